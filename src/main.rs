@@ -1,0 +1,3 @@
+//! The `aop` binary.
+
+fn main() {}

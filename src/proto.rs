@@ -1,0 +1,7 @@
+//! The protocol, free of clock, random source, IO and async.
+
+pub mod card;
+pub mod config;
+pub mod identity;
+pub mod name;
+pub mod time;

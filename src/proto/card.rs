@@ -1,0 +1,99 @@
+//! The agent card: what the world may know of an agent (paper eq. 1 and 2, without prompt and run-time parameters).
+//!
+//! JSON parts (schemas, the imported original) travel as JSON text: the protocol carries them and never interprets them.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a card came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Origin {
+    /// An `agent.toml`.
+    #[default]
+    #[serde(rename = "native")]
+    Native,
+    /// A server.json of the MCP registry format.
+    #[serde(rename = "server.json")]
+    ServerJson,
+    /// An A2A agent card.
+    #[serde(rename = "a2a")]
+    A2a,
+}
+
+/// A published agent. Text is UTF-8; empty and absent optional fields are left out of the encoding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentCard {
+    /// What the agent does, in prose; at most [`crate::proto::config::DESCRIPTION_BYTES_MAX`] bytes.
+    pub description: String,
+    /// Title for people, where it differs from the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Free words, each a search filter.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What it can be asked to do, each a search filter.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    /// Input JSON Schema as JSON text (paper `I`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_schema: Option<String>,
+    /// Output JSON Schema as JSON text (paper `O`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_schema: Option<String>,
+    /// Role in a workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Name of the language model (paper `M`; only the name is public).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The publisher's version text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Where it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Where its data must stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub residency: Option<String>,
+    /// Limits the host sets for calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<CallLimits>,
+    /// Addresses outside the mesh where a listing is served.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<Endpoint>,
+    /// Whether the host runs the agent; a listing is not callable through the mesh.
+    #[serde(skip_serializing_if = "is_false")]
+    pub callable: bool,
+    /// The format it was made from.
+    pub origin: Origin,
+    /// Its name in the original, where mapping changed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original_name: Option<String>,
+    /// The imported document, compact JSON text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub original: Option<String>,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// The paper's AgentToolConfig as far as callers need it (paper 7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallLimits {
+    /// Seconds one attempt may take.
+    pub timeout_s: u32,
+    /// Attempts after the first.
+    pub max_retries: u32,
+    /// Calls running at once on one host.
+    pub max_concurrency: u32,
+}
+
+/// An address of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Transport or binding as the document names it: `streamable-http`, `sse`, `JSONRPC`, `npm`, `pypi`, `oci` …
+    pub kind: String,
+    /// URL, or package identifier.
+    pub address: String,
+}

@@ -1,0 +1,117 @@
+//! Every number of the protocol in one place: limits as constants, timings as fields of [`Config`].
+//!
+//! Limits are part of the protocol: two nodes with different limits would keep different records. Timings are local:
+//! a node may choose its own.
+
+use std::time::Duration;
+
+use super::identity::PeerKey;
+use super::name::ZoneName;
+
+/// Largest signed record, bytes on the wire. Published server.json documents reach 39 KB.
+pub const RECORD_BYTES_MAX: usize = 48 * 1024;
+/// Longest description, bytes of UTF-8.
+pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
+/// Largest input or output schema, bytes of JSON text.
+pub const SCHEMA_BYTES_MAX: usize = 16 * 1024;
+/// Most tags, and most capabilities, of one card.
+pub const LABELS_MAX: usize = 64;
+/// Longest tag or capability, bytes of UTF-8.
+pub const LABEL_TEXT_BYTES_MAX: usize = 128;
+/// Most endpoints of one card.
+pub const ENDPOINTS_MAX: usize = 64;
+/// Deepest nesting of CBOR that is decoded.
+pub const CBOR_DEPTH_MAX: usize = 16;
+/// Longest chain of grants.
+pub const GRANTS_MAX: usize = 6;
+/// Longest network name, bytes.
+pub const NETWORK_BYTES_MAX: usize = 63;
+/// Records one author may hold in a zone; beyond it those with the smallest key hash stay.
+pub const RECORDS_PER_AUTHOR_MAX: usize = 20_000;
+/// Bytes of records one zone may hold; beyond it those with the smallest key hash stay.
+pub const ZONE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Authors whose versions are tracked in a zone.
+pub const AUTHORS_MAX: usize = 65_536;
+/// Ranges kept beyond the gap-free prefix of one author.
+pub const VERSION_RANGES_MAX: usize = 64;
+
+/// Longest life of a card, from its stamp.
+pub const CARD_LIFE: Duration = Duration::from_secs(7 * 86_400);
+/// How long an expired record stays before it is dropped; it is hidden at once.
+pub const EXPIRED_KEPT: Duration = Duration::from_secs(300);
+/// Life of a tombstone, exactly: whatever it buries has expired before it does.
+pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(7 * 86_400 + 300);
+/// Life of a tombstone with a generation above 0: older grants may live 90 days.
+pub const TOMBSTONE_LIFE_GENERATION: Duration = Duration::from_secs(97 * 86_400);
+/// Longest life of a grant.
+pub const GRANT_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
+/// How far ahead of the local clock a stamp may be.
+pub const STAMP_AHEAD_MAX: Duration = Duration::from_secs(60);
+
+/// Largest batch an author puts into one gossip message, bytes of records.
+pub const BATCH_BYTES_MAX: usize = 48 * 1024;
+/// Largest gossip message, bytes: one record of full size, or a batch, and its frame.
+pub const GOSSIP_BYTES_MAX: usize = 56 * 1024;
+/// Largest beacon, bytes.
+pub const BEACON_BYTES_MAX: usize = 2 * 1024;
+/// Largest frame of a sync stream, bytes.
+pub const SYNC_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of records a responder puts into one sync answer before it asks the caller to come again.
+pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
+
+/// Settings of one node: who it is in the world, and its timings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The world this node belongs to; records of another are refused.
+    pub network: String,
+    /// The zone this node serves.
+    pub zone: ZoneName,
+    /// Peers from the configuration. Their clocks judge ours; with none a wrong clock only warns.
+    pub anchors: Vec<PeerKey>,
+    /// Mean time between two syncs with a random peer, jittered by 20 %. Shorter repairs sooner and costs 200 bytes each.
+    pub sync_interval: Duration,
+    /// A timer later than this was suspended: sync at once.
+    pub suspended_after: Duration,
+    /// How long a peer's beacon may be ahead of what is held here before a sync is started for it.
+    pub behind_patience: Duration,
+    /// Least time between two syncs started by beacons; doubles while they find nothing.
+    pub behind_interval: Duration,
+    /// Periodic sync leaves keys stamped within this time to the mesh.
+    pub mesh_grace: Duration,
+    /// Shortest beacon interval.
+    pub beacon_interval: Duration,
+    /// Beacons a zone may send in a second, all members together.
+    pub beacons_per_second: f64,
+    /// A clock further than this from the median of the anchors refuses own writes.
+    pub clock_offset_max: Duration,
+    /// A member not heard for this long is listed last and marked.
+    pub forgotten_after: Duration,
+    /// Least time between two corrections of one own key that another writer changed.
+    pub own_key_interval: Duration,
+    /// How long one sync may take before it is given up.
+    pub sync_deadline: Duration,
+    /// Repairs up to this many records are published again, so that the rest of the mesh need not wait for its timers.
+    pub republish_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            network: "world".into(),
+            zone: ZoneName::root(),
+            anchors: Vec::new(),
+            sync_interval: Duration::from_secs(30),
+            suspended_after: Duration::from_secs(3),
+            behind_patience: Duration::from_secs(3),
+            behind_interval: Duration::from_secs(5),
+            mesh_grace: Duration::from_secs(5),
+            beacon_interval: Duration::from_secs(20),
+            beacons_per_second: 2.0,
+            clock_offset_max: Duration::from_secs(30),
+            forgotten_after: Duration::from_secs(86_400),
+            own_key_interval: Duration::from_secs(600),
+            sync_deadline: Duration::from_secs(60),
+            republish_max: 256,
+        }
+    }
+}

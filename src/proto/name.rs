@@ -1,0 +1,241 @@
+//! Names: zones are DNS names, agents are one label, a full name is `agent@zone`.
+//!
+//! Compared as bytes; only lower-case ASCII is a name, so no two spellings are equal (protocol section 1).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Longest label, bytes.
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Most labels in a zone name.
+pub const ZONE_LABELS_MAX: usize = 8;
+/// Longest zone name, bytes.
+pub const ZONE_BYTES_MAX: usize = 253;
+
+/// Why a text is not a name. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// An empty label, as in `a..b`, or no name at all.
+    #[error("{0:?} has an empty label; write `research.acme.org`, or `.` for the root zone")]
+    Empty(String),
+    /// A label longer than 63 bytes.
+    #[error("a label of {0:?} is longer than {LABEL_BYTES_MAX} bytes")]
+    TooLong(String),
+    /// More than 8 labels or 253 bytes.
+    #[error(
+        "zone {0:?} is too deep or too long: at most {ZONE_LABELS_MAX} labels and {ZONE_BYTES_MAX} bytes"
+    )]
+    TooDeep(String),
+    /// A character outside the alphabet, or `-` at an end, or a punycode label.
+    #[error(
+        "{0:?} is not a name: labels are lower-case letters, digits and inner `-`; agents may also use `_`"
+    )]
+    BadLabel(String),
+}
+
+/// A zone: a DNS name such as `research.acme.org`, or the root `.`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ZoneName(String);
+
+/// The name of an agent within its zone: one label.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentName(String);
+
+/// `agent@zone`; in the root zone `agent@.`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FullName {
+    /// The agent's label.
+    pub agent: AgentName,
+    /// The zone it lies in.
+    pub zone: ZoneName,
+}
+
+impl ZoneName {
+    /// The root zone `.`.
+    pub fn root() -> ZoneName {
+        ZoneName(".".into())
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0 == "."
+    }
+
+    /// The zone one label up; `None` for the root.
+    pub fn parent(&self) -> Option<ZoneName> {
+        if self.is_root() {
+            return None;
+        }
+        Some(self.0.split_once('.').map_or_else(ZoneName::root, |(_, rest)| ZoneName(rest.into())))
+    }
+
+    /// The parents from the nearest up to and including the root.
+    pub fn ancestors(&self) -> impl Iterator<Item = ZoneName> {
+        std::iter::successors(self.parent(), ZoneName::parent)
+    }
+
+    /// Whether `self` is `other` or lies below it.
+    pub fn is_within(&self, other: &ZoneName) -> bool {
+        other.is_root()
+            || self == other
+            || self.0.strip_suffix(&other.0).is_some_and(|head| head.ends_with('.'))
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl AgentName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ZoneName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<ZoneName, NameError> {
+        if text == "." {
+            return Ok(ZoneName::root());
+        }
+        if text.len() > ZONE_BYTES_MAX || text.split('.').count() > ZONE_LABELS_MAX {
+            return Err(NameError::TooDeep(text.into()));
+        }
+        for label in text.split('.') {
+            let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            check_label(text, label, inner)?;
+            if label.starts_with('-') || label.ends_with('-') || label.starts_with("xn--") {
+                return Err(NameError::BadLabel(text.into()));
+            }
+        }
+        Ok(ZoneName(text.into()))
+    }
+}
+
+impl FromStr for AgentName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<AgentName, NameError> {
+        let inner =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        check_label(text, text, inner)?;
+        Ok(AgentName(text.into()))
+    }
+}
+
+impl FromStr for FullName {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<FullName, NameError> {
+        let (agent, zone) = text.split_once('@').ok_or_else(|| NameError::BadLabel(text.into()))?;
+        Ok(FullName { agent: agent.parse()?, zone: zone.parse()? })
+    }
+}
+
+fn check_label(whole: &str, label: &str, inner: impl Fn(u8) -> bool) -> Result<(), NameError> {
+    if label.is_empty() {
+        return Err(NameError::Empty(whole.into()));
+    }
+    if label.len() > LABEL_BYTES_MAX {
+        return Err(NameError::TooLong(whole.into()));
+    }
+    if !label.bytes().all(inner) {
+        return Err(NameError::BadLabel(whole.into()));
+    }
+    Ok(())
+}
+
+impl fmt::Display for ZoneName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for FullName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.agent, self.zone)
+    }
+}
+
+macro_rules! text_value {
+    ($type:ty) => {
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.to_string())
+            }
+        }
+        impl TryFrom<String> for $type {
+            type Error = NameError;
+            fn try_from(text: String) -> Result<$type, NameError> {
+                text.parse()
+            }
+        }
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.to_string()
+            }
+        }
+    };
+}
+text_value!(ZoneName);
+text_value!(AgentName);
+text_value!(FullName);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn zone(text: &str) -> ZoneName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ancestors_run_up_to_the_root() {
+        let up: Vec<_> = zone("research.acme.org").ancestors().map(String::from).collect();
+        assert_eq!(up, ["acme.org", "org", "."]);
+        assert_eq!(ZoneName::root().parent(), None);
+    }
+
+    #[test]
+    fn a_zone_lies_within_itself_and_its_ancestors_only() {
+        assert!(zone("research.acme.org").is_within(&zone("acme.org")));
+        assert!(zone("acme.org").is_within(&zone(".")));
+        assert!(!zone("evilacme.org").is_within(&zone("acme.org")));
+        assert!(!zone("org").is_within(&zone("acme.org")));
+    }
+
+    #[test]
+    fn what_is_not_a_name_is_refused() {
+        for bad in
+            ["", "..", "a..b", ".a", "a.", "A", "ü", "-a", "a-", "xn--bcher-kva", "a_b", "1.2.3.4.5.6.7.8.9"]
+        {
+            assert!(bad.parse::<ZoneName>().is_err(), "{bad:?}");
+        }
+        for bad in ["", "A", "a.b", "a@b", "é", &"a".repeat(64)] {
+            assert!(bad.parse::<AgentName>().is_err(), "{bad:?}");
+        }
+        assert!("summarizer".parse::<FullName>().is_err());
+        assert_eq!("summarizer@.".parse::<FullName>().unwrap().zone, ZoneName::root());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_has_one_spelling(text in "\\PC{0,80}") {
+            if let Ok(name) = text.parse::<ZoneName>() { prop_assert_eq!(name.to_string(), text.clone()); }
+            if let Ok(name) = text.parse::<AgentName>() { prop_assert_eq!(name.to_string(), text.clone()); }
+            if let Ok(name) = text.parse::<FullName>() { prop_assert_eq!(name.to_string(), text); }
+        }
+    }
+}
