@@ -6,4 +6,6 @@
 //!
 //! The layer rule, top to bottom: surfaces → interpreters → machines → values. `tests/tidy.rs` checks it.
 
+#[cfg(feature = "net")]
+pub mod api;
 pub mod proto;

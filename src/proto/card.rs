@@ -19,6 +19,19 @@ pub enum Origin {
     A2a,
 }
 
+/// Who may find an agent (protocol section 1). Who may find it may call it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Everybody.
+    #[default]
+    Public,
+    /// Peers that prove a grant of an owned zone; never in gossip, DHT, summaries or beacons.
+    Zone,
+    /// Nobody outside the process.
+    Node,
+}
+
 /// A published agent. Text is UTF-8; empty and absent optional fields are left out of the encoding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

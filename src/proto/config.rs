@@ -64,8 +64,10 @@ pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
 pub struct Config {
     /// The world this node belongs to; records of another are refused.
     pub network: String,
-    /// The zone this node serves.
-    pub zone: ZoneName,
+    /// The zones this node serves as a member; the first is its home zone.
+    pub zones: Vec<ZoneName>,
+    /// Zones it replicates without being a member: it sends no beacon there.
+    pub follows: Vec<ZoneName>,
     /// Peers from the configuration. Their clocks judge ours; with none a wrong clock only warns.
     pub anchors: Vec<PeerKey>,
     /// Mean time between two syncs with a random peer, jittered by 20 %. Shorter repairs sooner and costs 200 bytes each.
@@ -98,7 +100,8 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             network: "world".into(),
-            zone: ZoneName::root(),
+            zones: vec![ZoneName::root()],
+            follows: Vec::new(),
             anchors: Vec::new(),
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),

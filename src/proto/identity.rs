@@ -6,8 +6,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::BASE32_NOPAD;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::name::FullName;
 
 /// Identity multihash, protobuf key type Ed25519, 32 bytes of key: the fixed head of every Ed25519 PeerId.
 const PEER_ID_HEAD: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
@@ -48,6 +52,46 @@ impl FromStr for PeerKey {
         let bytes = bs58::decode(text).into_vec().map_err(|_| PeerKeyError(text.into()))?;
         let key = bytes.strip_prefix(&PEER_ID_HEAD[..]).ok_or_else(|| PeerKeyError(text.into()))?;
         key.try_into().map(PeerKey).map_err(|_| PeerKeyError(text.into()))
+    }
+}
+
+/// The identity of an agent: a hash of owner, zone and name, stable across hosts and restarts. Shown as base32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AgentId(pub [u8; 20]);
+
+impl AgentId {
+    /// The id of the agent `name` that `owner` registered in `zone`.
+    pub fn of(owner: PeerKey, name: &FullName) -> AgentId {
+        let digest = Sha256::new()
+            .chain_update(b"aop-agent-v1\0")
+            .chain_update(owner.0)
+            .chain_update(name.to_string().as_bytes())
+            .finalize();
+        let mut id = [0; 20];
+        id.copy_from_slice(&digest[..20]);
+        AgentId(id)
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE32_NOPAD.encode(&self.0).to_ascii_lowercase())
+    }
+}
+
+impl fmt::Debug for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for AgentId {
+    type Err = PeerKeyError;
+    fn from_str(text: &str) -> Result<AgentId, PeerKeyError> {
+        let bytes = BASE32_NOPAD
+            .decode(text.to_ascii_uppercase().as_bytes())
+            .map_err(|_| PeerKeyError(text.into()))?;
+        bytes.try_into().map(AgentId).map_err(|_| PeerKeyError(text.into()))
     }
 }
 

@@ -1,0 +1,358 @@
+//! The JSON shapes of the HTTP API and of `--json`: one definition for the server that writes them and the client
+//! that reads them. Field names are a contract with scripts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A question to the registry: `GET /v1/find`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FindQuery {
+    /// Words; empty matches everything, ordered by name.
+    pub q: String,
+    /// Only this zone and those below it.
+    pub zone: Option<String>,
+    /// All of these tags.
+    pub tag: Vec<String>,
+    /// All of these capabilities.
+    pub capability: Vec<String>,
+    /// Most results, 1 … 1000, default 20.
+    pub limit: Option<usize>,
+    /// Where an earlier answer stopped.
+    pub cursor: Option<String>,
+    /// Only what this node holds.
+    pub local: bool,
+}
+
+/// Answer to [`FindQuery`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FindAnswer {
+    /// Best first.
+    pub results: Vec<Agent>,
+    /// Each zone of the asked scope and how it answered.
+    pub zones: Vec<ZoneAnswer>,
+    /// Whether every zone of the asked scope answered whole.
+    pub complete: bool,
+    /// Pass it back for the next page; null on the last.
+    pub cursor: Option<String>,
+    /// Time the node took.
+    pub elapsed_ms: f64,
+}
+
+/// A page of `GET /v1/agents`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentPage {
+    /// In a stable order.
+    pub results: Vec<Agent>,
+    /// Pass it back for the next page; null on the last.
+    pub cursor: Option<String>,
+}
+
+/// One agent as `find`, `show` and lists return it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Full name, `agent@zone`.
+    pub agent: String,
+    /// Stable id.
+    pub id: String,
+    /// What it does.
+    pub description: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its capabilities.
+    pub capabilities: Vec<String>,
+    /// Rank; 0 where nothing was searched for.
+    pub score: f32,
+    /// Whether `call` reaches it.
+    pub callable: bool,
+    /// PeerId on whose behalf it is registered.
+    pub owner: String,
+    /// `native`, `server.json` or `a2a`.
+    pub origin: String,
+    /// Its name in the imported document.
+    pub original_name: Option<String>,
+    /// Addresses of a listing.
+    pub endpoints: Vec<AgentEndpoint>,
+    /// Hosts that offer it.
+    pub replicas: Vec<Replica>,
+}
+
+/// An address outside the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentEndpoint {
+    /// Transport as the document names it.
+    pub kind: String,
+    /// URL or package identifier.
+    pub address: String,
+}
+
+/// One host of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    /// PeerId of the host.
+    pub peer: String,
+    /// `active`, `busy`, `error`, `unreachable` or `listed`.
+    pub state: String,
+    /// Since the host was last heard; null if never.
+    pub seen_ms_ago: Option<u64>,
+}
+
+/// How one zone took part in an answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ZoneAnswer {
+    /// The zone.
+    pub zone: String,
+    /// `held`, `answered`, `cached`, `pruned`, `stale`, `unreachable` or `skipped`.
+    pub status: String,
+    /// Age of what was answered.
+    pub age_ms: u64,
+    /// PeerId of who answered.
+    pub by: Option<String>,
+}
+
+/// Answer of `GET /v1/agents/{name@zone}`: one result and everything known of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentDetail {
+    /// The result as `find` shows it.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// The whole card.
+    pub card: serde_json::Value,
+    /// Input JSON Schema, null if none was given.
+    pub input_schema: serde_json::Value,
+    /// Output JSON Schema, null if none was given.
+    pub output_schema: serde_json::Value,
+    /// The write that holds.
+    pub version: Version,
+    /// Wall milliseconds at which the lease ends.
+    pub expires_at: u64,
+}
+
+/// The write that made a record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Version {
+    /// `PeerId/epoch`.
+    pub author: String,
+    /// The author's version counter.
+    pub seq: u64,
+    /// `wall_ms.counter`.
+    pub stamp: String,
+}
+
+/// Answer of `POST /v1/agents`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RegisterAnswer {
+    /// What was taken, durable.
+    pub registered: Vec<Registered>,
+    /// What was not, and why.
+    pub refused: Vec<Refused>,
+}
+
+/// A registered agent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    /// Full name.
+    pub agent: String,
+    /// Stable id.
+    pub id: String,
+}
+
+/// A document that was not registered.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Position in the request, from 0.
+    pub index: usize,
+    /// Its name as far as it could be read.
+    pub name: String,
+    /// Stable code, such as `older_version`.
+    pub code: String,
+    /// What, why, and what to do, with the field.
+    pub message: String,
+}
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// PeerId of the node.
+    pub peer_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Seconds since the start.
+    pub uptime_s: u64,
+    /// The world it belongs to.
+    pub network: String,
+    /// Own clock against the median of the peers'; positive: ours is ahead.
+    pub clock_offset_ms: i64,
+    /// One entry a zone.
+    pub zones: Vec<ZoneReport>,
+    /// Open connections.
+    pub connections: usize,
+    /// `ok` or `degraded`.
+    pub health: String,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// Refused records since the start, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// State of one replicated zone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ZoneReport {
+    /// The zone.
+    pub zone: String,
+    /// `member` or `follower`.
+    pub role: String,
+    /// Records held, tombstones included.
+    pub records: usize,
+    /// Agents held.
+    pub agents: usize,
+    /// Root of the fingerprint tree, hex.
+    pub fingerprint: String,
+    /// Wall milliseconds: records that expire later are covered by the fingerprint.
+    pub as_of: String,
+    /// Connected members.
+    pub peers: usize,
+    /// Known live members, this node included.
+    pub members: usize,
+    /// Age of the oldest write known of but not held.
+    pub lag_ms: u64,
+    /// Since the last completed sync; null before the first.
+    pub last_sync_ms_ago: Option<u64>,
+    /// Gap-free prefix of each author, `PeerId/epoch` → version.
+    pub version_vector: BTreeMap<String, u64>,
+}
+
+/// Something an operator should know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Stable code.
+    pub code: String,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// A connection: `GET /v1/peers` returns `{"peers":[…]}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    /// PeerId.
+    pub peer: String,
+    /// Its addresses in use.
+    pub addresses: Vec<String>,
+    /// Whether it is a configured bootstrap peer.
+    pub bootstrap: bool,
+    /// Zones it serves, as far as heard.
+    pub zones: Vec<String>,
+    /// Last ping round trip; null before the first.
+    pub rtt_ms: Option<f64>,
+    /// Its clock minus ours; null before its first beacon.
+    pub clock_offset_ms: Option<i64>,
+    /// Since its last beacon; null before the first.
+    pub seen_ms_ago: Option<u64>,
+    /// Whether a connection is open now.
+    pub connected: bool,
+}
+
+/// Answer of `GET /v1/peers`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Connected peers first.
+    pub peers: Vec<Peer>,
+}
+
+/// A live event: one server-sent event of `GET /v1/events`, one line of `aop watch --jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// An agent appeared or changed.
+    AgentChanged {
+        /// Full name.
+        agent: String,
+        /// Stable id.
+        id: String,
+        /// PeerId of the host.
+        host: String,
+        /// `local`, `gossip` or `sync`.
+        via: String,
+    },
+    /// An agent left a host: deleted, or its lease ended.
+    AgentRemoved {
+        /// Full name.
+        agent: String,
+        /// Stable id.
+        id: String,
+        /// PeerId of the host.
+        host: String,
+        /// `deleted` or `expired`.
+        reason: String,
+    },
+    /// A connection opened.
+    PeerConnected {
+        /// PeerId.
+        peer: String,
+    },
+    /// The last connection to a peer closed.
+    PeerDisconnected {
+        /// PeerId.
+        peer: String,
+    },
+    /// A sync ended.
+    Synced {
+        /// PeerId of the other side.
+        peer: String,
+        /// The zone.
+        zone: String,
+        /// Records that came.
+        received: usize,
+        /// Records that went.
+        sent: usize,
+    },
+    /// Something an operator should know.
+    Problem(Problem),
+    /// The reader was too slow; this many events were left out.
+    Missed {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// The line `aop node --json` prints when it is ready, and `DATA_DIR/node.json` while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// Always `ready`.
+    pub event: String,
+    /// PeerId.
+    pub peer_id: String,
+    /// Multiaddresses with `/p2p/`, to be used as bootstrap addresses.
+    pub listen: Vec<String>,
+    /// Base URL of the HTTP API.
+    pub http: String,
+    /// Zones served.
+    pub zones: Vec<String>,
+    /// Process id; only in the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+/// Body of every HTTP error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: ApiError,
+}
+
+/// An error as users meet it: the same code in CLI, HTTP and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// Stable code.
+    pub code: String,
+    /// What and why.
+    pub message: String,
+    /// What to do.
+    pub fix: String,
+    /// Close names, for `not_found`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub close: Vec<String>,
+}
