@@ -3,5 +3,6 @@
 pub mod card;
 pub mod config;
 pub mod identity;
+pub mod index;
 pub mod name;
 pub mod time;
