@@ -26,7 +26,7 @@ pub use stored::{Damage, LostVersions, Stored};
 
 use super::card::Offer;
 use super::config::Config;
-use super::identity::{Identity, PeerKey};
+use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
 use super::liveness::Liveness;
 use super::message::SyncFrame;
@@ -304,6 +304,8 @@ pub struct Node {
 struct Zone {
     member: bool,
     registry: Registry,
+    /// Agents with a live card.
+    agents: BTreeSet<AgentId>,
     liveness: Liveness,
     peers: BTreeSet<PeerKey>,
     /// Last own version.
@@ -403,9 +405,8 @@ impl Node {
     /// When [`Node::handle_timeout`] wants to be called, on the clock that `now` is read from.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let zones = self.zones.iter().flat_map(|(name, zone)| {
-            let behind = zone.behind_since.map(|since| {
-                (since + self.config.behind_patience).max(zone.behind_after)
-            });
+            let behind =
+                zone.behind_since.map(|since| (since + self.config.behind_patience).max(zone.behind_after));
             let idle = !self.is_syncing(name);
             let sync = (idle && !zone.peers.is_empty()).then_some(zone.next_sync);
             let behind = behind.filter(|_| idle && !zone.peers.is_empty());
@@ -442,6 +443,7 @@ impl Node {
         Zone {
             member,
             registry: Registry::new(quota),
+            agents: BTreeSet::new(),
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
             seq: 0,

@@ -32,13 +32,17 @@ pub struct Registered {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The zone is not served here.
-    #[error("this node does not serve the zone {0}; start it with `--zone {0}`, or register at a node that does")]
+    #[error(
+        "this node does not serve the zone {0}; start it with `--zone {0}`, or register at a node that does"
+    )]
     ZoneNotServed(ZoneName),
     /// The local clock cannot be trusted.
     #[error("the clock of this node is {0} ms off from its bootstrap peers; set the clock, then try again")]
     ClockUnsafe(i64),
     /// The held record is stamped so far ahead that a new one would be refused everywhere.
-    #[error("{0} was last written with a clock far ahead; wait until {1} (Unix ms), or let its owner delete it")]
+    #[error(
+        "{0} was last written with a clock far ahead; wait until {1} (Unix ms), or let its owner delete it"
+    )]
     StampedAhead(FullName, Timestamp),
     /// A greater generation or another writer holds the key.
     #[error("{0} is held by a greater record; use a grant of a higher generation")]
@@ -47,7 +51,9 @@ pub enum WriteError {
     #[error("the grant chain is not usable: {0}")]
     BadGrant(GrantError),
     /// The grant ends before the record that the write replaces.
-    #[error("the grant for {0} ends before the record it would replace; get a longer one, or let the record lapse")]
+    #[error(
+        "the grant for {0} ends before the record it would replace; get a longer one, or let the record lapse"
+    )]
     GrantTooShort(FullName),
     /// The record broke a rule.
     #[error("{0}")]
@@ -59,7 +65,9 @@ pub enum WriteError {
     #[error("the scope `zone` needs an owned zone, and {0} is open; use `public` or `node`")]
     OpenZone(ZoneName),
     /// Another process writes under this node's key.
-    #[error("another process writes under this node's key; stop it, or give one of the two a new key and data folder")]
+    #[error(
+        "another process writes under this node's key; stop it, or give one of the two a new key and data folder"
+    )]
     DuplicateIdentity,
     /// No such agent here.
     #[error("no agent {0} is registered here")]
@@ -99,7 +107,11 @@ impl WriteError {
 }
 
 impl Node {
-    pub(super) fn register(&mut self, now: Timestamp, offers: Vec<Offer>) -> Vec<Result<Registered, WriteError>> {
+    pub(super) fn register(
+        &mut self,
+        now: Timestamp,
+        offers: Vec<Offer>,
+    ) -> Vec<Result<Registered, WriteError>> {
         offers.into_iter().map(|offer| self.register_one(now, offer)).collect()
     }
 
@@ -152,13 +164,8 @@ impl Node {
 
     pub(super) fn deregister(&mut self, now: Timestamp, name: &FullName) -> Result<Registered, WriteError> {
         let zone = self.zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
-        let held: Vec<Arc<Record>> = self
-            .index
-            .by_name(name)
-            .iter()
-            .flat_map(|id| zone.registry.replicas(id, now))
-            .cloned()
-            .collect();
+        let held: Vec<Arc<Record>> =
+            self.index.by_name(name).iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
         let key = self.key();
         let mine: Vec<&Arc<Record>> =
             held.iter().filter(|record| record.host == key || record.owner == key).collect();
@@ -237,8 +244,10 @@ impl Node {
 
     /// Stamp, generation and lease of a new own write: greater than all it replaces, and never outlived by it.
     fn header(&self, now: Timestamp, key: KeyHash, draft: &Draft) -> Result<Header, WriteError> {
-        let zone = self.zones.get(&draft.name.zone).ok_or_else(|| WriteError::NotFound(draft.name.clone()))?;
-        let replaced: Vec<&Arc<Record>> = zone.registry.get(&key).into_iter().chain(self.own.get(&key)).collect();
+        let zone =
+            self.zones.get(&draft.name.zone).ok_or_else(|| WriteError::NotFound(draft.name.clone()))?;
+        let replaced: Vec<&Arc<Record>> =
+            zone.registry.get(&key).into_iter().chain(self.own.get(&key)).collect();
         let tombstone = draft.body.is_empty();
         let present = Stamp { wall: now, counter: 0 };
         let mut stamp =

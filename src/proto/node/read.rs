@@ -146,7 +146,6 @@ impl Node {
     pub fn zone_states(&mut self, now: Timestamp) -> Vec<ZoneState> {
         let own = self.author();
         let as_of = fingerprint::as_of(now);
-        let index = &self.index;
         let state = |(name, zone): (&ZoneName, &mut super::Zone)| {
             let own_version = (zone.seq > 0).then_some((own, zone.seq));
             let seen = zone.registry.vector().iter().filter(|(author, _)| **author != own);
@@ -155,7 +154,7 @@ impl Node {
                 zone: name.clone(),
                 member: zone.member,
                 records: zone.registry.len(),
-                agents: index.count(name),
+                agents: zone.agents.len(),
                 bytes: zone.registry.bytes(),
                 fingerprint: zone.registry.digest(Prefix::ROOT, as_of),
                 as_of,
@@ -200,8 +199,11 @@ impl Node {
         let home = self.home_zone();
         let zones = std::iter::once(home.clone()).chain(home.ancestors());
         let Ok(agent) = text.parse() else { return Vec::new() };
-        let mut names = zones.map(|zone| FullName { agent: crate::proto::name::AgentName::clone(&agent), zone });
-        names.find_map(|name| Some(self.index.by_name(&name)).filter(|ids| !ids.is_empty())).unwrap_or_default()
+        let mut names =
+            zones.map(|zone| FullName { agent: crate::proto::name::AgentName::clone(&agent), zone });
+        names
+            .find_map(|name| Some(self.index.by_name(&name)).filter(|ids| !ids.is_empty()))
+            .unwrap_or_default()
     }
 
     fn holds(&self, zone: &ZoneName, id: &AgentId) -> bool {
@@ -209,7 +211,8 @@ impl Node {
     }
 
     fn found(&self, now: Timestamp, id: &AgentId, score: f32) -> Option<Found> {
-        let (name, zone) = self.zones.iter().find(|(_, zone)| zone.registry.replicas(id, now).next().is_some())?;
+        let (name, zone) =
+            self.zones.iter().find(|(_, zone)| zone.registry.replicas(id, now).next().is_some())?;
         let hosts: Vec<&Arc<Record>> = zone.registry.replicas(id, now).collect();
         let record = hosts.iter().max_by_key(|record| record.order()).copied()?.clone();
         let card = record.card()?;

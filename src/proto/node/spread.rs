@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 use super::{Dialed, Event, GossipId, Node, Output, Problem, Verdict, Via, stored};
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
+use crate::proto::index::Entry;
 use crate::proto::liveness::Heard;
 use crate::proto::message::{Beacon, Envelope};
 use crate::proto::name::ZoneName;
@@ -83,7 +84,13 @@ impl Node {
     }
 
     /// The accept pipeline of one parsed record (protocol section 2).
-    pub(super) fn ingest(&mut self, now: Timestamp, zone: &ZoneName, signed: SignedRecord, via: Via) -> Ingested {
+    pub(super) fn ingest(
+        &mut self,
+        now: Timestamp,
+        zone: &ZoneName,
+        signed: SignedRecord,
+        via: Via,
+    ) -> Ingested {
         let Some(registry) = self.zones.get(zone).map(|zone| &zone.registry) else {
             return Ingested::Refused(Refusal::ForeignZone);
         };
@@ -94,7 +101,8 @@ impl Node {
             true => signed.verify(now),
             false => Err(Refusal::ForeignZone),
         };
-        let judged = judged.and_then(|record| if record.is_public() { Ok(record) } else { Err(Refusal::BadScope) });
+        let judged =
+            judged.and_then(|record| if record.is_public() { Ok(record) } else { Err(Refusal::BadScope) });
         match judged {
             Err(refusal) => {
                 self.refuse(refusal);
@@ -195,7 +203,13 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_peer_joined(&mut self, now: Timestamp, peer: PeerKey, zone: &ZoneName, dialed: Dialed) {
+    pub(super) fn handle_peer_joined(
+        &mut self,
+        now: Timestamp,
+        peer: PeerKey,
+        zone: &ZoneName,
+        dialed: Dialed,
+    ) {
         let Some(held) = self.zones.get_mut(zone) else { return };
         if !held.peers.insert(peer) {
             return;
@@ -276,22 +290,22 @@ impl Node {
             return;
         }
         let id = record.agent_id();
-        let best = self
-            .zones
-            .get(&record.name.zone)
-            .and_then(|zone| zone.registry.replicas(&id, now).max_by_key(|replica| replica.order()).cloned());
-        match best.and_then(|best| best.card().map(|card| (best, card))) {
-            Some((best, card)) => self.index.insert(crate::proto::index::Entry {
-                id,
-                name: &best.name,
-                title: card.title.as_deref(),
-                original_name: card.original_name.as_deref(),
-                tags: &card.tags,
-                capabilities: &card.capabilities,
-                description: &card.description,
-            }),
-            None => self.index.remove(&id),
-        }
+        let Some(zone) = self.zones.get_mut(&record.name.zone) else { return };
+        let best = zone.registry.replicas(&id, now).max_by_key(|replica| replica.order());
+        let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
+            zone.agents.remove(&id);
+            return self.index.remove(&id);
+        };
+        zone.agents.insert(id);
+        self.index.insert(Entry {
+            id,
+            name: &best.name,
+            title: card.title.as_deref(),
+            original_name: card.original_name.as_deref(),
+            tags: &card.tags,
+            capabilities: &card.capabilities,
+            description: &card.description,
+        });
     }
 
     pub(super) fn event(&mut self, event: Event) {

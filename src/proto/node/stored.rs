@@ -57,7 +57,14 @@ enum Judged {
 impl Stored {
     /// Takes one row. A row whose seal could not be checked (`sealed` false) counts only if its signature verifies.
     /// Returns whether the row was understood.
-    pub fn take_row(&mut self, key: &[u8], value: &[u8], sealed: bool, network: &str, now: Timestamp) -> bool {
+    pub fn take_row(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        sealed: bool,
+        network: &str,
+        now: Timestamp,
+    ) -> bool {
         let judged = if sealed { Judged::Sealed } else { Judged::Unsealed };
         self.read_row(key, value, judged, network, now).is_some()
     }
