@@ -8,8 +8,8 @@
 //! | kind | recognised by |
 //! |---|---|
 //! | agent's file | an object `agent` |
-//! | server.json | `$schema` of `server.schema.json`; an object `server` (registry answer); else `packages`, `remotes`, or a `name` with `/` and a `version` |
-//! | A2A card | an object `card` (wrapper); else `skills`, `protocolVersion`, `supportedInterfaces`, `preferredTransport`, `defaultInputModes`, or an object `capabilities` |
+//! | server.json | `$schema` of `server.schema.json`; an object `server` (registry answer); without `$schema`: `packages`, `remotes`, or a `name` with `/` and a `version` |
+//! | A2A card | an object `card` (wrapper); `skills`, `protocolVersion`, `supportedInterfaces`, `preferredTransport`, `defaultInputModes`, or an object `capabilities` |
 //!
 //! Refusal codes: `unknown_format`, `unknown_key`, `missing_field`, `bad_field`, `bad_name`, `too_large`,
 //! `older_version`, `duplicate_name`.
@@ -121,9 +121,10 @@ enum Kind {
 fn kind_of(map: &Map<String, Value>) -> Option<Kind> {
     let is_object = |key: &str| map.get(key).is_some_and(Value::is_object);
     let has = |key: &&str| map.get(*key).is_some_and(|value| !value.is_null());
-    if let Some(schema) = map.get("$schema").and_then(Value::as_str) {
-        // Some documents point into the schema with a fragment.
-        return schema.contains("/server.schema.json").then_some(Kind::ServerJson);
+    let schema = map.get("$schema").and_then(Value::as_str).filter(|schema| !schema.is_empty());
+    // Some documents point into the schema with a fragment.
+    if schema.is_some_and(|schema| schema.contains("/server.schema.json")) {
+        return Some(Kind::ServerJson);
     }
     if is_object("agent") {
         return Some(Kind::Agent);
@@ -135,8 +136,10 @@ fn kind_of(map: &Map<String, Value>) -> Option<Kind> {
     if a2a.iter().any(has) || is_object("capabilities") {
         return Some(Kind::A2a);
     }
+    // Other formats of the same family have these fields too, and their own schema.
     let named = map.get("name").and_then(Value::as_str).is_some_and(|name| name.contains('/'));
-    (["packages", "remotes"].iter().any(has) || (named && has(&"version"))).then_some(Kind::ServerJson)
+    let looks_alike = ["packages", "remotes"].iter().any(has) || (named && has(&"version"));
+    (schema.is_none() && looks_alike).then_some(Kind::ServerJson)
 }
 
 fn unknown_format(problem: String) -> Flaw {
@@ -228,4 +231,80 @@ fn duplicate_name(loser: &Registration, earlier: usize) -> Refusal {
         loser.name
     );
     Refusal { name: shortened(name_of(loser)), code: "duplicate_name", message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn codes(body: Value) -> Vec<&'static str> {
+        let code =
+            |outcome: &Result<Registration, Refusal>| outcome.as_ref().map_or_else(|no| no.code, |_| "ok");
+        read_documents(body).iter().map(code).collect()
+    }
+
+    fn server(name: &str, version: &str) -> Value {
+        json!({"name": name, "description": "d", "version": version})
+    }
+
+    #[test]
+    fn one_bad_document_does_not_stop_the_others() {
+        let body =
+            json!([server("a.b/c", "1"), 7, {"agent": {"name": "X"}}, {"card": {"name": "n"}}, [], {}]);
+        assert_eq!(
+            codes(body),
+            ["ok", "unknown_format", "bad_name", "ok", "unknown_format", "unknown_format"]
+        );
+        assert_eq!(codes(json!([])), [""; 0]);
+    }
+
+    #[test]
+    fn the_greatest_version_is_kept_in_any_order() {
+        let versions = ["0.9.0", "0.10.0", "0.10.0-rc.1"];
+        for order in [[0, 1, 2], [1, 2, 0], [2, 0, 1], [1, 0, 2], [0, 2, 1], [2, 1, 0]] {
+            let body: Vec<_> = order.iter().map(|index| server("a.b/c", versions[*index])).collect();
+            let outcomes = read_documents(json!(body));
+            for (index, outcome) in order.iter().zip(outcomes) {
+                match outcome {
+                    Ok(one) => assert_eq!((*index, one.card.version.as_deref()), (1, Some("0.10.0"))),
+                    Err(refusal) => assert_eq!((*index != 1, refusal.code), (true, "older_version")),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_older_version_is_told_both_versions() {
+        let refusal =
+            read_documents(json!([server("a.b/c", "1.2"), server("a.b/c", "1.10")])).remove(0).unwrap_err();
+        assert_eq!(refusal.name, "a.b/c");
+        assert!(
+            refusal.message.starts_with("`version` is 1.2, and this request also has 1.10"),
+            "{refusal:?}"
+        );
+    }
+
+    #[test]
+    fn the_later_of_two_documents_with_one_name_and_version_is_refused() {
+        assert_eq!(codes(json!([server("a.b/c", "1"), server("a.b/c", "1")])), ["ok", "duplicate_name"]);
+        let agent = json!({"agent": {"name": "a-b_c", "version": "9"}});
+        assert_eq!(codes(json!([server("a.b/c", "1"), agent])), ["ok", "duplicate_name"]);
+    }
+
+    #[test]
+    fn one_name_in_two_zones_is_two_agents() {
+        let agent = |zone: &str| json!({"agent": {"name": "a", "zone": zone}});
+        assert_eq!(codes(json!([agent("x"), agent("y"), agent("x")])), ["ok", "ok", "duplicate_name"]);
+    }
+
+    #[test]
+    fn what_is_not_recognised_says_what_is_accepted() {
+        let refusal = |body: Value| read_documents(body).remove(0).unwrap_err();
+        let unknown = refusal(json!({"foo": 1, "bar": 2}));
+        assert!(unknown.message.contains("`foo`, `bar`") && unknown.message.contains("A2A agent card"));
+        let card = json!({"$schema": "https://x/v1/server-card.schema.json", "name": "a/b", "version": "1", "remotes": []});
+        assert!(refusal(card).message.contains("server-card.schema.json"));
+        assert!(refusal(json!({"servers": [], "metadata": {}})).message.contains("send its array `servers`"));
+    }
 }

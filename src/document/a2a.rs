@@ -91,3 +91,70 @@ fn interface_endpoint(interface: &Fields<'_>) -> Result<Endpoint, Flaw> {
     };
     Ok(Endpoint { kind: kind.into(), address: url.into() })
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::document::{Refusal, Registration, read_documents};
+    use serde_json::{Value, json};
+
+    fn read(document: Value) -> Result<Registration, Refusal> {
+        read_documents(document).remove(0)
+    }
+
+    fn endpoints(one: &Registration) -> Vec<(&str, &str)> {
+        one.card.endpoints.iter().map(|at| (at.kind.as_str(), at.address.as_str())).collect()
+    }
+
+    #[test]
+    fn a_card_of_the_older_shape_lists_its_url_first() {
+        let one = read(json!({
+            "protocolVersion": "0.3.0", "name": "Weather", "description": "d", "version": "1", "url": "https://a.example",
+            "preferredTransport": "GRPC", "capabilities": {"streaming": true, "pushNotifications": false},
+            "additionalInterfaces": [
+                {"url": "https://a.example", "transport": "GRPC"},
+                {"url": "https://a.example/rest", "transport": "HTTP+JSON"},
+            ],
+            "skills": [{"id": "get_forecast", "name": "Get Forecast", "tags": ["weather", "forecast"]}],
+            "registryTags": ["weather"],
+        }));
+        let one = one.unwrap();
+        assert_eq!(endpoints(&one), [("GRPC", "https://a.example"), ("HTTP+JSON", "https://a.example/rest")]);
+        assert_eq!(one.card.tags, ["a2a", "weather", "forecast"]);
+        assert_eq!(one.card.capabilities, ["get_forecast", "streaming"]);
+        assert_eq!(
+            (one.card.title.as_deref(), one.card.original_name.as_deref()),
+            (Some("Weather"), Some("Weather"))
+        );
+    }
+
+    #[test]
+    fn a_card_of_the_newer_shape_lists_its_interfaces() {
+        let interfaces = json!([
+            {"url": "https://a.example", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"},
+            {"url": "https://a.example", "protocolBinding": "JSONRPC", "protocolVersion": "0.3"},
+            {"url": "https://b.example", "protocolBinding": "GRPC", "protocolVersion": "1.0"},
+        ]);
+        let one = read(json!({"name": "weather", "supportedInterfaces": interfaces})).unwrap();
+        assert_eq!(endpoints(&one), [("JSONRPC", "https://a.example"), ("GRPC", "https://b.example")]);
+        assert_eq!((one.name.as_str(), one.card.original_name), ("weather", None));
+    }
+
+    #[test]
+    fn a_wrapped_card_makes_the_same_card_as_the_bare_one() {
+        let card =
+            json!({"protocolVersion": "0.1", "name": "A", "url": "https://a.example", "capabilities": {}});
+        let wrapped = json!({"path": "agents/a.json", "commit": "8e43", "card": card});
+        assert_eq!(read(wrapped).unwrap(), read(card).unwrap());
+    }
+
+    #[test]
+    fn a_flaw_is_named_with_its_place() {
+        let refusal =
+            read(json!({"card": {"name": "A", "skills": [{"id": "x"}, {"tags": [1]}]}})).unwrap_err();
+        assert_eq!(refusal.message, "`card.skills[1].tags[0]` is 1; write a text");
+        let refusal = read(json!({"name": "A", "skills": [], "capabilities": ["streaming"]})).unwrap_err();
+        assert!(refusal.message.contains("an object of flags"), "{}", refusal.message);
+        assert_eq!(read(json!({"skills": []})).unwrap_err().code, "missing_field");
+        assert_eq!(read(json!({"name": "a\u{1b}b", "skills": []})).unwrap_err().code, "bad_field");
+    }
+}

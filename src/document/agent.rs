@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 
 use super::Registration;
 use super::check::check_card;
-use super::field::{Fields, Flaw, Place, quoted_text};
-use super::name::agent_name;
+use super::field::{Fields, Flaw, Place, bad_name, compact, quoted_text};
+use super::name::plain_form;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
-use crate::proto::name::{AgentName, ZoneName};
+use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError, ZoneName};
 
 /// Keys of `[agent]`.
 const AGENT_KEYS: [&str; 27] = [
@@ -87,25 +87,17 @@ fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Flaw> {
 
 fn read_name(fields: &Fields<'_>) -> Result<AgentName, Flaw> {
     let text = fields.required_text("name", "write `name = \"summarizer\"`")?;
-    text.parse().map_err(|error: crate::proto::name::NameError| {
-        let hint = agent_name(text).map(|name| format!("write for example `{name}`"));
-        Flaw {
-            code: "bad_name",
-            ..Flaw::bad(fields.place("name"), format!("is refused: {error}"), hint.unwrap_or_default())
-        }
+    text.parse().map_err(|error: NameError| {
+        let mut close = plain_form(text);
+        close.truncate(LABEL_BYTES_MAX);
+        bad_name(fields.place("name"), &error, &format!("write for example `{close}`"))
     })
 }
 
 fn read_zone(fields: &Fields<'_>) -> Result<Option<ZoneName>, Flaw> {
     let Some(text) = fields.text("zone")? else { return Ok(None) };
-    let zone = text.parse().map_err(|error: crate::proto::name::NameError| Flaw {
-        code: "bad_name",
-        ..Flaw::bad(
-            fields.place("zone"),
-            format!("is refused: {error}"),
-            "write a zone such as `research.acme.org`",
-        )
-    })?;
+    let fix = "write a zone such as `research.acme.org`, or `.` for the root";
+    let zone = text.parse().map_err(|error: NameError| bad_name(fields.place("zone"), &error, fix))?;
     Ok(Some(zone))
 }
 
@@ -141,7 +133,7 @@ fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Flaw> {
 fn read_schema(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Flaw> {
     match fields.value(key) {
         None => Ok(None),
-        Some(schema @ Value::Object(_)) => Ok(Some(schema.to_string())),
+        Some(schema @ Value::Object(_)) => Ok(Some(compact(schema))),
         Some(Value::String(file)) => {
             let problem = format!("is the file name {}, which a sent document cannot use", quoted_text(file));
             Err(Flaw::bad(fields.place(key), problem, "put the JSON Schema itself here"))
@@ -270,5 +262,126 @@ fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Flaw> {
     match url.starts_with("http://") || url.starts_with("https://") {
         true => Ok(()),
         false => Err(Flaw::bad(fields.place(key), format!("is {}", quoted_text(url)), fix)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Refusal, read_documents};
+    use serde_json::json;
+
+    fn read_agent(agent: Value) -> Result<Registration, Refusal> {
+        read_documents(json!({ "agent": agent })).remove(0)
+    }
+
+    fn refused(key: &str, value: Value) -> (&'static str, String) {
+        let mut agent = json!({"name": "a"});
+        agent[key] = value;
+        let refusal = read_agent(agent).unwrap_err();
+        (refusal.code, refusal.message)
+    }
+
+    #[test]
+    fn every_field_of_the_file_is_read() {
+        let one = read_agent(json!({
+            "name": "summarizer", "description": "Summarises\nlong documents", "zone": "research.acme.org",
+            "tags": ["text"], "capabilities": ["summarize"], "version": "1", "role": "r", "model": "m",
+            "region": "eu", "residency": "de", "input_schema": {"type": "object"}, "output_schema": {},
+            "timeout_s": 5, "max_retries": 0, "max_concurrency": 2, "max_queue": 10, "rate_limit": "10/s",
+            "weight": 1, "balance": "latency", "min_replicas": 1, "idempotent": true, "verbose": false,
+            "traceback_enabled": true, "scope": "zone", "callers": ["acme.org"], "run": {"builtin": "echo"},
+        }))
+        .unwrap();
+        assert_eq!((one.name.as_str(), one.scope), ("summarizer", Scope::Zone));
+        assert_eq!(one.zone.unwrap().as_str(), "research.acme.org");
+        let card = one.card;
+        assert_eq!(card.limits, Some(CallLimits { timeout_s: 5, max_retries: 0, max_concurrency: 2 }));
+        assert_eq!(card.input_schema.as_deref(), Some("{\"type\":\"object\"}"));
+        let short = [card.version, card.role, card.model, card.region, card.residency].map(Option::unwrap);
+        assert_eq!(short, ["1", "r", "m", "eu", "de"]);
+        assert_eq!((card.origin, card.callable, card.original), (Origin::Native, false, None));
+    }
+
+    #[test]
+    fn nothing_of_the_host_enters_the_card() {
+        let one = read_agent(json!({
+            "name": "a", "callers": ["SECRET"], "rate_limit": "7/s",
+            "run": {"chat": {"base_url": "http://SECRET", "model": "SECRET", "api_key_env": "SECRET",
+                             "system_prompt": "SECRET", "temperature": 0.5, "max_loops": 2}},
+        }))
+        .unwrap();
+        assert!(!format!("{one:?}").contains("SECRET"));
+        assert_eq!(one.card.limits, Some(DEFAULT_LIMITS));
+        assert_eq!(read_agent(json!({"name": "a"})).unwrap().card.limits, None, "a listing has none");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_closest_known_one() {
+        let (code, message) = refused("descripton", json!("x"));
+        assert_eq!(code, "unknown_key");
+        assert!(
+            message.starts_with("`agent.descripton`") && message.ends_with("did you mean `description`?")
+        );
+        assert!(refused("run", json!({"comand": ["x"]})).1.contains("did you mean `command`?"));
+        assert!(refused("zzz", json!(1)).1.contains("known here: `name`"));
+        let refusal = read_documents(json!({"agent": {"name": "a"}, "agents": {}})).remove(0).unwrap_err();
+        assert!(refusal.message.contains("did you mean `agent`?"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn exactly_one_way_to_run_is_accepted() {
+        let good = [
+            json!({"command": ["python3", "agent.py"]}),
+            json!({"mcp": {"command": ["uvx", "some-server"]}, "tool": "name"}),
+            json!({"mcp": {"url": "http://127.0.0.1:9000/mcp"}}),
+            json!({"http": {"url": "http://127.0.0.1:9000/run"}}),
+            json!({"chat": {"base_url": "http://127.0.0.1:8080/v1", "model": "m"}}),
+            json!({"builtin": "sleep"}),
+        ];
+        for run in good {
+            read_agent(json!({"name": "a", "run": run})).unwrap();
+        }
+        let bad = [
+            (json!({}), "says no way"),
+            (json!({"builtin": "echo", "command": ["x"]}), "says 2 ways"),
+            (json!({"builtin": "ecko"}), "did you mean `echo`?"),
+            (json!({"command": []}), "names no program"),
+            (json!({"command": "python3"}), "write an array"),
+            (json!({"mcp": {}}), "either `command` or `url`"),
+            (json!({"mcp": {"url": "x"}}), "http://"),
+            (json!({"http": {}}), "`agent.run.http.url` is missing"),
+            (json!({"chat": {"base_url": "http://x"}}), "`agent.run.chat.model` is missing"),
+            (json!({"chat": {"base_url": "http://x", "model": "m", "temperature": 9}}), "from 0 to 2"),
+            (json!({"builtin": "echo", "tool": "x"}), "without `mcp`"),
+            (json!("echo"), "write an object"),
+        ];
+        for (run, words) in bad {
+            let message = refused("run", run).1;
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_with_the_range() {
+        assert_eq!(
+            refused("timeout_s", json!(0)).1,
+            "`agent.timeout_s` is 0; write a whole number from 1 to 300"
+        );
+        assert_eq!(refused("max_retries", json!(-1)).0, "bad_field");
+        assert_eq!(refused("timeout_s", json!(1.5)).0, "bad_field");
+        assert!(refused("scope", json!("publc")).1.contains("did you mean `public`?"));
+        assert!(refused("rate_limit", json!("0/s")).1.contains("10/s"));
+        assert!(refused("zone", json!("Acme")).0 == "bad_name");
+        assert!(refused("name", json!("Sum")).1.contains("write for example `sum`"));
+        assert_eq!(refused("tags", json!(["a", ""])).1, "`agent.tags[1]` is empty; remove it");
+        assert_eq!(refused("input_schema", json!([1])).0, "bad_field");
+    }
+
+    #[test]
+    fn a_sent_document_cannot_name_files_of_the_host() {
+        for key in ["owner_key", "grant", "input_schema", "output_schema"] {
+            assert_eq!(refused(key, json!("/etc/passwd")).0, "bad_field", "{key}");
+        }
     }
 }

@@ -214,3 +214,106 @@ fn find_span(text: &str, place: &Place, part: Part) -> std::ops::Range<usize> {
     }
     span
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::read_documents;
+    use serde_json::json;
+
+    fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn flaw(text: &str) -> FileFlaw {
+        let folder = folder_with(&[("agent.toml", text)]);
+        match read_agent_file(&folder.path().join("agent.toml")).unwrap_err() {
+            FileError::Invalid(flaw) => *flaw,
+            error => panic!("{error}"),
+        }
+    }
+
+    /// Line, column and the underlined text.
+    fn pointed(text: &str) -> (usize, usize, String) {
+        let flaw = flaw(text);
+        let span = flaw.span.offset()..flaw.span.offset() + flaw.span.len();
+        (flaw.line, flaw.column, text[span].to_owned())
+    }
+
+    #[test]
+    fn a_file_becomes_a_document_with_its_schemas_and_without_its_keys() {
+        let text = "[agent]\nname = \"a\"\ninput_schema = \"in.json\"\noutput_schema = { type = \"object\" }\n\
+                    owner_key = \"owner.key\"\n[agent.run]\ncommand = [\"./a\"]\n";
+        let folder = folder_with(&[("agent.toml", text), ("in.json", "{\"type\": \"string\"}")]);
+        let path = folder.path().join("agent.toml");
+        let file = AgentFile::read(&path).unwrap();
+        assert_eq!(file.owner_key, Some(folder.path().join("owner.key")));
+        assert_eq!(file.grant, None);
+        assert_eq!(
+            file.document,
+            json!({"agent": {"name": "a", "input_schema": {"type": "string"}, "output_schema": {"type": "object"},
+                   "run": {"command": ["./a"]}}})
+        );
+        assert_eq!(read_agent_file(&path).unwrap(), file.document);
+        let one = read_documents(file.document).remove(0).unwrap();
+        assert_eq!(one.card.input_schema.as_deref(), Some("{\"type\":\"string\"}"));
+    }
+
+    #[test]
+    fn a_flaw_points_at_its_line_and_column() {
+        let unknown = "[agent]\nname = \"a\"\n  descripton = \"x\"\n";
+        assert_eq!(pointed(unknown), (3, 3, "descripton".into()));
+        let error = flaw(unknown);
+        assert_eq!((error.code, error.key.as_str()), ("unknown_key", "agent.descripton"));
+        assert!(error.fix.contains("did you mean `description`?"));
+        assert!(
+            error.to_string().contains("agent.toml:3:3: `agent.descripton` is not a known key"),
+            "{error}"
+        );
+
+        assert_eq!(pointed("[agent]\nname = \"ü\"\ntimeout_s = 0"), (2, 8, "\"ü\"".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\ntags = [\"é\", 7]"), (3, 14, "7".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\n[agent.run]\ncommand = []"), (4, 11, "[]".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\n[agent.run]\nbuiltn = \"echo\""), (4, 1, "builtn".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\n\n[agent.run]\n"), (4, 8, "run".into()));
+        assert_eq!(pointed("[agent]\ndescription = \"d\""), (1, 2, "agent".into()));
+        assert_eq!(pointed("name = \"a\"\n"), (1, 1, "name".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\nwhen = 2026-01-01\n"), (3, 1, "when".into()));
+    }
+
+    #[test]
+    fn what_is_no_toml_points_at_the_place_too() {
+        let error = flaw("[agent]\nname = \"a\"\ntags = [\"x\"\nzone = 1\n");
+        assert!(error.problem.starts_with("not valid TOML: ") && error.line >= 3, "{error}");
+        assert_eq!(flaw("[agent]\nname = \"a\"\nname = \"b\"").line, 3);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_which() {
+        let folder = folder_with(&[("agent.toml", "[agent]\nname = \"a\"\ninput_schema = \"no.json\"")]);
+        let missing = read_agent_file(&folder.path().join("agent.toml")).unwrap_err().to_string();
+        assert!(missing.contains("no.json"), "{missing}");
+        assert!(matches!(read_agent_file(&folder.path().join("x.toml")), Err(FileError::Unreadable { .. })));
+        let folder = folder_with(&[
+            ("agent.toml", "[agent]\nname = \"a\"\ninput_schema = \"bad.json\""),
+            ("bad.json", "{"),
+        ]);
+        let error = read_agent_file(&folder.path().join("agent.toml")).unwrap_err();
+        assert!(
+            error.to_string().contains("agent.toml:3:16") && error.to_string().contains("not JSON"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_report_shows_the_excerpt_and_the_remedy() {
+        let error = FileError::Invalid(Box::new(flaw("[agent]\nname = \"a\"\nscop = \"node\"\n")));
+        let mut report = String::new();
+        miette::NarratableReportHandler::new().render_report(&mut report, &error).unwrap();
+        assert!(report.contains("scop = \"node\"") && report.contains("did you mean `scope`?"), "{report}");
+    }
+}

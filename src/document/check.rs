@@ -106,6 +106,7 @@ fn check_schema(key: &str, text: Option<&str>) -> Result<(), Flaw> {
 
 fn check_json_object(key: &str, text: Option<&str>) -> Result<(), Flaw> {
     let Some(text) = text else { return Ok(()) };
+    check_prose(Place::default().key(key), text)?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(_)) => Ok(()),
         Ok(_) => Err(Flaw::bad(

@@ -7,6 +7,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::proto::name::NameError;
+
 /// How alike two words must be (Jaro-Winkler, 0 … 1) before one is offered for the other. At 0.8 `descripton` finds
 /// `description`, and `foo` finds nothing.
 const LIKENESS_MIN: f64 = 0.8;
@@ -258,6 +260,30 @@ pub(super) fn check_line(place: Place, text: &str) -> Result<(), Flaw> {
 /// Refuses control characters other than line ends and tabs.
 pub(super) fn check_prose(place: Place, text: &str) -> Result<(), Flaw> {
     refuse_characters(place, text, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+/// A name or zone that does not parse. The parser's message quotes the whole text, so only a short one is repeated.
+pub(super) fn bad_name(place: Place, error: &NameError, fix: &str) -> Flaw {
+    let (NameError::Empty(text)
+    | NameError::TooLong(text)
+    | NameError::TooDeep(text)
+    | NameError::BadLabel(text)) = error;
+    let problem = match text.chars().count() > QUOTE_CHARS_MAX {
+        true => format!("is {}, which is {} bytes long", quoted_text(text), text.len()),
+        false => format!("is refused: {error}"),
+    };
+    Flaw { code: "bad_name", ..Flaw::bad(place, problem, fix) }
+}
+
+/// Compact JSON text. Control characters, which JSON allows raw from U+007F on, are escaped: the content is the same,
+/// and no terminal that shows the text obeys it.
+pub(super) fn compact(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 /// A found value as a short quotation for a message, without control characters.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Registration;
 use super::check::check_card;
-use super::field::{Flaw, Place};
+use super::field::{Flaw, Place, bad_name, compact};
 use super::name::agent_name;
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
 use crate::proto::config::{LABEL_TEXT_BYTES_MAX, LABELS_MAX};
@@ -32,10 +32,8 @@ pub(super) struct Listing<'a> {
 
 /// Makes the card of a listing, which nobody can call through the mesh.
 pub(super) fn register(listing: Listing<'_>) -> Result<Registration, Flaw> {
-    let name = agent_name(listing.name).map_err(|error| Flaw {
-        code: "bad_name",
-        ..Flaw::bad(listing.place.key("name"), error.to_string(), "write a name")
-    })?;
+    let name = agent_name(listing.name)
+        .map_err(|error| bad_name(listing.place.key("name"), &error, "write the agent's name"))?;
     let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
     let card = AgentCard {
         description: listing.description.unwrap_or_default().to_owned(),
@@ -46,7 +44,7 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Registration, Flaw> {
         endpoints: listing.endpoints,
         origin: listing.origin,
         original_name,
-        original: Some(listing.document.to_string()),
+        original: Some(compact(listing.document)),
         ..AgentCard::default()
     };
     check_card(&card)

@@ -31,8 +31,8 @@ pub fn agent_name(original: &str) -> Result<AgentName, NameError> {
     format!("{}-{}", &plain[..cut], &hash[..HASH_CHARS]).parse()
 }
 
-/// ASCII only, so it can be cut at any byte.
-fn plain_form(original: &str) -> String {
+/// The original in the alphabet of names, of any length, not unique. ASCII only, so it can be cut at any byte.
+pub(super) fn plain_form(original: &str) -> String {
     let letter = |c: char| match c {
         'a'..='z' | '0'..='9' | '_' | '-' => c,
         '/' => '_',
@@ -83,7 +83,7 @@ mod tests {
         assert!(is_hashed("weather_agent", "weather_agent"));
         assert!(is_hashed("Ven&Co", "ven-co"));
         assert!(is_hashed("全", "-"));
-        assert_eq!(name("Hello World Agent"), "hello-world-agent-h2rlu5");
+        assert_eq!(name("Hello World Agent"), "hello-world-agent-rats3a");
     }
 
     #[test]

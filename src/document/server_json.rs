@@ -85,3 +85,110 @@ fn collect_topics(object: &Map<String, Value>, depth: usize, tags: &mut Labels) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::document::{Refusal, Registration, read_documents};
+    use crate::proto::card::Origin;
+    use serde_json::{Value, json};
+
+    fn read(document: Value) -> Result<Registration, Refusal> {
+        read_documents(document).remove(0)
+    }
+
+    fn dated(date: &str, registry_key: &str) -> Value {
+        json!({
+            "$schema": format!("https://static.modelcontextprotocol.io/schemas/{date}/server.schema.json"),
+            "name": "ai.exa/exa", "description": "Search", "version": "1.0.0",
+            "packages": [{registry_key: "npm", "identifier": "exa", "version": "2.1", "transport": {"type": "stdio"}}],
+            "remotes": [{"type": "sse", "url": "https://exa.example/sse"}],
+        })
+    }
+
+    fn endpoints(one: &Registration) -> Vec<(&str, &str)> {
+        one.card.endpoints.iter().map(|at| (at.kind.as_str(), at.address.as_str())).collect()
+    }
+
+    #[test]
+    fn every_dated_schema_makes_the_same_card() {
+        let schemas = [
+            ("2025-07-09", "registry_type"),
+            ("2025-09-16", "registryType"),
+            ("2025-09-29", "registryType"),
+            ("2025-10-17", "registryType"),
+            ("2025-12-11", "registryType"),
+        ];
+        for (date, key) in schemas {
+            let one = read(dated(date, key)).unwrap();
+            assert_eq!(one.name.as_str(), "ai-exa_exa", "{date}");
+            assert_eq!(one.card.original_name.as_deref(), Some("ai.exa/exa"));
+            assert_eq!(endpoints(&one), [("sse", "https://exa.example/sse"), ("npm", "exa@2.1")], "{date}");
+            assert_eq!(one.card.capabilities, ["sse", "npm", "stdio"]);
+            assert_eq!((one.card.origin, one.card.callable), (Origin::ServerJson, false));
+        }
+    }
+
+    #[test]
+    fn known_defects_are_taken() {
+        let mut defective = dated("2025-10-17", "registryType");
+        defective["$schema"] =
+            json!("https://x/schemas/2025-10-17/server.schema.json#/definitions/ServerDetail");
+        defective["repository"] = json!({});
+        defective["title"] = Value::Null;
+        let members = defective.as_object_mut().unwrap();
+        members.remove("description");
+        members.remove("version");
+        members.remove("remotes");
+        let one = read(defective).unwrap();
+        assert_eq!((one.card.description.as_str(), one.card.version, one.card.title), ("", None, None));
+    }
+
+    #[test]
+    fn a_registry_answer_makes_the_same_card_as_the_document_in_it() {
+        let document = dated("2025-12-11", "registryType");
+        let wrapped = json!({"server": document, "_meta": {"io.modelcontextprotocol.registry/official": {}}});
+        assert_eq!(read(wrapped).unwrap(), read(document).unwrap());
+        let refusal = read(json!({"server": {"name": "a.b/c", "remotes": [{"type": "sse"}]}})).unwrap_err();
+        assert_eq!((refusal.code, refusal.name.as_str()), ("missing_field", "a.b/c"));
+        assert!(refusal.message.starts_with("`server.remotes[0].url` is missing; "), "{}", refusal.message);
+    }
+
+    #[test]
+    fn the_original_is_kept_in_content_without_raw_control_characters() {
+        let document =
+            json!({"name": "a.b/c", "version": "1", "x": "\u{1b}[31m\u{7f}\u{9b}é\n", "n": [1.5, null]});
+        let original = read(document.clone()).unwrap().card.original.unwrap();
+        assert!(!original.contains(char::is_control));
+        assert_eq!(serde_json::from_str::<Value>(&original).unwrap(), document);
+    }
+
+    #[test]
+    fn a_flaw_is_named_with_its_place_and_a_remedy() {
+        let refused = |document: Value| {
+            let refusal = read(document).unwrap_err();
+            (refusal.code, refusal.message)
+        };
+        assert_eq!(refused(json!({"packages": []})).0, "missing_field");
+        assert_eq!(refused(json!({"name": "", "packages": []})).0, "bad_field");
+        let (code, message) = refused(json!({"name": "a.b/c", "remotes": [{"type": "sse", "url": 5}]}));
+        assert_eq!((code, message.as_str()), ("bad_field", "`remotes[0].url` is 5; write a text"));
+        let (code, message) =
+            refused(json!({"name": "a.b/c", "version": "1", "description": "x".repeat(4097)}));
+        assert_eq!(code, "too_large");
+        assert!(message.contains("`description` has 4097 bytes, more than the 4096"), "{message}");
+        let many = vec![json!({"type": "sse", "url": "https://x.example"}); 65];
+        assert!(refused(json!({"name": "a.b/c", "remotes": many})).1.contains("`endpoints` has 65 entries"));
+    }
+
+    #[test]
+    fn topics_of_the_publisher_become_tags_once_and_within_the_limits() {
+        let words: Vec<_> = (0..100).map(|n| format!("w{n}")).collect();
+        let topics = json!({"x/meta": {"repo": {"topics": ["mcp", "ai", "ai", " ", "a\u{7}", "y".repeat(129)],
+            "tags": ["1.0.0"]}, "keywords": words}});
+        let document = json!({"name": "a.b/c", "version": "1",
+            "_meta": {"io.modelcontextprotocol.registry/publisher-provided": topics}});
+        let tags = read(document).unwrap().card.tags;
+        assert_eq!(tags[..3], ["mcp", "ai", "w0"]);
+        assert_eq!(tags.len(), 64);
+    }
+}
