@@ -1,5 +1,6 @@
 //! The mapping of published documents, on whole published collections and on anything at all.
 #![cfg(feature = "net")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test may stop it")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
