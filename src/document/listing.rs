@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Registration;
-use super::check::check_card;
+use super::check::{SHORT_TEXT_BYTES_MAX, check_card};
 use super::field::{Flaw, Place, bad_name, compact};
 use super::name::agent_name;
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
@@ -34,6 +34,10 @@ pub(super) struct Listing<'a> {
 pub(super) fn register(listing: Listing<'_>) -> Result<Registration, Flaw> {
     let name = agent_name(listing.name)
         .map_err(|error| bad_name(listing.place.key("name"), &error, "write the agent's name"))?;
+    if listing.name.len() > SHORT_TEXT_BYTES_MAX {
+        let place = listing.place.key("name");
+        return Err(Flaw::too_large(place, listing.name.len(), SHORT_TEXT_BYTES_MAX, "bytes", "shorten it"));
+    }
     let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
     let card = AgentCard {
         description: listing.description.unwrap_or_default().to_owned(),

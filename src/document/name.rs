@@ -17,7 +17,12 @@ use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError};
 /// Characters of the hash behind an ambiguous name.
 const HASH_CHARS: usize = 6;
 
-/// The name under which a document called `original` is registered.
+/// The name under which an imported document called `original` is registered: lower case, `/` as `_`, every other
+/// foreign character as `-` (`ai.exa/exa` is `ai-exa_exa`).
+///
+/// If that is longer than 63 bytes, or reading it back (first `_` as `/`, each `-` before it as `.`, but not behind
+/// `io-github-`) does not give the original, it is cut to 56 bytes and gets `-` and 6 base32 characters of the
+/// original's SHA-256. Depends on nothing else, so it also finds what is registered under an original name.
 ///
 /// # Errors
 /// [`NameError::Empty`] for an empty original; everything else has a name.

@@ -177,6 +177,10 @@ mod tests {
         assert_eq!(code, "too_large");
         assert!(message.contains("`description` has 4097 bytes, more than the 4096"), "{message}");
         let many = vec![json!({"type": "sse", "url": "https://x.example"}); 65];
+        let wrapped = json!({"server": {"name": "a.b/c", "title": "x".repeat(1025)}});
+        assert!(refused(wrapped).1.starts_with("`server.title` has 1025 bytes, more than the 1024"));
+        let long = format!("a.b/{}", "c".repeat(1021));
+        assert!(refused(json!({"server": {"name": long}})).1.starts_with("`server.name` has 1025 bytes"));
         assert!(refused(json!({"name": "a.b/c", "remotes": many})).1.contains("`endpoints` has 65 entries"));
     }
 
