@@ -33,24 +33,9 @@ pub use agent_file::{AgentFile, FileError, FileFlaw, read_agent_file};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
 pub use name::agent_name;
 
-use crate::proto::card::{AgentCard, Scope};
+pub use crate::proto::card::Offer;
 use crate::proto::name::{AgentName, ZoneName};
 use field::{Fields, Flaw, Place, quoted, shortened};
-
-/// One document, ready to be registered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// Its name within the zone.
-    pub name: AgentName,
-    /// The zone it asks for; `None` leaves that to the request or the node.
-    pub zone: Option<ZoneName>,
-    /// Who may find it.
-    pub scope: Scope,
-    /// What the world may know of it; has passed [`check`].
-    pub card: AgentCard,
-    /// Signed grants, opaque here; empty for imported documents.
-    pub grants: Vec<Vec<u8>>,
-}
 
 /// Why one document was not taken. The others of its request are not affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +57,7 @@ impl Refusal {
 /// Reads one document or an array of them; one entry per document, in order.
 ///
 /// Of several documents for one name and zone the one with the greatest version is kept.
-pub fn read_documents(body: Value) -> Vec<Result<Registration, Refusal>> {
+pub fn read_documents(body: Value) -> Vec<Result<Offer, Refusal>> {
     let documents = match body {
         Value::Array(documents) => documents,
         document => vec![document],
@@ -82,14 +67,14 @@ pub fn read_documents(body: Value) -> Vec<Result<Registration, Refusal>> {
     outcomes
 }
 
-fn read_document(document: &Value) -> Result<Registration, Refusal> {
+fn read_document(document: &Value) -> Result<Offer, Refusal> {
     match document {
         Value::Object(map) => map_object(map, document).map_err(|flaw| Refusal::new(name_in(map), &flaw)),
         other => Err(Refusal::new("", &unknown_format(format!("is {}", quoted(other))))),
     }
 }
 
-fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Registration, Flaw> {
+fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Offer, Flaw> {
     match kind_of(map) {
         Some(Kind::Agent) => agent::read(map),
         Some(Kind::ServerJson) => server_json::read(&Fields::new(map, Place::default()), document),
@@ -100,7 +85,7 @@ fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Registration
 }
 
 /// The registry API wraps a server.json as `server`, beside its own `_meta`; card collections wrap as `card`.
-fn unwrap_document(map: &Map<String, Value>, key: &'static str) -> Result<Registration, Flaw> {
+fn unwrap_document(map: &Map<String, Value>, key: &'static str) -> Result<Offer, Flaw> {
     let outer = Fields::new(map, Place::default());
     let (Some(inner), Some(document)) = (outer.object(key)?, outer.value(key)) else {
         return Err(unknown_format(format!("has an empty `{key}`")));
@@ -170,7 +155,7 @@ fn name_in(map: &Map<String, Value>) -> &str {
 
 /// A host has one record a name and zone, so of several documents for one only the greatest version is kept. Those of
 /// another origin are no versions of it: there the first stays.
-fn keep_one_of_each_name(outcomes: &mut [Result<Registration, Refusal>]) {
+fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
     let mut kept: BTreeMap<(Option<ZoneName>, AgentName), usize> = BTreeMap::new();
     for index in 0..outcomes.len() {
         let Ok(new) = &outcomes[index] else { continue };
@@ -198,8 +183,8 @@ enum Contest {
     SameName,
 }
 
-fn contest(old: &Registration, new: &Registration) -> Contest {
-    let called = |one: &Registration| (one.card.origin, one.card.original_name.clone());
+fn contest(old: &Offer, new: &Offer) -> Contest {
+    let called = |one: &Offer| (one.card.origin, one.card.original_name.clone());
     if called(old) != called(new) {
         return Contest::SameName;
     }
@@ -210,12 +195,12 @@ fn contest(old: &Registration, new: &Registration) -> Contest {
     }
 }
 
-fn name_of(registration: &Registration) -> &str {
+fn name_of(registration: &Offer) -> &str {
     registration.card.original_name.as_deref().unwrap_or(registration.name.as_str())
 }
 
-fn older_version(loser: &Registration, winner: &Registration) -> Refusal {
-    let version = |one: &Registration| one.card.version.as_deref().map_or("none".into(), shortened);
+fn older_version(loser: &Offer, winner: &Offer) -> Refusal {
+    let version = |one: &Offer| one.card.version.as_deref().map_or("none".into(), shortened);
     let (lower, greater) = (version(loser), version(winner));
     let message = format!(
         "`version` is {lower}, and this request also has {greater}, which is registered; to register {lower} send it \
@@ -224,7 +209,7 @@ fn older_version(loser: &Registration, winner: &Registration) -> Refusal {
     Refusal { name: shortened(name_of(loser)), code: "older_version", message }
 }
 
-fn duplicate_name(loser: &Registration, earlier: usize) -> Refusal {
+fn duplicate_name(loser: &Offer, earlier: usize) -> Refusal {
     let message = format!(
         "`name` gives {}, as document {earlier} of this request does, which is registered; remove one of them, or \
          change its name or zone",
@@ -239,8 +224,7 @@ mod tests {
     use serde_json::json;
 
     fn codes(body: Value) -> Vec<&'static str> {
-        let code =
-            |outcome: &Result<Registration, Refusal>| outcome.as_ref().map_or_else(|no| no.code, |_| "ok");
+        let code = |outcome: &Result<Offer, Refusal>| outcome.as_ref().map_or_else(|no| no.code, |_| "ok");
         read_documents(body).iter().map(code).collect()
     }
 

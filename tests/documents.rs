@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aop::document::{CARD_BYTES_MAX, Refusal, Registration, check, read_documents};
+use aop::document::{CARD_BYTES_MAX, Offer, Refusal, check, read_documents};
 use aop::proto::card::Origin;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-type Outcome = Result<Registration, Refusal>;
+type Outcome = Result<Offer, Refusal>;
 
 fn corpus(file: &str) -> Vec<Value> {
     let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -24,7 +24,7 @@ fn counts(outcomes: &[Outcome]) -> BTreeMap<&str, usize> {
     counts
 }
 
-fn taken(outcomes: &[Outcome]) -> Vec<&Registration> {
+fn taken(outcomes: &[Outcome]) -> Vec<&Offer> {
     outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).collect()
 }
 
@@ -46,8 +46,7 @@ fn every_server_of_the_published_list_is_registered_once_with_its_greatest_versi
     assert_eq!(version("io-github-github_github-mcp-server"), "0.20.1");
     assert_eq!(version("io-github-aimoda_rigol-dho824-mcp"), "0.1.143-main.2b177ae");
     // Upper case, a dash in a domain, a dot behind the slash: only these names are ambiguous.
-    let hashed =
-        |one: &&Registration| one.name.as_str().len() != one.card.original_name.as_deref().unwrap().len();
+    let hashed = |one: &&Offer| one.name.as_str().len() != one.card.original_name.as_deref().unwrap().len();
     assert_eq!(taken(&outcomes).into_iter().filter(hashed).count(), 20);
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Registration;
+use super::Offer;
 use super::field::{Fields, Flaw, quoted};
 use super::listing::{self, Labels, Listing};
 use crate::proto::card::{Endpoint, Origin};
@@ -12,7 +12,7 @@ use crate::proto::card::{Endpoint, Origin};
 const DEFAULT_BINDING: &str = "JSONRPC";
 
 /// Maps one agent card; `fields` and `document` are the same object.
-pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Registration, Flaw> {
+pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Flaw> {
     let name = fields.required_text("name", "write the agent's name")?;
     let mut tags = Labels::tags("a2a");
     for key in ["registryTags", "tags"] {
@@ -94,14 +94,14 @@ fn interface_endpoint(interface: &Fields<'_>) -> Result<Endpoint, Flaw> {
 
 #[cfg(test)]
 mod tests {
-    use crate::document::{Refusal, Registration, read_documents};
+    use crate::document::{Offer, Refusal, read_documents};
     use serde_json::{Value, json};
 
-    fn read(document: Value) -> Result<Registration, Refusal> {
+    fn read(document: Value) -> Result<Offer, Refusal> {
         read_documents(document).remove(0)
     }
 
-    fn endpoints(one: &Registration) -> Vec<(&str, &str)> {
+    fn endpoints(one: &Offer) -> Vec<(&str, &str)> {
         one.card.endpoints.iter().map(|at| (at.kind.as_str(), at.address.as_str())).collect()
     }
 

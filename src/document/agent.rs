@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Registration;
+use super::Offer;
 use super::check::check_card;
 use super::field::{Fields, Flaw, Place, bad_name, compact, quoted_text};
 use super::name::plain_form;
@@ -65,7 +65,7 @@ const LOOPS_MAX: u32 = 1_000;
 const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
 
 /// Reads the document; `root` holds `agent`.
-pub(super) fn read(root: &Map<String, Value>) -> Result<Registration, Flaw> {
+pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Flaw> {
     let root = Fields::new(root, Place::default());
     root.only(&["agent"])?;
     let fields =
@@ -76,7 +76,7 @@ pub(super) fn read(root: &Map<String, Value>) -> Result<Registration, Flaw> {
     let (name, zone) = (read_name(&fields)?, read_zone(&fields)?);
     let card = read_card(&fields)?;
     check_card(&card).map_err(|flaw| flaw.within("agent"))?;
-    Ok(Registration { name, zone, scope: read_scope(&fields)?, card, grants: Vec::new() })
+    Ok(Offer { name, zone, scope: read_scope(&fields)?, card, grants: Vec::new() })
 }
 
 fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Flaw> {
@@ -271,7 +271,7 @@ mod tests {
     use crate::document::{Refusal, read_documents};
     use serde_json::json;
 
-    fn read_agent(agent: Value) -> Result<Registration, Refusal> {
+    fn read_agent(agent: Value) -> Result<Offer, Refusal> {
         read_documents(json!({ "agent": agent })).remove(0)
     }
 

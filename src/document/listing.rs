@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::Registration;
+use super::Offer;
 use super::check::{SHORT_TEXT_BYTES_MAX, check_card};
 use super::field::{Flaw, Place, bad_name, compact};
 use super::name::agent_name;
@@ -31,7 +31,7 @@ pub(super) struct Listing<'a> {
 }
 
 /// Makes the card of a listing, which nobody can call through the mesh.
-pub(super) fn register(listing: Listing<'_>) -> Result<Registration, Flaw> {
+pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Flaw> {
     let name = agent_name(listing.name)
         .map_err(|error| bad_name(listing.place.key("name"), &error, "write the agent's name"))?;
     if listing.name.len() > SHORT_TEXT_BYTES_MAX {
@@ -53,7 +53,7 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Registration, Flaw> {
     };
     check_card(&card)
         .map_err(|flaw| Flaw { place: Place([listing.place.0, flaw.place.0].concat()), ..flaw })?;
-    Ok(Registration { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
+    Ok(Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
 }
 
 /// Labels derived from a document: each once, in order. What is too long, unclean or beyond the limit is left out,

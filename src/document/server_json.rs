@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::field::{Fields, Flaw};
 use super::listing::{Labels, Listing};
-use super::{Registration, listing};
+use super::{Offer, listing};
 use crate::proto::card::{Endpoint, Origin};
 
 /// Where publishers put what the format has no field for.
@@ -18,7 +18,7 @@ const TOPIC_KEYS: [&str; 2] = ["topics", "keywords"];
 const TOPIC_DEPTH_MAX: usize = 5;
 
 /// Maps one server.json; `fields` and `document` are the same object.
-pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Registration, Flaw> {
+pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Flaw> {
     let name = fields.required_text("name", "write the server's name, such as `ai.exa/exa`")?;
     let mut transports = Labels::capabilities();
     let mut endpoints = Vec::new();
@@ -88,11 +88,11 @@ fn collect_topics(object: &Map<String, Value>, depth: usize, tags: &mut Labels) 
 
 #[cfg(test)]
 mod tests {
-    use crate::document::{Refusal, Registration, read_documents};
+    use crate::document::{Offer, Refusal, read_documents};
     use crate::proto::card::Origin;
     use serde_json::{Value, json};
 
-    fn read(document: Value) -> Result<Registration, Refusal> {
+    fn read(document: Value) -> Result<Offer, Refusal> {
         read_documents(document).remove(0)
     }
 
@@ -105,7 +105,7 @@ mod tests {
         })
     }
 
-    fn endpoints(one: &Registration) -> Vec<(&str, &str)> {
+    fn endpoints(one: &Offer) -> Vec<(&str, &str)> {
         one.card.endpoints.iter().map(|at| (at.kind.as_str(), at.address.as_str())).collect()
     }
 
