@@ -364,3 +364,249 @@ impl StoreError {
         move |source| StoreError::Io { action, path, source }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: &str, durable: bool) -> Write {
+        Write { key: key.into(), value: Some(value.as_bytes().into()), durable }
+    }
+
+    fn remove(key: &str, durable: bool) -> Write {
+        Write { key: key.into(), value: None, durable }
+    }
+
+    fn rows(loaded: &Loaded) -> Vec<(String, String, Trust)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut rows: Vec<_> =
+            loaded.rows.iter().map(|row| (text(&row.key), text(&row.value), row.trust)).collect();
+        rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        rows
+    }
+
+    fn sealed(rows: &[(&str, &str)]) -> Vec<(String, String, Trust)> {
+        rows.iter().map(|(key, value)| (key.to_string(), value.to_string(), Trust::Sealed)).collect()
+    }
+
+    fn codes(loaded: &Loaded) -> Vec<&'static str> {
+        loaded.incidents.iter().map(|incident| incident.code).collect()
+    }
+
+    /// Opens, writes and closes.
+    fn write_once(dir: &Path, batch: Vec<Write>) -> Loaded {
+        let (mut store, loaded) = Store::open(dir).unwrap();
+        store.write(batch).unwrap();
+        store.close().unwrap();
+        loaded
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart_and_what_was_removed_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let batch =
+            vec![put("a", "1", true), put("b", "2", false), put("c", "3", true), put("a", "4", false)];
+        let loaded = write_once(dir.path(), batch);
+        assert_eq!(loaded, Loaded { rows: vec![], incidents: vec![], journal: JournalState::Fresh });
+        let loaded =
+            write_once(dir.path(), vec![remove("b", false), remove("c", true), put("d", "5", false)]);
+        assert_eq!(rows(&loaded), sealed(&[("a", "4"), ("b", "2"), ("c", "3")]));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(rows(&loaded), sealed(&[("a", "4"), ("d", "5")]));
+        assert_eq!((loaded.incidents.len(), loaded.journal), (0, JournalState::Whole));
+    }
+
+    #[test]
+    fn a_store_in_memory_keeps_its_rows_for_the_next_start_in_the_same_folder() {
+        let folder = MemoryFolder::default();
+        let (mut store, loaded) = Store::in_memory(&folder);
+        assert_eq!(loaded.journal, JournalState::Fresh);
+        store.write(vec![put("a", "1", true), put("b", "2", false), remove("a", true)]).unwrap();
+        store.close().unwrap();
+        let (_store, loaded) = Store::in_memory(&folder);
+        assert_eq!((rows(&loaded), loaded.journal), (sealed(&[("b", "2")]), JournalState::Whole));
+    }
+
+    #[test]
+    fn a_second_store_of_one_folder_is_refused_and_told_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, _) = Store::open(dir.path()).unwrap();
+        let refused = Store::open(dir.path()).err().unwrap();
+        assert!(matches!(refused, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()));
+        assert!(refused.to_string().contains("is in use by another node (process "), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_refused_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = Store::open(&file.join("data")).err().unwrap();
+        assert!(matches!(refused, StoreError::NotWritable { .. }));
+        assert!(refused.to_string().contains("file/data"), "{refused}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_and_its_secret_are_for_this_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("new/data");
+        write_once(&data, vec![put("a", "1", true)]);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!([mode(&data.join("seal.key")), mode(&data.join("journal"))], [0o600, 0o600]);
+    }
+
+    #[test]
+    fn a_row_that_is_too_long_is_refused_before_anything_of_its_batch_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        let long = Write { key: vec![0; KEY_BYTES_MAX + 1], value: None, durable: true };
+        let refused = store.write(vec![put("a", "1", true), long]).unwrap_err();
+        assert!(matches!(refused, StoreError::TooLong { bytes, .. } if bytes == KEY_BYTES_MAX + 1));
+        store.close().unwrap();
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        assert!(loaded.rows.is_empty());
+        let longest = Write {
+            key: vec![7; KEY_BYTES_MAX],
+            value: Some(vec![9; VALUE_BYTES_MAX].into()),
+            durable: true,
+        };
+        store.write(vec![longest.clone()]).unwrap();
+        store.close().unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows[0].value, longest.value.unwrap().as_ref());
+    }
+
+    #[test]
+    fn a_lost_journal_is_reported_at_every_start_until_a_durable_write_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        std::fs::remove_file(dir.path().join("journal")).unwrap();
+        let loaded = write_once(dir.path(), vec![put("other", "3", false)]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["journal_missing"], JournalState::Damaged));
+        assert_eq!(rows(&loaded), sealed(&[("other", "2"), ("own", "1")]));
+        let loaded = write_once(dir.path(), vec![put("epoch", "1", true)]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Damaged));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.journal, JournalState::Whole);
+        assert_eq!(rows(&loaded), sealed(&[("epoch", "1"), ("other", "3"), ("own", "1")]));
+    }
+
+    #[test]
+    fn without_its_seal_key_every_row_has_to_be_verified_again() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        std::fs::write(dir.path().join("seal.key"), "short").unwrap();
+        let loaded = write_once(dir.path(), vec![put("other", "2", false), put("own", "1", true)]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["seal_key_lost"], JournalState::Whole));
+        assert!(loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.trust == Trust::Unsealed));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((codes(&loaded), rows(&loaded)), (vec![], sealed(&[("other", "2"), ("own", "1")])));
+    }
+
+    #[test]
+    fn rows_written_under_another_seal_key_are_returned_and_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        std::fs::write(dir.path().join("seal.key"), [1; 32]).unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["seal_wrong"], JournalState::Whole));
+        assert!(loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.trust == Trust::Unsealed));
+    }
+
+    /// A crash between journal and sled, as sled sees it: its folder is put back to what it was before.
+    fn with_sled_of_before(first: Vec<Write>, second: Vec<Write>) -> (tempfile::TempDir, Loaded) {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), first);
+        let before = tempfile::tempdir().unwrap();
+        copy(&dir.path().join("sled"), &before.path().join("sled"));
+        write_once(dir.path(), second);
+        std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+        copy(&before.path().join("sled"), &dir.path().join("sled"));
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        store.close().unwrap();
+        (dir, loaded)
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_sled_had_not_heard_of_comes_from_the_journal_and_heals_sled() {
+        let first = vec![put("a", "old", true), put("gone", "x", true), put("plain", "x", false)];
+        let second =
+            vec![put("a", "new", true), remove("gone", true), put("b", "1", true), remove("plain", true)];
+        let (dir, loaded) = with_sled_of_before(first, second);
+        assert_eq!(rows(&loaded), sealed(&[("a", "new"), ("b", "1")]));
+        assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Whole));
+        std::fs::remove_file(dir.path().join("journal")).unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(rows(&loaded), sealed(&[("a", "new"), ("b", "1")]), "sled alone");
+    }
+
+    #[test]
+    fn a_removed_row_stays_removed_after_compactions_and_a_crash() {
+        let noise = |round: usize| put("noise", &"x".repeat(300_000 + round), true);
+        let second = std::iter::once(remove("gone", true)).chain((0..40).map(noise));
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        store.write(vec![put("gone", "x", true)]).unwrap();
+        for write in second {
+            store.write(vec![write]).unwrap();
+        }
+        assert!(dir.path().join("journal").metadata().unwrap().len() < 3_000_000, "it was compacted");
+        store.close().unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.iter().map(|row| &row.key[..]).collect::<Vec<_>>(), [b"noise"]);
+    }
+
+    #[test]
+    fn a_journal_older_than_sled_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("a", "1", true)]);
+        let journal = std::fs::read(dir.path().join("journal")).unwrap();
+        write_once(dir.path(), vec![put("a", "2", true), put("b", "3", true)]);
+        std::fs::write(dir.path().join("journal"), journal).unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["journal_damaged"], JournalState::Damaged));
+        assert_eq!(rows(&loaded), sealed(&[("a", "2"), ("b", "3")]));
+    }
+
+    #[test]
+    fn a_key_is_durable_until_it_is_removed() {
+        let first = vec![put("a", "1", true)];
+        let second = vec![put("a", "2", false), put("b", "1", true), remove("b", false)];
+        let (_dir, loaded) = with_sled_of_before(first, second);
+        assert_eq!(rows(&loaded), sealed(&[("a", "2")]));
+    }
+
+    #[test]
+    fn more_rows_than_the_queue_holds_all_arrive() {
+        let dir = tempfile::tempdir().unwrap();
+        let batch = (0..20_000).map(|index| put(&format!("{index:05}"), "value", false)).collect();
+        write_once(dir.path(), batch);
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.len(), 20_000);
+    }
+
+    #[test]
+    fn values_larger_than_a_segment_of_sled_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let big = |index: usize| put(&format!("{index}"), &"v".repeat(40_000 * index), false);
+        write_once(dir.path(), (0..26).map(big).collect());
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.iter().map(|row| row.value.len()).sum::<usize>(), 40_000 * 325);
+    }
+}

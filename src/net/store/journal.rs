@@ -317,3 +317,236 @@ fn frame_crc(salt: &Salt, payload: &[u8]) -> u32 {
     hasher.update(payload);
     hasher.finalize()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use proptest::prelude::*;
+
+    use super::super::row::Seal;
+    use super::*;
+
+    fn seal() -> Seal {
+        Seal::new(&[3; 32])
+    }
+
+    fn fresh(dir: &Path) -> Journal {
+        Journal::replace(dir, seal().salt(), 1, std::iter::empty()).unwrap()
+    }
+
+    fn found(dir: &Path) -> Found {
+        Found::read(dir, seal().salt()).unwrap().unwrap()
+    }
+
+    /// Appends one batch of rows whose number is their place, from `seq` on.
+    fn append(journal: &mut Journal, seq: u64, rows: &[(&[u8], Option<&[u8]>)]) {
+        let numbered = (seq..).zip(rows);
+        let rows: Vec<_> = numbered
+            .map(|(seq, (key, value))| {
+                let kind = if value.is_some() { RowKind::Journalled } else { RowKind::Removed };
+                (*key, seal().row(key, seq, kind, value.unwrap_or_default()))
+            })
+            .collect();
+        let entries: Vec<_> = rows.iter().map(|(key, row)| Entry { key, row }).collect();
+        journal.append(&entries).unwrap();
+    }
+
+    /// Every row as key and value, in order.
+    fn values(found: &Found) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let value = |entry: Entry<'_>| {
+            let view = seal().read(entry.key, entry.row)?;
+            Some((entry.key.to_vec(), entry.row[view.value].to_vec()))
+        };
+        found.entries().filter_map(value).collect()
+    }
+
+    /// A journal on disk from batches of values, its bytes, and where each batch lies.
+    fn written(batches: &[Vec<Vec<u8>>]) -> (tempfile::TempDir, Vec<u8>, Vec<Range<usize>>) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = fresh(dir.path());
+        let (mut seq, mut ranges) = (1, Vec::new());
+        for batch in batches {
+            let start = journal.end as usize;
+            let keys: Vec<_> = (seq..).take(batch.len()).map(u64::to_be_bytes).collect();
+            let rows: Vec<_> =
+                keys.iter().zip(batch).map(|(key, value)| (&key[..], Some(&value[..]))).collect();
+            append(&mut journal, seq, &rows);
+            seq += batch.len() as u64;
+            ranges.push(start..journal.end as usize);
+        }
+        let bytes = std::fs::read(dir.path().join(JOURNAL)).unwrap();
+        (dir, bytes, ranges)
+    }
+
+    fn scanned(bytes: Vec<u8>) -> Found {
+        Found { scan: scan(&bytes, seal().salt()), bytes }
+    }
+
+    fn batches() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
+        prop::collection::vec(prop::collection::vec(prop::collection::vec(any::<u8>(), 0..80), 1..4), 1..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_cut_loses_the_tail_and_nothing_else(batches in batches(), cut in any::<prop::sample::Index>()) {
+            let (_dir, bytes, ranges) = written(&batches);
+            let whole = values(&scanned(bytes.clone()));
+            let cut = HEADER_BYTES + cut.index(bytes.len() + 1 - HEADER_BYTES);
+            let left = scanned(bytes[..cut].to_vec());
+            let kept: usize = ranges.iter().zip(&batches).filter(|(range, _)| range.end <= cut).map(|(_, b)| b.len()).sum();
+            prop_assert_eq!(values(&left), &whole[..kept]);
+            prop_assert!(left.is_whole());
+        }
+
+        #[test]
+        fn changed_bytes_lose_only_their_own_batches_and_invent_nothing(
+            batches in batches(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), 1..=255_u8), 1..6),
+        ) {
+            let (_dir, mut bytes, ranges) = written(&batches);
+            let whole = values(&scanned(bytes.clone()));
+            let original = bytes.clone();
+            for (index, mask) in changes {
+                let index = index.index(bytes.len());
+                bytes[index] = original[index] ^ mask;
+            }
+            let hit = |range: &Range<usize>| bytes[range.clone()] != original[range.clone()];
+            let mut kept = Vec::new();
+            let mut from = 0;
+            for (range, batch) in ranges.iter().zip(&batches) {
+                if !hit(range) {
+                    kept.extend_from_slice(&whole[from..from + batch.len()]);
+                }
+                from += batch.len();
+            }
+            let before_last = ranges.iter().rev().skip(1).any(hit) || bytes[..HEADER_BYTES] != original[..HEADER_BYTES];
+            let last_hit = ranges.last().is_some_and(hit);
+            let left = scanned(bytes.clone());
+            prop_assert_eq!(values(&left), kept);
+            prop_assert!(!(before_last && !last_hit && left.is_whole()), "damage must be told from a torn tail");
+        }
+
+        #[test]
+        fn no_bytes_whatever_make_it_panic_or_yield_rows(bytes in prop::collection::vec(any::<u8>(), 0..2000), head in any::<bool>()) {
+            let start = if head { header(seal().salt(), 1) } else { Vec::new() };
+            let found = scanned([start, bytes].concat());
+            prop_assert_eq!(values(&found), vec![]);
+        }
+
+        #[test]
+        fn a_cut_and_changed_journal_can_be_resumed_or_replaced(
+            batches in batches(),
+            cut in any::<prop::sample::Index>(),
+            change in any::<prop::sample::Index>(),
+        ) {
+            let (dir, mut bytes, _) = written(&batches);
+            bytes.truncate(cut.index(bytes.len()) + 1);
+            let index = change.index(bytes.len());
+            bytes[index] ^= 0x40;
+            std::fs::write(dir.path().join(JOURNAL), &bytes).unwrap();
+            let found = found(dir.path());
+            let mut journal = if found.is_whole() {
+                Journal::resume(dir.path(), &found).unwrap()
+            } else {
+                Journal::replace(dir.path(), seal().salt(), 1, found.entries()).unwrap()
+            };
+            append(&mut journal, 1000, &[(b"after", Some(b"damage"))]);
+            let mut expected = values(&found);
+            expected.push((b"after".to_vec(), b"damage".to_vec()));
+            let again = Found::read(dir.path(), seal().salt()).unwrap().unwrap();
+            prop_assert_eq!(values(&again), expected);
+            prop_assert!(again.is_whole());
+        }
+    }
+
+    #[test]
+    fn a_value_that_contains_a_frame_is_not_taken_for_one() {
+        let inner = seal().row(b"epoch", 99, RowKind::Journalled, b"forged");
+        let (forged, _) = frames(&[9; 8], &[Entry { key: b"epoch", row: &inner }]);
+        let (_dir, mut bytes, ranges) = written(&[vec![forged], vec![b"after".to_vec()]]);
+        bytes[ranges[0].start + 5] ^= 1;
+        let found = scanned(bytes);
+        assert!(!found.is_whole());
+        assert_eq!(values(&found).len(), 1);
+    }
+
+    #[test]
+    fn rows_are_found_without_the_header_under_the_own_salt() {
+        let (_dir, mut bytes, _) = written(&[vec![b"a".to_vec()], vec![b"b".to_vec()]]);
+        bytes[..HEADER_BYTES].fill(0);
+        let found = scanned(bytes);
+        assert!(!found.is_whole());
+        assert_eq!(values(&found).len(), 2);
+    }
+
+    #[test]
+    fn a_batch_longer_than_a_frame_is_found_whole() {
+        let large = vec![vec![7; VALUE_BYTES_MAX]; 3];
+        let (_dir, bytes, _) = written(std::slice::from_ref(&large));
+        assert_eq!(values(&scanned(bytes)).into_iter().map(|(_, value)| value).collect::<Vec<_>>(), large);
+    }
+
+    #[test]
+    fn compaction_keeps_what_lives_and_the_removals_sled_has_not_heard_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = fresh(dir.path());
+        append(&mut journal, 1, &[(b"gone", Some(b"1")), (b"lost", Some(b"2")), (b"kept", Some(b"3"))]);
+        append(&mut journal, 4, &[(b"gone", None), (b"lost", None)]);
+        let noise = vec![1; 300_000];
+        for seq in 6..12 {
+            append(&mut journal, seq, &[(b"noise", Some(&noise))]);
+            journal.compact_if_due(seq + 1, 4).unwrap();
+        }
+        let left = found(dir.path());
+        let keys: Vec<_> = values(&left).into_iter().map(|(key, _)| key).collect();
+        assert!(!keys.contains(&b"gone".to_vec()) && keys.contains(&b"lost".to_vec()), "removals {keys:?}");
+        assert!(journal.holds(b"kept") && !journal.holds(b"lost"));
+        assert_eq!(left.next_seq(), 12);
+    }
+
+    #[test]
+    fn each_point_at_which_a_compaction_may_be_cut_off_leaves_all_rows() {
+        let noise = vec![1; 300_000];
+        for leftover in [&b""[..], b"AOPJ", &header(seal().salt(), 1), &[0; 4096]] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut journal = fresh(dir.path());
+            append(&mut journal, 1, &[(b"kept", Some(b"1"))]);
+            drop(journal);
+            std::fs::write(dir.path().join("journal.new"), leftover).unwrap(); // written in part, not renamed
+            let mut journal = Journal::resume(dir.path(), &found(dir.path())).unwrap();
+            for seq in 2..9 {
+                append(&mut journal, seq, &[(b"noise", Some(&noise))]);
+            }
+            let before = std::fs::read(dir.path().join(JOURNAL)).unwrap();
+            journal.compact_if_due(9, 0).unwrap();
+            let after = std::fs::read(dir.path().join(JOURNAL)).unwrap();
+            assert!(after.len() < before.len() / 4);
+            for bytes in [before, after] {
+                let found = scanned(bytes); // the rename is atomic: one or the other
+                assert!(found.is_whole());
+                let newest: BTreeMap<_, _> = values(&found).into_iter().collect();
+                assert_eq!(newest.into_keys().collect::<Vec<_>>(), [b"kept".to_vec(), b"noise".to_vec()]);
+            }
+            append(&mut journal, 9, &[(b"later", Some(b"2"))]);
+            assert_eq!(values(&found(dir.path())).last().unwrap().0, b"later");
+        }
+    }
+
+    #[test]
+    fn after_an_error_nothing_is_appended_any_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = fresh(dir.path());
+        append(&mut journal, 1, &[(b"a", Some(b"1"))]);
+        let read_only = File::open(dir.path().join(JOURNAL)).unwrap();
+        let writable = std::mem::replace(&mut journal.file, read_only);
+        let row = seal().row(b"b", 2, RowKind::Journalled, b"2");
+        let entry = Entry { key: b"b", row: &row };
+        assert!(matches!(journal.append(&[entry]), Err(StoreError::Io { .. })));
+        journal.file = writable;
+        assert!(matches!(journal.append(&[entry]), Err(StoreError::JournalFailed { .. })));
+        assert_eq!(values(&found(dir.path())).len(), 1);
+    }
+}
