@@ -10,4 +10,6 @@
 pub mod api;
 #[cfg(feature = "net")]
 pub mod document;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod proto;

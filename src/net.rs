@@ -1,0 +1,3 @@
+//! The live interpreter: everything that touches the operating system.
+
+pub mod store;
