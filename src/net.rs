@@ -1,5 +1,7 @@
 //! Stand-in for the live node: a registry in memory without a network, to be replaced at the merge.
 
+pub mod store;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +10,8 @@ use std::time::Instant;
 use tokio::sync::broadcast;
 
 use crate::api::{self, ApiError, Event};
-use crate::document::{Refusal, Registration};
+use crate::document::Refusal;
+use crate::proto::card::Offer;
 use crate::proto::identity::{AgentId, Identity, PeerKey};
 use crate::proto::name::{FullName, ZoneName};
 
@@ -29,7 +32,7 @@ pub struct Options {
     /// Where it keeps its state.
     pub data_dir: PathBuf,
     /// Agents from files.
-    pub agent_files: Vec<Registration>,
+    pub agent_files: Vec<Offer>,
 }
 
 /// Why a node did not start or stop.
@@ -90,14 +93,14 @@ impl Handle {
     pub async fn register(
         &self,
         zone: Option<ZoneName>,
-        items: Vec<Registration>,
+        items: Vec<Offer>,
     ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
         let zone = zone.unwrap_or_else(|| self.0.home.clone());
         let mut agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(items
             .into_iter()
             .map(|item| {
-                let full = FullName { agent: item.name, zone: zone.clone() };
+                let full = FullName { agent: item.name, zone: item.zone.unwrap_or_else(|| zone.clone()) };
                 let id = AgentId::of(self.0.key, &full).to_string();
                 let agent = full.to_string();
                 let mut detail = api::AgentDetail::default();

@@ -17,7 +17,7 @@ use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
-use crate::document::{Refusal, Registration, read_documents};
+use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
@@ -145,7 +145,7 @@ async fn register(
     Ok(Json(register_parsed(&api.handle, zone, parsed).await?))
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Result<Registration, Refusal>>, Failure> {
+fn parse(bytes: &[u8]) -> Result<Vec<Result<Offer, Refusal>>, Failure> {
     let body = serde_json::from_slice(bytes).map_err(|error| {
         Failure::new("bad_request", format!("the body is not JSON: {error}"), "send one document or an array")
     })?;
@@ -156,7 +156,7 @@ fn parse(bytes: &[u8]) -> Result<Vec<Result<Registration, Refusal>>, Failure> {
 async fn register_parsed(
     handle: &Handle,
     zone: Option<ZoneName>,
-    parsed: Vec<Result<Registration, Refusal>>,
+    parsed: Vec<Result<Offer, Refusal>>,
 ) -> Result<RegisterAnswer, Failure> {
     let mut answer = RegisterAnswer::default();
     let mut positions = Vec::new();

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::name::{AgentName, ZoneName};
+
 /// Where a card came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Origin {
@@ -89,6 +91,21 @@ pub struct AgentCard {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// An agent that this node is asked to offer to the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its name in the zone.
+    pub name: AgentName,
+    /// The zone; the home zone of the node if none is given.
+    pub zone: Option<ZoneName>,
+    /// Who may find it.
+    pub scope: Scope,
+    /// What it is.
+    pub card: AgentCard,
+    /// Signed grants from its owner to this node; none if this node is the owner.
+    pub grants: Vec<Vec<u8>>,
 }
 
 /// The paper's AgentToolConfig as far as callers need it (paper 7.2).

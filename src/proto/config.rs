@@ -56,6 +56,14 @@ pub const GOSSIP_BYTES_MAX: usize = 56 * 1024;
 pub const BEACON_BYTES_MAX: usize = 2 * 1024;
 /// Largest frame of a sync stream, bytes.
 pub const SYNC_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Requests of one sync that may wait for their answers at once.
+pub const SYNC_WINDOW: usize = 4;
+/// Requests one sync may make; a registry of full size with no record in common needs fewer.
+pub const SYNC_ASKS_MAX: usize = 20_000;
+/// Members of a zone whose beacons are remembered; those not heard longest go first.
+pub const MEMBERS_MAX: usize = 65_536;
+/// Peers waiting for a sync.
+pub const CATCH_UP_MAX: usize = 64;
 /// Bytes of records a responder puts into one sync answer before it asks the caller to come again.
 pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
 
@@ -70,6 +78,9 @@ pub struct Config {
     pub follows: Vec<ZoneName>,
     /// Peers from the configuration. Their clocks judge ours; with none a wrong clock only warns.
     pub anchors: Vec<PeerKey>,
+    /// Whether other nodes are configured. Then leases are not renewed before the first sync: an own agent may have
+    /// been deleted since this copy of the data was made.
+    pub expects_peers: bool,
     /// Mean time between two syncs with a random peer, jittered by 20 %. Shorter repairs sooner and costs 200 bytes each.
     pub sync_interval: Duration,
     /// A timer later than this was suspended: sync at once.
@@ -103,6 +114,7 @@ impl Default for Config {
             zones: vec![ZoneName::root()],
             follows: Vec::new(),
             anchors: Vec::new(),
+            expects_peers: false,
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),
             behind_patience: Duration::from_secs(3),

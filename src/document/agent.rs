@@ -1,0 +1,387 @@
+//! `{"agent": {…}}`: an agent's file as JSON. Unlike imported formats it is ours, so every unknown key is an error.
+//!
+//! Of `run`, `callers` and the other settings of the host only the shape is checked: they never enter the card, for
+//! commands, prompts and parameters stay on the host (paper eq. 2).
+
+use serde_json::{Map, Value};
+
+use super::Offer;
+use super::check::check_card;
+use super::field::{Fields, Flaw, Place, bad_name, compact, quoted_text};
+use super::name::plain_form;
+use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
+use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError, ZoneName};
+
+/// Keys of `[agent]`.
+const AGENT_KEYS: [&str; 27] = [
+    "name",
+    "description",
+    "zone",
+    "tags",
+    "capabilities",
+    "version",
+    "role",
+    "model",
+    "region",
+    "residency",
+    "input_schema",
+    "output_schema",
+    "timeout_s",
+    "max_retries",
+    "max_concurrency",
+    "max_queue",
+    "rate_limit",
+    "weight",
+    "balance",
+    "min_replicas",
+    "idempotent",
+    "verbose",
+    "traceback_enabled",
+    "scope",
+    "callers",
+    "run",
+    "title",
+];
+/// Keys that name files of the host; only an agent's file may have them.
+const FILE_KEYS: [&str; 2] = ["owner_key", "grant"];
+/// Ways to run an agent, of which `[agent.run]` has exactly one.
+const RUNNERS: [&str; 5] = ["command", "mcp", "http", "chat", "builtin"];
+const BALANCES: [&str; 4] = ["latency", "round_robin", "least_connections", "weighted"];
+
+/// Longest attempt, seconds: a whole call may take no longer.
+const TIMEOUT_S_MAX: u32 = 300;
+/// Most attempts after the first; more only keep a failing agent busy.
+const RETRIES_MAX: u32 = 100;
+/// Most calls at once on one host: about what one process can have open.
+const CONCURRENCY_MAX: u32 = 10_000;
+/// Longest queue of one agent, calls.
+const QUEUE_MAX: u32 = 1_000_000;
+/// Greatest weight and replica count.
+const SHARE_MAX: u32 = 10_000;
+/// Most turns of a chat agent for one task.
+const LOOPS_MAX: u32 = 1_000;
+
+/// The paper's defaults (7.2), and a concurrency that suits a process per call on a small machine.
+const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
+
+/// Reads the document; `root` holds `agent`.
+pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Flaw> {
+    let root = Fields::new(root, Place::default());
+    root.only(&["agent"])?;
+    let fields =
+        root.object("agent")?.ok_or_else(|| Flaw::missing(root.place("agent"), "write `[agent]`"))?;
+    refuse_file_keys(&fields)?;
+    fields.only(&AGENT_KEYS)?;
+    check_host_settings(&fields)?;
+    let (name, zone) = (read_name(&fields)?, read_zone(&fields)?);
+    let card = read_card(&fields)?;
+    check_card(&card).map_err(|flaw| flaw.within("agent"))?;
+    Ok(Offer { name, zone, scope: read_scope(&fields)?, card, grants: Vec::new() })
+}
+
+fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Flaw> {
+    let Some(key) = fields.first_of(&FILE_KEYS) else { return Ok(()) };
+    let fix = "put it into the agent's file on the host and register that file there";
+    Err(Flaw::bad(fields.place(key), "names a file of the host, which a sent document cannot do", fix))
+}
+
+fn read_name(fields: &Fields<'_>) -> Result<AgentName, Flaw> {
+    let text = fields.required_text("name", "write `name = \"summarizer\"`")?;
+    text.parse().map_err(|error: NameError| {
+        let mut close = plain_form(text);
+        close.truncate(LABEL_BYTES_MAX);
+        bad_name(fields.place("name"), &error, &format!("write for example `{close}`"))
+    })
+}
+
+fn read_zone(fields: &Fields<'_>) -> Result<Option<ZoneName>, Flaw> {
+    let Some(text) = fields.text("zone")? else { return Ok(None) };
+    let fix = "write a zone such as `research.acme.org`, or `.` for the root";
+    let zone = text.parse().map_err(|error: NameError| bad_name(fields.place("zone"), &error, fix))?;
+    Ok(Some(zone))
+}
+
+fn read_scope(fields: &Fields<'_>) -> Result<Scope, Flaw> {
+    Ok(match fields.choice("scope", &["public", "zone", "node"])? {
+        Some("zone") => Scope::Zone,
+        Some("node") => Scope::Node,
+        _ => Scope::Public,
+    })
+}
+
+fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Flaw> {
+    let owned = |key| Ok(fields.text(key)?.filter(|text| !text.is_empty()).map(str::to_owned));
+    let labels = |key| Ok::<_, Flaw>(fields.texts(key)?.into_iter().map(str::to_owned).collect());
+    Ok(AgentCard {
+        description: fields.prose("description")?.unwrap_or_default().to_owned(),
+        title: owned("title")?,
+        tags: labels("tags")?,
+        capabilities: labels("capabilities")?,
+        input_schema: read_schema(fields, "input_schema")?,
+        output_schema: read_schema(fields, "output_schema")?,
+        role: owned("role")?,
+        model: owned("model")?,
+        version: owned("version")?,
+        region: owned("region")?,
+        residency: owned("residency")?,
+        limits: read_limits(fields)?,
+        origin: Origin::Native,
+        ..AgentCard::default()
+    })
+}
+
+fn read_schema(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Flaw> {
+    match fields.value(key) {
+        None => Ok(None),
+        Some(schema @ Value::Object(_)) => Ok(Some(compact(schema))),
+        Some(Value::String(file)) => {
+            let problem = format!("is the file name {}, which a sent document cannot use", quoted_text(file));
+            Err(Flaw::bad(fields.place(key), problem, "put the JSON Schema itself here"))
+        }
+        Some(_) => Err(Flaw::bad(fields.place(key), "is not a JSON Schema", "write an object")),
+    }
+}
+
+/// A listing has no limits; an agent that runs, or names one of them, has them all.
+fn read_limits(fields: &Fields<'_>) -> Result<Option<CallLimits>, Flaw> {
+    let timeout_s = fields.count("timeout_s", 1..=TIMEOUT_S_MAX)?;
+    let max_retries = fields.count("max_retries", 0..=RETRIES_MAX)?;
+    let max_concurrency = fields.count("max_concurrency", 1..=CONCURRENCY_MAX)?;
+    let given = timeout_s.or(max_retries).or(max_concurrency).is_some() || fields.value("run").is_some();
+    Ok(given.then(|| CallLimits {
+        timeout_s: timeout_s.unwrap_or(DEFAULT_LIMITS.timeout_s),
+        max_retries: max_retries.unwrap_or(DEFAULT_LIMITS.max_retries),
+        max_concurrency: max_concurrency.unwrap_or(DEFAULT_LIMITS.max_concurrency),
+    }))
+}
+
+fn check_host_settings(fields: &Fields<'_>) -> Result<(), Flaw> {
+    fields.count("max_queue", 0..=QUEUE_MAX)?;
+    fields.count("weight", 0..=SHARE_MAX)?;
+    fields.count("min_replicas", 0..=SHARE_MAX)?;
+    fields.choice("balance", &BALANCES)?;
+    for key in ["idempotent", "verbose", "traceback_enabled"] {
+        fields.flag(key)?;
+    }
+    for (index, caller) in fields.texts("callers")?.into_iter().enumerate() {
+        if caller.trim().is_empty() {
+            let place = fields.place("callers").index(index);
+            return Err(Flaw::bad(place, "is empty", "write a peer, an owner or a zone"));
+        }
+    }
+    check_rate(fields)?;
+    fields.object("run")?.map_or(Ok(()), |run| check_run(&run))
+}
+
+fn check_rate(fields: &Fields<'_>) -> Result<(), Flaw> {
+    let Some(text) = fields.text("rate_limit")? else { return Ok(()) };
+    let rate =
+        text.split_once('/').and_then(|(count, unit)| Some((count.trim().parse::<u32>().ok()?, unit.trim())));
+    match rate {
+        Some((1.., "s" | "min" | "h")) => Ok(()),
+        _ => {
+            let fix = "write calls per second, minute or hour: `10/s`, `10/min` or `10/h`";
+            Err(Flaw::bad(fields.place("rate_limit"), format!("is {}", quoted_text(text)), fix))
+        }
+    }
+}
+
+fn check_run(run: &Fields<'_>) -> Result<(), Flaw> {
+    run.only(&["command", "mcp", "http", "chat", "builtin", "tool"])?;
+    let given: Vec<&str> = RUNNERS.into_iter().filter(|key| run.value(key).is_some()).collect();
+    match given[..] {
+        ["command"] => check_command(run)?,
+        ["mcp"] => return check_mcp(run),
+        ["http"] => check_http(run)?,
+        ["chat"] => check_chat(run)?,
+        ["builtin"] => drop(run.choice("builtin", &["echo", "sleep", "fail"])?),
+        _ => {
+            let problem = match given.len() {
+                0 => "says no way to run the agent".to_owned(),
+                _ => format!("says {} ways to run the agent: {}", given.len(), given.join(", ")),
+            };
+            return Err(Flaw::bad(
+                run.here(),
+                problem,
+                format!("write exactly one of {}", RUNNERS.join(", ")),
+            ));
+        }
+    }
+    match run.value("tool") {
+        None => Ok(()),
+        Some(_) => Err(Flaw::bad(run.place("tool"), "stands without `mcp`", "remove it")),
+    }
+}
+
+fn check_command(fields: &Fields<'_>) -> Result<(), Flaw> {
+    let command = fields.texts("command")?;
+    if command.first().is_none_or(|program| program.trim().is_empty()) {
+        let fix = "write the program and its arguments: `[\"python3\", \"agent.py\"]`";
+        return Err(Flaw::bad(fields.place("command"), "names no program", fix));
+    }
+    Ok(())
+}
+
+fn check_mcp(run: &Fields<'_>) -> Result<(), Flaw> {
+    run.text("tool")?;
+    let Some(mcp) = run.object("mcp")? else { return Ok(()) };
+    mcp.only(&["command", "url", "tool"])?;
+    mcp.text("tool")?;
+    match (mcp.value("command"), mcp.value("url")) {
+        (Some(_), None) => check_command(&mcp),
+        (None, Some(_)) => check_url(&mcp, "url"),
+        _ => Err(Flaw::bad(mcp.here(), "says not exactly one server", "write either `command` or `url`")),
+    }
+}
+
+fn check_http(run: &Fields<'_>) -> Result<(), Flaw> {
+    let Some(http) = run.object("http")? else { return Ok(()) };
+    http.only(&["url"])?;
+    check_url(&http, "url")
+}
+
+fn check_chat(run: &Fields<'_>) -> Result<(), Flaw> {
+    let Some(chat) = run.object("chat")? else { return Ok(()) };
+    chat.only(&["base_url", "model", "api_key_env", "system_prompt", "temperature", "max_loops"])?;
+    check_url(&chat, "base_url")?;
+    chat.required_text("model", "write the model's name")?;
+    chat.text("api_key_env")?;
+    chat.prose("system_prompt")?;
+    chat.count("max_loops", 1..=LOOPS_MAX)?;
+    match chat.value("temperature") {
+        Some(value) if !value.as_f64().is_some_and(|number| (0.0..=2.0).contains(&number)) => {
+            Err(Flaw::bad(chat.place("temperature"), "is not a temperature", "write a number from 0 to 2"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Flaw> {
+    let fix = "write a URL that starts with `http://` or `https://`";
+    let url = fields.required_text(key, fix)?;
+    match url.starts_with("http://") || url.starts_with("https://") {
+        true => Ok(()),
+        false => Err(Flaw::bad(fields.place(key), format!("is {}", quoted_text(url)), fix)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Refusal, read_documents};
+    use serde_json::json;
+
+    fn read_agent(agent: Value) -> Result<Offer, Refusal> {
+        read_documents(json!({ "agent": agent })).remove(0)
+    }
+
+    fn refused(key: &str, value: Value) -> (&'static str, String) {
+        let mut agent = json!({"name": "a"});
+        agent[key] = value;
+        let refusal = read_agent(agent).unwrap_err();
+        (refusal.code, refusal.message)
+    }
+
+    #[test]
+    fn every_field_of_the_file_is_read() {
+        let one = read_agent(json!({
+            "name": "summarizer", "description": "Summarises\nlong documents", "zone": "research.acme.org",
+            "tags": ["text"], "capabilities": ["summarize"], "version": "1", "role": "r", "model": "m",
+            "region": "eu", "residency": "de", "input_schema": {"type": "object"}, "output_schema": {},
+            "timeout_s": 5, "max_retries": 0, "max_concurrency": 2, "max_queue": 10, "rate_limit": "10/s",
+            "weight": 1, "balance": "latency", "min_replicas": 1, "idempotent": true, "verbose": false,
+            "traceback_enabled": true, "scope": "zone", "callers": ["acme.org"], "run": {"builtin": "echo"},
+        }))
+        .unwrap();
+        assert_eq!((one.name.as_str(), one.scope), ("summarizer", Scope::Zone));
+        assert_eq!(one.zone.unwrap().as_str(), "research.acme.org");
+        let card = one.card;
+        assert_eq!(card.limits, Some(CallLimits { timeout_s: 5, max_retries: 0, max_concurrency: 2 }));
+        assert_eq!(card.input_schema.as_deref(), Some("{\"type\":\"object\"}"));
+        let short = [card.version, card.role, card.model, card.region, card.residency].map(Option::unwrap);
+        assert_eq!(short, ["1", "r", "m", "eu", "de"]);
+        assert_eq!((card.origin, card.callable, card.original), (Origin::Native, false, None));
+    }
+
+    #[test]
+    fn nothing_of_the_host_enters_the_card() {
+        let one = read_agent(json!({
+            "name": "a", "callers": ["SECRET"], "rate_limit": "7/s",
+            "run": {"chat": {"base_url": "http://SECRET", "model": "SECRET", "api_key_env": "SECRET",
+                             "system_prompt": "SECRET", "temperature": 0.5, "max_loops": 2}},
+        }))
+        .unwrap();
+        assert!(!format!("{one:?}").contains("SECRET"));
+        assert_eq!(one.card.limits, Some(DEFAULT_LIMITS));
+        assert_eq!(read_agent(json!({"name": "a"})).unwrap().card.limits, None, "a listing has none");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_the_closest_known_one() {
+        let (code, message) = refused("descripton", json!("x"));
+        assert_eq!(code, "unknown_key");
+        assert!(
+            message.starts_with("`agent.descripton`") && message.ends_with("did you mean `description`?")
+        );
+        assert!(refused("run", json!({"comand": ["x"]})).1.contains("did you mean `command`?"));
+        assert!(refused("zzz", json!(1)).1.contains("known here: `name`"));
+        let refusal = read_documents(json!({"agent": {"name": "a"}, "agents": {}})).remove(0).unwrap_err();
+        assert!(refusal.message.contains("did you mean `agent`?"), "{}", refusal.message);
+    }
+
+    #[test]
+    fn exactly_one_way_to_run_is_accepted() {
+        let good = [
+            json!({"command": ["python3", "agent.py"]}),
+            json!({"mcp": {"command": ["uvx", "some-server"]}, "tool": "name"}),
+            json!({"mcp": {"url": "http://127.0.0.1:9000/mcp"}}),
+            json!({"http": {"url": "http://127.0.0.1:9000/run"}}),
+            json!({"chat": {"base_url": "http://127.0.0.1:8080/v1", "model": "m"}}),
+            json!({"builtin": "sleep"}),
+        ];
+        for run in good {
+            read_agent(json!({"name": "a", "run": run})).unwrap();
+        }
+        let bad = [
+            (json!({}), "says no way"),
+            (json!({"builtin": "echo", "command": ["x"]}), "says 2 ways"),
+            (json!({"builtin": "ecko"}), "did you mean `echo`?"),
+            (json!({"command": []}), "names no program"),
+            (json!({"command": "python3"}), "write an array"),
+            (json!({"mcp": {}}), "either `command` or `url`"),
+            (json!({"mcp": {"url": "x"}}), "http://"),
+            (json!({"http": {}}), "`agent.run.http.url` is missing"),
+            (json!({"chat": {"base_url": "http://x"}}), "`agent.run.chat.model` is missing"),
+            (json!({"chat": {"base_url": "http://x", "model": "m", "temperature": 9}}), "from 0 to 2"),
+            (json!({"builtin": "echo", "tool": "x"}), "without `mcp`"),
+            (json!("echo"), "write an object"),
+        ];
+        for (run, words) in bad {
+            let message = refused("run", run).1;
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused_with_the_range() {
+        assert_eq!(
+            refused("timeout_s", json!(0)).1,
+            "`agent.timeout_s` is 0; write a whole number from 1 to 300"
+        );
+        assert_eq!(refused("max_retries", json!(-1)).0, "bad_field");
+        assert_eq!(refused("timeout_s", json!(1.5)).0, "bad_field");
+        assert!(refused("scope", json!("publc")).1.contains("did you mean `public`?"));
+        assert!(refused("rate_limit", json!("0/s")).1.contains("10/s"));
+        assert!(refused("zone", json!("Acme")).0 == "bad_name");
+        assert!(refused("name", json!("Sum")).1.contains("write for example `sum`"));
+        assert_eq!(refused("tags", json!(["a", ""])).1, "`agent.tags[1]` is empty; remove it");
+        assert_eq!(refused("input_schema", json!([1])).0, "bad_field");
+    }
+
+    #[test]
+    fn a_sent_document_cannot_name_files_of_the_host() {
+        for key in ["owner_key", "grant", "input_schema", "output_schema"] {
+            assert_eq!(refused(key, json!("/etc/passwd")).0, "bad_field", "{key}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! `agent.toml`: an agent's file on its host, read into the JSON form that [`super::read_documents`] takes.
+//!
+//! The rules are those of the JSON form, checked by the same code; this file adds what only a file has: lines and
+//! columns, schemas in files beside it, and the paths of the owner's key and grant.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use toml::de::{DeTable, DeValue};
+
+use super::agent;
+use super::field::{Fields, Flaw, Part, Place, Step};
+
+/// An agent's file, checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentFile {
+    /// `{"agent": {…}}` with schema files inlined, without `owner_key` and `grant`; a document for
+    /// [`super::read_documents`].
+    pub document: Value,
+    /// The owner's key file, with which the node grants itself; absolute if the file's own path is.
+    pub owner_key: Option<PathBuf>,
+    /// A grant made elsewhere; absolute if the file's own path is.
+    pub grant: Option<PathBuf>,
+}
+
+/// Why an agent's file is not taken.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum FileError {
+    /// The file, or a schema file it names, could not be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+        /// What to do.
+        #[help]
+        fix: String,
+    },
+    /// Something in the file is wrong.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Invalid(Box<FileFlaw>),
+}
+
+/// A flaw in an agent's file and where it stands.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{}:{line}:{column}: {problem}", path.display())]
+pub struct FileFlaw {
+    /// The file.
+    pub path: PathBuf,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// The key, as `agent.run.command`; empty where the text is no TOML.
+    pub key: String,
+    /// A refusal code, as for a document; `bad_field` where the text is no TOML.
+    pub code: &'static str,
+    /// What is wrong, with the key.
+    pub problem: String,
+    /// What to do.
+    #[help]
+    pub fix: String,
+    /// The file's text, for the excerpt in a report.
+    #[source_code]
+    pub text: miette::NamedSource<String>,
+    /// What to underline.
+    #[label("here")]
+    pub span: miette::SourceSpan,
+}
+
+/// Reads an `agent.toml` into the JSON document form: schema files inlined, paths relative to the file, `owner_key`
+/// and `grant` left out (see [`AgentFile::read`]).
+///
+/// # Errors
+/// As [`AgentFile::read`].
+pub fn read_agent_file(path: &Path) -> Result<Value, FileError> {
+    Ok(AgentFile::read(path)?.document)
+}
+
+impl AgentFile {
+    /// Reads and checks an `agent.toml`.
+    ///
+    /// # Errors
+    /// [`FileError::Unreadable`] for this file or a schema file, [`FileError::Invalid`] with line and column for
+    /// anything that [`super::read_documents`] would refuse.
+    pub fn read(path: &Path) -> Result<AgentFile, FileError> {
+        let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        let mut document = parse(path, &text)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let flawed = |flaw: Flaw| located(path, &text, flaw);
+        let owner_key = take_path(&mut document, "owner_key", folder).map_err(flawed)?;
+        let grant = take_path(&mut document, "grant", folder).map_err(flawed)?;
+        if owner_key.is_some() && grant.is_some() {
+            let place = Place::default().key("agent").key("grant");
+            return Err(flawed(Flaw::bad(place, "stands beside `owner_key`", "keep one of the two")));
+        }
+        for key in ["input_schema", "output_schema"] {
+            inline_schema(&mut document, key, folder, &flawed)?;
+        }
+        agent::read(&document).map_err(flawed)?;
+        Ok(AgentFile { document: Value::Object(document), owner_key, grant })
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> FileError {
+    let fix = match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "check the path; a schema's path starts at the folder of its agent.toml"
+        }
+        _ => "check that it is a UTF-8 text file this user may read",
+    };
+    FileError::Unreadable { path: path.into(), reason: error.to_string(), fix: fix.into() }
+}
+
+fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, FileError> {
+    toml::from_str(text).map_err(|error| {
+        let span = error.span().unwrap_or_default();
+        let problem = format!("not valid TOML: {}", error.message());
+        let fix = "correct the syntax here".to_owned();
+        FileError::Invalid(Box::new(flaw_at(path, text, span, String::new(), "bad_field", problem, fix)))
+    })
+}
+
+/// Takes a path out of `[agent]`.
+fn take_path(document: &mut Map<String, Value>, key: &str, folder: &Path) -> Result<Option<PathBuf>, Flaw> {
+    let Some(Value::Object(agent)) = document.get_mut("agent") else { return Ok(None) };
+    let path = Fields::new(agent, Place::default().key("agent")).text(key)?.map(|path| folder.join(path));
+    agent.shift_remove(key);
+    Ok(path)
+}
+
+/// Puts the content of a schema file where its name stands.
+fn inline_schema(
+    document: &mut Map<String, Value>,
+    key: &str,
+    folder: &Path,
+    flawed: &impl Fn(Flaw) -> FileError,
+) -> Result<(), FileError> {
+    let Some(Value::Object(agent)) = document.get_mut("agent") else { return Ok(()) };
+    let Some(Value::String(name)) = agent.get(key) else { return Ok(()) };
+    let file = folder.join(name);
+    let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+    let schema: Value = serde_json::from_str(&text).map_err(|error| {
+        let place = Place::default().key("agent").key(key);
+        let problem = format!("names {}, which is not JSON: {error}", file.display());
+        flawed(Flaw::bad(place, problem, "correct that file"))
+    })?;
+    agent.insert(key.to_owned(), schema);
+    Ok(())
+}
+
+fn located(path: &Path, text: &str, flaw: Flaw) -> FileError {
+    let span = find_span(text, &flaw.place, flaw.part);
+    let problem = format!("`{}` {}", flaw.place, flaw.problem);
+    FileError::Invalid(Box::new(flaw_at(
+        path,
+        text,
+        span,
+        flaw.place.to_string(),
+        flaw.code,
+        problem,
+        flaw.fix,
+    )))
+}
+
+fn flaw_at(
+    path: &Path,
+    text: &str,
+    span: std::ops::Range<usize>,
+    key: String,
+    code: &'static str,
+    problem: String,
+    fix: String,
+) -> FileFlaw {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    FileFlaw {
+        path: path.into(),
+        line: before.matches('\n').count() + 1,
+        column: before[line_start..].chars().count() + 1,
+        key,
+        code,
+        problem,
+        fix,
+        text: miette::NamedSource::new(path.display().to_string(), text.to_owned()),
+        span: span.into(),
+    }
+}
+
+/// The bytes of the key or value at `place`, or of the innermost thing around it that is there.
+fn find_span(text: &str, place: &Place, part: Part) -> std::ops::Range<usize> {
+    let Ok(root) = DeTable::parse(text) else { return 0..0 };
+    let mut span = 0..0;
+    let mut here = DeValue::Table(root.into_inner());
+    for (depth, step) in place.0.iter().enumerate() {
+        let next = match (step, here) {
+            (Step::Key(key), DeValue::Table(table)) => table
+                .into_iter()
+                .find(|(name, _)| name.get_ref() == key)
+                .map(|(name, value)| (name.span(), value)),
+            (Step::Index(index), DeValue::Array(items)) => {
+                items.into_iter().nth(*index).map(|value| (value.span(), value))
+            }
+            _ => None,
+        };
+        let Some((name, value)) = next else { break };
+        let is_key = part == Part::Key && depth + 1 == place.0.len();
+        // A table's own span may be its header; its key is always the nearer thing to point at.
+        span = if is_key || matches!(value.get_ref(), DeValue::Table(_)) { name } else { value.span() };
+        here = value.into_inner();
+    }
+    span
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::read_documents;
+    use serde_json::json;
+
+    fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        folder
+    }
+
+    fn flaw(text: &str) -> FileFlaw {
+        let folder = folder_with(&[("agent.toml", text)]);
+        match read_agent_file(&folder.path().join("agent.toml")).unwrap_err() {
+            FileError::Invalid(flaw) => *flaw,
+            error => panic!("{error}"),
+        }
+    }
+
+    /// Line, column and the underlined text.
+    fn pointed(text: &str) -> (usize, usize, String) {
+        let flaw = flaw(text);
+        let span = flaw.span.offset()..flaw.span.offset() + flaw.span.len();
+        (flaw.line, flaw.column, text[span].to_owned())
+    }
+
+    #[test]
+    fn a_file_becomes_a_document_with_its_schemas_and_without_its_keys() {
+        let text = "[agent]\nname = \"a\"\ninput_schema = \"in.json\"\noutput_schema = { type = \"object\" }\n\
+                    owner_key = \"owner.key\"\n[agent.run]\ncommand = [\"./a\"]\n";
+        let folder = folder_with(&[("agent.toml", text), ("in.json", "{\"type\": \"string\"}")]);
+        let path = folder.path().join("agent.toml");
+        let file = AgentFile::read(&path).unwrap();
+        assert_eq!(file.owner_key, Some(folder.path().join("owner.key")));
+        assert_eq!(file.grant, None);
+        assert_eq!(
+            file.document,
+            json!({"agent": {"name": "a", "input_schema": {"type": "string"}, "output_schema": {"type": "object"},
+                   "run": {"command": ["./a"]}}})
+        );
+        assert_eq!(read_agent_file(&path).unwrap(), file.document);
+        let one = read_documents(file.document).remove(0).unwrap();
+        assert_eq!(one.card.input_schema.as_deref(), Some("{\"type\":\"string\"}"));
+    }
+
+    #[test]
+    fn a_flaw_points_at_its_line_and_column() {
+        let unknown = "[agent]\nname = \"a\"\n  descripton = \"x\"\n";
+        assert_eq!(pointed(unknown), (3, 3, "descripton".into()));
+        let error = flaw(unknown);
+        assert_eq!((error.code, error.key.as_str()), ("unknown_key", "agent.descripton"));
+        assert!(error.fix.contains("did you mean `description`?"));
+        assert!(
+            error.to_string().contains("agent.toml:3:3: `agent.descripton` is not a known key"),
+            "{error}"
+        );
+
+        assert_eq!(pointed("[agent]\nname = \"ü\"\ntimeout_s = 0"), (2, 8, "\"ü\"".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\ntags = [\"é\", 7]"), (3, 14, "7".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\n[agent.run]\ncommand = []"), (4, 11, "[]".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\n[agent.run]\nbuiltn = \"echo\""), (4, 1, "builtn".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\n\n[agent.run]\n"), (4, 8, "run".into()));
+        assert_eq!(pointed("[agent]\ndescription = \"d\""), (1, 2, "agent".into()));
+        assert_eq!(pointed("name = \"a\"\n"), (1, 1, "name".into()));
+        assert_eq!(pointed("[agent]\nname = \"a\"\nwhen = 2026-01-01\n"), (3, 1, "when".into()));
+    }
+
+    #[test]
+    fn what_is_no_toml_points_at_the_place_too() {
+        let error = flaw("[agent]\nname = \"a\"\ntags = [\"x\"\nzone = 1\n");
+        assert!(error.problem.starts_with("not valid TOML: ") && error.line >= 3, "{error}");
+        assert_eq!(flaw("[agent]\nname = \"a\"\nname = \"b\"").line, 3);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_says_which() {
+        let folder = folder_with(&[("agent.toml", "[agent]\nname = \"a\"\ninput_schema = \"no.json\"")]);
+        let missing = read_agent_file(&folder.path().join("agent.toml")).unwrap_err().to_string();
+        assert!(missing.contains("no.json"), "{missing}");
+        assert!(matches!(read_agent_file(&folder.path().join("x.toml")), Err(FileError::Unreadable { .. })));
+        let folder = folder_with(&[
+            ("agent.toml", "[agent]\nname = \"a\"\ninput_schema = \"bad.json\""),
+            ("bad.json", "{"),
+        ]);
+        let error = read_agent_file(&folder.path().join("agent.toml")).unwrap_err();
+        assert!(
+            error.to_string().contains("agent.toml:3:16") && error.to_string().contains("not JSON"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_report_shows_the_excerpt_and_the_remedy() {
+        let error = FileError::Invalid(Box::new(flaw("[agent]\nname = \"a\"\nscop = \"node\"\n")));
+        let mut report = String::new();
+        miette::NarratableReportHandler::new().render_report(&mut report, &error).unwrap();
+        assert!(report.contains("scop = \"node\"") && report.contains("did you mean `scope`?"), "{report}");
+    }
+}

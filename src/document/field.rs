@@ -1,0 +1,349 @@
+//! Reading fields out of a JSON document, each with its place, so that every refusal can say where and what to do.
+//!
+//! `null` counts as absent everywhere: published documents write it for "not given".
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use crate::proto::name::NameError;
+
+/// How alike two words must be (Jaro-Winkler, 0 … 1) before one is offered for the other. At 0.8 `descripton` finds
+/// `description`, and `foo` finds nothing.
+const LIKENESS_MIN: f64 = 0.8;
+/// Longest quotation of what was found, characters: enough to recognise it in the document.
+const QUOTE_CHARS_MAX: usize = 60;
+
+/// One step into a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Into an object.
+    Key(String),
+    /// Into an array.
+    Index(usize),
+}
+
+/// A place in a document; shown as `agent.run.command[0]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Place(pub(super) Vec<Step>);
+
+impl Place {
+    /// The member `key` of the object here.
+    pub(super) fn key(&self, key: &str) -> Place {
+        self.with(Step::Key(key.to_owned()))
+    }
+
+    /// The element `index` of the array here.
+    pub(super) fn index(&self, index: usize) -> Place {
+        self.with(Step::Index(index))
+    }
+
+    /// This place, seen from one object further out.
+    pub(super) fn within(mut self, key: &str) -> Place {
+        self.0.insert(0, Step::Key(key.to_owned()));
+        self
+    }
+
+    fn with(&self, step: Step) -> Place {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Place(steps)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if position == 0 => write!(f, "{}", shortened(key))?,
+                Step::Key(key) => write!(f, ".{}", shortened(key))?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a flaw lies in a key or in its value; an editor underlines the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The key itself is wrong.
+    Key,
+    /// What it holds is wrong or absent.
+    Value,
+}
+
+/// Why a document is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flaw {
+    /// Where.
+    pub(super) place: Place,
+    /// Key or value.
+    pub(super) part: Part,
+    /// A refusal code of the parent module.
+    pub(super) code: &'static str,
+    /// What was found and why it is refused.
+    pub(super) problem: String,
+    /// What to do.
+    pub(super) fix: String,
+}
+
+impl Flaw {
+    /// A value of the wrong kind, shape or range.
+    pub(super) fn bad(place: Place, problem: impl Into<String>, fix: impl Into<String>) -> Flaw {
+        Flaw { place, part: Part::Value, code: "bad_field", problem: problem.into(), fix: fix.into() }
+    }
+
+    /// A field that must be there.
+    pub(super) fn missing(place: Place, fix: impl Into<String>) -> Flaw {
+        Flaw {
+            place,
+            part: Part::Value,
+            code: "missing_field",
+            problem: "is missing".into(),
+            fix: fix.into(),
+        }
+    }
+
+    /// More than a limit; the message carries both numbers.
+    pub(super) fn too_large(place: Place, found: usize, limit: usize, unit: &str, fix: &str) -> Flaw {
+        let problem = format!("has {found} {unit}, more than the {limit} that are allowed");
+        Flaw { place, part: Part::Value, code: "too_large", problem, fix: fix.into() }
+    }
+
+    /// The same flaw, seen from one object further out.
+    pub(super) fn within(mut self, key: &str) -> Flaw {
+        self.place = self.place.within(key);
+        self
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.place.0.is_empty() {
+            return write!(f, "the document {}; {}", self.problem, self.fix);
+        }
+        write!(f, "`{}` {}; {}", self.place, self.problem, self.fix)
+    }
+}
+
+/// An object of a document and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Fields<'a> {
+    place: Place,
+    map: &'a Map<String, Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// The object `map`, found at `place`.
+    pub(super) fn new(map: &'a Map<String, Value>, place: Place) -> Fields<'a> {
+        Fields { place, map }
+    }
+
+    /// The place of a member, present or not.
+    pub(super) fn place(&self, key: &str) -> Place {
+        self.place.key(key)
+    }
+
+    /// The place of this object.
+    pub(super) fn here(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// A member; `None` if absent or null.
+    pub(super) fn value(&self, key: &str) -> Option<&'a Value> {
+        self.map.get(key).filter(|value| !value.is_null())
+    }
+
+    /// The first of `keys` that is present: formats have renamed fields.
+    pub(super) fn first_of(&self, keys: &[&'static str]) -> Option<&'static str> {
+        keys.iter().copied().find(|key| self.value(key).is_some())
+    }
+
+    /// A text without control characters.
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Flaw> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        one_line(self.place(key), value).map(Some)
+    }
+
+    /// A text that must be there and not be blank.
+    pub(super) fn required_text(&self, key: &str, fix: &str) -> Result<&'a str, Flaw> {
+        match self.text(key)? {
+            None => Err(Flaw::missing(self.place(key), fix)),
+            Some(text) if text.trim().is_empty() => Err(Flaw::bad(self.place(key), "is empty", fix)),
+            Some(text) => Ok(text),
+        }
+    }
+
+    /// A text of several lines.
+    pub(super) fn prose(&self, key: &str) -> Result<Option<&'a str>, Flaw> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let text = value.as_str().ok_or_else(|| wrong_kind(self.place(key), value, "a text"))?;
+        check_prose(self.place(key), text)?;
+        Ok(Some(text))
+    }
+
+    /// An array of texts; empty if absent.
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<&'a str>, Flaw> {
+        let place = self.place(key);
+        let items = self.array(key)?.iter().enumerate();
+        items.map(|(index, item)| one_line(place.index(index), item)).collect()
+    }
+
+    /// An object.
+    pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>, Flaw> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        Ok(Some(as_object(self.place(key), value)?))
+    }
+
+    /// An array of objects; empty if absent.
+    pub(super) fn objects(&self, key: &str) -> Result<Vec<Fields<'a>>, Flaw> {
+        let place = self.place(key);
+        self.array(key)?.iter().enumerate().map(|(index, item)| as_object(place.index(index), item)).collect()
+    }
+
+    /// An array; empty if absent.
+    pub(super) fn array(&self, key: &str) -> Result<&'a [Value], Flaw> {
+        let Some(value) = self.value(key) else { return Ok(&[]) };
+        let array = value.as_array().ok_or_else(|| wrong_kind(self.place(key), value, "an array"))?;
+        Ok(array)
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Flaw> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+        match count.filter(|count| range.contains(count)) {
+            Some(count) => Ok(Some(count)),
+            None => {
+                let fix = format!("write a whole number from {} to {}", range.start(), range.end());
+                Err(Flaw::bad(self.place(key), format!("is {}", quoted(value)), fix))
+            }
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Flaw> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| wrong_kind(self.place(key), value, "true or false"))
+    }
+
+    /// One of `choices`.
+    pub(super) fn choice(&self, key: &str, choices: &[&str]) -> Result<Option<&'a str>, Flaw> {
+        match self.text(key)? {
+            Some(text) if !choices.contains(&text) => {
+                let fix = format!("write one of {}{}", listed(choices), did_you_mean(text, choices));
+                Err(Flaw::bad(self.place(key), format!("is {}", quoted_text(text)), fix))
+            }
+            text => Ok(text),
+        }
+    }
+
+    /// Refuses every key outside `known`, with the closest known one.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Flaw> {
+        let Some(key) = self.map.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+        let fix = match did_you_mean(key, known) {
+            hint if hint.is_empty() => format!("remove it; known here: {}", listed(known)),
+            hint => format!("remove or rename it{hint}"),
+        };
+        let problem = "is not a known key".into();
+        Err(Flaw { place: self.place(key), part: Part::Key, code: "unknown_key", problem, fix })
+    }
+}
+
+/// Refuses control characters.
+pub(super) fn check_line(place: Place, text: &str) -> Result<(), Flaw> {
+    refuse_characters(place, text, char::is_control)
+}
+
+/// Refuses control characters other than line ends and tabs.
+pub(super) fn check_prose(place: Place, text: &str) -> Result<(), Flaw> {
+    refuse_characters(place, text, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+}
+
+/// A name or zone that does not parse. The parser's message quotes the whole text, so only a short one is repeated.
+pub(super) fn bad_name(place: Place, error: &NameError, fix: &str) -> Flaw {
+    let (NameError::Empty(text)
+    | NameError::TooLong(text)
+    | NameError::TooDeep(text)
+    | NameError::BadLabel(text)) = error;
+    let problem = match text.chars().count() > QUOTE_CHARS_MAX {
+        true => format!("is {}, which is {} bytes long", quoted_text(text), text.len()),
+        false => format!("is refused: {error}"),
+    };
+    Flaw { code: "bad_name", ..Flaw::bad(place, problem, fix) }
+}
+
+/// Compact JSON text. Control characters, which JSON allows raw from U+007F on, are escaped: the content is the same,
+/// and no terminal that shows the text obeys it.
+pub(super) fn compact(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}
+
+/// A found value as a short quotation for a message, without control characters.
+pub(super) fn quoted(value: &Value) -> String {
+    match value {
+        Value::String(text) => quoted_text(text),
+        Value::Array(items) => format!("an array of {}", items.len()),
+        Value::Object(_) => "an object".into(),
+        other => other.to_string(),
+    }
+}
+
+/// A text in quotes, cut to a readable length.
+pub(super) fn quoted_text(text: &str) -> String {
+    format!("{:?}", shortened(text))
+}
+
+/// A text as one short printable line.
+pub(super) fn shortened(text: &str) -> String {
+    let mut line: String = text.chars().filter(|c| !c.is_control()).take(QUOTE_CHARS_MAX + 1).collect();
+    if line.chars().count() > QUOTE_CHARS_MAX {
+        line.pop();
+        line.push('…');
+    }
+    line
+}
+
+fn refuse_characters(place: Place, text: &str, refused: impl Fn(char) -> bool) -> Result<(), Flaw> {
+    let Some(found) = text.chars().find(|c| refused(*c)) else { return Ok(()) };
+    Err(Flaw::bad(place, format!("contains the control character U+{:04X}", u32::from(found)), "remove it"))
+}
+
+fn one_line(place: Place, value: &Value) -> Result<&str, Flaw> {
+    let text = value.as_str().ok_or_else(|| wrong_kind(place.clone(), value, "a text"))?;
+    check_line(place, text)?;
+    Ok(text)
+}
+
+fn as_object(place: Place, value: &Value) -> Result<Fields<'_>, Flaw> {
+    let map = value.as_object().ok_or_else(|| wrong_kind(place.clone(), value, "an object"))?;
+    Ok(Fields::new(map, place))
+}
+
+fn wrong_kind(place: Place, value: &Value, wanted: &str) -> Flaw {
+    Flaw::bad(place, format!("is {}", quoted(value)), format!("write {wanted}"))
+}
+
+fn listed(words: &[&str]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn did_you_mean(word: &str, known: &[&str]) -> String {
+    // The comparison is quadratic in length; no known word is near this long.
+    if word.len() > QUOTE_CHARS_MAX {
+        return String::new();
+    }
+    let likeness = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), other);
+    let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match best {
+        Some(best) if likeness(best) >= LIKENESS_MIN => format!(": did you mean `{best}`?"),
+        _ => String::new(),
+    }
+}

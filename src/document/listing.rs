@@ -1,0 +1,103 @@
+//! What all imported documents share: the mapped name, derived labels, the kept original.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::Offer;
+use super::check::{SHORT_TEXT_BYTES_MAX, check_card};
+use super::field::{Flaw, Place, bad_name, compact};
+use super::name::agent_name;
+use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
+use crate::proto::config::{LABEL_TEXT_BYTES_MAX, LABELS_MAX};
+
+/// Longest capability made from a skill's name, bytes: a longer one is a sentence, of no use as a filter.
+const CAPABILITY_BYTES_MAX: usize = 64;
+
+/// What was read from an imported document.
+pub(super) struct Listing<'a> {
+    pub(super) origin: Origin,
+    pub(super) name: &'a str,
+    pub(super) title: Option<&'a str>,
+    pub(super) description: Option<&'a str>,
+    pub(super) version: Option<&'a str>,
+    pub(super) tags: Labels,
+    pub(super) capabilities: Labels,
+    pub(super) endpoints: Vec<Endpoint>,
+    /// Where the document stood in what was sent.
+    pub(super) place: Place,
+    /// The document without any wrapper, so that it makes the same card with and without one.
+    pub(super) document: &'a Value,
+}
+
+/// Makes the card of a listing, which nobody can call through the mesh.
+pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Flaw> {
+    let name = agent_name(listing.name)
+        .map_err(|error| bad_name(listing.place.key("name"), &error, "write the agent's name"))?;
+    if listing.name.len() > SHORT_TEXT_BYTES_MAX {
+        let place = listing.place.key("name");
+        return Err(Flaw::too_large(place, listing.name.len(), SHORT_TEXT_BYTES_MAX, "bytes", "shorten it"));
+    }
+    let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
+    let card = AgentCard {
+        description: listing.description.unwrap_or_default().to_owned(),
+        title: listing.title.filter(|title| !title.is_empty() && *title != name.as_str()).map(str::to_owned),
+        tags: listing.tags.words,
+        capabilities: listing.capabilities.words,
+        version: listing.version.filter(|version| !version.is_empty()).map(str::to_owned),
+        endpoints: listing.endpoints,
+        origin: listing.origin,
+        original_name,
+        original: Some(compact(listing.document)),
+        ..AgentCard::default()
+    };
+    check_card(&card)
+        .map_err(|flaw| Flaw { place: Place([listing.place.0, flaw.place.0].concat()), ..flaw })?;
+    Ok(Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
+}
+
+/// Labels derived from a document: each once, in order. What is too long, unclean or beyond the limit is left out,
+/// for the original keeps it and the document is none the worse.
+pub(super) struct Labels {
+    words: Vec<String>,
+    seen: BTreeSet<String>,
+    style: Style,
+}
+
+#[derive(Clone, Copy)]
+enum Style {
+    /// As published.
+    Tag,
+    /// Lower case, blanks as `-`; `_`, `-` and blank count as one letter when repetitions are found.
+    Capability,
+}
+
+impl Labels {
+    /// Tags, the first of them naming the format.
+    pub(super) fn tags(format: &str) -> Labels {
+        let mut tags = Labels { words: Vec::new(), seen: BTreeSet::new(), style: Style::Tag };
+        tags.add(format);
+        tags
+    }
+
+    /// Capabilities, none yet.
+    pub(super) fn capabilities() -> Labels {
+        Labels { words: Vec::new(), seen: BTreeSet::new(), style: Style::Capability }
+    }
+
+    /// Adds a label if it is new and fits.
+    pub(super) fn add(&mut self, text: &str) {
+        let (word, same_as, bytes_max) = match self.style {
+            Style::Tag => (text.trim().to_owned(), text.trim().to_owned(), LABEL_TEXT_BYTES_MAX),
+            Style::Capability => {
+                let word = text.split_whitespace().collect::<Vec<_>>().join("-").to_lowercase();
+                let same_as = word.replace('_', "-");
+                (word, same_as, CAPABILITY_BYTES_MAX)
+            }
+        };
+        let fits = !word.is_empty() && word.len() <= bytes_max && !word.contains(char::is_control);
+        if fits && self.words.len() < LABELS_MAX && self.seen.insert(same_as) {
+            self.words.push(word);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Names of imported documents: from the content alone, so that one document has one name on every node.
+//!
+//! The plain form is the original in lower case with `/` as `_` and every other foreign character as `-`. It is the
+//! name when **reading it back gives the original**; then no other original can have it. To read back: the first `_`
+//! is `/`; before it every `-` is `.` (a reverse domain), except that after `io-github-` a `-` is itself, for GitHub
+//! logins have no dots; behind it, and without any `_`, everything is itself. So `ai.exa/exa` is `ai-exa_exa` and
+//! `io.github.a-b/c-d` is `io-github-a-b_c-d`, while `ai-exa/exa`, `AI.exa/exa` and `ai.exa/e.xa` are ambiguous.
+//! An ambiguous or too long form is cut to 56 bytes and gets `-` and 6 base32 characters of the SHA-256 of the
+//! original. These 30 bits keep honest names apart; they are no defence against a made collision, which an open zone
+//! could not prevent anyway: the owner tells agents of one name apart.
+
+use data_encoding::BASE32_NOPAD;
+use sha2::{Digest, Sha256};
+
+use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError};
+
+/// Characters of the hash behind an ambiguous name.
+const HASH_CHARS: usize = 6;
+
+/// The name under which an imported document called `original` is registered: lower case, `/` as `_`, every other
+/// foreign character as `-` (`ai.exa/exa` is `ai-exa_exa`).
+///
+/// If that is longer than 63 bytes, or reading it back (first `_` as `/`, each `-` before it as `.`, but not behind
+/// `io-github-`) does not give the original, it is cut to 56 bytes and gets `-` and 6 base32 characters of the
+/// original's SHA-256. Depends on nothing else, so it also finds what is registered under an original name.
+///
+/// # Errors
+/// [`NameError::Empty`] for an empty original; everything else has a name.
+pub fn agent_name(original: &str) -> Result<AgentName, NameError> {
+    let plain = plain_form(original);
+    if plain.len() <= LABEL_BYTES_MAX && read_back(&plain) == original {
+        return plain.parse();
+    }
+    let cut = plain.len().min(LABEL_BYTES_MAX - 1 - HASH_CHARS);
+    let hash = BASE32_NOPAD.encode(&Sha256::digest(original.as_bytes())).to_ascii_lowercase();
+    format!("{}-{}", &plain[..cut], &hash[..HASH_CHARS]).parse()
+}
+
+/// The original in the alphabet of names, of any length, not unique. ASCII only, so it can be cut at any byte.
+pub(super) fn plain_form(original: &str) -> String {
+    let letter = |c: char| match c {
+        'a'..='z' | '0'..='9' | '_' | '-' => c,
+        '/' => '_',
+        _ => '-',
+    };
+    original.to_lowercase().chars().map(letter).collect()
+}
+
+fn read_back(plain: &str) -> String {
+    let Some((space, rest)) = plain.split_once('_') else { return plain.to_owned() };
+    match space.strip_prefix("io-github-") {
+        Some(user) => format!("io.github.{user}/{rest}"),
+        None => format!("{}/{rest}", space.replace('-', ".")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(original: &str) -> String {
+        agent_name(original).unwrap().to_string()
+    }
+
+    fn is_hashed(original: &str, head: &str) -> bool {
+        let name = name(original);
+        name.strip_prefix(head).is_some_and(|tail| tail.starts_with('-') && tail.len() == 1 + HASH_CHARS)
+    }
+
+    #[test]
+    fn what_can_be_read_back_keeps_its_plain_form() {
+        assert_eq!(name("ai.exa/exa"), "ai-exa_exa");
+        assert_eq!(name("com.postman/postman-mcp-server"), "com-postman_postman-mcp-server");
+        assert_eq!(
+            name("io.github.mongodb-js/mongodb-mcp-server"),
+            "io-github-mongodb-js_mongodb-mcp-server"
+        );
+        assert_eq!(name("io.github.vinur1992/testing_repo"), "io-github-vinur1992_testing_repo");
+        assert_eq!(name("weather-agent"), "weather-agent");
+    }
+
+    #[test]
+    fn what_another_name_could_also_give_gets_a_hash() {
+        assert!(is_hashed("ai-exa/exa", "ai-exa_exa"));
+        assert!(is_hashed("AI.exa/exa", "ai-exa_exa"));
+        assert!(is_hashed("com.monday/monday.com", "com-monday_monday-com"));
+        assert!(is_hashed("weather_agent", "weather_agent"));
+        assert!(is_hashed("Ven&Co", "ven-co"));
+        assert!(is_hashed("全", "-"));
+        assert_eq!(name("Hello World Agent"), "hello-world-agent-rats3a");
+    }
+
+    #[test]
+    fn a_name_is_cut_only_beyond_63_bytes() {
+        let fits = format!("ai.x/{}", "a".repeat(58));
+        assert_eq!(name(&fits), fits.replace('.', "-").replace('/', "_"));
+        let long = format!("ai.x/{}", "a".repeat(59));
+        assert_eq!(name(&long).len(), 63);
+        assert!(is_hashed(&long, &format!("ai-x_{}", "a".repeat(51))));
+        assert_eq!(agent_name(""), Err(NameError::Empty(String::new())));
+    }
+
+    /// Originals that lie close together, where a careless mapping would merge them.
+    fn close_originals() -> impl Strategy<Value = String> {
+        prop_oneof!["[abA._/ -]{1,6}", "io\\.github\\.[ab.-]{1,3}/[ab._-]{1,3}", "[a-c]{60,64}", "\\PC{1,80}"]
+    }
+
+    proptest! {
+        #[test]
+        fn every_original_has_a_valid_name(original in "\\PC{1,200}") {
+            let mapped = agent_name(&original).unwrap();
+            prop_assert_eq!(mapped.to_string().parse::<AgentName>().unwrap(), mapped);
+        }
+
+        #[test]
+        fn different_originals_have_different_names(a in close_originals(), b in close_originals()) {
+            prop_assert_eq!(a == b, agent_name(&a).unwrap() == agent_name(&b).unwrap());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Which of two published versions is the greater: one total order over any texts, semantic versions in their order.
+//!
+//! Compared in turn: the dotted numbers after an optional `v` (missing ones are 0, so `3.3.0.1` > `3.3.0`); then no
+//! rest above some rest (`1.0.0` > `1.0.0-beta`); then the rest by its dotted parts, numbers below words; then the
+//! bytes. Text that does not start with a number is below all that do. One key for all texts, rather than a rule per
+//! pair, keeps the order transitive, so the greatest does not depend on the order of the documents.
+
+use std::cmp::Ordering;
+
+/// Compares two version texts; equal only if the texts are equal. No version is below any.
+pub(super) fn compare(a: Option<&str>, b: Option<&str>) -> Ordering {
+    let key = |text: Option<&str>| text.map(Key::of);
+    key(a).cmp(&key(b)).then_with(|| a.cmp(&b))
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    numbers: Vec<Number>,
+    rest: Rest,
+}
+
+/// A decimal number of any length: without leading zeros the longer is the greater.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Number {
+    digits: usize,
+    text: String,
+}
+
+/// What follows the numbers, in ascending order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Rest {
+    Parts(Vec<Part>),
+    None,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Number(Number),
+    Word(String),
+}
+
+impl Key {
+    fn of(text: &str) -> Key {
+        let text = text.trim();
+        let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
+        // Build metadata has no rank in semantic versioning; the bytes decide at the end.
+        let text = text.split_once('+').map_or(text, |(head, _)| head);
+        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let (numbers, rest) = text.split_at(end);
+        Key { numbers: numbers_of(numbers), rest: rest_of(rest) }
+    }
+}
+
+fn numbers_of(text: &str) -> Vec<Number> {
+    let mut numbers: Vec<Number> = text.split('.').filter(|part| !part.is_empty()).map(number_of).collect();
+    // A lone 0 still is a number and stays above texts without any.
+    while numbers.len() > 1 && numbers.last().is_some_and(|last| last.digits == 0) {
+        numbers.pop();
+    }
+    numbers
+}
+
+fn number_of(text: &str) -> Number {
+    let text = text.trim_start_matches('0');
+    Number { digits: text.len(), text: text.to_owned() }
+}
+
+fn rest_of(text: &str) -> Rest {
+    if text.is_empty() {
+        return Rest::None;
+    }
+    let text = text.strip_prefix('-').unwrap_or(text);
+    Rest::Parts(text.split('.').map(part_of).collect())
+}
+
+fn part_of(text: &str) -> Part {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => Part::Number(number_of(text)),
+        false => Part::Word(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn versions_ascend_as_their_publishers_mean_them() {
+        let ascending = [
+            "latest",
+            "0",
+            "0.0.1-beta.7",
+            "0.0.1-beta.9",
+            "0.0.1-beta.10",
+            "0.0.1",
+            "0.1.0-92.main.fae1443",
+            "0.1.0-100.main.d0ed832",
+            "0.1.0",
+            "0.9.9",
+            "v0.10.4-dev",
+            "v0.10.4-dev1",
+            "v0.10.4-dev2",
+            "1.0.0-alpha",
+            "1.0.0-alpha.1",
+            "1.0.0-alpha.beta",
+            "1.0.0-rc.1",
+            "1.0.0",
+            "1.0.1º",
+            "1.0.1",
+            "3.3.0",
+            "3.3.0.1",
+            "10.0",
+            "2025.11.25",
+            "99999999999999999999999.0",
+        ];
+        for pair in ascending.windows(2) {
+            assert_eq!(compare(Some(pair[0]), Some(pair[1])), Ordering::Less, "{pair:?}");
+        }
+        assert_eq!(compare(None, Some("")), Ordering::Less);
+    }
+
+    #[test]
+    fn equal_means_the_same_text() {
+        assert_eq!(compare(Some("1.0"), Some("1.0")), Ordering::Equal);
+        assert_ne!(compare(Some("1.0"), Some("1.0.0")), Ordering::Equal);
+        assert_ne!(compare(Some("1.0.0+a"), Some("1.0.0+b")), Ordering::Equal);
+        assert_eq!(compare(Some("1.2"), Some("1.10.0")), Ordering::Less);
+    }
+
+    proptest! {
+        #[test]
+        fn any_three_versions_are_ordered(mut texts in proptest::array::uniform3("[v01a.+-]{0,8}|\\PC{0,6}")) {
+            texts.sort_by(|a, b| compare(Some(a), Some(b)));
+            prop_assert_ne!(compare(Some(&texts[0]), Some(&texts[2])), Ordering::Greater);
+            prop_assert_eq!(
+                compare(Some(&texts[0]), Some(&texts[1])),
+                compare(Some(&texts[1]), Some(&texts[0])).reverse()
+            );
+        }
+    }
+}

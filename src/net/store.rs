@@ -1,0 +1,612 @@
+//! The durable store: a map from byte strings to byte strings that survives crashes and notices damage (promise P2).
+//! What the values are is not known here: signed records, and small counters.
+//!
+//! Two parts lie in the data directory. **sled** holds every row; a thread writes to it behind a bounded queue and
+//! flushes twice a second. The **journal** holds the rows that must not be lost, the own writes; each batch is synced
+//! before [`Store::write`] returns. A durable row is in both, so that damage of either loses nothing.
+//!
+//! Invariants: a durable write that was acknowledged is found again after a crash, even where it replaced or removed
+//! another; a row that was not written here is never [`Trust::Sealed`]; opening ends, whatever the files hold, and
+//! tells in [`Loaded::incidents`] what was damaged. Values are never logged.
+//!
+//! ```text
+//! lock              held by the process that uses the folder; its pid
+//! journal           own writes                 (see `journal`)
+//! journal.suspect   own writes were lost and no durable write has followed yet
+//! seal.key          key of the seals           (see `row`)
+//! sled/             everything
+//! *.damaged-N       what was set aside, at most two of each
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use journal::{Entry, Journal};
+use row::{RowKind, Seal};
+use writer::{TreeWrite, Writer};
+
+mod files;
+mod journal;
+mod load;
+mod row;
+mod tree;
+mod writer;
+
+/// Longest key, bytes.
+pub const KEY_BYTES_MAX: usize = 1024;
+/// Longest value, bytes: twenty records of full size.
+pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// At most [`KEY_BYTES_MAX`] bytes.
+    pub key: Vec<u8>,
+    /// At most [`VALUE_BYTES_MAX`] bytes; `None` removes the key.
+    pub value: Option<Arc<[u8]>>,
+    /// Whether it must be on disk before [`Store::write`] returns. A key that was once written durably stays so until
+    /// it is removed: later writes of it, and its removal, are durable whatever this says.
+    pub durable: bool,
+}
+
+/// A row that was found when the store was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRow {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Vec<u8>,
+    /// Whether it is known to be what this store wrote.
+    pub trust: Trust,
+}
+
+/// Whether a row is known to be what this store wrote under this key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Its keyed hash, made when it was written, is right.
+    Sealed,
+    /// It is undamaged, but the seal key was lost or somebody else wrote it: verify the signature, and write it again
+    /// to seal it.
+    Unsealed,
+}
+
+/// What [`Store::open`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Every row. A key occurs twice, with different values, where journal and sled disagree and a seal is wrong, so
+    /// that it cannot be told which is newer: the caller merges.
+    pub rows: Vec<StoredRow>,
+    /// What was damaged, and what was done about it.
+    pub incidents: Vec<Incident>,
+    /// Whether own writes may be missing.
+    pub journal: JournalState,
+}
+
+/// Whether own writes may be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalState {
+    /// A new folder.
+    Fresh,
+    /// Every acknowledged durable write is there.
+    Whole,
+    /// Acknowledged durable writes may be missing: take a new epoch and write it durably. The state is reported
+    /// again at every start until a durable write has been made.
+    Damaged,
+}
+
+/// Something an operator should know about the folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incident {
+    /// Stable code: `journal_damaged`, `journal_missing`, `seal_key_lost`, `seal_wrong`, `row_damaged`,
+    /// `sled_damaged`, `sled_missing`, `sled_snapshot_damaged`.
+    pub code: &'static str,
+    /// One sentence.
+    pub message: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// Why the store cannot go on. After an error of [`Store::write`] end the process: what was acknowledged is on disk,
+/// and the next start heals what is damaged.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the folder; nothing was touched.
+    #[error("{} is in use by another node{}; stop it, or choose another data directory", .dir.display(),
+        .pid.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse {
+        /// The data directory.
+        dir: PathBuf,
+        /// Who holds it, as far as the lock file tells.
+        pid: Option<u32>,
+    },
+    /// The folder cannot be created or written; nothing was touched.
+    #[error("cannot write to the data directory {}: {source}; check its owner and mode", .dir.display())]
+    NotWritable {
+        /// The data directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file operation failed. Rows of the batch may or may not be on disk.
+    #[error("cannot {action} {}: {source}; free disk space or check the disk, then start the node again",
+        .path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The journal failed before or does not hold what was written to it; the batch was not written.
+    #[error("the journal {} failed; check the disk, then start the node again", .path.display())]
+    JournalFailed {
+        /// The journal.
+        path: PathBuf,
+    },
+    /// sled failed in the background. Durable rows of the batch are on disk.
+    #[error(
+        "sled failed ({reason}); start the node again: it is rebuilt from what can be read and the journal"
+    )]
+    Sled {
+        /// What it said.
+        reason: String,
+    },
+    /// A key or value is too long; nothing of the batch was written.
+    #[error("a row of {bytes} bytes exceeds the limit of {limit} of the store")]
+    TooLong {
+        /// Length of the key or value.
+        bytes: usize,
+        /// Most.
+        limit: usize,
+    },
+    /// The writing thread cannot be started.
+    #[error("cannot start the thread of the store: {source}; raise the limit of processes of this user")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Closing took longer than 3 s. Durable rows are on disk; others come again from peers.
+    #[error(
+        "{rows} rows were not written within 3 s; durable rows are safe, the rest comes again from peers"
+    )]
+    NotDrained {
+        /// How many wait.
+        rows: usize,
+    },
+}
+
+/// The store of one node. Its calls block; one task owns it.
+pub struct Store(Backing);
+
+enum Backing {
+    Disk(Box<Disk>),
+    Memory(MemoryFolder),
+}
+
+/// What stands for a data directory where nothing is written to disk: tests, virtual time. Clones are the same folder.
+#[derive(Clone, Default)]
+pub struct MemoryFolder(Arc<Mutex<BTreeMap<Vec<u8>, Arc<[u8]>>>>);
+
+impl Store {
+    /// Opens the store of `dir`, heals it and reads all of it. Creates the folder for this user alone if it is missing.
+    ///
+    /// Takes time in proportion to what is stored, and 10 s more for each time that sled hangs. Fails if another
+    /// process uses the folder, it cannot be written, or the disk fails; damage of the files is no failure.
+    pub fn open(dir: &Path) -> Result<(Store, Loaded), StoreError> {
+        let (disk, loaded) = load::open(dir)?;
+        Ok((Store(Backing::Disk(Box::new(disk))), loaded))
+    }
+
+    /// A store whose rows live in `folder` and are gone with the last clone of it.
+    pub fn in_memory(folder: &MemoryFolder) -> (Store, Loaded) {
+        let rows = folder.rows();
+        let journal = if rows.is_empty() { JournalState::Fresh } else { JournalState::Whole };
+        let loaded = Loaded { rows, incidents: Vec::new(), journal };
+        (Store(Backing::Memory(folder.clone())), loaded)
+    }
+
+    /// Makes the changes in their order. When it returns, every durable one is on disk (one sync for the batch), and
+    /// the others are queued for sled: a crash may lose the last half second of them.
+    ///
+    /// A durable batch up to 1 MiB is found whole or not at all after a crash. Blocks while 8,192 rows or 32 MiB wait
+    /// for sled. After an error end the process (see [`StoreError`]).
+    pub fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        batch.iter().try_for_each(judge_length)?;
+        match &mut self.0 {
+            Backing::Disk(disk) => disk.write(batch),
+            Backing::Memory(folder) => {
+                folder.write(batch);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes what is queued and flushes, within 3 s. Dropping the store does the same and tells nothing.
+    pub fn close(self) -> Result<(), StoreError> {
+        match self.0 {
+            Backing::Disk(mut disk) => disk.writer.close(),
+            Backing::Memory(_) => Ok(()),
+        }
+    }
+}
+
+fn judge_length(write: &Write) -> Result<(), StoreError> {
+    let value_bytes = write.value.as_ref().map_or(0, |value| value.len());
+    let lengths = [(write.key.len(), KEY_BYTES_MAX), (value_bytes, VALUE_BYTES_MAX)];
+    match lengths.into_iter().find(|(bytes, limit)| bytes > limit) {
+        Some((bytes, limit)) => Err(StoreError::TooLong { bytes, limit }),
+        None => Ok(()),
+    }
+}
+
+impl MemoryFolder {
+    fn rows(&self) -> Vec<StoredRow> {
+        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stored = |(key, value): (&Vec<u8>, &Arc<[u8]>)| StoredRow {
+            key: key.clone(),
+            value: value.to_vec(),
+            trust: Trust::Sealed,
+        };
+        rows.iter().map(stored).collect()
+    }
+
+    fn write(&self, batch: Vec<Write>) {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Write { key, value, .. } in batch {
+            match value {
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
+            };
+        }
+    }
+}
+
+/// The store on disk.
+struct Disk {
+    dir: PathBuf,
+    seal: Seal,
+    journal: Journal,
+    suspicion: Suspicion,
+    writer: Writer,
+    next_seq: u64,
+    /// Released when both the store and its thread are gone.
+    _lock: Arc<File>,
+}
+
+/// Whether `journal.suspect` exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspicion {
+    None,
+    Marked,
+}
+
+/// A change with its row made.
+struct Sealed {
+    key: Vec<u8>,
+    row: Vec<u8>,
+    kind: RowKind,
+    home: Home,
+}
+
+/// Where a change goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Home {
+    Both,
+    SledAlone,
+}
+
+impl Disk {
+    fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        self.writer.check()?;
+        let sealed = self.seal_batch(batch);
+        self.journal_rows(&sealed)?;
+        let writes = sealed.into_iter().map(Sealed::into_tree_write).collect();
+        self.writer.push(writes, self.next_seq - 1)?;
+        self.journal.compact_if_due(self.next_seq, self.writer.flushed_seq())
+    }
+
+    fn seal_batch(&mut self, batch: Vec<Write>) -> Vec<Sealed> {
+        let mut journalled = BTreeSet::new();
+        let mut sealed = Vec::with_capacity(batch.len());
+        for Write { key, value, durable } in batch {
+            let both = durable || self.journal.holds(&key) || journalled.contains(&key);
+            let (kind, home) = match (&value, both) {
+                (None, true) => (RowKind::Removed, Home::Both),
+                (None, false) => (RowKind::Removed, Home::SledAlone),
+                (Some(_), true) => (RowKind::Journalled, Home::Both),
+                (Some(_), false) => (RowKind::Value, Home::SledAlone),
+            };
+            if both {
+                journalled.insert(key.clone());
+            }
+            let row = self.seal.row(&key, self.next_seq, kind, value.as_deref().unwrap_or_default());
+            self.next_seq += 1;
+            sealed.push(Sealed { key, row, kind, home });
+        }
+        sealed
+    }
+
+    fn journal_rows(&mut self, sealed: &[Sealed]) -> Result<(), StoreError> {
+        let both = sealed.iter().filter(|sealed| sealed.home == Home::Both);
+        let entries: Vec<_> = both.map(|sealed| Entry { key: &sealed.key, row: &sealed.row }).collect();
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.journal.append(&entries)?;
+        if self.suspicion == Suspicion::Marked {
+            files::remove(&load::suspect_path(&self.dir))?;
+            self.suspicion = Suspicion::None;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = self.writer.close(); // the caller chose not to know
+    }
+}
+
+impl Sealed {
+    fn into_tree_write(self) -> TreeWrite {
+        (self.key, (self.kind != RowKind::Removed).then_some(self.row))
+    }
+}
+
+impl StoreError {
+    /// Turns an error of the system into one that names the action and the file.
+    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+        let path = path.to_owned();
+        move |source| StoreError::Io { action, path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(key: &str, value: &str, durable: bool) -> Write {
+        Write { key: key.into(), value: Some(value.as_bytes().into()), durable }
+    }
+
+    fn remove(key: &str, durable: bool) -> Write {
+        Write { key: key.into(), value: None, durable }
+    }
+
+    fn rows(loaded: &Loaded) -> Vec<(String, String, Trust)> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let mut rows: Vec<_> =
+            loaded.rows.iter().map(|row| (text(&row.key), text(&row.value), row.trust)).collect();
+        rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        rows
+    }
+
+    fn sealed(rows: &[(&str, &str)]) -> Vec<(String, String, Trust)> {
+        rows.iter().map(|(key, value)| (key.to_string(), value.to_string(), Trust::Sealed)).collect()
+    }
+
+    fn codes(loaded: &Loaded) -> Vec<&'static str> {
+        loaded.incidents.iter().map(|incident| incident.code).collect()
+    }
+
+    /// Opens, writes and closes.
+    fn write_once(dir: &Path, batch: Vec<Write>) -> Loaded {
+        let (mut store, loaded) = Store::open(dir).unwrap();
+        store.write(batch).unwrap();
+        store.close().unwrap();
+        loaded
+    }
+
+    #[test]
+    fn what_was_written_is_there_after_a_restart_and_what_was_removed_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let batch =
+            vec![put("a", "1", true), put("b", "2", false), put("c", "3", true), put("a", "4", false)];
+        let loaded = write_once(dir.path(), batch);
+        assert_eq!(loaded, Loaded { rows: vec![], incidents: vec![], journal: JournalState::Fresh });
+        let loaded =
+            write_once(dir.path(), vec![remove("b", false), remove("c", true), put("d", "5", false)]);
+        assert_eq!(rows(&loaded), sealed(&[("a", "4"), ("b", "2"), ("c", "3")]));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(rows(&loaded), sealed(&[("a", "4"), ("d", "5")]));
+        assert_eq!((loaded.incidents.len(), loaded.journal), (0, JournalState::Whole));
+    }
+
+    #[test]
+    fn a_store_in_memory_keeps_its_rows_for_the_next_start_in_the_same_folder() {
+        let folder = MemoryFolder::default();
+        let (mut store, loaded) = Store::in_memory(&folder);
+        assert_eq!(loaded.journal, JournalState::Fresh);
+        store.write(vec![put("a", "1", true), put("b", "2", false), remove("a", true)]).unwrap();
+        store.close().unwrap();
+        let (_store, loaded) = Store::in_memory(&folder);
+        assert_eq!((rows(&loaded), loaded.journal), (sealed(&[("b", "2")]), JournalState::Whole));
+    }
+
+    #[test]
+    fn a_second_store_of_one_folder_is_refused_and_told_the_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, _) = Store::open(dir.path()).unwrap();
+        let refused = Store::open(dir.path()).err().unwrap();
+        assert!(matches!(refused, StoreError::InUse { pid: Some(pid), .. } if pid == std::process::id()));
+        assert!(refused.to_string().contains("is in use by another node (process "), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_refused_with_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let refused = Store::open(&file.join("data")).err().unwrap();
+        assert!(matches!(refused, StoreError::NotWritable { .. }));
+        assert!(refused.to_string().contains("file/data"), "{refused}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folder_and_its_secret_are_for_this_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("new/data");
+        write_once(&data, vec![put("a", "1", true)]);
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&data), 0o700);
+        assert_eq!([mode(&data.join("seal.key")), mode(&data.join("journal"))], [0o600, 0o600]);
+    }
+
+    #[test]
+    fn a_row_that_is_too_long_is_refused_before_anything_of_its_batch_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        let long = Write { key: vec![0; KEY_BYTES_MAX + 1], value: None, durable: true };
+        let refused = store.write(vec![put("a", "1", true), long]).unwrap_err();
+        assert!(matches!(refused, StoreError::TooLong { bytes, .. } if bytes == KEY_BYTES_MAX + 1));
+        store.close().unwrap();
+        let (mut store, loaded) = Store::open(dir.path()).unwrap();
+        assert!(loaded.rows.is_empty());
+        let longest = Write {
+            key: vec![7; KEY_BYTES_MAX],
+            value: Some(vec![9; VALUE_BYTES_MAX].into()),
+            durable: true,
+        };
+        store.write(vec![longest.clone()]).unwrap();
+        store.close().unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows[0].value, longest.value.unwrap().as_ref());
+    }
+
+    #[test]
+    fn a_lost_journal_is_reported_at_every_start_until_a_durable_write_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        std::fs::remove_file(dir.path().join("journal")).unwrap();
+        let loaded = write_once(dir.path(), vec![put("other", "3", false)]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["journal_missing"], JournalState::Damaged));
+        assert_eq!(rows(&loaded), sealed(&[("other", "2"), ("own", "1")]));
+        let loaded = write_once(dir.path(), vec![put("epoch", "1", true)]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Damaged));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.journal, JournalState::Whole);
+        assert_eq!(rows(&loaded), sealed(&[("epoch", "1"), ("other", "3"), ("own", "1")]));
+    }
+
+    #[test]
+    fn without_its_seal_key_every_row_has_to_be_verified_again() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        std::fs::write(dir.path().join("seal.key"), "short").unwrap();
+        let loaded = write_once(dir.path(), vec![put("other", "2", false), put("own", "1", true)]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["seal_key_lost"], JournalState::Whole));
+        assert!(loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.trust == Trust::Unsealed));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((codes(&loaded), rows(&loaded)), (vec![], sealed(&[("other", "2"), ("own", "1")])));
+    }
+
+    #[test]
+    fn rows_written_under_another_seal_key_are_returned_and_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        std::fs::write(dir.path().join("seal.key"), [1; 32]).unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["seal_wrong"], JournalState::Whole));
+        assert!(loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.trust == Trust::Unsealed));
+    }
+
+    /// A crash between journal and sled, as sled sees it: its folder is put back to what it was before.
+    fn with_sled_of_before(first: Vec<Write>, second: Vec<Write>) -> (tempfile::TempDir, Loaded) {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), first);
+        let before = tempfile::tempdir().unwrap();
+        copy(&dir.path().join("sled"), &before.path().join("sled"));
+        write_once(dir.path(), second);
+        std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+        copy(&before.path().join("sled"), &dir.path().join("sled"));
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        store.close().unwrap();
+        (dir, loaded)
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &target);
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn what_sled_had_not_heard_of_comes_from_the_journal_and_heals_sled() {
+        let first = vec![put("a", "old", true), put("gone", "x", true), put("plain", "x", false)];
+        let second =
+            vec![put("a", "new", true), remove("gone", true), put("b", "1", true), remove("plain", true)];
+        let (dir, loaded) = with_sled_of_before(first, second);
+        assert_eq!(rows(&loaded), sealed(&[("a", "new"), ("b", "1")]));
+        assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Whole));
+        std::fs::remove_file(dir.path().join("journal")).unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(rows(&loaded), sealed(&[("a", "new"), ("b", "1")]), "sled alone");
+    }
+
+    #[test]
+    fn a_removed_row_stays_removed_after_compactions_and_a_crash() {
+        let noise = |round: usize| put("noise", &"x".repeat(300_000 + round), true);
+        let second = std::iter::once(remove("gone", true)).chain((0..40).map(noise));
+        let dir = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        store.write(vec![put("gone", "x", true)]).unwrap();
+        for write in second {
+            store.write(vec![write]).unwrap();
+        }
+        assert!(dir.path().join("journal").metadata().unwrap().len() < 3_000_000, "it was compacted");
+        store.close().unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.iter().map(|row| &row.key[..]).collect::<Vec<_>>(), [b"noise"]);
+    }
+
+    #[test]
+    fn a_journal_older_than_sled_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("a", "1", true)]);
+        let journal = std::fs::read(dir.path().join("journal")).unwrap();
+        write_once(dir.path(), vec![put("a", "2", true), put("b", "3", true)]);
+        std::fs::write(dir.path().join("journal"), journal).unwrap();
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((codes(&loaded), loaded.journal), (vec!["journal_damaged"], JournalState::Damaged));
+        assert_eq!(rows(&loaded), sealed(&[("a", "2"), ("b", "3")]));
+    }
+
+    #[test]
+    fn a_key_is_durable_until_it_is_removed() {
+        let first = vec![put("a", "1", true)];
+        let second = vec![put("a", "2", false), put("b", "1", true), remove("b", false)];
+        let (_dir, loaded) = with_sled_of_before(first, second);
+        assert_eq!(rows(&loaded), sealed(&[("a", "2")]));
+    }
+
+    #[test]
+    fn more_rows_than_the_queue_holds_all_arrive() {
+        let dir = tempfile::tempdir().unwrap();
+        let batch = (0..20_000).map(|index| put(&format!("{index:05}"), "value", false)).collect();
+        write_once(dir.path(), batch);
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.len(), 20_000);
+    }
+
+    #[test]
+    fn values_larger_than_a_segment_of_sled_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let big = |index: usize| put(&format!("{index}"), &"v".repeat(40_000 * index), false);
+        write_once(dir.path(), (0..26).map(big).collect());
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.iter().map(|row| row.value.len()).sum::<usize>(), 40_000 * 325);
+    }
+}

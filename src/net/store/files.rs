@@ -1,0 +1,205 @@
+//! The files of a data directory: private to the user, replaced whole or not at all, set aside and never overwritten.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::row::SEAL_KEY_BYTES;
+use super::{Incident, StoreError};
+
+/// Name of the file that one process holds locked.
+const LOCK: &str = "lock";
+/// Name of the file with the seal key.
+const SEAL_KEY: &str = "seal.key";
+/// How many damaged copies of one file or folder are kept: enough to look at, and the disk stays bounded.
+const ASIDE_MAX: usize = 2;
+
+/// Creates `dir` for this user alone if it is missing, and locks it for this process until the file is dropped.
+pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
+    let refused = |source| StoreError::NotWritable { dir: dir.to_owned(), source };
+    private_dir().recursive(true).create(dir).map_err(refused)?;
+    let opened = private_file().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK));
+    let mut file = opened.map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => write_pid(&mut file).map_err(refused)?,
+        Err(TryLockError::WouldBlock) => {
+            return Err(StoreError::InUse { dir: dir.to_owned(), pid: read_pid(&mut file) });
+        }
+        Err(TryLockError::Error(source)) => return Err(refused(source)),
+    }
+    Ok(file)
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn read_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// What became of the seal key.
+pub(super) enum SealKey {
+    /// Read from its file.
+    Kept([u8; SEAL_KEY_BYTES]),
+    /// Made now, because there was none or it had a wrong size; not yet in its file.
+    Made([u8; SEAL_KEY_BYTES]),
+}
+
+/// Reads the seal key, or makes one.
+pub(super) fn load_seal_key(dir: &Path) -> Result<SealKey, StoreError> {
+    match read_if_there(&dir.join(SEAL_KEY))?.map(<[u8; SEAL_KEY_BYTES]>::try_from) {
+        Some(Ok(key)) => Ok(SealKey::Kept(key)),
+        Some(Err(_)) | None => Ok(SealKey::Made(rand::random())),
+    }
+}
+
+/// Whether the folder has a seal key file of whatever content.
+pub(super) fn has_seal_key(dir: &Path) -> bool {
+    dir.join(SEAL_KEY).exists()
+}
+
+/// Writes the seal key to its file.
+pub(super) fn save_seal_key(dir: &Path, key: &[u8; SEAL_KEY_BYTES]) -> Result<(), StoreError> {
+    let path = dir.join(SEAL_KEY);
+    let (mut file, new) = create_beside(&path)?;
+    file.write_all(key).map_err(StoreError::io("write", &new))?;
+    put_in_place(&file, &new, &path)
+}
+
+/// The bytes of a file; `None` if there is none.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io("read", path)(error)),
+    }
+}
+
+/// Creates `PATH.new`, which will take the place of `path`. One left over by a crash is overwritten: it was never
+/// read by anybody.
+pub(super) fn create_beside(path: &Path) -> Result<(File, PathBuf), StoreError> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let file = private_file().write(true).create(true).truncate(true).open(&new);
+    Ok((file.map_err(StoreError::io("create", &new))?, new))
+}
+
+/// Makes `new` durable and then the one under the name `path`: after a crash `path` is the old file or the new one.
+pub(super) fn put_in_place(file: &File, new: &Path, path: &Path) -> Result<(), StoreError> {
+    file.sync_all().map_err(StoreError::io("sync", new))?;
+    fs::rename(new, path).map_err(StoreError::io("rename", new))?;
+    sync_parent(path)
+}
+
+/// Creates an empty file, durably.
+pub(super) fn put_marker(path: &Path) -> Result<(), StoreError> {
+    let file = private_file().write(true).create(true).truncate(true).open(path);
+    file.and_then(|file| file.sync_all()).map_err(StoreError::io("create", path))?;
+    sync_parent(path)
+}
+
+/// Removes a file, durably; none is fine.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(StoreError::io("remove", path)(error)),
+    }
+}
+
+/// Keeps a second name `NAME.damaged-N` of a file that will be replaced.
+pub(super) fn keep_copy(path: &Path) -> Result<PathBuf, StoreError> {
+    let aside = next_aside(path)?;
+    let linked = fs::hard_link(path, &aside).or_else(|_| fs::copy(path, &aside).map(drop));
+    linked.map_err(StoreError::io("copy", path))?;
+    Ok(aside)
+}
+
+/// Moves a folder to `NAME.damaged-N`.
+pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let aside = next_aside(path)?;
+    fs::rename(path, &aside).map_err(StoreError::io("rename", path))?;
+    sync_parent(path)?;
+    Ok(aside)
+}
+
+/// The next free name, after the oldest are removed so that [`ASIDE_MAX`] remain with the new one.
+fn next_aside(path: &Path) -> Result<PathBuf, StoreError> {
+    let dir = path.parent().unwrap_or(path);
+    let prefix = format!("{}.damaged-", path.file_name().unwrap_or_default().to_string_lossy());
+    let mut taken: Vec<u64> = fs::read_dir(dir)
+        .map_err(StoreError::io("read", dir))?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok())
+        .collect();
+    taken.sort_unstable();
+    let next = taken.last().map_or(1, |last| last.saturating_add(1));
+    for old in taken.iter().rev().skip(ASIDE_MAX - 1) {
+        let old = dir.join(format!("{prefix}{old}"));
+        let removed = if old.is_dir() { fs::remove_dir_all(&old) } else { fs::remove_file(&old) };
+        removed.map_err(StoreError::io("remove", &old))?;
+    }
+    Ok(dir.join(format!("{prefix}{next}")))
+}
+
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let dir = path.parent().unwrap_or(path);
+    sync_dir(dir).map_err(StoreError::io("sync", dir))
+}
+
+/// A rename is durable once its directory is.
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Elsewhere directories cannot be opened as files; the file system orders renames itself.
+#[cfg(not(unix))]
+fn sync_dir(_dir: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn private_dir() -> DirBuilder {
+    use std::os::unix::fs::DirBuilderExt;
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    builder
+}
+
+#[cfg(not(unix))]
+fn private_dir() -> DirBuilder {
+    DirBuilder::new()
+}
+
+#[cfg(unix)]
+pub(super) fn private_file() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Where files have no modes, the directory protects them.
+#[cfg(not(unix))]
+pub(super) fn private_file() -> OpenOptions {
+    OpenOptions::new()
+}
+
+/// The incident of a lost seal key.
+pub(super) fn seal_key_lost(dir: &Path) -> Incident {
+    Incident {
+        code: "seal_key_lost",
+        message: format!(
+            "{} was missing or had a wrong size; a new key was made",
+            dir.join(SEAL_KEY).display()
+        ),
+        fix: "Nothing to do: every record is verified again by its signature; this start takes longer."
+            .into(),
+    }
+}

@@ -1,0 +1,356 @@
+//! Opening: reads journal and sled, decides for each key which copy is newer, and heals the part that lacks it.
+//!
+//! A row that says it is in the journal and is not there tells which part is wrong. If its number is one the journal
+//! has passed, the row was removed and sled had not heard of it; if not, the journal has lost its end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::files::{self, SealKey};
+use super::journal::{Entry, Found, JOURNAL, Journal};
+use super::row::{RowKind, RowView, Seal};
+use super::tree::{Contents, OpenTree, SLED, Tree, TreeRow};
+use super::writer::{TreeWrite, Writer};
+use super::{Disk, Incident, JournalState, Loaded, StoreError, StoredRow, Suspicion, Trust};
+
+/// Where it is remembered that own writes were lost.
+pub(super) fn suspect_path(dir: &Path) -> PathBuf {
+    dir.join("journal.suspect")
+}
+
+/// Opens, heals and reads the folder.
+pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
+    let lock = Arc::new(files::claim_dir(dir)?);
+    let past = Past::of(dir);
+    let seal_key = files::load_seal_key(dir)?;
+    let seal = Seal::new(seal_key.bytes());
+    let found = Found::read(dir, seal.salt())?;
+    let OpenTree { tree, rows: tree_rows, contents, mut incidents } = Tree::open(dir)?;
+
+    let mut merge = Merge::of_journal(&seal, found.as_ref());
+    merge.add_tree(&seal, tree_rows);
+    let state = past.judge(&merge, found.as_ref());
+    incidents.extend(merge.incidents(dir, &seal_key, found.as_ref(), past));
+
+    let journal = settle_journal(dir, &seal, &merge, found.as_ref(), state)?;
+    if let SealKey::Made(key) = &seal_key {
+        files::save_seal_key(dir, key)?; // after the journal: until then the header is all that tells its salt
+    }
+    let tree = settle_tree(dir, &seal, tree, contents, &mut merge, &mut incidents)?;
+
+    let suspicion = if state == JournalState::Damaged { Suspicion::Marked } else { Suspicion::None };
+    let writer = Writer::start(tree, lock.clone())?;
+    let next_seq = merge.next_seq;
+    let disk = Disk { dir: dir.to_owned(), seal, journal, suspicion, writer, next_seq, _lock: lock };
+    Ok((disk, Loaded { rows: merge.rows, incidents, journal: state }))
+}
+
+/// What the folder shows of earlier starts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Past {
+    /// Nothing.
+    None,
+    /// There was one.
+    Some,
+    /// There was one, and it lost own writes for which nothing durable was written since.
+    Suspect,
+}
+
+impl Past {
+    /// The journal is made before everything else, so that a folder without one and with something else has lost it.
+    fn of(dir: &Path) -> Past {
+        if suspect_path(dir).exists() {
+            Past::Suspect
+        } else if dir.join(JOURNAL).exists() || dir.join(SLED).exists() || files::has_seal_key(dir) {
+            Past::Some
+        } else {
+            Past::None
+        }
+    }
+
+    fn judge(self, merge: &Merge, found: Option<&Found>) -> JournalState {
+        match (self, found) {
+            (Past::None, _) => JournalState::Fresh,
+            (Past::Some, Some(found)) if found.is_whole() && merge.journal_lost == 0 => JournalState::Whole,
+            (Past::Some | Past::Suspect, _) => JournalState::Damaged,
+        }
+    }
+}
+
+/// The rows of both parts, brought together.
+struct Merge {
+    /// The newest row of each key that belongs into the journal, removals too.
+    journal: BTreeMap<Vec<u8>, JournalRow>,
+    /// Whether a key that the journal lacks was removed.
+    silence: Silence,
+    /// What the caller gets.
+    rows: Vec<StoredRow>,
+    /// What sled has to be told.
+    tree_writes: Vec<TreeWrite>,
+    /// One above the highest number in the journal, and one above the highest anywhere.
+    journal_next: u64,
+    next_seq: u64,
+    /// Rows that sled has and the journal should have.
+    journal_lost: usize,
+    /// Rows dropped because their CRC is wrong.
+    bad: usize,
+}
+
+/// What it means that a journalled row of sled is not in the journal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Silence {
+    Removed,
+    Lost,
+}
+
+struct JournalRow {
+    view: RowView,
+    row: Vec<u8>,
+    in_tree: InTree,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InTree {
+    No,
+    Yes,
+}
+
+impl Merge {
+    fn of_journal(seal: &Seal, found: Option<&Found>) -> Merge {
+        let (mut journal, mut bad) = (BTreeMap::<Vec<u8>, JournalRow>::new(), 0);
+        for Entry { key, row } in found.iter().flat_map(|found| found.entries()) {
+            match seal.read(key, row) {
+                Some(view) if journal.get(key).is_none_or(|old| old.view.seq <= view.seq) => {
+                    journal.insert(key.to_vec(), JournalRow { view, row: row.to_vec(), in_tree: InTree::No });
+                }
+                Some(_) => {}
+                None => bad += 1,
+            }
+        }
+        let silence = if found.is_some_and(Found::is_whole) { Silence::Removed } else { Silence::Lost };
+        let journal_next = found.map_or(0, Found::next_seq);
+        let next_seq = journal_next.max(1);
+        let (rows, tree_writes) = (Vec::new(), Vec::new());
+        Merge { journal, silence, rows, tree_writes, journal_next, next_seq, journal_lost: bad, bad }
+    }
+
+    /// Adds what sled has; then what only the journal has.
+    fn add_tree(&mut self, seal: &Seal, tree_rows: Vec<TreeRow>) {
+        self.rows.reserve(tree_rows.len());
+        for (key, row) in tree_rows {
+            match seal.read(&key, &row) {
+                Some(view) => self.add_tree_row(key, row, view),
+                None => {
+                    self.bad += 1;
+                    self.tree_writes.push((key, None));
+                }
+            }
+        }
+        for (key, JournalRow { view, row, in_tree }) in &self.journal {
+            if view.kind != RowKind::Removed && *in_tree == InTree::No {
+                self.tree_writes.push((key.clone(), Some(row.clone())));
+            }
+            if view.kind != RowKind::Removed {
+                self.rows.push(stored(key.clone(), row.clone(), view));
+            }
+        }
+    }
+
+    fn add_tree_row(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
+        self.next_seq = self.next_seq.max(view.seq.saturating_add(1));
+        let Some(own) = self.journal.get_mut(&key) else {
+            return self.add_row_of_tree_alone(key, row, view);
+        };
+        if own.row == row {
+            own.in_tree = InTree::Yes;
+        } else if own.view.seq < view.seq && view.kind == RowKind::Journalled {
+            self.journal_lost += 1;
+            let older = std::mem::replace(own, JournalRow { view, row, in_tree: InTree::Yes });
+            let newer = self.journal.get(&key).map(|own| own.view.clone());
+            self.keep_if_doubtful(key, older.row, &older.view, newer.as_ref());
+        } else if own.view.seq < view.seq {
+            self.journal.remove(&key); // it was removed there before it was written to sled alone
+            self.rows.push(stored(key, row, &view));
+        } else {
+            if own.view.kind == RowKind::Removed {
+                self.tree_writes.push((key.clone(), None));
+            }
+            let newer = own.view.clone();
+            self.keep_if_doubtful(key, row, &view, Some(&newer));
+        }
+    }
+
+    fn add_row_of_tree_alone(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
+        if view.kind != RowKind::Journalled {
+            self.rows.push(stored(key, row, &view));
+        } else if self.silence == Silence::Removed && view.seq < self.journal_next {
+            self.tree_writes.push((key, None));
+        } else {
+            self.journal_lost += 1;
+            self.journal.insert(key, JournalRow { view, row, in_tree: InTree::Yes });
+        }
+    }
+
+    /// The older of two rows is nothing to the caller, unless a seal is wrong and the numbers prove nothing.
+    fn keep_if_doubtful(&mut self, key: Vec<u8>, row: Vec<u8>, older: &RowView, newer: Option<&RowView>) {
+        let doubtful = |view: &RowView| view.trust == Trust::Unsealed && view.kind != RowKind::Removed;
+        let both_values =
+            older.kind != RowKind::Removed && newer.is_some_and(|newer| newer.kind != RowKind::Removed);
+        if both_values && (doubtful(older) || newer.is_some_and(doubtful)) {
+            self.rows.push(stored(key, row, older));
+        }
+    }
+
+    fn incidents(&self, dir: &Path, seal_key: &SealKey, found: Option<&Found>, past: Past) -> Vec<Incident> {
+        let mut incidents = Vec::new();
+        let unsealed = self.rows.iter().filter(|row| row.trust == Trust::Unsealed).count();
+        match (past, found) {
+            (Past::None, _) => {}
+            (_, None) => incidents.push(journal_missing(dir)),
+            (_, Some(found)) if !found.is_whole() || self.journal_lost > 0 => {
+                incidents.push(journal_damaged(dir, self.journal_lost));
+            }
+            (_, Some(_)) => {}
+        }
+        match seal_key {
+            SealKey::Made(_) if !self.rows.is_empty() => incidents.push(files::seal_key_lost(dir)),
+            SealKey::Kept(_) if unsealed > 0 => incidents.push(seal_wrong(unsealed)),
+            SealKey::Made(_) | SealKey::Kept(_) => {}
+        }
+        if self.bad > 0 {
+            incidents.push(row_damaged(self.bad));
+        }
+        incidents
+    }
+}
+
+/// Takes the value out of a row in place.
+fn stored(key: Vec<u8>, mut row: Vec<u8>, view: &RowView) -> StoredRow {
+    row.truncate(view.value.end);
+    row.drain(..view.value.start);
+    StoredRow { key, value: row, trust: view.trust }
+}
+
+/// Goes on with the journal, or writes it again where it is new, damaged, or was made under another seal key.
+fn settle_journal(
+    dir: &Path,
+    seal: &Seal,
+    merge: &Merge,
+    found: Option<&Found>,
+    state: JournalState,
+) -> Result<Journal, StoreError> {
+    match found {
+        Some(found) if found.is_whole() && merge.journal_lost == 0 && found.is_salted(seal.salt()) => {
+            return Journal::resume(dir, found);
+        }
+        _ => {}
+    }
+    if state == JournalState::Damaged {
+        files::put_marker(&suspect_path(dir))?; // first: a crash from here on must not hide the loss
+        if found.is_some() {
+            files::keep_copy(&dir.join(JOURNAL))?;
+        }
+    }
+    let rows = merge.journal.iter().map(|(key, own)| Entry { key, row: &own.row });
+    Journal::replace(dir, seal.salt(), merge.next_seq, rows)
+}
+
+/// Tells sled what it lacks. Where that fails, it is started again with everything that is known.
+fn settle_tree(
+    dir: &Path,
+    seal: &Seal,
+    tree: Tree,
+    contents: Contents,
+    merge: &mut Merge,
+    incidents: &mut Vec<Incident>,
+) -> Result<Tree, StoreError> {
+    let failed = |reason| StoreError::Sled { reason };
+    let writes = std::mem::take(&mut merge.tree_writes);
+    match contents {
+        Contents::Kept if writes.is_empty() => Ok(tree),
+        Contents::Kept => match tree.write_through(writes) {
+            Ok(()) => Ok(tree),
+            Err(reason) => {
+                let (tree, incident) = tree.start_again(dir, &reason)?;
+                incidents.push(incident);
+                tree.write_through(merge.all_writes(seal)).map_err(failed)?;
+                Ok(tree)
+            }
+        },
+        Contents::Saved => {
+            tree.write_through(merge.all_writes(seal)).map_err(failed)?;
+            Ok(tree)
+        }
+    }
+}
+
+impl Merge {
+    /// Everything for an empty tree. Rows that are not sealed are left out: a seal made here would vouch for them, and
+    /// the caller writes them again once it has verified them.
+    fn all_writes(&mut self, seal: &Seal) -> Vec<TreeWrite> {
+        let own = self.journal.iter().filter(|(_, own)| own.view.kind != RowKind::Removed);
+        let mut writes: Vec<_> = own.map(|(key, own)| (key.clone(), Some(own.row.clone()))).collect();
+        for StoredRow { key, value, trust } in &self.rows {
+            let is_own = self.journal.get(key).is_some_and(|own| own.view.kind != RowKind::Removed);
+            if *trust == Trust::Sealed && !is_own {
+                writes.push((key.clone(), Some(seal.row(key, self.next_seq, RowKind::Value, value))));
+                self.next_seq += 1;
+            }
+        }
+        writes
+    }
+}
+
+impl SealKey {
+    fn bytes(&self) -> &[u8; 32] {
+        match self {
+            SealKey::Kept(key) | SealKey::Made(key) => key,
+        }
+    }
+}
+
+fn journal_missing(dir: &Path) -> Incident {
+    Incident {
+        code: "journal_missing",
+        message: format!(
+            "{} was missing; own records that only it held are lost",
+            dir.join(JOURNAL).display()
+        ),
+        fix:
+            "Nothing to do: the node takes a new epoch and publishes again. Restore the whole data directory \
+              or nothing of it."
+                .into(),
+    }
+}
+
+fn journal_damaged(dir: &Path, recovered: usize) -> Incident {
+    Incident {
+        code: "journal_damaged",
+        message: format!(
+            "{} was damaged; a copy was kept beside it, and {recovered} rows were taken from sled",
+            dir.join(JOURNAL).display()
+        ),
+        fix: "Nothing to do: the node takes a new epoch and publishes again. Check the disk.".into(),
+    }
+}
+
+fn seal_wrong(rows: usize) -> Incident {
+    Incident {
+        code: "seal_wrong",
+        message: format!(
+            "{rows} rows have a wrong seal: they were written under another seal key, or by another"
+        ),
+        fix: "Nothing to do: they are verified again by their signatures. Check who may write to the folder."
+            .into(),
+    }
+}
+
+fn row_damaged(rows: usize) -> Incident {
+    Incident {
+        code: "row_damaged",
+        message: format!("{rows} rows were damaged and dropped"),
+        fix: "Nothing to do: own records are in the journal, others come again from peers. Check the disk."
+            .into(),
+    }
+}

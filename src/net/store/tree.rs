@@ -1,0 +1,316 @@
+//! sled, handled as something that may fail in every way: `open` may return an error, panic or hang, and iteration
+//! may yield one error for ever. Whatever happens, the answer is a tree that works and the rows that could be read.
+
+use std::any::Any;
+use std::fs;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use super::writer::TreeWrite;
+use super::{Incident, StoreError, files};
+
+/// Name of sled's folder in the data directory.
+pub(super) const SLED: &str = "sled";
+/// sled's page cache. Queries are answered from memory and never from here.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// Longest time without progress before sled is given up; opening 1 GB takes 1.2 s.
+const OPEN_WAIT: Duration = Duration::from_secs(10);
+/// A second more for so many bytes of a large store: what a slow disk reads in that time.
+const OPEN_BYTES_PER_SECOND: u64 = 100 * 1024 * 1024;
+/// How long the lock on a file that was just closed may linger in sled's own threads.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+/// Rows sent at once from the reading thread; the channel holds [`CHUNKS`] of them.
+const CHUNK_ROWS: usize = 1024;
+const CHUNKS: usize = 4;
+/// Rows sled applies at once: larger gains nothing, and one batch of the largest rows stays at 16 MiB.
+const BATCH_ROWS: usize = 256;
+
+/// Key and row.
+pub(super) type TreeRow = (Vec<u8>, Vec<u8>);
+
+/// sled, open.
+pub(super) struct Tree(sled::Db);
+
+/// What [`Tree::open`] found.
+pub(super) struct OpenTree {
+    /// The tree, which works; after damage it is empty.
+    pub(super) tree: Tree,
+    /// What was read from it, or saved from the damaged one.
+    pub(super) rows: Vec<TreeRow>,
+    /// See there.
+    pub(super) contents: Contents,
+    /// What was damaged.
+    pub(super) incidents: Vec<Incident>,
+}
+
+/// Whether the tree holds the rows that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Contents {
+    /// It does.
+    Kept,
+    /// It is new: they have to be written again.
+    Saved,
+}
+
+impl Tree {
+    /// Opens the tree of `dir` and reads all of it.
+    pub(super) fn open(dir: &Path) -> Result<OpenTree, StoreError> {
+        let folder = dir.join(SLED);
+        let gutted = gutted(&folder);
+        let first = attempt(&folder);
+        let attempt = match first.failure {
+            Some(Failure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
+            _ => return conclude(&folder, first, gutted.into_iter().collect()),
+        };
+        let repaired = attempt.failure.is_none().then(snapshot_removed);
+        conclude(&folder, attempt, gutted.into_iter().chain(repaired).collect())
+    }
+
+    /// Sets the tree aside and starts an empty one.
+    pub(super) fn start_again(self, dir: &Path, reason: &str) -> Result<(Tree, Incident), StoreError> {
+        drop(self);
+        start_empty(&dir.join(SLED), reason)
+    }
+
+    /// Writes rows; they reach the file with the next [`Tree::flush`].
+    pub(super) fn write(&self, rows: Vec<TreeWrite>) -> Result<(), String> {
+        for rows in rows.chunks(BATCH_ROWS) {
+            let mut batch = sled::Batch::default();
+            for (key, row) in rows {
+                match row {
+                    Some(row) => batch.insert(key.as_slice(), row.as_slice()),
+                    None => batch.remove(key.as_slice()),
+                }
+            }
+            self.0.apply_batch(batch).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Writes rows and flushes; a panic is an error.
+    pub(super) fn write_through(&self, rows: Vec<TreeWrite>) -> Result<(), String> {
+        let written = catch_unwind(AssertUnwindSafe(|| self.write(rows).and_then(|()| self.flush())));
+        written.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
+    }
+
+    /// Hands everything written to the operating system.
+    pub(super) fn flush(&self) -> Result<(), String> {
+        self.0.flush().map(drop).map_err(|error| error.to_string())
+    }
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panic").to_owned()
+}
+
+struct Attempt {
+    db: Option<sled::Db>,
+    rows: Vec<TreeRow>,
+    failure: Option<Failure>,
+}
+
+enum Failure {
+    /// Opening failed or panicked.
+    Refused(String),
+    /// It opened, and reading failed or panicked; or nothing moved any more.
+    Unreadable(String),
+}
+
+enum Event {
+    Opened,
+    Rows(Vec<TreeRow>),
+    Done(sled::Db),
+    Failed(Failure),
+}
+
+/// Opens and reads on a thread of its own. A thread that hangs is left behind: its files are moved aside under it.
+fn attempt(folder: &Path) -> Attempt {
+    let (sender, receiver) = sync_channel(CHUNKS);
+    let thread = std::thread::Builder::new().name("store-open".into());
+    let spawned = thread.spawn({
+        let folder = folder.to_owned();
+        move || open_and_read(&folder, &sender)
+    });
+    match spawned {
+        Ok(_detached) => collect(&receiver, OPEN_WAIT + allowance(folder)),
+        Err(error) => {
+            Attempt { db: None, rows: Vec::new(), failure: Some(Failure::Unreadable(error.to_string())) }
+        }
+    }
+}
+
+fn allowance(folder: &Path) -> Duration {
+    let bytes = fs::metadata(folder.join("db")).map_or(0, |file| file.len());
+    Duration::from_secs(bytes / OPEN_BYTES_PER_SECOND)
+}
+
+fn collect(receiver: &Receiver<Event>, open_wait: Duration) -> Attempt {
+    let mut attempt = Attempt { db: None, rows: Vec::new(), failure: None };
+    let mut wait = open_wait;
+    loop {
+        match receiver.recv_timeout(wait) {
+            Ok(Event::Opened) => wait = OPEN_WAIT,
+            Ok(Event::Rows(rows)) => attempt.rows.extend(rows),
+            Ok(Event::Done(db)) => return Attempt { db: Some(db), ..attempt },
+            Ok(Event::Failed(failure)) => return Attempt { failure: Some(failure), ..attempt },
+            Err(RecvTimeoutError::Timeout) => {
+                let text = format!("no progress in {} s", wait.as_secs());
+                return Attempt { failure: Some(Failure::Unreadable(text)), ..attempt };
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let text = "the reading thread ended".to_owned();
+                return Attempt { failure: Some(Failure::Unreadable(text)), ..attempt };
+            }
+        }
+    }
+}
+
+fn open_and_read(folder: &Path, sender: &SyncSender<Event>) {
+    let db = match caught(|| open_patiently(folder)) {
+        Ok(db) => db,
+        Err(text) => return send(sender, Event::Failed(Failure::Refused(text))),
+    };
+    send(sender, Event::Opened);
+    let mut reading = Reading { sender, chunk: Vec::new(), last: None };
+    let read = caught(|| reading.take_until_error(db.iter()));
+    if let Err(text) = read {
+        // Saves what lies behind the damage; that it ends at the damage too is expected.
+        reading.send_chunk();
+        let rest = reading.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
+        let _ = caught(|| reading.take_until_error(db.range((rest, Bound::Unbounded)).rev()));
+        reading.send_chunk();
+        let _ = caught(|| Ok(drop(db)));
+        return send(sender, Event::Failed(Failure::Unreadable(text)));
+    }
+    reading.send_chunk();
+    send(sender, Event::Done(db));
+}
+
+fn send(sender: &SyncSender<Event>, event: Event) {
+    let _ = sender.send(event); // nobody listens any more after a time-out
+}
+
+fn caught<T>(step: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(step)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_text(panic.as_ref())),
+    }
+}
+
+/// sled's own threads may hold the lock of a store this process has just closed a little longer.
+fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
+    let started = Instant::now();
+    loop {
+        let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        match config.open() {
+            Err(sled::Error::Io(error))
+                if error.to_string().contains("acquire lock") && started.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(Duration::from_millis(10)); // sled offers nothing to wait for
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Rows on their way out of the reading thread; what was read before a panic is still here after it.
+struct Reading<'a> {
+    sender: &'a SyncSender<Event>,
+    chunk: Vec<TreeRow>,
+    last: Option<Vec<u8>>,
+}
+
+impl Reading<'_> {
+    /// Takes rows up to the first error: sled's iterators yield an error for ever.
+    fn take_until_error(
+        &mut self,
+        rows: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+    ) -> sled::Result<()> {
+        for row in rows {
+            let (key, row) = row?;
+            self.chunk.push((key.to_vec(), row.to_vec()));
+            if self.chunk.len() == CHUNK_ROWS {
+                self.send_chunk();
+            }
+        }
+        Ok(())
+    }
+
+    fn send_chunk(&mut self) {
+        self.last = self.chunk.last().map(|(key, _)| key.clone()).or(self.last.take());
+        send(self.sender, Event::Rows(std::mem::take(&mut self.chunk)));
+    }
+}
+
+/// Turns the last attempt into a tree that works.
+fn conclude(folder: &Path, attempt: Attempt, mut incidents: Vec<Incident>) -> Result<OpenTree, StoreError> {
+    let Attempt { db, rows, failure } = attempt;
+    let (tree, contents) = match (db, failure) {
+        (Some(db), None) => (Tree(db), Contents::Kept),
+        (_, failure) => {
+            let (tree, incident) = start_empty(folder, failure.as_ref().map_or("unknown", Failure::text))?;
+            incidents.push(incident);
+            (tree, Contents::Saved)
+        }
+    };
+    Ok(OpenTree { tree, rows, contents, incidents })
+}
+
+fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, Incident), StoreError> {
+    let aside = files::set_aside(folder)?;
+    let Attempt { db, failure, .. } = attempt(folder);
+    let Some(db) = db else {
+        let reason = failure.as_ref().map_or("unknown", Failure::text).to_owned();
+        return Err(StoreError::Sled { reason });
+    };
+    let incident = Incident {
+        code: "sled_damaged",
+        message: format!("sled could not be used ({reason}); it was moved to {}", aside.display()),
+        fix: "Nothing to do: what could be read was kept, the rest comes again from peers. \
+              If it happens again, check the disk; the moved folder may be deleted."
+            .into(),
+    };
+    Ok((Tree(db), incident))
+}
+
+/// Removes sled's snapshots and says whether there were any. They only shorten the opening: sled makes them again
+/// from its log, and one that is torn makes every opening fail.
+fn remove_snapshots(folder: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let names = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
+    names.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
+}
+
+/// A folder without its data file, which sled would take for a new one.
+fn gutted(folder: &Path) -> Option<Incident> {
+    let entries = fs::read_dir(folder).ok()?.count();
+    let bytes = fs::metadata(folder.join("db")).map_or(0, |file| file.len());
+    (entries > 0 && bytes == 0).then(|| Incident {
+        code: "sled_missing",
+        message: format!("{} is missing or empty", folder.join("db").display()),
+        fix: "Nothing to do: own records are in the journal, the rest comes again from peers.".into(),
+    })
+}
+
+fn snapshot_removed() -> Incident {
+    Incident {
+        code: "sled_snapshot_damaged",
+        message: "sled's snapshot was damaged; it was removed and made again from the log".into(),
+        fix: "Nothing to do.".into(),
+    }
+}
+
+impl Failure {
+    fn text(&self) -> &str {
+        match self {
+            Failure::Refused(text) | Failure::Unreadable(text) => text,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The thread that writes to sled, and the bounded queue before it.
+//!
+//! The queue is a map: of several writes of one key only the last reaches sled. Everything that was queued at one
+//! time is written before anything queued later.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::StoreError;
+use super::tree::{Tree, panic_text};
+
+/// Rows that may wait: a second of what sled takes on a slow machine.
+const WAITING_ROWS_MAX: usize = 8_192;
+/// Bytes that may wait: small beside the records a node holds in memory.
+const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What is not flushed after this time is lost in a crash; replicas come again from peers.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+/// A thread that shows no progress for so long will show none: no disk that works needs it for 8,192 rows.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// How long closing waits for the queue to drain: what supervisors grant a process that ends is 5 to 10 s.
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
+
+/// A row for sled; `None` removes.
+pub(super) type TreeWrite = (Vec<u8>, Option<Vec<u8>>);
+
+/// The writing end of the queue, and the thread at its other end.
+pub(super) struct Writer {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    /// Something was queued, or the queue was closed.
+    filled: Condvar,
+    /// The thread took what was queued, or ended.
+    drained: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+    /// Highest sequence number that was queued, and that was flushed.
+    queued_seq: u64,
+    flushed_seq: u64,
+    /// Since when the thread is in sled.
+    busy_since: Option<Instant>,
+    phase: Phase,
+}
+
+#[derive(Default)]
+enum Phase {
+    #[default]
+    Open,
+    Closing,
+    /// The thread has ended; with the reason if it failed.
+    Ended(Option<String>),
+}
+
+impl Writer {
+    /// Starts the thread. It holds `lock` until it ends, so that no other store uses the folder while it still writes.
+    pub(super) fn start(tree: Tree, lock: Arc<File>) -> Result<Writer, StoreError> {
+        let queue = Arc::new(Queue::default());
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn({
+            let queue = queue.clone();
+            move || {
+                let ended = catch_unwind(AssertUnwindSafe(|| drain(&queue, tree)));
+                let reason = ended.unwrap_or_else(|panic| Err(panic_text(panic.as_ref()))).err();
+                drop(lock);
+                queue.lock().phase = Phase::Ended(reason);
+                queue.drained.notify_all();
+            }
+        });
+        let thread = thread.map_err(|source| StoreError::Thread { source })?;
+        Ok(Writer { queue, thread: Some(thread) })
+    }
+
+    /// Whether sled still takes rows.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        self.queue.lock().check()
+    }
+
+    /// Queues rows, of which `seq` is the highest number. Blocks while the queue is full.
+    pub(super) fn push(&self, rows: Vec<TreeWrite>, seq: u64) -> Result<(), StoreError> {
+        let mut state = self.queue.lock();
+        for (key, row) in rows {
+            while state.is_full() {
+                state.check()?;
+                state = self.queue.wait(&self.queue.drained, state, Duration::from_secs(1));
+            }
+            state.put(key, row);
+            self.queue.filled.notify_one();
+        }
+        state.queued_seq = state.queued_seq.max(seq);
+        state.check()
+    }
+
+    /// The highest number up to which everything has reached sled's file.
+    pub(super) fn flushed_seq(&self) -> u64 {
+        self.queue.lock().flushed_seq
+    }
+
+    /// Writes what is queued, flushes, and ends the thread; waits at most 3 s.
+    pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        let deadline = Instant::now() + CLOSE_WAIT;
+        let mut state = self.queue.lock();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Closing;
+        }
+        self.queue.filled.notify_one();
+        loop {
+            if let Phase::Ended(reason) = &state.phase {
+                let ended = reason.clone().map_or(Ok(()), |reason| Err(StoreError::Sled { reason }));
+                drop(state);
+                let _ = thread.join(); // its panics were caught and are the reason
+                return ended;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(StoreError::NotDrained { rows: state.rows.len() });
+            }
+            state = self.queue.wait(&self.queue.drained, state, left);
+        }
+    }
+}
+
+impl Queue {
+    /// A panic of a thread that holds the lock is impossible to see from here, and changes nothing: every change of
+    /// the state is whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        event: &Condvar,
+        state: MutexGuard<'a, State>,
+        most: Duration,
+    ) -> MutexGuard<'a, State> {
+        event.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.rows.len() >= WAITING_ROWS_MAX || self.bytes >= WAITING_BYTES_MAX
+    }
+
+    fn put(&mut self, key: Vec<u8>, row: Option<Vec<u8>>) {
+        self.bytes += key.len() + row.as_ref().map_or(0, Vec::len);
+        let key_bytes = key.len();
+        if let Some(old) = self.rows.insert(key, row) {
+            self.bytes -= key_bytes + old.map_or(0, |old| old.len());
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        if let Phase::Ended(reason) = &self.phase {
+            let reason = reason.clone().unwrap_or_else(|| "its thread has ended".into());
+            return Err(StoreError::Sled { reason });
+        }
+        match self.busy_since {
+            Some(since) if since.elapsed() > STALLED_AFTER => {
+                let reason = format!("it shows no progress since {} s", since.elapsed().as_secs());
+                Err(StoreError::Sled { reason })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What the thread takes from the queue.
+enum Taken {
+    Rows(Vec<TreeWrite>, u64),
+    FlushDue,
+    Closed,
+}
+
+/// The thread: writes what is queued, flushes at most [`FLUSH_INTERVAL`] after the first unflushed write.
+fn drain(queue: &Queue, tree: Tree) -> Result<(), String> {
+    let (mut flush_at, mut written_seq) = (None, 0);
+    loop {
+        let taken = take(queue, flush_at);
+        let closed = matches!(taken, Taken::Closed);
+        if let Taken::Rows(rows, seq) = taken {
+            tree.write(rows)?;
+            flush_at = flush_at.or_else(|| Some(Instant::now() + FLUSH_INTERVAL));
+            written_seq = seq;
+        }
+        if closed || flush_at.is_some_and(|at| at <= Instant::now()) {
+            tree.flush()?;
+            flush_at = None;
+            queue.lock().flushed_seq = written_seq;
+        }
+        queue.lock().busy_since = None;
+        if closed {
+            return Ok(());
+        }
+    }
+}
+
+fn take(queue: &Queue, flush_at: Option<Instant>) -> Taken {
+    let mut state = queue.lock();
+    loop {
+        let left = flush_at.map(|at| at.saturating_duration_since(Instant::now()));
+        let taken = match (state.rows.is_empty(), &state.phase) {
+            _ if left == Some(Duration::ZERO) => Taken::FlushDue,
+            (false, _) => state.take_rows(),
+            (true, Phase::Closing) => Taken::Closed,
+            (true, _) => {
+                // Without a flush to come the wait ends by a notification; the bound costs a wake-up in an hour.
+                state = queue.wait(&queue.filled, state, left.unwrap_or(Duration::from_secs(3600)));
+                continue;
+            }
+        };
+        state.busy_since = Some(Instant::now());
+        queue.drained.notify_all();
+        return taken;
+    }
+}
+
+impl State {
+    fn take_rows(&mut self) -> Taken {
+        self.bytes = 0;
+        Taken::Rows(std::mem::take(&mut self.rows).into_iter().collect(), self.queued_seq)
+    }
+}

@@ -1,0 +1,229 @@
+//! The fingerprint of a registry: a 16-ary hash tree with 4,096 leaves over the hashes of its records.
+//!
+//! It covers every held public record, tombstones included, that expires after `as_of`, a time a little ahead that both
+//! sides of a comparison use, so that clocks near an expiry do not matter. A node of the tree is the hash of its
+//! children and never their sum: 257 chosen records would collide under XOR (protocol section 3). A record's place
+//! follows from its key, so records that compete share a leaf.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::record::{KeyHash, Record};
+use super::time::Timestamp;
+
+/// Children of a node.
+pub const FANOUT: usize = 16;
+/// Levels below the root; the last are the leaves.
+pub const DEPTH: u8 = 3;
+/// Number of leaves.
+pub const LEAVES: usize = 4_096;
+const MINUTE_MS: u64 = 60_000;
+
+/// Records of one leaf, by key.
+pub type Leaf = BTreeMap<KeyHash, Arc<Record>>;
+
+/// Hash of a part of a registry; all zero for an empty part.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Digest(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+/// A node of the tree: its depth and, as a number, the path from the root to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "(u8, u16)", into = "(u8, u16)")]
+pub struct Prefix {
+    depth: u8,
+    path: u16,
+}
+
+/// Cached hashes of a registry's tree.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    levels: [Vec<Option<Cached>>; DEPTH as usize + 1],
+}
+
+/// A hash and the span of `as_of` for which it holds: from the time it was made for until the next covered record ends.
+#[derive(Clone, Copy, Debug)]
+struct Cached {
+    digest: Digest,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// The `as_of` a node uses at `now`: a whole minute, 60 to 120 seconds ahead.
+pub fn as_of(now: Timestamp) -> Timestamp {
+    Timestamp((now.0 / MINUTE_MS).saturating_add(2).saturating_mul(MINUTE_MS))
+}
+
+/// Whether a peer's `as_of` is one that its clock, at most `skew` from ours, could have chosen.
+pub fn is_plausible(as_of: Timestamp, now: Timestamp, skew: Duration) -> bool {
+    as_of.0 % MINUTE_MS == 0
+        && as_of + skew >= now
+        && as_of <= now + skew + Duration::from_millis(2 * MINUTE_MS)
+}
+
+/// The leaf of a key.
+pub fn leaf_of(key: KeyHash) -> usize {
+    usize::from(u16::from_be_bytes([key.0[0], key.0[1]]) >> 4)
+}
+
+impl Digest {
+    /// Whether nothing is covered.
+    pub fn is_empty(&self) -> bool {
+        *self == Digest::default()
+    }
+}
+
+impl Prefix {
+    /// The whole tree.
+    pub const ROOT: Prefix = Prefix { depth: 0, path: 0 };
+
+    /// The 16 nodes below; none below a leaf.
+    pub fn children(self) -> impl Iterator<Item = Prefix> {
+        let count = if self.is_leaf() { 0 } else { FANOUT as u16 };
+        (0..count).map(move |at| Prefix { depth: self.depth + 1, path: self.path * FANOUT as u16 + at })
+    }
+
+    /// Whether it is a leaf.
+    pub fn is_leaf(self) -> bool {
+        self.depth == DEPTH
+    }
+
+    /// The leaves it spans.
+    pub fn leaves(self) -> std::ops::Range<usize> {
+        let span = FANOUT.pow(u32::from(DEPTH - self.depth));
+        let first = usize::from(self.path) * span;
+        first..first + span
+    }
+}
+
+impl TryFrom<(u8, u16)> for Prefix {
+    type Error = &'static str;
+    fn try_from((depth, path): (u8, u16)) -> Result<Prefix, &'static str> {
+        if depth > DEPTH || usize::from(path) >= FANOUT.pow(u32::from(depth)) {
+            return Err("not a node of the fingerprint tree");
+        }
+        Ok(Prefix { depth, path })
+    }
+}
+
+impl From<Prefix> for (u8, u16) {
+    fn from(prefix: Prefix) -> (u8, u16) {
+        (prefix.depth, prefix.path)
+    }
+}
+
+impl Default for Tree {
+    fn default() -> Tree {
+        Tree { levels: std::array::from_fn(|depth| vec![None; FANOUT.pow(depth as u32)]) }
+    }
+}
+
+impl Tree {
+    /// A record of this leaf came or went.
+    pub fn invalidate(&mut self, leaf: usize) {
+        for depth in 0..=usize::from(DEPTH) {
+            self.levels[depth][leaf >> (4 * (usize::from(DEPTH) - depth))] = None;
+        }
+    }
+
+    /// Hash of the part below `prefix` at `as_of`. Cost follows what changed since the last call.
+    pub fn digest(&mut self, prefix: Prefix, as_of: Timestamp, leaves: &[Leaf]) -> Digest {
+        self.cached(prefix, as_of, leaves).digest
+    }
+
+    fn cached(&mut self, prefix: Prefix, as_of: Timestamp, leaves: &[Leaf]) -> Cached {
+        let (depth, path) = (usize::from(prefix.depth), usize::from(prefix.path));
+        if let Some(cached) = self.levels[depth][path].filter(|it| it.from <= as_of && as_of < it.until) {
+            return cached;
+        }
+        let made = match prefix.is_leaf() {
+            true => leaf_digest(&leaves[path], as_of),
+            false => {
+                let children: Vec<Cached> =
+                    prefix.children().map(|child| self.cached(child, as_of, leaves)).collect();
+                inner_digest(&children, as_of)
+            }
+        };
+        self.levels[depth][path] = Some(made);
+        made
+    }
+}
+
+/// Records of a leaf that a fingerprint at `as_of` covers.
+pub fn covered(leaf: &Leaf, as_of: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
+    leaf.values().filter(move |record| record.is_public() && record.expires_at > as_of)
+}
+
+fn leaf_digest(leaf: &Leaf, as_of: Timestamp) -> Cached {
+    let mut hash = Sha256::new();
+    let mut until = Timestamp(u64::MAX);
+    let mut count = 0;
+    for record in covered(leaf, as_of) {
+        hash.update(record.hash().0);
+        until = until.min(record.expires_at);
+        count += 1;
+    }
+    let digest = if count == 0 { Digest::default() } else { Digest(hash.finalize().into()) };
+    Cached { digest, from: as_of, until }
+}
+
+fn inner_digest(children: &[Cached], as_of: Timestamp) -> Cached {
+    let until = children.iter().map(|child| child.until).min().unwrap_or(Timestamp(u64::MAX));
+    if children.iter().all(|child| child.digest.is_empty()) {
+        return Cached { digest: Digest::default(), from: as_of, until };
+    }
+    let mut hash = Sha256::new_with_prefix(b"aop-tree-v1\0");
+    for child in children {
+        hash.update(child.digest.0);
+    }
+    Cached { digest: Digest(hash.finalize().into()), from: as_of, until }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", data_encoding::HEXLOWER.encode(&self.0[..6]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_span_their_leaves() {
+        assert_eq!(Prefix::ROOT.leaves(), 0..4_096);
+        let child = Prefix::ROOT.children().nth(3).unwrap();
+        assert_eq!(child.leaves(), 768..1_024);
+        let leaf = child.children().last().unwrap().children().last().unwrap();
+        assert!(leaf.is_leaf());
+        assert_eq!(leaf.leaves(), 1_023..1_024);
+        assert_eq!(leaf.children().count(), 0);
+        assert!(Prefix::try_from((3, 4_096)).is_err());
+        assert!(Prefix::try_from((4, 0)).is_err());
+    }
+
+    #[test]
+    fn as_of_is_a_whole_minute_one_to_two_minutes_ahead() {
+        for now in [0, 1, 59_999, 60_000, 1_700_000_012_345] {
+            let ahead = as_of(Timestamp(now)).0 - now;
+            assert!((60_000..=120_000).contains(&ahead), "{now}: {ahead}");
+            assert_eq!(as_of(Timestamp(now)).0 % 60_000, 0);
+        }
+        let (now, skew) = (Timestamp(1_700_000_012_345), Duration::from_secs(60));
+        assert!(is_plausible(as_of(now), now, skew));
+        assert!(!is_plausible(Timestamp(as_of(now).0 + 1), now, skew));
+        assert!(!is_plausible(Timestamp(u64::MAX / 60_000 * 60_000), now, skew));
+        assert!(!is_plausible(Timestamp(0), now, skew));
+    }
+}

@@ -1,0 +1,149 @@
+//! "Did you mean": names near a text that is no name.
+//!
+//! Nearest first: the same agent elsewhere, then few slips of the keyboard, then names that begin alike, then names
+//! with a word in common.
+
+use std::collections::BTreeSet;
+
+use super::order::Key;
+use super::{Index, Query, token};
+use crate::proto::identity::AgentId;
+use crate::proto::name::{AgentName, FullName, LABEL_BYTES_MAX, ZoneName};
+
+/// Names compared, half on each side of where the text would stand. In a registry up to half this size that is all of
+/// them; in a larger one those that begin alike. Comparing this many takes about a millisecond.
+const COMPARED_MAX: usize = 10_000;
+/// Hits with a word in common that are considered.
+const SAME_WORD_MAX: usize = 50;
+/// Letters one slip may fall on: a text of 8 letters may have two, none may have more than [`SLIPS_MAX`].
+const LETTERS_PER_SLIP: usize = 4;
+/// Most slips that are forgiven.
+const SLIPS_MAX: usize = 3;
+/// Fewest letters in which names begin alike.
+const PREFIX_MIN: usize = 3;
+
+/// How a name is near; less is nearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Nearness {
+    Slips(usize),
+    SamePrefix,
+    SameWord,
+}
+
+/// Distinct names near `text` (`agent` or `agent@zone`), nearest first, in the named zone before others.
+pub(super) fn close_names(index: &Index, text: &str, limit: usize) -> Vec<FullName> {
+    let folded = token::label(&text[..text.floor_char_boundary(super::QUERY_BYTES_MAX)]);
+    let (agent, zone) = folded.split_once('@').unwrap_or((&folded, ""));
+    let agent = &agent[..agent.floor_char_boundary(2 * LABEL_BYTES_MAX)];
+    let start = start(agent);
+    let around = index.names_around(start.as_ref(), COMPARED_MAX);
+    let mut near: Vec<(Nearness, bool, &FullName)> = around
+        .filter_map(|name| Some((nearness(agent, name.agent.as_str())?, name)))
+        .chain(same_word(index, agent))
+        .map(|(nearness, name)| (nearness, name.zone.as_str() != zone, name))
+        .collect();
+    near.sort_unstable();
+    let mut seen = BTreeSet::new();
+    let fresh = near.into_iter().map(|(_, _, name)| name).filter(|name| seen.insert(*name));
+    fresh.take(limit).cloned().collect()
+}
+
+/// Where the part of `agent` that can stand in a name would be in the order.
+fn start(agent: &str) -> Option<Key> {
+    let usable = agent.find(|letter: char| !matches!(letter, 'a'..='z' | '0'..='9' | '-' | '_'));
+    let usable = &agent[..usable.unwrap_or(agent.len()).min(LABEL_BYTES_MAX)];
+    let agent: AgentName = usable.parse().ok()?;
+    Some(Key { name: FullName { agent, zone: ZoneName::root() }, id: AgentId([0; 20]) })
+}
+
+fn nearness(text: &str, name: &str) -> Option<Nearness> {
+    let slips_allowed = (text.len() / LETTERS_PER_SLIP).min(SLIPS_MAX);
+    if text.len().abs_diff(name.len()) <= slips_allowed
+        && letters_apart(text, name) <= 2 * slips_allowed as u32
+    {
+        let slips = strsim::osa_distance(text, name);
+        if slips <= slips_allowed {
+            return Some(Nearness::Slips(slips));
+        }
+    }
+    let alike =
+        text.len().min(name.len()) >= PREFIX_MIN && (name.starts_with(text) || text.starts_with(name));
+    alike.then_some(Nearness::SamePrefix)
+}
+
+/// How many kinds of letters only one of the texts has; one slip changes at most two. Cheap, and rules most names out.
+fn letters_apart(a: &str, b: &str) -> u32 {
+    let kinds = |text: &str| text.bytes().fold(0u64, |kinds, byte| kinds | 1 << (byte % 64));
+    (kinds(a) ^ kinds(b)).count_ones()
+}
+
+fn same_word<'a>(index: &'a Index, agent: &str) -> impl Iterator<Item = (Nearness, &'a FullName)> {
+    let page = match agent.trim() {
+        "" => None,
+        text => Some(index.search(&Query { text: text.into(), ..Query::default() }, SAME_WORD_MAX, None)),
+    };
+    let hits = page.into_iter().flat_map(|page| page.hits);
+    hits.filter_map(|hit| Some((Nearness::SameWord, index.name(&hit.id)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{index_of, name};
+    use super::*;
+
+    fn close(index: &Index, text: &str) -> Vec<String> {
+        index.close_names(text, 3).into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn the_same_agent_in_another_zone_comes_first() {
+        let index = index_of(&["summarizer@research.acme.org", "summarize@acme.org", "weather@acme.org"]);
+        assert_eq!(
+            close(&index, "summarizer@acme.org"),
+            ["summarizer@research.acme.org", "summarize@acme.org"]
+        );
+    }
+
+    #[test]
+    fn a_slip_is_forgiven_wherever_it_is() {
+        let index = index_of(&["summarizer@.", "translator@.", "zebra@."]);
+        for text in
+            ["sumarizer", "ummarizer", "Summarizer", "sumamrizer", "xummarizer@acme.org", "summarizerr"]
+        {
+            assert_eq!(close(&index, text), ["summarizer@."], "{text}");
+        }
+        assert_eq!(close(&index, "quicksort"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_equal_names_that_in_the_named_zone_comes_first() {
+        let index = index_of(&["weather@acme.org", "weather@zoo.org"]);
+        assert_eq!(close(&index, "wether@zoo.org"), ["weather@zoo.org", "weather@acme.org"]);
+    }
+
+    #[test]
+    fn names_that_begin_alike_come_before_names_with_a_common_word() {
+        let index = index_of(&["weather-hourly@.", "hourly-weather@.", "other@."]);
+        assert_eq!(close(&index, "weather"), ["weather-hourly@.", "hourly-weather@."]);
+    }
+
+    #[test]
+    fn a_name_with_several_owners_is_named_once_and_the_limit_holds() {
+        let mut index = index_of(&["weather@.", "weather@org", "weather@com", "weather@net"]);
+        let again = name("weather@.");
+        index.insert(super::super::Entry { id: AgentId([99; 20]), ..super::super::tests::bare(&again) });
+        assert_eq!(close(&index, "weather"), ["weather@.", "weather@com", "weather@net"]);
+        assert_eq!(index.close_names("weather", 0), []);
+    }
+
+    #[test]
+    fn no_text_panics() {
+        let index = index_of(&["weather@."]);
+        let long = "ü".repeat(100_000);
+        for text in
+            ["", "@", "@@", " ", "\0", "é@", &long, "weather@weather@", "\u{fdfa}\u{fdfa}", "a\u{301}"]
+        {
+            index.close_names(text, 10);
+        }
+    }
+}

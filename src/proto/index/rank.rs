@@ -1,0 +1,256 @@
+//! How well an entry answers a query.
+//!
+//! The score of a hit is the number of distinct query words it has, plus a fraction below 1 that says how well it has
+//! them. So more of the words is always better, and one number orders hits, also those of several nodes. Function
+//! words ("the", "for") add to the fraction only, unless the query has no other words: a record that has all of a
+//! sentence but its subject is no answer.
+//!
+//! The fraction is BM25 over fields, weighed by how rare each word is, and divided by the best a query can get. A field
+//! gives half of its weight for having the word and the other half by BM25's saturating count; the weights are such
+//! that for one word a name always beats labels, and labels always beat a description, however often it is repeated
+//! there. Lengths are compared with a fixed typical length, not with the present mean: an entry's impact is then known
+//! when it is inserted, and equal on all nodes.
+
+use std::collections::{BTreeSet, BinaryHeap};
+
+use roaring::RoaringBitmap;
+
+use super::QUERY_WORDS_MAX;
+use super::postings::{BLOCK_SLOTS, Posting, Postings};
+use super::token;
+
+/// Where a word stands in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Field {
+    Name,
+    Labels,
+    Description,
+}
+
+/// What a field counts for: its weight, and its typical length in words. Half a weight is more than the weights of
+/// all lesser fields together.
+const FIELDS: [(Field, f32, f32); 3] =
+    [(Field::Name, 8.0, 3.0), (Field::Labels, 2.5, 8.0), (Field::Description, 1.0, 40.0)];
+/// Above the sum of the weights, so that the fraction stays below 1 in spite of rounding.
+const WEIGHTS: f32 = 11.6;
+/// BM25's `k1`: how soon repetition stops counting. The usual value.
+const SATURATION: f32 = 1.2;
+/// BM25's `b`: how much a long field dilutes a word. The usual value.
+const DILUTION: f32 = 0.75;
+
+/// Words counted in each field, by [`Field`].
+pub(super) type Counts = [u16; 3];
+
+/// How well a word describes an entry, above 0 and below 1, from how often its fields have it and their lengths.
+pub(super) fn impact(counts: Counts, lengths: Counts) -> f32 {
+    let of_field = |(field, weight, typical): (Field, f32, f32)| {
+        let count = f32::from(counts[field as usize]);
+        let length = f32::from(lengths[field as usize]);
+        let norm = SATURATION * (1.0 - DILUTION + DILUTION * length / typical);
+        if count == 0.0 { 0.0 } else { weight * (0.5 + 0.5 * count / (count + norm)) }
+    };
+    FIELDS.map(of_field).iter().sum::<f32>() / WEIGHTS
+}
+
+/// What the rarity of query words was judged by.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Statistics {
+    /// Entries in the index.
+    pub(super) entries: u32,
+    /// For each word, entries that have it.
+    pub(super) found: Vec<u32>,
+}
+
+impl Statistics {
+    /// The weight of each word; together they are 1.
+    fn weights(&self) -> Vec<f32> {
+        let rarities: Vec<f32> = self.found.iter().map(|found| rarity(*found, self.entries)).collect();
+        let sum: f32 = rarities.iter().sum();
+        rarities.into_iter().map(|rarity| rarity / sum).collect()
+    }
+}
+
+/// BM25's inverse document frequency, above 0. The logarithm is read from the bits of the number, linear between
+/// powers of two: close enough, and unlike a library's logarithm the same on every platform.
+fn rarity(found: u32, entries: u32) -> f32 {
+    let ratio = (entries as f32 + 1.0) / (found as f32 + 0.5);
+    let log2 = ratio.to_bits() as f32 / (1 << 23) as f32 - 127.0;
+    log2.max(0.01)
+}
+
+/// The distinct words of a query text in a fixed order, at most [`QUERY_WORDS_MAX`].
+pub(super) fn query_words(text: &str) -> Vec<String> {
+    let mut words = BTreeSet::new();
+    token::each_word(text, |word| {
+        if words.len() < QUERY_WORDS_MAX {
+            words.insert(word.to_owned());
+        }
+    });
+    words.into_iter().collect()
+}
+
+/// A word of a query with its entries and what one of them gains by having it.
+pub(super) struct Term<'a> {
+    postings: &'a Postings,
+    /// 1 for words that count, 0 for function words.
+    step: f32,
+    weight: f32,
+}
+
+/// The words of a query that some entry has. `postings` is parallel to `words`, as is `statistics`.
+pub(super) fn terms<'a>(
+    words: &[String],
+    postings: Vec<Option<&'a Postings>>,
+    statistics: &Statistics,
+) -> Vec<Term<'a>> {
+    let only_function_words = words.iter().all(|word| token::is_function_word(word));
+    let step = |word: &String| if only_function_words || !token::is_function_word(word) { 1.0 } else { 0.0 };
+    let found = words.iter().zip(postings).zip(statistics.weights());
+    found
+        .filter_map(|((word, list), weight)| Some(Term { postings: list?, step: step(word), weight }))
+        .collect()
+}
+
+/// A candidate's place in an answer; less is better. Scores are not negative, so their bits order them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    score_bits_below_max: u32,
+    rank: u64,
+    slot: u32,
+}
+
+impl Place {
+    pub(super) fn new(score: f32, rank: u64, slot: u32) -> Place {
+        Place { score_bits_below_max: u32::MAX - score.to_bits(), rank, slot }
+    }
+
+    pub(super) fn score(&self) -> f32 {
+        f32::from_bits(u32::MAX - self.score_bits_below_max)
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
+/// The best places seen, of those behind the last page.
+pub(super) struct Top {
+    size: usize,
+    after: Option<Place>,
+    best: BinaryHeap<Place>,
+}
+
+impl Top {
+    /// Keeps the `size` best (at least one) behind `after`. The slot of `after` does not count.
+    pub(super) fn new(size: usize, after: Option<Place>) -> Top {
+        let after = after.map(|place| Place { slot: u32::MAX, ..place });
+        Top { size, after, best: BinaryHeap::with_capacity(size) }
+    }
+
+    pub(super) fn offer(&mut self, place: Place) {
+        if self.after.is_some_and(|after| place <= after) {
+            return;
+        }
+        if self.best.len() < self.size {
+            self.best.push(place);
+        } else if let Some(mut worst) = self.best.peek_mut()
+            && place < *worst
+        {
+            *worst = place;
+        }
+    }
+
+    pub(super) fn into_best_first(self) -> Vec<Place> {
+        self.best.into_sorted_vec()
+    }
+}
+
+/// Scores all entries that have one of the words and, where `only` is given, lie in it. `slots` is one above the
+/// highest slot.
+pub(super) fn score_all(
+    terms: &[Term<'_>],
+    only: Option<&RoaringBitmap>,
+    slots: usize,
+    mut take: impl FnMut(u32, f32),
+) {
+    let mut tally = Tally { scores: vec![0.0; BLOCK_SLOTS], touched: Vec::with_capacity(BLOCK_SLOTS) };
+    let mut open = vec![false; BLOCK_SLOTS];
+    for number in 0..slots.div_ceil(BLOCK_SLOTS) {
+        let Some(only) = only else {
+            terms.iter().for_each(|term| tally.add(term, number, |_| true));
+            tally.drain(number, &mut take);
+            continue;
+        };
+        let start = (number * BLOCK_SLOTS) as u32;
+        let allowed = || only.range(start..start + BLOCK_SLOTS as u32).map(|slot| (slot - start) as usize);
+        allowed().for_each(|offset| open[offset] = true);
+        terms.iter().for_each(|term| tally.add(term, number, |offset| open[offset]));
+        allowed().for_each(|offset| open[offset] = false);
+        tally.drain(number, &mut take);
+    }
+}
+
+/// The scores of one block of slots.
+struct Tally {
+    scores: Vec<f32>,
+    touched: Vec<u32>,
+}
+
+impl Tally {
+    fn add(&mut self, term: &Term<'_>, number: usize, is_open: impl Fn(usize) -> bool) {
+        for Posting { slot, impact } in term.postings.block(number) {
+            let offset = *slot as usize % BLOCK_SLOTS;
+            if is_open(offset) {
+                if self.scores[offset] == 0.0 {
+                    self.touched.push(offset as u32);
+                }
+                self.scores[offset] += term.step + term.weight * impact;
+            }
+        }
+    }
+
+    fn drain(&mut self, number: usize, take: &mut impl FnMut(u32, f32)) {
+        for offset in self.touched.drain(..) {
+            let score = std::mem::take(&mut self.scores[offset as usize]);
+            take((number * BLOCK_SLOTS) as u32 + offset, score);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_rarer_word_weighs_more_and_no_word_weighs_nothing() {
+        assert!(rarity(1, 1000) > rarity(10, 1000));
+        assert!(rarity(u32::MAX, u32::MAX) > 0.0 && rarity(0, 0) > 0.0);
+        let sum: f32 = Statistics { entries: 9, found: vec![0, 3, 9] }.weights().iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn only_the_best_behind_the_last_page_are_kept_in_order() {
+        let mut top = Top::new(2, Some(Place::new(3.0, 5, 0)));
+        for (score, rank) in [(1.0, 1), (3.0, 6), (4.0, 1), (3.0, 5), (2.0, 1), (3.0, 4)] {
+            top.offer(Place::new(score, rank, rank as u32));
+        }
+        let best: Vec<_> = top.into_best_first().iter().map(|place| (place.score(), place.slot())).collect();
+        assert_eq!(best, [(3.0, 6), (2.0, 1)]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_better_field_beats_all_lesser_ones_at_any_count_and_length(
+            worse in (0..9999u16, 0..9999u16), better in 1..9999u16, lengths in (1..9999u16, 1..9999u16, 1..9999u16), other in 1..9999u16,
+        ) {
+            let lengths = [lengths.0, lengths.1, lengths.2];
+            let lesser = impact([0, worse.0, worse.1], [other; 3]);
+            prop_assert!(impact([better, 0, 0], lengths) > lesser);
+            prop_assert!(impact([0, better, 0], lengths) > impact([0, 0, worse.1], [other; 3]));
+            let all = impact([better, worse.0, worse.1], lengths);
+            prop_assert!(0.0 < all && all < 0.995);
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! What nodes say to each other: gossip envelopes, beacons, sync requests and answers.
+//!
+//! Gossip envelopes are unsigned; the records and beacons in them carry their own signatures. Sync is a conversation of
+//! requests and answers over one stream: the asking side drives, the answering side keeps no state.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use super::codec::{self, Malformed};
+use super::config::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
+use super::fingerprint::{Digest, Prefix};
+use super::identity::{Identity, PeerKey};
+use super::name::ZoneName;
+use super::record::{Author, KeyHash, RecordHash};
+use super::time::Timestamp;
+
+/// Separates signatures over beacons from all other uses of a key.
+const BEACON_DOMAIN: &[u8] = b"aop-beacon-v1\0";
+
+/// Most prefixes, leaves, keys or authors in one sync request.
+pub const SYNC_ASK_MAX: usize = 256;
+
+/// One gossip message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Envelope {
+    /// Signed records: one of any author, or a batch of one author's own.
+    #[serde(rename = "r")]
+    Records(Vec<ByteBuf>),
+    /// A signed beacon: 64 bytes of signature, then the signed bytes.
+    #[serde(rename = "b")]
+    Beacon(ByteBuf),
+}
+
+/// "I am here", from each member of a zone in turn (protocol section 3). Short names: two a second reach every member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beacon {
+    /// The world.
+    #[serde(rename = "n")]
+    pub network: String,
+    /// The zone.
+    #[serde(rename = "z")]
+    pub zone: ZoneName,
+    /// Who speaks.
+    #[serde(rename = "a")]
+    pub author: Author,
+    /// Greater than in every earlier beacon of the author.
+    #[serde(rename = "c")]
+    pub counter: u64,
+    /// The author's clock.
+    #[serde(rename = "t")]
+    pub clock: Timestamp,
+    /// Milliseconds until its next beacon; 0 says goodbye.
+    #[serde(rename = "i")]
+    pub interval_ms: u64,
+    /// Its last version in the zone.
+    #[serde(rename = "s")]
+    pub seq: u64,
+}
+
+/// A question on a sync stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncRequest {
+    /// Opens the conversation.
+    Open {
+        /// The asking author: what did you see of me?
+        author: Author,
+        /// The asker's clock.
+        clock: Timestamp,
+    },
+    /// Hashes of the 16 children of each prefix.
+    Children {
+        /// At most [`SYNC_ASK_MAX`].
+        prefixes: Vec<Prefix>,
+    },
+    /// Keys and orders of the records of each leaf.
+    Items {
+        /// At most [`SYNC_ASK_MAX`].
+        leaves: Vec<Prefix>,
+    },
+    /// The records of these keys.
+    Records {
+        /// At most [`SYNC_ASK_MAX`].
+        keys: Vec<KeyHash>,
+    },
+    /// All records below a prefix, for a side that holds nothing there.
+    Subtree {
+        /// Where.
+        prefix: Prefix,
+        /// Continue after this key.
+        after: Option<KeyHash>,
+    },
+    /// Records that the answering side lacks.
+    Give {
+        /// Signed records, within a frame.
+        records: Vec<ByteBuf>,
+        /// Whether the whole repair is so small that what is new should be published again.
+        publish: bool,
+    },
+    /// Prefixes of these authors, and the root to judge them by.
+    Versions {
+        /// At most [`SYNC_ASK_MAX`].
+        authors: Vec<Author>,
+    },
+}
+
+/// The answer to the request of the same place in the stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SyncAnswer {
+    /// To `Open`.
+    Opened {
+        /// Fingerprint of the whole zone.
+        root: Digest,
+        /// Highest version seen of the asking author.
+        head: u64,
+        /// The answerer's clock.
+        clock: Timestamp,
+    },
+    /// To `Children`, in the order asked.
+    Children(Vec<Vec<Digest>>),
+    /// To `Items`: at most as many leaves as fit a frame, in the order asked.
+    Items(Vec<Vec<Item>>),
+    /// To `Records` and `Subtree`: what fits a frame.
+    Records {
+        /// Signed records, by key.
+        records: Vec<ByteBuf>,
+        /// Ask again after this key; `None` if that was all.
+        next: Option<KeyHash>,
+    },
+    /// To `Give`.
+    Taken,
+    /// To `Versions`: the root at this moment, and a prefix for each author.
+    Versions {
+        /// Fingerprint of the whole zone, at the `as_of` of the conversation.
+        root: Digest,
+        /// In the order asked.
+        prefixes: Vec<u64>,
+    },
+    /// The zone is not held here, or the request makes no sense here.
+    Refused,
+}
+
+/// A held record in a comparison: key, generation, wall clock and counter of its stamp, hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item(pub KeyHash, pub u64, pub Timestamp, pub u32, pub RecordHash);
+
+/// A request with what every request of a conversation repeats, so that the answering side keeps no state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncFrame {
+    /// The zone.
+    pub zone: ZoneName,
+    /// Which records the fingerprints cover.
+    pub as_of: Timestamp,
+    /// The question.
+    pub request: SyncRequest,
+}
+
+impl Envelope {
+    /// Bytes for the mesh.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a gossip message of bounded size.
+    pub fn decode(bytes: &[u8]) -> Result<Envelope, Malformed> {
+        if bytes.len() > GOSSIP_BYTES_MAX { Err(Malformed) } else { codec::decode(bytes) }
+    }
+}
+
+impl Beacon {
+    /// Signs it.
+    pub fn sign(&self, author: &Identity) -> ByteBuf {
+        let content = codec::encode(self);
+        ByteBuf::from([&author.sign(BEACON_DOMAIN, &content)[..], &content[..]].concat())
+    }
+
+    /// Reads a beacon without judging its signature, so that a stale one costs no verification.
+    pub fn read(signed: &[u8]) -> Result<Beacon, Malformed> {
+        if signed.len() > BEACON_BYTES_MAX {
+            return Err(Malformed);
+        }
+        codec::decode(signed.get(64..).ok_or(Malformed)?)
+    }
+
+    /// Whether its author signed these bytes.
+    pub fn is_signed(&self, signed: &[u8]) -> bool {
+        let Some((signature, content)) = signed.split_first_chunk::<64>() else { return false };
+        self.author.key.verify(BEACON_DOMAIN, content, signature)
+    }
+
+    /// Whether the author says goodbye.
+    pub fn is_goodbye(&self) -> bool {
+        self.interval_ms == 0
+    }
+
+    /// Key of the node that speaks.
+    pub fn peer(&self) -> PeerKey {
+        self.author.key
+    }
+}
+
+impl SyncFrame {
+    /// Bytes for the stream.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a request of bounded size and count.
+    pub fn decode(bytes: &[u8]) -> Result<SyncFrame, Malformed> {
+        let frame: SyncFrame = decode_frame(bytes)?;
+        let asked = match &frame.request {
+            SyncRequest::Children { prefixes } => prefixes.len(),
+            SyncRequest::Items { leaves } => leaves.len(),
+            SyncRequest::Records { keys } => keys.len(),
+            SyncRequest::Versions { authors } => authors.len(),
+            SyncRequest::Open { .. } | SyncRequest::Subtree { .. } | SyncRequest::Give { .. } => 0,
+        };
+        if asked > SYNC_ASK_MAX { Err(Malformed) } else { Ok(frame) }
+    }
+}
+
+impl SyncAnswer {
+    /// Bytes for the stream.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads an answer of bounded size.
+    pub fn decode(bytes: &[u8]) -> Result<SyncAnswer, Malformed> {
+        decode_frame(bytes)
+    }
+}
+
+fn decode_frame<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    if bytes.len() > SYNC_FRAME_BYTES_MAX { Err(Malformed) } else { codec::decode(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_beacon_is_small_and_counts_only_as_signed() {
+        let identity = Identity::from_seed([1; 32]);
+        let beacon = Beacon {
+            network: "world".into(),
+            zone: ZoneName::root(),
+            author: Author { key: identity.key(), epoch: u64::MAX },
+            counter: u64::MAX,
+            clock: Timestamp(1_700_000_000_000),
+            interval_ms: 25_000,
+            seq: 20_000,
+        };
+        let mut signed = beacon.sign(&identity).into_vec();
+        assert!(signed.len() < 220, "{}", signed.len());
+        assert_eq!(Beacon::read(&signed), Ok(beacon.clone()));
+        assert!(beacon.is_signed(&signed));
+        let last = signed.len() - 1;
+        signed[last] ^= 1;
+        assert!(!beacon.is_signed(&signed));
+    }
+
+    #[test]
+    fn more_is_not_asked_at_once_than_one_answer_may_cost() {
+        let request = |count| SyncFrame {
+            zone: ZoneName::root(),
+            as_of: Timestamp(0),
+            request: SyncRequest::Children { prefixes: vec![Prefix::ROOT; count] },
+        };
+        assert!(SyncFrame::decode(&request(SYNC_ASK_MAX).encode()).is_ok());
+        assert_eq!(SyncFrame::decode(&request(SYNC_ASK_MAX + 1).encode()), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = Envelope::decode(&bytes);
+            let _ = Beacon::read(&bytes);
+            let _ = SyncFrame::decode(&bytes);
+            let _ = SyncAnswer::decode(&bytes);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! When to sync with whom, and what a sync's answers lead to (protocol section 3).
+
+use serde_bytes::ByteBuf;
+
+use super::spread::Ingested;
+use super::{Event, Node, Output, SessionId, Via};
+use crate::proto::fingerprint;
+use crate::proto::identity::PeerKey;
+use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::name::ZoneName;
+use crate::proto::record::{Blame, Refusal, SignedRecord};
+use crate::proto::sync::{self, Manner, Patience, Progress, Step, Sync, SyncError};
+use crate::proto::time::Timestamp;
+
+use rand::RngExt;
+
+/// Syncs of one zone that find nothing double the pause after beacons up to 2^6 times.
+const FRUITLESS_MAX: u32 = 6;
+/// How far a peer's clock may be from ours for its `as_of` to be answered.
+const AS_OF_SKEW: std::time::Duration = std::time::Duration::from_secs(8 * 86_400);
+
+impl Node {
+    /// Some member wrote more than is held here: a sync is started if that lasts.
+    pub(super) fn note_behind(&mut self, now: Timestamp, zone: &ZoneName) {
+        let own = self.author();
+        let Some(held) = self.zones.get_mut(zone) else { return };
+        let vector = held.registry.vector();
+        let behind = held.liveness.heads().any(|(author, seq)| author != own && seq > vector.prefix(&author));
+        match (behind, held.behind_since) {
+            (true, None) => held.behind_since = Some(now),
+            (false, Some(_)) => (held.behind_since, held.fruitless) = (None, 0),
+            (true, Some(_)) | (false, None) => {}
+        }
+    }
+
+    pub(super) fn sync_if_due(&mut self, now: Timestamp, zone: &ZoneName) {
+        if self.is_syncing(zone) {
+            return;
+        }
+        self.start_catch_up(now, zone);
+        if self.is_syncing(zone) {
+            return;
+        }
+        self.note_behind(now, zone);
+        let (patience, suspended_after) = (self.config.behind_patience, self.config.suspended_after);
+        let Some(held) = self.zones.get(zone).filter(|held| !held.peers.is_empty()) else { return };
+        let behind =
+            held.behind_since.is_some_and(|since| since + patience <= now) && held.behind_after <= now;
+        if !behind && held.next_sync > now {
+            return;
+        }
+        let suspended = held.next_sync + suspended_after < now;
+        let wait = if behind || suspended { Patience::None } else { Patience::Grace(self.config.mesh_grace) };
+        let at = self.rng.random_range(0..held.peers.len());
+        let peer = self.zones.get(zone).and_then(|held| held.peers.iter().nth(at).copied());
+        if let Some(peer) = peer {
+            self.start_sync(now, zone, peer, wait);
+        }
+    }
+
+    /// New links are compared one after the other.
+    pub(super) fn start_catch_up(&mut self, now: Timestamp, zone: &ZoneName) {
+        if self.is_syncing(zone) {
+            return;
+        }
+        let peer = self.zones.get_mut(zone).and_then(|held| held.catch_up.pop_first());
+        if let Some(peer) = peer {
+            self.start_sync(now, zone, peer, Patience::None);
+        }
+    }
+
+    fn start_sync(&mut self, now: Timestamp, zone: &ZoneName, peer: PeerKey, patience: Patience) {
+        let interval = self.config.sync_interval;
+        let next = now + self.jitter(interval);
+        let author = self.author();
+        let Some(held) = self.zones.get_mut(zone) else { return };
+        // A joiner looks again soon: what was on its way during the first comparison may have missed it.
+        held.next_sync = if held.synced_at.is_none() { now + self.config.mesh_grace } else { next };
+        let session = SessionId(self.next_session);
+        self.next_session += 1;
+        let as_of = fingerprint::as_of(now);
+        let manner = Manner { patience, republish_max: self.config.republish_max };
+        self.syncs.insert(session, Sync::new(peer, zone.clone(), author, as_of, manner, now));
+        self.send_sync(session);
+    }
+
+    pub(super) fn handle_sync_answered(&mut self, now: Timestamp, session: SessionId, bytes: &[u8]) {
+        let Some(sync) = self.syncs.get_mut(&session) else { return };
+        let (zone, peer) = (sync.zone.clone(), sync.peer);
+        let Some(held) = self.zones.get_mut(&zone) else { return };
+        let stepped = SyncAnswer::decode(bytes)
+            .map_err(|_| SyncError::Unfitting)
+            .and_then(|answer| sync.handle(answer, &mut held.registry, now));
+        let step = match stepped {
+            Ok(step) => step,
+            Err(error) => return self.end_sync(now, session, Some(error)),
+        };
+        self.take_step(now, session, &zone, peer, step);
+        self.go_on(now, session);
+    }
+
+    fn take_step(&mut self, now: Timestamp, session: SessionId, zone: &ZoneName, peer: PeerKey, step: Step) {
+        if let Some((head, clock)) = step.opened {
+            self.note_own_head(zone, head);
+            self.note_clock(peer, clock, now);
+        }
+        if let Some(held) = self.zones.get_mut(zone) {
+            for (author, prefix) in step.adopt {
+                held.registry.adopt(author, prefix);
+            }
+        }
+        let Ok(fresh) = self.take_records(now, zone, peer, step.records) else {
+            return self.end_sync(now, session, Some(SyncError::Unfitting));
+        };
+        // A joiner has nothing to tell: what it receives the mesh had before.
+        let joining = self.zones.get(zone).is_none_or(|held| held.synced_at.is_none());
+        let few = self.syncs.get(&session).is_some_and(|sync| sync.received <= self.config.republish_max);
+        if few && !joining {
+            self.publish_again(zone, fresh);
+        }
+    }
+
+    /// Merges records from a conversation; returns those that were new. A forged one ends the conversation.
+    fn take_records(
+        &mut self,
+        now: Timestamp,
+        zone: &ZoneName,
+        peer: PeerKey,
+        records: Vec<ByteBuf>,
+    ) -> Result<Vec<ByteBuf>, Refusal> {
+        let mut fresh = Vec::new();
+        for bytes in records {
+            let ingested = match SignedRecord::parse(&bytes, &self.config.network) {
+                Ok(signed) => self.ingest(now, zone, signed, Via::Sync),
+                Err(refusal) => {
+                    self.refuse(refusal);
+                    Ingested::Refused(refusal)
+                }
+            };
+            match ingested {
+                Ingested::New => fresh.push(bytes),
+                Ingested::Known => {}
+                Ingested::Refused(refusal) if refusal.blame() == Blame::None => {}
+                Ingested::Refused(refusal) => {
+                    self.outputs.push_back(Output::Penalize { peer, reason: refusal.code() });
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(fresh)
+    }
+
+    fn go_on(&mut self, now: Timestamp, session: SessionId) {
+        self.send_sync(session);
+        let Some(sync) = self.syncs.get_mut(&session) else { return };
+        let Some(held) = self.zones.get(&sync.zone) else { return };
+        match sync.progress(&held.registry) {
+            Progress::Running => self.send_sync(session),
+            Progress::Finished => self.end_sync(now, session, None),
+        }
+    }
+
+    /// Ends a conversation: well if its work is done, else with the reason or because the stream broke.
+    pub(super) fn end_sync(&mut self, now: Timestamp, session: SessionId, error: Option<SyncError>) {
+        let Some(mut sync) = self.syncs.remove(&session) else { return };
+        self.outputs.push_back(Output::SyncClose { session });
+        let Some(held) = self.zones.get_mut(&sync.zone) else { return };
+        let finished = error.is_none() && sync.progress(&held.registry) == Progress::Finished;
+        let fruitless = sync.received + sync.sent == 0;
+        held.fruitless = if fruitless { (held.fruitless + 1).min(FRUITLESS_MAX) } else { 0 };
+        held.behind_after = now + self.config.behind_interval * 2u32.pow(held.fruitless);
+        held.behind_since = None;
+        let (peer, zone) = (sync.peer, sync.zone);
+        if finished {
+            held.synced_at = Some(now);
+            let (received, sent) = (sync.received, sync.sent);
+            self.event(Event::Synced { peer, zone: zone.clone(), received, sent });
+        } else if error.is_some_and(|error| error != SyncError::Refused) {
+            self.outputs.push_back(Output::Penalize { peer, reason: "bad_sync" });
+        }
+        self.note_behind(now, &zone);
+        self.renew_after_first_sync(now, &zone);
+        self.start_catch_up(now, &zone);
+    }
+
+    /// Own offers that lapsed while this node was away were held back until it had heard the world.
+    fn renew_after_first_sync(&mut self, now: Timestamp, zone: &ZoneName) {
+        if !self.may_renew() {
+            return;
+        }
+        let lapsed: Vec<_> = self
+            .own
+            .iter()
+            .filter(|(_, own)| own.name.zone == *zone && own.is_expired(now) && !own.is_tombstone())
+            .map(|(key, _)| *key)
+            .collect();
+        for key in lapsed {
+            self.guard_own_key(now, &key, zone);
+        }
+    }
+
+    pub(super) fn expire_syncs(&mut self, now: Timestamp) {
+        let deadline = self.config.sync_deadline;
+        let late: Vec<SessionId> = self
+            .syncs
+            .iter()
+            .filter(|(_, sync)| sync.started_at + deadline <= now)
+            .map(|(session, _)| *session)
+            .collect();
+        for session in late {
+            self.end_sync(now, session, None);
+        }
+    }
+
+    pub(super) fn handle_sync_asked(&mut self, now: Timestamp, id: u64, peer: PeerKey, bytes: &[u8]) {
+        let answer = match SyncFrame::decode(bytes) {
+            Ok(frame) => self.answer(now, peer, frame),
+            Err(_) => {
+                self.outputs.push_back(Output::Penalize { peer, reason: "malformed" });
+                SyncAnswer::Refused
+            }
+        };
+        self.flush();
+        self.outputs.push_back(Output::SyncAnswer { id, bytes: answer.encode() });
+    }
+
+    fn answer(&mut self, now: Timestamp, peer: PeerKey, frame: SyncFrame) -> SyncAnswer {
+        if !fingerprint::is_plausible(frame.as_of, now, AS_OF_SKEW) {
+            return SyncAnswer::Refused;
+        }
+        if let SyncRequest::Open { clock, .. } = frame.request {
+            self.note_clock(peer, clock, now);
+        }
+        let Some(held) = self.zones.get_mut(&frame.zone) else { return SyncAnswer::Refused };
+        let answer = sync::answer(&frame, &mut held.registry, now);
+        if let SyncRequest::Give { records, publish } = frame.request {
+            match self.take_records(now, &frame.zone, peer, records) {
+                Ok(fresh) if publish => self.publish_again(&frame.zone, fresh),
+                Ok(_) => {}
+                Err(_) => return SyncAnswer::Refused,
+            }
+        }
+        answer
+    }
+}

@@ -1,0 +1,401 @@
+//! Anti-entropy: makes two registries equal at a cost that follows their difference (protocol section 3).
+//!
+//! The asking side drives: it compares the fingerprint trees from the root down to the leaves that differ, fetches what
+//! it lacks, gives what the other lacks. Where one side holds nothing below a node, the other's records travel without
+//! further comparison, so a joiner receives a plain stream. The answering side keeps no state ([`answer`]). Coverage
+//! claimed by a peer is only its word: the next random peer finds omissions.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+
+use super::config::{SYNC_ANSWER_BYTES, SYNC_ASKS_MAX, SYNC_WINDOW};
+use super::fingerprint::Prefix;
+use super::identity::PeerKey;
+use super::message::{Item, SYNC_ASK_MAX, SyncAnswer, SyncFrame, SyncRequest};
+use super::name::ZoneName;
+use super::record::{Author, KeyHash, Record};
+use super::registry::Registry;
+use super::time::Timestamp;
+
+/// Whether a sync leaves the newest records to the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Take everything: on joining, after a suspension, when behind.
+    None,
+    /// Leave keys stamped within this time: they are on their way.
+    Grace(Duration),
+}
+
+/// How a conversation is led.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manner {
+    /// Whether the newest records are left to the mesh.
+    pub patience: Patience,
+    /// Repairs up to this many records are published again by the side that receives them.
+    pub republish_max: usize,
+}
+
+/// The asking side of one conversation.
+#[derive(Debug)]
+pub struct Sync {
+    /// The other side.
+    pub peer: PeerKey,
+    /// What is compared.
+    pub zone: ZoneName,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Records that came.
+    pub received: usize,
+    /// Records that went.
+    pub sent: usize,
+    as_of: Timestamp,
+    patience: Patience,
+    republish_max: usize,
+    todo: VecDeque<SyncRequest>,
+    /// Records to give, made into requests only when the window has room: they are held as pointers until then.
+    to_give: VecDeque<Arc<Record>>,
+    waiting: VecDeque<SyncRequest>,
+    asks: usize,
+    versions_asked: bool,
+}
+
+/// What an answer leads to.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Signed records to be verified and merged.
+    pub records: Vec<ByteBuf>,
+    /// The other side's word on our own last version, and its clock.
+    pub opened: Option<(u64, Timestamp)>,
+    /// Prefixes to adopt: both registries are equal.
+    pub adopt: Vec<(Author, u64)>,
+}
+
+/// How the conversation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Requests are waiting for answers.
+    Running,
+    /// Both sides hold what the other had.
+    Finished,
+}
+
+/// The other side broke the protocol. Records merged before stay: they verified by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SyncError {
+    /// The zone is not held there.
+    #[error("the peer does not hold this zone")]
+    Refused,
+    /// An answer that does not fit its request.
+    #[error("the peer's answer does not fit the request")]
+    Unfitting,
+    /// More requests than any honest difference needs.
+    #[error("the comparison does not end")]
+    Endless,
+}
+
+impl Sync {
+    /// Begins a conversation; [`Sync::poll`] yields its first request.
+    pub fn new(
+        peer: PeerKey,
+        zone: ZoneName,
+        author: Author,
+        as_of: Timestamp,
+        manner: Manner,
+        now: Timestamp,
+    ) -> Sync {
+        Sync {
+            peer,
+            zone,
+            started_at: now,
+            received: 0,
+            sent: 0,
+            as_of,
+            patience: manner.patience,
+            republish_max: manner.republish_max,
+            todo: VecDeque::from([SyncRequest::Open { author, clock: now }]),
+            to_give: VecDeque::new(),
+            waiting: VecDeque::new(),
+            asks: 0,
+            versions_asked: false,
+        }
+    }
+
+    /// The next request, if the window has room.
+    pub fn poll(&mut self) -> Option<SyncFrame> {
+        if self.waiting.len() >= SYNC_WINDOW {
+            return None;
+        }
+        let request = self.todo.pop_front().or_else(|| self.next_gift())?;
+        self.asks += 1;
+        // A gift is not repeated, so only its place in the queue is kept.
+        self.waiting.push_back(match &request {
+            SyncRequest::Give { publish, .. } => SyncRequest::Give { records: Vec::new(), publish: *publish },
+            other => other.clone(),
+        });
+        Some(SyncFrame { zone: self.zone.clone(), as_of: self.as_of, request })
+    }
+
+    /// Takes the answer to the oldest waiting request.
+    pub fn handle(
+        &mut self,
+        answer: SyncAnswer,
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<Step, SyncError> {
+        let request = self.waiting.pop_front().ok_or(SyncError::Unfitting)?;
+        if self.asks > SYNC_ASKS_MAX {
+            return Err(SyncError::Endless);
+        }
+        let mut step = Step::default();
+        match (request, answer) {
+            (_, SyncAnswer::Refused) => return Err(SyncError::Refused),
+            (SyncRequest::Open { .. }, SyncAnswer::Opened { root, head, clock }) => {
+                step.opened = Some((head, clock));
+                if registry.digest(Prefix::ROOT, self.as_of) != root {
+                    self.todo.push_back(SyncRequest::Children { prefixes: vec![Prefix::ROOT] });
+                }
+            }
+            (SyncRequest::Children { prefixes }, SyncAnswer::Children(theirs)) => {
+                self.compare_children(&prefixes, &theirs, registry, now)?;
+            }
+            (SyncRequest::Items { leaves }, SyncAnswer::Items(theirs)) => {
+                self.compare_items(leaves, &theirs, registry, now)?;
+            }
+            (request, SyncAnswer::Records { records, next }) => {
+                self.received += records.len();
+                step.records = records;
+                self.ask_rest(request, next)?;
+            }
+            (SyncRequest::Give { .. }, SyncAnswer::Taken) => {}
+            (SyncRequest::Versions { authors }, SyncAnswer::Versions { root, prefixes }) => {
+                if registry.digest(Prefix::ROOT, self.as_of) == root {
+                    step.adopt = authors.into_iter().zip(prefixes).collect();
+                }
+            }
+            _ => return Err(SyncError::Unfitting),
+        }
+        Ok(step)
+    }
+
+    /// Whether anything is left; asks for versions once the registries should be equal.
+    pub fn progress(&mut self, registry: &Registry) -> Progress {
+        if !(self.waiting.is_empty() && self.todo.is_empty() && self.to_give.is_empty()) {
+            return Progress::Running;
+        }
+        let authors: Vec<Author> = registry.vector().gaps().take(SYNC_ASK_MAX).collect();
+        if self.versions_asked || authors.is_empty() {
+            return Progress::Finished;
+        }
+        self.versions_asked = true;
+        self.todo.push_back(SyncRequest::Versions { authors });
+        Progress::Running
+    }
+
+    fn compare_children(
+        &mut self,
+        asked: &[Prefix],
+        theirs: &[Vec<super::fingerprint::Digest>],
+        registry: &mut Registry,
+        now: Timestamp,
+    ) -> Result<(), SyncError> {
+        let (mut inner, mut leaves) = (Vec::new(), Vec::new());
+        if theirs.len() != asked.len() {
+            return Err(SyncError::Unfitting);
+        }
+        for (prefix, digests) in asked.iter().zip(theirs) {
+            if digests.len() != prefix.children().count() {
+                return Err(SyncError::Unfitting);
+            }
+            for (child, their) in prefix.children().zip(digests) {
+                let our = registry.digest(child, self.as_of);
+                if our == *their {
+                    continue;
+                }
+                if their.is_empty() {
+                    self.give(registry.covered(child, self.as_of, None), now);
+                } else if our.is_empty() {
+                    self.todo.push_back(SyncRequest::Subtree { prefix: child, after: None });
+                } else if child.is_leaf() {
+                    leaves.push(child);
+                } else {
+                    inner.push(child);
+                }
+            }
+        }
+        let inner =
+            inner.chunks(SYNC_ASK_MAX / 4).map(|part| SyncRequest::Children { prefixes: part.to_vec() });
+        let leaves = leaves.chunks(SYNC_ASK_MAX).map(|part| SyncRequest::Items { leaves: part.to_vec() });
+        self.todo.extend(inner.chain(leaves));
+        Ok(())
+    }
+
+    fn compare_items(
+        &mut self,
+        mut asked: Vec<Prefix>,
+        theirs: &[Vec<Item>],
+        registry: &Registry,
+        now: Timestamp,
+    ) -> Result<(), SyncError> {
+        if theirs.is_empty() || theirs.len() > asked.len() {
+            return Err(SyncError::Unfitting);
+        }
+        let rest = asked.split_off(theirs.len());
+        if !rest.is_empty() {
+            self.todo.push_back(SyncRequest::Items { leaves: rest });
+        }
+        let mut wanted = Vec::new();
+        for (leaf, items) in asked.iter().zip(theirs) {
+            let ours: BTreeMap<KeyHash, &Arc<Record>> =
+                registry.covered(*leaf, self.as_of, None).map(|record| (record.key(), record)).collect();
+            let theirs: BTreeMap<KeyHash, Item> = items.iter().map(|item| (item.0, *item)).collect();
+            for item in theirs.values() {
+                if ours.get(&item.0).is_none_or(|our| item.may_win(our)) && self.is_due(item.2, now) {
+                    wanted.push(item.0);
+                }
+            }
+            let gifts = ours
+                .values()
+                .filter(|our| theirs.get(&our.key()).is_none_or(|item| Item::of(our).may_win_over(item)));
+            self.give(gifts.copied(), now);
+        }
+        wanted.sort_unstable();
+        self.todo
+            .extend(wanted.chunks(SYNC_ASK_MAX).map(|keys| SyncRequest::Records { keys: keys.to_vec() }));
+        Ok(())
+    }
+
+    fn ask_rest(&mut self, request: SyncRequest, next: Option<KeyHash>) -> Result<(), SyncError> {
+        match (request, next) {
+            (SyncRequest::Records { .. } | SyncRequest::Subtree { .. }, None) => Ok(()),
+            (SyncRequest::Records { mut keys }, Some(next)) => {
+                let before = keys.len();
+                keys.retain(|key| *key > next);
+                if keys.len() == before {
+                    return Err(SyncError::Unfitting);
+                }
+                if !keys.is_empty() {
+                    self.todo.push_front(SyncRequest::Records { keys });
+                }
+                Ok(())
+            }
+            (SyncRequest::Subtree { prefix, after }, Some(next))
+                if after.is_none_or(|after| next > after) =>
+            {
+                self.todo.push_front(SyncRequest::Subtree { prefix, after: Some(next) });
+                Ok(())
+            }
+            _ => Err(SyncError::Unfitting),
+        }
+    }
+
+    fn give<'a>(&mut self, records: impl Iterator<Item = &'a Arc<Record>>, now: Timestamp) {
+        for record in records {
+            if self.is_due(record.stamp.wall, now) {
+                self.to_give.push_back(record.clone());
+            }
+        }
+    }
+
+    fn is_due(&self, stamped_at: Timestamp, now: Timestamp) -> bool {
+        match self.patience {
+            Patience::None => true,
+            Patience::Grace(grace) => stamped_at + grace <= now,
+        }
+    }
+
+    fn next_gift(&mut self) -> Option<SyncRequest> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let publish = self.sent + self.to_give.len() <= self.republish_max;
+        while let Some(record) = self.to_give.front() {
+            bytes += record.bytes().len();
+            if bytes > SYNC_ANSWER_BYTES && !records.is_empty() {
+                break;
+            }
+            records.push(ByteBuf::from(record.bytes().to_vec()));
+            self.to_give.pop_front();
+        }
+        self.sent += records.len();
+        (!records.is_empty()).then_some(SyncRequest::Give { records, publish })
+    }
+}
+
+impl Item {
+    /// The item of a held record.
+    pub fn of(record: &Record) -> Item {
+        Item(record.key(), record.generation, record.stamp.wall, record.stamp.counter, record.hash())
+    }
+
+    /// Whether this record could win over a held one. Where generation and stamp are equal only the records can tell.
+    fn may_win(&self, held: &Record) -> bool {
+        self.may_win_over(&Item::of(held))
+    }
+
+    fn may_win_over(&self, other: &Item) -> bool {
+        self.4 != other.4 && (self.1, self.2, self.3) >= (other.1, other.2, other.3)
+    }
+}
+
+/// The answering side: what `registry` says to a request. `Give` is answered by the caller, who merges first.
+pub fn answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> SyncAnswer {
+    let as_of = frame.as_of;
+    match &frame.request {
+        SyncRequest::Open { author, .. } => SyncAnswer::Opened {
+            root: registry.digest(Prefix::ROOT, as_of),
+            head: registry.vector().signed_max(author),
+            clock: now,
+        },
+        SyncRequest::Children { prefixes } => SyncAnswer::Children(
+            prefixes
+                .iter()
+                .map(|prefix| prefix.children().map(|child| registry.digest(child, as_of)).collect())
+                .collect(),
+        ),
+        SyncRequest::Items { leaves } => SyncAnswer::Items(items_that_fit(leaves, registry, as_of)),
+        SyncRequest::Records { keys } => {
+            let held = keys.iter().filter_map(|key| registry.get(key));
+            records_that_fit(held.filter(|record| record.is_public() && !record.is_expired(now)))
+        }
+        SyncRequest::Subtree { prefix, after } => records_that_fit(registry.covered(*prefix, as_of, *after)),
+        SyncRequest::Give { .. } => SyncAnswer::Taken,
+        SyncRequest::Versions { authors } => SyncAnswer::Versions {
+            root: registry.digest(Prefix::ROOT, as_of),
+            prefixes: authors.iter().map(|author| registry.vector().prefix(author)).collect(),
+        },
+    }
+}
+
+/// Encoded size of an [`Item`], at most.
+const ITEM_BYTES: usize = 96;
+
+fn items_that_fit(leaves: &[Prefix], registry: &Registry, as_of: Timestamp) -> Vec<Vec<Item>> {
+    let mut answer: Vec<Vec<Item>> = Vec::new();
+    let mut count = 0;
+    for leaf in leaves.iter().filter(|leaf| leaf.is_leaf()) {
+        let items: Vec<Item> = registry.covered(*leaf, as_of, None).map(|record| Item::of(record)).collect();
+        count += items.len();
+        if count * ITEM_BYTES > SYNC_ANSWER_BYTES && !answer.is_empty() {
+            break;
+        }
+        answer.push(items);
+    }
+    answer
+}
+
+fn records_that_fit<'a>(held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnswer {
+    let mut records = Vec::new();
+    let mut bytes = 0;
+    let mut last = None;
+    for record in held {
+        bytes += record.bytes().len();
+        if bytes > SYNC_ANSWER_BYTES && !records.is_empty() {
+            return SyncAnswer::Records { records, next: last };
+        }
+        records.push(ByteBuf::from(record.bytes().to_vec()));
+        last = Some(record.key());
+    }
+    SyncAnswer::Records { records, next: None }
+}
