@@ -26,10 +26,10 @@ const NODE_URL: &str = "http://127.0.0.1:7400";
 )]
 pub(super) struct Aop {
     /// Say less on stderr
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     pub(super) quiet: bool,
     /// Log more on stderr; twice for more
-    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, display_order = 901, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     pub(super) verbose: u8,
     #[command(subcommand)]
     pub(super) command: Command,
