@@ -246,7 +246,7 @@ pub fn load(
     let (file, mut errors) = match file.map(File::read).transpose() {
         Ok(Some((file, errors))) => (Some(file), errors),
         Ok(None) => (None, Vec::new()),
-        Err(error) => return Err(vec![error]),
+        Err(error) => return Err(vec![*error]),
     };
     let mut judge = Judge { given: settle(flags, env, file.as_ref()), file, errors: Vec::new() };
     let settings = judge.settings();

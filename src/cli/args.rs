@@ -45,7 +45,7 @@ pub(super) enum Command {
     #[command(
         before_help = "Examples:\n  aop node --agents ./agents\n  aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…"
     )]
-    Node(NodeCommand),
+    Node(Box<NodeCommand>),
     /// Search the registry
     #[command(
         before_help = "Examples:\n  aop find \"summarise a pdf\"\n  aop find --tag weather --zone acme.org --json"
@@ -279,7 +279,7 @@ pub(super) enum ConfigCommand {
     #[command(
         before_help = "Examples:\n  aop config show\n  AOP_NETWORK=lab aop config show --config aop.toml --json"
     )]
-    Show(ConfigShowArgs),
+    Show(Box<ConfigShowArgs>),
     /// Check configuration and agent files; exits 2 if one is wrong
     #[command(before_help = "Examples:\n  aop config check aop.toml\n  aop config check agents/*.toml")]
     Check(ConfigCheckArgs),

@@ -8,6 +8,11 @@ use serde::Serialize;
 
 use super::failure::{Exit, Failure};
 
+/// Columns below which a terminal's width is not believed: some say 0.
+const TABLE_WIDTH_MIN: u16 = 40;
+/// Columns taken instead.
+const TABLE_WIDTH_DEFAULT: u16 = 110;
+
 /// Talk on stderr, silent under `-q`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Talk {
@@ -55,6 +60,9 @@ impl Rows {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(self.heads.to_vec()).add_rows(self.rows);
+        if table.width().is_none_or(|width| width < TABLE_WIDTH_MIN) {
+            table.set_width(TABLE_WIDTH_DEFAULT);
+        }
         write(&format!("{}\n", table.trim_fmt()))
     }
 }

@@ -26,12 +26,12 @@ pub(super) struct File {
 
 impl File {
     /// Reads the file and reports every key that is not one; only an unreadable file or bad TOML ends it at once.
-    pub(super) fn read(path: &Path) -> Result<(File, Vec<ConfigError>), ConfigError> {
+    pub(super) fn read(path: &Path) -> Result<(File, Vec<ConfigError>), Box<ConfigError>> {
         let text = read_text(path)?;
         let mut file = File { path: path.to_path_buf(), text: text.clone(), given: BTreeMap::new() };
         let table = DeTable::parse(&text).map_err(|error| {
             let wrong = ConfigError::new(error.message(), "the file must be TOML: `key = \"value\"`");
-            wrong.at(&file, error.span().unwrap_or_default())
+            Box::new(wrong.at(&file, error.span().unwrap_or_default()))
         })?;
         let mut errors = Vec::new();
         file.take_table("", table.get_ref(), &mut errors);
@@ -51,7 +51,7 @@ impl File {
             match (known, value.get_ref()) {
                 (Some(key), _) => match self.take_value(key, value) {
                     Ok(given) => drop(self.given.insert(key.name, given)),
-                    Err(error) => errors.push(error),
+                    Err(error) => errors.push(*error),
                 },
                 (None, DeValue::Table(inner)) if is_section => {
                     self.take_table(&format!("{dotted}."), inner, errors);
@@ -61,7 +61,7 @@ impl File {
         }
     }
 
-    fn take_value(&self, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Given, ConfigError> {
+    fn take_value(&self, key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Given, Box<ConfigError>> {
         let values = match (key.shape, value.get_ref()) {
             (Shape::Texts | Shape::Paths, DeValue::Array(array)) => {
                 array.iter().map(|item| self.take_text(key, item)).collect::<Result<_, _>>()?
@@ -75,7 +75,7 @@ impl File {
         &self,
         key: &Key,
         value: &Spanned<DeValue<'_>>,
-    ) -> Result<(String, Option<Range<usize>>), ConfigError> {
+    ) -> Result<(String, Option<Range<usize>>), Box<ConfigError>> {
         let wanted = match key.shape {
             Shape::Text | Shape::Path => "a text in quotes",
             Shape::Texts | Shape::Paths => "a list of texts in quotes",
@@ -83,7 +83,7 @@ impl File {
         let Some(text) = value.get_ref().as_str() else {
             let found = value.get_ref().type_str();
             let wrong = ConfigError::new(format!("`{}` takes {wanted}, not {found}", key.name), key.meaning);
-            return Err(wrong.at(self, value.span()));
+            return Err(Box::new(wrong.at(self, value.span())));
         };
         let text = match key.shape {
             Shape::Path | Shape::Paths => self.beside(text),
@@ -103,12 +103,10 @@ impl File {
     }
 }
 
-fn read_text(path: &Path) -> Result<String, ConfigError> {
+fn read_text(path: &Path) -> Result<String, Box<ConfigError>> {
     let unreadable = |why: String| {
-        ConfigError::new(
-            format!("cannot read {}: {why}", path.display()),
-            "check the path given with --config",
-        )
+        let message = format!("cannot read {}: {why}", path.display());
+        Box::new(ConfigError::new(message, "check the path given with --config"))
     };
     let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
     if size > FILE_BYTES_MAX {

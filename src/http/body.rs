@@ -37,10 +37,13 @@ async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
             Failure::new("bad_request", format!("the body stopped half-way: {error}"), "send it again")
         })?;
         total = total.saturating_add(chunk.len());
-        match total {
-            0..=BODY_BYTES_MAX => bytes.extend_from_slice(&chunk),
-            ..=DRAINED_BYTES_MAX => bytes = Vec::new(),
-            _ => break,
+        if total <= BODY_BYTES_MAX {
+            bytes.extend_from_slice(&chunk);
+            continue;
+        }
+        bytes = Vec::new();
+        if total > DRAINED_BYTES_MAX {
+            break;
         }
     }
     if total > BODY_BYTES_MAX {
