@@ -146,12 +146,11 @@ fn pairs<'a>(query: Query<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
 }
 
 fn base_url(given: &str) -> Result<String, Failure> {
-    let given = given.trim().trim_end_matches('/');
-    match given.split_once("://") {
-        None if given.is_empty() => Err(bad_url(given)),
-        None => Ok(format!("http://{given}")),
-        Some(("http", rest)) if !rest.is_empty() => Ok(given.into()),
-        Some(_) => Err(bad_url(given)),
+    let given = given.trim();
+    let (scheme, rest) = given.split_once("://").unwrap_or(("http", given));
+    match (scheme, rest.trim_end_matches('/')) {
+        ("http", rest) if !rest.is_empty() => Ok(format!("http://{rest}")),
+        _ => Err(bad_url(given)),
     }
 }
 
