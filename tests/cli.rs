@@ -355,7 +355,7 @@ async fn every_error_has_a_code_a_message_and_a_fix() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_even_while_it_is_still_sent() {
     let served = serve(None).await;
-    let large = format!("[\"{}\"]", " ".repeat(33 * 1024 * 1024));
+    let large = format!("[\"{}\"]", " ".repeat(60 * 1024 * 1024));
     let (status, body) = ask(served.addr, "POST /v1/agents", &[HOST, JSON], &large).await;
     assert_eq!((status, error_code(&body).as_str()), (413, "too_large"));
 }

@@ -159,28 +159,44 @@ async fn register_parsed(
     parsed: Vec<Result<Offer, Refusal>>,
 ) -> Result<RegisterAnswer, Failure> {
     let mut answer = RegisterAnswer::default();
-    let mut positions = Vec::new();
-    let mut items = Vec::new();
+    let (positions, items) = take_readable(parsed, &mut answer);
+    if !items.is_empty() {
+        put_outcomes(positions, handle.register(zone, items).await?, &mut answer);
+    }
+    answer.refused.sort_by_key(|refused| refused.index);
+    Ok(answer)
+}
+
+/// What could be read with its positions; the rest is refused.
+fn take_readable(
+    parsed: Vec<Result<Offer, Refusal>>,
+    answer: &mut RegisterAnswer,
+) -> (Vec<usize>, Vec<Offer>) {
+    let mut readable = (Vec::new(), Vec::new());
     for (index, document) in parsed.into_iter().enumerate() {
         match document {
             Ok(item) => {
-                positions.push(index);
-                items.push(item);
+                readable.0.push(index);
+                readable.1.push(item);
             }
             Err(refusal) => answer.refused.push(refused(index, refusal)),
         }
     }
-    if items.is_empty() {
-        return Ok(answer);
-    }
-    for (index, outcome) in positions.into_iter().zip(handle.register(zone, items).await?) {
+    readable
+}
+
+/// Outcomes of the node, in the order of `positions`.
+fn put_outcomes(
+    positions: Vec<usize>,
+    outcomes: Vec<Result<Registered, Refusal>>,
+    answer: &mut RegisterAnswer,
+) {
+    for (index, outcome) in positions.into_iter().zip(outcomes) {
         match outcome {
             Ok(registered) => answer.registered.push(registered),
             Err(refusal) => answer.refused.push(refused(index, refusal)),
         }
     }
-    answer.refused.sort_by_key(|refused| refused.index);
-    Ok(answer)
 }
 
 fn refused(index: usize, refusal: Refusal) -> Refused {
@@ -191,4 +207,25 @@ fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> 
     agent.map(|Path(agent)| agent).map_err(|rejection| {
         Failure::new("bad_request", rejection.body_text(), "name the agent as `name@zone`, percent-encoded")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_the_node_has_the_position_in_the_request() {
+        let offer = || {
+            let document = json!({"agent": {"name": "a", "description": "d", "run": {"builtin": "echo"}}});
+            read_documents(document).pop().unwrap()
+        };
+        let refusal = || Refusal { name: "n".into(), code: "not_yours", message: "m".into() };
+        let mut answer = RegisterAnswer::default();
+        let (positions, items) =
+            take_readable(vec![Err(refusal()), offer(), Err(refusal()), offer()], &mut answer);
+        assert_eq!((positions.as_slice(), items.len()), (&[1, 3][..], 2));
+        put_outcomes(positions, vec![Ok(Registered::default()), Err(refusal())], &mut answer);
+        assert_eq!(answer.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(answer.registered.len(), 1);
+    }
 }
