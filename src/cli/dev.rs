@@ -1,7 +1,6 @@
 //! `aop dev`: five nodes in one process on real loopback connections, sample agents on four of them, and the HTTP API
 //! of the first. Its folders are temporary and leave with it.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -13,11 +12,12 @@ use tokio::time::timeout;
 use super::args::DevArgs;
 use super::failure::{Exit, Failure};
 use super::life::{Signals, live, run, start_logs};
+use super::node::ready;
 use super::output::{Talk, print_json_line};
 use crate::api::{Event, Ready};
 use crate::config::{self, Flags};
 use crate::document::{Offer, read_documents};
-use crate::http::{self, Server};
+use crate::http;
 use crate::net::{self, Running};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
@@ -56,23 +56,33 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failu
 }
 
 async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Failure> {
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let nodes = tokio::select! {
+        nodes = start_all() => nodes?,
+        () = signals.next() => return Ok(()),
+    };
+    let first = &nodes[0];
+    let server = listener.serve(first.running.handle.clone());
+    let ready = ready(first.key.to_string(), &first.running, &server, &[ZoneName::root()]);
+    match json {
+        true => drop(print_json_line(&ready)),
+        false => tell_ready(&ready, talk),
+    }
+    let (nodes, _folders): (Vec<_>, Vec<_>) =
+        nodes.into_iter().map(|node| (node.running, node.folder)).unzip();
+    live(server, nodes, signals).await
+}
+
+/// The nodes, the first first, with the samples registered.
+async fn start_all() -> Result<Vec<DevNode>, Failure> {
     let first = start(Vec::new()).await?;
     let events = first.running.handle.events();
     let others = try_join_all((0..OTHER_NODES).map(|_| start(first.running.listen.clone()))).await?;
     let samples = register_samples(&others).await?;
     // Late samples still arrive; the world is usable without them.
     let _ = timeout(SPREAD_TIME_MAX, all_seen(&first, events, samples)).await;
-    let server = listener.serve(first.running.handle.clone());
-    let ready = ready(&first, &server);
-    match json {
-        true => drop(print_json_line(&ready)),
-        false => tell_ready(&ready, talk),
-    }
-    let (nodes, _folders): (Vec<_>, Vec<_>) =
-        std::iter::once(first).chain(others).map(|node| (node.running, node.folder)).unzip();
-    live(server, nodes, signals).await
+    Ok(std::iter::once(first).chain(others).collect())
 }
 
 async fn start(bootstrap: Vec<Multiaddr>) -> Result<DevNode, Failure> {
@@ -95,17 +105,17 @@ async fn start(bootstrap: Vec<Multiaddr>) -> Result<DevNode, Failure> {
     Ok(DevNode { running, key, folder })
 }
 
-/// Registers the samples in turn on each node; their full names.
-async fn register_samples(nodes: &[DevNode]) -> Result<BTreeSet<String>, Failure> {
-    let mut names = BTreeSet::new();
+/// Registers the samples in turn on each node; how many there are.
+async fn register_samples(nodes: &[DevNode]) -> Result<usize, Failure> {
+    let mut count = 0;
     for (offer, node) in samples()?.into_iter().zip(nodes.iter().cycle()) {
         let outcomes = node.running.handle.register(None, vec![offer]).await.map_err(Failure::answered)?;
         for outcome in outcomes {
-            let registered = outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
-            names.insert(registered.agent);
+            outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
+            count += 1;
         }
     }
-    Ok(names)
+    Ok(count)
 }
 
 fn samples() -> Result<Vec<Offer>, Failure> {
@@ -114,29 +124,17 @@ fn samples() -> Result<Vec<Offer>, Failure> {
     read_documents(documents).into_iter().map(|outcome| outcome.map_err(refused)).collect()
 }
 
-/// Resolves when the node holds all of `missing`. Events are only the hint to look: some may have come before.
-async fn all_seen(node: &DevNode, mut events: Receiver<Event>, missing: BTreeSet<String>) {
-    let limit = missing.len();
+/// Resolves when the node holds `count` agents. Events are only the hint to look: some may have come before.
+async fn all_seen(node: &DevNode, mut events: Receiver<Event>, count: usize) {
     loop {
-        let held = node.running.handle.agents(None, limit, None).await.unwrap_or_default();
-        if held.results.len() >= limit {
+        let held = node.running.handle.agents(None, count, None).await.unwrap_or_default();
+        if held.results.len() >= count {
             return;
         }
         // A lagging reader looks again as well; a closed one will never see more.
         if let Err(tokio::sync::broadcast::error::RecvError::Closed) = events.recv().await {
             return;
         }
-    }
-}
-
-fn ready(first: &DevNode, server: &Server) -> Ready {
-    Ready {
-        event: "ready".into(),
-        peer_id: first.key.to_string(),
-        listen: first.running.listen.iter().map(ToString::to_string).collect(),
-        http: server.url(),
-        zones: vec![ZoneName::root().to_string()],
-        pid: None,
     }
 }
 

@@ -8,12 +8,14 @@ use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
 use super::life::{Signals, live, run, start_logs};
 use super::output::{Talk, print_json_line};
+use super::register::read_agent;
 use super::settings;
 use crate::api::Ready;
 use crate::config::{Settings, read_or_create_key};
-use crate::document::{AgentFile, Offer, read_documents};
+use crate::document::{Offer, Refusal, read_documents};
 use crate::http::{self, Listener, Token};
 use crate::net;
+use crate::proto::name::ZoneName;
 
 /// Runs a node until a signal.
 pub(super) fn node(args: &NodeCommand, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
@@ -23,16 +25,39 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, talk: Talk) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
+/// A node with its API, up.
+struct Started {
+    node: net::Running,
+    server: http::Server,
+    ready: Ready,
+    from_files: usize,
+}
+
 async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Failure> {
-    let signals = Signals::catch()?;
+    let mut signals = Signals::catch()?;
+    let started = tokio::select! {
+        started = start(&settings, talk) => started?,
+        // Asked to stop before it was up: there is nobody to say goodbye to.
+        () = signals.next() => return Ok(()),
+    };
+    let _file = ReadyFile::write(&settings.data_dir, &started.ready)?;
+    match json {
+        // A parent that no longer reads is no reason to stop.
+        true => drop(print_json_line(&started.ready)),
+        false => tell_ready(&started, &settings, talk),
+    }
+    live(started.server, vec![started.node], signals).await
+}
+
+async fn start(settings: &Settings, talk: Talk) -> Result<Started, Failure> {
     // The port first: it is what fails most often, and nothing has been written yet.
-    let listener = bind(&settings).await?;
+    let listener = bind(settings).await?;
     make_private_folder(&settings.data_dir)?;
     let identity =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let peer_id = identity.key().to_string();
     let agent_files = read_agents(&settings.agents, talk);
     let from_files = agent_files.len();
-    let peer_id = identity.key().to_string();
     let node = net::start(net::Options {
         identity,
         network: settings.network.clone(),
@@ -45,14 +70,8 @@ async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Fail
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
-    let ready = ready(peer_id, &node, &server, &settings);
-    let _file = ReadyFile::write(&settings.data_dir, &ready)?;
-    match json {
-        // A parent that no longer reads is no reason to stop.
-        true => drop(print_json_line(&ready)),
-        false => tell_ready(&ready, &settings, from_files, talk),
-    }
-    live(server, vec![node], signals).await
+    let ready = ready(peer_id, &node, &server, &settings.zones);
+    Ok(Started { node, server, ready, from_files })
 }
 
 /// Binds the HTTP address with its token.
@@ -73,19 +92,20 @@ pub(super) fn ready(
     peer_id: String,
     node: &net::Running,
     server: &http::Server,
-    settings: &Settings,
+    zones: &[ZoneName],
 ) -> Ready {
     Ready {
         event: "ready".into(),
         peer_id,
         listen: node.listen.iter().map(ToString::to_string).collect(),
         http: server.url(),
-        zones: settings.zones.iter().map(ToString::to_string).collect(),
+        zones: zones.iter().map(ToString::to_string).collect(),
         pid: None,
     }
 }
 
-fn tell_ready(ready: &Ready, settings: &Settings, from_files: usize, talk: Talk) {
+fn tell_ready(started: &Started, settings: &Settings, talk: Talk) {
+    let ready = &started.ready;
     let name = settings.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
     talk.say(&format!("node    {}{name}, aop {}", ready.peer_id, env!("CARGO_PKG_VERSION")));
     for address in &ready.listen {
@@ -93,7 +113,7 @@ fn tell_ready(ready: &Ready, settings: &Settings, from_files: usize, talk: Talk)
     }
     talk.say(&format!("http    {}", ready.http));
     talk.say(&format!("zones   {}", ready.zones.join(", ")));
-    talk.say(&format!("agents  {from_files} from files"));
+    talk.say(&format!("agents  {} from files", started.from_files));
     talk.say("ready; ctrl-c stops it");
 }
 
@@ -185,12 +205,12 @@ fn agent_paths(path: &Path, talk: Talk) -> Vec<PathBuf> {
     }
 }
 
-fn read_agent_path(path: &Path, talk: Talk) -> Vec<Result<Offer, crate::document::Refusal>> {
+fn read_agent_path(path: &Path, talk: Talk) -> Vec<Result<Offer, Refusal>> {
     if path.extension().is_some_and(|kind| kind == "toml") {
-        return match AgentFile::read(path) {
-            Ok(file) => read_documents(file.document),
+        return match read_agent(path) {
+            Ok(document) => read_documents(document),
             Err(error) => {
-                report(&error);
+                report(&*error);
                 Vec::new()
             }
         };

@@ -159,7 +159,7 @@ fn read_file(path: &Path) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
 }
 
 /// An `agent.toml` as a document. Its `owner_key` and `grant` have no place in one: see [`attach_grant`].
-fn read_agent(path: &Path) -> Result<Value, Box<dyn miette::Diagnostic>> {
+pub(super) fn read_agent(path: &Path) -> Result<Value, Box<dyn miette::Diagnostic>> {
     let file = AgentFile::read(path)?;
     attach_grant(&file)?;
     Ok(file.document)

@@ -42,10 +42,31 @@ async fn next(mut reader: Reader) -> Option<(Result<sse::Event, axum::Error>, Re
         () = super::closed(&mut reader.closing) => return None,
         event = reader.events.recv() => event,
     };
-    let event = match event {
-        Ok(event) => event,
-        Err(RecvError::Lagged(count)) => Event::Missed { count },
-        Err(RecvError::Closed) => return None,
-    };
-    Some((sse::Event::default().json_data(event), reader))
+    Some((sse::Event::default().json_data(told(event)?), reader))
+}
+
+/// What the reader is told: the event, or that it missed some. `None` when there will be no more.
+fn told(event: Result<Event, RecvError>) -> Option<Event> {
+    match event {
+        Ok(event) => Some(event),
+        Err(RecvError::Lagged(count)) => Some(Event::Missed { count }),
+        Err(RecvError::Closed) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_how_many_events_it_missed() {
+        let (sender, mut receiver) = broadcast::channel(2);
+        for peer in ["a", "b", "c", "d", "e"] {
+            sender.send(Event::PeerConnected { peer: peer.into() }).unwrap();
+        }
+        assert_eq!(told(receiver.recv().await), Some(Event::Missed { count: 3 }));
+        assert_eq!(told(receiver.recv().await), Some(Event::PeerConnected { peer: "d".into() }));
+        drop((sender, receiver.recv().await));
+        assert_eq!(told(receiver.recv().await), None);
+    }
 }
