@@ -1,4 +1,6 @@
 //! The `aop` binary from outside, and the HTTP API through a real socket: exit codes, messages, guards.
+#![cfg(feature = "net")]
+#![expect(clippy::unwrap_used, reason = "a test binary: a failure here is a failed test")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
