@@ -8,4 +8,6 @@
 
 #[cfg(feature = "net")]
 pub mod api;
+#[cfg(feature = "net")]
+pub mod net;
 pub mod proto;
