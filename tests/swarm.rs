@@ -39,13 +39,26 @@ struct Node {
 impl Node {
     async fn start(options: NetworkOptions) -> Node {
         let key = options.identity.key();
-        let transport = transport(&options.keypair().unwrap()).unwrap();
-        let mut network = Network::new(options, transport).unwrap();
+        let mut network = Node::open(options).await;
         let addresses = network.listening().await;
         let (sender, events) = mpsc::channel(100_000);
         let (tasks, receiver) = mpsc::channel(16);
         let running = tokio::spawn(drive(network, sender, receiver));
         Node { key, addresses, events, tasks, running }
+    }
+
+    /// QUIC gives its port back a moment after the last connection was closed.
+    async fn open(options: NetworkOptions) -> Network {
+        let opened = async {
+            loop {
+                let transport = transport(&options.keypair().unwrap()).unwrap();
+                match Network::new(options.clone(), transport) {
+                    Err(NetworkError::PortTaken(_)) => tokio::time::sleep(Duration::from_millis(20)).await,
+                    opened => return opened.unwrap(),
+                }
+            }
+        };
+        timeout(PATIENCE, opened).await.expect("the port never became free")
     }
 
     async fn with<T: Send + 'static>(&self, task: impl FnOnce(&mut Network) -> T + Send + 'static) -> T {

@@ -7,12 +7,15 @@
 //! message is not forwarded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, TransportError, identify, ping};
@@ -53,6 +56,8 @@ const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
+/// How the transports put it when a port is in use; the error kind is lost on the way up.
+const IN_USE: &str = "in use";
 /// How long the bound addresses are waited for after the sockets are open.
 const BIND_MAX: Duration = Duration::from_secs(10);
 
@@ -677,13 +682,29 @@ impl Network {
 }
 
 fn listen(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<ListenerId, NetworkError> {
+    if is_taken(&address) {
+        return Err(NetworkError::PortTaken(address));
+    }
     swarm.listen_on(address.clone()).map_err(|error| match error {
         TransportError::MultiaddrNotSupported(_) => NetworkError::Unsupported(address),
-        TransportError::Other(error) if error.to_string().contains("in use") => {
+        TransportError::Other(error) if error.to_string().contains(IN_USE) => {
             NetworkError::PortTaken(address)
         }
         TransportError::Other(error) => NetworkError::Listen(address, error.to_string()),
     })
+}
+
+/// libp2p opens TCP ports with SO_REUSEPORT: two nodes on one port would both start and share the callers between
+/// them. A plain socket notices.
+fn is_taken(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return false,
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return false };
+    TcpListener::bind((ip, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
 fn start_streams(

@@ -18,11 +18,11 @@ pub enum Offence {
     Greedy,
 }
 
-/// Points at which a peer is blocked: four forgeries, ten malformed answers.
-pub(super) const BLOCKED_AT: f64 = 100.0;
+/// Points at which a peer is blocked: four forgeries or ten malformed answers within a minute.
+pub(super) const BLOCKED_AT: f64 = 94.0;
 /// How long a block lasts. Long enough to make an attack pointless, short enough to heal a bad release.
 pub(super) const BLOCKED_FOR: Duration = Duration::from_secs(600);
-/// Points that fade in a second: one malformed answer is forgotten after a minute and a half.
+/// Points that fade in a second: one malformed answer is forgotten after 100 s.
 const FADING: f64 = 0.1;
 /// Peers remembered; beyond it the one with the fewest points is forgotten.
 const OFFENDERS_MAX: usize = 1_024;
