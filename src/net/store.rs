@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::proto::node::Write;
 use journal::{Entry, Journal};
 use row::{RowKind, Seal};
 use writer::{TreeWrite, Writer};
@@ -39,18 +40,6 @@ mod writer;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value, bytes: twenty records of full size.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-
-/// One change of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// At most [`KEY_BYTES_MAX`] bytes.
-    pub key: Vec<u8>,
-    /// At most [`VALUE_BYTES_MAX`] bytes; `None` removes the key.
-    pub value: Option<Arc<[u8]>>,
-    /// Whether it must be on disk before [`Store::write`] returns. A key that was once written durably stays so until
-    /// it is removed: later writes of it, and its removal, are durable whatever this says.
-    pub durable: bool,
-}
 
 /// A row that was found when the store was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,732 @@
+//! The network of one node: libp2p in, named events out. Bytes in, bytes out: it knows no record and decides no
+//! question of the protocol.
+//!
+//! One task owns [`Network`] and polls [`Network::next`], which may be dropped at any await without losing an event.
+//! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and between them come only
+//! peers that proved to be of this network (identify). Every gossip message waits for one verdict; without it the
+//! message is not forwarded.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
+use std::net::{IpAddr, TcpListener};
+use std::time::{Duration, Instant, SystemTime};
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, TransportError, identify, ping};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
+
+use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
+use crate::net::bootstrap::Anchors;
+use crate::net::peers::{self, PEERS_LOW, Peer};
+use crate::net::streams::{self, Asked, SyncClient};
+use crate::net::transport::PeerTransport;
+use crate::proto::config::GOSSIP_BYTES_MAX;
+use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::name::ZoneName;
+
+mod behaviour;
+mod offences;
+
+use behaviour::{Behaviour, BehaviourEvent, Names};
+pub use offences::Offence;
+use offences::{Judgement, Offences};
+
+/// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
+/// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
+pub const VERDICTS_MAX: usize = 4_096;
+/// Questions of sync streams that wait for the driver; the streams feel the back-pressure.
+pub const ASKED_MAX: usize = 64;
+/// How often bootstrap peers, surplus connections and the number of peers are looked at.
+const TICK: Duration = Duration::from_secs(1);
+/// A tick this late, by either clock, means that the process or the machine was suspended.
+const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
+/// Pings in a row that may fail; the third closes the connections. At 15 s a ping: about a minute.
+const PINGS_LOST_MAX: u32 = 3;
+/// The first and the longest wait between two walks through the DHT in search of peers. It doubles while there are too
+/// few: a network of three nodes will never have eight.
+const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
+const ZONE_PEERS_LOW: usize = 5;
+/// How long a clean shutdown waits for its connections to close.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
+/// How the transports put it when a port is in use; the error kind is lost on the way up.
+const IN_USE: &str = "in use";
+/// How long the bound addresses are waited for after the sockets are open.
+const BIND_MAX: Duration = Duration::from_secs(10);
+
+/// Who the node is, in which network and zones, and where it listens and dials.
+#[derive(Clone, Debug)]
+pub struct NetworkOptions {
+    /// Its key; the same seed gives the libp2p identity.
+    pub identity: Identity,
+    /// The name of the network; nodes of others are refused.
+    pub network: String,
+    /// The zones whose gossip it takes part in, one topic each.
+    pub zones: Vec<ZoneName>,
+    /// Peers to stay connected to, with or without `/p2p/`.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
+    pub listen: Vec<Multiaddr>,
+}
+
+impl NetworkOptions {
+    /// The libp2p keypair of the identity, for [`crate::net::transport::transport`].
+    pub fn keypair(&self) -> Result<Keypair, NetworkError> {
+        Keypair::ed25519_from_bytes(self.identity.seed())
+            .map_err(|error| NetworkError::Setup(error.to_string()))
+    }
+}
+
+/// Why the network could not start. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The port is in use.
+    #[error(
+        "cannot listen on {0}: the port is in use; stop the other program or choose another port (0 picks a free one)"
+    )]
+    PortTaken(Multiaddr),
+    /// The operating system refused.
+    #[error(
+        "cannot listen on {0}: {1}; use a port above 1023 and an address of this machine, such as 0.0.0.0"
+    )]
+    Listen(Multiaddr, String),
+    /// The address is no listen address for TCP or QUIC.
+    #[error("cannot listen on {0}: use /ip4/0.0.0.0/udp/PORT/quic-v1 or /ip4/0.0.0.0/tcp/PORT")]
+    Unsupported(Multiaddr),
+    /// A setting that the library refuses.
+    #[error("the network cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// The id of a gossip message: 20 bytes of a hash over topic and content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct GossipId(pub [u8; 20]);
+
+/// What becomes of a gossip message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// New and right: forward it.
+    Accept,
+    /// Known or stale: do not forward, nobody is to blame.
+    Ignore,
+    /// Forged or malformed: do not forward, and every peer that sent a copy is scored down.
+    Reject,
+}
+
+/// What became of an own message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// Queued for at least one peer. Gossip is best effort: that is no promise of delivery.
+    Sent,
+    /// No connected peer takes part in the zone: normal for a lone node. It is not kept for later.
+    NobodyListens,
+    /// Every peer of the zone has a full queue.
+    QueuesFull,
+    /// Above `GOSSIP_BYTES_MAX`.
+    TooLarge,
+    /// The same bytes were sent or received within the last two minutes.
+    Duplicate,
+    /// This node does not take part in the zone.
+    OtherZone,
+}
+
+/// What happens in the network.
+#[derive(Debug)]
+pub enum NetworkEvent {
+    /// A peer of our network is connected; sent once until it is disconnected.
+    Connected {
+        /// Who.
+        peer: PeerKey,
+        /// Whether this node opened the connection.
+        outbound: bool,
+        /// Whether it is a configured peer.
+        bootstrap: bool,
+        /// Where it can be dialed again, at most `ADDRESSES_PER_PEER_MAX`; worth remembering.
+        addresses: Vec<Multiaddr>,
+    },
+    /// The last connection to the peer is gone.
+    Disconnected {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// A connected peer takes part in one of our zones.
+    Subscribed {
+        /// Who.
+        peer: PeerKey,
+        /// Where.
+        zone: ZoneName,
+    },
+    /// A connected peer no longer takes part.
+    Unsubscribed {
+        /// Who.
+        peer: PeerKey,
+        /// Where.
+        zone: ZoneName,
+    },
+    /// A message that waits for [`Network::report`].
+    Gossip {
+        /// Its id.
+        id: GossipId,
+        /// Who sent the first copy; not its author.
+        peer: PeerKey,
+        /// Its zone.
+        zone: ZoneName,
+        /// Its content, at most `GOSSIP_BYTES_MAX`.
+        bytes: Vec<u8>,
+    },
+    /// A frame of an inbound sync stream.
+    SyncAsked {
+        /// Who asks.
+        peer: PeerKey,
+        /// The frame.
+        request: Vec<u8>,
+        /// Takes the answer; dropping it closes the stream.
+        reply: oneshot::Sender<Vec<u8>>,
+    },
+    /// Something an operator may want to know. The network goes on by itself.
+    Problem(Problem),
+}
+
+/// Something an operator may want to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A configured peer cannot be reached; it will be dialed again.
+    BootstrapUnreachable {
+        /// The configured address.
+        address: Multiaddr,
+        /// Failures in a row.
+        failures: u32,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A peer of another network was disconnected.
+    OtherNetwork {
+        /// Who.
+        peer: PeerKey,
+        /// Where it was seen.
+        address: Multiaddr,
+        /// What it speaks, where `/aop/NETWORK/1` was expected.
+        speaks: String,
+    },
+    /// A peer was blocked for ten minutes after repeated offences.
+    Blocked {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// A listening socket was lost.
+    ListenerLost {
+        /// What the system said.
+        reason: String,
+    },
+    /// The process or the machine was suspended.
+    Suspended {
+        /// For how long, about.
+        duration: Duration,
+    },
+}
+
+/// Counters since the start and sizes now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connected peers of our network.
+    pub peers: usize,
+    /// Established connections.
+    pub connections: usize,
+    /// Own messages handed to the mesh.
+    pub gossip_published: u64,
+    /// Messages received, each counted once.
+    pub gossip_received: u64,
+    /// Messages given up without a verdict.
+    pub gossip_unjudged: u64,
+    /// Mesh peers of each zone.
+    pub mesh: BTreeMap<ZoneName, usize>,
+}
+
+/// The network of one node.
+pub struct Network {
+    swarm: Swarm<Behaviour>,
+    names: Names,
+    anchors: Anchors,
+    peers: BTreeMap<PeerId, Peer>,
+    offences: Offences,
+    /// Messages without a verdict, oldest first, with the peer that sent the first copy.
+    unjudged: VecDeque<(GossipId, PeerId)>,
+    ready: VecDeque<NetworkEvent>,
+    asked: mpsc::Receiver<Asked>,
+    sync: SyncClient,
+    unbound: Vec<ListenerId>,
+    ticker: Interval,
+    ticked: (Instant, SystemTime),
+    walk: (Instant, Duration),
+    traffic: Traffic,
+}
+
+impl Network {
+    /// Opens the listening sockets and starts to dial. Needs a tokio runtime; nothing moves until [`Network::next`].
+    pub fn new(options: NetworkOptions, transport: PeerTransport) -> Result<Network, NetworkError> {
+        Network::with_gossip(options, transport, behaviour::gossip_settings())
+    }
+
+    fn with_gossip(
+        options: NetworkOptions,
+        transport: PeerTransport,
+        gossip: gossipsub::ConfigBuilder,
+    ) -> Result<Network, NetworkError> {
+        let keypair = options.keypair()?;
+        let names = Names::new(&options.network, options.zones.into_iter().collect())?;
+        let gossip = gossip.build().map_err(|error| NetworkError::Setup(error.to_string()))?;
+        let behaviour = Behaviour::new(&keypair, &names, gossip)?;
+        let settings = swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(behaviour::IDLE_MAX)
+            .with_smart_dial();
+        let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings);
+        let mut unbound = Vec::new();
+        for address in options.listen {
+            unbound.push(listen(&mut swarm, address)?);
+        }
+        let (sync, asked) = start_streams(&swarm, &names)?;
+        let (now, mut ticker) = (Instant::now(), interval(TICK));
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Network {
+            swarm,
+            names,
+            anchors: Anchors::new(options.bootstrap, now),
+            peers: BTreeMap::new(),
+            offences: Offences::default(),
+            unjudged: VecDeque::new(),
+            ready: VecDeque::new(),
+            asked,
+            sync,
+            unbound,
+            ticker,
+            ticked: (now, SystemTime::now()),
+            walk: (now + WALK.0, WALK.0),
+            traffic: Traffic::default(),
+        })
+    }
+
+    /// Waits until every socket is bound, and gives all addresses with `/p2p/`: one per interface for `0.0.0.0`.
+    pub async fn listening(&mut self) -> Vec<Multiaddr> {
+        let bound = async {
+            while !self.unbound.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                self.handle_swarm(event);
+            }
+        };
+        _ = timeout(BIND_MAX, bound).await;
+        let peer = *self.swarm.local_peer_id();
+        self.swarm.listeners().filter_map(|address| address.clone().with_p2p(peer).ok()).collect()
+    }
+
+    /// The next event. May be dropped while it waits; nothing is lost.
+    pub async fn next(&mut self) -> NetworkEvent {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return event;
+            }
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.handle_swarm(event),
+                Some(Asked { peer, request, reply }) = self.asked.recv() => {
+                    return NetworkEvent::SyncAsked { peer, request, reply };
+                }
+                _ = self.ticker.tick() => self.handle_tick(),
+            }
+        }
+    }
+
+    /// Gossips `bytes` to the zone.
+    pub fn publish(&mut self, zone: &ZoneName, bytes: Vec<u8>) -> Published {
+        let Some(topic) = self.names.topic(zone) else { return Published::OtherZone };
+        if bytes.len() > GOSSIP_BYTES_MAX {
+            return Published::TooLarge;
+        }
+        match self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
+            Ok(_) => {
+                self.traffic.gossip_published += 1;
+                Published::Sent
+            }
+            Err(PublishError::Duplicate) => Published::Duplicate,
+            Err(PublishError::AllQueuesFull(_)) => Published::QueuesFull,
+            Err(PublishError::MessageTooLarge) => Published::TooLarge,
+            // Anonymous messages are neither signed nor transformed, so nothing else is left.
+            Err(_) => Published::NobodyListens,
+        }
+    }
+
+    /// Judges a message. The first verdict counts, later ones and unknown ids do nothing.
+    pub fn report(&mut self, id: &GossipId, verdict: Verdict) {
+        let Some(place) = self.unjudged.iter().position(|(waiting, _)| waiting == id) else { return };
+        if let Some((id, peer)) = self.unjudged.remove(place) {
+            self.judge(id, peer, verdict);
+        }
+    }
+
+    /// Holds an offence outside of gossip against a peer: it is listened to less, and blocked when it goes on.
+    pub fn penalize(&mut self, peer: PeerKey, why: Offence) {
+        let Some(id) = peer_id(&peer) else { return };
+        match self.offences.add(id, why, Instant::now()) {
+            Judgement::Scored(score) => {
+                _ = self.swarm.behaviour_mut().gossip.set_application_score(&id, score)
+            }
+            Judgement::Blocked => {
+                tracing::warn!(%peer, ?why, "peer blocked");
+                self.swarm.behaviour_mut().blocked.block_peer(id);
+                self.ready.push_back(NetworkEvent::Problem(Problem::Blocked { peer }));
+            }
+        }
+    }
+
+    /// Tells where a peer was seen in an earlier run, so that it can be found without a bootstrap peer. Dials nobody.
+    pub fn learn(&mut self, peer: &PeerKey, addresses: Vec<Multiaddr>) {
+        let Some(id) = peer_id(peer) else { return };
+        for address in addresses.into_iter().take(ADDRESSES_PER_PEER_MAX) {
+            self.swarm.behaviour_mut().kad.add_address(&id, address);
+        }
+    }
+
+    /// Opens sync streams from any task.
+    pub fn sync_client(&self) -> SyncClient {
+        self.sync.clone()
+    }
+
+    /// The connected peers of our network.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(|peer| peer.identified)
+    }
+
+    /// Counters and sizes.
+    pub fn traffic(&self) -> Traffic {
+        let gossip = &self.swarm.behaviour().gossip;
+        let mesh = |(zone, topic): &(ZoneName, gossipsub::IdentTopic)| {
+            (zone.clone(), gossip.mesh_peers(&topic.hash()).count())
+        };
+        Traffic {
+            peers: self.peers().count(),
+            connections: self.swarm.network_info().connection_counters().num_established() as usize,
+            mesh: self.names.zones.iter().map(mesh).collect(),
+            ..self.traffic.clone()
+        }
+    }
+
+    /// Closes all connections, so that the peers notice at once. Takes at most two seconds.
+    pub async fn shutdown(mut self) {
+        let open: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        open.into_iter().for_each(|peer| _ = self.swarm.disconnect_peer_id(peer));
+        let closed = async {
+            while self.swarm.connected_peers().next().is_some() {
+                _ = self.swarm.select_next_some().await;
+            }
+        };
+        _ = timeout(SHUTDOWN_MAX, closed).await;
+    }
+
+    fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.handle_behaviour(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.handle_connected(
+                    peer_id,
+                    connection_id,
+                    endpoint.is_dialer(),
+                    endpoint.get_remote_address(),
+                );
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.handle_closed(peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.handle_dial_failed(connection_id, &error);
+            }
+            SwarmEvent::NewListenAddr { listener_id, .. } => self.unbound.retain(|id| *id != listener_id),
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                self.unbound.retain(|id| *id != listener_id);
+                let reason = reason.err().map_or("closed".into(), |error| error.to_string());
+                self.ready.push_back(NetworkEvent::Problem(Problem::ListenerLost { reason }));
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_behaviour(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(event) => self.handle_gossip(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.handle_identified(peer_id, info);
+            }
+            BehaviourEvent::Ping(event) => self.handle_ping(event),
+            // Filtered inserts come here and end here: nothing a peer puts into the table is kept.
+            _ => {}
+        }
+    }
+
+    fn handle_connected(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        outbound: bool,
+        address: &Multiaddr,
+    ) {
+        let now = Instant::now();
+        let bootstrap = self.anchors.connected(connection, id, now);
+        let Some(key) = peer_key(&id) else {
+            // Only Ed25519 is compiled in, so that no other key gets this far.
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        };
+        if bootstrap {
+            self.swarm.behaviour_mut().limits.bypass_peer_id(&id);
+        }
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
+        peer.bootstrap |= bootstrap;
+        peer.opened(connection, address.clone());
+    }
+
+    fn handle_closed(&mut self, id: PeerId, connection: ConnectionId, left: u32) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.closed(connection);
+        }
+        if left > 0 {
+            return;
+        }
+        self.anchors.disconnected(id, Instant::now(), rand::random());
+        if let Some(peer) = self.peers.remove(&id)
+            && peer.identified
+        {
+            self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
+        }
+    }
+
+    fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        if let DialError::LocalPeerId { .. } = error {
+            return self.anchors.is_myself(connection);
+        }
+        if let Some((address, failures)) = self.anchors.failed(connection, Instant::now(), rand::random()) {
+            let reason = error.to_string();
+            tracing::info!(%address, failures, reason, "bootstrap peer not reached");
+            self.ready.push_back(NetworkEvent::Problem(Problem::BootstrapUnreachable {
+                address,
+                failures,
+                reason,
+            }));
+        }
+    }
+
+    fn handle_identified(&mut self, id: PeerId, info: identify::Info) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(seen_at) = peer.seen_at.first().cloned() else { return };
+        if info.protocol_version != self.names.identify {
+            let (peer, speaks) = (peer.key, info.protocol_version);
+            tracing::info!(%peer, speaks, "peer of another network disconnected");
+            self.ready.push_back(NetworkEvent::Problem(Problem::OtherNetwork {
+                peer,
+                address: seen_at,
+                speaks,
+            }));
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        }
+        peer.agent = info.agent_version;
+        peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
+        // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
+        if info.protocols.contains(&self.names.kad) {
+            for address in &peer.listens_at {
+                self.swarm.behaviour_mut().kad.add_address(&id, address.clone());
+            }
+        }
+        if !std::mem::replace(&mut peer.identified, true) {
+            self.ready.extend(welcome(peer));
+        }
+    }
+
+    fn handle_ping(&mut self, ping::Event { peer: id, result, .. }: ping::Event) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        match result {
+            Ok(rtt) => (peer.rtt, peer.pings_lost) = (Some(rtt), 0),
+            Err(_) => peer.pings_lost += 1,
+        }
+        if peer.pings_lost >= PINGS_LOST_MAX {
+            _ = self.swarm.disconnect_peer_id(id);
+        }
+    }
+
+    fn handle_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                self.handle_message(propagation_source, message_id, message);
+            }
+            gossipsub::Event::Subscribed { peer_id, topic } => self.handle_subscription(peer_id, topic, true),
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                self.handle_subscription(peer_id, topic, false)
+            }
+            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
+                tracing::debug!(peer = %peer_id, ?failed_messages, "peer does not read fast enough");
+            }
+            gossipsub::Event::GossipsubNotSupported { .. } => {}
+        }
+    }
+
+    fn handle_message(&mut self, from: PeerId, id: MessageId, message: gossipsub::Message) {
+        let (Some(peer), Some(zone)) = (peer_key(&from), self.names.zone(&message.topic)) else { return };
+        let Ok(id) = id.0.as_slice().try_into().map(GossipId) else { return };
+        self.traffic.gossip_received += 1;
+        if message.data.len() > GOSSIP_BYTES_MAX {
+            return self.judge(id, from, Verdict::Reject);
+        }
+        if self.unjudged.len() >= VERDICTS_MAX
+            && let Some((oldest, source)) = self.unjudged.pop_front()
+        {
+            self.traffic.gossip_unjudged += 1;
+            self.judge(oldest, source, Verdict::Ignore);
+        }
+        self.unjudged.push_back((id, from));
+        self.ready.push_back(NetworkEvent::Gossip { id, peer, zone, bytes: message.data });
+    }
+
+    fn judge(&mut self, id: GossipId, from: PeerId, verdict: Verdict) {
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+            Verdict::Reject => MessageAcceptance::Reject,
+        };
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        // False: the verdict came after the mesh forgot the message. Sync will spread it.
+        _ = gossip.report_message_validation_result(&MessageId::new(&id.0), &from, acceptance);
+    }
+
+    /// Subscriptions of a peer that has not identified itself yet are told with its welcome.
+    fn handle_subscription(&mut self, id: PeerId, topic: gossipsub::TopicHash, joined: bool) {
+        let Some(zone) = self.names.zone(&topic) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let changed = if joined { peer.zones.insert(zone.clone()) } else { peer.zones.remove(&zone) };
+        if changed && peer.identified {
+            let peer = peer.key;
+            self.ready.push_back(match joined {
+                true => NetworkEvent::Subscribed { peer, zone },
+                false => NetworkEvent::Unsubscribed { peer, zone },
+            });
+        }
+    }
+
+    fn handle_tick(&mut self) {
+        let now = Instant::now();
+        self.notice_suspension(now);
+        for (peer, score) in self.offences.fade(now) {
+            self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
+        }
+        for peer in self.offences.released(now) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
+        self.dial_anchors(now);
+        let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
+        for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
+            _ = self.swarm.disconnect_peer_id(peer);
+        }
+        self.look_for_peers(now);
+    }
+
+    /// A process that was stopped, or a machine that slept, finds its connections dead: everything is dialed at once.
+    fn notice_suspension(&mut self, now: Instant) {
+        let (monotonic, wall) = std::mem::replace(&mut self.ticked, (now, SystemTime::now()));
+        let slept = self.ticked.1.duration_since(wall).unwrap_or_default().max(now - monotonic);
+        if slept >= TICK + SUSPENDED_AFTER {
+            self.anchors.hurry(now);
+            self.walk = (now, WALK.0);
+            self.ready.push_back(NetworkEvent::Problem(Problem::Suspended { duration: slept - TICK }));
+        }
+    }
+
+    fn dial_anchors(&mut self, now: Instant) {
+        for index in self.anchors.due(now) {
+            let anchor = self.anchors.get(index);
+            let address = anchor.address.clone();
+            let options: DialOpts = match named_peer(&address) {
+                Some(peer) => DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(vec![address])
+                    .extend_addresses_through_behaviour()
+                    .build(),
+                None => address.into(),
+            };
+            let connection = options.connection_id();
+            self.anchors.dialing(index, connection);
+            if let Err(error) = self.swarm.dial(options) {
+                self.handle_dial_failed(connection, &error);
+            }
+        }
+    }
+
+    /// Walks to a random place in the DHT while there are too few peers at all or in a zone.
+    fn look_for_peers(&mut self, now: Instant) {
+        let (next, wait) = self.walk;
+        let lonely = |(_, topic): &(ZoneName, gossipsub::IdentTopic)| {
+            let zone = self.names.zone(&topic.hash());
+            zone.is_some_and(|zone| {
+                self.peers().filter(|peer| peer.zones.contains(&zone)).count() < ZONE_PEERS_LOW
+            })
+        };
+        let enough = self.peers.len() >= PEERS_LOW && !self.names.zones.iter().any(lonely);
+        if enough {
+            self.walk = (now + WALK.0, WALK.0);
+        } else if now >= next {
+            self.walk = (now + wait.mul_f64(rand::random_range(0.75..1.25)), (wait * 2).min(WALK.1));
+            self.swarm.behaviour_mut().kad.get_closest_peers(PeerId::random());
+        }
+    }
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<ListenerId, NetworkError> {
+    if is_taken(&address) {
+        return Err(NetworkError::PortTaken(address));
+    }
+    swarm.listen_on(address.clone()).map_err(|error| match error {
+        TransportError::MultiaddrNotSupported(_) => NetworkError::Unsupported(address),
+        TransportError::Other(error) if error.to_string().contains(IN_USE) => {
+            NetworkError::PortTaken(address)
+        }
+        TransportError::Other(error) => NetworkError::Listen(address, error.to_string()),
+    })
+}
+
+/// libp2p opens TCP ports with SO_REUSEPORT: two nodes on one port would both start and share the callers between
+/// them. A plain socket notices.
+fn is_taken(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let ip: IpAddr = match parts.next() {
+        Some(Protocol::Ip4(ip)) => ip.into(),
+        Some(Protocol::Ip6(ip)) => ip.into(),
+        _ => return false,
+    };
+    let Some(Protocol::Tcp(port)) = parts.next() else { return false };
+    TcpListener::bind((ip, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+fn start_streams(
+    swarm: &Swarm<Behaviour>,
+    names: &Names,
+) -> Result<(SyncClient, mpsc::Receiver<Asked>), NetworkError> {
+    let mut control = swarm.behaviour().streams.new_control();
+    let incoming =
+        control.accept(names.sync.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
+    let (asked, receiver) = mpsc::channel(ASKED_MAX);
+    tokio::spawn(streams::serve(incoming, asked));
+    Ok((SyncClient::new(control, names.sync.clone()), receiver))
+}
+
+fn welcome(peer: &Peer) -> Vec<NetworkEvent> {
+    let key = peer.key;
+    let connected = NetworkEvent::Connected {
+        peer: key,
+        outbound: peer.outbound,
+        bootstrap: peer.bootstrap,
+        addresses: peer.listens_at.clone(),
+    };
+    let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
+    std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()
+}
