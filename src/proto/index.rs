@@ -13,6 +13,7 @@ mod order;
 mod postings;
 mod rank;
 pub mod token;
+mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,6 +24,7 @@ use roaring::{MultiOps, RoaringBitmap};
 use self::order::{Key, NameOrder};
 use self::postings::{Dictionary, Postings};
 use self::rank::{Counts, Field, Place, Statistics, Top};
+use self::vocabulary::Vocabulary;
 use super::config::LABELS_MAX;
 use super::identity::AgentId;
 use super::name::{FullName, ZoneName};
@@ -95,7 +97,7 @@ pub struct Index {
     names: NameOrder,
     zones: BTreeMap<String, RoaringBitmap>,
     originals: BTreeSet<(Arc<str>, u32)>,
-    words: Dictionary<Postings>,
+    words: Vocabulary,
     tags: Dictionary<RoaringBitmap>,
     capabilities: Dictionary<RoaringBitmap>,
 }
@@ -125,7 +127,7 @@ impl Index {
             names: NameOrder::default(),
             zones: BTreeMap::new(),
             originals: BTreeSet::new(),
-            words: Dictionary::new(),
+            words: Vocabulary::new(),
             tags: Dictionary::new(),
             capabilities: Dictionary::new(),
         }
@@ -278,7 +280,7 @@ impl Index {
         let labels = labels.map(|text| (Field::Labels, text.as_str()));
         let mut seen: Vec<(u32, Field)> = Vec::with_capacity(64);
         for (field, text) in names.chain(labels).chain([(Field::Description, entry.description)]) {
-            token::each_word(text, |word| seen.push((self.words.intern(word), field)));
+            token::each_unstemmed(text, |word| seen.push((self.words.intern_unstemmed(word), field)));
         }
         seen.sort_unstable();
         let lengths = count(&seen);
@@ -333,8 +335,7 @@ impl Index {
                 self.names.after(after.as_ref()).take(limit + 1).map(|(_, slot)| (0.0, slot)).collect()
             }
             Allowed::Only(slots) => {
-                let mut top =
-                    Top::new(limit + 1, after.map(|key| Place::new(0.0, self.names.rank_up_to(&key), 0)));
+                let mut top = Top::new(limit + 1, after.map(|key| (0.0, self.names.rank_up_to(&key))));
                 slots.iter().for_each(|slot| top.offer(Place::new(0.0, self.names.rank(slot), slot)));
                 top.into_best_first().iter().map(|place| (0.0, place.slot())).collect()
             }
@@ -355,7 +356,7 @@ impl Index {
             Some(cursor) if cursor.statistics.found.len() == words.len() => cursor.statistics.clone(),
             _ => self.statistics(&postings),
         };
-        let start = after.map(|cursor| Place::new(cursor.score, self.names.rank_up_to(&key_of(cursor)), 0));
+        let start = after.map(|cursor| (cursor.score, self.names.rank_up_to(&key_of(cursor))));
         let only = match allowed {
             Allowed::All => None,
             Allowed::Only(slots) => Some(slots),
@@ -363,7 +364,9 @@ impl Index {
         let mut top = Top::new(limit + 1, start);
         let terms = rank::terms(words, postings, &statistics);
         rank::score_all(&terms, only, self.rows.len(), |slot, score| {
-            top.offer(Place::new(score, self.names.rank(slot), slot));
+            if top.admits(score) {
+                top.offer(Place::new(score, self.names.rank(slot), slot));
+            }
         });
         let best: Vec<(f32, u32)> =
             top.into_best_first().iter().map(|place| (place.score(), place.slot())).collect();
