@@ -63,7 +63,7 @@ pub(super) struct Statistics {
 
 impl Statistics {
     /// The weight of each word; together they are 1.
-    fn weights(&self) -> Vec<f32> {
+    pub(super) fn weights(&self) -> Vec<f32> {
         let rarities: Vec<f32> = self.found.iter().map(|found| rarity(*found, self.entries)).collect();
         let sum: f32 = rarities.iter().sum();
         rarities.into_iter().map(|rarity| rarity / sum).collect()

@@ -4,7 +4,6 @@
 //! The memory changes no answer: it is checked against the dictionary at each use. It holds one word a place, so that
 //! words chosen to collide cost no more than words not remembered.
 
-use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::postings::{Dictionary, Postings};
@@ -22,7 +21,7 @@ const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 /// All words, by stem, each with its postings.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
-    stems: Dictionary<Postings>,
+    pub(super) stems: Dictionary<Postings>,
     recent: Vec<Recent>,
 }
 
@@ -65,19 +64,6 @@ impl Vocabulary {
     }
 }
 
-impl Deref for Vocabulary {
-    type Target = Dictionary<Postings>;
-    fn deref(&self) -> &Dictionary<Postings> {
-        &self.stems
-    }
-}
-
-impl DerefMut for Vocabulary {
-    fn deref_mut(&mut self) -> &mut Dictionary<Postings> {
-        &mut self.stems
-    }
-}
-
 /// A short word as a number. Words have no zero bytes, so no two are equal.
 fn pack(word: &str) -> Option<u128> {
     let mut bytes = [0; REMEMBERED_BYTES_MAX];
@@ -102,8 +88,8 @@ mod tests {
             let mut words = Vocabulary::new();
             for (word, keep) in steps {
                 let id = words.intern_unstemmed(&word);
-                prop_assert_eq!(&**words.text(id), &*token::stem(&word));
-                if !keep { words.release(id); }
+                prop_assert_eq!(&**words.stems.text(id), &*token::stem(&word));
+                if !keep { words.stems.release(id); }
             }
         }
     }
