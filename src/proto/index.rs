@@ -665,6 +665,29 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn words_and_filters_meet_in_every_block_of_a_large_index() {
+        let mut index = Index::new();
+        let count = 2 * postings::BLOCK_SLOTS as u32 + 100;
+        for number in 0..count {
+            let name = name(&format!("weather-{number}@."));
+            let tags = if number % 1000 == 5 { strings(&["odd"]) } else { Vec::new() };
+            let mut id = AgentId([0; 20]);
+            id.0[..4].copy_from_slice(&number.to_be_bytes());
+            index.insert(Entry { id, tags: &tags, ..bare(&name) });
+        }
+        let query = Query { tags: strings(&["odd"]), ..words("weather") };
+        let hits = index.search(&query, PAGE_HITS_MAX, None).hits.into_iter();
+        let mut numbers: Vec<u32> =
+            hits.map(|hit| u32::from_be_bytes(*hit.id.0.first_chunk().unwrap())).collect();
+        numbers.sort();
+        assert_eq!(numbers, (0..count).filter(|number| number % 1000 == 5).collect::<Vec<_>>());
+        assert_eq!(
+            pages(|after| index.search(&words("weather"), PAGE_HITS_MAX, after)).len(),
+            count as usize
+        );
+    }
+
+    #[test]
     fn an_entry_of_equal_id_is_replaced_in_all_it_had() {
         let old = Agent {
             tags: strings(&["old"]),
@@ -889,7 +912,7 @@ pub(super) mod tests {
         loop {
             let page = page_after(after.as_ref());
             hits.extend(page.hits.iter().map(|hit| (hit.id, hit.score)));
-            assert!(hits.len() < 1000, "pages come round again");
+            assert!(hits.len() < 10_000, "pages come round again");
             match page.next {
                 Some(next) => after = Some(next.to_string().parse().unwrap()),
                 None => return hits,

@@ -148,7 +148,7 @@ impl Top {
 
     /// Whether anything of this score may still be kept: spares the look-up of its rank.
     pub(super) fn admits(&self, score: f32) -> bool {
-        score >= self.bar.score() || self.best.len() < self.size
+        score >= self.bar.score()
     }
 
     pub(super) fn offer(&mut self, place: Place) {
