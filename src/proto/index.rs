@@ -31,7 +31,7 @@ use super::name::{FullName, ZoneName};
 
 pub use self::cursor::{Cursor, CursorError};
 
-/// Bytes of a query text that count; the rest is ignored. Three times what the longest sentence in use has.
+/// Bytes of a query text that count; the rest is ignored. Room for a paragraph, which is more than people ask with.
 pub const QUERY_BYTES_MAX: usize = 1024;
 /// Distinct words of a query that count, in the order they stand. Each costs a pass over all entries that have it.
 pub const QUERY_WORDS_MAX: usize = 32;
@@ -75,8 +75,9 @@ pub struct Query {
 pub struct Hit {
     /// The agent.
     pub id: AgentId,
-    /// Number of query words it has, function words aside, plus a fraction below 1 for how well it has them. Scores
-    /// of one query order the hits of several indexes. 0 where nothing was searched for.
+    /// Number of query words it has, function words aside, plus a fraction below 1 for how well it has them. The
+    /// number means the same in every index; the fraction depends on how rare the words are in this one. 0 where
+    /// nothing was searched for.
     pub score: f32,
 }
 

@@ -11,7 +11,7 @@ use super::token;
 
 /// Longest word that is remembered, bytes; few are longer.
 const REMEMBERED_BYTES_MAX: usize = 16;
-/// Words remembered, at most: 320 KiB, which fits the second-level cache, and nine of ten words of a text.
+/// Words remembered, at most: 384 KiB, which fits the second-level cache; texts draw most words from fewer.
 const REMEMBERED_MAX: usize = 8192;
 /// Words remembered at first; a simulation has thousands of small indexes.
 const REMEMBERED_MIN: usize = 64;
