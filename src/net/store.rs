@@ -88,7 +88,7 @@ pub struct Loaded {
 /// Whether own writes may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalState {
-    /// A new folder.
+    /// A new folder, or one in which nothing was ever written.
     Fresh,
     /// Every acknowledged durable write is there.
     Whole,
@@ -101,7 +101,7 @@ pub enum JournalState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
     /// Stable code: `journal_damaged`, `journal_missing`, `seal_key_lost`, `seal_wrong`, `row_damaged`,
-    /// `sled_damaged`, `sled_missing`, `sled_snapshot_damaged`.
+    /// `sled_damaged`, `sled_missing`, `sled_repaired`.
     pub code: &'static str,
     /// One sentence.
     pub message: String,
