@@ -1,6 +1,7 @@
 //! The store after damage of its files (promise P2): whatever is broken in one part, opening ends, every durable row
 //! comes back from the other part, nothing is returned that was not written, and the next start finds a whole store.
 #![cfg(feature = "net")]
+#![expect(clippy::unwrap_used, reason = "a test binary: a failure here is a failed test")]
 
 use std::collections::BTreeMap;
 use std::fs;

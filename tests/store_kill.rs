@@ -2,6 +2,7 @@
 //! at a random point, and what it reported must be there (promise P2). Runs: `AOP_KILL_RUNS`, default 10.
 //! And under a sled that fails while it runs, which takes every sled of its process with it.
 #![cfg(feature = "net")]
+#![expect(clippy::unwrap_used, reason = "a test binary: a failure here is a failed test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};

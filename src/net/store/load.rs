@@ -17,6 +17,9 @@ use super::{Disk, Incident, JournalState, Loaded, StoreError, StoredRow, Suspici
 /// Number of the first row of a store.
 const SEQ_FIRST: u64 = 1;
 
+/// No row of ours gets that far; a planted one must not make the numbers overflow.
+const SEQ_MAX: u64 = 1 << 62;
+
 /// Where it is remembered that own writes were lost.
 pub(super) fn suspect_path(dir: &Path) -> PathBuf {
     dir.join("journal.suspect")
@@ -133,7 +136,7 @@ impl Merge {
         let (mut journal, mut bad) = (BTreeMap::<Vec<u8>, JournalRow>::new(), 0);
         for Entry { key, row } in found.iter().flat_map(|found| found.entries()) {
             match seal.read(key, row) {
-                Some(view) if journal.get(key).is_none_or(|old| old.view.seq <= view.seq) => {
+                Some(view) if journal.get(key).is_none_or(|old| rank(&old.view) <= rank(&view)) => {
                     journal.insert(key.to_vec(), JournalRow { view, row: row.to_vec(), in_tree: InTree::No });
                 }
                 Some(_) => {}
@@ -141,7 +144,7 @@ impl Merge {
             }
         }
         let silence = if found.is_some_and(Found::is_whole) { Silence::Removed } else { Silence::Lost };
-        let journal_next = found.map_or(0, Found::next_seq);
+        let journal_next = found.map_or(0, Found::next_seq).min(SEQ_MAX);
         let next_seq = journal_next.max(SEQ_FIRST);
         let (rows, tree_writes) = (Vec::new(), Vec::new());
         Merge { journal, silence, rows, tree_writes, journal_next, next_seq, journal_lost: bad, bad }
@@ -170,18 +173,18 @@ impl Merge {
     }
 
     fn add_tree_row(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
-        self.next_seq = self.next_seq.max(view.seq.saturating_add(1));
+        self.next_seq = self.next_seq.max(view.seq.min(SEQ_MAX - 1) + 1);
         let Some(own) = self.journal.get_mut(&key) else {
             return self.add_row_of_tree_alone(key, row, view);
         };
         if own.row == row {
             own.in_tree = InTree::Yes;
-        } else if own.view.seq < view.seq && view.kind == RowKind::Journalled {
+        } else if rank(&own.view) < rank(&view) && view.kind == RowKind::Journalled {
             self.journal_lost += 1;
             let older = std::mem::replace(own, JournalRow { view, row, in_tree: InTree::Yes });
             let newer = self.journal.get(&key).map(|own| own.view.clone());
             self.keep_if_doubtful(key, older.row, &older.view, newer.as_ref());
-        } else if own.view.seq < view.seq {
+        } else if rank(&own.view) < rank(&view) {
             self.journal.remove(&key); // it was removed there before it was written to sled alone
             self.rows.push(stored(key, row, &view));
         } else {
@@ -234,6 +237,11 @@ impl Merge {
         }
         incidents
     }
+}
+
+/// What decides between two rows of one key: the number, but no unsealed row takes the place of a sealed one.
+fn rank(view: &RowView) -> (bool, u64) {
+    (view.trust == Trust::Sealed, view.seq)
 }
 
 /// Takes the value out of a row in place.
