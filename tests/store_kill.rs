@@ -114,8 +114,8 @@ fn run_and_kill(dir: &Path, next: u64, lines: usize) -> Option<u64> {
     let mut reports: Vec<String> = reports.take(lines).collect();
     kill(&mut child);
     reports.extend(output.filter(|line| line.starts_with("child ")));
-    let acknowledged = reports.iter().filter_map(|line| line.strip_prefix("child ack ")?.parse().ok());
-    acknowledged.last()
+    let mut acknowledged = reports.iter().filter_map(|line| line.strip_prefix("child ack ")?.parse().ok());
+    acknowledged.next_back()
 }
 
 fn kill(child: &mut Child) {
