@@ -77,7 +77,7 @@ pub struct Loaded {
 /// Whether own writes may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalState {
-    /// A new folder.
+    /// A new folder, or one in which nothing was ever written.
     Fresh,
     /// Every acknowledged durable write is there.
     Whole,
@@ -90,7 +90,7 @@ pub enum JournalState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
     /// Stable code: `journal_damaged`, `journal_missing`, `seal_key_lost`, `seal_wrong`, `row_damaged`,
-    /// `sled_damaged`, `sled_missing`, `sled_snapshot_damaged`.
+    /// `sled_damaged`, `sled_missing`, `sled_repaired`.
     pub code: &'static str,
     /// One sentence.
     pub message: String,
@@ -178,7 +178,9 @@ enum Backing {
 
 /// What stands for a data directory where nothing is written to disk: tests, virtual time. Clones are the same folder.
 #[derive(Clone, Default)]
-pub struct MemoryFolder(Arc<Mutex<BTreeMap<Vec<u8>, Arc<[u8]>>>>);
+pub struct MemoryFolder(Arc<Mutex<MemoryRows>>);
+
+type MemoryRows = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
 impl Store {
     /// Opens the store of `dir`, heals it and reads all of it. Creates the folder for this user alone if it is missing.
@@ -588,6 +590,46 @@ mod tests {
         write_once(dir.path(), batch);
         let (_store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.rows.len(), 20_000);
+    }
+
+    /// Puts a row into sled behind the back of the store.
+    fn plant(dir: &Path, key: &[u8], row: Vec<u8>) {
+        let db = sled::open(dir.join("sled")).unwrap();
+        db.insert(key, row).unwrap();
+        db.flush().unwrap();
+    }
+
+    #[test]
+    fn a_planted_row_never_takes_the_place_of_one_of_ours_and_is_not_trusted() {
+        for kind in [RowKind::Value, RowKind::Journalled] {
+            let dir = tempfile::tempdir().unwrap();
+            write_once(dir.path(), vec![put("own", "1", true), put("gone", "1", true), remove("gone", true)]);
+            for (key, seq) in [(&b"own"[..], u64::MAX), (b"own", 2), (b"gone", u64::MAX)] {
+                plant(dir.path(), key, Seal::new(&[1; 32]).row(key, seq, kind, b"forged"));
+            }
+            plant(dir.path(), b"own", Seal::new(&[1; 32]).row(b"own", u64::MAX, kind, b"forged"));
+            let loaded = write_once(dir.path(), vec![put("next", "1", true)]);
+            let mut expected = sealed(&[("own", "1")]);
+            expected.push(("own".into(), "forged".into(), Trust::Unsealed));
+            assert_eq!((rows(&loaded), codes(&loaded)), (expected, vec!["seal_wrong"]), "{kind:?}");
+            assert_eq!(loaded.journal, JournalState::Whole);
+            let (_store, loaded) = Store::open(dir.path()).unwrap();
+            assert_eq!(rows(&loaded), sealed(&[("next", "1"), ("own", "1")]), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_with_a_wrong_crc_is_dropped_counted_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        for key in [&b"own"[..], b"other"] {
+            plant(dir.path(), key, vec![7; 100]);
+        }
+        let loaded = write_once(dir.path(), vec![]);
+        assert_eq!((rows(&loaded), codes(&loaded)), (sealed(&[("own", "1")]), vec!["row_damaged"]));
+        assert!(loaded.incidents[0].message.starts_with("2 rows"));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((rows(&loaded), codes(&loaded)), (sealed(&[("own", "1")]), vec![]));
     }
 
     #[test]
