@@ -282,6 +282,7 @@ mod tests {
             matches!(&refused, StoreError::Sled { reason } if reason.contains("no progress")),
             "{refused}"
         );
+        assert_eq!(writer.queue.lock().rows.len(), WAITING_ROWS_MAX, "nothing was queued beyond the limit");
     }
 
     #[test]
