@@ -47,8 +47,8 @@ pub const ASKED_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// A tick this late, by either clock, means that the process or the machine was suspended.
 const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
-/// Pings in a row that may fail; the third closes the connections. At 15 s a ping: about a minute.
-const PINGS_LOST_MAX: u32 = 3;
+/// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
+const PINGS_LOST_MAX: u32 = 2;
 /// The first and the longest wait between two walks through the DHT in search of peers. It doubles while there are too
 /// few: a network of three nodes will never have eight.
 const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
@@ -485,7 +485,7 @@ impl Network {
         }
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
         peer.bootstrap |= bootstrap;
-        peer.opened(connection, address.clone());
+        peer.opened(connection, address.clone(), now);
     }
 
     fn handle_closed(&mut self, id: PeerId, connection: ConnectionId, left: u32) {
@@ -627,6 +627,9 @@ impl Network {
         let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
         for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
             _ = self.swarm.disconnect_peer_id(peer);
+        }
+        for connection in peers::twins(&self.peers, *self.swarm.local_peer_id(), now) {
+            self.swarm.close_connection(connection);
         }
         self.look_for_peers(now);
     }

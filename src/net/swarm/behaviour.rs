@@ -55,6 +55,9 @@ const KAD_PACKET_BYTES_MAX: usize = 16 * 1024;
 /// How often the routing table is refreshed. A refresh dials most of a small network, so not often.
 const KAD_REFRESH: Duration = Duration::from_secs(30 * 60);
 
+/// How often each connection is measured. Pings are nearly all the traffic of an idle node.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
 /// A connection that no protocol claims is closed after this time by whoever notices. A backstop: the one who opened a
 /// connection closes it long before (`peers`). A shorter time would cut bootstrap peers off, and leave gossip nobody
 /// outside its mesh to repair from.
@@ -91,7 +94,7 @@ impl Behaviour {
                     .with_agent_version(concat!("aop/", env!("CARGO_PKG_VERSION")).into())
                     .with_push_listen_addr_updates(true),
             ),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             gossip: gossip_behaviour(names, gossip)?,
             kad: kad_behaviour(keypair, names.kad.clone()),
             streams: libp2p_stream::Behaviour::new(),
