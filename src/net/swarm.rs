@@ -7,19 +7,15 @@
 //! message is not forwarded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::ErrorKind;
-use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
-use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, TransportError, identify, ping};
-use tokio::sync::{mpsc, oneshot};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
+use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
@@ -28,15 +24,20 @@ use crate::net::peers::{self, PEERS_LOW, Peer};
 use crate::net::streams::{self, Asked, SyncClient};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::GOSSIP_BYTES_MAX;
-use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
 mod behaviour;
+mod event;
 mod offences;
+mod options;
 
 use behaviour::{Behaviour, BehaviourEvent, Names};
+pub use event::{GossipId, NetworkEvent, Problem, Published, Traffic, Verdict};
 pub use offences::Offence;
 use offences::{Judgement, Offences};
+use options::listen;
+pub use options::{NetworkError, NetworkOptions};
 
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
 /// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
@@ -56,198 +57,8 @@ const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
-/// How the transports put it when a port is in use; the error kind is lost on the way up.
-const IN_USE: &str = "in use";
 /// How long the bound addresses are waited for after the sockets are open.
 const BIND_MAX: Duration = Duration::from_secs(10);
-
-/// Who the node is, in which network and zones, and where it listens and dials.
-#[derive(Clone, Debug)]
-pub struct NetworkOptions {
-    /// Its key; the same seed gives the libp2p identity.
-    pub identity: Identity,
-    /// The name of the network; nodes of others are refused.
-    pub network: String,
-    /// The zones whose gossip it takes part in, one topic each.
-    pub zones: Vec<ZoneName>,
-    /// Peers to stay connected to, with or without `/p2p/`.
-    pub bootstrap: Vec<Multiaddr>,
-    /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
-    pub listen: Vec<Multiaddr>,
-}
-
-impl NetworkOptions {
-    /// The libp2p keypair of the identity, for [`crate::net::transport::transport`].
-    pub fn keypair(&self) -> Result<Keypair, NetworkError> {
-        Keypair::ed25519_from_bytes(self.identity.seed())
-            .map_err(|error| NetworkError::Setup(error.to_string()))
-    }
-}
-
-/// Why the network could not start. Nothing is left behind.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// The port is in use.
-    #[error(
-        "cannot listen on {0}: the port is in use; stop the other program or choose another port (0 picks a free one)"
-    )]
-    PortTaken(Multiaddr),
-    /// The operating system refused.
-    #[error(
-        "cannot listen on {0}: {1}; use a port above 1023 and an address of this machine, such as 0.0.0.0"
-    )]
-    Listen(Multiaddr, String),
-    /// The address is no listen address for TCP or QUIC.
-    #[error("cannot listen on {0}: use /ip4/0.0.0.0/udp/PORT/quic-v1 or /ip4/0.0.0.0/tcp/PORT")]
-    Unsupported(Multiaddr),
-    /// A setting that the library refuses.
-    #[error("the network cannot be set up: {0}")]
-    Setup(String),
-}
-
-/// The id of a gossip message: 20 bytes of a hash over topic and content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct GossipId(pub [u8; 20]);
-
-/// What becomes of a gossip message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// New and right: forward it.
-    Accept,
-    /// Known or stale: do not forward, nobody is to blame.
-    Ignore,
-    /// Forged or malformed: do not forward, and every peer that sent a copy is scored down.
-    Reject,
-}
-
-/// What became of an own message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Published {
-    /// Queued for at least one peer. Gossip is best effort: that is no promise of delivery.
-    Sent,
-    /// No connected peer takes part in the zone: normal for a lone node. It is not kept for later.
-    NobodyListens,
-    /// Every peer of the zone has a full queue.
-    QueuesFull,
-    /// Above `GOSSIP_BYTES_MAX`.
-    TooLarge,
-    /// The same bytes were sent or received within the last two minutes.
-    Duplicate,
-    /// This node does not take part in the zone.
-    OtherZone,
-}
-
-/// What happens in the network.
-#[derive(Debug)]
-pub enum NetworkEvent {
-    /// A peer of our network is connected; sent once until it is disconnected.
-    Connected {
-        /// Who.
-        peer: PeerKey,
-        /// Whether this node opened the connection.
-        outbound: bool,
-        /// Whether it is a configured peer.
-        bootstrap: bool,
-        /// Where it can be dialed again, at most `ADDRESSES_PER_PEER_MAX`; worth remembering.
-        addresses: Vec<Multiaddr>,
-    },
-    /// The last connection to the peer is gone.
-    Disconnected {
-        /// Who.
-        peer: PeerKey,
-    },
-    /// A connected peer takes part in one of our zones.
-    Subscribed {
-        /// Who.
-        peer: PeerKey,
-        /// Where.
-        zone: ZoneName,
-    },
-    /// A connected peer no longer takes part.
-    Unsubscribed {
-        /// Who.
-        peer: PeerKey,
-        /// Where.
-        zone: ZoneName,
-    },
-    /// A message that waits for [`Network::report`].
-    Gossip {
-        /// Its id.
-        id: GossipId,
-        /// Who sent the first copy; not its author.
-        peer: PeerKey,
-        /// Its zone.
-        zone: ZoneName,
-        /// Its content, at most `GOSSIP_BYTES_MAX`.
-        bytes: Vec<u8>,
-    },
-    /// A frame of an inbound sync stream.
-    SyncAsked {
-        /// Who asks.
-        peer: PeerKey,
-        /// The frame.
-        request: Vec<u8>,
-        /// Takes the answer; dropping it closes the stream.
-        reply: oneshot::Sender<Vec<u8>>,
-    },
-    /// Something an operator may want to know. The network goes on by itself.
-    Problem(Problem),
-}
-
-/// Something an operator may want to know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// A configured peer cannot be reached; it will be dialed again.
-    BootstrapUnreachable {
-        /// The configured address.
-        address: Multiaddr,
-        /// Failures in a row.
-        failures: u32,
-        /// What went wrong.
-        reason: String,
-    },
-    /// A peer of another network was disconnected.
-    OtherNetwork {
-        /// Who.
-        peer: PeerKey,
-        /// Where it was seen.
-        address: Multiaddr,
-        /// What it speaks, where `/aop/NETWORK/1` was expected.
-        speaks: String,
-    },
-    /// A peer was blocked for ten minutes after repeated offences.
-    Blocked {
-        /// Who.
-        peer: PeerKey,
-    },
-    /// A listening socket was lost.
-    ListenerLost {
-        /// What the system said.
-        reason: String,
-    },
-    /// The process or the machine was suspended.
-    Suspended {
-        /// For how long, about.
-        duration: Duration,
-    },
-}
-
-/// Counters since the start and sizes now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Connected peers of our network.
-    pub peers: usize,
-    /// Established connections.
-    pub connections: usize,
-    /// Own messages handed to the mesh.
-    pub gossip_published: u64,
-    /// Messages received, each counted once.
-    pub gossip_received: u64,
-    /// Messages given up without a verdict.
-    pub gossip_unjudged: u64,
-    /// Mesh peers of each zone.
-    pub mesh: BTreeMap<ZoneName, usize>,
-}
 
 /// The network of one node.
 pub struct Network {
@@ -684,32 +495,6 @@ impl Network {
     }
 }
 
-fn listen(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<ListenerId, NetworkError> {
-    if is_taken(&address) {
-        return Err(NetworkError::PortTaken(address));
-    }
-    swarm.listen_on(address.clone()).map_err(|error| match error {
-        TransportError::MultiaddrNotSupported(_) => NetworkError::Unsupported(address),
-        TransportError::Other(error) if error.to_string().contains(IN_USE) => {
-            NetworkError::PortTaken(address)
-        }
-        TransportError::Other(error) => NetworkError::Listen(address, error.to_string()),
-    })
-}
-
-/// libp2p opens TCP ports with SO_REUSEPORT: two nodes on one port would both start and share the callers between
-/// them. A plain socket notices.
-fn is_taken(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return false,
-    };
-    let Some(Protocol::Tcp(port)) = parts.next() else { return false };
-    TcpListener::bind((ip, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
-}
-
 fn start_streams(
     swarm: &Swarm<Behaviour>,
     names: &Names,
@@ -732,4 +517,93 @@ fn welcome(peer: &Peer) -> Vec<NetworkEvent> {
     };
     let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
     std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::transport::transport;
+    use crate::proto::identity::Identity;
+
+    /// Two nodes, the second of which takes nobody into its gossip mesh: all that the first publishes is announced to
+    /// it in IHAVEs.
+    async fn lazy_pair(settings: impl Fn() -> gossipsub::ConfigBuilder) -> (Network, Network) {
+        let mut nodes = Vec::new();
+        let mut bootstrap = Vec::new();
+        for seed in [1, 2] {
+            let options = NetworkOptions {
+                identity: Identity::from_seed([seed; 32]),
+                network: "test".into(),
+                zones: vec![ZoneName::root()],
+                bootstrap: std::mem::take(&mut bootstrap),
+                listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            };
+            let mut gossip = settings();
+            if seed == 1 {
+                gossip.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
+            }
+            let transport = transport(&options.keypair().unwrap()).unwrap();
+            let mut node = Network::with_gossip(options, transport, gossip).unwrap();
+            bootstrap = node.listening().await;
+            nodes.push(node);
+        }
+        let (Some(sender), Some(receiver)) = (nodes.pop(), nodes.pop()) else { unreachable!() };
+        (sender, receiver)
+    }
+
+    /// Polls both until one event of the second is as wanted; false after `patience`.
+    async fn until(
+        sender: &mut Network,
+        receiver: &mut Network,
+        patience: Duration,
+        wanted: impl Fn(&NetworkEvent) -> bool,
+    ) -> bool {
+        let found = async {
+            loop {
+                tokio::select! {
+                    _ = sender.next() => {}
+                    event = receiver.next() => if wanted(&event) { return },
+                }
+            }
+        };
+        timeout(patience, found).await.is_ok()
+    }
+
+    /// Publishes 2,000 messages within one heartbeat, then leaves the zone: does the peer hear of it?
+    async fn hears_after_a_flood(settings: impl Fn() -> gossipsub::ConfigBuilder) -> bool {
+        let patience = Duration::from_secs(30);
+        let (mut sender, mut receiver) = lazy_pair(settings).await;
+        let subscribed = |event: &NetworkEvent| matches!(event, NetworkEvent::Subscribed { .. });
+        assert!(until(&mut receiver, &mut sender, patience, subscribed).await);
+        for batch in 0..20u32 {
+            for n in 0..100 {
+                sender.publish(&ZoneName::root(), (batch * 100 + n).to_le_bytes().to_vec());
+            }
+            let gossip = |event: &NetworkEvent| matches!(event, NetworkEvent::Gossip { .. });
+            assert!(until(&mut sender, &mut receiver, patience, gossip).await);
+        }
+        // Two heartbeats, each with its IHAVE.
+        until(&mut sender, &mut receiver, Duration::from_millis(2_200), |_| false).await;
+        let topic = sender.names.zones[0].1.clone();
+        assert!(sender.swarm.behaviour_mut().gossip.unsubscribe(&topic));
+        let left = |event: &NetworkEvent| matches!(event, NetworkEvent::Unsubscribed { .. });
+        until(&mut sender, &mut receiver, Duration::from_secs(5), left).await
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_gossip_does_not_silence_the_connection() {
+        assert!(hears_after_a_flood(behaviour::gossip_settings).await);
+    }
+
+    /// The library's own limits, so that this test notices when the one above no longer tests anything.
+    #[tokio::test]
+    async fn with_the_default_control_limits_a_flood_silences_the_connection() {
+        let stock = || {
+            let (mut settings, stock) = (behaviour::gossip_settings(), gossipsub::Config::default());
+            settings.max_control_messages_sent(stock.max_control_messages_sent());
+            settings.max_control_message_size(stock.max_control_message_size());
+            settings
+        };
+        assert!(!hears_after_a_flood(stock).await);
+    }
 }
