@@ -2,6 +2,7 @@
 //! `cargo test --test swarm_scale -- --ignored --nocapture`; N from the environment variable `NODES`.
 
 #![cfg(feature = "net")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::time::{Duration, Instant};
 
