@@ -290,6 +290,43 @@ async fn a_restarted_bootstrap_peer_is_rejoined_without_help() {
     }
 }
 
+/// The peer is killed without a goodbye and is back before anybody missed it: its old connection still looks alive.
+#[test]
+fn a_peer_that_was_killed_and_restarted_at_once_gets_gossip_again() {
+    for listen in [TCP, QUIC] {
+        let first = tokio::runtime::Runtime::new().unwrap();
+        let second = tokio::runtime::Runtime::new().unwrap();
+        let a = first.block_on(Node::start(options(1, listen, &[])));
+        let address = anonymous(&a.addresses[0]).to_string();
+        let mut b = second.block_on(Node::start(options(2, listen, &a.addresses)));
+        second.block_on(b.until_subscribed(a.key));
+        first.shutdown_background();
+        let bootstrap = b.addresses.clone();
+        second.block_on(async {
+            let mut a = Node::start(options(1, &address, &bootstrap)).await;
+            a.until_subscribed(b.key).await;
+            b.until_subscribed(a.key).await;
+            assert_eq!(a.publish(b"from a").await, Published::Sent);
+            b.until_gossip(b"from a").await;
+            assert_eq!(b.publish(b"from b").await, Published::Sent);
+            a.until_gossip(b"from b").await;
+        });
+    }
+}
+
+#[tokio::test]
+async fn a_peer_remembered_from_an_earlier_run_is_found_without_a_bootstrap_peer() {
+    let a = Node::start(options(1, QUIC, &[])).await;
+    let b = Node::start(options(2, QUIC, &[])).await;
+    let (key, addresses) = (a.key, a.addresses.clone());
+    let client = b.with(move |network| {
+        network.learn(&key, addresses);
+        network.sync_client()
+    });
+    let session = client.await.open(key).await.unwrap();
+    assert_eq!(session.ask(b"hello".to_vec()).await.unwrap(), b"hello");
+}
+
 #[tokio::test]
 async fn a_peer_of_another_network_is_refused() {
     let mut a = Node::start(options(1, TCP, &[])).await;

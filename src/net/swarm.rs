@@ -14,7 +14,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, ping};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
@@ -53,6 +53,10 @@ const PINGS_LOST_MAX: u32 = 2;
 /// The first and the longest wait between two walks through the DHT in search of peers. It doubles while there are too
 /// few: a network of three nodes will never have eight.
 const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// How often peers are entered into the routing table: at once when nobody was for this long.
+const LISTING: Duration = Duration::from_secs(3);
+/// How long a complete refresh of the routing table counts; shorter than the interval of the periodic one.
+const REFRESH_KEPT: Duration = Duration::from_secs(20 * 60);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
@@ -76,6 +80,11 @@ pub struct Network {
     ticker: Interval,
     ticked: (Instant, SystemTime),
     walk: (Instant, Duration),
+    /// Peers that wait for their entry into the routing table, and when they are entered next.
+    unlisted: BTreeMap<PeerId, Vec<Multiaddr>>,
+    listing: Instant,
+    /// When the routing table was last refreshed completely.
+    refreshed: Option<Instant>,
     traffic: Traffic,
 }
 
@@ -119,6 +128,9 @@ impl Network {
             ticker,
             ticked: (now, SystemTime::now()),
             walk: (now + WALK.0, WALK.0),
+            unlisted: BTreeMap::new(),
+            listing: now,
+            refreshed: None,
             traffic: Traffic::default(),
         })
     }
@@ -272,6 +284,12 @@ impl Network {
                 self.handle_identified(peer_id, info);
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
+                id,
+                result: kad::QueryResult::Bootstrap(Ok(_)),
+                step,
+                ..
+            }) => self.handle_refresh(id, step.last),
             // Filtered inserts come here and end here: nothing a peer puts into the table is kept.
             _ => {}
         }
@@ -347,12 +365,40 @@ impl Network {
         peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
         // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
         if info.protocols.contains(&self.names.kad) {
-            for address in &peer.listens_at {
-                self.swarm.behaviour_mut().kad.add_address(&id, address.clone());
-            }
+            self.unlisted.insert(id, peer.listens_at.clone());
         }
         if !std::mem::replace(&mut peer.identified, true) {
             self.ready.extend(welcome(peer));
+        }
+    }
+
+    /// The library starts a refresh of the whole routing table after every entry into a small one. One in
+    /// [`REFRESH_KEPT`] is enough; the others end after their first lookup.
+    fn handle_refresh(&mut self, id: kad::QueryId, done: bool) {
+        let now = Instant::now();
+        let fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < REFRESH_KEPT);
+        if done && !fresh {
+            self.refreshed = Some(now);
+        } else if fresh
+            && self.peers.len() >= PEERS_LOW
+            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id)
+        {
+            query.finish();
+        }
+    }
+
+    /// Enters the peers met since the last time into the routing table. The library answers every entry into a small
+    /// table with a round of lookups half a second later; entered one by one, fifty nodes that start together spend
+    /// their first half minute on nothing else.
+    fn list_peers(&mut self, now: Instant) {
+        if now < self.listing || self.unlisted.is_empty() {
+            return;
+        }
+        self.listing = now + LISTING;
+        for (peer, addresses) in std::mem::take(&mut self.unlisted) {
+            for address in addresses {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
         }
     }
 
@@ -434,15 +480,23 @@ impl Network {
         for peer in self.offences.released(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
+        self.list_peers(now);
         self.dial_anchors(now);
-        let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
-        for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
-            _ = self.swarm.disconnect_peer_id(peer);
+        self.close_surplus(now);
+        self.look_for_peers(now);
+    }
+
+    /// A running lookup would dial again what is closed under it, so it is waited for.
+    fn close_surplus(&mut self, now: Instant) {
+        if self.swarm.behaviour().kad.iter_queries().next().is_none() {
+            let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
+            for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
+                _ = self.swarm.disconnect_peer_id(peer);
+            }
         }
         for connection in peers::twins(&self.peers, *self.swarm.local_peer_id(), now) {
             self.swarm.close_connection(connection);
         }
-        self.look_for_peers(now);
     }
 
     /// A process that was stopped, or a machine that slept, finds its connections dead: everything is dialed at once.

@@ -251,6 +251,7 @@ fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> kad::Behaviour<
     config
         .set_replication_factor(NonZeroUsize::new(KAD_REPLICATION).unwrap_or(NonZeroUsize::MIN))
         .set_max_packet_size(KAD_PACKET_BYTES_MAX)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_query_timeout(Duration::from_secs(30))
         .set_periodic_bootstrap_interval(Some(KAD_REFRESH))
         // Nothing a peer puts here is stored; the table is used to find peers only.
