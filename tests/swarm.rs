@@ -161,7 +161,7 @@ async fn two_nodes_meet_over_tcp_and_over_quic() {
         let (a, b) = pair(listen).await;
         let agents =
             b.with(|network| network.peers().map(|peer| peer.agent.clone()).collect::<Vec<_>>()).await;
-        assert_eq!(agents, [concat!("aop/", env!("CARGO_PKG_VERSION"))]);
+        assert!(agents.len() == 1 && agents[0].starts_with(concat!("aop/", env!("CARGO_PKG_VERSION"), " ")));
         a.stop().await;
         b.stop().await;
     }

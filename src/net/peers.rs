@@ -49,7 +49,7 @@ pub struct Peer {
     pub outbound: bool,
     /// Whether it is one of the configured bootstrap peers.
     pub bootstrap: bool,
-    /// Program and version it names; empty before it did.
+    /// Program and version it names, and after a space its run; empty before it did.
     pub agent: String,
     /// The last round trip; `None` before the first ping.
     pub rtt: Option<Duration>,
@@ -61,6 +61,8 @@ pub struct Peer {
     pub(crate) identified: bool,
     pub(crate) connections: BTreeMap<ConnectionId, (Multiaddr, Instant)>,
     pub(crate) pings_lost: u32,
+    /// Whether it is disconnected only to be dialed again.
+    pub(crate) renewed: bool,
 }
 
 impl Peer {
@@ -78,6 +80,7 @@ impl Peer {
             identified: false,
             connections: BTreeMap::new(),
             pings_lost: 0,
+            renewed: false,
         }
     }
 

@@ -325,10 +325,15 @@ impl Network {
             return;
         }
         self.anchors.disconnected(id, Instant::now(), rand::random());
-        if let Some(peer) = self.peers.remove(&id)
-            && peer.identified
-        {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        if peer.identified {
             self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
+        }
+        if peer.renewed {
+            // A failure is the library's to forget: the peer has our address too.
+            let options =
+                DialOpts::peer_id(id).addresses(peer.listens_at).extend_addresses_through_behaviour();
+            _ = self.swarm.dial(options.build());
         }
     }
 
@@ -358,6 +363,13 @@ impl Network {
                 address: seen_at,
                 speaks,
             }));
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        }
+        if peer.identified && peer.agent != info.agent_version {
+            // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
+            // connection of a peer only, so the new run would never hear of ours: start afresh.
+            peer.renewed = true;
             _ = self.swarm.disconnect_peer_id(id);
             return;
         }

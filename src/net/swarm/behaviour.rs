@@ -92,7 +92,7 @@ impl Behaviour {
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(names.identify.clone(), keypair.public())
-                    .with_agent_version(concat!("aop/", env!("CARGO_PKG_VERSION")).into())
+                    .with_agent_version(agent())
                     .with_push_listen_addr_updates(true),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
@@ -138,6 +138,11 @@ impl Names {
     pub(super) fn zone(&self, topic: &gossipsub::TopicHash) -> Option<ZoneName> {
         self.zones.iter().find(|(_, own)| own.hash() == *topic).map(|(zone, _)| zone.clone())
     }
+}
+
+/// Program, version and, after a space, a random number of this run: by it peers notice a restart.
+fn agent() -> String {
+    format!("{} {:016x}", concat!("aop/", env!("CARGO_PKG_VERSION")), rand::random::<u64>())
 }
 
 fn limits() -> connection_limits::ConnectionLimits {
