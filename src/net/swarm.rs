@@ -2,9 +2,10 @@
 //! question of the protocol.
 //!
 //! One task owns [`Network`] and polls [`Network::next`], which may be dropped at any await without losing an event.
-//! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and between them come only
-//! peers that proved to be of this network (identify). Every gossip message waits for one verdict; without it the
-//! message is not forwarded.
+//! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and subscriptions lie between
+//! them; a peer is connected once it has said (identify) that it is of this network. Gossip and questions may come a
+//! little earlier: their topic and protocol name the network too. Every gossip message waits for one verdict; without
+//! it the message is not forwarded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
@@ -659,6 +660,25 @@ mod tests {
     #[tokio::test]
     async fn a_flood_of_gossip_does_not_silence_the_connection() {
         assert!(hears_after_a_flood(behaviour::gossip_settings).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_slept_dials_at_once() {
+        let (mut sender, mut receiver) = lazy_pair(behaviour::gossip_settings).await;
+        let patience = Duration::from_secs(30);
+        let connected = |event: &NetworkEvent| matches!(event, NetworkEvent::Connected { .. });
+        assert!(until(&mut receiver, &mut sender, patience, connected).await);
+        let slept = Duration::from_secs(60);
+        sender.anchors.disconnected(*receiver.swarm.local_peer_id(), Instant::now() + slept, 1.0);
+        assert!(sender.anchors.due(Instant::now()).is_empty());
+        sender.ticked.1 -= slept;
+        sender.notice_suspension(Instant::now());
+        assert_eq!(sender.anchors.due(Instant::now()), [0]);
+        let noticed = sender.ready.pop_back();
+        let long = |duration: &Duration| *duration > slept / 2 && *duration < slept * 2;
+        assert!(
+            matches!(&noticed, Some(NetworkEvent::Problem(Problem::Suspended { duration })) if long(duration))
+        );
     }
 
     /// The library's own limits, so that this test notices when the one above no longer tests anything.
