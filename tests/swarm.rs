@@ -16,7 +16,9 @@ use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::name::ZoneName;
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
-use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
+use libp2p::core::transport::MemoryTransport;
+use libp2p::core::upgrade::Version;
+use libp2p::{Multiaddr, StreamProtocol, SwarmBuilder, Transport, noise, tcp, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -165,6 +167,44 @@ async fn two_nodes_meet_over_tcp_and_over_quic() {
         a.stop().await;
         b.stop().await;
     }
+}
+
+/// The layer takes any transport: here one that never leaves the process.
+#[tokio::test]
+async fn two_nodes_meet_over_a_memory_transport() {
+    let open = |options: NetworkOptions| {
+        let keypair = options.keypair().unwrap();
+        let transport = MemoryTransport::new()
+            .upgrade(Version::V1Lazy)
+            .authenticate(noise::Config::new(&keypair).unwrap())
+            .multiplex(yamux::Config::default());
+        Network::new(options, transport.boxed()).unwrap()
+    };
+    let mut a = open(options(1, "/memory/0", &[]));
+    let addresses = a.listening().await;
+    let mut b = open(options(2, "/memory/0", &addresses));
+    let met = async {
+        loop {
+            let event = tokio::select! { event = a.next() => event, event = b.next() => event };
+            if let NetworkEvent::Connected { .. } = event {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, met).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_announced_address_is_told_to_peers() {
+    let public: Multiaddr = "/ip4/203.0.113.7/udp/7700/quic-v1".parse().unwrap();
+    let mut a = Node::start(options(1, TCP, &[])).await;
+    let announced = public.clone();
+    a.with(move |network| network.announce(announced)).await;
+    let b = Node::start(options(2, TCP, &a.addresses)).await;
+    a.until_connected(b.key).await;
+    let told =
+        |network: &mut Network| network.peers().flat_map(|peer| peer.listens_at.clone()).collect::<Vec<_>>();
+    assert!(b.with(told).await.contains(&public));
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Measures a world of N nodes on one loopback address: connections, time to deliver, idle traffic. Run by hand:
-//! `cargo test --test swarm_scale -- --ignored --nocapture`; N from the environment variable `NODES`.
+//! `cargo test --test swarm_scale -- --ignored --nocapture`; from the
+//! environment: `NODES`, `LISTEN` (addresses with commas), `MESSAGES`, `GAP_US` between two, `SHORT` to settle 10 s only.
 
 #![cfg(feature = "net")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -104,7 +105,8 @@ async fn a_world_on_one_machine() {
         tokio::spawn(drive(network, start, receiver, late.clone()));
         nodes.push(tasks);
     }
-    for wait in [2, 3, 5, 10, 20, 20] {
+    let waits: &[u64] = if std::env::var("SHORT").is_ok() { &[10] } else { &[2, 3, 5, 10, 20, 20] };
+    for &wait in waits {
         tokio::time::sleep(Duration::from_secs(wait)).await;
         let mut all = Vec::new();
         for node in &nodes {
@@ -124,11 +126,15 @@ async fn a_world_on_one_machine() {
     let idle = loopback_bytes() - bytes;
     println!("idle: {} B/s per node sent, cpu {} ms in 20 s for all", idle / 20 / count, cpu_ms() - cpu);
     let (bytes, cpu) = (loopback_bytes(), cpu_ms());
-    let messages = 100;
+    let number = |name: &str, other: u64| std::env::var(name).map_or(other, |text| text.parse().unwrap());
+    let messages = number("MESSAGES", 100) as usize;
+    let mut pace = tokio::time::interval(Duration::from_micros(number("GAP_US", 100_000)));
+    let began = Instant::now();
     for n in 0..messages {
         nodes[n * 7 % nodes.len()].send(Task::Publish).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        pace.tick().await;
     }
+    println!("sent in {:.1} s", began.elapsed().as_secs_f64());
     tokio::time::sleep(Duration::from_secs(5)).await;
     let copies = (loopback_bytes() - bytes) as f64 / (messages as u64 * (count - 1)) as f64;
     let mut all = Vec::new();

@@ -215,6 +215,11 @@ impl Network {
         }
     }
 
+    /// Announces an address that the node cannot see itself, such as the public side of a forwarded port.
+    pub fn announce(&mut self, address: Multiaddr) {
+        self.swarm.add_external_address(address);
+    }
+
     /// Opens sync streams from any task.
     pub fn sync_client(&self) -> SyncClient {
         self.sync.clone()
@@ -383,6 +388,7 @@ impl Network {
         if !std::mem::replace(&mut peer.identified, true) {
             self.ready.extend(welcome(peer));
         }
+        self.list_peers(Instant::now());
     }
 
     /// The library starts a refresh of the whole routing table after every entry into a small one. One in
