@@ -197,11 +197,11 @@ async fn two_nodes_meet_over_a_memory_transport() {
 #[tokio::test]
 async fn an_announced_address_is_told_to_peers() {
     let public: Multiaddr = "/ip4/203.0.113.7/udp/7700/quic-v1".parse().unwrap();
-    let mut a = Node::start(options(1, TCP, &[])).await;
+    let a = Node::start(options(1, TCP, &[])).await;
     let announced = public.clone();
     a.with(move |network| network.announce(announced)).await;
-    let b = Node::start(options(2, TCP, &a.addresses)).await;
-    a.until_connected(b.key).await;
+    let mut b = Node::start(options(2, TCP, &a.addresses)).await;
+    b.until_connected(a.key).await;
     let told =
         |network: &mut Network| network.peers().flat_map(|peer| peer.listens_at.clone()).collect::<Vec<_>>();
     assert!(b.with(told).await.contains(&public));

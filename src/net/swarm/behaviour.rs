@@ -46,8 +46,8 @@ const _: () = assert!(CONTROL_IDS_MAX * (GOSSIP_ID_BYTES + 2) < 16 * 1024);
 const _: () = assert!(CONTROL_BYTES_MAX < RPC_BYTES_MAX && GOSSIP_BYTES_MAX + 8 * 1024 <= RPC_BYTES_MAX);
 /// Messages queued for one peer. At 56 KiB each a peer that reads nothing costs at most 56 MiB.
 const QUEUE_MAX: usize = 1_024;
-/// Subscription changes in one RPC. More than any honest node has zones in common with us.
-const SUBSCRIPTIONS_MAX: usize = 100;
+/// Subscriptions of one peer, and changes in one RPC. A gateway may serve many zones; ours are picked out of them.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// Answers of a Kademlia query and copies of an entry. 20 is for a public DHT of strangers with hours of churn.
 const KAD_REPLICATION: usize = 8;
