@@ -330,6 +330,24 @@ async fn a_restarted_bootstrap_peer_is_rejoined_without_help() {
     }
 }
 
+/// Every peer that answers has another key, so that only the address can lead to it.
+#[tokio::test]
+async fn a_bootstrap_address_is_dialed_again_until_somebody_answers_and_after_he_left() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("/ip4/127.0.0.1/tcp/{port}");
+    let mut b = Node::start(options(2, TCP, &[address.parse().unwrap()])).await;
+    let refused = |event| {
+        matches!(event, NetworkEvent::Problem(Problem::BootstrapUnreachable { failures: 1, .. }))
+            .then_some(())
+    };
+    b.until("nobody answers", refused).await;
+    for seed in [3, 4] {
+        let a = Node::start(options(seed, &address, &[])).await;
+        b.until_connected(a.key).await;
+        a.stop().await;
+    }
+}
+
 /// The peer is killed without a goodbye and is back before anybody missed it: its old connection still looks alive.
 #[test]
 fn a_peer_that_was_killed_and_restarted_at_once_gets_gossip_again() {
