@@ -15,11 +15,10 @@ use libp2p::{Multiaddr, PeerId};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
-/// More peers than this and own surplus connections are closed. Twice the mesh high mark leaves room for lazy gossip
-/// (6 non-mesh peers a heartbeat), sync partners and the parent zone.
-pub const PEERS_HIGH: usize = 20;
-/// Closing stops at this many peers: mesh (6–12), and enough others to graft from when some leave.
-pub const PEERS_TARGET: usize = 16;
+/// More peers than this and own surplus connections are closed. The mesh takes 6 to 12.
+pub const PEERS_HIGH: usize = 16;
+/// Closing stops at this many peers: a usual mesh of 7, and some for lazy gossip and to graft from when others leave.
+pub const PEERS_TARGET: usize = 12;
 /// Fewer peers than this and new ones are looked for.
 pub const PEERS_LOW: usize = 8;
 /// More inbound connections than this and the ones outside the mesh are closed too, so that there is always room for
@@ -29,6 +28,9 @@ pub const INBOUND_HIGH: usize = 192;
 pub const INBOUND_MAX: u32 = 256;
 /// A connection younger than this may be in use for the lookup it was opened for, or not yet grafted.
 pub const SETTLING: Duration = Duration::from_secs(10);
+/// A second connection with one peer (both dialed at once) is closed at this age, by the side with the smaller PeerId.
+/// Old enough for the first sync to be over, which may run on either.
+pub const TWIN_KEPT: Duration = Duration::from_secs(30);
 /// Most connections closed in one second: all nodes of a young network decide at the same time on stale counts.
 pub const CLOSED_PER_SECOND_MAX: usize = 2;
 /// Who has not said within this time who it is (identify) is disconnected.
@@ -47,7 +49,7 @@ pub struct Peer {
     pub outbound: bool,
     /// Whether it is one of the configured bootstrap peers.
     pub bootstrap: bool,
-    /// Program and version it names; empty before it did.
+    /// Program and version it names, and after a space its run; empty before it did.
     pub agent: String,
     /// The last round trip; `None` before the first ping.
     pub rtt: Option<Duration>,
@@ -57,8 +59,10 @@ pub struct Peer {
     pub since: Instant,
     /// Whether identify confirmed that it belongs to our network.
     pub(crate) identified: bool,
-    pub(crate) connections: BTreeMap<ConnectionId, Multiaddr>,
+    pub(crate) connections: BTreeMap<ConnectionId, (Multiaddr, Instant)>,
     pub(crate) pings_lost: u32,
+    /// Whether it is disconnected only to be dialed again.
+    pub(crate) renewed: bool,
 }
 
 impl Peer {
@@ -76,17 +80,22 @@ impl Peer {
             identified: false,
             connections: BTreeMap::new(),
             pings_lost: 0,
+            renewed: false,
         }
     }
 
-    pub(crate) fn opened(&mut self, connection: ConnectionId, address: Multiaddr) {
-        self.connections.insert(connection, address);
-        self.seen_at = self.connections.values().cloned().collect();
+    pub(crate) fn opened(&mut self, connection: ConnectionId, address: Multiaddr, now: Instant) {
+        self.connections.insert(connection, (address, now));
+        self.list_addresses();
     }
 
     pub(crate) fn closed(&mut self, connection: ConnectionId) {
         self.connections.remove(&connection);
-        self.seen_at = self.connections.values().cloned().collect();
+        self.list_addresses();
+    }
+
+    fn list_addresses(&mut self) {
+        self.seen_at = self.connections.values().map(|(address, _)| address.clone()).collect();
     }
 }
 
@@ -115,6 +124,16 @@ pub(crate) fn surplus(
     }
     closing.extend(idle.into_iter().take(excess.min(CLOSED_PER_SECOND_MAX)));
     closing
+}
+
+/// The connections that `own` has to close because an older one leads to the same peer.
+pub(crate) fn twins(peers: &BTreeMap<PeerId, Peer>, own: PeerId, now: Instant) -> Vec<ConnectionId> {
+    let newer = |peer: &Peer| {
+        let old_enough = |since: Instant| now.saturating_duration_since(since) > TWIN_KEPT;
+        let newer = peer.connections.iter().skip(1);
+        newer.filter(|(_, (_, since))| old_enough(*since)).map(|(id, _)| *id).collect::<Vec<_>>()
+    };
+    peers.iter().filter(|(id, _)| own < **id).flat_map(|(_, peer)| newer(peer)).collect()
 }
 
 #[cfg(test)]
@@ -177,6 +196,26 @@ mod tests {
         assert!(surplus(&peers, &BTreeSet::new(), since, 0).is_empty());
         peers.values_mut().for_each(|peer| peer.bootstrap = true);
         assert!(surplus(&peers, &BTreeSet::new(), since + SETTLING * 2, 0).is_empty());
+    }
+
+    #[test]
+    fn one_side_closes_the_newer_of_two_connections() {
+        let since = Instant::now();
+        let (mut low, mut high) = (PeerId::random(), PeerId::random());
+        if high < low {
+            std::mem::swap(&mut low, &mut high);
+        }
+        let mut peer = Peer::new(PeerKey([1; 32]), true, false, since);
+        for id in [4, 7] {
+            peer.opened(ConnectionId::new_unchecked(id), "/ip4/127.0.0.1/tcp/1".parse().unwrap(), since);
+        }
+        let now = since + TWIN_KEPT * 2;
+        assert_eq!(
+            twins(&BTreeMap::from([(high, peer.clone())]), low, now),
+            [ConnectionId::new_unchecked(7)]
+        );
+        assert!(twins(&BTreeMap::from([(high, peer.clone())]), low, since).is_empty());
+        assert!(twins(&BTreeMap::from([(low, peer)]), high, now).is_empty());
     }
 
     #[test]

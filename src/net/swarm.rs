@@ -2,24 +2,21 @@
 //! question of the protocol.
 //!
 //! One task owns [`Network`] and polls [`Network::next`], which may be dropped at any await without losing an event.
-//! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and between them come only
-//! peers that proved to be of this network (identify). Every gossip message waits for one verdict; without it the
-//! message is not forwarded.
+//! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and subscriptions lie between
+//! them; a peer is connected once it has said (identify) that it is of this network. Gossip and questions may come a
+//! little earlier: their topic and protocol name the network too. Every gossip message waits for one verdict; without
+//! it the message is not forwarded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::ErrorKind;
-use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
-use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, TransportError, identify, ping};
-use tokio::sync::{mpsc, oneshot};
+use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
+use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
@@ -28,15 +25,20 @@ use crate::net::peers::{self, PEERS_LOW, Peer};
 use crate::net::streams::{self, Asked, SyncClient};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::GOSSIP_BYTES_MAX;
-use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
 mod behaviour;
+mod event;
 mod offences;
+mod options;
 
 use behaviour::{Behaviour, BehaviourEvent, Names};
+pub use event::{GossipId, NetworkEvent, Problem, Published, Traffic, Verdict};
 pub use offences::Offence;
 use offences::{Judgement, Offences};
+use options::listen;
+pub use options::{NetworkError, NetworkOptions};
 
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
 /// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
@@ -47,207 +49,21 @@ pub const ASKED_MAX: usize = 64;
 const TICK: Duration = Duration::from_secs(1);
 /// A tick this late, by either clock, means that the process or the machine was suspended.
 const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
-/// Pings in a row that may fail; the third closes the connections. At 15 s a ping: about a minute.
-const PINGS_LOST_MAX: u32 = 3;
+/// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
+const PINGS_LOST_MAX: u32 = 2;
 /// The first and the longest wait between two walks through the DHT in search of peers. It doubles while there are too
 /// few: a network of three nodes will never have eight.
 const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// How often peers are entered into the routing table: at once when nobody was for this long.
+const LISTING: Duration = Duration::from_secs(3);
+/// How long a complete refresh of the routing table counts; shorter than the interval of the periodic one.
+const REFRESH_KEPT: Duration = Duration::from_secs(20 * 60);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
-/// How the transports put it when a port is in use; the error kind is lost on the way up.
-const IN_USE: &str = "in use";
 /// How long the bound addresses are waited for after the sockets are open.
 const BIND_MAX: Duration = Duration::from_secs(10);
-
-/// Who the node is, in which network and zones, and where it listens and dials.
-#[derive(Clone, Debug)]
-pub struct NetworkOptions {
-    /// Its key; the same seed gives the libp2p identity.
-    pub identity: Identity,
-    /// The name of the network; nodes of others are refused.
-    pub network: String,
-    /// The zones whose gossip it takes part in, one topic each.
-    pub zones: Vec<ZoneName>,
-    /// Peers to stay connected to, with or without `/p2p/`.
-    pub bootstrap: Vec<Multiaddr>,
-    /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
-    pub listen: Vec<Multiaddr>,
-}
-
-impl NetworkOptions {
-    /// The libp2p keypair of the identity, for [`crate::net::transport::transport`].
-    pub fn keypair(&self) -> Result<Keypair, NetworkError> {
-        Keypair::ed25519_from_bytes(self.identity.seed())
-            .map_err(|error| NetworkError::Setup(error.to_string()))
-    }
-}
-
-/// Why the network could not start. Nothing is left behind.
-#[derive(Debug, thiserror::Error)]
-pub enum NetworkError {
-    /// The port is in use.
-    #[error(
-        "cannot listen on {0}: the port is in use; stop the other program or choose another port (0 picks a free one)"
-    )]
-    PortTaken(Multiaddr),
-    /// The operating system refused.
-    #[error(
-        "cannot listen on {0}: {1}; use a port above 1023 and an address of this machine, such as 0.0.0.0"
-    )]
-    Listen(Multiaddr, String),
-    /// The address is no listen address for TCP or QUIC.
-    #[error("cannot listen on {0}: use /ip4/0.0.0.0/udp/PORT/quic-v1 or /ip4/0.0.0.0/tcp/PORT")]
-    Unsupported(Multiaddr),
-    /// A setting that the library refuses.
-    #[error("the network cannot be set up: {0}")]
-    Setup(String),
-}
-
-/// The id of a gossip message: 20 bytes of a hash over topic and content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct GossipId(pub [u8; 20]);
-
-/// What becomes of a gossip message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// New and right: forward it.
-    Accept,
-    /// Known or stale: do not forward, nobody is to blame.
-    Ignore,
-    /// Forged or malformed: do not forward, and every peer that sent a copy is scored down.
-    Reject,
-}
-
-/// What became of an own message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Published {
-    /// Queued for at least one peer. Gossip is best effort: that is no promise of delivery.
-    Sent,
-    /// No connected peer takes part in the zone: normal for a lone node. It is not kept for later.
-    NobodyListens,
-    /// Every peer of the zone has a full queue.
-    QueuesFull,
-    /// Above `GOSSIP_BYTES_MAX`.
-    TooLarge,
-    /// The same bytes were sent or received within the last two minutes.
-    Duplicate,
-    /// This node does not take part in the zone.
-    OtherZone,
-}
-
-/// What happens in the network.
-#[derive(Debug)]
-pub enum NetworkEvent {
-    /// A peer of our network is connected; sent once until it is disconnected.
-    Connected {
-        /// Who.
-        peer: PeerKey,
-        /// Whether this node opened the connection.
-        outbound: bool,
-        /// Whether it is a configured peer.
-        bootstrap: bool,
-        /// Where it can be dialed again, at most `ADDRESSES_PER_PEER_MAX`; worth remembering.
-        addresses: Vec<Multiaddr>,
-    },
-    /// The last connection to the peer is gone.
-    Disconnected {
-        /// Who.
-        peer: PeerKey,
-    },
-    /// A connected peer takes part in one of our zones.
-    Subscribed {
-        /// Who.
-        peer: PeerKey,
-        /// Where.
-        zone: ZoneName,
-    },
-    /// A connected peer no longer takes part.
-    Unsubscribed {
-        /// Who.
-        peer: PeerKey,
-        /// Where.
-        zone: ZoneName,
-    },
-    /// A message that waits for [`Network::report`].
-    Gossip {
-        /// Its id.
-        id: GossipId,
-        /// Who sent the first copy; not its author.
-        peer: PeerKey,
-        /// Its zone.
-        zone: ZoneName,
-        /// Its content, at most `GOSSIP_BYTES_MAX`.
-        bytes: Vec<u8>,
-    },
-    /// A frame of an inbound sync stream.
-    SyncAsked {
-        /// Who asks.
-        peer: PeerKey,
-        /// The frame.
-        request: Vec<u8>,
-        /// Takes the answer; dropping it closes the stream.
-        reply: oneshot::Sender<Vec<u8>>,
-    },
-    /// Something an operator may want to know. The network goes on by itself.
-    Problem(Problem),
-}
-
-/// Something an operator may want to know.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Problem {
-    /// A configured peer cannot be reached; it will be dialed again.
-    BootstrapUnreachable {
-        /// The configured address.
-        address: Multiaddr,
-        /// Failures in a row.
-        failures: u32,
-        /// What went wrong.
-        reason: String,
-    },
-    /// A peer of another network was disconnected.
-    OtherNetwork {
-        /// Who.
-        peer: PeerKey,
-        /// Where it was seen.
-        address: Multiaddr,
-        /// What it speaks, where `/aop/NETWORK/1` was expected.
-        speaks: String,
-    },
-    /// A peer was blocked for ten minutes after repeated offences.
-    Blocked {
-        /// Who.
-        peer: PeerKey,
-    },
-    /// A listening socket was lost.
-    ListenerLost {
-        /// What the system said.
-        reason: String,
-    },
-    /// The process or the machine was suspended.
-    Suspended {
-        /// For how long, about.
-        duration: Duration,
-    },
-}
-
-/// Counters since the start and sizes now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Connected peers of our network.
-    pub peers: usize,
-    /// Established connections.
-    pub connections: usize,
-    /// Own messages handed to the mesh.
-    pub gossip_published: u64,
-    /// Messages received, each counted once.
-    pub gossip_received: u64,
-    /// Messages given up without a verdict.
-    pub gossip_unjudged: u64,
-    /// Mesh peers of each zone.
-    pub mesh: BTreeMap<ZoneName, usize>,
-}
 
 /// The network of one node.
 pub struct Network {
@@ -265,6 +81,11 @@ pub struct Network {
     ticker: Interval,
     ticked: (Instant, SystemTime),
     walk: (Instant, Duration),
+    /// Peers that wait for their entry into the routing table, and when they are entered next.
+    unlisted: BTreeMap<PeerId, Vec<Multiaddr>>,
+    listing: Instant,
+    /// When the routing table was last refreshed completely.
+    refreshed: Option<Instant>,
     traffic: Traffic,
 }
 
@@ -308,6 +129,9 @@ impl Network {
             ticker,
             ticked: (now, SystemTime::now()),
             walk: (now + WALK.0, WALK.0),
+            unlisted: BTreeMap::new(),
+            listing: now,
+            refreshed: None,
             traffic: Traffic::default(),
         })
     }
@@ -391,6 +215,11 @@ impl Network {
         }
     }
 
+    /// Announces an address that the node cannot see itself, such as the public side of a forwarded port.
+    pub fn announce(&mut self, address: Multiaddr) {
+        self.swarm.add_external_address(address);
+    }
+
     /// Opens sync streams from any task.
     pub fn sync_client(&self) -> SyncClient {
         self.sync.clone()
@@ -461,6 +290,12 @@ impl Network {
                 self.handle_identified(peer_id, info);
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
+                id,
+                result: kad::QueryResult::Bootstrap(Ok(_)),
+                step,
+                ..
+            }) => self.handle_refresh(id, step.last),
             // Filtered inserts come here and end here: nothing a peer puts into the table is kept.
             _ => {}
         }
@@ -485,7 +320,7 @@ impl Network {
         }
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
         peer.bootstrap |= bootstrap;
-        peer.opened(connection, address.clone());
+        peer.opened(connection, address.clone(), now);
     }
 
     fn handle_closed(&mut self, id: PeerId, connection: ConnectionId, left: u32) {
@@ -496,10 +331,15 @@ impl Network {
             return;
         }
         self.anchors.disconnected(id, Instant::now(), rand::random());
-        if let Some(peer) = self.peers.remove(&id)
-            && peer.identified
-        {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        if peer.identified {
             self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
+        }
+        if peer.renewed {
+            // A failure is the library's to forget: the peer has our address too.
+            let options =
+                DialOpts::peer_id(id).addresses(peer.listens_at).extend_addresses_through_behaviour();
+            _ = self.swarm.dial(options.build());
         }
     }
 
@@ -532,16 +372,52 @@ impl Network {
             _ = self.swarm.disconnect_peer_id(id);
             return;
         }
+        if peer.identified && peer.agent != info.agent_version {
+            // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
+            // connection of a peer only, so the new run would never hear of ours: start afresh.
+            peer.renewed = true;
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        }
         peer.agent = info.agent_version;
         peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
         // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
         if info.protocols.contains(&self.names.kad) {
-            for address in &peer.listens_at {
-                self.swarm.behaviour_mut().kad.add_address(&id, address.clone());
-            }
+            self.unlisted.insert(id, peer.listens_at.clone());
         }
         if !std::mem::replace(&mut peer.identified, true) {
             self.ready.extend(welcome(peer));
+        }
+        self.list_peers(Instant::now());
+    }
+
+    /// The library starts a refresh of the whole routing table after every entry into a small one. One in
+    /// [`REFRESH_KEPT`] is enough; the others end after their first lookup.
+    fn handle_refresh(&mut self, id: kad::QueryId, done: bool) {
+        let now = Instant::now();
+        let fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < REFRESH_KEPT);
+        if done && !fresh {
+            self.refreshed = Some(now);
+        } else if fresh
+            && self.peers.len() >= PEERS_LOW
+            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id)
+        {
+            query.finish();
+        }
+    }
+
+    /// Enters the peers met since the last time into the routing table. The library answers every entry into a small
+    /// table with a round of lookups half a second later; entered one by one, fifty nodes that start together spend
+    /// their first half minute on nothing else.
+    fn list_peers(&mut self, now: Instant) {
+        if now < self.listing || self.unlisted.is_empty() {
+            return;
+        }
+        self.listing = now + LISTING;
+        for (peer, addresses) in std::mem::take(&mut self.unlisted) {
+            for address in addresses {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
         }
     }
 
@@ -623,12 +499,23 @@ impl Network {
         for peer in self.offences.released(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
+        self.list_peers(now);
         self.dial_anchors(now);
-        let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
-        for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
-            _ = self.swarm.disconnect_peer_id(peer);
-        }
+        self.close_surplus(now);
         self.look_for_peers(now);
+    }
+
+    /// A running lookup would dial again what is closed under it, so it is waited for.
+    fn close_surplus(&mut self, now: Instant) {
+        if self.swarm.behaviour().kad.iter_queries().next().is_none() {
+            let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
+            for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
+                _ = self.swarm.disconnect_peer_id(peer);
+            }
+        }
+        for connection in peers::twins(&self.peers, *self.swarm.local_peer_id(), now) {
+            self.swarm.close_connection(connection);
+        }
     }
 
     /// A process that was stopped, or a machine that slept, finds its connections dead: everything is dialed at once.
@@ -681,32 +568,6 @@ impl Network {
     }
 }
 
-fn listen(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<ListenerId, NetworkError> {
-    if is_taken(&address) {
-        return Err(NetworkError::PortTaken(address));
-    }
-    swarm.listen_on(address.clone()).map_err(|error| match error {
-        TransportError::MultiaddrNotSupported(_) => NetworkError::Unsupported(address),
-        TransportError::Other(error) if error.to_string().contains(IN_USE) => {
-            NetworkError::PortTaken(address)
-        }
-        TransportError::Other(error) => NetworkError::Listen(address, error.to_string()),
-    })
-}
-
-/// libp2p opens TCP ports with SO_REUSEPORT: two nodes on one port would both start and share the callers between
-/// them. A plain socket notices.
-fn is_taken(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    let ip: IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return false,
-    };
-    let Some(Protocol::Tcp(port)) = parts.next() else { return false };
-    TcpListener::bind((ip, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
-}
-
 fn start_streams(
     swarm: &Swarm<Behaviour>,
     names: &Names,
@@ -729,4 +590,112 @@ fn welcome(peer: &Peer) -> Vec<NetworkEvent> {
     };
     let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
     std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::transport::transport;
+    use crate::proto::identity::Identity;
+
+    /// Two nodes, the second of which takes nobody into its gossip mesh: all that the first publishes is announced to
+    /// it in IHAVEs.
+    async fn lazy_pair(settings: impl Fn() -> gossipsub::ConfigBuilder) -> (Network, Network) {
+        let mut nodes = Vec::new();
+        let mut bootstrap = Vec::new();
+        for seed in [1, 2] {
+            let options = NetworkOptions {
+                identity: Identity::from_seed([seed; 32]),
+                network: "test".into(),
+                zones: vec![ZoneName::root()],
+                bootstrap: std::mem::take(&mut bootstrap),
+                listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            };
+            let mut gossip = settings();
+            if seed == 1 {
+                gossip.mesh_outbound_min(0).mesh_n_low(0).mesh_n(0).mesh_n_high(0);
+            }
+            let transport = transport(&options.keypair().unwrap()).unwrap();
+            let mut node = Network::with_gossip(options, transport, gossip).unwrap();
+            bootstrap = node.listening().await;
+            nodes.push(node);
+        }
+        let (Some(sender), Some(receiver)) = (nodes.pop(), nodes.pop()) else { unreachable!() };
+        (sender, receiver)
+    }
+
+    /// Polls both until one event of the second is as wanted; false after `patience`.
+    async fn until(
+        sender: &mut Network,
+        receiver: &mut Network,
+        patience: Duration,
+        wanted: impl Fn(&NetworkEvent) -> bool,
+    ) -> bool {
+        let found = async {
+            loop {
+                tokio::select! {
+                    _ = sender.next() => {}
+                    event = receiver.next() => if wanted(&event) { return },
+                }
+            }
+        };
+        timeout(patience, found).await.is_ok()
+    }
+
+    /// Publishes 2,000 messages within one heartbeat, then leaves the zone: does the peer hear of it?
+    async fn hears_after_a_flood(settings: impl Fn() -> gossipsub::ConfigBuilder) -> bool {
+        let patience = Duration::from_secs(30);
+        let (mut sender, mut receiver) = lazy_pair(settings).await;
+        let subscribed = |event: &NetworkEvent| matches!(event, NetworkEvent::Subscribed { .. });
+        assert!(until(&mut receiver, &mut sender, patience, subscribed).await);
+        for batch in 0..20u32 {
+            for n in 0..100 {
+                sender.publish(&ZoneName::root(), (batch * 100 + n).to_le_bytes().to_vec());
+            }
+            let gossip = |event: &NetworkEvent| matches!(event, NetworkEvent::Gossip { .. });
+            assert!(until(&mut sender, &mut receiver, patience, gossip).await);
+        }
+        // Two heartbeats, each with its IHAVE.
+        until(&mut sender, &mut receiver, Duration::from_millis(2_200), |_| false).await;
+        let topic = sender.names.zones[0].1.clone();
+        assert!(sender.swarm.behaviour_mut().gossip.unsubscribe(&topic));
+        let left = |event: &NetworkEvent| matches!(event, NetworkEvent::Unsubscribed { .. });
+        until(&mut sender, &mut receiver, Duration::from_secs(5), left).await
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_gossip_does_not_silence_the_connection() {
+        assert!(hears_after_a_flood(behaviour::gossip_settings).await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_slept_dials_at_once() {
+        let (mut sender, mut receiver) = lazy_pair(behaviour::gossip_settings).await;
+        let patience = Duration::from_secs(30);
+        let connected = |event: &NetworkEvent| matches!(event, NetworkEvent::Connected { .. });
+        assert!(until(&mut receiver, &mut sender, patience, connected).await);
+        let slept = Duration::from_secs(60);
+        sender.anchors.disconnected(*receiver.swarm.local_peer_id(), Instant::now() + slept, 1.0);
+        assert!(sender.anchors.due(Instant::now()).is_empty());
+        sender.ticked.1 -= slept;
+        sender.notice_suspension(Instant::now());
+        assert_eq!(sender.anchors.due(Instant::now()), [0]);
+        let noticed = sender.ready.pop_back();
+        let long = |duration: &Duration| *duration > slept / 2 && *duration < slept * 2;
+        assert!(
+            matches!(&noticed, Some(NetworkEvent::Problem(Problem::Suspended { duration })) if long(duration))
+        );
+    }
+
+    /// The library's own limits, so that this test notices when the one above no longer tests anything.
+    #[tokio::test]
+    async fn with_the_default_control_limits_a_flood_silences_the_connection() {
+        let stock = || {
+            let (mut settings, stock) = (behaviour::gossip_settings(), gossipsub::Config::default());
+            settings.max_control_messages_sent(stock.max_control_messages_sent());
+            settings.max_control_message_size(stock.max_control_message_size());
+            settings
+        };
+        assert!(!hears_after_a_flood(stock).await);
+    }
 }

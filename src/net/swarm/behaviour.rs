@@ -23,7 +23,8 @@ use crate::net::swarm::NetworkError;
 use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
-/// Connections this node opened; a young node passes through twice `PEERS_HIGH` before it closes what it has in excess.
+/// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
+/// refused lookups of a network of 50 starting at once cost more CPU time than the connections.
 const OUTBOUND_MAX: u32 = 48;
 /// Handshakes under way in each direction; each may hold 10 s of a hostile dialer's patience.
 const PENDING_MAX: u32 = 64;
@@ -45,8 +46,8 @@ const _: () = assert!(CONTROL_IDS_MAX * (GOSSIP_ID_BYTES + 2) < 16 * 1024);
 const _: () = assert!(CONTROL_BYTES_MAX < RPC_BYTES_MAX && GOSSIP_BYTES_MAX + 8 * 1024 <= RPC_BYTES_MAX);
 /// Messages queued for one peer. At 56 KiB each a peer that reads nothing costs at most 56 MiB.
 const QUEUE_MAX: usize = 1_024;
-/// Subscription changes in one RPC. More than any honest node has zones in common with us.
-const SUBSCRIPTIONS_MAX: usize = 100;
+/// Subscriptions of one peer, and changes in one RPC. A gateway may serve many zones; ours are picked out of them.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// Answers of a Kademlia query and copies of an entry. 20 is for a public DHT of strangers with hours of churn.
 const KAD_REPLICATION: usize = 8;
@@ -54,6 +55,9 @@ const KAD_REPLICATION: usize = 8;
 const KAD_PACKET_BYTES_MAX: usize = 16 * 1024;
 /// How often the routing table is refreshed. A refresh dials most of a small network, so not often.
 const KAD_REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// How often each connection is measured. Pings are nearly all the traffic of an idle node.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A connection that no protocol claims is closed after this time by whoever notices. A backstop: the one who opened a
 /// connection closes it long before (`peers`). A shorter time would cut bootstrap peers off, and leave gossip nobody
@@ -88,10 +92,10 @@ impl Behaviour {
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(names.identify.clone(), keypair.public())
-                    .with_agent_version(concat!("aop/", env!("CARGO_PKG_VERSION")).into())
+                    .with_agent_version(agent())
                     .with_push_listen_addr_updates(true),
             ),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             gossip: gossip_behaviour(names, gossip)?,
             kad: kad_behaviour(keypair, names.kad.clone()),
             streams: libp2p_stream::Behaviour::new(),
@@ -134,6 +138,11 @@ impl Names {
     pub(super) fn zone(&self, topic: &gossipsub::TopicHash) -> Option<ZoneName> {
         self.zones.iter().find(|(_, own)| own.hash() == *topic).map(|(zone, _)| zone.clone())
     }
+}
+
+/// Program, version and, after a space, a random number of this run: by it peers notice a restart.
+fn agent() -> String {
+    format!("{} {:016x}", concat!("aop/", env!("CARGO_PKG_VERSION")), rand::random::<u64>())
 }
 
 fn limits() -> connection_limits::ConnectionLimits {
@@ -247,6 +256,7 @@ fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> kad::Behaviour<
     config
         .set_replication_factor(NonZeroUsize::new(KAD_REPLICATION).unwrap_or(NonZeroUsize::MIN))
         .set_max_packet_size(KAD_PACKET_BYTES_MAX)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_query_timeout(Duration::from_secs(30))
         .set_periodic_bootstrap_interval(Some(KAD_REFRESH))
         // Nothing a peer puts here is stored; the table is used to find peers only.

@@ -27,6 +27,10 @@ const FADING: f64 = 0.1;
 /// Peers remembered; beyond it the one with the fewest points is forgotten.
 const OFFENDERS_MAX: usize = 1_024;
 
+/// Peers blocked at once; beyond it the block that would end first is lifted. A new key costs an attacker nothing, so
+/// a longer list would not keep him out either.
+const BLOCKED_MAX: usize = 4_096;
+
 /// What follows for the peer.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(super) enum Judgement {
@@ -67,8 +71,12 @@ impl Offences {
 
     /// The peers whose block is over.
     pub(super) fn released(&mut self, now: Instant) -> Vec<PeerId> {
-        let over: Vec<PeerId> =
-            self.blocked.iter().filter(|(_, until)| **until <= now).map(|(peer, _)| *peer).collect();
+        let mut blocked: Vec<(Instant, PeerId)> =
+            self.blocked.iter().map(|(peer, until)| (*until, *peer)).collect();
+        blocked.sort_unstable();
+        let surplus = blocked.len().saturating_sub(BLOCKED_MAX);
+        let ended = blocked.iter().filter(|(until, _)| *until <= now).count();
+        let over: Vec<PeerId> = blocked.into_iter().take(surplus.max(ended)).map(|(_, peer)| peer).collect();
         over.iter().for_each(|peer| _ = self.blocked.remove(peer));
         over
     }
@@ -107,6 +115,17 @@ mod tests {
         assert_eq!(offences.add(peer, Offence::Forged, now), Judgement::Blocked);
         assert!(offences.released(now).is_empty());
         assert_eq!(offences.released(now + BLOCKED_FOR), [peer]);
+    }
+
+    #[test]
+    fn the_table_of_blocks_is_bounded() {
+        let (mut offences, now) = (Offences::default(), Instant::now());
+        for _ in 0..BLOCKED_MAX + 5 {
+            let peer = PeerId::random();
+            (0..4).for_each(|_| _ = offences.add(peer, Offence::Forged, now));
+        }
+        assert_eq!(offences.released(now).len(), 5);
+        assert!(offences.released(now).is_empty());
     }
 
     #[test]
