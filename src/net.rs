@@ -1,186 +1,198 @@
-//! Stand-in for the live node: a registry in memory without a network, to be replaced at the merge.
+//! The live interpreter: one task, the [`driver`], owns the node, the network and the store; everything else holds a
+//! [`Handle`].
 
+pub mod addresses;
+pub mod bootstrap;
+mod driver;
+mod handle;
+pub mod peers;
 pub mod store;
+pub mod streams;
+pub mod swarm;
+pub mod transport;
+mod view;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use tokio::sync::broadcast;
+use libp2p::Multiaddr;
+use rand::Rng;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
-use crate::api::{self, ApiError, Event};
-use crate::document::Refusal;
+use crate::api;
+use crate::net::addresses::{named_peer, peer_key};
+use crate::net::driver::Driver;
+pub use crate::net::handle::Handle;
+use crate::net::store::{Incident, JournalState, Loaded, Store, StoreError, Trust};
+use crate::net::swarm::{Network, NetworkError, NetworkOptions};
+use crate::net::transport::PeerTransport;
 use crate::proto::card::Offer;
-use crate::proto::identity::{AgentId, Identity, PeerKey};
-use crate::proto::name::{FullName, ZoneName};
+use crate::proto::config::Config;
+use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::name::ZoneName;
+use crate::proto::node::{Damage, Node, Stored, Write};
+use crate::proto::time::Timestamp;
+
+/// Requests that wait for the driver; beyond it callers wait.
+const REQUESTS_MAX: usize = 256;
+/// Events kept for a slow watcher; beyond it the watcher is told how many it missed.
+const EVENTS_MAX: usize = 4_096;
 
 /// What a node needs to start.
 pub struct Options {
     /// Its key.
     pub identity: Identity,
-    /// Its world.
+    /// The world it belongs to.
     pub network: String,
-    /// Zones served.
+    /// Zones it serves; the first is its home zone.
     pub zones: Vec<ZoneName>,
-    /// Zones followed.
+    /// Zones it replicates without serving them.
     pub follows: Vec<ZoneName>,
-    /// First peers.
-    pub bootstrap: Vec<libp2p::Multiaddr>,
-    /// Addresses to listen on.
-    pub listen: Vec<libp2p::Multiaddr>,
-    /// Where it keeps its state.
+    /// Peers to stay connected to.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Where it listens.
+    pub listen: Vec<Multiaddr>,
+    /// Where it keeps its records.
     pub data_dir: PathBuf,
-    /// Agents from files.
+    /// Agents of the configured files; those configured before and no longer are withdrawn.
     pub agent_files: Vec<Offer>,
 }
 
-/// Why a node did not start or stop.
+/// Why a node did not start, or did not stop cleanly.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct StartError(String);
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The sockets.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The driver ended with this message.
+    #[error("{0}")]
+    Stopped(String),
+}
 
-/// A running node.
+/// A running node. Dropping it ends the node without a goodbye.
 pub struct Running {
     /// To talk to it.
     pub handle: Handle,
-    /// Where it listens.
-    pub listen: Vec<libp2p::Multiaddr>,
+    /// Where it listens, with `/p2p/`.
+    pub listen: Vec<Multiaddr>,
+    stop: oneshot::Sender<()>,
+    driver: JoinHandle<Result<(), StoreError>>,
 }
 
-/// Talks to a node.
-#[derive(Clone)]
-pub struct Handle(Arc<Inner>);
-
-struct Inner {
-    key: PeerKey,
-    network: String,
-    home: ZoneName,
-    started: Instant,
-    agents: Mutex<BTreeMap<String, api::AgentDetail>>,
-    events: broadcast::Sender<Event>,
-}
-
-/// Starts a node.
+/// Opens the store, binds the sockets and starts the driver on the present tokio runtime.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let inner = Inner {
-        key: options.identity.key(),
-        network: options.network,
-        home: options.zones[0].clone(),
-        started: Instant::now(),
-        agents: Mutex::default(),
-        events: broadcast::channel(64).0,
-    };
-    let handle = Handle(Arc::new(inner));
-    let _ = handle.register(None, options.agent_files).await;
-    let listen = format!("/ip4/127.0.0.1/tcp/1/p2p/{}", options.identity.key());
-    Ok(Running { handle, listen: vec![listen.parse().map_err(|_| StartError("address".into()))?] })
+    let dir = options.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
+    let (store, loaded) = opened.map_err(|error| StartError::Stopped(error.to_string()))??;
+    let network = network_options(&options);
+    let transport = transport::transport(&network.keypair()?)?;
+    start_with(options, transport, store, loaded).await
+}
+
+/// As [`start`], with a transport and a store from outside.
+pub async fn start_with(
+    options: Options,
+    transport: PeerTransport,
+    mut store: Store,
+    loaded: Loaded,
+) -> Result<Running, StartError> {
+    let mut network = Network::new(network_options(&options), transport)?;
+    let listen = network.listening().await;
+    let config = node_config(&options);
+    let now = wall_clock();
+    let (stored, resealed) = read_rows(&loaded, &options.network, now);
+    store.write(resealed)?;
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    let node = Node::new(options.identity.clone(), config, seed, stored, now);
+    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
+    let (events, _) = broadcast::channel(EVENTS_MAX);
+    let (stop, stopped) = oneshot::channel();
+    let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
+    let handle = Handle::new(requests, events, options.identity.key(), !options.bootstrap.is_empty());
+    let driver = tokio::spawn(driver.run(stopped));
+    let running = Running { handle, listen, stop, driver };
+    for refused in running.handle.offer_files(options.agent_files).await {
+        tracing::warn!(code = refused.code, "agent file refused: {}", refused.message);
+    }
+    Ok(running)
 }
 
 impl Running {
-    /// Stops it.
+    /// Says goodbye to the zones, closes connections, flushes the store. Takes at most 5 s.
     pub async fn stop(self) -> Result<(), StartError> {
-        Ok(())
+        // A driver that ended before has dropped the receiver; its result says why.
+        let _ended = self.stop.send(());
+        self.driver.await.map_err(|error| StartError::Stopped(error.to_string()))?.map_err(StartError::Store)
     }
-    /// Resolves when it stopped by itself.
+
+    /// Resolves with the reason when the node ends by itself.
     pub async fn failed(&mut self) -> String {
-        std::future::pending().await
+        match (&mut self.driver).await {
+            Ok(Ok(())) => "the node stopped".into(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("the node broke down: {error}"),
+        }
     }
 }
 
-impl Handle {
-    /// Registers, in order.
-    pub async fn register(
-        &self,
-        zone: Option<ZoneName>,
-        items: Vec<Offer>,
-    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
-        let zone = zone.unwrap_or_else(|| self.0.home.clone());
-        let mut agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(items
-            .into_iter()
-            .map(|item| {
-                let full = FullName { agent: item.name, zone: item.zone.unwrap_or_else(|| zone.clone()) };
-                let id = AgentId::of(self.0.key, &full).to_string();
-                let agent = full.to_string();
-                let mut detail = api::AgentDetail::default();
-                detail.agent.agent = agent.clone();
-                detail.agent.id = id.clone();
-                detail.agent.description = item.card.description;
-                agents.insert(agent.clone(), detail);
-                let host = self.0.key.to_string();
-                let _ = self.0.events.send(Event::AgentChanged {
-                    agent: agent.clone(),
-                    id: id.clone(),
-                    host,
-                    via: "local".into(),
-                });
-                Ok(api::Registered { agent, id })
-            })
-            .collect())
+/// The wall clock.
+fn wall_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| since.as_millis() as u64))
+}
+
+fn network_options(options: &Options) -> NetworkOptions {
+    NetworkOptions {
+        identity: options.identity.clone(),
+        network: options.network.clone(),
+        zones: options.zones.iter().chain(&options.follows).cloned().collect(),
+        bootstrap: options.bootstrap.clone(),
+        listen: options.listen.clone(),
     }
-    /// Deregisters.
-    pub async fn deregister(&self, agent: &str) -> Result<api::Registered, ApiError> {
-        let detail = self.show(agent).await?;
-        self.0.agents.lock().unwrap_or_else(PoisonError::into_inner).remove(agent);
-        Ok(api::Registered { agent: detail.agent.agent, id: detail.agent.id })
+}
+
+fn node_config(options: &Options) -> Config {
+    let anchors: Vec<PeerKey> =
+        options.bootstrap.iter().filter_map(named_peer).filter_map(|peer| peer_key(&peer)).collect();
+    Config {
+        network: options.network.clone(),
+        zones: options.zones.clone(),
+        follows: options.follows.clone(),
+        anchors,
+        expects_peers: !options.bootstrap.is_empty(),
+        ..Config::default()
     }
-    /// Finds.
-    pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
-        let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        let results =
-            agents.values().map(|d| d.agent.clone()).filter(|a| a.agent.contains(&query.q)).collect();
-        Ok(api::FindAnswer { results, complete: true, ..Default::default() })
+}
+
+/// Rows that lost their seal count only if their signature verifies, and are sealed again.
+fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Write>) {
+    let mut stored = Stored::default();
+    let mut resealed = Vec::new();
+    for row in &loaded.rows {
+        let sealed = row.trust == Trust::Sealed;
+        let understood = stored.take_row(&row.key, &row.value, sealed, network, now);
+        if understood && !sealed {
+            let value = Some(row.value.as_slice().into());
+            resealed.push(Write { key: row.key.clone(), value, durable: row.key.first() != Some(&b'r') });
+        }
     }
-    /// Shows.
-    pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
-        let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        agents.get(agent).cloned().ok_or_else(|| ApiError {
-            code: "not_found".into(),
-            message: format!("no agent `{agent}`"),
-            fix: "aop find".into(),
-            close: agents.keys().take(3).cloned().collect(),
-        })
-    }
-    /// Lists.
-    pub async fn agents(
-        &self,
-        _zone: Option<String>,
-        limit: usize,
-        cursor: Option<String>,
-    ) -> Result<api::AgentPage, ApiError> {
-        let agents = self.0.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = cursor.unwrap_or_default();
-        let mut rest = agents.values().filter(|d| d.agent.agent > after).map(|d| d.agent.clone());
-        let results: Vec<_> = rest.by_ref().take(limit).collect();
-        let cursor = rest.next().and(results.last().map(|last| last.agent.clone()));
-        Ok(api::AgentPage { results, cursor })
-    }
-    /// Health.
-    pub async fn status(&self) -> Result<api::Status, ApiError> {
-        Ok(api::Status {
-            peer_id: self.0.key.to_string(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            uptime_s: self.0.started.elapsed().as_secs(),
-            network: self.0.network.clone(),
-            health: "ok".into(),
-            ..Default::default()
-        })
-    }
-    /// Peers.
-    pub async fn peers(&self) -> Result<api::Peers, ApiError> {
-        Ok(api::Peers::default())
-    }
-    /// Events.
-    pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.0.events.subscribe()
-    }
-    /// Whether the first sync is done.
-    pub async fn ready(&self) -> bool {
-        true
-    }
-    /// Prometheus text.
-    pub async fn metrics(&self) -> Result<String, ApiError> {
-        Ok("# TYPE aop_up gauge\naop_up 1\n".into())
+    stored.damage = match loaded.journal {
+        JournalState::Fresh | JournalState::Whole => Damage::None,
+        JournalState::Damaged => Damage::OwnWritesMissing,
+    };
+    (stored, resealed)
+}
+
+impl From<&Incident> for api::Problem {
+    fn from(incident: &Incident) -> api::Problem {
+        api::Problem {
+            code: incident.code.into(),
+            message: incident.message.clone(),
+            fix: incident.fix.clone(),
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The store under `kill -9`: a child process writes without pause and reports what was acknowledged; it is killed
 //! at a random point, and what it reported must be there (promise P2). Runs: `AOP_KILL_RUNS`, default 10.
+//! And under a sled that fails while it runs, which takes every sled of its process with it.
 #![cfg(feature = "net")]
+#![expect(clippy::unwrap_used, reason = "a test binary: a failure here is a failed test")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write as _};
@@ -8,12 +10,14 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aop::net::store::{JournalState, Store, Trust, Write};
+use aop::net::store::{JournalState, Store, StoreError, Trust, VALUE_BYTES_MAX, Write};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Where a child finds its folder, and the number of its first write.
+/// Where a child finds the number of its first write and its folder.
 const CHILD: &str = "AOP_STORE_KILL_CHILD";
+/// Where a child whose sled shall fail finds its folder.
+const FAILING_CHILD: &str = "AOP_STORE_FAILING_CHILD";
 const RUNS: usize = 10;
 /// The aim of a restart; the figures are far below.
 const REOPEN_MAX: Duration = Duration::from_secs(5);
@@ -31,7 +35,7 @@ fn every_acknowledged_durable_row_survives_kill_9() {
     let (mut next, mut acknowledged, mut slowest) = (0, None, Duration::ZERO);
     for run in 0..runs {
         // Every fourth is killed while it opens, the others after some acknowledged writes.
-        let lines = if run % 4 == 3 { 1 } else { rng.random_range(2..600) };
+        let lines = if run % 4 == 0 { 1 } else { rng.random_range(2..600) };
         acknowledged = run_and_kill(dir.path(), next, lines).or(acknowledged);
         let (last_seen, took) = verify(dir.path(), acknowledged, run);
         slowest = slowest.max(took);
@@ -43,6 +47,53 @@ fn every_acknowledged_durable_row_survives_kill_9() {
     );
     assert!(slowest < REOPEN_MAX, "slowest reopen {slowest:?}");
     assert!(acknowledged > Some(runs as u64), "the children wrote something");
+}
+
+#[test]
+fn a_sled_that_fails_while_it_runs_stops_the_store_and_the_next_start_heals_it() {
+    if let Ok(dir) = std::env::var(FAILING_CHILD) {
+        return failing_child(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "a_sled_that_fails_while_it_runs_stops_the_store_and_the_next_start_heals_it";
+    let output = itself(name).env(FAILING_CHILD, dir.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    let acknowledged: usize =
+        text.lines().find_map(|line| line.strip_prefix("child ack ")?.parse().ok()).unwrap();
+    let (_store, loaded) = Store::open(dir.path()).unwrap();
+    let own = loaded.rows.iter().filter(|row| row.key.starts_with(b"own")).count();
+    assert!(own >= acknowledged && loaded.journal == JournalState::Whole, "{acknowledged}, found {own}");
+}
+
+/// Takes sled's folder for long values away, writes one, and goes on until the failure shows.
+fn failing_child(dir: &Path) {
+    let (mut store, _) = Store::open(dir).unwrap();
+    let own = |number| Write { key: key(number), value: Some(value(number).into()), durable: true };
+    store.write((0..100).map(own).collect()).unwrap();
+    let mut acknowledged = 100;
+    std::fs::remove_dir_all(dir.join("sled/blobs")).unwrap();
+    let long = Write { key: b"long".to_vec(), value: Some(vec![7; VALUE_BYTES_MAX].into()), durable: false };
+    store.write(vec![long]).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let failure = loop {
+        match store.write(vec![own(acknowledged)]) {
+            Ok(()) => acknowledged += 1,
+            Err(failure) => break failure,
+        }
+        assert!(Instant::now() < deadline, "sled did not fail");
+    };
+    assert!(matches!(failure, StoreError::Sled { .. }), "{failure}");
+    assert!(failure.to_string().contains("start the node again"), "{failure}");
+    report(&format!("child ack {acknowledged}"));
+    assert!(store.close().is_err());
+}
+
+/// This test binary, for one test.
+fn itself(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    command
 }
 
 /// Starts a child, waits for so many lines, kills it, and returns the last write it acknowledged.
@@ -63,8 +114,8 @@ fn run_and_kill(dir: &Path, next: u64, lines: usize) -> Option<u64> {
     let mut reports: Vec<String> = reports.take(lines).collect();
     kill(&mut child);
     reports.extend(output.filter(|line| line.starts_with("child ")));
-    let acknowledged = reports.iter().filter_map(|line| line.strip_prefix("child ack ")?.parse().ok());
-    acknowledged.last()
+    let mut acknowledged = reports.iter().filter_map(|line| line.strip_prefix("child ack ")?.parse().ok());
+    acknowledged.next_back()
 }
 
 fn kill(child: &mut Child) {

@@ -3,6 +3,7 @@
 //! Of `run`, `callers` and the other settings of the host only the shape is checked: they never enter the card, for
 //! commands, prompts and parameters stay on the host (paper eq. 2).
 
+use data_encoding::BASE64;
 use serde_json::{Map, Value};
 
 use super::Offer;
@@ -10,10 +11,11 @@ use super::check::check_card;
 use super::field::{Fields, Flaw, Place, bad_name, compact, quoted_text};
 use super::name::plain_form;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
+use crate::proto::config::GRANTS_MAX;
 use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError, ZoneName};
 
 /// Keys of `[agent]`.
-const AGENT_KEYS: [&str; 27] = [
+const AGENT_KEYS: [&str; 28] = [
     "name",
     "description",
     "zone",
@@ -41,6 +43,7 @@ const AGENT_KEYS: [&str; 27] = [
     "callers",
     "run",
     "title",
+    "grants",
 ];
 /// Keys that name files of the host; only an agent's file may have them.
 const FILE_KEYS: [&str; 2] = ["owner_key", "grant"];
@@ -76,7 +79,7 @@ pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Flaw> {
     let (name, zone) = (read_name(&fields)?, read_zone(&fields)?);
     let card = read_card(&fields)?;
     check_card(&card).map_err(|flaw| flaw.within("agent"))?;
-    Ok(Offer { name, zone, scope: read_scope(&fields)?, card, grants: Vec::new() })
+    Ok(Offer { name, zone, scope: read_scope(&fields)?, card, grants: read_grants(&fields)? })
 }
 
 fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Flaw> {
@@ -107,6 +110,22 @@ fn read_scope(fields: &Fields<'_>) -> Result<Scope, Flaw> {
         Some("node") => Scope::Node,
         _ => Scope::Public,
     })
+}
+
+/// Signed grants from the owner to the host, each as base64 text: what `owner_key` and `grant` of a file become when
+/// the document is sent. Whether they carry the record is judged with the record.
+fn read_grants(fields: &Fields<'_>) -> Result<Vec<Vec<u8>>, Flaw> {
+    let texts = fields.texts("grants")?;
+    if texts.len() > GRANTS_MAX {
+        let problem = format!("holds {} grants", texts.len());
+        return Err(Flaw::bad(fields.place("grants"), problem, format!("at most {GRANTS_MAX} make a chain")));
+    }
+    let decode = |text: &str| {
+        BASE64.decode(text.as_bytes()).map_err(|_| {
+            Flaw::bad(fields.place("grants"), "is not base64", "use the line that `aop keys grant` prints")
+        })
+    };
+    texts.into_iter().map(decode).collect()
 }
 
 fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Flaw> {

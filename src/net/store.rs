@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub use crate::proto::node::Write;
 use journal::{Entry, Journal};
 use row::{RowKind, Seal};
 use writer::{TreeWrite, Writer};
@@ -39,18 +40,6 @@ mod writer;
 pub const KEY_BYTES_MAX: usize = 1024;
 /// Longest value, bytes: twenty records of full size.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
-
-/// One change of one key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// At most [`KEY_BYTES_MAX`] bytes.
-    pub key: Vec<u8>,
-    /// At most [`VALUE_BYTES_MAX`] bytes; `None` removes the key.
-    pub value: Option<Arc<[u8]>>,
-    /// Whether it must be on disk before [`Store::write`] returns. A key that was once written durably stays so until
-    /// it is removed: later writes of it, and its removal, are durable whatever this says.
-    pub durable: bool,
-}
 
 /// A row that was found when the store was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +77,7 @@ pub struct Loaded {
 /// Whether own writes may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JournalState {
-    /// A new folder.
+    /// A new folder, or one in which nothing was ever written.
     Fresh,
     /// Every acknowledged durable write is there.
     Whole,
@@ -101,7 +90,7 @@ pub enum JournalState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
     /// Stable code: `journal_damaged`, `journal_missing`, `seal_key_lost`, `seal_wrong`, `row_damaged`,
-    /// `sled_damaged`, `sled_missing`, `sled_snapshot_damaged`.
+    /// `sled_damaged`, `sled_missing`, `sled_repaired`.
     pub code: &'static str,
     /// One sentence.
     pub message: String,
@@ -189,7 +178,9 @@ enum Backing {
 
 /// What stands for a data directory where nothing is written to disk: tests, virtual time. Clones are the same folder.
 #[derive(Clone, Default)]
-pub struct MemoryFolder(Arc<Mutex<BTreeMap<Vec<u8>, Arc<[u8]>>>>);
+pub struct MemoryFolder(Arc<Mutex<MemoryRows>>);
+
+type MemoryRows = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
 impl Store {
     /// Opens the store of `dir`, heals it and reads all of it. Creates the folder for this user alone if it is missing.
@@ -573,6 +564,27 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_that_was_compacted_away_holds_against_a_sled_that_fell_back() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("gone", "x", true), put("kept", "1", true)]);
+        let before = tempfile::tempdir().unwrap();
+        copy(&dir.path().join("sled"), &before.path().join("sled"));
+        write_once(dir.path(), vec![remove("gone", true)]);
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        for _ in 0..6 {
+            store.write(vec![put("noise", &"x".repeat(300_000), true)]).unwrap();
+        }
+        store.close().unwrap();
+        let journal = std::fs::read(dir.path().join("journal")).unwrap();
+        assert!(!journal.windows(4).any(|window| window == b"gone"), "the removal is forgotten");
+        std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+        copy(&before.path().join("sled"), &dir.path().join("sled"));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.iter().map(|row| &row.key[..]).collect::<Vec<_>>(), [&b"kept"[..], b"noise"]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Whole));
+    }
+
+    #[test]
     fn a_journal_older_than_sled_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         write_once(dir.path(), vec![put("a", "1", true)]);
@@ -599,6 +611,46 @@ mod tests {
         write_once(dir.path(), batch);
         let (_store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.rows.len(), 20_000);
+    }
+
+    /// Puts a row into sled behind the back of the store.
+    fn plant(dir: &Path, key: &[u8], row: Vec<u8>) {
+        let db = sled::open(dir.join("sled")).unwrap();
+        db.insert(key, row).unwrap();
+        db.flush().unwrap();
+    }
+
+    #[test]
+    fn a_planted_row_never_takes_the_place_of_one_of_ours_and_is_not_trusted() {
+        for kind in [RowKind::Value, RowKind::Journalled] {
+            let dir = tempfile::tempdir().unwrap();
+            write_once(dir.path(), vec![put("own", "1", true), put("gone", "1", true), remove("gone", true)]);
+            for (key, seq) in [(&b"own"[..], u64::MAX), (b"own", 2), (b"gone", u64::MAX)] {
+                plant(dir.path(), key, Seal::new(&[1; 32]).row(key, seq, kind, b"forged"));
+            }
+            plant(dir.path(), b"own", Seal::new(&[1; 32]).row(b"own", u64::MAX, kind, b"forged"));
+            let loaded = write_once(dir.path(), vec![put("next", "1", true)]);
+            let mut expected = sealed(&[("own", "1")]);
+            expected.push(("own".into(), "forged".into(), Trust::Unsealed));
+            assert_eq!((rows(&loaded), codes(&loaded)), (expected, vec!["seal_wrong"]), "{kind:?}");
+            assert_eq!(loaded.journal, JournalState::Whole);
+            let (_store, loaded) = Store::open(dir.path()).unwrap();
+            assert_eq!(rows(&loaded), sealed(&[("next", "1"), ("own", "1")]), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_row_with_a_wrong_crc_is_dropped_counted_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
+        for key in [&b"own"[..], b"other"] {
+            plant(dir.path(), key, vec![7; 100]);
+        }
+        let loaded = write_once(dir.path(), vec![]);
+        assert_eq!((rows(&loaded), codes(&loaded)), (sealed(&[("own", "1")]), vec!["row_damaged"]));
+        assert!(loaded.incidents[0].message.starts_with("2 rows"));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!((rows(&loaded), codes(&loaded)), (sealed(&[("own", "1")]), vec![]));
     }
 
     #[test]

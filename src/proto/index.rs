@@ -13,6 +13,7 @@ mod order;
 mod postings;
 mod rank;
 pub mod token;
+mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,13 +24,14 @@ use roaring::{MultiOps, RoaringBitmap};
 use self::order::{Key, NameOrder};
 use self::postings::{Dictionary, Postings};
 use self::rank::{Counts, Field, Place, Statistics, Top};
+use self::vocabulary::Vocabulary;
 use super::config::LABELS_MAX;
 use super::identity::AgentId;
 use super::name::{FullName, ZoneName};
 
 pub use self::cursor::{Cursor, CursorError};
 
-/// Bytes of a query text that count; the rest is ignored. Three times what the longest sentence in use has.
+/// Bytes of a query text that count; the rest is ignored. Room for a paragraph, which is more than people ask with.
 pub const QUERY_BYTES_MAX: usize = 1024;
 /// Distinct words of a query that count, in the order they stand. Each costs a pass over all entries that have it.
 pub const QUERY_WORDS_MAX: usize = 32;
@@ -73,8 +75,9 @@ pub struct Query {
 pub struct Hit {
     /// The agent.
     pub id: AgentId,
-    /// Number of query words it has, function words aside, plus a fraction below 1 for how well it has them. Scores
-    /// of one query order the hits of several indexes. 0 where nothing was searched for.
+    /// Number of query words it has, function words aside, plus a fraction below 1 for how well it has them. The
+    /// number means the same in every index; the fraction depends on how rare the words are in this one. 0 where
+    /// nothing was searched for.
     pub score: f32,
 }
 
@@ -95,7 +98,7 @@ pub struct Index {
     names: NameOrder,
     zones: BTreeMap<String, RoaringBitmap>,
     originals: BTreeSet<(Arc<str>, u32)>,
-    words: Dictionary<Postings>,
+    words: Vocabulary,
     tags: Dictionary<RoaringBitmap>,
     capabilities: Dictionary<RoaringBitmap>,
 }
@@ -125,7 +128,7 @@ impl Index {
             names: NameOrder::default(),
             zones: BTreeMap::new(),
             originals: BTreeSet::new(),
-            words: Dictionary::new(),
+            words: Vocabulary::new(),
             tags: Dictionary::new(),
             capabilities: Dictionary::new(),
         }
@@ -254,7 +257,7 @@ impl Index {
     fn enter(&mut self, slot: u32, entry: &Entry<'_>, key: Arc<Key>, old: Option<&Row>) -> Row {
         let words = self.count_words(entry);
         for (word, impact) in &words {
-            self.words.at(*word).put(slot, *impact);
+            self.words.stems.at(*word).put(slot, *impact);
         }
         let original = match old.and_then(|old| old.original.clone()) {
             Some(same) if entry.original_name == Some(&same) => Some(same),
@@ -278,7 +281,7 @@ impl Index {
         let labels = labels.map(|text| (Field::Labels, text.as_str()));
         let mut seen: Vec<(u32, Field)> = Vec::with_capacity(64);
         for (field, text) in names.chain(labels).chain([(Field::Description, entry.description)]) {
-            token::each_word(text, |word| seen.push((self.words.intern(word), field)));
+            token::each_unstemmed(text, |word| seen.push((self.words.intern_unstemmed(word), field)));
         }
         seen.sort_unstable();
         let lengths = count(&seen);
@@ -288,14 +291,14 @@ impl Index {
 
     /// Takes the slot out from under everything that `old` has and `kept` has not.
     fn withdraw(&mut self, slot: u32, old: &Row, kept: Option<&Row>) {
-        for word in gone(&old.words, kept.map(|row| &row.words)) {
-            self.words.at(word).remove(slot);
-            if self.words.at(word).len() == 0 {
-                self.words.release(word);
+        for word in gone(&old.words, kept.map(|row| &*row.words)) {
+            self.words.stems.at(word).remove(slot);
+            if self.words.stems.at(word).len() == 0 {
+                self.words.stems.release(word);
             }
         }
-        withdraw_labels(&mut self.tags, gone(&old.tags, kept.map(|row| &row.tags)), slot);
-        let capabilities = gone(&old.capabilities, kept.map(|row| &row.capabilities));
+        withdraw_labels(&mut self.tags, gone(&old.tags, kept.map(|row| &*row.tags)), slot);
+        let capabilities = gone(&old.capabilities, kept.map(|row| &*row.capabilities));
         withdraw_labels(&mut self.capabilities, capabilities, slot);
         if let Some(original) = &old.original
             && kept.is_none_or(|row| row.original != old.original)
@@ -333,8 +336,7 @@ impl Index {
                 self.names.after(after.as_ref()).take(limit + 1).map(|(_, slot)| (0.0, slot)).collect()
             }
             Allowed::Only(slots) => {
-                let mut top =
-                    Top::new(limit + 1, after.map(|key| Place::new(0.0, self.names.rank_up_to(&key), 0)));
+                let mut top = Top::new(limit + 1, after.map(|key| (0.0, self.names.rank_up_to(&key))));
                 slots.iter().for_each(|slot| top.offer(Place::new(0.0, self.names.rank(slot), slot)));
                 top.into_best_first().iter().map(|place| (0.0, place.slot())).collect()
             }
@@ -350,12 +352,12 @@ impl Index {
         after: Option<&Cursor>,
     ) -> Page {
         let limit = limit.clamp(1, PAGE_HITS_MAX);
-        let postings: Vec<Option<&Postings>> = words.iter().map(|word| self.words.find(word)).collect();
+        let postings: Vec<Option<&Postings>> = words.iter().map(|word| self.words.stems.find(word)).collect();
         let statistics = match after {
             Some(cursor) if cursor.statistics.found.len() == words.len() => cursor.statistics.clone(),
             _ => self.statistics(&postings),
         };
-        let start = after.map(|cursor| Place::new(cursor.score, self.names.rank_up_to(&key_of(cursor)), 0));
+        let start = after.map(|cursor| (cursor.score, self.names.rank_up_to(&key_of(cursor))));
         let only = match allowed {
             Allowed::All => None,
             Allowed::Only(slots) => Some(slots),
@@ -363,7 +365,9 @@ impl Index {
         let mut top = Top::new(limit + 1, start);
         let terms = rank::terms(words, postings, &statistics);
         rank::score_all(&terms, only, self.rows.len(), |slot, score| {
-            top.offer(Place::new(score, self.names.rank(slot), slot));
+            if top.admits(score) {
+                top.offer(Place::new(score, self.names.rank(slot), slot));
+            }
         });
         let best: Vec<(f32, u32)> =
             top.into_best_first().iter().map(|place| (place.score(), place.slot())).collect();
@@ -377,9 +381,9 @@ impl Index {
 
     /// The first `limit` of `best`, with a cursor if there are more.
     fn page(&self, best: &[(f32, u32)], limit: usize, statistics: Statistics) -> Page {
-        let shown = best.iter().take(limit).filter_map(|(score, slot)| Some((*score, self.key(*slot)?)));
+        let mut shown = best.iter().take(limit).filter_map(|(score, slot)| Some((*score, self.key(*slot)?)));
         let hits: Vec<Hit> = shown.clone().map(|(score, key)| Hit { id: key.id, score }).collect();
-        let last = if best.len() > limit { shown.last() } else { None };
+        let last = if best.len() > limit { shown.next_back() } else { None };
         let next = last.map(|(score, key)| Cursor { score, name: key.name.clone(), id: key.id, statistics });
         Page { hits, next }
     }
@@ -393,7 +397,7 @@ impl Default for Index {
 
 impl fmt::Debug for Index {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Index").field("entries", &self.len()).field("words", &self.words.len()).finish()
+        f.debug_struct("Index").field("entries", &self.len()).field("words", &self.words.stems.len()).finish()
     }
 }
 
@@ -439,12 +443,16 @@ fn asked<'a>(labels: &'a Dictionary<RoaringBitmap>, texts: &[String]) -> Option<
 }
 
 /// The ids of `old` that are not in `kept`; both are sorted.
-fn gone(old: &[u32], kept: Option<&Box<[u32]>>) -> impl Iterator<Item = u32> {
+fn gone(old: &[u32], kept: Option<&[u32]>) -> impl Iterator<Item = u32> {
     old.iter().copied().filter(move |id| kept.is_none_or(|kept| kept.binary_search(id).is_err()))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::cmp::Ordering;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     pub(super) fn name(text: &str) -> FullName {
@@ -463,5 +471,505 @@ pub(super) mod tests {
             index.insert(Entry { id: AgentId([at as u8 + 1; 20]), ..bare(&name(text)) });
         }
         index
+    }
+
+    /// An entry that owns its texts.
+    #[derive(Clone, Debug)]
+    struct Agent {
+        id: u8,
+        name: String,
+        title: Option<String>,
+        original: Option<String>,
+        tags: Vec<String>,
+        capabilities: Vec<String>,
+        description: String,
+    }
+
+    impl Agent {
+        fn new(id: u8, name: &str) -> Agent {
+            let (tags, capabilities) = (Vec::new(), Vec::new());
+            let description = String::new();
+            Agent { id, name: name.into(), title: None, original: None, tags, capabilities, description }
+        }
+
+        fn id(&self) -> AgentId {
+            AgentId([self.id; 20])
+        }
+
+        fn insert_into(&self, index: &mut Index) {
+            index.insert(Entry {
+                id: self.id(),
+                name: &name(&self.name),
+                title: self.title.as_deref(),
+                original_name: self.original.as_deref(),
+                tags: &self.tags,
+                capabilities: &self.capabilities,
+                description: &self.description,
+            });
+        }
+
+        /// Texts of each field, by weight.
+        fn texts(&self) -> [Vec<&str>; 3] {
+            let agent = self.name.split('@').next().unwrap();
+            let names = [Some(agent), self.title.as_deref(), self.original.as_deref()];
+            let labels = self.tags.iter().chain(&self.capabilities).map(String::as_str);
+            [names.into_iter().flatten().collect(), labels.collect(), vec![&self.description]]
+        }
+    }
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| text.to_string()).collect()
+    }
+
+    fn index(agents: &[Agent]) -> Index {
+        let mut index = Index::new();
+        agents.iter().for_each(|agent| agent.insert_into(&mut index));
+        index
+    }
+
+    fn words(text: &str) -> Query {
+        Query { text: text.into(), ..Query::default() }
+    }
+
+    /// Ids of the hits as the numbers they were made from.
+    fn ids(page: &Page) -> Vec<u8> {
+        page.hits.iter().map(|hit| hit.id.0[0]).collect()
+    }
+
+    fn found(index: &Index, text: &str) -> Vec<u8> {
+        ids(&index.search(&words(text), 100, None))
+    }
+
+    #[test]
+    fn one_word_of_the_query_is_enough_in_any_form_and_any_field() {
+        let index = index(&[
+            Agent { description: "Summarizes long documents".into(), ..Agent::new(1, "a@.") },
+            Agent { tags: strings(&["Summaries"]), ..Agent::new(2, "b@.") },
+            Agent { capabilities: strings(&["summarize text"]), ..Agent::new(3, "c@.") },
+            Agent { title: Some("The Summarizer".into()), ..Agent::new(4, "d@.") },
+            Agent { original: Some("ai.exa/Summarize".into()), ..Agent::new(5, "e@.") },
+            Agent::new(6, "text_summarizer@."),
+            Agent::new(7, "weather@."),
+        ]);
+        let mut all = found(&index, "SUMMARIZING nonsense");
+        all.sort();
+        assert_eq!(all, [1, 3, 4, 5, 6]);
+        assert_eq!(found(&index, "summary"), [2]);
+        assert_eq!(found(&index, "nonsense"), [0u8; 0]);
+        assert_eq!(found(&index, "!?"), [0u8; 0], "a text without words");
+    }
+
+    #[test]
+    fn a_blank_query_matches_all_in_the_order_of_names_with_score_0() {
+        let index = index_of(&["b@org", "a@zoo.org", "a@acme.org", "a-b@."]);
+        let page = index.search(&words("  "), 100, None);
+        assert_eq!(ids(&page), [3, 2, 4, 1]);
+        assert!(page.hits.iter().all(|hit| hit.score == 0.0));
+        assert_eq!(page, index.list(None, 100, None));
+    }
+
+    #[test]
+    fn a_name_beats_a_label_and_a_label_beats_a_description_that_repeats_the_word() {
+        let repeated = "weather ".repeat(50);
+        let title = Some("Hourly world news, sports, stocks, weather and everything else there is".into());
+        let index = index(&[
+            Agent { description: repeated.clone(), ..Agent::new(1, "a@.") },
+            Agent { tags: strings(&["weather"]), ..Agent::new(2, "b@.") },
+            Agent { capabilities: strings(&["weather"]), description: repeated, ..Agent::new(3, "c@.") },
+            Agent { title, ..Agent::new(4, "d@.") },
+            Agent::new(5, "weather@."),
+        ]);
+        assert_eq!(found(&index, "weather"), [5, 4, 3, 2, 1]);
+    }
+
+    #[test]
+    fn more_of_the_words_beats_one_of_them_in_the_name() {
+        let index = index(&[
+            Agent { tags: strings(&["weather"]), ..Agent::new(1, "weather@.") },
+            Agent { description: "news, tides and the weather forecast".into(), ..Agent::new(2, "z@.") },
+        ]);
+        assert_eq!(found(&index, "weather forecast"), [2, 1]);
+    }
+
+    #[test]
+    fn words_that_only_hold_a_sentence_together_match_but_do_not_count_as_more() {
+        let index = index(&[
+            Agent { description: "a tool that is for you".into(), ..Agent::new(1, "a@.") },
+            Agent { description: "forecasts".into(), ..Agent::new(2, "b@.") },
+        ]);
+        assert_eq!(found(&index, "is that for forecasts"), [2, 1]);
+        assert_eq!(found(&index, "for you"), [1], "they count where there is nothing else");
+    }
+
+    #[test]
+    fn a_rare_word_counts_more_than_a_common_one() {
+        let mut agents: Vec<Agent> = (1..20).map(|id| Agent::new(id, &format!("agent{id}@."))).collect();
+        agents.iter_mut().for_each(|agent| agent.description = "common".into());
+        agents[18].description = "rare".into();
+        assert_eq!(found(&index(&agents), "common rare")[0], 19);
+    }
+
+    #[test]
+    fn the_score_is_the_number_of_words_and_a_fraction() {
+        let index = index_of(&["weather@.", "weather-forecast@.", "b@."]);
+        let page = index.search(&words("weather forecast paris"), 10, None);
+        let whole: Vec<f32> = page.hits.iter().map(|hit| hit.score.floor()).collect();
+        assert_eq!((ids(&page), whole), (vec![2, 1], vec![2.0, 1.0]));
+    }
+
+    #[test]
+    fn equal_scores_are_ordered_by_full_name_then_id() {
+        let mut index = index_of(&["x@zoo.org", "x@acme.org"]);
+        index.insert(Entry { id: AgentId([0; 20]), ..bare(&name("x@zoo.org")) });
+        assert_eq!(found(&index, "x"), [2, 0, 1]);
+    }
+
+    #[test]
+    fn filters_compare_whole_labels_without_case_and_accents() {
+        let index = index(&[
+            Agent {
+                tags: strings(&["text", "Résumé"]),
+                capabilities: strings(&["x"]),
+                ..Agent::new(1, "a@.")
+            },
+            Agent { tags: strings(&["texts", "text mining"]), ..Agent::new(2, "b@.") },
+            Agent { capabilities: strings(&["text"]), ..Agent::new(3, "c@.") },
+        ]);
+        let tagged = |tags: &[&str], capabilities: &[&str]| {
+            let query =
+                Query { tags: strings(tags), capabilities: strings(capabilities), ..Query::default() };
+            ids(&index.search(&query, 10, None))
+        };
+        assert_eq!(tagged(&["Text"], &[]), [1]);
+        assert_eq!(tagged(&["TEXT MINING "], &[]), [2]);
+        assert_eq!(tagged(&["text", "resume"], &[""]), [1]);
+        assert_eq!(tagged(&["text", "text mining"], &[]), [0u8; 0]);
+        assert_eq!(tagged(&[], &["text"]), [3]);
+        assert_eq!(tagged(&["text"], &["X"]), [1]);
+        assert_eq!(tagged(&["unknown"], &[]), [0u8; 0]);
+    }
+
+    #[test]
+    fn a_zone_means_its_subtree() {
+        let index =
+            index_of(&["a@acme.org", "b@research.acme.org", "c@acmes.org", "d@org", "e@.", "f@acme.com"]);
+        let within = |zone: &str| {
+            let zone: ZoneName = zone.parse().unwrap();
+            let listed = ids(&index.list(Some(&zone), 10, None));
+            assert_eq!(ids(&index.search(&Query { zone: Some(zone), ..Query::default() }, 10, None)), listed);
+            listed
+        };
+        assert_eq!(within("acme.org"), [1, 2]);
+        assert_eq!(within("org"), [1, 2, 3, 4]);
+        assert_eq!(within("."), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(within("research.acme"), [0u8; 0]);
+    }
+
+    #[test]
+    fn words_and_filters_meet_in_every_block_of_a_large_index() {
+        let mut index = Index::new();
+        let count = 2 * postings::BLOCK_SLOTS as u32 + 100;
+        for number in 0..count {
+            let name = name(&format!("weather-{number}@."));
+            let tags = if number % 1000 == 5 { strings(&["odd"]) } else { Vec::new() };
+            let mut id = AgentId([0; 20]);
+            id.0[..4].copy_from_slice(&number.to_be_bytes());
+            index.insert(Entry { id, tags: &tags, ..bare(&name) });
+        }
+        let query = Query { tags: strings(&["odd"]), ..words("weather") };
+        let hits = index.search(&query, PAGE_HITS_MAX, None).hits.into_iter();
+        let mut numbers: Vec<u32> =
+            hits.map(|hit| u32::from_be_bytes(*hit.id.0.first_chunk().unwrap())).collect();
+        numbers.sort();
+        assert_eq!(numbers, (0..count).filter(|number| number % 1000 == 5).collect::<Vec<_>>());
+        assert_eq!(
+            pages(|after| index.search(&words("weather"), PAGE_HITS_MAX, after)).len(),
+            count as usize
+        );
+    }
+
+    #[test]
+    fn an_entry_of_equal_id_is_replaced_in_all_it_had() {
+        let old = Agent {
+            tags: strings(&["old"]),
+            original: Some("old/original".into()),
+            description: "ancient".into(),
+            ..Agent::new(1, "oldname@acme.org")
+        };
+        let mut index = index(&[old]);
+        Agent { tags: strings(&["new"]), ..Agent::new(1, "newname@zoo.org") }.insert_into(&mut index);
+        assert_eq!(index.len(), 1);
+        for gone in ["old", "ancient", "oldname", "original"] {
+            assert_eq!(found(&index, gone), [0u8; 0], "{gone}");
+        }
+        assert_eq!(found(&index, "newname new"), [1]);
+        assert_eq!(index.by_original_name("old/original"), []);
+        assert_eq!(index.by_name(&name("oldname@acme.org")), []);
+        assert_eq!(ids(&index.list(Some(&"acme.org".parse().unwrap()), 10, None)), [0u8; 0]);
+        let tagged = Query { tags: strings(&["old"]), ..Query::default() };
+        assert_eq!(ids(&index.search(&tagged, 10, None)), [0u8; 0]);
+    }
+
+    #[test]
+    fn what_is_removed_leaves_nothing_behind() {
+        let full = Agent {
+            tags: strings(&["a", "b"]),
+            capabilities: strings(&["c"]),
+            original: Some("x/y".into()),
+            description: "one two three".into(),
+            ..Agent::new(1, "name@acme.org")
+        };
+        let mut index = index(std::slice::from_ref(&full));
+        index.remove(&full.id());
+        index.remove(&full.id());
+        assert!(index.is_empty() && index.zones.is_empty() && index.originals.is_empty());
+        let kept = [index.words.stems.len(), index.tags.len(), index.capabilities.len()];
+        assert_eq!((kept, index.names.after(None).count()), ([0; 3], 0));
+        full.insert_into(&mut index);
+        assert_eq!((index.rows.len(), found(&index, "two")), (1, vec![1]), "the slot is used again");
+    }
+
+    #[test]
+    fn every_owner_of_a_name_is_found_by_it() {
+        let index = index_of(&["a@org", "b@org", "a@org", "a@com"]);
+        assert_eq!(index.by_name(&name("a@org")), [AgentId([1; 20]), AgentId([3; 20])]);
+        assert_eq!(index.by_name(&name("c@org")), []);
+    }
+
+    #[test]
+    fn an_original_name_is_found_whole_and_exact() {
+        let original =
+            |id, name, original: &str| Agent { original: Some(original.into()), ..Agent::new(id, name) };
+        let index = index(&[
+            original(1, "b@.", "ai.exa/exa"),
+            original(2, "a@.", "ai.exa/exa"),
+            original(3, "c@.", "ai.exa/exa2"),
+        ]);
+        assert_eq!(index.by_original_name("ai.exa/exa"), [AgentId([2; 20]), AgentId([1; 20])]);
+        assert_eq!(index.by_original_name("ai.exa/Exa"), []);
+    }
+
+    #[test]
+    fn a_limit_is_clamped_and_the_last_page_has_no_cursor() {
+        let index = index_of(&["a@.", "b@.", "c@."]);
+        assert_eq!(ids(&index.list(None, 0, None)), [1]);
+        assert_eq!(index.list(None, 3, None).next, None);
+        assert_eq!(index.list(None, usize::MAX, None).next, None);
+        let page = index.list(None, 2, None);
+        assert_eq!(ids(&index.list(None, 2, page.next.as_ref())), [3]);
+    }
+
+    #[test]
+    fn hostile_queries_cost_little_and_never_panic() {
+        let index = index_of(&["a@.", "weather@."]);
+        let many_words: String = (0..100_000).map(|word| format!("w{word} ")).collect();
+        for text in [
+            "\0",
+            "\u{202e}\u{200b}",
+            &"\u{301}".repeat(100_000),
+            &"\u{fdfa}".repeat(1000),
+            &many_words,
+            &"a".repeat(1 << 20),
+        ] {
+            found(&index, text);
+        }
+        assert_eq!(
+            found(&index, &format!("{} weather", "x ".repeat(QUERY_BYTES_MAX))),
+            [0u8; 0],
+            "beyond the limit"
+        );
+        let many_tags = Query { tags: vec!["a".into(); 100_000], ..Query::default() };
+        assert_eq!(ids(&index.search(&many_tags, 10, None)), [0u8; 0]);
+    }
+
+    #[test]
+    fn a_cursor_of_another_query_neither_panics_nor_adds_what_does_not_match() {
+        let index = index_of(&["weather@.", "forecast@.", "weather-forecast@.", "forecast-b@."]);
+        let cursor = index.search(&words("weather forecast"), 1, None).next.unwrap();
+        for text in ["", "forecast", "forecast weather paris"] {
+            let page = index.search(&words(text), 10, Some(&cursor));
+            let all = index.search(&words(text), 10, None);
+            assert!(page.hits.iter().all(|hit| all.hits.iter().any(|other| other.id == hit.id)), "{text}");
+        }
+    }
+
+    /// Small alphabets, so that entries and queries meet.
+    fn agents() -> impl Strategy<Value = Agent> {
+        let name =
+            ("[ab]{1,2}(-fox|-the)?", prop::sample::select(vec![".", "org", "x.org", "y.x.org", "com"]));
+        let label =
+            prop::collection::vec(prop::sample::select(vec!["Fox", "fox", "dog jumps", "cat", "ÇAT"]), 0..3);
+        let texts = prop::option::of("(fox|dog|the) [ab]");
+        let description = "((fox|dogs|jumping|the|cat) ){0,6}";
+        (0..40u8, name, texts.clone(), texts, label.clone(), label, description).prop_map(
+            |(id, (agent, zone), title, original, tags, capabilities, description)| Agent {
+                title,
+                original,
+                tags: strings(&tags),
+                capabilities: strings(&capabilities),
+                description,
+                ..Agent::new(id, &format!("{agent}@{zone}"))
+            },
+        )
+    }
+
+    fn queries() -> impl Strategy<Value = Query> {
+        let zone = prop::option::of(prop::sample::select(vec![".", "org", "x.org", "com", "net"]));
+        let label = || prop::collection::vec(prop::sample::select(vec!["FOX", "dog jumps", "cat", ""]), 0..2);
+        ("((fox|dogs|the|a|jump|b|owl) ){0,4}", zone, label(), label()).prop_map(
+            |(text, zone, tags, capabilities)| Query {
+                text,
+                zone: zone.map(|zone| zone.parse().unwrap()),
+                tags: strings(&tags),
+                capabilities: strings(&capabilities),
+            },
+        )
+    }
+
+    #[derive(Clone, Debug)]
+    enum Change {
+        Insert(Agent),
+        Remove(u8),
+    }
+
+    fn changes(count: usize) -> impl Strategy<Value = Vec<Change>> {
+        let change =
+            prop_oneof![3 => agents().prop_map(Change::Insert), 1 => (0..40u8).prop_map(Change::Remove)];
+        prop::collection::vec(change, 0..count)
+    }
+
+    fn apply(index: &mut Index, model: &mut BTreeMap<u8, Agent>, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Insert(agent) => {
+                    agent.insert_into(index);
+                    model.insert(agent.id, agent);
+                }
+                Change::Remove(id) => {
+                    index.remove(&AgentId([id; 20]));
+                    model.remove(&id);
+                }
+            }
+        }
+    }
+
+    /// How often each text of a field has `word`, and all words.
+    fn model_counts(agent: &Agent, word: &str) -> (Counts, Counts) {
+        let (mut counts, mut lengths): (Counts, Counts) = ([0; 3], [0; 3]);
+        for (field, texts) in agent.texts().into_iter().enumerate() {
+            texts.into_iter().for_each(|text| {
+                token::each_word(text, |other| {
+                    lengths[field] += 1;
+                    counts[field] += u16::from(other == word);
+                })
+            });
+        }
+        (counts, lengths)
+    }
+
+    fn model_has(agent: &Agent, word: &str) -> bool {
+        model_counts(agent, word).0 != [0; 3]
+    }
+
+    fn model_allows(agent: &Agent, query: &Query) -> bool {
+        let has = |have: &[String], asked: &[String]| {
+            let asked = asked.iter().map(|text| token::label(text)).filter(|text| !text.is_empty());
+            asked.into_iter().all(|text| have.iter().any(|label| token::label(label) == text))
+        };
+        has(&agent.tags, &query.tags)
+            && has(&agent.capabilities, &query.capabilities)
+            && query.zone.as_ref().is_none_or(|zone| name(&agent.name).zone.is_within(zone))
+    }
+
+    /// Every hit of a query, one entry after the other.
+    fn model_search(model: &BTreeMap<u8, Agent>, query: &Query) -> Vec<(AgentId, f32)> {
+        let asked = rank::query_words(&query.text);
+        let found = |word: &String| model.values().filter(|agent| model_has(agent, word)).count() as u32;
+        let statistics = Statistics { entries: model.len() as u32, found: asked.iter().map(found).collect() };
+        let weights = statistics.weights();
+        let content = |word: &str| {
+            !token::is_function_word(word) || asked.iter().all(|word| token::is_function_word(word))
+        };
+        let score = |agent: &Agent| {
+            let has = asked.iter().zip(&weights).filter(|(word, _)| model_has(agent, word));
+            has.fold(0.0, |score, (word, weight)| {
+                let (counts, lengths) = model_counts(agent, word);
+                score + (f32::from(u8::from(content(word))) + weight * rank::impact(counts, lengths))
+            })
+        };
+        let allowed = model.values().filter(|agent| model_allows(agent, query));
+        let mut hits: Vec<(f32, FullName, AgentId)> =
+            allowed.map(|agent| (score(agent), name(&agent.name), agent.id())).collect();
+        hits.retain(|(score, _, _)| asked.is_empty() || *score > 0.0);
+        hits.sort_by(|a, b| {
+            b.0.partial_cmp(&a.0).unwrap_or(Ordering::Equal).then_with(|| (&a.1, a.2).cmp(&(&b.1, b.2)))
+        });
+        hits.into_iter().map(|(score, _, id)| (id, score)).collect()
+    }
+
+    /// All pages of an answer, cursors passed as text.
+    fn pages(mut page_after: impl FnMut(Option<&Cursor>) -> Page) -> Vec<(AgentId, f32)> {
+        let (mut hits, mut after) = (Vec::new(), None);
+        loop {
+            let page = page_after(after.as_ref());
+            hits.extend(page.hits.iter().map(|hit| (hit.id, hit.score)));
+            assert!(hits.len() < 10_000, "pages come round again");
+            match page.next {
+                Some(next) => after = Some(next.to_string().parse().unwrap()),
+                None => return hits,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn search_list_and_paging_agree_with_looking_at_every_entry(
+            changes in changes(80), queries in prop::collection::vec(queries(), 4), limit in 1..7usize,
+        ) {
+            let (mut index, mut model) = (Index::new(), BTreeMap::new());
+            apply(&mut index, &mut model, changes);
+            prop_assert_eq!(index.len(), model.len());
+            for query in queries {
+                let expected = model_search(&model, &query);
+                prop_assert_eq!(&pages(|after| index.search(&query, limit, after)), &expected, "{:?}", query);
+                let listed = model_search(&model, &Query { zone: query.zone.clone(), ..Query::default() });
+                prop_assert_eq!(pages(|after| index.list(query.zone.as_ref(), limit, after)), listed);
+            }
+            for agent in model.values() {
+                let same = model.values().filter(|other| other.name == agent.name).map(Agent::id);
+                prop_assert_eq!(index.by_name(&name(&agent.name)), same.collect::<Vec<_>>());
+                if let Some(original) = &agent.original {
+                    let mut found = index.by_original_name(original);
+                    found.sort();
+                    let same = model.values().filter(|other| other.original == agent.original).map(Agent::id);
+                    prop_assert_eq!(found, same.collect::<Vec<_>>());
+                }
+            }
+        }
+
+        #[test]
+        fn paging_neither_repeats_nor_skips_what_did_not_change(
+            before in changes(80), between in prop::collection::vec(changes(6), 12), query in queries(), limit in 1..5usize,
+        ) {
+            let (mut index, mut model) = (Index::new(), BTreeMap::new());
+            apply(&mut index, &mut model, before);
+            let expected = model_search(&model, &query);
+            let mut changed = BTreeSet::new();
+            let mut between = between.into_iter();
+            let seen = pages(|after| {
+                let page = index.search(&query, limit, after);
+                let changes = between.next().unwrap_or_default();
+                changed.extend(changes.iter().map(|change| match change {
+                    Change::Insert(agent) => agent.id(),
+                    Change::Remove(id) => AgentId([*id; 20]),
+                }));
+                apply(&mut index, &mut model, changes);
+                page
+            });
+            let unchanged = |hits: Vec<(AgentId, f32)>| -> Vec<(AgentId, f32)> {
+                hits.into_iter().filter(|(id, _)| !changed.contains(id)).collect()
+            };
+            prop_assert_eq!(unchanged(seen), unchanged(expected));
+        }
     }
 }

@@ -102,6 +102,8 @@ pub enum Input {
         /// Which.
         session: SessionId,
     },
+    /// The process was suspended or frozen for a while: what it missed is asked for at once.
+    Resumed,
 }
 
 /// Which side made a connection.
@@ -380,6 +382,7 @@ impl Node {
             Input::SyncAsked { id, peer, bytes } => self.handle_sync_asked(now, id, peer, &bytes),
             Input::SyncAnswered { session, bytes } => self.handle_sync_answered(now, session, &bytes),
             Input::SyncFailed { session } => self.end_sync(now, session, None),
+            Input::Resumed => self.handle_resumed(now),
         }
         self.flush();
     }

@@ -10,9 +10,15 @@ use std::sync::Arc;
 use super::files::{self, SealKey};
 use super::journal::{Entry, Found, JOURNAL, Journal};
 use super::row::{RowKind, RowView, Seal};
-use super::tree::{Contents, OpenTree, SLED, Tree, TreeRow};
+use super::tree::{Contents, Expectation, OpenTree, SLED, Tree, TreeRow};
 use super::writer::{TreeWrite, Writer};
 use super::{Disk, Incident, JournalState, Loaded, StoreError, StoredRow, Suspicion, Trust};
+
+/// Number of the first row of a store.
+const SEQ_FIRST: u64 = 1;
+
+/// No row of ours gets that far; a planted one must not make the numbers overflow.
+const SEQ_MAX: u64 = 1 << 62;
 
 /// Where it is remembered that own writes were lost.
 pub(super) fn suspect_path(dir: &Path) -> PathBuf {
@@ -25,13 +31,20 @@ pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
     let past = Past::of(dir);
     let seal_key = files::load_seal_key(dir)?;
     let seal = Seal::new(seal_key.bytes());
+    if past == Past::None {
+        Journal::replace(dir, seal.salt(), SEQ_FIRST, std::iter::empty())?;
+    }
     let found = Found::read(dir, seal.salt())?;
-    let OpenTree { tree, rows: tree_rows, contents, mut incidents } = Tree::open(dir)?;
+    let expectation = match seal_key {
+        SealKey::Kept(_) => Expectation::Rows,
+        SealKey::Made(_) => Expectation::Anything,
+    };
+    let OpenTree { tree, rows: tree_rows, contents, mut incidents } = Tree::open(dir, expectation)?;
 
     let mut merge = Merge::of_journal(&seal, found.as_ref());
     merge.add_tree(&seal, tree_rows);
     let state = past.judge(&merge, found.as_ref());
-    incidents.extend(merge.incidents(dir, &seal_key, found.as_ref(), past));
+    incidents.extend(merge.incidents(dir, &seal_key, found.as_ref()));
 
     let journal = settle_journal(dir, &seal, &merge, found.as_ref(), state)?;
     if let SealKey::Made(key) = &seal_key {
@@ -40,7 +53,7 @@ pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
     let tree = settle_tree(dir, &seal, tree, contents, &mut merge, &mut incidents)?;
 
     let suspicion = if state == JournalState::Damaged { Suspicion::Marked } else { Suspicion::None };
-    let writer = Writer::start(tree, lock.clone())?;
+    let writer = Writer::start(tree, lock.clone(), merge.next_seq - 1)?;
     let next_seq = merge.next_seq;
     let disk = Disk { dir: dir.to_owned(), seal, journal, suspicion, writer, next_seq, _lock: lock };
     Ok((disk, Loaded { rows: merge.rows, incidents, journal: state }))
@@ -58,7 +71,8 @@ enum Past {
 }
 
 impl Past {
-    /// The journal is made before everything else, so that a folder without one and with something else has lost it.
+    /// The journal is made before everything else and the seal key last, so that a crash of the first start is told
+    /// from a loss.
     fn of(dir: &Path) -> Past {
         if suspect_path(dir).exists() {
             Past::Suspect
@@ -70,10 +84,11 @@ impl Past {
     }
 
     fn judge(self, merge: &Merge, found: Option<&Found>) -> JournalState {
-        match (self, found) {
-            (Past::None, _) => JournalState::Fresh,
-            (Past::Some, Some(found)) if found.is_whole() && merge.journal_lost == 0 => JournalState::Whole,
-            (Past::Some | Past::Suspect, _) => JournalState::Damaged,
+        let whole = found.is_some_and(Found::is_whole) && merge.journal_lost == 0;
+        match self {
+            Past::None | Past::Some if whole && merge.next_seq == SEQ_FIRST => JournalState::Fresh,
+            Past::None | Past::Some if whole => JournalState::Whole,
+            Past::None | Past::Some | Past::Suspect => JournalState::Damaged,
         }
     }
 }
@@ -121,7 +136,7 @@ impl Merge {
         let (mut journal, mut bad) = (BTreeMap::<Vec<u8>, JournalRow>::new(), 0);
         for Entry { key, row } in found.iter().flat_map(|found| found.entries()) {
             match seal.read(key, row) {
-                Some(view) if journal.get(key).is_none_or(|old| old.view.seq <= view.seq) => {
+                Some(view) if journal.get(key).is_none_or(|old| rank(&old.view) <= rank(&view)) => {
                     journal.insert(key.to_vec(), JournalRow { view, row: row.to_vec(), in_tree: InTree::No });
                 }
                 Some(_) => {}
@@ -129,8 +144,8 @@ impl Merge {
             }
         }
         let silence = if found.is_some_and(Found::is_whole) { Silence::Removed } else { Silence::Lost };
-        let journal_next = found.map_or(0, Found::next_seq);
-        let next_seq = journal_next.max(1);
+        let journal_next = found.map_or(0, Found::next_seq).min(SEQ_MAX);
+        let next_seq = journal_next.max(SEQ_FIRST);
         let (rows, tree_writes) = (Vec::new(), Vec::new());
         Merge { journal, silence, rows, tree_writes, journal_next, next_seq, journal_lost: bad, bad }
     }
@@ -158,18 +173,18 @@ impl Merge {
     }
 
     fn add_tree_row(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
-        self.next_seq = self.next_seq.max(view.seq.saturating_add(1));
+        self.next_seq = self.next_seq.max(view.seq.min(SEQ_MAX - 1) + 1);
         let Some(own) = self.journal.get_mut(&key) else {
             return self.add_row_of_tree_alone(key, row, view);
         };
         if own.row == row {
             own.in_tree = InTree::Yes;
-        } else if own.view.seq < view.seq && view.kind == RowKind::Journalled {
+        } else if rank(&own.view) < rank(&view) && view.kind == RowKind::Journalled {
             self.journal_lost += 1;
             let older = std::mem::replace(own, JournalRow { view, row, in_tree: InTree::Yes });
             let newer = self.journal.get(&key).map(|own| own.view.clone());
             self.keep_if_doubtful(key, older.row, &older.view, newer.as_ref());
-        } else if own.view.seq < view.seq {
+        } else if rank(&own.view) < rank(&view) {
             self.journal.remove(&key); // it was removed there before it was written to sled alone
             self.rows.push(stored(key, row, &view));
         } else {
@@ -202,16 +217,15 @@ impl Merge {
         }
     }
 
-    fn incidents(&self, dir: &Path, seal_key: &SealKey, found: Option<&Found>, past: Past) -> Vec<Incident> {
+    fn incidents(&self, dir: &Path, seal_key: &SealKey, found: Option<&Found>) -> Vec<Incident> {
         let mut incidents = Vec::new();
         let unsealed = self.rows.iter().filter(|row| row.trust == Trust::Unsealed).count();
-        match (past, found) {
-            (Past::None, _) => {}
-            (_, None) => incidents.push(journal_missing(dir)),
-            (_, Some(found)) if !found.is_whole() || self.journal_lost > 0 => {
+        match found {
+            None => incidents.push(journal_missing(dir)),
+            Some(found) if !found.is_whole() || self.journal_lost > 0 => {
                 incidents.push(journal_damaged(dir, self.journal_lost));
             }
-            (_, Some(_)) => {}
+            Some(_) => {}
         }
         match seal_key {
             SealKey::Made(_) if !self.rows.is_empty() => incidents.push(files::seal_key_lost(dir)),
@@ -223,6 +237,11 @@ impl Merge {
         }
         incidents
     }
+}
+
+/// What decides between two rows of one key: the number, but no unsealed row takes the place of a sealed one.
+fn rank(view: &RowView) -> (bool, u64) {
+    (view.trust == Trust::Sealed, view.seq)
 }
 
 /// Takes the value out of a row in place.
@@ -265,24 +284,21 @@ fn settle_tree(
     merge: &mut Merge,
     incidents: &mut Vec<Incident>,
 ) -> Result<Tree, StoreError> {
-    let failed = |reason| StoreError::Sled { reason };
     let writes = std::mem::take(&mut merge.tree_writes);
-    match contents {
-        Contents::Kept if writes.is_empty() => Ok(tree),
+    let tree = match contents {
+        Contents::Kept if writes.is_empty() => return Ok(tree),
         Contents::Kept => match tree.write_through(writes) {
-            Ok(()) => Ok(tree),
+            Ok(()) => return Ok(tree),
             Err(reason) => {
                 let (tree, incident) = tree.start_again(dir, &reason)?;
                 incidents.push(incident);
-                tree.write_through(merge.all_writes(seal)).map_err(failed)?;
-                Ok(tree)
+                tree
             }
         },
-        Contents::Saved => {
-            tree.write_through(merge.all_writes(seal)).map_err(failed)?;
-            Ok(tree)
-        }
-    }
+        Contents::Saved => tree,
+    };
+    tree.write_through(merge.all_writes(seal)).map_err(|reason| StoreError::Sled { reason })?;
+    Ok(tree)
 }
 
 impl Merge {

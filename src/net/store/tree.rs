@@ -55,23 +55,32 @@ pub(super) enum Contents {
     Saved,
 }
 
+/// Whether an earlier start got as far as making the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expectation {
+    /// It did.
+    Rows,
+    /// There may be none yet.
+    Anything,
+}
+
 impl Tree {
     /// Opens the tree of `dir` and reads all of it.
-    pub(super) fn open(dir: &Path) -> Result<OpenTree, StoreError> {
+    pub(super) fn open(dir: &Path, expectation: Expectation) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
-        let gutted = gutted(&folder);
+        let gutted = gutted(&folder, expectation);
         let first = attempt(&folder);
         let attempt = match first.failure {
-            Some(Failure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
+            Some(Failure::Refused(_)) if remove_aids(&folder) => attempt(&folder),
             _ => return conclude(&folder, first, gutted.into_iter().collect()),
         };
-        let repaired = attempt.failure.is_none().then(snapshot_removed);
+        let repaired = attempt.failure.is_none().then(aids_removed);
         conclude(&folder, attempt, gutted.into_iter().chain(repaired).collect())
     }
 
     /// Sets the tree aside and starts an empty one.
     pub(super) fn start_again(self, dir: &Path, reason: &str) -> Result<(Tree, Incident), StoreError> {
-        drop(self);
+        std::mem::forget(self); // dropping a sled that failed may hang
         start_empty(&dir.join(SLED), reason)
     }
 
@@ -184,8 +193,8 @@ fn open_and_read(folder: &Path, sender: &SyncSender<Event>) {
         let rest = reading.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let _ = caught(|| reading.take_until_error(db.range((rest, Bound::Unbounded)).rev()));
         reading.send_chunk();
-        let _ = caught(|| Ok(drop(db)));
-        return send(sender, Event::Failed(Failure::Unreadable(text)));
+        send(sender, Event::Failed(Failure::Unreadable(text)));
+        return drop(db); // last, because it may hang
     }
     reading.send_chunk();
     send(sender, Event::Done(db));
@@ -278,32 +287,33 @@ fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, Incident), StoreErr
     Ok((Tree(db), incident))
 }
 
-/// Removes sled's snapshots and says whether there were any. They only shorten the opening: sled makes them again
-/// from its log, and one that is torn makes every opening fail.
-fn remove_snapshots(folder: &Path) -> bool {
+/// Removes sled's snapshots and its settings, and says whether there were any. Snapshots only shorten the opening,
+/// the settings are the defaults: sled makes both again, and one that is torn makes every opening fail.
+fn remove_aids(folder: &Path) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
-    let names = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with("snap."));
-    names.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
+    let is_aid = |name: &str| name.starts_with("snap.") || name == "conf";
+    let aids = entries.filter_map(Result::ok).filter(|entry| is_aid(&entry.file_name().to_string_lossy()));
+    aids.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
 }
 
-/// A folder without its data file, which sled would take for a new one.
-fn gutted(folder: &Path) -> Option<Incident> {
-    let entries = fs::read_dir(folder).ok()?.count();
-    let bytes = fs::metadata(folder.join("db")).map_or(0, |file| file.len());
-    (entries > 0 && bytes == 0).then(|| Incident {
+/// A tree without its data file, which sled would take for a new one.
+fn gutted(folder: &Path, expectation: Expectation) -> Option<Incident> {
+    let data = folder.join("db");
+    let bytes = fs::metadata(&data).map_or(0, |file| file.len());
+    (expectation == Expectation::Rows && bytes == 0).then(|| Incident {
         code: "sled_missing",
-        message: format!("{} is missing or empty", folder.join("db").display()),
+        message: format!("{} is missing or empty", data.display()),
         fix: "Nothing to do: own records are in the journal, the rest comes again from peers.".into(),
     })
 }
 
-fn snapshot_removed() -> Incident {
+fn aids_removed() -> Incident {
     Incident {
-        code: "sled_snapshot_damaged",
-        message: "sled's snapshot was damaged; it was removed and made again from the log".into(),
-        fix: "Nothing to do.".into(),
+        code: "sled_repaired",
+        message: "sled could not be opened until its snapshot and settings were removed; it made them again \
+                  from its log"
+            .into(),
+        fix: "Nothing to do: should rows be missing, they come again from peers. Check the disk.".into(),
     }
 }
 

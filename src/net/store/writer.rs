@@ -64,18 +64,13 @@ enum Phase {
 }
 
 impl Writer {
-    /// Starts the thread. It holds `lock` until it ends, so that no other store uses the folder while it still writes.
-    pub(super) fn start(tree: Tree, lock: Arc<File>) -> Result<Writer, StoreError> {
+    /// Starts the thread on a tree in which everything up to number `flushed_seq` is flushed. It holds `lock` until it ends, so that no other store uses the folder while it still writes.
+    pub(super) fn start(tree: Tree, lock: Arc<File>, flushed_seq: u64) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
+        queue.lock().flushed_seq = flushed_seq;
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn({
             let queue = queue.clone();
-            move || {
-                let ended = catch_unwind(AssertUnwindSafe(|| drain(&queue, tree)));
-                let reason = ended.unwrap_or_else(|panic| Err(panic_text(panic.as_ref()))).err();
-                drop(lock);
-                queue.lock().phase = Phase::Ended(reason);
-                queue.drained.notify_all();
-            }
+            move || run(&queue, tree, lock)
         });
         let thread = thread.map_err(|source| StoreError::Thread { source })?;
         Ok(Writer { queue, thread: Some(thread) })
@@ -116,11 +111,10 @@ impl Writer {
         }
         self.queue.filled.notify_one();
         loop {
-            if let Phase::Ended(reason) = &state.phase {
-                let ended = reason.clone().map_or(Ok(()), |reason| Err(StoreError::Sled { reason }));
-                drop(state);
-                let _ = thread.join(); // its panics were caught and are the reason
-                return ended;
+            match &state.phase {
+                Phase::Ended(None) => break,
+                Phase::Ended(Some(reason)) => return Err(StoreError::Sled { reason: reason.clone() }),
+                Phase::Open | Phase::Closing => {}
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -128,6 +122,9 @@ impl Writer {
             }
             state = self.queue.wait(&self.queue.drained, state, left);
         }
+        drop(state);
+        let _ = thread.join(); // it has nothing left to do but to release the lock
+        Ok(())
     }
 }
 
@@ -176,6 +173,21 @@ impl State {
     }
 }
 
+/// The thread. A tree that failed may hang when it is dropped, so the failure is told first; one that works is
+/// closed first, so that the folder is free when [`Writer::close`] returns.
+fn run(queue: &Queue, tree: Tree, lock: Arc<File>) {
+    let drained = catch_unwind(AssertUnwindSafe(|| drain(queue, &tree)));
+    let drained = drained.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
+    let (tree, reason) = match drained {
+        Ok(()) => (catch_unwind(AssertUnwindSafe(|| drop(tree))).ok().and(None), None),
+        Err(reason) => (Some(tree), Some(reason)),
+    };
+    queue.lock().phase = Phase::Ended(reason);
+    queue.drained.notify_all();
+    drop(tree);
+    drop(lock);
+}
+
 /// What the thread takes from the queue.
 enum Taken {
     Rows(Vec<TreeWrite>, u64),
@@ -183,9 +195,9 @@ enum Taken {
     Closed,
 }
 
-/// The thread: writes what is queued, flushes at most [`FLUSH_INTERVAL`] after the first unflushed write.
-fn drain(queue: &Queue, tree: Tree) -> Result<(), String> {
-    let (mut flush_at, mut written_seq) = (None, 0);
+/// Writes what is queued, flushes at most [`FLUSH_INTERVAL`] after the first unflushed write.
+fn drain(queue: &Queue, tree: &Tree) -> Result<(), String> {
+    let (mut flush_at, mut written_seq) = (None, queue.lock().flushed_seq);
     loop {
         let taken = take(queue, flush_at);
         let closed = matches!(taken, Taken::Closed);
@@ -230,5 +242,56 @@ impl State {
     fn take_rows(&mut self) -> Taken {
         self.bytes = 0;
         Taken::Rows(std::mem::take(&mut self.rows).into_iter().collect(), self.queued_seq)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn without_thread() -> Writer {
+        Writer { queue: Arc::new(Queue::default()), thread: None }
+    }
+
+    fn rows(count: usize) -> Vec<TreeWrite> {
+        (0..count).map(|index| (index.to_be_bytes().to_vec(), Some(vec![0; 10]))).collect()
+    }
+
+    #[test]
+    fn a_full_queue_blocks_until_the_thread_takes_what_waits() {
+        let writer = without_thread();
+        writer.push(rows(WAITING_ROWS_MAX), 1).unwrap();
+        let (queue, started) = (writer.queue.clone(), Instant::now());
+        std::thread::scope(|scope| {
+            let pushed = scope.spawn(|| writer.push(vec![(vec![1], None)], 2));
+            let Taken::Rows(taken, _) = take(&queue, None) else { panic!("rows were queued") };
+            assert_eq!(taken.len(), WAITING_ROWS_MAX);
+            pushed.join().unwrap().unwrap();
+        });
+        assert!(started.elapsed() < STALLED_AFTER);
+        assert_eq!(queue.lock().rows.len(), 1);
+    }
+
+    #[test]
+    fn a_full_queue_before_a_stalled_thread_is_an_error() {
+        let writer = without_thread();
+        writer.push(rows(WAITING_ROWS_MAX), 1).unwrap();
+        writer.queue.lock().busy_since = Instant::now().checked_sub(STALLED_AFTER + Duration::from_secs(1));
+        let refused = writer.push(vec![(vec![1], None)], 2).unwrap_err();
+        assert!(
+            matches!(&refused, StoreError::Sled { reason } if reason.contains("no progress")),
+            "{refused}"
+        );
+        assert_eq!(writer.queue.lock().rows.len(), WAITING_ROWS_MAX, "nothing was queued beyond the limit");
+    }
+
+    #[test]
+    fn of_two_writes_of_a_key_the_later_waits_and_its_bytes_are_counted_once() {
+        let writer = without_thread();
+        writer.push(vec![(vec![1], Some(vec![0; 100])), (vec![1], Some(vec![9; 7]))], 2).unwrap();
+        let mut state = writer.queue.lock();
+        assert_eq!(state.bytes, 8);
+        let Taken::Rows(taken, 2) = state.take_rows() else { panic!("rows were queued") };
+        assert_eq!(taken, [(vec![1], Some(vec![9; 7]))]);
     }
 }

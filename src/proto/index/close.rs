@@ -12,7 +12,7 @@ use crate::proto::name::{AgentName, FullName, LABEL_BYTES_MAX, ZoneName};
 
 /// Names compared, half on each side of where the text would stand. In a registry up to half this size that is all of
 /// them; in a larger one those that begin alike. Comparing this many takes about a millisecond.
-const COMPARED_MAX: usize = 10_000;
+const COMPARED_MAX: usize = 4000;
 /// Hits with a word in common that are considered.
 const SAME_WORD_MAX: usize = 50;
 /// Letters one slip may fall on: a text of 8 letters may have two, none may have more than [`SLIPS_MAX`].

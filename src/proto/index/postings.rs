@@ -44,6 +44,11 @@ impl Postings {
     pub(super) fn put(&mut self, slot: u32, impact: f32) {
         let list = self.list_of(slot);
         let posting = Posting { slot, impact };
+        if list.last().is_none_or(|last| last.slot < slot) {
+            grow(list);
+            list.push(posting);
+            return self.count_added();
+        }
         match list.binary_search_by_key(&slot, |posting| posting.slot) {
             Ok(at) => list[at] = posting,
             Err(at) => {
@@ -153,6 +158,11 @@ impl<T: Default> Dictionary<T> {
         };
         self.ids.insert(text, id);
         id
+    }
+
+    /// The interned text itself; empty once released.
+    pub(super) fn text(&self, id: u32) -> &Arc<str> {
+        &self.values[id as usize].0
     }
 
     /// What is known of an interned text.

@@ -63,7 +63,7 @@ pub(super) struct Statistics {
 
 impl Statistics {
     /// The weight of each word; together they are 1.
-    fn weights(&self) -> Vec<f32> {
+    pub(super) fn weights(&self) -> Vec<f32> {
         let rarities: Vec<f32> = self.found.iter().map(|found| rarity(*found, self.entries)).collect();
         let sum: f32 = rarities.iter().sum();
         rarities.into_iter().map(|rarity| rarity / sum).collect()
@@ -111,52 +111,59 @@ pub(super) fn terms<'a>(
         .collect()
 }
 
-/// A candidate's place in an answer; less is better. Scores are not negative, so their bits order them.
+/// A candidate's place in an answer; less is better. From the highest bit: the score upside down (scores are not
+/// negative, so their bits order them), the rank of the name, the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    score_bits_below_max: u32,
-    rank: u64,
-    slot: u32,
-}
+pub(super) struct Place(u128);
 
 impl Place {
     pub(super) fn new(score: f32, rank: u64, slot: u32) -> Place {
-        Place { score_bits_below_max: u32::MAX - score.to_bits(), rank, slot }
+        Place(u128::from(!score.to_bits()) << 96 | u128::from(rank) << 32 | u128::from(slot))
     }
 
-    pub(super) fn score(&self) -> f32 {
-        f32::from_bits(u32::MAX - self.score_bits_below_max)
+    pub(super) fn score(self) -> f32 {
+        f32::from_bits(!((self.0 >> 96) as u32))
     }
 
-    pub(super) fn slot(&self) -> u32 {
-        self.slot
+    pub(super) fn slot(self) -> u32 {
+        self.0 as u32
     }
 }
 
 /// The best places seen, of those behind the last page.
 pub(super) struct Top {
     size: usize,
-    after: Option<Place>,
+    after: Place,
     best: BinaryHeap<Place>,
+    /// A place must be less than this to be kept.
+    bar: Place,
 }
 
 impl Top {
-    /// Keeps the `size` best (at least one) behind `after`. The slot of `after` does not count.
-    pub(super) fn new(size: usize, after: Option<Place>) -> Top {
-        let after = after.map(|place| Place { slot: u32::MAX, ..place });
-        Top { size, after, best: BinaryHeap::with_capacity(size) }
+    /// Keeps the `size` best (at least one) behind `after`, a score and a rank.
+    pub(super) fn new(size: usize, after: Option<(f32, u64)>) -> Top {
+        let after = after.map_or(Place(0), |(score, rank)| Place::new(score, rank, u32::MAX));
+        Top { size, after, best: BinaryHeap::with_capacity(size), bar: Place(u128::MAX) }
+    }
+
+    /// Whether anything of this score may still be kept: spares the look-up of its rank.
+    pub(super) fn admits(&self, score: f32) -> bool {
+        score >= self.bar.score()
     }
 
     pub(super) fn offer(&mut self, place: Place) {
-        if self.after.is_some_and(|after| place <= after) {
-            return;
+        if place < self.bar && place > self.after {
+            self.keep(place);
         }
-        if self.best.len() < self.size {
-            self.best.push(place);
-        } else if let Some(mut worst) = self.best.peek_mut()
-            && place < *worst
-        {
-            *worst = place;
+    }
+
+    fn keep(&mut self, place: Place) {
+        if self.best.len() == self.size {
+            self.best.pop();
+        }
+        self.best.push(place);
+        if self.best.len() == self.size {
+            self.bar = self.best.peek().copied().unwrap_or(self.bar);
         }
     }
 
@@ -173,26 +180,27 @@ pub(super) fn score_all(
     slots: usize,
     mut take: impl FnMut(u32, f32),
 ) {
-    let mut tally = Tally { scores: vec![0.0; BLOCK_SLOTS], touched: Vec::with_capacity(BLOCK_SLOTS) };
-    let mut open = vec![false; BLOCK_SLOTS];
+    let mut tally = Tally { scores: Box::new([0.0; BLOCK_SLOTS]), touched: Vec::with_capacity(BLOCK_SLOTS) };
+    let mut open = [false; BLOCK_SLOTS];
     for number in 0..slots.div_ceil(BLOCK_SLOTS) {
-        let Some(only) = only else {
-            terms.iter().for_each(|term| tally.add(term, number, |_| true));
-            tally.drain(number, &mut take);
-            continue;
-        };
-        let start = (number * BLOCK_SLOTS) as u32;
-        let allowed = || only.range(start..start + BLOCK_SLOTS as u32).map(|slot| (slot - start) as usize);
-        allowed().for_each(|offset| open[offset] = true);
-        terms.iter().for_each(|term| tally.add(term, number, |offset| open[offset]));
-        allowed().for_each(|offset| open[offset] = false);
+        match only {
+            None => terms.iter().for_each(|term| tally.add(term, number, |_| true)),
+            Some(only) => {
+                let start = (number * BLOCK_SLOTS) as u32;
+                let allowed =
+                    || only.range(start..start + BLOCK_SLOTS as u32).map(|slot| (slot - start) as usize);
+                allowed().for_each(|offset| open[offset] = true);
+                terms.iter().for_each(|term| tally.add(term, number, |offset| open[offset]));
+                allowed().for_each(|offset| open[offset] = false);
+            }
+        }
         tally.drain(number, &mut take);
     }
 }
 
 /// The scores of one block of slots.
 struct Tally {
-    scores: Vec<f32>,
+    scores: Box<[f32; BLOCK_SLOTS]>,
     touched: Vec<u32>,
 }
 
@@ -211,7 +219,7 @@ impl Tally {
 
     fn drain(&mut self, number: usize, take: &mut impl FnMut(u32, f32)) {
         for offset in self.touched.drain(..) {
-            let score = std::mem::take(&mut self.scores[offset as usize]);
+            let score = std::mem::take(&mut self.scores[offset as usize % BLOCK_SLOTS]);
             take((number * BLOCK_SLOTS) as u32 + offset, score);
         }
     }
@@ -232,7 +240,7 @@ mod tests {
 
     #[test]
     fn only_the_best_behind_the_last_page_are_kept_in_order() {
-        let mut top = Top::new(2, Some(Place::new(3.0, 5, 0)));
+        let mut top = Top::new(2, Some((3.0, 5)));
         for (score, rank) in [(1.0, 1), (3.0, 6), (4.0, 1), (3.0, 5), (2.0, 1), (3.0, 4)] {
             top.offer(Place::new(score, rank, rank as u32));
         }
@@ -243,7 +251,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_better_field_beats_all_lesser_ones_at_any_count_and_length(
-            worse in (0..9999u16, 0..9999u16), better in 1..9999u16, lengths in (1..9999u16, 1..9999u16, 1..9999u16), other in 1..9999u16,
+            worse in (0..9999u16, 0..9999u16), better in 1..9999u16, other in 1..9999u16,
+            lengths in (1..9999u16, 1..9999u16, 1..9999u16),
         ) {
             let lengths = [lengths.0, lengths.1, lengths.2];
             let lesser = impact([0, worse.0, worse.1], [other; 3]);

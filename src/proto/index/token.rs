@@ -5,6 +5,8 @@
 //! ASCII word stemmed as English. Other scripts are not stemmed: English rules say nothing about them. Han and kana
 //! write no spaces, there each character is a word.
 
+use std::borrow::Cow;
+
 use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
@@ -41,13 +43,21 @@ pub fn label(text: &str) -> String {
 
 /// Gives each word of `text` in order, repeated words too, at most [`TEXT_WORDS_MAX`].
 pub fn each_word(text: &str, mut take: impl FnMut(&str)) {
-    let stemmer = Stemmer::create(Algorithm::English);
+    each_unstemmed(text, |word| take(&stem(word)));
+}
+
+/// As [`each_word`], but the words still have their endings.
+pub(super) fn each_unstemmed(text: &str, mut take: impl FnMut(&str)) {
     let folded = fold(text);
     let runs = folded.split(|letter: char| !letter.is_alphanumeric()).filter(|run| !run.is_empty());
     for word in runs.flat_map(Pieces).take(TEXT_WORDS_MAX) {
-        let word = &word[..word.floor_char_boundary(WORD_BYTES_MAX)];
-        if word.is_ascii() { take(&stemmer.stem(word)) } else { take(word) }
+        take(&word[..word.floor_char_boundary(WORD_BYTES_MAX)]);
     }
+}
+
+/// The stem of a folded word.
+pub(super) fn stem(word: &str) -> Cow<'_, str> {
+    if word.is_ascii() { Stemmer::create(Algorithm::English).stem(word) } else { word.into() }
 }
 
 /// Whether a word, as [`each_word`] gives it, only holds sentences together.

@@ -396,7 +396,7 @@ impl Node {
 
     /// Before the first sync an own agent may have been deleted elsewhere (a restored backup): do not renew it.
     pub(super) fn may_renew(&self) -> bool {
-        !self.config.expects_peers || self.zones.values().all(|zone| zone.synced_at.is_some())
+        !self.config.expects_peers || self.is_synced()
     }
 
     pub(super) fn plan_renewal(&mut self, key: &KeyHash) {

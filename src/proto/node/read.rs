@@ -168,6 +168,21 @@ impl Node {
         self.zones.iter_mut().map(state).collect()
     }
 
+    /// Whether every zone was compared with a peer since the start.
+    pub fn is_synced(&self) -> bool {
+        self.zones.values().all(|zone| zone.synced_at.is_some())
+    }
+
+    /// Zones replicated here.
+    pub fn held_zones(&self) -> impl Iterator<Item = &ZoneName> {
+        self.zones.keys()
+    }
+
+    /// Zones a connected peer serves, of those replicated here.
+    pub fn zones_of(&self, peer: &PeerKey) -> impl Iterator<Item = &ZoneName> {
+        self.zones.iter().filter(|(_, zone)| zone.peers.contains(peer)).map(|(name, _)| name)
+    }
+
     /// The local clock minus the median of the peers' clocks, milliseconds.
     pub fn clock_offset_ms(&self) -> i64 {
         let mut offsets: Vec<i64> = self.clock_offsets.values().copied().collect();

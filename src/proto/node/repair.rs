@@ -1,5 +1,7 @@
 //! When to sync with whom, and what a sync's answers lead to (protocol section 3).
 
+use std::time::Duration;
+
 use serde_bytes::ByteBuf;
 
 use super::spread::Ingested;
@@ -17,7 +19,7 @@ use rand::RngExt;
 /// Syncs of one zone that find nothing double the pause after beacons up to 2^6 times.
 const FRUITLESS_MAX: u32 = 6;
 /// How far a peer's clock may be from ours for its `as_of` to be answered.
-const AS_OF_SKEW: std::time::Duration = std::time::Duration::from_secs(8 * 86_400);
+const AS_OF_SKEW: Duration = Duration::from_secs(8 * 86_400);
 
 impl Node {
     /// Some member wrote more than is held here: a sync is started if that lasts.
@@ -66,6 +68,17 @@ impl Node {
         let peer = self.zones.get_mut(zone).and_then(|held| held.catch_up.pop_first());
         if let Some(peer) = peer {
             self.start_sync(now, zone, peer, Patience::None);
+        }
+    }
+
+    /// Timers of a suspended process are late, whenever they were due.
+    pub(super) fn handle_resumed(&mut self, now: Timestamp) {
+        let late = now - self.config.suspended_after - Duration::from_millis(1);
+        for zone in self.zone_names() {
+            if let Some(held) = self.zones.get_mut(&zone) {
+                held.next_sync = held.next_sync.min(late);
+            }
+            self.sync_if_due(now, &zone);
         }
     }
 
@@ -163,6 +176,7 @@ impl Node {
     /// Ends a conversation: well if its work is done, else with the reason or because the stream broke.
     pub(super) fn end_sync(&mut self, now: Timestamp, session: SessionId, error: Option<SyncError>) {
         let Some(mut sync) = self.syncs.remove(&session) else { return };
+        let retry = self.jitter(self.config.behind_patience);
         self.outputs.push_back(Output::SyncClose { session });
         let Some(held) = self.zones.get_mut(&sync.zone) else { return };
         let finished = error.is_none() && sync.progress(&held.registry) == Progress::Finished;
@@ -175,7 +189,10 @@ impl Node {
             held.synced_at = Some(now);
             let (received, sent) = (sync.received, sync.sent);
             self.event(Event::Synced { peer, zone: zone.clone(), received, sent });
-        } else if error.is_some_and(|error| error != SyncError::Refused) {
+        } else {
+            held.next_sync = held.next_sync.min(now + retry);
+        }
+        if error.is_some_and(|error| error != SyncError::Refused) {
             self.outputs.push_back(Output::Penalize { peer, reason: "bad_sync" });
         }
         self.note_behind(now, &zone);

@@ -1,0 +1,344 @@
+//! The one task that owns node, network and store. It turns what happens into inputs of the node and performs the
+//! node's outputs in order; it decides nothing.
+//!
+//! Outputs of the commands that were ready at one time are performed together: all their store writes first, with one
+//! sync of the disk, then everything they justify.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use tokio::runtime::RuntimeFlavor;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::api;
+use crate::net::store::{Incident, Store, StoreError};
+use crate::net::streams::{PIPELINE_MAX, SyncClient};
+use crate::net::swarm::{self, Network, NetworkEvent, Offence};
+use crate::net::{view, wall_clock};
+use crate::proto::config::SYNC_WINDOW;
+use crate::proto::identity::PeerKey;
+use crate::proto::node::{Command, Dialed, GossipId, Input, Node, Output, Reply, SessionId, Verdict, Write};
+
+/// Commands whose writes share one sync of the disk.
+const COMMANDS_AT_ONCE: usize = 64;
+/// Answers of sync streams that wait for the driver, all sessions together.
+const ANSWERS_MAX: usize = 64;
+/// How long a goodbye may take to leave.
+const GOODBYE: Duration = Duration::from_millis(200);
+/// Longest sleep: bounds what a wrong deadline could cost.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// What a [`Handle`](super::Handle) asks.
+pub(super) enum Request {
+    /// A change.
+    Command(Command, oneshot::Sender<Reply>),
+    /// A question that is answered from memory.
+    Read(Box<dyn FnOnce(&mut Seen<'_>) + Send>),
+}
+
+/// What a question may look at.
+pub(super) struct Seen<'a> {
+    pub(super) node: &'a mut Node,
+    pub(super) network: &'a Network,
+    pub(super) incidents: &'a [Incident],
+    pub(super) started: Instant,
+}
+
+pub(super) struct Driver {
+    node: Node,
+    network: Network,
+    store: Store,
+    requests: mpsc::Receiver<Request>,
+    events: broadcast::Sender<api::Event>,
+    incidents: Vec<Incident>,
+    started: Instant,
+    next_id: u64,
+    replies: BTreeMap<u64, oneshot::Sender<Reply>>,
+    /// Questions of peers that the node answers within the same turn.
+    asked: BTreeMap<u64, oneshot::Sender<Vec<u8>>>,
+    sessions: BTreeMap<SessionId, mpsc::Sender<Vec<u8>>>,
+    session_answers: mpsc::Sender<(SessionId, Option<Vec<u8>>)>,
+    session_answered: mpsc::Receiver<(SessionId, Option<Vec<u8>>)>,
+    dialed: BTreeMap<PeerKey, Dialed>,
+}
+
+impl Driver {
+    pub(super) fn new(
+        node: Node,
+        network: Network,
+        store: Store,
+        requests: mpsc::Receiver<Request>,
+        events: broadcast::Sender<api::Event>,
+        incidents: Vec<Incident>,
+    ) -> Driver {
+        let (session_answers, session_answered) = mpsc::channel(ANSWERS_MAX);
+        Driver {
+            node,
+            network,
+            store,
+            requests,
+            events,
+            incidents,
+            started: Instant::now(),
+            next_id: 0,
+            replies: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            session_answers,
+            session_answered,
+            dialed: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until told to stop or the store fails.
+    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+        self.perform()?;
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                _ = &mut stop => return self.leave().await,
+                Some(request) = self.requests.recv() => self.handle_requests(request),
+                event = self.network.next() => self.handle_network(event),
+                Some((session, answer)) = self.session_answered.recv() => self.handle_session(session, answer),
+                () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
+            }
+            self.perform()?;
+        }
+    }
+
+    /// The node counts in wall time; a sleep is a duration, so a clock that is set meanwhile does not stretch it.
+    fn wake(&self) -> Instant {
+        let wait = self.node.poll_timeout().map_or(SLEEP_MAX, |due| due.since(wall_clock()));
+        Instant::now() + wait.min(SLEEP_MAX)
+    }
+
+    fn handle_requests(&mut self, first: Request) {
+        self.handle_request(first);
+        for _ in 1..COMMANDS_AT_ONCE {
+            match self.requests.try_recv() {
+                Ok(request) => self.handle_request(request),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn handle_request(&mut self, request: Request) {
+        match request {
+            Request::Command(command, reply) => self.command(command, Some(reply)),
+            Request::Read(read) => read(&mut Seen {
+                node: &mut self.node,
+                network: &self.network,
+                incidents: &self.incidents,
+                started: self.started,
+            }),
+        }
+    }
+
+    fn command(&mut self, command: Command, reply: Option<oneshot::Sender<Reply>>) {
+        self.next_id += 1;
+        let id = self.next_id;
+        if let Some(reply) = reply {
+            self.replies.insert(id, reply);
+        }
+        self.node.handle(wall_clock(), Input::Command { id, command });
+    }
+
+    fn handle_network(&mut self, event: NetworkEvent) {
+        let now = wall_clock();
+        match event {
+            NetworkEvent::Connected { peer, outbound, .. } => {
+                self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
+                self.tell(api::Event::PeerConnected { peer: peer.to_string() });
+            }
+            NetworkEvent::Disconnected { peer } => {
+                self.dialed.remove(&peer);
+                self.node.handle(now, Input::PeerLeft { peer, zone: None });
+                self.tell(api::Event::PeerDisconnected { peer: peer.to_string() });
+            }
+            NetworkEvent::Subscribed { peer, zone } => {
+                let dialed = self.dialed.get(&peer).copied().unwrap_or(Dialed::ByThem);
+                self.node.handle(now, Input::PeerJoined { peer, zone, dialed });
+            }
+            NetworkEvent::Unsubscribed { peer, zone } => {
+                self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
+            }
+            NetworkEvent::Gossip { id, peer, zone, bytes } => {
+                self.node.handle(now, Input::Gossip { id: GossipId(id.0), peer, zone, bytes });
+            }
+            NetworkEvent::SyncAsked { peer, request, reply } => {
+                self.next_id += 1;
+                self.asked.insert(self.next_id, reply);
+                self.node.handle(now, Input::SyncAsked { id: self.next_id, peer, bytes: request });
+            }
+            NetworkEvent::Problem(problem) => self.handle_problem(problem),
+        }
+    }
+
+    fn handle_problem(&mut self, problem: swarm::Problem) {
+        if matches!(problem, swarm::Problem::Suspended { .. }) {
+            self.node.handle(wall_clock(), Input::Resumed);
+        }
+        let problem = view::network_problem(&problem);
+        tracing::warn!(code = problem.code, "{}", problem.message);
+        self.tell(api::Event::Problem(problem));
+    }
+
+    fn handle_session(&mut self, session: SessionId, answer: Option<Vec<u8>>) {
+        let input = match answer {
+            Some(bytes) => Input::SyncAnswered { session, bytes },
+            None => Input::SyncFailed { session },
+        };
+        self.node.handle(wall_clock(), input);
+    }
+
+    /// Performs what the node wants: what is kept first, then the rest in order.
+    fn perform(&mut self) -> Result<(), StoreError> {
+        let (mut writes, mut rest) = (Vec::new(), Vec::new());
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist(batch) => writes.extend(batch),
+                other => rest.push(other),
+            }
+        }
+        self.persist(writes)?;
+        for output in rest {
+            self.perform_one(output);
+        }
+        Ok(())
+    }
+
+    fn persist(&mut self, writes: Vec<Write>) -> Result<(), StoreError> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let blocks = writes.iter().any(|write| write.durable)
+            && tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        let store = &mut self.store;
+        if blocks { tokio::task::block_in_place(|| store.write(writes)) } else { store.write(writes) }
+    }
+
+    fn perform_one(&mut self, output: Output) {
+        match output {
+            Output::Persist(_) => unreachable!("persisted before"),
+            Output::Publish { zone, bytes } => {
+                let published = self.network.publish(&zone, bytes);
+                tracing::trace!(%zone, ?published, "published");
+            }
+            Output::Verdict { id, verdict } => {
+                let verdict = match verdict {
+                    Verdict::Accept => swarm::Verdict::Accept,
+                    Verdict::Ignore => swarm::Verdict::Ignore,
+                    Verdict::Reject => swarm::Verdict::Reject,
+                };
+                self.network.report(&swarm::GossipId(id.0), verdict);
+            }
+            Output::SyncAsk { session, peer, bytes } => self.ask(session, peer, bytes),
+            Output::SyncClose { session } => drop(self.sessions.remove(&session)),
+            Output::SyncAnswer { id, bytes } => {
+                if let Some(reply) = self.asked.remove(&id) {
+                    // The peer may have gone meanwhile.
+                    let _gone = reply.send(bytes);
+                }
+            }
+            Output::Reply { id, reply } => {
+                if let Some(waiting) = self.replies.remove(&id) {
+                    // The client may have gone meanwhile; its write stands.
+                    let _gone = waiting.send(reply);
+                }
+            }
+            Output::Penalize { peer, reason } => {
+                tracing::warn!(%peer, reason, "peer broke the protocol");
+                self.network.penalize(peer, offence(reason));
+            }
+            Output::Event(event) => {
+                let event = view::event(&event);
+                tracing::debug!(?event);
+                self.tell(event);
+            }
+        }
+    }
+
+    fn ask(&mut self, session: SessionId, peer: PeerKey, bytes: Vec<u8>) {
+        let questions = self.sessions.entry(session).or_insert_with(|| {
+            let (questions, asked) = mpsc::channel(SYNC_WINDOW);
+            tokio::spawn(converse(
+                self.network.sync_client(),
+                peer,
+                session,
+                asked,
+                self.session_answers.clone(),
+            ));
+            questions
+        });
+        // The node keeps at most SYNC_WINDOW questions waiting; a session that ended tells so by itself.
+        let _ended = questions.try_send(bytes);
+    }
+
+    fn tell(&self, event: api::Event) {
+        // Nobody may be watching.
+        let _unwatched = self.events.send(event);
+    }
+
+    async fn leave(mut self) -> Result<(), StoreError> {
+        self.command(Command::Leave, None);
+        self.perform()?;
+        let on_its_way = async {
+            loop {
+                self.network.next().await;
+            }
+        };
+        let _elapsed = tokio::time::timeout(GOODBYE, on_its_way).await;
+        self.network.shutdown().await;
+        let store = self.store;
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(()))
+    }
+}
+
+/// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke.
+async fn converse(
+    client: SyncClient,
+    peer: PeerKey,
+    session: SessionId,
+    mut questions: mpsc::Receiver<Vec<u8>>,
+    answers: mpsc::Sender<(SessionId, Option<Vec<u8>>)>,
+) {
+    // A driver that is gone needs no answer.
+    let stream = match client.open(peer).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "sync stream not opened");
+            let _gone = answers.send((session, None)).await;
+            return;
+        }
+    };
+    let mut waiting = FuturesOrdered::new();
+    loop {
+        let answer = tokio::select! {
+            question = questions.recv(), if waiting.len() < PIPELINE_MAX => match question {
+                Some(question) => {
+                    waiting.push_back(stream.ask(question));
+                    continue;
+                }
+                None => return,
+            },
+            Some(answer) = waiting.next() => answer,
+        };
+        let broke = answer.is_err();
+        if let Err(error) = &answer {
+            tracing::debug!(%peer, %error, "sync stream broke");
+        }
+        if answers.send((session, answer.ok())).await.is_err() || broke {
+            return;
+        }
+    }
+}
+
+fn offence(reason: &str) -> Offence {
+    match reason {
+        "bad_signature" | "bad_author" | "bad_grant" => Offence::Forged,
+        _ => Offence::Malformed,
+    }
+}

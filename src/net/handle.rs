@@ -1,0 +1,232 @@
+//! The cloneable handle through which the surfaces reach the node. Every call is one request to the driver.
+
+use std::time::Duration;
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::api::{self, ApiError};
+use crate::document::Refusal;
+use crate::net::driver::{Request, Seen};
+use crate::net::{view, wall_clock};
+use crate::proto::card::Offer;
+use crate::proto::identity::PeerKey;
+use crate::proto::index::{Cursor, Query};
+use crate::proto::name::ZoneName;
+use crate::proto::node::{Command, Found, Registered, Reply, Resolution, WriteError};
+
+/// Results of `find` without a limit.
+const FIND_LIMIT: usize = 20;
+/// Most results at once; larger limits are clamped.
+const LIMIT_MAX: usize = 1_000;
+/// A node that hears no peer for this long after its start answers for itself.
+const ALONE_AFTER: Duration = Duration::from_secs(5);
+/// Offers given to the driver at once, so that reads and gossip come in between.
+const OFFERS_AT_ONCE: usize = 64;
+
+/// Talks to a running node. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<api::Event>,
+    key: PeerKey,
+    expects_peers: bool,
+}
+
+impl Handle {
+    pub(super) fn new(
+        requests: mpsc::Sender<Request>,
+        events: broadcast::Sender<api::Event>,
+        key: PeerKey,
+        expects_peers: bool,
+    ) -> Handle {
+        Handle { requests, events, key, expects_peers }
+    }
+
+    /// Key of the node.
+    pub fn key(&self) -> PeerKey {
+        self.key
+    }
+
+    /// Registers agents in `zone`, the home zone if none is given there and in the offer. Answers in order, when
+    /// everything registered is durable.
+    pub async fn register(
+        &self,
+        zone: Option<ZoneName>,
+        offers: Vec<Offer>,
+    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
+        let mut answers = Vec::with_capacity(offers.len());
+        let mut offers = offers.into_iter().map(|mut offer| {
+            offer.zone = offer.zone.or_else(|| zone.clone());
+            offer
+        });
+        loop {
+            let part: Vec<Offer> = offers.by_ref().take(OFFERS_AT_ONCE).collect();
+            if part.is_empty() {
+                return Ok(answers);
+            }
+            let names: Vec<String> = part.iter().map(|offer| offer.name.to_string()).collect();
+            let Reply::Registered(results) = self.command(Command::Register(part)).await? else {
+                return Err(stopped());
+            };
+            answers.extend(names.into_iter().zip(results).map(|(name, result)| registered(name, result)));
+        }
+    }
+
+    /// Offers the agents of the configured files; returns what was refused.
+    pub(super) async fn offer_files(&self, offers: Vec<Offer>) -> Vec<Refusal> {
+        let names: Vec<String> = offers.iter().map(|offer| offer.name.to_string()).collect();
+        match self.command(Command::OfferFiles(offers)).await {
+            Ok(Reply::Registered(results)) => names
+                .into_iter()
+                .zip(results)
+                .filter_map(|(name, result)| registered(name, result).err())
+                .collect(),
+            Ok(_) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// Withdraws an agent given by full name, bare name, id or original name. Answers when that is durable.
+    pub async fn deregister(&self, agent: &str) -> Result<api::Registered, ApiError> {
+        let name = self.resolve(agent).await?.record.name.clone();
+        match self.command(Command::Deregister(name)).await? {
+            Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
+            Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
+            Reply::Registered(_) | Reply::Left => Err(stopped()),
+        }
+    }
+
+    /// Searches what this node holds, and says what of the asked scope that is.
+    pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
+        let started = std::time::Instant::now();
+        let zone = query.zone.as_deref().map(parse_zone).transpose()?;
+        let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
+        let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
+        let asked =
+            Query { text: query.q, zone: zone.clone(), tags: query.tag, capabilities: query.capability };
+        let local = query.local;
+        let (found, next, zones) = self
+            .read(move |seen| {
+                let (found, next) = seen.node.find(wall_clock(), &asked, limit, cursor.as_ref());
+                (found, next, view::scope(seen.node, zone.as_ref(), local))
+            })
+            .await?;
+        Ok(api::FindAnswer {
+            results: found.iter().map(view::agent).collect(),
+            complete: zones.iter().all(|zone| zone.status == view::HELD),
+            zones,
+            cursor: next.map(|cursor| cursor.to_string()),
+            elapsed_ms: started.elapsed().as_secs_f64() * 1_000.0,
+        })
+    }
+
+    /// One agent, whole.
+    pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
+        Ok(view::detail(&self.resolve(agent).await?))
+    }
+
+    /// Every agent of a held zone and those below, in a stable order.
+    pub async fn agents(
+        &self,
+        zone: Option<String>,
+        limit: usize,
+        cursor: Option<String>,
+    ) -> Result<api::AgentPage, ApiError> {
+        let zone = zone.as_deref().map(parse_zone).transpose()?;
+        let cursor = cursor.as_deref().map(parse_cursor).transpose()?;
+        let limit = limit.clamp(1, LIMIT_MAX);
+        let (found, next) = self
+            .read(move |seen| seen.node.list(wall_clock(), zone.as_ref(), limit, cursor.as_ref()))
+            .await?;
+        Ok(api::AgentPage {
+            results: found.iter().map(view::agent).collect(),
+            cursor: next.map(|cursor| cursor.to_string()),
+        })
+    }
+
+    /// Health and the state of every zone.
+    pub async fn status(&self) -> Result<api::Status, ApiError> {
+        self.read(view::status).await
+    }
+
+    /// Connected peers, bootstrap peers first.
+    pub async fn peers(&self) -> Result<api::Peers, ApiError> {
+        self.read(view::peers).await
+    }
+
+    /// Events from now on.
+    pub fn events(&self) -> broadcast::Receiver<api::Event> {
+        self.events.subscribe()
+    }
+
+    /// Whether the node has compared its records with a peer, expects none, or has waited 5 s for one.
+    pub async fn ready(&self) -> bool {
+        let expects = self.expects_peers;
+        let ready =
+            self.read(move |seen| !expects || seen.started.elapsed() >= ALONE_AFTER || seen.node.is_synced());
+        ready.await.unwrap_or(false)
+    }
+
+    /// Counters and gauges in the Prometheus text format.
+    pub async fn metrics(&self) -> Result<String, ApiError> {
+        let (status, traffic) = self.read(|seen| (view::status(seen), seen.network.traffic())).await?;
+        Ok(view::metrics(&status, &traffic))
+    }
+
+    async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {
+        let (text, expects) = (agent.to_owned(), self.expects_peers);
+        let resolved = self.read(move |seen| {
+            let now = wall_clock();
+            match seen.node.resolve(&text) {
+                Resolution::One(id) => seen.node.agent(now, &id).ok_or_else(|| view::not_found(&text, &[])),
+                Resolution::Ambiguous(ids) => Err(view::ambiguous(&text, &ids)),
+                Resolution::Unknown(_) if expects && !seen.node.is_synced() => Err(view::not_synced(&text)),
+                Resolution::Unknown(close) => Err(view::not_found(&text, &close)),
+            }
+        });
+        resolved.await?
+    }
+
+    async fn command(&self, command: Command) -> Result<Reply, ApiError> {
+        let (reply, replied) = oneshot::channel();
+        self.requests.send(Request::Command(command, reply)).await.map_err(|_| stopped())?;
+        replied.await.map_err(|_| stopped())
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Seen<'_>) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (reply, replied) = oneshot::channel();
+        let read = Box::new(move |seen: &mut Seen<'_>| {
+            // The client may have gone meanwhile.
+            let _gone = reply.send(question(seen));
+        });
+        self.requests.send(Request::Read(read)).await.map_err(|_| stopped())?;
+        replied.await.map_err(|_| stopped())
+    }
+}
+
+fn registered(name: String, result: Result<Registered, WriteError>) -> Result<api::Registered, Refusal> {
+    match result {
+        Ok(registered) => Ok(view::registered(&registered)),
+        Err(error) => Err(Refusal { name, code: error.code(), message: error.to_string() }),
+    }
+}
+
+fn parse_zone(text: &str) -> Result<ZoneName, ApiError> {
+    text.parse().map_err(|error| view::bad_request(format!("zone: {error}")))
+}
+
+fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
+    text.parse()
+        .map_err(|_| view::bad_request("cursor: not one that this node gave out; start without it".into()))
+}
+
+fn stopped() -> ApiError {
+    ApiError {
+        code: "unavailable".into(),
+        message: "the node is stopping".into(),
+        fix: "start it again with `aop node`".into(),
+        close: Vec::new(),
+    }
+}

@@ -1,0 +1,274 @@
+//! The protocols a node speaks and their settings. Every number that differs from the library's default says why.
+//!
+//! The network's name is part of the identify version, of the protocol names of Kademlia and sync, and of the gossip
+//! topics, so that two worlds never mix even when somebody connects them.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use libp2p::gossipsub::{
+    self, IdentTopic, MaxCountSubscriptionFilter, Message, MessageAuthenticity, MessageId, PeerScoreParams,
+    PeerScoreThresholds, TopicScoreParams, ValidationMode, WhitelistSubscriptionFilter,
+    score_parameter_decay,
+};
+use libp2p::identity::Keypair;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
+use sha2::{Digest, Sha256};
+
+use crate::net::peers::INBOUND_MAX;
+use crate::net::swarm::NetworkError;
+use crate::proto::config::GOSSIP_BYTES_MAX;
+use crate::proto::name::ZoneName;
+
+/// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
+/// refused lookups of a network of 50 starting at once cost more CPU time than the connections.
+const OUTBOUND_MAX: u32 = 48;
+/// Handshakes under way in each direction; each may hold 10 s of a hostile dialer's patience.
+const PENDING_MAX: u32 = 64;
+/// Connections with one peer: both dial at the same time, over two transports at worst.
+const PER_PEER_MAX: u32 = 3;
+
+/// Largest gossip RPC. More than the largest control message and, with 8 KiB to spare, than the largest payload: the
+/// decoder measures its whole read buffer.
+const RPC_BYTES_MAX: usize = 512 * 1024;
+/// Largest control part of an RPC that is accepted. The default of 16 KiB is below what a stock sender packs into one
+/// IHAVE; the receiver then drops its side of the stream, and that direction is dead without an event or an error.
+const CONTROL_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a message id.
+const GOSSIP_ID_BYTES: usize = 20;
+/// Most ids in one IHAVE sent: 500 ids of 20 bytes stay below 16 KiB, so that receivers with default settings live too.
+const CONTROL_IDS_MAX: usize = 500;
+// An IHAVE fits a default receiver; a control part fits an RPC; a payload fits with 8 KiB to spare.
+const _: () = assert!(CONTROL_IDS_MAX * (GOSSIP_ID_BYTES + 2) < 16 * 1024);
+const _: () = assert!(CONTROL_BYTES_MAX < RPC_BYTES_MAX && GOSSIP_BYTES_MAX + 8 * 1024 <= RPC_BYTES_MAX);
+/// Messages queued for one peer. At 56 KiB each a peer that reads nothing costs at most 56 MiB.
+const QUEUE_MAX: usize = 1_024;
+/// Subscriptions of one peer, and changes in one RPC. A gateway may serve many zones; ours are picked out of them.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
+
+/// Answers of a Kademlia query and copies of an entry. 20 is for a public DHT of strangers with hours of churn.
+const KAD_REPLICATION: usize = 8;
+/// Largest Kademlia message: 20 peers with 8 addresses each fit.
+const KAD_PACKET_BYTES_MAX: usize = 16 * 1024;
+/// How often the routing table is refreshed. A refresh dials most of a small network, so not often.
+const KAD_REFRESH: Duration = Duration::from_secs(30 * 60);
+
+/// How often each connection is measured. Pings are nearly all the traffic of an idle node.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// A connection that no protocol claims is closed after this time by whoever notices. A backstop: the one who opened a
+/// connection closes it long before (`peers`). A shorter time would cut bootstrap peers off, and leave gossip nobody
+/// outside its mesh to repair from.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(3_600);
+
+/// All protocols of a node. The limits come first: they refuse before the others allocate.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) gossip: Gossip,
+    pub(super) kad: kad::Behaviour<MemoryStore>,
+    pub(super) streams: libp2p_stream::Behaviour,
+}
+
+pub(super) type Gossip = gossipsub::Behaviour<
+    gossipsub::IdentityTransform,
+    MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>,
+>;
+
+impl Behaviour {
+    pub(super) fn new(
+        keypair: &Keypair,
+        names: &Names,
+        gossip: gossipsub::Config,
+    ) -> Result<Behaviour, NetworkError> {
+        Ok(Behaviour {
+            limits: connection_limits::Behaviour::new(limits()),
+            blocked: allow_block_list::Behaviour::default(),
+            identify: identify::Behaviour::new(
+                identify::Config::new(names.identify.clone(), keypair.public())
+                    .with_agent_version(agent())
+                    .with_push_listen_addr_updates(true),
+            ),
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
+            gossip: gossip_behaviour(names, gossip)?,
+            kad: kad_behaviour(keypair, names.kad.clone()),
+            streams: libp2p_stream::Behaviour::new(),
+        })
+    }
+}
+
+/// Every name of a network.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    /// The identify protocol version: equal or not of our network.
+    pub(super) identify: String,
+    pub(super) kad: StreamProtocol,
+    pub(super) sync: StreamProtocol,
+    /// The zones of this node and their topics, in the same order.
+    pub(super) zones: Vec<(ZoneName, IdentTopic)>,
+}
+
+impl Names {
+    pub(super) fn new(network: &str, zones: BTreeSet<ZoneName>) -> Result<Names, NetworkError> {
+        let protocol = |name: String| {
+            StreamProtocol::try_from_owned(name).map_err(|error| NetworkError::Setup(error.to_string()))
+        };
+        let topic = |zone: ZoneName| {
+            let topic = IdentTopic::new(format!("/aop/{network}/zone/{zone}"));
+            (zone, topic)
+        };
+        Ok(Names {
+            identify: format!("/aop/{network}/1"),
+            kad: protocol(format!("/aop/{network}/kad/1"))?,
+            sync: protocol(format!("/aop/{network}/sync/1"))?,
+            zones: zones.into_iter().map(topic).collect(),
+        })
+    }
+
+    pub(super) fn topic(&self, zone: &ZoneName) -> Option<IdentTopic> {
+        self.zones.iter().find(|(own, _)| own == zone).map(|(_, topic)| topic.clone())
+    }
+
+    pub(super) fn zone(&self, topic: &gossipsub::TopicHash) -> Option<ZoneName> {
+        self.zones.iter().find(|(_, own)| own.hash() == *topic).map(|(zone, _)| zone.clone())
+    }
+}
+
+/// Program, version and, after a space, a random number of this run: by it peers notice a restart.
+fn agent() -> String {
+    format!("{} {:016x}", concat!("aop/", env!("CARGO_PKG_VERSION")), rand::random::<u64>())
+}
+
+fn limits() -> connection_limits::ConnectionLimits {
+    connection_limits::ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_MAX))
+        .with_max_pending_outgoing(Some(PENDING_MAX))
+        .with_max_established_incoming(Some(INBOUND_MAX))
+        .with_max_established_outgoing(Some(OUTBOUND_MAX))
+        .with_max_established_per_peer(Some(PER_PEER_MAX))
+}
+
+/// The gossip settings. `history_length` stays 5 heartbeats: a verdict later than 5 s is too late to forward.
+pub(super) fn gossip_settings() -> gossipsub::ConfigBuilder {
+    let mut settings = gossipsub::ConfigBuilder::default();
+    settings
+        .mesh_n(6)
+        .mesh_n_low(5)
+        .mesh_n_high(12)
+        .heartbeat_interval(Duration::from_secs(1))
+        .heartbeat_initial_delay(Duration::from_millis(100))
+        .validate_messages()
+        .validation_mode(ValidationMode::Anonymous)
+        .message_id_fn(content_id)
+        .max_transmit_size(RPC_BYTES_MAX)
+        .max_control_message_size(CONTROL_BYTES_MAX)
+        .max_control_messages_sent(CONTROL_IDS_MAX)
+        .connection_handler_queue_len(QUEUE_MAX)
+        // Twice the default: a copy that arrives later than this is handed out a second time.
+        .duplicate_cache_time(Duration::from_secs(120))
+        // A hub would send its own messages to every peer it has.
+        .flood_publish(false);
+    settings
+}
+
+/// Equal bytes in equal zones are one message, whoever sends them: 20 bytes of a hash over topic and data.
+fn content_id(message: &Message) -> MessageId {
+    let digest = Sha256::new()
+        .chain_update(message.topic.as_str())
+        .chain_update([0])
+        .chain_update(&message.data)
+        .finalize();
+    MessageId::new(&digest[..GOSSIP_ID_BYTES])
+}
+
+fn gossip_behaviour(names: &Names, config: gossipsub::Config) -> Result<Gossip, NetworkError> {
+    let failed = |error: String| NetworkError::Setup(error);
+    let filter = MaxCountSubscriptionFilter {
+        filter: WhitelistSubscriptionFilter(names.zones.iter().map(|(_, topic)| topic.hash()).collect()),
+        max_subscribed_topics: SUBSCRIPTIONS_MAX,
+        max_subscriptions_per_request: SUBSCRIPTIONS_MAX,
+    };
+    let mut gossip = Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
+        .map_err(|error| failed(error.into()))?;
+    // The score must be switched on before the first subscription.
+    gossip.with_peer_score(score(names), thresholds()).map_err(failed)?;
+    for (_, topic) in &names.zones {
+        gossip.subscribe(topic).map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(gossip)
+}
+
+/// Scores punish proven misbehaviour and nothing else.
+///
+/// Off: too few deliveries (P3, P3b), because a registry is quiet for hours and silence is not a fault; many peers on
+/// one IP address, because a machine, a cluster or an office behind one NAT is the normal small network (the default
+/// weight cuts off the 12th node of an address). Rewards are kept small, so that no credit outweighs a forgery.
+fn score(names: &Names) -> PeerScoreParams {
+    PeerScoreParams {
+        topics: names.zones.iter().map(|(_, topic)| (topic.hash(), topic_score())).collect(),
+        app_specific_weight: 1.0,
+        ip_colocation_factor_weight: 0.0,
+        // A loaded node breaks a promise now and then; the penalty is the square of what lies above the threshold.
+        behaviour_penalty_threshold: 6.0,
+        // Slow is not hostile: 1,000 dropped messages cost what one forged message costs.
+        slow_peer_weight: -0.01,
+        ..PeerScoreParams::default()
+    }
+}
+
+fn topic_score() -> TopicScoreParams {
+    TopicScoreParams {
+        topic_weight: 1.0,
+        time_in_mesh_weight: 0.01,
+        time_in_mesh_quantum: Duration::from_secs(1),
+        time_in_mesh_cap: 100.0,
+        first_message_deliveries_weight: 0.1,
+        first_message_deliveries_cap: 20.0,
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        // An honest node forwards nothing it has not verified. One rejected message loses the lazy gossip of that peer
+        // (below -10 with the rewards gone), three cut it off.
+        invalid_message_deliveries_weight: -10.0,
+        invalid_message_deliveries_decay: score_parameter_decay(Duration::from_secs(600)),
+        ..TopicScoreParams::default()
+    }
+}
+
+fn thresholds() -> PeerScoreThresholds {
+    PeerScoreThresholds {
+        gossip_threshold: -9.0,
+        publish_threshold: -35.0,
+        graylist_threshold: -80.0,
+        accept_px_threshold: 0.0,
+        opportunistic_graft_threshold: 0.5,
+    }
+}
+
+fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> kad::Behaviour<MemoryStore> {
+    let peer = keypair.public().to_peer_id();
+    let mut config = kad::Config::new(protocol);
+    config
+        .set_replication_factor(NonZeroUsize::new(KAD_REPLICATION).unwrap_or(NonZeroUsize::MIN))
+        .set_max_packet_size(KAD_PACKET_BYTES_MAX)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
+        .set_query_timeout(Duration::from_secs(30))
+        .set_periodic_bootstrap_interval(Some(KAD_REFRESH))
+        // Nothing a peer puts here is stored; the table is used to find peers only.
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_record_ttl(None)
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_caching(kad::Caching::Disabled);
+    let store = MemoryStoreConfig { max_records: 0, ..MemoryStoreConfig::default() };
+    let mut kad = kad::Behaviour::with_config(peer, MemoryStore::with_config(peer, store), config);
+    // Unforced, a node serves only after an external address was confirmed. On a loopback or in a local network that
+    // never happens: nobody would be in anybody's table, and no error would say so.
+    kad.set_mode(Some(kad::Mode::Server));
+    kad
+}

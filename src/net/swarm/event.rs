@@ -1,0 +1,154 @@
+//! What the network tells its driver, and the answers it takes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use tokio::sync::oneshot;
+
+use crate::proto::identity::PeerKey;
+use crate::proto::name::ZoneName;
+
+/// The id of a gossip message: 20 bytes of a hash over topic and content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct GossipId(pub [u8; 20]);
+
+/// What becomes of a gossip message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// New and right: forward it.
+    Accept,
+    /// Known or stale: do not forward, nobody is to blame.
+    Ignore,
+    /// Forged or malformed: do not forward, and every peer that sent a copy is scored down.
+    Reject,
+}
+
+/// What became of an own message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// Queued for at least one peer. Gossip is best effort: that is no promise of delivery.
+    Sent,
+    /// No connected peer takes part in the zone: normal for a lone node. It is not kept for later.
+    NobodyListens,
+    /// Every peer of the zone has a full queue.
+    QueuesFull,
+    /// Above `GOSSIP_BYTES_MAX`.
+    TooLarge,
+    /// The same bytes were sent or received within the last two minutes.
+    Duplicate,
+    /// This node does not take part in the zone.
+    OtherZone,
+}
+
+/// What happens in the network.
+#[derive(Debug)]
+pub enum NetworkEvent {
+    /// A peer of our network is connected; sent once until it is disconnected.
+    Connected {
+        /// Who.
+        peer: PeerKey,
+        /// Whether this node opened the connection.
+        outbound: bool,
+        /// Whether it is a configured peer.
+        bootstrap: bool,
+        /// Where it can be dialed again, at most `ADDRESSES_PER_PEER_MAX`; worth remembering.
+        addresses: Vec<Multiaddr>,
+    },
+    /// The last connection to the peer is gone.
+    Disconnected {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// A connected peer takes part in one of our zones.
+    Subscribed {
+        /// Who.
+        peer: PeerKey,
+        /// Where.
+        zone: ZoneName,
+    },
+    /// A connected peer no longer takes part.
+    Unsubscribed {
+        /// Who.
+        peer: PeerKey,
+        /// Where.
+        zone: ZoneName,
+    },
+    /// A message that waits for [`Network::report`].
+    Gossip {
+        /// Its id.
+        id: GossipId,
+        /// Who sent the first copy; not its author.
+        peer: PeerKey,
+        /// Its zone.
+        zone: ZoneName,
+        /// Its content, at most `GOSSIP_BYTES_MAX`.
+        bytes: Vec<u8>,
+    },
+    /// A frame of an inbound sync stream.
+    SyncAsked {
+        /// Who asks.
+        peer: PeerKey,
+        /// The frame.
+        request: Vec<u8>,
+        /// Takes the answer; dropping it closes the stream.
+        reply: oneshot::Sender<Vec<u8>>,
+    },
+    /// Something an operator may want to know. The network goes on by itself.
+    Problem(Problem),
+}
+
+/// Something an operator may want to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// A configured peer cannot be reached; it will be dialed again.
+    BootstrapUnreachable {
+        /// The configured address.
+        address: Multiaddr,
+        /// Failures in a row.
+        failures: u32,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A peer of another network was disconnected.
+    OtherNetwork {
+        /// Who.
+        peer: PeerKey,
+        /// Where it was seen.
+        address: Multiaddr,
+        /// What it speaks, where `/aop/NETWORK/1` was expected.
+        speaks: String,
+    },
+    /// A peer was blocked for ten minutes after repeated offences.
+    Blocked {
+        /// Who.
+        peer: PeerKey,
+    },
+    /// A listening socket was lost.
+    ListenerLost {
+        /// What the system said.
+        reason: String,
+    },
+    /// The process or the machine was suspended.
+    Suspended {
+        /// For how long, about.
+        duration: Duration,
+    },
+}
+
+/// Counters since the start and sizes now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connected peers of our network.
+    pub peers: usize,
+    /// Established connections.
+    pub connections: usize,
+    /// Own messages handed to the mesh.
+    pub gossip_published: u64,
+    /// Messages received, each counted once.
+    pub gossip_received: u64,
+    /// Messages given up without a verdict.
+    pub gossip_unjudged: u64,
+    /// Mesh peers of each zone.
+    pub mesh: BTreeMap<ZoneName, usize>,
+}

@@ -1,0 +1,149 @@
+//! Offences of peers outside of gossip: points that fade, a lower score while they last, a block when there are too many.
+//!
+//! A pure table; gossip offences have their own penalty in the mesh score.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use libp2p::PeerId;
+
+/// What a peer did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offence {
+    /// It sent something with a wrong signature. Never an accident.
+    Forged,
+    /// It sent what does not decode or breaks a limit. A bug or an attack.
+    Malformed,
+    /// It asks for more than it may. Impolite.
+    Greedy,
+}
+
+/// Points at which a peer is blocked: four forgeries or ten malformed answers within a minute.
+pub(super) const BLOCKED_AT: f64 = 94.0;
+/// How long a block lasts. Long enough to make an attack pointless, short enough to heal a bad release.
+pub(super) const BLOCKED_FOR: Duration = Duration::from_secs(600);
+/// Points that fade in a second: one malformed answer is forgotten after 100 s.
+const FADING: f64 = 0.1;
+/// Peers remembered; beyond it the one with the fewest points is forgotten.
+const OFFENDERS_MAX: usize = 1_024;
+
+/// Peers blocked at once; beyond it the block that would end first is lifted. A new key costs an attacker nothing, so
+/// a longer list would not keep him out either.
+const BLOCKED_MAX: usize = 4_096;
+
+/// What follows for the peer.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Judgement {
+    /// Its application score is this now, at most 0.
+    Scored(f64),
+    /// It is to be blocked.
+    Blocked,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Offences {
+    points: BTreeMap<PeerId, (f64, Instant)>,
+    blocked: BTreeMap<PeerId, Instant>,
+}
+
+impl Offences {
+    /// Adds the points of an offence.
+    pub(super) fn add(&mut self, peer: PeerId, offence: Offence, now: Instant) -> Judgement {
+        let (points, at) = self.points.get(&peer).copied().unwrap_or((0.0, now));
+        let points = faded(points, at, now) + weight(offence);
+        if points >= BLOCKED_AT {
+            self.points.remove(&peer);
+            self.blocked.insert(peer, now + BLOCKED_FOR);
+            return Judgement::Blocked;
+        }
+        self.points.insert(peer, (points, now));
+        self.forget_least();
+        Judgement::Scored(-points)
+    }
+
+    /// The scores of all offenders, faded to `now`; those with none left are forgotten after this.
+    pub(super) fn fade(&mut self, now: Instant) -> Vec<(PeerId, f64)> {
+        let score = |(peer, (points, at)): (&PeerId, &(f64, Instant))| (*peer, -faded(*points, *at, now));
+        let scores = self.points.iter().map(score).collect();
+        self.points.retain(|_, (points, at)| faded(*points, *at, now) > 0.0);
+        scores
+    }
+
+    /// The peers whose block is over.
+    pub(super) fn released(&mut self, now: Instant) -> Vec<PeerId> {
+        let mut blocked: Vec<(Instant, PeerId)> =
+            self.blocked.iter().map(|(peer, until)| (*until, *peer)).collect();
+        blocked.sort_unstable();
+        let surplus = blocked.len().saturating_sub(BLOCKED_MAX);
+        let ended = blocked.iter().filter(|(until, _)| *until <= now).count();
+        let over: Vec<PeerId> = blocked.into_iter().take(surplus.max(ended)).map(|(_, peer)| peer).collect();
+        over.iter().for_each(|peer| _ = self.blocked.remove(peer));
+        over
+    }
+
+    fn forget_least(&mut self) {
+        if self.points.len() <= OFFENDERS_MAX {
+            return;
+        }
+        let least = self.points.iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0)).map(|(peer, _)| *peer);
+        least.map(|peer| self.points.remove(&peer));
+    }
+}
+
+fn weight(offence: Offence) -> f64 {
+    match offence {
+        Offence::Forged => 25.0,
+        Offence::Malformed => 10.0,
+        Offence::Greedy => 1.0,
+    }
+}
+
+fn faded(points: f64, at: Instant, now: Instant) -> f64 {
+    (points - FADING * now.saturating_duration_since(at).as_secs_f64()).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_forgeries_block_and_the_block_ends() {
+        let (mut offences, peer, now) = (Offences::default(), PeerId::random(), Instant::now());
+        for points in [25.0, 50.0, 75.0] {
+            assert_eq!(offences.add(peer, Offence::Forged, now), Judgement::Scored(-points));
+        }
+        assert_eq!(offences.add(peer, Offence::Forged, now), Judgement::Blocked);
+        assert!(offences.released(now).is_empty());
+        assert_eq!(offences.released(now + BLOCKED_FOR), [peer]);
+    }
+
+    #[test]
+    fn the_table_of_blocks_is_bounded() {
+        let (mut offences, now) = (Offences::default(), Instant::now());
+        for _ in 0..BLOCKED_MAX + 5 {
+            let peer = PeerId::random();
+            (0..4).for_each(|_| _ = offences.add(peer, Offence::Forged, now));
+        }
+        assert_eq!(offences.released(now).len(), 5);
+        assert!(offences.released(now).is_empty());
+    }
+
+    #[test]
+    fn offences_fade_and_are_forgotten() {
+        let (mut offences, peer, now) = (Offences::default(), PeerId::random(), Instant::now());
+        offences.add(peer, Offence::Malformed, now);
+        let later = now + Duration::from_secs(50);
+        assert_eq!(offences.fade(later), [(peer, -5.0)]);
+        assert_eq!(offences.fade(now + Duration::from_secs(101)), [(peer, 0.0)]);
+        assert!(offences.fade(now + Duration::from_secs(102)).is_empty());
+    }
+
+    #[test]
+    fn the_table_of_offenders_is_bounded() {
+        let (mut offences, now) = (Offences::default(), Instant::now());
+        for _ in 0..OFFENDERS_MAX + 50 {
+            offences.add(PeerId::random(), Offence::Greedy, now);
+        }
+        assert_eq!(offences.points.len(), OFFENDERS_MAX);
+    }
+}

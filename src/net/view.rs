@@ -1,0 +1,367 @@
+//! What the node knows, in the shapes of the API: the one place where protocol values become JSON and sentences.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::api::{self, ApiError};
+use crate::net::driver::Seen;
+use crate::net::swarm::{self, Traffic};
+use crate::net::wall_clock;
+use crate::proto::card::{AgentCard, Origin};
+use crate::proto::identity::AgentId;
+use crate::proto::name::{FullName, ZoneName};
+use crate::proto::node::{
+    Event, Found, Node, Problem, Registered, Replica, ReplicaState, Via, WriteError, ZoneState,
+};
+use crate::proto::record::Record;
+
+/// Status of a zone that is answered from what this node holds.
+pub(super) const HELD: &str = "held";
+/// A peer's clock further from ours than this is worth a warning, milliseconds.
+const CLOCK_WARNING_MS: u64 = 30_000;
+
+/// A result of `find`, `show` or a list.
+pub(super) fn agent(found: &Found) -> api::Agent {
+    let card = &found.card;
+    api::Agent {
+        agent: found.record.name.to_string(),
+        id: found.id.to_string(),
+        description: card.description.clone(),
+        tags: card.tags.clone(),
+        capabilities: card.capabilities.clone(),
+        score: found.score,
+        callable: card.callable,
+        owner: found.record.owner.to_string(),
+        origin: origin(card.origin).into(),
+        original_name: card.original_name.clone(),
+        endpoints: endpoints(card),
+        replicas: found.replicas.iter().map(replica).collect(),
+    }
+}
+
+/// Everything known of one agent.
+pub(super) fn detail(found: &Found) -> api::AgentDetail {
+    let record = &found.record;
+    let schema = |text: &Option<String>| {
+        text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    };
+    api::AgentDetail {
+        agent: agent(found),
+        card: card_json(&found.card),
+        input_schema: schema(&found.card.input_schema),
+        output_schema: schema(&found.card.output_schema),
+        version: api::Version {
+            author: record.author.to_string(),
+            seq: record.seq,
+            stamp: format!("{}.{}", record.stamp.wall, record.stamp.counter),
+        },
+        expires_at: record.expires_at.0,
+    }
+}
+
+/// Which zones of the asked scope this node can speak for.
+pub(super) fn scope(node: &Node, asked: Option<&ZoneName>, local: bool) -> Vec<api::ZoneAnswer> {
+    let root = ZoneName::root();
+    let asked = asked.unwrap_or(&root);
+    let held: Vec<&ZoneName> = node.held_zones().filter(|zone| zone.is_within(asked)).collect();
+    let mut answers: Vec<api::ZoneAnswer> = held.iter().map(|zone| answered(zone, HELD)).collect();
+    // What lies above the held zones, or the asked zone itself, is not known here.
+    if !local && !held.contains(&asked) {
+        answers.push(answered(asked, "unreachable"));
+    }
+    answers
+}
+
+fn answered(zone: &ZoneName, status: &str) -> api::ZoneAnswer {
+    api::ZoneAnswer { zone: zone.to_string(), status: status.into(), age_ms: 0, by: None }
+}
+
+/// Health and zones.
+pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
+    let zones: Vec<api::ZoneReport> = seen.node.zone_states(wall_clock()).iter().map(zone_report).collect();
+    let offset = seen.node.clock_offset_ms();
+    let mut problems: Vec<api::Problem> = seen.incidents.iter().map(api::Problem::from).collect();
+    problems.extend(seen.node.problems().map(problem));
+    if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != "clock_unsafe") {
+        problems.push(clock_warning(offset));
+    }
+    api::Status {
+        peer_id: seen.node.key().to_string(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        uptime_s: seen.started.elapsed().as_secs(),
+        network: seen.node.config().network.clone(),
+        clock_offset_ms: offset,
+        zones,
+        connections: seen.network.traffic().connections,
+        health: if problems.is_empty() { "ok" } else { "degraded" }.into(),
+        problems,
+        refused: seen.node.refused().iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
+    }
+}
+
+fn zone_report(zone: &ZoneState) -> api::ZoneReport {
+    let now = wall_clock();
+    let versions: BTreeMap<String, u64> =
+        zone.versions.iter().map(|(author, prefix)| (author.to_string(), *prefix)).collect();
+    api::ZoneReport {
+        zone: zone.zone.to_string(),
+        role: if zone.member { "member" } else { "follower" }.into(),
+        records: zone.records,
+        agents: zone.agents,
+        fingerprint: zone.fingerprint.to_string(),
+        as_of: zone.as_of.to_string(),
+        peers: zone.peers.len(),
+        members: zone.members,
+        lag_ms: zone.behind_since.map_or(0, |since| now.since(since).as_millis() as u64),
+        last_sync_ms_ago: zone.synced_at.map(|at| now.since(at).as_millis() as u64),
+        version_vector: versions,
+    }
+}
+
+/// Connected peers, bootstrap peers first.
+pub(super) fn peers(seen: &mut Seen<'_>) -> api::Peers {
+    let now = wall_clock();
+    let mut peers: Vec<api::Peer> = seen
+        .network
+        .peers()
+        .map(|peer| api::Peer {
+            peer: peer.key.to_string(),
+            addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
+            bootstrap: peer.bootstrap,
+            zones: seen.node.zones_of(&peer.key).map(ToString::to_string).collect(),
+            rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            clock_offset_ms: seen.node.clock_offset_of(&peer.key),
+            seen_ms_ago: seen.node.heard_at(&peer.key).map(|at| now.since(at).as_millis() as u64),
+            connected: true,
+        })
+        .collect();
+    peers.sort_by(|a, b| (!a.bootstrap, &a.peer).cmp(&(!b.bootstrap, &b.peer)));
+    api::Peers { peers }
+}
+
+/// An event for watchers.
+pub(super) fn event(event: &Event) -> api::Event {
+    let named =
+        |record: &Record| (record.name.to_string(), record.agent_id().to_string(), record.host.to_string());
+    match event {
+        Event::AgentChanged { record, via } => {
+            let (agent, id, host) = named(record);
+            let via = match via {
+                Via::Local => "local",
+                Via::Gossip => "gossip",
+                Via::Sync => "sync",
+                Via::Store => "store",
+            };
+            api::Event::AgentChanged { agent, id, host, via: via.into() }
+        }
+        Event::AgentRemoved { record, deleted } => {
+            let (agent, id, host) = named(record);
+            let reason = if *deleted { "deleted" } else { "expired" };
+            api::Event::AgentRemoved { agent, id, host, reason: reason.into() }
+        }
+        Event::Synced { peer, zone, received, sent } => api::Event::Synced {
+            peer: peer.to_string(),
+            zone: zone.to_string(),
+            received: *received,
+            sent: *sent,
+        },
+        Event::Problem(known) => api::Event::Problem(problem(known)),
+    }
+}
+
+fn problem(known: &Problem) -> api::Problem {
+    let (code, message, fix) = match known {
+        Problem::ClockUnsafe(offset) => (
+            "clock_unsafe",
+            format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
+            "set the clock of this machine, for example with an NTP service",
+        ),
+        Problem::DuplicateIdentity(name) => (
+            "duplicate_identity",
+            format!("another process writes {name} under this node's key"),
+            "stop it, or give one of the two a new key and data folder",
+        ),
+        Problem::ForkedAuthor(author) => (
+            "forked_author",
+            format!("{author} signed two different records with one version"),
+            "tell its operator: a data folder was copied, or its key is in the wrong hands",
+        ),
+        Problem::RestoredBackup => (
+            "restored_backup",
+            "the data folder was behind what peers know of it; a new epoch was taken".into(),
+            "nothing: agents registered after the backup come back from peers",
+        ),
+    };
+    api::Problem { code: code.into(), message, fix: fix.into() }
+}
+
+fn clock_warning(offset: i64) -> api::Problem {
+    api::Problem {
+        code: "clock_off".into(),
+        message: format!("this clock is {offset} ms ahead of the median of its peers"),
+        fix: "set the clock of this machine, for example with an NTP service".into(),
+    }
+}
+
+/// What the network layer noticed.
+pub(super) fn network_problem(problem: &swarm::Problem) -> api::Problem {
+    let (code, message, fix) = match problem {
+        swarm::Problem::BootstrapUnreachable { address, failures, reason } => (
+            "bootstrap_unreachable",
+            format!("bootstrap peer {address} cannot be reached ({failures} failures): {reason}"),
+            "check the address; it is dialed again by itself",
+        ),
+        swarm::Problem::OtherNetwork { peer, address, speaks } => (
+            "other_network",
+            format!("{peer} at {address} belongs to another network ({speaks})"),
+            "check `--network` and the bootstrap addresses",
+        ),
+        swarm::Problem::Blocked { peer } => (
+            "peer_blocked",
+            format!("{peer} broke the protocol repeatedly and is blocked for ten minutes"),
+            "nothing; tell its operator",
+        ),
+        swarm::Problem::ListenerLost { reason } => (
+            "listener_lost",
+            format!("a listening socket was lost: {reason}"),
+            "restart the node if peers cannot reach it",
+        ),
+        swarm::Problem::Suspended { duration } => (
+            "suspended",
+            format!(
+                "the process stood still for {:.0} s; it compares with a peer now",
+                duration.as_secs_f64()
+            ),
+            "nothing",
+        ),
+    };
+    api::Problem { code: code.into(), message, fix: fix.into() }
+}
+
+/// A registered agent.
+pub(super) fn registered(registered: &Registered) -> api::Registered {
+    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string() }
+}
+
+/// Why a withdrawal was not made.
+pub(super) fn write_error(error: &WriteError) -> ApiError {
+    let fix = match error {
+        WriteError::NotFound(_) => "list what is registered with `aop agents`",
+        WriteError::NotYours(..) => "run the command at its host, or with its owner's key",
+        WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "set the clock of this machine",
+        _ => "see the message",
+    };
+    ApiError { code: error.code().into(), message: error.to_string(), fix: fix.into(), close: Vec::new() }
+}
+
+/// No such agent; `close` names are offered instead.
+pub(super) fn not_found(text: &str, close: &[FullName]) -> ApiError {
+    let close: Vec<String> = close.iter().map(ToString::to_string).collect();
+    let fix = match close.first() {
+        Some(first) => format!("did you mean {first}? Search with `aop find`"),
+        None => "search with `aop find`".into(),
+    };
+    ApiError { code: "not_found".into(), message: format!("no agent `{text}` is known here"), fix, close }
+}
+
+/// Nothing can be said yet.
+pub(super) fn not_synced(text: &str) -> ApiError {
+    ApiError {
+        code: "unavailable".into(),
+        message: format!("`{text}` is not held here, and no peer could be asked yet"),
+        fix: "try again in a moment; `aop peers` shows the connections".into(),
+        close: Vec::new(),
+    }
+}
+
+/// One name, several owners.
+pub(super) fn ambiguous(text: &str, ids: &[AgentId]) -> ApiError {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    ApiError {
+        code: "ambiguous".into(),
+        message: format!("`{text}` is registered by {} owners", ids.len()),
+        fix: format!("pick one by its id: {}", ids.join(", ")),
+        close: ids,
+    }
+}
+
+/// A parameter that cannot be read.
+pub(super) fn bad_request(message: String) -> ApiError {
+    ApiError {
+        code: "bad_request".into(),
+        message,
+        fix: "see /openapi.json for the parameters".into(),
+        close: Vec::new(),
+    }
+}
+
+/// Prometheus text.
+pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, kind: &str, labels: &str, value: u64| {
+        if !text.contains(&format!("# TYPE {name} ")) {
+            // Writing to a string cannot fail.
+            let _infallible = writeln!(text, "# TYPE {name} {kind}");
+        }
+        let _infallible = writeln!(text, "{name}{labels} {value}");
+    };
+    line("aop_uptime_seconds", "gauge", "", status.uptime_s);
+    line("aop_peers", "gauge", "", traffic.peers as u64);
+    line("aop_connections", "gauge", "", traffic.connections as u64);
+    line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
+    line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
+    line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unjudged);
+    for (reason, count) in &status.refused {
+        line("aop_refused_records_total", "counter", &format!("{{reason=\"{reason}\"}}"), *count);
+    }
+    for zone in &status.zones {
+        let labels = format!("{{zone=\"{}\"}}", zone.zone);
+        line("aop_registry_records", "gauge", &labels, zone.records as u64);
+        line("aop_registry_agents", "gauge", &labels, zone.agents as u64);
+        line("aop_zone_members", "gauge", &labels, zone.members as u64);
+        line("aop_registry_lag_milliseconds", "gauge", &labels, zone.lag_ms);
+    }
+    for (zone, mesh) in &traffic.mesh {
+        line("aop_gossip_mesh_peers", "gauge", &format!("{{zone=\"{zone}\"}}"), *mesh as u64);
+    }
+    line("aop_problems", "gauge", "", status.problems.len() as u64);
+    text
+}
+
+fn replica(replica: &Replica) -> api::Replica {
+    let state = match replica.state {
+        ReplicaState::Active => "active",
+        ReplicaState::Listed => "listed",
+        ReplicaState::Unreachable => "unreachable",
+    };
+    api::Replica { peer: replica.peer.to_string(), state: state.into(), seen_ms_ago: replica.seen_ms_ago }
+}
+
+fn origin(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Native => "native",
+        Origin::ServerJson => "server.json",
+        Origin::A2a => "a2a",
+    }
+}
+
+fn endpoints(card: &AgentCard) -> Vec<api::AgentEndpoint> {
+    let endpoint = |it: &crate::proto::card::Endpoint| api::AgentEndpoint {
+        kind: it.kind.clone(),
+        address: it.address.clone(),
+    };
+    card.endpoints.iter().map(endpoint).collect()
+}
+
+/// The card as JSON, its JSON parts as JSON instead of text.
+fn card_json(card: &AgentCard) -> serde_json::Value {
+    let mut json = serde_json::to_value(card).unwrap_or_default();
+    for field in ["input_schema", "output_schema", "original"] {
+        if let Some(value) = json.get_mut(field)
+            && let Some(parsed) = value.as_str().and_then(|text| serde_json::from_str(text).ok())
+        {
+            *value = parsed;
+        }
+    }
+    json
+}

@@ -1,0 +1,98 @@
+//! The words of an index. Finding the id of a word means stemming it and walking a tree of all words; as texts repeat
+//! few words often, those met lately are remembered as they stood in the text.
+//!
+//! The memory changes no answer: it is checked against the dictionary at each use. It holds one word a place, so that
+//! words chosen to collide cost no more than words not remembered.
+
+use std::sync::Arc;
+
+use super::postings::{Dictionary, Postings};
+use super::token;
+
+/// Longest word that is remembered, bytes; few are longer.
+const REMEMBERED_BYTES_MAX: usize = 16;
+/// Words remembered, at most: 384 KiB, which fits the second-level cache; texts draw most words from fewer.
+const REMEMBERED_MAX: usize = 8192;
+/// Words remembered at first; a simulation has thousands of small indexes.
+const REMEMBERED_MIN: usize = 64;
+/// Spreads words over the places: 2^64 divided by the golden ratio, the usual factor of multiplicative hashing.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// All words, by stem, each with its postings.
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    pub(super) stems: Dictionary<Postings>,
+    recent: Vec<Recent>,
+}
+
+/// A word met lately. Its stem is the dictionary's own text, and so tells whether the id was given to another since.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    word: u128,
+    id: u32,
+    stem: Option<Arc<str>>,
+}
+
+impl Vocabulary {
+    pub(super) fn new() -> Vocabulary {
+        Vocabulary { stems: Dictionary::new(), recent: vec![Recent::default(); REMEMBERED_MIN] }
+    }
+
+    /// The id of a folded word that is not stemmed yet.
+    pub(super) fn intern_unstemmed(&mut self, word: &str) -> u32 {
+        let Some(packed) = pack(word) else { return self.stems.intern(&token::stem(word)) };
+        let place = place(packed, self.recent.len());
+        let recent = &self.recent[place];
+        if recent.word == packed
+            && let Some(stem) = &recent.stem
+            && Arc::ptr_eq(stem, self.stems.text(recent.id))
+        {
+            return recent.id;
+        }
+        let id = self.stems.intern(&token::stem(word));
+        self.recent[place] = Recent { word: packed, id, stem: Some(self.stems.text(id).clone()) };
+        self.grow_memory();
+        id
+    }
+
+    /// Keeps the memory as large as the vocabulary, within its limits. It starts empty: it fills by itself.
+    fn grow_memory(&mut self) {
+        let size = self.recent.len();
+        if size < REMEMBERED_MAX && size < self.stems.len() {
+            self.recent = vec![Recent::default(); 2 * size];
+        }
+    }
+}
+
+/// A short word as a number. Words have no zero bytes, so no two are equal.
+fn pack(word: &str) -> Option<u128> {
+    let mut bytes = [0; REMEMBERED_BYTES_MAX];
+    bytes.get_mut(..word.len())?.copy_from_slice(word.as_bytes());
+    Some(u128::from_le_bytes(bytes))
+}
+
+/// The place of a word in a memory whose size is a power of two.
+fn place(packed: u128, size: usize) -> usize {
+    let mixed = (packed as u64).wrapping_mul(SPREAD) ^ ((packed >> 64) as u64);
+    (mixed.wrapping_mul(SPREAD) >> (64 - size.ilog2())) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_remembered_word_has_the_id_the_dictionary_gives(
+            steps in prop::collection::vec(("[abé]{1,3}(ing|s)?|[a-c]{17}", any::<bool>()), 0..300),
+        ) {
+            let mut words = Vocabulary::new();
+            for (word, keep) in steps {
+                let id = words.intern_unstemmed(&word);
+                prop_assert_eq!(&**words.stems.text(id), &*token::stem(&word));
+                if !keep { words.stems.release(id); }
+            }
+        }
+    }
+}
