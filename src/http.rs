@@ -2,8 +2,8 @@
 //!
 //! Invariants. No handler runs before the guard has judged Host, Origin, token and content type (a page in a browser
 //! must not reach the node through DNS rebinding or a form). An address that is not loopback is bound only with a
-//! token. Every answer of ours but `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`. Connections,
-//! requests at work, uploads and event streams are counted against named limits.
+//! token. Every answer but `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`.
+//! Connections, requests at work, uploads and event streams are counted against named limits.
 
 mod body;
 mod events;
@@ -75,7 +75,10 @@ pub enum BindError {
     )]
     NoToken(SocketAddr),
     /// Another program, often another node, has the port.
-    #[error("port {} of {} is taken: stop the program that uses it, or choose another with --http {}:0", .0.port(), .0.ip(), .0.ip())]
+    #[error(
+        "port {} of {ip} is taken: stop the program that uses it, or choose another with --http {ip}:0",
+        .0.port(), ip = .0.ip()
+    )]
     Taken(SocketAddr),
     /// The system refused for another reason.
     #[error("cannot bind the HTTP address {0}: {1}; choose another with --http ADDR:PORT")]

@@ -18,9 +18,9 @@ const NODE_URL: &str = "http://127.0.0.1:7400";
     subcommand_required = true,
     arg_required_else_help = true
 )]
-#[command(
-    before_help = "Examples:\n  aop dev                         # five nodes and sample agents to try\n  aop find \"summarise a pdf\"      # search the registry"
-)]
+#[command(before_help = "Examples:\n\
+        \x20 aop dev                         # five nodes and sample agents to try\n\
+        \x20 aop find \"summarise a pdf\"      # search the registry")]
 #[command(
     after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable or timed out, 5 degraded."
 )]
@@ -42,14 +42,14 @@ pub(super) enum Command {
     #[command(before_help = "Examples:\n  aop dev\n  aop dev --http 127.0.0.1:0 --json")]
     Dev(DevArgs),
     /// Run a node
-    #[command(
-        before_help = "Examples:\n  aop node --agents ./agents\n  aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…"
-    )]
+    #[command(before_help = "Examples:\n\
+            \x20 aop node --agents ./agents\n\
+            \x20 aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…")]
     Node(Box<NodeCommand>),
     /// Search the registry
-    #[command(
-        before_help = "Examples:\n  aop find \"summarise a pdf\"\n  aop find --tag weather --zone acme.org --json"
-    )]
+    #[command(before_help = "Examples:\n\
+            \x20 aop find \"summarise a pdf\"\n\
+            \x20 aop find --tag weather --zone acme.org --json")]
     Find(FindArgs),
     /// Show everything known of one agent
     #[command(
@@ -57,9 +57,9 @@ pub(super) enum Command {
     )]
     Show(ShowArgs),
     /// Register agents from agent.toml, server.json, A2A cards, or JSON arrays of either
-    #[command(
-        before_help = "Examples:\n  aop register agent.toml\n  curl -s https://example.org/servers.json | aop register --zone acme.org -"
-    )]
+    #[command(before_help = "Examples:\n\
+            \x20 aop register agent.toml\n\
+            \x20 curl -s https://example.org/servers.json | aop register --zone acme.org -")]
     Register(RegisterArgs),
     /// Take agents of this node out of the registry
     #[command(before_help = "Examples:\n  aop deregister summarizer\n  aop deregister a@acme.org b@acme.org")]
@@ -276,9 +276,9 @@ impl NodeArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Print every effective setting and where it came from
-    #[command(
-        before_help = "Examples:\n  aop config show\n  AOP_NETWORK=lab aop config show --config aop.toml --json"
-    )]
+    #[command(before_help = "Examples:\n\
+            \x20 aop config show\n\
+            \x20 AOP_NETWORK=lab aop config show --config aop.toml --json")]
     Show(Box<ConfigShowArgs>),
     /// Check configuration and agent files; exits 2 if one is wrong
     #[command(before_help = "Examples:\n  aop config check aop.toml\n  aop config check agents/*.toml")]
@@ -307,14 +307,14 @@ pub(super) enum KeysCommand {
     #[command(before_help = "Examples:\n  aop keys show\n  aop keys show owner.key --json")]
     Show(KeysShowArgs),
     /// Make a key
-    #[command(
-        before_help = "Examples:\n  aop keys new --out owner.key\n  aop keys new --out ~/.config/aop/owner.key"
-    )]
+    #[command(before_help = "Examples:\n\
+            \x20 aop keys new --out owner.key\n\
+            \x20 aop keys new --out ~/.config/aop/owner.key")]
     New(KeysNewArgs),
     /// Allow a node to offer an owner's agents
-    #[command(
-        before_help = "Examples:\n  aop keys grant --key owner.key --to 12D3… --zone acme.org --out host.grant\n  aop keys grant --key owner.key --to 12D3… --zone acme.org --name summarizer --days 7"
-    )]
+    #[command(before_help = "Examples:\n\
+            \x20 aop keys grant --key owner.key --to 12D3… --zone acme.org --out host.grant\n\
+            \x20 aop keys grant --key owner.key --to 12D3… --zone acme.org --name summarizer --days 7")]
     Grant(KeysGrantArgs),
 }
 

@@ -78,7 +78,9 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
 async fn start_all() -> Result<Vec<DevNode>, Failure> {
     let first = start(Vec::new()).await?;
     let events = first.running.handle.events();
-    let others = try_join_all((0..OTHER_NODES).map(|_| start(first.running.listen.clone()))).await?;
+    // One address suffices on loopback; a second would only be dialed in vain.
+    let bootstrap: Vec<_> = first.running.listen.first().cloned().into_iter().collect();
+    let others = try_join_all((0..OTHER_NODES).map(|_| start(bootstrap.clone()))).await?;
     let samples = register_samples(&others).await?;
     // Late samples still arrive; the world is usable without them.
     let _ = timeout(SPREAD_TIME_MAX, all_seen(&first, events, samples)).await;

@@ -88,3 +88,9 @@ pub(super) fn report(diagnostic: &dyn Diagnostic) {
     }
     eprintln!("{}", text.trim_end());
 }
+
+/// Whether stderr is a terminal whose user has not asked for no colours.
+pub(super) fn wants_colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
+    !refused && std::io::stderr().is_terminal()
+}

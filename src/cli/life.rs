@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, wants_colours};
 use crate::http::Server;
 use crate::net::Running;
 
@@ -34,7 +34,11 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
         )
     })?;
     // Only a second start in one process fails, and then the logs of the first go on.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(wants_colours())
+        .with_writer(std::io::stderr)
+        .try_init();
     Ok(())
 }
 

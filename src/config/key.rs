@@ -12,7 +12,10 @@ use crate::proto::identity::Identity;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file cannot be read.
-    #[error("cannot read the key {path}: {1}; run `chmod 600 {path}` as its owner, or give another with --identity", path = .0.display())]
+    #[error(
+        "cannot read the key {path}: {1}; run `chmod 600 {path}` as its owner, or give another with --identity",
+        path = .0.display()
+    )]
     Unreadable(PathBuf, io::Error),
     /// Others may read it.
     #[error("others can read the key {path} (mode {1:03o}): run `chmod 600 {path}`", path = .0.display())]
