@@ -477,3 +477,74 @@ async fn the_description_of_the_api_lists_routes_that_exist() {
         }
     }
 }
+
+/// A started process that prints a ready line; killed when dropped.
+struct Started {
+    child: std::process::Child,
+    ready: Value,
+}
+
+fn start(folder: &Path, args: &[&str]) -> Started {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aop"))
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    Started { child, ready: serde_json::from_str(&line).unwrap() }
+}
+
+impl Started {
+    /// Sends a signal and waits for the exit code.
+    fn end(mut self, signal: &str) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn dev_shows_agents_of_other_nodes_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(folder.path(), &["dev", "--http", "127.0.0.1:0", "--json"]);
+    let url = started.ready["http"].as_str().unwrap().to_string();
+    let shown = aop(&["show", "translator", "--json", "--node", &url]);
+    assert_eq!(code(&shown), 0, "{}", err(&shown));
+    let detail: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_ne!(detail["replicas"][0]["peer"], started.ready["peer_id"], "it lies on another node");
+    assert_eq!(started.end("-TERM"), 0);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no temporary folder stays");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_node_describes_itself_in_its_data_folder_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let args =
+        ["node", "--json", "--data-dir", "d", "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let started = start(folder.path(), &args);
+    let file = folder.path().join("d/node.json");
+    let mut expected = started.ready.clone();
+    expected["pid"] = started.child.id().into();
+    let described: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(described, expected);
+    let second = aop_in(folder.path(), &[&args[..], &["--zone", "."]].concat(), &[]);
+    assert_eq!(code(&second), 1, "{}", err(&second));
+    assert!(file.exists(), "a refused second node leaves the file of the first");
+    assert_eq!(started.end("-INT"), 0);
+    assert!(!file.exists());
+}
