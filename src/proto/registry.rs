@@ -248,7 +248,7 @@ impl Registry {
 
     /// Whether the records of keys beyond `key` have at least `bytes`.
     fn can_free(&self, bytes: usize, key: &KeyHash) -> bool {
-        let mut sizes = self.from_last().take_while(|held| held.key() > *key).map(|held| held.bytes().len());
+        let mut sizes = self.descending().take_while(|held| held.key() > *key).map(|held| held.bytes().len());
         let mut freed = 0;
         while freed < bytes {
             let Some(size) = sizes.next() else { return false };
@@ -268,13 +268,13 @@ impl Registry {
             evicted.extend(self.remove(&key));
         }
         while self.bytes > self.quota.bytes {
-            let Some(key) = self.from_last().next().map(|last| last.key()) else { break };
+            let Some(key) = self.descending().next().map(|last| last.key()) else { break };
             evicted.extend(self.remove(&key));
         }
         evicted
     }
 
-    fn from_last(&self) -> impl Iterator<Item = &Arc<Record>> {
+    fn descending(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.leaves.iter().rev().flat_map(|leaf| leaf.values().rev())
     }
 
