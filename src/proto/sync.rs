@@ -53,6 +53,8 @@ pub struct Sync {
     pub received: usize,
     /// Records that went.
     pub sent: usize,
+    /// What came and was new, to be published again; none if more came than `republish_max`.
+    pub repaired: Vec<ByteBuf>,
     as_of: Timestamp,
     patience: Patience,
     republish_max: usize,
@@ -114,6 +116,7 @@ impl Sync {
             started_at: now,
             received: 0,
             sent: 0,
+            repaired: Vec::new(),
             as_of,
             patience: manner.patience,
             republish_max: manner.republish_max,
@@ -181,6 +184,14 @@ impl Sync {
             _ => return Err(SyncError::Unfitting),
         }
         Ok(step)
+    }
+
+    /// Records of the last answer were new.
+    pub fn note_repaired(&mut self, records: Vec<ByteBuf>) {
+        self.repaired.extend(records);
+        if self.received > self.republish_max {
+            self.repaired.clear();
+        }
     }
 
     /// Whether anything is left; asks for versions once the registries should be equal.
