@@ -120,8 +120,14 @@ impl Node {
         now: Timestamp,
         offers: Vec<Offer>,
     ) -> Vec<Result<Registered, WriteError>> {
+        // A name that the files still hold stays, even if its new card is refused.
+        let home = self.home_zone();
+        let name = |offer: &Offer| FullName {
+            agent: offer.name.clone(),
+            zone: offer.zone.clone().unwrap_or_else(|| home.clone()),
+        };
+        let names = offers.iter().map(name).collect();
         let registered = self.register(now, offers);
-        let names = registered.iter().flatten().map(|registered| registered.name.clone()).collect();
         let before = std::mem::replace(&mut self.file_offers, names);
         let gone: Vec<FullName> = before.difference(&self.file_offers).cloned().collect();
         for name in gone {

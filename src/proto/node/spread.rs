@@ -123,6 +123,10 @@ impl Node {
         if held.registry.is_fork(&record) {
             self.problems_forked(author);
         }
+        // Before the guard over own keys looks: what this folder wrote and lost is adopted, not corrected.
+        if author == self.author() && via != Via::Local && via != Via::Store {
+            self.note_own_head(zone, seq);
+        }
         let Some(held) = self.zones.get_mut(zone) else { return Merge::Stale };
         let merged = held.registry.merge(record, now);
         if let Merge::New { replaced, evicted } = &merged {
@@ -136,9 +140,6 @@ impl Node {
             if let Some(record) = record {
                 self.hold(&record, now, via);
             }
-        }
-        if author == self.author() && via != Via::Local && via != Via::Store {
-            self.note_own_head(zone, seq);
         }
         merged
     }
