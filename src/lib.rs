@@ -11,3 +11,4 @@ pub mod api;
 #[cfg(feature = "net")]
 pub mod document;
 pub mod proto;
+pub mod sim;
