@@ -167,8 +167,11 @@ impl Node {
         let held: Vec<Arc<Record>> =
             self.index.by_name(name).iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
         let key = self.key();
-        let mine: Vec<&Arc<Record>> =
+        let mut mine: Vec<&Arc<Record>> =
             held.iter().filter(|record| record.host == key || record.owner == key).collect();
+        // An own offer whose lease ended would come back with its renewal.
+        let lapsed: Vec<Arc<Record>> = self.lapsed_offers(name, now);
+        mine.extend(&lapsed);
         let Some(first) = mine.first() else {
             return Err(match held.first() {
                 Some(record) => WriteError::NotYours(name.clone(), record.host),
@@ -180,6 +183,11 @@ impl Node {
             self.bury(now, record)?;
         }
         Ok(registered)
+    }
+
+    fn lapsed_offers(&self, name: &FullName, now: Timestamp) -> Vec<Arc<Record>> {
+        let own = self.own.values().filter(|own| own.name == *name && !own.is_tombstone());
+        own.filter(|own| own.is_expired(now)).cloned().collect()
     }
 
     fn bury(&mut self, now: Timestamp, record: &Record) -> Result<(), WriteError> {
@@ -402,6 +410,14 @@ impl Node {
     pub(super) fn plan_renewal(&mut self, key: &KeyHash) {
         if let Some(own) = self.own.get(key).filter(|own| !own.is_tombstone()) {
             self.renewals.insert((renewal_at(own), *key));
+        }
+    }
+
+    /// Plans all renewals anew: what was put off under a wrong clock is tried again at once.
+    pub(super) fn plan_renewals(&mut self) {
+        self.renewals.clear();
+        for key in self.own.keys().copied().collect::<Vec<_>>() {
+            self.plan_renewal(&key);
         }
     }
 

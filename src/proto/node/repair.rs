@@ -100,8 +100,11 @@ impl Node {
     }
 
     fn take_step(&mut self, now: Timestamp, session: SessionId, zone: &ZoneName, peer: PeerKey, step: Step) {
-        if let Some((head, clock)) = step.opened {
-            self.note_own_head(zone, head);
+        if let Some((author, head, clock)) = step.opened {
+            // The epoch may have ended since the question.
+            if author == self.author() {
+                self.note_own_head(zone, head);
+            }
             self.note_clock(peer, clock, now);
         }
         if let Some(held) = self.zones.get_mut(zone) {
