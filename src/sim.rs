@@ -9,6 +9,7 @@
 //! from the seed), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run).
 
 mod check;
+mod dbg;
 mod disk;
 mod fault;
 mod machine;
@@ -341,6 +342,9 @@ impl World {
         if self.machines[at].node.is_some() {
             return;
         }
+        if std::env::var("AOP_DBG").is_ok() {
+            eprintln!("{} BOOT {at} {memory:?}", self.now);
+        }
         self.reference.started(at, memory, &self.machines);
         let machine = &mut self.machines[at];
         match (memory, &machine.backup) {
@@ -374,6 +378,7 @@ impl World {
         self.machines[at].stop();
         self.reference.stopped(at);
         self.sever_all(at);
+        self.forget_streams(at);
     }
 
     /// A machine does nothing for a while; if that is long its peers notice.
@@ -426,6 +431,7 @@ impl World {
 
     fn tell(&mut self, at: usize, input: Input) {
         self.trace.input(self.now, at, &input);
+        self.dbg_input(at, &input);
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
@@ -441,6 +447,7 @@ impl World {
             let Some(output) = self.machines[at].node.as_mut().and_then(Node::poll_output) else {
                 return self.set_timer(at);
             };
+            self.dbg_output(at, &output);
             self.trace.output(self.now, at, &output);
             self.perform(at, output);
         }

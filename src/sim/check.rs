@@ -68,7 +68,10 @@ impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { check, seed, at_ms, detail } = self;
         write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}; ")?;
-        write!(f, "replay with AOP_SIM_SEED={seed} cargo test --test simulation replay -- --nocapture")
+        write!(
+            f,
+            "replay with AOP_SIM_SEED={seed} cargo test --test simulation -- --exact replay --nocapture"
+        )
     }
 }
 
@@ -314,7 +317,7 @@ impl World {
         let text = served.as_ref().map(|found| found.card.description.clone());
         let seen = served.map(|found| found.record);
         match &agent.operation {
-            Operation::Withdrawn if seen.is_some() => {
+            Operation::Withdrawn if seen.is_some() && (due || at == host) => {
                 let detail =
                     format!("machine {at} serves {name} of machine {host}: {seen:?}; host has {own:?}");
                 self.fail(Check::NoZombie, detail);

@@ -107,6 +107,7 @@ pub(super) struct Network {
     /// The part of a partition each machine is in.
     groups: Vec<u8>,
     streams: BTreeMap<u64, Stream>,
+    /// Streams that their asking side has not closed; those no longer in `streams` are broken.
     by_session: BTreeMap<(usize, SessionId), u64>,
     next_stream: u64,
     /// Questions on their way through a node, by the number the world gave them.
@@ -299,24 +300,25 @@ impl World {
     }
 
     pub(super) fn ask(&mut self, at: usize, session: SessionId, peer: PeerKey, bytes: Vec<u8>) {
-        let answerer = self.by_key[&peer];
         let stream = match self.network.by_session.get(&(at, session)) {
             Some(stream) => *stream,
-            None => {
-                let Some(epoch) = self.network.epoch(at, answerer) else {
-                    let incarnation = self.machines[at].incarnation;
-                    let input = Input::SyncFailed { session };
-                    return self.schedule(1, Due::Tell { machine: at, incarnation, input });
-                };
-                let stream = self.network.next_stream;
-                self.network.next_stream += 1;
-                let opened = Stream { asker: at, session, answerer, epoch, last: [self.now; 2] };
-                self.network.streams.insert(stream, opened);
-                self.network.by_session.insert((at, session), stream);
-                stream
-            }
+            None => self.open_stream(at, session, self.by_key[&peer]),
         };
         self.send_frame(stream, Toward::Answerer, Cargo::Ask { stream, bytes });
+    }
+
+    /// Without a link the stream is broken from the start.
+    fn open_stream(&mut self, asker: usize, session: SessionId, answerer: usize) -> u64 {
+        let id = self.network.next_stream;
+        self.network.next_stream += 1;
+        self.network.by_session.insert((asker, session), id);
+        let link = self.network.epoch(asker, answerer);
+        let stream = Stream { asker, session, answerer, epoch: link.unwrap_or(0), last: [self.now; 2] };
+        self.network.streams.insert(id, stream);
+        if link.is_none() {
+            self.break_stream(id, 1);
+        }
+        id
     }
 
     pub(super) fn answer(&mut self, at: usize, id: u64, bytes: Vec<u8>) {
@@ -324,6 +326,12 @@ impl World {
             return self.fail(Check::QueuesBounded, format!("machine {at} answers a question twice"));
         };
         self.send_frame(stream, Toward::Asker, Cargo::Answer { stream, bytes });
+    }
+
+    /// A machine stopped: its conversations are over, and those with it break.
+    pub(super) fn forget_streams(&mut self, of: usize) {
+        self.network.by_session.retain(|(asker, _), _| *asker != of);
+        self.network.streams.retain(|_, stream| stream.asker != of);
     }
 
     /// The asking side is done; what is on its way is lost.
@@ -356,7 +364,6 @@ impl World {
 
     fn break_stream(&mut self, id: u64, noticed_ms: u64) {
         let Some(Stream { asker, session, .. }) = self.network.streams.remove(&id) else { return };
-        self.network.by_session.remove(&(asker, session));
         let incarnation = self.machines[asker].incarnation;
         let input = Input::SyncFailed { session };
         self.schedule(noticed_ms, Due::Tell { machine: asker, incarnation, input });

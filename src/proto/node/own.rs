@@ -393,7 +393,7 @@ impl Node {
         while let Some(&(at, key)) = self.renewals.first().filter(|(at, _)| *at <= now) {
             self.renewals.remove(&(at, key));
             if let Some(own) = self.own.get(&key).filter(|own| !own.is_tombstone()).cloned() {
-                if renewal_at(&own) <= now {
+                if self.renewal_due(&own) <= now {
                     self.rewrite(now, &own);
                 } else {
                     self.plan_renewal(&key);
@@ -409,8 +409,15 @@ impl Node {
 
     pub(super) fn plan_renewal(&mut self, key: &KeyHash) {
         if let Some(own) = self.own.get(key).filter(|own| !own.is_tombstone()) {
-            self.renewals.insert((renewal_at(own), *key));
+            self.renewals.insert((self.renewal_due(own), *key));
         }
+    }
+
+    /// When an own offer is to be written again: at once if it is not held, as after a clock that was ahead dropped it.
+    fn renewal_due(&self, own: &Record) -> Timestamp {
+        let zone = self.zones.get(&own.name.zone);
+        let is_held = zone.is_some_and(|zone| zone.registry.get(&own.key()).is_some());
+        if is_held { renewal_at(own) } else { Timestamp::default() }
     }
 
     /// Plans all renewals anew: what was put off under a wrong clock is tried again at once.
