@@ -31,7 +31,7 @@ pub use workload::Wish;
 
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::node::{Input, Node, Output, Stored};
+use crate::proto::node::{Damage, Input, Node, Output, Stored};
 use crate::proto::time::Timestamp;
 use check::Reference;
 use machine::{Backup, Machine};
@@ -349,12 +349,13 @@ impl World {
         let machine = &mut self.machines[at];
         match (memory, &machine.backup) {
             (Memory::Lost, _) => machine.disk.replace(BTreeMap::new()),
-            (Memory::Backup, Some(backup)) => machine.disk.replace(backup.rows.clone()),
-            (Memory::Disk | Memory::Backup, _) => {}
+            (Memory::Backup | Memory::Torn, Some(backup)) => machine.disk.replace(backup.rows.clone()),
+            (Memory::Disk | Memory::Backup | Memory::Torn, _) => {}
         }
         machine.wall_max = Timestamp::default();
         let wall = machine.clock(now);
-        let mut stored = Stored::default();
+        let damage = if memory == Memory::Torn { Damage::OwnWritesMissing } else { Damage::None };
+        let mut stored = Stored { damage, ..Stored::default() };
         let network = &machine.config.network;
         let rows = machine.disk.rows().iter();
         let unread = rows.filter(|(key, value)| !stored.take_row(key, value, true, network, wall)).count();

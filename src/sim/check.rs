@@ -89,7 +89,7 @@ pub(super) enum Operation {
 pub(super) enum Exemption {
     /// The host lost its disk after it was told to offer the agent: it cannot know, and buries what it does not offer.
     DiskLost,
-    /// The host's disk went back to before the operation, and the world may keep either.
+    /// The host's disk went back to before the operation, and no running node knew of it.
     BackupIsOlder,
 }
 
@@ -98,6 +98,8 @@ struct Acknowledged {
     operation: Operation,
     step: u64,
     key: KeyHash,
+    /// The record it made.
+    order: Order,
     exempt: Option<Exemption>,
 }
 
@@ -146,27 +148,27 @@ impl Reference {
             if *host != at || agent.exempt.is_some() {
                 continue;
             }
-            agent.exempt = match (memory, backup, &agent.operation) {
-                (Memory::Lost, _, Operation::Offered(_)) => Some(Exemption::DiskLost),
-                (Memory::Backup, Some(step), Operation::Offered(_)) if agent.step > step => {
-                    Some(Exemption::BackupIsOlder)
+            let forgotten = match (memory, backup) {
+                (Memory::Lost, _) => agent.operation != Operation::Withdrawn,
+                (Memory::Backup | Memory::Torn, Some(step)) => {
+                    agent.step > step && !is_known(agent, machines)
                 }
-                // A tombstone that some running node holds must win all the same.
-                (Memory::Backup, Some(step), Operation::Withdrawn)
-                    if agent.step > step && !is_buried(&agent.key, machines) =>
-                {
-                    Some(Exemption::BackupIsOlder)
-                }
-                _ => None,
+                (Memory::Disk | Memory::Backup | Memory::Torn, _) => false,
             };
+            let exemption =
+                if memory == Memory::Lost { Exemption::DiskLost } else { Exemption::BackupIsOlder };
+            agent.exempt = forgotten.then_some(exemption);
         }
     }
 }
 
-fn is_buried(key: &KeyHash, machines: &[Machine]) -> bool {
+/// Whether some running node holds what an operation wrote, or something greater.
+fn is_known(agent: &Acknowledged, machines: &[Machine]) -> bool {
     let root = ZoneName::root();
     let nodes = machines.iter().filter_map(|machine| machine.node.as_ref());
-    nodes.flat_map(|node| node.records(&root)).any(|record| record.key() == *key && record.is_tombstone())
+    nodes
+        .flat_map(|node| node.records(&root))
+        .any(|record| record.key() == agent.key && record.order() >= agent.order)
 }
 
 impl World {
@@ -238,7 +240,10 @@ impl World {
         }
         self.reference.acknowledged += 1;
         let step = self.steps;
-        self.reference.agents.insert((at, name), Acknowledged { operation, step, key, exempt: None });
+        if let Some(order) = kept.map(|kept| kept.order()) {
+            let agent = Acknowledged { operation, step, key, order, exempt: None };
+            self.reference.agents.insert((at, name), agent);
+        }
     }
 
     /// What must hold at any time.

@@ -123,16 +123,17 @@ impl<R: Rng> Draw<'_, R> {
     }
 
     fn crashes(&mut self) {
-        let memories: &[Memory] = match self.rng.random_range(0..4) {
+        let memories: &[Memory] = match self.rng.random_range(0..5) {
             0 => &[Memory::Disk],
             1 => &[Memory::Disk, Memory::Lost],
             2 => &[Memory::Disk, Memory::Backup],
-            _ => &[Memory::Disk, Memory::Lost, Memory::Backup],
+            3 => &[Memory::Disk, Memory::Torn],
+            _ => &[Memory::Disk, Memory::Lost, Memory::Backup, Memory::Torn],
         };
         for _ in 0..self.count(5) {
             let memory = *memories.choose(self.rng).unwrap_or(&Memory::Disk);
             let (machine, at, down_ms) = (self.machine(), self.time(), self.length());
-            if memory == Memory::Backup {
+            if matches!(memory, Memory::Backup | Memory::Torn) {
                 self.faults.push((self.rng.random_range(0..at), Fault::BackUp(machine)));
             }
             self.faults.push((at, Fault::Crash { machine, memory, down_ms }));

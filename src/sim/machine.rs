@@ -19,8 +19,10 @@ pub enum Memory {
     Disk,
     /// Nothing but its key.
     Lost,
-    /// The last backup, if one was made; else the disk.
+    /// The last backup, if one was made; else the disk. The node is not told.
     Backup,
+    /// As `Backup`, and the store has noticed that the last own writes are missing.
+    Torn,
 }
 
 /// Whether a message is new to a machine.
