@@ -510,6 +510,10 @@ impl Node {
         for at in self.corrected_at.values_mut() {
             *at = *at - step;
         }
+        for offset in self.clock_offsets.values_mut() {
+            *offset = offset.saturating_add_unsigned(step.as_millis() as u64);
+        }
+        self.plan_renewals();
     }
 
     /// Hides and drops what ended; an own agent whose lease ended is offered again.

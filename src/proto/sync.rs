@@ -71,8 +71,8 @@ pub struct Sync {
 pub struct Step {
     /// Signed records to be verified and merged.
     pub records: Vec<ByteBuf>,
-    /// The other side's word on our own last version, and its clock.
-    pub opened: Option<(u64, Timestamp)>,
+    /// The other side's word on the last version of the author that asked, and its clock.
+    pub opened: Option<(Author, u64, Timestamp)>,
     /// Prefixes to adopt: both registries are equal.
     pub adopt: Vec<(Author, u64)>,
 }
@@ -157,8 +157,8 @@ impl Sync {
         let mut step = Step::default();
         match (request, answer) {
             (_, SyncAnswer::Refused) => return Err(SyncError::Refused),
-            (SyncRequest::Open { .. }, SyncAnswer::Opened { root, head, clock }) => {
-                step.opened = Some((head, clock));
+            (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock }) => {
+                step.opened = Some((author, head, clock));
                 if registry.digest(Prefix::ROOT, self.as_of) != root {
                     self.todo.push_back(SyncRequest::Children { prefixes: vec![Prefix::ROOT] });
                 }

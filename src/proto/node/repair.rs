@@ -113,9 +113,10 @@ impl Node {
     }
 
     fn take_step(&mut self, now: Timestamp, session: SessionId, zone: &ZoneName, peer: PeerKey, step: Step) {
-        if let Some((head, clock)) = step.opened {
-            // A peer's word alone counts once: a liar could else end one epoch after the other.
-            if !self.problems.contains(&Problem::RestoredBackup) {
+        if let Some((author, head, clock)) = step.opened {
+            // The epoch may have ended since the question. A peer's word alone counts once: a liar could else end one
+            // epoch after the other.
+            if author == self.author() && !self.problems.contains(&Problem::RestoredBackup) {
                 self.note_own_head(zone, head);
             }
             self.note_clock(peer, clock, now);

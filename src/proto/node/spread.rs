@@ -123,8 +123,8 @@ impl Node {
         if held.registry.is_fork(&record) {
             self.problems_forked(author);
         }
-        // Before the guard over own keys looks: what this folder wrote and lost is adopted, not corrected.
-        if author == self.author() && via != Via::Local && via != Via::Store {
+        // Before the record is judged as an own one: it may be a write that this folder lost.
+        if author == self.author() && matches!(via, Via::Gossip | Via::Sync) {
             self.note_own_head(zone, seq);
         }
         let Some(held) = self.zones.get_mut(zone) else { return Merge::Stale };
@@ -198,7 +198,11 @@ impl Node {
         }
         let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
-            None => self.problems.retain(|problem| !known(problem)),
+            None if self.problems.iter().any(known) => {
+                self.problems.retain(|problem| !known(problem));
+                self.plan_renewals();
+            }
+            None => {}
             Some(_) if self.problems.iter().any(known) => {}
             Some(offset) => self.report(Problem::ClockUnsafe(offset)),
         }
