@@ -30,6 +30,7 @@ impl Trace {
             Input::SyncAsked { bytes, .. } => self.part(5, bytes),
             Input::SyncAnswered { bytes, .. } => self.part(6, bytes),
             Input::SyncFailed { session } => self.part(7, &session.0.to_be_bytes()),
+            Input::Resumed => self.part(10, &[]),
         }
     }
 
