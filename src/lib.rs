@@ -19,3 +19,4 @@ pub mod http;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proto;
+pub mod sim;

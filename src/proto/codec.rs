@@ -3,8 +3,11 @@
 //! Bytes are decoded straight into types, never into a generic value tree: 64 KiB of hostile CBOR would become 3 MiB
 //! there. Depth is bounded, nothing may follow the value, and callers bound the size before they come here.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::config::CBOR_DEPTH_MAX;
 
@@ -26,6 +29,37 @@ pub fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, Malformed> {
     match value {
         Ok(value) if bytes.is_empty() => Ok(value),
         _ => Err(Malformed),
+    }
+}
+
+/// Reads a list of at most `MAX` elements, for `#[serde(deserialize_with)]`. One byte may stand for an element of many,
+/// and a length may be declared that never comes: so a longer list is malformed, and nothing is reserved for it.
+pub fn at_most<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_seq(AtMost::<T, MAX>(PhantomData))
+}
+
+struct AtMost<T, const MAX: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at most {MAX} elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(element) = from.next_element()? {
+            if elements.len() == MAX {
+                return Err(A::Error::custom("too many elements"));
+            }
+            elements.push(element);
+        }
+        Ok(elements)
     }
 }
 

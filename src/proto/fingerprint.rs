@@ -154,16 +154,16 @@ impl Tree {
     }
 }
 
-/// Records of a leaf that a fingerprint at `as_of` covers.
-pub fn covered(leaf: &Leaf, as_of: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
-    leaf.values().filter(move |record| record.is_public() && record.expires_at > as_of)
+/// Whether a fingerprint at `as_of` covers a held record.
+pub fn covers(record: &Record, as_of: Timestamp) -> bool {
+    record.is_public() && record.expires_at > as_of
 }
 
 fn leaf_digest(leaf: &Leaf, as_of: Timestamp) -> Cached {
     let mut hash = Sha256::new();
     let mut until = Timestamp(u64::MAX);
     let mut count = 0;
-    for record in covered(leaf, as_of) {
+    for record in leaf.values().filter(|record| covers(record, as_of)) {
         hash.update(record.hash().0);
         until = until.min(record.expires_at);
         count += 1;

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::codec::{self, Malformed};
-use super::config::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
-use super::fingerprint::{Digest, Prefix};
+use super::config::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
+use super::fingerprint::{Digest, FANOUT, Prefix};
 use super::identity::{Identity, PeerKey};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, RecordHash};
@@ -19,13 +19,21 @@ const BEACON_DOMAIN: &[u8] = b"aop-beacon-v1\0";
 
 /// Most prefixes, leaves, keys or authors in one sync request.
 pub const SYNC_ASK_MAX: usize = 256;
+/// Most records in one message: the smallest there is takes more than 256 bytes.
+pub const MESSAGE_RECORDS_MAX: usize = SYNC_ANSWER_BYTES / 256;
+/// Encoded size of an [`Item`], at most.
+const ITEM_BYTES: usize = 96;
+/// Most items in one sync answer.
+pub const SYNC_ITEMS_MAX: usize = SYNC_ANSWER_BYTES / ITEM_BYTES;
+/// Digests of the children of as many prefixes as may be asked.
+const SYNC_DIGESTS_MAX: usize = SYNC_ASK_MAX * FANOUT;
 
 /// One gossip message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Envelope {
     /// Signed records: one of any author, or a batch of one author's own.
     #[serde(rename = "r")]
-    Records(Vec<ByteBuf>),
+    Records(#[serde(deserialize_with = "codec::at_most::<MESSAGE_RECORDS_MAX, _, _>")] Vec<ByteBuf>),
     /// A signed beacon: 64 bytes of signature, then the signed bytes.
     #[serde(rename = "b")]
     Beacon(ByteBuf),
@@ -70,16 +78,21 @@ pub enum SyncRequest {
     /// Hashes of the 16 children of each prefix.
     Children {
         /// At most [`SYNC_ASK_MAX`].
+        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
         prefixes: Vec<Prefix>,
     },
     /// Keys and orders of the records of each leaf.
     Items {
-        /// At most [`SYNC_ASK_MAX`].
+        /// At most [`SYNC_ASK_MAX`], ascending.
+        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
         leaves: Vec<Prefix>,
+        /// Continue after this key.
+        after: Option<KeyHash>,
     },
     /// The records of these keys.
     Records {
         /// At most [`SYNC_ASK_MAX`].
+        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
         keys: Vec<KeyHash>,
     },
     /// All records below a prefix, for a side that holds nothing there.
@@ -88,10 +101,13 @@ pub enum SyncRequest {
         prefix: Prefix,
         /// Continue after this key.
         after: Option<KeyHash>,
+        /// Leave out those stamped later: they are on their way.
+        stamped_by: Option<Timestamp>,
     },
     /// Records that the answering side lacks.
     Give {
         /// Signed records, within a frame.
+        #[serde(deserialize_with = "codec::at_most::<MESSAGE_RECORDS_MAX, _, _>")]
         records: Vec<ByteBuf>,
         /// Whether the whole repair is so small that what is new should be published again.
         publish: bool,
@@ -99,6 +115,7 @@ pub enum SyncRequest {
     /// Prefixes of these authors, and the root to judge them by.
     Versions {
         /// At most [`SYNC_ASK_MAX`].
+        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
         authors: Vec<Author>,
     },
 }
@@ -115,13 +132,20 @@ pub enum SyncAnswer {
         /// The answerer's clock.
         clock: Timestamp,
     },
-    /// To `Children`, in the order asked.
-    Children(Vec<Vec<Digest>>),
-    /// To `Items`: at most as many leaves as fit a frame, in the order asked.
-    Items(Vec<Vec<Item>>),
+    /// To `Children`: 16 for each prefix, in the order asked.
+    Children(#[serde(deserialize_with = "codec::at_most::<SYNC_DIGESTS_MAX, _, _>")] Vec<Digest>),
+    /// To `Items`: what fits a frame, by key.
+    Items {
+        /// At most [`SYNC_ITEMS_MAX`].
+        #[serde(deserialize_with = "codec::at_most::<SYNC_ITEMS_MAX, _, _>")]
+        items: Vec<Item>,
+        /// Ask again after this key; `None` if that was all.
+        next: Option<KeyHash>,
+    },
     /// To `Records` and `Subtree`: what fits a frame.
     Records {
         /// Signed records, by key.
+        #[serde(deserialize_with = "codec::at_most::<MESSAGE_RECORDS_MAX, _, _>")]
         records: Vec<ByteBuf>,
         /// Ask again after this key; `None` if that was all.
         next: Option<KeyHash>,
@@ -133,6 +157,7 @@ pub enum SyncAnswer {
         /// Fingerprint of the whole zone, at the `as_of` of the conversation.
         root: Digest,
         /// In the order asked.
+        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
         prefixes: Vec<u64>,
     },
     /// The zone is not held here, or the request makes no sense here.
@@ -206,15 +231,7 @@ impl SyncFrame {
 
     /// Reads a request of bounded size and count.
     pub fn decode(bytes: &[u8]) -> Result<SyncFrame, Malformed> {
-        let frame: SyncFrame = decode_frame(bytes)?;
-        let asked = match &frame.request {
-            SyncRequest::Children { prefixes } => prefixes.len(),
-            SyncRequest::Items { leaves } => leaves.len(),
-            SyncRequest::Records { keys } => keys.len(),
-            SyncRequest::Versions { authors } => authors.len(),
-            SyncRequest::Open { .. } | SyncRequest::Subtree { .. } | SyncRequest::Give { .. } => 0,
-        };
-        if asked > SYNC_ASK_MAX { Err(Malformed) } else { Ok(frame) }
+        decode_frame(bytes)
     }
 }
 

@@ -480,8 +480,11 @@ impl Node {
     fn flush(&mut self) {
         if !self.writes.is_empty() {
             let writes = std::mem::take(&mut self.writes);
-            // Before everything already queued: what is shown must be kept first.
-            self.outputs.push_front(Output::Persist(writes));
+            // Before everything already queued, but for earlier writes: what is shown must be kept first.
+            match self.outputs.front_mut() {
+                Some(Output::Persist(earlier)) => earlier.extend(writes),
+                Some(_) | None => self.outputs.push_front(Output::Persist(writes)),
+            }
         }
         self.publish_own();
     }
@@ -507,6 +510,10 @@ impl Node {
         for at in self.corrected_at.values_mut() {
             *at = *at - step;
         }
+        for offset in self.clock_offsets.values_mut() {
+            *offset = offset.saturating_add_unsigned(step.as_millis() as u64);
+        }
+        self.plan_renewals();
     }
 
     /// Hides and drops what ended; an own agent whose lease ended is offered again.
@@ -544,7 +551,8 @@ impl Node {
     }
 
     fn report(&mut self, problem: Problem) {
-        if self.problems.len() < PROBLEMS_MAX && self.problems.insert(problem.clone()) {
+        let strangers = matches!(problem, Problem::ForkedAuthor(_));
+        if (!strangers || self.problems.len() < PROBLEMS_MAX) && self.problems.insert(problem.clone()) {
             self.outputs.push_back(Output::Event(Event::Problem(problem)));
         }
     }
@@ -572,5 +580,5 @@ impl Node {
     }
 }
 
-/// Problems that are remembered; each is told once.
+/// Problems of other authors that are remembered; each is told once. Those of this node are few: one for an own name.
 const PROBLEMS_MAX: usize = 256;

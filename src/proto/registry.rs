@@ -1,9 +1,12 @@
 //! The registry of one zone: merge, expiry, fingerprint. It knows no peers.
 //!
 //! Invariants: of the records of one key the greatest in [`Order`](super::record::Order) is held, whatever the order of
-//! arrival; a lapsed lease leaves no memory; what a count or size quota keeps follows from content alone.
+//! arrival; a lapsed lease leaves no memory; what a count or size quota keeps follows from content alone. A full quota
+//! lets a record in only if those of greater key hash can make room for it, so a merge never loses anything at or below
+//! its own key: two registries that exchange what differs become equal, full or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::config::{AUTHORS_MAX, EXPIRED_KEPT, RECORDS_PER_AUTHOR_MAX, ZONE_BYTES_MAX};
@@ -20,7 +23,8 @@ pub struct Registry {
     vector: VersionVector,
     by_agent: BTreeMap<AgentId, BTreeSet<KeyHash>>,
     by_author: BTreeMap<PeerKey, BTreeSet<KeyHash>>,
-    by_version: BTreeMap<(Author, u64), RecordHash>,
+    /// Held records by version; two of one version prove a forked author.
+    by_version: BTreeSet<(Author, u64, RecordHash)>,
     /// Leases not yet ended at the last call of `expire`, and those ended but not yet dropped.
     live: BTreeSet<(Timestamp, KeyHash)>,
     lapsed: BTreeSet<(Timestamp, KeyHash)>,
@@ -87,7 +91,7 @@ impl Registry {
             vector: VersionVector::default(),
             by_agent: BTreeMap::new(),
             by_author: BTreeMap::new(),
-            by_version: BTreeMap::new(),
+            by_version: BTreeSet::new(),
             live: BTreeSet::new(),
             lapsed: BTreeSet::new(),
             bytes: 0,
@@ -110,7 +114,7 @@ impl Registry {
                 return Merge::Stale;
             }
         }
-        if held.is_none() && self.is_over_quota(&record) {
+        if self.is_over_quota(&record) {
             self.forget_author_without_records(&record.author);
             return Merge::OverQuota;
         }
@@ -180,10 +184,12 @@ impl Registry {
     ) -> impl Iterator<Item = &Arc<Record>> {
         let from = after.map_or(0, fingerprint::leaf_of);
         let span = prefix.leaves();
+        let beyond = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         self.leaves[span.start.max(from).min(span.end)..span.end]
             .iter()
-            .flat_map(move |leaf| fingerprint::covered(leaf, as_of))
-            .filter(move |record| after.is_none_or(|after| record.key() > after))
+            .flat_map(move |leaf| leaf.range::<KeyHash, _>(beyond))
+            .map(|(_, record)| record)
+            .filter(move |record| fingerprint::covers(record, as_of))
     }
 
     /// Fingerprint of a part of the registry.
@@ -203,8 +209,9 @@ impl Registry {
 
     /// Whether another record of this author and version is held: proof of a forked author.
     pub fn is_fork(&self, record: &Record) -> bool {
-        record.seq > 0
-            && self.by_version.get(&(record.author, record.seq)).is_some_and(|held| *held != record.hash())
+        let version = |hash| (record.author, record.seq, RecordHash(hash));
+        let mut held = self.by_version.range(version([0; 32])..=version([0xff; 32]));
+        held.any(|(_, _, hash)| *hash != record.hash())
     }
 
     /// Number of records, tombstones included.
@@ -226,16 +233,28 @@ impl Registry {
         self.vector.len() < AUTHORS_MAX || self.vector.signed_max(author) > 0
     }
 
-    /// Whether a new key would be the one that a quota evicts, judged by key hash alone.
+    /// Whether a quota has no room for a record below what it may evict: keys of greater hash.
     fn is_over_quota(&self, record: &Record) -> bool {
-        let of_author = self.by_author.get(&record.author.key);
+        let held = self.get(&record.key());
+        let counted = held.is_some_and(|held| held.author.key == record.author.key);
+        let of_author = self.by_author.get(&record.author.key).filter(|_| !counted);
         let count_full = of_author.is_some_and(|keys| {
             keys.len() >= self.quota.records_per_author
                 && keys.last().is_some_and(|last| *last < record.key())
         });
-        let size_full = self.bytes + record.bytes().len() > self.quota.bytes
-            && self.last_key().is_some_and(|last| last < record.key());
-        count_full || size_full
+        let bytes = self.bytes - held.map_or(0, |held| held.bytes().len()) + record.bytes().len();
+        count_full || !self.can_free(bytes.saturating_sub(self.quota.bytes), &record.key())
+    }
+
+    /// Whether the records of keys beyond `key` have at least `bytes`.
+    fn can_free(&self, bytes: usize, key: &KeyHash) -> bool {
+        let mut sizes = self.descending().take_while(|held| held.key() > *key).map(|held| held.bytes().len());
+        let mut freed = 0;
+        while freed < bytes {
+            let Some(size) = sizes.next() else { return false };
+            freed += size;
+        }
+        true
     }
 
     fn evict(&mut self, author: PeerKey) -> Vec<Arc<Record>> {
@@ -249,14 +268,14 @@ impl Registry {
             evicted.extend(self.remove(&key));
         }
         while self.bytes > self.quota.bytes {
-            let Some(key) = self.last_key() else { break };
+            let Some(key) = self.descending().next().map(|last| last.key()) else { break };
             evicted.extend(self.remove(&key));
         }
         evicted
     }
 
-    fn last_key(&self) -> Option<KeyHash> {
-        self.leaves.iter().rev().find_map(|leaf| leaf.keys().next_back().copied())
+    fn descending(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.leaves.iter().rev().flat_map(|leaf| leaf.values().rev())
     }
 
     fn insert(&mut self, record: Arc<Record>) {
@@ -266,7 +285,7 @@ impl Registry {
         self.by_agent.entry(record.agent_id()).or_default().insert(key);
         self.by_author.entry(record.author.key).or_default().insert(key);
         if record.seq > 0 {
-            self.by_version.entry((record.author, record.seq)).or_insert(record.hash());
+            self.by_version.insert((record.author, record.seq, record.hash()));
         }
         self.leaves[leaf].insert(key, record);
         self.tree.invalidate(leaf);
@@ -281,16 +300,15 @@ impl Registry {
         self.lapsed.remove(&(record.expires_at, *key));
         remove_from(&mut self.by_agent, &record.agent_id(), key);
         remove_from(&mut self.by_author, &record.author.key, key);
-        if self.by_version.get(&(record.author, record.seq)) == Some(&record.hash()) {
-            self.by_version.remove(&(record.author, record.seq));
-        }
+        self.by_version.remove(&(record.author, record.seq, record.hash()));
         Some(record)
     }
 
     /// An entry of the vector goes with its author's last record.
     fn forget_author_without_records(&mut self, author: &Author) {
-        let mut versions = self.by_version.range((*author, 0)..=(*author, u64::MAX));
-        if versions.next().is_none() {
+        let version = |seq, hash| (*author, seq, RecordHash(hash));
+        let mut held = self.by_version.range(version(0, [0; 32])..=version(u64::MAX, [0xff; 32]));
+        if held.next().is_none() {
             self.vector.remove(author);
         }
     }

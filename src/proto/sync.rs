@@ -12,9 +12,11 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::config::{SYNC_ANSWER_BYTES, SYNC_ASKS_MAX, SYNC_WINDOW};
-use super::fingerprint::Prefix;
+use super::fingerprint::{self, Digest, FANOUT, Prefix};
 use super::identity::PeerKey;
-use super::message::{Item, SYNC_ASK_MAX, SyncAnswer, SyncFrame, SyncRequest};
+use super::message::{
+    Item, MESSAGE_RECORDS_MAX, SYNC_ASK_MAX, SYNC_ITEMS_MAX, SyncAnswer, SyncFrame, SyncRequest,
+};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, Record};
 use super::registry::Registry;
@@ -51,6 +53,8 @@ pub struct Sync {
     pub received: usize,
     /// Records that went.
     pub sent: usize,
+    /// What came and was new, to be published again; none if more came than `republish_max`.
+    pub repaired: Vec<ByteBuf>,
     as_of: Timestamp,
     patience: Patience,
     republish_max: usize,
@@ -67,8 +71,8 @@ pub struct Sync {
 pub struct Step {
     /// Signed records to be verified and merged.
     pub records: Vec<ByteBuf>,
-    /// The other side's word on our own last version, and its clock.
-    pub opened: Option<(u64, Timestamp)>,
+    /// The other side's word on the last version of the author that asked, and its clock.
+    pub opened: Option<(Author, u64, Timestamp)>,
     /// Prefixes to adopt: both registries are equal.
     pub adopt: Vec<(Author, u64)>,
 }
@@ -112,6 +116,7 @@ impl Sync {
             started_at: now,
             received: 0,
             sent: 0,
+            repaired: Vec::new(),
             as_of,
             patience: manner.patience,
             republish_max: manner.republish_max,
@@ -152,8 +157,8 @@ impl Sync {
         let mut step = Step::default();
         match (request, answer) {
             (_, SyncAnswer::Refused) => return Err(SyncError::Refused),
-            (SyncRequest::Open { .. }, SyncAnswer::Opened { root, head, clock }) => {
-                step.opened = Some((head, clock));
+            (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock }) => {
+                step.opened = Some((author, head, clock));
                 if registry.digest(Prefix::ROOT, self.as_of) != root {
                     self.todo.push_back(SyncRequest::Children { prefixes: vec![Prefix::ROOT] });
                 }
@@ -161,13 +166,14 @@ impl Sync {
             (SyncRequest::Children { prefixes }, SyncAnswer::Children(theirs)) => {
                 self.compare_children(&prefixes, &theirs, registry, now)?;
             }
-            (SyncRequest::Items { leaves }, SyncAnswer::Items(theirs)) => {
-                self.compare_items(leaves, &theirs, registry, now)?;
+            (SyncRequest::Items { leaves, after }, SyncAnswer::Items { items, next }) => {
+                self.compare_items(&leaves, after, &items, next, registry, now)?;
+                self.ask_rest(SyncRequest::Items { leaves, after }, items.is_empty(), next)?;
             }
             (request, SyncAnswer::Records { records, next }) => {
                 self.received += records.len();
+                self.ask_rest(request, records.is_empty(), next)?;
                 step.records = records;
-                self.ask_rest(request, next)?;
             }
             (SyncRequest::Give { .. }, SyncAnswer::Taken) => {}
             (SyncRequest::Versions { authors }, SyncAnswer::Versions { root, prefixes }) => {
@@ -178,6 +184,14 @@ impl Sync {
             _ => return Err(SyncError::Unfitting),
         }
         Ok(step)
+    }
+
+    /// Records of the last answer were new.
+    pub fn note_repaired(&mut self, records: Vec<ByteBuf>) {
+        self.repaired.extend(records);
+        if self.received > self.republish_max {
+            self.repaired.clear();
+        }
     }
 
     /// Whether anything is left; asks for versions once the registries should be equal.
@@ -197,98 +211,109 @@ impl Sync {
     fn compare_children(
         &mut self,
         asked: &[Prefix],
-        theirs: &[Vec<super::fingerprint::Digest>],
+        theirs: &[Digest],
         registry: &mut Registry,
         now: Timestamp,
     ) -> Result<(), SyncError> {
         let (mut inner, mut leaves) = (Vec::new(), Vec::new());
-        if theirs.len() != asked.len() {
+        if theirs.len() != asked.len() * FANOUT {
             return Err(SyncError::Unfitting);
         }
-        for (prefix, digests) in asked.iter().zip(theirs) {
-            if digests.len() != prefix.children().count() {
-                return Err(SyncError::Unfitting);
+        let stamped_by = self.stamped_by(now);
+        for (child, their) in asked.iter().flat_map(|prefix| prefix.children()).zip(theirs) {
+            let our = registry.digest(child, self.as_of);
+            if our == *their {
+                continue;
             }
-            for (child, their) in prefix.children().zip(digests) {
-                let our = registry.digest(child, self.as_of);
-                if our == *their {
-                    continue;
-                }
-                if their.is_empty() {
-                    self.give(registry.covered(child, self.as_of, None), now);
-                } else if our.is_empty() {
-                    self.todo.push_back(SyncRequest::Subtree { prefix: child, after: None });
-                } else if child.is_leaf() {
-                    leaves.push(child);
-                } else {
-                    inner.push(child);
-                }
+            if their.is_empty() {
+                self.give(registry.covered(child, self.as_of, None), now);
+            } else if our.is_empty() {
+                self.todo.push_back(SyncRequest::Subtree { prefix: child, after: None, stamped_by });
+            } else if child.is_leaf() {
+                leaves.push(child);
+            } else {
+                inner.push(child);
             }
         }
         let inner =
             inner.chunks(SYNC_ASK_MAX / 4).map(|part| SyncRequest::Children { prefixes: part.to_vec() });
-        let leaves = leaves.chunks(SYNC_ASK_MAX).map(|part| SyncRequest::Items { leaves: part.to_vec() });
+        let leaves =
+            leaves.chunks(SYNC_ASK_MAX).map(|part| SyncRequest::Items { leaves: part.to_vec(), after: None });
         self.todo.extend(inner.chain(leaves));
         Ok(())
     }
 
+    /// Compares the keys of some leaves, those after `after` and up to `next`, where the answer ended.
     fn compare_items(
         &mut self,
-        mut asked: Vec<Prefix>,
-        theirs: &[Vec<Item>],
+        leaves: &[Prefix],
+        after: Option<KeyHash>,
+        items: &[Item],
+        next: Option<KeyHash>,
         registry: &Registry,
         now: Timestamp,
     ) -> Result<(), SyncError> {
-        if theirs.is_empty() || theirs.len() > asked.len() {
+        if !items.is_sorted_by(|one, other| one.0 < other.0) {
             return Err(SyncError::Unfitting);
         }
-        let rest = asked.split_off(theirs.len());
-        if !rest.is_empty() {
-            self.todo.push_back(SyncRequest::Items { leaves: rest });
-        }
-        let mut wanted = Vec::new();
-        for (leaf, items) in asked.iter().zip(theirs) {
-            let ours: BTreeMap<KeyHash, &Arc<Record>> =
-                registry.covered(*leaf, self.as_of, None).map(|record| (record.key(), record)).collect();
-            let theirs: BTreeMap<KeyHash, Item> = items.iter().map(|item| (item.0, *item)).collect();
-            for item in theirs.values() {
-                if ours.get(&item.0).is_none_or(|our| item.may_win(our)) && self.is_due(item.2, now) {
-                    wanted.push(item.0);
-                }
-            }
-            let gifts = ours
-                .values()
-                .filter(|our| theirs.get(&our.key()).is_none_or(|item| Item::of(our).may_win_over(item)));
-            self.give(gifts.copied(), now);
-        }
-        wanted.sort_unstable();
+        let ours: BTreeMap<KeyHash, &Arc<Record>> = leaves
+            .iter()
+            .flat_map(|leaf| registry.covered(*leaf, self.as_of, after))
+            .map(|record| (record.key(), record))
+            .take_while(|(key, _)| next.is_none_or(|next| *key <= next))
+            .collect();
+        let theirs: BTreeMap<KeyHash, &Item> = items.iter().map(|item| (item.0, item)).collect();
+        let wanted: Vec<KeyHash> = items
+            .iter()
+            .filter(|item| registry.get(&item.0).is_none_or(|our| our.is_expired(now) || item.may_win(our)))
+            .filter(|item| self.is_due(item.2, now))
+            .map(|item| item.0)
+            .collect();
+        let gifts = ours
+            .values()
+            .filter(|our| theirs.get(&our.key()).is_none_or(|item| Item::of(our).may_win_over(item)));
+        self.give(gifts.copied(), now);
         self.todo
             .extend(wanted.chunks(SYNC_ASK_MAX).map(|keys| SyncRequest::Records { keys: keys.to_vec() }));
         Ok(())
     }
 
-    fn ask_rest(&mut self, request: SyncRequest, next: Option<KeyHash>) -> Result<(), SyncError> {
-        match (request, next) {
-            (SyncRequest::Records { .. } | SyncRequest::Subtree { .. }, None) => Ok(()),
-            (SyncRequest::Records { mut keys }, Some(next)) => {
-                let before = keys.len();
+    /// Asks again where an answer ended before its request did. Each answer must have brought something.
+    fn ask_rest(
+        &mut self,
+        request: SyncRequest,
+        nothing_came: bool,
+        next: Option<KeyHash>,
+    ) -> Result<(), SyncError> {
+        let Some(next) = next else {
+            return match request {
+                SyncRequest::Records { .. } | SyncRequest::Subtree { .. } | SyncRequest::Items { .. } => {
+                    Ok(())
+                }
+                _ => Err(SyncError::Unfitting),
+            };
+        };
+        let rest = match request {
+            SyncRequest::Records { mut keys } if keys.first().is_some_and(|first| *first <= next) => {
                 keys.retain(|key| *key > next);
-                if keys.len() == before {
-                    return Err(SyncError::Unfitting);
-                }
-                if !keys.is_empty() {
-                    self.todo.push_front(SyncRequest::Records { keys });
-                }
-                Ok(())
+                SyncRequest::Records { keys }
             }
-            (SyncRequest::Subtree { prefix, after }, Some(next))
-                if after.is_none_or(|after| next > after) =>
-            {
-                self.todo.push_front(SyncRequest::Subtree { prefix, after: Some(next) });
-                Ok(())
+            SyncRequest::Subtree { prefix, after, stamped_by } if after.is_none_or(|after| next > after) => {
+                SyncRequest::Subtree { prefix, after: Some(next), stamped_by }
             }
-            _ => Err(SyncError::Unfitting),
+            SyncRequest::Items { mut leaves, after } if after.is_none_or(|after| next > after) => {
+                leaves.retain(|leaf| leaf.leaves().start >= fingerprint::leaf_of(next));
+                SyncRequest::Items { leaves, after: Some(next) }
+            }
+            _ => return Err(SyncError::Unfitting),
+        };
+        if nothing_came {
+            return Err(SyncError::Unfitting);
         }
+        if !rest.asks_nothing() {
+            self.todo.push_front(rest);
+        }
+        Ok(())
     }
 
     fn give<'a>(&mut self, records: impl Iterator<Item = &'a Arc<Record>>, now: Timestamp) {
@@ -300,9 +325,14 @@ impl Sync {
     }
 
     fn is_due(&self, stamped_at: Timestamp, now: Timestamp) -> bool {
+        self.stamped_by(now).is_none_or(|by| stamped_at <= by)
+    }
+
+    /// The latest stamp of what is not left to the mesh.
+    fn stamped_by(&self, now: Timestamp) -> Option<Timestamp> {
         match self.patience {
-            Patience::None => true,
-            Patience::Grace(grace) => stamped_at + grace <= now,
+            Patience::None => None,
+            Patience::Grace(grace) => Some(now - grace),
         }
     }
 
@@ -312,7 +342,8 @@ impl Sync {
         let publish = self.sent + self.to_give.len() <= self.republish_max;
         while let Some(record) = self.to_give.front() {
             bytes += record.bytes().len();
-            if bytes > SYNC_ANSWER_BYTES && !records.is_empty() {
+            let full = bytes > SYNC_ANSWER_BYTES || records.len() == MESSAGE_RECORDS_MAX;
+            if full && !records.is_empty() {
                 break;
             }
             records.push(ByteBuf::from(record.bytes().to_vec()));
@@ -320,6 +351,16 @@ impl Sync {
         }
         self.sent += records.len();
         (!records.is_empty()).then_some(SyncRequest::Give { records, publish })
+    }
+}
+
+impl SyncRequest {
+    fn asks_nothing(&self) -> bool {
+        match self {
+            SyncRequest::Records { keys } => keys.is_empty(),
+            SyncRequest::Items { leaves, .. } => leaves.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -348,18 +389,22 @@ pub fn answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> Syn
             head: registry.vector().signed_max(author),
             clock: now,
         },
-        SyncRequest::Children { prefixes } => SyncAnswer::Children(
-            prefixes
-                .iter()
-                .map(|prefix| prefix.children().map(|child| registry.digest(child, as_of)).collect())
-                .collect(),
-        ),
-        SyncRequest::Items { leaves } => SyncAnswer::Items(items_that_fit(leaves, registry, as_of)),
+        SyncRequest::Children { prefixes } => {
+            let children = prefixes.iter().flat_map(|prefix| prefix.children());
+            SyncAnswer::Children(children.map(|child| registry.digest(child, as_of)).collect())
+        }
+        SyncRequest::Items { leaves, after } => {
+            let leaves = leaves.iter().filter(|leaf| leaf.is_leaf());
+            items_that_fit(leaves.flat_map(|leaf| registry.covered(*leaf, as_of, *after)))
+        }
         SyncRequest::Records { keys } => {
             let held = keys.iter().filter_map(|key| registry.get(key));
             records_that_fit(held.filter(|record| record.is_public() && !record.is_expired(now)))
         }
-        SyncRequest::Subtree { prefix, after } => records_that_fit(registry.covered(*prefix, as_of, *after)),
+        SyncRequest::Subtree { prefix, after, stamped_by } => {
+            let held = registry.covered(*prefix, as_of, *after);
+            records_that_fit(held.filter(|record| stamped_by.is_none_or(|by| record.stamp.wall <= by)))
+        }
         SyncRequest::Give { .. } => SyncAnswer::Taken,
         SyncRequest::Versions { authors } => SyncAnswer::Versions {
             root: registry.digest(Prefix::ROOT, as_of),
@@ -368,21 +413,10 @@ pub fn answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> Syn
     }
 }
 
-/// Encoded size of an [`Item`], at most.
-const ITEM_BYTES: usize = 96;
-
-fn items_that_fit(leaves: &[Prefix], registry: &Registry, as_of: Timestamp) -> Vec<Vec<Item>> {
-    let mut answer: Vec<Vec<Item>> = Vec::new();
-    let mut count = 0;
-    for leaf in leaves.iter().filter(|leaf| leaf.is_leaf()) {
-        let items: Vec<Item> = registry.covered(*leaf, as_of, None).map(|record| Item::of(record)).collect();
-        count += items.len();
-        if count * ITEM_BYTES > SYNC_ANSWER_BYTES && !answer.is_empty() {
-            break;
-        }
-        answer.push(items);
-    }
-    answer
+fn items_that_fit<'a>(mut held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnswer {
+    let items: Vec<Item> = held.by_ref().take(SYNC_ITEMS_MAX).map(|record| Item::of(record)).collect();
+    let next = held.next().and(items.last().map(|last| last.0));
+    SyncAnswer::Items { items, next }
 }
 
 fn records_that_fit<'a>(held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnswer {
@@ -391,7 +425,8 @@ fn records_that_fit<'a>(held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnsw
     let mut last = None;
     for record in held {
         bytes += record.bytes().len();
-        if bytes > SYNC_ANSWER_BYTES && !records.is_empty() {
+        let full = bytes > SYNC_ANSWER_BYTES || records.len() == MESSAGE_RECORDS_MAX;
+        if full && !records.is_empty() {
             return SyncAnswer::Records { records, next: last };
         }
         records.push(ByteBuf::from(record.bytes().to_vec()));

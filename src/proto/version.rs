@@ -89,7 +89,7 @@ impl Seen {
         if seq <= self.prefix || self.beyond.iter().any(|&(first, last)| first <= seq && seq <= last) {
             return;
         }
-        if seq == self.prefix + 1 {
+        if seq == self.prefix.saturating_add(1) {
             return self.cover(seq);
         }
         let at = self.beyond.partition_point(|&(first, _)| first < seq);
@@ -102,7 +102,7 @@ impl Seen {
     fn cover(&mut self, prefix: u64) {
         self.prefix = self.prefix.max(prefix);
         while let Some(&(first, last)) = self.beyond.first() {
-            if first > self.prefix + 1 {
+            if first > self.prefix.saturating_add(1) {
                 break;
             }
             self.prefix = self.prefix.max(last);
@@ -151,6 +151,16 @@ mod tests {
         vector.observe(AUTHOR, 4);
         vector.adopt(AUTHOR, 9);
         assert_eq!(vector.prefix(&AUTHOR), 4);
+    }
+
+    #[test]
+    fn the_greatest_version_there_can_be_is_one_like_others() {
+        let mut vector = VersionVector::default();
+        vector.observe(AUTHOR, u64::MAX - 2);
+        vector.observe(AUTHOR, u64::MAX);
+        vector.adopt(AUTHOR, u64::MAX);
+        vector.observe(AUTHOR, u64::MAX);
+        assert_eq!((vector.prefix(&AUTHOR), vector.gaps().count()), (u64::MAX, 0));
     }
 
     proptest! {

@@ -120,8 +120,14 @@ impl Node {
         now: Timestamp,
         offers: Vec<Offer>,
     ) -> Vec<Result<Registered, WriteError>> {
+        // A name that the files still hold stays, even if its new card is refused.
+        let home = self.home_zone();
+        let name = |offer: &Offer| FullName {
+            agent: offer.name.clone(),
+            zone: offer.zone.clone().unwrap_or_else(|| home.clone()),
+        };
+        let names = offers.iter().map(name).collect();
         let registered = self.register(now, offers);
-        let names = registered.iter().flatten().map(|registered| registered.name.clone()).collect();
         let before = std::mem::replace(&mut self.file_offers, names);
         let gone: Vec<FullName> = before.difference(&self.file_offers).cloned().collect();
         for name in gone {
@@ -167,8 +173,11 @@ impl Node {
         let held: Vec<Arc<Record>> =
             self.index.by_name(name).iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
         let key = self.key();
-        let mine: Vec<&Arc<Record>> =
+        let mut mine: Vec<&Arc<Record>> =
             held.iter().filter(|record| record.host == key || record.owner == key).collect();
+        // An own offer whose lease ended would come back with its renewal.
+        let lapsed: Vec<Arc<Record>> = self.lapsed_offers(name, now);
+        mine.extend(&lapsed);
         let Some(first) = mine.first() else {
             return Err(match held.first() {
                 Some(record) => WriteError::NotYours(name.clone(), record.host),
@@ -180,6 +189,11 @@ impl Node {
             self.bury(now, record)?;
         }
         Ok(registered)
+    }
+
+    fn lapsed_offers(&self, name: &FullName, now: Timestamp) -> Vec<Arc<Record>> {
+        let own = self.own.values().filter(|own| own.name == *name && !own.is_tombstone());
+        own.filter(|own| own.is_expired(now)).cloned().collect()
     }
 
     fn bury(&mut self, now: Timestamp, record: &Record) -> Result<(), WriteError> {
@@ -385,7 +399,7 @@ impl Node {
         while let Some(&(at, key)) = self.renewals.first().filter(|(at, _)| *at <= now) {
             self.renewals.remove(&(at, key));
             if let Some(own) = self.own.get(&key).filter(|own| !own.is_tombstone()).cloned() {
-                if renewal_at(&own) <= now {
+                if self.renewal_due(&own) <= now {
                     self.rewrite(now, &own);
                 } else {
                     self.plan_renewal(&key);
@@ -401,7 +415,22 @@ impl Node {
 
     pub(super) fn plan_renewal(&mut self, key: &KeyHash) {
         if let Some(own) = self.own.get(key).filter(|own| !own.is_tombstone()) {
-            self.renewals.insert((renewal_at(own), *key));
+            self.renewals.insert((self.renewal_due(own), *key));
+        }
+    }
+
+    /// When an own offer is to be written again: at once if it is not held, as after a clock that was ahead dropped it.
+    fn renewal_due(&self, own: &Record) -> Timestamp {
+        let zone = self.zones.get(&own.name.zone);
+        let is_held = zone.is_some_and(|zone| zone.registry.get(&own.key()).is_some());
+        if is_held { renewal_at(own) } else { Timestamp::default() }
+    }
+
+    /// Plans all renewals anew: what was put off under a wrong clock is tried again at once.
+    pub(super) fn plan_renewals(&mut self) {
+        self.renewals.clear();
+        for key in self.own.keys().copied().collect::<Vec<_>>() {
+            self.plan_renewal(&key);
         }
     }
 

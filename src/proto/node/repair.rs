@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::spread::Ingested;
-use super::{Event, Node, Output, SessionId, Via};
+use super::{Event, Node, Output, Problem, SessionId, Via};
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
@@ -113,8 +113,12 @@ impl Node {
     }
 
     fn take_step(&mut self, now: Timestamp, session: SessionId, zone: &ZoneName, peer: PeerKey, step: Step) {
-        if let Some((head, clock)) = step.opened {
-            self.note_own_head(zone, head);
+        if let Some((author, head, clock)) = step.opened {
+            // The epoch may have ended since the question. A peer's word alone counts once: a liar could else end one
+            // epoch after the other.
+            if author == self.author() && !self.problems.contains(&Problem::RestoredBackup) {
+                self.note_own_head(zone, head);
+            }
             self.note_clock(peer, clock, now);
         }
         if let Some(held) = self.zones.get_mut(zone) {
@@ -125,11 +129,8 @@ impl Node {
         let Ok(fresh) = self.take_records(now, zone, peer, step.records) else {
             return self.end_sync(now, session, Some(SyncError::Unfitting));
         };
-        // A joiner has nothing to tell: what it receives the mesh had before.
-        let joining = self.zones.get(zone).is_none_or(|held| held.synced_at.is_none());
-        let few = self.syncs.get(&session).is_some_and(|sync| sync.received <= self.config.republish_max);
-        if few && !joining {
-            self.publish_again(zone, fresh);
+        if let Some(sync) = self.syncs.get_mut(&session) {
+            sync.note_repaired(fresh);
         }
     }
 
@@ -184,7 +185,13 @@ impl Node {
         held.fruitless = if fruitless { (held.fruitless + 1).min(FRUITLESS_MAX) } else { 0 };
         held.behind_after = now + self.config.behind_interval * 2u32.pow(held.fruitless);
         held.behind_since = None;
+        // A joiner has nothing to tell: what it receives the mesh had before.
+        let joining = held.synced_at.is_none();
         let (peer, zone) = (sync.peer, sync.zone);
+        if !joining {
+            self.publish_again(&zone, sync.repaired);
+        }
+        let Some(held) = self.zones.get_mut(&zone) else { return };
         if finished {
             held.synced_at = Some(now);
             let (received, sent) = (sync.received, sync.sent);

@@ -123,6 +123,10 @@ impl Node {
         if held.registry.is_fork(&record) {
             self.problems_forked(author);
         }
+        // Before the record is judged as an own one: it may be a write that this folder lost.
+        if author == self.author() && matches!(via, Via::Gossip | Via::Sync) {
+            self.note_own_head(zone, seq);
+        }
         let Some(held) = self.zones.get_mut(zone) else { return Merge::Stale };
         let merged = held.registry.merge(record, now);
         if let Merge::New { replaced, evicted } = &merged {
@@ -136,9 +140,6 @@ impl Node {
             if let Some(record) = record {
                 self.hold(&record, now, via);
             }
-        }
-        if author == self.author() && via != Via::Local && via != Via::Store {
-            self.note_own_head(zone, seq);
         }
         merged
     }
@@ -197,7 +198,11 @@ impl Node {
         }
         let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
-            None => self.problems.retain(|problem| !known(problem)),
+            None if self.problems.iter().any(known) => {
+                self.problems.retain(|problem| !known(problem));
+                self.plan_renewals();
+            }
+            None => {}
             Some(_) if self.problems.iter().any(known) => {}
             Some(offset) => self.report(Problem::ClockUnsafe(offset)),
         }

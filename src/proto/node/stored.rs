@@ -181,8 +181,10 @@ impl Node {
         self.epoch = self.rng.random();
         let value = self.epoch.to_be_bytes();
         self.writes.push(Write { key: b"e".to_vec(), value: Some(value[..].into()), durable: true });
-        for zone in self.zones.values_mut() {
+        // Versions are dense in each epoch: a restart must not go on from those of the last one.
+        for (name, zone) in &mut self.zones {
             zone.seq = 0;
+            self.writes.push(seq_row(name, 0));
         }
     }
 }

@@ -1,0 +1,506 @@
+//! The simulated interpreter: many real [`Node`]s on one virtual clock and a faulty network.
+//!
+//! A run is a function of its seed: events are ordered by (time, sequence number), every choice is drawn from one seeded
+//! generator, nothing iterates in an order that memory decides. `World::perform` is the counterpart of the live
+//! driver's `perform`, same arms in the same order. Checkers (`check`) are always on; the first broken promise ends
+//! the run and says how to replay it.
+//!
+//! Files below: `network` (links, mesh, streams), `machine` and `disk` (one computer), `fault` (what goes wrong, drawn
+//! from the seed), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run).
+
+mod check;
+mod dbg;
+mod disk;
+mod fault;
+mod machine;
+mod network;
+mod trace;
+mod workload;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use check::{Check, Violation};
+pub use fault::{Fault, Plan};
+pub use machine::Memory;
+pub use network::{Conditions, Counts};
+pub use workload::Wish;
+
+use crate::proto::config::Config;
+use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::node::{Damage, Input, Node, Output, Stored};
+use crate::proto::time::Timestamp;
+use check::Reference;
+use machine::{Backup, Machine};
+use network::Network;
+use trace::Trace;
+
+/// True time at which every run begins.
+pub const START: Timestamp = Timestamp(1_800_000_000_000);
+/// Outputs one input may cause; the largest honest answer needs a few hundred.
+const OUTPUTS_MAX: usize = 100_000;
+/// Times a timer may fire in one millisecond; an honest node asks for one or two.
+const TIMERS_MAX: u32 = 100;
+/// Events of one run; a run of this size is a loop.
+const STEPS_MAX: u64 = 50_000_000;
+/// A suspension longer than this closes connections, milliseconds.
+const SUSPENSION_NOTICED_MS: u64 = 10_000;
+/// Virtual milliseconds between two checks of what must hold at any time.
+const CHECK_MS: u64 = 20_000;
+
+/// How a world begins.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Number of machines.
+    pub machines: usize,
+    /// Settings of every node; `anchors` are set by [`Setup::anchored`].
+    pub config: Config,
+    /// Constant clock errors are drawn from plus or minus this, milliseconds.
+    pub skew_ms_max: i64,
+    /// Whether the other machines' clocks judge a node's own.
+    pub anchored: bool,
+    /// The network at the start.
+    pub conditions: Conditions,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            machines: 5,
+            config: Config { expects_peers: true, ..Config::default() },
+            skew_ms_max: 0,
+            anchored: false,
+            conditions: Conditions::default(),
+        }
+    }
+}
+
+/// Something that is due at a time.
+enum Due {
+    /// A machine's timer, if it is still the one that was set last.
+    Timer { machine: usize, generation: u64 },
+    /// Something for one run of a machine.
+    Tell { machine: usize, incarnation: u64, input: Input },
+    /// A message reaches the end of its link.
+    Arrive { from: usize, to: usize, epoch: u64, cargo: Cargo },
+    /// Two machines try to connect.
+    Connect(usize, usize),
+    /// Both ends of a severed link notice.
+    Closed { pair: (usize, usize), epoch: u64 },
+    /// A machine starts.
+    Start(usize, Memory),
+    /// A machine was suspended and works again.
+    Resume(usize),
+    /// Something goes wrong.
+    Fault(Fault),
+    /// A client wants something, somewhere.
+    Wish(usize, Wish),
+    /// What must hold at any time is checked.
+    Check,
+}
+
+/// What travels over a link.
+enum Cargo {
+    /// A copy of a mesh message.
+    Gossip(Arc<[u8]>),
+    /// A frame towards the answering side of a stream.
+    Ask { stream: u64, bytes: Vec<u8> },
+    /// A frame towards the asking side.
+    Answer { stream: u64, bytes: Vec<u8> },
+}
+
+impl Cargo {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Cargo::Gossip(bytes) => bytes,
+            Cargo::Ask { bytes, .. } | Cargo::Answer { bytes, .. } => bytes,
+        }
+    }
+}
+
+/// How a run went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Hash over everything delivered and decided.
+    pub trace: u64,
+    /// Events.
+    pub steps: u64,
+    /// Messages.
+    pub counts: Counts,
+    /// Acknowledged writes.
+    pub acknowledged: u64,
+    /// Refused writes, by code.
+    pub refused: BTreeMap<&'static str, u64>,
+}
+
+/// Many nodes, one clock, one network.
+pub struct World {
+    seed: u64,
+    rng: ChaCha8Rng,
+    /// Virtual milliseconds since the start, as monotonic clocks count.
+    now: u64,
+    /// Wall time that passed while everything was suspended, milliseconds.
+    skipped_ms: u64,
+    queue: BTreeMap<(u64, u64), Due>,
+    sequence: u64,
+    steps: u64,
+    machines: Vec<Machine>,
+    by_key: BTreeMap<PeerKey, usize>,
+    network: Network,
+    reference: Reference,
+    trace: Trace,
+    violation: Option<Violation>,
+}
+
+impl World {
+    /// Machines that are all down; start them with [`World::start`].
+    pub fn new(seed: u64, setup: Setup) -> World {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let identities: Vec<Identity> =
+            (0..setup.machines).map(|_| Identity::from_seed(rng.random())).collect();
+        let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
+        let machines = identities
+            .into_iter()
+            .map(|identity| {
+                let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
+                let others = keys.iter().copied().filter(|key| *key != identity.key());
+                let anchors = if setup.anchored { others.collect() } else { Vec::new() };
+                Machine::new(identity, Config { anchors, ..setup.config.clone() }, skew)
+            })
+            .collect();
+        let network = Network::new(setup.machines, setup.conditions, &mut rng);
+        let mut world = World {
+            seed,
+            rng,
+            now: 0,
+            skipped_ms: 0,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            steps: 0,
+            machines,
+            by_key: keys.iter().enumerate().map(|(at, key)| (*key, at)).collect(),
+            network,
+            reference: Reference::default(),
+            trace: Trace::default(),
+            violation: None,
+        };
+        world.schedule(CHECK_MS, Due::Check);
+        world
+    }
+
+    /// Plays a plan: faults and work, then heals, waits, and checks what must hold in the end.
+    pub fn play(seed: u64) -> Result<Outcome, Violation> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x706c_616e);
+        let plan = Plan::draw(&mut rng);
+        let mut world = World::new(seed, plan.setup.clone());
+        for (at, fault) in plan.faults {
+            world.schedule(at, Due::Fault(fault));
+        }
+        for (at, machine, wish) in plan.wishes {
+            world.schedule(at, Due::Wish(machine, wish));
+        }
+        for machine in 0..plan.setup.machines - plan.late {
+            world.start(machine, Memory::Disk);
+        }
+        world.run(plan.span_ms)?;
+        world.settle()?;
+        if plan.clocks_jumped {
+            // Past the end of every lease that was written with a clock ahead.
+            world.skip(plan.horizon_ms);
+            world.settle()?;
+        }
+        Ok(world.outcome())
+    }
+
+    /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
+    pub fn settle(&mut self) -> Result<(), Violation> {
+        self.repair();
+        self.run(600_000)?;
+        // Half past a minute, so that skewed clocks round to the same one.
+        self.run(60_000 - (START.0 + self.skipped_ms + self.now + 30_000) % 60_000)?;
+        self.check_settled();
+        self.violated()
+    }
+
+    /// Lets virtual time pass.
+    pub fn run(&mut self, for_ms: u64) -> Result<(), Violation> {
+        let until = self.now + for_ms;
+        while self.violation.is_none() {
+            let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) else { break };
+            let ((at, _), due) = entry.remove_entry();
+            self.now = at;
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                self.fail(Check::QueuesBounded, "the run does not end".into());
+            }
+            self.happen(due);
+        }
+        self.now = until;
+        self.violated()
+    }
+
+    /// Starts a machine that is down.
+    pub fn start(&mut self, machine: usize, memory: Memory) {
+        self.schedule(0, Due::Start(machine, memory));
+    }
+
+    /// A client of a machine wants something, now.
+    pub fn wish(&mut self, machine: usize, wish: Wish) {
+        self.schedule(0, Due::Wish(machine, wish));
+    }
+
+    /// Something goes wrong, now.
+    pub fn fault(&mut self, fault: Fault) {
+        self.schedule(0, Due::Fault(fault));
+    }
+
+    /// Wall time passes while every machine sleeps: all timers are late, no message moves.
+    pub fn skip(&mut self, for_ms: u64) {
+        self.skipped_ms += for_ms;
+    }
+
+    /// A running node and the time on its clock; none while its machine is down.
+    pub fn node(&mut self, machine: usize) -> Option<(&mut Node, Timestamp)> {
+        let wall = self.wall();
+        let machine = self.machines.get_mut(machine)?;
+        let now = machine.clock(wall);
+        machine.node.as_mut().map(|node| (node, now))
+    }
+
+    /// What happened so far.
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            trace: self.trace.value(),
+            steps: self.steps,
+            counts: self.network.counts,
+            acknowledged: self.reference.acknowledged,
+            refused: self.reference.refused.clone(),
+        }
+    }
+
+    fn violated(&self) -> Result<(), Violation> {
+        self.violation.clone().map_or(Ok(()), Err)
+    }
+
+    fn schedule(&mut self, in_ms: u64, due: Due) {
+        self.sequence += 1;
+        self.queue.insert((self.now + in_ms, self.sequence), due);
+    }
+
+    /// True wall time, milliseconds.
+    fn wall(&self) -> u64 {
+        START.0 + self.skipped_ms + self.now
+    }
+
+    fn happen(&mut self, due: Due) {
+        if let Some(until) = self.suspended(&due) {
+            return self.schedule(until - self.now, due);
+        }
+        match due {
+            Due::Timer { machine, generation } => self.fire(machine, generation),
+            Due::Tell { machine, incarnation, input } => {
+                if self.machines[machine].incarnation == incarnation {
+                    self.tell(machine, input);
+                }
+            }
+            Due::Arrive { from, to, epoch, cargo } => self.arrive(from, to, epoch, cargo),
+            Due::Connect(a, b) => self.connect(a, b),
+            Due::Closed { pair, epoch } => self.closed(pair, epoch),
+            Due::Start(machine, memory) => self.boot(machine, memory),
+            Due::Resume(machine) => self.connect_all(machine),
+            Due::Fault(fault) => self.strike(fault),
+            Due::Wish(machine, wish) => self.grant(machine, wish),
+            Due::Check => {
+                self.check_always();
+                self.schedule(CHECK_MS, Due::Check);
+            }
+        }
+    }
+
+    /// Until when the machine sleeps that this concerns.
+    fn suspended(&self, due: &Due) -> Option<u64> {
+        let machine = match due {
+            Due::Timer { machine, .. } | Due::Tell { machine, .. } | Due::Wish(machine, _) => *machine,
+            Due::Arrive { to, .. } => *to,
+            Due::Connect(..)
+            | Due::Closed { .. }
+            | Due::Start(..)
+            | Due::Resume(_)
+            | Due::Fault(_)
+            | Due::Check => {
+                return None;
+            }
+        };
+        Some(self.machines[machine].suspended_until).filter(|until| *until > self.now)
+    }
+
+    fn boot(&mut self, at: usize, memory: Memory) {
+        let (now, seed) = (self.wall(), self.rng.random());
+        if self.machines[at].node.is_some() {
+            return;
+        }
+        if std::env::var("AOP_DBG").is_ok() {
+            eprintln!("{} BOOT {at} {memory:?}", self.now);
+        }
+        self.reference.started(at, memory, &self.machines);
+        let machine = &mut self.machines[at];
+        match (memory, &machine.backup) {
+            (Memory::Lost, _) => machine.disk.replace(BTreeMap::new()),
+            (Memory::Backup | Memory::Torn, Some(backup)) => machine.disk.replace(backup.rows.clone()),
+            (Memory::Disk | Memory::Backup | Memory::Torn, _) => {}
+        }
+        machine.wall_max = Timestamp::default();
+        let wall = machine.clock(now);
+        let damage = if memory == Memory::Torn { Damage::OwnWritesMissing } else { Damage::None };
+        let mut stored = Stored { damage, ..Stored::default() };
+        let network = &machine.config.network;
+        let rows = machine.disk.rows().iter();
+        let unread = rows.filter(|(key, value)| !stored.take_row(key, value, true, network, wall)).count();
+        machine.node = Some(Node::new(machine.identity.clone(), machine.config.clone(), seed, stored, wall));
+        machine.incarnation += 1;
+        if unread > 0 {
+            self.fail(Check::Durable, format!("machine {at} cannot read {unread} of its own rows"));
+        }
+        self.drain(at);
+        self.connect_all(at);
+    }
+
+    /// A machine stops at once; of its unflushed writes some reached the disk.
+    fn crash(&mut self, at: usize) {
+        if self.machines[at].node.is_none() {
+            return;
+        }
+        let unflushed = self.machines[at].disk.unflushed(self.now);
+        let kept = self.rng.random_range(0..=unflushed);
+        self.machines[at].disk.crash(kept);
+        self.machines[at].stop();
+        self.reference.stopped(at);
+        self.sever_all(at);
+        self.forget_streams(at);
+    }
+
+    /// A machine does nothing for a while; if that is long its peers notice.
+    fn suspend(&mut self, at: usize, for_ms: u64) {
+        self.machines[at].suspended_until = self.now + for_ms;
+        if for_ms > SUSPENSION_NOTICED_MS {
+            self.sever_all(at);
+        }
+        self.schedule(for_ms, Due::Resume(at));
+    }
+
+    fn back_up(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        machine.backup = Some(Backup { rows: machine.disk.rows().clone(), step: self.steps });
+    }
+
+    /// The end of all faults: links up and clean, clocks right but for their constant skew, all machines up.
+    fn repair(&mut self) {
+        self.network.repair();
+        for at in 0..self.machines.len() {
+            self.machines[at].jump_ms = 0;
+            self.machines[at].suspended_until = self.now;
+            if self.machines[at].node.is_none() {
+                self.start(at, Memory::Disk);
+            } else {
+                self.connect_all(at);
+            }
+        }
+    }
+
+    fn fire(&mut self, at: usize, generation: u64) {
+        let wall = self.wall();
+        let machine = &mut self.machines[at];
+        if machine.timer_generation != generation {
+            return;
+        }
+        machine.timer_at = None;
+        let (when, count) = machine.timers_now;
+        machine.timers_now = if when == self.now { (when, count + 1) } else { (self.now, 1) };
+        if machine.timers_now.1 > TIMERS_MAX {
+            return self.fail(Check::QueuesBounded, format!("the timer of machine {at} spins"));
+        }
+        self.trace.timer(self.now, at);
+        let now = machine.clock(wall);
+        if let Some(node) = machine.node.as_mut() {
+            node.handle_timeout(now);
+        }
+        self.drain(at);
+    }
+
+    fn tell(&mut self, at: usize, input: Input) {
+        self.trace.input(self.now, at, &input);
+        self.dbg_input(at, &input);
+        let wall = self.wall();
+        let machine = &mut self.machines[at];
+        let now = machine.clock(wall);
+        if let Some(node) = machine.node.as_mut() {
+            node.handle(now, input);
+        }
+        self.drain(at);
+    }
+
+    /// Performs everything a node wants done, then sets its timer as a sleeping process would: by the monotonic clock.
+    fn drain(&mut self, at: usize) {
+        for _ in 0..OUTPUTS_MAX {
+            let Some(output) = self.machines[at].node.as_mut().and_then(Node::poll_output) else {
+                return self.set_timer(at);
+            };
+            self.dbg_output(at, &output);
+            self.trace.output(self.now, at, &output);
+            self.perform(at, output);
+        }
+        self.fail(Check::QueuesBounded, format!("machine {at} never runs out of outputs"));
+    }
+
+    /// Interprets one output. Read side by side with the live driver's `perform`.
+    fn perform(&mut self, at: usize, output: Output) {
+        match output {
+            Output::Persist(writes) => {
+                for write in writes {
+                    self.note_write(at, &write);
+                    self.machines[at].disk.write(self.now, write);
+                }
+            }
+            Output::Publish { zone: _, bytes } => {
+                self.check_persisted(at, &bytes);
+                self.publish(at, bytes);
+            }
+            Output::Verdict { id, verdict } => self.judge(at, id, verdict),
+            Output::SyncAsk { session, peer, bytes } => self.ask(at, session, peer, bytes),
+            Output::SyncClose { session } => self.close_stream(at, session),
+            Output::SyncAnswer { id, bytes } => self.answer(at, id, bytes),
+            Output::Reply { id, reply } => self.note_reply(at, id, reply),
+            Output::Penalize { peer, reason } => {
+                let peer = self.by_key.get(&peer).copied();
+                self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
+            }
+            Output::Event(_) => {}
+        }
+    }
+
+    fn set_timer(&mut self, at: usize) {
+        let wall = self.wall();
+        let machine = &mut self.machines[at];
+        let now = machine.clock(wall);
+        let deadline = machine.node.as_ref().and_then(Node::poll_timeout);
+        let target = deadline.map(|deadline| self.now + deadline.since(now).as_millis() as u64);
+        if target == machine.timer_at {
+            return;
+        }
+        machine.timer_at = target;
+        machine.timer_generation += 1;
+        let generation = machine.timer_generation;
+        if let Some(target) = target {
+            self.schedule(target - self.now, Due::Timer { machine: at, generation });
+        }
+    }
+
+    fn fail(&mut self, check: Check, detail: String) {
+        if self.violation.is_none() {
+            self.violation = Some(Violation { check, seed: self.seed, at_ms: self.now, detail });
+        }
+    }
+}

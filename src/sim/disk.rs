@@ -1,0 +1,91 @@
+//! A disk that keeps durable writes at once and others at the next flush, as the live store does.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::proto::node::Write;
+
+/// How long the live store may hold a write back, milliseconds.
+const FLUSH_MS: u64 = 500;
+
+/// Rows by name.
+pub(super) type Rows = BTreeMap<Vec<u8>, Arc<[u8]>>;
+
+/// What one machine has written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Disk {
+    rows: Rows,
+    /// Writes not yet flushed, oldest first, each with its time; none is older than one flush interval.
+    unflushed: VecDeque<(u64, Write)>,
+}
+
+impl Disk {
+    /// Takes a write at `now`, milliseconds of virtual time.
+    pub(super) fn write(&mut self, now: u64, write: Write) {
+        self.flush(now);
+        if write.durable {
+            self.unflushed.retain(|(_, earlier)| earlier.key != write.key);
+            self.apply(write);
+        } else {
+            self.unflushed.push_back((now, write));
+        }
+    }
+
+    /// What survives a crash whatever its time.
+    pub(super) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Number of writes a crash at `now` could lose.
+    pub(super) fn unflushed(&mut self, now: u64) -> usize {
+        self.flush(now);
+        self.unflushed.len()
+    }
+
+    /// The machine stops: of the writes not yet flushed the oldest `kept` reached the disk.
+    pub(super) fn crash(&mut self, kept: usize) {
+        for (_, write) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
+            self.apply(write);
+        }
+    }
+
+    /// Puts other rows in place of all there were.
+    pub(super) fn replace(&mut self, rows: Rows) {
+        *self = Disk { rows, unflushed: VecDeque::new() };
+    }
+
+    fn flush(&mut self, now: u64) {
+        while self.unflushed.front().is_some_and(|(at, _)| at + FLUSH_MS <= now) {
+            if let Some((_, write)) = self.unflushed.pop_front() {
+                self.apply(write);
+            }
+        }
+    }
+
+    fn apply(&mut self, write: Write) {
+        match write.value {
+            Some(value) => self.rows.insert(write.key, value),
+            None => self.rows.remove(&write.key),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(key: &[u8], durable: bool) -> Write {
+        Write { key: key.to_vec(), value: Some([1][..].into()), durable }
+    }
+
+    #[test]
+    fn a_crash_loses_only_what_is_neither_durable_nor_flushed() {
+        let mut disk = Disk::default();
+        disk.write(0, write(b"old", false));
+        disk.write(400, write(b"new", false));
+        disk.write(400, write(b"durable", true));
+        assert_eq!(disk.unflushed(600), 1);
+        disk.crash(0);
+        assert_eq!(disk.rows().keys().collect::<Vec<_>>(), [&b"durable"[..], b"old"]);
+    }
+}

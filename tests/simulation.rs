@@ -1,0 +1,161 @@
+//! The protocol under faults: many seeds, each a world of its own.
+//!
+//! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … replay` plays one again.
+
+use aop::proto::name::AgentName;
+use aop::sim::{Fault, Memory, Outcome, Setup, Violation, Wish, World};
+
+/// Seeds played by default: less than a minute unoptimised on two cores.
+const SEEDS: u64 = 40;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Plays seeds on two threads; what broke.
+fn play_all(seeds: u64) -> Vec<String> {
+    let half = |odd: u64| {
+        move || -> Vec<String> { (0..seeds).filter(|seed| seed % 2 == odd).filter_map(broken).collect() }
+    };
+    let (even, odd) = (std::thread::spawn(half(0)), std::thread::spawn(half(1)));
+    [even, odd].into_iter().flat_map(|thread| thread.join().expect("a thread that plays")).collect()
+}
+
+/// What broke in one run; a panic of the node is one more way to break.
+fn broken(seed: u64) -> Option<String> {
+    match std::panic::catch_unwind(|| World::play(seed)) {
+        Ok(Ok(_)) => None,
+        Ok(Err(violation)) => Some(violation.to_string()),
+        Err(_) => Some(format!("seed {seed} panicked")),
+    }
+}
+
+#[test]
+fn five_nodes_keep_their_promises_through_every_fault() {
+    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
+    let begun = std::time::Instant::now();
+    let broken = play_all(seeds);
+    println!("{seeds} seeds in {:.1?}", begun.elapsed());
+    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn replay() {
+    let played: Option<Result<Outcome, Violation>> = number("AOP_SIM_SEED").map(World::play);
+    println!("{played:#?}");
+    if let Some(Err(violation)) = played {
+        panic!("{violation}");
+    }
+}
+
+#[test]
+fn a_seed_replays_one_run_and_no_other() {
+    let trace = |seed| World::play(seed).expect("a run that keeps its promises").trace;
+    assert_eq!(trace(1), trace(1));
+    assert_ne!(trace(1), trace(2));
+}
+
+#[test]
+fn a_partition_of_any_length_heals() {
+    const HOUR_MS: u64 = 3_600_000;
+    for (seed, asleep_ms) in
+        [0, HOUR_MS, 71 * HOUR_MS, 8 * 24 * HOUR_MS, 40 * 24 * HOUR_MS].into_iter().enumerate()
+    {
+        let mut world = begun(seed as u64, 6, 6);
+        for machine in 0..6 {
+            world.wish(machine, offer(&format!("before-{machine}"), "before"));
+            world.wish(machine, offer(&format!("deleted-{machine}"), "before"));
+        }
+        run(&mut world, 20_000);
+        world.fault(Fault::Part(vec![0, 0, 1, 1, 2, 2]));
+        run(&mut world, 60_000);
+        for machine in 0..6 {
+            world.wish(machine, offer(&format!("before-{machine}"), "during"));
+            world.wish(machine, offer(&format!("new-{machine}"), "during"));
+            world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
+        }
+        world.skip(asleep_ms);
+        run(&mut world, 120_000);
+        assert!(!names(&mut world, 0).contains(&"new-5@.".into()), "the parts do not see each other");
+        settle(&mut world);
+        for machine in 0..6 {
+            let found = names(&mut world, machine);
+            assert_eq!(found.len(), 12, "{found:?}");
+            assert!(found.iter().all(|name| !name.starts_with("deleted")), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_joiner_becomes_complete_in_one_sync() {
+    const RECORDS: usize = 2_000;
+    let mut world = begun(1, 3, 2);
+    for batch in 0..RECORDS / 100 {
+        let offers = (0..100).map(|number| (name(&format!("agent-{batch}-{number}")), "text".into()));
+        world.wish(batch % 2, Wish::Offer(offers.collect()));
+    }
+    run(&mut world, 60_000);
+    assert_eq!(agents(&mut world, 1), RECORDS);
+    world.start(2, Memory::Disk);
+    // Connecting takes up to three seconds; the stream takes the rest.
+    run(&mut world, 8_000);
+    assert_eq!(agents(&mut world, 2), RECORDS);
+    settle(&mut world);
+}
+
+#[test]
+fn a_late_joiner_sees_no_deleted_agent() {
+    let mut world = begun(1, 4, 3);
+    for machine in 0..3 {
+        world.wish(machine, offer(&format!("kept-{machine}"), "text"));
+        world.wish(machine, offer(&format!("deleted-{machine}"), "text"));
+    }
+    run(&mut world, 30_000);
+    for machine in 0..3 {
+        world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
+    }
+    run(&mut world, 30_000);
+    world.start(3, Memory::Disk);
+    run(&mut world, 10_000);
+    assert_eq!(names(&mut world, 3), ["kept-0@.", "kept-1@.", "kept-2@."]);
+    settle(&mut world);
+}
+
+/// A world of which the first `up` machines are connected.
+fn begun(seed: u64, machines: usize, up: usize) -> World {
+    let mut world = World::new(seed, Setup { machines, ..Setup::default() });
+    for machine in 0..up {
+        world.start(machine, Memory::Disk);
+    }
+    run(&mut world, 10_000);
+    world
+}
+
+fn run(world: &mut World, for_ms: u64) {
+    world.run(for_ms).unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+fn settle(world: &mut World) {
+    world.settle().unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+fn name(name: &str) -> AgentName {
+    name.parse().expect("a label")
+}
+
+fn offer(label: &str, text: &str) -> Wish {
+    Wish::Offer(vec![(name(label), text.into())])
+}
+
+/// Full names of all agents a machine serves.
+fn names(world: &mut World, machine: usize) -> Vec<String> {
+    let Some((node, now)) = world.node(machine) else { return Vec::new() };
+    let (found, _) = node.list(now, None, 10_000, None);
+    found.iter().map(|found| found.record.name.to_string()).collect()
+}
+
+/// How many agents a machine serves.
+fn agents(world: &mut World, machine: usize) -> usize {
+    let Some((node, now)) = world.node(machine) else { return 0 };
+    node.zone_states(now).iter().map(|zone| zone.agents).sum()
+}
