@@ -553,14 +553,14 @@ fn a_beacon_ahead_of_what_is_held_starts_a_sync_after_patience_and_backs_off() {
     world.link(0, 1);
     world.pass(MINUTE);
     let since = world.log.len();
-    assert_eq!(world.gossip(0, 1, beacon(1, 5, 1, world.now, 9)), Verdict::Accept);
+    assert_eq!(world.gossip(0, 1, beacon(2, 5, 1, world.now, 9)), Verdict::Accept);
     world.pass(SECOND * 2);
     assert_eq!(asks(&world, 0, since), 0, "left to the mesh");
     world.pass(SECOND + SECOND / 2);
     assert_eq!(asks(&world, 0, since), 1);
     let mut counts = Vec::new();
     for counter in 2..12 {
-        world.gossip(0, 1, beacon(1, 5, counter, world.now, 9));
+        world.gossip(0, 1, beacon(2, 5, counter, world.now, 9));
         let since = world.log.len();
         world.pass(MINUTE);
         counts.push(asks(&world, 0, since));

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::codec;
+use super::config::{ENDPOINTS_MAX, LABELS_MAX};
 use super::name::{AgentName, ZoneName};
 
 /// Where a card came from.
@@ -45,9 +47,11 @@ pub struct AgentCard {
     pub title: Option<String>,
     /// Free words, each a search filter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "codec::at_most::<LABELS_MAX, _, _>")]
     pub tags: Vec<String>,
     /// What it can be asked to do, each a search filter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "codec::at_most::<LABELS_MAX, _, _>")]
     pub capabilities: Vec<String>,
     /// Input JSON Schema as JSON text (paper `I`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +79,7 @@ pub struct AgentCard {
     pub limits: Option<CallLimits>,
     /// Addresses outside the mesh where a listing is served.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "codec::at_most::<ENDPOINTS_MAX, _, _>")]
     pub endpoints: Vec<Endpoint>,
     /// Whether the host runs the agent; a listing is not callable through the mesh.
     #[serde(skip_serializing_if = "is_false")]

@@ -33,6 +33,7 @@ pub struct Grant {
     /// Names of the zone it covers.
     pub reach: Reach,
     /// Kinds of record, at most 8.
+    #[serde(deserialize_with = "codec::at_most::<GRANT_KINDS_MAX, _, _>")]
     pub kinds: Vec<Kind>,
     /// Whether the subject may pass it on.
     pub may_delegate: bool,
@@ -122,9 +123,6 @@ impl Grant {
     fn verify(signed: &[u8]) -> Result<Grant, GrantError> {
         let grant = Grant::read(signed)?;
         let (signature, content) = signed.split_first_chunk::<64>().ok_or(GrantError::Malformed)?;
-        if grant.kinds.len() > GRANT_KINDS_MAX {
-            return Err(GrantError::Malformed);
-        }
         if !grant.issuer.verify(GRANT_DOMAIN, content, signature) {
             return Err(GrantError::BadSignature);
         }

@@ -106,13 +106,13 @@ impl FromStr for ZoneName {
             return Ok(ZoneName::root());
         }
         if text.len() > ZONE_BYTES_MAX || text.split('.').count() > ZONE_LABELS_MAX {
-            return Err(NameError::TooDeep(text.into()));
+            return Err(NameError::TooDeep(shown(text)));
         }
         for label in text.split('.') {
             let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             check_label(text, label, inner)?;
             if label.starts_with('-') || label.ends_with('-') || label.starts_with("xn--") {
-                return Err(NameError::BadLabel(text.into()));
+                return Err(NameError::BadLabel(shown(text)));
             }
         }
         Ok(ZoneName(text.into()))
@@ -132,20 +132,25 @@ impl FromStr for AgentName {
 impl FromStr for FullName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<FullName, NameError> {
-        let (agent, zone) = text.split_once('@').ok_or_else(|| NameError::BadLabel(text.into()))?;
+        let (agent, zone) = text.split_once('@').ok_or_else(|| NameError::BadLabel(shown(text)))?;
         Ok(FullName { agent: agent.parse()?, zone: zone.parse()? })
     }
 }
 
+/// What an error shows of a text: enough to recognise any name, and no more than one, whoever sent it.
+fn shown(text: &str) -> String {
+    text.chars().take(ZONE_BYTES_MAX).collect()
+}
+
 fn check_label(whole: &str, label: &str, inner: impl Fn(u8) -> bool) -> Result<(), NameError> {
     if label.is_empty() {
-        return Err(NameError::Empty(whole.into()));
+        return Err(NameError::Empty(shown(whole)));
     }
     if label.len() > LABEL_BYTES_MAX {
-        return Err(NameError::TooLong(whole.into()));
+        return Err(NameError::TooLong(shown(whole)));
     }
     if !label.bytes().all(inner) {
-        return Err(NameError::BadLabel(whole.into()));
+        return Err(NameError::BadLabel(shown(whole)));
     }
     Ok(())
 }

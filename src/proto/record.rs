@@ -16,8 +16,9 @@ use sha2::{Digest, Sha256};
 use super::card::{AgentCard, Scope};
 use super::codec;
 use super::config::{
-    CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
-    RECORD_BYTES_MAX, SCHEMA_BYTES_MAX, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_GENERATION,
+    CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, GRANTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX,
+    NETWORK_BYTES_MAX, RECORD_BYTES_MAX, SCHEMA_BYTES_MAX, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
+    TOMBSTONE_LIFE_GENERATION,
 };
 use super::grant::{Chain, Claim, GrantError, verify_chain};
 use super::identity::{AgentId, Identity, PeerKey};
@@ -82,6 +83,7 @@ pub struct Header {
     pub scope: Scope,
     /// Signed grants from owner to author.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "codec::at_most::<GRANTS_MAX, _, _>")]
     pub grants: Vec<ByteBuf>,
 }
 
@@ -204,14 +206,20 @@ pub struct Record {
 }
 
 impl Header {
-    /// Hash of the key `(zone, kind, name, owner, host)`.
+    /// Hash of the key `(zone, kind, name, owner, host)`. What never leaves the process has a key of its own: it does
+    /// not compete with what others hold of the same agent.
     pub fn key(&self) -> KeyHash {
         let mut hash = Sha256::new_with_prefix(b"aop-key-v1\0");
         for text in [self.zone.as_str(), &String::from(self.kind.clone()), self.name.as_str()] {
             hash.update(text.as_bytes());
             hash.update([0]);
         }
-        KeyHash(hash.chain_update(self.owner.0).chain_update(self.host.0).finalize().into())
+        hash.update(self.owner.0);
+        hash.update(self.host.0);
+        if self.scope == Scope::Node {
+            hash.update(b"node");
+        }
+        KeyHash(hash.finalize().into())
     }
 
     /// The lease a tombstone must have.
@@ -304,7 +312,7 @@ impl SignedRecord {
 
     fn check_rules(&self) -> Result<(), Refusal> {
         let Header { owner, host, author, stamp, generation, expires_at, scope, seq, .. } = self.header;
-        let tombstone = self.bytes.len() == self.body_at;
+        let tombstone = self.is_tombstone();
         if author.key != host && !(tombstone && author.key == owner) {
             return Err(Refusal::BadAuthor);
         }
@@ -323,6 +331,10 @@ impl SignedRecord {
             check_card(&card)?;
         }
         Ok(())
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.bytes.len() == self.body_at
     }
 
     fn check_grants(&self) -> Result<(), Refusal> {
@@ -345,7 +357,9 @@ impl SignedRecord {
         if header.generation != generation {
             return Err(Refusal::BadGeneration);
         }
-        if header.expires_at > expires_at {
+        // A tombstone buries for longer than most grants last, and names nothing: it is enough that it was allowed.
+        let ends = if self.is_tombstone() { header.stamp.wall } else { header.expires_at };
+        if ends > expires_at {
             return Err(Refusal::BadLease);
         }
         Ok(())

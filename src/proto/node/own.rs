@@ -163,7 +163,9 @@ impl Node {
         };
         let registered = Registered { id: AgentId::of(owner, &name), name };
         if !self.is_offered_already(now, &draft) {
+            let elsewhere = draft.key_in_other_scope(self);
             self.write(now, draft)?;
+            self.bury_own(now, &elsewhere, &registered.name.zone)?;
         }
         Ok(registered)
     }
@@ -194,6 +196,15 @@ impl Node {
     fn lapsed_offers(&self, name: &FullName, now: Timestamp) -> Vec<Arc<Record>> {
         let own = self.own.values().filter(|own| own.name == *name && !own.is_tombstone());
         own.filter(|own| own.is_expired(now)).cloned().collect()
+    }
+
+    /// An agent that became public or private is no longer what it was before.
+    fn bury_own(&mut self, now: Timestamp, key: &KeyHash, zone: &ZoneName) -> Result<(), WriteError> {
+        let held = self.zones.get(zone).and_then(|zone| zone.registry.get(key)).cloned();
+        match held.filter(|held| !held.is_tombstone() && !held.is_expired(now)) {
+            Some(held) => self.bury(now, &held),
+            None => Ok(()),
+        }
     }
 
     fn bury(&mut self, now: Timestamp, record: &Record) -> Result<(), WriteError> {
@@ -482,6 +493,15 @@ impl Node {
 
 impl Draft {
     fn key(&self, node: &Node) -> KeyHash {
+        self.key_in(self.scope, node)
+    }
+
+    fn key_in_other_scope(&self, node: &Node) -> KeyHash {
+        let other = if self.scope == Scope::Node { Scope::Public } else { Scope::Node };
+        self.key_in(other, node)
+    }
+
+    fn key_in(&self, scope: Scope, node: &Node) -> KeyHash {
         Header {
             network: String::new(),
             zone: self.name.zone.clone(),
@@ -494,7 +514,7 @@ impl Draft {
             stamp: Stamp::default(),
             generation: 0,
             expires_at: Timestamp::default(),
-            scope: self.scope,
+            scope,
             grants: Vec::new(),
         }
         .key()
