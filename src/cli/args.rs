@@ -352,6 +352,9 @@ pub(super) struct KeysGrantArgs {
     /// Only the agent of this name
     #[arg(long, value_name = "LABEL")]
     pub(super) name: Option<String>,
+    /// The world it counts in
+    #[arg(long, value_name = "NAME", default_value = "world", env = "AOP_NETWORK")]
+    pub(super) network: String,
     /// How long it holds
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=90))]
     pub(super) days: u16,

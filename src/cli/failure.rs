@@ -33,6 +33,12 @@ pub(super) struct Failure {
     close: Vec<String>,
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl Failure {
     pub(super) fn new(exit: Exit, message: impl Into<String>, fix: impl Into<String>) -> Failure {
         Failure { exit, message: message.into(), fix: fix.into(), close: Vec::new() }

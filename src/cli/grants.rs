@@ -32,7 +32,6 @@ pub(super) struct Host {
 pub(super) enum GrantFileError {
     /// The owner's key.
     #[error(transparent)]
-    #[diagnostic(transparent)]
     Key(#[from] KeyError),
     /// The grant's file.
     #[error("{}: {why}", path.display())]
@@ -50,7 +49,13 @@ pub(super) enum GrantFileError {
 }
 
 /// Signs a grant for `reach` in `zone` that ends after `life`, as one line of base64.
-pub(super) fn grant_line(owner: &Identity, host: &Host, zone: ZoneName, reach: Reach, life: Duration) -> String {
+pub(super) fn grant_line(
+    owner: &Identity,
+    host: &Host,
+    zone: ZoneName,
+    reach: Reach,
+    life: Duration,
+) -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let issued_at = Timestamp(since.as_millis() as u64);
     let grant = Grant {
@@ -88,8 +93,7 @@ fn own_grant(owner: &Identity, document: &Value, host: &Host) -> Result<Vec<Stri
         return Ok(Vec::new());
     }
     let text = |field: &str| document["agent"][field].as_str();
-    let name: AgentName =
-        text("name").and_then(|name| name.parse().ok()).ok_or(GrantFileError::NoName)?;
+    let name: AgentName = text("name").and_then(|name| name.parse().ok()).ok_or(GrantFileError::NoName)?;
     let zone = match text("zone") {
         Some(zone) => zone.parse().map_err(|_| GrantFileError::NoName)?,
         None => host.home.clone(),
@@ -100,7 +104,8 @@ fn own_grant(owner: &Identity, document: &Value, host: &Host) -> Result<Vec<Stri
 fn read_lines(path: &Path) -> Result<Vec<String>, GrantFileError> {
     let wrong = |why: String| GrantFileError::Grant { path: path.into(), why };
     let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let lines: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect();
+    let lines: Vec<String> =
+        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect();
     if lines.is_empty() || lines.len() > GRANTS_MAX {
         return Err(wrong(format!("{} grants, where 1 to {GRANTS_MAX} make a chain", lines.len())));
     }

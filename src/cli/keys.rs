@@ -2,29 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::args::{KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 use super::failure::{Exit, Failure};
+use super::grants::{Host, grant_line};
 use super::output::{Talk, print_json, write};
 use crate::config::{create_key, default_data_dir, read_key};
-use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::name::{AgentName, ZoneName};
-
-/// What an owner allows a node.
-struct GrantRequest {
-    /// The owner.
-    owner: Identity,
-    /// The node.
-    to: PeerKey,
-    /// Where.
-    zone: ZoneName,
-    /// Only this agent; every agent of the owner without it.
-    name: Option<AgentName>,
-    /// From now, 1 … 90.
-    days: u16,
-}
+use crate::proto::grant::Reach;
+use crate::proto::name::ZoneName;
 
 /// `aop keys show`.
 pub(super) fn show(args: &KeysShowArgs) -> Result<Exit, Failure> {
@@ -52,14 +40,19 @@ pub(super) fn new(args: &KeysNewArgs, talk: Talk) -> Result<Exit, Failure> {
 /// `aop keys grant`.
 pub(super) fn write_grant(args: &KeysGrantArgs, talk: Talk) -> Result<Exit, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::plain(Exit::Usage, error);
-    let request = GrantRequest {
-        owner: read_key(&args.key).map_err(|error| Failure::plain(Exit::Failure, &error))?,
-        to: args.to.parse().map_err(|error| usage(&error))?,
-        zone: args.zone.parse().map_err(|error| usage(&error))?,
-        name: args.name.as_deref().map(str::parse).transpose().map_err(|error| usage(&error))?,
-        days: args.days,
+    let owner = read_key(&args.key).map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let zone: ZoneName = args.zone.parse().map_err(|error| usage(&error))?;
+    let host = Host {
+        key: args.to.parse().map_err(|error| usage(&error))?,
+        network: args.network.clone(),
+        home: zone.clone(),
     };
-    let line = grant(&request)? + "\n";
+    let reach = match &args.name {
+        Some(name) => Reach::Label(name.parse().map_err(|error| usage(&error))?),
+        None => Reach::Zone,
+    };
+    let life = Duration::from_secs(u64::from(args.days) * 86_400);
+    let line = grant_line(&owner, &host, zone, reach, life) + "\n";
     let Some(out) = &args.out else {
         write(&line)?;
         return Ok(Exit::Done);
@@ -69,17 +62,6 @@ pub(super) fn write_grant(args: &KeysGrantArgs, talk: Talk) -> Result<Exit, Fail
     })?;
     talk.say(&format!("wrote {}: give it to the host", out.display()));
     Ok(Exit::Done)
-}
-
-/// Signs the grant and encodes it as one line of text.
-fn grant(request: &GrantRequest) -> Result<String, Failure> {
-    let GrantRequest { owner, to, zone, name, days } = request;
-    let scope = name.as_ref().map_or_else(|| zone.to_string(), |name| format!("{name}@{zone}"));
-    Err(Failure::new(
-        Exit::Failure,
-        format!("grants are not built yet: {} could not allow {to} {scope} for {days} days", owner.key()),
-        "register from a node that has the owner's key as its own",
-    ))
 }
 
 fn node_key(data_dir: Option<PathBuf>) -> Result<PathBuf, Failure> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
+use super::grants::Host;
 use super::life::{Signals, live, run, start_logs};
 use super::output::{Talk, print_json_line};
 use super::register::read_agent;
@@ -56,7 +57,14 @@ async fn start(settings: &Settings, talk: Talk) -> Result<Started, Failure> {
     let identity =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
-    let agent_files = read_agents(&settings.agents, talk);
+    let host = || {
+        Ok(Host {
+            key: identity.key(),
+            network: settings.network.clone(),
+            home: settings.zones.first().cloned().unwrap_or_else(ZoneName::root),
+        })
+    };
+    let agent_files = read_agents(&settings.agents, &host, talk);
     let from_files = agent_files.len();
     let node = net::start(net::Options {
         identity,
@@ -166,10 +174,10 @@ fn private_builder() -> fs::DirBuilder {
 }
 
 /// The agents of files and folders. What is wrong with one is told and does not stop the others.
-fn read_agents(paths: &[PathBuf], talk: Talk) -> Vec<Offer> {
+fn read_agents(paths: &[PathBuf], host: &dyn Fn() -> Result<Host, Failure>, talk: Talk) -> Vec<Offer> {
     let mut offers = Vec::new();
     for path in paths.iter().flat_map(|path| agent_paths(path, talk)) {
-        for outcome in read_agent_path(&path, talk) {
+        for outcome in read_agent_path(&path, host, talk) {
             match outcome {
                 Ok(offer) => offers.push(offer),
                 Err(refusal) => {
@@ -205,9 +213,13 @@ fn agent_paths(path: &Path, talk: Talk) -> Vec<PathBuf> {
     }
 }
 
-fn read_agent_path(path: &Path, talk: Talk) -> Vec<Result<Offer, Refusal>> {
+fn read_agent_path(
+    path: &Path,
+    host: &dyn Fn() -> Result<Host, Failure>,
+    talk: Talk,
+) -> Vec<Result<Offer, Refusal>> {
     if path.extension().is_some_and(|kind| kind == "toml") {
-        return match read_agent(path) {
+        return match read_agent(path, host) {
             Ok(document) => read_documents(document),
             Err(error) => {
                 report(&*error);

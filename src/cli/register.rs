@@ -10,8 +10,9 @@ use serde_json::Value;
 use super::args::{DeregisterArgs, RegisterArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure, report};
+use super::grants::{Host, with_grants};
 use super::output::{Talk, clean, print_json, write};
-use crate::api::{RegisterAnswer, Registered};
+use crate::api::{RegisterAnswer, Registered, Status};
 use crate::document::AgentFile;
 
 /// Bytes of documents in one request. The node takes 32 MiB; less shows progress and costs it less memory at once.
@@ -70,7 +71,7 @@ impl RefusedPlace {
 pub(super) fn register(args: &RegisterArgs, talk: Talk) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
     let mut outcome = Outcome::default();
-    let documents = read_files(&args.files, &mut outcome);
+    let documents = read_files(&args.files, &|| ask_host(&client), &mut outcome);
     let total = documents.len();
     let query: Vec<_> = args.zone.iter().map(|zone| ("zone", zone.clone())).collect();
     let batches = batches(documents);
@@ -118,10 +119,14 @@ pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
 }
 
 /// The documents of all files; a file that cannot be read is told, counted as refused, and stops no other.
-fn read_files(files: &[PathBuf], outcome: &mut Outcome) -> Vec<Document> {
+fn read_files(
+    files: &[PathBuf],
+    host: &dyn Fn() -> Result<Host, Failure>,
+    outcome: &mut Outcome,
+) -> Vec<Document> {
     let mut documents = Vec::new();
     for file in files {
-        match read_file(file) {
+        match read_file(file, host) {
             Ok(values) => documents.extend(values.into_iter().enumerate().map(|(index, value)| Document {
                 file: file.clone(),
                 index,
@@ -146,9 +151,12 @@ fn read_files(files: &[PathBuf], outcome: &mut Outcome) -> Vec<Document> {
 }
 
 /// The documents of one file.
-fn read_file(path: &Path) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
+fn read_file(
+    path: &Path,
+    host: &dyn Fn() -> Result<Host, Failure>,
+) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
     if path.extension().is_some_and(|extension| extension == "toml") {
-        return Ok(vec![read_agent(path)?]);
+        return Ok(vec![read_agent(path, host)?]);
     }
     let unreadable = |why: String| Box::<dyn miette::Diagnostic>::from(UnreadableFile(path.into(), why));
     let text = read_text(path).map_err(|error| unreadable(error.to_string()))?;
@@ -158,22 +166,30 @@ fn read_file(path: &Path) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
     }
 }
 
-/// An `agent.toml` as a document. Its `owner_key` and `grant` have no place in one: see [`attach_grant`].
-pub(super) fn read_agent(path: &Path) -> Result<Value, Box<dyn miette::Diagnostic>> {
+/// An `agent.toml` as a document, with the grants that its `owner_key` or `grant` stands for. The host is asked for
+/// only where there is one of these.
+pub(super) fn read_agent(
+    path: &Path,
+    host: &dyn Fn() -> Result<Host, Failure>,
+) -> Result<Value, Box<dyn miette::Diagnostic>> {
     let file = AgentFile::read(path)?;
-    attach_grant(&file)?;
-    Ok(file.document)
+    if file.owner_key.is_none() && file.grant.is_none() {
+        return Ok(file.document);
+    }
+    let host = host().map_err(|failure| UnreadableFile(path.into(), failure.to_string()))?;
+    Ok(with_grants(file, &host)?)
 }
 
-/// The one place where the owner's key or grant of a file joins its registration.
-fn attach_grant(file: &AgentFile) -> Result<(), Box<dyn miette::Diagnostic>> {
-    match (&file.owner_key, &file.grant) {
-        (None, None) => Ok(()),
-        (Some(path), _) | (None, Some(path)) => Err(Box::new(UnreadableFile(
-            path.clone(),
-            "keys and grants of an agent's file are not sent by this version; leave `owner_key` and `grant` out".into(),
-        ))),
-    }
+/// The node that is to offer the agents of files with an owner of their own.
+fn ask_host(client: &Client) -> Result<Host, Failure> {
+    let status: Status = client.get("/v1/status", &[])?;
+    let unusable =
+        || Failure::new(Exit::Failure, "the node's status names no key or zone", "update the node");
+    Ok(Host {
+        key: status.peer_id.parse().map_err(|_| unusable())?,
+        home: status.zones.first().and_then(|zone| zone.zone.parse().ok()).ok_or_else(unusable)?,
+        network: status.network,
+    })
 }
 
 /// Why a file gives no documents.
