@@ -550,6 +550,12 @@ fn an_owner_deletes_its_agent_on_every_host() {
 fn a_beacon_ahead_of_what_is_held_starts_a_sync_after_patience_and_backs_off() {
     let config = Config { sync_interval: 30 * DAY, ..Config::default() };
     let mut world = World::with(vec![config.clone(), config]);
+    for _ in 0..5 {
+        // Equal registries were compared before: that says nothing of beacons.
+        world.link(0, 1);
+        world.pass(MINUTE);
+        world.cut(0, 1);
+    }
     world.link(0, 1);
     world.pass(MINUTE);
     let since = world.log.len();
@@ -565,7 +571,7 @@ fn a_beacon_ahead_of_what_is_held_starts_a_sync_after_patience_and_backs_off() {
         world.pass(MINUTE);
         counts.push(asks(&world, 0, since));
     }
-    assert!(counts[0] > counts[9] && counts[9] <= 1, "{counts:?}");
+    assert!(counts[0] >= 2 && counts.iter().skip(5).sum::<usize>() <= 2, "{counts:?}");
 }
 
 #[test]

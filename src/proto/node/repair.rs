@@ -182,8 +182,6 @@ impl Node {
         let Some(held) = self.zones.get_mut(&sync.zone) else { return };
         let finished = error.is_none() && sync.progress(&held.registry) == Progress::Finished;
         let fruitless = sync.received + sync.sent == 0;
-        held.fruitless = if fruitless { (held.fruitless + 1).min(FRUITLESS_MAX) } else { 0 };
-        held.behind_after = now + self.config.behind_interval * 2u32.pow(held.fruitless);
         held.behind_since = None;
         // A joiner has nothing to tell: what it receives the mesh had before.
         let joining = held.synced_at.is_none();
@@ -203,8 +201,17 @@ impl Node {
             self.outputs.push_back(Output::Penalize { peer, reason: "bad_sync" });
         }
         self.note_behind(now, &zone);
+        self.back_off(now, &zone, fruitless);
         self.renew_after_first_sync(now, &zone);
         self.start_catch_up(now, &zone);
+    }
+
+    /// Beacons that no sync can satisfy start ever fewer; a comparison of equal registries is no sign of that.
+    fn back_off(&mut self, now: Timestamp, zone: &ZoneName, fruitless: bool) {
+        let Some(held) = self.zones.get_mut(zone) else { return };
+        let in_vain = fruitless && held.behind_since.is_some();
+        held.fruitless = if in_vain { (held.fruitless + 1).min(FRUITLESS_MAX) } else { 0 };
+        held.behind_after = now + self.config.behind_interval * 2u32.pow(held.fruitless);
     }
 
     /// Own offers that lapsed while this node was away were held back until it had heard the world.
