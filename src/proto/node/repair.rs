@@ -103,7 +103,7 @@ impl Node {
         if let Some((author, head, clock)) = step.opened {
             // The epoch may have ended since the question.
             if author == self.author() {
-                self.note_own_head(zone, head);
+                self.note_own_head(now, zone, head);
             }
             self.note_clock(peer, clock, now);
         }
