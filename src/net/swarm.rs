@@ -347,6 +347,11 @@ impl Network {
         if let DialError::LocalPeerId { .. } = error {
             return self.anchors.is_myself(connection);
         }
+        if let DialError::DialPeerConditionFalse(_) = error {
+            // Another address of the same peer was quicker: nothing is wrong with this one.
+            _ = self.anchors.failed(connection, Instant::now(), rand::random());
+            return;
+        }
         if let Some((address, failures)) = self.anchors.failed(connection, Instant::now(), rand::random()) {
             let reason = error.to_string();
             tracing::info!(%address, failures, reason, "bootstrap peer not reached");

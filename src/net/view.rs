@@ -85,6 +85,10 @@ pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
     if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != "clock_unsafe") {
         problems.push(clock_warning(offset));
     }
+    let connections = seen.network.traffic().connections;
+    if seen.node.config().expects_peers && connections == 0 {
+        problems.push(no_peers());
+    }
     api::Status {
         peer_id: seen.node.key().to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -92,7 +96,7 @@ pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
         network: seen.node.config().network.clone(),
         clock_offset_ms: offset,
         zones,
-        connections: seen.network.traffic().connections,
+        connections,
         health: if problems.is_empty() { "ok" } else { "degraded" }.into(),
         problems,
         refused: seen.node.refused().iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
@@ -193,6 +197,14 @@ fn problem(known: &Problem) -> api::Problem {
         ),
     };
     api::Problem { code: code.into(), message, fix: fix.into() }
+}
+
+fn no_peers() -> api::Problem {
+    api::Problem {
+        code: "no_peers".into(),
+        message: "no peer is connected; answers come from what this node holds".into(),
+        fix: "check the bootstrap addresses and the network; they are dialed again by themselves".into(),
+    }
 }
 
 fn clock_warning(offset: i64) -> api::Problem {

@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use own::{Registered, WriteError};
 pub use read::{Found, Replica, ReplicaState, Resolution, ZoneState};
-pub use stored::{Damage, LostVersions, Stored};
+pub use stored::{Damage, Lost, LostVersions, Stored};
 
 use super::card::Offer;
 use super::config::Config;

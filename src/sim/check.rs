@@ -89,7 +89,8 @@ pub(super) enum Operation {
 pub(super) enum Exemption {
     /// The host lost its disk after it was told to offer the agent: it cannot know, and buries what it does not offer.
     DiskLost,
-    /// The host's disk went back to before the operation, and no running node knew of it.
+    /// The host's disk went back to before the operation, and no running node knew of it, or the restored folder
+    /// never had the epoch of the operation and cannot tell it from another's.
     BackupIsOlder,
 }
 
@@ -143,15 +144,16 @@ impl Reference {
 
     /// A machine is about to start with less than it knew.
     pub(super) fn started(&mut self, at: usize, memory: Memory, machines: &[Machine]) {
-        let backup = machines[at].backup.as_ref().map(|backup| backup.step);
+        let backup = machines[at].backup.as_ref();
         for ((host, _), agent) in &mut self.agents {
             if *host != at || agent.exempt.is_some() {
                 continue;
             }
             let forgotten = match (memory, backup) {
                 (Memory::Lost, _) => agent.operation != Operation::Withdrawn,
-                (Memory::Backup | Memory::Torn, Some(step)) => {
-                    agent.step > step && !is_known(agent, machines)
+                (Memory::Backup | Memory::Torn, Some(backup)) => {
+                    let wrote = backup.wrote(agent.order.author.epoch);
+                    agent.step > backup.step && !(wrote && is_known(agent, machines))
                 }
                 (Memory::Disk | Memory::Backup | Memory::Torn, _) => false,
             };

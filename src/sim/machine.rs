@@ -40,6 +40,13 @@ pub(super) struct Backup {
     pub(super) step: u64,
 }
 
+impl Backup {
+    /// Whether it was made in this epoch.
+    pub(super) fn wrote(&self, epoch: u64) -> bool {
+        self.rows.get(&b"e"[..]).is_some_and(|row| row[..] == epoch.to_be_bytes())
+    }
+}
+
 /// A message that waits for its verdict.
 pub(super) struct Awaiting {
     pub(super) from: usize,

@@ -64,7 +64,8 @@ enum Phase {
 }
 
 impl Writer {
-    /// Starts the thread on a tree in which everything up to number `flushed_seq` is flushed. It holds `lock` until it ends, so that no other store uses the folder while it still writes.
+    /// Starts the thread on a tree in which everything up to number `flushed_seq` is flushed. It holds `lock` until it
+    /// ends, so that no other store uses the folder while it still writes.
     pub(super) fn start(tree: Tree, lock: Arc<File>, flushed_seq: u64) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
         queue.lock().flushed_seq = flushed_seq;

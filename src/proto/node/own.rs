@@ -458,10 +458,10 @@ impl Node {
     }
 
     /// Another incarnation of this folder was ahead of it.
-    pub(super) fn note_own_head(&mut self, zone: &ZoneName, head: u64) {
+    pub(super) fn note_own_head(&mut self, now: Timestamp, zone: &ZoneName, head: u64) {
         let Some(own) = self.zones.get(zone) else { return };
         if head > own.seq {
-            self.retire_epoch(&[(zone.clone(), head)].into());
+            self.retire_epoch(&[(zone.clone(), head)].into(), now);
             self.report(Problem::RestoredBackup);
         }
     }

@@ -117,7 +117,7 @@ impl Node {
             // The epoch may have ended since the question. A peer's word alone counts once: a liar could else end one
             // epoch after the other.
             if author == self.author() && !self.problems.contains(&Problem::RestoredBackup) {
-                self.note_own_head(zone, head);
+                self.note_own_head(now, zone, head);
             }
             self.note_clock(peer, clock, now);
         }

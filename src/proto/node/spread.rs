@@ -125,7 +125,7 @@ impl Node {
         }
         // Before the record is judged as an own one: it may be a write that this folder lost.
         if author == self.author() && matches!(via, Via::Gossip | Via::Sync) {
-            self.note_own_head(zone, seq);
+            self.note_own_head(now, zone, seq);
         }
         let Some(held) = self.zones.get_mut(zone) else { return Merge::Stale };
         let merged = held.registry.merge(record, now);

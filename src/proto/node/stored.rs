@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand::RngExt;
+use serde::{Deserialize, Serialize};
 
 use super::{Node, Via, Write};
 use crate::proto::codec;
@@ -33,9 +34,20 @@ pub struct Stored {
     pub damage: Damage,
 }
 
-/// Versions of one epoch that this folder wrote and no longer holds: in each zone those beyond the first number, up to
-/// the second.
-pub type LostVersions = BTreeMap<ZoneName, (u64, u64)>;
+/// Versions of one epoch that this folder wrote and no longer holds, in each zone.
+pub type LostVersions = BTreeMap<ZoneName, Lost>;
+
+/// Versions of one epoch and zone that were lost. Another process that still writes in that epoch is told apart by its
+/// later stamps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The last version that is not lost.
+    pub known: u64,
+    /// The last version that is known to be lost, or the greatest number; peers may hold later ones.
+    pub head: u64,
+    /// When the epoch ended: a write stamped later is not of this folder.
+    pub ended_at: Timestamp,
+}
 
 /// Whether own writes may be missing from what the store held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,6 +118,12 @@ fn read_record(value: &[u8], judged: Judged, network: &str, now: Timestamp) -> O
     }
 }
 
+impl Lost {
+    fn contains(&self, record: &Record) -> bool {
+        record.seq > self.known && (record.seq <= self.head || record.stamp.wall <= self.ended_at)
+    }
+}
+
 impl Node {
     pub(super) fn load(&mut self, stored: Stored, now: Timestamp) {
         self.former = stored.former;
@@ -121,7 +139,7 @@ impl Node {
             }
             self.merge_stored(Record::clone(&record), now);
         }
-        self.take_epoch_of(stored.epoch, stored.seqs, stored.damage);
+        self.take_epoch_of(stored.epoch, stored.seqs, stored.damage, now);
         let keys: Vec<(KeyHash, ZoneName)> =
             self.own.iter().map(|(key, own)| (*key, own.name.zone.clone())).collect();
         for (key, zone) in keys {
@@ -137,7 +155,13 @@ impl Node {
         }
     }
 
-    fn take_epoch_of(&mut self, epoch: Option<u64>, seqs: BTreeMap<ZoneName, u64>, damage: Damage) {
+    fn take_epoch_of(
+        &mut self,
+        epoch: Option<u64>,
+        seqs: BTreeMap<ZoneName, u64>,
+        damage: Damage,
+        now: Timestamp,
+    ) {
         let Some(epoch) = epoch else { return self.take_new_epoch() };
         self.epoch = epoch;
         let own: Vec<Arc<Record>> = self.own.values().cloned().collect();
@@ -147,16 +171,19 @@ impl Node {
             zone.seq = highest.max(seqs.get(name).copied().unwrap_or(0));
         }
         if damage == Damage::OwnWritesMissing {
-            self.retire_epoch(&BTreeMap::new());
+            self.retire_epoch(&BTreeMap::new(), now);
         }
     }
 
-    /// The present epoch ends: this folder wrote more in it than it holds, up to `heads` where that is known.
-    pub(super) fn retire_epoch(&mut self, heads: &BTreeMap<ZoneName, u64>) {
+    /// The present epoch ends: this folder wrote more in it than it holds, at least up to `heads` where that is known.
+    pub(super) fn retire_epoch(&mut self, heads: &BTreeMap<ZoneName, u64>, ended_at: Timestamp) {
         let lost: LostVersions = self
             .zones
             .iter()
-            .map(|(name, zone)| (name.clone(), (zone.seq, heads.get(name).copied().unwrap_or(u64::MAX))))
+            .map(|(name, zone)| {
+                let head = heads.get(name).copied().unwrap_or(u64::MAX);
+                (name.clone(), Lost { known: zone.seq, head, ended_at })
+            })
             .collect();
         self.writes.push(Write {
             key: [b"f", &self.epoch.to_be_bytes()[..]].concat(),
@@ -174,7 +201,7 @@ impl Node {
                 .former
                 .get(&record.author.epoch)
                 .and_then(|lost| lost.get(&record.name.zone))
-                .is_some_and(|(known, lost)| (known + 1..=*lost).contains(&record.seq))
+                .is_some_and(|lost| lost.contains(record))
     }
 
     fn take_new_epoch(&mut self) {
