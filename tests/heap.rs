@@ -104,7 +104,7 @@ fn check(what: &str, input: &[u8], decode: impl FnOnce(&[u8])) -> f64 {
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.peak_usage();
     decode(input);
-    let cost = (ALLOCATOR.peak_usage() - before);
+    let cost = ALLOCATOR.peak_usage() - before;
     let start: Vec<u8> = input.iter().take(60).copied().collect();
     assert!(
         cost <= TIMES_MAX * input.len() + EXTRA_BYTES_MAX,
