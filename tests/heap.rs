@@ -1,6 +1,5 @@
 //! Hostile bytes never cost more memory than a small multiple of themselves. One test alone in its process, so that
 //! nothing else allocates meanwhile.
-#![expect(clippy::unwrap_used, reason = "a helper of a test may stop it")]
 
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame};
 use aop::proto::record::SignedRecord;
@@ -105,7 +104,7 @@ fn check(what: &str, input: &[u8], decode: impl FnOnce(&[u8])) -> f64 {
     ALLOCATOR.reset_peak_usage();
     let before = ALLOCATOR.peak_usage();
     decode(input);
-    let cost = (ALLOCATOR.peak_usage() - before) as usize;
+    let cost = ALLOCATOR.peak_usage() - before;
     let start: Vec<u8> = input.iter().take(60).copied().collect();
     assert!(
         cost <= TIMES_MAX * input.len() + EXTRA_BYTES_MAX,

@@ -107,10 +107,16 @@ fn a_write_is_kept_then_published_then_acknowledged() {
             Output::Persist(writes) => writes.iter().any(|write| write.durable).then_some("persist"),
             Output::Publish { .. } => Some("publish"),
             Output::Reply { .. } => Some("reply"),
+            Output::Event(_) => Some("event"),
             _ => None,
         })
         .collect();
-    assert_eq!(order, ["persist", "publish", "reply"]);
+    assert_eq!(order, ["persist", "event", "publish", "reply"]);
+    let forwarded = world.outputs(1, since);
+    assert!(matches!(forwarded[0], Output::Persist(_)), "{forwarded:?}");
+    assert!(
+        forwarded.iter().any(|output| matches!(output, Output::Verdict { verdict: Verdict::Accept, .. }))
+    );
     assert!(world.shows(1, "a"));
 }
 
