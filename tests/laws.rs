@@ -100,7 +100,8 @@ proptest! {
         let (left, right) = shuffled.split_at(cut.index(shuffled.len()));
         let (left, right) = (filled(left.to_vec()), filled(right.to_vec()));
         let held = |registry: &Registry| registry.iter().map(|held| Record::clone(held)).collect::<Vec<_>>();
-        for mut other in [filled([held(&left), held(&right)].concat()), filled([held(&right), held(&left)].concat()), filled(shuffled)] {
+        let joined = [[held(&left), held(&right)], [held(&right), held(&left)]].map(|parts| filled(parts.concat()));
+        for mut other in joined.into_iter().chain([filled(shuffled)]) {
             prop_assert_eq!(contents(&other), contents(&one));
             let as_of = fingerprint::as_of(NOW);
             prop_assert_eq!(other.digest(Prefix::ROOT, as_of), one.digest(Prefix::ROOT, as_of));
@@ -404,7 +405,8 @@ proptest! {
     fn one_conversation_makes_any_two_registries_equal(
         common in specs(0..20), ours in specs(0..20), theirs in specs(0..20),
     ) {
-        let records = |specs: &[Spec]| specs.iter().map(Spec::record).filter(|it| it.expires_at > fingerprint::as_of(NOW)).collect::<Vec<_>>();
+        let is_covered = |record: &Record| record.expires_at > fingerprint::as_of(NOW);
+        let records = |specs: &[Spec]| specs.iter().map(Spec::record).filter(is_covered).collect::<Vec<_>>();
         let (common, ours, theirs) = (records(&common), records(&ours), records(&theirs));
         let mut one = filled(common.iter().chain(&ours).cloned());
         let mut other = filled(common.iter().chain(&theirs).cloned());
@@ -629,7 +631,9 @@ proptest! {
             let next = flag.then_some(KeyHash([byte; 32]));
             let item = |at: usize| Item(KeyHash(key_at(at)), u64::from(byte), NOW, 0, RecordHash([byte; 32]));
             match (shape, &frame.request) {
-                (_, SyncRequest::Open { .. }) if shape > 0 => SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX) },
+                (_, SyncRequest::Open { .. }) if shape > 0 => {
+                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX) }
+                }
                 (1 | 2, SyncRequest::Children { prefixes }) => SyncAnswer::Children(
                     (0..prefixes.len() * 16).map(|at| Digest([if at % 3 == 0 { 0 } else { byte }; 32])).collect(),
                 ),
