@@ -313,23 +313,12 @@ fn default_of(name: &str) -> Vec<String> {
     let fixed: &[&str] = match name {
         "network" => &["world"],
         "zones" => &["."],
-        "listen" if has_ipv6() => &[
-            "/ip4/0.0.0.0/tcp/7401",
-            "/ip4/0.0.0.0/udp/7401/quic-v1",
-            "/ip6/::/tcp/7401",
-            "/ip6/::/udp/7401/quic-v1",
-        ],
         "listen" => &["/ip4/0.0.0.0/tcp/7401", "/ip4/0.0.0.0/udp/7401/quic-v1"],
         "http.addr" => &["127.0.0.1:7400"],
         "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
         _ => &[],
     };
     fixed.iter().map(|value| value.to_string()).collect()
-}
-
-/// Whether this machine has IPv6 at all; where it has not, listening on it would fail the start.
-fn has_ipv6() -> bool {
-    std::net::UdpSocket::bind((std::net::Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// The platform's folder for state, such as `~/.local/state/aop`; `None` where there is no home folder.
