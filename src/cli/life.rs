@@ -19,8 +19,9 @@ const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
-        (_, 0) => "warn",
-        (_, 1) => "warn,aop=info",
+        // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
+        (_, 0) => "warn,libp2p_kad=error,libp2p_gossipsub=error",
+        (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error",
         (_, 2) => "info,aop=debug",
         _ => "debug,aop=trace",
     };
