@@ -3,7 +3,7 @@
 //! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … replay` plays one again.
 
 use aop::proto::name::AgentName;
-use aop::sim::{Fault, Memory, Outcome, Setup, Violation, Wish, World};
+use aop::sim::{Fault, Memory, Setup, Wish, World};
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 40;
@@ -41,9 +41,11 @@ fn five_nodes_keep_their_promises_through_every_fault() {
 
 #[test]
 fn replay() {
-    let played: Option<Result<Outcome, Violation>> = number("AOP_SIM_SEED").map(World::play);
+    let Some(seed) = number("AOP_SIM_SEED") else { return };
+    let (story, played) = World::play_told(seed);
+    println!("{}", story.join("\n"));
     println!("{played:#?}");
-    if let Some(Err(violation)) = played {
+    if let Err(violation) = played {
         panic!("{violation}");
     }
 }
