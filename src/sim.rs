@@ -497,7 +497,7 @@ impl World {
                 let peer = self.by_key.get(&peer).copied();
                 self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
             }
-            Output::Event(_) => {}
+            Output::Event(event) => self.check_event(at, &event),
         }
     }
 

@@ -3,7 +3,7 @@
 //! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … replay` plays one again.
 
 use aop::proto::name::AgentName;
-use aop::sim::{Fault, Memory, Setup, Wish, World};
+use aop::sim::{Conditions, Fault, Memory, Setup, Wish, World};
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 40;
@@ -121,6 +121,23 @@ fn a_late_joiner_sees_no_deleted_agent() {
     run(&mut world, 10_000);
     assert_eq!(names(&mut world, 3), ["kept-0@.", "kept-1@.", "kept-2@."]);
     settle(&mut world);
+}
+
+#[test]
+fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
+    let conditions = Conditions { loss: 0.3, duplication: 0.1, ..Conditions::default() };
+    let mut world = World::new(1, Setup { machines: 30, conditions, ..Setup::default() });
+    for machine in 0..30 {
+        world.start(machine, Memory::Disk);
+    }
+    run(&mut world, 10_000);
+    for machine in 0..30 {
+        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+    run(&mut world, 90_000);
+    for machine in 0..30 {
+        assert_eq!(agents(&mut world, machine), 30, "machine {machine}");
+    }
 }
 
 /// A world of which the first `up` machines are connected.

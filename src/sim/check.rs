@@ -11,10 +11,11 @@ use super::World;
 use super::machine::{Machine, Memory};
 use super::workload::full_name;
 use crate::proto::card::Scope;
+use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::message::Envelope;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Reply, Write};
+use crate::proto::node::{Event, Reply, Write};
 use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
@@ -35,6 +36,8 @@ pub enum Check {
     NoLostWrite,
     /// A version vector claims only what is held, superseded or ended.
     VectorIsTrue,
+    /// Nothing stamped more than a minute ahead of its own clock is taken by a node.
+    TimeBound,
     /// Held records carry the right signature.
     Verified,
     /// What is acknowledged is on disk.
@@ -203,6 +206,18 @@ impl World {
                 return self
                     .fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
             }
+        }
+    }
+
+    /// A node tells of a change: what it took must not be ahead of its clock.
+    pub(super) fn check_event(&mut self, at: usize, event: &Event) {
+        let (Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true }) = event
+        else {
+            return;
+        };
+        let wall = self.wall();
+        if record.stamp.wall > self.machines[at].clock(wall) + STAMP_AHEAD_MAX {
+            self.fail(Check::TimeBound, format!("machine {at} takes {record:?}"));
         }
     }
 
