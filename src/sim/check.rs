@@ -128,6 +128,8 @@ pub(super) struct Reference {
     written: BTreeMap<(Author, u64), Vec<Written>>,
     verified: BTreeSet<RecordHash>,
     held: BTreeMap<usize, Held>,
+    /// Tombstones that each node took in its present run.
+    buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
     next_id: u64,
 }
@@ -143,6 +145,7 @@ impl Reference {
     /// A machine stopped: what it held in memory is gone.
     pub(super) fn stopped(&mut self, at: usize) {
         self.held.remove(&at);
+        self.buried.remove(&at);
     }
 
     /// A machine is about to start with less than it knew.
@@ -209,15 +212,25 @@ impl World {
         }
     }
 
-    /// A node tells of a change: what it took must not be ahead of its clock.
+    /// A node tells of a change: what it took must not be ahead of its clock, and not be what it knew to be deleted.
     pub(super) fn check_event(&mut self, at: usize, event: &Event) {
         let (Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true }) = event
         else {
             return;
         };
         let wall = self.wall();
-        if record.stamp.wall > self.machines[at].clock(wall) + STAMP_AHEAD_MAX {
+        let machine = &mut self.machines[at];
+        if record.stamp.wall > machine.clock(wall) + STAMP_AHEAD_MAX {
             self.fail(Check::TimeBound, format!("machine {at} takes {record:?}"));
+        } else if record.is_tombstone() {
+            self.reference.buried.entry(at).or_default().insert(record.key(), record.order());
+        } else {
+            // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
+            let ended = record.expires_at <= machine.wall_max;
+            let buried = self.reference.buried.get(&at).and_then(|buried| buried.get(&record.key()));
+            if !ended && buried.is_some_and(|tombstone| *tombstone > record.order()) {
+                self.fail(Check::NoZombie, format!("machine {at} forgot a tombstone and takes {record:?}"));
+            }
         }
     }
 
