@@ -124,6 +124,25 @@ fn a_late_joiner_sees_no_deleted_agent() {
 }
 
 #[test]
+fn a_restored_backup_does_not_bring_a_deleted_agent_back() {
+    let mut world = begun(1, 3, 3);
+    world.wish(0, offer("deleted", "text"));
+    run(&mut world, 10_000);
+    world.fault(Fault::BackUp(0));
+    run(&mut world, 1_000);
+    world.wish(0, Wish::Withdraw(name("deleted")));
+    run(&mut world, 10_000);
+    world.fault(Fault::Crash { machine: 0, memory: Memory::Backup, down_ms: 60_000 });
+    run(&mut world, 30_000);
+    // The lease in the backup is past its half life, and the tombstone of the others still lives.
+    world.skip(5 * 24 * 3_600_000);
+    settle(&mut world);
+    for machine in 0..3 {
+        assert_eq!(names(&mut world, machine), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
     let conditions = Conditions { loss: 0.3, duplication: 0.1, ..Conditions::default() };
     let mut world = World::new(1, Setup { machines: 30, conditions, ..Setup::default() });

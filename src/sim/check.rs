@@ -142,6 +142,15 @@ impl Reference {
         self.next_id
     }
 
+    /// Whether the author of a record wrote another one with the same version.
+    fn is_forked(&self, order: &Order) -> bool {
+        let versions = self.written.range((order.author, 0)..=(order.author, u64::MAX));
+        versions.map(|(_, written)| written).any(|written| {
+            written.iter().any(|it| it.order.hash == order.hash)
+                && written.iter().any(|it| it.order.hash != order.hash)
+        })
+    }
+
     /// A machine stopped: what it held in memory is gone.
     pub(super) fn stopped(&mut self, at: usize) {
         self.held.remove(&at);
@@ -335,9 +344,11 @@ impl World {
         }
     }
 
-    /// Everybody serves what was last promised of an agent.
+    /// Everybody serves what was last promised of an agent. Exempt is also a write whose version its author used twice,
+    /// as a restored backup does that writes before it hears of its own head: the node sees and shows the fork, and
+    /// cannot know which of the two was its own.
     fn check_agent(&mut self, at: usize, host: usize, name: &AgentName, agent: &Acknowledged) {
-        if agent.exempt.is_some() {
+        if agent.exempt.is_some() || self.reference.is_forked(&agent.order) {
             return;
         }
         let id = AgentId::of(self.machines[host].key, &full_name(name.clone()));
