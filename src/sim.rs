@@ -6,14 +6,15 @@
 //! the run and says how to replay it.
 //!
 //! Files below: `network` (links, mesh, streams), `machine` and `disk` (one computer), `fault` (what goes wrong, drawn
-//! from the seed), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run).
+//! from the seed), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run),
+//! `story` (a run as text).
 
 mod check;
-mod dbg;
 mod disk;
 mod fault;
 mod machine;
 mod network;
+mod story;
 mod trace;
 mod workload;
 
@@ -36,6 +37,7 @@ use crate::proto::time::Timestamp;
 use check::Reference;
 use machine::{Backup, Machine};
 use network::Network;
+use story::Story;
 use trace::Trace;
 
 /// True time at which every run begins.
@@ -152,6 +154,7 @@ pub struct World {
     network: Network,
     reference: Reference,
     trace: Trace,
+    story: Story,
     violation: Option<Violation>,
 }
 
@@ -185,34 +188,53 @@ impl World {
             network,
             reference: Reference::default(),
             trace: Trace::default(),
+            story: Story::default(),
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
         world
     }
 
-    /// Plays a plan: faults and work, then heals, waits, and checks what must hold in the end.
+    /// Plays the plan of a seed: faults and work, then repair, quiet, and checks of what must hold in the end.
     pub fn play(seed: u64) -> Result<Outcome, Violation> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x706c_616e);
+        let (mut world, plan) = World::planned(seed);
+        world.play_plan(&plan)
+    }
+
+    /// As [`World::play`], with the story of the run.
+    pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+        let (mut world, plan) = World::planned(seed);
+        world.story = Story::wanted();
+        let played = world.play_plan(&plan);
+        (world.story.lines(), played)
+    }
+
+    fn planned(seed: u64) -> (World, Plan) {
+        // Another stream of numbers than the world's own.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(1);
         let plan = Plan::draw(&mut rng);
-        let mut world = World::new(seed, plan.setup.clone());
-        for (at, fault) in plan.faults {
-            world.schedule(at, Due::Fault(fault));
+        (World::new(seed, plan.setup.clone()), plan)
+    }
+
+    fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
+        for (at, fault) in &plan.faults {
+            self.schedule(*at, Due::Fault(fault.clone()));
         }
-        for (at, machine, wish) in plan.wishes {
-            world.schedule(at, Due::Wish(machine, wish));
+        for (at, machine, wish) in &plan.wishes {
+            self.schedule(*at, Due::Wish(*machine, wish.clone()));
         }
         for machine in 0..plan.setup.machines - plan.late {
-            world.start(machine, Memory::Disk);
+            self.start(machine, Memory::Disk);
         }
-        world.run(plan.span_ms)?;
-        world.settle()?;
+        self.run(plan.span_ms)?;
+        self.settle()?;
         if plan.clocks_jumped {
             // Past the end of every lease that was written with a clock ahead.
-            world.skip(plan.horizon_ms);
-            world.settle()?;
+            self.skip(plan.horizon_ms);
+            self.settle()?;
         }
-        Ok(world.outcome())
+        Ok(self.outcome())
     }
 
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
@@ -342,9 +364,7 @@ impl World {
         if self.machines[at].node.is_some() {
             return;
         }
-        if std::env::var("AOP_DBG").is_ok() {
-            eprintln!("{} BOOT {at} {memory:?}", self.now);
-        }
+        self.tell_start(at, memory);
         self.reference.started(at, memory, &self.machines);
         let machine = &mut self.machines[at];
         match (memory, &machine.backup) {
@@ -432,7 +452,7 @@ impl World {
 
     fn tell(&mut self, at: usize, input: Input) {
         self.trace.input(self.now, at, &input);
-        self.dbg_input(at, &input);
+        self.tell_input(at, &input);
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
@@ -448,7 +468,7 @@ impl World {
             let Some(output) = self.machines[at].node.as_mut().and_then(Node::poll_output) else {
                 return self.set_timer(at);
             };
-            self.dbg_output(at, &output);
+            self.tell_output(at, &output);
             self.trace.output(self.now, at, &output);
             self.perform(at, output);
         }
@@ -477,7 +497,7 @@ impl World {
                 let peer = self.by_key.get(&peer).copied();
                 self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
             }
-            Output::Event(_) => {}
+            Output::Event(event) => self.check_event(at, &event),
         }
     }
 

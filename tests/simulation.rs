@@ -3,7 +3,7 @@
 //! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … replay` plays one again.
 
 use aop::proto::name::AgentName;
-use aop::sim::{Fault, Memory, Outcome, Setup, Violation, Wish, World};
+use aop::sim::{Conditions, Fault, Memory, Setup, Wish, World};
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 40;
@@ -41,9 +41,11 @@ fn five_nodes_keep_their_promises_through_every_fault() {
 
 #[test]
 fn replay() {
-    let played: Option<Result<Outcome, Violation>> = number("AOP_SIM_SEED").map(World::play);
+    let Some(seed) = number("AOP_SIM_SEED") else { return };
+    let (story, played) = World::play_told(seed);
+    println!("{}", story.join("\n"));
     println!("{played:#?}");
-    if let Some(Err(violation)) = played {
+    if let Err(violation) = played {
         panic!("{violation}");
     }
 }
@@ -119,6 +121,42 @@ fn a_late_joiner_sees_no_deleted_agent() {
     run(&mut world, 10_000);
     assert_eq!(names(&mut world, 3), ["kept-0@.", "kept-1@.", "kept-2@."]);
     settle(&mut world);
+}
+
+#[test]
+fn a_restored_backup_does_not_bring_a_deleted_agent_back() {
+    let mut world = begun(1, 3, 3);
+    world.wish(0, offer("deleted", "text"));
+    run(&mut world, 10_000);
+    world.fault(Fault::BackUp(0));
+    run(&mut world, 1_000);
+    world.wish(0, Wish::Withdraw(name("deleted")));
+    run(&mut world, 10_000);
+    world.fault(Fault::Crash { machine: 0, memory: Memory::Backup, down_ms: 60_000 });
+    run(&mut world, 30_000);
+    // The lease in the backup is past its half life, and the tombstone of the others still lives.
+    world.skip(5 * 24 * 3_600_000);
+    settle(&mut world);
+    for machine in 0..3 {
+        assert_eq!(names(&mut world, machine), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
+    let conditions = Conditions { loss: 0.3, duplication: 0.1, ..Conditions::default() };
+    let mut world = World::new(1, Setup { machines: 30, conditions, ..Setup::default() });
+    for machine in 0..30 {
+        world.start(machine, Memory::Disk);
+    }
+    run(&mut world, 10_000);
+    for machine in 0..30 {
+        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+    run(&mut world, 90_000);
+    for machine in 0..30 {
+        assert_eq!(agents(&mut world, machine), 30, "machine {machine}");
+    }
 }
 
 /// A world of which the first `up` machines are connected.

@@ -11,10 +11,11 @@ use super::World;
 use super::machine::{Machine, Memory};
 use super::workload::full_name;
 use crate::proto::card::Scope;
+use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::message::Envelope;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Reply, Write};
+use crate::proto::node::{Event, Reply, Write};
 use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
@@ -35,6 +36,8 @@ pub enum Check {
     NoLostWrite,
     /// A version vector claims only what is held, superseded or ended.
     VectorIsTrue,
+    /// Nothing stamped more than a minute ahead of its own clock is taken by a node.
+    TimeBound,
     /// Held records carry the right signature.
     Verified,
     /// What is acknowledged is on disk.
@@ -125,6 +128,8 @@ pub(super) struct Reference {
     written: BTreeMap<(Author, u64), Vec<Written>>,
     verified: BTreeSet<RecordHash>,
     held: BTreeMap<usize, Held>,
+    /// Tombstones that each node took in its present run.
+    buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
     next_id: u64,
 }
@@ -137,9 +142,19 @@ impl Reference {
         self.next_id
     }
 
+    /// Whether the author of a record wrote another one with the same version.
+    fn is_forked(&self, order: &Order) -> bool {
+        let versions = self.written.range((order.author, 0)..=(order.author, u64::MAX));
+        versions.map(|(_, written)| written).any(|written| {
+            written.iter().any(|it| it.order.hash == order.hash)
+                && written.iter().any(|it| it.order.hash != order.hash)
+        })
+    }
+
     /// A machine stopped: what it held in memory is gone.
     pub(super) fn stopped(&mut self, at: usize) {
         self.held.remove(&at);
+        self.buried.remove(&at);
     }
 
     /// A machine is about to start with less than it knew.
@@ -202,6 +217,28 @@ impl World {
             if version.0 == author && !written.into_iter().any(|it| it.order.hash == signed.hash()) {
                 return self
                     .fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
+            }
+        }
+    }
+
+    /// A node tells of a change: what it took must not be ahead of its clock, and not be what it knew to be deleted.
+    pub(super) fn check_event(&mut self, at: usize, event: &Event) {
+        let (Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true }) = event
+        else {
+            return;
+        };
+        let wall = self.wall();
+        let machine = &mut self.machines[at];
+        if record.stamp.wall > machine.clock(wall) + STAMP_AHEAD_MAX {
+            self.fail(Check::TimeBound, format!("machine {at} takes {record:?}"));
+        } else if record.is_tombstone() {
+            self.reference.buried.entry(at).or_default().insert(record.key(), record.order());
+        } else {
+            // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
+            let ended = record.expires_at <= machine.wall_max;
+            let buried = self.reference.buried.get(&at).and_then(|buried| buried.get(&record.key()));
+            if !ended && buried.is_some_and(|tombstone| *tombstone > record.order()) {
+                self.fail(Check::NoZombie, format!("machine {at} forgot a tombstone and takes {record:?}"));
             }
         }
     }
@@ -307,9 +344,11 @@ impl World {
         }
     }
 
-    /// Everybody serves what was last promised of an agent.
+    /// Everybody serves what was last promised of an agent. Exempt is also a write whose version its author used twice,
+    /// as a restored backup does that writes before it hears of its own head: the node sees and shows the fork, and
+    /// cannot know which of the two was its own.
     fn check_agent(&mut self, at: usize, host: usize, name: &AgentName, agent: &Acknowledged) {
-        if agent.exempt.is_some() {
+        if agent.exempt.is_some() || self.reference.is_forked(&agent.order) {
             return;
         }
         let id = AgentId::of(self.machines[host].key, &full_name(name.clone()));

@@ -212,7 +212,7 @@ impl<R: Rng> Draw<'_, R> {
 impl World {
     /// A fault happens.
     pub(super) fn strike(&mut self, fault: Fault) {
-        self.dbg_fault(&fault);
+        self.tell_fault(&fault);
         match fault {
             Fault::Part(groups) => self.part(groups),
             Fault::Crash { machine, memory, down_ms } => {
