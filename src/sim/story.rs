@@ -57,6 +57,7 @@ impl World {
             Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", self.name(peer)),
             Input::PeerLeft { peer, .. } => format!("left by {}", self.name(peer)),
             Input::SyncFailed { session } => format!("{session:?} failed"),
+            Input::Resumed => "resumed".into(),
             Input::Gossip { .. } | Input::SyncAsked { .. } | Input::SyncAnswered { .. } => return,
         };
         self.add_line(at, "<", &what);
