@@ -9,7 +9,13 @@
 #[cfg(feature = "net")]
 pub mod api;
 #[cfg(feature = "net")]
+pub mod cli;
+#[cfg(feature = "net")]
+pub mod config;
+#[cfg(feature = "net")]
 pub mod document;
+#[cfg(feature = "net")]
+pub mod http;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proto;

@@ -1,3 +1,7 @@
-//! The `aop` binary.
+//! The `aop` binary: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    aop::cli::main()
+}

@@ -1,5 +1,7 @@
 //! Journeys of `docs/architecture.md` on real libp2p over loopback and real stores on disk, in one process.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::time::Duration;
 

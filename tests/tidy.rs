@@ -1,5 +1,7 @@
 //! Style is a test: layers, sizes, banned names, module heads, paths named in the docs, version floors.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -119,8 +121,10 @@ fn files_and_functions_stay_small() {
             problems
                 .push(format!("{path}:{number}: a function of {length} lines, at most {FUNCTION_LINES_MAX}"));
         }
-        for (number, line) in
-            text.lines().enumerate().filter(|(_, line)| line.chars().count() > LINE_CHARS_MAX)
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.chars().count() > LINE_CHARS_MAX && !line.starts_with("//! |"))
         {
             problems.push(format!("{path}:{}: {} characters", number + 1, line.chars().count()));
         }

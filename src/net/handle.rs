@@ -145,12 +145,12 @@ impl Handle {
 
     /// Health and the state of every zone.
     pub async fn status(&self) -> Result<api::Status, ApiError> {
-        self.read(|seen| view::status(seen)).await
+        self.read(view::status).await
     }
 
     /// Connected peers, bootstrap peers first.
     pub async fn peers(&self) -> Result<api::Peers, ApiError> {
-        self.read(|seen| view::peers(seen)).await
+        self.read(view::peers).await
     }
 
     /// Events from now on.

@@ -61,7 +61,7 @@ pub fn as_of(now: Timestamp) -> Timestamp {
 
 /// Whether a peer's `as_of` is one that its clock, at most `skew` from ours, could have chosen.
 pub fn is_plausible(as_of: Timestamp, now: Timestamp, skew: Duration) -> bool {
-    as_of.0 % MINUTE_MS == 0
+    as_of.0.is_multiple_of(MINUTE_MS)
         && as_of + skew >= now
         && as_of <= now + skew + Duration::from_millis(2 * MINUTE_MS)
 }

@@ -430,7 +430,9 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_whatever_make_it_panic_or_yield_rows(bytes in prop::collection::vec(any::<u8>(), 0..2000), head in any::<bool>()) {
+        fn no_bytes_whatever_make_it_panic_or_yield_rows(
+            bytes in prop::collection::vec(any::<u8>(), 0..2000), head in any::<bool>(),
+        ) {
             let start = if head { header(seal().salt(), 1) } else { Vec::new() };
             let found = scanned([start, bytes].concat());
             prop_assert_eq!(values(&found), vec![]);

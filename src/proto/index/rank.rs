@@ -251,7 +251,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_better_field_beats_all_lesser_ones_at_any_count_and_length(
-            worse in (0..9999u16, 0..9999u16), better in 1..9999u16, lengths in (1..9999u16, 1..9999u16, 1..9999u16), other in 1..9999u16,
+            worse in (0..9999u16, 0..9999u16), better in 1..9999u16, other in 1..9999u16,
+            lengths in (1..9999u16, 1..9999u16, 1..9999u16),
         ) {
             let lengths = [lengths.0, lengths.1, lengths.2];
             let lesser = impact([0, worse.0, worse.1], [other; 3]);

@@ -84,7 +84,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_remembered_word_has_the_id_the_dictionary_gives(steps in prop::collection::vec(("[abé]{1,3}(ing|s)?|[a-c]{17}", any::<bool>()), 0..300)) {
+        fn a_remembered_word_has_the_id_the_dictionary_gives(
+            steps in prop::collection::vec(("[abé]{1,3}(ing|s)?|[a-c]{17}", any::<bool>()), 0..300),
+        ) {
             let mut words = Vocabulary::new();
             for (word, keep) in steps {
                 let id = words.intern_unstemmed(&word);

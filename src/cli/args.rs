@@ -1,0 +1,361 @@
+//! What can be typed: commands, flags, and the examples that lead each help text.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flags;
+
+/// Where a node answers unless something else is said.
+const NODE_URL: &str = "http://127.0.0.1:7400";
+
+/// The missing DNS for agents: a peer-to-peer registry node and its client.
+#[derive(Debug, Parser)]
+#[command(
+    name = "aop",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+#[command(
+    before_help = "Examples:\n  aop dev                         # five nodes and sample agents to try\n  aop find \"summarise a pdf\"      # search the registry"
+)]
+#[command(
+    after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable or timed out, 5 degraded."
+)]
+pub(super) struct Aop {
+    /// Say less on stderr
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+    /// Log more on stderr; twice for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(super) verbose: u8,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run five nodes with sample agents in one process, to try things
+    #[command(before_help = "Examples:\n  aop dev\n  aop dev --http 127.0.0.1:0 --json")]
+    Dev(DevArgs),
+    /// Run a node
+    #[command(
+        before_help = "Examples:\n  aop node --agents ./agents\n  aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…"
+    )]
+    Node(NodeCommand),
+    /// Search the registry
+    #[command(
+        before_help = "Examples:\n  aop find \"summarise a pdf\"\n  aop find --tag weather --zone acme.org --json"
+    )]
+    Find(FindArgs),
+    /// Show everything known of one agent
+    #[command(
+        before_help = "Examples:\n  aop show summarizer@research.acme.org\n  aop show summarizer --json"
+    )]
+    Show(ShowArgs),
+    /// Register agents from agent.toml, server.json, A2A cards, or JSON arrays of either
+    #[command(
+        before_help = "Examples:\n  aop register agent.toml\n  curl -s https://example.org/servers.json | aop register --zone acme.org -"
+    )]
+    Register(RegisterArgs),
+    /// Take agents of this node out of the registry
+    #[command(before_help = "Examples:\n  aop deregister summarizer\n  aop deregister a@acme.org b@acme.org")]
+    Deregister(DeregisterArgs),
+    /// List the agents that the node holds
+    #[command(before_help = "Examples:\n  aop agents\n  aop agents --zone acme.org --json")]
+    Agents(AgentsArgs),
+    /// List the node's peers
+    #[command(before_help = "Examples:\n  aop peers\n  aop peers --json")]
+    Peers(ClientArgs),
+    /// Show the health of the node; exits 5 if it is degraded
+    #[command(before_help = "Examples:\n  aop status\n  aop status --node http://127.0.0.1:7500 --json")]
+    Status(ClientArgs),
+    /// Stream what happens until ctrl-c
+    #[command(before_help = "Examples:\n  aop watch\n  aop watch --jsonl | jq .agent")]
+    Watch(WatchArgs),
+    /// Keys of nodes and owners
+    #[command(before_help = "Examples:\n  aop keys show\n  aop keys new --out owner.key")]
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
+    /// The configuration of a node
+    #[command(before_help = "Examples:\n  aop config show --config aop.toml\n  aop config check aop.toml")]
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+/// How to reach the node.
+#[derive(Args, Clone, Debug)]
+pub(super) struct ClientArgs {
+    /// Address of the node
+    #[arg(long, value_name = "URL", env = "AOP_NODE", default_value = NODE_URL)]
+    pub(super) node: String,
+    /// File with the node's token; or set AOP_TOKEN
+    #[arg(long, value_name = "FILE", env = "AOP_HTTP_TOKEN_FILE")]
+    pub(super) http_token_file: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct FindArgs {
+    /// Words; none matches everything
+    #[arg(value_name = "QUERY")]
+    pub(super) words: Vec<String>,
+    /// Only this zone and those below it
+    #[arg(long, value_name = "ZONE")]
+    pub(super) zone: Option<String>,
+    /// Only agents with this tag; repeat for several
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(super) tags: Vec<String>,
+    /// Only agents with this capability; repeat for several
+    #[arg(long = "capability", value_name = "CAPABILITY")]
+    pub(super) capabilities: Vec<String>,
+    /// Most results, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) limit: u16,
+    /// Where an earlier answer stopped
+    #[arg(long, value_name = "CURSOR")]
+    pub(super) cursor: Option<String>,
+    /// Only what the node holds itself
+    #[arg(long)]
+    pub(super) local: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ShowArgs {
+    /// Full name, bare name, id, or name in the original document
+    #[arg(value_name = "AGENT")]
+    pub(super) agent: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct RegisterArgs {
+    /// agent.toml or JSON files; - is JSON from stdin
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Zone for documents that name none; the default is the node's home zone
+    #[arg(long, value_name = "ZONE")]
+    pub(super) zone: Option<String>,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DeregisterArgs {
+    /// Full name, bare name or id
+    #[arg(value_name = "AGENT", required = true)]
+    pub(super) agents: Vec<String>,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct AgentsArgs {
+    /// Only this zone
+    #[arg(long, value_name = "ZONE")]
+    pub(super) zone: Option<String>,
+    /// Most results; all without it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) limit: Option<u32>,
+    /// Where an earlier answer stopped
+    #[arg(long, value_name = "CURSOR")]
+    pub(super) cursor: Option<String>,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct WatchArgs {
+    /// Print one JSON document a line
+    #[arg(long)]
+    pub(super) jsonl: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct DevArgs {
+    /// Address of the first node's HTTP API; port 0 takes any free port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
+    pub(super) http: String,
+    /// Print the ready line as JSON on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct NodeCommand {
+    #[command(flatten)]
+    pub(super) settings: NodeArgs,
+    /// Print the ready line as JSON on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// The settings of a node; each also has a place in the configuration file and an `AOP_…` variable.
+#[derive(Args, Debug, Default)]
+pub(super) struct NodeArgs {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", env = "AOP_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Zone to serve; replaces the default root, the first is the home zone
+    #[arg(long = "zone", value_name = "ZONE")]
+    zones: Vec<String>,
+    /// Zone to replicate without being a member
+    #[arg(long, value_name = "ZONE")]
+    follow: Vec<String>,
+    /// Address of a first peer
+    #[arg(long, value_name = "MULTIADDR")]
+    bootstrap: Vec<String>,
+    /// Mesh address; the default is port 7401, TCP and QUIC
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+    /// HTTP address; the default is 127.0.0.1:7400
+    #[arg(long, value_name = "ADDR:PORT")]
+    http: Option<String>,
+    /// File with the token that HTTP clients must send
+    #[arg(long, value_name = "FILE")]
+    http_token_file: Option<String>,
+    /// Host name under which HTTP clients may ask
+    #[arg(long = "http-name", value_name = "NAME")]
+    http_names: Vec<String>,
+    /// Folder of the node's state
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Key file; the default is node.key in the data folder
+    #[arg(long, value_name = "FILE")]
+    identity: Option<String>,
+    /// Agent file or folder
+    #[arg(long, value_name = "PATH")]
+    agents: Vec<String>,
+    /// Name of the node for people
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// World to join; the default is `world`
+    #[arg(long, value_name = "NETWORK")]
+    network: Option<String>,
+    /// What to log: a level or directives
+    #[arg(long, value_name = "DIRECTIVES")]
+    log: Option<String>,
+}
+
+impl NodeArgs {
+    /// What was given, by the name of the setting.
+    pub(super) fn flags(&self) -> Flags {
+        let one = |value: &Option<String>| value.iter().cloned().collect::<Vec<_>>();
+        Flags::from([
+            ("zones", self.zones.clone()),
+            ("follow", self.follow.clone()),
+            ("bootstrap", self.bootstrap.clone()),
+            ("listen", self.listen.clone()),
+            ("http.addr", one(&self.http)),
+            ("http.token_file", one(&self.http_token_file)),
+            ("http.names", self.http_names.clone()),
+            ("data_dir", one(&self.data_dir)),
+            ("identity", one(&self.identity)),
+            ("agents", self.agents.clone()),
+            ("name", one(&self.name)),
+            ("network", one(&self.network)),
+            ("log", one(&self.log)),
+        ])
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Print every effective setting and where it came from
+    #[command(
+        before_help = "Examples:\n  aop config show\n  AOP_NETWORK=lab aop config show --config aop.toml --json"
+    )]
+    Show(ConfigShowArgs),
+    /// Check configuration and agent files; exits 2 if one is wrong
+    #[command(before_help = "Examples:\n  aop config check aop.toml\n  aop config check agents/*.toml")]
+    Check(ConfigCheckArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ConfigShowArgs {
+    #[command(flatten)]
+    pub(super) settings: NodeArgs,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ConfigCheckArgs {
+    /// Configuration files, or agent.toml files
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysCommand {
+    /// Print the PeerId of a key
+    #[command(before_help = "Examples:\n  aop keys show\n  aop keys show owner.key --json")]
+    Show(KeysShowArgs),
+    /// Make a key
+    #[command(
+        before_help = "Examples:\n  aop keys new --out owner.key\n  aop keys new --out ~/.config/aop/owner.key"
+    )]
+    New(KeysNewArgs),
+    /// Allow a node to offer an owner's agents
+    #[command(
+        before_help = "Examples:\n  aop keys grant --key owner.key --to 12D3… --zone acme.org --out host.grant\n  aop keys grant --key owner.key --to 12D3… --zone acme.org --name summarizer --days 7"
+    )]
+    Grant(KeysGrantArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct KeysShowArgs {
+    /// Key file; the default is the node's own
+    #[arg(value_name = "FILE")]
+    pub(super) file: Option<PathBuf>,
+    /// Folder of the node's state
+    #[arg(long, value_name = "DIR", env = "AOP_DATA_DIR", conflicts_with = "file")]
+    pub(super) data_dir: Option<PathBuf>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct KeysNewArgs {
+    /// File to write; never overwritten
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct KeysGrantArgs {
+    /// The owner's key file
+    #[arg(long, value_name = "FILE")]
+    pub(super) key: PathBuf,
+    /// PeerId of the node
+    #[arg(long, value_name = "PEERID")]
+    pub(super) to: String,
+    /// Zone in which it may offer agents
+    #[arg(long, value_name = "ZONE")]
+    pub(super) zone: String,
+    /// Only the agent of this name
+    #[arg(long, value_name = "LABEL")]
+    pub(super) name: Option<String>,
+    /// How long it holds
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=90))]
+    pub(super) days: u16,
+    /// File to write; stdout without it
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
+}

@@ -1,0 +1,199 @@
+//! The HTTP client: asks a node and turns every way of not getting an answer into an exit code.
+
+use std::io::{BufReader, ErrorKind};
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+use super::args::ClientArgs;
+use super::failure::{Exit, Failure};
+use crate::api::ErrorBody;
+use crate::http::Token;
+
+/// How long connecting may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long an answer to a question may take; the node gives up earlier and says so.
+const READ_TIME_MAX: Duration = Duration::from_secs(65);
+/// How long a registration may take.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(305);
+/// A stream that is silent for longer than this is broken: the node says every 15 s that it is alive.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// Largest answer read, bytes: 1000 agents with full records and more.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What is escaped in a path segment; names keep their look.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
+
+/// Parameters of a question.
+pub(super) type Query<'a> = &'a [(&'a str, String)];
+
+/// A client of one node.
+pub(super) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<Token>,
+}
+
+impl Client {
+    /// Judges the address and reads the token; connects to nothing yet.
+    pub(super) fn new(args: &ClientArgs) -> Result<Client, Failure> {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .proxy(None)
+            .timeout_connect(Some(CONNECT_TIME_MAX))
+            .build();
+        Ok(Client { agent: config.new_agent(), base: base_url(&args.node)?, token: read_token(args)? })
+    }
+
+    /// `GET`.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str, query: Query<'_>) -> Result<T, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base)).query_pairs(pairs(query));
+        let request = self.sign(request).config().timeout_global(Some(READ_TIME_MAX)).build();
+        self.read(request.call())
+    }
+
+    /// `POST` of a JSON text.
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        body: &[u8],
+    ) -> Result<T, Failure> {
+        let request = self.agent.post(format!("{}{path}", self.base)).query_pairs(pairs(query));
+        let request = self.sign(request).config().timeout_global(Some(WRITE_TIME_MAX)).build();
+        self.read(request.content_type("application/json").send(body))
+    }
+
+    /// `DELETE`.
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.agent.delete(format!("{}{path}", self.base));
+        let request = self.sign(request).config().timeout_global(Some(WRITE_TIME_MAX)).build();
+        self.read(request.call())
+    }
+
+    /// `GET` of an endless answer.
+    pub(super) fn stream(&self, path: &str) -> Result<BufReader<ureq::BodyReader<'static>>, Failure> {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        let request = self.sign(request).config().timeout_per_read(Some(SILENCE_MAX)).build();
+        let response = request.call().map_err(|error| self.unanswered(&error))?;
+        if response.status().as_u16() != 200 {
+            return Err(self
+                .read::<serde_json::Value>(Ok(response))
+                .err()
+                .unwrap_or_else(|| self.stranger()));
+        }
+        Ok(BufReader::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
+    }
+
+    fn sign<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {}", token.as_str())),
+            None => request,
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<T, Failure> {
+        let mut response = answer.map_err(|error| self.unanswered(&error))?;
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        let body = body.map_err(|error| self.unanswered(&error))?;
+        if response.status().is_success() {
+            return serde_json::from_slice(&body).map_err(|_| self.stranger());
+        }
+        match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) => Err(Failure::answered(body.error)),
+            Err(_) => Err(self.stranger()),
+        }
+    }
+
+    fn stranger(&self) -> Failure {
+        let message = format!("what answers at {} is not a node of this version", self.base);
+        Failure::new(Exit::Failure, message, "give the node's address with --node URL")
+    }
+
+    fn unanswered(&self, error: &ureq::Error) -> Failure {
+        let start = "start one with `aop node` or give --node";
+        match error {
+            ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                Failure::new(Exit::Unreachable, format!("no node answers at {}", self.base), start)
+            }
+            ureq::Error::ConnectionFailed | ureq::Error::HostNotFound => {
+                Failure::new(Exit::Unreachable, format!("no node answers at {}", self.base), start)
+            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => bad_url(&self.base),
+            ureq::Error::Timeout(_) => Failure::new(
+                Exit::Unreachable,
+                format!("{} did not answer in time; a write may still take effect", self.base),
+                "look with `aop status`, then try again",
+            ),
+            other => {
+                let message = format!("the connection to {} broke: {other}", self.base);
+                Failure::new(Exit::Unreachable, message, "look with `aop status`, then try again")
+            }
+        }
+    }
+}
+
+/// A name as a segment of a path.
+pub(super) fn segment(name: &str) -> String {
+    utf8_percent_encode(name, SEGMENT).to_string()
+}
+
+fn pairs<'a>(query: Query<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
+    query.iter().map(|(name, value)| (*name, value.as_str()))
+}
+
+fn base_url(given: &str) -> Result<String, Failure> {
+    let given = given.trim().trim_end_matches('/');
+    match given.split_once("://") {
+        None if given.is_empty() => Err(bad_url(given)),
+        None => Ok(format!("http://{given}")),
+        Some(("http", rest)) if !rest.is_empty() => Ok(given.into()),
+        Some(_) => Err(bad_url(given)),
+    }
+}
+
+fn bad_url(given: &str) -> Failure {
+    Failure::new(
+        Exit::Usage,
+        format!("`{given}` is not the address of a node"),
+        "write `http://127.0.0.1:7400`; for a node behind TLS use a local tunnel",
+    )
+}
+
+fn read_token(args: &ClientArgs) -> Result<Option<Token>, Failure> {
+    if let Some(path) = &args.http_token_file {
+        return Token::read(path).map(Some).map_err(|error| Failure::plain(Exit::Usage, &error));
+    }
+    match std::env::var("AOP_TOKEN") {
+        Ok(text) if !text.trim().is_empty() => match Token::parse(&text) {
+            Some(token) => Ok(Some(token)),
+            None => {
+                Err(Failure::new(Exit::Usage, "AOP_TOKEN is not one word of printable ASCII", "set it again"))
+            }
+        },
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_leave_out_what_is_clear() {
+        assert_eq!(base_url("127.0.0.1:7400").ok().as_deref(), Some("http://127.0.0.1:7400"));
+        assert_eq!(base_url("http://localhost:1/").ok().as_deref(), Some("http://localhost:1"));
+        assert!(
+            base_url("https://example.org").is_err() && base_url("").is_err() && base_url("http://").is_err()
+        );
+    }
+
+    #[test]
+    fn a_name_becomes_one_path_segment() {
+        assert_eq!(segment("a@acme.org"), "a@acme.org");
+        assert_eq!(segment("ai.exa/exa ?#%"), "ai.exa%2Fexa%20%3F%23%25");
+    }
+}

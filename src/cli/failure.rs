@@ -1,0 +1,90 @@
+//! How a command ends: exit codes, and failures that say what, why and what to do next.
+
+use std::io::IsTerminal;
+
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+
+use super::output::clean;
+use crate::api::ApiError;
+
+/// Exit codes; a contract with scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// It failed.
+    Failure = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// The asked thing does not exist.
+    NotFound = 3,
+    /// No answer, or none in time.
+    Unreachable = 4,
+    /// The node works, but not well.
+    Degraded = 5,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) exit: Exit,
+    message: String,
+    fix: String,
+    close: Vec<String>,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, message: impl Into<String>, fix: impl Into<String>) -> Failure {
+        Failure { exit, message: message.into(), fix: fix.into(), close: Vec::new() }
+    }
+
+    /// For errors whose one sentence already says what to do.
+    pub(super) fn plain(exit: Exit, error: &dyn std::fmt::Display) -> Failure {
+        Failure::new(exit, error.to_string(), "")
+    }
+
+    /// Everything was told already.
+    pub(super) fn told(exit: Exit) -> Failure {
+        Failure::new(exit, "", "")
+    }
+
+    /// An error that the node answered.
+    pub(super) fn answered(error: ApiError) -> Failure {
+        let exit = match error.code.as_str() {
+            "not_found" => Exit::NotFound,
+            "bad_request" => Exit::Usage,
+            "timed_out" | "unavailable" => Exit::Unreachable,
+            _ => Exit::Failure,
+        };
+        let message = format!("{} ({})", error.message, error.code);
+        Failure { exit, message, fix: error.fix, close: error.close }
+    }
+
+    /// Prints it on stderr.
+    pub(super) fn tell(&self) {
+        if self.message.is_empty() {
+            return;
+        }
+        eprintln!("error: {}", clean(&self.message));
+        if !self.close.is_empty() {
+            eprintln!("close: {}", clean(&self.close.join(", ")));
+        }
+        if !self.fix.is_empty() {
+            eprintln!("  fix: {}", clean(&self.fix));
+        }
+    }
+}
+
+/// Prints a diagnostic with its excerpt on stderr; plain where colours are not wanted.
+pub(super) fn report(diagnostic: &dyn Diagnostic) {
+    let plain =
+        std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()) || !std::io::stderr().is_terminal();
+    let theme = if plain { GraphicalTheme::none() } else { GraphicalTheme::unicode() };
+    let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
+    let mut text = String::new();
+    // A report that cannot be drawn is still worth its first line.
+    if handler.render_report(&mut text, diagnostic).is_err() {
+        text = diagnostic.to_string();
+    }
+    eprintln!("{}", text.trim_end());
+}

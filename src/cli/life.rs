@@ -1,0 +1,141 @@
+//! The life of a node process: logs, runtime, signals, and a stop within five seconds.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tracing_subscriber::EnvFilter;
+
+use super::failure::{Exit, Failure};
+use crate::http::Server;
+use crate::net::Running;
+
+/// How long a stop may take; whoever stops a service kills it after 5 s.
+const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
+
+/// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`.
+pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
+    let by_flags = match (quiet, verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "warn,aop=info",
+        (_, 2) => "info,aop=debug",
+        _ => "debug,aop=trace",
+    };
+    let from_env = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty() && verbose == 0);
+    let directives = directives.map(str::to_string).or(from_env).unwrap_or(by_flags.into());
+    let filter = EnvFilter::try_new(&directives).map_err(|error| {
+        Failure::new(
+            Exit::Usage,
+            format!("`{directives}` is no log filter: {error}"),
+            "write `info` or `aop=debug`",
+        )
+    })?;
+    // Only a second start in one process fails, and then the logs of the first go on.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    Ok(())
+}
+
+/// Runs `work` on a runtime of its own; threads that still block at its end are left behind.
+pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
+}
+
+/// SIGTERM and SIGINT, caught from its making on.
+#[cfg(unix)]
+pub(super) struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Signals {
+    pub(super) fn catch() -> Result<Signals, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let failed = |error: std::io::Error| Failure::plain(Exit::Failure, &error);
+        Ok(Signals(
+            signal(SignalKind::terminate()).map_err(failed)?,
+            signal(SignalKind::interrupt()).map_err(failed)?,
+        ))
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+/// Ctrl-c.
+#[cfg(not(unix))]
+pub(super) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(super) fn catch() -> Result<Signals, Failure> {
+        Ok(Signals)
+    }
+
+    pub(super) async fn next(&mut self) {
+        // Without a handler the process simply ends at ctrl-c.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Makes a signal end the process well: for commands whose only end is ctrl-c.
+pub(super) fn end_with_signal() -> Result<(), Failure> {
+    let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let _inside = runtime.enter();
+    let mut signals = Signals::catch()?;
+    std::thread::spawn(move || {
+        runtime.block_on(signals.next());
+        std::process::exit(Exit::Done as i32);
+    });
+    Ok(())
+}
+
+/// Waits for a signal, or for the node to stop by itself, which is a failure; then stops everything.
+pub(super) async fn live(
+    server: Server,
+    mut nodes: Vec<Running>,
+    mut signals: Signals,
+) -> Result<(), Failure> {
+    let reason = tokio::select! {
+        () = signals.next() => None,
+        reason = first_failure(&mut nodes) => Some(reason),
+    };
+    let stopped = tokio::select! {
+        stopped = timeout(STOP_TIME_MAX, stop(server, nodes)) => stopped,
+        // A second signal: now.
+        () = signals.next() => Ok(Err(Failure::new(Exit::Failure, "stopped without saying goodbye", ""))),
+    };
+    if let Some(reason) = reason {
+        return Err(Failure::new(
+            Exit::Failure,
+            format!("the node stopped: {reason}"),
+            "the log above says more",
+        ));
+    }
+    stopped.unwrap_or_else(|_| {
+        let message = format!("the node did not stop within {} ms", STOP_TIME_MAX.as_millis());
+        Err(Failure::new(Exit::Failure, message, "nothing durable is lost; start it again"))
+    })
+}
+
+async fn first_failure(nodes: &mut [Running]) -> String {
+    let failures = nodes.iter_mut().map(|node| Box::pin(node.failed()));
+    futures::future::select_all(failures).await.0
+}
+
+async fn stop(server: Server, nodes: Vec<Running>) -> Result<(), Failure> {
+    server.stop().await;
+    for stopped in join_all(nodes.into_iter().map(Running::stop)).await {
+        stopped.map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `aop node`: settings to a running node with its HTTP API, a ready line, and `node.json` while it runs.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::args::NodeCommand;
+use super::failure::{Exit, Failure, report};
+use super::life::{Signals, live, run, start_logs};
+use super::output::{Talk, print_json_line};
+use super::settings;
+use crate::api::Ready;
+use crate::config::{Settings, read_or_create_key};
+use crate::document::{AgentFile, Offer, read_documents};
+use crate::http::{self, Listener, Token};
+use crate::net;
+
+/// Runs a node until a signal.
+pub(super) fn node(args: &NodeCommand, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
+    let (settings, _) = settings::load(&args.settings)?;
+    start_logs(settings.log.as_deref(), verbose, talk.quiet)?;
+    run(run_node(settings, args.json, talk))?;
+    Ok(Exit::Done)
+}
+
+async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Failure> {
+    let signals = Signals::catch()?;
+    // The port first: it is what fails most often, and nothing has been written yet.
+    let listener = bind(&settings).await?;
+    make_private_folder(&settings.data_dir)?;
+    let identity =
+        read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let agent_files = read_agents(&settings.agents, talk);
+    let from_files = agent_files.len();
+    let peer_id = identity.key().to_string();
+    let node = net::start(net::Options {
+        identity,
+        network: settings.network.clone(),
+        zones: settings.zones.clone(),
+        follows: settings.follow.clone(),
+        bootstrap: settings.bootstrap.clone(),
+        listen: settings.listen.clone(),
+        data_dir: settings.data_dir.clone(),
+        agent_files,
+    });
+    let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let server = listener.serve(node.handle.clone());
+    let ready = ready(peer_id, &node, &server, &settings);
+    let _file = ReadyFile::write(&settings.data_dir, &ready)?;
+    match json {
+        // A parent that no longer reads is no reason to stop.
+        true => drop(print_json_line(&ready)),
+        false => tell_ready(&ready, &settings, from_files, talk),
+    }
+    live(server, vec![node], signals).await
+}
+
+/// Binds the HTTP address with its token.
+async fn bind(settings: &Settings) -> Result<Listener, Failure> {
+    let token = settings.http_token_file.as_deref().map(Token::read).transpose();
+    let token = token.map_err(|error| Failure::plain(Exit::Usage, &error))?;
+    let bound =
+        http::bind(http::Settings { addr: settings.http_addr, names: settings.http_names.clone(), token })
+            .await;
+    bound.map_err(|error| match error {
+        http::BindError::NoToken(_) => Failure::plain(Exit::Usage, &error),
+        _ => Failure::plain(Exit::Failure, &error),
+    })
+}
+
+/// The ready line.
+pub(super) fn ready(
+    peer_id: String,
+    node: &net::Running,
+    server: &http::Server,
+    settings: &Settings,
+) -> Ready {
+    Ready {
+        event: "ready".into(),
+        peer_id,
+        listen: node.listen.iter().map(ToString::to_string).collect(),
+        http: server.url(),
+        zones: settings.zones.iter().map(ToString::to_string).collect(),
+        pid: None,
+    }
+}
+
+fn tell_ready(ready: &Ready, settings: &Settings, from_files: usize, talk: Talk) {
+    let name = settings.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
+    talk.say(&format!("node    {}{name}, aop {}", ready.peer_id, env!("CARGO_PKG_VERSION")));
+    for address in &ready.listen {
+        talk.say(&format!("mesh    {address}"));
+    }
+    talk.say(&format!("http    {}", ready.http));
+    talk.say(&format!("zones   {}", ready.zones.join(", ")));
+    talk.say(&format!("agents  {from_files} from files"));
+    talk.say("ready; ctrl-c stops it");
+}
+
+/// `DATA_DIR/node.json`, removed at the end.
+struct ReadyFile(PathBuf);
+
+impl ReadyFile {
+    fn write(folder: &Path, ready: &Ready) -> Result<ReadyFile, Failure> {
+        let path = folder.join("node.json");
+        let ready = Ready { pid: Some(std::process::id()), ..ready.clone() };
+        let unwritable = |error: &dyn std::fmt::Display| {
+            Failure::new(
+                Exit::Failure,
+                format!("cannot write {}: {error}", path.display()),
+                "check the data folder",
+            )
+        };
+        let text = serde_json::to_string(&ready).map_err(|error| unwritable(&error))?;
+        // Renamed into place: a reader sees all of it or none.
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| unwritable(&error))?;
+        writeln!(file, "{text}").map_err(|error| unwritable(&error))?;
+        file.persist(&path).map_err(|error| unwritable(&error))?;
+        Ok(ReadyFile(path))
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn make_private_folder(folder: &Path) -> Result<(), Failure> {
+    private_builder().recursive(true).create(folder).map_err(|error| {
+        let message = format!("cannot make the data folder {}: {error}", folder.display());
+        Failure::new(Exit::Failure, message, "give another with --data-dir DIR")
+    })
+}
+
+#[cfg(unix)]
+fn private_builder() -> fs::DirBuilder {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+}
+
+#[cfg(not(unix))]
+fn private_builder() -> fs::DirBuilder {
+    fs::DirBuilder::new()
+}
+
+/// The agents of files and folders. What is wrong with one is told and does not stop the others.
+fn read_agents(paths: &[PathBuf], talk: Talk) -> Vec<Offer> {
+    let mut offers = Vec::new();
+    for path in paths.iter().flat_map(|path| agent_paths(path, talk)) {
+        for outcome in read_agent_path(&path, talk) {
+            match outcome {
+                Ok(offer) => offers.push(offer),
+                Err(refusal) => {
+                    let (name, message) = (refusal.name, refusal.message);
+                    talk.warn(&format!(
+                        "not registered: {} {name}: {message} ({})",
+                        path.display(),
+                        refusal.code
+                    ));
+                }
+            }
+        }
+    }
+    offers
+}
+
+/// The path itself, or the agent files of a folder by name.
+fn agent_paths(path: &Path, talk: Talk) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.into()];
+    }
+    let is_agent = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "toml" || kind == "json");
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_agent).collect();
+            paths.sort();
+            paths
+        }
+        Err(error) => {
+            talk.warn(&format!("not registered: {}: {error}", path.display()));
+            Vec::new()
+        }
+    }
+}
+
+fn read_agent_path(path: &Path, talk: Talk) -> Vec<Result<Offer, crate::document::Refusal>> {
+    if path.extension().is_some_and(|kind| kind == "toml") {
+        return match AgentFile::read(path) {
+            Ok(file) => read_documents(file.document),
+            Err(error) => {
+                report(&error);
+                Vec::new()
+            }
+        };
+    }
+    let read = fs::read(path).map_err(|error| error.to_string());
+    match read.and_then(|text| serde_json::from_slice(&text).map_err(|error| format!("not JSON: {error}"))) {
+        Ok(document) => read_documents(document),
+        Err(error) => {
+            talk.warn(&format!("not registered: {}: {error}", path.display()));
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Writing data: one JSON document, or rows as a table on a terminal and tab-separated elsewhere.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+use super::failure::{Exit, Failure};
+
+/// Talk on stderr, silent under `-q`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Talk {
+    pub(super) quiet: bool,
+}
+
+impl Talk {
+    /// One line for people.
+    pub(super) fn say(self, line: &str) {
+        if !self.quiet {
+            eprintln!("{}", clean(line));
+        }
+    }
+
+    /// One line that `-q` does not silence: something asked for is not done.
+    pub(super) fn warn(self, line: &str) {
+        eprintln!("{}", clean(line));
+    }
+}
+
+/// Rows under their heads.
+pub(super) struct Rows {
+    heads: &'static [&'static str],
+    rows: Vec<Vec<String>>,
+}
+
+impl Rows {
+    pub(super) fn new(heads: &'static [&'static str]) -> Rows {
+        Rows { heads, rows: Vec::new() }
+    }
+
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
+        self.rows.push(row.into_iter().map(|cell| clean(&cell)).collect());
+    }
+
+    /// A table with heads on a terminal; otherwise one line a row, tab-separated, without heads.
+    pub(super) fn print(self) -> Result<(), Failure> {
+        if !io::stdout().is_terminal() {
+            let lines: String = self.rows.iter().map(|row| row.join("\t") + "\n").collect();
+            return write(&lines);
+        }
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_header(self.heads.to_vec()).add_rows(self.rows);
+        write(&format!("{}\n", table.trim_fmt()))
+    }
+}
+
+/// Prints one JSON document, indented on a terminal.
+pub(super) fn print_json(document: &impl Serialize) -> Result<(), Failure> {
+    let text = match io::stdout().is_terminal() {
+        true => serde_json::to_string_pretty(document),
+        false => serde_json::to_string(document),
+    };
+    let text = text.map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    write(&(escape_unsafe(&text) + "\n"))
+}
+
+/// Prints one JSON document on one line.
+pub(super) fn print_json_line(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(document).map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    write(&(escape_unsafe(&text) + "\n"))
+}
+
+/// Writes data; a reader that went away, as `head` does, ends the command quietly and well.
+pub(super) fn write(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::told(Exit::Done)),
+        Err(error) => Err(Failure::plain(Exit::Failure, &format!("cannot write to stdout: {error}"))),
+    }
+}
+
+/// Text for a terminal on one line: agents of other hosts must not move the cursor or reorder what is read.
+pub(super) fn clean(text: &str) -> String {
+    let seen = |character: char| match character {
+        '\n' | '\t' | '\r' => ' ',
+        other => other,
+    };
+    text.chars().map(seen).filter(|character| !is_unsafe(*character)).collect()
+}
+
+/// The same JSON with unsafe characters as `\u` escapes: they can only stand inside of its strings.
+fn escape_unsafe(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for character in json.chars() {
+        if character == '\n' || !is_unsafe(character) {
+            escaped.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "\\u{unit:04x}");
+        }
+    }
+    escaped
+}
+
+/// Control, bidirectional and zero-width characters, and the invisible tag characters.
+fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor() {
+        assert_eq!(clean("a\u{1b}[2Jb\u{202e}c\nd\u{9b}e"), "a[2Jbc de");
+    }
+
+    #[test]
+    fn escaped_json_reads_back_as_the_same_document() {
+        let document = serde_json::json!({"text": "a\u{1b}b\u{202e}c\u{9b}\u{e0041}\né"});
+        let escaped = escape_unsafe(&serde_json::to_string(&document).unwrap());
+        assert!(!escaped.chars().any(is_unsafe), "{escaped}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), document);
+    }
+}

@@ -1,0 +1,210 @@
+//! The reading commands: ask, print.
+
+use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs};
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure};
+use super::output::{Rows, Talk, print_json};
+use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Peers, Replica, Status, ZoneAnswer};
+
+/// Agents asked for at once where all are wanted.
+const PAGE_LIMIT: u32 = 1000;
+
+/// `aop find`.
+pub(super) fn find(args: &FindArgs, talk: Talk) -> Result<Exit, Failure> {
+    let mut query = vec![("q", args.words.join(" ")), ("limit", args.limit.to_string())];
+    query.extend(args.zone.iter().map(|zone| ("zone", zone.clone())));
+    query.extend(args.tags.iter().map(|tag| ("tag", tag.clone())));
+    query.extend(args.capabilities.iter().map(|capability| ("capability", capability.clone())));
+    query.extend(args.cursor.iter().map(|cursor| ("cursor", cursor.clone())));
+    if args.local {
+        query.push(("local", "true".into()));
+    }
+    let answer: FindAnswer = Client::new(&args.client)?.get("/v1/find", &query)?;
+    if args.client.json {
+        print_json(&answer)?;
+        return Ok(Exit::Done);
+    }
+    print_agents(&answer.results)?;
+    tell_answer(&answer, talk);
+    Ok(Exit::Done)
+}
+
+/// `aop show`.
+pub(super) fn show(args: &ShowArgs) -> Result<Exit, Failure> {
+    let path = format!("/v1/agents/{}", segment(&args.agent));
+    let detail: AgentDetail = Client::new(&args.client)?.get(&path, &[])?;
+    if args.client.json {
+        print_json(&detail)?;
+    } else {
+        detail_rows(&detail).print()?;
+    }
+    Ok(Exit::Done)
+}
+
+/// `aop agents`: without a limit it follows the pages to the end.
+pub(super) fn agents(args: &AgentsArgs, talk: Talk) -> Result<Exit, Failure> {
+    let client = Client::new(&args.client)?;
+    let mut page = AgentPage { results: Vec::new(), cursor: args.cursor.clone() };
+    loop {
+        let wanted = args.limit.map_or(PAGE_LIMIT, |limit| limit.saturating_sub(page.results.len() as u32));
+        let mut query = vec![("limit", wanted.min(PAGE_LIMIT).to_string())];
+        query.extend(args.zone.iter().map(|zone| ("zone", zone.clone())));
+        query.extend(page.cursor.iter().map(|cursor| ("cursor", cursor.clone())));
+        let next: AgentPage = client.get("/v1/agents", &query)?;
+        let was_empty = next.results.is_empty();
+        page.results.extend(next.results);
+        page.cursor = next.cursor;
+        let enough = args.limit.is_some_and(|limit| page.results.len() as u32 >= limit);
+        if page.cursor.is_none() || was_empty || enough {
+            break;
+        }
+    }
+    if args.client.json {
+        print_json(&page)?;
+        return Ok(Exit::Done);
+    }
+    print_agents(&page.results)?;
+    talk.say(&format!("{} agents", page.results.len()));
+    tell_cursor(page.cursor.as_deref(), talk);
+    Ok(Exit::Done)
+}
+
+/// `aop peers`.
+pub(super) fn peers(args: &ClientArgs) -> Result<Exit, Failure> {
+    let peers: Peers = Client::new(args)?.get("/v1/peers", &[])?;
+    if args.json {
+        print_json(&peers)?;
+        return Ok(Exit::Done);
+    }
+    let mut rows = Rows::new(&["PEER", "STATE", "RTT", "CLOCK", "SEEN", "ZONES", "ADDRESSES"]);
+    for peer in peers.peers {
+        let state = if peer.connected { "connected" } else { "away" };
+        rows.push([
+            peer.peer,
+            if peer.bootstrap { format!("{state}, bootstrap") } else { state.into() },
+            peer.rtt_ms.map_or("-".into(), |rtt| format!("{rtt:.1} ms")),
+            peer.clock_offset_ms.map_or("-".into(), |offset| format!("{offset:+} ms")),
+            age(peer.seen_ms_ago),
+            peer.zones.join(" "),
+            peer.addresses.join(" "),
+        ]);
+    }
+    rows.print()?;
+    Ok(Exit::Done)
+}
+
+/// `aop status`: a health check, by its exit code.
+pub(super) fn status(args: &ClientArgs) -> Result<Exit, Failure> {
+    let status: Status = Client::new(args)?.get("/v1/status", &[])?;
+    let exit = if status.health == "ok" { Exit::Done } else { Exit::Degraded };
+    if args.json {
+        print_json(&status)?;
+    } else {
+        status_rows(&status).print()?;
+    }
+    Ok(exit)
+}
+
+fn print_agents(agents: &[Agent]) -> Result<(), Failure> {
+    let mut rows = Rows::new(&["AGENT", "STATE", "DESCRIPTION", "TAGS"]);
+    for agent in agents {
+        rows.push([agent.agent.clone(), state(agent), agent.description.clone(), agent.tags.join(" ")]);
+    }
+    rows.print()
+}
+
+/// The best state of its hosts, and how many there are if several.
+fn state(agent: &Agent) -> String {
+    let order = ["active", "busy", "listed", "error", "unreachable"];
+    let rank = |replica: &&Replica| order.iter().position(|state| *state == replica.state);
+    let best = agent.replicas.iter().min_by_key(|replica| rank(replica).unwrap_or(order.len()));
+    match (best, agent.replicas.len()) {
+        (None, _) => "-".into(),
+        (Some(best), 1) => best.state.clone(),
+        (Some(best), count) => format!("{} ×{count}", best.state),
+    }
+}
+
+/// What a reader of the results should know: how complete they are, and how to go on.
+fn tell_answer(answer: &FindAnswer, talk: Talk) {
+    let silent = |zone: &&ZoneAnswer| matches!(zone.status.as_str(), "stale" | "unreachable" | "skipped");
+    let zones = answer.zones.iter().filter(silent).map(|zone| format!("{} ({})", zone.zone, zone.status));
+    let zones: Vec<_> = zones.collect();
+    talk.say(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
+    if !answer.complete {
+        talk.say(&format!("not complete: {}", zones.join(", ")));
+    }
+    tell_cursor(answer.cursor.as_deref(), talk);
+}
+
+fn tell_cursor(cursor: Option<&str>, talk: Talk) {
+    if let Some(cursor) = cursor {
+        talk.say(&format!("more with --cursor {cursor}"));
+    }
+}
+
+fn detail_rows(detail: &AgentDetail) -> Rows {
+    let agent = &detail.agent;
+    let mut rows = Rows::new(&["FIELD", "VALUE"]);
+    let mut put = |field: &str, value: String| {
+        if !value.is_empty() && value != "null" {
+            rows.push([field.to_string(), value]);
+        }
+    };
+    put("agent", agent.agent.clone());
+    put("id", agent.id.clone());
+    put("description", agent.description.clone());
+    put("tags", agent.tags.join(" "));
+    put("capabilities", agent.capabilities.join(" "));
+    put("callable", agent.callable.to_string());
+    put("owner", agent.owner.clone());
+    put("origin", agent.origin.clone());
+    put("original name", agent.original_name.clone().unwrap_or_default());
+    for endpoint in &agent.endpoints {
+        put("endpoint", format!("{} {}", endpoint.kind, endpoint.address));
+    }
+    for replica in &agent.replicas {
+        put("replica", format!("{} {} {}", replica.peer, replica.state, age(replica.seen_ms_ago)));
+    }
+    put("input schema", detail.input_schema.to_string());
+    put("output schema", detail.output_schema.to_string());
+    put("version", format!("{} {} {}", detail.version.author, detail.version.seq, detail.version.stamp));
+    put("expires at", detail.expires_at.to_string());
+    rows
+}
+
+fn status_rows(status: &Status) -> Rows {
+    let mut rows = Rows::new(&["FIELD", "VALUE"]);
+    let mut put = |field: &str, value: String| rows.push([field.to_string(), value]);
+    put("health", status.health.clone());
+    for problem in &status.problems {
+        put("problem", format!("{} ({}); {}", problem.message, problem.code, problem.fix));
+    }
+    put("peer id", status.peer_id.clone());
+    put("version", status.version.clone());
+    put("network", status.network.clone());
+    put("uptime", format!("{} s", status.uptime_s));
+    put("clock offset", format!("{:+} ms", status.clock_offset_ms));
+    put("connections", status.connections.to_string());
+    for zone in &status.zones {
+        let sync = age(zone.last_sync_ms_ago);
+        let counts = format!(
+            "{} agents, {} records, {} of {} members",
+            zone.agents, zone.records, zone.peers, zone.members
+        );
+        put("zone", format!("{} {}: {counts}, synced {sync}, lag {} ms", zone.zone, zone.role, zone.lag_ms));
+    }
+    for (reason, count) in &status.refused {
+        put("refused", format!("{reason} {count}"));
+    }
+    rows
+}
+
+fn age(ms: Option<u64>) -> String {
+    match ms {
+        None => "never".into(),
+        Some(ms) if ms < 10_000 => format!("{:.1} s ago", ms as f64 / 1000.0),
+        Some(ms) if ms < 600_000 => format!("{} s ago", ms / 1000),
+        Some(ms) => format!("{} min ago", ms / 60_000),
+    }
+}

@@ -1,0 +1,318 @@
+//! `aop register` and `aop deregister`: files to documents, documents to requests that stay under the node's limit,
+//! and answers back to the file and place that each document came from.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::args::{DeregisterArgs, RegisterArgs};
+use super::client::{Client, segment};
+use super::failure::{Exit, Failure, report};
+use super::output::{Talk, clean, print_json, write};
+use crate::api::{RegisterAnswer, Registered};
+use crate::document::AgentFile;
+
+/// Bytes of documents in one request. The node takes 32 MiB; less shows progress and costs it less memory at once.
+const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of one request that must not be exceeded even to keep the versions of one server together.
+const REQUEST_BYTES_MAX: usize = 31 * 1024 * 1024;
+/// Largest file read, bytes: five times the public MCP registry with all versions.
+const FILE_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// One document and where it came from.
+struct Document {
+    file: PathBuf,
+    index: usize,
+    /// Documents of one name stay in one request: the node keeps the greatest version of a request.
+    name: String,
+    json: String,
+}
+
+impl Document {
+    /// Its bytes in a request, with the comma.
+    fn bytes(&self) -> usize {
+        self.json.len() + 1
+    }
+}
+
+/// What `--json` prints: the node's answers with the places in the files.
+#[derive(Default, Serialize)]
+struct Outcome {
+    registered: Vec<Registered>,
+    refused: Vec<RefusedPlace>,
+}
+
+/// A refused document.
+#[derive(Serialize)]
+struct RefusedPlace {
+    file: String,
+    index: usize,
+    name: String,
+    code: String,
+    message: String,
+}
+
+impl RefusedPlace {
+    fn new(file: &Path, index: usize, code: &str, message: String) -> RefusedPlace {
+        RefusedPlace {
+            file: file.display().to_string(),
+            index,
+            name: String::new(),
+            code: code.into(),
+            message,
+        }
+    }
+}
+
+/// Registers every document of every file that can be registered.
+pub(super) fn register(args: &RegisterArgs, talk: Talk) -> Result<Exit, Failure> {
+    let client = Client::new(&args.client)?;
+    let mut outcome = Outcome::default();
+    let documents = read_files(&args.files, &mut outcome);
+    let total = documents.len();
+    let query: Vec<_> = args.zone.iter().map(|zone| ("zone", zone.clone())).collect();
+    let batches = batches(documents);
+    let several = batches.len() > 1;
+    for batch in batches {
+        match client.post("/v1/agents", &query, body(&batch).as_bytes()) {
+            Ok(answer) => place(&batch, answer, args.client.json, &mut outcome)?,
+            Err(failure) => {
+                talk.say(&format!("{} of {total} were registered before this:", outcome.registered.len()));
+                return Err(failure);
+            }
+        }
+        if several {
+            talk.say(&format!("{} of {total} registered", outcome.registered.len()));
+        }
+    }
+    if args.client.json {
+        print_json(&outcome)?;
+    } else {
+        talk.say(&format!("{} registered, {} refused", outcome.registered.len(), outcome.refused.len()));
+    }
+    Ok(if outcome.refused.is_empty() { Exit::Done } else { Exit::Failure })
+}
+
+/// Deregisters each; the worst outcome is the exit code.
+pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
+    let client = Client::new(&args.client)?;
+    let mut done = Vec::new();
+    let mut exit = Exit::Done;
+    for agent in &args.agents {
+        match client.delete::<Registered>(&format!("/v1/agents/{}", segment(agent))) {
+            Ok(removed) if args.client.json => done.push(removed),
+            Ok(removed) => write(&format!("{}\t{}\n", removed.agent, removed.id))?,
+            Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
+            Err(failure) => {
+                failure.tell();
+                exit = failure.exit;
+            }
+        }
+    }
+    if args.client.json {
+        print_json(&serde_json::json!({"deregistered": done}))?;
+    }
+    Ok(exit)
+}
+
+/// The documents of all files; a file that cannot be read is told, counted as refused, and stops no other.
+fn read_files(files: &[PathBuf], outcome: &mut Outcome) -> Vec<Document> {
+    let mut documents = Vec::new();
+    for file in files {
+        match read_file(file) {
+            Ok(values) => documents.extend(values.into_iter().enumerate().map(|(index, value)| Document {
+                file: file.clone(),
+                index,
+                name: name_of(&value),
+                json: value.to_string(),
+            })),
+            Err(diagnostic) => {
+                report(&*diagnostic);
+                outcome.refused.push(RefusedPlace::new(file, 0, "bad_file", diagnostic.to_string()));
+            }
+        }
+    }
+    let (fit, large): (Vec<_>, Vec<_>) =
+        documents.into_iter().partition(|document| document.bytes() <= REQUEST_BYTES_MAX);
+    for Document { file, index, .. } in large {
+        let message = format!("more than {REQUEST_BYTES_MAX} bytes");
+        let refused = RefusedPlace::new(&file, index, "too_large", message);
+        tell_refused(&refused);
+        outcome.refused.push(refused);
+    }
+    fit
+}
+
+/// The documents of one file.
+fn read_file(path: &Path) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(vec![read_agent(path)?]);
+    }
+    let unreadable = |why: String| Box::<dyn miette::Diagnostic>::from(UnreadableFile(path.into(), why));
+    let text = read_text(path).map_err(|error| unreadable(error.to_string()))?;
+    match serde_json::from_slice(&text).map_err(|error| unreadable(format!("it is not JSON: {error}")))? {
+        Value::Array(values) => Ok(values),
+        value => Ok(vec![value]),
+    }
+}
+
+/// An `agent.toml` as a document. Its `owner_key` and `grant` have no place in one: see [`attach_grant`].
+fn read_agent(path: &Path) -> Result<Value, Box<dyn miette::Diagnostic>> {
+    let file = AgentFile::read(path)?;
+    attach_grant(&file)?;
+    Ok(file.document)
+}
+
+/// The one place where the owner's key or grant of a file joins its registration.
+fn attach_grant(file: &AgentFile) -> Result<(), Box<dyn miette::Diagnostic>> {
+    match (&file.owner_key, &file.grant) {
+        (None, None) => Ok(()),
+        (Some(path), _) | (None, Some(path)) => Err(Box::new(UnreadableFile(
+            path.clone(),
+            "keys and grants of an agent's file are not sent by this version; leave `owner_key` and `grant` out".into(),
+        ))),
+    }
+}
+
+/// Why a file gives no documents.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{}: {_1}", _0.display())]
+#[diagnostic(help("give agent.toml files, JSON files, or - for JSON from stdin"))]
+struct UnreadableFile(PathBuf, String);
+
+fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let size = match path.to_str() {
+        Some("-") => std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?,
+        _ => std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?,
+    };
+    match size as u64 > FILE_BYTES_MAX {
+        true => Err(std::io::Error::other(format!("more than {FILE_BYTES_MAX} bytes: split the file"))),
+        false => Ok(text),
+    }
+}
+
+/// The name a document goes by, folded as the mapping of names folds letters.
+fn name_of(document: &Value) -> String {
+    let inner = ["server", "card", "agent"]
+        .iter()
+        .find_map(|key| document.get(key).filter(|value| value.is_object()));
+    let name = inner.unwrap_or(document).get("name").and_then(Value::as_str);
+    name.unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Cuts documents into requests. What fits into one request keeps its order; otherwise documents of one name are
+/// brought together and not cut apart.
+fn batches(mut documents: Vec<Document>) -> Vec<Vec<Document>> {
+    let total: usize = documents.iter().map(Document::bytes).sum();
+    if total > BATCH_BYTES_MAX {
+        documents.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    let mut batches: Vec<Vec<Document>> = Vec::new();
+    let mut filled = 0;
+    for document in documents {
+        let previous = batches.last().and_then(|batch| batch.last());
+        let same_name = previous.is_some_and(|previous| previous.name == document.name);
+        let limit = if same_name { REQUEST_BYTES_MAX } else { BATCH_BYTES_MAX };
+        filled += document.bytes();
+        match batches.last_mut() {
+            Some(batch) if filled <= limit => batch.push(document),
+            _ => {
+                filled = document.bytes();
+                batches.push(vec![document]);
+            }
+        }
+    }
+    batches
+}
+
+/// One request: a JSON array.
+fn body(batch: &[Document]) -> String {
+    let documents: Vec<_> = batch.iter().map(|document| document.json.as_str()).collect();
+    format!("[{}]", documents.join(","))
+}
+
+/// Gives every refusal its file and place, and prints what came out.
+fn place(
+    batch: &[Document],
+    answer: RegisterAnswer,
+    json: bool,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let told = outcome.refused.len();
+    for refused in answer.refused {
+        let Some(document) = batch.get(refused.index) else { continue };
+        outcome.refused.push(RefusedPlace {
+            file: document.file.display().to_string(),
+            index: document.index,
+            name: refused.name,
+            code: refused.code,
+            message: refused.message,
+        });
+    }
+    outcome.refused[told..].iter().for_each(tell_refused);
+    let rows =
+        answer.registered.iter().map(|registered| format!("{}\t{}\n", registered.agent, registered.id));
+    if !json {
+        write(&rows.collect::<String>())?;
+    }
+    outcome.registered.extend(answer.registered);
+    Ok(())
+}
+
+fn tell_refused(refused: &RefusedPlace) {
+    let RefusedPlace { file, index, name, code, message } = refused;
+    eprintln!("{}", clean(&format!("refused: {file}[{index}] {name}: {message} ({code})")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(index: usize, name: &str, bytes: usize) -> Document {
+        Document { file: "f".into(), index, name: name.into(), json: " ".repeat(bytes) }
+    }
+
+    fn names(batches: &[Vec<Document>]) -> Vec<Vec<&str>> {
+        batches.iter().map(|batch| batch.iter().map(|document| document.name.as_str()).collect()).collect()
+    }
+
+    #[test]
+    fn what_fits_in_one_request_keeps_its_order() {
+        let batches = batches(vec![document(0, "b", 10), document(1, "a", 10)]);
+        assert_eq!(names(&batches), [["b", "a"]]);
+    }
+
+    #[test]
+    fn versions_of_one_server_stay_in_one_request() {
+        let big = BATCH_BYTES_MAX / 2;
+        let batches = batches(vec![
+            document(0, "a", big),
+            document(1, "b", big),
+            document(2, "a", big),
+            document(3, "c", 1),
+        ]);
+        assert_eq!(names(&batches), [vec!["a", "a"], vec!["b", "c"]]);
+    }
+
+    #[test]
+    fn a_refusal_names_the_place_in_its_file() {
+        let batch = [document(4, "a", 1), document(0, "b", 1)];
+        let refused = |index| crate::api::Refused { index, code: "bad_name".into(), ..Default::default() };
+        let answer =
+            RegisterAnswer { registered: Vec::new(), refused: vec![refused(0), refused(1), refused(9)] };
+        let mut outcome = Outcome::default();
+        place(&batch, answer, true, &mut outcome).unwrap();
+        assert_eq!(outcome.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [4, 0]);
+    }
+
+    #[test]
+    fn names_are_found_in_every_format() {
+        for text in [r#"{"name":"A/b"}"#, r#"{"server":{"name":"a/B"}}"#, r#"{"agent":{"name":"a/b"}}"#] {
+            assert_eq!(name_of(&serde_json::from_str(text).unwrap()), "a/b", "{text}");
+        }
+        assert_eq!(name_of(&Value::Null), "");
+    }
+}

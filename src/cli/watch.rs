@@ -1,0 +1,66 @@
+//! `aop watch`: the node's server-sent events, one line each, until ctrl-c.
+
+use std::io::{BufRead, Read};
+
+use super::args::WatchArgs;
+use super::client::Client;
+use super::failure::{Exit, Failure};
+use super::life::end_with_signal;
+use super::output::{Talk, clean, print_json_line, write};
+use crate::api::Event;
+
+/// Longest line read, bytes; events are far shorter.
+const LINE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Streams events until the node stops or a signal comes.
+pub(super) fn watch(args: &WatchArgs, talk: Talk) -> Result<Exit, Failure> {
+    let mut stream = Client::new(&args.client)?.stream("/v1/events")?;
+    end_with_signal()?;
+    talk.say("watching; ctrl-c ends it");
+    let mut line = String::new();
+    loop {
+        line.clear();
+        let read = stream.by_ref().take(LINE_BYTES_MAX).read_line(&mut line);
+        match read {
+            Ok(0) => return Err(lost("the node ended the stream")),
+            Ok(_) => print_line(&line, args.jsonl || args.client.json)?,
+            Err(error) => return Err(lost(&format!("the stream broke: {error}"))),
+        }
+    }
+}
+
+fn lost(why: &str) -> Failure {
+    Failure::new(Exit::Unreachable, why, "look with `aop status`, then watch again")
+}
+
+/// Comments and blank lines keep the stream alive and say nothing; an event of a later version is passed on as it is.
+fn print_line(line: &str, json: bool) -> Result<(), Failure> {
+    let Some(data) = line.strip_prefix("data:") else { return Ok(()) };
+    let Ok(value) = serde_json::from_str::<serde_json::Value>(data) else { return Ok(()) };
+    match serde_json::from_value::<Event>(value.clone()) {
+        Ok(event) if !json => write(&format!("{}\n", row(&event).map(|cell| clean(&cell)).join("\t"))),
+        _ => print_json_line(&value),
+    }
+}
+
+/// What happened, to whom, and how.
+fn row(event: &Event) -> [String; 3] {
+    let (kind, whom, how) = match event {
+        Event::AgentChanged { agent, host, via, .. } => {
+            ("changed", agent.clone(), format!("on {host} by {via}"))
+        }
+        Event::AgentRemoved { agent, host, reason, .. } => {
+            ("removed", agent.clone(), format!("on {host}, {reason}"))
+        }
+        Event::PeerConnected { peer } => ("connected", peer.clone(), String::new()),
+        Event::PeerDisconnected { peer } => ("disconnected", peer.clone(), String::new()),
+        Event::Synced { peer, zone, received, sent } => {
+            ("synced", peer.clone(), format!("{zone}: {received} received, {sent} sent"))
+        }
+        Event::Problem(problem) => {
+            ("problem", problem.code.clone(), format!("{}; {}", problem.message, problem.fix))
+        }
+        Event::Missed { count } => ("missed", count.to_string(), "this reader was too slow".into()),
+    };
+    [kind.into(), whom, how]
+}

@@ -1,0 +1,525 @@
+//! The configuration of a node: which settings there are, where each may come from, and which value holds.
+//!
+//! One table, [`KEYS`], names every setting with its flag, environment variable, default and meaning. Flags win over
+//! the environment, the environment over the file, the file over the defaults; each effective value keeps its
+//! [`Origin`], so that `aop config show` can say why it holds. What is unknown or malformed is an error with its place.
+
+mod file;
+mod key;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use libp2p::Multiaddr;
+use miette::{Diagnostic, NamedSource, SourceSpan};
+
+use self::file::File;
+pub use self::key::{KeyError, create_key, read_key, read_or_create_key};
+use crate::proto::config::NETWORK_BYTES_MAX;
+use crate::proto::name::ZoneName;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// Name in the file; `http.addr` is `addr` of the table `[http]`.
+    pub name: &'static str,
+    /// Flag of `aop node`.
+    pub flag: &'static str,
+    /// Environment variable; a list is separated by commas.
+    pub env: &'static str,
+    /// Text, a path or a list of either.
+    pub shape: Shape,
+    /// What it means and how to choose it.
+    pub meaning: &'static str,
+}
+
+/// What a setting holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One text.
+    Text,
+    /// Several texts.
+    Texts,
+    /// One path; relative ones start at the file that names them.
+    Path,
+    /// Several paths.
+    Paths,
+}
+
+/// Every setting, in the order in which `aop config show` prints them.
+pub const KEYS: [Key; 13] = [
+    Key {
+        name: "data_dir",
+        flag: "--data-dir",
+        env: "AOP_DATA_DIR",
+        shape: Shape::Path,
+        meaning: "Folder of the node's state. One node at a time; put it on a local disk. Default: the platform's state folder",
+    },
+    Key {
+        name: "identity",
+        flag: "--identity",
+        env: "AOP_IDENTITY",
+        shape: Shape::Path,
+        meaning: "Key file of the node, made at the first start. Default: node.key in data_dir",
+    },
+    Key {
+        name: "name",
+        flag: "--name",
+        env: "AOP_NAME",
+        shape: Shape::Text,
+        meaning: "Name of the node for people, in logs and pages; it identifies nothing",
+    },
+    Key {
+        name: "network",
+        flag: "--network",
+        env: "AOP_NETWORK",
+        shape: Shape::Text,
+        meaning: "The world to join: nodes of different worlds ignore each other",
+    },
+    Key {
+        name: "zones",
+        flag: "--zone",
+        env: "AOP_ZONES",
+        shape: Shape::Texts,
+        meaning: "Zones the node serves as a member; the first is its home zone",
+    },
+    Key {
+        name: "follow",
+        flag: "--follow",
+        env: "AOP_FOLLOW",
+        shape: Shape::Texts,
+        meaning: "Zones the node replicates without being a member: quick searches, no say",
+    },
+    Key {
+        name: "bootstrap",
+        flag: "--bootstrap",
+        env: "AOP_BOOTSTRAP",
+        shape: Shape::Texts,
+        meaning: "Addresses of first peers, as their `aop node` printed them; two or three suffice",
+    },
+    Key {
+        name: "listen",
+        flag: "--listen",
+        env: "AOP_LISTEN",
+        shape: Shape::Texts,
+        meaning: "Addresses of the mesh. Port 0 takes any free port. Default: port 7401 on all addresses",
+    },
+    Key {
+        name: "http.addr",
+        flag: "--http",
+        env: "AOP_HTTP_ADDR",
+        shape: Shape::Text,
+        meaning: "Address of the HTTP API. Any but loopback needs http.token_file",
+    },
+    Key {
+        name: "http.token_file",
+        flag: "--http-token-file",
+        env: "AOP_HTTP_TOKEN_FILE",
+        shape: Shape::Path,
+        meaning: "File with the token that HTTP clients must send; mode 0600",
+    },
+    Key {
+        name: "http.names",
+        flag: "--http-name",
+        env: "AOP_HTTP_NAMES",
+        shape: Shape::Texts,
+        meaning: "Host names under which clients reach the API, such as that of a reverse proxy",
+    },
+    Key {
+        name: "agents",
+        flag: "--agents",
+        env: "AOP_AGENTS",
+        shape: Shape::Paths,
+        meaning: "Agent files (*.toml, *.json) or folders of them, registered while they exist",
+    },
+    Key {
+        name: "log",
+        flag: "--log",
+        env: "AOP_LOG",
+        shape: Shape::Text,
+        meaning: "What is logged to stderr: a level, or directives such as `aop=debug,libp2p=warn`",
+    },
+];
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of the command line.
+    Flag(&'static str),
+    /// An environment variable.
+    Env(&'static str),
+    /// The configuration file, with the line from 1.
+    File(PathBuf, usize),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Flag(flag) => f.write_str(flag),
+            Origin::Env(variable) => f.write_str(variable),
+            Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Origin::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Values of settings by [`Key::name`], from the command line.
+pub type Flags = BTreeMap<&'static str, Vec<String>>;
+
+/// Settings of a node, judged.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of its state.
+    pub data_dir: PathBuf,
+    /// Its key file.
+    pub identity: PathBuf,
+    /// Name for people.
+    pub name: Option<String>,
+    /// The world.
+    pub network: String,
+    /// Zones served, home first, never empty.
+    pub zones: Vec<ZoneName>,
+    /// Zones followed.
+    pub follow: Vec<ZoneName>,
+    /// First peers.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Mesh addresses.
+    pub listen: Vec<Multiaddr>,
+    /// Address of the HTTP API.
+    pub http_addr: SocketAddr,
+    /// Token of the HTTP API.
+    pub http_token_file: Option<PathBuf>,
+    /// Further host names of the HTTP API.
+    pub http_names: Vec<String>,
+    /// Agent files and folders.
+    pub agents: Vec<PathBuf>,
+    /// Log directives.
+    pub log: Option<String>,
+}
+
+/// One effective value, to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// [`Key::name`].
+    pub key: &'static str,
+    /// Its values; none where nothing is set and there is no default.
+    pub values: Vec<String>,
+    /// Where they came from.
+    pub origin: Origin,
+}
+
+/// What is wrong with one setting. Nothing was started.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{message}")]
+pub struct ConfigError {
+    message: String,
+    #[help]
+    fix: Option<String>,
+    #[source_code]
+    text: Option<NamedSource<String>>,
+    #[label("here")]
+    span: Option<SourceSpan>,
+}
+
+impl ConfigError {
+    fn new(message: impl Into<String>, fix: impl Into<String>) -> ConfigError {
+        ConfigError { message: message.into(), fix: Some(fix.into()), text: None, span: None }
+    }
+
+    fn at(self, file: &File, span: Range<usize>) -> ConfigError {
+        ConfigError { text: Some(file.source()), span: Some(span.into()), ..self }
+    }
+}
+
+/// Settles every setting. `env` reads an environment variable; all errors are found, not only the first.
+pub fn load(
+    flags: &Flags,
+    env: &dyn Fn(&str) -> Option<String>,
+    file: Option<&Path>,
+) -> Result<(Settings, Vec<Effective>), Vec<ConfigError>> {
+    let (file, mut errors) = match file.map(File::read).transpose() {
+        Ok(Some((file, errors))) => (Some(file), errors),
+        Ok(None) => (None, Vec::new()),
+        Err(error) => return Err(vec![error]),
+    };
+    let mut judge = Judge { given: settle(flags, env, file.as_ref()), file, errors: Vec::new() };
+    let settings = judge.settings();
+    errors.append(&mut judge.errors);
+    match settings {
+        Some(settings) if errors.is_empty() => Ok((settings, judge.effective())),
+        _ => Err(errors),
+    }
+}
+
+/// The values of one setting, each with its place in the file.
+#[derive(Clone, Debug)]
+struct Given {
+    origin: Origin,
+    values: Vec<(String, Option<Range<usize>>)>,
+}
+
+impl Given {
+    fn plain(origin: Origin, values: impl IntoIterator<Item = String>) -> Given {
+        Given { origin, values: values.into_iter().map(|value| (value, None)).collect() }
+    }
+}
+
+/// For each setting the values of the strongest layer that has any.
+fn settle(
+    flags: &Flags,
+    env: &dyn Fn(&str) -> Option<String>,
+    file: Option<&File>,
+) -> BTreeMap<&'static str, Given> {
+    let mut given = BTreeMap::new();
+    for key in &KEYS {
+        let from_flag = flags.get(key.name).filter(|values| !values.is_empty());
+        let strongest = from_flag
+            .map(|values| Given::plain(Origin::Flag(key.flag), values.iter().cloned()))
+            .or_else(|| from_env(key, env))
+            .or_else(|| file.and_then(|file| file.given.get(key.name).cloned()))
+            .unwrap_or_else(|| Given::plain(Origin::Default, default_of(key.name)));
+        given.insert(key.name, strongest);
+    }
+    settle_identity(&mut given);
+    given
+}
+
+/// The default key file lies in the data folder, wherever that came from.
+fn settle_identity(given: &mut BTreeMap<&'static str, Given>) {
+    let data_dir = given["data_dir"].values.first().map(|(dir, _)| Path::new(dir).join("node.key"));
+    if let (Some(path), Some(identity)) = (data_dir, given.get_mut("identity"))
+        && identity.values.is_empty()
+    {
+        identity.values.push((path.display().to_string(), None));
+    }
+}
+
+fn from_env(key: &Key, env: &dyn Fn(&str) -> Option<String>) -> Option<Given> {
+    let text = env(key.env).filter(|text| !text.trim().is_empty())?;
+    let values: Vec<String> = match key.shape {
+        Shape::Texts | Shape::Paths => text.split(',').map(|part| part.trim().to_string()).collect(),
+        Shape::Text | Shape::Path => vec![text],
+    };
+    Some(Given::plain(Origin::Env(key.env), values))
+}
+
+fn default_of(name: &str) -> Vec<String> {
+    let fixed: &[&str] = match name {
+        "network" => &["world"],
+        "zones" => &["."],
+        "listen" => &["/ip4/0.0.0.0/tcp/7401", "/ip4/0.0.0.0/udp/7401/quic-v1"],
+        "http.addr" => &["127.0.0.1:7400"],
+        "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
+        _ => &[],
+    };
+    fixed.iter().map(|value| value.to_string()).collect()
+}
+
+/// The platform's folder for state, such as `~/.local/state/aop`; `None` where there is no home folder.
+pub fn default_data_dir() -> Option<PathBuf> {
+    let folders = directories::ProjectDirs::from("", "", "aop")?;
+    Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_path_buf())
+}
+
+/// Turns texts into values and collects what is wrong with them.
+struct Judge {
+    given: BTreeMap<&'static str, Given>,
+    file: Option<File>,
+    errors: Vec<ConfigError>,
+}
+
+impl Judge {
+    fn settings(&mut self) -> Option<Settings> {
+        let zones = self.many("zones", "write `research.acme.org`, or `.` for the root");
+        let address = "write a multiaddress such as `/ip4/192.0.2.1/tcp/7401/p2p/12D3…`";
+        let settings = Settings {
+            data_dir: self.required("data_dir").into(),
+            identity: self.required("identity").into(),
+            name: self.texts("name").pop(),
+            network: self.network(),
+            follow: self.many("follow", "write `research.acme.org`, or `.` for the root"),
+            bootstrap: self.many("bootstrap", address),
+            listen: self.many("listen", address),
+            http_addr: self.http_addr()?,
+            http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
+            http_names: self.texts("http.names"),
+            agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
+            log: self.texts("log").pop(),
+            zones,
+        };
+        if self.given["zones"].values.is_empty() {
+            self.errors
+                .push(ConfigError::new("`zones` names no zone", "leave it out, or write zones = [\".\"]"));
+        }
+        Some(settings)
+    }
+
+    fn texts(&self, key: &str) -> Vec<String> {
+        self.given[key].values.iter().map(|(text, _)| text.clone()).collect()
+    }
+
+    fn required(&mut self, key: &'static str) -> String {
+        let text = self.texts(key).pop();
+        if text.is_none() {
+            self.errors.push(ConfigError::new(
+                format!("there is no home folder, so `{key}` has no default"),
+                "give --data-dir DIR",
+            ));
+        }
+        text.unwrap_or_default()
+    }
+
+    fn network(&mut self) -> String {
+        let network = self.texts("network").pop().unwrap_or_default();
+        if network.is_empty() || network.len() > NETWORK_BYTES_MAX {
+            let why = format!("is empty or longer than {NETWORK_BYTES_MAX} bytes");
+            self.refuse("network", 0, &why, "the default is `world`");
+        }
+        network
+    }
+
+    fn http_addr(&mut self) -> Option<SocketAddr> {
+        let text = self.texts("http.addr").pop()?;
+        let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+        let addr = numeric.unwrap_or(text).parse();
+        if addr.is_err() {
+            self.refuse("http.addr", 0, "is not an address and port", "write `127.0.0.1:7400`");
+        }
+        addr.ok()
+    }
+
+    /// Every value of a list that parses; an error for each that does not.
+    fn many<T: FromStr<Err: fmt::Display>>(&mut self, key: &'static str, fix: &str) -> Vec<T> {
+        let mut values = Vec::new();
+        for (position, text) in self.texts(key).into_iter().enumerate() {
+            match text.parse() {
+                Ok(value) => values.push(value),
+                Err(error) => self.refuse(key, position, &format!("is refused: {error}"), fix),
+            }
+        }
+        values
+    }
+
+    fn refuse(&mut self, key: &'static str, position: usize, why: &str, fix: &str) {
+        let given = &self.given[key];
+        let (text, span) = given.values.get(position).cloned().unwrap_or_default();
+        let error = ConfigError::new(format!("{key} = {text:?} ({}) {why}", given.origin), fix);
+        self.errors.push(match (&self.file, span) {
+            (Some(file), Some(span)) => error.at(file, span),
+            _ => error,
+        });
+    }
+
+    fn effective(&self) -> Vec<Effective> {
+        let effective = |key: &Key| {
+            let given = &self.given[key.name];
+            Effective { key: key.name, values: self.texts(key.name), origin: given.origin.clone() }
+        };
+        KEYS.iter().map(effective).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aop.toml");
+        std::fs::write(&path, text).unwrap();
+        (folder, path)
+    }
+
+    fn no_env(_: &str) -> Option<String> {
+        None
+    }
+
+    fn value<'a>(effective: &'a [Effective], key: &str) -> (&'a [String], String) {
+        let found = effective.iter().find(|effective| effective.key == key).unwrap();
+        (&found.values, found.origin.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let (_folder, path) = write("name = \"f\"\nnetwork = \"f\"\nlog = \"f\"\n");
+        let flags = Flags::from([("name", vec!["x".to_string()])]);
+        let env = |name: &str| ["AOP_NAME", "AOP_NETWORK"].contains(&name).then(|| "e".to_string());
+        let (settings, effective) = load(&flags, &env, Some(&path)).unwrap();
+        assert_eq!(value(&effective, "name"), (&["x".to_string()][..], "--name".into()));
+        assert_eq!(value(&effective, "network"), (&["e".to_string()][..], "AOP_NETWORK".into()));
+        assert_eq!(value(&effective, "log"), (&["f".to_string()][..], format!("{}:3", path.display())));
+        assert_eq!(value(&effective, "http.addr"), (&["127.0.0.1:7400".to_string()][..], "default".into()));
+        assert_eq!((settings.name.as_deref(), settings.network.as_str()), (Some("x"), "e"));
+    }
+
+    #[test]
+    fn every_setting_can_be_given_in_the_file() {
+        let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
+            bootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nagents = ['a', 'b']\nlog = 'info'\n\
+            [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\n";
+        let (folder, path) = write(text);
+        let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
+        assert!(effective.iter().all(|effective| effective.origin != Origin::Default), "{effective:?}");
+        assert_eq!(
+            settings.agents,
+            [folder.path().join("a"), folder.path().join("b")],
+            "paths start at the file"
+        );
+        assert_eq!(settings.http_token_file, Some(folder.path().join("t")));
+        assert_eq!(settings.zones.len(), 2);
+        assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
+        assert!(settings.listen.is_empty());
+    }
+
+    #[test]
+    fn a_list_in_the_environment_is_separated_by_commas_and_empty_means_unset() {
+        let env = |name: &str| match name {
+            "AOP_ZONES" => Some("acme.org, org".to_string()),
+            "AOP_NETWORK" => Some(String::new()),
+            _ => None,
+        };
+        let (settings, _) = load(&Flags::new(), &env, None).unwrap();
+        assert_eq!(settings.zones.iter().map(ZoneName::as_str).collect::<Vec<_>>(), ["acme.org", "org"]);
+        assert_eq!(settings.network, "world");
+    }
+
+    #[test]
+    fn the_key_lies_in_the_data_folder_unless_it_is_named() {
+        let flags = Flags::from([("data_dir", vec!["/x".to_string()])]);
+        let (settings, _) = load(&flags, &no_env, None).unwrap();
+        assert_eq!(settings.identity, PathBuf::from("/x/node.key"));
+    }
+
+    #[test]
+    fn every_error_is_reported_with_its_place_and_a_suggestion() {
+        let (_folder, path) = write("zonse = ['.']\nnetwork = 7\nzones = ['Acme']\n[http]\nadr = 'x'\n");
+        let errors = load(&Flags::new(), &no_env, Some(&path)).unwrap_err();
+        let told: Vec<_> = errors
+            .iter()
+            .map(|error| {
+                (error.message.as_str(), error.fix.as_deref().unwrap_or(""), error.span.unwrap().offset())
+            })
+            .collect();
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert!(told.contains(&("there is no setting `zonse`", "did you mean `zones`?", 0)));
+        assert!(
+            told.iter()
+                .any(|told| told.0 == "there is no setting `http.adr`" && told.1.contains("http.addr"))
+        );
+        assert!(told.iter().any(|told| told.0.contains("`network` takes a text in quotes, not integer")));
+        assert!(told.iter().any(|told| told.0.contains("aop.toml:3")), "{told:?}");
+    }
+
+    #[test]
+    fn a_bad_flag_names_the_flag() {
+        let flags = Flags::from([("http.addr", vec!["nonsense".to_string()])]);
+        let errors = load(&flags, &no_env, None).unwrap_err();
+        assert!(errors[0].message.contains("(--http)"), "{}", errors[0].message);
+    }
+}

@@ -1,0 +1,122 @@
+//! Key files: the hex seed of an Ed25519 key, readable by its owner only.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER_PERMISSIVE;
+
+use crate::proto::identity::Identity;
+
+/// Why there is no key. Unless the variant says otherwise nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The file cannot be read.
+    #[error("cannot read the key {path}: {1}; run `chmod 600 {path}` as its owner, or give another with --identity", path = .0.display())]
+    Unreadable(PathBuf, io::Error),
+    /// Others may read it.
+    #[error("others can read the key {path} (mode {1:03o}): run `chmod 600 {path}`", path = .0.display())]
+    Exposed(PathBuf, u32),
+    /// It is no key.
+    #[error(
+        "{path} holds no key: expected 64 hex digits; put the right file there, or move it away to become a new node",
+        path = .0.display()
+    )]
+    Malformed(PathBuf),
+    /// A key must not be overwritten: whoever loses it loses its names.
+    #[error("{path} exists already: choose another file with --out", path = .0.display())]
+    Exists(PathBuf),
+    /// The file cannot be written.
+    #[error("cannot write the key {path}: {1}; check that the folder exists and has room", path = .0.display())]
+    Unwritable(PathBuf, io::Error),
+}
+
+/// Reads a key file; refuses one that others can read.
+pub fn read_key(path: &Path) -> Result<Identity, KeyError> {
+    let unreadable = |error| KeyError::Unreadable(path.into(), error);
+    let mode = loose_mode(&fs::metadata(path).map_err(unreadable)?);
+    if let Some(mode) = mode {
+        return Err(KeyError::Exposed(path.into(), mode));
+    }
+    let malformed = || KeyError::Malformed(path.into());
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let seed = HEXLOWER_PERMISSIVE.decode(bytes.trim_ascii()).map_err(|_| malformed())?;
+    Ok(Identity::from_seed(seed.try_into().map_err(|_| malformed())?))
+}
+
+/// Makes a new key and its file; fails if the file exists.
+pub fn create_key(path: &Path) -> Result<Identity, KeyError> {
+    let identity = Identity::from_seed(rand::random());
+    let unwritable = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => KeyError::Exists(path.into()),
+        _ => KeyError::Unwritable(path.into(), error),
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Whole or not at all: a crash must not leave half a key. Such files have mode 0600 from the start.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(unwritable)?;
+    let line = format!("{}\n", HEXLOWER_PERMISSIVE.encode(&identity.seed()));
+    file.write_all(line.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(unwritable)?;
+    file.persist_noclobber(path).map_err(|refused| unwritable(refused.error))?;
+    Ok(identity)
+}
+
+/// The key in `path`, made at the first use.
+pub fn read_or_create_key(path: &Path) -> Result<Identity, KeyError> {
+    match read_key(path) {
+        Err(KeyError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => create_key(path),
+        read => read,
+    }
+}
+
+/// The permission bits, if they let group or others in.
+#[cfg(unix)]
+fn loose_mode(metadata: &fs::Metadata) -> Option<u32> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// Elsewhere access is judged by lists that this program does not read.
+#[cfg(not(unix))]
+fn loose_mode(_: &fs::Metadata) -> Option<u32> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        let made = read_or_create_key(&path).unwrap().key();
+        assert_eq!(read_or_create_key(&path).unwrap().key(), made);
+        assert!(matches!(create_key(&path), Err(KeyError::Exists(_))));
+        assert_eq!(read_key(&path).unwrap().key(), made, "a refused overwrite leaves the key");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        create_key(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for mode in [0o640, 0o604, 0o644] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let message = read_or_create_key(&path).unwrap_err().to_string();
+            assert!(message.contains(&format!("chmod 600 {}", path.display())), "{message}");
+        }
+    }
+
+    #[test]
+    fn half_a_key_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        create_key(&path).unwrap();
+        fs::write(&path, "abcd").unwrap();
+        assert!(matches!(read_or_create_key(&path), Err(KeyError::Malformed(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"abcd");
+    }
+}

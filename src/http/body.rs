@@ -1,0 +1,54 @@
+//! Reading a request body under a limit.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use futures::StreamExt;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+
+/// Largest body, bytes: the whole public MCP registry fits in one request.
+pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Bytes read and dropped beyond the limit: a client that gets an answer while it still sends sees a broken
+/// connection instead of the answer.
+const DRAINED_BYTES_MAX: usize = 96 * 1024 * 1024;
+/// How long a body may take: 32 MiB at 5 Mbit/s.
+const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The whole body. Fails with `too_large`, or when it stops half-way.
+pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
+    match timeout(BODY_TIME_MAX, collect(body)).await {
+        Ok(read) => read,
+        Err(_) => Err(Failure::new(
+            "timed_out",
+            format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
+            "send it in smaller parts",
+        )),
+    }
+}
+
+async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let mut total = 0_usize;
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| {
+            Failure::new("bad_request", format!("the body stopped half-way: {error}"), "send it again")
+        })?;
+        total = total.saturating_add(chunk.len());
+        match total {
+            0..=BODY_BYTES_MAX => bytes.extend_from_slice(&chunk),
+            ..=DRAINED_BYTES_MAX => bytes = Vec::new(),
+            _ => break,
+        }
+    }
+    if total > BODY_BYTES_MAX {
+        return Err(Failure::new(
+            "too_large",
+            format!("the body has more than {BODY_BYTES_MAX} bytes"),
+            "send the documents in several requests, as `aop register` does",
+        ));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,308 @@
+//! Who may ask at all: Host, Origin, token and content type, judged before any handler.
+//!
+//! A page of another site can make a browser send requests to this machine, by DNS rebinding (then Host names the
+//! site) or directly (then Origin does). An IP address as Host cannot come from rebinding, so on a wildcard address
+//! every IP address is accepted. A form cannot send JSON as its content type.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use axum::http::{HeaderMap, HeaderName, Method, Request, header};
+use subtle::ConstantTimeEq;
+
+use super::failure::Failure;
+
+/// Longest token, bytes: more is surely the wrong file.
+const TOKEN_BYTES_MAX: usize = 4096;
+
+/// A bearer token; never shown.
+#[derive(Clone)]
+pub struct Token(String);
+
+/// Why a file holds no token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The file cannot be read.
+    #[error("cannot read the token file {0}: {1}; check the path and its permissions")]
+    Unreadable(String, std::io::Error),
+    /// Empty, too long, or not one line of printable ASCII.
+    #[error("{0} holds no token: write one line of printable ASCII, such as `openssl rand -hex 32 > {0}`")]
+    Malformed(String),
+}
+
+impl Token {
+    /// Reads a token from the one line of a file.
+    pub fn read(path: &Path) -> Result<Token, TokenError> {
+        let shown = path.display().to_string();
+        let bytes = std::fs::read(path).map_err(|error| TokenError::Unreadable(shown.clone(), error))?;
+        let text = String::from_utf8(bytes).map_err(|_| TokenError::Malformed(shown.clone()))?;
+        Token::parse(&text).ok_or(TokenError::Malformed(shown))
+    }
+
+    /// A token from text, white space around it left out; `None` unless it is one word of printable ASCII.
+    pub fn parse(text: &str) -> Option<Token> {
+        let text = text.trim();
+        let fits = (1..=TOKEN_BYTES_MAX).contains(&text.len());
+        (fits && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| Token(text.into()))
+    }
+
+    /// The token itself, to be sent.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The rules of one bound address.
+#[derive(Debug)]
+pub(super) struct Guard {
+    bound: SocketAddr,
+    names: Vec<String>,
+    token: Option<Token>,
+}
+
+impl Guard {
+    /// `bound` is the real address; `names` are further host names.
+    pub(super) fn new(bound: SocketAddr, names: Vec<String>, token: Option<Token>) -> Guard {
+        Guard { bound, names, token }
+    }
+
+    /// Judges the head of a request; the body is not touched.
+    pub(super) fn judge<B>(&self, request: &Request<B>) -> Result<(), Failure> {
+        let headers = request.headers();
+        let host = self.judge_host(headers, request.uri().authority().map(|named| named.as_str()))?;
+        self.judge_origin(headers, host)?;
+        if request.uri().path() != "/healthz" {
+            self.judge_token(headers)?;
+        }
+        judge_content(request.method(), headers)
+    }
+
+    fn judge_host<'a>(&self, headers: &'a HeaderMap, in_uri: Option<&str>) -> Result<&'a str, Failure> {
+        let host = single(headers, header::HOST)?.unwrap_or_default();
+        let same = in_uri.is_none_or(|in_uri| in_uri.eq_ignore_ascii_case(host));
+        let known = split_authority(host).is_some_and(|(name, _)| self.is_our_name(name));
+        if same && known {
+            return Ok(host);
+        }
+        Err(Failure::new(
+            "forbidden",
+            format!("Host `{}` is not a name of this node", host.escape_debug()),
+            "ask 127.0.0.1, localhost or the bound address; other names go into `http.names` of the configuration",
+        ))
+    }
+
+    fn is_our_name(&self, name: &str) -> bool {
+        match parse_ip(name) {
+            Some(ip) => ip.is_loopback() || ip == self.bound.ip() || self.bound.ip().is_unspecified(),
+            None => {
+                name.eq_ignore_ascii_case("localhost")
+                    || self.names.iter().any(|ours| ours.eq_ignore_ascii_case(name))
+            }
+        }
+    }
+
+    fn judge_origin(&self, headers: &HeaderMap, host: &str) -> Result<(), Failure> {
+        let Some(origin) = single(headers, header::ORIGIN)? else { return Ok(()) };
+        if self.is_our_origin(origin, host) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "forbidden",
+            format!("pages of `{}` may not use this node", origin.escape_debug()),
+            "open the page of the node itself, or ask without a browser",
+        ))
+    }
+
+    fn is_our_origin(&self, origin: &str, host: &str) -> bool {
+        let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        let default_port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return false,
+        };
+        let (Some((name, port)), Some((host_name, host_port))) =
+            (split_authority(authority), split_authority(host))
+        else {
+            return false;
+        };
+        let port = port.unwrap_or(default_port);
+        let same = name.eq_ignore_ascii_case(host_name) && port == host_port.unwrap_or(default_port);
+        let loopback =
+            name.eq_ignore_ascii_case("localhost") || parse_ip(name).is_some_and(|ip| ip.is_loopback());
+        same || (loopback && port == self.bound.port())
+    }
+
+    fn judge_token(&self, headers: &HeaderMap) -> Result<(), Failure> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = single(headers, header::AUTHORIZATION)?.and_then(bearer).unwrap_or_default();
+        if bool::from(given.as_bytes().ct_eq(token.0.as_bytes())) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            "unauthorized",
+            "this node asks for its token",
+            "send `Authorization: Bearer TOKEN`; with aop: AOP_TOKEN or --http-token-file FILE",
+        ))
+    }
+}
+
+/// Names and port of an authority without user information; an IPv6 address keeps its brackets.
+fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
+    let after_name = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (name, rest) = authority.split_at(after_name);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
+    if name.is_empty() || !name.bytes().all(plain) {
+        return None;
+    }
+    match rest.strip_prefix(':') {
+        None => rest.is_empty().then_some((name, None)),
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Some((name, Some(port.parse().ok()?)))
+        }
+        Some(_) => None,
+    }
+}
+
+fn parse_ip(name: &str) -> Option<IpAddr> {
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    match bare {
+        Some(six) => six.parse().ok().map(|ip: std::net::Ipv6Addr| IpAddr::V6(ip).to_canonical()),
+        None => name.parse().ok().map(IpAddr::V4),
+    }
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn judge_content(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+        return Ok(());
+    }
+    let given = single(headers, header::CONTENT_TYPE)?.unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    match essence.eq_ignore_ascii_case("application/json") {
+        true => Ok(()),
+        false => Err(Failure::not_json()),
+    }
+}
+
+/// The value of a header that may come once at most; two values could be read differently by two programs.
+fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Failure> {
+    let mut values = headers.get_all(&name).iter();
+    let first = values.next();
+    let text = first.map(|value| value.to_str()).transpose();
+    match (text, values.next()) {
+        (Ok(text), None) => Ok(text),
+        _ => Err(Failure::new(
+            "bad_request",
+            format!("the header `{name}` comes twice or is not ASCII"),
+            "send it once",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(bound: &str) -> Guard {
+        Guard::new(bound.parse().unwrap(), vec!["registry.example.org".into()], None)
+    }
+
+    fn passes(guard: &Guard, headers: &[(&str, &str)]) -> bool {
+        let mut request = Request::get("/v1/find");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        guard.judge(&request.body(()).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn only_our_own_names_pass_as_host() {
+        let guard = guard("127.0.0.1:7400");
+        for good in
+            ["127.0.0.1:7400", "localhost", "LOCALHOST:1", "127.9.9.9", "[::1]:7400", "registry.example.org"]
+        {
+            assert!(passes(&guard, &[("host", good)]), "{good}");
+        }
+        for bad in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "10.0.0.5",
+            "0.0.0.0:7400",
+            "evil@localhost",
+            "[::2]",
+            "localhost:x",
+            "localhost:99999",
+            "127.0.0.1.evil.example",
+            "[::1",
+            "[::1]x",
+            "localhost:",
+        ] {
+            assert!(!passes(&guard, &[("host", bad)]), "{bad}");
+        }
+        assert!(!passes(&guard, &[]), "no Host at all");
+        assert!(!passes(&guard, &[("host", "localhost"), ("host", "localhost")]), "two Hosts");
+    }
+
+    #[test]
+    fn a_wildcard_address_takes_ip_addresses_but_no_foreign_names() {
+        let guard = guard("0.0.0.0:7400");
+        assert!(passes(&guard, &[("host", "10.0.0.5:7400")]));
+        assert!(!passes(&guard, &[("host", "evil.example:7400")]));
+    }
+
+    #[test]
+    fn only_pages_of_the_node_itself_pass_as_origin() {
+        let guard = guard("127.0.0.1:7400");
+        let asked = |host: &str, origin: &str| passes(&guard, &[("host", host), ("origin", origin)]);
+        assert!(asked("127.0.0.1:7400", "http://127.0.0.1:7400"));
+        assert!(asked("127.0.0.1:7400", "http://localhost:7400"));
+        assert!(asked("registry.example.org", "https://registry.example.org"));
+        assert!(!asked("127.0.0.1:7400", "http://localhost:8080"));
+        assert!(!asked("127.0.0.1:7400", "http://evil.example:7400"));
+        assert!(!asked("127.0.0.1:7400", "null"));
+        assert!(!asked("127.0.0.1:7400", "file://"));
+        assert!(!asked("registry.example.org", "https://registry.example.org:8443"));
+    }
+
+    #[test]
+    fn an_absolute_target_must_name_the_same_host() {
+        let request =
+            Request::get("http://evil.example/v1/find").header("host", "localhost").body(()).unwrap();
+        assert!(guard("127.0.0.1:7400").judge(&request).is_err());
+    }
+
+    #[test]
+    fn the_token_is_asked_everywhere_but_for_the_health_of_the_process() {
+        let guard = Guard { token: Token::parse(" s3cret\n"), ..guard("127.0.0.1:7400") };
+        let asked =
+            |authorization: &str| passes(&guard, &[("host", "localhost"), ("authorization", authorization)]);
+        assert!(asked("Bearer s3cret") && asked("bearer s3cret"));
+        assert!(!asked("Bearer s3cre") && !asked("Bearer ") && !asked("Basic s3cret") && !asked("s3cret"));
+        let health = Request::get("/healthz").header("host", "localhost").body(()).unwrap();
+        assert!(guard.judge(&health).is_ok());
+    }
+
+    #[test]
+    fn a_token_is_one_printable_word() {
+        assert!(
+            Token::parse("").is_none() && Token::parse("two words").is_none() && Token::parse("ü").is_none()
+        );
+        assert_eq!(format!("{:?}", Token::parse("secret")), "Some(Token(…))");
+    }
+}

@@ -1,0 +1,141 @@
+//! Query strings: repeated parameters, clamped limits, and a suggestion where a parameter is misspelt.
+
+use form_urlencoded::parse;
+
+use super::failure::Failure;
+use crate::api::FindQuery;
+
+/// Largest `limit`; more is clamped (the cursor leads on).
+pub(super) const LIMIT_MAX: usize = 1000;
+/// `limit` of a list of agents when none is given.
+const PAGE_LIMIT: usize = 100;
+
+/// A page of the list of agents.
+#[derive(Debug, PartialEq)]
+pub(super) struct PageQuery {
+    /// Only this zone.
+    pub(super) zone: Option<String>,
+    /// 1 … [`LIMIT_MAX`].
+    pub(super) limit: usize,
+    /// Where an earlier page stopped.
+    pub(super) cursor: Option<String>,
+}
+
+/// The parameters of `/v1/find`.
+pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
+    let mut query = FindQuery::default();
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "q" => query.q = value.into_owned(),
+            "zone" => query.zone = given(&value),
+            "tag" => query.tag.push(value.into_owned()),
+            "capability" => query.capability.push(value.into_owned()),
+            "limit" => query.limit = Some(limit(&value)?),
+            "cursor" => query.cursor = given(&value),
+            "local" => query.local = switch(&value)?,
+            _ => {
+                return Err(unknown(&name, &["q", "zone", "tag", "capability", "limit", "cursor", "local"]));
+            }
+        }
+    }
+    Ok(query)
+}
+
+/// The parameters of `/v1/agents`.
+pub(super) fn page(raw: Option<&str>) -> Result<PageQuery, Failure> {
+    let mut query = PageQuery { zone: None, limit: PAGE_LIMIT, cursor: None };
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "zone" => query.zone = given(&value),
+            "limit" => query.limit = limit(&value)?,
+            "cursor" => query.cursor = given(&value),
+            _ => return Err(unknown(&name, &["zone", "limit", "cursor"])),
+        }
+    }
+    Ok(query)
+}
+
+/// The zone of a registration.
+pub(super) fn zone(raw: Option<&str>) -> Result<Option<String>, Failure> {
+    let mut zone = None;
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "zone" => zone = given(&value),
+            _ => return Err(unknown(&name, &["zone"])),
+        }
+    }
+    Ok(zone)
+}
+
+fn given(value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| value.to_string())
+}
+
+fn limit(value: &str) -> Result<usize, Failure> {
+    let digits = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    // Digits that do not fit a number are more than the limit, too.
+    match value.parse::<usize>() {
+        Ok(0) => Err(bad_limit(value)),
+        Ok(number) => Ok(number.min(LIMIT_MAX)),
+        Err(_) if digits => Ok(LIMIT_MAX),
+        Err(_) => Err(bad_limit(value)),
+    }
+}
+
+fn bad_limit(value: &str) -> Failure {
+    Failure::new("bad_request", format!("`limit={value}` is not a number from 1"), format!("1 … {LIMIT_MAX}"))
+}
+
+fn switch(value: &str) -> Result<bool, Failure> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        "0" | "false" => Ok(false),
+        _ => Err(Failure::new(
+            "bad_request",
+            format!("`local={value}` is neither true nor false"),
+            "local=true",
+        )),
+    }
+}
+
+fn unknown(name: &str, known: &[&str]) -> Failure {
+    let near =
+        known.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    let fix = match near.filter(|near| strsim::jaro_winkler(name, near) > 0.7) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are {}", known.join(", ")),
+    };
+    Failure::new("bad_request", format!("there is no parameter `{}`", name.escape_debug()), fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_parameters_add_up() {
+        let query = find(Some("q=a+b%21&tag=x&tag=y&capability=z&zone=acme.org&local=true&limit=7")).unwrap();
+        assert_eq!(
+            (query.q.as_str(), query.tag.as_slice()),
+            ("a b!", &["x".to_string(), "y".to_string()][..])
+        );
+        assert_eq!((query.zone.as_deref(), query.limit, query.local), (Some("acme.org"), Some(7), true));
+        assert_eq!(find(None).unwrap(), FindQuery::default());
+    }
+
+    #[test]
+    fn a_limit_is_clamped_above_and_refused_below_one() {
+        assert_eq!(find(Some("limit=5000")).unwrap().limit, Some(1000));
+        assert_eq!(page(Some("limit=99999999999999999999999")).unwrap().limit, 1000);
+        assert_eq!(page(None).unwrap().limit, 100);
+        for bad in ["limit=0", "limit=", "limit=-1", "limit=ten"] {
+            assert!(find(Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_parameter_is_refused_with_the_right_one() {
+        let failure = format!("{:?}", find(Some("capabilty=x")).unwrap_err());
+        assert!(failure.contains("did you mean `capability`?"), "{failure}");
+    }
+}

@@ -1,0 +1,194 @@
+//! The routes: each takes its request apart, asks the [`Handle`] once, and puts the answer together.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{Method, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tokio::sync::{Semaphore, watch};
+
+use super::body;
+use super::events::{self, STREAMS_MAX};
+use super::failure::Failure;
+use super::query;
+use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
+use crate::document::{Offer, Refusal, read_documents};
+use crate::net::Handle;
+use crate::proto::name::ZoneName;
+
+/// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
+const UPLOADS_MAX: usize = 4;
+/// The description of the API, for generators of clients.
+const OPENAPI: &str = include_str!("openapi.json");
+
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// What the handlers share.
+pub(super) struct Api {
+    pub(super) handle: Handle,
+    pub(super) closing: watch::Receiver<bool>,
+    pub(super) streams: Arc<Semaphore>,
+    uploads: Semaphore,
+}
+
+/// All routes over `handle`; `closing` ends the event streams.
+pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
+    let api = Api {
+        handle,
+        closing,
+        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        uploads: Semaphore::new(UPLOADS_MAX),
+    };
+    Router::new()
+        .route("/v1/find", get(find))
+        .route("/v1/agents", get(agents).post(register))
+        // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
+        .route("/v1/agents/{*agent}", get(show).delete(deregister))
+        .route("/v1/status", get(status))
+        .route("/v1/peers", get(peers))
+        .route("/v1/events", get(events::events))
+        .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/openapi.json", get(openapi))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(bad_method)
+        .with_state(Arc::new(api))
+}
+
+async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<FindAnswer> {
+    let query = query::find(raw.as_deref())?;
+    Ok(Json(api.handle.find(query).await?))
+}
+
+async fn agents(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<AgentPage> {
+    let page = query::page(raw.as_deref())?;
+    Ok(Json(api.handle.agents(page.zone, page.limit, page.cursor).await?))
+}
+
+async fn show(
+    State(api): State<Arc<Api>>,
+    agent: Result<Path<String>, PathRejection>,
+) -> Answer<AgentDetail> {
+    Ok(Json(api.handle.show(&named(agent)?).await?))
+}
+
+async fn deregister(
+    State(api): State<Arc<Api>>,
+    agent: Result<Path<String>, PathRejection>,
+) -> Answer<Registered> {
+    Ok(Json(api.handle.deregister(&named(agent)?).await?))
+}
+
+async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {
+    Ok(Json(api.handle.status().await?))
+}
+
+async fn peers(State(api): State<Arc<Api>>) -> Answer<Peers> {
+    Ok(Json(api.handle.peers().await?))
+}
+
+async fn health() -> Json<serde_json::Value> {
+    Json(json!({"status": "ok"}))
+}
+
+async fn ready(State(api): State<Arc<Api>>) -> Answer<serde_json::Value> {
+    if api.handle.ready().await {
+        return Ok(Json(json!({"status": "ready"})));
+    }
+    Err(Failure::new("unavailable", "the first sync is not done", "wait: it takes 5 s at most"))
+}
+
+async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
+    let text = api.handle.metrics().await?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+async fn unknown_route(uri: Uri) -> Failure {
+    Failure::new(
+        "unknown_route",
+        format!("there is no `{}` here", uri.path().escape_debug()),
+        "GET /openapi.json lists what there is",
+    )
+}
+
+async fn bad_method(method: Method, uri: Uri) -> Failure {
+    Failure::new(
+        "bad_method",
+        format!("`{}` does not take {method}", uri.path().escape_debug()),
+        "GET /openapi.json lists what it takes",
+    )
+}
+
+async fn register(
+    State(api): State<Arc<Api>>,
+    RawQuery(raw): RawQuery,
+    body: Body,
+) -> Answer<RegisterAnswer> {
+    let zone = query::zone(raw.as_deref())?.map(|zone| zone.parse::<ZoneName>()).transpose();
+    let zone =
+        zone.map_err(|error| Failure::new("bad_request", error.to_string(), "zone=research.acme.org"))?;
+    let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
+    let bytes = body::read(body).await?;
+    // Megabytes of JSON take a second of one core: not on a thread that answers others.
+    let parsed =
+        tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;
+    Ok(Json(register_parsed(&api.handle, zone, parsed).await?))
+}
+
+fn parse(bytes: &[u8]) -> Result<Vec<Result<Offer, Refusal>>, Failure> {
+    let body = serde_json::from_slice(bytes).map_err(|error| {
+        Failure::new("bad_request", format!("the body is not JSON: {error}"), "send one document or an array")
+    })?;
+    Ok(read_documents(body))
+}
+
+/// Registers what could be read and answers with positions in the request, whatever was left out on the way.
+async fn register_parsed(
+    handle: &Handle,
+    zone: Option<ZoneName>,
+    parsed: Vec<Result<Offer, Refusal>>,
+) -> Result<RegisterAnswer, Failure> {
+    let mut answer = RegisterAnswer::default();
+    let mut positions = Vec::new();
+    let mut items = Vec::new();
+    for (index, document) in parsed.into_iter().enumerate() {
+        match document {
+            Ok(item) => {
+                positions.push(index);
+                items.push(item);
+            }
+            Err(refusal) => answer.refused.push(refused(index, refusal)),
+        }
+    }
+    if items.is_empty() {
+        return Ok(answer);
+    }
+    for (index, outcome) in positions.into_iter().zip(handle.register(zone, items).await?) {
+        match outcome {
+            Ok(registered) => answer.registered.push(registered),
+            Err(refusal) => answer.refused.push(refused(index, refusal)),
+        }
+    }
+    answer.refused.sort_by_key(|refused| refused.index);
+    Ok(answer)
+}
+
+fn refused(index: usize, refusal: Refusal) -> Refused {
+    Refused { index, name: refusal.name, code: refusal.code.into(), message: refusal.message }
+}
+
+fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+    agent.map(|Path(agent)| agent).map_err(|rejection| {
+        Failure::new("bad_request", rejection.body_text(), "name the agent as `name@zone`, percent-encoded")
+    })
+}
