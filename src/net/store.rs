@@ -564,6 +564,27 @@ mod tests {
     }
 
     #[test]
+    fn a_removal_that_was_compacted_away_holds_against_a_sled_that_fell_back() {
+        let dir = tempfile::tempdir().unwrap();
+        write_once(dir.path(), vec![put("gone", "x", true), put("kept", "1", true)]);
+        let before = tempfile::tempdir().unwrap();
+        copy(&dir.path().join("sled"), &before.path().join("sled"));
+        write_once(dir.path(), vec![remove("gone", true)]);
+        let (mut store, _) = Store::open(dir.path()).unwrap();
+        for _ in 0..6 {
+            store.write(vec![put("noise", &"x".repeat(300_000), true)]).unwrap();
+        }
+        store.close().unwrap();
+        let journal = std::fs::read(dir.path().join("journal")).unwrap();
+        assert!(!journal.windows(4).any(|window| window == b"gone"), "the removal is forgotten");
+        std::fs::remove_dir_all(dir.path().join("sled")).unwrap();
+        copy(&before.path().join("sled"), &dir.path().join("sled"));
+        let (_store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.rows.iter().map(|row| &row.key[..]).collect::<Vec<_>>(), [&b"kept"[..], b"noise"]);
+        assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Whole));
+    }
+
+    #[test]
     fn a_journal_older_than_sled_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         write_once(dir.path(), vec![put("a", "1", true)]);

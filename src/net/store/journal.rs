@@ -455,6 +455,7 @@ mod tests {
             } else {
                 Journal::replace(dir.path(), seal().salt(), 1, found.entries()).unwrap()
             };
+            prop_assert_eq!(std::fs::metadata(dir.path().join(JOURNAL)).unwrap().len(), journal.end);
             append(&mut journal, 1000, &[(b"after", Some(b"damage"))]);
             let mut expected = values(&found);
             expected.push((b"after".to_vec(), b"damage".to_vec()));

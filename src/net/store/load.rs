@@ -53,7 +53,7 @@ pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
     let tree = settle_tree(dir, &seal, tree, contents, &mut merge, &mut incidents)?;
 
     let suspicion = if state == JournalState::Damaged { Suspicion::Marked } else { Suspicion::None };
-    let writer = Writer::start(tree, lock.clone())?;
+    let writer = Writer::start(tree, lock.clone(), merge.next_seq - 1)?;
     let next_seq = merge.next_seq;
     let disk = Disk { dir: dir.to_owned(), seal, journal, suspicion, writer, next_seq, _lock: lock };
     Ok((disk, Loaded { rows: merge.rows, incidents, journal: state }))
@@ -284,24 +284,21 @@ fn settle_tree(
     merge: &mut Merge,
     incidents: &mut Vec<Incident>,
 ) -> Result<Tree, StoreError> {
-    let failed = |reason| StoreError::Sled { reason };
     let writes = std::mem::take(&mut merge.tree_writes);
-    match contents {
-        Contents::Kept if writes.is_empty() => Ok(tree),
+    let tree = match contents {
+        Contents::Kept if writes.is_empty() => return Ok(tree),
         Contents::Kept => match tree.write_through(writes) {
-            Ok(()) => Ok(tree),
+            Ok(()) => return Ok(tree),
             Err(reason) => {
                 let (tree, incident) = tree.start_again(dir, &reason)?;
                 incidents.push(incident);
-                tree.write_through(merge.all_writes(seal)).map_err(failed)?;
-                Ok(tree)
+                tree
             }
         },
-        Contents::Saved => {
-            tree.write_through(merge.all_writes(seal)).map_err(failed)?;
-            Ok(tree)
-        }
-    }
+        Contents::Saved => tree,
+    };
+    tree.write_through(merge.all_writes(seal)).map_err(|reason| StoreError::Sled { reason })?;
+    Ok(tree)
 }
 
 impl Merge {

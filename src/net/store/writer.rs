@@ -64,9 +64,10 @@ enum Phase {
 }
 
 impl Writer {
-    /// Starts the thread. It holds `lock` until it ends, so that no other store uses the folder while it still writes.
-    pub(super) fn start(tree: Tree, lock: Arc<File>) -> Result<Writer, StoreError> {
+    /// Starts the thread on a tree in which everything up to number `flushed_seq` is flushed. It holds `lock` until it ends, so that no other store uses the folder while it still writes.
+    pub(super) fn start(tree: Tree, lock: Arc<File>, flushed_seq: u64) -> Result<Writer, StoreError> {
         let queue = Arc::new(Queue::default());
+        queue.lock().flushed_seq = flushed_seq;
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn({
             let queue = queue.clone();
             move || run(&queue, tree, lock)
@@ -196,7 +197,7 @@ enum Taken {
 
 /// Writes what is queued, flushes at most [`FLUSH_INTERVAL`] after the first unflushed write.
 fn drain(queue: &Queue, tree: &Tree) -> Result<(), String> {
-    let (mut flush_at, mut written_seq) = (None, 0);
+    let (mut flush_at, mut written_seq) = (None, queue.lock().flushed_seq);
     loop {
         let taken = take(queue, flush_at);
         let closed = matches!(taken, Taken::Closed);
@@ -281,6 +282,7 @@ mod tests {
             matches!(&refused, StoreError::Sled { reason } if reason.contains("no progress")),
             "{refused}"
         );
+        assert_eq!(writer.queue.lock().rows.len(), WAITING_ROWS_MAX, "nothing was queued beyond the limit");
     }
 
     #[test]
