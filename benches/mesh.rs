@@ -113,6 +113,17 @@ async fn zone(node: &Running) -> api::ZoneReport {
     node.handle.status().await.expect("a status").zones.remove(0)
 }
 
+async fn mesh_peers(node: &Running) -> usize {
+    let metrics = node.handle.metrics().await.expect("metrics");
+    let gauge = metrics.lines().find_map(|line| line.strip_prefix("aop_gossip_mesh_peers{zone=\".\"} "));
+    gauge.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn span(mut counts: Vec<usize>) -> String {
+    counts.sort_unstable();
+    format!("{} to {}, median {}", counts[0], counts[counts.len() - 1], counts[counts.len() / 2])
+}
+
 impl Mesh {
     async fn start(count: usize) -> Mesh {
         let dirs: Vec<TempDir> = (0..count).map(|_| TempDir::new().expect("a folder")).collect();
@@ -138,16 +149,17 @@ impl Mesh {
             }
         }
         sleep(SETTLING).await;
-        let mut peers = Vec::new();
+        let (mut peers, mut mesh) = (Vec::new(), Vec::new());
         for node in &self.nodes {
             peers.push(zone(node).await.peers);
+            mesh.push(mesh_peers(node).await);
         }
-        peers.sort_unstable();
-        let (least, median, most) = (peers[0], peers[peers.len() / 2], peers[peers.len() - 1]);
         println!(
-            "{} nodes, settled after {:.0} s; peers of a node: {least} to {most}, median {median}",
+            "{} nodes, settled after {:.0} s; connected members: {}; in the gossip mesh: {}",
             self.nodes.len(),
-            began.elapsed().as_secs_f64()
+            began.elapsed().as_secs_f64(),
+            span(peers),
+            span(mesh)
         );
     }
 
