@@ -3,6 +3,7 @@
 //! A [`PeerKey`] is shown as the libp2p PeerId of the key (base58 of the identity multihash), so what a user reads in
 //! a record is what the network layer prints.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -26,11 +27,31 @@ pub struct PeerKey(#[serde(with = "serde_bytes")] pub [u8; 32]);
 #[error("not the PeerId of an Ed25519 key: {0:?}")]
 pub struct PeerKeyError(pub String);
 
+/// Keys remembered by [`Keys`]: 256 KiB. A zone with more authors verifies the rest as if nothing were remembered.
+const KEYS_MAX: usize = 1_024;
+
 impl PeerKey {
     /// Judges `signature` over `domain` followed by `message`, by RFC 8032 with the strict checks of dalek.
     pub fn verify(&self, domain: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
-        let Ok(key) = VerifyingKey::from_bytes(&self.0) else { return false };
-        key.verify_strict(&[domain, message].concat(), &Signature::from_bytes(signature)).is_ok()
+        Keys::default().verify(self, domain, message, signature)
+    }
+}
+
+/// Keys that signed something before, as points of the curve: making the point of a key is a tenth of a verification.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(BTreeMap<PeerKey, VerifyingKey>);
+
+impl Keys {
+    /// As [`PeerKey::verify`]. Only a key whose signature is right is remembered.
+    pub fn verify(&mut self, key: &PeerKey, domain: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
+        let known = self.0.get(key).copied();
+        let Some(point) = known.or_else(|| VerifyingKey::from_bytes(&key.0).ok()) else { return false };
+        let signed = [domain, message].concat();
+        let right = point.verify_strict(&signed, &Signature::from_bytes(signature)).is_ok();
+        if right && known.is_none() && self.0.len() < KEYS_MAX {
+            self.0.insert(*key, point);
+        }
+        right
     }
 }
 
@@ -145,5 +166,23 @@ mod tests {
         let signature = identity.sign(b"a\0", b"text");
         assert!(identity.key().verify(b"a\0", b"text", &signature));
         assert!(!identity.key().verify(b"b\0", b"text", &signature));
+    }
+
+    #[test]
+    fn a_remembered_key_judges_as_strictly_and_no_more_are_remembered_than_allowed() {
+        let mut keys = Keys::default();
+        let message = b"text";
+        for seed in 0..=KEYS_MAX as u64 {
+            let identity = Identity::from_seed(std::array::from_fn(|at| seed.to_le_bytes()[at % 8]));
+            let (key, signature) = (identity.key(), identity.sign(b"a\0", message));
+            let mut forged = signature;
+            forged[40] ^= 1;
+            assert!(!keys.verify(&key, b"a\0", message, &forged) && !keys.0.contains_key(&key));
+            for _ in 0..2 {
+                assert!(keys.verify(&key, b"a\0", message, &signature));
+                assert!(!keys.verify(&key, b"a\0", message, &forged));
+            }
+        }
+        assert_eq!(keys.0.len(), KEYS_MAX);
     }
 }

@@ -26,7 +26,7 @@ pub use stored::{Damage, Lost, LostVersions, Stored};
 
 use super::card::Offer;
 use super::config::Config;
-use super::identity::{AgentId, Identity, PeerKey};
+use super::identity::{AgentId, Identity, Keys, PeerKey};
 use super::index::Index;
 use super::liveness::Liveness;
 use super::message::SyncFrame;
@@ -289,6 +289,7 @@ pub struct Node {
     index: Index,
     /// The last own write of each key: tombstones too, until they expire.
     own: BTreeMap<KeyHash, Arc<Record>>,
+    keys: Keys,
     file_offers: BTreeSet<FullName>,
     corrected_at: BTreeMap<KeyHash, Timestamp>,
     renewals: BTreeSet<(Timestamp, KeyHash)>,
@@ -348,6 +349,7 @@ impl Node {
             zones: BTreeMap::new(),
             index: Index::new(),
             own: BTreeMap::new(),
+            keys: Keys::default(),
             file_offers: BTreeSet::new(),
             corrected_at: BTreeMap::new(),
             renewals: BTreeSet::new(),

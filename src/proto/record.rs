@@ -21,7 +21,7 @@ use super::config::{
     TOMBSTONE_LIFE_GENERATION,
 };
 use super::grant::{Chain, Claim, GrantError, verify_chain};
-use super::identity::{AgentId, Identity, PeerKey};
+use super::identity::{AgentId, Identity, Keys, PeerKey};
 use super::name::{AgentName, FullName, NameError, ZoneName};
 use super::time::{Stamp, Timestamp};
 
@@ -263,6 +263,11 @@ impl SignedRecord {
     /// Judges everything that does not depend on other records, cheapest first (protocol section 2): lease against the
     /// clock, time bound, rules of the key and the lease, body, signature, grants.
     pub fn verify(self, now: Timestamp) -> Result<Record, Refusal> {
+        self.verify_with(now, &mut Keys::default())
+    }
+
+    /// As [`SignedRecord::verify`], with the keys met before.
+    pub fn verify_with(self, now: Timestamp, keys: &mut Keys) -> Result<Record, Refusal> {
         let header = &self.header;
         if header.expires_at <= now {
             return Err(Refusal::Expired);
@@ -273,7 +278,7 @@ impl SignedRecord {
         self.check_rules()?;
         let (signature, signed) =
             self.bytes[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
-        if !header.author.key.verify(RECORD_DOMAIN, signed, signature) {
+        if !keys.verify(&header.author.key, RECORD_DOMAIN, signed, signature) {
             return Err(Refusal::BadSignature);
         }
         self.check_grants()?;

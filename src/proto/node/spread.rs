@@ -98,7 +98,7 @@ impl Node {
             return Ingested::Known;
         }
         let judged = match &signed.header().zone == zone {
-            true => signed.verify(now),
+            true => signed.verify_with(now, &mut self.keys),
             false => Err(Refusal::ForeignZone),
         };
         let judged =

@@ -1,0 +1,191 @@
+//! Made-up agents of about 2 KiB a signed record, and stores filled with them. The same seed gives the same agents.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aop::net::store::Store;
+use aop::proto::card::{AgentCard, Scope};
+use aop::proto::codec;
+use aop::proto::config::Config;
+use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::message::Envelope;
+use aop::proto::name::ZoneName;
+use aop::proto::node::{GossipId, Input, Node, Output, Stored};
+use aop::proto::record::{Author, Header, Kind, SignedRecord};
+use aop::proto::time::{Stamp, Timestamp};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_bytes::ByteBuf;
+
+/// The network of all benches.
+pub(crate) const NETWORK: &str = "bench";
+const WORDS: usize = 20_000;
+/// As in the bench of the index; most of the rest of 2 KiB is a schema.
+const DESCRIPTION_BYTES: usize = 300;
+const SCHEMA_BYTES: usize = 1_300;
+const AUTHORS: usize = 20;
+
+/// An endless supply of cards.
+#[derive(Clone)]
+pub(crate) struct Cards {
+    rng: ChaCha8Rng,
+    vocabulary: Vec<String>,
+}
+
+impl Cards {
+    pub(crate) fn new() -> Cards {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let vocabulary = (0..WORDS).map(|at| word(at, &mut rng)).collect();
+        Cards { rng, vocabulary }
+    }
+
+    /// Prose of at least so many bytes, common words more often.
+    pub(crate) fn prose(&mut self, bytes: usize) -> String {
+        let mut text = String::new();
+        while text.len() < bytes {
+            text.push_str(&self.vocabulary[zipf(WORDS, &mut self.rng)]);
+            text.push(' ');
+        }
+        text
+    }
+
+    /// One of 60 tags or capabilities, common ones more often.
+    pub(crate) fn label(&mut self, kind: &str) -> String {
+        format!("{kind}{}", zipf(60, &mut self.rng))
+    }
+
+    /// A card that makes a record of about 2 KiB.
+    pub(crate) fn card(&mut self) -> AgentCard {
+        let field = |text: String| format!(r#""{}":{{"type":"string"}},"#, text.trim());
+        let mut fields = String::new();
+        while fields.len() < SCHEMA_BYTES {
+            fields.push_str(&field(self.prose(8)));
+        }
+        let schema = format!(r#"{{"type":"object","properties":{{{}}}}}"#, fields.trim_end_matches(','));
+        AgentCard {
+            description: self.prose(DESCRIPTION_BYTES),
+            tags: (0..3).map(|_| self.label("tag")).collect(),
+            capabilities: (0..3).map(|_| self.label("can")).collect(),
+            input_schema: Some(schema),
+            ..AgentCard::default()
+        }
+    }
+}
+
+/// Signed records of 20 authors in turn.
+pub(crate) fn records(count: usize) -> impl Iterator<Item = Vec<u8>> {
+    let mut cards = Cards::new();
+    let authors: Vec<Identity> = (0..AUTHORS).map(|at| Identity::from_seed([at as u8 + 1; 32])).collect();
+    let wall = wall_clock();
+    (0..count).map(move |at| {
+        let author = &authors[at % AUTHORS];
+        let seq = (at / AUTHORS + 1) as u64;
+        sign(author, at, seq, wall, &codec::encode(&cards.card()))
+    })
+}
+
+fn sign(author: &Identity, at: usize, seq: u64, wall: Timestamp, body: &[u8]) -> Vec<u8> {
+    let header = Header {
+        network: NETWORK.into(),
+        zone: ZoneName::root(),
+        kind: Kind::Agent,
+        name: format!("agent-{at}").parse().expect("a label"),
+        owner: author.key(),
+        host: author.key(),
+        author: Author { key: author.key(), epoch: 1 },
+        seq,
+        stamp: Stamp { wall, counter: 0 },
+        generation: 0,
+        expires_at: Timestamp(wall.0 + 6 * 86_400_000),
+        scope: Scope::Public,
+        grants: Vec::new(),
+    };
+    SignedRecord::sign(header, body, author).expect("signed").bytes().to_vec()
+}
+
+/// A node and its store, without a network.
+pub(crate) struct Keeper {
+    pub(crate) node: Node,
+    store: Store,
+    pub(crate) now: Timestamp,
+}
+
+impl Keeper {
+    /// A node with a new store in `dir`.
+    pub(crate) fn new(dir: &Path, seed: u8) -> Keeper {
+        let store = Store::open(dir).expect("opened").0;
+        let now = wall_clock();
+        let mut keeper = Keeper { node: node(seed, Stored::default(), now), store, now };
+        keeper.perform();
+        keeper
+    }
+
+    /// Takes one gossip message, writes included.
+    pub(crate) fn take(&mut self, message: Vec<u8>) {
+        let (peer, zone) = (PeerKey([9; 32]), ZoneName::root());
+        let id = GossipId([0; 20]);
+        self.node.handle(self.now, Input::Gossip { id, peer, zone, bytes: message });
+        self.perform();
+    }
+
+    /// Writes what is to be written; gives the other outputs.
+    pub(crate) fn perform(&mut self) -> Vec<Output> {
+        let mut others = Vec::new();
+        while let Some(output) = self.node.poll_output() {
+            match output {
+                Output::Persist(writes) => self.store.write(writes).expect("written"),
+                other => others.push(other),
+            }
+        }
+        others
+    }
+
+    /// Agents held.
+    pub(crate) fn agents(&mut self) -> usize {
+        self.node.zone_states(self.now)[0].agents
+    }
+
+    /// Writes the rest.
+    pub(crate) fn close(self) {
+        self.store.close().expect("closed");
+    }
+}
+
+/// A node of the bench network.
+pub(crate) fn node(seed: u8, stored: Stored, now: Timestamp) -> Node {
+    let config = Config { network: NETWORK.into(), ..Config::default() };
+    Node::new(Identity::from_seed([seed; 32]), config, [3; 32], stored, now)
+}
+
+/// One record as one gossip message.
+pub(crate) fn message(record: Vec<u8>) -> Vec<u8> {
+    Envelope::Records(vec![ByteBuf::from(record)]).encode()
+}
+
+/// Fills the store of the node with this seed.
+pub(crate) fn fill(dir: &Path, seed: u8, count: usize) {
+    let mut keeper = Keeper::new(dir, seed);
+    for record in records(count) {
+        keeper.take(message(record));
+    }
+    assert_eq!(keeper.agents(), count);
+    keeper.close();
+}
+
+pub(crate) fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    Timestamp(since.as_millis() as u64)
+}
+
+/// A made-up word, the common ones short as in a language.
+fn word(at: usize, rng: &mut ChaCha8Rng) -> String {
+    const SYLLABLES: [&str; 12] =
+        ["ka", "ter", "min", "so", "ling", "re", "ab", "und", "pro", "tic", "ve", "er"];
+    let count = 1 + usize::from(at > 10) + usize::from(at > 60) + rng.random_range(0..2);
+    (0..count).map(|_| SYLLABLES[rng.random_range(0..SYLLABLES.len())]).collect()
+}
+
+/// The n-th about as often as 1/n.
+fn zipf(count: usize, rng: &mut ChaCha8Rng) -> usize {
+    ((count as f64 + 1.0).powf(rng.random::<f64>()) as usize - 1).min(count - 1)
+}
