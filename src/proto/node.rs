@@ -293,6 +293,8 @@ pub struct Node {
     file_offers: BTreeSet<FullName>,
     corrected_at: BTreeMap<KeyHash, Timestamp>,
     renewals: BTreeSet<(Timestamp, KeyHash)>,
+    /// When each own offer is to be renewed: its one entry in `renewals`.
+    renewal_of: BTreeMap<KeyHash, Timestamp>,
     syncs: BTreeMap<SessionId, Sync>,
     next_session: u64,
     clock_offsets: BTreeMap<PeerKey, i64>,
@@ -353,6 +355,7 @@ impl Node {
             file_offers: BTreeSet::new(),
             corrected_at: BTreeMap::new(),
             renewals: BTreeSet::new(),
+            renewal_of: BTreeMap::new(),
             syncs: BTreeMap::new(),
             next_session: 0,
             clock_offsets: BTreeMap::new(),

@@ -398,7 +398,7 @@ impl Node {
         };
         if self.write(now, draft).is_err() {
             // Tried again at the next chance: the clock may be set, the stamp may come due.
-            self.renewals.insert((now + self.config.own_key_interval, offered.key()));
+            self.renew_at(now + self.config.own_key_interval, offered.key());
         }
     }
 
@@ -409,6 +409,7 @@ impl Node {
         }
         while let Some(&(at, key)) = self.renewals.first().filter(|(at, _)| *at <= now) {
             self.renewals.remove(&(at, key));
+            self.renewal_of.remove(&key);
             if let Some(own) = self.own.get(&key).filter(|own| !own.is_tombstone()).cloned() {
                 if self.renewal_due(&own) <= now {
                     self.rewrite(now, &own);
@@ -426,8 +427,15 @@ impl Node {
 
     pub(super) fn plan_renewal(&mut self, key: &KeyHash) {
         if let Some(own) = self.own.get(key).filter(|own| !own.is_tombstone()) {
-            self.renewals.insert((self.renewal_due(own), *key));
+            self.renew_at(self.renewal_due(own), *key);
         }
+    }
+
+    fn renew_at(&mut self, at: Timestamp, key: KeyHash) {
+        if let Some(before) = self.renewal_of.insert(key, at) {
+            self.renewals.remove(&(before, key));
+        }
+        self.renewals.insert((at, key));
     }
 
     /// When an own offer is to be written again: at once if it is not held, as after a clock that was ahead dropped it.
@@ -440,6 +448,7 @@ impl Node {
     /// Plans all renewals anew: what was put off under a wrong clock is tried again at once.
     pub(super) fn plan_renewals(&mut self) {
         self.renewals.clear();
+        self.renewal_of.clear();
         for key in self.own.keys().copied().collect::<Vec<_>>() {
             self.plan_renewal(&key);
         }
