@@ -332,7 +332,12 @@ impl World {
             Due::Connect(a, b) => self.connect(a, b),
             Due::Closed { pair, epoch } => self.closed(pair, epoch),
             Due::Start(machine, memory) => self.boot(machine, memory),
-            Due::Resume(machine) => self.connect_all(machine),
+            Due::Resume(machine) => {
+                if self.machines[machine].node.is_some() {
+                    self.tell(machine, Input::Resumed);
+                }
+                self.connect_all(machine);
+            }
             Due::Fault(fault) => self.strike(fault),
             Due::Wish(machine, wish) => self.grant(machine, wish),
             Due::Check => {
