@@ -327,7 +327,15 @@ impl World {
         written.into_iter().any(|written| {
             written.expires_at <= wall_max
                 || held.get(&written.key).is_some_and(|(order, _)| *order >= written.order)
+                || self.was_superseded(written, wall_max)
         })
+    }
+
+    /// Whether something greater stood under the key and has ended since: a card may replace a tombstone that would
+    /// have lived longer.
+    fn was_superseded(&self, lost: &Written, wall_max: Timestamp) -> bool {
+        let mut written = self.reference.written.values().flatten();
+        written.any(|it| it.key == lost.key && it.order > lost.order && it.expires_at <= wall_max)
     }
 
     /// What must hold once the world is repaired and quiet.
