@@ -111,7 +111,7 @@ impl Handle {
             })
             .await?;
         Ok(api::FindAnswer {
-            results: found.iter().map(view::agent).collect(),
+            results: view::agents(&found),
             complete: zones.iter().all(|zone| zone.status == view::HELD),
             zones,
             cursor: next.map(|cursor| cursor.to_string()),
@@ -137,10 +137,7 @@ impl Handle {
         let (found, next) = self
             .read(move |seen| seen.node.list(wall_clock(), zone.as_ref(), limit, cursor.as_ref()))
             .await?;
-        Ok(api::AgentPage {
-            results: found.iter().map(view::agent).collect(),
-            cursor: next.map(|cursor| cursor.to_string()),
-        })
+        Ok(api::AgentPage { results: view::agents(&found), cursor: next.map(|cursor| cursor.to_string()) })
     }
 
     /// Health and the state of every zone.

@@ -8,11 +8,10 @@ use crate::net::driver::Seen;
 use crate::net::swarm::{self, Traffic};
 use crate::net::wall_clock;
 use crate::proto::card::{AgentCard, Origin};
-use crate::proto::identity::AgentId;
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::{
-    Event, Found, Node, Problem, Registered, Replica, ReplicaState, Via, WriteError, ZoneState,
-};
+use crate::proto::node::{Event, Found, Node, Problem, Registered, Replica, Via, WriteError, ZoneState};
 use crate::proto::record::Record;
 
 /// Status of a zone that is answered from what this node holds.
@@ -20,42 +19,56 @@ pub(super) const HELD: &str = "held";
 /// A peer's clock further from ours than this is worth a warning, milliseconds.
 const CLOCK_WARNING_MS: u64 = 30_000;
 
-/// A result of `find`, `show` or a list.
-pub(super) fn agent(found: &Found) -> api::Agent {
-    let card = &found.card;
+/// PeerIds of one answer: many results share a host, and base58 is the dearest part of a result.
+#[derive(Default)]
+pub(super) struct PeerIds(BTreeMap<PeerKey, String>);
+
+impl PeerIds {
+    fn text(&mut self, key: PeerKey) -> String {
+        self.0.entry(key).or_insert_with(|| key.to_string()).clone()
+    }
+}
+
+/// Results of `find` or a list.
+pub(super) fn agents(found: &[Found]) -> Vec<api::Agent> {
+    let mut ids = PeerIds::default();
+    found.iter().map(|found| agent(found, found.card(), &mut ids)).collect()
+}
+
+fn agent(found: &Found, card: AgentCard, ids: &mut PeerIds) -> api::Agent {
     api::Agent {
         agent: found.record.name.to_string(),
         id: found.id.to_string(),
-        description: card.description.clone(),
-        tags: card.tags.clone(),
-        capabilities: card.capabilities.clone(),
         score: found.score,
         callable: card.callable,
-        owner: found.record.owner.to_string(),
+        owner: ids.text(found.record.owner),
         origin: origin(card.origin).into(),
-        original_name: card.original_name.clone(),
-        endpoints: endpoints(card),
-        replicas: found.replicas.iter().map(replica).collect(),
+        endpoints: endpoints(&card),
+        replicas: found.replicas.iter().map(|it| replica(it, card.callable, ids)).collect(),
+        description: card.description,
+        tags: card.tags,
+        capabilities: card.capabilities,
+        original_name: card.original_name,
     }
 }
 
 /// Everything known of one agent.
 pub(super) fn detail(found: &Found) -> api::AgentDetail {
-    let record = &found.record;
+    let (record, card) = (&found.record, found.card());
     let schema = |text: &Option<String>| {
         text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     };
     api::AgentDetail {
-        agent: agent(found),
-        card: card_json(&found.card),
-        input_schema: schema(&found.card.input_schema),
-        output_schema: schema(&found.card.output_schema),
+        card: card_json(&card),
+        input_schema: schema(&card.input_schema),
+        output_schema: schema(&card.output_schema),
         version: api::Version {
             author: record.author.to_string(),
             seq: record.seq,
             stamp: format!("{}.{}", record.stamp.wall, record.stamp.counter),
         },
         expires_at: record.expires_at.0,
+        agent: agent(found, card, &mut PeerIds::default()),
     }
 }
 
@@ -340,13 +353,13 @@ pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
     text
 }
 
-fn replica(replica: &Replica) -> api::Replica {
-    let state = match replica.state {
-        ReplicaState::Active => "active",
-        ReplicaState::Listed => "listed",
-        ReplicaState::Unreachable => "unreachable",
+fn replica(replica: &Replica, callable: bool, ids: &mut PeerIds) -> api::Replica {
+    let state = match replica.presence {
+        Presence::Unreachable => "unreachable",
+        Presence::Reachable | Presence::Unknown if callable => "active",
+        Presence::Reachable | Presence::Unknown => "listed",
     };
-    api::Replica { peer: replica.peer.to_string(), state: state.into(), seen_ms_ago: replica.seen_ms_ago }
+    api::Replica { peer: ids.text(replica.peer), state: state.into(), seen_ms_ago: replica.seen_ms_ago }
 }
 
 fn origin(origin: Origin) -> &'static str {

@@ -121,7 +121,7 @@ impl Default for Config {
             behind_interval: Duration::from_secs(5),
             mesh_grace: Duration::from_secs(5),
             beacon_interval: Duration::from_secs(20),
-            beacons_per_second: 2.0,
+            beacons_per_second: 1.0,
             clock_offset_max: Duration::from_secs(30),
             forgotten_after: Duration::from_secs(86_400),
             own_key_interval: Duration::from_secs(600),

@@ -368,7 +368,7 @@ impl World {
         let due = own.as_ref().is_none_or(|own| own.stamp.wall <= due_until);
         let Some((node, now)) = self.node(at) else { return };
         let served = node.agent(now, &id);
-        let text = served.as_ref().map(|found| found.card.description.clone());
+        let text = served.as_ref().map(|found| found.card().description);
         let seen = served.map(|found| found.record);
         match &agent.operation {
             Operation::Withdrawn if seen.is_some() && (due || at == host) => {

@@ -158,9 +158,13 @@ fn limits() -> connection_limits::ConnectionLimits {
 pub(super) fn gossip_settings() -> gossipsub::ConfigBuilder {
     let mut settings = gossipsub::ConfigBuilder::default();
     settings
+        // A narrower mesh and less lazy gossip than the library's 12, 6 and 0.25: at 50 idle nodes half the bytes. What a
+        // lost message leaves open is sync's to repair.
         .mesh_n(6)
         .mesh_n_low(5)
-        .mesh_n_high(12)
+        .mesh_n_high(8)
+        .gossip_lazy(3)
+        .gossip_factor(0.1)
         .heartbeat_interval(Duration::from_secs(1))
         .heartbeat_initial_delay(Duration::from_millis(100))
         .validate_messages()

@@ -22,8 +22,6 @@ pub struct Found {
     pub id: AgentId,
     /// The greatest of its live records.
     pub record: Arc<Record>,
-    /// That record's card.
-    pub card: AgentCard,
     /// Rank; 0 where nothing was searched for.
     pub score: f32,
     /// Its hosts, reachable ones first.
@@ -36,20 +34,9 @@ pub struct Replica {
     /// The host.
     pub peer: PeerKey,
     /// Whether it answers.
-    pub state: ReplicaState,
+    pub presence: Presence,
     /// Milliseconds since it was last heard; none if never.
     pub seen_ms_ago: Option<u64>,
-}
-
-/// What is known of a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ReplicaState {
-    /// Callable, and its host is there.
-    Active,
-    /// A listing: reached at its endpoints, not through the mesh.
-    Listed,
-    /// Its host is not heard.
-    Unreachable,
 }
 
 /// What a name given by a user stands for.
@@ -230,24 +217,27 @@ impl Node {
             self.zones.iter().find(|(_, zone)| zone.registry.replicas(id, now).next().is_some())?;
         let hosts: Vec<&Arc<Record>> = zone.registry.replicas(id, now).collect();
         let record = hosts.iter().max_by_key(|record| record.order()).copied()?.clone();
-        let card = record.card()?;
-        let mut replicas: Vec<Replica> =
-            hosts.iter().map(|host| self.replica(now, name, host, card.callable)).collect();
-        replicas.sort_by_key(|replica| (replica.state, replica.peer));
-        Some(Found { id: *id, record, card, score, replicas })
+        let mut replicas: Vec<Replica> = hosts.iter().map(|host| self.replica(now, name, host)).collect();
+        replicas.sort_by_key(|replica| (replica.presence == Presence::Unreachable, replica.peer));
+        Some(Found { id: *id, record, score, replicas })
     }
 
-    fn replica(&self, now: Timestamp, zone: &ZoneName, record: &Record, callable: bool) -> Replica {
-        let answers = if callable { ReplicaState::Active } else { ReplicaState::Listed };
-        if record.host == self.key() {
-            return Replica { peer: record.host, state: answers, seen_ms_ago: Some(0) };
+    fn replica(&self, now: Timestamp, zone: &ZoneName, record: &Record) -> Replica {
+        let peer = record.host;
+        if peer == self.key() {
+            return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0) };
         }
-        let liveness = self.zones.get(zone).map(|zone| &zone.liveness);
-        let heard = liveness.and_then(|liveness| liveness.heard_at(&record.host));
-        let state = match liveness.map(|liveness| liveness.presence(&record.host, now)) {
-            Some(Presence::Unreachable) => ReplicaState::Unreachable,
-            Some(Presence::Reachable | Presence::Unknown) | None => answers,
+        let Some(liveness) = self.zones.get(zone).map(|zone| &zone.liveness) else {
+            return Replica { peer, presence: Presence::Unknown, seen_ms_ago: None };
         };
-        Replica { peer: record.host, state, seen_ms_ago: heard.map(|at| now.since(at).as_millis() as u64) }
+        let seen_ms_ago = liveness.heard_at(&peer).map(|at| now.since(at).as_millis() as u64);
+        Replica { peer, presence: liveness.presence(&peer, now), seen_ms_ago }
+    }
+}
+
+impl Found {
+    /// The card of the record. Decoded here and not where the node answers: that is one task for all askers.
+    pub fn card(&self) -> AgentCard {
+        self.record.card().unwrap_or_default()
     }
 }
