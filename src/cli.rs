@@ -1,6 +1,6 @@
 //! The command line: parse, run one command, turn its outcome into an exit code.
 //!
-//! Data goes to stdout, talk to stderr. A command returns how it ended or a [`Failure`] that says what, why and what
+//! Data goes to stdout, talk to stderr. A command returns how it ended or a failure that says what, why and what
 //! to do next; only this file prints failures. Text that came from other hosts is cleaned before a terminal sees it.
 
 mod args;

@@ -3,7 +3,7 @@
 //!
 //! A document becomes one card or one refusal, and never touches the others of its request. The mapping depends on
 //! the document alone: the same document makes the same name and card on every node. The imported text stays in the
-//! card ([`AgentCard::original`]). Every card has passed [`check`]. Any JSON value may come in; none makes this panic.
+//! card (`AgentCard::original`). Every card has passed [`check`]. Any JSON value may come in; none makes this panic.
 //!
 //! | kind | recognised by |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! aop: the missing DNS for agents. A peer-to-peer registry node that implements the Agent Orchestration Protocol.
 //!
-//! One pure state machine, [`proto::Node`], takes every decision. Two interpreters drive it: the live one ([`net`]:
+//! One pure state machine, [`proto::node::Node`], takes every decision. Two interpreters drive it: the live one ([`net`]:
 //! tokio, libp2p, sled) and the simulated one ([`sim`]: virtual time, faults). The surfaces (`cli`, `http`) hold a
 //! `net::Handle` and never see the node, the swarm or the store.
 //!

@@ -1,4 +1,4 @@
-//! The live interpreter: one task, the [`driver`], owns the node, the network and the store; everything else holds a
+//! The live interpreter: one task, the driver, owns the node, the network and the store; everything else holds a
 //! [`Handle`].
 
 pub mod addresses;

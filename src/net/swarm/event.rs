@@ -74,7 +74,7 @@ pub enum NetworkEvent {
         /// Where.
         zone: ZoneName,
     },
-    /// A message that waits for [`Network::report`].
+    /// A message that waits for `Network::report`.
     Gossip {
         /// Its id.
         id: GossipId,
