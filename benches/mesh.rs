@@ -1,4 +1,4 @@
-//! What a mesh of real nodes does on the loopback of one machine: `cargo bench --bench mesh [spread|idle|join|register]`.
+//! What a mesh of real nodes does on the loopback of one machine: `cargo bench --bench mesh [-- spread|idle|join|register]`.
 //!
 //! All nodes share this process and its cores. `spread`: a registration seen on all of 10 nodes (aim: p50 10 ms, p99
 //! 50 ms) and of 50 (50 ms, 250 ms). `idle`: traffic and CPU of 50 nodes at rest (aim: 4 KiB/s each way and 1 % a
@@ -246,7 +246,8 @@ async fn arrivals(
 
 async fn idle(count: usize) {
     let mesh = Mesh::start(count).await;
-    sleep(SETTLING).await;
+    // The last walks through the DHT in search of peers take longer than the rest.
+    sleep(IDLE).await;
     for _ in 0..3 {
         let (bytes, packets, cpu) = loopback_and_cpu();
         sleep(IDLE).await;
