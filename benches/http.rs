@@ -7,18 +7,19 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use aop::http;
-use aop::net::{self, Options};
-use aop::proto::identity::Identity;
-use aop::proto::name::ZoneName;
+use aop::net;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[path = "samples/agents.rs"]
 mod agents;
+#[path = "samples/nodes.rs"]
+mod nodes;
 #[path = "samples/times.rs"]
 mod times;
 
-use agents::{Cards, NETWORK, fill};
+use agents::{Cards, fill};
+use nodes::options;
 use times::Times;
 
 const HELD: usize = 10_000;
@@ -30,16 +31,7 @@ fn main() {
     times::head("cargo bench --bench http");
     let dir = tempfile::tempdir().expect("a folder");
     fill(dir.path(), 100, HELD);
-    let options = Options {
-        identity: Identity::from_seed([100; 32]),
-        network: NETWORK.into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
-        bootstrap: Vec::new(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
-        data_dir: dir.path().to_path_buf(),
-        agent_files: Vec::new(),
-    };
+    let options = options(100, dir.path(), &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let node = net::start(options).await.expect("started");

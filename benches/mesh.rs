@@ -16,10 +16,8 @@ use std::time::{Duration, Instant};
 
 use aop::api;
 use aop::document::Offer;
-use aop::net::{self, Options, Running};
+use aop::net::{self, Running};
 use aop::proto::card::Scope;
-use aop::proto::identity::Identity;
-use aop::proto::name::ZoneName;
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -27,10 +25,13 @@ use tokio::time::{sleep, timeout};
 
 #[path = "samples/agents.rs"]
 mod agents;
+#[path = "samples/nodes.rs"]
+mod nodes;
 #[path = "samples/times.rs"]
 mod times;
 
-use agents::{Cards, NETWORK, fill};
+use agents::{Cards, fill};
+use nodes::options;
 use times::Times;
 
 /// Longest wait for anything.
@@ -96,17 +97,7 @@ struct Mesh {
 }
 
 async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
-    let options = Options {
-        identity: Identity::from_seed([seed; 32]),
-        network: NETWORK.into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
-        bootstrap: bootstrap.iter().map(|node| node.listen[0].clone()).collect(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
-        data_dir: dir.to_path_buf(),
-        agent_files: Vec::new(),
-    };
-    net::start(options).await.expect("started")
+    net::start(options(seed, dir, bootstrap)).await.expect("started")
 }
 
 async fn zone(node: &Running) -> api::ZoneReport {

@@ -20,7 +20,7 @@ use crate::net::swarm::{self, Network, NetworkEvent, Offence};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
 use crate::proto::identity::PeerKey;
-use crate::proto::node::{Command, Dialed, GossipId, Input, Node, Output, Reply, SessionId, Verdict, Write};
+use crate::proto::node::{Command, Dialed, Input, Node, Output, Reply, SessionId, Write};
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -166,7 +166,7 @@ impl Driver {
                 self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
             }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
-                self.node.handle(now, Input::Gossip { id: GossipId(id.0), peer, zone, bytes });
+                self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }
             NetworkEvent::SyncAsked { peer, request, reply } => {
                 self.next_id += 1;
@@ -227,14 +227,7 @@ impl Driver {
                 let published = self.network.publish(&zone, bytes);
                 tracing::trace!(%zone, ?published, "published");
             }
-            Output::Verdict { id, verdict } => {
-                let verdict = match verdict {
-                    Verdict::Accept => swarm::Verdict::Accept,
-                    Verdict::Ignore => swarm::Verdict::Ignore,
-                    Verdict::Reject => swarm::Verdict::Reject,
-                };
-                self.network.report(&swarm::GossipId(id.0), verdict);
-            }
+            Output::Verdict { id, verdict } => self.network.report(&id, verdict),
             Output::SyncAsk { session, peer, bytes } => self.ask(session, peer, bytes),
             Output::SyncClose { session } => drop(self.sessions.remove(&session)),
             Output::SyncAnswer { id, bytes } => {

@@ -33,8 +33,9 @@ mod event;
 mod offences;
 mod options;
 
+pub use crate::proto::node::{GossipId, Verdict};
 use behaviour::{Behaviour, BehaviourEvent, Names};
-pub use event::{GossipId, NetworkEvent, Problem, Published, Traffic, Verdict};
+pub use event::{NetworkEvent, Problem, Published, Traffic};
 pub use offences::Offence;
 use offences::{Judgement, Offences};
 use options::listen;

@@ -8,21 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
-
-/// The id of a gossip message: 20 bytes of a hash over topic and content.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct GossipId(pub [u8; 20]);
-
-/// What becomes of a gossip message.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// New and right: forward it.
-    Accept,
-    /// Known or stale: do not forward, nobody is to blame.
-    Ignore,
-    /// Forged or malformed: do not forward, and every peer that sent a copy is scored down.
-    Reject,
-}
+use crate::proto::node::GossipId;
 
 /// What became of an own message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
