@@ -133,6 +133,18 @@ fn a_registration_equal_to_what_is_held_writes_nothing() {
 }
 
 #[test]
+fn a_new_grant_that_carries_no_better_writes_nothing() {
+    let mut world = World::new(1);
+    let with = |generation, life| granted("a", vec![grant(1, 0, generation, life)]);
+    world.register(0, with(0, 30 * DAY)).unwrap();
+    let since = world.log.len();
+    world.register(0, with(0, 31 * DAY)).unwrap();
+    assert!(world.outputs(0, since).iter().all(|output| matches!(output, Output::Reply { .. })));
+    world.register(0, with(1, 31 * DAY)).unwrap();
+    assert_eq!(world.held(0, 0, "a").map(|held| held.generation), Some(1), "a generation is worth a write");
+}
+
+#[test]
 fn versions_are_dense_in_a_zone_and_the_node_scope_takes_none_and_never_leaves() {
     let mut world = World::new(2);
     world.link(0, 1);
