@@ -104,8 +104,8 @@ async fn ask(stream: &mut TcpStream, asked: &[u8], buffer: &mut Vec<u8>) -> usiz
     loop {
         let read = stream.read_buf(buffer).await.expect("received");
         assert!(read > 0, "the server closed the connection");
-        let text = String::from_utf8_lossy(buffer);
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+        let (head, body) = (String::from_utf8_lossy(&buffer[..end]), &buffer[end + 4..]);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         let length = head
             .to_lowercase()
