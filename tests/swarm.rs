@@ -273,6 +273,7 @@ async fn gossip_reaches_sixteen_nodes_on_one_ip_address_through_one_bootstrap_ad
             })
             .await;
         }
+        // One heartbeat, in which the mesh judges its peers anew: the library tells of none.
         tokio::time::sleep(Duration::from_millis(1_100)).await;
     }
 }
