@@ -171,6 +171,42 @@ pub struct Refused {
     pub message: String,
 }
 
+/// How a call ended: `POST /v1/call/{name@zone}`, `aop call --json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallAnswer {
+    /// What the agent answered; left out where it failed.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub result: serde_json::Value,
+    /// Whether there is a result.
+    pub success: bool,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<CallError>,
+    /// `not_started`, `unknown` or `done`; only beside an error.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Id of the call, the same in the host's log.
+    pub task_id: String,
+    /// PeerId of the host that ran it; null where none was reached.
+    pub served_by: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Time the call took, seen from this node.
+    pub elapsed_ms: f64,
+}
+
+/// Why a call gave no result.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CallError {
+    /// Stable code, such as `deadline`.
+    pub code: String,
+    /// What, why, and what to do.
+    pub message: String,
+    /// Where a listing is served outside the mesh.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<AgentEndpoint>,
+}
+
 /// Answer of `GET /v1/status`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {

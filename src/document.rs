@@ -19,6 +19,7 @@ mod agent;
 mod agent_file;
 mod check;
 mod field;
+pub mod hosting;
 mod listing;
 mod name;
 mod server_json;

@@ -19,6 +19,7 @@ use rand::Rng;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use crate::agents::Agents;
 use crate::api;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::driver::Driver;
@@ -26,7 +27,6 @@ pub use crate::net::handle::Handle;
 use crate::net::store::{Incident, JournalState, Loaded, Store, StoreError, Trust};
 use crate::net::swarm::{Network, NetworkError, NetworkOptions};
 use crate::net::transport::PeerTransport;
-use crate::proto::card::Offer;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
@@ -54,8 +54,8 @@ pub struct Options {
     pub listen: Vec<Multiaddr>,
     /// Where it keeps its records.
     pub data_dir: PathBuf,
-    /// Agents of the configured files; those configured before and no longer are withdrawn.
-    pub agent_files: Vec<Offer>,
+    /// The agents of this host; those it offered before and no longer has are withdrawn.
+    pub agents: Agents,
 }
 
 /// Why a node did not start, or did not stop cleanly.
@@ -112,13 +112,20 @@ pub async fn start_with(
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (stop, stopped) = oneshot::channel();
     let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
-    let handle = Handle::new(requests, events, options.identity.key(), !options.bootstrap.is_empty());
+    let expects_peers = !options.bootstrap.is_empty();
+    let handle = Handle::new(requests, events, options.identity.key(), expects_peers, options.agents);
     let driver = tokio::spawn(driver.run(stopped));
-    let running = Running { handle, listen, stop, driver };
-    for refused in running.handle.offer_files(options.agent_files).await {
-        tracing::warn!(code = refused.code, "agent file refused: {}", refused.message);
+    handle.offer_local_agents().await;
+    tokio::spawn(offer_changes(handle.clone()));
+    Ok(Running { handle, listen, stop, driver })
+}
+
+/// Offers the local agents again whenever they change.
+async fn offer_changes(handle: Handle) {
+    let mut changes = handle.local_agents().changes();
+    while changes.changed().await.is_ok() {
+        handle.offer_local_agents().await;
     }
-    Ok(running)
 }
 
 impl Running {

@@ -12,6 +12,7 @@
 //! Values (`time name identity card grant record message config codec version`) know no machine; machines know no
 //! other machine but through `node`.
 
+pub mod call;
 pub mod card;
 pub mod codec;
 pub mod config;

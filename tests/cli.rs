@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use aop::agents::Agents;
 use aop::api::{ErrorBody, RegisterAnswer};
 use aop::http;
 use aop::net;
@@ -232,7 +233,7 @@ async fn serve(token: Option<&str>) -> Served {
         bootstrap: Vec::new(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         data_dir: folder.path().into(),
-        agent_files: Vec::new(),
+        agents: Agents::new(ZoneName::root()),
     };
     let node = net::start(options).await.unwrap();
     let token = token.map(|token| http::Token::parse(token).unwrap());

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aop::agents::Agents;
 use aop::api;
 use aop::document::Offer;
 use aop::net::{self, Options, Running};
@@ -36,7 +37,7 @@ async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
         bootstrap,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         data_dir: dir.to_path_buf(),
-        agent_files: Vec::new(),
+        agents: Agents::new(ZoneName::root()),
     };
     net::start(options).await.unwrap()
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use aop::agents::Agents;
 use aop::net::{Options, Running};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -18,6 +19,6 @@ pub(crate) fn options(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Options {
         bootstrap: bootstrap.iter().map(|node| node.listen[0].clone()).collect(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
         data_dir: dir.to_path_buf(),
-        agent_files: Vec::new(),
+        agents: Agents::new(ZoneName::root()),
     }
 }

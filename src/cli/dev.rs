@@ -14,6 +14,7 @@ use super::failure::{Exit, Failure};
 use super::life::{Signals, live, run, start_logs};
 use super::node::ready;
 use super::output::{Talk, print_json_line};
+use crate::agents::Agents;
 use crate::api::{Event, Ready};
 use crate::config::{self, Flags};
 use crate::document::{Offer, read_documents};
@@ -101,7 +102,7 @@ async fn start(bootstrap: Vec<Multiaddr>) -> Result<DevNode, Failure> {
         bootstrap,
         listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
         data_dir: folder.path().into(),
-        agent_files: Vec::new(),
+        agents: Agents::new(ZoneName::root()),
     };
     let running = net::start(options).await.map_err(|error| failed(&error))?;
     Ok(DevNode { running, key, folder })

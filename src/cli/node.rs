@@ -11,9 +11,10 @@ use super::life::{Signals, live, run, start_logs};
 use super::output::{Talk, print_json_line};
 use super::register::read_agent;
 use super::settings;
+use crate::agents::{Agents, Local};
 use crate::api::Ready;
 use crate::config::{Settings, read_or_create_key};
-use crate::document::{Offer, Refusal, read_documents};
+use crate::document::{Refusal, read_documents};
 use crate::http::{self, Listener, Token};
 use crate::net;
 use crate::proto::name::ZoneName;
@@ -64,8 +65,10 @@ async fn start(settings: &Settings, talk: Talk) -> Result<Started, Failure> {
             home: settings.zones.first().cloned().unwrap_or_else(ZoneName::root),
         })
     };
-    let agent_files = read_agents(&settings.agents, &host, talk);
-    let from_files = agent_files.len();
+    let agents = Agents::new(settings.zones.first().cloned().unwrap_or_else(ZoneName::root));
+    let locals = read_agents(&settings.agents, &host, talk);
+    let from_files = locals.len();
+    agents.replace(locals);
     let node = net::start(net::Options {
         identity,
         network: settings.network.clone(),
@@ -74,7 +77,7 @@ async fn start(settings: &Settings, talk: Talk) -> Result<Started, Failure> {
         bootstrap: settings.bootstrap.clone(),
         listen: settings.listen.clone(),
         data_dir: settings.data_dir.clone(),
-        agent_files,
+        agents,
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
@@ -174,7 +177,7 @@ fn private_builder() -> fs::DirBuilder {
 }
 
 /// The agents of files and folders. What is wrong with one is told and does not stop the others.
-fn read_agents(paths: &[PathBuf], host: &dyn Fn() -> Result<Host, Failure>, talk: Talk) -> Vec<Offer> {
+fn read_agents(paths: &[PathBuf], host: &dyn Fn() -> Result<Host, Failure>, talk: Talk) -> Vec<Local> {
     let mut offers = Vec::new();
     for path in paths.iter().flat_map(|path| agent_paths(path, talk)) {
         for outcome in read_agent_path(&path, host, talk) {
@@ -217,10 +220,18 @@ fn read_agent_path(
     path: &Path,
     host: &dyn Fn() -> Result<Host, Failure>,
     talk: Talk,
-) -> Vec<Result<Offer, Refusal>> {
+) -> Vec<Result<Local, Refusal>> {
     if path.extension().is_some_and(|kind| kind == "toml") {
         return match read_agent(path, host) {
-            Ok(document) => read_documents(document),
+            Ok((document, hosting)) => read_documents(document)
+                .into_iter()
+                .map(|outcome| {
+                    outcome.map(|mut offer| {
+                        offer.card.callable = hosting.is_some();
+                        Local { offer, hosting: hosting.clone() }
+                    })
+                })
+                .collect(),
             Err(error) => {
                 report(&*error);
                 Vec::new()
@@ -229,7 +240,10 @@ fn read_agent_path(
     }
     let read = fs::read(path).map_err(|error| error.to_string());
     match read.and_then(|text| serde_json::from_slice(&text).map_err(|error| format!("not JSON: {error}"))) {
-        Ok(document) => read_documents(document),
+        Ok(document) => read_documents(document)
+            .into_iter()
+            .map(|outcome| outcome.map(|offer| Local { offer, hosting: None }))
+            .collect(),
         Err(error) => {
             talk.warn(&format!("not registered: {}: {error}", path.display()));
             Vec::new()

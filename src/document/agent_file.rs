@@ -11,6 +11,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::agent;
 use super::field::{Fields, Flaw, Part, Place, Step};
+use super::hosting::{Hosting, Runner};
+
+/// The paper authors' default queue of an agent.
+const MAX_QUEUE_DEFAULT: usize = 1_000;
 
 /// An agent's file, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +22,8 @@ pub struct AgentFile {
     /// `{"agent": {…}}` with schema files inlined, without `owner_key` and `grant`; a document for
     /// [`super::read_documents`].
     pub document: Value,
+    /// How this host runs it; none for a listing.
+    pub hosting: Option<Hosting>,
     /// The owner's key file, with which the node grants itself; absolute if the file's own path is.
     pub owner_key: Option<PathBuf>,
     /// A grant made elsewhere; absolute if the file's own path is.
@@ -101,8 +107,27 @@ impl AgentFile {
             inline_schema(&mut document, key, folder, &flawed)?;
         }
         agent::read(&document).map_err(flawed)?;
-        Ok(AgentFile { document: Value::Object(document), owner_key, grant })
+        let hosting = read_hosting(&document, folder);
+        Ok(AgentFile { document: Value::Object(document), hosting, owner_key, grant })
     }
+}
+
+/// What the file says of its run; `document` has passed the checks.
+fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
+    let agent = document.get("agent")?;
+    let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let callers = agent.get("callers").and_then(Value::as_array).into_iter().flatten();
+    Some(Hosting {
+        runner: Runner::read(agent.get("run")?)?,
+        folder: folder.into(),
+        callers: callers.filter_map(Value::as_str).map(str::to_owned).collect(),
+        max_queue: agent
+            .get("max_queue")
+            .and_then(Value::as_u64)
+            .map_or(MAX_QUEUE_DEFAULT, |max| max as usize),
+        verbose: flag("verbose", false),
+        traceback_enabled: flag("traceback_enabled", true),
+    })
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> FileError {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use crate::agents::Agents;
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
 use crate::net::driver::{Request, Seen};
@@ -30,6 +31,7 @@ pub struct Handle {
     events: broadcast::Sender<api::Event>,
     key: PeerKey,
     expects_peers: bool,
+    agents: Agents,
 }
 
 impl Handle {
@@ -38,8 +40,9 @@ impl Handle {
         events: broadcast::Sender<api::Event>,
         key: PeerKey,
         expects_peers: bool,
+        agents: Agents,
     ) -> Handle {
-        Handle { requests, events, key, expects_peers }
+        Handle { requests, events, key, expects_peers, agents }
     }
 
     /// Key of the node.
@@ -72,16 +75,25 @@ impl Handle {
         }
     }
 
-    /// Offers the agents of the configured files; returns what was refused.
-    pub(super) async fn offer_files(&self, offers: Vec<Offer>) -> Vec<Refusal> {
+    /// The agents of this host.
+    pub fn local_agents(&self) -> &Agents {
+        &self.agents
+    }
+
+    /// Offers the agents of this host to the world, and withdraws those it offered before and no longer has.
+    pub(super) async fn offer_local_agents(&self) {
+        let offers = self.agents.offers();
         let names: Vec<String> = offers.iter().map(|offer| offer.name.to_string()).collect();
-        match self.command(Command::OfferFiles(offers)).await {
-            Ok(Reply::Registered(results)) => names
-                .into_iter()
-                .zip(results)
-                .filter_map(|(name, result)| registered(name, result).err())
-                .collect(),
-            Ok(_) | Err(_) => Vec::new(),
+        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles(offers)).await else { return };
+        for (name, result) in names.into_iter().zip(results) {
+            if let Err(refused) = registered(name, result) {
+                tracing::warn!(
+                    code = refused.code,
+                    "agent {} is not registered: {}",
+                    refused.name,
+                    refused.message
+                );
+            }
         }
     }
 

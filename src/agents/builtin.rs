@@ -1,0 +1,40 @@
+//! Agents that need nothing: echo, sleep, fail.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Task;
+use crate::document::hosting::Builtin;
+use crate::proto::call::{CallFailure, Outcome, Progress};
+
+/// Pause between two reports of the sleeper.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+pub(super) async fn run(builtin: Builtin, task: &Task) -> Result<Value, CallFailure> {
+    let text = task.input.get("task").cloned().unwrap_or_else(|| task.input.clone());
+    match builtin {
+        Builtin::Echo => Ok(text),
+        Builtin::Sleep => sleep(&text, task).await,
+        Builtin::Fail => Err(CallFailure::new("agent_failed", Outcome::Done, "this agent always fails")),
+    }
+}
+
+async fn sleep(text: &Value, task: &Task) -> Result<Value, CallFailure> {
+    let asked = text.as_u64().or_else(|| text.as_str().and_then(|text| text.trim().parse().ok()));
+    let total = Duration::from_millis(asked.unwrap_or(1_000));
+    let started = tokio::time::Instant::now();
+    while started.elapsed() < total {
+        tokio::time::sleep(REPORT_EVERY.min(total.saturating_sub(started.elapsed()))).await;
+        if let Some(progress) = &task.progress {
+            let report = Progress {
+                progress: started.elapsed().min(total).as_secs_f64(),
+                total: Some(total.as_secs_f64()),
+                message: None,
+            };
+            // Reports are only a hint.
+            let _full = progress.try_send(report);
+        }
+    }
+    Ok(Value::String(format!("slept {} ms", total.as_millis())))
+}
