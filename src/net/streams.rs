@@ -50,7 +50,7 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// The first byte of a served stream.
 const GREETING: u8 = 1;
 /// The wait before a stream is opened again is drawn from this many milliseconds, so that a burst spreads out.
-const REOPEN_MS: std::ops::Range<u64> = 5..50;
+pub(crate) const REOPEN_MS: std::ops::Range<u64> = 5..50;
 
 /// A question that arrived: the frame, and where its answer goes. Dropping `reply` closes the stream.
 #[derive(Debug)]
@@ -272,6 +272,7 @@ impl From<FrameError> for SyncError {
             FrameError::TooLarge(bytes) => SyncError::TooLarge(bytes),
             FrameError::TooSlow(what) => SyncError::TooSlow(what),
             FrameError::Closed(why) => SyncError::Closed(why),
+            FrameError::Malformed => SyncError::Closed(error.to_string()),
         }
     }
 }

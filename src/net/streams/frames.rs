@@ -20,6 +20,9 @@ pub(crate) enum FrameError {
     /// A deadline passed.
     #[error("the peer did not {0} in time")]
     TooSlow(&'static str),
+    /// Its content makes no sense at this place.
+    #[error("the peer broke the protocol")]
+    Malformed,
     /// The stream ended or broke.
     #[error("the peer closed the stream: {0}")]
     Closed(String),
