@@ -10,6 +10,7 @@ mod call;
 mod events;
 mod failure;
 mod guard;
+mod mcp;
 mod query;
 mod routes;
 
@@ -29,6 +30,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rmcp::ServerHandler;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -37,6 +39,7 @@ use tower_service::Service as _;
 
 use self::failure::Failure;
 pub use self::guard::{Token, TokenError};
+use crate::mcp::Mcp;
 use crate::net::Handle;
 
 /// Open connections. Above it new ones wait in the kernel's backlog; 1024 leaves file descriptors for the mesh.
@@ -121,11 +124,17 @@ pub async fn bind(settings: Settings) -> Result<Listener, BindError> {
 impl Listener {
     /// Starts to answer with what `handle` knows.
     pub fn serve(self, handle: Handle) -> Server {
+        let mcp = Mcp::new(handle.clone());
+        self.serve_with(handle, mcp)
+    }
+
+    /// As [`Listener::serve`], with `mcp` as the MCP server at `/mcp`.
+    pub fn serve_with<H: ServerHandler + Clone>(self, handle: Handle, mcp: H) -> Server {
         let (closing, closed) = watch::channel(false);
         let gate = Arc::new(Gate {
             guard: guard::Guard::new(self.addr, self.settings.names, self.settings.token),
             at_work: Semaphore::new(REQUESTS_MAX),
-            router: routes::router(handle, closed.clone()),
+            router: routes::router(handle, closed.clone(), mcp::router(mcp, closed.clone())),
         });
         let accepting = tokio::spawn(accept(self.socket, gate, closed));
         Server { addr: self.addr, closing, accepting }

@@ -64,6 +64,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("src/agents", &["crate::net", "crate::sim", "crate::http", "crate::mcp", "crate::cli", "libp2p::"]),
     ("src/mcp", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim", "crate::cli"]),
     ("src/http", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim"]),
+    (
+        "src/mcp",
+        &[
+            "proto::node",
+            "net::swarm",
+            "net::store",
+            "net::driver",
+            "crate::sim",
+            "crate::http",
+            "crate::cli",
+        ],
+    ),
     ("src/cli", &["proto::node", "net::swarm", "net::store", "net::driver"]),
     ("src/api.rs", &["crate::"]),
 ];

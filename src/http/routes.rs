@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
-use super::body::{self, BODY_BYTES_MAX};
+use super::body;
 use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
@@ -22,6 +22,8 @@ use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
+/// Largest body of documents, bytes: the whole public MCP registry fits in one request.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
 /// The description of the API, for generators of clients.
@@ -37,8 +39,8 @@ pub(super) struct Api {
     uploads: Semaphore,
 }
 
-/// All routes over `handle`; `closing` ends the event streams.
-pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
+/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
+pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
     let api = Api {
         handle,
         closing,
@@ -61,6 +63,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
         .with_state(Arc::new(api))
+        .merge(mcp)
 }
 
 async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<FindAnswer> {
