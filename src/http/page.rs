@@ -48,7 +48,10 @@ mod tests {
         for (tag, count) in [("<script", 1), ("<style", 1), (" src=", 0), ("@import", 0), (" style=", 0)] {
             assert_eq!(PAGE.matches(tag).count(), count, "{tag}");
         }
-        assert!(!PAGE.contains("innerHTML") && !PAGE.contains("https://"), "text only, nothing from elsewhere");
+        assert!(
+            !PAGE.contains("innerHTML") && !PAGE.contains("https://"),
+            "text only, nothing from elsewhere"
+        );
     }
 
     #[tokio::test]
