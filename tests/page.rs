@@ -404,6 +404,7 @@ fn a_node_that_stops_is_told_and_the_page_stays() {
     drop(node);
     browser.until("document.getElementById('health').textContent === 'no answer'");
     browser.until("document.getElementById('stream').textContent.includes('trying again')");
+    browser.until("document.getElementById('outage').textContent.includes('The node does not answer')");
     assert_eq!(browser.value("document.querySelectorAll('#list a.row').length"), 10, "what was known stays");
     browser.picture("stopped");
 }
