@@ -45,6 +45,13 @@ impl Node {
         Node::start(&["dev", "--http", "127.0.0.1:0"])
     }
 
+    /// A node without peers, its data in `folder`.
+    fn alone(folder: &TempDir, further: &[&str]) -> Node {
+        let data = folder.path().join("data");
+        let args = ["node", "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir"];
+        Node::start(&[&args[..], &[data.to_str().unwrap()], further].concat())
+    }
+
     fn register(&self, documents: &Value) {
         let mut answer = ureq::post(format!("{}/v1/agents", self.http)).send_json(documents).unwrap();
         let answer: RegisterAnswer = answer.body_mut().read_json().unwrap();
@@ -359,22 +366,38 @@ fn a_new_agent_appears_at_once_and_its_text_stays_text() {
 }
 
 #[test]
+fn a_long_list_is_read_page_by_page_and_stays_true() {
+    let Some(browser) = Browser::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::alone(&folder, &[]);
+    let agents: Vec<Value> = (10..55)
+        .map(|number| json!({"agent": {"name": format!("agent-{number}"), "description": "d"}}))
+        .collect();
+    node.register(&agents.into());
+    browser.dress(SIZES[0], "light");
+    browser.go(&node.http);
+    browser.until("document.getElementById('stream').textContent === 'connected'");
+    browser.until(&format!(
+        "{ROWS}.length === 20 && document.getElementById('count').textContent.includes('first 20')"
+    ));
+    browser.click("#more");
+    browser.until(&format!("{ROWS}.length === 40"));
+    browser.click("#more");
+    browser.until(&format!("{ROWS}.length === 45 && document.getElementById('more').hidden"));
+    assert_eq!(browser.value(&format!("new Set({ROWS}).size")), 45, "none is shown twice");
+    ureq::delete(format!("{}/v1/agents/agent-30", node.http)).call().unwrap();
+    browser.until(&format!("{ROWS}.length === 44 && !{ROWS}.includes('agent-30@.')"));
+    browser.until("document.getElementById('events').textContent.includes('agent-30@. left')");
+    browser.assert_well();
+}
+
+#[test]
 fn a_guarded_node_shows_its_page_and_asks_for_the_token_in_it() {
     let Some(browser) = Browser::open() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let (token, data) = (folder.path().join("token"), folder.path().join("data"));
+    let token = folder.path().join("token");
     fs::write(&token, "open-sesame\n").unwrap();
-    let node = Node::start(&[
-        "node",
-        "--http",
-        "127.0.0.1:0",
-        "--listen",
-        "/ip4/127.0.0.1/tcp/0",
-        "--http-token-file",
-        token.to_str().unwrap(),
-        "--data-dir",
-        data.to_str().unwrap(),
-    ]);
+    let node = Node::alone(&folder, &["--http-token-file", token.to_str().unwrap()]);
     browser.dress(SIZES[1], "dark");
     browser.go(&node.http);
     browser.until("!document.getElementById('lock').hidden");
