@@ -431,3 +431,45 @@ fn a_node_that_stops_is_told_and_the_page_stays() {
     assert_eq!(browser.value("document.querySelectorAll('#list a.row').length"), 10, "what was known stays");
     browser.picture("stopped");
 }
+
+#[test]
+fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
+    let Some(browser) = Browser::open() else { return };
+    let node = Node::dev();
+    for size in SIZES {
+        browser.dress(size, "light");
+        browser.go(&format!("{}/#agent=echo", node.http));
+        browser.until("document.getElementById('try') !== null");
+        browser.write("#input", "hello <b>mesh</b>");
+        browser.click("#try button[type=submit]");
+        browser.until("document.getElementById('result')?.textContent === 'hello <b>mesh</b>'");
+        let told = browser.value("document.getElementById('outcome').innerText");
+        assert!(
+            told.as_str().unwrap().starts_with("Done") && told.as_str().unwrap().contains("by 12D3"),
+            "{told}"
+        );
+        browser.picture(&format!("called-{}", size.0));
+        browser.click("#try label:last-child");
+        browser.until("document.getElementById('input').value.includes('\"task\"')");
+        browser.write("#input", "{\"task\": ");
+        browser.click("#try button[type=submit]");
+        browser.until("document.getElementById('outcome').textContent.includes('This is not JSON')");
+        browser.write("#input", "{\"task\": \"as JSON\"}");
+        browser.click("#try button[type=submit]");
+        browser.until("document.getElementById('result')?.textContent === 'as JSON'");
+        browser.go(&format!("{}/#agent=failing", node.http));
+        browser.until("document.querySelector('#agent h2')?.textContent === 'failing@.'");
+        browser.write("#input", "anything");
+        browser.click("#try button[type=submit]");
+        browser.until("document.getElementById('outcome').textContent.startsWith('Failed: agent_failed')");
+        browser.picture(&format!("failed-{}", size.0));
+        browser.go(&format!("{}/#agent=sleeper", node.http));
+        browser.until("document.querySelector('#agent h2')?.textContent === 'sleeper@.'");
+        browser.write("#input", "9000");
+        browser.click("#try button[type=submit]");
+        browser.click("#try .go button.quiet");
+        browser
+            .until("document.getElementById('outcome').textContent.includes('may still have done the work')");
+        browser.assert_well();
+    }
+}
