@@ -16,6 +16,7 @@ use super::body;
 use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
+use super::page;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
@@ -48,6 +49,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router
         uploads: Semaphore::new(UPLOADS_MAX),
     };
     Router::new()
+        .route("/", get(page::page))
         .route("/v1/find", get(find))
         .route("/v1/agents", get(agents).post(register))
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
