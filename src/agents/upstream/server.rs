@@ -77,13 +77,16 @@ impl Server {
 
     /// Keeps the server up until `stop`.
     pub(super) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
-        let mut life = Life { opening: Opening::Either, up_since: None, failures: 0 };
+        let mut life = Life::default();
         let mut said_down = false;
         loop {
             let why = self.run(&mut life, &stop).await;
             *self.connection() = None;
             if stop.is_cancelled() {
                 return;
+            }
+            if std::mem::take(&mut life.at_once) {
+                continue;
             }
             self.union.failed(self.place);
             if life.up_since.is_some() || !said_down {
@@ -141,19 +144,21 @@ impl Server {
 }
 
 /// What one start of a server leaves for the next.
+#[derive(Default)]
 struct Life {
     opening: Opening,
+    /// The next start is the second half of this one.
+    at_once: bool,
     up_since: Option<Instant>,
     failures: u32,
 }
 
 impl Life {
-    /// After a failed handshake the other opening is tried: a slow server may have met the end of the first.
+    /// Both openings are tried before a start counts as failed: there are servers that know the new one well enough to
+    /// refuse it, and slow ones that meet the end of its time.
     fn turn(&mut self) {
-        self.opening = match self.opening {
-            Opening::Either => Opening::Initialize,
-            Opening::Initialize => Opening::Either,
-        };
+        self.at_once = self.opening == Opening::Either;
+        self.opening = if self.at_once { Opening::Initialize } else { Opening::Either };
     }
 
     /// Exponential backoff with full jitter.

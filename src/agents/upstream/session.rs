@@ -46,9 +46,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const RESUMES_MAX: usize = 3;
 
 /// Which handshake to open with.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) enum Opening {
     /// `server/discover`, and `initialize` where it is refused.
+    #[default]
     Either,
     /// `initialize` at once: what the server spoke last, or what is left to try.
     Initialize,
