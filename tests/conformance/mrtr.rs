@@ -148,7 +148,8 @@ fn sealed(state: &str) -> String {
 /// The state of a request, if it is one of ours.
 fn opened(request: &CallToolRequestParams) -> Result<&str, ErrorData> {
     let refused = || ErrorData::invalid_params("requestState is not what this server gave out", None);
-    let (state, code) = request.request_state.as_deref().and_then(|it| it.split_once('.')).ok_or_else(refused)?;
+    let (state, code) =
+        request.request_state.as_deref().and_then(|it| it.split_once('.')).ok_or_else(refused)?;
     let code = data_encoding::HEXLOWER.decode(code.as_bytes()).map_err(|_| refused())?;
     code_of(state).verify_slice(&code).map_err(|_| refused())?;
     Ok(state)

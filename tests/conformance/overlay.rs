@@ -8,8 +8,8 @@ use rmcp::model::{
     CompleteResult, ContentBlock, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
     GetTaskResult, InitializeRequestParams, InitializeResult, JsonObject, ListPromptsResult,
     ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerConfig, SetLevelRequestParams, SubscribeRequestParams,
-    SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerConfig, SetLevelRequestParams,
+    SubscribeRequestParams, SubscriptionFilter, Tool, UnsubscribeRequestParams, UpdateTaskParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext, SubscriptionSink};
 use rmcp::task_manager::TaskManager;
@@ -80,7 +80,11 @@ impl<S: ServerHandler> ServerHandler for Overlay<S> {
         info
     }
 
-    async fn initialize(&self, request: InitializeRequestParams, cx: Cx) -> Result<InitializeResult, ErrorData> {
+    async fn initialize(
+        &self,
+        request: InitializeRequestParams,
+        cx: Cx,
+    ) -> Result<InitializeResult, ErrorData> {
         let capabilities = self.get_info().capabilities;
         let mut result = self.below.initialize(request, cx).await?;
         result.capabilities = capabilities;

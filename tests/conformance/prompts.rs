@@ -41,10 +41,9 @@ pub(crate) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResponse,
             )),
             ContentBlock::text("Please process the embedded resource above."),
         ],
-        "test_prompt_with_image" => vec![
-            ContentBlock::image(PNG, "image/png"),
-            ContentBlock::text("Please analyze the image above."),
-        ],
+        "test_prompt_with_image" => {
+            vec![ContentBlock::image(PNG, "image/png"), ContentBlock::text("Please analyze the image above.")]
+        }
         "test_input_required_result_prompt" => return Ok(with_context(request)),
         unknown => return Err(ErrorData::invalid_params(format!("Unknown prompt: {unknown}"), None)),
     };

@@ -13,7 +13,9 @@ const BYTES: &str = "test://static-binary";
 pub(crate) fn list() -> Vec<Resource> {
     [(TEXT, "text/plain"), (BYTES, "image/png"), (WATCHED, "text/plain")]
         .map(|(uri, kind)| {
-            Resource::new(uri, uri).with_description("A fixture of the conformance suite.").with_mime_type(kind)
+            Resource::new(uri, uri)
+                .with_description("A fixture of the conformance suite.")
+                .with_mime_type(kind)
         })
         .into()
 }
