@@ -1,7 +1,16 @@
+//! The official conformance suite against our stack: a real node, our HTTP gate and route, our MCP server for everything
+//! that is not one of the suite's fixtures.
+//!
+//! The fixtures are the tools, prompts and resources that the suite asks every server to have, laid over ours. What is
+//! known to fail is in `conformance/expected-failures.yaml`.
+
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-//! x
+
 #[path = "conformance/asks.rs"]
 mod asks;
+#[expect(dead_code, reason = "the suite needs no Python")]
+#[path = "mcp/installed.rs"]
+mod installed;
 #[path = "conformance/mrtr.rs"]
 mod mrtr;
 #[path = "conformance/overlay.rs"]
@@ -15,66 +24,100 @@ mod tasks;
 #[path = "conformance/tools.rs"]
 mod tools;
 
-use aop::agents::Agents;
-use aop::proto::name::ZoneName;
-use rmcp::ServerHandler;
-use rmcp::model::*;
-use rmcp::service::*;
-use rmcp::transport::streamable_http_server::{
-    StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager,
-};
-use std::sync::Arc;
+use std::process::Command;
+use std::time::Duration;
 
-#[derive(Clone)]
-struct StandIn(Agents);
-impl ServerHandler for StandIn {
-    fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().enable_resources().build())
-            .with_server_info(Implementation::new("standin", "0"))
-    }
-    async fn call_tool(
-        &self,
-        request: CallToolRequestParams,
-        _cx: RequestContext<rmcp::RoleServer>,
-    ) -> Result<CallToolResponse, rmcp::ErrorData> {
-        Err(rmcp::ErrorData::invalid_params(format!("Unknown tool: {}", request.name), None))
-    }
-    async fn read_resource(
-        &self,
-        request: ReadResourceRequestParams,
-        _cx: RequestContext<rmcp::RoleServer>,
-    ) -> Result<ReadResourceResponse, rmcp::ErrorData> {
-        Err(rmcp::ErrorData::resource_not_found(
-            "Resource not found",
-            Some(serde_json::json!({"uri": request.uri})),
-        ))
-    }
-    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(requested.clone())
-    }
-    async fn listen(&self, cx: SubscriptionContext) -> Result<(), rmcp::ErrorData> {
-        let mut changes = self.0.changes();
-        loop {
-            tokio::select! {
-                () = cx.cancelled() => return Ok(()),
-                _ = changes.changed() => { let _ = cx.sink().notify_tool_list_changed().await; }
-            }
-        }
-    }
+use aop::agents::Agents;
+use aop::http;
+use aop::net::{self, Options, Running};
+use aop::proto::identity::Identity;
+use aop::proto::name::ZoneName;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use self::installed::{Ended, packages, run};
+use self::overlay::{Overlay, echo};
+
+/// A whole set takes seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A node with the fixtures at its `/mcp`.
+struct Fixture {
+    runtime: Runtime,
+    node: Running,
+    server: http::Server,
+    _folder: TempDir,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn stand_in() {
-    let agents = Agents::new(ZoneName::root());
-    let overlay = overlay::Overlay::new(StandIn(agents.clone()), agents);
-    let config =
-        StreamableHttpServerConfig::default().with_legacy_session_mode(true).with_json_response(true);
-    let service = StreamableHttpService::new(
-        move || Ok(overlay.clone()),
-        Arc::new(LocalSessionManager::default()),
-        config,
-    );
-    let router = axum::Router::new().route_service("/mcp", service);
-    let socket = tokio::net::TcpListener::bind("127.0.0.1:8931").await.unwrap();
-    axum::serve(socket, router).await.unwrap();
+#[test]
+fn the_suite_of_the_newest_revision_passes() {
+    check_revision("2026-07-28", 196);
+}
+
+#[test]
+fn the_suite_of_the_last_handshake_passes() {
+    check_revision("2025-11-25", 83);
+}
+
+/// Runs a revision's set. `checks` are those that passed when these fixtures were written: a fixture that is no longer
+/// found would pass fewer without failing any.
+fn check_revision(revision: &str, checks: usize) {
+    let Some(packages) = packages() else { return };
+    let fixture = Fixture::start();
+    let suite = "node_modules/@modelcontextprotocol/conformance/dist/index.js";
+    let known = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/expected-failures.yaml");
+    let url = format!("{}/mcp", fixture.server.url());
+    let mut node = Command::new(&packages.node);
+    node.current_dir(&packages.folder).args([suite, "server", "--url", &url]);
+    let ended = run(node.args(["--requirements", revision, "--expected-failures", known]), PATIENCE);
+    fixture.stop();
+
+    let told = || format!("{}\n{}", ended.stdout, ended.stderr);
+    let (passed, failed) = figures(&ended).unwrap_or_else(|| panic!("no figures: {}", told()));
+    println!("{revision}: {passed} passed, {failed} failed");
+    assert!(ended.success, "{}", told());
+    assert!(passed >= checks, "only {passed} of {checks} checks: {}", told());
+}
+
+/// Passed and failed, from the line `Total: 83 passed, 0 failed`.
+fn figures(ended: &Ended) -> Option<(usize, usize)> {
+    let total = ended.stdout.lines().find_map(|line| line.strip_prefix("Total: "))?;
+    let mut numbers = total.split(' ').filter_map(|word| word.parse().ok());
+    Some((numbers.next()?, numbers.next()?))
+}
+
+impl Fixture {
+    fn start() -> Fixture {
+        let runtime = Runtime::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let agents = Agents::new(ZoneName::root());
+        agents.replace(vec![echo("echo")]);
+        let options = Options {
+            identity: Identity::from_seed([1; 32]),
+            network: "test".into(),
+            zones: vec![ZoneName::root()],
+            follows: Vec::new(),
+            bootstrap: Vec::new(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            data_dir: folder.path().to_path_buf(),
+            agents: agents.clone(),
+        };
+        let settings =
+            http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names: Vec::new(), token: None };
+        let (node, server) = runtime.block_on(async {
+            let node = net::start(options).await.unwrap();
+            let listener = http::bind(settings).await.unwrap();
+            let server =
+                listener.serve_mcp(node.handle.clone(), move |below| Overlay::new(below, agents.clone()));
+            (node, server)
+        });
+        Fixture { runtime, node, server, _folder: folder }
+    }
+
+    fn stop(self) {
+        self.runtime.block_on(async {
+            self.server.stop().await;
+            self.node.stop().await.unwrap();
+        });
+    }
 }

@@ -10,7 +10,7 @@ mod installed;
 #[path = "mcp/world.rs"]
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -130,11 +130,14 @@ fn judge(findings: &Findings, version: Option<&str>) -> Vec<(&'static str, bool)
     vec![
         ("the revision", version.is_none_or(|version| of("connect")["version"] == version)),
         ("the server's name", of("connect")["server"] == "aop"),
-        ("the first tools", names.iter().zip(FIRST).filter(|(name, first)| *name == first).count() == 7),
+        (
+            "the first tools",
+            names.iter().zip(FIRST).filter(|(name, first)| name == first).count() == FIRST.len(),
+        ),
         ("own agents are tools", OWN.iter().all(|own| names.iter().any(|name| name == own))),
         (
             "several pages, each tool once",
-            names.len() > 100 && names.len() == names.iter().collect::<std::collections::BTreeSet<_>>().len(),
+            names.len() > 100 && names.iter().collect::<BTreeSet<_>>().len() == names.len(),
         ),
         (
             "a search finds the far agent",

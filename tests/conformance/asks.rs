@@ -14,7 +14,10 @@ use crate::overlay::{Answer, as_model, failed, text};
 use crate::tools::{PAUSE, plain, with_schema};
 
 pub(crate) fn list() -> Vec<Tool> {
-    let one_text = |name: &str| json!({ "type": "object", "properties": { name: { "type": "string" } }, "required": [name] });
+    let one_text = |name: &str| {
+        let properties = json!({ name: { "type": "string" } });
+        json!({ "type": "object", "properties": properties, "required": [name] })
+    };
     vec![
         plain("test_tool_with_logging"),
         plain("test_logging_tool"),

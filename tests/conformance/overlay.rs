@@ -1,8 +1,11 @@
 //! The suite's fixtures laid over a server: what is not a fixture, the server below answers.
+#![expect(deprecated, reason = "the older revisions let a client set the level of logs")]
 
 use std::sync::Arc;
 
-use aop::agents::Agents;
+use aop::agents::{Agents, Local};
+use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::document::read_documents;
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
     CompleteResult, ContentBlock, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
@@ -26,6 +29,8 @@ type Cx = RequestContext<RoleServer>;
 /// Tools that change a list, so that the suite sees the notification of it.
 const CHANGES_TOOLS: &str = "test_trigger_tool_change";
 const CHANGES_PROMPTS: &str = "test_trigger_prompt_change";
+/// The agent that comes and goes.
+const CHANGED: &str = "now-and-then";
 
 /// Cheap to clone: the server is made anew for each request without a session.
 #[derive(Clone)]
@@ -45,12 +50,38 @@ impl<S: ServerHandler> Overlay<S> {
 
     fn change(&self, name: &str) -> Option<Answer> {
         match name {
-            CHANGES_TOOLS => self.agents.replace(self.agents.list().values().cloned().collect()),
+            CHANGES_TOOLS => self.change_agents(),
             CHANGES_PROMPTS => self.prompts.send_modify(|count| *count += 1),
             _ => return None,
         }
         Some(Ok(text("Changed.")))
     }
+
+    /// One agent comes, or goes.
+    fn change_agents(&self) {
+        let mut agents: Vec<Local> = self.agents.list().values().cloned().collect();
+        let present = agents.len();
+        agents.retain(|local| local.offer.name.as_str() != CHANGED);
+        if agents.len() == present {
+            agents.push(echo(CHANGED));
+        }
+        self.agents.replace(agents);
+    }
+}
+
+/// An agent that repeats its task.
+pub(crate) fn echo(name: &str) -> Local {
+    let document =
+        json!({ "agent": { "name": name, "description": "Repeats its task", "run": { "builtin": "echo" } } });
+    let hosting = Hosting {
+        runner: Runner::Builtin(Builtin::Echo),
+        folder: ".".into(),
+        callers: Vec::new(),
+        max_queue: 1,
+        verbose: false,
+        traceback_enabled: false,
+    };
+    Local { offer: read_documents(document).remove(0).unwrap(), hosting: Some(hosting) }
 }
 
 fn list() -> Vec<Tool> {
