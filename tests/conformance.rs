@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use aop::agents::Agents;
 use aop::http;
+use aop::mcp::Mcp;
 use aop::net::{self, Options, Running};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -108,7 +109,7 @@ impl Fixture {
             let node = net::start(options).await.unwrap();
             let listener = http::bind(settings).await.unwrap();
             let server =
-                listener.serve_mcp(node.handle.clone(), move |below| Overlay::new(below, agents.clone()));
+                listener.serve_with(node.handle.clone(), Overlay::new(Mcp::new(node.handle.clone()), agents));
             (node, server)
         });
         Fixture { runtime, node, server, _folder: folder }
