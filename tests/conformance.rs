@@ -24,6 +24,7 @@ mod tasks;
 #[path = "conformance/tools.rs"]
 mod tools;
 
+use std::io::{self, Write};
 use std::process::Command;
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ fn check_revision(revision: &str, checks: usize) {
 
     let told = || format!("{}\n{}", ended.stdout, ended.stderr);
     let (passed, failed) = figures(&ended).unwrap_or_else(|| panic!("no figures: {}", told()));
-    println!("{revision}: {passed} passed, {failed} failed");
+    // Straight to the terminal: these figures are for who reads the log of a run that passed.
+    let _closed = writeln!(io::stderr(), "\nMCP conformance {revision}: {passed} passed, {failed} failed");
     assert!(ended.success, "{}", told());
     assert!(passed >= checks, "only {passed} of {checks} checks: {}", told());
 }

@@ -151,6 +151,7 @@ fn judge(findings: &Findings, version: Option<&str>) -> Vec<(&'static str, bool)
         ),
         ("a far agent answers", succeeded("remote") && of("remote")["structured"]["result"] == "far"),
         ("a failed agent is an error", of("failing")["error"] == true && of("failing")["text"] != ""),
+        ("so is one with a schema of its own", of("strict")["error"] == true && of("strict")["text"] != ""),
         ("an unknown tool is a protocol error", of("unknown")["code"] == -32602),
         ("progress grows", progress.len() >= 2 && progress.is_sorted() && succeeded("progress")),
         ("a cancelled call ends", of("cancel")["ended"] == true),

@@ -19,7 +19,8 @@ const TICK: Duration = Duration::from_millis(20);
 const FILLERS: usize = 110;
 
 /// The first node's agents that are called.
-pub(crate) const OWN: [&str; 5] = ["own-echo", "own-fail", "own-sleep", "own-linger", "own-count"];
+pub(crate) const OWN: [&str; 6] =
+    ["own-echo", "own-fail", "own-sleep", "own-linger", "own-count", "own-strict"];
 
 /// Reads its task, says that it runs by a file with its process id, and stays.
 const LINGER: &str = r#"
@@ -37,6 +38,12 @@ const COUNT: &str = r#"
 import json, sys
 print(json.dumps({"words": len(json.load(sys.stdin)["text"].split())}))
 "#;
+
+/// Of agents that take a text and answer with the number of its words.
+const SCHEMAS: &str = r#"
+max_retries = 0
+input_schema = { type = "object", properties = { text = { type = "string" } }, required = ["text"] }
+output_schema = { type = "object", properties = { words = { type = "integer" } }, required = ["words"] }"#;
 
 /// Two nodes, each with the other's records. Both end with it.
 pub(crate) struct World {
@@ -94,6 +101,7 @@ impl World {
                 { "check": "schema", "tool": "own-count", "arguments": { "text": "one two three" } },
                 { "check": "remote", "tool": "call_agent", "arguments": { "agent": "far-echo", "task": "far" } },
                 { "check": "failing", "tool": "own-fail", "arguments": { "task": "x" } },
+                { "check": "strict", "tool": "own-strict", "arguments": { "text": "x" } },
             ],
             "slow": { "tool": "own-sleep", "arguments": { "task": "500" } },
             "lingering": {
@@ -176,10 +184,8 @@ fn write_own_agents(folder: &Path) {
         &python("linger.py", LINGER),
         "timeout_s = 120",
     );
-    let schemas = r#"
-        input_schema = { type = "object", properties = { text = { type = "string" } }, required = ["text"] }
-        output_schema = { type = "object", properties = { words = { type = "integer" } }, required = ["words"] }"#;
-    write_agent(folder, "own-count", "Counts words", &python("count.py", COUNT), schemas);
+    write_agent(folder, "own-count", "Counts words", &python("count.py", COUNT), SCHEMAS);
+    write_agent(folder, "own-strict", "Fails to count", r#"builtin = "fail""#, SCHEMAS);
     for number in 0..FILLERS {
         write_agent(folder, &format!("filler-{number}"), "One of many", r#"builtin = "echo""#, "");
     }
