@@ -94,9 +94,17 @@ mod tests {
 
     #[test]
     fn the_marks_of_known_tricks_are_unseen() {
-        for trick in
-            ['\u{1b}', '\u{9b}', '\u{202e}', '\u{2066}', '\u{200d}', '\u{feff}', '\u{e0041}', '\u{fe0f}', '\u{e0100}']
-        {
+        for trick in [
+            '\u{1b}',
+            '\u{9b}',
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200d}',
+            '\u{feff}',
+            '\u{e0041}',
+            '\u{fe0f}',
+            '\u{e0100}',
+        ] {
             assert!(is_unseen(trick), "{:x}", trick as u32);
         }
     }

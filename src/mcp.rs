@@ -74,9 +74,8 @@ impl Mcp {
             .build();
         let implementation =
             Implementation::new("aop", env!("CARGO_PKG_VERSION")).with_title("AOP registry node");
-        let config = ServerConfig::new(capabilities)
-            .with_server_info(implementation)
-            .with_instructions(INSTRUCTIONS);
+        let config =
+            ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS);
         let catalog = Catalog::new(handle.local_agents().clone(), handle.key());
         Mcp(Arc::new(Node { own_id: handle.key().to_string(), handle, catalog, config }))
     }
@@ -104,9 +103,8 @@ impl ServerHandler for Mcp {
     ) -> Result<ListToolsResult, ErrorData> {
         let cursor = request.and_then(|request| request.cursor);
         let (tools, next) = self.0.catalog.tools().page(cursor.as_deref())?;
-        let mut listed = ListToolsResult::with_all_items(tools)
-            .with_ttl_ms(TTL_MS)
-            .with_cache_scope(CacheScope::Private);
+        let mut listed =
+            ListToolsResult::with_all_items(tools).with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Private);
         listed.next_cursor = next;
         Ok(listed)
     }
@@ -201,7 +199,9 @@ async fn tell_changes(mut changes: watch::Receiver<u64>, peer: Peer<RoleServer>)
             Ok(Err(_)) => return,
             Ok(Ok(())) => {}
         }
-        if peer.notify_tool_list_changed().await.is_err() || peer.notify_resource_list_changed().await.is_err() {
+        if peer.notify_tool_list_changed().await.is_err()
+            || peer.notify_resource_list_changed().await.is_err()
+        {
             return;
         }
     }

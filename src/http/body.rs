@@ -45,11 +45,7 @@ async fn collect(body: Body, bytes_max: usize, fix: &str) -> Result<Vec<u8>, Fai
         }
     }
     if total > bytes_max {
-        return Err(Failure::new(
-            "too_large",
-            format!("the body has more than {bytes_max} bytes"),
-            fix,
-        ));
+        return Err(Failure::new("too_large", format!("the body has more than {bytes_max} bytes"), fix));
     }
     Ok(bytes)
 }

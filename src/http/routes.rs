@@ -141,7 +141,9 @@ async fn register(
     let zone =
         zone.map_err(|error| Failure::new("bad_request", error.to_string(), "zone=research.acme.org"))?;
     let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
-    let bytes = body::read(body, BODY_BYTES_MAX, "send the documents in several requests, as `aop register` does").await?;
+    let bytes =
+        body::read(body, BODY_BYTES_MAX, "send the documents in several requests, as `aop register` does")
+            .await?;
     // Megabytes of JSON take a second of one core: not on a thread that answers others.
     let parsed =
         tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;

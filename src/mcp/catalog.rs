@@ -174,7 +174,9 @@ fn place(cursor: &str) -> Result<(usize, Option<&str>), ErrorData> {
 
 fn is_name(text: &str) -> bool {
     let fits = (1..=NAME_BYTES_MAX).contains(&text.len());
-    fits && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte))
+    fits && text
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte))
 }
 
 /// Whether an agent may have a tool of its own name.
@@ -234,7 +236,8 @@ mod tests {
     use crate::proto::name::ZoneName;
 
     fn local(name: &str, zone: &str) -> Local {
-        let document = json!({"agent": {"name": name, "zone": zone, "description": "d", "run": {"builtin": "echo"}}});
+        let document =
+            json!({"agent": {"name": name, "zone": zone, "description": "d", "run": {"builtin": "echo"}}});
         let hosting = Hosting {
             runner: Runner::Builtin(Builtin::Echo),
             folder: ".".into(),
@@ -286,7 +289,11 @@ mod tests {
     fn what_is_no_cursor_is_refused() {
         let tools = catalog(Vec::new()).tools();
         for bad in ["", "a", "after:", "after:A", "after:ä", &format!("after:{}", "x".repeat(41))] {
-            assert_eq!(tools.page(Some(bad)).unwrap_err().code, rmcp::model::ErrorCode::INVALID_PARAMS, "{bad}");
+            assert_eq!(
+                tools.page(Some(bad)).unwrap_err().code,
+                rmcp::model::ErrorCode::INVALID_PARAMS,
+                "{bad}"
+            );
         }
     }
 
@@ -299,7 +306,11 @@ mod tests {
         assert_eq!(tools.len(), 5);
         for (agent, name) in tools.names() {
             assert!(is_name(name), "{name}");
-            assert_eq!(is_free(agent.agent.as_str()) && name == agent.agent.as_str(), name == "twin", "{agent}");
+            assert_eq!(
+                is_free(agent.agent.as_str()) && name == agent.agent.as_str(),
+                name == "twin",
+                "{agent}"
+            );
             let tool = tools.tool(name).unwrap();
             assert_eq!(tool.title.as_deref(), Some(agent.to_string().as_str()));
             assert_eq!(tool.meta.as_ref().unwrap().0["aop/agent"]["agent"], agent.to_string());

@@ -444,9 +444,9 @@ mod tests {
     fn the_first_tools_are_those_of_the_paper_in_a_fixed_order() {
         let names: Vec<&str> = TOOLS.iter().map(|tool| tool.name.as_ref()).collect();
         assert_eq!(names, RESERVED[..7]);
-        let reads = TOOLS.iter().filter(|tool| {
-            tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true))
-        });
+        let reads = TOOLS
+            .iter()
+            .filter(|tool| tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true)));
         assert_eq!(reads.count(), 6, "all but the call");
     }
 
