@@ -56,6 +56,18 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("src/net", &["crate::sim", "crate::http", "crate::cli"]),
     ("src/document", &["crate::net", "crate::sim", "crate::http", "crate::cli", "tokio", "libp2p::"]),
     ("src/http", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim"]),
+    (
+        "src/mcp",
+        &[
+            "proto::node",
+            "net::swarm",
+            "net::store",
+            "net::driver",
+            "crate::sim",
+            "crate::http",
+            "crate::cli",
+        ],
+    ),
     ("src/cli", &["proto::node", "net::swarm", "net::store", "net::driver"]),
     ("src/api.rs", &["crate::"]),
 ];

@@ -21,6 +21,8 @@ use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
+/// Largest body of documents, bytes: the whole public MCP registry fits in one request.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
 /// The description of the API, for generators of clients.
@@ -36,8 +38,8 @@ pub(super) struct Api {
     uploads: Semaphore,
 }
 
-/// All routes over `handle`; `closing` ends the event streams.
-pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
+/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
+pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
     let api = Api {
         handle,
         closing,
@@ -59,6 +61,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
         .with_state(Arc::new(api))
+        .merge(mcp)
 }
 
 async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<FindAnswer> {
@@ -138,7 +141,9 @@ async fn register(
     let zone =
         zone.map_err(|error| Failure::new("bad_request", error.to_string(), "zone=research.acme.org"))?;
     let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
-    let bytes = body::read(body).await?;
+    let bytes =
+        body::read(body, BODY_BYTES_MAX, "send the documents in several requests, as `aop register` does")
+            .await?;
     // Megabytes of JSON take a second of one core: not on a thread that answers others.
     let parsed =
         tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;

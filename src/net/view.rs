@@ -48,6 +48,8 @@ fn agent(found: &Found, card: AgentCard, ids: &mut PeerIds) -> api::Agent {
         description: card.description,
         tags: card.tags,
         capabilities: card.capabilities,
+        role: card.role,
+        model: card.model,
         original_name: card.original_name,
     }
 }
