@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::Node;
 use super::catalog::{OwnTool, patience};
 use super::discovery::{bad_input, read};
+use super::schema::Output;
 use crate::agents::Task;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::name::FullName;
@@ -49,8 +50,17 @@ pub(super) async fn own(
     let done = told(cx, |progress| agents.call(&own.agent, Task { input, deadline, progress })).await;
     match done {
         Ok(output) => CallToolResult::structured(own.output.give(output)),
-        Err(failure) => failed(&failure),
+        Err(failure) => own_failed(own, &failure),
     }
+}
+
+/// Some clients hold even a failure against the tool's schema, and an agent's own schema knows no failures.
+fn own_failed(own: &OwnTool, failure: &CallFailure) -> CallToolResult {
+    let mut answer = failed(failure);
+    if own.output == Output::Whole {
+        answer.structured_content = None;
+    }
+    answer
 }
 
 /// `call_agent`.

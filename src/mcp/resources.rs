@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use rmcp::ErrorData;
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Node;
 use crate::api::ApiError;
@@ -78,8 +78,8 @@ pub(super) async fn read(node: &Node, uri: &str) -> Result<ResourceContents, Err
         _ => None,
     };
     let document = document.ok_or_else(|| {
-        let uri = clean_short(uri, LINE_BYTES_MAX);
-        ErrorData::resource_not_found(format!("there is no resource {uri}"), None)
+        let shown = clean_short(uri, LINE_BYTES_MAX);
+        ErrorData::resource_not_found(format!("there is no resource {shown}"), Some(json!({"uri": uri})))
     })?;
     Ok(ResourceContents::text(clean_json(document).to_string(), uri).with_mime_type(JSON))
 }
