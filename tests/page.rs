@@ -3,10 +3,11 @@
 //! Needs `chromedriver` and Chromium on the PATH. Without them the tests say so and pass, but fail where `CI` is set.
 //! `AOP_SCREENSHOTS=DIR` keeps pictures of what was seen.
 
+#![cfg(feature = "net")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,9 +47,9 @@ impl Node {
     }
 
     /// A node without peers, its data in `folder`.
-    fn alone(folder: &TempDir, further: &[&str]) -> Node {
+    fn alone(folder: &TempDir, http: &str, further: &[&str]) -> Node {
         let data = folder.path().join("data");
-        let args = ["node", "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir"];
+        let args = ["node", "--http", http, "--listen", "/ip4/127.0.0.1/tcp/0", "--data-dir"];
         Node::start(&[&args[..], &[data.to_str().unwrap()], further].concat())
     }
 
@@ -99,7 +100,10 @@ impl Browser {
             (on_path(&["chromedriver"]), on_path(&["chromium", "chromium-browser", "google-chrome"]))
         else {
             assert!(std::env::var_os("CI").is_none(), "chromium and chromedriver must be on the PATH");
-            eprintln!("SKIPPED, the page is not tested: chromium and chromedriver are not both on the PATH");
+            // Past the harness, which hides what a passing test prints.
+            let _told = std::io::stderr().write_all(
+                b"SKIPPED: the page is not tested, for chromium and chromedriver are not both on the PATH\n",
+            );
             return None;
         };
         let profile = tempfile::tempdir().unwrap();
@@ -203,6 +207,18 @@ impl Browser {
         let [wide, room] = ["scrollWidth", "clientWidth"]
             .map(|size| self.value(&format!("document.documentElement.{size}")).as_u64().unwrap());
         assert!(wide <= room, "{wide} pixels in {room}");
+        self.assert_named();
+    }
+
+    /// Everything that can be used has a name for those who do not see it.
+    fn assert_named(&self) {
+        let tree = self.devtools("Accessibility.getFullAXTree", json!({}));
+        for node in tree["nodes"].as_array().unwrap().iter().filter(|node| node["ignored"] == false) {
+            let (role, name) = (&node["role"]["value"], &node["name"]["value"]);
+            let used = ["button", "link", "textbox", "searchbox", "radio", "form", "search"];
+            let named = name.as_str().is_some_and(|name| !name.trim().is_empty());
+            assert!(named || !used.contains(&role.as_str().unwrap_or_default()), "{node}");
+        }
     }
 
     fn picture(&self, name: &str) {
@@ -273,6 +289,11 @@ fn the_page_shows_node_agents_and_peers_wide_and_narrow_light_and_dark() {
             assert_eq!(browser.value("document.getElementById('figure-agents').textContent"), "10");
             assert_eq!(browser.value("getComputedStyle(document.body).backgroundColor"), ground);
             browser.picture(&format!("list-{}-{scheme}", size.0));
+            browser.press("\u{E004}");
+            assert_eq!(browser.value("document.activeElement.textContent"), "Skip to the agents");
+            assert!(
+                browser.value("document.activeElement.getBoundingClientRect().left").as_f64().unwrap() >= 0.0
+            );
             browser.assert_well();
         }
     }
@@ -363,13 +384,19 @@ fn a_new_agent_appears_at_once_and_its_text_stays_text() {
         browser.picture(&format!("hostile-{}", size.0));
         browser.assert_well();
     }
+    let tried = "(() => { try { document.body.innerHTML = '<i>x</i>'; return 'made'; } catch { return 'refused'; } })()";
+    assert_eq!(
+        browser.value(tried),
+        "refused",
+        "even a careless line of script could not make markup from text"
+    );
 }
 
 #[test]
 fn a_long_list_is_read_page_by_page_and_stays_true() {
     let Some(browser) = Browser::open() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let node = Node::alone(&folder, &[]);
+    let node = Node::alone(&folder, "127.0.0.1:0", &[]);
     let agents: Vec<Value> = (10..55)
         .map(|number| json!({"agent": {"name": format!("agent-{number}"), "description": "d"}}))
         .collect();
@@ -397,7 +424,7 @@ fn a_guarded_node_shows_its_page_and_asks_for_the_token_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     fs::write(&token, "open-sesame\n").unwrap();
-    let node = Node::alone(&folder, &["--http-token-file", token.to_str().unwrap()]);
+    let node = Node::alone(&folder, "127.0.0.1:0", &["--http-token-file", token.to_str().unwrap()]);
     browser.dress(SIZES[1], "dark");
     browser.go(&node.http);
     browser.until("!document.getElementById('lock').hidden");
@@ -417,21 +444,30 @@ fn a_guarded_node_shows_its_page_and_asks_for_the_token_in_it() {
 }
 
 #[test]
-fn a_node_that_stops_is_told_and_the_page_stays() {
+fn a_node_that_stops_is_told_and_seen_again_when_it_is_back() {
     let Some(browser) = Browser::open() else { return };
-    let node = Node::dev();
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::alone(&folder, "127.0.0.1:0", &[]);
+    node.register(&json!({"agent": {"name": "first", "description": "d"}}));
     browser.dress(SIZES[0], "light");
     browser.go(&node.http);
-    browser.until("document.querySelectorAll('#list a.row').length === 10");
     browser.until("document.getElementById('stream').textContent === 'connected'");
+    browser.until(&format!("{ROWS}.join() === 'first@.'"));
+    let address = node.http.trim_start_matches("http://").to_owned();
     drop(node);
     browser.until("document.getElementById('health').textContent === 'no answer'");
     browser.until("document.getElementById('stream').textContent.includes('trying again')");
     browser.until("document.getElementById('outage').textContent.includes('The node does not answer')");
-    assert_eq!(browser.value("document.querySelectorAll('#list a.row').length"), 10, "what was known stays");
+    assert_eq!(browser.value(ROWS), json!(["first@."]), "what was known stays");
     browser.picture("stopped");
+    let node = Node::alone(&folder, &address, &[]);
+    browser.until("document.getElementById('stream').textContent === 'connected'");
+    browser.until("document.getElementById('outage').textContent === ''");
+    node.register(&json!({"agent": {"name": "second", "description": "d"}}));
+    browser.until(&format!("{ROWS}.join() === 'first@.,second@.'"));
 }
 
+#[ignore = "needs POST /v1/call, which another change brings"]
 #[test]
 fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
     let Some(browser) = Browser::open() else { return };
