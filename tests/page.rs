@@ -467,7 +467,6 @@ fn a_node_that_stops_is_told_and_seen_again_when_it_is_back() {
     browser.until(&format!("{ROWS}.join() === 'first@.,second@.'"));
 }
 
-#[ignore = "needs POST /v1/call, which another change brings"]
 #[test]
 fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
     let Some(browser) = Browser::open() else { return };
