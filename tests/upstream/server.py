@@ -3,7 +3,7 @@
     server.py [--gate FILE] [--hang] [--pages N] [--broken] [--record FILE] TOOL ...
 
 It leaves at once if the gate file exists. Its tools, each offered if named: echo, structured, image, fail, fault, pid,
-progress, wait, crash, endless, spawn, grow, many=N.
+progress, wait, deaf, crash, endless, spawn, grow, many=N.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--gate")
@@ -92,6 +93,8 @@ def call(name, arguments, params, request):
     if name == "wait":
         record(f"waiting {request}")
         return None
+    if name == "deaf":
+        time.sleep(600)
     if name == "crash":
         os._exit(3)
     if name == "endless":

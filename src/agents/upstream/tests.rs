@@ -222,6 +222,36 @@ async fn a_line_without_an_end_ends_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_reading_is_started_again() {
+    let upstream = start([server(&["deaf", "pid"])]);
+    ready(&upstream).await;
+    let first = pid(call(&upstream, "pid").await.unwrap());
+    let task = task();
+    let mut deaf = Box::pin(upstream.call("deaf", json!({}), &task));
+    let large = json!({"task": "x".repeat(100_000)});
+    let failure = loop {
+        let unread = upstream.call("pid", large.clone(), &task);
+        tokio::select! {
+            failure = &mut deaf => break failure.unwrap_err(),
+            _ = timeout(Duration::from_millis(1), unread) => {}
+        }
+    };
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert_ne!(pid(recovered(&upstream, "pid").await), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_keeps_nobody_waiting() {
+    let upstream = start([server(&["--hang", "search"]), server(&["echo"])]);
+    let tools = until(&upstream, |tools| !tools.list.is_empty()).await;
+    assert_eq!((names(&tools), tools.pending), (vec!["echo".to_owned()], true));
+    assert!(call(&upstream, "echo").await.is_ok());
+    let started = Instant::now();
+    assert_eq!(call(&upstream, "search").await.unwrap_err().code, "upstream_failed");
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_list_in_pages_is_read_whole_and_a_huge_one_in_part() {
     let upstream = start([server(&["--pages", "7", "many=50"])]);
     assert_eq!(ready(&upstream).await.len(), 50);

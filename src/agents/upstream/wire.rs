@@ -1,7 +1,7 @@
 //! The messages between this host and one MCP server, on any transport.
 //!
-//! Reports of progress are routed here, in the order in which they came. A server that does not read what it is sent is
-//! given up, so that messages waiting for it stay few.
+//! Reports of progress are routed here, in the order in which they came. Messages that wait for a server to read them
+//! stay few: the next one fails, then so does the list that shows whether the server is still there.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,6 @@ pub(super) struct Wire<T> {
     transport: T,
     reports: Arc<Reports>,
     writes: Arc<Semaphore>,
-    unread: bool,
 }
 
 /// Why a message was not sent.
@@ -44,7 +43,7 @@ pub(super) enum WireError<E: std::error::Error> {
 
 impl<T> Wire<T> {
     pub(super) fn new(transport: T, reports: Arc<Reports>) -> Wire<T> {
-        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)), unread: false }
+        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)) }
     }
 }
 
@@ -56,7 +55,6 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
         message: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         let place = self.writes.clone().try_acquire_owned().ok();
-        self.unread |= place.is_none();
         let sent = place.map(|place| (place, self.transport.send(message)));
         async move {
             let Some((_place, sent)) = sent else { return Err(WireError::Unread) };
@@ -65,7 +63,7 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        while !self.unread {
+        loop {
             let message = self.transport.receive().await?;
             let JsonRpcMessage::Notification(notification) = &message else { return Some(message) };
             match &notification.notification {
@@ -77,8 +75,6 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
                 _ => {}
             }
         }
-        tracing::warn!(WRITES_MAX, "an MCP server does not read what it is sent; its connection ends");
-        None
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
