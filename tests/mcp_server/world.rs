@@ -189,7 +189,11 @@ impl Session<'_> {
 }
 
 /// Headers and body of a request without a handshake.
-pub(crate) fn modern_message(id: u64, method: &str, mut params: Value) -> (BTreeMap<&'static str, String>, String) {
+pub(crate) fn modern_message(
+    id: u64,
+    method: &str,
+    mut params: Value,
+) -> (BTreeMap<&'static str, String>, String) {
     let meta = params.as_object_mut().unwrap().entry("_meta").or_insert(json!({}));
     meta["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
     meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
