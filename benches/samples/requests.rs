@@ -28,14 +28,17 @@ pub(crate) async fn ask(stream: &mut TcpStream, asked: &[u8], buffer: &mut Vec<u
         let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
         let (head, body) = (String::from_utf8_lossy(&buffer[..end]), &buffer[end + 4..]);
         assert!(head.starts_with("HTTP/1.1 200"), "{head}\n{}", String::from_utf8_lossy(body));
-        let length = head
-            .to_lowercase()
-            .split("content-length: ")
-            .nth(1)
-            .and_then(|rest| rest.split("\r\n").next().and_then(|length| length.parse::<usize>().ok()));
-        let length = length.expect("a length");
-        if body.len() >= length {
-            return length;
+        match length_of(&head) {
+            Some(length) if body.len() >= length => return length,
+            None if body.ends_with(b"\r\n0\r\n\r\n") => return body.len(),
+            _ => {}
         }
     }
+}
+
+/// The length that a head tells; none says that the body comes in chunks.
+fn length_of(head: &str) -> Option<usize> {
+    let head = head.to_lowercase();
+    let length = head.split("content-length: ").nth(1)?;
+    length.split("\r\n").next()?.parse().ok()
 }
