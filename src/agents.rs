@@ -18,8 +18,7 @@ use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::name::{FullName, ZoneName};
 
-/// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
-pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;
+pub use crate::proto::config::CALL_BYTES_MAX;
 
 /// An agent of this host: what the world sees, and how it runs here. A listing has no hosting.
 #[derive(Clone, Debug, PartialEq)]

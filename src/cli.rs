@@ -4,6 +4,7 @@
 //! to do next; only this file prints failures. Text that came from other hosts is cleaned before a terminal sees it.
 
 mod args;
+mod call;
 mod client;
 mod dev;
 mod failure;
@@ -43,6 +44,7 @@ fn run(command: Command, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
         Command::Node(args) => node::node(&args, verbose, talk),
         Command::Find(args) => read::find(&args, talk),
         Command::Show(args) => read::show(&args),
+        Command::Call(args) => call::call(&args, talk),
         Command::Agents(args) => read::agents(&args, talk),
         Command::Peers(client) => read::peers(&client),
         Command::Status(client) => read::status(&client),

@@ -6,6 +6,7 @@
 //! Connections, requests at work, uploads and event streams are counted against named limits.
 
 mod body;
+mod call;
 mod events;
 mod failure;
 mod guard;
@@ -51,9 +52,9 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// How long an answer to a reading request may take. A search has a budget of its own, far below.
 const READ_TIME_MAX: Duration = Duration::from_secs(60);
-/// How long a writing request may take, upload included: 32 MiB of documents are signed and made durable in it, and
-/// the longest call of an agent ends by itself before.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(310);
+/// How long a writing request may take, upload included: 32 MiB of documents are signed and made durable in it, and the
+/// longest call ends in it.
+const WRITE_TIME_MAX: Duration = body::BODY_TIME_MAX.saturating_add(call::TIME_MAX);
 /// How long open requests may take to end at a stop; the whole node has 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(1500);
 /// Pause after a failed accept, which means that file descriptors ran out.

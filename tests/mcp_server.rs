@@ -4,6 +4,8 @@
 
 #[path = "mcp_server/calls.rs"]
 mod calls;
+#[path = "mcp_server/guards.rs"]
+mod guards;
 #[path = "mcp_server/tools.rs"]
 mod tools;
 #[path = "mcp_server/world.rs"]

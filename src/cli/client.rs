@@ -17,8 +17,8 @@ use crate::http::Token;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long an answer to a question may take; the node gives up earlier and says so.
 const READ_TIME_MAX: Duration = Duration::from_secs(65);
-/// How long a registration may take.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(305);
+/// How long a registration or a call may take; the node gives up earlier and says so.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(370);
 /// A stream that is silent for longer than this is broken: the node says every 15 s that it is alive.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Largest answer read, bytes: 1000 agents with full records and more.

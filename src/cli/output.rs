@@ -85,6 +85,19 @@ pub(super) fn print_json_line(document: &impl Serialize) -> Result<(), Failure> 
     write(&(escape_unsafe(&text) + "\n"))
 }
 
+/// Prints text of another host as it is, but for what would move the cursor or reorder what is read.
+pub(super) fn print_text(text: &str) -> Result<(), Failure> {
+    let kept = |character: &char| matches!(character, '\n' | '\t') || !is_unseen(*character);
+    write(&(text.chars().filter(kept).collect::<String>() + "\n"))
+}
+
+/// Prints one JSON document, indented.
+pub(super) fn print_json_indented(document: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(document);
+    let text = text.map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    write(&(escape_unsafe(&text) + "\n"))
+}
+
 /// Writes data; a reader that went away, as `head` does, ends the command quietly and well.
 pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();

@@ -7,12 +7,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
-use super::body;
+use super::body::{self, BODY_BYTES_MAX};
+use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::query;
@@ -21,14 +22,12 @@ use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
-/// Largest body of documents, bytes: the whole public MCP registry fits in one request.
-const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
 /// The description of the API, for generators of clients.
 const OPENAPI: &str = include_str!("openapi.json");
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// What the handlers share.
 pub(super) struct Api {
@@ -51,6 +50,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router
         .route("/v1/agents", get(agents).post(register))
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
         .route("/v1/agents/{*agent}", get(show).delete(deregister))
+        .route("/v1/call/{*agent}", post(call::call))
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
         .route("/v1/events", get(events::events))
@@ -141,9 +141,8 @@ async fn register(
     let zone =
         zone.map_err(|error| Failure::new("bad_request", error.to_string(), "zone=research.acme.org"))?;
     let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
-    let bytes =
-        body::read(body, BODY_BYTES_MAX, "send the documents in several requests, as `aop register` does")
-            .await?;
+    let instead = "send the documents in several requests, as `aop register` does";
+    let bytes = body::read(body, BODY_BYTES_MAX, instead).await?;
     // Megabytes of JSON take a second of one core: not on a thread that answers others.
     let parsed =
         tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;
@@ -208,7 +207,7 @@ fn refused(index: usize, refusal: Refusal) -> Refused {
     Refused { index, name: refusal.name, code: refusal.code.into(), message: refusal.message }
 }
 
-fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+pub(super) fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
     agent.map(|Path(agent)| agent).map_err(|rejection| {
         Failure::new("bad_request", rejection.body_text(), "name the agent as `name@zone`, percent-encoded")
     })

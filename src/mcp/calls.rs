@@ -12,15 +12,13 @@ use rmcp::service::{Peer, RequestContext};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::Node;
-use super::catalog::{OwnTool, patience};
-use super::discovery::{bad_input, read};
-use super::schema::Output;
-use crate::agents::Task;
-use crate::proto::call::{CallFailure, Outcome, Progress};
-use crate::proto::name::FullName;
+use super::catalog::OwnTool;
+use super::discovery::{bad_input, read, refused};
+use super::schema::{Output, object};
+use crate::api::CallAnswer;
+use crate::proto::call::{CallFailure, Progress};
 
 /// Reports of progress on their way; a reader that is slower loses some.
 const REPORTS_MAX: usize = 16;
@@ -44,23 +42,21 @@ pub(super) async fn own(
     arguments: JsonObject,
     cx: &RequestContext<RoleServer>,
 ) -> CallToolResult {
-    let input = own.input.take(arguments);
-    let deadline = Instant::now() + own.patience;
-    let agents = node.handle.local_agents();
-    let done = told(cx, |progress| agents.call(&own.agent, Task { input, deadline, progress })).await;
-    match done {
-        Ok(output) => CallToolResult::structured(own.output.give(output)),
-        Err(failure) => own_failed(own, &failure),
+    let (agent, input) = (own.agent.to_string(), own.input.take(arguments));
+    let called = told(cx, |progress| node.handle.call(&agent, input, None, progress)).await;
+    match called {
+        Ok(answer) if answer.success => CallToolResult::structured(own.output.give(answer.result)),
+        Ok(answer) => allowed(own, unanswered(answer)),
+        Err(error) => allowed(own, failed(&refused(error))),
     }
 }
 
 /// Some clients hold even a failure against the tool's schema, and an agent's own schema knows no failures.
-fn own_failed(own: &OwnTool, failure: &CallFailure) -> CallToolResult {
-    let mut answer = failed(failure);
+fn allowed(own: &OwnTool, mut failure: CallToolResult) -> CallToolResult {
     if own.output == Output::Whole {
-        answer.structured_content = None;
+        failure.structured_content = None;
     }
-    answer
+    failure
 }
 
 /// `call_agent`.
@@ -73,14 +69,11 @@ pub(super) async fn any(
         Ok(call) => call,
         Err(failure) => return failed(&failure),
     };
-    let started = Instant::now();
-    match told(cx, |progress| local(node, call, progress)).await {
-        Ok(output) => CallToolResult::structured(json!({
-            "result": output,
-            "success": true,
-            "elapsed_ms": started.elapsed().as_secs_f64() * 1_000.0,
-        })),
-        Err(failure) => failed(&failure),
+    let called = told(cx, |progress| node.handle.call(&call.agent, call.input, call.timeout, progress)).await;
+    match called {
+        Ok(answer) if answer.success => CallToolResult::structured(json!(answer)),
+        Ok(answer) => unanswered(answer),
+        Err(error) => failed(&refused(error)),
     }
 }
 
@@ -102,23 +95,6 @@ fn judge(call: Call) -> Result<Judged, CallFailure> {
         timeout.ok_or_else(|| bad_input(format!("`timeout`: {seconds} is no number of seconds above 0")))
     });
     Ok(Judged { agent: call.agent, input, timeout: timeout.transpose()? })
-}
-
-async fn local(
-    node: &Node,
-    call: Judged,
-    progress: Option<mpsc::Sender<Progress>>,
-) -> Result<Value, CallFailure> {
-    let agents = node.handle.local_agents();
-    let list = agents.list();
-    let named = |name: &&FullName| name.to_string() == call.agent || name.agent.as_str() == call.agent;
-    let Some(name) = list.keys().find(named) else {
-        let message = format!("there is no agent `{}`; look with search_agents", call.agent);
-        return Err(CallFailure::new("not_found", Outcome::NotStarted, message));
-    };
-    let limit = patience(list.get(name).and_then(|local| local.offer.card.limits));
-    let deadline = Instant::now() + call.timeout.map_or(limit, |timeout| timeout.min(limit));
-    agents.call(name, Task { input: call.input, deadline, progress }).await
 }
 
 /// Does the work and tells its progress where the client gave a token.
@@ -150,7 +126,19 @@ async fn forward(
     std::future::pending().await
 }
 
-/// How a failed call reads.
+/// How a call reads that gave no result: the error as a text, everything else beside it.
+fn unanswered(mut answer: CallAnswer) -> CallToolResult {
+    let error = answer.error.take().unwrap_or_default();
+    let mut document = object(json!(answer));
+    document.insert("error".into(), error.message.into());
+    document.insert("code".into(), error.code.into());
+    if !error.endpoints.is_empty() {
+        document.insert("endpoints".into(), json!(error.endpoints));
+    }
+    CallToolResult::structured_error(Value::Object(document))
+}
+
+/// How a call reads that never began.
 pub(super) fn failed(failure: &CallFailure) -> CallToolResult {
     CallToolResult::structured_error(json!({
         "success": false,

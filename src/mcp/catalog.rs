@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::model::{JsonObject, MetaObject, Tool, ToolAnnotations};
@@ -33,8 +32,6 @@ const ID_CHARS: usize = 8;
 const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// What goes before the name in a cursor, so that a text from elsewhere is no cursor.
 const CURSOR_HEAD: &str = "after:";
-/// Longest call, whatever the agent's limits say.
-const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// The paper's defaults (7.2), for an agent without limits of its own.
 const LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
 
@@ -48,8 +45,6 @@ pub(super) struct OwnTool {
     pub(super) input: Input,
     /// How its output becomes the tool's answer.
     pub(super) output: Output,
-    /// How long a call may take.
-    pub(super) patience: Duration,
 }
 
 /// All tools, made from one state of the agents.
@@ -204,7 +199,7 @@ fn own_tool(name: &str, agent: &FullName, offer: &Offer, id: &str, owner: PeerKe
         .with_raw_output_schema(Arc::new(output_schema))
         .with_annotations(ToolAnnotations::new().open_world(true))
         .with_meta(identity(agent, id, owner));
-    OwnTool { agent: agent.clone(), tool, input, output, patience: patience(card.limits) }
+    OwnTool { agent: agent.clone(), tool, input, output }
 }
 
 fn identity(agent: &FullName, id: &str, owner: PeerKey) -> MetaObject {
@@ -212,13 +207,6 @@ fn identity(agent: &FullName, id: &str, owner: PeerKey) -> MetaObject {
     let whole = json!({"agent": agent.to_string(), "id": id, "owner": owner.to_string()});
     meta.insert("aop/agent".into(), whole);
     MetaObject(meta)
-}
-
-/// How long a call may take: every attempt to its limit.
-pub(super) fn patience(limits: Option<CallLimits>) -> Duration {
-    let limits = limits.unwrap_or(LIMITS);
-    let whole = u64::from(limits.timeout_s).saturating_mul(u64::from(limits.max_retries) + 1);
-    Duration::from_secs(whole).min(CALL_TIME_MAX)
 }
 
 /// Settings of an agent as the paper's AgentToolConfig names them.

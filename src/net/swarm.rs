@@ -16,11 +16,13 @@ use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
+use libp2p_stream::IncomingStreams;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
 use crate::net::bootstrap::Anchors;
+use crate::net::calls::CallClient;
 use crate::net::peers::{self, PEERS_LOW, Peer};
 use crate::net::streams::{self, Asked, SyncClient};
 use crate::net::transport::PeerTransport;
@@ -224,6 +226,15 @@ impl Network {
     /// Opens sync streams from any task.
     pub fn sync_client(&self) -> SyncClient {
         self.sync.clone()
+    }
+
+    /// Opens call streams from any task, and the call streams that come in. May be taken once.
+    pub(crate) fn take_calls(&self) -> Result<(CallClient, IncomingStreams), NetworkError> {
+        let mut control = self.swarm.behaviour().streams.new_control();
+        let protocol = self.names.call.clone();
+        let incoming =
+            control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
+        Ok((CallClient::new(control, protocol), incoming))
     }
 
     /// The connected peers of our network.

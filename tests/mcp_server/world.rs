@@ -17,35 +17,35 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; what is promised faster is asserted where it is promised.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const MODERN: &str = "2026-07-28";
-pub const LEGACY: &str = "2025-11-25";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const MODERN: &str = "2026-07-28";
+pub(crate) const LEGACY: &str = "2025-11-25";
 
 /// A node and its server.
-pub struct World {
-    pub node: net::Running,
-    pub server: Server,
-    pub agents: Agents,
-    pub client: Client,
-    pub base: String,
+pub(crate) struct World {
+    pub(crate) node: net::Running,
+    pub(crate) server: Server,
+    pub(crate) agents: Agents,
+    pub(crate) client: Client,
+    pub(crate) base: String,
     folder: TempDir,
 }
 
 /// How a world differs from the usual one.
 #[derive(Default)]
-pub struct Setup {
-    pub seed: u8,
-    pub agents: Vec<Local>,
-    pub bootstrap: Vec<String>,
-    pub token: Option<&'static str>,
+pub(crate) struct Setup {
+    pub(crate) seed: u8,
+    pub(crate) agents: Vec<Local>,
+    pub(crate) bootstrap: Vec<String>,
+    pub(crate) token: Option<&'static str>,
 }
 
 /// An agent of this host that runs a builtin.
-pub fn local(name: &str, builtin: Builtin) -> Local {
+pub(crate) fn local(name: &str, builtin: Builtin) -> Local {
     local_of(json!({"name": name, "description": format!("The agent {name}")}), builtin)
 }
 
-pub fn local_of(mut agent: Value, builtin: Builtin) -> Local {
+pub(crate) fn local_of(mut agent: Value, builtin: Builtin) -> Local {
     agent["run"] = json!({"builtin": "echo"});
     let hosting = Hosting {
         runner: Runner::Builtin(builtin),
@@ -58,12 +58,12 @@ pub fn local_of(mut agent: Value, builtin: Builtin) -> Local {
     Local { offer: read_documents(json!({"agent": agent})).remove(0).unwrap(), hosting: Some(hosting) }
 }
 
-pub async fn world(agents: Vec<Local>) -> World {
+pub(crate) async fn world(agents: Vec<Local>) -> World {
     start(Setup { agents, ..Setup::default() }, |mcp| mcp).await
 }
 
 /// Starts a node whose MCP server is what `wrap` makes of ours.
-pub async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnOnce(Mcp) -> H) -> World {
+pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnOnce(Mcp) -> H) -> World {
     let folder = tempfile::tempdir().unwrap();
     let agents = Agents::new(ZoneName::root());
     agents.replace(setup.agents);
@@ -88,12 +88,12 @@ pub async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnOnce(Mcp
 }
 
 impl World {
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
 
     /// A POST to `/mcp` with the headers that every client sends.
-    pub fn post(&self) -> RequestBuilder {
+    pub(crate) fn post(&self) -> RequestBuilder {
         self.client
             .post(self.url("/mcp"))
             .header("Content-Type", "application/json")
@@ -101,25 +101,25 @@ impl World {
     }
 
     /// A request of the revision without a handshake, not sent yet.
-    pub fn modern_request(&self, method: &str, params: Value) -> RequestBuilder {
+    pub(crate) fn modern_request(&self, method: &str, params: Value) -> RequestBuilder {
         let (headers, body) = modern_message(1, method, params);
         headers.into_iter().fold(self.post(), |post, (name, value)| post.header(name, value)).body(body)
     }
 
     /// The whole JSON-RPC answer to a request of the newest revision.
-    pub async fn modern(&self, method: &str, params: Value) -> Value {
+    pub(crate) async fn modern(&self, method: &str, params: Value) -> Value {
         last_message(self.modern_request(method, params).send().await.unwrap()).await
     }
 
     /// The result of a tool.
-    pub async fn call(&self, tool: &str, arguments: Value) -> Value {
+    pub(crate) async fn call(&self, tool: &str, arguments: Value) -> Value {
         let answer = self.modern("tools/call", json!({"name": tool, "arguments": arguments})).await;
         assert!(answer.get("error").is_none(), "{answer}");
         answer["result"].clone()
     }
 
     /// Every tool, page by page.
-    pub async fn tools(&self) -> Vec<Value> {
+    pub(crate) async fn tools(&self) -> Vec<Value> {
         let (mut tools, mut params) = (Vec::new(), json!({}));
         loop {
             let answer = self.modern("tools/list", params).await;
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Opens a session with a handshake.
-    pub async fn session(&self) -> Session<'_> {
+    pub(crate) async fn session(&self) -> Session<'_> {
         let params = json!({"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
         let request = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
         let response = self.post().body(request.to_string()).send().await.unwrap();
@@ -145,7 +145,7 @@ impl World {
         session
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.server.stop().await;
         self.node.stop().await.unwrap();
         drop(self.folder);
@@ -153,34 +153,34 @@ impl World {
 }
 
 /// A session of a revision with a handshake.
-pub struct Session<'a> {
-    pub world: &'a World,
-    pub id: String,
+pub(crate) struct Session<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) id: String,
 }
 
 impl Session<'_> {
-    pub fn post(&self, message: &Value) -> RequestBuilder {
+    pub(crate) fn post(&self, message: &Value) -> RequestBuilder {
         let post = self.world.post().header("Mcp-Session-Id", &self.id);
         post.header("MCP-Protocol-Version", LEGACY).body(message.to_string())
     }
 
-    pub async fn notify(&self, method: &str, params: Value) {
+    pub(crate) async fn notify(&self, method: &str, params: Value) {
         let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
         assert_eq!(self.post(&message).send().await.unwrap().status(), 202);
     }
 
     /// Sends a request; the answer is read by whoever holds the response.
-    pub async fn send(&self, id: u64, method: &str, params: Value) -> Response {
+    pub(crate) async fn send(&self, id: u64, method: &str, params: Value) -> Response {
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         self.post(&message).send().await.unwrap()
     }
 
-    pub async fn ask(&self, method: &str, params: Value) -> Value {
+    pub(crate) async fn ask(&self, method: &str, params: Value) -> Value {
         last_message(self.send(1, method, params).await).await
     }
 
     /// The stream on which the server speaks by itself.
-    pub async fn listen(&self) -> Response {
+    pub(crate) async fn listen(&self) -> Response {
         let get = self.world.client.get(self.world.url("/mcp")).header("Accept", "text/event-stream");
         let response = get.header("Mcp-Session-Id", &self.id).send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -189,7 +189,11 @@ impl Session<'_> {
 }
 
 /// Headers and body of a request without a handshake.
-pub fn modern_message(id: u64, method: &str, mut params: Value) -> (BTreeMap<&'static str, String>, String) {
+pub(crate) fn modern_message(
+    id: u64,
+    method: &str,
+    mut params: Value,
+) -> (BTreeMap<&'static str, String>, String) {
     let meta = params.as_object_mut().unwrap().entry("_meta").or_insert(json!({}));
     meta["io.modelcontextprotocol/protocolVersion"] = json!(MODERN);
     meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
@@ -204,18 +208,18 @@ pub fn modern_message(id: u64, method: &str, mut params: Value) -> (BTreeMap<&'s
 }
 
 /// The messages of an answer as they come, whether it is one JSON document or a stream.
-pub struct Messages {
+pub(crate) struct Messages {
     response: Response,
     buffer: String,
 }
 
 impl Messages {
-    pub fn of(response: Response) -> Messages {
+    pub(crate) fn of(response: Response) -> Messages {
         Messages { response, buffer: String::new() }
     }
 
     /// The next message; `None` at the end of the stream.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             while let Some((event, rest)) = self.buffer.split_once("\n\n") {
                 let data =
@@ -231,7 +235,7 @@ impl Messages {
     }
 
     /// The next message that is `wanted`; others are left out.
-    pub async fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) async fn find(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             let message = self.next().await.expect("the stream ended");
             if wanted(&message) {
@@ -242,7 +246,7 @@ impl Messages {
 }
 
 /// The answer to a request: the one document, or the last message of the stream.
-pub async fn last_message(response: Response) -> Value {
+pub(crate) async fn last_message(response: Response) -> Value {
     let is_stream = response.headers()["content-type"].to_str().unwrap().starts_with("text/event-stream");
     if !is_stream {
         return response.json().await.unwrap();
