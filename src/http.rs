@@ -2,7 +2,7 @@
 //!
 //! Invariants. No handler runs before the guard has judged Host, Origin, token and content type (a page in a browser
 //! must not reach the node through DNS rebinding or a form). An address that is not loopback is bound only with a
-//! token. Every answer but `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`.
+//! token. Every answer but the page, `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`.
 //! Connections, requests at work, uploads and event streams are counted against named limits.
 
 mod body;
@@ -11,6 +11,7 @@ mod events;
 mod failure;
 mod guard;
 mod mcp;
+mod page;
 mod query;
 mod routes;
 

@@ -12,16 +12,19 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
-use super::body::{self, BODY_BYTES_MAX};
+use super::body;
 use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
+use super::page;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
+/// Largest body of documents, bytes: the whole public MCP registry fits in one request.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
 /// The description of the API, for generators of clients.
@@ -46,6 +49,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router
         uploads: Semaphore::new(UPLOADS_MAX),
     };
     Router::new()
+        .route("/", get(page::page))
         .route("/v1/find", get(find))
         .route("/v1/agents", get(agents).post(register))
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.

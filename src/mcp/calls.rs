@@ -46,13 +46,13 @@ pub(super) async fn own(
     let called = told(cx, |progress| node.handle.call(&agent, input, None, progress)).await;
     match called {
         Ok(answer) if answer.success => CallToolResult::structured(own.output.give(answer.result)),
-        Ok(answer) => allowed(own, unanswered(answer)),
-        Err(error) => allowed(own, failed(&refused(error))),
+        Ok(answer) => within_schema(own, unanswered(answer)),
+        Err(error) => within_schema(own, failed(&refused(error))),
     }
 }
 
 /// Some clients hold even a failure against the tool's schema, and an agent's own schema knows no failures.
-fn allowed(own: &OwnTool, mut failure: CallToolResult) -> CallToolResult {
+fn within_schema(own: &OwnTool, mut failure: CallToolResult) -> CallToolResult {
     if own.output == Output::Whole {
         failure.structured_content = None;
     }

@@ -16,15 +16,13 @@ use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
-use libp2p_stream::IncomingStreams;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
 use crate::net::bootstrap::Anchors;
-use crate::net::calls::CallClient;
 use crate::net::peers::{self, PEERS_LOW, Peer};
-use crate::net::streams::{self, Asked, SyncClient};
+use crate::net::streams::{Asked, SyncClient};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::identity::PeerKey;
@@ -34,6 +32,7 @@ mod behaviour;
 mod event;
 mod offences;
 mod options;
+mod streams;
 
 pub use crate::proto::node::{GossipId, Verdict};
 use behaviour::{Behaviour, BehaviourEvent, Names};
@@ -42,6 +41,7 @@ pub use offences::Offence;
 use offences::{Judgement, Offences};
 use options::listen;
 pub use options::{NetworkError, NetworkOptions};
+use streams::start_sync;
 
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
 /// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
@@ -115,7 +115,7 @@ impl Network {
         for address in options.listen {
             unbound.push(listen(&mut swarm, address)?);
         }
-        let (sync, asked) = start_streams(&swarm, &names)?;
+        let (sync, asked) = start_sync(&swarm, &names)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Network {
@@ -226,15 +226,6 @@ impl Network {
     /// Opens sync streams from any task.
     pub fn sync_client(&self) -> SyncClient {
         self.sync.clone()
-    }
-
-    /// Opens call streams from any task, and the call streams that come in. May be taken once.
-    pub(crate) fn take_calls(&self) -> Result<(CallClient, IncomingStreams), NetworkError> {
-        let mut control = self.swarm.behaviour().streams.new_control();
-        let protocol = self.names.call.clone();
-        let incoming =
-            control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-        Ok((CallClient::new(control, protocol), incoming))
     }
 
     /// The connected peers of our network.
@@ -583,18 +574,6 @@ impl Network {
             self.swarm.behaviour_mut().kad.get_closest_peers(PeerId::random());
         }
     }
-}
-
-fn start_streams(
-    swarm: &Swarm<Behaviour>,
-    names: &Names,
-) -> Result<(SyncClient, mpsc::Receiver<Asked>), NetworkError> {
-    let mut control = swarm.behaviour().streams.new_control();
-    let incoming =
-        control.accept(names.sync.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-    let (asked, receiver) = mpsc::channel(ASKED_MAX);
-    tokio::spawn(streams::serve(incoming, asked));
-    Ok((SyncClient::new(control, names.sync.clone()), receiver))
 }
 
 fn welcome(peer: &Peer) -> Vec<NetworkEvent> {

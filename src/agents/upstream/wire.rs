@@ -1,0 +1,124 @@
+//! The messages between this host and one MCP server, on any transport.
+//!
+//! Reports of progress are routed here, in the order in which they came. Messages that wait for a server to read them
+//! stay few: the next one fails, then so does the list that shows whether the server is still there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rmcp::model::{
+    JsonRpcMessage, NumberOrString, ProgressNotificationParam, ProgressToken, ServerNotification,
+};
+use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
+use rmcp::transport::Transport;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::listing::cut;
+use super::server::CALLS_MAX;
+use crate::proto::call::Progress;
+
+/// Messages on their way to a server: every call and the end of every call, so a server that reads at all never
+/// comes near.
+const WRITES_MAX: usize = 2 * CALLS_MAX;
+/// Bytes of the text in a report of progress: a few lines.
+const REPORT_BYTES_MAX: usize = 1024;
+
+/// A transport, watched.
+pub(super) struct Wire<T> {
+    transport: T,
+    reports: Arc<Reports>,
+    writes: Arc<Semaphore>,
+}
+
+/// Why a message was not sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WireError<E: std::error::Error> {
+    /// The transport says why.
+    #[error(transparent)]
+    Transport(E),
+    /// Too many messages wait already.
+    #[error("the server does not read what it is sent")]
+    Unread,
+}
+
+impl<T> Wire<T> {
+    pub(super) fn new(transport: T, reports: Arc<Reports>) -> Wire<T> {
+        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)) }
+    }
+}
+
+impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
+    type Error = WireError<T::Error>;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let place = self.writes.clone().try_acquire_owned().ok();
+        let sent = place.map(|place| (place, self.transport.send(message)));
+        async move {
+            let Some((_place, sent)) = sent else { return Err(WireError::Unread) };
+            sent.await.map_err(WireError::Transport)
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            let message = self.transport.receive().await?;
+            let JsonRpcMessage::Notification(notification) = &message else { return Some(message) };
+            match &notification.notification {
+                ServerNotification::ProgressNotification(report) => self.reports.route(&report.params),
+                ServerNotification::ToolListChangedNotification(_)
+                | ServerNotification::CancelledNotification(_)
+                | ServerNotification::SubscriptionsAcknowledgedNotification(_) => return Some(message),
+                // Nobody here reads a server's logs, prompts and resources.
+                _ => {}
+            }
+        }
+    }
+
+    async fn close(&mut self) -> Result<(), Self::Error> {
+        self.transport.close().await.map_err(WireError::Transport)
+    }
+}
+
+/// Where the reports of progress of each call go.
+#[derive(Default)]
+pub(super) struct Reports(Mutex<BTreeMap<i64, Reader>>);
+
+struct Reader {
+    sender: mpsc::Sender<Progress>,
+    /// Reports grow; one that does not is late or wrong.
+    last: f64,
+}
+
+impl Reports {
+    pub(super) fn insert(&self, token: &ProgressToken, sender: mpsc::Sender<Progress>) {
+        if let NumberOrString::Number(token) = token.0 {
+            self.readers().insert(token, Reader { sender, last: f64::NEG_INFINITY });
+        }
+    }
+
+    pub(super) fn remove(&self, token: &ProgressToken) {
+        if let NumberOrString::Number(token) = token.0 {
+            self.readers().remove(&token);
+        }
+    }
+
+    fn route(&self, report: &ProgressNotificationParam) {
+        let NumberOrString::Number(token) = report.progress_token.0 else { return };
+        let mut readers = self.readers();
+        let Some(reader) = readers.get_mut(&token).filter(|reader| report.progress > reader.last) else {
+            return;
+        };
+        reader.last = report.progress;
+        let message = report.message.as_deref().map(|text| cut(text, REPORT_BYTES_MAX).to_owned());
+        // A full channel loses reports, never delays the messages behind them.
+        let _full =
+            reader.sender.try_send(Progress { progress: report.progress, total: report.total, message });
+    }
+
+    fn readers(&self) -> MutexGuard<'_, BTreeMap<i64, Reader>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
