@@ -3,6 +3,9 @@
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
 
+/// Keyword of a schema's property.
+const HEADER: &str = "x-mcp-header";
+
 /// How arguments become an agent's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Input {
@@ -80,7 +83,26 @@ fn paper_input() -> Value {
 }
 
 fn parse(text: &str) -> Option<JsonObject> {
-    serde_json::from_str(text).ok()
+    let mut schema = serde_json::from_str(text).ok()?;
+    drop_header(&mut schema);
+    match schema {
+        Value::Object(schema) => Some(schema),
+        _ => None,
+    }
+}
+
+/// The keyword has clients repeat an argument as a header, and a call without it is refused. No proxy here reads it, and
+/// who speaks over stdio has no headers, so it is not published.
+fn drop_header(schema: &mut Value) {
+    match schema {
+        Value::Object(schema) => {
+            // Unless it is the name of a property.
+            schema.retain(|key, value| key != HEADER || !value.is_string());
+            schema.values_mut().for_each(drop_header);
+        }
+        Value::Array(schemas) => schemas.iter_mut().for_each(drop_header),
+        _ => {}
+    }
 }
 
 fn is_of_object(schema: &JsonObject) -> bool {
@@ -131,6 +153,17 @@ mod tests {
         assert_eq!(output(Some(text)), (Output::Whole, serde_json::from_str(text).unwrap()));
         let (_, untyped) = input(Some(r#"{"properties":{}}"#));
         assert_eq!(untyped["type"], "object");
+    }
+
+    #[test]
+    fn no_argument_is_asked_for_as_a_header() {
+        let text =
+            r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"x-mcp-header":{"type":"string"}}}"#;
+        let (_, schema) = input(Some(text));
+        assert_eq!(
+            schema["properties"],
+            json!({"a": {"type": "string"}, "x-mcp-header": {"type": "string"}})
+        );
     }
 
     #[test]

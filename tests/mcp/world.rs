@@ -39,10 +39,11 @@ import json, sys
 print(json.dumps({"words": len(json.load(sys.stdin)["text"].split())}))
 "#;
 
-/// Of agents that take a text and answer with the number of its words.
+/// Of agents that take a text and answer with the number of its words. A client over stdio has no headers to repeat a
+/// text in, so the node must not ask for it.
 const SCHEMAS: &str = r#"
 max_retries = 0
-input_schema = { type = "object", properties = { text = { type = "string" } }, required = ["text"] }
+input_schema = { type = "object", properties = { text = { type = "string", "x-mcp-header" = "Text" } }, required = ["text"] }
 output_schema = { type = "object", properties = { words = { type = "integer" } }, required = ["words"] }"#;
 
 /// Two nodes, each with the other's records. Both end with it.

@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) agents: Vec<Local>,
     pub(crate) bootstrap: Vec<String>,
     pub(crate) token: Option<&'static str>,
+    /// Where its HTTP API listens; any free port if nothing is said.
+    pub(crate) http: Option<std::net::SocketAddr>,
 }
 
 /// An agent of this host that runs a builtin.
@@ -80,7 +82,8 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let node = net::start(options).await.unwrap();
     let token = setup.token.map(|token| http::Token::parse(token).unwrap());
     let names = vec!["registry.example".into()];
-    let bound = http::bind(http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names, token }).await;
+    let addr = setup.http.unwrap_or("127.0.0.1:0".parse().unwrap());
+    let bound = http::bind(http::Settings { addr, names, token }).await;
     let mcp = wrap(Mcp::new(node.handle.clone()));
     let server = bound.unwrap().serve_with(node.handle.clone(), mcp);
     let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
