@@ -62,8 +62,6 @@ const PINGS_LOST_MAX: u32 = 2;
 const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// How often peers are entered into the routing table: at once when nobody was for this long.
 const LISTING: Duration = Duration::from_secs(3);
-/// How long a complete refresh of the routing table counts; shorter than the interval of the periodic one.
-const REFRESH_KEPT: Duration = Duration::from_secs(20 * 60);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
@@ -408,21 +406,6 @@ impl Network {
             self.ready.extend(welcome(peer));
         }
         self.list_peers(Instant::now());
-    }
-
-    /// The library starts a refresh of the whole routing table after every entry into a small one. One in
-    /// [`REFRESH_KEPT`] is enough; the others end after their first lookup.
-    fn handle_refresh(&mut self, id: kad::QueryId, done: bool) {
-        let now = Instant::now();
-        let fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < REFRESH_KEPT);
-        if done && !fresh {
-            self.refreshed = Some(now);
-        } else if fresh
-            && self.peers.len() >= PEERS_LOW
-            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id)
-        {
-            query.finish();
-        }
     }
 
     /// Enters the peers met since the last time into the routing table. The library answers every entry into a small
