@@ -53,7 +53,7 @@ fn closed_port() -> String {
 fn help_leads_with_examples() {
     insta::assert_snapshot!(out(&aop(&["--help"])));
     for command in
-        ["dev", "node", "find", "show", "register", "deregister", "agents", "peers", "status", "watch"]
+        ["dev", "node", "find", "show", "register", "deregister", "agents", "peers", "status", "watch", "mcp"]
     {
         let help = out(&aop(&[command, "--help"]));
         let head: Vec<_> = help.lines().take(3).collect();
