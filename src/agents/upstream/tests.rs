@@ -241,6 +241,15 @@ async fn a_server_that_stops_reading_is_started_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_and_does_not_read_the_answers_is_started_again() {
+    let upstream = start([server(&["pings", "pid"])]);
+    ready(&upstream).await;
+    let failure = call(&upstream, "pings").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    recovered(&upstream, "pid").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_never_answers_keeps_nobody_waiting() {
     let upstream = start([server(&["--hang", "search"]), server(&["echo"])]);
     let tools = until(&upstream, |tools| !tools.list.is_empty()).await;

@@ -1,7 +1,7 @@
 //! The messages between this host and one MCP server, on any transport.
 //!
-//! Reports of progress are routed here, in the order in which they came. Messages that wait for a server to read them
-//! stay few: the next one fails, then so does the list that shows whether the server is still there.
+//! Reports of progress are routed here, in the order in which they came. A server that does not read what it is sent is
+//! given up, so that messages waiting for it stay few.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,6 +12,7 @@ use rmcp::model::{
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::listing::cut;
 use super::server::CALLS_MAX;
@@ -28,6 +29,9 @@ pub(super) struct Wire<T> {
     transport: T,
     reports: Arc<Reports>,
     writes: Arc<Semaphore>,
+    unread: bool,
+    /// Cancelled when no message will come any more. Closing the transport may wait for a server that does not read.
+    gone: CancellationToken,
 }
 
 /// Why a message was not sent.
@@ -42,28 +46,15 @@ pub(super) enum WireError<E: std::error::Error> {
 }
 
 impl<T> Wire<T> {
-    pub(super) fn new(transport: T, reports: Arc<Reports>) -> Wire<T> {
-        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)) }
+    pub(super) fn new(transport: T, reports: Arc<Reports>, gone: CancellationToken) -> Wire<T> {
+        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)), unread: false, gone }
     }
 }
 
-impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
-    type Error = WireError<T::Error>;
-
-    fn send(
-        &mut self,
-        message: TxJsonRpcMessage<RoleClient>,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        let place = self.writes.clone().try_acquire_owned().ok();
-        let sent = place.map(|place| (place, self.transport.send(message)));
-        async move {
-            let Some((_place, sent)) = sent else { return Err(WireError::Unread) };
-            sent.await.map_err(WireError::Transport)
-        }
-    }
-
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        loop {
+impl<T: Transport<RoleClient>> Wire<T> {
+    /// The next message that matters here.
+    async fn next(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        while !self.unread {
             let message = self.transport.receive().await?;
             let JsonRpcMessage::Notification(notification) = &message else { return Some(message) };
             match &notification.notification {
@@ -75,6 +66,39 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
                 _ => {}
             }
         }
+        tracing::warn!(WRITES_MAX, "an MCP server does not read what it is sent; its connection ends");
+        None
+    }
+}
+
+impl<T> Drop for Wire<T> {
+    fn drop(&mut self) {
+        self.gone.cancel();
+    }
+}
+
+impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
+    type Error = WireError<T::Error>;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        let place = self.writes.clone().try_acquire_owned().ok();
+        self.unread |= place.is_none();
+        let sent = place.map(|place| (place, self.transport.send(message)));
+        async move {
+            let Some((_place, sent)) = sent else { return Err(WireError::Unread) };
+            sent.await.map_err(WireError::Transport)
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        let message = self.next().await;
+        if message.is_none() {
+            self.gone.cancel();
+        }
+        message
     }
 
     async fn close(&mut self) -> Result<(), Self::Error> {
