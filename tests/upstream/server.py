@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """A small MCP server over stdio for tests: standard library only, the handshake of 2025-06-18.
 
     server.py [--gate FILE] [--hang] [--pages N] [--broken] [--record FILE] TOOL ...

@@ -192,13 +192,16 @@ impl Connection {
         arguments: JsonObject,
         task: &Task,
     ) -> Result<Value, CallFailure> {
-        let request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
+        let mut request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
+        if let Some(progress) = &task.progress {
+            request.extensions.insert(progress.clone());
+        }
         let request = ClientRequest::CallToolRequest(request);
         let sent = self.peer.send_request_with_option(request, PeerRequestOptions::default()).await;
         let handle =
             sent.map_err(|_| answer::upstream_failed(Outcome::NotStarted, "has just closed its connection"))?;
         let mut waiting = Waiting { connection: self, handle: Some(handle) };
-        let answered = waiting.answer(task).await;
+        let answered = waiting.answer().await;
         answered.map_err(|error| self.failure(&error)).and_then(answer::read)
     }
 
@@ -239,12 +242,9 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    async fn answer(&mut self, task: &Task) -> Result<rmcp::model::ServerResult, ServiceError> {
+    async fn answer(&mut self) -> Result<rmcp::model::ServerResult, ServiceError> {
         let Some(handle) = &mut self.handle else { return Err(ServiceError::TransportClosed) };
         let token = handle.progress_token.clone();
-        if let Some(progress) = &task.progress {
-            self.connection.reports.insert(&token, progress.clone());
-        }
         let answered = tokio::select! {
             biased;
             answered = &mut handle.rx => answered.unwrap_or(Err(ServiceError::TransportClosed)),

@@ -129,6 +129,13 @@ async fn a_server_that_never_starts_costs_only_its_own_tools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_beside_its_file_is_found_wherever_the_node_was_started() {
+    let beside = McpServer::Command(vec!["./server.py".into(), "echo".into()]);
+    let upstream = Upstream::start(vec![beside], Path::new("tests/upstream"));
+    assert_eq!(ready(&upstream).await, ["echo"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_died_keeps_its_tools_and_fails_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::{
-    JsonRpcMessage, NumberOrString, ProgressNotificationParam, ProgressToken, ServerNotification,
+    ClientRequest, GetMeta, JsonRpcMessage, NumberOrString, ProgressNotificationParam, ProgressToken,
+    ServerNotification,
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -86,6 +87,7 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
         let place = self.writes.clone().try_acquire_owned().ok();
         self.unread |= place.is_none();
+        self.reports.expect(&message);
         let sent = place.map(|place| (place, self.transport.send(message)));
         async move {
             let Some((_place, sent)) = sent else { return Err(WireError::Unread) };
@@ -117,10 +119,18 @@ struct Reader {
 }
 
 impl Reports {
-    pub(super) fn insert(&self, token: &ProgressToken, sender: mpsc::Sender<Progress>) {
-        if let NumberOrString::Number(token) = token.0 {
-            self.readers().insert(token, Reader { sender, last: f64::NEG_INFINITY });
-        }
+    /// Takes the reader that a call carries with it. Its token is known only here, and the first report may come
+    /// before the caller runs again.
+    fn expect(&self, message: &TxJsonRpcMessage<RoleClient>) {
+        let JsonRpcMessage::Request(request) = message else { return };
+        let ClientRequest::CallToolRequest(call) = &request.request else { return };
+        let Some(sender) = call.extensions.get::<mpsc::Sender<Progress>>() else { return };
+        let token = request.request.get_meta().get_progress_token();
+        let Some(ProgressToken(NumberOrString::Number(token))) = token else { return };
+        let mut readers = self.readers();
+        // A call given up before it was sent was removed before it came here.
+        readers.retain(|_, reader| !reader.sender.is_closed());
+        readers.insert(token, Reader { sender: sender.clone(), last: f64::NEG_INFINITY });
     }
 
     pub(super) fn remove(&self, token: &ProgressToken) {
