@@ -14,7 +14,7 @@ mod state;
 mod upstream;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
@@ -28,6 +28,7 @@ use crate::document::hosting::Hosting;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::name::{FullName, ZoneName};
+use crate::proto::node::Withdraw;
 use running::Running;
 
 /// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
@@ -79,6 +80,10 @@ struct Host {
 struct Table {
     list: Arc<BTreeMap<FullName, Local>>,
     running: BTreeMap<FullName, Arc<Running>>,
+    /// Whether the list is all that there is to offer: no file was unreadable.
+    is_complete: bool,
+    /// Offered in this run and gone.
+    retired: BTreeSet<FullName>,
 }
 
 impl Agents {
@@ -92,6 +97,11 @@ impl Agents {
     /// Takes these agents for all of this host's. One that is as before keeps its places, its queue and its state;
     /// what runs of the others comes to its end.
     pub fn replace(&self, agents: Vec<Local>) {
+        self.replace_known(agents, true);
+    }
+
+    /// As [`Agents::replace`]; if these are not all, agents of earlier runs are not withdrawn.
+    fn replace_known(&self, agents: Vec<Local>, is_complete: bool) {
         let before = self.table();
         let named = agents.into_iter().map(|local| {
             let zone = local.offer.zone.clone().unwrap_or_else(|| self.0.home.clone());
@@ -104,7 +114,10 @@ impl Agents {
             let running = same.cloned().unwrap_or_else(|| Arc::new(Running::new(name, local, hosting)));
             Some((name.clone(), running))
         });
-        let table = Arc::new(Table { running: running.collect(), list: Arc::new(list) });
+        let running = running.collect();
+        let retired = before.retired.iter().chain(before.list.keys()).filter(|name| !list.contains_key(name));
+        let retired = retired.cloned().collect();
+        let table = Arc::new(Table { running, list: Arc::new(list), is_complete, retired });
         for (name, running) in &before.running {
             if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
                 running.remove();
@@ -119,9 +132,15 @@ impl Agents {
         self.table().list.clone()
     }
 
-    /// What the node is to offer to the world.
-    pub fn offers(&self) -> Vec<Offer> {
-        self.list().values().map(|local| local.offer.clone()).collect()
+    /// What the node is to offer to the world, and what of its earlier offers is to be withdrawn.
+    pub fn offers(&self) -> (Vec<Offer>, Withdraw) {
+        let table = self.table();
+        let offers = table.list.values().map(|local| local.offer.clone()).collect();
+        let withdraw = match table.is_complete {
+            true => Withdraw::Others,
+            false => Withdraw::Only(table.retired.clone()),
+        };
+        (offers, withdraw)
     }
 
     /// Counts changes of [`Agents::list`].
