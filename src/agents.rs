@@ -31,8 +31,8 @@ use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Withdraw;
 use running::Running;
 
-/// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
-pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;
+pub use crate::proto::config::CALL_BYTES_MAX;
+
 /// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
 /// room below the usual limit of 1,024 open files.
 const PROCESSES_MAX: usize = 256;
