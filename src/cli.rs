@@ -7,7 +7,6 @@ mod args;
 mod client;
 mod dev;
 mod failure;
-mod grants;
 mod keys;
 mod life;
 mod node;

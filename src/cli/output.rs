@@ -26,11 +26,6 @@ impl Talk {
             eprintln!("{}", clean(line));
         }
     }
-
-    /// One line that `-q` does not silence: something asked for is not done.
-    pub(super) fn warn(self, line: &str) {
-        eprintln!("{}", clean(line));
-    }
 }
 
 /// Rows under their heads.
