@@ -12,6 +12,8 @@ pub(crate) mod grants;
 mod places;
 mod running;
 mod state;
+#[cfg_attr(not(test), expect(dead_code, reason = "the runner of MCP agents is not joined to it yet"))]
+mod upstream;
 mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +33,8 @@ use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Withdraw;
 use running::Running;
 
-/// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
-pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;
+pub use crate::proto::config::CALL_BYTES_MAX;
+
 /// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
 /// room below the usual limit of 1,024 open files.
 const PROCESSES_MAX: usize = 256;

@@ -4,11 +4,13 @@
 //! to do next; only this file prints failures. Text that came from other hosts is cleaned before a terminal sees it.
 
 mod args;
+mod call;
 mod client;
 mod dev;
 mod failure;
 mod keys;
 mod life;
+mod mcp;
 mod node;
 mod output;
 mod read;
@@ -42,10 +44,12 @@ fn run(command: Command, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
         Command::Node(args) => node::node(&args, verbose, talk),
         Command::Find(args) => read::find(&args, talk),
         Command::Show(args) => read::show(&args),
+        Command::Call(args) => call::call(&args, talk),
         Command::Agents(args) => read::agents(&args, talk),
         Command::Peers(client) => read::peers(&client),
         Command::Status(client) => read::status(&client),
         Command::Watch(args) => watch::watch(&args, talk),
+        Command::Mcp(args) => mcp::mcp(&args),
         Command::Register(args) => register::register(&args, talk),
         Command::Deregister(args) => register::deregister(&args),
         Command::Keys { command: KeysCommand::Show(args) } => keys::show(&args),

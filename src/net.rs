@@ -3,6 +3,7 @@
 
 pub mod addresses;
 pub mod bootstrap;
+mod calls;
 mod driver;
 mod handle;
 pub mod peers;
@@ -13,6 +14,7 @@ pub mod transport;
 mod view;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use rand::Rng;
@@ -100,6 +102,7 @@ pub async fn start_with(
     loaded: Loaded,
 ) -> Result<Running, StartError> {
     let mut network = Network::new(network_options(&options), transport)?;
+    let (calls, inbound_calls) = network.take_calls()?;
     let listen = network.listening().await;
     let config = node_config(&options);
     let now = wall_clock();
@@ -113,12 +116,13 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
     let expects_peers = !options.bootstrap.is_empty();
-    let handle = Handle::new(requests, events, options.identity.key(), expects_peers, options.agents);
+    let handle = Handle::new(requests, events, options.identity.key(), expects_peers, options.agents, calls);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.
     let changes = handle.local_agents().changes();
     handle.offer_local_agents().await;
     tokio::spawn(offer_changes(handle.clone(), changes));
+    tokio::spawn(calls::serve(inbound_calls, Arc::new(calls::Host::new(handle.clone()))));
     Ok(Running { handle, listen, stop, driver })
 }
 

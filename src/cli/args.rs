@@ -56,6 +56,11 @@ pub(super) enum Command {
         before_help = "Examples:\n  aop show summarizer@research.acme.org\n  aop show summarizer --json"
     )]
     Show(ShowArgs),
+    /// Call an agent; exits 1 if it failed, 4 if it did not answer
+    #[command(before_help = "Examples:\n\
+            \x20 aop call summarizer --task \"Summarise: …\"\n\
+            \x20 aop call resize@acme.org '{\"width\": 100}' --timeout 60 --json")]
+    Call(CallArgs),
     /// Register agents from agent.toml, server.json, A2A cards, or JSON arrays of either
     #[command(before_help = "Examples:\n\
             \x20 aop register agent.toml\n\
@@ -76,6 +81,11 @@ pub(super) enum Command {
     /// Stream what happens until ctrl-c
     #[command(before_help = "Examples:\n  aop watch\n  aop watch --jsonl | jq .agent")]
     Watch(WatchArgs),
+    /// Speak MCP over stdin and stdout, bridged to the running node, for desktop hosts
+    #[command(before_help = "Examples:\n\
+            \x20 aop mcp                         # the command a host is told to start\n\
+            \x20 AOP_TOKEN=… aop mcp --node http://192.0.2.1:7400")]
+    Mcp(McpArgs),
     /// Keys of nodes and owners
     #[command(before_help = "Examples:\n  aop keys show\n  aop keys new --out owner.key")]
     Keys {
@@ -102,6 +112,17 @@ pub(super) struct ClientArgs {
     /// Print one JSON document
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// How the bridge reaches the node.
+#[derive(Args, Debug)]
+pub(super) struct McpArgs {
+    /// Address of the node
+    #[arg(long, value_name = "URL", env = "AOP_NODE", default_value = NODE_URL)]
+    pub(super) node: String,
+    /// File with the node's token; or set AOP_TOKEN
+    #[arg(long, value_name = "FILE", env = "AOP_HTTP_TOKEN_FILE")]
+    pub(super) http_token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -136,6 +157,24 @@ pub(super) struct ShowArgs {
     /// Full name, bare name, id, or name in the original document
     #[arg(value_name = "AGENT")]
     pub(super) agent: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct CallArgs {
+    /// Full name, bare name, id, or name in the original document
+    #[arg(value_name = "AGENT")]
+    pub(super) agent: String,
+    /// The agent's input document; - is stdin; the default is {}
+    #[arg(value_name = "JSON")]
+    pub(super) input: Option<String>,
+    /// Short for {"task": TEXT}
+    #[arg(long, value_name = "TEXT", conflicts_with = "input")]
+    pub(super) task: Option<String>,
+    /// Seconds the call may take; the default is what the agent's limits add up to, at most 300
+    #[arg(long, value_name = "S")]
+    pub(super) timeout: Option<f64>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }

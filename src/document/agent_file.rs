@@ -130,8 +130,8 @@ impl FileFlaw {
     }
 }
 
-/// What the file says of its run; `document` has passed the checks.
-fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
+/// What `{"agent": {…}}` says of its run, in `folder`; the document has passed the checks. None for a listing.
+pub fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
     let agent = document.get("agent")?;
     let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
     let callers = agent.get("callers").and_then(Value::as_array).into_iter().flatten();

@@ -8,17 +8,15 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 
-/// Largest body, bytes: the whole public MCP registry fits in one request.
-pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes read and dropped beyond the limit: a client that gets an answer while it still sends sees a broken
 /// connection instead of the answer.
 const DRAINED_BYTES_MAX: usize = 96 * 1024 * 1024;
 /// How long a body may take: 32 MiB at 5 Mbit/s.
-const BODY_TIME_MAX: Duration = Duration::from_secs(60);
+pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// The whole body. Fails with `too_large`, or when it stops half-way.
-pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
-    match timeout(BODY_TIME_MAX, collect(body)).await {
+/// The whole body of at most `bytes_max`. Fails with `too_large` and what to do then, or when it stops half-way.
+pub(super) async fn read(body: Body, bytes_max: usize, instead: &str) -> Result<Vec<u8>, Failure> {
+    match timeout(BODY_TIME_MAX, collect(body, bytes_max, instead)).await {
         Ok(read) => read,
         Err(_) => Err(Failure::new(
             "timed_out",
@@ -28,7 +26,7 @@ pub(super) async fn read(body: Body) -> Result<Vec<u8>, Failure> {
     }
 }
 
-async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
+async fn collect(body: Body, bytes_max: usize, instead: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut total = 0_usize;
     let mut chunks = body.into_data_stream();
@@ -37,7 +35,7 @@ async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
             Failure::new("bad_request", format!("the body stopped half-way: {error}"), "send it again")
         })?;
         total = total.saturating_add(chunk.len());
-        if total <= BODY_BYTES_MAX {
+        if total <= bytes_max {
             bytes.extend_from_slice(&chunk);
             continue;
         }
@@ -46,12 +44,8 @@ async fn collect(body: Body) -> Result<Vec<u8>, Failure> {
             break;
         }
     }
-    if total > BODY_BYTES_MAX {
-        return Err(Failure::new(
-            "too_large",
-            format!("the body has more than {BODY_BYTES_MAX} bytes"),
-            "send the documents in several requests, as `aop register` does",
-        ));
+    if total > bytes_max {
+        return Err(Failure::new("too_large", format!("the body has more than {bytes_max} bytes"), instead));
     }
     Ok(bytes)
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use crate::api::{ApiError, ErrorBody};
 
 /// Status of each stable code; a code that is missing here is our bug and answers 500.
-const STATUS: [(&str, StatusCode); 16] = [
+const STATUS: [(&str, StatusCode); 17] = [
     ("bad_request", StatusCode::BAD_REQUEST),
     ("unauthorized", StatusCode::UNAUTHORIZED),
     ("forbidden", StatusCode::FORBIDDEN),
@@ -18,6 +18,7 @@ const STATUS: [(&str, StatusCode); 16] = [
     ("unknown_route", StatusCode::NOT_FOUND),
     ("bad_method", StatusCode::METHOD_NOT_ALLOWED),
     ("conflict", StatusCode::CONFLICT),
+    ("ambiguous", StatusCode::CONFLICT),
     ("duplicate_identity", StatusCode::CONFLICT),
     ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
     ("rate_limited", StatusCode::TOO_MANY_REQUESTS),

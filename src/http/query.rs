@@ -1,5 +1,7 @@
 //! Query strings: repeated parameters, clamped limits, and a suggestion where a parameter is misspelt.
 
+use std::time::Duration;
+
 use form_urlencoded::parse;
 
 use super::failure::Failure;
@@ -65,6 +67,25 @@ pub(super) fn zone(raw: Option<&str>) -> Result<Option<String>, Failure> {
         }
     }
     Ok(zone)
+}
+
+/// The timeout of a call; its bounds are the node's to judge.
+pub(super) fn timeout(raw: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let mut timeout = None;
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "timeout" => timeout = Some(seconds(&value)?),
+            _ => return Err(unknown(&name, &["timeout"])),
+        }
+    }
+    Ok(timeout)
+}
+
+fn seconds(value: &str) -> Result<Duration, Failure> {
+    let seconds = value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| {
+        Failure::new("bad_request", format!("`timeout={value}` is not a number of seconds"), "timeout=30")
+    })
 }
 
 fn given(value: &str) -> Option<String> {

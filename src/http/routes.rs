@@ -8,20 +8,24 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
 use super::body;
+use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
+use super::page;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
+/// Largest body of documents, bytes: the whole public MCP registry fits in one request.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
 /// Nobody who can send a document makes the node run anything.
@@ -30,7 +34,7 @@ const NOT_RUN: &str = "`[agent.run]` takes effect only in a file given to the no
 /// The description of the API, for generators of clients.
 const OPENAPI: &str = include_str!("openapi.json");
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 /// A document as it was read.
 type Document = Result<Offer, Refusal>;
 
@@ -42,8 +46,8 @@ pub(super) struct Api {
     uploads: Semaphore,
 }
 
-/// All routes over `handle`; `closing` ends the event streams.
-pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
+/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
+pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
     let api = Api {
         handle,
         closing,
@@ -51,10 +55,12 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
         uploads: Semaphore::new(UPLOADS_MAX),
     };
     Router::new()
+        .route("/", get(page::page))
         .route("/v1/find", get(find))
         .route("/v1/agents", get(agents).post(register))
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
         .route("/v1/agents/{*agent}", get(show).delete(deregister))
+        .route("/v1/call/{*agent}", post(call::call))
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
         .route("/v1/events", get(events::events))
@@ -65,6 +71,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
         .with_state(Arc::new(api))
+        .merge(mcp)
 }
 
 async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<FindAnswer> {
@@ -144,7 +151,8 @@ async fn register(
     let zone =
         zone.map_err(|error| Failure::new("bad_request", error.to_string(), "zone=research.acme.org"))?;
     let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
-    let bytes = body::read(body).await?;
+    let instead = "send the documents in several requests, as `aop register` does";
+    let bytes = body::read(body, BODY_BYTES_MAX, instead).await?;
     // Megabytes of JSON take a second of one core: not on a thread that answers others.
     let (parsed, with_runners) =
         tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;
@@ -218,7 +226,7 @@ fn refused(index: usize, refusal: Refusal) -> Refused {
     Refused { index, name: refusal.name, code: refusal.code.into(), message: refusal.message }
 }
 
-fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+pub(super) fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
     agent.map(|Path(agent)| agent).map_err(|rejection| {
         Failure::new("bad_request", rejection.body_text(), "name the agent as `name@zone`, percent-encoded")
     })

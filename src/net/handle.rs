@@ -1,5 +1,7 @@
 //! The cloneable handle through which the surfaces reach the node. Every call is one request to the driver.
 
+mod call;
+
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -7,6 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use crate::agents::Agents;
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
+use crate::net::calls::CallClient;
 use crate::net::driver::{Request, Seen};
 use crate::net::{view, wall_clock};
 use crate::proto::card::Offer;
@@ -32,6 +35,7 @@ pub struct Handle {
     key: PeerKey,
     expects_peers: bool,
     agents: Agents,
+    calls: CallClient,
 }
 
 impl Handle {
@@ -41,8 +45,9 @@ impl Handle {
         key: PeerKey,
         expects_peers: bool,
         agents: Agents,
+        calls: CallClient,
     ) -> Handle {
-        Handle { requests, events, key, expects_peers, agents }
+        Handle { requests, events, key, expects_peers, agents, calls }
     }
 
     /// Key of the node.
@@ -185,6 +190,11 @@ impl Handle {
     pub async fn metrics(&self) -> Result<String, ApiError> {
         let (status, traffic) = self.read(|seen| (view::status(seen), seen.network.traffic())).await?;
         Ok(view::metrics(&status, &traffic))
+    }
+
+    /// Resolves when the node has stopped.
+    pub(super) async fn stopped(&self) {
+        self.requests.closed().await;
     }
 
     fn own(&self) -> view::Own<'_> {

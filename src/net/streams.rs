@@ -1,12 +1,10 @@
-//! Sync streams: one libp2p stream per session, frames of at most [`SYNC_FRAME_BYTES_MAX`] bytes, each a big-endian
-//! `u32` length and that many bytes; one answer for every question, in order (protocol section 3).
+//! Sync streams: one libp2p stream per session, frames of at most [`SYNC_FRAME_BYTES_MAX`] bytes; one answer for every
+//! question, in order (protocol section 3).
 //!
 //! The responder greets a stream it serves with one byte. A stream that closes before the greeting was never served:
 //! the accept queue of the library holds one stream and drops the rest without a word, so the opener tries again.
-//! A length is judged before anything is allocated, every frame has a deadline, and whatever is wrong closes the
-//! stream. This layer does not look into frames.
+//! Whatever is wrong closes the stream. This layer does not look into frames.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +17,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::doors::Doors;
+use self::frames::{FrameError, read_frame, write_frame};
 use crate::net::addresses::{peer_id, peer_key};
 use crate::proto::config::SYNC_FRAME_BYTES_MAX;
 use crate::proto::identity::PeerKey;
+
+pub(crate) mod doors;
+pub(crate) mod frames;
 
 /// Inbound sessions served at once, all peers together. Each holds at most two frames: 32 MiB.
 pub const SERVED_MAX: usize = 64;
@@ -47,7 +50,7 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(20);
 /// The first byte of a served stream.
 const GREETING: u8 = 1;
 /// The wait before a stream is opened again is drawn from this many milliseconds, so that a burst spreads out.
-const REOPEN_MS: std::ops::Range<u64> = 5..50;
+pub(crate) const REOPEN_MS: std::ops::Range<u64> = 5..50;
 
 /// A question that arrived: the frame, and where its answer goes. Dropping `reply` closes the stream.
 #[derive(Debug)]
@@ -167,7 +170,9 @@ async fn send_questions<S: AsyncWrite>(
     sent: mpsc::Sender<oneshot::Sender<Result<Vec<u8>, SyncError>>>,
 ) {
     while let Some(Question { request, answer }) = asked.recv().await {
-        if sent.send(answer).await.is_err() || write_frame(&mut writer, &request).await.is_err() {
+        if sent.send(answer).await.is_err()
+            || write_frame(&mut writer, &request, FRAME_DEADLINE).await.is_err()
+        {
             return;
         }
     }
@@ -179,7 +184,7 @@ async fn receive_answers<S: AsyncRead>(
     mut waiting: mpsc::Receiver<oneshot::Sender<Result<Vec<u8>, SyncError>>>,
 ) {
     while let Some(answer) = waiting.recv().await {
-        let frame = read_frame(&mut reader, ANSWER_DEADLINE).await;
+        let frame = read_sync_frame(&mut reader, ANSWER_DEADLINE).await;
         let over = frame.is_err();
         _ = answer.send(frame);
         if over {
@@ -191,7 +196,7 @@ async fn receive_answers<S: AsyncRead>(
 /// Serves inbound streams until `asked` has no receiver. Does nothing itself but start tasks: while it is busy the
 /// library drops streams.
 pub(crate) async fn serve(mut incoming: IncomingStreams, asked: mpsc::Sender<Asked>) {
-    let mut doors = BTreeMap::<PeerKey, Door>::new();
+    let mut doors = Doors::<Arc<Semaphore>>::new(WAITING_MAX, WAITING_PER_PEER_MAX);
     let served = Arc::new(Semaphore::new(SERVED_MAX));
     let mut sessions = JoinSet::new();
     loop {
@@ -200,38 +205,15 @@ pub(crate) async fn serve(mut incoming: IncomingStreams, asked: mpsc::Sender<Ask
             _ = asked.closed() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
-                let door = doors.entry(peer).or_insert_with(Door::new);
-                if sessions.len() < WAITING_MAX && door.streams < WAITING_PER_PEER_MAX {
-                    door.streams += 1;
-                    sessions.spawn(session(peer, stream, [door.served.clone(), served.clone()], asked.clone()));
+                if let Some(own) = doors.enter(peer, || Arc::new(Semaphore::new(SERVED_PER_PEER_MAX))) {
+                    sessions.spawn(session(peer, stream, [own.clone(), served.clone()], asked.clone()));
                 }
             }
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
                 if let Ok(peer) = ended {
-                    leave(&mut doors, peer);
+                    doors.leave(peer);
                 }
             }
-        }
-    }
-}
-
-/// The streams one peer has open here.
-struct Door {
-    streams: usize,
-    served: Arc<Semaphore>,
-}
-
-impl Door {
-    fn new() -> Door {
-        Door { streams: 0, served: Arc::new(Semaphore::new(SERVED_PER_PEER_MAX)) }
-    }
-}
-
-fn leave(doors: &mut BTreeMap<PeerKey, Door>, peer: PeerKey) {
-    if let Some(door) = doors.get_mut(&peer) {
-        door.streams -= 1;
-        if door.streams == 0 {
-            doors.remove(&peer);
         }
     }
 }
@@ -264,76 +246,39 @@ async fn answer_questions<S: AsyncRead + AsyncWrite + Unpin>(
     stream.write_all(&[GREETING]).await?;
     stream.flush().await?;
     loop {
-        let request = read_frame(stream, SILENCE_MAX).await?;
+        let request = read_sync_frame(stream, SILENCE_MAX).await?;
         let (reply, answered) = oneshot::channel();
         let unanswered = || SyncError::Closed("this node did not answer".into());
         asked.send(Asked { peer, request, reply }).await.map_err(|_| unanswered())?;
         let answer = timeout(ANSWER_DEADLINE, answered).await.map_err(|_| SyncError::TooSlow("answer"))?;
-        write_frame(stream, &answer.map_err(|_| unanswered())?).await?;
+        let answer = answer.map_err(|_| unanswered())?;
+        if answer.len() > SYNC_FRAME_BYTES_MAX {
+            return Err(SyncError::TooLarge(answer.len()));
+        }
+        write_frame(stream, &answer, FRAME_DEADLINE).await?;
     }
 }
 
-async fn write_frame<W: AsyncWrite + Unpin>(writer: &mut W, frame: &[u8]) -> Result<(), SyncError> {
-    let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-    if frame.len() > SYNC_FRAME_BYTES_MAX {
-        return Err(SyncError::TooLarge(frame.len()));
-    }
-    let write = async {
-        writer.write_all(&length.to_be_bytes()).await?;
-        writer.write_all(frame).await?;
-        writer.flush().await
-    };
-    Ok(timeout(FRAME_DEADLINE, write).await.map_err(|_| SyncError::TooSlow("take a frame"))??)
+async fn read_sync_frame<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    patience: Duration,
+) -> Result<Vec<u8>, SyncError> {
+    Ok(read_frame(reader, SYNC_FRAME_BYTES_MAX, patience, FRAME_DEADLINE).await?)
 }
 
-/// Waits up to `patience` for the head of a frame, then up to [`FRAME_DEADLINE`] for the rest.
-async fn read_frame<R: AsyncRead + Unpin>(reader: &mut R, patience: Duration) -> Result<Vec<u8>, SyncError> {
-    let mut head = [0; 4];
-    timeout(patience, reader.read_exact(&mut head)).await.map_err(|_| SyncError::TooSlow("speak"))??;
-    let length = u32::from_be_bytes(head) as usize;
-    if length > SYNC_FRAME_BYTES_MAX {
-        return Err(SyncError::TooLarge(length));
+impl From<FrameError> for SyncError {
+    fn from(error: FrameError) -> SyncError {
+        match error {
+            FrameError::TooLarge(bytes) => SyncError::TooLarge(bytes),
+            FrameError::TooSlow(what) => SyncError::TooSlow(what),
+            FrameError::Closed(why) => SyncError::Closed(why),
+            FrameError::Malformed => SyncError::Closed(error.to_string()),
+        }
     }
-    let mut frame = vec![0; length];
-    let rest = timeout(FRAME_DEADLINE, reader.read_exact(&mut frame)).await;
-    rest.map_err(|_| SyncError::TooSlow("finish a frame"))??;
-    Ok(frame)
 }
 
 impl From<io::Error> for SyncError {
     fn from(error: io::Error) -> SyncError {
         SyncError::Closed(error.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::io::Cursor;
-
-    use super::*;
-
-    async fn read(bytes: &[u8]) -> Result<Vec<u8>, SyncError> {
-        read_frame(&mut Cursor::new(bytes), SILENCE_MAX).await
-    }
-
-    #[tokio::test]
-    async fn a_frame_reads_back_what_was_written() {
-        let mut wire = Cursor::new(Vec::new());
-        write_frame(&mut wire, b"hello").await.unwrap();
-        assert_eq!(read(wire.get_ref()).await.unwrap(), b"hello");
-    }
-
-    #[tokio::test]
-    async fn a_length_beyond_the_limit_is_refused_before_its_bytes_arrive() {
-        let length = SYNC_FRAME_BYTES_MAX + 1;
-        let refused = read(&(length as u32).to_be_bytes()).await;
-        assert!(matches!(refused, Err(SyncError::TooLarge(size)) if size == length), "{refused:?}");
-        let frame = vec![0; length];
-        assert!(matches!(write_frame(&mut Cursor::new(vec![]), &frame).await, Err(SyncError::TooLarge(_))));
-    }
-
-    #[tokio::test]
-    async fn a_frame_cut_short_is_an_error() {
-        assert!(matches!(read(&[0, 0, 0, 9, 1, 2]).await, Err(SyncError::Closed(_))));
     }
 }

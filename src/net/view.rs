@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use tokio::time::Instant;
+
 use crate::agents::{Agents, State};
 use crate::api::{self, ApiError};
 use crate::net::driver::Seen;
 use crate::net::swarm::{self, Traffic};
 use crate::net::wall_clock;
+use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::liveness::Presence;
@@ -60,6 +63,8 @@ fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> ap
         description: card.description,
         tags: card.tags,
         capabilities: card.capabilities,
+        role: card.role,
+        model: card.model,
         original_name: card.original_name,
     }
 }
@@ -329,6 +334,60 @@ pub(super) fn bad_request(message: String) -> ApiError {
         message,
         fix: "see /openapi.json for the parameters".into(),
         close: Vec::new(),
+    }
+}
+
+/// How a call ended at `host`, which served it unless nothing was started.
+pub(super) fn call_answer(
+    ended: Result<serde_json::Value, CallFailure>,
+    call: CallId,
+    host: PeerKey,
+    started: Instant,
+) -> api::CallAnswer {
+    let (result, failure) = match ended {
+        Ok(result) => (result, None),
+        Err(failure) => (serde_json::Value::Null, Some(failure)),
+    };
+    let served = failure.as_ref().is_none_or(|failure| failure.outcome != Outcome::NotStarted);
+    api::CallAnswer {
+        result,
+        success: failure.is_none(),
+        outcome: failure.as_ref().map(|failure| outcome(failure.outcome).into()),
+        error: failure.map(|failure| api::CallError {
+            code: failure.code,
+            message: failure.message,
+            endpoints: Vec::new(),
+        }),
+        task_id: call.to_string(),
+        served_by: served.then(|| host.to_string()),
+        attempts: 1,
+        elapsed_ms: started.elapsed().as_secs_f64() * 1_000.0,
+    }
+}
+
+/// A listing: who wants it called goes to its endpoints.
+pub(super) fn not_callable(
+    name: &FullName,
+    card: &AgentCard,
+    call: CallId,
+    host: PeerKey,
+    started: Instant,
+) -> api::CallAnswer {
+    let what =
+        if card.endpoints.is_empty() { "and names no endpoint" } else { "at the endpoints given here" };
+    let message = format!("{name} is a listing: it is served outside the mesh, {what}");
+    let failure = CallFailure::new("not_callable", Outcome::NotStarted, message);
+    let mut answer = call_answer(Err(failure), call, host, started);
+    answer.attempts = 0;
+    answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
+    answer
+}
+
+fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::NotStarted => "not_started",
+        Outcome::Unknown => "unknown",
+        Outcome::Done => "done",
     }
 }
 

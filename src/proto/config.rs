@@ -67,6 +67,37 @@ pub const CATCH_UP_MAX: usize = 64;
 /// Bytes of records a responder puts into one sync answer before it asks the caller to come again.
 pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
 
+/// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
+pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Largest frame of a call but for its two documents: a full name, or a message of [`CALL_MESSAGE_BYTES_MAX`].
+pub const CALL_FRAME_BYTES_MAX: usize = 8 * 1024;
+/// Longest message of a failure or of a report of progress that travels, bytes of UTF-8; longer ones are cut.
+pub const CALL_MESSAGE_BYTES_MAX: usize = 2 * 1024;
+/// Longest call; `timeout` of a caller and what an agent's limits add up to stay within it.
+pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long a host may take to accept an offer, from the last byte of the offer. The opening of the stream is not
+/// counted: a first dial takes longer than an exchange on an open connection.
+pub const CALL_ACCEPT_PATIENCE: Duration = Duration::from_millis(250);
+/// A far host gets twice the time the opening of its stream took, which is a round trip at least, but never more.
+pub const CALL_ACCEPT_PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// How long a host remembers the id of a call after its deadline.
+pub const CALL_ID_KEPT: Duration = Duration::from_secs(60);
+/// Ids of ended calls that a host remembers, 12 MiB of them. Beyond it the first to lapse go, and retries are told that
+/// nothing is known of them.
+pub const CALL_IDS_MAX: usize = 65_536;
+/// Inbound calls at work at once.
+pub const CALLS_AT_WORK_MAX: usize = 1_024;
+/// Inbound calls of one peer at work at once: more than the [`CALLS_PER_HOST_MAX`] an honest one has open, because it
+/// knows earlier than the host that one has ended.
+pub const CALLS_PER_PEER_MAX: usize = 96;
+/// Calls one caller has open at one host; more wait. Both directions and all other streams share the 256 streams of a
+/// connection, which breaks when there are more.
+pub const CALLS_PER_HOST_MAX: usize = 64;
+/// Bytes of inputs and outputs of inbound calls held at once.
+pub const CALL_BYTES_AT_WORK_MAX: usize = 256 * 1024 * 1024;
+/// Of these, the bytes of one peer's calls.
+pub const CALL_BYTES_PER_PEER_MAX: usize = 32 * 1024 * 1024;
+
 /// Settings of one node: who it is in the world, and its timings.
 #[derive(Clone, Debug)]
 pub struct Config {

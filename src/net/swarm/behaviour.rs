@@ -110,6 +110,7 @@ pub(super) struct Names {
     pub(super) identify: String,
     pub(super) kad: StreamProtocol,
     pub(super) sync: StreamProtocol,
+    pub(super) call: StreamProtocol,
     /// The zones of this node and their topics, in the same order.
     pub(super) zones: Vec<(ZoneName, IdentTopic)>,
 }
@@ -127,6 +128,7 @@ impl Names {
             identify: format!("/aop/{network}/1"),
             kad: protocol(format!("/aop/{network}/kad/1"))?,
             sync: protocol(format!("/aop/{network}/sync/1"))?,
+            call: protocol(format!("/aop/{network}/call/1"))?,
             zones: zones.into_iter().map(topic).collect(),
         })
     }

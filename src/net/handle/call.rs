@@ -1,0 +1,137 @@
+//! Calling an agent: here, or at a host of the mesh.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+
+use super::Handle;
+use crate::agents::{CALL_BYTES_MAX, Local, Task};
+use crate::api::{self, ApiError};
+use crate::net::calls::{OpenCalls, Wanted};
+use crate::net::view;
+use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
+use crate::proto::card::{AgentCard, CallLimits};
+use crate::proto::config::CALL_TIME_MAX;
+use crate::proto::identity::PeerKey;
+use crate::proto::name::FullName;
+use crate::proto::node::Found;
+
+/// Limits of an agent whose card names none: the paper's defaults.
+const LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
+
+/// How long a host is looked for. A walk through the DHT takes a few round trips.
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A call on its way.
+struct Asked {
+    id: CallId,
+    input: Value,
+    started: Instant,
+    /// As the caller wishes.
+    timeout: Option<Duration>,
+    progress: Option<mpsc::Sender<Progress>>,
+}
+
+impl Handle {
+    /// Calls an agent given by full name, bare name, id or original name. An agent of this host that is named in full
+    /// is called without a look at the registry. Without a `timeout` the agent's limits set the deadline. Dropping the
+    /// future ends the work.
+    ///
+    /// # Errors
+    /// The agent is unknown or ambiguous, or the timeout is not within 0 … 300 s. How the call ended is in the answer.
+    pub async fn call(
+        &self,
+        agent: &str,
+        input: Value,
+        timeout: Option<Duration>,
+        progress: Option<mpsc::Sender<Progress>>,
+    ) -> Result<api::CallAnswer, ApiError> {
+        if timeout.is_some_and(|timeout| timeout.is_zero() || timeout > CALL_TIME_MAX) {
+            let most = CALL_TIME_MAX.as_secs();
+            return Err(view::bad_request(format!("timeout: more than 0 and at most {most} s")));
+        }
+        let id = CallId(rand::random());
+        let asked = Asked { id, input, started: Instant::now(), timeout, progress };
+        if let Ok(name) = agent.parse::<FullName>()
+            && let Some(local) = self.agents.list().get(&name).filter(|local| local.hosting.is_some())
+        {
+            return Ok(self.call_here(&name, local, asked).await);
+        }
+        let found = self.resolve(agent).await?;
+        let card = found.card();
+        if !card.callable {
+            return Ok(view::not_callable(&found.record.name, &card, asked.id, self.key, asked.started));
+        }
+        let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
+        match self.agents.list().get(&found.record.name).filter(|local| is_here && local.hosting.is_some()) {
+            Some(local) => Ok(self.call_here(&found.record.name, local, asked).await),
+            None => Ok(self.call_there(&found, &card, asked).await),
+        }
+    }
+
+    async fn call_here(&self, name: &FullName, local: &Local, asked: Asked) -> api::CallAnswer {
+        let deadline = asked.deadline(local.offer.card.limits);
+        let task = Task { input: asked.input, deadline, progress: asked.progress };
+        let ended = self.agents.call(name, task).await;
+        view::call_answer(ended, asked.id, self.key, asked.started)
+    }
+
+    async fn call_there(&self, found: &Found, card: &AgentCard, asked: Asked) -> api::CallAnswer {
+        let (id, started) = (asked.id, asked.started);
+        let wanted = match self.want(found, card, asked) {
+            Ok(wanted) => wanted,
+            Err(failure) => return view::call_answer(Err(failure), id, self.key, started),
+        };
+        let ended = self.calls.call(&wanted, self.search(wanted.host)).await;
+        view::call_answer(ended, id, wanted.host, started)
+    }
+
+    /// Looks for a peer whose address is not known; returns when it is connected or was not found.
+    async fn search(&self, peer: PeerKey) {
+        let (over, waiting) = oneshot::channel();
+        // A node that is stopping finds nobody.
+        let _stopped = self.read(move |seen| seen.network.search(&peer, over)).await;
+        let _over = timeout(SEARCH_TIME_MAX, waiting).await;
+    }
+
+    /// Where open calls are counted.
+    pub(in crate::net) fn open_calls(&self) -> OpenCalls {
+        self.calls.open_calls.clone()
+    }
+
+    /// The call as one host is asked for it.
+    fn want(&self, found: &Found, card: &AgentCard, asked: Asked) -> Result<Wanted, CallFailure> {
+        let refused = |code, message: String| CallFailure::new(code, Outcome::NotStarted, message);
+        let elsewhere = found.replicas.iter().find(|replica| replica.peer != self.key);
+        let host =
+            elsewhere.ok_or_else(|| refused("not_found", "no host runs this agent any more".into()))?;
+        let deadline = asked.deadline(card.limits);
+        let input =
+            serde_json::to_vec(&asked.input).map_err(|error| refused("bad_input", error.to_string()))?;
+        if input.len() > CALL_BYTES_MAX {
+            let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", input.len());
+            return Err(refused("too_large", message));
+        }
+        Ok(Wanted {
+            call: asked.id,
+            host: host.peer,
+            agent: found.id,
+            name: found.record.name.clone(),
+            input,
+            deadline,
+            progress: asked.progress,
+        })
+    }
+}
+
+impl Asked {
+    /// The call's deadline, and that of its one attempt.
+    fn deadline(&self, limits: Option<CallLimits>) -> Instant {
+        let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(LIMITS);
+        let attempt = Duration::from_secs(timeout_s.into());
+        let all = self.timeout.unwrap_or(attempt.saturating_mul(max_retries.saturating_add(1)));
+        self.started + all.min(attempt).min(CALL_TIME_MAX)
+    }
+}

@@ -1,0 +1,58 @@
+//! Who has how many inbound streams open: one peer's flood is turned away at its own door.
+
+use std::collections::BTreeMap;
+
+use crate::proto::identity::PeerKey;
+
+/// Counts the open streams of each peer; `T` is what the streams of one peer share.
+pub(crate) struct Doors<T> {
+    open: BTreeMap<PeerKey, (usize, T)>,
+    streams: usize,
+    streams_max: usize,
+    per_peer_max: usize,
+}
+
+impl<T> Doors<T> {
+    pub(crate) fn new(streams_max: usize, per_peer_max: usize) -> Doors<T> {
+        Doors { open: BTreeMap::new(), streams: 0, streams_max, per_peer_max }
+    }
+
+    /// Lets a stream in, if there is room for it; what it shares with the others of its peer.
+    pub(crate) fn enter(&mut self, peer: PeerKey, first: impl FnOnce() -> T) -> Option<&T> {
+        let known = self.open.get(&peer).map_or(0, |(streams, _)| *streams);
+        if self.streams >= self.streams_max || known >= self.per_peer_max {
+            return None;
+        }
+        self.streams += 1;
+        let (streams, shared) = self.open.entry(peer).or_insert_with(|| (0, first()));
+        *streams += 1;
+        Some(shared)
+    }
+
+    /// A stream that was let in has ended.
+    pub(crate) fn leave(&mut self, peer: PeerKey) {
+        let Some((streams, _)) = self.open.get_mut(&peer) else { return };
+        self.streams -= 1;
+        *streams -= 1;
+        if *streams == 0 {
+            self.open.remove(&peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::identity::Identity;
+
+    #[test]
+    fn a_peer_at_its_limit_waits_for_its_own_streams_and_for_nobody_elses() {
+        let [a, b, c] = [1, 2, 3].map(|seed| Identity::from_seed([seed; 32]).key());
+        let mut doors = Doors::<()>::new(4, 2);
+        let mut enter = |peer| doors.enter(peer, || ()).is_some();
+        assert_eq!([enter(a), enter(a), enter(a), enter(b), enter(b)], [true, true, false, true, true]);
+        assert!(!enter(c), "all places are taken");
+        doors.leave(a);
+        assert!(doors.enter(c, || ()).is_some() && doors.enter(a, || ()).is_none());
+    }
+}

@@ -1,0 +1,299 @@
+//! The host's book of inbound calls: none runs twice, and none takes more than its share.
+//!
+//! An id is remembered from the moment its work may begin until a minute after the caller's deadline. Whether a process
+//! that was started again ran a call is not in its book: so a retry names the run it spoke to, and any other declines.
+//! Memory is bounded by dropping the ids that lapse first; while dropped ones would still count, a retry is told that
+//! nothing is known of it. A first offer needs no memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{CallFailure, CallId, CallOffer, Incarnation, Outcome};
+use crate::proto::config::{
+    CALL_BYTES_AT_WORK_MAX, CALL_BYTES_MAX, CALL_BYTES_PER_PEER_MAX, CALL_ID_KEPT, CALL_IDS_MAX,
+    CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX,
+};
+use crate::proto::identity::PeerKey;
+
+/// A peer cannot take the ids of another.
+type Key = (PeerKey, CallId);
+
+/// The inbound calls of one run of a host. Time is what has passed since the run began.
+#[derive(Debug)]
+pub struct Ledger {
+    incarnation: Incarnation,
+    at_work: BTreeMap<Key, Work>,
+    load: Load,
+    peers: BTreeMap<PeerKey, Load>,
+    /// Calls that ended and may have run, by when they are forgotten; and the other way round.
+    ended: BTreeSet<(Duration, Key)>,
+    ends: BTreeMap<Key, Duration>,
+    /// Until then an id may be missing from `ends`.
+    gaps_until: Duration,
+}
+
+/// A call that holds a place.
+#[derive(Debug)]
+struct Work {
+    begun: bool,
+    bytes: usize,
+    kept_until: Duration,
+}
+
+/// What is held.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Load {
+    calls: usize,
+    bytes: usize,
+}
+
+impl Ledger {
+    /// An empty book of this run.
+    pub fn new(incarnation: Incarnation) -> Ledger {
+        Ledger {
+            incarnation,
+            at_work: BTreeMap::new(),
+            load: Load::default(),
+            peers: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            gaps_until: Duration::ZERO,
+        }
+    }
+
+    /// This run.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`]: returns that time. The
+    /// place lasts until [`Ledger::end`].
+    ///
+    /// # Errors
+    /// Nothing was started; a call that may have run at another offer is `unknown`.
+    pub fn admit(
+        &mut self,
+        now: Duration,
+        peer: PeerKey,
+        offer: &CallOffer,
+    ) -> Result<Duration, CallFailure> {
+        self.forget(now);
+        let key = (peer, offer.call);
+        if offer.expected.is_some_and(|expected| expected != self.incarnation) {
+            let message = "the host was started again and does not know whether it ran this call";
+            return Err(CallFailure::new("host_restarted", Outcome::Unknown, message));
+        }
+        if self.at_work.contains_key(&key) || self.ends.contains_key(&key) {
+            return Err(duplicate("this call was offered before; make a new one"));
+        }
+        if offer.attempt > 1 && now < self.gaps_until {
+            return Err(duplicate("too many calls have ended since to know whether this one was among them"));
+        }
+        if offer.left_ms == 0 {
+            return Err(CallFailure::new(
+                "deadline",
+                Outcome::NotStarted,
+                "the offer came after its deadline",
+            ));
+        }
+        let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
+        if size > CALL_BYTES_MAX {
+            let message = format!("an input of {size} bytes, more than {CALL_BYTES_MAX}");
+            return Err(CallFailure::new("too_large", Outcome::NotStarted, message));
+        }
+        if !self.has_room(peer, 1, size) {
+            let message = "the host has as many calls at work as it takes; try again in a moment";
+            return Err(CallFailure::new("busy", Outcome::NotStarted, message));
+        }
+        let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
+        self.add(peer, 1, size);
+        self.at_work.insert(key, Work { begun: false, bytes: size, kept_until: now + time + CALL_ID_KEPT });
+        Ok(time)
+    }
+
+    /// All of the input is here: from now on the call may have run. False if it has no place, or has begun.
+    pub fn begin(&mut self, peer: PeerKey, call: CallId) -> bool {
+        self.at_work.get_mut(&(peer, call)).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
+    }
+
+    /// Counts the output instead of the input against the bytes of the call. False if there is no room for it.
+    pub fn hold(&mut self, peer: PeerKey, call: CallId, bytes: usize) -> bool {
+        let Some(held) = self.at_work.get(&(peer, call)).map(|work| work.bytes) else { return false };
+        self.remove(peer, 0, held);
+        let fits = self.has_room(peer, 0, bytes);
+        let bytes = if fits { bytes } else { 0 };
+        self.add(peer, 0, bytes);
+        if let Some(work) = self.at_work.get_mut(&(peer, call)) {
+            work.bytes = bytes;
+        }
+        fits
+    }
+
+    /// Frees the place. A call that had not begun is as if it had never been offered.
+    pub fn end(&mut self, peer: PeerKey, call: CallId) {
+        let key = (peer, call);
+        let Some(work) = self.at_work.remove(&key) else { return };
+        self.remove(peer, 1, work.bytes);
+        if !work.begun {
+            return;
+        }
+        self.ended.insert((work.kept_until, key));
+        self.ends.insert(key, work.kept_until);
+        if self.ends.len() > CALL_IDS_MAX
+            && let Some((kept_until, key)) = self.ended.pop_first()
+        {
+            self.ends.remove(&key);
+            self.gaps_until = self.gaps_until.max(kept_until);
+        }
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while self.ended.first().is_some_and(|(kept_until, _)| *kept_until <= now) {
+            if let Some((_, key)) = self.ended.pop_first() {
+                self.ends.remove(&key);
+            }
+        }
+    }
+
+    fn has_room(&self, peer: PeerKey, calls: usize, bytes: usize) -> bool {
+        let own = self.peers.get(&peer).copied().unwrap_or_default();
+        self.load.calls + calls <= CALLS_AT_WORK_MAX
+            && self.load.bytes + bytes <= CALL_BYTES_AT_WORK_MAX
+            && own.calls + calls <= CALLS_PER_PEER_MAX
+            && own.bytes + bytes <= CALL_BYTES_PER_PEER_MAX
+    }
+
+    fn add(&mut self, peer: PeerKey, calls: usize, bytes: usize) {
+        for load in [&mut self.load, self.peers.entry(peer).or_default()] {
+            load.calls += calls;
+            load.bytes += bytes;
+        }
+    }
+
+    fn remove(&mut self, peer: PeerKey, calls: usize, bytes: usize) {
+        for load in [&mut self.load, self.peers.entry(peer).or_default()] {
+            load.calls -= calls;
+            load.bytes -= bytes;
+        }
+        if self.peers.get(&peer).is_some_and(|load| load.calls == 0) {
+            self.peers.remove(&peer);
+        }
+    }
+}
+
+fn duplicate(message: &str) -> CallFailure {
+    CallFailure::new("duplicate_call", Outcome::Unknown, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::identity::Identity;
+
+    const NOW: Duration = Duration::from_secs(1_000);
+    const RUN: Incarnation = Incarnation(7);
+
+    fn peer(seed: u8) -> PeerKey {
+        Identity::from_seed([seed; 32]).key()
+    }
+
+    fn id(number: u32) -> CallId {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        CallId(id)
+    }
+
+    fn offer(number: u32, size: usize) -> CallOffer {
+        CallOffer {
+            call: id(number),
+            agent: [0; 20],
+            name: "a@.".parse().unwrap(),
+            left_ms: 30_000,
+            size: size as u64,
+            attempt: 1,
+            expected: None,
+        }
+    }
+
+    fn code(admitted: Result<Duration, CallFailure>) -> Option<(String, Outcome)> {
+        admitted.err().map(|failure| (failure.code, failure.outcome))
+    }
+
+    fn run(ledger: &mut Ledger, now: Duration, peer: PeerKey, number: u32) {
+        ledger.admit(now, peer, &offer(number, 1)).unwrap();
+        assert!(ledger.begin(peer, id(number)));
+        ledger.end(peer, id(number));
+    }
+
+    #[test]
+    fn a_call_that_ran_is_not_run_again_until_a_minute_after_its_deadline() {
+        let mut ledger = Ledger::new(RUN);
+        let peer = peer(1);
+        ledger.admit(NOW, peer, &offer(1, 1)).unwrap();
+        let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
+        assert_eq!(code(ledger.admit(NOW, peer, &offer(1, 1))), refused, "at work");
+        assert!(ledger.begin(peer, id(1)) && !ledger.begin(peer, id(1)), "once");
+        ledger.end(peer, id(1));
+        let kept = Duration::from_secs(30) + CALL_ID_KEPT;
+        assert_eq!(code(ledger.admit(NOW + kept - Duration::from_millis(1), peer, &offer(1, 1))), refused);
+        assert_eq!(code(ledger.admit(NOW + kept, peer, &offer(1, 1))), None);
+        assert!(ledger.ends.is_empty() && ledger.ended.is_empty());
+    }
+
+    #[test]
+    fn a_call_whose_input_never_came_may_be_offered_again() {
+        let mut ledger = Ledger::new(RUN);
+        ledger.admit(NOW, peer(1), &offer(1, 1)).unwrap();
+        ledger.end(peer(1), id(1));
+        assert!(!ledger.begin(peer(1), id(1)), "its place is gone");
+        assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1, 1))), None);
+    }
+
+    #[test]
+    fn another_run_of_the_host_declines_a_retry() {
+        let retry = CallOffer { expected: Some(Incarnation(6)), attempt: 2, ..offer(1, 1) };
+        let refused = Some(("host_restarted".to_owned(), Outcome::Unknown));
+        assert_eq!(code(Ledger::new(RUN).admit(NOW, peer(1), &retry)), refused);
+    }
+
+    #[test]
+    fn one_peer_takes_no_more_than_its_share_of_places_and_bytes() {
+        let mut ledger = Ledger::new(RUN);
+        let busy = Some(("busy".to_owned(), Outcome::NotStarted));
+        for number in 0..CALLS_PER_PEER_MAX as u32 {
+            ledger.admit(NOW, peer(1), &offer(number, 0)).unwrap();
+        }
+        assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), busy);
+        assert_eq!(code(ledger.admit(NOW, peer(2), &offer(1_000, 0))), None);
+        ledger.end(peer(1), id(0));
+        assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), None);
+        let fit = (CALL_BYTES_PER_PEER_MAX / CALL_BYTES_MAX) as u32;
+        for number in 0..fit {
+            ledger.admit(NOW, peer(3), &offer(number, CALL_BYTES_MAX)).unwrap();
+        }
+        assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), busy);
+        assert!(!ledger.hold(peer(3), id(0), CALL_BYTES_PER_PEER_MAX), "an output counts as an input does");
+        assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), None);
+    }
+
+    #[test]
+    fn what_ended_leaves_no_load_behind() {
+        let mut ledger = Ledger::new(RUN);
+        run(&mut ledger, NOW, peer(1), 1);
+        ledger.end(peer(1), id(1));
+        assert_eq!((ledger.load, ledger.peers.len(), ledger.at_work.len()), (Load::default(), 0, 0));
+    }
+
+    #[test]
+    fn what_was_forgotten_too_early_is_not_claimed_to_have_never_run() {
+        let mut ledger = Ledger::new(RUN);
+        for number in 0..=CALL_IDS_MAX as u32 {
+            run(&mut ledger, NOW + Duration::from_micros(u64::from(number)), peer(1), number);
+        }
+        assert_eq!((ledger.ends.len(), ledger.ended.len()), (CALL_IDS_MAX, CALL_IDS_MAX));
+        let retry = CallOffer { attempt: 2, expected: Some(RUN), ..offer(0, 1) };
+        let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
+        assert_eq!(code(ledger.admit(NOW + Duration::from_secs(1), peer(1), &retry)), refused);
+        assert_eq!(code(ledger.admit(NOW + Duration::from_secs(1), peer(1), &offer(u32::MAX, 1))), None);
+    }
+}
