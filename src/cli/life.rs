@@ -20,7 +20,7 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
         // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
-        (_, 0) => "warn,libp2p_kad=error,libp2p_gossipsub=error",
+        (_, 0) => "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error",
         (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error",
         (_, 2) => "info,aop=debug",
         _ => "debug,aop=trace",

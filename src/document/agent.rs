@@ -10,6 +10,7 @@ use super::Offer;
 use super::check::check_card;
 use super::field::{Fields, Flaw, Place, bad_name, compact, quoted_text};
 use super::name::plain_form;
+use super::schema::Schema;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
 use crate::proto::config::GRANTS_MAX;
 use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError, ZoneName};
@@ -65,7 +66,7 @@ const SHARE_MAX: u32 = 10_000;
 const LOOPS_MAX: u32 = 1_000;
 
 /// The paper's defaults (7.2), and a concurrency that suits a process per call on a small machine.
-const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
+pub const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
 
 /// Reads the document; `root` holds `agent`.
 pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Flaw> {
@@ -152,7 +153,13 @@ fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Flaw> {
 fn read_schema(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Flaw> {
     match fields.value(key) {
         None => Ok(None),
-        Some(schema @ Value::Object(_)) => Ok(Some(compact(schema))),
+        Some(schema @ Value::Object(_)) => {
+            Schema::compile(schema).map_err(|why| {
+                let fix = "correct it; JSON Schema 2020-12 is read unless `$schema` names another dialect";
+                Flaw::bad(fields.place(key), why, fix)
+            })?;
+            Ok(Some(compact(schema)))
+        }
         Some(Value::String(file)) => {
             let problem = format!("is the file name {}, which a sent document cannot use", quoted_text(file));
             Err(Flaw::bad(fields.place(key), problem, "put the JSON Schema itself here"))
@@ -395,6 +402,11 @@ mod tests {
         assert!(refused("name", json!("Sum")).1.contains("write for example `sum`"));
         assert_eq!(refused("tags", json!(["a", ""])).1, "`agent.tags[1]` is empty; remove it");
         assert_eq!(refused("input_schema", json!([1])).0, "bad_field");
+        let message = refused("input_schema", json!({"properties": {"a": {"type": "strin"}}})).1;
+        assert!(
+            message.starts_with("`agent.input_schema` is no valid JSON Schema at `/properties/a/type`"),
+            "{message}"
+        );
     }
 
     #[test]
