@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::world::{Messages, PATIENCE, Setup, World, local, start, world};
+use crate::world::{Messages, PATIENCE, Setup, World, local, script, start, world};
 
 /// Our server with a tool that panics and one that never ends.
 #[derive(Clone)]
@@ -85,6 +85,84 @@ async fn a_failed_agent_is_an_answer_and_an_unknown_tool_is_a_protocol_error() {
     assert_eq!(unknown["error"]["code"], -32602);
     let legacy = world.session().await.ask("tools/call", json!({"name": "nobody", "arguments": {}})).await;
     assert_eq!(legacy["error"]["code"], -32602);
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_told_with_place_and_rule_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = json!({"type": "object", "required": ["city"],
+        "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}}});
+    let output = json!({"type": "object", "required": ["sky"], "properties": {"sky": {"type": "string"}}});
+    let agent =
+        json!({"name": "weather", "description": "d", "input_schema": schema, "output_schema": output});
+    let touch = "touch worked; echo '{\"sky\": \"blue\"}'";
+    let world = world(vec![script(agent, touch, folder.path()), local("echo", Builtin::Echo)]).await;
+    let tools = world.tools().await;
+    let tool = tools.iter().find(|tool| tool["name"] == "weather").unwrap();
+    assert_eq!((&tool["inputSchema"], &tool["outputSchema"]), (&schema, &output));
+
+    for (arguments, place, rule) in [
+        (json!({}), "city", "required"),
+        (json!({"city": 7}), "/city", "string"),
+        (json!({"city": "Oslo", "days": [1, "x"]}), "/days/1", "integer"),
+    ] {
+        let refused = world.call("weather", arguments).await;
+        let told = &refused["structuredContent"];
+        assert_eq!(
+            (&refused["isError"], &told["code"], &told["outcome"]),
+            (&json!(true), &json!("bad_input"), &json!("not_started"))
+        );
+        let error = told["error"].as_str().unwrap();
+        assert!(error.contains(place) && error.contains(rule), "{error}");
+    }
+    assert!(!folder.path().join("worked").exists());
+    let answer = world.call("weather", json!({"city": "Oslo"})).await;
+    assert_eq!((&answer["structuredContent"], &answer["isError"]), (&json!({"sky": "blue"}), &json!(false)));
+    assert!(folder.path().join("worked").exists());
+
+    let missing = world.call("echo", json!({"img": "x"})).await;
+    assert!(missing["structuredContent"]["error"].as_str().unwrap().contains("task"), "{missing}");
+    let nulls =
+        world.call("echo", json!({"task": "x", "img": null, "imgs": null, "correct_answer": null})).await;
+    assert_eq!(nulls["structuredContent"], json!({"result": "x", "success": true}));
+}
+
+/// Waits until `is_so`; there is no event to await in another process.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let so = async {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, so).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_the_process_in_both_eras() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = json!({"name": "slow", "description": "d"});
+    let world =
+        world(vec![script(agent, "echo $$ > pid.new; mv pid.new pid; exec sleep 60", folder.path())]).await;
+    let pid = folder.path().join("pid");
+    let started = || std::fs::read_to_string(&pid).ok();
+    let runs = |pid: &str| std::path::Path::new("/proc").join(pid.trim()).exists();
+    let params = json!({"name": "slow", "arguments": {"task": "x"}});
+
+    tokio::select! {
+        answered = world.modern_request("tools/call", params.clone()).send() => panic!("{answered:?}"),
+        () = until("the process starts", || started().is_some()) => {}
+    }
+    let first = started().unwrap();
+    until("the process ends when the connection closes", || !runs(&first)).await;
+    std::fs::remove_file(&pid).unwrap();
+
+    let session = world.session().await;
+    let _answer = session.send(3, "tools/call", params).await;
+    until("the process starts", || started().is_some()).await;
+    let second = started().unwrap();
+    assert!(runs(&second));
+    session.notify("notifications/cancelled", json!({"requestId": 3})).await;
+    until("the process ends at the notice", || !runs(&second)).await;
 }
 
 #[tokio::test]
