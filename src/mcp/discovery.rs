@@ -43,7 +43,8 @@ pub(super) const RESERVED: [&str; 16] = [
 const LINE_BYTES_MAX: usize = 320;
 /// Results of a search without a limit.
 const LIMIT: usize = 20;
-/// Most results of a search, agents on a page of `discover_agents`, and agents asked for by name: one answer stays below what models take.
+/// Most results of a search, agents on a page of `discover_agents`, and agents asked for by name: one answer stays
+/// below what models take.
 const LIMIT_MAX: usize = 100;
 /// Names on a page of `list_agents`.
 const NAMES_MAX: usize = 1_000;

@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::tools::held;
 use crate::world::{Messages, PATIENCE, Setup, World, local, script, start, world};
 
 /// Our server with a tool that panics and one that never ends.
@@ -190,6 +191,33 @@ async fn any_agent_is_called_by_its_full_name_with_a_task_or_an_input() {
         assert_eq!((&answer["isError"], &told["code"]), (&json!(true), &json!("bad_input")), "{answer}");
         assert!(told["error"].as_str().unwrap().contains(wrong), "{told}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_of_another_node_is_called_with_progress_and_a_deadline() {
+    let agents = vec![local("far", Builtin::Sleep)];
+    let there = start(Setup { seed: 1, agents, ..Setup::default() }, |mcp| mcp).await;
+    let bootstrap = vec![there.node.listen[0].to_string()];
+    let here = start(Setup { seed: 2, bootstrap, ..Setup::default() }, |mcp| mcp).await;
+    held(&here, "far@.").await;
+    let call = json!({"name": "call_agent", "arguments": {"agent": "far@.", "task": "350"}, "_meta": {"progressToken": 9}});
+    let mut messages = Messages::of(here.modern_request("tools/call", call).send().await.unwrap());
+    let report = messages.find(|message| message["method"] == "notifications/progress").await;
+    assert_eq!(report["params"]["progressToken"], 9);
+    let done = messages.find(|message| message.get("id").is_some()).await;
+    let told = &done["result"]["structuredContent"];
+    assert_eq!((&told["success"], &told["result"]), (&json!(true), &json!("slept 350 ms")));
+    assert_eq!(told["served_by"], there.node.handle.key().to_string());
+
+    let late = json!({"agent": "far@.", "task": "60000", "timeout": 0.3});
+    let late = here.call("call_agent", late).await;
+    let told = &late["structuredContent"];
+    assert_eq!(
+        (&late["isError"], &told["code"], &told["outcome"]),
+        (&json!(true), &json!("deadline"), &json!("unknown"))
+    );
+    let unknown = here.call("call_agent", json!({"agent": "nobody@.", "task": "x"})).await;
+    assert_eq!(unknown["structuredContent"]["code"], "not_found");
 }
 
 #[tokio::test]

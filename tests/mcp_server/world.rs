@@ -67,7 +67,9 @@ fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> Local {
         verbose: false,
         traceback_enabled: true,
     };
-    Local { offer: read_documents(json!({"agent": agent})).remove(0).unwrap(), hosting: Some(hosting) }
+    let mut offer = read_documents(json!({"agent": agent})).remove(0).unwrap();
+    offer.card.callable = true;
+    Local { offer, hosting: Some(hosting) }
 }
 
 pub(crate) async fn world(agents: Vec<Local>) -> World {
