@@ -29,7 +29,6 @@ use crate::proto::name::{FullName, ZoneName};
 use running::Running;
 
 pub use crate::proto::config::CALL_BYTES_MAX;
-
 /// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
 /// room below the usual limit of 1,024 open files.
 const PROCESSES_MAX: usize = 256;

@@ -52,9 +52,20 @@ fn closed_port() -> String {
 #[test]
 fn help_leads_with_examples() {
     insta::assert_snapshot!(out(&aop(&["--help"])));
-    for command in
-        ["dev", "node", "find", "show", "register", "deregister", "agents", "peers", "status", "watch", "mcp"]
-    {
+    for command in [
+        "dev",
+        "node",
+        "find",
+        "show",
+        "call",
+        "register",
+        "deregister",
+        "agents",
+        "peers",
+        "status",
+        "watch",
+        "mcp",
+    ] {
         let help = out(&aop(&[command, "--help"]));
         let head: Vec<_> = help.lines().take(3).collect();
         assert!(
@@ -93,6 +104,7 @@ fn a_node_that_does_not_answer_exits_4_with_the_next_command() {
     for args in [
         &["find", "x"][..],
         &["show", "x"],
+        &["call", "x"],
         &["agents"],
         &["peers"],
         &["status", "--json"],

@@ -1,6 +1,8 @@
 //! Laws of a registry and of the comparison of two: they hold for any records, in any order, and against any peer.
 #![expect(clippy::unwrap_used, reason = "a helper of a test may stop it")]
 
+#[path = "laws/calls.rs"]
+mod calls;
 #[path = "laws/pool.rs"]
 mod pool;
 

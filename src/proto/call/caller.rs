@@ -19,7 +19,7 @@ pub struct Call {
     stage: Stage,
     /// The run of a host that accepted an offer of this call.
     spoke_to: Option<Incarnation>,
-    /// Whether an earlier offer may have run.
+    /// Whether an earlier offer ran or may have run.
     in_doubt: bool,
 }
 
@@ -106,7 +106,7 @@ impl Call {
 
     fn failed(&mut self, failure: CallFailure) -> CallFailure {
         self.stage = Stage::Over;
-        self.in_doubt |= failure.outcome == Outcome::Unknown;
+        self.in_doubt |= failure.outcome != Outcome::NotStarted;
         let failure = failure.bounded();
         CallFailure { outcome: self.judge(failure.outcome), ..failure }
     }

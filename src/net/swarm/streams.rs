@@ -1,0 +1,34 @@
+//! The stream protocols of a node: sync, and calls.
+
+use libp2p::Swarm;
+use libp2p_stream::IncomingStreams;
+use tokio::sync::mpsc;
+
+use super::behaviour::{Behaviour, Names};
+use super::{ASKED_MAX, Network, NetworkError};
+use crate::net::calls::CallClient;
+use crate::net::streams::{Asked, SyncClient, serve};
+
+impl Network {
+    /// Opens call streams from any task, and the call streams that come in. May be taken once.
+    pub(crate) fn take_calls(&self) -> Result<(CallClient, IncomingStreams), NetworkError> {
+        let mut control = self.swarm.behaviour().streams.new_control();
+        let protocol = self.names.call.clone();
+        let incoming =
+            control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
+        Ok((CallClient::new(control, protocol, self.calls.clone()), incoming))
+    }
+}
+
+/// Serves sync streams, whose questions come out of the receiver.
+pub(super) fn start_sync(
+    swarm: &Swarm<Behaviour>,
+    names: &Names,
+) -> Result<(SyncClient, mpsc::Receiver<Asked>), NetworkError> {
+    let mut control = swarm.behaviour().streams.new_control();
+    let incoming =
+        control.accept(names.sync.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
+    let (asked, receiver) = mpsc::channel(ASKED_MAX);
+    tokio::spawn(serve(incoming, asked));
+    Ok((SyncClient::new(control, names.sync.clone()), receiver))
+}

@@ -1,0 +1,103 @@
+//! Hosts that are processes of their own: killed, frozen, gone.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use aop::api::{CallAnswer, Ready};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+use super::{Node, SLACK, failure, task};
+
+/// An `aop node` that runs the three builtin agents, and one that answers with its input.
+pub(super) struct Process {
+    child: Child,
+    pub(super) ready: Ready,
+    _folder: TempDir,
+}
+
+impl Process {
+    pub(super) fn start() -> Process {
+        let folder = TempDir::new().unwrap();
+        for builtin in ["echo", "sleep", "fail"] {
+            let text = format!(
+                "[agent]\nname = \"{builtin}\"\ndescription = \"d\"\nmax_concurrency = 1\n\
+                 [agent.run]\nbuiltin = \"{builtin}\"\n"
+            );
+            std::fs::write(folder.path().join(format!("{builtin}.toml")), text).unwrap();
+        }
+        let text = "[agent]\nname = \"mirror\"\ndescription = \"d\"\n[agent.run]\ncommand = [\"cat\"]\n";
+        std::fs::write(folder.path().join("mirror.toml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--agents"]).arg(folder.path());
+        command.arg("--data-dir").arg(folder.path().join("data"));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        Process { child, ready, _folder: folder }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+async fn caller_of(host: &Process) -> Node {
+    let caller = Node::start_at(2, vec![host.ready.listen[0].parse().unwrap()], Vec::new()).await;
+    caller.knows(&["echo".into(), "sleep".into()]).await;
+    caller
+}
+
+/// Calls the sleeper, does `harm` once it works, and tells how the call ended and how long after the harm.
+async fn harmed(caller: &Node, seconds: u64, harm: impl FnOnce()) -> (CallAnswer, Duration) {
+    let (progress, mut reports) = mpsc::channel(8);
+    let time = Some(Duration::from_secs(seconds));
+    let call = caller.handle().call("sleep", task(60_000), time, Some(progress));
+    let harming = async {
+        reports.recv().await.expect("the call ended before it began");
+        harm();
+        Instant::now()
+    };
+    let (answer, harmed) = tokio::join!(call, harming);
+    (answer.unwrap(), harmed.elapsed())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_killed_leaves_the_call_in_doubt_at_once() {
+    let host = Process::start();
+    let caller = caller_of(&host).await;
+    let (answer, took) = harmed(&caller, 25, || host.signal("-KILL")).await;
+    assert_eq!(failure(&answer), ("unreachable", "unknown"));
+    assert_eq!(answer.served_by, Some(host.ready.peer_id.clone()));
+    assert!(took < SLACK, "{took:?}");
+
+    let started = Instant::now();
+    let answer = caller.call("sleep", task(1), 25.0).await;
+    assert_eq!(failure(&answer), ("unreachable", "not_started"));
+    assert!(started.elapsed() < SLACK, "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_host_leaves_the_call_in_doubt_at_its_deadline() {
+    let host = Process::start();
+    let caller = caller_of(&host).await;
+    let started = Instant::now();
+    let (answer, _) = harmed(&caller, 3, || host.signal("-STOP")).await;
+    assert_eq!(failure(&answer), ("deadline", "unknown"));
+    assert!(started.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", started.elapsed());
+    let answer = caller.call("echo", task(1), 2.0).await;
+    let (code, outcome) = failure(&answer);
+    assert!(["deadline", "unreachable"].contains(&code) && outcome == "not_started", "{answer:?}");
+    host.signal("-CONT");
+}

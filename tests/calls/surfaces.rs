@@ -1,0 +1,87 @@
+//! Calls as users make them: `POST /v1/call` and `aop call`.
+
+use std::process::{Command, Output, Stdio};
+
+use aop::api::CallAnswer;
+use serde_json::{Value, json};
+
+use super::processes::Process;
+
+fn post(host: &Process, path: &str, body: &[u8]) -> (u16, Value) {
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let url = format!("{}/v1/call/{path}", host.ready.http);
+    let mut response = agent.post(&url).content_type("application/json").send(body).unwrap();
+    (response.status().as_u16(), response.body_mut().read_json().unwrap())
+}
+
+fn aop(host: &Process, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+    command.arg("call").args(args).args(["--node", &host.ready.http]);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn out(output: &Output) -> &str {
+    std::str::from_utf8(&output.stdout).unwrap()
+}
+
+#[test]
+fn http_answers_200_however_the_call_ends_and_says_who_is_to_blame_otherwise() {
+    let host = Process::start();
+    let (status, answer) = post(&host, "echo@.?timeout=5", br#"{"task":"hi"}"#);
+    assert_eq!((status, &answer["result"], &answer["success"]), (200, &json!("hi"), &json!(true)));
+    assert!(answer.get("error").is_none() && answer.get("outcome").is_none(), "{answer}");
+    let (status, answer) = post(&host, "fail", br#"{"task":"x"}"#);
+    assert_eq!((status, &answer["outcome"]), (200, &json!("done")));
+    assert!(answer.get("result").is_none(), "{answer}");
+    let (status, answer) = post(&host, "sleep?timeout=0.2", br#"{"task":"20000"}"#);
+    assert_eq!(
+        (status, &answer["error"]["code"], &answer["outcome"]),
+        (200, &json!("deadline"), &json!("unknown"))
+    );
+    let large = vec![b' '; aop::agents::CALL_BYTES_MAX + 1];
+    for (path, body, status, code) in [
+        ("nobody@.", &b"{}"[..], 404, "not_found"),
+        ("echo", b"{no", 400, "bad_request"),
+        ("echo?timeout=never", b"{}", 400, "bad_request"),
+        ("echo?timeout=-1", b"{}", 400, "bad_request"),
+        ("echo?timeout=301", b"{}", 400, "bad_request"),
+        ("echo?tiemout=3", b"{}", 400, "bad_request"),
+        ("echo", &large, 413, "too_large"),
+    ] {
+        let (given, answer) = post(&host, path, body);
+        assert_eq!((given, &answer["error"]["code"]), (status, &json!(code)), "{path}: {answer}");
+        assert!(!answer["error"]["fix"].as_str().unwrap().is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn the_command_prints_the_result_and_exits_by_how_the_call_ended() {
+    let host = Process::start();
+    let told = aop(&host, &["echo", "--task", "hello\n\u{1b}[2Jworld"]);
+    assert_eq!((told.status.code(), out(&told)), (Some(0), "hello\n[2Jworld\n"));
+    let told = aop(&host, &["mirror", r#"{"task": "a"}"#]);
+    assert_eq!((told.status.code(), out(&told)), (Some(0), "{\n  \"task\": \"a\"\n}\n"));
+    let told = aop(&host, &["echo", r#"{"task": "7"}"#, "--json"]);
+    let answer: CallAnswer = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!((answer.result, answer.served_by), (json!("7"), Some(host.ready.peer_id.clone())));
+    for (args, code) in [
+        (&["fail", "--task", "x"][..], 1),
+        (&["fail", "--task", "x", "--json"], 1),
+        (&["echo", "{no"], 2),
+        (&["echo", "--timeout", "0"], 2),
+        (&["echo", "{}", "--task", "x"], 2),
+        (&["echo"], 1),
+        (&["nobody"], 3),
+        (&["sleep", "--task", "20000", "--timeout", "0.2"], 4),
+        (&["sleep", "--task", "20000", "--timeout", "0.2", "--json"], 4),
+    ] {
+        let told = aop(&host, args);
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(code), "{args:?}: {said}");
+        assert_eq!(
+            out(&told).is_empty(),
+            !args.contains(&"--json"),
+            "{args:?}: data on stdout, talk on stderr"
+        );
+    }
+}
