@@ -20,8 +20,8 @@ use serde_json::{Value, json};
 use self::installed::{Ended, Packages, packages, python, run};
 use self::world::{OWN, World};
 
-/// Longest run of one client; the clients give up after 30 s by themselves.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest run of one client; the clients give up after a minute by themselves.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The revisions that the two eras end up with.
 const HANDSHAKE: &str = "2025-11-25";

@@ -8,7 +8,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Milliseconds that all of a run may take; what waits longer is broken. */
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 /** Milliseconds between two looks at a file that another process writes. */
 const TICK = 20;
 

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds that anything here may take; what waits longer is broken."""
 
 TICK = 0.02
