@@ -5,22 +5,39 @@
 //! agent's schemas, work ends at its deadline, and no agent takes more than its places, its output and its memory.
 
 mod builtin;
+mod chat;
+mod command;
+mod places;
+mod running;
+mod state;
 #[cfg_attr(not(test), expect(dead_code, reason = "the runner of MCP agents is not joined to it yet"))]
 mod upstream;
+mod web;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
-use crate::document::hosting::{Hosting, Runner};
+pub use crate::document::schema;
+pub use state::State;
+
+use crate::document::hosting::Hosting;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::name::{FullName, ZoneName};
+use crate::proto::node::Withdraw;
+use running::Running;
 
 pub use crate::proto::config::CALL_BYTES_MAX;
+
+/// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
+/// room below the usual limit of 1,024 open files.
+const PROCESSES_MAX: usize = 256;
+/// Processes of one agent at once, so that one agent alone never takes all.
+const PROCESSES_OF_ONE_MAX: usize = 64;
 
 /// An agent of this host: what the world sees, and how it runs here. A listing has no hosting.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,36 +65,82 @@ pub struct Agents(Arc<Inner>);
 
 struct Inner {
     home: ZoneName,
-    agents: RwLock<Arc<BTreeMap<FullName, Local>>>,
+    table: RwLock<Arc<Table>>,
     changes: watch::Sender<u64>,
+    host: Host,
+}
+
+/// What all agents of this host share.
+struct Host {
+    processes: Semaphore,
+    client: OnceLock<reqwest::Client>,
+}
+
+#[derive(Default)]
+struct Table {
+    list: Arc<BTreeMap<FullName, Local>>,
+    running: BTreeMap<FullName, Arc<Running>>,
+    /// Whether the list is all that there is to offer: no file was unreadable.
+    is_complete: bool,
+    /// Offered in this run and gone.
+    retired: BTreeSet<FullName>,
 }
 
 impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        Agents(Arc::new(Inner { home, agents: RwLock::default(), changes }))
+        let host = Host { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
+        Agents(Arc::new(Inner { home, table: RwLock::default(), changes, host }))
     }
 
-    /// Takes these agents for all of this host's.
+    /// Takes these agents for all of this host's. One that is as before keeps its places, its queue and its state;
+    /// what runs of the others comes to its end.
     pub fn replace(&self, agents: Vec<Local>) {
+        self.replace_known(agents, true);
+    }
+
+    /// As [`Agents::replace`]; if these are not all, agents of earlier runs are not withdrawn.
+    fn replace_known(&self, agents: Vec<Local>, is_complete: bool) {
+        let before = self.table();
         let named = agents.into_iter().map(|local| {
             let zone = local.offer.zone.clone().unwrap_or_else(|| self.0.home.clone());
             (FullName { agent: local.offer.name.clone(), zone }, local)
         });
-        let named = Arc::new(named.collect());
-        *self.0.agents.write().unwrap_or_else(std::sync::PoisonError::into_inner) = named;
+        let list: BTreeMap<FullName, Local> = named.collect();
+        let running = list.iter().filter_map(|(name, local)| {
+            let hosting = local.hosting.as_ref()?;
+            let same = before.running.get(name).filter(|running| running.is_of(local));
+            let running = same.cloned().unwrap_or_else(|| Arc::new(Running::new(name, local, hosting)));
+            Some((name.clone(), running))
+        });
+        let running = running.collect();
+        let retired = before.retired.iter().chain(before.list.keys()).filter(|name| !list.contains_key(name));
+        let retired = retired.cloned().collect();
+        let table = Arc::new(Table { running, list: Arc::new(list), is_complete, retired });
+        for (name, running) in &before.running {
+            if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
+                running.remove();
+            }
+        }
+        *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = table;
         self.0.changes.send_modify(|count| *count += 1);
     }
 
     /// Every agent of this host, by name.
     pub fn list(&self) -> Arc<BTreeMap<FullName, Local>> {
-        self.0.agents.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        self.table().list.clone()
     }
 
-    /// What the node is to offer to the world.
-    pub fn offers(&self) -> Vec<Offer> {
-        self.list().values().map(|local| local.offer.clone()).collect()
+    /// What the node is to offer to the world, and what of its earlier offers is to be withdrawn.
+    pub fn offers(&self) -> (Vec<Offer>, Withdraw) {
+        let table = self.table();
+        let offers = table.list.values().map(|local| local.offer.clone()).collect();
+        let withdraw = match table.is_complete {
+            true => Withdraw::Others,
+            false => Withdraw::Only(table.retired.clone()),
+        };
+        (offers, withdraw)
     }
 
     /// Counts changes of [`Agents::list`].
@@ -87,29 +150,42 @@ impl Agents {
 
     /// Whether this host runs the agent.
     pub fn runs(&self, name: &FullName) -> bool {
-        self.list().get(name).is_some_and(|local| local.hosting.is_some())
+        self.running(name).is_some()
     }
 
-    /// Runs one call to its end: the agent's output document, checked.
+    /// Where an agent that runs here is in its life; none if it does not run here.
+    pub fn state(&self, name: &FullName) -> Option<State> {
+        self.running(name).map(|running| running.state())
+    }
+
+    /// What an agent that runs here takes: its own schema, else the paper's.
+    pub fn input_schema(&self, name: &FullName) -> Arc<Map<String, Value>> {
+        self.running(name).map_or_else(schema::default_input, |running| running.input_schema())
+    }
+
+    /// What an agent that runs here answers: its own schema, else the paper's.
+    pub fn output_schema(&self, name: &FullName) -> Arc<Map<String, Value>> {
+        self.running(name).map_or_else(schema::default_output, |running| running.output_schema())
+    }
+
+    /// Runs one call to its end: the agent's output document, checked. Dropping the future ends the work.
     ///
     /// # Errors
     /// Says in [`CallFailure::outcome`] whether the agent saw the input.
     pub async fn call(&self, name: &FullName, task: Task) -> Result<Value, CallFailure> {
-        let list = self.list();
-        let Some(Local { hosting: Some(hosting), .. }) = list.get(name) else {
-            return Err(CallFailure::new(
-                "not_found",
-                Outcome::NotStarted,
-                format!("{name} is not run here"),
-            ));
-        };
-        let work = match &hosting.runner {
-            Runner::Builtin(builtin) => builtin::run(*builtin, &task),
-            _ => return Err(CallFailure::new("internal", Outcome::NotStarted, "not built yet")),
-        };
-        match tokio::time::timeout_at(task.deadline, work).await {
-            Ok(done) => done,
-            Err(_) => Err(CallFailure::new("deadline", Outcome::Unknown, "the deadline ended the work")),
+        match self.running(name) {
+            Some(running) => running.call(&self.0.host, task).await,
+            None => {
+                Err(CallFailure::new("not_found", Outcome::NotStarted, format!("{name} is not run here")))
+            }
         }
+    }
+
+    fn running(&self, name: &FullName) -> Option<Arc<Running>> {
+        self.table().running.get(name).cloned()
+    }
+
+    fn table(&self) -> Arc<Table> {
+        self.0.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

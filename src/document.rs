@@ -22,6 +22,7 @@ mod field;
 pub mod hosting;
 mod listing;
 mod name;
+pub mod schema;
 mod server_json;
 mod version;
 

@@ -71,8 +71,14 @@ impl Node {
         timeout(PATIENCE, self.handle().call(agent, input, Some(time), None)).await.unwrap()
     }
 
-    /// Waits until the node has heard of the agent.
-    async fn knows(&self, agent: &str) {
+    /// Waits until the node has heard of the agents, which come in any order.
+    async fn knows(&self, agents: &[String]) {
+        for agent in agents {
+            self.knows_of(agent).await;
+        }
+    }
+
+    async fn knows_of(&self, agent: &str) {
         let mut events = self.handle().events();
         let waiting = async {
             while self.handle().show(agent).await.is_err() {
@@ -116,10 +122,10 @@ async fn pair() -> (Node, Node) {
 }
 
 async fn with_host(locals: Vec<Local>) -> (Node, Node) {
-    let last = locals.last().unwrap().offer.name.to_string();
+    let names: Vec<String> = locals.iter().map(|local| local.offer.name.to_string()).collect();
     let host = Node::start(1, &[], locals).await;
     let caller = Node::start(2, &[&host], Vec::new()).await;
-    caller.knows(&last).await;
+    caller.knows(&names).await;
     (host, caller)
 }
 
@@ -250,4 +256,21 @@ async fn more_calls_than_one_connection_carries_wait_for_each_other() {
     for answer in futures::future::join_all(calls).await {
         assert!(answer.success, "{answer:?}");
     }
+}
+
+/// Two nodes that know a third: the caller has just come and never heard an address of the host.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_not_connected_is_found() {
+    let hub = Node::start(3, &[], Vec::new()).await;
+    let host = Node::start(1, &[&hub], builtins()).await;
+    hub.knows_of("echo").await;
+    let caller = Node::start(2, &[&hub], Vec::new()).await;
+    caller.knows_of("echo").await;
+    let answer = caller.call("echo", json!({"task": "found"}), 10.0).await;
+    assert_eq!(
+        (answer.result.as_str(), answer.served_by),
+        (Some("found"), Some(host.peer())),
+        "{:?}",
+        answer.error
+    );
 }

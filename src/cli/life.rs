@@ -21,7 +21,7 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
         (true, _) => "error",
         // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
         // The MCP library warns of every mistake of a client, with what it sent.
-        (_, 0) => "warn,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
+        (_, 0) => "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
         (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
         (_, 2) => "info,aop=debug,rmcp=error",
         _ => "debug,aop=trace",

@@ -271,6 +271,11 @@ fn place(
         });
     }
     outcome.refused[told..].iter().for_each(tell_refused);
+    for registered in &answer.registered {
+        if let Some(note) = &registered.note {
+            eprintln!("{}", clean(&format!("note: {}: {note}", registered.agent)));
+        }
+    }
     let rows =
         answer.registered.iter().map(|registered| format!("{}\t{}\n", registered.agent, registered.id));
     if !json {

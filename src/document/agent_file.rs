@@ -308,6 +308,11 @@ mod tests {
         assert_eq!(pointed("[agent]\ndescription = \"d\""), (1, 2, "agent".into()));
         assert_eq!(pointed("name = \"a\"\n"), (1, 1, "name".into()));
         assert_eq!(pointed("[agent]\nname = \"a\"\nwhen = 2026-01-01\n"), (3, 1, "when".into()));
+        let server =
+            "[agent]\nname = \"a\"\n[agent.run]\nmcp = [{ url = \"http://x\" },\n  { url = \"x\" }]\n";
+        assert_eq!(pointed(server), (5, 11, "\"x\"".into()));
+        let schema = "[agent]\nname = \"a\"\noutput_schema = { type = \"x\" }\n";
+        assert_eq!(pointed(schema), (3, 1, "output_schema".into()));
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+pub use super::agent::DEFAULT_LIMITS;
+
 /// The part of an agent's file that stays on the host (paper eq. 2: prompt and run-time parameters are secrets).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hosting {

@@ -18,10 +18,13 @@ use super::catalog::OwnTool;
 use super::discovery::{bad_input, read, refused};
 use super::schema::{Output, object};
 use crate::api::CallAnswer;
+use crate::foreign::clean_short;
 use crate::proto::call::{CallFailure, Progress};
 
 /// Reports of progress on their way; a reader that is slower loses some.
 const REPORTS_MAX: usize = 16;
+/// Longest error and longest message of progress, bytes: other hosts write them.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -119,7 +122,7 @@ async fn forward(
     while let Some(report) = reports.recv().await {
         let mut param = ProgressNotificationParam::new(token.clone(), report.progress);
         param.total = report.total;
-        param.message = report.message;
+        param.message = report.message.map(|message| clean_short(&message, MESSAGE_BYTES_MAX));
         // A client that has gone is noticed where the answer is sent.
         let _gone = peer.notify_progress(param).await;
     }
@@ -130,7 +133,7 @@ async fn forward(
 fn unanswered(mut answer: CallAnswer) -> CallToolResult {
     let error = answer.error.take().unwrap_or_default();
     let mut document = object(json!(answer));
-    document.insert("error".into(), error.message.into());
+    document.insert("error".into(), clean_short(&error.message, MESSAGE_BYTES_MAX).into());
     document.insert("code".into(), error.code.into());
     if !error.endpoints.is_empty() {
         document.insert("endpoints".into(), json!(error.endpoints));

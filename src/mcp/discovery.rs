@@ -17,6 +17,7 @@ use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
 use crate::foreign::{clean_json, clean_short};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::index::token::each_word;
+use crate::proto::name::FullName;
 
 /// Names that no agent's tool may take: those of this file, and those of the queue and task tools.
 pub(super) const RESERVED: [&str; 16] = [
@@ -331,7 +332,7 @@ async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
     let status = node.handle.status().await.map_err(refused)?;
     let tools = node.catalog.tools();
     let own: Vec<&str> = tools.names().map(|(_, name)| name).take(NAMES_MAX).collect();
-    let config = |(agent, name)| (format!("{name}"), own_config(node, agent, name));
+    let config = |(agent, name): (&FullName, &str)| (String::from(name), own_config(node, agent, name));
     let details: JsonObject = tools.names().take(LIMIT_MAX).map(config).collect();
     let zones: Vec<Value> = status
         .zones
@@ -363,7 +364,7 @@ async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
 }
 
 /// Settings of an agent of this host, without asking the registry.
-fn own_config(node: &Node, agent: &crate::proto::name::FullName, tool: &str) -> Value {
+fn own_config(node: &Node, agent: &FullName, tool: &str) -> Value {
     let list = node.handle.local_agents().list();
     let Some(local) = list.get(agent) else { return Value::Null };
     let (timeout, max_retries) = limits_json(local.offer.card.limits);

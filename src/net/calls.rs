@@ -5,6 +5,7 @@
 
 mod client;
 mod host;
+mod open;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 pub(crate) use self::client::{CallClient, Wanted};
 pub(crate) use self::host::{Host, serve};
+pub(crate) use self::open::OpenCalls;
 
 /// How long one frame may take on the wire; the two documents may take as long as the call.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);

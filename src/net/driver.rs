@@ -42,7 +42,7 @@ pub(super) enum Request {
 /// What a question may look at.
 pub(super) struct Seen<'a> {
     pub(super) node: &'a mut Node,
-    pub(super) network: &'a Network,
+    pub(super) network: &'a mut Network,
     pub(super) incidents: &'a [Incident],
     pub(super) started: Instant,
 }
@@ -130,7 +130,7 @@ impl Driver {
             Request::Command(command, reply) => self.command(command, Some(reply)),
             Request::Read(read) => read(&mut Seen {
                 node: &mut self.node,
-                network: &self.network,
+                network: &mut self.network,
                 incidents: &self.incidents,
                 started: self.started,
             }),

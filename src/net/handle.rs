@@ -87,9 +87,12 @@ impl Handle {
 
     /// Offers the agents of this host to the world, and withdraws those it offered before and no longer has.
     pub(super) async fn offer_local_agents(&self) {
-        let offers = self.agents.offers();
+        let (offers, withdraw) = self.agents.offers();
         let names: Vec<String> = offers.iter().map(|offer| offer.name.to_string()).collect();
-        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles(offers)).await else { return };
+        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles { offers, withdraw }).await
+        else {
+            return;
+        };
         for (name, result) in names.into_iter().zip(results) {
             if let Err(refused) = registered(name, result) {
                 tracing::warn!(
@@ -128,7 +131,7 @@ impl Handle {
             })
             .await?;
         Ok(api::FindAnswer {
-            results: view::agents(&found),
+            results: view::agents(&found, &self.own()),
             complete: zones.iter().all(|zone| zone.status == view::HELD),
             zones,
             cursor: next.map(|cursor| cursor.to_string()),
@@ -138,7 +141,7 @@ impl Handle {
 
     /// One agent, whole.
     pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
-        Ok(view::detail(&self.resolve(agent).await?))
+        Ok(view::detail(&self.resolve(agent).await?, &self.own()))
     }
 
     /// Every agent of a held zone and those below, in a stable order.
@@ -154,7 +157,10 @@ impl Handle {
         let (found, next) = self
             .read(move |seen| seen.node.list(wall_clock(), zone.as_ref(), limit, cursor.as_ref()))
             .await?;
-        Ok(api::AgentPage { results: view::agents(&found), cursor: next.map(|cursor| cursor.to_string()) })
+        Ok(api::AgentPage {
+            results: view::agents(&found, &self.own()),
+            cursor: next.map(|cursor| cursor.to_string()),
+        })
     }
 
     /// Health and the state of every zone.
@@ -189,6 +195,10 @@ impl Handle {
     /// Resolves when the node has stopped.
     pub(super) async fn stopped(&self) {
         self.requests.closed().await;
+    }
+
+    fn own(&self) -> view::Own<'_> {
+        view::Own { key: self.key, agents: &self.agents }
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {

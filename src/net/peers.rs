@@ -2,8 +2,8 @@
 //!
 //! Kademlia dials whomever a lookup meets; left alone, fifty nodes on one machine become a full mesh. The rule here:
 //! **who opened a connection closes it.** A node with more than [`PEERS_HIGH`] peers closes the connections it opened
-//! itself and needs for nothing, a few a second, down to [`PEERS_TARGET`]. Peers from the configuration and peers in
-//! the gossip mesh are never surplus. Inbound connections are left to their openers unless there are more than
+//! itself and needs for nothing, a few a second, down to [`PEERS_TARGET`]. Peers from the configuration, peers in the
+//! gossip mesh and peers with whom calls are under way are never surplus. Inbound connections are left to their openers unless there are more than
 //! [`INBOUND_HIGH`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,10 +101,11 @@ impl Peer {
 
 /// The peers to disconnect now: strangers that never identified themselves, and surplus.
 ///
-/// `mesh` are the peers in the gossip mesh of any zone, `start` is a random number that spreads the choice.
+/// `needed` are the peers in the gossip mesh of any zone and those with whom calls are under way, `start` is a random
+/// number that spreads the choice.
 pub(crate) fn surplus(
     peers: &BTreeMap<PeerId, Peer>,
-    mesh: &BTreeSet<PeerId>,
+    needed: &BTreeSet<PeerId>,
     now: Instant,
     start: usize,
 ) -> Vec<PeerId> {
@@ -115,7 +116,7 @@ pub(crate) fn surplus(
     let excess = if peers.len() > PEERS_HIGH { peers.len() - PEERS_TARGET } else { 0 };
     let idle = |id: &PeerId, peer: &Peer| {
         let ours = peer.outbound || inbound > INBOUND_HIGH;
-        peer.identified && ours && !peer.bootstrap && !mesh.contains(id) && age(peer) > SETTLING
+        peer.identified && ours && !peer.bootstrap && !needed.contains(id) && age(peer) > SETTLING
     };
     let mut idle: Vec<PeerId> = peers.iter().filter(|(id, peer)| idle(id, peer)).map(|(id, _)| *id).collect();
     if !idle.is_empty() {
@@ -126,14 +127,24 @@ pub(crate) fn surplus(
     closing
 }
 
-/// The connections that `own` has to close because an older one leads to the same peer.
-pub(crate) fn twins(peers: &BTreeMap<PeerId, Peer>, own: PeerId, now: Instant) -> Vec<ConnectionId> {
+/// The connections that `own` has to close because an older one leads to the same peer. A call that is under way with
+/// a peer in `calling` may run on either, so both stay.
+pub(crate) fn twins(
+    peers: &BTreeMap<PeerId, Peer>,
+    own: PeerId,
+    calling: &BTreeSet<PeerId>,
+    now: Instant,
+) -> Vec<ConnectionId> {
     let newer = |peer: &Peer| {
         let old_enough = |since: Instant| now.saturating_duration_since(since) > TWIN_KEPT;
         let newer = peer.connections.iter().skip(1);
         newer.filter(|(_, (_, since))| old_enough(*since)).map(|(id, _)| *id).collect::<Vec<_>>()
     };
-    peers.iter().filter(|(id, _)| own < **id).flat_map(|(_, peer)| newer(peer)).collect()
+    peers
+        .iter()
+        .filter(|(id, _)| own < **id && !calling.contains(id))
+        .flat_map(|(_, peer)| newer(peer))
+        .collect()
 }
 
 #[cfg(test)]
@@ -210,12 +221,14 @@ mod tests {
             peer.opened(ConnectionId::new_unchecked(id), "/ip4/127.0.0.1/tcp/1".parse().unwrap(), since);
         }
         let now = since + TWIN_KEPT * 2;
+        let (none, calling) = (BTreeSet::new(), BTreeSet::from([high]));
         assert_eq!(
-            twins(&BTreeMap::from([(high, peer.clone())]), low, now),
+            twins(&BTreeMap::from([(high, peer.clone())]), low, &none, now),
             [ConnectionId::new_unchecked(7)]
         );
-        assert!(twins(&BTreeMap::from([(high, peer.clone())]), low, since).is_empty());
-        assert!(twins(&BTreeMap::from([(low, peer)]), high, now).is_empty());
+        assert!(twins(&BTreeMap::from([(high, peer.clone())]), low, &calling, now).is_empty());
+        assert!(twins(&BTreeMap::from([(high, peer.clone())]), low, &none, since).is_empty());
+        assert!(twins(&BTreeMap::from([(low, peer)]), high, &none, now).is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
 use crate::net::bootstrap::Anchors;
+use crate::net::calls::OpenCalls;
 use crate::net::peers::{self, PEERS_LOW, Peer};
 use crate::net::streams::{Asked, SyncClient};
 use crate::net::transport::PeerTransport;
@@ -32,6 +33,7 @@ mod behaviour;
 mod event;
 mod offences;
 mod options;
+mod search;
 mod streams;
 
 pub use crate::proto::node::{GossipId, Verdict};
@@ -41,6 +43,7 @@ pub use offences::Offence;
 use offences::{Judgement, Offences};
 use options::listen;
 pub use options::{NetworkError, NetworkOptions};
+use search::Searches;
 use streams::start_sync;
 
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
@@ -59,8 +62,6 @@ const PINGS_LOST_MAX: u32 = 2;
 const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// How often peers are entered into the routing table: at once when nobody was for this long.
 const LISTING: Duration = Duration::from_secs(3);
-/// How long a complete refresh of the routing table counts; shorter than the interval of the periodic one.
-const REFRESH_KEPT: Duration = Duration::from_secs(20 * 60);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
@@ -80,6 +81,8 @@ pub struct Network {
     ready: VecDeque<NetworkEvent>,
     asked: mpsc::Receiver<Asked>,
     sync: SyncClient,
+    calls: OpenCalls,
+    searches: Searches,
     unbound: Vec<ListenerId>,
     ticker: Interval,
     ticked: (Instant, SystemTime),
@@ -128,6 +131,8 @@ impl Network {
             ready: VecDeque::new(),
             asked,
             sync,
+            calls: OpenCalls::default(),
+            searches: Searches::default(),
             unbound,
             ticker,
             ticked: (now, SystemTime::now()),
@@ -299,6 +304,9 @@ impl Network {
                 step,
                 ..
             }) => self.handle_refresh(id, step.last),
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, step, .. }) if step.last => {
+                self.searches.ended(id);
+            }
             // Filtered inserts come here and end here: nothing a peer puts into the table is kept.
             _ => {}
         }
@@ -313,6 +321,7 @@ impl Network {
     ) {
         let now = Instant::now();
         let bootstrap = self.anchors.connected(connection, id, now);
+        self.searches.connected(&id);
         let Some(key) = peer_key(&id) else {
             // Only Ed25519 is compiled in, so that no other key gets this far.
             _ = self.swarm.disconnect_peer_id(id);
@@ -397,21 +406,6 @@ impl Network {
             self.ready.extend(welcome(peer));
         }
         self.list_peers(Instant::now());
-    }
-
-    /// The library starts a refresh of the whole routing table after every entry into a small one. One in
-    /// [`REFRESH_KEPT`] is enough; the others end after their first lookup.
-    fn handle_refresh(&mut self, id: kad::QueryId, done: bool) {
-        let now = Instant::now();
-        let fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < REFRESH_KEPT);
-        if done && !fresh {
-            self.refreshed = Some(now);
-        } else if fresh
-            && self.peers.len() >= PEERS_LOW
-            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id)
-        {
-            query.finish();
-        }
     }
 
     /// Enters the peers met since the last time into the routing table. The library answers every entry into a small
@@ -515,13 +509,15 @@ impl Network {
 
     /// A running lookup would dial again what is closed under it, so it is waited for.
     fn close_surplus(&mut self, now: Instant) {
+        let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
         if self.swarm.behaviour().kad.iter_queries().next().is_none() {
-            let mesh: BTreeSet<PeerId> = self.swarm.behaviour().gossip.all_mesh_peers().copied().collect();
-            for peer in peers::surplus(&self.peers, &mesh, now, rand::random_range(0..usize::MAX)) {
+            let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
+            let needed = mesh.chain(&calling).copied().collect();
+            for peer in peers::surplus(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
                 _ = self.swarm.disconnect_peer_id(peer);
             }
         }
-        for connection in peers::twins(&self.peers, *self.swarm.local_peer_id(), now) {
+        for connection in peers::twins(&self.peers, *self.swarm.local_peer_id(), &calling, now) {
             self.swarm.close_connection(connection);
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use tokio::time::Instant;
 
+use crate::agents::{Agents, State};
 use crate::api::{self, ApiError};
 use crate::net::driver::Seen;
 use crate::net::swarm::{self, Traffic};
@@ -32,13 +33,20 @@ impl PeerIds {
     }
 }
 
-/// Results of `find` or a list.
-pub(super) fn agents(found: &[Found]) -> Vec<api::Agent> {
-    let mut ids = PeerIds::default();
-    found.iter().map(|found| agent(found, found.card(), &mut ids)).collect()
+/// This node as a host: of its own agents it knows more than that they are reachable.
+pub(super) struct Own<'a> {
+    pub(super) key: PeerKey,
+    pub(super) agents: &'a Agents,
 }
 
-fn agent(found: &Found, card: AgentCard, ids: &mut PeerIds) -> api::Agent {
+/// Results of `find` or a list.
+pub(super) fn agents(found: &[Found], own: &Own<'_>) -> Vec<api::Agent> {
+    let mut ids = PeerIds::default();
+    found.iter().map(|found| agent(found, found.card(), own, &mut ids)).collect()
+}
+
+fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> api::Agent {
+    let here = || own.agents.state(&found.record.name).and_then(State::shown);
     api::Agent {
         agent: found.record.name.to_string(),
         id: found.id.to_string(),
@@ -47,7 +55,11 @@ fn agent(found: &Found, card: AgentCard, ids: &mut PeerIds) -> api::Agent {
         owner: ids.text(found.record.owner),
         origin: origin(card.origin).into(),
         endpoints: endpoints(&card),
-        replicas: found.replicas.iter().map(|it| replica(it, card.callable, ids)).collect(),
+        replicas: found
+            .replicas
+            .iter()
+            .map(|it| replica(it, card.callable, (it.peer == own.key).then(here).flatten(), ids))
+            .collect(),
         description: card.description,
         tags: card.tags,
         capabilities: card.capabilities,
@@ -58,7 +70,7 @@ fn agent(found: &Found, card: AgentCard, ids: &mut PeerIds) -> api::Agent {
 }
 
 /// Everything known of one agent.
-pub(super) fn detail(found: &Found) -> api::AgentDetail {
+pub(super) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail {
     let (record, card) = (&found.record, found.card());
     let schema = |text: &Option<String>| {
         text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
@@ -73,7 +85,7 @@ pub(super) fn detail(found: &Found) -> api::AgentDetail {
             stamp: format!("{}.{}", record.stamp.wall, record.stamp.counter),
         },
         expires_at: record.expires_at.0,
-        agent: agent(found, card, &mut PeerIds::default()),
+        agent: agent(found, card, own, &mut PeerIds::default()),
     }
 }
 
@@ -270,7 +282,7 @@ pub(super) fn network_problem(problem: &swarm::Problem) -> api::Problem {
 
 /// A registered agent.
 pub(super) fn registered(registered: &Registered) -> api::Registered {
-    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string() }
+    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), note: None }
 }
 
 /// Why a withdrawal was not made.
@@ -412,10 +424,10 @@ pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
     text
 }
 
-fn replica(replica: &Replica, callable: bool, ids: &mut PeerIds) -> api::Replica {
+fn replica(replica: &Replica, callable: bool, here: Option<&'static str>, ids: &mut PeerIds) -> api::Replica {
     let state = match replica.presence {
         Presence::Unreachable => "unreachable",
-        Presence::Reachable | Presence::Unknown if callable => "active",
+        Presence::Reachable | Presence::Unknown if callable => here.unwrap_or("active"),
         Presence::Reachable | Presence::Unknown => "listed",
     };
     api::Replica { peer: ids.text(replica.peer), state: state.into(), seen_ms_ago: replica.seen_ms_ago }

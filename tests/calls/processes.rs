@@ -54,7 +54,7 @@ impl Drop for Process {
 
 async fn caller_of(host: &Process) -> Node {
     let caller = Node::start_at(2, vec![host.ready.listen[0].parse().unwrap()], Vec::new()).await;
-    caller.knows("sleep").await;
+    caller.knows(&["echo".into(), "sleep".into()]).await;
     caller
 }
 

@@ -171,20 +171,19 @@ async fn hostile_streams_end_alone() {
     let (host, caller) = with_host(builtins()).await;
     let rogue = Rogue::to(&host).await;
     let silent: Vec<Stream> = futures::future::join_all((0..200).map(|_| rogue.open())).await;
+    let rogue = Rogue::connect(10, host.handle().key(), host.running.listen[0].clone()).await;
     for bytes in [
         vec![255; 64],
         (CALL_FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec(),
         [&[0, 0, 0, 3][..], &[0x81, 0x81, 0x81]].concat(),
         [&(CALL_FRAME_BYTES_MAX as u32).to_be_bytes()[..], &[0x9f; CALL_FRAME_BYTES_MAX]].concat(),
     ] {
-        let rogue = Rogue::connect(10, host.handle().key(), host.running.listen[0].clone()).await;
         let mut stream = rogue.open().await;
         let _gone = stream.write_all(&bytes).await;
         let _gone = stream.flush().await;
         assert_eq!(read(&mut stream).await, None, "{bytes:?}");
         assert!(caller.call("echo", json!({"task": 1}), 10.0).await.success);
     }
-    let rogue = Rogue::connect(10, host.handle().key(), host.running.listen[0].clone()).await;
     for wrong in [&b"\"longer\""[..], b"1"] {
         let (mut stream, _) = rogue.offer(&offer("echo", 2)).await;
         write(&mut stream, wrong).await;

@@ -12,7 +12,7 @@ use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use proptest::prelude::*;
 
-const CALLS: usize = 3;
+const CALLS: usize = 2;
 const SIZE: usize = 7;
 /// Time a caller gives its call.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,8 +34,8 @@ enum Happening {
     WorkEnds { pick: usize, fails: bool },
     /// The host notices that a stream is gone.
     Notice { pick: usize },
-    /// The host dies and is started again.
-    Restart,
+    /// The host dies and is started again; callers may notice.
+    Restart { noticed: bool },
     /// Time passes.
     Wait { seconds: u64 },
 }
@@ -51,7 +51,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => pick.clone().prop_map(|pick| Happening::Lose { pick }),
         3 => (pick.clone(), any::<bool>()).prop_map(|(pick, fails)| Happening::WorkEnds { pick, fails }),
         2 => pick.prop_map(|pick| Happening::Notice { pick }),
-        1 => Just(Happening::Restart),
+        2 => any::<bool>().prop_map(|noticed| Happening::Restart { noticed }),
         1 => (0..40u64).prop_map(|seconds| Happening::Wait { seconds }),
     ]
 }
@@ -140,7 +140,10 @@ impl World {
                 self.ledger.end(self.peer, call);
             }
             Happening::Notice { .. } => {}
-            Happening::Restart => self.restart(),
+            Happening::Restart { noticed } => {
+                self.restart();
+                (0..CALLS).filter(|_| noticed).for_each(|call| self.give_up(call));
+            }
             Happening::Wait { seconds } => self.now += Duration::from_secs(seconds),
         }
     }
@@ -178,8 +181,8 @@ impl World {
                 self.send_to_caller(stream, reply);
             }
             Frame::Input(call) => {
-                let waits = self.places.iter_mut().find(|it| **it == (stream, call, false));
-                if let Some((_, _, works)) = waits
+                let place = self.places.iter_mut().find(|it| (it.0, it.1) == (stream, call));
+                if let Some((_, _, works)) = place
                     && self.ledger.begin(self.peer, call)
                 {
                     *works = true;
@@ -267,7 +270,7 @@ fn take(from: &mut Vec<InFlight>, pick: usize, copy: bool, now: Duration) -> Opt
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
 
     #[test]
     fn a_call_runs_at_most_once_and_nobody_claims_that_it_did_not_run_when_it_did(

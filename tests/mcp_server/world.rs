@@ -232,7 +232,7 @@ impl Messages {
                     return Some(serde_json::from_str(&data).unwrap());
                 }
             }
-            let chunk = self.response.chunk().await.ok()??;
+            let chunk = self.response.chunk().await.expect("a stream that ends ends well")?;
             self.buffer.push_str(&String::from_utf8(chunk.to_vec()).unwrap().replace("\r\n", "\n"));
         }
     }

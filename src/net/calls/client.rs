@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::open::OpenCalls;
 use super::{FRAME_DEADLINE, read_json};
 use crate::net::addresses::peer_id;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
@@ -34,6 +35,7 @@ const HOSTS_KEPT: usize = 256;
 pub(crate) struct CallClient {
     control: Control,
     protocol: StreamProtocol,
+    pub(crate) open_calls: OpenCalls,
     places: Arc<Mutex<BTreeMap<PeerKey, Arc<Semaphore>>>>,
 }
 
@@ -57,22 +59,33 @@ struct Answered {
 }
 
 impl CallClient {
-    pub(crate) fn new(control: Control, protocol: StreamProtocol) -> CallClient {
-        CallClient { control, protocol, places: Arc::default() }
+    pub(crate) fn new(control: Control, protocol: StreamProtocol, open_calls: OpenCalls) -> CallClient {
+        CallClient { control, protocol, open_calls, places: Arc::default() }
     }
 
-    /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
-    pub(crate) async fn call(&self, wanted: &Wanted) -> Result<Value, CallFailure> {
+    /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host. A host
+    /// that cannot be dialed is looked for once with `search`.
+    pub(crate) async fn call(
+        &self,
+        wanted: &Wanted,
+        search: impl Future<Output = ()>,
+    ) -> Result<Value, CallFailure> {
         let mut call = Call::new(wanted.call);
-        let ended = timeout_at(wanted.deadline, self.run(&mut call, wanted)).await;
+        let ended = timeout_at(wanted.deadline, self.run(&mut call, wanted, search)).await;
         ended.unwrap_or_else(|_| Err(call.lose("deadline", "the host did not answer before the deadline")))
     }
 
-    async fn run(&self, call: &mut Call, wanted: &Wanted) -> Result<Value, CallFailure> {
+    async fn run(
+        &self,
+        call: &mut Call,
+        wanted: &Wanted,
+        search: impl Future<Output = ()>,
+    ) -> Result<Value, CallFailure> {
         let peer = peer_id(&wanted.host);
         let peer = peer.ok_or_else(|| call.lose("unreachable", "the host's key names no peer"))?;
         let _place = self.place(wanted.host).await;
-        let Answered { mut reader, mut writer, mut reply } = self.offer(call, wanted, peer).await?;
+        let _open = self.open_calls.open(wanted.host);
+        let Answered { mut reader, mut writer, mut reply } = self.offer(call, wanted, peer, search).await?;
         loop {
             match call.handle(reply) {
                 Step::SendInput => {
@@ -106,9 +119,16 @@ impl CallClient {
 
     /// Opens a stream and offers the call on it, until the host answers. The accept queue of the library holds one
     /// stream and drops the rest without a word: a stream that closes before any answer was not seen by the host.
-    async fn offer(&self, call: &mut Call, wanted: &Wanted, peer: PeerId) -> Result<Answered, CallFailure> {
+    async fn offer(
+        &self,
+        call: &mut Call,
+        wanted: &Wanted,
+        peer: PeerId,
+        search: impl Future<Output = ()>,
+    ) -> Result<Answered, CallFailure> {
         let give_up = Instant::now() + OPEN_DEADLINE;
-        let mut why = String::from("it did not take the stream in time");
+        let mut why = String::from("the host took no stream in time");
+        let mut search = Some(search);
         for _ in 0..OPEN_ATTEMPTS_MAX {
             let started = Instant::now();
             let opening = self.open(peer, OPEN_PATIENCE.min(give_up - started)).await;
@@ -116,15 +136,22 @@ impl CallClient {
                 Ok(Some(stream)) => stream,
                 Ok(None) if Instant::now() < give_up => continue,
                 Ok(None) => break,
-                Err(error) => return Err(call.lose("unreachable", format!("cannot reach the host: {error}"))),
+                Err(error) => {
+                    why = format!("the host cannot be reached: {error}");
+                    match search.take() {
+                        Some(search) => search.await,
+                        None => break,
+                    }
+                    continue;
+                }
             };
             match self.offer_on(stream, call, wanted, accept_patience(started.elapsed())).await {
-                Err(FrameError::Closed(closed)) => why = closed,
+                Err(FrameError::Closed(closed)) => why = format!("the host serves no call stream: {closed}"),
                 answered => return answered.map_err(|error| broke(call, &error)),
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(REOPEN_MS))).await;
         }
-        Err(call.lose("unreachable", format!("the host serves no call stream: {why}")))
+        Err(call.lose("unreachable", why))
     }
 
     /// A stream; none if that takes too long.

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Local, Task};
 use crate::net::Handle;
@@ -43,11 +44,13 @@ const REPORTS_MAX: usize = 8;
 pub(crate) struct Host {
     handle: Handle,
     ledger: Mutex<Ledger>,
+    open_calls: OpenCalls,
     started: Instant,
 }
 
 /// The place of one call in the ledger, until it is dropped.
 struct Place<'a> {
+    _open: OpenCall,
     host: &'a Host,
     peer: PeerKey,
     call: CallId,
@@ -57,7 +60,8 @@ struct Place<'a> {
 impl Host {
     pub(crate) fn new(handle: Handle) -> Host {
         let ledger = Ledger::new(Incarnation(rand::random()));
-        Host { handle, ledger: Mutex::new(ledger), started: Instant::now() }
+        let open_calls = handle.open_calls();
+        Host { handle, ledger: Mutex::new(ledger), open_calls, started: Instant::now() }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
@@ -68,7 +72,13 @@ impl Host {
         self.judge(peer, offer)?;
         let mut ledger = self.ledger();
         let time = ledger.admit(self.started.elapsed(), peer, offer)?;
-        let place = Place { host: self, peer, call: offer.call, deadline: Instant::now() + time };
+        let place = Place {
+            _open: self.open_calls.open(peer),
+            host: self,
+            peer,
+            call: offer.call,
+            deadline: Instant::now() + time,
+        };
         Ok((place, CallReply::Accepted { incarnation: ledger.incarnation() }))
     }
 

@@ -3,22 +3,26 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 
 use super::Handle;
 use crate::agents::{CALL_BYTES_MAX, Local, Task};
 use crate::api::{self, ApiError};
-use crate::net::calls::Wanted;
+use crate::net::calls::{OpenCalls, Wanted};
 use crate::net::view;
 use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::config::CALL_TIME_MAX;
+use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
 use crate::proto::node::Found;
 
 /// Limits of an agent whose card names none: the paper's defaults.
 const LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
+
+/// How long a host is looked for. A walk through the DHT takes a few round trips.
+const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A call on its way.
 struct Asked {
@@ -80,8 +84,21 @@ impl Handle {
             Ok(wanted) => wanted,
             Err(failure) => return view::call_answer(Err(failure), id, self.key, started),
         };
-        let ended = self.calls.call(&wanted).await;
+        let ended = self.calls.call(&wanted, self.search(wanted.host)).await;
         view::call_answer(ended, id, wanted.host, started)
+    }
+
+    /// Looks for a peer whose address is not known; returns when it is connected or was not found.
+    async fn search(&self, peer: PeerKey) {
+        let (over, waiting) = oneshot::channel();
+        // A node that is stopping finds nobody.
+        let _stopped = self.read(move |seen| seen.network.search(&peer, over)).await;
+        let _over = timeout(SEARCH_TIME_MAX, waiting).await;
+    }
+
+    /// Where open calls are counted.
+    pub(in crate::net) fn open_calls(&self) -> OpenCalls {
+        self.calls.open_calls.clone()
     }
 
     /// The call as one host is asked for it.

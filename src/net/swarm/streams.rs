@@ -16,7 +16,7 @@ impl Network {
         let protocol = self.names.call.clone();
         let incoming =
             control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-        Ok((CallClient::new(control, protocol), incoming))
+        Ok((CallClient::new(control, protocol, self.calls.clone()), incoming))
     }
 }
 

@@ -1,0 +1,151 @@
+//! Agents that are a chat model behind an OpenAI-compatible API, with a prompt of their own.
+//!
+//! Nothing of the network becomes a path: an image is a data URL or an http(s) URL, which the model's server fetches
+//! under its own policy.
+
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use super::{Task, web};
+use crate::document::hosting::Chat;
+use crate::proto::call::{CallFailure, Outcome, Progress};
+
+/// What the model is told before each turn after the first (`max_loops`).
+const GO_ON: &str = "Go on and improve your answer. If nothing is missing, repeat it unchanged.";
+
+/// Runs the turns of one task; the last answer counts.
+pub(super) async fn run(chat: &Chat, client: &Client, task: &Task) -> Result<Value, CallFailure> {
+    let mut messages = Vec::new();
+    if let Some(prompt) = &chat.system_prompt {
+        messages.push(json!({"role": "system", "content": prompt}));
+    }
+    messages.push(json!({"role": "user", "content": content(&task.input)?}));
+    let key = read_key(chat)?;
+    let mut answer = String::new();
+    for turn in 1..=chat.max_loops {
+        let next =
+            ask(chat, client, key.as_deref(), &messages).await.map_err(|failure| begun(failure, turn))?;
+        report(task, turn, chat.max_loops);
+        let is_final = next == answer;
+        messages.push(json!({"role": "assistant", "content": next}));
+        messages.push(json!({"role": "user", "content": GO_ON}));
+        answer = next;
+        if is_final {
+            break;
+        }
+    }
+    Ok(Value::String(answer))
+}
+
+/// After its first turn a task has begun, whatever became of the next.
+fn begun(failure: CallFailure, turn: u32) -> CallFailure {
+    match turn {
+        1 => failure,
+        _ if failure.outcome == Outcome::NotStarted => CallFailure { outcome: Outcome::Unknown, ..failure },
+        _ => failure,
+    }
+}
+
+async fn ask(
+    chat: &Chat,
+    client: &Client,
+    key: Option<&str>,
+    messages: &[Value],
+) -> Result<String, CallFailure> {
+    let mut body = json!({"model": chat.model, "messages": messages});
+    if let Some(temperature) = chat.temperature {
+        body["temperature"] = json!(temperature);
+    }
+    let mut request = client.post(format!("{}/chat/completions", chat.base_url.trim_end_matches('/')));
+    if let Some(key) = key {
+        request = request.bearer_auth(key);
+    }
+    let answer = web::post(request, &body, "upstream_failed").await?;
+    text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
+        let message =
+            "the model's server answered without `choices[0].message.content`; is `base_url` right?";
+        CallFailure::new("upstream_failed", Outcome::Done, message)
+    })
+}
+
+/// An answer is a text, or a list of parts some of which are texts.
+fn text_of(content: &Value) -> Option<String> {
+    match content {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(parts) => Some(parts.iter().filter_map(|part| part["text"].as_str()).collect()),
+        _ => None,
+    }
+}
+
+fn read_key(chat: &Chat) -> Result<Option<String>, CallFailure> {
+    let Some(name) = &chat.api_key_env else { return Ok(None) };
+    match std::env::var(name) {
+        Ok(key) => Ok(Some(key)),
+        Err(_) => {
+            let message = format!("the environment variable `{name}` is not set; start the node with it");
+            Err(CallFailure::new("start_failed", Outcome::NotStarted, message))
+        }
+    }
+}
+
+/// The user's message: the task as text, with its images as parts.
+fn content(input: &Value) -> Result<Value, CallFailure> {
+    let text = match input.get("task") {
+        Some(Value::String(task)) => task.clone(),
+        _ => input.to_string(),
+    };
+    let several = input.get("imgs").and_then(Value::as_array).into_iter().flatten();
+    let images: Vec<&Value> =
+        input.get("img").into_iter().chain(several).filter(|it| !it.is_null()).collect();
+    if images.is_empty() {
+        return Ok(Value::String(text));
+    }
+    let mut parts = vec![json!({"type": "text", "text": text})];
+    for image in images {
+        parts.push(json!({"type": "image_url", "image_url": {"url": image_url(image)?}}));
+    }
+    Ok(Value::Array(parts))
+}
+
+fn image_url(image: &Value) -> Result<&str, CallFailure> {
+    let url = image.as_str().unwrap_or_default();
+    match ["data:image/", "http://", "https://"].iter().any(|head| url.starts_with(head)) {
+        true => Ok(url),
+        false => {
+            let message = "an image is neither a data URL (`data:image/…`) nor an http(s) URL; files of this host \
+                           are not read for callers";
+            Err(CallFailure::new("bad_input", Outcome::NotStarted, message))
+        }
+    }
+}
+
+fn report(task: &Task, turn: u32, turns: u32) {
+    if let Some(progress) = task.progress.as_ref().filter(|_| turns > 1) {
+        let report = Progress { progress: f64::from(turn), total: Some(f64::from(turns)), message: None };
+        // Reports are only a hint.
+        let _full = progress.try_send(report);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_urls_become_images() {
+        let with = |image: &str| content(&json!({"task": "t", "img": image}));
+        assert_eq!(content(&json!({"task": "t", "img": null})).unwrap(), json!("t"));
+        assert_eq!(content(&json!({"question": 1})).unwrap(), json!("{\"question\":1}"));
+        for url in ["data:image/png;base64,AAAA", "https://example.org/a.png", "http://example.org/a.png"] {
+            assert_eq!(with(url).unwrap()[1]["image_url"]["url"], url);
+        }
+        for path in ["/etc/passwd", "file:///etc/passwd", "a.png", "data:text/html,x", ""] {
+            let failure = with(path).unwrap_err();
+            assert_eq!(
+                (failure.code.as_str(), failure.outcome),
+                ("bad_input", Outcome::NotStarted),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Agents that are programs: one process a call, JSON on stdin, JSON or text on stdout.
+//!
+//! A process runs in the folder of its agent's file, in a process group of its own. The group is killed whole when
+//! the call ends, however it ends: children never outlive their call unless they leave the group on purpose.
+//! The environment is [`ENVIRONMENT`], so secrets of the node never reach an agent.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+
+use super::CALL_BYTES_MAX;
+use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::name::FullName;
+
+/// What a process inherits: how to find programs, a home, a language, a clock, temporary files, and the roots and
+/// proxies without which no HTTPS works behind some networks. An agent that needs a key reads it from a file.
+const ENVIRONMENT: [&str; 23] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "TEMP",
+    "TMP",
+    "SYSTEMROOT",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+/// What is kept of stderr, bytes: the last lines of a traceback.
+const STDERR_BYTES_MAX: usize = 4 * 1024;
+/// How long what a process wrote before its end may take to be read.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Environment of a process that this host starts for an agent.
+pub(super) fn environment() -> impl Iterator<Item = (&'static str, OsString)> {
+    ENVIRONMENT.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
+/// Where the program is: a path with `/` starts at the agent's folder, any other name is looked up in `PATH`.
+pub(super) fn find_program(program: &str, folder: &Path) -> Option<PathBuf> {
+    if program.contains('/') {
+        return Some(folder.join(program)).filter(|path| path.is_file());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Runs one call to its end. Dropping the future kills the process group.
+pub(super) async fn run(
+    command: &[String],
+    folder: &Path,
+    input: &Value,
+    mut stderr_tail: Tail<'_>,
+) -> Result<Value, CallFailure> {
+    let mut group = Group::start(command, folder)?;
+    let child = &mut group.child;
+    let (Some(stdin), Some(stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(CallFailure::new("internal", Outcome::Unknown, "the process has no pipes"));
+    };
+    let mut out = Vec::new();
+    let status = {
+        let talk =
+            async { tokio::try_join!(read(stdout, &mut out), stderr_tail.read(stderr), feed(stdin, input)) };
+        tokio::pin!(talk);
+        let mut is_over = false;
+        let status = loop {
+            tokio::select! {
+                status = group.ended() => break status?,
+                talked = &mut talk, if !is_over => {
+                    talked?;
+                    is_over = true;
+                }
+            }
+        };
+        if !is_over && let Ok(talked) = tokio::time::timeout(DRAIN, talk).await {
+            talked?;
+        }
+        status
+    };
+    let answer = answer(status, out);
+    if answer.is_ok() {
+        stderr_tail.bytes.clear();
+    }
+    answer
+}
+
+/// The end of what an agent writes to stderr: logged when the call ends without an answer, however it ends.
+pub(super) struct Tail<'a> {
+    agent: &'a FullName,
+    is_logged: bool,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Tail<'a> {
+    pub(super) fn new(agent: &'a FullName, is_logged: bool) -> Tail<'a> {
+        Tail { agent, is_logged, bytes: Vec::new() }
+    }
+
+    async fn read(&mut self, mut stderr: impl AsyncRead + Unpin) -> Result<(), CallFailure> {
+        let mut part = [0; 4096];
+        while let Ok(count @ 1..) = stderr.read(&mut part).await {
+            self.bytes.extend_from_slice(&part[..count]);
+            let surplus = self.bytes.len().saturating_sub(STDERR_BYTES_MAX);
+            self.bytes.drain(..surplus);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Tail<'_> {
+    fn drop(&mut self) {
+        let text = String::from_utf8_lossy(&self.bytes);
+        if self.is_logged && !text.trim().is_empty() {
+            tracing::warn!(agent = %self.agent, stderr = text.trim_end(), "the agent's last words");
+        }
+    }
+}
+
+fn answer(status: ExitStatus, out: Vec<u8>) -> Result<Value, CallFailure> {
+    if !status.success() {
+        let how = match status.code() {
+            Some(code) => format!("exit code {code}"),
+            None => format!("{status}"),
+        };
+        return Err(CallFailure::new("agent_failed", Outcome::Done, format!("the program ended with {how}")));
+    }
+    let text = String::from_utf8(out).map_err(|_| {
+        CallFailure::new("bad_output", Outcome::Done, "the program's output is not UTF-8 text")
+    })?;
+    Ok(json_or_text(&text))
+}
+
+/// Output as JSON where it is JSON, otherwise as text.
+pub(super) fn json_or_text(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.trim_end().to_owned()))
+}
+
+/// A process and all its children that stay in its group.
+struct Group {
+    child: Child,
+}
+
+impl Group {
+    fn start(command: &[String], folder: &Path) -> Result<Group, CallFailure> {
+        let failed = |message: String| CallFailure::new("start_failed", Outcome::NotStarted, message);
+        let Some((program, arguments)) = command.split_first() else {
+            return Err(failed("the agent's file names no program".into()));
+        };
+        let Some(path) = find_program(program, folder) else {
+            return Err(failed(missing(program, folder)));
+        };
+        let mut command = Command::new(path);
+        command.args(arguments).current_dir(folder).env_clear().envs(environment());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        #[cfg(unix)]
+        command.process_group(0);
+        let child = command.spawn();
+        let child = child.map_err(|error| {
+            failed(format!("`{program}` in {} does not start: {error}", folder.display()))
+        })?;
+        Ok(Group { child })
+    }
+
+    /// Waits for the program's end and then ends what it left behind.
+    async fn ended(&mut self) -> Result<ExitStatus, CallFailure> {
+        let group = self.child.id();
+        let status = self.child.wait().await;
+        // The number cannot be another group's yet: numbers are given out in turn, and this one just became free.
+        kill_group(group);
+        status.map_err(|error| {
+            CallFailure::new(
+                "internal",
+                Outcome::Unknown,
+                format!("the program cannot be waited for: {error}"),
+            )
+        })
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // None once it was waited for; until then the number is its own.
+        kill_group(self.child.id());
+    }
+}
+
+#[cfg(unix)]
+fn kill_group(leader: Option<u32>) {
+    let leader = leader.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(leader) = leader {
+        // Nobody may be left.
+        let _gone = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(not(unix))]
+fn kill_group(_leader: Option<u32>) {}
+
+/// A program that is not there, and what to do.
+pub(super) fn missing(program: &str, folder: &Path) -> String {
+    match program.contains('/') {
+        true => format!(
+            "the program `{program}` is not in {}; a path starts at the folder of the agent's file",
+            folder.display()
+        ),
+        false => format!(
+            "the program `{program}` of an agent in {} is not found in PATH; install it, or write its path",
+            folder.display()
+        ),
+    }
+}
+
+/// A program that reads no input, or not all of it, is none the worse.
+async fn feed(mut stdin: ChildStdin, input: &Value) -> Result<(), CallFailure> {
+    if stdin.write_all(input.to_string().as_bytes()).await.is_ok() {
+        let _unread = stdin.write_all(b"\n").await;
+    }
+    Ok(())
+}
+
+async fn read(stdout: impl AsyncRead + Unpin, out: &mut Vec<u8>) -> Result<(), CallFailure> {
+    let mut limited = stdout.take(CALL_BYTES_MAX as u64 + 1);
+    let read = limited.read_to_end(out).await;
+    read.map_err(|error| {
+        CallFailure::new("internal", Outcome::Unknown, format!("the output cannot be read: {error}"))
+    })?;
+    if out.len() > CALL_BYTES_MAX {
+        return Err(too_talkative());
+    }
+    Ok(())
+}
+
+/// More output than a call may have.
+pub(super) fn too_talkative() -> CallFailure {
+    let message =
+        format!("the agent's output is larger than {CALL_BYTES_MAX} bytes; let it answer with less");
+    CallFailure::new("too_large", Outcome::Done, message)
+}

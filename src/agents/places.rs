@@ -1,0 +1,104 @@
+//! The places of one agent: so many calls at once, so many waiting, and no call waits beyond its deadline.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
+
+use super::state::{Event, State};
+use crate::proto::call::{CallFailure, Outcome};
+
+/// Places, queue and state of one agent.
+pub(super) struct Places {
+    free: Semaphore,
+    waiting: AtomicUsize,
+    waiting_max: usize,
+    state: Mutex<State>,
+}
+
+/// A place taken; given back when dropped.
+pub(super) struct Place<'a> {
+    places: &'a Places,
+    permit: Option<SemaphorePermit<'a>>,
+}
+
+/// One call in the queue; leaves it when dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Places {
+    /// `count` places and a queue of `waiting_max`, of an agent that is offered and may be called.
+    pub(super) fn new(count: usize, waiting_max: usize) -> Places {
+        let state = State::Init.after(Event::Registration).after(Event::Start);
+        Places {
+            free: Semaphore::new(count),
+            waiting: AtomicUsize::new(0),
+            waiting_max,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Takes a place, waiting for one if the queue has room.
+    pub(super) async fn enter(&self, deadline: Instant) -> Result<Place<'_>, CallFailure> {
+        if let Ok(permit) = self.free.try_acquire() {
+            return Ok(self.taken(permit));
+        }
+        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        if before >= self.waiting_max {
+            return Err(self.full());
+        }
+        match timeout_at(deadline, self.free.acquire()).await {
+            Ok(Ok(permit)) => Ok(self.taken(permit)),
+            // The places are never closed; their end would be the end of the agent.
+            Ok(Err(_)) => Err(CallFailure::new("not_found", Outcome::NotStarted, "the agent was removed")),
+            Err(_) => Err(CallFailure::new(
+                "deadline",
+                Outcome::NotStarted,
+                "the call waited for a free place of the agent until its deadline",
+            )),
+        }
+    }
+
+    fn taken<'a>(&'a self, permit: SemaphorePermit<'a>) -> Place<'a> {
+        if self.free.available_permits() == 0 {
+            self.note(Event::Full);
+        }
+        Place { places: self, permit: Some(permit) }
+    }
+
+    fn full(&self) -> CallFailure {
+        let message = format!(
+            "all places of the agent are taken and its queue of {} is full; try again, or raise `max_concurrency` or \
+             `max_queue`",
+            self.waiting_max
+        );
+        CallFailure::new("busy", Outcome::NotStarted, message)
+    }
+
+    /// Takes note of what happened.
+    pub(super) fn note(&self, event: Event) {
+        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *state = state.after(event);
+    }
+
+    /// Where the agent is in its life.
+    pub(super) fn state(&self) -> State {
+        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.permit.take();
+        if self.places.free.available_permits() > 0 {
+            self.places.note(Event::Vacant);
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! One agent at work: its schemas, its places, and the path of a call through them (paper Algorithm 2, one attempt).
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::{Map, Value};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::command::{self, Tail};
+use super::places::Places;
+use super::schema::{self, Schema};
+use super::state::{Event, State};
+use super::{Host, Local, PROCESSES_OF_ONE_MAX, Task, builtin, chat, web};
+use crate::document::hosting::{DEFAULT_LIMITS, Hosting, Runner};
+use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::name::FullName;
+
+/// The paper's input schema, for the many agents that have no other.
+static PAPER_INPUT: LazyLock<Option<Arc<Schema>>> =
+    LazyLock::new(|| Schema::compile(&Value::Object((*schema::default_input()).clone())).ok().map(Arc::new));
+
+/// An agent that runs on this host.
+pub(super) struct Running {
+    name: FullName,
+    local: Local,
+    hosting: Hosting,
+    timeout: Duration,
+    input: Checked,
+    output: Checked,
+    places: Places,
+}
+
+/// A schema as it is shown, and compiled where the agent gives its own.
+struct Checked {
+    shown: Arc<Map<String, Value>>,
+    own: Option<Arc<Schema>>,
+}
+
+impl Checked {
+    /// The schema of a card, else `default`. One that cannot be used here is left to the agent: files with such a
+    /// schema were refused before.
+    fn new(name: &FullName, text: Option<&str>, default: Arc<Map<String, Value>>) -> Checked {
+        let given = text.and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+        let Some(given) = given else { return Checked { shown: default, own: None } };
+        let own = Schema::compile(&Value::Object(given.clone()));
+        if let Err(why) = &own {
+            tracing::warn!(agent = %name, "a schema is not checked: it {why}");
+        }
+        Checked { shown: Arc::new(given), own: own.ok().map(Arc::new) }
+    }
+}
+
+impl Running {
+    pub(super) fn new(name: &FullName, local: &Local, hosting: &Hosting) -> Running {
+        let card = &local.offer.card;
+        let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
+        let count = match hosting.runner {
+            Runner::Command(_) => (limits.max_concurrency as usize).min(PROCESSES_OF_ONE_MAX),
+            _ => limits.max_concurrency as usize,
+        };
+        let mut input = Checked::new(name, card.input_schema.as_deref(), schema::default_input());
+        // The paper's schema asks for a task; what runs here is held to it like to any other.
+        if card.input_schema.is_none() {
+            input.own = PAPER_INPUT.clone();
+        }
+        Running {
+            input,
+            output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
+            timeout: Duration::from_secs(u64::from(limits.timeout_s)),
+            places: Places::new(count, hosting.max_queue),
+            name: name.clone(),
+            local: local.clone(),
+            hosting: hosting.clone(),
+        }
+    }
+
+    /// Whether it is this agent with these settings.
+    pub(super) fn is_of(&self, local: &Local) -> bool {
+        self.local == *local
+    }
+
+    pub(super) fn remove(&self) {
+        self.places.note(Event::Removal);
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.places.state()
+    }
+
+    pub(super) fn input_schema(&self) -> Arc<Map<String, Value>> {
+        self.input.shown.clone()
+    }
+
+    pub(super) fn output_schema(&self) -> Arc<Map<String, Value>> {
+        self.output.shown.clone()
+    }
+
+    /// Input, place, work, output; every step says what is known of the work when it fails.
+    pub(super) async fn call(&self, host: &Host, task: Task) -> Result<Value, CallFailure> {
+        let started = Instant::now();
+        let done = self.attempt(host, &task).await;
+        self.log(started.elapsed(), done.as_ref().err());
+        done
+    }
+
+    async fn attempt(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+        self.check_input(&task.input)?;
+        let _place = self.places.enter(task.deadline).await?;
+        let _process = self.process_place(host, task.deadline).await?;
+        let done = self.work(host, task).await;
+        self.places.note(match &done {
+            Ok(_) => Event::Completion,
+            // The caller's fault, or nobody's.
+            Err(failure) if ["bad_input", "busy"].contains(&failure.code.as_str()) => return done,
+            Err(_) => Event::Failure,
+        });
+        done
+    }
+
+    fn check_input(&self, input: &Value) -> Result<(), CallFailure> {
+        let Some(schema) = &self.input.own else { return Ok(()) };
+        schema.check(input).map_err(|why| {
+            let message = format!("the input does not fit the input schema of {}: {why}", self.name);
+            CallFailure::new("bad_input", Outcome::NotStarted, message)
+        })
+    }
+
+    /// A process more on this host, if the agent is one.
+    async fn process_place<'a>(
+        &self,
+        host: &'a Host,
+        deadline: Instant,
+    ) -> Result<Option<SemaphorePermit<'a>>, CallFailure> {
+        if !matches!(self.hosting.runner, Runner::Command(_)) {
+            return Ok(None);
+        }
+        match timeout_at(deadline, host.processes.acquire()).await {
+            Ok(Ok(permit)) => Ok(Some(permit)),
+            _ => Err(CallFailure::new(
+                "deadline",
+                Outcome::NotStarted,
+                "the call waited until its deadline for other agents' processes on this host to end",
+            )),
+        }
+    }
+
+    /// The work within its time; a panic in it is this call's failure and nobody else's.
+    async fn work(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+        let limit = Instant::now() + self.timeout;
+        let work = AssertUnwindSafe(self.run(host, task)).catch_unwind();
+        let answer = match timeout_at(limit.min(task.deadline), work).await {
+            Ok(Ok(done)) => done?,
+            Ok(Err(_)) => {
+                return Err(CallFailure::new("internal", Outcome::Unknown, "the agent's runner broke down"));
+            }
+            Err(_) => return Err(self.too_slow(limit <= task.deadline)),
+        };
+        self.check_output(answer)
+    }
+
+    fn too_slow(&self, by_attempt: bool) -> CallFailure {
+        let message = match by_attempt {
+            true => format!("{} was stopped after {} s, its `timeout_s`", self.name, self.timeout.as_secs()),
+            false => format!("{} was stopped at the deadline of the call", self.name),
+        };
+        CallFailure::new("deadline", Outcome::Unknown, message)
+    }
+
+    async fn run(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+        match &self.hosting.runner {
+            Runner::Builtin(builtin) => builtin::run(*builtin, task).await,
+            Runner::Command(command) => {
+                let tail = Tail::new(&self.name, self.hosting.traceback_enabled);
+                command::run(command, &self.hosting.folder, &task.input, tail).await
+            }
+            Runner::Http { url } => web::post(host.client()?.post(url), &task.input, "agent_failed").await,
+            Runner::Chat(chat) => chat::run(chat, host.client()?, task).await,
+            Runner::Mcp { .. } => {
+                Err(CallFailure::new("start_failed", Outcome::NotStarted, "its servers are not started yet"))
+            }
+        }
+    }
+
+    /// An agent without a schema may answer in the shape of the paper; with one, its answer has that schema's shape.
+    fn check_output(&self, answer: Value) -> Result<Value, CallFailure> {
+        if let Some(schema) = &self.output.own {
+            return schema.check(&answer).map(|()| answer).map_err(|why| {
+                let message = format!("the answer of {} does not fit its output schema: {why}", self.name);
+                CallFailure::new("bad_output", Outcome::Done, message)
+            });
+        }
+        match self.hosting.runner {
+            Runner::Command(_) | Runner::Http { .. } | Runner::Mcp { .. } => unwrap_answer(answer),
+            Runner::Chat(_) | Runner::Builtin(_) => Ok(answer),
+        }
+    }
+
+    fn log(&self, took: Duration, failure: Option<&CallFailure>) {
+        let (agent, took_ms) = (&self.name, took.as_millis() as u64);
+        match failure {
+            None if self.hosting.verbose => {
+                tracing::info!(target: "aop::call", %agent, took_ms, "call completed");
+            }
+            None => {}
+            Some(failure) if failure.outcome == Outcome::NotStarted && !self.hosting.verbose => {
+                tracing::debug!(%agent, took_ms, code = failure.code, "call not started: {}", failure.message);
+            }
+            Some(failure) => {
+                tracing::warn!(%agent, took_ms, code = failure.code, "call failed: {}", failure.message);
+            }
+        }
+    }
+}
+
+impl Host {
+    fn client(&self) -> Result<&reqwest::Client, CallFailure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let client = web::client()?;
+        Ok(self.client.get_or_init(|| client))
+    }
+}
+
+/// The paper's output (section 4.3): `success` with `result` or `error`. Anything else is the result itself.
+fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
+    let is_paper = answer.get("success").is_some_and(Value::is_boolean)
+        && (answer.get("result").is_some() || answer.get("error").is_some());
+    if !is_paper {
+        return Ok(answer);
+    }
+    if answer["success"] == true {
+        return Ok(answer["result"].take());
+    }
+    let message = match &answer["error"] {
+        Value::String(error) => error.clone(),
+        Value::Null => "the agent says that it failed, and not why".into(),
+        other => other.to_string(),
+    };
+    Err(CallFailure::new("agent_failed", Outcome::Done, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn answers_in_the_shape_of_the_paper_are_unwrapped() {
+        let good = [
+            (json!({"result": 7, "success": true, "error": null}), json!(7)),
+            (json!({"success": true, "error": null}), Value::Null),
+            (json!({"success": true}), json!({"success": true})),
+            (json!({"result": 7, "success": "yes"}), json!({"result": 7, "success": "yes"})),
+            (json!("text"), json!("text")),
+        ];
+        for (answer, result) in good {
+            assert_eq!(unwrap_answer(answer).unwrap(), result);
+        }
+        let failure = unwrap_answer(json!({"result": "", "success": false, "error": "no ink"})).unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.message.as_str()), ("agent_failed", "no ink"));
+        assert_eq!(failure.outcome, Outcome::Done);
+        unwrap_answer(json!({"result": "half", "success": false})).unwrap_err();
+    }
+}

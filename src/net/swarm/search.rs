@@ -1,0 +1,70 @@
+//! Walks through the DHT: towards a peer that is wanted now and whose address may not be known, and to refresh the
+//! routing table. A walk asks the peers closest to a key, and dials whom it hears of, the wanted peer among them.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use libp2p::{PeerId, kad};
+use tokio::sync::oneshot;
+
+use super::Network;
+use crate::net::addresses::peer_id;
+use crate::net::peers::PEERS_LOW;
+use crate::proto::identity::PeerKey;
+
+/// Peers looked for at once; each costs a few dozen small messages.
+const SEARCHES_MAX: usize = 16;
+
+/// How long a complete refresh of the routing table counts; shorter than the interval of the periodic one.
+const REFRESH_KEPT: Duration = Duration::from_secs(20 * 60);
+
+/// The running searches.
+#[derive(Default)]
+pub(super) struct Searches(BTreeMap<PeerId, Search>);
+
+struct Search {
+    query: kad::QueryId,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Network {
+    /// Looks for the peer; `over` is told, or dropped, when it is connected or the search has ended.
+    pub(crate) fn search(&mut self, peer: &PeerKey, over: oneshot::Sender<()>) {
+        let Some(id) = peer_id(peer).filter(|id| !self.swarm.is_connected(id)) else { return };
+        if let Some(search) = self.searches.0.get_mut(&id) {
+            search.waiting.push(over);
+        } else if self.searches.0.len() < SEARCHES_MAX {
+            let query = self.swarm.behaviour_mut().kad.get_closest_peers(id);
+            self.searches.0.insert(id, Search { query, waiting: vec![over] });
+        }
+    }
+
+    /// The library starts a refresh of the whole routing table after every entry into a small one. One in
+    /// [`REFRESH_KEPT`] is enough; the others end after their first lookup.
+    pub(super) fn handle_refresh(&mut self, id: kad::QueryId, done: bool) {
+        let now = Instant::now();
+        let fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < REFRESH_KEPT);
+        if done && !fresh {
+            self.refreshed = Some(now);
+        } else if fresh
+            && self.peers.len() >= PEERS_LOW
+            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id)
+        {
+            query.finish();
+        }
+    }
+}
+
+impl Searches {
+    /// The peer is connected: the wait is over, though the walk may go on.
+    pub(super) fn connected(&mut self, peer: &PeerId) {
+        if let Some(search) = self.0.get_mut(peer) {
+            search.waiting.clear();
+        }
+    }
+
+    /// A walk has ended.
+    pub(super) fn ended(&mut self, query: kad::QueryId) {
+        self.0.retain(|_, search| search.query != query);
+    }
+}
