@@ -23,6 +23,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 use self::server::Server;
 use self::union::Union;
@@ -68,7 +69,7 @@ impl Upstream {
         let stop = CancellationToken::new();
         let start = |(place, address)| {
             let server = Arc::new(Server::new(place, address, folder, union.clone()));
-            tokio::spawn(server.clone().supervise(stop.clone()));
+            tokio::spawn(server.clone().supervise(stop.clone()).instrument(server.span()));
             server
         };
         let servers = servers.into_iter().enumerate().map(start).collect();

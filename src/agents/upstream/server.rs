@@ -75,6 +75,17 @@ impl Server {
         answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.place + 1))
     }
 
+    /// Which server a line of the log is about. An address may hold a secret after its path.
+    pub(super) fn span(&self) -> tracing::Span {
+        let name = match &self.address {
+            McpServer::Command(command) => command.first().cloned(),
+            McpServer::Url(url) => {
+                reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned))
+            }
+        };
+        tracing::warn_span!("mcp", server = name, folder = %self.folder.display())
+    }
+
     /// Keeps the server up until `stop`.
     pub(super) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
         let mut life = Life::default();
@@ -90,7 +101,7 @@ impl Server {
             }
             self.union.failed(self.place);
             if life.up_since.is_some() || !said_down {
-                tracing::warn!(server = self.place + 1, folder = %self.folder.display(), "an MCP server is down: {why}");
+                tracing::warn!("an MCP server is down: {why}");
                 said_down = true;
             }
             let pause = life.pause();
@@ -129,7 +140,7 @@ impl Server {
             life.up_since = Some(Instant::now());
             *self.connection() = Some(session.connection.clone());
             self.union.listed(self.place, tools);
-            tracing::info!(server = self.place + 1, folder = %self.folder.display(), "an MCP server is up");
+            tracing::info!("an MCP server is up");
             Err(session.watch(|tools| self.union.listed(self.place, tools)).await)
         };
         tokio::select! {
