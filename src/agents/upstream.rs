@@ -53,6 +53,8 @@ pub(crate) struct Tools {
     pub(crate) list: Arc<Vec<Tool>>,
     /// Whether some server has neither answered nor failed yet, so that the list may still grow.
     pub(crate) pending: bool,
+    /// Whether some server has not listed its tools once, so that what it has is not known.
+    pub(crate) unlisted: bool,
 }
 
 /// The MCP servers of one agent. Dropping it ends them.
