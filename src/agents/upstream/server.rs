@@ -75,7 +75,7 @@ impl Server {
         answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.place + 1))
     }
 
-    /// Which server a line of the log is about. An address may hold a secret after its path.
+    /// Which server a line of the log is about.
     pub(super) fn span(&self) -> tracing::Span {
         let name = match &self.address {
             McpServer::Command(command) => command.first().cloned(),
@@ -123,7 +123,7 @@ impl Server {
                 Err(error) => format!("it cannot be started: {error}"),
             },
             McpServer::Url(url) => match to_url(url) {
-                Ok(transport) => self.connect(transport, life, stop).await,
+                Ok(transport) => without_url(&self.connect(transport, life, stop).await, url),
                 Err(error) => format!("no HTTP client: {error}"),
             },
         }
@@ -154,6 +154,15 @@ impl Server {
     }
 }
 
+/// Words about an address, without the address: its query may hold a key.
+fn without_url(words: &str, url: &str) -> String {
+    let written = reqwest::Url::parse(url).map(String::from).unwrap_or_default();
+    [url, &written]
+        .into_iter()
+        .filter(|url| !url.is_empty())
+        .fold(words.to_owned(), |words, url| words.replace(url, "its address"))
+}
+
 /// What one start of a server leaves for the next.
 #[derive(Default)]
 struct Life {
@@ -180,5 +189,18 @@ impl Life {
         let longest = PAUSE_START.saturating_mul(2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(rand::random())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_of_an_address_is_logged() {
+        for url in ["http://a.test/mcp?key=secret", "http://a.test?key=secret"] {
+            let words = format!("error sending request for url ({})", reqwest::Url::parse(url).unwrap());
+            assert_eq!(without_url(&words, url), "error sending request for url (its address)");
+        }
     }
 }
