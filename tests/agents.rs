@@ -10,6 +10,8 @@ mod node;
 mod reload;
 #[path = "agents/server.rs"]
 mod server;
+#[path = "agents/tools.rs"]
+mod tools;
 
 use std::time::Duration;
 

@@ -144,12 +144,36 @@ fn a_server_from_pypi_is_found_and_called_from_another_node() {
     assert!(error.message.contains("Nowhere"), "{error:?}");
 }
 
+/// Command of a server from npm that has a tool of every kind.
+fn everything() -> Option<[String; 2]> {
+    let Packages { node, folder } = packages()?;
+    let script = folder.join("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    Some([node, script].map(|path| path.to_str().unwrap().to_owned()))
+}
+
+#[test]
+fn a_dead_server_beside_a_real_one_hides_none_of_its_tools() {
+    let Some(command) = everything() else { return };
+    // Port 1 is nobody's.
+    let both = format!("mcp = [{{ url = \"http://127.0.0.1:1/mcp\" }}, {{ command = {command:?} }}]");
+    let host = Node::start(&[("kit", both)], &[]);
+    let asker = Node::start(&[], &[&host]);
+    asker.finds("kit_get-sum");
+    asker.finds("kit_get-structured-content");
+
+    let sum = json!({"a": 19, "b": 23});
+    assert_eq!(asker.call("kit_get-sum", &sum).result, "The sum of 19 and 23 is 42.");
+    let named = json!({"tool": "get-sum", "arguments": sum});
+    assert_eq!(asker.call("kit", &named).result, "The sum of 19 and 23 is 42.");
+    let weather = asker.call("kit_get-structured-content", &json!({"location": "Chicago"}));
+    assert!(weather.result["temperature"].is_number(), "{weather:?}");
+}
+
 #[test]
 fn a_server_from_npm_survives_a_kill_and_leaves_with_its_node() {
-    let Some(Packages { node, folder }) = packages() else { return };
-    let script = folder.join("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
-    let command = [node.to_str().unwrap(), script.to_str().unwrap()];
-    let mut host = Node::start(&[("adder", one_tool(&command, "get-sum"))], &[]);
+    let Some(command) = everything() else { return };
+    let mut host =
+        Node::start(&[("adder", one_tool(&command.each_ref().map(String::as_str), "get-sum"))], &[]);
     let asker = Node::start(&[], &[&host]);
     asker.finds("adder");
     let input = json!({"a": 19, "b": 23});

@@ -98,7 +98,11 @@ fn own_grant(owner: &Identity, document: &Value, host: &Host) -> Result<Vec<Stri
         Some(zone) => zone.parse().map_err(|_| GrantFileError::NoName)?,
         None => host.home.clone(),
     };
-    Ok(vec![grant_line(owner, host, zone, Reach::Label(name), GRANT_LIFE_MAX)])
+    // All tools of MCP servers are agents of their own, with names that are not known yet.
+    let run = &document["agent"]["run"];
+    let is_union = run.get("mcp").is_some_and(|mcp| run.get("tool").or_else(|| mcp.get("tool")).is_none());
+    let reach = if is_union { Reach::Zone } else { Reach::Label(name) };
+    Ok(vec![grant_line(owner, host, zone, reach, GRANT_LIFE_MAX)])
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, GrantFileError> {

@@ -13,6 +13,7 @@ use super::command::{self, Tail};
 use super::places::Places;
 use super::schema::{self, Schema};
 use super::state::{Event, State};
+use super::tools::Joined;
 use super::{Local, PROCESSES_OF_ONE_MAX, Shared, Task, builtin, chat, web};
 use crate::document::hosting::{DEFAULT_LIMITS, Hosting, Runner};
 use crate::proto::call::{CallFailure, Outcome};
@@ -31,6 +32,8 @@ pub(super) struct Running {
     input: Checked,
     output: Checked,
     places: Places,
+    /// The servers of an agent that is tools of them.
+    joined: Option<Arc<Joined>>,
 }
 
 /// A schema as it is shown, and compiled where the agent gives its own.
@@ -54,7 +57,12 @@ impl Checked {
 }
 
 impl Running {
-    pub(super) fn new(name: &FullName, local: &Local, hosting: &Hosting) -> Running {
+    pub(super) fn new(
+        name: &FullName,
+        local: &Local,
+        hosting: &Hosting,
+        joined: Option<Arc<Joined>>,
+    ) -> Running {
         let card = &local.offer.card;
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         let count = match hosting.runner {
@@ -74,6 +82,7 @@ impl Running {
             name: name.clone(),
             local: local.clone(),
             hosting: hosting.clone(),
+            joined,
         }
     }
 
@@ -178,9 +187,12 @@ impl Running {
             }
             Runner::Http { url } => web::post(shared.client()?.post(url), &task.input, "agent_failed").await,
             Runner::Chat(chat) => chat::run(chat, shared.client()?, task).await,
-            Runner::Mcp { .. } => {
-                Err(CallFailure::new("start_failed", Outcome::NotStarted, "its servers are not started yet"))
-            }
+            Runner::Mcp { tool, .. } => match &self.joined {
+                Some(joined) => joined.call(tool.as_deref(), task).await,
+                None => {
+                    Err(CallFailure::new("internal", Outcome::NotStarted, "its servers were not started"))
+                }
+            },
         }
     }
 

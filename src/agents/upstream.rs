@@ -23,6 +23,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 use self::server::Server;
 use self::union::Union;
@@ -52,6 +53,8 @@ pub(crate) struct Tools {
     pub(crate) list: Arc<Vec<Tool>>,
     /// Whether some server has neither answered nor failed yet, so that the list may still grow.
     pub(crate) pending: bool,
+    /// Whether some server has not listed its tools once, so that what it has is not known.
+    pub(crate) unlisted: bool,
 }
 
 /// The MCP servers of one agent. Dropping it ends them.
@@ -68,7 +71,7 @@ impl Upstream {
         let stop = CancellationToken::new();
         let start = |(place, address)| {
             let server = Arc::new(Server::new(place, address, folder, union.clone()));
-            tokio::spawn(server.clone().supervise(stop.clone()));
+            tokio::spawn(server.clone().supervise(stop.clone()).instrument(server.span()));
             server
         };
         let servers = servers.into_iter().enumerate().map(start).collect();

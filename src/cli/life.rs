@@ -20,10 +20,13 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
         // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
-        // The MCP library warns of every mistake of a client, with what it sent.
-        (_, 0) => "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
-        (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
-        (_, 2) => "info,aop=debug,rmcp=error",
+        // The MCP library warns of every mistake of a client, with what it sent, and of every attempt to reach a server
+        // that is down; of servers we tell each change once.
+        (_, 0) => {
+            "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error,rmcp::transport=off"
+        }
+        (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error,rmcp::transport=off",
+        (_, 2) => "info,aop=debug,rmcp=error,rmcp::transport=off",
         _ => "debug,aop=trace",
     };
     let from_env = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty() && verbose == 0);

@@ -34,7 +34,11 @@ pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceEr
             _ => return Err(ServiceError::UnexpectedResponse),
         };
         // Compiling schemas that somebody else wrote takes as long as they like.
-        let read = move || raw.iter().take(TOOLS_MAX).filter_map(read_tool).collect::<Vec<_>>();
+        let span = tracing::Span::current();
+        let read = move || {
+            let _entered = span.enter();
+            raw.iter().take(TOOLS_MAX).filter_map(read_tool).collect::<Vec<_>>()
+        };
         for tool in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
             tools.entry(tool.name.clone()).or_insert(tool);
         }

@@ -75,6 +75,17 @@ impl Server {
         answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.place + 1))
     }
 
+    /// Which server a line of the log is about.
+    pub(super) fn span(&self) -> tracing::Span {
+        let name = match &self.address {
+            McpServer::Command(command) => command.first().cloned(),
+            McpServer::Url(url) => {
+                reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned))
+            }
+        };
+        tracing::warn_span!("mcp", server = name, folder = %self.folder.display())
+    }
+
     /// Keeps the server up until `stop`.
     pub(super) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
         let mut life = Life::default();
@@ -90,7 +101,7 @@ impl Server {
             }
             self.union.failed(self.place);
             if life.up_since.is_some() || !said_down {
-                tracing::warn!(server = self.place + 1, folder = %self.folder.display(), "an MCP server is down: {why}");
+                tracing::warn!("an MCP server is down: {why}");
                 said_down = true;
             }
             let pause = life.pause();
@@ -112,7 +123,7 @@ impl Server {
                 Err(error) => format!("it cannot be started: {error}"),
             },
             McpServer::Url(url) => match to_url(url) {
-                Ok(transport) => self.connect(transport, life, stop).await,
+                Ok(transport) => without_url(&self.connect(transport, life, stop).await, url),
                 Err(error) => format!("no HTTP client: {error}"),
             },
         }
@@ -129,7 +140,7 @@ impl Server {
             life.up_since = Some(Instant::now());
             *self.connection() = Some(session.connection.clone());
             self.union.listed(self.place, tools);
-            tracing::info!(server = self.place + 1, folder = %self.folder.display(), "an MCP server is up");
+            tracing::info!("an MCP server is up");
             Err(session.watch(|tools| self.union.listed(self.place, tools)).await)
         };
         tokio::select! {
@@ -141,6 +152,15 @@ impl Server {
     fn connection(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Words about an address, without the address: its query may hold a key.
+fn without_url(words: &str, url: &str) -> String {
+    let written = reqwest::Url::parse(url).map(String::from).unwrap_or_default();
+    [url, &written]
+        .into_iter()
+        .filter(|url| !url.is_empty())
+        .fold(words.to_owned(), |words, url| words.replace(url, "its address"))
 }
 
 /// What one start of a server leaves for the next.
@@ -169,5 +189,18 @@ impl Life {
         let longest = PAUSE_START.saturating_mul(2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(rand::random())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_of_an_address_is_logged() {
+        for url in ["http://a.test/mcp?key=secret", "http://a.test?key=secret"] {
+            let words = format!("error sending request for url ({})", reqwest::Url::parse(url).unwrap());
+            assert_eq!(without_url(&words, url), "error sending request for url (its address)");
+        }
     }
 }

@@ -98,6 +98,9 @@ impl Session {
         let opened = timeout(HANDSHAKE_MAX, Session::shake_hands(transport, opening)).await;
         let mut session = match opened {
             Ok(Ok(session)) => session,
+            Ok(Err(ClientInitializeError::TransportError { error, .. })) => {
+                return Err(error.error.to_string());
+            }
             Ok(Err(error)) => return Err(format!("the handshake failed: {error}")),
             Err(_) => return Err(format!("no handshake within {HANDSHAKE_MAX:?}")),
         };

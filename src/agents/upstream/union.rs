@@ -42,7 +42,7 @@ struct Board {
 impl Union {
     pub(super) fn new(servers: usize) -> Union {
         let standings = std::iter::repeat_with(|| Standing::Pending).take(servers).collect();
-        let tools = Tools { pending: servers > 0, ..Tools::default() };
+        let tools = Tools { pending: servers > 0, unlisted: servers > 0, ..Tools::default() };
         Union {
             board: Mutex::new(Board { servers: standings, routes: BTreeMap::new() }),
             tools: watch::Sender::new(tools),
@@ -93,7 +93,8 @@ impl Union {
         }
         board.routes = routes;
         let pending = board.servers.iter().any(|standing| matches!(standing, Standing::Pending));
-        let now = Tools { list: Arc::new(list), pending };
+        let unlisted = board.servers.iter().any(|standing| !matches!(standing, Standing::Listed(_)));
+        let now = Tools { list: Arc::new(list), pending, unlisted };
         self.tools.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;
