@@ -4,11 +4,11 @@
 // Takes the line and its plan as JSON, and prints one JSON line of findings per check. What the findings must be is
 // decided by the test, which starts a copy of this script beside the installed packages.
 
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** Milliseconds that all of a run may take; what waits longer is broken. */
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 /** Milliseconds between two looks at a file that another process writes. */
 const TICK = 20;
 
@@ -87,7 +87,20 @@ async function cancel({ tool, arguments: args, started }) {
     if (early) throw new Error(`the call ended before its work started: ${JSON.stringify(early)} ${early.error}`);
   }
   stop.abort('the test cancels');
-  return { ended: (await running).error !== undefined };
+  const ended = (await running).error !== undefined;
+  // While the client is still there: its leaving would end the work as well.
+  return { ended, gone: await isGone(Number(readFileSync(started, 'utf8'))) };
+}
+
+async function isGone(pid) {
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return true;
+    }
+    await pause(TICK);
+  }
 }
 
 async function addAgent({ path, text, tool }) {

@@ -6,12 +6,13 @@ by the test that starts this script.
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-PATIENCE = 30
+PATIENCE = 60
 """Seconds that anything here may take; what waits longer is broken."""
 
 TICK = 0.02
@@ -167,6 +168,15 @@ async def appears(path, call):
         await asyncio.sleep(TICK)
 
 
+async def is_gone(pid):
+    while True:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        await asyncio.sleep(TICK)
+
+
 async def all_pages(connection):
     pages, cursor = [], None
     while True:
@@ -203,7 +213,8 @@ async def check_all(connection, plan):
 
     lingering = plan["lingering"]
     ended = await connection.cancelled_call(lingering["tool"], lingering["arguments"], lingering["started"])
-    tell("cancel", ended=ended)
+    # While the client is still there: its leaving would end the work as well.
+    tell("cancel", ended=ended, gone=await is_gone(int(Path(lingering["started"]).read_text())))
 
     resources = await connection.resources()
     tell("resources", uris=resources, contents=await connection.read(resources[0]) if resources else [])

