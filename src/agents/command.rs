@@ -17,9 +17,9 @@ use super::CALL_BYTES_MAX;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::name::FullName;
 
-/// What a process inherits: how to find programs, a home, a language, a clock, temporary files, and the roots and
+/// What a process inherits: how to find programs, a home, a language, a clock, temporary files, caches, and the roots and
 /// proxies without which no HTTPS works behind some networks. An agent that needs a key reads it from a file.
-const ENVIRONMENT: [&str; 23] = [
+const ENVIRONMENT: [&str; 26] = [
     "PATH",
     "HOME",
     "USER",
@@ -33,6 +33,9 @@ const ENVIRONMENT: [&str; 23] = [
     "TEMP",
     "TMP",
     "SYSTEMROOT",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "HTTP_PROXY",

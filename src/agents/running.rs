@@ -119,7 +119,7 @@ impl Running {
         self.check_input(&task.input)?;
         let _place = self.places.enter(task.deadline).await?;
         let _process = self.process_place(shared, task.deadline).await?;
-        let done = self.work(shared, task).await;
+        let done = self.bounded(task.deadline, self.run(shared, task)).await;
         self.places.note(match &done {
             Ok(_) => Event::Completion,
             // The caller's fault, or nobody's.
@@ -157,15 +157,18 @@ impl Running {
     }
 
     /// The work within its time; a panic in it is this call's failure and nobody else's.
-    async fn work(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
+    async fn bounded(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<Value, CallFailure>>,
+    ) -> Result<Value, CallFailure> {
         let limit = Instant::now() + self.timeout;
-        let work = AssertUnwindSafe(self.run(shared, task)).catch_unwind();
-        let answer = match timeout_at(limit.min(task.deadline), work).await {
+        let answer = match timeout_at(limit.min(deadline), AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(done)) => done?,
             Ok(Err(_)) => {
                 return Err(CallFailure::new("internal", Outcome::Unknown, "the agent's runner broke down"));
             }
-            Err(_) => return Err(self.too_slow(limit <= task.deadline)),
+            Err(_) => return Err(self.too_slow(limit <= deadline)),
         };
         self.check_output(answer)
     }
@@ -258,7 +261,48 @@ fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::hosting::Builtin;
+    use crate::proto::card::{AgentCard, Offer};
     use serde_json::json;
+
+    fn running(output_schema: Option<&str>) -> Running {
+        let name: FullName = "a@.".parse().unwrap();
+        let card = AgentCard { output_schema: output_schema.map(Into::into), ..AgentCard::default() };
+        let offer = Offer {
+            name: name.agent.clone(),
+            zone: None,
+            scope: Default::default(),
+            card,
+            grants: Vec::new(),
+        };
+        let hosting = Hosting {
+            runner: Runner::Builtin(Builtin::Echo),
+            folder: Default::default(),
+            callers: Vec::new(),
+            max_queue: 0,
+            verbose: false,
+            traceback_enabled: false,
+        };
+        let local = Local { offer, hosting: Some(hosting.clone()) };
+        Running::new(&name, &local, &hosting, None)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_failure_of_one_call() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let failure = running(None).bounded(deadline, async { panic!("a test") }).await.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.outcome), ("internal", Outcome::Unknown));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_checked_and_with_a_schema_not_unwrapped() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let answer = json!({"success": false, "error": "x"});
+        let typed = running(Some("{\"required\": [\"success\"]}"));
+        assert_eq!(typed.bounded(deadline, async { Ok(answer.clone()) }).await.unwrap(), answer);
+        let failure = typed.bounded(deadline, async { Ok(json!({})) }).await.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.outcome), ("bad_output", Outcome::Done));
+    }
 
     #[test]
     fn answers_in_the_shape_of_the_paper_are_unwrapped() {

@@ -47,11 +47,14 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
     Ok(())
 }
 
+/// How long tasks may take to be dropped at the end: programs of agents are killed as their calls are dropped.
+const DROP_TIME_MAX: Duration = Duration::from_millis(300);
+
 /// Runs `work` on a runtime of its own; threads that still block at its end are left behind.
 pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let done = runtime.block_on(work);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(DROP_TIME_MAX);
     done
 }
 

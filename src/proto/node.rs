@@ -20,7 +20,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use own::{Registered, WriteError};
+pub use own::{Registered, Withdraw, WriteError};
 pub use read::{Found, Replica, Resolution, ZoneState};
 pub use stored::{Damage, Lost, LostVersions, Stored};
 
@@ -131,18 +131,6 @@ pub enum Command {
     Deregister(FullName),
     /// Say goodbye to all zones.
     Leave,
-}
-
-/// Which agents that files offered before, in this run of the process or an earlier one, are withdrawn when they are
-/// not offered again. What stays is asked about again with the next offer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Withdraw {
-    /// All: what the files offer is known.
-    Others,
-    /// All but these, and but those below them, whose names go on with `_`: their tools are not known yet.
-    OthersBut(BTreeSet<FullName>),
-    /// Only these: some file could not be read, and what it offered in an earlier run is not known.
-    Only(BTreeSet<FullName>),
 }
 
 /// Answer to a [`Command`].

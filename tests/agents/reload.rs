@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::folder::Folder;
+use crate::folder::{Folder, lives};
 use crate::node::Node;
 
 fn describe(folder: &Folder, name: &str, description: &str) {
@@ -143,6 +144,32 @@ fn a_sent_document_runs_nothing_and_says_so() {
     assert!(told.contains("note: mine@.: `[agent.run]` takes effect only in a file"), "{told}");
 }
 
+#[test]
+fn programs_end_with_their_node() {
+    let folder = Folder::new();
+    folder.agent_with("family", "max_concurrency = 1\ntimeout_s = 300", crate::FAMILY);
+    let node = Node::start(&[folder.path()], None);
+    let url = format!("{}/v1/call/family@.", node.ready.http);
+    let calling = std::thread::spawn(move || ureq::post(&url).send_json(json!({"task": ""})).map(drop));
+    wait_for("the program runs", || folder.pids().len() == 2);
+    let pids = folder.pids();
+    assert_eq!(node.show("family@.").unwrap()["replicas"][0]["state"], "busy");
+    let started = Instant::now();
+    let _dir = node.stop();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    wait_for("they are gone", || pids.iter().all(|pid| !lives(*pid)));
+    // Its connection was closed under it.
+    let _answer = calling.join().unwrap();
+}
+
+fn wait_for(what: &str, is_met: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_met() {
+        assert!(started.elapsed() < Duration::from_secs(20), "not in 20 s: {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
 /// Ticks of processor time that a process has used.
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -161,11 +188,10 @@ fn a_thousand_agents_start_soon_and_rest_quietly() {
     assert!(node.show("a999@.").is_some());
     // A build without optimisation on a busy machine; the figures in docs/operations.md are of a release build.
     assert!(node.started_in.as_secs() < 10, "{:?}", node.started_in);
-    eprintln!("started in {:?}", node.started_in);
-    // Work left over from the start ends; then nothing polls. 50 ticks are half a second.
+    // Work left over from the start ends; then nothing polls. A tick is a hundredth of a second.
     let mut before = ticks(node.pid());
     let quiet = (0..20).any(|_| {
-        std::thread::park_timeout(std::time::Duration::from_secs(1));
+        std::thread::park_timeout(Duration::from_secs(1));
         let now = ticks(node.pid());
         let used = now - before;
         before = now;

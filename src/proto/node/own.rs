@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::{Event, Node, Problem, Via, Withdraw, stored};
+use super::{Event, Node, Problem, Via, stored};
 use crate::proto::card::{Offer, Scope};
 use crate::proto::codec;
 use crate::proto::config::{CARD_LIFE, STAMP_AHEAD_MAX};
@@ -27,6 +27,18 @@ pub struct Registered {
     pub name: FullName,
     /// Its id.
     pub id: AgentId,
+}
+
+/// Which agents that files offered before, in this run of the process or an earlier one, are withdrawn when they are
+/// not offered again. What stays is asked about again with the next offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdraw {
+    /// All: what the files offer is known.
+    Others,
+    /// All but these, and but those below them, whose names go on with `_`: their tools are not known yet.
+    OthersBut(BTreeSet<FullName>),
+    /// Only these: some file could not be read, and what it offered in an earlier run is not known.
+    Only(BTreeSet<FullName>),
 }
 
 /// Why a write was not made. Nothing was changed.
