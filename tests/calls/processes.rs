@@ -19,6 +19,10 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start() -> Process {
+        Process::start_at(&[])
+    }
+
+    pub(super) fn start_at(bootstrap: &[&Process]) -> Process {
         let folder = TempDir::new().unwrap();
         for builtin in ["echo", "sleep", "fail"] {
             let text = format!(
@@ -32,6 +36,9 @@ impl Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--agents"]).arg(folder.path());
+        for node in bootstrap {
+            command.args(["--bootstrap", &node.ready.listen[0]]);
+        }
         command.arg("--data-dir").arg(folder.path().join("data"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();

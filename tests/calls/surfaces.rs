@@ -1,10 +1,14 @@
 //! Calls as users make them: `POST /v1/call` and `aop call`.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use aop::api::CallAnswer;
 use serde_json::{Value, json};
 
+use super::PATIENCE;
 use super::processes::Process;
 
 fn post(host: &Process, path: &str, body: &[u8]) -> (u16, Value) {
@@ -12,6 +16,15 @@ fn post(host: &Process, path: &str, body: &[u8]) -> (u16, Value) {
     let url = format!("{}/v1/call/{path}", host.ready.http);
     let mut response = agent.post(&url).content_type("application/json").send(body).unwrap();
     (response.status().as_u16(), response.body_mut().read_json().unwrap())
+}
+
+/// Ids and hosts of the agents of this name.
+fn ids(node: &Process, name: &str) -> Vec<(String, String)> {
+    let url = format!("{}/v1/agents?limit=100", node.ready.http);
+    let page: Value = ureq::get(&url).call().unwrap().body_mut().read_json().unwrap();
+    let named = page["results"].as_array().unwrap().iter().filter(|agent| agent["agent"] == name);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    named.map(|agent| (text(&agent["id"]), text(&agent["replicas"][0]["peer"]))).collect()
 }
 
 fn aop(host: &Process, args: &[&str]) -> Output {
@@ -52,6 +65,43 @@ fn http_answers_200_however_the_call_ends_and_says_who_is_to_blame_otherwise() {
         assert_eq!((given, &answer["error"]["code"]), (status, &json!(code)), "{path}: {answer}");
         assert!(!answer["error"]["fix"].as_str().unwrap().is_empty(), "{path}");
     }
+}
+
+/// A client that goes away ends the work at the host that its node called: the one place of the agent is free again.
+#[test]
+fn a_client_that_goes_away_ends_the_work_on_another_node() {
+    let host = Process::start();
+    let caller = Process::start_at(&[&host]);
+    // The caller has a sleeper of its own, so that the host's is called by its id.
+    let id = loop {
+        let of_host = ids(&caller, "sleep@.").into_iter().find(|(_, peer)| *peer == host.ready.peer_id);
+        match of_host {
+            Some((id, _)) => break id,
+            None => std::thread::park_timeout(Duration::from_millis(20)),
+        }
+    };
+    let short = br#"{"task":"1"}"#;
+    let (status, answer) = post(&caller, "sleep", short);
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("ambiguous")));
+    let (_, answer) = post(&caller, "sleep@.", short);
+    assert_eq!(answer["served_by"], caller.ready.peer_id.as_str(), "in full, it is the node's own");
+
+    let body = r#"{"task":"60000"}"#;
+    let mut client = TcpStream::connect(caller.ready.http.trim_start_matches("http://")).unwrap();
+    write!(
+        client,
+        "POST /v1/call/{id} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let started = Instant::now();
+    while post(&host, "sleep@.?timeout=0.2", short).1["success"] == true {
+        assert!(started.elapsed() < PATIENCE, "the call never reached the host");
+    }
+    drop(client);
+    let (_, answer) = post(&host, "sleep@.?timeout=10", short);
+    assert_eq!(answer["success"], true, "{answer}");
 }
 
 #[test]
