@@ -14,8 +14,10 @@ use futures::future::join_all;
 use serde_json::json;
 use tempfile::TempDir;
 
-#[path = "samples/agents.rs"]
-mod agents;
+/// What the nodes of the benches take from the sample agents.
+mod agents {
+    pub(crate) const NETWORK: &str = "bench";
+}
 #[path = "samples/nodes.rs"]
 mod nodes;
 #[path = "samples/times.rs"]
