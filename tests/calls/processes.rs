@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Node, SLACK, failure, task};
 
-/// An `aop node` that runs the three builtin agents, and one that answers with its input.
+/// An `aop node` that runs the three builtin agents, one that answers with its input, and one that says nothing for a minute.
 pub(super) struct Process {
     child: Child,
     pub(super) ready: Ready,
@@ -31,8 +31,13 @@ impl Process {
             );
             std::fs::write(folder.path().join(format!("{builtin}.toml")), text).unwrap();
         }
-        let text = "[agent]\nname = \"mirror\"\ndescription = \"d\"\n[agent.run]\ncommand = [\"cat\"]\n";
-        std::fs::write(folder.path().join("mirror.toml"), text).unwrap();
+        for (name, command) in [("mirror", "[\"cat\"]"), ("stall", "[\"sleep\", \"60\"]")] {
+            let text = format!(
+                "[agent]\nname = \"{name}\"\ndescription = \"d\"\nmax_concurrency = 1\n\
+                 [agent.run]\ncommand = {command}\n"
+            );
+            std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--agents"]).arg(folder.path());
