@@ -10,15 +10,18 @@ mod rogue;
 #[path = "calls/surfaces.rs"]
 mod surfaces;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aop::agents::{Agents, CALL_BYTES_MAX, Local};
 use aop::api::{ApiError, CallAnswer};
 use aop::document::hosting::{Builtin, Hosting, Runner};
 use aop::net::{self, Handle, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
+use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
+use aop::proto::record::Kind;
+use aop::proto::time::Timestamp;
 use libp2p::Multiaddr;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -205,12 +208,52 @@ async fn only_named_callers_are_let_in() {
         local.hosting.as_mut().unwrap().callers = callers.iter().map(ToString::to_string).collect();
         local
     };
-    let locals = vec![allows("closed", &[&other_key]), allows("open", &[&other_key, &caller_key])];
+    let (root, elsewhere) = (".".to_owned(), "acme.org".to_owned());
+    let locals = vec![
+        allows("closed", &[&other_key, &elsewhere]),
+        allows("open", &[&other_key, &caller_key]),
+        allows("zonal", &[&elsewhere, &root]),
+    ];
     let (host, caller) = with_host(locals).await;
     let refused = caller.call("closed", task("x"), 10.0).await;
     assert_eq!(failure(&refused), ("not_allowed", "not_started"));
     assert!(caller.call("open", task("x"), 10.0).await.success);
+    assert!(caller.call("zonal", task("x"), 10.0).await.success, "it serves the root zone");
     assert!(host.call("closed", task("x"), 10.0).await.success, "its own host may always");
+}
+
+/// What a host offers on behalf of an owner makes it a caller of that owner's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_among_the_callers_means_its_hosts() {
+    let owner = Identity::from_seed([7; 32]);
+    let mut owned = agent("owned", Builtin::Echo);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let grant = Grant {
+        network: "test".into(),
+        issuer: owner.key(),
+        subject: Identity::from_seed([2; 32]).key(),
+        zone: ZoneName::root(),
+        reach: Reach::Zone,
+        kinds: vec![Kind::Agent],
+        may_delegate: false,
+        issued_at: Timestamp(now),
+        expires_at: Timestamp(now + 86_400_000),
+        generation: 0,
+    };
+    owned.offer.grants = vec![grant.sign(&owner)];
+    let mut closed = agent("closed", Builtin::Echo);
+    closed.hosting.as_mut().unwrap().callers = vec![owner.key().to_string()];
+    let host = Node::start(1, &[], vec![closed]).await;
+    let caller = Node::start(2, &[&host], vec![owned]).await;
+    let stranger = Node::start(3, &[&host], Vec::new()).await;
+    host.knows_of("owned").await;
+    for (node, allowed) in [(&stranger, false), (&caller, true)] {
+        node.knows_of("closed").await;
+        let answer = node.call("closed", task("x"), 10.0).await;
+        assert_eq!(answer.success, allowed, "{answer:?}");
+    }
+    let answer = host.call("owned", task("x"), 10.0).await;
+    assert_eq!((answer.success, answer.served_by), (true, Some(caller.peer())), "{:?}", answer.error);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 //! [`client`] offers calls, [`host`] takes them; what may be said of a call at any moment is decided by the machines in
 //! `proto::call`. A stream that closes ends its call: the host drops the work.
 
+mod callers;
 mod client;
 mod host;
 mod input;

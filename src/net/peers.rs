@@ -3,8 +3,8 @@
 //! Kademlia dials whomever a lookup meets; left alone, fifty nodes on one machine become a full mesh. The rule here:
 //! **who opened a connection closes it.** A node with more than [`PEERS_HIGH`] peers closes the connections it opened
 //! itself and needs for nothing, a few a second, down to [`PEERS_TARGET`]. Peers from the configuration, peers in the
-//! gossip mesh and peers with whom calls are under way are never surplus. Inbound connections are left to their openers unless there are more than
-//! [`INBOUND_HIGH`].
+//! gossip mesh and peers with whom calls are under way are never surplus. Inbound connections are left to their openers
+//! unless there are more than [`INBOUND_HIGH`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

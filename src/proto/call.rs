@@ -13,7 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use self::caller::{Call, Step, accept_patience};
-pub use self::ledger::Ledger;
+pub use self::ledger::{Ledger, Ticket};
 use super::codec::{self, Malformed};
 use super::config::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX};
 use super::identity::AgentId;

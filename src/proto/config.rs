@@ -80,6 +80,9 @@ pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 pub const CALL_ACCEPT_PATIENCE: Duration = Duration::from_millis(250);
 /// A far host gets twice the time the opening of its stream took, which is a round trip at least, but never more.
 pub const CALL_ACCEPT_PATIENCE_MAX: Duration = Duration::from_secs(5);
+/// Offers of a call that one host may leave unanswered, each with twice the patience of the one before: 1.75 s in all are
+/// more than a busy process or a garbage-collecting machine stands still for.
+pub const CALL_OFFERS_MAX: u32 = 3;
 /// How long a host remembers the id of a call after its deadline.
 pub const CALL_ID_KEPT: Duration = Duration::from_secs(60);
 /// Ids of ended calls that a host remembers, 12 MiB of them. Beyond it the first to lapse go, and retries are told that

@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 pub use own::{Registered, Withdraw, WriteError};
-pub use read::{Found, Replica, Resolution, ZoneState};
+pub use read::{Found, Replica, Resolution, Standing, ZoneState};
 pub use stored::{Damage, Lost, LostVersions, Stored};
 
 use super::card::Offer;

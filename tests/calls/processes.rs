@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Node, SLACK, failure, task};
 
-/// An `aop node` that runs the three builtin agents, and one that answers with its input.
+/// An `aop node` that runs the three builtin agents, one that answers with its input, and one that says nothing for a minute.
 pub(super) struct Process {
     child: Child,
     pub(super) ready: Ready,
@@ -19,6 +19,10 @@ pub(super) struct Process {
 
 impl Process {
     pub(super) fn start() -> Process {
+        Process::start_at(&[])
+    }
+
+    pub(super) fn start_at(bootstrap: &[&Process]) -> Process {
         let folder = TempDir::new().unwrap();
         for builtin in ["echo", "sleep", "fail"] {
             let text = format!(
@@ -27,11 +31,19 @@ impl Process {
             );
             std::fs::write(folder.path().join(format!("{builtin}.toml")), text).unwrap();
         }
-        let text = "[agent]\nname = \"mirror\"\ndescription = \"d\"\n[agent.run]\ncommand = [\"cat\"]\n";
-        std::fs::write(folder.path().join("mirror.toml"), text).unwrap();
+        for (name, command) in [("mirror", "[\"cat\"]"), ("stall", "[\"sleep\", \"60\"]")] {
+            let text = format!(
+                "[agent]\nname = \"{name}\"\ndescription = \"d\"\nmax_concurrency = 1\n\
+                 [agent.run]\ncommand = {command}\n"
+            );
+            std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--agents"]).arg(folder.path());
+        for node in bootstrap {
+            command.args(["--bootstrap", &node.ready.listen[0]]);
+        }
         command.arg("--data-dir").arg(folder.path().join("data"));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();

@@ -148,6 +148,18 @@ async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
     let retry = CallOffer { attempt: 2, expected: Some(incarnation), ..first.clone() };
     assert_eq!(refused(&rogue, &retry).await, duplicate, "after it ran");
+
+    let first = offer("echo", INPUT.len());
+    let (mut late, _) = rogue.offer(&first).await;
+    let (mut stream, reply) = rogue.offer(&CallOffer { attempt: 2, ..first }).await;
+    assert!(
+        matches!(reply, CallReply::Accepted { .. }),
+        "no input came, so it may be offered again: {reply:?}"
+    );
+    write(&mut late, INPUT).await;
+    assert_eq!(read(&mut late).await, None, "the earlier offer is void");
+    write(&mut stream, INPUT).await;
+    assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
     let elsewhere =
         CallOffer { expected: Some(Incarnation(incarnation.0 ^ 1)), ..offer("echo", INPUT.len()) };
     assert_eq!(refused(&rogue, &elsewhere).await, ("host_restarted".to_owned(), Outcome::Unknown));
@@ -246,21 +258,20 @@ async fn told(
     seconds: f64,
 ) -> (String, String, String) {
     let host = async {
-        // A stream that broke before its offer came is opened again.
-        let mut stream = loop {
-            let (_, mut stream) = timeout(PATIENCE, rogue.incoming.next()).await.unwrap().unwrap();
-            if read(&mut stream).await.is_some() {
-                break stream;
+        while let Some((_, mut stream)) = rogue.incoming.next().await {
+            // One that was given up meanwhile says nothing.
+            let _offer = read(&mut stream).await;
+            for frame in frames {
+                let _gone = stream.write_all(frame).await;
+                let _gone = stream.flush().await;
             }
-        };
-        for frame in frames {
-            let _gone = stream.write_all(frame).await;
-            let _gone = stream.flush().await;
+            while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
         }
-        // Nothing more, until the caller closes.
-        while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
     };
-    let (answer, ()) = tokio::join!(caller.call("echo", task(1), seconds), host);
+    let answer = tokio::select! {
+        answer = caller.call("echo", task(1), seconds) => answer,
+        () = host => unreachable!(),
+    };
     let (code, outcome) = failure(&answer);
     (code.into(), outcome.into(), answer.error.clone().unwrap().message)
 }

@@ -1,17 +1,32 @@
 //! Calls as users make them: `POST /v1/call` and `aop call`.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use aop::api::CallAnswer;
 use serde_json::{Value, json};
 
 use super::processes::Process;
+use super::{PATIENCE, SLACK};
+
+const INPUT: &[u8] = br#"{"task":"x"}"#;
 
 fn post(host: &Process, path: &str, body: &[u8]) -> (u16, Value) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let url = format!("{}/v1/call/{path}", host.ready.http);
     let mut response = agent.post(&url).content_type("application/json").send(body).unwrap();
     (response.status().as_u16(), response.body_mut().read_json().unwrap())
+}
+
+/// Ids and hosts of the agents of this name.
+fn ids(node: &Process, name: &str) -> Vec<(String, String)> {
+    let url = format!("{}/v1/agents?limit=100", node.ready.http);
+    let page: Value = ureq::get(&url).call().unwrap().body_mut().read_json().unwrap();
+    let named = page["results"].as_array().unwrap().iter().filter(|agent| agent["agent"] == name);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    named.map(|agent| (text(&agent["id"]), text(&agent["replicas"][0]["peer"]))).collect()
 }
 
 fn aop(host: &Process, args: &[&str]) -> Output {
@@ -51,6 +66,46 @@ fn http_answers_200_however_the_call_ends_and_says_who_is_to_blame_otherwise() {
         let (given, answer) = post(&host, path, body);
         assert_eq!((given, &answer["error"]["code"]), (status, &json!(code)), "{path}: {answer}");
         assert!(!answer["error"]["fix"].as_str().unwrap().is_empty(), "{path}");
+    }
+}
+
+/// A client that goes away ends the work at the host that its node called: the one place of the agent is free again.
+#[test]
+fn a_client_that_goes_away_ends_the_work_on_another_node() {
+    let host = Process::start();
+    let caller = Process::start_at(&[&host]);
+    // The caller has an agent of this name itself, so that the host's is called by its id.
+    let id = loop {
+        let of_host = ids(&caller, "stall@.").into_iter().find(|(_, peer)| *peer == host.ready.peer_id);
+        match of_host {
+            Some((id, _)) => break id,
+            None => std::thread::park_timeout(Duration::from_millis(20)),
+        }
+    };
+    let (status, answer) = post(&caller, "stall", b"{}");
+    assert_eq!((status, &answer["error"]["code"]), (409, &json!("ambiguous")));
+    let (_, answer) = post(&caller, "stall@.?timeout=0.2", INPUT);
+    assert_eq!(answer["served_by"], caller.ready.peer_id.as_str(), "in full, it is the node's own");
+
+    let mut client = TcpStream::connect(caller.ready.http.trim_start_matches("http://")).unwrap();
+    write!(
+        client,
+        "POST /v1/call/{id} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        INPUT.len()
+    )
+    .unwrap();
+    client.write_all(INPUT).unwrap();
+    // With the one place taken a call waits until its deadline; else it begins.
+    let waits = || post(&host, "stall@.?timeout=0.2", INPUT).1["outcome"] == "not_started";
+    let started = Instant::now();
+    while !waits() {
+        assert!(started.elapsed() < PATIENCE, "the call never reached the host");
+    }
+    drop(client);
+    let started = Instant::now();
+    while waits() {
+        assert!(started.elapsed() < SLACK, "the work goes on though nobody waits for it");
     }
 }
 

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aop::proto::call::{Call, CallFailure, CallId, CallOffer, CallReply, Incarnation, Ledger, Outcome, Step};
+use aop::proto::call::{
+    Call, CallFailure, CallId, CallOffer, CallReply, Incarnation, Ledger, Outcome, Step, Ticket,
+};
 use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use proptest::prelude::*;
@@ -88,8 +90,10 @@ struct World {
     callers: Vec<Caller>,
     ledger: Ledger,
     restarts: u64,
-    /// Calls that have a place, by the stream they came on; and whether they work.
-    places: Vec<(usize, CallId, bool)>,
+    /// Calls that were admitted, by the stream they came on.
+    places: Vec<(usize, CallId, Ticket)>,
+    /// Those of them that work.
+    working: Vec<Ticket>,
     runs: BTreeMap<CallId, u32>,
     to_host: Vec<InFlight>,
     to_callers: Vec<InFlight>,
@@ -109,6 +113,7 @@ impl World {
             ledger: Ledger::new(Incarnation(0)),
             restarts: 0,
             places: Vec::new(),
+            working: Vec::new(),
             runs: BTreeMap::new(),
             to_host: Vec::new(),
             to_callers: Vec::new(),
@@ -136,8 +141,9 @@ impl World {
             }
             Happening::WorkEnds { pick, fails } => self.end_work(pick, fails),
             Happening::Notice { pick } if !self.places.is_empty() => {
-                let (_, call, _) = self.places.remove(pick % self.places.len());
-                self.ledger.end(self.peer, call);
+                let (_, _, ticket) = self.places.remove(pick % self.places.len());
+                self.working.retain(|it| *it != ticket);
+                self.ledger.end(ticket);
             }
             Happening::Notice { .. } => {}
             Happening::Restart { noticed } => {
@@ -173,19 +179,19 @@ impl World {
             Frame::Offer(offer) => {
                 let reply = match self.ledger.admit(self.now, self.peer, &offer) {
                     Err(failure) => CallReply::Failed(failure),
-                    Ok(_) => {
-                        self.places.push((stream, offer.call, false));
+                    Ok((ticket, _)) => {
+                        self.places.push((stream, offer.call, ticket));
                         CallReply::Accepted { incarnation: self.ledger.incarnation() }
                     }
                 };
                 self.send_to_caller(stream, reply);
             }
             Frame::Input(call) => {
-                let place = self.places.iter_mut().find(|it| (it.0, it.1) == (stream, call));
-                if let Some((_, _, works)) = place
-                    && self.ledger.begin(self.peer, call)
+                let place = self.places.iter().find(|it| (it.0, it.1) == (stream, call));
+                if let Some((_, _, ticket)) = place
+                    && self.ledger.begin(*ticket)
                 {
-                    *works = true;
+                    self.working.push(*ticket);
                     *self.runs.entry(call).or_default() += 1;
                 }
             }
@@ -209,12 +215,11 @@ impl World {
     }
 
     fn end_work(&mut self, pick: usize, fails: bool) {
-        let working: Vec<usize> = (0..self.places.len()).filter(|at| self.places[*at].2).collect();
-        if working.is_empty() {
-            return;
-        }
-        let (stream, call, _) = self.places.remove(working[pick % working.len()]);
-        self.ledger.end(self.peer, call);
+        let Some(at) = pick.checked_rem(self.working.len()) else { return };
+        let ended = self.working.remove(at);
+        let Some(at) = self.places.iter().position(|(_, _, ticket)| *ticket == ended) else { return };
+        let (stream, _, ticket) = self.places.remove(at);
+        self.ledger.end(ticket);
         let failure = || CallFailure::new("agent_failed", Outcome::Done, "failed");
         let answer = CallReply::Answered { size: SIZE as u64 };
         self.send_to_caller(stream, if fails { CallReply::Failed(failure()) } else { answer });
@@ -225,6 +230,7 @@ impl World {
         self.restarts += 1;
         self.ledger = Ledger::new(Incarnation(self.restarts));
         self.places.clear();
+        self.working.clear();
         self.to_host.clear();
     }
 

@@ -20,7 +20,7 @@ use crate::net::streams::{OPEN_ATTEMPTS_MAX, OPEN_DEADLINE, REOPEN_MS};
 use crate::proto::call::{
     Call, CallFailure, CallId, CallReply, CallRequest, Progress, Step, accept_patience,
 };
-use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, CALLS_PER_HOST_MAX};
+use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_OFFERS_MAX, CALL_TIME_MAX, CALLS_PER_HOST_MAX};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::FullName;
 
@@ -118,7 +118,8 @@ impl CallClient {
     }
 
     /// Opens a stream and offers the call on it, until the host answers. The accept queue of the library holds one
-    /// stream and drops the rest without a word: a stream that closes before any answer was not seen by the host.
+    /// stream and drops the rest without a word: a stream that closes before any answer was not seen by the host. An
+    /// offer that was not accepted in time is made again, which voids it: a host that stood still does not run it later.
     async fn offer(
         &self,
         call: &mut Call,
@@ -128,7 +129,7 @@ impl CallClient {
     ) -> Result<Answered, CallFailure> {
         let give_up = Instant::now() + OPEN_DEADLINE;
         let mut why = String::from("the host took no stream in time");
-        let mut search = Some(search);
+        let (mut search, mut unanswered) = (Some(search), 0);
         for _ in 0..OPEN_ATTEMPTS_MAX {
             let started = Instant::now();
             let opening = self.open(peer, OPEN_PATIENCE.min(give_up - started)).await;
@@ -145,8 +146,17 @@ impl CallClient {
                     continue;
                 }
             };
-            match self.offer_on(stream, call, wanted, accept_patience(started.elapsed())).await {
+            let patience = accept_patience(started.elapsed(), unanswered);
+            match self.offer_on(stream, call, wanted, patience).await {
                 Err(FrameError::Closed(closed)) => why = format!("the host serves no call stream: {closed}"),
+                Err(FrameError::TooSlow(_)) => {
+                    why = "the host did not accept the call in time; it may be overloaded".into();
+                    unanswered += 1;
+                    if unanswered == CALL_OFFERS_MAX {
+                        break;
+                    }
+                    continue;
+                }
                 answered => return answered.map_err(|error| broke(call, &error)),
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(REOPEN_MS))).await;

@@ -1,7 +1,7 @@
 //! The host's side of a call stream.
 //!
-//! Nothing here asks the driver, so calls go on while the node is busy with its registry. Before the input of a call is
-//! taken it has a place in the ledger; the place ends with the stream.
+//! The driver is asked only where an agent names its callers, so calls go on while the node is busy with its registry.
+//! Before the input of a call is taken it has a place in the ledger; the place ends with the stream.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::callers::Standings;
 use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Local, Task};
@@ -25,7 +26,7 @@ use crate::net::addresses::peer_key;
 use crate::net::streams::doors::Doors;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
-    CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress,
+    CallFailure, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress, Ticket,
 };
 use crate::proto::card::Scope;
 use crate::proto::config::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
@@ -45,6 +46,7 @@ pub(crate) struct Host {
     handle: Handle,
     ledger: Mutex<Ledger>,
     open_calls: OpenCalls,
+    standings: Standings,
     started: Instant,
 }
 
@@ -52,8 +54,7 @@ pub(crate) struct Host {
 struct Place<'a> {
     _open: OpenCall,
     host: &'a Host,
-    peer: PeerKey,
-    call: CallId,
+    ticket: Ticket,
     deadline: Instant,
 }
 
@@ -61,36 +62,33 @@ impl Host {
     pub(crate) fn new(handle: Handle) -> Host {
         let ledger = Ledger::new(Incarnation(rand::random()));
         let open_calls = handle.open_calls();
-        Host { handle, ledger: Mutex::new(ledger), open_calls, started: Instant::now() }
+        let standings = Standings::default();
+        Host { handle, ledger: Mutex::new(ledger), open_calls, standings, started: Instant::now() }
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(&self, peer: PeerKey, offer: &CallOffer) -> Result<(Place<'_>, CallReply), CallFailure> {
-        self.judge(peer, offer)?;
+    async fn admit(&self, peer: PeerKey, offer: &CallOffer) -> Result<(Place<'_>, CallReply), CallFailure> {
+        self.judge(peer, offer).await?;
         let mut ledger = self.ledger();
-        let time = ledger.admit(self.started.elapsed(), peer, offer)?;
-        let place = Place {
-            _open: self.open_calls.open(peer),
-            host: self,
-            peer,
-            call: offer.call,
-            deadline: Instant::now() + time,
-        };
+        let (ticket, time) = ledger.admit(self.started.elapsed(), peer, offer)?;
+        let place =
+            Place { _open: self.open_calls.open(peer), host: self, ticket, deadline: Instant::now() + time };
         Ok((place, CallReply::Accepted { incarnation: ledger.incarnation() }))
     }
 
     /// Whether the agent runs here and this peer may call it.
-    fn judge(&self, peer: PeerKey, offer: &CallOffer) -> Result<(), CallFailure> {
+    async fn judge(&self, peer: PeerKey, offer: &CallOffer) -> Result<(), CallFailure> {
         let list = self.handle.local_agents().list();
         let refused = |code, message| Err(CallFailure::new(code, Outcome::NotStarted, message));
         let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
         let Some(hosting) = offered.and_then(|local| local.hosting.as_ref()) else {
             return refused("not_found", format!("{} is not run by this host", offer.name));
         };
-        if !hosting.callers.is_empty() && !hosting.callers.contains(&peer.to_string()) {
+        let callers = &hosting.callers;
+        if !callers.is_empty() && !self.standings.includes(&self.handle, callers, peer).await {
             return refused(
                 "not_allowed",
                 format!("the host of {} does not let this peer call it", offer.name),
@@ -118,17 +116,17 @@ impl Place<'_> {
     }
 
     fn begin(&self) -> bool {
-        self.host.ledger().begin(self.peer, self.call)
+        self.host.ledger().begin(self.ticket)
     }
 
     fn hold(&self, bytes: usize) -> bool {
-        self.host.ledger().hold(self.peer, self.call, bytes)
+        self.host.ledger().hold(self.ticket, bytes)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.host.ledger().end(self.peer, self.call);
+        self.host.ledger().end(self.ticket);
     }
 }
 
@@ -163,7 +161,7 @@ async fn take(host: Arc<Host>, peer: PeerKey, stream: Stream) {
     let served = async {
         let offer = read_offer(&mut reader).await?;
         let call = offer.call;
-        let reply = match host.admit(peer, &offer) {
+        let reply = match host.admit(peer, &offer).await {
             Err(failure) => CallReply::Failed(failure),
             Ok((place, accepted)) => {
                 say(&mut writer, &accepted).await?;

@@ -11,13 +11,13 @@ use crate::agents::{Local, Task};
 use crate::api::{self, ApiError};
 use crate::document::hosting::DEFAULT_LIMITS;
 use crate::net::calls::{OpenCalls, Wanted, prepare};
-use crate::net::view;
+use crate::net::{view, wall_clock};
 use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::config::CALL_TIME_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
-use crate::proto::node::Found;
+use crate::proto::node::{Found, Standing};
 
 /// How long a host is looked for. A walk through the DHT takes a few round trips.
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -107,6 +107,11 @@ impl Handle {
         // A node that is stopping finds nobody.
         let _stopped = self.read(move |seen| seen.network.search(&peer, over)).await;
         let _over = timeout(SEARCH_TIME_MAX, waiting).await;
+    }
+
+    /// What a peer is, as far as this node knows; nothing once it is stopping.
+    pub(in crate::net) async fn standing(&self, peer: PeerKey) -> Standing {
+        self.read(move |seen| seen.node.standing(&peer, wall_clock())).await.unwrap_or_default()
     }
 
     /// Where open calls are counted.

@@ -47,9 +47,10 @@ pub enum Step {
     End(CallFailure),
 }
 
-/// How long an offer may wait for its acceptance on a stream that took `opening` to open.
-pub fn accept_patience(opening: Duration) -> Duration {
-    (opening * 2).clamp(CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX)
+/// How long an offer may wait for its acceptance on a stream that took `opening` to open, after so many offers to this
+/// host that were not answered.
+pub fn accept_patience(opening: Duration, unanswered: u32) -> Duration {
+    ((opening * 2).max(CALL_ACCEPT_PATIENCE) * 2u32.saturating_pow(unanswered)).min(CALL_ACCEPT_PATIENCE_MAX)
 }
 
 impl Call {
@@ -171,8 +172,9 @@ mod tests {
 
     #[test]
     fn a_far_host_gets_more_patience_than_a_near_one() {
-        assert_eq!(accept_patience(Duration::from_millis(1)), CALL_ACCEPT_PATIENCE);
-        assert_eq!(accept_patience(Duration::from_millis(300)), Duration::from_millis(600));
-        assert_eq!(accept_patience(Duration::from_secs(9)), CALL_ACCEPT_PATIENCE_MAX);
+        assert_eq!(accept_patience(Duration::from_millis(1), 0), CALL_ACCEPT_PATIENCE);
+        assert_eq!(accept_patience(Duration::from_millis(300), 0), Duration::from_millis(600));
+        assert_eq!(accept_patience(Duration::from_secs(9), 0), CALL_ACCEPT_PATIENCE_MAX);
+        assert_eq!(accept_patience(Duration::from_millis(1), 2), CALL_ACCEPT_PATIENCE * 4);
     }
 }

@@ -32,9 +32,18 @@ pub struct Ledger {
     gaps_until: Duration,
 }
 
+/// The right of one offer to run its call. It is void once a later offer of the call was admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    peer: PeerKey,
+    call: CallId,
+    attempt: u32,
+}
+
 /// A call that holds a place.
 #[derive(Debug)]
 struct Work {
+    attempt: u32,
     begun: bool,
     bytes: usize,
     kept_until: Duration,
@@ -67,7 +76,8 @@ impl Ledger {
     }
 
     /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`]: returns that time. The
-    /// place lasts until [`Ledger::end`].
+    /// place lasts until [`Ledger::end`]. A caller that offers again has given up its earlier offer: if that one has not
+    /// begun, it never will.
     ///
     /// # Errors
     /// Nothing was started; a call that may have run at another offer is `unknown`.
@@ -76,15 +86,20 @@ impl Ledger {
         now: Duration,
         peer: PeerKey,
         offer: &CallOffer,
-    ) -> Result<Duration, CallFailure> {
+    ) -> Result<(Ticket, Duration), CallFailure> {
         self.forget(now);
         let key = (peer, offer.call);
         if offer.expected.is_some_and(|expected| expected != self.incarnation) {
             let message = "the host was started again and does not know whether it ran this call";
             return Err(CallFailure::new("host_restarted", Outcome::Unknown, message));
         }
-        if self.at_work.contains_key(&key) || self.ends.contains_key(&key) {
+        let earlier = self.at_work.get(&key);
+        let is_repeated = earlier.is_some_and(|work| work.begun || offer.attempt <= work.attempt);
+        if is_repeated || self.ends.contains_key(&key) {
             return Err(duplicate("this call was offered before; make a new one"));
+        }
+        if let Some(work) = self.at_work.remove(&key) {
+            self.remove(peer, 1, work.bytes);
         }
         if offer.attempt > 1 && now < self.gaps_until {
             return Err(duplicate("too many calls have ended since to know whether this one was among them"));
@@ -107,33 +122,36 @@ impl Ledger {
         }
         let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
         self.add(peer, 1, size);
-        self.at_work.insert(key, Work { begun: false, bytes: size, kept_until: now + time + CALL_ID_KEPT });
-        Ok(time)
+        let (attempt, kept_until) = (offer.attempt, now + time + CALL_ID_KEPT);
+        self.at_work.insert(key, Work { attempt, begun: false, bytes: size, kept_until });
+        Ok((Ticket { peer, call: offer.call, attempt }, time))
     }
 
-    /// All of the input is here: from now on the call may have run. False if it has no place, or has begun.
-    pub fn begin(&mut self, peer: PeerKey, call: CallId) -> bool {
-        self.at_work.get_mut(&(peer, call)).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
+    /// All of the input is here: from now on the call may have run. False if the ticket is void, or was used.
+    pub fn begin(&mut self, ticket: Ticket) -> bool {
+        self.work(ticket).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
     }
 
     /// Counts the output instead of the input against the bytes of the call. False if there is no room for it.
-    pub fn hold(&mut self, peer: PeerKey, call: CallId, bytes: usize) -> bool {
-        let Some(held) = self.at_work.get(&(peer, call)).map(|work| work.bytes) else { return false };
-        self.remove(peer, 0, held);
-        let fits = self.has_room(peer, 0, bytes);
-        let bytes = if fits { bytes } else { 0 };
-        self.add(peer, 0, bytes);
-        if let Some(work) = self.at_work.get_mut(&(peer, call)) {
-            work.bytes = bytes;
+    pub fn hold(&mut self, ticket: Ticket, bytes: usize) -> bool {
+        let Some(held) = self.work(ticket).map(|work| std::mem::take(&mut work.bytes)) else { return false };
+        self.remove(ticket.peer, 0, held);
+        let fits = self.has_room(ticket.peer, 0, bytes);
+        if fits {
+            self.add(ticket.peer, 0, bytes);
+            self.work(ticket).into_iter().for_each(|work| work.bytes = bytes);
         }
         fits
     }
 
     /// Frees the place. A call that had not begun is as if it had never been offered.
-    pub fn end(&mut self, peer: PeerKey, call: CallId) {
-        let key = (peer, call);
+    pub fn end(&mut self, ticket: Ticket) {
+        let key = (ticket.peer, ticket.call);
+        if self.work(ticket).is_none() {
+            return;
+        }
         let Some(work) = self.at_work.remove(&key) else { return };
-        self.remove(peer, 1, work.bytes);
+        self.remove(ticket.peer, 1, work.bytes);
         if !work.begun {
             return;
         }
@@ -145,6 +163,11 @@ impl Ledger {
             self.ends.remove(&key);
             self.gaps_until = self.gaps_until.max(kept_until);
         }
+    }
+
+    fn work(&mut self, ticket: Ticket) -> Option<&mut Work> {
+        let work = self.at_work.get_mut(&(ticket.peer, ticket.call));
+        work.filter(|work| work.attempt == ticket.attempt)
     }
 
     fn forget(&mut self, now: Duration) {
@@ -215,14 +238,18 @@ mod tests {
         }
     }
 
-    fn code(admitted: Result<Duration, CallFailure>) -> Option<(String, Outcome)> {
+    fn ticket(seed: u8, number: u32) -> Ticket {
+        Ticket { peer: peer(seed), call: id(number), attempt: 1 }
+    }
+
+    fn code(admitted: Result<(Ticket, Duration), CallFailure>) -> Option<(String, Outcome)> {
         admitted.err().map(|failure| (failure.code, failure.outcome))
     }
 
     fn run(ledger: &mut Ledger, now: Duration, peer: PeerKey, number: u32) {
-        ledger.admit(now, peer, &offer(number, 1)).unwrap();
-        assert!(ledger.begin(peer, id(number)));
-        ledger.end(peer, id(number));
+        let (ticket, _) = ledger.admit(now, peer, &offer(number, 1)).unwrap();
+        assert!(ledger.begin(ticket));
+        ledger.end(ticket);
     }
 
     #[test]
@@ -232,8 +259,8 @@ mod tests {
         ledger.admit(NOW, peer, &offer(1, 1)).unwrap();
         let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
         assert_eq!(code(ledger.admit(NOW, peer, &offer(1, 1))), refused, "at work");
-        assert!(ledger.begin(peer, id(1)) && !ledger.begin(peer, id(1)), "once");
-        ledger.end(peer, id(1));
+        assert!(ledger.begin(ticket(1, 1)) && !ledger.begin(ticket(1, 1)), "once");
+        ledger.end(ticket(1, 1));
         let kept = Duration::from_secs(30) + CALL_ID_KEPT;
         assert_eq!(code(ledger.admit(NOW + kept - Duration::from_millis(1), peer, &offer(1, 1))), refused);
         assert_eq!(code(ledger.admit(NOW + kept, peer, &offer(1, 1))), None);
@@ -244,9 +271,23 @@ mod tests {
     fn a_call_whose_input_never_came_may_be_offered_again() {
         let mut ledger = Ledger::new(RUN);
         ledger.admit(NOW, peer(1), &offer(1, 1)).unwrap();
-        ledger.end(peer(1), id(1));
-        assert!(!ledger.begin(peer(1), id(1)), "its place is gone");
+        ledger.end(ticket(1, 1));
+        assert!(!ledger.begin(ticket(1, 1)), "its place is gone");
         assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1, 1))), None);
+    }
+
+    #[test]
+    fn a_later_offer_voids_one_whose_input_is_not_here_yet_and_no_other() {
+        let mut ledger = Ledger::new(RUN);
+        let (first, _) = ledger.admit(NOW, peer(1), &offer(1, 7)).unwrap();
+        let again = CallOffer { attempt: 2, ..offer(1, 7) };
+        let (second, _) = ledger.admit(NOW, peer(1), &again).unwrap();
+        assert_eq!(ledger.load, Load { calls: 1, bytes: 7 });
+        assert!(!ledger.begin(first));
+        ledger.end(first);
+        assert!(ledger.begin(second));
+        let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
+        assert_eq!(code(ledger.admit(NOW, peer(1), &CallOffer { attempt: 3, ..again })), refused);
     }
 
     #[test]
@@ -265,14 +306,14 @@ mod tests {
         }
         assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), busy);
         assert_eq!(code(ledger.admit(NOW, peer(2), &offer(1_000, 0))), None);
-        ledger.end(peer(1), id(0));
+        ledger.end(ticket(1, 0));
         assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), None);
         let fit = (CALL_BYTES_PER_PEER_MAX / CALL_BYTES_MAX) as u32;
         for number in 0..fit {
             ledger.admit(NOW, peer(3), &offer(number, CALL_BYTES_MAX)).unwrap();
         }
         assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), busy);
-        assert!(!ledger.hold(peer(3), id(0), CALL_BYTES_PER_PEER_MAX), "an output counts as an input does");
+        assert!(!ledger.hold(ticket(3, 0), CALL_BYTES_PER_PEER_MAX), "an output counts as an input does");
         assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), None);
     }
 
@@ -280,7 +321,7 @@ mod tests {
     fn what_ended_leaves_no_load_behind() {
         let mut ledger = Ledger::new(RUN);
         run(&mut ledger, NOW, peer(1), 1);
-        ledger.end(peer(1), id(1));
+        ledger.end(ticket(1, 1));
         assert_eq!((ledger.load, ledger.peers.len(), ledger.at_work.len()), (Load::default(), 0, 0));
     }
 

@@ -1,8 +1,9 @@
 //! Questions that are answered from memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Node, Problem};
+use super::{Node, Problem, Zone};
 use crate::proto::card::AgentCard;
 use crate::proto::fingerprint::{self, Digest, Prefix};
 use crate::proto::identity::{AgentId, PeerKey};
@@ -48,6 +49,15 @@ pub enum Resolution {
     Ambiguous(Vec<AgentId>),
     /// No such agent in what is held here; names that are close.
     Unknown(Vec<FullName>),
+}
+
+/// What a peer is, as far as the records and beacons held here tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The owners on whose behalf it offers agents; their grants were verified with the records.
+    pub owners: BTreeSet<PeerKey>,
+    /// The zones it serves, of those replicated here. In an open zone this is its own word.
+    pub zones: BTreeSet<ZoneName>,
 }
 
 /// State of one replicated zone.
@@ -168,6 +178,20 @@ impl Node {
     /// Zones a connected peer serves, of those replicated here.
     pub fn zones_of(&self, peer: &PeerKey) -> impl Iterator<Item = &ZoneName> {
         self.zones.iter().filter(|(_, zone)| zone.peers.contains(peer)).map(|(name, _)| name)
+    }
+
+    /// What a peer is. Looks at every held record.
+    pub fn standing(&self, peer: &PeerKey, now: Timestamp) -> Standing {
+        let offers =
+            |record: &&Arc<Record>| record.host == *peer && !record.is_tombstone() && !record.is_expired(now);
+        let serves = |zone: &Zone| {
+            zone.peers.contains(peer) || zone.liveness.presence(peer, now) == Presence::Reachable
+        };
+        let records = self.zones.values().flat_map(|zone| zone.registry.iter());
+        Standing {
+            owners: records.filter(offers).map(|record| record.owner).collect(),
+            zones: self.zones.iter().filter(|(_, zone)| serves(zone)).map(|(name, _)| name.clone()).collect(),
+        }
     }
 
     /// The local clock minus the median of the peers' clocks, milliseconds.

@@ -1,0 +1,115 @@
+//! What a call through a second node costs on the loopback of one machine: `cargo bench --bench calls`.
+//!
+//! Both nodes share this process and its cores. The same agent, which answers with its task, is called where it runs and
+//! from the other node, in turns: the difference is what the mesh costs (aim: a p50 below 1 ms). Then 64 calls at once.
+
+use std::time::{Duration, Instant};
+
+use aop::agents::{Agents, Local};
+use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::net::{self, Options, Running};
+use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
+use aop::proto::name::ZoneName;
+use futures::future::join_all;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// What the nodes of the benches take from the sample agents.
+mod agents {
+    pub(crate) const NETWORK: &str = "bench";
+}
+#[path = "samples/nodes.rs"]
+mod nodes;
+#[path = "samples/times.rs"]
+mod times;
+
+use nodes::options;
+use times::Times;
+
+const CALLS: usize = 2_000;
+const WARM_UP: usize = 200;
+const AT_ONCE: usize = 64;
+const ROUNDS: usize = 20;
+const SIZES: [(&str, usize); 3] = [("20 bytes", 20), ("64 KiB", 64 * 1024), ("1 MiB", 1024 * 1024)];
+
+fn main() {
+    times::head("cargo bench --bench calls");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(measure());
+}
+
+async fn measure() {
+    let folders = [TempDir::new().expect("a folder"), TempDir::new().expect("a folder")];
+    let agents = Agents::new(ZoneName::root());
+    agents.replace(vec![echo()]);
+    let host = Options { agents, ..options(1, folders[0].path(), &[]) };
+    let host = net::start(host).await.expect("a node");
+    let caller = net::start(options(2, folders[1].path(), &[&host])).await.expect("a node");
+    let mut events = caller.handle.events();
+    while caller.handle.show("echo").await.is_err() {
+        // A missed event only means that there is something to look at.
+        let _event = events.recv().await;
+    }
+    for (name, bytes) in SIZES {
+        let calls = if bytes > 1_000 { CALLS / 10 } else { CALLS };
+        in_turns(name, bytes, calls, &host, &caller).await;
+    }
+    at_once(&caller).await;
+    caller.stop().await.expect("stopped");
+    host.stop().await.expect("stopped");
+}
+
+async fn in_turns(name: &str, bytes: usize, calls: usize, host: &Running, caller: &Running) {
+    let (mut here, mut there) = (Times::default(), Times::default());
+    let text = "x".repeat(bytes);
+    for at in 0..WARM_UP.min(calls) + calls {
+        for (node, times) in [(host, &mut here), (caller, &mut there)] {
+            let took = call(node, &text).await;
+            if at >= WARM_UP.min(calls) {
+                times.add(took);
+            }
+        }
+    }
+    println!("one call at a time, {name}");
+    here.line("on the node that runs the agent");
+    there.line("from the other node");
+    let [here, there] = [here.at(0.5), there.at(0.5)].map(|time| time.as_secs_f64() * 1e3);
+    println!("  the mesh costs {:.3} ms, ratio of the medians {:.1}", there - here, there / here);
+}
+
+async fn at_once(caller: &Running) {
+    let (mut all, mut each) = (Times::default(), Times::default());
+    for _ in 0..ROUNDS {
+        let began = Instant::now();
+        let took = join_all((0..AT_ONCE).map(|_| call(caller, "x"))).await;
+        all.add(began.elapsed());
+        took.into_iter().for_each(|took| each.add(took));
+    }
+    println!("{AT_ONCE} calls at once from the other node");
+    each.line("each");
+    all.line("all of them");
+}
+
+async fn call(node: &Running, text: &str) -> Duration {
+    let began = Instant::now();
+    let answer = node.handle.call("echo@.", json!({ "task": text }), None, None).await.expect("known");
+    let took = began.elapsed();
+    assert!(answer.success, "{answer:?}");
+    took
+}
+
+fn echo() -> Local {
+    let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: AT_ONCE as u32 };
+    let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
+    let name = "echo".parse().expect("a label");
+    let hosting = Hosting {
+        runner: Runner::Builtin(Builtin::Echo),
+        folder: ".".into(),
+        callers: Vec::new(),
+        max_queue: 1_000,
+        verbose: false,
+        traceback_enabled: false,
+    };
+    let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
+    Local { offer, hosting: Some(hosting) }
+}
