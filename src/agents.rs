@@ -7,12 +7,14 @@
 mod builtin;
 mod chat;
 mod command;
+pub mod files;
+pub(crate) mod grants;
 mod places;
 mod running;
 mod state;
 mod web;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
@@ -26,6 +28,7 @@ use crate::document::hosting::Hosting;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::name::{FullName, ZoneName};
+use crate::proto::node::Withdraw;
 use running::Running;
 
 pub use crate::proto::config::CALL_BYTES_MAX;
@@ -63,11 +66,11 @@ struct Inner {
     home: ZoneName,
     table: RwLock<Arc<Table>>,
     changes: watch::Sender<u64>,
-    host: Host,
+    shared: Shared,
 }
 
 /// What all agents of this host share.
-struct Host {
+struct Shared {
     processes: Semaphore,
     client: OnceLock<reqwest::Client>,
 }
@@ -76,19 +79,28 @@ struct Host {
 struct Table {
     list: Arc<BTreeMap<FullName, Local>>,
     running: BTreeMap<FullName, Arc<Running>>,
+    /// Whether the list is all that there is to offer: no file was unreadable.
+    is_complete: bool,
+    /// Offered in this run and gone.
+    retired: BTreeSet<FullName>,
 }
 
 impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let host = Host { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
-        Agents(Arc::new(Inner { home, table: RwLock::default(), changes, host }))
+        let shared = Shared { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
+        Agents(Arc::new(Inner { home, table: RwLock::default(), changes, shared }))
     }
 
     /// Takes these agents for all of this host's. One that is as before keeps its places, its queue and its state;
     /// what runs of the others comes to its end.
     pub fn replace(&self, agents: Vec<Local>) {
+        self.replace_known(agents, true);
+    }
+
+    /// As [`Agents::replace`]; if these are not all, agents of earlier runs are not withdrawn.
+    fn replace_known(&self, agents: Vec<Local>, is_complete: bool) {
         let before = self.table();
         let named = agents.into_iter().map(|local| {
             let zone = local.offer.zone.clone().unwrap_or_else(|| self.0.home.clone());
@@ -101,7 +113,13 @@ impl Agents {
             let running = same.cloned().unwrap_or_else(|| Arc::new(Running::new(name, local, hosting)));
             Some((name.clone(), running))
         });
-        let table = Arc::new(Table { running: running.collect(), list: Arc::new(list) });
+        let running = running.collect();
+        let retired = before.retired.iter().chain(before.list.keys()).filter(|name| !list.contains_key(name));
+        let retired = retired.cloned().collect();
+        if *before.list == list && before.is_complete == is_complete {
+            return;
+        }
+        let table = Arc::new(Table { running, list: Arc::new(list), is_complete, retired });
         for (name, running) in &before.running {
             if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
                 running.remove();
@@ -116,9 +134,15 @@ impl Agents {
         self.table().list.clone()
     }
 
-    /// What the node is to offer to the world.
-    pub fn offers(&self) -> Vec<Offer> {
-        self.list().values().map(|local| local.offer.clone()).collect()
+    /// What the node is to offer to the world, and what of its earlier offers is to be withdrawn.
+    pub fn offers(&self) -> (Vec<Offer>, Withdraw) {
+        let table = self.table();
+        let offers = table.list.values().map(|local| local.offer.clone()).collect();
+        let withdraw = match table.is_complete {
+            true => Withdraw::Others,
+            false => Withdraw::Only(table.retired.clone()),
+        };
+        (offers, withdraw)
     }
 
     /// Counts changes of [`Agents::list`].
@@ -152,7 +176,7 @@ impl Agents {
     /// Says in [`CallFailure::outcome`] whether the agent saw the input.
     pub async fn call(&self, name: &FullName, task: Task) -> Result<Value, CallFailure> {
         match self.running(name) {
-            Some(running) => running.call(&self.0.host, task).await,
+            Some(running) => running.call(&self.0.shared, task).await,
             None => {
                 Err(CallFailure::new("not_found", Outcome::NotStarted, format!("{name} is not run here")))
             }

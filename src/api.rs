@@ -162,6 +162,9 @@ pub struct Registered {
     pub agent: String,
     /// Stable id.
     pub id: String,
+    /// What was not taken of the document, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A document that was not registered.

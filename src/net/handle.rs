@@ -87,9 +87,12 @@ impl Handle {
 
     /// Offers the agents of this host to the world, and withdraws those it offered before and no longer has.
     pub(super) async fn offer_local_agents(&self) {
-        let offers = self.agents.offers();
+        let (offers, withdraw) = self.agents.offers();
         let names: Vec<String> = offers.iter().map(|offer| offer.name.to_string()).collect();
-        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles(offers)).await else { return };
+        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles { offers, withdraw }).await
+        else {
+            return;
+        };
         for (name, result) in names.into_iter().zip(results) {
             if let Err(refused) = registered(name, result) {
                 tracing::warn!(

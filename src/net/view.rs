@@ -282,7 +282,7 @@ pub(super) fn network_problem(problem: &swarm::Problem) -> api::Problem {
 
 /// A registered agent.
 pub(super) fn registered(registered: &Registered) -> api::Registered {
-    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string() }
+    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), note: None }
 }
 
 /// Why a withdrawal was not made.

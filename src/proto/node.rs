@@ -121,17 +121,34 @@ pub enum Command {
     /// Offer agents.
     Register(Vec<Offer>),
     /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
-    OfferFiles(Vec<Offer>),
+    OfferFiles {
+        /// What the files offer.
+        offers: Vec<Offer>,
+        /// What of the rest goes.
+        withdraw: Withdraw,
+    },
     /// Withdraw an agent.
     Deregister(FullName),
     /// Say goodbye to all zones.
     Leave,
 }
 
+/// Which agents that files offered before, in this run of the process or an earlier one, are withdrawn when they are
+/// not offered again. What stays is asked about again with the next offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdraw {
+    /// All: what the files offer is known.
+    Others,
+    /// All but these, and but those below them, whose names go on with `_`: their tools are not known yet.
+    OthersBut(BTreeSet<FullName>),
+    /// Only these: some file could not be read, and what it offered in an earlier run is not known.
+    Only(BTreeSet<FullName>),
+}
+
 /// Answer to a [`Command`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// To `Register` and `OfferFiles`, one result an offer, in order.
+    /// To `Register` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister`.
     Deregistered(Result<Registered, WriteError>),
@@ -470,7 +487,9 @@ impl Node {
     fn handle_command(&mut self, now: Timestamp, id: u64, command: Command) {
         let reply = match command {
             Command::Register(offers) => Reply::Registered(self.register(now, offers)),
-            Command::OfferFiles(offers) => Reply::Registered(self.offer_files(now, offers)),
+            Command::OfferFiles { offers, withdraw } => {
+                Reply::Registered(self.offer_files(now, offers, &withdraw))
+            }
             Command::Deregister(name) => Reply::Deregistered(self.deregister(now, &name)),
             Command::Leave => {
                 self.say_goodbye(now);

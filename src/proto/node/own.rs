@@ -3,11 +3,12 @@
 //! A write is acknowledged only if it passed the whole pipeline here and won the local merge. A host speaks for its own
 //! keys: what others claim under its PeerId is corrected, never against the owner's tombstone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::{Event, Node, Problem, Via, stored};
+use super::{Event, Node, Problem, Via, Withdraw, stored};
 use crate::proto::card::{Offer, Scope};
 use crate::proto::codec;
 use crate::proto::config::{CARD_LIFE, STAMP_AHEAD_MAX};
@@ -119,6 +120,7 @@ impl Node {
         &mut self,
         now: Timestamp,
         offers: Vec<Offer>,
+        withdraw: &Withdraw,
     ) -> Vec<Result<Registered, WriteError>> {
         // A name that the files still hold stays, even if its new card is refused.
         let home = self.home_zone();
@@ -126,10 +128,12 @@ impl Node {
             agent: offer.name.clone(),
             zone: offer.zone.clone().unwrap_or_else(|| home.clone()),
         };
-        let names = offers.iter().map(name).collect();
+        let mut names: BTreeSet<FullName> = offers.iter().map(name).collect();
         let registered = self.register(now, offers);
+        let others = self.file_offers.difference(&names).cloned();
+        let (gone, kept): (Vec<FullName>, Vec<FullName>) = others.partition(|name| withdraw.includes(name));
+        names.extend(kept);
         let before = std::mem::replace(&mut self.file_offers, names);
-        let gone: Vec<FullName> = before.difference(&self.file_offers).cloned().collect();
         for name in gone {
             // One that is no longer held needs no tombstone.
             let _not_found = self.deregister(now, &name);
@@ -497,6 +501,16 @@ impl Node {
             false => Event::AgentChanged { record: record.clone(), via },
         };
         self.outputs.push_back(super::Output::Event(event));
+    }
+}
+
+impl Withdraw {
+    fn includes(&self, name: &FullName) -> bool {
+        match self {
+            Withdraw::Others => true,
+            Withdraw::OthersBut(kept) => !kept.iter().any(|kept| name.is_or_below(kept)),
+            Withdraw::Only(gone) => gone.contains(name),
+        }
     }
 }
 
