@@ -6,6 +6,8 @@
 mod calls;
 #[path = "mcp_server/guards.rs"]
 mod guards;
+#[path = "mcp_server/process.rs"]
+mod process;
 #[path = "mcp_server/stdio.rs"]
 mod stdio;
 #[path = "mcp_server/tools.rs"]

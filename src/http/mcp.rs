@@ -31,8 +31,9 @@ use crate::agents::CALL_BYTES_MAX;
 
 /// Largest body: the largest input of a call and its envelope.
 const BODY_BYTES_MAX: usize = CALL_BYTES_MAX + 64 * 1024;
-/// Bodies at work at once, KiB: forty of the largest, or thousands of the usual ones.
-const BODIES_KIB_MAX: usize = 128 * 1024;
+/// Bodies at work at once, KiB: ten of the largest, or thousands of the usual ones. A parsed body may take thirty times
+/// its length, and all of them together a gigabyte.
+const BODIES_KIB_MAX: usize = 32 * 1024;
 /// Sessions of clients of the older revisions. One holds about 50 KiB; more than a thousand desktops use no one node.
 const SESSIONS_MAX: usize = 1_000;
 /// A session that asks nothing for this long is closed: people think for minutes, few for half an hour.

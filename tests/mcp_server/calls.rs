@@ -1,6 +1,7 @@
 //! Calls: results, failures, progress, cancellation, changes, and what a broken handler does.
 
 use std::future::Future;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use aop::document::hosting::Builtin;
@@ -146,7 +147,9 @@ async fn a_cancelled_call_ends_the_process_in_both_eras() {
         world(vec![script(agent, "echo $$ > pid.new; mv pid.new pid; exec sleep 60", folder.path())]).await;
     let pid = folder.path().join("pid");
     let started = || std::fs::read_to_string(&pid).ok();
-    let runs = |pid: &str| std::path::Path::new("/proc").join(pid.trim()).exists();
+    let runs = |pid: &str| {
+        Command::new("kill").args(["-0", pid.trim()]).stderr(Stdio::null()).status().unwrap().success()
+    };
     let params = json!({"name": "slow", "arguments": {"task": "x"}});
 
     tokio::select! {

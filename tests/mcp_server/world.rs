@@ -1,6 +1,7 @@
 //! A real node with its MCP server on loopback, and hand-written JSON-RPC over HTTP: both eras, byte by byte.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,9 +28,21 @@ pub(crate) struct World {
     pub(crate) node: net::Running,
     pub(crate) server: Server,
     pub(crate) agents: Agents,
+    site: Site,
+    folder: TempDir,
+}
+
+/// Where a server is, and how it is asked.
+pub(crate) struct Site {
     pub(crate) client: Client,
     pub(crate) base: String,
-    folder: TempDir,
+}
+
+impl Deref for World {
+    type Target = Site;
+    fn deref(&self) -> &Site {
+        &self.site
+    }
 }
 
 /// How a world differs from the usual one.
@@ -98,11 +111,22 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let bound = http::bind(http::Settings { addr, names, token }).await;
     let mcp = wrap(Mcp::new(node.handle.clone()));
     let server = bound.unwrap().serve_with(node.handle.clone(), mcp);
-    let client = Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-    World { base: server.url(), node, server, agents, client, folder }
+    World { site: Site::new(server.url()), node, server, agents, folder }
 }
 
 impl World {
+    pub(crate) async fn stop(self) {
+        self.server.stop().await;
+        self.node.stop().await.unwrap();
+        drop(self.folder);
+    }
+}
+
+impl Site {
+    pub(crate) fn new(base: String) -> Site {
+        Site { base, client: Client::builder().no_proxy().timeout(PATIENCE).build().unwrap() }
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }
@@ -155,27 +179,21 @@ impl World {
         let id = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
         let answer = last_message(response).await;
         assert_eq!(answer["result"]["protocolVersion"], LEGACY, "{answer}");
-        let session = Session { world: self, id };
+        let session = Session { site: self, id };
         session.notify("notifications/initialized", json!({})).await;
         session
-    }
-
-    pub(crate) async fn stop(self) {
-        self.server.stop().await;
-        self.node.stop().await.unwrap();
-        drop(self.folder);
     }
 }
 
 /// A session of a revision with a handshake.
 pub(crate) struct Session<'a> {
-    pub(crate) world: &'a World,
+    site: &'a Site,
     pub(crate) id: String,
 }
 
 impl Session<'_> {
     pub(crate) fn post(&self, message: &Value) -> RequestBuilder {
-        let post = self.world.post().header("Mcp-Session-Id", &self.id);
+        let post = self.site.post().header("Mcp-Session-Id", &self.id);
         post.header("MCP-Protocol-Version", LEGACY).body(message.to_string())
     }
 
@@ -196,7 +214,7 @@ impl Session<'_> {
 
     /// The stream on which the server speaks by itself.
     pub(crate) async fn listen(&self) -> Response {
-        let get = self.world.client.get(self.world.url("/mcp")).header("Accept", "text/event-stream");
+        let get = self.site.client.get(self.site.url("/mcp")).header("Accept", "text/event-stream");
         let response = get.header("Mcp-Session-Id", &self.id).send().await.unwrap();
         assert_eq!(response.status(), 200);
         response
