@@ -7,6 +7,8 @@
 mod builtin;
 mod chat;
 mod command;
+pub mod files;
+pub(crate) mod grants;
 mod places;
 mod running;
 mod state;
@@ -67,11 +69,11 @@ struct Inner {
     home: ZoneName,
     table: RwLock<Arc<Table>>,
     changes: watch::Sender<u64>,
-    host: Host,
+    shared: Shared,
 }
 
 /// What all agents of this host share.
-struct Host {
+struct Shared {
     processes: Semaphore,
     client: OnceLock<reqwest::Client>,
 }
@@ -90,8 +92,8 @@ impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let host = Host { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
-        Agents(Arc::new(Inner { home, table: RwLock::default(), changes, host }))
+        let shared = Shared { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
+        Agents(Arc::new(Inner { home, table: RwLock::default(), changes, shared }))
     }
 
     /// Takes these agents for all of this host's. One that is as before keeps its places, its queue and its state;
@@ -117,6 +119,9 @@ impl Agents {
         let running = running.collect();
         let retired = before.retired.iter().chain(before.list.keys()).filter(|name| !list.contains_key(name));
         let retired = retired.cloned().collect();
+        if *before.list == list && before.is_complete == is_complete {
+            return;
+        }
         let table = Arc::new(Table { running, list: Arc::new(list), is_complete, retired });
         for (name, running) in &before.running {
             if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
@@ -174,7 +179,7 @@ impl Agents {
     /// Says in [`CallFailure::outcome`] whether the agent saw the input.
     pub async fn call(&self, name: &FullName, task: Task) -> Result<Value, CallFailure> {
         match self.running(name) {
-            Some(running) => running.call(&self.0.host, task).await,
+            Some(running) => running.call(&self.0.shared, task).await,
             None => {
                 Err(CallFailure::new("not_found", Outcome::NotStarted, format!("{name} is not run here")))
             }

@@ -8,7 +8,6 @@ mod call;
 mod client;
 mod dev;
 mod failure;
-mod grants;
 mod keys;
 mod life;
 mod mcp;

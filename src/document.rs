@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-pub use agent_file::{AgentFile, FileError, FileFlaw, read_agent_file, read_hosting};
+pub use agent_file::{AgentFile, FileError, FileFlaw, files_named_in, read_agent_file, read_hosting};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
 pub use name::agent_name;
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use libp2p::Multiaddr;
 use rand::Rng;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::agents::Agents;
@@ -118,15 +118,16 @@ pub async fn start_with(
     let expects_peers = !options.bootstrap.is_empty();
     let handle = Handle::new(requests, events, options.identity.key(), expects_peers, options.agents, calls);
     let driver = tokio::spawn(driver.run(stopped));
+    // What changes during the first offer counts.
+    let changes = handle.local_agents().changes();
     handle.offer_local_agents().await;
-    tokio::spawn(offer_changes(handle.clone()));
+    tokio::spawn(offer_changes(handle.clone(), changes));
     tokio::spawn(calls::serve(inbound_calls, Arc::new(calls::Host::new(handle.clone()))));
     Ok(Running { handle, listen, stop, driver })
 }
 
 /// Offers the local agents again whenever they change.
-async fn offer_changes(handle: Handle) {
-    let mut changes = handle.local_agents().changes();
+async fn offer_changes(handle: Handle, mut changes: watch::Receiver<u64>) {
     while changes.changed().await.is_ok() {
         handle.offer_local_agents().await;
     }

@@ -4,6 +4,10 @@
 
 #[path = "agents/folder.rs"]
 mod folder;
+#[path = "agents/node.rs"]
+mod node;
+#[path = "agents/reload.rs"]
+mod reload;
 #[path = "agents/server.rs"]
 mod server;
 

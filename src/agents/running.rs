@@ -13,7 +13,7 @@ use super::command::{self, Tail};
 use super::places::Places;
 use super::schema::{self, Schema};
 use super::state::{Event, State};
-use super::{Host, Local, PROCESSES_OF_ONE_MAX, Task, builtin, chat, web};
+use super::{Local, PROCESSES_OF_ONE_MAX, Shared, Task, builtin, chat, web};
 use crate::document::hosting::{DEFAULT_LIMITS, Hosting, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::name::FullName;
@@ -99,18 +99,18 @@ impl Running {
     }
 
     /// Input, place, work, output; every step says what is known of the work when it fails.
-    pub(super) async fn call(&self, host: &Host, task: Task) -> Result<Value, CallFailure> {
+    pub(super) async fn call(&self, shared: &Shared, task: Task) -> Result<Value, CallFailure> {
         let started = Instant::now();
-        let done = self.attempt(host, &task).await;
+        let done = self.attempt(shared, &task).await;
         self.log(started.elapsed(), done.as_ref().err());
         done
     }
 
-    async fn attempt(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+    async fn attempt(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
         self.check_input(&task.input)?;
         let _place = self.places.enter(task.deadline).await?;
-        let _process = self.process_place(host, task.deadline).await?;
-        let done = self.work(host, task).await;
+        let _process = self.process_place(shared, task.deadline).await?;
+        let done = self.work(shared, task).await;
         self.places.note(match &done {
             Ok(_) => Event::Completion,
             // The caller's fault, or nobody's.
@@ -131,13 +131,13 @@ impl Running {
     /// A process more on this host, if the agent is one.
     async fn process_place<'a>(
         &self,
-        host: &'a Host,
+        shared: &'a Shared,
         deadline: Instant,
     ) -> Result<Option<SemaphorePermit<'a>>, CallFailure> {
         if !matches!(self.hosting.runner, Runner::Command(_)) {
             return Ok(None);
         }
-        match timeout_at(deadline, host.processes.acquire()).await {
+        match timeout_at(deadline, shared.processes.acquire()).await {
             Ok(Ok(permit)) => Ok(Some(permit)),
             _ => Err(CallFailure::new(
                 "deadline",
@@ -148,9 +148,9 @@ impl Running {
     }
 
     /// The work within its time; a panic in it is this call's failure and nobody else's.
-    async fn work(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+    async fn work(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
         let limit = Instant::now() + self.timeout;
-        let work = AssertUnwindSafe(self.run(host, task)).catch_unwind();
+        let work = AssertUnwindSafe(self.run(shared, task)).catch_unwind();
         let answer = match timeout_at(limit.min(task.deadline), work).await {
             Ok(Ok(done)) => done?,
             Ok(Err(_)) => {
@@ -169,15 +169,15 @@ impl Running {
         CallFailure::new("deadline", Outcome::Unknown, message)
     }
 
-    async fn run(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+    async fn run(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
         match &self.hosting.runner {
             Runner::Builtin(builtin) => builtin::run(*builtin, task).await,
             Runner::Command(command) => {
                 let tail = Tail::new(&self.name, self.hosting.traceback_enabled);
                 command::run(command, &self.hosting.folder, &task.input, tail).await
             }
-            Runner::Http { url } => web::post(host.client()?.post(url), &task.input, "agent_failed").await,
-            Runner::Chat(chat) => chat::run(chat, host.client()?, task).await,
+            Runner::Http { url } => web::post(shared.client()?.post(url), &task.input, "agent_failed").await,
+            Runner::Chat(chat) => chat::run(chat, shared.client()?, task).await,
             Runner::Mcp { .. } => {
                 Err(CallFailure::new("start_failed", Outcome::NotStarted, "its servers are not started yet"))
             }
@@ -215,7 +215,7 @@ impl Running {
     }
 }
 
-impl Host {
+impl Shared {
     fn client(&self) -> Result<&reqwest::Client, CallFailure> {
         if let Some(client) = self.client.get() {
             return Ok(client);

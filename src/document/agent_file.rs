@@ -112,6 +112,24 @@ impl AgentFile {
     }
 }
 
+/// The files that an agent's file names: its schemas, the owner's key and the grant. None if it is no TOML.
+pub fn files_named_in(text: &str, folder: &Path) -> Vec<PathBuf> {
+    let document: Map<String, Value> = toml::from_str(text).unwrap_or_default();
+    let named = ["input_schema", "output_schema", "owner_key", "grant"];
+    let named = named.iter().filter_map(|key| document.get("agent")?.get(key)?.as_str());
+    named.map(|name| folder.join(name)).collect()
+}
+
+impl FileFlaw {
+    /// A flaw found after reading, at the value that `keys` lead to.
+    pub(crate) fn at(path: &Path, keys: &[&str], problem: String, fix: &str) -> FileFlaw {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let place = keys.iter().fold(Place::default(), |place, key| place.key(key));
+        let span = find_span(&text, &place, Part::Value);
+        flaw_at(path, &text, span, place.to_string(), "bad_field", problem, fix.into())
+    }
+}
+
 /// What `{"agent": {…}}` says of its run, in `folder`; the document has passed the checks. None for a listing.
 pub fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
     let agent = document.get("agent")?;

@@ -1,9 +1,10 @@
+#!/usr/bin/env python3
 """A small MCP server over stdio for tests: standard library only, the handshake of 2025-06-18.
 
     server.py [--gate FILE] [--hang] [--pages N] [--broken] [--record FILE] TOOL ...
 
 It leaves at once if the gate file exists. Its tools, each offered if named: echo, structured, image, fail, fault, pid,
-progress, wait, deaf, crash, endless, spawn, grow, many=N.
+progress, wait, deaf, pings, crash, endless, spawn, grow, many=N.
 """
 
 import argparse
@@ -95,6 +96,8 @@ def call(name, arguments, params, request):
         return None
     if name == "deaf":
         time.sleep(600)
+    while name == "pings":
+        send({"id": 1, "method": "ping"})
     if name == "crash":
         os._exit(3)
     if name == "endless":

@@ -3,22 +3,22 @@
 //! It leads a process group of its own, which ends with it. Its program and arguments come from the agent's file alone.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rmcp::RoleClient;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::session::MESSAGE_BYTES_MAX;
+use crate::agents::command;
+use crate::proto::call::{CallFailure, Outcome};
 
 /// A line this long never ends. Shorter ones that are too large for a message are skipped and harm only the call they
 /// belong to.
@@ -33,7 +33,8 @@ const STDERR_END_MAX: Duration = Duration::from_millis(200);
 /// A child process. Dropped before [`Child::end`], its whole group is killed.
 pub(super) struct Child {
     process: tokio::process::Child,
-    group: Option<Pid>,
+    /// None once all of it was ended.
+    group: Option<u32>,
     stderr: Stderr,
 }
 
@@ -41,37 +42,26 @@ pub(super) struct Child {
 pub(super) type Pipes = AsyncRwTransport<RoleClient, Lines, ChildStdin>;
 
 impl Child {
-    pub(super) fn start(command: &[String], folder: &Path) -> io::Result<(Child, Pipes)> {
-        let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut process = Command::new(locate(program, folder)?)
-            .args(arguments)
-            .current_dir(folder_or_here(folder))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        let group = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    pub(super) fn start(command: &[String], folder: &Path) -> Result<(Child, Pipes), CallFailure> {
+        let mut process = command::start(command, folder)?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
-            return Err(io::ErrorKind::BrokenPipe.into());
+            return Err(CallFailure::new("internal", Outcome::NotStarted, "the process has no pipes"));
         };
         let lines = Lines { stdout, bytes: 0 };
         let pipes = AsyncRwTransport::new(lines, stdin).with_max_line_length(MESSAGE_BYTES_MAX);
-        Ok((Child { process, group, stderr: Stderr::drain(stderr) }, pipes))
+        Ok((Child { group: process.id(), process, stderr: Stderr::drain(stderr) }, pipes))
     }
 
     /// Ends what is left of the process, gently at first, and says how it ended. Its input must be closed.
     pub(super) async fn end(mut self) -> String {
         if timeout(LEAVE_MAX, self.process.wait()).await.is_err() {
-            self.signal(Signal::TERM);
+            ask_to_leave(self.group);
             let _stays = timeout(LEAVE_MAX, self.process.wait()).await;
         }
         // What the process started and left behind goes too.
-        self.signal(Signal::KILL);
-        self.group = None;
+        command::kill_group(self.group.take());
         let status = match self.process.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
@@ -79,29 +69,24 @@ impl Child {
         let stderr = self.stderr.end().await;
         if stderr.is_empty() { status } else { format!("{status}, stderr ends with {stderr:?}") }
     }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // It may have left already.
-            let _gone = kill_process_group(group, signal);
-        }
-    }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.signal(Signal::KILL);
+        command::kill_group(self.group);
     }
 }
 
-/// A program with a folder in its name is looked up beside the agent's file, any other in `PATH`.
-fn locate(program: &str, folder: &Path) -> io::Result<PathBuf> {
-    if program.contains('/') { std::path::absolute(folder.join(program)) } else { Ok(program.into()) }
+#[cfg(unix)]
+fn ask_to_leave(group: Option<u32>) {
+    if let Some(group) = group.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+        // It may have left already.
+        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+    }
 }
 
-fn folder_or_here(folder: &Path) -> &Path {
-    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
-}
+#[cfg(not(unix))]
+fn ask_to_leave(_group: Option<u32>) {}
 
 /// Output that ends with an error where a line does not end.
 pub(super) struct Lines {

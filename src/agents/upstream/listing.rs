@@ -10,6 +10,7 @@ use rmcp::service::{Peer, RoleClient, ServiceError};
 use serde_json::{Value, json};
 
 use super::Tool;
+use crate::document::schema::Schema;
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 
 /// Pages of a list: a hundred of the smallest pages in use (10 tools) fill [`TOOLS_MAX`].
@@ -80,13 +81,14 @@ fn read_tool(raw: &Value) -> Option<Tool> {
 /// The schema if it is one that can be used.
 fn read_schema(tool: &str, key: &str, schema: &Value) -> Option<Value> {
     let problem = if !schema.is_object() {
-        "is not a JSON object"
+        "is not a JSON object".into()
     } else if schema.to_string().len() > SCHEMA_BYTES_MAX {
-        "is larger than a card holds"
-    } else if jsonschema::validator_for(schema).is_err() {
-        "is not a valid JSON Schema"
+        "is larger than a card holds".into()
     } else {
-        return Some(schema.clone());
+        match Schema::compile(schema) {
+            Ok(_) => return Some(schema.clone()),
+            Err(problem) => problem,
+        }
     };
     tracing::warn!(
         tool,

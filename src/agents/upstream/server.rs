@@ -60,7 +60,7 @@ impl Server {
             let problem = "an MCP tool takes a JSON object; name each argument";
             return Err(CallFailure::new("bad_input", Outcome::NotStarted, problem));
         };
-        let connection = self.connection().clone().filter(|connection| !connection.is_lost());
+        let connection = self.connection().clone().filter(|connection| !connection.is_gone());
         let connection = connection.ok_or_else(|| self.down())?;
         let Ok(_place) = self.calls.try_acquire() else {
             let problem =

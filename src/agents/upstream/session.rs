@@ -61,8 +61,8 @@ pub(super) struct Connection {
     reports: Arc<Reports>,
     /// Wakes [`Session::watch`]: the tools may have changed, or the server may be gone.
     doubt: Arc<Notify>,
-    /// Cancelled by the first call that finds nobody there.
-    lost: CancellationToken,
+    /// Cancelled at the end of the connection, and by the first call that finds nobody there.
+    gone: CancellationToken,
 }
 
 /// An open connection and what keeps it open.
@@ -115,7 +115,8 @@ impl Session {
         T: Transport<RoleClient> + 'static,
     {
         let (reports, doubt) = (Arc::<Reports>::default(), Arc::<Notify>::default());
-        let wire = Wire::new(transport, reports.clone());
+        let gone = CancellationToken::new();
+        let wire = Wire::new(transport, reports.clone(), gone.clone());
         let lifecycle = match opening {
             Opening::Either => ClientLifecycleMode::Auto {
                 preferred_versions: vec![ProtocolVersion::LATEST],
@@ -124,8 +125,7 @@ impl Session {
             Opening::Initialize => ClientLifecycleMode::Initialize,
         };
         let service = Client { doubt: doubt.clone() }.serve_with_lifecycle(wire, lifecycle).await?;
-        let connection =
-            Connection { peer: service.peer().clone(), reports, doubt, lost: CancellationToken::new() };
+        let connection = Connection { peer: service.peer().clone(), reports, doubt, gone };
         Ok(Session { service, changes: None, connection: Arc::new(connection) })
     }
 
@@ -150,7 +150,7 @@ impl Session {
 
     /// Follows the changes of the tools until the connection ends; why it did.
     pub(super) async fn watch(self, listed: impl Fn(Vec<Tool>)) -> String {
-        let Session { service, mut changes, connection } = self;
+        let Session { service: _open, mut changes, connection } = self;
         let follow = async {
             loop {
                 tokio::select! {
@@ -166,8 +166,7 @@ impl Session {
             }
         };
         tokio::select! {
-            _ = service.waiting() => "it closed the connection".into(),
-            () = connection.lost.cancelled() => "it could not be reached".into(),
+            () = connection.gone.cancelled() => "its connection ended".into(),
             why = follow => why,
         }
     }
@@ -193,20 +192,23 @@ impl Connection {
         arguments: JsonObject,
         task: &Task,
     ) -> Result<Value, CallFailure> {
-        let request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
+        let mut request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
+        if let Some(progress) = &task.progress {
+            request.extensions.insert(progress.clone());
+        }
         let request = ClientRequest::CallToolRequest(request);
         let sent = self.peer.send_request_with_option(request, PeerRequestOptions::default()).await;
         let handle =
             sent.map_err(|_| answer::upstream_failed(Outcome::NotStarted, "has just closed its connection"))?;
-        let mut waiting = Waiting { reports: &self.reports, handle: Some(handle) };
-        let answered = waiting.answer(task).await;
+        let mut waiting = Waiting { connection: self, handle: Some(handle) };
+        let answered = waiting.answer().await;
         answered.map_err(|error| self.failure(&error)).and_then(answer::read)
     }
 
     /// Takes what a failed call says of the connection.
     fn failure(&self, error: &ServiceError) -> CallFailure {
         match error {
-            error if answer::never_arrived(error) => self.lost.cancel(),
+            error if answer::never_arrived(error) => self.gone.cancel(),
             ServiceError::McpError(_) | ServiceError::UnexpectedResponse => {}
             // Reading the list shows whether the server is still there.
             _ => self.doubt.notify_one(),
@@ -227,36 +229,37 @@ impl Connection {
         }
     }
 
-    /// Whether a call found nobody there.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.is_cancelled()
+    /// Whether nobody is there any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
     }
 }
 
 /// A request without an answer so far. Dropped, it is cancelled at the server.
 struct Waiting<'a> {
-    reports: &'a Reports,
+    connection: &'a Connection,
     handle: Option<RequestHandle<RoleClient>>,
 }
 
 impl Waiting<'_> {
-    async fn answer(&mut self, task: &Task) -> Result<rmcp::model::ServerResult, ServiceError> {
+    async fn answer(&mut self) -> Result<rmcp::model::ServerResult, ServiceError> {
         let Some(handle) = &mut self.handle else { return Err(ServiceError::TransportClosed) };
         let token = handle.progress_token.clone();
-        if let Some(progress) = &task.progress {
-            self.reports.insert(&token, progress.clone());
-        }
-        let answered = (&mut handle.rx).await;
-        self.reports.remove(&token);
+        let answered = tokio::select! {
+            biased;
+            answered = &mut handle.rx => answered.unwrap_or(Err(ServiceError::TransportClosed)),
+            () = self.connection.gone.cancelled() => Err(ServiceError::TransportClosed),
+        };
+        self.connection.reports.remove(&token);
         self.handle = None;
-        answered.unwrap_or(Err(ServiceError::TransportClosed))
+        answered
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(handle) = self.handle.take() else { return };
-        self.reports.remove(&handle.progress_token);
+        self.connection.reports.remove(&handle.progress_token);
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(handle.cancel(Some("the caller no longer waits".into())));
         }

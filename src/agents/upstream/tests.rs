@@ -129,6 +129,13 @@ async fn a_server_that_never_starts_costs_only_its_own_tools() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_beside_its_file_is_found_wherever_the_node_was_started() {
+    let beside = McpServer::Command(vec!["./server.py".into(), "echo".into()]);
+    let upstream = Upstream::start(vec![beside], Path::new("tests/upstream"));
+    assert_eq!(ready(&upstream).await, ["echo"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_died_keeps_its_tools_and_fails_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let gate = folder.path().join("gate");
@@ -238,6 +245,15 @@ async fn a_server_that_stops_reading_is_started_again() {
     };
     assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
     assert_ne!(pid(recovered(&upstream, "pid").await), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_and_does_not_read_the_answers_is_started_again() {
+    let upstream = start([server(&["pings", "pid"])]);
+    ready(&upstream).await;
+    let failure = call(&upstream, "pings").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    recovered(&upstream, "pid").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
