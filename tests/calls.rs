@@ -129,6 +129,10 @@ async fn with_host(locals: Vec<Local>) -> (Node, Node) {
     (host, caller)
 }
 
+fn task(text: impl ToString) -> Value {
+    json!({"task": text.to_string()})
+}
+
 fn failure(answer: &CallAnswer) -> (&str, &str) {
     assert!(!answer.success && answer.result.is_null(), "{answer:?}");
     (answer.error.as_ref().unwrap().code.as_str(), answer.outcome.as_deref().unwrap())
@@ -139,13 +143,13 @@ async fn an_agent_answers_here_and_from_another_node_alike() {
     let (host, caller) = pair().await;
     for node in [&host, &caller] {
         for name in ["echo", "echo@."] {
-            let answer = node.call(name, json!({"task": "hello"}), 10.0).await;
+            let answer = node.call(name, task("hello"), 10.0).await;
             assert!(answer.success && answer.error.is_none() && answer.outcome.is_none(), "{answer:?}");
             assert_eq!((&answer.result, answer.attempts), (&json!("hello"), 1));
             assert_eq!(answer.served_by, Some(host.peer()));
             assert_eq!(answer.task_id.len(), 32);
         }
-        assert_eq!(failure(&node.call("fail", json!({}), 10.0).await), ("agent_failed", "done"));
+        assert_eq!(failure(&node.call("fail", task("x"), 10.0).await), ("agent_failed", "done"));
     }
 }
 
@@ -174,7 +178,7 @@ async fn a_listing_is_not_called_and_says_where_it_is_served() {
 async fn a_call_ends_at_its_deadline_and_nobody_claims_that_it_did_not_run() {
     let (_host, caller) = pair().await;
     let started = Instant::now();
-    let answer = caller.call("sleep", json!({"task": 20_000}), 0.5).await;
+    let answer = caller.call("sleep", task(20_000), 0.5).await;
     assert_eq!(failure(&answer), ("deadline", "unknown"));
     let took = started.elapsed();
     assert!(took >= Duration::from_millis(500) && took < Duration::from_millis(500) + SLACK, "{took:?}");
@@ -186,7 +190,7 @@ async fn the_limits_of_an_agent_bound_a_call_without_a_timeout() {
     short.offer.card.limits = Some(CallLimits { timeout_s: 1, max_retries: 0, max_concurrency: 1 });
     let (host, caller) = with_host(vec![short]).await;
     for node in [&host, &caller] {
-        let call = node.handle().call("short@.", json!({"task": 20_000}), None, None);
+        let call = node.handle().call("short@.", task(20_000), None, None);
         let answer = timeout(Duration::from_secs(1) + SLACK, call).await.unwrap().unwrap();
         assert_eq!(failure(&answer), ("deadline", "unknown"));
     }
@@ -203,10 +207,10 @@ async fn only_named_callers_are_let_in() {
     };
     let locals = vec![allows("closed", &[&other_key]), allows("open", &[&other_key, &caller_key])];
     let (host, caller) = with_host(locals).await;
-    let refused = caller.call("closed", json!({"task": "x"}), 10.0).await;
+    let refused = caller.call("closed", task("x"), 10.0).await;
     assert_eq!(failure(&refused), ("not_allowed", "not_started"));
-    assert!(caller.call("open", json!({"task": "x"}), 10.0).await.success);
-    assert!(host.call("closed", json!({"task": "x"}), 10.0).await.success, "its own host may always");
+    assert!(caller.call("open", task("x"), 10.0).await.success);
+    assert!(host.call("closed", task("x"), 10.0).await.success, "its own host may always");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -216,8 +220,9 @@ async fn sixty_four_calls_at_once_all_come_back_with_their_own_answer() {
         let caller = &caller;
         async move {
             let name = if number % 2 == 0 { "echo" } else { "sleep" };
-            let answer = caller.call(name, json!({ "task": number }), 20.0).await;
-            let expected = if number % 2 == 0 { json!(number) } else { json!(format!("slept {number} ms")) };
+            let answer = caller.call(name, task(number), 20.0).await;
+            let expected =
+                if number % 2 == 0 { json!(number.to_string()) } else { json!(format!("slept {number} ms")) };
             assert_eq!(answer.result, expected, "{answer:?}");
         }
     });
@@ -228,7 +233,7 @@ async fn sixty_four_calls_at_once_all_come_back_with_their_own_answer() {
 async fn progress_comes_from_the_other_node() {
     let (_host, caller) = pair().await;
     let (progress, mut reports) = mpsc::channel(64);
-    let answer = caller.handle().call("sleep", json!({"task": 450}), None, Some(progress)).await.unwrap();
+    let answer = caller.handle().call("sleep", task(450), None, Some(progress)).await.unwrap();
     assert_eq!(answer.result, "slept 450 ms");
     let mut seen = Vec::new();
     while let Some(report) = reports.recv().await {
@@ -241,18 +246,17 @@ async fn progress_comes_from_the_other_node() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_of_full_size_pass_and_larger_ones_do_not_leave_the_caller() {
     let (_host, caller) = pair().await;
-    let text = "x".repeat(CALL_BYTES_MAX - 2);
-    let answer = caller.call("echo", json!(text), 20.0).await;
+    let text = "x".repeat(CALL_BYTES_MAX - task("").to_string().len());
+    let answer = caller.call("echo", task(&text), 20.0).await;
     assert!(answer.result == json!(text), "{:?}", answer.error);
-    let answer = caller.call("echo", json!(text + "x"), 20.0).await;
+    let answer = caller.call("echo", task(text + "x"), 20.0).await;
     assert_eq!(failure(&answer), ("too_large", "not_started"));
 }
 
-/// A peer that takes all it may of the host's places does not keep others out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_calls_than_one_connection_carries_wait_for_each_other() {
     let (_host, caller) = pair().await;
-    let calls = (0..200).map(|_| caller.call("sleep", json!({"task": 50}), 20.0));
+    let calls = (0..200).map(|_| caller.call("sleep", task(50), 20.0));
     for answer in futures::future::join_all(calls).await {
         assert!(answer.success, "{answer:?}");
     }
@@ -266,11 +270,29 @@ async fn a_host_that_is_not_connected_is_found() {
     hub.knows_of("echo").await;
     let caller = Node::start(2, &[&hub], Vec::new()).await;
     caller.knows_of("echo").await;
-    let answer = caller.call("echo", json!({"task": "found"}), 10.0).await;
+    let answer = caller.call("echo", task("found"), 10.0).await;
     assert_eq!(
         (answer.result.as_str(), answer.served_by),
         (Some("found"), Some(host.peer())),
         "{:?}",
         answer.error
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_input_that_does_not_fit_the_schema_starts_nothing_here_and_there() {
+    let mut resize = agent("resize", Builtin::Echo);
+    let schema =
+        json!({"type": "object", "properties": {"width": {"type": "integer"}}, "required": ["width"]});
+    resize.offer.card.input_schema = Some(schema.to_string());
+    let (host, caller) = with_host([builtins(), vec![resize]].concat()).await;
+    for node in [&host, &caller] {
+        for (name, input) in
+            [("echo", json!({"text": "x"})), ("echo", json!(7)), ("resize", json!({"width": "x"}))]
+        {
+            let answer = node.call(name, input, 10.0).await;
+            assert_eq!(failure(&answer), ("bad_input", "not_started"));
+        }
+        assert_eq!(node.call("resize", json!({"width": 7}), 10.0).await.result, json!({"width": 7}));
+    }
 }

@@ -1,20 +1,25 @@
 //! Real MCP servers behind real nodes: installed from their registries, offered by one node, found and called from
 //! another.
 //!
-//! The first run needs Python or Node and the network, later runs use what it installed. Where they are missing a test
-//! says so and is skipped; with `CI` set it fails.
+//! Where Python, Node or their registries are missing, a test says so and is skipped; with `CI` set it fails.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[expect(dead_code, reason = "clients are run by another test")]
+#[path = "mcp/installed.rs"]
+mod installed;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aop::api::{CallAnswer, FindAnswer, Ready};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use self::installed::{Packages, packages, python};
 
 /// Longest wait for anything here.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,9 +61,19 @@ impl Node {
         ureq::get(&url).call().ok()?.body_mut().read_json().ok()
     }
 
+    /// Calls until the agent was reached: its server may be starting.
     fn call(&self, agent: &str, input: &Value) -> CallAnswer {
         let url = format!("{}/v1/call/{agent}", self.ready.http);
-        ureq::post(&url).send_json(input).unwrap().body_mut().read_json().unwrap()
+        let started = Instant::now();
+        loop {
+            let answer: CallAnswer =
+                ureq::post(&url).send_json(input).unwrap().body_mut().read_json().unwrap();
+            if answer.outcome.as_deref() != Some("not_started") {
+                return answer;
+            }
+            assert!(started.elapsed() < PATIENCE, "{answer:?}");
+            std::thread::park_timeout(TICK);
+        }
     }
 
     /// Waits until a search finds the agent and says that it can be called.
@@ -95,58 +110,20 @@ fn until(what: &str, mut is_met: impl FnMut() -> bool) {
     }
 }
 
-/// What `install` left in a folder of its own, in this run or an earlier one.
-fn installed(name: &str, install: impl FnOnce(&Path) -> bool) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("upstream").join(name);
-    let complete = folder.join("complete");
-    if !complete.exists() {
-        // Half of an installation is none.
-        let _none = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        if !install(&folder) {
-            assert!(std::env::var_os("CI").is_none(), "{name} cannot be installed here");
-            eprintln!("SKIPPED: {name} cannot be installed here");
-            return None;
-        }
-        fs::write(complete, "").unwrap();
-    }
-    Some(folder)
-}
-
-fn succeeds(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> bool {
+fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program).args(arguments).status().is_ok_and(|status| status.success())
 }
 
-/// The program of a server from PyPI.
-fn from_python(package: &str, version: &str, program: &str) -> Option<String> {
-    let folder = installed(&format!("{package}-{version}"), |folder| {
-        let own = folder.to_str().unwrap();
-        succeeds("python3", &["-m", "venv", own])
-            && succeeds(folder.join("bin/pip"), &["install", "--quiet", &format!("{package}=={version}")])
-    })?;
-    Some(folder.join("bin").join(program).to_str().unwrap().to_owned())
-}
-
-/// The program of a server from npm.
-fn from_npm(package: &str, version: &str, program: &str) -> Option<String> {
-    let name = package.rsplit('/').next().unwrap();
-    let folder = installed(&format!("{name}-{version}"), |folder| {
-        let wanted = format!("{package}@{version}");
-        let own = folder.to_str().unwrap();
-        succeeds("node", &["--version"])
-            && succeeds("npm", &["install", "--silent", "--no-audit", "--no-fund", "--prefix", own, &wanted])
-    })?;
-    Some(folder.join("node_modules/.bin").join(program).to_str().unwrap().to_owned())
-}
-
-fn one_tool(program: &str, tool: &str) -> String {
-    format!("mcp = {{ command = [{program:?}] }}\ntool = {tool:?}")
+/// `[agent.run]` of an agent that is one tool of a server.
+fn one_tool(command: &[&str], tool: &str) -> String {
+    format!("mcp = {{ command = {command:?} }}\ntool = {tool:?}")
 }
 
 #[test]
 fn a_server_from_pypi_is_found_and_called_from_another_node() {
-    let Some(program) = from_python("mcp-server-time", "2026.10.19", "mcp-server-time") else { return };
-    let host = Node::start(&[("clock", one_tool(&program, "convert_time"))], &[]);
+    let Some(python) = python("upstream-python", include_str!("upstream/requirements.txt")) else { return };
+    let command = [python.to_str().unwrap(), "-m", "mcp_server_time"];
+    let host = Node::start(&[("clock", one_tool(&command, "convert_time"))], &[]);
     let asker = Node::start(&[], &[&host]);
     asker.finds("clock");
 
@@ -169,9 +146,10 @@ fn a_server_from_pypi_is_found_and_called_from_another_node() {
 
 #[test]
 fn a_server_from_npm_survives_a_kill_and_leaves_with_its_node() {
-    let package = "@modelcontextprotocol/server-everything";
-    let Some(program) = from_npm(package, "2026.8.31", "mcp-server-everything") else { return };
-    let mut host = Node::start(&[("adder", one_tool(&program, "get-sum"))], &[]);
+    let Some(Packages { node, folder }) = packages() else { return };
+    let script = folder.join("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    let command = [node.to_str().unwrap(), script.to_str().unwrap()];
+    let mut host = Node::start(&[("adder", one_tool(&command, "get-sum"))], &[]);
     let asker = Node::start(&[], &[&host]);
     asker.finds("adder");
     let input = json!({"a": 19, "b": 23});

@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::guarded::Guarded;
+use self::guarded::{Guard, Guarded};
 use super::body;
 use super::failure::Failure;
 use crate::agents::CALL_BYTES_MAX;
@@ -43,7 +43,6 @@ const STREAMS_MAX: usize = 256;
 const FAREWELL: Duration = Duration::from_millis(250);
 
 const SESSION_ID: &str = "mcp-session-id";
-const METHOD: &str = "mcp-method";
 /// What a page of an allowed origin may send and read.
 const CORS_METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const CORS_SENT: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, \
@@ -86,30 +85,27 @@ impl<H: ServerHandler + Clone> Mount<H> {
             .disable_allowed_origins()
             .with_max_request_body_bytes(BODY_BYTES_MAX)
             .with_cancellation_token(stopped.clone());
-        let guarded = Guarded::new(handler, closing.clone());
-        let service = StreamableHttpService::new(move || Ok(guarded.clone()), sessions.clone(), config);
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        let guard = Guard::new(streams.clone(), closing.clone());
+        let guarded = move || Ok(Guarded::new(handler.clone(), guard.clone()));
+        let service = StreamableHttpService::new(guarded, sessions.clone(), config);
         tokio::spawn(stop(closing, stopped));
-        let (streams, bodies) = (Semaphore::new(STREAMS_MAX), Semaphore::new(BODIES_KIB_MAX));
-        Mount { service, sessions, sessions_max, streams: Arc::new(streams), bodies: Arc::new(bodies) }
+        Mount { service, sessions, sessions_max, streams, bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)) }
     }
 
     async fn pass(&self, request: Request) -> Result<Response, Failure> {
-        let stream = self.judge_stream(&request)?;
-        let (request, body) = match *request.method() {
+        let (request, place) = match *request.method() {
             Method::POST => self.take_body(request).await?,
+            Method::GET => (request, self.take_stream()?),
             _ => (request, None),
         };
         let response = self.service.handle(request).await.map(Body::new);
-        Ok(hold(response, (stream, body)))
+        Ok(hold(response, place))
     }
 
-    /// A place for a request whose answer has no end of its own.
-    fn judge_stream(&self, request: &Request) -> Result<Option<OwnedSemaphorePermit>, Failure> {
-        // The library refuses a request whose header and body name different methods.
-        let listens = request.headers().get(METHOD).is_some_and(|method| method == "subscriptions/listen");
-        if !listens && request.method() != Method::GET {
-            return Ok(None);
-        }
+    /// A place for a stream on which the server speaks by itself. Those of the newest revision are counted where they
+    /// listen.
+    fn take_stream(&self) -> Result<Option<OwnedSemaphorePermit>, Failure> {
         let place = self.streams.clone().try_acquire_owned();
         place.map(Some).map_err(|_| Failure::busy("event streams", STREAMS_MAX))
     }
@@ -154,13 +150,15 @@ fn opens_session(body: &[u8]) -> bool {
     serde_json::from_slice::<Head>(body).is_ok_and(|head| head.method == "initialize")
 }
 
-/// The response, which keeps `places` until its body has ended.
-fn hold<P: Send + 'static>(response: Response, places: P) -> Response {
-    let places = Arc::new(std::sync::Mutex::new(Some(places)));
+/// The response, which keeps its place until its stream has ended; a document is whole already.
+fn hold(response: Response, place: Option<OwnedSemaphorePermit>) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if !kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        return response;
+    }
     response.map(|body| {
-        let held = places.clone();
         Body::from_stream(body.into_data_stream().inspect(move |_| {
-            let _held = &held;
+            let _held = &place;
         }))
     })
 }
@@ -195,4 +193,49 @@ fn preflight() -> Response {
         (header::ACCESS_CONTROL_MAX_AGE, CORS_AGE),
     ];
     (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Plain;
+
+    impl ServerHandler for Plain {}
+
+    async fn open(mount: &Arc<Mount<Plain>>) -> StatusCode {
+        let client =
+            r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#;
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{client}}}"#);
+        let request = Request::post("/mcp")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        answer(State(mount.clone()), request.body(Body::from(body)).unwrap()).await.status()
+    }
+
+    #[tokio::test]
+    async fn idle_sessions_make_room_for_others() {
+        let (_closing, closed) = watch::channel(false);
+        let mount = Arc::new(Mount::new(Plain, closed, 2, Duration::from_millis(300)));
+        assert_eq!((open(&mount).await, open(&mount).await), (StatusCode::OK, StatusCode::OK));
+        assert_eq!(open(&mount).await, StatusCode::SERVICE_UNAVAILABLE);
+        let room = async {
+            while open(&mount).await != StatusCode::OK {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), room).await.unwrap();
+    }
+
+    #[test]
+    fn a_body_without_a_length_takes_the_place_of_the_largest() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(kib(&headers) as usize, BODY_BYTES_MAX / 1024 + 1);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("1500"));
+        assert_eq!(kib(&headers), 2);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99999999999"));
+        assert_eq!(kib(&headers) as usize, BODY_BYTES_MAX / 1024 + 1);
+    }
 }

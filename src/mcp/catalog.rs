@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use super::discovery;
 use super::schema::{self, Input, Output};
 use crate::agents::{Agents, Local};
+use crate::document::hosting::DEFAULT_LIMITS;
 use crate::foreign::{clean, clean_short};
-use crate::proto::card::{CallLimits, Offer};
+use crate::proto::card::{AgentCard, CallLimits, Offer};
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::FullName;
@@ -32,8 +33,6 @@ const ID_CHARS: usize = 8;
 const DESCRIPTION_BYTES_MAX: usize = 1_024;
 /// What goes before the name in a cursor, so that a text from elsewhere is no cursor.
 const CURSOR_HEAD: &str = "after:";
-/// The paper's defaults (7.2), for an agent without limits of its own.
-const LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
 
 /// An agent of this host as a tool.
 pub(super) struct OwnTool {
@@ -63,7 +62,7 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new(agents: Agents, key: PeerKey) -> Catalog {
-        let made = RwLock::new(Arc::new(Tools::of(agents.list(), key)));
+        let made = RwLock::new(Arc::new(Tools::of(&agents, agents.list(), key)));
         Catalog { agents, key, made }
     }
 
@@ -74,29 +73,30 @@ impl Catalog {
         if Arc::ptr_eq(&made.of, &list) {
             return made;
         }
-        let fresh = Arc::new(Tools::of(list, self.key));
+        let fresh = Arc::new(Tools::of(&self.agents, list, self.key));
         *self.made.write().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
         fresh
     }
 }
 
 impl Tools {
-    fn of(list: Arc<BTreeMap<FullName, Local>>, key: PeerKey) -> Tools {
+    fn of(agents: &Agents, list: Arc<BTreeMap<FullName, Local>>, key: PeerKey) -> Tools {
         let mut tools = Tools { of: list.clone(), own: BTreeMap::new(), names: BTreeMap::new() };
         let run = list.iter().filter(|(_, local)| local.hosting.is_some());
         // Whoever can keep its name gets it first: a shortened name must not push it out.
         let (plain, cut): (Vec<_>, Vec<_>) = run.partition(|(name, _)| is_free(name.agent.as_str()));
         for (name, local) in plain.into_iter().chain(cut) {
-            tools.insert(name, local, key);
+            tools.insert(agents, name, &local.offer, key);
         }
         tools
     }
 
-    fn insert(&mut self, agent: &FullName, local: &Local, key: PeerKey) {
-        let owner = owner(&local.offer, key);
+    fn insert(&mut self, agents: &Agents, agent: &FullName, offer: &Offer, key: PeerKey) {
+        let owner = owner(offer, key);
         let id = AgentId::of(owner, agent).to_string();
         let name = self.tool_name(agent.agent.as_str(), &id);
-        let own = own_tool(&name, agent, &local.offer, &id, owner);
+        let mut own = own_tool(&name, agent, &offer.card, agents);
+        own.tool.meta = Some(identity(agent, &id, owner));
         self.names.insert(agent.clone(), name.clone());
         self.own.insert(name, own);
     }
@@ -184,21 +184,19 @@ fn owner(offer: &Offer, key: PeerKey) -> PeerKey {
     offer.grants.first().and_then(|grant| Grant::read(grant).ok()).map_or(key, |grant| grant.issuer)
 }
 
-fn own_tool(name: &str, agent: &FullName, offer: &Offer, id: &str, owner: PeerKey) -> OwnTool {
-    let card = &offer.card;
-    let (input, input_schema) = schema::input(card.input_schema.as_deref());
-    let (output, output_schema) = schema::output(card.output_schema.as_deref());
+fn own_tool(name: &str, agent: &FullName, card: &AgentCard, agents: &Agents) -> OwnTool {
+    let (input, input_schema) = schema::input(agents.input_schema(agent));
+    let (output, output_schema) = schema::output(agents.output_schema(agent));
     let described = clean_short(&card.description, DESCRIPTION_BYTES_MAX);
     let described = if described.is_empty() { format!("The agent {agent}") } else { described };
     let title = match &card.title {
         Some(title) => format!("{} ({agent})", clean(title)),
         None => agent.to_string(),
     };
-    let tool = Tool::new(name.to_owned(), described, Arc::new(input_schema))
+    let tool = Tool::new(name.to_owned(), described, input_schema)
         .with_title(title)
-        .with_raw_output_schema(Arc::new(output_schema))
-        .with_annotations(ToolAnnotations::new().open_world(true))
-        .with_meta(identity(agent, id, owner));
+        .with_raw_output_schema(output_schema)
+        .with_annotations(ToolAnnotations::new().open_world(true));
     OwnTool { agent: agent.clone(), tool, input, output }
 }
 
@@ -211,7 +209,7 @@ fn identity(agent: &FullName, id: &str, owner: PeerKey) -> MetaObject {
 
 /// Settings of an agent as the paper's AgentToolConfig names them.
 pub(super) fn limits_json(limits: Option<CallLimits>) -> (Value, Value) {
-    let limits = limits.unwrap_or(LIMITS);
+    let limits = limits.unwrap_or(DEFAULT_LIMITS);
     (json!(limits.timeout_s), json!(limits.max_retries))
 }
 

@@ -41,9 +41,10 @@ pub(super) const RESERVED: [&str; 16] = [
 
 /// Longest description in a list, bytes: one line; `get_agent_details` has all of it.
 const LINE_BYTES_MAX: usize = 320;
-/// Results of a search without a limit, and agents on a page of `discover_agents`.
+/// Results of a search without a limit.
 const LIMIT: usize = 20;
-/// Most results of a search, and most agents asked for at once: one answer stays below what models take.
+/// Most results of a search, agents on a page of `discover_agents`, and agents asked for by name: one answer stays
+/// below what models take.
 const LIMIT_MAX: usize = 100;
 /// Names on a page of `list_agents`.
 const NAMES_MAX: usize = 1_000;
@@ -136,6 +137,17 @@ struct Search {
 struct Discover {
     #[serde(default)]
     agent_name: Option<String>,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
     #[serde(default)]
     zone: Option<String>,
     #[serde(default)]
@@ -304,7 +316,7 @@ async fn several(node: &Node, arguments: &JsonObject) -> Answer {
 }
 
 async fn list(node: &Node, arguments: &JsonObject) -> Answer {
-    let asked: Discover = read(arguments)?;
+    let asked: Page = read(arguments)?;
     let limit = asked.limit.unwrap_or(NAMES_MAX).clamp(1, NAMES_MAX);
     let first = asked.cursor.is_none();
     let page = node.handle.agents(asked.zone.clone(), limit, asked.cursor).await.map_err(refused)?;
@@ -353,7 +365,7 @@ async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
         "verbose": null,
         "traceback_enabled": null,
         "log_level": null,
-        "queue_enabled": true,
+        "queue_enabled": false,
         "queue_config": null,
         "queue_stats": null,
         "persistence": {"persistence_enabled": true},

@@ -1,7 +1,11 @@
 //! An agent's schemas as a tool publishes them. A tool takes and gives objects; a schema of anything else is wrapped.
 
+use std::sync::Arc;
+
 use rmcp::model::JsonObject;
 use serde_json::{Value, json};
+
+use crate::document::schema::{default_input, default_output};
 
 /// Keyword of a schema's property.
 const HEADER: &str = "x-mcp-header";
@@ -11,6 +15,8 @@ const HEADER: &str = "x-mcp-header";
 pub(super) enum Input {
     /// They are the input.
     Whole,
+    /// They are the input, where null says the same as nothing: clients of the paper's authors send it.
+    Paper,
     /// The input is their field `input`.
     Field,
 }
@@ -24,28 +30,33 @@ pub(super) enum Output {
     Result,
 }
 
-/// What a tool takes, from the agent's own schema or the paper's.
-pub(super) fn input(text: Option<&str>) -> (Input, JsonObject) {
-    let Some(mut schema) = text.and_then(parse) else { return (Input::Whole, object(paper_input())) };
+/// What a tool takes whose agent takes `schema`.
+pub(super) fn input(schema: Arc<JsonObject>) -> (Input, Arc<JsonObject>) {
+    if Arc::ptr_eq(&schema, &default_input()) {
+        return (Input::Paper, schema);
+    }
+    let mut schema = Arc::unwrap_or_clone(schema);
+    drop_header(&mut schema);
+    if is_of_object(&schema) {
+        return (Input::Whole, Arc::new(schema));
+    }
     if !schema.contains_key("type") && schema.contains_key("properties") {
         schema.insert("type".into(), "object".into());
+        return (Input::Whole, Arc::new(schema));
     }
-    match is_of_object(&schema) {
-        true => (Input::Whole, schema),
-        false => (Input::Field, wrapped(schema, "input", &["input"], json!({}))),
-    }
+    (Input::Field, Arc::new(wrapped(schema, "input", &["input"], json!({}))))
 }
 
-/// What a tool gives, from the agent's own schema or the paper's.
-pub(super) fn output(text: Option<&str>) -> (Output, JsonObject) {
-    let schema = match text.and_then(parse) {
-        Some(schema) if is_of_object(&schema) => return (Output::Whole, schema),
-        Some(schema) => schema,
-        None => object(json!({"description": "what the agent answered"})),
-    };
-    let error = json!({"type": "string", "description": "why there is no result"});
-    let beside = json!({"success": {"type": "boolean"}, "error": error});
-    (Output::Result, wrapped(schema, "result", &["success"], beside))
+/// What a tool gives whose agent answers `schema`.
+pub(super) fn output(schema: Arc<JsonObject>) -> (Output, Arc<JsonObject>) {
+    if Arc::ptr_eq(&schema, &default_output()) {
+        return (Output::Result, schema);
+    }
+    if is_of_object(&schema) {
+        return (Output::Whole, schema);
+    }
+    let beside = json!({"success": {"type": "boolean"}, "error": {"type": "string"}});
+    (Output::Result, Arc::new(wrapped(Arc::unwrap_or_clone(schema), "result", &["success"], beside)))
 }
 
 impl Input {
@@ -53,6 +64,7 @@ impl Input {
     pub(super) fn take(self, mut arguments: JsonObject) -> Value {
         match self {
             Input::Whole => Value::Object(arguments),
+            Input::Paper => arguments.into_iter().filter(|(_, value)| !value.is_null()).collect(),
             Input::Field => arguments.remove("input").unwrap_or_default(),
         }
     }
@@ -68,39 +80,18 @@ impl Output {
     }
 }
 
-/// What the paper's agents take.
-fn paper_input() -> Value {
-    json!({
-        "type": "object",
-        "properties": {
-            "task": {"type": "string", "description": "what to do"},
-            "img": {"type": ["string", "null"], "description": "an image inline or its URL"},
-            "imgs": {"type": ["array", "null"], "items": {"type": "string"}, "description": "several images"},
-            "correct_answer": {"type": ["string", "null"], "description": "what to compare the answer with"},
-        },
-        "required": ["task"],
-    })
-}
-
-fn parse(text: &str) -> Option<JsonObject> {
-    let mut schema = serde_json::from_str(text).ok()?;
-    drop_header(&mut schema);
-    match schema {
-        Value::Object(schema) => Some(schema),
-        _ => None,
-    }
-}
-
 /// The keyword has clients repeat an argument as a header, and a call without it is refused. No proxy here reads it, and
 /// who speaks over stdio has no headers, so it is not published.
-fn drop_header(schema: &mut Value) {
-    match schema {
-        Value::Object(schema) => {
-            // Unless it is the name of a property.
-            schema.retain(|key, value| key != HEADER || !value.is_string());
-            schema.values_mut().for_each(drop_header);
-        }
-        Value::Array(schemas) => schemas.iter_mut().for_each(drop_header),
+fn drop_header(schema: &mut JsonObject) {
+    // Unless it is the name of a property.
+    schema.retain(|key, value| key != HEADER || !value.is_string());
+    schema.values_mut().for_each(drop_header_below);
+}
+
+fn drop_header_below(value: &mut Value) {
+    match value {
+        Value::Object(schema) => drop_header(schema),
+        Value::Array(schemas) => schemas.iter_mut().for_each(drop_header_below),
         _ => {}
     }
 }
@@ -137,44 +128,45 @@ pub(super) fn object(value: Value) -> JsonObject {
 mod tests {
     use super::*;
 
+    fn schema(text: &str) -> Arc<JsonObject> {
+        Arc::new(serde_json::from_str(text).unwrap())
+    }
+
     #[test]
-    fn an_agent_without_schemas_has_those_of_the_paper() {
-        let (input, schema) = input(None);
-        assert_eq!((input, &schema["required"]), (Input::Whole, &json!(["task"])));
-        let (output, schema) = output(None);
-        assert_eq!((output, &schema["required"]), (Output::Result, &json!(["success"])));
-        assert_eq!(output.give(json!("x")), json!({"result": "x", "success": true}));
+    fn an_agent_without_schemas_has_those_of_the_paper_and_null_says_nothing() {
+        let (taken, shown) = input(default_input());
+        assert_eq!((taken, &shown["required"]), (Input::Paper, &json!(["task"])));
+        assert_eq!(taken.take(object(json!({"task": "x", "img": null}))), json!({"task": "x"}));
+        let (given, _) = output(default_output());
+        assert_eq!(given.give(json!("x")), json!({"result": "x", "success": true}));
     }
 
     #[test]
     fn a_schema_of_an_object_is_published_as_it_is() {
-        let text = r#"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#;
-        assert_eq!(input(Some(text)), (Input::Whole, serde_json::from_str(text).unwrap()));
-        assert_eq!(output(Some(text)), (Output::Whole, serde_json::from_str(text).unwrap()));
-        let (_, untyped) = input(Some(r#"{"properties":{}}"#));
+        let own = schema(r#"{"type":"object","properties":{"city":{"type":"string"}},"required":["city"]}"#);
+        assert_eq!(input(own.clone()), (Input::Whole, own.clone()));
+        assert_eq!(output(own.clone()), (Output::Whole, own));
+        let (_, untyped) = input(schema(r#"{"properties":{}}"#));
         assert_eq!(untyped["type"], "object");
     }
 
     #[test]
     fn no_argument_is_asked_for_as_a_header() {
-        let text =
+        let own =
             r#"{"properties":{"a":{"type":"string","x-mcp-header":"A"},"x-mcp-header":{"type":"string"}}}"#;
-        let (_, schema) = input(Some(text));
-        assert_eq!(
-            schema["properties"],
-            json!({"a": {"type": "string"}, "x-mcp-header": {"type": "string"}})
-        );
+        let (_, shown) = input(schema(own));
+        assert_eq!(shown["properties"], json!({"a": {"type": "string"}, "x-mcp-header": {"type": "string"}}));
     }
 
     #[test]
     fn a_schema_of_anything_else_is_wrapped_with_its_definitions_on_top() {
         let text = r##"{"type":"array","items":{"$ref":"#/$defs/n"},"$defs":{"n":{"type":"number"}}}"##;
-        let (taken, schema) = input(Some(text));
+        let (taken, shown) = input(schema(text));
         assert_eq!(taken.take(object(json!({"input": [1]}))), json!([1]));
-        assert_eq!(schema["properties"]["input"]["items"]["$ref"], "#/$defs/n");
-        assert_eq!(schema["$defs"]["n"]["type"], "number");
-        let (given, schema) = output(Some(text));
+        assert_eq!(shown["properties"]["input"]["items"]["$ref"], "#/$defs/n");
+        assert_eq!(shown["$defs"]["n"]["type"], "number");
+        let (given, shown) = output(schema(text));
         assert_eq!(given.give(json!([1])), json!({"result": [1], "success": true}));
-        assert_eq!(schema["properties"]["result"]["type"], "array");
+        assert_eq!(shown["properties"]["result"]["type"], "array");
     }
 }

@@ -5,13 +5,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aop::api::{CallAnswer, Ready};
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
-use super::{Node, SLACK, failure};
+use super::{Node, SLACK, failure, task};
 
-/// An `aop node` that runs the three builtin agents.
+/// An `aop node` that runs the three builtin agents, and one that answers with its input.
 pub(super) struct Process {
     child: Child,
     pub(super) ready: Ready,
@@ -28,6 +27,8 @@ impl Process {
             );
             std::fs::write(folder.path().join(format!("{builtin}.toml")), text).unwrap();
         }
+        let text = "[agent]\nname = \"mirror\"\ndescription = \"d\"\n[agent.run]\ncommand = [\"cat\"]\n";
+        std::fs::write(folder.path().join("mirror.toml"), text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--agents"]).arg(folder.path());
@@ -62,7 +63,7 @@ async fn caller_of(host: &Process) -> Node {
 async fn harmed(caller: &Node, seconds: u64, harm: impl FnOnce()) -> (CallAnswer, Duration) {
     let (progress, mut reports) = mpsc::channel(8);
     let time = Some(Duration::from_secs(seconds));
-    let call = caller.handle().call("sleep", json!({"task": 60_000}), time, Some(progress));
+    let call = caller.handle().call("sleep", task(60_000), time, Some(progress));
     let harming = async {
         reports.recv().await.expect("the call ended before it began");
         harm();
@@ -82,7 +83,7 @@ async fn a_host_that_is_killed_leaves_the_call_in_doubt_at_once() {
     assert!(took < SLACK, "{took:?}");
 
     let started = Instant::now();
-    let answer = caller.call("sleep", json!({"task": 1}), 25.0).await;
+    let answer = caller.call("sleep", task(1), 25.0).await;
     assert_eq!(failure(&answer), ("unreachable", "not_started"));
     assert!(started.elapsed() < SLACK, "{:?}", started.elapsed());
 }
@@ -95,7 +96,7 @@ async fn a_frozen_host_leaves_the_call_in_doubt_at_its_deadline() {
     let (answer, _) = harmed(&caller, 3, || host.signal("-STOP")).await;
     assert_eq!(failure(&answer), ("deadline", "unknown"));
     assert!(started.elapsed() < Duration::from_secs(3) + SLACK, "{:?}", started.elapsed());
-    let answer = caller.call("echo", json!({"task": 1}), 2.0).await;
+    let answer = caller.call("echo", task(1), 2.0).await;
     let (code, outcome) = failure(&answer);
     assert!(["deadline", "unreachable"].contains(&code) && outcome == "not_started", "{answer:?}");
     host.signal("-CONT");

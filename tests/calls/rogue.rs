@@ -14,13 +14,13 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, Stream, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
 use libp2p_stream::{Control, IncomingStreams};
-use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Node, PATIENCE, SLACK, agent, builtins, failure, with_host};
+use super::{Node, PATIENCE, SLACK, agent, builtins, failure, task, with_host};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/aop/test/call/1");
 const HOST: u8 = 1;
+const INPUT: &[u8] = br#"{"task":"hi"}"#;
 
 /// A libp2p peer connected to one node, with call streams and nothing else.
 struct Rogue {
@@ -126,29 +126,30 @@ async fn a_host_runs_nothing_that_the_world_may_not_know_of() {
     private.offer.scope = Scope::Node;
     let host = Node::start(HOST, &[], [builtins(), vec![private]].concat()).await;
     let rogue = Rogue::to(&host).await;
-    assert_eq!(call(&rogue, "echo", b"\"hi\"").await, CallReply::Answered { size: 4 });
+    assert_eq!(call(&rogue, "echo", INPUT).await, CallReply::Answered { size: 4 });
     let unknown = ("not_found".to_owned(), Outcome::NotStarted);
-    assert_eq!(refused(&rogue, &offer("private", 2)).await, unknown);
-    assert_eq!(refused(&rogue, &offer("nobody", 2)).await, unknown);
-    let other_owner = CallOffer { agent: [7; 20], ..offer("echo", 2) };
+    assert_eq!(refused(&rogue, &offer("private", INPUT.len())).await, unknown);
+    assert_eq!(refused(&rogue, &offer("nobody", INPUT.len())).await, unknown);
+    let other_owner = CallOffer { agent: [7; 20], ..offer("echo", INPUT.len()) };
     assert_eq!(refused(&rogue, &other_owner).await, unknown);
-    assert!(host.call("private@.", json!({"task": 1}), 5.0).await.success, "it is there for its own host");
+    assert!(host.call("private@.", task(1), 5.0).await.success, "it is there for its own host");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     let host = Node::start(HOST, &[], builtins()).await;
     let rogue = Rogue::to(&host).await;
-    let first = offer("echo", 2);
+    let first = offer("echo", INPUT.len());
     let (mut stream, reply) = rogue.offer(&first).await;
     let CallReply::Accepted { incarnation } = reply else { panic!("{reply:?}") };
     let duplicate = ("duplicate_call".to_owned(), Outcome::Unknown);
     assert_eq!(refused(&rogue, &first).await, duplicate, "while its input is awaited");
-    write(&mut stream, b"{}").await;
+    write(&mut stream, INPUT).await;
     assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
     let retry = CallOffer { attempt: 2, expected: Some(incarnation), ..first.clone() };
     assert_eq!(refused(&rogue, &retry).await, duplicate, "after it ran");
-    let elsewhere = CallOffer { expected: Some(Incarnation(incarnation.0 ^ 1)), ..offer("echo", 2) };
+    let elsewhere =
+        CallOffer { expected: Some(Incarnation(incarnation.0 ^ 1)), ..offer("echo", INPUT.len()) };
     assert_eq!(refused(&rogue, &elsewhere).await, ("host_restarted".to_owned(), Outcome::Unknown));
 }
 
@@ -158,9 +159,11 @@ async fn offers_that_cannot_be_served_are_refused_before_the_input() {
     let rogue = Rogue::to(&host).await;
     let large = offer("echo", CALL_BYTES_MAX + 1);
     assert_eq!(refused(&rogue, &large).await, ("too_large".to_owned(), Outcome::NotStarted));
-    let late = CallOffer { left_ms: 0, ..offer("echo", 2) };
+    let late = CallOffer { left_ms: 0, ..offer("echo", INPUT.len()) };
     assert_eq!(refused(&rogue, &late).await, ("deadline".to_owned(), Outcome::NotStarted));
     let CallReply::Failed(failure) = call(&rogue, "echo", b"{no").await else { panic!("not JSON was taken") };
+    assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
+    let CallReply::Failed(failure) = call(&rogue, "echo", b"{}").await else { panic!("no task was taken") };
     assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
 }
 
@@ -182,14 +185,14 @@ async fn hostile_streams_end_alone() {
         let _gone = stream.write_all(&bytes).await;
         let _gone = stream.flush().await;
         assert_eq!(read(&mut stream).await, None, "{bytes:?}");
-        assert!(caller.call("echo", json!({"task": 1}), 10.0).await.success);
+        assert!(caller.call("echo", task(1), 10.0).await.success);
     }
-    for wrong in [&b"\"longer\""[..], b"1"] {
-        let (mut stream, _) = rogue.offer(&offer("echo", 2)).await;
+    for wrong in [&b"{\"task\":\"longer\"}"[..], b"1"] {
+        let (mut stream, _) = rogue.offer(&offer("echo", INPUT.len())).await;
         write(&mut stream, wrong).await;
         assert_eq!(read(&mut stream).await, None);
     }
-    assert!(caller.call("echo", json!({"task": 1}), 10.0).await.success);
+    assert!(caller.call("echo", task(1), 10.0).await.success);
     drop(silent);
 }
 
@@ -200,7 +203,7 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
     let rogue = Rogue::to(&host).await;
     let mut held = Vec::new();
     loop {
-        match rogue.offer(&offer("echo", 2)).await {
+        match rogue.offer(&offer("echo", INPUT.len())).await {
             (stream, CallReply::Accepted { .. }) => held.push(stream),
             (_, CallReply::Failed(failure)) => {
                 assert_eq!((failure.code.as_str(), failure.outcome), ("busy", Outcome::NotStarted));
@@ -210,10 +213,10 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
         }
     }
     assert_eq!(held.len(), aop::proto::config::CALLS_PER_PEER_MAX);
-    assert!(caller.call("echo", json!({"task": 1}), 10.0).await.success);
+    assert!(caller.call("echo", task(1), 10.0).await.success);
     drop(held);
     let free = async {
-        while !matches!(rogue.offer(&offer("echo", 2)).await.1, CallReply::Accepted { .. }) {
+        while !matches!(rogue.offer(&offer("echo", INPUT.len())).await.1, CallReply::Accepted { .. }) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -243,8 +246,13 @@ async fn told(
     seconds: f64,
 ) -> (String, String, String) {
     let host = async {
-        let (_, mut stream) = timeout(PATIENCE, rogue.incoming.next()).await.unwrap().unwrap();
-        read(&mut stream).await.unwrap();
+        // A stream that broke before its offer came is opened again.
+        let mut stream = loop {
+            let (_, mut stream) = timeout(PATIENCE, rogue.incoming.next()).await.unwrap().unwrap();
+            if read(&mut stream).await.is_some() {
+                break stream;
+            }
+        };
         for frame in frames {
             let _gone = stream.write_all(frame).await;
             let _gone = stream.flush().await;
@@ -252,7 +260,7 @@ async fn told(
         // Nothing more, until the caller closes.
         while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
     };
-    let (answer, ()) = tokio::join!(caller.call("echo", json!({"task": 1}), seconds), host);
+    let (answer, ()) = tokio::join!(caller.call("echo", task(1), seconds), host);
     let (code, outcome) = failure(&answer);
     (code.into(), outcome.into(), answer.error.clone().unwrap().message)
 }
@@ -300,7 +308,7 @@ async fn a_host_that_takes_no_stream_is_given_up_before_anything_was_started() {
     let (caller, mut rogue) = with_rogue_host().await;
     let refusing = async { while rogue.incoming.next().await.is_some() {} };
     let answer = tokio::select! {
-        answer = caller.call("echo", json!({"task": 1}), 20.0) => answer,
+        answer = caller.call("echo", task(1), 20.0) => answer,
         () = refusing => unreachable!(),
     };
     assert_eq!(failure(&answer), ("unreachable", "not_started"));

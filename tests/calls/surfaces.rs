@@ -30,10 +30,10 @@ fn http_answers_200_however_the_call_ends_and_says_who_is_to_blame_otherwise() {
     let (status, answer) = post(&host, "echo@.?timeout=5", br#"{"task":"hi"}"#);
     assert_eq!((status, &answer["result"], &answer["success"]), (200, &json!("hi"), &json!(true)));
     assert!(answer.get("error").is_none() && answer.get("outcome").is_none(), "{answer}");
-    let (status, answer) = post(&host, "fail", b"{}");
+    let (status, answer) = post(&host, "fail", br#"{"task":"x"}"#);
     assert_eq!((status, &answer["outcome"]), (200, &json!("done")));
     assert!(answer.get("result").is_none(), "{answer}");
-    let (status, answer) = post(&host, "sleep?timeout=0.2", br#"{"task":20000}"#);
+    let (status, answer) = post(&host, "sleep?timeout=0.2", br#"{"task":"20000"}"#);
     assert_eq!(
         (status, &answer["error"]["code"], &answer["outcome"]),
         (200, &json!("deadline"), &json!("unknown"))
@@ -59,17 +59,18 @@ fn the_command_prints_the_result_and_exits_by_how_the_call_ended() {
     let host = Process::start();
     let told = aop(&host, &["echo", "--task", "hello\n\u{1b}[2Jworld"]);
     assert_eq!((told.status.code(), out(&told)), (Some(0), "hello\n[2Jworld\n"));
-    let told = aop(&host, &["echo", r#"{"task": {"a": 1}}"#]);
-    assert_eq!((told.status.code(), out(&told)), (Some(0), "{\n  \"a\": 1\n}\n"));
-    let told = aop(&host, &["echo", r#"{"task": 7}"#, "--json"]);
+    let told = aop(&host, &["mirror", r#"{"task": "a"}"#]);
+    assert_eq!((told.status.code(), out(&told)), (Some(0), "{\n  \"task\": \"a\"\n}\n"));
+    let told = aop(&host, &["echo", r#"{"task": "7"}"#, "--json"]);
     let answer: CallAnswer = serde_json::from_slice(&told.stdout).unwrap();
-    assert_eq!((answer.result, answer.served_by), (json!(7), Some(host.ready.peer_id.clone())));
+    assert_eq!((answer.result, answer.served_by), (json!("7"), Some(host.ready.peer_id.clone())));
     for (args, code) in [
-        (&["fail"][..], 1),
-        (&["fail", "--json"], 1),
+        (&["fail", "--task", "x"][..], 1),
+        (&["fail", "--task", "x", "--json"], 1),
         (&["echo", "{no"], 2),
         (&["echo", "--timeout", "0"], 2),
         (&["echo", "{}", "--task", "x"], 2),
+        (&["echo"], 1),
         (&["nobody"], 3),
         (&["sleep", "--task", "20000", "--timeout", "0.2"], 4),
         (&["sleep", "--task", "20000", "--timeout", "0.2", "--json"], 4),

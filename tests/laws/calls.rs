@@ -46,7 +46,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         6 => call.clone().prop_map(|call| Happening::Offer { call }),
         2 => call.prop_map(|call| Happening::GiveUp { call }),
-        9 => (pick.clone(), copy.clone()).prop_map(|(pick, copy)| Happening::ToHost { pick, copy }),
+        9 => (pick.clone(), copy).prop_map(|(pick, copy)| Happening::ToHost { pick, copy }),
         7 => (pick.clone(), copy).prop_map(|(pick, copy)| Happening::ToCaller { pick, copy }),
         1 => pick.clone().prop_map(|pick| Happening::Lose { pick }),
         3 => (pick.clone(), any::<bool>()).prop_map(|(pick, fails)| Happening::WorkEnds { pick, fails }),

@@ -123,6 +123,6 @@ fn skipped<T>(why: &str) -> Option<T> {
     let required = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     assert!(!required, "CI is set, so nothing may be skipped, but {why}");
     // Straight to the terminal: the harness would hide it, because a skipped test passes.
-    let _closed = writeln!(io::stderr(), "\nSKIPPED, the official MCP clients were not run: {why}\n");
+    let _closed = writeln!(io::stderr(), "\nSKIPPED, the official MCP packages were not run: {why}\n");
     None
 }

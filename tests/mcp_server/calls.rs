@@ -12,7 +12,8 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::world::{Messages, PATIENCE, Setup, World, local, start, world};
+use crate::tools::held;
+use crate::world::{Messages, PATIENCE, Setup, World, local, script, start, world};
 
 /// Our server with a tool that panics and one that never ends.
 #[derive(Clone)]
@@ -88,6 +89,84 @@ async fn a_failed_agent_is_an_answer_and_an_unknown_tool_is_a_protocol_error() {
 }
 
 #[tokio::test]
+async fn arguments_that_do_not_fit_are_told_with_place_and_rule_before_any_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = json!({"type": "object", "required": ["city"],
+        "properties": {"city": {"type": "string"}, "days": {"type": "array", "items": {"type": "integer"}}}});
+    let output = json!({"type": "object", "required": ["sky"], "properties": {"sky": {"type": "string"}}});
+    let agent =
+        json!({"name": "weather", "description": "d", "input_schema": schema, "output_schema": output});
+    let touch = "touch worked; echo '{\"sky\": \"blue\"}'";
+    let world = world(vec![script(agent, touch, folder.path()), local("echo", Builtin::Echo)]).await;
+    let tools = world.tools().await;
+    let tool = tools.iter().find(|tool| tool["name"] == "weather").unwrap();
+    assert_eq!((&tool["inputSchema"], &tool["outputSchema"]), (&schema, &output));
+
+    for (arguments, place, rule) in [
+        (json!({}), "city", "required"),
+        (json!({"city": 7}), "/city", "string"),
+        (json!({"city": "Oslo", "days": [1, "x"]}), "/days/1", "integer"),
+    ] {
+        let refused = world.call("weather", arguments).await;
+        let told = &refused["structuredContent"];
+        assert_eq!(
+            (&refused["isError"], &told["code"], &told["outcome"]),
+            (&json!(true), &json!("bad_input"), &json!("not_started"))
+        );
+        let error = told["error"].as_str().unwrap();
+        assert!(error.contains(place) && error.contains(rule), "{error}");
+    }
+    assert!(!folder.path().join("worked").exists());
+    let answer = world.call("weather", json!({"city": "Oslo"})).await;
+    assert_eq!((&answer["structuredContent"], &answer["isError"]), (&json!({"sky": "blue"}), &json!(false)));
+    assert!(folder.path().join("worked").exists());
+
+    let missing = world.call("echo", json!({"img": "x"})).await;
+    assert!(missing["structuredContent"]["error"].as_str().unwrap().contains("task"), "{missing}");
+    let nulls =
+        world.call("echo", json!({"task": "x", "img": null, "imgs": null, "correct_answer": null})).await;
+    assert_eq!(nulls["structuredContent"], json!({"result": "x", "success": true}));
+}
+
+/// Waits until `is_so`; there is no event to await in another process.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let so = async {
+        while !is_so() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, so).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test]
+async fn a_cancelled_call_ends_the_process_in_both_eras() {
+    let folder = tempfile::tempdir().unwrap();
+    let agent = json!({"name": "slow", "description": "d"});
+    let world =
+        world(vec![script(agent, "echo $$ > pid.new; mv pid.new pid; exec sleep 60", folder.path())]).await;
+    let pid = folder.path().join("pid");
+    let started = || std::fs::read_to_string(&pid).ok();
+    let runs = |pid: &str| std::path::Path::new("/proc").join(pid.trim()).exists();
+    let params = json!({"name": "slow", "arguments": {"task": "x"}});
+
+    tokio::select! {
+        answered = world.modern_request("tools/call", params.clone()).send() => panic!("{answered:?}"),
+        () = until("the process starts", || started().is_some()) => {}
+    }
+    let first = started().unwrap();
+    until("the process ends when the connection closes", || !runs(&first)).await;
+    std::fs::remove_file(&pid).unwrap();
+
+    let session = world.session().await;
+    let _answer = session.send(3, "tools/call", params).await;
+    until("the process starts", || started().is_some()).await;
+    let second = started().unwrap();
+    assert!(runs(&second));
+    session.notify("notifications/cancelled", json!({"requestId": 3})).await;
+    until("the process ends at the notice", || !runs(&second)).await;
+}
+
+#[tokio::test]
 async fn any_agent_is_called_by_its_full_name_with_a_task_or_an_input() {
     let world = world(vec![local("echo", Builtin::Echo)]).await;
     for arguments in
@@ -112,6 +191,33 @@ async fn any_agent_is_called_by_its_full_name_with_a_task_or_an_input() {
         assert_eq!((&answer["isError"], &told["code"]), (&json!(true), &json!("bad_input")), "{answer}");
         assert!(told["error"].as_str().unwrap().contains(wrong), "{told}");
     }
+}
+
+#[tokio::test]
+async fn an_agent_of_another_node_is_called_with_progress_and_a_deadline() {
+    let agents = vec![local("far", Builtin::Sleep)];
+    let there = start(Setup { seed: 1, agents, ..Setup::default() }, |mcp| mcp).await;
+    let bootstrap = vec![there.node.listen[0].to_string()];
+    let here = start(Setup { seed: 2, bootstrap, ..Setup::default() }, |mcp| mcp).await;
+    held(&here, "far@.").await;
+    let call = json!({"name": "call_agent", "arguments": {"agent": "far@.", "task": "350"}, "_meta": {"progressToken": 9}});
+    let mut messages = Messages::of(here.modern_request("tools/call", call).send().await.unwrap());
+    let report = messages.find(|message| message["method"] == "notifications/progress").await;
+    assert_eq!(report["params"]["progressToken"], 9);
+    let done = messages.find(|message| message.get("id").is_some()).await;
+    let told = &done["result"]["structuredContent"];
+    assert_eq!((&told["success"], &told["result"]), (&json!(true), &json!("slept 350 ms")));
+    assert_eq!(told["served_by"], there.node.handle.key().to_string());
+
+    let late = json!({"agent": "far@.", "task": "60000", "timeout": 0.3});
+    let late = here.call("call_agent", late).await;
+    let told = &late["structuredContent"];
+    assert_eq!(
+        (&late["isError"], &told["code"], &told["outcome"]),
+        (&json!(true), &json!("deadline"), &json!("unknown"))
+    );
+    let unknown = here.call("call_agent", json!({"agent": "nobody@.", "task": "x"})).await;
+    assert_eq!(unknown["structuredContent"]["code"], "not_found");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use crate::world::{
 /// Sessions that this test tries to open; ten times as many as there are places.
 const SESSIONS_TRIED: usize = 10_000;
 const SESSIONS_MAX: usize = 1_000;
+const STREAMS_MAX: usize = 256;
 
 fn list(world: &World) -> RequestBuilder {
     world.modern_request("tools/list", json!({}))
@@ -179,6 +180,31 @@ async fn a_server_with_open_streams_and_calls_stops_in_time_and_ends_them() {
     while timeout(PATIENCE, events.next()).await.unwrap().is_some() {}
     while timeout(PATIENCE, call.next()).await.unwrap().is_some() {}
     assert!(stopping.await.unwrap() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn streams_are_counted_and_a_closed_one_makes_room() {
+    let world = world(Vec::new()).await;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS_MAX {
+        streams.push(world.session().await.listen().await);
+    }
+    let session = world.session().await;
+    let get = || world.client.get(world.url("/mcp")).header("Accept", "text/event-stream");
+    let refused = get().header("Mcp-Session-Id", &session.id).send().await.unwrap();
+    assert_eq!(refused.status(), 429);
+    let wanted =
+        || world.modern_request("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}}));
+    let full = last_message(wanted().send().await.unwrap()).await;
+    assert_eq!(full["error"]["code"], -32603, "{full}");
+    assert_eq!(status(list(&world)).await, 200, "whoever only asks is answered");
+
+    streams.truncate(STREAMS_MAX / 2);
+    let room = async {
+        // The end of a connection is seen a moment later.
+        while get().header("Mcp-Session-Id", &session.id).send().await.unwrap().status() != 200 {}
+    };
+    timeout(PATIENCE, room).await.unwrap();
 }
 
 #[tokio::test]

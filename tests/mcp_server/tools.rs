@@ -16,7 +16,7 @@ const FIRST: [&str; 7] = [
 ];
 
 /// Waits until the node holds the agent: what is offered reaches the registry a moment later.
-async fn held(world: &World, agent: &str) {
+pub(crate) async fn held(world: &World, agent: &str) {
     let mut events = world.node.handle.events();
     let shown = async {
         while world.node.handle.show(agent).await.is_err() {

@@ -1,6 +1,7 @@
 //! A real node with its MCP server on loopback, and hand-written JSON-RPC over HTTP: both eras, byte by byte.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use aop::agents::{Agents, Local};
@@ -47,17 +48,28 @@ pub(crate) fn local(name: &str, builtin: Builtin) -> Local {
     local_of(json!({"name": name, "description": format!("The agent {name}")}), builtin)
 }
 
-pub(crate) fn local_of(mut agent: Value, builtin: Builtin) -> Local {
+pub(crate) fn local_of(agent: Value, builtin: Builtin) -> Local {
+    run_by(agent, Runner::Builtin(builtin), Path::new("."))
+}
+
+/// An agent of this host that runs a shell script in `folder`.
+pub(crate) fn script(agent: Value, script: &str, folder: &Path) -> Local {
+    run_by(agent, Runner::Command(vec!["sh".into(), "-c".into(), script.into()]), folder)
+}
+
+fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> Local {
     agent["run"] = json!({"builtin": "echo"});
     let hosting = Hosting {
-        runner: Runner::Builtin(builtin),
-        folder: ".".into(),
+        runner,
+        folder: folder.into(),
         callers: Vec::new(),
         max_queue: 10,
         verbose: false,
         traceback_enabled: true,
     };
-    Local { offer: read_documents(json!({"agent": agent})).remove(0).unwrap(), hosting: Some(hosting) }
+    let mut offer = read_documents(json!({"agent": agent})).remove(0).unwrap();
+    offer.card.callable = true;
+    Local { offer, hosting: Some(hosting) }
 }
 
 pub(crate) async fn world(agents: Vec<Local>) -> World {

@@ -12,6 +12,7 @@ const CATALOG: &str = "application/ai-catalog+json";
 pub(super) async fn card(headers: HeaderMap) -> Response {
     let versions: Vec<&str> = ProtocolVersion::KNOWN_VERSIONS.iter().map(ProtocolVersion::as_str).collect();
     let card = json!({
+        "$schema": "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json",
         "name": "aop.node/registry",
         "title": "AOP registry node",
         "version": env!("CARGO_PKG_VERSION"),
@@ -27,22 +28,18 @@ pub(super) async fn card(headers: HeaderMap) -> Response {
 
 /// `GET /.well-known/ai-catalog.json`.
 pub(super) async fn catalog(headers: HeaderMap) -> Response {
-    let host = host(&headers);
     let entry = json!({
-        "identifier": format!("urn:air:{host}:mcp:registry"),
+        "identifier": "urn:air:aop.node:mcp:registry",
         "type": CARD,
         "url": format!("{}/mcp/server-card", base(&headers)),
     });
     ([(header::CONTENT_TYPE, CATALOG)], json!({"entries": [entry]}).to_string()).into_response()
 }
 
-/// The host under which the client asked, judged by the gate.
-fn host(headers: &HeaderMap) -> &str {
-    headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost")
-}
-
 /// The address under which the client reached this node. Only itself hears what its proxy said of the scheme.
 fn base(headers: &HeaderMap) -> String {
     let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    format!("{}://{}", if secure { "https" } else { "http" }, host(headers))
+    // The gate has judged it.
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    format!("{}://{host}", if secure { "https" } else { "http" })
 }

@@ -5,59 +5,86 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
 use rmcp::model::*;
-use rmcp::service::{NotificationContext, Peer, RequestContext, SubscriptionContext};
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
-/// Requests at work at once, waiting calls included.
-const AT_WORK_MAX: usize = 256;
+/// Calls at work at once, waiting ones included.
+const CALLS_MAX: usize = 256;
 /// Longest call of a tool: the longest call of an agent, and a margin in which its own end is told.
 const CALL_TIME_MAX: Duration = Duration::from_secs(305);
-/// Longest answer to anything else.
+/// Other requests at work at once. They are short, and no number of slow calls keeps a client from listing tools.
+const ANSWERS_MAX: usize = 256;
+/// Longest answer to them.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// How often it is seen whether the session of a request has gone.
-const GONE_CHECK: Duration = Duration::from_secs(1);
 
-/// The handler and what guards it. Cheap to clone where the handler is.
+/// What all sessions and requests of a server share. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Guarded<H> {
-    inner: H,
-    at_work: Arc<Semaphore>,
+pub(super) struct Guard {
+    calls: Arc<Places>,
+    answers: Arc<Places>,
+    streams: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
 
-impl<H: ServerHandler> Guarded<H> {
-    pub(super) fn new(inner: H, closing: watch::Receiver<bool>) -> Guarded<H> {
-        Guarded { inner, at_work: Arc::new(Semaphore::new(AT_WORK_MAX)), closing }
-    }
+/// Places of one kind of request, and how long one may be taken.
+struct Places {
+    free: Semaphore,
+    time_max: Duration,
+}
 
+/// The handler of one session, or of one request that has none.
+pub(super) struct Guarded<H> {
+    inner: H,
+    guard: Guard,
+    is_initialized: AtomicBool,
+}
+
+impl Guard {
+    /// `streams` are the places of those that listen; `closing` ends them.
+    pub(super) fn new(streams: Arc<Semaphore>, closing: watch::Receiver<bool>) -> Guard {
+        let places = |count, time_max| Arc::new(Places { free: Semaphore::new(count), time_max });
+        Guard {
+            calls: places(CALLS_MAX, CALL_TIME_MAX),
+            answers: places(ANSWERS_MAX, ANSWER_TIME_MAX),
+            streams,
+            closing,
+        }
+    }
+}
+
+impl Places {
     async fn guard<T, F: Future<Output = Result<T, ErrorData>> + Send>(
         &self,
-        limit: Duration,
         cx: RequestContext<RoleServer>,
         work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
     ) -> Result<T, ErrorData> {
-        let Ok(_place) = self.at_work.try_acquire() else {
-            return Err(failed(format!("{AT_WORK_MAX} requests are at work already: try again in a moment")));
-        };
-        let (cancelled, peer) = (cx.ct.clone(), cx.peer.clone());
+        let _place = self.free.try_acquire().map_err(|_| {
+            failed("as many requests as this node takes are at work already: try again in a moment".into())
+        })?;
+        let cancelled = cx.ct.clone();
         let work = AssertUnwindSafe(async move { work(cx).await }).catch_unwind();
         tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(failed("the request was cancelled".into())),
-            done = timeout(limit, work) => match done {
+            done = timeout(self.time_max, work) => match done {
                 Ok(Ok(done)) => done,
                 Ok(Err(_)) => Err(failed("the node met a bug while answering: its log has the place".into())),
-                Err(_) => Err(failed(format!("there was no answer within {} s", limit.as_secs()))),
+                Err(_) => Err(failed(format!("there was no answer within {} s", self.time_max.as_secs()))),
             },
-            // The end of a session does not cancel what it asked for.
-            () = gone(&peer) => Err(failed("the session has ended".into())),
         }
+    }
+}
+
+impl<H> Guarded<H> {
+    pub(super) fn new(inner: H, guard: Guard) -> Guarded<H> {
+        Guarded { inner, guard, is_initialized: AtomicBool::new(false) }
     }
 }
 
@@ -65,22 +92,15 @@ fn failed(message: String) -> ErrorData {
     ErrorData::internal_error(message, None)
 }
 
-async fn gone(peer: &Peer<RoleServer>) {
-    let mut ticks = interval(GONE_CHECK);
-    while !peer.is_transport_closed() {
-        ticks.tick().await;
-    }
-}
-
 /// Guards each method that takes a request.
 macro_rules! guarded {
-    ($($limit:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
+    ($($places:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
         async fn $method(
             &self,
             request: $request,
             cx: RequestContext<RoleServer>,
         ) -> Result<$answer, ErrorData> {
-            self.guard($limit, cx, |cx| self.inner.$method(request, cx)).await
+            self.guard.$places.guard(cx, |cx| self.inner.$method(request, cx)).await
         }
     )*};
 }
@@ -88,38 +108,41 @@ macro_rules! guarded {
 #[expect(deprecated, reason = "older revisions still have these methods")]
 impl<H: ServerHandler> ServerHandler for Guarded<H> {
     guarded! {
-        ANSWER_TIME_MAX initialize(InitializeRequestParams) -> InitializeResult;
-        ANSWER_TIME_MAX complete(CompleteRequestParams) -> CompleteResult;
-        ANSWER_TIME_MAX set_level(SetLevelRequestParams) -> ();
-        ANSWER_TIME_MAX get_prompt(GetPromptRequestParams) -> GetPromptResponse;
-        ANSWER_TIME_MAX list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
-        ANSWER_TIME_MAX list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
-        ANSWER_TIME_MAX list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
-        ANSWER_TIME_MAX read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
-        ANSWER_TIME_MAX subscribe(SubscribeRequestParams) -> ();
-        ANSWER_TIME_MAX unsubscribe(UnsubscribeRequestParams) -> ();
-        CALL_TIME_MAX call_tool(CallToolRequestParams) -> CallToolResponse;
-        ANSWER_TIME_MAX list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
-        ANSWER_TIME_MAX on_custom_request(CustomRequest) -> CustomResult;
-        ANSWER_TIME_MAX get_task(GetTaskParams) -> GetTaskResult;
-        ANSWER_TIME_MAX update_task(UpdateTaskParams) -> ();
-        ANSWER_TIME_MAX cancel_task(CancelTaskParams) -> ();
-        ANSWER_TIME_MAX list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
-        ANSWER_TIME_MAX get_skill(GetSkillRequestParams) -> GetSkillResult;
-        ANSWER_TIME_MAX read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
+        answers initialize(InitializeRequestParams) -> InitializeResult;
+        answers complete(CompleteRequestParams) -> CompleteResult;
+        answers set_level(SetLevelRequestParams) -> ();
+        answers get_prompt(GetPromptRequestParams) -> GetPromptResponse;
+        answers list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
+        answers list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
+        answers list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
+        answers read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
+        answers subscribe(SubscribeRequestParams) -> ();
+        answers unsubscribe(UnsubscribeRequestParams) -> ();
+        calls call_tool(CallToolRequestParams) -> CallToolResponse;
+        answers list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
+        answers on_custom_request(CustomRequest) -> CustomResult;
+        answers get_task(GetTaskParams) -> GetTaskResult;
+        answers update_task(UpdateTaskParams) -> ();
+        answers cancel_task(CancelTaskParams) -> ();
+        answers list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
+        answers get_skill(GetSkillRequestParams) -> GetSkillResult;
+        answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
     }
 
     async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.guard(ANSWER_TIME_MAX, cx, |cx| self.inner.ping(cx)).await
+        self.guard.answers.guard(cx, |cx| self.inner.ping(cx)).await
     }
 
     async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        self.guard(ANSWER_TIME_MAX, cx, |cx| self.inner.discover(cx)).await
+        self.guard.answers.guard(cx, |cx| self.inner.discover(cx)).await
     }
 
     /// Has no deadline: it lasts until the client goes or the node stops, and then ends well.
     async fn listen(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
-        let mut closing = self.closing.clone();
+        let Ok(_place) = self.guard.streams.try_acquire() else {
+            return Err(failed("as many streams as this node takes are open already".into()));
+        };
+        let mut closing = self.guard.closing.clone();
         let cancelled = cx.request_context().ct.clone();
         let work = AssertUnwindSafe(self.inner.listen(cx)).catch_unwind();
         tokio::select! {
@@ -147,7 +170,10 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
     }
 
     async fn on_initialized(&self, cx: NotificationContext<RoleServer>) {
-        self.inner.on_initialized(cx).await;
+        // Once a session: what it starts lasts as long as the session.
+        if !self.is_initialized.swap(true, Ordering::Relaxed) {
+            self.inner.on_initialized(cx).await;
+        }
     }
 
     async fn on_cancelled(&self, notice: CancelledNotificationParam, cx: NotificationContext<RoleServer>) {

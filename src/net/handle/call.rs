@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Handle;
-use crate::agents::{CALL_BYTES_MAX, Local, Task};
+use crate::agents::{Local, Task};
 use crate::api::{self, ApiError};
-use crate::net::calls::{OpenCalls, Wanted};
+use crate::document::hosting::DEFAULT_LIMITS;
+use crate::net::calls::{OpenCalls, Wanted, prepare};
 use crate::net::view;
 use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
@@ -17,9 +18,6 @@ use crate::proto::config::CALL_TIME_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
 use crate::proto::node::Found;
-
-/// Limits of an agent whose card names none: the paper's defaults.
-const LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
 
 /// How long a host is looked for. A walk through the DHT takes a few round trips.
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -67,7 +65,7 @@ impl Handle {
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
         match self.agents.list().get(&found.record.name).filter(|local| is_here && local.hosting.is_some()) {
             Some(local) => Ok(self.call_here(&found.record.name, local, asked).await),
-            None => Ok(self.call_there(&found, &card, asked).await),
+            None => Ok(self.call_there(&found, card, asked).await),
         }
     }
 
@@ -78,14 +76,29 @@ impl Handle {
         view::call_answer(ended, asked.id, self.key, asked.started)
     }
 
-    async fn call_there(&self, found: &Found, card: &AgentCard, asked: Asked) -> api::CallAnswer {
+    async fn call_there(&self, found: &Found, card: AgentCard, asked: Asked) -> api::CallAnswer {
         let (id, started) = (asked.id, asked.started);
-        let wanted = match self.want(found, card, asked) {
-            Ok(wanted) => wanted,
-            Err(failure) => return view::call_answer(Err(failure), id, self.key, started),
+        let Some(host) = found.replicas.iter().map(|replica| replica.peer).find(|peer| *peer != self.key)
+        else {
+            let message = "no host runs this agent any more";
+            let failure = CallFailure::new("not_found", Outcome::NotStarted, message);
+            return view::call_answer(Err(failure), id, self.key, started);
         };
-        let ended = self.calls.call(&wanted, self.search(wanted.host)).await;
-        view::call_answer(ended, id, wanted.host, started)
+        let deadline = asked.deadline(card.limits);
+        let late = || {
+            let message = "the input was not checked before the deadline";
+            Err(CallFailure::new("deadline", Outcome::NotStarted, message))
+        };
+        let prepared = timeout_at(deadline, prepare(card.input_schema, asked.input)).await;
+        let ended = match prepared.unwrap_or_else(|_| late()) {
+            Ok(input) => {
+                let (name, progress) = (found.record.name.clone(), asked.progress);
+                let wanted = Wanted { call: id, host, agent: found.id, name, input, deadline, progress };
+                self.calls.call(&wanted, self.search(host)).await
+            }
+            Err(failure) => Err(failure),
+        };
+        view::call_answer(ended, id, host, started)
     }
 
     /// Looks for a peer whose address is not known; returns when it is connected or was not found.
@@ -100,38 +113,13 @@ impl Handle {
     pub(in crate::net) fn open_calls(&self) -> OpenCalls {
         self.calls.open_calls.clone()
     }
-
-    /// The call as one host is asked for it.
-    fn want(&self, found: &Found, card: &AgentCard, asked: Asked) -> Result<Wanted, CallFailure> {
-        let refused = |code, message: String| CallFailure::new(code, Outcome::NotStarted, message);
-        let elsewhere = found.replicas.iter().find(|replica| replica.peer != self.key);
-        let host =
-            elsewhere.ok_or_else(|| refused("not_found", "no host runs this agent any more".into()))?;
-        let deadline = asked.deadline(card.limits);
-        let input =
-            serde_json::to_vec(&asked.input).map_err(|error| refused("bad_input", error.to_string()))?;
-        if input.len() > CALL_BYTES_MAX {
-            let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", input.len());
-            return Err(refused("too_large", message));
-        }
-        Ok(Wanted {
-            call: asked.id,
-            host: host.peer,
-            agent: found.id,
-            name: found.record.name.clone(),
-            input,
-            deadline,
-            progress: asked.progress,
-        })
-    }
 }
 
 impl Asked {
-    /// The call's deadline, and that of its one attempt.
+    /// The call's deadline; the host bounds the work of one attempt.
     fn deadline(&self, limits: Option<CallLimits>) -> Instant {
-        let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(LIMITS);
-        let attempt = Duration::from_secs(timeout_s.into());
-        let all = self.timeout.unwrap_or(attempt.saturating_mul(max_retries.saturating_add(1)));
-        self.started + all.min(attempt).min(CALL_TIME_MAX)
+        let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(DEFAULT_LIMITS);
+        let attempts = Duration::from_secs(timeout_s.into()).saturating_mul(max_retries.saturating_add(1));
+        self.started + self.timeout.unwrap_or(attempts).min(CALL_TIME_MAX)
     }
 }

@@ -1,0 +1,55 @@
+//! The caller's own look at an input: a document that is too large, or does not fit the schema of the card, never leaves
+//! this node.
+//!
+//! The schema came from elsewhere: it is compiled and checked within the bounds of [`Schema`], on threads that may block,
+//! a few at a time. One that cannot be used here is left to the host, which checks again.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use super::AT_ONCE_BYTES;
+use crate::agents::schema::{self, Schema};
+use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::config::CALL_BYTES_MAX;
+
+/// Schemas of others compiled at once; each may take a core for a second, and tens of megabytes.
+const SCHEMAS_MAX: usize = 4;
+
+static SCHEMAS: Semaphore = Semaphore::const_new(SCHEMAS_MAX);
+/// The paper's schema, of the many agents that have no other.
+static PAPER: LazyLock<Option<Schema>> =
+    LazyLock::new(|| Schema::compile(&Value::Object((*schema::default_input()).clone())).ok());
+
+/// The input as it travels, if it may.
+pub(crate) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<u8>, CallFailure> {
+    let bytes = serde_json::to_vec(&input).map_err(|error| refused("bad_input", error.to_string()))?;
+    if bytes.len() > CALL_BYTES_MAX {
+        let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", bytes.len());
+        return Err(refused("too_large", message));
+    }
+    let misfit = match schema {
+        None if bytes.len() <= AT_ONCE_BYTES => misfit(None, &input),
+        schema => {
+            let _place = SCHEMAS.acquire().await;
+            let checked = tokio::task::spawn_blocking(move || misfit(schema.as_deref(), &input)).await;
+            // A check that broke down says nothing against the input.
+            checked.ok().flatten()
+        }
+    };
+    match misfit {
+        Some(why) => Err(refused("bad_input", format!("the input does not fit the agent's schema: {why}"))),
+        None => Ok(bytes),
+    }
+}
+
+fn misfit(schema: Option<&str>, input: &Value) -> Option<String> {
+    let Some(text) = schema else { return PAPER.as_ref()?.check(input).err() };
+    let schema = serde_json::from_str(text).ok()?;
+    Schema::compile(&schema).ok()?.check(input).err()
+}
+
+fn refused(code: &str, message: String) -> CallFailure {
+    CallFailure::new(code, Outcome::NotStarted, message)
+}
