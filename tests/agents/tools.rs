@@ -73,6 +73,10 @@ fn tools_stay_while_their_server_does_not_answer_after_a_restart() {
     assert!(host.show("plain@.").is_none(), "its file is gone");
     let down = host.post("/v1/call/kit@.", &json!({"tool": "echo"}));
     assert_eq!(down["outcome"], "not_started", "{down}");
+    host.until_told("an MCP server is down");
+    // Offered after the server failed: by then all that is to be withdrawn is.
+    folder.agent("later", "builtin = \"echo\"");
+    host.until("later@.", "/callable", &json!(true));
     assert_eq!(host.show("kit_echo@.").unwrap()["description"], "Does echo");
     assert_eq!(host.show("one@.").unwrap()["description"], "Does echo", "its card is as it was");
     fs::remove_file(&gate).unwrap();
