@@ -4,22 +4,24 @@
 //! holds 10,000 records. Rounds alternate. Aim: at least half the rate of the bare route.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aop::http;
 use aop::net;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[path = "samples/agents.rs"]
 mod agents;
 #[path = "samples/nodes.rs"]
 mod nodes;
+#[path = "samples/requests.rs"]
+mod requests;
 #[path = "samples/times.rs"]
 mod times;
 
 use agents::{Cards, fill};
 use nodes::options;
+use requests::{ask, ask_for_a_while};
 use times::Times;
 
 const HELD: usize = 10_000;
@@ -54,7 +56,7 @@ async fn compare(node: SocketAddr) {
             let (addr, path) = if kind == 0 { (bare, "/") } else { (node, find.as_str()) };
             let asked = request(addr, path);
             let tasks: Vec<_> =
-                (0..CONNECTIONS).map(|_| tokio::spawn(ask_for_a_while(addr, asked.clone()))).collect();
+                (0..CONNECTIONS).map(|_| tokio::spawn(ask_for_a_while(addr, asked.clone(), ROUND))).collect();
             for task in tasks {
                 let took = task.await.expect("asked");
                 *count += took.len();
@@ -84,37 +86,4 @@ async fn bare_route(bytes: usize) -> SocketAddr {
 
 fn request(addr: SocketAddr, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n\r\n").into_bytes()
-}
-
-async fn ask_for_a_while(addr: SocketAddr, asked: Vec<u8>) -> Vec<Duration> {
-    let mut stream = TcpStream::connect(addr).await.expect("connected");
-    let (began, mut times, mut buffer) = (Instant::now(), Vec::new(), Vec::new());
-    while began.elapsed() < ROUND {
-        let asking = Instant::now();
-        ask(&mut stream, &asked, &mut buffer).await;
-        times.push(asking.elapsed());
-    }
-    times
-}
-
-/// One question; the length of the answer's body.
-async fn ask(stream: &mut TcpStream, asked: &[u8], buffer: &mut Vec<u8>) -> usize {
-    stream.write_all(asked).await.expect("sent");
-    buffer.clear();
-    loop {
-        let read = stream.read_buf(buffer).await.expect("received");
-        assert!(read > 0, "the server closed the connection");
-        let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
-        let (head, body) = (String::from_utf8_lossy(&buffer[..end]), &buffer[end + 4..]);
-        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-        let length = head
-            .to_lowercase()
-            .split("content-length: ")
-            .nth(1)
-            .and_then(|rest| rest.split("\r\n").next().and_then(|length| length.parse::<usize>().ok()));
-        let length = length.expect("a length");
-        if body.len() >= length {
-            return length;
-        }
-    }
 }

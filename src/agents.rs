@@ -7,13 +7,17 @@
 mod builtin;
 mod chat;
 mod command;
+pub mod files;
+pub(crate) mod grants;
 mod places;
 mod running;
 mod state;
+mod tools;
+mod upstream;
 mod web;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -26,9 +30,12 @@ use crate::document::hosting::Hosting;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::name::{FullName, ZoneName};
+use crate::proto::node::Withdraw;
 use running::Running;
+use tools::{Base, Standing};
 
 pub use crate::proto::config::CALL_BYTES_MAX;
+
 /// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
 /// room below the usual limit of 1,024 open files.
 const PROCESSES_MAX: usize = 256;
@@ -61,13 +68,14 @@ pub struct Agents(Arc<Inner>);
 
 struct Inner {
     home: ZoneName,
+    base: Mutex<Base>,
     table: RwLock<Arc<Table>>,
     changes: watch::Sender<u64>,
-    host: Host,
+    shared: Shared,
 }
 
 /// What all agents of this host share.
-struct Host {
+struct Shared {
     processes: Semaphore,
     client: OnceLock<reqwest::Client>,
 }
@@ -76,38 +84,51 @@ struct Host {
 struct Table {
     list: Arc<BTreeMap<FullName, Local>>,
     running: BTreeMap<FullName, Arc<Running>>,
+    offered: BTreeSet<FullName>,
+    /// Below these names nothing is known yet: agents of earlier runs stay.
+    unknown: BTreeSet<FullName>,
+    /// Whether the list is all that there is to offer: no file was unreadable.
+    is_complete: bool,
+    /// Offered in this run and gone.
+    retired: BTreeSet<FullName>,
 }
 
 impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let host = Host { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
-        Agents(Arc::new(Inner { home, table: RwLock::default(), changes, host }))
+        let shared = Shared { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
+        let (base, table) = (Mutex::default(), RwLock::default());
+        Agents(Arc::new(Inner { home, base, table, changes, shared }))
     }
 
     /// Takes these agents for all of this host's. One that is as before keeps its places, its queue and its state;
-    /// what runs of the others comes to its end.
+    /// what runs of the others comes to its end. MCP servers are started on the present tokio runtime.
     pub fn replace(&self, agents: Vec<Local>) {
+        self.replace_known(agents, true);
+    }
+
+    /// As [`Agents::replace`]; if these are not all, agents of earlier runs are not withdrawn.
+    fn replace_known(&self, locals: Vec<Local>, is_complete: bool) {
+        let mut base = self.0.base.lock().unwrap_or_else(PoisonError::into_inner);
+        (base.locals, base.is_complete) = (locals, is_complete);
+        base.join(&Arc::downgrade(&self.0));
+        self.take(&base);
+    }
+
+    /// Whoever calls holds the lock of the base, so that tables follow each other in order.
+    fn take(&self, base: &Base) {
         let before = self.table();
-        let named = agents.into_iter().map(|local| {
-            let zone = local.offer.zone.clone().unwrap_or_else(|| self.0.home.clone());
-            (FullName { agent: local.offer.name.clone(), zone }, local)
-        });
-        let list: BTreeMap<FullName, Local> = named.collect();
-        let running = list.iter().filter_map(|(name, local)| {
-            let hosting = local.hosting.as_ref()?;
-            let same = before.running.get(name).filter(|running| running.is_of(local));
-            let running = same.cloned().unwrap_or_else(|| Arc::new(Running::new(name, local, hosting)));
-            Some((name.clone(), running))
-        });
-        let table = Arc::new(Table { running: running.collect(), list: Arc::new(list) });
+        let table = Table::new(&before, base, &self.0.home);
+        if before.is_as(&table) {
+            return;
+        }
         for (name, running) in &before.running {
             if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
                 running.remove();
             }
         }
-        *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+        *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
         self.0.changes.send_modify(|count| *count += 1);
     }
 
@@ -116,9 +137,20 @@ impl Agents {
         self.table().list.clone()
     }
 
-    /// What the node is to offer to the world.
-    pub fn offers(&self) -> Vec<Offer> {
-        self.list().values().map(|local| local.offer.clone()).collect()
+    /// What the node is to offer to the world, and what of its earlier offers is to be withdrawn.
+    pub fn offers(&self) -> (Vec<Offer>, Withdraw) {
+        let table = self.table();
+        let offered = table.list.iter().filter(|(name, _)| table.offered.contains(name));
+        let offers = offered.map(|(_, local)| local.offer.clone()).collect();
+        let is_unknown = |name: &FullName| table.unknown.iter().any(|unknown| name.is_or_below(unknown));
+        let withdraw = match (table.is_complete, table.unknown.is_empty()) {
+            (true, true) => Withdraw::Others,
+            (true, false) => Withdraw::OthersBut(table.unknown.clone()),
+            (false, _) => {
+                Withdraw::Only(table.retired.iter().filter(|name| !is_unknown(name)).cloned().collect())
+            }
+        };
+        (offers, withdraw)
     }
 
     /// Counts changes of [`Agents::list`].
@@ -152,7 +184,7 @@ impl Agents {
     /// Says in [`CallFailure::outcome`] whether the agent saw the input.
     pub async fn call(&self, name: &FullName, task: Task) -> Result<Value, CallFailure> {
         match self.running(name) {
-            Some(running) => running.call(&self.0.host, task).await,
+            Some(running) => running.call(&self.0.shared, task).await,
             None => {
                 Err(CallFailure::new("not_found", Outcome::NotStarted, format!("{name} is not run here")))
             }
@@ -165,5 +197,42 @@ impl Agents {
 
     fn table(&self) -> Arc<Table> {
         self.0.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Table {
+    fn new(before: &Table, base: &Base, home: &ZoneName) -> Table {
+        let (standings, unknown) = base.standings(home);
+        let mut table = Table { unknown, is_complete: base.is_complete, ..Table::default() };
+        let mut list = BTreeMap::new();
+        for Standing { local, joined, is_offered } in standings {
+            let zone = local.offer.zone.clone().unwrap_or_else(|| home.clone());
+            let name = FullName { agent: local.offer.name.clone(), zone };
+            if list.contains_key(&name) {
+                tracing::warn!(agent = %name, "two agents of this host have this name; the second is left out");
+                continue;
+            }
+            if let Some(hosting) = &local.hosting {
+                let same = before.running.get(&name).filter(|running| running.is_of(&local));
+                let running =
+                    same.cloned().unwrap_or_else(|| Arc::new(Running::new(&name, &local, hosting, joined)));
+                table.running.insert(name.clone(), running);
+            }
+            if is_offered {
+                table.offered.insert(name.clone());
+            }
+            list.insert(name, local);
+        }
+        let gone = before.retired.iter().chain(&before.offered).filter(|name| !list.contains_key(name));
+        table.retired = gone.cloned().collect();
+        table.list = Arc::new(list);
+        table
+    }
+
+    fn is_as(&self, other: &Table) -> bool {
+        self.list == other.list
+            && self.offered == other.offered
+            && self.unknown == other.unknown
+            && self.is_complete == other.is_complete
     }
 }

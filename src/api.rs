@@ -62,6 +62,12 @@ pub struct Agent {
     pub tags: Vec<String>,
     /// Its capabilities.
     pub capabilities: Vec<String>,
+    /// Its role in a workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Name of its language model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// Rank; 0 where nothing was searched for.
     pub score: f32,
     /// Whether `call` reaches it.
@@ -156,6 +162,9 @@ pub struct Registered {
     pub agent: String,
     /// Stable id.
     pub id: String,
+    /// What was not taken of the document, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A document that was not registered.

@@ -8,9 +8,9 @@ mod call;
 mod client;
 mod dev;
 mod failure;
-mod grants;
 mod keys;
 mod life;
+mod mcp;
 mod node;
 mod output;
 mod read;
@@ -49,6 +49,7 @@ fn run(command: Command, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
         Command::Peers(client) => read::peers(&client),
         Command::Status(client) => read::status(&client),
         Command::Watch(args) => watch::watch(&args, talk),
+        Command::Mcp(args) => mcp::mcp(&args),
         Command::Register(args) => register::register(&args, talk),
         Command::Deregister(args) => register::deregister(&args),
         Command::Keys { command: KeysCommand::Show(args) } => keys::show(&args),

@@ -31,12 +31,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-pub use agent_file::{AgentFile, FileError, FileFlaw, read_agent_file};
+pub use agent_file::{AgentFile, FileError, FileFlaw, files_named_in, read_agent_file, read_hosting};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
-pub use name::agent_name;
+pub use name::{agent_name, tool_name};
 
 pub use crate::proto::card::Offer;
 use crate::proto::name::{AgentName, ZoneName};
+pub(crate) use field::compact;
 use field::{Fields, Flaw, Place, quoted, shortened};
 
 /// Why one document was not taken. The others of its request are not affected.

@@ -17,6 +17,8 @@ pub mod config;
 #[cfg(feature = "net")]
 pub mod document;
 #[cfg(feature = "net")]
+pub mod foreign;
+#[cfg(feature = "net")]
 pub mod http;
 #[cfg(feature = "net")]
 pub mod mcp;

@@ -13,12 +13,14 @@ pub mod swarm;
 pub mod transport;
 mod view;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use libp2p::Multiaddr;
 use rand::Rng;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::agents::Agents;
@@ -39,6 +41,9 @@ use crate::proto::time::Timestamp;
 const REQUESTS_MAX: usize = 256;
 /// Events kept for a slow watcher; beyond it the watcher is told how many it missed.
 const EVENTS_MAX: usize = 4_096;
+
+/// A clock is set and a quota gets room by itself: what was refused is offered again after this long.
+const OFFER_AGAIN: Duration = Duration::from_secs(60);
 
 /// What a node needs to start.
 pub struct Options {
@@ -118,17 +123,23 @@ pub async fn start_with(
     let expects_peers = !options.bootstrap.is_empty();
     let handle = Handle::new(requests, events, options.identity.key(), expects_peers, options.agents, calls);
     let driver = tokio::spawn(driver.run(stopped));
-    handle.offer_local_agents().await;
-    tokio::spawn(offer_changes(handle.clone()));
+    // What changes during the first offer counts.
+    let changes = handle.local_agents().changes();
+    let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
+    tokio::spawn(offer_changes(handle.clone(), changes, refusals));
     tokio::spawn(calls::serve(inbound_calls, Arc::new(calls::Host::new(handle.clone()))));
     Ok(Running { handle, listen, stop, driver })
 }
 
-/// Offers the local agents again whenever they change.
-async fn offer_changes(handle: Handle) {
-    let mut changes = handle.local_agents().changes();
-    while changes.changed().await.is_ok() {
-        handle.offer_local_agents().await;
+/// Offers the local agents again whenever they change, and what was refused from time to time.
+async fn offer_changes(handle: Handle, mut changes: watch::Receiver<u64>, mut refusals: BTreeSet<String>) {
+    loop {
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(OFFER_AGAIN), if !refusals.is_empty() => {}
+            () = handle.stopped() => return,
+        }
+        refusals = handle.offer_local_agents(&refusals).await;
     }
 }
 

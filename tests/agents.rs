@@ -4,8 +4,14 @@
 
 #[path = "agents/folder.rs"]
 mod folder;
+#[path = "agents/node.rs"]
+mod node;
+#[path = "agents/reload.rs"]
+mod reload;
 #[path = "agents/server.rs"]
 mod server;
+#[path = "agents/tools.rs"]
+mod tools;
 
 use std::time::Duration;
 
@@ -132,7 +138,7 @@ async fn a_missing_program_is_named_with_its_folder() {
 #[tokio::test]
 async fn a_deadline_kills_the_program_and_its_children() {
     let folder = Folder::new();
-    folder.agent("family", &family());
+    folder.agent("family", FAMILY);
     let agents = folder.agents();
     let started = Instant::now();
     let failure = agents
@@ -147,7 +153,7 @@ async fn a_deadline_kills_the_program_and_its_children() {
 #[tokio::test]
 async fn an_attempt_ends_after_its_own_time_though_the_call_has_more() {
     let folder = Folder::new();
-    folder.agent_with("slow", "timeout_s = 1", &family());
+    folder.agent_with("slow", "timeout_s = 1", FAMILY);
     let started = Instant::now();
     let failure = call(&folder.agents(), "slow", json!({"task": ""})).await.unwrap_err();
     assert_eq!(ended(&failure), ("deadline", Outcome::Unknown));
@@ -159,7 +165,7 @@ async fn an_attempt_ends_after_its_own_time_though_the_call_has_more() {
 #[tokio::test]
 async fn a_dropped_call_ends_the_program_and_its_children() {
     let folder = Folder::new();
-    folder.agent("family", &family());
+    folder.agent("family", FAMILY);
     let agents = folder.agents();
     let calling = tokio::spawn(async move { call(&agents, "family", json!({"task": ""})).await });
     until(|| folder.pids().len() == 2).await;
@@ -337,9 +343,8 @@ async fn a_chat_agent_sends_its_prompt_and_takes_the_last_answer() {
 }
 
 /// A program with a child, both of which write their numbers and would run for ten minutes.
-fn family() -> String {
-    "command = [\"sh\", \"-c\", \"sleep 600 & echo $! > child.pid; echo $$ > parent.pid; wait\"]".into()
-}
+const FAMILY: &str =
+    "command = [\"sh\", \"-c\", \"sleep 600 & echo $! > child.pid; echo $$ > parent.pid; wait\"]";
 
 async fn all_gone(folder: &Folder) {
     let pids = folder.pids();

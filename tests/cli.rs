@@ -64,6 +64,7 @@ fn help_leads_with_examples() {
         "peers",
         "status",
         "watch",
+        "mcp",
     ] {
         let help = out(&aop(&[command, "--help"]));
         let head: Vec<_> = help.lines().take(3).collect();

@@ -4,13 +4,15 @@
 #[path = "rules/wire.rs"]
 mod wire;
 
+use std::collections::BTreeSet;
+
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::codec;
 use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::node::{Command, Event, Output, Problem, Reply, Verdict, WriteError};
+use aop::proto::node::{Command, Event, Output, Problem, Reply, Verdict, Withdraw, WriteError};
 use aop::proto::record::{Author, Header, Kind};
 use aop::proto::registry::Quota;
 use aop::proto::time::{Stamp, Timestamp};
@@ -524,16 +526,39 @@ fn a_name_gone_from_the_files_at_a_restart_is_withdrawn_and_a_refused_one_stays(
     let mut world = World::new(2);
     world.link(0, 1);
     world.register(0, offer("by-hand", "x")).unwrap();
-    world.command(0, Command::OfferFiles(vec![offer("a", "x"), offer("b", "x")]));
+    world.command(0, files(vec![offer("a", "x"), offer("b", "x")], Withdraw::Others));
     let rows = world.rows[0].clone();
     world.restart(0, rows);
     world.link(0, 1);
     let refused = offer("b", &"x".repeat(5_000));
-    let reply = world.command(0, Command::OfferFiles(vec![refused]));
+    let reply = world.command(0, files(vec![refused], Withdraw::Others));
     assert!(matches!(reply, Reply::Registered(results) if results[0].is_err()));
     for at in [0, 1] {
         assert_eq!(["a", "b", "by-hand"].map(|agent| world.shows(at, agent)), [false, true, true]);
     }
+}
+
+fn files(offers: Vec<Offer>, withdraw: Withdraw) -> Command {
+    Command::OfferFiles { offers, withdraw }
+}
+
+#[test]
+fn what_files_offered_before_stays_until_it_is_known_to_be_gone() {
+    let mut world = World::new(1);
+    let all = ["time", "time_now", "timer", "b"];
+    let offers = || all.map(|name| offer(name, "x")).to_vec();
+    let shown = |world: &mut World| all.map(|agent| world.shows(0, agent));
+    world.command(0, files(offers(), Withdraw::Others));
+    let rows = world.rows[0].clone();
+    world.restart(0, rows);
+    world.command(0, files(vec![], Withdraw::Only(BTreeSet::from([name("b")]))));
+    assert_eq!(shown(&mut world), [true, true, true, false], "only what is known to be gone goes");
+    world.command(0, files(vec![offer("b", "x")], Withdraw::OthersBut(BTreeSet::from([name("time")]))));
+    assert_eq!(shown(&mut world), [true, true, false, true], "an agent and what is below it stays");
+    let rows = world.rows[0].clone();
+    world.restart(0, rows);
+    world.command(0, files(vec![offer("time", "x")], Withdraw::Others));
+    assert_eq!(shown(&mut world), [true, false, false, false], "what stayed is still known to be of files");
 }
 
 #[test]

@@ -23,6 +23,7 @@ const VERSION_FLOORS: &[(&str, [u64; 3])] = &[
     ("ed25519-dalek", [3, 0, 0]),
     ("sled", [0, 34, 7]),
     ("idna", [1, 0, 3]),
+    ("rmcp", [3, 11, 0]),
 ];
 
 /// What a layer must not name: folder or file, then the forbidden texts.
@@ -46,6 +47,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "crate::sim",
             "crate::api",
             "crate::http",
+            "crate::mcp",
+            "crate::agents",
             "crate::cli",
         ],
     ),
@@ -53,9 +56,26 @@ const LAYERS: &[(&str, &[&str])] = &[
         "src/sim",
         &["tokio", "libp2p::", "sled", "std::net", "SystemTime", "HashMap", "crate::net", "crate::api"],
     ),
-    ("src/net", &["crate::sim", "crate::http", "crate::cli"]),
-    ("src/document", &["crate::net", "crate::sim", "crate::http", "crate::cli", "tokio", "libp2p::"]),
+    ("src/net", &["crate::sim", "crate::http", "crate::mcp", "crate::cli"]),
+    (
+        "src/document",
+        &["crate::net", "crate::agents", "crate::sim", "crate::http", "crate::cli", "tokio", "libp2p::"],
+    ),
+    ("src/agents", &["crate::net", "crate::sim", "crate::http", "crate::mcp", "crate::cli", "libp2p::"]),
+    ("src/mcp", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim", "crate::cli"]),
     ("src/http", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim"]),
+    (
+        "src/mcp",
+        &[
+            "proto::node",
+            "net::swarm",
+            "net::store",
+            "net::driver",
+            "crate::sim",
+            "crate::http",
+            "crate::cli",
+        ],
+    ),
     ("src/cli", &["proto::node", "net::swarm", "net::store", "net::driver"]),
     ("src/api.rs", &["crate::"]),
 ];

@@ -17,9 +17,9 @@ use super::CALL_BYTES_MAX;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::name::FullName;
 
-/// What a process inherits: how to find programs, a home, a language, a clock, temporary files, and the roots and
+/// What a process inherits: how to find programs, a home, a language, a clock, temporary files, caches, and the roots and
 /// proxies without which no HTTPS works behind some networks. An agent that needs a key reads it from a file.
-const ENVIRONMENT: [&str; 23] = [
+const ENVIRONMENT: [&str; 26] = [
     "PATH",
     "HOME",
     "USER",
@@ -33,6 +33,9 @@ const ENVIRONMENT: [&str; 23] = [
     "TEMP",
     "TMP",
     "SYSTEMROOT",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "HTTP_PROXY",
@@ -63,6 +66,27 @@ pub(super) fn find_program(program: &str, folder: &Path) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
+/// Starts a program with three pipes, in the agent's folder and in a process group of its own.
+pub(super) fn start(command: &[String], folder: &Path) -> Result<Child, CallFailure> {
+    let failed = |message: String| CallFailure::new("start_failed", Outcome::NotStarted, message);
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(failed("the agent's file names no program".into()));
+    };
+    // A relative path of a program would be looked up again from the folder that it already names.
+    let folder =
+        std::path::absolute(Path::new(".").join(folder)).map_err(|error| failed(error.to_string()))?;
+    let Some(path) = find_program(program, &folder) else {
+        return Err(failed(missing(program, &folder)));
+    };
+    let mut command = Command::new(path);
+    command.args(arguments).current_dir(&folder).env_clear().envs(environment());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    #[cfg(unix)]
+    command.process_group(0);
+    let child = command.spawn();
+    child.map_err(|error| failed(format!("`{program}` in {} does not start: {error}", folder.display())))
+}
+
 /// Runs one call to its end. Dropping the future kills the process group.
 pub(super) async fn run(
     command: &[String],
@@ -70,7 +94,7 @@ pub(super) async fn run(
     input: &Value,
     mut stderr_tail: Tail<'_>,
 ) -> Result<Value, CallFailure> {
-    let mut group = Group::start(command, folder)?;
+    let mut group = Group { child: start(command, folder)? };
     let child = &mut group.child;
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -161,26 +185,6 @@ struct Group {
 }
 
 impl Group {
-    fn start(command: &[String], folder: &Path) -> Result<Group, CallFailure> {
-        let failed = |message: String| CallFailure::new("start_failed", Outcome::NotStarted, message);
-        let Some((program, arguments)) = command.split_first() else {
-            return Err(failed("the agent's file names no program".into()));
-        };
-        let Some(path) = find_program(program, folder) else {
-            return Err(failed(missing(program, folder)));
-        };
-        let mut command = Command::new(path);
-        command.args(arguments).current_dir(folder).env_clear().envs(environment());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        #[cfg(unix)]
-        command.process_group(0);
-        let child = command.spawn();
-        let child = child.map_err(|error| {
-            failed(format!("`{program}` in {} does not start: {error}", folder.display()))
-        })?;
-        Ok(Group { child })
-    }
-
     /// Waits for the program's end and then ends what it left behind.
     async fn ended(&mut self) -> Result<ExitStatus, CallFailure> {
         let group = self.child.id();
@@ -204,8 +208,9 @@ impl Drop for Group {
     }
 }
 
+/// Ends a whole process group, at once.
 #[cfg(unix)]
-fn kill_group(leader: Option<u32>) {
+pub(super) fn kill_group(leader: Option<u32>) {
     let leader = leader.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(leader) = leader {
         // Nobody may be left.
@@ -214,7 +219,7 @@ fn kill_group(leader: Option<u32>) {
 }
 
 #[cfg(not(unix))]
-fn kill_group(_leader: Option<u32>) {}
+pub(super) fn kill_group(_leader: Option<u32>) {}
 
 /// A program that is not there, and what to do.
 pub(super) fn missing(program: &str, folder: &Path) -> String {

@@ -13,7 +13,8 @@ use super::command::{self, Tail};
 use super::places::Places;
 use super::schema::{self, Schema};
 use super::state::{Event, State};
-use super::{Host, Local, PROCESSES_OF_ONE_MAX, Task, builtin, chat, web};
+use super::tools::Joined;
+use super::{Local, PROCESSES_OF_ONE_MAX, Shared, Task, builtin, chat, web};
 use crate::document::hosting::{DEFAULT_LIMITS, Hosting, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::name::FullName;
@@ -31,6 +32,8 @@ pub(super) struct Running {
     input: Checked,
     output: Checked,
     places: Places,
+    /// The servers of an agent that is tools of them.
+    joined: Option<Arc<Joined>>,
 }
 
 /// A schema as it is shown, and compiled where the agent gives its own.
@@ -54,7 +57,12 @@ impl Checked {
 }
 
 impl Running {
-    pub(super) fn new(name: &FullName, local: &Local, hosting: &Hosting) -> Running {
+    pub(super) fn new(
+        name: &FullName,
+        local: &Local,
+        hosting: &Hosting,
+        joined: Option<Arc<Joined>>,
+    ) -> Running {
         let card = &local.offer.card;
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         let count = match hosting.runner {
@@ -74,6 +82,7 @@ impl Running {
             name: name.clone(),
             local: local.clone(),
             hosting: hosting.clone(),
+            joined,
         }
     }
 
@@ -99,18 +108,18 @@ impl Running {
     }
 
     /// Input, place, work, output; every step says what is known of the work when it fails.
-    pub(super) async fn call(&self, host: &Host, task: Task) -> Result<Value, CallFailure> {
+    pub(super) async fn call(&self, shared: &Shared, task: Task) -> Result<Value, CallFailure> {
         let started = Instant::now();
-        let done = self.attempt(host, &task).await;
+        let done = self.attempt(shared, &task).await;
         self.log(started.elapsed(), done.as_ref().err());
         done
     }
 
-    async fn attempt(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+    async fn attempt(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
         self.check_input(&task.input)?;
         let _place = self.places.enter(task.deadline).await?;
-        let _process = self.process_place(host, task.deadline).await?;
-        let done = self.work(host, task).await;
+        let _process = self.process_place(shared, task.deadline).await?;
+        let done = self.bounded(task.deadline, self.run(shared, task)).await;
         self.places.note(match &done {
             Ok(_) => Event::Completion,
             // The caller's fault, or nobody's.
@@ -131,13 +140,13 @@ impl Running {
     /// A process more on this host, if the agent is one.
     async fn process_place<'a>(
         &self,
-        host: &'a Host,
+        shared: &'a Shared,
         deadline: Instant,
     ) -> Result<Option<SemaphorePermit<'a>>, CallFailure> {
         if !matches!(self.hosting.runner, Runner::Command(_)) {
             return Ok(None);
         }
-        match timeout_at(deadline, host.processes.acquire()).await {
+        match timeout_at(deadline, shared.processes.acquire()).await {
             Ok(Ok(permit)) => Ok(Some(permit)),
             _ => Err(CallFailure::new(
                 "deadline",
@@ -148,15 +157,18 @@ impl Running {
     }
 
     /// The work within its time; a panic in it is this call's failure and nobody else's.
-    async fn work(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+    async fn bounded(
+        &self,
+        deadline: Instant,
+        work: impl Future<Output = Result<Value, CallFailure>>,
+    ) -> Result<Value, CallFailure> {
         let limit = Instant::now() + self.timeout;
-        let work = AssertUnwindSafe(self.run(host, task)).catch_unwind();
-        let answer = match timeout_at(limit.min(task.deadline), work).await {
+        let answer = match timeout_at(limit.min(deadline), AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(done)) => done?,
             Ok(Err(_)) => {
                 return Err(CallFailure::new("internal", Outcome::Unknown, "the agent's runner broke down"));
             }
-            Err(_) => return Err(self.too_slow(limit <= task.deadline)),
+            Err(_) => return Err(self.too_slow(limit <= deadline)),
         };
         self.check_output(answer)
     }
@@ -169,18 +181,21 @@ impl Running {
         CallFailure::new("deadline", Outcome::Unknown, message)
     }
 
-    async fn run(&self, host: &Host, task: &Task) -> Result<Value, CallFailure> {
+    async fn run(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
         match &self.hosting.runner {
             Runner::Builtin(builtin) => builtin::run(*builtin, task).await,
             Runner::Command(command) => {
                 let tail = Tail::new(&self.name, self.hosting.traceback_enabled);
                 command::run(command, &self.hosting.folder, &task.input, tail).await
             }
-            Runner::Http { url } => web::post(host.client()?.post(url), &task.input, "agent_failed").await,
-            Runner::Chat(chat) => chat::run(chat, host.client()?, task).await,
-            Runner::Mcp { .. } => {
-                Err(CallFailure::new("start_failed", Outcome::NotStarted, "its servers are not started yet"))
-            }
+            Runner::Http { url } => web::post(shared.client()?.post(url), &task.input, "agent_failed").await,
+            Runner::Chat(chat) => chat::run(chat, shared.client()?, task).await,
+            Runner::Mcp { tool, .. } => match &self.joined {
+                Some(joined) => joined.call(tool.as_deref(), task).await,
+                None => {
+                    Err(CallFailure::new("internal", Outcome::NotStarted, "its servers were not started"))
+                }
+            },
         }
     }
 
@@ -215,7 +230,7 @@ impl Running {
     }
 }
 
-impl Host {
+impl Shared {
     fn client(&self) -> Result<&reqwest::Client, CallFailure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -246,7 +261,48 @@ fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::hosting::Builtin;
+    use crate::proto::card::{AgentCard, Offer};
     use serde_json::json;
+
+    fn running(output_schema: Option<&str>) -> Running {
+        let name: FullName = "a@.".parse().unwrap();
+        let card = AgentCard { output_schema: output_schema.map(Into::into), ..AgentCard::default() };
+        let offer = Offer {
+            name: name.agent.clone(),
+            zone: None,
+            scope: Default::default(),
+            card,
+            grants: Vec::new(),
+        };
+        let hosting = Hosting {
+            runner: Runner::Builtin(Builtin::Echo),
+            folder: Default::default(),
+            callers: Vec::new(),
+            max_queue: 0,
+            verbose: false,
+            traceback_enabled: false,
+        };
+        let local = Local { offer, hosting: Some(hosting.clone()) };
+        Running::new(&name, &local, &hosting, None)
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_the_failure_of_one_call() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let failure = running(None).bounded(deadline, async { panic!("a test") }).await.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.outcome), ("internal", Outcome::Unknown));
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_checked_and_with_a_schema_not_unwrapped() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let answer = json!({"success": false, "error": "x"});
+        let typed = running(Some("{\"required\": [\"success\"]}"));
+        assert_eq!(typed.bounded(deadline, async { Ok(answer.clone()) }).await.unwrap(), answer);
+        let failure = typed.bounded(deadline, async { Ok(json!({})) }).await.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.outcome), ("bad_output", Outcome::Done));
+    }
 
     #[test]
     fn answers_in_the_shape_of_the_paper_are_unwrapped() {

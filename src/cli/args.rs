@@ -81,6 +81,11 @@ pub(super) enum Command {
     /// Stream what happens until ctrl-c
     #[command(before_help = "Examples:\n  aop watch\n  aop watch --jsonl | jq .agent")]
     Watch(WatchArgs),
+    /// Speak MCP over stdin and stdout, bridged to the running node, for desktop hosts
+    #[command(before_help = "Examples:\n\
+            \x20 aop mcp                         # the command a host is told to start\n\
+            \x20 AOP_TOKEN=… aop mcp --node http://192.0.2.1:7400")]
+    Mcp(McpArgs),
     /// Keys of nodes and owners
     #[command(before_help = "Examples:\n  aop keys show\n  aop keys new --out owner.key")]
     Keys {
@@ -107,6 +112,17 @@ pub(super) struct ClientArgs {
     /// Print one JSON document
     #[arg(long)]
     pub(super) json: bool,
+}
+
+/// How the bridge reaches the node.
+#[derive(Args, Debug)]
+pub(super) struct McpArgs {
+    /// Address of the node
+    #[arg(long, value_name = "URL", env = "AOP_NODE", default_value = NODE_URL)]
+    pub(super) node: String,
+    /// File with the node's token; or set AOP_TOKEN
+    #[arg(long, value_name = "FILE", env = "AOP_HTTP_TOKEN_FILE")]
+    pub(super) http_token_file: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,7 @@
 //! The HTTP client: asks a node and turns every way of not getting an answer into an exit code.
 
 use std::io::{BufReader, ErrorKind};
+use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -45,7 +46,11 @@ impl Client {
             .proxy(None)
             .timeout_connect(Some(CONNECT_TIME_MAX))
             .build();
-        Ok(Client { agent: config.new_agent(), base: base_url(&args.node)?, token: read_token(args)? })
+        Ok(Client {
+            agent: config.new_agent(),
+            base: base_url(&args.node)?,
+            token: read_token(args.http_token_file.as_deref())?,
+        })
     }
 
     /// `GET`.
@@ -145,7 +150,8 @@ fn pairs<'a>(query: Query<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
     query.iter().map(|(name, value)| (*name, value.as_str()))
 }
 
-fn base_url(given: &str) -> Result<String, Failure> {
+/// The address of a node as it may be typed.
+pub(super) fn base_url(given: &str) -> Result<String, Failure> {
     let given = given.trim();
     let (scheme, rest) = given.split_once("://").unwrap_or(("http", given));
     match (scheme, rest.trim_end_matches('/')) {
@@ -162,8 +168,9 @@ fn bad_url(given: &str) -> Failure {
     )
 }
 
-fn read_token(args: &ClientArgs) -> Result<Option<Token>, Failure> {
-    if let Some(path) = &args.http_token_file {
+/// The token from the file, else from the environment.
+pub(super) fn read_token(file: Option<&Path>) -> Result<Option<Token>, Failure> {
+    if let Some(path) = file {
         return Token::read(path).map(Some).map_err(|error| Failure::plain(Exit::Usage, &error));
     }
     match std::env::var("AOP_TOKEN") {

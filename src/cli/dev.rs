@@ -1,10 +1,15 @@
 //! `aop dev`: five nodes in one process on real loopback connections, sample agents on four of them, and the HTTP API
 //! of the first. Its folders are temporary and leave with it.
+//!
+//! The samples need no model and no key: some are built in, some are processes of tools that every POSIX system has, and
+//! some are listings, which name an address outside the mesh.
 
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use libp2p::Multiaddr;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
@@ -14,10 +19,10 @@ use super::failure::{Exit, Failure};
 use super::life::{Signals, live, run, start_logs};
 use super::node::ready;
 use super::output::{Talk, print_json_line};
-use crate::agents::Agents;
+use crate::agents::{Agents, Local};
 use crate::api::{Event, Ready};
 use crate::config::{self, Flags};
-use crate::document::{Offer, read_documents};
+use crate::document::{read_documents, read_hosting};
 use crate::http;
 use crate::net::{self, Running};
 use crate::proto::identity::{Identity, PeerKey};
@@ -75,25 +80,28 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
     live(server, nodes, signals).await
 }
 
-/// The nodes, the first first, with the samples registered.
+/// The nodes, the first first, with the samples dealt out to the others.
 async fn start_all() -> Result<Vec<DevNode>, Failure> {
-    let first = start(Vec::new()).await?;
+    let samples = samples()?;
+    let count = samples.len();
+    let first = start(Vec::new(), Vec::new()).await?;
     let events = first.running.handle.events();
     // One address suffices on loopback; a second would only be dialed in vain.
     let bootstrap: Vec<_> = first.running.listen.first().cloned().into_iter().collect();
-    let others = try_join_all((0..OTHER_NODES).map(|_| start(bootstrap.clone()))).await?;
-    let samples = register_samples(&others).await?;
+    let others = try_join_all(deal(samples).map(|hosted| start(bootstrap.clone(), hosted))).await?;
     // Late samples still arrive; the world is usable without them.
-    let _ = timeout(SPREAD_TIME_MAX, all_seen(&first, events, samples)).await;
+    let _ = timeout(SPREAD_TIME_MAX, all_seen(&first, events, count)).await;
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-async fn start(bootstrap: Vec<Multiaddr>) -> Result<DevNode, Failure> {
+async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<Local>) -> Result<DevNode, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::plain(Exit::Failure, error);
     let folder = tempfile::Builder::new().prefix("aop-dev-").tempdir().map_err(|error| failed(&error))?;
     let identity = Identity::from_seed(rand::random());
     let key = identity.key();
     let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(str::parse);
+    let agents = Agents::new(ZoneName::root());
+    agents.replace(hosted);
     let options = net::Options {
         identity,
         network: NETWORK.into(),
@@ -102,29 +110,33 @@ async fn start(bootstrap: Vec<Multiaddr>) -> Result<DevNode, Failure> {
         bootstrap,
         listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
         data_dir: folder.path().into(),
-        agents: Agents::new(ZoneName::root()),
+        agents,
     };
     let running = net::start(options).await.map_err(|error| failed(&error))?;
     Ok(DevNode { running, key, folder })
 }
 
-/// Registers the samples in turn on each node; how many there are.
-async fn register_samples(nodes: &[DevNode]) -> Result<usize, Failure> {
-    let mut count = 0;
-    for (offer, node) in samples()?.into_iter().zip(nodes.iter().cycle()) {
-        let outcomes = node.running.handle.register(None, vec![offer]).await.map_err(Failure::answered)?;
-        for outcome in outcomes {
-            outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
-            count += 1;
-        }
+/// The samples in turn to each of the other nodes.
+fn deal(samples: Vec<Local>) -> impl Iterator<Item = Vec<Local>> {
+    let mut hands: [Vec<Local>; OTHER_NODES] = Default::default();
+    for (place, local) in samples.into_iter().enumerate() {
+        hands[place % OTHER_NODES].push(local);
     }
-    Ok(count)
+    hands.into_iter()
 }
 
-fn samples() -> Result<Vec<Offer>, Failure> {
-    let documents = serde_json::from_str(SAMPLES).map_err(|error| Failure::plain(Exit::Failure, &error))?;
-    let refused = |refusal: crate::document::Refusal| Failure::plain(Exit::Failure, &refusal.message);
-    read_documents(documents).into_iter().map(|outcome| outcome.map_err(refused)).collect()
+/// Agents that run here, and listings.
+fn samples() -> Result<Vec<Local>, Failure> {
+    let documents: Vec<Value> =
+        serde_json::from_str(SAMPLES).map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let hostings: Vec<_> =
+        documents.iter().map(|document| read_hosting(document.as_object()?, Path::new("."))).collect();
+    let locals = read_documents(documents.into()).into_iter().zip(hostings).map(|(outcome, hosting)| {
+        let mut offer = outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
+        offer.card.callable = hosting.is_some();
+        Ok(Local { offer, hosting })
+    });
+    locals.collect()
 }
 
 /// Resolves when the node holds `count` agents. Events are only the hint to look: some may have come before.
@@ -142,29 +154,78 @@ async fn all_seen(node: &DevNode, mut events: Receiver<Event>, count: usize) {
 }
 
 fn tell_ready(ready: &Ready, talk: Talk) {
-    let node = match ready.http.as_str() {
+    let url = &ready.http;
+    let node = match url.as_str() {
         "http://127.0.0.1:7400" => String::new(),
         other => format!(" --node {other}"),
     };
-    talk.say(&format!("five nodes are up; the first answers at {}", ready.http));
-    talk.say("try:");
+    talk.say("five nodes are up; open the page of the first:");
+    talk.say(&format!("  {url}/"));
+    talk.say("or, in another terminal:");
     talk.say(&format!("  aop find \"summarise a document\"{node}"));
-    talk.say(&format!("  aop show translator{node}"));
-    talk.say(&format!("  aop watch{node}"));
+    talk.say(&format!("  aop call echo --task hello{node}"));
+    talk.say(&format!("  claude mcp add --transport http aop {url}/mcp     # any MCP host: {url}/mcp"));
     talk.say("ctrl-c stops them and removes their data");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::hosting::Runner;
+
+    fn named(name: &str) -> Local {
+        let samples = samples().unwrap_or_else(|failure| panic!("{failure:?}"));
+        samples.into_iter().find(|local| local.offer.name.as_str() == name).unwrap()
+    }
 
     #[test]
-    fn every_sample_is_an_agent() {
+    fn what_the_hints_name_can_be_called() {
+        for name in ["echo", "summarizer"] {
+            let local = named(name);
+            assert!(local.hosting.is_some() && local.offer.card.callable, "{name}");
+        }
+        let listing = named("translator");
+        assert!(listing.hosting.is_none() && !listing.offer.card.callable);
+        assert!(!listing.offer.card.endpoints.is_empty());
+    }
+
+    #[test]
+    fn each_other_node_hosts_some() {
         let samples = samples().unwrap_or_else(|failure| panic!("{failure:?}"));
-        assert!(samples.len() > OTHER_NODES, "each node beside the first has one");
-        assert!(
-            samples.iter().any(|sample| sample.name.as_str() == "translator"),
-            "the printed command works"
+        assert!(deal(samples).all(|hand| hand.iter().any(|local| local.hosting.is_some())));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_commands_of_the_samples_do_what_they_say() {
+        let said = |name: &str, input: Value| {
+            let Some(Runner::Command(command)) = named(name).hosting.map(|hosting| hosting.runner) else {
+                panic!("{name} is no command");
+            };
+            answer_of(&command, &input)
+        };
+        let task = |text: &str| serde_json::json!({ "task": text });
+        assert_eq!(said("word-counter", task("one two\nthree \"four\"")), "4");
+        assert_eq!(said("word-counter", task("")), "0");
+        assert_eq!(
+            said("summarizer", task("One \"word\" {more}. Two. Three.")),
+            "\"One \\\"word\\\" {more}.\""
         );
+        assert_eq!(said("summarizer", task("Is it?\nYes. No.")), "\"Is it?\"");
+        assert_eq!(said("summarizer", task("no sentence")), "\"no sentence\"");
+        assert!(said("clock", task("")).ends_with('Z'));
+    }
+
+    /// Runs a command as a host does: JSON on stdin, the answer on stdout.
+    fn answer_of(command: &[String], input: &Value) -> String {
+        use std::io::Write;
+        use std::process::{Command, Stdio};
+        let mut process = Command::new(&command[0]);
+        let process = process.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = process.spawn().unwrap();
+        // The clock does not read its input.
+        let _unread = child.stdin.take().unwrap().write_all(input.to_string().as_bytes());
+        let output = child.wait_with_output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 }

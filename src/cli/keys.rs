@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::args::{KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 use super::failure::{Exit, Failure};
-use super::grants::{Host, grant_line};
 use super::output::{Talk, print_json, write};
+use crate::agents::grants::{Host, grant_line};
 use crate::config::{create_key, default_data_dir, read_key};
 use crate::proto::grant::Reach;
 use crate::proto::name::ZoneName;

@@ -20,9 +20,10 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
         // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
-        (_, 0) => "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error",
-        (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error",
-        (_, 2) => "info,aop=debug",
+        // The MCP library warns of every mistake of a client, with what it sent.
+        (_, 0) => "warn,aop::call=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
+        (_, 1) => "warn,aop=info,libp2p_kad=error,libp2p_gossipsub=error,rmcp=error",
+        (_, 2) => "info,aop=debug,rmcp=error",
         _ => "debug,aop=trace",
     };
     let from_env = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty() && verbose == 0);
@@ -43,11 +44,14 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
     Ok(())
 }
 
+/// How long tasks may take to be dropped at the end: programs of agents are killed as their calls are dropped.
+const DROP_TIME_MAX: Duration = Duration::from_millis(300);
+
 /// Runs `work` on a runtime of its own; threads that still block at its end are left behind.
 pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let done = runtime.block_on(work);
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(DROP_TIME_MAX);
     done
 }
 

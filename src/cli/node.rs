@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
-use super::grants::Host;
 use super::life::{Signals, live, run, start_logs};
 use super::output::{Talk, print_json_line};
-use super::register::read_agent;
 use super::settings;
-use crate::agents::{Agents, Local};
+use crate::agents::Agents;
+use crate::agents::files::Files;
+use crate::agents::grants::Host;
 use crate::api::Ready;
 use crate::config::{Settings, read_or_create_key};
-use crate::document::{Refusal, read_documents};
 use crate::http::{self, Listener, Token};
 use crate::net;
 use crate::proto::name::ZoneName;
@@ -33,12 +32,14 @@ struct Started {
     server: http::Server,
     ready: Ready,
     from_files: usize,
+    /// Follows the agents' files while it lives.
+    _files: Files,
 }
 
 async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Failure> {
     let mut signals = Signals::catch()?;
     let started = tokio::select! {
-        started = start(&settings, talk) => started?,
+        started = start(&settings) => started?,
         // Asked to stop before it was up: there is nobody to say goodbye to.
         () = signals.next() => return Ok(()),
     };
@@ -51,24 +52,18 @@ async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Fail
     live(started.server, vec![started.node], signals).await
 }
 
-async fn start(settings: &Settings, talk: Talk) -> Result<Started, Failure> {
+async fn start(settings: &Settings) -> Result<Started, Failure> {
     // The port first: it is what fails most often, and nothing has been written yet.
     let listener = bind(settings).await?;
     make_private_folder(&settings.data_dir)?;
     let identity =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
-    let host = || {
-        Ok(Host {
-            key: identity.key(),
-            network: settings.network.clone(),
-            home: settings.zones.first().cloned().unwrap_or_else(ZoneName::root),
-        })
-    };
-    let agents = Agents::new(settings.zones.first().cloned().unwrap_or_else(ZoneName::root));
-    let locals = read_agents(&settings.agents, &host, talk);
-    let from_files = locals.len();
-    agents.replace(locals);
+    let home = settings.zones.first().cloned().unwrap_or_else(ZoneName::root);
+    let host = Host { key: identity.key(), network: settings.network.clone(), home: home.clone() };
+    let agents = Agents::new(home);
+    let files = Files::start(&settings.agents, host, &agents, report).await;
+    let from_files = agents.list().len();
     let node = net::start(net::Options {
         identity,
         network: settings.network.clone(),
@@ -82,7 +77,7 @@ async fn start(settings: &Settings, talk: Talk) -> Result<Started, Failure> {
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
     let ready = ready(peer_id, &node, &server, &settings.zones);
-    Ok(Started { node, server, ready, from_files })
+    Ok(Started { node, server, ready, from_files, _files: files })
 }
 
 /// Binds the HTTP address with its token.
@@ -174,79 +169,4 @@ fn private_builder() -> fs::DirBuilder {
 #[cfg(not(unix))]
 fn private_builder() -> fs::DirBuilder {
     fs::DirBuilder::new()
-}
-
-/// The agents of files and folders. What is wrong with one is told and does not stop the others.
-fn read_agents(paths: &[PathBuf], host: &dyn Fn() -> Result<Host, Failure>, talk: Talk) -> Vec<Local> {
-    let mut offers = Vec::new();
-    for path in paths.iter().flat_map(|path| agent_paths(path, talk)) {
-        for outcome in read_agent_path(&path, host, talk) {
-            match outcome {
-                Ok(offer) => offers.push(offer),
-                Err(refusal) => {
-                    let (name, message) = (refusal.name, refusal.message);
-                    talk.warn(&format!(
-                        "not registered: {} {name}: {message} ({})",
-                        path.display(),
-                        refusal.code
-                    ));
-                }
-            }
-        }
-    }
-    offers
-}
-
-/// The path itself, or the agent files of a folder by name.
-fn agent_paths(path: &Path, talk: Talk) -> Vec<PathBuf> {
-    if !path.is_dir() {
-        return vec![path.into()];
-    }
-    let is_agent = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "toml" || kind == "json");
-    match fs::read_dir(path) {
-        Ok(entries) => {
-            let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_agent).collect();
-            paths.sort();
-            paths
-        }
-        Err(error) => {
-            talk.warn(&format!("not registered: {}: {error}", path.display()));
-            Vec::new()
-        }
-    }
-}
-
-fn read_agent_path(
-    path: &Path,
-    host: &dyn Fn() -> Result<Host, Failure>,
-    talk: Talk,
-) -> Vec<Result<Local, Refusal>> {
-    if path.extension().is_some_and(|kind| kind == "toml") {
-        return match read_agent(path, host) {
-            Ok((document, hosting)) => read_documents(document)
-                .into_iter()
-                .map(|outcome| {
-                    outcome.map(|mut offer| {
-                        offer.card.callable = hosting.is_some();
-                        Local { offer, hosting: hosting.clone() }
-                    })
-                })
-                .collect(),
-            Err(error) => {
-                report(&*error);
-                Vec::new()
-            }
-        };
-    }
-    let read = fs::read(path).map_err(|error| error.to_string());
-    match read.and_then(|text| serde_json::from_slice(&text).map_err(|error| format!("not JSON: {error}"))) {
-        Ok(document) => read_documents(document)
-            .into_iter()
-            .map(|outcome| outcome.map(|offer| Local { offer, hosting: None }))
-            .collect(),
-        Err(error) => {
-            talk.warn(&format!("not registered: {}: {error}", path.display()));
-            Vec::new()
-        }
-    }
 }

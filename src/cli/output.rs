@@ -7,6 +7,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
+pub(super) use crate::foreign::clean;
+use crate::foreign::is_unseen;
 
 /// Columns below which a terminal's width is not believed: some say 0.
 const TABLE_WIDTH_MIN: u16 = 40;
@@ -85,7 +87,7 @@ pub(super) fn print_json_line(document: &impl Serialize) -> Result<(), Failure> 
 
 /// Prints text of another host as it is, but for what would move the cursor or reorder what is read.
 pub(super) fn print_text(text: &str) -> Result<(), Failure> {
-    let kept = |character: &char| matches!(character, '\n' | '\t') || !is_unsafe(*character);
+    let kept = |character: &char| matches!(character, '\n' | '\t') || !is_unseen(*character);
     write(&(text.chars().filter(kept).collect::<String>() + "\n"))
 }
 
@@ -106,20 +108,11 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Text for a terminal on one line: agents of other hosts must not move the cursor or reorder what is read.
-pub(super) fn clean(text: &str) -> String {
-    let seen = |character: char| match character {
-        '\n' | '\t' | '\r' => ' ',
-        other => other,
-    };
-    text.chars().map(seen).filter(|character| !is_unsafe(*character)).collect()
-}
-
 /// The same JSON with unsafe characters as `\u` escapes: they can only stand inside of its strings.
 fn escape_unsafe(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
-        if character == '\n' || !is_unsafe(character) {
+        if character == '\n' || !is_unseen(character) {
             escaped.push(character);
             continue;
         }
@@ -129,16 +122,6 @@ fn escape_unsafe(json: &str) -> String {
         }
     }
     escaped
-}
-
-/// Control, bidirectional and zero-width characters, and the invisible tag characters.
-fn is_unsafe(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]
@@ -154,7 +137,7 @@ mod tests {
     fn escaped_json_reads_back_as_the_same_document() {
         let document = serde_json::json!({"text": "a\u{1b}b\u{202e}c\u{9b}\u{e0041}\né"});
         let escaped = escape_unsafe(&serde_json::to_string(&document).unwrap());
-        assert!(!escaped.chars().any(is_unsafe), "{escaped}");
+        assert!(!escaped.chars().any(is_unseen), "{escaped}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&escaped).unwrap(), document);
     }
 }

@@ -10,11 +10,10 @@ use serde_json::Value;
 use super::args::{DeregisterArgs, RegisterArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure, report};
-use super::grants::{Host, with_grants};
 use super::output::{Talk, clean, print_json, write};
+use crate::agents::grants::{Host, with_grants};
 use crate::api::{RegisterAnswer, Registered, Status};
 use crate::document::AgentFile;
-use crate::document::hosting::Hosting;
 
 /// Bytes of documents in one request. The node takes 32 MiB; less shows progress and costs it less memory at once.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -157,7 +156,7 @@ fn read_file(
     host: &dyn Fn() -> Result<Host, Failure>,
 ) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
     if path.extension().is_some_and(|extension| extension == "toml") {
-        return Ok(vec![read_agent(path, host)?.0]);
+        return Ok(vec![read_agent(path, host)?]);
     }
     let unreadable = |why: String| Box::<dyn miette::Diagnostic>::from(UnreadableFile(path.into(), why));
     let text = read_text(path).map_err(|error| unreadable(error.to_string()))?;
@@ -167,19 +166,18 @@ fn read_file(
     }
 }
 
-/// An `agent.toml` as a document, with the grants that its `owner_key` or `grant` stands for, and how it runs. The host
-/// is asked for only where there is one of these.
-pub(super) fn read_agent(
+/// An `agent.toml` as a document, with the grants that its `owner_key` or `grant` stands for. The host is asked for
+/// only where there is one of these.
+fn read_agent(
     path: &Path,
     host: &dyn Fn() -> Result<Host, Failure>,
-) -> Result<(Value, Option<Hosting>), Box<dyn miette::Diagnostic>> {
-    let mut file = AgentFile::read(path)?;
-    let hosting = file.hosting.take();
+) -> Result<Value, Box<dyn miette::Diagnostic>> {
+    let file = AgentFile::read(path)?;
     if file.owner_key.is_none() && file.grant.is_none() {
-        return Ok((file.document, hosting));
+        return Ok(file.document);
     }
     let host = host().map_err(|failure| UnreadableFile(path.into(), failure.to_string()))?;
-    Ok((with_grants(file, &host)?, hosting))
+    Ok(with_grants(file, &host)?)
 }
 
 /// The node that is to offer the agents of files with an owner of their own.
@@ -271,6 +269,11 @@ fn place(
         });
     }
     outcome.refused[told..].iter().for_each(tell_refused);
+    for registered in &answer.registered {
+        if let Some(note) = &registered.note {
+            eprintln!("{}", clean(&format!("note: {}: {note}", registered.agent)));
+        }
+    }
     let rows =
         answer.registered.iter().map(|registered| format!("{}\t{}\n", registered.agent, registered.id));
     if !json {

@@ -50,6 +50,8 @@ const AGENT_KEYS: [&str; 28] = [
 const FILE_KEYS: [&str; 2] = ["owner_key", "grant"];
 /// Ways to run an agent, of which `[agent.run]` has exactly one.
 const RUNNERS: [&str; 5] = ["command", "mcp", "http", "chat", "builtin"];
+/// Most MCP servers of one agent: each may be a process.
+const SERVERS_MAX: usize = 16;
 const BALANCES: [&str; 4] = ["latency", "round_robin", "least_connections", "weighted"];
 
 /// Longest attempt, seconds: a whole call may take no longer.
@@ -249,14 +251,40 @@ fn check_command(fields: &Fields<'_>) -> Result<(), Flaw> {
 }
 
 fn check_mcp(run: &Fields<'_>) -> Result<(), Flaw> {
-    run.text("tool")?;
-    let Some(mcp) = run.object("mcp")? else { return Ok(()) };
-    mcp.only(&["command", "url", "tool"])?;
-    mcp.text("tool")?;
-    match (mcp.value("command"), mcp.value("url")) {
-        (Some(_), None) => check_command(&mcp),
-        (None, Some(_)) => check_url(&mcp, "url"),
-        _ => Err(Flaw::bad(mcp.here(), "says not exactly one server", "write either `command` or `url`")),
+    check_tool(run)?;
+    if !run.value("mcp").is_some_and(Value::is_array) {
+        let Some(mcp) = run.object("mcp")? else { return Ok(()) };
+        mcp.only(&["command", "url", "tool"])?;
+        check_tool(&mcp)?;
+        return check_server(&mcp);
+    }
+    let servers = run.objects("mcp")?;
+    if servers.is_empty() || servers.len() > SERVERS_MAX {
+        let fix = format!("write 1 to {SERVERS_MAX} of `{{ command = […] }}` or `{{ url = \"…\" }}`");
+        return Err(Flaw::bad(run.place("mcp"), format!("holds {} servers", servers.len()), fix));
+    }
+    for server in servers {
+        // One tool of all servers is named beside `mcp`.
+        server.only(&["command", "url"])?;
+        check_server(&server)?;
+    }
+    Ok(())
+}
+
+fn check_tool(fields: &Fields<'_>) -> Result<(), Flaw> {
+    match fields.text("tool")? {
+        Some(tool) if tool.trim().is_empty() => {
+            Err(Flaw::bad(fields.place("tool"), "is empty", "name a tool, or remove it to offer all tools"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_server(server: &Fields<'_>) -> Result<(), Flaw> {
+    match (server.value("command"), server.value("url")) {
+        (Some(_), None) => check_command(server),
+        (None, Some(_)) => check_url(server, "url"),
+        _ => Err(Flaw::bad(server.here(), "says not exactly one server", "write either `command` or `url`")),
     }
 }
 
@@ -361,6 +389,7 @@ mod tests {
             json!({"command": ["python3", "agent.py"]}),
             json!({"mcp": {"command": ["uvx", "some-server"]}, "tool": "name"}),
             json!({"mcp": {"url": "http://127.0.0.1:9000/mcp"}}),
+            json!({"mcp": [{"url": "http://127.0.0.1:9000/mcp"}, {"command": ["server"]}], "tool": "name"}),
             json!({"http": {"url": "http://127.0.0.1:9000/run"}}),
             json!({"chat": {"base_url": "http://127.0.0.1:8080/v1", "model": "m"}}),
             json!({"builtin": "sleep"}),
@@ -376,6 +405,15 @@ mod tests {
             (json!({"command": "python3"}), "write an array"),
             (json!({"mcp": {}}), "either `command` or `url`"),
             (json!({"mcp": {"url": "x"}}), "http://"),
+            (json!({"mcp": []}), "holds 0 servers"),
+            (json!({"mcp": [{"url": "http://x"}, {}]}), "`agent.run.mcp[1]` says not exactly one server"),
+            (
+                json!({"mcp": [{"url": "http://x", "tool": "t"}]}),
+                "`agent.run.mcp[0].tool` is not a known key",
+            ),
+            (json!({"mcp": [{"command": []}]}), "`agent.run.mcp[0].command` names no program"),
+            (json!({"mcp": "x"}), "write an object"),
+            (json!({"mcp": {"url": "http://x"}, "tool": " "}), "`agent.run.tool` is empty"),
             (json!({"http": {}}), "`agent.run.http.url` is missing"),
             (json!({"chat": {"base_url": "http://x"}}), "`agent.run.chat.model` is missing"),
             (json!({"chat": {"base_url": "http://x", "model": "m", "temperature": 9}}), "from 0 to 2"),

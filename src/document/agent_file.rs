@@ -112,8 +112,26 @@ impl AgentFile {
     }
 }
 
-/// What the file says of its run; `document` has passed the checks.
-fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
+/// The files that an agent's file names: its schemas, the owner's key and the grant. None if it is no TOML.
+pub fn files_named_in(text: &str, folder: &Path) -> Vec<PathBuf> {
+    let document: Map<String, Value> = toml::from_str(text).unwrap_or_default();
+    let named = ["input_schema", "output_schema", "owner_key", "grant"];
+    let named = named.iter().filter_map(|key| document.get("agent")?.get(key)?.as_str());
+    named.map(|name| folder.join(name)).collect()
+}
+
+impl FileFlaw {
+    /// A flaw found after reading, at the value that `keys` lead to.
+    pub(crate) fn at(path: &Path, keys: &[&str], problem: String, fix: &str) -> FileFlaw {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let place = keys.iter().fold(Place::default(), |place, key| place.key(key));
+        let span = find_span(&text, &place, Part::Value);
+        flaw_at(path, &text, span, place.to_string(), "bad_field", problem, fix.into())
+    }
+}
+
+/// What `{"agent": {…}}` says of its run, in `folder`; the document has passed the checks. None for a listing.
+pub fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
     let agent = document.get("agent")?;
     let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
     let callers = agent.get("callers").and_then(Value::as_array).into_iter().flatten();
@@ -308,6 +326,9 @@ mod tests {
         assert_eq!(pointed("[agent]\ndescription = \"d\""), (1, 2, "agent".into()));
         assert_eq!(pointed("name = \"a\"\n"), (1, 1, "name".into()));
         assert_eq!(pointed("[agent]\nname = \"a\"\nwhen = 2026-01-01\n"), (3, 1, "when".into()));
+        let server =
+            "[agent]\nname = \"a\"\n[agent.run]\nmcp = [{ url = \"http://x\" },\n  { url = \"x\" }]\n";
+        assert_eq!(pointed(server), (5, 11, "\"x\"".into()));
         let schema = "[agent]\nname = \"a\"\noutput_schema = { type = \"x\" }\n";
         assert_eq!(pointed(schema), (3, 1, "output_schema".into()));
     }

@@ -277,7 +277,7 @@ pub(super) fn bad_name(place: Place, error: &NameError, fix: &str) -> Flaw {
 
 /// Compact JSON text. Control characters, which JSON allows raw from U+007F on, are escaped: the content is the same,
 /// and no terminal that shows the text obeys it.
-pub(super) fn compact(value: &Value) -> String {
+pub(crate) fn compact(value: &Value) -> String {
     let text = value.to_string();
     if !text.contains(char::is_control) {
         return text;

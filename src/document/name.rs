@@ -31,6 +31,20 @@ pub fn agent_name(original: &str) -> Result<AgentName, NameError> {
     if plain.len() <= LABEL_BYTES_MAX && read_back(&plain) == original {
         return plain.parse();
     }
+    hashed(original, &plain)
+}
+
+/// The name of a tool of an agent, as an agent of its own: `time` and `convert_time` give `time_convert_time`. What is
+/// no name as it stands gets a hash of it, as [`agent_name`] does.
+///
+/// # Errors
+/// As [`agent_name`]; there is none for a name and any tool.
+pub fn tool_name(agent: &AgentName, tool: &str) -> Result<AgentName, NameError> {
+    let original = format!("{}_{tool}", agent.as_str());
+    original.parse().or_else(|_| hashed(&original, &plain_form(&original)))
+}
+
+fn hashed(original: &str, plain: &str) -> Result<AgentName, NameError> {
     let cut = plain.len().min(LABEL_BYTES_MAX - 1 - HASH_CHARS);
     let hash = BASE32_NOPAD.encode(&Sha256::digest(original.as_bytes())).to_ascii_lowercase();
     format!("{}-{}", &plain[..cut], &hash[..HASH_CHARS]).parse()
@@ -89,6 +103,16 @@ mod tests {
         assert!(is_hashed("Ven&Co", "ven-co"));
         assert!(is_hashed("全", "-"));
         assert_eq!(name("Hello World Agent"), "hello-world-agent-rats3a");
+    }
+
+    #[test]
+    fn a_tool_is_named_after_its_agent() {
+        let agent = "time".parse().unwrap();
+        let named = |tool: &str| tool_name(&agent, tool).unwrap().to_string();
+        assert_eq!(named("convert_time"), "time_convert_time");
+        assert!(named("Convert.Time").starts_with("time_convert-time-"));
+        assert_ne!(named("Convert.Time"), named("convert.time"));
+        assert_eq!(named(&"x".repeat(100)).len(), LABEL_BYTES_MAX);
     }
 
     #[test]

@@ -8,8 +8,6 @@ use tokio::time::timeout;
 
 use super::failure::Failure;
 
-/// Largest body of a registration, bytes: the whole public MCP registry fits in one request.
-pub(super) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes read and dropped beyond the limit: a client that gets an answer while it still sends sees a broken
 /// connection instead of the answer.
 const DRAINED_BYTES_MAX: usize = 96 * 1024 * 1024;

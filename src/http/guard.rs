@@ -16,6 +16,9 @@ use super::failure::Failure;
 /// Longest token, bytes: more is surely the wrong file.
 const TOKEN_BYTES_MAX: usize = 4096;
 
+/// What is served without the token: whether the process lives, and the page, which asks for the token itself.
+const OPEN_PATHS: [&str; 2] = ["/", "/healthz"];
+
 /// A bearer token; never shown.
 #[derive(Clone)]
 pub struct Token(String);
@@ -78,7 +81,9 @@ impl Guard {
         let headers = request.headers();
         let host = self.judge_host(headers, request.uri().authority().map(|named| named.as_str()))?;
         self.judge_origin(headers, host)?;
-        if request.uri().path() != "/healthz" {
+        // A browser asks what a page may send before it sends the token.
+        let is_open = OPEN_PATHS.contains(&request.uri().path()) || request.method() == Method::OPTIONS;
+        if !is_open {
             self.judge_token(headers)?;
         }
         judge_content(request.method(), headers)
@@ -288,14 +293,18 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_asked_everywhere_but_for_the_health_of_the_process() {
+    fn the_token_is_asked_everywhere_but_for_the_page_and_the_health_of_the_process() {
         let guard = Guard { token: Token::parse(" s3cret\n"), ..guard("127.0.0.1:7400") };
         let asked =
             |authorization: &str| passes(&guard, &[("host", "localhost"), ("authorization", authorization)]);
         assert!(asked("Bearer s3cret") && asked("bearer s3cret"));
         assert!(!asked("Bearer s3cre") && !asked("Bearer ") && !asked("Basic s3cret") && !asked("s3cret"));
-        let health = Request::get("/healthz").header("host", "localhost").body(()).unwrap();
-        assert!(guard.judge(&health).is_ok());
+        let open = |path: &str, host: &str| {
+            guard.judge(&Request::get(path).header("host", host).body(()).unwrap()).is_ok()
+        };
+        assert!(open("/healthz", "localhost") && open("/", "localhost"));
+        assert!(!open("/", "evil.example"), "Host is judged all the same");
+        assert!(!open("//", "localhost") && !open("/index.html", "localhost"));
     }
 
     #[test]

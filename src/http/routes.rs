@@ -1,5 +1,6 @@
 //! The routes: each takes its request apart, asks the [`Handle`] once, and puts the answer together.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,25 +10,33 @@ use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 
-use super::body::{self, BODY_BYTES_MAX};
+use super::body;
 use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
+use super::page;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
 use crate::proto::name::ZoneName;
 
+/// Largest body of documents, bytes: the whole public MCP registry fits in one request.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
+/// Nobody who can send a document makes the node run anything.
+const NOT_RUN: &str = "`[agent.run]` takes effect only in a file given to the node with `--agents PATH`; this is \
+                       registered as a listing, which nobody can call";
 /// The description of the API, for generators of clients.
 const OPENAPI: &str = include_str!("openapi.json");
 
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
+/// A document as it was read.
+type Document = Result<Offer, Refusal>;
 
 /// What the handlers share.
 pub(super) struct Api {
@@ -37,8 +46,8 @@ pub(super) struct Api {
     uploads: Semaphore,
 }
 
-/// All routes over `handle`; `closing` ends the event streams.
-pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
+/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
+pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
     let api = Api {
         handle,
         closing,
@@ -46,6 +55,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
         uploads: Semaphore::new(UPLOADS_MAX),
     };
     Router::new()
+        .route("/", get(page::page))
         .route("/v1/find", get(find))
         .route("/v1/agents", get(agents).post(register))
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
@@ -61,6 +71,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
         .with_state(Arc::new(api))
+        .merge(mcp)
 }
 
 async fn find(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<FindAnswer> {
@@ -143,38 +154,47 @@ async fn register(
     let instead = "send the documents in several requests, as `aop register` does";
     let bytes = body::read(body, BODY_BYTES_MAX, instead).await?;
     // Megabytes of JSON take a second of one core: not on a thread that answers others.
-    let parsed =
+    let (parsed, with_runners) =
         tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;
-    Ok(Json(register_parsed(&api.handle, zone, parsed).await?))
+    Ok(Json(register_parsed(&api.handle, zone, parsed, &with_runners).await?))
 }
 
-fn parse(bytes: &[u8]) -> Result<Vec<Result<Offer, Refusal>>, Failure> {
-    let body = serde_json::from_slice(bytes).map_err(|error| {
+/// The documents, and the positions of those that say how to run their agent.
+fn parse(bytes: &[u8]) -> Result<(Vec<Document>, BTreeSet<usize>), Failure> {
+    let body: Value = serde_json::from_slice(bytes).map_err(|error| {
         Failure::new("bad_request", format!("the body is not JSON: {error}"), "send one document or an array")
     })?;
-    Ok(read_documents(body))
+    let documents = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
+    let has_runner = |document: &Value| document.pointer("/agent/run").is_some_and(|run| !run.is_null());
+    let with_runners =
+        documents.iter().enumerate().filter(|(_, it)| has_runner(it)).map(|(at, _)| at).collect();
+    Ok((read_documents(body), with_runners))
 }
 
 /// Registers what could be read and answers with positions in the request, whatever was left out on the way.
 async fn register_parsed(
     handle: &Handle,
     zone: Option<ZoneName>,
-    parsed: Vec<Result<Offer, Refusal>>,
+    parsed: Vec<Document>,
+    with_runners: &BTreeSet<usize>,
 ) -> Result<RegisterAnswer, Failure> {
     let mut answer = RegisterAnswer::default();
     let (positions, items) = take_readable(parsed, &mut answer);
     if !items.is_empty() {
-        put_outcomes(positions, handle.register(zone, items).await?, &mut answer);
+        let mut outcomes = handle.register(zone, items).await?;
+        for (position, outcome) in positions.iter().zip(&mut outcomes) {
+            if let Ok(registered) = outcome {
+                registered.note = with_runners.contains(position).then(|| NOT_RUN.into());
+            }
+        }
+        put_outcomes(positions, outcomes, &mut answer);
     }
     answer.refused.sort_by_key(|refused| refused.index);
     Ok(answer)
 }
 
 /// What could be read with its positions; the rest is refused.
-fn take_readable(
-    parsed: Vec<Result<Offer, Refusal>>,
-    answer: &mut RegisterAnswer,
-) -> (Vec<usize>, Vec<Offer>) {
+fn take_readable(parsed: Vec<Document>, answer: &mut RegisterAnswer) -> (Vec<usize>, Vec<Offer>) {
     let mut readable = (Vec::new(), Vec::new());
     for (index, document) in parsed.into_iter().enumerate() {
         match document {

@@ -2,6 +2,7 @@
 
 mod call;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -86,20 +87,25 @@ impl Handle {
     }
 
     /// Offers the agents of this host to the world, and withdraws those it offered before and no longer has.
-    pub(super) async fn offer_local_agents(&self) {
-        let offers = self.agents.offers();
+    /// Refusals that are not among `told` are logged; answers with all of them.
+    pub(super) async fn offer_local_agents(&self, told: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut refusals = BTreeSet::new();
+        let (offers, withdraw) = self.agents.offers();
         let names: Vec<String> = offers.iter().map(|offer| offer.name.to_string()).collect();
-        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles(offers)).await else { return };
+        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles { offers, withdraw }).await
+        else {
+            return refusals;
+        };
         for (name, result) in names.into_iter().zip(results) {
-            if let Err(refused) = registered(name, result) {
-                tracing::warn!(
-                    code = refused.code,
-                    "agent {} is not registered: {}",
-                    refused.name,
-                    refused.message
-                );
+            if let Err(Refusal { name, code, message }) = registered(name, result) {
+                let refusal = format!("agent {name} is not registered: {message} ({code})");
+                if !told.contains(&refusal) {
+                    tracing::warn!("{refusal}");
+                }
+                refusals.insert(refusal);
             }
         }
+        refusals
     }
 
     /// Withdraws an agent given by full name, bare name, id or original name. Answers when that is durable.

@@ -63,6 +63,8 @@ fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> ap
         description: card.description,
         tags: card.tags,
         capabilities: card.capabilities,
+        role: card.role,
+        model: card.model,
         original_name: card.original_name,
     }
 }
@@ -280,7 +282,7 @@ pub(super) fn network_problem(problem: &swarm::Problem) -> api::Problem {
 
 /// A registered agent.
 pub(super) fn registered(registered: &Registered) -> api::Registered {
-    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string() }
+    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), note: None }
 }
 
 /// Why a withdrawal was not made.

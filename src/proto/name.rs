@@ -99,6 +99,14 @@ impl AgentName {
     }
 }
 
+impl FullName {
+    /// Whether this is `other`, or one of the agents that it consists of: `time_convert` of `time`, in the same zone.
+    pub fn is_or_below(&self, other: &FullName) -> bool {
+        let rest = self.agent.0.strip_prefix(&other.agent.0);
+        self.zone == other.zone && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+    }
+}
+
 impl FromStr for ZoneName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<ZoneName, NameError> {

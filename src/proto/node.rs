@@ -20,7 +20,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use own::{Registered, WriteError};
+pub use own::{Registered, Withdraw, WriteError};
 pub use read::{Found, Replica, Resolution, Standing, ZoneState};
 pub use stored::{Damage, Lost, LostVersions, Stored};
 
@@ -121,7 +121,12 @@ pub enum Command {
     /// Offer agents.
     Register(Vec<Offer>),
     /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
-    OfferFiles(Vec<Offer>),
+    OfferFiles {
+        /// What the files offer.
+        offers: Vec<Offer>,
+        /// What of the rest goes.
+        withdraw: Withdraw,
+    },
     /// Withdraw an agent.
     Deregister(FullName),
     /// Say goodbye to all zones.
@@ -131,7 +136,7 @@ pub enum Command {
 /// Answer to a [`Command`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// To `Register` and `OfferFiles`, one result an offer, in order.
+    /// To `Register` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister`.
     Deregistered(Result<Registered, WriteError>),
@@ -470,7 +475,9 @@ impl Node {
     fn handle_command(&mut self, now: Timestamp, id: u64, command: Command) {
         let reply = match command {
             Command::Register(offers) => Reply::Registered(self.register(now, offers)),
-            Command::OfferFiles(offers) => Reply::Registered(self.offer_files(now, offers)),
+            Command::OfferFiles { offers, withdraw } => {
+                Reply::Registered(self.offer_files(now, offers, &withdraw))
+            }
             Command::Deregister(name) => Reply::Deregistered(self.deregister(now, &name)),
             Command::Leave => {
                 self.say_goodbye(now);

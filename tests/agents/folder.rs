@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aop::agents::{Agents, Local};
@@ -12,15 +12,26 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// A folder of agents' files.
-pub(crate) struct Folder(TempDir);
+pub(crate) struct Folder {
+    path: PathBuf,
+    /// Removes it at the end, unless another folder does.
+    _own: Option<TempDir>,
+}
 
 impl Folder {
     pub(crate) fn new() -> Folder {
-        Folder(TempDir::new().unwrap())
+        let own = TempDir::new().unwrap();
+        Folder { path: own.path().into(), _own: Some(own) }
+    }
+
+    /// Makes this folder.
+    pub(crate) fn at(path: &Path) -> Folder {
+        fs::create_dir(path).unwrap();
+        Folder { path: path.into(), _own: None }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.0.path()
+        &self.path
     }
 
     /// Writes `NAME.toml` with this line below `[agent.run]`.

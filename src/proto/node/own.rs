@@ -3,6 +3,7 @@
 //! A write is acknowledged only if it passed the whole pipeline here and won the local merge. A host speaks for its own
 //! keys: what others claim under its PeerId is corrected, never against the owner's tombstone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
@@ -26,6 +27,18 @@ pub struct Registered {
     pub name: FullName,
     /// Its id.
     pub id: AgentId,
+}
+
+/// Which agents that files offered before, in this run of the process or an earlier one, are withdrawn when they are
+/// not offered again. What stays is asked about again with the next offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdraw {
+    /// All: what the files offer is known.
+    Others,
+    /// All but these, and but those below them, whose names go on with `_`: their tools are not known yet.
+    OthersBut(BTreeSet<FullName>),
+    /// Only these: some file could not be read, and what it offered in an earlier run is not known.
+    Only(BTreeSet<FullName>),
 }
 
 /// Why a write was not made. Nothing was changed.
@@ -119,6 +132,7 @@ impl Node {
         &mut self,
         now: Timestamp,
         offers: Vec<Offer>,
+        withdraw: &Withdraw,
     ) -> Vec<Result<Registered, WriteError>> {
         // A name that the files still hold stays, even if its new card is refused.
         let home = self.home_zone();
@@ -126,10 +140,12 @@ impl Node {
             agent: offer.name.clone(),
             zone: offer.zone.clone().unwrap_or_else(|| home.clone()),
         };
-        let names = offers.iter().map(name).collect();
+        let mut names: BTreeSet<FullName> = offers.iter().map(name).collect();
         let registered = self.register(now, offers);
+        let others = self.file_offers.difference(&names).cloned();
+        let (gone, kept): (Vec<FullName>, Vec<FullName>) = others.partition(|name| withdraw.includes(name));
+        names.extend(kept);
         let before = std::mem::replace(&mut self.file_offers, names);
-        let gone: Vec<FullName> = before.difference(&self.file_offers).cloned().collect();
         for name in gone {
             // One that is no longer held needs no tombstone.
             let _not_found = self.deregister(now, &name);
@@ -497,6 +513,16 @@ impl Node {
             false => Event::AgentChanged { record: record.clone(), via },
         };
         self.outputs.push_back(super::Output::Event(event));
+    }
+}
+
+impl Withdraw {
+    fn includes(&self, name: &FullName) -> bool {
+        match self {
+            Withdraw::Others => true,
+            Withdraw::OthersBut(kept) => !kept.iter().any(|kept| name.is_or_below(kept)),
+            Withdraw::Only(gone) => gone.contains(name),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Grants on the command line: made with an owner's key, kept as one line of base64 each, and joined to the documents
+//! Grants of owners to hosts: made with an owner's key, kept as one line of base64 each, and joined to the documents
 //! that a node offers on the owner's behalf.
 
 use std::fs;
@@ -18,18 +18,18 @@ use crate::proto::record::Kind;
 use crate::proto::time::Timestamp;
 
 /// The node that is to offer agents.
-pub(super) struct Host {
+pub(crate) struct Host {
     /// Its key.
-    pub(super) key: PeerKey,
+    pub(crate) key: PeerKey,
     /// Its world.
-    pub(super) network: String,
+    pub(crate) network: String,
     /// The zone of documents that name none.
-    pub(super) home: ZoneName,
+    pub(crate) home: ZoneName,
 }
 
 /// Why a file's authority cannot be used. Nothing was sent.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub(super) enum GrantFileError {
+pub(crate) enum GrantFileError {
     /// The owner's key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -49,7 +49,7 @@ pub(super) enum GrantFileError {
 }
 
 /// Signs a grant for `reach` in `zone` that ends after `life`, as one line of base64.
-pub(super) fn grant_line(
+pub(crate) fn grant_line(
     owner: &Identity,
     host: &Host,
     zone: ZoneName,
@@ -74,7 +74,7 @@ pub(super) fn grant_line(
 }
 
 /// The document of an agent's file with the grants that its `owner_key` or `grant` stands for.
-pub(super) fn with_grants(file: AgentFile, host: &Host) -> Result<Value, GrantFileError> {
+pub(crate) fn with_grants(file: AgentFile, host: &Host) -> Result<Value, GrantFileError> {
     let lines = match (&file.owner_key, &file.grant) {
         (Some(path), _) => own_grant(&read_key(path)?, &file.document, host)?,
         (None, Some(path)) => read_lines(path)?,
@@ -98,7 +98,11 @@ fn own_grant(owner: &Identity, document: &Value, host: &Host) -> Result<Vec<Stri
         Some(zone) => zone.parse().map_err(|_| GrantFileError::NoName)?,
         None => host.home.clone(),
     };
-    Ok(vec![grant_line(owner, host, zone, Reach::Label(name), GRANT_LIFE_MAX)])
+    // All tools of MCP servers are agents of their own, with names that are not known yet.
+    let run = &document["agent"]["run"];
+    let is_union = run.get("mcp").is_some_and(|mcp| run.get("tool").or_else(|| mcp.get("tool")).is_none());
+    let reach = if is_union { Reach::Zone } else { Reach::Label(name) };
+    Ok(vec![grant_line(owner, host, zone, reach, GRANT_LIFE_MAX)])
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, GrantFileError> {

@@ -1,0 +1,172 @@
+//! One file of agents: read when it or a file that it names changes, and never less than what it said before.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use miette::Diagnostic;
+use sha2::{Digest, Sha256};
+
+use super::PathFlaw;
+use crate::agents::grants::{Host, with_grants};
+use crate::agents::{Local, command};
+use crate::document::hosting::{McpServer, Runner};
+use crate::document::{AgentFile, FileFlaw, Refusal, files_named_in, read_documents};
+
+/// What a file said when it was last read.
+pub(super) struct Reading {
+    text: Hash,
+    all: Hash,
+    /// The files that it names.
+    pub(super) beside: Vec<PathBuf>,
+    /// Its agents; those of an earlier reading where the last one failed.
+    pub(super) locals: Vec<Local>,
+    /// Whether these are all that it has; otherwise some may be known from an earlier run alone.
+    pub(super) is_complete: bool,
+}
+
+type Hash = [u8; 32];
+type Flaw = Box<dyn Diagnostic + Send + Sync>;
+
+impl Reading {
+    /// Reads the file if something changed since `before`.
+    pub(super) fn take(
+        path: &Path,
+        before: Option<Reading>,
+        host: &Host,
+        tell: &dyn Fn(&dyn Diagnostic),
+    ) -> Reading {
+        let content = fs::read(path).unwrap_or_default();
+        let text = Sha256::digest(&content).into();
+        let beside = match &before {
+            Some(before) if before.text == text => before.beside.clone(),
+            _ => named_by(path, &content),
+        };
+        let all = hash_of_all(&content, &beside);
+        if let Some(same) = before.as_ref().filter(|before| before.all == all) {
+            return Reading {
+                beside,
+                locals: same.locals.clone(),
+                text: same.text,
+                all: same.all,
+                is_complete: same.is_complete,
+            };
+        }
+        let (earlier, was_known) =
+            before.map_or((Vec::new(), false), |before| (before.locals, before.is_complete));
+        let (locals, flaws) = read(path, host);
+        flaws.iter().for_each(|flaw| tell(&**flaw));
+        let is_complete = flaws.is_empty() || was_known;
+        let locals = match flaws.is_empty() {
+            true => locals,
+            false => with_earlier(locals, earlier),
+        };
+        locals.iter().for_each(|local| tell_missing_programs(path, local, tell));
+        Reading { text, all, beside, locals, is_complete }
+    }
+}
+
+/// What could be read, and what else the file had before: one of its documents is wrong, and which it was before is
+/// not known.
+fn with_earlier(mut locals: Vec<Local>, earlier: Vec<Local>) -> Vec<Local> {
+    for local in earlier {
+        if locals.iter().all(|it| (&it.offer.name, &it.offer.zone) != (&local.offer.name, &local.offer.zone))
+        {
+            locals.push(local);
+        }
+    }
+    locals
+}
+
+fn named_by(path: &Path, content: &[u8]) -> Vec<PathBuf> {
+    match (is_toml(path), path.parent()) {
+        (true, Some(folder)) => files_named_in(&String::from_utf8_lossy(content), folder),
+        _ => Vec::new(),
+    }
+}
+
+fn hash_of_all(content: &[u8], beside: &[PathBuf]) -> Hash {
+    let mut hasher = Sha256::new();
+    hasher.update(Sha256::digest(content));
+    for path in beside {
+        // One that is gone differs from one that is empty.
+        hasher.update(fs::read(path).map_or([0; 32], |content| Sha256::digest(content).into()));
+    }
+    hasher.finalize().into()
+}
+
+fn is_toml(path: &Path) -> bool {
+    path.extension().is_some_and(|kind| kind == "toml")
+}
+
+/// The agents of a file, and what is wrong with it.
+fn read(path: &Path, host: &Host) -> (Vec<Local>, Vec<Flaw>) {
+    let read = if is_toml(path) { read_agent(path, host) } else { read_listings(path) };
+    read.unwrap_or_else(|flaw| (Vec::new(), vec![flaw]))
+}
+
+fn read_agent(path: &Path, host: &Host) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
+    let mut file = AgentFile::read(path)?;
+    let hosting = file.hosting.take();
+    let document = with_grants(file, host)?;
+    let (mut locals, flaws) = read_all(path, document);
+    for local in &mut locals {
+        local.offer.card.callable = hosting.is_some();
+        local.hosting.clone_from(&hosting);
+    }
+    Ok((locals, flaws))
+}
+
+fn read_listings(path: &Path) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
+    let wrong = |problem: String, fix: &str| -> Flaw {
+        Box::new(PathFlaw { path: path.into(), problem, fix: fix.into() })
+    };
+    let text = fs::read(path)
+        .map_err(|error| wrong(format!("cannot be read: {error}"), "check the path and its permissions"))?;
+    let document = serde_json::from_slice(&text)
+        .map_err(|error| wrong(format!("not JSON: {error}"), "correct the text at that place"))?;
+    Ok(read_all(path, document))
+}
+
+fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<Flaw>) {
+    let (mut locals, mut flaws) = (Vec::new(), Vec::<Flaw>::new());
+    for outcome in read_documents(document) {
+        match outcome {
+            Ok(offer) => locals.push(Local { offer, hosting: None }),
+            // Of several versions of one server the greatest is meant.
+            Err(Refusal { code: "older_version", .. }) => {}
+            Err(Refusal { name, code, message }) => {
+                let problem = format!("{name}: {message} ({code})");
+                flaws.push(Box::new(PathFlaw {
+                    path: path.into(),
+                    problem,
+                    fix: "correct it; the others are registered".into(),
+                }));
+            }
+        }
+    }
+    (locals, flaws)
+}
+
+/// A program that is not there yet may be installed later, so its agent is offered all the same.
+fn tell_missing_programs(path: &Path, local: &Local, tell: &dyn Fn(&dyn Diagnostic)) {
+    let Some(hosting) = &local.hosting else { return };
+    let (programs, key): (Vec<&String>, &str) = match &hosting.runner {
+        Runner::Command(command) => (command.first().into_iter().collect(), "command"),
+        Runner::Mcp { servers, .. } => (servers.iter().filter_map(program).collect(), "mcp"),
+        _ => return,
+    };
+    for program in programs {
+        if command::find_program(program, &hosting.folder).is_none() {
+            let problem = command::missing(program, &hosting.folder);
+            let fix = "calls fail with `start_failed` until it is there";
+            tell(&FileFlaw::at(path, &["agent", "run", key], problem, fix));
+        }
+    }
+}
+
+fn program(server: &McpServer) -> Option<&String> {
+    match server {
+        McpServer::Command(command) => command.first(),
+        McpServer::Url(_) => None,
+    }
+}

@@ -1,0 +1,241 @@
+//! Agents that are tools of MCP servers (paper eq. 6). With `tool` an agent is that tool; without, it is the union of
+//! all tools, and every tool is an agent of its own beside it, found and called from anywhere.
+//!
+//! Files say which agents there are, servers say which tools they have, and both change at any time: the agents of a
+//! host are always made anew from both, and only what differs is started or ended.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, Weak};
+
+use serde_json::{Value, json};
+use tokio::task::AbortHandle;
+
+use super::upstream::{Tool, Tools, Upstream};
+use super::{Agents, Inner, Local, Task};
+use crate::document::hosting::{Hosting, McpServer, Runner};
+use crate::document::{check, compact, tool_name};
+use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::card::{AgentCard, Offer};
+use crate::proto::name::{FullName, ZoneName};
+
+/// The MCP servers that agents of one folder name. Ends when no agent names them any more.
+pub(super) struct Joined {
+    servers: Vec<McpServer>,
+    folder: PathBuf,
+    upstream: Upstream,
+    following: AbortHandle,
+}
+
+impl Joined {
+    /// Starts the servers; each change of their tools makes the agents anew.
+    fn start(servers: &[McpServer], folder: &Path, agents: &Weak<Inner>) -> Arc<Joined> {
+        let upstream = Upstream::start(servers.to_vec(), folder);
+        let (mut tools, agents) = (upstream.tools(), agents.clone());
+        let following = tokio::spawn(async move {
+            while tools.changed().await.is_ok() {
+                let Some(inner) = agents.upgrade() else { return };
+                Agents(inner).rebuild();
+            }
+        });
+        let following = following.abort_handle();
+        Arc::new(Joined { servers: servers.to_vec(), folder: folder.into(), upstream, following })
+    }
+
+    /// Runs one call: of this tool, or of the one that the input names.
+    pub(super) async fn call(&self, tool: Option<&str>, task: &Task) -> Result<Value, CallFailure> {
+        if let Some(tool) = tool {
+            return self.upstream.call(tool, task.input.clone(), task).await;
+        }
+        let Some(tool) = task.input.get("tool").and_then(Value::as_str) else {
+            let message = "the input names no tool; write {\"tool\": \"…\", \"arguments\": {…}}";
+            return Err(CallFailure::new("bad_input", Outcome::NotStarted, message));
+        };
+        let arguments = task.input.get("arguments").cloned().unwrap_or_else(|| json!({}));
+        self.upstream.call(tool, arguments, task).await
+    }
+
+    fn tools(&self) -> Tools {
+        self.upstream.tools().borrow().clone()
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+/// What files say, and the servers that they name.
+#[derive(Default)]
+pub(super) struct Base {
+    pub(super) locals: Vec<Local>,
+    pub(super) is_complete: bool,
+    joined: Vec<Arc<Joined>>,
+}
+
+/// An agent as it stands now.
+pub(super) struct Standing {
+    pub(super) local: Local,
+    pub(super) joined: Option<Arc<Joined>>,
+    /// Whether the world is told of it: an agent whose tool is not known yet is as it was.
+    pub(super) is_offered: bool,
+}
+
+impl Base {
+    /// Starts the servers that are new and lets go of those that no agent names.
+    pub(super) fn join(&mut self, agents: &Weak<Inner>) {
+        let before = std::mem::take(&mut self.joined);
+        for hosting in self.locals.iter().filter_map(|local| local.hosting.as_ref()) {
+            let Runner::Mcp { servers, .. } = &hosting.runner else { continue };
+            if self.joined_of(hosting).is_none() {
+                let is_same = |it: &&Arc<Joined>| it.servers == *servers && it.folder == hosting.folder;
+                let same = before.iter().find(is_same).cloned();
+                self.joined.push(same.unwrap_or_else(|| Joined::start(servers, &hosting.folder, agents)));
+            }
+        }
+    }
+
+    fn joined_of(&self, hosting: &Hosting) -> Option<&Arc<Joined>> {
+        let Runner::Mcp { servers, .. } = &hosting.runner else { return None };
+        self.joined.iter().find(|it| it.servers == *servers && it.folder == hosting.folder)
+    }
+
+    /// All agents, those of files first, and the names below which nothing is known yet.
+    pub(super) fn standings(&self, home: &ZoneName) -> (Vec<Standing>, BTreeSet<FullName>) {
+        let (mut standings, mut of_tools, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for local in &self.locals {
+            let joined = local.hosting.as_ref().and_then(|hosting| Some((hosting, self.joined_of(hosting)?)));
+            let Some((hosting, joined)) = joined else {
+                standings.push(Standing { local: local.clone(), joined: None, is_offered: true });
+                continue;
+            };
+            let tools = joined.tools();
+            if tools.unlisted {
+                let zone = local.offer.zone.clone().unwrap_or_else(|| home.clone());
+                unknown.insert(FullName { agent: local.offer.name.clone(), zone });
+            }
+            let stand =
+                |local: Local, is_offered| Standing { local, joined: Some(joined.clone()), is_offered };
+            if let Runner::Mcp { tool: Some(name), .. } = &hosting.runner {
+                let tool = tools.list.iter().find(|tool| tool.name == *name);
+                standings.push(stand(as_tool(local, tool), !tools.unlisted || tool.is_some()));
+            } else {
+                standings.push(stand(as_union(local), true));
+                let locals = tools.list.iter().filter_map(|tool| of_tool(local, hosting, tool));
+                of_tools.extend(locals.map(|local| stand(local, true)));
+            }
+        }
+        standings.extend(of_tools);
+        (standings, unknown)
+    }
+}
+
+/// The agent of a file that is one tool: what the file leaves out, the tool says.
+fn as_tool(local: &Local, tool: Option<&Tool>) -> Local {
+    let mut local = local.clone();
+    let Some(tool) = tool else { return local };
+    let said = card_of(tool);
+    let card = &mut local.offer.card;
+    if card.description.is_empty() {
+        card.description = said.description;
+    }
+    card.title = card.title.take().or(said.title);
+    card.input_schema = card.input_schema.take().or(said.input_schema);
+    card.output_schema = card.output_schema.take().or(said.output_schema);
+    match check(card) {
+        Ok(()) => local,
+        Err(refusal) => {
+            tracing::warn!(
+                tool = tool.name,
+                "a tool does not fit into its agent's card: {}",
+                refusal.message
+            );
+            local.offer.card.input_schema = None;
+            local.offer.card.output_schema = None;
+            local
+        }
+    }
+}
+
+/// The agent of a file that is all tools.
+fn as_union(local: &Local) -> Local {
+    let mut local = local.clone();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "tool": {"type": "string", "description": "Name of the tool"},
+            "arguments": {"type": "object", "description": "What the tool takes"},
+        },
+        "required": ["tool"],
+    });
+    local.offer.card.input_schema.get_or_insert_with(|| schema.to_string());
+    local
+}
+
+/// An agent of its own for a tool, with the settings of the file. None if its card does not fit, which is told.
+fn of_tool(local: &Local, hosting: &Hosting, tool: &Tool) -> Option<Local> {
+    let Runner::Mcp { servers, .. } = &hosting.runner else { return None };
+    let runner = Runner::Mcp { servers: servers.clone(), tool: Some(tool.name.clone()) };
+    let card = AgentCard {
+        tags: local.offer.card.tags.clone(),
+        capabilities: local.offer.card.capabilities.clone(),
+        region: local.offer.card.region.clone(),
+        residency: local.offer.card.residency.clone(),
+        limits: local.offer.card.limits,
+        callable: true,
+        ..card_of(tool)
+    };
+    if let Err(refusal) = check(&card) {
+        tracing::warn!(tool = tool.name, "a tool is not offered by itself: {}", refusal.message);
+        return None;
+    }
+    let name = tool_name(&local.offer.name, &tool.name).ok()?;
+    let offer = Offer { name, card, ..local.offer.clone() };
+    Some(Local { offer, hosting: Some(Hosting { runner, ..hosting.clone() }) })
+}
+
+/// What a tool says of itself, without the characters that a card must not have.
+fn card_of(tool: &Tool) -> AgentCard {
+    let prose = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+    let title =
+        tool.title.as_ref().map(|title| title.chars().filter(|c| !c.is_control()).collect::<String>());
+    AgentCard {
+        description: tool.description.chars().filter(prose).collect(),
+        title: title.filter(|title| !title.is_empty()),
+        input_schema: Some(compact(&tool.input_schema)),
+        output_schema: tool.output_schema.as_ref().map(compact),
+        ..AgentCard::default()
+    }
+}
+
+impl Agents {
+    /// Makes the agents anew from what files and servers say now.
+    pub(super) fn rebuild(&self) {
+        let base = self.0.base.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&base);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_fills_what_its_agents_file_leaves_out() {
+        let tool = Tool {
+            name: "now".into(),
+            title: Some("The\u{1b} time".into()),
+            description: "Says\u{7} the time".into(),
+            input_schema: json!({"type": "object"}),
+            output_schema: None,
+        };
+        let card = AgentCard { title: Some("Mine".into()), ..AgentCard::default() };
+        let name = "a".parse().unwrap();
+        let offer = Offer { name, zone: None, scope: Default::default(), card, grants: Vec::new() };
+        let filled = as_tool(&Local { offer, hosting: None }, Some(&tool)).offer.card;
+        assert_eq!((filled.title.as_deref(), filled.description.as_str()), (Some("Mine"), "Says the time"));
+        assert_eq!(filled.input_schema.as_deref(), Some("{\"type\":\"object\"}"));
+        assert_eq!(card_of(&tool).title.as_deref(), Some("The time"));
+    }
+}

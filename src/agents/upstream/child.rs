@@ -1,0 +1,150 @@
+//! An MCP server that is a child process: its start, its pipes and its end.
+//!
+//! It leads a process group of its own, which ends with it. Its program and arguments come from the agent's file alone.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rmcp::RoleClient;
+use rmcp::transport::async_rw::AsyncRwTransport;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::session::MESSAGE_BYTES_MAX;
+use crate::agents::command;
+use crate::proto::call::{CallFailure, Outcome};
+
+/// A line this long never ends. Shorter ones that are too large for a message are skipped and harm only the call they
+/// belong to.
+const LINE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
+/// Bytes of stderr kept for the log: the end of a traceback.
+const STDERR_BYTES_MAX: usize = 4 * 1024;
+/// How long a process has to leave once its input is closed, and again after SIGTERM. Both fit into a node's stop.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+/// How long stderr may take to end once the process group has.
+const STDERR_END_MAX: Duration = Duration::from_millis(200);
+
+/// A child process. Dropped before [`Child::end`], its whole group is killed.
+pub(super) struct Child {
+    process: tokio::process::Child,
+    /// None once all of it was ended.
+    group: Option<u32>,
+    stderr: Stderr,
+}
+
+/// Messages over the pipes of a child.
+pub(super) type Pipes = AsyncRwTransport<RoleClient, Lines, ChildStdin>;
+
+impl Child {
+    pub(super) fn start(command: &[String], folder: &Path) -> Result<(Child, Pipes), CallFailure> {
+        let mut process = command::start(command, folder)?;
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (process.stdin.take(), process.stdout.take(), process.stderr.take())
+        else {
+            return Err(CallFailure::new("internal", Outcome::NotStarted, "the process has no pipes"));
+        };
+        let lines = Lines { stdout, bytes: 0 };
+        let pipes = AsyncRwTransport::new(lines, stdin).with_max_line_length(MESSAGE_BYTES_MAX);
+        Ok((Child { group: process.id(), process, stderr: Stderr::drain(stderr) }, pipes))
+    }
+
+    /// Ends what is left of the process, gently at first, and says how it ended. Its input must be closed.
+    pub(super) async fn end(mut self) -> String {
+        if timeout(LEAVE_MAX, self.process.wait()).await.is_err() {
+            ask_to_leave(self.group);
+            let _stays = timeout(LEAVE_MAX, self.process.wait()).await;
+        }
+        // What the process started and left behind goes too.
+        command::kill_group(self.group.take());
+        let status = match self.process.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let stderr = self.stderr.end().await;
+        if stderr.is_empty() { status } else { format!("{status}, stderr ends with {stderr:?}") }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        command::kill_group(self.group);
+    }
+}
+
+#[cfg(unix)]
+fn ask_to_leave(group: Option<u32>) {
+    if let Some(group) = group.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+        // It may have left already.
+        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+    }
+}
+
+#[cfg(not(unix))]
+fn ask_to_leave(_group: Option<u32>) {}
+
+/// Output that ends with an error where a line does not end.
+pub(super) struct Lines {
+    stdout: ChildStdout,
+    bytes: usize,
+}
+
+impl AsyncRead for Lines {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stdout).poll_read(cx, buffer))?;
+        let new = &buffer.filled()[before..];
+        self.bytes = match new.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => new.len() - end - 1,
+            None => self.bytes + new.len(),
+        };
+        if self.bytes > LINE_BYTES_MAX {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end")));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The end of what a process writes to stderr.
+struct Stderr {
+    tail: Arc<Mutex<Vec<u8>>>,
+    drain: JoinHandle<()>,
+}
+
+impl Stderr {
+    fn drain(mut stderr: ChildStderr) -> Stderr {
+        let tail = Arc::new(Mutex::new(Vec::new()));
+        let kept = tail.clone();
+        let drain = tokio::spawn(async move {
+            let mut chunk = [0; STDERR_BYTES_MAX];
+            while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(&chunk[..length]);
+                let surplus = kept.len().saturating_sub(STDERR_BYTES_MAX);
+                kept.drain(..surplus);
+            }
+        });
+        Stderr { tail, drain }
+    }
+
+    async fn end(&mut self) -> String {
+        let _open = timeout(STDERR_END_MAX, &mut self.drain).await;
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail).trim().to_owned()
+    }
+}
+
+impl Drop for Stderr {
+    fn drop(&mut self) {
+        self.drain.abort();
+    }
+}

@@ -1,0 +1,103 @@
+//! The tools of one server, read from its `tools/list`, page after page.
+//!
+//! The list is read as plain JSON: one tool that breaks the specification must not hide the others. What a card cannot
+//! hold is cut or replaced, with a warning.
+
+use std::collections::BTreeMap;
+
+use rmcp::model::{ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerResult};
+use rmcp::service::{Peer, RoleClient, ServiceError};
+use serde_json::{Value, json};
+
+use super::Tool;
+use crate::document::schema::Schema;
+use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+
+/// Pages of a list: a hundred of the smallest pages in use (10 tools) fill [`TOOLS_MAX`].
+const PAGES_MAX: usize = 100;
+/// Tools of one server: ten times what any model host shows, and with the sizes below at most 40 MiB.
+const TOOLS_MAX: usize = 1_000;
+/// Bytes of a tool's name, as MCP advises.
+const NAME_BYTES_MAX: usize = 128;
+/// Bytes of a title: a line.
+const TITLE_BYTES_MAX: usize = 256;
+
+/// Reads the whole list, sorted by name.
+pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceError> {
+    let mut tools = BTreeMap::new();
+    let mut cursor = None;
+    for _ in 0..PAGES_MAX {
+        let mut page = read_page(peer, cursor.take()).await?;
+        cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+        let raw = match page.get_mut("tools").map(Value::take) {
+            Some(Value::Array(raw)) => raw,
+            _ => return Err(ServiceError::UnexpectedResponse),
+        };
+        // Compiling schemas that somebody else wrote takes as long as they like.
+        let read = move || raw.iter().take(TOOLS_MAX).filter_map(read_tool).collect::<Vec<_>>();
+        for tool in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
+            tools.entry(tool.name.clone()).or_insert(tool);
+        }
+        if cursor.is_none() || tools.len() >= TOOLS_MAX {
+            break;
+        }
+    }
+    if cursor.is_some() || tools.len() > TOOLS_MAX {
+        tracing::warn!(TOOLS_MAX, PAGES_MAX, "an MCP server lists too many tools; the rest is left out");
+    }
+    Ok(tools.into_values().take(TOOLS_MAX).collect())
+}
+
+async fn read_page(peer: &Peer<RoleClient>, cursor: Option<String>) -> Result<Value, ServiceError> {
+    let request = ListToolsRequest {
+        method: Default::default(),
+        params: Some(PaginatedRequestParams::default().with_cursor(cursor)),
+        extensions: Default::default(),
+    };
+    match peer.send_request(ClientRequest::ListToolsRequest(request)).await? {
+        ServerResult::CustomResult(page) => Ok(page.0),
+        page => serde_json::to_value(page).map_err(|_| ServiceError::UnexpectedResponse),
+    }
+}
+
+fn read_tool(raw: &Value) -> Option<Tool> {
+    let text = |key: &str| raw.get(key).and_then(Value::as_str);
+    let name = text("name").unwrap_or_default();
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
+        tracing::warn!(NAME_BYTES_MAX, "a tool of an MCP server has no usable name; it is left out");
+        return None;
+    }
+    let schema = |key: &str| read_schema(name, key, raw.get(key).filter(|schema| !schema.is_null())?);
+    let title = text("title").or_else(|| raw.pointer("/annotations/title")?.as_str());
+    Some(Tool {
+        name: name.to_owned(),
+        title: title.map(|title| cut(title, TITLE_BYTES_MAX).to_owned()),
+        description: cut(text("description").unwrap_or_default(), DESCRIPTION_BYTES_MAX).to_owned(),
+        input_schema: schema("inputSchema").unwrap_or_else(|| json!({"type": "object"})),
+        output_schema: schema("outputSchema"),
+    })
+}
+
+/// The schema if it is one that can be used.
+fn read_schema(tool: &str, key: &str, schema: &Value) -> Option<Value> {
+    let problem = if !schema.is_object() {
+        "is not a JSON object".into()
+    } else if schema.to_string().len() > SCHEMA_BYTES_MAX {
+        "is larger than a card holds".into()
+    } else {
+        match Schema::compile(schema) {
+            Ok(_) => return Some(schema.clone()),
+            Err(problem) => problem,
+        }
+    };
+    tracing::warn!(
+        tool,
+        "the {key} of a tool of an MCP server {problem}; it is replaced by one that takes all"
+    );
+    None
+}
+
+/// The longest beginning of the text that fits.
+pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
+}

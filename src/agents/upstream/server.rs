@@ -1,0 +1,173 @@
+//! One MCP server over its whole life: up, down, up again.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rmcp::service::RoleClient;
+use rmcp::transport::Transport;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::answer;
+use super::child::Child;
+use super::session::{Connection, Opening, Session, to_url};
+use super::union::Union;
+use crate::agents::Task;
+use crate::document::hosting::McpServer;
+use crate::proto::call::{CallFailure, Outcome};
+
+/// Calls in flight at one server: what an agent runs at once is far less, and inputs of this many fit in memory.
+pub(super) const CALLS_MAX: usize = 64;
+/// Longest first pause before a server is started again.
+const PAUSE_START: Duration = Duration::from_millis(500);
+/// Longest pause: a server that comes back is found within half a minute.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A server that was up this long is no crash loop, so its next pause is short again.
+const STABLE_MIN: Duration = Duration::from_secs(60);
+
+pub(super) struct Server {
+    place: usize,
+    address: McpServer,
+    folder: PathBuf,
+    union: Arc<Union>,
+    /// Present while the server is up.
+    connection: Mutex<Option<Arc<Connection>>>,
+    calls: Semaphore,
+}
+
+impl Server {
+    pub(super) fn new(place: usize, address: McpServer, folder: &Path, union: Arc<Union>) -> Server {
+        Server {
+            place,
+            address,
+            folder: folder.into(),
+            union,
+            connection: Mutex::default(),
+            calls: Semaphore::new(CALLS_MAX),
+        }
+    }
+
+    pub(super) async fn call(
+        &self,
+        tool: String,
+        arguments: Value,
+        task: &Task,
+    ) -> Result<Value, CallFailure> {
+        let Value::Object(arguments) = arguments else {
+            let problem = "an MCP tool takes a JSON object; name each argument";
+            return Err(CallFailure::new("bad_input", Outcome::NotStarted, problem));
+        };
+        let connection = self.connection().clone().filter(|connection| !connection.is_gone());
+        let connection = connection.ok_or_else(|| self.down())?;
+        let Ok(_place) = self.calls.try_acquire() else {
+            let problem =
+                format!("an MCP server of this agent has {CALLS_MAX} calls in flight; call again later");
+            return Err(CallFailure::new("busy", Outcome::NotStarted, problem));
+        };
+        connection.call(tool, arguments, task).await
+    }
+
+    /// The failure of a call while the server is down.
+    pub(super) fn down(&self) -> CallFailure {
+        answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.place + 1))
+    }
+
+    /// Keeps the server up until `stop`.
+    pub(super) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
+        let mut life = Life::default();
+        let mut said_down = false;
+        loop {
+            let why = self.run(&mut life, &stop).await;
+            *self.connection() = None;
+            if stop.is_cancelled() {
+                return;
+            }
+            if std::mem::take(&mut life.at_once) {
+                continue;
+            }
+            self.union.failed(self.place);
+            if life.up_since.is_some() || !said_down {
+                tracing::warn!(server = self.place + 1, folder = %self.folder.display(), "an MCP server is down: {why}");
+                said_down = true;
+            }
+            let pause = life.pause();
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// One start of the server, to its end; why it ended.
+    async fn run(&self, life: &mut Life, stop: &CancellationToken) -> String {
+        match &self.address {
+            McpServer::Command(command) => match Child::start(command, &self.folder) {
+                Ok((child, pipes)) => {
+                    let why = self.connect(pipes, life, stop).await;
+                    format!("{why}; its process: {}", child.end().await)
+                }
+                Err(error) => format!("it cannot be started: {error}"),
+            },
+            McpServer::Url(url) => match to_url(url) {
+                Ok(transport) => self.connect(transport, life, stop).await,
+                Err(error) => format!("no HTTP client: {error}"),
+            },
+        }
+    }
+
+    async fn connect<T>(&self, transport: T, life: &mut Life, stop: &CancellationToken) -> String
+    where
+        T: Transport<RoleClient> + 'static,
+    {
+        let session = async {
+            let (session, tools) =
+                Session::open(transport, life.opening).await.inspect_err(|_| life.turn())?;
+            life.opening = session.opening();
+            life.up_since = Some(Instant::now());
+            *self.connection() = Some(session.connection.clone());
+            self.union.listed(self.place, tools);
+            tracing::info!(server = self.place + 1, folder = %self.folder.display(), "an MCP server is up");
+            Err(session.watch(|tools| self.union.listed(self.place, tools)).await)
+        };
+        tokio::select! {
+            ended = session => ended.unwrap_or_else(|why: String| why),
+            () = stop.cancelled() => "it is no longer wanted".into(),
+        }
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one start of a server leaves for the next.
+#[derive(Default)]
+struct Life {
+    opening: Opening,
+    /// The next start is the second half of this one.
+    at_once: bool,
+    up_since: Option<Instant>,
+    failures: u32,
+}
+
+impl Life {
+    /// Both openings are tried before a start counts as failed: there are servers that know the new one well enough to
+    /// refuse it, and slow ones that meet the end of its time.
+    fn turn(&mut self) {
+        self.at_once = self.opening == Opening::Either;
+        self.opening = if self.at_once { Opening::Initialize } else { Opening::Either };
+    }
+
+    /// Exponential backoff with full jitter.
+    fn pause(&mut self) -> Duration {
+        if self.up_since.take().is_some_and(|since| since.elapsed() >= STABLE_MIN) {
+            self.failures = 0;
+        }
+        let longest = PAUSE_START.saturating_mul(2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
+        self.failures = self.failures.saturating_add(1);
+        longest.mul_f64(rand::random())
+    }
+}

@@ -1,0 +1,285 @@
+//! One connection to an MCP server: handshake, list of tools, changes, calls, end.
+//!
+//! Both eras are spoken: `server/discover` is tried first, the older handshake follows where it is not known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::ClientHandler;
+use rmcp::model::{
+    CallToolRequest, CallToolRequestParams, ClientConfig, ClientRequest, Implementation, JsonObject,
+    ProtocolVersion, SubscriptionFilter,
+};
+use rmcp::service::{
+    ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
+    PeerRequestOptions, RequestHandle, RoleClient, RunningService, ServiceError, Subscription,
+};
+use rmcp::transport::Transport;
+use rmcp::transport::common::client_side_sse::ExponentialBackoff;
+use rmcp::transport::streamable_http_client::{
+    StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
+};
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::server::CALLS_MAX;
+use super::wire::{Reports, Wire};
+use super::{Tool, answer, listing};
+use crate::agents::{CALL_BYTES_MAX, Task};
+use crate::proto::call::{CallFailure, Outcome};
+
+/// Bytes of a message: a structured output travels twice, the second time as escaped text.
+pub(super) const MESSAGE_BYTES_MAX: usize = 4 * CALL_BYTES_MAX;
+/// How long a server has from its start to its first list: package runners download on their first start.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(60);
+/// How long a server has to acknowledge that it will report changes; without them it is as useful.
+const LISTEN_MAX: Duration = Duration::from_secs(5);
+/// How long a later list may take.
+const LIST_MAX: Duration = Duration::from_secs(30);
+/// Least time between two lists: a server that announces changes all the time costs two lists a second.
+const LIST_PAUSE: Duration = Duration::from_millis(500);
+/// How long connecting to a URL may take; after that nobody is there.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Attempts to resume a broken response stream, after 1, 2 and 4 seconds: then its call fails.
+const RESUMES_MAX: usize = 3;
+
+/// Which handshake to open with.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) enum Opening {
+    /// `server/discover`, and `initialize` where it is refused.
+    #[default]
+    Either,
+    /// `initialize` at once: what the server spoke last, or what is left to try.
+    Initialize,
+}
+
+/// An open connection, shared by its calls.
+pub(super) struct Connection {
+    peer: Peer<RoleClient>,
+    reports: Arc<Reports>,
+    /// Wakes [`Session::watch`]: the tools may have changed, or the server may be gone.
+    doubt: Arc<Notify>,
+    /// Cancelled at the end of the connection, and by the first call that finds nobody there.
+    gone: CancellationToken,
+}
+
+/// An open connection and what keeps it open.
+pub(super) struct Session {
+    service: RunningService<RoleClient, Client>,
+    changes: Option<Subscription>,
+    pub(super) connection: Arc<Connection>,
+}
+
+/// What this host is to a server: a client without extras.
+pub(super) struct Client {
+    doubt: Arc<Notify>,
+}
+
+impl ClientHandler for Client {
+    fn get_info(&self) -> ClientConfig {
+        let own = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+        ClientConfig::new(Default::default(), own)
+            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+    }
+
+    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
+        self.doubt.notify_one();
+    }
+}
+
+impl Session {
+    /// Shakes hands and lists the tools.
+    pub(super) async fn open<T>(transport: T, opening: Opening) -> Result<(Session, Vec<Tool>), String>
+    where
+        T: Transport<RoleClient> + 'static,
+    {
+        let opened = timeout(HANDSHAKE_MAX, Session::shake_hands(transport, opening)).await;
+        let mut session = match opened {
+            Ok(Ok(session)) => session,
+            Ok(Err(error)) => return Err(format!("the handshake failed: {error}")),
+            Err(_) => return Err(format!("no handshake within {HANDSHAKE_MAX:?}")),
+        };
+        // Changes are followed before the list is read, so none is lost between the two.
+        session.listen().await;
+        match timeout(LIST_MAX, listing::read(&session.connection.peer)).await {
+            Ok(Ok(tools)) => Ok((session, tools)),
+            Ok(Err(error)) => Err(format!("its tools cannot be listed: {error}")),
+            Err(_) => Err(format!("no list of tools within {LIST_MAX:?}")),
+        }
+    }
+
+    async fn shake_hands<T>(transport: T, opening: Opening) -> Result<Session, ClientInitializeError>
+    where
+        T: Transport<RoleClient> + 'static,
+    {
+        let (reports, doubt) = (Arc::<Reports>::default(), Arc::<Notify>::default());
+        let gone = CancellationToken::new();
+        let wire = Wire::new(transport, reports.clone(), gone.clone());
+        let lifecycle = match opening {
+            Opening::Either => ClientLifecycleMode::Auto {
+                preferred_versions: vec![ProtocolVersion::LATEST],
+                legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
+            },
+            Opening::Initialize => ClientLifecycleMode::Initialize,
+        };
+        let service = Client { doubt: doubt.clone() }.serve_with_lifecycle(wire, lifecycle).await?;
+        let connection = Connection { peer: service.peer().clone(), reports, doubt, gone };
+        Ok(Session { service, changes: None, connection: Arc::new(connection) })
+    }
+
+    /// The opening to use next time.
+    pub(super) fn opening(&self) -> Opening {
+        match self.connection.peer.peer_info() {
+            Some(server) if server.protocol_version.has_initialize() => Opening::Initialize,
+            _ => Opening::Either,
+        }
+    }
+
+    /// Subscribes to changes where that takes a request of its own; older servers report them unasked.
+    async fn listen(&mut self) {
+        let peer = &self.connection.peer;
+        let server = peer.peer_info().filter(|server| !server.protocol_version.has_initialize());
+        let reports_changes = |tools: &rmcp::model::ToolsCapability| tools.list_changed == Some(true);
+        if server.is_some_and(|server| server.capabilities.tools.as_ref().is_some_and(reports_changes)) {
+            let filter = SubscriptionFilter::builder().tools_list_changed().build();
+            self.changes = timeout(LISTEN_MAX, peer.listen(filter)).await.ok().and_then(Result::ok);
+        }
+    }
+
+    /// Follows the changes of the tools until the connection ends; why it did.
+    pub(super) async fn watch(self, listed: impl Fn(Vec<Tool>)) -> String {
+        let Session { service: _open, mut changes, connection } = self;
+        let follow = async {
+            loop {
+                tokio::select! {
+                    () = connection.doubt.notified() => {}
+                    () = next_change(&mut changes) => {}
+                }
+                match connection.list().await {
+                    Ok(Some(tools)) => listed(tools),
+                    Ok(None) => {}
+                    Err(why) => return why,
+                }
+                sleep(LIST_PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = connection.gone.cancelled() => "its connection ended".into(),
+            why = follow => why,
+        }
+    }
+}
+
+/// Waits for a change. A subscription that ended is a reason to look once more, and then no more.
+async fn next_change(changes: &mut Option<Subscription>) {
+    match changes {
+        Some(subscription) => {
+            if !matches!(subscription.next().await, Ok(Some(_))) {
+                *changes = None;
+            }
+        }
+        None => std::future::pending().await,
+    }
+}
+
+impl Connection {
+    /// One `tools/call`. Dropping the future cancels it at the server.
+    pub(super) async fn call(
+        &self,
+        tool: String,
+        arguments: JsonObject,
+        task: &Task,
+    ) -> Result<Value, CallFailure> {
+        let mut request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
+        if let Some(progress) = &task.progress {
+            request.extensions.insert(progress.clone());
+        }
+        let request = ClientRequest::CallToolRequest(request);
+        let sent = self.peer.send_request_with_option(request, PeerRequestOptions::default()).await;
+        let handle =
+            sent.map_err(|_| answer::upstream_failed(Outcome::NotStarted, "has just closed its connection"))?;
+        let mut waiting = Waiting { connection: self, handle: Some(handle) };
+        let answered = waiting.answer().await;
+        answered.map_err(|error| self.failure(&error)).and_then(answer::read)
+    }
+
+    /// Takes what a failed call says of the connection.
+    fn failure(&self, error: &ServiceError) -> CallFailure {
+        match error {
+            error if answer::never_arrived(error) => self.gone.cancel(),
+            ServiceError::McpError(_) | ServiceError::UnexpectedResponse => {}
+            // Reading the list shows whether the server is still there.
+            _ => self.doubt.notify_one(),
+        }
+        answer::failure(error)
+    }
+
+    /// The tools as they are now; none if the server refuses to say.
+    async fn list(&self) -> Result<Option<Vec<Tool>>, String> {
+        match timeout(LIST_MAX, listing::read(&self.peer)).await {
+            Ok(Ok(tools)) => Ok(Some(tools)),
+            Ok(Err(ServiceError::McpError(error))) => {
+                tracing::warn!(%error, "an MCP server refuses to list its tools; the last list stays");
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(format!("its tools cannot be listed: {error}")),
+            Err(_) => Err(format!("no list of tools within {LIST_MAX:?}")),
+        }
+    }
+
+    /// Whether nobody is there any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+}
+
+/// A request without an answer so far. Dropped, it is cancelled at the server.
+struct Waiting<'a> {
+    connection: &'a Connection,
+    handle: Option<RequestHandle<RoleClient>>,
+}
+
+impl Waiting<'_> {
+    async fn answer(&mut self) -> Result<rmcp::model::ServerResult, ServiceError> {
+        let Some(handle) = &mut self.handle else { return Err(ServiceError::TransportClosed) };
+        let token = handle.progress_token.clone();
+        let answered = tokio::select! {
+            biased;
+            answered = &mut handle.rx => answered.unwrap_or(Err(ServiceError::TransportClosed)),
+            () = self.connection.gone.cancelled() => Err(ServiceError::TransportClosed),
+        };
+        self.connection.reports.remove(&token);
+        self.handle = None;
+        answered
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let Some(handle) = self.handle.take() else { return };
+        self.connection.reports.remove(&handle.progress_token);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(handle.cancel(Some("the caller no longer waits".into())));
+        }
+    }
+}
+
+/// Messages to a URL. Redirects are not followed: an address comes from the agent's file alone.
+pub(super) fn to_url(url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, reqwest::Error> {
+    let client = reqwest::Client::builder()
+        .connect_timeout(CONNECT_MAX)
+        .redirect(reqwest::redirect::Policy::none())
+        // A connection whose last answer was not read to its end would delay the next request.
+        .pool_max_idle_per_host(0)
+        .build()?;
+    let mut resumes = ExponentialBackoff::default();
+    resumes.max_times = Some(RESUMES_MAX);
+    let mut config = StreamableHttpClientTransportConfig::with_uri(url)
+        .max_concurrent_requests(2 * CALLS_MAX)
+        .max_sse_event_size(MESSAGE_BYTES_MAX)
+        .max_json_response_size(MESSAGE_BYTES_MAX);
+    config.retry_config = Arc::new(resumes);
+    Ok(StreamableHttpClientTransport::with_client(client, config))
+}

@@ -1,0 +1,330 @@
+//! Real MCP servers: child processes that run `tests/upstream/server.py`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::proto::call::Progress;
+
+mod http;
+
+/// Longer than any wait of a test that passes, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What a call to a dead server may take.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+fn server(arguments: &[&str]) -> McpServer {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upstream/server.py");
+    let command = ["python3", script].into_iter().chain(arguments.iter().copied());
+    McpServer::Command(command.map(str::to_owned).collect())
+}
+
+fn start(servers: impl IntoIterator<Item = McpServer>) -> Upstream {
+    Upstream::start(servers.into_iter().collect(), Path::new("."))
+}
+
+fn task() -> Task {
+    Task { input: Value::Null, deadline: Instant::now() + PATIENCE, progress: None }
+}
+
+async fn call(upstream: &Upstream, tool: &str) -> Result<Value, CallFailure> {
+    timeout(PATIENCE, upstream.call(tool, json!({"task": "hi"}), &task())).await.expect("an answer")
+}
+
+async fn until(upstream: &Upstream, wanted: impl FnMut(&Tools) -> bool) -> Tools {
+    let mut tools = upstream.tools();
+    timeout(PATIENCE, tools.wait_for(wanted)).await.expect("such tools in time").expect("an upstream").clone()
+}
+
+async fn ready(upstream: &Upstream) -> Vec<String> {
+    names(&until(upstream, |tools| !tools.pending).await)
+}
+
+fn names(tools: &Tools) -> Vec<String> {
+    tools.list.iter().map(|tool| tool.name.clone()).collect()
+}
+
+/// Calls until the server answers, as a caller that retries would.
+async fn recovered(upstream: &Upstream, tool: &str) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match call(upstream, tool).await {
+            Ok(answer) => return answer,
+            Err(failure) if failure.code == "upstream_failed" => {}
+            Err(failure) => panic!("{failure}"),
+        }
+        assert!(Instant::now() < deadline, "it never came back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn line_in(file: &Path, beginning: &str) -> String {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if let Some(line) = text.lines().find(|line| line.starts_with(beginning)) {
+            return line.to_owned();
+        }
+        assert!(Instant::now() < deadline, "no line {beginning} in {text:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn pid(answer: Value) -> rustix::process::Pid {
+    let pid = answer.as_str().and_then(|pid| pid.parse().ok()).expect("a process id");
+    rustix::process::Pid::from_raw(pid).expect("a process id")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tools_of_two_servers_are_one_list() {
+    let upstream = start([server(&["pid", "echo"]), server(&["structured"])]);
+    assert_eq!(ready(&upstream).await, ["echo", "pid", "structured"]);
+    let tools = upstream.tools().borrow().clone();
+    assert_eq!(tools.list[0].description, "Does echo");
+    assert_eq!(tools.list[0].input_schema["properties"]["task"]["type"], "string");
+    assert_eq!(call(&upstream, "echo").await, Ok(json!("{\"task\": \"hi\"}")));
+    assert_eq!(call(&upstream, "structured").await, Ok(json!({"sum": 3})));
+    assert_eq!(call(&upstream, "nobody").await.unwrap_err().code, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_two_servers_have_stays_with_the_first() {
+    let upstream = start([server(&["pid"]), server(&["pid", "pid_2"])]);
+    assert_eq!(ready(&upstream).await, ["pid", "pid_2", "pid_2_2"]);
+    let first = call(&upstream, "pid").await.unwrap();
+    let second = call(&upstream, "pid_2").await.unwrap();
+    assert_ne!(pid(first), pid(second));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_keep_what_the_tool_said() {
+    let upstream = start([server(&["image", "fail", "fault", "echo"])]);
+    ready(&upstream).await;
+    let image = call(&upstream, "image").await.unwrap();
+    assert_eq!(image, json!([{"type": "image", "data": "AAAA", "mimeType": "image/png"}]));
+    for (tool, words) in [("fail", "no more paper"), ("fault", "inner fault")] {
+        let failure = call(&upstream, tool).await.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.outcome), ("agent_failed", Outcome::Done));
+        assert_eq!(failure.message, words);
+    }
+    let failure = upstream.call("echo", json!("no object"), &task()).await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_starts_costs_only_its_own_tools() {
+    let missing = McpServer::Command(vec!["./no-such-program".into()]);
+    let upstream = start([missing, server(&["echo"])]);
+    assert_eq!(ready(&upstream).await, ["echo"]);
+    assert!(call(&upstream, "echo").await.is_ok());
+    let started = Instant::now();
+    let failure = call(&upstream, "search").await.unwrap_err();
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
+    assert!(!failure.message.contains("no-such-program"), "{}", failure.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_beside_its_file_is_found_wherever_the_node_was_started() {
+    let beside = McpServer::Command(vec!["./server.py".into(), "echo".into()]);
+    let upstream = Upstream::start(vec![beside], Path::new("tests/upstream"));
+    assert_eq!(ready(&upstream).await, ["echo"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_died_keeps_its_tools_and_fails_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = folder.path().join("gate");
+    let upstream = start([server(&["--gate", gate.to_str().unwrap(), "crash", "pid"]), server(&["echo"])]);
+    assert_eq!(ready(&upstream).await, ["crash", "echo", "pid"]);
+    std::fs::write(&gate, "").unwrap();
+
+    let failure = call(&upstream, "crash").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    for _ in 0..5 {
+        let started = Instant::now();
+        let failure = call(&upstream, "pid").await.unwrap_err();
+        assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+        assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
+        assert!(call(&upstream, "echo").await.is_ok());
+    }
+    assert_eq!(names(&upstream.tools().borrow()), ["crash", "echo", "pid"]);
+
+    std::fs::remove_file(&gate).unwrap();
+    recovered(&upstream, "pid").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_comes_back_as_another_process() {
+    let upstream = start([server(&["pid"])]);
+    ready(&upstream).await;
+    let first = pid(call(&upstream, "pid").await.unwrap());
+    rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
+    let second = loop {
+        let again = pid(recovered(&upstream, "pid").await);
+        if again != first {
+            break again;
+        }
+    };
+    assert_ne!(first, second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_the_list_is_seen() {
+    let upstream = start([server(&["grow"])]);
+    assert_eq!(ready(&upstream).await, ["grow"]);
+    call(&upstream, "grow").await.unwrap();
+    let grown = until(&upstream, |tools| tools.list.len() == 2).await;
+    assert_eq!(names(&grown), ["grow", "grown"]);
+    assert!(call(&upstream, "grown").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn progress_arrives_in_order() {
+    let upstream = start([server(&["progress"])]);
+    ready(&upstream).await;
+    let (progress, mut reports) = mpsc::channel(16);
+    let task = Task { progress: Some(progress), ..task() };
+    assert_eq!(upstream.call("progress", json!({}), &task).await, Ok(json!("done")));
+    drop(task);
+    let mut seen: Vec<Progress> = Vec::new();
+    while let Some(report) = reports.recv().await {
+        seen.push(report);
+    }
+    let steps: Vec<f64> = seen.iter().map(|report| report.progress).collect();
+    assert_eq!(steps, [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(seen[0].total, Some(5.0));
+    assert_eq!(seen[0].message.as_deref(), Some("step 1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_nobody_waits_for_is_cancelled_at_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let upstream = start([server(&["--record", record.to_str().unwrap(), "wait", "echo"])]);
+    ready(&upstream).await;
+    let task = task();
+    let mut waiting = Box::pin(upstream.call("wait", json!({}), &task));
+    let request = tokio::select! {
+        answer = &mut waiting => panic!("{answer:?}"),
+        line = line_in(&record, "waiting") => line.replace("waiting ", ""),
+    };
+    drop(waiting);
+    assert_eq!(line_in(&record, "cancelled").await, format!("cancelled {request}"));
+    assert!(call(&upstream, "echo").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_without_an_end_ends_the_server() {
+    let upstream = start([server(&["endless", "pid"]), server(&["echo"])]);
+    ready(&upstream).await;
+    let failure = call(&upstream, "endless").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert!(call(&upstream, "echo").await.is_ok());
+    recovered(&upstream, "pid").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stops_reading_is_started_again() {
+    let upstream = start([server(&["deaf", "pid"])]);
+    ready(&upstream).await;
+    let first = pid(call(&upstream, "pid").await.unwrap());
+    let task = task();
+    let mut deaf = Box::pin(upstream.call("deaf", json!({}), &task));
+    let large = json!({"task": "x".repeat(100_000)});
+    let failure = loop {
+        let unread = upstream.call("pid", large.clone(), &task);
+        tokio::select! {
+            failure = &mut deaf => break failure.unwrap_err(),
+            _ = timeout(Duration::from_millis(1), unread) => {}
+        }
+    };
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert_ne!(pid(recovered(&upstream, "pid").await), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_asks_and_does_not_read_the_answers_is_started_again() {
+    let upstream = start([server(&["pings", "pid"])]);
+    ready(&upstream).await;
+    let failure = call(&upstream, "pings").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    recovered(&upstream, "pid").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_keeps_nobody_waiting() {
+    let upstream = start([server(&["--hang", "search"]), server(&["echo"])]);
+    let tools = until(&upstream, |tools| !tools.list.is_empty()).await;
+    assert_eq!((names(&tools), tools.pending), (vec!["echo".to_owned()], true));
+    assert!(call(&upstream, "echo").await.is_ok());
+    let started = Instant::now();
+    assert_eq!(call(&upstream, "search").await.unwrap_err().code, "upstream_failed");
+    assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_in_pages_is_read_whole_and_a_huge_one_in_part() {
+    let upstream = start([server(&["--pages", "7", "many=50"])]);
+    assert_eq!(ready(&upstream).await.len(), 50);
+    let upstream = start([server(&["--pages", "3", "many=2500"])]);
+    assert_eq!(ready(&upstream).await.len(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_that_break_the_rules_hide_no_others() {
+    let upstream = start([server(&["--broken", "echo"])]);
+    let usable = ["broken_away", "broken_size", "broken_text", "broken_type", "echo"];
+    assert_eq!(ready(&upstream).await, usable);
+    let tools = upstream.tools().borrow().clone();
+    for tool in tools.list.iter().filter(|tool| tool.name != "echo") {
+        assert_eq!(tool.input_schema, json!({"type": "object"}), "{}", tool.name);
+        assert_eq!(tool.output_schema, None);
+    }
+    assert_eq!(tools.list[1].description.len(), 4 * 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_calls_than_places_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let upstream = start([server(&["--record", record.to_str().unwrap(), "wait", "echo"])]);
+    ready(&upstream).await;
+    let task = task();
+    let waiting = (0..server::CALLS_MAX).map(|_| Box::pin(upstream.call("wait", json!({}), &task)));
+    let mut waiting = futures::future::select_all(waiting);
+    tokio::select! {
+        answer = &mut waiting => panic!("{:?}", answer.0),
+        _ = line_in(&record, "waiting") => {}
+    }
+    let failure = call(&upstream, "echo").await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.outcome), ("busy", Outcome::NotStarted));
+    drop(waiting);
+    assert!(call(&upstream, "echo").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_upstream_leaves_no_process() {
+    let upstream = start([server(&["pid", "spawn"])]);
+    ready(&upstream).await;
+    let leader = pid(call(&upstream, "pid").await.unwrap());
+    let grandchild = pid(call(&upstream, "spawn").await.unwrap());
+    drop(upstream);
+    let deadline = Instant::now() + PATIENCE;
+    for process in [leader, grandchild] {
+        while is_running(process) {
+            assert!(Instant::now() < deadline, "{process:?} is left");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A process that ended but was not yet collected by its parent no longer runs.
+fn is_running(process: rustix::process::Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}

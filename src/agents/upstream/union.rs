@@ -1,0 +1,125 @@
+//! The union of the tools of several servers (paper eq. 6).
+//!
+//! A name that two servers have stays with the one that stands earlier in the file; the other's tool is exposed under
+//! the name, `_` and its server's place, with a warning. A server that is down keeps its tools in the list.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{Tool, Tools};
+
+/// What one server contributes.
+enum Standing {
+    /// Neither answered nor failed yet.
+    Pending,
+    /// Never listed its tools so far.
+    Failed,
+    /// What it listed last.
+    Listed(Vec<Tool>),
+}
+
+/// Where a name of the union leads.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Route {
+    /// Place of the server, from 0.
+    pub(super) server: usize,
+    /// The server's own name of the tool.
+    pub(super) tool: String,
+}
+
+pub(super) struct Union {
+    board: Mutex<Board>,
+    tools: watch::Sender<Tools>,
+}
+
+struct Board {
+    servers: Vec<Standing>,
+    routes: BTreeMap<String, Route>,
+}
+
+impl Union {
+    pub(super) fn new(servers: usize) -> Union {
+        let standings = std::iter::repeat_with(|| Standing::Pending).take(servers).collect();
+        let tools = Tools { pending: servers > 0, unlisted: servers > 0, ..Tools::default() };
+        Union {
+            board: Mutex::new(Board { servers: standings, routes: BTreeMap::new() }),
+            tools: watch::Sender::new(tools),
+        }
+    }
+
+    pub(super) fn tools(&self) -> watch::Receiver<Tools> {
+        self.tools.subscribe()
+    }
+
+    pub(super) fn route(&self, name: &str) -> Option<Route> {
+        self.board().routes.get(name).cloned()
+    }
+
+    /// A server whose tools are not known, so that a name nobody has may be one of them.
+    pub(super) fn unlisted(&self) -> Option<usize> {
+        self.board().servers.iter().position(|standing| !matches!(standing, Standing::Listed(_)))
+    }
+
+    /// Takes what the server listed; its earlier tools go.
+    pub(super) fn listed(&self, server: usize, tools: Vec<Tool>) {
+        let mut board = self.board();
+        board.servers[server] = Standing::Listed(tools);
+        self.publish(&mut board);
+    }
+
+    /// The server failed; what it listed earlier stays.
+    pub(super) fn failed(&self, server: usize) {
+        let mut board = self.board();
+        if matches!(board.servers[server], Standing::Pending) {
+            board.servers[server] = Standing::Failed;
+            self.publish(&mut board);
+        }
+    }
+
+    fn publish(&self, board: &mut Board) {
+        let (list, routes) = merge(&board.servers);
+        for (name, route) in routes.iter().filter(|(name, route)| **name != route.tool) {
+            if board.routes.get(name) != Some(route) {
+                let (tool, server) = (&route.tool, route.server + 1);
+                tracing::warn!(
+                    tool,
+                    server,
+                    exposed_as = name,
+                    "two MCP servers of an agent have the same tool"
+                );
+            }
+        }
+        board.routes = routes;
+        let pending = board.servers.iter().any(|standing| matches!(standing, Standing::Pending));
+        let unlisted = board.servers.iter().any(|standing| !matches!(standing, Standing::Listed(_)));
+        let now = Tools { list: Arc::new(list), pending, unlisted };
+        self.tools.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn merge(servers: &[Standing]) -> (Vec<Tool>, BTreeMap<String, Route>) {
+    let mut union: BTreeMap<String, (Tool, Route)> = BTreeMap::new();
+    for (server, standing) in servers.iter().enumerate() {
+        let Standing::Listed(tools) = standing else { continue };
+        for tool in tools {
+            let mut name = tool.name.clone();
+            while union.contains_key(&name) {
+                name.push_str(&format!("_{}", server + 1));
+            }
+            let route = Route { server, tool: tool.name.clone() };
+            union.insert(name.clone(), (Tool { name, ..tool.clone() }, route));
+        }
+    }
+    let routes = union.iter().map(|(name, (_, route))| (name.clone(), route.clone())).collect();
+    (union.into_values().map(|(tool, _)| tool).collect(), routes)
+}

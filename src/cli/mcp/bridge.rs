@@ -1,0 +1,459 @@
+//! The bridge itself: each message of the host as a POST, each answer as a line.
+//!
+//! Requests of the newest revision stand alone; cancelling one drops its connection. Those of the older revisions
+//! share a session: they are sent in order, and when the node no longer knows the session, it is opened again with the
+//! host's own `initialize`, and the host is told that the lists may have changed.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use super::events::Events;
+use super::message::{Message, error};
+use crate::api::ErrorBody;
+use crate::cli::failure::{Exit, Failure};
+use crate::http::Token;
+
+/// Requests at work at once; a host sends a handful.
+const AT_WORK_MAX: usize = 64;
+/// How long connecting may take.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long an answer may take: the longest call, and what the node needs besides.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(330);
+/// A stream that is silent for longer is broken: the node says every 15 s that it is alive.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a session may take to take a message, or to close.
+const SESSION_TIME_MAX: Duration = Duration::from_secs(30);
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+/// Pauses between two attempts to listen: doubled up to the longest.
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(15);
+/// Largest answer in one document, bytes.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Code of an error that is no fault of the message.
+const INTERNAL: i64 = -32603;
+
+/// One host's connection to one node.
+pub(super) struct Bridge {
+    http: Client,
+    url: String,
+    base: String,
+    token: Option<Token>,
+    lines: mpsc::Sender<String>,
+    at_work: Arc<Semaphore>,
+    requests: Mutex<JoinSet<()>>,
+    streams: Mutex<JoinSet<()>>,
+    /// Requests that end with their connection, by id.
+    alone: Mutex<BTreeMap<String, AbortHandle>>,
+    session: Mutex<Session>,
+    opening: tokio::sync::Mutex<()>,
+    asked: AtomicBool,
+    answered: AtomicBool,
+}
+
+/// The session of the older revisions.
+#[derive(Clone, Default)]
+struct Session {
+    id: Option<String>,
+    revision: Option<String>,
+    /// The host's `initialize`, with which it is opened again.
+    initialize: Option<Value>,
+    /// Counts openings.
+    count: u64,
+}
+
+/// How a request failed before there was an answer to relay.
+enum Unanswered {
+    Unreachable,
+    Broken(String),
+}
+
+/// Why the command fails where no node answers.
+pub(super) fn unreachable(base: &str) -> Failure {
+    Failure::new(
+        Exit::Unreachable,
+        format!("no node answers at {base}"),
+        "start one with `aop node` or give --node",
+    )
+}
+
+impl Bridge {
+    pub(super) fn new(
+        base: &str,
+        token: Option<Token>,
+        lines: mpsc::Sender<String>,
+    ) -> Result<Bridge, Failure> {
+        let http = Client::builder()
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIME_MAX)
+            .build()
+            .map_err(|error| Failure::plain(Exit::Failure, &error))?;
+        Ok(Bridge {
+            http,
+            url: format!("{base}/mcp"),
+            base: base.to_owned(),
+            token,
+            lines,
+            at_work: Arc::new(Semaphore::new(AT_WORK_MAX)),
+            requests: Mutex::default(),
+            streams: Mutex::default(),
+            alone: Mutex::default(),
+            session: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
+            asked: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes one line of the host.
+    pub(super) async fn take(self: &Arc<Self>, line: &[u8]) {
+        if line.trim_ascii().is_empty() {
+            return;
+        }
+        let message = match Message::read(line) {
+            Ok(message) => message,
+            Err(answer) => return self.say(answer).await,
+        };
+        self.asked.store(true, Ordering::Relaxed);
+        if let Some(handle) = message.cancels().and_then(|id| held(&self.alone).remove(&id.to_string())) {
+            return handle.abort();
+        }
+        match (message.id().cloned(), message.revision().is_some()) {
+            (Some(id), true) => self.ask_alone(message, id).await,
+            (Some(id), false) => self.ask_in_session(message, id).await,
+            (None, _) => self.tell(&message).await,
+        }
+    }
+
+    /// Waits for what is at work, closes the session; whether the node ever answered.
+    pub(super) async fn finish(&self) -> bool {
+        let mut requests = std::mem::take(&mut *held(&self.requests));
+        tokio::select! {
+            () = async { while requests.join_next().await.is_some() {} } => {}
+            // Nobody reads the answers any more.
+            () = self.lines.closed() => {}
+        }
+        held(&self.streams).abort_all();
+        let session = held(&self.session).clone();
+        if session.id.is_some() {
+            let delete = self.signed(self.http.delete(&self.url), &session);
+            // The node closes idle sessions by itself.
+            let _closed = delete.timeout(CLOSE_TIME_MAX).send().await;
+        }
+        self.answered.load(Ordering::Relaxed) || !self.asked.load(Ordering::Relaxed)
+    }
+
+    async fn say(&self, line: String) {
+        // A host that has gone is noticed by the loop that reads it.
+        let _gone = self.lines.send(line).await;
+    }
+
+    /// A request of the newest revision: it needs no order and ends with its connection.
+    async fn ask_alone(self: &Arc<Self>, message: Message, id: Value) {
+        let Ok(place) = self.at_work.clone().try_acquire_owned() else { return self.busy(&id).await };
+        let (bridge, key, listens) = (self.clone(), id.to_string(), message.listens());
+        let work = async move {
+            let _place = place;
+            bridge.relay(bridge.send(&message, &Session::default()).await, &id).await;
+            held(&bridge.alone).remove(&id.to_string());
+        };
+        let set = if listens { &self.streams } else { &self.requests };
+        // Registered before it can end.
+        let mut alone = held(&self.alone);
+        let handle = spawn(set, work);
+        alone.insert(key, handle);
+    }
+
+    /// A request of an older revision: the node has it before the next line is read, its answer comes when it comes.
+    async fn ask_in_session(self: &Arc<Self>, message: Message, id: Value) {
+        if message.method() == Some("initialize") {
+            return self.initialize(&message, &id).await;
+        }
+        let Ok(place) = self.at_work.clone().try_acquire_owned() else { return self.busy(&id).await };
+        let sent = self.send_in_session(&message).await;
+        let bridge = self.clone();
+        spawn(&self.requests, async move {
+            let _place = place;
+            bridge.relay(sent, &id).await;
+        });
+    }
+
+    async fn busy(&self, id: &Value) {
+        let told = format!("{AT_WORK_MAX} requests are at work already: try again in a moment");
+        self.say(error(id, INTERNAL, &told)).await;
+    }
+
+    /// A notification or a response. Without a session there is nobody to tell.
+    async fn tell(self: &Arc<Self>, message: &Message) {
+        if held(&self.session).id.is_none() {
+            return;
+        }
+        // There is no answer in which a failure could be told; the next request meets it, too.
+        let _told = self.send_in_session(message).await;
+        if message.method() == Some("notifications/initialized") {
+            self.listen();
+        }
+    }
+
+    async fn initialize(self: &Arc<Self>, message: &Message, id: &Value) {
+        match self.open(&message.document).await {
+            Ok(answer) => self.say(answer).await,
+            Err(unanswered) => self.relay(Err(unanswered), id).await,
+        }
+    }
+
+    /// Opens a session with the host's `initialize`; gives the node's answer to it.
+    async fn open(&self, initialize: &Value) -> Result<String, Unanswered> {
+        let message = Message { document: initialize.clone() };
+        let response = self.send(&message, &Session::default()).await?;
+        let id = response.headers().get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+        let wanted = initialize.get("id").cloned().unwrap_or_default();
+        let mut answers = Answers::of(response);
+        let mut last = None;
+        while let Some(answer) = answers.next().await.map_err(Unanswered::Broken)? {
+            last = Some(answer);
+        }
+        let answer = last.ok_or_else(|| Unanswered::Broken("the node ended the connection".into()))?;
+        let document: Value = serde_json::from_str(&answer).unwrap_or_default();
+        if let (Some(id), Some(result)) = (id, document.get("result")) {
+            let revision = result.get("protocolVersion").and_then(Value::as_str).map(str::to_owned);
+            let mut session = held(&self.session);
+            let count = session.count + 1;
+            *session = Session { id: Some(id), revision, initialize: Some(initialize.clone()), count };
+            return Ok(answer);
+        }
+        Ok(told(&document, answers.status, &wanted).unwrap_or(answer))
+    }
+
+    /// Opens the session again where it is still the one that `lost` was.
+    async fn reopen(self: &Arc<Self>, lost: &Session) -> Result<(), Unanswered> {
+        let _one = self.opening.lock().await;
+        if held(&self.session).count != lost.count {
+            return Ok(());
+        }
+        let Some(initialize) = lost.initialize.clone() else { return Ok(()) };
+        self.open(&initialize).await?;
+        if held(&self.session).count == lost.count {
+            return Err(Unanswered::Broken("the node opens no session".into()));
+        }
+        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        let session = held(&self.session).clone();
+        self.send(&Message { document: initialized }, &session).await?;
+        self.listen();
+        for list in ["tools", "resources"] {
+            let method = format!("notifications/{list}/list_changed");
+            self.say(json!({"jsonrpc": "2.0", "method": method}).to_string()).await;
+        }
+        Ok(())
+    }
+
+    async fn send_in_session(self: &Arc<Self>, message: &Message) -> Result<Response, Unanswered> {
+        let session = held(&self.session).clone();
+        let sent = self.send_in_time(message, &session).await?;
+        if sent.status() != StatusCode::NOT_FOUND || session.id.is_none() {
+            return Ok(sent);
+        }
+        self.reopen(&session).await?;
+        let session = held(&self.session).clone();
+        self.send_in_time(message, &session).await
+    }
+
+    /// A session gives the head of its answer as soon as it has the message.
+    async fn send_in_time(&self, message: &Message, session: &Session) -> Result<Response, Unanswered> {
+        let sent = timeout(SESSION_TIME_MAX, self.send(message, session)).await;
+        sent.unwrap_or_else(|_| Err(Unanswered::Broken("the node did not take the message in time".into())))
+    }
+
+    async fn send(&self, message: &Message, session: &Session) -> Result<Response, Unanswered> {
+        let post = self.http.post(&self.url).header(CONTENT_TYPE, "application/json");
+        let post = self.signed(post, session).header(ACCEPT, "application/json, text/event-stream");
+        let post = message.headers().into_iter().fold(post, |post, (name, value)| post.header(name, value));
+        let post = if message.listens() { post } else { post.timeout(ANSWER_TIME_MAX) };
+        self.receive(post.body(message.document.to_string())).await
+    }
+
+    async fn receive(&self, request: RequestBuilder) -> Result<Response, Unanswered> {
+        let received = request.send().await.map_err(|error| match error.is_connect() {
+            true => Unanswered::Unreachable,
+            false => Unanswered::Broken(error.to_string()),
+        })?;
+        self.answered.store(true, Ordering::Relaxed);
+        Ok(received)
+    }
+
+    fn signed(&self, request: RequestBuilder, session: &Session) -> RequestBuilder {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.as_str()),
+            None => request,
+        };
+        let named = [("mcp-session-id", &session.id), ("mcp-protocol-version", &session.revision)];
+        named.into_iter().fold(request, |request, (name, value)| match value {
+            Some(value) => request.header(name, value),
+            None => request,
+        })
+    }
+
+    /// Says what the node answered to the request `id`, or why it did not.
+    async fn relay(&self, sent: Result<Response, Unanswered>, id: &Value) {
+        let failure = match sent {
+            Ok(response) => self.relay_answers(response, id).await,
+            Err(unanswered) => Err(unanswered),
+        };
+        let message = match failure {
+            Ok(()) => return,
+            Err(Unanswered::Unreachable) => {
+                format!("no node answers at {}: start one with `aop node`, or give --node", self.base)
+            }
+            Err(Unanswered::Broken(cause)) => {
+                format!("the node at {} gave no answer: {cause}; look with `aop status`", self.base)
+            }
+        };
+        self.say(error(id, INTERNAL, &message)).await;
+    }
+
+    async fn relay_answers(&self, response: Response, id: &Value) -> Result<(), Unanswered> {
+        let mut answers = Answers::of(response);
+        let mut is_answered = false;
+        while let Some(answer) = answers.next().await.map_err(Unanswered::Broken)? {
+            let document: Value = serde_json::from_str(&answer).unwrap_or_default();
+            is_answered |= document.get("id") == Some(id) && document.get("method").is_none();
+            match told(&document, answers.status, id) {
+                Some(error) => {
+                    is_answered = true;
+                    self.say(error).await;
+                }
+                None => self.say(answer).await,
+            }
+        }
+        match is_answered {
+            true => Ok(()),
+            false => Err(Unanswered::Broken("the connection ended before".into())),
+        }
+    }
+
+    /// Relays what the node says by itself in the present session.
+    fn listen(self: &Arc<Self>) {
+        let (bridge, session) = (self.clone(), held(&self.session).clone());
+        spawn(&self.streams, bridge.listen_on(session));
+    }
+
+    async fn listen_on(self: Arc<Self>, session: Session) {
+        let mut pause = PAUSE;
+        while held(&self.session).count == session.count {
+            let get = self.signed(self.http.get(&self.url), &session).header(ACCEPT, "text/event-stream");
+            match self.receive(get).await {
+                Ok(response) if response.status().is_success() => {
+                    pause = PAUSE;
+                    self.relay_stream(Answers::of(response)).await;
+                }
+                // A later attempt opens it, if the node does not now.
+                Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                    drop(Box::pin(self.reopen(&session)).await);
+                }
+                // It has no such stream.
+                Ok(response) if response.status() == StatusCode::METHOD_NOT_ALLOWED => return,
+                _ => {}
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn relay_stream(&self, mut answers: Answers) {
+        while let Ok(Ok(Some(message))) = timeout(SILENCE_MAX, answers.next()).await {
+            self.say(message).await;
+        }
+    }
+}
+
+/// The messages of a response, in one document or in a stream.
+struct Answers {
+    status: StatusCode,
+    response: Response,
+    events: Option<Events>,
+    is_read: bool,
+}
+
+impl Answers {
+    fn of(response: Response) -> Answers {
+        let kind =
+            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let events = kind.starts_with("text/event-stream").then(Events::default);
+        Answers { status: response.status(), response, events, is_read: false }
+    }
+
+    /// The next message on one line.
+    async fn next(&mut self) -> Result<Option<String>, String> {
+        let Some(events) = &mut self.events else { return self.document().await };
+        loop {
+            if let Some(data) = events.next() {
+                return line(&data).map(Some);
+            }
+            match self.response.chunk().await.map_err(|error| error.to_string())? {
+                Some(bytes) => events.feed(&bytes).map_err(|_| "an event is too large".to_owned())?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn document(&mut self) -> Result<Option<String>, String> {
+        if std::mem::replace(&mut self.is_read, true) {
+            return Ok(None);
+        }
+        let mut body = Vec::new();
+        while let Some(bytes) = self.response.chunk().await.map_err(|error| error.to_string())? {
+            body.extend_from_slice(&bytes);
+            if body.len() > ANSWER_BYTES_MAX {
+                return Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"));
+            }
+        }
+        match body.is_empty() {
+            true => Err(format!("HTTP status {}", self.status)),
+            false => line(&body).map(Some),
+        }
+    }
+}
+
+/// One message on one line: only a document with line breaks is written anew.
+fn line(document: &[u8]) -> Result<String, String> {
+    let text = String::from_utf8(document.to_vec()).map_err(|_| "the answer is not UTF-8".to_owned())?;
+    if !text.contains(['\n', '\r']) {
+        return Ok(text);
+    }
+    match serde_json::from_str::<Value>(&text) {
+        Ok(document) => Ok(document.to_string()),
+        Err(_) => Ok(text.replace(['\n', '\r'], " ")),
+    }
+}
+
+/// The line for an answer that is no message of JSON-RPC, or one whose id the node could not read.
+fn told(document: &Value, status: StatusCode, id: &Value) -> Option<String> {
+    if document.get("jsonrpc").is_some() {
+        let lost = document.get("error").filter(|_| document.get("id").is_none_or(Value::is_null))?;
+        return Some(json!({"jsonrpc": "2.0", "id": id, "error": lost}).to_string());
+    }
+    let message = match serde_json::from_value::<ErrorBody>(document.clone()) {
+        Ok(body) => format!("{} ({}); {}", body.error.message, body.error.code, body.error.fix),
+        Err(_) => format!("what answers is no node of this version: HTTP status {status}"),
+    };
+    Some(error(id, INTERNAL, &message))
+}
+
+fn held<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn spawn(set: &Mutex<JoinSet<()>>, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    let mut set = held(set);
+    while set.try_join_next().is_some() {}
+    set.spawn(work)
+}

@@ -1,0 +1,241 @@
+//! `/mcp`: an MCP server behind the same gate as every route, with the limits that its library lacks.
+//!
+//! Sessions, event streams, bodies and requests at work are counted against named limits; a limit is judged before
+//! any handler runs. Host, Origin and token were judged by the gate, so an Origin that comes this far may read the
+//! answer. At a stop, streams that listen are told so, then everything else is cut.
+
+mod card;
+mod guarded;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use futures::StreamExt;
+use rmcp::ServerHandler;
+use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
+use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::guarded::{Guard, Guarded};
+use super::body;
+use super::failure::Failure;
+use crate::agents::CALL_BYTES_MAX;
+
+/// Largest body: the largest input of a call and its envelope.
+const BODY_BYTES_MAX: usize = CALL_BYTES_MAX + 64 * 1024;
+/// Bodies at work at once, KiB: forty of the largest, or thousands of the usual ones.
+const BODIES_KIB_MAX: usize = 128 * 1024;
+/// Sessions of clients of the older revisions. One holds about 50 KiB; more than a thousand desktops use no one node.
+const SESSIONS_MAX: usize = 1_000;
+/// A session that asks nothing for this long is closed: people think for minutes, few for half an hour.
+const SESSION_IDLE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Event streams open at once. Each holds a connection, and the server has 1024.
+const STREAMS_MAX: usize = 256;
+/// How long listeners have to be told of a stop before their connections are cut.
+const FAREWELL: Duration = Duration::from_millis(250);
+
+const SESSION_ID: &str = "mcp-session-id";
+/// What a page of an allowed origin may send and read.
+const CORS_METHODS: &str = "GET, POST, DELETE, OPTIONS";
+const CORS_SENT: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, \
+                         mcp-method, mcp-name";
+const CORS_READ: &str = "mcp-session-id, mcp-protocol-version, www-authenticate";
+/// Seconds for which a browser remembers that.
+const CORS_AGE: &str = "600";
+
+/// Routes of an MCP server; `closing` ends its sessions and streams.
+pub(super) fn router<H: ServerHandler + Clone>(handler: H, closing: watch::Receiver<bool>) -> Router {
+    let mount = Arc::new(Mount::new(handler, closing, SESSIONS_MAX, SESSION_IDLE_MAX));
+    Router::new()
+        .route("/mcp", any(answer::<H>))
+        .route("/mcp/server-card", get(card::card))
+        .route("/.well-known/ai-catalog.json", get(card::catalog))
+        .with_state(mount)
+}
+
+/// One MCP server on its route.
+struct Mount<H> {
+    service: StreamableHttpService<Guarded<H>, LocalSessionManager>,
+    sessions: Arc<LocalSessionManager>,
+    sessions_max: usize,
+    streams: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
+}
+
+impl<H: ServerHandler + Clone> Mount<H> {
+    fn new(handler: H, closing: watch::Receiver<bool>, sessions_max: usize, idle: Duration) -> Mount<H> {
+        let mut session = SessionConfig::default();
+        session.keep_alive = Some(idle);
+        let mut sessions = LocalSessionManager::default();
+        sessions.session_config = session;
+        let sessions = Arc::new(sessions);
+        let stopped = CancellationToken::new();
+        let config = StreamableHttpServerConfig::default()
+            .with_json_response(true)
+            // The gate has judged both by the rules of this node, which a list of names cannot express.
+            .disable_allowed_hosts()
+            .disable_allowed_origins()
+            .with_max_request_body_bytes(BODY_BYTES_MAX)
+            .with_cancellation_token(stopped.clone());
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        let guard = Guard::new(streams.clone(), closing.clone());
+        let guarded = move || Ok(Guarded::new(handler.clone(), guard.clone()));
+        let service = StreamableHttpService::new(guarded, sessions.clone(), config);
+        tokio::spawn(stop(closing, stopped));
+        Mount { service, sessions, sessions_max, streams, bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)) }
+    }
+
+    async fn pass(&self, request: Request) -> Result<Response, Failure> {
+        let (request, place) = match *request.method() {
+            Method::POST => self.take_body(request).await?,
+            Method::GET => (request, self.take_stream()?),
+            _ => (request, None),
+        };
+        let response = self.service.handle(request).await.map(Body::new);
+        Ok(hold(response, place))
+    }
+
+    /// A place for a stream on which the server speaks by itself. Those of the newest revision are counted where they
+    /// listen.
+    fn take_stream(&self) -> Result<Option<OwnedSemaphorePermit>, Failure> {
+        let place = self.streams.clone().try_acquire_owned();
+        place.map(Some).map_err(|_| Failure::busy("event streams", STREAMS_MAX))
+    }
+
+    /// The request with its body in memory, and the place that the body takes there.
+    async fn take_body(&self, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>), Failure> {
+        let place = self.bodies.clone().try_acquire_many_owned(kib(request.headers()));
+        let place = place.map_err(|_| Failure::busy("KiB of requests", BODIES_KIB_MAX))?;
+        let (head, body) = request.into_parts();
+        let bytes = body::read(body, BODY_BYTES_MAX, "call with less, or give the agent a URL").await?;
+        self.judge_session(&head.headers, &bytes).await?;
+        Ok((Request::from_parts(head, Body::from(bytes)), Some(place)))
+    }
+
+    /// Refuses a new session where there are enough. Some may come in between: as many as requests are at work.
+    async fn judge_session(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
+        if headers.contains_key(SESSION_ID) || self.sessions.sessions.read().await.len() < self.sessions_max {
+            return Ok(());
+        }
+        match opens_session(body) {
+            false => Ok(()),
+            true => Err(Failure::new(
+                "unavailable",
+                format!("{} MCP sessions are open", self.sessions_max),
+                "close one with DELETE, wait until idle ones are closed, or use revision 2026-07-28, which has none",
+            )),
+        }
+    }
+}
+
+/// KiB of memory that a body takes: as many as it says, or the most.
+fn kib(headers: &HeaderMap) -> u32 {
+    let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    (said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX) / 1024 + 1) as u32
+}
+
+fn opens_session(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Head {
+        method: String,
+    }
+    serde_json::from_slice::<Head>(body).is_ok_and(|head| head.method == "initialize")
+}
+
+/// The response, which keeps its place until its stream has ended; a document is whole already.
+fn hold(response: Response, place: Option<OwnedSemaphorePermit>) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if !kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
+        return response;
+    }
+    response.map(|body| {
+        Body::from_stream(body.into_data_stream().inspect(move |_| {
+            let _held = &place;
+        }))
+    })
+}
+
+async fn stop(mut closing: watch::Receiver<bool>, stopped: CancellationToken) {
+    super::closed(&mut closing).await;
+    tokio::time::sleep(FAREWELL).await;
+    stopped.cancel();
+}
+
+async fn answer<H: ServerHandler + Clone>(State(mount): State<Arc<Mount<H>>>, request: Request) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let mut response = match *request.method() {
+        Method::OPTIONS => preflight(),
+        _ => mount.pass(request).await.unwrap_or_else(IntoResponse::into_response),
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_READ));
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
+    response
+}
+
+/// Answer to a browser that asks what a page may send.
+fn preflight() -> Response {
+    let headers = [
+        (header::ALLOW, CORS_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, CORS_METHODS),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, CORS_SENT),
+        (header::ACCESS_CONTROL_MAX_AGE, CORS_AGE),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone)]
+    struct Plain;
+
+    impl ServerHandler for Plain {}
+
+    async fn open(mount: &Arc<Mount<Plain>>) -> StatusCode {
+        let client =
+            r#"{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}"#;
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"initialize","params":{client}}}"#);
+        let request = Request::post("/mcp")
+            .header("host", "localhost")
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream");
+        answer(State(mount.clone()), request.body(Body::from(body)).unwrap()).await.status()
+    }
+
+    #[tokio::test]
+    async fn idle_sessions_make_room_for_others() {
+        let (_closing, closed) = watch::channel(false);
+        let mount = Arc::new(Mount::new(Plain, closed, 2, Duration::from_millis(300)));
+        assert_eq!((open(&mount).await, open(&mount).await), (StatusCode::OK, StatusCode::OK));
+        assert_eq!(open(&mount).await, StatusCode::SERVICE_UNAVAILABLE);
+        let room = async {
+            while open(&mount).await != StatusCode::OK {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), room).await.unwrap();
+    }
+
+    #[test]
+    fn a_body_without_a_length_takes_the_place_of_the_largest() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(kib(&headers) as usize, BODY_BYTES_MAX / 1024 + 1);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("1500"));
+        assert_eq!(kib(&headers), 2);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99999999999"));
+        assert_eq!(kib(&headers) as usize, BODY_BYTES_MAX / 1024 + 1);
+    }
+}

@@ -1,0 +1,194 @@
+//! A guard around any MCP handler: every request has a deadline, a place among those at work, an end when its client
+//! cancels it or goes, and an answer even if the handler panics.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use rmcp::model::*;
+use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
+use rmcp::{ErrorData, RoleServer, ServerHandler};
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
+
+/// Calls at work at once, waiting ones included.
+const CALLS_MAX: usize = 256;
+/// Longest call of a tool: the longest call of an agent, and a margin in which its own end is told.
+const CALL_TIME_MAX: Duration = Duration::from_secs(305);
+/// Other requests at work at once. They are short, and no number of slow calls keeps a client from listing tools.
+const ANSWERS_MAX: usize = 256;
+/// Longest answer to them.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// What all sessions and requests of a server share. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Guard {
+    calls: Arc<Places>,
+    answers: Arc<Places>,
+    streams: Arc<Semaphore>,
+    closing: watch::Receiver<bool>,
+}
+
+/// Places of one kind of request, and how long one may be taken.
+struct Places {
+    free: Semaphore,
+    time_max: Duration,
+}
+
+/// The handler of one session, or of one request that has none.
+pub(super) struct Guarded<H> {
+    inner: H,
+    guard: Guard,
+    is_initialized: AtomicBool,
+}
+
+impl Guard {
+    /// `streams` are the places of those that listen; `closing` ends them.
+    pub(super) fn new(streams: Arc<Semaphore>, closing: watch::Receiver<bool>) -> Guard {
+        let places = |count, time_max| Arc::new(Places { free: Semaphore::new(count), time_max });
+        Guard {
+            calls: places(CALLS_MAX, CALL_TIME_MAX),
+            answers: places(ANSWERS_MAX, ANSWER_TIME_MAX),
+            streams,
+            closing,
+        }
+    }
+}
+
+impl Places {
+    async fn guard<T, F: Future<Output = Result<T, ErrorData>> + Send>(
+        &self,
+        cx: RequestContext<RoleServer>,
+        work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
+    ) -> Result<T, ErrorData> {
+        let _place = self.free.try_acquire().map_err(|_| {
+            failed("as many requests as this node takes are at work already: try again in a moment".into())
+        })?;
+        let cancelled = cx.ct.clone();
+        let work = AssertUnwindSafe(async move { work(cx).await }).catch_unwind();
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Err(failed("the request was cancelled".into())),
+            done = timeout(self.time_max, work) => match done {
+                Ok(Ok(done)) => done,
+                Ok(Err(_)) => Err(failed("the node met a bug while answering: its log has the place".into())),
+                Err(_) => Err(failed(format!("there was no answer within {} s", self.time_max.as_secs()))),
+            },
+        }
+    }
+}
+
+impl<H> Guarded<H> {
+    pub(super) fn new(inner: H, guard: Guard) -> Guarded<H> {
+        Guarded { inner, guard, is_initialized: AtomicBool::new(false) }
+    }
+}
+
+fn failed(message: String) -> ErrorData {
+    ErrorData::internal_error(message, None)
+}
+
+/// Guards each method that takes a request.
+macro_rules! guarded {
+    ($($places:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
+        async fn $method(
+            &self,
+            request: $request,
+            cx: RequestContext<RoleServer>,
+        ) -> Result<$answer, ErrorData> {
+            self.guard.$places.guard(cx, |cx| self.inner.$method(request, cx)).await
+        }
+    )*};
+}
+
+#[expect(deprecated, reason = "older revisions still have these methods")]
+impl<H: ServerHandler> ServerHandler for Guarded<H> {
+    guarded! {
+        answers initialize(InitializeRequestParams) -> InitializeResult;
+        answers complete(CompleteRequestParams) -> CompleteResult;
+        answers set_level(SetLevelRequestParams) -> ();
+        answers get_prompt(GetPromptRequestParams) -> GetPromptResponse;
+        answers list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
+        answers list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
+        answers list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
+        answers read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
+        answers subscribe(SubscribeRequestParams) -> ();
+        answers unsubscribe(UnsubscribeRequestParams) -> ();
+        calls call_tool(CallToolRequestParams) -> CallToolResponse;
+        answers list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
+        answers on_custom_request(CustomRequest) -> CustomResult;
+        answers get_task(GetTaskParams) -> GetTaskResult;
+        answers update_task(UpdateTaskParams) -> ();
+        answers cancel_task(CancelTaskParams) -> ();
+        answers list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
+        answers get_skill(GetSkillRequestParams) -> GetSkillResult;
+        answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
+    }
+
+    async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
+        self.guard.answers.guard(cx, |cx| self.inner.ping(cx)).await
+    }
+
+    async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+        self.guard.answers.guard(cx, |cx| self.inner.discover(cx)).await
+    }
+
+    /// Has no deadline: it lasts until the client goes or the node stops, and then ends well.
+    async fn listen(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
+        let Ok(_place) = self.guard.streams.try_acquire() else {
+            return Err(failed("as many streams as this node takes are open already".into()));
+        };
+        let mut closing = self.guard.closing.clone();
+        let cancelled = cx.request_context().ct.clone();
+        let work = AssertUnwindSafe(self.inner.listen(cx)).catch_unwind();
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Ok(()),
+            () = crate::http::closed(&mut closing) => Ok(()),
+            done = work => done.unwrap_or_else(|_| Err(failed("the node met a bug while listening".into()))),
+        }
+    }
+
+    fn get_info(&self) -> ServerConfig {
+        self.inner.get_info()
+    }
+
+    fn get_tool(&self, name: &str) -> Option<Tool> {
+        self.inner.get_tool(name)
+    }
+
+    fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
+        self.inner.supported_protocol_versions()
+    }
+
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        self.inner.accepted_subscription_filter(requested)
+    }
+
+    async fn on_initialized(&self, cx: NotificationContext<RoleServer>) {
+        // Once a session: what it starts lasts as long as the session.
+        if !self.is_initialized.swap(true, Ordering::Relaxed) {
+            self.inner.on_initialized(cx).await;
+        }
+    }
+
+    async fn on_cancelled(&self, notice: CancelledNotificationParam, cx: NotificationContext<RoleServer>) {
+        self.inner.on_cancelled(notice, cx).await;
+    }
+
+    async fn on_progress(&self, notice: ProgressNotificationParam, cx: NotificationContext<RoleServer>) {
+        self.inner.on_progress(notice, cx).await;
+    }
+
+    async fn on_roots_list_changed(&self, cx: NotificationContext<RoleServer>) {
+        self.inner.on_roots_list_changed(cx).await;
+    }
+
+    async fn on_custom_notification(&self, notice: CustomNotification, cx: NotificationContext<RoleServer>) {
+        self.inner.on_custom_notification(notice, cx).await;
+    }
+}

@@ -1,0 +1,491 @@
+//! The discovery tools: names, arguments and answer fields are those of the paper authors' implementation, so that a
+//! client written for it works; what a host keeps to itself is null. Behind them is the registry of the whole world.
+//!
+//! Everything that other hosts wrote is data here: cleaned of what nobody sees, cut, and marked with its owner.
+
+use std::sync::LazyLock;
+
+use rmcp::model::{JsonObject, Tool, ToolAnnotations};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::Node;
+use super::catalog::{Tools, limits_json};
+use super::schema::object;
+use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
+use crate::foreign::{clean_json, clean_short};
+use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::index::token::each_word;
+use crate::proto::name::FullName;
+
+/// Names that no agent's tool may take: those of this file, and those of the queue and task tools.
+pub(super) const RESERVED: [&str; 16] = [
+    "search_agents",
+    "discover_agents",
+    "get_agent_details",
+    "get_agents_info",
+    "list_agents",
+    "call_agent",
+    "get_server_info",
+    "get_queue_stats",
+    "pause_agent_queue",
+    "resume_agent_queue",
+    "clear_agent_queue",
+    "get_task_status",
+    "cancel_task",
+    "pause_all_queues",
+    "resume_all_queues",
+    "clear_all_queues",
+];
+
+/// Longest description in a list, bytes: one line; `get_agent_details` has all of it.
+const LINE_BYTES_MAX: usize = 320;
+/// Results of a search without a limit.
+const LIMIT: usize = 20;
+/// Most results of a search, agents on a page of `discover_agents`, and agents asked for by name: one answer stays
+/// below what models take.
+const LIMIT_MAX: usize = 100;
+/// Names on a page of `list_agents`.
+const NAMES_MAX: usize = 1_000;
+/// The fields that a search may be narrowed to, as the paper's authors name them.
+const FIELDS: [&str; 4] = ["name", "description", "tags", "capabilities"];
+
+/// What a tool answers.
+pub(super) type Answer = Result<Value, CallFailure>;
+
+/// Definitions in the order in which they are listed.
+pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
+    let text = |what: &str| json!({"type": "string", "description": what});
+    let texts = |what: &str| json!({"type": "array", "items": {"type": "string"}, "description": what});
+    let number = |what: &str| json!({"type": "integer", "minimum": 1, "description": what});
+    let page = json!({"zone": text("only this zone and those below it"), "limit": number("most agents"),
+        "cursor": text("next_cursor of the page before")});
+    let mut discover = object(json!({"agent_name": text("only this agent; all without it")}));
+    discover.extend(object(page.clone()));
+    vec![
+        reads(
+            "search_agents",
+            "Search the registry of the whole world for agents. Call what it finds with call_agent.",
+            json!({
+                "query": text("words; more of them is better; none matches all"),
+                "search_fields": {"type": "array", "items": {"enum": FIELDS}, "description": "only matches in these"},
+                "limit": number("most results, 20 if not given, 100 at most"),
+                "tags": texts("all of these tags"),
+                "zone": text("only this zone and those below it"),
+            }),
+            &["query"],
+        ),
+        reads("discover_agents", "Describe one agent, or those that this node holds.", discover.into(), &[]),
+        reads(
+            "get_agent_details",
+            "Everything known of one agent: schemas, limits, hosts.",
+            json!({"agent_name": text("full name agent@zone, bare name or id")}),
+            &["agent_name"],
+        ),
+        reads(
+            "get_agents_info",
+            "Everything known of several agents.",
+            json!({"agent_names": texts("full names, bare names or ids, 100 at most")}),
+            &["agent_names"],
+        ),
+        reads("list_agents", "Full names of the agents that this node holds.", page, &[]),
+        call_agent(),
+        reads("get_server_info", "This node: its zones, health and own agents.", json!({}), &[]),
+    ]
+});
+
+fn reads(name: &'static str, description: &'static str, properties: Value, required: &[&str]) -> Tool {
+    let schema = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
+    let hints = ToolAnnotations::new().read_only(true).destructive(false).idempotent(true).open_world(true);
+    Tool::new(name, description, object(schema)).with_annotations(hints)
+}
+
+fn call_agent() -> Tool {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "agent": {"type": "string", "description": "full name agent@zone, as search_agents gives it"},
+            "task": {"type": "string", "description": "the task, for agents that take one"},
+            "input": {"description": "the agent's own input document, instead of task"},
+            "timeout": {"type": "number", "exclusiveMinimum": 0, "description": "seconds, 300 at most"},
+        },
+        "required": ["agent"],
+        "additionalProperties": false,
+    });
+    let description = "Call any agent of the world, with a task or with its own input document.";
+    let hints = ToolAnnotations::new().read_only(false).open_world(true);
+    Tool::new("call_agent", description, object(schema)).with_annotations(hints)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    query: String,
+    #[serde(default)]
+    search_fields: Option<Vec<String>>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    tags: Option<Vec<String>>,
+    #[serde(default)]
+    zone: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Discover {
+    #[serde(default)]
+    agent_name: Option<String>,
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    #[serde(default)]
+    zone: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+    #[serde(default)]
+    cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct One {
+    agent_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Several {
+    agent_names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Answers the discovery tool `name`; `None` if it is none.
+pub(super) async fn answer(node: &Node, name: &str, arguments: &JsonObject) -> Option<Answer> {
+    let answer = match name {
+        "search_agents" => search(node, arguments).await,
+        "discover_agents" => discover(node, arguments).await,
+        "get_agent_details" => details(node, arguments).await,
+        "get_agents_info" => several(node, arguments).await,
+        "list_agents" => list(node, arguments).await,
+        "get_server_info" => server_info(node, arguments).await,
+        _ => return None,
+    };
+    // Whatever other hosts wrote goes through here.
+    Some(answer.map(clean_json))
+}
+
+/// Arguments as `T`, or what is wrong with which of them.
+pub(super) fn read<T: DeserializeOwned>(arguments: &JsonObject) -> Result<T, CallFailure> {
+    serde_path_to_error::deserialize(arguments).map_err(|error| {
+        let path = error.path().to_string();
+        let at = if path == "." { "the arguments".to_owned() } else { format!("`{path}`") };
+        bad_input(format!("{at}: {}", error.into_inner()))
+    })
+}
+
+pub(super) fn bad_input(message: String) -> CallFailure {
+    CallFailure::new("bad_input", Outcome::NotStarted, message)
+}
+
+/// An error of the node, as a model reads it.
+pub(super) fn refused(error: ApiError) -> CallFailure {
+    let mut message = error.message;
+    if !error.close.is_empty() {
+        message = format!("{message}; close: {}", error.close.join(", "));
+    }
+    if !error.fix.is_empty() {
+        message = format!("{message}; {}", error.fix);
+    }
+    CallFailure::new(&error.code, Outcome::NotStarted, message)
+}
+
+async fn search(node: &Node, arguments: &JsonObject) -> Answer {
+    let asked: Search = read(arguments)?;
+    let fields = asked.search_fields.unwrap_or_default();
+    if let Some(strange) = fields.iter().find(|field| !FIELDS.contains(&field.as_str())) {
+        return Err(bad_input(format!("`search_fields`: `{strange}` is none of {}", FIELDS.join(", "))));
+    }
+    let limit = asked.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
+    let query = FindQuery {
+        q: asked.query.clone(),
+        zone: asked.zone,
+        tag: asked.tags.unwrap_or_default(),
+        // A match in a field that was not asked for is left out below.
+        limit: Some(if fields.is_empty() { limit } else { LIMIT_MAX }),
+        ..FindQuery::default()
+    };
+    let found = node.handle.find(query).await.map_err(refused)?;
+    let tools = node.catalog.tools();
+    let mut matching: Vec<Value> = Vec::new();
+    for agent in found.results.iter().filter(|agent| matches_in(agent, &asked.query, &fields)).take(limit) {
+        matching.push(discovery_info(node, &tools, agent));
+    }
+    Ok(json!({
+        "success": true,
+        "total_matches": matching.len(),
+        "matching_agents": matching,
+        "query": asked.query,
+        "search_fields": if fields.is_empty() { json!(FIELDS) } else { json!(fields) },
+        "complete": found.complete,
+        "zones": found.zones,
+    }))
+}
+
+/// Whether a word of the query stands in one of the fields; all count where none is named.
+fn matches_in(agent: &Agent, query: &str, fields: &[String]) -> bool {
+    let mut words = Vec::new();
+    each_word(query, |word| words.push(word.to_owned()));
+    if fields.is_empty() || words.is_empty() {
+        return true;
+    }
+    let mut matches = false;
+    let mut look = |text: &str| each_word(text, |word| matches |= words.iter().any(|it| it == word));
+    for field in fields {
+        match field.as_str() {
+            "name" => look(&agent.agent),
+            "description" => look(&agent.description),
+            "tags" => agent.tags.iter().for_each(|tag| look(tag)),
+            _ => agent.capabilities.iter().for_each(|capability| look(capability)),
+        }
+    }
+    matches
+}
+
+async fn discover(node: &Node, arguments: &JsonObject) -> Answer {
+    let asked: Discover = read(arguments)?;
+    let tools = node.catalog.tools();
+    if let Some(name) = asked.agent_name.filter(|name| !name.is_empty()) {
+        let detail = show(node, &tools, &name).await?;
+        return Ok(json!({"success": true, "agents": [discovery_info(node, &tools, &detail.agent)]}));
+    }
+    let limit = asked.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+    let page = node.handle.agents(asked.zone, limit, asked.cursor).await.map_err(refused)?;
+    let agents: Vec<Value> = page.results.iter().map(|agent| discovery_info(node, &tools, agent)).collect();
+    Ok(json!({"success": true, "agents": agents, "next_cursor": page.cursor}))
+}
+
+async fn details(node: &Node, arguments: &JsonObject) -> Answer {
+    let asked: One = read(arguments)?;
+    let tools = node.catalog.tools();
+    let detail = show(node, &tools, &asked.agent_name).await?;
+    Ok(json!({
+        "success": true,
+        "agent_info": agent_info(node, &tools, &detail),
+        "discovery_info": discovery_info(node, &tools, &detail.agent),
+    }))
+}
+
+async fn several(node: &Node, arguments: &JsonObject) -> Answer {
+    let asked: Several = read(arguments)?;
+    if asked.agent_names.len() > LIMIT_MAX {
+        return Err(bad_input(format!("`agent_names`: more than {LIMIT_MAX}; ask in several calls")));
+    }
+    let tools = node.catalog.tools();
+    let (mut infos, mut not_found) = (Vec::new(), Vec::new());
+    for name in &asked.agent_names {
+        match show(node, &tools, name).await {
+            Ok(detail) => infos.push(json!({
+                "agent_name": name,
+                "agent_info": agent_info(node, &tools, &detail),
+                "discovery_info": discovery_info(node, &tools, &detail.agent),
+            })),
+            Err(failure) if failure.code == "not_found" => not_found.push(name),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(json!({
+        "success": true,
+        "total_found": infos.len(),
+        "total_requested": asked.agent_names.len(),
+        "agents_info": infos,
+        "not_found": not_found,
+    }))
+}
+
+async fn list(node: &Node, arguments: &JsonObject) -> Answer {
+    let asked: Page = read(arguments)?;
+    let limit = asked.limit.unwrap_or(NAMES_MAX).clamp(1, NAMES_MAX);
+    let first = asked.cursor.is_none();
+    let page = node.handle.agents(asked.zone.clone(), limit, asked.cursor).await.map_err(refused)?;
+    let names: Vec<&str> = page.results.iter().map(|agent| agent.agent.as_str()).collect();
+    let total = match first && page.cursor.is_none() {
+        true => names.len(),
+        false => held(node, asked.zone.as_deref()).await?,
+    };
+    Ok(json!({"success": true, "agent_names": names, "total_count": total, "next_cursor": page.cursor}))
+}
+
+/// How many agents this node holds in a zone and below.
+async fn held(node: &Node, zone: Option<&str>) -> Result<usize, CallFailure> {
+    let status = node.handle.status().await.map_err(refused)?;
+    let below = zone.filter(|zone| *zone != ".").map(|zone| format!(".{zone}"));
+    let counted = status.zones.iter().filter(|held| match (&below, zone) {
+        (Some(below), Some(zone)) => held.zone == zone || held.zone.ends_with(below.as_str()),
+        _ => true,
+    });
+    Ok(counted.map(|held| held.agents).sum())
+}
+
+async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
+    let Nothing {} = read(arguments)?;
+    let status = node.handle.status().await.map_err(refused)?;
+    let tools = node.catalog.tools();
+    let own: Vec<&str> = tools.names().map(|(_, name)| name).take(NAMES_MAX).collect();
+    let config = |(agent, name): (&FullName, &str)| (String::from(name), own_config(node, agent, name));
+    let details: JsonObject = tools.names().take(LIMIT_MAX).map(config).collect();
+    let zones: Vec<Value> = status
+        .zones
+        .iter()
+        .map(|zone| json!({"zone": zone.zone, "role": zone.role, "agents": zone.agents, "peers": zone.peers}))
+        .collect();
+    let network = json!({"monitoring": true, "connections": status.connections, "health": status.health,
+        "name": status.network, "problems": status.problems});
+    Ok(json!({"success": true, "server_info": {
+        "server_name": "aop",
+        "description": "A peer-to-peer registry node for agents",
+        "version": status.version,
+        "peer_id": status.peer_id,
+        "uptime": status.uptime_s,
+        "total_tools": tools.len(),
+        "tools": own,
+        "transport": "streamable-http",
+        "verbose": null,
+        "traceback_enabled": null,
+        "log_level": null,
+        "queue_enabled": false,
+        "queue_config": null,
+        "queue_stats": null,
+        "persistence": {"persistence_enabled": true},
+        "network": network,
+        "zones": zones,
+        "tool_details": details,
+    }}))
+}
+
+/// Settings of an agent of this host, without asking the registry.
+fn own_config(node: &Node, agent: &FullName, tool: &str) -> Value {
+    let list = node.handle.local_agents().list();
+    let Some(local) = list.get(agent) else { return Value::Null };
+    let (timeout, max_retries) = limits_json(local.offer.card.limits);
+    json!({
+        "tool_name": tool,
+        "agent_name": agent.to_string(),
+        "tool_description": clean_short(&local.offer.card.description, LINE_BYTES_MAX),
+        "model_name": local.offer.card.model,
+        "timeout": timeout,
+        "max_retries": max_retries,
+        "verbose": local.hosting.as_ref().map(|hosting| hosting.verbose),
+        "traceback_enabled": local.hosting.as_ref().map(|hosting| hosting.traceback_enabled),
+    })
+}
+
+/// One agent by the name of its tool here, or by any name that the registry knows.
+async fn show(node: &Node, tools: &Tools, name: &str) -> Result<AgentDetail, CallFailure> {
+    let own = tools.own(name).map(|own| own.agent.to_string());
+    node.handle.show(own.as_deref().unwrap_or(name)).await.map_err(refused)
+}
+
+/// What the authors call discovery information, and what this registry adds.
+fn discovery_info(node: &Node, tools: &Tools, agent: &Agent) -> Value {
+    json!({
+        "tool_name": tools.name_of(&agent.agent),
+        "agent_name": agent.agent,
+        "description": node.shown(&agent.owner, &agent.description, LINE_BYTES_MAX),
+        "short_system_prompt": null,
+        "tags": agent.tags,
+        "capabilities": agent.capabilities,
+        "role": agent.role,
+        "model_name": agent.model,
+        "max_loops": null,
+        "temperature": null,
+        "max_tokens": null,
+        "id": agent.id,
+        "owner": agent.owner,
+        "callable": agent.callable,
+        "score": agent.score,
+        "endpoints": agent.endpoints,
+    })
+}
+
+/// What the authors call agent information: the settings, and both schemas.
+fn agent_info(node: &Node, tools: &Tools, detail: &AgentDetail) -> Value {
+    let agent = &detail.agent;
+    let own = node.handle.local_agents().list();
+    let hosting = agent.agent.parse().ok().and_then(|name| own.get(&name)?.hosting.as_ref());
+    let limits = serde_json::from_value(detail.card.get("limits").cloned().unwrap_or_default()).ok();
+    let (timeout, max_retries) = limits_json(limits);
+    let description = node.shown(&agent.owner, &agent.description, usize::MAX);
+    json!({
+        "tool_name": tools.name_of(&agent.agent),
+        "agent_name": agent.agent,
+        "agent_description": description,
+        "tool_description": description,
+        "model_name": agent.model,
+        "max_loops": null,
+        "input_schema": detail.input_schema,
+        "output_schema": detail.output_schema,
+        "timeout": timeout,
+        "max_retries": max_retries,
+        "verbose": hosting.map(|hosting| hosting.verbose),
+        "traceback_enabled": hosting.map(|hosting| hosting.traceback_enabled),
+        "origin": agent.origin,
+        "original_name": agent.original_name,
+        "version": detail.card.get("version"),
+        "replicas": agent.replicas,
+        "expires_at": detail.expires_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_tools_are_those_of_the_paper_in_a_fixed_order() {
+        let names: Vec<&str> = TOOLS.iter().map(|tool| tool.name.as_ref()).collect();
+        assert_eq!(names, RESERVED[..7]);
+        let reads = TOOLS
+            .iter()
+            .filter(|tool| tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true)));
+        assert_eq!(reads.count(), 6, "all but the call");
+    }
+
+    #[test]
+    fn wrong_arguments_are_told_with_path_and_rule() {
+        let arguments = object(json!({"query": "x", "tags": ["a", 1]}));
+        let failure = read::<Search>(&arguments).err().unwrap();
+        assert!(failure.message.contains("`tags[1]`") && failure.message.contains("string"), "{failure}");
+        let failure = read::<Search>(&object(json!({"query": "x", "tag": "y"}))).err().unwrap();
+        assert!(failure.message.contains("unknown field `tag`"), "{failure}");
+        let failure = read::<One>(&object(json!({}))).err().unwrap();
+        assert!(failure.message.contains("missing field `agent_name`"), "{failure}");
+    }
+
+    #[test]
+    fn a_search_can_be_narrowed_to_fields() {
+        let agent = Agent {
+            agent: "weather@.".into(),
+            description: "Tells forecasts".into(),
+            tags: vec!["sky".into()],
+            ..Agent::default()
+        };
+        let matches = |query: &str, fields: &[&str]| {
+            matches_in(&agent, query, &fields.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert!(matches("forecast", &["description"]) && !matches("forecast", &["name", "tags"]));
+        assert!(matches("sky", &["tags"]) && matches("anything", &[]));
+    }
+}

@@ -1,0 +1,109 @@
+//! Resources: `agent://ZONE/NAME` is everything known of an agent, `zone://ZONE` the state of a zone that this node
+//! holds. Own agents and held zones are listed; any agent of the registry can be read.
+
+use std::ops::Bound;
+
+use rmcp::ErrorData;
+use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
+use serde_json::{Value, json};
+
+use super::Node;
+use crate::api::ApiError;
+use crate::foreign::{clean_json, clean_short};
+use crate::proto::name::FullName;
+
+/// Resources a page.
+const PAGE: usize = 100;
+/// Longest description in the list, bytes.
+const LINE_BYTES_MAX: usize = 320;
+const AGENT: &str = "agent://";
+const ZONE: &str = "zone://";
+const JSON: &str = "application/json";
+
+/// What can be read beside what is listed.
+pub(super) fn templates() -> Vec<ResourceTemplate> {
+    vec![
+        ResourceTemplate::new("agent://{zone}/{name}", "agent")
+            .with_description("Everything known of the agent name@zone")
+            .with_mime_type(JSON),
+        ResourceTemplate::new("zone://{zone}", "zone")
+            .with_description("State of a zone that this node holds")
+            .with_mime_type(JSON),
+    ]
+}
+
+/// The page after `cursor`, which is the last agent's full name of the page before.
+pub(super) async fn page(
+    node: &Node,
+    cursor: Option<String>,
+) -> Result<(Vec<Resource>, Option<String>), ErrorData> {
+    let after = cursor.map(|cursor| cursor.parse::<FullName>()).transpose().map_err(|_| {
+        ErrorData::invalid_params("the cursor is not one that this node gave out: start without it", None)
+    })?;
+    let mut resources = match after {
+        None => zones(node).await?,
+        Some(_) => Vec::new(),
+    };
+    let list = node.handle.local_agents().list();
+    let bound = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+    let mut own = list.range::<FullName, _>((bound, Bound::Unbounded));
+    let mut last = None;
+    for (name, local) in own.by_ref().take(PAGE) {
+        let described = clean_short(&local.offer.card.description, LINE_BYTES_MAX);
+        let resource = Resource::new(uri(name), name.to_string());
+        resources.push(resource.with_description(described).with_mime_type(JSON));
+        last = Some(name.to_string());
+    }
+    Ok((resources, own.next().and(last)))
+}
+
+async fn zones(node: &Node) -> Result<Vec<Resource>, ErrorData> {
+    let status = node.handle.status().await.map_err(internal)?;
+    let listed = |zone: &str| {
+        let resource = Resource::new(format!("{ZONE}{zone}"), zone);
+        resource.with_description("State of a zone that this node holds").with_mime_type(JSON)
+    };
+    Ok(status.zones.iter().map(|zone| listed(&zone.zone)).collect())
+}
+
+fn uri(name: &FullName) -> String {
+    format!("{AGENT}{}/{}", name.zone.as_str(), name.agent.as_str())
+}
+
+/// What lies under `uri`.
+pub(super) async fn read(node: &Node, uri: &str) -> Result<ResourceContents, ErrorData> {
+    let document = match (uri.strip_prefix(AGENT), uri.strip_prefix(ZONE)) {
+        (Some(path), _) => agent(node, path).await?,
+        (_, Some(zone)) => held_zone(node, zone).await?,
+        _ => None,
+    };
+    let document = document.ok_or_else(|| {
+        let shown = clean_short(uri, LINE_BYTES_MAX);
+        ErrorData::resource_not_found(format!("there is no resource {shown}"), Some(json!({"uri": uri})))
+    })?;
+    Ok(ResourceContents::text(clean_json(document).to_string(), uri).with_mime_type(JSON))
+}
+
+async fn agent(node: &Node, path: &str) -> Result<Option<Value>, ErrorData> {
+    let name = path.split_once('/').map(|(zone, name)| format!("{name}@{zone}"));
+    let Some(name) = name.and_then(|name| name.parse::<FullName>().ok()) else { return Ok(None) };
+    match node.handle.show(&name.to_string()).await {
+        Ok(mut detail) => {
+            let shown = node.shown(&detail.agent.owner, &detail.agent.description, usize::MAX);
+            detail.agent.description = shown;
+            Ok(Some(serde_json::to_value(detail).unwrap_or_default()))
+        }
+        Err(error) if error.code == "not_found" => Ok(None),
+        Err(error) => Err(internal(error)),
+    }
+}
+
+async fn held_zone(node: &Node, zone: &str) -> Result<Option<Value>, ErrorData> {
+    let status = node.handle.status().await.map_err(internal)?;
+    let held = status.zones.into_iter().find(|held| held.zone == zone);
+    Ok(held.map(|held| serde_json::to_value(held).unwrap_or_default()))
+}
+
+fn internal(error: ApiError) -> ErrorData {
+    ErrorData::internal_error(format!("{}; {}", error.message, error.fix), None)
+}
