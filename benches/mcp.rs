@@ -127,6 +127,14 @@ async fn compare_calls() {
     let bare = bare_server().await;
     let servers = [("bare rmcp server", bare), ("agent through /mcp", node.addr)];
     let mut measured = [(0, Times::default()), (0, Times::default())];
+    for (name, addr) in servers {
+        let mut stream = TcpStream::connect(addr).await.expect("connected");
+        let mut answer = Vec::new();
+        ask(&mut stream, &post(addr, "tools/call", Some("echo"), json!({"task": "hello"})), &mut answer)
+            .await;
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains(r#""structuredContent":{"result":"hello""#), "{name}: {answer}");
+    }
     for _ in 0..ROUNDS {
         for ((_, addr), (count, times)) in servers.iter().zip(&mut measured) {
             let asked = post(*addr, "tools/call", Some("echo"), json!({"task": "hello"}));
