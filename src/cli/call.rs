@@ -66,6 +66,8 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
 
 fn failed(error: &CallError, outcome: Option<&str>) -> Failure {
     let advice = match outcome {
+        _ if error.code == "bad_input" => "`aop show AGENT` prints its input schema",
+        _ if error.code == "not_callable" => "use one of its endpoints",
         Some("not_started") => "the agent never saw the input: calling again is safe",
         Some("unknown") => "the agent may have done the work: look before you call again",
         _ => "",
