@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use miette::Diagnostic;
@@ -12,7 +14,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::PathFlaw;
 
-/// Events that wait to be looked at; beyond them the watcher waits, and the system keeps some thousand more.
+/// Events that wait to be looked at; of more only that there were some is known, and everything is looked at. The watcher
+/// must not wait: it answers whoever watches a folder anew.
 const EVENTS_MAX: usize = 256;
 /// A save is over when nothing happens for this long: editors write, rename and remove in a few milliseconds.
 const QUIET: Duration = Duration::from_millis(100);
@@ -23,32 +26,30 @@ pub(super) struct Watching {
     /// None where the system has no watches left.
     watcher: Option<RecommendedWatcher>,
     events: mpsc::Receiver<Event>,
+    missed: Arc<AtomicBool>,
     folders: BTreeSet<PathBuf>,
 }
 
 impl Watching {
     pub(super) fn new(tell: &dyn Fn(&dyn Diagnostic)) -> Watching {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let missed = Arc::new(AtomicBool::new(false));
+        let misses = missed.clone();
         let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // A watcher that broke tells so by errors; a look at the folders then is all that can be done.
             let event = event.unwrap_or_else(|_| Event::new(EventKind::Other));
-            if is_change(event.kind) {
-                // Nobody listens after the end.
-                let _ended = sender.blocking_send(event);
+            if is_change(event.kind) && sender.try_send(event).is_err() {
+                misses.store(true, Ordering::Release);
             }
         });
         let watcher = watcher.inspect_err(|error| tell(&not_watched(Path::new("."), error))).ok();
-        Watching { watcher, events, folders: BTreeSet::new() }
+        Watching { watcher, events, missed, folders: BTreeSet::new() }
     }
 
     /// Watches these folders and no others; whether one of them is new.
     pub(super) fn watch(&mut self, folders: &BTreeSet<PathBuf>) -> bool {
+        self.leave(|folder| !folders.contains(folder));
         let Some(watcher) = &mut self.watcher else { return false };
-        for gone in self.folders.difference(folders) {
-            // A folder that is gone is not watched any more.
-            let _gone = watcher.unwatch(gone);
-        }
-        self.folders.retain(|folder| folders.contains(folder));
         let mut is_new = false;
         for folder in folders {
             if self.folders.contains(folder) {
@@ -78,18 +79,28 @@ impl Watching {
         true
     }
 
-    /// A folder that was removed or renamed must be watched anew, even if one of its name is there again.
+    /// A folder that was removed or renamed must be watched anew, even if one of its name is there again. After events
+    /// that were missed, that may be any.
     fn take(&mut self, event: &Event, matters: &impl Fn(&Path) -> bool) -> bool {
-        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
-            for path in &event.paths {
-                if self.folders.remove(path)
-                    && let Some(watcher) = &mut self.watcher
-                {
-                    let _gone = watcher.unwatch(path);
-                }
-            }
+        let missed = self.missed.swap(false, Ordering::AcqRel);
+        if missed {
+            self.leave(|_| true);
+        } else if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+            self.leave(|folder| event.paths.contains(folder));
         }
-        event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| matters(path))
+        missed
+            || event.need_rescan()
+            || event.paths.is_empty()
+            || event.paths.iter().any(|path| matters(path))
+    }
+
+    fn leave(&mut self, which: impl Fn(&PathBuf) -> bool) {
+        let left: Vec<PathBuf> = self.folders.extract_if(.., |folder| which(folder)).collect();
+        let Some(watcher) = &mut self.watcher else { return };
+        for folder in left {
+            // A folder that is gone is not watched any more.
+            let _gone = watcher.unwatch(&folder);
+        }
     }
 }
 
@@ -102,4 +113,29 @@ fn not_watched(path: &Path, error: &notify::Error) -> PathFlaw {
     let fix = "changes of agents' files take effect at the next start; raise the system's limit of watches \
                (`fs.inotify.max_user_watches`)";
     PathFlaw { path: path.into(), problem: format!("cannot be watched: {error}"), fix: fix.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_flood_of_changes_holds_up_nobody_and_has_everything_looked_at() {
+        let (flooded, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut watching = Watching::new(&|flaw| panic!("{flaw}"));
+        let mut folders = BTreeSet::from([flooded.path().to_path_buf()]);
+        assert!(watching.watch(&folders));
+        let mut written = 0;
+        while !watching.missed.load(Ordering::Acquire) {
+            std::fs::write(flooded.path().join(written.to_string()), "x").unwrap();
+            written += 1;
+            assert!(written < 100_000, "no event was missed");
+        }
+        folders.insert(other.path().into());
+        let watched = tokio::task::spawn_blocking(move || (watching.watch(&folders), watching));
+        let (is_new, mut watching) = timeout(Duration::from_secs(30), watched).await.unwrap().unwrap();
+        assert!(is_new);
+        assert!(watching.changed(|_| false).await, "nothing that is known of matters, but some is not known");
+        assert!(watching.watch(&BTreeSet::from([flooded.path().into()])), "watched anew");
+    }
 }
