@@ -138,7 +138,7 @@ impl Handle {
             complete: zones.iter().all(|zone| zone.status == view::HELD),
             zones,
             cursor: next.map(|cursor| cursor.to_string()),
-            elapsed_ms: started.elapsed().as_secs_f64() * 1_000.0,
+            elapsed_ms: view::ms(started.elapsed()),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -37,6 +38,11 @@ impl PeerIds {
 pub(super) struct Own<'a> {
     pub(super) key: PeerKey,
     pub(super) agents: &'a Agents,
+}
+
+/// Milliseconds, in whole microseconds.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
 }
 
 /// Results of `find` or a list.
@@ -163,7 +169,7 @@ pub(super) fn peers(seen: &mut Seen<'_>) -> api::Peers {
             addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
             bootstrap: peer.bootstrap,
             zones: seen.node.zones_of(&peer.key).map(ToString::to_string).collect(),
-            rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            rtt_ms: peer.rtt.map(ms),
             clock_offset_ms: seen.node.clock_offset_of(&peer.key),
             seen_ms_ago: seen.node.heard_at(&peer.key).map(|at| now.since(at).as_millis() as u64),
             connected: true,
@@ -361,7 +367,7 @@ pub(super) fn call_answer(
         task_id: call.to_string(),
         served_by: served.then(|| host.to_string()),
         attempts: 1,
-        elapsed_ms: started.elapsed().as_secs_f64() * 1_000.0,
+        elapsed_ms: ms(started.elapsed()),
     }
 }
 
