@@ -163,6 +163,12 @@ impl Agents {
         self.running(name).is_some()
     }
 
+    /// Whether this host runs an agent of this name and zone.
+    pub fn runs_at(&self, offer: &Offer) -> bool {
+        let zone = offer.zone.clone().unwrap_or_else(|| self.0.home.clone());
+        self.runs(&FullName { agent: offer.name.clone(), zone })
+    }
+
     /// Where an agent that runs here is in its life; none if it does not run here.
     pub fn state(&self, name: &FullName) -> Option<State> {
         self.running(name).map(|running| running.state())

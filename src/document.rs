@@ -12,7 +12,7 @@
 //! | A2A card | an object `card` (wrapper); `skills`, `protocolVersion`, `supportedInterfaces`, `preferredTransport`, `defaultInputModes`, or an object `capabilities` |
 //!
 //! Refusal codes: `unknown_format`, `unknown_key`, `missing_field`, `bad_field`, `bad_name`, `too_large`,
-//! `older_version`, `duplicate_name`.
+//! `older_version`, `duplicate_name`; the node adds `conflict` and those of a write.
 
 mod a2a;
 mod agent;

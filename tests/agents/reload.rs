@@ -145,6 +145,21 @@ fn a_sent_document_runs_nothing_and_says_so() {
 }
 
 #[test]
+fn a_sent_document_does_not_replace_what_a_file_runs() {
+    let folder = Folder::new();
+    folder.agent("mine", "builtin = \"echo\"");
+    let node = Node::start(&[folder.path()], None);
+    let named = |name: &str| json!({"agent": {"name": name, "description": "another"}});
+    let answer = node.post("/v1/agents", &json!([named("first"), named("mine"), named("last")]));
+    assert_eq!(answer["refused"][0]["index"], 1, "{answer}");
+    assert_eq!(answer["refused"][0]["code"], "conflict");
+    assert_eq!(node.show("mine@.").unwrap()["callable"], true);
+    let taken: Vec<_> =
+        answer["registered"].as_array().unwrap().iter().map(|it| it["agent"].clone()).collect();
+    assert_eq!(taken, ["first@.", "last@."]);
+}
+
+#[test]
 fn programs_end_with_their_node() {
     let folder = Folder::new();
     folder.agent_with("family", "max_concurrency = 1\ntimeout_s = 300", crate::FAMILY);
