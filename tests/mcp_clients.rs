@@ -199,6 +199,9 @@ fn inspect(inspector: &Inspector<'_>) {
     assert!(tools.len() > 100, "all pages, {}", told(&listed));
     assert!(tools.iter().zip(FIRST).all(|(tool, first)| tool["name"] == first), "{}", told(&listed));
 
+    let found = inspector.call("search_agents", &json!({ "query": "parrot" }));
+    let first = &result(&found)["structuredContent"]["matching_agents"][0]["agent_name"];
+    assert_eq!(first, "far-echo@.", "{}", told(&found));
     let own = inspector.call("own-echo", &json!({ "task": "near" }));
     assert_eq!(result(&own)["structuredContent"]["result"], "near", "{}", told(&own));
     let far = inspector.call("call_agent", &json!({ "agent": "far-echo", "task": "far" }));
