@@ -96,10 +96,14 @@ pub const CALLS_PER_PEER_MAX: usize = 96;
 /// Calls one caller has open at one host; more wait. Both directions and all other streams share the 256 streams of a
 /// connection, which breaks when there are more.
 pub const CALLS_PER_HOST_MAX: usize = 64;
-/// Bytes of inputs and outputs of inbound calls held at once.
-pub const CALL_BYTES_AT_WORK_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of inputs and outputs of inbound calls held at once, inputs counted [`CALL_INPUT_WEIGHT`] times: a gigabyte of
+/// memory for the worst of them.
+pub const CALL_BYTES_AT_WORK_MAX: usize = 128 * 1024 * 1024;
 /// Of these, the bytes of one peer's calls.
 pub const CALL_BYTES_PER_PEER_MAX: usize = 32 * 1024 * 1024;
+/// How much more an input counts than an output, which is bytes and no more: JSON may take some forty times its length in
+/// memory once it is parsed, though most takes three or four.
+pub const CALL_INPUT_WEIGHT: usize = 4;
 
 /// Settings of one node: who it is in the world, and its timings.
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{CallFailure, CallId, CallOffer, Incarnation, Outcome};
 use crate::proto::config::{
     CALL_BYTES_AT_WORK_MAX, CALL_BYTES_MAX, CALL_BYTES_PER_PEER_MAX, CALL_ID_KEPT, CALL_IDS_MAX,
-    CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX,
+    CALL_INPUT_WEIGHT, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX,
 };
 use crate::proto::identity::PeerKey;
 
@@ -116,14 +116,15 @@ impl Ledger {
             let message = format!("an input of {size} bytes, more than {CALL_BYTES_MAX}");
             return Err(CallFailure::new("too_large", Outcome::NotStarted, message));
         }
-        if !self.has_room(peer, 1, size) {
+        let bytes = size * CALL_INPUT_WEIGHT;
+        if !self.has_room(peer, 1, bytes) {
             let message = "the host has as many calls at work as it takes; try again in a moment";
             return Err(CallFailure::new("busy", Outcome::NotStarted, message));
         }
         let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
-        self.add(peer, 1, size);
+        self.add(peer, 1, bytes);
         let (attempt, kept_until) = (offer.attempt, now + time + CALL_ID_KEPT);
-        self.at_work.insert(key, Work { attempt, begun: false, bytes: size, kept_until });
+        self.at_work.insert(key, Work { attempt, begun: false, bytes, kept_until });
         Ok((Ticket { peer, call: offer.call, attempt }, time))
     }
 
@@ -282,7 +283,7 @@ mod tests {
         let (first, _) = ledger.admit(NOW, peer(1), &offer(1, 7)).unwrap();
         let again = CallOffer { attempt: 2, ..offer(1, 7) };
         let (second, _) = ledger.admit(NOW, peer(1), &again).unwrap();
-        assert_eq!(ledger.load, Load { calls: 1, bytes: 7 });
+        assert_eq!(ledger.load, Load { calls: 1, bytes: 7 * CALL_INPUT_WEIGHT });
         assert!(!ledger.begin(first));
         ledger.end(first);
         assert!(ledger.begin(second));
@@ -308,12 +309,12 @@ mod tests {
         assert_eq!(code(ledger.admit(NOW, peer(2), &offer(1_000, 0))), None);
         ledger.end(ticket(1, 0));
         assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), None);
-        let fit = (CALL_BYTES_PER_PEER_MAX / CALL_BYTES_MAX) as u32;
+        let fit = (CALL_BYTES_PER_PEER_MAX / (CALL_BYTES_MAX * CALL_INPUT_WEIGHT)) as u32;
         for number in 0..fit {
             ledger.admit(NOW, peer(3), &offer(number, CALL_BYTES_MAX)).unwrap();
         }
         assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), busy);
-        assert!(!ledger.hold(ticket(3, 0), CALL_BYTES_PER_PEER_MAX), "an output counts as an input does");
+        assert!(!ledger.hold(ticket(3, 0), CALL_BYTES_PER_PEER_MAX), "an output counts, too");
         assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), None);
     }
 
