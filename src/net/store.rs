@@ -615,7 +615,7 @@ mod tests {
 
     /// Puts a row into sled behind the back of the store.
     fn plant(dir: &Path, key: &[u8], row: Vec<u8>) {
-        let db = sled::open(dir.join("sled")).unwrap();
+        let db = tree::open_patiently(&dir.join("sled")).unwrap();
         db.insert(key, row).unwrap();
         db.flush().unwrap();
     }

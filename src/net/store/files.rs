@@ -3,12 +3,15 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::row::SEAL_KEY_BYTES;
 use super::{Incident, StoreError};
 
 /// Name of the file that one process holds locked.
 const LOCK: &str = "lock";
+/// How long a lock may linger before another process counts as its holder.
+const LOCK_WAIT: Duration = Duration::from_millis(300);
 /// Name of the file with the seal key.
 const SEAL_KEY: &str = "seal.key";
 /// How many damaged copies of one file or folder are kept: enough to look at, and the disk stays bounded.
@@ -20,7 +23,7 @@ pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
     private_dir().recursive(true).create(dir).map_err(refused)?;
     let opened = private_file().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK));
     let mut file = opened.map_err(refused)?;
-    match file.try_lock() {
+    match lock_patiently(&file) {
         Ok(()) => write_pid(&mut file).map_err(refused)?,
         Err(TryLockError::WouldBlock) => {
             return Err(StoreError::InUse { dir: dir.to_owned(), pid: read_pid(&mut file) });
@@ -28,6 +31,19 @@ pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
         Err(TryLockError::Error(source)) => return Err(refused(source)),
     }
     Ok(file)
+}
+
+/// A program that this process is just starting holds a copy of the lock until it is a program of its own.
+fn lock_patiently(file: &File) -> Result<(), TryLockError> {
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(Duration::from_millis(10)); // the system offers no wait with an end
+            }
+            result => return result,
+        }
+    }
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {

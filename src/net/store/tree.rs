@@ -211,8 +211,9 @@ fn caught<T>(step: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
     }
 }
 
-/// sled's own threads may hold the lock of a store this process has just closed a little longer.
-fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
+/// sled's own threads, or a program that is just being started, may hold the lock of a store this process has just closed
+/// a little longer.
+pub(super) fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
     let started = Instant::now();
     loop {
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
