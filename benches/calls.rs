@@ -3,6 +3,7 @@
 //! Both nodes share this process and its cores. The same agent, which answers with its task, is called where it runs and
 //! from the other node, in turns: the difference is what the mesh costs (aim: a p50 below 1 ms). Then 64 calls at once.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use aop::agents::{Agents, Local};
@@ -102,14 +103,7 @@ fn echo() -> Local {
     let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: AT_ONCE as u32 };
     let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
     let name = "echo".parse().expect("a label");
-    let hosting = Hosting {
-        runner: Runner::Builtin(Builtin::Echo),
-        folder: ".".into(),
-        callers: Vec::new(),
-        max_queue: 1_000,
-        verbose: false,
-        traceback_enabled: false,
-    };
+    let hosting = Hosting::new(Runner::Builtin(Builtin::Echo), Path::new("."));
     let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
     Local { offer, hosting: Some(hosting) }
 }

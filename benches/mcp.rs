@@ -111,14 +111,7 @@ fn local(name: &str, builtin: Builtin) -> Local {
             card,
             grants: Vec::new(),
         },
-        hosting: Some(Hosting {
-            runner: Runner::Builtin(builtin),
-            folder: Path::new(".").into(),
-            callers: Vec::new(),
-            max_queue: 1_000,
-            verbose: false,
-            traceback_enabled: false,
-        }),
+        hosting: Some(Hosting::new(Runner::Builtin(builtin), Path::new("."))),
     }
 }
 

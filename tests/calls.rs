@@ -10,6 +10,7 @@ mod rogue;
 #[path = "calls/surfaces.rs"]
 mod surfaces;
 
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aop::agents::{Agents, CALL_BYTES_MAX, Local};
@@ -100,14 +101,7 @@ impl Node {
 fn agent(name: &str, builtin: Builtin) -> Local {
     let limits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 64 };
     let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
-    let hosting = Hosting {
-        runner: Runner::Builtin(builtin),
-        folder: ".".into(),
-        callers: Vec::new(),
-        max_queue: 1_000,
-        verbose: false,
-        traceback_enabled: false,
-    };
+    let hosting = Hosting::new(Runner::Builtin(builtin), Path::new("."));
     Local { offer: offer(name, card), hosting: Some(hosting) }
 }
 

@@ -260,6 +260,8 @@ fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::document::hosting::Builtin;
     use crate::proto::card::{AgentCard, Offer};
@@ -275,14 +277,8 @@ mod tests {
             card,
             grants: Vec::new(),
         };
-        let hosting = Hosting {
-            runner: Runner::Builtin(Builtin::Echo),
-            folder: Default::default(),
-            callers: Vec::new(),
-            max_queue: 0,
-            verbose: false,
-            traceback_enabled: false,
-        };
+        let hosting =
+            Hosting { max_queue: 0, ..Hosting::new(Runner::Builtin(Builtin::Echo), Path::new(".")) };
         let local = Local { offer, hosting: Some(hosting.clone()) };
         Running::new(&name, &local, &hosting, None)
     }

@@ -13,9 +13,6 @@ use super::agent;
 use super::field::{Fields, Flaw, Part, Place, Step};
 use super::hosting::{Hosting, Runner};
 
-/// The paper authors' default queue of an agent.
-const MAX_QUEUE_DEFAULT: usize = 1_000;
-
 /// An agent's file, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentFile {
@@ -133,19 +130,16 @@ impl FileFlaw {
 /// What `{"agent": {…}}` says of its run, in `folder`; the document has passed the checks. None for a listing.
 pub fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
     let agent = document.get("agent")?;
-    let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
     let callers = agent.get("callers").and_then(Value::as_array).into_iter().flatten();
-    Some(Hosting {
-        runner: Runner::read(agent.get("run")?)?,
-        folder: folder.into(),
-        callers: callers.filter_map(Value::as_str).map(str::to_owned).collect(),
-        max_queue: agent
-            .get("max_queue")
-            .and_then(Value::as_u64)
-            .map_or(MAX_QUEUE_DEFAULT, |max| max as usize),
-        verbose: flag("verbose", false),
-        traceback_enabled: flag("traceback_enabled", true),
-    })
+    let mut hosting = Hosting::new(Runner::read(agent.get("run")?)?, folder);
+    hosting.callers = callers.filter_map(Value::as_str).map(str::to_owned).collect();
+    let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
+    hosting.verbose = flag("verbose", hosting.verbose);
+    hosting.traceback_enabled = flag("traceback_enabled", hosting.traceback_enabled);
+    if let Some(max) = agent.get("max_queue").and_then(Value::as_u64) {
+        hosting.max_queue = max as usize;
+    }
+    Some(hosting)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> FileError {

@@ -1,10 +1,13 @@
 //! How a host runs an agent: what `[agent.run]` and the settings beside it say. None of it ever enters a card.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 pub use super::agent::DEFAULT_LIMITS;
+
+/// The paper authors' default queue of an agent, calls.
+const MAX_QUEUE_DEFAULT: usize = 1_000;
 
 /// The part of an agent's file that stays on the host (paper eq. 2: prompt and run-time parameters are secrets).
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +24,20 @@ pub struct Hosting {
     pub verbose: bool,
     /// Whether what a failed agent wrote to stderr is logged on the host.
     pub traceback_enabled: bool,
+}
+
+impl Hosting {
+    /// An agent of this folder whose file says nothing but how it runs.
+    pub fn new(runner: Runner, folder: &Path) -> Hosting {
+        Hosting {
+            runner,
+            folder: folder.into(),
+            callers: Vec::new(),
+            max_queue: MAX_QUEUE_DEFAULT,
+            verbose: false,
+            traceback_enabled: true,
+        }
+    }
 }
 
 /// One way to run an agent.

@@ -215,6 +215,8 @@ pub(super) fn limits_json(limits: Option<CallLimits>) -> (Value, Value) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::document::hosting::{Builtin, Hosting, Runner};
     use crate::document::read_documents;
@@ -224,14 +226,7 @@ mod tests {
     fn local(name: &str, zone: &str) -> Local {
         let document =
             json!({"agent": {"name": name, "zone": zone, "description": "d", "run": {"builtin": "echo"}}});
-        let hosting = Hosting {
-            runner: Runner::Builtin(Builtin::Echo),
-            folder: ".".into(),
-            callers: Vec::new(),
-            max_queue: 1,
-            verbose: false,
-            traceback_enabled: false,
-        };
+        let hosting = Hosting::new(Runner::Builtin(Builtin::Echo), Path::new("."));
         Local { offer: read_documents(document).remove(0).unwrap(), hosting: Some(hosting) }
     }
 

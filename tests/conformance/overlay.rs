@@ -1,6 +1,7 @@
 //! The suite's fixtures laid over a server: what is not a fixture, the server below answers.
 #![expect(deprecated, reason = "the older revisions let a client set the level of logs")]
 
+use std::path::Path;
 use std::sync::Arc;
 
 use aop::agents::{Agents, Local};
@@ -73,14 +74,7 @@ impl<S: ServerHandler> Overlay<S> {
 pub(crate) fn echo(name: &str) -> Local {
     let document =
         json!({ "agent": { "name": name, "description": "Repeats its task", "run": { "builtin": "echo" } } });
-    let hosting = Hosting {
-        runner: Runner::Builtin(Builtin::Echo),
-        folder: ".".into(),
-        callers: Vec::new(),
-        max_queue: 1,
-        verbose: false,
-        traceback_enabled: false,
-    };
+    let hosting = Hosting::new(Runner::Builtin(Builtin::Echo), Path::new("."));
     Local { offer: read_documents(document).remove(0).unwrap(), hosting: Some(hosting) }
 }
 

@@ -72,14 +72,7 @@ pub(crate) fn script(agent: Value, script: &str, folder: &Path) -> Local {
 
 fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> Local {
     agent["run"] = json!({"builtin": "echo"});
-    let hosting = Hosting {
-        runner,
-        folder: folder.into(),
-        callers: Vec::new(),
-        max_queue: 10,
-        verbose: false,
-        traceback_enabled: true,
-    };
+    let hosting = Hosting::new(runner, folder);
     let mut offer = read_documents(json!({"agent": agent})).remove(0).unwrap();
     offer.card.callable = true;
     Local { offer, hosting: Some(hosting) }
