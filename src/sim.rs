@@ -13,8 +13,15 @@ mod check;
 mod disk;
 mod fault;
 mod machine;
+pub mod measure;
+pub mod model;
 mod network;
+pub mod play;
+pub mod report;
+pub mod results;
+pub mod scenario;
 mod story;
+pub mod theory;
 mod trace;
 mod workload;
 

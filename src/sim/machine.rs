@@ -13,7 +13,8 @@ use crate::proto::time::Timestamp;
 const SEEN_MS: u64 = 60_000;
 
 /// What a machine finds on its disk when it starts again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Memory {
     /// What was durable or flushed.
     Disk,

@@ -1,0 +1,111 @@
+//! What a run is measured by: named numbers, the curve of its spread, and who learnt it when.
+
+use std::collections::BTreeMap;
+
+use super::scenario::Tier;
+
+/// A named number of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// As it stands in files and results.
+    pub name: &'static str,
+    /// What it says, with its unit.
+    pub says: &'static str,
+    /// The tiers that measure it.
+    pub tiers: &'static [Tier],
+}
+
+const ALL: &[Tier] = &[Tier::Model, Tier::Core, Tier::Mesh];
+const MODEL: &[Tier] = &[Tier::Model];
+const CORE: &[Tier] = &[Tier::Core];
+
+const fn metric(name: &'static str, says: &'static str, tiers: &'static [Tier]) -> Metric {
+    Metric { name, says, tiers }
+}
+
+/// Every metric there is.
+pub const METRICS: &[Metric] = &[
+    metric("coverage", "share of (node, update) pairs that came together in the end", ALL),
+    metric("complete", "share of nodes that have every update in the end", ALL),
+    metric("rounds", "rounds until the last node that is reached knows the last update", MODEL),
+    metric("rounds.p50", "rounds until half of the nodes know an update", MODEL),
+    metric("rounds.p99", "rounds until 99 % of the nodes know an update", MODEL),
+    metric("latency_ms.p50", "milliseconds from writing an update to a node's learning it, median", ALL),
+    metric("latency_ms.p99", "the same, 99th percentile", ALL),
+    metric("latency_ms.p100", "the same, of the last node reached", ALL),
+    metric("hops", "most links on the way of an update to a node", MODEL),
+    metric("messages_per_node", "copies of updates sent per node and update", ALL),
+    metric("bytes_per_node", "bytes sent per node and update", ALL),
+    metric("duplicates", "copies of an update a node receives beyond the first, mean", ALL),
+    metric("holes", "share of (node, update) pairs that repair will never bring together", MODEL),
+    metric("stale", "share of online nodes that lack an update, mean over time", MODEL),
+    metric("healed_ms", "milliseconds from the end of the last fault until all agree", ALL),
+    metric("repaired", "records that came by sync and not by the mesh, per node", CORE),
+    metric("traffic_bytes_per_s", "bytes a node sends per second of rest, registry traffic", CORE),
+    metric("syncs", "reconciliations per node and hour", CORE),
+    metric("zombies", "withdrawn agents that some node still serves in the end", CORE),
+    metric("lost_writes", "acknowledged offers that some node does not serve in the end", CORE),
+    metric("refused_writes", "own writes that nodes refused, with a clear error", CORE),
+    metric("blamed", "honest nodes that an honest node blamed", CORE),
+    metric("foreign_records", "records of an adversary held per honest node in the end", CORE),
+    metric("forks_seen", "share of honest nodes that saw the proof of a forked author", CORE),
+    metric("node_hours", "hours that nodes lived, virtual", CORE),
+];
+
+/// Metrics by name.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// What a run found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// Hash over everything that happened: equal for equal runs, and only for them.
+    pub trace: u64,
+    /// Named numbers.
+    pub metrics: Metrics,
+    /// Share of nodes that know the first update, by time: (round or milliseconds, share).
+    pub curve: Vec<(f64, f64)>,
+    /// When each node learnt the first update, if there are few enough to draw.
+    pub spread: Option<Spread>,
+}
+
+/// When each node learnt an update, for an animation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Spread {
+    /// Milliseconds (or rounds) after it was written; none: never.
+    pub seen: Vec<Option<u32>>,
+    /// Region of each node; empty without regions.
+    pub regions: Vec<u8>,
+}
+
+/// Nodes of which a spread is kept.
+pub const SPREAD_MAX: usize = 10_000;
+/// Points of which a curve consists at most.
+pub const CURVE_MAX: usize = 200;
+
+/// Why a run ended early.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The checker's name, kebab-case.
+    pub check: String,
+    /// Virtual milliseconds since the start.
+    pub at_ms: u64,
+    /// What was seen.
+    pub detail: String,
+    /// What it is that is missing.
+    pub missing: Missing,
+}
+
+/// What a broken run lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A promise that must hold at any time did not.
+    Safety,
+    /// Everything was healed, and the world did not come to agree.
+    Progress,
+}
+
+/// The value below which this share of sorted values lies; the greatest for 1.
+pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    Some(sorted[((last as f64 * share).ceil() as usize).min(last)])
+}

@@ -1,0 +1,184 @@
+//! What a tier cannot do is refused before anything runs.
+
+use super::file::nearest;
+use super::{Expectation, Kind, Rounds, Scenario, Tier, Trouble, Wanted};
+use crate::sim::measure::METRICS;
+
+/// Most nodes of the tiers that run real nodes.
+const CORE_NODES_MAX: usize = 20_000;
+const MESH_NODES_MAX: usize = 2_000;
+
+/// What is wrong, and where: keys and positions.
+pub(super) struct Wrong {
+    pub(super) path: Vec<String>,
+    pub(super) message: String,
+}
+
+fn wrong(path: &str, message: impl Into<String>) -> Wrong {
+    Wrong { path: path.split('/').map(str::to_owned).collect(), message: message.into() }
+}
+
+/// Judges a cell; `swept` are the keys that an expectation may ask for.
+pub(super) fn check(scenario: &Scenario, swept: &[&str]) -> Result<(), Wrong> {
+    check_texts(scenario)?;
+    check_network(scenario)?;
+    check_protocol(scenario)?;
+    check_workload(scenario)?;
+    for (at, fault) in scenario.faults.iter().enumerate() {
+        check_trouble(scenario, &fault.trouble).map_err(|message| wrong(&format!("fault/{at}"), message))?;
+        if scenario.until.is_some_and(|until| fault.at >= until) {
+            return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
+        }
+    }
+    let lists = [("claims", &scenario.claims), ("expect", &scenario.expectations)];
+    for (list, expectations) in lists {
+        for (at, expectation) in expectations.iter().enumerate() {
+            check_expectation(scenario, expectation, swept)
+                .map_err(|(key, message)| wrong(&format!("{list}/{at}/{key}"), message))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_texts(scenario: &Scenario) -> Result<(), Wrong> {
+    let is_label = |text: &str| {
+        !text.is_empty()
+            && text.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-')
+    };
+    if !is_label(&scenario.name) {
+        return Err(wrong("name", "a name is lower-case letters, digits and `-`, as the file's"));
+    }
+    if scenario.question.trim().is_empty() {
+        return Err(wrong("question", "what is to be found out?"));
+    }
+    Ok(())
+}
+
+fn check_network(scenario: &Scenario) -> Result<(), Wrong> {
+    let network = &scenario.network;
+    let (most, tier) = match scenario.tier {
+        Tier::Model => (usize::MAX, "model"),
+        Tier::Core => (CORE_NODES_MAX, "core"),
+        Tier::Mesh => (MESH_NODES_MAX, "mesh"),
+    };
+    if network.nodes < 2 {
+        return Err(wrong("network/nodes", "one node has nobody to tell: at least 2"));
+    }
+    if network.nodes > most {
+        return Err(wrong(
+            "network/nodes",
+            format!("the {tier} tier plays at most {most} nodes; the model plays more"),
+        ));
+    }
+    if !(0.0..1.0).contains(&network.loss.rate) {
+        return Err(wrong("network/loss/rate", "a loss rate is a share: 0.1 is ten percent, and below 1"));
+    }
+    if network.regions.is_some() && network.latency.is_some() {
+        return Err(wrong("network/latency", "regions say how long links are; leave out one of the two"));
+    }
+    Ok(())
+}
+
+fn check_protocol(scenario: &Scenario) -> Result<(), Wrong> {
+    let (protocol, nodes) = (&scenario.protocol, scenario.network.nodes);
+    let mesh = protocol.kind == Kind::Mesh;
+    if scenario.tier != Tier::Model && !mesh {
+        return Err(wrong("protocol/kind", "real nodes form a mesh: kind = \"mesh\", or tier = \"model\""));
+    }
+    if mesh && protocol.fanout.is_some() {
+        return Err(wrong("protocol/fanout", "a mesh has a degree: degree = 6"));
+    }
+    if !mesh && protocol.degree.is_some() {
+        return Err(wrong("protocol/degree", "push has a fan-out: fanout = 3"));
+    }
+    if mesh && protocol.rounds != Rounds::Forever {
+        return Err(wrong("protocol/rounds", "a mesh forwards each update once; rounds is for push"));
+    }
+    let timed = scenario.network.regions.is_some() || scenario.network.latency.is_some();
+    if mesh && !timed {
+        return Err(wrong("network", "a mesh needs times: latency = \"25ms\", or regions = \"cloud-8\""));
+    }
+    let (peers, key) = if mesh { (protocol.degree(), "degree") } else { (protocol.fanout(), "fanout") };
+    if peers >= nodes {
+        let message = format!("{peers} peers of {nodes} nodes: at most {}", nodes - 1);
+        return Err(wrong(&format!("protocol/{key}"), message));
+    }
+    if mesh && peers < 2 {
+        return Err(wrong("protocol/degree", "a mesh of degree 1 is pairs that never meet: at least 2"));
+    }
+    if scenario.tier == Tier::Core && protocol.anti_entropy.every.is_none() {
+        return Err(wrong(
+            "protocol/anti_entropy",
+            "real nodes always reconcile: anti_entropy = { every = \"30s\", on_join = true }; the model can do without",
+        ));
+    }
+    Ok(())
+}
+
+fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
+    let workload = &scenario.workload;
+    if workload.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
+        return Err(wrong("workload/rate", "updates a second, above 0"));
+    }
+    if workload.authors.is_some_and(|authors| authors > scenario.network.nodes) {
+        return Err(wrong("workload/authors", "more authors than nodes"));
+    }
+    if !(0.0..=1.0).contains(&workload.withdrawn) {
+        return Err(wrong("workload/withdrawn", "a share, 0 to 1"));
+    }
+    if scenario.tier == Tier::Model && workload.withdrawn > 0.0 {
+        return Err(wrong("workload/withdrawn", "the model has no deletes; tier = \"core\" has"));
+    }
+    Ok(())
+}
+
+fn check_trouble(scenario: &Scenario, trouble: &Trouble) -> Result<(), String> {
+    let possible = match scenario.tier {
+        Tier::Core => true,
+        Tier::Model => matches!(
+            trouble,
+            Trouble::Partition { .. } | Trouble::Churn { .. } | Trouble::Mute { .. } | Trouble::Join { .. }
+        ),
+        Tier::Mesh => matches!(trouble, Trouble::Partition { .. } | Trouble::Join { .. }),
+    };
+    if !possible {
+        return Err(format!(
+            "the {} tier knows no {}; tier = \"core\" does",
+            scenario.tier.name(),
+            trouble.name()
+        ));
+    }
+    if matches!(trouble, Trouble::Partition { groups: super::Groups::Regions, .. })
+        && scenario.network.regions.is_none()
+    {
+        return Err("by = \"region\" needs regions: network.regions = \"cloud-8\"".into());
+    }
+    Ok(())
+}
+
+fn check_expectation(
+    scenario: &Scenario,
+    expectation: &Expectation,
+    swept: &[&str],
+) -> Result<(), (&'static str, String)> {
+    let metric = expectation.metric.as_str();
+    let of_tier = METRICS.iter().filter(|it| it.tiers.contains(&scenario.tier));
+    if !of_tier.clone().any(|it| it.name == metric) {
+        let meant = nearest(metric, of_tier.map(|it| it.name));
+        let hint = meant.map_or_else(
+            || "`aop sim list --metrics` names them".into(),
+            |it| format!("did you mean `{it}`?"),
+        );
+        return Err((
+            "metric",
+            format!("the {} tier has no metric `{metric}`; {hint}", scenario.tier.name()),
+        ));
+    }
+    if matches!(expectation.wanted, Wanted::WithinOfTheory(_)) && scenario.theory.is_none() {
+        return Err(("of", "which theory? add [theory] with curve = \"push\"".into()));
+    }
+    match expectation.at.keys().find(|key| !swept.contains(&key.as_str())) {
+        Some(key) => Err(("at", format!("`{key}` is not swept, so no cell has a value of it"))),
+        None => Ok(()),
+    }
+}

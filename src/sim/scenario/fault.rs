@@ -1,0 +1,311 @@
+//! What goes wrong in a scenario: when, to whom, for how long.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::values::{optional_count, optional_duration, parse_duration};
+use crate::sim::Memory;
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "FaultText")]
+pub struct Fault {
+    /// Virtual time.
+    pub at: Duration,
+    /// What.
+    pub trouble: Trouble,
+}
+
+/// Whom it strikes; drawn from the seed of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Who {
+    /// This share of all nodes, above 0 to 1.
+    Share(f64),
+    /// This many.
+    Nodes(usize),
+}
+
+impl Who {
+    /// How many of `nodes`, at least one.
+    pub fn of(self, nodes: usize) -> usize {
+        match self {
+            Who::Share(share) => ((nodes as f64 * share).round() as usize).clamp(1, nodes),
+            Who::Nodes(count) => count.min(nodes),
+        }
+    }
+}
+
+/// How nodes are split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Groups {
+    /// At random into this many.
+    Random(usize),
+    /// The first half of the regions from the rest.
+    Regions,
+}
+
+/// What goes wrong. Times are virtual.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trouble {
+    /// Nodes of different groups do not reach each other.
+    Partition {
+        /// How they are split.
+        groups: Groups,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Nodes leave without a word and come back, each for itself, so that on average this share is away.
+    Churn {
+        /// Share of nodes that are away at any time, 0 to 1.
+        share: f64,
+        /// Mean time a node is away.
+        mean_off: Duration,
+        /// How long it goes on; to the end if none.
+        lasts: Option<Duration>,
+    },
+    /// Nodes stop at once and start again with what `memory` says.
+    Crash {
+        /// Which.
+        who: Who,
+        /// What each finds on its disk then.
+        memory: Memory,
+        /// How long they are down.
+        lasts: Duration,
+    },
+    /// A copy of these nodes' disks is made, for a later crash with `memory = "backup"`.
+    Backup {
+        /// Which.
+        who: Who,
+    },
+    /// These nodes start for the first time.
+    Join {
+        /// Which.
+        who: Who,
+    },
+    /// Clocks show this much more than they should.
+    Clock {
+        /// Whose.
+        who: Who,
+        /// How much, milliseconds.
+        error_ms: i64,
+        /// How long; to the end if none.
+        lasts: Option<Duration>,
+    },
+    /// Nodes do nothing for a while, as under SIGSTOP.
+    Freeze {
+        /// Which.
+        who: Who,
+        /// How long.
+        lasts: Duration,
+    },
+    /// Everybody sleeps while wall time passes.
+    Sleep {
+        /// How long.
+        lasts: Duration,
+    },
+    /// These nodes take messages and never forward one.
+    Mute {
+        /// Which.
+        who: Who,
+    },
+    /// New identities of one adversary join, and each writes as many records as it may.
+    Sybil {
+        /// How many.
+        who: Who,
+    },
+    /// One honest node sees nobody but nodes of an adversary, which forward nothing.
+    Eclipse {
+        /// How long.
+        lasts: Duration,
+    },
+    /// Authors sign two records with one version and show one to each half of the world.
+    Equivocate {
+        /// Which.
+        who: Who,
+    },
+    /// Nodes lie in sync: they claim to hold what they do not, leave out what they hold, and give forged records.
+    Lie {
+        /// Which.
+        who: Who,
+    },
+}
+
+impl Trouble {
+    /// As it is written in a file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Trouble::Partition { .. } => "partition",
+            Trouble::Churn { .. } => "churn",
+            Trouble::Crash { .. } => "crash",
+            Trouble::Backup { .. } => "backup",
+            Trouble::Join { .. } => "join",
+            Trouble::Clock { .. } => "clock",
+            Trouble::Freeze { .. } => "freeze",
+            Trouble::Sleep { .. } => "sleep",
+            Trouble::Mute { .. } => "mute",
+            Trouble::Sybil { .. } => "sybil",
+            Trouble::Eclipse { .. } => "eclipse",
+            Trouble::Equivocate { .. } => "equivocate",
+            Trouble::Lie { .. } => "lie",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Partition,
+    Churn,
+    Crash,
+    Backup,
+    Join,
+    Clock,
+    Freeze,
+    Sleep,
+    Mute,
+    Sybil,
+    Eclipse,
+    Equivocate,
+    Lie,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FaultText {
+    kind: Kind,
+    #[serde(default, deserialize_with = "optional_duration")]
+    at: Option<Duration>,
+    #[serde(default, deserialize_with = "optional_duration")]
+    lasts: Option<Duration>,
+    #[serde(default)]
+    share: Option<f64>,
+    #[serde(default, deserialize_with = "optional_count")]
+    nodes: Option<usize>,
+    #[serde(default, deserialize_with = "optional_count")]
+    groups: Option<usize>,
+    #[serde(default)]
+    by: Option<By>,
+    #[serde(default, deserialize_with = "optional_duration")]
+    mean_off: Option<Duration>,
+    #[serde(default)]
+    memory: Option<Memory>,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum By {
+    Region,
+    Random,
+}
+
+impl TryFrom<FaultText> for Fault {
+    type Error = String;
+
+    fn try_from(text: FaultText) -> Result<Fault, String> {
+        let at = text.at.ok_or("when? at = \"10s\"")?;
+        Ok(Fault { at, trouble: text.trouble()? })
+    }
+}
+
+impl FaultText {
+    fn trouble(&self) -> Result<Trouble, String> {
+        self.refuse_strangers()?;
+        Ok(match self.kind {
+            Kind::Partition => Trouble::Partition { groups: self.split()?, lasts: self.lasting()? },
+            Kind::Churn => Trouble::Churn {
+                share: self.share()?,
+                mean_off: self.mean_off.ok_or("how long is a node away? mean_off = \"30s\"")?,
+                lasts: self.lasts,
+            },
+            Kind::Crash => Trouble::Crash {
+                who: self.who()?,
+                memory: self.memory.unwrap_or(Memory::Disk),
+                lasts: self.lasting()?,
+            },
+            Kind::Backup => Trouble::Backup { who: self.who()? },
+            Kind::Join => Trouble::Join { who: self.who()? },
+            Kind::Clock => Trouble::Clock { who: self.who()?, error_ms: self.error_ms()?, lasts: self.lasts },
+            Kind::Freeze => Trouble::Freeze { who: self.who()?, lasts: self.lasting()? },
+            Kind::Sleep => Trouble::Sleep { lasts: self.lasting()? },
+            Kind::Mute => Trouble::Mute { who: self.who()? },
+            Kind::Sybil => Trouble::Sybil { who: self.who()? },
+            Kind::Eclipse => Trouble::Eclipse { lasts: self.lasting()? },
+            Kind::Equivocate => Trouble::Equivocate { who: self.who()? },
+            Kind::Lie => Trouble::Lie { who: self.who()? },
+        })
+    }
+
+    /// Keys that mean nothing for this kind are mistakes, as unknown ones are.
+    fn refuse_strangers(&self) -> Result<(), String> {
+        let known: &[&str] = match self.kind {
+            Kind::Partition => &["lasts", "groups", "by"],
+            Kind::Churn => &["lasts", "share", "mean_off"],
+            Kind::Crash => &["lasts", "share", "nodes", "memory"],
+            Kind::Clock => &["lasts", "share", "nodes", "error"],
+            Kind::Freeze => &["lasts", "share", "nodes"],
+            Kind::Sleep | Kind::Eclipse => &["lasts"],
+            Kind::Backup | Kind::Join | Kind::Mute | Kind::Sybil | Kind::Equivocate | Kind::Lie => {
+                &["share", "nodes"]
+            }
+        };
+        let given = [
+            ("lasts", self.lasts.is_some()),
+            ("share", self.share.is_some()),
+            ("nodes", self.nodes.is_some()),
+            ("groups", self.groups.is_some()),
+            ("by", self.by.is_some()),
+            ("mean_off", self.mean_off.is_some()),
+            ("memory", self.memory.is_some()),
+            ("error", self.error.is_some()),
+        ];
+        match given.iter().find(|(key, given)| *given && !known.contains(key)) {
+            Some((key, _)) => {
+                Err(format!("`{key}` means nothing for this kind; it knows {}", known.join(", ")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn lasting(&self) -> Result<Duration, String> {
+        self.lasts.ok_or_else(|| "how long? lasts = \"60s\"".into())
+    }
+
+    fn share(&self) -> Result<f64, String> {
+        let share = self.share.ok_or("how many? share = 0.2")?;
+        if !(share > 0.0 && share <= 1.0) {
+            return Err(format!("share = {share} is no share: above 0, at most 1"));
+        }
+        Ok(share)
+    }
+
+    fn who(&self) -> Result<Who, String> {
+        match (self.nodes, self.share) {
+            (Some(nodes), None) => Ok(Who::Nodes(nodes)),
+            (None, Some(_)) => self.share().map(Who::Share),
+            (None, None) => Err("whom? nodes = 5, or share = 0.2".into()),
+            (Some(_), Some(_)) => Err("either nodes or share, not both".into()),
+        }
+    }
+
+    fn split(&self) -> Result<Groups, String> {
+        match (self.by, self.groups) {
+            (Some(By::Region), None) => Ok(Groups::Regions),
+            (Some(By::Region), Some(_)) => Err("by = \"region\" makes two groups; leave out groups".into()),
+            (_, Some(groups)) if (2..=5).contains(&groups) => Ok(Groups::Random(groups)),
+            (_, Some(groups)) => Err(format!("{groups} groups: from 2 to 5")),
+            (_, None) => Ok(Groups::Random(2)),
+        }
+    }
+
+    fn error_ms(&self) -> Result<i64, String> {
+        let text = self.error.as_deref().ok_or("how wrong? error = \"+3s\" or \"-1h\"")?;
+        let (sign, length) = match text.strip_prefix('-') {
+            Some(rest) => (-1, rest),
+            None => (1, text.strip_prefix('+').unwrap_or(text)),
+        };
+        Ok(sign * parse_duration(length)?.as_millis() as i64)
+    }
+}
