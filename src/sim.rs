@@ -12,6 +12,7 @@
 mod check;
 mod disk;
 mod fault;
+pub mod harness;
 mod machine;
 pub mod measure;
 pub mod model;
