@@ -100,6 +100,9 @@ pub struct Verdict {
     pub met: bool,
     /// Values (runs or cells) it held for, and all.
     pub held: (usize, usize),
+    /// What these values are: `runs` or `cells`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub counts: String,
     /// The value furthest from what was wanted.
     pub worst: f64,
     /// The cell of that value, as `key = value`; empty without a sweep.
