@@ -203,7 +203,7 @@ fn tell_failures(results: &Results, talk: Talk) {
     }
 }
 
-/// "measured 93.6 % at worst, where network.loss.rate = 0; 3 of 50 held".
+/// "measured 93.6 % at worst, where network.loss.rate = 0; 3 of 50 runs held".
 pub(super) fn measured(verdict: &Verdict) -> String {
     let (held, all) = verdict.held;
     let at = match verdict.worst_cell.as_str() {
@@ -212,7 +212,7 @@ pub(super) fn measured(verdict: &Verdict) -> String {
     };
     let value = match verdict.unmeasured {
         0 => format!("measured {} at worst", table::figure(&verdict.wanted, verdict.worst)),
-        unmeasured => format!("nothing measured in {unmeasured}"),
+        unmeasured => format!("nothing measured in {unmeasured} {}", verdict.counts),
     };
-    format!("{value}{at}; {held} of {all} held")
+    format!("{value}{at}; {held} of {all} {} held", verdict.counts)
 }
