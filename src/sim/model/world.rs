@@ -309,8 +309,8 @@ impl<'a, Q: Queue<Event>> World<'a, Q> {
                 self.forward(node, update, hops, from);
                 self.remember(node, update);
             }
-            Way::PushPull => self.remember(node, update),
             Way::Push | Way::PushPull if event.kind() == Kind::Repair => {}
+            Way::PushPull => self.remember(node, update),
             Way::Push => {
                 let times = match self.scenario.protocol.rounds {
                     Rounds::Times(times) => times.min(FOREVER),
