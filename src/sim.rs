@@ -12,11 +12,13 @@
 mod check;
 mod disk;
 mod fault;
+pub mod harness;
 mod machine;
 pub mod measure;
 pub mod model;
 mod network;
 pub mod play;
+pub mod regions;
 pub mod report;
 pub mod results;
 pub mod scenario;

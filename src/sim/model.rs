@@ -1,9 +1,66 @@
 //! The tight epidemic model: up to 10^7 nodes, no content, no clocks.
+//!
+//! A node is what it holds, a message is twelve bytes. One update in synchronous rounds on the complete graph (`rounds`)
+//! is what the literature's formulas speak of; everything else is played event by event in virtual time (`world`), with
+//! the same rounds where links have no latency. A run is one thread's work and a function of its seed: all randomness is
+//! counted (`dice`), and what is due at the same tick happens in the order in which it was sent.
+//!
+//! Files below: `rounds`; `world` with its parts `event`, `wheel` (what is due), `graph` (who has links), `links` (how
+//! long and how lossy), `post` (messages and their accounts), `holdings` (who has what), `timer` (what nodes do
+//! periodically), `trouble` (faults); `tally` (what is measured).
+
+mod dice;
+mod event;
+mod graph;
+mod holdings;
+mod links;
+mod post;
+mod rounds;
+mod tally;
+mod timer;
+mod trouble;
+mod wheel;
+mod world;
+
+use std::time::Duration;
 
 use super::measure::Measured;
-use super::scenario::Scenario;
+use super::scenario::{Kind, Scenario};
+use event::{Event, NODES_MAX, UPDATES_MAX};
+use trouble::ticks;
+use wheel::{Queue, Wheel};
+
+/// Length of a round where the scenario gives none.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Virtual time after which a run ends where the scenario does not say when.
+const UNTIL: Duration = Duration::from_secs(60);
 
 /// Plays one run of a cell.
-pub fn play(_scenario: &Scenario, _seed: u64) -> Measured {
-    Measured::default()
+///
+/// # Panics
+///
+/// With 2^30 nodes or 2^24 updates and more: they do not fit into the numbers that messages carry.
+pub fn play(scenario: &Scenario, seed: u64) -> Measured {
+    let network = &scenario.network;
+    assert!(network.nodes < NODES_MAX, "the model plays fewer than {NODES_MAX} nodes");
+    assert!(scenario.workload.updates < UPDATES_MAX, "the model plays fewer than {UPDATES_MAX} updates");
+    let in_rounds = network.regions.is_none() && network.latency.is_none();
+    let alone = scenario.workload.updates == 1
+        && scenario.faults.is_empty()
+        && scenario.protocol.anti_entropy.every.is_none();
+    if in_rounds && alone && scenario.protocol.kind != Kind::Mesh {
+        let rounds_max = scenario.until.map(|until| ticks(until) / interval(scenario));
+        return rounds::play(scenario, seed, rounds_max);
+    }
+    play_on::<Wheel<Event>>(scenario, seed)
+}
+
+fn play_on<Q: Queue<Event>>(scenario: &Scenario, seed: u64) -> Measured {
+    world::play::<Q>(scenario, seed, ticks(scenario.until.unwrap_or(UNTIL)))
+}
+
+/// Length of a round, ticks.
+fn interval(scenario: &Scenario) -> u64 {
+    // A round takes two ticks: one in which it is sent, one in which it arrives.
+    ticks(scenario.protocol.interval.unwrap_or(INTERVAL)).max(2)
 }

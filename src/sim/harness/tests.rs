@@ -1,0 +1,1 @@
+//! Planning, playing, interrupting and adding up, with players that a test makes.
