@@ -39,6 +39,7 @@ pub use workload::Wish;
 
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::memo::Memo;
 use crate::proto::node::{Damage, Input, Node, Output, Stored};
 use crate::proto::time::Timestamp;
 use check::Reference;
@@ -159,6 +160,8 @@ pub struct World {
     machines: Vec<Machine>,
     by_key: BTreeMap<PeerKey, usize>,
     network: Network,
+    /// Equal bytes are decoded, verified and held once in this world.
+    memo: Memo,
     reference: Reference,
     trace: Trace,
     story: Story,
@@ -193,6 +196,7 @@ impl World {
             machines,
             by_key: keys.iter().enumerate().map(|(at, key)| (*key, at)).collect(),
             network,
+            memo: Memo::shared(),
             reference: Reference::default(),
             trace: Trace::default(),
             story: Story::default(),
@@ -390,7 +394,8 @@ impl World {
         let mut stored = Stored { damage, ..Stored::default() };
         let network = &machine.config.network;
         let rows = machine.disk.rows().iter();
-        let unread = rows.filter(|(key, value)| !stored.take_row(key, value, true, network, wall)).count();
+        let memo = &mut self.memo;
+        let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
         machine.node = Some(Node::new(machine.identity.clone(), machine.config.clone(), seed, stored, wall));
         machine.incarnation += 1;
         if unread > 0 {
@@ -457,7 +462,9 @@ impl World {
         self.trace.timer(self.now, at);
         let now = machine.clock(wall);
         if let Some(node) = machine.node.as_mut() {
+            node.lend(&mut self.memo);
             node.handle_timeout(now);
+            node.lend(&mut self.memo);
         }
         self.drain(at);
     }
@@ -469,7 +476,9 @@ impl World {
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
         if let Some(node) = machine.node.as_mut() {
+            node.lend(&mut self.memo);
             node.handle(now, input);
+            node.lend(&mut self.memo);
         }
         self.drain(at);
     }

@@ -1,6 +1,6 @@
 //! Questions that are answered from memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Node, Problem, Zone};
@@ -196,14 +196,20 @@ impl Node {
 
     /// The local clock minus the median of the peers' clocks, milliseconds.
     pub fn clock_offset_ms(&self) -> i64 {
-        let mut offsets: Vec<i64> = self.clock_offsets.values().copied().collect();
+        let clocks = self.zones.values().flat_map(|zone| zone.liveness.clocks());
+        let mut clocks: Vec<(PeerKey, Timestamp, i64)> = clocks.collect();
+        clocks.sort_unstable();
+        let heard = clocks.into_iter().map(|(peer, _, offset)| (peer, offset));
+        let latest: BTreeMap<PeerKey, i64> = heard.chain(self.clock_offsets.clone()).collect();
+        let mut offsets: Vec<i64> = latest.into_values().collect();
         offsets.sort_unstable();
         offsets.get(offsets.len() / 2).map_or(0, |offset| -offset)
     }
 
     /// A peer's clock minus ours, milliseconds.
     pub fn clock_offset_of(&self, peer: &PeerKey) -> Option<i64> {
-        self.clock_offsets.get(peer).copied()
+        let heard = self.zones.values().filter_map(|zone| zone.liveness.clock_of(peer));
+        self.clock_offsets.get(peer).copied().or_else(|| heard.max().map(|(_, _, offset)| offset))
     }
 
     /// When a peer's last beacon came.
