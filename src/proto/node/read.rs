@@ -10,7 +10,7 @@ use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::index::{Cursor, Query};
 use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, Record};
+use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
 
 /// Close names offered for an unknown one.
@@ -225,6 +225,16 @@ impl Node {
     /// All held records of a zone, for checkers.
     pub fn records(&self, zone: &ZoneName) -> impl Iterator<Item = &Arc<Record>> {
         self.zones.get(zone).into_iter().flat_map(|zone| zone.registry.iter())
+    }
+
+    /// The held record of a key, for checkers.
+    pub fn record(&self, zone: &ZoneName, key: &KeyHash) -> Option<&Arc<Record>> {
+        self.zones.get(zone).and_then(|zone| zone.registry.get(key))
+    }
+
+    /// Fingerprint of a whole zone, for checkers.
+    pub fn fingerprint(&mut self, zone: &ZoneName, as_of: Timestamp) -> Option<Digest> {
+        self.zones.get_mut(zone).map(|zone| zone.registry.digest(Prefix::ROOT, as_of))
     }
 
     fn resolve_bare(&self, text: &str) -> Vec<AgentId> {
