@@ -26,9 +26,10 @@ pub use stored::{Damage, Lost, LostVersions, Stored};
 
 use super::card::Offer;
 use super::config::Config;
-use super::identity::{AgentId, Identity, Keys, PeerKey};
+use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
 use super::liveness::Liveness;
+use super::memo::Memo;
 use super::message::SyncFrame;
 use super::name::{FullName, ZoneName};
 use super::record::{Author, KeyHash, Record, Refusal};
@@ -294,7 +295,7 @@ pub struct Node {
     index: Index,
     /// The last own write of each key: tombstones too, until they expire.
     own: BTreeMap<KeyHash, Arc<Record>>,
-    keys: Keys,
+    memo: Memo,
     file_offers: BTreeSet<FullName>,
     corrected_at: BTreeMap<KeyHash, Timestamp>,
     renewals: BTreeSet<(Timestamp, KeyHash)>,
@@ -302,6 +303,7 @@ pub struct Node {
     renewal_of: BTreeMap<KeyHash, Timestamp>,
     syncs: BTreeMap<SessionId, Sync>,
     next_session: u64,
+    /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
     clock_offsets: BTreeMap<PeerKey, i64>,
     refused: BTreeMap<&'static str, u64>,
     problems: BTreeSet<Problem>,
@@ -356,7 +358,7 @@ impl Node {
             zones: BTreeMap::new(),
             index: Index::new(),
             own: BTreeMap::new(),
-            keys: Keys::default(),
+            memo: Memo::default(),
             file_offers: BTreeSet::new(),
             corrected_at: BTreeMap::new(),
             renewals: BTreeSet::new(),
@@ -379,6 +381,11 @@ impl Node {
         node.load(stored, now);
         node.flush();
         node
+    }
+
+    /// Changes memos with whoever runs many nodes: lent before a call, taken back after it.
+    pub fn lend(&mut self, memo: &mut Memo) {
+        std::mem::swap(&mut self.memo, memo);
     }
 
     /// Takes something that happened.

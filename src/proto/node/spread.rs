@@ -10,13 +10,13 @@ use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::index::Entry;
 use crate::proto::liveness::Heard;
-use crate::proto::message::{Beacon, Envelope};
+use crate::proto::message::{Beacon, Envelope, Message, SignedBeacon};
 use crate::proto::name::ZoneName;
 use crate::proto::record::{Blame, Kind, Record, Refusal, SignedRecord};
 use crate::proto::registry::Merge;
 use crate::proto::time::Timestamp;
 
-/// Clock readings of peers that are kept.
+/// Clock readings of peers that are kept beside those of their beacons.
 const CLOCK_OFFSETS_MAX: usize = 1_024;
 
 /// What became of bytes that claim to be a record.
@@ -39,11 +39,12 @@ impl Node {
         zone: &ZoneName,
         bytes: &[u8],
     ) {
-        let verdict = match Envelope::decode(bytes) {
+        let verdict = match self.memo.message(bytes) {
             Err(_) => self.reject(peer, Refusal::Malformed),
             Ok(_) if !self.zones.contains_key(zone) => Verdict::Ignore,
-            Ok(Envelope::Records(records)) => self.take_batch(now, peer, zone, &records),
-            Ok(Envelope::Beacon(signed)) => self.take_beacon(now, peer, zone, &signed),
+            Ok(Message::Records(records)) => self.take_batch(now, peer, zone, &records),
+            Ok(Message::Beacon(Ok(beacon))) => self.take_beacon(now, peer, zone, &beacon),
+            Ok(Message::Beacon(Err(_))) => self.reject(peer, Refusal::Malformed),
         };
         self.outputs.push_back(Output::Verdict { id, verdict });
     }
@@ -53,7 +54,7 @@ impl Node {
         let mut fresh = 0;
         let mut author = None;
         for bytes in records {
-            let signed = match SignedRecord::parse(bytes, &self.config.network) {
+            let signed = match self.memo.record(bytes, &self.config.network) {
                 Ok(signed) => signed,
                 Err(refusal) if refusal.blame() == Blame::Sender => return self.reject(peer, refusal),
                 Err(refusal) => {
@@ -66,7 +67,7 @@ impl Node {
             if *author.get_or_insert(key) != key {
                 return self.reject(peer, Refusal::BadAuthor);
             }
-            match self.ingest(now, zone, signed, Via::Gossip) {
+            match self.ingest(now, zone, &signed, Via::Gossip) {
                 Ingested::New => fresh += 1,
                 Ingested::Refused(refusal) if refusal.blame() == Blame::Sender => {
                     return self.reject(peer, refusal);
@@ -88,7 +89,7 @@ impl Node {
         &mut self,
         now: Timestamp,
         zone: &ZoneName,
-        signed: SignedRecord,
+        signed: &SignedRecord,
         via: Via,
     ) -> Ingested {
         let Some(registry) = self.zones.get(zone).map(|zone| &zone.registry) else {
@@ -98,7 +99,7 @@ impl Node {
             return Ingested::Known;
         }
         let judged = match &signed.header().zone == zone {
-            true => signed.verify_with(now, &mut self.keys),
+            true => signed.verify_with(now, &mut self.memo.keys),
             false => Err(Refusal::ForeignZone),
         };
         let judged =
@@ -116,7 +117,7 @@ impl Node {
     }
 
     /// Merges a verified record and does what follows from it.
-    pub(super) fn merge(&mut self, record: Record, zone: &ZoneName, now: Timestamp, via: Via) -> Merge {
+    pub(super) fn merge(&mut self, record: Arc<Record>, zone: &ZoneName, now: Timestamp, via: Via) -> Merge {
         let key = record.key();
         let Some(held) = self.zones.get_mut(zone) else { return Merge::Stale };
         let (author, seq) = (record.author, record.seq);
@@ -163,31 +164,39 @@ impl Node {
         self.report(Problem::ForkedAuthor(author));
     }
 
-    fn take_beacon(&mut self, now: Timestamp, peer: PeerKey, zone: &ZoneName, signed: &[u8]) -> Verdict {
-        let Ok(beacon) = Beacon::read(signed) else { return self.reject(peer, Refusal::Malformed) };
+    fn take_beacon(
+        &mut self,
+        now: Timestamp,
+        peer: PeerKey,
+        zone: &ZoneName,
+        signed: &SignedBeacon,
+    ) -> Verdict {
+        let (beacon, pulse) = (signed.beacon(), signed.pulse());
         if beacon.network != self.config.network || beacon.zone != *zone {
             return self.reject(peer, Refusal::ForeignZone);
         }
-        if beacon.peer() == self.key() {
+        if pulse.peer() == self.key() {
             return Verdict::Ignore;
         }
         let Some(held) = self.zones.get_mut(zone) else { return Verdict::Ignore };
-        match held.liveness.judge(&beacon, now) {
+        match held.liveness.judge(pulse, now) {
             Heard::Stale => return Verdict::Ignore,
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
-                if beacon.is_signed(signed) {
-                    self.note_clock(beacon.peer(), beacon.clock, now);
+                if signed.is_signed() {
+                    self.note_clock(pulse.peer(), pulse.clock, now);
                 }
                 return Verdict::Ignore;
             }
             Heard::Fresh => {}
         }
-        if !beacon.is_signed(signed) {
+        if !signed.is_signed() {
             return self.reject(peer, Refusal::BadSignature);
         }
-        held.liveness.hear(&beacon, now);
-        self.note_clock(beacon.peer(), beacon.clock, now);
+        held.liveness.hear(pulse, now);
+        // The beacon that is remembered tells the clock.
+        self.clock_offsets.remove(&pulse.peer());
+        self.judge_clock();
         self.note_behind(now, zone);
         Verdict::Accept
     }
@@ -196,6 +205,10 @@ impl Node {
         if self.clock_offsets.len() < CLOCK_OFFSETS_MAX || self.clock_offsets.contains_key(&peer) {
             self.clock_offsets.insert(peer, clock.offset_ms(now));
         }
+        self.judge_clock();
+    }
+
+    fn judge_clock(&mut self) {
         let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
             None if self.problems.iter().any(known) => {
