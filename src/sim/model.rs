@@ -64,3 +64,42 @@ fn interval(scenario: &Scenario) -> u64 {
     // A round takes two ticks: one in which it is sent, one in which it arrives.
     ticks(scenario.protocol.interval.unwrap_or(INTERVAL)).max(2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::wheel::Heap;
+    use super::*;
+    use crate::sim::scenario::Document;
+
+    #[test]
+    fn a_run_is_the_same_on_the_wheel_and_on_a_plain_heap() {
+        let faults = "
+            [[fault]]
+            kind = 'churn'
+            at = '1s'
+            share = 0.2
+            mean_off = '3s'
+            [[fault]]
+            kind = 'partition'
+            at = '2s'
+            groups = 2
+            lasts = '5s'";
+        let mesh =
+            "degree = 6\nanti_entropy = { every = '5s', on_join = true }\n[workload]\nupdates = 9\nrate = 1";
+        let push = "rounds = 3\ninterval = '2s'\nanti_entropy = { every = '1s' }\n[workload]\nupdates = 9\nauthors = 3";
+        for (network, kind, protocol) in [
+            ("regions = 'cloud-8'\nloss = { rate = 0.2 }", "mesh", mesh),
+            ("latency = { least = '1ms', most = '4s' }", "mesh", mesh),
+            ("latency = '30ms'\nloss = { rate = 0.2, mode = 'retransmit' }", "push", push),
+            ("loss = { rate = 0.2 }", "push", push),
+            ("", "pushpull", push),
+        ] {
+            let head = "name = 'a'\nquestion = 'b'\nclaim = 'c'\ntier = 'model'\n[network]\nnodes = 300";
+            let text = format!("{head}\n{network}\n[protocol]\nkind = '{kind}'\n{protocol}\n{faults}");
+            let scenario = Document::read(&text, &[]).unwrap().scenario;
+            let measured = play(&scenario, 7);
+            assert!(measured.metrics["coverage"] > 0.5, "{text}: {:?}", measured.metrics);
+            assert_eq!(measured, play_on::<Heap<Event>>(&scenario, 7), "{text}");
+        }
+    }
+}

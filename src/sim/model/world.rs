@@ -3,7 +3,8 @@
 //! Three ways to spread. Over a mesh a node forwards an update to all its links as soon as it learns it, and tells a few
 //! random others for three heartbeats what it has. By push it sends it to random peers at once and again after each
 //! interval. By push and pull it contacts random peers once in an interval, gives and asks. In all of them nodes may
-//! reconcile with random peers. Without latency the same is played in rounds of an interval each.
+//! reconcile with random peers; what comes by that is forwarded over a mesh, as the live node does, and not pushed.
+//! Without latency the same is played in rounds of an interval each.
 //!
 //! Two simplifications: a digest is compared with what its sender holds when it arrives, not when it was sent; and the
 //! links of a mesh stay as they are, over those of a node that is away nothing passes.
@@ -308,6 +309,7 @@ impl<'a, Q: Queue<Event>> World<'a, Q> {
                 self.forward(node, update, hops, from);
                 self.remember(node, update);
             }
+            Way::Push | Way::PushPull if event.kind() == Kind::Repair => {}
             Way::PushPull => self.remember(node, update),
             Way::Push => {
                 let times = match self.scenario.protocol.rounds {
