@@ -1,23 +1,158 @@
 //! Results for people: one HTML file that opens offline, static SVGs, CSV.
+//!
+//! Everything here is a function of the results alone: equal results give equal bytes. Text that comes from scenario
+//! files is escaped where it is written, figures go into the page as one block of JSON, and the page's policy lets a
+//! browser run only the scripts that stand in it. Parts: `page` (the HTML), `data` (its figures), `chart` (SVG),
+//! `table` (CSV), `text` (escaping and numbers).
 
-use super::results::{Answered, Results};
+mod chart;
+mod data;
+mod page;
+mod table;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::measure::METRICS;
+use super::results::{Answered, CellResult, Results};
+
+/// Cells whose curves are shown at first; more in one chart cannot be told apart.
+const CURVES_SHOWN: usize = 5;
 
 /// One page with everything in it.
-pub fn html(_results: &Results) -> String {
-    String::new()
+pub fn html(results: &Results) -> String {
+    page::page(results)
 }
 
 /// The charts of a scenario as (name without extension, SVG).
-pub fn svg(_answered: &Answered) -> Vec<(String, String)> {
-    Vec::new()
+pub fn svg(answered: &Answered) -> Vec<(String, String)> {
+    chart::charts(answered)
 }
 
 /// One row a run.
-pub fn runs_csv(_results: &Results) -> String {
-    String::new()
+pub fn runs_csv(results: &Results) -> String {
+    table::runs(results)
 }
 
 /// One row a point of a curve.
-pub fn curve_csv(_results: &Results) -> String {
-    String::new()
+pub fn curve_csv(results: &Results) -> String {
+    table::curves(results)
+}
+
+/// The keys that are swept.
+fn swept(answered: &Answered) -> Vec<&str> {
+    answered
+        .cells
+        .first()
+        .map(|cell| cell.parameters.keys().map(String::as_str).collect())
+        .unwrap_or_default()
+}
+
+/// Metrics of a scenario, in the order of [`METRICS`], others behind.
+fn metrics(answered: &Answered) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        answered.cells.iter().flat_map(|cell| cell.metrics.keys().map(String::as_str)).collect();
+    let rank = |name: &str| METRICS.iter().position(|metric| metric.name == name).unwrap_or(METRICS.len());
+    names.sort_by_key(|name| (rank(name), *name));
+    names.dedup();
+    names
+}
+
+/// The metric that is shown first: the first one judged that differs between cells, else any that differs, else the first
+/// one judged, else the first.
+fn first_metric(answered: &Answered) -> Option<&str> {
+    let names = metrics(answered);
+    let verdicts = answered.claims.iter().chain(&answered.expectations);
+    let words = verdicts.flat_map(|verdict| verdict.wanted.split_whitespace());
+    let judged: Vec<&str> =
+        words.filter_map(|word| names.iter().copied().find(|name| *name == word)).collect();
+    let differs = |name: &&&str| {
+        let mut means = answered.cells.iter().filter_map(|cell| cell.metrics.get(**name)).map(|it| it.mean);
+        means.next().is_some_and(|first| means.any(|mean| mean != first))
+    };
+    let found = judged.iter().find(differs).or_else(|| names.iter().find(differs)).or(judged.first());
+    found.or(names.first()).copied()
+}
+
+/// Indices of the cells whose curves are shown at first: all if they are few, else some that span them.
+fn first_curves(answered: &Answered) -> Vec<usize> {
+    let drawn: Vec<usize> =
+        (0..answered.cells.len()).filter(|at| !answered.cells[*at].band.is_empty()).collect();
+    if drawn.len() <= CURVES_SHOWN {
+        return drawn;
+    }
+    (0..CURVES_SHOWN).map(|at| drawn[at * (drawn.len() - 1) / (CURVES_SHOWN - 1)]).collect()
+}
+
+/// What a metric counts in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// A share of something, shown as percent.
+    Share,
+    /// Milliseconds.
+    Ms,
+    /// Bytes.
+    Bytes,
+    /// Bytes a second.
+    BytesPerSecond,
+    /// Things.
+    Count,
+}
+
+impl Unit {
+    /// A value in the unit in which the greatest beside it is a small number.
+    fn says(self, value: f64, greatest: f64) -> String {
+        let steps: &[(f64, f64, &str)] = match self {
+            Unit::Share => &[(0.0, 0.01, " %")],
+            Unit::Ms => &[
+                (0.0, 1.0, " ms"),
+                (1e3, 1e3, " s"),
+                (1.2e5, 6e4, " min"),
+                (7.2e6, 3.6e6, " h"),
+                (1.728e8, 8.64e7, " days"),
+            ],
+            Unit::Bytes => &[(0.0, 1.0, " B"), (1e3, 1e3, " kB"), (1e6, 1e6, " MB"), (1e9, 1e9, " GB")],
+            Unit::BytesPerSecond => &[(0.0, 1.0, " B/s"), (1e3, 1e3, " kB/s"), (1e6, 1e6, " MB/s")],
+            Unit::Count => &[(0.0, 1.0, "")],
+        };
+        let step = steps.iter().rev().find(|(from, _, _)| greatest.abs() >= *from).unwrap_or(&steps[0]);
+        format!("{}{}", text::number(value / step.1), step.2)
+    }
+}
+
+/// What a metric counts in, by what it says and how it is called.
+fn unit(metric: &str) -> Unit {
+    let known = METRICS.iter().find(|known| known.name == metric);
+    match metric {
+        _ if known.is_some_and(|known| known.says.starts_with("share of")) => Unit::Share,
+        _ if metric.contains("bytes_per_s") => Unit::BytesPerSecond,
+        _ if metric.contains("bytes") => Unit::Bytes,
+        _ if metric.contains("_ms") => Unit::Ms,
+        _ => Unit::Count,
+    }
+}
+
+/// A cell in words: `key = value`, several joined by commas; empty without a sweep.
+fn label(parameters: &BTreeMap<String, Value>) -> String {
+    let words: Vec<String> =
+        parameters.iter().map(|(key, value)| format!("{key} = {}", plain(value))).collect();
+    words.join(", ")
+}
+
+/// A value without the quotes of JSON.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// The values a key takes, in the order of the cells.
+fn values<'a>(cells: &[&'a CellResult], key: &str) -> Vec<&'a Value> {
+    let mut found: Vec<&Value> = Vec::new();
+    for value in cells.iter().filter_map(|cell| cell.parameters.get(key)) {
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
 }

@@ -106,6 +106,9 @@ pub struct Verdict {
     /// Of all, how many have no such value, as the run broke or never came to it: it does not hold for these.
     #[serde(default, skip_serializing_if = "is_none")]
     pub unmeasured: usize,
+    /// What these values are: `runs` or `cells`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub counts: String,
     /// The value furthest from what was wanted; 0 if none was measured.
     pub worst: f64,
     /// The cell of that value, as `key = value`; empty without a sweep.
