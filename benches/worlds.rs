@@ -12,7 +12,7 @@ use aop::sim::{Memory, Setup, Wish, World};
 
 const NODES: usize = 1_000;
 const RECORDS: usize = 100;
-const AUTHORS: usize = 100;
+const AUTHORS: usize = 20;
 const RECORD_BYTES: usize = 1_500;
 const ZONE_NODES: usize = 20;
 const RUNS: usize = 3;

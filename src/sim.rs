@@ -116,7 +116,7 @@ enum Due {
     /// Something for one run of a machine.
     Tell { machine: usize, incarnation: u64, input: Box<Input> },
     /// A message reaches the end of its link.
-    Arrive { to: usize, link: usize, epoch: u32, cargo: Cargo },
+    Arrive { to: u32, link: u32, epoch: u32, cargo: Cargo },
     /// The ends of a link try to connect.
     Connect { link: usize },
     /// Both ends of a severed link notice.
@@ -126,9 +126,9 @@ enum Due {
     /// A machine was suspended and works again.
     Resume(usize),
     /// Something goes wrong.
-    Fault(Fault),
+    Fault(Box<Fault>),
     /// A client wants something, somewhere.
-    Wish(usize, Wish),
+    Wish(usize, Box<Wish>),
     /// What must hold at any time is checked.
     Check,
 }
@@ -251,10 +251,10 @@ impl World {
 
     fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
         for (at, fault) in &plan.faults {
-            self.schedule(*at, Due::Fault(fault.clone()));
+            self.schedule(*at, Due::Fault(Box::new(fault.clone())));
         }
         for (at, machine, wish) in &plan.wishes {
-            self.schedule(*at, Due::Wish(*machine, wish.clone()));
+            self.schedule(*at, Due::Wish(*machine, Box::new(wish.clone())));
         }
         for machine in 0..plan.setup.machines - plan.late {
             self.start(machine, Memory::Disk);
@@ -308,12 +308,12 @@ impl World {
 
     /// A client of a machine wants something, now.
     pub fn wish(&mut self, machine: usize, wish: Wish) {
-        self.schedule(0, Due::Wish(machine, wish));
+        self.schedule(0, Due::Wish(machine, Box::new(wish)));
     }
 
     /// Something goes wrong, now.
     pub fn fault(&mut self, fault: Fault) {
-        self.schedule(0, Due::Fault(fault));
+        self.schedule(0, Due::Fault(Box::new(fault)));
     }
 
     /// Wall time passes while every machine sleeps: all timers are late, no message moves.
@@ -369,7 +369,7 @@ impl World {
                     self.tell(machine, *input);
                 }
             }
-            Due::Arrive { to, link, epoch, cargo } => self.arrive(to, link, epoch, cargo),
+            Due::Arrive { to, link, epoch, cargo } => self.arrive(to as usize, link as usize, epoch, cargo),
             Due::Connect { link } => self.connect(link),
             Due::Closed { link, epoch } => self.closed(link, epoch),
             Due::Start(machine, memory) => self.boot(machine, memory),
@@ -380,8 +380,8 @@ impl World {
                 }
                 self.connect_all(machine);
             }
-            Due::Fault(fault) => self.strike(fault),
-            Due::Wish(machine, wish) => self.grant(machine, wish),
+            Due::Fault(fault) => self.strike(*fault),
+            Due::Wish(machine, wish) => self.grant(machine, *wish),
             Due::Check => {
                 self.check_always();
                 self.schedule(CHECK_MS, Due::Check);
@@ -393,7 +393,7 @@ impl World {
     fn suspended(&self, due: &Due) -> Option<u64> {
         let machine = match due {
             Due::Timer { machine, .. } | Due::Tell { machine, .. } | Due::Wish(machine, _) => *machine,
-            Due::Arrive { to, .. } => *to,
+            Due::Arrive { to, .. } => *to as usize,
             Due::Connect { .. }
             | Due::Closed { .. }
             | Due::Start(..)

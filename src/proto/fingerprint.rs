@@ -21,6 +21,9 @@ use super::time::Timestamp;
 pub const FANOUT: usize = 16;
 /// Levels below the root; the last are the leaves.
 pub const DEPTH: u8 = 3;
+/// Records of a part that is hashed anew each time: that takes a few microseconds. The children of the root are always
+/// cached, as every comparison starts there.
+const FEW: usize = 8;
 const MINUTE_MS: u64 = 60_000;
 
 /// Records of a registry, by key: those of one leaf lie side by side.
@@ -39,8 +42,7 @@ pub struct Prefix {
     path: u16,
 }
 
-/// Cached hashes of a registry's tree, by depth and path. Empty parts are not cached: to find that there is nothing costs
-/// no more than to look it up, and a small registry then has a small tree.
+/// Cached hashes of a registry's tree, by depth and path. Small parts are not cached, so a small registry has a small tree.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     levels: [BTreeMap<u16, Cached>; DEPTH as usize + 1],
@@ -148,8 +150,9 @@ impl Tree {
         if let Some(cached) = level.get(&prefix.path).filter(|it| it.from <= as_of && as_of < it.until) {
             return *cached;
         }
-        let mut below = records.range(prefix.keys()).map(|(_, record)| &**record).peekable();
-        if below.peek().is_none() {
+        let below = records.range(prefix.keys()).map(|(_, record)| &**record);
+        let few = below.clone().take(FEW + 1).count();
+        if few == 0 {
             return Cached { digest: Digest::default(), from: as_of, until: Timestamp(u64::MAX) };
         }
         let made = match prefix.is_leaf() {
@@ -160,7 +163,9 @@ impl Tree {
                 inner_digest(&children, as_of)
             }
         };
-        self.levels[usize::from(prefix.depth)].insert(prefix.path, made);
+        if few > FEW || prefix.depth <= 1 {
+            self.levels[usize::from(prefix.depth)].insert(prefix.path, made);
+        }
         made
     }
 }

@@ -3,8 +3,6 @@
 //! A beacon counts only if it is newer than the last of its author and its clock is near ours. Three intervals missed
 //! make a member unreachable; a closed connection says so at once, locally, until it is heard again.
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,26 +23,21 @@ const INTERVAL_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Members of a zone as their beacons show them.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness {
-    members: BTreeSet<Member>,
+    /// By key. A list, because most beacons are of members that stand in it.
+    members: Vec<Member>,
+    /// Members that said goodbye or whose connection closed since they were heard.
+    gone: BTreeSet<PeerKey>,
     /// Members that had written more than was held when they were last looked at, or were heard since.
     ahead: BTreeSet<PeerKey>,
     /// Authors the version vector had forgotten when all members were last looked at.
     forgotten: u64,
 }
 
-/// A member's last beacon, ordered by its key; many nodes of one process share it.
+/// A member's last beacon; many nodes of one process share it.
 #[derive(Clone, Debug)]
 struct Member {
     pulse: Arc<Pulse>,
     heard_at: Timestamp,
-    presence: Told,
-}
-
-/// What the member or its connection told last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Here,
-    Gone,
 }
 
 /// What became of a beacon.
@@ -72,7 +65,7 @@ pub enum Presence {
 impl Liveness {
     /// Whether a beacon would count, before its signature is checked.
     pub fn judge(&self, pulse: &Pulse, now: Timestamp) -> Heard {
-        let known = self.members.get(&pulse.peer()).map(|it| &it.pulse);
+        let known = self.get(&pulse.peer()).map(|it| &it.pulse);
         if known.is_some_and(|it| it.author == pulse.author && pulse.counter <= it.counter) {
             return Heard::Stale;
         }
@@ -85,35 +78,38 @@ impl Liveness {
 
     /// Takes a verified beacon that [`Liveness::judge`] found fresh.
     pub fn hear(&mut self, pulse: &Arc<Pulse>, now: Timestamp) {
-        let presence = if pulse.is_goodbye() { Told::Gone } else { Told::Here };
-        let member = Member { pulse: pulse.clone(), heard_at: now, presence };
-        if self.members.replace(member).is_none() && self.members.len() > MEMBERS_MAX {
-            let others = self.members.iter().filter(|it| it.pulse.peer() != pulse.peer());
-            let quietest = others.min_by_key(|it| it.heard_at).map(|it| it.pulse.peer());
-            quietest.map(|peer| self.members.remove(&peer));
+        match pulse.is_goodbye() {
+            true => self.gone.insert(pulse.peer()),
+            false => self.gone.remove(&pulse.peer()),
+        };
+        let member = Member { pulse: pulse.clone(), heard_at: now };
+        match self.place(&pulse.peer()) {
+            Ok(at) => self.members[at] = member,
+            Err(_) if self.members.len() >= MEMBERS_MAX => self.replace_quietest(member),
+            Err(at) => self.members.insert(at, member),
         }
         self.ahead.insert(pulse.peer());
     }
 
     /// The last connection to a peer closed.
     pub fn lose(&mut self, peer: &PeerKey) {
-        if let Some(member) = self.members.take(peer) {
-            self.members.insert(Member { presence: Told::Gone, ..member });
+        if self.get(peer).is_some() {
+            self.gone.insert(*peer);
         }
     }
 
     /// Whether a member answers.
     pub fn presence(&self, peer: &PeerKey, now: Timestamp) -> Presence {
-        match self.members.get(peer) {
+        match self.get(peer) {
             None => Presence::Unknown,
-            Some(member) if member.is_live(now) => Presence::Reachable,
+            Some(member) if self.is_live(member, now) => Presence::Reachable,
             Some(_) => Presence::Unreachable,
         }
     }
 
     /// When a member was last heard.
     pub fn heard_at(&self, peer: &PeerKey) -> Option<Timestamp> {
-        self.members.get(peer).map(|member| member.heard_at)
+        self.get(peer).map(|member| member.heard_at)
     }
 
     /// When each member was last heard, and its clock then, minus ours, milliseconds.
@@ -123,12 +119,12 @@ impl Liveness {
 
     /// As [`Liveness::clocks`], of one member.
     pub fn clock_of(&self, peer: &PeerKey) -> Option<(PeerKey, Timestamp, i64)> {
-        self.members.get(peer).map(Member::clock)
+        self.get(peer).map(Member::clock)
     }
 
     /// Live members, this node not included.
     pub fn live(&self, now: Timestamp) -> usize {
-        self.members.iter().filter(|member| member.is_live(now)).count()
+        self.members.iter().filter(|member| self.is_live(member, now)).count()
     }
 
     /// Whether some member claims to have written more than `vector` covers. Cost follows what changed since the last
@@ -139,7 +135,7 @@ impl Liveness {
             self.ahead = self.members.iter().map(|member| member.pulse.peer()).collect();
         }
         while let Some(peer) = self.ahead.first() {
-            let pulse = self.members.get(peer).map(|member| &member.pulse);
+            let pulse = self.get(peer).map(|member| &member.pulse);
             if pulse.is_some_and(|pulse| pulse.seq > vector.prefix(&pulse.author)) {
                 return true;
             }
@@ -148,18 +144,40 @@ impl Liveness {
         false
     }
 
+    fn is_live(&self, member: &Member, now: Timestamp) -> bool {
+        now.since(member.heard_at) <= interval(&member.pulse) * BEACONS_MISSED_MAX
+            && !self.gone.contains(&member.pulse.peer())
+    }
+
     /// The local clock went back by `step`.
     pub fn shift(&mut self, step: Duration) {
-        let members = std::mem::take(&mut self.members).into_iter();
-        self.members = members.map(|member| Member { heard_at: member.heard_at - step, ..member }).collect();
+        for member in &mut self.members {
+            member.heard_at = member.heard_at - step;
+        }
+    }
+
+    fn get(&self, peer: &PeerKey) -> Option<&Member> {
+        self.place(peer).ok().map(|at| &self.members[at])
+    }
+
+    /// Where a member stands, or would stand.
+    fn place(&self, peer: &PeerKey) -> Result<usize, usize> {
+        self.members.binary_search_by(|member| member.pulse.author.key.cmp(peer))
+    }
+
+    fn replace_quietest(&mut self, member: Member) {
+        let quietest = self.members.iter().enumerate().min_by_key(|(_, it)| it.heard_at);
+        if let Some(at) = quietest.map(|(at, _)| at) {
+            let gone = self.members.remove(at);
+            self.gone.remove(&gone.pulse.peer());
+        }
+        if let Err(at) = self.place(&member.pulse.peer()) {
+            self.members.insert(at, member);
+        }
     }
 }
 
 impl Member {
-    fn is_live(&self, now: Timestamp) -> bool {
-        self.presence == Told::Here && now.since(self.heard_at) <= interval(&self.pulse) * BEACONS_MISSED_MAX
-    }
-
     fn clock(&self) -> (PeerKey, Timestamp, i64) {
         (self.pulse.peer(), self.heard_at, self.pulse.clock.offset_ms(self.heard_at))
     }
@@ -168,32 +186,6 @@ impl Member {
 /// The time until a member's next beacon, as far as it is believed.
 fn interval(pulse: &Pulse) -> Duration {
     Duration::from_millis(pulse.interval_ms).min(INTERVAL_MAX)
-}
-
-impl Borrow<PeerKey> for Member {
-    fn borrow(&self) -> &PeerKey {
-        &self.pulse.author.key
-    }
-}
-
-impl PartialEq for Member {
-    fn eq(&self, other: &Member) -> bool {
-        self.pulse.author.key == other.pulse.author.key
-    }
-}
-
-impl Eq for Member {}
-
-impl PartialOrd for Member {
-    fn partial_cmp(&self, other: &Member) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Member {
-    fn cmp(&self, other: &Member) -> Ordering {
-        self.pulse.author.key.cmp(&other.pulse.author.key)
-    }
 }
 
 #[cfg(test)]

@@ -291,7 +291,7 @@ pub struct Node {
     epoch: u64,
     /// Versions of earlier epochs of this folder that were lost with its last writes.
     former: BTreeMap<u64, LostVersions>,
-    zones: BTreeMap<ZoneName, Zone>,
+    zones: BTreeMap<ZoneName, Box<Zone>>,
     index: Index,
     /// The last own write of each key: tombstones too, until they expire.
     own: BTreeMap<KeyHash, Arc<Record>>,
@@ -301,7 +301,7 @@ pub struct Node {
     renewals: BTreeSet<(Timestamp, KeyHash)>,
     /// When each own offer is to be renewed: its one entry in `renewals`.
     renewal_of: BTreeMap<KeyHash, Timestamp>,
-    syncs: BTreeMap<SessionId, Sync>,
+    syncs: BTreeMap<SessionId, Box<Sync>>,
     next_session: u64,
     /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
     clock_offsets: BTreeMap<PeerKey, i64>,
@@ -318,6 +318,8 @@ struct Zone {
     registry: Registry,
     /// Agents with a live card.
     agents: BTreeSet<AgentId>,
+    /// Agents whose entry in the index waits, and the time as of which their cards are judged.
+    unindexed: BTreeMap<AgentId, Timestamp>,
     liveness: Liveness,
     peers: BTreeSet<PeerKey>,
     /// Last own version.
@@ -376,7 +378,7 @@ impl Node {
         let follows = node.config.follows.clone().into_iter().map(|zone| (zone, false));
         for (name, member) in follows.chain(members) {
             let zone = node.empty_zone(member, quota, now);
-            node.zones.insert(name, zone);
+            node.zones.insert(name, Box::new(zone));
         }
         node.load(stored, now);
         node.flush();
@@ -464,6 +466,7 @@ impl Node {
             member,
             registry: Registry::new(quota),
             agents: BTreeSet::new(),
+            unindexed: BTreeMap::new(),
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
             seq: 0,

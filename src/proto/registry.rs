@@ -12,9 +12,12 @@ use std::sync::Arc;
 use super::config::{AUTHORS_MAX, EXPIRED_KEPT, RECORDS_PER_AUTHOR_MAX, ZONE_BYTES_MAX};
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::identity::{AgentId, PeerKey};
-use super::record::{Author, KeyHash, Kind, Record, RecordHash};
+use super::record::{Author, KeyHash, Kind, Record};
 use super::time::Timestamp;
 use super::version::VersionVector;
+
+/// Half of a record's hash: enough to tell records of one version apart.
+type Mark = [u8; 16];
 
 /// The least and the greatest key there could be.
 const KEY_MIN: KeyHash = KeyHash([0; 32]);
@@ -30,7 +33,7 @@ pub struct Registry {
     /// How many records each author key has.
     counts: BTreeMap<PeerKey, usize>,
     /// Held records by version; two of one version prove a forked author.
-    by_version: BTreeSet<(Author, u64, RecordHash)>,
+    by_version: BTreeSet<(Author, u64, Mark)>,
     /// Leases not yet ended at the last call of `expire`, and those ended but not yet dropped.
     live: BTreeSet<(Timestamp, KeyHash)>,
     lapsed: BTreeSet<(Timestamp, KeyHash)>,
@@ -220,9 +223,9 @@ impl Registry {
 
     /// Whether another record of this author and version is held: proof of a forked author.
     pub fn is_fork(&self, record: &Record) -> bool {
-        let version = |hash| (record.author, record.seq, RecordHash(hash));
-        let mut held = self.by_version.range(version([0; 32])..=version([0xff; 32]));
-        held.any(|(_, _, hash)| *hash != record.hash())
+        let version = |mark| (record.author, record.seq, mark);
+        let mut held = self.by_version.range(version([0; 16])..=version([0xff; 16]));
+        held.any(|(_, _, mark)| *mark != mark_of(record))
     }
 
     /// Number of records, tombstones included.
@@ -302,7 +305,7 @@ impl Registry {
         self.by_author.insert((record.author.key, key));
         *self.counts.entry(record.author.key).or_default() += 1;
         if record.seq > 0 {
-            self.by_version.insert((record.author, record.seq, record.hash()));
+            self.by_version.insert((record.author, record.seq, mark_of(&record)));
         }
         self.records.insert(key, record);
         self.tree.invalidate(leaf);
@@ -321,16 +324,19 @@ impl Registry {
             0 | 1 => drop(self.counts.remove(&record.author.key)),
             more => drop(self.counts.insert(record.author.key, more - 1)),
         }
-        self.by_version.remove(&(record.author, record.seq, record.hash()));
+        self.by_version.remove(&(record.author, record.seq, mark_of(&record)));
         Some(record)
     }
 
     /// An entry of the vector goes with its author's last record.
     fn forget_author_without_records(&mut self, author: &Author) {
-        let version = |seq, hash| (*author, seq, RecordHash(hash));
-        let mut held = self.by_version.range(version(0, [0; 32])..=version(u64::MAX, [0xff; 32]));
+        let mut held = self.by_version.range((*author, 0, [0; 16])..=(*author, u64::MAX, [0xff; 16]));
         if held.next().is_none() {
             self.vector.remove(author);
         }
     }
+}
+
+fn mark_of(record: &Record) -> Mark {
+    std::array::from_fn(|at| record.hash().0[at])
 }

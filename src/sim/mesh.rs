@@ -168,7 +168,8 @@ impl World {
             }
             losses += 1;
         }
-        self.schedule(latency, Due::Arrive { to, link, epoch, cargo: Cargo::Packet(packet) });
+        let (to, link, cargo) = (to as u32, link as u32, Cargo::Packet(packet));
+        self.schedule(latency, Due::Arrive { to, link, epoch, cargo });
     }
 
     /// Whether something of this probability happens. What never happens draws nothing.

@@ -285,7 +285,7 @@ impl World {
         *last = (*last).max(self.now + latency + stalled);
         let (at, link, epoch, id) = (*last, stream.link, stream.epoch, frame.stream);
         self.network.counts.sent += 1;
-        let cargo = Cargo::Frame(Box::new(frame));
+        let (to, link, cargo) = (to as u32, link as u32, Cargo::Frame(Box::new(frame)));
         self.schedule(at - self.now, Due::Arrive { to, link, epoch, cargo });
         if breaks {
             self.break_stream(id, latency);

@@ -6,6 +6,8 @@ use super::Due;
 
 /// Emptied lists that are kept to be filled again: about as many milliseconds as have something due at once.
 const SPARE_MAX: usize = 256;
+/// Longer ones are not kept: they are of a rare burst.
+const SPARE_LENGTH_MAX: usize = 64;
 
 /// Everything that is due.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Queue {
                 return Some((at, due));
             }
             let empty = first.remove();
-            if self.spare.len() < SPARE_MAX {
+            if self.spare.len() < SPARE_MAX && empty.capacity() <= SPARE_LENGTH_MAX {
                 self.spare.push(empty);
             }
         }

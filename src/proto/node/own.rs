@@ -187,9 +187,10 @@ impl Node {
     }
 
     pub(super) fn deregister(&mut self, now: Timestamp, name: &FullName) -> Result<Registered, WriteError> {
+        let ids = self.indexed().by_name(name);
         let zone = self.zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         let held: Vec<Arc<Record>> =
-            self.index.by_name(name).iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
+            ids.iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
         let key = self.key();
         let mut mine: Vec<&Arc<Record>> =
             held.iter().filter(|record| record.host == key || record.owner == key).collect();

@@ -92,26 +92,26 @@ pub struct ZoneState {
 impl Node {
     /// Agents that match, best first, and where the next page begins.
     pub fn find(
-        &self,
+        &mut self,
         now: Timestamp,
         query: &Query,
         limit: usize,
         after: Option<&Cursor>,
     ) -> (Vec<Found>, Option<Cursor>) {
-        let page = self.index.search(query, limit, after);
+        let page = self.indexed().search(query, limit, after);
         let found = page.hits.iter().filter_map(|hit| self.found(now, &hit.id, hit.score)).collect();
         (found, page.next)
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
     pub fn list(
-        &self,
+        &mut self,
         now: Timestamp,
         zone: Option<&ZoneName>,
         limit: usize,
         after: Option<&Cursor>,
     ) -> (Vec<Found>, Option<Cursor>) {
-        let page = self.index.list(zone, limit, after);
+        let page = self.indexed().list(zone, limit, after);
         (page.hits.iter().filter_map(|hit| self.found(now, &hit.id, 0.0)).collect(), page.next)
     }
 
@@ -121,12 +121,13 @@ impl Node {
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
-    pub fn resolve(&self, text: &str) -> Resolution {
+    pub fn resolve(&mut self, text: &str) -> Resolution {
         if let Ok(id) = text.parse::<AgentId>()
             && self.zones.keys().any(|zone| self.holds(zone, &id))
         {
             return Resolution::One(id);
         }
+        self.indexed();
         let named = match text.parse::<FullName>() {
             Ok(name) => self.index.by_name(&name),
             Err(_) => self.resolve_bare(text),
@@ -143,7 +144,7 @@ impl Node {
     pub fn zone_states(&mut self, now: Timestamp) -> Vec<ZoneState> {
         let own = self.author();
         let as_of = fingerprint::as_of(now);
-        let state = |(name, zone): (&ZoneName, &mut super::Zone)| {
+        let state = |(name, zone): (&ZoneName, &mut Box<Zone>)| {
             let own_version = (zone.seq > 0).then_some((own, zone.seq));
             let seen = zone.registry.vector().iter().filter(|(author, _)| **author != own);
             let versions = seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect();

@@ -91,7 +91,8 @@ impl Node {
         self.next_session += 1;
         let as_of = fingerprint::as_of(now);
         let manner = Manner { patience, republish_max: self.config.republish_max };
-        self.syncs.insert(session, Sync::new(peer, zone.clone(), author, as_of, manner, now));
+        let sync = Sync::new(peer, zone.clone(), author, as_of, manner, now);
+        self.syncs.insert(session, Box::new(sync));
         self.send_sync(session);
     }
 

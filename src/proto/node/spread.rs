@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use super::{Dialed, Event, GossipId, Node, Output, Problem, Verdict, Via, stored};
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
-use crate::proto::index::Entry;
+use crate::proto::index::{Entry, Index};
 use crate::proto::liveness::Heard;
 use crate::proto::message::{Beacon, Envelope, Message, SignedBeacon};
 use crate::proto::name::ZoneName;
@@ -18,6 +18,9 @@ use crate::proto::time::Timestamp;
 
 /// Clock readings of peers that are kept beside those of their beacons.
 const CLOCK_OFFSETS_MAX: usize = 1_024;
+
+/// Agents that may wait for the index: as many as enter it in about 5 ms, which whoever asks next then waits.
+const UNINDEXED_MAX: usize = 256;
 
 /// What became of bytes that claim to be a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -302,28 +305,49 @@ impl Node {
         }
     }
 
-    /// Puts the best live card of an agent into the index, or takes the agent out.
+    /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
+    /// asks: a record that is replaced before costs nothing, and a node that nobody asks keeps no index.
     pub(super) fn reindex(&mut self, record: &Record, now: Timestamp) {
         if record.kind != Kind::Agent {
             return;
         }
         let id = record.agent_id();
         let Some(zone) = self.zones.get_mut(&record.name.zone) else { return };
-        let best = zone.registry.replicas(&id, now).max_by_key(|replica| replica.order());
-        let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
-            zone.agents.remove(&id);
-            return self.index.remove(&id);
+        match zone.registry.replicas(&id, now).next() {
+            Some(_) => zone.agents.insert(id),
+            None => zone.agents.remove(&id),
         };
-        zone.agents.insert(id);
-        self.index.insert(Entry {
-            id,
-            name: &best.name,
-            title: card.title.as_deref(),
-            original_name: card.original_name.as_deref(),
-            tags: &card.tags,
-            capabilities: &card.capabilities,
-            description: &card.description,
-        });
+        zone.unindexed.insert(id, now);
+        if zone.unindexed.len() > UNINDEXED_MAX {
+            self.index_waiting();
+        }
+    }
+
+    /// The index, with everything that waited for it.
+    pub(super) fn indexed(&mut self) -> &Index {
+        self.index_waiting();
+        &self.index
+    }
+
+    fn index_waiting(&mut self) {
+        for zone in self.zones.values_mut() {
+            for (id, since) in std::mem::take(&mut zone.unindexed) {
+                let best = zone.registry.replicas(&id, since).max_by_key(|replica| replica.order());
+                let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
+                    self.index.remove(&id);
+                    continue;
+                };
+                self.index.insert(Entry {
+                    id,
+                    name: &best.name,
+                    title: card.title.as_deref(),
+                    original_name: card.original_name.as_deref(),
+                    tags: &card.tags,
+                    capabilities: &card.capabilities,
+                    description: &card.description,
+                });
+            }
+        }
     }
 
     pub(super) fn event(&mut self, event: Event) {
