@@ -36,6 +36,10 @@ pub(super) fn verdict(expectation: &Expectation, groups: &[Group<'_>], command: 
         met: judged.iter().all(|it| it.holds),
         held: (judged.iter().filter(|it| it.holds).count(), judged.len()),
         unmeasured: judged.len() - measured.count(),
+        counts: match expectation.of {
+            Of::Every => "runs".into(),
+            Of::Mean => "cells".into(),
+        },
         worst: worst.and_then(|it| it.value).unwrap_or(0.0),
         worst_cell: shown.cell.clone(),
         replay: shown.replay.clone(),
