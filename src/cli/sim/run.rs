@@ -196,16 +196,16 @@ fn tell_failures(results: &Results, talk: Talk) {
     }
 }
 
-/// "measured 93.6 % at network.loss.rate = 0; it held in 3 of 50".
+/// "measured 93.6 % at worst, where network.loss.rate = 0; 3 of 50 held".
 pub(super) fn measured(verdict: &Verdict) -> String {
     let (held, all) = verdict.held;
     let at = match verdict.worst_cell.as_str() {
         "" => String::new(),
-        cell => format!(" at {cell}"),
+        cell => format!(", where {cell}"),
     };
     let value = match verdict.unmeasured {
-        0 => format!("measured {}", table::figure(&verdict.wanted, verdict.worst)),
+        0 => format!("measured {} at worst", table::figure(&verdict.wanted, verdict.worst)),
         unmeasured => format!("nothing measured in {unmeasured}"),
     };
-    format!("{value}{at}; it held in {held} of {all}")
+    format!("{value}{at}; {held} of {all} held")
 }

