@@ -340,6 +340,17 @@ impl World {
         }
     }
 
+    /// The region of each machine; nothing without regions.
+    fn regions(&self) -> &[u8] {
+        self.network.places.as_ref().map_or(&[], Places::regions)
+    }
+
+    /// Whether a machine runs and does not sleep.
+    fn is_up(&self, at: usize) -> bool {
+        let machine = &self.machines[at];
+        machine.node.is_some() && machine.suspended_until <= self.now
+    }
+
     /// Nodes that run.
     fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
         self.machines.iter().enumerate().filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
