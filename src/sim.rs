@@ -17,6 +17,7 @@ pub mod measure;
 pub mod model;
 mod network;
 pub mod play;
+pub mod regions;
 pub mod report;
 pub mod results;
 pub mod scenario;
