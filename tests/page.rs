@@ -62,6 +62,12 @@ impl Drop for Node {
     }
 }
 
+fn write(browser: &Browser, selector: &str, text: &str) {
+    let element = browser.element(selector);
+    browser.command(&format!("/element/{element}/clear"), &json!({}));
+    browser.command(&format!("/element/{element}/value"), &json!({"text": text}));
+}
+
 const ROWS: &str = "Array.from(document.querySelectorAll('#list a.row'), row => row.textContent)";
 
 #[test]
@@ -101,10 +107,10 @@ fn search_narrows_and_an_agent_opens_in_full() {
         browser.go(&node.http);
         browser.until("document.querySelectorAll('#list a.row').length === 10");
         browser.press("/");
-        browser.write("#query", "summarise a document");
+        write(&browser, "#query", "summarise a document");
         browser.until(&format!("{ROWS}[0] === 'summarizer@.' && {ROWS}.length < 10"));
         browser.picture(&format!("search-{}", size.0));
-        browser.write("#query", "zzzz");
+        write(&browser, "#query", "zzzz");
         browser.until("document.getElementById('list').textContent.includes('Nothing matches')");
         browser.click("#list button");
         browser.until("document.querySelectorAll('#list a.row').length === 10");
@@ -222,10 +228,10 @@ fn a_guarded_node_shows_its_page_and_asks_for_the_token_in_it() {
     browser.go(&node.http);
     browser.until("!document.getElementById('lock').hidden");
     browser.picture("token");
-    browser.write("#token", "wrong");
+    write(&browser, "#token", "wrong");
     browser.click("#lock button");
     browser.until("document.getElementById('token-refused').textContent.includes('did not accept')");
-    browser.write("#token", "open-sesame");
+    write(&browser, "#token", "open-sesame");
     browser.click("#lock button");
     browser.until("document.getElementById('stream').textContent === 'connected'");
     browser.until("document.getElementById('list').textContent.includes('No agents are registered yet')");
@@ -268,7 +274,7 @@ fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
         browser.dress(size, "light");
         browser.go(&format!("{}/#agent=echo", node.http));
         browser.until("document.getElementById('try') !== null");
-        browser.write("#input", "hello <b>mesh</b>");
+        write(&browser, "#input", "hello <b>mesh</b>");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('result')?.textContent === 'hello <b>mesh</b>'");
         let told = browser.value("document.getElementById('outcome').innerText");
@@ -279,21 +285,21 @@ fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
         browser.picture(&format!("called-{}", size.0));
         browser.click("#try label:last-child");
         browser.until("document.getElementById('input').value.includes('\"task\"')");
-        browser.write("#input", "{\"task\": ");
+        write(&browser, "#input", "{\"task\": ");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('outcome').textContent.includes('This is not JSON')");
-        browser.write("#input", "{\"task\": \"as JSON\"}");
+        write(&browser, "#input", "{\"task\": \"as JSON\"}");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('result')?.textContent === 'as JSON'");
         browser.go(&format!("{}/#agent=failing", node.http));
         browser.until("document.querySelector('#agent h2')?.textContent === 'failing@.'");
-        browser.write("#input", "anything");
+        write(&browser, "#input", "anything");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('outcome').textContent.startsWith('Failed: agent_failed')");
         browser.picture(&format!("failed-{}", size.0));
         browser.go(&format!("{}/#agent=sleeper", node.http));
         browser.until("document.querySelector('#agent h2')?.textContent === 'sleeper@.'");
-        browser.write("#input", "9000");
+        write(&browser, "#input", "9000");
         browser.click("#try button[type=submit]");
         browser.click("#try .go button.quiet");
         browser

@@ -19,7 +19,7 @@ use super::measure::METRICS;
 use super::results::{Answered, CellResult, Results};
 
 /// Cells whose curves are shown at first; more in one chart cannot be told apart.
-const CURVES_SHOWN: usize = 5;
+const CURVES_SHOWN: usize = 6;
 
 /// One page with everything in it.
 pub fn html(results: &Results) -> String {

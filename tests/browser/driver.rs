@@ -119,18 +119,13 @@ impl Browser {
         );
     }
 
-    fn element(&self, selector: &str) -> String {
+    pub(crate) fn element(&self, selector: &str) -> String {
         let found = self.command("/element", &json!({"using": "css selector", "value": selector}));
         found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned()
     }
 
     pub(crate) fn click(&self, selector: &str) {
         self.command(&format!("/element/{}/click", self.element(selector)), &json!({}));
-    }
-
-    pub(crate) fn write(&self, selector: &str, text: &str) {
-        self.command(&format!("/element/{}/clear", self.element(selector)), &json!({}));
-        self.command(&format!("/element/{}/value", self.element(selector)), &json!({"text": text}));
     }
 
     /// Sends a key to whatever has the focus.

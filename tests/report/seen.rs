@@ -47,8 +47,8 @@ fn the_report_opens_offline_wide_and_narrow_light_and_dark() {
             browser.picture(&format!("report-{}-{scheme}", size.0));
             assert_eq!(
                 browser.value("document.querySelectorAll('.uplot').length"),
-                7,
-                "curves of five, two sweeps"
+                8,
+                "curves of five, three sweeps"
             );
             for canvas in
                 ["#s-wan-spread .uplot canvas", "#s-loss-sweep .sweep canvas", "#s-wan-spread .world canvas"]
@@ -116,7 +116,7 @@ fn a_reader_folds_filters_reads_values_and_copies_a_replay() {
     // The menu changes chart and table together.
     let first = browser.value("document.querySelector('#s-loss-sweep .sweep tbody').textContent");
     assert!(first.as_str().unwrap().contains("94.0"), "{first}");
-    browser.write("#s-loss-sweep .sweep select", "rounds");
+    browser.click("#s-loss-sweep .sweep select option:nth-child(3)");
     browser.until("document.querySelector('#s-loss-sweep .sweep .soft').textContent.startsWith('rounds until the last')");
     assert_ne!(browser.value("document.querySelector('#s-loss-sweep .sweep tbody').textContent"), first);
     // The read-out follows the arrow keys.

@@ -1,8 +1,8 @@
 //! How long a message is on its way, and whether it arrives.
 
 use super::dice::{Chance, Dice, Purpose, below};
-use crate::sim::regions::{LAST_MILE_MS, REGIONS, ROUND_TRIP_MS, region};
-use crate::sim::scenario::{Loss, LossMode, Network};
+use crate::sim::regions::{LAST_MILE_MS, ROUND_TRIP_MS, region};
+use crate::sim::scenario::{Loss, LossMode, Network, Regions};
 
 /// Ticks of a millisecond: time is counted in steps of 100 µs.
 pub(super) const TICKS_MS: u64 = 10;
@@ -31,8 +31,8 @@ enum Length {
     Round(u64),
     /// Ticks: least, and how many more at most. Both directions of a link are alike.
     Between(u64, u64),
-    /// One way between regions, ticks.
-    Regions([[u32; REGIONS]; REGIONS]),
+    /// As far as regions lie apart.
+    Regions,
 }
 
 /// What becomes of a message.
@@ -48,9 +48,7 @@ impl Links {
     /// Links as a scenario wants them; `round` is the length of a round, ticks, where links have no latency.
     pub(super) fn new(network: &Network, round: u64, seed: u64) -> Links {
         let length = match (network.regions, network.latency) {
-            (Some(_), _) => Length::Regions(
-                ROUND_TRIP_MS.map(|row| row.map(|ms| (u64::from(ms) * TICKS_MS).div_ceil(2) as u32)),
-            ),
+            (Some(Regions::Cloud8), _) => Length::Regions,
             (None, Some(latency)) => {
                 let ticks = |time: std::time::Duration| (time.as_micros() as u64 / 100).max(1);
                 let least = ticks(latency.least);
@@ -73,7 +71,7 @@ impl Links {
     pub(super) fn round(&self) -> Option<u64> {
         match self.length {
             Length::Round(ticks) => Some(ticks),
-            Length::Between(..) | Length::Regions(_) => None,
+            Length::Between(..) | Length::Regions => None,
         }
     }
 
@@ -96,8 +94,9 @@ impl Links {
                 let (low, high) = (u64::from(from.min(to)), u64::from(from.max(to)));
                 least + below(self.link.draw(low, high), more + 1)
             }
-            Length::Regions(ways) => {
-                let way = u64::from(ways[region(from as usize)][region(to as usize)]);
+            Length::Regions => {
+                let round_trip_ms = ROUND_TRIP_MS[region(from as usize)][region(to as usize)];
+                let way = u64::from(round_trip_ms) * TICKS_MS / 2;
                 let jitter = below(rolls.roll(), (way >> JITTER_SHIFT) + 1);
                 way + jitter + self.mile(from) + self.mile(to)
             }

@@ -9,7 +9,7 @@ use super::wheel::Queue;
 /// Bytes by which an update is named in IHAVE and IWANT: gossip ids of the live node.
 const ID_BYTES: u64 = 20;
 /// Bytes of the hash that opens a reconciliation: equal hashes end it.
-const ROOT_BYTES: u64 = 32;
+pub(super) const ROOT_BYTES: u64 = 32;
 
 /// What is on its way, and the clock.
 #[derive(Debug)]

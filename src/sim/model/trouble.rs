@@ -88,6 +88,10 @@ impl<'a> Troubles<'a> {
 
     /// Whether no partition lies between two nodes.
     pub(super) fn are_linked(&self, a: u32, b: u32) -> bool {
+        self.partitions.is_empty() || self.are_on_one_side(a, b)
+    }
+
+    fn are_on_one_side(&self, a: u32, b: u32) -> bool {
         self.partitions.iter().all(|number| self.side(*number, a) == self.side(*number, b))
     }
 

@@ -16,7 +16,7 @@ use super::event::{Event, Kind};
 use super::graph::Graph;
 use super::holdings::Holdings;
 use super::links::{Links, TICKS_MS};
-use super::post::Post;
+use super::post::{Post, ROOT_BYTES};
 use super::tally::{Axis, ENVELOPE_BYTES, Tally};
 use super::timer::{History, Periodic};
 use super::trouble::{Troubles, ms, ticks};
@@ -455,12 +455,14 @@ impl<'a, Q: Queue<Event>> World<'a, Q> {
         if self.post.troubles.is_mute(node) {
             return;
         }
+        self.post.tally.bytes += ROOT_BYTES + ENVELOPE_BYTES;
         let digest = self.scenario.protocol.digest;
         let gave = self.give(node, asker);
         self.holdings.lacking(node, asker, digest, &mut self.found);
         let gets = !self.found.is_empty();
         if gave || gets {
             let vector = ENVELOPE_BYTES + DIGEST_BYTES * self.holdings.authors() as u64;
+            // One each way, after the hashes differed.
             self.post.tally.bytes += 2 * vector;
         }
         if gets && self.post.ask(Kind::Give, node, asker) {

@@ -17,8 +17,12 @@ use super::{Unit, first_curves, first_metric, label, plain, swept, unit, values}
 
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (760, 420);
-/// Pixels above the plot, for title and legend.
-const HEAD: u32 = 66;
+/// Pixels above the legend, for the title.
+const HEAD: u32 = 42;
+/// Pixels of a row of the legend.
+const ROW: u32 = 19;
+/// Pixels of a character of the legend, rather too many.
+const CHARACTER: u32 = 7;
 /// Share of an axis that a curve must move before its next point is drawn.
 const STEP: f64 = 1.0 / 300.0;
 /// Ratio of greatest to least from which an axis is logarithmic.
@@ -40,7 +44,7 @@ const HUES: [RGBColor; 6] = [
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = Result<(), Box<dyn Error + Send + Sync>>;
+type Drawn<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// What there is to draw of a scenario.
 pub(super) fn charts(answered: &Answered) -> Vec<(String, String)> {
@@ -112,8 +116,8 @@ fn spread(answered: &Answered, area: &Area<'_>) -> Drawn {
     };
     let mut y = Axis::over(&[0.0, 1.0], Unit::Share, 0.0);
     y.high = 1.04;
-    head(area, &format!("{}: share of nodes reached", answered.name), &lines, "5–95 % of runs")?;
-    plot(area, says, &x, &y, &lines)
+    let head = head(area, &format!("{}: share of nodes reached", answered.name), &lines, "5–95 % of runs")?;
+    plot(area, head, says, &x, &y, &lines)
 }
 
 fn sweep(answered: &Answered, key: &str, metric: &str, area: &Area<'_>) -> Drawn {
@@ -146,12 +150,12 @@ fn sweep(answered: &Answered, key: &str, metric: &str, area: &Area<'_>) -> Drawn
     let mut x = Axis::over(&xs, Unit::Count, 0.04);
     let named = |cell: &&CellResult| cell.parameters.get(key).map(plain).unwrap_or_default();
     x.ticks = xs.iter().copied().zip(cells.iter().map(named)).collect();
-    head(area, &format!("{}: {metric}", answered.name), &lines, "95 % interval of the mean")?;
-    plot(area, key, &x, &Axis::over(&ys, unit(metric), 0.06), &lines)
+    let head = head(area, &format!("{}: {metric}", answered.name), &lines, "95 % interval of the mean")?;
+    plot(area, head, key, &x, &Axis::over(&ys, unit(metric), 0.06), &lines)
 }
 
-/// Title, what the lines are, what band and dashes are.
-fn head(area: &Area<'_>, title: &str, lines: &[Line], band: &str) -> Drawn {
+/// Title, what the lines are, what band and dashes are; how many pixels that takes.
+fn head(area: &Area<'_>, title: &str, lines: &[Line], band: &str) -> Drawn<u32> {
     area.draw(&Text::new(title.to_owned(), (20, 14), written(17, INK, HPos::Left)))?;
     let mut notes = vec![format!("band: {band}")];
     if lines.iter().any(|line| !line.theory.is_empty()) {
@@ -159,22 +163,24 @@ fn head(area: &Area<'_>, title: &str, lines: &[Line], band: &str) -> Drawn {
     }
     let right = (SIZE.0 as i32 - 20, 17);
     area.draw(&Text::new(notes.join(", "), right, written(12, SOFT, HPos::Right)))?;
+    let longest = lines.iter().map(|line| line.label.chars().count() as u32).max().unwrap_or_default();
+    let wide = longest * CHARACTER + 40;
+    let columns = ((SIZE.0 - 40) / wide).max(1);
     let named: Vec<&Line> = lines.iter().filter(|line| !line.label.is_empty()).collect();
-    let room = (SIZE.0 as i32 - 40) / named.len().max(1) as i32;
-    for (at, line) in named.into_iter().enumerate() {
-        let (x, y) = (20 + at as i32 * room.min(240), 50);
+    for (at, line) in (0..).zip(&named) {
+        let (x, y) = ((20 + at % columns * wide) as i32, (HEAD + at / columns * ROW) as i32 + 6);
         area.draw(&Rectangle::new([(x, y - 2), (x + 16, y + 2)], line.hue.filled()))?;
         area.draw(&Text::new(line.label.clone(), (x + 22, y - 6), written(12, INK, HPos::Left)))?;
     }
-    Ok(())
+    Ok(HEAD + (named.len() as u32).div_ceil(columns) * ROW)
 }
 
 fn written(size: u32, hue: RGBColor, to: HPos) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(&hue).pos(Pos::new(to, VPos::Top))
 }
 
-fn plot(area: &Area<'_>, x_says: &str, x: &Axis, y: &Axis, lines: &[Line]) -> Drawn {
-    let (_, below) = area.split_vertically(HEAD);
+fn plot(area: &Area<'_>, head: u32, x_says: &str, x: &Axis, y: &Axis, lines: &[Line]) -> Drawn {
+    let (_, below) = area.split_vertically(head);
     let mut chart = ChartBuilder::on(&below)
         .margin_right(28)
         .margin_bottom(10)
@@ -293,9 +299,9 @@ impl Axis {
     }
 }
 
-/// Round numbers between the ends, some five.
+/// Round numbers between the ends, some six.
 fn even((low, high): (f64, f64)) -> Vec<f64> {
-    let rough = (high - low) / 5.0;
+    let rough = (high - low) / 6.0;
     let power = 10_f64.powf(rough.log10().floor());
     let step =
         [1.0, 2.0, 2.5, 5.0, 10.0].map(|it| it * power).into_iter().find(|step| *step >= rough * 0.999);
@@ -322,7 +328,7 @@ fn heat(answered: &Answered, down: &str, across: &str, metric: &str, area: &Area
     area.draw(&Text::new(format!("{}: {metric}", answered.name), (20, 14), written(17, INK, HPos::Left)))?;
     let says = format!("{down} downwards, {across} to the right; darker is more");
     area.draw(&Text::new(says, (20, 40), written(12, SOFT, HPos::Left)))?;
-    let (left, top) = (110, HEAD as i32 + 8);
+    let (left, top) = (110, HEAD as i32 + 32);
     let wide = (SIZE.0 as i32 - left - 24) / columns.len().max(1) as i32;
     let high = ((SIZE.1 as i32 - top - 40) / rows.len().max(1) as i32).min(80);
     let middle = |size, hue, to| written(size, hue, to).pos(Pos::new(to, VPos::Center));

@@ -24,9 +24,15 @@
   const rgb = name => color(name).match(/[\d.]+/g).slice(0, 3).map(Number);
   const faint = (name, alpha) => `rgb(${rgb(name).join(" ")} / ${alpha})`;
 
+  const light = parts => {
+    const [red, green, blue] = parts.map(part => part / 255 <= 0.04045 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const contrast = (one, other) => { const [dim, bright] = [light(one), light(other)].sort((a, b) => a - b); return (bright + 0.05) / (dim + 0.05); };
+
   // Numbers.
-  const text = (value, decimals) =>
-    value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const text = (value, decimals, least = decimals) =>
+    value.toLocaleString("en", { minimumFractionDigits: least, maximumFractionDigits: decimals });
   const STEPS = {
     share: [[0, 100, " %"]],
     ms: [[0, 1, " ms"], [1e3, 1e-3, " s"], [12e4, 1 / 6e4, " min"], [72e5, 1 / 36e5, " h"], [1728e5, 1 / 864e5, " days"]],
@@ -35,15 +41,15 @@
     "": [[0, 1, ""]],
   };
   const measure = (unit, greatest) => STEPS[unit].findLast(([from]) => Math.abs(greatest) >= from) ?? STEPS[unit][0];
-  /** A value in a measure, as exact as half its interval allows; never rounded to a whole that it is not. */
+  /** A value in a measure, as exact as half its interval allows; a share is never rounded to none or all that it is not. */
   function show(value, [, factor, suffix], half = 0) {
     if (value === null || value === undefined || !isFinite(value)) return "–";
     const scaled = value * factor, size = Math.floor(Math.log10(Math.abs(half ? half * factor : scaled) || 1));
-    let decimals = Math.min(8, Math.max(0, (half ? 1 : 3) - size));
-    if (!half && Math.abs(scaled - Math.round(scaled)) < 1e-9) decimals = 0;
-    const whole = Math.round(scaled);
-    while (decimals < 8 && Math.abs(scaled - whole) > 1e-9 && Math.abs(scaled) <= 100 && Number(scaled.toFixed(decimals)) === whole) decimals++;
-    return text(scaled, decimals) + suffix;
+    // An interval is told in one digit, in two where the first is small.
+    const told = half ? (half * factor / 10 ** size < 3 ? 1 : 0) : 3;
+    let decimals = Math.min(8, Math.max(0, told - size));
+    if (factor === 100 && value > 0 && value < 1) while (decimals < 8 && [0, 100].includes(Number(scaled.toFixed(decimals)))) decimals++;
+    return text(scaled, decimals, half ? decimals : 0) + suffix;
   }
   const unitOf = name => METRICS[name]?.[1] ?? "";
   const alone = (value, unit) => show(value, measure(unit, value));
@@ -105,7 +111,7 @@
     return [show(mean, how, half), range(low, high, half), range(least, most, half), ...theory === null ? [] : [show(theory, how)]];
   }
   const worst = (cell, summary, what) => copy(`seed ${summary[5]}`, replay(cell, summary[5]), `the worst run: ${what}`);
-  const complete = ({ full }, runs) => full ? `${full[0]} of ${runs} (${text(full[1] * 100, 0)}–${text(full[2] * 100, 0)} %)` : "–";
+  const complete = ({ full }, runs) => full ? `${full[0]} of ${runs} (${text(full[1] * 100, 0)} – ${text(full[2] * 100, 0)} %)` : "–";
 
   /** One cell: a row for each metric. */
   function metricTable(scenario) {
@@ -116,7 +122,6 @@
       const says = METRICS[name]?.[0] ?? "";
       return [[name, el("small", {}, says)], ...figures(summary, unitOf(name), theory ? cell.theory[name] ?? undefined : null, summary[0]), worst(cell, summary, name)];
     });
-    if (cell.full) rows.unshift([["runs that reached all", el("small", {}, "every node had everything; Wilson’s interval")], complete(cell, cell.runs), "", "", ...theory ? [""] : [], ""]);
     return table(["", ...HEAD, ...theory ? ["theory"] : [], "worst run"], rows, `Figures of ${scenario.name}`);
   }
   /** A sweep: a row for each cell, one metric. */
@@ -245,8 +250,9 @@
       const box = el("input", { type: "checkbox", checked: chosen.has(at) }), key = el("i");
       box.addEventListener("change", () => { if (box.checked) chosen.add(at); else chosen.delete(at); draw(); });
       keys.set(at, key);
-      list.append(el("label", {}, box, key, label(scenario, cell)));
+      list.append(el("label", {}, box, key, scenario.keys.length > 1 ? cell.at.map(called).join(" · ") : label(scenario, cell)));
     }
+    if (scenario.keys.length > 1) list.prepend(el("span", { className: "soft" }, scenario.keys.map(brief).join(" · ")));
     const theory = cells.some(({ cell }) => cell.curve[0].length);
     drawn.append(el("section", { className: "panel" },
       el("div", { className: "top" }, el("h3", {}, "Share of nodes reached"), el("span", { className: "soft" },
@@ -292,15 +298,16 @@
       const means = cells.map(cell => cell.metrics[name][0]).filter(isFinite);
       const least = Math.min(...means), most = Math.max(...means), log = wide(means);
       const rank = it => most === least ? 0.5 : log ? Math.log(it / least) / Math.log(most / least) : (it - least) / (most - least);
-      const all = measure(unitOf(name), most);
+      const all = measure(unitOf(name), most), [accent, surface, ink] = ["accent", "surface", "ink"].map(rgb);
       const square = (row, column) => {
         const cell = cells.find(cell => cell.at[down] === row && cell.at[across] === column);
         if (!cell) return el("td", {}, "–");
         const [mean, low, high] = cell.metrics[name], how = unitOf(name) === "ms" ? measure("ms", mean) : all;
         const box = el("td", { title: `${label(scenario, cell)}: ${show(mean, how, (high - low) / 2)}, 95 % interval ${show(low, how)} – ${show(high, how)}` }, show(mean, how));
         const depth = rank(mean);
-        box.style.background = `color-mix(in oklab, var(--accent) ${Math.round(6 + depth * 94)}%, var(--surface))`;
-        box.style.color = depth > 0.5 ? "var(--surface)" : "var(--ink)";
+        const ground = accent.map((part, at) => Math.round(part + (surface[at] - part) * 0.94 * (1 - depth)));
+        box.style.background = `rgb(${ground.join(" ")})`;
+        box.style.color = contrast(ground, surface) > contrast(ground, ink) ? "var(--surface)" : "var(--ink)";
         return box;
       };
       const choice = at => {
@@ -311,12 +318,13 @@
       host.replaceChildren(...others.map(choice),
         el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: `${name} by ${scenario.keys[down]} and ${scenario.keys[across]}` },
           el("table", { className: "heat" },
-            el("thead", {}, el("tr", {}, el("th", {}, `${brief(scenario.keys[down])} ↓  ${brief(scenario.keys[across])} →`), ...values[across].map(it => el("th", { scope: "col" }, called(it))))),
+            el("thead", {}, el("tr", {}, el("th", {}, el("span", {}, `${brief(scenario.keys[down])} ↓`), el("span", {}, `${brief(scenario.keys[across])} →`)), ...values[across].map(it => el("th", { scope: "col" }, called(it))))),
             el("tbody", {}, ...values[down].map(row => el("tr", {}, el("th", { scope: "row" }, called(row)), ...values[across].map(column => square(row, column))))))),
-        el("div", { className: "scale" }, alone(least, unitOf(name)), el("i"), alone(most, unitOf(name)), log ? "(logarithmic)" : ""));
+        el("div", { className: "scale" }, el("span", {}, alone(least, unitOf(name))), el("i"), el("span", {}, alone(most, unitOf(name)) + (log ? ", logarithmic" : ""))));
     };
     draw();
-    return () => {};
+    redraws.add(draw);
+    return () => redraws.delete(draw);
   }
 
   function sweep(scenario, drawn) {
@@ -332,7 +340,7 @@
       gone = (scenario.keys.length === 1 ? sweepChart : heatMap)(scenario, name, host);
     };
     menu.addEventListener("change", draw);
-    drawn.append(el("section", { className: "panel sweep" }, el("div", { className: "top" }, menu, says), host, rows));
+    drawn.append(el("section", { className: "panel sweep" }, el("div", { className: "top" }, el("h3", {}, "Figures"), menu, says), host, rows));
     draw();
   }
 
@@ -340,9 +348,11 @@
   function discs(regions, width) {
     const across = regions.length === 1 ? 1 : width < 520 ? 2 : Math.min(4, regions.length);
     const cell = width / across, most = Math.max(...regions.map(region => region.nodes));
-    const stretch = regions.length === 1 ? Math.min(3, Math.max(1, cell / 330)) : 1;
-    const outer = Math.min(cell / stretch, regions.length === 1 ? 320 : 215) / 2 - 14, high = outer * 2 + 58;
-    const dot = Math.max(0.9, Math.min(4.5, outer * 0.82 / Math.sqrt(most)));
+    const outer = Math.min(cell, 215) / 2 - 14;
+    // Without regions the nodes are a field as wide as the page.
+    const step = regions.length === 1 ? Math.sqrt(width * Math.min(280, width) / most) : 0, row = Math.floor(width / (step || width));
+    const high = step ? Math.ceil(most / row) * step + 34 : outer * 2 + 58;
+    const dot = Math.max(0.8, Math.min(4.5, step ? step * 0.4 : outer * 0.82 / Math.sqrt(most)));
     const placed = regions.map((region, nth) => {
       const radius = outer * Math.sqrt(region.nodes / most), x = cell * (nth % across + 0.5), y = high * Math.floor(nth / across) + outer + 12;
       // A sunflower: even density, and a seeded shuffle so that time is not order.
@@ -355,9 +365,10 @@
       }
       const dots = Float32Array.from({ length: region.nodes * 2 }, (_, at) => {
         const spot = order[at >> 1], far = radius * Math.sqrt((spot + 0.5) / region.nodes), turn = spot * 2.399963;
-        return at % 2 ? y + far * Math.sin(turn) : x + far * Math.cos(turn) * stretch;
+        if (step) return ((at % 2 ? Math.floor(spot / row) : spot % row) + 0.5) * step;
+        return at % 2 ? y + far * Math.sin(turn) : x + far * Math.cos(turn);
       });
-      return { dots, x, label: y + outer + 22 };
+      return { dots, x, label: step ? high - 28 : y + outer + 22 };
     });
     return { placed, dot, height: high * Math.ceil(regions.length / across) };
   }
@@ -468,7 +479,7 @@
     menu.addEventListener("change", () => { stop(); choose(); draw(); });
     choose();
     drawn.append(el("section", { className: "panel world" },
-      el("div", { className: "top" }, el("h3", {}, "The spread of the first run"), el("span", { className: "soft" }, "a dot is a node; its colour says when it was reached, from first to last")),
+      el("div", { className: "top" }, el("h3", {}, "The spread of the first run"), el("span", { className: "soft" }, "a dot is a node; reached first", el("i", { className: "ramp" }), "reached last")),
       ...cells.length > 1 ? [menu] : [],
       el("div", { className: "player" }, play, slider, out), el("div", {}, canvas)));
     draw();
@@ -502,7 +513,10 @@
     if (scenario.keys.length && scenario.metrics.length) sweep(scenario, drawn);
     if (cells.some(cell => cell.band[0].length)) curves(scenario, drawn);
     if (cells.some(cell => cell.spread.length)) world(scenario, drawn);
-    if (!scenario.keys.length && cells.length) drawn.append(el("section", { className: "panel" }, el("h3", {}, "Figures"), metricTable(scenario)));
+    if (!scenario.keys.length && cells.length) {
+      const all = cells[0].full ? [el("span", { className: "soft" }, `runs in which every node had everything: ${complete(cells[0], cells[0].runs)}`)] : [];
+      drawn.append(el("section", { className: "panel" }, el("div", { className: "top" }, el("h3", {}, "Figures"), ...all), metricTable(scenario)));
+    }
     const folded = section.querySelector(".runs");
     folded.addEventListener("toggle", () => { if (folded.open && !folded.dataset.filled) { folded.dataset.filled = "yes"; runs(scenario, folded.querySelector(".rows")); } });
   }
@@ -518,7 +532,7 @@
   const only = document.getElementById("only");
   only.addEventListener("change", () => document.body.classList.toggle("only", only.checked));
   const index = document.getElementById("index");
-  if (narrow.matches && sections.length > 6) index.open = false;
+  if (narrow.matches) index.open = false;
   const follow = () => {
     const section = document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (!section?.classList.contains("scenario")) return;

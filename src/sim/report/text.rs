@@ -4,6 +4,8 @@ use std::fmt::{Display, Formatter, Result, Write};
 
 /// Digits that are shown of a number.
 const DIGITS: i32 = 4;
+/// Relative error of a float that was multiplied: such a number is meant as a whole one.
+const ROUNDING: f64 = 1e-14;
 /// Digits behind the point at most.
 const DECIMALS_MAX: i32 = 9;
 
@@ -28,7 +30,9 @@ impl Display for Escaped<'_> {
 
 /// Four digits, more where fewer would look like a whole number that it is not (0.99996 is not 1).
 pub(super) fn number(value: f64) -> String {
-    if !value.is_finite() || value.fract() == 0.0 {
+    let whole = value.round();
+    if !value.is_finite() || (value - whole).abs() <= whole.abs() * ROUNDING {
+        let value = if value.is_finite() { whole } else { value };
         return if value.is_nan() { "no value".to_owned() } else { format!("{value}") };
     }
     let decimals = (DIGITS - 1 - value.abs().log10().floor() as i32).clamp(0, DECIMALS_MAX);
@@ -75,7 +79,7 @@ mod tests {
         let wanted =
             ["1", "0.9405", "0.99996", "0.9999999", "1234.6", "0.000012345", "-3.5", "20000", "1e-12"];
         assert_eq!(shown.map(number), wanted);
-        assert_eq!(number(f64::NAN), "no value");
+        assert_eq!([f64::NAN, 3.0 * 0.2 / 0.01, 0.0].map(number), ["no value", "60", "0"]);
     }
 
     #[test]
