@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::cli::failure::{Exit, Failure, report};
 use crate::sim::harness::quoted;
-use crate::sim::results::Results;
+use crate::sim::results::{Results, SCHEMA};
 use crate::sim::scenario::{Document, Flaw};
 
 /// Largest scenario, bytes: it is written by hand.
@@ -143,8 +143,12 @@ pub(super) fn read_results(path: &Path) -> Result<Results, Failure> {
     let fix = "`aop sim run FILE --out DIR` writes one, `--format json` prints one";
     let failed = |exit, why: String| Failure::new(exit, format!("{}: {why}", file.display()), fix);
     let bytes = std::fs::read(&file).map_err(|error| failed(Exit::NotFound, error.to_string()))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| failed(Exit::Usage, format!("this is no result document: {error}")))
+    let results: Results = serde_json::from_slice(&bytes)
+        .map_err(|error| failed(Exit::Usage, format!("this is no result document: {error}")))?;
+    match results.schema {
+        SCHEMA => Ok(results),
+        other => Err(failed(Exit::Usage, format!("its schema is {other}, this program reads {SCHEMA}"))),
+    }
 }
 
 /// A path as a shell takes it.

@@ -31,8 +31,7 @@ pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure
         fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
     }
     let command = command(args);
-    talk.say(&command);
-    let finished = play(&scenes, args, talk)?;
+    let finished = play(&scenes, args, &command, talk)?;
     let results = harness::results(&scenes, &finished, &command);
     let printed = match args.format {
         Format::Table => table::print(&results),
@@ -118,10 +117,10 @@ fn planned(scenes: &[Scene]) -> usize {
     scenes.iter().map(Scene::runs).sum()
 }
 
-/// Plays with a progress bar on a terminal, until all is done or a signal comes.
-fn play(scenes: &[Scene], args: &SimRunArgs, talk: Talk) -> Result<Vec<Finished>, Failure> {
-    let bar = progress_bar(planned(scenes), talk);
+/// Plays with a progress bar on a terminal and a line for each scenario elsewhere, until all is done or a signal comes.
+fn play(scenes: &[Scene], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Vec<Finished>, Failure> {
     let runs = Runs::of(scenes);
+    let bar = progress_bar(planned(scenes), talk);
     let (interrupted, told) = (runs.clone(), bar.clone());
     at_signals(move || {
         let line = match interrupted.interrupt() {
@@ -130,9 +129,17 @@ fn play(scenes: &[Scene], args: &SimRunArgs, talk: Talk) -> Result<Vec<Finished>
         };
         told.suspend(|| talk.say(line));
     })?;
+    // From here on a signal keeps what is finished.
+    talk.say(command);
     let threads = args.jobs.map_or_else(|| available_parallelism().map_or(1, NonZero::get), usize::from);
+    let mut left: Vec<usize> = scenes.iter().map(Scene::runs).collect();
     let finished = runs.play(threads, |progress| {
-        bar.set_message(scenes[progress.scene].scenario().name.clone());
+        let name = &scenes[progress.scene].scenario().name;
+        left[progress.scene] -= 1;
+        if bar.is_hidden() && left[progress.scene] == 0 {
+            talk.say(&format!("{name}: played, {} of {} runs are done", progress.done, planned(scenes)));
+        }
+        bar.set_message(name.clone());
         bar.set_position(progress.done as u64);
     });
     bar.finish_and_clear();
@@ -196,7 +203,7 @@ fn tell_failures(results: &Results, talk: Talk) {
     }
 }
 
-/// "measured 93.6 % at worst, where network.loss.rate = 0; 3 of 50 held".
+/// "measured 93.6 % at worst, where network.loss.rate = 0; 3 of 50 runs held".
 pub(super) fn measured(verdict: &Verdict) -> String {
     let (held, all) = verdict.held;
     let at = match verdict.worst_cell.as_str() {
@@ -205,7 +212,7 @@ pub(super) fn measured(verdict: &Verdict) -> String {
     };
     let value = match verdict.unmeasured {
         0 => format!("measured {} at worst", table::figure(&verdict.wanted, verdict.worst)),
-        unmeasured => format!("nothing measured in {unmeasured}"),
+        unmeasured => format!("nothing measured in {unmeasured} {}", verdict.counts),
     };
-    format!("{value}{at}; {held} of {all} held")
+    format!("{value}{at}; {held} of {all} {} held", verdict.counts)
 }

@@ -76,7 +76,7 @@ fn judged(verdict: &Verdict, good: &str, bad: &str) -> Cell {
     let wanted = &verdict.wanted;
     let (held, all) = verdict.held;
     Cell::new(clean_lines(&match verdict.met {
-        true => format!("{wanted}: {good}, {held} of {all}"),
+        true => format!("{wanted}: {good}, {held} of {all} {}", verdict.counts),
         false => format!("{wanted}: {bad}, {}\nreplay: {}", measured(verdict), verdict.replay),
     }))
 }

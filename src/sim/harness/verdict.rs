@@ -35,6 +35,7 @@ pub(super) fn verdict(expectation: &Expectation, groups: &[Group<'_>], command: 
         wanted: wanted(expectation),
         met: judged.iter().all(|it| it.holds),
         held: (judged.iter().filter(|it| it.holds).count(), judged.len()),
+        counts: if expectation.of == Of::Every { "runs" } else { "cells" }.into(),
         unmeasured: judged.len() - measured.count(),
         counts: match expectation.of {
             Of::Every => "runs".into(),

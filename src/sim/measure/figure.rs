@@ -97,8 +97,8 @@ fn percent(share: f64) -> String {
         let shown: f64 = text.parse().unwrap_or(value);
         (shown != 100.0 || share == 1.0) && (shown != 0.0 || share == 0.0)
     };
-    let texts = (2..=DECIMALS_MAX).map(|decimals| format!("{value:.decimals$}"));
-    let text = texts.clone().find(|text| fits(text)).or(texts.last()).unwrap_or_default();
+    let mut texts = (2..=DECIMALS_MAX).map(|decimals| format!("{value:.decimals$}"));
+    let text = texts.clone().find(|text| fits(text)).or(texts.next_back()).unwrap_or_default();
     trimmed(&text).into()
 }
 
