@@ -6,12 +6,13 @@
 //! the run and says how to replay it.
 //!
 //! Files below: `network` (links, mesh, streams), `machine` and `disk` (one computer), `fault` (what goes wrong, drawn
-//! from the seed), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run),
+//! from the seed), `hostile` (machines of an adversary), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run),
 //! `story` (a run as text).
 
 mod check;
 mod disk;
 mod fault;
+mod hostile;
 mod machine;
 pub mod measure;
 pub mod model;
@@ -33,6 +34,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use check::{Check, Violation};
 pub use fault::{Fault, Plan};
+pub use hostile::{Conduct, Hostilities};
 pub use machine::Memory;
 pub use network::{Conditions, Counts};
 pub use workload::Wish;
@@ -40,6 +42,7 @@ pub use workload::Wish;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::node::{Damage, Input, Node, Output, Stored};
+use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
 use machine::{Backup, Machine};
@@ -73,6 +76,8 @@ pub struct Setup {
     pub anchored: bool,
     /// The network at the start.
     pub conditions: Conditions,
+    /// What the zone may hold at every node.
+    pub quota: Quota,
 }
 
 impl Default for Setup {
@@ -83,6 +88,7 @@ impl Default for Setup {
             skew_ms_max: 0,
             anchored: false,
             conditions: Conditions::default(),
+            quota: Quota::default(),
         }
     }
 }
@@ -107,6 +113,8 @@ enum Due {
     Fault(Fault),
     /// A client wants something, somewhere.
     Wish(usize, Wish),
+    /// A hostile machine does something by itself.
+    Scheme(usize),
     /// What must hold at any time is checked.
     Check,
 }
@@ -162,6 +170,9 @@ pub struct World {
     reference: Reference,
     trace: Trace,
     story: Story,
+    quota: Quota,
+    /// Times that an honest machine blamed a hostile one.
+    blamed: u64,
     violation: Option<Violation>,
 }
 
@@ -196,6 +207,8 @@ impl World {
             reference: Reference::default(),
             trace: Trace::default(),
             story: Story::default(),
+            quota: setup.quota,
+            blamed: 0,
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
@@ -217,11 +230,15 @@ impl World {
     }
 
     fn planned(seed: u64) -> (World, Plan) {
-        // Another stream of numbers than the world's own.
+        let plan = Plan::draw(&mut World::rng_of_plans(seed));
+        (World::new(seed, plan.setup.clone()), plan)
+    }
+
+    /// Another stream of numbers than the world's own.
+    fn rng_of_plans(seed: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);
-        let plan = Plan::draw(&mut rng);
-        (World::new(seed, plan.setup.clone()), plan)
+        rng
     }
 
     fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
@@ -347,6 +364,7 @@ impl World {
             }
             Due::Fault(fault) => self.strike(fault),
             Due::Wish(machine, wish) => self.grant(machine, wish),
+            Due::Scheme(machine) => self.scheme(machine),
             Due::Check => {
                 self.check_always();
                 self.schedule(CHECK_MS, Due::Check);
@@ -364,6 +382,7 @@ impl World {
             | Due::Start(..)
             | Due::Resume(_)
             | Due::Fault(_)
+            | Due::Scheme(_)
             | Due::Check => {
                 return None;
             }
@@ -391,7 +410,9 @@ impl World {
         let network = &machine.config.network;
         let rows = machine.disk.rows().iter();
         let unread = rows.filter(|(key, value)| !stored.take_row(key, value, true, network, wall)).count();
-        machine.node = Some(Node::new(machine.identity.clone(), machine.config.clone(), seed, stored, wall));
+        let (identity, config) = (machine.identity.clone(), machine.config.clone());
+        let quota = machine.malice.quota(self.quota);
+        machine.node = Some(Node::with_quota(identity, config, seed, stored, wall, quota));
         machine.incarnation += 1;
         if unread > 0 {
             self.fail(Check::Durable, format!("machine {at} cannot read {unread} of its own rows"));
@@ -465,6 +486,7 @@ impl World {
     fn tell(&mut self, at: usize, input: Input) {
         self.trace.input(self.now, at, &input);
         self.tell_input(at, &input);
+        let Some(input) = self.withhold(at, input) else { return };
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
@@ -489,6 +511,7 @@ impl World {
 
     /// Interprets one output. Read side by side with the live driver's `perform`.
     fn perform(&mut self, at: usize, output: Output) {
+        let Some(output) = self.distort(at, output) else { return };
         match output {
             Output::Persist(writes) => {
                 for write in writes {
@@ -505,10 +528,7 @@ impl World {
             Output::SyncClose { session } => self.close_stream(at, session),
             Output::SyncAnswer { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
-            Output::Penalize { peer, reason } => {
-                let peer = self.by_key.get(&peer).copied();
-                self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
-            }
+            Output::Penalize { peer, reason } => self.note_blame(at, &peer, reason),
             Output::Event(event) => self.check_event(at, &event),
         }
     }

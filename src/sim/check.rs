@@ -4,10 +4,13 @@
 //! rest once the world is repaired and quiet (agreement, no zombie, no lost write). Each is named; each exemption is an
 //! [`Exemption`] with its reason.
 
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::World;
+use super::hostile::Conduct;
 use super::machine::{Machine, Memory};
 use super::workload::full_name;
 use crate::proto::card::Scope;
@@ -15,7 +18,7 @@ use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::message::Envelope;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Event, Reply, Write};
+use crate::proto::node::{Event, Node, Reply, Write};
 use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
@@ -50,8 +53,14 @@ pub enum Check {
     QueuesBounded,
     /// Sent is delivered, dropped by plan or on its way.
     MessagesConserved,
-    /// Nobody is blamed where everybody is honest.
+    /// Nobody honest is blamed by anybody honest.
     NobodyBlamed,
+    /// What is held of an author, and in all, is within the quotas.
+    WithinQuota,
+    /// Who holds two records of one version has told of the fork.
+    ForksShown,
+    /// What is served in the name of a host is what it offers.
+    HostSpeaks,
 }
 
 /// A broken promise.
@@ -70,11 +79,7 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { check, seed, at_ms, detail } = self;
-        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}; ")?;
-        write!(
-            f,
-            "replay with AOP_SIM_SEED={seed} cargo test --test simulation -- --exact replay --nocapture"
-        )
+        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}")
     }
 }
 
@@ -182,7 +187,8 @@ impl Reference {
 /// Whether some running node holds what an operation wrote, or something greater.
 fn is_known(agent: &Acknowledged, machines: &[Machine]) -> bool {
     let root = ZoneName::root();
-    let nodes = machines.iter().filter_map(|machine| machine.node.as_ref());
+    let honest = machines.iter().filter(|machine| machine.malice.conduct == Conduct::Honest);
+    let nodes = honest.filter_map(|machine| machine.node.as_ref());
     nodes
         .flat_map(|node| node.records(&root))
         .any(|record| record.key() == agent.key && record.order() >= agent.order)
@@ -287,32 +293,45 @@ impl World {
 
     /// What must hold at any time.
     pub(super) fn check_always(&mut self) {
-        for at in 0..self.machines.len() {
+        for at in self.honest() {
             self.check_machine(at);
+            self.check_quota(at);
         }
+        self.check_signatures();
         self.check_messages();
     }
 
     fn check_machine(&mut self, at: usize) {
+        let machine = &self.machines[at];
+        let wall_max = machine.wall_max;
+        let Some(node) = machine.node.as_ref() else { return };
+        let held = held_by(node);
+        let before = self.reference.held.insert(at, held.clone()).unwrap_or_default();
+        let back = before.iter().find(|(key, (order, expires_at))| {
+            *expires_at > wall_max
+                && held.get(key).is_none_or(|(held, _)| held < order)
+                && !self.is_evicted(at, **key, order, &held)
+        });
+        if let Some((key, before)) = back {
+            let detail = format!("machine {at} held {before:?}, now {:?}", held.get(key));
+            self.fail(Check::NoStepBack, detail);
+        }
+        if !self.is_lied_to() {
+            self.check_versions(at);
+        }
+    }
+
+    /// What a machine claims to have seen of honest authors. Where somebody lies it holds only in the end: a peer that says
+    /// that the registries are equal is believed until the next comparison.
+    fn check_versions(&mut self, at: usize) {
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let (now, wall_max) = (machine.clock(wall), machine.wall_max);
         let Some(node) = machine.node.as_mut() else { return };
-        let held: Held = node
-            .records(&ZoneName::root())
-            .map(|record| (record.key(), (record.order(), record.expires_at)))
-            .collect();
-        let before = self.reference.held.insert(at, held.clone()).unwrap_or_default();
-        let back = before.iter().find(|(key, (order, expires_at))| {
-            *expires_at > wall_max && held.get(key).is_none_or(|(held, _)| held < order)
-        });
-        let back = back.map(|(key, before)| format!("machine {at} held {before:?}, now {:?}", held.get(key)));
+        let held = held_by(node);
         let claims: Vec<(Author, u64)> =
             node.zone_states(now).into_iter().flat_map(|zone| zone.versions).collect();
-        if let Some(detail) = back {
-            self.fail(Check::NoStepBack, detail);
-        }
-        for (author, prefix) in claims {
+        for (author, prefix) in claims.into_iter().filter(|(author, _)| self.is_honest_key(&author.key)) {
             if let Some(seq) = (1..=prefix).find(|seq| !self.is_covered(author, *seq, &held, wall_max)) {
                 let whose = self.by_key.get(&author.key);
                 let detail =
@@ -342,11 +361,15 @@ impl World {
     pub(super) fn check_settled(&mut self) {
         self.check_always();
         self.check_agreement();
-        self.check_signatures();
+        for at in self.honest() {
+            self.check_versions(at);
+            self.check_forks(at);
+            self.check_own_keys(at);
+        }
         let agents: Vec<((usize, AgentName), Acknowledged)> =
             self.reference.agents.iter().map(|(name, agent)| (name.clone(), agent.clone())).collect();
         for ((host, name), agent) in agents {
-            for at in 0..self.machines.len() {
+            for at in if self.is_honest(host) { self.honest() } else { Vec::new() } {
                 self.check_agent(at, host, &name, &agent);
             }
         }
@@ -391,9 +414,9 @@ impl World {
         let root = ZoneName::root();
         let comparable = |record: &Record| record.is_public() && record.expires_at.0 > wall + ENDING_MS;
         let held: Vec<BTreeMap<KeyHash, &Record>> = self
-            .machines
-            .iter()
-            .filter_map(|machine| machine.node.as_ref())
+            .honest()
+            .into_iter()
+            .filter_map(|at| self.machines[at].node.as_ref())
             .map(|node| node.records(&root))
             .map(|records| records.map(|record| (record.key(), &**record)).collect())
             .collect();
@@ -424,7 +447,7 @@ impl World {
 
     fn check_fingerprints(&mut self) {
         let mut roots = BTreeSet::new();
-        for at in 0..self.machines.len() {
+        for at in self.honest() {
             if let Some((node, now)) = self.node(at) {
                 roots.extend(node.zone_states(now).into_iter().map(|zone| (zone.as_of, zone.fingerprint.0)));
             }
@@ -436,7 +459,7 @@ impl World {
 
     fn check_signatures(&mut self) {
         let network = self.machines[0].config.network.clone();
-        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
+        let nodes = self.honest().into_iter().filter_map(|at| self.machines[at].node.as_ref());
         let (mut forged, root) = (None, ZoneName::root());
         for record in nodes.flat_map(|node| node.records(&root)) {
             if !self.reference.verified.insert(record.hash()) {
@@ -451,6 +474,11 @@ impl World {
             self.fail(Check::Verified, detail);
         }
     }
+}
+
+fn held_by(node: &Node) -> Held {
+    let root = ZoneName::root();
+    node.records(&root).map(|record| (record.key(), (record.order(), record.expires_at))).collect()
 }
 
 /// Key of an agent that its host owns.

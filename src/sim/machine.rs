@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::disk::{Disk, Rows};
+use super::hostile::Malice;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::node::{GossipId, Node};
@@ -79,6 +80,7 @@ pub(super) struct Machine {
     /// Timers that fired at one and the same time.
     pub(super) timers_now: (u64, u32),
     pub(super) awaiting: BTreeMap<GossipId, Awaiting>,
+    pub(super) malice: Malice,
     seen: BTreeSet<GossipId>,
     seen_order: VecDeque<(u64, GossipId)>,
 }
@@ -101,6 +103,7 @@ impl Machine {
             timer_generation: 0,
             timers_now: (0, 0),
             awaiting: BTreeMap::new(),
+            malice: Malice::default(),
             seen: BTreeSet::new(),
             seen_order: VecDeque::new(),
         }

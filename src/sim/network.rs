@@ -5,6 +5,7 @@
 //! stream delivers in order or breaks. A message is lost if its link is not, at its end, the link it left on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 use sha2::{Digest, Sha256};
@@ -106,12 +107,14 @@ pub(super) struct Network {
     links: BTreeMap<(usize, usize), Link>,
     /// The part of a partition each machine is in.
     groups: Vec<u8>,
+    /// The machine that meets hostile ones only.
+    pub(super) eclipsed: Option<usize>,
     streams: BTreeMap<u64, Stream>,
     /// Streams that their asking side has not closed; those no longer in `streams` are broken.
     by_session: BTreeMap<(usize, SessionId), u64>,
     next_stream: u64,
     /// Questions on their way through a node, by the number the world gave them.
-    asked: BTreeMap<u64, u64>,
+    pub(super) asked: BTreeMap<u64, u64>,
     next_asked: u64,
 }
 
@@ -134,6 +137,7 @@ impl Network {
             counts: Counts::default(),
             links,
             groups: vec![0; machines],
+            eclipsed: None,
             streams: BTreeMap::new(),
             by_session: BTreeMap::new(),
             next_stream: 0,
@@ -146,9 +150,23 @@ impl Network {
     pub(super) fn repair(&mut self) {
         self.conditions = Conditions { latency_ms: self.conditions.latency_ms, ..Conditions::default() };
         self.groups.fill(0);
+        self.eclipsed = None;
     }
 
-    fn neighbours(&self, of: usize) -> Vec<usize> {
+    /// Makes links possible between a machine and others.
+    pub(super) fn link(&mut self, at: usize, others: Vec<usize>) {
+        let down = Link { state: LinkState::Down, epoch: 0, incarnations: (0, 0) };
+        for other in others.into_iter().filter(|other| *other != at) {
+            self.links.entry(pair(at, other)).or_insert(down);
+        }
+    }
+
+    /// Who opened a stream that is not broken.
+    pub(super) fn asker_of(&self, stream: u64) -> Option<usize> {
+        self.streams.get(&stream).map(|stream| stream.asker)
+    }
+
+    pub(super) fn neighbours(&self, of: usize) -> Vec<usize> {
         let ends = self.links.keys().filter(|(a, b)| *a == of || *b == of);
         ends.map(|(a, b)| if *a == of { *b } else { *a }).collect()
     }
@@ -245,7 +263,8 @@ impl World {
     fn is_possible(&self, a: usize, b: usize) -> bool {
         let awake =
             |at: usize| self.machines[at].node.is_some() && self.machines[at].suspended_until <= self.now;
-        awake(a) && awake(b) && self.network.groups[a] == self.network.groups[b]
+        let apart = self.network.groups[a] != self.network.groups[b] || self.is_eclipsed(a, b);
+        awake(a) && awake(b) && !apart
     }
 
     fn plan_connection(&mut self, a: usize, b: usize) {
@@ -264,7 +283,7 @@ impl World {
         }
     }
 
-    /// A message is forwarded only after its verdict. Everybody here is honest, so nobody may be blamed.
+    /// A message is forwarded only after its verdict. Nobody honest may be blamed.
     pub(super) fn judge(&mut self, at: usize, id: GossipId, verdict: Verdict) {
         let Some(Awaiting { from, bytes }) = self.machines[at].awaiting.remove(&id) else {
             return self.fail(Check::QueuesBounded, format!("machine {at} judges a message twice"));
@@ -272,29 +291,34 @@ impl World {
         match verdict {
             Verdict::Accept => self.spread(at, Some(from), &bytes),
             Verdict::Ignore => {}
-            Verdict::Reject => {
+            Verdict::Reject if self.is_honest(at) && self.is_honest(from) => {
                 self.fail(Check::NobodyBlamed, format!("machine {at} rejects a message of machine {from}"));
+            }
+            Verdict::Reject => {}
+        }
+    }
+
+    pub(super) fn spread(&mut self, at: usize, source: Option<usize>, bytes: &Arc<[u8]>) {
+        for other in self.network.neighbours(at) {
+            if Some(other) != source {
+                self.send_copies(at, other, bytes);
             }
         }
     }
 
-    fn spread(&mut self, at: usize, source: Option<usize>, bytes: &std::sync::Arc<[u8]>) {
-        for other in self.network.neighbours(at) {
-            if Some(other) == source {
-                continue;
-            }
-            let Some(epoch) = self.network.epoch(at, other) else { continue };
-            let Conditions { loss, duplication, .. } = self.network.conditions;
-            let copies = 1 + u64::from(self.rng.random_bool(duplication));
-            for _ in 0..copies {
-                let latency = self.latency();
-                self.network.counts.sent += 1;
-                if self.rng.random_bool(loss) {
-                    self.lose(other, &Cargo::Gossip(bytes.clone()));
-                } else {
-                    let cargo = Cargo::Gossip(bytes.clone());
-                    self.schedule(latency, Due::Arrive { from: at, to: other, epoch, cargo });
-                }
+    /// Sends a message over one link, if it is up: once or twice, or in vain.
+    pub(super) fn send_copies(&mut self, at: usize, other: usize, bytes: &Arc<[u8]>) {
+        let Some(epoch) = self.network.epoch(at, other) else { return };
+        let Conditions { loss, duplication, .. } = self.network.conditions;
+        let copies = 1 + u64::from(self.rng.random_bool(duplication));
+        for _ in 0..copies {
+            let latency = self.latency();
+            self.network.counts.sent += 1;
+            if self.rng.random_bool(loss) {
+                self.lose(other, &Cargo::Gossip(bytes.clone()));
+            } else {
+                let cargo = Cargo::Gossip(bytes.clone());
+                self.schedule(latency, Due::Arrive { from: at, to: other, epoch, cargo });
             }
         }
     }
@@ -341,7 +365,7 @@ impl World {
         }
     }
 
-    fn send_frame(&mut self, id: u64, toward: Toward, cargo: Cargo) {
+    pub(super) fn send_frame(&mut self, id: u64, toward: Toward, cargo: Cargo) {
         let latency = self.latency();
         let Conditions { breaks, stalls, .. } = self.network.conditions;
         let stalled = if self.rng.random_bool(stalls) { self.rng.random_range(0..STALL_MS_MAX) } else { 0 };

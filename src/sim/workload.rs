@@ -43,7 +43,7 @@ pub(super) fn full_name(agent: AgentName) -> FullName {
     FullName { agent, zone: ZoneName::root() }
 }
 
-fn offer((name, description): (AgentName, String)) -> Offer {
+pub(super) fn offer((name, description): (AgentName, String)) -> Offer {
     let card = AgentCard { description, callable: true, ..AgentCard::default() };
     Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() }
 }
