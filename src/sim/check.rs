@@ -321,8 +321,8 @@ impl World {
         }
     }
 
-    /// What a machine claims to have seen of honest authors. Where somebody lies it holds only in the end: a peer that says
-    /// that the registries are equal is believed until the next comparison.
+    /// What a machine claims to have seen of honest authors. Where somebody lies it holds only once all agree: a peer that
+    /// names the asker's own root is believed, and what the asker lacks comes with the next comparison.
     fn check_versions(&mut self, at: usize) {
         let wall = self.wall();
         let machine = &mut self.machines[at];
@@ -345,9 +345,15 @@ impl World {
         let written = self.reference.written.get(&(author, seq)).into_iter().flatten();
         written.into_iter().any(|written| {
             written.expires_at <= wall_max
+                || self.is_untold(written)
                 || held.get(&written.key).is_some_and(|(order, _)| *order >= written.order)
                 || self.was_superseded(written, wall_max)
         })
+    }
+
+    /// Whether a liar's word may stand for a write: one that nobody else may hold before it is due.
+    fn is_untold(&self, written: &Written) -> bool {
+        self.is_lied_to() && written.order.stamp.wall.0 > self.wall() + DUE_MS
     }
 
     /// Whether something greater stood under the key and has ended since: a card may replace a tombstone that would

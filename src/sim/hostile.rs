@@ -17,8 +17,8 @@ use serde_bytes::ByteBuf;
 
 use super::fault::Fault;
 use super::network::Toward;
-use super::workload::offer;
 use super::story::Story;
+use super::workload::offer;
 use super::{Cargo, Check, Due, Outcome, Plan, Violation, World};
 use crate::proto::codec;
 use crate::proto::fingerprint::Digest;
@@ -30,8 +30,10 @@ use crate::proto::record::{Header, SignedRecord};
 use crate::proto::registry::Quota;
 use lie::Liar;
 
-/// Time between two schemes of one machine, milliseconds.
-const SCHEME_MS: u64 = 200;
+/// Time between two batches of a Sybil, milliseconds.
+const SYBIL_MS: u64 = 200;
+/// Time between two repetitions of a liar, milliseconds.
+const REPEAT_MS: u64 = 3_000;
 /// Agents that a Sybil offers at once: fifty a second, each signed, merged and spread.
 const SYBIL_BATCH: u32 = 10;
 /// Messages that a liar keeps to repeat them later.
@@ -155,9 +157,8 @@ impl World {
         let foreign = up.iter().flat_map(|node| node.records(&root));
         let foreign = foreign.filter(|record| !self.is_honest_key(&record.author.key)).count();
         let saw = up.iter().filter(|node| {
-            node.problems().any(
-                |it| matches!(it, Problem::ForkedAuthor(author) if !self.is_honest_key(&author.key)),
-            )
+            node.problems()
+                .any(|it| matches!(it, Problem::ForkedAuthor(author) if !self.is_honest_key(&author.key)))
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
@@ -182,7 +183,7 @@ impl World {
         let malice = &mut self.machines[at].malice;
         malice.conduct = conduct;
         if !std::mem::replace(&mut malice.is_scheming, true) {
-            self.schedule(SCHEME_MS, Due::Scheme(at));
+            self.schedule(SYBIL_MS, Due::Scheme(at));
         }
     }
 
@@ -261,9 +262,15 @@ impl World {
 
     /// What a machine does by itself, now and then.
     pub(super) fn scheme(&mut self, at: usize) {
-        match self.machines[at].malice.conduct {
-            Conduct::Sybil { offers } if self.machines[at].malice.offered < offers => self.flood(at, offers),
-            Conduct::Lie => self.repeat(at),
+        let again_ms = match self.machines[at].malice.conduct {
+            Conduct::Sybil { offers } if self.machines[at].malice.offered < offers => {
+                self.flood(at, offers);
+                SYBIL_MS
+            }
+            Conduct::Lie => {
+                self.repeat(at);
+                REPEAT_MS
+            }
             Conduct::Honest
             | Conduct::Mute
             | Conduct::Stale
@@ -272,8 +279,8 @@ impl World {
                 self.machines[at].malice.is_scheming = false;
                 return;
             }
-        }
-        self.schedule(SCHEME_MS, Due::Scheme(at));
+        };
+        self.schedule(again_ms, Due::Scheme(at));
     }
 
     fn flood(&mut self, at: usize, offers: u32) {
@@ -304,8 +311,7 @@ impl World {
         let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &machine.config.network).ok());
         let signed = signed.filter(|signed| signed.header().author.key == machine.key);
         let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &machine.identity)).collect();
-        let shown: [Arc<[u8]>; 2] =
-            [bytes.to_vec().into(), Envelope::Records(twins).encode().into()];
+        let shown: [Arc<[u8]>; 2] = [bytes.to_vec().into(), Envelope::Records(twins).encode().into()];
         for other in self.network.neighbours(at) {
             let half = usize::from(other >= self.machines.len() / 2);
             self.send_copies(at, other, &shown[half]);
@@ -370,7 +376,8 @@ fn twin(signed: SignedRecord, author: &Identity) -> Option<ByteBuf> {
     let header = signed.header().clone();
     let mut card = signed.trust_sealed().card()?;
     card.description.push_str(", or so they say");
-    let name = if header.seq % 2 == 1 { header.name } else { format!("{}-twin", header.name).parse().ok()? };
+    let name =
+        if header.seq % 2 == 1 { header.name } else { format!("{}-twin", header.name).parse().ok()? };
     let twin = SignedRecord::sign(Header { name, ..header }, &codec::encode(&card), author).ok()?;
     Some(ByteBuf::from(twin.bytes().to_vec()))
 }

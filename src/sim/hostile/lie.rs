@@ -90,8 +90,13 @@ impl Liar<'_> {
             })),
             SyncAnswer::Items { mut items, next } => {
                 items.retain(|_| self.rng.random());
-                let Item(_, generation, wall, counter, _) =
-                    items.first().copied().unwrap_or(Item(KeyHash([0; 32]), 0, self.now, 0, RecordHash([0; 32])));
+                let Item(_, generation, wall, counter, _) = items.first().copied().unwrap_or(Item(
+                    KeyHash([0; 32]),
+                    0,
+                    self.now,
+                    0,
+                    RecordHash([0; 32]),
+                ));
                 let (key, hash) = (KeyHash(self.rng.random()), RecordHash(self.rng.random()));
                 items.push(Item(key, generation, wall, counter, hash));
                 items.sort_by_key(|item| item.0);
@@ -113,7 +118,8 @@ impl Liar<'_> {
 
     /// What is no answer at all, or larger than any may be.
     fn noise(&mut self) -> Vec<u8> {
-        let length = if self.rng.random() { SYNC_FRAME_BYTES_MAX + 1 } else { self.rng.random_range(0..200) };
+        let huge = self.rng.random_ratio(1, 8);
+        let length = if huge { SYNC_FRAME_BYTES_MAX + 1 } else { self.rng.random_range(0..200) };
         let first: [u8; 32] = self.rng.random();
         first.into_iter().cycle().take(length).collect()
     }
@@ -133,10 +139,9 @@ impl Liar<'_> {
         let forged = match (choice, SignedRecord::parse(model, self.network)) {
             (0..=2, Ok(_)) => self.flipped(model),
             // In the name of its author, of a moment later, signed by the liar.
-            (3..=5, Ok(signed)) => self.signed(Header {
-                stamp: signed.header().stamp.successor(),
-                ..signed.header().clone()
-            }),
+            (3..=5, Ok(signed)) => {
+                self.signed(Header { stamp: signed.header().stamp.successor(), ..signed.header().clone() })
+            }
             _ => self.own_forgery(),
         };
         ByteBuf::from(forged)
