@@ -8,7 +8,7 @@ mod collision;
 use aop::proto::message::Envelope;
 use aop::proto::name::AgentName;
 use aop::proto::registry::Quota;
-use aop::sim::{Conduct, Fault, Memory, Setup, Wish, World};
+use aop::sim::{Conduct, Fault, Graph, Memory, Setup, Wish, World};
 use serde_bytes::ByteBuf;
 
 /// Drawn worlds played by default.
@@ -140,7 +140,7 @@ fn a_node_that_saw_only_an_adversary_becomes_complete_once_it_sees_another() {
 
 #[test]
 fn two_records_of_one_version_part_nobody_and_everybody_sees_the_fork() {
-    let mut world = World::new(1, Setup { machines: 8, ..Setup::default() });
+    let mut world = World::new(1, Setup { machines: 8, graph: Graph::Whole, ..Setup::default() });
     world.corrupt(0, Conduct::Equivocate);
     start(&mut world, 0..8);
     for number in 0..6 {

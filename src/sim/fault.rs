@@ -106,7 +106,8 @@ fn conditions(rng: &mut impl Rng) -> Conditions {
     let (loss, duplication, breaks, stalls) = (some(0.3), some(0.3), some(0.05), some(0.01));
     let slowest = *[10, 200, 3_000].choose(rng).unwrap_or(&10);
     let detection_ms_max = *[0, 1_000, 15_000].choose(rng).unwrap_or(&0);
-    Conditions { loss, duplication, latency_ms: (1, slowest), breaks, stalls, detection_ms_max }
+    let latency_ms = (1, slowest);
+    Conditions { loss, duplication, latency_ms, breaks, stalls, detection_ms_max, ..Conditions::default() }
 }
 
 impl<R: Rng> Draw<'_, R> {

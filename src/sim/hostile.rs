@@ -16,12 +16,13 @@ use rand::seq::IteratorRandom;
 use serde_bytes::ByteBuf;
 
 use super::fault::Fault;
+use super::mesh::Packet;
 use super::network::Toward;
 use super::story::Story;
 use super::workload::offer;
-use super::{Cargo, Check, Due, Outcome, Plan, Violation, World};
+use super::{Check, Due, Frame, Outcome, Plan, Violation, World};
 use crate::proto::codec;
-use crate::proto::fingerprint::Digest;
+use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
@@ -67,7 +68,7 @@ pub(super) struct Malice {
     pub(super) conduct: Conduct,
     /// Agents offered so far.
     offered: u32,
-    hoard: VecDeque<Arc<[u8]>>,
+    hoard: VecDeque<Arc<Packet>>,
     is_scheming: bool,
 }
 
@@ -146,7 +147,8 @@ impl World {
 
     /// A hostile machine gives a message of its own making to the mesh, now.
     pub fn inject(&mut self, machine: usize, bytes: Vec<u8>) {
-        self.publish(machine, bytes);
+        let has_records = !is_beacon(&bytes);
+        self.publish(machine, bytes, has_records);
     }
 
     /// What hostile machines came to so far.
@@ -192,7 +194,9 @@ impl World {
         let before = std::mem::replace(&mut self.network.eclipsed, victim);
         if let Some(victim) = victim {
             let hostile: Vec<usize> = (0..self.machines.len()).filter(|at| !self.is_honest(*at)).collect();
-            self.network.link(victim, hostile);
+            for other in hostile {
+                self.network.links.add(victim, other);
+            }
             self.sever_all(victim);
             self.connect_all(victim);
         }
@@ -217,6 +221,7 @@ impl World {
         }
         if self.is_honest_key(peer) {
             let peer = self.by_key.get(peer).copied();
+            self.tally.blamed.extend(peer);
             self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
         } else {
             self.blamed += 1;
@@ -231,7 +236,7 @@ impl World {
         }
         match input {
             Input::Gossip { id, .. } => {
-                self.machines[at].awaiting.remove(&id);
+                self.mesh.awaiting.take_if(|it| it.packet.id == id);
                 None
             }
             Input::SyncAsked { id, bytes, .. } if is_gift(&bytes) => {
@@ -311,10 +316,12 @@ impl World {
         let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &machine.config.network).ok());
         let signed = signed.filter(|signed| signed.header().author.key == machine.key);
         let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &machine.identity)).collect();
-        let shown: [Arc<[u8]>; 2] = [bytes.to_vec().into(), Envelope::Records(twins).encode().into()];
-        for other in self.network.neighbours(at) {
+        let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];
+        let shown = shown.map(|bytes| self.packet(bytes, true));
+        for number in 0..self.network.links.degree(at) {
+            let (other, link) = self.network.links.at(at, number);
             let half = usize::from(other >= self.machines.len() / 2);
-            self.send_copies(at, other, &shown[half]);
+            self.send_copies(at, other, link, &shown[half]);
         }
     }
 
@@ -326,13 +333,13 @@ impl World {
                 return Some(Output::SyncAsk { session, peer, bytes });
             }
             Output::Verdict { id, verdict } => {
-                let heard = self.machines[at].awaiting.get(&id).map(|awaiting| awaiting.bytes.clone());
-                if let Some(heard) = heard {
-                    self.hoard(at, heard.clone());
+                if let Some(heard) = self.mesh.awaiting.as_ref().map(|awaiting| awaiting.packet.clone()) {
                     if verdict == Verdict::Accept {
-                        let forged = self.liar(at).message(&heard);
-                        self.spread(at, None, &forged.into());
+                        let forged = self.liar(at).message(&heard.bytes);
+                        let forged = self.packet(forged, heard.has_records);
+                        self.spread(at, None, &forged);
                     }
+                    self.hoard(at, heard);
                 }
                 return Some(Output::Verdict { id, verdict });
             }
@@ -341,12 +348,12 @@ impl World {
         None
     }
 
-    fn hoard(&mut self, at: usize, bytes: Arc<[u8]>) {
+    fn hoard(&mut self, at: usize, packet: Arc<Packet>) {
         let hoard = &mut self.machines[at].malice.hoard;
         if hoard.len() >= HOARD_MAX {
             hoard.pop_front();
         }
-        hoard.push_back(bytes);
+        hoard.push_back(packet);
     }
 
     /// Answers a question with none, one or two frames. The asker's own root is known to a liar that guesses well.
@@ -354,13 +361,13 @@ impl World {
         let Some(stream) = self.network.asked.remove(&id) else { return };
         let root = self.network.asker_of(stream).map_or(Digest::default(), |asker| self.root_of(asker));
         for bytes in self.liar(at).answers(bytes, root) {
-            self.send_frame(stream, Toward::Asker, Cargo::Answer { stream, bytes });
+            self.send_frame(Frame { stream, toward: Toward::Asker, bytes });
         }
     }
 
     fn root_of(&mut self, at: usize) -> Digest {
-        let states = self.node(at).map(|(node, now)| node.zone_states(now));
-        states.into_iter().flatten().next().map_or(Digest::default(), |zone| zone.fingerprint)
+        let Some((node, now)) = self.node(at) else { return Digest::default() };
+        node.fingerprint(&ZoneName::root(), fingerprint::as_of(now)).unwrap_or_default()
     }
 
     fn liar(&mut self, at: usize) -> Liar<'_> {

@@ -2,47 +2,61 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, Held, World};
+use super::{Check, Look, World};
+use crate::proto::config::RECORD_BYTES_MAX;
 use crate::proto::name::ZoneName;
 use crate::proto::node::Problem;
-use crate::proto::record::{Author, KeyHash, Order, RecordHash};
+use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
+use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 
 /// Forks of more authors than this need not be told: a node remembers no more.
 const FORKS_TOLD: usize = 256;
 
+impl Look {
+    /// What is held beyond a quota.
+    pub(super) fn beyond(&self, quota: &Quota) -> Option<String> {
+        let mut counts = BTreeMap::new();
+        for record in &self.held {
+            *counts.entry(record.author.key).or_insert(0usize) += 1;
+        }
+        let (most, bytes) = (counts.into_values().max().unwrap_or(0), self.bytes());
+        let is_beyond = most > quota.records_per_author || bytes > quota.bytes;
+        is_beyond.then(|| format!("{most} records of one author, {bytes} bytes in all"))
+    }
+
+    /// Whether a quota may have taken a record: its author has as many of smaller keys as it may have, or the zone is full.
+    pub(super) fn is_evicted(&self, gone: &Record, quota: &Quota) -> bool {
+        let smaller = self.held.iter().take_while(|record| record.key() < gone.key());
+        let of_author = smaller.filter(|record| record.author.key == gone.author.key).count();
+        let is_full = self.bytes() + RECORD_BYTES_MAX > quota.bytes;
+        self.get(&gone.key()).is_none() && (of_author >= quota.records_per_author || is_full)
+    }
+
+    fn bytes(&self) -> usize {
+        self.held.iter().map(|record| record.bytes().len()).sum()
+    }
+}
+
 impl World {
     /// Machines that keep to the protocol.
-    pub(super) fn honest(&self) -> Vec<usize> {
+    pub(in crate::sim) fn honest(&self) -> Vec<usize> {
         (0..self.machines.len()).filter(|at| self.is_honest(*at)).collect()
     }
 
-    pub(super) fn check_quota(&mut self, at: usize) {
-        let Some(node) = self.machines[at].node.as_ref() else { return };
-        let (mut bytes, mut counts) = (0, BTreeMap::new());
-        for record in node.records(&ZoneName::root()) {
-            bytes += record.bytes().len();
-            *counts.entry(record.author.key).or_insert(0usize) += 1;
+    /// A record that a machine takes carries the right signature; each distinct one is verified once.
+    pub(in crate::sim) fn check_signature(&mut self, at: usize, record: &Record) {
+        if !self.is_honest(at) || !self.reference.verified.insert(record.hash()) {
+            return;
         }
-        let most = counts.into_values().max().unwrap_or(0);
-        if most > self.quota.records_per_author || bytes > self.quota.bytes {
-            self.fail(Check::WithinQuota, format!("machine {at} holds {most} of one author, {bytes} bytes"));
+        let signed = SignedRecord::parse(record.bytes(), &self.machines[at].config.network);
+        if !signed.is_ok_and(|signed| signed.verify(record.stamp.wall).is_ok()) {
+            self.fail(Check::Verified, format!("machine {at} takes {record:?}, which does not verify"));
         }
-    }
-
-    /// Whether a quota may have taken a record that is gone: those of smaller key are as many as there may be.
-    pub(super) fn is_evicted(&self, at: usize, key: KeyHash, order: &Order, held: &Held) -> bool {
-        let Some(node) = self.machines[at].node.as_ref().filter(|_| !held.contains_key(&key)) else {
-            return false;
-        };
-        let smaller = held.range(..key).filter(|(_, (it, _))| it.author.key == order.author.key).count();
-        let bytes: usize = node.records(&ZoneName::root()).map(|record| record.bytes().len()).sum();
-        let is_full = bytes + crate::proto::config::RECORD_BYTES_MAX > self.quota.bytes;
-        smaller >= self.quota.records_per_author || is_full
     }
 
     /// Who holds two records of one author and version knows that the author is forked.
-    pub(super) fn check_forks(&mut self, at: usize) {
+    pub(in crate::sim) fn check_forks(&mut self, at: usize) {
         let Some(node) = self.machines[at].node.as_ref() else { return };
         let mut versions: BTreeMap<(Author, u64), RecordHash> = BTreeMap::new();
         let mut forked = BTreeSet::new();
@@ -64,12 +78,12 @@ impl World {
     }
 
     /// No live card stands under a host's key but those it offers; after a second writer under its key it has given up.
-    pub(super) fn check_own_keys(&mut self, at: usize) {
+    pub(in crate::sim) fn check_own_keys(&mut self, at: usize) {
         let wall = self.wall();
         let machine = &self.machines[at];
         let Some(node) = machine.node.as_ref() else { return };
         let gave_up = node.problems().any(|problem| matches!(problem, Problem::DuplicateIdentity(_)));
-        let ends_after = Timestamp(wall + super::ENDING_MS);
+        let ends_after = Timestamp(wall + crate::sim::settle::ENDING_MS);
         let root = ZoneName::root();
         let strange = node
             .records(&root)
