@@ -6,13 +6,15 @@
 //! the run and says how to replay it.
 //!
 //! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom, and how), `machine` and `disk` (one computer),
-//! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `workload` (what clients do), `check` and `settle`
-//! (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as text).
+//! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
+//! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
+//! text).
 
 mod check;
 mod disk;
 mod fault;
 pub mod harness;
+mod hostile;
 mod links;
 mod machine;
 pub mod measure;
@@ -41,6 +43,7 @@ use rand_chacha::ChaCha8Rng;
 
 pub use check::{Check, Violation};
 pub use fault::{Fault, Plan};
+pub use hostile::{Conduct, Hostilities};
 pub use links::Graph;
 pub use machine::Memory;
 pub use mesh::LossMode;
@@ -51,6 +54,7 @@ use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::memo::Memo;
 use crate::proto::node::{Damage, Event, Input, Node, Output, Stored, Via};
+use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
 use machine::{Backup, Machine};
@@ -93,6 +97,8 @@ pub struct Setup {
     pub graph: Graph,
     /// Where machines are; then latency is that between regions.
     pub regions: Option<Regions>,
+    /// What the zone may hold at every node.
+    pub quota: Quota,
 }
 
 impl Default for Setup {
@@ -105,6 +111,7 @@ impl Default for Setup {
             conditions: Conditions::default(),
             graph: Graph::Random(scenario::Protocol::DEGREE),
             regions: None,
+            quota: Quota::default(),
         }
     }
 }
@@ -129,6 +136,8 @@ enum Due {
     Fault(Box<Fault>),
     /// A client wants something, somewhere.
     Wish(usize, Box<Wish>),
+    /// A hostile machine does something by itself.
+    Scheme(usize),
     /// What must hold at any time is checked.
     Check,
 }
@@ -183,6 +192,9 @@ pub struct World {
     reference: Reference,
     trace: Trace,
     story: Story,
+    quota: Quota,
+    /// Times that an honest machine blamed a hostile one.
+    blamed: u64,
     violation: Option<Violation>,
 }
 
@@ -221,6 +233,8 @@ impl World {
             reference: Reference::default(),
             trace: Trace::default(),
             story: Story::default(),
+            quota: setup.quota,
+            blamed: 0,
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
@@ -242,11 +256,15 @@ impl World {
     }
 
     fn planned(seed: u64) -> (World, Plan) {
-        // Another stream of numbers than the world's own.
+        let plan = Plan::draw(&mut World::rng_of_plans(seed));
+        (World::new(seed, plan.setup.clone()), plan)
+    }
+
+    /// Another stream of numbers than the world's own.
+    fn rng_of_plans(seed: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);
-        let plan = Plan::draw(&mut rng);
-        (World::new(seed, plan.setup.clone()), plan)
+        rng
     }
 
     fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
@@ -351,9 +369,10 @@ impl World {
         machine.node.is_some() && machine.suspended_until <= self.now
     }
 
-    /// Nodes that run.
+    /// Nodes that run and are honest.
     fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
-        self.machines.iter().enumerate().filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
+        let honest = self.machines.iter().enumerate().filter(|(at, _)| self.is_honest(*at));
+        honest.filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
     }
 
     fn violated(&self) -> Result<(), Violation> {
@@ -393,6 +412,7 @@ impl World {
             }
             Due::Fault(fault) => self.strike(*fault),
             Due::Wish(machine, wish) => self.grant(machine, *wish),
+            Due::Scheme(machine) => self.scheme(machine),
             Due::Check => {
                 self.check_always();
                 self.schedule(CHECK_MS, Due::Check);
@@ -410,6 +430,7 @@ impl World {
             | Due::Start(..)
             | Due::Resume(_)
             | Due::Fault(_)
+            | Due::Scheme(_)
             | Due::Check => {
                 return None;
             }
@@ -438,7 +459,9 @@ impl World {
         let rows = machine.disk.rows().iter();
         let memo = &mut self.memo;
         let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
-        machine.node = Some(Node::new(machine.identity.clone(), machine.config.clone(), seed, stored, wall));
+        let (identity, config) = (machine.identity.clone(), machine.config.clone());
+        let quota = machine.malice.quota(self.quota);
+        machine.node = Some(Node::with_quota(identity, config, seed, stored, wall, quota));
         machine.incarnation += 1;
         self.tally.wakes(at, self.now);
         if unread > 0 {
@@ -518,6 +541,7 @@ impl World {
     fn tell(&mut self, at: usize, input: Input) {
         self.trace.input(self.now, at, &input);
         self.tell_input(at, &input);
+        let Some(input) = self.withhold(at, input) else { return };
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
@@ -544,6 +568,7 @@ impl World {
 
     /// Interprets one output. Read side by side with the live driver's `perform`.
     fn perform(&mut self, at: usize, output: Output) {
+        let Some(output) = self.distort(at, output) else { return };
         match output {
             Output::Persist(writes) => {
                 for write in writes {
@@ -560,10 +585,7 @@ impl World {
             Output::SyncClose { session } => self.close_stream(at, session),
             Output::SyncAnswer { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
-            Output::Penalize { peer, reason } => {
-                let peer = self.by_key.get(&peer).copied();
-                self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
-            }
+            Output::Penalize { peer, reason } => self.note_blame(at, &peer, reason),
             Output::Event(event) => {
                 self.check_event(at, &event);
                 self.count_event(at, &event);

@@ -4,11 +4,14 @@
 //! hold once the world is repaired and quiet is in `settle`. Each is named; each exemption is an [`Exemption`] with its
 //! reason.
 
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use super::World;
+use super::hostile::Conduct;
 use super::machine::{Machine, Memory};
 use super::workload::text_of;
 use crate::proto::card::Scope;
@@ -52,8 +55,14 @@ pub enum Check {
     QueuesBounded,
     /// Sent is delivered, dropped by plan or on its way.
     MessagesConserved,
-    /// Nobody is blamed where everybody is honest.
+    /// Nobody honest is blamed by anybody honest.
     NobodyBlamed,
+    /// What is held of an author, and in all, is within the quotas.
+    WithinQuota,
+    /// Who holds two records of one version has told of the fork.
+    ForksShown,
+    /// What stands in the name of a host is what it offers.
+    HostSpeaks,
 }
 
 /// A broken promise.
@@ -87,6 +96,9 @@ impl Check {
             Check::QueuesBounded => "queues-bounded",
             Check::MessagesConserved => "messages-conserved",
             Check::NobodyBlamed => "nobody-blamed",
+            Check::WithinQuota => "within-quota",
+            Check::ForksShown => "forks-shown",
+            Check::HostSpeaks => "host-speaks",
         }
     }
 }
@@ -94,11 +106,7 @@ impl Check {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { check, seed, at_ms, detail } = self;
-        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}; ")?;
-        write!(
-            f,
-            "replay with AOP_SIM_SEED={seed} cargo test --test simulation -- --exact replay --nocapture"
-        )
+        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}")
     }
 }
 
@@ -153,30 +161,34 @@ impl Look {
         Some(&self.held[at])
     }
 
-    /// What was held and is no more, though its lease had not ended, with what is held in its place.
+    /// What was held and is no more, though its lease had not ended and no quota took it, with what is held in its place.
     fn lost_since<'a>(
         &'a self,
         before: &'a Look,
         wall_max: Timestamp,
+        evicted: impl Fn(&Record) -> bool,
     ) -> Option<(&'a Record, Option<&'a Record>)> {
         let mut now = self.held.iter().peekable();
         before.held.iter().find_map(|old| {
             while now.next_if(|it| it.key() < old.key()).is_some() {}
             let held = now.peek().filter(|it| it.key() == old.key());
             let is_less = held.is_none_or(|held| !Arc::ptr_eq(held, old) && held.order() < old.order());
-            (is_less && old.expires_at > wall_max).then_some((&**old, held.map(|held| &***held)))
+            (is_less && old.expires_at > wall_max && !evicted(old))
+                .then_some((&**old, held.map(|held| &***held)))
         })
     }
 
-    /// An author whose versions shrank though one of its records was held all the time.
-    fn shrunk_since(&self, before: &Look) -> Option<(Author, u64, u64)> {
+    /// An author other than `own` whose versions shrank though one of its records was held all the time. Of itself a node knows
+    /// how much it wrote, until it takes a new epoch: then it tells of the old one what it sees of it.
+    fn shrunk_since(&self, before: &Look, own: PeerKey) -> Option<(Author, u64, u64)> {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
                 record.author == *author
                     && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
             };
-            (prefix < *old && before.held.iter().any(kept)).then_some((*author, *old, prefix))
+            (author.key != own && prefix < *old && before.held.iter().any(kept))
+                .then_some((*author, *old, prefix))
         })
     }
 }
@@ -252,7 +264,8 @@ impl Reference {
 /// Whether some running node holds what an operation wrote, or something greater.
 fn is_known(agent: &Acknowledged, machines: &[Machine]) -> bool {
     let root = ZoneName::root();
-    let mut nodes = machines.iter().filter_map(|machine| machine.node.as_ref());
+    let honest = machines.iter().filter(|machine| machine.malice.conduct == Conduct::Honest);
+    let mut nodes = honest.filter_map(|machine| machine.node.as_ref());
     nodes.any(|node| node.record(&root, &agent.key).is_some_and(|record| record.order() >= agent.order))
 }
 
@@ -297,6 +310,7 @@ impl World {
         else {
             return;
         };
+        self.check_signature(at, record);
         let wall = self.wall();
         let machine = &mut self.machines[at];
         if record.stamp.wall > machine.clock(wall) + STAMP_AHEAD_MAX {
@@ -377,31 +391,57 @@ impl World {
         self.check_messages();
     }
 
-    fn check_machine(&mut self, at: usize) -> Option<Look> {
-        let wall = self.wall();
-        let machine = &mut self.machines[at];
-        let (now, wall_max) = (machine.clock(wall), machine.wall_max);
-        let node = machine.node.as_mut()?;
+    fn look_at(&mut self, at: usize) -> Option<Look> {
+        let (node, now) = self.node(at)?;
         let held = node.records(&ZoneName::root()).cloned().collect();
         let prefixes = node.zone_states(now).into_iter().flat_map(|zone| zone.versions).collect();
-        let look = Look { held, prefixes };
+        Some(Look { held, prefixes })
+    }
+
+    fn check_machine(&mut self, at: usize) -> Option<Look> {
+        if !self.is_honest(at) {
+            return None;
+        }
+        let look = self.look_at(at)?;
+        let wall_max = self.machines[at].wall_max;
         let before = self.reference.looks.remove(&at).unwrap_or_default();
-        if let Some((before, held)) = look.lost_since(&before, wall_max) {
+        let evicted = |record: &Record| look.is_evicted(record, &self.quota);
+        if let Some((before, held)) = look.lost_since(&before, wall_max, evicted) {
             self.fail(Check::NoStepBack, format!("machine {at} held {before:?}, now {held:?}"));
         }
-        if let Some((author, before, now)) = look.shrunk_since(&before) {
+        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key) {
             let whose = self.by_key.get(&author.key);
             let detail = format!("machine {at} had {before} versions of machine {whose:?}, now {now}");
             self.fail(Check::MonotoneVersions, detail);
         }
-        for (author, prefix) in &look.prefixes {
+        if let Some(detail) = look.beyond(&self.quota) {
+            self.fail(Check::WithinQuota, format!("machine {at} holds {detail}"));
+        }
+        if !self.is_lied_to() {
+            self.check_claims(at, &look, &before);
+        }
+        Some(look)
+    }
+
+    /// What a machine claims to have seen in the end. Where somebody lies claims are true only then: a peer that names the
+    /// asker's own root is believed, and what the asker lacks comes with the next comparison.
+    pub(super) fn check_claims_of_all(&mut self, at: usize) {
+        if let Some(look) = self.look_at(at).filter(|_| self.is_lied_to()) {
+            self.check_claims(at, &look, &Look::default());
+        }
+    }
+
+    /// What a machine claims to have seen of honest authors; a hostile one may have signed anything.
+    fn check_claims(&mut self, at: usize, look: &Look, before: &Look) {
+        let wall_max = self.machines[at].wall_max;
+        let of_honest = look.prefixes.iter().filter(|(author, _)| self.is_honest_key(&author.key));
+        for (author, prefix) in of_honest.collect::<Vec<_>>() {
             // A small world is looked at whole. In a large one what was covered at the last look still is, as nothing steps
             // back.
             let covered =
                 if self.machines.len() <= LOOKED_AT_MAX { None } else { before.prefixes.get(author) };
             let first = covered.map_or(1, |covered| covered + 1);
-            if let Some(seq) = (first..=*prefix).find(|seq| !self.is_covered(*author, *seq, &look, wall_max))
-            {
+            if let Some(seq) = (first..=*prefix).find(|seq| !self.is_covered(*author, *seq, look, wall_max)) {
                 let whose = self.by_key.get(&author.key);
                 let detail =
                     format!("machine {at} claims {prefix} versions of machine {whose:?} and lacks {seq}");
@@ -409,16 +449,21 @@ impl World {
                 break;
             }
         }
-        Some(look)
     }
 
     fn is_covered(&self, author: Author, seq: u64, look: &Look, wall_max: Timestamp) -> bool {
         let written = self.reference.written.get(&(author, seq)).into_iter().flatten();
         written.into_iter().any(|written| {
             written.expires_at <= wall_max
+                || self.is_untold(written)
                 || look.get(&written.key).is_some_and(|held| held.order() >= written.order)
                 || self.was_superseded(written, wall_max)
         })
+    }
+
+    /// Whether a liar's word may stand for a write: one that nobody else may hold before it is due.
+    fn is_untold(&self, written: &Written) -> bool {
+        self.is_lied_to() && written.order.stamp.wall.0 > self.wall() + super::settle::DUE_MS
     }
 
     /// Whether something greater stood under the key and has ended since: a card may replace a tombstone that would

@@ -1,6 +1,7 @@
 //! One simulated computer: a node or the lack of one, its disk, its clock.
 
 use super::disk::{Disk, Rows};
+use super::hostile::Malice;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::node::Node;
@@ -59,6 +60,7 @@ pub(super) struct Machine {
     pub(super) timer_generation: u64,
     /// Timers that fired at one and the same time.
     pub(super) timers_now: (u64, u32),
+    pub(super) malice: Malice,
 }
 
 impl Machine {
@@ -78,6 +80,7 @@ impl Machine {
             timer_at: None,
             timer_generation: 0,
             timers_now: (0, 0),
+            malice: Malice::default(),
         }
     }
 

@@ -96,11 +96,17 @@ impl Mesh {
 impl World {
     /// The mesh takes a message from the node that made it.
     pub(super) fn publish(&mut self, at: usize, bytes: Vec<u8>, has_records: bool) {
+        let packet = self.packet(bytes, has_records);
+        if self.mesh.see(packet.number, at) == Some(Seen::First) {
+            self.spread(at, None, &packet);
+        }
+    }
+
+    /// A message for the mesh.
+    pub(super) fn packet(&mut self, bytes: Vec<u8>, has_records: bool) -> Arc<Packet> {
         let id = gossip_id(&bytes);
         let number = self.mesh.number(self.now, id, self.machines.len());
-        if self.mesh.see(number, at) == Some(Seen::First) {
-            self.spread(at, None, &Arc::new(Packet { id, bytes: bytes.into(), has_records, number }));
-        }
+        Arc::new(Packet { id, bytes: bytes.into(), has_records, number })
     }
 
     /// A copy reached a machine.
@@ -124,7 +130,7 @@ impl World {
         }
     }
 
-    /// A message is forwarded only after its verdict. Everybody here is honest, so nobody may be blamed.
+    /// A message is forwarded only after its verdict. Nobody honest may be blamed.
     pub(super) fn judge(&mut self, at: usize, id: GossipId, verdict: Verdict) {
         let Some(Awaiting { from, packet, .. }) =
             self.mesh.awaiting.take_if(|it| it.at == at && it.packet.id == id)
@@ -134,23 +140,28 @@ impl World {
         match verdict {
             Verdict::Accept => self.spread(at, Some(from), &packet),
             Verdict::Ignore => {}
+            Verdict::Reject if !(self.is_honest(at) && self.is_honest(from)) => {}
             Verdict::Reject => {
                 self.fail(Check::NobodyBlamed, format!("machine {at} rejects a message of machine {from}"));
             }
         }
     }
 
-    fn spread(&mut self, at: usize, source: Option<usize>, packet: &Arc<Packet>) {
+    pub(super) fn spread(&mut self, at: usize, source: Option<usize>, packet: &Arc<Packet>) {
         for number in 0..self.network.links.degree(at) {
             let (other, link) = self.network.links.at(at, number);
-            let Some(epoch) = self.network.links.epoch(link) else { continue };
-            if Some(other) == source {
-                continue;
+            if Some(other) != source {
+                self.send_copies(at, other, link, packet);
             }
-            let copies = 1 + u64::from(self.chance(self.network.conditions.duplication));
-            for _ in 0..copies {
-                self.send_packet(at, other, link, epoch, packet.clone());
-            }
+        }
+    }
+
+    /// Sends a message over one link, if it is up: once or twice.
+    pub(super) fn send_copies(&mut self, at: usize, other: usize, link: usize, packet: &Arc<Packet>) {
+        let Some(epoch) = self.network.links.epoch(link) else { return };
+        let copies = 1 + u64::from(self.chance(self.network.conditions.duplication));
+        for _ in 0..copies {
+            self.send_packet(at, other, link, epoch, packet.clone());
         }
     }
 

@@ -91,12 +91,14 @@ pub(super) struct Network {
     pub(super) places: Option<Places>,
     /// The part of a partition each machine is in.
     groups: Vec<u8>,
+    /// The machine that meets hostile ones only.
+    pub(super) eclipsed: Option<usize>,
     streams: BTreeMap<u64, Stream>,
     /// Streams that their asking side has not closed; those no longer in `streams` are broken.
     by_session: BTreeMap<(usize, SessionId), u64>,
     next_stream: u64,
     /// Questions on their way through a node, by the number the world gave them.
-    asked: BTreeMap<u64, u64>,
+    pub(super) asked: BTreeMap<u64, u64>,
     next_asked: u64,
 }
 
@@ -114,6 +116,7 @@ impl Network {
             links: Links::new(machines, graph, rng),
             places,
             groups: vec![0; machines],
+            eclipsed: None,
             streams: BTreeMap::new(),
             by_session: BTreeMap::new(),
             next_stream: 0,
@@ -126,6 +129,12 @@ impl Network {
     pub(super) fn repair(&mut self) {
         self.conditions = Conditions { latency_ms: self.conditions.latency_ms, ..Conditions::default() };
         self.groups.fill(0);
+        self.eclipsed = None;
+    }
+
+    /// Who opened a stream that is not broken.
+    pub(super) fn asker_of(&self, stream: u64) -> Option<usize> {
+        self.streams.get(&stream).map(|stream| stream.asker)
     }
 }
 
@@ -212,7 +221,8 @@ impl World {
     fn is_possible(&self, a: usize, b: usize) -> bool {
         let awake =
             |at: usize| self.machines[at].node.is_some() && self.machines[at].suspended_until <= self.now;
-        awake(a) && awake(b) && self.network.groups[a] == self.network.groups[b]
+        let apart = self.network.groups[a] != self.network.groups[b] || self.is_eclipsed(a, b);
+        awake(a) && awake(b) && !apart
     }
 
     pub(super) fn plan_connection(&mut self, link: usize) {
@@ -268,7 +278,7 @@ impl World {
         }
     }
 
-    fn send_frame(&mut self, frame: Frame) {
+    pub(super) fn send_frame(&mut self, frame: Frame) {
         let Some(stream) = self.network.streams.get(&frame.stream) else { return };
         let (from, to) = match frame.toward {
             Toward::Answerer => (stream.asker, stream.answerer),

@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use super::World;
 use super::check::{Acknowledged, Check, Operation};
+use super::hostile::Conduct;
 use super::workload::{full_name, text_of};
 use crate::proto::fingerprint;
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::record::{KeyHash, Record, RecordHash, SignedRecord};
+use crate::proto::record::{KeyHash, Record, RecordHash};
 use crate::proto::time::Timestamp;
 
 /// Records that end within this are not compared: some hold them and some do not, rightly.
-const ENDING_MS: u64 = 120_000;
+pub(super) const ENDING_MS: u64 = 120_000;
 /// Records stamped further ahead than this may be refused by a clock a little behind: less than the time bound by more
 /// than twice the largest skew.
-const DUE_MS: u64 = 50_000;
+pub(super) const DUE_MS: u64 = 50_000;
 
 /// What is served in the end against what was promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +40,11 @@ impl World {
     pub(super) fn check_settled(&mut self) {
         self.check_all_machines();
         self.check_signatures();
+        for at in self.honest() {
+            self.check_claims_of_all(at);
+            self.check_forks(at);
+            self.check_own_keys(at);
+        }
         if let Some((check, detail)) = self.unsettled() {
             self.fail(check, detail);
         }
@@ -52,7 +58,8 @@ impl World {
         let mut checked = BTreeMap::new();
         let agents: Vec<_> = self.reference.agents.keys().cloned().collect();
         agents.iter().find_map(|(host, name)| {
-            (0..self.machines.len()).find_map(|at| self.broken_promise(at, *host, name, &mut checked))
+            let by = if self.is_honest(*host) { self.honest() } else { Vec::new() };
+            by.into_iter().find_map(|at| self.broken_promise(at, *host, name, &mut checked))
         })
     }
 
@@ -60,7 +67,12 @@ impl World {
     pub(super) fn kept(&mut self) -> Kept {
         let (mut kept, mut checked) = (Kept::default(), BTreeMap::new());
         for ((host, name), agent) in self.reference.agents.clone() {
-            let served: Vec<Served> = (0..self.machines.len())
+            if !self.is_honest(host) {
+                continue;
+            }
+            let served: Vec<Served> = self
+                .honest()
+                .into_iter()
                 .filter_map(|at| self.served(at, host, &name, &agent, &mut checked))
                 .collect();
             match agent.operation {
@@ -178,7 +190,8 @@ impl World {
 
     fn different_fingerprints(&mut self) -> Option<String> {
         let as_of = fingerprint::as_of(Timestamp(self.wall() + ENDING_MS / 2));
-        let nodes = self.machines.iter_mut().filter_map(|machine| machine.node.as_mut());
+        let honest = self.machines.iter_mut().filter(|machine| machine.malice.conduct == Conduct::Honest);
+        let nodes = honest.filter_map(|machine| machine.node.as_mut());
         let roots: BTreeSet<_> =
             nodes.filter_map(|node| node.fingerprint(&ZoneName::root(), as_of)).map(|root| root.0).collect();
         (roots.len() > 1).then(|| format!("{} fingerprints of equal registries", roots.len()))
@@ -186,20 +199,12 @@ impl World {
 
     /// Every distinct record is verified anew, by nothing that the nodes used.
     fn check_signatures(&mut self) {
-        let network = self.machines[0].config.network.clone();
-        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
-        let (mut forged, root) = (None, ZoneName::root());
-        for record in nodes.flat_map(|node| node.records(&root)) {
-            if !self.reference.verified.insert(record.hash()) {
-                continue;
-            }
-            let signed = SignedRecord::parse(record.bytes(), &network);
-            if !signed.is_ok_and(|signed| signed.verify(record.stamp.wall).is_ok()) {
-                forged = Some(format!("{record:?} is held and does not verify"));
-            }
-        }
-        if let Some(detail) = forged {
-            self.fail(Check::Verified, detail);
+        let root = ZoneName::root();
+        let held = self.nodes().flat_map(|(at, node)| node.records(&root).map(move |record| (at, record)));
+        let held: BTreeMap<RecordHash, (usize, Arc<Record>)> =
+            held.map(|(at, record)| (record.hash(), (at, record.clone()))).collect();
+        for (at, record) in held.into_values() {
+            self.check_signature(at, &record);
         }
     }
 }

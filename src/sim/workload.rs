@@ -45,7 +45,7 @@ pub(super) fn full_name(agent: AgentName) -> FullName {
 }
 
 /// A card that says a text. What is longer than a description fills the schemas, which nobody reads here.
-fn offer((name, text): (AgentName, String)) -> Offer {
+pub(super) fn offer((name, text): (AgentName, String)) -> Offer {
     let (description, rest) = text.split_at(text.floor_char_boundary(DESCRIPTION_BYTES_MAX));
     let (input, output) = rest.split_at(rest.floor_char_boundary(SCHEMA_BYTES_MAX));
     let filled = |part: &str| (!part.is_empty()).then(|| part.to_owned());

@@ -37,10 +37,6 @@ pub(super) fn verdict(expectation: &Expectation, groups: &[Group<'_>], command: 
         held: (judged.iter().filter(|it| it.holds).count(), judged.len()),
         counts: if expectation.of == Of::Every { "runs" } else { "cells" }.into(),
         unmeasured: judged.len() - measured.count(),
-        counts: match expectation.of {
-            Of::Every => "runs".into(),
-            Of::Mean => "cells".into(),
-        },
         worst: worst.and_then(|it| it.value).unwrap_or(0.0),
         worst_cell: shown.cell.clone(),
         replay: shown.replay.clone(),

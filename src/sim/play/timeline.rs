@@ -171,7 +171,7 @@ impl<R: Rng> Draw<'_, R> {
             Groups::Regions => self
                 .regions
                 .iter()
-                .map(|region| u8::from(usize::from(*region) >= REGIONS.len() / 2))
+                .map(|region| u8::from(usize::from(*region) >= REGIONS / 2))
                 .collect(),
         };
         let end = self.end(at, lasts);
