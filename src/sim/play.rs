@@ -15,9 +15,10 @@ use rand_chacha::ChaCha8Rng;
 use super::check::Check;
 use super::measure::{Broken, Measured, Missing};
 use super::network::Conditions;
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Trouble};
 use super::{Graph, Memory, Setup, Violation, Wish, World};
 use crate::proto::config::Config;
+use crate::proto::registry::Quota;
 use timeline::{Action, Timeline};
 
 /// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every
@@ -155,9 +156,12 @@ fn setup(scenario: &Scenario) -> Setup {
     let defaults = Config::default();
     let sync_interval = protocol.anti_entropy.every.unwrap_or(defaults.sync_interval);
     let ordinary = Conditions::default();
+    let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.trouble, Trouble::Sybil { .. }));
+    let records_per_author =
+        if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
     let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));
     Setup {
-        machines: network.nodes,
+        machines: timeline::machines(scenario),
         config: Config { expects_peers: true, sync_interval, ..defaults },
         anchored: true,
         conditions: Conditions {
@@ -168,6 +172,7 @@ fn setup(scenario: &Scenario) -> Setup {
         },
         graph: Graph::Random(protocol.degree()),
         regions: network.regions,
+        quota: Quota { records_per_author, ..Quota::default() },
         ..Setup::default()
     }
 }

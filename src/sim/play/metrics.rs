@@ -29,7 +29,7 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     let (coverage, complete) = reached(run);
     put("coverage", coverage);
     put("complete", complete);
-    let mut latencies: Vec<f64> = tally.updates.iter().flat_map(Update::latencies).collect();
+    let mut latencies: Vec<f64> = honest(run).flat_map(|update| update.latencies()).collect();
     latencies.sort_by(f64::total_cmp);
     for (name, share) in [("latency_ms.p50", 0.5), ("latency_ms.p99", 0.99), ("latency_ms.p100", 1.0)] {
         if let Some(latency) = percentile(&latencies, share) {
@@ -53,6 +53,11 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     put("refused_writes", world.reference.refused.values().sum::<u64>() as f64);
     put("blamed", tally.blamed.len() as f64);
     put("node_hours", hours);
+    if run.scenario.faults.iter().any(|fault| fault.trouble.is_hostile()) {
+        let hostilities = world.hostilities();
+        put("foreign_records", hostilities.foreign_records);
+        put("forks_seen", hostilities.forks_seen);
+    }
     metrics
 }
 
@@ -60,15 +65,15 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
 /// learnt it once, or holds what is at least as great in the end.
 fn reached(run: &Run<'_>) -> (f64, f64) {
     let root = ZoneName::root();
-    let updates = &run.world.tally.updates;
+    let updates: Vec<&Update> = honest(run).collect();
     let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
-        let has = |(number, update): (usize, &Update)| {
+        let has = |(number, update): (usize, &&Update)| {
             seen[number][at].is_some()
                 || node.record(&root, &update.key).is_some_and(|held| held.order() >= update.order)
         };
-        let count = updates.iter().enumerate().filter(|update| has(*update)).count();
+        let count = updates.iter().enumerate().filter(|update| has((update.0, update.1))).count();
         nodes += 1;
         pairs += updates.len() as u64;
         together += count as u64;
@@ -76,6 +81,11 @@ fn reached(run: &Run<'_>) -> (f64, f64) {
     }
     let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
     (share(together, pairs), share(complete, nodes))
+}
+
+/// What an adversary writes counts for nothing.
+fn honest<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Update> {
+    run.world.tally.updates.iter().filter(|update| run.world.is_honest(update.author))
 }
 
 /// Share of nodes that know an update, by milliseconds since it was written.

@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 
 use super::super::regions::REGIONS;
 use super::super::scenario::{Groups, Scenario, Trouble, Who};
-use super::super::{Fault, Memory};
+use super::super::{Conduct, Fault, Memory};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::AgentName;
 
@@ -16,6 +16,13 @@ use crate::proto::name::AgentName;
 const WARM_MS: u64 = 15_000;
 /// How long agents live that are withdrawn again in a run without an end of its own, milliseconds.
 const WITHDRAWN_AFTER_MS: u64 = 15_000;
+/// Machines of an adversary that surround the victim of an eclipse.
+const ECLIPSE_MACHINES: usize = 4;
+/// Agents that each identity of a Sybil offers.
+const SYBIL_OFFERS: u32 = 100;
+/// Records of one author that nodes hold where there is a Sybil. The live node's quota is far higher; this one is
+/// reached in a run.
+pub(super) const SYBIL_QUOTA: usize = 50;
 /// Bytes of a record beside the text of its card.
 const FRAME_BYTES: usize = 410;
 
@@ -28,6 +35,17 @@ pub(super) enum Action {
     Write { update: usize, author: usize },
     /// What an update offered is withdrawn.
     Withdraw { update: usize },
+}
+
+/// How many machines a run has: its nodes, then those of an adversary that come beside them.
+pub(super) fn machines(scenario: &Scenario) -> usize {
+    let nodes = scenario.network.nodes;
+    let strangers = scenario.faults.iter().map(|fault| match fault.trouble {
+        Trouble::Sybil { who } => who.of(nodes),
+        Trouble::Eclipse { .. } => ECLIPSE_MACHINES,
+        _ => 0,
+    });
+    nodes + strangers.sum::<usize>()
 }
 
 /// Everything that happens in a run, in order.
@@ -51,7 +69,10 @@ impl Timeline {
         let mut draw = Draw {
             rng,
             regions,
+            nodes: scenario.network.nodes,
+            total: machines(scenario),
             machines: scenario.network.nodes,
+            authors: Vec::new(),
             until: until.unwrap_or(u64::MAX),
             backed_up: Vec::new(),
             timeline: Timeline::default(),
@@ -80,7 +101,13 @@ impl Timeline {
 struct Draw<'a, R> {
     rng: &'a mut R,
     regions: &'a [u8],
+    nodes: usize,
+    /// All machines of the world.
+    total: usize,
+    /// Nodes, and the machines of an adversary so far.
     machines: usize,
+    /// Nodes that write.
+    authors: Vec<usize>,
     /// No fault lasts longer.
     until: u64,
     /// Machines of which there is a backup.
@@ -92,9 +119,10 @@ impl<R: Rng> Draw<'_, R> {
     /// Plans all updates; when the last is written.
     fn writes(&mut self, scenario: &Scenario) -> u64 {
         let workload = &scenario.workload;
-        let authors = workload.authors.unwrap_or(self.machines).min(self.machines);
-        let mut order: Vec<usize> = (0..self.machines).collect();
+        let authors = workload.authors.unwrap_or(self.nodes).min(self.nodes).min(workload.updates);
+        let mut order: Vec<usize> = (0..self.nodes).collect();
         order.shuffle(self.rng);
+        order.truncate(authors);
         let first = workload.at.map_or(WARM_MS, millis);
         let gap = workload.rate.map_or(0.0, |rate| 1e3 / rate);
         let mut last = first;
@@ -102,6 +130,7 @@ impl<R: Rng> Draw<'_, R> {
             last = first + (update as f64 * gap) as u64;
             self.plan(last, Action::Write { update, author: order[update % authors] });
         }
+        self.authors = order;
         last
     }
 
@@ -152,37 +181,68 @@ impl<R: Rng> Draw<'_, R> {
                 self.plan_fault(at, Fault::Skip(millis(*lasts)));
                 self.heals(at);
             }
-            // Machines of an adversary.
-            Trouble::Mute { .. } => {}
-            Trouble::Sybil { .. } => {}
-            Trouble::Eclipse { .. } => {}
-            Trouble::Equivocate { .. } => {}
-            Trouble::Lie { .. } => {}
+            Trouble::Mute { who } => self.corrupt(at, *who, Conduct::Mute),
+            Trouble::Lie { who } => self.corrupt(at, *who, Conduct::Lie),
+            Trouble::Equivocate { who } => {
+                for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {
+                    self.plan_fault(at, Fault::Corrupt(author, Conduct::Equivocate));
+                }
+            }
+            Trouble::Sybil { who } => {
+                for machine in self.strangers(who.of(self.nodes)) {
+                    self.timeline.late.insert(machine);
+                    self.plan_fault(at, Fault::Corrupt(machine, Conduct::Sybil { offers: SYBIL_OFFERS }));
+                    self.plan_fault(at, Fault::Start(machine));
+                }
+            }
+            Trouble::Eclipse { lasts } => {
+                for machine in self.strangers(ECLIPSE_MACHINES) {
+                    self.plan_fault(0, Fault::Corrupt(machine, Conduct::Stale));
+                }
+                let victim = self.rng.random_range(0..self.nodes);
+                let end = self.end(at, *lasts);
+                self.plan_fault(at, Fault::Eclipse(Some(victim)));
+                self.plan_fault(end, Fault::Eclipse(None));
+            }
         }
+    }
+
+    /// Nodes turn; those that write stay honest as long as there are others.
+    fn corrupt(&mut self, at: u64, who: Who, conduct: Conduct) {
+        let mut nodes = self.pick(Who::Share(1.0));
+        nodes.sort_by_key(|node| self.authors.contains(node));
+        for node in nodes.into_iter().take(who.of(self.nodes)) {
+            self.plan_fault(at, Fault::Corrupt(node, conduct));
+        }
+    }
+
+    /// Machines of an adversary beside the nodes.
+    fn strangers(&mut self, count: usize) -> std::ops::Range<usize> {
+        let first = self.machines;
+        self.machines += count;
+        first..self.machines
     }
 
     fn partition(&mut self, at: u64, groups: Groups, lasts: Duration) {
         let parts: Vec<u8> = match groups {
             Groups::Random(count) => {
-                let mut parts: Vec<u8> = (0..self.machines).map(|at| (at % count) as u8).collect();
+                let mut parts: Vec<u8> = (0..self.total).map(|at| (at % count) as u8).collect();
                 parts.shuffle(self.rng);
                 parts
             }
-            Groups::Regions => self
-                .regions
-                .iter()
-                .map(|region| u8::from(usize::from(*region) >= REGIONS / 2))
-                .collect(),
+            Groups::Regions => {
+                self.regions.iter().map(|region| u8::from(usize::from(*region) >= REGIONS / 2)).collect()
+            }
         };
         let end = self.end(at, lasts);
         self.plan_fault(at, Fault::Part(parts));
-        self.plan_fault(end, Fault::Part(vec![0; self.machines]));
+        self.plan_fault(end, Fault::Part(vec![0; self.total]));
     }
 
     /// Each machine is away and back in turns of random length; at the start this share is away.
     fn churn(&mut self, at: u64, share: f64, mean_off_ms: u64, end: u64) {
         let mean_on_ms = mean_off_ms as f64 * (1.0 - share) / share;
-        for machine in 0..self.machines {
+        for machine in 0..self.nodes {
             let mut now = at;
             if !self.rng.random_bool(share) {
                 now += self.some_time(mean_on_ms);
@@ -203,7 +263,7 @@ impl<R: Rng> Draw<'_, R> {
                 let mut machines = self.backed_up.clone();
                 let others = self.pick(Who::Share(1.0));
                 machines.extend(others.into_iter().filter(|it| !self.backed_up.contains(it)));
-                machines.truncate(who.of(self.machines));
+                machines.truncate(who.of(self.nodes));
                 machines
             }
             Memory::Disk | Memory::Lost => self.pick(who),
@@ -248,9 +308,9 @@ impl<R: Rng> Draw<'_, R> {
     }
 
     fn pick(&mut self, who: Who) -> Vec<usize> {
-        let mut machines: Vec<usize> = (0..self.machines).collect();
+        let mut machines: Vec<usize> = (0..self.nodes).collect();
         machines.shuffle(self.rng);
-        machines.truncate(who.of(self.machines));
+        machines.truncate(who.of(self.nodes));
         machines
     }
 
