@@ -19,7 +19,7 @@ use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::message::Envelope;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Event, Reply, Write};
+use crate::proto::node::{Event, Problem, Reply, Write};
 use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
@@ -207,6 +207,8 @@ pub(super) struct Reference {
     next_look: usize,
     /// Tombstones that each node took in its present run.
     buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
+    /// Machines whose clock forbade them to write at some time of their present run.
+    silenced: BTreeSet<usize>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
     next_id: u64,
 }
@@ -237,6 +239,7 @@ impl Reference {
     pub(super) fn stopped(&mut self, at: usize) {
         self.looks.remove(&at);
         self.buried.remove(&at);
+        self.silenced.remove(&at);
     }
 
     /// A machine is about to start with less than it knew.
@@ -306,9 +309,13 @@ impl World {
 
     /// A node tells of a change: what it took must not be ahead of its clock, and not be what it knew to be deleted.
     pub(super) fn check_event(&mut self, at: usize, event: &Event) {
-        let (Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true }) = event
-        else {
-            return;
+        let record = match event {
+            Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true } => record,
+            Event::Problem(Problem::ClockUnsafe(_)) => {
+                self.reference.silenced.insert(at);
+                return;
+            }
+            Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Problem(_) => return,
         };
         self.check_signature(at, record);
         let wall = self.wall();

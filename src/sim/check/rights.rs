@@ -77,12 +77,14 @@ impl World {
         }
     }
 
-    /// No live card stands under a host's key but those it offers; after a second writer under its key it has given up.
+    /// No live card stands under a host's key but those it offers. A host gives up after a second writer under its key, and
+    /// does not bury what it meets while its clock forbids it to write: that lapses by itself.
     pub(in crate::sim) fn check_own_keys(&mut self, at: usize) {
         let wall = self.wall();
         let machine = &self.machines[at];
         let Some(node) = machine.node.as_ref() else { return };
-        let gave_up = node.problems().any(|problem| matches!(problem, Problem::DuplicateIdentity(_)));
+        let gave_up = self.reference.silenced.contains(&at)
+            || node.problems().any(|problem| matches!(problem, Problem::DuplicateIdentity(_)));
         let ends_after = Timestamp(wall + crate::sim::settle::ENDING_MS);
         let root = ZoneName::root();
         let strange = node
