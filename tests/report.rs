@@ -34,7 +34,7 @@ fn the_page_says_question_answer_claims_and_expectations() {
         "<b>holds</b> in 20 of 20 runs",
         "<b>fails</b> in 300 of 300 runs: measured 0.4322 where network.loss.rate = 0.5",
         "<b>fails</b> in 1 of 200 runs: measured 38215 where network.loss.rate = 0.5, protocol.degree = 3",
-        "<b>holds</b> in 20 of 20 cells; furthest 0.99996",
+        "<b>holds</b> in 20 of 20 cells; worst 0.99996",
         "The claim holds in part",
         "6 questions and 574 runs: 3 as expected, 1 not, and in 2 a checker failed.",
         "aop sim run simulations/*.toml --seeds 20 --jobs 2 --out out",

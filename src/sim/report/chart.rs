@@ -166,12 +166,13 @@ fn head(area: &Area<'_>, title: &str, lines: &[Line], band: &str) -> Drawn<u32> 
     let longest = lines.iter().map(|line| line.label.chars().count() as u32).max().unwrap_or_default();
     let wide = longest * CHARACTER + 40;
     let columns = ((SIZE.0 - 40) / wide).max(1);
-    for (at, line) in (0..).zip(lines.iter().filter(|line| !line.label.is_empty())) {
+    let named: Vec<&Line> = lines.iter().filter(|line| !line.label.is_empty()).collect();
+    for (at, line) in (0..).zip(&named) {
         let (x, y) = ((20 + at % columns * wide) as i32, (HEAD + at / columns * ROW) as i32 + 6);
         area.draw(&Rectangle::new([(x, y - 2), (x + 16, y + 2)], line.hue.filled()))?;
         area.draw(&Text::new(line.label.clone(), (x + 22, y - 6), written(12, INK, HPos::Left)))?;
     }
-    Ok(HEAD + (lines.len() as u32).div_ceil(columns) * ROW)
+    Ok(HEAD + (named.len() as u32).div_ceil(columns) * ROW)
 }
 
 fn written(size: u32, hue: RGBColor, to: HPos) -> TextStyle<'static> {

@@ -24,9 +24,15 @@
   const rgb = name => color(name).match(/[\d.]+/g).slice(0, 3).map(Number);
   const faint = (name, alpha) => `rgb(${rgb(name).join(" ")} / ${alpha})`;
 
+  const light = parts => {
+    const [red, green, blue] = parts.map(part => part / 255 <= 0.04045 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const contrast = (one, other) => { const [dim, bright] = [light(one), light(other)].sort((a, b) => a - b); return (bright + 0.05) / (dim + 0.05); };
+
   // Numbers.
-  const text = (value, decimals) =>
-    value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const text = (value, decimals, least = decimals) =>
+    value.toLocaleString("en", { minimumFractionDigits: least, maximumFractionDigits: decimals });
   const STEPS = {
     share: [[0, 100, " %"]],
     ms: [[0, 1, " ms"], [1e3, 1e-3, " s"], [12e4, 1 / 6e4, " min"], [72e5, 1 / 36e5, " h"], [1728e5, 1 / 864e5, " days"]],
@@ -35,17 +41,15 @@
     "": [[0, 1, ""]],
   };
   const measure = (unit, greatest) => STEPS[unit].findLast(([from]) => Math.abs(greatest) >= from) ?? STEPS[unit][0];
-  /** A value in a measure, as exact as half its interval allows; never rounded to a whole that it is not. */
+  /** A value in a measure, as exact as half its interval allows; a share is never rounded to none or all that it is not. */
   function show(value, [, factor, suffix], half = 0) {
     if (value === null || value === undefined || !isFinite(value)) return "–";
     const scaled = value * factor, size = Math.floor(Math.log10(Math.abs(half ? half * factor : scaled) || 1));
     // An interval is told in one digit, in two where the first is small.
     const told = half ? (half * factor / 10 ** size < 3 ? 1 : 0) : 3;
     let decimals = Math.min(8, Math.max(0, told - size));
-    if (!half && Math.abs(scaled - Math.round(scaled)) < 1e-9) decimals = 0;
-    const whole = Math.round(scaled);
-    while (decimals < 8 && Math.abs(scaled - whole) > 1e-9 && Math.abs(scaled) <= 100 && Number(scaled.toFixed(decimals)) === whole) decimals++;
-    return text(scaled, decimals) + suffix;
+    if (factor === 100 && value > 0 && value < 1) while (decimals < 8 && [0, 100].includes(Number(scaled.toFixed(decimals)))) decimals++;
+    return text(scaled, decimals, half ? decimals : 0) + suffix;
   }
   const unitOf = name => METRICS[name]?.[1] ?? "";
   const alone = (value, unit) => show(value, measure(unit, value));
@@ -294,15 +298,16 @@
       const means = cells.map(cell => cell.metrics[name][0]).filter(isFinite);
       const least = Math.min(...means), most = Math.max(...means), log = wide(means);
       const rank = it => most === least ? 0.5 : log ? Math.log(it / least) / Math.log(most / least) : (it - least) / (most - least);
-      const all = measure(unitOf(name), most);
+      const all = measure(unitOf(name), most), [accent, surface, ink] = ["accent", "surface", "ink"].map(rgb);
       const square = (row, column) => {
         const cell = cells.find(cell => cell.at[down] === row && cell.at[across] === column);
         if (!cell) return el("td", {}, "–");
         const [mean, low, high] = cell.metrics[name], how = unitOf(name) === "ms" ? measure("ms", mean) : all;
         const box = el("td", { title: `${label(scenario, cell)}: ${show(mean, how, (high - low) / 2)}, 95 % interval ${show(low, how)} – ${show(high, how)}` }, show(mean, how));
         const depth = rank(mean);
-        box.style.background = `color-mix(in oklab, var(--accent) ${Math.round(6 + depth * 94)}%, var(--surface))`;
-        box.style.color = depth > 0.5 ? "var(--surface)" : "var(--ink)";
+        const ground = accent.map((part, at) => Math.round(part + (surface[at] - part) * 0.94 * (1 - depth)));
+        box.style.background = `rgb(${ground.join(" ")})`;
+        box.style.color = contrast(ground, surface) > contrast(ground, ink) ? "var(--surface)" : "var(--ink)";
         return box;
       };
       const choice = at => {
@@ -313,12 +318,13 @@
       host.replaceChildren(...others.map(choice),
         el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: `${name} by ${scenario.keys[down]} and ${scenario.keys[across]}` },
           el("table", { className: "heat" },
-            el("thead", {}, el("tr", {}, el("th", {}, `${brief(scenario.keys[down])} ↓  ${brief(scenario.keys[across])} →`), ...values[across].map(it => el("th", { scope: "col" }, called(it))))),
+            el("thead", {}, el("tr", {}, el("th", {}, el("span", {}, `${brief(scenario.keys[down])} ↓`), el("span", {}, `${brief(scenario.keys[across])} →`)), ...values[across].map(it => el("th", { scope: "col" }, called(it))))),
             el("tbody", {}, ...values[down].map(row => el("tr", {}, el("th", { scope: "row" }, called(row)), ...values[across].map(column => square(row, column))))))),
-        el("div", { className: "scale" }, alone(least, unitOf(name)), el("i"), alone(most, unitOf(name)), ...log ? [el("span", {}, "logarithmic")] : []));
+        el("div", { className: "scale" }, el("span", {}, alone(least, unitOf(name))), el("i"), el("span", {}, alone(most, unitOf(name)) + (log ? ", logarithmic" : ""))));
     };
     draw();
-    return () => {};
+    redraws.add(draw);
+    return () => redraws.delete(draw);
   }
 
   function sweep(scenario, drawn) {

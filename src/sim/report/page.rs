@@ -262,7 +262,7 @@ fn outcome(verdict: &Verdict) -> String {
     let things = if verdict.counts.is_empty() { "values" } else { &verdict.counts };
     let place = if verdict.worst_cell.is_empty() { "" } else { " where " };
     let (what, count) = if verdict.met { ("holds", held) } else { ("fails", all.saturating_sub(held)) };
-    let furthest = if verdict.met { "; furthest" } else { ": measured" };
+    let furthest = if verdict.met { "; worst" } else { ": measured" };
     format!(
         "<b>{what}</b> in {count} of {all} {}{furthest} {}{place}{}",
         Escaped(things),

@@ -122,7 +122,6 @@ impl Document {
         if !flaws.is_empty() {
             return flaws;
         }
-        let known: Vec<&str> = self.scenario.sweep.keys().map(String::as_str).collect();
         let mut told = BTreeSet::new();
         let mut flaws = Vec::new();
         let mut tell = |flaw: Flaw, message: &str| {
@@ -135,7 +134,7 @@ impl Document {
             match self.cell(number) {
                 Err(flaw) => tell(flaw.clone(), &flaw.message),
                 Ok(cell) => {
-                    for wrong in check::check(&cell.scenario, &known) {
+                    for wrong in check::check(&cell.scenario, &cell.parameters) {
                         tell(self.flaw_of_cell(&wrong, number), &wrong.message);
                     }
                 }
