@@ -25,7 +25,10 @@ fn play_all(seeds: u64) -> Vec<String> {
 fn broken(seed: u64) -> Option<String> {
     match std::panic::catch_unwind(|| World::play(seed)) {
         Ok(Ok(_)) => None,
-        Ok(Err(violation)) => Some(violation.to_string()),
+        Ok(Err(violation)) => {
+            let replay = "cargo test --test simulation -- --exact replay --nocapture";
+            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
+        }
         Err(_) => Some(format!("seed {seed} panicked")),
     }
 }

@@ -1,6 +1,10 @@
 //! What a run is measured by: named numbers, the curve of its spread, and who learnt it when.
 
+mod figure;
+
 use std::collections::BTreeMap;
+
+pub use figure::{Better, Unit};
 
 use super::scenario::Tier;
 

@@ -23,6 +23,9 @@ pub struct Results {
     pub build: String,
     /// Every run, in the order of scenario, cell, seed.
     pub runs: Vec<Run>,
+    /// Runs that were planned and not finished, as somebody interrupted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unfinished: usize,
     /// Every scenario.
     pub scenarios: Vec<Answered>,
 }
@@ -39,7 +42,7 @@ pub struct Run {
     /// The swept keys and their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Value>,
-    /// Equal for equal runs, and only for them: 16 hexadecimal digits.
+    /// Equal for equal runs, and only for them: 16 hexadecimal digits. Empty if a checker ended the run.
     pub trace_hash: String,
     /// Named numbers; `measure::METRICS` says what each is.
     pub metrics: Metrics,
@@ -100,10 +103,13 @@ pub struct Verdict {
     pub met: bool,
     /// Values (runs or cells) it held for, and all.
     pub held: (usize, usize),
+    /// Of all, how many have no such value, as the run broke or never came to it: it does not hold for these.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unmeasured: usize,
     /// What these values are: `runs` or `cells`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub counts: String,
-    /// The value furthest from what was wanted.
+    /// The value furthest from what was wanted; 0 if none was measured.
     pub worst: f64,
     /// The cell of that value, as `key = value`; empty without a sweep.
     pub worst_cell: String,
@@ -141,7 +147,7 @@ pub struct CellResult {
 pub struct Summary {
     /// Mean.
     pub mean: f64,
-    /// Student's 95 % interval of the mean.
+    /// Student's 95 % interval of the mean; the mean itself where there is only one run.
     pub low: f64,
     /// Its upper end.
     pub high: f64,
@@ -164,4 +170,8 @@ pub struct Band {
     pub p50: f64,
     /// Ninety-fifth percentile.
     pub p95: f64,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }
