@@ -475,3 +475,33 @@ fn the_list_names_questions_and_metrics() {
     assert!(metrics.lines().any(|line| line.starts_with("coverage\tmodel core mesh\tshare of")), "{metrics}");
     assert_eq!(desk.json(&["list", "--metrics", "--json"])["metrics"][0]["metric"], "coverage");
 }
+
+#[test]
+fn theory_names_its_formulas_and_a_scenario_is_held_against_them() {
+    let desk = Desk::new();
+    let text = desk.sim(&["theory", "-n", "1e4", "-k", "3"]);
+    assert_eq!(text.code, 0, "{text:?}");
+    for line in [
+        "push\trounds\t9.714\tlog_{1+kq} n + (ln n)/(kq)",
+        "push, a rounds\tcoverage\t94.05 %\tz s: z = 1 - e^(-akqz)",
+    ] {
+        assert!(text.out.contains(line), "{line} in {}", text.out);
+    }
+    let document = desk.json(&["theory", "-n", "10000", "--loss", "0.5", "--json"]);
+    let rounds = document["formulas"].as_array().unwrap().iter().find(|it| it["metric"] == "rounds").unwrap();
+    assert!((rounds["value"].as_f64().unwrap() - 16.2).abs() < 0.1, "{rounds}");
+    let theory = "[theory]\ncurve = \"push\"\n[[expect]]\nmetric = \"coverage\"\nof = \"theory\"\nwithin = ";
+    for (within, code) in [("0.05", 0), ("0.000001", 1)] {
+        desk.write("held.toml", &format!("{ONCE}{theory}{within}\n"));
+        let ended = desk.sim(&["run", "held.toml"]);
+        assert_eq!(ended.code, code, "{ended:?}");
+        assert!(ended.out.contains("THEORY") && ended.out.contains("94.05 %"), "{}", ended.out);
+        assert!(ended.out.contains(&format!("coverage within {within} of theory")), "{}", ended.out);
+    }
+    desk.write("held.toml", &format!("{ONCE}{}1\n", theory.replace("coverage", "duplicates")));
+    let unknown = desk.sim(&["run", "held.toml"]);
+    assert!(
+        unknown.code == 2 && unknown.err.contains("theory says nothing of `duplicates` here; it has"),
+        "{unknown:?}"
+    );
+}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::measure::METRICS;
+use super::super::regions;
 use super::super::results::{Answered, CellResult, Results, Run, Summary};
 use super::{Unit, first_curves, first_metric, label, metrics, plain, swept, unit};
 
@@ -124,7 +125,10 @@ fn spread(cell: &CellResult) -> Value {
     let counts = |(times, never): &(BTreeMap<u32, usize>, usize)| {
         json!([times.iter().flat_map(|(at, count)| [*at as usize, *count]).collect::<Vec<usize>>(), never])
     };
-    regions.iter().map(|(region, nodes)| json!([region, counts(nodes)])).collect()
+    let name = |region: u8| {
+        regions::NAMES.get(usize::from(region)).map_or(format!("Region {region}"), |it| (*it).to_owned())
+    };
+    regions.iter().map(|(region, nodes)| json!([name(*region), counts(nodes)])).collect()
 }
 
 /// A number with so many digits.

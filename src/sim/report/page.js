@@ -228,11 +228,12 @@
         columns.push(...rows.map(row => grid.map(along(xs, row, true))), grid.map(along(...cell.curve, false)));
         series.push(bound, line(hue(at)), bound, line(hue(at), { dash: [6, 5], width: 1.5, spanGaps: true }));
       }
-      const readOut = index => [time(grid[index], scenario.axis), ...shown.map(({ cell, at }, nth) => {
+      const about = value => show(value, STEPS.share[0], 0.002), small = () => host.clientWidth < 520;
+      const readOut = index => [[time(grid[index], scenario.axis), ...scenario.keys.map(brief)].join(" · "), ...shown.map(({ cell, at }, nth) => {
         const [low, mid, high, theory] = [1, 2, 3, 4].map(row => columns[nth * 4 + row][index]);
-        const spread = low === high ? "" : ` (${percent(low)} – ${percent(high)})`;
-        const name = scenario.keys.length ? `${label(scenario, cell)}: ` : "";
-        return [hue(at), `${name}${percent(mid)}${spread}${theory === null ? "" : `, theory ${percent(theory)}`}`];
+        const spread = low === high || small() ? "" : ` (${about(low)} – ${about(high)})`;
+        const name = scenario.keys.length ? `${cell.at.map(called).join(" · ")}: ` : "";
+        return [hue(at), `${name}${about(mid)}${spread}${theory === null ? "" : `, theory ${about(theory)}`}`];
       })];
       const how = measure("ms", grid.at(-1) ?? 0);
       const x = scenario.axis === "ms"
@@ -382,10 +383,10 @@
     let regions, all, last, knee, layout, playing = 0;
 
     const choose = () => {
-      regions = cells[menu.value || 0].spread.map(([id, [pairs, never]]) => {
+      regions = cells[menu.value || 0].spread.map(([name, [pairs, never]]) => {
         const times = [];
         for (let at = 0; at < pairs.length; at += 2) for (let n = 0; n < pairs[at + 1]; n++) times.push(pairs[at]);
-        return { id, times, nodes: times.length + never };
+        return { name, times, nodes: times.length + never };
       });
       all = regions.reduce((sum, region) => sum + region.nodes, 0);
       const times = regions.flatMap(region => region.times).sort((a, b) => a - b);
@@ -451,7 +452,7 @@
         context.textAlign = "center";
         context.font = "600 12px system-ui, sans-serif";
         context.fillStyle = ink;
-        if (regions.length > 1) context.fillText(`Region ${region.id + 1}`, x, label);
+        if (regions.length > 1) context.fillText(region.name, x, label);
         context.font = "12px system-ui, sans-serif";
         context.fillStyle = soft;
         context.fillText(`${text(count, 0)} of ${text(region.nodes, 0)}`, x, label + 16);
