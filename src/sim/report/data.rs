@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::measure::METRICS;
+use super::super::measure::{METRICS, Unit};
 use super::super::regions;
 use super::super::results::{Answered, CellResult, Results, Run, Summary};
-use super::{Unit, first_curves, first_metric, label, metrics, plain, swept, unit};
+use super::{first_curves, first_metric, label, metrics, plain, swept};
 
 /// Digits of a curve's points: enough to tell one node of a hundred thousand.
 const CURVE_DIGITS: usize = 6;
@@ -45,12 +45,12 @@ fn described(scenarios: &[Answered]) -> Map<String, Value> {
     names
         .map(|name| {
             let says = METRICS.iter().find(|metric| metric.name == name).map_or("", |metric| metric.says);
-            let unit = match unit(name) {
+            let unit = match Unit::of(name) {
                 Unit::Share => "share",
                 Unit::Ms => "ms",
+                Unit::Bytes if name.ends_with("_per_s") => "bytes/s",
                 Unit::Bytes => "bytes",
-                Unit::BytesPerSecond => "bytes/s",
-                Unit::Count => "",
+                Unit::Number => "",
             };
             (name.to_owned(), json!([says, unit]))
         })
