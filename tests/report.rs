@@ -154,7 +154,7 @@ fn a_scenario_has_the_charts_that_its_sweep_asks_for() {
     let heat = &svg(&results.scenarios[2])[1].1;
     assert_eq!(heat.matches("<rect").count(), 2 + 20, "ground, frame, and a square for each pair of values");
     let curve = &svg(&results.scenarios[1])[0].1;
-    assert!(curve.contains("network.loss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
+    assert!(curve.contains(">\nloss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
 }
 
 /// Every element is closed, and no text holds a bare mark.

@@ -86,11 +86,29 @@ fn first_curves(answered: &Answered) -> Vec<usize> {
     (0..CURVES_SHOWN).map(|at| drawn[at * (drawn.len() - 1) / (CURVES_SHOWN - 1)]).collect()
 }
 
+/// Whether the last few nodes take so much longer than all others that only a logarithmic axis shows both: nine tenths of
+/// a curve lie within a tenth of the time.
+fn has_long_tail(answered: &Answered) -> bool {
+    let ends = answered.cells.iter().filter_map(|cell| cell.band.last());
+    let end = ends.map(|last| last.x).fold(0.0, f64::max);
+    answered.axis == "ms"
+        && answered.cells.iter().any(|cell| {
+            let top = cell.band.last().map_or(0.0, |last| last.p50);
+            cell.band.iter().find(|band| band.p50 >= 0.9 * top).is_some_and(|band| band.x < 0.1 * end)
+        })
+}
+
 /// A cell in words: `key = value`, several joined by commas; empty without a sweep.
 fn label(parameters: &BTreeMap<String, Value>) -> String {
-    let words: Vec<String> =
-        parameters.iter().map(|(key, value)| format!("{key} = {}", plain(value))).collect();
-    words.join(", ")
+    let words = parameters.iter().map(|(key, value)| format!("{key} = {}", plain(value)));
+    words.collect::<Vec<String>>().join(", ")
+}
+
+/// The same with the last two words of each key, for where there is little room.
+fn brief(parameters: &BTreeMap<String, Value>) -> String {
+    let last = |key: &str| key.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+    let words = parameters.iter().map(|(key, value)| format!("{} = {}", &key[last(key)..], plain(value)));
+    words.collect::<Vec<String>>().join(", ")
 }
 
 /// A value without the quotes of JSON.

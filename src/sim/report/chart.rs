@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::super::measure::Unit;
 use super::super::results::{Answered, CellResult};
 use super::text::slug;
-use super::{first_curves, first_metric, label, plain, swept, values};
+use super::{brief, first_curves, first_metric, has_long_tail, plain, swept, values};
 
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (760, 420);
@@ -94,17 +94,20 @@ struct Line {
 
 fn spread(answered: &Answered, area: &Area<'_>) -> Drawn {
     let shown = first_curves(answered);
+    // A logarithmic axis has no zero.
+    let first = if has_long_tail(answered) { f64::MIN_POSITIVE } else { f64::NEG_INFINITY };
     let lines: Vec<Line> = shown
         .iter()
         .zip(HUES)
         .map(|(at, hue)| {
             let cell = &answered.cells[*at];
+            let band = || cell.band.iter().filter(|it| it.x >= first);
             Line {
-                label: label(&cell.parameters),
+                label: brief(&cell.parameters),
                 hue,
-                points: cell.band.iter().map(|it| (it.x, it.p50)).collect(),
-                band: cell.band.iter().map(|it| (it.x, it.p5, it.p95)).collect(),
-                theory: cell.theory_curve.clone(),
+                points: band().map(|it| (it.x, it.p50)).collect(),
+                band: band().map(|it| (it.x, it.p5, it.p95)).collect(),
+                theory: cell.theory_curve.iter().copied().filter(|it| it.0 >= first).collect(),
                 dots: false,
             }
         })
