@@ -48,6 +48,24 @@ fn the_page_says_question_answer_claims_and_expectations() {
 }
 
 #[test]
+fn what_was_not_measured_is_said_to_be_missing() {
+    let mut results = results();
+    results.unfinished = 3;
+    let expectations = &mut results.scenarios[4].expectations;
+    expectations.push(expectations[0].clone());
+    (expectations[0].met, expectations[0].held, expectations[0].unmeasured) = (false, (8, 10), 1);
+    (expectations[1].met, expectations[1].held, expectations[1].unmeasured) = (false, (0, 10), 10);
+    let page = html(&results);
+    for part in [
+        "It was interrupted: 3 runs of those planned did not end.",
+        "<b>fails</b> in 2 of 10 runs, of which 1 without such a value: measured 3480",
+        "<b>fails</b> in 10 of 10 runs: none has such a value<",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
 fn text_of_scenarios_never_becomes_markup() {
     let page = html(&results());
     assert_eq!(page.matches("<script").count(), 3, "data, library, script");
@@ -136,7 +154,7 @@ fn a_scenario_has_the_charts_that_its_sweep_asks_for() {
     let heat = &svg(&results.scenarios[2])[1].1;
     assert_eq!(heat.matches("<rect").count(), 2 + 20, "ground, frame, and a square for each pair of values");
     let curve = &svg(&results.scenarios[1])[0].1;
-    assert!(curve.contains("network.loss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
+    assert!(curve.contains(">\nloss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
 }
 
 /// Every element is closed, and no text holds a bare mark.

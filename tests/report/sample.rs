@@ -106,6 +106,7 @@ fn verdict(wanted: &str, held: (usize, usize), counts: &str, worst: f64, worst_c
         worst,
         worst_cell: worst_cell.to_owned(),
         replay: "aop sim replay simulations/loss-sweep.toml --seed 17 --set network.loss.rate=0".to_owned(),
+        ..Verdict::default()
     }
 }
 
