@@ -16,6 +16,7 @@ use super::check::Check;
 use super::measure::{Broken, Measured, Missing};
 use super::network::Conditions;
 use super::scenario::{Scenario, Trouble};
+use super::story::Story;
 use super::{Graph, Memory, Setup, Violation, Wish, World};
 use crate::proto::config::Config;
 use crate::proto::registry::Quota;
@@ -35,6 +36,14 @@ const HORIZON_MS: u64 = 8 * 86_400_000;
 /// Plays one run of a cell of the `core` tier.
 pub fn play(scenario: &Scenario, seed: u64) -> Result<Measured, Broken> {
     Run::new(scenario, seed).play()
+}
+
+/// As [`play`], with the story of the run.
+pub fn play_told(scenario: &Scenario, seed: u64) -> (Vec<String>, Result<Measured, Broken>) {
+    let mut run = Run::new(scenario, seed);
+    run.world.story = Story::wanted();
+    let played = run.play();
+    (std::mem::take(&mut run.world.story).lines(), played)
 }
 
 /// One run.
@@ -61,7 +70,7 @@ impl<'a> Run<'a> {
         Run { scenario, world, timeline, hosts, healed_ms: None, rest_bytes: 0.0 }
     }
 
-    fn play(mut self) -> Result<Measured, Broken> {
+    fn play(&mut self) -> Result<Measured, Broken> {
         let late = self.timeline.late.clone();
         for machine in (0..self.world.machines.len()).filter(|machine| !late.contains(machine)) {
             self.world.start(machine, Memory::Disk);
@@ -80,7 +89,7 @@ impl<'a> Run<'a> {
             self.agree(now)?;
         }
         self.rest()?;
-        Ok(metrics::measure(&mut self))
+        Ok(metrics::measure(self))
     }
 
     /// Lets virtual time pass up to `until`, and what is planned happen.

@@ -261,6 +261,7 @@ fn settings_that_need_each_other_come_in_any_order() {
     let churn = [("fault.0.kind", "churn"), ("fault.0.share", "0.2"), ("fault.0.mean_off", "30s")];
     assert!(told(&fault, &churn).contains("`nodes` means nothing for this kind"), "{}", told(&fault, &churn));
     assert_eq!(set(&fault, &[("fault.0.at", "9s")]).scenario.faults[0].at.as_secs(), 9);
+    assert!(set(&fault, &[("fault", "[]")]).scenario.faults.is_empty(), "what is a list is not swept");
 }
 
 #[test]
