@@ -201,7 +201,10 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
         return Err(wrong("workload/withdrawn", "the model has no deletes; tier = \"core\" has"));
     }
     if workload.updates > UPDATES_MAX {
-        return Err(wrong("workload/updates", format!("{} updates: at most {UPDATES_MAX}", workload.updates)));
+        return Err(wrong(
+            "workload/updates",
+            format!("{} updates: at most {UPDATES_MAX}", workload.updates),
+        ));
     }
     if scenario.network.nodes.saturating_mul(workload.updates) > PAIRS_MAX {
         let message = "nodes times updates is beyond 2^33, a gigabyte of bits: fewer of one of them";
