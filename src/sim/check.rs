@@ -55,6 +55,8 @@ pub enum Check {
     QueuesBounded,
     /// Sent is delivered, dropped by plan or on its way.
     MessagesConserved,
+    /// An author writes each version once, unless its disk went back.
+    VersionsUnique,
     /// Nobody honest is blamed by anybody honest.
     NobodyBlamed,
     /// What is held of an author, and in all, is within the quotas.
@@ -95,6 +97,7 @@ impl Check {
             Check::LivenessAfterHeal => "liveness-after-heal",
             Check::QueuesBounded => "queues-bounded",
             Check::MessagesConserved => "messages-conserved",
+            Check::VersionsUnique => "versions-unique",
             Check::NobodyBlamed => "nobody-blamed",
             Check::WithinQuota => "within-quota",
             Check::ForksShown => "forks-shown",
@@ -207,6 +210,8 @@ pub(super) struct Reference {
     next_look: usize,
     /// Tombstones that each node took in its present run.
     buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
+    /// Machines whose disk went back to a backup at some time.
+    restored: BTreeSet<usize>,
     /// Machines whose clock forbade them to write at some time of their present run.
     silenced: BTreeSet<usize>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
@@ -245,6 +250,9 @@ impl Reference {
     /// A machine is about to start with less than it knew.
     pub(super) fn started(&mut self, at: usize, memory: Memory, machines: &[Machine]) {
         let backup = machines[at].backup.as_ref();
+        if matches!(memory, Memory::Backup | Memory::Torn) && backup.is_some() {
+            self.restored.insert(at);
+        }
         for ((host, _), agent) in &mut self.agents {
             if *host != at || agent.exempt.is_some() {
                 continue;
@@ -284,7 +292,12 @@ impl World {
         let record = signed.trust_sealed();
         let written = Written { key: record.key(), order: record.order(), expires_at: record.expires_at };
         if author.key == machine.key {
-            self.reference.written.entry((author, record.seq)).or_default().push(written);
+            let writes = self.reference.written.entry((author, record.seq)).or_default();
+            let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
+            writes.push(written);
+            if differ && !self.reference.restored.contains(&at) {
+                self.fail(Check::VersionsUnique, format!("machine {at} writes another {record:?}"));
+            }
         }
     }
 
