@@ -459,6 +459,36 @@ fn a_comparison_marks_what_got_worse_and_fails_beyond_the_threshold() {
 }
 
 #[test]
+fn tiers_are_laid_over_one_another() {
+    let desk = Desk::new();
+    desk.write("nodes.toml", NODES);
+    for tier in ["core", "model"] {
+        let ended = desk.sim(&[
+            "run",
+            "nodes.toml",
+            "--set",
+            &format!("tier={tier}"),
+            "--seeds",
+            "12",
+            "--out",
+            tier,
+            "-q",
+        ]);
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+    let both = desk.sim(&["compare", "core", "model", "core"]);
+    assert_eq!(both.code, 0, "{both:?}");
+    for part in ["core (core)", "model (model)", "coverage ", "zombies", "12 of 12 traces are equal in core"]
+    {
+        assert!(both.out.contains(part), "{part} in {}", both.out);
+    }
+    assert!(!both.out.contains("traces are equal in model"), "traces of tiers are not alike: {}", both.out);
+    // The tiers differ in some latency, and that is what a threshold is for.
+    let strict = desk.sim(&["compare", "core", "model", "--fail-on", "0.001%"]);
+    assert!(strict.code == 1 && strict.out.contains(" differs"), "{strict:?}");
+}
+
+#[test]
 fn results_of_other_scenarios_cannot_be_compared() {
     let desk = Desk::new();
     for (file, out) in [("once.toml", "once"), ("loss.toml", "loss")] {
