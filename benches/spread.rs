@@ -2,7 +2,8 @@
 //!
 //! The model on one core. Over a mesh of degree 8 in eight regions, set-up included (aim at 10^6 nodes: at most 1.5 s,
 //! 300 MB, at least 8 million events a second; time an event within a factor of 2 from 10^4 to 10^6 nodes); in rounds with
-//! fan-out 3 (aim at 10^7 nodes: at most 5 s). Events are copies of the update; what heartbeats say comes on top. Each size runs in its own process, which says its peak of memory.
+//! fan-out 3 (aim at 10^7 nodes: at most 5 s). Events are copies of the update; what heartbeats say comes on top. Each
+//! size runs in its own process, which says its peak of memory.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

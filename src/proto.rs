@@ -9,7 +9,7 @@
 //! differs. Beacons ([`liveness`]) tell who is there and who has written more. Searches are answered from the
 //! [`index`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
-//! Values (`time name identity card grant record message config codec version`) know no machine; machines know no
+//! Values (`time name identity card grant record message memo config codec version`) know no machine; machines know no
 //! other machine but through `node`.
 
 pub mod call;
@@ -21,6 +21,7 @@ pub mod grant;
 pub mod identity;
 pub mod index;
 pub mod liveness;
+pub mod memo;
 pub mod message;
 pub mod name;
 pub mod node;

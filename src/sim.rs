@@ -5,24 +5,32 @@
 //! driver's `perform`, same arms in the same order. Checkers (`check`) are always on; the first broken promise ends
 //! the run and says how to replay it.
 //!
-//! Files below: `network` (links, mesh, streams), `machine` and `disk` (one computer), `fault` (what goes wrong, drawn
-//! from the seed), `workload` (what clients do), `check` (what must hold), `trace` (the hash of a run),
-//! `story` (a run as text).
+//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom, and how), `machine` and `disk` (one computer),
+//! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
+//! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
+//! text).
 
 mod check;
 mod disk;
 mod fault;
 pub mod harness;
+mod hostile;
+mod links;
 mod machine;
 pub mod measure;
+mod mesh;
 pub mod model;
 mod network;
+mod places;
 pub mod play;
+mod queue;
 pub mod regions;
 pub mod report;
 pub mod results;
 pub mod scenario;
+mod settle;
 mod story;
+mod tally;
 pub mod theory;
 mod trace;
 mod workload;
@@ -35,18 +43,28 @@ use rand_chacha::ChaCha8Rng;
 
 pub use check::{Check, Violation};
 pub use fault::{Fault, Plan};
+pub use hostile::{Conduct, Hostilities};
+pub use links::Graph;
 pub use machine::Memory;
+pub use mesh::LossMode;
 pub use network::{Conditions, Counts};
 pub use workload::Wish;
 
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::node::{Damage, Input, Node, Output, Stored};
+use crate::proto::memo::Memo;
+use crate::proto::node::{Damage, Event, Input, Node, Output, Stored, Via};
+use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
 use machine::{Backup, Machine};
-use network::Network;
+use mesh::{Mesh, Packet};
+use network::{Network, Toward};
+use places::Places;
+use queue::Queue;
+use scenario::Regions;
 use story::Story;
+use tally::Tally;
 use trace::Trace;
 
 /// True time at which every run begins.
@@ -71,10 +89,16 @@ pub struct Setup {
     pub config: Config,
     /// Constant clock errors are drawn from plus or minus this, milliseconds.
     pub skew_ms_max: i64,
-    /// Whether the other machines' clocks judge a node's own.
+    /// Whether the clocks of the machines it may be linked with judge a node's own.
     pub anchored: bool,
     /// The network at the start.
     pub conditions: Conditions,
+    /// Who may be linked with whom.
+    pub graph: Graph,
+    /// Where machines are; then latency is that between regions.
+    pub regions: Option<Regions>,
+    /// What the zone may hold at every node.
+    pub quota: Quota,
 }
 
 impl Default for Setup {
@@ -85,6 +109,9 @@ impl Default for Setup {
             skew_ms_max: 0,
             anchored: false,
             conditions: Conditions::default(),
+            graph: Graph::Random(scenario::Protocol::DEGREE),
+            regions: None,
+            quota: Quota::default(),
         }
     }
 }
@@ -94,21 +121,23 @@ enum Due {
     /// A machine's timer, if it is still the one that was set last.
     Timer { machine: usize, generation: u64 },
     /// Something for one run of a machine.
-    Tell { machine: usize, incarnation: u64, input: Input },
+    Tell { machine: usize, incarnation: u64, input: Box<Input> },
     /// A message reaches the end of its link.
-    Arrive { from: usize, to: usize, epoch: u64, cargo: Cargo },
-    /// Two machines try to connect.
-    Connect(usize, usize),
+    Arrive { to: u32, link: u32, epoch: u32, cargo: Cargo },
+    /// The ends of a link try to connect.
+    Connect { link: usize },
     /// Both ends of a severed link notice.
-    Closed { pair: (usize, usize), epoch: u64 },
+    Closed { link: usize, epoch: u32 },
     /// A machine starts.
     Start(usize, Memory),
     /// A machine was suspended and works again.
     Resume(usize),
     /// Something goes wrong.
-    Fault(Fault),
+    Fault(Box<Fault>),
     /// A client wants something, somewhere.
-    Wish(usize, Wish),
+    Wish(usize, Box<Wish>),
+    /// A hostile machine does something by itself.
+    Scheme(usize),
     /// What must hold at any time is checked.
     Check,
 }
@@ -116,20 +145,16 @@ enum Due {
 /// What travels over a link.
 enum Cargo {
     /// A copy of a mesh message.
-    Gossip(Arc<[u8]>),
-    /// A frame towards the answering side of a stream.
-    Ask { stream: u64, bytes: Vec<u8> },
-    /// A frame towards the asking side.
-    Answer { stream: u64, bytes: Vec<u8> },
+    Packet(Arc<Packet>),
+    /// A part of a conversation.
+    Frame(Box<Frame>),
 }
 
-impl Cargo {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Cargo::Gossip(bytes) => bytes,
-            Cargo::Ask { bytes, .. } | Cargo::Answer { bytes, .. } => bytes,
-        }
-    }
+/// A part of a conversation on its way.
+struct Frame {
+    stream: u64,
+    toward: Toward,
+    bytes: Vec<u8>,
 }
 
 /// How a run went.
@@ -155,15 +180,21 @@ pub struct World {
     now: u64,
     /// Wall time that passed while everything was suspended, milliseconds.
     skipped_ms: u64,
-    queue: BTreeMap<(u64, u64), Due>,
-    sequence: u64,
+    queue: Queue,
     steps: u64,
     machines: Vec<Machine>,
     by_key: BTreeMap<PeerKey, usize>,
     network: Network,
+    mesh: Mesh,
+    tally: Tally,
+    /// Equal bytes are decoded, verified and held once in this world.
+    memo: Memo,
     reference: Reference,
     trace: Trace,
     story: Story,
+    quota: Quota,
+    /// Times that an honest machine blamed a hostile one.
+    blamed: u64,
     violation: Option<Violation>,
 }
 
@@ -174,30 +205,36 @@ impl World {
         let identities: Vec<Identity> =
             (0..setup.machines).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
+        let places = setup.regions.map(|Regions::Cloud8| Places::spread(setup.machines, &mut rng));
+        let network = Network::new(setup.machines, setup.conditions, setup.graph, places, &mut rng);
         let machines = identities
             .into_iter()
-            .map(|identity| {
+            .enumerate()
+            .map(|(at, identity)| {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
-                let others = keys.iter().copied().filter(|key| *key != identity.key());
+                let others = network.links.neighbours(at).map(|other| keys[other]);
                 let anchors = if setup.anchored { others.collect() } else { Vec::new() };
                 Machine::new(identity, Config { anchors, ..setup.config.clone() }, skew)
             })
             .collect();
-        let network = Network::new(setup.machines, setup.conditions, &mut rng);
         let mut world = World {
             seed,
             rng,
             now: 0,
             skipped_ms: 0,
-            queue: BTreeMap::new(),
-            sequence: 0,
+            queue: Queue::default(),
             steps: 0,
             machines,
             by_key: keys.iter().enumerate().map(|(at, key)| (*key, at)).collect(),
             network,
+            mesh: Mesh::default(),
+            tally: Tally::new(setup.machines),
+            memo: Memo::shared(),
             reference: Reference::default(),
             trace: Trace::default(),
             story: Story::default(),
+            quota: setup.quota,
+            blamed: 0,
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
@@ -219,19 +256,23 @@ impl World {
     }
 
     fn planned(seed: u64) -> (World, Plan) {
-        // Another stream of numbers than the world's own.
+        let plan = Plan::draw(&mut World::rng_of_plans(seed));
+        (World::new(seed, plan.setup.clone()), plan)
+    }
+
+    /// Another stream of numbers than the world's own.
+    fn rng_of_plans(seed: u64) -> ChaCha8Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(1);
-        let plan = Plan::draw(&mut rng);
-        (World::new(seed, plan.setup.clone()), plan)
+        rng
     }
 
     fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
         for (at, fault) in &plan.faults {
-            self.schedule(*at, Due::Fault(fault.clone()));
+            self.schedule(*at, Due::Fault(Box::new(fault.clone())));
         }
         for (at, machine, wish) in &plan.wishes {
-            self.schedule(*at, Due::Wish(*machine, wish.clone()));
+            self.schedule(*at, Due::Wish(*machine, Box::new(wish.clone())));
         }
         for machine in 0..plan.setup.machines - plan.late {
             self.start(machine, Memory::Disk);
@@ -260,8 +301,7 @@ impl World {
     pub fn run(&mut self, for_ms: u64) -> Result<(), Violation> {
         let until = self.now + for_ms;
         while self.violation.is_none() {
-            let Some(entry) = self.queue.first_entry().filter(|entry| entry.key().0 <= until) else { break };
-            let ((at, _), due) = entry.remove_entry();
+            let Some((at, due)) = self.queue.pop(until) else { break };
             self.now = at;
             self.steps += 1;
             if self.steps > STEPS_MAX {
@@ -273,6 +313,12 @@ impl World {
         self.violated()
     }
 
+    /// Checks now what must hold at any time.
+    pub fn check(&mut self) -> Result<(), Violation> {
+        self.check_all_machines();
+        self.violated()
+    }
+
     /// Starts a machine that is down.
     pub fn start(&mut self, machine: usize, memory: Memory) {
         self.schedule(0, Due::Start(machine, memory));
@@ -280,12 +326,12 @@ impl World {
 
     /// A client of a machine wants something, now.
     pub fn wish(&mut self, machine: usize, wish: Wish) {
-        self.schedule(0, Due::Wish(machine, wish));
+        self.schedule(0, Due::Wish(machine, Box::new(wish)));
     }
 
     /// Something goes wrong, now.
     pub fn fault(&mut self, fault: Fault) {
-        self.schedule(0, Due::Fault(fault));
+        self.schedule(0, Due::Fault(Box::new(fault)));
     }
 
     /// Wall time passes while every machine sleeps: all timers are late, no message moves.
@@ -312,13 +358,29 @@ impl World {
         }
     }
 
+    /// The region of each machine; nothing without regions.
+    fn regions(&self) -> &[u8] {
+        self.network.places.as_ref().map_or(&[], Places::regions)
+    }
+
+    /// Whether a machine runs and does not sleep.
+    fn is_up(&self, at: usize) -> bool {
+        let machine = &self.machines[at];
+        machine.node.is_some() && machine.suspended_until <= self.now
+    }
+
+    /// Nodes that run and are honest.
+    fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let honest = self.machines.iter().enumerate().filter(|(at, _)| self.is_honest(*at));
+        honest.filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
+    }
+
     fn violated(&self) -> Result<(), Violation> {
         self.violation.clone().map_or(Ok(()), Err)
     }
 
     fn schedule(&mut self, in_ms: u64, due: Due) {
-        self.sequence += 1;
-        self.queue.insert((self.now + in_ms, self.sequence), due);
+        self.queue.push(self.now + in_ms, due);
     }
 
     /// True wall time, milliseconds.
@@ -334,21 +396,23 @@ impl World {
             Due::Timer { machine, generation } => self.fire(machine, generation),
             Due::Tell { machine, incarnation, input } => {
                 if self.machines[machine].incarnation == incarnation {
-                    self.tell(machine, input);
+                    self.tell(machine, *input);
                 }
             }
-            Due::Arrive { from, to, epoch, cargo } => self.arrive(from, to, epoch, cargo),
-            Due::Connect(a, b) => self.connect(a, b),
-            Due::Closed { pair, epoch } => self.closed(pair, epoch),
+            Due::Arrive { to, link, epoch, cargo } => self.arrive(to as usize, link as usize, epoch, cargo),
+            Due::Connect { link } => self.connect(link),
+            Due::Closed { link, epoch } => self.closed(link, epoch),
             Due::Start(machine, memory) => self.boot(machine, memory),
             Due::Resume(machine) => {
                 if self.machines[machine].node.is_some() {
+                    self.tally.wakes(machine, self.now);
                     self.tell(machine, Input::Resumed);
                 }
                 self.connect_all(machine);
             }
-            Due::Fault(fault) => self.strike(fault),
-            Due::Wish(machine, wish) => self.grant(machine, wish),
+            Due::Fault(fault) => self.strike(*fault),
+            Due::Wish(machine, wish) => self.grant(machine, *wish),
+            Due::Scheme(machine) => self.scheme(machine),
             Due::Check => {
                 self.check_always();
                 self.schedule(CHECK_MS, Due::Check);
@@ -360,12 +424,13 @@ impl World {
     fn suspended(&self, due: &Due) -> Option<u64> {
         let machine = match due {
             Due::Timer { machine, .. } | Due::Tell { machine, .. } | Due::Wish(machine, _) => *machine,
-            Due::Arrive { to, .. } => *to,
-            Due::Connect(..)
+            Due::Arrive { to, .. } => *to as usize,
+            Due::Connect { .. }
             | Due::Closed { .. }
             | Due::Start(..)
             | Due::Resume(_)
             | Due::Fault(_)
+            | Due::Scheme(_)
             | Due::Check => {
                 return None;
             }
@@ -392,9 +457,13 @@ impl World {
         let mut stored = Stored { damage, ..Stored::default() };
         let network = &machine.config.network;
         let rows = machine.disk.rows().iter();
-        let unread = rows.filter(|(key, value)| !stored.take_row(key, value, true, network, wall)).count();
-        machine.node = Some(Node::new(machine.identity.clone(), machine.config.clone(), seed, stored, wall));
+        let memo = &mut self.memo;
+        let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
+        let (identity, config) = (machine.identity.clone(), machine.config.clone());
+        let quota = machine.malice.quota(self.quota);
+        machine.node = Some(Node::with_quota(identity, config, seed, stored, wall, quota));
         machine.incarnation += 1;
+        self.tally.wakes(at, self.now);
         if unread > 0 {
             self.fail(Check::Durable, format!("machine {at} cannot read {unread} of its own rows"));
         }
@@ -411,6 +480,8 @@ impl World {
         let kept = self.rng.random_range(0..=unflushed);
         self.machines[at].disk.crash(kept);
         self.machines[at].stop();
+        self.mesh.forget(at);
+        self.tally.sleeps(at, self.now);
         self.reference.stopped(at);
         self.sever_all(at);
         self.forget_streams(at);
@@ -419,6 +490,7 @@ impl World {
     /// A machine does nothing for a while; if that is long its peers notice.
     fn suspend(&mut self, at: usize, for_ms: u64) {
         self.machines[at].suspended_until = self.now + for_ms;
+        self.tally.sleeps(at, self.now);
         if for_ms > SUSPENSION_NOTICED_MS {
             self.sever_all(at);
         }
@@ -459,7 +531,9 @@ impl World {
         self.trace.timer(self.now, at);
         let now = machine.clock(wall);
         if let Some(node) = machine.node.as_mut() {
+            node.lend(&mut self.memo);
             node.handle_timeout(now);
+            node.lend(&mut self.memo);
         }
         self.drain(at);
     }
@@ -467,11 +541,14 @@ impl World {
     fn tell(&mut self, at: usize, input: Input) {
         self.trace.input(self.now, at, &input);
         self.tell_input(at, &input);
+        let Some(input) = self.withhold(at, input) else { return };
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
         if let Some(node) = machine.node.as_mut() {
+            node.lend(&mut self.memo);
             node.handle(now, input);
+            node.lend(&mut self.memo);
         }
         self.drain(at);
     }
@@ -491,6 +568,7 @@ impl World {
 
     /// Interprets one output. Read side by side with the live driver's `perform`.
     fn perform(&mut self, at: usize, output: Output) {
+        let Some(output) = self.distort(at, output) else { return };
         match output {
             Output::Persist(writes) => {
                 for write in writes {
@@ -499,19 +577,31 @@ impl World {
                 }
             }
             Output::Publish { zone: _, bytes } => {
-                self.check_persisted(at, &bytes);
-                self.publish(at, bytes);
+                let has_records = self.check_persisted(at, &bytes);
+                self.publish(at, bytes, has_records);
             }
             Output::Verdict { id, verdict } => self.judge(at, id, verdict),
             Output::SyncAsk { session, peer, bytes } => self.ask(at, session, peer, bytes),
             Output::SyncClose { session } => self.close_stream(at, session),
             Output::SyncAnswer { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
-            Output::Penalize { peer, reason } => {
-                let peer = self.by_key.get(&peer).copied();
-                self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
+            Output::Penalize { peer, reason } => self.note_blame(at, &peer, reason),
+            Output::Event(event) => {
+                self.check_event(at, &event);
+                self.count_event(at, &event);
             }
-            Output::Event(event) => self.check_event(at, &event),
+        }
+    }
+
+    fn count_event(&mut self, at: usize, event: &Event) {
+        match event {
+            Event::AgentChanged { record, via } => {
+                self.tally.learns(at, record, self.now);
+                self.tally.repaired += u64::from(*via == Via::Sync);
+            }
+            Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
+            Event::Synced { .. } => self.tally.syncs += 1,
+            Event::AgentRemoved { deleted: false, .. } | Event::Problem(_) => {}
         }
     }
 

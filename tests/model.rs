@@ -1,7 +1,5 @@
 //! The tight epidemic model against theory, under loss and faults, and against itself.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use aop::sim::measure::Measured;
 use aop::sim::scenario::{Document, Scenario};
 use aop::sim::{model, theory};

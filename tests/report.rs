@@ -11,6 +11,8 @@ mod sample;
 #[path = "report/seen.rs"]
 mod seen;
 
+use std::collections::BTreeSet;
+
 use aop::sim::report::{curve_csv, html, runs_csv, svg};
 use aop::sim::results::{Answered, Results};
 use sample::{HOSTILE, results};
@@ -34,7 +36,7 @@ fn the_page_says_question_answer_claims_and_expectations() {
         "<b>holds</b> in 20 of 20 runs",
         "<b>fails</b> in 300 of 300 runs: measured 0.4322 where network.loss.rate = 0.5",
         "<b>fails</b> in 1 of 200 runs: measured 38215 where network.loss.rate = 0.5, protocol.degree = 3",
-        "<b>holds</b> in 20 of 20 cells; furthest 0.99996",
+        "<b>holds</b> in 20 of 20 cells; worst 0.99996",
         "The claim holds in part",
         "6 questions and 574 runs: 3 as expected, 1 not, and in 2 a checker failed.",
         "aop sim run simulations/*.toml --seeds 20 --jobs 2 --out out",
@@ -42,6 +44,24 @@ fn the_page_says_question_answer_claims_and_expectations() {
         "No progress: agreement</strong> after 3.071 min in seed 7",
         "<dt>Seeds</dt><dd>1–50</dd>",
         "verified once per world",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_said_to_be_missing() {
+    let mut results = results();
+    results.unfinished = 3;
+    let expectations = &mut results.scenarios[4].expectations;
+    expectations.push(expectations[0].clone());
+    (expectations[0].met, expectations[0].held, expectations[0].unmeasured) = (false, (8, 10), 1);
+    (expectations[1].met, expectations[1].held, expectations[1].unmeasured) = (false, (0, 10), 10);
+    let page = html(&results);
+    for part in [
+        "It was interrupted: 3 runs of those planned did not end.",
+        "<b>fails</b> in 2 of 10 runs, of which 1 without such a value: measured 3480",
+        "<b>fails</b> in 10 of 10 runs: none has such a value<",
     ] {
         assert!(page.contains(part), "{part}");
     }
@@ -135,8 +155,11 @@ fn a_scenario_has_the_charts_that_its_sweep_asks_for() {
     }
     let heat = &svg(&results.scenarios[2])[1].1;
     assert_eq!(heat.matches("<rect").count(), 2 + 20, "ground, frame, and a square for each pair of values");
+    let shades: BTreeSet<&str> =
+        heat.split("<rect ").filter_map(|it| it.split("fill=\"").nth(1)?.split('"').next()).collect();
+    assert!(shades.len() > 12, "darker for more: {shades:?}");
     let curve = &svg(&results.scenarios[1])[0].1;
-    assert!(curve.contains("network.loss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
+    assert!(curve.contains(">\nloss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
 }
 
 /// Every element is closed, and no text holds a bare mark.
@@ -188,6 +211,8 @@ fn a_row_for_each_run_and_each_point() {
     assert_eq!(rows.len(), results.runs.len());
     let broken = rows.iter().find(|row| &row[0] == "partition-heal" && &row[2] == "7").unwrap();
     assert_eq!(&broken[column("broken")], "agreement");
+    let hash = &results.runs.iter().find(|run| run.broken.is_some()).unwrap().trace_hash;
+    assert_eq!((&broken[column("trace_hash")], hash.len()), (hash.as_str(), 16));
     assert_eq!(&broken[column("network.loss.rate")], "", "it has no such key");
     let swept = rows.iter().rev().find(|row| &row[0] == "loss-sweep").unwrap();
     assert_eq!(&swept[column("network.loss.rate")], "0.5");

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +21,13 @@ use super::time::Timestamp;
 pub const FANOUT: usize = 16;
 /// Levels below the root; the last are the leaves.
 pub const DEPTH: u8 = 3;
-/// Number of leaves.
-pub const LEAVES: usize = 4_096;
+/// Records of a part that is hashed anew each time: that takes a few microseconds. The children of the root are always
+/// cached, as every comparison starts there.
+const FEW: usize = 8;
 const MINUTE_MS: u64 = 60_000;
 
-/// Records of one leaf, by key.
-pub type Leaf = BTreeMap<KeyHash, Arc<Record>>;
+/// Records of a registry, by key: those of one leaf lie side by side.
+pub type Records = BTreeMap<KeyHash, Arc<Record>>;
 
 /// Hash of a part of a registry; all zero for an empty part.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,10 +42,10 @@ pub struct Prefix {
     path: u16,
 }
 
-/// Cached hashes of a registry's tree.
-#[derive(Clone, Debug)]
+/// Cached hashes of a registry's tree, by depth and path. Small parts are not cached, so a small registry has a small tree.
+#[derive(Clone, Debug, Default)]
 pub struct Tree {
-    levels: [Vec<Option<Cached>>; DEPTH as usize + 1],
+    levels: [BTreeMap<u16, Cached>; DEPTH as usize + 1],
 }
 
 /// A hash and the span of `as_of` for which it holds: from the time it was made for until the next covered record ends.
@@ -99,6 +101,19 @@ impl Prefix {
         let first = usize::from(self.path) * span;
         first..first + span
     }
+
+    /// The keys it spans.
+    pub fn keys(self) -> (Bound<KeyHash>, Bound<KeyHash>) {
+        let leaves = self.leaves();
+        let first_of = |leaf: usize| {
+            let mut key = KeyHash([0; 32]);
+            key.0[..2].copy_from_slice(&((leaf as u16) << 4).to_be_bytes());
+            key
+        };
+        let beyond = self.depth == 0 || leaves.end == Prefix::ROOT.leaves().end;
+        let end = if beyond { Bound::Unbounded } else { Bound::Excluded(first_of(leaves.end)) };
+        (Bound::Included(first_of(leaves.start)), end)
+    }
 }
 
 impl TryFrom<(u8, u16)> for Prefix {
@@ -117,39 +132,40 @@ impl From<Prefix> for (u8, u16) {
     }
 }
 
-impl Default for Tree {
-    fn default() -> Tree {
-        Tree { levels: std::array::from_fn(|depth| vec![None; FANOUT.pow(depth as u32)]) }
-    }
-}
-
 impl Tree {
     /// A record of this leaf came or went.
     pub fn invalidate(&mut self, leaf: usize) {
-        for depth in 0..=usize::from(DEPTH) {
-            self.levels[depth][leaf >> (4 * (usize::from(DEPTH) - depth))] = None;
+        for (depth, level) in self.levels.iter_mut().enumerate() {
+            level.remove(&((leaf >> (4 * (usize::from(DEPTH) - depth))) as u16));
         }
     }
 
     /// Hash of the part below `prefix` at `as_of`. Cost follows what changed since the last call.
-    pub fn digest(&mut self, prefix: Prefix, as_of: Timestamp, leaves: &[Leaf]) -> Digest {
-        self.cached(prefix, as_of, leaves).digest
+    pub fn digest(&mut self, prefix: Prefix, as_of: Timestamp, records: &Records) -> Digest {
+        self.cached(prefix, as_of, records).digest
     }
 
-    fn cached(&mut self, prefix: Prefix, as_of: Timestamp, leaves: &[Leaf]) -> Cached {
-        let (depth, path) = (usize::from(prefix.depth), usize::from(prefix.path));
-        if let Some(cached) = self.levels[depth][path].filter(|it| it.from <= as_of && as_of < it.until) {
-            return cached;
+    fn cached(&mut self, prefix: Prefix, as_of: Timestamp, records: &Records) -> Cached {
+        let level = &self.levels[usize::from(prefix.depth)];
+        if let Some(cached) = level.get(&prefix.path).filter(|it| it.from <= as_of && as_of < it.until) {
+            return *cached;
+        }
+        let below = records.range(prefix.keys()).map(|(_, record)| &**record);
+        let few = below.clone().take(FEW + 1).count();
+        if few == 0 {
+            return Cached { digest: Digest::default(), from: as_of, until: Timestamp(u64::MAX) };
         }
         let made = match prefix.is_leaf() {
-            true => leaf_digest(&leaves[path], as_of),
+            true => leaf_digest(below, as_of),
             false => {
                 let children: Vec<Cached> =
-                    prefix.children().map(|child| self.cached(child, as_of, leaves)).collect();
+                    prefix.children().map(|child| self.cached(child, as_of, records)).collect();
                 inner_digest(&children, as_of)
             }
         };
-        self.levels[depth][path] = Some(made);
+        if few > FEW || prefix.depth <= 1 {
+            self.levels[usize::from(prefix.depth)].insert(prefix.path, made);
+        }
         made
     }
 }
@@ -159,11 +175,11 @@ pub fn covers(record: &Record, as_of: Timestamp) -> bool {
     record.is_public() && record.expires_at > as_of
 }
 
-fn leaf_digest(leaf: &Leaf, as_of: Timestamp) -> Cached {
+fn leaf_digest<'a>(leaf: impl Iterator<Item = &'a Record>, as_of: Timestamp) -> Cached {
     let mut hash = Sha256::new();
     let mut until = Timestamp(u64::MAX);
     let mut count = 0;
-    for record in leaf.values().filter(|record| covers(record, as_of)) {
+    for record in leaf.filter(|record| covers(record, as_of)) {
         hash.update(record.hash().0);
         until = until.min(record.expires_at);
         count += 1;
@@ -198,6 +214,8 @@ impl fmt::Debug for Digest {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeBounds;
+
     use super::*;
 
     #[test]
@@ -209,6 +227,15 @@ mod tests {
         assert!(leaf.is_leaf());
         assert_eq!(leaf.leaves(), 1_023..1_024);
         assert_eq!(leaf.children().count(), 0);
+        for prefix in Prefix::ROOT.children().chain(child.children()).chain([Prefix::ROOT, leaf]) {
+            let spanned = |key: KeyHash| prefix.leaves().contains(&leaf_of(key));
+            let (start, end) = prefix.keys();
+            for leaf in 0..4_096u16 {
+                let mut key = KeyHash([0xff; 32]);
+                key.0[..2].copy_from_slice(&(leaf << 4 | 0xf).to_be_bytes());
+                assert_eq!((start, end).contains(&key), spanned(key), "{prefix:?} {leaf}");
+            }
+        }
         assert!(Prefix::try_from((3, 4_096)).is_err());
         assert!(Prefix::try_from((4, 0)).is_err());
     }

@@ -3,14 +3,15 @@
 //! A beacon counts only if it is newer than the last of its author and its clock is near ours. Three intervals missed
 //! make a member unreachable; a closed connection says so at once, locally, until it is heard again.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::MEMBERS_MAX;
 use super::identity::PeerKey;
-use super::message::Beacon;
-use super::record::Author;
+use super::message::Pulse;
 use super::time::Timestamp;
+use super::version::VersionVector;
 
 /// Beacons a member may miss before it counts as unreachable.
 const BEACONS_MISSED_MAX: u32 = 3;
@@ -22,24 +23,21 @@ const INTERVAL_MAX: Duration = Duration::from_secs(6 * 3_600);
 /// Members of a zone as their beacons show them.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness {
-    members: BTreeMap<PeerKey, Member>,
+    /// By key. A list, because most beacons are of members that stand in it.
+    members: Vec<Member>,
+    /// Members that said goodbye or whose connection closed since they were heard.
+    gone: BTreeSet<PeerKey>,
+    /// Members that had written more than was held when they were last looked at, or were heard since.
+    ahead: BTreeSet<PeerKey>,
+    /// Authors the version vector had forgotten when all members were last looked at.
+    forgotten: u64,
 }
 
+/// A member's last beacon; many nodes of one process share it.
 #[derive(Clone, Debug)]
 struct Member {
-    author: Author,
-    counter: u64,
-    interval: Duration,
+    pulse: Arc<Pulse>,
     heard_at: Timestamp,
-    seq: u64,
-    presence: Told,
-}
-
-/// What the member or its connection told last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Here,
-    Gone,
 }
 
 /// What became of a beacon.
@@ -66,93 +64,140 @@ pub enum Presence {
 
 impl Liveness {
     /// Whether a beacon would count, before its signature is checked.
-    pub fn judge(&self, beacon: &Beacon, now: Timestamp) -> Heard {
-        let known = self.members.get(&beacon.peer());
-        if known.is_some_and(|it| it.author == beacon.author && beacon.counter <= it.counter) {
+    pub fn judge(&self, pulse: &Pulse, now: Timestamp) -> Heard {
+        let known = self.get(&pulse.peer()).map(|it| &it.pulse);
+        if known.is_some_and(|it| it.author == pulse.author && pulse.counter <= it.counter) {
             return Heard::Stale;
         }
-        let interval = Duration::from_millis(beacon.interval_ms).min(INTERVAL_MAX);
-        let slack = interval * BEACONS_MISSED_MAX + CLOCK_SLACK;
-        if beacon.clock.offset_ms(now).unsigned_abs() > slack.as_millis() as u64 {
+        let slack = interval(pulse) * BEACONS_MISSED_MAX + CLOCK_SLACK;
+        if pulse.clock.offset_ms(now).unsigned_abs() > slack.as_millis() as u64 {
             return Heard::ClockOff;
         }
         Heard::Fresh
     }
 
     /// Takes a verified beacon that [`Liveness::judge`] found fresh.
-    pub fn hear(&mut self, beacon: &Beacon, now: Timestamp) {
-        if self.members.len() >= MEMBERS_MAX && !self.members.contains_key(&beacon.peer()) {
-            let quietest = self.members.iter().min_by_key(|(_, it)| it.heard_at).map(|(peer, _)| *peer);
-            quietest.map(|peer| self.members.remove(&peer));
-        }
-        let member = Member {
-            author: beacon.author,
-            counter: beacon.counter,
-            interval: Duration::from_millis(beacon.interval_ms).min(INTERVAL_MAX),
-            heard_at: now,
-            seq: beacon.seq,
-            presence: if beacon.is_goodbye() { Told::Gone } else { Told::Here },
+    pub fn hear(&mut self, pulse: &Arc<Pulse>, now: Timestamp) {
+        match pulse.is_goodbye() {
+            true => self.gone.insert(pulse.peer()),
+            false => self.gone.remove(&pulse.peer()),
         };
-        self.members.insert(beacon.peer(), member);
+        let member = Member { pulse: pulse.clone(), heard_at: now };
+        match self.place(&pulse.peer()) {
+            Ok(at) => self.members[at] = member,
+            Err(_) if self.members.len() >= MEMBERS_MAX => self.replace_quietest(member),
+            Err(at) => self.members.insert(at, member),
+        }
+        self.ahead.insert(pulse.peer());
     }
 
     /// The last connection to a peer closed.
     pub fn lose(&mut self, peer: &PeerKey) {
-        if let Some(member) = self.members.get_mut(peer) {
-            member.presence = Told::Gone;
+        if self.get(peer).is_some() {
+            self.gone.insert(*peer);
         }
     }
 
     /// Whether a member answers.
     pub fn presence(&self, peer: &PeerKey, now: Timestamp) -> Presence {
-        match self.members.get(peer) {
+        match self.get(peer) {
             None => Presence::Unknown,
-            Some(member) if member.is_live(now) => Presence::Reachable,
+            Some(member) if self.is_live(member, now) => Presence::Reachable,
             Some(_) => Presence::Unreachable,
         }
     }
 
     /// When a member was last heard.
     pub fn heard_at(&self, peer: &PeerKey) -> Option<Timestamp> {
-        self.members.get(peer).map(|member| member.heard_at)
+        self.get(peer).map(|member| member.heard_at)
+    }
+
+    /// When each member was last heard, and its clock then, minus ours, milliseconds.
+    pub fn clocks(&self) -> impl Iterator<Item = (PeerKey, Timestamp, i64)> {
+        self.members.iter().map(Member::clock)
+    }
+
+    /// As [`Liveness::clocks`], of one member.
+    pub fn clock_of(&self, peer: &PeerKey) -> Option<(PeerKey, Timestamp, i64)> {
+        self.get(peer).map(Member::clock)
     }
 
     /// Live members, this node not included.
     pub fn live(&self, now: Timestamp) -> usize {
-        self.members.values().filter(|member| member.is_live(now)).count()
+        self.members.iter().filter(|member| self.is_live(member, now)).count()
     }
 
-    /// The last version each member claims to have written.
-    pub fn heads(&self) -> impl Iterator<Item = (Author, u64)> {
-        self.members.values().map(|member| (member.author, member.seq))
+    /// Whether some member claims to have written more than `vector` covers. Cost follows what changed since the last
+    /// call: every beacon asks.
+    pub fn is_ahead(&mut self, vector: &VersionVector) -> bool {
+        if self.forgotten != vector.forgotten() {
+            self.forgotten = vector.forgotten();
+            self.ahead = self.members.iter().map(|member| member.pulse.peer()).collect();
+        }
+        while let Some(peer) = self.ahead.first() {
+            let pulse = self.get(peer).map(|member| &member.pulse);
+            if pulse.is_some_and(|pulse| pulse.seq > vector.prefix(&pulse.author)) {
+                return true;
+            }
+            self.ahead.pop_first();
+        }
+        false
+    }
+
+    fn is_live(&self, member: &Member, now: Timestamp) -> bool {
+        now.since(member.heard_at) <= interval(&member.pulse) * BEACONS_MISSED_MAX
+            && !self.gone.contains(&member.pulse.peer())
     }
 
     /// The local clock went back by `step`.
     pub fn shift(&mut self, step: Duration) {
-        for member in self.members.values_mut() {
+        for member in &mut self.members {
             member.heard_at = member.heard_at - step;
+        }
+    }
+
+    fn get(&self, peer: &PeerKey) -> Option<&Member> {
+        self.place(peer).ok().map(|at| &self.members[at])
+    }
+
+    /// Where a member stands, or would stand.
+    fn place(&self, peer: &PeerKey) -> Result<usize, usize> {
+        self.members.binary_search_by(|member| member.pulse.author.key.cmp(peer))
+    }
+
+    fn replace_quietest(&mut self, member: Member) {
+        let quietest = self.members.iter().enumerate().min_by_key(|(_, it)| it.heard_at);
+        if let Some(at) = quietest.map(|(at, _)| at) {
+            let gone = self.members.remove(at);
+            self.gone.remove(&gone.pulse.peer());
+        }
+        if let Err(at) = self.place(&member.pulse.peer()) {
+            self.members.insert(at, member);
         }
     }
 }
 
 impl Member {
-    fn is_live(&self, now: Timestamp) -> bool {
-        self.presence == Told::Here && now.since(self.heard_at) <= self.interval * BEACONS_MISSED_MAX
+    fn clock(&self) -> (PeerKey, Timestamp, i64) {
+        (self.pulse.peer(), self.heard_at, self.pulse.clock.offset_ms(self.heard_at))
     }
+}
+
+/// The time until a member's next beacon, as far as it is believed.
+fn interval(pulse: &Pulse) -> Duration {
+    Duration::from_millis(pulse.interval_ms).min(INTERVAL_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::name::ZoneName;
+    use crate::proto::record::Author;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const INTERVAL: Duration = Duration::from_secs(20);
 
-    fn beacon(counter: u64, clock: Timestamp) -> Beacon {
-        Beacon {
-            network: "world".into(),
-            zone: ZoneName::root(),
+    fn beacon(counter: u64, clock: Timestamp) -> Pulse {
+        Pulse {
             author: Author { key: PeerKey([1; 32]), epoch: 1 },
             counter,
             clock,
@@ -161,10 +206,10 @@ mod tests {
         }
     }
 
-    fn hear(liveness: &mut Liveness, beacon: &Beacon, now: Timestamp) -> Heard {
+    fn hear(liveness: &mut Liveness, beacon: &Pulse, now: Timestamp) -> Heard {
         let heard = liveness.judge(beacon, now);
         if heard == Heard::Fresh {
-            liveness.hear(beacon, now);
+            liveness.hear(&Arc::new(*beacon), now);
         }
         heard
     }
@@ -193,7 +238,23 @@ mod tests {
         assert_eq!(liveness.presence(&peer, NOW), Presence::Unreachable);
         hear(&mut liveness, &beacon(2, NOW), NOW);
         assert_eq!((liveness.presence(&peer, NOW), liveness.live(NOW)), (Presence::Reachable, 1));
-        hear(&mut liveness, &Beacon { interval_ms: 0, ..beacon(3, NOW) }, NOW);
+        hear(&mut liveness, &Pulse { interval_ms: 0, ..beacon(3, NOW) }, NOW);
         assert_eq!((liveness.presence(&peer, NOW), liveness.live(NOW)), (Presence::Unreachable, 0));
+    }
+
+    #[test]
+    fn a_member_is_ahead_until_what_it_wrote_is_held_and_again_when_that_is_forgotten() {
+        let (mut liveness, mut vector) = (Liveness::default(), VersionVector::default());
+        let author = beacon(1, NOW).author;
+        assert!(!liveness.is_ahead(&vector));
+        hear(&mut liveness, &Pulse { seq: 2, ..beacon(1, NOW) }, NOW);
+        vector.observe(author, 1);
+        assert!(liveness.is_ahead(&vector));
+        vector.observe(author, 2);
+        assert!(!liveness.is_ahead(&vector) && !liveness.is_ahead(&vector));
+        vector.remove(&author);
+        assert!(liveness.is_ahead(&vector));
+        hear(&mut liveness, &Pulse { author: Author { epoch: 2, ..author }, seq: 0, ..beacon(2, NOW) }, NOW);
+        assert!(!liveness.is_ahead(&vector));
     }
 }

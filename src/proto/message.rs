@@ -3,6 +3,8 @@
 //! Gossip envelopes are unsigned; the records and beacons in them carry their own signatures. Sync is a conversation of
 //! requests and answers over one stream: the asking side drives, the answering side keeps no state.
 
+use std::sync::{Arc, OnceLock};
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -191,7 +193,95 @@ impl Envelope {
     }
 }
 
+/// What a beacon says of its author: all that is remembered of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Who speaks.
+    pub author: Author,
+    /// Greater than in every earlier beacon of the author.
+    pub counter: u64,
+    /// The author's clock.
+    pub clock: Timestamp,
+    /// Milliseconds until its next beacon; 0 says goodbye.
+    pub interval_ms: u64,
+    /// Its last version in the zone.
+    pub seq: u64,
+}
+
+/// A beacon that came. Clones share one judgement of its signature, which is made only if it is asked for: a stale beacon
+/// costs no verification.
+#[derive(Clone, Debug)]
+pub struct SignedBeacon(Arc<ParsedBeacon>);
+
+#[derive(Debug)]
+struct ParsedBeacon {
+    beacon: Beacon,
+    pulse: Arc<Pulse>,
+    signed: ByteBuf,
+    judged: OnceLock<bool>,
+}
+
+/// A gossip message that was read.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// Bytes that claim to be records.
+    Records(Arc<[ByteBuf]>),
+    /// A beacon, if it is one.
+    Beacon(Result<SignedBeacon, Malformed>),
+}
+
+impl Message {
+    /// Reads a gossip message of bounded size.
+    pub fn read(bytes: &[u8]) -> Result<Message, Malformed> {
+        Ok(match Envelope::decode(bytes)? {
+            Envelope::Records(records) => Message::Records(records.into()),
+            Envelope::Beacon(signed) => Message::Beacon(SignedBeacon::read(signed)),
+        })
+    }
+}
+
+impl SignedBeacon {
+    fn read(signed: ByteBuf) -> Result<SignedBeacon, Malformed> {
+        let beacon = Beacon::read(&signed)?;
+        let pulse = Arc::new(beacon.pulse());
+        Ok(SignedBeacon(Arc::new(ParsedBeacon { beacon, pulse, signed, judged: OnceLock::new() })))
+    }
+
+    /// What was read.
+    pub fn beacon(&self) -> &Beacon {
+        &self.0.beacon
+    }
+
+    /// What it says of its author.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.0.pulse
+    }
+
+    /// Whether its author signed it.
+    pub fn is_signed(&self) -> bool {
+        *self.0.judged.get_or_init(|| self.0.beacon.is_signed(&self.0.signed))
+    }
+}
+
+impl Pulse {
+    /// Key of the node that speaks.
+    pub fn peer(&self) -> PeerKey {
+        self.author.key
+    }
+
+    /// Whether the author says goodbye.
+    pub fn is_goodbye(&self) -> bool {
+        self.interval_ms == 0
+    }
+}
+
 impl Beacon {
+    /// What it says of its author.
+    pub fn pulse(&self) -> Pulse {
+        let Beacon { author, counter, clock, interval_ms, seq, .. } = *self;
+        Pulse { author, counter, clock, interval_ms, seq }
+    }
+
     /// Signs it.
     pub fn sign(&self, author: &Identity) -> ByteBuf {
         let content = codec::encode(self);
@@ -210,16 +300,6 @@ impl Beacon {
     pub fn is_signed(&self, signed: &[u8]) -> bool {
         let Some((signature, content)) = signed.split_first_chunk::<64>() else { return false };
         self.author.key.verify(BEACON_DOMAIN, content, signature)
-    }
-
-    /// Whether the author says goodbye.
-    pub fn is_goodbye(&self) -> bool {
-        self.interval_ms == 0
-    }
-
-    /// Key of the node that speaks.
-    pub fn peer(&self) -> PeerKey {
-        self.author.key
     }
 }
 

@@ -26,9 +26,10 @@ pub use stored::{Damage, Lost, LostVersions, Stored};
 
 use super::card::Offer;
 use super::config::Config;
-use super::identity::{AgentId, Identity, Keys, PeerKey};
+use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
 use super::liveness::Liveness;
+use super::memo::Memo;
 use super::message::SyncFrame;
 use super::name::{FullName, ZoneName};
 use super::record::{Author, KeyHash, Record, Refusal};
@@ -290,18 +291,19 @@ pub struct Node {
     epoch: u64,
     /// Versions of earlier epochs of this folder that were lost with its last writes.
     former: BTreeMap<u64, LostVersions>,
-    zones: BTreeMap<ZoneName, Zone>,
+    zones: BTreeMap<ZoneName, Box<Zone>>,
     index: Index,
     /// The last own write of each key: tombstones too, until they expire.
     own: BTreeMap<KeyHash, Arc<Record>>,
-    keys: Keys,
+    memo: Memo,
     file_offers: BTreeSet<FullName>,
     corrected_at: BTreeMap<KeyHash, Timestamp>,
     renewals: BTreeSet<(Timestamp, KeyHash)>,
     /// When each own offer is to be renewed: its one entry in `renewals`.
     renewal_of: BTreeMap<KeyHash, Timestamp>,
-    syncs: BTreeMap<SessionId, Sync>,
+    syncs: BTreeMap<SessionId, Box<Sync>>,
     next_session: u64,
+    /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
     clock_offsets: BTreeMap<PeerKey, i64>,
     refused: BTreeMap<&'static str, u64>,
     problems: BTreeSet<Problem>,
@@ -316,6 +318,8 @@ struct Zone {
     registry: Registry,
     /// Agents with a live card.
     agents: BTreeSet<AgentId>,
+    /// Agents whose entry in the index waits, and the time as of which their cards are judged.
+    unindexed: BTreeMap<AgentId, Timestamp>,
     liveness: Liveness,
     peers: BTreeSet<PeerKey>,
     /// Last own version.
@@ -356,7 +360,7 @@ impl Node {
             zones: BTreeMap::new(),
             index: Index::new(),
             own: BTreeMap::new(),
-            keys: Keys::default(),
+            memo: Memo::default(),
             file_offers: BTreeSet::new(),
             corrected_at: BTreeMap::new(),
             renewals: BTreeSet::new(),
@@ -374,11 +378,16 @@ impl Node {
         let follows = node.config.follows.clone().into_iter().map(|zone| (zone, false));
         for (name, member) in follows.chain(members) {
             let zone = node.empty_zone(member, quota, now);
-            node.zones.insert(name, zone);
+            node.zones.insert(name, Box::new(zone));
         }
         node.load(stored, now);
         node.flush();
         node
+    }
+
+    /// Changes memos with whoever runs many nodes: lent before a call, taken back after it.
+    pub fn lend(&mut self, memo: &mut Memo) {
+        std::mem::swap(&mut self.memo, memo);
     }
 
     /// Takes something that happened.
@@ -457,6 +466,7 @@ impl Node {
             member,
             registry: Registry::new(quota),
             agents: BTreeSet::new(),
+            unindexed: BTreeMap::new(),
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
             seq: 0,

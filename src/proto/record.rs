@@ -7,7 +7,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -166,14 +166,18 @@ pub struct Order {
     pub hash: RecordHash,
 }
 
-/// Parsed and not yet verified.
+/// Parsed and not yet verified. Clones share one judgement of what does not depend on time.
 #[derive(Clone, Debug)]
-pub struct SignedRecord {
+pub struct SignedRecord(Arc<Parsed>);
+
+#[derive(Debug)]
+struct Parsed {
     bytes: Arc<[u8]>,
     header: Header,
     body_at: usize,
     key: KeyHash,
     hash: RecordHash,
+    judged: OnceLock<Result<Arc<Record>, Refusal>>,
 }
 
 /// A verified record. The body stays encoded: the bytes are held once.
@@ -263,60 +267,75 @@ impl SignedRecord {
     /// Judges everything that does not depend on other records, cheapest first (protocol section 2): lease against the
     /// clock, time bound, rules of the key and the lease, body, signature, grants.
     pub fn verify(self, now: Timestamp) -> Result<Record, Refusal> {
-        self.verify_with(now, &mut Keys::default())
+        self.verify_with(now, &mut Keys::default()).map(Arc::unwrap_or_clone)
     }
 
-    /// As [`SignedRecord::verify`], with the keys met before.
-    pub fn verify_with(self, now: Timestamp, keys: &mut Keys) -> Result<Record, Refusal> {
-        let header = &self.header;
+    /// As [`SignedRecord::verify`], with the keys met before. Clones of one record give the same one.
+    pub fn verify_with(&self, now: Timestamp, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
+        let header = self.header();
         if header.expires_at <= now {
             return Err(Refusal::Expired);
         }
         if header.stamp.wall > now + STAMP_AHEAD_MAX {
             return Err(Refusal::Future);
         }
-        self.check_rules()?;
-        let (signature, signed) =
-            self.bytes[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
-        if !keys.verify(&header.author.key, RECORD_DOMAIN, signed, signature) {
-            return Err(Refusal::BadSignature);
-        }
-        self.check_grants()?;
-        Ok(self.into_record())
+        self.0.judged.get_or_init(|| self.judge(keys)).clone()
     }
 
     /// A record of the own store, verified when it was written and sealed since.
-    pub fn trust_sealed(self) -> Record {
-        self.into_record()
+    pub fn trust_sealed(self) -> Arc<Record> {
+        match self.0.judged.get() {
+            Some(Ok(record)) => record.clone(),
+            Some(Err(_)) | None => Arc::new(self.record()),
+        }
     }
 
     /// Hash of its key.
     pub fn key(&self) -> KeyHash {
-        self.key
+        self.0.key
     }
 
     /// Hash of its bytes.
     pub fn hash(&self) -> RecordHash {
-        self.hash
+        self.0.hash
     }
 
     /// What it says about itself, unverified.
     pub fn header(&self) -> &Header {
-        &self.header
+        &self.0.header
     }
 
     /// The bytes on the wire.
     pub fn bytes(&self) -> &Arc<[u8]> {
-        &self.bytes
+        &self.0.bytes
     }
 
     fn of(header: Header, body_at: usize, bytes: Arc<[u8]>) -> SignedRecord {
         let hash = RecordHash(Sha256::digest(&bytes).into());
-        SignedRecord { key: header.key(), hash, header, body_at, bytes }
+        SignedRecord(Arc::new(Parsed {
+            key: header.key(),
+            hash,
+            header,
+            body_at,
+            bytes,
+            judged: OnceLock::new(),
+        }))
+    }
+
+    /// What is true of these bytes at any time.
+    fn judge(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
+        self.check_rules()?;
+        let (signature, signed) =
+            self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
+        if !keys.verify(&self.header().author.key, RECORD_DOMAIN, signed, signature) {
+            return Err(Refusal::BadSignature);
+        }
+        self.check_grants()?;
+        Ok(Arc::new(self.record()))
     }
 
     fn check_rules(&self) -> Result<(), Refusal> {
-        let Header { owner, host, author, stamp, generation, expires_at, scope, seq, .. } = self.header;
+        let Header { owner, host, author, stamp, generation, expires_at, scope, seq, .. } = *self.header();
         let tombstone = self.is_tombstone();
         if author.key != host && !(tombstone && author.key == owner) {
             return Err(Refusal::BadAuthor);
@@ -331,19 +350,19 @@ impl SignedRecord {
         if (seq == 0) != (scope == Scope::Node) {
             return Err(Refusal::BadScope);
         }
-        if self.header.kind == Kind::Agent && !tombstone {
-            let card = codec::decode(&self.bytes[self.body_at..]).map_err(|_| Refusal::Malformed)?;
+        if self.header().kind == Kind::Agent && !tombstone {
+            let card = codec::decode(&self.bytes()[self.0.body_at..]).map_err(|_| Refusal::Malformed)?;
             check_card(&card)?;
         }
         Ok(())
     }
 
     fn is_tombstone(&self) -> bool {
-        self.bytes.len() == self.body_at
+        self.bytes().len() == self.0.body_at
     }
 
     fn check_grants(&self) -> Result<(), Refusal> {
-        let header = &self.header;
+        let header = self.header();
         if header.author.key == header.owner {
             // The owner needs no grant and may choose any generation.
             return if header.grants.is_empty() { Ok(()) } else { Err(Refusal::BadGrant) };
@@ -370,15 +389,15 @@ impl SignedRecord {
         Ok(())
     }
 
-    fn into_record(self) -> Record {
-        let SignedRecord { bytes, header, body_at, key, hash } = self;
+    fn record(&self) -> Record {
+        let Parsed { bytes, header, body_at, key, hash, judged: _ } = &*self.0;
         Record {
-            bytes,
-            body_at,
-            key,
-            hash,
-            name: FullName { agent: header.name, zone: header.zone },
-            kind: header.kind,
+            bytes: bytes.clone(),
+            body_at: *body_at,
+            key: *key,
+            hash: *hash,
+            name: FullName { agent: header.name.clone(), zone: header.zone.clone() },
+            kind: header.kind.clone(),
             owner: header.owner,
             host: header.host,
             author: header.author,

@@ -6,25 +6,34 @@
 //! its own key: two registries that exchange what differs become equal, full or not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use super::config::{AUTHORS_MAX, EXPIRED_KEPT, RECORDS_PER_AUTHOR_MAX, ZONE_BYTES_MAX};
-use super::fingerprint::{self, Digest, LEAVES, Leaf, Prefix, Tree};
+use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::identity::{AgentId, PeerKey};
-use super::record::{Author, KeyHash, Kind, Record, RecordHash};
+use super::record::{Author, KeyHash, Kind, Record};
 use super::time::Timestamp;
 use super::version::VersionVector;
 
+/// Half of a record's hash: enough to tell records of one version apart.
+type Mark = [u8; 16];
+
+/// The least and the greatest key there could be.
+const KEY_MIN: KeyHash = KeyHash([0; 32]);
+const KEY_MAX: KeyHash = KeyHash([0xff; 32]);
+
 /// Records of one zone.
 pub struct Registry {
-    leaves: Vec<Leaf>,
+    records: Records,
     tree: Tree,
     vector: VersionVector,
-    by_agent: BTreeMap<AgentId, BTreeSet<KeyHash>>,
-    by_author: BTreeMap<PeerKey, BTreeSet<KeyHash>>,
+    by_agent: BTreeSet<(AgentId, KeyHash)>,
+    by_author: BTreeSet<(PeerKey, KeyHash)>,
+    /// How many records each author key has.
+    counts: BTreeMap<PeerKey, usize>,
     /// Held records by version; two of one version prove a forked author.
-    by_version: BTreeSet<(Author, u64, RecordHash)>,
+    by_version: BTreeSet<(Author, u64, Mark)>,
     /// Leases not yet ended at the last call of `expire`, and those ended but not yet dropped.
     live: BTreeSet<(Timestamp, KeyHash)>,
     lapsed: BTreeSet<(Timestamp, KeyHash)>,
@@ -86,11 +95,12 @@ impl Registry {
     /// An empty registry.
     pub fn new(quota: Quota) -> Registry {
         Registry {
-            leaves: vec![Leaf::new(); LEAVES],
+            records: Records::new(),
             tree: Tree::default(),
             vector: VersionVector::default(),
-            by_agent: BTreeMap::new(),
-            by_author: BTreeMap::new(),
+            by_agent: BTreeSet::new(),
+            by_author: BTreeSet::new(),
+            counts: BTreeMap::new(),
             by_version: BTreeSet::new(),
             live: BTreeSet::new(),
             lapsed: BTreeSet::new(),
@@ -100,7 +110,11 @@ impl Registry {
     }
 
     /// Merges a verified record. Its version counts as seen even if the record is stale.
-    pub fn merge(&mut self, record: Record, now: Timestamp) -> Merge {
+    pub fn merge(&mut self, record: impl Into<Arc<Record>>, now: Timestamp) -> Merge {
+        self.merge_shared(record.into(), now)
+    }
+
+    fn merge_shared(&mut self, record: Arc<Record>, now: Timestamp) -> Merge {
         if self.knows_author(&record.author) {
             self.vector.observe(record.author, record.seq);
         }
@@ -120,7 +134,7 @@ impl Registry {
         }
         let replaced = self.remove(&record.key());
         let author = record.author.key;
-        self.insert(Arc::new(record));
+        self.insert(record);
         let evicted = self.evict(author);
         for gone in replaced.iter().chain(&evicted) {
             self.forget_author_without_records(&gone.author);
@@ -159,20 +173,20 @@ impl Registry {
 
     /// The held record of a key, expired or not.
     pub fn get(&self, key: &KeyHash) -> Option<&Arc<Record>> {
-        self.leaves[fingerprint::leaf_of(*key)].get(key)
+        self.records.get(key)
     }
 
     /// Live cards of an agent, one a host.
     pub fn replicas(&self, agent: &AgentId, now: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
-        let keys = self.by_agent.get(agent).into_iter().flatten();
-        keys.filter_map(|key| self.get(key)).filter(move |record| {
+        let keys = self.by_agent.range((*agent, KEY_MIN)..=(*agent, KEY_MAX));
+        keys.filter_map(|(_, key)| self.get(key)).filter(move |record| {
             record.kind == Kind::Agent && !record.is_tombstone() && !record.is_expired(now)
         })
     }
 
     /// All held records, by key.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.leaves.iter().flat_map(|leaf| leaf.values())
+        self.records.values()
     }
 
     /// Records of one leaf or more that a fingerprint at `as_of` covers, by key, those after `after` only.
@@ -182,19 +196,19 @@ impl Registry {
         as_of: Timestamp,
         after: Option<KeyHash>,
     ) -> impl Iterator<Item = &Arc<Record>> {
-        let from = after.map_or(0, fingerprint::leaf_of);
-        let span = prefix.leaves();
-        let beyond = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
-        self.leaves[span.start.max(from).min(span.end)..span.end]
-            .iter()
-            .flat_map(move |leaf| leaf.range::<KeyHash, _>(beyond))
-            .map(|(_, record)| record)
-            .filter(move |record| fingerprint::covers(record, as_of))
+        let (start, end) = prefix.keys();
+        let start = match (start, after) {
+            (Bound::Included(first), Some(after)) if after >= first => Bound::Excluded(after),
+            (start, _) => start,
+        };
+        let records = self.records.range((start, Bound::Unbounded));
+        let records = records.take_while(move |(key, _)| (Bound::Unbounded, end).contains(*key));
+        records.map(|(_, record)| record).filter(move |record| fingerprint::covers(record, as_of))
     }
 
     /// Fingerprint of a part of the registry.
     pub fn digest(&mut self, prefix: Prefix, as_of: Timestamp) -> Digest {
-        self.tree.digest(prefix, as_of, &self.leaves)
+        self.tree.digest(prefix, as_of, &self.records)
     }
 
     /// What was seen of each author.
@@ -209,9 +223,9 @@ impl Registry {
 
     /// Whether another record of this author and version is held: proof of a forked author.
     pub fn is_fork(&self, record: &Record) -> bool {
-        let version = |hash| (record.author, record.seq, RecordHash(hash));
-        let mut held = self.by_version.range(version([0; 32])..=version([0xff; 32]));
-        held.any(|(_, _, hash)| *hash != record.hash())
+        let version = |mark| (record.author, record.seq, mark);
+        let mut held = self.by_version.range(version([0; 16])..=version([0xff; 16]));
+        held.any(|(_, _, mark)| *mark != mark_of(record))
     }
 
     /// Number of records, tombstones included.
@@ -237,11 +251,10 @@ impl Registry {
     fn is_over_quota(&self, record: &Record) -> bool {
         let held = self.get(&record.key());
         let counted = held.is_some_and(|held| held.author.key == record.author.key);
-        let of_author = self.by_author.get(&record.author.key).filter(|_| !counted);
-        let count_full = of_author.is_some_and(|keys| {
-            keys.len() >= self.quota.records_per_author
-                && keys.last().is_some_and(|last| *last < record.key())
-        });
+        let author = record.author.key;
+        let count_full = !counted
+            && self.count(&author) >= self.quota.records_per_author
+            && self.last_of(&author).is_some_and(|last| last < record.key());
         let bytes = self.bytes - held.map_or(0, |held| held.bytes().len()) + record.bytes().len();
         count_full || !self.can_free(bytes.saturating_sub(self.quota.bytes), &record.key())
     }
@@ -259,12 +272,8 @@ impl Registry {
 
     fn evict(&mut self, author: PeerKey) -> Vec<Arc<Record>> {
         let mut evicted = Vec::new();
-        while let Some(key) = self
-            .by_author
-            .get(&author)
-            .filter(|keys| keys.len() > self.quota.records_per_author)
-            .and_then(|keys| keys.last().copied())
-        {
+        while self.count(&author) > self.quota.records_per_author {
+            let Some(key) = self.last_of(&author) else { break };
             evicted.extend(self.remove(&key));
         }
         while self.bytes > self.quota.bytes {
@@ -275,50 +284,59 @@ impl Registry {
     }
 
     fn descending(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.leaves.iter().rev().flat_map(|leaf| leaf.values().rev())
+        self.records.values().rev()
+    }
+
+    fn count(&self, author: &PeerKey) -> usize {
+        self.counts.get(author).copied().unwrap_or(0)
+    }
+
+    /// The greatest key of an author.
+    fn last_of(&self, author: &PeerKey) -> Option<KeyHash> {
+        let keys = self.by_author.range((*author, KEY_MIN)..=(*author, KEY_MAX));
+        keys.last().map(|(_, key)| *key)
     }
 
     fn insert(&mut self, record: Arc<Record>) {
         let (key, leaf) = (record.key(), fingerprint::leaf_of(record.key()));
         self.bytes += record.bytes().len();
         self.live.insert((record.expires_at, key));
-        self.by_agent.entry(record.agent_id()).or_default().insert(key);
-        self.by_author.entry(record.author.key).or_default().insert(key);
+        self.by_agent.insert((record.agent_id(), key));
+        self.by_author.insert((record.author.key, key));
+        *self.counts.entry(record.author.key).or_default() += 1;
         if record.seq > 0 {
-            self.by_version.insert((record.author, record.seq, record.hash()));
+            self.by_version.insert((record.author, record.seq, mark_of(&record)));
         }
-        self.leaves[leaf].insert(key, record);
+        self.records.insert(key, record);
         self.tree.invalidate(leaf);
     }
 
     fn remove(&mut self, key: &KeyHash) -> Option<Arc<Record>> {
         let leaf = fingerprint::leaf_of(*key);
-        let record = self.leaves[leaf].remove(key)?;
+        let record = self.records.remove(key)?;
         self.tree.invalidate(leaf);
         self.bytes -= record.bytes().len();
         self.live.remove(&(record.expires_at, *key));
         self.lapsed.remove(&(record.expires_at, *key));
-        remove_from(&mut self.by_agent, &record.agent_id(), key);
-        remove_from(&mut self.by_author, &record.author.key, key);
-        self.by_version.remove(&(record.author, record.seq, record.hash()));
+        self.by_agent.remove(&(record.agent_id(), *key));
+        self.by_author.remove(&(record.author.key, *key));
+        match self.count(&record.author.key) {
+            0 | 1 => drop(self.counts.remove(&record.author.key)),
+            more => drop(self.counts.insert(record.author.key, more - 1)),
+        }
+        self.by_version.remove(&(record.author, record.seq, mark_of(&record)));
         Some(record)
     }
 
     /// An entry of the vector goes with its author's last record.
     fn forget_author_without_records(&mut self, author: &Author) {
-        let version = |seq, hash| (*author, seq, RecordHash(hash));
-        let mut held = self.by_version.range(version(0, [0; 32])..=version(u64::MAX, [0xff; 32]));
+        let mut held = self.by_version.range((*author, 0, [0; 16])..=(*author, u64::MAX, [0xff; 16]));
         if held.next().is_none() {
             self.vector.remove(author);
         }
     }
 }
 
-fn remove_from<K: Ord>(map: &mut BTreeMap<K, BTreeSet<KeyHash>>, at: &K, key: &KeyHash) {
-    if let Some(keys) = map.get_mut(at) {
-        keys.remove(key);
-        if keys.is_empty() {
-            map.remove(at);
-        }
-    }
+fn mark_of(record: &Record) -> Mark {
+    std::array::from_fn(|at| record.hash().0[at])
 }

@@ -13,6 +13,7 @@ use super::record::Author;
 #[derive(Clone, Debug, Default)]
 pub struct VersionVector {
     entries: BTreeMap<Author, Seen>,
+    forgotten: u64,
 }
 
 /// What was seen of one author.
@@ -64,7 +65,12 @@ impl VersionVector {
 
     /// Forgets an author: its last record is gone.
     pub fn remove(&mut self, author: &Author) {
-        self.entries.remove(author);
+        self.forgotten += u64::from(self.entries.remove(author).is_some());
+    }
+
+    /// How many authors were forgotten since the start: only then does any prefix shrink.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Authors and their prefixes.

@@ -1,29 +1,30 @@
-//! What must hold, and a reference model of what clients were told.
+//! What must hold at any time, and a reference model of what clients were told.
 //!
-//! Some checks run with every output (order, durability, blame), some every few seconds (vectors, no step back), the
-//! rest once the world is repaired and quiet (agreement, no zombie, no lost write). Each is named; each exemption is an
-//! [`Exemption`] with its reason.
+//! Some checks run with every output (order, durability, blame), some every few seconds (vectors, no step back). What must
+//! hold once the world is repaired and quiet is in `settle`. Each is named; each exemption is an [`Exemption`] with its
+//! reason.
+
+mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::World;
+use super::hostile::Conduct;
 use super::machine::{Machine, Memory};
-use super::workload::full_name;
+use super::workload::text_of;
 use crate::proto::card::Scope;
 use crate::proto::config::STAMP_AHEAD_MAX;
-use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::identity::PeerKey;
 use crate::proto::message::Envelope;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Event, Reply, Write};
+use crate::proto::node::{Event, Problem, Reply, Write};
 use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
-/// Records that end within this are not compared: some hold them and some do not, rightly.
-const ENDING_MS: u64 = 120_000;
-/// Records stamped further ahead than this may be refused by a clock a little behind: less than the time bound by more
-/// than twice the largest skew.
-const DUE_MS: u64 = 50_000;
+/// Machines that are looked at in one round of checks, in turn: all of a small world, some of a large one.
+const LOOKED_AT_MAX: usize = 8;
 
 /// A promise of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,12 +47,24 @@ pub enum Check {
     PersistFirst,
     /// A run of a node never holds a smaller record of a key than before, unless a lease ended.
     NoStepBack,
+    /// While a node holds a record of an author, its versions of that author only grow.
+    MonotoneVersions,
+    /// Everything was healed, and after a bounded time all agree.
+    LivenessAfterHeal,
     /// Outputs end, timers do not spin, nothing waits for ever.
     QueuesBounded,
     /// Sent is delivered, dropped by plan or on its way.
     MessagesConserved,
-    /// Nobody is blamed where everybody is honest.
+    /// An author writes each version once, unless its disk went back.
+    VersionsUnique,
+    /// Nobody honest is blamed by anybody honest.
     NobodyBlamed,
+    /// What is held of an author, and in all, is within the quotas.
+    WithinQuota,
+    /// Who holds two records of one version has told of the fork.
+    ForksShown,
+    /// What stands in the name of a host is what it offers.
+    HostSpeaks,
 }
 
 /// A broken promise.
@@ -67,14 +80,36 @@ pub struct Violation {
     pub detail: String,
 }
 
+impl Check {
+    /// Its name, kebab-case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::Agreement => "agreement",
+            Check::NoZombie => "no-zombie",
+            Check::NoLostWrite => "no-lost-write",
+            Check::VectorIsTrue => "vector-is-true",
+            Check::TimeBound => "time-bound",
+            Check::Verified => "verified",
+            Check::Durable => "durable",
+            Check::PersistFirst => "persist-first",
+            Check::NoStepBack => "no-step-back",
+            Check::MonotoneVersions => "monotone-versions",
+            Check::LivenessAfterHeal => "liveness-after-heal",
+            Check::QueuesBounded => "queues-bounded",
+            Check::MessagesConserved => "messages-conserved",
+            Check::VersionsUnique => "versions-unique",
+            Check::NobodyBlamed => "nobody-blamed",
+            Check::WithinQuota => "within-quota",
+            Check::ForksShown => "forks-shown",
+            Check::HostSpeaks => "host-speaks",
+        }
+    }
+}
+
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Violation { check, seed, at_ms, detail } = self;
-        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}; ")?;
-        write!(
-            f,
-            "replay with AOP_SIM_SEED={seed} cargo test --test simulation -- --exact replay --nocapture"
-        )
+        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}")
     }
 }
 
@@ -97,14 +132,15 @@ pub(super) enum Exemption {
     BackupIsOlder,
 }
 
+/// The last operation on an agent that its client was told of.
 #[derive(Clone, Debug)]
-struct Acknowledged {
-    operation: Operation,
+pub(super) struct Acknowledged {
+    pub(super) operation: Operation,
     step: u64,
-    key: KeyHash,
+    pub(super) key: KeyHash,
     /// The record it made.
-    order: Order,
-    exempt: Option<Exemption>,
+    pub(super) order: Order,
+    pub(super) exempt: Option<Exemption>,
 }
 
 /// One own write of some node.
@@ -115,21 +151,69 @@ struct Written {
     expires_at: Timestamp,
 }
 
-/// What a node held of a key when it was last looked at.
-type Held = BTreeMap<KeyHash, (Order, Timestamp)>;
+/// What a node held when it was last looked at: records by key, and the versions it claimed of each author.
+#[derive(Default)]
+struct Look {
+    held: Vec<Arc<Record>>,
+    prefixes: BTreeMap<Author, u64>,
+}
+
+impl Look {
+    fn get(&self, key: &KeyHash) -> Option<&Arc<Record>> {
+        let at = self.held.binary_search_by_key(key, |record| record.key()).ok()?;
+        Some(&self.held[at])
+    }
+
+    /// What was held and is no more, though its lease had not ended and no quota took it, with what is held in its place.
+    fn lost_since<'a>(
+        &'a self,
+        before: &'a Look,
+        wall_max: Timestamp,
+        evicted: impl Fn(&Record) -> bool,
+    ) -> Option<(&'a Record, Option<&'a Record>)> {
+        let mut now = self.held.iter().peekable();
+        before.held.iter().find_map(|old| {
+            while now.next_if(|it| it.key() < old.key()).is_some() {}
+            let held = now.peek().filter(|it| it.key() == old.key());
+            let is_less = held.is_none_or(|held| !Arc::ptr_eq(held, old) && held.order() < old.order());
+            (is_less && old.expires_at > wall_max && !evicted(old))
+                .then_some((&**old, held.map(|held| &***held)))
+        })
+    }
+
+    /// An author other than `own` whose versions shrank though one of its records was held all the time. Of itself a node knows
+    /// how much it wrote, until it takes a new epoch: then it tells of the old one what it sees of it.
+    fn shrunk_since(&self, before: &Look, own: PeerKey) -> Option<(Author, u64, u64)> {
+        before.prefixes.iter().find_map(|(author, old)| {
+            let prefix = self.prefixes.get(author).copied().unwrap_or(0);
+            let kept = |record: &Arc<Record>| {
+                record.author == *author
+                    && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
+            };
+            (author.key != own && prefix < *old && before.held.iter().any(kept))
+                .then_some((*author, *old, prefix))
+        })
+    }
+}
 
 /// What clients were told, and what was ever written.
 #[derive(Default)]
 pub(super) struct Reference {
     pub(super) acknowledged: u64,
     pub(super) refused: BTreeMap<&'static str, u64>,
-    agents: BTreeMap<(usize, AgentName), Acknowledged>,
+    pub(super) agents: BTreeMap<(usize, AgentName), Acknowledged>,
     /// Forked authors write one version twice.
     written: BTreeMap<(Author, u64), Vec<Written>>,
-    verified: BTreeSet<RecordHash>,
-    held: BTreeMap<usize, Held>,
+    pub(super) verified: BTreeSet<RecordHash>,
+    looks: BTreeMap<usize, Look>,
+    /// The machine that is looked at next.
+    next_look: usize,
     /// Tombstones that each node took in its present run.
     buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
+    /// Machines whose disk went back to a backup at some time.
+    restored: BTreeSet<usize>,
+    /// Machines whose clock forbade them to write at some time of their present run.
+    silenced: BTreeSet<usize>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
     next_id: u64,
 }
@@ -142,8 +226,13 @@ impl Reference {
         self.next_id
     }
 
+    /// Records that nodes wrote: offers, withdrawals and renewals.
+    pub(super) fn writes(&self) -> usize {
+        self.written.values().map(Vec::len).sum()
+    }
+
     /// Whether the author of a record wrote another one with the same version.
-    fn is_forked(&self, order: &Order) -> bool {
+    pub(super) fn is_forked(&self, order: &Order) -> bool {
         let versions = self.written.range((order.author, 0)..=(order.author, u64::MAX));
         versions.map(|(_, written)| written).any(|written| {
             written.iter().any(|it| it.order.hash == order.hash)
@@ -153,13 +242,17 @@ impl Reference {
 
     /// A machine stopped: what it held in memory is gone.
     pub(super) fn stopped(&mut self, at: usize) {
-        self.held.remove(&at);
+        self.looks.remove(&at);
         self.buried.remove(&at);
+        self.silenced.remove(&at);
     }
 
     /// A machine is about to start with less than it knew.
     pub(super) fn started(&mut self, at: usize, memory: Memory, machines: &[Machine]) {
         let backup = machines[at].backup.as_ref();
+        if matches!(memory, Memory::Backup | Memory::Torn) && backup.is_some() {
+            self.restored.insert(at);
+        }
         for ((host, _), agent) in &mut self.agents {
             if *host != at || agent.exempt.is_some() {
                 continue;
@@ -182,10 +275,9 @@ impl Reference {
 /// Whether some running node holds what an operation wrote, or something greater.
 fn is_known(agent: &Acknowledged, machines: &[Machine]) -> bool {
     let root = ZoneName::root();
-    let nodes = machines.iter().filter_map(|machine| machine.node.as_ref());
-    nodes
-        .flat_map(|node| node.records(&root))
-        .any(|record| record.key() == agent.key && record.order() >= agent.order)
+    let honest = machines.iter().filter(|machine| machine.malice.conduct == Conduct::Honest);
+    let mut nodes = honest.filter_map(|machine| machine.node.as_ref());
+    nodes.any(|node| node.record(&root, &agent.key).is_some_and(|record| record.order() >= agent.order))
 }
 
 impl World {
@@ -193,40 +285,52 @@ impl World {
     pub(super) fn note_write(&mut self, at: usize, write: &Write) {
         let machine = &self.machines[at];
         let (Some(b'o'), Some(value)) = (write.key.first(), &write.value) else { return };
-        let Ok(signed) = SignedRecord::parse(value, &machine.config.network) else {
+        let Ok(signed) = self.memo.record(value, &machine.config.network) else {
             return self.fail(Check::Verified, format!("machine {at} writes a row that is no record"));
         };
         let author = signed.header().author;
         let record = signed.trust_sealed();
         let written = Written { key: record.key(), order: record.order(), expires_at: record.expires_at };
         if author.key == machine.key {
-            self.reference.written.entry((author, record.seq)).or_default().push(written);
-        }
-    }
-
-    /// A node publishes: its own records must have been written before.
-    pub(super) fn check_persisted(&mut self, at: usize, bytes: &[u8]) {
-        let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return };
-        let Some(author) = self.machines[at].node.as_ref().map(|node| node.author()) else { return };
-        for bytes in records {
-            let Ok(signed) = SignedRecord::parse(&bytes, &self.machines[at].config.network) else {
-                return self.fail(Check::Verified, format!("machine {at} publishes what is no record"));
-            };
-            let version = (signed.header().author, signed.header().seq);
-            let written = self.reference.written.get(&version).into_iter().flatten();
-            if version.0 == author && !written.into_iter().any(|it| it.order.hash == signed.hash()) {
-                return self
-                    .fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
+            let writes = self.reference.written.entry((author, record.seq)).or_default();
+            let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
+            writes.push(written);
+            if differ && !self.reference.restored.contains(&at) {
+                self.fail(Check::VersionsUnique, format!("machine {at} writes another {record:?}"));
             }
         }
     }
 
+    /// A node publishes: its own records must have been written before. Whether there are records at all.
+    pub(super) fn check_persisted(&mut self, at: usize, bytes: &[u8]) -> bool {
+        let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return false };
+        let Some(author) = self.machines[at].node.as_ref().map(|node| node.author()) else { return true };
+        for bytes in records {
+            let Ok(signed) = self.memo.record(&bytes, &self.machines[at].config.network) else {
+                self.fail(Check::Verified, format!("machine {at} publishes what is no record"));
+                break;
+            };
+            let version = (signed.header().author, signed.header().seq);
+            let written = self.reference.written.get(&version).into_iter().flatten();
+            if version.0 == author && !written.into_iter().any(|it| it.order.hash == signed.hash()) {
+                self.fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
+                break;
+            }
+        }
+        true
+    }
+
     /// A node tells of a change: what it took must not be ahead of its clock, and not be what it knew to be deleted.
     pub(super) fn check_event(&mut self, at: usize, event: &Event) {
-        let (Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true }) = event
-        else {
-            return;
+        let record = match event {
+            Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true } => record,
+            Event::Problem(Problem::ClockUnsafe(_)) => {
+                self.reference.silenced.insert(at);
+                return;
+            }
+            Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Problem(_) => return,
         };
+        self.check_signature(at, record);
         let wall = self.wall();
         let machine = &mut self.machines[at];
         if record.stamp.wall > machine.clock(wall) + STAMP_AHEAD_MAX {
@@ -265,9 +369,7 @@ impl World {
         let kept = row.and_then(|row| SignedRecord::parse(&row, &self.machines[at].config.network).ok());
         let kept = kept.map(SignedRecord::trust_sealed);
         let is_kept = match (&operation, &kept) {
-            (Operation::Offered(text), Some(kept)) => {
-                kept.card().is_some_and(|card| card.description == *text)
-            }
+            (Operation::Offered(text), Some(kept)) => kept.card().is_some_and(|card| text_of(&card) == *text),
             (Operation::Withdrawn, Some(kept)) => kept.is_tombstone(),
             (_, None) => false,
         };
@@ -280,55 +382,108 @@ impl World {
         self.reference.acknowledged += 1;
         let step = self.steps;
         if let Some(order) = kept.map(|kept| kept.order()) {
+            if matches!(operation, Operation::Offered(_)) {
+                self.tally.acknowledge(at, key, order, self.now);
+            }
             let agent = Acknowledged { operation, step, key, order, exempt: None };
             self.reference.agents.insert((at, name), agent);
         }
     }
 
-    /// What must hold at any time.
+    /// What must hold at any time: of all machines of a small world, of some of a large one.
     pub(super) fn check_always(&mut self) {
+        let machines = self.machines.len();
+        for _ in 0..machines.min(LOOKED_AT_MAX) {
+            self.reference.next_look = (self.reference.next_look + 1) % machines;
+            let at = self.reference.next_look;
+            if let Some(look) = self.check_machine(at) {
+                self.reference.looks.insert(at, look);
+            }
+        }
+        self.check_messages();
+    }
+
+    /// What must hold at any time, of all machines.
+    pub(super) fn check_all_machines(&mut self) {
         for at in 0..self.machines.len() {
             self.check_machine(at);
         }
         self.check_messages();
     }
 
-    fn check_machine(&mut self, at: usize) {
-        let wall = self.wall();
-        let machine = &mut self.machines[at];
-        let (now, wall_max) = (machine.clock(wall), machine.wall_max);
-        let Some(node) = machine.node.as_mut() else { return };
-        let held: Held = node
-            .records(&ZoneName::root())
-            .map(|record| (record.key(), (record.order(), record.expires_at)))
-            .collect();
-        let before = self.reference.held.insert(at, held.clone()).unwrap_or_default();
-        let back = before.iter().find(|(key, (order, expires_at))| {
-            *expires_at > wall_max && held.get(key).is_none_or(|(held, _)| held < order)
-        });
-        let back = back.map(|(key, before)| format!("machine {at} held {before:?}, now {:?}", held.get(key)));
-        let claims: Vec<(Author, u64)> =
-            node.zone_states(now).into_iter().flat_map(|zone| zone.versions).collect();
-        if let Some(detail) = back {
-            self.fail(Check::NoStepBack, detail);
+    fn look_at(&mut self, at: usize) -> Option<Look> {
+        let (node, now) = self.node(at)?;
+        let held = node.records(&ZoneName::root()).cloned().collect();
+        let prefixes = node.zone_states(now).into_iter().flat_map(|zone| zone.versions).collect();
+        Some(Look { held, prefixes })
+    }
+
+    fn check_machine(&mut self, at: usize) -> Option<Look> {
+        if !self.is_honest(at) {
+            return None;
         }
-        for (author, prefix) in claims {
-            if let Some(seq) = (1..=prefix).find(|seq| !self.is_covered(author, *seq, &held, wall_max)) {
+        let look = self.look_at(at)?;
+        let wall_max = self.machines[at].wall_max;
+        let before = self.reference.looks.remove(&at).unwrap_or_default();
+        let evicted = |record: &Record| look.is_evicted(record, &self.quota);
+        if let Some((before, held)) = look.lost_since(&before, wall_max, evicted) {
+            self.fail(Check::NoStepBack, format!("machine {at} held {before:?}, now {held:?}"));
+        }
+        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key) {
+            let whose = self.by_key.get(&author.key);
+            let detail = format!("machine {at} had {before} versions of machine {whose:?}, now {now}");
+            self.fail(Check::MonotoneVersions, detail);
+        }
+        if let Some(detail) = look.beyond(&self.quota) {
+            self.fail(Check::WithinQuota, format!("machine {at} holds {detail}"));
+        }
+        if !self.is_lied_to() {
+            self.check_claims(at, &look, &before);
+        }
+        Some(look)
+    }
+
+    /// What a machine claims to have seen in the end. Where somebody lies claims are true only then: a peer that names the
+    /// asker's own root is believed, and what the asker lacks comes with the next comparison.
+    pub(super) fn check_claims_of_all(&mut self, at: usize) {
+        if let Some(look) = self.look_at(at).filter(|_| self.is_lied_to()) {
+            self.check_claims(at, &look, &Look::default());
+        }
+    }
+
+    /// What a machine claims to have seen of honest authors; a hostile one may have signed anything.
+    fn check_claims(&mut self, at: usize, look: &Look, before: &Look) {
+        let wall_max = self.machines[at].wall_max;
+        let of_honest = look.prefixes.iter().filter(|(author, _)| self.is_honest_key(&author.key));
+        for (author, prefix) in of_honest.collect::<Vec<_>>() {
+            // A small world is looked at whole. In a large one what was covered at the last look still is, as nothing steps
+            // back.
+            let covered =
+                if self.machines.len() <= LOOKED_AT_MAX { None } else { before.prefixes.get(author) };
+            let first = covered.map_or(1, |covered| covered + 1);
+            if let Some(seq) = (first..=*prefix).find(|seq| !self.is_covered(*author, *seq, look, wall_max)) {
                 let whose = self.by_key.get(&author.key);
                 let detail =
                     format!("machine {at} claims {prefix} versions of machine {whose:?} and lacks {seq}");
-                return self.fail(Check::VectorIsTrue, detail);
+                self.fail(Check::VectorIsTrue, detail);
+                break;
             }
         }
     }
 
-    fn is_covered(&self, author: Author, seq: u64, held: &Held, wall_max: Timestamp) -> bool {
+    fn is_covered(&self, author: Author, seq: u64, look: &Look, wall_max: Timestamp) -> bool {
         let written = self.reference.written.get(&(author, seq)).into_iter().flatten();
         written.into_iter().any(|written| {
             written.expires_at <= wall_max
-                || held.get(&written.key).is_some_and(|(order, _)| *order >= written.order)
+                || self.is_untold(written)
+                || look.get(&written.key).is_some_and(|held| held.order() >= written.order)
                 || self.was_superseded(written, wall_max)
         })
+    }
+
+    /// Whether a liar's word may stand for a write: one that nobody else may hold before it is due.
+    fn is_untold(&self, written: &Written) -> bool {
+        self.is_lied_to() && written.order.stamp.wall.0 > self.wall() + super::settle::DUE_MS
     }
 
     /// Whether something greater stood under the key and has ended since: a card may replace a tombstone that would
@@ -336,120 +491,6 @@ impl World {
     fn was_superseded(&self, lost: &Written, wall_max: Timestamp) -> bool {
         let mut written = self.reference.written.values().flatten();
         written.any(|it| it.key == lost.key && it.order > lost.order && it.expires_at <= wall_max)
-    }
-
-    /// What must hold once the world is repaired and quiet.
-    pub(super) fn check_settled(&mut self) {
-        self.check_always();
-        self.check_agreement();
-        self.check_signatures();
-        let agents: Vec<((usize, AgentName), Acknowledged)> =
-            self.reference.agents.iter().map(|(name, agent)| (name.clone(), agent.clone())).collect();
-        for ((host, name), agent) in agents {
-            for at in 0..self.machines.len() {
-                self.check_agent(at, host, &name, &agent);
-            }
-        }
-    }
-
-    /// Everybody serves what was last promised of an agent. Exempt is also a write whose version its author used twice,
-    /// as a restored backup does that writes before it hears of its own head: the node sees and shows the fork, and
-    /// cannot know which of the two was its own.
-    fn check_agent(&mut self, at: usize, host: usize, name: &AgentName, agent: &Acknowledged) {
-        if agent.exempt.is_some() || self.reference.is_forked(&agent.order) {
-            return;
-        }
-        let id = AgentId::of(self.machines[host].key, &full_name(name.clone()));
-        let due_until = Timestamp(self.wall() + DUE_MS);
-        let own = self.machines[host].node.as_ref().and_then(|node| {
-            node.records(&ZoneName::root()).find(|record| record.key() == agent.key).cloned()
-        });
-        // Written with a clock ahead: refused elsewhere until it is due.
-        let due = own.as_ref().is_none_or(|own| own.stamp.wall <= due_until);
-        let Some((node, now)) = self.node(at) else { return };
-        let served = node.agent(now, &id);
-        let text = served.as_ref().map(|found| found.card().description);
-        let seen = served.map(|found| found.record);
-        match &agent.operation {
-            Operation::Withdrawn if seen.is_some() && (due || at == host) => {
-                let detail =
-                    format!("machine {at} serves {name} of machine {host}: {seen:?}; host has {own:?}");
-                self.fail(Check::NoZombie, detail);
-            }
-            Operation::Offered(promised) if text.as_ref() != Some(promised) && (due || at == host) => {
-                let detail = format!(
-                    "machine {at} serves {seen:?} ({text:?}) for {name} of machine {host}, not {promised:?}; host has {own:?}"
-                );
-                self.fail(Check::NoLostWrite, detail);
-            }
-            Operation::Withdrawn | Operation::Offered(_) => {}
-        }
-    }
-
-    fn check_agreement(&mut self) {
-        let wall = self.wall();
-        let root = ZoneName::root();
-        let comparable = |record: &Record| record.is_public() && record.expires_at.0 > wall + ENDING_MS;
-        let held: Vec<BTreeMap<KeyHash, &Record>> = self
-            .machines
-            .iter()
-            .filter_map(|machine| machine.node.as_ref())
-            .map(|node| node.records(&root))
-            .map(|records| records.map(|record| (record.key(), &**record)).collect())
-            .collect();
-        let ahead: BTreeSet<KeyHash> = held
-            .iter()
-            .flat_map(|held| held.values().filter(|record| record.stamp.wall.0 > wall + DUE_MS))
-            .map(|record| record.key())
-            .collect();
-        let views: Vec<BTreeMap<KeyHash, &Record>> = held
-            .into_iter()
-            .map(|held| held.into_iter().filter(|(key, it)| comparable(it) && !ahead.contains(key)).collect())
-            .collect();
-        let differ = views.windows(2).enumerate().find_map(|(at, pair)| {
-            let keys: BTreeSet<&KeyHash> = pair[0].keys().chain(pair[1].keys()).collect();
-            let key = keys.into_iter().find(|key| pair[0].get(key) != pair[1].get(key))?;
-            Some(format!(
-                "of {at} and its next, one holds {:?}, one {:?}",
-                pair[0].get(key),
-                pair[1].get(key)
-            ))
-        });
-        match differ {
-            Some(detail) => self.fail(Check::Agreement, detail),
-            None if ahead.is_empty() => self.check_fingerprints(),
-            None => {}
-        }
-    }
-
-    fn check_fingerprints(&mut self) {
-        let mut roots = BTreeSet::new();
-        for at in 0..self.machines.len() {
-            if let Some((node, now)) = self.node(at) {
-                roots.extend(node.zone_states(now).into_iter().map(|zone| (zone.as_of, zone.fingerprint.0)));
-            }
-        }
-        if roots.len() > 1 {
-            self.fail(Check::Agreement, format!("{} fingerprints of equal registries", roots.len()));
-        }
-    }
-
-    fn check_signatures(&mut self) {
-        let network = self.machines[0].config.network.clone();
-        let nodes = self.machines.iter().filter_map(|machine| machine.node.as_ref());
-        let (mut forged, root) = (None, ZoneName::root());
-        for record in nodes.flat_map(|node| node.records(&root)) {
-            if !self.reference.verified.insert(record.hash()) {
-                continue;
-            }
-            let signed = SignedRecord::parse(record.bytes(), &network);
-            if !signed.is_ok_and(|signed| signed.verify(record.stamp.wall).is_ok()) {
-                forged = Some(format!("{record:?} is held and does not verify"));
-            }
-        }
-        if let Some(detail) = forged {
-            self.fail(Check::Verified, detail);
-        }
     }
 }
 

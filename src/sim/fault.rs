@@ -3,7 +3,7 @@
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
-use super::{Conditions, Due, Memory, Setup, Wish, World};
+use super::{Conditions, Conduct, Due, Memory, Setup, Wish, World};
 use crate::proto::name::AgentName;
 
 const SECOND_MS: u64 = 1_000;
@@ -38,6 +38,10 @@ pub enum Fault {
     Skip(u64),
     /// A machine starts for the first time.
     Start(usize),
+    /// A machine deals with others in another way from now on.
+    Corrupt(usize, Conduct),
+    /// All links of a machine lead to hostile machines; none ends it.
+    Eclipse(Option<usize>),
 }
 
 /// A run: its faults and its work.
@@ -70,7 +74,10 @@ struct Draw<'a, R> {
 impl Plan {
     /// Draws a run of five machines.
     pub fn draw(rng: &mut impl Rng) -> Plan {
-        let machines = 5;
+        Plan::draw_of(5, rng)
+    }
+
+    pub(super) fn draw_of(machines: usize, rng: &mut impl Rng) -> Plan {
         let setup = Setup {
             machines,
             skew_ms_max: if rng.random() { 2_000 } else { 0 },
@@ -99,7 +106,8 @@ fn conditions(rng: &mut impl Rng) -> Conditions {
     let (loss, duplication, breaks, stalls) = (some(0.3), some(0.3), some(0.05), some(0.01));
     let slowest = *[10, 200, 3_000].choose(rng).unwrap_or(&10);
     let detection_ms_max = *[0, 1_000, 15_000].choose(rng).unwrap_or(&0);
-    Conditions { loss, duplication, latency_ms: (1, slowest), breaks, stalls, detection_ms_max }
+    let latency_ms = (1, slowest);
+    Conditions { loss, duplication, latency_ms, breaks, stalls, detection_ms_max, ..Conditions::default() }
 }
 
 impl<R: Rng> Draw<'_, R> {
@@ -224,6 +232,8 @@ impl World {
             Fault::Suspend(machine, for_ms) => self.suspend(machine, for_ms),
             Fault::Skip(for_ms) => self.skip(for_ms),
             Fault::Start(machine) => self.start(machine, Memory::Disk),
+            Fault::Corrupt(machine, conduct) => self.turn(machine, conduct),
+            Fault::Eclipse(victim) => self.eclipse(victim),
         }
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! A run uses one thread, whatever its size; different runs are played beside each other. Results come in the order of
 //! scenario, cell, seed, so they are the same for any number of threads. The first run of each scenario is played
-//! twice, and if the two differ, the checker `replay-is-exact` has failed. There is no clock here and no file: who plays
-//! ([`Player`]) and who shows ([`Results`](super::results::Results)) are elsewhere, so the program of the mesh tier uses the same harness.
+//! twice, and if the two differ, the checker `replay-is-exact` has failed. There is no clock here and no file: who
+//! plays ([`Player`]) and who shows the [`Results`](super::results::Results) is elsewhere, so the program of the mesh
+//! tier uses the same harness.
 
 mod answer;
 mod command;

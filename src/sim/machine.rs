@@ -1,16 +1,11 @@
-//! One simulated computer: a node or the lack of one, its disk, its clock, and what its mesh layer remembers.
-
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+//! One simulated computer: a node or the lack of one, its disk, its clock.
 
 use super::disk::{Disk, Rows};
+use super::hostile::Malice;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::node::{GossipId, Node};
+use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
-
-/// How long the mesh remembers the ids of messages, as in gossipsub, milliseconds.
-const SEEN_MS: u64 = 60_000;
 
 /// What a machine finds on its disk when it starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -26,13 +21,6 @@ pub enum Memory {
     Torn,
 }
 
-/// Whether a message is new to a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    First,
-    Again,
-}
-
 /// A copy of a disk.
 #[derive(Clone, Debug)]
 pub(super) struct Backup {
@@ -46,12 +34,6 @@ impl Backup {
     pub(super) fn wrote(&self, epoch: u64) -> bool {
         self.rows.get(&b"e"[..]).is_some_and(|row| row[..] == epoch.to_be_bytes())
     }
-}
-
-/// A message that waits for its verdict.
-pub(super) struct Awaiting {
-    pub(super) from: usize,
-    pub(super) bytes: Arc<[u8]>,
 }
 
 /// One simulated computer.
@@ -78,9 +60,7 @@ pub(super) struct Machine {
     pub(super) timer_generation: u64,
     /// Timers that fired at one and the same time.
     pub(super) timers_now: (u64, u32),
-    pub(super) awaiting: BTreeMap<GossipId, Awaiting>,
-    seen: BTreeSet<GossipId>,
-    seen_order: VecDeque<(u64, GossipId)>,
+    pub(super) malice: Malice,
 }
 
 impl Machine {
@@ -100,9 +80,7 @@ impl Machine {
             timer_at: None,
             timer_generation: 0,
             timers_now: (0, 0),
-            awaiting: BTreeMap::new(),
-            seen: BTreeSet::new(),
-            seen_order: VecDeque::new(),
+            malice: Malice::default(),
         }
     }
 
@@ -119,20 +97,5 @@ impl Machine {
         self.incarnation += 1;
         self.timer_at = None;
         self.timer_generation += 1;
-        self.awaiting.clear();
-        self.seen.clear();
-        self.seen_order.clear();
-    }
-
-    /// Notes a message id.
-    pub(super) fn see(&mut self, now: u64, id: GossipId) -> Seen {
-        while let Some((_, old)) = self.seen_order.pop_front_if(|(at, _)| *at + SEEN_MS <= now) {
-            self.seen.remove(&old);
-        }
-        if !self.seen.insert(id) {
-            return Seen::Again;
-        }
-        self.seen_order.push_back((now, id));
-        Seen::First
     }
 }

@@ -6,8 +6,11 @@
 /// How many.
 pub const REGIONS: usize = 8;
 
-/// Round trips, milliseconds: Virginia, Oregon, São Paulo, Ireland; Frankfurt, Mumbai, Tokyo, Sydney. A partition by
-/// region separates the first four from the rest.
+/// Where each is.
+pub const NAMES: [&str; REGIONS] =
+    ["Virginia", "Oregon", "São Paulo", "Ireland", "Frankfurt", "Mumbai", "Tokyo", "Sydney"];
+
+/// Round trips, milliseconds. A partition by region separates the first four from the rest.
 pub const ROUND_TRIP_MS: [[u16; REGIONS]; REGIONS] = [
     [1, 65, 115, 70, 90, 190, 160, 200],
     [65, 1, 175, 125, 145, 220, 100, 140],

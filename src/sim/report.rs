@@ -86,59 +86,29 @@ fn first_curves(answered: &Answered) -> Vec<usize> {
     (0..CURVES_SHOWN).map(|at| drawn[at * (drawn.len() - 1) / (CURVES_SHOWN - 1)]).collect()
 }
 
-/// What a metric counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Unit {
-    /// A share of something, shown as percent.
-    Share,
-    /// Milliseconds.
-    Ms,
-    /// Bytes.
-    Bytes,
-    /// Bytes a second.
-    BytesPerSecond,
-    /// Things.
-    Count,
-}
-
-impl Unit {
-    /// A value in the unit in which the greatest beside it is a small number.
-    fn says(self, value: f64, greatest: f64) -> String {
-        let steps: &[(f64, f64, &str)] = match self {
-            Unit::Share => &[(0.0, 0.01, " %")],
-            Unit::Ms => &[
-                (0.0, 1.0, " ms"),
-                (1e3, 1e3, " s"),
-                (1.2e5, 6e4, " min"),
-                (7.2e6, 3.6e6, " h"),
-                (1.728e8, 8.64e7, " days"),
-            ],
-            Unit::Bytes => &[(0.0, 1.0, " B"), (1e3, 1e3, " kB"), (1e6, 1e6, " MB"), (1e9, 1e9, " GB")],
-            Unit::BytesPerSecond => &[(0.0, 1.0, " B/s"), (1e3, 1e3, " kB/s"), (1e6, 1e6, " MB/s")],
-            Unit::Count => &[(0.0, 1.0, "")],
-        };
-        let step = steps.iter().rev().find(|(from, _, _)| greatest.abs() >= *from).unwrap_or(&steps[0]);
-        format!("{}{}", text::number(value / step.1), step.2)
-    }
-}
-
-/// What a metric counts in, by what it says and how it is called.
-fn unit(metric: &str) -> Unit {
-    let known = METRICS.iter().find(|known| known.name == metric);
-    match metric {
-        _ if known.is_some_and(|known| known.says.starts_with("share of")) => Unit::Share,
-        _ if metric.contains("bytes_per_s") => Unit::BytesPerSecond,
-        _ if metric.contains("bytes") => Unit::Bytes,
-        _ if metric.contains("_ms") => Unit::Ms,
-        _ => Unit::Count,
-    }
+/// Whether the last few nodes take so much longer than all others that only a logarithmic axis shows both: nine tenths of
+/// a curve lie within a tenth of the time.
+fn has_long_tail(answered: &Answered) -> bool {
+    let ends = answered.cells.iter().filter_map(|cell| cell.band.last());
+    let end = ends.map(|last| last.x).fold(0.0, f64::max);
+    answered.axis == "ms"
+        && answered.cells.iter().any(|cell| {
+            let top = cell.band.last().map_or(0.0, |last| last.p50);
+            cell.band.iter().find(|band| band.p50 >= 0.9 * top).is_some_and(|band| band.x < 0.1 * end)
+        })
 }
 
 /// A cell in words: `key = value`, several joined by commas; empty without a sweep.
 fn label(parameters: &BTreeMap<String, Value>) -> String {
-    let words: Vec<String> =
-        parameters.iter().map(|(key, value)| format!("{key} = {}", plain(value))).collect();
-    words.join(", ")
+    let words = parameters.iter().map(|(key, value)| format!("{key} = {}", plain(value)));
+    words.collect::<Vec<String>>().join(", ")
+}
+
+/// The same with the last two words of each key, for where there is little room.
+fn brief(parameters: &BTreeMap<String, Value>) -> String {
+    let last = |key: &str| key.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+    let words = parameters.iter().map(|(key, value)| format!("{} = {}", &key[last(key)..], plain(value)));
+    words.collect::<Vec<String>>().join(", ")
 }
 
 /// A value without the quotes of JSON.

@@ -3,7 +3,11 @@
 use super::Cargo;
 use crate::proto::node::{Event, Input, Output, Reply};
 
-/// FNV-1a, 64 bits: it tells runs apart and guards against nothing.
+/// Makes each step of the hash depend on all before: 2^64 divided by the golden ratio, made odd.
+const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Words folded by multiplication, 64 bits: it tells runs apart and guards against nothing. It does not depend on the
+/// machine, and a message counts by its content hash, which was made anyway.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trace(u64);
 
@@ -26,7 +30,7 @@ impl Trace {
             Input::Command { id, .. } => self.part(1, &id.to_be_bytes()),
             Input::PeerJoined { peer, .. } => self.part(2, &peer.0),
             Input::PeerLeft { peer, .. } => self.part(3, &peer.0),
-            Input::Gossip { bytes, .. } => self.part(4, bytes),
+            Input::Gossip { id, .. } => self.part(4, &id.0),
             Input::SyncAsked { bytes, .. } => self.part(5, bytes),
             Input::SyncAnswered { bytes, .. } => self.part(6, bytes),
             Input::SyncFailed { session } => self.part(7, &session.0.to_be_bytes()),
@@ -43,7 +47,10 @@ impl Trace {
     /// A message was lost on its way.
     pub(super) fn lost(&mut self, now: u64, machine: usize, cargo: &Cargo) {
         self.place(now, machine);
-        self.part(9, cargo.bytes());
+        match cargo {
+            Cargo::Packet(packet) => self.part(9, &packet.id.0),
+            Cargo::Frame(frame) => self.part(9, &frame.bytes),
+        }
     }
 
     /// A machine decided something.
@@ -57,10 +64,7 @@ impl Trace {
                 }
             }
             Output::Publish { bytes, .. } => self.part(22, bytes),
-            Output::Verdict { id, verdict } => {
-                self.part(23, &id.0);
-                self.part(23, &[*verdict as u8]);
-            }
+            Output::Verdict { verdict, .. } => self.part(23, &[*verdict as u8]),
             Output::SyncAsk { bytes, .. } => self.part(24, bytes),
             Output::SyncClose { session } => self.part(25, &session.0.to_be_bytes()),
             Output::SyncAnswer { bytes, .. } => self.part(26, bytes),
@@ -83,20 +87,24 @@ impl Trace {
     }
 
     fn place(&mut self, now: u64, machine: usize) {
-        self.bytes(&now.to_be_bytes());
-        self.bytes(&(machine as u64).to_be_bytes());
+        self.fold(now);
+        self.fold(machine as u64);
     }
 
     fn part(&mut self, kind: u8, bytes: &[u8]) {
-        self.bytes(&[kind]);
-        self.bytes(&(bytes.len() as u64).to_be_bytes());
-        self.bytes(bytes);
+        self.fold(u64::from(kind) << 56 | bytes.len() as u64);
+        let (words, rest) = bytes.as_chunks::<8>();
+        words.iter().for_each(|word| self.fold(u64::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            let mut word = [0; 8];
+            word[..rest.len()].copy_from_slice(rest);
+            self.fold(u64::from_le_bytes(word));
+        }
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+    fn fold(&mut self, word: u64) {
+        let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
+        self.0 = (product as u64 ^ (product >> 64) as u64).rotate_left(29).wrapping_add(word);
     }
 }
 

@@ -7,7 +7,8 @@ use aop::sim::results::{Answered, Band, BrokenRun, CellResult, Results, Run, SCH
 use serde_json::{Value, json};
 
 /// What must never become part of the page.
-pub(crate) const HOSTILE: &str = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> 'q' {{data}}";
+pub(crate) const HOSTILE: &str = "</script><script>document.title='owned'</script>\
+    <img src=x onerror=\"document.title='owned'\"> 'q' {{data}}";
 
 /// Numbers between 0 and 1, the same each time.
 struct Noise(u64);
@@ -106,6 +107,7 @@ fn verdict(wanted: &str, held: (usize, usize), counts: &str, worst: f64, worst_c
         worst,
         worst_cell: worst_cell.to_owned(),
         replay: "aop sim replay simulations/loss-sweep.toml --seed 17 --set network.loss.rate=0".to_owned(),
+        ..Verdict::default()
     }
 }
 

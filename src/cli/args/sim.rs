@@ -32,7 +32,7 @@ pub(in crate::cli) enum SimCommand {
     /// Print what the formulas say
     #[command(before_help = "Examples:\n\
             \x20 aop sim theory -n 10000 -k 3\n\
-            \x20 aop sim theory -n 1e6 -k 3 --loss 0.1 --rounds 1\n\
+            \x20 aop sim theory -n 1e6 -k 3 --loss 0.1 --rounds 5\n\
             \x20 aop sim theory -n 1000 --degree 6 --json")]
     Theory(SimTheoryArgs),
     /// Play one run again and print what it measured; exits 6 or 7 if a checker fails
@@ -113,9 +113,9 @@ pub(in crate::cli) struct SimTheoryArgs {
     /// Links of a node of a mesh
     #[arg(long, value_name = "D", default_value_t = 6)]
     pub(in crate::cli) degree: u64,
-    /// In how many rounds a node sends an update; the default is forever
-    #[arg(long, value_name = "A")]
-    pub(in crate::cli) rounds: Option<u32>,
+    /// In how many rounds a node sends an update where it stops then; the paper's Algorithm 4 says 1
+    #[arg(long, value_name = "A", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(in crate::cli) rounds: u32,
     /// Print one JSON document
     #[arg(long)]
     pub(in crate::cli) json: bool,

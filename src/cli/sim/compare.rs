@@ -284,8 +284,8 @@ fn marked(change: &Change) -> String {
     let relative = match (change.change, change.base, change.new) {
         (Some(0.0), ..) => "=".into(),
         (Some(change), ..) => format!("{:+.1} %", change * 100.0),
-        (None, None, _) => "new".into(),
-        (None, _, None) => "gone".into(),
+        (None, Some(_), None) if change.verdict == Judged::Worse => "gone".into(),
+        (None, None, _) | (None, _, None) => String::new(),
         (None, ..) => "from 0".into(),
     };
     match change.verdict {
@@ -321,5 +321,40 @@ fn tell_missing(base: &Results, new: &[Results], args: &SimCompareArgs, talk: Ta
         for changed in sources {
             talk.say(&format!("{} itself is different in {}", changed.name, path.display()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(mean: f64, half: f64) -> Summary {
+        Summary { mean, low: mean - half, high: mean + half, ..Summary::default() }
+    }
+
+    fn judged(metric: &str, before: (f64, f64), after: (f64, f64), is_same_tier: bool) -> Judged {
+        let (before, after) = (summary(before.0, before.1), summary(after.0, after.1));
+        judge(metric, Some(&before), Some(&after), 0.05, is_same_tier)
+    }
+
+    #[test]
+    fn a_change_counts_beyond_the_threshold_and_beyond_chance() {
+        assert_eq!(judged("rounds", (10.0, 0.1), (10.4, 0.1), true), Judged::Same);
+        assert_eq!(judged("rounds", (10.0, 0.1), (12.0, 0.1), true), Judged::Worse);
+        assert_eq!(judged("rounds", (10.0, 0.1), (8.0, 0.1), true), Judged::Better);
+        assert_eq!(judged("rounds", (10.0, 2.5), (12.0, 0.1), true), Judged::Noise);
+        assert_eq!(judged("rounds", (10.0, 0.1), (12.0, 2.5), true), Judged::Noise);
+        assert_eq!(judged("coverage", (1.0, 0.0), (0.9, 0.0), true), Judged::Worse);
+        assert_eq!(judged("zombies", (0.0, 0.0), (1.0, 0.0), true), Judged::Worse);
+        assert_eq!(judged("node_hours", (1.0, 0.0), (2.0, 0.0), true), Judged::Differs);
+    }
+
+    #[test]
+    fn between_tiers_every_difference_counts_and_a_metric_may_be_missing() {
+        assert_eq!(judged("rounds", (10.0, 0.1), (8.0, 0.1), false), Judged::Differs);
+        let before = summary(10.0, 0.1);
+        assert_eq!(judge("healed_ms", Some(&before), None, 0.05, false), Judged::Same);
+        assert_eq!(judge("healed_ms", Some(&before), None, 0.05, true), Judged::Worse);
+        assert_eq!(judge("healed_ms", None, Some(&before), 0.05, true), Judged::Same);
     }
 }

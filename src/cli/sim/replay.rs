@@ -1,8 +1,6 @@
 //! `aop sim replay`: one run again, with what happened in it.
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::files::{RESULT_FILE, load, read_results, typed};
 use super::table::{borderless, lines};
@@ -12,8 +10,9 @@ use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Talk, print_json, write};
 use crate::sim::harness::{self, Runs, Scene, setting};
 use crate::sim::measure::{Measured, Unit};
+use crate::sim::play;
 use crate::sim::results::{Results, Run};
-use crate::sim::scenario::{Document, Seeds, label, plain};
+use crate::sim::scenario::{Document, Seeds, Tier, label, plain};
 
 /// `aop sim replay`.
 pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, Failure> {
@@ -87,31 +86,32 @@ fn command(args: &SimReplayArgs) -> String {
     format!("aop sim replay {}{settings} --seed {}", typed(&args.from), args.seed)
 }
 
+/// A sweep has several cells, and a replay plays one: which there are, and how one is chosen.
 fn the_only_cell(scene: &Scene) -> Result<(), Failure> {
-    let [_] = scene.cells() else {
-        let some: Vec<String> = scene
-            .cells()
-            .iter()
-            .take(3)
-            .map(|cell| {
-                let parameters: BTreeMap<String, Value> =
-                    cell.parameters.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
-                label(&parameters)
-            })
-            .collect();
-        let message = format!(
-            "{} sweeps over {} cells, and a replay plays one: {}, …",
-            scene.scenario().name,
-            scene.cells().len(),
-            some.join("; ")
-        );
-        return Err(Failure::new(Exit::Usage, message, "choose with --set KEY=VALUE for each of its keys"));
-    };
-    Ok(())
+    let [first, _, ..] = scene.cells() else { return Ok(()) };
+    let keys: Vec<String> = scene
+        .scenario()
+        .sweep
+        .iter()
+        .map(|(key, values)| {
+            let values: Vec<String> = values.iter().map(|value| plain(value).to_string()).collect();
+            format!("{key} = {}", values.join(", "))
+        })
+        .collect();
+    let flags = first.parameters.iter().map(|(key, value)| {
+        let value = plain(value);
+        setting(key, value.as_str().unwrap_or(&value.to_string()))
+    });
+    let message = format!("a replay plays one cell; {} sweeps {}", scene.scenario().name, keys.join("; "));
+    Err(Failure::new(Exit::Usage, message, format!("choose one, such as{}", flags.collect::<String>())))
 }
 
-/// What happened, as far as the tier can tell: the model tells its curve.
-fn story(_scene: &Scene, _seed: u64, measured: Option<&Measured>) -> Vec<String> {
+/// What happened: real nodes tell what they did, which takes another run, and the model its curve.
+fn story(scene: &Scene, seed: u64, measured: Option<&Measured>) -> Vec<String> {
+    let scenario = &scene.cells()[0].scenario;
+    if scenario.tier == Tier::Core {
+        return play::play_told(scenario, seed).0;
+    }
     let curve = measured.map(|it| it.curve.as_slice()).unwrap_or_default();
     curve.iter().map(|(x, share)| format!("{x}\t{share}")).collect()
 }
@@ -128,15 +128,13 @@ fn print(args: &SimReplayArgs, results: &Results, run: &Run, story: Vec<String>)
     let mut text: String = story.iter().map(|line| format!("{line}\n")).collect();
     let cell = results.scenarios.first().and_then(|it| it.cells.first());
     let mut table = borderless();
-    table.set_header(["METRIC", "MEASURED", "THEORY"]);
+    let kept = if cell.is_some_and(|cell| !cell.theory.is_empty()) { 3 } else { 2 };
+    table.set_header(&["METRIC", "MEASURED", "THEORY"][..kept]);
     for (metric, value) in &run.metrics {
         let unit = Unit::of(metric);
         let theory = cell.and_then(|cell| cell.theory.get(metric));
-        table.add_row([
-            metric.clone(),
-            unit.show(*value),
-            theory.map_or_else(String::new, |it| unit.show(*it)),
-        ]);
+        let theory = theory.map_or_else(String::new, |it| unit.show(*it));
+        table.add_row([metric.clone(), unit.show(*value), theory].into_iter().take(kept));
     }
     let parameters =
         if run.parameters.is_empty() { String::new() } else { format!(" · {}", label(&run.parameters)) };

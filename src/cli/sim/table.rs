@@ -9,7 +9,7 @@ use crate::cli::failure::Failure;
 use crate::cli::output::{clean, write};
 use crate::sim::harness::headlines;
 use crate::sim::measure::{Better, Unit};
-use crate::sim::results::{Answered, CellResult, Results, Run, Summary, Verdict};
+use crate::sim::results::{Answered, BrokenRun, CellResult, Results, Run, Summary, Verdict};
 use crate::sim::scenario::Document;
 
 /// Columns where stdout is no terminal, or one that does not know its width.
@@ -20,6 +20,9 @@ const WIDTH_MIN: u16 = 40;
 const FIGURE_WIDTH: usize = 24;
 /// Metrics shown of a cell where there are several, at most.
 const FIGURES_MAX: usize = 4;
+
+/// Broken runs shown of a scenario: the first ones say what the others do.
+const BROKEN_MAX: usize = 5;
 
 /// Prints all scenarios.
 pub(super) fn print(results: &Results) -> Result<(), Failure> {
@@ -43,14 +46,15 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
         let colour = if expected.met { Color::Green } else { Color::Red };
         facts.add_row(vec![coloured("expected", colour), judged(expected, "met", "NOT MET")]);
     }
-    for run in runs.iter().filter(|run| run.scenario == *name) {
-        if let Some(broken) = &run.broken {
-            let told = format!(
-                "{} failed after {} ms: {}\nreplay: {}",
-                broken.check, broken.at_ms, broken.detail, run.replay
-            );
-            facts.add_row(vec![coloured("checker", Color::Red), Cell::new(clean_lines(&told))]);
-        }
+    let broken = runs.iter().filter(|run| run.scenario == *name);
+    let broken: Vec<_> = broken.filter_map(|run| Some((run.broken.as_ref()?, &run.replay))).collect();
+    for (broken, replay) in broken.iter().take(BROKEN_MAX) {
+        let BrokenRun { check, at_ms, detail, .. } = broken;
+        let told = format!("{check} failed after {at_ms} ms: {detail}\nreplay: {replay}");
+        facts.add_row(vec![coloured("checker", Color::Red), Cell::new(clean_lines(&told))]);
+    }
+    if let more @ 1.. = broken.len().saturating_sub(BROKEN_MAX) {
+        facts.add_row(vec![coloured("checker", Color::Red), Cell::new(format!("and {more} more runs"))]);
     }
     if let [cell] = answered.cells.as_slice()
         && let Some((full, low, high)) = cell.full
@@ -64,6 +68,9 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }
     text.push_str(&lines(&facts));
+    if answered.cells.iter().all(|cell| cell.metrics.is_empty()) {
+        return text;
+    }
     text.push('\n');
     text.push_str(&match answered.cells.as_slice() {
         [cell] => lines(&metrics_of(cell)),

@@ -35,12 +35,15 @@ struct Recent {
 
 impl Vocabulary {
     pub(super) fn new() -> Vocabulary {
-        Vocabulary { stems: Dictionary::new(), recent: vec![Recent::default(); REMEMBERED_MIN] }
+        Vocabulary { stems: Dictionary::new(), recent: Vec::new() }
     }
 
     /// The id of a folded word that is not stemmed yet.
     pub(super) fn intern_unstemmed(&mut self, word: &str) -> u32 {
         let Some(packed) = pack(word) else { return self.stems.intern(&token::stem(word)) };
+        if self.recent.is_empty() {
+            self.recent = vec![Recent::default(); REMEMBERED_MIN];
+        }
         let place = place(packed, self.recent.len());
         let recent = &self.recent[place];
         if recent.word == packed

@@ -187,9 +187,10 @@ impl Node {
     }
 
     pub(super) fn deregister(&mut self, now: Timestamp, name: &FullName) -> Result<Registered, WriteError> {
+        let ids = self.indexed().by_name(name);
         let zone = self.zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         let held: Vec<Arc<Record>> =
-            self.index.by_name(name).iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
+            ids.iter().flat_map(|id| zone.registry.replicas(id, now)).cloned().collect();
         let key = self.key();
         let mut mine: Vec<&Arc<Record>> =
             held.iter().filter(|record| record.host == key || record.owner == key).collect();
@@ -264,7 +265,8 @@ impl Node {
         let header = self.header(now, draft.key(self), &draft)?;
         let seq = header.seq;
         let signed = SignedRecord::sign(header, &draft.body, &self.identity).map_err(WriteError::Refused)?;
-        let record = signed.verify(now).map_err(WriteError::Refused)?;
+        self.memo.keep(&signed);
+        let record = signed.verify_with(now, &mut self.memo.keys).map_err(WriteError::Refused)?;
         match self.merge(record, &name.zone, now, Via::Local) {
             Merge::New { .. } => {}
             Merge::Stale | Merge::Duplicate => return Err(WriteError::Superseded(name)),
@@ -493,8 +495,8 @@ impl Node {
 
     /// The offset of the local clock from the anchors' median, if it is too large to write.
     pub(super) fn unsafe_clock_offset(&self) -> Option<i64> {
-        let anchors = self.config.anchors.iter().filter_map(|anchor| self.clock_offsets.get(anchor));
-        let mut offsets: Vec<i64> = anchors.copied().collect();
+        let anchors = self.config.anchors.iter();
+        let mut offsets: Vec<i64> = anchors.filter_map(|anchor| self.clock_offset_of(anchor)).collect();
         offsets.sort_unstable();
         let median = *offsets.get(offsets.len() / 2)?;
         (median.unsigned_abs() > self.config.clock_offset_max.as_millis() as u64).then_some(median)

@@ -1,6 +1,6 @@
 //! Questions that are answered from memory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Node, Problem, Zone};
@@ -10,7 +10,7 @@ use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::index::{Cursor, Query};
 use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, Record};
+use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
 
 /// Close names offered for an unknown one.
@@ -92,26 +92,26 @@ pub struct ZoneState {
 impl Node {
     /// Agents that match, best first, and where the next page begins.
     pub fn find(
-        &self,
+        &mut self,
         now: Timestamp,
         query: &Query,
         limit: usize,
         after: Option<&Cursor>,
     ) -> (Vec<Found>, Option<Cursor>) {
-        let page = self.index.search(query, limit, after);
+        let page = self.indexed().search(query, limit, after);
         let found = page.hits.iter().filter_map(|hit| self.found(now, &hit.id, hit.score)).collect();
         (found, page.next)
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
     pub fn list(
-        &self,
+        &mut self,
         now: Timestamp,
         zone: Option<&ZoneName>,
         limit: usize,
         after: Option<&Cursor>,
     ) -> (Vec<Found>, Option<Cursor>) {
-        let page = self.index.list(zone, limit, after);
+        let page = self.indexed().list(zone, limit, after);
         (page.hits.iter().filter_map(|hit| self.found(now, &hit.id, 0.0)).collect(), page.next)
     }
 
@@ -121,12 +121,13 @@ impl Node {
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
-    pub fn resolve(&self, text: &str) -> Resolution {
+    pub fn resolve(&mut self, text: &str) -> Resolution {
         if let Ok(id) = text.parse::<AgentId>()
             && self.zones.keys().any(|zone| self.holds(zone, &id))
         {
             return Resolution::One(id);
         }
+        self.indexed();
         let named = match text.parse::<FullName>() {
             Ok(name) => self.index.by_name(&name),
             Err(_) => self.resolve_bare(text),
@@ -143,7 +144,7 @@ impl Node {
     pub fn zone_states(&mut self, now: Timestamp) -> Vec<ZoneState> {
         let own = self.author();
         let as_of = fingerprint::as_of(now);
-        let state = |(name, zone): (&ZoneName, &mut super::Zone)| {
+        let state = |(name, zone): (&ZoneName, &mut Box<Zone>)| {
             let own_version = (zone.seq > 0).then_some((own, zone.seq));
             let seen = zone.registry.vector().iter().filter(|(author, _)| **author != own);
             let versions = seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect();
@@ -196,14 +197,20 @@ impl Node {
 
     /// The local clock minus the median of the peers' clocks, milliseconds.
     pub fn clock_offset_ms(&self) -> i64 {
-        let mut offsets: Vec<i64> = self.clock_offsets.values().copied().collect();
+        let clocks = self.zones.values().flat_map(|zone| zone.liveness.clocks());
+        let mut clocks: Vec<(PeerKey, Timestamp, i64)> = clocks.collect();
+        clocks.sort_unstable();
+        let heard = clocks.into_iter().map(|(peer, _, offset)| (peer, offset));
+        let latest: BTreeMap<PeerKey, i64> = heard.chain(self.clock_offsets.clone()).collect();
+        let mut offsets: Vec<i64> = latest.into_values().collect();
         offsets.sort_unstable();
         offsets.get(offsets.len() / 2).map_or(0, |offset| -offset)
     }
 
     /// A peer's clock minus ours, milliseconds.
     pub fn clock_offset_of(&self, peer: &PeerKey) -> Option<i64> {
-        self.clock_offsets.get(peer).copied()
+        let heard = self.zones.values().filter_map(|zone| zone.liveness.clock_of(peer));
+        self.clock_offsets.get(peer).copied().or_else(|| heard.max().map(|(_, _, offset)| offset))
     }
 
     /// When a peer's last beacon came.
@@ -219,6 +226,16 @@ impl Node {
     /// All held records of a zone, for checkers.
     pub fn records(&self, zone: &ZoneName) -> impl Iterator<Item = &Arc<Record>> {
         self.zones.get(zone).into_iter().flat_map(|zone| zone.registry.iter())
+    }
+
+    /// The held record of a key, for checkers.
+    pub fn record(&self, zone: &ZoneName, key: &KeyHash) -> Option<&Arc<Record>> {
+        self.zones.get(zone).and_then(|zone| zone.registry.get(key))
+    }
+
+    /// Fingerprint of a whole zone, for checkers.
+    pub fn fingerprint(&mut self, zone: &ZoneName, as_of: Timestamp) -> Option<Digest> {
+        self.zones.get_mut(zone).map(|zone| zone.registry.digest(Prefix::ROOT, as_of))
     }
 
     fn resolve_bare(&self, text: &str) -> Vec<AgentId> {

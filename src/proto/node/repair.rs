@@ -10,7 +10,7 @@ use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::record::{Blame, Refusal, SignedRecord};
+use crate::proto::record::{Blame, Refusal};
 use crate::proto::sync::{self, Manner, Patience, Progress, Step, Sync, SyncError};
 use crate::proto::time::Timestamp;
 
@@ -24,10 +24,8 @@ const AS_OF_SKEW: Duration = Duration::from_secs(8 * 86_400);
 impl Node {
     /// Some member wrote more than is held here: a sync is started if that lasts.
     pub(super) fn note_behind(&mut self, now: Timestamp, zone: &ZoneName) {
-        let own = self.author();
         let Some(held) = self.zones.get_mut(zone) else { return };
-        let vector = held.registry.vector();
-        let behind = held.liveness.heads().any(|(author, seq)| author != own && seq > vector.prefix(&author));
+        let behind = held.liveness.is_ahead(held.registry.vector());
         match (behind, held.behind_since) {
             (true, None) => held.behind_since = Some(now),
             (false, Some(_)) => (held.behind_since, held.fruitless) = (None, 0),
@@ -93,7 +91,8 @@ impl Node {
         self.next_session += 1;
         let as_of = fingerprint::as_of(now);
         let manner = Manner { patience, republish_max: self.config.republish_max };
-        self.syncs.insert(session, Sync::new(peer, zone.clone(), author, as_of, manner, now));
+        let sync = Sync::new(peer, zone.clone(), author, as_of, manner, now);
+        self.syncs.insert(session, Box::new(sync));
         self.send_sync(session);
     }
 
@@ -144,8 +143,8 @@ impl Node {
     ) -> Result<Vec<ByteBuf>, Refusal> {
         let mut fresh = Vec::new();
         for bytes in records {
-            let ingested = match SignedRecord::parse(&bytes, &self.config.network) {
-                Ok(signed) => self.ingest(now, zone, signed, Via::Sync),
+            let ingested = match self.memo.record(&bytes, &self.config.network) {
+                Ok(signed) => self.ingest(now, zone, &signed, Via::Sync),
                 Err(refusal) => {
                     self.refuse(refusal);
                     Ingested::Refused(refusal)

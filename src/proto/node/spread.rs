@@ -8,16 +8,19 @@ use serde_bytes::ByteBuf;
 use super::{Dialed, Event, GossipId, Node, Output, Problem, Verdict, Via, stored};
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
-use crate::proto::index::Entry;
+use crate::proto::index::{Entry, Index};
 use crate::proto::liveness::Heard;
-use crate::proto::message::{Beacon, Envelope};
+use crate::proto::message::{Beacon, Envelope, Message, SignedBeacon};
 use crate::proto::name::ZoneName;
 use crate::proto::record::{Blame, Kind, Record, Refusal, SignedRecord};
 use crate::proto::registry::Merge;
 use crate::proto::time::Timestamp;
 
-/// Clock readings of peers that are kept.
+/// Clock readings of peers that are kept beside those of their beacons.
 const CLOCK_OFFSETS_MAX: usize = 1_024;
+
+/// Agents that may wait for the index: as many as enter it in about 5 ms, which whoever asks next then waits.
+const UNINDEXED_MAX: usize = 256;
 
 /// What became of bytes that claim to be a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +42,12 @@ impl Node {
         zone: &ZoneName,
         bytes: &[u8],
     ) {
-        let verdict = match Envelope::decode(bytes) {
+        let verdict = match self.memo.message(bytes) {
             Err(_) => self.reject(peer, Refusal::Malformed),
             Ok(_) if !self.zones.contains_key(zone) => Verdict::Ignore,
-            Ok(Envelope::Records(records)) => self.take_batch(now, peer, zone, &records),
-            Ok(Envelope::Beacon(signed)) => self.take_beacon(now, peer, zone, &signed),
+            Ok(Message::Records(records)) => self.take_batch(now, peer, zone, &records),
+            Ok(Message::Beacon(Ok(beacon))) => self.take_beacon(now, peer, zone, &beacon),
+            Ok(Message::Beacon(Err(_))) => self.reject(peer, Refusal::Malformed),
         };
         self.outputs.push_back(Output::Verdict { id, verdict });
     }
@@ -53,7 +57,7 @@ impl Node {
         let mut fresh = 0;
         let mut author = None;
         for bytes in records {
-            let signed = match SignedRecord::parse(bytes, &self.config.network) {
+            let signed = match self.memo.record(bytes, &self.config.network) {
                 Ok(signed) => signed,
                 Err(refusal) if refusal.blame() == Blame::Sender => return self.reject(peer, refusal),
                 Err(refusal) => {
@@ -66,7 +70,7 @@ impl Node {
             if *author.get_or_insert(key) != key {
                 return self.reject(peer, Refusal::BadAuthor);
             }
-            match self.ingest(now, zone, signed, Via::Gossip) {
+            match self.ingest(now, zone, &signed, Via::Gossip) {
                 Ingested::New => fresh += 1,
                 Ingested::Refused(refusal) if refusal.blame() == Blame::Sender => {
                     return self.reject(peer, refusal);
@@ -88,7 +92,7 @@ impl Node {
         &mut self,
         now: Timestamp,
         zone: &ZoneName,
-        signed: SignedRecord,
+        signed: &SignedRecord,
         via: Via,
     ) -> Ingested {
         let Some(registry) = self.zones.get(zone).map(|zone| &zone.registry) else {
@@ -98,7 +102,7 @@ impl Node {
             return Ingested::Known;
         }
         let judged = match &signed.header().zone == zone {
-            true => signed.verify_with(now, &mut self.keys),
+            true => signed.verify_with(now, &mut self.memo.keys),
             false => Err(Refusal::ForeignZone),
         };
         let judged =
@@ -116,7 +120,7 @@ impl Node {
     }
 
     /// Merges a verified record and does what follows from it.
-    pub(super) fn merge(&mut self, record: Record, zone: &ZoneName, now: Timestamp, via: Via) -> Merge {
+    pub(super) fn merge(&mut self, record: Arc<Record>, zone: &ZoneName, now: Timestamp, via: Via) -> Merge {
         let key = record.key();
         let Some(held) = self.zones.get_mut(zone) else { return Merge::Stale };
         let (author, seq) = (record.author, record.seq);
@@ -163,31 +167,39 @@ impl Node {
         self.report(Problem::ForkedAuthor(author));
     }
 
-    fn take_beacon(&mut self, now: Timestamp, peer: PeerKey, zone: &ZoneName, signed: &[u8]) -> Verdict {
-        let Ok(beacon) = Beacon::read(signed) else { return self.reject(peer, Refusal::Malformed) };
+    fn take_beacon(
+        &mut self,
+        now: Timestamp,
+        peer: PeerKey,
+        zone: &ZoneName,
+        signed: &SignedBeacon,
+    ) -> Verdict {
+        let (beacon, pulse) = (signed.beacon(), signed.pulse());
         if beacon.network != self.config.network || beacon.zone != *zone {
             return self.reject(peer, Refusal::ForeignZone);
         }
-        if beacon.peer() == self.key() {
+        if pulse.peer() == self.key() {
             return Verdict::Ignore;
         }
         let Some(held) = self.zones.get_mut(zone) else { return Verdict::Ignore };
-        match held.liveness.judge(&beacon, now) {
+        match held.liveness.judge(pulse, now) {
             Heard::Stale => return Verdict::Ignore,
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
-                if beacon.is_signed(signed) {
-                    self.note_clock(beacon.peer(), beacon.clock, now);
+                if signed.is_signed() {
+                    self.note_clock(pulse.peer(), pulse.clock, now);
                 }
                 return Verdict::Ignore;
             }
             Heard::Fresh => {}
         }
-        if !beacon.is_signed(signed) {
+        if !signed.is_signed() {
             return self.reject(peer, Refusal::BadSignature);
         }
-        held.liveness.hear(&beacon, now);
-        self.note_clock(beacon.peer(), beacon.clock, now);
+        held.liveness.hear(pulse, now);
+        // The beacon that is remembered tells the clock.
+        self.clock_offsets.remove(&pulse.peer());
+        self.judge_clock();
         self.note_behind(now, zone);
         Verdict::Accept
     }
@@ -196,6 +208,10 @@ impl Node {
         if self.clock_offsets.len() < CLOCK_OFFSETS_MAX || self.clock_offsets.contains_key(&peer) {
             self.clock_offsets.insert(peer, clock.offset_ms(now));
         }
+        self.judge_clock();
+    }
+
+    fn judge_clock(&mut self) {
         let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
             None if self.problems.iter().any(known) => {
@@ -289,28 +305,49 @@ impl Node {
         }
     }
 
-    /// Puts the best live card of an agent into the index, or takes the agent out.
+    /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
+    /// asks: a record that is replaced before costs nothing, and a node that nobody asks keeps no index.
     pub(super) fn reindex(&mut self, record: &Record, now: Timestamp) {
         if record.kind != Kind::Agent {
             return;
         }
         let id = record.agent_id();
         let Some(zone) = self.zones.get_mut(&record.name.zone) else { return };
-        let best = zone.registry.replicas(&id, now).max_by_key(|replica| replica.order());
-        let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
-            zone.agents.remove(&id);
-            return self.index.remove(&id);
+        match zone.registry.replicas(&id, now).next() {
+            Some(_) => zone.agents.insert(id),
+            None => zone.agents.remove(&id),
         };
-        zone.agents.insert(id);
-        self.index.insert(Entry {
-            id,
-            name: &best.name,
-            title: card.title.as_deref(),
-            original_name: card.original_name.as_deref(),
-            tags: &card.tags,
-            capabilities: &card.capabilities,
-            description: &card.description,
-        });
+        zone.unindexed.insert(id, now);
+        if zone.unindexed.len() > UNINDEXED_MAX {
+            self.index_waiting();
+        }
+    }
+
+    /// The index, with everything that waited for it.
+    pub(super) fn indexed(&mut self) -> &Index {
+        self.index_waiting();
+        &self.index
+    }
+
+    fn index_waiting(&mut self) {
+        for zone in self.zones.values_mut() {
+            for (id, since) in std::mem::take(&mut zone.unindexed) {
+                let best = zone.registry.replicas(&id, since).max_by_key(|replica| replica.order());
+                let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
+                    self.index.remove(&id);
+                    continue;
+                };
+                self.index.insert(Entry {
+                    id,
+                    name: &best.name,
+                    title: card.title.as_deref(),
+                    original_name: card.original_name.as_deref(),
+                    tags: &card.tags,
+                    capabilities: &card.capabilities,
+                    description: &card.description,
+                });
+            }
+        }
     }
 
     pub(super) fn event(&mut self, event: Event) {

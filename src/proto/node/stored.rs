@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Node, Via, Write};
 use crate::proto::codec;
+use crate::proto::memo::Memo;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::record::{KeyHash, Record, SignedRecord};
 use crate::proto::time::Timestamp;
@@ -25,9 +26,9 @@ pub struct Stored {
     /// Last own version of each zone.
     pub seqs: BTreeMap<ZoneName, u64>,
     /// Own writes.
-    pub own: Vec<Record>,
+    pub own: Vec<Arc<Record>>,
     /// Records of other nodes.
-    pub others: Vec<Record>,
+    pub others: Vec<Arc<Record>>,
     /// Names offered by configured files.
     pub file_offers: BTreeSet<FullName>,
     /// Whether own writes may be missing.
@@ -78,21 +79,32 @@ impl Stored {
         now: Timestamp,
     ) -> bool {
         let judged = if sealed { Judged::Sealed } else { Judged::Unsealed };
-        self.read_row(key, value, judged, network, now).is_some()
+        let record = || {
+            let signed = SignedRecord::parse(value, network).ok()?;
+            match judged {
+                Judged::Sealed => Some(signed.trust_sealed()),
+                Judged::Unsealed => signed.verify(now).ok().map(Arc::new),
+            }
+        };
+        self.read_row(key, value, record).is_some()
+    }
+
+    /// Takes one sealed row of a store beside which many nodes share `memo`.
+    pub fn take_shared_row(&mut self, key: &[u8], value: &[u8], network: &str, memo: &mut Memo) -> bool {
+        let record = || memo.record(value, network).ok().map(SignedRecord::trust_sealed);
+        self.read_row(key, value, record).is_some()
     }
 
     fn read_row(
         &mut self,
         key: &[u8],
         value: &[u8],
-        judged: Judged,
-        network: &str,
-        now: Timestamp,
+        record: impl FnOnce() -> Option<Arc<Record>>,
     ) -> Option<()> {
         let (kind, rest) = key.split_first()?;
         match kind {
-            b'o' => self.own.push(read_record(value, judged, network, now)?),
-            b'r' => self.others.push(read_record(value, judged, network, now)?),
+            b'o' => self.own.push(record()?),
+            b'r' => self.others.push(record()?),
             b'e' => self.epoch = Some(u64::from_be_bytes(value.try_into().ok()?)),
             b's' => {
                 let zone: ZoneName = std::str::from_utf8(rest).ok()?.parse().ok()?;
@@ -107,14 +119,6 @@ impl Stored {
             _ => return None,
         }
         Some(())
-    }
-}
-
-fn read_record(value: &[u8], judged: Judged, network: &str, now: Timestamp) -> Option<Record> {
-    let signed = SignedRecord::parse(value, network).ok()?;
-    match judged {
-        Judged::Sealed => Some(signed.trust_sealed()),
-        Judged::Unsealed => signed.verify(now).ok(),
     }
 }
 
@@ -133,11 +137,10 @@ impl Node {
         }
         for record in stored.own {
             let key = record.key();
-            let record = Arc::new(record);
             if self.own.get(&key).is_none_or(|held| held.order() < record.order()) {
                 self.own.insert(key, record.clone());
             }
-            self.merge_stored(Record::clone(&record), now);
+            self.merge_stored(record, now);
         }
         self.take_epoch_of(stored.epoch, stored.seqs, stored.damage, now);
         let keys: Vec<(KeyHash, ZoneName)> =
@@ -148,7 +151,7 @@ impl Node {
         }
     }
 
-    fn merge_stored(&mut self, record: Record, now: Timestamp) {
+    fn merge_stored(&mut self, record: Arc<Record>, now: Timestamp) {
         if !record.is_expired(now) {
             let zone = record.name.zone.clone();
             self.merge(record, &zone, now, Via::Store);

@@ -61,6 +61,8 @@ fn played(text: &str, player: Player) -> crate::sim::results::Results {
 fn results_do_not_depend_on_the_number_of_threads_or_the_order_of_runs() {
     let scenes = [scene(FILE, honest)];
     let one = Runs::of(&scenes).play(1, |_| ());
+    let animated = |run: &&Finished| run.outcome.as_ref().is_ok_and(|it| it.spread.is_some());
+    assert_eq!(one.iter().filter(animated).count(), 2, "one for each cell");
     let mut four = Runs::of(&scenes).play(4, |_| ());
     assert_eq!(results(&scenes, &one, "c"), results(&scenes, &four, "c"));
     four.reverse();

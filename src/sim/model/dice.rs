@@ -196,5 +196,9 @@ mod tests {
         b.note(3, 4);
         b.note(1, 2);
         assert_ne!(a.value(), b.value());
+        let mut c = Trace::new(1);
+        c.note(1, 3);
+        c.note(3, 4);
+        assert_ne!(a.value(), c.value(), "what came first still counts");
     }
 }

@@ -11,9 +11,10 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde_json::Value;
 
+use super::super::measure::Unit;
 use super::super::results::{Answered, CellResult};
 use super::text::slug;
-use super::{Unit, first_curves, first_metric, label, plain, swept, unit, values};
+use super::{brief, first_curves, first_metric, has_long_tail, plain, swept, values};
 
 /// Pixels of a chart.
 const SIZE: (u32, u32) = (760, 420);
@@ -93,17 +94,20 @@ struct Line {
 
 fn spread(answered: &Answered, area: &Area<'_>) -> Drawn {
     let shown = first_curves(answered);
+    // A logarithmic axis has no zero.
+    let first = if has_long_tail(answered) { f64::MIN_POSITIVE } else { f64::NEG_INFINITY };
     let lines: Vec<Line> = shown
         .iter()
         .zip(HUES)
         .map(|(at, hue)| {
             let cell = &answered.cells[*at];
+            let band = || cell.band.iter().filter(|it| it.x >= first);
             Line {
-                label: label(&cell.parameters),
+                label: brief(&cell.parameters),
                 hue,
-                points: cell.band.iter().map(|it| (it.x, it.p50)).collect(),
-                band: cell.band.iter().map(|it| (it.x, it.p5, it.p95)).collect(),
-                theory: cell.theory_curve.clone(),
+                points: band().map(|it| (it.x, it.p50)).collect(),
+                band: band().map(|it| (it.x, it.p5, it.p95)).collect(),
+                theory: cell.theory_curve.iter().copied().filter(|it| it.0 >= first).collect(),
                 dots: false,
             }
         })
@@ -112,7 +116,7 @@ fn spread(answered: &Answered, area: &Area<'_>) -> Drawn {
         lines.iter().flat_map(|line| line.points.iter().chain(&line.theory)).map(|it| it.0).collect();
     let (x, says) = match answered.axis.as_str() {
         "ms" => (Axis::over(&xs, Unit::Ms, 0.0), "time since it was written"),
-        other => (Axis::over(&xs, Unit::Count, 0.0), other),
+        other => (Axis::over(&xs, Unit::Number, 0.0), other),
     };
     let mut y = Axis::over(&[0.0, 1.0], Unit::Share, 0.0);
     y.high = 1.04;
@@ -147,11 +151,11 @@ fn sweep(answered: &Answered, key: &str, metric: &str, area: &Area<'_>) -> Drawn
     let line = &lines[0];
     let ys: Vec<f64> =
         line.points.iter().chain(&line.theory).chain(&low).chain(&high).map(|it| it.1).collect();
-    let mut x = Axis::over(&xs, Unit::Count, 0.04);
+    let mut x = Axis::over(&xs, Unit::Number, 0.04);
     let named = |cell: &&CellResult| cell.parameters.get(key).map(plain).unwrap_or_default();
     x.ticks = xs.iter().copied().zip(cells.iter().map(named)).collect();
     let head = head(area, &format!("{}: {metric}", answered.name), &lines, "95 % interval of the mean")?;
-    plot(area, head, key, &x, &Axis::over(&ys, unit(metric), 0.06), &lines)
+    plot(area, head, key, &x, &Axis::over(&ys, Unit::of(metric), 0.06), &lines)
 }
 
 /// Title, what the lines are, what band and dashes are; how many pixels that takes.
@@ -166,12 +170,13 @@ fn head(area: &Area<'_>, title: &str, lines: &[Line], band: &str) -> Drawn<u32> 
     let longest = lines.iter().map(|line| line.label.chars().count() as u32).max().unwrap_or_default();
     let wide = longest * CHARACTER + 40;
     let columns = ((SIZE.0 - 40) / wide).max(1);
-    for (at, line) in (0..).zip(lines.iter().filter(|line| !line.label.is_empty())) {
+    let named: Vec<&Line> = lines.iter().filter(|line| !line.label.is_empty()).collect();
+    for (at, line) in (0..).zip(&named) {
         let (x, y) = ((20 + at % columns * wide) as i32, (HEAD + at / columns * ROW) as i32 + 6);
         area.draw(&Rectangle::new([(x, y - 2), (x + 16, y + 2)], line.hue.filled()))?;
         area.draw(&Text::new(line.label.clone(), (x + 22, y - 6), written(12, INK, HPos::Left)))?;
     }
-    Ok(HEAD + (lines.len() as u32).div_ceil(columns) * ROW)
+    Ok(HEAD + (named.len() as u32).div_ceil(columns) * ROW)
 }
 
 fn written(size: u32, hue: RGBColor, to: HPos) -> TextStyle<'static> {
@@ -284,7 +289,7 @@ impl Axis {
         let ends = (axis.low - span * more, axis.high + span * more.max(f64::from(axis.high <= axis.low)));
         (axis.low, axis.high) = ends;
         let values = if log { decades(ends) } else { even(ends) };
-        axis.ticks = values.into_iter().map(|value| (value, unit.says(value, most))).collect();
+        axis.ticks = values.into_iter().map(|value| (value, unit.show(value))).collect();
         axis
     }
 
@@ -323,7 +328,7 @@ fn heat(answered: &Answered, down: &str, across: &str, metric: &str, area: &Area
         answered.cells.iter().filter(|cell| cell.metrics.contains_key(metric)).collect();
     let (rows, columns) = (values(&cells, down), values(&cells, across));
     let means: Vec<f64> = cells.iter().map(|cell| cell.metrics[metric].mean).collect();
-    let scale = Axis::over(&means, unit(metric), 0.0);
+    let scale = Axis::over(&means, Unit::of(metric), 0.0);
     area.draw(&Text::new(format!("{}: {metric}", answered.name), (20, 14), written(17, INK, HPos::Left)))?;
     let says = format!("{down} downwards, {across} to the right; darker is more");
     area.draw(&Text::new(says, (20, 40), written(12, SOFT, HPos::Left)))?;
@@ -349,7 +354,7 @@ fn heat(answered: &Answered, down: &str, across: &str, metric: &str, area: &Area
         let hue = between(GROUND, DEEP, 0.06 + 0.94 * depth);
         area.draw(&Rectangle::new([(x + 1, y + 1), (x + wide - 2, y + high - 2)], hue.filled()))?;
         let ink = if depth > 0.5 { GROUND } else { INK };
-        let text = unit(metric).says(mean, mean);
+        let text = Unit::of(metric).show(mean);
         area.draw(&Text::new(text, (x + wide / 2, y + high / 2), middle(13, ink, HPos::Center)))?;
     }
     Ok(())

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::measure::METRICS;
+use super::super::measure::{METRICS, Unit};
+use super::super::regions;
 use super::super::results::{Answered, CellResult, Results, Run, Summary};
-use super::{Unit, first_curves, first_metric, label, metrics, plain, swept, unit};
+use super::{first_curves, first_metric, has_long_tail, label, metrics, plain, swept};
 
 /// Digits of a curve's points: enough to tell one node of a hundred thousand.
 const CURVE_DIGITS: usize = 6;
@@ -24,12 +25,14 @@ pub(super) fn block(results: &Results) -> String {
         .iter()
         .map(|answered| {
             let of = |cell: &CellResult| {
-                runs.get(&(&*answered.name, &*answered.tier, label(&cell.parameters))).map_or(&[][..], Vec::as_slice)
+                runs.get(&(&*answered.name, &*answered.tier, label(&cell.parameters)))
+                    .map_or(&[][..], Vec::as_slice)
             };
             let cells: Vec<Value> = answered.cells.iter().map(|cell| self::cell(cell, of(cell))).collect();
             json!({
-                "name": answered.name, "axis": answered.axis, "keys": swept(answered), "metrics": metrics(answered),
-                "first": first_metric(answered), "curves": first_curves(answered), "cells": cells,
+                "name": answered.name, "axis": answered.axis, "tail": has_long_tail(answered),
+                "keys": swept(answered), "metrics": metrics(answered), "first": first_metric(answered),
+                "curves": first_curves(answered), "cells": cells,
             })
         })
         .collect();
@@ -44,12 +47,12 @@ fn described(scenarios: &[Answered]) -> Map<String, Value> {
     names
         .map(|name| {
             let says = METRICS.iter().find(|metric| metric.name == name).map_or("", |metric| metric.says);
-            let unit = match unit(name) {
+            let unit = match Unit::of(name) {
                 Unit::Share => "share",
                 Unit::Ms => "ms",
+                Unit::Bytes if name.ends_with("_per_s") => "bytes/s",
                 Unit::Bytes => "bytes",
-                Unit::BytesPerSecond => "bytes/s",
-                Unit::Count => "",
+                Unit::Number => "",
             };
             (name.to_owned(), json!([says, unit]))
         })
@@ -111,7 +114,7 @@ fn columns<T>(rows: &[T], columns: &[fn(&T) -> f64]) -> Value {
     columns.iter().map(|of| rows.iter().map(|row| short(of(row), CURVE_DIGITS)).collect::<Value>()).collect()
 }
 
-/// For each region how many nodes learnt it when, as [when, how many, when, how many, …], and how many never did.
+/// For each region how many nodes learnt it when, as [how much later than those before, how many, …], and how many never.
 fn spread(cell: &CellResult) -> Value {
     let mut regions: BTreeMap<u8, (BTreeMap<u32, usize>, usize)> = BTreeMap::new();
     for (node, seen) in cell.seen.iter().enumerate() {
@@ -122,9 +125,15 @@ fn spread(cell: &CellResult) -> Value {
         }
     }
     let counts = |(times, never): &(BTreeMap<u32, usize>, usize)| {
-        json!([times.iter().flat_map(|(at, count)| [*at as usize, *count]).collect::<Vec<usize>>(), never])
+        let before = std::iter::once(0).chain(times.keys().copied());
+        let later =
+            times.iter().zip(before).flat_map(|((at, count), before)| [(at - before) as usize, *count]);
+        json!([later.collect::<Vec<usize>>(), never])
     };
-    regions.iter().map(|(region, nodes)| json!([region, counts(nodes)])).collect()
+    let name = |region: u8| {
+        regions::NAMES.get(usize::from(region)).map_or(format!("Region {region}"), |it| (*it).to_owned())
+    };
+    regions.iter().map(|(region, nodes)| json!([name(*region), counts(nodes)])).collect()
 }
 
 /// A number with so many digits.

@@ -6,6 +6,7 @@
   const narrow = matchMedia("(max-width: 1000px)");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const redraws = new Set();
+  const STEPS_OF_TIME = [-2, -1, 0, 1, 2, 3, 4].flatMap(power => [1, 2, 2.5, 5].map(step => step * 10 ** power));
   const HUES = 6, ROWS_MAX = 200, FRAMES = 240, PLAY_MS = 6000;
 
   function el(tag, properties = {}, ...children) {
@@ -24,9 +25,15 @@
   const rgb = name => color(name).match(/[\d.]+/g).slice(0, 3).map(Number);
   const faint = (name, alpha) => `rgb(${rgb(name).join(" ")} / ${alpha})`;
 
+  const light = parts => {
+    const [red, green, blue] = parts.map(part => part / 255 <= 0.04045 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  const contrast = (one, other) => { const [dim, bright] = [light(one), light(other)].sort((a, b) => a - b); return (bright + 0.05) / (dim + 0.05); };
+
   // Numbers.
-  const text = (value, decimals) =>
-    value.toLocaleString("en", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  const text = (value, decimals, least = decimals) =>
+    value.toLocaleString("en", { minimumFractionDigits: least, maximumFractionDigits: decimals });
   const STEPS = {
     share: [[0, 100, " %"]],
     ms: [[0, 1, " ms"], [1e3, 1e-3, " s"], [12e4, 1 / 6e4, " min"], [72e5, 1 / 36e5, " h"], [1728e5, 1 / 864e5, " days"]],
@@ -35,17 +42,15 @@
     "": [[0, 1, ""]],
   };
   const measure = (unit, greatest) => STEPS[unit].findLast(([from]) => Math.abs(greatest) >= from) ?? STEPS[unit][0];
-  /** A value in a measure, as exact as half its interval allows; never rounded to a whole that it is not. */
+  /** A value in a measure, as exact as half its interval allows; a share is never rounded to none or all that it is not. */
   function show(value, [, factor, suffix], half = 0) {
     if (value === null || value === undefined || !isFinite(value)) return "–";
     const scaled = value * factor, size = Math.floor(Math.log10(Math.abs(half ? half * factor : scaled) || 1));
     // An interval is told in one digit, in two where the first is small.
     const told = half ? (half * factor / 10 ** size < 3 ? 1 : 0) : 3;
     let decimals = Math.min(8, Math.max(0, told - size));
-    if (!half && Math.abs(scaled - Math.round(scaled)) < 1e-9) decimals = 0;
-    const whole = Math.round(scaled);
-    while (decimals < 8 && Math.abs(scaled - whole) > 1e-9 && Math.abs(scaled) <= 100 && Number(scaled.toFixed(decimals)) === whole) decimals++;
-    return text(scaled, decimals) + suffix;
+    if (factor === 100 && value > 0 && value < 1) while (decimals < 8 && [0, 100].includes(Number(scaled.toFixed(decimals)))) decimals++;
+    return text(scaled, decimals, half && !(factor === 100 && value % 1 === 0) ? decimals : 0) + suffix;
   }
   const unitOf = name => METRICS[name]?.[1] ?? "";
   const alone = (value, unit) => show(value, measure(unit, value));
@@ -53,7 +58,7 @@
   const percent = share => show(share, STEPS.share[0]);
   const time = (at, axis) => axis === "ms" ? alone(at, "ms") : `${text(at, at % 1 ? 1 : 0)} ${at === 1 ? "round" : "rounds"}`;
   const called = value => typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 9 }) : String(value);
-  const brief = key => key.split(".").slice(-2).join(".");
+  const brief = key => { const parts = key.split("."); return parts.slice(/^\d+$/.test(parts.at(-2)) ? -3 : -2).join("."); };
   const label = (scenario, cell) => scenario.keys.map((key, at) => `${brief(key)} = ${called(cell.at[at])}`).join(", ");
   const replay = (cell, seed) => {
     const run = cell.played.find(([played]) => played === seed);
@@ -100,8 +105,10 @@
   }
   const HEAD = ["mean", "95 % interval", "least – greatest"];
   function figures(summary, unit, theory, overall) {
-    const [mean, low, high, least, most] = summary;
-    const how = measure(unit, overall), half = (high - low) / 2;
+    const [mean, , , least, most] = summary;
+    // Student's interval knows no bounds, a share has them.
+    const [low, high] = unit === "share" ? [Math.max(0, summary[1]), Math.min(1, summary[2])] : summary.slice(1, 3);
+    const how = measure(unit, overall), half = (summary[2] - summary[1]) / 2;
     const bare = [how[0], how[1], ""];
     const range = (from, to, half) => from === to ? "–" : `${show(from, bare, half)} – ${show(to, how, half)}`;
     return [show(mean, how, half), range(low, high, half), range(least, most, half), ...theory === null ? [] : [show(theory, how)]];
@@ -127,7 +134,7 @@
     const overall = greatest(cells.map(cell => cell.metrics[name][0]));
     const rows = cells.map(cell => {
       const summary = cell.metrics[name];
-      const where = scenario.keys.flatMap((key, at) => [at ? ", " : "", el("span", {}, `${brief(key)} `), called(cell.at[at])]);
+      const where = scenario.keys.flatMap((key, at) => [el("span", {}, el("i", {}, `${brief(key)} `), called(cell.at[at])), " "]);
       return [where, ...figures(summary, unitOf(name), theory ? cell.theory[name] ?? undefined : null, unitOf(name) === "ms" ? summary[0] : overall),
         ...full ? [complete(cell, cell.runs)] : [], worst(cell, summary, label(scenario, cell))];
     });
@@ -188,6 +195,12 @@
   const bound = { stroke: "transparent", width: 0, points: { show: false } };
   const between = (series, hue, alpha) => ({ series, fill: () => faint(hue, alpha) });
 
+  /** One and its tenfolds between two values, with two and five where they are few. */
+  function decades(low, high) {
+    const steps = high / low > 200 ? [1] : [1, 2, 5], found = [];
+    for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) found.push(...steps.map(step => step * 10 ** power));
+    return found.filter(at => at >= low && at <= high);
+  }
   /** A curve's value anywhere: straight between points, the last one behind its end if it is held. */
   function along(xs, ys, held) {
     let at = 0;
@@ -216,30 +229,38 @@
       gone();
       for (const at of hues.keys()) if (!chosen.has(at)) hues.delete(at);
       const shown = cells.filter(({ at }) => chosen.has(at));
-      const grid = [...new Set(shown.flatMap(({ cell }) => [...cell.band[0], ...cell.curve[0]]))].sort((a, b) => a - b);
+      // A logarithmic axis has no zero, and no curve is drawn between zero and its first point behind it.
+      const from = tail.checked ? Number.MIN_VALUE : -Infinity;
+      const within = rows => { const first = rows[0].findIndex(x => x >= from); return rows.map(row => first < 0 ? [] : row.slice(first)); };
+      const parts = shown.map(({ cell }) => [within(cell.band), within(cell.curve)]);
+      const grid = [...new Set(parts.flatMap(([band, curve]) => [...band[0], ...curve[0]]))].sort((a, b) => a - b);
       const columns = [grid], series = [{}], bands = [];
-      for (const { cell, at } of shown) {
-        const [xs, ...rows] = cell.band;
+      for (const [nth, { at }] of shown.entries()) {
+        const [[xs, ...rows], curve] = parts[nth];
         bands.push(between([columns.length + 2, columns.length], hue(at), 0.16));
-        columns.push(...rows.map(row => grid.map(along(xs, row, true))), grid.map(along(...cell.curve, false)));
+        columns.push(...rows.map(row => grid.map(along(xs, row, true))), grid.map(along(...curve, false)));
         series.push(bound, line(hue(at)), bound, line(hue(at), { dash: [6, 5], width: 1.5, spanGaps: true }));
       }
-      const readOut = index => [time(grid[index], scenario.axis), ...shown.map(({ cell, at }, nth) => {
+      const about = value => show(value, STEPS.share[0], 0.002), small = () => host.clientWidth < 520;
+      const readOut = index => [[time(grid[index], scenario.axis), ...scenario.keys.map(brief)].join(" · "), ...shown.map(({ cell, at }, nth) => {
         const [low, mid, high, theory] = [1, 2, 3, 4].map(row => columns[nth * 4 + row][index]);
-        const spread = low === high ? "" : ` (${percent(low)} – ${percent(high)})`;
-        const name = scenario.keys.length ? `${label(scenario, cell)}: ` : "";
-        return [hue(at), `${name}${percent(mid)}${spread}${theory === null ? "" : `, theory ${percent(theory)}`}`];
+        const spread = low === high || small() ? "" : ` (${about(low)} – ${about(high)})`;
+        const name = scenario.keys.length ? `${cell.at.map(called).join(" · ")}: ` : "";
+        if (mid === null) return [hue(at), `${name}–`];
+        return [hue(at), `${name}${about(mid)}${spread}${theory === null ? "" : `, theory ${about(theory)}`}`];
       })];
-      const how = measure("ms", grid.at(-1) ?? 0);
-      const x = scenario.axis === "ms"
-        ? { label: `time since it was written,${how[2]}`, show: at => text(at * how[1], at * how[1] % 1 ? 1 : 0) }
-        : { label: "rounds", show: at => at % 1 ? "" : text(at, 0) };
+      const how = measure("ms", grid.at(-1) ?? 0), since = "time since it was written";
+      const [x, steps] = scenario.axis !== "ms" ? [{ label: "rounds", show: at => at % 1 ? "" : text(at, 0) }]
+        : tail.checked ? [{ label: since, show: at => alone(at, "ms") }, { splits: (u, axis, low, high) => decades(low, high), filter: (u, at) => at }]
+        : [{ label: `${since},${how[2]}`, show: at => text(at * how[1], 3, 0) }, { incrs: STEPS_OF_TIME.map(step => step / how[1]) }];
       gone = chart(host, {
-        scales: { x: { time: false }, y: { range: (u, low, high) => u.zoomed ? [low, high] : [0, 1.03] } },
-        axes: axes(x, { show: at => at > 1.0001 ? "" : percent(at) }), series, bands,
+        scales: { x: { time: false, distr: tail.checked ? 3 : 1, ...tail.checked ? { range: (u, low, high) => [low, high] } : {} }, y: { range: [0, 1.03] } },
+        axes: axes(x, { show: at => at > 1.0001 ? "" : percent(at) }, steps), series, bands,
       }, columns, readOut, `Share of nodes reached, ${scenario.name}`);
       for (const [at, key] of keys) key.style.background = chosen.has(at) ? color(hue(at)) : "";
     };
+    const tail = el("input", { type: "checkbox", checked: scenario.tail });
+    tail.addEventListener("change", () => draw());
     const keys = new Map();
     const list = el("div", { className: "keys", role: "group", ariaLabel: "Curves shown" });
     if (cells.length > 1) for (const { cell, at } of cells) {
@@ -252,7 +273,8 @@
     const theory = cells.some(({ cell }) => cell.curve[0].length);
     drawn.append(el("section", { className: "panel" },
       el("div", { className: "top" }, el("h3", {}, "Share of nodes reached"), el("span", { className: "soft" },
-        `median and 5 – 95 % of runs${theory ? ", theory dashed" : ""}; drag to zoom, double click for all`)),
+        `median and 5 – 95 % of runs${theory ? ", theory dashed" : ""}; drag to zoom, double click for all`),
+        ...scenario.axis === "ms" ? [el("label", { className: "soft" }, tail, " logarithmic time")] : []),
       ...cells.length > 1 ? [list] : [], host));
     draw();
     redraws.add(() => { for (const [at, key] of keys) key.style.background = chosen.has(at) ? color(hue(at)) : ""; });
@@ -294,15 +316,16 @@
       const means = cells.map(cell => cell.metrics[name][0]).filter(isFinite);
       const least = Math.min(...means), most = Math.max(...means), log = wide(means);
       const rank = it => most === least ? 0.5 : log ? Math.log(it / least) / Math.log(most / least) : (it - least) / (most - least);
-      const all = measure(unitOf(name), most);
+      const all = measure(unitOf(name), most), [accent, surface, ink] = ["accent", "surface", "ink"].map(rgb);
       const square = (row, column) => {
         const cell = cells.find(cell => cell.at[down] === row && cell.at[across] === column);
         if (!cell) return el("td", {}, "–");
         const [mean, low, high] = cell.metrics[name], how = unitOf(name) === "ms" ? measure("ms", mean) : all;
         const box = el("td", { title: `${label(scenario, cell)}: ${show(mean, how, (high - low) / 2)}, 95 % interval ${show(low, how)} – ${show(high, how)}` }, show(mean, how));
         const depth = rank(mean);
-        box.style.background = `color-mix(in oklab, var(--accent) ${Math.round(6 + depth * 94)}%, var(--surface))`;
-        box.style.color = depth > 0.5 ? "var(--surface)" : "var(--ink)";
+        const ground = accent.map((part, at) => Math.round(part + (surface[at] - part) * 0.94 * (1 - depth)));
+        box.style.background = `rgb(${ground.join(" ")})`;
+        box.style.color = contrast(ground, surface) > contrast(ground, ink) ? "var(--surface)" : "var(--ink)";
         return box;
       };
       const choice = at => {
@@ -313,12 +336,13 @@
       host.replaceChildren(...others.map(choice),
         el("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: `${name} by ${scenario.keys[down]} and ${scenario.keys[across]}` },
           el("table", { className: "heat" },
-            el("thead", {}, el("tr", {}, el("th", {}, `${brief(scenario.keys[down])} ↓  ${brief(scenario.keys[across])} →`), ...values[across].map(it => el("th", { scope: "col" }, called(it))))),
+            el("thead", {}, el("tr", {}, el("th", {}, el("span", {}, `${brief(scenario.keys[down])} ↓`), el("span", {}, `${brief(scenario.keys[across])} →`)), ...values[across].map(it => el("th", { scope: "col" }, called(it))))),
             el("tbody", {}, ...values[down].map(row => el("tr", {}, el("th", { scope: "row" }, called(row)), ...values[across].map(column => square(row, column))))))),
-        el("div", { className: "scale" }, alone(least, unitOf(name)), el("i"), alone(most, unitOf(name)), ...log ? [el("span", {}, "logarithmic")] : []));
+        el("div", { className: "scale" }, el("span", {}, alone(least, unitOf(name))), el("i"), el("span", {}, alone(most, unitOf(name)) + (log ? ", logarithmic" : ""))));
     };
     draw();
-    return () => {};
+    redraws.add(draw);
+    return () => redraws.delete(draw);
   }
 
   function sweep(scenario, drawn) {
@@ -346,7 +370,7 @@
     // Without regions the nodes are a field as wide as the page.
     const step = regions.length === 1 ? Math.sqrt(width * Math.min(280, width) / most) : 0, row = Math.floor(width / (step || width));
     const high = step ? Math.ceil(most / row) * step + 34 : outer * 2 + 58;
-    const dot = Math.max(0.8, Math.min(4.5, step ? step * 0.4 : outer * 0.82 / Math.sqrt(most)));
+    const dot = Math.max(0.8, Math.min(6, step ? step * 0.4 : outer * 0.82 / Math.sqrt(most)));
     const placed = regions.map((region, nth) => {
       const radius = outer * Math.sqrt(region.nodes / most), x = cell * (nth % across + 0.5), y = high * Math.floor(nth / across) + outer + 12;
       // A sunflower: even density, and a seeded shuffle so that time is not order.
@@ -373,13 +397,19 @@
     const play = el("button", { type: "button", className: "plain" }, "Play");
     const slider = el("input", { type: "range", min: 0, step: 1, ariaLabel: "Time" });
     const menu = el("select", { ariaLabel: "Cell" }, ...cells.map((cell, at) => el("option", { value: at }, label(scenario, cell))));
+    const size = cell => cell.spread.reduce((sum, [, [pairs, never]]) => pairs.reduce((all, count, at) => at % 2 ? all + count : all, sum + never), 0);
+    // The first of the largest.
+    menu.value = cells.reduce((best, cell, at) => size(cell) > size(cells[best]) ? at : best, 0);
     let regions, all, last, knee, layout, playing = 0;
 
     const choose = () => {
-      regions = cells[menu.value || 0].spread.map(([id, [pairs, never]]) => {
+      regions = cells[menu.value || 0].spread.map(([name, [pairs, never]]) => {
         const times = [];
-        for (let at = 0; at < pairs.length; at += 2) for (let n = 0; n < pairs[at + 1]; n++) times.push(pairs[at]);
-        return { id, times, nodes: times.length + never };
+        for (let at = 0, when = 0; at < pairs.length; at += 2) {
+          when += pairs[at];
+          for (let n = 0; n < pairs[at + 1]; n++) times.push(when);
+        }
+        return { name, times, nodes: times.length + never };
       });
       all = regions.reduce((sum, region) => sum + region.nodes, 0);
       const times = regions.flatMap(region => region.times).sort((a, b) => a - b);
@@ -445,7 +475,7 @@
         context.textAlign = "center";
         context.font = "600 12px system-ui, sans-serif";
         context.fillStyle = ink;
-        if (regions.length > 1) context.fillText(`Region ${region.id + 1}`, x, label);
+        if (regions.length > 1) context.fillText(region.name, x, label);
         context.font = "12px system-ui, sans-serif";
         context.fillStyle = soft;
         context.fillText(`${text(count, 0)} of ${text(region.nodes, 0)}`, x, label + 16);

@@ -9,9 +9,10 @@ use std::fmt::Write;
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
+use super::super::measure::Unit;
 use super::super::results::{Answered, Results, Run, Verdict};
 use super::data;
-use super::text::{Escaped, counted, moment, number, slug};
+use super::text::{Escaped, counted, number, slug};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = concat!(include_str!("uplot/uPlot.min.css"), "\n", include_str!("page.css"));
@@ -19,7 +20,7 @@ const LIBRARY: &str =
     concat!("/*\n", include_str!("uplot/LICENSE"), "*/\n", include_str!("uplot/uPlot.iife.min.js"));
 const SCRIPT: &str = include_str!("page.js");
 
-/// Scenarios up to which a page opens unfolded.
+/// Scenarios up to which a page opens unfolded; of more only as many that were not as expected.
 const OPEN_MAX: usize = 6;
 /// Broken runs that are told in full; the table of runs has all.
 const BROKEN_TOLD: usize = 3;
@@ -101,7 +102,7 @@ pub(super) fn page(results: &Results) -> String {
             "figures" => figures(results, &sections),
             "command" => command(&results.command),
             "index" => index(&sections),
-            "scenarios" => sections.iter().map(|it| section(it, sections.len() <= OPEN_MAX)).collect(),
+            "scenarios" => sections.iter().map(|it| section(it, results, opens(it, &sections))).collect(),
             "data" => data::block(results),
             _ => String::new(),
         });
@@ -144,12 +145,17 @@ fn summary(results: &Results, sections: &[Section<'_>]) -> String {
         (_, 0, broken) => format!("{met} as expected, in {broken} a checker failed"),
         (_, missed, broken) => format!("{met} as expected, {missed} not, and in {broken} a checker failed"),
     };
-    format!("{asked}{went}.")
+    let missing = match results.unfinished {
+        0 => String::new(),
+        runs => format!(" It was interrupted: {} of those planned did not end.", counted(runs, "run")),
+    };
+    format!("{asked}{went}.{missing}")
 }
 
 fn figures(results: &Results, sections: &[Section<'_>]) -> String {
     let share = |name: &str, count: usize, all: usize, bad: &str| {
         let class = if count == all { "" } else { bad };
+        let [count, all] = [count, all].map(|it| Unit::Number.show(it as f64));
         format!("<div><dt>{name}</dt><dd class=\"{class}\">{count}<small> of {all}</small></dd></div>")
     };
     let met = sections.iter().filter(|it| it.outcome == Outcome::Met).count();
@@ -185,9 +191,15 @@ fn claim(answered: &Answered) -> Option<(&'static str, &'static str, &'static st
     }
 }
 
-fn section(section: &Section<'_>, open: bool) -> String {
+/// Whether a section stands open at first.
+fn opens(section: &Section<'_>, sections: &[Section<'_>]) -> bool {
+    let unmet = sections.iter().filter(|it| it.outcome != Outcome::Met).count();
+    sections.len() <= OPEN_MAX || section.outcome != Outcome::Met && unmet <= OPEN_MAX
+}
+
+fn section(section: &Section<'_>, results: &Results, open: bool) -> String {
     let Section { at, id, answered, runs, outcome } = section;
-    let open = if open || *outcome != Outcome::Met { " open" } else { "" };
+    let open = if open { " open" } else { "" };
     let pill = claim(answered)
         .map(|(class, _, says)| format!("<span class=\"pill {class}\">{says}</span>"))
         .unwrap_or_default();
@@ -208,7 +220,7 @@ fn section(section: &Section<'_>, open: bool) -> String {
     out += &verdicts("What the paper says", &answered.claims, "warn");
     out += &verdicts("What is expected", &answered.expectations, "bad");
     out += "<div class=\"drawn\"></div>";
-    out += &reproduce(answered, runs);
+    out += &reproduce(answered, runs, results);
     out + "</div></details>"
 }
 
@@ -224,7 +236,7 @@ fn broken(runs: &[&Run]) -> String {
             "<div class=\"notice\"><p><strong>{what}: {check}</strong> after {moment} in seed {seed}{place}: \
              {detail}</p>{copy}</div>",
             check = Escaped(&broken.check),
-            moment = moment(broken.at_ms),
+            moment = Unit::Ms.show(broken.at_ms as f64),
             seed = run.seed,
             place = Escaped(&place),
             detail = Escaped(&broken.detail),
@@ -262,16 +274,19 @@ fn outcome(verdict: &Verdict) -> String {
     let things = if verdict.counts.is_empty() { "values" } else { &verdict.counts };
     let place = if verdict.worst_cell.is_empty() { "" } else { " where " };
     let (what, count) = if verdict.met { ("holds", held) } else { ("fails", all.saturating_sub(held)) };
-    let furthest = if verdict.met { "; furthest" } else { ": measured" };
-    format!(
-        "<b>{what}</b> in {count} of {all} {}{furthest} {}{place}{}",
-        Escaped(things),
-        number(verdict.worst),
-        Escaped(&verdict.worst_cell)
-    )
+    let start = format!("<b>{what}</b> in {count} of {all} {}", Escaped(things));
+    if verdict.unmeasured >= all {
+        return format!("{start}: none has such a value");
+    }
+    let none = match verdict.unmeasured {
+        0 => String::new(),
+        some => format!(", of which {some} without such a value"),
+    };
+    let furthest = if verdict.met { "; worst" } else { ": measured" };
+    format!("{start}{none}{furthest} {}{place}{}", number(verdict.worst), Escaped(&verdict.worst_cell))
 }
 
-fn reproduce(answered: &Answered, runs: &[&Run]) -> String {
+fn reproduce(answered: &Answered, runs: &[&Run], results: &Results) -> String {
     let shared = match answered.tier.as_str() {
         "core" => {
             "<p>These are real nodes in one process. Every distinct record is verified once per world and then shared \
@@ -280,11 +295,14 @@ fn reproduce(answered: &Answered, runs: &[&Run]) -> String {
         _ => "",
     };
     format!(
-        "<details class=\"fold\"><summary>How to get this again</summary><dl class=\"pairs\"><dt>Seeds</dt><dd>{}</dd>\
-         <dt>Played by</dt><dd>{}</dd></dl>{shared}<h4>Scenario as it was run</h4><pre tabindex=\"0\">{}</pre>\
-         <details class=\"fold runs\"><summary>Trace hashes of {}</summary><div class=\"rows\"></div></details></details>",
-        seeds(runs),
+        "<details class=\"fold\"><summary>How to get this again</summary><dl class=\"pairs\"><dt>Command</dt>\
+         <dd><code>{}</code></dd><dt>Build</dt><dd>{}</dd><dt>Played by</dt><dd>{}</dd><dt>Seeds</dt><dd>{}</dd></dl>\
+         {shared}<h4>Scenario as it was run</h4><pre tabindex=\"0\">{}</pre><details class=\"fold runs\">\
+         <summary>Trace hashes of {}</summary><div class=\"rows\"></div></details></details>",
+        Escaped(&results.command),
+        Escaped(&results.build),
         Escaped(&answered.tier),
+        seeds(runs),
         Escaped(&answered.source),
         counted(runs.len(), "run"),
     )

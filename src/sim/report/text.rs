@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Formatter, Result, Write};
 
+use super::super::measure::Unit;
+
 /// Digits that are shown of a number.
 const DIGITS: i32 = 4;
 /// Relative error of a float that was multiplied: such a number is meant as a whole one.
@@ -48,19 +50,7 @@ pub(super) fn number(value: f64) -> String {
 
 /// A thing and how many there are of it.
 pub(super) fn counted(count: usize, thing: &str) -> String {
-    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
-}
-
-/// Virtual time since the start, in the unit in which it is a small number.
-pub(super) fn moment(ms: u64) -> String {
-    let seconds = ms as f64 / 1_000.0;
-    match ms {
-        0..1_000 => format!("{ms} ms"),
-        1_000..120_000 => format!("{} s", number(seconds)),
-        120_000..7_200_000 => format!("{} min", number(seconds / 60.0)),
-        7_200_000..172_800_000 => format!("{} h", number(seconds / 3_600.0)),
-        _ => format!("{} days", number(seconds / 86_400.0)),
-    }
+    format!("{} {thing}{}", Unit::Number.show(count as f64), if count == 1 { "" } else { "s" })
 }
 
 /// Letters, digits, `-`, `_` and `.` of a name, anything else as `-`: for file names and anchors.

@@ -14,6 +14,14 @@ const MESH_NODES_MAX: usize = 2_000;
 /// Seeds of a scenario: more say nothing new.
 const SEEDS_MAX: usize = 100_000;
 
+/// Swept keys and their values.
+type Parameters = BTreeMap<String, toml::Value>;
+
+/// Updates of one run; the model counts them in 24 bits.
+const UPDATES_MAX: usize = (1 << 24) - 1;
+/// Pairs of a node and an update: the model keeps a bit for each.
+const PAIRS_MAX: usize = 1 << 33;
+
 /// What is wrong, and where: keys and positions.
 pub(super) struct Wrong {
     pub(super) path: Vec<String>,
@@ -24,20 +32,20 @@ fn wrong(path: &str, message: impl Into<String>) -> Wrong {
     Wrong { path: path.split('/').map(str::to_owned).collect(), message: message.into() }
 }
 
-/// Judges a cell; `swept` are the keys that an expectation may ask for. Sections are judged each for itself.
-pub(super) fn check(scenario: &Scenario, swept: &[&str]) -> Vec<Wrong> {
+/// Judges a cell; `here` are the swept keys, which an expectation may ask for, and their values. Sections are judged each for itself.
+pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
     let mut judged = vec![
         check_texts(scenario),
         check_seeds(scenario),
         check_network(scenario),
         check_protocol(scenario),
         check_workload(scenario),
-        check_answer(scenario, swept),
+        check_answer(scenario, here),
     ];
     judged.extend(scenario.faults.iter().enumerate().map(|(at, fault)| check_fault(scenario, at, fault)));
     for (list, expectations) in lists(scenario) {
         judged.extend(expectations.iter().enumerate().map(|(at, expectation)| {
-            check_expectation(scenario, expectation, swept)
+            check_expectation(scenario, expectation, here)
                 .map_err(|(key, message)| wrong(&format!("{list}/{at}/{key}"), message))
         }));
     }
@@ -77,12 +85,12 @@ fn lists(scenario: &Scenario) -> [(&'static str, &Vec<Expectation>); 2] {
     [("claims", &scenario.claims), ("expect", &scenario.expectations)]
 }
 
-fn check_answer(scenario: &Scenario, swept: &[&str]) -> Result<(), Wrong> {
+fn check_answer(scenario: &Scenario, here: &Parameters) -> Result<(), Wrong> {
     let Some(text) = &scenario.answer else { return Ok(()) };
     let template = Template::parse(text).map_err(|message| wrong("answer", message))?;
     for figure in template.figures() {
         check_metric(scenario, &figure.metric).map_err(|message| wrong("answer", message))?;
-        check_swept(&figure.at, swept).map_err(|message| wrong("answer", message))?;
+        check_swept(&figure.at, here).map_err(|message| wrong("answer", message))?;
     }
     Ok(())
 }
@@ -192,6 +200,16 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     if scenario.tier == Tier::Model && workload.withdrawn > 0.0 {
         return Err(wrong("workload/withdrawn", "the model has no deletes; tier = \"core\" has"));
     }
+    if workload.updates > UPDATES_MAX {
+        return Err(wrong(
+            "workload/updates",
+            format!("{} updates: at most {UPDATES_MAX}", workload.updates),
+        ));
+    }
+    if scenario.network.nodes.saturating_mul(workload.updates) > PAIRS_MAX {
+        let message = "nodes times updates is beyond 2^33, a gigabyte of bits: fewer of one of them";
+        return Err(wrong("workload/updates", message));
+    }
     Ok(())
 }
 
@@ -222,16 +240,20 @@ fn check_trouble(scenario: &Scenario, trouble: &Trouble) -> Result<(), String> {
 fn check_expectation(
     scenario: &Scenario,
     expectation: &Expectation,
-    swept: &[&str],
+    here: &Parameters,
 ) -> Result<(), (&'static str, String)> {
     check_metric(scenario, &expectation.metric).map_err(|message| ("metric", message))?;
     if matches!(expectation.wanted, Wanted::WithinOfTheory(_)) {
         if scenario.theory.is_none() {
             return Err(("of", "which theory? add [theory] with curve = \"push\"".into()));
         }
-        check_formula(scenario, &expectation.metric).map_err(|message| ("metric", message))?;
+        let is_here =
+            expectation.at.iter().all(|(key, value)| here.get(key).map(plain) == Some(plain(value)));
+        if is_here {
+            check_formula(scenario, &expectation.metric).map_err(|message| ("metric", message))?;
+        }
     }
-    check_swept(&expectation.at, swept).map_err(|message| ("at", message))
+    check_swept(&expectation.at, here).map_err(|message| ("at", message))
 }
 
 fn check_metric(scenario: &Scenario, metric: &str) -> Result<(), String> {
@@ -254,8 +276,8 @@ fn check_formula(scenario: &Scenario, metric: &str) -> Result<(), String> {
     Err(format!("theory says nothing of `{metric}` here; it has {}", names.join(", ")))
 }
 
-fn check_swept(at: &BTreeMap<String, toml::Value>, swept: &[&str]) -> Result<(), String> {
-    match at.keys().find(|key| !swept.contains(&key.as_str())) {
+fn check_swept(at: &Parameters, here: &Parameters) -> Result<(), String> {
+    match at.keys().find(|key| !here.contains_key(*key)) {
         Some(key) => Err(format!("`{key}` is not swept, so no cell has a value of it")),
         None => Ok(()),
     }

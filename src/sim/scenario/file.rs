@@ -15,6 +15,9 @@ const CELLS_MAX: usize = 1_000;
 /// What a sweep may change: the world, and not what is asked of it.
 const SWEPT: [&str; 5] = ["network", "protocol", "workload", "fault", "until"];
 
+/// Keys that are lists themselves.
+const LISTS: [&str; 3] = ["fault", "claims", "expect"];
+
 /// What is wrong with a scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -98,7 +101,7 @@ impl Document {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Sets a key: one that is swept is swept over this value alone, and a list sweeps any key.
+    /// Sets a key: one that is swept is swept over this value alone, and a list sweeps any key but those that are lists.
     fn set(&mut self, key: &str, value: Value) -> Result<(), Flaw> {
         let first = key.split('.').next().unwrap_or_default();
         if first == "sweep" {
@@ -106,7 +109,7 @@ impl Document {
             return Err(Flaw { message, span: None });
         }
         let values = match value {
-            Value::Array(values) => values,
+            Value::Array(values) if !LISTS.contains(&key) => values,
             value if self.scenario.sweep.contains_key(key) => vec![value],
             value => return set(&mut self.table, key, value),
         };
@@ -122,7 +125,6 @@ impl Document {
         if !flaws.is_empty() {
             return flaws;
         }
-        let known: Vec<&str> = self.scenario.sweep.keys().map(String::as_str).collect();
         let mut told = BTreeSet::new();
         let mut flaws = Vec::new();
         let mut tell = |flaw: Flaw, message: &str| {
@@ -135,7 +137,7 @@ impl Document {
             match self.cell(number) {
                 Err(flaw) => tell(flaw.clone(), &flaw.message),
                 Ok(cell) => {
-                    for wrong in check::check(&cell.scenario, &known) {
+                    for wrong in check::check(&cell.scenario, &cell.parameters) {
                         tell(self.flaw_of_cell(&wrong, number), &wrong.message);
                     }
                 }

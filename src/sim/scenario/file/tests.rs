@@ -61,15 +61,33 @@ fn right_files_have_no_flaw() {
     assert_eq!(told(MODEL, &[]) + &told(CORE, &[]), "no flaw\nno flaw\n");
 }
 
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "{from}");
+    text.replace(from, to)
+}
+
+fn model(more: &str) -> String {
+    format!("{MODEL}{more}")
+}
+
+fn core(more: &str) -> String {
+    format!("{CORE}{more}")
+}
+
+/// What is said of each, under what is wrong with it.
+fn told_of_all<const MANY: usize>(bad: [(&str, String); MANY]) -> String {
+    let mut all = String::new();
+    for (what, text) in bad {
+        let told = told(&text, &[]);
+        assert_ne!(told, "no flaw\n", "{what}");
+        writeln!(all, "{what}\n  {}", told.trim_end().replace('\n', "\n  ")).unwrap();
+    }
+    all
+}
+
 #[test]
-fn a_bad_file_is_told_with_its_line_and_what_was_meant() {
-    let replaced = |text: &str, from: &str, to: &str| {
-        assert!(text.contains(from), "{from}");
-        text.replace(from, to)
-    };
-    let model = |more: &str| format!("{MODEL}{more}");
-    let core = |more: &str| format!("{CORE}{more}");
-    let bad = [
+fn a_bad_key_or_value_is_told_with_its_line_and_what_was_meant() {
+    let all = told_of_all([
         ("a typo at the top", replaced(MODEL, "question", "qestion")),
         ("a typo in a table", replaced(MODEL, "nodes", "nodse")),
         ("a typo in a table in a table", replaced(MODEL, "nodes = 100", "nodes = 100\nloss = { rat = 0.1 }")),
@@ -84,6 +102,16 @@ fn a_bad_file_is_told_with_its_line_and_what_was_meant() {
         ("a unit that is none", model("interval = \"5 fortnights\"\n")),
         ("a time deep in a table", model("anti_entropy = { every = 30 }\n")),
         ("a switch that is no answer", model("anti_entropy = true\n")),
+        ("a key twice", replaced(MODEL, "tier", "name = \"that\"\ntier")),
+        ("no TOML", replaced(MODEL, "[network]", "[network")),
+        ("a name with capitals", replaced(MODEL, "\"it\"", "\"It\"")),
+    ]);
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn an_impossible_world_is_told_with_its_line() {
+    let all = told_of_all([
         ("latencies swapped", replaced(CORE, "\"25ms\"", "{ least = \"9ms\", most = \"5ms\" }")),
         ("no nodes", replaced(MODEL, "100", "0")),
         ("one node", replaced(MODEL, "100", "1")),
@@ -96,6 +124,43 @@ fn a_bad_file_is_told_with_its_line_and_what_was_meant() {
         ("loss above one", replaced(MODEL, "nodes = 100", "nodes = 100\nloss = { rate = 1.5 }")),
         ("loss as a number", replaced(MODEL, "nodes = 100", "nodes = 100\nloss = 0.1")),
         ("a push of real nodes", replaced(CORE, "\"mesh\"", "\"push\"")),
+        ("two flaws", replaced(&replaced(MODEL, "100", "1"), "Does it?", "")),
+        ("too many seeds", replaced(MODEL, "[network]", "seeds = { count = 1e6 }\n[network]")),
+    ]);
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn an_impossible_fault_is_told_with_its_line() {
+    let all = told_of_all([
+        (
+            "a fault after the end",
+            core("[[fault]]\nkind = \"crash\"\nat = \"60s\"\nnodes = 1\nlasts = \"1s\"\n"),
+        ),
+        (
+            "a fault that the tier does not know",
+            model("[[fault]]\nkind = \"sleep\"\nat = \"1s\"\nlasts = \"1s\"\n"),
+        ),
+        (
+            "a fault that nobody knows",
+            model("[[fault]]\nkind = \"partitoin\"\nat = \"1s\"\nlasts = \"1s\"\n"),
+        ),
+        ("a fault without a time", model("[[fault]]\nkind = \"join\"\nnodes = 5\n")),
+        (
+            "a fault with a key of another",
+            model("[[fault]]\nkind = \"join\"\nat = \"1s\"\nnodes = 5\nlasts = \"1s\"\n"),
+        ),
+        (
+            "a partition by regions without any",
+            core("[[fault]]\nkind = \"partition\"\nat = \"1s\"\nlasts = \"1s\"\nby = \"region\"\n"),
+        ),
+    ]);
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_with_its_line() {
+    let all = told_of_all([
         ("an unknown metric", model("[[expect]]\nmetric = \"covrage\"\nop = \">=\"\nvalue = 1\n")),
         ("a metric of another tier", model("[[claims]]\nmetric = \"zombies\"\nop = \"==\"\nvalue = 0\n")),
         ("no operator", model("[[expect]]\nmetric = \"coverage\"\nvalue = 1\n")),
@@ -133,39 +198,7 @@ fn a_bad_file_is_told_with_its_line_and_what_was_meant() {
             ),
         ),
         ("an open answer", replaced(MODEL, "claim", "answer = \"It is {coverage\"\nclaim")),
-        (
-            "a fault after the end",
-            core("[[fault]]\nkind = \"crash\"\nat = \"60s\"\nnodes = 1\nlasts = \"1s\"\n"),
-        ),
-        (
-            "a fault that the tier does not know",
-            model("[[fault]]\nkind = \"sleep\"\nat = \"1s\"\nlasts = \"1s\"\n"),
-        ),
-        (
-            "a fault that nobody knows",
-            model("[[fault]]\nkind = \"partitoin\"\nat = \"1s\"\nlasts = \"1s\"\n"),
-        ),
-        ("a fault without a time", model("[[fault]]\nkind = \"join\"\nnodes = 5\n")),
-        (
-            "a fault with a key of another",
-            model("[[fault]]\nkind = \"join\"\nat = \"1s\"\nnodes = 5\nlasts = \"1s\"\n"),
-        ),
-        (
-            "a partition by regions without any",
-            core("[[fault]]\nkind = \"partition\"\nat = \"1s\"\nlasts = \"1s\"\nby = \"region\"\n"),
-        ),
-        ("a key twice", replaced(MODEL, "tier", "name = \"that\"\ntier")),
-        ("no TOML", replaced(MODEL, "[network]", "[network")),
-        ("two flaws", replaced(&replaced(MODEL, "100", "1"), "Does it?", "")),
-        ("a name with capitals", replaced(MODEL, "\"it\"", "\"It\"")),
-        ("too many seeds", replaced(MODEL, "[network]", "seeds = { count = 1e6 }\n[network]")),
-    ];
-    let mut all = String::new();
-    for (what, text) in bad {
-        let told = told(&text, &[]);
-        assert_ne!(told, "no flaw\n", "{what}");
-        writeln!(all, "{what}\n  {}", told.trim_end().replace('\n', "\n  ")).unwrap();
-    }
+    ]);
     insta::assert_snapshot!(all);
 }
 
@@ -228,6 +261,7 @@ fn settings_that_need_each_other_come_in_any_order() {
     let churn = [("fault.0.kind", "churn"), ("fault.0.share", "0.2"), ("fault.0.mean_off", "30s")];
     assert!(told(&fault, &churn).contains("`nodes` means nothing for this kind"), "{}", told(&fault, &churn));
     assert_eq!(set(&fault, &[("fault.0.at", "9s")]).scenario.faults[0].at.as_secs(), 9);
+    assert!(set(&fault, &[("fault", "[]")]).scenario.faults.is_empty(), "what is a list is not swept");
 }
 
 #[test]

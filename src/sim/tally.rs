@@ -1,0 +1,151 @@
+//! What is counted while a world runs: who learnt which update when, what was sent, how long machines lived.
+//!
+//! An update is an offer that its client was told of. A node has learnt it when it holds the record, or a greater one of
+//! the same key.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Frame;
+use super::mesh::Packet;
+use super::network::Toward;
+use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::record::{KeyHash, Order, Record};
+
+/// Frames of no more bytes than this carry no record: the smallest there is takes more.
+const RECORD_BYTES_MIN: usize = 256;
+/// Never learnt.
+const NEVER: u32 = 0;
+/// Marks what was learnt by a machine that was not up all the time since the write.
+const AWAY: u32 = 1 << 31;
+
+/// An update and who learnt it.
+pub(super) struct Update {
+    pub(super) author: usize,
+    pub(super) key: KeyHash,
+    pub(super) order: Order,
+    /// When its client was told, virtual milliseconds.
+    at: u64,
+    /// For each machine: 1 + milliseconds until it learnt it, perhaps marked.
+    seen: Vec<u32>,
+}
+
+/// Everything that is counted.
+pub(super) struct Tally {
+    pub(super) updates: Vec<Update>,
+    /// The last update of each key.
+    by_key: BTreeMap<KeyHash, usize>,
+    /// Since when each machine is up and awake; none while it is not.
+    online_since: Vec<Option<u64>>,
+    /// Milliseconds that machines were up in all, those of the present runs not counted.
+    lived_ms: u64,
+    /// Copies of mesh messages with records that were sent, and their bytes; and of those, the copies that came to a
+    /// machine that had the message.
+    pub(super) copies: u64,
+    pub(super) copy_bytes: u64,
+    pub(super) duplicates: u64,
+    /// Bytes of frames with records.
+    pub(super) repair_bytes: u64,
+    /// Bytes of everything.
+    pub(super) bytes: u64,
+    /// Syncs that ended well, and records that came by sync.
+    pub(super) syncs: u64,
+    pub(super) repaired: u64,
+    /// Machines that an honest node blamed.
+    pub(super) blamed: BTreeSet<usize>,
+}
+
+impl Tally {
+    pub(super) fn new(machines: usize) -> Tally {
+        Tally {
+            updates: Vec::new(),
+            by_key: BTreeMap::new(),
+            online_since: vec![None; machines],
+            lived_ms: 0,
+            copies: 0,
+            copy_bytes: 0,
+            duplicates: 0,
+            repair_bytes: 0,
+            bytes: 0,
+            syncs: 0,
+            repaired: 0,
+            blamed: BTreeSet::new(),
+        }
+    }
+
+    /// A machine begins to run, or to run again.
+    pub(super) fn wakes(&mut self, machine: usize, now: u64) {
+        self.sleeps(machine, now);
+        self.online_since[machine] = Some(now);
+    }
+
+    /// A machine stops running.
+    pub(super) fn sleeps(&mut self, machine: usize, now: u64) {
+        let since = self.online_since[machine].take();
+        self.lived_ms += since.map_or(0, |since| now - since);
+    }
+
+    /// Milliseconds that machines were up in all.
+    pub(super) fn lived_ms(&self, now: u64) -> u64 {
+        self.lived_ms + self.online_since.iter().flatten().map(|since| now - since).sum::<u64>()
+    }
+
+    /// A client was told that its offer is made.
+    pub(super) fn acknowledge(&mut self, author: usize, key: KeyHash, order: Order, now: u64) {
+        let mut seen = vec![NEVER; self.online_since.len()];
+        seen[author] = 1;
+        self.by_key.insert(key, self.updates.len());
+        self.updates.push(Update { author, key, order, at: now, seen });
+    }
+
+    /// A machine holds a record.
+    pub(super) fn learns(&mut self, machine: usize, record: &Record, now: u64) {
+        let Some(update) = self.by_key.get(&record.key()).map(|at| &mut self.updates[*at]) else { return };
+        if update.seen[machine] == NEVER && record.order() >= update.order {
+            let was_up = self.online_since[machine].is_some_and(|since| since <= update.at);
+            let after = (now - update.at).min(u64::from(AWAY) - 2) as u32;
+            update.seen[machine] = (after + 1) | if was_up { 0 } else { AWAY };
+        }
+    }
+
+    /// A copy of a mesh message goes out.
+    pub(super) fn sent(&mut self, packet: &Packet) {
+        let bytes = packet.bytes.len() as u64;
+        self.bytes += bytes;
+        if packet.has_records {
+            self.copies += 1;
+            self.copy_bytes += bytes;
+        }
+    }
+
+    /// A frame of a conversation goes out.
+    pub(super) fn sent_frame(&mut self, frame: &Frame) {
+        self.bytes += frame.bytes.len() as u64;
+        if frame.bytes.len() > RECORD_BYTES_MIN && has_records(frame) {
+            self.repair_bytes += frame.bytes.len() as u64;
+        }
+    }
+}
+
+impl Update {
+    /// Milliseconds after which each machine learnt it.
+    pub(super) fn seen(&self) -> impl Iterator<Item = Option<u32>> {
+        self.seen.iter().map(|seen| (seen & !AWAY).checked_sub(1))
+    }
+
+    /// Milliseconds after which the machines learnt it that were up since it was written, its author left out.
+    pub(super) fn latencies(&self) -> impl Iterator<Item = f64> {
+        let others = self.seen.iter().enumerate().filter(|(at, _)| *at != self.author);
+        let online = others.filter(|(_, seen)| **seen != NEVER && **seen & AWAY == 0);
+        online.map(|(_, seen)| f64::from(seen - 1))
+    }
+}
+
+fn has_records(frame: &Frame) -> bool {
+    match frame.toward {
+        Toward::Answerer => SyncFrame::decode(&frame.bytes)
+            .is_ok_and(|asked| matches!(asked.request, SyncRequest::Give { .. })),
+        Toward::Asker => {
+            SyncAnswer::decode(&frame.bytes).is_ok_and(|answer| matches!(answer, SyncAnswer::Records { .. }))
+        }
+    }
+}
