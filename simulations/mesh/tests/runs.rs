@@ -22,7 +22,7 @@ rate = 5
 "#;
 
 /// What [`SMALL`] hashes to with seed 1, on Linux on x86-64, with the versions of Cargo.lock.
-const SMALL_TRACE: &str = "0000000000000000";
+const SMALL_TRACE: &str = "e3fa90caadb49163";
 
 /// Plays a scenario; the caller's name keeps files of tests apart.
 fn run(name: &str, scenario: &str, arguments: &[&str]) -> Output {
@@ -85,8 +85,8 @@ fn a_partition_heals() {
     assert_eq!(metrics["coverage"], 1.0);
     // Written between 20 s and 29 s, and not to be had on the other side before 58 s.
     assert!(metrics["latency_ms.p100"] > 29_000.0, "{metrics:?}");
-    assert!(metrics["latency_ms.p50"] < 10_000.0, "{metrics:?}");
-    assert!(metrics["healed_ms"] > 0.0, "{metrics:?}");
+    // Within two of the reconciliations that every node makes twice a minute.
+    assert!((1.0..60_000.0).contains(&metrics["healed_ms"]), "{metrics:?}");
 }
 
 #[test]
