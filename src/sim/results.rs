@@ -34,12 +34,12 @@ impl Results {
     /// What is kept to compare with later: the figures of every cell and the trace of its first run, no curves.
     pub fn baseline(&self) -> Results {
         let mut kept = self.clone();
-        let mut seen: Vec<(String, BTreeMap<String, Value>)> = Vec::new();
+        let mut last = None;
         kept.runs.retain_mut(|run| {
             run.replay.clear();
-            let cell = (run.scenario.clone(), run.parameters.clone());
-            let is_first = seen.last() != Some(&cell);
-            seen.push(cell);
+            let cell = Some((run.scenario.clone(), run.parameters.clone()));
+            let is_first = last != cell;
+            last = cell;
             is_first
         });
         for answered in &mut kept.scenarios {
