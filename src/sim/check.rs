@@ -289,7 +289,7 @@ impl World {
             let writes = self.reference.written.entry((author, record.seq)).or_default();
             let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
             writes.push(written);
-            if differ && !self.reference.restored.contains(&at) {
+            if differ && !self.reference.restored.contains(&at) && self.is_honest(at) {
                 self.fail(Check::VersionsUnique, format!("machine {at} writes another {record:?}"));
             }
         }
@@ -306,7 +306,8 @@ impl World {
             };
             let version = (signed.header().author, signed.header().seq);
             let written = self.reference.written.get(&version).into_iter().flatten();
-            if version.0 == author && !written.into_iter().any(|it| it.order.hash == signed.hash()) {
+            let is_written = written.into_iter().any(|it| it.order.hash == signed.hash());
+            if version.0 == author && !is_written && self.is_honest(at) {
                 self.fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
                 break;
             }

@@ -151,7 +151,7 @@ impl Liar<'_> {
         let forged = match (choice, SignedRecord::parse(model, self.network)) {
             (0..=2, Ok(_)) => self.flipped(model),
             // In the name of its author, of a moment later, signed by the liar.
-            (3..=5, Ok(signed)) => {
+            (3..=5, Ok(signed)) if signed.header().author.key != self.identity.key() => {
                 self.signed(Header { stamp: signed.header().stamp.successor(), ..signed.header().clone() })
             }
             _ => self.own_forgery(),
