@@ -1,5 +1,7 @@
 //! The live interpreter: one task, the driver, owns the node, the network and the store; everything else holds a
 //! [`Handle`].
+//!
+//! Waits are counted in tokio's time and never in `std`'s, so that a runtime with a clock of its own moves the whole node.
 
 pub mod addresses;
 pub mod bootstrap;

@@ -13,6 +13,7 @@
 mod check;
 mod disk;
 mod fault;
+pub mod harness;
 mod hostile;
 mod links;
 mod machine;
@@ -20,6 +21,7 @@ pub mod measure;
 mod mesh;
 pub mod model;
 mod network;
+mod places;
 pub mod play;
 mod queue;
 pub mod regions;
@@ -58,8 +60,8 @@ use check::Reference;
 use machine::{Backup, Machine};
 use mesh::{Mesh, Packet};
 use network::{Network, Toward};
+use places::Places;
 use queue::Queue;
-use regions::Places;
 use scenario::Regions;
 use story::Story;
 use tally::Tally;
@@ -354,6 +356,17 @@ impl World {
             acknowledged: self.reference.acknowledged,
             refused: self.reference.refused.clone(),
         }
+    }
+
+    /// The region of each machine; nothing without regions.
+    fn regions(&self) -> &[u8] {
+        self.network.places.as_ref().map_or(&[], Places::regions)
+    }
+
+    /// Whether a machine runs and does not sleep.
+    fn is_up(&self, at: usize) -> bool {
+        let machine = &self.machines[at];
+        machine.node.is_some() && machine.suspended_until <= self.now
     }
 
     /// Nodes that run and are honest.

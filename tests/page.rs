@@ -1,29 +1,20 @@
 //! The page at `/` in a real Chromium, over a real node: what it shows, wide and narrow, light and dark.
 //!
-//! Needs `chromedriver` and Chromium on the PATH. Without them the tests say so and pass, but fail where `CI` is set.
-//! `AOP_SCREENSHOTS=DIR` keeps pictures of what was seen.
+//! What it needs of the machine stands in `tests/browser/driver.rs`.
 
 #![cfg(feature = "net")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "browser/driver.rs"]
+mod driver;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
 
 use aop::api::{Ready, RegisterAnswer};
-use data_encoding::BASE64;
+use driver::{Browser, SIZES, first_line_with};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// Longest wait for anything here.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Wide and narrow, CSS pixels.
-const SIZES: [(u32, u32); 2] = [(1280, 900), (390, 844)];
-/// One browser at a time: several take each other's processor until they time out.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A node in a process of its own.
 struct Node {
@@ -71,202 +62,10 @@ impl Drop for Node {
     }
 }
 
-/// Reads the child's stdout up to a line that holds `mark`; the rest must stay open, or the child's next line fails.
-fn first_line_with(child: &mut Child, mark: &str) -> (String, BufReader<ChildStdout>) {
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    while !line.contains(mark) {
-        line.clear();
-        assert_ne!(out.read_line(&mut line).unwrap(), 0, "it ended without saying `{mark}`");
-    }
-    (line, out)
-}
-
-/// A browser with one window, driven over WebDriver.
-struct Browser {
-    driver: Child,
-    session: String,
-    agent: ureq::Agent,
-    _out: BufReader<ChildStdout>,
-    _profile: TempDir,
-    _turn: MutexGuard<'static, ()>,
-}
-
-impl Browser {
-    /// `None` where there is no browser to test with.
-    fn open() -> Option<Browser> {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-        let (Some(driver), Some(chromium)) =
-            (on_path(&["chromedriver"]), on_path(&["chromium", "chromium-browser", "google-chrome"]))
-        else {
-            assert!(std::env::var_os("CI").is_none(), "chromium and chromedriver must be on the PATH");
-            // Past the harness, which hides what a passing test prints.
-            let _told = std::io::stderr().write_all(
-                b"SKIPPED: the page is not tested, for chromium and chromedriver are not both on the PATH\n",
-            );
-            return None;
-        };
-        let profile = tempfile::tempdir().unwrap();
-        let mut command = Command::new(driver);
-        let mut driver =
-            command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let (line, out) = first_line_with(&mut driver, "successfully on port ");
-        let port = line.trim_end().trim_end_matches('.').rsplit(' ').next().unwrap();
-        let config = ureq::Agent::config_builder().http_status_as_error(false);
-        let mut browser = Browser {
-            session: format!("http://127.0.0.1:{port}/session"),
-            driver,
-            agent: config.timeout_global(Some(2 * PATIENCE)).build().into(),
-            _out: out,
-            _profile: profile,
-            _turn: turn,
-        };
-        let wanted = capabilities(&chromium, &browser._profile);
-        let session = browser.command("", &wanted);
-        browser.session = format!("{}/{}", browser.session, session["sessionId"].as_str().unwrap());
-        Some(browser)
-    }
-
-    fn command(&self, path: &str, body: &Value) -> Value {
-        let answer = self.agent.post(format!("{}{path}", self.session)).send_json(body);
-        let mut answer = answer.unwrap();
-        let value: Value = answer.body_mut().read_json().unwrap();
-        assert!(answer.status().is_success(), "{path}: {value}");
-        value["value"].clone()
-    }
-
-    fn devtools(&self, command: &str, parameters: Value) -> Value {
-        self.command("/goog/cdp/execute", &json!({"cmd": command, "params": parameters}))
-    }
-
-    fn go(&self, url: &str) {
-        // Only from another document does a changed fragment load the page anew.
-        self.command("/url", &json!({"url": "about:blank"}));
-        self.command("/url", &json!({"url": url}));
-    }
-
-    /// Value of an expression in the page.
-    fn value(&self, expression: &str) -> Value {
-        self.command("/execute/sync", &json!({"script": format!("return ({expression});"), "args": []}))
-    }
-
-    /// Waits in the page until the expression is true, looking at each change of the document.
-    fn until(&self, expression: &str) {
-        let script = format!(
-            "const done = arguments[0]; const met = () => ({expression});
-             if (met()) return done(true);
-             const seen = new MutationObserver(() => {{ if (met()) {{ seen.disconnect(); done(true); }} }});
-             seen.observe(document, {{ subtree: true, childList: true, attributes: true, characterData: true }});
-             setTimeout(() => {{ seen.disconnect(); done(met()); }}, {});",
-            PATIENCE.as_millis()
-        );
-        let met = self.command("/execute/async", &json!({"script": script, "args": []}));
-        assert_eq!(
-            met,
-            true,
-            "not within {PATIENCE:?}: {expression}; the page: {}",
-            self.value("document.body.innerText")
-        );
-    }
-
-    fn element(&self, selector: &str) -> String {
-        let found = self.command("/element", &json!({"using": "css selector", "value": selector}));
-        found.as_object().unwrap().values().next().unwrap().as_str().unwrap().to_owned()
-    }
-
-    fn click(&self, selector: &str) {
-        self.command(&format!("/element/{}/click", self.element(selector)), &json!({}));
-    }
-
-    fn write(&self, selector: &str, text: &str) {
-        self.command(&format!("/element/{}/clear", self.element(selector)), &json!({}));
-        self.command(&format!("/element/{}/value", self.element(selector)), &json!({"text": text}));
-    }
-
-    /// Sends a key to whatever has the focus.
-    fn press(&self, key: &str) {
-        let actions = json!([{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]);
-        self.command("/actions", &json!({"actions": [{"type": "key", "id": "keys", "actions": actions}]}));
-    }
-
-    fn dress(&self, (width, height): (u32, u32), scheme: &str) {
-        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
-        self.devtools("Emulation.setDeviceMetricsOverride", size);
-        // Without motion, so that what is clicked has arrived where it is shown.
-        let features = json!([
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]);
-        self.devtools("Emulation.setEmulatedMedia", json!({"features": features}));
-    }
-
-    /// Whatever the page complained of since the last look, and that nothing sticks out to the right.
-    fn assert_well(&self) {
-        let log = self.command("/se/log", &json!({"type": "browser"}));
-        assert_eq!(log, json!([]), "the console stays silent");
-        let [wide, room] = ["scrollWidth", "clientWidth"]
-            .map(|size| self.value(&format!("document.documentElement.{size}")).as_u64().unwrap());
-        assert!(wide <= room, "{wide} pixels in {room}");
-        self.assert_named();
-    }
-
-    /// Everything that can be used has a name for those who do not see it.
-    fn assert_named(&self) {
-        let tree = self.devtools("Accessibility.getFullAXTree", json!({}));
-        for node in tree["nodes"].as_array().unwrap().iter().filter(|node| node["ignored"] == false) {
-            let (role, name) = (&node["role"]["value"], &node["name"]["value"]);
-            let used = ["button", "link", "textbox", "searchbox", "radio", "form", "search"];
-            let named = name.as_str().is_some_and(|name| !name.trim().is_empty());
-            assert!(named || !used.contains(&role.as_str().unwrap_or_default()), "{node}");
-        }
-    }
-
-    fn picture(&self, name: &str) {
-        let Some(folder) = std::env::var_os("AOP_SCREENSHOTS").map(PathBuf::from) else { return };
-        let taken = self.devtools("Page.captureScreenshot", json!({"captureBeyondViewport": true}));
-        fs::create_dir_all(&folder).unwrap();
-        let bytes = BASE64.decode(taken["data"].as_str().unwrap().as_bytes()).unwrap();
-        fs::write(folder.join(format!("{name}.png")), bytes).unwrap();
-    }
-}
-
-impl Drop for Browser {
-    fn drop(&mut self) {
-        // Ends Chromium; the driver alone would leave it behind.
-        let _ended = self.agent.delete(&self.session).call();
-        let _killed = self.driver.kill();
-        let _reaped = self.driver.wait();
-    }
-}
-
-fn on_path(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    names
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|file| file.is_file())
-}
-
-fn capabilities(chromium: &std::path::Path, profile: &TempDir) -> Value {
-    let switches = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-    ];
-    let mut args: Vec<String> = switches.map(str::to_owned).into();
-    args.push(format!("--user-data-dir={}", profile.path().display()));
-    json!({"capabilities": {"alwaysMatch": {
-        "goog:chromeOptions": {"binary": chromium, "args": args},
-        "goog:loggingPrefs": {"browser": "ALL"},
-        "timeouts": {"script": 2 * PATIENCE.as_millis() as u64},
-    }}})
+fn write(browser: &Browser, selector: &str, text: &str) {
+    let element = browser.element(selector);
+    browser.command(&format!("/element/{element}/clear"), &json!({}));
+    browser.command(&format!("/element/{element}/value"), &json!({"text": text}));
 }
 
 const ROWS: &str = "Array.from(document.querySelectorAll('#list a.row'), row => row.textContent)";
@@ -308,10 +107,10 @@ fn search_narrows_and_an_agent_opens_in_full() {
         browser.go(&node.http);
         browser.until("document.querySelectorAll('#list a.row').length === 10");
         browser.press("/");
-        browser.write("#query", "summarise a document");
+        write(&browser, "#query", "summarise a document");
         browser.until(&format!("{ROWS}[0] === 'summarizer@.' && {ROWS}.length < 10"));
         browser.picture(&format!("search-{}", size.0));
-        browser.write("#query", "zzzz");
+        write(&browser, "#query", "zzzz");
         browser.until("document.getElementById('list').textContent.includes('Nothing matches')");
         browser.click("#list button");
         browser.until("document.querySelectorAll('#list a.row').length === 10");
@@ -429,10 +228,10 @@ fn a_guarded_node_shows_its_page_and_asks_for_the_token_in_it() {
     browser.go(&node.http);
     browser.until("!document.getElementById('lock').hidden");
     browser.picture("token");
-    browser.write("#token", "wrong");
+    write(&browser, "#token", "wrong");
     browser.click("#lock button");
     browser.until("document.getElementById('token-refused').textContent.includes('did not accept')");
-    browser.write("#token", "open-sesame");
+    write(&browser, "#token", "open-sesame");
     browser.click("#lock button");
     browser.until("document.getElementById('stream').textContent === 'connected'");
     browser.until("document.getElementById('list').textContent.includes('No agents are registered yet')");
@@ -475,7 +274,7 @@ fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
         browser.dress(size, "light");
         browser.go(&format!("{}/#agent=echo", node.http));
         browser.until("document.getElementById('try') !== null");
-        browser.write("#input", "hello <b>mesh</b>");
+        write(&browser, "#input", "hello <b>mesh</b>");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('result')?.textContent === 'hello <b>mesh</b>'");
         let told = browser.value("document.getElementById('outcome').innerText");
@@ -486,21 +285,21 @@ fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
         browser.picture(&format!("called-{}", size.0));
         browser.click("#try label:last-child");
         browser.until("document.getElementById('input').value.includes('\"task\"')");
-        browser.write("#input", "{\"task\": ");
+        write(&browser, "#input", "{\"task\": ");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('outcome').textContent.includes('This is not JSON')");
-        browser.write("#input", "{\"task\": \"as JSON\"}");
+        write(&browser, "#input", "{\"task\": \"as JSON\"}");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('result')?.textContent === 'as JSON'");
         browser.go(&format!("{}/#agent=failing", node.http));
         browser.until("document.querySelector('#agent h2')?.textContent === 'failing@.'");
-        browser.write("#input", "anything");
+        write(&browser, "#input", "anything");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('outcome').textContent.startsWith('Failed: agent_failed')");
         browser.picture(&format!("failed-{}", size.0));
         browser.go(&format!("{}/#agent=sleeper", node.http));
         browser.until("document.querySelector('#agent h2')?.textContent === 'sleeper@.'");
-        browser.write("#input", "9000");
+        write(&browser, "#input", "9000");
         browser.click("#try button[type=submit]");
         browser.click("#try .go button.quiet");
         browser

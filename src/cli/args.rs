@@ -1,9 +1,14 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
+mod sim;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(super) use self::sim::{
+    Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
+};
 use crate::config::Flags;
 
 /// Where a node answers unless something else is said.
@@ -91,6 +96,14 @@ pub(super) enum Command {
     Keys {
         #[command(subcommand)]
         command: KeysCommand,
+    },
+    /// The simulation harness: play scenarios, compare results, ask theory
+    #[command(before_help = "Examples:\n\
+            \x20 aop sim run simulations/*.toml\n\
+            \x20 aop sim list                    # what there is to find out")]
+    Sim {
+        #[command(subcommand)]
+        command: SimCommand,
     },
     /// The configuration of a node
     #[command(before_help = "Examples:\n  aop config show --config aop.toml\n  aop config check aop.toml")]

@@ -22,6 +22,12 @@ pub enum Exit {
     Unreachable = 4,
     /// The node works, but not well.
     Degraded = 5,
+    /// A checker of the simulation failed: a promise that must hold at any time did not.
+    Checker = 6,
+    /// A simulated world did not come to agree after everything was healed.
+    Stalled = 7,
+    /// Ctrl-c ended it before it was done, as shells say it.
+    Interrupted = 130,
 }
 
 /// Why a command did not do what was asked.

@@ -111,6 +111,20 @@ pub(super) fn end_with_signal() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Does something at each signal, in a thread of its own: for commands that end by themselves.
+pub(super) fn at_signals(mut act: impl FnMut() + Send + 'static) -> Result<(), Failure> {
+    let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    let _inside = runtime.enter();
+    let mut signals = Signals::catch()?;
+    std::thread::spawn(move || {
+        loop {
+            runtime.block_on(signals.next());
+            act();
+        }
+    });
+    Ok(())
+}
+
 /// Waits for a signal, or for the node to stop by itself, which is a failure; then stops everything.
 pub(super) async fn live(
     server: Server,

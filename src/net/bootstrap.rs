@@ -5,10 +5,11 @@
 //! peer that takes us and throws us out is not hammered. Jitter keeps a whole network from redialing a restarted
 //! bootstrap peer in the same second.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
 
 use crate::net::addresses::named_peer;
 

@@ -7,10 +7,11 @@
 //! unless there are more than [`INBOUND_HIGH`].
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
 
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;

@@ -2,6 +2,7 @@
 //!
 //! The transport is made apart from the swarm, so that a test can hand in another one.
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
 use libp2p::core::upgrade::Version;
@@ -28,15 +29,23 @@ pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
 }
 
 fn by_address(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
-    let noise = noise::Config::new(keypair).map_err(|error| NetworkError::Setup(error.to_string()))?;
-    let mut yamux = yamux::Config::default();
-    yamux.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let tcp = over(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keypair)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
+}
+
+/// Noise and yamux over connections of plain bytes, as a node speaks them over TCP.
+pub fn over<T>(plain: T, keypair: &Keypair) -> Result<PeerTransport, NetworkError>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    let noise = noise::Config::new(keypair).map_err(|error| NetworkError::Setup(error.to_string()))?;
+    let mut yamux = yamux::Config::default();
+    yamux.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
+    Ok(plain.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
 }

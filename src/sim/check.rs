@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::World;
 use super::hostile::Conduct;
 use super::machine::{Machine, Memory};
+use super::workload::text_of;
 use crate::proto::card::Scope;
 use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::PeerKey;
@@ -225,6 +226,11 @@ impl Reference {
         self.next_id
     }
 
+    /// Records that nodes wrote: offers, withdrawals and renewals.
+    pub(super) fn writes(&self) -> usize {
+        self.written.values().map(Vec::len).sum()
+    }
+
     /// Whether the author of a record wrote another one with the same version.
     pub(super) fn is_forked(&self, order: &Order) -> bool {
         let versions = self.written.range((order.author, 0)..=(order.author, u64::MAX));
@@ -370,9 +376,7 @@ impl World {
         let kept = row.and_then(|row| SignedRecord::parse(&row, &self.machines[at].config.network).ok());
         let kept = kept.map(SignedRecord::trust_sealed);
         let is_kept = match (&operation, &kept) {
-            (Operation::Offered(text), Some(kept)) => {
-                kept.card().is_some_and(|card| card.description == *text)
-            }
+            (Operation::Offered(text), Some(kept)) => kept.card().is_some_and(|card| text_of(&card) == *text),
             (Operation::Withdrawn, Some(kept)) => kept.is_tombstone(),
             (_, None) => false,
         };

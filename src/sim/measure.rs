@@ -1,6 +1,10 @@
 //! What a run is measured by: named numbers, the curve of its spread, and who learnt it when.
 
+mod figure;
+
 use std::collections::BTreeMap;
+
+pub use figure::{Better, Unit};
 
 use super::scenario::Tier;
 
@@ -31,8 +35,16 @@ pub const METRICS: &[Metric] = &[
     metric("rounds.p50", "rounds until half of the nodes know an update", MODEL),
     metric("rounds.p99", "rounds until 99 % of the nodes know an update", MODEL),
     metric("latency_ms.p50", "milliseconds from writing an update to a node's learning it, median", ALL),
-    metric("latency_ms.p99", "the same, 99th percentile", ALL),
-    metric("latency_ms.p100", "the same, of the last node reached", ALL),
+    metric(
+        "latency_ms.p99",
+        "milliseconds from writing an update to a node's learning it, 99th percentile",
+        ALL,
+    ),
+    metric(
+        "latency_ms.p100",
+        "milliseconds from writing an update until the last node that is reached learns it",
+        ALL,
+    ),
     metric("hops", "most links on the way of an update to a node", MODEL),
     metric("messages_per_node", "copies of updates sent per node and update", ALL),
     metric("bytes_per_node", "bytes sent per node and update", ALL),

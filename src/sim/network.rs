@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 
 use super::links::{Graph, LinkState, Links};
 use super::mesh::LossMode;
-use super::regions::Places;
+use super::places::Places;
 use super::{Cargo, Check, Due, Frame, World};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;

@@ -23,8 +23,36 @@ pub struct Results {
     pub build: String,
     /// Every run, in the order of scenario, cell, seed.
     pub runs: Vec<Run>,
+    /// Runs that were planned and not finished, as somebody interrupted.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unfinished: usize,
     /// Every scenario.
     pub scenarios: Vec<Answered>,
+}
+
+impl Results {
+    /// What is kept to compare with later: the figures of every cell and the trace of its first run, no curves.
+    pub fn baseline(&self) -> Results {
+        let mut kept = self.clone();
+        let mut last = None;
+        kept.runs.retain_mut(|run| {
+            run.replay.clear();
+            let cell = Some((run.scenario.clone(), run.parameters.clone()));
+            let is_first = last != cell;
+            last = cell;
+            is_first
+        });
+        for answered in &mut kept.scenarios {
+            answered.source.clear();
+            for cell in &mut answered.cells {
+                cell.band.clear();
+                cell.theory_curve.clear();
+                cell.seen.clear();
+                cell.regions.clear();
+            }
+        }
+        kept
+    }
 }
 
 /// One run: a cell of a scenario and a seed.
@@ -39,7 +67,7 @@ pub struct Run {
     /// The swept keys and their values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Value>,
-    /// Equal for equal runs, and only for them: 16 hexadecimal digits.
+    /// Equal for equal runs, and only for them: 16 hexadecimal digits. Empty if a checker ended the run.
     pub trace_hash: String,
     /// Named numbers; `measure::METRICS` says what each is.
     pub metrics: Metrics,
@@ -100,7 +128,13 @@ pub struct Verdict {
     pub met: bool,
     /// Values (runs or cells) it held for, and all.
     pub held: (usize, usize),
-    /// The value furthest from what was wanted.
+    /// Of all, how many have no such value, as the run broke or never came to it: it does not hold for these.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub unmeasured: usize,
+    /// What these values are: `runs` or `cells`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub counts: String,
+    /// The value furthest from what was wanted; 0 if none was measured.
     pub worst: f64,
     /// The cell of that value, as `key = value`; empty without a sweep.
     pub worst_cell: String,
@@ -138,7 +172,7 @@ pub struct CellResult {
 pub struct Summary {
     /// Mean.
     pub mean: f64,
-    /// Student's 95 % interval of the mean.
+    /// Student's 95 % interval of the mean; the mean itself where there is only one run.
     pub low: f64,
     /// Its upper end.
     pub high: f64,
@@ -161,4 +195,8 @@ pub struct Band {
     pub p50: f64,
     /// Ninety-fifth percentile.
     pub p95: f64,
+}
+
+fn is_none(count: &usize) -> bool {
+    *count == 0
 }

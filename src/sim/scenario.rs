@@ -6,6 +6,7 @@
 //! [`Expectation`](Scenario::expectations) says what this implementation must show: a claim may fail, an expectation
 //! may not.
 
+mod answer;
 mod check;
 mod fault;
 mod file;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use answer::{Figure, Template};
 pub use fault::{Fault, Groups, Trouble, Who};
 pub use file::{Cell, Document, Flaw};
-pub use values::{Latency, Rounds};
+pub use values::{Latency, Rounds, label, plain};
 
-use values::{count, optional_count, optional_duration};
+use values::{count, dotted, optional_count, optional_duration};
 
 /// What plays a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -55,7 +57,7 @@ pub struct Scenario {
     pub question: String,
     /// Whose claim it tests, for example `paper 7.6`.
     pub claim: String,
-    /// The answer, with `{metric}` where the mean over all runs goes and `{metric @ key = value}` for one cell.
+    /// The answer with places for figures: a [`Template`].
     #[serde(default)]
     pub answer: Option<String>,
     /// What plays it.
@@ -77,7 +79,7 @@ pub struct Scenario {
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,
     /// Keys of this file and the values each takes in turn; several keys make a cross product.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "dotted")]
     pub sweep: BTreeMap<String, Vec<toml::Value>>,
     /// The formula to draw beside the curves.
     #[serde(default)]
@@ -143,7 +145,7 @@ pub enum Regions {
 
 /// What links lose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table: loss = { rate = 0.1, mode = \"drop\" }")]
 pub struct Loss {
     /// Share of messages, 0 to 1.
     pub rate: f64,
@@ -222,8 +224,7 @@ pub enum Kind {
 }
 
 /// Reconciliation with random peers: `false`, or `{ every = "30s", on_join = true }`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "values::AntiEntropyText")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AntiEntropy {
     /// Mean time between two; none: never.
     pub every: Option<Duration>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::World;
 use super::check::{Acknowledged, Check, Operation};
 use super::hostile::Conduct;
-use super::workload::full_name;
+use super::workload::{full_name, text_of};
 use crate::proto::fingerprint;
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, ZoneName};
@@ -124,7 +124,7 @@ impl World {
                 Some((Check::NoLostWrite, detail))
             }
             (Operation::Offered(promised), Served::Card(false, seen)) => {
-                let text = seen.card().map(|card| card.description);
+                let text = seen.card().map(|card| text_of(&card));
                 let detail = format!(
                     "machine {at} serves {seen:?} ({text:?}) for {name} of machine {host}, not {promised:?}; host has {own:?}"
                 );
@@ -147,7 +147,7 @@ impl World {
         let (node, now) = self.node(at)?;
         let Some(found) = node.agent(now, &id) else { return Some(Served::Nothing) };
         let is_right = *checked.entry(found.record.hash()).or_insert_with(|| match &agent.operation {
-            Operation::Offered(text) => found.card().description == *text,
+            Operation::Offered(text) => text_of(&found.card()) == *text,
             Operation::Withdrawn => false,
         });
         Some(Served::Card(is_right, found.record))

@@ -246,7 +246,7 @@ impl World {
         found.map(|record| Record::clone(record))
     }
 
-    pub(crate) fn shows(&self, at: usize, agent: &str) -> bool {
+    pub(crate) fn shows(&mut self, at: usize, agent: &str) -> bool {
         let now = self.clock(at);
         self.nodes[at].list(now, None, 100, None).0.iter().any(|found| found.record.name == name(agent))
     }

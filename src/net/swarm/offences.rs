@@ -3,9 +3,10 @@
 //! A pure table; gossip offences have their own penalty in the mesh score.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libp2p::PeerId;
+use tokio::time::Instant;
 
 /// What a peer did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,10 +2,11 @@
 //! routing table. A walk asks the peers closest to a key, and dials whom it hears of, the wanted peer among them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use libp2p::{PeerId, kad};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Network;
 use crate::net::addresses::peer_id;

@@ -1,12 +1,26 @@
 //! What a tier cannot do is refused before anything runs.
 
+use std::collections::BTreeMap;
+
+use super::answer::Template;
 use super::file::nearest;
-use super::{Expectation, Kind, Rounds, Scenario, Tier, Trouble, Wanted};
+use super::{Expectation, Fault, Kind, Rounds, Scenario, Tier, Trouble, Wanted, plain};
 use crate::sim::measure::METRICS;
+use crate::sim::theory;
 
 /// Most nodes of the tiers that run real nodes.
 const CORE_NODES_MAX: usize = 20_000;
 const MESH_NODES_MAX: usize = 2_000;
+/// Seeds of a scenario: more say nothing new.
+const SEEDS_MAX: usize = 100_000;
+
+/// Swept keys and their values.
+type Parameters = BTreeMap<String, toml::Value>;
+
+/// Updates of one run; the model counts them in 24 bits.
+const UPDATES_MAX: usize = (1 << 24) - 1;
+/// Pairs of a node and an update: the model keeps a bit for each.
+const PAIRS_MAX: usize = 1 << 33;
 
 /// What is wrong, and where: keys and positions.
 pub(super) struct Wrong {
@@ -18,24 +32,80 @@ fn wrong(path: &str, message: impl Into<String>) -> Wrong {
     Wrong { path: path.split('/').map(str::to_owned).collect(), message: message.into() }
 }
 
-/// Judges a cell; `swept` are the keys that an expectation may ask for.
-pub(super) fn check(scenario: &Scenario, swept: &[&str]) -> Result<(), Wrong> {
-    check_texts(scenario)?;
-    check_network(scenario)?;
-    check_protocol(scenario)?;
-    check_workload(scenario)?;
-    for (at, fault) in scenario.faults.iter().enumerate() {
-        check_trouble(scenario, &fault.trouble).map_err(|message| wrong(&format!("fault/{at}"), message))?;
-        if scenario.until.is_some_and(|until| fault.at >= until) {
-            return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
+/// Judges a cell; `here` are the swept keys, which an expectation may ask for, and their values. Sections are judged each for itself.
+pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
+    let mut judged = vec![
+        check_texts(scenario),
+        check_seeds(scenario),
+        check_network(scenario),
+        check_protocol(scenario),
+        check_workload(scenario),
+        check_answer(scenario, here),
+    ];
+    judged.extend(scenario.faults.iter().enumerate().map(|(at, fault)| check_fault(scenario, at, fault)));
+    for (list, expectations) in lists(scenario) {
+        judged.extend(expectations.iter().enumerate().map(|(at, expectation)| {
+            check_expectation(scenario, expectation, here)
+                .map_err(|(key, message)| wrong(&format!("{list}/{at}/{key}"), message))
+        }));
+    }
+    judged.into_iter().filter_map(Result::err).collect()
+}
+
+/// Judges whether the values that expectations and the answer ask for are in the file's sweep, whatever `--set` leaves
+/// of it.
+pub(super) fn check_places(original: &Scenario) -> Vec<Wrong> {
+    let mut wrongs = Vec::new();
+    let mut judge = |path: &str, key: &String, value: &toml::Value| {
+        let Some(values) = original.sweep.get(key) else { return };
+        let values: Vec<_> = values.iter().map(plain).collect();
+        if !values.contains(&plain(value)) {
+            let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+            let message = format!("no cell has {key} = {}; the sweep has {}", plain(value), texts.join(", "));
+            wrongs.push(wrong(path, message));
+        }
+    };
+    for (list, expectations) in lists(original) {
+        for (number, expectation) in expectations.iter().enumerate() {
+            for (key, value) in &expectation.at {
+                judge(&format!("{list}/{number}/at/{key}"), key, value);
+            }
         }
     }
-    let lists = [("claims", &scenario.claims), ("expect", &scenario.expectations)];
-    for (list, expectations) in lists {
-        for (at, expectation) in expectations.iter().enumerate() {
-            check_expectation(scenario, expectation, swept)
-                .map_err(|(key, message)| wrong(&format!("{list}/{at}/{key}"), message))?;
+    let template = original.answer.as_deref().and_then(|text| Template::parse(text).ok());
+    for figure in template.iter().flat_map(Template::figures) {
+        for (key, value) in &figure.at {
+            judge("answer", key, value);
         }
+    }
+    wrongs
+}
+
+fn lists(scenario: &Scenario) -> [(&'static str, &Vec<Expectation>); 2] {
+    [("claims", &scenario.claims), ("expect", &scenario.expectations)]
+}
+
+fn check_answer(scenario: &Scenario, here: &Parameters) -> Result<(), Wrong> {
+    let Some(text) = &scenario.answer else { return Ok(()) };
+    let template = Template::parse(text).map_err(|message| wrong("answer", message))?;
+    for figure in template.figures() {
+        check_metric(scenario, &figure.metric).map_err(|message| wrong("answer", message))?;
+        check_swept(&figure.at, here).map_err(|message| wrong("answer", message))?;
+    }
+    Ok(())
+}
+
+fn check_seeds(scenario: &Scenario) -> Result<(), Wrong> {
+    match scenario.seeds.count {
+        0..=SEEDS_MAX => Ok(()),
+        count => Err(wrong("seeds/count", format!("{count} seeds: at most {SEEDS_MAX}"))),
+    }
+}
+
+fn check_fault(scenario: &Scenario, at: usize, fault: &Fault) -> Result<(), Wrong> {
+    check_trouble(scenario, &fault.trouble).map_err(|message| wrong(&format!("fault/{at}"), message))?;
+    if scenario.until.is_some_and(|until| fault.at >= until) {
+        return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
     }
     Ok(())
 }
@@ -99,7 +169,8 @@ fn check_protocol(scenario: &Scenario) -> Result<(), Wrong> {
         return Err(wrong("network", "a mesh needs times: latency = \"25ms\", or regions = \"cloud-8\""));
     }
     let (peers, key) = if mesh { (protocol.degree(), "degree") } else { (protocol.fanout(), "fanout") };
-    if peers >= nodes {
+    // That one node has nobody was said of the network.
+    if peers >= nodes && nodes > 1 {
         let message = format!("{peers} peers of {nodes} nodes: at most {}", nodes - 1);
         return Err(wrong(&format!("protocol/{key}"), message));
     }
@@ -128,6 +199,16 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     }
     if scenario.tier == Tier::Model && workload.withdrawn > 0.0 {
         return Err(wrong("workload/withdrawn", "the model has no deletes; tier = \"core\" has"));
+    }
+    if workload.updates > UPDATES_MAX {
+        return Err(wrong(
+            "workload/updates",
+            format!("{} updates: at most {UPDATES_MAX}", workload.updates),
+        ));
+    }
+    if scenario.network.nodes.saturating_mul(workload.updates) > PAIRS_MAX {
+        let message = "nodes times updates is beyond 2^33, a gigabyte of bits: fewer of one of them";
+        return Err(wrong("workload/updates", message));
     }
     Ok(())
 }
@@ -159,26 +240,45 @@ fn check_trouble(scenario: &Scenario, trouble: &Trouble) -> Result<(), String> {
 fn check_expectation(
     scenario: &Scenario,
     expectation: &Expectation,
-    swept: &[&str],
+    here: &Parameters,
 ) -> Result<(), (&'static str, String)> {
-    let metric = expectation.metric.as_str();
+    check_metric(scenario, &expectation.metric).map_err(|message| ("metric", message))?;
+    if matches!(expectation.wanted, Wanted::WithinOfTheory(_)) {
+        if scenario.theory.is_none() {
+            return Err(("of", "which theory? add [theory] with curve = \"push\"".into()));
+        }
+        let is_here =
+            expectation.at.iter().all(|(key, value)| here.get(key).map(plain) == Some(plain(value)));
+        if is_here {
+            check_formula(scenario, &expectation.metric).map_err(|message| ("metric", message))?;
+        }
+    }
+    check_swept(&expectation.at, here).map_err(|message| ("at", message))
+}
+
+fn check_metric(scenario: &Scenario, metric: &str) -> Result<(), String> {
     let of_tier = METRICS.iter().filter(|it| it.tiers.contains(&scenario.tier));
-    if !of_tier.clone().any(|it| it.name == metric) {
-        let meant = nearest(metric, of_tier.map(|it| it.name));
-        let hint = meant.map_or_else(
-            || "`aop sim list --metrics` names them".into(),
-            |it| format!("did you mean `{it}`?"),
-        );
-        return Err((
-            "metric",
-            format!("the {} tier has no metric `{metric}`; {hint}", scenario.tier.name()),
-        ));
+    if of_tier.clone().any(|it| it.name == metric) {
+        return Ok(());
     }
-    if matches!(expectation.wanted, Wanted::WithinOfTheory(_)) && scenario.theory.is_none() {
-        return Err(("of", "which theory? add [theory] with curve = \"push\"".into()));
+    let meant = nearest(metric, of_tier.map(|it| it.name));
+    let hint = meant
+        .map_or_else(|| "`aop sim list --metrics` names them".into(), |it| format!("did you mean `{it}`?"));
+    Err(format!("the {} tier has no metric `{metric}`; {hint}", scenario.tier.name()))
+}
+
+fn check_formula(scenario: &Scenario, metric: &str) -> Result<(), String> {
+    let formulas = theory::metrics(scenario);
+    if formulas.contains_key(metric) {
+        return Ok(());
     }
-    match expectation.at.keys().find(|key| !swept.contains(&key.as_str())) {
-        Some(key) => Err(("at", format!("`{key}` is not swept, so no cell has a value of it"))),
+    let names: Vec<&str> = formulas.keys().map(String::as_str).collect();
+    Err(format!("theory says nothing of `{metric}` here; it has {}", names.join(", ")))
+}
+
+fn check_swept(at: &Parameters, here: &Parameters) -> Result<(), String> {
+    match at.keys().find(|key| !here.contains_key(*key)) {
+        Some(key) => Err(format!("`{key}` is not swept, so no cell has a value of it")),
         None => Ok(()),
     }
 }

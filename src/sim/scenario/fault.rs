@@ -132,6 +132,25 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Whether it is the work of an adversary.
+    pub fn is_hostile(&self) -> bool {
+        match self {
+            Trouble::Mute { .. }
+            | Trouble::Sybil { .. }
+            | Trouble::Eclipse { .. }
+            | Trouble::Equivocate { .. }
+            | Trouble::Lie { .. } => true,
+            Trouble::Partition { .. }
+            | Trouble::Churn { .. }
+            | Trouble::Crash { .. }
+            | Trouble::Backup { .. }
+            | Trouble::Join { .. }
+            | Trouble::Clock { .. }
+            | Trouble::Freeze { .. }
+            | Trouble::Sleep { .. } => false,
+        }
+    }
+
     /// As it is written in a file.
     pub fn name(&self) -> &'static str {
         match self {

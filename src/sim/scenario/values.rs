@@ -2,9 +2,11 @@
 //! have two forms.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use serde::de::Error;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{AntiEntropy, Expectation, Of, Op, Wanted};
@@ -46,20 +48,12 @@ impl TryFrom<RoundsText> for Rounds {
 }
 
 /// One-way latency of a link: `"25ms"`, or `{ least = "5ms", most = "50ms" }`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "LatencyText")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latency {
     /// Shortest.
     pub least: Duration,
     /// Longest.
     pub most: Duration,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "a time with a unit such as \"25ms\", or { least = \"5ms\", most = \"50ms\" }")]
-enum LatencyText {
-    Fixed(String),
-    Between(Between),
 }
 
 #[derive(Deserialize)]
@@ -71,26 +65,39 @@ struct Between {
     most: Duration,
 }
 
-impl TryFrom<LatencyText> for Latency {
-    type Error = String;
+impl<'de> Deserialize<'de> for Latency {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Latency, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Latency;
 
-    fn try_from(text: LatencyText) -> Result<Latency, String> {
-        let (least, most) = match text {
-            LatencyText::Fixed(text) => (parse_duration(&text)?, parse_duration(&text)?),
-            LatencyText::Between(Between { least, most }) => (least, most),
-        };
-        if least > most {
-            return Err("the least latency is above the most; swap them".into());
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a time with a unit such as \"25ms\", or { least = \"5ms\", most = \"50ms\" }")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Latency, E> {
+                let fixed = parse_duration(text).map_err(E::custom)?;
+                Ok(Latency { least: fixed, most: fixed })
+            }
+
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Latency, E> {
+                Err(E::custom(without_unit(number as f64)))
+            }
+
+            fn visit_f64<E: Error>(self, number: f64) -> Result<Latency, E> {
+                Err(E::custom(without_unit(number)))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Latency, M::Error> {
+                let Between { least, most } = Between::deserialize(MapAccessDeserializer::new(map))?;
+                match least <= most {
+                    true => Ok(Latency { least, most }),
+                    false => Err(M::Error::custom("the least latency is above the most; swap them")),
+                }
+            }
         }
-        Ok(Latency { least, most })
+        deserializer.deserialize_any(Text)
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged, expecting = "false, or { every = \"30s\", on_join = true }")]
-pub(super) enum AntiEntropyText {
-    Switch(bool),
-    Table(AntiEntropyTable),
 }
 
 #[derive(Deserialize)]
@@ -102,22 +109,35 @@ pub(super) struct AntiEntropyTable {
     on_join: bool,
 }
 
-impl TryFrom<AntiEntropyText> for AntiEntropy {
-    type Error = String;
+impl<'de> Deserialize<'de> for AntiEntropy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<AntiEntropy, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = AntiEntropy;
 
-    fn try_from(text: AntiEntropyText) -> Result<AntiEntropy, String> {
-        match text {
-            AntiEntropyText::Switch(false) => Ok(AntiEntropy::default()),
-            AntiEntropyText::Switch(true) => {
-                Err("say how often: anti_entropy = { every = \"30s\", on_join = true }".into())
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("false, or { every = \"30s\", on_join = true }")
             }
-            AntiEntropyText::Table(AntiEntropyTable { every, .. }) if every.is_zero() => {
-                Err("`every` must be longer than nothing, for example \"30s\"".into())
+
+            fn visit_bool<E: Error>(self, is_on: bool) -> Result<AntiEntropy, E> {
+                match is_on {
+                    false => Ok(AntiEntropy::default()),
+                    true => {
+                        Err(E::custom("say how often: anti_entropy = { every = \"30s\", on_join = true }"))
+                    }
+                }
             }
-            AntiEntropyText::Table(AntiEntropyTable { every, on_join }) => {
-                Ok(AntiEntropy { every: Some(every), on_join })
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<AntiEntropy, M::Error> {
+                let AntiEntropyTable { every, on_join } =
+                    AntiEntropyTable::deserialize(MapAccessDeserializer::new(map))?;
+                match every.is_zero() {
+                    true => Err(M::Error::custom("`every` must be longer than nothing, for example \"30s\"")),
+                    false => Ok(AntiEntropy { every: Some(every), on_join }),
+                }
             }
         }
+        deserializer.deserialize_any(Text)
     }
 }
 
@@ -133,7 +153,7 @@ pub(super) struct ExpectationText {
     within: Option<f64>,
     #[serde(default)]
     of: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "dotted")]
     at: BTreeMap<String, toml::Value>,
 }
 
@@ -152,6 +172,13 @@ impl TryFrom<ExpectationText> for Expectation {
                     .into());
             }
         };
+        let (Wanted::Than(_, number) | Wanted::WithinOfTheory(number)) = wanted;
+        if !number.is_finite() {
+            return Err(format!("{number} cannot be compared with"));
+        }
+        if matches!(wanted, Wanted::WithinOfTheory(within) if within < 0.0) {
+            return Err(format!("within = {number}: at least 0"));
+        }
         Ok(Expectation { metric, wanted, of, at })
     }
 }
@@ -159,10 +186,10 @@ impl TryFrom<ExpectationText> for Expectation {
 /// A time with a unit.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Text;
-    impl serde::de::Visitor<'_> for Text {
+    impl Visitor<'_> for Text {
         type Value = Duration;
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a time with a unit, such as \"30s\"")
         }
 
@@ -171,14 +198,21 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
         }
 
         fn visit_i64<E: Error>(self, number: i64) -> Result<Duration, E> {
-            Err(E::custom(format!("a time needs a unit: write \"{number}s\" or \"{number}ms\"")))
+            Err(E::custom(without_unit(number as f64)))
         }
 
         fn visit_f64<E: Error>(self, number: f64) -> Result<Duration, E> {
-            Err(E::custom(format!("a time needs a unit and a whole number: \"{}ms\"", (number * 1e3) as i64)))
+            Err(E::custom(without_unit(number)))
         }
     }
     deserializer.deserialize_any(Text)
+}
+
+fn without_unit(number: f64) -> String {
+    match number.fract() == 0.0 {
+        true => format!("a time needs a unit: write \"{number}s\" or \"{number}ms\""),
+        false => format!("a time needs a unit and a whole number: \"{}ms\"", (number * 1e3).round()),
+    }
 }
 
 /// As [`duration`], for a key that may be missing.
@@ -191,7 +225,7 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
 /// `"30s"`, `"250ms"`, `"60d"`, `"1h 30m"`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     if let Ok(number) = text.trim().parse::<f64>() {
-        return Err(format!("a time needs a unit: write \"{number}s\" or \"{number}ms\""));
+        return Err(without_unit(number));
     }
     humantime::parse_duration(text).map_err(|error| {
         format!("`{text}` is no time ({error}); write for example \"30s\", \"250ms\" or \"2h\"")
@@ -200,16 +234,84 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// A whole number above zero, which may be written `1e6`.
 pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let number = f64::deserialize(deserializer)?;
-    if number.fract() != 0.0 || !(1.0..=COUNT_MAX).contains(&number) {
-        return Err(D::Error::custom(format!(
-            "{number} is no count: a whole number from 1 to {COUNT_MAX:e}"
-        )));
+    struct Number;
+    impl Visitor<'_> for Number {
+        type Value = usize;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a whole number from 1 to {COUNT_MAX:e}")
+        }
+
+        fn visit_i64<E: Error>(self, number: i64) -> Result<usize, E> {
+            self.visit_f64(number as f64)
+        }
+
+        fn visit_f64<E: Error>(self, number: f64) -> Result<usize, E> {
+            if number.fract() != 0.0 || !(1.0..=COUNT_MAX).contains(&number) {
+                return Err(E::custom(format!(
+                    "{number} is no count: a whole number from 1 to {COUNT_MAX:e}"
+                )));
+            }
+            Ok(number as usize)
+        }
     }
-    Ok(number as usize)
+    deserializer.deserialize_any(Number)
 }
 
 /// As [`count`], for a key that may be missing.
 pub(super) fn optional_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
     count(deserializer).map(Some)
+}
+
+/// Keys that may be written `"network.nodes" = …` or `network.nodes = …`, which TOML reads as tables in tables.
+pub(super) fn dotted<'de, D, T>(deserializer: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let mut flat = BTreeMap::new();
+    let mut open: Vec<(String, toml::Value)> =
+        BTreeMap::<String, toml::Value>::deserialize(deserializer)?.into_iter().collect();
+    while let Some((key, value)) = open.pop() {
+        match value {
+            toml::Value::Table(table) => {
+                open.extend(table.into_iter().map(|(below, value)| (format!("{key}.{below}"), value)));
+            }
+            value => {
+                let read = T::deserialize(value);
+                let value =
+                    read.map_err(|error| D::Error::custom(format!("`{key}`: {}", error.message())))?;
+                flat.insert(key, value);
+            }
+        }
+    }
+    Ok(flat)
+}
+
+/// A value as it stands in results: equal numbers are equal, `1e3` and `1000` among them.
+pub fn plain(value: &toml::Value) -> serde_json::Value {
+    /// Whole numbers up to this are exact as a float.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
+    match value {
+        toml::Value::Float(number) if number.fract() == 0.0 && number.abs() < EXACT_MAX => {
+            (*number as i64).into()
+        }
+        toml::Value::Float(number) => (*number).into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Boolean(is) => (*is).into(),
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Datetime(time) => time.to_string().into(),
+        toml::Value::Array(values) => values.iter().map(plain).collect(),
+        toml::Value::Table(table) => table
+            .iter()
+            .map(|(key, value)| (key.clone(), plain(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}
+
+/// `network.loss.rate = 0.3, network.nodes = 1000`; empty without parameters.
+pub fn label(parameters: &BTreeMap<String, serde_json::Value>) -> String {
+    let texts: Vec<String> = parameters.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    texts.join(", ")
 }

@@ -1,0 +1,220 @@
+//! `aop sim run`: play, show progress, print, write.
+
+use std::fs;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::files::{Loaded, RESULT_FILE, load, typed};
+use super::{table, verdict};
+use crate::cli::args::{Format, SimRunArgs};
+use crate::cli::failure::{Exit, Failure};
+use crate::cli::life::at_signals;
+use crate::cli::output::{Talk, print_json, write};
+use crate::sim::harness::{self, Finished, Runs, Scene, Stop, setting};
+use crate::sim::report;
+use crate::sim::results::{Results, Verdict};
+use crate::sim::scenario::Seeds;
+
+/// How often the progress bar is drawn.
+const TICK: Duration = Duration::from_millis(100);
+
+/// `aop sim run`.
+pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure> {
+    let loaded = load(&args.files, &args.settings)?;
+    let scenes = scenes(loaded, args, talk)?;
+    if let Some(out) = &args.out {
+        // Before hours of playing, not after.
+        fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
+    }
+    let command = command(args);
+    let finished = play(&scenes, args, &command, talk)?;
+    let results = harness::results(&scenes, &finished, &command);
+    let printed = match args.format {
+        Format::Table => table::print(&results),
+        Format::Json => print_json(&results),
+        Format::Csv => write(&report::runs_csv(&results)),
+    };
+    if let Some(out) = &args.out {
+        write_all(out, &results)?;
+        talk.say(&format!("written to {}", out.join("report.html").display()));
+    }
+    printed?;
+    if args.format != Format::Table {
+        tell_failures(&results, talk);
+    }
+    if results.unfinished > 0 {
+        talk.warn(&format!("interrupted: {} of {} runs are kept", finished.len(), planned(&scenes)));
+    }
+    talk.say(&command);
+    Ok(if results.unfinished > 0 { Exit::Interrupted } else { verdict(&results) })
+}
+
+/// What can be played here; what cannot is named with the command that can.
+fn scenes(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Scene>, Failure> {
+    let mut scenes = Vec::new();
+    let mut elsewhere = Vec::new();
+    for Loaded { path, mut document } in loaded {
+        let name = &document.scenario.name;
+        let Some(player) = harness::player(document.scenario.tier) else {
+            elsewhere.push((name.clone(), mesh_command(&path, args)));
+            continue;
+        };
+        if let Some(seed) = args.seed {
+            document.scenario.seeds = Seeds { from: seed, count: 1 };
+        } else if let Some(count) = args.seeds {
+            document.scenario.seeds.count = count as usize;
+        }
+        let settings: String = args.settings.iter().map(|(key, value)| setting(key, value)).collect();
+        let replay = format!("aop sim replay {}{settings}", typed(&path));
+        let scene =
+            Scene::new(document, player, replay).map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;
+        if !scene.is_repeated() {
+            let (name, nodes) = (&scene.scenario().name, scene.cells()[0].scenario.network.nodes);
+            talk.say(&format!("{name}: {nodes} nodes are many, so no run is played twice to compare"));
+        }
+        scenes.push(scene);
+    }
+    if let ([(name, command)], true) = (elsewhere.as_slice(), scenes.is_empty()) {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("{name} is not played here: its tier is mesh"),
+            command,
+        ));
+    }
+    for (name, command) in &elsewhere {
+        talk.warn(&format!("{name} is not played here: its tier is mesh\n  run: {command}"));
+    }
+    if scenes.is_empty() {
+        return Err(Failure::told(Exit::Usage));
+    }
+    Ok(scenes)
+}
+
+fn mesh_command(path: &Path, args: &SimRunArgs) -> String {
+    let flags = flags(args);
+    format!("cargo run --release --manifest-path simulations/mesh/Cargo.toml -- {}{flags}", typed(path))
+}
+
+/// The command that makes the same results again.
+fn command(args: &SimRunArgs) -> String {
+    let files: Vec<String> = args.files.iter().map(|path| typed(path)).collect();
+    format!("aop sim run {}{}", files.join(" "), flags(args))
+}
+
+/// The flags that results depend on.
+fn flags(args: &SimRunArgs) -> String {
+    let mut flags: String = args.settings.iter().map(|(key, value)| setting(key, value)).collect();
+    flags.extend(args.seed.map(|seed| format!(" --seed {seed}")));
+    flags.extend(args.seeds.map(|seeds| format!(" --seeds {seeds}")));
+    flags
+}
+
+fn planned(scenes: &[Scene]) -> usize {
+    scenes.iter().map(Scene::runs).sum()
+}
+
+/// Plays with a progress bar on a terminal and a line for each scenario elsewhere, until all is done or a signal comes.
+fn play(scenes: &[Scene], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Vec<Finished>, Failure> {
+    let runs = Runs::of(scenes);
+    let bar = progress_bar(planned(scenes), talk);
+    let (interrupted, told) = (runs.clone(), bar.clone());
+    at_signals(move || {
+        let line = match interrupted.interrupt() {
+            Stop::Finish => "finishing the runs that have begun; once more abandons them",
+            Stop::No | Stop::Abandon => "abandoned the runs that had begun",
+        };
+        told.suspend(|| talk.say(line));
+    })?;
+    // From here on a signal keeps what is finished.
+    talk.say(command);
+    let threads = args.jobs.map_or_else(|| available_parallelism().map_or(1, NonZero::get), usize::from);
+    let mut left: Vec<usize> = scenes.iter().map(Scene::runs).collect();
+    let finished = runs.play(threads, |progress| {
+        let name = &scenes[progress.scene].scenario().name;
+        left[progress.scene] -= 1;
+        if bar.is_hidden() && left[progress.scene] == 0 {
+            talk.say(&format!("{name}: played, {} of {} runs are done", progress.done, planned(scenes)));
+        }
+        bar.set_message(name.clone());
+        bar.set_position(progress.done as u64);
+    });
+    bar.finish_and_clear();
+    Ok(finished)
+}
+
+fn progress_bar(runs: usize, talk: Talk) -> ProgressBar {
+    if talk.quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(runs as u64);
+    let style = ProgressStyle::with_template("{bar:24} {pos}/{len} runs  {elapsed}, {eta} to go  {msg}");
+    if let Ok(style) = style {
+        bar.set_style(style.progress_chars("━╸─"));
+    }
+    bar.enable_steady_tick(TICK);
+    bar
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Exit::Failure,
+        format!("cannot write {}: {error}", path.display()),
+        "choose another folder with --out",
+    )
+}
+
+fn write_all(out: &Path, results: &Results) -> Result<(), Failure> {
+    let document = |results: &Results| {
+        serde_json::to_string(results).map_err(|error| Failure::plain(Exit::Failure, &error))
+    };
+    let mut files: Vec<(PathBuf, String)> = vec![
+        (out.join(RESULT_FILE), document(results)? + "\n"),
+        (out.join("baseline.json"), document(&results.baseline())? + "\n"),
+        (out.join("runs.csv"), report::runs_csv(results)),
+        (out.join("curve.csv"), report::curve_csv(results)),
+        (out.join("report.html"), report::html(results)),
+    ];
+    for scenario in &results.scenarios {
+        let charts = report::svg(scenario).into_iter();
+        files.extend(charts.map(|(name, svg)| (out.join(format!("{name}.svg")), svg)));
+    }
+    for (path, text) in files {
+        fs::write(&path, text).map_err(|error| unwritable(&path, &error))?;
+    }
+    Ok(())
+}
+
+/// Each failure with what was measured, what was wanted, and how to see it again.
+fn tell_failures(results: &Results, talk: Talk) {
+    for run in &results.runs {
+        if let Some(broken) = &run.broken {
+            let (check, at, detail) = (&broken.check, broken.at_ms, &broken.detail);
+            talk.warn(&format!("{}: {check} failed after {at} ms: {detail}", run.scenario));
+            talk.warn(&format!("  replay: {}", run.replay));
+        }
+    }
+    for scenario in &results.scenarios {
+        for failed in scenario.expectations.iter().filter(|it| !it.met) {
+            talk.warn(&format!("{}: wanted {}, {}", scenario.name, failed.wanted, measured(failed)));
+            talk.warn(&format!("  replay: {}", failed.replay));
+        }
+    }
+}
+
+/// "measured 93.6 % at worst, where network.loss.rate = 0; 3 of 50 runs held".
+pub(super) fn measured(verdict: &Verdict) -> String {
+    let (held, all) = verdict.held;
+    let at = match verdict.worst_cell.as_str() {
+        "" => String::new(),
+        cell => format!(", where {cell}"),
+    };
+    let value = match verdict.unmeasured {
+        0 => format!("measured {} at worst", table::figure(&verdict.wanted, verdict.worst)),
+        unmeasured => format!("nothing measured in {unmeasured} {}", verdict.counts),
+    };
+    format!("{value}{at}; {held} of {all} {} held", verdict.counts)
+}
