@@ -181,13 +181,15 @@ impl Look {
         })
     }
 
-    /// An author other than `own` whose versions shrank though one of its records was held all the time. Of itself a node knows
+    /// An author other than `own` whose versions shrank though one of its records was held all the time: its lease never ended
+    /// on this clock, which may have gone forth and back. Of itself a node knows
     /// how much it wrote, until it takes a new epoch: then it tells of the old one what it sees of it.
-    fn shrunk_since(&self, before: &Look, own: PeerKey) -> Option<(Author, u64, u64)> {
+    fn shrunk_since(&self, before: &Look, own: PeerKey, wall_max: Timestamp) -> Option<(Author, u64, u64)> {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
                 record.author == *author
+                    && record.expires_at > wall_max
                     && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
             };
             (author.key != own && prefix < *old && before.held.iter().any(kept))
@@ -436,7 +438,7 @@ impl World {
         if let Some((before, held)) = look.lost_since(&before, wall_max, evicted) {
             self.fail(Check::NoStepBack, format!("machine {at} held {before:?}, now {held:?}"));
         }
-        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key) {
+        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key, wall_max) {
             let whose = self.by_key.get(&author.key);
             let detail = format!("machine {at} had {before} versions of machine {whose:?}, now {now}");
             self.fail(Check::MonotoneVersions, detail);
