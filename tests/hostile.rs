@@ -1,6 +1,7 @@
 //! The protocol among hostile machines: drawn worlds, and one directed world for each kind of hostility.
 //!
-//! `AOP_SIM_SEEDS=1000` plays more drawn worlds, `AOP_SIM_SEED=7 … replay` plays one again.
+//! `AOP_SIM_SEEDS=1000` plays more drawn worlds, `AOP_SIM_SEED=7 … replay` plays one again, `AOP_SIM_FAIL_FAST=1` stops at
+//! the first that breaks.
 
 #[path = "hostile/collision.rs"]
 mod collision;
@@ -32,8 +33,10 @@ fn broken(seed: u64) -> Option<String> {
 #[test]
 fn honest_nodes_keep_their_promises_among_hostile_ones() {
     let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
+    let most = if number("AOP_SIM_FAIL_FAST").is_some() { 1 } else { usize::MAX };
     let half = |odd: u64| {
-        move || -> Vec<String> { (0..seeds).filter(|seed| seed % 2 == odd).filter_map(broken).collect() }
+        let seeds = (0..seeds).filter(move |seed| seed % 2 == odd);
+        move || -> Vec<String> { seeds.filter_map(broken).take(most).collect() }
     };
     let (even, odd) = (std::thread::spawn(half(0)), std::thread::spawn(half(1)));
     let broken: Vec<String> =

@@ -11,6 +11,8 @@ mod sample;
 #[path = "report/seen.rs"]
 mod seen;
 
+use std::collections::BTreeSet;
+
 use aop::sim::report::{curve_csv, html, runs_csv, svg};
 use aop::sim::results::{Answered, Results};
 use sample::{HOSTILE, results};
@@ -153,6 +155,9 @@ fn a_scenario_has_the_charts_that_its_sweep_asks_for() {
     }
     let heat = &svg(&results.scenarios[2])[1].1;
     assert_eq!(heat.matches("<rect").count(), 2 + 20, "ground, frame, and a square for each pair of values");
+    let shades: BTreeSet<&str> =
+        heat.split("<rect ").filter_map(|it| it.split("fill=\"").nth(1)?.split('"').next()).collect();
+    assert!(shades.len() > 12, "darker for more: {shades:?}");
     let curve = &svg(&results.scenarios[1])[0].1;
     assert!(curve.contains(">\nloss.rate = 0.5") && curve.contains("dashed: theory"), "{curve}");
 }
@@ -206,6 +211,8 @@ fn a_row_for_each_run_and_each_point() {
     assert_eq!(rows.len(), results.runs.len());
     let broken = rows.iter().find(|row| &row[0] == "partition-heal" && &row[2] == "7").unwrap();
     assert_eq!(&broken[column("broken")], "agreement");
+    let hash = &results.runs.iter().find(|run| run.broken.is_some()).unwrap().trace_hash;
+    assert_eq!((&broken[column("trace_hash")], hash.len()), (hash.as_str(), 16));
     assert_eq!(&broken[column("network.loss.rate")], "", "it has no such key");
     let swept = rows.iter().rev().find(|row| &row[0] == "loss-sweep").unwrap();
     assert_eq!(&swept[column("network.loss.rate")], "0.5");

@@ -535,6 +535,7 @@ impl Node {
         for offset in self.clock_offsets.values_mut() {
             *offset = offset.saturating_add_unsigned(step.as_millis() as u64);
         }
+        self.judge_clock();
         self.plan_renewals();
     }
 

@@ -55,6 +55,8 @@ pub enum Check {
     QueuesBounded,
     /// Sent is delivered, dropped by plan or on its way.
     MessagesConserved,
+    /// An author writes each version once, unless its disk went back.
+    VersionsUnique,
     /// Nobody honest is blamed by anybody honest.
     NobodyBlamed,
     /// What is held of an author, and in all, is within the quotas.
@@ -95,6 +97,7 @@ impl Check {
             Check::LivenessAfterHeal => "liveness-after-heal",
             Check::QueuesBounded => "queues-bounded",
             Check::MessagesConserved => "messages-conserved",
+            Check::VersionsUnique => "versions-unique",
             Check::NobodyBlamed => "nobody-blamed",
             Check::WithinQuota => "within-quota",
             Check::ForksShown => "forks-shown",
@@ -178,13 +181,15 @@ impl Look {
         })
     }
 
-    /// An author other than `own` whose versions shrank though one of its records was held all the time. Of itself a node knows
+    /// An author other than `own` whose versions shrank though one of its records was held all the time: its lease never ended
+    /// on this clock, which may have gone forth and back. Of itself a node knows
     /// how much it wrote, until it takes a new epoch: then it tells of the old one what it sees of it.
-    fn shrunk_since(&self, before: &Look, own: PeerKey) -> Option<(Author, u64, u64)> {
+    fn shrunk_since(&self, before: &Look, own: PeerKey, wall_max: Timestamp) -> Option<(Author, u64, u64)> {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
                 record.author == *author
+                    && record.expires_at > wall_max
                     && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
             };
             (author.key != own && prefix < *old && before.held.iter().any(kept))
@@ -207,6 +212,8 @@ pub(super) struct Reference {
     next_look: usize,
     /// Tombstones that each node took in its present run.
     buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
+    /// Machines whose disk went back to a backup at some time.
+    restored: BTreeSet<usize>,
     /// Machines whose clock forbade them to write at some time of their present run.
     silenced: BTreeSet<usize>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
@@ -224,6 +231,12 @@ impl Reference {
     /// Records that nodes wrote: offers, withdrawals and renewals.
     pub(super) fn writes(&self) -> usize {
         self.written.values().map(Vec::len).sum()
+    }
+
+    /// Keys of agents that were withdrawn last.
+    pub(super) fn withdrawn(&self) -> BTreeSet<KeyHash> {
+        let withdrawn = self.agents.values().filter(|agent| agent.operation == Operation::Withdrawn);
+        withdrawn.map(|agent| agent.key).collect()
     }
 
     /// Whether the author of a record wrote another one with the same version.
@@ -245,6 +258,9 @@ impl Reference {
     /// A machine is about to start with less than it knew.
     pub(super) fn started(&mut self, at: usize, memory: Memory, machines: &[Machine]) {
         let backup = machines[at].backup.as_ref();
+        if matches!(memory, Memory::Backup | Memory::Torn) && backup.is_some() {
+            self.restored.insert(at);
+        }
         for ((host, _), agent) in &mut self.agents {
             if *host != at || agent.exempt.is_some() {
                 continue;
@@ -284,7 +300,12 @@ impl World {
         let record = signed.trust_sealed();
         let written = Written { key: record.key(), order: record.order(), expires_at: record.expires_at };
         if author.key == machine.key {
-            self.reference.written.entry((author, record.seq)).or_default().push(written);
+            let writes = self.reference.written.entry((author, record.seq)).or_default();
+            let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
+            writes.push(written);
+            if differ && !self.reference.restored.contains(&at) && self.is_honest(at) {
+                self.fail(Check::VersionsUnique, format!("machine {at} writes another {record:?}"));
+            }
         }
     }
 
@@ -299,7 +320,8 @@ impl World {
             };
             let version = (signed.header().author, signed.header().seq);
             let written = self.reference.written.get(&version).into_iter().flatten();
-            if version.0 == author && !written.into_iter().any(|it| it.order.hash == signed.hash()) {
+            let is_written = written.into_iter().any(|it| it.order.hash == signed.hash());
+            if version.0 == author && !is_written && self.is_honest(at) {
                 self.fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
                 break;
             }
@@ -327,9 +349,15 @@ impl World {
         } else {
             // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
             let ended = record.expires_at <= machine.wall_max;
-            let buried = self.reference.buried.get(&at).and_then(|buried| buried.get(&record.key()));
-            if !ended && buried.is_some_and(|tombstone| *tombstone > record.order()) {
-                self.fail(Check::NoZombie, format!("machine {at} forgot a tombstone and takes {record:?}"));
+            let buried = self.reference.buried.entry(at).or_default();
+            match buried.get(&record.key()) {
+                Some(tombstone) if !ended && *tombstone > record.order() => {
+                    let detail = format!("machine {at} forgot a tombstone and takes {record:?}");
+                    self.fail(Check::NoZombie, detail);
+                }
+                // A card took its place. If that was written with a clock gone back it ends before the tombstone would have.
+                Some(tombstone) if *tombstone < record.order() => drop(buried.remove(&record.key())),
+                Some(_) | None => {}
             }
         }
     }
@@ -352,7 +380,7 @@ impl World {
 
     fn acknowledge(&mut self, at: usize, name: AgentName, operation: Operation) {
         let key = key_of(self.machines[at].key, &name);
-        let row = self.machines[at].disk.rows().get(&[b"o", &key.0[..]].concat()).cloned();
+        let row = self.machines[at].disk.rows().get(&[b"o", &key.0[..]].concat()[..]).cloned();
         let kept = row.and_then(|row| SignedRecord::parse(&row, &self.machines[at].config.network).ok());
         let kept = kept.map(SignedRecord::trust_sealed);
         let is_kept = match (&operation, &kept) {
@@ -416,7 +444,7 @@ impl World {
         if let Some((before, held)) = look.lost_since(&before, wall_max, evicted) {
             self.fail(Check::NoStepBack, format!("machine {at} held {before:?}, now {held:?}"));
         }
-        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key) {
+        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key, wall_max) {
             let whose = self.by_key.get(&author.key);
             let detail = format!("machine {at} had {before} versions of machine {whose:?}, now {now}");
             self.fail(Check::MonotoneVersions, detail);

@@ -374,7 +374,11 @@ impl World {
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
-        Liar { rng: &mut self.rng, identity: &machine.identity, network: &machine.config.network, now }
+        let root = ZoneName::root();
+        let held = machine.node.iter().flat_map(|node| node.records(&root));
+        let model = held.choose(&mut self.rng).cloned();
+        let (identity, network) = (&machine.identity, &machine.config.network);
+        Liar { rng: &mut self.rng, identity, network, now, model }
     }
 }
 

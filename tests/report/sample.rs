@@ -7,7 +7,8 @@ use aop::sim::results::{Answered, Band, BrokenRun, CellResult, Results, Run, SCH
 use serde_json::{Value, json};
 
 /// What must never become part of the page.
-pub(crate) const HOSTILE: &str = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> 'q' {{data}}";
+pub(crate) const HOSTILE: &str = "</script><script>document.title='owned'</script>\
+    <img src=x onerror=\"document.title='owned'\"> 'q' {{data}}";
 
 /// Numbers between 0 and 1, the same each time.
 struct Noise(u64);

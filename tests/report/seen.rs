@@ -28,9 +28,9 @@ fn drawn(browser: &Browser) {
 /// How many colours a canvas shows.
 fn colours(canvas: &str) -> String {
     format!(
-        "(() => {{ const it = document.querySelector('{canvas}'), all = it.getContext('2d').getImageData(0, 0, it.width, it.height).data;
-          const seen = new Set(); for (let at = 0; at < all.length; at += 4) seen.add(all[at] << 24 | all[at + 1] << 16 | all[at + 2] << 8 | all[at + 3]);
-          return seen.size; }})()"
+        "(() => {{ const it = document.querySelector('{canvas}');
+          const all = it.getContext('2d').getImageData(0, 0, it.width, it.height).data;
+          return new Set(new Uint32Array(all.buffer)).size; }})()"
     )
 }
 
@@ -108,16 +108,18 @@ fn a_reader_folds_filters_reads_values_and_copies_a_replay() {
     browser.click("#fold");
     assert_eq!(browser.value("document.querySelectorAll('.scenario[open]').length"), 0);
     browser.click("#only");
-    let left = "Array.from(document.querySelectorAll('.scenario')).filter(it => it.checkVisibility()).map(it => it.id.slice(0, 10)).join()";
+    let left = "Array.from(document.querySelectorAll('.scenario')).filter(it => it.checkVisibility())\
+                .map(it => it.id.slice(0, 10)).join()";
     assert_eq!(browser.value(left), "s-loss-by-,s-partitio,s-hostile-");
     browser.click("#only");
     browser.click("nav a[href='#s-loss-sweep']");
-    browser.until("document.querySelector('#s-loss-sweep').open && document.querySelector('#s-loss-sweep .sweep tbody') !== null");
+    browser.until("document.querySelector('#s-loss-sweep[open] .sweep tbody') !== null");
     // The menu changes chart and table together.
     let first = browser.value("document.querySelector('#s-loss-sweep .sweep tbody').textContent");
     assert!(first.as_str().unwrap().contains("94.0"), "{first}");
     browser.click("#s-loss-sweep .sweep select option:nth-child(3)");
-    browser.until("document.querySelector('#s-loss-sweep .sweep .soft').textContent.startsWith('rounds until the last')");
+    browser
+        .until("document.querySelector('#s-loss-sweep .sweep .soft').textContent.startsWith('rounds until')");
     assert_ne!(browser.value("document.querySelector('#s-loss-sweep .sweep tbody').textContent"), first);
     // The read-out follows the arrow keys.
     browser.value("document.querySelector('#s-loss-sweep .panel:nth-child(2) .u-over').focus()");
@@ -130,8 +132,16 @@ fn a_reader_folds_filters_reads_values_and_copies_a_replay() {
     let tip = browser.value("document.querySelector('#s-loss-sweep .panel:nth-child(2) .tip').textContent");
     assert!(tip.as_str().unwrap().contains("theory"), "{tip}");
     browser.click("#s-loss-sweep .sweep tbody .copy");
-    browser.until("document.getElementById('told').textContent.startsWith('Copied: aop sim replay simulations/loss-sweep.toml --seed ')");
+    let replay = "aop sim replay simulations/loss-sweep.toml --seed ";
+    browser.until(&format!("document.getElementById('told').textContent.startsWith('Copied: {replay}')"));
     browser.picture("report-copied");
+    // Time can be laid out by its logarithm.
+    let curve = "document.querySelector('#s-wan-spread .uplot canvas').toDataURL()";
+    browser.click("nav a[href='#s-wan-spread']");
+    browser.until("document.querySelector('#s-wan-spread[open] .uplot') !== null");
+    let before = browser.value(curve);
+    browser.click("#s-wan-spread .panel input[type=checkbox]");
+    browser.until(&format!("{curve} !== {before}"));
     browser.click("#s-loss-sweep .fold > summary");
     browser.click("#s-loss-sweep .runs > summary");
     browser.until("document.querySelectorAll('#s-loss-sweep .rows tbody tr').length === 200");

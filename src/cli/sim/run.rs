@@ -171,10 +171,12 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 fn write_all(out: &Path, results: &Results) -> Result<(), Failure> {
-    let document =
-        serde_json::to_string(results).map_err(|error| Failure::plain(Exit::Failure, &error))? + "\n";
+    let document = |results: &Results| {
+        serde_json::to_string(results).map_err(|error| Failure::plain(Exit::Failure, &error))
+    };
     let mut files: Vec<(PathBuf, String)> = vec![
-        (out.join(RESULT_FILE), document),
+        (out.join(RESULT_FILE), document(results)? + "\n"),
+        (out.join("baseline.json"), document(&results.baseline())? + "\n"),
         (out.join("runs.csv"), report::runs_csv(results)),
         (out.join("curve.csv"), report::curve_csv(results)),
         (out.join("report.html"), report::html(results)),

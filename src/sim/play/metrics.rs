@@ -62,16 +62,19 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
 }
 
 /// Shares of (node, update) pairs that came together, and of nodes that have every update. A node has an update if it
-/// learnt it once, or holds what is at least as great in the end.
+/// learnt it once, holds what is at least as great in the end, or shows nothing of it where it was withdrawn.
 fn reached(run: &Run<'_>) -> (f64, f64) {
     let root = ZoneName::root();
     let updates: Vec<&Update> = honest(run).collect();
     let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let withdrawn = run.world.reference.withdrawn();
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
         let has = |(number, update): (usize, &&Update)| {
+            let held = node.record(&root, &update.key);
             seen[number][at].is_some()
-                || node.record(&root, &update.key).is_some_and(|held| held.order() >= update.order)
+                || held.is_some_and(|held| held.order() >= update.order)
+                || (held.is_none() && withdrawn.contains(&update.key))
         };
         let count = updates.iter().enumerate().filter(|update| has((update.0, update.1))).count();
         nodes += 1;

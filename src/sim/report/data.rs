@@ -25,12 +25,14 @@ pub(super) fn block(results: &Results) -> String {
         .iter()
         .map(|answered| {
             let of = |cell: &CellResult| {
-                runs.get(&(&*answered.name, &*answered.tier, label(&cell.parameters))).map_or(&[][..], Vec::as_slice)
+                runs.get(&(&*answered.name, &*answered.tier, label(&cell.parameters)))
+                    .map_or(&[][..], Vec::as_slice)
             };
             let cells: Vec<Value> = answered.cells.iter().map(|cell| self::cell(cell, of(cell))).collect();
             json!({
-                "name": answered.name, "axis": answered.axis, "tail": has_long_tail(answered), "keys": swept(answered), "metrics": metrics(answered),
-                "first": first_metric(answered), "curves": first_curves(answered), "cells": cells,
+                "name": answered.name, "axis": answered.axis, "tail": has_long_tail(answered),
+                "keys": swept(answered), "metrics": metrics(answered), "first": first_metric(answered),
+                "curves": first_curves(answered), "cells": cells,
             })
         })
         .collect();

@@ -102,7 +102,7 @@ pub(super) fn page(results: &Results) -> String {
             "figures" => figures(results, &sections),
             "command" => command(&results.command),
             "index" => index(&sections),
-            "scenarios" => sections.iter().map(|it| section(it, opens(it, &sections))).collect(),
+            "scenarios" => sections.iter().map(|it| section(it, results, opens(it, &sections))).collect(),
             "data" => data::block(results),
             _ => String::new(),
         });
@@ -197,7 +197,7 @@ fn opens(section: &Section<'_>, sections: &[Section<'_>]) -> bool {
     sections.len() <= OPEN_MAX || section.outcome != Outcome::Met && unmet <= OPEN_MAX
 }
 
-fn section(section: &Section<'_>, open: bool) -> String {
+fn section(section: &Section<'_>, results: &Results, open: bool) -> String {
     let Section { at, id, answered, runs, outcome } = section;
     let open = if open { " open" } else { "" };
     let pill = claim(answered)
@@ -220,7 +220,7 @@ fn section(section: &Section<'_>, open: bool) -> String {
     out += &verdicts("What the paper says", &answered.claims, "warn");
     out += &verdicts("What is expected", &answered.expectations, "bad");
     out += "<div class=\"drawn\"></div>";
-    out += &reproduce(answered, runs);
+    out += &reproduce(answered, runs, results);
     out + "</div></details>"
 }
 
@@ -286,7 +286,7 @@ fn outcome(verdict: &Verdict) -> String {
     format!("{start}{none}{furthest} {}{place}{}", number(verdict.worst), Escaped(&verdict.worst_cell))
 }
 
-fn reproduce(answered: &Answered, runs: &[&Run]) -> String {
+fn reproduce(answered: &Answered, runs: &[&Run], results: &Results) -> String {
     let shared = match answered.tier.as_str() {
         "core" => {
             "<p>These are real nodes in one process. Every distinct record is verified once per world and then shared \
@@ -295,11 +295,14 @@ fn reproduce(answered: &Answered, runs: &[&Run]) -> String {
         _ => "",
     };
     format!(
-        "<details class=\"fold\"><summary>How to get this again</summary><dl class=\"pairs\"><dt>Seeds</dt><dd>{}</dd>\
-         <dt>Played by</dt><dd>{}</dd></dl>{shared}<h4>Scenario as it was run</h4><pre tabindex=\"0\">{}</pre>\
-         <details class=\"fold runs\"><summary>Trace hashes of {}</summary><div class=\"rows\"></div></details></details>",
-        seeds(runs),
+        "<details class=\"fold\"><summary>How to get this again</summary><dl class=\"pairs\"><dt>Command</dt>\
+         <dd><code>{}</code></dd><dt>Build</dt><dd>{}</dd><dt>Played by</dt><dd>{}</dd><dt>Seeds</dt><dd>{}</dd></dl>\
+         {shared}<h4>Scenario as it was run</h4><pre tabindex=\"0\">{}</pre><details class=\"fold runs\">\
+         <summary>Trace hashes of {}</summary><div class=\"rows\"></div></details></details>",
+        Escaped(&results.command),
+        Escaped(&results.build),
         Escaped(&answered.tier),
+        seeds(runs),
         Escaped(&answered.source),
         counted(runs.len(), "run"),
     )

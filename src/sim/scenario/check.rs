@@ -17,6 +17,11 @@ const SEEDS_MAX: usize = 100_000;
 /// Swept keys and their values.
 type Parameters = BTreeMap<String, toml::Value>;
 
+/// Updates of one run; the model counts them in 24 bits.
+const UPDATES_MAX: usize = (1 << 24) - 1;
+/// Pairs of a node and an update: the model keeps a bit for each.
+const PAIRS_MAX: usize = 1 << 33;
+
 /// What is wrong, and where: keys and positions.
 pub(super) struct Wrong {
     pub(super) path: Vec<String>,
@@ -195,6 +200,16 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     }
     if scenario.tier == Tier::Model && workload.withdrawn > 0.0 {
         return Err(wrong("workload/withdrawn", "the model has no deletes; tier = \"core\" has"));
+    }
+    if workload.updates > UPDATES_MAX {
+        return Err(wrong(
+            "workload/updates",
+            format!("{} updates: at most {UPDATES_MAX}", workload.updates),
+        ));
+    }
+    if scenario.network.nodes.saturating_mul(workload.updates) > PAIRS_MAX {
+        let message = "nodes times updates is beyond 2^33, a gigabyte of bits: fewer of one of them";
+        return Err(wrong("workload/updates", message));
     }
     Ok(())
 }

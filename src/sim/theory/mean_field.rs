@@ -92,20 +92,18 @@ type Way = Vec<(usize, f64)>;
 
 /// To each region from each; one region without regions. No copy takes less than a millisecond.
 fn ways(network: &Network) -> Vec<Vec<Way>> {
+    let loss = network.loss;
     let add_losses = |latencies: Vec<f64>| {
-        let loss = network.loss;
-        let mut way = Vec::new();
-        let each = 1.0 / latencies.len() as f64;
-        for latency in latencies {
-            let losses =
-                if loss.mode == LossMode::Retransmit && loss.rate > 0.0 { 0..=LOSSES_MAX } else { 0..=0 };
-            for lost in losses {
-                let wait = (2f64.powi(lost) - 1.0) * (3.0 * latency + ACK_DELAY_MS);
-                let ms = ((latency + wait).round() as usize).max(1);
-                way.push((ms, each * (1.0 - loss.rate) * loss.rate.powi(lost)));
-            }
-        }
-        merge(way)
+        let each = (1.0 - loss.rate) / latencies.len() as f64;
+        let mean = latencies.iter().sum::<f64>() / latencies.len() as f64;
+        let at_once = latencies.into_iter().map(|latency| (latency, each));
+        // How long a lost copy waits differs so much by the number of losses that the mean latency will do.
+        let late =
+            (1..=LOSSES_MAX).filter(|_| loss.mode == LossMode::Retransmit && loss.rate > 0.0).map(|lost| {
+                let wait = (2f64.powi(lost) - 1.0) * (3.0 * mean + ACK_DELAY_MS);
+                (mean + wait, (1.0 - loss.rate) * loss.rate.powi(lost))
+            });
+        merge(at_once.chain(late).map(|(ms, chance)| ((ms.round() as usize).max(1), chance)))
     };
     if network.regions.is_some() {
         let region = |row: [u16; REGIONS]| row.map(|ms| add_losses(between_regions(ms))).to_vec();
@@ -129,7 +127,7 @@ fn points() -> impl Iterator<Item = f64> {
     (0..POINTS).map(|at| (at as f64 + 0.5) / POINTS as f64)
 }
 
-fn merge(way: Way) -> Way {
+fn merge(way: impl Iterator<Item = (usize, f64)>) -> Way {
     let mut merged = std::collections::BTreeMap::new();
     for (ms, chance) in way {
         *merged.entry(ms).or_insert(0.0) += chance;

@@ -1,0 +1,421 @@
+//! The checkers are tested themselves: known bugs are planted one after the other, and each must be caught by a checker
+//! within the default seeds.
+//!
+//! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/simulation.rs`
+//! or `tests/hostile.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone.
+//! The copy is kept below the target folder, so that a second run compiles less. What always runs is the test that every bug
+//! still finds its place.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// A bug: what it is, the test that must notice it, and texts that take the place of others.
+struct Mutation {
+    name: &'static str,
+    test: &'static str,
+    edits: &'static [Edit],
+}
+
+/// A file, a text that stands in it exactly once, and what is written in its place.
+struct Edit(&'static str, &'static str, &'static str);
+
+const MUTATIONS: &[Mutation] = &[
+    Mutation {
+        name: "the vector is the maximum of eq. 9",
+        test: "simulation",
+        edits: &[Edit(
+            "src/proto/version.rs",
+            "if seq == self.prefix.saturating_add(1) {",
+            "if seq > self.prefix {",
+        )],
+    },
+    Mutation {
+        name: "acknowledged before it is flushed",
+        test: "simulation",
+        edits: &[Edit(
+            "src/proto/node/stored.rs",
+            "Write { key: row(b'o', record.key()), value: Some(record.bytes().clone()), durable: true }",
+            "Write { key: row(b'o', record.key()), value: Some(record.bytes().clone()), durable: false }",
+        )],
+    },
+    Mutation {
+        name: "acknowledged before it is written",
+        test: "simulation",
+        edits: &[
+            Edit(
+                "src/proto/node.rs",
+                "self.flush();\n        self.outputs.push_back(Output::Reply { id, reply });",
+                "self.outputs.push_back(Output::Reply { id, reply });",
+            ),
+            Edit(
+                "src/proto/node.rs",
+                "self.outputs.push_front(Output::Persist(writes))",
+                "self.outputs.push_back(Output::Persist(writes))",
+            ),
+        ],
+    },
+    Mutation {
+        name: "published before it is written",
+        test: "simulation",
+        edits: &[Edit(
+            "src/proto/node.rs",
+            "Some(_) | None => self.outputs.push_front(Output::Persist(writes)),",
+            "Some(_) | None => { self.publish_own(); self.outputs.push_back(Output::Persist(writes)) }",
+        )],
+    },
+    Mutation {
+        name: "no bound on stamps ahead",
+        test: "simulation",
+        edits: &[Edit("src/proto/record.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
+    },
+    Mutation {
+        name: "tombstones are dropped after an hour",
+        test: "simulation",
+        edits: &[
+            Edit(
+                "src/proto/registry.rs",
+                "self.live.insert((record.expires_at, key));",
+                "self.live.insert((ends_of(&record), key));",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "self.live.remove(&(record.expires_at, *key));",
+                "self.live.remove(&(ends_of(&record), *key));",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "self.lapsed.remove(&(record.expires_at, *key));",
+                "self.lapsed.remove(&(ends_of(&record), *key));",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "fn mark_of(record: &Record) -> Mark {",
+                "fn ends_of(record: &Record) -> Timestamp {
+                    let hour = record.stamp.wall + std::time::Duration::from_secs(3_600);
+                    if record.is_tombstone() { hour } else { record.expires_at }
+                }
+                fn mark_of(record: &Record) -> Mark {",
+            ),
+        ],
+    },
+    Mutation {
+        name: "lapsed leases are remembered",
+        test: "simulation",
+        edits: &[
+            Edit(
+                "src/proto/registry.rs",
+                "    bytes: usize,\n    quota: Quota,\n}",
+                "    bytes: usize,\n    quota: Quota,\n    gone: BTreeSet<crate::proto::record::RecordHash>,\n}",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "            bytes: 0,\n            quota,",
+                "            bytes: 0,\n            gone: BTreeSet::new(),\n            quota,",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "        if self.is_over_quota(&record) {",
+                "        if self.gone.contains(&record.hash()) || self.is_over_quota(&record) {",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "        for gone in &lapses.dropped {",
+                "        for gone in &lapses.dropped {\n            self.gone.insert(gone.hash());",
+            ),
+        ],
+    },
+    Mutation {
+        name: "the fingerprint is an XOR",
+        test: "hostile",
+        edits: &[
+            Edit(
+                "src/proto/fingerprint.rs",
+                "    let mut hash = Sha256::new();\n    let mut until",
+                "    let mut sum = [0u8; 32];\n    let mut until",
+            ),
+            Edit(
+                "src/proto/fingerprint.rs",
+                "hash.update(record.hash().0);",
+                "sum.iter_mut().zip(record.hash().0).for_each(|(sum, byte)| *sum ^= byte);",
+            ),
+            Edit(
+                "src/proto/fingerprint.rs",
+                "if count == 0 { Digest::default() } else { Digest(hash.finalize().into()) }",
+                "if count == 0 { Digest::default() } else { Digest(sum) }",
+            ),
+            Edit(
+                "src/proto/fingerprint.rs",
+                "let mut hash = Sha256::new_with_prefix(b\"aop-tree-v1\\0\");",
+                "let mut sum = [0u8; 32];",
+            ),
+            Edit(
+                "src/proto/fingerprint.rs",
+                "hash.update(child.digest.0);",
+                "sum.iter_mut().zip(child.digest.0).for_each(|(sum, byte)| *sum ^= byte);",
+            ),
+            Edit(
+                "src/proto/fingerprint.rs",
+                "Cached { digest: Digest(hash.finalize().into()), from: as_of, until }",
+                "Cached { digest: Digest(sum), from: as_of, until }",
+            ),
+        ],
+    },
+    Mutation {
+        name: "a full quota keeps what came first",
+        test: "hostile",
+        edits: &[Edit(
+            "src/proto/registry.rs",
+            "&& self.last_of(&author).is_some_and(|last| last < record.key());",
+            ";",
+        )],
+    },
+    Mutation {
+        name: "a full zone keeps what came first",
+        test: "hostile",
+        edits: &[Edit(
+            "src/proto/registry.rs",
+            "count_full || !self.can_free(bytes.saturating_sub(self.quota.bytes), &record.key())",
+            "count_full || bytes > self.quota.bytes",
+        )],
+    },
+    Mutation {
+        name: "nothing leaves a full quota",
+        test: "hostile",
+        edits: &[Edit(
+            "src/proto/registry.rs",
+            "while self.count(&author) > self.quota.records_per_author {",
+            "while self.count(&author) > usize::MAX {",
+        )],
+    },
+    Mutation {
+        name: "the last to arrive wins",
+        test: "simulation",
+        edits: &[Edit("src/proto/registry.rs", "if held.order() > record.order() {", "if false {")],
+    },
+    Mutation {
+        name: "prefixes are adopted without equal roots",
+        test: "simulation",
+        edits: &[Edit(
+            "src/proto/sync.rs",
+            "if registry.digest(Prefix::ROOT, self.as_of) == root {\n                    step.adopt",
+            "if root == root {\n                    step.adopt",
+        )],
+    },
+    Mutation {
+        name: "nobody guards own keys",
+        test: "simulation",
+        edits: &[Edit(
+            "src/proto/node/own.rs",
+            "let Some(registry) = self.zones.get(zone).map(|zone| &zone.registry) else { return };\n        let held = registry.get(key).filter",
+            "let Some(registry) = self.zones.get(zone).filter(|_| false).map(|zone| &zone.registry) else { return };\n        let held = registry.get(key).filter",
+        )],
+    },
+    Mutation {
+        name: "signatures are not checked in sync",
+        test: "hostile",
+        edits: &[Edit(
+            "src/proto/node/spread.rs",
+            "true => signed.verify_with(now, &mut self.memo.keys),",
+            "true => match signed.verify_with(now, &mut self.memo.keys) {
+                Err(Refusal::BadSignature) if via == Via::Sync => Ok(signed.clone().trust_sealed()),
+                judged => judged,
+            },",
+        )],
+    },
+    Mutation {
+        name: "forks are not told",
+        test: "hostile",
+        edits: &[Edit(
+            "src/proto/registry.rs",
+            "held.any(|(_, _, mark)| *mark != mark_of(record))",
+            "held.any(|_| false)",
+        )],
+    },
+    Mutation {
+        name: "peers are blamed for time",
+        test: "simulation",
+        edits: &[
+            Edit(
+                "src/proto/record.rs",
+                "Refusal::UnknownFormat | Refusal::Expired | Refusal::Future | Refusal::ForeignZone => Blame::None,",
+                "Refusal::UnknownFormat | Refusal::Expired | Refusal::ForeignZone => Blame::None,",
+            ),
+            Edit(
+                "src/proto/record.rs",
+                "            Refusal::TooLarge\n            | Refusal::Malformed\n            | Refusal::ForeignNetwork",
+                "            Refusal::TooLarge\n            | Refusal::Future\n            | Refusal::Malformed\n            | Refusal::ForeignNetwork",
+            ),
+        ],
+    },
+    Mutation {
+        name: "a lost disk goes on in the old epoch",
+        test: "simulation",
+        edits: &[Edit("src/proto/node/stored.rs", "self.epoch = self.rng.random();", "self.epoch = 1;")],
+    },
+    Mutation {
+        name: "leases are renewed before the first sync",
+        test: "simulation",
+        edits: &[Edit(
+            "src/proto/node/own.rs",
+            "!self.config.expects_peers || self.is_synced()",
+            "!self.config.expects_peers || self.key() == self.key()",
+        )],
+    },
+];
+
+/// What the copy consists of, apart from the sources.
+const PARTS: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "src",
+    "benches",
+    "tests/simulation.rs",
+    "tests/hostile.rs",
+    "tests/hostile",
+];
+/// The tests that must notice bugs, and pass without any.
+const TESTS: &[&str] = &["simulation", "hostile"];
+
+#[test]
+fn every_bug_still_finds_its_place_in_the_sources() {
+    let lost: Vec<String> = MUTATIONS
+        .iter()
+        .flat_map(|mutation| mutation.edits.iter().map(move |edit| (mutation.name, edit)))
+        .filter_map(|(name, Edit(file, anchor, instead))| {
+            let found = read(&root().join(file)).matches(anchor).count();
+            (found != 1 || anchor == instead)
+                .then(|| format!("{name}: {found} times in {file}, not once: {anchor}"))
+        })
+        .collect();
+    assert!(lost.is_empty(), "{}", lost.join("\n"));
+    let names: BTreeSet<&str> = MUTATIONS.iter().map(|mutation| mutation.name).collect();
+    assert!(names.len() == MUTATIONS.len() && names.len() >= 10, "{} names", names.len());
+}
+
+#[test]
+#[ignore = "takes minutes: cargo test --test mutations -- --ignored --nocapture"]
+fn every_planted_bug_is_caught_within_the_default_seeds() {
+    let begun = Instant::now();
+    let copy = copied();
+    let wanted = std::env::var("AOP_MUTATION").unwrap_or_default();
+    for test in TESTS.iter().filter(|_| wanted.is_empty()) {
+        let played = play(&copy, test);
+        assert!(played.passed, "{test} fails without any bug:\n{}", played.output);
+        println!("{:<44} {test} passes, {} s", "no bug", played.seconds);
+    }
+    let mut missed = Vec::new();
+    for mutation in MUTATIONS.iter().filter(|mutation| mutation.name.contains(&wanted)) {
+        let since = Instant::now();
+        mutation.plant(&copy);
+        let caught = caught(mutation.test, &play(&copy, mutation.test));
+        mutation.uproot(&copy);
+        let seconds = since.elapsed().as_secs();
+        println!("{:<44} {}, {seconds} s", mutation.name, caught.as_deref().unwrap_or("NOT CAUGHT"));
+        if caught.is_none() {
+            missed.push(mutation.name);
+        }
+    }
+    println!("{} s in all", begun.elapsed().as_secs());
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// How a test of the copy went.
+struct Played {
+    passed: bool,
+    output: String,
+    seconds: u64,
+}
+
+/// The checkers that noticed something, and in which tests; none if every test passed.
+fn caught(test: &str, played: &Played) -> Option<String> {
+    if played.passed {
+        return None;
+    }
+    let lines = || played.output.lines();
+    let failed: Vec<&str> =
+        lines().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();
+    let broken: BTreeSet<&str> =
+        lines().filter_map(|line| line.split_once(" broken by seed ")?.0.rsplit(' ').next()).collect();
+    assert!(!broken.is_empty(), "no checker is named by {failed:?}:\n{}", played.output);
+    let checkers = broken.into_iter().collect::<Vec<_>>().join(" ");
+    Some(format!("{checkers} in {} of {test}: {}", failed.len(), failed.join(" ")))
+}
+
+fn play(copy: &Path, test: &str) -> Played {
+    let begun = Instant::now();
+    let output = Command::new(env!("CARGO"))
+        .args(["test", "--offline", "--locked", "--no-default-features", "--test", test])
+        .current_dir(copy)
+        .env("CARGO_TARGET_DIR", copy.with_file_name("target"))
+        .env("AOP_SIM_FAIL_FAST", "1")
+        .env("RUST_BACKTRACE", "0")
+        .env_remove("AOP_SIM_SEEDS")
+        .env_remove("AOP_SIM_SEED")
+        .output()
+        .expect("cargo starts");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let stdout = text(&output.stdout);
+    assert!(stdout.contains("test result: "), "{test} does not run:\n{stdout}{}", text(&output.stderr));
+    Played { passed: output.status.success(), output: stdout, seconds: begun.elapsed().as_secs() }
+}
+
+/// A fresh copy of what the tests are made from.
+fn copied() -> PathBuf {
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutations").join("copy");
+    if copy.exists() {
+        fs::remove_dir_all(&copy).expect("the old copy goes");
+    }
+    for part in PARTS {
+        copy_all(&root().join(part), &copy.join(part));
+    }
+    // The folder above has a manifest too; the copy is a package of its own.
+    let manifest = copy.join("Cargo.toml");
+    let text = read(&manifest);
+    if !text.contains("\n[workspace]") {
+        write(&manifest, &format!("{text}\n[workspace]\n"));
+    }
+    copy
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("a folder");
+        for entry in fs::read_dir(from).expect("a folder") {
+            let entry = entry.expect("an entry");
+            copy_all(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        fs::create_dir_all(to.parent().expect("a folder above")).expect("a folder");
+        fs::copy(from, to).expect("a file");
+    }
+}
+
+impl Mutation {
+    fn plant(&self, copy: &Path) {
+        for Edit(file, anchor, instead) in self.edits {
+            let path = copy.join(file);
+            write(&path, &read(&path).replace(anchor, instead));
+        }
+    }
+
+    fn uproot(&self, copy: &Path) {
+        for Edit(file, ..) in self.edits {
+            write(&copy.join(file), &read(&root().join(file)));
+        }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn write(path: &Path, text: &str) {
+    fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
