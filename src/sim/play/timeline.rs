@@ -16,6 +16,8 @@ use crate::proto::name::AgentName;
 const WARM_MS: u64 = 15_000;
 /// How long agents live that are withdrawn again in a run without an end of its own, milliseconds.
 const WITHDRAWN_AFTER_MS: u64 = 15_000;
+/// Stamps no further ahead than this are taken everywhere, milliseconds.
+const STAMPED_NEAR_MS: i64 = 50_000;
 /// Bytes of a record beside the text of its card.
 const FRAME_BYTES: usize = 410;
 
@@ -260,9 +262,6 @@ impl<R: Rng> Draw<'_, R> {
         (-libm::log(uniform) * mean_ms) as u64
     }
 }
-
-/// Stamps no further ahead than this are taken everywhere.
-const STAMPED_NEAR_MS: i64 = 50_000;
 
 /// Name of the agent that an update offers.
 pub(super) fn name(update: usize) -> AgentName {
