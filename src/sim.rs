@@ -54,7 +54,7 @@ pub use workload::Wish;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::memo::Memo;
-use crate::proto::node::{Event, Input, Node, Output, Via};
+use crate::proto::node::{Input, Node, Output};
 use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
@@ -238,52 +238,6 @@ impl World {
         };
         world.schedule(CHECK_MS, Due::Check);
         world
-    }
-
-    /// Plays the plan of a seed: faults and work, then repair, quiet, and checks of what must hold in the end.
-    pub fn play(seed: u64) -> Result<Outcome, Violation> {
-        let (mut world, plan) = World::planned(seed);
-        world.play_plan(&plan)
-    }
-
-    /// As [`World::play`], with the story of the run.
-    pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
-        let (mut world, plan) = World::planned(seed);
-        world.story = Story::wanted();
-        let played = world.play_plan(&plan);
-        (world.story.lines(), played)
-    }
-
-    fn planned(seed: u64) -> (World, Plan) {
-        let plan = Plan::draw(&mut World::rng_of_plans(seed));
-        (World::new(seed, plan.setup.clone()), plan)
-    }
-
-    /// Another stream of numbers than the world's own.
-    fn rng_of_plans(seed: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(1);
-        rng
-    }
-
-    fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
-        for (at, fault) in &plan.faults {
-            self.schedule(*at, Due::Fault(Box::new(fault.clone())));
-        }
-        for (at, machine, wish) in &plan.wishes {
-            self.schedule(*at, Due::Wish(*machine, Box::new(wish.clone())));
-        }
-        for machine in 0..plan.setup.machines - plan.late {
-            self.start(machine, Memory::Disk);
-        }
-        self.run(plan.span_ms)?;
-        self.settle()?;
-        if plan.clocks_jumped {
-            // Past the end of every lease that was written with a clock ahead.
-            self.skip(plan.horizon_ms);
-            self.settle()?;
-        }
-        Ok(self.outcome())
     }
 
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
@@ -511,18 +465,6 @@ impl World {
                 self.check_event(at, &event);
                 self.count_event(at, &event);
             }
-        }
-    }
-
-    fn count_event(&mut self, at: usize, event: &Event) {
-        match event {
-            Event::AgentChanged { record, via } => {
-                self.tally.learns(at, record, self.now);
-                self.tally.repaired += u64::from(*via == Via::Sync);
-            }
-            Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
-            Event::Synced { .. } => self.tally.syncs += 1,
-            Event::AgentRemoved { deleted: false, .. } | Event::Problem(_) => {}
         }
     }
 

@@ -511,6 +511,10 @@ impl World {
 
 /// Key of an agent that its host owns.
 fn key_of(host: PeerKey, name: &AgentName) -> KeyHash {
+    header_of(host, name).key()
+}
+
+fn header_of(host: PeerKey, name: &AgentName) -> Header {
     Header {
         network: String::new(),
         zone: ZoneName::root(),
@@ -526,5 +530,58 @@ fn key_of(host: PeerKey, name: &AgentName) -> KeyHash {
         scope: Scope::Public,
         grants: Vec::new(),
     }
-    .key()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proto::identity::Identity;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    const LEASE: Duration = Duration::from_secs(60);
+
+    /// A record of the agent `name` with version `seq`, of which higher ones are greater.
+    fn record(name: &str, seq: u64) -> Arc<Record> {
+        let identity = Identity::from_seed([1; 32]);
+        let (host, name) = (identity.key(), name.parse().expect("a label"));
+        let stamp = Stamp { wall: NOW, counter: seq as u32 };
+        let author = Author { key: host, epoch: 1 };
+        let header = Header { seq, stamp, author, expires_at: NOW + LEASE, ..header_of(host, &name) };
+        SignedRecord::sign(header, b"body", &identity).expect("signed").trust_sealed()
+    }
+
+    fn look(held: &[&Arc<Record>], prefix: u64) -> Look {
+        let mut held: Vec<Arc<Record>> = held.iter().map(|record| Arc::clone(record)).collect();
+        held.sort_by_key(|record| record.key());
+        let author = Author { key: Identity::from_seed([1; 32]).key(), epoch: 1 };
+        Look { held, prefixes: [(author, prefix)].into() }
+    }
+
+    #[test]
+    fn a_node_that_holds_less_than_before_stepped_back_unless_the_lease_ended() {
+        let (old, new, other) = (record("a", 1), record("a", 2), record("b", 3));
+        let before = look(&[&new, &other], 3);
+        for (after, lost) in [
+            (look(&[&new, &other], 3), false),
+            (look(&[&other], 3), true),
+            (look(&[&old, &other], 3), true),
+            (look(&[&new, &other, &record("c", 4)], 4), false),
+        ] {
+            assert_eq!(after.lost_since(&before, NOW).is_some(), lost);
+            assert!(after.lost_since(&before, NOW + LEASE).is_none());
+        }
+        assert!(before.lost_since(&look(&[&old], 1), NOW).is_none(), "a greater record is no loss");
+    }
+
+    #[test]
+    fn versions_may_shrink_only_with_the_last_record_of_their_author() {
+        let (one, two) = (record("a", 1), record("b", 2));
+        let before = look(&[&one, &two], 2);
+        assert!(look(&[&one, &two], 2).shrunk_since(&before).is_none());
+        assert!(look(&[&two], 1).shrunk_since(&before).is_some());
+        assert!(look(&[], 0).shrunk_since(&before).is_none(), "forgotten");
+        assert!(look(&[&record("c", 3)], 1).shrunk_since(&before).is_none(), "forgotten and met again");
+    }
 }
