@@ -193,8 +193,8 @@ pub struct World {
     trace: Trace,
     story: Story,
     quota: Quota,
-    /// Times that an honest machine blamed a hostile one.
-    blamed: u64,
+    /// Times that an honest machine blamed a hostile one, by reason.
+    blamed: BTreeMap<&'static str, u64>,
     violation: Option<Violation>,
 }
 
@@ -234,7 +234,7 @@ impl World {
             trace: Trace::default(),
             story: Story::default(),
             quota: setup.quota,
-            blamed: 0,
+            blamed: BTreeMap::new(),
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
