@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use aop::net::streams::{SERVED_PER_PEER_MAX, SyncError};
 use aop::net::swarm::{
-    Network, NetworkError, NetworkEvent, NetworkOptions, Offence, Problem, Published, Verdict,
+    Network, NetworkError, NetworkEvent, NetworkOptions, Offence, Problem, Published, Search, Verdict,
 };
 use aop::net::transport::transport;
 use aop::proto::config::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
@@ -139,6 +139,7 @@ fn options(seed: u8, listen: &str, bootstrap: &[Multiaddr]) -> NetworkOptions {
         zones: vec![ZoneName::root()],
         bootstrap: bootstrap.to_vec(),
         listen: vec![listen.parse().unwrap()],
+        search: Search::Dht,
     }
 }
 

@@ -42,7 +42,7 @@ pub use event::{NetworkEvent, Problem, Published, Traffic};
 pub use offences::Offence;
 use offences::{Judgement, Offences};
 use options::listen;
-pub use options::{NetworkError, NetworkOptions};
+pub use options::{NetworkError, NetworkOptions, Search};
 use search::Searches;
 use streams::start_sync;
 
@@ -109,7 +109,7 @@ impl Network {
         let keypair = options.keypair()?;
         let names = Names::new(&options.network, options.zones.into_iter().collect())?;
         let gossip = gossip.build().map_err(|error| NetworkError::Setup(error.to_string()))?;
-        let behaviour = Behaviour::new(&keypair, &names, gossip)?;
+        let behaviour = Behaviour::new(&keypair, &names, gossip, options.search)?;
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(behaviour::IDLE_MAX)
             .with_smart_dial();
@@ -218,8 +218,9 @@ impl Network {
     /// Tells where a peer was seen in an earlier run, so that it can be found without a bootstrap peer. Dials nobody.
     pub fn learn(&mut self, peer: &PeerKey, addresses: Vec<Multiaddr>) {
         let Some(id) = peer_id(peer) else { return };
+        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
         for address in addresses.into_iter().take(ADDRESSES_PER_PEER_MAX) {
-            self.swarm.behaviour_mut().kad.add_address(&id, address);
+            kad.add_address(&id, address);
         }
     }
 
@@ -416,9 +417,11 @@ impl Network {
             return;
         }
         self.listing = now + LISTING;
-        for (peer, addresses) in std::mem::take(&mut self.unlisted) {
+        let unlisted = std::mem::take(&mut self.unlisted);
+        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
+        for (peer, addresses) in unlisted {
             for address in addresses {
-                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+                kad.add_address(&peer, address);
             }
         }
     }
@@ -510,7 +513,7 @@ impl Network {
     /// A running lookup would dial again what is closed under it, so it is waited for.
     fn close_surplus(&mut self, now: Instant) {
         let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
-        if self.swarm.behaviour().kad.iter_queries().next().is_none() {
+        if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
             let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
             let needed = mesh.chain(&calling).copied().collect();
             for peer in peers::surplus(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
@@ -565,9 +568,11 @@ impl Network {
         let enough = self.peers.len() >= PEERS_LOW && !self.names.zones.iter().any(lonely);
         if enough {
             self.walk = (now + WALK.0, WALK.0);
-        } else if now >= next {
+        } else if now >= next
+            && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+        {
             self.walk = (now + wait.mul_f64(rand::random_range(0.75..1.25)), (wait * 2).min(WALK.1));
-            self.swarm.behaviour_mut().kad.get_closest_peers(PeerId::random());
+            kad.get_closest_peers(PeerId::random());
         }
     }
 }
@@ -602,6 +607,7 @@ mod tests {
                 zones: vec![ZoneName::root()],
                 bootstrap: std::mem::take(&mut bootstrap),
                 listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+                search: Search::Dht,
             };
             let mut gossip = settings();
             if seed == 1 {

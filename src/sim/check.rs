@@ -233,6 +233,12 @@ impl Reference {
         self.written.values().map(Vec::len).sum()
     }
 
+    /// Keys of agents that were withdrawn last.
+    pub(super) fn withdrawn(&self) -> BTreeSet<KeyHash> {
+        let withdrawn = self.agents.values().filter(|agent| agent.operation == Operation::Withdrawn);
+        withdrawn.map(|agent| agent.key).collect()
+    }
+
     /// Whether the author of a record wrote another one with the same version.
     pub(super) fn is_forked(&self, order: &Order) -> bool {
         let versions = self.written.range((order.author, 0)..=(order.author, u64::MAX));
@@ -374,7 +380,7 @@ impl World {
 
     fn acknowledge(&mut self, at: usize, name: AgentName, operation: Operation) {
         let key = key_of(self.machines[at].key, &name);
-        let row = self.machines[at].disk.rows().get(&[b"o", &key.0[..]].concat()).cloned();
+        let row = self.machines[at].disk.rows().get(&[b"o", &key.0[..]].concat()[..]).cloned();
         let kept = row.and_then(|row| SignedRecord::parse(&row, &self.machines[at].config.network).ok());
         let kept = kept.map(SignedRecord::trust_sealed);
         let is_kept = match (&operation, &kept) {

@@ -35,7 +35,7 @@ pub struct Arguments {
     /// Sets a key of every file, for example network.nodes=250.
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub settings: Vec<(String, String)>,
-    /// Writes the results as JSON to a file too, anew after every run, so that an interruption keeps what is finished.
+    /// Writes the results as JSON to a file too.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// How results are printed.

@@ -1,24 +1,10 @@
 //! How long links are: one latency for all, one for each drawn from the seed, or the distance between regions.
 
+use aop::sim::regions::{LAST_MILE_MS, REGIONS, ROUND_TRIP_MS, region};
 use aop::sim::scenario::{Latency, Network, Regions};
 
 use crate::wire::unit;
 
-/// Round trips between regions of a public cloud, milliseconds, rounded: Virginia, Oregon, São Paulo, Ireland,
-/// Frankfurt, Mumbai, Tokyo, Sydney. Within a region: 1.
-const CLOUD_8_RTT_MS: [[u16; REGIONS]; REGIONS] = [
-    [1, 65, 115, 70, 90, 190, 160, 200],
-    [65, 1, 175, 125, 145, 220, 100, 140],
-    [115, 175, 1, 180, 200, 300, 260, 310],
-    [70, 125, 180, 1, 25, 120, 205, 255],
-    [90, 145, 200, 25, 1, 110, 225, 280],
-    [190, 220, 300, 120, 110, 1, 120, 150],
-    [160, 100, 260, 205, 225, 120, 1, 105],
-    [200, 140, 310, 255, 280, 150, 105, 1],
-];
-const REGIONS: usize = 8;
-/// The last mile of a node, milliseconds: from and to.
-const LAST_MILE_MS: (u64, u64) = (1, 5);
 /// What QUIC adds to its probe timeout for a delayed acknowledgement, milliseconds.
 const ACK_DELAY_MS: u64 = 25;
 
@@ -51,7 +37,7 @@ impl Links {
 
     /// Region of a node; none without regions.
     pub fn region(&self, node: usize) -> Option<usize> {
-        matches!(self.length, Length::Cloud8).then_some(node % REGIONS)
+        matches!(self.length, Length::Cloud8).then_some(region(node))
     }
 
     /// Whether a node lives in the first half of the regions.
@@ -65,11 +51,22 @@ impl Links {
             Length::Between(least, most) => within(least, most, self.draw(a.min(b), a.max(b))),
             Length::Cloud8 => {
                 let (least, most) = LAST_MILE_MS;
-                let last_mile = |node: usize| within(least, most, self.draw(node, node));
-                let rtt = u64::from(CLOUD_8_RTT_MS[a % REGIONS][b % REGIONS]);
-                rtt.div_ceil(2) + last_mile(a) + last_mile(b)
+                let last_mile = |node| within(least.into(), most.into(), self.draw(node, node));
+                self.between_regions_ms(a, b) + last_mile(a) + last_mile(b)
             }
         }
+    }
+
+    /// How much later a chunk may come: up to a sixteenth of the way between regions.
+    pub fn jitter_ms(&self, a: usize, b: usize) -> u64 {
+        match self.length {
+            Length::Between(..) => 0,
+            Length::Cloud8 => self.between_regions_ms(a, b) / 16,
+        }
+    }
+
+    fn between_regions_ms(&self, a: usize, b: usize) -> u64 {
+        u64::from(ROUND_TRIP_MS[region(a)][region(b)]).div_ceil(2)
     }
 
     /// How long a sender waits before it sends again: QUIC's first probe timeout.
@@ -82,7 +79,8 @@ impl Links {
     }
 }
 
-fn within(least: u64, most: u64, draw: f64) -> u64 {
+/// A whole number between two, both included, by a draw from 0 to below 1.
+pub fn within(least: u64, most: u64, draw: f64) -> u64 {
     least + (draw * (most - least + 1) as f64) as u64
 }
 

@@ -9,6 +9,7 @@ mod entropy;
 mod links;
 mod notebook;
 mod plan;
+mod refusals;
 mod runs;
 mod show;
 mod tap;
@@ -26,7 +27,8 @@ fn main() -> ExitCode {
         None => runs::play_all(&arguments),
     };
     match ended {
-        Ok(code) => ExitCode::from(code),
+        // Threads of abandoned runs are not waited for.
+        Ok(code) => std::process::exit(code.into()),
         Err(failure) => {
             eprintln!("error: {}", failure.message);
             ExitCode::from(failure.code)

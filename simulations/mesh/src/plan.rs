@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use aop::net::swarm::Search;
 use aop::sim::scenario::{Groups, Scenario, Trouble};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -27,8 +28,8 @@ pub struct Plan {
     pub steps: Vec<(u64, Step)>,
     /// The nodes each node is told of.
     pub known: Vec<Vec<usize>>,
-    /// Whether nodes announce where they listen, so that Kademlia works.
-    pub announce: bool,
+    /// How they find others.
+    pub search: Search,
     /// Who writes, in turns.
     pub authors: Vec<usize>,
     /// When each node starts.
@@ -88,14 +89,16 @@ impl Plan {
         steps.sort_by_key(|(at, _)| *at);
         let mut present: Vec<usize> = (0..nodes).filter(|node| !joining.contains(node)).collect();
         chance.shuffle(&mut present);
-        let announce = nodes <= KADEMLIA_NODES_MAX;
-        let known = if announce { bootstraps(nodes) } else { dials(nodes, &present, &mut chance) };
+        let (search, known) = match nodes {
+            ..=KADEMLIA_NODES_MAX => (Search::Dht, bootstraps(nodes)),
+            _ => (Search::Off, dials(nodes, &present, &mut chance)),
+        };
         let authors = scenario.workload.authors.unwrap_or(present.len());
         if authors > present.len() {
             return Err(format!("{authors} authors, and {} nodes that are there from the start", present.len()));
         }
         present.truncate(authors);
-        Ok(Plan { steps, known, announce, authors: present, starts_ms, healed_ms })
+        Ok(Plan { steps, known, search, authors: present, starts_ms, healed_ms })
     }
 }
 

@@ -1,27 +1,28 @@
-//! From scenario files to results: every cell with every seed, each run in a process of its own.
+//! From scenario files to results: the harness of `aop sim run` plays every cell with every seed, and each run is a
+//! process of its own.
 
-use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::thread;
+use std::sync::OnceLock;
+use std::thread::available_parallelism;
 
+use aop::sim::harness::{Finished, Runs, Scene, Stop, quoted, results, setting};
 use aop::sim::measure::{Broken, Measured, Metrics, Missing, Spread};
-use aop::sim::results::{BrokenRun, Results, Run, SCHEMA};
-use aop::sim::scenario::{Cell, Document, Flaw, Tier};
+use aop::sim::results::{BrokenRun, Results};
+use aop::sim::scenario::{Cell, Document, Flaw, Scenario, Seeds, Tier};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::arguments::{Arguments, Format, PROGRAM};
-use crate::{show, world};
+use crate::{refusals, show, world};
 
-/// An expectation failed, or a run could not be made.
+/// An expectation failed, or results could not be shown.
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const CHECKER: u8 = 6;
 const NO_PROGRESS: u8 = 7;
+const INTERRUPTED: u8 = 130;
 
 /// Why the program ends without results.
 pub struct Failure {
@@ -31,308 +32,217 @@ pub struct Failure {
     pub message: String,
 }
 
-/// A file that is to be played.
-struct Scene {
-    file: String,
-    document: Document,
-    cells: Vec<Cell>,
-    seeds: Vec<u64>,
-}
-
-/// One run of a scene.
-#[derive(Clone, Copy)]
-struct Job {
-    scene: usize,
-    cell: usize,
-    seed: u64,
-}
-
 /// What the process of one run prints.
 #[derive(Serialize, Deserialize)]
 struct Played {
     trace: u64,
     metrics: Metrics,
     curve: Vec<(f64, f64)>,
-    seen: Vec<Option<u32>>,
-    regions: Vec<u8>,
+    spread: Option<(Vec<Option<u32>>, Vec<u8>)>,
     broken: Option<BrokenRun>,
     /// Most memory it took, MiB.
     peak_mib: u64,
 }
 
+/// Where a cell stands. The harness hands out scenarios, and the process of a run reads its own from the file.
+struct Place {
+    scenario: String,
+    file: String,
+    settings: Vec<(String, String)>,
+    cell: usize,
+}
+
+static PLACES: OnceLock<Vec<Place>> = OnceLock::new();
+
 /// Plays one run here and prints what it found.
 pub fn play_one(arguments: &Arguments, cell: usize) -> Result<u8, Failure> {
-    let scenes = scenes(arguments)?;
-    let scene = scenes.first().ok_or_else(|| failed("no file"))?;
-    let cell = scene.cells.get(cell).ok_or_else(|| failed("no such cell"))?;
-    let seed = arguments.seed.unwrap_or_default();
-    let outcome = world::play(&cell.scenario, seed).map_err(failed)?;
+    // Whoever asked may be killed, and nobody else would end this.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.to_string()))?;
+    let file = arguments.files.first().ok_or_else(|| failed("no file"))?;
+    let (_, cells) = read(file, arguments)?;
+    let cell = cells.get(cell).ok_or_else(|| failed("no such cell"))?;
+    let outcome = world::play(&cell.scenario, arguments.seed.unwrap_or_default()).map_err(failed)?;
     let played = Played { peak_mib: peak_mib(), ..Played::from(outcome) };
-    let text = serde_json::to_string(&played).map_err(|error| failed(error.to_string()))?;
-    print(&text)?;
+    print!("{}", serde_json::to_string(&played).map_err(|error| failed(error.to_string()))?);
     Ok(0)
 }
 
 /// Plays every run and shows the results.
 pub fn play_all(arguments: &Arguments) -> Result<u8, Failure> {
-    let scenes = scenes(arguments)?;
-    let jobs: Vec<Job> = scenes.iter().enumerate().flat_map(|(at, scene)| scene.jobs(at)).collect();
+    let (mut scenes, mut places) = (Vec::new(), Vec::new());
+    for file in &arguments.files {
+        let (document, cells) = read(file, arguments)?;
+        let file = file.display().to_string();
+        places.extend(cells.iter().enumerate().map(|(cell, it)| Place {
+            scenario: format!("{:?}", it.scenario),
+            file: file.clone(),
+            settings: arguments.settings.clone(),
+            cell,
+        }));
+        let settings: String = arguments.settings.iter().map(|(key, value)| setting(key, value)).collect();
+        let replay = format!("{PROGRAM} {}{settings}", quoted(&file));
+        scenes.push(Scene::new(document, play_in_process, replay).map_err(|flaw| usage(flaw.to_string()))?);
+    }
+    PLACES.get_or_init(|| places);
     let command = command(arguments);
     eprintln!("{command}");
-    let mut finished: Vec<Option<Result<Measured, Broken>>> = jobs.iter().map(|_| None).collect();
-    let mut failure = None;
-    let next = AtomicUsize::new(0);
-    let threads = arguments.jobs.or(thread::available_parallelism().ok()).map_or(1, usize::from);
-    let (done, outcomes) = mpsc::channel();
-    let stopped = Mutex::new(false);
-    thread::scope(|scope| {
-        for _ in 0..threads.min(jobs.len()) {
-            let done = done.clone();
-            scope.spawn(|| {
-                let done = done;
-                loop {
-                    let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(job) = jobs.get(at) else { return };
-                    if stopped.lock().is_ok_and(|stopped| *stopped) {
-                        return;
-                    }
-                    let outcome = play_in_process(&scenes[job.scene], *job, arguments);
-                    if done.send((at, outcome)).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(done);
-        for (count, (at, outcome)) in outcomes.iter().enumerate() {
-            match outcome {
-                Ok((outcome, note)) => {
-                    let job = jobs[at];
-                    let name = &scenes[job.scene].document.scenario.name;
-                    eprintln!("{}/{} {name}, seed {}: {note}", count + 1, jobs.len(), job.seed);
-                    finished[at] = Some(outcome);
-                }
-                Err(error) => {
-                    if let Ok(mut stopped) = stopped.lock() {
-                        *stopped = true;
-                    }
-                    failure = Some(error);
-                }
-            }
-            let written = write_out(arguments, &results(&scenes, &jobs, &finished, arguments));
-            failure = failure.take().or(written.err());
-        }
-    });
-    let results = results(&scenes, &jobs, &finished, arguments);
+    let finished = play(&scenes, arguments)?;
+    let results = results(&scenes, &finished, &command);
+    let json = serde_json::to_string_pretty(&results).map_err(|error| failed(error.to_string()))?;
+    if let Some(path) = &arguments.out {
+        std::fs::write(path, &json).map_err(|error| failed(format!("{}: {error}", path.display())))?;
+    }
     match arguments.format {
-        Format::Json => print(&json(&results)?)?,
-        Format::Table => print(&show::table(&results))?,
+        Format::Json => println!("{json}"),
+        Format::Table => println!("{}", show::table(&results)),
     }
     eprintln!("{command}");
-    match failure {
-        Some(failure) => Err(failure),
-        None => Ok(exit_code(&results)),
-    }
+    Ok(exit_code(&results))
 }
 
-/// Everything is read and judged before anything runs.
-fn scenes(arguments: &Arguments) -> Result<Vec<Scene>, Failure> {
-    arguments.files.iter().map(|file| scene(file, arguments)).collect()
+/// Plays until all is done or a signal comes; what is finished then is kept.
+fn play(scenes: &[Scene], arguments: &Arguments) -> Result<Vec<Finished>, Failure> {
+    let runs = Runs::of(scenes);
+    let interrupted = runs.clone();
+    let listener = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let listener = listener.map_err(|error| failed(error.to_string()))?;
+    std::thread::spawn(move || {
+        listener.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if interrupted.interrupt() == Stop::Finish {
+                    eprintln!("finishing the runs that have begun; once more abandons them");
+                }
+            }
+        });
+    });
+    let threads = arguments.jobs.or(available_parallelism().ok()).map_or(1, usize::from);
+    let planned: usize = scenes.iter().map(Scene::runs).sum();
+    Ok(runs.play(threads, |progress| {
+        eprintln!("{}/{planned} {}", progress.done, scenes[progress.scene].scenario().name);
+    }))
 }
 
-fn scene(path: &Path, arguments: &Arguments) -> Result<Scene, Failure> {
-    let file = path.display().to_string();
-    let usage = |message: String| Failure { code: USAGE, message };
+/// A file and its cells. Everything is judged before anything runs.
+fn read(path: &Path, arguments: &Arguments) -> Result<(Document, Vec<Cell>), Failure> {
+    let file = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| usage(format!("{file}: {error}")))?;
-    let flawed = |flaw: Flaw| usage(format!("{}: {flaw}", place(&file, &text, &flaw)));
-    let document = Document::read(&text, &arguments.settings).map_err(flawed)?;
+    let flawed = |flaw: Flaw| {
+        let before = flaw.span.as_ref().and_then(|span| text.get(..span.start));
+        let line = before.map_or_else(String::new, |before| format!(":{}", before.matches('\n').count() + 1));
+        usage(format!("{file}{line}: {flaw}"))
+    };
+    let mut document = Document::read(&text, &arguments.settings).map_err(flawed)?;
     if document.scenario.tier != Tier::Mesh {
         let tier = document.scenario.tier.name();
         return Err(usage(format!("{file}: tier = \"{tier}\" is played by `aop sim run {file}`")));
     }
     let cells = document.cells().map_err(flawed)?;
-    let mut seeds = document.scenario.seeds;
-    if let Some(seed) = arguments.seed {
-        (seeds.from, seeds.count) = (seed, 1);
+    if let Some(from) = arguments.seed {
+        document.scenario.seeds = Seeds { from, count: 1 };
     }
-    seeds.count = arguments.seeds.map_or(seeds.count, usize::from);
-    Ok(Scene { file, document, cells, seeds: seeds.iter().collect() })
+    if let Some(count) = arguments.seeds {
+        document.scenario.seeds.count = count.get();
+    }
+    for cell in &cells {
+        refusals::judge(&cell.scenario).map_err(|message| usage(format!("{file}: {message}")))?;
+    }
+    Ok((document, cells))
 }
 
-/// The file, and the line if the flaw has one.
-fn place(file: &str, text: &str, flaw: &Flaw) -> String {
-    let before = flaw.span.as_ref().and_then(|span| text.get(..span.start));
-    before.map_or_else(|| file.to_owned(), |before| format!("{file}:{}", before.matches('\n').count() + 1))
-}
-
-impl Scene {
-    fn jobs(&self, scene: usize) -> impl Iterator<Item = Job> {
-        let cells = 0..self.cells.len();
-        cells.flat_map(move |cell| self.seeds.iter().map(move |seed| Job { scene, cell, seed: *seed }))
-    }
-
-    fn replay(&self, cell: usize, seed: u64, arguments: &Arguments) -> String {
-        let swept = self.cells[cell].parameters.iter().map(|(key, value)| (key.clone(), value.to_string()));
-        let settings: String =
-            arguments.settings.iter().cloned().chain(swept).map(|(key, value)| setting(&key, &value)).collect();
-        format!("{PROGRAM} {}{settings} --seed {seed}", quoted(&self.file))
-    }
-}
-
-/// A run in a process of its own, and a line about it.
-fn play_in_process(
-    scene: &Scene,
-    job: Job,
-    arguments: &Arguments,
-) -> Result<(Result<Measured, Broken>, String), Failure> {
+/// Plays a run in a process of its own: what it draws and numbers is the process's.
+fn play_in_process(scenario: &Scenario, seed: u64) -> Result<Measured, Broken> {
     let began = std::time::Instant::now();
-    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
-    let mut child = Command::new(program);
-    child.arg(&scene.file).args(["--play", &job.cell.to_string(), "--seed", &job.seed.to_string()]);
-    for (key, value) in &arguments.settings {
+    let played = ask_process(scenario, seed).map_err(|detail| Broken {
+        check: "run-ends".into(),
+        at_ms: 0,
+        detail,
+        missing: Missing::Safety,
+    })?;
+    let (nodes, name) = (scenario.network.nodes, &scenario.name);
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("{name}: {nodes} nodes, seed {seed}: {seconds:.1} s, {} MiB", played.peak_mib);
+    played.into()
+}
+
+fn ask_process(scenario: &Scenario, seed: u64) -> Result<Played, String> {
+    let wanted = format!("{scenario:?}");
+    let place = PLACES.get().into_iter().flatten().find(|place| place.scenario == wanted);
+    let Place { file, settings, cell, .. } = place.ok_or("a scenario of no file")?;
+    let mut child = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+    child.arg(file).args(["--play", &cell.to_string(), "--seed", &seed.to_string()]);
+    for (key, value) in settings {
         child.arg("--set").arg(format!("{key}={value}"));
     }
-    let output =
-        child.stderr(Stdio::inherit()).stdin(Stdio::null()).output().map_err(|error| failed(error.to_string()))?;
+    // A group of its own: an interruption is for this process, which lets the runs that have begun end.
+    let output = child.stdin(Stdio::null()).stderr(Stdio::inherit()).process_group(0).output();
+    let output = output.map_err(|error| error.to_string())?;
     if !output.status.success() {
-        let replay = scene.replay(job.cell, job.seed, arguments);
-        return Err(failed(format!("a run could not be made ({}): {replay}", output.status)));
+        return Err(format!("the run ended with {}; what it said stands above", output.status));
     }
-    let played: Played = serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
-    let note = format!("{:.1} s, {} MiB", began.elapsed().as_secs_f64(), played.peak_mib);
-    Ok((played.into(), note))
+    serde_json::from_slice(&output.stdout).map_err(|error| error.to_string())
 }
 
-fn results(
-    scenes: &[Scene],
-    jobs: &[Job],
-    finished: &[Option<Result<Measured, Broken>>],
-    arguments: &Arguments,
-) -> Results {
-    let runs = jobs.iter().zip(finished).filter_map(|(job, outcome)| Some((job, outcome.as_ref()?)));
-    Results {
-        schema: SCHEMA,
-        command: command(arguments),
-        build: env!("CARGO_PKG_VERSION").into(),
-        runs: runs.map(|(job, outcome)| run(&scenes[job.scene], *job, outcome, arguments)).collect(),
-        scenarios: Vec::new(),
-    }
-}
-
-fn run(scene: &Scene, job: Job, outcome: &Result<Measured, Broken>, arguments: &Arguments) -> Run {
-    let parameters = &scene.cells[job.cell].parameters;
-    let json = |value: &toml::Value| serde_json::to_value(value).unwrap_or(Value::Null);
-    let mut run = Run {
-        scenario: scene.document.scenario.name.clone(),
-        tier: Tier::Mesh.name().into(),
-        seed: job.seed,
-        parameters: parameters.iter().map(|(key, value)| (key.clone(), json(value))).collect(),
-        replay: scene.replay(job.cell, job.seed, arguments),
-        ..Run::default()
-    };
-    match outcome {
-        Ok(measured) => {
-            run.trace_hash = format!("{:016x}", measured.trace);
-            run.metrics = measured.metrics.clone();
-        }
-        Err(broken) => run.broken = Some(broken_run(broken)),
-    }
-    run
-}
-
-fn broken_run(broken: &Broken) -> BrokenRun {
-    BrokenRun {
-        check: broken.check.clone(),
-        at_ms: broken.at_ms,
-        detail: broken.detail.clone(),
-        progress: broken.missing == Missing::Progress,
-    }
-}
-
+/// What must never happen goes before what did not come to pass, and that before what was measured.
 fn exit_code(results: &Results) -> u8 {
     let broken: Vec<bool> = results.runs.iter().filter_map(|run| Some(run.broken.as_ref()?.progress)).collect();
-    if broken.contains(&false) {
-        CHECKER
-    } else if broken.contains(&true) {
-        NO_PROGRESS
-    } else if results.scenarios.iter().any(|scenario| !scenario.met) {
-        FAILED
-    } else {
-        0
+    match broken.as_slice() {
+        _ if results.unfinished > 0 => INTERRUPTED,
+        broken if broken.contains(&false) => CHECKER,
+        broken if broken.contains(&true) => NO_PROGRESS,
+        _ if results.scenarios.iter().any(|scenario| !scenario.met) => FAILED,
+        _ => 0,
     }
-}
-
-fn write_out(arguments: &Arguments, results: &Results) -> Result<(), Failure> {
-    let Some(path) = &arguments.out else { return Ok(()) };
-    std::fs::write(path, json(results)?).map_err(|error| failed(format!("{}: {error}", path.display())))
-}
-
-fn json(results: &Results) -> Result<String, Failure> {
-    serde_json::to_string_pretty(results).map_err(|error| failed(error.to_string()))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    writeln!(io::stdout(), "{text}").map_err(|error| failed(error.to_string()))
 }
 
 fn failed(message: impl Into<String>) -> Failure {
     Failure { code: FAILED, message: message.into() }
 }
 
-/// This very command.
+fn usage(message: String) -> Failure {
+    Failure { code: USAGE, message }
+}
+
+/// The command that makes the same results again.
 fn command(arguments: &Arguments) -> String {
-    let mut command = PROGRAM.to_owned();
-    for file in &arguments.files {
-        command += &format!(" {}", quoted(&file.display().to_string()));
-    }
+    let files: Vec<String> =
+        arguments.files.iter().map(|file| quoted(&file.display().to_string())).collect();
+    let mut command = format!("{PROGRAM} {}", files.join(" "));
     command.extend(arguments.settings.iter().map(|(key, value)| setting(key, value)));
     command.extend(arguments.seed.map(|seed| format!(" --seed {seed}")));
     command.extend(arguments.seeds.map(|seeds| format!(" --seeds {seeds}")));
     command
 }
 
-fn setting(key: &str, value: &str) -> String {
-    format!(" --set {}", quoted(&format!("{key}={value}")))
-}
-
-/// A word of a command line, in quotes if a shell would read it otherwise.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(&byte);
-    if word.bytes().all(is_plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
-}
-
 /// Most memory this process took so far, as far as the system tells.
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.unwrap_or(0) / 1024
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
 impl From<Result<Measured, Broken>> for Played {
     fn from(outcome: Result<Measured, Broken>) -> Played {
         let (measured, broken) = match outcome {
             Ok(measured) => (measured, None),
-            Err(broken) => (Measured::default(), Some(broken_run(&broken))),
+            Err(Broken { check, at_ms, detail, missing }) => {
+                let progress = missing == Missing::Progress;
+                (Measured::default(), Some(BrokenRun { check, at_ms, detail, progress }))
+            }
         };
         let Measured { trace, metrics, curve, spread } = measured;
-        let Spread { seen, regions } = spread.unwrap_or_default();
-        Played { trace, metrics, curve, seen, regions, broken, peak_mib: 0 }
+        let spread = spread.map(|Spread { seen, regions }| (seen, regions));
+        Played { trace, metrics, curve, spread, broken, peak_mib: 0 }
     }
 }
 
 impl From<Played> for Result<Measured, Broken> {
     fn from(played: Played) -> Result<Measured, Broken> {
-        let Played { trace, metrics, curve, seen, regions, broken, .. } = played;
-        match broken {
-            Some(BrokenRun { check, at_ms, detail, progress }) => {
-                let missing = if progress { Missing::Progress } else { Missing::Safety };
-                Err(Broken { check, at_ms, detail, missing })
-            }
-            None => {
-                let spread = (!seen.is_empty()).then_some(Spread { seen, regions });
-                Ok(Measured { trace, metrics, curve, spread })
-            }
+        let Played { trace, metrics, curve, spread, broken, .. } = played;
+        if let Some(BrokenRun { check, at_ms, detail, progress }) = broken {
+            let missing = if progress { Missing::Progress } else { Missing::Safety };
+            return Err(Broken { check, at_ms, detail, missing });
         }
+        let spread = spread.map(|(seen, regions)| Spread { seen, regions });
+        Ok(Measured { trace, metrics, curve, spread })
     }
 }

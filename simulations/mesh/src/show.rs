@@ -1,41 +1,55 @@
-//! Results as a table.
+//! Results as text: for each scenario its answer, how its claims and expectations stand, its cells and its traces.
 
-use std::collections::BTreeMap;
+use std::fmt::Write;
 
-use aop::sim::results::{Results, Run};
+use aop::sim::results::{Answered, CellResult, Results, Run, Verdict};
 
-/// Every cell with its metrics over all seeds: mean, least and greatest.
+/// All of them.
 pub fn table(results: &Results) -> String {
-    let mut cells: BTreeMap<String, Vec<&Run>> = BTreeMap::new();
-    for run in &results.runs {
-        let parameters = run.parameters.iter().map(|(key, value)| format!(", {key} = {value}"));
-        let cell = format!("{}{}", run.scenario, parameters.collect::<String>());
-        cells.entry(cell).or_default().push(run);
-    }
-    cells.iter().map(|(name, runs)| cell(name, runs)).collect::<Vec<_>>().join("\n\n")
+    let blocks: Vec<String> = results.scenarios.iter().map(|it| block(it, &results.runs)).collect();
+    blocks.join("\n")
 }
 
-fn cell(name: &str, runs: &[&Run]) -> String {
-    let mut lines = vec![format!("{name}: {} runs", runs.len())];
-    let mut values: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for run in runs {
-        for (metric, value) in &run.metrics {
-            values.entry(metric).or_default().push(*value);
-        }
-        match &run.broken {
-            Some(broken) => lines.push(format!(
-                "  seed {}: {} at {} ms: {}\n    {}",
+fn block(answered: &Answered, runs: &[Run]) -> String {
+    let Answered { name, claim, tier, question, answer, .. } = answered;
+    let mut text = format!("{name} · {claim} · {tier}\n  question  {question}\n  answer    {answer}\n");
+    let judged = answered.claims.iter().map(|it| ("claimed ", it));
+    for (kind, verdict) in judged.chain(answered.expectations.iter().map(|it| ("expected", it))) {
+        text += &verdict_line(kind, verdict);
+    }
+    for cell in &answered.cells {
+        text += &cell_lines(cell);
+    }
+    for run in runs.iter().filter(|run| run.scenario == *name) {
+        let parameters = parameters(&run.parameters);
+        // Writing to a string does not fail.
+        _ = match &run.broken {
+            Some(broken) => writeln!(
+                text,
+                "  seed {}{parameters}: {} failed after {} ms: {}\n    {}",
                 run.seed, broken.check, broken.at_ms, broken.detail, run.replay
-            )),
-            None => lines.push(format!("  seed {}: trace {}", run.seed, run.trace_hash)),
-        }
+            ),
+            None => writeln!(text, "  seed {}{parameters}: trace {}", run.seed, run.trace_hash),
+        };
     }
-    lines.push(format!("  {:<20} {:>12} {:>12} {:>12}", "metric", "mean", "least", "greatest"));
-    for (metric, values) in values {
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let least = values.iter().copied().fold(f64::INFINITY, f64::min);
-        let greatest = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        lines.push(format!("  {metric:<20} {mean:>12.3} {least:>12.3} {greatest:>12.3}"));
+    text
+}
+
+fn verdict_line(kind: &str, verdict: &Verdict) -> String {
+    let stands = if verdict.met { "holds" } else { "DOES NOT HOLD" };
+    let Verdict { wanted, worst, worst_cell, .. } = verdict;
+    format!("  {kind}  {wanted}: {stands}; furthest from it {worst} {worst_cell}\n")
+}
+
+fn cell_lines(cell: &CellResult) -> String {
+    let parameters = parameters(&cell.parameters);
+    let mut text = format!("  {} runs{parameters}\n", cell.runs);
+    for (metric, it) in &cell.metrics {
+        _ = writeln!(text, "    {metric:<20} {:>12.3}   {:.3} to {:.3}", it.mean, it.min, it.max);
     }
-    lines.join("\n")
+    text
+}
+
+fn parameters(parameters: &std::collections::BTreeMap<String, serde_json::Value>) -> String {
+    parameters.iter().map(|(key, value)| format!(", {key} = {value}")).collect()
 }

@@ -1,8 +1,6 @@
 //! libp2p's transport over the [`Wire`]: `/memory/PORT`, then noise and yamux as the live node speaks them over TCP.
 //!
-//! Ports are open from the start, so that nodes that start a little apart find each other at the first call. A port is
-//! told to the node only if the node is told to listen; then Kademlia spreads it. Otherwise nobody but those who were
-//! given the address can call.
+//! A port is open before its node starts, so that nodes that start a little apart find each other at the first call.
 
 use std::io;
 use std::pin::Pin;

@@ -21,14 +21,14 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::entropy;
-use crate::links::Links;
+use crate::links::{Links, within};
 
 /// Bytes a lane holds before its writer waits: more than a yamux window.
 const LANE_BYTES_MAX: usize = 1024 * 1024;
 /// How long a call into a partition rings: the time QUIC gives a handshake.
 const DIAL_PATIENCE: Duration = Duration::from_secs(5);
 /// Most times in a row that a chunk is lost; then it comes through, so that no draw stops a lane for ever.
-const LOST_MAX: u32 = 10;
+const LOST_MAX: u32 = 16;
 
 /// The network of one run. Clones are the same.
 #[derive(Clone)]
@@ -255,8 +255,11 @@ impl State {
 
     /// When a chunk that sets out now arrives: each loss costs a retransmission timeout, which doubles.
     fn arrival(&mut self, now: u64, from: usize, to: usize) -> u64 {
-        let latency = self.links.latency_ms(from, to);
-        let mut due = now + latency;
+        let mut due = now + self.links.latency_ms(from, to);
+        let jitter = self.links.jitter_ms(from, to);
+        if jitter > 0 {
+            due += within(0, jitter, unit(self.chance.next_u64()));
+        }
         if self.loss > 0.0 {
             let mut timeout = self.links.retransmit_ms(from, to);
             for _ in 0..LOST_MAX {

@@ -151,7 +151,7 @@ impl<'a> World<'a> {
 
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
-        let NetworkOptions { identity, network, zones, bootstrap, listen } = self.network_options(node);
+        let NetworkOptions { identity, network, zones, bootstrap, listen, search } = self.network_options(node);
         let options = Options {
             identity,
             network,
@@ -163,7 +163,7 @@ impl<'a> World<'a> {
             agents: Agents::new(ZoneName::root()),
         };
         let (store, loaded) = Store::in_memory(&MemoryFolder::default());
-        let running = start_with(options, transport, store, loaded).await.map_err(|error| error.to_string())?;
+        let running = start_with(options, search, transport, store, loaded).await.map_err(|error| error.to_string())?;
         tokio::spawn(self.notebook.clone().watch(node, running.handle.events()));
         self.nodes.borrow_mut()[node] = Some(running);
         Ok(())
@@ -175,7 +175,8 @@ impl<'a> World<'a> {
             network: NETWORK.into(),
             zones: vec![ZoneName::root()],
             bootstrap: self.plan.known[node].iter().map(|other| self.named_address(*other)).collect(),
-            listen: if self.plan.announce { vec![address(node)] } else { Vec::new() },
+            listen: vec![address(node)],
+            search: self.plan.search,
         }
     }
 

@@ -68,7 +68,10 @@ fn scenes(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Scen
         } else if let Some(count) = args.seeds {
             document.scenario.seeds.count = count as usize;
         }
-        let settings: String = args.settings.iter().map(|(key, value)| setting(key, value)).collect();
+        // What is swept is a parameter of each run, and its command has it anyway.
+        let sweep = &document.scenario.sweep;
+        let settings = args.settings.iter().filter(|(key, _)| !sweep.contains_key(key));
+        let settings: String = settings.map(|(key, value)| setting(key, value)).collect();
         let replay = format!("aop sim replay {}{settings}", typed(&path));
         let scene =
             Scene::new(document, player, replay).map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;

@@ -15,11 +15,12 @@ use libp2p::gossipsub::{
 use libp2p::identity::Keypair;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
 use sha2::{Digest, Sha256};
 
 use crate::net::peers::INBOUND_MAX;
-use crate::net::swarm::NetworkError;
+use crate::net::swarm::{NetworkError, Search};
 use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
@@ -72,7 +73,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: Gossip,
-    pub(super) kad: kad::Behaviour<MemoryStore>,
+    pub(super) kad: Toggle<kad::Behaviour<MemoryStore>>,
     pub(super) streams: libp2p_stream::Behaviour,
 }
 
@@ -86,7 +87,12 @@ impl Behaviour {
         keypair: &Keypair,
         names: &Names,
         gossip: gossipsub::Config,
+        search: Search,
     ) -> Result<Behaviour, NetworkError> {
+        let kad = match search {
+            Search::Dht => Some(kad_behaviour(keypair, names.kad.clone())),
+            Search::Off => None,
+        };
         Ok(Behaviour {
             limits: connection_limits::Behaviour::new(limits()),
             blocked: allow_block_list::Behaviour::default(),
@@ -97,7 +103,7 @@ impl Behaviour {
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             gossip: gossip_behaviour(names, gossip)?,
-            kad: kad_behaviour(keypair, names.kad.clone()),
+            kad: kad.into(),
             streams: libp2p_stream::Behaviour::new(),
         })
     }

@@ -28,6 +28,18 @@ pub struct NetworkOptions {
     pub bootstrap: Vec<Multiaddr>,
     /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
     pub listen: Vec<Multiaddr>,
+    /// How peers beyond those of `bootstrap` are found.
+    pub search: Search,
+}
+
+/// How a node finds peers it was not told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// Through the DHT, in which it takes part.
+    Dht,
+    /// Not at all: it stays with its bootstrap peers and with those that have it as theirs, as in a network that is
+    /// planned link by link. Without a routing table it takes 1 MB less.
+    Off,
 }
 
 impl NetworkOptions {

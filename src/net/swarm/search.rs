@@ -34,8 +34,10 @@ impl Network {
         let Some(id) = peer_id(peer).filter(|id| !self.swarm.is_connected(id)) else { return };
         if let Some(search) = self.searches.0.get_mut(&id) {
             search.waiting.push(over);
-        } else if self.searches.0.len() < SEARCHES_MAX {
-            let query = self.swarm.behaviour_mut().kad.get_closest_peers(id);
+        } else if self.searches.0.len() < SEARCHES_MAX
+            && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
+        {
+            let query = kad.get_closest_peers(id);
             self.searches.0.insert(id, Search { query, waiting: vec![over] });
         }
     }
@@ -49,7 +51,8 @@ impl Network {
             self.refreshed = Some(now);
         } else if fresh
             && self.peers.len() >= PEERS_LOW
-            && let Some(mut query) = self.swarm.behaviour_mut().kad.query_mut(&id)
+            && let Some(mut query) =
+                self.swarm.behaviour_mut().kad.as_mut().and_then(|kad| kad.query_mut(&id))
         {
             query.finish();
         }

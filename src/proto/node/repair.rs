@@ -272,4 +272,13 @@ impl Node {
         }
         answer
     }
+
+    fn send_sync(&mut self, session: SessionId) {
+        let Some(sync) = self.syncs.get_mut(&session) else { return };
+        let peer = sync.peer;
+        let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
+        for frame in frames {
+            self.outputs.push_back(Output::SyncAsk { session, peer, bytes: frame.encode() });
+        }
+    }
 }

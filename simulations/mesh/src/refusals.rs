@@ -1,0 +1,41 @@
+//! What live nodes cannot be asked: they have the settings they have, and streams lose nothing.
+
+use aop::proto::config::Config;
+use aop::sim::scenario::{Digest, LossMode, Protocol, Scenario};
+
+use crate::links::Links;
+use crate::plan::Plan;
+
+/// Says what of a scenario cannot be played here, and what to do instead.
+pub fn judge(scenario: &Scenario) -> Result<(), String> {
+    let Protocol { degree, lazy, anti_entropy, digest, .. } = scenario.protocol;
+    let (loss, every_s) = (scenario.network.loss, Config::default().sync_interval.as_secs());
+    let refuse = |key: &str, why: &str| Err(format!("{key}: {why}"));
+    if loss.rate > 0.0 && loss.mode == LossMode::Drop {
+        return refuse(
+            "network.loss",
+            "mode = \"drop\" is not possible in the mesh tier: a stream loses nothing, what is lost below it comes later; \
+             mode = \"retransmit\", or tier = \"core\"",
+        );
+    }
+    if degree.is_some_and(|it| it != Protocol::DEGREE) {
+        let degree = Protocol::DEGREE;
+        return refuse("protocol.degree", &format!("a live node's is {degree}; leave it out, or tier = \"model\""));
+    }
+    if !lazy {
+        return refuse("protocol.lazy", "a live node tells what it has; leave it out, or tier = \"model\"");
+    }
+    if anti_entropy.every.is_some_and(|it| it.as_secs() != every_s) {
+        return refuse(
+            "protocol.anti_entropy",
+            &format!("a live node reconciles every {every_s}s; leave it out, or tier = \"model\""),
+        );
+    }
+    if digest != Digest::Prefix {
+        return refuse("protocol.digest", "a live node says prefixes; leave it out, or tier = \"model\"");
+    }
+    if scenario.workload.withdrawn > 0.0 {
+        return refuse("workload.withdrawn", "the mesh tier withdraws nothing; tier = \"core\" does");
+    }
+    Plan::new(scenario, &Links::new(&scenario.network, 0), 0).map(drop)
+}
