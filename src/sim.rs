@@ -5,7 +5,7 @@
 //! driver's `perform`, same arms in the same order. Checkers (`check`) are always on; the first broken promise ends
 //! the run and says how to replay it.
 //!
-//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom, and how), `machine`, `life` and `disk` (one computer),
+//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom and how), `machine`, `life` and `disk` (one computer),
 //! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
 //! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
 //! text).

@@ -58,7 +58,7 @@ fn replay() {
 #[test]
 fn nodes_that_forward_nothing_hold_up_nobody_for_long() {
     const MACHINES: usize = 24;
-    let is_mute = |machine: usize| machine % 3 != 0;
+    let is_mute = |machine: usize| !machine.is_multiple_of(3);
     let graph = Graph::Random(4);
     let mut world = World::new(1, Setup { machines: MACHINES, graph, ..Setup::default() });
     for machine in (0..MACHINES).filter(|at| is_mute(*at)) {

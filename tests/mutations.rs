@@ -209,8 +209,9 @@ const MUTATIONS: &[Mutation] = &[
         test: "simulation",
         edits: &[Edit(
             "src/proto/node/own.rs",
-            "let Some(registry) = self.zones.get(zone).map(|zone| &zone.registry) else { return };\n        let held = registry.get(key).filter",
-            "let Some(registry) = self.zones.get(zone).filter(|_| false).map(|zone| &zone.registry) else { return };\n        let held = registry.get(key).filter",
+            "fn guard_own_key(&mut self, now: Timestamp, key: &KeyHash, zone: &ZoneName) {",
+            "fn guard_own_key(&mut self, now: Timestamp, key: &KeyHash, zone: &ZoneName) {
+                if now > Timestamp::default() { return; }",
         )],
     },
     Mutation {
@@ -245,8 +246,8 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/record.rs",
-                "            Refusal::TooLarge\n            | Refusal::Malformed\n            | Refusal::ForeignNetwork",
-                "            Refusal::TooLarge\n            | Refusal::Future\n            | Refusal::Malformed\n            | Refusal::ForeignNetwork",
+                "Refusal::TooLarge\n            | Refusal::Malformed",
+                "Refusal::TooLarge\n            | Refusal::Future\n            | Refusal::Malformed",
             ),
         ],
     },
