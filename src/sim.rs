@@ -5,7 +5,7 @@
 //! driver's `perform`, same arms in the same order. Checkers (`check`) are always on; the first broken promise ends
 //! the run and says how to replay it.
 //!
-//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom, and how), `machine`, `life` and `disk` (one computer),
+//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom and how), `machine`, `life` and `disk` (one computer),
 //! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
 //! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
 //! text).
@@ -192,8 +192,8 @@ pub struct World {
     trace: Trace,
     story: Story,
     quota: Quota,
-    /// Times that an honest machine blamed a hostile one.
-    blamed: u64,
+    /// Times that an honest machine blamed a hostile one, by reason.
+    blamed: BTreeMap<&'static str, u64>,
     violation: Option<Violation>,
 }
 
@@ -233,7 +233,7 @@ impl World {
             trace: Trace::default(),
             story: Story::default(),
             quota: setup.quota,
-            blamed: 0,
+            blamed: BTreeMap::new(),
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
