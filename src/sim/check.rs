@@ -181,9 +181,9 @@ impl Look {
         })
     }
 
-    /// An author other than `own` whose versions shrank though one of its records was held all the time: its lease never ended
-    /// on this clock, which may have gone forth and back. Of itself a node knows
-    /// how much it wrote, until it takes a new epoch: then it tells of the old one what it sees of it.
+    /// An author other than `own` whose versions shrank though one of its records was held all the time: its lease never
+    /// ended on this clock, which may have gone forth and back. Of itself a node knows how much it wrote, until it takes a
+    /// new epoch: then it tells of the old one what it sees of it.
     fn shrunk_since(&self, before: &Look, own: PeerKey, wall_max: Timestamp) -> Option<(Author, u64, u64)> {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
@@ -569,19 +569,26 @@ mod tests {
             (look(&[&old, &other], 3), true),
             (look(&[&new, &other, &record("c", 4)], 4), false),
         ] {
-            assert_eq!(after.lost_since(&before, NOW).is_some(), lost);
-            assert!(after.lost_since(&before, NOW + LEASE).is_none());
+            assert_eq!(after.lost_since(&before, NOW, |_| false).is_some(), lost);
+            assert!(after.lost_since(&before, NOW + LEASE, |_| false).is_none());
         }
-        assert!(before.lost_since(&look(&[&old], 1), NOW).is_none(), "a greater record is no loss");
+        let earlier = look(&[&old], 1);
+        assert!(before.lost_since(&earlier, NOW, |_| false).is_none(), "a greater record is no loss");
+        let after = look(&[&other], 3);
+        assert!(after.lost_since(&before, NOW, |_| true).is_none(), "what a quota took is no loss");
     }
 
     #[test]
     fn versions_may_shrink_only_with_the_last_record_of_their_author() {
         let (one, two) = (record("a", 1), record("b", 2));
+        const SOMEBODY: PeerKey = PeerKey([9; 32]);
         let before = look(&[&one, &two], 2);
-        assert!(look(&[&one, &two], 2).shrunk_since(&before).is_none());
-        assert!(look(&[&two], 1).shrunk_since(&before).is_some());
-        assert!(look(&[], 0).shrunk_since(&before).is_none(), "forgotten");
-        assert!(look(&[&record("c", 3)], 1).shrunk_since(&before).is_none(), "forgotten and met again");
+        assert!(look(&[&one, &two], 2).shrunk_since(&before, SOMEBODY, NOW).is_none());
+        assert!(look(&[&two], 1).shrunk_since(&before, SOMEBODY, NOW).is_some());
+        assert!(look(&[], 0).shrunk_since(&before, SOMEBODY, NOW).is_none(), "forgotten");
+        assert!(
+            look(&[&record("c", 3)], 1).shrunk_since(&before, SOMEBODY, NOW).is_none(),
+            "forgotten and met again"
+        );
     }
 }
