@@ -141,6 +141,10 @@ fn who_joins_late_was_asleep_or_comes_and_goes_has_everything_in_the_end() {
         let measured = played(&scenario(12, LATENCY, &more), 1);
         assert_eq!((metric(&measured, "coverage"), metric(&measured, "complete")), (1.0, 1.0), "{fault}");
         assert!(metric(&measured, "healed_ms") < 20_000.0, "{fault}");
+        if fault.contains("join") {
+            let repaired = metric(&measured, "repaired");
+            assert_eq!(repaired, 3.0, "three of twelve nodes had to be told of twelve updates");
+        }
     }
 }
 
