@@ -138,9 +138,11 @@ impl Notes {
         let (updates, nodes) = (self.learnt.len(), plan.starts_ms.len());
         let pairs = self.pairs() as f64;
         let has_all = |node: &usize| self.learnt.iter().all(|learnt| learnt[*node].is_some());
-        let own = self.learnt.iter().enumerate().filter(|(update, learnt)| {
-            learnt[self.author(plan, *update)].is_some()
-        });
+        let own = self
+            .learnt
+            .iter()
+            .enumerate()
+            .filter(|(update, learnt)| learnt[self.author(plan, *update)].is_some());
         let told = self.events.len() - own.count();
         let sent = (copies.gossip + copies.sync) as f64;
         let mut metrics = Metrics::from([
@@ -151,8 +153,10 @@ impl Notes {
             ("duplicates".into(), (sent - told as f64).max(0.0) / pairs),
         ]);
         let every = (0..updates).flat_map(|update| (0..nodes).map(move |node| (update, node)));
-        let mut latencies: Vec<f64> =
-            every.filter_map(|(update, node)| self.latency_ms(plan, update, node)).map(|ms| ms as f64).collect();
+        let mut latencies: Vec<f64> = every
+            .filter_map(|(update, node)| self.latency_ms(plan, update, node))
+            .map(|ms| ms as f64)
+            .collect();
         latencies.sort_by(f64::total_cmp);
         for (name, share) in [("p50", 0.5), ("p99", 0.99), ("p100", 1.0)] {
             if let Some(latency) = percentile(&latencies, share) {
@@ -189,7 +193,8 @@ impl Notes {
     fn spread(&self, plan: &Plan, links: &Links) -> Option<Spread> {
         let nodes = plan.starts_ms.len();
         let written = self.written.first().copied().flatten().filter(|_| nodes <= SPREAD_MAX)?;
-        let seen = |at: &Option<u64>| at.map(|at| u32::try_from(at.saturating_sub(written)).unwrap_or(u32::MAX));
+        let seen =
+            |at: &Option<u64>| at.map(|at| u32::try_from(at.saturating_sub(written)).unwrap_or(u32::MAX));
         Some(Spread {
             seen: self.learnt[0].iter().map(seen).collect(),
             regions: (0..nodes).filter_map(|node| links.region(node).map(|region| region as u8)).collect(),

@@ -1,10 +1,16 @@
 //! What live nodes cannot be asked: they have the settings they have, and streams lose nothing.
 
+use std::ops::RangeInclusive;
+
 use aop::proto::config::Config;
 use aop::sim::scenario::{Digest, LossMode, Protocol, Scenario};
 
 use crate::links::Links;
 use crate::plan::Plan;
+
+/// Gossip mesh peers a live node has: gossipsub's low and high mark. A file that other
+/// tiers play too may name any of these.
+const DEGREES: RangeInclusive<usize> = 5..=8;
 
 /// Says what of a scenario cannot be played here, and what to do instead.
 pub fn judge(scenario: &Scenario) -> Result<(), String> {
@@ -18,9 +24,12 @@ pub fn judge(scenario: &Scenario) -> Result<(), String> {
              mode = \"retransmit\", or tier = \"core\"",
         );
     }
-    if degree.is_some_and(|it| it != Protocol::DEGREE) {
-        let degree = Protocol::DEGREE;
-        return refuse("protocol.degree", &format!("a live node's is {degree}; leave it out, or tier = \"model\""));
+    if degree.is_some_and(|it| !DEGREES.contains(&it)) {
+        let (least, most) = (DEGREES.start(), DEGREES.end());
+        let why = format!(
+            "a live node has {least} to {most} mesh peers, whatever is asked; leave it out, or tier = \"model\""
+        );
+        return refuse("protocol.degree", &why);
     }
     if !lazy {
         return refuse("protocol.lazy", "a live node tells what it has; leave it out, or tier = \"model\"");

@@ -184,7 +184,8 @@ fn ask_process(scenario: &Scenario, seed: u64) -> Result<Played, String> {
 
 /// What must never happen goes before what did not come to pass, and that before what was measured.
 fn exit_code(results: &Results) -> u8 {
-    let broken: Vec<bool> = results.runs.iter().filter_map(|run| Some(run.broken.as_ref()?.progress)).collect();
+    let broken: Vec<bool> =
+        results.runs.iter().filter_map(|run| Some(run.broken.as_ref()?.progress)).collect();
     match broken.as_slice() {
         _ if results.unfinished > 0 => INTERRUPTED,
         broken if broken.contains(&false) => CHECKER,
@@ -204,8 +205,7 @@ fn usage(message: String) -> Failure {
 
 /// The command that makes the same results again.
 fn command(arguments: &Arguments) -> String {
-    let files: Vec<String> =
-        arguments.files.iter().map(|file| quoted(&file.display().to_string())).collect();
+    let files: Vec<String> = arguments.files.iter().map(|file| quoted(&file.display().to_string())).collect();
     let mut command = format!("{PROGRAM} {}", files.join(" "));
     command.extend(arguments.settings.iter().map(|(key, value)| setting(key, value)));
     command.extend(arguments.seed.map(|seed| format!(" --seed {seed}")));

@@ -159,7 +159,10 @@ impl TappedStream {
     }
 
     fn count_gossip(&self, message: &[u8]) {
-        let Some(data) = fields(message).find_map(|(field, data)| (field == MESSAGE_DATA).then_some(data)) else { return };
+        let Some(data) = fields(message).find_map(|(field, data)| (field == MESSAGE_DATA).then_some(data))
+        else {
+            return;
+        };
         let Ok(Envelope::Records(records)) = Envelope::decode(data) else { return };
         let copies = records.iter().filter(|record| is_update(record)).count() as u64;
         if copies > 0 {
@@ -264,7 +267,11 @@ impl AsyncRead for TappedStream {
 }
 
 impl AsyncWrite for TappedStream {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.inner).poll_write(context, bytes);
         if let Poll::Ready(Ok(length)) = result {
             self.written(&bytes[..length]);

@@ -29,7 +29,12 @@ pub fn address(node: usize) -> Multiaddr {
 }
 
 /// The transport of a node, with its port open.
-pub fn transport(wire: &Wire, tap: &Tap, node: usize, keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
+pub fn transport(
+    wire: &Wire,
+    tap: &Tap,
+    node: usize,
+    keypair: &Keypair,
+) -> Result<PeerTransport, NetworkError> {
     let called = wire.open(node, port(node));
     let plain = Plain { wire: wire.clone(), node, called, listener: None, untold: false, callers: 0 };
     let tap = tap.clone();

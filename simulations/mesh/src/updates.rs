@@ -32,7 +32,12 @@ pub fn offer(number: usize, record_bytes: usize, author: &Identity) -> Result<Of
 fn card(padding: usize) -> AgentCard {
     let description = "x".repeat(padding.min(DESCRIPTION_BYTES_MAX));
     let rest = padding - description.len();
-    AgentCard { description, callable: true, original: (rest > 0).then(|| "x".repeat(rest)), ..AgentCard::default() }
+    AgentCard {
+        description,
+        callable: true,
+        original: (rest > 0).then(|| "x".repeat(rest)),
+        ..AgentCard::default()
+    }
 }
 
 /// Bytes of the record that an author makes of a card.

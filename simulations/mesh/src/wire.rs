@@ -52,8 +52,8 @@ struct State {
     loss: f64,
     chance: ChaCha8Rng,
     ports: BTreeMap<u64, Port>,
-    lanes: BTreeMap<usize, Lane>,
-    next_lane: usize,
+    /// By number; none once nobody reads it.
+    lanes: Vec<Option<Lane>>,
     /// Lanes with a chunk that is due at a time, in the order of writing.
     due: BinaryHeap<Reverse<(u64, u64, usize)>>,
     next_chunk: u64,
@@ -105,8 +105,7 @@ impl Wire {
             loss,
             chance: ChaCha8Rng::seed_from_u64(seed),
             ports: BTreeMap::new(),
-            lanes: BTreeMap::new(),
-            next_lane: 0,
+            lanes: Vec::new(),
             due: BinaryHeap::new(),
             next_chunk: 0,
             partitions: BTreeMap::new(),
@@ -204,9 +203,18 @@ impl State {
             writer: None,
             end: End::Open,
         };
-        self.next_lane += 1;
-        self.lanes.insert(self.next_lane, lane);
-        self.next_lane
+        self.lanes.push(Some(lane));
+        self.lanes.len() - 1
+    }
+
+    fn lane(&mut self, number: usize) -> Option<&mut Lane> {
+        self.lanes.get_mut(number)?.as_mut()
+    }
+
+    /// Numbers of the lanes that are so.
+    fn lanes_where(&self, wanted: impl Fn(&Lane) -> bool) -> Vec<usize> {
+        let lanes = self.lanes.iter().enumerate();
+        lanes.filter(|(_, lane)| lane.as_ref().is_some_and(&wanted)).map(|(number, _)| number).collect()
     }
 
     fn are_apart(&self, a: usize, b: usize) -> bool {
@@ -223,16 +231,16 @@ impl State {
                 return (woken, Some(due));
             }
             self.due.pop();
-            woken.extend(self.lanes.get_mut(&lane).and_then(|lane| lane.reader.take()));
+            woken.extend(self.lane(lane).and_then(|lane| lane.reader.take()));
         }
         (woken, None)
     }
 
     /// Puts a chunk at the end of a lane and dates it.
     fn send(&mut self, number: usize, now: u64, bytes: &[u8], posted: &Notify) {
-        let Some((from, to)) = self.lanes.get(&number).map(|lane| (lane.from, lane.to)) else { return };
+        let Some((from, to)) = self.lane(number).map(|lane| (lane.from, lane.to)) else { return };
         let arrival = if self.are_apart(from, to) { HELD } else { self.arrival(now, from, to) };
-        let Some(lane) = self.lanes.get_mut(&number) else { return };
+        let Some(lane) = self.lane(number) else { return };
         lane.last = lane.last.max(arrival);
         lane.bytes += bytes.len();
         lane.chunks.push_back((lane.last, bytes.to_vec()));
@@ -275,7 +283,7 @@ impl State {
 
     /// None if the lane is full. What is written for a reader who left is lost: its end of the other lane says so.
     fn write(&mut self, number: usize, now: u64, bytes: &[u8], posted: &Notify) -> Option<io::Result<usize>> {
-        let Some(lane) = self.lanes.get(&number) else { return Some(Ok(bytes.len())) };
+        let Some(lane) = self.lane(number) else { return Some(Ok(bytes.len())) };
         if lane.end != End::Open {
             return Some(Err(io::ErrorKind::BrokenPipe.into()));
         }
@@ -288,7 +296,7 @@ impl State {
     }
 
     fn read(&mut self, number: usize, now: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
-        let lane = self.lanes.get_mut(&number)?;
+        let lane = self.lane(number)?;
         if lane.end == End::Broken {
             return Some(Err(io::ErrorKind::ConnectionReset.into()));
         }
@@ -317,7 +325,7 @@ impl State {
 
     /// The writer is done.
     fn close(&mut self, number: usize, now: u64, posted: &Notify) {
-        if let Some(lane) = self.lanes.get_mut(&number)
+        if let Some(lane) = self.lane(number)
             && lane.end == End::Open
         {
             lane.end = End::Closed;
@@ -327,20 +335,15 @@ impl State {
 
     /// The reader is gone.
     fn abandon(&mut self, number: usize) -> Option<Waker> {
-        let mut lane = self.lanes.remove(&number)?;
+        let mut lane = self.lanes.get_mut(number)?.take()?;
         lane.writer.take()
     }
 
     fn break_across(&mut self) -> Vec<Waker> {
-        let across: Vec<usize> = self
-            .lanes
-            .iter()
-            .filter(|(_, lane)| self.are_apart(lane.from, lane.to))
-            .map(|(number, _)| *number)
-            .collect();
+        let across = self.lanes_where(|lane| self.are_apart(lane.from, lane.to));
         let mut woken = Vec::new();
         for number in across {
-            let Some(lane) = self.lanes.get_mut(&number) else { continue };
+            let Some(lane) = self.lane(number) else { continue };
             lane.end = End::Broken;
             lane.chunks.clear();
             woken.extend(lane.reader.take());
@@ -351,14 +354,12 @@ impl State {
 
     fn heal(&mut self, number: usize, posted: &Notify) {
         self.partitions.remove(&number);
-        let held = |lane: &Lane| lane.last == HELD && !self.are_apart(lane.from, lane.to);
-        let free: Vec<usize> =
-            self.lanes.iter().filter(|(_, lane)| held(lane)).map(|(number, _)| *number).collect();
+        let free = self.lanes_where(|lane| lane.last == HELD && !self.are_apart(lane.from, lane.to));
         let now = now_ms();
         for number in free {
-            let Some((from, to)) = self.lanes.get(&number).map(|lane| (lane.from, lane.to)) else { continue };
+            let Some((from, to)) = self.lane(number).map(|lane| (lane.from, lane.to)) else { continue };
             let arrival = self.arrival(now, from, to);
-            let Some(lane) = self.lanes.get_mut(&number) else { continue };
+            let Some(lane) = self.lane(number) else { continue };
             lane.chunks.iter_mut().filter(|(due, _)| *due == HELD).for_each(|(due, _)| *due = arrival);
             lane.last = arrival;
             self.post(arrival, number, posted);
@@ -367,10 +368,14 @@ impl State {
 }
 
 impl AsyncRead for Link {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let (mut woken, mut state) = (None, self.wire.state());
         let result = state.read(self.inbound, now_ms(), buffer);
-        if let Some(lane) = state.lanes.get_mut(&self.inbound) {
+        if let Some(lane) = state.lane(self.inbound) {
             match &result {
                 Some(_) => woken = lane.writer.take(),
                 None => lane.reader = Some(context.waker().clone()),
@@ -387,7 +392,7 @@ impl AsyncWrite for Link {
         let mut state = self.wire.state();
         let result = state.write(self.outbound, now_ms(), bytes, &self.wire.posted);
         if result.is_none()
-            && let Some(lane) = state.lanes.get_mut(&self.outbound)
+            && let Some(lane) = state.lane(self.outbound)
         {
             lane.writer = Some(context.waker().clone());
         }

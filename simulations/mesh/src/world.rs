@@ -104,7 +104,8 @@ impl<'a> World<'a> {
         };
         for node in 0..nodes {
             let keypair = world.network_options(node).keypair().map_err(|error| error.to_string())?;
-            let transport = transport(&world.wire, &world.tap, node, &keypair).map_err(|error| error.to_string())?;
+            let transport =
+                transport(&world.wire, &world.tap, node, &keypair).map_err(|error| error.to_string())?;
             world.transports.borrow_mut().push(Some(transport));
         }
         Ok(world)
@@ -151,7 +152,8 @@ impl<'a> World<'a> {
 
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
-        let NetworkOptions { identity, network, zones, bootstrap, listen, search } = self.network_options(node);
+        let NetworkOptions { identity, network, zones, bootstrap, listen, search } =
+            self.network_options(node);
         let options = Options {
             identity,
             network,
@@ -163,7 +165,8 @@ impl<'a> World<'a> {
             agents: Agents::new(ZoneName::root()),
         };
         let (store, loaded) = Store::in_memory(&MemoryFolder::default());
-        let running = start_with(options, search, transport, store, loaded).await.map_err(|error| error.to_string())?;
+        let running =
+            start_with(options, search, transport, store, loaded).await.map_err(|error| error.to_string())?;
         tokio::spawn(self.notebook.clone().watch(node, running.handle.events()));
         self.nodes.borrow_mut()[node] = Some(running);
         Ok(())
@@ -232,7 +235,8 @@ impl<'a> World<'a> {
                 return Ok(());
             }
             if self.started.elapsed() >= FORMED_BY {
-                let detail = format!("{} nodes without a mesh peer, node {} among them", lonely.len(), lonely[0]);
+                let detail =
+                    format!("{} nodes without a mesh peer, node {} among them", lonely.len(), lonely[0]);
                 return Err(Stop::Broken(self.broken("mesh-formed", Missing::Progress, detail)));
             }
             sleep(Duration::from_secs(1)).await;

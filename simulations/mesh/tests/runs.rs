@@ -108,13 +108,14 @@ fn what_is_lost_below_a_stream_comes_later() {
 fn what_live_nodes_cannot_do_is_refused_before_anything_runs() {
     let dropping = SMALL.replace("[protocol]", "loss = { rate = 0.2, mode = \"drop\" }\n[protocol]");
     let narrow = SMALL.replace("kind = \"mesh\"", "kind = \"mesh\"\ndegree = 3");
-    let core = SMALL.replace("tier = \"mesh\"", "tier = \"core\"").replace(
-        "kind = \"mesh\"",
-        "kind = \"mesh\"\nanti_entropy = { every = \"30s\" }",
-    );
-    for (name, scenario, told) in
-        [("drop", dropping, "retransmit"), ("narrow", narrow, "protocol.degree"), ("core", core, "aop sim run")]
-    {
+    let core = SMALL
+        .replace("tier = \"mesh\"", "tier = \"core\"")
+        .replace("kind = \"mesh\"", "kind = \"mesh\"\nanti_entropy = { every = \"30s\" }");
+    for (name, scenario, told) in [
+        ("drop", dropping, "retransmit"),
+        ("narrow", narrow, "protocol.degree"),
+        ("core", core, "aop sim run"),
+    ] {
         let output = run(name, &scenario, &[]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{said}");
