@@ -5,7 +5,7 @@
 //! driver's `perform`, same arms in the same order. Checkers (`check`) are always on; the first broken promise ends
 //! the run and says how to replay it.
 //!
-//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom, and how), `machine` and `disk` (one computer),
+//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom and how), `machine`, `life` and `disk` (one computer),
 //! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
 //! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
 //! text).
@@ -15,6 +15,7 @@ mod disk;
 mod fault;
 pub mod harness;
 mod hostile;
+mod life;
 mod links;
 mod machine;
 pub mod measure;
@@ -53,11 +54,11 @@ pub use workload::Wish;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::memo::Memo;
-use crate::proto::node::{Damage, Event, Input, Node, Output, Stored, Via};
+use crate::proto::node::{Input, Node, Output};
 use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
-use machine::{Backup, Machine};
+use machine::Machine;
 use mesh::{Mesh, Packet};
 use network::{Network, Toward};
 use places::Places;
@@ -75,8 +76,6 @@ const OUTPUTS_MAX: usize = 100_000;
 const TIMERS_MAX: u32 = 100;
 /// Events of one run; a run of this size is a loop.
 const STEPS_MAX: u64 = 50_000_000;
-/// A suspension longer than this closes connections, milliseconds.
-const SUSPENSION_NOTICED_MS: u64 = 10_000;
 /// Virtual milliseconds between two checks of what must hold at any time.
 const CHECK_MS: u64 = 20_000;
 
@@ -193,8 +192,8 @@ pub struct World {
     trace: Trace,
     story: Story,
     quota: Quota,
-    /// Times that an honest machine blamed a hostile one.
-    blamed: u64,
+    /// Times that an honest machine blamed a hostile one, by reason.
+    blamed: BTreeMap<&'static str, u64>,
     violation: Option<Violation>,
 }
 
@@ -234,57 +233,11 @@ impl World {
             trace: Trace::default(),
             story: Story::default(),
             quota: setup.quota,
-            blamed: 0,
+            blamed: BTreeMap::new(),
             violation: None,
         };
         world.schedule(CHECK_MS, Due::Check);
         world
-    }
-
-    /// Plays the plan of a seed: faults and work, then repair, quiet, and checks of what must hold in the end.
-    pub fn play(seed: u64) -> Result<Outcome, Violation> {
-        let (mut world, plan) = World::planned(seed);
-        world.play_plan(&plan)
-    }
-
-    /// As [`World::play`], with the story of the run.
-    pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
-        let (mut world, plan) = World::planned(seed);
-        world.story = Story::wanted();
-        let played = world.play_plan(&plan);
-        (world.story.lines(), played)
-    }
-
-    fn planned(seed: u64) -> (World, Plan) {
-        let plan = Plan::draw(&mut World::rng_of_plans(seed));
-        (World::new(seed, plan.setup.clone()), plan)
-    }
-
-    /// Another stream of numbers than the world's own.
-    fn rng_of_plans(seed: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(1);
-        rng
-    }
-
-    fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
-        for (at, fault) in &plan.faults {
-            self.schedule(*at, Due::Fault(Box::new(fault.clone())));
-        }
-        for (at, machine, wish) in &plan.wishes {
-            self.schedule(*at, Due::Wish(*machine, Box::new(wish.clone())));
-        }
-        for machine in 0..plan.setup.machines - plan.late {
-            self.start(machine, Memory::Disk);
-        }
-        self.run(plan.span_ms)?;
-        self.settle()?;
-        if plan.clocks_jumped {
-            // Past the end of every lease that was written with a clock ahead.
-            self.skip(plan.horizon_ms);
-            self.settle()?;
-        }
-        Ok(self.outcome())
     }
 
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
@@ -438,84 +391,6 @@ impl World {
         Some(self.machines[machine].suspended_until).filter(|until| *until > self.now)
     }
 
-    fn boot(&mut self, at: usize, memory: Memory) {
-        let (now, seed) = (self.wall(), self.rng.random());
-        if self.machines[at].node.is_some() {
-            return;
-        }
-        self.tell_start(at, memory);
-        self.reference.started(at, memory, &self.machines);
-        let machine = &mut self.machines[at];
-        match (memory, &machine.backup) {
-            (Memory::Lost, _) => machine.disk.replace(BTreeMap::new()),
-            (Memory::Backup | Memory::Torn, Some(backup)) => machine.disk.replace(backup.rows.clone()),
-            (Memory::Disk | Memory::Backup | Memory::Torn, _) => {}
-        }
-        machine.wall_max = Timestamp::default();
-        let wall = machine.clock(now);
-        let damage = if memory == Memory::Torn { Damage::OwnWritesMissing } else { Damage::None };
-        let mut stored = Stored { damage, ..Stored::default() };
-        let network = &machine.config.network;
-        let rows = machine.disk.rows().iter();
-        let memo = &mut self.memo;
-        let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
-        let (identity, config) = (machine.identity.clone(), machine.config.clone());
-        let quota = machine.malice.quota(self.quota);
-        machine.node = Some(Node::with_quota(identity, config, seed, stored, wall, quota));
-        machine.incarnation += 1;
-        self.tally.wakes(at, self.now);
-        if unread > 0 {
-            self.fail(Check::Durable, format!("machine {at} cannot read {unread} of its own rows"));
-        }
-        self.drain(at);
-        self.connect_all(at);
-    }
-
-    /// A machine stops at once; of its unflushed writes some reached the disk.
-    fn crash(&mut self, at: usize) {
-        if self.machines[at].node.is_none() {
-            return;
-        }
-        let unflushed = self.machines[at].disk.unflushed(self.now);
-        let kept = self.rng.random_range(0..=unflushed);
-        self.machines[at].disk.crash(kept);
-        self.machines[at].stop();
-        self.mesh.forget(at);
-        self.tally.sleeps(at, self.now);
-        self.reference.stopped(at);
-        self.sever_all(at);
-        self.forget_streams(at);
-    }
-
-    /// A machine does nothing for a while; if that is long its peers notice.
-    fn suspend(&mut self, at: usize, for_ms: u64) {
-        self.machines[at].suspended_until = self.now + for_ms;
-        self.tally.sleeps(at, self.now);
-        if for_ms > SUSPENSION_NOTICED_MS {
-            self.sever_all(at);
-        }
-        self.schedule(for_ms, Due::Resume(at));
-    }
-
-    fn back_up(&mut self, at: usize) {
-        let machine = &mut self.machines[at];
-        machine.backup = Some(Backup { rows: machine.disk.rows().clone(), step: self.steps });
-    }
-
-    /// The end of all faults: links up and clean, clocks right but for their constant skew, all machines up.
-    fn repair(&mut self) {
-        self.network.repair();
-        for at in 0..self.machines.len() {
-            self.machines[at].jump_ms = 0;
-            self.machines[at].suspended_until = self.now;
-            if self.machines[at].node.is_none() {
-                self.start(at, Memory::Disk);
-            } else {
-                self.connect_all(at);
-            }
-        }
-    }
-
     fn fire(&mut self, at: usize, generation: u64) {
         let wall = self.wall();
         let machine = &mut self.machines[at];
@@ -590,18 +465,6 @@ impl World {
                 self.check_event(at, &event);
                 self.count_event(at, &event);
             }
-        }
-    }
-
-    fn count_event(&mut self, at: usize, event: &Event) {
-        match event {
-            Event::AgentChanged { record, via } => {
-                self.tally.learns(at, record, self.now);
-                self.tally.repaired += u64::from(*via == Via::Sync);
-            }
-            Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
-            Event::Synced { .. } => self.tally.syncs += 1,
-            Event::AgentRemoved { deleted: false, .. } | Event::Problem(_) => {}
         }
     }
 

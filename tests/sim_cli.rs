@@ -390,6 +390,18 @@ fn a_replay_is_the_run_and_tells_its_curve() {
         })
         .collect();
     assert!(curve.len() > 5 && curve.last().unwrap().1 == 1.0, "{traced:?}");
+    let set = [
+        "run",
+        "loss.toml",
+        "--set",
+        "network.loss.rate=[0.3]",
+        "--set",
+        "network.nodes=90",
+        "--format",
+        "json",
+    ];
+    let replay = "aop sim replay loss.toml --set network.nodes=90 --set network.loss.rate=0.3 --seed 1";
+    assert_eq!(desk.json(&set)["runs"][0]["replay"], replay, "each key once");
     let unclear = desk.sim(&["replay", "loss.toml", "--seed", "2"]);
     assert!(unclear.code == 2 && unclear.err.contains("sweeps network.loss.rate = 0, 0.3"), "{unclear:?}");
 }

@@ -21,9 +21,10 @@ use super::time::Timestamp;
 pub const FANOUT: usize = 16;
 /// Levels below the root; the last are the leaves.
 pub const DEPTH: u8 = 3;
-/// Records of a part that is hashed anew each time: that takes a few microseconds. The children of the root are always
-/// cached, as every comparison starts there.
-const FEW: usize = 8;
+/// Records of a registry whose lower levels are not cached: a part of one sixteenth is then hashed anew in about 10 µs.
+const SMALL: usize = 256;
+/// Levels that are cached always, from the root: every comparison starts there.
+const CACHED_DEPTH: u8 = 1;
 const MINUTE_MS: u64 = 60_000;
 
 /// Records of a registry, by key: those of one leaf lie side by side.
@@ -42,10 +43,11 @@ pub struct Prefix {
     path: u16,
 }
 
-/// Cached hashes of a registry's tree, by depth and path. Small parts are not cached, so a small registry has a small tree.
+/// Cached hashes of a registry's tree, by depth and path. A level is empty until something of it is cached, so a small
+/// registry has a small tree.
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
-    levels: [BTreeMap<u16, Cached>; DEPTH as usize + 1],
+    levels: [Vec<Option<Cached>>; DEPTH as usize + 1],
 }
 
 /// A hash and the span of `as_of` for which it holds: from the time it was made for until the next covered record ends.
@@ -136,7 +138,9 @@ impl Tree {
     /// A record of this leaf came or went.
     pub fn invalidate(&mut self, leaf: usize) {
         for (depth, level) in self.levels.iter_mut().enumerate() {
-            level.remove(&((leaf >> (4 * (usize::from(DEPTH) - depth))) as u16));
+            if let Some(cached) = level.get_mut(leaf >> (4 * (usize::from(DEPTH) - depth))) {
+                *cached = None;
+            }
         }
     }
 
@@ -146,25 +150,25 @@ impl Tree {
     }
 
     fn cached(&mut self, prefix: Prefix, as_of: Timestamp, records: &Records) -> Cached {
-        let level = &self.levels[usize::from(prefix.depth)];
-        if let Some(cached) = level.get(&prefix.path).filter(|it| it.from <= as_of && as_of < it.until) {
-            return *cached;
+        let (depth, path) = (usize::from(prefix.depth), usize::from(prefix.path));
+        let cached = self.levels[depth].get(path).copied().flatten();
+        if let Some(cached) = cached.filter(|it| it.from <= as_of && as_of < it.until) {
+            return cached;
         }
-        let below = records.range(prefix.keys()).map(|(_, record)| &**record);
-        let few = below.clone().take(FEW + 1).count();
-        if few == 0 {
-            return Cached { digest: Digest::default(), from: as_of, until: Timestamp(u64::MAX) };
-        }
-        let made = match prefix.is_leaf() {
-            true => leaf_digest(below, as_of),
-            false => {
-                let children: Vec<Cached> =
-                    prefix.children().map(|child| self.cached(child, as_of, records)).collect();
-                inner_digest(&children, as_of)
-            }
+        let mut below = records.range(prefix.keys()).map(|(_, record)| &**record).peekable();
+        let made = if below.peek().is_none() {
+            Cached { digest: Digest::default(), from: as_of, until: Timestamp(u64::MAX) }
+        } else if prefix.is_leaf() {
+            leaf_digest(below, as_of)
+        } else {
+            let children: Vec<Cached> =
+                prefix.children().map(|child| self.cached(child, as_of, records)).collect();
+            inner_digest(&children, as_of)
         };
-        if few > FEW || prefix.depth <= 1 {
-            self.levels[usize::from(prefix.depth)].insert(prefix.path, made);
+        if records.len() > SMALL || prefix.depth <= CACHED_DEPTH {
+            let level = &mut self.levels[depth];
+            level.resize(FANOUT.pow(depth as u32), None);
+            level[path] = Some(made);
         }
         made
     }

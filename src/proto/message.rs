@@ -11,7 +11,7 @@ use serde_bytes::ByteBuf;
 use super::codec::{self, Malformed};
 use super::config::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
 use super::fingerprint::{Digest, FANOUT, Prefix};
-use super::identity::{Identity, PeerKey};
+use super::identity::{Identity, Keys, PeerKey};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, RecordHash};
 use super::time::Timestamp;
@@ -257,9 +257,9 @@ impl SignedBeacon {
         &self.0.pulse
     }
 
-    /// Whether its author signed it.
-    pub fn is_signed(&self) -> bool {
-        *self.0.judged.get_or_init(|| self.0.beacon.is_signed(&self.0.signed))
+    /// Whether its author signed it, with the keys met before.
+    pub fn is_signed(&self, keys: &mut Keys) -> bool {
+        *self.0.judged.get_or_init(|| self.0.beacon.is_signed_with(&self.0.signed, keys))
     }
 }
 
@@ -298,8 +298,12 @@ impl Beacon {
 
     /// Whether its author signed these bytes.
     pub fn is_signed(&self, signed: &[u8]) -> bool {
+        self.is_signed_with(signed, &mut Keys::default())
+    }
+
+    fn is_signed_with(&self, signed: &[u8], keys: &mut Keys) -> bool {
         let Some((signature, content)) = signed.split_first_chunk::<64>() else { return false };
-        self.author.key.verify(BEACON_DOMAIN, content, signature)
+        keys.verify(&self.author.key, BEACON_DOMAIN, content, signature)
     }
 }
 

@@ -30,7 +30,6 @@ use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
 use super::liveness::Liveness;
 use super::memo::Memo;
-use super::message::SyncFrame;
 use super::name::{FullName, ZoneName};
 use super::record::{Author, KeyHash, Record, Refusal};
 use super::registry::{Quota, Registry};
@@ -535,6 +534,7 @@ impl Node {
         for offset in self.clock_offsets.values_mut() {
             *offset = offset.saturating_add_unsigned(step.as_millis() as u64);
         }
+        self.judge_clock();
         self.plan_renewals();
     }
 
@@ -590,15 +590,6 @@ impl Node {
     /// `duration` ± 20 %, so that nodes started together drift apart.
     fn jitter(&mut self, duration: Duration) -> Duration {
         duration.mul_f64(self.rng.random_range(0.8..1.2))
-    }
-
-    fn send_sync(&mut self, session: SessionId) {
-        let Some(sync) = self.syncs.get_mut(&session) else { return };
-        let peer = sync.peer;
-        let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
-        for frame in frames {
-            self.outputs.push_back(Output::SyncAsk { session, peer, bytes: frame.encode() });
-        }
     }
 }
 

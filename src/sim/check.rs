@@ -181,13 +181,15 @@ impl Look {
         })
     }
 
-    /// An author other than `own` whose versions shrank though one of its records was held all the time. Of itself a node knows
-    /// how much it wrote, until it takes a new epoch: then it tells of the old one what it sees of it.
-    fn shrunk_since(&self, before: &Look, own: PeerKey) -> Option<(Author, u64, u64)> {
+    /// An author other than `own` whose versions shrank though one of its records was held all the time: its lease never
+    /// ended on this clock, which may have gone forth and back. Of itself a node knows how much it wrote, until it takes a
+    /// new epoch: then it tells of the old one what it sees of it.
+    fn shrunk_since(&self, before: &Look, own: PeerKey, wall_max: Timestamp) -> Option<(Author, u64, u64)> {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
                 record.author == *author
+                    && record.expires_at > wall_max
                     && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
             };
             (author.key != own && prefix < *old && before.held.iter().any(kept))
@@ -229,6 +231,12 @@ impl Reference {
     /// Records that nodes wrote: offers, withdrawals and renewals.
     pub(super) fn writes(&self) -> usize {
         self.written.values().map(Vec::len).sum()
+    }
+
+    /// Keys of agents that were withdrawn last.
+    pub(super) fn withdrawn(&self) -> BTreeSet<KeyHash> {
+        let withdrawn = self.agents.values().filter(|agent| agent.operation == Operation::Withdrawn);
+        withdrawn.map(|agent| agent.key).collect()
     }
 
     /// Whether the author of a record wrote another one with the same version.
@@ -295,7 +303,7 @@ impl World {
             let writes = self.reference.written.entry((author, record.seq)).or_default();
             let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
             writes.push(written);
-            if differ && !self.reference.restored.contains(&at) {
+            if differ && !self.reference.restored.contains(&at) && self.is_honest(at) {
                 self.fail(Check::VersionsUnique, format!("machine {at} writes another {record:?}"));
             }
         }
@@ -312,7 +320,8 @@ impl World {
             };
             let version = (signed.header().author, signed.header().seq);
             let written = self.reference.written.get(&version).into_iter().flatten();
-            if version.0 == author && !written.into_iter().any(|it| it.order.hash == signed.hash()) {
+            let is_written = written.into_iter().any(|it| it.order.hash == signed.hash());
+            if version.0 == author && !is_written && self.is_honest(at) {
                 self.fail(Check::PersistFirst, format!("machine {at} publishes version {}", version.1));
                 break;
             }
@@ -340,9 +349,15 @@ impl World {
         } else {
             // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
             let ended = record.expires_at <= machine.wall_max;
-            let buried = self.reference.buried.get(&at).and_then(|buried| buried.get(&record.key()));
-            if !ended && buried.is_some_and(|tombstone| *tombstone > record.order()) {
-                self.fail(Check::NoZombie, format!("machine {at} forgot a tombstone and takes {record:?}"));
+            let buried = self.reference.buried.entry(at).or_default();
+            match buried.get(&record.key()) {
+                Some(tombstone) if !ended && *tombstone > record.order() => {
+                    let detail = format!("machine {at} forgot a tombstone and takes {record:?}");
+                    self.fail(Check::NoZombie, detail);
+                }
+                // A card took its place. If that was written with a clock gone back it ends before the tombstone would have.
+                Some(tombstone) if *tombstone < record.order() => drop(buried.remove(&record.key())),
+                Some(_) | None => {}
             }
         }
     }
@@ -365,7 +380,7 @@ impl World {
 
     fn acknowledge(&mut self, at: usize, name: AgentName, operation: Operation) {
         let key = key_of(self.machines[at].key, &name);
-        let row = self.machines[at].disk.rows().get(&[b"o", &key.0[..]].concat()).cloned();
+        let row = self.machines[at].disk.rows().get(&[b"o", &key.0[..]].concat()[..]).cloned();
         let kept = row.and_then(|row| SignedRecord::parse(&row, &self.machines[at].config.network).ok());
         let kept = kept.map(SignedRecord::trust_sealed);
         let is_kept = match (&operation, &kept) {
@@ -429,7 +444,7 @@ impl World {
         if let Some((before, held)) = look.lost_since(&before, wall_max, evicted) {
             self.fail(Check::NoStepBack, format!("machine {at} held {before:?}, now {held:?}"));
         }
-        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key) {
+        if let Some((author, before, now)) = look.shrunk_since(&before, self.machines[at].key, wall_max) {
             let whose = self.by_key.get(&author.key);
             let detail = format!("machine {at} had {before} versions of machine {whose:?}, now {now}");
             self.fail(Check::MonotoneVersions, detail);
@@ -496,6 +511,10 @@ impl World {
 
 /// Key of an agent that its host owns.
 fn key_of(host: PeerKey, name: &AgentName) -> KeyHash {
+    header_of(host, name).key()
+}
+
+fn header_of(host: PeerKey, name: &AgentName) -> Header {
     Header {
         network: String::new(),
         zone: ZoneName::root(),
@@ -511,5 +530,65 @@ fn key_of(host: PeerKey, name: &AgentName) -> KeyHash {
         scope: Scope::Public,
         grants: Vec::new(),
     }
-    .key()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::proto::identity::Identity;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+    const LEASE: Duration = Duration::from_secs(60);
+
+    /// A record of the agent `name` with version `seq`, of which higher ones are greater.
+    fn record(name: &str, seq: u64) -> Arc<Record> {
+        let identity = Identity::from_seed([1; 32]);
+        let (host, name) = (identity.key(), name.parse().expect("a label"));
+        let stamp = Stamp { wall: NOW, counter: seq as u32 };
+        let author = Author { key: host, epoch: 1 };
+        let header = Header { seq, stamp, author, expires_at: NOW + LEASE, ..header_of(host, &name) };
+        SignedRecord::sign(header, b"body", &identity).expect("signed").trust_sealed()
+    }
+
+    fn look(held: &[&Arc<Record>], prefix: u64) -> Look {
+        let mut held: Vec<Arc<Record>> = held.iter().map(|record| Arc::clone(record)).collect();
+        held.sort_by_key(|record| record.key());
+        let author = Author { key: Identity::from_seed([1; 32]).key(), epoch: 1 };
+        Look { held, prefixes: [(author, prefix)].into() }
+    }
+
+    #[test]
+    fn a_node_that_holds_less_than_before_stepped_back_unless_the_lease_ended() {
+        let (old, new, other) = (record("a", 1), record("a", 2), record("b", 3));
+        let before = look(&[&new, &other], 3);
+        for (after, lost) in [
+            (look(&[&new, &other], 3), false),
+            (look(&[&other], 3), true),
+            (look(&[&old, &other], 3), true),
+            (look(&[&new, &other, &record("c", 4)], 4), false),
+        ] {
+            assert_eq!(after.lost_since(&before, NOW, |_| false).is_some(), lost);
+            assert!(after.lost_since(&before, NOW + LEASE, |_| false).is_none());
+        }
+        let earlier = look(&[&old], 1);
+        assert!(before.lost_since(&earlier, NOW, |_| false).is_none(), "a greater record is no loss");
+        let after = look(&[&other], 3);
+        assert!(after.lost_since(&before, NOW, |_| true).is_none(), "what a quota took is no loss");
+    }
+
+    #[test]
+    fn versions_may_shrink_only_with_the_last_record_of_their_author() {
+        let (one, two) = (record("a", 1), record("b", 2));
+        const SOMEBODY: PeerKey = PeerKey([9; 32]);
+        let before = look(&[&one, &two], 2);
+        assert!(look(&[&one, &two], 2).shrunk_since(&before, SOMEBODY, NOW).is_none());
+        assert!(look(&[&two], 1).shrunk_since(&before, SOMEBODY, NOW).is_some());
+        assert!(look(&[], 0).shrunk_since(&before, SOMEBODY, NOW).is_none(), "forgotten");
+        assert!(
+            look(&[&record("c", 3)], 1).shrunk_since(&before, SOMEBODY, NOW).is_none(),
+            "forgotten and met again"
+        );
+    }
 }

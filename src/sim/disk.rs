@@ -9,25 +9,29 @@ use crate::proto::node::Write;
 const FLUSH_MS: u64 = 500;
 
 /// Rows by name.
-pub(super) type Rows = BTreeMap<Vec<u8>, Arc<[u8]>>;
+pub(super) type Rows = BTreeMap<Box<[u8]>, Arc<[u8]>>;
 
 /// What one machine has written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     rows: Rows,
     /// Writes not yet flushed, oldest first, each with its time; none is older than one flush interval.
-    unflushed: VecDeque<(u64, Write)>,
+    unflushed: VecDeque<(u64, Row)>,
 }
+
+/// A row's name and its value; none removes it.
+type Row = (Box<[u8]>, Option<Arc<[u8]>>);
 
 impl Disk {
     /// Takes a write at `now`, milliseconds of virtual time.
     pub(super) fn write(&mut self, now: u64, write: Write) {
         self.flush(now);
+        let row = (write.key.into_boxed_slice(), write.value);
         if write.durable {
-            self.unflushed.retain(|(_, earlier)| earlier.key != write.key);
-            self.apply(write);
+            self.unflushed.retain(|(_, (earlier, _))| *earlier != row.0);
+            self.apply(row);
         } else {
-            self.unflushed.push_back((now, write));
+            self.unflushed.push_back((now, row));
         }
     }
 
@@ -44,8 +48,8 @@ impl Disk {
 
     /// The machine stops: of the writes not yet flushed the oldest `kept` reached the disk.
     pub(super) fn crash(&mut self, kept: usize) {
-        for (_, write) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
-            self.apply(write);
+        for (_, row) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
+            self.apply(row);
         }
     }
 
@@ -56,16 +60,16 @@ impl Disk {
 
     fn flush(&mut self, now: u64) {
         while self.unflushed.front().is_some_and(|(at, _)| at + FLUSH_MS <= now) {
-            if let Some((_, write)) = self.unflushed.pop_front() {
-                self.apply(write);
+            if let Some((_, row)) = self.unflushed.pop_front() {
+                self.apply(row);
             }
         }
     }
 
-    fn apply(&mut self, write: Write) {
-        match write.value {
-            Some(value) => self.rows.insert(write.key, value),
-            None => self.rows.remove(&write.key),
+    fn apply(&mut self, (name, value): Row) {
+        match value {
+            Some(value) => self.rows.insert(name, value),
+            None => self.rows.remove(&name),
         };
     }
 }
@@ -86,6 +90,6 @@ mod tests {
         disk.write(400, write(b"durable", true));
         assert_eq!(disk.unflushed(600), 1);
         disk.crash(0);
-        assert_eq!(disk.rows().keys().collect::<Vec<_>>(), [&b"durable"[..], b"old"]);
+        assert_eq!(disk.rows().keys().map(|name| &**name).collect::<Vec<_>>(), [&b"durable"[..], b"old"]);
     }
 }

@@ -1,9 +1,11 @@
 //! What goes wrong, drawn from a seed: each run has some kinds of faults and not others, so that none hides another.
 
 use rand::seq::IndexedRandom;
-use rand::{Rng, RngExt};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
-use super::{Conditions, Conduct, Due, Memory, Setup, Wish, World};
+use super::story::Story;
+use super::{Conditions, Conduct, Due, Memory, Outcome, Setup, Violation, Wish, World};
 use crate::proto::name::AgentName;
 
 const SECOND_MS: u64 = 1_000;
@@ -218,6 +220,52 @@ impl<R: Rng> Draw<'_, R> {
 }
 
 impl World {
+    /// Plays the plan of a seed: faults and work, then repair, quiet, and checks of what must hold in the end.
+    pub fn play(seed: u64) -> Result<Outcome, Violation> {
+        let (mut world, plan) = World::planned(seed);
+        world.play_plan(&plan)
+    }
+
+    /// As [`World::play`], with the story of the run.
+    pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+        let (mut world, plan) = World::planned(seed);
+        world.story = Story::wanted();
+        let played = world.play_plan(&plan);
+        (world.story.lines(), played)
+    }
+
+    fn planned(seed: u64) -> (World, Plan) {
+        let plan = Plan::draw(&mut World::rng_of_plans(seed));
+        (World::new(seed, plan.setup.clone()), plan)
+    }
+
+    /// Another stream of numbers than the world's own.
+    pub(super) fn rng_of_plans(seed: u64) -> ChaCha8Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(1);
+        rng
+    }
+
+    pub(super) fn play_plan(&mut self, plan: &Plan) -> Result<Outcome, Violation> {
+        for (at, fault) in &plan.faults {
+            self.schedule(*at, Due::Fault(Box::new(fault.clone())));
+        }
+        for (at, machine, wish) in &plan.wishes {
+            self.schedule(*at, Due::Wish(*machine, Box::new(wish.clone())));
+        }
+        for machine in 0..plan.setup.machines - plan.late {
+            self.start(machine, Memory::Disk);
+        }
+        self.run(plan.span_ms)?;
+        self.settle()?;
+        if plan.clocks_jumped {
+            // Past the end of every lease that was written with a clock ahead.
+            self.skip(plan.horizon_ms);
+            self.settle()?;
+        }
+        Ok(self.outcome())
+    }
+
     /// A fault happens.
     pub(super) fn strike(&mut self, fault: Fault) {
         self.tell_fault(&fault);

@@ -8,7 +8,7 @@
 
 mod lie;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rand::RngExt;
@@ -83,10 +83,10 @@ impl Malice {
 }
 
 /// What hostile machines came to. An honest machine that is blamed by another ends the run, so there is no number of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hostilities {
-    /// Times that an honest machine blamed a hostile one.
-    pub blamed: u64,
+    /// Times that an honest machine blamed a hostile one, by the reason it gave.
+    pub blamed: BTreeMap<&'static str, u64>,
     /// Records of hostile authors held by an honest node, mean over those that are up.
     pub foreign_records: f64,
     /// Share of the honest nodes that are up which saw the proof of a forked hostile author.
@@ -164,7 +164,7 @@ impl World {
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
-        Hostilities { blamed: self.blamed, foreign_records: share(foreign), forks_seen: share(saw) }
+        Hostilities { blamed: self.blamed.clone(), foreign_records: share(foreign), forks_seen: share(saw) }
     }
 
     pub(super) fn is_honest(&self, at: usize) -> bool {
@@ -215,7 +215,7 @@ impl World {
     }
 
     /// A machine blames another: an honest one only ever a hostile one. What a hostile one says of others counts for nothing.
-    pub(super) fn note_blame(&mut self, at: usize, peer: &PeerKey, reason: &str) {
+    pub(super) fn note_blame(&mut self, at: usize, peer: &PeerKey, reason: &'static str) {
         if !self.is_honest(at) {
             return;
         }
@@ -224,7 +224,7 @@ impl World {
             self.tally.blamed.extend(peer);
             self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
         } else {
-            self.blamed += 1;
+            *self.blamed.entry(reason).or_default() += 1;
         }
     }
 
@@ -374,7 +374,11 @@ impl World {
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
-        Liar { rng: &mut self.rng, identity: &machine.identity, network: &machine.config.network, now }
+        let root = ZoneName::root();
+        let held = machine.node.iter().flat_map(|node| node.records(&root));
+        let model = held.choose(&mut self.rng).cloned();
+        let (identity, network) = (&machine.identity, &machine.config.network);
+        Liar { rng: &mut self.rng, identity, network, now, model }
     }
 }
 

@@ -30,6 +30,31 @@ pub struct Results {
     pub scenarios: Vec<Answered>,
 }
 
+impl Results {
+    /// What is kept to compare with later: the figures of every cell and the trace of its first run, no curves.
+    pub fn baseline(&self) -> Results {
+        let mut kept = self.clone();
+        let mut last = None;
+        kept.runs.retain_mut(|run| {
+            run.replay.clear();
+            let cell = Some((run.scenario.clone(), run.parameters.clone()));
+            let is_first = last != cell;
+            last = cell;
+            is_first
+        });
+        for answered in &mut kept.scenarios {
+            answered.source.clear();
+            for cell in &mut answered.cells {
+                cell.band.clear();
+                cell.theory_curve.clear();
+                cell.seen.clear();
+                cell.regions.clear();
+            }
+        }
+        kept
+    }
+}
+
 /// One run: a cell of a scenario and a seed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {

@@ -145,6 +145,14 @@ impl World {
     ) -> Option<Served> {
         let id = AgentId::of(self.machines[host].key, &full_name(name.clone()));
         let (node, now) = self.node(at)?;
+        // Mostly it is the very record that was acknowledged.
+        if let (Operation::Offered(_), Some(held)) =
+            (&agent.operation, node.record(&ZoneName::root(), &agent.key))
+            && held.order() == agent.order
+            && !held.is_expired(now)
+        {
+            return Some(Served::Card(true, held.clone()));
+        }
         let Some(found) = node.agent(now, &id) else { return Some(Served::Nothing) };
         let is_right = *checked.entry(found.record.hash()).or_insert_with(|| match &agent.operation {
             Operation::Offered(text) => text_of(&found.card()) == *text,

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Frame;
 use super::mesh::Packet;
 use super::network::Toward;
+use super::{Frame, World};
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::node::{Event, Via};
 use crate::proto::record::{KeyHash, Order, Record};
 
 /// Frames of no more bytes than this carry no record: the smallest there is takes more.
@@ -137,6 +138,20 @@ impl Update {
         let others = self.seen.iter().enumerate().filter(|(at, _)| *at != self.author);
         let online = others.filter(|(_, seen)| **seen != NEVER && **seen & AWAY == 0);
         online.map(|(_, seen)| f64::from(seen - 1))
+    }
+}
+
+impl World {
+    pub(super) fn count_event(&mut self, at: usize, event: &Event) {
+        match event {
+            Event::AgentChanged { record, via } => {
+                self.tally.learns(at, record, self.now);
+                self.tally.repaired += u64::from(*via == Via::Sync);
+            }
+            Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
+            Event::Synced { .. } => self.tally.syncs += 1,
+            Event::AgentRemoved { deleted: false, .. } | Event::Problem(_) => {}
+        }
     }
 }
 

@@ -68,7 +68,10 @@ fn scenes(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Scen
         } else if let Some(count) = args.seeds {
             document.scenario.seeds.count = count as usize;
         }
-        let settings: String = args.settings.iter().map(|(key, value)| setting(key, value)).collect();
+        // What is swept is a parameter of each run, and its command has it anyway.
+        let sweep = &document.scenario.sweep;
+        let settings = args.settings.iter().filter(|(key, _)| !sweep.contains_key(key));
+        let settings: String = settings.map(|(key, value)| setting(key, value)).collect();
         let replay = format!("aop sim replay {}{settings}", typed(&path));
         let scene =
             Scene::new(document, player, replay).map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;
@@ -168,10 +171,12 @@ fn unwritable(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 fn write_all(out: &Path, results: &Results) -> Result<(), Failure> {
-    let document =
-        serde_json::to_string(results).map_err(|error| Failure::plain(Exit::Failure, &error))? + "\n";
+    let document = |results: &Results| {
+        serde_json::to_string(results).map_err(|error| Failure::plain(Exit::Failure, &error))
+    };
     let mut files: Vec<(PathBuf, String)> = vec![
-        (out.join(RESULT_FILE), document),
+        (out.join(RESULT_FILE), document(results)? + "\n"),
+        (out.join("baseline.json"), document(&results.baseline())? + "\n"),
         (out.join("runs.csv"), report::runs_csv(results)),
         (out.join("curve.csv"), report::curve_csv(results)),
         (out.join("report.html"), report::html(results)),

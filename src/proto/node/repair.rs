@@ -96,6 +96,15 @@ impl Node {
         self.send_sync(session);
     }
 
+    fn send_sync(&mut self, session: SessionId) {
+        let Some(sync) = self.syncs.get_mut(&session) else { return };
+        let peer = sync.peer;
+        let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
+        for frame in frames {
+            self.outputs.push_back(Output::SyncAsk { session, peer, bytes: frame.encode() });
+        }
+    }
+
     pub(super) fn handle_sync_answered(&mut self, now: Timestamp, session: SessionId, bytes: &[u8]) {
         let Some(sync) = self.syncs.get_mut(&session) else { return };
         let (zone, peer) = (sync.zone.clone(), sync.peer);

@@ -186,20 +186,20 @@ impl Node {
             Heard::Stale => return Verdict::Ignore,
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
-                if signed.is_signed() {
+                if signed.is_signed(&mut self.memo.keys) {
                     self.note_clock(pulse.peer(), pulse.clock, now);
                 }
                 return Verdict::Ignore;
             }
             Heard::Fresh => {}
         }
-        if !signed.is_signed() {
+        if !signed.is_signed(&mut self.memo.keys) {
             return self.reject(peer, Refusal::BadSignature);
         }
         held.liveness.hear(pulse, now);
         // The beacon that is remembered tells the clock.
         self.clock_offsets.remove(&pulse.peer());
-        self.judge_clock();
+        self.judge_clock_by(&pulse.peer());
         self.note_behind(now, zone);
         Verdict::Accept
     }
@@ -208,10 +208,17 @@ impl Node {
         if self.clock_offsets.len() < CLOCK_OFFSETS_MAX || self.clock_offsets.contains_key(&peer) {
             self.clock_offsets.insert(peer, clock.offset_ms(now));
         }
-        self.judge_clock();
+        self.judge_clock_by(&peer);
     }
 
-    fn judge_clock(&mut self) {
+    /// A peer told its clock: only those of anchors judge ours.
+    fn judge_clock_by(&mut self, peer: &PeerKey) {
+        if self.config.anchors.contains(peer) {
+            self.judge_clock();
+        }
+    }
+
+    pub(super) fn judge_clock(&mut self) {
         let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
             None if self.problems.iter().any(known) => {

@@ -91,7 +91,7 @@ impl World {
             .records(&root)
             .filter(|it| it.host == machine.key && !it.is_tombstone() && it.expires_at > ends_after)
             .find(|record| {
-                let row = machine.disk.rows().get(&[b"o", &record.key().0[..]].concat());
+                let row = machine.disk.rows().get([b"o", &record.key().0[..]].concat().as_slice());
                 row.is_none_or(|row| row != record.bytes())
             })
             .cloned();

@@ -50,17 +50,22 @@ pub(super) fn wilson(hits: usize, all: usize) -> (f64, f64) {
     (((middle - half) / scale).max(0.0), ((middle + half) / scale).min(1.0))
 }
 
-/// Percentiles over the curves of runs at common points: whole rounds, or evenly in time.
+/// Percentiles over the curves of runs at common points: whole rounds; in time, closer together the earlier they are,
+/// because a spread that takes a tenth of a second may have a tail of minutes.
 pub(super) fn bands(curves: &[&[(f64, f64)]], by_round: bool) -> Vec<Band> {
     let ends = curves.iter().filter_map(|curve| curve.last()).map(|(x, _)| *x);
     let Some(end) = ends.reduce(f64::max).filter(|end| end.is_finite()) else { return Vec::new() };
-    let step = match by_round {
-        true => (end / CURVE_MAX as f64).ceil().max(1.0),
-        false => end / (CURVE_MAX - 1) as f64,
+    let round = (end / CURVE_MAX as f64).ceil().max(1.0);
+    let points = match by_round {
+        true => (end / round).round() as usize + 1,
+        false if end > 0.0 => CURVE_MAX,
+        false => 1,
     };
-    let points = if step > 0.0 { (end / step).round() as usize + 1 } else { 1 };
     let band = |at: usize| {
-        let x = at as f64 * step;
+        let x = match by_round {
+            true => at as f64 * round,
+            false => end * (at as f64 / (CURVE_MAX - 1) as f64).powi(2),
+        };
         let mut shares: Vec<f64> = curves.iter().filter_map(|curve| share_at(curve, x)).collect();
         shares.sort_by(f64::total_cmp);
         let of = |share| quantile(&shares, share).map(rounded);

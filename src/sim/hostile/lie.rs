@@ -2,6 +2,8 @@
 //!
 //! Every lie is drawn anew, and some answers are true: a peer that always lied would be found out by its first.
 
+use std::sync::Arc;
+
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
@@ -13,7 +15,7 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::message::{Envelope, Item, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::record::{Author, Header, KeyHash, Kind, RecordHash, SignedRecord};
+use crate::proto::record::{Author, Header, KeyHash, Kind, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -25,6 +27,8 @@ pub(super) struct Liar<'a> {
     pub(super) identity: &'a Identity,
     pub(super) network: &'a str,
     pub(super) now: Timestamp,
+    /// A record that it holds, to forge others from.
+    pub(super) model: Option<Arc<Record>>,
 }
 
 impl Liar<'_> {
@@ -54,7 +58,7 @@ impl Liar<'_> {
             0 => return self.noise(),
             1 => frame.as_of = Timestamp(self.rng.random()),
             2..=5 => {
-                let records = vec![self.forged(&[])];
+                let records = vec![self.forged_of_own()];
                 frame.request = SyncRequest::Give { records, publish: true };
             }
             _ => return bytes,
@@ -104,8 +108,11 @@ impl Liar<'_> {
             }
             SyncAnswer::Records { mut records, next } => {
                 records.retain(|_| self.rng.random());
-                let model = records.first().map(|first| first.to_vec()).unwrap_or_default();
-                records.push(self.forged(&model));
+                let forged = match records.first() {
+                    Some(first) => self.forged(&first.clone()),
+                    None => self.forged_of_own(),
+                };
+                records.push(forged);
                 SyncAnswer::Records { records, next }
             }
             SyncAnswer::Taken | SyncAnswer::Refused => SyncAnswer::Refused,
@@ -133,13 +140,18 @@ impl Liar<'_> {
         flipped
     }
 
+    fn forged_of_own(&mut self) -> ByteBuf {
+        let model = self.model.as_ref().map(|model| model.bytes().clone());
+        self.forged(model.as_deref().unwrap_or_default())
+    }
+
     /// Something that is no valid record, made from another record where that is possible.
     fn forged(&mut self, model: &[u8]) -> ByteBuf {
         let choice = self.rng.random_range(0..10);
         let forged = match (choice, SignedRecord::parse(model, self.network)) {
             (0..=2, Ok(_)) => self.flipped(model),
             // In the name of its author, of a moment later, signed by the liar.
-            (3..=5, Ok(signed)) => {
+            (3..=5, Ok(signed)) if signed.header().author.key != self.identity.key() => {
                 self.signed(Header { stamp: signed.header().stamp.successor(), ..signed.header().clone() })
             }
             _ => self.own_forgery(),

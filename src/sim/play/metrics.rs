@@ -1,13 +1,9 @@
 //! What is measured of a run, by looking at its nodes in the end and at what was counted on the way.
 
-use std::collections::BTreeSet;
-
-use super::super::check::Operation;
 use super::super::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
 use super::super::tally::Update;
 use super::Run;
 use crate::proto::name::ZoneName;
-use crate::proto::record::KeyHash;
 
 const HOUR_MS: f64 = 3_600_000.0;
 
@@ -66,22 +62,19 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
 }
 
 /// Shares of (node, update) pairs that came together, and of nodes that have every update. A node has an update if it
-/// learnt it once, or holds what is at least as great in the end; of what was withdrawn it may hold nothing.
+/// learnt it once, holds what is at least as great in the end, or shows nothing of it where it was withdrawn.
 fn reached(run: &Run<'_>) -> (f64, f64) {
     let root = ZoneName::root();
     let updates: Vec<&Update> = honest(run).collect();
     let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
-    let agents = run.world.reference.agents.values();
-    let withdrawn: BTreeSet<KeyHash> =
-        agents.filter(|it| it.operation == Operation::Withdrawn).map(|it| it.key).collect();
+    let withdrawn = run.world.reference.withdrawn();
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
         let has = |(number, update): (usize, &&Update)| {
+            let held = node.record(&root, &update.key);
             seen[number][at].is_some()
-                || match node.record(&root, &update.key) {
-                    Some(held) => held.order() >= update.order,
-                    None => withdrawn.contains(&update.key),
-                }
+                || held.is_some_and(|held| held.order() >= update.order)
+                || (held.is_none() && withdrawn.contains(&update.key))
         };
         let count = updates.iter().enumerate().filter(|update| has((update.0, update.1))).count();
         nodes += 1;

@@ -23,6 +23,8 @@ const SYBIL_OFFERS: u32 = 100;
 /// Records of one author that nodes hold where there is a Sybil. The live node's quota is far higher; this one is
 /// reached in a run.
 pub(super) const SYBIL_QUOTA: usize = 50;
+/// Stamps no further ahead than this are taken everywhere, milliseconds.
+const STAMPED_NEAR_MS: i64 = 50_000;
 /// Bytes of a record beside the text of its card.
 const FRAME_BYTES: usize = 410;
 
@@ -320,9 +322,6 @@ impl<R: Rng> Draw<'_, R> {
         (-libm::log(uniform) * mean_ms) as u64
     }
 }
-
-/// Stamps no further ahead than this are taken everywhere.
-const STAMPED_NEAR_MS: i64 = 50_000;
 
 /// Name of the agent that an update offers.
 pub(super) fn name(update: usize) -> AgentName {

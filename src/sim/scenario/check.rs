@@ -32,7 +32,8 @@ fn wrong(path: &str, message: impl Into<String>) -> Wrong {
     Wrong { path: path.split('/').map(str::to_owned).collect(), message: message.into() }
 }
 
-/// Judges a cell; `here` are the swept keys, which an expectation may ask for, and their values. Sections are judged each for itself.
+/// Judges a cell; `here` are the swept keys, which an expectation may ask for, and their values. Sections are judged
+/// each for itself.
 pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
     let mut judged = vec![
         check_texts(scenario),
