@@ -209,9 +209,11 @@ impl World {
     fn check_signatures(&mut self) {
         let root = ZoneName::root();
         let held = self.nodes().flat_map(|(at, node)| node.records(&root).map(move |record| (at, record)));
-        let held: BTreeMap<RecordHash, (usize, Arc<Record>)> =
-            held.map(|(at, record)| (record.hash(), (at, record.clone()))).collect();
-        for (at, record) in held.into_values() {
+        let mut distinct: BTreeMap<RecordHash, (usize, Arc<Record>)> = BTreeMap::new();
+        for (at, record) in held {
+            distinct.entry(record.hash()).or_insert_with(|| (at, record.clone()));
+        }
+        for (at, record) in distinct.into_values() {
             self.check_signature(at, &record);
         }
     }

@@ -15,11 +15,14 @@ use crate::links::Links;
 pub const KADEMLIA_NODES_MAX: usize = 50;
 /// Bootstrap peers of a small world.
 const BOOTSTRAPS: usize = 3;
-/// Nodes that each node of a larger world is given to connect to, drawn at random. As many others are given it: 14 peers
-/// in all, between the 12 and the 16 to which a live node settles.
+/// Random others that are drawn for each node of a larger world. As many draw it: 14 peers in all, between the 12 and the 16
+/// to which a live node settles.
 const DIALS: usize = 7;
-/// Nodes start within this time, so that their heartbeats are not in step.
-const START_MS_MAX: usize = 1_000;
+/// Nodes that start in a second, at the most: each is announced to all, and what a node keeps of the announcements of one
+/// second would be most of a large world's memory.
+const STARTS_PER_S: usize = 50;
+/// Nodes start within this time at the least, so that their heartbeats are not in step.
+const START_MS_MIN: usize = 1_000;
 /// A partition breaks connections after this time: QUIC's idle timeout. A shorter one delays them.
 const IDLE_MS_MAX: u64 = 10_000;
 
@@ -35,6 +38,8 @@ pub struct Plan {
     pub authors: Vec<usize>,
     /// When each node starts.
     pub starts_ms: Vec<u64>,
+    /// When the last of those that are there from the start has started.
+    pub present_ms: u64,
     /// When the last fault is over; none without faults.
     pub healed_ms: Option<u64>,
 }
@@ -60,7 +65,8 @@ impl Plan {
         // Bootstrap peers are there from the start.
         let mut free: Vec<usize> = (BOOTSTRAPS.min(nodes)..nodes).collect();
         chance.shuffle(&mut free);
-        let mut starts_ms: Vec<u64> = (0..nodes).map(|_| chance.below(START_MS_MAX) as u64).collect();
+        let start_within = START_MS_MIN.max(nodes * 1_000 / STARTS_PER_S);
+        let mut starts_ms: Vec<u64> = (0..nodes).map(|_| chance.below(start_within) as u64).collect();
         let (mut steps, mut healed_ms, mut joining) = (Vec::new(), None, Vec::new());
         for (number, fault) in scenario.faults.iter().enumerate() {
             let at = millis(fault.at);
@@ -94,7 +100,7 @@ impl Plan {
         chance.shuffle(&mut present);
         let (search, known) = match nodes {
             ..=KADEMLIA_NODES_MAX => (Search::Dht, bootstraps(nodes)),
-            _ => (Search::Off, dials(nodes, &present, &mut chance)),
+            _ => (Search::Off, dials(&starts_ms, &present, &mut chance)),
         };
         let authors = scenario.workload.authors.unwrap_or(present.len());
         if authors > present.len() {
@@ -103,8 +109,9 @@ impl Plan {
                 present.len()
             ));
         }
+        let present_ms = present.iter().map(|node| starts_ms[*node]).max().unwrap_or(0);
         present.truncate(authors);
-        Ok(Plan { steps, known, search, authors: present, starts_ms, healed_ms })
+        Ok(Plan { steps, known, search, authors: present, starts_ms, present_ms, healed_ms })
     }
 }
 
@@ -113,15 +120,19 @@ fn bootstraps(nodes: usize) -> Vec<Vec<usize>> {
     (0..nodes).map(others).collect()
 }
 
-/// Each node calls nodes that were there from the start; of two nodes at most one calls the other.
-fn dials(nodes: usize, present: &[usize], chance: &mut Chance) -> Vec<Vec<usize>> {
+/// Each node draws nodes that are there from the start; of two nodes the one that starts later calls the other.
+fn dials(starts_ms: &[u64], present: &[usize], chance: &mut Chance) -> Vec<Vec<usize>> {
+    let nodes = starts_ms.len();
     let mut dials: Vec<Vec<usize>> = vec![Vec::new(); nodes];
     for node in 0..nodes {
-        let mut tries = 0;
-        while dials[node].len() < DIALS && tries < DIALS * nodes {
+        let (mut drawn, mut tries) = (0, 0);
+        while drawn < DIALS && tries < DIALS * nodes {
             let other = present[chance.below(present.len())];
             if other != node && !dials[node].contains(&other) && !dials[other].contains(&node) {
-                dials[node].push(other);
+                let (earlier, later) =
+                    if starts_ms[node] < starts_ms[other] { (node, other) } else { (other, node) };
+                dials[later].push(earlier);
+                drawn += 1;
             }
             tries += 1;
         }

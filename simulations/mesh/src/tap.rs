@@ -124,7 +124,7 @@ impl TappedStream {
             at += length;
         }
         self.pending.drain(..at);
-        if self.reading == Reading::Nothing {
+        if self.reading == Reading::Nothing || self.pending.is_empty() {
             self.pending = Vec::new();
         }
     }

@@ -30,8 +30,8 @@ use crate::transport::{address, transport};
 use crate::updates::{NETWORK, offer};
 use crate::wire::Wire;
 
-/// First updates are written this long after the start at the earliest: handshakes and first syncs are over, and nearly
-/// every gossip mesh has its size.
+/// First updates are written this long after the last start at the earliest: handshakes and first syncs are over, and
+/// nearly every gossip mesh has its size.
 const WARM_UP: Duration = Duration::from_secs(10);
 /// A world whose nodes have not all a mesh peer by then never will.
 const FORMED_BY: Duration = Duration::from_secs(60);
@@ -222,7 +222,8 @@ impl<'a> World<'a> {
 
     /// Waits until every node that has started has a peer in its gossip mesh.
     async fn formed(&self) -> Result<(), Stop> {
-        sleep_until(self.started + WARM_UP).await;
+        let present = self.started + Duration::from_millis(self.plan.present_ms);
+        sleep_until(present + WARM_UP).await;
         loop {
             let mut lonely = Vec::new();
             for (node, handle) in self.handles() {
@@ -234,7 +235,7 @@ impl<'a> World<'a> {
             if lonely.is_empty() {
                 return Ok(());
             }
-            if self.started.elapsed() >= FORMED_BY {
+            if present.elapsed() >= FORMED_BY {
                 let detail =
                     format!("{} nodes without a mesh peer, node {} among them", lonely.len(), lonely[0]);
                 return Err(Stop::Broken(self.broken("mesh-formed", Missing::Progress, detail)));
