@@ -41,7 +41,8 @@ use crate::proto::time::Timestamp;
 
 /// Requests that wait for the driver; beyond it callers wait.
 const REQUESTS_MAX: usize = 256;
-/// Events kept for a slow watcher; beyond it the watcher is told how many it missed. Their room, 128 bytes each, is taken at once.
+/// Events kept for a slow watcher; beyond it the watcher is told how many it missed. Their room is taken at once, 128 bytes
+/// each.
 const EVENTS_MAX: usize = 1_024;
 
 /// A clock is set and a quota gets room by itself: what was refused is offered again after this long.

@@ -5,11 +5,13 @@
 
 #[path = "hostile/collision.rs"]
 mod collision;
+#[path = "world/hands.rs"]
+mod hands;
 
 use aop::proto::message::Envelope;
-use aop::proto::name::AgentName;
 use aop::proto::registry::Quota;
 use aop::sim::{Conditions, Conduct, Fault, Graph, Memory, Setup, Wish, World};
+use hands::{name, names, offer, run, settle};
 use serde_bytes::ByteBuf;
 
 /// Drawn worlds played by default.
@@ -232,29 +234,6 @@ fn start(world: &mut World, machines: impl IntoIterator<Item = usize>) {
         world.start(machine, Memory::Disk);
     }
     run(world, 10_000);
-}
-
-fn run(world: &mut World, for_ms: u64) {
-    world.run(for_ms).unwrap_or_else(|violation| panic!("{violation}"));
-}
-
-fn settle(world: &mut World) {
-    world.settle().unwrap_or_else(|violation| panic!("{violation}"));
-}
-
-fn name(name: &str) -> AgentName {
-    name.parse().expect("a label")
-}
-
-fn offer(label: &str, text: &str) -> Wish {
-    Wish::Offer(vec![(name(label), text.into())])
-}
-
-/// Full names of all agents a machine serves.
-fn names(world: &mut World, machine: usize) -> Vec<String> {
-    let Some((node, now)) = world.node(machine) else { return Vec::new() };
-    let (found, _) = node.list(now, None, 10_000, None);
-    found.iter().map(|found| found.record.name.to_string()).collect()
 }
 
 /// Descriptions of all agents a machine serves, by name.

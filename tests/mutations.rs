@@ -276,6 +276,7 @@ const PARTS: &[&str] = &[
     "tests/simulation.rs",
     "tests/hostile.rs",
     "tests/hostile",
+    "tests/world",
 ];
 /// The tests that must notice bugs, and pass without any.
 const TESTS: &[&str] = &["simulation", "hostile"];

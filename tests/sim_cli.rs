@@ -451,6 +451,11 @@ fn a_comparison_marks_what_got_worse_and_fails_beyond_the_threshold() {
     run("protocol.fanout=1", "slow");
     let same = desk.sim(&["compare", "base", "same/result.json", "--fail-on", "0%"]);
     assert!(same.code == 0 && same.out.contains("2 cells are the same, of 2"), "{same:?}");
+    let kept = desk.sim(&["compare", "base/baseline.json", "same", "--fail-on", "0%"]);
+    assert!(
+        kept.code == 0 && !kept.err.contains("itself is different"),
+        "a baseline has no sources: {kept:?}"
+    );
     let slow = desk.sim(&["compare", "base", "slow"]);
     assert_eq!(slow.code, 0, "nothing fails unless it is asked for: {slow:?}");
     assert!(slow.out.contains("loss · network.loss.rate = 0.3"), "{}", slow.out);

@@ -3,8 +3,11 @@
 //! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … replay` plays one again, `AOP_SIM_FAIL_FAST=1` stops at the
 //! first that breaks.
 
-use aop::proto::name::AgentName;
+#[path = "world/hands.rs"]
+mod hands;
+
 use aop::sim::{Conditions, Fault, Memory, Setup, Wish, World};
+use hands::{name, names, offer, run, settle};
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 100;
@@ -189,29 +192,6 @@ fn begun(seed: u64, machines: usize, up: usize) -> World {
     }
     run(&mut world, 10_000);
     world
-}
-
-fn run(world: &mut World, for_ms: u64) {
-    world.run(for_ms).unwrap_or_else(|violation| panic!("{violation}"));
-}
-
-fn settle(world: &mut World) {
-    world.settle().unwrap_or_else(|violation| panic!("{violation}"));
-}
-
-fn name(name: &str) -> AgentName {
-    name.parse().expect("a label")
-}
-
-fn offer(label: &str, text: &str) -> Wish {
-    Wish::Offer(vec![(name(label), text.into())])
-}
-
-/// Full names of all agents a machine serves.
-fn names(world: &mut World, machine: usize) -> Vec<String> {
-    let Some((node, now)) = world.node(machine) else { return Vec::new() };
-    let (found, _) = node.list(now, None, 10_000, None);
-    found.iter().map(|found| found.record.name.to_string()).collect()
 }
 
 /// How many agents a machine serves.

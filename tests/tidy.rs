@@ -62,7 +62,6 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["crate::net", "crate::agents", "crate::sim", "crate::http", "crate::cli", "tokio", "libp2p::"],
     ),
     ("src/agents", &["crate::net", "crate::sim", "crate::http", "crate::mcp", "crate::cli", "libp2p::"]),
-    ("src/mcp", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim", "crate::cli"]),
     ("src/http", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim"]),
     (
         "src/mcp",

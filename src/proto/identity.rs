@@ -3,7 +3,6 @@
 //! A [`PeerKey`] is shown as the libp2p PeerId of the key (base58 of the identity multihash), so what a user reads in
 //! a record is what the network layer prints.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -37,21 +36,31 @@ impl PeerKey {
     }
 }
 
-/// Keys that signed something before, as points of the curve: making the point of a key is a tenth of a verification.
+/// Keys that signed something before, as points of the curve: making the point of a key is a tenth of a verification. A
+/// list in the order of the keys: a point is large, and a tree leaves room beside each.
 #[derive(Clone, Debug, Default)]
-pub struct Keys(BTreeMap<PeerKey, VerifyingKey>);
+pub struct Keys(Vec<VerifyingKey>);
 
 impl Keys {
     /// As [`PeerKey::verify`]. Only a key whose signature is right is remembered.
     pub fn verify(&mut self, key: &PeerKey, domain: &[u8], message: &[u8], signature: &[u8; 64]) -> bool {
-        let known = self.0.get(key).copied();
+        let place = self.place(key);
+        let known = place.ok().map(|at| self.0[at]);
         let Some(point) = known.or_else(|| VerifyingKey::from_bytes(&key.0).ok()) else { return false };
         let signed = [domain, message].concat();
         let right = point.verify_strict(&signed, &Signature::from_bytes(signature)).is_ok();
-        if right && known.is_none() && self.0.len() < KEYS_MAX {
-            self.0.insert(*key, point);
+        if let Err(at) = place
+            && right
+            && self.0.len() < KEYS_MAX
+        {
+            self.0.insert(at, point);
         }
         right
+    }
+
+    /// Where a key stands, or would stand.
+    fn place(&self, key: &PeerKey) -> Result<usize, usize> {
+        self.0.binary_search_by(|point| point.as_bytes().cmp(&key.0))
     }
 }
 
@@ -177,7 +186,7 @@ mod tests {
             let (key, signature) = (identity.key(), identity.sign(b"a\0", message));
             let mut forged = signature;
             forged[40] ^= 1;
-            assert!(!keys.verify(&key, b"a\0", message, &forged) && !keys.0.contains_key(&key));
+            assert!(!keys.verify(&key, b"a\0", message, &forged) && keys.place(&key).is_err());
             for _ in 0..2 {
                 assert!(keys.verify(&key, b"a\0", message, &signature));
                 assert!(!keys.verify(&key, b"a\0", message, &forged));

@@ -1,8 +1,9 @@
 //! A scenario on real nodes: from its cell to a [`World`] and its measurements.
 //!
-//! A run has four phases. The world starts and warms up. Clients write while things go wrong, until `until`; what lasts
-//! longer ends then. From the end of the last fault on the world must come to agree within [`LIVENESS_MS_MAX`], under
-//! whatever loss its links have. Then it rests, its traffic is measured, and all promises are checked.
+//! A run has four phases. The world starts and warms up. Clients write while things go wrong; faults without an end of
+//! their own end at `until`. From the end of the last fault on the world must come to agree within [`LIVENESS_MS_MAX`],
+//! under whatever loss its links have. Then it rests, at least to `until`, its traffic is measured, and all promises are
+//! checked.
 //!
 //! `timeline` says what happens when, `metrics` what is measured of it.
 
@@ -27,7 +28,8 @@ use timeline::{Action, Timeline};
 pub const LIVENESS_MS_MAX: u64 = 600_000;
 /// Between two looks whether all agree, milliseconds.
 const LOOK_MS: u64 = 100;
-/// How long a world that agrees comes to rest, and how long its traffic is then measured, milliseconds.
+/// How long a world that agrees comes to rest, and how long its traffic is then measured at the least, milliseconds. A
+/// world of more nodes than that many seconds has not sent a beacon of each by then: its scenario sets `until`.
 const CALM_MS: u64 = 30_000;
 const REST_MS: u64 = 120_000;
 /// Wall time after a wrong clock's last stamp at which every lease written under it has ended, milliseconds.
@@ -145,10 +147,10 @@ impl<'a> Run<'a> {
 
     fn rest(&mut self) -> Result<(), Broken> {
         self.advance(self.world.now + CALM_MS)?;
-        let before = self.world.tally.bytes;
-        self.advance(self.world.now + REST_MS)?;
-        let sent = (self.world.tally.bytes - before) as f64;
-        self.rest_bytes = sent / (REST_MS as f64 / 1e3) / self.world.machines.len() as f64;
+        let (before, from) = (self.world.tally.bytes, self.world.now);
+        self.advance(self.timeline.until.max(from + REST_MS))?;
+        let (sent, rested_ms) = (self.world.tally.bytes - before, self.world.now - from);
+        self.rest_bytes = sent as f64 / (rested_ms as f64 / 1e3) / self.world.machines.len() as f64;
         self.world.check_settled();
         self.world.violated().map_err(|violation| broken(&violation))
     }

@@ -104,10 +104,15 @@ fn label(parameters: &BTreeMap<String, Value>) -> String {
     words.collect::<Vec<String>>().join(", ")
 }
 
-/// The same with the last two words of each key, for where there is little room.
+/// The same with the last two words of each key, for where there is little room; a number is told with what it counts.
 fn brief(parameters: &BTreeMap<String, Value>) -> String {
-    let last = |key: &str| key.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
-    let words = parameters.iter().map(|(key, value)| format!("{} = {}", &key[last(key)..], plain(value)));
+    let last = |key: &str| {
+        let words: Vec<&str> = key.split('.').collect();
+        let from = words.len().saturating_sub(2);
+        let from = if words[from].parse::<usize>().is_ok() { from.saturating_sub(1) } else { from };
+        words[from..].join(".")
+    };
+    let words = parameters.iter().map(|(key, value)| format!("{} = {}", last(key), plain(value)));
     words.collect::<Vec<String>>().join(", ")
 }
 
@@ -125,4 +130,21 @@ fn values<'a>(cells: &[&'a CellResult], key: &str) -> Vec<&'a Value> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swept_key_is_told_by_its_last_words_and_a_number_with_what_it_counts() {
+        for (key, told) in [
+            ("network.nodes", "network.nodes = 2"),
+            ("network.loss.rate", "loss.rate = 2"),
+            ("fault.0.lasts", "fault.0.lasts = 2"),
+            ("tier", "tier = 2"),
+        ] {
+            assert_eq!(brief(&BTreeMap::from([(key.to_owned(), Value::from(2))])), told);
+        }
+    }
 }

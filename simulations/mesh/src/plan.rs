@@ -18,9 +18,9 @@ const BOOTSTRAPS: usize = 3;
 /// Random others that are drawn for each node of a larger world. As many draw it: 14 peers in all, between the 12 and the 16
 /// to which a live node settles.
 const DIALS: usize = 7;
-/// Nodes that start in a second, at the most: each is announced to all, and what a node keeps of the announcements of one
-/// second would be most of a large world's memory.
-const STARTS_PER_S: usize = 50;
+/// Nodes that start in a second, at the most. Each is announced to all, and a node keeps what it heard of the last seconds,
+/// tells of it and asks for it: with more at once that is most of a large world's memory.
+const STARTS_PER_S: usize = 12;
 /// Nodes start within this time at the least, so that their heartbeats are not in step.
 const START_MS_MIN: usize = 1_000;
 /// A partition breaks connections after this time: QUIC's idle timeout. A shorter one delays them.

@@ -316,7 +316,9 @@ fn tell_missing(base: &Results, new: &[Results], args: &SimCompareArgs, talk: Ta
         }
         let sources = base.scenarios.iter().filter(|it| {
             let same = |new: &&Answered| new.name == it.name && new.tier == it.tier;
-            results.scenarios.iter().find(same).is_some_and(|new| new.source != it.source)
+            // A baseline keeps no sources.
+            let both_known = |new: &Answered| !new.source.is_empty() && !it.source.is_empty();
+            results.scenarios.iter().find(same).is_some_and(|new| both_known(new) && new.source != it.source)
         });
         for changed in sources {
             talk.say(&format!("{} itself is different in {}", changed.name, path.display()));

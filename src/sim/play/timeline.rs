@@ -61,6 +61,8 @@ pub(super) struct Timeline {
     pub(super) healed_at: Option<u64>,
     /// When nothing more happens.
     pub(super) quiet_at: u64,
+    /// Until when the world at least rests.
+    pub(super) until: u64,
     /// How far ahead a clock may have stamped what was written, milliseconds; 0 if that is within what others take.
     pub(super) stamped_ahead_ms: u64,
 }
@@ -87,7 +89,8 @@ impl Timeline {
         draw.withdrawals(scenario, written_at);
         let mut timeline = draw.timeline;
         let last = timeline.actions.iter().map(|(at, _)| *at).max().unwrap_or(0);
-        timeline.quiet_at = last.max(until.unwrap_or(0)).max(timeline.healed_at.unwrap_or(0));
+        timeline.quiet_at = last.max(timeline.healed_at.unwrap_or(0));
+        timeline.until = until.unwrap_or(0);
         // Of one time, what was planned first happens first.
         timeline.actions.sort_by_key(|(at, _)| *at);
         timeline.actions.reverse();

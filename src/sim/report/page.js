@@ -106,8 +106,8 @@
   const HEAD = ["mean", "95 % interval", "least – greatest"];
   function figures(summary, unit, theory, overall) {
     const [mean, , , least, most] = summary;
-    // Student's interval knows no bounds, a share has them.
-    const [low, high] = unit === "share" ? [Math.max(0, summary[1]), Math.min(1, summary[2])] : summary.slice(1, 3);
+    // Student's interval knows no bounds: nothing measured is less than none, and no share more than all.
+    const low = Math.max(0, summary[1]), high = unit === "share" ? Math.min(1, summary[2]) : summary[2];
     const how = measure(unit, overall), half = (summary[2] - summary[1]) / 2;
     const bare = [how[0], how[1], ""];
     const range = (from, to, half) => from === to ? "–" : `${show(from, bare, half)} – ${show(to, how, half)}`;

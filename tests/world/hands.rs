@@ -1,0 +1,29 @@
+//! What tests do with a world of nodes.
+
+use aop::proto::name::AgentName;
+use aop::sim::{Wish, World};
+
+/// Lets time pass, under all checks.
+pub(crate) fn run(world: &mut World, for_ms: u64) {
+    world.run(for_ms).unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+/// Heals everything and waits until all agree.
+pub(crate) fn settle(world: &mut World) {
+    world.settle().unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+pub(crate) fn name(name: &str) -> AgentName {
+    name.parse().expect("a label")
+}
+
+pub(crate) fn offer(label: &str, text: &str) -> Wish {
+    Wish::Offer(vec![(name(label), text.into())])
+}
+
+/// Full names of all agents a machine serves.
+pub(crate) fn names(world: &mut World, machine: usize) -> Vec<String> {
+    let Some((node, now)) = world.node(machine) else { return Vec::new() };
+    let (found, _) = node.list(now, None, 10_000, None);
+    found.iter().map(|found| found.record.name.to_string()).collect()
+}
