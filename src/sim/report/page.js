@@ -201,6 +201,16 @@
     for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) found.push(...steps.map(step => step * 10 ** power));
     return found.filter(at => at >= low && at <= high);
   }
+  /** Of the places on an axis those whose labels have room beside one another. */
+  function apart(u, places) {
+    let last = -Infinity;
+    return places.map(place => {
+      const left = u.valToPos(place, "x");
+      if (left - last < 54) return null;
+      last = left;
+      return place;
+    });
+  }
   /** A curve's value anywhere: straight between points, the last one behind its end if it is held. */
   function along(xs, ys, held) {
     let at = 0;
@@ -251,7 +261,7 @@
       })];
       const how = measure("ms", grid.at(-1) ?? 0), since = "time since it was written";
       const [x, steps] = scenario.axis !== "ms" ? [{ label: "rounds", show: at => at % 1 ? "" : text(at, 0) }]
-        : tail.checked ? [{ label: since, show: at => alone(at, "ms") }, { splits: (u, axis, low, high) => decades(low, high), filter: (u, at) => at }]
+        : tail.checked ? [{ label: since, show: at => at === null ? "" : alone(at, "ms") }, { splits: (u, axis, low, high) => decades(low, high), filter: apart }]
         : [{ label: `${since},${how[2]}`, show: at => text(at * how[1], 3, 0) }, { incrs: STEPS_OF_TIME.map(step => step / how[1]) }];
       gone = chart(host, {
         scales: { x: { time: false, distr: tail.checked ? 3 : 1, ...tail.checked ? { range: (u, low, high) => [low, high] } : {} }, y: { range: [0, 1.03] } },
