@@ -13,7 +13,7 @@ pub(in crate::cli) enum SimCommand {
     /// Ctrl-c finishes the runs that have begun and keeps what is finished; a second one does not wait.
     #[command(before_help = "Examples:\n\
             \x20 aop sim run simulations/*.toml\n\
-            \x20 aop sim run simulations/loss-sweep.toml --seeds 5 --out report\n\
+            \x20 aop sim run simulations/loss-push.toml --seeds 5 --out report\n\
             \x20 aop sim run one.toml --set network.nodes=1e6 --set \"network.loss.rate=[0, 0.1, 0.3]\"")]
     #[command(
         after_help = "Exit codes: 0 all expectations were met, 1 one was not, 2 usage or a flaw in a file, \
@@ -26,7 +26,7 @@ pub(in crate::cli) enum SimCommand {
     /// outside of the other's 95 % interval. Results of different tiers are laid over one another: there, every
     /// difference counts, for better or worse.
     #[command(before_help = "Examples:\n\
-            \x20 aop sim compare simulations/baseline/result.json report/result.json --fail-on 5%\n\
+            \x20 aop sim compare simulations/baselines/default.json report --fail-on 5%\n\
             \x20 aop sim compare model/ core/ mesh/           # folders of --out: three tiers side by side")]
     Compare(SimCompareArgs),
     /// Print what the formulas say
@@ -37,7 +37,7 @@ pub(in crate::cli) enum SimCommand {
     Theory(SimTheoryArgs),
     /// Play one run again and print what it measured; exits 6 or 7 if a checker fails
     #[command(before_help = "Examples:\n\
-            \x20 aop sim replay simulations/loss-sweep.toml --seed 7 --set network.loss.rate=0.3\n\
+            \x20 aop sim replay simulations/fanout-once.toml --seed 7 --set network.nodes=1000\n\
             \x20 aop sim replay report --seed 7 --trace       # from a folder of --out")]
     Replay(SimReplayArgs),
     /// List scenarios and their questions
@@ -78,7 +78,7 @@ pub(in crate::cli) struct SimRunArgs {
     /// What to print on stdout
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Table)]
     pub(in crate::cli) format: Format,
-    /// Folder to write report.html, result.json, runs.csv, curve.csv and charts to
+    /// Folder to write report.html, result.json, baseline.json, runs.csv, curve.csv and charts to
     #[arg(long, value_name = "DIR")]
     pub(in crate::cli) out: Option<PathBuf>,
 }
