@@ -9,16 +9,17 @@ use clap::{Parser, ValueEnum};
 pub const PROGRAM: &str = "cargo run --release --manifest-path simulations/mesh/Cargo.toml --";
 
 const EXAMPLES: &str = "Examples:
-  cargo run --release --manifest-path simulations/mesh/Cargo.toml -- simulations/mesh-spread.toml
-  cargo run --release --manifest-path simulations/mesh/Cargo.toml -- FILE --set network.nodes=250 --seeds 3 --format json
+  cargo run --release --manifest-path simulations/mesh/Cargo.toml -- simulations/calibration.toml
+  cargo run --release --manifest-path simulations/mesh/Cargo.toml -- FILE --set network.nodes=250 --out mesh.json
+  aop sim compare mesh.json DIR                  # beside results of other tiers";
 
-Each run is a process of its own, and the same run gives the same trace hash on every machine with this lock file's
-versions. Exit codes: 0 all met, 1 an expectation failed or a run could not be made, 2 usage, 6 a checker failed, 7 the
-world did not come to agree.";
+const AFTER: &str = "\
+Each run is a process of its own, and gives the same trace hash again with the same lock file. Exit codes: 0 all met, 1 an \
+expectation failed or a run could not be made, 2 usage, 6 a checker failed, 7 the world did not come to agree.";
 
 /// Plays scenarios of tier `mesh`: whole live aop nodes over real libp2p, in virtual time.
 #[derive(Parser)]
-#[command(name = "aop-mesh", version, before_help = EXAMPLES)]
+#[command(name = "aop-mesh", version, before_help = EXAMPLES, after_help = AFTER)]
 pub struct Arguments {
     /// Scenario files.
     #[arg(required = true, value_name = "FILE")]

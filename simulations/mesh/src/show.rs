@@ -36,14 +36,21 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
 }
 
 fn verdict_line(kind: &str, verdict: &Verdict) -> String {
-    let stands = if verdict.met { "holds" } else { "DOES NOT HOLD" };
-    let Verdict { wanted, worst, worst_cell, .. } = verdict;
-    format!("  {kind}  {wanted}: {stands}; furthest from it {worst} {worst_cell}\n")
+    let stands = match (kind, verdict.met) {
+        ("claimed ", true) => "holds",
+        ("claimed ", false) => "does not hold",
+        (_, true) => "met",
+        (_, false) => "NOT MET",
+    };
+    let Verdict { wanted, held: (held, all), counts, worst, worst_cell, replay, .. } = verdict;
+    let place = if worst_cell.is_empty() { String::new() } else { format!(" where {worst_cell}") };
+    let again = if verdict.met { String::new() } else { format!("            replay: {replay}\n") };
+    format!("  {kind}  {wanted}: {stands}, {held} of {all} {counts}, worst {worst}{place}\n{again}")
 }
 
 fn cell_lines(cell: &CellResult) -> String {
     let parameters = parameters(&cell.parameters);
-    let mut text = format!("  {} runs{parameters}\n", cell.runs);
+    let mut text = format!("  {} {}{parameters}\n", cell.runs, if cell.runs == 1 { "run" } else { "runs" });
     for (metric, it) in &cell.metrics {
         _ = writeln!(text, "    {metric:<20} {:>12.3}   {:.3} to {:.3}", it.mean, it.min, it.max);
     }
