@@ -74,8 +74,9 @@ pub const START: Timestamp = Timestamp(1_800_000_000_000);
 const OUTPUTS_MAX: usize = 100_000;
 /// Times a timer may fire in one millisecond; an honest node asks for one or two.
 const TIMERS_MAX: u32 = 100;
-/// Events of one run; a run of this size is a loop.
-const STEPS_MAX: u64 = 50_000_000;
+/// Events of one virtual millisecond, for each machine; more is a loop. When ten thousand nodes start at once, each has some
+/// dozens.
+const STEPS_A_MS_MAX: u64 = 10_000;
 /// Virtual milliseconds between two checks of what must hold at any time.
 const CHECK_MS: u64 = 20_000;
 
@@ -181,6 +182,8 @@ pub struct World {
     skipped_ms: u64,
     queue: Queue,
     steps: u64,
+    /// Steps before the present millisecond.
+    steps_before: u64,
     machines: Vec<Machine>,
     by_key: BTreeMap<PeerKey, usize>,
     network: Network,
@@ -223,6 +226,7 @@ impl World {
             skipped_ms: 0,
             queue: Queue::default(),
             steps: 0,
+            steps_before: 0,
             machines,
             by_key: keys.iter().enumerate().map(|(at, key)| (*key, at)).collect(),
             network,
@@ -255,10 +259,13 @@ impl World {
         let until = self.now + for_ms;
         while self.violation.is_none() {
             let Some((at, due)) = self.queue.pop(until) else { break };
+            if at > self.now {
+                self.steps_before = self.steps;
+            }
             self.now = at;
             self.steps += 1;
-            if self.steps > STEPS_MAX {
-                self.fail(Check::QueuesBounded, "the run does not end".into());
+            if self.steps - self.steps_before > STEPS_A_MS_MAX * self.machines.len() as u64 {
+                self.fail(Check::QueuesBounded, "a millisecond does not end".into());
             }
             self.happen(due);
         }
@@ -489,5 +496,23 @@ impl World {
         if self.violation.is_none() {
             self.violation = Some(Violation { check, seed: self.seed, at_ms: self.now, detail });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_millisecond_that_does_not_end_ends_the_run_and_a_long_run_does_not() {
+        let mut world = World::new(1, Setup { machines: 1, ..Setup::default() });
+        let idle = |world: &mut World, at: u64, many: u64| {
+            (0..many).for_each(|_| world.schedule(at, Due::Timer { machine: 0, generation: u64::MAX }));
+        };
+        (1..=3).for_each(|at| idle(&mut world, at, STEPS_A_MS_MAX));
+        assert_eq!(world.run(10), Ok(()));
+        idle(&mut world, 1, STEPS_A_MS_MAX + 1);
+        let violation = world.run(10).expect_err("a loop");
+        assert_eq!(violation.check, Check::QueuesBounded);
     }
 }
