@@ -140,7 +140,19 @@ pub(super) struct Acknowledged {
     pub(super) key: KeyHash,
     /// The record it made.
     pub(super) order: Order,
-    pub(super) exempt: Option<Exemption>,
+    expires_at: Timestamp,
+    /// The host's disk went back to before it, and nobody has told the host yet.
+    unheard: bool,
+    exempt: Option<Exemption>,
+}
+
+impl Acknowledged {
+    /// Whether it need not show when the true time is `wall`: by an exemption, or as an offer whose lease ended before
+    /// anybody could tell the host of it, as when everybody sleeps for a week.
+    pub(super) fn is_exempt(&self, wall: u64) -> bool {
+        let lapsed = self.unheard && self.expires_at.0 <= wall;
+        self.exempt.is_some() || (lapsed && matches!(self.operation, Operation::Offered(_)))
+    }
 }
 
 /// One own write of some node.
@@ -214,7 +226,8 @@ pub(super) struct Reference {
     buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
     /// Machines whose disk went back to a backup at some time.
     restored: BTreeSet<usize>,
-    /// Machines whose clock forbade them to write at some time of their present run.
+    /// Machines whose clock forbade them to write at some time since their disk was last lost: what stood in their name then
+    /// is on it, and is not met anew.
     silenced: BTreeSet<usize>,
     pending: BTreeMap<u64, Vec<(AgentName, Operation)>>,
     next_id: u64,
@@ -248,15 +261,25 @@ impl Reference {
         })
     }
 
+    /// A host holds a record of its own agent: perhaps the one that it was told of before its disk went back.
+    fn heard(&mut self, host: usize, record: &Record) {
+        let agent = self.agents.get_mut(&(host, record.name.agent.clone()));
+        if let Some(agent) = agent.filter(|it| it.key == record.key() && it.order == record.order()) {
+            agent.unheard = false;
+        }
+    }
+
     /// A machine stopped: what it held in memory is gone.
     pub(super) fn stopped(&mut self, at: usize) {
         self.looks.remove(&at);
         self.buried.remove(&at);
-        self.silenced.remove(&at);
     }
 
     /// A machine is about to start with less than it knew.
     pub(super) fn started(&mut self, at: usize, memory: Memory, machines: &[Machine]) {
+        if memory == Memory::Lost {
+            self.silenced.remove(&at);
+        }
         let backup = machines[at].backup.as_ref();
         if matches!(memory, Memory::Backup | Memory::Torn) && backup.is_some() {
             self.restored.insert(at);
@@ -269,6 +292,7 @@ impl Reference {
                 (Memory::Lost, _) => agent.operation != Operation::Withdrawn,
                 (Memory::Backup | Memory::Torn, Some(backup)) => {
                     let wrote = backup.wrote(agent.order.author.epoch);
+                    agent.unheard |= agent.step > backup.step;
                     agent.step > backup.step && !(wrote && is_known(agent, machines))
                 }
                 (Memory::Disk | Memory::Backup | Memory::Torn, _) => false,
@@ -342,6 +366,9 @@ impl World {
         self.check_signature(at, record);
         let wall = self.wall();
         let machine = &mut self.machines[at];
+        if record.host == machine.key {
+            self.reference.heard(at, record);
+        }
         if record.stamp.wall > machine.clock(wall) + STAMP_AHEAD_MAX {
             self.fail(Check::TimeBound, format!("machine {at} takes {record:?}"));
         } else if record.is_tombstone() {
@@ -396,11 +423,12 @@ impl World {
         }
         self.reference.acknowledged += 1;
         let step = self.steps;
-        if let Some(order) = kept.map(|kept| kept.order()) {
+        if let Some((order, expires_at)) = kept.map(|kept| (kept.order(), kept.expires_at)) {
             if matches!(operation, Operation::Offered(_)) {
                 self.tally.acknowledge(at, key, order, self.now);
             }
-            let agent = Acknowledged { operation, step, key, order, exempt: None };
+            let agent =
+                Acknowledged { operation, step, key, order, expires_at, unheard: false, exempt: None };
             self.reference.agents.insert((at, name), agent);
         }
     }
