@@ -11,7 +11,7 @@ mod hands;
 use aop::proto::message::Envelope;
 use aop::proto::registry::Quota;
 use aop::sim::{Conditions, Conduct, Fault, Graph, Memory, Setup, Wish, World};
-use hands::{name, names, offer, run, settle};
+use hands::{name, names, offer, offer_and_withdraw, run, settle};
 use serde_bytes::ByteBuf;
 
 /// Drawn worlds played by default.
@@ -173,15 +173,7 @@ fn a_lying_peer_is_blamed_and_keeps_nobody_from_the_truth() {
             world.corrupt(machine, Conduct::Lie);
         }
         start(&mut world, [0, 1, 2, 4, 5, 6]);
-        for machine in 0..3 {
-            world.wish(machine, offer(&format!("kept-{machine}"), "text"));
-            world.wish(machine, offer(&format!("deleted-{machine}"), "text"));
-        }
-        run(&mut world, 120_000);
-        for machine in 0..3 {
-            world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
-        }
-        run(&mut world, 120_000);
+        offer_and_withdraw(&mut world, 3, 120_000);
         // A joiner that hears of six peers of which three lie.
         world.start(3, Memory::Disk);
         run(&mut world, 240_000);

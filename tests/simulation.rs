@@ -7,7 +7,7 @@
 mod hands;
 
 use aop::sim::{Conditions, Fault, Memory, Setup, Wish, World};
-use hands::{name, names, offer, run, settle};
+use hands::{name, names, offer, offer_and_withdraw, run, settle};
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 100;
@@ -117,15 +117,7 @@ fn a_joiner_becomes_complete_in_one_sync() {
 #[test]
 fn a_late_joiner_sees_no_deleted_agent() {
     let mut world = begun(1, 4, 3);
-    for machine in 0..3 {
-        world.wish(machine, offer(&format!("kept-{machine}"), "text"));
-        world.wish(machine, offer(&format!("deleted-{machine}"), "text"));
-    }
-    run(&mut world, 30_000);
-    for machine in 0..3 {
-        world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
-    }
-    run(&mut world, 30_000);
+    offer_and_withdraw(&mut world, 3, 30_000);
     world.start(3, Memory::Disk);
     run(&mut world, 10_000);
     assert_eq!(names(&mut world, 3), ["kept-0@.", "kept-1@.", "kept-2@."]);

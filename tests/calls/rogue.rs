@@ -227,12 +227,8 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
     assert_eq!(held.len(), aop::proto::config::CALLS_PER_PEER_MAX);
     assert!(caller.call("echo", task(1), 10.0).await.success);
     drop(held);
-    let free = async {
-        while !matches!(rogue.offer(&offer("echo", INPUT.len())).await.1, CallReply::Accepted { .. }) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, free).await.unwrap();
+    until(async || matches!(rogue.offer(&offer("echo", INPUT.len())).await.1, CallReply::Accepted { .. }))
+        .await;
 }
 
 /// A caller, and in the place of the host it knows a peer with the host's key that does as it is told.
@@ -240,21 +236,21 @@ async fn with_rogue_host() -> (Node, Rogue) {
     let (host, caller) = with_host(builtins()).await;
     let key = host.handle().key().to_string();
     drop(host);
-    let gone = async {
-        while caller.handle().peers().await.unwrap().peers.iter().any(|peer| peer.peer == key) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(PATIENCE, gone).await.unwrap();
+    until(async || caller.handle().peers().await.unwrap().peers.iter().all(|peer| peer.peer != key)).await;
     let rogue = Rogue::connect(HOST, caller.handle().key(), caller.running.listen[0].clone()).await;
     // Until the caller sees the connection it would dial, and give the host as much more time as that takes.
-    let seen = async {
-        while caller.handle().status().await.unwrap().connections == 0 {
+    until(async || caller.handle().status().await.unwrap().connections > 0).await;
+    (caller, rogue)
+}
+
+/// A node tells nobody of connections that come and go, nor of places that get free, so it is asked until it is so.
+async fn until(mut is_met: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        while !is_met().await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    timeout(PATIENCE, seen).await.unwrap();
-    (caller, rogue)
+    timeout(PATIENCE, asked).await.unwrap();
 }
 
 /// What the caller makes of these frames after its offer.

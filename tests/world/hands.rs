@@ -21,6 +21,19 @@ pub(crate) fn offer(label: &str, text: &str) -> Wish {
     Wish::Offer(vec![(name(label), text.into())])
 }
 
+/// Each of some machines offers `kept-N` and `deleted-N`, and after a while withdraws the second.
+pub(crate) fn offer_and_withdraw(world: &mut World, machines: usize, wait_ms: u64) {
+    for machine in 0..machines {
+        world.wish(machine, offer(&format!("kept-{machine}"), "text"));
+        world.wish(machine, offer(&format!("deleted-{machine}"), "text"));
+    }
+    run(world, wait_ms);
+    for machine in 0..machines {
+        world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
+    }
+    run(world, wait_ms);
+}
+
 /// Full names of all agents a machine serves.
 pub(crate) fn names(world: &mut World, machine: usize) -> Vec<String> {
     let Some((node, now)) = world.node(machine) else { return Vec::new() };
