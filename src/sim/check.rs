@@ -140,19 +140,9 @@ pub(super) struct Acknowledged {
     pub(super) key: KeyHash,
     /// The record it made.
     pub(super) order: Order,
-    expires_at: Timestamp,
     /// The host's disk went back to before it, and nobody has told the host yet.
     unheard: bool,
     exempt: Option<Exemption>,
-}
-
-impl Acknowledged {
-    /// Whether it need not show when the true time is `wall`: by an exemption, or as an offer whose lease ended before
-    /// anybody could tell the host of it, as when everybody sleeps for a week.
-    pub(super) fn is_exempt(&self, wall: u64) -> bool {
-        let lapsed = self.unheard && self.expires_at.0 <= wall;
-        self.exempt.is_some() || (lapsed && matches!(self.operation, Operation::Offered(_)))
-    }
 }
 
 /// One own write of some node.
@@ -261,12 +251,25 @@ impl Reference {
         })
     }
 
-    /// A host holds a record of its own agent: perhaps the one that it was told of before its disk went back.
+    /// A host holds a record of its own agent: perhaps what it wrote before its disk went back, or a renewal of it.
     fn heard(&mut self, host: usize, record: &Record) {
         let agent = self.agents.get_mut(&(host, record.name.agent.clone()));
-        if let Some(agent) = agent.filter(|it| it.key == record.key() && it.order == record.order()) {
+        let agent = agent.filter(|it| it.key == record.key() && it.order.author == record.author);
+        if let Some(agent) = agent.filter(|it| it.order <= record.order()) {
             agent.unheard = false;
         }
+    }
+
+    /// Whether an operation need not show when the true time is `wall`: by an exemption, or as an offer whose every lease
+    /// ended before anybody could tell the host of it, as when everybody sleeps for a week.
+    pub(super) fn is_exempt(&self, agent: &Acknowledged, wall: u64) -> bool {
+        // What the host wrote since in a new epoch follows from what its disk went back to.
+        let of_epoch = self.written.range((agent.order.author, 0)..=(agent.order.author, u64::MAX));
+        let mut leases = of_epoch.flat_map(|(_, written)| written).filter(|it| it.key == agent.key);
+        agent.exempt.is_some()
+            || agent.unheard
+                && matches!(agent.operation, Operation::Offered(_))
+                && leases.all(|it| it.expires_at.0 <= wall)
     }
 
     /// A machine stopped: what it held in memory is gone.
@@ -423,12 +426,11 @@ impl World {
         }
         self.reference.acknowledged += 1;
         let step = self.steps;
-        if let Some((order, expires_at)) = kept.map(|kept| (kept.order(), kept.expires_at)) {
+        if let Some(order) = kept.map(|kept| kept.order()) {
             if matches!(operation, Operation::Offered(_)) {
                 self.tally.acknowledge(at, key, order, self.now);
             }
-            let agent =
-                Acknowledged { operation, step, key, order, expires_at, unheard: false, exempt: None };
+            let agent = Acknowledged { operation, step, key, order, unheard: false, exempt: None };
             self.reference.agents.insert((at, name), agent);
         }
     }
@@ -618,5 +620,30 @@ mod tests {
             look(&[&record("c", 3)], 1).shrunk_since(&before, SOMEBODY, NOW).is_none(),
             "forgotten and met again"
         );
+    }
+
+    #[test]
+    fn an_offer_need_not_show_once_every_lease_ended_before_its_restored_host_heard_of_it() {
+        let (offered, renewed) = (record("a", 1), record("a", 2));
+        let mut reference = Reference::default();
+        let write = |reference: &mut Reference, record: &Record, expires_at: Timestamp| {
+            let written = Written { key: record.key(), order: record.order(), expires_at };
+            reference.written.entry((record.author, record.seq)).or_default().push(written);
+        };
+        write(&mut reference, &offered, NOW + LEASE);
+        let (key, order) = (offered.key(), offered.order());
+        let operation = Operation::Offered("text".into());
+        let agent = Acknowledged { operation, step: 1, key, order, unheard: true, exempt: None };
+        let exempt =
+            |reference: &Reference, agent: &Acknowledged, at: Timestamp| reference.is_exempt(agent, at.0);
+        assert!(!exempt(&reference, &agent, NOW) && exempt(&reference, &agent, NOW + LEASE));
+        let withdrawn = Acknowledged { operation: Operation::Withdrawn, ..agent.clone() };
+        assert!(!exempt(&reference, &withdrawn, NOW + LEASE), "a deletion is kept");
+        write(&mut reference, &renewed, NOW + 2 * LEASE);
+        assert!(!exempt(&reference, &agent, NOW + LEASE), "somebody holds the renewal");
+        let name: AgentName = "a".parse().expect("a label");
+        reference.agents.insert((0, name.clone()), agent);
+        reference.heard(0, &renewed);
+        assert!(!exempt(&reference, &reference.agents[&(0, name)], NOW + 3 * LEASE), "it heard");
     }
 }

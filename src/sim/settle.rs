@@ -98,7 +98,7 @@ impl World {
         checked: &mut BTreeMap<RecordHash, bool>,
     ) -> Option<(Check, String)> {
         let agent = self.reference.agents.get(&(host, name.clone()))?;
-        if agent.is_exempt(self.wall()) || self.reference.is_forked(&agent.order) {
+        if self.reference.is_exempt(agent, self.wall()) || self.reference.is_forked(&agent.order) {
             return None;
         }
         let agent = agent.clone();
