@@ -78,12 +78,12 @@ fn measure(entries: usize) {
     query("everything in a zone", &mut |_| Query { zone: "z1.org".parse().ok(), ..Query::default() });
     query("everything", &mut |_| Query::default());
 
-    let mut close: Vec<Duration> = agents
+    let mut similar: Vec<Duration> = agents
         .iter()
         .step_by(entries / 100)
-        .map(|agent| time(|| index.close_names(&agent.name.to_string()[1..], 5)))
+        .map(|agent| time(|| index.similar_names(&agent.name.to_string()[1..], 5)))
         .collect();
-    report("close names", &mut close);
+    report("similar names", &mut similar);
     let mut renewals: Vec<Duration> =
         agents.iter().step_by(7).map(|agent| time(|| index.insert(agent.entry()))).collect();
     report("replace by the same", &mut renewals);

@@ -399,5 +399,5 @@ pub struct ApiError {
     pub fix: String,
     /// Close names, for `not_found`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub close: Vec<String>,
+    pub suggestions: Vec<String>,
 }

@@ -183,13 +183,13 @@ fn network_options(options: &Options, search: Search) -> NetworkOptions {
 }
 
 fn node_config(options: &Options) -> Config {
-    let anchors: Vec<PeerKey> =
+    let bootstrap_peers: Vec<PeerKey> =
         options.bootstrap.iter().filter_map(named_peer).filter_map(|peer| peer_key(&peer)).collect();
     Config {
         network: options.network.clone(),
         zones: options.zones.clone(),
         follows: options.follows.clone(),
-        anchors,
+        bootstrap_peers,
         expects_peers: !options.bootstrap.is_empty(),
         ..Config::default()
     }

@@ -85,12 +85,12 @@ const CHECK_MS: u64 = 20_000;
 pub struct Setup {
     /// Number of machines.
     pub machines: usize,
-    /// Settings of every node; `anchors` are set by [`Setup::anchored`].
+    /// Settings of every node; `bootstrap_peers` are set by [`Setup::bootstrapped`].
     pub config: Config,
     /// Constant clock errors are drawn from plus or minus this, milliseconds.
     pub skew_ms_max: i64,
     /// Whether the clocks of the machines it may be linked with judge a node's own.
-    pub anchored: bool,
+    pub bootstrapped: bool,
     /// The network at the start.
     pub conditions: Conditions,
     /// Who may be linked with whom.
@@ -107,7 +107,7 @@ impl Default for Setup {
             machines: 5,
             config: Config { expects_peers: true, ..Config::default() },
             skew_ms_max: 0,
-            anchored: false,
+            bootstrapped: false,
             conditions: Conditions::default(),
             graph: Graph::Random(scenario::Protocol::DEGREE),
             regions: None,
@@ -215,8 +215,8 @@ impl World {
             .map(|(at, identity)| {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
-                let anchors = if setup.anchored { others.collect() } else { Vec::new() };
-                Machine::new(identity, Config { anchors, ..setup.config.clone() }, skew)
+                let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
+                Machine::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
             })
             .collect();
         let mut world = World {

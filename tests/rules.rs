@@ -376,7 +376,7 @@ fn only_an_author_batches_and_a_batch_is_forwarded_if_half_of_it_is_new() {
 
 #[test]
 fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
-    let config = Config { anchors: vec![key(1)], ..Config::default() };
+    let config = Config { bootstrap_peers: vec![key(1)], ..Config::default() };
     let mut world = World::with(vec![config, Config::default()]);
     world.register(1, offer("a", "x")).unwrap();
     world.clocks[0] = 31_000;

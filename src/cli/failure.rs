@@ -36,7 +36,7 @@ pub(super) struct Failure {
     pub(super) exit: Exit,
     message: String,
     fix: String,
-    close: Vec<String>,
+    suggestions: Vec<String>,
 }
 
 impl std::fmt::Display for Failure {
@@ -47,7 +47,7 @@ impl std::fmt::Display for Failure {
 
 impl Failure {
     pub(super) fn new(exit: Exit, message: impl Into<String>, fix: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into(), fix: fix.into(), close: Vec::new() }
+        Failure { exit, message: message.into(), fix: fix.into(), suggestions: Vec::new() }
     }
 
     /// For errors whose one sentence already says what to do.
@@ -69,7 +69,7 @@ impl Failure {
             _ => Exit::Failure,
         };
         let message = format!("{} ({})", error.message, error.code);
-        Failure { exit, message, fix: error.fix, close: error.close }
+        Failure { exit, message, fix: error.fix, suggestions: error.suggestions }
     }
 
     /// Prints it on stderr.
@@ -78,8 +78,8 @@ impl Failure {
             return;
         }
         eprintln!("error: {}", clean(&self.message));
-        if !self.close.is_empty() {
-            eprintln!("close: {}", clean(&self.close.join(", ")));
+        if !self.suggestions.is_empty() {
+            eprintln!("suggestions: {}", clean(&self.suggestions.join(", ")));
         }
         if !self.fix.is_empty() {
             eprintln!("  fix: {}", clean(&self.fix));

@@ -39,7 +39,8 @@ pub(super) struct Failure {
 impl Failure {
     /// An error of our own; the status follows from `code`.
     pub(super) fn new(code: &str, message: impl Into<String>, fix: impl Into<String>) -> Failure {
-        ApiError { code: code.into(), message: message.into(), fix: fix.into(), close: Vec::new() }.into()
+        ApiError { code: code.into(), message: message.into(), fix: fix.into(), suggestions: Vec::new() }
+            .into()
     }
 
     /// The content type is not JSON: the one status that its code does not determine.

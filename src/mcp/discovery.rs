@@ -203,8 +203,8 @@ pub(super) fn bad_input(message: String) -> CallFailure {
 /// An error of the node, as a model reads it.
 pub(super) fn refused(error: ApiError) -> CallFailure {
     let mut message = error.message;
-    if !error.close.is_empty() {
-        message = format!("{message}; close: {}", error.close.join(", "));
+    if !error.suggestions.is_empty() {
+        message = format!("{message}; suggestions: {}", error.suggestions.join(", "));
     }
     if !error.fix.is_empty() {
         message = format!("{message}; {}", error.fix);

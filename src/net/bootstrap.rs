@@ -22,7 +22,7 @@ pub const LASTED: Duration = Duration::from_secs(30);
 
 /// One configured address and what is known of the peer behind it.
 #[derive(Debug)]
-pub struct Anchor {
+pub struct BootstrapPeer {
     /// The address as configured, with or without `/p2p/`.
     pub address: Multiaddr,
     /// The peer behind it: named by the address, or met there.
@@ -48,32 +48,33 @@ enum State {
 
 /// All configured peers.
 #[derive(Debug)]
-pub struct Anchors(Vec<Anchor>);
+pub struct BootstrapDialer(Vec<BootstrapPeer>);
 
-impl Anchors {
+impl BootstrapDialer {
     /// A table of these addresses, all due at `now`.
-    pub fn new(addresses: Vec<Multiaddr>, now: Instant) -> Anchors {
-        let anchor = |address: Multiaddr| Anchor {
+    pub fn new(addresses: Vec<Multiaddr>, now: Instant) -> BootstrapDialer {
+        let peer = |address: Multiaddr| BootstrapPeer {
             peer: named_peer(&address),
             address,
             state: State::Waiting { until: now },
             failures: 0,
         };
-        Anchors(addresses.into_iter().map(anchor).collect())
+        BootstrapDialer(addresses.into_iter().map(peer).collect())
     }
 
     /// Indices of the addresses to dial at `now`.
     pub fn due(&self, now: Instant) -> Vec<usize> {
-        let due = |anchor: &Anchor| matches!(anchor.state, State::Waiting { until } if until <= now);
+        let due =
+            |bootstrap: &BootstrapPeer| matches!(bootstrap.state, State::Waiting { until } if until <= now);
         (0..self.0.len()).filter(|&index| due(&self.0[index])).collect()
     }
 
-    /// The anchor at an index that [`Anchors::due`] gave.
-    pub fn get(&self, index: usize) -> &Anchor {
+    /// The peer at an index that [`BootstrapDialer::due`] gave.
+    pub fn get(&self, index: usize) -> &BootstrapPeer {
         &self.0[index]
     }
 
-    /// Notes that the anchor at `index` is being dialed.
+    /// Notes that the peer at `index` is being dialed.
     pub fn dialing(&mut self, index: usize, connection: ConnectionId) {
         self.0[index].state = State::Dialing { connection };
     }
@@ -81,15 +82,15 @@ impl Anchors {
     /// Notes a new connection, whoever opened it; true if the peer is one of these.
     pub fn connected(&mut self, connection: ConnectionId, peer: PeerId, now: Instant) -> bool {
         let mut found = false;
-        for anchor in &mut self.0 {
-            let dialed = matches!(anchor.state, State::Dialing { connection: own } if own == connection);
+        for bootstrap in &mut self.0 {
+            let dialed = matches!(bootstrap.state, State::Dialing { connection: own } if own == connection);
             if dialed {
-                anchor.peer = Some(peer);
+                bootstrap.peer = Some(peer);
             }
-            if dialed || anchor.peer == Some(peer) {
+            if dialed || bootstrap.peer == Some(peer) {
                 found = true;
-                if !matches!(anchor.state, State::Connected { .. }) {
-                    anchor.state = State::Connected { since: now };
+                if !matches!(bootstrap.state, State::Connected { .. }) {
+                    bootstrap.state = State::Connected { since: now };
                 }
             }
         }
@@ -104,51 +105,51 @@ impl Anchors {
         now: Instant,
         jitter: f64,
     ) -> Option<(Multiaddr, u32)> {
-        let own = |anchor: &&mut Anchor| matches!(anchor.state, State::Dialing { connection: own } if own == connection);
-        let anchor = self.0.iter_mut().find(own)?;
-        anchor.wait_longer(now, jitter);
-        Some((anchor.address.clone(), anchor.failures))
+        let own = |bootstrap: &&mut BootstrapPeer| matches!(bootstrap.state, State::Dialing { connection: own } if own == connection);
+        let bootstrap = self.0.iter_mut().find(own)?;
+        bootstrap.wait_longer(now, jitter);
+        Some((bootstrap.address.clone(), bootstrap.failures))
     }
 
     /// Notes that a dial turned out to reach ourselves: the address is never dialed again.
     pub fn is_myself(&mut self, connection: ConnectionId) {
-        for anchor in &mut self.0 {
-            if matches!(anchor.state, State::Dialing { connection: own } if own == connection) {
-                anchor.state = State::Myself;
+        for bootstrap in &mut self.0 {
+            if matches!(bootstrap.state, State::Dialing { connection: own } if own == connection) {
+                bootstrap.state = State::Myself;
             }
         }
     }
 
     /// Notes that the last connection to a peer is gone.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: f64) {
-        for anchor in &mut self.0 {
-            let State::Connected { since } = anchor.state else { continue };
-            if anchor.peer == Some(peer) {
+        for bootstrap in &mut self.0 {
+            let State::Connected { since } = bootstrap.state else { continue };
+            if bootstrap.peer == Some(peer) {
                 if now.saturating_duration_since(since) >= LASTED {
-                    anchor.failures = 0;
+                    bootstrap.failures = 0;
                 }
-                anchor.wait_longer(now, jitter);
+                bootstrap.wait_longer(now, jitter);
             }
         }
     }
 
     /// Forgets all waiting: after a suspension everything is tried at once.
     pub fn hurry(&mut self, now: Instant) {
-        for anchor in &mut self.0 {
-            if matches!(anchor.state, State::Waiting { .. }) {
-                anchor.state = State::Waiting { until: now };
-                anchor.failures = 0;
+        for bootstrap in &mut self.0 {
+            if matches!(bootstrap.state, State::Waiting { .. }) {
+                bootstrap.state = State::Waiting { until: now };
+                bootstrap.failures = 0;
             }
         }
     }
 
     /// Whether this peer is one of these.
     pub fn contains(&self, peer: &PeerId) -> bool {
-        self.0.iter().any(|anchor| anchor.peer.as_ref() == Some(peer))
+        self.0.iter().any(|bootstrap| bootstrap.peer.as_ref() == Some(peer))
     }
 }
 
-impl Anchor {
+impl BootstrapPeer {
     /// Waits between half of and the whole doubled time.
     fn wait_longer(&mut self, now: Instant, jitter: f64) {
         let longest = RETRY_LAST.min(RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16)));
@@ -161,23 +162,23 @@ impl Anchor {
 mod tests {
     use super::*;
 
-    fn anchors(now: Instant) -> Anchors {
-        Anchors::new(vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now)
+    fn dialer(now: Instant) -> BootstrapDialer {
+        BootstrapDialer::new(vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now)
     }
 
-    fn fail(anchors: &mut Anchors, now: Instant) -> Duration {
+    fn fail(dialer: &mut BootstrapDialer, now: Instant) -> Duration {
         let connection = ConnectionId::new_unchecked(1);
-        anchors.dialing(0, connection);
-        anchors.failed(connection, now, 1.0).unwrap();
-        (0..200).map(Duration::from_secs).find(|wait| !anchors.due(now + *wait).is_empty()).unwrap()
+        dialer.dialing(0, connection);
+        dialer.failed(connection, now, 1.0).unwrap();
+        (0..200).map(Duration::from_secs).find(|wait| !dialer.due(now + *wait).is_empty()).unwrap()
     }
 
     #[test]
     fn the_wait_doubles_up_to_a_minute_and_never_ends() {
         let now = Instant::now();
-        let mut anchors = anchors(now);
-        assert_eq!(anchors.due(now), [0]);
-        let waits: Vec<u64> = (0..40).map(|_| fail(&mut anchors, now).as_secs()).collect();
+        let mut dialer = dialer(now);
+        assert_eq!(dialer.due(now), [0]);
+        let waits: Vec<u64> = (0..40).map(|_| fail(&mut dialer, now).as_secs()).collect();
         assert_eq!(waits[..8], [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(waits[39], 60);
     }
@@ -185,38 +186,38 @@ mod tests {
     #[test]
     fn only_a_connection_that_lasted_resets_the_wait() {
         let now = Instant::now();
-        let (mut anchors, peer) = (anchors(now), PeerId::random());
-        (0..3).for_each(|_| _ = fail(&mut anchors, now));
+        let (mut dialer, peer) = (dialer(now), PeerId::random());
+        (0..3).for_each(|_| _ = fail(&mut dialer, now));
         let connection = ConnectionId::new_unchecked(2);
-        anchors.dialing(0, connection);
-        assert!(anchors.connected(connection, peer, now));
-        anchors.disconnected(peer, now, 1.0);
-        assert!(anchors.due(now + Duration::from_secs(7)).is_empty());
+        dialer.dialing(0, connection);
+        assert!(dialer.connected(connection, peer, now));
+        dialer.disconnected(peer, now, 1.0);
+        assert!(dialer.due(now + Duration::from_secs(7)).is_empty());
 
-        anchors.dialing(0, connection);
-        anchors.connected(connection, peer, now);
-        anchors.disconnected(peer, now + LASTED, 1.0);
-        assert_eq!(anchors.due(now + LASTED + RETRY_FIRST), [0]);
+        dialer.dialing(0, connection);
+        dialer.connected(connection, peer, now);
+        dialer.disconnected(peer, now + LASTED, 1.0);
+        assert_eq!(dialer.due(now + LASTED + RETRY_FIRST), [0]);
     }
 
     #[test]
     fn an_inbound_connection_of_a_known_peer_stops_the_dialing() {
         let now = Instant::now();
         let peer = PeerId::random();
-        let mut anchors =
-            Anchors::new(vec![format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap()], now);
-        anchors.dialing(0, ConnectionId::new_unchecked(1));
-        assert!(anchors.connected(ConnectionId::new_unchecked(9), peer, now));
-        assert_eq!(anchors.failed(ConnectionId::new_unchecked(1), now, 0.0), None);
-        assert!(anchors.due(now + RETRY_LAST).is_empty());
+        let mut dialer =
+            BootstrapDialer::new(vec![format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap()], now);
+        dialer.dialing(0, ConnectionId::new_unchecked(1));
+        assert!(dialer.connected(ConnectionId::new_unchecked(9), peer, now));
+        assert_eq!(dialer.failed(ConnectionId::new_unchecked(1), now, 0.0), None);
+        assert!(dialer.due(now + RETRY_LAST).is_empty());
     }
 
     #[test]
     fn after_a_suspension_everything_is_due_at_once() {
         let now = Instant::now();
-        let mut anchors = anchors(now);
-        (0..9).for_each(|_| _ = fail(&mut anchors, now));
-        anchors.hurry(now);
-        assert_eq!(anchors.due(now), [0]);
+        let mut dialer = dialer(now);
+        (0..9).for_each(|_| _ = fail(&mut dialer, now));
+        dialer.hurry(now);
+        assert_eq!(dialer.due(now), [0]);
     }
 }

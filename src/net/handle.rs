@@ -228,7 +228,7 @@ impl Handle {
                 Resolution::One(id) => seen.node.agent(now, &id).ok_or_else(|| view::not_found(&text, &[])),
                 Resolution::Ambiguous(ids) => Err(view::ambiguous(&text, &ids)),
                 Resolution::Unknown(_) if expects && !seen.node.is_synced() => Err(view::not_synced(&text)),
-                Resolution::Unknown(close) => Err(view::not_found(&text, &close)),
+                Resolution::Unknown(similar) => Err(view::not_found(&text, &similar)),
             }
         });
         resolved.await?
@@ -281,6 +281,6 @@ fn stopped() -> ApiError {
         code: "unavailable".into(),
         message: "the node is stopping".into(),
         fix: "start it again with `aop node`".into(),
-        close: Vec::new(),
+        suggestions: Vec::new(),
     }
 }

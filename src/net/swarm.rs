@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
-use crate::net::bootstrap::Anchors;
+use crate::net::bootstrap::BootstrapDialer;
 use crate::net::calls::OpenCalls;
 use crate::net::peers::{self, PEERS_LOW, Peer};
 use crate::net::streams::{Asked, SyncClient};
@@ -73,7 +73,7 @@ const BIND_MAX: Duration = Duration::from_secs(10);
 pub struct Network {
     swarm: Swarm<Behaviour>,
     names: Names,
-    anchors: Anchors,
+    dialer: BootstrapDialer,
     peers: BTreeMap<PeerId, Peer>,
     offences: Offences,
     /// Messages without a verdict, oldest first, with the peer that sent the first copy.
@@ -124,7 +124,7 @@ impl Network {
         Ok(Network {
             swarm,
             names,
-            anchors: Anchors::new(options.bootstrap, now),
+            dialer: BootstrapDialer::new(options.bootstrap, now),
             peers: BTreeMap::new(),
             offences: Offences::default(),
             unjudged: VecDeque::new(),
@@ -321,7 +321,7 @@ impl Network {
         address: &Multiaddr,
     ) {
         let now = Instant::now();
-        let bootstrap = self.anchors.connected(connection, id, now);
+        let bootstrap = self.dialer.connected(connection, id, now);
         self.searches.connected(&id);
         let Some(key) = peer_key(&id) else {
             // Only Ed25519 is compiled in, so that no other key gets this far.
@@ -343,7 +343,7 @@ impl Network {
         if left > 0 {
             return;
         }
-        self.anchors.disconnected(id, Instant::now(), rand::random());
+        self.dialer.disconnected(id, Instant::now(), rand::random());
         let Some(peer) = self.peers.remove(&id) else { return };
         if peer.identified {
             self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
@@ -358,14 +358,14 @@ impl Network {
 
     fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         if let DialError::LocalPeerId { .. } = error {
-            return self.anchors.is_myself(connection);
+            return self.dialer.is_myself(connection);
         }
         if let DialError::DialPeerConditionFalse(_) = error {
             // Another address of the same peer was quicker: nothing is wrong with this one.
-            _ = self.anchors.failed(connection, Instant::now(), rand::random());
+            _ = self.dialer.failed(connection, Instant::now(), rand::random());
             return;
         }
-        if let Some((address, failures)) = self.anchors.failed(connection, Instant::now(), rand::random()) {
+        if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
             let reason = error.to_string();
             tracing::info!(%address, failures, reason, "bootstrap peer not reached");
             self.ready.push_back(NetworkEvent::Problem(Problem::BootstrapUnreachable {
@@ -505,7 +505,7 @@ impl Network {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
         self.list_peers(now);
-        self.dial_anchors(now);
+        self.dial_bootstrap_peers(now);
         self.close_surplus(now);
         self.look_for_peers(now);
     }
@@ -530,16 +530,16 @@ impl Network {
         let (monotonic, wall) = std::mem::replace(&mut self.ticked, (now, SystemTime::now()));
         let slept = self.ticked.1.duration_since(wall).unwrap_or_default().max(now - monotonic);
         if slept >= TICK + SUSPENDED_AFTER {
-            self.anchors.hurry(now);
+            self.dialer.hurry(now);
             self.walk = (now, WALK.0);
             self.ready.push_back(NetworkEvent::Problem(Problem::Suspended { duration: slept - TICK }));
         }
     }
 
-    fn dial_anchors(&mut self, now: Instant) {
-        for index in self.anchors.due(now) {
-            let anchor = self.anchors.get(index);
-            let address = anchor.address.clone();
+    fn dial_bootstrap_peers(&mut self, now: Instant) {
+        for index in self.dialer.due(now) {
+            let bootstrap = self.dialer.get(index);
+            let address = bootstrap.address.clone();
             let options: DialOpts = match named_peer(&address) {
                 Some(peer) => DialOpts::peer_id(peer)
                     .condition(PeerCondition::DisconnectedAndNotDialing)
@@ -549,7 +549,7 @@ impl Network {
                 None => address.into(),
             };
             let connection = options.connection_id();
-            self.anchors.dialing(index, connection);
+            self.dialer.dialing(index, connection);
             if let Err(error) = self.swarm.dial(options) {
                 self.handle_dial_failed(connection, &error);
             }
@@ -673,11 +673,11 @@ mod tests {
         let connected = |event: &NetworkEvent| matches!(event, NetworkEvent::Connected { .. });
         assert!(until(&mut receiver, &mut sender, patience, connected).await);
         let slept = Duration::from_secs(60);
-        sender.anchors.disconnected(*receiver.swarm.local_peer_id(), Instant::now() + slept, 1.0);
-        assert!(sender.anchors.due(Instant::now()).is_empty());
+        sender.dialer.disconnected(*receiver.swarm.local_peer_id(), Instant::now() + slept, 1.0);
+        assert!(sender.dialer.due(Instant::now()).is_empty());
         sender.ticked.1 -= slept;
         sender.notice_suspension(Instant::now());
-        assert_eq!(sender.anchors.due(Instant::now()), [0]);
+        assert_eq!(sender.dialer.due(Instant::now()), [0]);
         let noticed = sender.ready.pop_back();
         let long = |duration: &Duration| *duration > slept / 2 && *duration < slept * 2;
         assert!(

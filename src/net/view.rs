@@ -299,17 +299,27 @@ pub(super) fn write_error(error: &WriteError) -> ApiError {
         WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "set the clock of this machine",
         _ => "see the message",
     };
-    ApiError { code: error.code().into(), message: error.to_string(), fix: fix.into(), close: Vec::new() }
+    ApiError {
+        code: error.code().into(),
+        message: error.to_string(),
+        fix: fix.into(),
+        suggestions: Vec::new(),
+    }
 }
 
-/// No such agent; `close` names are offered instead.
-pub(super) fn not_found(text: &str, close: &[FullName]) -> ApiError {
-    let close: Vec<String> = close.iter().map(ToString::to_string).collect();
-    let fix = match close.first() {
+/// No such agent; names like it are suggested instead.
+pub(super) fn not_found(text: &str, similar: &[FullName]) -> ApiError {
+    let suggestions: Vec<String> = similar.iter().map(ToString::to_string).collect();
+    let fix = match suggestions.first() {
         Some(first) => format!("did you mean {first}? Search with `aop find`"),
         None => "search with `aop find`".into(),
     };
-    ApiError { code: "not_found".into(), message: format!("no agent `{text}` is known here"), fix, close }
+    ApiError {
+        code: "not_found".into(),
+        message: format!("no agent `{text}` is known here"),
+        fix,
+        suggestions,
+    }
 }
 
 /// Nothing can be said yet.
@@ -318,7 +328,7 @@ pub(super) fn not_synced(text: &str) -> ApiError {
         code: "unavailable".into(),
         message: format!("`{text}` is not held here, and no peer could be asked yet"),
         fix: "try again in a moment; `aop peers` shows the connections".into(),
-        close: Vec::new(),
+        suggestions: Vec::new(),
     }
 }
 
@@ -329,7 +339,7 @@ pub(super) fn ambiguous(text: &str, ids: &[AgentId]) -> ApiError {
         code: "ambiguous".into(),
         message: format!("`{text}` is registered by {} owners", ids.len()),
         fix: format!("pick one by its id: {}", ids.join(", ")),
-        close: ids,
+        suggestions: ids,
     }
 }
 
@@ -339,7 +349,7 @@ pub(super) fn bad_request(message: String) -> ApiError {
         code: "bad_request".into(),
         message,
         fix: "see /openapi.json for the parameters".into(),
-        close: Vec::new(),
+        suggestions: Vec::new(),
     }
 }
 

@@ -115,7 +115,7 @@ pub struct Config {
     /// Zones it replicates without being a member: it sends no beacon there.
     pub follows: Vec<ZoneName>,
     /// Peers from the configuration. Their clocks judge ours; with none a wrong clock only warns.
-    pub anchors: Vec<PeerKey>,
+    pub bootstrap_peers: Vec<PeerKey>,
     /// Whether other nodes are configured. Then leases are not renewed before the first sync: an own agent may have
     /// been deleted since this copy of the data was made.
     pub expects_peers: bool,
@@ -133,7 +133,7 @@ pub struct Config {
     pub beacon_interval: Duration,
     /// Beacons a zone may send in a second, all members together.
     pub beacons_per_second: f64,
-    /// A clock further than this from the median of the anchors refuses own writes.
+    /// A clock further than this from the median of the bootstrap peers refuses own writes.
     pub clock_offset_max: Duration,
     /// A member not heard for this long is listed last and marked.
     pub forgotten_after: Duration,
@@ -151,7 +151,7 @@ impl Default for Config {
             network: "world".into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),
-            anchors: Vec::new(),
+            bootstrap_peers: Vec::new(),
             expects_peers: false,
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),

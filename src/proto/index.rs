@@ -7,11 +7,11 @@
 //! Entries live in slots. Tags, capabilities and zones map to sets of slots, words to posting lists of slots; names
 //! are kept in order, with a rank for each slot.
 
-mod close;
 mod cursor;
 mod order;
 mod postings;
 mod rank;
+mod similar;
 pub mod token;
 mod vocabulary;
 
@@ -201,8 +201,8 @@ impl Index {
 
     /// Up to `limit` distinct names that somebody who wrote `text` may have meant, nearest first. The work is bounded
     /// whatever the size of the index.
-    pub fn close_names(&self, text: &str, limit: usize) -> Vec<FullName> {
-        close::close_names(self, text, limit)
+    pub fn similar_names(&self, text: &str, limit: usize) -> Vec<FullName> {
+        similar::similar_names(self, text, limit)
     }
 
     /// The name of an entry.

@@ -272,7 +272,7 @@ pub enum Event {
 /// Something an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Problem {
-    /// The local clock is off from the anchors' median by this many milliseconds.
+    /// The local clock is off from the median of the bootstrap peers by this many milliseconds.
     ClockUnsafe(i64),
     /// Another process writes under this node's key.
     DuplicateIdentity(FullName),

@@ -83,7 +83,7 @@ impl Plan {
         let setup = Setup {
             machines,
             skew_ms_max: if rng.random() { 2_000 } else { 0 },
-            anchored: rng.random(),
+            bootstrapped: rng.random(),
             conditions: conditions(rng),
             ..Setup::default()
         };

@@ -174,7 +174,7 @@ fn setup(scenario: &Scenario) -> Setup {
     Setup {
         machines: timeline::machines(scenario),
         config: Config { expects_peers: true, sync_interval, ..defaults },
-        anchored: true,
+        bootstrapped: true,
         conditions: Conditions {
             loss: network.loss.rate,
             loss_mode: network.loss.mode,

@@ -493,10 +493,10 @@ impl Node {
         }
     }
 
-    /// The offset of the local clock from the anchors' median, if it is too large to write.
+    /// The offset of the local clock from the median of the bootstrap peers, if it is too large to write.
     pub(super) fn unsafe_clock_offset(&self) -> Option<i64> {
-        let anchors = self.config.anchors.iter();
-        let mut offsets: Vec<i64> = anchors.filter_map(|anchor| self.clock_offset_of(anchor)).collect();
+        let peers = self.config.bootstrap_peers.iter();
+        let mut offsets: Vec<i64> = peers.filter_map(|peer| self.clock_offset_of(peer)).collect();
         offsets.sort_unstable();
         let median = *offsets.get(offsets.len() / 2)?;
         (median.unsigned_abs() > self.config.clock_offset_max.as_millis() as u64).then_some(median)

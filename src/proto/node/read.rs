@@ -13,8 +13,8 @@ use crate::proto::name::{FullName, ZoneName};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
 
-/// Close names offered for an unknown one.
-const CLOSE_NAMES: usize = 5;
+/// Similar names offered for an unknown one.
+const SUGGESTIONS_MAX: usize = 5;
 
 /// An agent with its hosts.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub enum Resolution {
     One(AgentId),
     /// One name, several owners: a caller must pick by id.
     Ambiguous(Vec<AgentId>),
-    /// No such agent in what is held here; names that are close.
+    /// No such agent in what is held here; names that are similar.
     Unknown(Vec<FullName>),
 }
 
@@ -134,7 +134,7 @@ impl Node {
         };
         let ids = if named.is_empty() { self.index.by_original_name(text) } else { named };
         match ids.as_slice() {
-            [] => Resolution::Unknown(self.index.close_names(text, CLOSE_NAMES)),
+            [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
             [id] => Resolution::One(*id),
             _ => Resolution::Ambiguous(ids),
         }

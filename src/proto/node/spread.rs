@@ -211,9 +211,9 @@ impl Node {
         self.judge_clock_by(&peer);
     }
 
-    /// A peer told its clock: only those of anchors judge ours.
+    /// A peer told its clock: only those of bootstrap peers judge ours.
     fn judge_clock_by(&mut self, peer: &PeerKey) {
-        if self.config.anchors.contains(peer) {
+        if self.config.bootstrap_peers.contains(peer) {
             self.judge_clock();
         }
     }

@@ -31,7 +31,7 @@ enum Nearness {
 }
 
 /// Distinct names near `text` (`agent` or `agent@zone`), nearest first, in the named zone before others.
-pub(super) fn close_names(index: &Index, text: &str, limit: usize) -> Vec<FullName> {
+pub(super) fn similar_names(index: &Index, text: &str, limit: usize) -> Vec<FullName> {
     let folded = token::label(&text[..text.floor_char_boundary(super::QUERY_BYTES_MAX)]);
     let (agent, zone) = folded.split_once('@').unwrap_or((&folded, ""));
     let agent = &agent[..agent.floor_char_boundary(2 * LABEL_BYTES_MAX)];
@@ -91,15 +91,15 @@ mod tests {
     use super::super::tests::{index_of, name};
     use super::*;
 
-    fn close(index: &Index, text: &str) -> Vec<String> {
-        index.close_names(text, 3).into_iter().map(String::from).collect()
+    fn similar(index: &Index, text: &str) -> Vec<String> {
+        index.similar_names(text, 3).into_iter().map(String::from).collect()
     }
 
     #[test]
     fn the_same_agent_in_another_zone_comes_first() {
         let index = index_of(&["summarizer@research.acme.org", "summarize@acme.org", "weather@acme.org"]);
         assert_eq!(
-            close(&index, "summarizer@acme.org"),
+            similar(&index, "summarizer@acme.org"),
             ["summarizer@research.acme.org", "summarize@acme.org"]
         );
     }
@@ -110,21 +110,21 @@ mod tests {
         for text in
             ["sumarizer", "ummarizer", "Summarizer", "sumamrizer", "xummarizer@acme.org", "summarizerr"]
         {
-            assert_eq!(close(&index, text), ["summarizer@."], "{text}");
+            assert_eq!(similar(&index, text), ["summarizer@."], "{text}");
         }
-        assert_eq!(close(&index, "quicksort"), Vec::<String>::new());
+        assert_eq!(similar(&index, "quicksort"), Vec::<String>::new());
     }
 
     #[test]
     fn of_equal_names_that_in_the_named_zone_comes_first() {
         let index = index_of(&["weather@acme.org", "weather@zoo.org"]);
-        assert_eq!(close(&index, "wether@zoo.org"), ["weather@zoo.org", "weather@acme.org"]);
+        assert_eq!(similar(&index, "wether@zoo.org"), ["weather@zoo.org", "weather@acme.org"]);
     }
 
     #[test]
     fn names_that_begin_alike_come_before_names_with_a_common_word() {
         let index = index_of(&["weather-hourly@.", "hourly-weather@.", "other@."]);
-        assert_eq!(close(&index, "weather"), ["weather-hourly@.", "hourly-weather@."]);
+        assert_eq!(similar(&index, "weather"), ["weather-hourly@.", "hourly-weather@."]);
     }
 
     #[test]
@@ -132,8 +132,8 @@ mod tests {
         let mut index = index_of(&["weather@.", "weather@org", "weather@com", "weather@net"]);
         let again = name("weather@.");
         index.insert(super::super::Entry { id: AgentId([99; 20]), ..super::super::tests::bare(&again) });
-        assert_eq!(close(&index, "weather"), ["weather@.", "weather@com", "weather@net"]);
-        assert_eq!(index.close_names("weather", 0), []);
+        assert_eq!(similar(&index, "weather"), ["weather@.", "weather@com", "weather@net"]);
+        assert_eq!(index.similar_names("weather", 0), []);
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         for text in
             ["", "@", "@@", " ", "\0", "é@", &long, "weather@weather@", "\u{fdfa}\u{fdfa}", "a\u{301}"]
         {
-            index.close_names(text, 10);
+            index.similar_names(text, 10);
         }
     }
 }
