@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use aop::net::swarm::Search;
-use aop::sim::scenario::{Groups, Scenario, Trouble};
+use aop::lab::scenario::{Groups, Scenario, Trouble};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

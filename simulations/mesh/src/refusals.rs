@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use aop::proto::config::Config;
-use aop::sim::scenario::{Digest, LossMode, Protocol, Scenario};
+use aop::lab::scenario::{Digest, LossMode, Protocol, Scenario};
 
 use crate::links::Links;
 use crate::plan::Plan;
