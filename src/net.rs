@@ -35,8 +35,9 @@ use crate::net::swarm::{Network, NetworkError, NetworkOptions, Search};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::Write;
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Damage, Node, Stored, Write};
+use crate::proto::node::{Damage, Node, Stored};
 use crate::proto::time::Timestamp;
 
 /// Requests that wait for the driver; beyond it callers wait.

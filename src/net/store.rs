@@ -24,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-pub use crate::proto::node::Write;
+pub use crate::proto::io::Write;
 use journal::{Entry, Journal};
 use row::{RowKind, Seal};
 use writer::{TreeWrite, Writer};

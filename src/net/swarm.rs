@@ -36,7 +36,7 @@ mod options;
 mod search;
 mod streams;
 
-pub use crate::proto::node::{GossipId, Verdict};
+pub use crate::proto::io::{GossipId, Verdict};
 use behaviour::{Behaviour, BehaviourEvent, Names};
 pub use event::{NetworkEvent, Problem, Published, Traffic};
 pub use offences::Offence;

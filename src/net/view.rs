@@ -14,9 +14,10 @@ use crate::net::wall_clock;
 use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::io::{Event, NodeAlert, Via};
 use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::{Event, Found, Node, Problem, Registered, Replica, Via, WriteError, ZoneState};
+use crate::proto::node::{Found, Node, Registered, Replica, WriteError, ZoneState};
 use crate::proto::record::Record;
 
 /// Status of a zone that is answered from what this node holds.
@@ -205,28 +206,28 @@ pub(super) fn event(event: &Event) -> api::Event {
             received: *received,
             sent: *sent,
         },
-        Event::Problem(known) => api::Event::Problem(problem(known)),
+        Event::Alert(known) => api::Event::Problem(problem(known)),
     }
 }
 
-fn problem(known: &Problem) -> api::Problem {
+fn problem(known: &NodeAlert) -> api::Problem {
     let (code, message, fix) = match known {
-        Problem::ClockUnsafe(offset) => (
+        NodeAlert::ClockUnsafe(offset) => (
             "clock_unsafe",
             format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
             "set the clock of this machine, for example with an NTP service",
         ),
-        Problem::DuplicateIdentity(name) => (
+        NodeAlert::DuplicateIdentity(name) => (
             "duplicate_identity",
             format!("another process writes {name} under this node's key"),
             "stop it, or give one of the two a new key and data folder",
         ),
-        Problem::ForkedAuthor(author) => (
+        NodeAlert::ForkedAuthor(author) => (
             "forked_author",
             format!("{author} signed two different records with one version"),
             "tell its operator: a data folder was copied, or its key is in the wrong hands",
         ),
-        Problem::RestoredBackup => (
+        NodeAlert::RestoredBackup => (
             "restored_backup",
             "the data folder was behind what peers know of it; a new epoch was taken".into(),
             "nothing: agents registered after the backup come back from peers",

@@ -7,8 +7,8 @@ use libp2p::Multiaddr;
 use tokio::sync::oneshot;
 
 use crate::proto::identity::PeerKey;
+use crate::proto::io::GossipId;
 use crate::proto::name::ZoneName;
-use crate::proto::node::GossipId;
 
 /// What became of an own message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
