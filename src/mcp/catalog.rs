@@ -15,11 +15,11 @@ use super::discovery;
 use super::schema::{self, Input, Output};
 use crate::agents::{Agents, Local};
 use crate::document::hosting::DEFAULT_LIMITS;
-use crate::foreign::{clean, clean_short};
 use crate::proto::card::{AgentCard, CallLimits, Offer};
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::FullName;
+use crate::sanitize::{clean, clean_short};
 
 /// Tools a page. A definition has 600 bytes: some clients never ask for a second page, and none chokes on this one.
 const PAGE: usize = 100;

@@ -14,10 +14,10 @@ use super::Node;
 use super::catalog::{Tools, limits_json};
 use super::schema::object;
 use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
-use crate::foreign::{clean_json, clean_short};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::index::token::each_word;
 use crate::proto::name::FullName;
+use crate::sanitize::{clean_json, clean_short};
 
 /// Names that no agent's tool may take: those of this file, and those of the queue and task tools.
 pub(super) const RESERVED: [&str; 16] = [
