@@ -30,7 +30,7 @@ use crate::api;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::driver::Driver;
 pub use crate::net::handle::Handle;
-use crate::net::store::{Incident, JournalState, Loaded, Store, StoreError, Trust};
+use crate::net::store::{Authenticated, JournalState, Loaded, Store, StoreError, StoreIncident};
 use crate::net::swarm::{Network, NetworkError, NetworkOptions, Search};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::Config;
@@ -115,8 +115,8 @@ pub async fn start_with(
     let listen = network.listening().await;
     let config = node_config(&options);
     let now = wall_clock();
-    let (stored, resealed) = read_rows(&loaded, &options.network, now);
-    store.write(resealed)?;
+    let (stored, rewritten) = read_rows(&loaded, &options.network, now);
+    store.write(rewritten)?;
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     let node = Node::new(options.identity.clone(), config, seed, stored, now);
@@ -195,27 +195,27 @@ fn node_config(options: &Options) -> Config {
     }
 }
 
-/// Rows that lost their seal count only if their signature verifies, and are sealed again.
+/// Rows that lost their MAC count only if their signature verifies, and are authenticated again.
 fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Write>) {
     let mut stored = Stored::default();
-    let mut resealed = Vec::new();
+    let mut rewritten = Vec::new();
     for row in &loaded.rows {
-        let sealed = row.trust == Trust::Sealed;
-        let understood = stored.take_row(&row.key, &row.value, sealed, network, now);
-        if understood && !sealed {
+        let authenticated = row.authenticated == Authenticated::Yes;
+        let understood = stored.take_row(&row.key, &row.value, authenticated, network, now);
+        if understood && !authenticated {
             let value = Some(row.value.as_slice().into());
-            resealed.push(Write { key: row.key.clone(), value, durable: row.key.first() != Some(&b'r') });
+            rewritten.push(Write { key: row.key.clone(), value, durable: row.key.first() != Some(&b'r') });
         }
     }
     stored.damage = match loaded.journal {
         JournalState::Fresh | JournalState::Whole => Damage::None,
         JournalState::Damaged => Damage::OwnWritesMissing,
     };
-    (stored, resealed)
+    (stored, rewritten)
 }
 
-impl From<&Incident> for api::Problem {
-    fn from(incident: &Incident) -> api::Problem {
+impl From<&StoreIncident> for api::Problem {
+    fn from(incident: &StoreIncident) -> api::Problem {
         api::Problem {
             code: incident.code.into(),
             message: incident.message.clone(),

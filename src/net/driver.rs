@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::api;
-use crate::net::store::{Incident, Store, StoreError};
+use crate::net::store::{Store, StoreError, StoreIncident};
 use crate::net::streams::{PIPELINE_MAX, SyncClient};
 use crate::net::swarm::{self, Network, NetworkEvent, Offence};
 use crate::net::{view, wall_clock};
@@ -43,7 +43,7 @@ pub(super) enum Request {
 pub(super) struct Seen<'a> {
     pub(super) node: &'a mut Node,
     pub(super) network: &'a mut Network,
-    pub(super) incidents: &'a [Incident],
+    pub(super) incidents: &'a [StoreIncident],
     pub(super) started: Instant,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Driver {
     store: Store,
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<api::Event>,
-    incidents: Vec<Incident>,
+    incidents: Vec<StoreIncident>,
     started: Instant,
     next_id: u64,
     replies: BTreeMap<u64, oneshot::Sender<Reply>>,
@@ -72,7 +72,7 @@ impl Driver {
         store: Store,
         requests: mpsc::Receiver<Request>,
         events: broadcast::Sender<api::Event>,
-        incidents: Vec<Incident>,
+        incidents: Vec<StoreIncident>,
     ) -> Driver {
         let (session_answers, session_answered) = mpsc::channel(ANSWERS_MAX);
         Driver {
