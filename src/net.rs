@@ -31,7 +31,7 @@ use crate::net::addresses::{named_peer, peer_key};
 use crate::net::driver::Driver;
 pub use crate::net::handle::Handle;
 use crate::net::store::{Authenticated, JournalState, Loaded, Store, StoreError, StoreIncident};
-use crate::net::swarm::{Network, NetworkError, NetworkOptions, Search};
+use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
@@ -97,20 +97,20 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let dir = options.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
     let (store, loaded) = opened.map_err(|error| StartError::Stopped(error.to_string()))??;
-    let network = network_options(&options, Search::Dht);
+    let network = network_options(&options, Discovery::Dht);
     let transport = transport::transport(&network.keypair()?)?;
-    start_with(options, Search::Dht, transport, store, loaded).await
+    start_with(options, Discovery::Dht, transport, store, loaded).await
 }
 
 /// As [`start`], with another way to find peers, and with a transport and a store from outside.
 pub async fn start_with(
     options: Options,
-    search: Search,
+    discovery: Discovery,
     transport: PeerTransport,
     mut store: Store,
     loaded: Loaded,
 ) -> Result<Running, StartError> {
-    let mut network = Network::new(network_options(&options, search), transport)?;
+    let mut network = Network::new(network_options(&options, discovery), transport)?;
     let (calls, inbound_calls) = network.take_calls()?;
     let listen = network.listening().await;
     let config = node_config(&options);
@@ -171,14 +171,14 @@ fn wall_clock() -> Timestamp {
     Timestamp(since.map_or(0, |since| since.as_millis() as u64))
 }
 
-fn network_options(options: &Options, search: Search) -> NetworkOptions {
+fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
     NetworkOptions {
         identity: options.identity.clone(),
         network: options.network.clone(),
         zones: options.zones.iter().chain(&options.follows).cloned().collect(),
         bootstrap: options.bootstrap.clone(),
         listen: options.listen.clone(),
-        search,
+        discovery,
     }
 }
 

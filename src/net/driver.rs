@@ -173,15 +173,15 @@ impl Driver {
                 self.asked.insert(self.next_id, reply);
                 self.node.handle(now, Input::SyncAsked { id: self.next_id, peer, bytes: request });
             }
-            NetworkEvent::Problem(problem) => self.handle_problem(problem),
+            NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
     }
 
-    fn handle_problem(&mut self, problem: swarm::Problem) {
-        if matches!(problem, swarm::Problem::Suspended { .. }) {
+    fn handle_alert(&mut self, alert: swarm::NetworkAlert) {
+        if matches!(alert, swarm::NetworkAlert::Suspended { .. }) {
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        let problem = view::network_problem(&problem);
+        let problem = view::network_alert(&alert);
         tracing::warn!(code = problem.code, "{}", problem.message);
         self.tell(api::Event::Problem(problem));
     }

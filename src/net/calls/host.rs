@@ -23,7 +23,7 @@ use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Local, Task};
 use crate::net::Handle;
 use crate::net::addresses::peer_key;
-use crate::net::streams::doors::Doors;
+use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress, Ticket,
@@ -134,7 +134,7 @@ impl Drop for Place<'_> {
 /// drops streams.
 pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
     let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
-    let mut doors = Doors::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
+    let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
     let mut calls = JoinSet::new();
     let mut peers = BTreeMap::new();
     loop {
@@ -143,13 +143,13 @@ pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
             () = host.handle.stopped() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
-                if doors.enter(peer, || ()).is_some() {
+                if admission.admit(peer, || ()).is_some() {
                     peers.insert(calls.spawn(take(host.clone(), peer, stream)).id(), peer);
                 }
             }
             Some(ended) = calls.join_next_with_id(), if !calls.is_empty() => {
                 let id = ended.map_or_else(|broken| broken.id(), |(id, ())| id);
-                peers.remove(&id).into_iter().for_each(|peer| doors.leave(peer));
+                peers.remove(&id).into_iter().for_each(|peer| admission.release(peer));
             }
         }
     }

@@ -105,7 +105,7 @@ impl Handle {
     async fn search(&self, peer: PeerKey) {
         let (over, waiting) = oneshot::channel();
         // A node that is stopping finds nobody.
-        let _stopped = self.read(move |seen| seen.network.search(&peer, over)).await;
+        let _stopped = self.read(move |seen| seen.network.look_up(&peer, over)).await;
         let _over = timeout(SEARCH_TIME_MAX, waiting).await;
     }
 
