@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
-use super::PathFlaw;
+use super::PathDiagnostic;
 use crate::agents::grants::{Host, with_grants};
 use crate::agents::{Local, command};
 use crate::document::hosting::{McpServer, Runner};
-use crate::document::{AgentFile, FileFlaw, Refusal, files_named_in, read_documents};
+use crate::document::{AgentFile, FileDiagnostic, Refusal, files_named_in, read_documents};
 
 /// What a file said when it was last read.
 pub(super) struct Reading {
@@ -25,7 +25,7 @@ pub(super) struct Reading {
 }
 
 type Hash = [u8; 32];
-type Flaw = Box<dyn Diagnostic + Send + Sync>;
+type BoxedDiagnostic = Box<dyn Diagnostic + Send + Sync>;
 
 impl Reading {
     /// Reads the file if something changed since `before`.
@@ -33,7 +33,7 @@ impl Reading {
         path: &Path,
         before: Option<Reading>,
         host: &Host,
-        tell: &dyn Fn(&dyn Diagnostic),
+        report: &dyn Fn(&dyn Diagnostic),
     ) -> Reading {
         let content = fs::read(path).unwrap_or_default();
         let text = Sha256::digest(&content).into();
@@ -53,14 +53,14 @@ impl Reading {
         }
         let (earlier, was_known) =
             before.map_or((Vec::new(), false), |before| (before.locals, before.is_complete));
-        let (locals, flaws) = read(path, host);
-        flaws.iter().for_each(|flaw| tell(&**flaw));
-        let is_complete = flaws.is_empty() || was_known;
-        let locals = match flaws.is_empty() {
+        let (locals, diagnostics) = read(path, host);
+        diagnostics.iter().for_each(|diagnostic| report(&**diagnostic));
+        let is_complete = diagnostics.is_empty() || was_known;
+        let locals = match diagnostics.is_empty() {
             true => locals,
             false => with_earlier(locals, earlier),
         };
-        locals.iter().for_each(|local| tell_missing_programs(path, local, tell));
+        locals.iter().for_each(|local| report_missing_programs(path, local, report));
         Reading { text, all, beside, locals, is_complete }
     }
 }
@@ -99,26 +99,26 @@ fn is_toml(path: &Path) -> bool {
 }
 
 /// The agents of a file, and what is wrong with it.
-fn read(path: &Path, host: &Host) -> (Vec<Local>, Vec<Flaw>) {
+fn read(path: &Path, host: &Host) -> (Vec<Local>, Vec<BoxedDiagnostic>) {
     let read = if is_toml(path) { read_agent(path, host) } else { read_listings(path) };
-    read.unwrap_or_else(|flaw| (Vec::new(), vec![flaw]))
+    read.unwrap_or_else(|diagnostic| (Vec::new(), vec![diagnostic]))
 }
 
-fn read_agent(path: &Path, host: &Host) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
+fn read_agent(path: &Path, host: &Host) -> Result<(Vec<Local>, Vec<BoxedDiagnostic>), BoxedDiagnostic> {
     let mut file = AgentFile::read(path)?;
     let hosting = file.hosting.take();
     let document = with_grants(file, host)?;
-    let (mut locals, flaws) = read_all(path, document);
+    let (mut locals, diagnostics) = read_all(path, document);
     for local in &mut locals {
         local.offer.card.callable = hosting.is_some();
         local.hosting.clone_from(&hosting);
     }
-    Ok((locals, flaws))
+    Ok((locals, diagnostics))
 }
 
-fn read_listings(path: &Path) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
-    let wrong = |problem: String, fix: &str| -> Flaw {
-        Box::new(PathFlaw { path: path.into(), problem, fix: fix.into() })
+fn read_listings(path: &Path) -> Result<(Vec<Local>, Vec<BoxedDiagnostic>), BoxedDiagnostic> {
+    let wrong = |problem: String, fix: &str| -> BoxedDiagnostic {
+        Box::new(PathDiagnostic { path: path.into(), problem, fix: fix.into() })
     };
     let text = fs::read(path)
         .map_err(|error| wrong(format!("cannot be read: {error}"), "check the path and its permissions"))?;
@@ -127,8 +127,8 @@ fn read_listings(path: &Path) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
     Ok(read_all(path, document))
 }
 
-fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<Flaw>) {
-    let (mut locals, mut flaws) = (Vec::new(), Vec::<Flaw>::new());
+fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<BoxedDiagnostic>) {
+    let (mut locals, mut diagnostics) = (Vec::new(), Vec::<BoxedDiagnostic>::new());
     for outcome in read_documents(document) {
         match outcome {
             Ok(offer) => locals.push(Local { offer, hosting: None }),
@@ -136,7 +136,7 @@ fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<Flaw>)
             Err(Refusal { code: "older_version", .. }) => {}
             Err(Refusal { name, code, message }) => {
                 let problem = format!("{name}: {message} ({code})");
-                flaws.push(Box::new(PathFlaw {
+                diagnostics.push(Box::new(PathDiagnostic {
                     path: path.into(),
                     problem,
                     fix: "correct it; the others are registered".into(),
@@ -144,11 +144,11 @@ fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<Flaw>)
             }
         }
     }
-    (locals, flaws)
+    (locals, diagnostics)
 }
 
 /// A program that is not there yet may be installed later, so its agent is offered all the same.
-fn tell_missing_programs(path: &Path, local: &Local, tell: &dyn Fn(&dyn Diagnostic)) {
+fn report_missing_programs(path: &Path, local: &Local, report: &dyn Fn(&dyn Diagnostic)) {
     let Some(hosting) = &local.hosting else { return };
     let (programs, key): (Vec<&String>, &str) = match &hosting.runner {
         Runner::Command(command) => (command.first().into_iter().collect(), "command"),
@@ -159,7 +159,7 @@ fn tell_missing_programs(path: &Path, local: &Local, tell: &dyn Fn(&dyn Diagnost
         if command::find_program(program, &hosting.folder).is_none() {
             let problem = command::missing(program, &hosting.folder);
             let fix = "calls fail with `start_failed` until it is there";
-            tell(&FileFlaw::at(path, &["agent", "run", key], problem, fix));
+            report(&FileDiagnostic::at(path, &["agent", "run", key], problem, fix));
         }
     }
 }
