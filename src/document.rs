@@ -19,9 +19,9 @@ mod agent;
 mod agent_file;
 mod check;
 mod field;
-pub mod hosting;
 mod listing;
 mod name;
+pub mod run_config;
 pub mod schema;
 mod server_json;
 mod version;
@@ -31,7 +31,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-pub use agent_file::{AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_hosting};
+pub use agent_file::{
+    AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
+};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
 pub use name::{agent_name, tool_name};
 

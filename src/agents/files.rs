@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use self::reading::Reading;
 use self::watching::Watching;
 use super::grants::Host;
-use super::{Agents, Local};
+use super::{Agents, HostedAgent};
 use crate::proto::name::{AgentName, ZoneName};
 
 /// Tells people what is wrong with a file.
@@ -113,7 +113,7 @@ impl Folder {
     }
 
     /// The agents now, and whether these are all.
-    fn scan(&mut self) -> (Vec<Local>, bool) {
+    fn scan(&mut self) -> (Vec<HostedAgent>, bool) {
         let (mut found, mut is_complete, mut diagnostics) = (Vec::new(), true, Vec::new());
         for path in &self.paths {
             match list(path) {
@@ -140,9 +140,9 @@ impl Folder {
     }
 
     /// The agents of all files; of two with one name the first stays.
-    fn locals(&self, diagnostics: &mut Vec<PathDiagnostic>) -> Vec<Local> {
+    fn locals(&self, diagnostics: &mut Vec<PathDiagnostic>) -> Vec<HostedAgent> {
         let schemas: BTreeSet<&PathBuf> = self.read.values().flat_map(|reading| &reading.beside).collect();
-        let mut named: BTreeMap<(ZoneName, AgentName), (&Path, &Local)> = BTreeMap::new();
+        let mut named: BTreeMap<(ZoneName, AgentName), (&Path, &HostedAgent)> = BTreeMap::new();
         for (path, reading) in &self.read {
             if schemas.contains(path) {
                 continue;

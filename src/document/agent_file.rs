@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::agent;
 use super::field::{Fields, JsonPath, Part, Step, Violation};
-use super::hosting::{Hosting, Runner};
+use super::run_config::{RunConfig, Runner};
 
 /// An agent's file, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +20,7 @@ pub struct AgentFile {
     /// [`super::read_documents`].
     pub document: Value,
     /// How this host runs it; none for a listing.
-    pub hosting: Option<Hosting>,
+    pub run_config: Option<RunConfig>,
     /// The owner's key file, with which the node grants itself; absolute if the file's own path is.
     pub owner_key: Option<PathBuf>,
     /// A grant made elsewhere; absolute if the file's own path is.
@@ -108,8 +108,8 @@ impl AgentFile {
             inline_schema(&mut document, key, folder, &invalid)?;
         }
         agent::read(&document).map_err(invalid)?;
-        let hosting = read_hosting(&document, folder);
-        Ok(AgentFile { document: Value::Object(document), hosting, owner_key, grant })
+        let run_config = read_run_config(&document, folder);
+        Ok(AgentFile { document: Value::Object(document), run_config, owner_key, grant })
     }
 }
 
@@ -132,18 +132,18 @@ impl FileDiagnostic {
 }
 
 /// What `{"agent": {…}}` says of its run, in `folder`; the document has passed the checks. None for a listing.
-pub fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
+pub fn read_run_config(document: &Map<String, Value>, folder: &Path) -> Option<RunConfig> {
     let agent = document.get("agent")?;
     let callers = agent.get("callers").and_then(Value::as_array).into_iter().flatten();
-    let mut hosting = Hosting::new(Runner::read(agent.get("run")?)?, folder);
-    hosting.callers = callers.filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut run_config = RunConfig::new(Runner::read(agent.get("run")?)?, folder);
+    run_config.callers = callers.filter_map(Value::as_str).map(str::to_owned).collect();
     let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
-    hosting.verbose = flag("verbose", hosting.verbose);
-    hosting.traceback_enabled = flag("traceback_enabled", hosting.traceback_enabled);
+    run_config.verbose = flag("verbose", run_config.verbose);
+    run_config.traceback_enabled = flag("traceback_enabled", run_config.traceback_enabled);
     if let Some(max) = agent.get("max_queue").and_then(Value::as_u64) {
-        hosting.max_queue = max as usize;
+        run_config.max_queue = max as usize;
     }
-    Some(hosting)
+    Some(run_config)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> FileError {

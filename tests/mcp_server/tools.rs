@@ -1,6 +1,6 @@
 //! What is listed and what the discovery tools answer.
 
-use aop::document::hosting::Builtin;
+use aop::document::run_config::Builtin;
 use serde_json::{Value, json};
 
 use crate::world::{PATIENCE, Setup, World, local, local_of, start, world};

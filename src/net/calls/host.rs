@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::callers::Standings;
 use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
-use crate::agents::{Local, Task};
+use crate::agents::{HostedAgent, Invocation};
 use crate::net::Handle;
 use crate::net::addresses::peer_key;
 use crate::net::streams::admission::StreamAdmission;
@@ -84,10 +84,10 @@ impl Host {
         let list = self.handle.local_agents().list();
         let refused = |code, message| Err(CallFailure::new(code, Outcome::NotStarted, message));
         let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
-        let Some(hosting) = offered.and_then(|local| local.hosting.as_ref()) else {
+        let Some(run_config) = offered.and_then(|local| local.run_config.as_ref()) else {
             return refused("not_found", format!("{} is not run by this host", offer.name));
         };
-        let callers = &hosting.callers;
+        let callers = &run_config.callers;
         if !callers.is_empty() && !self.standings.includes(&self.handle, callers, peer).await {
             return refused(
                 "not_allowed",
@@ -99,7 +99,7 @@ impl Host {
 
     /// Whether the world may know that this host offers the agent of this id. An agent of `node` scope is as unknown as
     /// one that is not there.
-    fn offers(&self, name: &FullName, local: &Local, id: AgentId) -> bool {
+    fn offers(&self, name: &FullName, local: &HostedAgent, id: AgentId) -> bool {
         let first = local.offer.grants.first().map(|signed| Grant::read(signed));
         let owner = match first {
             None => self.handle.key(),
@@ -208,8 +208,8 @@ async fn run<R: AsyncRead + Unpin>(
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
-        let task = Task { input, deadline: place.deadline, progress: Some(progress) };
-        let answer = place.host.handle.local_agents().call(&offer.name, task).await;
+        let invocation = Invocation { input, deadline: place.deadline, progress: Some(progress) };
+        let answer = place.host.handle.local_agents().call(&offer.name, invocation).await;
         drop(working);
         Ok(answer)
     };
