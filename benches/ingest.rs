@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aop::net::store::{Store, Trust};
+use aop::net::store::{Authenticated, Store};
 use aop::proto::fingerprint;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Dialed, Input, Output, Protocol};
@@ -210,7 +210,7 @@ fn start(dir: &Path, count: usize) {
     let opened = began.elapsed();
     let (mut stored, now) = (Stored::default(), wall_clock());
     for row in &loaded.rows {
-        assert!(stored.take_row(&row.key, &row.value, row.trust == Trust::Sealed, NETWORK, now));
+        assert!(stored.take_row(&row.key, &row.value, row.authenticated == Authenticated::Yes, NETWORK, now));
     }
     let parsed = began.elapsed();
     let mut node = node(100, stored, now);

@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::api;
-use crate::net::store::{Incident, Store, StoreError};
+use crate::net::store::{Store, StoreError, StoreIncident};
 use crate::net::streams::{PIPELINE_MAX, SyncClient};
 use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
@@ -45,7 +45,7 @@ pub(super) enum Request {
 pub(super) struct Seen<'a> {
     pub(super) node: &'a mut Node,
     pub(super) network: &'a mut Network,
-    pub(super) incidents: &'a [Incident],
+    pub(super) incidents: &'a [StoreIncident],
     pub(super) started: Instant,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Driver {
     store: Store,
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<api::Event>,
-    incidents: Vec<Incident>,
+    incidents: Vec<StoreIncident>,
     started: Instant,
     next_id: u64,
     replies: BTreeMap<u64, oneshot::Sender<Reply>>,
@@ -74,7 +74,7 @@ impl Driver {
         store: Store,
         requests: mpsc::Receiver<Request>,
         events: broadcast::Sender<api::Event>,
-        incidents: Vec<Incident>,
+        incidents: Vec<StoreIncident>,
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
         Driver {
@@ -178,15 +178,15 @@ impl Driver {
                     Input::Request { id: self.next_id, peer, protocol: Protocol::Sync, bytes: request },
                 );
             }
-            NetworkEvent::Problem(problem) => self.handle_problem(problem),
+            NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
     }
 
-    fn handle_problem(&mut self, problem: swarm::Problem) {
-        if matches!(problem, swarm::Problem::Suspended { .. }) {
+    fn handle_alert(&mut self, alert: swarm::NetworkAlert) {
+        if matches!(alert, swarm::NetworkAlert::Suspended { .. }) {
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        let problem = view::network_problem(&problem);
+        let problem = view::network_alert(&alert);
         tracing::warn!(code = problem.code, "{}", problem.message);
         self.tell(api::Event::Problem(problem));
     }

@@ -253,29 +253,29 @@ fn clock_warning(offset: i64) -> api::Problem {
 }
 
 /// What the network layer noticed.
-pub(super) fn network_problem(problem: &swarm::Problem) -> api::Problem {
-    let (code, message, fix) = match problem {
-        swarm::Problem::BootstrapUnreachable { address, failures, reason } => (
+pub(super) fn network_alert(alert: &swarm::NetworkAlert) -> api::Problem {
+    let (code, message, fix) = match alert {
+        swarm::NetworkAlert::BootstrapUnreachable { address, failures, reason } => (
             "bootstrap_unreachable",
             format!("bootstrap peer {address} cannot be reached ({failures} failures): {reason}"),
             "check the address; it is dialed again by itself",
         ),
-        swarm::Problem::OtherNetwork { peer, address, speaks } => (
+        swarm::NetworkAlert::OtherNetwork { peer, address, speaks } => (
             "other_network",
             format!("{peer} at {address} belongs to another network ({speaks})"),
             "check `--network` and the bootstrap addresses",
         ),
-        swarm::Problem::Blocked { peer } => (
+        swarm::NetworkAlert::Blocked { peer } => (
             "peer_blocked",
             format!("{peer} broke the protocol repeatedly and is blocked for ten minutes"),
             "nothing; tell its operator",
         ),
-        swarm::Problem::ListenerLost { reason } => (
+        swarm::NetworkAlert::ListenerLost { reason } => (
             "listener_lost",
             format!("a listening socket was lost: {reason}"),
             "restart the node if peers cannot reach it",
         ),
-        swarm::Problem::Suspended { duration } => (
+        swarm::NetworkAlert::Suspended { duration } => (
             "suspended",
             format!(
                 "the process stood still for {:.0} s; it compares with a peer now",
@@ -423,7 +423,7 @@ pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
     line("aop_connections", "gauge", "", traffic.connections as u64);
     line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
     line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
-    line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unjudged);
+    line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unvalidated);
     for (reason, count) in &status.refused {
         line("aop_refused_records_total", "counter", &format!("{{reason=\"{reason}\"}}"), *count);
     }
