@@ -18,8 +18,6 @@ pub mod config;
 #[cfg(feature = "net")]
 pub mod document;
 #[cfg(feature = "net")]
-pub mod foreign;
-#[cfg(feature = "net")]
 pub mod http;
 #[cfg(feature = "lab")]
 pub mod lab;
@@ -28,4 +26,6 @@ pub mod mcp;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proto;
+#[cfg(feature = "net")]
+pub mod sanitize;
 pub mod sim;

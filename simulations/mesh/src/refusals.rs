@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use aop::proto::config::Config;
 use aop::lab::scenario::{Digest, LossMode, Protocol, Scenario};
+use aop::proto::config::Config;
 
 use crate::links::Links;
 use crate::plan::Plan;
