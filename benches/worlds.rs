@@ -1,4 +1,4 @@
-//! Worlds of real nodes: `cargo bench --no-default-features --features lab --bench worlds`.
+//! Worlds of real nodes: `payload bench --no-default-features --features lab --bench worlds`.
 //!
 //! A large world is one run of a scenario: 1,000 nodes start and warm up for 15 virtual seconds, 100 records of 1,500 bytes
 //! are written, 60 seconds pass, then all promises are checked and 150 more seconds of rest are measured (aim: 5 s of wall
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aop::lab::play::play;
 use aop::lab::scenario::Document;
-use aop::sim::{Memory, Setup, Wish, World};
+use aop::sim::{ClientOp, RestartFrom, Setup, World};
 
 const LARGE: &str = r#"
 name = "large"
@@ -39,7 +39,7 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         [] => {
-            println!("cargo bench --no-default-features --features lab --bench worlds");
+            println!("payload bench --no-default-features --features lab --bench worlds");
             (0..RUNS).for_each(|_| in_child(&["large"]));
             (0..RUNS).for_each(|_| in_child(&["steady"]));
         }
@@ -77,7 +77,7 @@ fn steady() {
     run(&mut world, 15_000);
     for record in 0..ZONE_RECORDS {
         let name = format!("agent-{record}").parse().expect("a label");
-        world.wish(record % ZONE_NODES, Wish::Offer(vec![(name, format!("agent {record}"))]));
+        world.submit(record % ZONE_NODES, ClientOp::Offer(vec![(name, format!("agent {record}"))]));
     }
     run(&mut world, 60_000);
     let (spent, mut hours) = (cpu(), 0);
@@ -93,9 +93,9 @@ fn steady() {
 }
 
 fn world(machines: usize) -> World {
-    let mut world = World::new(1, Setup { machines, ..Setup::default() });
+    let mut world = World::new(1, Setup { nodes: machines, ..Setup::default() });
     for machine in 0..machines {
-        world.start(machine, Memory::Disk);
+        world.start(machine, RestartFrom::Disk);
     }
     world
 }

@@ -7,26 +7,26 @@
 //!
 //! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom and how), `machine`, `life` and `disk` (one computer),
 //! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
-//! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
+//! clients do), `check` and `settle` (what must hold), `metrics` (what is counted), `trace` (the hash of a run), `log` (a run as
 //! text). Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
-mod check;
+mod adversary;
+mod checkers;
+mod clients;
 mod disk;
+mod event_log;
 mod fault;
-mod hostile;
 mod life;
 mod links;
-mod machine;
 mod mesh;
+mod metrics;
 mod network;
-mod places;
 mod queue;
+mod quiescence;
 pub mod regions;
-mod settle;
-mod story;
-mod tally;
+mod sim_node;
+mod topology;
 mod trace;
-mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,16 +34,16 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use check::{Check, Reference, Violation};
+pub use adversary::{AdversaryReport, Behaviour};
+pub use checkers::{Check, ReferenceModel, Violation};
+pub use clients::ClientOp;
 pub use fault::{Fault, Plan};
-pub use hostile::{Conduct, Hostilities};
 pub use links::Graph;
-pub use machine::Memory;
 pub use mesh::LossMode;
+pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts};
-pub use settle::Kept;
-pub use tally::{Tally, Update};
-pub use workload::Wish;
+pub use quiescence::Promises;
+pub use sim_node::RestartFrom;
 
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
@@ -52,14 +52,14 @@ use crate::proto::memo::Memo;
 use crate::proto::node::Node;
 use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
-use machine::Machine;
+use event_log::EventLog;
 use mesh::{Mesh, Packet};
 use network::{Network, Toward};
-use places::Places;
 use queue::Queue;
 use regions::Regions;
-use story::Story;
-use trace::Trace;
+use sim_node::SimNode;
+use topology::Topology;
+use trace::TraceHash;
 
 /// True time at which every run begins.
 pub const START: Timestamp = Timestamp(1_800_000_000_000);
@@ -77,7 +77,7 @@ const CHECK_MS: u64 = 20_000;
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Number of machines.
-    pub machines: usize,
+    pub nodes: usize,
     /// Settings of every node; `bootstrap_peers` are set by [`Setup::bootstrapped`].
     pub config: Config,
     /// Constant clock errors are drawn from plus or minus this, milliseconds.
@@ -97,7 +97,7 @@ pub struct Setup {
 impl Default for Setup {
     fn default() -> Setup {
         Setup {
-            machines: 5,
+            nodes: 5,
             config: Config { expects_peers: true, ..Config::default() },
             skew_ms_max: 0,
             bootstrapped: false,
@@ -116,27 +116,27 @@ enum Due {
     /// Something for one run of a machine.
     Tell { machine: usize, incarnation: u64, input: Box<Input> },
     /// A message reaches the end of its link.
-    Arrive { to: u32, link: u32, epoch: u32, cargo: Cargo },
+    Arrive { to: u32, link: u32, epoch: u32, payload: Payload },
     /// The ends of a link try to connect.
     Connect { link: usize },
     /// Both ends of a severed link notice.
     Closed { link: usize, epoch: u32 },
     /// A machine starts.
-    Start(usize, Memory),
+    Start(usize, RestartFrom),
     /// A machine was suspended and works again.
     Resume(usize),
     /// Something goes wrong.
     Fault(Box<Fault>),
     /// A client wants something, somewhere.
-    Wish(usize, Box<Wish>),
+    Client(usize, Box<ClientOp>),
     /// A hostile machine does something by itself.
-    Scheme(usize),
+    AdversaryTick(usize),
     /// What must hold at any time is checked.
     Check,
 }
 
 /// What travels over a link.
-enum Cargo {
+enum Payload {
     /// A copy of a mesh message.
     Packet(Arc<Packet>),
     /// A part of a conversation.
@@ -177,16 +177,16 @@ pub struct World {
     steps: u64,
     /// Steps before the present millisecond.
     steps_before: u64,
-    machines: Vec<Machine>,
+    machines: Vec<SimNode>,
     by_key: BTreeMap<PeerKey, usize>,
     network: Network,
     mesh: Mesh,
-    tally: Tally,
+    metrics: RunMetrics,
     /// Equal bytes are decoded, verified and held once in this world.
     memo: Memo,
-    reference: Reference,
-    trace: Trace,
-    story: Story,
+    reference: ReferenceModel,
+    trace: TraceHash,
+    log: EventLog,
     quota: Quota,
     /// Times that an honest machine blamed a hostile one, by reason.
     blamed: BTreeMap<&'static str, u64>,
@@ -197,11 +197,10 @@ impl World {
     /// Machines that are all down; start them with [`World::start`].
     pub fn new(seed: u64, setup: Setup) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let identities: Vec<Identity> =
-            (0..setup.machines).map(|_| Identity::from_seed(rng.random())).collect();
+        let identities: Vec<Identity> = (0..setup.nodes).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
-        let places = setup.regions.map(|Regions::Cloud8| Places::spread(setup.machines, &mut rng));
-        let network = Network::new(setup.machines, setup.conditions, setup.graph, places, &mut rng);
+        let topology = setup.regions.map(|Regions::Cloud8| Topology::spread(setup.nodes, &mut rng));
+        let network = Network::new(setup.nodes, setup.conditions, setup.graph, topology, &mut rng);
         let machines = identities
             .into_iter()
             .enumerate()
@@ -209,7 +208,7 @@ impl World {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
                 let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
-                Machine::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
+                SimNode::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
             })
             .collect();
         let mut world = World {
@@ -224,11 +223,11 @@ impl World {
             by_key: keys.iter().enumerate().map(|(at, key)| (*key, at)).collect(),
             network,
             mesh: Mesh::default(),
-            tally: Tally::new(setup.machines),
+            metrics: RunMetrics::new(setup.nodes),
             memo: Memo::shared(),
-            reference: Reference::default(),
-            trace: Trace::default(),
-            story: Story::default(),
+            reference: ReferenceModel::default(),
+            trace: TraceHash::default(),
+            log: EventLog::default(),
             quota: setup.quota,
             blamed: BTreeMap::new(),
             violation: None,
@@ -259,7 +258,7 @@ impl World {
             if self.steps - self.steps_before > STEPS_A_MS_MAX * self.machines.len() as u64 {
                 self.fail(Check::QueuesBounded, "a millisecond does not end".into());
             }
-            self.happen(due);
+            self.dispatch(due);
         }
         self.now = until;
         self.violated()
@@ -272,13 +271,13 @@ impl World {
     }
 
     /// Starts a machine that is down.
-    pub fn start(&mut self, machine: usize, memory: Memory) {
+    pub fn start(&mut self, machine: usize, memory: RestartFrom) {
         self.schedule(0, Due::Start(machine, memory));
     }
 
     /// A client of a machine wants something, now.
-    pub fn wish(&mut self, machine: usize, wish: Wish) {
-        self.schedule(0, Due::Wish(machine, Box::new(wish)));
+    pub fn submit(&mut self, machine: usize, operation: ClientOp) {
+        self.schedule(0, Due::Client(machine, Box::new(operation)));
     }
 
     /// Something goes wrong, now.
@@ -322,7 +321,7 @@ impl World {
 
     /// The region of each machine; nothing without regions.
     pub fn regions(&self) -> &[u8] {
-        self.network.places.as_ref().map_or(&[], Places::regions)
+        self.network.topology.as_ref().map_or(&[], Topology::regions)
     }
 
     /// Whether a machine runs and does not sleep.
@@ -338,12 +337,12 @@ impl World {
     }
 
     /// What is counted of this run.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn metrics(&self) -> &RunMetrics {
+        &self.metrics
     }
 
     /// What clients were told, and what nodes wrote.
-    pub fn reference(&self) -> &Reference {
+    pub fn reference(&self) -> &ReferenceModel {
         &self.reference
     }
 
@@ -360,7 +359,7 @@ impl World {
         START.0 + self.skipped_ms + self.now
     }
 
-    fn happen(&mut self, due: Due) {
+    fn dispatch(&mut self, due: Due) {
         if let Some(until) = self.suspended(&due) {
             return self.schedule(until - self.now, due);
         }
@@ -371,20 +370,22 @@ impl World {
                     self.tell(machine, *input);
                 }
             }
-            Due::Arrive { to, link, epoch, cargo } => self.arrive(to as usize, link as usize, epoch, cargo),
+            Due::Arrive { to, link, epoch, payload } => {
+                self.arrive(to as usize, link as usize, epoch, payload)
+            }
             Due::Connect { link } => self.connect(link),
             Due::Closed { link, epoch } => self.closed(link, epoch),
             Due::Start(machine, memory) => self.boot(machine, memory),
             Due::Resume(machine) => {
                 if self.machines[machine].node.is_some() {
-                    self.tally.wakes(machine, self.now);
+                    self.metrics.wakes(machine, self.now);
                     self.tell(machine, Input::Resumed);
                 }
                 self.connect_all(machine);
             }
-            Due::Fault(fault) => self.strike(*fault),
-            Due::Wish(machine, wish) => self.grant(machine, *wish),
-            Due::Scheme(machine) => self.scheme(machine),
+            Due::Fault(fault) => self.inject_fault(*fault),
+            Due::Client(machine, operation) => self.perform_op(machine, *operation),
+            Due::AdversaryTick(machine) => self.adversary_tick(machine),
             Due::Check => {
                 self.check_always();
                 self.schedule(CHECK_MS, Due::Check);
@@ -395,14 +396,14 @@ impl World {
     /// Until when the machine sleeps that this concerns.
     fn suspended(&self, due: &Due) -> Option<u64> {
         let machine = match due {
-            Due::Timer { machine, .. } | Due::Tell { machine, .. } | Due::Wish(machine, _) => *machine,
+            Due::Timer { machine, .. } | Due::Tell { machine, .. } | Due::Client(machine, _) => *machine,
             Due::Arrive { to, .. } => *to as usize,
             Due::Connect { .. }
             | Due::Closed { .. }
             | Due::Start(..)
             | Due::Resume(_)
             | Due::Fault(_)
-            | Due::Scheme(_)
+            | Due::AdversaryTick(_)
             | Due::Check => {
                 return None;
             }
@@ -435,7 +436,7 @@ impl World {
     fn tell(&mut self, at: usize, input: Input) {
         self.trace.input(self.now, at, &input);
         self.tell_input(at, &input);
-        let Some(input) = self.withhold(at, input) else { return };
+        let Some(input) = self.filter_input(at, input) else { return };
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
@@ -462,7 +463,7 @@ impl World {
 
     /// Interprets one output. Read side by side with the live driver's `perform`.
     fn perform(&mut self, at: usize, output: Output) {
-        let Some(output) = self.distort(at, output) else { return };
+        let Some(output) = self.tamper_output(at, output) else { return };
         match output {
             Output::Persist(writes) => {
                 for write in writes {
@@ -519,7 +520,7 @@ mod tests {
 
     #[test]
     fn a_millisecond_that_does_not_end_ends_the_run_and_a_long_run_does_not() {
-        let mut world = World::new(1, Setup { machines: 1, ..Setup::default() });
+        let mut world = World::new(1, Setup { nodes: 1, ..Setup::default() });
         let idle = |world: &mut World, at: u64, many: u64| {
             (0..many).for_each(|_| world.schedule(at, Due::Timer { machine: 0, generation: u64::MAX }));
         };

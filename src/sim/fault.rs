@@ -4,7 +4,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Conditions, Conduct, Due, Memory, Outcome, Setup, Violation, Wish, World};
+use super::{Behaviour, ClientOp, Conditions, Due, Outcome, RestartFrom, Setup, Violation, World};
 use crate::proto::name::AgentName;
 
 const SECOND_MS: u64 = 1_000;
@@ -20,12 +20,12 @@ const HORIZON_MS: (u64, u64) = (7 * DAY_MS, 8 * DAY_MS);
 pub enum Fault {
     /// Machines of different groups do not reach each other; all of one group ends a partition.
     Part(Vec<u8>),
-    /// A machine stops at once and starts again after `down_ms` with what `memory` says.
+    /// A machine stops at once and starts again after `down_ms` with what `from` says.
     Crash {
         /// Which.
-        machine: usize,
+        node: usize,
         /// What it finds on its disk then.
-        memory: Memory,
+        from: RestartFrom,
         /// How long it is down, milliseconds.
         down_ms: u64,
     },
@@ -40,7 +40,7 @@ pub enum Fault {
     /// A machine starts for the first time.
     Start(usize),
     /// A machine deals with others in another way from now on.
-    Corrupt(usize, Conduct),
+    Corrupt(usize, Behaviour),
     /// All links of a machine lead to hostile machines; none ends it.
     Eclipse(Option<usize>),
 }
@@ -57,7 +57,7 @@ pub struct Plan {
     /// Faults and when they happen.
     pub faults: Vec<(u64, Fault)>,
     /// What clients want, when and where.
-    pub wishes: Vec<(u64, usize, Wish)>,
+    pub operations: Vec<(u64, usize, ClientOp)>,
     /// Whether some clock jumped: then everything is settled only after the horizon.
     pub clocks_jumped: bool,
     /// Wall time after which no stamp of this run lies ahead, milliseconds.
@@ -80,7 +80,7 @@ impl Plan {
 
     pub(super) fn draw_of(machines: usize, rng: &mut impl Rng) -> Plan {
         let setup = Setup {
-            machines,
+            nodes: machines,
             skew_ms_max: if rng.random() { 2_000 } else { 0 },
             bootstrapped: rng.random(),
             conditions: conditions(rng),
@@ -94,11 +94,11 @@ impl Plan {
         draw.jumps();
         draw.suspensions();
         draw.skips();
-        let wishes = draw.wishes();
+        let operations = draw.operations();
         let faults = draw.faults;
         let clocks_jumped = faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)));
         let horizon_ms = rng.random_range(HORIZON_MS.0..HORIZON_MS.1);
-        Plan { setup, late, span_ms, faults, wishes, clocks_jumped, horizon_ms }
+        Plan { setup, late, span_ms, faults, operations, clocks_jumped, horizon_ms }
     }
 }
 
@@ -132,20 +132,20 @@ impl<R: Rng> Draw<'_, R> {
     }
 
     fn crashes(&mut self) {
-        let memories: &[Memory] = match self.rng.random_range(0..5) {
-            0 => &[Memory::Disk],
-            1 => &[Memory::Disk, Memory::Lost],
-            2 => &[Memory::Disk, Memory::Backup],
-            3 => &[Memory::Disk, Memory::Torn],
-            _ => &[Memory::Disk, Memory::Lost, Memory::Backup, Memory::Torn],
+        let memories: &[RestartFrom] = match self.rng.random_range(0..5) {
+            0 => &[RestartFrom::Disk],
+            1 => &[RestartFrom::Disk, RestartFrom::Lost],
+            2 => &[RestartFrom::Disk, RestartFrom::Backup],
+            3 => &[RestartFrom::Disk, RestartFrom::Torn],
+            _ => &[RestartFrom::Disk, RestartFrom::Lost, RestartFrom::Backup, RestartFrom::Torn],
         };
         for _ in 0..self.count(5) {
-            let memory = *memories.choose(self.rng).unwrap_or(&Memory::Disk);
+            let memory = *memories.choose(self.rng).unwrap_or(&RestartFrom::Disk);
             let (machine, at, down_ms) = (self.machine(), self.time(), self.length());
-            if matches!(memory, Memory::Backup | Memory::Torn) {
+            if matches!(memory, RestartFrom::Backup | RestartFrom::Torn) {
                 self.faults.push((self.rng.random_range(0..at), Fault::BackUp(machine)));
             }
-            self.faults.push((at, Fault::Crash { machine, memory, down_ms }));
+            self.faults.push((at, Fault::Crash { node: machine, from: memory, down_ms }));
         }
     }
 
@@ -174,11 +174,11 @@ impl<R: Rng> Draw<'_, R> {
         }
     }
 
-    fn wishes(&mut self) -> Vec<(u64, usize, Wish)> {
-        let wishes = self.rng.random_range(10..120);
+    fn operations(&mut self) -> Vec<(u64, usize, ClientOp)> {
+        let operations = self.rng.random_range(10..120);
         let own_names = self.rng.random_range(1..6);
         let withdrawals = self.rng.random_range(0.1..0.5);
-        let mut wishes: Vec<(u64, usize, Wish)> = (0..wishes)
+        let mut operations: Vec<(u64, usize, ClientOp)> = (0..operations)
             .map(|number| {
                 let (at, machine) = (self.time(), self.machine());
                 let name = match self.rng.random_range(0..own_names + 2) {
@@ -186,16 +186,16 @@ impl<R: Rng> Draw<'_, R> {
                     own => format!("own-{machine}-{own}"),
                 };
                 let name: AgentName = name.parse().expect("a label");
-                let wish = if self.rng.random_bool(withdrawals) {
-                    Wish::Withdraw(name)
+                let operation = if self.rng.random_bool(withdrawals) {
+                    ClientOp::Withdraw(name)
                 } else {
-                    Wish::Offer(vec![(name, format!("text {number}"))])
+                    ClientOp::Offer(vec![(name, format!("text {number}"))])
                 };
-                (at, machine, wish)
+                (at, machine, operation)
             })
             .collect();
-        wishes.sort_by_key(|(at, machine, _)| (*at, *machine));
-        wishes
+        operations.sort_by_key(|(at, machine, _)| (*at, *machine));
+        operations
     }
 
     /// None in half of the runs.
@@ -225,7 +225,7 @@ impl World {
         world.play_plan(&plan)
     }
 
-    /// As [`World::play`], with the story of the run.
+    /// As [`World::play`], with the log of the run.
     pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
         let (mut world, plan) = World::planned(seed);
         world.listen();
@@ -249,11 +249,11 @@ impl World {
         for (at, fault) in &plan.faults {
             self.schedule(*at, Due::Fault(Box::new(fault.clone())));
         }
-        for (at, machine, wish) in &plan.wishes {
-            self.schedule(*at, Due::Wish(*machine, Box::new(wish.clone())));
+        for (at, machine, operation) in &plan.operations {
+            self.schedule(*at, Due::Client(*machine, Box::new(operation.clone())));
         }
-        for machine in 0..plan.setup.machines - plan.late {
-            self.start(machine, Memory::Disk);
+        for machine in 0..plan.setup.nodes - plan.late {
+            self.start(machine, RestartFrom::Disk);
         }
         self.run(plan.span_ms)?;
         self.settle()?;
@@ -266,11 +266,11 @@ impl World {
     }
 
     /// A fault happens.
-    pub(super) fn strike(&mut self, fault: Fault) {
+    pub(super) fn inject_fault(&mut self, fault: Fault) {
         self.tell_fault(&fault);
         match fault {
             Fault::Part(groups) => self.part(groups),
-            Fault::Crash { machine, memory, down_ms } => {
+            Fault::Crash { node: machine, from: memory, down_ms } => {
                 self.crash(machine);
                 self.schedule(down_ms, Due::Start(machine, memory));
             }
@@ -278,8 +278,8 @@ impl World {
             Fault::Jump(machine, error_ms) => self.machines[machine].jump_ms = error_ms,
             Fault::Suspend(machine, for_ms) => self.suspend(machine, for_ms),
             Fault::Skip(for_ms) => self.skip(for_ms),
-            Fault::Start(machine) => self.start(machine, Memory::Disk),
-            Fault::Corrupt(machine, conduct) => self.turn(machine, conduct),
+            Fault::Start(machine) => self.start(machine, RestartFrom::Disk),
+            Fault::Corrupt(machine, behaviour) => self.corrupt_now(machine, behaviour),
             Fault::Eclipse(victim) => self.eclipse(victim),
         }
     }

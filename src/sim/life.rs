@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rand::RngExt;
 
-use super::check::Check;
-use super::machine::Backup;
-use super::{Due, Memory, World};
+use super::checkers::Check;
+use super::sim_node::Backup;
+use super::{Due, RestartFrom, World};
 use crate::proto::node::{Damage, Node, Stored};
 use crate::proto::time::Timestamp;
 
@@ -15,7 +15,7 @@ const SUSPENSION_NOTICED_MS: u64 = 10_000;
 
 impl World {
     /// A machine starts with what `memory` says.
-    pub(super) fn boot(&mut self, at: usize, memory: Memory) {
+    pub(super) fn boot(&mut self, at: usize, memory: RestartFrom) {
         let (now, seed) = (self.wall(), self.rng.random());
         if self.machines[at].node.is_some() {
             return;
@@ -24,23 +24,25 @@ impl World {
         self.reference.started(at, memory, &self.machines);
         let machine = &mut self.machines[at];
         match (memory, &machine.backup) {
-            (Memory::Lost, _) => machine.disk.replace(BTreeMap::new()),
-            (Memory::Backup | Memory::Torn, Some(backup)) => machine.disk.replace(backup.rows.clone()),
-            (Memory::Disk | Memory::Backup | Memory::Torn, _) => {}
+            (RestartFrom::Lost, _) => machine.disk.replace(BTreeMap::new()),
+            (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => {
+                machine.disk.replace(backup.rows.clone())
+            }
+            (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => {}
         }
         machine.wall_max = Timestamp::default();
         let wall = machine.clock(now);
-        let damage = if memory == Memory::Torn { Damage::OwnWritesMissing } else { Damage::None };
+        let damage = if memory == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };
         let mut stored = Stored { damage, ..Stored::default() };
         let network = &machine.config.network;
         let rows = machine.disk.rows().iter();
         let memo = &mut self.memo;
         let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
         let (identity, config) = (machine.identity.clone(), machine.config.clone());
-        let quota = machine.malice.quota(self.quota);
+        let quota = machine.adversary.quota(self.quota);
         machine.node = Some(Node::with_quota(identity, config, seed, stored, wall, quota));
         machine.incarnation += 1;
-        self.tally.wakes(at, self.now);
+        self.metrics.wakes(at, self.now);
         if unread > 0 {
             self.fail(Check::Durable, format!("machine {at} cannot read {unread} of its own rows"));
         }
@@ -58,7 +60,7 @@ impl World {
         self.machines[at].disk.crash(kept);
         self.machines[at].stop();
         self.mesh.forget(at);
-        self.tally.sleeps(at, self.now);
+        self.metrics.sleeps(at, self.now);
         self.reference.stopped(at);
         self.sever_all(at);
         self.forget_streams(at);
@@ -67,7 +69,7 @@ impl World {
     /// A machine does nothing for a while; if that is long its peers notice.
     pub(super) fn suspend(&mut self, at: usize, for_ms: u64) {
         self.machines[at].suspended_until = self.now + for_ms;
-        self.tally.sleeps(at, self.now);
+        self.metrics.sleeps(at, self.now);
         if for_ms > SUSPENSION_NOTICED_MS {
             self.sever_all(at);
         }
@@ -87,7 +89,7 @@ impl World {
             self.machines[at].jump_ms = 0;
             self.machines[at].suspended_until = self.now;
             if self.machines[at].node.is_none() {
-                self.start(at, Memory::Disk);
+                self.start(at, RestartFrom::Disk);
             } else {
                 self.connect_all(at);
             }

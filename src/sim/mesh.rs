@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rand::RngExt;
 use sha2::{Digest, Sha256};
 
-use super::{Cargo, Check, Due, World};
+use super::{Check, Due, Payload, World};
 use crate::proto::io::{GossipId, Input, Verdict};
 use crate::proto::name::ZoneName;
 
@@ -63,9 +63,9 @@ pub(super) struct Mesh {
 
 /// Whether a message is new to a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seen {
+enum Delivery {
     First,
-    Again,
+    Duplicate,
 }
 
 impl Mesh {
@@ -84,13 +84,13 @@ impl Mesh {
     }
 
     /// Notes that a machine has a message.
-    fn see(&mut self, number: u64, machine: usize) -> Option<Seen> {
+    fn see(&mut self, number: u64, machine: usize) -> Option<Delivery> {
         let at = number.checked_sub(self.first)?;
         let (_, _, seen) = self.seen.get_mut(at as usize)?;
         let (word, bit) = (&mut seen[machine / 64], 1 << (machine % 64));
         let before = *word & bit;
         *word |= bit;
-        Some(if before == 0 { Seen::First } else { Seen::Again })
+        Some(if before == 0 { Delivery::First } else { Delivery::Duplicate })
     }
 
     /// A machine stopped: it remembers no message.
@@ -105,7 +105,7 @@ impl World {
     /// The mesh takes a message from the node that made it.
     pub(super) fn publish(&mut self, at: usize, bytes: Vec<u8>, has_records: bool) {
         let packet = self.packet(bytes, has_records);
-        if self.mesh.see(packet.number, at) == Some(Seen::First) {
+        if self.mesh.see(packet.number, at) == Some(Delivery::First) {
             self.spread(at, None, &packet);
         }
     }
@@ -124,10 +124,10 @@ impl World {
             let number = self.mesh.number(self.now, packet.id, self.machines.len());
             self.mesh.see(number, to)
         });
-        if seen == Some(Seen::Again) && packet.has_records {
-            self.tally.duplicates += 1;
+        if seen == Some(Delivery::Duplicate) && packet.has_records {
+            self.metrics.duplicates += 1;
         }
-        if seen == Some(Seen::First) {
+        if seen == Some(Delivery::First) {
             let (id, peer) = (packet.id, self.machines[from].key);
             let bytes = packet.bytes.to_vec();
             self.mesh.awaiting = Some(Awaiting { at: to, from, packet });
@@ -177,18 +177,18 @@ impl World {
         let mut latency = self.latency(from, to);
         let wait = RETRANSMIT_MS.max(3 * latency);
         self.network.counts.sent += 1;
-        self.tally.sent(&packet);
+        self.metrics.sent(&packet);
         let (loss, mode) = (self.network.conditions.loss, self.network.conditions.loss_mode);
         let mut losses = 0;
         while losses < RETRANSMITS_MAX && self.chance(loss) {
             match mode {
-                LossMode::Drop => return self.lose(to, &Cargo::Packet(packet)),
+                LossMode::Drop => return self.lose(to, &Payload::Packet(packet)),
                 LossMode::Retransmit => latency += wait << losses,
             }
             losses += 1;
         }
-        let (to, link, cargo) = (to as u32, link as u32, Cargo::Packet(packet));
-        self.schedule(latency, Due::Arrive { to, link, epoch, cargo });
+        let (to, link, payload) = (to as u32, link as u32, Payload::Packet(packet));
+        self.schedule(latency, Due::Arrive { to, link, epoch, payload });
     }
 
     /// Whether something of this probability happens. What never happens draws nothing.

@@ -8,8 +8,8 @@ use rand::{Rng, RngExt};
 
 use super::links::{Graph, LinkState, Links};
 use super::mesh::LossMode;
-use super::places::Places;
-use super::{Cargo, Check, Due, Frame, World};
+use super::topology::Topology;
+use super::{Check, Due, Frame, Payload, World};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Dialed, Input, Protocol};
 use crate::proto::name::ZoneName;
@@ -28,7 +28,7 @@ pub struct Conditions {
     pub loss_mode: LossMode,
     /// Share of mesh messages that arrive twice, 0 to 1.
     pub duplication: f64,
-    /// Shortest and longest time on a link, milliseconds, where machines have no places.
+    /// Shortest and longest time on a link, milliseconds, where machines have no topology.
     pub latency_ms: (u64, u64),
     /// Share of sync frames that break their stream, 0 to 1.
     pub breaks: f64,
@@ -88,8 +88,8 @@ pub(super) struct Network {
     pub(super) conditions: Conditions,
     pub(super) counts: Counts,
     pub(super) links: Links,
-    /// Where machines are; without places all links are alike.
-    pub(super) places: Option<Places>,
+    /// Where machines are; without topology all links are alike.
+    pub(super) topology: Option<Topology>,
     /// The part of a partition each machine is in.
     groups: Vec<u8>,
     /// The machine that meets hostile ones only.
@@ -108,14 +108,14 @@ impl Network {
         machines: usize,
         conditions: Conditions,
         graph: Graph,
-        places: Option<Places>,
+        topology: Option<Topology>,
         rng: &mut impl Rng,
     ) -> Network {
         Network {
             conditions,
             counts: Counts::default(),
             links: Links::new(machines, graph, rng),
-            places,
+            topology,
             groups: vec![0; machines],
             eclipsed: None,
             streams: BTreeMap::new(),
@@ -309,15 +309,15 @@ impl World {
         let Conditions { breaks, stalls, .. } = self.network.conditions;
         let stalled = if self.chance(stalls) { self.rng.random_range(0..STALL_MS_MAX) } else { 0 };
         let breaks = self.chance(breaks);
-        self.tally.sent_frame(&frame);
+        self.metrics.sent_frame(&frame);
         let Some(stream) = self.network.streams.get_mut(&frame.stream) else { return };
         // In order: a frame never overtakes the one before it.
         let last = &mut stream.last[frame.toward as usize];
         *last = (*last).max(self.now + latency + stalled);
         let (at, link, epoch, id) = (*last, stream.link, stream.epoch, frame.stream);
         self.network.counts.sent += 1;
-        let (to, link, cargo) = (to as u32, link as u32, Cargo::Frame(Box::new(frame)));
-        self.schedule(at - self.now, Due::Arrive { to, link, epoch, cargo });
+        let (to, link, payload) = (to as u32, link as u32, Payload::Frame(Box::new(frame)));
+        self.schedule(at - self.now, Due::Arrive { to, link, epoch, payload });
         if breaks {
             self.break_stream(id, latency);
         }
@@ -331,20 +331,20 @@ impl World {
     }
 
     /// A message reached the end of its link.
-    pub(super) fn arrive(&mut self, to: usize, link: usize, epoch: u32, cargo: Cargo) {
-        let gone = match &cargo {
-            Cargo::Packet(_) => false,
-            Cargo::Frame(frame) => !self.network.streams.contains_key(&frame.stream),
+    pub(super) fn arrive(&mut self, to: usize, link: usize, epoch: u32, payload: Payload) {
+        let gone = match &payload {
+            Payload::Packet(_) => false,
+            Payload::Frame(frame) => !self.network.streams.contains_key(&frame.stream),
         };
         if gone || self.network.links.epoch(link) != Some(epoch) {
-            return self.lose(to, &cargo);
+            return self.lose(to, &payload);
         }
         self.network.counts.delivered += 1;
         let (a, b) = self.network.links.get(link).ends;
         let from = if to == a { b } else { a };
-        match cargo {
-            Cargo::Packet(packet) => self.arrive_packet(from, to, packet),
-            Cargo::Frame(frame) => self.arrive_frame(from, to, *frame),
+        match payload {
+            Payload::Packet(packet) => self.arrive_packet(from, to, packet),
+            Payload::Frame(frame) => self.arrive_frame(from, to, *frame),
         }
     }
 
@@ -364,14 +364,14 @@ impl World {
         }
     }
 
-    pub(super) fn lose(&mut self, to: usize, cargo: &Cargo) {
+    pub(super) fn lose(&mut self, to: usize, payload: &Payload) {
         self.network.counts.dropped += 1;
-        self.trace.lost(self.now, to, cargo);
+        self.trace.lost(self.now, to, payload);
     }
 
     pub(super) fn latency(&mut self, from: usize, to: usize) -> u64 {
-        if let Some(places) = &self.network.places {
-            return places.latency_ms(from, to, &mut self.rng);
+        if let Some(topology) = &self.network.topology {
+            return topology.latency_ms(from, to, &mut self.rng);
         }
         let (least, most) = self.network.conditions.latency_ms;
         if least == most { least } else { self.rng.random_range(least..=most) }

@@ -1,6 +1,6 @@
 //! A running hash over everything that is delivered and decided: equal for equal runs, and only for them.
 
-use super::Cargo;
+use super::Payload;
 use crate::proto::io::{Event, Input, Output, Reply};
 
 /// Makes each step of the hash depend on all before: 2^64 divided by the golden ratio, made odd.
@@ -9,15 +9,15 @@ const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Words folded by multiplication, 64 bits: it tells runs apart and guards against nothing. It does not depend on the
 /// machine, and a message counts by its content hash, which was made anyway.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trace(u64);
+pub(super) struct TraceHash(u64);
 
-impl Default for Trace {
-    fn default() -> Trace {
-        Trace(0xcbf2_9ce4_8422_2325)
+impl Default for TraceHash {
+    fn default() -> TraceHash {
+        TraceHash(0xcbf2_9ce4_8422_2325)
     }
 }
 
-impl Trace {
+impl TraceHash {
     /// The hash so far.
     pub(super) fn value(&self) -> u64 {
         self.0
@@ -45,11 +45,11 @@ impl Trace {
     }
 
     /// A message was lost on its way.
-    pub(super) fn lost(&mut self, now: u64, machine: usize, cargo: &Cargo) {
+    pub(super) fn lost(&mut self, now: u64, machine: usize, payload: &Payload) {
         self.place(now, machine);
-        match cargo {
-            Cargo::Packet(packet) => self.part(9, &packet.id.0),
-            Cargo::Frame(frame) => self.part(9, &frame.bytes),
+        match payload {
+            Payload::Packet(packet) => self.part(9, &packet.id.0),
+            Payload::Frame(frame) => self.part(9, &frame.bytes),
         }
     }
 

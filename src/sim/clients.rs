@@ -1,7 +1,7 @@
 //! What clients of the nodes do: offer agents, change them, withdraw them.
 
 use super::World;
-use super::check::Operation;
+use super::checkers::Operation;
 use crate::proto::card::{AgentCard, Offer, Scope};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::io::{Command, Input};
@@ -9,7 +9,7 @@ use crate::proto::name::{AgentName, FullName, ZoneName};
 
 /// What a client of one machine wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum ClientOp {
     /// Offer agents: names, and what their cards say.
     Offer(Vec<(AgentName, String)>),
     /// Withdraw an agent.
@@ -17,19 +17,19 @@ pub enum Wish {
 }
 
 impl World {
-    /// Hands a wish to a machine's node; a machine that is down does not hear it.
-    pub(super) fn grant(&mut self, at: usize, wish: Wish) {
+    /// Hands a operation to a machine's node; a machine that is down does not hear it.
+    pub(super) fn perform_op(&mut self, at: usize, operation: ClientOp) {
         if self.machines[at].node.is_none() {
             return;
         }
-        let (operations, command) = match wish {
-            Wish::Offer(offers) => {
+        let (operations, command) = match operation {
+            ClientOp::Offer(offers) => {
                 let operations =
                     offers.iter().map(|(name, text)| (name.clone(), Operation::Offered(text.clone())));
                 let operations = operations.collect();
                 (operations, Command::Register(offers.into_iter().map(offer).collect()))
             }
-            Wish::Withdraw(name) => {
+            ClientOp::Withdraw(name) => {
                 let full = full_name(name.clone());
                 (vec![(name, Operation::Withdrawn)], Command::Deregister(full))
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Check, Look, World};
+use super::{Check, Snapshot, World};
 use crate::proto::config::RECORD_BYTES_MAX;
 use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
@@ -13,7 +13,7 @@ use crate::proto::time::Timestamp;
 /// Forks of more authors than this need not be told: a node remembers no more.
 const FORKS_TOLD: usize = 256;
 
-impl Look {
+impl Snapshot {
     /// What is held beyond a quota.
     pub(super) fn beyond(&self, quota: &Quota) -> Option<String> {
         let mut counts = BTreeMap::new();
@@ -85,7 +85,7 @@ impl World {
         let Some(node) = machine.node.as_ref() else { return };
         let gave_up = self.reference.silenced.contains(&at)
             || node.problems().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
-        let ends_after = Timestamp(wall + crate::sim::settle::ENDING_MS);
+        let ends_after = Timestamp(wall + crate::sim::quiescence::ENDING_MS);
         let root = ZoneName::root();
         let strange = node
             .records(&root)

@@ -1,12 +1,12 @@
 //! Machines of an adversary. They act through the same links and streams as everybody, and know all that is to know.
 //!
-//! A hostile machine runs a real node; between it and the network stands its [`Conduct`]: `withhold` decides what the
-//! node hears, `distort` what becomes of what it says, `scheme` what the machine does by itself. Nobody cuts a hostile
+//! A hostile machine runs a real node; between it and the network stands its [`Behaviour`]: `filter_input` decides what the
+//! node hears, `tamper_output` what becomes of what it says, `adversary_tick` what the machine does by itself. Nobody cuts a hostile
 //! machine off, however often it is blamed: the live node would, so its world here is worse than it is.
 //!
 //! What honest machines are promised among hostile ones is what `check` checks. `lie` below has the lies.
 
-mod lie;
+mod lying_peer;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use serde_bytes::ByteBuf;
 
+use super::clients::offer;
 use super::fault::Fault;
 use super::mesh::Packet;
 use super::network::Toward;
-use super::workload::offer;
 use super::{Check, Due, Frame, Outcome, Plan, Violation, World};
 use crate::proto::codec;
 use crate::proto::fingerprint::{self, Digest};
@@ -28,7 +28,7 @@ use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::{Header, SignedRecord};
 use crate::proto::registry::Quota;
-use lie::Liar;
+use lying_peer::LyingPeer;
 
 /// Time between two batches of a Sybil, milliseconds.
 const SYBIL_MS: u64 = 200;
@@ -37,11 +37,11 @@ const REPEAT_MS: u64 = 3_000;
 /// Agents that a Sybil offers at once: fifty a second, each signed, merged and spread.
 const SYBIL_BATCH: u32 = 10;
 /// Messages that a liar keeps to repeat them later.
-const HOARD_MAX: usize = 256;
+const REPLAY_BUFFER_MAX: usize = 256;
 
 /// How a machine deals with others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Conduct {
+pub enum Behaviour {
     /// As the protocol says.
     #[default]
     Honest,
@@ -61,21 +61,21 @@ pub enum Conduct {
     Lie,
 }
 
-/// A machine's conduct, and what it needs for that.
+/// A machine's behaviour, and what it needs for that.
 #[derive(Debug, Default)]
-pub(super) struct Malice {
-    pub(super) conduct: Conduct,
+pub(super) struct AdversaryState {
+    pub(super) behaviour: Behaviour,
     /// Agents offered so far.
     offered: u32,
-    hoard: VecDeque<Arc<Packet>>,
-    is_scheming: bool,
+    replay_buffer: VecDeque<Arc<Packet>>,
+    is_ticking: bool,
 }
 
-impl Malice {
+impl AdversaryState {
     /// What the machine's node may hold.
     pub(super) fn quota(&self, honest: Quota) -> Quota {
-        match self.conduct {
-            Conduct::Sybil { .. } => Quota { records_per_author: usize::MAX, bytes: usize::MAX },
+        match self.behaviour {
+            Behaviour::Sybil { .. } => Quota { records_per_author: usize::MAX, bytes: usize::MAX },
             _ => honest,
         }
     }
@@ -83,7 +83,7 @@ impl Malice {
 
 /// What hostile machines came to. An honest machine that is blamed by another ends the run, so there is no number of it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Hostilities {
+pub struct AdversaryReport {
     /// Times that an honest machine blamed a hostile one, by the reason it gave.
     pub blamed: BTreeMap<&'static str, u64>,
     /// Records of hostile authors held by an honest node, mean over those that are up.
@@ -101,16 +101,16 @@ impl Plan {
         let victim = rng.random_range(0..machines);
         let others = (0..machines).filter(|at| *at != victim);
         for at in others.sample(rng, hostile) {
-            let conduct = match rng.random_range(0..6) {
-                0 => Conduct::Mute,
-                1 => Conduct::Stale,
-                2 => Conduct::Sybil { offers: 40 },
-                3 => Conduct::Equivocate,
-                _ => Conduct::Lie,
+            let behaviour = match rng.random_range(0..6) {
+                0 => Behaviour::Mute,
+                1 => Behaviour::Stale,
+                2 => Behaviour::Sybil { offers: 40 },
+                3 => Behaviour::Equivocate,
+                _ => Behaviour::Lie,
             };
             // Some are hostile from the start, some turn.
             let at_ms = if rng.random() { 0 } else { rng.random_range(0..plan.span_ms) };
-            plan.faults.push((at_ms, Fault::Corrupt(at, conduct)));
+            plan.faults.push((at_ms, Fault::Corrupt(at, behaviour)));
         }
         if rng.random_bool(0.3) {
             let (from, until) = (rng.random_range(0..plan.span_ms), rng.random_range(0..plan.span_ms));
@@ -130,7 +130,7 @@ impl World {
         World::new(seed, plan.setup.clone()).play_plan(&plan)
     }
 
-    /// As [`World::play_hostile`], with the story of the run.
+    /// As [`World::play_hostile`], with the log of the run.
     pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
         let plan = Plan::draw_hostile(&mut World::rng_of_plans(seed));
         let mut world = World::new(seed, plan.setup.clone());
@@ -140,8 +140,8 @@ impl World {
     }
 
     /// Changes how a machine deals with others, now.
-    pub fn corrupt(&mut self, machine: usize, conduct: Conduct) {
-        self.fault(Fault::Corrupt(machine, conduct));
+    pub fn corrupt(&mut self, machine: usize, behaviour: Behaviour) {
+        self.fault(Fault::Corrupt(machine, behaviour));
     }
 
     /// A hostile machine gives a message of its own making to the mesh, now.
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// What hostile machines came to so far.
-    pub fn hostilities(&self) -> Hostilities {
+    pub fn adversary_report(&self) -> AdversaryReport {
         let root = ZoneName::root();
         let up = (0..self.machines.len()).filter(|at| self.is_honest(*at));
         let up: Vec<_> = up.filter_map(|at| self.machines[at].node.as_ref()).collect();
@@ -163,12 +163,16 @@ impl World {
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
-        Hostilities { blamed: self.blamed.clone(), foreign_records: share(foreign), forks_seen: share(saw) }
+        AdversaryReport {
+            blamed: self.blamed.clone(),
+            foreign_records: share(foreign),
+            forks_seen: share(saw),
+        }
     }
 
     /// Whether a machine deals with others as the protocol says.
     pub fn is_honest(&self, at: usize) -> bool {
-        self.machines[at].malice.conduct == Conduct::Honest
+        self.machines[at].adversary.behaviour == Behaviour::Honest
     }
 
     /// Whether a key is that of an honest machine.
@@ -178,14 +182,14 @@ impl World {
 
     /// Whether some machine lies: then a prefix of versions may be a liar's word, until the next comparison.
     pub(super) fn is_lied_to(&self) -> bool {
-        self.machines.iter().any(|machine| machine.malice.conduct == Conduct::Lie)
+        self.machines.iter().any(|machine| machine.adversary.behaviour == Behaviour::Lie)
     }
 
-    pub(super) fn turn(&mut self, at: usize, conduct: Conduct) {
-        let malice = &mut self.machines[at].malice;
-        malice.conduct = conduct;
-        if !std::mem::replace(&mut malice.is_scheming, true) {
-            self.schedule(SYBIL_MS, Due::Scheme(at));
+    pub(super) fn corrupt_now(&mut self, at: usize, behaviour: Behaviour) {
+        let adversary = &mut self.machines[at].adversary;
+        adversary.behaviour = behaviour;
+        if !std::mem::replace(&mut adversary.is_ticking, true) {
+            self.schedule(SYBIL_MS, Due::AdversaryTick(at));
         }
     }
 
@@ -221,7 +225,7 @@ impl World {
         }
         if self.is_honest_key(peer) {
             let peer = self.by_key.get(peer).copied();
-            self.tally.blamed.extend(peer);
+            self.metrics.blamed.extend(peer);
             self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
         } else {
             *self.blamed.entry(reason).or_default() += 1;
@@ -229,10 +233,12 @@ impl World {
     }
 
     /// What a machine's node hears of an input.
-    pub(super) fn withhold(&mut self, at: usize, input: Input) -> Option<Input> {
-        match self.machines[at].malice.conduct {
-            Conduct::Stale | Conduct::Equivocate => {}
-            Conduct::Honest | Conduct::Mute | Conduct::Sybil { .. } | Conduct::Lie => return Some(input),
+    pub(super) fn filter_input(&mut self, at: usize, input: Input) -> Option<Input> {
+        match self.machines[at].adversary.behaviour {
+            Behaviour::Stale | Behaviour::Equivocate => {}
+            Behaviour::Honest | Behaviour::Mute | Behaviour::Sybil { .. } | Behaviour::Lie => {
+                return Some(input);
+            }
         }
         match input {
             Input::Gossip { id, .. } => {
@@ -248,15 +254,15 @@ impl World {
     }
 
     /// What becomes of an output of a machine's node.
-    pub(super) fn distort(&mut self, at: usize, output: Output) -> Option<Output> {
-        match (self.machines[at].malice.conduct, output) {
-            (Conduct::Honest | Conduct::Sybil { .. }, output) => Some(output),
-            (Conduct::Lie, output) => self.lie(at, output),
-            (Conduct::Equivocate, Output::Publish { bytes, .. }) if !is_beacon(&bytes) => {
+    pub(super) fn tamper_output(&mut self, at: usize, output: Output) -> Option<Output> {
+        match (self.machines[at].adversary.behaviour, output) {
+            (Behaviour::Honest | Behaviour::Sybil { .. }, output) => Some(output),
+            (Behaviour::Lie, output) => self.lie(at, output),
+            (Behaviour::Equivocate, Output::Publish { bytes, .. }) if !is_beacon(&bytes) => {
                 self.equivocate(at, &bytes);
                 None
             }
-            (Conduct::Stale | Conduct::Equivocate, Output::Request { .. }) => None,
+            (Behaviour::Stale | Behaviour::Equivocate, Output::Request { .. }) => None,
             (_, Output::Verdict { id, verdict: Verdict::Accept }) => {
                 Some(Output::Verdict { id, verdict: Verdict::Ignore })
             }
@@ -266,35 +272,35 @@ impl World {
     }
 
     /// What a machine does by itself, now and then.
-    pub(super) fn scheme(&mut self, at: usize) {
-        let again_ms = match self.machines[at].malice.conduct {
-            Conduct::Sybil { offers } if self.machines[at].malice.offered < offers => {
+    pub(super) fn adversary_tick(&mut self, at: usize) {
+        let again_ms = match self.machines[at].adversary.behaviour {
+            Behaviour::Sybil { offers } if self.machines[at].adversary.offered < offers => {
                 self.flood(at, offers);
                 SYBIL_MS
             }
-            Conduct::Lie => {
+            Behaviour::Lie => {
                 self.repeat(at);
                 REPEAT_MS
             }
-            Conduct::Honest
-            | Conduct::Mute
-            | Conduct::Stale
-            | Conduct::Equivocate
-            | Conduct::Sybil { .. } => {
-                self.machines[at].malice.is_scheming = false;
+            Behaviour::Honest
+            | Behaviour::Mute
+            | Behaviour::Stale
+            | Behaviour::Equivocate
+            | Behaviour::Sybil { .. } => {
+                self.machines[at].adversary.is_ticking = false;
                 return;
             }
         };
-        self.schedule(again_ms, Due::Scheme(at));
+        self.schedule(again_ms, Due::AdversaryTick(at));
     }
 
     fn flood(&mut self, at: usize, offers: u32) {
         if self.machines[at].node.is_none() {
             return;
         }
-        let from = self.machines[at].malice.offered;
+        let from = self.machines[at].adversary.offered;
         let until = offers.min(from + SYBIL_BATCH);
-        self.machines[at].malice.offered = until;
+        self.machines[at].adversary.offered = until;
         let names = (from..until).filter_map(|number| format!("sybil-{number}").parse().ok());
         let offers = names.map(|name: AgentName| offer((name, "worthless".into()))).collect();
         // Number 0 is nobody's: the reference model promises nothing to a Sybil.
@@ -303,8 +309,8 @@ impl World {
 
     /// A liar sends something again that it heard at some time.
     fn repeat(&mut self, at: usize) {
-        let choice = self.rng.random_range(0..HOARD_MAX);
-        if let Some(old) = self.machines[at].malice.hoard.get(choice).cloned() {
+        let choice = self.rng.random_range(0..REPLAY_BUFFER_MAX);
+        if let Some(old) = self.machines[at].adversary.replay_buffer.get(choice).cloned() {
             self.spread(at, None, &old);
         }
     }
@@ -339,7 +345,7 @@ impl World {
                         let forged = self.packet(forged, heard.has_records);
                         self.spread(at, None, &forged);
                     }
-                    self.hoard(at, heard);
+                    self.keep_for_replay(at, heard);
                 }
                 return Some(Output::Verdict { id, verdict });
             }
@@ -348,12 +354,12 @@ impl World {
         None
     }
 
-    fn hoard(&mut self, at: usize, packet: Arc<Packet>) {
-        let hoard = &mut self.machines[at].malice.hoard;
-        if hoard.len() >= HOARD_MAX {
-            hoard.pop_front();
+    fn keep_for_replay(&mut self, at: usize, packet: Arc<Packet>) {
+        let replay_buffer = &mut self.machines[at].adversary.replay_buffer;
+        if replay_buffer.len() >= REPLAY_BUFFER_MAX {
+            replay_buffer.pop_front();
         }
-        hoard.push_back(packet);
+        replay_buffer.push_back(packet);
     }
 
     /// Answers a question with none, one or two frames. The asker's own root is known to a liar that guesses well.
@@ -370,7 +376,7 @@ impl World {
         node.fingerprint(&ZoneName::root(), fingerprint::as_of(now)).unwrap_or_default()
     }
 
-    fn liar(&mut self, at: usize) -> Liar<'_> {
+    fn liar(&mut self, at: usize) -> LyingPeer<'_> {
         let wall = self.wall();
         let machine = &mut self.machines[at];
         let now = machine.clock(wall);
@@ -378,7 +384,7 @@ impl World {
         let held = machine.node.iter().flat_map(|node| node.records(&root));
         let model = held.choose(&mut self.rng).cloned();
         let (identity, network) = (&machine.identity, &machine.config.network);
-        Liar { rng: &mut self.rng, identity, network, now, model }
+        LyingPeer { rng: &mut self.rng, identity, network, now, model }
     }
 }
 

@@ -11,9 +11,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::World;
-use super::hostile::Conduct;
-use super::machine::{Machine, Memory};
-use super::workload::text_of;
+use super::adversary::Behaviour;
+use super::clients::text_of;
+use super::sim_node::{RestartFrom, SimNode};
 use crate::proto::card::Scope;
 use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::PeerKey;
@@ -155,12 +155,12 @@ struct Written {
 
 /// What a node held when it was last looked at: records by key, and the versions it claimed of each author.
 #[derive(Default)]
-struct Look {
+struct Snapshot {
     held: Vec<Arc<Record>>,
     prefixes: BTreeMap<Author, u64>,
 }
 
-impl Look {
+impl Snapshot {
     fn get(&self, key: &KeyHash) -> Option<&Arc<Record>> {
         let at = self.held.binary_search_by_key(key, |record| record.key()).ok()?;
         Some(&self.held[at])
@@ -169,7 +169,7 @@ impl Look {
     /// What was held and is no more, though its lease had not ended and no quota took it, with what is held in its place.
     fn lost_since<'a>(
         &'a self,
-        before: &'a Look,
+        before: &'a Snapshot,
         wall_max: Timestamp,
         evicted: impl Fn(&Record) -> bool,
     ) -> Option<(&'a Record, Option<&'a Record>)> {
@@ -186,7 +186,12 @@ impl Look {
     /// An author other than `own` whose versions shrank though one of its records was held all the time: its lease never
     /// ended on this clock, which may have gone forth and back. Of itself a node knows how much it wrote, until it takes a
     /// new epoch: then it tells of the old one what it sees of it.
-    fn shrunk_since(&self, before: &Look, own: PeerKey, wall_max: Timestamp) -> Option<(Author, u64, u64)> {
+    fn shrunk_since(
+        &self,
+        before: &Snapshot,
+        own: PeerKey,
+        wall_max: Timestamp,
+    ) -> Option<(Author, u64, u64)> {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
@@ -202,7 +207,7 @@ impl Look {
 
 /// What clients were told, and what was ever written.
 #[derive(Default)]
-pub struct Reference {
+pub struct ReferenceModel {
     /// Acknowledged writes.
     pub acknowledged: u64,
     /// Refused writes, by code.
@@ -211,7 +216,7 @@ pub struct Reference {
     /// Forked authors write one version twice.
     written: BTreeMap<(Author, u64), Vec<Written>>,
     pub(super) verified: BTreeSet<RecordHash>,
-    looks: BTreeMap<usize, Look>,
+    looks: BTreeMap<usize, Snapshot>,
     /// The machine that is looked at next.
     next_look: usize,
     /// Tombstones that each node took in its present run.
@@ -225,7 +230,7 @@ pub struct Reference {
     next_id: u64,
 }
 
-impl Reference {
+impl ReferenceModel {
     /// A command with these operations is about to be given; returns its number.
     pub(super) fn expect_reply(&mut self, operations: Vec<(AgentName, Operation)>) -> u64 {
         self.next_id += 1;
@@ -281,12 +286,12 @@ impl Reference {
     }
 
     /// A machine is about to start with less than it knew.
-    pub(super) fn started(&mut self, at: usize, memory: Memory, machines: &[Machine]) {
-        if memory == Memory::Lost {
+    pub(super) fn started(&mut self, at: usize, memory: RestartFrom, machines: &[SimNode]) {
+        if memory == RestartFrom::Lost {
             self.silenced.remove(&at);
         }
         let backup = machines[at].backup.as_ref();
-        if matches!(memory, Memory::Backup | Memory::Torn) && backup.is_some() {
+        if matches!(memory, RestartFrom::Backup | RestartFrom::Torn) && backup.is_some() {
             self.restored.insert(at);
         }
         for ((host, _), agent) in &mut self.agents {
@@ -294,25 +299,25 @@ impl Reference {
                 continue;
             }
             let forgotten = match (memory, backup) {
-                (Memory::Lost, _) => agent.operation != Operation::Withdrawn,
-                (Memory::Backup | Memory::Torn, Some(backup)) => {
+                (RestartFrom::Lost, _) => agent.operation != Operation::Withdrawn,
+                (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => {
                     let wrote = backup.wrote(agent.order.author.epoch);
                     agent.unheard |= agent.step > backup.step;
                     agent.step > backup.step && !(wrote && is_known(agent, machines))
                 }
-                (Memory::Disk | Memory::Backup | Memory::Torn, _) => false,
+                (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => false,
             };
             let exemption =
-                if memory == Memory::Lost { Exemption::DiskLost } else { Exemption::BackupIsOlder };
+                if memory == RestartFrom::Lost { Exemption::DiskLost } else { Exemption::BackupIsOlder };
             agent.exempt = forgotten.then_some(exemption);
         }
     }
 }
 
 /// Whether some running node holds what an operation wrote, or something greater.
-fn is_known(agent: &Acknowledged, machines: &[Machine]) -> bool {
+fn is_known(agent: &Acknowledged, machines: &[SimNode]) -> bool {
     let root = ZoneName::root();
-    let honest = machines.iter().filter(|machine| machine.malice.conduct == Conduct::Honest);
+    let honest = machines.iter().filter(|machine| machine.adversary.behaviour == Behaviour::Honest);
     let mut nodes = honest.filter_map(|machine| machine.node.as_ref());
     nodes.any(|node| node.record(&root, &agent.key).is_some_and(|record| record.order() >= agent.order))
 }
@@ -430,7 +435,7 @@ impl World {
         let step = self.steps;
         if let Some(order) = kept.map(|kept| kept.order()) {
             if matches!(operation, Operation::Offered(_)) {
-                self.tally.acknowledge(at, key, order, self.now);
+                self.metrics.acknowledge(at, key, order, self.now);
             }
             let agent = Acknowledged { operation, step, key, order, unheard: false, exempt: None };
             self.reference.agents.insert((at, name), agent);
@@ -458,14 +463,14 @@ impl World {
         self.check_messages();
     }
 
-    fn look_at(&mut self, at: usize) -> Option<Look> {
+    fn look_at(&mut self, at: usize) -> Option<Snapshot> {
         let (node, now) = self.node(at)?;
         let held = node.records(&ZoneName::root()).cloned().collect();
         let prefixes = node.zone_states(now).into_iter().flat_map(|zone| zone.versions).collect();
-        Some(Look { held, prefixes })
+        Some(Snapshot { held, prefixes })
     }
 
-    fn check_machine(&mut self, at: usize) -> Option<Look> {
+    fn check_machine(&mut self, at: usize) -> Option<Snapshot> {
         if !self.is_honest(at) {
             return None;
         }
@@ -494,12 +499,12 @@ impl World {
     /// asker's own root is believed, and what the asker lacks comes with the next comparison.
     pub(super) fn check_claims_of_all(&mut self, at: usize) {
         if let Some(look) = self.look_at(at).filter(|_| self.is_lied_to()) {
-            self.check_claims(at, &look, &Look::default());
+            self.check_claims(at, &look, &Snapshot::default());
         }
     }
 
     /// What a machine claims to have seen of honest authors; a hostile one may have signed anything.
-    fn check_claims(&mut self, at: usize, look: &Look, before: &Look) {
+    fn check_claims(&mut self, at: usize, look: &Snapshot, before: &Snapshot) {
         let wall_max = self.machines[at].wall_max;
         let of_honest = look.prefixes.iter().filter(|(author, _)| self.is_honest_key(&author.key));
         for (author, prefix) in of_honest.collect::<Vec<_>>() {
@@ -518,7 +523,7 @@ impl World {
         }
     }
 
-    fn is_covered(&self, author: Author, seq: u64, look: &Look, wall_max: Timestamp) -> bool {
+    fn is_covered(&self, author: Author, seq: u64, look: &Snapshot, wall_max: Timestamp) -> bool {
         let written = self.reference.written.get(&(author, seq)).into_iter().flatten();
         written.into_iter().any(|written| {
             written.expires_at <= wall_max
@@ -530,7 +535,7 @@ impl World {
 
     /// Whether a liar's word may stand for a write: one that nobody else may hold before it is due.
     fn is_untold(&self, written: &Written) -> bool {
-        self.is_lied_to() && written.order.stamp.wall.0 > self.wall() + super::settle::DUE_MS
+        self.is_lied_to() && written.order.stamp.wall.0 > self.wall() + super::quiescence::DUE_MS
     }
 
     /// Whether something greater stood under the key and has ended since: a card may replace a tombstone that would
@@ -584,11 +589,11 @@ mod tests {
         SignedRecord::sign(header, b"body", &identity).expect("signed").trust_sealed()
     }
 
-    fn look(held: &[&Arc<Record>], prefix: u64) -> Look {
+    fn look(held: &[&Arc<Record>], prefix: u64) -> Snapshot {
         let mut held: Vec<Arc<Record>> = held.iter().map(|record| Arc::clone(record)).collect();
         held.sort_by_key(|record| record.key());
         let author = Author { key: Identity::from_seed([1; 32]).key(), epoch: 1 };
-        Look { held, prefixes: [(author, prefix)].into() }
+        Snapshot { held, prefixes: [(author, prefix)].into() }
     }
 
     #[test]
@@ -627,8 +632,8 @@ mod tests {
     #[test]
     fn an_offer_need_not_show_once_every_lease_ended_before_its_restored_host_heard_of_it() {
         let (offered, renewed) = (record("a", 1), record("a", 2));
-        let mut reference = Reference::default();
-        let write = |reference: &mut Reference, record: &Record, expires_at: Timestamp| {
+        let mut reference = ReferenceModel::default();
+        let write = |reference: &mut ReferenceModel, record: &Record, expires_at: Timestamp| {
             let written = Written { key: record.key(), order: record.order(), expires_at };
             reference.written.entry((record.author, record.seq)).or_default().push(written);
         };
@@ -636,8 +641,9 @@ mod tests {
         let (key, order) = (offered.key(), offered.order());
         let operation = Operation::Offered("text".into());
         let agent = Acknowledged { operation, step: 1, key, order, unheard: true, exempt: None };
-        let exempt =
-            |reference: &Reference, agent: &Acknowledged, at: Timestamp| reference.is_exempt(agent, at.0);
+        let exempt = |reference: &ReferenceModel, agent: &Acknowledged, at: Timestamp| {
+            reference.is_exempt(agent, at.0)
+        };
         assert!(!exempt(&reference, &agent, NOW) && exempt(&reference, &agent, NOW + LEASE));
         let withdrawn = Acknowledged { operation: Operation::Withdrawn, ..agent.clone() };
         assert!(!exempt(&reference, &withdrawn, NOW + LEASE), "a deletion is kept");

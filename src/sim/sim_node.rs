@@ -1,7 +1,7 @@
 //! One simulated computer: a node or the lack of one, its disk, its clock.
 
+use super::adversary::AdversaryState;
 use super::disk::{Disk, Rows};
-use super::hostile::Malice;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::node::Node;
@@ -10,7 +10,7 @@ use crate::proto::time::Timestamp;
 /// What a machine finds on its disk when it starts again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Memory {
+pub enum RestartFrom {
     /// What was durable or flushed.
     Disk,
     /// Nothing but its key.
@@ -37,7 +37,7 @@ impl Backup {
 }
 
 /// One simulated computer.
-pub(super) struct Machine {
+pub(super) struct SimNode {
     pub(super) identity: Identity,
     pub(super) key: PeerKey,
     pub(super) config: Config,
@@ -60,12 +60,12 @@ pub(super) struct Machine {
     pub(super) timer_generation: u64,
     /// Timers that fired at one and the same time.
     pub(super) timers_now: (u64, u32),
-    pub(super) malice: Malice,
+    pub(super) adversary: AdversaryState,
 }
 
-impl Machine {
-    pub(super) fn new(identity: Identity, config: Config, skew_ms: i64) -> Machine {
-        Machine {
+impl SimNode {
+    pub(super) fn new(identity: Identity, config: Config, skew_ms: i64) -> SimNode {
+        SimNode {
             key: identity.key(),
             identity,
             config,
@@ -80,7 +80,7 @@ impl Machine {
             timer_at: None,
             timer_generation: 0,
             timers_now: (0, 0),
-            malice: Malice::default(),
+            adversary: AdversaryState::default(),
         }
     }
 

@@ -34,7 +34,7 @@ pub struct Update {
 }
 
 /// Everything that is counted.
-pub struct Tally {
+pub struct RunMetrics {
     /// Every update, as they were written.
     pub updates: Vec<Update>,
     /// The last update of each key.
@@ -61,9 +61,9 @@ pub struct Tally {
     pub blamed: BTreeSet<usize>,
 }
 
-impl Tally {
-    pub(super) fn new(machines: usize) -> Tally {
-        Tally {
+impl RunMetrics {
+    pub(super) fn new(machines: usize) -> RunMetrics {
+        RunMetrics {
             updates: Vec::new(),
             by_key: BTreeMap::new(),
             online_since: vec![None; machines],
@@ -151,11 +151,11 @@ impl World {
     pub(super) fn count_event(&mut self, at: usize, event: &Event) {
         match event {
             Event::AgentChanged { record, via } => {
-                self.tally.learns(at, record, self.now);
-                self.tally.repaired += u64::from(*via == Via::Sync);
+                self.metrics.learns(at, record, self.now);
+                self.metrics.repaired += u64::from(*via == Via::Sync);
             }
-            Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
-            Event::Synced { .. } => self.tally.syncs += 1,
+            Event::AgentRemoved { record, deleted: true } => self.metrics.learns(at, record, self.now),
+            Event::Synced { .. } => self.metrics.syncs += 1,
             Event::AgentRemoved { deleted: false, .. } | Event::Alert(_) => {}
         }
     }

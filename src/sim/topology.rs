@@ -10,17 +10,17 @@ const JITTER_PERCENT_MAX: u64 = 10;
 
 /// Where each machine is.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct Topology {
     regions: Vec<u8>,
     last_mile_ms: Vec<u8>,
 }
 
-impl Places {
+impl Topology {
     /// Spreads machines evenly over the regions.
-    pub(super) fn spread(machines: usize, rng: &mut impl Rng) -> Places {
+    pub(super) fn spread(machines: usize, rng: &mut impl Rng) -> Topology {
         let regions = (0..machines).map(|at| region(at) as u8).collect();
         let mut last_mile = || rng.random_range(LAST_MILE_MS.0..=LAST_MILE_MS.1) as u8;
-        Places { last_mile_ms: (0..machines).map(|_| last_mile()).collect(), regions }
+        Topology { last_mile_ms: (0..machines).map(|_| last_mile()).collect(), regions }
     }
 
     /// The region of each machine.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::World;
-use super::check::{Acknowledged, Check, Operation, Violation};
-use super::hostile::Conduct;
-use super::workload::{full_name, text_of};
+use super::adversary::Behaviour;
+use super::checkers::{Acknowledged, Check, Operation, Violation};
+use super::clients::{full_name, text_of};
 use crate::proto::fingerprint;
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, ZoneName};
@@ -21,7 +21,7 @@ pub(super) const DUE_MS: u64 = 50_000;
 
 /// What is served in the end against what was promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct Promises {
     /// Withdrawn agents that some node still serves.
     pub zombies: usize,
     /// Offered agents that some node does not serve as they were offered last.
@@ -29,7 +29,7 @@ pub struct Kept {
 }
 
 /// What a machine serves of an agent.
-enum Served {
+enum ServedState {
     Nothing,
     /// Whether it is what was offered last, with the record.
     Card(bool, Arc<Record>),
@@ -65,23 +65,24 @@ impl World {
     }
 
     /// What is served in the end, whatever the reason.
-    pub fn kept(&mut self) -> Kept {
-        let (mut kept, mut checked) = (Kept::default(), BTreeMap::new());
+    pub fn promises(&mut self) -> Promises {
+        let (mut kept, mut checked) = (Promises::default(), BTreeMap::new());
         for ((host, name), agent) in self.reference.agents.clone() {
             if !self.is_honest(host) {
                 continue;
             }
-            let served: Vec<Served> = self
+            let served: Vec<ServedState> = self
                 .honest()
                 .into_iter()
                 .filter_map(|at| self.served(at, host, &name, &agent, &mut checked))
                 .collect();
             match agent.operation {
                 Operation::Withdrawn => {
-                    kept.zombies += usize::from(served.iter().any(|it| matches!(it, Served::Card(..))));
+                    kept.zombies += usize::from(served.iter().any(|it| matches!(it, ServedState::Card(..))));
                 }
                 Operation::Offered(_) => {
-                    kept.lost += usize::from(served.iter().any(|it| !matches!(it, Served::Card(true, _))));
+                    kept.lost +=
+                        usize::from(served.iter().any(|it| !matches!(it, ServedState::Card(true, _))));
                 }
             }
         }
@@ -113,25 +114,26 @@ impl World {
             return None;
         }
         match (&agent.operation, self.served(at, host, name, &agent, checked)?) {
-            (Operation::Withdrawn, Served::Card(_, seen)) => {
+            (Operation::Withdrawn, ServedState::Card(_, seen)) => {
                 let detail =
                     format!("machine {at} serves {name} of machine {host}: {seen:?}; host has {own:?}");
                 Some((Check::NoZombie, detail))
             }
-            (Operation::Offered(promised), Served::Nothing) => {
+            (Operation::Offered(promised), ServedState::Nothing) => {
                 let detail = format!(
                     "machine {at} does not serve {name} of machine {host}, {promised:?}; host has {own:?}"
                 );
                 Some((Check::NoLostWrite, detail))
             }
-            (Operation::Offered(promised), Served::Card(false, seen)) => {
+            (Operation::Offered(promised), ServedState::Card(false, seen)) => {
                 let text = seen.card().map(|card| text_of(&card));
                 let detail = format!(
                     "machine {at} serves {seen:?} ({text:?}) for {name} of machine {host}, not {promised:?}; host has {own:?}"
                 );
                 Some((Check::NoLostWrite, detail))
             }
-            (Operation::Withdrawn, Served::Nothing) | (Operation::Offered(_), Served::Card(true, _)) => None,
+            (Operation::Withdrawn, ServedState::Nothing)
+            | (Operation::Offered(_), ServedState::Card(true, _)) => None,
         }
     }
 
@@ -143,7 +145,7 @@ impl World {
         name: &AgentName,
         agent: &Acknowledged,
         checked: &mut BTreeMap<RecordHash, bool>,
-    ) -> Option<Served> {
+    ) -> Option<ServedState> {
         let id = AgentId::of(self.machines[host].key, &full_name(name.clone()));
         let (node, now) = self.node(at)?;
         // Mostly it is the very record that was acknowledged.
@@ -152,14 +154,14 @@ impl World {
             && held.order() == agent.order
             && !held.is_expired(now)
         {
-            return Some(Served::Card(true, held.clone()));
+            return Some(ServedState::Card(true, held.clone()));
         }
-        let Some(found) = node.agent(now, &id) else { return Some(Served::Nothing) };
+        let Some(found) = node.agent(now, &id) else { return Some(ServedState::Nothing) };
         let is_right = *checked.entry(found.record.hash()).or_insert_with(|| match &agent.operation {
             Operation::Offered(text) => text_of(&found.card()) == *text,
             Operation::Withdrawn => false,
         });
-        Some(Served::Card(is_right, found.record))
+        Some(ServedState::Card(is_right, found.record))
     }
 
     /// Two machines that do not hold the same of what all should hold.
@@ -199,7 +201,8 @@ impl World {
 
     fn different_fingerprints(&mut self) -> Option<String> {
         let as_of = fingerprint::as_of(Timestamp(self.wall() + ENDING_MS / 2));
-        let honest = self.machines.iter_mut().filter(|machine| machine.malice.conduct == Conduct::Honest);
+        let honest =
+            self.machines.iter_mut().filter(|machine| machine.adversary.behaviour == Behaviour::Honest);
         let nodes = honest.filter_map(|machine| machine.node.as_mut());
         let roots: BTreeSet<_> =
             nodes.filter_map(|node| node.fingerprint(&ZoneName::root(), as_of)).map(|root| root.0).collect();

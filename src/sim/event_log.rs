@@ -14,11 +14,11 @@ const LINES_MAX: usize = 200_000;
 
 /// Lines of a run, if they are wanted.
 #[derive(Debug, Default)]
-pub(super) struct Story(Option<std::collections::VecDeque<String>>);
+pub(super) struct EventLog(Option<std::collections::VecDeque<String>>);
 
-impl Story {
-    fn wanted() -> Story {
-        Story(Some(std::collections::VecDeque::new()))
+impl EventLog {
+    fn wanted() -> EventLog {
+        EventLog(Some(std::collections::VecDeque::new()))
     }
 
     fn lines(self) -> Vec<String> {
@@ -38,28 +38,28 @@ impl Story {
 impl World {
     /// From now on the run is told.
     pub fn listen(&mut self) {
-        self.story = Story::wanted();
+        self.log = EventLog::wanted();
     }
 
     /// What was told of the run.
     pub fn told(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.story).lines()
+        std::mem::take(&mut self.log).lines()
     }
 
     pub(super) fn tell_fault(&mut self, fault: &Fault) {
-        if self.story.0.is_some() {
-            self.story.add(format!("{} {fault:?}", self.now));
+        if self.log.0.is_some() {
+            self.log.add(format!("{} {fault:?}", self.now));
         }
     }
 
-    pub(super) fn tell_start(&mut self, at: usize, memory: super::Memory) {
-        if self.story.0.is_some() {
-            self.story.add(format!("{} machine {at} starts, {memory:?}", self.now));
+    pub(super) fn tell_start(&mut self, at: usize, memory: super::RestartFrom) {
+        if self.log.0.is_some() {
+            self.log.add(format!("{} machine {at} starts, {memory:?}", self.now));
         }
     }
 
     pub(super) fn tell_input(&mut self, at: usize, input: &Input) {
-        if self.story.0.is_none() {
+        if self.log.0.is_none() {
             return;
         }
         let what = match input {
@@ -74,7 +74,7 @@ impl World {
     }
 
     pub(super) fn tell_output(&mut self, at: usize, output: &Output) {
-        if self.story.0.is_none() {
+        if self.log.0.is_none() {
             return;
         }
         let what = match output {
@@ -108,7 +108,7 @@ impl World {
     fn add_line(&mut self, at: usize, way: &str, what: &str) {
         let wall = self.wall();
         let clock = self.machines[at].clock(wall).offset_ms(START);
-        self.story.add(format!("{} {at} (+{clock}) {way} {what}", self.now));
+        self.log.add(format!("{} {at} (+{clock}) {way} {what}", self.now));
     }
 
     fn name(&self, peer: &PeerKey) -> String {
