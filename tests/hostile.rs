@@ -22,7 +22,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| World::play_hostile(seed)) {
+    match std::panic::catch_unwind(|| aop::sim::play_hostile(seed)) {
         Ok(Ok(_)) => None,
         Ok(Err(violation)) => {
             let replay = "payload test --test hostile -- --exact replay --nocapture";
@@ -49,7 +49,7 @@ fn honest_nodes_keep_their_promises_among_hostile_ones() {
 #[test]
 fn replay() {
     let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (story, played) = World::play_hostile_told(seed);
+    let (story, played) = aop::sim::play_hostile_told(seed);
     println!("{}", story.join("\n"));
     println!("{played:#?}");
     if let Err(violation) = played {
@@ -215,7 +215,7 @@ fn chosen_records_with_one_sum_do_not_hide_that_two_halves_differ() {
 
 #[test]
 fn a_hostile_world_replays_from_its_seed() {
-    let trace = |seed| World::play_hostile(seed).expect("a run that keeps its promises").trace;
+    let trace = |seed| aop::sim::play_hostile(seed).expect("a run that keeps its promises").trace;
     assert_eq!(trace(1), trace(1));
     assert_ne!(trace(1), trace(2));
 }

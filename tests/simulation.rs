@@ -29,7 +29,7 @@ fn play_all(seeds: u64) -> Vec<String> {
 
 /// What broke in one run; a panic of the node is one more way to break.
 fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| World::play(seed)) {
+    match std::panic::catch_unwind(|| aop::sim::play(seed)) {
         Ok(Ok(_)) => None,
         Ok(Err(violation)) => {
             let replay = "payload test --test simulation -- --exact replay --nocapture";
@@ -51,7 +51,7 @@ fn five_nodes_keep_their_promises_through_every_fault() {
 #[test]
 fn replay() {
     let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (story, played) = World::play_told(seed);
+    let (story, played) = aop::sim::play_told(seed);
     println!("{}", story.join("\n"));
     println!("{played:#?}");
     if let Err(violation) = played {
@@ -61,7 +61,7 @@ fn replay() {
 
 #[test]
 fn a_seed_replays_one_run_and_no_other() {
-    let trace = |seed| World::play(seed).expect("a run that keeps its promises").trace;
+    let trace = |seed| aop::sim::play(seed).expect("a run that keeps its promises").trace;
     assert_eq!(trace(1), trace(1));
     assert_ne!(trace(1), trace(2));
 }

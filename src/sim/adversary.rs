@@ -1,10 +1,10 @@
-//! Machines of an adversary. They act through the same links and streams as everybody, and know all that is to know.
+//! Nodes of an adversary. They act through the same links and streams as everybody, and know all that is to know.
 //!
-//! A hostile machine runs a real node; between it and the network stands its [`Behaviour`]: `filter_input` decides what the
-//! node hears, `tamper_output` what becomes of what it says, `adversary_tick` what the machine does by itself. Nobody cuts a hostile
-//! machine off, however often it is blamed: the live node would, so its world here is worse than it is.
+//! A hostile host runs a real node; between it and the network stands its [`Behaviour`]: `filter_input` decides what the
+//! node hears, `tamper_output` what becomes of what it says, `tick` what the host does by itself. Nobody cuts a hostile
+//! node off, however often it is blamed: the live node would, so its world here is worse than it is.
 //!
-//! What honest machines are promised among hostile ones is what `check` checks. `lie` below has the lies.
+//! What honest nodes are promised among hostile ones is what `checkers` checks. `lying_peer` below has the lies.
 
 mod lying_peer;
 
@@ -15,11 +15,11 @@ use rand::RngExt;
 use rand::seq::IteratorRandom;
 use serde_bytes::ByteBuf;
 
-use super::clients::offer;
-use super::fault::Fault;
-use super::mesh::Packet;
-use super::network::Toward;
-use super::{Check, Due, Frame, Outcome, Plan, Violation, World};
+use super::checkers::Check;
+use super::clients::registration;
+use super::fabric::Fabric;
+use super::mesh::{self, Packet};
+use super::queue::Due;
 use crate::proto::codec;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
@@ -39,7 +39,7 @@ const SYBIL_BATCH: u32 = 10;
 /// Messages that a liar keeps to repeat them later.
 const REPLAY_BUFFER_MAX: usize = 256;
 
-/// How a machine deals with others.
+/// How a node deals with others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Behaviour {
     /// As the protocol says.
@@ -61,30 +61,20 @@ pub enum Behaviour {
     Lie,
 }
 
-/// A machine's behaviour, and what it needs for that.
-#[derive(Debug, Default)]
-pub(super) struct AdversaryState {
-    pub(super) behaviour: Behaviour,
-    /// Agents offered so far.
-    offered: u32,
-    replay_buffer: VecDeque<Arc<Packet>>,
-    is_ticking: bool,
-}
-
-impl AdversaryState {
-    /// What the machine's node may hold.
-    pub(super) fn quota(&self, honest: Quota) -> Quota {
-        match self.behaviour {
+impl Behaviour {
+    /// What a node that behaves so may hold.
+    pub(super) fn quota(self, honest: Quota) -> Quota {
+        match self {
             Behaviour::Sybil { .. } => Quota { records_per_author: usize::MAX, bytes: usize::MAX },
             _ => honest,
         }
     }
 }
 
-/// What hostile machines came to. An honest machine that is blamed by another ends the run, so there is no number of it.
+/// What hostile nodes came to. An honest node that is blamed by another ends the run, so there is no number of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AdversaryReport {
-    /// Times that an honest machine blamed a hostile one, by the reason it gave.
+    /// Times that an honest node blamed a hostile one, by the reason it gave.
     pub blamed: BTreeMap<&'static str, u64>,
     /// Records of hostile authors held by an honest node, mean over those that are up.
     pub foreign_records: f64,
@@ -92,74 +82,73 @@ pub struct AdversaryReport {
     pub forks_seen: f64,
 }
 
-impl Plan {
-    /// Draws a run in which one to three of five to seven machines are hostile.
-    pub fn draw_hostile(rng: &mut impl rand::Rng) -> Plan {
-        let hostile = rng.random_range(1..=3);
-        let machines = 4 + hostile;
-        let mut plan = Plan::draw_of(machines, rng);
-        let victim = rng.random_range(0..machines);
-        let others = (0..machines).filter(|at| *at != victim);
-        for at in others.sample(rng, hostile) {
-            let behaviour = match rng.random_range(0..6) {
-                0 => Behaviour::Mute,
-                1 => Behaviour::Stale,
-                2 => Behaviour::Sybil { offers: 40 },
-                3 => Behaviour::Equivocate,
-                _ => Behaviour::Lie,
-            };
-            // Some are hostile from the start, some turn.
-            let at_ms = if rng.random() { 0 } else { rng.random_range(0..plan.span_ms) };
-            plan.faults.push((at_ms, Fault::Corrupt(at, behaviour)));
-        }
-        if rng.random_bool(0.3) {
-            let (from, until) = (rng.random_range(0..plan.span_ms), rng.random_range(0..plan.span_ms));
-            plan.faults.push((from.min(until), Fault::Eclipse(Some(victim))));
-            plan.faults.push((from.max(until), Fault::Eclipse(None)));
-        }
-        // More than the honest machines of a plan write, and less than a Sybil.
-        plan.setup.quota.records_per_author = 12;
-        plan
-    }
+/// What a hostile node needs for its behaviour.
+#[derive(Debug, Default)]
+struct AdversaryState {
+    /// Agents offered so far.
+    offered: u32,
+    replay_buffer: VecDeque<Arc<Packet>>,
+    is_ticking: bool,
 }
 
-impl World {
-    /// As [`World::play`], among hostile machines.
-    pub fn play_hostile(seed: u64) -> Result<Outcome, Violation> {
-        let plan = Plan::draw_hostile(&mut World::rng_of_plans(seed));
-        World::new(seed, plan.setup.clone()).play_plan(&plan)
+/// The adversary: what its nodes need, and how often they were found out.
+pub(super) struct Adversary {
+    states: Vec<AdversaryState>,
+    /// Times that an honest node blamed a hostile one, by reason.
+    blamed: BTreeMap<&'static str, u64>,
+}
+
+/// What a hostile node does by itself.
+pub(super) struct Tick {
+    /// What it tells its own node first.
+    pub(super) input: Option<Input>,
+    /// When its next turn is.
+    pub(super) again_ms: u64,
+}
+
+impl Adversary {
+    pub(super) fn new(nodes: usize) -> Adversary {
+        let states = (0..nodes).map(|_| AdversaryState::default()).collect();
+        Adversary { states, blamed: BTreeMap::new() }
     }
 
-    /// As [`World::play_hostile`], with the log of the run.
-    pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
-        let plan = Plan::draw_hostile(&mut World::rng_of_plans(seed));
-        let mut world = World::new(seed, plan.setup.clone());
-        world.listen();
-        let played = world.play_plan(&plan);
-        (world.told(), played)
+    /// A node deals with others in another way from now on.
+    pub(super) fn corrupt(&mut self, at: usize, behaviour: Behaviour, fabric: &mut Fabric) {
+        fabric.nodes[at].behaviour = behaviour;
+        if !std::mem::replace(&mut self.states[at].is_ticking, true) {
+            fabric.kernel.schedule(SYBIL_MS, Due::AdversaryTick(at));
+        }
     }
 
-    /// Changes how a machine deals with others, now.
-    pub fn corrupt(&mut self, machine: usize, behaviour: Behaviour) {
-        self.fault(Fault::Corrupt(machine, behaviour));
+    /// A node blames another: an honest one only ever a hostile one. What a hostile one says of others counts for nothing.
+    pub(super) fn note_blame(
+        &mut self,
+        at: usize,
+        peer: &PeerKey,
+        reason: &'static str,
+        fabric: &mut Fabric,
+    ) {
+        if !fabric.nodes.is_honest(at) {
+            return;
+        }
+        if fabric.nodes.is_honest_key(peer) {
+            let peer = fabric.nodes.number_of(peer);
+            fabric.kernel.metrics.blamed.extend(peer);
+            fabric.kernel.fail(Check::NobodyBlamed, format!("node {at} penalises node {peer:?}: {reason}"));
+        } else {
+            *self.blamed.entry(reason).or_default() += 1;
+        }
     }
 
-    /// A hostile machine gives a message of its own making to the mesh, now.
-    pub fn inject(&mut self, machine: usize, bytes: Vec<u8>) {
-        let has_records = !is_beacon(&bytes);
-        self.publish(machine, bytes, has_records);
-    }
-
-    /// What hostile machines came to so far.
-    pub fn adversary_report(&self) -> AdversaryReport {
+    /// What hostile nodes came to so far.
+    pub(super) fn report(&self, fabric: &Fabric) -> AdversaryReport {
         let root = ZoneName::root();
-        let up = (0..self.machines.len()).filter(|at| self.is_honest(*at));
-        let up: Vec<_> = up.filter_map(|at| self.machines[at].node.as_ref()).collect();
+        let up: Vec<_> = fabric.nodes.running().map(|(_, node)| node).collect();
         let foreign = up.iter().flat_map(|node| node.records(&root));
-        let foreign = foreign.filter(|record| !self.is_honest_key(&record.author.key)).count();
+        let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
+        let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
         let saw = up.iter().filter(|node| {
-            node.problems()
-                .any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if !self.is_honest_key(&author.key)))
+            node.problems().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
@@ -170,71 +159,9 @@ impl World {
         }
     }
 
-    /// Whether a machine deals with others as the protocol says.
-    pub fn is_honest(&self, at: usize) -> bool {
-        self.machines[at].adversary.behaviour == Behaviour::Honest
-    }
-
-    /// Whether a key is that of an honest machine.
-    pub(super) fn is_honest_key(&self, key: &PeerKey) -> bool {
-        self.by_key.get(key).is_some_and(|at| self.is_honest(*at))
-    }
-
-    /// Whether some machine lies: then a prefix of versions may be a liar's word, until the next comparison.
-    pub(super) fn is_lied_to(&self) -> bool {
-        self.machines.iter().any(|machine| machine.adversary.behaviour == Behaviour::Lie)
-    }
-
-    pub(super) fn corrupt_now(&mut self, at: usize, behaviour: Behaviour) {
-        let adversary = &mut self.machines[at].adversary;
-        adversary.behaviour = behaviour;
-        if !std::mem::replace(&mut adversary.is_ticking, true) {
-            self.schedule(SYBIL_MS, Due::AdversaryTick(at));
-        }
-    }
-
-    /// All links of a machine lead to hostile machines from now on; none ends it.
-    pub(super) fn eclipse(&mut self, victim: Option<usize>) {
-        let before = std::mem::replace(&mut self.network.eclipsed, victim);
-        if let Some(victim) = victim {
-            let hostile: Vec<usize> = (0..self.machines.len()).filter(|at| !self.is_honest(*at)).collect();
-            for other in hostile {
-                self.network.links.add(victim, other);
-            }
-            self.sever_all(victim);
-            self.connect_all(victim);
-        }
-        if let Some(before) = before {
-            self.connect_all(before);
-        }
-    }
-
-    /// Whether an eclipse keeps two machines apart.
-    pub(super) fn is_eclipsed(&self, a: usize, b: usize) -> bool {
-        match self.network.eclipsed {
-            Some(victim) if victim == a => self.is_honest(b),
-            Some(victim) if victim == b => self.is_honest(a),
-            Some(_) | None => false,
-        }
-    }
-
-    /// A machine blames another: an honest one only ever a hostile one. What a hostile one says of others counts for nothing.
-    pub(super) fn note_blame(&mut self, at: usize, peer: &PeerKey, reason: &'static str) {
-        if !self.is_honest(at) {
-            return;
-        }
-        if self.is_honest_key(peer) {
-            let peer = self.by_key.get(peer).copied();
-            self.metrics.blamed.extend(peer);
-            self.fail(Check::NobodyBlamed, format!("machine {at} penalises machine {peer:?}: {reason}"));
-        } else {
-            *self.blamed.entry(reason).or_default() += 1;
-        }
-    }
-
-    /// What a machine's node hears of an input.
-    pub(super) fn filter_input(&mut self, at: usize, input: Input) -> Option<Input> {
-        match self.machines[at].adversary.behaviour {
+    /// What a node hears of an input.
+    pub(super) fn filter_input(&mut self, at: usize, input: Input, fabric: &mut Fabric) -> Option<Input> {
+        match fabric.nodes[at].behaviour {
             Behaviour::Stale | Behaviour::Equivocate => {}
             Behaviour::Honest | Behaviour::Mute | Behaviour::Sybil { .. } | Behaviour::Lie => {
                 return Some(input);
@@ -242,108 +169,93 @@ impl World {
         }
         match input {
             Input::Gossip { id, .. } => {
-                self.mesh.awaiting.take_if(|it| it.packet.id == id);
+                fabric.mesh.take_awaiting(at, id);
                 None
             }
-            Input::Request { id, bytes, .. } if is_gift(&bytes) => {
-                self.answer(at, id, SyncAnswer::Taken.encode());
+            Input::Request { id, bytes, .. } if is_push(&bytes) => {
+                if let Some(stream) = fabric.network.take_asked(id) {
+                    fabric.respond(stream, SyncAnswer::Taken.encode());
+                }
                 None
             }
             input => Some(input),
         }
     }
 
-    /// What becomes of an output of a machine's node.
-    pub(super) fn tamper_output(&mut self, at: usize, output: Output) -> Option<Output> {
-        match (self.machines[at].adversary.behaviour, output) {
+    /// What becomes of an output of a node.
+    pub(super) fn tamper_output(&mut self, at: usize, output: Output, fabric: &mut Fabric) -> Option<Output> {
+        let host = &fabric.nodes[at];
+        match (host.behaviour, output) {
             (Behaviour::Honest | Behaviour::Sybil { .. }, output) => Some(output),
-            (Behaviour::Lie, output) => self.lie(at, output),
+            (Behaviour::Lie, output) => self.lie(at, output, fabric),
             (Behaviour::Equivocate, Output::Publish { bytes, .. }) if !is_beacon(&bytes) => {
-                self.equivocate(at, &bytes);
+                equivocate(at, &bytes, fabric);
                 None
             }
             (Behaviour::Stale | Behaviour::Equivocate, Output::Request { .. }) => None,
             (_, Output::Verdict { id, verdict: Verdict::Accept }) => {
                 Some(Output::Verdict { id, verdict: Verdict::Ignore })
             }
-            (_, Output::Publish { bytes, .. }) if !is_own(&bytes, &self.machines[at].identity) => None,
+            (_, Output::Publish { bytes, .. }) if !is_own(&bytes, &host.identity, &host.config.network) => {
+                None
+            }
             (_, output) => Some(output),
         }
     }
 
-    /// What a machine does by itself, now and then.
-    pub(super) fn adversary_tick(&mut self, at: usize) {
-        let again_ms = match self.machines[at].adversary.behaviour {
-            Behaviour::Sybil { offers } if self.machines[at].adversary.offered < offers => {
-                self.flood(at, offers);
-                SYBIL_MS
+    /// What a node does by itself, now and then; none if it has no more to do.
+    pub(super) fn tick(&mut self, at: usize, fabric: &mut Fabric) -> Option<Tick> {
+        match fabric.nodes[at].behaviour {
+            Behaviour::Sybil { offers } if self.states[at].offered < offers => {
+                Some(Tick { input: self.flood(at, offers, fabric), again_ms: SYBIL_MS })
             }
             Behaviour::Lie => {
-                self.repeat(at);
-                REPEAT_MS
+                self.repeat(at, fabric);
+                Some(Tick { input: None, again_ms: REPEAT_MS })
             }
             Behaviour::Honest
             | Behaviour::Mute
             | Behaviour::Stale
             | Behaviour::Equivocate
             | Behaviour::Sybil { .. } => {
-                self.machines[at].adversary.is_ticking = false;
-                return;
+                self.states[at].is_ticking = false;
+                None
             }
-        };
-        self.schedule(again_ms, Due::AdversaryTick(at));
+        }
     }
 
-    fn flood(&mut self, at: usize, offers: u32) {
-        if self.machines[at].node.is_none() {
-            return;
-        }
-        let from = self.machines[at].adversary.offered;
+    fn flood(&mut self, at: usize, offers: u32, fabric: &Fabric) -> Option<Input> {
+        fabric.nodes[at].node.as_ref()?;
+        let from = self.states[at].offered;
         let until = offers.min(from + SYBIL_BATCH);
-        self.machines[at].adversary.offered = until;
+        self.states[at].offered = until;
         let names = (from..until).filter_map(|number| format!("sybil-{number}").parse().ok());
-        let offers = names.map(|name: AgentName| offer((name, "worthless".into()))).collect();
+        let offers = names.map(|name: AgentName| registration((name, "worthless".into()), None)).collect();
         // Number 0 is nobody's: the reference model promises nothing to a Sybil.
-        self.tell(at, Input::Command { id: 0, command: Command::Register(offers) });
+        Some(Input::Command { id: 0, command: Command::Register(offers) })
     }
 
     /// A liar sends something again that it heard at some time.
-    fn repeat(&mut self, at: usize) {
-        let choice = self.rng.random_range(0..REPLAY_BUFFER_MAX);
-        if let Some(old) = self.machines[at].adversary.replay_buffer.get(choice).cloned() {
-            self.spread(at, None, &old);
+    fn repeat(&mut self, at: usize, fabric: &mut Fabric) {
+        let choice = fabric.kernel.rng.random_range(0..REPLAY_BUFFER_MAX);
+        if let Some(old) = self.states[at].replay_buffer.get(choice) {
+            fabric.spread(at, None, old);
         }
     }
 
-    /// Shows each half of the world another record of one version: now one of the same key, now one of another.
-    fn equivocate(&mut self, at: usize, bytes: &[u8]) {
-        let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return };
-        let machine = &self.machines[at];
-        let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &machine.config.network).ok());
-        let signed = signed.filter(|signed| signed.header().author.key == machine.key);
-        let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &machine.identity)).collect();
-        let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];
-        let shown = shown.map(|bytes| self.packet(bytes, true));
-        for number in 0..self.network.links.degree(at) {
-            let (other, link) = self.network.links.at(at, number);
-            let half = usize::from(other >= self.machines.len() / 2);
-            self.send_copies(at, other, link, &shown[half]);
-        }
-    }
-
-    fn lie(&mut self, at: usize, output: Output) -> Option<Output> {
+    fn lie(&mut self, at: usize, output: Output, fabric: &mut Fabric) -> Option<Output> {
         match output {
-            Output::Respond { id, bytes } => self.answer_falsely(at, id, &bytes),
+            Output::Respond { id, bytes } => answer_falsely(at, id, &bytes, fabric),
             Output::Request { conversation, peer, protocol, bytes } => {
-                let bytes = self.liar(at).question(bytes);
+                let bytes = liar(at, fabric).question(bytes);
                 return Some(Output::Request { conversation, peer, protocol, bytes });
             }
             Output::Verdict { id, verdict } => {
-                if let Some(heard) = self.mesh.awaiting.as_ref().map(|awaiting| awaiting.packet.clone()) {
+                if let Some(heard) = fabric.mesh.awaiting().cloned() {
                     if verdict == Verdict::Accept {
-                        let forged = self.liar(at).message(&heard.bytes);
-                        let forged = self.packet(forged, heard.has_records);
-                        self.spread(at, None, &forged);
+                        let forged = liar(at, fabric).message(&heard.bytes);
+                        let forged = fabric.packet(forged, heard.has_records);
+                        fabric.spread(at, None, &forged);
                     }
                     self.keep_for_replay(at, heard);
                 }
@@ -355,37 +267,54 @@ impl World {
     }
 
     fn keep_for_replay(&mut self, at: usize, packet: Arc<Packet>) {
-        let replay_buffer = &mut self.machines[at].adversary.replay_buffer;
-        if replay_buffer.len() >= REPLAY_BUFFER_MAX {
-            replay_buffer.pop_front();
+        let buffer = &mut self.states[at].replay_buffer;
+        if buffer.len() >= REPLAY_BUFFER_MAX {
+            buffer.pop_front();
         }
-        replay_buffer.push_back(packet);
+        buffer.push_back(packet);
     }
+}
 
-    /// Answers a question with none, one or two frames. The asker's own root is known to a liar that guesses well.
-    fn answer_falsely(&mut self, at: usize, id: u64, bytes: &[u8]) {
-        let Some(stream) = self.network.asked.remove(&id) else { return };
-        let root = self.network.asker_of(stream).map_or(Digest::default(), |asker| self.root_of(asker));
-        for bytes in self.liar(at).answers(bytes, root) {
-            self.send_frame(Frame { stream, toward: Toward::Asker, bytes });
-        }
+/// Shows each half of the world another record of one version: now one of the same key, now one of another.
+fn equivocate(at: usize, bytes: &[u8], fabric: &mut Fabric) {
+    let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return };
+    let host = &fabric.nodes[at];
+    let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &host.config.network).ok());
+    let signed = signed.filter(|signed| signed.header().author.key == host.key);
+    let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &host.identity)).collect();
+    let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];
+    let shown = shown.map(|bytes| fabric.packet(bytes, true));
+    let Fabric { network, kernel, nodes, .. } = fabric;
+    for number in 0..network.links.degree(at) {
+        let (other, link) = network.links.at(at, number);
+        let half = usize::from(other >= nodes.count() / 2);
+        mesh::send_copies(at, other, link, &shown[half], network, kernel);
     }
+}
 
-    fn root_of(&mut self, at: usize) -> Digest {
-        let Some((node, now)) = self.node(at) else { return Digest::default() };
-        node.fingerprint(&ZoneName::root(), fingerprint::as_of(now)).unwrap_or_default()
+/// Answers a question with none, one or two frames. The asker's own root is known to a liar that guesses well.
+fn answer_falsely(at: usize, id: u64, bytes: &[u8], fabric: &mut Fabric) {
+    let Some(stream) = fabric.network.take_asked(id) else { return };
+    let asker = fabric.network.asker_of(stream);
+    let root = asker.map_or(Digest::default(), |asker| root_of(asker, fabric));
+    for bytes in liar(at, fabric).answers(bytes, root) {
+        fabric.respond(stream, bytes);
     }
+}
 
-    fn liar(&mut self, at: usize) -> LyingPeer<'_> {
-        let wall = self.wall();
-        let machine = &mut self.machines[at];
-        let now = machine.clock(wall);
-        let root = ZoneName::root();
-        let held = machine.node.iter().flat_map(|node| node.records(&root));
-        let model = held.choose(&mut self.rng).cloned();
-        let (identity, network) = (&machine.identity, &machine.config.network);
-        LyingPeer { rng: &mut self.rng, identity, network, now, model }
-    }
+fn root_of(at: usize, fabric: &mut Fabric) -> Digest {
+    let Some((node, now)) = fabric.read(at) else { return Digest::default() };
+    node.fingerprint(&ZoneName::root(), fingerprint::as_of(now)).unwrap_or_default()
+}
+
+fn liar(at: usize, fabric: &mut Fabric) -> LyingPeer<'_> {
+    let wall = fabric.kernel.wall();
+    let (host, rng) = (&mut fabric.nodes[at], &mut fabric.kernel.rng);
+    let now = host.clock.read(wall);
+    let root = ZoneName::root();
+    let held = host.node.iter().flat_map(|node| node.records(&root));
+    let model = held.choose(rng).cloned();
+    LyingPeer { rng, identity: &host.identity, network: &host.config.network, now, model }
 }
 
 /// Another record of the same version: of the same key if the version is odd, else of a key of its own.
@@ -399,19 +328,20 @@ fn twin(signed: SignedRecord, author: &Identity) -> Option<ByteBuf> {
     Some(ByteBuf::from(twin.bytes().to_vec()))
 }
 
-fn is_gift(bytes: &[u8]) -> bool {
+fn is_push(bytes: &[u8]) -> bool {
     matches!(SyncFrame::decode(bytes), Ok(SyncFrame { request: SyncRequest::Give { .. }, .. }))
 }
 
-fn is_beacon(bytes: &[u8]) -> bool {
+/// Whether a message is a beacon.
+pub(super) fn is_beacon(bytes: &[u8]) -> bool {
     matches!(Envelope::decode(bytes), Ok(Envelope::Beacon(_)))
 }
 
 /// Whether a message is a beacon or carries a node's own records.
-fn is_own(bytes: &[u8], identity: &Identity) -> bool {
+fn is_own(bytes: &[u8], identity: &Identity, network: &str) -> bool {
     match Envelope::decode(bytes) {
         Ok(Envelope::Records(records)) => {
-            let first = records.first().and_then(|bytes| SignedRecord::parse(bytes, "world").ok());
+            let first = records.first().and_then(|bytes| SignedRecord::parse(bytes, network).ok());
             first.is_some_and(|first| first.header().author.key == identity.key())
         }
         Ok(Envelope::Beacon(_)) => true,

@@ -1,13 +1,12 @@
 //! What clients of the nodes do: offer agents, change them, withdraw them.
 
-use super::World;
 use super::checkers::Operation;
 use crate::proto::card::{AgentCard, Offer, Scope};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
-use crate::proto::io::{Command, Input};
+use crate::proto::io::Command;
 use crate::proto::name::{AgentName, FullName, ZoneName};
 
-/// What a client of one machine wants.
+/// What a client of one node wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientOp {
     /// Offer agents: names, and what their cards say.
@@ -16,36 +15,30 @@ pub enum ClientOp {
     Withdraw(AgentName),
 }
 
-impl World {
-    /// Hands a operation to a machine's node; a machine that is down does not hear it.
-    pub(super) fn perform_op(&mut self, at: usize, operation: ClientOp) {
-        if self.machines[at].node.is_none() {
-            return;
-        }
-        let (operations, command) = match operation {
+impl ClientOp {
+    /// What it asks of a node, and what it is to come to if that is granted. Agents lie in `zone`.
+    pub(super) fn command(self, zone: &ZoneName) -> (Vec<(FullName, Operation)>, Command) {
+        let full = |agent: AgentName| FullName { agent, zone: zone.clone() };
+        match self {
             ClientOp::Offer(offers) => {
+                let operations = offers.iter();
                 let operations =
-                    offers.iter().map(|(name, text)| (name.clone(), Operation::Offered(text.clone())));
+                    operations.map(|(name, text)| (full(name.clone()), Operation::Offered(text.clone())));
                 let operations = operations.collect();
-                (operations, Command::Register(offers.into_iter().map(offer).collect()))
+                let offers = offers.into_iter().map(|it| registration(it, Some(zone.clone())));
+                (operations, Command::Register(offers.collect()))
             }
             ClientOp::Withdraw(name) => {
-                let full = full_name(name.clone());
-                (vec![(name, Operation::Withdrawn)], Command::Deregister(full))
+                let name = full(name);
+                (vec![(name.clone(), Operation::Withdrawn)], Command::Deregister(name))
             }
-        };
-        let id = self.reference.expect_reply(operations);
-        self.tell(at, Input::Command { id, command });
+        }
     }
 }
 
-/// All agents of the simulation lie in the root zone.
-pub(super) fn full_name(agent: AgentName) -> FullName {
-    FullName { agent, zone: ZoneName::root() }
-}
-
-/// A card that says a text. What is longer than a description fills the schemas, which nobody reads here.
-pub(super) fn offer((name, text): (AgentName, String)) -> Offer {
+/// A card that says a text, to be offered in a zone; in the home zone of its node if none. What is longer than a description
+/// fills the schemas, which nobody reads here.
+pub(super) fn registration((name, text): (AgentName, String), zone: Option<ZoneName>) -> Offer {
     let (description, rest) = text.split_at(text.floor_char_boundary(DESCRIPTION_BYTES_MAX));
     let (input, output) = rest.split_at(rest.floor_char_boundary(SCHEMA_BYTES_MAX));
     let filled = |part: &str| (!part.is_empty()).then(|| part.to_owned());
@@ -56,7 +49,7 @@ pub(super) fn offer((name, text): (AgentName, String)) -> Offer {
         callable: true,
         ..AgentCard::default()
     };
-    Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() }
+    Offer { name, zone, scope: Scope::Public, card, grants: Vec::new() }
 }
 
 /// The text that a card was made to say.

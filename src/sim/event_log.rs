@@ -1,9 +1,14 @@
 //! A run as lines of text, for whoever looks for the cause of a broken promise.
 //!
-//! Told are faults, what machines were asked to do, what they wrote and published, and what they saw change; left out
-//! is traffic that changed nothing.
+//! Told are faults, what nodes were asked to do, what they wrote and published, and what they saw change; left out is
+//! traffic that changed nothing.
 
-use super::{Fault, START, World};
+use std::collections::VecDeque;
+
+use super::clock::START;
+use super::fault::Fault;
+use super::nodes::Nodes;
+use super::sim_node::RestartFrom;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Event, Input, Output, Write};
 use crate::proto::message::Envelope;
@@ -14,15 +19,89 @@ const LINES_MAX: usize = 200_000;
 
 /// Lines of a run, if they are wanted.
 #[derive(Debug, Default)]
-pub(super) struct EventLog(Option<std::collections::VecDeque<String>>);
+pub(super) struct EventLog(Option<VecDeque<String>>);
+
+/// When and where something happens.
+#[derive(Clone, Copy)]
+pub(super) struct At {
+    pub(super) node: usize,
+    pub(super) now: u64,
+    pub(super) wall: u64,
+}
 
 impl EventLog {
-    fn wanted() -> EventLog {
-        EventLog(Some(std::collections::VecDeque::new()))
+    /// From now on lines are kept.
+    pub(super) fn begin(&mut self) {
+        self.0 = Some(VecDeque::new());
     }
 
-    fn lines(self) -> Vec<String> {
-        self.0.into_iter().flatten().collect()
+    /// All lines so far; none are kept after that.
+    pub(super) fn take(&mut self) -> Vec<String> {
+        self.0.take().into_iter().flatten().collect()
+    }
+
+    pub(super) fn fault(&mut self, now: u64, fault: &Fault) {
+        if self.0.is_some() {
+            self.add(format!("{now} {fault:?}"));
+        }
+    }
+
+    pub(super) fn start(&mut self, now: u64, node: usize, from: RestartFrom) {
+        if self.0.is_some() {
+            self.add(format!("{now} node {node} starts, {from:?}"));
+        }
+    }
+
+    pub(super) fn input(&mut self, at: At, input: &Input, nodes: &Nodes) {
+        if self.0.is_none() {
+            return;
+        }
+        let what = match input {
+            Input::Command { command, .. } => format!("{command:?}").chars().take(120).collect(),
+            Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", name(peer, nodes)),
+            Input::PeerLeft { peer, .. } => format!("left by {}", name(peer, nodes)),
+            Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
+            Input::Resumed => "resumed".into(),
+            Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
+        };
+        self.add_at(at, "<", &what, nodes);
+    }
+
+    pub(super) fn output(&mut self, at: At, output: &Output, nodes: &Nodes) {
+        if self.0.is_none() {
+            return;
+        }
+        let what = match output {
+            Output::Persist(writes) => {
+                writes.iter().map(|write| row(write, nodes)).collect::<Vec<_>>().join("; ")
+            }
+            Output::Publish { bytes, .. } => match Envelope::decode(bytes) {
+                Ok(Envelope::Records(records)) => {
+                    let records: Vec<String> = records.iter().map(|it| record(it, nodes)).collect();
+                    format!("publish {}", records.join("; "))
+                }
+                Ok(Envelope::Beacon(_)) | Err(_) => return,
+            },
+            Output::Event(Event::Synced { received: 0, sent: 0, .. }) => return,
+            Output::Event(Event::Synced { peer, received, sent, .. }) => {
+                format!("synced with {}: {received} received, {sent} sent", name(peer, nodes))
+            }
+            Output::Event(event) => format!("{event:?}"),
+            Output::Reply { reply, .. } => format!("{reply:?}").chars().take(120).collect(),
+            Output::Penalize { peer, offence } => {
+                format!("penalize {}: {}", name(peer, nodes), offence.code())
+            }
+            Output::Verdict { .. }
+            | Output::Request { .. }
+            | Output::EndConversation { .. }
+            | Output::Respond { .. } => return,
+        };
+        self.add_at(at, ">", &what, nodes);
+    }
+
+    fn add_at(&mut self, At { node, now, wall }: At, way: &str, what: &str, nodes: &Nodes) {
+        let clock = nodes[node].clock.peek(wall).offset_ms(START);
+        self.add(format!("{now} {node} (+{clock}) {way} {what}"));
     }
 
     fn add(&mut self, line: String) {
@@ -35,102 +114,25 @@ impl EventLog {
     }
 }
 
-impl World {
-    /// From now on the run is told.
-    pub fn listen(&mut self) {
-        self.log = EventLog::wanted();
-    }
+fn name(peer: &PeerKey, nodes: &Nodes) -> String {
+    nodes.number_of(peer).map_or_else(|| peer.to_string(), |at| at.to_string())
+}
 
-    /// What was told of the run.
-    pub fn told(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.log).lines()
+fn row(write: &Write, nodes: &Nodes) -> String {
+    let kind = write.key.first().map_or('?', |kind| char::from(*kind));
+    match &write.value {
+        Some(value) if matches!(kind, 'o' | 'r') => format!("{kind} {}", record(value, nodes)),
+        Some(value) => format!("{kind} {value:02x?}"),
+        None => format!("{kind} removed"),
     }
+}
 
-    pub(super) fn tell_fault(&mut self, fault: &Fault) {
-        if self.log.0.is_some() {
-            self.log.add(format!("{} {fault:?}", self.now));
-        }
-    }
-
-    pub(super) fn tell_start(&mut self, at: usize, memory: super::RestartFrom) {
-        if self.log.0.is_some() {
-            self.log.add(format!("{} machine {at} starts, {memory:?}", self.now));
-        }
-    }
-
-    pub(super) fn tell_input(&mut self, at: usize, input: &Input) {
-        if self.log.0.is_none() {
-            return;
-        }
-        let what = match input {
-            Input::Command { command, .. } => format!("{command:?}").chars().take(120).collect(),
-            Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", self.name(peer)),
-            Input::PeerLeft { peer, .. } => format!("left by {}", self.name(peer)),
-            Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
-            Input::Resumed => "resumed".into(),
-            Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
-        };
-        self.add_line(at, "<", &what);
-    }
-
-    pub(super) fn tell_output(&mut self, at: usize, output: &Output) {
-        if self.log.0.is_none() {
-            return;
-        }
-        let what = match output {
-            Output::Persist(writes) => {
-                writes.iter().map(|write| self.row(write)).collect::<Vec<_>>().join("; ")
-            }
-            Output::Publish { bytes, .. } => match Envelope::decode(bytes) {
-                Ok(Envelope::Records(records)) => {
-                    let records: Vec<String> = records.iter().map(|record| self.record(record)).collect();
-                    format!("publish {}", records.join("; "))
-                }
-                Ok(Envelope::Beacon(_)) | Err(_) => return,
-            },
-            Output::Event(Event::Synced { received: 0, sent: 0, .. }) => return,
-            Output::Event(Event::Synced { peer, received, sent, .. }) => {
-                format!("synced with {}: {received} received, {sent} sent", self.name(peer))
-            }
-            Output::Event(event) => format!("{event:?}"),
-            Output::Reply { reply, .. } => format!("{reply:?}").chars().take(120).collect(),
-            Output::Penalize { peer, offence } => {
-                format!("penalize {}: {}", self.name(peer), offence.code())
-            }
-            Output::Verdict { .. }
-            | Output::Request { .. }
-            | Output::EndConversation { .. }
-            | Output::Respond { .. } => return,
-        };
-        self.add_line(at, ">", &what);
-    }
-
-    fn add_line(&mut self, at: usize, way: &str, what: &str) {
-        let wall = self.wall();
-        let clock = self.machines[at].clock(wall).offset_ms(START);
-        self.log.add(format!("{} {at} (+{clock}) {way} {what}", self.now));
-    }
-
-    fn name(&self, peer: &PeerKey) -> String {
-        self.by_key.get(peer).map_or_else(|| peer.to_string(), ToString::to_string)
-    }
-
-    fn row(&self, write: &Write) -> String {
-        let kind = write.key.first().map_or('?', |kind| char::from(*kind));
-        match &write.value {
-            Some(value) if matches!(kind, 'o' | 'r') => format!("{kind} {}", self.record(value)),
-            Some(value) => format!("{kind} {value:02x?}"),
-            None => format!("{kind} removed"),
-        }
-    }
-
-    fn record(&self, bytes: &[u8]) -> String {
-        let Ok(signed) = SignedRecord::parse(bytes, &self.machines[0].config.network) else {
-            return "no record".into();
-        };
-        let author = signed.header().author;
-        let record = signed.trust_sealed();
-        let (epoch, generation) = (author.epoch & 0xffff, record.generation);
-        format!("[{record:?} by {} epoch …{epoch:04x} generation {generation}]", self.name(&author.key))
-    }
+fn record(bytes: &[u8], nodes: &Nodes) -> String {
+    let Ok(signed) = SignedRecord::parse(bytes, &nodes[0].config.network) else {
+        return "no record".into();
+    };
+    let author = signed.header().author;
+    let record = signed.trust_sealed();
+    let (epoch, generation) = (author.epoch & 0xffff, record.generation);
+    format!("[{record:?} by {} epoch …{epoch:04x} generation {generation}]", name(&author.key, nodes))
 }
