@@ -4,7 +4,7 @@ use libp2p::Swarm;
 use libp2p_stream::IncomingStreams;
 use tokio::sync::mpsc;
 
-use super::behaviour::{Behaviour, Names};
+use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
 use crate::net::calls::CallClient;
 use crate::net::streams::{InboundRequest, SyncClient, serve};
@@ -23,7 +23,7 @@ impl Network {
 /// Serves sync streams, whose questions come out of the receiver.
 pub(super) fn start_sync(
     swarm: &Swarm<Behaviour>,
-    names: &Names,
+    names: &ProtocolNames,
 ) -> Result<(SyncClient, mpsc::Receiver<InboundRequest>), NetworkError> {
     let mut control = swarm.behaviour().streams.new_control();
     let incoming =
