@@ -1,4 +1,4 @@
-//! Calls between nodes: one libp2p stream a call, protocol `/aop/NETWORK/call/1` (protocol section 5).
+//! Calls between nodes: one libp2p stream a call, protocol `/aop/NETWORK/call/1` (protocol section 4).
 //!
 //! [`client`] offers calls, [`host`] takes them; what may be said of a call at any moment is decided by the machines in
 //! `proto::call`. A stream that closes ends its call: the host drops the work.

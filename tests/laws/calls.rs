@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aop::proto::call::{
-    Call, CallFailure, CallId, CallOffer, CallReply, Incarnation, Ledger, Outcome, Step, Ticket,
+    Attempts, CallFailure, CallId, CallOffer, CallPermit, CallRegistry, CallReply, Incarnation, Outcome, Step,
 };
 use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
@@ -75,7 +75,7 @@ struct InFlight {
 
 /// A caller and what it knows.
 struct Caller {
-    call: Call,
+    call: Attempts,
     id: CallId,
     deadline: Duration,
     /// The stream of the present offer.
@@ -88,12 +88,12 @@ struct World {
     now: Duration,
     peer: PeerKey,
     callers: Vec<Caller>,
-    ledger: Ledger,
+    registry: CallRegistry,
     restarts: u64,
     /// Calls that were admitted, by the stream they came on.
-    places: Vec<(usize, CallId, Ticket)>,
+    places: Vec<(usize, CallId, CallPermit)>,
     /// Those of them that work.
-    working: Vec<Ticket>,
+    working: Vec<CallPermit>,
     runs: BTreeMap<CallId, u32>,
     to_host: Vec<InFlight>,
     to_callers: Vec<InFlight>,
@@ -104,13 +104,13 @@ impl World {
     fn new() -> World {
         let caller = |at| {
             let id = CallId([at as u8; 16]);
-            Caller { call: Call::new(id), id, deadline: PATIENCE, stream: None, ended: None }
+            Caller { call: Attempts::new(id), id, deadline: PATIENCE, stream: None, ended: None }
         };
         World {
             now: Duration::ZERO,
             peer: Identity::from_seed([1; 32]).key(),
             callers: (0..CALLS).map(caller).collect(),
-            ledger: Ledger::new(Incarnation(0)),
+            registry: CallRegistry::new(Incarnation(0)),
             restarts: 0,
             places: Vec::new(),
             working: Vec::new(),
@@ -141,9 +141,9 @@ impl World {
             }
             Happening::WorkEnds { pick, fails } => self.end_work(pick, fails),
             Happening::Notice { pick } if !self.places.is_empty() => {
-                let (_, _, ticket) = self.places.remove(pick % self.places.len());
-                self.working.retain(|it| *it != ticket);
-                self.ledger.end(ticket);
+                let (_, _, permit) = self.places.remove(pick % self.places.len());
+                self.working.retain(|it| *it != permit);
+                self.registry.end(permit);
             }
             Happening::Notice { .. } => {}
             Happening::Restart { noticed } => {
@@ -177,21 +177,21 @@ impl World {
     fn at_host(&mut self, InFlight { stream, frame, .. }: InFlight) {
         match frame {
             Frame::Offer(offer) => {
-                let reply = match self.ledger.admit(self.now, self.peer, &offer) {
+                let reply = match self.registry.admit(self.now, self.peer, &offer) {
                     Err(failure) => CallReply::Failed(failure),
-                    Ok((ticket, _)) => {
-                        self.places.push((stream, offer.call, ticket));
-                        CallReply::Accepted { incarnation: self.ledger.incarnation() }
+                    Ok((permit, _)) => {
+                        self.places.push((stream, offer.call, permit));
+                        CallReply::Accepted { incarnation: self.registry.incarnation() }
                     }
                 };
                 self.send_to_caller(stream, reply);
             }
             Frame::Input(call) => {
                 let place = self.places.iter().find(|it| (it.0, it.1) == (stream, call));
-                if let Some((_, _, ticket)) = place
-                    && self.ledger.begin(*ticket)
+                if let Some((_, _, permit)) = place
+                    && self.registry.begin(*permit)
                 {
-                    self.working.push(*ticket);
+                    self.working.push(*permit);
                     *self.runs.entry(call).or_default() += 1;
                 }
             }
@@ -217,9 +217,9 @@ impl World {
     fn end_work(&mut self, pick: usize, fails: bool) {
         let Some(at) = pick.checked_rem(self.working.len()) else { return };
         let ended = self.working.remove(at);
-        let Some(at) = self.places.iter().position(|(_, _, ticket)| *ticket == ended) else { return };
-        let (stream, _, ticket) = self.places.remove(at);
-        self.ledger.end(ticket);
+        let Some(at) = self.places.iter().position(|(_, _, permit)| *permit == ended) else { return };
+        let (stream, _, permit) = self.places.remove(at);
+        self.registry.end(permit);
         let failure = || CallFailure::new("agent_failed", Outcome::Done, "failed");
         let answer = CallReply::Answered { size: SIZE as u64 };
         self.send_to_caller(stream, if fails { CallReply::Failed(failure()) } else { answer });
@@ -228,7 +228,7 @@ impl World {
     /// What is on its way to a process dies with it; what it has sent may still arrive.
     fn restart(&mut self) {
         self.restarts += 1;
-        self.ledger = Ledger::new(Incarnation(self.restarts));
+        self.registry = CallRegistry::new(Incarnation(self.restarts));
         self.places.clear();
         self.working.clear();
         self.to_host.clear();

@@ -18,7 +18,7 @@ use crate::net::addresses::peer_id;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::net::streams::{OPEN_ATTEMPTS_MAX, OPEN_DEADLINE, REOPEN_MS};
 use crate::proto::call::{
-    Call, CallFailure, CallId, CallReply, CallRequest, Progress, Step, accept_patience,
+    Attempts, CallFailure, CallId, CallReply, CallRequest, Progress, Step, accept_patience,
 };
 use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_OFFERS_MAX, CALL_TIME_MAX, CALLS_PER_HOST_MAX};
 use crate::proto::identity::{AgentId, PeerKey};
@@ -70,14 +70,14 @@ impl CallClient {
         wanted: &Wanted,
         search: impl Future<Output = ()>,
     ) -> Result<Value, CallFailure> {
-        let mut call = Call::new(wanted.call);
+        let mut call = Attempts::new(wanted.call);
         let ended = timeout_at(wanted.deadline, self.run(&mut call, wanted, search)).await;
         ended.unwrap_or_else(|_| Err(call.lose("deadline", "the host did not answer before the deadline")))
     }
 
     async fn run(
         &self,
-        call: &mut Call,
+        call: &mut Attempts,
         wanted: &Wanted,
         search: impl Future<Output = ()>,
     ) -> Result<Value, CallFailure> {
@@ -122,7 +122,7 @@ impl CallClient {
     /// offer that was not accepted in time is made again, which voids it: a host that stood still does not run it later.
     async fn offer(
         &self,
-        call: &mut Call,
+        call: &mut Attempts,
         wanted: &Wanted,
         peer: PeerId,
         search: impl Future<Output = ()>,
@@ -175,7 +175,7 @@ impl CallClient {
     async fn offer_on(
         &self,
         stream: Stream,
-        call: &mut Call,
+        call: &mut Attempts,
         wanted: &Wanted,
         patience: Duration,
     ) -> Result<Answered, FrameError> {
@@ -196,7 +196,7 @@ async fn read_reply<R: AsyncRead + Unpin>(reader: &mut R) -> Result<CallReply, F
 }
 
 async fn take_output<R: AsyncRead + Unpin>(
-    call: &mut Call,
+    call: &mut Attempts,
     reader: &mut R,
     size: usize,
 ) -> Result<Value, CallFailure> {
@@ -205,7 +205,7 @@ async fn take_output<R: AsyncRead + Unpin>(
     read_json(output).await.ok_or_else(|| broke(call, &FrameError::Malformed))
 }
 
-fn broke(call: &mut Call, error: &FrameError) -> CallFailure {
+fn broke(call: &mut Attempts, error: &FrameError) -> CallFailure {
     let code = match error {
         FrameError::Malformed | FrameError::TooLarge(_) => "internal",
         FrameError::TooSlow(_) | FrameError::Closed(_) => "unreachable",

@@ -1,7 +1,7 @@
 //! The host's side of a call stream.
 //!
 //! The driver is asked only where an agent names its callers, so calls go on while the node is busy with its registry.
-//! Before the input of a call is taken it has a place in the ledger; the place ends with the stream.
+//! Before the input of a call is taken it has a place in the registry; the place ends with the stream.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,7 @@ use crate::net::addresses::peer_key;
 use crate::net::streams::doors::Doors;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
-    CallFailure, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress, Ticket,
+    CallFailure, CallOffer, CallPermit, CallRegistry, CallReply, CallRequest, Incarnation, Outcome, Progress,
 };
 use crate::proto::card::Scope;
 use crate::proto::config::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
@@ -44,39 +44,39 @@ const REPORTS_MAX: usize = 8;
 /// Takes calls for the agents of this host.
 pub(crate) struct Host {
     handle: Handle,
-    ledger: Mutex<Ledger>,
+    registry: Mutex<CallRegistry>,
     open_calls: OpenCalls,
     standings: Standings,
     started: Instant,
 }
 
-/// The place of one call in the ledger, until it is dropped.
+/// The place of one call in the registry, until it is dropped.
 struct Place<'a> {
     _open: OpenCall,
     host: &'a Host,
-    ticket: Ticket,
+    permit: CallPermit,
     deadline: Instant,
 }
 
 impl Host {
     pub(crate) fn new(handle: Handle) -> Host {
-        let ledger = Ledger::new(Incarnation(rand::random()));
+        let registry = CallRegistry::new(Incarnation(rand::random()));
         let open_calls = handle.open_calls();
         let standings = Standings::default();
-        Host { handle, ledger: Mutex::new(ledger), open_calls, standings, started: Instant::now() }
+        Host { handle, registry: Mutex::new(registry), open_calls, standings, started: Instant::now() }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registry(&self) -> MutexGuard<'_, CallRegistry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn admit(&self, peer: PeerKey, offer: &CallOffer) -> Result<(Place<'_>, CallReply), CallFailure> {
         self.judge(peer, offer).await?;
-        let mut ledger = self.ledger();
-        let (ticket, time) = ledger.admit(self.started.elapsed(), peer, offer)?;
+        let mut registry = self.registry();
+        let (permit, time) = registry.admit(self.started.elapsed(), peer, offer)?;
         let place =
-            Place { _open: self.open_calls.open(peer), host: self, ticket, deadline: Instant::now() + time };
-        Ok((place, CallReply::Accepted { incarnation: ledger.incarnation() }))
+            Place { _open: self.open_calls.open(peer), host: self, permit, deadline: Instant::now() + time };
+        Ok((place, CallReply::Accepted { incarnation: registry.incarnation() }))
     }
 
     /// Whether the agent runs here and this peer may call it.
@@ -116,17 +116,17 @@ impl Place<'_> {
     }
 
     fn begin(&self) -> bool {
-        self.host.ledger().begin(self.ticket)
+        self.host.registry().begin(self.permit)
     }
 
     fn hold(&self, bytes: usize) -> bool {
-        self.host.ledger().hold(self.ticket, bytes)
+        self.host.registry().hold(self.permit, bytes)
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.host.ledger().end(self.ticket);
+        self.host.registry().end(self.permit);
     }
 }
 

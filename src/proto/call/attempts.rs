@@ -11,11 +11,11 @@ use crate::proto::config::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
 
-/// One call, as its caller sees it.
+/// The offers made of one call, and what may be said of its work.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct Attempts {
     id: CallId,
-    attempts: u32,
+    offers: u32,
     stage: Stage,
     /// The run of a host that accepted an offer of this call.
     spoke_to: Option<Incarnation>,
@@ -53,23 +53,23 @@ pub fn accept_patience(opening: Duration, unanswered: u32) -> Duration {
     ((opening * 2).max(CALL_ACCEPT_PATIENCE) * 2u32.saturating_pow(unanswered)).min(CALL_ACCEPT_PATIENCE_MAX)
 }
 
-impl Call {
+impl Attempts {
     /// A call that was not offered yet.
-    pub fn new(id: CallId) -> Call {
-        Call { id, attempts: 0, stage: Stage::Over, spoke_to: None, in_doubt: false }
+    pub fn new(id: CallId) -> Attempts {
+        Attempts { id, offers: 0, stage: Stage::Over, spoke_to: None, in_doubt: false }
     }
 
     /// The next offer. The one before must have ended.
     pub fn offer(&mut self, agent: AgentId, name: FullName, size: usize, left: Duration) -> CallOffer {
         self.stage = Stage::Offered;
-        self.attempts += 1;
+        self.offers += 1;
         CallOffer {
             call: self.id,
             agent: agent.0,
             name,
             left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             size: size as u64,
-            attempt: self.attempts,
+            attempt: self.offers,
             expected: self.spoke_to,
         }
     }
@@ -126,8 +126,8 @@ impl Call {
 mod tests {
     use super::*;
 
-    fn offered() -> Call {
-        let mut call = Call::new(CallId([1; 16]));
+    fn offered() -> Attempts {
+        let mut call = Attempts::new(CallId([1; 16]));
         call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), 3, Duration::from_secs(1));
         call
     }
