@@ -1,16 +1,91 @@
-//! Calls (protocol section 4): what caller and host say to each other, and how a call ended.
+//! Calls (protocol section 4): a machine beside the node, for both sides of a call, and what they say to each other.
 //!
 //! One stream carries one offer of a call. The host answers it before it does anything, and works only when all of the
 //! input has arrived; so until the offer is accepted nothing can have run, and from then on only the host knows
-//! ([`Attempts`]). The host runs no call twice ([`CallRegistry`]). Frames are CBOR; the input and the output go as they
-//! are, each in one frame of the size announced before. Unknown fields are passed over, so that later versions may say more.
+//! (`attempts`). The host runs no call twice (`registry`). Frames are CBOR; the input and the output go as they are, each in
+//! one frame of the size announced before. Unknown fields are passed over, so that later versions may say more.
+//!
+//! [`Calls`] decides which host is asked, how often and how long it is waited for, who is let in, and what is said in the
+//! end; whoever drives it opens streams, carries frames and runs agents. `net` drives it on sockets, `sim` on a virtual clock.
 
 mod attempts;
+mod caller;
+mod host;
+mod io;
 mod message;
 mod registry;
 
-pub use self::attempts::{Attempts, Step, accept_patience};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use self::caller::Caller;
+use self::host::Host;
+pub use self::io::{Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Wanted};
 pub use self::message::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
 };
-pub use self::registry::{CallPermit, CallRegistry};
+use super::identity::PeerKey;
+
+/// The calls of one run of a node, those that it makes and those that it takes.
+///
+/// As with the node: give it what happens ([`Calls::handle`], [`Calls::handle_timeout`] once [`Calls::poll_timeout`] is
+/// reached), then perform every output in order ([`Calls::poll_output`]), before anything else happens to the machine.
+///
+/// Its clock is the time since the run began, by a clock that is never set: a wall clock that jumps must neither end a call
+/// nor bring back the id of one that ran.
+#[derive(Debug)]
+pub struct Calls {
+    caller: Caller,
+    host: Host,
+    outputs: VecDeque<Output>,
+}
+
+impl Calls {
+    /// No calls yet, of the node with this key. What is random in this run follows from `seed`, its incarnation too, so two
+    /// runs must not have one seed.
+    pub fn new(own: PeerKey, seed: u64) -> Calls {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let incarnation = Incarnation(rng.random());
+        Calls { caller: Caller::new(own, rng), host: Host::new(incarnation), outputs: VecDeque::new() }
+    }
+
+    /// Takes what happened.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        let Calls { caller, host, outputs } = self;
+        match input {
+            Input::Call { call, wanted } => caller.handle_call(now, call, wanted, outputs),
+            Input::GiveUp { call } => caller.handle_give_up(now, call, outputs),
+            Input::Opened(stream) => caller.handle_opened(now, stream, outputs),
+            Input::NotOpened { stream, why } => caller.handle_not_opened(now, stream, &why, outputs),
+            Input::Searched { call } => caller.handle_searched(now, call, outputs),
+            Input::Reply { stream, reply } => caller.handle_reply(now, stream, reply, outputs),
+            Input::OutputTaken(stream) => caller.handle_output_taken(now, stream, outputs),
+            Input::Lost { stream, loss } => caller.handle_lost(now, stream, loss, outputs),
+            Input::Offered { stream, peer, offer, access } => {
+                host.handle_offer(now, stream, peer, &offer, access, outputs);
+            }
+            Input::InputTaken { stream, size } => host.handle_input(stream, size, outputs),
+            Input::WorkEnded { stream, ended } => host.handle_work_ended(stream, ended, outputs),
+            Input::Gone(stream) => host.handle_gone(stream),
+        }
+    }
+
+    /// Takes note that time has passed.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.caller.handle_timeout(now, &mut self.outputs);
+        self.host.handle_timeout(now, &mut self.outputs);
+    }
+
+    /// What is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Calls::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        [self.caller.poll_timeout(), self.host.poll_timeout()].into_iter().flatten().min()
+    }
+}

@@ -13,7 +13,7 @@ use crate::proto::name::FullName;
 
 /// The offers made of one call, and what may be said of its work.
 #[derive(Clone, Debug)]
-pub struct Attempts {
+pub(super) struct Attempts {
     id: CallId,
     offers: u32,
     stage: Stage,
@@ -36,7 +36,7 @@ enum Stage {
 
 /// What a caller does next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub(super) enum Step {
     /// Send the input.
     SendInput,
     /// Pass this on, and wait for the next reply.
@@ -49,18 +49,18 @@ pub enum Step {
 
 /// How long an offer may wait for its acceptance on a stream that took `opening` to open, after so many offers to this
 /// host that were not answered.
-pub fn accept_patience(opening: Duration, unanswered: u32) -> Duration {
+pub(super) fn accept_patience(opening: Duration, unanswered: u32) -> Duration {
     ((opening * 2).max(CALL_ACCEPT_PATIENCE) * 2u32.saturating_pow(unanswered)).min(CALL_ACCEPT_PATIENCE_MAX)
 }
 
 impl Attempts {
     /// A call that was not offered yet.
-    pub fn new(id: CallId) -> Attempts {
+    pub(super) fn new(id: CallId) -> Attempts {
         Attempts { id, offers: 0, stage: Stage::Over, spoke_to: None, in_doubt: false }
     }
 
     /// The next offer. The one before must have ended.
-    pub fn offer(&mut self, agent: AgentId, name: FullName, size: usize, left: Duration) -> CallOffer {
+    pub(super) fn offer(&mut self, agent: AgentId, name: FullName, size: usize, left: Duration) -> CallOffer {
         self.stage = Stage::Offered;
         self.offers += 1;
         CallOffer {
@@ -74,8 +74,13 @@ impl Attempts {
         }
     }
 
+    /// How many offers were made.
+    pub(super) fn made(&self) -> u32 {
+        self.offers
+    }
+
     /// Takes what the host says.
-    pub fn handle(&mut self, reply: CallReply) -> Step {
+    pub(super) fn handle(&mut self, reply: CallReply) -> Step {
         match (self.stage, reply) {
             (Stage::Offered, CallReply::Accepted { incarnation }) if self.may_speak_to(incarnation) => {
                 self.stage = Stage::Sent;
@@ -95,7 +100,7 @@ impl Attempts {
     }
 
     /// The stream ended, or is given up, before the host said how the call ended.
-    pub fn lose(&mut self, code: &str, message: impl Into<String>) -> CallFailure {
+    pub(super) fn lose(&mut self, code: &str, message: impl Into<String>) -> CallFailure {
         self.in_doubt |= self.stage == Stage::Sent;
         self.stage = Stage::Over;
         CallFailure::new(code, self.judge(Outcome::NotStarted), message)

@@ -20,7 +20,7 @@ type Key = (PeerKey, CallId);
 
 /// The inbound calls of one run of a host. Time is what has passed since the run began.
 #[derive(Debug)]
-pub struct CallRegistry {
+pub(super) struct CallRegistry {
     incarnation: Incarnation,
     at_work: BTreeMap<Key, Work>,
     load: Load,
@@ -34,7 +34,7 @@ pub struct CallRegistry {
 
 /// The right of one offer to run its call. It is void once a later offer of the call was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallPermit {
+pub(super) struct CallPermit {
     peer: PeerKey,
     call: CallId,
     attempt: u32,
@@ -58,7 +58,7 @@ struct Load {
 
 impl CallRegistry {
     /// An empty registry of this run.
-    pub fn new(incarnation: Incarnation) -> CallRegistry {
+    pub(super) fn new(incarnation: Incarnation) -> CallRegistry {
         CallRegistry {
             incarnation,
             at_work: BTreeMap::new(),
@@ -71,7 +71,7 @@ impl CallRegistry {
     }
 
     /// This run.
-    pub fn incarnation(&self) -> Incarnation {
+    pub(super) fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
@@ -81,7 +81,7 @@ impl CallRegistry {
     ///
     /// # Errors
     /// Nothing was started; a call that may have run at another offer is `unknown`.
-    pub fn admit(
+    pub(super) fn admit(
         &mut self,
         now: Duration,
         peer: PeerKey,
@@ -129,24 +129,26 @@ impl CallRegistry {
     }
 
     /// All of the input is here: from now on the call may have run. False if the permit is void, or was used.
-    pub fn begin(&mut self, permit: CallPermit) -> bool {
+    pub(super) fn begin(&mut self, permit: CallPermit) -> bool {
         self.work(permit).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
     }
 
     /// Counts the output instead of the input against the bytes of the call. False if there is no room for it.
-    pub fn hold(&mut self, permit: CallPermit, bytes: usize) -> bool {
+    pub(super) fn hold(&mut self, permit: CallPermit, bytes: usize) -> bool {
         let Some(held) = self.work(permit).map(|work| std::mem::take(&mut work.bytes)) else { return false };
         self.remove(permit.peer, 0, held);
         let fits = self.has_room(permit.peer, 0, bytes);
         if fits {
             self.add(permit.peer, 0, bytes);
-            self.work(permit).into_iter().for_each(|work| work.bytes = bytes);
+            if let Some(work) = self.work(permit) {
+                work.bytes = bytes;
+            }
         }
         fits
     }
 
     /// Frees the place. A call that had not begun is as if it had never been offered.
-    pub fn end(&mut self, permit: CallPermit) {
+    pub(super) fn end(&mut self, permit: CallPermit) {
         let key = (permit.peer, permit.call);
         if self.work(permit).is_none() {
             return;
