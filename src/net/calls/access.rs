@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::node::NodeClient;
-use crate::agents::{Agents, Local};
+use crate::agents::{Agents, HostedAgent};
 use crate::proto::call::{Access, CallOffer};
 use crate::proto::card::Scope;
 use crate::proto::grant::Grant;
@@ -45,10 +45,10 @@ impl AccessControl {
     pub(super) async fn of(&self, peer: PeerKey, offer: &CallOffer) -> Access {
         let list = self.agents.list();
         let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
-        let Some(hosting) = offered.and_then(|local| local.hosting.as_ref()) else {
+        let Some(run_config) = offered.and_then(|local| local.run_config.as_ref()) else {
             return Access::NotFound;
         };
-        let callers = &hosting.callers;
+        let callers = &run_config.callers;
         if callers.is_empty() || self.includes(callers, peer).await {
             Access::Granted
         } else {
@@ -58,7 +58,7 @@ impl AccessControl {
 
     /// Whether the world may know that this host offers the agent of this id. An agent of `node` scope is as unknown as
     /// one that is not there.
-    fn offers(&self, name: &FullName, local: &Local, id: AgentId) -> bool {
+    fn offers(&self, name: &FullName, local: &HostedAgent, id: AgentId) -> bool {
         let first = local.offer.grants.first().map(|signed| Grant::read(signed));
         let owner = match first {
             None => self.own,

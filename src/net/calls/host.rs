@@ -21,9 +21,9 @@ use super::driver::CallDriver;
 use super::node::NodeClient;
 use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
-use crate::agents::{Agents, Task};
+use crate::agents::{Agents, Invocation};
 use crate::net::addresses::peer_key;
-use crate::net::streams::doors::Doors;
+use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,
@@ -78,7 +78,7 @@ struct Performance<'a> {
 /// drops streams.
 pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: NodeClient) {
     let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
-    let mut doors = Doors::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
+    let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
     let mut calls = JoinSet::new();
     let mut peers = BTreeMap::new();
     loop {
@@ -87,13 +87,13 @@ pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: 
             () = node.stopped() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
-                if doors.enter(peer, || ()).is_some() {
+                if admission.admit(peer, || ()).is_some() {
                     peers.insert(calls.spawn(take(host.clone(), peer, stream)).id(), peer);
                 }
             }
             Some(ended) = calls.join_next_with_id(), if !calls.is_empty() => {
                 let id = ended.map_or_else(|broken| broken.id(), |(id, ())| id);
-                peers.remove(&id).into_iter().for_each(|peer| doors.leave(peer));
+                peers.remove(&id).into_iter().for_each(|peer| admission.release(peer));
             }
         }
     }
@@ -249,7 +249,7 @@ async fn run(
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
-        let answer = agents.call(&name, Task { input, deadline, progress: Some(progress) }).await;
+        let answer = agents.call(&name, Invocation { input, deadline, progress: Some(progress) }).await;
         drop(working);
         Ok(answer)
     };

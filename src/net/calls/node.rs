@@ -27,7 +27,7 @@ impl NodeClient {
     /// finds nobody.
     pub(super) async fn search(&self, peer: PeerKey) {
         let (over, waiting) = oneshot::channel();
-        let _stopped = self.read(move |seen| seen.network.search(&peer, over)).await;
+        let _stopped = self.read(move |seen| seen.network.look_up(&peer, over)).await;
         let _over = waiting.await;
     }
 
