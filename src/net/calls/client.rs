@@ -158,7 +158,7 @@ impl<'a> Performance<'a> {
                 self.hear(stream, None);
             }
             Output::TakeOutput { stream, size } => {
-                let Some(halves) = self.idle.take() else { return None };
+                let halves = self.idle.take()?;
                 self.waiting = take_output(halves, size).map(move |taken| Done::Taken(stream, taken)).boxed();
             }
             Output::Close(_) => (self.idle, self.waiting) = (None, pending().boxed()),

@@ -370,3 +370,119 @@ fn choose(replicas: &[(PeerKey, Presence)], own: PeerKey) -> Option<PeerKey> {
     let others = replicas.iter().filter(|(peer, _)| *peer != own);
     others.min_by_key(|(_, presence)| *presence == Presence::Unreachable).map(|(peer, _)| *peer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::call::{Calls, Input};
+    use crate::proto::identity::{AgentId, Identity};
+
+    const NOW: Duration = Duration::from_secs(5);
+    const DEADLINE: Duration = Duration::from_secs(65);
+
+    fn key(seed: u8) -> PeerKey {
+        Identity::from_seed([seed; 32]).key()
+    }
+
+    fn calls() -> Calls {
+        Calls::new(key(1), 7)
+    }
+
+    fn id(number: u32) -> CallId {
+        let mut id = [0; 16];
+        id[..4].copy_from_slice(&number.to_be_bytes());
+        CallId(id)
+    }
+
+    fn call(calls: &mut Calls, number: u32, replicas: &[(u8, Presence)]) -> Vec<Output> {
+        let replicas = replicas.iter().map(|(seed, presence)| (key(*seed), *presence)).collect();
+        let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
+        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE };
+        tell(calls, NOW, Input::Call { call: id(number), wanted })
+    }
+
+    fn tell(calls: &mut Calls, now: Duration, input: Input) -> Vec<Output> {
+        calls.handle(now, input);
+        outputs(calls)
+    }
+
+    fn outputs(calls: &mut Calls) -> Vec<Output> {
+        std::iter::from_fn(|| calls.poll_output()).collect()
+    }
+
+    fn opened(outputs: &[Output]) -> (OutboundStream, PeerKey) {
+        let [Output::Open { stream, host }] = outputs else { panic!("{outputs:?}") };
+        (*stream, *host)
+    }
+
+    fn ended(outputs: &[Output]) -> (String, Outcome, u32) {
+        let end = outputs.iter().find_map(|output| match output {
+            Output::Ended { end, .. } => Some(end),
+            _ => None,
+        });
+        let end = end.unwrap_or_else(|| panic!("{outputs:?}"));
+        let failure = end.failure.as_ref().unwrap();
+        (failure.code.clone(), failure.outcome, end.attempts)
+    }
+
+    #[test]
+    fn a_host_that_answers_is_asked_before_one_that_does_not_and_the_own_host_never() {
+        use Presence::{Reachable, Unknown, Unreachable};
+        for (replicas, asked) in [
+            (&[(1, Reachable), (2, Unreachable), (3, Reachable), (4, Reachable)][..], 3),
+            (&[(2, Unreachable), (3, Unknown)], 3),
+            (&[(1, Reachable), (2, Unreachable)], 2),
+        ] {
+            assert_eq!(opened(&call(&mut calls(), 1, replicas)).1, key(asked));
+        }
+        let nobody = ended(&call(&mut calls(), 1, &[(1, Reachable)]));
+        assert_eq!(nobody, ("not_found".into(), Outcome::NotStarted, 0));
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_dialed_is_looked_for_once() {
+        let mut calls = calls();
+        let (stream, _) = opened(&call(&mut calls, 1, &[(2, Presence::Reachable)]));
+        let unreached = tell(&mut calls, NOW, Input::NotOpened { stream, why: "no address".into() });
+        assert_eq!(unreached, [Output::Search { call: id(1), host: key(2) }]);
+        calls.handle_timeout(NOW + CALL_SEARCH_TIME_MAX);
+        let (stream, _) = opened(&outputs(&mut calls));
+        let unreached = tell(&mut calls, NOW, Input::NotOpened { stream, why: "no address".into() });
+        assert_eq!(ended(&unreached), ("unreachable".into(), Outcome::NotStarted, 0));
+    }
+
+    #[test]
+    fn calls_beyond_the_streams_of_a_host_wait_in_turn_and_end_at_their_deadline() {
+        let mut calls = calls();
+        let host = [(2, Presence::Reachable)];
+        let most = CALLS_PER_HOST_MAX as u32;
+        let streams: Vec<OutboundStream> =
+            (0..most).map(|number| opened(&call(&mut calls, number, &host)).0).collect();
+        for number in most..most + 3 {
+            assert_eq!(call(&mut calls, number, &host), []);
+        }
+        assert_eq!(
+            opened(&call(&mut calls, most + 3, &[(3, Presence::Reachable)])).1,
+            key(3),
+            "another host"
+        );
+        assert_eq!(tell(&mut calls, NOW, Input::GiveUp { call: id(most) }), [], "it had no stream");
+        let freed = tell(&mut calls, NOW, Input::GiveUp { call: id(0) });
+        let next = OutboundStream { call: id(most + 1), number: 1 };
+        assert_eq!(freed, [Output::Close(streams[0]), Output::Open { stream: next, host: key(2) }]);
+        calls.handle_timeout(DEADLINE);
+        let ends = outputs(&mut calls).into_iter().filter(|output| matches!(output, Output::Ended { .. }));
+        assert_eq!(ends.count(), most as usize + 2);
+        assert_eq!(calls.poll_timeout(), None);
+    }
+
+    #[test]
+    fn a_node_makes_only_so_many_calls_at_once() {
+        let mut calls = calls();
+        for number in 0..CALLS_MADE_MAX as u32 {
+            call(&mut calls, number, &[(2, Presence::Reachable)]);
+        }
+        let refused = call(&mut calls, u32::MAX, &[(2, Presence::Reachable)]);
+        assert_eq!(ended(&refused), ("busy".into(), Outcome::NotStarted, 0));
+    }
+}

@@ -158,3 +158,76 @@ impl Access {
         Err(CallFailure::new(code, Outcome::NotStarted, message))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::identity::Identity;
+
+    const NOW: Duration = Duration::from_secs(5);
+    const STREAMS: [InboundStream; 2] = [InboundStream(1), InboundStream(2)];
+
+    fn offer(attempt: u32) -> CallOffer {
+        CallOffer {
+            call: CallId([1; 16]),
+            agent: [0; 20],
+            name: "a@.".parse().unwrap(),
+            left_ms: 30_000,
+            size: 3,
+            attempt,
+            expected: None,
+        }
+    }
+
+    fn offered(host: &mut Host, stream: InboundStream, attempt: u32, access: Access) -> Vec<Output> {
+        let mut outputs = VecDeque::new();
+        let peer = Identity::from_seed([1; 32]).key();
+        host.handle_offer(NOW, stream, peer, &offer(attempt), access, &mut outputs);
+        outputs.into()
+    }
+
+    fn accepted(stream: InboundStream) -> Output {
+        Output::Accept { stream, incarnation: Incarnation(7), size: 3 }
+    }
+
+    #[test]
+    fn what_may_not_be_called_takes_no_permit() {
+        let mut host = Host::new(Incarnation(7));
+        for (access, code) in [(Access::NotFound, "not_found"), (Access::NotAllowed, "not_allowed")] {
+            let outputs = offered(&mut host, STREAMS[0], 1, access);
+            assert!(matches!(&outputs[..], [Output::Refuse { failure, .. }] if failure.code == code));
+        }
+        assert_eq!(offered(&mut host, STREAMS[0], 1, Access::Granted), [accepted(STREAMS[0])]);
+    }
+
+    #[test]
+    fn a_later_offer_takes_the_place_of_one_whose_input_is_not_here() {
+        let mut host = Host::new(Incarnation(7));
+        offered(&mut host, STREAMS[0], 1, Access::Granted);
+        let outputs = offered(&mut host, STREAMS[1], 2, Access::Granted);
+        assert_eq!(outputs, [Output::Drop(STREAMS[0]), accepted(STREAMS[1])]);
+        let mut outputs = VecDeque::new();
+        host.handle_input(STREAMS[0], 3, &mut outputs);
+        assert!(outputs.is_empty(), "it is void");
+        host.handle_gone(STREAMS[0]);
+        host.handle_input(STREAMS[1], 3, &mut outputs);
+        let deadline = NOW + Duration::from_secs(30);
+        assert_eq!(outputs, [Output::Run { stream: STREAMS[1], deadline }]);
+        assert_eq!((host.calls.len(), host.streams.len(), host.timers.len()), (1, 1, 0));
+        host.handle_gone(STREAMS[1]);
+        assert_eq!((host.calls.len(), host.streams.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_input_of_another_size_or_none_by_the_deadline_runs_nothing() {
+        let mut host = Host::new(Incarnation(7));
+        let mut outputs = VecDeque::new();
+        offered(&mut host, STREAMS[0], 1, Access::Granted);
+        host.handle_input(STREAMS[0], 4, &mut outputs);
+        offered(&mut host, STREAMS[1], 1, Access::Granted);
+        let due = host.poll_timeout().unwrap();
+        host.handle_timeout(due, &mut outputs);
+        assert_eq!(outputs, [Output::Drop(STREAMS[0]), Output::Drop(STREAMS[1])]);
+        assert_eq!((host.calls.len(), host.poll_timeout()), (0, None));
+    }
+}
