@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::installed::{Ended, Packages, packages, python, run};
-use two_nodes::{OWN, World};
+use two_nodes::{OWN, TwoNodes};
 
 /// Longest run of one client; the clients give up after a minute by themselves.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -40,52 +40,52 @@ type Findings = BTreeMap<String, Value>;
 fn the_python_client_2_works_in_both_eras() {
     let requirements = include_str!("clients/requirements.txt");
     let Some(python) = python("mcp-python", requirements) else { return };
-    let world = World::start();
+    let nodes = TwoNodes::start();
     let client = |plan: &Value| client_py(&python, plan);
-    check_each(&world, &[("legacy", Some(HANDSHAKE)), ("auto", Some(NEWEST))], &client);
+    check_each(&nodes, &[("legacy", Some(HANDSHAKE)), ("auto", Some(NEWEST))], &client);
 }
 
 #[test]
 fn the_python_client_1_works_with_its_handshake() {
     let requirements = include_str!("clients/requirements-1.txt");
     let Some(python) = python("mcp-python-1", requirements) else { return };
-    let world = World::start();
-    check_each(&world, &[("legacy", Some(HANDSHAKE))], &|plan| client_py(&python, plan));
+    let nodes = TwoNodes::start();
+    check_each(&nodes, &[("legacy", Some(HANDSHAKE))], &|plan| client_py(&python, plan));
 }
 
 #[test]
 fn the_typescript_client_2_works_in_both_eras() {
     let Some(packages) = packages() else { return };
-    let world = World::start();
+    let nodes = TwoNodes::start();
     let client = |plan: &Value| client_mjs(&packages, "2", plan);
-    check_each(&world, &[("legacy", Some(HANDSHAKE)), ("auto", Some(NEWEST))], &client);
+    check_each(&nodes, &[("legacy", Some(HANDSHAKE)), ("auto", Some(NEWEST))], &client);
 }
 
 #[test]
 fn the_typescript_client_1_works_with_its_handshake() {
     let Some(packages) = packages() else { return };
-    let world = World::start();
+    let nodes = TwoNodes::start();
     // It does not tell the revision over stdio.
-    check_each(&world, &[("legacy", None)], &|plan| client_mjs(&packages, "1", plan));
+    check_each(&nodes, &[("legacy", None)], &|plan| client_mjs(&packages, "1", plan));
 }
 
 #[test]
 fn the_inspector_works_in_both_eras() {
     let Some(packages) = packages() else { return };
-    let world = World::start();
+    let nodes = TwoNodes::start();
     for era in ["legacy", "modern"] {
-        for server in [world.http(), world.stdio()] {
+        for server in [nodes.http(), nodes.stdio()] {
             inspect(&Inspector { packages: &packages, server, era });
         }
     }
 }
 
 /// Runs the script over HTTP and over stdio, in each of the eras, and checks what it found.
-fn check_each(world: &World, eras: &[(&str, Option<&str>)], client: &dyn Fn(&Value) -> Ended) {
+fn check_each(nodes: &TwoNodes, eras: &[(&str, Option<&str>)], client: &dyn Fn(&Value) -> Ended) {
     for (era, version) in eras {
-        for (transport, command) in [("http", None), ("stdio", Some(world.stdio()))] {
+        for (transport, command) in [("http", None), ("stdio", Some(nodes.stdio()))] {
             let name = format!("{era}-{transport}");
-            let ended = client(&world.plan(&name, era, command));
+            let ended = client(&nodes.plan(&name, era, command));
             let findings = findings(&ended);
             let told = || format!("{name}: {}\n{}", ended.stdout, ended.stderr);
             assert!(ended.success && findings.contains_key("end"), "it broke off, {}", told());

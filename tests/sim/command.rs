@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use fixture::{Desk, LOSS, NODES, ONCE};
+use fixture::{LOSS, NODES, ONCE, ScenarioFolder};
 use serde_json::Value;
 
 fn runs(document: &Value) -> &Vec<Value> {
@@ -18,21 +18,22 @@ fn runs(document: &Value) -> &Vec<Value> {
 
 #[test]
 fn a_run_begins_and_ends_with_the_command_that_makes_it_again() {
-    let desk = Desk::new();
-    let ended = desk.sim(&["run", "once.toml", "--seeds", "2", "--set", "network.nodes=300", "--jobs", "1"]);
+    let folder = ScenarioFolder::new();
+    let ended =
+        folder.sim(&["run", "once.toml", "--seeds", "2", "--set", "network.nodes=300", "--jobs", "1"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     let command = "aop sim run once.toml --set network.nodes=300 --seeds 2";
     assert_eq!((ended.err.lines().next(), ended.err.lines().last()), (Some(command), Some(command)));
     let document =
-        desk.json(&["run", "once.toml", "--set", "network.nodes=300", "--seeds", "2", "--format", "json"]);
+        folder.json(&["run", "once.toml", "--set", "network.nodes=300", "--seeds", "2", "--format", "json"]);
     assert_eq!(document["command"], command);
     assert_eq!(runs(&document).len(), 2);
 }
 
 #[test]
 fn a_table_answers_the_question_and_says_how_claims_stand() {
-    let desk = Desk::new();
-    let ended = desk.sim(&["run", "once.toml", "loss.toml"]);
+    let folder = ScenarioFolder::new();
+    let ended = folder.sim(&["run", "once.toml", "loss.toml"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     for part in [
         "once · paper 7.6 · model · 4 runs",
@@ -59,8 +60,8 @@ fn a_table_answers_the_question_and_says_how_claims_stand() {
 
 #[test]
 fn json_is_the_contract() {
-    let desk = Desk::new();
-    let document = desk.json(&["run", "once.toml", "loss.toml", "--format", "json"]);
+    let folder = ScenarioFolder::new();
+    let document = folder.json(&["run", "once.toml", "loss.toml", "--format", "json"]);
     assert_eq!(runs(&document).len(), 4 + 2 * 3);
     for run in runs(&document) {
         let hash = run["trace_hash"].as_str().unwrap();
@@ -79,19 +80,19 @@ fn json_is_the_contract() {
 
 #[test]
 fn results_are_the_same_for_any_number_of_jobs() {
-    let desk = Desk::new();
-    let with = |jobs| desk.sim(&["run", "once.toml", "loss.toml", "--format", "json", "--jobs", jobs]).out;
+    let folder = ScenarioFolder::new();
+    let with = |jobs| folder.sim(&["run", "once.toml", "loss.toml", "--format", "json", "--jobs", jobs]).out;
     assert_eq!(with("1"), with("4"));
 }
 
 #[test]
 fn a_failed_expectation_says_measured_wanted_and_how_to_replay_it() {
-    let desk = Desk::new();
-    desk.write(
+    let folder = ScenarioFolder::new();
+    folder.write(
         "strict.toml",
         &ONCE.replace("value = 0.8", "value = 0.999").replace("\"once\"", "\"strict\""),
     );
-    let ended = desk.sim(&["run", "strict.toml", "--format", "json"]);
+    let ended = folder.sim(&["run", "strict.toml", "--format", "json"]);
     assert_eq!(ended.code, 1, "{ended:?}");
     assert!(ended.err.contains("strict: wanted coverage >= 0.999, measured 9"), "{}", ended.err);
     let replay = ended.err.lines().find_map(|line| line.trim().strip_prefix("replay: aop sim ")).unwrap();
@@ -104,8 +105,8 @@ fn a_failed_expectation_says_measured_wanted_and_how_to_replay_it() {
     // The replay is the worst run.
     let worst = document["scenarios"][0]["expectations"][0]["worst"].as_f64().unwrap();
     let args: Vec<&str> = replay.split(' ').chain(["--json"]).collect();
-    assert_eq!(desk.json(&args)["metrics"]["coverage"].as_f64(), Some(worst));
-    let table = desk.sim(&["run", "strict.toml"]);
+    assert_eq!(folder.json(&args)["metrics"]["coverage"].as_f64(), Some(worst));
+    let table = folder.sim(&["run", "strict.toml"]);
     assert_eq!(table.code, 1);
     assert!(table.out.contains("coverage >= 0.999: NOT MET, measured 9"), "{}", table.out);
     assert!(table.out.contains("replay: aop sim replay strict.toml --seed "), "{}", table.out);
@@ -113,10 +114,10 @@ fn a_failed_expectation_says_measured_wanted_and_how_to_replay_it() {
 
 #[test]
 fn every_flaw_of_every_file_is_shown_with_its_line_before_anything_runs() {
-    let desk = Desk::new();
-    desk.write("typo.toml", &ONCE.replace("fanout", "fanot"));
-    desk.write("many.toml", &ONCE.replace("nodes = 500", "nodes = 3\nloss = { rate = 1.5 }"));
-    let ended = desk.sim(&["run", "once.toml", "typo.toml", "many.toml", "gone.toml", "--out", "report"]);
+    let folder = ScenarioFolder::new();
+    folder.write("typo.toml", &ONCE.replace("fanout", "fanot"));
+    folder.write("many.toml", &ONCE.replace("nodes = 500", "nodes = 3\nloss = { rate = 1.5 }"));
+    let ended = folder.sim(&["run", "once.toml", "typo.toml", "many.toml", "gone.toml", "--out", "report"]);
     assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{ended:?}");
     for part in [
         "typo.toml:11:1",
@@ -130,8 +131,8 @@ fn every_flaw_of_every_file_is_shown_with_its_line_before_anything_runs() {
     ] {
         assert!(ended.err.contains(part), "{part} in {}", ended.err);
     }
-    assert!(!desk.path().join("report").exists(), "nothing was made");
-    let set = desk.sim(&["run", "once.toml", "--set", "network.nodse=5"]);
+    assert!(!folder.path().join("report").exists(), "nothing was made");
+    let set = folder.sim(&["run", "once.toml", "--set", "network.nodse=5"]);
     assert!(
         set.code == 2 && set.err.contains("once.toml: --set network.nodse=5: unknown key `nodse`"),
         "{set:?}"
@@ -141,18 +142,18 @@ fn every_flaw_of_every_file_is_shown_with_its_line_before_anything_runs() {
 
 #[test]
 fn a_file_twice_or_a_name_twice_is_a_flaw() {
-    let desk = Desk::new();
-    let twice = desk.sim(&["run", "once.toml", "./once.toml"]);
+    let folder = ScenarioFolder::new();
+    let twice = folder.sim(&["run", "once.toml", "./once.toml"]);
     assert!(twice.code == 2 && twice.err.contains("./once.toml: is given twice"), "{twice:?}");
-    desk.write("copy.toml", ONCE);
-    let named = desk.sim(&["run", "once.toml", "copy.toml"]);
+    folder.write("copy.toml", ONCE);
+    let named = folder.sim(&["run", "once.toml", "copy.toml"]);
     assert!(named.code == 2 && named.err.contains("copy.toml:1:9"), "{named:?}");
     assert!(named.err.contains("once.toml has a scenario of this name, too: `once`"), "{named:?}");
 }
 
 #[test]
 fn wrong_usage_exits_2() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     for args in [
         &[][..],
         &["run"],
@@ -169,14 +170,14 @@ fn wrong_usage_exits_2() {
         &["replay", "once.toml"],
         &["replay", "loss.toml", "--seed", "1"],
     ] {
-        let ended = desk.sim(args);
+        let ended = folder.sim(args);
         assert!(ended.code == 2 && ended.out.is_empty() && !ended.err.is_empty(), "{args:?}: {ended:?}");
     }
 }
 
 #[test]
 fn help_leads_with_examples() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     for command in [
         &["--help"][..],
         &["run", "--help"],
@@ -185,7 +186,7 @@ fn help_leads_with_examples() {
         &["replay", "--help"],
         &["list", "--help"],
     ] {
-        let help = desk.sim(command).out;
+        let help = folder.sim(command).out;
         let head: Vec<&str> = help.lines().take(3).collect();
         assert!(
             head[0] == "Examples:" && head[1..].iter().all(|it| it.contains("aop sim ")),
@@ -196,68 +197,76 @@ fn help_leads_with_examples() {
 
 #[test]
 fn a_mesh_file_is_named_with_its_command_and_the_rest_goes_on() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     let mesh = "name = \"live\"\nquestion = \"?\"\nclaim = \"ours\"\ntier = \"mesh\"\n[network]\nnodes = 50\n\
                 latency = \"25ms\"\n[protocol]\nkind = \"mesh\"\n";
-    desk.write("live.toml", mesh);
+    folder.write("live.toml", mesh);
     let advice = "cargo run --release --manifest-path simulations/mesh/Cargo.toml -- live.toml --seeds 2";
-    let both = desk.sim(&["run", "live.toml", "once.toml", "--seeds", "2", "-q", "--format", "csv"]);
+    let both = folder.sim(&["run", "live.toml", "once.toml", "--seeds", "2", "-q", "--format", "csv"]);
     assert!(both.code == 0 && both.err.contains(advice), "{both:?}");
-    let alone = desk.sim(&["run", "live.toml", "--seeds", "2"]);
+    let alone = folder.sim(&["run", "live.toml", "--seeds", "2"]);
     assert!(alone.code == 2 && alone.err.contains(advice) && alone.out.is_empty(), "{alone:?}");
-    let replay = desk.sim(&["replay", "live.toml", "--seed", "7"]);
+    let replay = folder.sim(&["replay", "live.toml", "--seed", "7"]);
     assert!(replay.code == 2 && replay.err.contains("-- live.toml --seed 7"), "{replay:?}");
 }
 
 #[test]
 fn quiet_talks_only_of_what_failed() {
-    let desk = Desk::new();
-    let ended = desk.sim(&["run", "once.toml", "-q"]);
+    let folder = ScenarioFolder::new();
+    let ended = folder.sim(&["run", "once.toml", "-q"]);
     assert_eq!((ended.code, ended.err.as_str()), (0, ""), "{ended:?}");
 }
 
 #[test]
 fn a_folder_has_everything_and_replays() {
-    let desk = Desk::new();
-    let ended =
-        desk.sim(&["run", "once.toml", "--out", "made/report", "--format", "json", "--set", "seeds.from=7"]);
+    let folder = ScenarioFolder::new();
+    let ended = folder.sim(&[
+        "run",
+        "once.toml",
+        "--out",
+        "made/report",
+        "--format",
+        "json",
+        "--set",
+        "seeds.from=7",
+    ]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.err.contains("written to made/report/report.html"), "{}", ended.err);
-    let folder = desk.path().join("made/report");
+    let report = folder.path().join("made/report");
     for name in ["report.html", "runs.csv", "curve.csv", "result.json"] {
-        assert!(folder.join(name).exists(), "{name}");
+        assert!(report.join(name).exists(), "{name}");
     }
     let printed: Value = serde_json::from_str(&ended.out).unwrap();
-    let written: Value = serde_json::from_slice(&fs::read(folder.join("result.json")).unwrap()).unwrap();
+    let written: Value = serde_json::from_slice(&fs::read(report.join("result.json")).unwrap()).unwrap();
     assert_eq!(printed, written);
     // The folder replays without the file it came from.
-    fs::remove_file(desk.path().join("once.toml")).unwrap();
-    let replay = desk.sim(&["replay", "made/report", "--seed", "8", "--json"]);
+    fs::remove_file(folder.path().join("once.toml")).unwrap();
+    let replay = folder.sim(&["replay", "made/report", "--seed", "8", "--json"]);
     assert!(replay.code == 0 && replay.err.contains("the same run as recorded"), "{replay:?}");
     let run: Value = serde_json::from_str(&replay.out).unwrap();
     assert_eq!(run["trace_hash"], printed["runs"][1]["trace_hash"]);
-    let forged = String::from_utf8(fs::read(folder.join("result.json")).unwrap()).unwrap();
+    let forged = String::from_utf8(fs::read(report.join("result.json")).unwrap()).unwrap();
     let hash = printed["runs"][1]["trace_hash"].as_str().unwrap();
-    desk.write("made/report/result.json", &forged.replace(hash, "0123456789abcdef"));
-    let other = desk.sim(&["replay", "made/report", "--seed", "8"]);
+    folder.write("made/report/result.json", &forged.replace(hash, "0123456789abcdef"));
+    let other = folder.sim(&["replay", "made/report", "--seed", "8"]);
     assert!(other.code == 1 && other.err.contains("not the run that was recorded"), "{other:?}");
 }
 
 #[test]
 fn a_replay_is_the_run_and_tells_its_curve() {
-    let desk = Desk::new();
-    let document = desk.json(&["run", "loss.toml", "--format", "json"]);
+    let folder = ScenarioFolder::new();
+    let document = folder.json(&["run", "loss.toml", "--format", "json"]);
     let run = &runs(&document)[4];
     assert_eq!(run["replay"], "aop sim replay loss.toml --set network.loss.rate=0.3 --seed 2");
     let args = ["replay", "loss.toml", "--set", "network.loss.rate=0.3", "--seed", "2"];
-    let replay = desk.sim(&args);
+    let replay = folder.sim(&args);
     assert_eq!(replay.code, 0, "{replay:?}");
     for part in
         ["loss · model · network.loss.rate = 0.3 · seed 2", run["trace_hash"].as_str().unwrap(), "coverage"]
     {
         assert!(replay.out.contains(part), "{part} in {}", replay.out);
     }
-    let traced = desk.sim(&[&args[..], &["--trace"]].concat());
+    let traced = folder.sim(&[&args[..], &["--trace"]].concat());
     let curve: Vec<(f64, f64)> = traced
         .out
         .lines()
@@ -278,18 +287,18 @@ fn a_replay_is_the_run_and_tells_its_curve() {
         "json",
     ];
     let replay = "aop sim replay loss.toml --set network.nodes=90 --set network.loss.rate=0.3 --seed 1";
-    assert_eq!(desk.json(&set)["runs"][0]["replay"], replay, "each key once");
-    let unclear = desk.sim(&["replay", "loss.toml", "--seed", "2"]);
+    assert_eq!(folder.json(&set)["runs"][0]["replay"], replay, "each key once");
+    let unclear = folder.sim(&["replay", "loss.toml", "--seed", "2"]);
     assert!(unclear.code == 2 && unclear.err.contains("sweeps network.loss.rate = 0, 0.3"), "{unclear:?}");
 }
 
 #[test]
 fn an_interrupted_run_keeps_what_is_finished_and_exits_130() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     let many = LOSS.replace("count = 3", "count = 100_000");
-    desk.write("loss.toml", &many);
+    folder.write("loss.toml", &many);
     let args = ["run", "once.toml", "loss.toml", "--jobs", "1", "--format", "json", "--out", "report"];
-    let mut child = desk.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = folder.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let printed = std::thread::spawn(move || {
         let mut text = String::new();
@@ -312,40 +321,40 @@ fn an_interrupted_run_keeps_what_is_finished_and_exits_130() {
     assert_eq!(document["unfinished"].as_u64(), Some(200_004 - kept as u64));
     assert_eq!(document["scenarios"][0]["cells"][0]["runs"], 4);
     let written: Value =
-        serde_json::from_slice(&fs::read(desk.path().join("report/result.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(folder.path().join("report/result.json")).unwrap()).unwrap();
     assert_eq!(written, document);
 }
 
 #[test]
 fn a_comparison_marks_what_got_worse_and_fails_beyond_the_threshold() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     let run = |set: &str, out: &str| {
-        let ended = desk.sim(&["run", "loss.toml", "--seeds", "20", "--set", set, "--out", out, "-q"]);
+        let ended = folder.sim(&["run", "loss.toml", "--seeds", "20", "--set", set, "--out", out, "-q"]);
         assert_eq!(ended.code, 0, "{ended:?}");
     };
     run("protocol.fanout=3", "base");
     run("protocol.fanout=3", "same");
     run("protocol.fanout=1", "slow");
-    let same = desk.sim(&["compare", "base", "same/result.json", "--fail-on", "0%"]);
+    let same = folder.sim(&["compare", "base", "same/result.json", "--fail-on", "0%"]);
     assert!(same.code == 0 && same.out.contains("2 cells are the same, of 2"), "{same:?}");
-    let kept = desk.sim(&["compare", "base/baseline.json", "same", "--fail-on", "0%"]);
+    let kept = folder.sim(&["compare", "base/baseline.json", "same", "--fail-on", "0%"]);
     assert!(
         kept.code == 0 && !kept.err.contains("itself is different"),
         "a baseline has no sources: {kept:?}"
     );
-    let slow = desk.sim(&["compare", "base", "slow"]);
+    let slow = folder.sim(&["compare", "base", "slow"]);
     assert_eq!(slow.code, 0, "nothing fails unless it is asked for: {slow:?}");
     assert!(slow.out.contains("loss · network.loss.rate = 0.3"), "{}", slow.out);
     let rounds = slow.out.lines().find(|line| line.trim().starts_with("rounds ")).unwrap();
     assert!(rounds.contains('%') && rounds.ends_with("WORSE"), "{rounds}");
     assert!(slow.out.contains("0 of 20 traces are equal in slow"), "{}", slow.out);
     assert!(slow.err.contains("loss itself is different in slow"), "{}", slow.err);
-    let failed = desk.sim(&["compare", "base", "slow", "--fail-on", "5%"]);
+    let failed = folder.sim(&["compare", "base", "slow", "--fail-on", "5%"]);
     assert!(failed.code == 1 && failed.err.contains("are for the worse beyond 5 %"), "{failed:?}");
     // It takes more rounds by less than this, and fewer messages are no failure.
-    let lenient = desk.sim(&["compare", "base", "slow", "--fail-on", "900%"]);
+    let lenient = folder.sim(&["compare", "base", "slow", "--fail-on", "900%"]);
     assert_eq!(lenient.code, 0, "{lenient:?}");
-    let document = desk.json(&["compare", "base", "slow", "same", "--fail-on", "5%", "--json"]);
+    let document = folder.json(&["compare", "base", "slow", "same", "--fail-on", "5%", "--json"]);
     assert_eq!((&document["failed"], document["cells"].as_array().unwrap().len()), (&true.into(), 2));
     let rounds = &document["cells"][0]["beside"][0]["metrics"]["rounds"];
     assert!(rounds["new"].as_f64() > rounds["base"].as_f64() && rounds["verdict"] == "worse", "{rounds}");
@@ -354,10 +363,10 @@ fn a_comparison_marks_what_got_worse_and_fails_beyond_the_threshold() {
 
 #[test]
 fn tiers_are_laid_over_one_another() {
-    let desk = Desk::new();
-    desk.write("nodes.toml", NODES);
+    let folder = ScenarioFolder::new();
+    folder.write("nodes.toml", NODES);
     for tier in ["core", "model"] {
-        let ended = desk.sim(&[
+        let ended = folder.sim(&[
             "run",
             "nodes.toml",
             "--set",
@@ -370,7 +379,7 @@ fn tiers_are_laid_over_one_another() {
         ]);
         assert_eq!(ended.code, 0, "{ended:?}");
     }
-    let both = desk.sim(&["compare", "core", "model", "core"]);
+    let both = folder.sim(&["compare", "core", "model", "core"]);
     assert_eq!(both.code, 0, "{both:?}");
     for part in ["core (core)", "model (model)", "coverage ", "zombies", "12 of 12 traces are equal in core"]
     {
@@ -378,33 +387,33 @@ fn tiers_are_laid_over_one_another() {
     }
     assert!(!both.out.contains("traces are equal in model"), "traces of tiers are not alike: {}", both.out);
     // The tiers differ in some latency, and that is what a threshold is for.
-    let strict = desk.sim(&["compare", "core", "model", "--fail-on", "0.001%"]);
+    let strict = folder.sim(&["compare", "core", "model", "--fail-on", "0.001%"]);
     assert!(strict.code == 1 && strict.out.contains(" differs"), "{strict:?}");
 }
 
 #[test]
 fn results_of_other_scenarios_cannot_be_compared() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     for (file, out) in [("once.toml", "once"), ("loss.toml", "loss")] {
-        assert_eq!(desk.sim(&["run", file, "--out", out, "-q"]).code, 0);
+        assert_eq!(folder.sim(&["run", file, "--out", out, "-q"]).code, 0);
     }
-    let ended = desk.sim(&["compare", "once", "loss"]);
+    let ended = folder.sim(&["compare", "once", "loss"]);
     assert!(ended.code == 3 && ended.err.contains("has no scenario and cell"), "{ended:?}");
-    let gone = desk.sim(&["compare", "once", "gone.json"]);
+    let gone = folder.sim(&["compare", "once", "gone.json"]);
     assert!(gone.code == 3 && gone.err.contains("gone.json"), "{gone:?}");
-    desk.write("no.json", "{}");
-    let wrong = desk.sim(&["compare", "once", "no.json"]);
+    folder.write("no.json", "{}");
+    let wrong = folder.sim(&["compare", "once", "no.json"]);
     assert!(wrong.code == 2 && wrong.err.contains("this is no result document"), "{wrong:?}");
 }
 
 #[test]
 fn the_list_names_questions_and_metrics() {
-    let desk = Desk::new();
-    let nothing = desk.sim(&["list"]);
+    let folder = ScenarioFolder::new();
+    let nothing = folder.sim(&["list"]);
     assert!(nothing.code == 3 && nothing.err.contains("there is no simulations"), "{nothing:?}");
-    desk.write("simulations/once.toml", ONCE);
-    desk.write("simulations/loss.toml", LOSS);
-    let list = desk.sim(&["list"]);
+    folder.write("simulations/once.toml", ONCE);
+    folder.write("simulations/loss.toml", LOSS);
+    let list = folder.sim(&["list"]);
     assert_eq!(
         (list.code, list.out.as_str()),
         (
@@ -413,21 +422,21 @@ fn the_list_names_questions_and_metrics() {
              once\tmodel\t1 × 4\tpaper 7.6\tDoes fan-out 3, sent once, reach every node?\n"
         )
     );
-    let document = desk.json(&["list", "once.toml", "--json"]);
+    let document = folder.json(&["list", "once.toml", "--json"]);
     let once = &document["scenarios"][0];
     assert_eq!((&once["name"], &once["cells"], &once["seeds"]), (&"once".into(), &1.into(), &4.into()));
-    desk.write("simulations/bad.toml", &LOSS.replace("model", "modle"));
-    let flawed = desk.sim(&["list"]);
+    folder.write("simulations/bad.toml", &LOSS.replace("model", "modle"));
+    let flawed = folder.sim(&["list"]);
     assert!(flawed.code == 2 && flawed.out == list.out && flawed.err.contains("bad.toml:4:8"), "{flawed:?}");
-    let metrics = desk.sim(&["list", "--metrics"]).out;
+    let metrics = folder.sim(&["list", "--metrics"]).out;
     assert!(metrics.lines().any(|line| line.starts_with("coverage\tmodel core mesh\tshare of")), "{metrics}");
-    assert_eq!(desk.json(&["list", "--metrics", "--json"])["metrics"][0]["metric"], "coverage");
+    assert_eq!(folder.json(&["list", "--metrics", "--json"])["metrics"][0]["metric"], "coverage");
 }
 
 #[test]
 fn theory_names_its_formulas_and_a_scenario_is_held_against_them() {
-    let desk = Desk::new();
-    let text = desk.sim(&["theory", "-n", "1e4", "-k", "3"]);
+    let folder = ScenarioFolder::new();
+    let text = folder.sim(&["theory", "-n", "1e4", "-k", "3"]);
     assert_eq!(text.code, 0, "{text:?}");
     for line in [
         "push\trounds\t9.714\tlog_{1+kq} n + (ln n)/(kq)",
@@ -435,19 +444,19 @@ fn theory_names_its_formulas_and_a_scenario_is_held_against_them() {
     ] {
         assert!(text.out.contains(line), "{line} in {}", text.out);
     }
-    let document = desk.json(&["theory", "-n", "10000", "--loss", "0.5", "--json"]);
+    let document = folder.json(&["theory", "-n", "10000", "--loss", "0.5", "--json"]);
     let rounds = document["formulas"].as_array().unwrap().iter().find(|it| it["metric"] == "rounds").unwrap();
     assert!((rounds["value"].as_f64().unwrap() - 16.2).abs() < 0.1, "{rounds}");
     let theory = "[theory]\ncurve = \"push\"\n[[expect]]\nmetric = \"coverage\"\nof = \"theory\"\nwithin = ";
     for (within, code) in [("0.05", 0), ("0.000001", 1)] {
-        desk.write("held.toml", &format!("{ONCE}{theory}{within}\n"));
-        let ended = desk.sim(&["run", "held.toml"]);
+        folder.write("held.toml", &format!("{ONCE}{theory}{within}\n"));
+        let ended = folder.sim(&["run", "held.toml"]);
         assert_eq!(ended.code, code, "{ended:?}");
         assert!(ended.out.contains("THEORY") && ended.out.contains("94.05 %"), "{}", ended.out);
         assert!(ended.out.contains(&format!("coverage within {within} of theory")), "{}", ended.out);
     }
-    desk.write("held.toml", &format!("{ONCE}{}1\n", theory.replace("coverage", "duplicates")));
-    let unknown = desk.sim(&["run", "held.toml"]);
+    folder.write("held.toml", &format!("{ONCE}{}1\n", theory.replace("coverage", "duplicates")));
+    let unknown = folder.sim(&["run", "held.toml"]);
     assert!(
         unknown.code == 2 && unknown.err.contains("theory says nothing of `duplicates` here; it has"),
         "{unknown:?}"
@@ -456,28 +465,28 @@ fn theory_names_its_formulas_and_a_scenario_is_held_against_them() {
 
 #[test]
 fn a_replay_of_real_nodes_tells_their_story() {
-    let desk = Desk::new();
-    desk.write("nodes.toml", NODES);
-    let document = desk.json(&["run", "nodes.toml", "--format", "json"]);
-    let replay = desk.sim(&["replay", "nodes.toml", "--seed", "2", "--trace"]);
+    let folder = ScenarioFolder::new();
+    folder.write("nodes.toml", NODES);
+    let document = folder.json(&["run", "nodes.toml", "--format", "json"]);
+    let replay = folder.sim(&["replay", "nodes.toml", "--seed", "2", "--trace"]);
     assert_eq!(replay.code, 0, "{replay:?}");
     for part in ["machine 0 starts", " Part([", "publish [record agent-0@.", "nodes · core · seed 2"] {
         assert!(replay.out.contains(part), "{part} in {}", replay.out);
     }
     assert!(replay.out.contains(&format!("trace {}", document["runs"][1]["trace_hash"].as_str().unwrap())));
-    let json = desk.json(&["replay", "nodes.toml", "--seed", "2", "--trace", "--json"]);
+    let json = folder.json(&["replay", "nodes.toml", "--seed", "2", "--trace", "--json"]);
     assert_eq!(json["trace_hash"], document["runs"][1]["trace_hash"]);
     assert!(json["trace"].as_array().unwrap().len() > 20);
 }
 
 #[test]
 fn a_world_that_never_agrees_exits_7_and_tells_the_checker() {
-    let desk = Desk::new();
+    let folder = ScenarioFolder::new();
     // Nearly everything is lost, and nobody reconciles in time.
     let lossy =
         NODES.replace("latency", "loss = { rate = 0.999 }\nlatency").replace("10s\", on_join = true", "2h\"");
-    desk.write("nodes.toml", &lossy[..lossy.find("[[fault]]").unwrap()]);
-    let ended = desk.sim(&["run", "nodes.toml"]);
+    folder.write("nodes.toml", &lossy[..lossy.find("[[fault]]").unwrap()]);
+    let ended = folder.sim(&["run", "nodes.toml"]);
     assert_eq!(ended.code, 7, "{ended:?}");
     for part in [
         "answer    The checker liveness-after-heal failed in 2 of 2 runs.",
@@ -485,20 +494,20 @@ fn a_world_that_never_agrees_exits_7_and_tells_the_checker() {
     ] {
         assert!(ended.out.contains(part), "{part} in {}", ended.out);
     }
-    let document = desk.sim(&["run", "nodes.toml", "--format", "json"]);
+    let document = folder.sim(&["run", "nodes.toml", "--format", "json"]);
     assert_eq!(document.code, 7);
     assert!(document.err.contains("nodes: liveness-after-heal failed after "), "{}", document.err);
     let document: Value = serde_json::from_str(&document.out).unwrap();
     assert_eq!(document["runs"][0]["broken"]["progress"], true);
     assert_eq!(document["scenarios"][0]["met"], false);
-    let replay = desk.sim(&["replay", "nodes.toml", "--seed", "1"]);
+    let replay = folder.sim(&["replay", "nodes.toml", "--seed", "1"]);
     assert!(replay.code == 7 && replay.out.contains("liveness-after-heal failed after "), "{replay:?}");
 }
 
 #[test]
 fn csv_has_a_row_for_each_run() {
-    let desk = Desk::new();
-    let ended = desk.sim(&["run", "loss.toml", "--format", "csv"]);
+    let folder = ScenarioFolder::new();
+    let ended = folder.sim(&["run", "loss.toml", "--format", "csv"]);
     let mut rows = csv::Reader::from_reader(ended.out.as_bytes());
     let heads = rows.headers().unwrap().clone();
     let column = |name: &str| heads.iter().position(|it| it == name).unwrap();

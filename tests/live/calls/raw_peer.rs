@@ -23,14 +23,14 @@ const HOST: u8 = 1;
 const INPUT: &[u8] = br#"{"task":"hi"}"#;
 
 /// A libp2p peer connected to one node, with call streams and nothing else.
-struct Rogue {
+struct RawPeer {
     control: Control,
     incoming: IncomingStreams,
     node: PeerKey,
 }
 
-impl Rogue {
-    async fn connect(seed: u8, node: PeerKey, address: Multiaddr) -> Rogue {
+impl RawPeer {
+    async fn connect(seed: u8, node: PeerKey, address: Multiaddr) -> RawPeer {
         let keypair = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
         let mut swarm = SwarmBuilder::with_existing_identity(keypair)
             .with_tokio()
@@ -50,11 +50,11 @@ impl Rogue {
         };
         timeout(PATIENCE, connected).await.unwrap();
         tokio::spawn(async move { while swarm.next().await.is_some() {} });
-        Rogue { control, incoming, node }
+        RawPeer { control, incoming, node }
     }
 
-    async fn to(node: &Node) -> Rogue {
-        Rogue::connect(9, node.handle().key(), node.running.listen[0].clone()).await
+    async fn to(node: &Node) -> RawPeer {
+        RawPeer::connect(9, node.handle().key(), node.running.listen[0].clone()).await
     }
 
     async fn open(&self) -> Stream {
@@ -105,16 +105,16 @@ async fn read(stream: &mut Stream) -> Option<Vec<u8>> {
     timeout(PATIENCE, frame).await.expect("the other side neither spoke nor closed")
 }
 
-async fn refused(rogue: &Rogue, offer: &CallOffer) -> (String, Outcome) {
-    match rogue.offer(offer).await.1 {
+async fn refused(raw_peer: &RawPeer, offer: &CallOffer) -> (String, Outcome) {
+    match raw_peer.offer(offer).await.1 {
         CallReply::Failed(failure) => (failure.code, failure.outcome),
         other => panic!("{other:?}"),
     }
 }
 
 /// One call over raw bytes: its output.
-async fn call(rogue: &Rogue, name: &str, input: &[u8]) -> CallReply {
-    let (mut stream, reply) = rogue.offer(&offer(name, input.len())).await;
+async fn call(raw_peer: &RawPeer, name: &str, input: &[u8]) -> CallReply {
+    let (mut stream, reply) = raw_peer.offer(&offer(name, input.len())).await;
     assert!(matches!(reply, CallReply::Accepted { .. }), "{reply:?}");
     write(&mut stream, input).await;
     CallReply::decode(&read(&mut stream).await.unwrap()).unwrap()
@@ -125,33 +125,33 @@ async fn a_host_runs_nothing_that_the_world_may_not_know_of() {
     let mut private = agent("private", Builtin::Echo);
     private.offer.scope = Scope::Node;
     let host = Node::start(HOST, &[], [builtins(), vec![private]].concat()).await;
-    let rogue = Rogue::to(&host).await;
-    assert_eq!(call(&rogue, "echo", INPUT).await, CallReply::Answered { size: 4 });
+    let raw_peer = RawPeer::to(&host).await;
+    assert_eq!(call(&raw_peer, "echo", INPUT).await, CallReply::Answered { size: 4 });
     let unknown = ("not_found".to_owned(), Outcome::NotStarted);
-    assert_eq!(refused(&rogue, &offer("private", INPUT.len())).await, unknown);
-    assert_eq!(refused(&rogue, &offer("nobody", INPUT.len())).await, unknown);
+    assert_eq!(refused(&raw_peer, &offer("private", INPUT.len())).await, unknown);
+    assert_eq!(refused(&raw_peer, &offer("nobody", INPUT.len())).await, unknown);
     let other_owner = CallOffer { agent: [7; 20], ..offer("echo", INPUT.len()) };
-    assert_eq!(refused(&rogue, &other_owner).await, unknown);
+    assert_eq!(refused(&raw_peer, &other_owner).await, unknown);
     assert!(host.call("private@.", task(1), 5.0).await.success, "it is there for its own host");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     let host = Node::start(HOST, &[], builtins()).await;
-    let rogue = Rogue::to(&host).await;
+    let raw_peer = RawPeer::to(&host).await;
     let first = offer("echo", INPUT.len());
-    let (mut stream, reply) = rogue.offer(&first).await;
+    let (mut stream, reply) = raw_peer.offer(&first).await;
     let CallReply::Accepted { incarnation } = reply else { panic!("{reply:?}") };
     let duplicate = ("duplicate_call".to_owned(), Outcome::Unknown);
-    assert_eq!(refused(&rogue, &first).await, duplicate, "while its input is awaited");
+    assert_eq!(refused(&raw_peer, &first).await, duplicate, "while its input is awaited");
     write(&mut stream, INPUT).await;
     assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
     let retry = CallOffer { attempt: 2, expected: Some(incarnation), ..first.clone() };
-    assert_eq!(refused(&rogue, &retry).await, duplicate, "after it ran");
+    assert_eq!(refused(&raw_peer, &retry).await, duplicate, "after it ran");
 
     let first = offer("echo", INPUT.len());
-    let (mut late, _) = rogue.offer(&first).await;
-    let (mut stream, reply) = rogue.offer(&CallOffer { attempt: 2, ..first }).await;
+    let (mut late, _) = raw_peer.offer(&first).await;
+    let (mut stream, reply) = raw_peer.offer(&CallOffer { attempt: 2, ..first }).await;
     assert!(
         matches!(reply, CallReply::Accepted { .. }),
         "no input came, so it may be offered again: {reply:?}"
@@ -162,20 +162,24 @@ async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
     let elsewhere =
         CallOffer { expected: Some(Incarnation(incarnation.0 ^ 1)), ..offer("echo", INPUT.len()) };
-    assert_eq!(refused(&rogue, &elsewhere).await, ("host_restarted".to_owned(), Outcome::Unknown));
+    assert_eq!(refused(&raw_peer, &elsewhere).await, ("host_restarted".to_owned(), Outcome::Unknown));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offers_that_cannot_be_served_are_refused_before_the_input() {
     let host = Node::start(HOST, &[], builtins()).await;
-    let rogue = Rogue::to(&host).await;
+    let raw_peer = RawPeer::to(&host).await;
     let large = offer("echo", CALL_BYTES_MAX + 1);
-    assert_eq!(refused(&rogue, &large).await, ("too_large".to_owned(), Outcome::NotStarted));
+    assert_eq!(refused(&raw_peer, &large).await, ("too_large".to_owned(), Outcome::NotStarted));
     let late = CallOffer { left_ms: 0, ..offer("echo", INPUT.len()) };
-    assert_eq!(refused(&rogue, &late).await, ("deadline".to_owned(), Outcome::NotStarted));
-    let CallReply::Failed(failure) = call(&rogue, "echo", b"{no").await else { panic!("not JSON was taken") };
+    assert_eq!(refused(&raw_peer, &late).await, ("deadline".to_owned(), Outcome::NotStarted));
+    let CallReply::Failed(failure) = call(&raw_peer, "echo", b"{no").await else {
+        panic!("not JSON was taken")
+    };
     assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
-    let CallReply::Failed(failure) = call(&rogue, "echo", b"{}").await else { panic!("no task was taken") };
+    let CallReply::Failed(failure) = call(&raw_peer, "echo", b"{}").await else {
+        panic!("no task was taken")
+    };
     assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
 }
 
@@ -184,23 +188,23 @@ async fn offers_that_cannot_be_served_are_refused_before_the_input() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_streams_end_alone() {
     let (host, caller) = with_host(builtins()).await;
-    let rogue = Rogue::to(&host).await;
-    let silent: Vec<Stream> = futures::future::join_all((0..200).map(|_| rogue.open())).await;
-    let rogue = Rogue::connect(10, host.handle().key(), host.running.listen[0].clone()).await;
+    let raw_peer = RawPeer::to(&host).await;
+    let silent: Vec<Stream> = futures::future::join_all((0..200).map(|_| raw_peer.open())).await;
+    let raw_peer = RawPeer::connect(10, host.handle().key(), host.running.listen[0].clone()).await;
     for bytes in [
         vec![255; 64],
         (CALL_FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec(),
         [&[0, 0, 0, 3][..], &[0x81, 0x81, 0x81]].concat(),
         [&(CALL_FRAME_BYTES_MAX as u32).to_be_bytes()[..], &[0x9f; CALL_FRAME_BYTES_MAX]].concat(),
     ] {
-        let mut stream = rogue.open().await;
+        let mut stream = raw_peer.open().await;
         let _gone = stream.write_all(&bytes).await;
         let _gone = stream.flush().await;
         assert_eq!(read(&mut stream).await, None, "{bytes:?}");
         assert!(caller.call("echo", task(1), 10.0).await.success);
     }
     for wrong in [&b"{\"task\":\"longer\"}"[..], b"1"] {
-        let (mut stream, _) = rogue.offer(&offer("echo", INPUT.len())).await;
+        let (mut stream, _) = raw_peer.offer(&offer("echo", INPUT.len())).await;
         write(&mut stream, wrong).await;
         assert_eq!(read(&mut stream).await, None);
     }
@@ -212,10 +216,10 @@ async fn hostile_streams_end_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
     let (host, caller) = with_host(builtins()).await;
-    let rogue = Rogue::to(&host).await;
+    let raw_peer = RawPeer::to(&host).await;
     let mut held = Vec::new();
     loop {
-        match rogue.offer(&offer("echo", INPUT.len())).await {
+        match raw_peer.offer(&offer("echo", INPUT.len())).await {
             (stream, CallReply::Accepted { .. }) => held.push(stream),
             (_, CallReply::Failed(failure)) => {
                 assert_eq!((failure.code.as_str(), failure.outcome), ("busy", Outcome::NotStarted));
@@ -227,20 +231,20 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
     assert_eq!(held.len(), aop::proto::config::CALLS_PER_PEER_MAX);
     assert!(caller.call("echo", task(1), 10.0).await.success);
     drop(held);
-    until(async || matches!(rogue.offer(&offer("echo", INPUT.len())).await.1, CallReply::Accepted { .. }))
+    until(async || matches!(raw_peer.offer(&offer("echo", INPUT.len())).await.1, CallReply::Accepted { .. }))
         .await;
 }
 
 /// A caller, and in the place of the host it knows a peer with the host's key that does as it is told.
-async fn with_rogue_host() -> (Node, Rogue) {
+async fn with_raw_host() -> (Node, RawPeer) {
     let (host, caller) = with_host(builtins()).await;
     let key = host.handle().key().to_string();
     drop(host);
     until(async || caller.handle().peers().await.unwrap().peers.iter().all(|peer| peer.peer != key)).await;
-    let rogue = Rogue::connect(HOST, caller.handle().key(), caller.running.listen[0].clone()).await;
+    let raw_peer = RawPeer::connect(HOST, caller.handle().key(), caller.running.listen[0].clone()).await;
     // Until the caller sees the connection it would dial, and give the host as much more time as that takes.
     until(async || caller.handle().status().await.unwrap().connections > 0).await;
-    (caller, rogue)
+    (caller, raw_peer)
 }
 
 /// A node tells nobody of connections that come and go, nor of places that get free, so it is asked until it is so.
@@ -256,12 +260,12 @@ async fn until(mut is_met: impl AsyncFnMut() -> bool) {
 /// What the caller makes of these frames after its offer.
 async fn told(
     caller: &Node,
-    rogue: &mut Rogue,
+    raw_peer: &mut RawPeer,
     frames: &[Vec<u8>],
     seconds: f64,
 ) -> (String, String, String) {
     let host = async {
-        while let Some((_, mut stream)) = rogue.incoming.next().await {
+        while let Some((_, mut stream)) = raw_peer.incoming.next().await {
             // One that was given up meanwhile says nothing.
             let _offer = read(&mut stream).await;
             for frame in frames {
@@ -289,7 +293,7 @@ fn said(reply: &CallReply) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
-    let (caller, mut rogue) = with_rogue_host().await;
+    let (caller, mut raw_peer) = with_raw_host().await;
     let accepted = || said(&CallReply::Accepted { incarnation: Incarnation(1) });
     let answered = |size| said(&CallReply::Answered { size });
     let report = CallReply::Progress(Progress { progress: 1.0, total: None, message: None });
@@ -306,21 +310,21 @@ async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
         ("acceptance twice", vec![accepted(), accepted()], 5.0, "internal", "unknown"),
     ] {
         let started = Instant::now();
-        let told = told(&caller, &mut rogue, &frames, seconds).await;
+        let told = told(&caller, &mut raw_peer, &frames, seconds).await;
         assert_eq!((told.0.as_str(), told.1.as_str()), (code, outcome), "{what}: {}", told.2);
         assert!(started.elapsed() < Duration::from_secs_f64(seconds) + SLACK, "{what}");
     }
     let message = format!("bad\u{1b}[2J\nnews{}", "!".repeat(5_000));
     let failed = CallReply::Failed(CallFailure::new("agent_failed", Outcome::Done, message));
-    let (code, outcome, message) = told(&caller, &mut rogue, &[accepted(), said(&failed)], 5.0).await;
+    let (code, outcome, message) = told(&caller, &mut raw_peer, &[accepted(), said(&failed)], 5.0).await;
     assert_eq!((code.as_str(), outcome.as_str()), ("agent_failed", "done"));
     assert!(message.starts_with("bad [2J news!") && message.len() <= CALL_MESSAGE_BYTES_MAX, "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_takes_no_stream_is_given_up_before_anything_was_started() {
-    let (caller, mut rogue) = with_rogue_host().await;
-    let refusing = async { while rogue.incoming.next().await.is_some() {} };
+    let (caller, mut raw_peer) = with_raw_host().await;
+    let refusing = async { while raw_peer.incoming.next().await.is_some() {} };
     let answer = tokio::select! {
         answer = caller.call("echo", task(1), 20.0) => answer,
         () = refusing => unreachable!(),

@@ -47,7 +47,7 @@ input_schema = { type = "object", properties = { text = { type = "string", "x-mc
 output_schema = { type = "object", properties = { words = { type = "integer" } }, required = ["words"] }"#;
 
 /// Two nodes, each with the other's records. Both end with it.
-pub(crate) struct World {
+pub(crate) struct TwoNodes {
     folder: TempDir,
     near: Node,
     _far: Node,
@@ -58,9 +58,9 @@ struct Node {
     ready: Ready,
 }
 
-impl World {
+impl TwoNodes {
     /// Resolves when the first node has found the agent of the second.
-    pub(crate) fn start() -> World {
+    pub(crate) fn start() -> TwoNodes {
         let folder = tempfile::tempdir().unwrap();
         let agents = |name: &str| {
             let path = folder.path().join(name);
@@ -73,9 +73,9 @@ impl World {
         write_agent(&far, "far-echo", "Repeats what a parrot hears", r#"builtin = "echo""#, "");
         let near = Node::start(&folder.path().join("near"), &near, None);
         let far = Node::start(&folder.path().join("far"), &far, Some(&near));
-        let world = World { folder, near, _far: far };
-        world.await_far_agent();
-        world
+        let nodes = TwoNodes { folder, near, _far: far };
+        nodes.await_far_agent();
+        nodes
     }
 
     /// What the Inspector needs to reach the first node over HTTP.

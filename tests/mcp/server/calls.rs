@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::fixture::{Messages, PATIENCE, Setup, World, local, script, start, world};
+use super::fixture::{McpFixture, Messages, PATIENCE, Setup, fixture, local, script, start};
 use super::tools::held;
 
 /// Our server with a tool that panics and one that never ends.
@@ -58,10 +58,10 @@ impl ServerHandler for Broken {
     }
 }
 
-async fn broken() -> (World, mpsc::Receiver<&'static str>) {
+async fn broken() -> (McpFixture, mpsc::Receiver<&'static str>) {
     let (told, heard) = mpsc::channel(16);
-    let world = start(Setup::default(), |ours| Broken { ours, told: Arc::new(told) }).await;
-    (world, heard)
+    let fixture = start(Setup::default(), |ours| Broken { ours, told: Arc::new(told) }).await;
+    (fixture, heard)
 }
 
 async fn hear(heard: &mut mpsc::Receiver<&'static str>) -> &'static str {
@@ -70,8 +70,8 @@ async fn hear(heard: &mut mpsc::Receiver<&'static str>) -> &'static str {
 
 #[tokio::test]
 async fn a_failed_agent_is_an_answer_and_an_unknown_tool_is_a_protocol_error() {
-    let world = world(vec![local("fails", Builtin::Fail)]).await;
-    let failed = world.call("fails", json!({"task": "x"})).await;
+    let fixture = fixture(vec![local("fails", Builtin::Fail)]).await;
+    let failed = fixture.call("fails", json!({"task": "x"})).await;
     assert_eq!(failed["isError"], true);
     let told = &failed["structuredContent"];
     assert_eq!(
@@ -80,12 +80,15 @@ async fn a_failed_agent_is_an_answer_and_an_unknown_tool_is_a_protocol_error() {
     );
     assert!(told["error"].as_str().unwrap().contains("always fails"));
 
-    let unknown =
-        world.modern_request("tools/call", json!({"name": "nobody", "arguments": {}})).send().await.unwrap();
+    let unknown = fixture
+        .modern_request("tools/call", json!({"name": "nobody", "arguments": {}}))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(unknown.status(), 200);
     let unknown: Value = unknown.json().await.unwrap();
     assert_eq!(unknown["error"]["code"], -32602);
-    let legacy = world.session().await.ask("tools/call", json!({"name": "nobody", "arguments": {}})).await;
+    let legacy = fixture.session().await.ask("tools/call", json!({"name": "nobody", "arguments": {}})).await;
     assert_eq!(legacy["error"]["code"], -32602);
 }
 
@@ -98,8 +101,8 @@ async fn arguments_that_do_not_fit_are_told_with_place_and_rule_before_any_work(
     let agent =
         json!({"name": "weather", "description": "d", "input_schema": schema, "output_schema": output});
     let touch = "touch worked; echo '{\"sky\": \"blue\"}'";
-    let world = world(vec![script(agent, touch, folder.path()), local("echo", Builtin::Echo)]).await;
-    let tools = world.tools().await;
+    let fixture = fixture(vec![script(agent, touch, folder.path()), local("echo", Builtin::Echo)]).await;
+    let tools = fixture.tools().await;
     let tool = tools.iter().find(|tool| tool["name"] == "weather").unwrap();
     assert_eq!((&tool["inputSchema"], &tool["outputSchema"]), (&schema, &output));
 
@@ -108,7 +111,7 @@ async fn arguments_that_do_not_fit_are_told_with_place_and_rule_before_any_work(
         (json!({"city": 7}), "/city", "string"),
         (json!({"city": "Oslo", "days": [1, "x"]}), "/days/1", "integer"),
     ] {
-        let refused = world.call("weather", arguments).await;
+        let refused = fixture.call("weather", arguments).await;
         // The agent's own output schema knows no failures: the document is in the text alone.
         assert_eq!((&refused["isError"], refused.get("structuredContent")), (&json!(true), None));
         let told: Value = serde_json::from_str(refused["content"][0]["text"].as_str().unwrap()).unwrap();
@@ -117,14 +120,14 @@ async fn arguments_that_do_not_fit_are_told_with_place_and_rule_before_any_work(
         assert!(error.contains(place) && error.contains(rule), "{error}");
     }
     assert!(!folder.path().join("worked").exists());
-    let answer = world.call("weather", json!({"city": "Oslo"})).await;
+    let answer = fixture.call("weather", json!({"city": "Oslo"})).await;
     assert_eq!((&answer["structuredContent"], &answer["isError"]), (&json!({"sky": "blue"}), &json!(false)));
     assert!(folder.path().join("worked").exists());
 
-    let missing = world.call("echo", json!({"img": "x"})).await;
+    let missing = fixture.call("echo", json!({"img": "x"})).await;
     assert!(missing["structuredContent"]["error"].as_str().unwrap().contains("task"), "{missing}");
     let nulls =
-        world.call("echo", json!({"task": "x", "img": null, "imgs": null, "correct_answer": null})).await;
+        fixture.call("echo", json!({"task": "x", "img": null, "imgs": null, "correct_answer": null})).await;
     assert_eq!(nulls["structuredContent"], json!({"result": "x", "success": true}));
 }
 
@@ -142,8 +145,8 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 async fn a_cancelled_call_ends_the_process_in_both_eras() {
     let folder = tempfile::tempdir().unwrap();
     let agent = json!({"name": "slow", "description": "d"});
-    let world =
-        world(vec![script(agent, "echo $$ > pid.new; mv pid.new pid; exec sleep 60", folder.path())]).await;
+    let fixture =
+        fixture(vec![script(agent, "echo $$ > pid.new; mv pid.new pid; exec sleep 60", folder.path())]).await;
     let pid = folder.path().join("pid");
     let started = || std::fs::read_to_string(&pid).ok();
     let runs = |pid: &str| {
@@ -152,14 +155,14 @@ async fn a_cancelled_call_ends_the_process_in_both_eras() {
     let params = json!({"name": "slow", "arguments": {"task": "x"}});
 
     tokio::select! {
-        answered = world.modern_request("tools/call", params.clone()).send() => panic!("{answered:?}"),
+        answered = fixture.modern_request("tools/call", params.clone()).send() => panic!("{answered:?}"),
         () = until("the process starts", || started().is_some()) => {}
     }
     let first = started().unwrap();
     until("the process ends when the connection closes", || !runs(&first)).await;
     std::fs::remove_file(&pid).unwrap();
 
-    let session = world.session().await;
+    let session = fixture.session().await;
     let _answer = session.send(3, "tools/call", params).await;
     until("the process starts", || started().is_some()).await;
     let second = started().unwrap();
@@ -170,11 +173,11 @@ async fn a_cancelled_call_ends_the_process_in_both_eras() {
 
 #[tokio::test]
 async fn any_agent_is_called_by_its_full_name_with_a_task_or_an_input() {
-    let world = world(vec![local("echo", Builtin::Echo)]).await;
+    let fixture = fixture(vec![local("echo", Builtin::Echo)]).await;
     for arguments in
         [json!({"agent": "echo@.", "task": "hi"}), json!({"agent": "echo@.", "input": {"task": "hi"}})]
     {
-        let answer = world.call("call_agent", arguments).await;
+        let answer = fixture.call("call_agent", arguments).await;
         assert_eq!(
             (&answer["structuredContent"]["result"], &answer["isError"]),
             (&json!("hi"), &json!(false))
@@ -188,7 +191,7 @@ async fn any_agent_is_called_by_its_full_name_with_a_task_or_an_input() {
         (json!({"agent": "echo@.", "task": "a", "tiemout": 1}), "unknown field `tiemout`"),
         (json!({"task": "a"}), "missing field `agent`"),
     ] {
-        let answer = world.call("call_agent", arguments).await;
+        let answer = fixture.call("call_agent", arguments).await;
         let told = &answer["structuredContent"];
         assert_eq!((&answer["isError"], &told["code"]), (&json!(true), &json!("bad_input")), "{answer}");
         assert!(told["error"].as_str().unwrap().contains(wrong), "{told}");
@@ -224,15 +227,15 @@ async fn an_agent_of_another_node_is_called_with_progress_and_a_deadline() {
 
 #[tokio::test]
 async fn progress_is_told_to_who_asks_for_it_and_to_nobody_else() {
-    let world = world(vec![local("sleep", Builtin::Sleep)]).await;
+    let fixture = fixture(vec![local("sleep", Builtin::Sleep)]).await;
     let params = json!({"name": "sleep", "arguments": {"task": "350"}});
-    let quiet = world.modern_request("tools/call", params.clone()).send().await.unwrap();
+    let quiet = fixture.modern_request("tools/call", params.clone()).send().await.unwrap();
     assert_eq!(quiet.headers()["content-type"], "application/json");
 
     let mut asking = params;
     asking["_meta"] = json!({"progressToken": "p"});
-    let loud = world.modern_request("tools/call", asking.clone()).send().await.unwrap();
-    let session = world.session().await;
+    let loud = fixture.modern_request("tools/call", asking.clone()).send().await.unwrap();
+    let session = fixture.session().await;
     for response in [loud, session.send(7, "tools/call", asking).await] {
         let mut messages = Messages::of(response);
         let report = messages.find(|message| message["method"] == "notifications/progress").await;
@@ -247,8 +250,8 @@ async fn progress_is_told_to_who_asks_for_it_and_to_nobody_else() {
 
 #[tokio::test]
 async fn closing_the_connection_ends_the_work_of_the_newest_revision() {
-    let (world, mut heard) = broken().await;
-    let call = world.modern_request("tools/call", json!({"name": "hang", "arguments": {}})).send();
+    let (fixture, mut heard) = broken().await;
+    let call = fixture.modern_request("tools/call", json!({"name": "hang", "arguments": {}})).send();
     tokio::select! {
         answered = call => panic!("{answered:?}"),
         started = hear(&mut heard) => assert_eq!(started, "started"),
@@ -258,8 +261,8 @@ async fn closing_the_connection_ends_the_work_of_the_newest_revision() {
 
 #[tokio::test]
 async fn a_cancel_notice_and_the_end_of_a_session_end_the_work_of_older_revisions() {
-    let (world, mut heard) = broken().await;
-    let session = world.session().await;
+    let (fixture, mut heard) = broken().await;
+    let session = fixture.session().await;
     let hang = json!({"name": "hang", "arguments": {}});
     let _answer = session.send(5, "tools/call", hang.clone()).await;
     assert_eq!(hear(&mut heard).await, "started");
@@ -268,18 +271,18 @@ async fn a_cancel_notice_and_the_end_of_a_session_end_the_work_of_older_revision
 
     let _answer = session.send(6, "tools/call", hang).await;
     assert_eq!(hear(&mut heard).await, "started");
-    let delete = world.client.delete(world.url("/mcp")).header("Mcp-Session-Id", &session.id);
+    let delete = fixture.client.delete(fixture.url("/mcp")).header("Mcp-Session-Id", &session.id);
     assert!(delete.send().await.unwrap().status().is_success());
     assert_eq!(hear(&mut heard).await, "ended");
 }
 
 #[tokio::test]
 async fn a_panic_in_a_handler_answers_an_error_in_both_eras() {
-    let (world, _heard) = broken().await;
+    let (fixture, _heard) = broken().await;
     let params = json!({"name": "panic", "arguments": {}});
-    let modern = world.modern("tools/call", params.clone()).await;
+    let modern = fixture.modern("tools/call", params.clone()).await;
     assert_eq!(modern["error"]["code"], -32603, "{modern}");
-    let session = world.session().await;
+    let session = fixture.session().await;
     let legacy = session.ask("tools/call", params).await;
     assert_eq!(legacy["error"]["code"], -32603, "{legacy}");
     let after = session.ask("tools/list", json!({})).await;
@@ -288,16 +291,16 @@ async fn a_panic_in_a_handler_answers_an_error_in_both_eras() {
 
 #[tokio::test]
 async fn a_change_of_the_agents_is_told_in_both_eras() {
-    let world = world(vec![local("first", Builtin::Echo)]).await;
-    let session = world.session().await;
+    let fixture = fixture(vec![local("first", Builtin::Echo)]).await;
+    let session = fixture.session().await;
     let mut legacy = Messages::of(session.listen().await);
     let wanted = json!({"notifications": {"toolsListChanged": true, "resourcesListChanged": true}});
-    let listening = world.modern_request("subscriptions/listen", wanted).send().await.unwrap();
+    let listening = fixture.modern_request("subscriptions/listen", wanted).send().await.unwrap();
     let mut modern = Messages::of(listening);
     let accepted = modern.next().await.unwrap();
     assert_eq!(accepted["method"], "notifications/subscriptions/acknowledged", "{accepted}");
 
-    world.agents.replace(vec![local("second", Builtin::Echo)]);
+    fixture.agents.replace(vec![local("second", Builtin::Echo)]);
     for stream in [&mut legacy, &mut modern] {
         for kind in ["tools", "resources"] {
             let method = format!("notifications/{kind}/list_changed");

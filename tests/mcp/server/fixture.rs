@@ -24,7 +24,7 @@ pub(crate) const MODERN: &str = "2026-07-28";
 pub(crate) const LEGACY: &str = "2025-11-25";
 
 /// A node and its server.
-pub(crate) struct World {
+pub(crate) struct McpFixture {
     pub(crate) node: net::Running,
     pub(crate) server: Server,
     pub(crate) agents: Agents,
@@ -38,14 +38,14 @@ pub(crate) struct Site {
     pub(crate) base: String,
 }
 
-impl Deref for World {
+impl Deref for McpFixture {
     type Target = Site;
     fn deref(&self) -> &Site {
         &self.site
     }
 }
 
-/// How a world differs from the usual one.
+/// How a fixture differs from the usual one.
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) seed: u8,
@@ -78,12 +78,12 @@ fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> Local {
     Local { offer, hosting: Some(hosting) }
 }
 
-pub(crate) async fn world(agents: Vec<Local>) -> World {
+pub(crate) async fn fixture(agents: Vec<Local>) -> McpFixture {
     start(Setup { agents, ..Setup::default() }, |mcp| mcp).await
 }
 
 /// Starts a node whose MCP server is what `wrap` makes of ours.
-pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnOnce(Mcp) -> H) -> World {
+pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnOnce(Mcp) -> H) -> McpFixture {
     let folder = tempfile::tempdir().unwrap();
     let agents = Agents::new(ZoneName::root());
     agents.replace(setup.agents);
@@ -104,10 +104,10 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let bound = http::bind(http::Settings { addr, names, token }).await;
     let mcp = wrap(Mcp::new(node.handle.clone()));
     let server = bound.unwrap().serve_with(node.handle.clone(), mcp);
-    World { site: Site::new(server.url()), node, server, agents, folder }
+    McpFixture { site: Site::new(server.url()), node, server, agents, folder }
 }
 
-impl World {
+impl McpFixture {
     pub(crate) async fn stop(self) {
         self.server.stop().await;
         self.node.stop().await.unwrap();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
-use super::fixture::{LEGACY, PATIENCE, Setup, World, local, modern_message, start, world};
+use super::fixture::{LEGACY, McpFixture, PATIENCE, Setup, fixture, local, modern_message, start};
 
 /// A running bridge.
 struct Bridge {
@@ -84,14 +84,14 @@ impl Bridge {
     }
 }
 
-async fn sleeper() -> World {
-    world(vec![local("echo", Builtin::Echo), local("sleep", Builtin::Sleep)]).await
+async fn sleeper() -> McpFixture {
+    fixture(vec![local("echo", Builtin::Echo), local("sleep", Builtin::Sleep)]).await
 }
 
 #[tokio::test]
 async fn a_host_with_a_handshake_lists_calls_hears_progress_and_changes() {
-    let world = sleeper().await;
-    let mut bridge = bridge(&world.base, None);
+    let fixture = sleeper().await;
+    let mut bridge = bridge(&fixture.base, None);
     bridge.shake_hands().await;
     let listed = bridge.ask(1, "tools/list", json!({})).await;
     assert_eq!(listed["result"]["tools"][0]["name"], "search_agents");
@@ -110,7 +110,7 @@ async fn a_host_with_a_handshake_lists_calls_hears_progress_and_changes() {
     assert!(at(&|it| it["id"] == 4) < at(&|it| it["id"] == 3));
     assert!(at(&|it| it["method"] == "notifications/progress") < at(&|it| it["id"] == 3));
 
-    world.agents.replace(vec![local("other", Builtin::Echo)]);
+    fixture.agents.replace(vec![local("other", Builtin::Echo)]);
     bridge.find(|message| message["method"] == "notifications/tools/list_changed").await;
     let (rest, code) = bridge.end().await;
     assert!(rest.iter().all(|message| message.get("id").is_none()) && code == 0, "{rest:?}");
@@ -118,8 +118,8 @@ async fn a_host_with_a_handshake_lists_calls_hears_progress_and_changes() {
 
 #[tokio::test]
 async fn a_host_of_the_newest_revision_lists_calls_listens_and_cancels() {
-    let world = sleeper().await;
-    let mut bridge = bridge(&world.base, None);
+    let fixture = sleeper().await;
+    let mut bridge = bridge(&fixture.base, None);
     bridge.ask_modern(1, "server/discover", json!({})).await;
     assert!(bridge.answer(1).await["result"]["supportedVersions"].is_array());
     bridge.ask_modern(2, "tools/call", json!({"name": "echo", "arguments": {"task": "hi"}})).await;
@@ -131,7 +131,7 @@ async fn a_host_of_the_newest_revision_lists_calls_listens_and_cancels() {
 
     bridge.ask_modern(5, "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await;
     bridge.find(|message| message["method"] == "notifications/subscriptions/acknowledged").await;
-    world.agents.replace(vec![local("sleep", Builtin::Sleep)]);
+    fixture.agents.replace(vec![local("sleep", Builtin::Sleep)]);
     bridge.find(|message| message["method"] == "notifications/tools/list_changed").await;
 
     // A cancelled call is never answered: the one after it is the next answer, and the end does not wait for it.
@@ -147,8 +147,8 @@ async fn a_host_of_the_newest_revision_lists_calls_listens_and_cancels() {
 
 #[tokio::test]
 async fn what_was_asked_before_the_end_of_stdin_is_still_answered() {
-    let world = sleeper().await;
-    let mut bridge = bridge(&world.base, None);
+    let fixture = sleeper().await;
+    let mut bridge = bridge(&fixture.base, None);
     bridge.ask_modern(1, "tools/call", json!({"name": "sleep", "arguments": {"task": "300"}})).await;
     let (rest, code) = bridge.end().await;
     assert_eq!((rest.len(), &rest[0]["id"], code), (1, &json!(1), 0));
@@ -169,11 +169,11 @@ async fn a_node_that_does_not_run_is_told_in_the_answer_and_by_the_exit_code() {
 
 #[tokio::test]
 async fn a_token_is_sent_and_a_wrong_one_is_told() {
-    let world = start(Setup { token: Some("s3cret"), ..Setup::default() }, |mcp| mcp).await;
-    let mut right = bridge(&world.base, Some("s3cret"));
+    let fixture = start(Setup { token: Some("s3cret"), ..Setup::default() }, |mcp| mcp).await;
+    let mut right = bridge(&fixture.base, Some("s3cret"));
     right.shake_hands().await;
     assert!(right.ask(1, "tools/list", json!({})).await["result"].is_object());
-    let mut wrong = bridge(&world.base, Some("wrong"));
+    let mut wrong = bridge(&fixture.base, Some("wrong"));
     wrong.ask_modern(1, "tools/list", json!({})).await;
     let told = wrong.answer(1).await;
     assert!(told["error"]["message"].as_str().unwrap().contains("AOP_TOKEN"), "{told}");
@@ -199,8 +199,8 @@ async fn a_session_goes_on_when_the_node_starts_again() {
 
 #[tokio::test]
 async fn lines_that_are_no_messages_are_answered_with_errors() {
-    let world = sleeper().await;
-    let mut bridge = bridge(&world.base, None);
+    let fixture = sleeper().await;
+    let mut bridge = bridge(&fixture.base, None);
     for (line, code) in [("{", -32700), ("[]", -32600), ("nonsense", -32700)] {
         bridge.stdin.as_mut().unwrap().write_all(format!("{line}\n").as_bytes()).await.unwrap();
         assert_eq!(bridge.hear().await["error"]["code"], code, "{line}");

@@ -3,7 +3,7 @@
 use aop::document::hosting::Builtin;
 use serde_json::{Value, json};
 
-use super::fixture::{PATIENCE, Setup, World, local, local_of, start, world};
+use super::fixture::{McpFixture, PATIENCE, Setup, fixture, local, local_of, start};
 
 const FIRST: [&str; 7] = [
     "search_agents",
@@ -16,10 +16,10 @@ const FIRST: [&str; 7] = [
 ];
 
 /// Waits until the node holds the agent: what is offered reaches the registry a moment later.
-pub(crate) async fn held(world: &World, agent: &str) {
-    let mut events = world.node.handle.events();
+pub(crate) async fn held(fixture: &McpFixture, agent: &str) {
+    let mut events = fixture.node.handle.events();
     let shown = async {
-        while world.node.handle.show(agent).await.is_err() {
+        while fixture.node.handle.show(agent).await.is_err() {
             let _missed = events.recv().await;
         }
     };
@@ -28,17 +28,17 @@ pub(crate) async fn held(world: &World, agent: &str) {
 
 #[tokio::test]
 async fn three_hundred_agents_come_in_pages_of_a_hundred_after_the_discovery_tools() {
-    let world = world((0..300).map(|it| local(&format!("agent-{it:03}"), Builtin::Echo)).collect()).await;
-    let first = world.modern("tools/list", json!({})).await;
+    let fixture = fixture((0..300).map(|it| local(&format!("agent-{it:03}"), Builtin::Echo)).collect()).await;
+    let first = fixture.modern("tools/list", json!({})).await;
     assert_eq!(first["result"]["tools"].as_array().unwrap().len(), 100);
     assert_eq!(first["result"]["cacheScope"], "private");
     let names: Vec<String> =
-        world.tools().await.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
+        fixture.tools().await.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
     assert_eq!(names[..7], FIRST);
     assert_eq!(names.len(), 307);
     assert!(names[7..].is_sorted() && names[306] == "agent-299");
 
-    let session = world.session().await;
+    let session = fixture.session().await;
     let page = session.ask("tools/list", json!({"cursor": first["result"]["nextCursor"]})).await;
     assert_eq!(page["result"]["tools"][0]["name"], names[100]);
     let refused = session.ask("tools/list", json!({"cursor": "nonsense"})).await;
@@ -48,8 +48,8 @@ async fn three_hundred_agents_come_in_pages_of_a_hundred_after_the_discovery_too
 #[tokio::test]
 async fn an_agent_with_a_reserved_or_long_name_gets_another_tool_and_keeps_its_identity() {
     let long = "n".repeat(60);
-    let world = world(vec![local("list_agents", Builtin::Echo), local(&long, Builtin::Echo)]).await;
-    let tools = world.tools().await;
+    let fixture = fixture(vec![local("list_agents", Builtin::Echo), local(&long, Builtin::Echo)]).await;
+    let tools = fixture.tools().await;
     assert_eq!(tools.iter().filter(|tool| tool["name"] == "list_agents").count(), 1);
     for agent in ["list_agents@.", &format!("{long}@.")] {
         let tool = tools.iter().find(|tool| tool["title"] == agent).unwrap();
@@ -57,7 +57,7 @@ async fn an_agent_with_a_reserved_or_long_name_gets_another_tool_and_keeps_its_i
         assert!(name.len() <= 40 && tool["_meta"]["aop/agent"]["agent"] == agent, "{tool}");
         let id = tool["_meta"]["aop/agent"]["id"].as_str().unwrap();
         assert!(name.ends_with(&id[..8]), "{tool}");
-        let answer = world.call(name, json!({"task": "hello"})).await;
+        let answer = fixture.call(name, json!({"task": "hello"})).await;
         assert_eq!(answer["structuredContent"], json!({"result": "hello", "success": true}));
     }
 }
@@ -66,10 +66,10 @@ async fn an_agent_with_a_reserved_or_long_name_gets_another_tool_and_keeps_its_i
 async fn the_discovery_tools_answer_with_the_fields_of_the_paper() {
     let agent = json!({"name": "weather", "description": "Tells the forecast", "tags": ["sky"],
         "capabilities": ["forecast"], "role": "worker", "model": "small-1", "timeout_s": 7, "max_retries": 1});
-    let world = world(vec![local_of(agent, Builtin::Echo), local("other", Builtin::Echo)]).await;
-    held(&world, "weather@.").await;
+    let fixture = fixture(vec![local_of(agent, Builtin::Echo), local("other", Builtin::Echo)]).await;
+    held(&fixture, "weather@.").await;
 
-    let found = world.call("search_agents", json!({"query": "forecasts"})).await;
+    let found = fixture.call("search_agents", json!({"query": "forecasts"})).await;
     let found = &found["structuredContent"];
     assert_eq!(
         (&found["success"], &found["total_matches"], &found["complete"]),
@@ -83,12 +83,12 @@ async fn the_discovery_tools_answer_with_the_fields_of_the_paper() {
     }
     assert!(!info["description"].as_str().unwrap().starts_with('['), "an own agent bears no mark: {info}");
 
-    let one = world.call("discover_agents", json!({"agent_name": "weather"})).await;
+    let one = fixture.call("discover_agents", json!({"agent_name": "weather"})).await;
     assert_eq!(one["structuredContent"]["agents"][0]["tool_name"], "weather");
-    let all = world.call("discover_agents", json!({})).await;
+    let all = fixture.call("discover_agents", json!({})).await;
     assert_eq!(all["structuredContent"]["agents"].as_array().unwrap().len(), 2);
 
-    let details = world.call("get_agent_details", json!({"agent_name": "weather@."})).await;
+    let details = fixture.call("get_agent_details", json!({"agent_name": "weather@."})).await;
     let details = &details["structuredContent"];
     assert_eq!(
         (&details["agent_info"]["timeout"], &details["agent_info"]["max_retries"]),
@@ -96,17 +96,17 @@ async fn the_discovery_tools_answer_with_the_fields_of_the_paper() {
     );
     assert_eq!(details["discovery_info"]["agent_name"], "weather@.");
 
-    let several = world.call("get_agents_info", json!({"agent_names": ["weather", "nobody"]})).await;
+    let several = fixture.call("get_agents_info", json!({"agent_names": ["weather", "nobody"]})).await;
     let several = &several["structuredContent"];
     assert_eq!((&several["total_found"], &several["not_found"]), (&json!(1), &json!(["nobody"])));
 
-    let names = world.call("list_agents", json!({})).await;
+    let names = fixture.call("list_agents", json!({})).await;
     assert_eq!(names["structuredContent"]["agent_names"], json!(["other@.", "weather@."]));
     assert_eq!(names["structuredContent"]["total_count"], 2);
 
-    let server = world.call("get_server_info", json!({})).await;
+    let server = fixture.call("get_server_info", json!({})).await;
     assert_eq!(server["structuredContent"]["server_info"]["tools"], json!(["other", "weather"]));
-    let unknown = world.call("get_agent_details", json!({"agent_name": "nobody"})).await;
+    let unknown = fixture.call("get_agent_details", json!({"agent_name": "nobody"})).await;
     assert_eq!(
         (&unknown["isError"], &unknown["structuredContent"]["code"]),
         (&json!(true), &json!("not_found"))
@@ -115,30 +115,30 @@ async fn the_discovery_tools_answer_with_the_fields_of_the_paper() {
 
 #[tokio::test]
 async fn an_agent_added_or_removed_while_the_node_runs_is_listed_or_not() {
-    let world = world(vec![local("first", Builtin::Echo)]).await;
-    world.agents.replace(vec![local("second", Builtin::Echo)]);
-    let names: Vec<Value> = world.tools().await.iter().map(|tool| tool["name"].clone()).collect();
+    let fixture = fixture(vec![local("first", Builtin::Echo)]).await;
+    fixture.agents.replace(vec![local("second", Builtin::Echo)]);
+    let names: Vec<Value> = fixture.tools().await.iter().map(|tool| tool["name"].clone()).collect();
     assert_eq!(names[7..], [json!("second")]);
 }
 
 #[tokio::test]
 async fn agents_and_zones_are_resources() {
-    let world = world(vec![local("weather", Builtin::Echo)]).await;
-    held(&world, "weather@.").await;
-    let listed = world.modern("resources/list", json!({})).await;
+    let fixture = fixture(vec![local("weather", Builtin::Echo)]).await;
+    held(&fixture, "weather@.").await;
+    let listed = fixture.modern("resources/list", json!({})).await;
     let uris: Vec<&Value> =
         listed["result"]["resources"].as_array().unwrap().iter().map(|resource| &resource["uri"]).collect();
     assert_eq!(uris, ["zone://.", "agent://./weather"]);
-    let read = world.modern("resources/read", json!({"uri": "agent://./weather"})).await;
+    let read = fixture.modern("resources/read", json!({"uri": "agent://./weather"})).await;
     let text: Value = serde_json::from_str(read["result"]["contents"][0]["text"].as_str().unwrap()).unwrap();
     assert_eq!(text["agent"], "weather@.");
-    let zone = world.modern("resources/read", json!({"uri": "zone://."})).await;
+    let zone = fixture.modern("resources/read", json!({"uri": "zone://."})).await;
     assert!(zone["result"]["contents"][0]["text"].as_str().unwrap().contains("\"role\":\"member\""));
 
     for uri in ["agent://./nobody", "agent://nonsense", "zone://elsewhere.org", "file:///etc/passwd"] {
-        let modern = world.modern("resources/read", json!({"uri": uri})).await;
+        let modern = fixture.modern("resources/read", json!({"uri": uri})).await;
         assert_eq!(modern["error"]["code"], -32602, "{uri}: {modern}");
-        let legacy = world.session().await.ask("resources/read", json!({"uri": uri})).await;
+        let legacy = fixture.session().await.ask("resources/read", json!({"uri": uri})).await;
         assert_eq!(legacy["error"]["code"], -32002, "{uri}: {legacy}");
     }
 }

@@ -21,7 +21,7 @@ pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Nodes, their stores, who is linked with whom, and all that was put out.
-pub(crate) struct World {
+pub(crate) struct Cluster {
     pub(crate) now: Timestamp,
     /// What each node's clock adds to the time, milliseconds.
     pub(crate) clocks: Vec<i64>,
@@ -50,14 +50,14 @@ pub(crate) fn offer(agent: &str, description: &str) -> Offer {
     Offer { name: agent.parse().unwrap(), zone: None, scope: Scope::Public, card, grants: Vec::new() }
 }
 
-impl World {
-    pub(crate) fn new(count: usize) -> World {
-        World::with(vec![Config::default(); count])
+impl Cluster {
+    pub(crate) fn new(count: usize) -> Cluster {
+        Cluster::with(vec![Config::default(); count])
     }
 
-    pub(crate) fn with(configs: Vec<Config>) -> World {
+    pub(crate) fn with(configs: Vec<Config>) -> Cluster {
         let count = configs.len();
-        let mut world = World {
+        let mut cluster = Cluster {
             now: NOW,
             clocks: vec![0; count],
             nodes: Vec::new(),
@@ -68,11 +68,11 @@ impl World {
             configs,
         };
         for at in 0..count {
-            let node = world.open(at, Quota::default());
-            world.nodes.push(node);
+            let node = cluster.open(at, Quota::default());
+            cluster.nodes.push(node);
         }
-        world.settle();
-        world
+        cluster.settle();
+        cluster
     }
 
     pub(crate) fn open(&self, at: usize, quota: Quota) -> Node {

@@ -76,14 +76,14 @@ value = 1
 "#;
 
 /// A folder with scenarios, and the binary in it.
-pub(crate) struct Desk(TempDir);
+pub(crate) struct ScenarioFolder(TempDir);
 
-impl Desk {
-    pub(crate) fn new() -> Desk {
-        let desk = Desk(tempfile::tempdir().unwrap());
-        desk.write("once.toml", ONCE);
-        desk.write("loss.toml", LOSS);
-        desk
+impl ScenarioFolder {
+    pub(crate) fn new() -> ScenarioFolder {
+        let folder = ScenarioFolder(tempfile::tempdir().unwrap());
+        folder.write("once.toml", ONCE);
+        folder.write("loss.toml", LOSS);
+        folder
     }
 
     pub(crate) fn path(&self) -> &Path {
