@@ -20,6 +20,7 @@ pub mod fingerprint;
 pub mod grant;
 pub mod identity;
 pub mod index;
+pub mod io;
 pub mod liveness;
 pub mod memo;
 pub mod message;

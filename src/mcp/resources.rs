@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::Node;
 use crate::api::ApiError;
-use crate::foreign::{clean_json, clean_short};
 use crate::proto::name::FullName;
+use crate::sanitize::{clean_json, clean_short};
 
 /// Resources a page.
 const PAGE: usize = 100;

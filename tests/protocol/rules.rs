@@ -8,9 +8,10 @@ use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::codec;
 use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
 use aop::proto::grant::{Grant, Reach};
+use aop::proto::io::{Command, Event, NodeAlert, Output, Reply, Verdict};
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::node::{Command, Event, Output, Problem, Reply, Verdict, Withdraw, WriteError};
+use aop::proto::node::{Withdraw, WriteError};
 use aop::proto::record::{Author, Header, Kind};
 use aop::proto::registry::Quota;
 use aop::proto::time::{Stamp, Timestamp};
@@ -84,14 +85,14 @@ fn granted(agent: &str, grants: Vec<Vec<u8>>) -> Offer {
 
 fn penalties(cluster: &Cluster, at: usize, since: usize) -> Vec<&'static str> {
     let reason = |output: &&Output| match output {
-        Output::Penalize { reason, .. } => Some(*reason),
+        Output::Penalize { offence, .. } => Some(offence.code()),
         _ => None,
     };
     cluster.outputs(at, since).iter().filter_map(reason).collect()
 }
 
 fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
-    cluster.outputs(at, since).iter().filter(|output| matches!(output, Output::SyncAsk { .. })).count()
+    cluster.outputs(at, since).iter().filter(|output| matches!(output, Output::Request { .. })).count()
 }
 
 #[test]
@@ -290,7 +291,7 @@ fn a_foreign_write_under_an_own_key_is_corrected_once_and_then_reported() {
     assert!(cluster.problems(0).is_empty());
     cluster.gossip(0, 1, foreign(&cluster, 20, "again"));
     assert_eq!(cluster.held(0, 0, "a").unwrap().card().unwrap().description, "again");
-    assert_eq!(cluster.problems(0), [Problem::DuplicateIdentity(name("a"))]);
+    assert_eq!(cluster.problems(0), [NodeAlert::DuplicateIdentity(name("a"))]);
     assert_eq!(cluster.register(0, offer("a", "mine")), Err(WriteError::DuplicateIdentity));
 }
 
@@ -383,7 +384,7 @@ fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
     assert!(matches!(&refused, Err(error) if error.code() == "clock_unsafe"), "{refused:?}");
     assert_eq!(refused, Err(WriteError::ClockUnsafe(-31_000)));
     assert!(cluster.shows(0, "a"));
-    assert!(cluster.problems(0).contains(&Problem::ClockUnsafe(-31_000)));
+    assert!(cluster.problems(0).contains(&NodeAlert::ClockUnsafe(-31_000)));
     cluster.clocks[0] = 29_000;
     cluster.pass(MINUTE);
     cluster.register(0, offer("b", "x")).unwrap();
@@ -405,7 +406,7 @@ fn a_restored_backup_takes_a_new_epoch_and_keeps_its_agents() {
     assert_eq!(cluster.nodes[0].author(), before);
     cluster.link(0, 1);
     assert_ne!(cluster.nodes[0].author(), before);
-    assert_eq!(cluster.problems(0), [Problem::RestoredBackup]);
+    assert_eq!(cluster.problems(0), [NodeAlert::RestoredBackup]);
     for at in [0, 1] {
         assert_eq!(cluster.held(at, 0, "old").unwrap().card().unwrap().description, "two", "not corrected");
         assert!(cluster.shows(at, "lost"));
@@ -430,7 +431,7 @@ fn a_lost_write_that_comes_by_gossip_is_adopted_and_not_corrected() {
     cluster.restart(0, backup);
     cluster.gossip(0, 1, lost);
     assert_eq!(cluster.held(0, 0, "a").unwrap().card().unwrap().description, "two");
-    assert_eq!(cluster.problems(0), [Problem::RestoredBackup]);
+    assert_eq!(cluster.problems(0), [NodeAlert::RestoredBackup]);
 }
 
 #[test]
@@ -440,21 +441,21 @@ fn a_peers_word_on_our_head_ends_at_most_one_epoch() {
     for _ in 0..5 {
         let since = cluster.log.len();
         let joined =
-            |dialed| aop::proto::node::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed };
+            |dialed| aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed };
         let now = cluster.clock(0);
-        cluster.nodes[0].handle(now, joined(aop::proto::node::Dialed::ByUs));
+        cluster.nodes[0].handle(now, joined(aop::proto::io::Dialed::ByUs));
         while let Some(output) = cluster.nodes[0].poll_output() {
-            if let Output::SyncAsk { session, .. } = &output {
+            if let Output::Request { conversation, .. } = &output {
                 let root = aop::proto::fingerprint::Digest::default();
                 let bytes = SyncAnswer::Opened { root, head: u64::MAX, clock: now }.encode();
                 cluster.nodes[0]
-                    .handle(now, aop::proto::node::Input::SyncAnswered { session: *session, bytes });
+                    .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
             }
             cluster.log.push((0, output));
         }
         assert!(asks(&cluster, 0, since) > 0);
         epochs.insert(cluster.nodes[0].author());
-        cluster.nodes[0].handle(now, aop::proto::node::Input::PeerLeft { peer: key(1), zone: None });
+        cluster.nodes[0].handle(now, aop::proto::io::Input::PeerLeft { peer: key(1), zone: None });
     }
     assert!(epochs.len() <= 2, "{epochs:?}");
 }
@@ -666,7 +667,7 @@ fn a_forked_author_is_shown() {
         assert_eq!(cluster.gossip(0, 1, message(header(1, agent, NOW), &body("x"), 1)), Verdict::Accept);
     }
     let author = Author { key: key(1), epoch: 77 };
-    assert_eq!(cluster.problems(0), [Problem::ForkedAuthor(author)]);
+    assert_eq!(cluster.problems(0), [NodeAlert::ForkedAuthor(author)]);
 }
 
 #[test]
@@ -674,14 +675,14 @@ fn a_forged_record_in_a_sync_ends_it_and_is_not_taken() {
     let mut cluster = Cluster::new(2);
     let now = cluster.clock(0);
     let forged = signed(header(1, "a", NOW), &body("x"), 0);
-    let joined = aop::proto::node::Dialed::ByUs;
+    let joined = aop::proto::io::Dialed::ByUs;
     cluster.nodes[0].handle(
         now,
-        aop::proto::node::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed: joined },
+        aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed: joined },
     );
     let mut closed = false;
     while let Some(output) = cluster.nodes[0].poll_output() {
-        if let Output::SyncAsk { session, bytes, .. } = &output {
+        if let Output::Request { conversation, bytes, .. } = &output {
             let full = aop::proto::fingerprint::Digest([1; 32]);
             let answer = match SyncFrame::decode(bytes).unwrap().request {
                 SyncRequest::Open { .. } => SyncAnswer::Opened { root: full, head: 0, clock: now },
@@ -691,9 +692,10 @@ fn a_forged_record_in_a_sync_ends_it_and_is_not_taken() {
                 }
             };
             let bytes = answer.encode();
-            cluster.nodes[0].handle(now, aop::proto::node::Input::SyncAnswered { session: *session, bytes });
+            cluster.nodes[0]
+                .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
         }
-        closed |= matches!(output, Output::SyncClose { .. });
+        closed |= matches!(output, Output::EndConversation { .. });
         cluster.log.push((0, output));
     }
     assert!(closed);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-use super::{Dialed, Event, GossipId, Node, Output, Problem, Verdict, Via, stored};
+use super::{Dialed, Event, GossipId, Node, NodeAlert, Offence, Output, Verdict, Via, stored};
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Entry, Index};
@@ -83,7 +83,7 @@ impl Node {
 
     fn reject(&mut self, peer: PeerKey, refusal: Refusal) -> Verdict {
         self.refuse(refusal);
-        self.outputs.push_back(Output::Penalize { peer, reason: refusal.code() });
+        self.outputs.push_back(Output::Penalize { peer, offence: Offence::Record(refusal) });
         Verdict::Reject
     }
 
@@ -164,7 +164,7 @@ impl Node {
 
     fn problems_forked(&mut self, author: crate::proto::record::Author) {
         *self.refused.entry("forked_author").or_default() += 1;
-        self.report(Problem::ForkedAuthor(author));
+        self.report(NodeAlert::ForkedAuthor(author));
     }
 
     fn take_beacon(
@@ -219,7 +219,7 @@ impl Node {
     }
 
     pub(super) fn judge_clock(&mut self) {
-        let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
+        let known = |problem: &NodeAlert| matches!(problem, NodeAlert::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
             None if self.problems.iter().any(known) => {
                 self.problems.retain(|problem| !known(problem));
@@ -227,7 +227,7 @@ impl Node {
             }
             None => {}
             Some(_) if self.problems.iter().any(known) => {}
-            Some(offset) => self.report(Problem::ClockUnsafe(offset)),
+            Some(offset) => self.report(NodeAlert::ClockUnsafe(offset)),
         }
     }
 
