@@ -268,7 +268,14 @@ const MUTATIONS: &[Mutation] = &[
 ];
 
 /// What the copy consists of, apart from the sources.
-const PARTS: &[&str] = &["Cargo.toml", "Cargo.lock", "src", "benches", "tests/sim"];
+const PARTS: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "src",
+    "benches",
+    // The manifest names a test, and all that it names must be there.
+    "tests",
+];
 /// The tests that must notice bugs, and pass without any.
 const TESTS: &[&str] = &["faults", "hostile"];
 

@@ -1,8 +1,8 @@
 //! The tight epidemic model against theory, under loss and faults, and against itself.
 
-use aop::sim::measure::Measured;
-use aop::sim::scenario::{Document, Scenario};
-use aop::sim::{model, theory};
+use aop::lab::measure::Measured;
+use aop::lab::scenario::{Document, Scenario};
+use aop::lab::{model, theory};
 
 fn scenario(text: &str) -> Scenario {
     let head = "name = 'model'\nquestion = 'Does it?'\nclaim = 'none'\ntier = 'model'\n";
@@ -63,8 +63,8 @@ fn repeated_push_takes_the_rounds_of_theory_and_one_more() {
         assert_near(mean(&forever, 5, "rounds.p50"), theory["rounds.p50"], 0.8);
     }
     let mut both = push(10_000, "fanout = 1");
-    both.protocol.kind = aop::sim::scenario::Kind::PushPull;
-    both.theory = Some(aop::sim::scenario::Theory { curve: aop::sim::scenario::Curve::PushPull });
+    both.protocol.kind = aop::lab::scenario::Kind::PushPull;
+    both.theory = Some(aop::lab::scenario::Theory { curve: aop::lab::scenario::Curve::PushPull });
     assert_near(mean(&both, 5, "rounds"), theory::metrics(&both)["rounds"], 0.8);
 }
 
@@ -84,7 +84,7 @@ fn rounds_of_many_updates_are_played_as_those_of_one() {
 fn a_lost_message_that_is_sent_again_costs_time_and_no_coverage() {
     let (mut dropped, mut late) = (push(2_000, "rounds = 1"), push(2_000, "rounds = 1"));
     (dropped.network.loss.rate, late.network.loss.rate) = (0.4, 0.4);
-    late.network.loss.mode = aop::sim::scenario::LossMode::Retransmit;
+    late.network.loss.mode = aop::lab::scenario::LossMode::Retransmit;
     assert!(mean(&dropped, 5, "coverage") < 0.8);
     assert_near(mean(&late, 5, "coverage"), 0.94, 0.02);
     let lossless = mean(&push(2_000, "rounds = 1"), 5, "rounds.p50");

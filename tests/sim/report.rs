@@ -9,8 +9,8 @@ mod sample;
 
 use std::collections::BTreeSet;
 
-use aop::sim::report::{curve_csv, html, runs_csv, svg};
-use aop::sim::results::{Answered, Results};
+use aop::lab::report::{curve_csv, html, runs_csv, svg};
+use aop::lab::results::{Answered, Results};
 use sample::{HOSTILE, results};
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! Scenarios on real nodes: what a run of the `core` tier does and measures.
 
-use aop::sim::measure::{METRICS, Measured, Missing};
-use aop::sim::play::{LIVENESS_MS_MAX, play};
-use aop::sim::scenario::{Document, Scenario, Tier};
+use aop::lab::measure::{METRICS, Measured, Missing};
+use aop::lab::play::{LIVENESS_MS_MAX, play};
+use aop::lab::scenario::{Document, Scenario, Tier};
 
 /// A scenario of real nodes; `more` is TOML that follows its tables.
 fn scenario(nodes: usize, network: &str, more: &str) -> Scenario {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use aop::sim::report::html;
+use aop::lab::report::html;
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use aop::sim::measure::Metrics;
-use aop::sim::results::{Answered, Band, BrokenRun, CellResult, Results, Run, SCHEMA, Summary, Verdict};
+use aop::lab::measure::Metrics;
+use aop::lab::results::{Answered, Band, BrokenRun, CellResult, Results, Run, SCHEMA, Summary, Verdict};
 use serde_json::{Value, json};
 
 /// What must never become part of the page.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::answer::Template;
 use super::file::nearest;
 use super::{Expectation, Fault, Kind, Rounds, Scenario, Tier, Trouble, Wanted, plain};
-use crate::sim::measure::METRICS;
-use crate::sim::theory;
+use crate::lab::measure::METRICS;
+use crate::lab::theory;
 
 /// Most nodes of the tiers that run real nodes.
 const CORE_NODES_MAX: usize = 20_000;

@@ -3,8 +3,8 @@
 //! Exact in the limit of many nodes but for the luck of the first few receivers, which shifts a run's curve by up to a
 //! round.
 
+use crate::lab::scenario::{LossMode, Network, Rounds};
 use crate::sim::regions::{LAST_MILE_MS, REGIONS, ROUND_TRIP_MS};
-use crate::sim::scenario::{LossMode, Network, Rounds};
 
 /// Rounds or milliseconds after which a curve is given up.
 const LENGTH_MAX: usize = 60_000;

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::command::replay;
 use super::sum::Group;
-use crate::sim::measure::Metrics;
-use crate::sim::results::Verdict;
-use crate::sim::scenario::{Expectation, Of, Op, Wanted, label, plain};
+use crate::lab::measure::Metrics;
+use crate::lab::results::Verdict;
+use crate::lab::scenario::{Expectation, Of, Op, Wanted, label, plain};
 
 /// A value that is judged, and the run to look at.
 struct Judged {

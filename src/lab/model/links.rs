@@ -1,8 +1,8 @@
 //! How long a message is on its way, and whether it arrives.
 
 use super::dice::{Chance, Dice, Purpose, below};
+use crate::lab::scenario::{Loss, LossMode, Network, Regions};
 use crate::sim::regions::{LAST_MILE_MS, ROUND_TRIP_MS, region};
-use crate::sim::scenario::{Loss, LossMode, Network, Regions};
 
 /// Ticks of a millisecond: time is counted in steps of 100 µs.
 pub(super) const TICKS_MS: u64 = 10;

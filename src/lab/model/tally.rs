@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::sim::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread};
+use crate::lab::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread};
 use crate::sim::regions::region;
 
 /// Bytes around what a message carries: topic, lengths and the frames of multiplexer, encryption and transport.

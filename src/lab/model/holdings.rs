@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::sim::scenario::Digest;
+use crate::lab::scenario::Digest;
 
 /// The bits.
 #[derive(Debug)]

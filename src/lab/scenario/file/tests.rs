@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::sim::scenario::values::parse_duration;
+use crate::lab::scenario::values::parse_duration;
 
 /// A right file of the model.
 const MODEL: &str = r#"name = "it"

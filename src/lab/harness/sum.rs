@@ -7,10 +7,10 @@ use serde_json::Value;
 use super::command::replay;
 use super::statistics::{bands, summary, wilson};
 use super::{Finished, Scene, answer, verdict};
-use crate::sim::measure::{Broken, Measured, Metrics, Missing};
-use crate::sim::results::{Answered, BrokenRun, CellResult, Results, Run, SCHEMA, Summary};
-use crate::sim::scenario::Tier;
-use crate::sim::theory;
+use crate::lab::measure::{Broken, Measured, Metrics, Missing};
+use crate::lab::results::{Answered, BrokenRun, CellResult, Results, Run, SCHEMA, Summary};
+use crate::lab::scenario::Tier;
+use crate::lab::theory;
 
 /// Runs of one cell.
 pub(super) struct Group<'a> {

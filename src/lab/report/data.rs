@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::super::measure::{METRICS, Unit};
-use super::super::regions;
 use super::super::results::{Answered, CellResult, Results, Run, Summary};
 use super::{first_curves, first_metric, has_long_tail, label, metrics, plain, swept};
+use crate::sim::regions;
 
 /// Digits of a curve's points: enough to tell one node of a hundred thousand.
 const CURVE_DIGITS: usize = 6;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use super::sum::Group;
 use super::verdict::is_at;
-use crate::sim::measure::Unit;
-use crate::sim::results::Verdict;
-use crate::sim::scenario::{Figure, Scenario, Template, label};
+use crate::lab::measure::Unit;
+use crate::lab::results::Verdict;
+use crate::lab::scenario::{Figure, Scenario, Template, label};
 
 /// Metrics that a generated sentence names where the scenario expects nothing, as far as they were measured.
 const HEADLINES: [&str; 4] = ["coverage", "rounds", "latency_ms.p99", "messages_per_node"];

@@ -1,9 +1,9 @@
 //! What is measured of a run, by looking at its nodes in the end and at what was counted on the way.
 
 use super::super::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
-use super::super::tally::Update;
 use super::Run;
 use crate::proto::name::ZoneName;
+use crate::sim::Update;
 
 const HOUR_MS: f64 = 3_600_000.0;
 
@@ -11,11 +11,11 @@ const HOUR_MS: f64 = 3_600_000.0;
 pub(super) fn measure(run: &mut Run<'_>) -> Measured {
     let metrics = metrics(run);
     let world = &run.world;
-    let first = world.tally.updates.first();
+    let first = world.tally().updates.first();
     let spread = first
-        .filter(|_| world.machines.len() <= SPREAD_MAX)
+        .filter(|_| world.size() <= SPREAD_MAX)
         .map(|update| Spread { seen: update.seen().collect(), regions: world.regions().to_vec() });
-    Measured { trace: world.trace.value(), metrics, curve: first.map(curve).unwrap_or_default(), spread }
+    Measured { trace: world.outcome().trace, metrics, curve: first.map(curve).unwrap_or_default(), spread }
 }
 
 fn metrics(run: &mut Run<'_>) -> Metrics {
@@ -24,8 +24,8 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
         metrics.insert(name.into(), value);
     };
     let kept = run.world.kept();
-    let (world, tally) = (&run.world, &run.world.tally);
-    let nodes = world.machines.len() as f64;
+    let (world, tally) = (&run.world, run.world.tally());
+    let nodes = world.size() as f64;
     let (coverage, complete) = reached(run);
     put("coverage", coverage);
     put("complete", complete);
@@ -37,20 +37,20 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
         }
     }
     // Withdrawals and renewals are updates too, and are sent as such.
-    let written = (world.reference.writes() as f64).max(1.0);
+    let written = (world.reference().writes() as f64).max(1.0);
     put("messages_per_node", tally.copies as f64 / nodes / written);
     put("bytes_per_node", (tally.copy_bytes + tally.repair_bytes) as f64 / nodes / written);
     put("duplicates", tally.duplicates as f64 / nodes / written);
     if let Some(healed_ms) = run.healed_ms {
         put("healed_ms", healed_ms as f64);
     }
-    let hours = tally.lived_ms(world.now) as f64 / HOUR_MS;
+    let hours = tally.lived_ms(world.now_ms()) as f64 / HOUR_MS;
     put("repaired", tally.repaired as f64 / nodes);
     put("traffic_bytes_per_s", run.rest_bytes);
     put("syncs", tally.syncs as f64 / hours);
     put("zombies", kept.zombies as f64);
     put("lost_writes", kept.lost as f64);
-    put("refused_writes", world.reference.refused.values().sum::<u64>() as f64);
+    put("refused_writes", world.reference().refused.values().sum::<u64>() as f64);
     put("blamed", tally.blamed.len() as f64);
     put("node_hours", hours);
     if run.scenario.faults.iter().any(|fault| fault.trouble.is_hostile()) {
@@ -67,7 +67,7 @@ fn reached(run: &Run<'_>) -> (f64, f64) {
     let root = ZoneName::root();
     let updates: Vec<&Update> = honest(run).collect();
     let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
-    let withdrawn = run.world.reference.withdrawn();
+    let withdrawn = run.world.reference().withdrawn();
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
         let has = |(number, update): (usize, &&Update)| {
@@ -88,7 +88,7 @@ fn reached(run: &Run<'_>) -> (f64, f64) {
 
 /// What an adversary writes counts for nothing.
 fn honest<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Update> {
-    run.world.tally.updates.iter().filter(|update| run.world.is_honest(update.author))
+    run.world.tally().updates.iter().filter(|update| run.world.is_honest(update.author))
 }
 
 /// Share of nodes that know an update, by milliseconds since it was written.

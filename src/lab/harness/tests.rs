@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::*;
-use crate::sim::measure::Spread;
+use crate::lab::measure::Spread;
 
 const FILE: &str = r#"name = "it"
 question = "Does it?"
@@ -52,7 +52,7 @@ fn scene(text: &str, player: Player) -> Scene {
     Scene::new(Document::read(text, &[]).unwrap(), player, "aop sim replay it.toml".into()).unwrap()
 }
 
-fn played(text: &str, player: Player) -> crate::sim::results::Results {
+fn played(text: &str, player: Player) -> crate::lab::results::Results {
     let scenes = [scene(text, player)];
     results(&scenes, &Runs::of(&scenes).play(2, |_| ()), "aop sim run it.toml")
 }

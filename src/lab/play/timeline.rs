@@ -6,11 +6,11 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use super::super::regions::REGIONS;
 use super::super::scenario::{Groups, Scenario, Trouble, Who};
-use super::super::{Conduct, Fault, Memory};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::AgentName;
+use crate::sim::regions::REGIONS;
+use crate::sim::{Conduct, Fault, Memory};
 
 /// By this time links are up and nodes have heard each other, milliseconds.
 const WARM_MS: u64 = 15_000;

@@ -13,14 +13,11 @@ mod timeline;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::check::Check;
 use super::measure::{Broken, Measured, Missing};
-use super::network::Conditions;
 use super::scenario::{Scenario, Trouble};
-use super::story::Story;
-use super::{Graph, Memory, Setup, Violation, Wish, World};
 use crate::proto::config::Config;
 use crate::proto::registry::Quota;
+use crate::sim::{Check, Conditions, Graph, Memory, Setup, Violation, Wish, World};
 use timeline::{Action, Timeline};
 
 /// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every
@@ -43,9 +40,9 @@ pub fn play(scenario: &Scenario, seed: u64) -> Result<Measured, Broken> {
 /// As [`play`], with the story of the run.
 pub fn play_told(scenario: &Scenario, seed: u64) -> (Vec<String>, Result<Measured, Broken>) {
     let mut run = Run::new(scenario, seed);
-    run.world.story = Story::wanted();
+    run.world.listen();
     let played = run.play();
-    (std::mem::take(&mut run.world.story).lines(), played)
+    (run.world.told(), played)
 }
 
 /// One run.
@@ -74,7 +71,7 @@ impl<'a> Run<'a> {
 
     fn play(&mut self) -> Result<Measured, Broken> {
         let late = self.timeline.late.clone();
-        for machine in (0..self.world.machines.len()).filter(|machine| !late.contains(machine)) {
+        for machine in (0..self.world.size()).filter(|machine| !late.contains(machine)) {
             self.world.start(machine, Memory::Disk);
         }
         let (healed_at, quiet_at) = (self.timeline.healed_at, self.timeline.quiet_at);
@@ -87,7 +84,7 @@ impl<'a> Run<'a> {
         self.agree(quiet_at)?;
         if self.timeline.stamped_ahead_ms > 0 {
             self.world.skip(self.timeline.stamped_ahead_ms + HORIZON_MS);
-            let now = self.world.now;
+            let now = self.world.now_ms();
             self.agree(now)?;
         }
         self.rest()?;
@@ -104,7 +101,7 @@ impl<'a> Run<'a> {
     }
 
     fn run(&mut self, until: u64) -> Result<(), Broken> {
-        let for_ms = until.saturating_sub(self.world.now);
+        let for_ms = until.saturating_sub(self.world.now_ms());
         self.world.run(for_ms).map_err(|violation| broken(&violation))
     }
 
@@ -112,7 +109,7 @@ impl<'a> Run<'a> {
         match action {
             Action::Fault(fault) => self.world.fault(fault),
             Action::Write { update, author } => {
-                let machines = self.world.machines.len();
+                let machines = self.world.size();
                 let turn = (0..machines).map(|step| (author + step) % machines);
                 let up = turn.into_iter().find(|at| self.world.is_up(*at));
                 self.hosts[update] = up;
@@ -133,26 +130,30 @@ impl<'a> Run<'a> {
     /// `from` it must be so.
     fn agree(&mut self, from: u64) -> Result<u64, Broken> {
         loop {
-            let Some((check, detail)) = self.world.unsettled() else { return Ok(self.world.now) };
-            if self.world.now >= from + LIVENESS_MS_MAX {
+            let Some((check, detail)) = self.world.unsettled() else { return Ok(self.world.now_ms()) };
+            if self.world.now_ms() >= from + LIVENESS_MS_MAX {
                 let (check, missing) = match check {
                     Check::Agreement => (Check::LivenessAfterHeal, Missing::Progress),
                     other => (other, Missing::Safety),
                 };
-                return Err(Broken { check: check.name().into(), at_ms: self.world.now, detail, missing });
+                return Err(Broken {
+                    check: check.name().into(),
+                    at_ms: self.world.now_ms(),
+                    detail,
+                    missing,
+                });
             }
-            self.advance(self.world.now + LOOK_MS)?;
+            self.advance(self.world.now_ms() + LOOK_MS)?;
         }
     }
 
     fn rest(&mut self) -> Result<(), Broken> {
-        self.advance(self.world.now + CALM_MS)?;
-        let (before, from) = (self.world.tally.bytes, self.world.now);
+        self.advance(self.world.now_ms() + CALM_MS)?;
+        let (before, from) = (self.world.tally().bytes, self.world.now_ms());
         self.advance(self.timeline.until.max(from + REST_MS))?;
-        let (sent, rested_ms) = (self.world.tally.bytes - before, self.world.now - from);
-        self.rest_bytes = sent as f64 / (rested_ms as f64 / 1e3) / self.world.machines.len() as f64;
-        self.world.check_settled();
-        self.world.violated().map_err(|violation| broken(&violation))
+        let (sent, rested_ms) = (self.world.tally().bytes - before, self.world.now_ms() - from);
+        self.rest_bytes = sent as f64 / (rested_ms as f64 / 1e3) / self.world.size() as f64;
+        self.world.check_settled().map_err(|violation| broken(&violation))
     }
 }
 

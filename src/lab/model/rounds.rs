@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::dice::{Chance, Dice, Order, Purpose, Rolls, Trace};
 use super::tally::{Axis, ENVELOPE_BYTES, Tally};
-use crate::sim::measure::Measured;
-use crate::sim::scenario::{Kind, LossMode, Rounds, Scenario};
+use crate::lab::measure::Measured;
+use crate::lab::scenario::{Kind, LossMode, Rounds, Scenario};
 
 /// Rounds of a run whose length is not given: push with fan-out 1 at a loss of 99 % needs 3,000 for 10^7 nodes.
 const ROUNDS_MAX: u64 = 10_000;

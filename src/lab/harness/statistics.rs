@@ -2,8 +2,8 @@
 
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-use crate::sim::measure::{Better, CURVE_MAX};
-use crate::sim::results::{Band, Summary};
+use crate::lab::measure::{Better, CURVE_MAX};
+use crate::lab::results::{Band, Summary};
 
 /// Of a normal distribution, 95 % lie within this many standard deviations.
 const NORMAL_95: f64 = 1.959_963_984_540_054;

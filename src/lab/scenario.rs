@@ -22,6 +22,10 @@ pub use fault::{Fault, Groups, Trouble, Who};
 pub use file::{Cell, Document, Flaw};
 pub use values::{Latency, Rounds, label, plain};
 
+pub use crate::sim::LossMode;
+pub use crate::sim::regions::Regions;
+
+use crate::sim::Graph;
 use values::{count, dotted, optional_count, optional_duration};
 
 /// What plays a scenario.
@@ -135,14 +139,6 @@ pub struct Network {
     pub loss: Loss,
 }
 
-/// Where nodes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Regions {
-    /// Eight regions of a public cloud, nodes spread evenly; rounded round trips between them.
-    #[serde(rename = "cloud-8")]
-    Cloud8,
-}
-
 /// What links lose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table: loss = { rate = 0.1, mode = \"drop\" }")]
@@ -152,17 +148,6 @@ pub struct Loss {
     /// What then happens.
     #[serde(default)]
     pub mode: LossMode,
-}
-
-/// What happens to a message that is lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LossMode {
-    /// It is gone, as from a full queue.
-    #[default]
-    Drop,
-    /// It comes later, as over TCP and QUIC.
-    Retransmit,
 }
 
 /// How updates spread.
@@ -197,8 +182,6 @@ pub struct Protocol {
 impl Protocol {
     /// The paper's k.
     pub const FANOUT: usize = 3;
-    /// The protocol's mesh degree.
-    pub const DEGREE: usize = 6;
 
     /// Peers contacted in a round.
     pub fn fanout(&self) -> usize {
@@ -207,7 +190,7 @@ impl Protocol {
 
     /// Links of a node.
     pub fn degree(&self) -> usize {
-        self.degree.unwrap_or(Protocol::DEGREE)
+        self.degree.unwrap_or(Graph::DEGREE)
     }
 }
 

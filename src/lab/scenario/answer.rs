@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use toml::Value;
 
 use super::file::value_of;
-use crate::sim::measure::Unit;
+use crate::lab::measure::Unit;
 
 /// A sentence with places.
 #[derive(Clone, Debug, PartialEq)]

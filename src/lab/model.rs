@@ -69,7 +69,7 @@ fn interval(scenario: &Scenario) -> u64 {
 mod tests {
     use super::wheel::Heap;
     use super::*;
-    use crate::sim::scenario::Document;
+    use crate::lab::scenario::Document;
 
     #[test]
     fn a_run_is_the_same_on_the_wheel_and_on_a_plain_heap() {

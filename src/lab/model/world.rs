@@ -21,8 +21,8 @@ use super::tally::{Axis, ENVELOPE_BYTES, Tally};
 use super::timer::{History, Periodic};
 use super::trouble::{Troubles, ms, ticks};
 use super::wheel::Queue;
-use crate::sim::measure::Measured;
-use crate::sim::scenario::{Digest, Kind as Way, Rounds, Scenario, Trouble};
+use crate::lab::measure::Measured;
+use crate::lab::scenario::{Digest, Kind as Way, Rounds, Scenario, Trouble};
 
 /// Between two heartbeats, and how many of them speak of an update: gossipsub's.
 const HEARTBEAT_TICKS: u64 = 1_000 * TICKS_MS;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::dice::{Dice, Order, Purpose, below, unit};
 use super::links::TICKS_MS;
+use crate::lab::scenario::{Fault, Groups, Trouble, Who};
 use crate::sim::regions::{REGIONS, region};
-use crate::sim::scenario::{Fault, Groups, Trouble, Who};
 
 /// It has not started yet.
 const LATE: u16 = 1;
