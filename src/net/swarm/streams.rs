@@ -6,17 +6,17 @@ use tokio::sync::mpsc;
 
 use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
-use crate::net::calls::CallClient;
+use crate::net::calls::CallStreams;
 use crate::net::streams::{InboundRequest, SyncClient, serve};
 
 impl Network {
     /// Opens call streams from any task, and the call streams that come in. May be taken once.
-    pub(crate) fn take_calls(&self) -> Result<(CallClient, IncomingStreams), NetworkError> {
+    pub(crate) fn take_calls(&self) -> Result<(CallStreams, IncomingStreams), NetworkError> {
         let mut control = self.swarm.behaviour().streams.new_control();
         let protocol = self.names.call.clone();
         let incoming =
             control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-        Ok((CallClient::new(control, protocol, self.calls.clone()), incoming))
+        Ok((CallStreams { control, protocol, open_calls: self.calls.clone() }, incoming))
     }
 }
 
