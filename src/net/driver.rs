@@ -20,9 +20,8 @@ use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, ConversationId, Dialed, Input, Offence, Output, Protocol, Reply, Write};
+use crate::proto::io::{Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
 use crate::proto::node::Node;
-use crate::proto::record::Refusal;
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -151,7 +150,7 @@ impl Driver {
     fn handle_network(&mut self, event: NetworkEvent) {
         let now = wall_clock();
         match event {
-            NetworkEvent::Connected { peer, outbound, .. } => {
+            NetworkEvent::Connected { peer, outbound } => {
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
                 self.tell(api::Event::PeerConnected { peer: peer.to_string() });
             }
@@ -167,6 +166,8 @@ impl Driver {
             NetworkEvent::Unsubscribed { peer, zone } => {
                 self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
             }
+            // No output asks for them yet.
+            NetworkEvent::ZonePeers { .. } => {}
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
                 self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }
@@ -251,7 +252,7 @@ impl Driver {
             }
             Output::Penalize { peer, offence } => {
                 tracing::warn!(%peer, reason = offence.code(), "peer broke the protocol");
-                self.network.penalize(peer, weight(offence));
+                self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
                 let event = view::event(&event);
@@ -329,14 +330,5 @@ async fn converse(
         if answers.send((conversation, answer.ok())).await.is_err() || broke {
             return;
         }
-    }
-}
-
-fn weight(offence: Offence) -> swarm::Offence {
-    match offence {
-        Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) => {
-            swarm::Offence::Forged
-        }
-        Offence::Record(_) | Offence::Request | Offence::Sync => swarm::Offence::Malformed,
     }
 }
