@@ -57,10 +57,10 @@ const ARROWS: &[Row] = &[
         ],
         uses: &[],
     },
-    Row { name: "calls", holds: &["proto::call"], uses: &["values"] },
     Row { name: "search", holds: &["proto::index"], uses: &["values"] },
     Row { name: "registry", holds: &["proto::registry"], uses: &["values"] },
     Row { name: "liveness", holds: &["proto::liveness"], uses: &["values"] },
+    Row { name: "calls", holds: &["proto::call"], uses: &["values", "liveness"] },
     Row { name: "sync", holds: &["proto::sync"], uses: &["values", "registry"] },
     Row {
         name: "node",
