@@ -36,6 +36,7 @@ pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
 pub use name::{agent_name, tool_name};
 
 pub use crate::proto::card::Offer;
+use crate::proto::code::Code;
 use crate::proto::name::{AgentName, ZoneName};
 pub(crate) use field::compact;
 use field::{Fields, Flaw, Place, quoted, shortened};
@@ -45,8 +46,8 @@ use field::{Fields, Flaw, Place, quoted, shortened};
 pub struct Refusal {
     /// Its name in the document, as far as it could be read; cut if long.
     pub name: String,
-    /// One of the codes above.
-    pub code: &'static str,
+    /// Stable code.
+    pub code: Code,
     /// The field, the reason, what to do, and the limit that was exceeded.
     pub message: String,
 }
@@ -133,7 +134,7 @@ fn kind_of(map: &Map<String, Value>) -> Option<Kind> {
 fn unknown_format(problem: String) -> Flaw {
     let fix = "accepted are an agent's file as {\"agent\": {…}}, a server.json of the MCP registry, an A2A agent card, \
                and an array of these";
-    Flaw { code: "unknown_format", ..Flaw::bad(Place::default(), problem, fix) }
+    Flaw { code: Code::UnknownFormat, ..Flaw::bad(Place::default(), problem, fix) }
 }
 
 fn strangeness(map: &Map<String, Value>) -> String {
@@ -209,7 +210,7 @@ fn older_version(loser: &Offer, winner: &Offer) -> Refusal {
         "`version` is {lower}, and this request also has {greater}, which is registered; to register {lower} send it \
          alone"
     );
-    Refusal { name: shortened(name_of(loser)), code: "older_version", message }
+    Refusal { name: shortened(name_of(loser)), code: Code::OlderVersion, message }
 }
 
 fn duplicate_name(loser: &Offer, earlier: usize) -> Refusal {
@@ -218,7 +219,7 @@ fn duplicate_name(loser: &Offer, earlier: usize) -> Refusal {
          change its name or zone",
         loser.name
     );
-    Refusal { name: shortened(name_of(loser)), code: "duplicate_name", message }
+    Refusal { name: shortened(name_of(loser)), code: Code::DuplicateName, message }
 }
 
 #[cfg(test)]
@@ -227,7 +228,8 @@ mod tests {
     use serde_json::json;
 
     fn codes(body: Value) -> Vec<&'static str> {
-        let code = |outcome: &Result<Offer, Refusal>| outcome.as_ref().map_or_else(|no| no.code, |_| "ok");
+        let code =
+            |outcome: &Result<Offer, Refusal>| outcome.as_ref().map_or_else(|no| no.code.text(), |_| "ok");
         read_documents(body).iter().map(code).collect()
     }
 
@@ -255,7 +257,7 @@ mod tests {
             for (index, outcome) in order.iter().zip(outcomes) {
                 match outcome {
                     Ok(one) => assert_eq!((*index, one.card.version.as_deref()), (1, Some("0.10.0"))),
-                    Err(refusal) => assert_eq!((*index != 1, refusal.code), (true, "older_version")),
+                    Err(refusal) => assert_eq!((*index != 1, refusal.code), (true, Code::OlderVersion)),
                 }
             }
         }

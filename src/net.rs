@@ -216,10 +216,6 @@ fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Wri
 
 impl From<&Incident> for api::Problem {
     fn from(incident: &Incident) -> api::Problem {
-        api::Problem {
-            code: incident.code.into(),
-            message: incident.message.clone(),
-            fix: incident.fix.clone(),
-        }
+        api::Problem { code: incident.code, message: incident.message.clone(), fix: incident.fix.clone() }
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod call;
 pub mod card;
+pub mod code;
 pub mod codec;
 pub mod config;
 pub mod fingerprint;
@@ -25,6 +26,7 @@ pub mod memo;
 pub mod message;
 pub mod name;
 pub mod node;
+pub mod offence;
 pub mod record;
 pub mod registry;
 pub mod sync;

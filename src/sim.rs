@@ -467,7 +467,7 @@ impl World {
             Output::SyncClose { session } => self.close_stream(at, session),
             Output::SyncAnswer { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
-            Output::Penalize { peer, reason } => self.note_blame(at, &peer, reason),
+            Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.text()),
             Output::Event(event) => {
                 self.check_event(at, &event);
                 self.count_event(at, &event);

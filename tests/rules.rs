@@ -7,6 +7,7 @@ mod wire;
 use std::collections::BTreeSet;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
+use aop::proto::code::Code;
 use aop::proto::codec;
 use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
 use aop::proto::grant::{Grant, Reach};
@@ -86,7 +87,7 @@ fn granted(agent: &str, grants: Vec<Vec<u8>>) -> Offer {
 
 fn penalties(world: &World, at: usize, since: usize) -> Vec<&'static str> {
     let reason = |output: &&Output| match output {
-        Output::Penalize { reason, .. } => Some(*reason),
+        Output::Penalize { offence, .. } => Some(offence.text()),
         _ => None,
     };
     world.outputs(at, since).iter().filter_map(reason).collect()
@@ -330,7 +331,7 @@ fn a_record_from_the_future_is_ignored_and_blames_nobody() {
     let state = &world.nodes[0].zone_states(NOW)[0];
     assert!(state.records == 0 && state.versions.is_empty());
     assert!(penalties(&world, 0, since).is_empty());
-    assert_eq!(world.nodes[0].refused()["future"], 1);
+    assert_eq!(world.nodes[0].refused()[&Code::Future], 1);
     world.now = NOW + SECOND;
     assert_eq!(world.gossip(0, 1, future), Verdict::Accept);
 }
@@ -382,7 +383,7 @@ fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
     world.clocks[0] = 31_000;
     world.link(0, 1);
     let refused = world.register(0, offer("b", "x"));
-    assert!(matches!(&refused, Err(error) if error.code() == "clock_unsafe"), "{refused:?}");
+    assert!(matches!(&refused, Err(error) if error.code() == Code::ClockUnsafe), "{refused:?}");
     assert_eq!(refused, Err(WriteError::ClockUnsafe(-31_000)));
     assert!(world.shows(0, "a"));
     assert!(world.problems(0).contains(&Problem::ClockUnsafe(-31_000)));

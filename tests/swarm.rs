@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use aop::net::streams::{SERVED_PER_PEER_MAX, SyncError};
 use aop::net::swarm::{
-    Network, NetworkError, NetworkEvent, NetworkOptions, Offence, Problem, Published, Search, Verdict,
+    Network, NetworkError, NetworkEvent, NetworkOptions, Problem, Published, Search, Verdict,
 };
 use aop::net::transport::transport;
 use aop::proto::config::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::name::ZoneName;
+use aop::proto::offence::Offence;
+use aop::proto::record::Refusal;
+
+const FORGED: Offence = Offence::Sent(Refusal::BadSignature);
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::transport::MemoryTransport;
@@ -285,7 +289,7 @@ async fn a_rejected_message_is_not_forwarded_and_a_blocked_peer_is_not_heard() {
     let (a, mut b) = pair(TCP).await;
     let mut c = Node::start(options(3, TCP, &[])).await;
     let outlaw = a.key;
-    c.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, Offence::Forged))).await;
+    c.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, FORGED))).await;
     let blocked = |event| {
         matches!(event, NetworkEvent::Problem(Problem::Blocked { peer }) if peer == outlaw).then_some(())
     };
@@ -293,7 +297,7 @@ async fn a_rejected_message_is_not_forwarded_and_a_blocked_peer_is_not_heard() {
     let bootstrap = c.addresses.clone();
     let mut d = Node::start(options(4, TCP, &[bootstrap, b.addresses.clone()].concat())).await;
     let third = c.key;
-    d.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, Offence::Forged))).await;
+    d.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, FORGED))).await;
     d.until_subscribed(third).await;
     d.until_subscribed(b.key).await;
     b.until_subscribed(d.key).await;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Task;
 use crate::document::hosting::Builtin;
 use crate::proto::call::{CallFailure, Outcome, Progress};
+use crate::proto::code::Code;
 
 /// Pause between two reports of the sleeper.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -16,7 +17,7 @@ pub(super) async fn run(builtin: Builtin, task: &Task) -> Result<Value, CallFail
     match builtin {
         Builtin::Echo => Ok(text),
         Builtin::Sleep => sleep(&text, task).await,
-        Builtin::Fail => Err(CallFailure::new("agent_failed", Outcome::Done, "this agent always fails")),
+        Builtin::Fail => Err(CallFailure::new(Code::AgentFailed, Outcome::Done, "this agent always fails")),
     }
 }
 

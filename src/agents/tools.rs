@@ -17,6 +17,7 @@ use crate::document::hosting::{Hosting, McpServer, Runner};
 use crate::document::{check, compact, tool_name};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::card::{AgentCard, Offer};
+use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
 
 /// The MCP servers that agents of one folder name. Ends when no agent names them any more.
@@ -49,7 +50,7 @@ impl Joined {
         }
         let Some(tool) = task.input.get("tool").and_then(Value::as_str) else {
             let message = "the input names no tool; write {\"tool\": \"…\", \"arguments\": {…}}";
-            return Err(CallFailure::new("bad_input", Outcome::NotStarted, message));
+            return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, message));
         };
         let arguments = task.input.get("arguments").cloned().unwrap_or_else(|| json!({}));
         self.upstream.call(tool, arguments, task).await

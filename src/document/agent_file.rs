@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::agent;
 use super::field::{Fields, Flaw, Part, Place, Step};
 use super::hosting::{Hosting, Runner};
+use crate::proto::code::Code;
 
 /// An agent's file, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +61,7 @@ pub struct FileFlaw {
     /// The key, as `agent.run.command`; empty where the text is no TOML.
     pub key: String,
     /// A refusal code, as for a document; `bad_field` where the text is no TOML.
-    pub code: &'static str,
+    pub code: Code,
     /// What is wrong, with the key.
     pub problem: String,
     /// What to do.
@@ -123,7 +124,7 @@ impl FileFlaw {
         let text = fs::read_to_string(path).unwrap_or_default();
         let place = keys.iter().fold(Place::default(), |place, key| place.key(key));
         let span = find_span(&text, &place, Part::Value);
-        flaw_at(path, &text, span, place.to_string(), "bad_field", problem, fix.into())
+        flaw_at(path, &text, span, place.to_string(), Code::BadField, problem, fix.into())
     }
 }
 
@@ -157,7 +158,7 @@ fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, FileError> {
         let span = error.span().unwrap_or_default();
         let problem = format!("not valid TOML: {}", error.message());
         let fix = "correct the syntax here".to_owned();
-        FileError::Invalid(Box::new(flaw_at(path, text, span, String::new(), "bad_field", problem, fix)))
+        FileError::Invalid(Box::new(flaw_at(path, text, span, String::new(), Code::BadField, problem, fix)))
     })
 }
 
@@ -208,7 +209,7 @@ fn flaw_at(
     text: &str,
     span: std::ops::Range<usize>,
     key: String,
-    code: &'static str,
+    code: Code,
     problem: String,
     fix: String,
 ) -> FileFlaw {
@@ -305,7 +306,7 @@ mod tests {
         let unknown = "[agent]\nname = \"a\"\n  descripton = \"x\"\n";
         assert_eq!(pointed(unknown), (3, 3, "descripton".into()));
         let error = flaw(unknown);
-        assert_eq!((error.code, error.key.as_str()), ("unknown_key", "agent.descripton"));
+        assert_eq!((error.code, error.key.as_str()), (Code::UnknownKey, "agent.descripton"));
         assert!(error.fix.contains("did you mean `description`?"));
         assert!(
             error.to_string().contains("agent.toml:3:3: `agent.descripton` is not a known key"),

@@ -148,7 +148,7 @@ mod tests {
         check(&card).unwrap();
         change(&mut card);
         let refusal = check(&card).unwrap_err();
-        (refusal.code, refusal.message)
+        (refusal.code.text(), refusal.message)
     }
 
     #[test]

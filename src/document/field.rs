@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::proto::code::Code;
 use crate::proto::name::NameError;
 
 /// How alike two words must be (Jaro-Winkler, 0 … 1) before one is offered for the other. At 0.8 `descripton` finds
@@ -82,7 +83,7 @@ pub(super) struct Flaw {
     /// Key or value.
     pub(super) part: Part,
     /// A refusal code of the parent module.
-    pub(super) code: &'static str,
+    pub(super) code: Code,
     /// What was found and why it is refused.
     pub(super) problem: String,
     /// What to do.
@@ -92,7 +93,7 @@ pub(super) struct Flaw {
 impl Flaw {
     /// A value of the wrong kind, shape or range.
     pub(super) fn bad(place: Place, problem: impl Into<String>, fix: impl Into<String>) -> Flaw {
-        Flaw { place, part: Part::Value, code: "bad_field", problem: problem.into(), fix: fix.into() }
+        Flaw { place, part: Part::Value, code: Code::BadField, problem: problem.into(), fix: fix.into() }
     }
 
     /// A field that must be there.
@@ -100,7 +101,7 @@ impl Flaw {
         Flaw {
             place,
             part: Part::Value,
-            code: "missing_field",
+            code: Code::MissingField,
             problem: "is missing".into(),
             fix: fix.into(),
         }
@@ -109,7 +110,7 @@ impl Flaw {
     /// More than a limit; the message carries both numbers.
     pub(super) fn too_large(place: Place, found: usize, limit: usize, unit: &str, fix: &str) -> Flaw {
         let problem = format!("has {found} {unit}, more than the {limit} that are allowed");
-        Flaw { place, part: Part::Value, code: "too_large", problem, fix: fix.into() }
+        Flaw { place, part: Part::Value, code: Code::TooLarge, problem, fix: fix.into() }
     }
 
     /// The same flaw, seen from one object further out.
@@ -248,7 +249,7 @@ impl<'a> Fields<'a> {
             hint => format!("remove or rename it{hint}"),
         };
         let problem = "is not a known key".into();
-        Err(Flaw { place: self.place(key), part: Part::Key, code: "unknown_key", problem, fix })
+        Err(Flaw { place: self.place(key), part: Part::Key, code: Code::UnknownKey, problem, fix })
     }
 }
 
@@ -272,7 +273,7 @@ pub(super) fn bad_name(place: Place, error: &NameError, fix: &str) -> Flaw {
         true => format!("is {}, which is {} bytes long", quoted_text(text), text.len()),
         false => format!("is refused: {error}"),
     };
-    Flaw { code: "bad_name", ..Flaw::bad(place, problem, fix) }
+    Flaw { code: Code::BadName, ..Flaw::bad(place, problem, fix) }
 }
 
 /// Compact JSON text. Control characters, which JSON allows raw from U+007F on, are escaped: the content is the same,

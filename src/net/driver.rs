@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::api;
 use crate::net::store::{Incident, Store, StoreError};
 use crate::net::streams::{PIPELINE_MAX, SyncClient};
-use crate::net::swarm::{self, Network, NetworkEvent, Offence};
+use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
 use crate::proto::identity::PeerKey;
@@ -182,7 +182,7 @@ impl Driver {
             self.node.handle(wall_clock(), Input::Resumed);
         }
         let problem = view::network_problem(&problem);
-        tracing::warn!(code = problem.code, "{}", problem.message);
+        tracing::warn!(code = %problem.code, "{}", problem.message);
         self.tell(api::Event::Problem(problem));
     }
 
@@ -242,9 +242,9 @@ impl Driver {
                     let _gone = waiting.send(reply);
                 }
             }
-            Output::Penalize { peer, reason } => {
-                tracing::warn!(%peer, reason, "peer broke the protocol");
-                self.network.penalize(peer, offence(reason));
+            Output::Penalize { peer, offence } => {
+                tracing::warn!(%peer, reason = offence.text(), "peer broke the protocol");
+                self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
                 let event = view::event(&event);
@@ -326,12 +326,5 @@ async fn converse(
         if answers.send((session, answer.ok())).await.is_err() || broke {
             return;
         }
-    }
-}
-
-fn offence(reason: &str) -> Offence {
-    match reason {
-        "bad_signature" | "bad_author" | "bad_grant" => Offence::Forged,
-        _ => Offence::Malformed,
     }
 }

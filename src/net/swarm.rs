@@ -28,6 +28,7 @@ use crate::net::transport::PeerTransport;
 use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
+use crate::proto::offence::Offence;
 
 mod behaviour;
 mod event;
@@ -39,7 +40,6 @@ mod streams;
 pub use crate::proto::node::{GossipId, Verdict};
 use behaviour::{Behaviour, BehaviourEvent, Names};
 pub use event::{NetworkEvent, Problem, Published, Traffic};
-pub use offences::Offence;
 use offences::{Judgement, Offences};
 use options::listen;
 pub use options::{NetworkError, NetworkOptions, Search};

@@ -25,12 +25,14 @@ pub use read::{Found, Replica, Resolution, Standing, ZoneState};
 pub use stored::{Damage, Lost, LostVersions, Stored};
 
 use super::card::Offer;
+use super::code::Code;
 use super::config::Config;
 use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
 use super::liveness::Liveness;
 use super::memo::Memo;
 use super::name::{FullName, ZoneName};
+use super::offence::Offence;
 use super::record::{Author, KeyHash, Record, Refusal};
 use super::registry::{Quota, Registry};
 use super::sync::Sync;
@@ -195,8 +197,8 @@ pub enum Output {
     Penalize {
         /// Who.
         peer: PeerKey,
-        /// The reason's code.
-        reason: &'static str,
+        /// What it did.
+        offence: Offence,
     },
     /// Tell whoever watches.
     Event(Event),
@@ -304,7 +306,7 @@ pub struct Node {
     next_session: u64,
     /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
     clock_offsets: BTreeMap<PeerKey, i64>,
-    refused: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<Code, u64>,
     problems: BTreeSet<Problem>,
     outputs: VecDeque<Output>,
     writes: Vec<Write>,
@@ -455,7 +457,7 @@ impl Node {
     }
 
     /// Refused records since the start, by reason.
-    pub fn refused(&self) -> &BTreeMap<&'static str, u64> {
+    pub fn refused(&self) -> &BTreeMap<Code, u64> {
         &self.refused
     }
 

@@ -84,7 +84,7 @@ impl World {
             }
             Output::Event(event) => format!("{event:?}"),
             Output::Reply { reply, .. } => format!("{reply:?}").chars().take(120).collect(),
-            Output::Penalize { peer, reason } => format!("penalize {}: {reason}", self.name(peer)),
+            Output::Penalize { peer, offence } => format!("penalize {}: {}", self.name(peer), offence.text()),
             Output::Verdict { .. }
             | Output::SyncAsk { .. }
             | Output::SyncClose { .. }

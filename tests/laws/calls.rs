@@ -10,6 +10,7 @@ use std::time::Duration;
 use aop::proto::call::{
     Call, CallFailure, CallId, CallOffer, CallReply, Incarnation, Ledger, Outcome, Step, Ticket,
 };
+use aop::proto::code::Code;
 use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use proptest::prelude::*;
@@ -220,7 +221,7 @@ impl World {
         let Some(at) = self.places.iter().position(|(_, _, ticket)| *ticket == ended) else { return };
         let (stream, _, ticket) = self.places.remove(at);
         self.ledger.end(ticket);
-        let failure = || CallFailure::new("agent_failed", Outcome::Done, "failed");
+        let failure = || CallFailure::new(Code::AgentFailed, Outcome::Done, "failed");
         let answer = CallReply::Answered { size: SIZE as u64 };
         self.send_to_caller(stream, if fails { CallReply::Failed(failure()) } else { answer });
     }

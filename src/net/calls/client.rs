@@ -20,6 +20,7 @@ use crate::net::streams::{OPEN_ATTEMPTS_MAX, OPEN_DEADLINE, REOPEN_MS};
 use crate::proto::call::{
     Call, CallFailure, CallId, CallReply, CallRequest, Progress, Step, accept_patience,
 };
+use crate::proto::code::Code;
 use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_OFFERS_MAX, CALL_TIME_MAX, CALLS_PER_HOST_MAX};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::FullName;
@@ -72,7 +73,8 @@ impl CallClient {
     ) -> Result<Value, CallFailure> {
         let mut call = Call::new(wanted.call);
         let ended = timeout_at(wanted.deadline, self.run(&mut call, wanted, search)).await;
-        ended.unwrap_or_else(|_| Err(call.lose("deadline", "the host did not answer before the deadline")))
+        ended
+            .unwrap_or_else(|_| Err(call.lose(Code::Deadline, "the host did not answer before the deadline")))
     }
 
     async fn run(
@@ -82,7 +84,7 @@ impl CallClient {
         search: impl Future<Output = ()>,
     ) -> Result<Value, CallFailure> {
         let peer = peer_id(&wanted.host);
-        let peer = peer.ok_or_else(|| call.lose("unreachable", "the host's key names no peer"))?;
+        let peer = peer.ok_or_else(|| call.lose(Code::Unreachable, "the host's key names no peer"))?;
         let _place = self.place(wanted.host).await;
         let _open = self.open_calls.open(wanted.host);
         let Answered { mut reader, mut writer, mut reply } = self.offer(call, wanted, peer, search).await?;
@@ -161,7 +163,7 @@ impl CallClient {
             }
             tokio::time::sleep(Duration::from_millis(rand::random_range(REOPEN_MS))).await;
         }
-        Err(call.lose("unreachable", why))
+        Err(call.lose(Code::Unreachable, why))
     }
 
     /// A stream; none if that takes too long.
@@ -207,8 +209,8 @@ async fn take_output<R: AsyncRead + Unpin>(
 
 fn broke(call: &mut Call, error: &FrameError) -> CallFailure {
     let code = match error {
-        FrameError::Malformed | FrameError::TooLarge(_) => "internal",
-        FrameError::TooSlow(_) | FrameError::Closed(_) => "unreachable",
+        FrameError::Malformed | FrameError::TooLarge(_) => Code::Internal,
+        FrameError::TooSlow(_) | FrameError::Closed(_) => Code::Unreachable,
     };
     call.lose(code, format!("the call broke off: {error}"))
 }

@@ -29,6 +29,7 @@ use crate::proto::call::{
     CallFailure, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress, Ticket,
 };
 use crate::proto::card::Scope;
+use crate::proto::code::Code;
 use crate::proto::config::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
@@ -85,12 +86,12 @@ impl Host {
         let refused = |code, message| Err(CallFailure::new(code, Outcome::NotStarted, message));
         let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
         let Some(hosting) = offered.and_then(|local| local.hosting.as_ref()) else {
-            return refused("not_found", format!("{} is not run by this host", offer.name));
+            return refused(Code::NotFound, format!("{} is not run by this host", offer.name));
         };
         let callers = &hosting.callers;
         if !callers.is_empty() && !self.standings.includes(&self.handle, callers, peer).await {
             return refused(
-                "not_allowed",
+                Code::NotAllowed,
                 format!("the host of {} does not let this peer call it", offer.name),
             );
         }
@@ -203,7 +204,7 @@ async fn run<R: AsyncRead + Unpin>(
         return Err(FrameError::Malformed);
     }
     let Some(input) = read_json(input).await else {
-        return Ok(Err(CallFailure::new("bad_input", Outcome::NotStarted, "the input is not JSON")));
+        return Ok(Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON")));
     };
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
     let (working, worked) = oneshot::channel::<()>();
@@ -245,16 +246,16 @@ fn as_reply(place: &Place<'_>, answer: Result<Value, CallFailure>) -> (CallReply
     let output = match answer.map(|output| serde_json::to_vec(&output)) {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => {
-            return failed("bad_output", format!("the output cannot be written as JSON: {error}"));
+            return failed(Code::BadOutput, format!("the output cannot be written as JSON: {error}"));
         }
         Err(failure) => return (CallReply::Failed(failure.bounded()), None),
     };
     let size = output.len();
     if size > CALL_BYTES_MAX {
-        return failed("too_large", format!("the output has {size} bytes, more than {CALL_BYTES_MAX}"));
+        return failed(Code::TooLarge, format!("the output has {size} bytes, more than {CALL_BYTES_MAX}"));
     }
     if !place.hold(size) {
-        return failed("busy", "too many large outputs wait to be read; ask for fewer at once".into());
+        return failed(Code::Busy, "too many large outputs wait to be read; ask for fewer at once".into());
     }
     (CallReply::Answered { size: size as u64 }, Some(output))
 }

@@ -14,6 +14,7 @@ use crate::net::calls::{OpenCalls, Wanted, prepare};
 use crate::net::{view, wall_clock};
 use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
+use crate::proto::code::Code;
 use crate::proto::config::CALL_TIME_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
@@ -81,13 +82,13 @@ impl Handle {
         let Some(host) = found.replicas.iter().map(|replica| replica.peer).find(|peer| *peer != self.key)
         else {
             let message = "no host runs this agent any more";
-            let failure = CallFailure::new("not_found", Outcome::NotStarted, message);
+            let failure = CallFailure::new(Code::NotFound, Outcome::NotStarted, message);
             return view::call_answer(Err(failure), id, self.key, started);
         };
         let deadline = asked.deadline(card.limits);
         let late = || {
             let message = "the input was not checked before the deadline";
-            Err(CallFailure::new("deadline", Outcome::NotStarted, message))
+            Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
         };
         let prepared = timeout_at(deadline, prepare(card.input_schema, asked.input)).await;
         let ended = match prepared.unwrap_or_else(|_| late()) {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::row::SEAL_KEY_BYTES;
 use super::{Incident, StoreError};
+use crate::proto::code::Code;
 
 /// Name of the file that one process holds locked.
 const LOCK: &str = "lock";
@@ -210,7 +211,7 @@ pub(super) fn private_file() -> OpenOptions {
 /// The incident of a lost seal key.
 pub(super) fn seal_key_lost(dir: &Path) -> Incident {
     Incident {
-        code: "seal_key_lost",
+        code: Code::SealKeyLost,
         message: format!(
             "{} was missing or had a wrong size; a new key was made",
             dir.join(SEAL_KEY).display()

@@ -13,6 +13,7 @@ use super::row::{RowKind, RowView, Seal};
 use super::tree::{Contents, Expectation, OpenTree, SLED, Tree, TreeRow};
 use super::writer::{TreeWrite, Writer};
 use super::{Disk, Incident, JournalState, Loaded, StoreError, StoredRow, Suspicion, Trust};
+use crate::proto::code::Code;
 
 /// Number of the first row of a store.
 const SEQ_FIRST: u64 = 1;
@@ -328,7 +329,7 @@ impl SealKey {
 
 fn journal_missing(dir: &Path) -> Incident {
     Incident {
-        code: "journal_missing",
+        code: Code::JournalMissing,
         message: format!(
             "{} was missing; own records that only it held are lost",
             dir.join(JOURNAL).display()
@@ -342,7 +343,7 @@ fn journal_missing(dir: &Path) -> Incident {
 
 fn journal_damaged(dir: &Path, recovered: usize) -> Incident {
     Incident {
-        code: "journal_damaged",
+        code: Code::JournalDamaged,
         message: format!(
             "{} was damaged; a copy was kept beside it, and {recovered} rows were taken from sled",
             dir.join(JOURNAL).display()
@@ -353,7 +354,7 @@ fn journal_damaged(dir: &Path, recovered: usize) -> Incident {
 
 fn seal_wrong(rows: usize) -> Incident {
     Incident {
-        code: "seal_wrong",
+        code: Code::SealWrong,
         message: format!(
             "{rows} rows have a wrong seal: they were written under another seal key, or by another"
         ),
@@ -364,7 +365,7 @@ fn seal_wrong(rows: usize) -> Incident {
 
 fn row_damaged(rows: usize) -> Incident {
     Incident {
-        code: "row_damaged",
+        code: Code::RowDamaged,
         message: format!("{rows} rows were damaged and dropped"),
         fix: "Nothing to do: own records are in the journal, others come again from peers. Check the disk."
             .into(),

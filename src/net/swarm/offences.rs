@@ -8,22 +8,13 @@ use std::time::Duration;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-/// What a peer did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Offence {
-    /// It sent something with a wrong signature. Never an accident.
-    Forged,
-    /// It sent what does not decode or breaks a limit. A bug or an attack.
-    Malformed,
-    /// It asks for more than it may. Impolite.
-    Greedy,
-}
+use crate::proto::offence::Offence;
 
-/// Points at which a peer is blocked: four forgeries or ten malformed answers within a minute.
+/// Points at which a peer is blocked: four forgeries or ten other offences within a minute.
 pub(super) const BLOCKED_AT: f64 = 94.0;
 /// How long a block lasts. Long enough to make an attack pointless, short enough to heal a bad release.
 pub(super) const BLOCKED_FOR: Duration = Duration::from_secs(600);
-/// Points that fade in a second: one malformed answer is forgotten after 100 s.
+/// Points that fade in a second: one that is no forgery is forgotten after 100 s.
 const FADING: f64 = 0.1;
 /// Peers remembered; beyond it the one with the fewest points is forgotten.
 const OFFENDERS_MAX: usize = 1_024;
@@ -92,11 +83,7 @@ impl Offences {
 }
 
 fn weight(offence: Offence) -> f64 {
-    match offence {
-        Offence::Forged => 25.0,
-        Offence::Malformed => 10.0,
-        Offence::Greedy => 1.0,
-    }
+    if offence.is_forgery() { 25.0 } else { 10.0 }
 }
 
 fn faded(points: f64, at: Instant, now: Instant) -> f64 {
@@ -106,14 +93,17 @@ fn faded(points: f64, at: Instant, now: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::record::Refusal;
+
+    const FORGED: Offence = Offence::Sent(Refusal::BadSignature);
 
     #[test]
     fn four_forgeries_block_and_the_block_ends() {
         let (mut offences, peer, now) = (Offences::default(), PeerId::random(), Instant::now());
         for points in [25.0, 50.0, 75.0] {
-            assert_eq!(offences.add(peer, Offence::Forged, now), Judgement::Scored(-points));
+            assert_eq!(offences.add(peer, FORGED, now), Judgement::Scored(-points));
         }
-        assert_eq!(offences.add(peer, Offence::Forged, now), Judgement::Blocked);
+        assert_eq!(offences.add(peer, FORGED, now), Judgement::Blocked);
         assert!(offences.released(now).is_empty());
         assert_eq!(offences.released(now + BLOCKED_FOR), [peer]);
     }
@@ -123,7 +113,7 @@ mod tests {
         let (mut offences, now) = (Offences::default(), Instant::now());
         for _ in 0..BLOCKED_MAX + 5 {
             let peer = PeerId::random();
-            (0..4).for_each(|_| _ = offences.add(peer, Offence::Forged, now));
+            (0..4).for_each(|_| _ = offences.add(peer, FORGED, now));
         }
         assert_eq!(offences.released(now).len(), 5);
         assert!(offences.released(now).is_empty());
@@ -132,7 +122,7 @@ mod tests {
     #[test]
     fn offences_fade_and_are_forgotten() {
         let (mut offences, peer, now) = (Offences::default(), PeerId::random(), Instant::now());
-        offences.add(peer, Offence::Malformed, now);
+        offences.add(peer, Offence::BadSync, now);
         let later = now + Duration::from_secs(50);
         assert_eq!(offences.fade(later), [(peer, -5.0)]);
         assert_eq!(offences.fade(now + Duration::from_secs(101)), [(peer, 0.0)]);
@@ -143,7 +133,7 @@ mod tests {
     fn the_table_of_offenders_is_bounded() {
         let (mut offences, now) = (Offences::default(), Instant::now());
         for _ in 0..OFFENDERS_MAX + 50 {
-            offences.add(PeerId::random(), Offence::Greedy, now);
+            offences.add(PeerId::random(), Offence::BadSync, now);
         }
         assert_eq!(offences.points.len(), OFFENDERS_MAX);
     }

@@ -10,6 +10,7 @@ use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
+use crate::proto::offence::Offence;
 use crate::proto::record::{Blame, Refusal};
 use crate::proto::sync::{self, Manner, Patience, Progress, Step, Sync, SyncError};
 use crate::proto::time::Timestamp;
@@ -164,7 +165,7 @@ impl Node {
                 Ingested::Known => {}
                 Ingested::Refused(refusal) if refusal.blame() == Blame::None => {}
                 Ingested::Refused(refusal) => {
-                    self.outputs.push_back(Output::Penalize { peer, reason: refusal.code() });
+                    self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sent(refusal) });
                     return Err(refusal);
                 }
             }
@@ -206,7 +207,7 @@ impl Node {
             held.next_sync = held.next_sync.min(now + retry);
         }
         if error.is_some_and(|error| error != SyncError::Refused) {
-            self.outputs.push_back(Output::Penalize { peer, reason: "bad_sync" });
+            self.outputs.push_back(Output::Penalize { peer, offence: Offence::BadSync });
         }
         self.note_behind(now, &zone);
         self.back_off(now, &zone, fruitless);
@@ -255,7 +256,7 @@ impl Node {
         let answer = match SyncFrame::decode(bytes) {
             Ok(frame) => self.answer(now, peer, frame),
             Err(_) => {
-                self.outputs.push_back(Output::Penalize { peer, reason: "malformed" });
+                self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sent(Refusal::Malformed) });
                 SyncAnswer::Refused
             }
         };

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::{Dialed, Event, GossipId, Node, Output, Problem, Verdict, Via, stored};
+use crate::proto::code::Code;
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Entry, Index};
 use crate::proto::liveness::Heard;
 use crate::proto::message::{Beacon, Envelope, Message, SignedBeacon};
 use crate::proto::name::ZoneName;
+use crate::proto::offence::Offence;
 use crate::proto::record::{Blame, Kind, Record, Refusal, SignedRecord};
 use crate::proto::registry::Merge;
 use crate::proto::time::Timestamp;
@@ -83,7 +85,7 @@ impl Node {
 
     fn reject(&mut self, peer: PeerKey, refusal: Refusal) -> Verdict {
         self.refuse(refusal);
-        self.outputs.push_back(Output::Penalize { peer, reason: refusal.code() });
+        self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sent(refusal) });
         Verdict::Reject
     }
 
@@ -163,7 +165,7 @@ impl Node {
     }
 
     fn problems_forked(&mut self, author: crate::proto::record::Author) {
-        *self.refused.entry("forked_author").or_default() += 1;
+        *self.refused.entry(Code::ForkedAuthor).or_default() += 1;
         self.report(Problem::ForkedAuthor(author));
     }
 
