@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aop::agents::{Agents, Local};
-use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::agents::{Agents, HostedAgent};
+use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::net::{self, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
 use aop::proto::name::ZoneName;
@@ -99,11 +99,11 @@ async fn call(node: &Running, text: &str) -> Duration {
     took
 }
 
-fn echo() -> Local {
+fn echo() -> HostedAgent {
     let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: AT_ONCE as u32 };
     let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
     let name = "echo".parse().expect("a label");
-    let hosting = Hosting::new(Runner::Builtin(Builtin::Echo), Path::new("."));
+    let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
     let offer = Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() };
-    Local { offer, hosting: Some(hosting) }
+    HostedAgent { offer, run_config: Some(run_config) }
 }

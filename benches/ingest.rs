@@ -9,12 +9,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aop::net::store::{Store, Trust};
+use aop::net::store::{Authenticated, Store};
 use aop::proto::fingerprint;
 use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::io::{Dialed, Input, Output, Protocol};
 use aop::proto::message::{SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::node::{Dialed, Input, Output, Stored};
+use aop::proto::node::Stored;
 use aop::proto::record::SignedRecord;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_bytes::ByteBuf;
@@ -152,7 +153,7 @@ fn give(keeper: &Keeper, records: &[Vec<u8>]) -> Input {
     let records = records.iter().cloned().map(ByteBuf::from).collect();
     let request = SyncRequest::Give { records, publish: false };
     let frame = SyncFrame { zone: ZoneName::root(), as_of: fingerprint::as_of(keeper.now), request };
-    Input::SyncAsked { id: 1, peer: PeerKey([9; 32]), bytes: frame.encode() }
+    Input::Request { id: 1, peer: PeerKey([9; 32]), protocol: Protocol::Sync, bytes: frame.encode() }
 }
 
 /// The third asks the first for everything; only its own work counts. Bare verification goes on in between.
@@ -165,15 +166,15 @@ fn pull(keepers: &mut [Keeper], bare: &[Bare]) {
     let mut bare = bare.chunks(BLOCK).cycle();
     let mut verifications = 0;
     while let Some(output) = outputs.pop_front() {
-        let Output::SyncAsk { session, bytes, .. } = output else { continue };
-        holder.node.handle(now, Input::SyncAsked { id: 1, peer, bytes });
+        let Output::Request { conversation, bytes, .. } = output else { continue };
+        holder.node.handle(now, Input::Request { id: 1, peer, protocol: Protocol::Sync, bytes });
         for answer in holder.perform() {
-            let Output::SyncAnswer { bytes, .. } = answer else { continue };
+            let Output::Respond { bytes, .. } = answer else { continue };
             let block = bare.next().unwrap_or_default();
             verified.on(|| block.iter().for_each(Bare::verify));
             verifications += block.len();
             outputs.extend(pulled.on(|| {
-                asker.node.handle(now, Input::SyncAnswered { session, bytes });
+                asker.node.handle(now, Input::Response { conversation, bytes });
                 asker.perform()
             }));
         }
@@ -209,7 +210,7 @@ fn start(dir: &Path, count: usize) {
     let opened = began.elapsed();
     let (mut stored, now) = (Stored::default(), wall_clock());
     for row in &loaded.rows {
-        assert!(stored.take_row(&row.key, &row.value, row.trust == Trust::Sealed, NETWORK, now));
+        assert!(stored.take_row(&row.key, &row.value, row.authenticated == Authenticated::Yes, NETWORK, now));
     }
     let parsed = began.elapsed();
     let mut node = node(100, stored, now);

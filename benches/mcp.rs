@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aop::agents::Local;
-use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::agents::HostedAgent;
+use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::http;
 use aop::net::{self, Running};
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
@@ -80,7 +80,7 @@ struct World {
 }
 
 impl World {
-    async fn start(records: usize, local: Vec<Local>) -> World {
+    async fn start(records: usize, local: Vec<HostedAgent>) -> World {
         let dir = tempfile::tempdir().expect("a folder");
         if records > 0 {
             fill(dir.path(), 100, records);
@@ -95,7 +95,7 @@ impl World {
     }
 }
 
-fn local(name: &str, builtin: Builtin) -> Local {
+fn local(name: &str, builtin: Builtin) -> HostedAgent {
     let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: 64 };
     let card = AgentCard {
         description: format!("The sample {name}"),
@@ -103,7 +103,7 @@ fn local(name: &str, builtin: Builtin) -> Local {
         limits: Some(limits),
         ..AgentCard::default()
     };
-    Local {
+    HostedAgent {
         offer: Offer {
             name: name.parse().expect("a name"),
             zone: None,
@@ -111,7 +111,7 @@ fn local(name: &str, builtin: Builtin) -> Local {
             card,
             grants: Vec::new(),
         },
-        hosting: Some(Hosting::new(Runner::Builtin(builtin), Path::new("."))),
+        run_config: Some(RunConfig::new(Runner::Builtin(builtin), Path::new("."))),
     }
 }
 

@@ -7,9 +7,9 @@
 mod builtin;
 mod chat;
 mod command;
+mod concurrency;
 pub mod files;
 pub(crate) mod grants;
-mod places;
 mod running;
 mod state;
 mod tools;
@@ -26,14 +26,14 @@ use tokio::time::Instant;
 pub use crate::document::schema;
 pub use state::State;
 
-use crate::document::hosting::Hosting;
+use crate::document::run_config::RunConfig;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Withdraw;
 use running::Running;
-use tools::{Base, Standing};
+use tools::{Declared, ResolvedAgent};
 
 pub use crate::proto::config::CALL_BYTES_MAX;
 
@@ -43,18 +43,18 @@ const PROCESSES_MAX: usize = 256;
 /// Processes of one agent at once, so that one agent alone never takes all.
 const PROCESSES_OF_ONE_MAX: usize = 64;
 
-/// An agent of this host: what the world sees, and how it runs here. A listing has no hosting.
+/// An agent of this host: what the world sees, and how it runs here. A listing has no `run_config`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Local {
+pub struct HostedAgent {
     /// What is offered to the world.
     pub offer: Offer,
     /// How it runs; none for a listing.
-    pub hosting: Option<Hosting>,
+    pub run_config: Option<RunConfig>,
 }
 
 /// One call of a local agent. Dropping its future ends the work.
 #[derive(Debug)]
-pub struct Task {
+pub struct Invocation {
     /// The agent's own input document.
     pub input: Value,
     /// When the whole call ends, waiting included.
@@ -69,7 +69,7 @@ pub struct Agents(Arc<Inner>);
 
 struct Inner {
     home: ZoneName,
-    base: Mutex<Base>,
+    declared: Mutex<Declared>,
     table: RwLock<Arc<Table>>,
     changes: watch::Sender<u64>,
     shared: Shared,
@@ -83,7 +83,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    list: Arc<BTreeMap<FullName, Local>>,
+    list: Arc<BTreeMap<FullName, HostedAgent>>,
     running: BTreeMap<FullName, Arc<Running>>,
     offered: BTreeSet<FullName>,
     /// Below these names nothing is known yet: agents of earlier runs stay.
@@ -99,28 +99,28 @@ impl Agents {
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
         let shared = Shared { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
-        let (base, table) = (Mutex::default(), RwLock::default());
-        Agents(Arc::new(Inner { home, base, table, changes, shared }))
+        let (declared, table) = (Mutex::default(), RwLock::default());
+        Agents(Arc::new(Inner { home, declared, table, changes, shared }))
     }
 
     /// Takes these agents for all of this host's. One that is as before keeps its places, its queue and its state;
     /// what runs of the others comes to its end. MCP servers are started on the present tokio runtime.
-    pub fn replace(&self, agents: Vec<Local>) {
+    pub fn replace(&self, agents: Vec<HostedAgent>) {
         self.replace_known(agents, true);
     }
 
     /// As [`Agents::replace`]; if these are not all, agents of earlier runs are not withdrawn.
-    fn replace_known(&self, locals: Vec<Local>, is_complete: bool) {
-        let mut base = self.0.base.lock().unwrap_or_else(PoisonError::into_inner);
-        (base.locals, base.is_complete) = (locals, is_complete);
-        base.join(&Arc::downgrade(&self.0));
-        self.take(&base);
+    fn replace_known(&self, locals: Vec<HostedAgent>, is_complete: bool) {
+        let mut declared = self.0.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        (declared.locals, declared.is_complete) = (locals, is_complete);
+        declared.start_upstreams(&Arc::downgrade(&self.0));
+        self.take(&declared);
     }
 
-    /// Whoever calls holds the lock of the base, so that tables follow each other in order.
-    fn take(&self, base: &Base) {
+    /// Whoever calls holds the lock of what is declared, so that tables follow each other in order.
+    fn take(&self, declared: &Declared) {
         let before = self.table();
-        let table = Table::new(&before, base, &self.0.home);
+        let table = Table::new(&before, declared, &self.0.home);
         if before.is_as(&table) {
             return;
         }
@@ -134,7 +134,7 @@ impl Agents {
     }
 
     /// Every agent of this host, by name.
-    pub fn list(&self) -> Arc<BTreeMap<FullName, Local>> {
+    pub fn list(&self) -> Arc<BTreeMap<FullName, HostedAgent>> {
         self.table().list.clone()
     }
 
@@ -189,9 +189,9 @@ impl Agents {
     ///
     /// # Errors
     /// Says in [`CallFailure::outcome`] whether the agent saw the input.
-    pub async fn call(&self, name: &FullName, task: Task) -> Result<Value, CallFailure> {
+    pub async fn call(&self, name: &FullName, invocation: Invocation) -> Result<Value, CallFailure> {
         match self.running(name) {
-            Some(running) => running.call(&self.0.shared, task).await,
+            Some(running) => running.call(&self.0.shared, invocation).await,
             None => {
                 Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here")))
             }
@@ -208,21 +208,22 @@ impl Agents {
 }
 
 impl Table {
-    fn new(before: &Table, base: &Base, home: &ZoneName) -> Table {
-        let (standings, unknown) = base.standings(home);
-        let mut table = Table { unknown, is_complete: base.is_complete, ..Table::default() };
+    fn new(before: &Table, declared: &Declared, home: &ZoneName) -> Table {
+        let (resolved, unknown) = declared.resolved(home);
+        let mut table = Table { unknown, is_complete: declared.is_complete, ..Table::default() };
         let mut list = BTreeMap::new();
-        for Standing { local, joined, is_offered } in standings {
+        for ResolvedAgent { local, upstream, is_offered } in resolved {
             let zone = local.offer.zone.clone().unwrap_or_else(|| home.clone());
             let name = FullName { agent: local.offer.name.clone(), zone };
             if list.contains_key(&name) {
                 tracing::warn!(agent = %name, "two agents of this host have this name; the second is left out");
                 continue;
             }
-            if let Some(hosting) = &local.hosting {
+            if let Some(run_config) = &local.run_config {
                 let same = before.running.get(&name).filter(|running| running.is_of(&local));
-                let running =
-                    same.cloned().unwrap_or_else(|| Arc::new(Running::new(&name, &local, hosting, joined)));
+                let running = same
+                    .cloned()
+                    .unwrap_or_else(|| Arc::new(Running::new(&name, &local, run_config, upstream)));
                 table.running.insert(name.clone(), running);
             }
             if is_offered {

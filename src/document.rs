@@ -19,9 +19,9 @@ mod agent;
 mod agent_file;
 mod check;
 mod field;
-pub mod hosting;
 mod listing;
 mod name;
+pub mod run_config;
 pub mod schema;
 mod server_json;
 mod version;
@@ -31,7 +31,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-pub use agent_file::{AgentFile, FileError, FileFlaw, files_named_in, read_agent_file, read_hosting};
+pub use agent_file::{
+    AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
+};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
 pub use name::{agent_name, tool_name};
 
@@ -39,7 +41,7 @@ pub use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::name::{AgentName, ZoneName};
 pub(crate) use field::compact;
-use field::{Fields, Flaw, Place, quoted, shortened};
+use field::{Fields, JsonPath, Violation, quoted, shortened};
 
 /// Why one document was not taken. The others of its request are not affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +55,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(name: &str, flaw: &Flaw) -> Refusal {
-        Refusal { name: shortened(name), code: flaw.code, message: flaw.to_string() }
+    fn new(name: &str, violation: &Violation) -> Refusal {
+        Refusal { name: shortened(name), code: violation.code, message: violation.to_string() }
     }
 }
 
@@ -73,24 +75,28 @@ pub fn read_documents(body: Value) -> Vec<Result<Offer, Refusal>> {
 
 fn read_document(document: &Value) -> Result<Offer, Refusal> {
     match document {
-        Value::Object(map) => map_object(map, document).map_err(|flaw| Refusal::new(name_in(map), &flaw)),
+        Value::Object(map) => {
+            map_object(map, document).map_err(|violation| Refusal::new(name_in(map), &violation))
+        }
         other => Err(Refusal::new("", &unknown_format(format!("is {}", quoted(other))))),
     }
 }
 
-fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Offer, Flaw> {
-    match kind_of(map) {
-        Some(Kind::Agent) => agent::read(map),
-        Some(Kind::ServerJson) => server_json::read(&Fields::new(map, Place::default()), document),
-        Some(Kind::A2a) => a2a::read(&Fields::new(map, Place::default()), document),
-        Some(Kind::Wrapped(key)) => unwrap_document(map, key),
-        None => Err(unknown_format(strangeness(map))),
+fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Offer, Violation> {
+    match format_of(map) {
+        Some(DocumentFormat::Agent) => agent::read(map),
+        Some(DocumentFormat::ServerJson) => {
+            server_json::read(&Fields::new(map, JsonPath::default()), document)
+        }
+        Some(DocumentFormat::A2a) => a2a::read(&Fields::new(map, JsonPath::default()), document),
+        Some(DocumentFormat::Wrapped(key)) => unwrap_document(map, key),
+        None => Err(unknown_format(describe_unknown(map))),
     }
 }
 
 /// The registry API wraps a server.json as `server`, beside its own `_meta`; card collections wrap as `card`.
-fn unwrap_document(map: &Map<String, Value>, key: &'static str) -> Result<Offer, Flaw> {
-    let outer = Fields::new(map, Place::default());
+fn unwrap_document(map: &Map<String, Value>, key: &'static str) -> Result<Offer, Violation> {
+    let outer = Fields::new(map, JsonPath::default());
     let (Some(inner), Some(document)) = (outer.object(key)?, outer.value(key)) else {
         return Err(unknown_format(format!("has an empty `{key}`")));
     };
@@ -100,44 +106,44 @@ fn unwrap_document(map: &Map<String, Value>, key: &'static str) -> Result<Offer,
     }
 }
 
-enum Kind {
+enum DocumentFormat {
     Agent,
     ServerJson,
     A2a,
     Wrapped(&'static str),
 }
 
-fn kind_of(map: &Map<String, Value>) -> Option<Kind> {
+fn format_of(map: &Map<String, Value>) -> Option<DocumentFormat> {
     let is_object = |key: &str| map.get(key).is_some_and(Value::is_object);
     let has = |key: &&str| map.get(*key).is_some_and(|value| !value.is_null());
     let schema = map.get("$schema").and_then(Value::as_str).filter(|schema| !schema.is_empty());
     // Some documents point into the schema with a fragment.
     if schema.is_some_and(|schema| schema.contains("/server.schema.json")) {
-        return Some(Kind::ServerJson);
+        return Some(DocumentFormat::ServerJson);
     }
     if is_object("agent") {
-        return Some(Kind::Agent);
+        return Some(DocumentFormat::Agent);
     }
     if let Some(key) = ["server", "card"].into_iter().find(|key| is_object(key)) {
-        return Some(Kind::Wrapped(key));
+        return Some(DocumentFormat::Wrapped(key));
     }
     let a2a = ["skills", "protocolVersion", "supportedInterfaces", "preferredTransport", "defaultInputModes"];
     if a2a.iter().any(has) || is_object("capabilities") {
-        return Some(Kind::A2a);
+        return Some(DocumentFormat::A2a);
     }
     // Other formats of the same family have these fields too, and their own schema.
     let named = map.get("name").and_then(Value::as_str).is_some_and(|name| name.contains('/'));
     let looks_alike = ["packages", "remotes"].iter().any(has) || (named && has(&"version"));
-    (schema.is_none() && looks_alike).then_some(Kind::ServerJson)
+    (schema.is_none() && looks_alike).then_some(DocumentFormat::ServerJson)
 }
 
-fn unknown_format(problem: String) -> Flaw {
+fn unknown_format(problem: String) -> Violation {
     let fix = "accepted are an agent's file as {\"agent\": {…}}, a server.json of the MCP registry, an A2A agent card, \
                and an array of these";
-    Flaw { code: Code::UnknownFormat, ..Flaw::bad(Place::default(), problem, fix) }
+    Violation { code: Code::UnknownFormat, ..Violation::bad(JsonPath::default(), problem, fix) }
 }
 
-fn strangeness(map: &Map<String, Value>) -> String {
+fn describe_unknown(map: &Map<String, Value>) -> String {
     if let Some(schema) = map.get("$schema") {
         return format!("follows the schema {}, which is not read here", quoted(schema));
     }
@@ -163,9 +169,9 @@ fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
     let mut kept: BTreeMap<(Option<ZoneName>, AgentName), usize> = BTreeMap::new();
     for index in 0..outcomes.len() {
         let Ok(new) = &outcomes[index] else { continue };
-        let place = (new.zone.clone(), new.name.clone());
-        let Some(earlier) = kept.get(&place).copied() else {
-            kept.insert(place, index);
+        let key = (new.zone.clone(), new.name.clone());
+        let Some(earlier) = kept.get(&key).copied() else {
+            kept.insert(key, index);
             continue;
         };
         let Ok(old) = &outcomes[earlier] else { continue };
@@ -176,7 +182,7 @@ fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
         };
         outcomes[loser] = Err(refusal);
         if loser == earlier {
-            kept.insert(place, index);
+            kept.insert(key, index);
         }
     }
 }

@@ -17,12 +17,12 @@ pub mod config;
 #[cfg(feature = "net")]
 pub mod document;
 #[cfg(feature = "net")]
-pub mod foreign;
-#[cfg(feature = "net")]
 pub mod http;
 #[cfg(feature = "net")]
 pub mod mcp;
 #[cfg(feature = "net")]
 pub mod net;
 pub mod proto;
+#[cfg(feature = "net")]
+pub mod sanitize;
 pub mod sim;

@@ -24,8 +24,8 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::watch;
 
 use self::catalog::Catalog;
-use crate::foreign::clean_short;
 use crate::net::Handle;
+use crate::sanitize::clean_short;
 
 /// How long a list may be taken for fresh, milliseconds; a change is told at once to who listens.
 const TTL_MS: u64 = 5_000;

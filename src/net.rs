@@ -30,13 +30,14 @@ use crate::api;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::driver::Driver;
 pub use crate::net::handle::Handle;
-use crate::net::store::{Incident, JournalState, Loaded, Store, StoreError, Trust};
-use crate::net::swarm::{Network, NetworkError, NetworkOptions, Search};
+use crate::net::store::{Authenticated, JournalState, Loaded, Store, StoreError, StoreIncident};
+use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::Write;
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Damage, Node, Stored, Write};
+use crate::proto::node::{Damage, Node, Stored};
 use crate::proto::time::Timestamp;
 
 /// Requests that wait for the driver; beyond it callers wait.
@@ -97,26 +98,26 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let dir = options.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
     let (store, loaded) = opened.map_err(|error| StartError::Stopped(error.to_string()))??;
-    let network = network_options(&options, Search::Dht);
+    let network = network_options(&options, Discovery::Dht);
     let transport = transport::transport(&network.keypair()?)?;
-    start_with(options, Search::Dht, transport, store, loaded).await
+    start_with(options, Discovery::Dht, transport, store, loaded).await
 }
 
 /// As [`start`], with another way to find peers, and with a transport and a store from outside.
 pub async fn start_with(
     options: Options,
-    search: Search,
+    discovery: Discovery,
     transport: PeerTransport,
     mut store: Store,
     loaded: Loaded,
 ) -> Result<Running, StartError> {
-    let mut network = Network::new(network_options(&options, search), transport)?;
+    let mut network = Network::new(network_options(&options, discovery), transport)?;
     let (calls, inbound_calls) = network.take_calls()?;
     let listen = network.listening().await;
     let config = node_config(&options);
     let now = wall_clock();
-    let (stored, resealed) = read_rows(&loaded, &options.network, now);
-    store.write(resealed)?;
+    let (stored, rewritten) = read_rows(&loaded, &options.network, now);
+    store.write(rewritten)?;
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     let node = Node::new(options.identity.clone(), config, seed, stored, now);
@@ -171,14 +172,14 @@ fn wall_clock() -> Timestamp {
     Timestamp(since.map_or(0, |since| since.as_millis() as u64))
 }
 
-fn network_options(options: &Options, search: Search) -> NetworkOptions {
+fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
     NetworkOptions {
         identity: options.identity.clone(),
         network: options.network.clone(),
         zones: options.zones.iter().chain(&options.follows).cloned().collect(),
         bootstrap: options.bootstrap.clone(),
         listen: options.listen.clone(),
-        search,
+        discovery,
     }
 }
 
@@ -195,27 +196,27 @@ fn node_config(options: &Options) -> Config {
     }
 }
 
-/// Rows that lost their seal count only if their signature verifies, and are sealed again.
+/// Rows that lost their MAC count only if their signature verifies, and are authenticated again.
 fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Write>) {
     let mut stored = Stored::default();
-    let mut resealed = Vec::new();
+    let mut rewritten = Vec::new();
     for row in &loaded.rows {
-        let sealed = row.trust == Trust::Sealed;
-        let understood = stored.take_row(&row.key, &row.value, sealed, network, now);
-        if understood && !sealed {
+        let authenticated = row.authenticated == Authenticated::Yes;
+        let understood = stored.take_row(&row.key, &row.value, authenticated, network, now);
+        if understood && !authenticated {
             let value = Some(row.value.as_slice().into());
-            resealed.push(Write { key: row.key.clone(), value, durable: row.key.first() != Some(&b'r') });
+            rewritten.push(Write { key: row.key.clone(), value, durable: row.key.first() != Some(&b'r') });
         }
     }
     stored.damage = match loaded.journal {
         JournalState::Fresh | JournalState::Whole => Damage::None,
         JournalState::Damaged => Damage::OwnWritesMissing,
     };
-    (stored, resealed)
+    (stored, rewritten)
 }
 
-impl From<&Incident> for api::Problem {
-    fn from(incident: &Incident) -> api::Problem {
+impl From<&StoreIncident> for api::Problem {
+    fn from(incident: &StoreIncident) -> api::Problem {
         api::Problem { code: incident.code, message: incident.message.clone(), fix: incident.fix.clone() }
     }
 }

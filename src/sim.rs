@@ -53,8 +53,9 @@ pub use workload::Wish;
 
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::{Input, Output};
 use crate::proto::memo::Memo;
-use crate::proto::node::{Input, Node, Output};
+use crate::proto::node::Node;
 use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
@@ -463,9 +464,11 @@ impl World {
                 self.publish(at, bytes, has_records);
             }
             Output::Verdict { id, verdict } => self.judge(at, id, verdict),
-            Output::SyncAsk { session, peer, bytes } => self.ask(at, session, peer, bytes),
-            Output::SyncClose { session } => self.close_stream(at, session),
-            Output::SyncAnswer { id, bytes } => self.answer(at, id, bytes),
+            Output::Request { conversation, peer, protocol, bytes } => {
+                self.ask(at, conversation, peer, protocol, bytes);
+            }
+            Output::EndConversation { conversation } => self.close_stream(at, conversation),
+            Output::Respond { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
             Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.text()),
             Output::Event(event) => {

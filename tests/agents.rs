@@ -15,7 +15,7 @@ mod tools;
 
 use std::time::Duration;
 
-use aop::agents::{Agents, CALL_BYTES_MAX, State, Task};
+use aop::agents::{Agents, CALL_BYTES_MAX, Invocation, State};
 use aop::proto::call::{CallFailure, Outcome};
 use folder::{Folder, lives, until};
 use serde_json::{Value, json};
@@ -24,12 +24,12 @@ use tokio::time::{Instant, timeout};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn task(input: Value, limit: Duration) -> Task {
-    Task { input, deadline: Instant::now() + limit, progress: None }
+fn invocation(input: Value, limit: Duration) -> Invocation {
+    Invocation { input, deadline: Instant::now() + limit, progress: None }
 }
 
 async fn call(agents: &Agents, name: &str, input: Value) -> Result<Value, CallFailure> {
-    agents.call(&format!("{name}@.").parse().unwrap(), task(input, PATIENCE)).await
+    agents.call(&format!("{name}@.").parse().unwrap(), invocation(input, PATIENCE)).await
 }
 
 fn ended(failure: &CallFailure) -> (&str, Outcome) {
@@ -142,7 +142,7 @@ async fn a_deadline_kills_the_program_and_its_children() {
     let agents = folder.agents();
     let started = Instant::now();
     let failure = agents
-        .call(&"family@.".parse().unwrap(), task(json!({"task": ""}), Duration::from_millis(700)))
+        .call(&"family@.".parse().unwrap(), invocation(json!({"task": ""}), Duration::from_millis(700)))
         .await
         .unwrap_err();
     assert_eq!(ended(&failure), ("deadline", Outcome::Unknown));
@@ -221,7 +221,8 @@ async fn calls_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
     };
     until(|| agents.state(&name) == Some(State::Busy)).await;
     // Waits in the queue until its own deadline, which is no work begun.
-    let mut second = Box::pin(agents.call(&name, task(json!({"task": "1"}), Duration::from_millis(300))));
+    let mut second =
+        Box::pin(agents.call(&name, invocation(json!({"task": "1"}), Duration::from_millis(300))));
     assert!(futures::poll!(second.as_mut()).is_pending());
     let third = call(&agents, "narrow", json!({"task": "1"})).await.unwrap_err();
     assert_eq!(ended(&third), ("busy", Outcome::NotStarted));

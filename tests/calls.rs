@@ -13,9 +13,9 @@ mod surfaces;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aop::agents::{Agents, CALL_BYTES_MAX, Local};
+use aop::agents::{Agents, CALL_BYTES_MAX, HostedAgent};
 use aop::api::{ApiError, CallAnswer};
-use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::net::{self, Handle, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
 use aop::proto::grant::{Grant, Reach};
@@ -40,12 +40,12 @@ struct Node {
 }
 
 impl Node {
-    async fn start(seed: u8, bootstrap: &[&Node], locals: Vec<Local>) -> Node {
+    async fn start(seed: u8, bootstrap: &[&Node], locals: Vec<HostedAgent>) -> Node {
         let bootstrap = bootstrap.iter().map(|node| node.running.listen[0].clone()).collect();
         Node::start_at(seed, bootstrap, locals).await
     }
 
-    async fn start_at(seed: u8, bootstrap: Vec<Multiaddr>, locals: Vec<Local>) -> Node {
+    async fn start_at(seed: u8, bootstrap: Vec<Multiaddr>, locals: Vec<HostedAgent>) -> Node {
         let folder = TempDir::new().unwrap();
         let agents = Agents::new(ZoneName::root());
         agents.replace(locals);
@@ -98,18 +98,18 @@ impl Node {
     }
 }
 
-fn agent(name: &str, builtin: Builtin) -> Local {
+fn agent(name: &str, builtin: Builtin) -> HostedAgent {
     let limits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 64 };
     let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
-    let hosting = Hosting::new(Runner::Builtin(builtin), Path::new("."));
-    Local { offer: offer(name, card), hosting: Some(hosting) }
+    let run_config = RunConfig::new(Runner::Builtin(builtin), Path::new("."));
+    HostedAgent { offer: offer(name, card), run_config: Some(run_config) }
 }
 
 fn offer(name: &str, card: AgentCard) -> Offer {
     Offer { name: name.parse().unwrap(), zone: None, scope: Scope::Public, card, grants: Vec::new() }
 }
 
-fn builtins() -> Vec<Local> {
+fn builtins() -> Vec<HostedAgent> {
     vec![agent("echo", Builtin::Echo), agent("sleep", Builtin::Sleep), agent("fail", Builtin::Fail)]
 }
 
@@ -118,7 +118,7 @@ async fn pair() -> (Node, Node) {
     with_host(builtins()).await
 }
 
-async fn with_host(locals: Vec<Local>) -> (Node, Node) {
+async fn with_host(locals: Vec<HostedAgent>) -> (Node, Node) {
     let names: Vec<String> = locals.iter().map(|local| local.offer.name.to_string()).collect();
     let host = Node::start(1, &[], locals).await;
     let caller = Node::start(2, &[&host], Vec::new()).await;
@@ -164,7 +164,8 @@ async fn an_unknown_agent_and_a_wrong_timeout_are_errors_and_no_answers() {
 async fn a_listing_is_not_called_and_says_where_it_is_served() {
     let endpoint = Endpoint { kind: "sse".into(), address: "https://example.org/mcp".into() };
     let card = AgentCard { endpoints: vec![endpoint], ..AgentCard::default() };
-    let (_host, caller) = with_host(vec![Local { offer: offer("listed", card), hosting: None }]).await;
+    let (_host, caller) =
+        with_host(vec![HostedAgent { offer: offer("listed", card), run_config: None }]).await;
     let answer = caller.call("listed", json!({}), 1.0).await;
     assert_eq!(failure(&answer), ("not_callable", "not_started"));
     assert_eq!(answer.error.unwrap().endpoints[0].address, "https://example.org/mcp");
@@ -200,7 +201,7 @@ async fn only_named_callers_are_let_in() {
     let other_key = Identity::from_seed([3; 32]).key().to_string();
     let allows = |name: &str, callers: &[&String]| {
         let mut local = agent(name, Builtin::Echo);
-        local.hosting.as_mut().unwrap().callers = callers.iter().map(ToString::to_string).collect();
+        local.run_config.as_mut().unwrap().callers = callers.iter().map(ToString::to_string).collect();
         local
     };
     let (root, elsewhere) = (".".to_owned(), "acme.org".to_owned());
@@ -237,7 +238,7 @@ async fn an_owner_among_the_callers_means_its_hosts() {
     };
     owned.offer.grants = vec![grant.sign(&owner)];
     let mut closed = agent("closed", Builtin::Echo);
-    closed.hosting.as_mut().unwrap().callers = vec![owner.key().to_string()];
+    closed.run_config.as_mut().unwrap().callers = vec![owner.key().to_string()];
     let host = Node::start(1, &[], vec![closed]).await;
     let caller = Node::start(2, &[&host], vec![owned]).await;
     let stranger = Node::start(3, &[&host], Vec::new()).await;

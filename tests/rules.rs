@@ -11,9 +11,10 @@ use aop::proto::code::Code;
 use aop::proto::codec;
 use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
 use aop::proto::grant::{Grant, Reach};
+use aop::proto::io::{Command, Event, NodeAlert, Output, Reply, Verdict};
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::node::{Command, Event, Output, Problem, Reply, Verdict, Withdraw, WriteError};
+use aop::proto::node::{Withdraw, WriteError};
 use aop::proto::record::{Author, Header, Kind};
 use aop::proto::registry::Quota;
 use aop::proto::time::{Stamp, Timestamp};
@@ -94,7 +95,7 @@ fn penalties(world: &World, at: usize, since: usize) -> Vec<&'static str> {
 }
 
 fn asks(world: &World, at: usize, since: usize) -> usize {
-    world.outputs(at, since).iter().filter(|output| matches!(output, Output::SyncAsk { .. })).count()
+    world.outputs(at, since).iter().filter(|output| matches!(output, Output::Request { .. })).count()
 }
 
 #[test]
@@ -293,7 +294,7 @@ fn a_foreign_write_under_an_own_key_is_corrected_once_and_then_reported() {
     assert!(world.problems(0).is_empty());
     world.gossip(0, 1, foreign(&world, 20, "again"));
     assert_eq!(world.held(0, 0, "a").unwrap().card().unwrap().description, "again");
-    assert_eq!(world.problems(0), [Problem::DuplicateIdentity(name("a"))]);
+    assert_eq!(world.problems(0), [NodeAlert::DuplicateIdentity(name("a"))]);
     assert_eq!(world.register(0, offer("a", "mine")), Err(WriteError::DuplicateIdentity));
 }
 
@@ -386,7 +387,7 @@ fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
     assert!(matches!(&refused, Err(error) if error.code() == Code::ClockUnsafe), "{refused:?}");
     assert_eq!(refused, Err(WriteError::ClockUnsafe(-31_000)));
     assert!(world.shows(0, "a"));
-    assert!(world.problems(0).contains(&Problem::ClockUnsafe(-31_000)));
+    assert!(world.problems(0).contains(&NodeAlert::ClockUnsafe(-31_000)));
     world.clocks[0] = 29_000;
     world.pass(MINUTE);
     world.register(0, offer("b", "x")).unwrap();
@@ -408,7 +409,7 @@ fn a_restored_backup_takes_a_new_epoch_and_keeps_its_agents() {
     assert_eq!(world.nodes[0].author(), before);
     world.link(0, 1);
     assert_ne!(world.nodes[0].author(), before);
-    assert_eq!(world.problems(0), [Problem::RestoredBackup]);
+    assert_eq!(world.problems(0), [NodeAlert::RestoredBackup]);
     for at in [0, 1] {
         assert_eq!(world.held(at, 0, "old").unwrap().card().unwrap().description, "two", "not corrected");
         assert!(world.shows(at, "lost"));
@@ -433,7 +434,7 @@ fn a_lost_write_that_comes_by_gossip_is_adopted_and_not_corrected() {
     world.restart(0, backup);
     world.gossip(0, 1, lost);
     assert_eq!(world.held(0, 0, "a").unwrap().card().unwrap().description, "two");
-    assert_eq!(world.problems(0), [Problem::RestoredBackup]);
+    assert_eq!(world.problems(0), [NodeAlert::RestoredBackup]);
 }
 
 #[test]
@@ -443,21 +444,21 @@ fn a_peers_word_on_our_head_ends_at_most_one_epoch() {
     for _ in 0..5 {
         let since = world.log.len();
         let joined =
-            |dialed| aop::proto::node::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed };
+            |dialed| aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed };
         let now = world.clock(0);
-        world.nodes[0].handle(now, joined(aop::proto::node::Dialed::ByUs));
+        world.nodes[0].handle(now, joined(aop::proto::io::Dialed::ByUs));
         while let Some(output) = world.nodes[0].poll_output() {
-            if let Output::SyncAsk { session, .. } = &output {
+            if let Output::Request { conversation, .. } = &output {
                 let root = aop::proto::fingerprint::Digest::default();
                 let bytes = SyncAnswer::Opened { root, head: u64::MAX, clock: now }.encode();
                 world.nodes[0]
-                    .handle(now, aop::proto::node::Input::SyncAnswered { session: *session, bytes });
+                    .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
             }
             world.log.push((0, output));
         }
         assert!(asks(&world, 0, since) > 0);
         epochs.insert(world.nodes[0].author());
-        world.nodes[0].handle(now, aop::proto::node::Input::PeerLeft { peer: key(1), zone: None });
+        world.nodes[0].handle(now, aop::proto::io::Input::PeerLeft { peer: key(1), zone: None });
     }
     assert!(epochs.len() <= 2, "{epochs:?}");
 }
@@ -669,7 +670,7 @@ fn a_forked_author_is_shown() {
         assert_eq!(world.gossip(0, 1, message(header(1, agent, NOW), &body("x"), 1)), Verdict::Accept);
     }
     let author = Author { key: key(1), epoch: 77 };
-    assert_eq!(world.problems(0), [Problem::ForkedAuthor(author)]);
+    assert_eq!(world.problems(0), [NodeAlert::ForkedAuthor(author)]);
 }
 
 #[test]
@@ -677,14 +678,14 @@ fn a_forged_record_in_a_sync_ends_it_and_is_not_taken() {
     let mut world = World::new(2);
     let now = world.clock(0);
     let forged = signed(header(1, "a", NOW), &body("x"), 0);
-    let joined = aop::proto::node::Dialed::ByUs;
+    let joined = aop::proto::io::Dialed::ByUs;
     world.nodes[0].handle(
         now,
-        aop::proto::node::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed: joined },
+        aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed: joined },
     );
     let mut closed = false;
     while let Some(output) = world.nodes[0].poll_output() {
-        if let Output::SyncAsk { session, bytes, .. } = &output {
+        if let Output::Request { conversation, bytes, .. } = &output {
             let full = aop::proto::fingerprint::Digest([1; 32]);
             let answer = match SyncFrame::decode(bytes).unwrap().request {
                 SyncRequest::Open { .. } => SyncAnswer::Opened { root: full, head: 0, clock: now },
@@ -694,9 +695,10 @@ fn a_forged_record_in_a_sync_ends_it_and_is_not_taken() {
                 }
             };
             let bytes = answer.encode();
-            world.nodes[0].handle(now, aop::proto::node::Input::SyncAnswered { session: *session, bytes });
+            world.nodes[0]
+                .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
         }
-        closed |= matches!(output, Output::SyncClose { .. });
+        closed |= matches!(output, Output::EndConversation { .. });
         world.log.push((0, output));
     }
     assert!(closed);

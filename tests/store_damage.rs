@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use aop::net::store::{JournalState, Loaded, Store, Trust, Write};
+use aop::net::store::{Authenticated, JournalState, Loaded, Store, Write};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -65,7 +65,7 @@ struct Outcome {
     codes: Vec<&'static str>,
     journal: JournalState,
     others: usize,
-    trust: Trust,
+    authenticated: Authenticated,
 }
 
 /// Damages a copy of the template and opens it twice.
@@ -80,15 +80,15 @@ fn open_damaged(case: &str, damage: impl FnOnce(&Path)) -> Outcome {
     let others = judge_rows(case, &loaded);
     let codes = loaded.incidents.iter().map(|incident| incident.code.text()).collect();
     println!("{case:45} {took:>9.0?} {:?} {codes:?} others {others}/{OTHERS}", loaded.journal);
-    let trust = match loaded.rows.iter().all(|row| row.trust == Trust::Sealed) {
-        true => Trust::Sealed,
-        false => Trust::Unsealed,
+    let authenticated = match loaded.rows.iter().all(|row| row.authenticated == Authenticated::Yes) {
+        true => Authenticated::Yes,
+        false => Authenticated::No,
     };
     let epoch = Write { key: b"epoch".to_vec(), value: Some(vec![1].into()), durable: true };
     store.write(vec![epoch]).unwrap_or_else(|error| panic!("{case}: {error}"));
     store.close().unwrap_or_else(|error| panic!("{case}: {error}"));
-    judge_next_start(case, dir.path(), trust, others);
-    Outcome { codes, journal: loaded.journal, others, trust }
+    judge_next_start(case, dir.path(), authenticated, others);
+    Outcome { codes, journal: loaded.journal, others, authenticated }
 }
 
 /// Every own row is there with its newest value, and no row has a value that was never written to its key.
@@ -114,13 +114,17 @@ fn judge_rows(case: &str, loaded: &Loaded) -> usize {
 }
 
 /// sled may open a damaged data file, yield every row, and notice at the next start; nothing else comes late.
-fn judge_next_start(case: &str, dir: &Path, trust: Trust, others: usize) {
+fn judge_next_start(case: &str, dir: &Path, authenticated: Authenticated, others: usize) {
     let (store, loaded) = Store::open(dir).unwrap_or_else(|error| panic!("{case}, next start: {error}"));
     assert_eq!(loaded.journal, JournalState::Whole, "{case}, next start");
     let found = judge_rows(case, &loaded);
     let is_late = |code: &str| case.starts_with("db ") && code.starts_with("sled_");
     if loaded.incidents.is_empty() || !loaded.incidents.iter().all(|incident| is_late(incident.code.text())) {
-        assert!(loaded.incidents.is_empty() || trust == Trust::Unsealed, "{case}: {:?}", loaded.incidents);
+        assert!(
+            loaded.incidents.is_empty() || authenticated == Authenticated::No,
+            "{case}: {:?}",
+            loaded.incidents
+        );
         assert_eq!(found, others, "{case}, next start");
     }
     store.close().unwrap();
@@ -157,7 +161,7 @@ fn per_mille(bytes: &[u8], part: usize) -> usize {
 fn an_undamaged_copy_is_whole() {
     let outcome = open_damaged("nothing", |_| {});
     assert_eq!((outcome.codes, outcome.journal, outcome.others), (vec![], JournalState::Whole, OTHERS));
-    assert_eq!(outcome.trust, Trust::Sealed);
+    assert_eq!(outcome.authenticated, Authenticated::Yes);
 }
 
 #[test]
@@ -287,7 +291,7 @@ fn a_lost_seal_key_costs_no_row_and_no_row_is_trusted() {
             key.map(|key| fs::write(dir.join("seal.key"), key).unwrap()).unwrap_or_default();
         });
         assert_eq!((outcome.codes, outcome.journal), (vec!["seal_key_lost"], JournalState::Whole));
-        assert_eq!((outcome.others, outcome.trust), (OTHERS, Trust::Unsealed));
+        assert_eq!((outcome.others, outcome.authenticated), (OTHERS, Authenticated::No));
     }
 }
 

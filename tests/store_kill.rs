@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aop::net::store::{JournalState, Store, StoreError, Trust, VALUE_BYTES_MAX, Write};
+use aop::net::store::{Authenticated, JournalState, Store, StoreError, VALUE_BYTES_MAX, Write};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -131,7 +131,7 @@ fn verify(dir: &Path, acknowledged: Option<u64>, run: usize) -> (Option<u64>, Du
     let took = started.elapsed();
     assert_eq!(loaded.incidents, [], "run {run}");
     assert_ne!(loaded.journal, JournalState::Damaged, "run {run}");
-    assert!(loaded.rows.iter().all(|row| row.trust == Trust::Sealed));
+    assert!(loaded.rows.iter().all(|row| row.authenticated == Authenticated::Yes));
     let rows: BTreeMap<_, _> = loaded.rows.iter().map(|row| (&row.key[..], &row.value[..])).collect();
     assert_eq!(rows.len(), loaded.rows.len(), "one row for a key");
     let last = rows.get(&b"counter"[..]).map(|value| u64::from_be_bytes((*value).try_into().unwrap()));

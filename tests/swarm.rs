@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use aop::net::streams::{SERVED_PER_PEER_MAX, SyncError};
 use aop::net::swarm::{
-    Network, NetworkError, NetworkEvent, NetworkOptions, Problem, Published, Search, Verdict,
+    Discovery, Network, NetworkAlert, NetworkError, NetworkEvent, NetworkOptions, Published, Verdict,
 };
 use aop::net::transport::transport;
 use aop::proto::config::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::io::Offence;
 use aop::proto::name::ZoneName;
-use aop::proto::offence::Offence;
 use aop::proto::record::Refusal;
 
-const FORGED: Offence = Offence::Sent(Refusal::BadSignature);
+const FORGED: Offence = Offence::Record(Refusal::BadSignature);
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::transport::MemoryTransport;
@@ -143,7 +143,7 @@ fn options(seed: u8, listen: &str, bootstrap: &[Multiaddr]) -> NetworkOptions {
         zones: vec![ZoneName::root()],
         bootstrap: bootstrap.to_vec(),
         listen: vec![listen.parse().unwrap()],
-        search: Search::Dht,
+        discovery: Discovery::Dht,
     }
 }
 
@@ -291,7 +291,7 @@ async fn a_rejected_message_is_not_forwarded_and_a_blocked_peer_is_not_heard() {
     let outlaw = a.key;
     c.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, FORGED))).await;
     let blocked = |event| {
-        matches!(event, NetworkEvent::Problem(Problem::Blocked { peer }) if peer == outlaw).then_some(())
+        matches!(event, NetworkEvent::Alert(NetworkAlert::Blocked { peer }) if peer == outlaw).then_some(())
     };
     c.until("blocked", blocked).await;
     let bootstrap = c.addresses.clone();
@@ -343,7 +343,7 @@ async fn a_bootstrap_address_is_dialed_again_until_somebody_answers_and_after_he
     let address = format!("/ip4/127.0.0.1/tcp/{port}");
     let mut b = Node::start(options(2, TCP, &[address.parse().unwrap()])).await;
     let refused = |event| {
-        matches!(event, NetworkEvent::Problem(Problem::BootstrapUnreachable { failures: 1, .. }))
+        matches!(event, NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable { failures: 1, .. }))
             .then_some(())
     };
     b.until("nobody answers", refused).await;
@@ -399,7 +399,7 @@ async fn a_peer_of_another_network_is_refused() {
     let mut b = Node::start(foreign).await;
     let refused = |event| match event {
         NetworkEvent::Connected { .. } => panic!("a foreign peer was welcomed"),
-        NetworkEvent::Problem(Problem::OtherNetwork { speaks, .. }) => Some(speaks),
+        NetworkEvent::Alert(NetworkAlert::OtherNetwork { speaks, .. }) => Some(speaks),
         _ => None,
     };
     // Whoever is first closes the connection, maybe before the other has read who it is.

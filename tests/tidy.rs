@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "tokio",
             "libp2p::",
-            "sled",
+            "sled::",
             "std::fs",
             "std::net",
             "std::thread",
@@ -54,7 +54,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/sim",
-        &["tokio", "libp2p::", "sled", "std::net", "SystemTime", "HashMap", "crate::net", "crate::api"],
+        &["tokio", "libp2p::", "sled::", "std::net", "SystemTime", "HashMap", "crate::net", "crate::api"],
     ),
     ("src/net", &["crate::sim", "crate::http", "crate::mcp", "crate::cli"]),
     (
@@ -76,7 +76,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("src/cli", &["proto::node", "net::swarm", "net::store", "net::driver"]),
-    ("src/api.rs", &["crate::"]),
+    ("src/api.rs", &["crate::net", "crate::agents", "proto::node"]),
 ];
 
 const BANNED_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "misc", "mod"];

@@ -6,8 +6,8 @@
 use reqwest::Client;
 use serde_json::{Value, json};
 
-use super::{Task, web};
-use crate::document::hosting::Chat;
+use super::{Invocation, web};
+use crate::document::run_config::Chat;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::code::Code;
 
@@ -15,18 +15,18 @@ use crate::proto::code::Code;
 const GO_ON: &str = "Go on and improve your answer. If nothing is missing, repeat it unchanged.";
 
 /// Runs the turns of one task; the last answer counts.
-pub(super) async fn run(chat: &Chat, client: &Client, task: &Task) -> Result<Value, CallFailure> {
+pub(super) async fn run(chat: &Chat, client: &Client, invocation: &Invocation) -> Result<Value, CallFailure> {
     let mut messages = Vec::new();
     if let Some(prompt) = &chat.system_prompt {
         messages.push(json!({"role": "system", "content": prompt}));
     }
-    messages.push(json!({"role": "user", "content": content(&task.input)?}));
+    messages.push(json!({"role": "user", "content": content(&invocation.input)?}));
     let key = read_key(chat)?;
     let mut answer = String::new();
     for turn in 1..=chat.max_loops {
         let next =
             ask(chat, client, key.as_deref(), &messages).await.map_err(|failure| begun(failure, turn))?;
-        report(task, turn, chat.max_loops);
+        report(invocation, turn, chat.max_loops);
         let is_final = next == answer;
         messages.push(json!({"role": "assistant", "content": next}));
         messages.push(json!({"role": "user", "content": GO_ON}));
@@ -120,8 +120,8 @@ fn image_url(image: &Value) -> Result<&str, CallFailure> {
     }
 }
 
-fn report(task: &Task, turn: u32, turns: u32) {
-    if let Some(progress) = task.progress.as_ref().filter(|_| turns > 1) {
+fn report(invocation: &Invocation, turn: u32, turns: u32) {
+    if let Some(progress) = invocation.progress.as_ref().filter(|_| turns > 1) {
         let report = Progress { progress: f64::from(turn), total: Some(f64::from(turns)), message: None };
         // Reports are only a hint.
         let _full = progress.try_send(report);

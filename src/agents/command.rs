@@ -93,7 +93,7 @@ pub(super) async fn run(
     command: &[String],
     folder: &Path,
     input: &Value,
-    mut stderr_tail: Tail<'_>,
+    mut stderr_tail: StderrTail<'_>,
 ) -> Result<Value, CallFailure> {
     let mut group = Group { child: start(command, folder)? };
     let child = &mut group.child;
@@ -130,15 +130,15 @@ pub(super) async fn run(
 }
 
 /// The end of what an agent writes to stderr: logged when the call ends without an answer, however it ends.
-pub(super) struct Tail<'a> {
+pub(super) struct StderrTail<'a> {
     agent: &'a FullName,
     is_logged: bool,
     bytes: Vec<u8>,
 }
 
-impl<'a> Tail<'a> {
-    pub(super) fn new(agent: &'a FullName, is_logged: bool) -> Tail<'a> {
-        Tail { agent, is_logged, bytes: Vec::new() }
+impl<'a> StderrTail<'a> {
+    pub(super) fn new(agent: &'a FullName, is_logged: bool) -> StderrTail<'a> {
+        StderrTail { agent, is_logged, bytes: Vec::new() }
     }
 
     async fn read(&mut self, mut stderr: impl AsyncRead + Unpin) -> Result<(), CallFailure> {
@@ -152,7 +152,7 @@ impl<'a> Tail<'a> {
     }
 }
 
-impl Drop for Tail<'_> {
+impl Drop for StderrTail<'_> {
     fn drop(&mut self) {
         let text = String::from_utf8_lossy(&self.bytes);
         if self.is_logged && !text.trim().is_empty() {
@@ -219,7 +219,7 @@ pub(super) fn kill_group(leader: Option<u32>) {
     let leader = leader.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(leader) = leader {
         // Nobody may be left.
-        let _gone = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        let _already_ended = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
     }
 }
 

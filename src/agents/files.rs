@@ -18,11 +18,11 @@ use tokio::task::AbortHandle;
 use self::reading::Reading;
 use self::watching::Watching;
 use super::grants::Host;
-use super::{Agents, Local};
+use super::{Agents, HostedAgent};
 use crate::proto::name::{AgentName, ZoneName};
 
 /// Tells people what is wrong with a file.
-type Tell = Arc<dyn Fn(&dyn Diagnostic) + Send + Sync>;
+type Report = Arc<dyn Fn(&dyn Diagnostic) + Send + Sync>;
 
 /// Follows the agents' files. Dropping it ends that; the agents stay as they are.
 pub struct Files {
@@ -32,7 +32,7 @@ pub struct Files {
 /// Something wrong with a path as a whole.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{}: {problem}", path.display())]
-struct PathFlaw {
+struct PathDiagnostic {
     path: PathBuf,
     problem: String,
     #[help]
@@ -45,16 +45,21 @@ impl Files {
         paths: &[PathBuf],
         host: Host,
         agents: &Agents,
-        tell: impl Fn(&dyn Diagnostic) + Send + Sync + 'static,
+        report: impl Fn(&dyn Diagnostic) + Send + Sync + 'static,
     ) -> Files {
         let paths: Vec<PathBuf> =
             paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
         if paths.is_empty() {
             return Files { following: None };
         }
-        let mut watching = Watching::new(&tell);
-        let folder =
-            Folder { paths, host, read: BTreeMap::new(), told: BTreeSet::new(), tell: Arc::new(tell) };
+        let mut watching = Watching::new(&report);
+        let folder = Folder {
+            paths,
+            host,
+            read: BTreeMap::new(),
+            reported: BTreeSet::new(),
+            report: Arc::new(report),
+        };
         let folder = folder.take_all(&mut watching, agents).await;
         let following = tokio::spawn(follow(folder, watching, agents.clone()));
         Files { following: Some(following.abort_handle()) }
@@ -84,8 +89,8 @@ struct Folder {
     host: Host,
     read: BTreeMap<PathBuf, Reading>,
     /// What is wrong across files and was told.
-    told: BTreeSet<String>,
-    tell: Tell,
+    reported: BTreeSet<String>,
+    report: Report,
 }
 
 impl Folder {
@@ -108,8 +113,8 @@ impl Folder {
     }
 
     /// The agents now, and whether these are all.
-    fn scan(&mut self) -> (Vec<Local>, bool) {
-        let (mut found, mut is_complete, mut flaws) = (Vec::new(), true, Vec::new());
+    fn scan(&mut self) -> (Vec<HostedAgent>, bool) {
+        let (mut found, mut is_complete, mut diagnostics) = (Vec::new(), true, Vec::new());
         for path in &self.paths {
             match list(path) {
                 Ok(files) => found.extend(files),
@@ -117,7 +122,7 @@ impl Folder {
                     is_complete = false;
                     found.extend(self.read.keys().filter(|file| file.starts_with(path)).cloned());
                     let (problem, fix) = (format!("cannot be read: {error}"), "check its permissions".into());
-                    flaws.push(PathFlaw { path: path.clone(), problem, fix });
+                    diagnostics.push(PathDiagnostic { path: path.clone(), problem, fix });
                 }
             }
         }
@@ -125,19 +130,19 @@ impl Folder {
         for path in found {
             if !read.contains_key(&path) {
                 let before = self.read.remove(&path);
-                read.insert(path.clone(), Reading::take(&path, before, &self.host, &*self.tell));
+                read.insert(path.clone(), Reading::take(&path, before, &self.host, &*self.report));
             }
         }
         self.read = read;
-        let locals = self.locals(&mut flaws);
-        self.tell_new(flaws);
+        let locals = self.locals(&mut diagnostics);
+        self.report_new(diagnostics);
         (locals, is_complete && self.read.values().all(|reading| reading.is_complete))
     }
 
     /// The agents of all files; of two with one name the first stays.
-    fn locals(&self, flaws: &mut Vec<PathFlaw>) -> Vec<Local> {
+    fn locals(&self, diagnostics: &mut Vec<PathDiagnostic>) -> Vec<HostedAgent> {
         let schemas: BTreeSet<&PathBuf> = self.read.values().flat_map(|reading| &reading.beside).collect();
-        let mut named: BTreeMap<(ZoneName, AgentName), (&Path, &Local)> = BTreeMap::new();
+        let mut named: BTreeMap<(ZoneName, AgentName), (&Path, &HostedAgent)> = BTreeMap::new();
         for (path, reading) in &self.read {
             if schemas.contains(path) {
                 continue;
@@ -149,20 +154,20 @@ impl Folder {
                     let problem =
                         format!("`{}` is the agent of {} already", local.offer.name, first.0.display());
                     let fix = "give one of the two another name or zone, or remove it".into();
-                    flaws.push(PathFlaw { path: path.clone(), problem, fix });
+                    diagnostics.push(PathDiagnostic { path: path.clone(), problem, fix });
                 }
             }
         }
         named.into_values().map(|(_, local)| local.clone()).collect()
     }
 
-    fn tell_new(&mut self, flaws: Vec<PathFlaw>) {
-        let told = std::mem::take(&mut self.told);
-        for flaw in flaws {
-            if !told.contains(&flaw.to_string()) {
-                (self.tell)(&flaw);
+    fn report_new(&mut self, diagnostics: Vec<PathDiagnostic>) {
+        let reported = std::mem::take(&mut self.reported);
+        for diagnostic in diagnostics {
+            if !reported.contains(&diagnostic.to_string()) {
+                (self.report)(&diagnostic);
             }
-            self.told.insert(flaw.to_string());
+            self.reported.insert(diagnostic.to_string());
         }
     }
 

@@ -1,4 +1,4 @@
-//! One agent at work: its schemas, its places, and the path of a call through them (paper Algorithm 2, one attempt).
+//! One agent at work: its schemas, its limiter, and the path of a call through them (paper Algorithm 2, one attempt).
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, LazyLock};
@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::command::{self, Tail};
-use super::places::Places;
+use super::command::{self, StderrTail};
+use super::concurrency::ConcurrencyLimiter;
 use super::schema::{self, Schema};
 use super::state::{Event, State};
-use super::tools::Joined;
-use super::{Local, PROCESSES_OF_ONE_MAX, Shared, Task, builtin, chat, web};
-use crate::document::hosting::{DEFAULT_LIMITS, Hosting, Runner};
+use super::tools::McpUpstream;
+use super::{HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, Shared, builtin, chat, web};
+use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
@@ -27,14 +27,14 @@ static PAPER_INPUT: LazyLock<Option<Arc<Schema>>> =
 /// An agent that runs on this host.
 pub(super) struct Running {
     name: FullName,
-    local: Local,
-    hosting: Hosting,
+    local: HostedAgent,
+    run_config: RunConfig,
     timeout: Duration,
     input: Checked,
     output: Checked,
-    places: Places,
+    limiter: ConcurrencyLimiter,
     /// The servers of an agent that is tools of them.
-    joined: Option<Arc<Joined>>,
+    upstream: Option<Arc<McpUpstream>>,
 }
 
 /// A schema as it is shown, and compiled where the agent gives its own.
@@ -60,13 +60,13 @@ impl Checked {
 impl Running {
     pub(super) fn new(
         name: &FullName,
-        local: &Local,
-        hosting: &Hosting,
-        joined: Option<Arc<Joined>>,
+        local: &HostedAgent,
+        run_config: &RunConfig,
+        upstream: Option<Arc<McpUpstream>>,
     ) -> Running {
         let card = &local.offer.card;
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
-        let count = match hosting.runner {
+        let count = match run_config.runner {
             Runner::Command(_) => (limits.max_concurrency as usize).min(PROCESSES_OF_ONE_MAX),
             _ => limits.max_concurrency as usize,
         };
@@ -79,25 +79,25 @@ impl Running {
             input,
             output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
             timeout: Duration::from_secs(u64::from(limits.timeout_s)),
-            places: Places::new(count, hosting.max_queue),
+            limiter: ConcurrencyLimiter::new(count, run_config.max_queue),
             name: name.clone(),
             local: local.clone(),
-            hosting: hosting.clone(),
-            joined,
+            run_config: run_config.clone(),
+            upstream,
         }
     }
 
     /// Whether it is this agent with these settings.
-    pub(super) fn is_of(&self, local: &Local) -> bool {
+    pub(super) fn is_of(&self, local: &HostedAgent) -> bool {
         self.local == *local
     }
 
     pub(super) fn remove(&self) {
-        self.places.note(Event::Removal);
+        self.limiter.note(Event::Removal);
     }
 
     pub(super) fn state(&self) -> State {
-        self.places.state()
+        self.limiter.state()
     }
 
     pub(super) fn input_schema(&self) -> Arc<Map<String, Value>> {
@@ -108,20 +108,20 @@ impl Running {
         self.output.shown.clone()
     }
 
-    /// Input, place, work, output; every step says what is known of the work when it fails.
-    pub(super) async fn call(&self, shared: &Shared, task: Task) -> Result<Value, CallFailure> {
+    /// Input, permit, work, output; every step says what is known of the work when it fails.
+    pub(super) async fn call(&self, shared: &Shared, invocation: Invocation) -> Result<Value, CallFailure> {
         let started = Instant::now();
-        let done = self.attempt(shared, &task).await;
+        let done = self.attempt(shared, &invocation).await;
         self.log(started.elapsed(), done.as_ref().err());
         done
     }
 
-    async fn attempt(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
-        self.check_input(&task.input)?;
-        let _place = self.places.enter(task.deadline).await?;
-        let _process = self.process_place(shared, task.deadline).await?;
-        let done = self.bounded(task.deadline, self.run(shared, task)).await;
-        self.places.note(match &done {
+    async fn attempt(&self, shared: &Shared, invocation: &Invocation) -> Result<Value, CallFailure> {
+        self.check_input(&invocation.input)?;
+        let _permit = self.limiter.acquire(invocation.deadline).await?;
+        let _process = self.process_permit(shared, invocation.deadline).await?;
+        let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
+        self.limiter.note(match &done {
             Ok(_) => Event::Completion,
             // The caller's fault, or nobody's.
             Err(CallFailure { code: Code::BadInput | Code::Busy, .. }) => return done,
@@ -139,12 +139,12 @@ impl Running {
     }
 
     /// A process more on this host, if the agent is one.
-    async fn process_place<'a>(
+    async fn process_permit<'a>(
         &self,
         shared: &'a Shared,
         deadline: Instant,
     ) -> Result<Option<SemaphorePermit<'a>>, CallFailure> {
-        if !matches!(self.hosting.runner, Runner::Command(_)) {
+        if !matches!(self.run_config.runner, Runner::Command(_)) {
             return Ok(None);
         }
         match timeout_at(deadline, shared.processes.acquire()).await {
@@ -186,19 +186,19 @@ impl Running {
         CallFailure::new(Code::Deadline, Outcome::Unknown, message)
     }
 
-    async fn run(&self, shared: &Shared, task: &Task) -> Result<Value, CallFailure> {
-        match &self.hosting.runner {
-            Runner::Builtin(builtin) => builtin::run(*builtin, task).await,
+    async fn run(&self, shared: &Shared, invocation: &Invocation) -> Result<Value, CallFailure> {
+        match &self.run_config.runner {
+            Runner::Builtin(builtin) => builtin::run(*builtin, invocation).await,
             Runner::Command(command) => {
-                let tail = Tail::new(&self.name, self.hosting.traceback_enabled);
-                command::run(command, &self.hosting.folder, &task.input, tail).await
+                let tail = StderrTail::new(&self.name, self.run_config.traceback_enabled);
+                command::run(command, &self.run_config.folder, &invocation.input, tail).await
             }
             Runner::Http { url } => {
-                web::post(shared.client()?.post(url), &task.input, Code::AgentFailed).await
+                web::post(shared.client()?.post(url), &invocation.input, Code::AgentFailed).await
             }
-            Runner::Chat(chat) => chat::run(chat, shared.client()?, task).await,
-            Runner::Mcp { tool, .. } => match &self.joined {
-                Some(joined) => joined.call(tool.as_deref(), task).await,
+            Runner::Chat(chat) => chat::run(chat, shared.client()?, invocation).await,
+            Runner::Mcp { tool, .. } => match &self.upstream {
+                Some(upstream) => upstream.call(tool.as_deref(), invocation).await,
                 None => {
                     Err(CallFailure::new(Code::Internal, Outcome::NotStarted, "its servers were not started"))
                 }
@@ -214,7 +214,7 @@ impl Running {
                 CallFailure::new(Code::BadOutput, Outcome::Done, message)
             });
         }
-        match self.hosting.runner {
+        match self.run_config.runner {
             Runner::Command(_) | Runner::Http { .. } | Runner::Mcp { .. } => unwrap_answer(answer),
             Runner::Chat(_) | Runner::Builtin(_) => Ok(answer),
         }
@@ -223,11 +223,11 @@ impl Running {
     fn log(&self, took: Duration, failure: Option<&CallFailure>) {
         let (agent, took_ms) = (&self.name, took.as_millis() as u64);
         match failure {
-            None if self.hosting.verbose => {
+            None if self.run_config.verbose => {
                 tracing::info!(target: "aop::call", %agent, took_ms, "call completed");
             }
             None => {}
-            Some(failure) if failure.outcome == Outcome::NotStarted && !self.hosting.verbose => {
+            Some(failure) if failure.outcome == Outcome::NotStarted && !self.run_config.verbose => {
                 tracing::debug!(%agent, took_ms, code = %failure.code, "call not started: {}", failure.message);
             }
             Some(failure) => {
@@ -270,7 +270,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::document::hosting::Builtin;
+    use crate::document::run_config::Builtin;
     use crate::proto::card::{AgentCard, Offer};
     use serde_json::json;
 
@@ -284,10 +284,10 @@ mod tests {
             card,
             grants: Vec::new(),
         };
-        let hosting =
-            Hosting { max_queue: 0, ..Hosting::new(Runner::Builtin(Builtin::Echo), Path::new(".")) };
-        let local = Local { offer, hosting: Some(hosting.clone()) };
-        Running::new(&name, &local, &hosting, None)
+        let run_config =
+            RunConfig { max_queue: 0, ..RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new(".")) };
+        let local = HostedAgent { offer, run_config: Some(run_config.clone()) };
+        Running::new(&name, &local, &run_config, None)
     }
 
     #[tokio::test]

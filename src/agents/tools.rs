@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
 use super::upstream::{Tool, Tools, Upstream};
-use super::{Agents, Inner, Local, Task};
-use crate::document::hosting::{Hosting, McpServer, Runner};
+use super::{Agents, HostedAgent, Inner, Invocation};
+use crate::document::run_config::{McpServer, RunConfig, Runner};
 use crate::document::{check, compact, tool_name};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::card::{AgentCard, Offer};
@@ -21,16 +21,16 @@ use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
 
 /// The MCP servers that agents of one folder name. Ends when no agent names them any more.
-pub(super) struct Joined {
+pub(super) struct McpUpstream {
     servers: Vec<McpServer>,
     folder: PathBuf,
     upstream: Upstream,
     following: AbortHandle,
 }
 
-impl Joined {
+impl McpUpstream {
     /// Starts the servers; each change of their tools makes the agents anew.
-    fn start(servers: &[McpServer], folder: &Path, agents: &Weak<Inner>) -> Arc<Joined> {
+    fn start(servers: &[McpServer], folder: &Path, agents: &Weak<Inner>) -> Arc<McpUpstream> {
         let upstream = Upstream::start(servers.to_vec(), folder);
         let (mut tools, agents) = (upstream.tools(), agents.clone());
         let following = tokio::spawn(async move {
@@ -40,20 +40,24 @@ impl Joined {
             }
         });
         let following = following.abort_handle();
-        Arc::new(Joined { servers: servers.to_vec(), folder: folder.into(), upstream, following })
+        Arc::new(McpUpstream { servers: servers.to_vec(), folder: folder.into(), upstream, following })
     }
 
     /// Runs one call: of this tool, or of the one that the input names.
-    pub(super) async fn call(&self, tool: Option<&str>, task: &Task) -> Result<Value, CallFailure> {
+    pub(super) async fn call(
+        &self,
+        tool: Option<&str>,
+        invocation: &Invocation,
+    ) -> Result<Value, CallFailure> {
         if let Some(tool) = tool {
-            return self.upstream.call(tool, task.input.clone(), task).await;
+            return self.upstream.call(tool, invocation.input.clone(), invocation).await;
         }
-        let Some(tool) = task.input.get("tool").and_then(Value::as_str) else {
+        let Some(tool) = invocation.input.get("tool").and_then(Value::as_str) else {
             let message = "the input names no tool; write {\"tool\": \"…\", \"arguments\": {…}}";
             return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, message));
         };
-        let arguments = task.input.get("arguments").cloned().unwrap_or_else(|| json!({}));
-        self.upstream.call(tool, arguments, task).await
+        let arguments = invocation.input.get("arguments").cloned().unwrap_or_else(|| json!({}));
+        self.upstream.call(tool, arguments, invocation).await
     }
 
     fn tools(&self) -> Tools {
@@ -61,7 +65,7 @@ impl Joined {
     }
 }
 
-impl Drop for Joined {
+impl Drop for McpUpstream {
     fn drop(&mut self) {
         self.following.abort();
     }
@@ -69,71 +73,82 @@ impl Drop for Joined {
 
 /// What files say, and the servers that they name.
 #[derive(Default)]
-pub(super) struct Base {
-    pub(super) locals: Vec<Local>,
+pub(super) struct Declared {
+    pub(super) locals: Vec<HostedAgent>,
     pub(super) is_complete: bool,
-    joined: Vec<Arc<Joined>>,
+    upstreams: Vec<Arc<McpUpstream>>,
 }
 
 /// An agent as it stands now.
-pub(super) struct Standing {
-    pub(super) local: Local,
-    pub(super) joined: Option<Arc<Joined>>,
+pub(super) struct ResolvedAgent {
+    pub(super) local: HostedAgent,
+    pub(super) upstream: Option<Arc<McpUpstream>>,
     /// Whether the world is told of it: an agent whose tool is not known yet is as it was.
     pub(super) is_offered: bool,
 }
 
-impl Base {
+impl Declared {
     /// Starts the servers that are new and lets go of those that no agent names.
-    pub(super) fn join(&mut self, agents: &Weak<Inner>) {
-        let before = std::mem::take(&mut self.joined);
-        for hosting in self.locals.iter().filter_map(|local| local.hosting.as_ref()) {
-            let Runner::Mcp { servers, .. } = &hosting.runner else { continue };
-            if self.joined_of(hosting).is_none() {
-                let is_same = |it: &&Arc<Joined>| it.servers == *servers && it.folder == hosting.folder;
+    pub(super) fn start_upstreams(&mut self, agents: &Weak<Inner>) {
+        let before = std::mem::take(&mut self.upstreams);
+        for run_config in self.locals.iter().filter_map(|local| local.run_config.as_ref()) {
+            let Runner::Mcp { servers, .. } = &run_config.runner else { continue };
+            if self.upstream_of(run_config).is_none() {
+                let is_same = |upstream: &&Arc<McpUpstream>| {
+                    upstream.servers == *servers && upstream.folder == run_config.folder
+                };
                 let same = before.iter().find(is_same).cloned();
-                self.joined.push(same.unwrap_or_else(|| Joined::start(servers, &hosting.folder, agents)));
+                self.upstreams
+                    .push(same.unwrap_or_else(|| McpUpstream::start(servers, &run_config.folder, agents)));
             }
         }
     }
 
-    fn joined_of(&self, hosting: &Hosting) -> Option<&Arc<Joined>> {
-        let Runner::Mcp { servers, .. } = &hosting.runner else { return None };
-        self.joined.iter().find(|it| it.servers == *servers && it.folder == hosting.folder)
+    fn upstream_of(&self, run_config: &RunConfig) -> Option<&Arc<McpUpstream>> {
+        let Runner::Mcp { servers, .. } = &run_config.runner else { return None };
+        self.upstreams
+            .iter()
+            .find(|upstream| upstream.servers == *servers && upstream.folder == run_config.folder)
     }
 
     /// All agents, those of files first, and the names below which nothing is known yet.
-    pub(super) fn standings(&self, home: &ZoneName) -> (Vec<Standing>, BTreeSet<FullName>) {
-        let (mut standings, mut of_tools, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
+    pub(super) fn resolved(&self, home: &ZoneName) -> (Vec<ResolvedAgent>, BTreeSet<FullName>) {
+        let (mut resolved, mut tool_agents, mut unknown) = (Vec::new(), Vec::new(), BTreeSet::new());
         for local in &self.locals {
-            let joined = local.hosting.as_ref().and_then(|hosting| Some((hosting, self.joined_of(hosting)?)));
-            let Some((hosting, joined)) = joined else {
-                standings.push(Standing { local: local.clone(), joined: None, is_offered: true });
+            let upstream = local
+                .run_config
+                .as_ref()
+                .and_then(|run_config| Some((run_config, self.upstream_of(run_config)?)));
+            let Some((run_config, upstream)) = upstream else {
+                resolved.push(ResolvedAgent { local: local.clone(), upstream: None, is_offered: true });
                 continue;
             };
-            let tools = joined.tools();
+            let tools = upstream.tools();
             if tools.unlisted {
                 let zone = local.offer.zone.clone().unwrap_or_else(|| home.clone());
                 unknown.insert(FullName { agent: local.offer.name.clone(), zone });
             }
-            let stand =
-                |local: Local, is_offered| Standing { local, joined: Some(joined.clone()), is_offered };
-            if let Runner::Mcp { tool: Some(name), .. } = &hosting.runner {
+            let resolve = |local: HostedAgent, is_offered| ResolvedAgent {
+                local,
+                upstream: Some(upstream.clone()),
+                is_offered,
+            };
+            if let Runner::Mcp { tool: Some(name), .. } = &run_config.runner {
                 let tool = tools.list.iter().find(|tool| tool.name == *name);
-                standings.push(stand(as_tool(local, tool), !tools.unlisted || tool.is_some()));
+                resolved.push(resolve(as_tool(local, tool), !tools.unlisted || tool.is_some()));
             } else {
-                standings.push(stand(as_union(local), true));
-                let locals = tools.list.iter().filter_map(|tool| of_tool(local, hosting, tool));
-                of_tools.extend(locals.map(|local| stand(local, true)));
+                resolved.push(resolve(as_union(local), true));
+                let locals = tools.list.iter().filter_map(|tool| of_tool(local, run_config, tool));
+                tool_agents.extend(locals.map(|local| resolve(local, true)));
             }
         }
-        standings.extend(of_tools);
-        (standings, unknown)
+        resolved.extend(tool_agents);
+        (resolved, unknown)
     }
 }
 
 /// The agent of a file that is one tool: what the file leaves out, the tool says.
-fn as_tool(local: &Local, tool: Option<&Tool>) -> Local {
+fn as_tool(local: &HostedAgent, tool: Option<&Tool>) -> HostedAgent {
     let mut local = local.clone();
     let Some(tool) = tool else { return local };
     let said = card_of(tool);
@@ -160,7 +175,7 @@ fn as_tool(local: &Local, tool: Option<&Tool>) -> Local {
 }
 
 /// The agent of a file that is all tools.
-fn as_union(local: &Local) -> Local {
+fn as_union(local: &HostedAgent) -> HostedAgent {
     let mut local = local.clone();
     let schema = json!({
         "type": "object",
@@ -175,8 +190,8 @@ fn as_union(local: &Local) -> Local {
 }
 
 /// An agent of its own for a tool, with the settings of the file. None if its card does not fit, which is told.
-fn of_tool(local: &Local, hosting: &Hosting, tool: &Tool) -> Option<Local> {
-    let Runner::Mcp { servers, .. } = &hosting.runner else { return None };
+fn of_tool(local: &HostedAgent, run_config: &RunConfig, tool: &Tool) -> Option<HostedAgent> {
+    let Runner::Mcp { servers, .. } = &run_config.runner else { return None };
     let runner = Runner::Mcp { servers: servers.clone(), tool: Some(tool.name.clone()) };
     let card = AgentCard {
         tags: local.offer.card.tags.clone(),
@@ -193,7 +208,7 @@ fn of_tool(local: &Local, hosting: &Hosting, tool: &Tool) -> Option<Local> {
     }
     let name = tool_name(&local.offer.name, &tool.name).ok()?;
     let offer = Offer { name, card, ..local.offer.clone() };
-    Some(Local { offer, hosting: Some(Hosting { runner, ..hosting.clone() }) })
+    Some(HostedAgent { offer, run_config: Some(RunConfig { runner, ..run_config.clone() }) })
 }
 
 /// What a tool says of itself, without the characters that a card must not have.
@@ -213,8 +228,8 @@ fn card_of(tool: &Tool) -> AgentCard {
 impl Agents {
     /// Makes the agents anew from what files and servers say now.
     pub(super) fn rebuild(&self) {
-        let base = self.0.base.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take(&base);
+        let declared = self.0.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&declared);
     }
 }
 
@@ -234,7 +249,7 @@ mod tests {
         let card = AgentCard { title: Some("Mine".into()), ..AgentCard::default() };
         let name = "a".parse().unwrap();
         let offer = Offer { name, zone: None, scope: Default::default(), card, grants: Vec::new() };
-        let filled = as_tool(&Local { offer, hosting: None }, Some(&tool)).offer.card;
+        let filled = as_tool(&HostedAgent { offer, run_config: None }, Some(&tool)).offer.card;
         assert_eq!((filled.title.as_deref(), filled.description.as_str()), (Some("Mine"), "Says the time"));
         assert_eq!(filled.input_schema.as_deref(), Some("{\"type\":\"object\"}"));
         assert_eq!(card_of(&tool).title.as_deref(), Some("The time"));

@@ -27,8 +27,8 @@ use tracing::Instrument;
 
 use self::server::Server;
 use self::union::Union;
-use super::Task;
-use crate::document::hosting::McpServer;
+use super::Invocation;
+use crate::document::run_config::McpServer;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -70,8 +70,8 @@ impl Upstream {
     pub(crate) fn start(servers: Vec<McpServer>, folder: &Path) -> Upstream {
         let union = Arc::new(Union::new(servers.len()));
         let stop = CancellationToken::new();
-        let start = |(place, address)| {
-            let server = Arc::new(Server::new(place, address, folder, union.clone()));
+        let start = |(index, address)| {
+            let server = Arc::new(Server::new(index, address, folder, union.clone()));
             tokio::spawn(server.clone().supervise(stop.clone()).instrument(server.span()));
             server
         };
@@ -89,12 +89,17 @@ impl Upstream {
     /// # Errors
     /// `not_found`, `bad_input`, `busy` and a server that is down: nothing was started. `agent_failed`: the tool says
     /// so. `upstream_failed` with an unknown outcome: the connection was lost while waiting.
-    pub(crate) async fn call(&self, tool: &str, arguments: Value, task: &Task) -> Result<Value, CallFailure> {
+    pub(crate) async fn call(
+        &self,
+        tool: &str,
+        arguments: Value,
+        invocation: &Invocation,
+    ) -> Result<Value, CallFailure> {
         if let Some(route) = self.union.route(tool) {
-            return self.servers[route.server].call(route.tool, arguments, task).await;
+            return self.servers[route.server].call(route.tool, arguments, invocation).await;
         }
         match self.union.unlisted() {
-            Some(place) => Err(self.servers[place].down()),
+            Some(index) => Err(self.servers[index].down()),
             None => Err(CallFailure::new(
                 Code::NotFound,
                 Outcome::NotStarted,

@@ -19,10 +19,10 @@ use super::failure::{Exit, Failure};
 use super::life::{Signals, live, run, start_logs};
 use super::node::ready;
 use super::output::{Talk, print_json_line};
-use crate::agents::{Agents, Local};
+use crate::agents::{Agents, HostedAgent};
 use crate::api::{Event, Ready};
 use crate::config::{self, Flags};
-use crate::document::{read_documents, read_hosting};
+use crate::document::{read_documents, read_run_config};
 use crate::http;
 use crate::net::{self, Running};
 use crate::proto::identity::{Identity, PeerKey};
@@ -94,7 +94,7 @@ async fn start_all() -> Result<Vec<DevNode>, Failure> {
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<Local>) -> Result<DevNode, Failure> {
+async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<DevNode, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::plain(Exit::Failure, error);
     let folder = tempfile::Builder::new().prefix("aop-dev-").tempdir().map_err(|error| failed(&error))?;
     let identity = Identity::from_seed(rand::random());
@@ -117,8 +117,8 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<Local>) -> Result<DevNode,
 }
 
 /// The samples in turn to each of the other nodes.
-fn deal(samples: Vec<Local>) -> impl Iterator<Item = Vec<Local>> {
-    let mut hands: [Vec<Local>; OTHER_NODES] = Default::default();
+fn deal(samples: Vec<HostedAgent>) -> impl Iterator<Item = Vec<HostedAgent>> {
+    let mut hands: [Vec<HostedAgent>; OTHER_NODES] = Default::default();
     for (place, local) in samples.into_iter().enumerate() {
         hands[place % OTHER_NODES].push(local);
     }
@@ -126,16 +126,17 @@ fn deal(samples: Vec<Local>) -> impl Iterator<Item = Vec<Local>> {
 }
 
 /// Agents that run here, and listings.
-fn samples() -> Result<Vec<Local>, Failure> {
+fn samples() -> Result<Vec<HostedAgent>, Failure> {
     let documents: Vec<Value> =
         serde_json::from_str(SAMPLES).map_err(|error| Failure::plain(Exit::Failure, &error))?;
-    let hostings: Vec<_> =
-        documents.iter().map(|document| read_hosting(document.as_object()?, Path::new("."))).collect();
-    let locals = read_documents(documents.into()).into_iter().zip(hostings).map(|(outcome, hosting)| {
-        let mut offer = outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
-        offer.card.callable = hosting.is_some();
-        Ok(Local { offer, hosting })
-    });
+    let run_configs: Vec<_> =
+        documents.iter().map(|document| read_run_config(document.as_object()?, Path::new("."))).collect();
+    let locals =
+        read_documents(documents.into()).into_iter().zip(run_configs).map(|(outcome, run_config)| {
+            let mut offer = outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
+            offer.card.callable = run_config.is_some();
+            Ok(HostedAgent { offer, run_config })
+        });
     locals.collect()
 }
 
@@ -171,9 +172,9 @@ fn tell_ready(ready: &Ready, talk: Talk) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::hosting::Runner;
+    use crate::document::run_config::Runner;
 
-    fn named(name: &str) -> Local {
+    fn named(name: &str) -> HostedAgent {
         let samples = samples().unwrap_or_else(|failure| panic!("{failure:?}"));
         samples.into_iter().find(|local| local.offer.name.as_str() == name).unwrap()
     }
@@ -182,24 +183,25 @@ mod tests {
     fn what_the_hints_name_can_be_called() {
         for name in ["echo", "summarizer"] {
             let local = named(name);
-            assert!(local.hosting.is_some() && local.offer.card.callable, "{name}");
+            assert!(local.run_config.is_some() && local.offer.card.callable, "{name}");
         }
         let listing = named("translator");
-        assert!(listing.hosting.is_none() && !listing.offer.card.callable);
+        assert!(listing.run_config.is_none() && !listing.offer.card.callable);
         assert!(!listing.offer.card.endpoints.is_empty());
     }
 
     #[test]
     fn each_other_node_hosts_some() {
         let samples = samples().unwrap_or_else(|failure| panic!("{failure:?}"));
-        assert!(deal(samples).all(|hand| hand.iter().any(|local| local.hosting.is_some())));
+        assert!(deal(samples).all(|hand| hand.iter().any(|local| local.run_config.is_some())));
     }
 
     #[cfg(unix)]
     #[test]
     fn the_commands_of_the_samples_do_what_they_say() {
         let said = |name: &str, input: Value| {
-            let Some(Runner::Command(command)) = named(name).hosting.map(|hosting| hosting.runner) else {
+            let Some(Runner::Command(command)) = named(name).run_config.map(|run_config| run_config.runner)
+            else {
                 panic!("{name} is no command");
             };
             answer_of(&command, &input)

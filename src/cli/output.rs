@@ -7,8 +7,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
 use super::failure::{Exit, Failure};
-pub(super) use crate::foreign::clean;
-use crate::foreign::is_unseen;
+pub(super) use crate::sanitize::clean;
+use crate::sanitize::is_unseen;
 
 /// Columns below which a terminal's width is not believed: some say 0.
 const TABLE_WIDTH_MIN: u16 = 40;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::Offer;
-use super::field::{Fields, Flaw, quoted};
+use super::field::{Fields, Violation, quoted};
 use super::listing::{self, Labels, Listing};
 use crate::proto::card::{Endpoint, Origin};
 
@@ -12,7 +12,7 @@ use crate::proto::card::{Endpoint, Origin};
 const DEFAULT_BINDING: &str = "JSONRPC";
 
 /// Maps one agent card; `fields` and `document` are the same object.
-pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Flaw> {
+pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Violation> {
     let name = fields.required_text("name", "write the agent's name")?;
     let mut tags = Labels::tags("a2a");
     for key in ["registryTags", "tags"] {
@@ -30,13 +30,13 @@ pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Flaw>
         tags,
         capabilities,
         endpoints: endpoints(fields)?,
-        place: fields.here(),
+        path: fields.path(),
         document,
     })
 }
 
 /// Ids before names, for ids are what clients send.
-fn read_skills(fields: &Fields<'_>, tags: &mut Labels, capabilities: &mut Labels) -> Result<(), Flaw> {
+fn read_skills(fields: &Fields<'_>, tags: &mut Labels, capabilities: &mut Labels) -> Result<(), Violation> {
     let skills = fields.objects("skills")?;
     for key in ["id", "name"] {
         for skill in &skills {
@@ -50,7 +50,7 @@ fn read_skills(fields: &Fields<'_>, tags: &mut Labels, capabilities: &mut Labels
 }
 
 /// `{"streaming": true, …}`; anything in it that is not a flag describes an extension.
-fn read_flags(fields: &Fields<'_>, capabilities: &mut Labels) -> Result<(), Flaw> {
+fn read_flags(fields: &Fields<'_>, capabilities: &mut Labels) -> Result<(), Violation> {
     match fields.value("capabilities") {
         None => {}
         Some(Value::Object(flags)) => {
@@ -60,13 +60,13 @@ fn read_flags(fields: &Fields<'_>, capabilities: &mut Labels) -> Result<(), Flaw
         Some(other) => {
             let problem = format!("is {}", quoted(other));
             let fix = "write an object of flags, such as {\"streaming\": true}";
-            return Err(Flaw::bad(fields.place("capabilities"), problem, fix));
+            return Err(Violation::bad(fields.path_of("capabilities"), problem, fix));
         }
     }
     Ok(())
 }
 
-fn endpoints(fields: &Fields<'_>) -> Result<Vec<Endpoint>, Flaw> {
+fn endpoints(fields: &Fields<'_>) -> Result<Vec<Endpoint>, Violation> {
     let mut endpoints = Vec::new();
     if let Some(url) = fields.text("url")?.filter(|url| !url.is_empty()) {
         let kind = fields.text("preferredTransport")?.unwrap_or(DEFAULT_BINDING);
@@ -83,7 +83,7 @@ fn endpoints(fields: &Fields<'_>) -> Result<Vec<Endpoint>, Flaw> {
     Ok(endpoints)
 }
 
-fn interface_endpoint(interface: &Fields<'_>) -> Result<Endpoint, Flaw> {
+fn interface_endpoint(interface: &Fields<'_>) -> Result<Endpoint, Violation> {
     let url = interface.required_text("url", "write the URL of this interface")?;
     let kind = match interface.first_of(&["protocolBinding", "transport"]) {
         Some(key) => interface.text(key)?.unwrap_or(DEFAULT_BINDING),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flaw_is_named_with_its_place() {
+    fn a_violation_is_named_with_its_path() {
         let refusal =
             read(json!({"card": {"name": "A", "skills": [{"id": "x"}, {"tags": [1]}]}})).unwrap_err();
         assert_eq!(refusal.message, "`card.skills[1].tags[0]` is 1; write a text");

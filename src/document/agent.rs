@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::Offer;
 use super::check::check_card;
-use super::field::{Fields, Flaw, Place, bad_name, compact, quoted_text};
+use super::field::{Fields, JsonPath, Violation, bad_name, compact, quoted_text};
 use super::name::plain_form;
 use super::schema::Schema;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
@@ -71,43 +71,43 @@ const LOOPS_MAX: u32 = 1_000;
 pub const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
 
 /// Reads the document; `root` holds `agent`.
-pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Flaw> {
-    let root = Fields::new(root, Place::default());
+pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Violation> {
+    let root = Fields::new(root, JsonPath::default());
     root.only(&["agent"])?;
     let fields =
-        root.object("agent")?.ok_or_else(|| Flaw::missing(root.place("agent"), "write `[agent]`"))?;
+        root.object("agent")?.ok_or_else(|| Violation::missing(root.path_of("agent"), "write `[agent]`"))?;
     refuse_file_keys(&fields)?;
     fields.only(&AGENT_KEYS)?;
     check_host_settings(&fields)?;
     let (name, zone) = (read_name(&fields)?, read_zone(&fields)?);
     let card = read_card(&fields)?;
-    check_card(&card).map_err(|flaw| flaw.within("agent"))?;
+    check_card(&card).map_err(|violation| violation.within("agent"))?;
     Ok(Offer { name, zone, scope: read_scope(&fields)?, card, grants: read_grants(&fields)? })
 }
 
-fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Flaw> {
+fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Violation> {
     let Some(key) = fields.first_of(&FILE_KEYS) else { return Ok(()) };
     let fix = "put it into the agent's file on the host and register that file there";
-    Err(Flaw::bad(fields.place(key), "names a file of the host, which a sent document cannot do", fix))
+    Err(Violation::bad(fields.path_of(key), "names a file of the host, which a sent document cannot do", fix))
 }
 
-fn read_name(fields: &Fields<'_>) -> Result<AgentName, Flaw> {
+fn read_name(fields: &Fields<'_>) -> Result<AgentName, Violation> {
     let text = fields.required_text("name", "write `name = \"summarizer\"`")?;
     text.parse().map_err(|error: NameError| {
-        let mut close = plain_form(text);
-        close.truncate(LABEL_BYTES_MAX);
-        bad_name(fields.place("name"), &error, &format!("write for example `{close}`"))
+        let mut similar = plain_form(text);
+        similar.truncate(LABEL_BYTES_MAX);
+        bad_name(fields.path_of("name"), &error, &format!("write for example `{similar}`"))
     })
 }
 
-fn read_zone(fields: &Fields<'_>) -> Result<Option<ZoneName>, Flaw> {
+fn read_zone(fields: &Fields<'_>) -> Result<Option<ZoneName>, Violation> {
     let Some(text) = fields.text("zone")? else { return Ok(None) };
     let fix = "write a zone such as `research.acme.org`, or `.` for the root";
-    let zone = text.parse().map_err(|error: NameError| bad_name(fields.place("zone"), &error, fix))?;
+    let zone = text.parse().map_err(|error: NameError| bad_name(fields.path_of("zone"), &error, fix))?;
     Ok(Some(zone))
 }
 
-fn read_scope(fields: &Fields<'_>) -> Result<Scope, Flaw> {
+fn read_scope(fields: &Fields<'_>) -> Result<Scope, Violation> {
     Ok(match fields.choice("scope", &["public", "zone", "node"])? {
         Some("zone") => Scope::Zone,
         Some("node") => Scope::Node,
@@ -117,23 +117,31 @@ fn read_scope(fields: &Fields<'_>) -> Result<Scope, Flaw> {
 
 /// Signed grants from the owner to the host, each as base64 text: what `owner_key` and `grant` of a file become when
 /// the document is sent. Whether they carry the record is judged with the record.
-fn read_grants(fields: &Fields<'_>) -> Result<Vec<Vec<u8>>, Flaw> {
+fn read_grants(fields: &Fields<'_>) -> Result<Vec<Vec<u8>>, Violation> {
     let texts = fields.texts("grants")?;
     if texts.len() > GRANTS_MAX {
         let problem = format!("holds {} grants", texts.len());
-        return Err(Flaw::bad(fields.place("grants"), problem, format!("at most {GRANTS_MAX} make a chain")));
+        return Err(Violation::bad(
+            fields.path_of("grants"),
+            problem,
+            format!("at most {GRANTS_MAX} make a chain"),
+        ));
     }
     let decode = |text: &str| {
         BASE64.decode(text.as_bytes()).map_err(|_| {
-            Flaw::bad(fields.place("grants"), "is not base64", "use the line that `aop keys grant` prints")
+            Violation::bad(
+                fields.path_of("grants"),
+                "is not base64",
+                "use the line that `aop keys grant` prints",
+            )
         })
     };
     texts.into_iter().map(decode).collect()
 }
 
-fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Flaw> {
+fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Violation> {
     let owned = |key| Ok(fields.text(key)?.filter(|text| !text.is_empty()).map(str::to_owned));
-    let labels = |key| Ok::<_, Flaw>(fields.texts(key)?.into_iter().map(str::to_owned).collect());
+    let labels = |key| Ok::<_, Violation>(fields.texts(key)?.into_iter().map(str::to_owned).collect());
     Ok(AgentCard {
         description: fields.prose("description")?.unwrap_or_default().to_owned(),
         title: owned("title")?,
@@ -152,26 +160,26 @@ fn read_card(fields: &Fields<'_>) -> Result<AgentCard, Flaw> {
     })
 }
 
-fn read_schema(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Flaw> {
+fn read_schema(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Violation> {
     match fields.value(key) {
         None => Ok(None),
         Some(schema @ Value::Object(_)) => {
             Schema::compile(schema).map_err(|why| {
                 let fix = "correct it; JSON Schema 2020-12 is read unless `$schema` names another dialect";
-                Flaw::bad(fields.place(key), why, fix)
+                Violation::bad(fields.path_of(key), why, fix)
             })?;
             Ok(Some(compact(schema)))
         }
         Some(Value::String(file)) => {
             let problem = format!("is the file name {}, which a sent document cannot use", quoted_text(file));
-            Err(Flaw::bad(fields.place(key), problem, "put the JSON Schema itself here"))
+            Err(Violation::bad(fields.path_of(key), problem, "put the JSON Schema itself here"))
         }
-        Some(_) => Err(Flaw::bad(fields.place(key), "is not a JSON Schema", "write an object")),
+        Some(_) => Err(Violation::bad(fields.path_of(key), "is not a JSON Schema", "write an object")),
     }
 }
 
 /// A listing has no limits; an agent that runs, or names one of them, has them all.
-fn read_limits(fields: &Fields<'_>) -> Result<Option<CallLimits>, Flaw> {
+fn read_limits(fields: &Fields<'_>) -> Result<Option<CallLimits>, Violation> {
     let timeout_s = fields.count("timeout_s", 1..=TIMEOUT_S_MAX)?;
     let max_retries = fields.count("max_retries", 0..=RETRIES_MAX)?;
     let max_concurrency = fields.count("max_concurrency", 1..=CONCURRENCY_MAX)?;
@@ -183,7 +191,7 @@ fn read_limits(fields: &Fields<'_>) -> Result<Option<CallLimits>, Flaw> {
     }))
 }
 
-fn check_host_settings(fields: &Fields<'_>) -> Result<(), Flaw> {
+fn check_host_settings(fields: &Fields<'_>) -> Result<(), Violation> {
     fields.count("max_queue", 0..=QUEUE_MAX)?;
     fields.count("weight", 0..=SHARE_MAX)?;
     fields.count("min_replicas", 0..=SHARE_MAX)?;
@@ -193,15 +201,15 @@ fn check_host_settings(fields: &Fields<'_>) -> Result<(), Flaw> {
     }
     for (index, caller) in fields.texts("callers")?.into_iter().enumerate() {
         if caller.trim().is_empty() {
-            let place = fields.place("callers").index(index);
-            return Err(Flaw::bad(place, "is empty", "write a peer, an owner or a zone"));
+            let path = fields.path_of("callers").index(index);
+            return Err(Violation::bad(path, "is empty", "write a peer, an owner or a zone"));
         }
     }
     check_rate(fields)?;
     fields.object("run")?.map_or(Ok(()), |run| check_run(&run))
 }
 
-fn check_rate(fields: &Fields<'_>) -> Result<(), Flaw> {
+fn check_rate(fields: &Fields<'_>) -> Result<(), Violation> {
     let Some(text) = fields.text("rate_limit")? else { return Ok(()) };
     let rate =
         text.split_once('/').and_then(|(count, unit)| Some((count.trim().parse::<u32>().ok()?, unit.trim())));
@@ -209,12 +217,12 @@ fn check_rate(fields: &Fields<'_>) -> Result<(), Flaw> {
         Some((1.., "s" | "min" | "h")) => Ok(()),
         _ => {
             let fix = "write calls per second, minute or hour: `10/s`, `10/min` or `10/h`";
-            Err(Flaw::bad(fields.place("rate_limit"), format!("is {}", quoted_text(text)), fix))
+            Err(Violation::bad(fields.path_of("rate_limit"), format!("is {}", quoted_text(text)), fix))
         }
     }
 }
 
-fn check_run(run: &Fields<'_>) -> Result<(), Flaw> {
+fn check_run(run: &Fields<'_>) -> Result<(), Violation> {
     run.only(&["command", "mcp", "http", "chat", "builtin", "tool"])?;
     let given: Vec<&str> = RUNNERS.into_iter().filter(|key| run.value(key).is_some()).collect();
     match given[..] {
@@ -228,8 +236,8 @@ fn check_run(run: &Fields<'_>) -> Result<(), Flaw> {
                 0 => "says no way to run the agent".to_owned(),
                 _ => format!("says {} ways to run the agent: {}", given.len(), given.join(", ")),
             };
-            return Err(Flaw::bad(
-                run.here(),
+            return Err(Violation::bad(
+                run.path(),
                 problem,
                 format!("write exactly one of {}", RUNNERS.join(", ")),
             ));
@@ -237,20 +245,20 @@ fn check_run(run: &Fields<'_>) -> Result<(), Flaw> {
     }
     match run.value("tool") {
         None => Ok(()),
-        Some(_) => Err(Flaw::bad(run.place("tool"), "stands without `mcp`", "remove it")),
+        Some(_) => Err(Violation::bad(run.path_of("tool"), "stands without `mcp`", "remove it")),
     }
 }
 
-fn check_command(fields: &Fields<'_>) -> Result<(), Flaw> {
+fn check_command(fields: &Fields<'_>) -> Result<(), Violation> {
     let command = fields.texts("command")?;
     if command.first().is_none_or(|program| program.trim().is_empty()) {
         let fix = "write the program and its arguments: `[\"python3\", \"agent.py\"]`";
-        return Err(Flaw::bad(fields.place("command"), "names no program", fix));
+        return Err(Violation::bad(fields.path_of("command"), "names no program", fix));
     }
     Ok(())
 }
 
-fn check_mcp(run: &Fields<'_>) -> Result<(), Flaw> {
+fn check_mcp(run: &Fields<'_>) -> Result<(), Violation> {
     check_tool(run)?;
     if !run.value("mcp").is_some_and(Value::is_array) {
         let Some(mcp) = run.object("mcp")? else { return Ok(()) };
@@ -261,7 +269,7 @@ fn check_mcp(run: &Fields<'_>) -> Result<(), Flaw> {
     let servers = run.objects("mcp")?;
     if servers.is_empty() || servers.len() > SERVERS_MAX {
         let fix = format!("write 1 to {SERVERS_MAX} of `{{ command = […] }}` or `{{ url = \"…\" }}`");
-        return Err(Flaw::bad(run.place("mcp"), format!("holds {} servers", servers.len()), fix));
+        return Err(Violation::bad(run.path_of("mcp"), format!("holds {} servers", servers.len()), fix));
     }
     for server in servers {
         // One tool of all servers is named beside `mcp`.
@@ -271,30 +279,36 @@ fn check_mcp(run: &Fields<'_>) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn check_tool(fields: &Fields<'_>) -> Result<(), Flaw> {
+fn check_tool(fields: &Fields<'_>) -> Result<(), Violation> {
     match fields.text("tool")? {
-        Some(tool) if tool.trim().is_empty() => {
-            Err(Flaw::bad(fields.place("tool"), "is empty", "name a tool, or remove it to offer all tools"))
-        }
+        Some(tool) if tool.trim().is_empty() => Err(Violation::bad(
+            fields.path_of("tool"),
+            "is empty",
+            "name a tool, or remove it to offer all tools",
+        )),
         _ => Ok(()),
     }
 }
 
-fn check_server(server: &Fields<'_>) -> Result<(), Flaw> {
+fn check_server(server: &Fields<'_>) -> Result<(), Violation> {
     match (server.value("command"), server.value("url")) {
         (Some(_), None) => check_command(server),
         (None, Some(_)) => check_url(server, "url"),
-        _ => Err(Flaw::bad(server.here(), "says not exactly one server", "write either `command` or `url`")),
+        _ => Err(Violation::bad(
+            server.path(),
+            "says not exactly one server",
+            "write either `command` or `url`",
+        )),
     }
 }
 
-fn check_http(run: &Fields<'_>) -> Result<(), Flaw> {
+fn check_http(run: &Fields<'_>) -> Result<(), Violation> {
     let Some(http) = run.object("http")? else { return Ok(()) };
     http.only(&["url"])?;
     check_url(&http, "url")
 }
 
-fn check_chat(run: &Fields<'_>) -> Result<(), Flaw> {
+fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
     let Some(chat) = run.object("chat")? else { return Ok(()) };
     chat.only(&["base_url", "model", "api_key_env", "system_prompt", "temperature", "max_loops"])?;
     check_url(&chat, "base_url")?;
@@ -303,19 +317,19 @@ fn check_chat(run: &Fields<'_>) -> Result<(), Flaw> {
     chat.prose("system_prompt")?;
     chat.count("max_loops", 1..=LOOPS_MAX)?;
     match chat.value("temperature") {
-        Some(value) if !value.as_f64().is_some_and(|number| (0.0..=2.0).contains(&number)) => {
-            Err(Flaw::bad(chat.place("temperature"), "is not a temperature", "write a number from 0 to 2"))
-        }
+        Some(value) if !value.as_f64().is_some_and(|number| (0.0..=2.0).contains(&number)) => Err(
+            Violation::bad(chat.path_of("temperature"), "is not a temperature", "write a number from 0 to 2"),
+        ),
         _ => Ok(()),
     }
 }
 
-fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Flaw> {
+fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Violation> {
     let fix = "write a URL that starts with `http://` or `https://`";
     let url = fields.required_text(key, fix)?;
     match url.starts_with("http://") || url.starts_with("https://") {
         true => Ok(()),
-        false => Err(Flaw::bad(fields.place(key), format!("is {}", quoted_text(url)), fix)),
+        false => Err(Violation::bad(fields.path_of(key), format!("is {}", quoted_text(url)), fix)),
     }
 }
 

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::agent;
-use super::field::{Fields, Flaw, Part, Place, Step};
-use super::hosting::{Hosting, Runner};
+use super::field::{Fields, JsonPath, Part, Step, Violation};
+use super::run_config::{RunConfig, Runner};
 use crate::proto::code::Code;
 
 /// An agent's file, checked.
@@ -21,7 +21,7 @@ pub struct AgentFile {
     /// [`super::read_documents`].
     pub document: Value,
     /// How this host runs it; none for a listing.
-    pub hosting: Option<Hosting>,
+    pub run_config: Option<RunConfig>,
     /// The owner's key file, with which the node grants itself; absolute if the file's own path is.
     pub owner_key: Option<PathBuf>,
     /// A grant made elsewhere; absolute if the file's own path is.
@@ -45,13 +45,13 @@ pub enum FileError {
     /// Something in the file is wrong.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Invalid(Box<FileFlaw>),
+    Invalid(Box<FileDiagnostic>),
 }
 
-/// A flaw in an agent's file and where it stands.
+/// A violation in an agent's file and where it stands.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{}:{line}:{column}: {problem}", path.display())]
-pub struct FileFlaw {
+pub struct FileDiagnostic {
     /// The file.
     pub path: PathBuf,
     /// Line, from 1.
@@ -94,19 +94,23 @@ impl AgentFile {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         let mut document = parse(path, &text)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let flawed = |flaw: Flaw| located(path, &text, flaw);
-        let owner_key = take_path(&mut document, "owner_key", folder).map_err(flawed)?;
-        let grant = take_path(&mut document, "grant", folder).map_err(flawed)?;
+        let invalid = |violation: Violation| located(path, &text, violation);
+        let owner_key = take_path(&mut document, "owner_key", folder).map_err(invalid)?;
+        let grant = take_path(&mut document, "grant", folder).map_err(invalid)?;
         if owner_key.is_some() && grant.is_some() {
-            let place = Place::default().key("agent").key("grant");
-            return Err(flawed(Flaw::bad(place, "stands beside `owner_key`", "keep one of the two")));
+            let json_path = JsonPath::default().key("agent").key("grant");
+            return Err(invalid(Violation::bad(
+                json_path,
+                "stands beside `owner_key`",
+                "keep one of the two",
+            )));
         }
         for key in ["input_schema", "output_schema"] {
-            inline_schema(&mut document, key, folder, &flawed)?;
+            inline_schema(&mut document, key, folder, &invalid)?;
         }
-        agent::read(&document).map_err(flawed)?;
-        let hosting = read_hosting(&document, folder);
-        Ok(AgentFile { document: Value::Object(document), hosting, owner_key, grant })
+        agent::read(&document).map_err(invalid)?;
+        let run_config = read_run_config(&document, folder);
+        Ok(AgentFile { document: Value::Object(document), run_config, owner_key, grant })
     }
 }
 
@@ -118,29 +122,29 @@ pub fn files_named_in(text: &str, folder: &Path) -> Vec<PathBuf> {
     named.map(|name| folder.join(name)).collect()
 }
 
-impl FileFlaw {
-    /// A flaw found after reading, at the value that `keys` lead to.
-    pub(crate) fn at(path: &Path, keys: &[&str], problem: String, fix: &str) -> FileFlaw {
+impl FileDiagnostic {
+    /// A violation found after reading, at the value that `keys` lead to.
+    pub(crate) fn at(path: &Path, keys: &[&str], problem: String, fix: &str) -> FileDiagnostic {
         let text = fs::read_to_string(path).unwrap_or_default();
-        let place = keys.iter().fold(Place::default(), |place, key| place.key(key));
-        let span = find_span(&text, &place, Part::Value);
-        flaw_at(path, &text, span, place.to_string(), Code::BadField, problem, fix.into())
+        let json_path = keys.iter().fold(JsonPath::default(), |json_path, key| json_path.key(key));
+        let span = find_span(&text, &json_path, Part::Value);
+        diagnostic_at(path, &text, span, json_path.to_string(), Code::BadField, problem, fix.into())
     }
 }
 
 /// What `{"agent": {…}}` says of its run, in `folder`; the document has passed the checks. None for a listing.
-pub fn read_hosting(document: &Map<String, Value>, folder: &Path) -> Option<Hosting> {
+pub fn read_run_config(document: &Map<String, Value>, folder: &Path) -> Option<RunConfig> {
     let agent = document.get("agent")?;
     let callers = agent.get("callers").and_then(Value::as_array).into_iter().flatten();
-    let mut hosting = Hosting::new(Runner::read(agent.get("run")?)?, folder);
-    hosting.callers = callers.filter_map(Value::as_str).map(str::to_owned).collect();
+    let mut run_config = RunConfig::new(Runner::read(agent.get("run")?)?, folder);
+    run_config.callers = callers.filter_map(Value::as_str).map(str::to_owned).collect();
     let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
-    hosting.verbose = flag("verbose", hosting.verbose);
-    hosting.traceback_enabled = flag("traceback_enabled", hosting.traceback_enabled);
+    run_config.verbose = flag("verbose", run_config.verbose);
+    run_config.traceback_enabled = flag("traceback_enabled", run_config.traceback_enabled);
     if let Some(max) = agent.get("max_queue").and_then(Value::as_u64) {
-        hosting.max_queue = max as usize;
+        run_config.max_queue = max as usize;
     }
-    Some(hosting)
+    Some(run_config)
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> FileError {
@@ -158,14 +162,26 @@ fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, FileError> {
         let span = error.span().unwrap_or_default();
         let problem = format!("not valid TOML: {}", error.message());
         let fix = "correct the syntax here".to_owned();
-        FileError::Invalid(Box::new(flaw_at(path, text, span, String::new(), Code::BadField, problem, fix)))
+        FileError::Invalid(Box::new(diagnostic_at(
+            path,
+            text,
+            span,
+            String::new(),
+            Code::BadField,
+            problem,
+            fix,
+        )))
     })
 }
 
 /// Takes a path out of `[agent]`.
-fn take_path(document: &mut Map<String, Value>, key: &str, folder: &Path) -> Result<Option<PathBuf>, Flaw> {
+fn take_path(
+    document: &mut Map<String, Value>,
+    key: &str,
+    folder: &Path,
+) -> Result<Option<PathBuf>, Violation> {
     let Some(Value::Object(agent)) = document.get_mut("agent") else { return Ok(None) };
-    let path = Fields::new(agent, Place::default().key("agent")).text(key)?.map(|path| folder.join(path));
+    let path = Fields::new(agent, JsonPath::default().key("agent")).text(key)?.map(|path| folder.join(path));
     agent.shift_remove(key);
     Ok(path)
 }
@@ -175,36 +191,36 @@ fn inline_schema(
     document: &mut Map<String, Value>,
     key: &str,
     folder: &Path,
-    flawed: &impl Fn(Flaw) -> FileError,
+    invalid: &impl Fn(Violation) -> FileError,
 ) -> Result<(), FileError> {
     let Some(Value::Object(agent)) = document.get_mut("agent") else { return Ok(()) };
     let Some(Value::String(name)) = agent.get(key) else { return Ok(()) };
     let file = folder.join(name);
     let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
     let schema: Value = serde_json::from_str(&text).map_err(|error| {
-        let place = Place::default().key("agent").key(key);
+        let json_path = JsonPath::default().key("agent").key(key);
         let problem = format!("names {}, which is not JSON: {error}", file.display());
-        flawed(Flaw::bad(place, problem, "correct that file"))
+        invalid(Violation::bad(json_path, problem, "correct that file"))
     })?;
     agent.insert(key.to_owned(), schema);
     Ok(())
 }
 
-fn located(path: &Path, text: &str, flaw: Flaw) -> FileError {
-    let span = find_span(text, &flaw.place, flaw.part);
-    let problem = format!("`{}` {}", flaw.place, flaw.problem);
-    FileError::Invalid(Box::new(flaw_at(
+fn located(path: &Path, text: &str, violation: Violation) -> FileError {
+    let span = find_span(text, &violation.path, violation.part);
+    let problem = format!("`{}` {}", violation.path, violation.problem);
+    FileError::Invalid(Box::new(diagnostic_at(
         path,
         text,
         span,
-        flaw.place.to_string(),
-        flaw.code,
+        violation.path.to_string(),
+        violation.code,
         problem,
-        flaw.fix,
+        violation.fix,
     )))
 }
 
-fn flaw_at(
+fn diagnostic_at(
     path: &Path,
     text: &str,
     span: std::ops::Range<usize>,
@@ -212,10 +228,10 @@ fn flaw_at(
     code: Code,
     problem: String,
     fix: String,
-) -> FileFlaw {
+) -> FileDiagnostic {
     let before = text.get(..span.start).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |end| end + 1);
-    FileFlaw {
+    FileDiagnostic {
         path: path.into(),
         line: before.matches('\n').count() + 1,
         column: before[line_start..].chars().count() + 1,
@@ -228,12 +244,12 @@ fn flaw_at(
     }
 }
 
-/// The bytes of the key or value at `place`, or of the innermost thing around it that is there.
-fn find_span(text: &str, place: &Place, part: Part) -> std::ops::Range<usize> {
+/// The bytes of the key or value at `json_path`, or of the innermost thing around it that is there.
+fn find_span(text: &str, json_path: &JsonPath, part: Part) -> std::ops::Range<usize> {
     let Ok(root) = DeTable::parse(text) else { return 0..0 };
     let mut span = 0..0;
     let mut here = DeValue::Table(root.into_inner());
-    for (depth, step) in place.0.iter().enumerate() {
+    for (depth, step) in json_path.0.iter().enumerate() {
         let next = match (step, here) {
             (Step::Key(key), DeValue::Table(table)) => table
                 .into_iter()
@@ -245,7 +261,7 @@ fn find_span(text: &str, place: &Place, part: Part) -> std::ops::Range<usize> {
             _ => None,
         };
         let Some((name, value)) = next else { break };
-        let is_key = part == Part::Key && depth + 1 == place.0.len();
+        let is_key = part == Part::Key && depth + 1 == json_path.0.len();
         // A table's own span may be its header; its key is always the nearer thing to point at.
         span = if is_key || matches!(value.get_ref(), DeValue::Table(_)) { name } else { value.span() };
         here = value.into_inner();
@@ -267,19 +283,19 @@ mod tests {
         folder
     }
 
-    fn flaw(text: &str) -> FileFlaw {
+    fn violation(text: &str) -> FileDiagnostic {
         let folder = folder_with(&[("agent.toml", text)]);
         match read_agent_file(&folder.path().join("agent.toml")).unwrap_err() {
-            FileError::Invalid(flaw) => *flaw,
+            FileError::Invalid(violation) => *violation,
             error => panic!("{error}"),
         }
     }
 
     /// Line, column and the underlined text.
     fn pointed(text: &str) -> (usize, usize, String) {
-        let flaw = flaw(text);
-        let span = flaw.span.offset()..flaw.span.offset() + flaw.span.len();
-        (flaw.line, flaw.column, text[span].to_owned())
+        let violation = violation(text);
+        let span = violation.span.offset()..violation.span.offset() + violation.span.len();
+        (violation.line, violation.column, text[span].to_owned())
     }
 
     #[test]
@@ -302,10 +318,10 @@ mod tests {
     }
 
     #[test]
-    fn a_flaw_points_at_its_line_and_column() {
+    fn a_violation_points_at_its_line_and_column() {
         let unknown = "[agent]\nname = \"a\"\n  descripton = \"x\"\n";
         assert_eq!(pointed(unknown), (3, 3, "descripton".into()));
-        let error = flaw(unknown);
+        let error = violation(unknown);
         assert_eq!((error.code, error.key.as_str()), (Code::UnknownKey, "agent.descripton"));
         assert!(error.fix.contains("did you mean `description`?"));
         assert!(
@@ -330,9 +346,9 @@ mod tests {
 
     #[test]
     fn what_is_no_toml_points_at_the_place_too() {
-        let error = flaw("[agent]\nname = \"a\"\ntags = [\"x\"\nzone = 1\n");
+        let error = violation("[agent]\nname = \"a\"\ntags = [\"x\"\nzone = 1\n");
         assert!(error.problem.starts_with("not valid TOML: ") && error.line >= 3, "{error}");
-        assert_eq!(flaw("[agent]\nname = \"a\"\nname = \"b\"").line, 3);
+        assert_eq!(violation("[agent]\nname = \"a\"\nname = \"b\"").line, 3);
     }
 
     #[test]
@@ -354,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_report_shows_the_excerpt_and_the_remedy() {
-        let error = FileError::Invalid(Box::new(flaw("[agent]\nname = \"a\"\nscop = \"node\"\n")));
+        let error = FileError::Invalid(Box::new(violation("[agent]\nname = \"a\"\nscop = \"node\"\n")));
         let mut report = String::new();
         miette::NarratableReportHandler::new().render_report(&mut report, &error).unwrap();
         assert!(report.contains("scop = \"node\"") && report.contains("did you mean `scope`?"), "{report}");

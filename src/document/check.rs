@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Refusal;
-use super::field::{Flaw, Place, check_line, check_prose};
+use super::field::{JsonPath, Violation, check_line, check_prose};
 use crate::proto::card::AgentCard;
 use crate::proto::config::{
     DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, RECORD_BYTES_MAX,
@@ -25,11 +25,12 @@ pub const ADDRESS_BYTES_MAX: usize = 2 * 1024;
 /// `too_large` or `bad_field`, with the field, what was found and the limit. The refusal bears the card's original
 /// name, empty if it has none.
 pub fn check(card: &AgentCard) -> Result<(), Refusal> {
-    check_card(card).map_err(|flaw| Refusal::new(card.original_name.as_deref().unwrap_or_default(), &flaw))
+    check_card(card)
+        .map_err(|violation| Refusal::new(card.original_name.as_deref().unwrap_or_default(), &violation))
 }
 
 /// [`check`] with the place kept apart.
-pub(super) fn check_card(card: &AgentCard) -> Result<(), Flaw> {
+pub(super) fn check_card(card: &AgentCard) -> Result<(), Violation> {
     check_description(&card.description)?;
     check_short_texts(card)?;
     check_labels("tags", &card.tags)?;
@@ -41,13 +42,13 @@ pub(super) fn check_card(card: &AgentCard) -> Result<(), Flaw> {
     check_size(card)
 }
 
-fn check_description(text: &str) -> Result<(), Flaw> {
-    let place = Place::default().key("description");
-    check_prose(place.clone(), text)?;
-    limit(place, text.len(), DESCRIPTION_BYTES_MAX, "bytes", "shorten it")
+fn check_description(text: &str) -> Result<(), Violation> {
+    let path = JsonPath::default().key("description");
+    check_prose(path.clone(), text)?;
+    limit(path, text.len(), DESCRIPTION_BYTES_MAX, "bytes", "shorten it")
 }
 
-fn check_short_texts(card: &AgentCard) -> Result<(), Flaw> {
+fn check_short_texts(card: &AgentCard) -> Result<(), Violation> {
     let texts = [
         ("title", &card.title),
         ("role", &card.role),
@@ -59,31 +60,31 @@ fn check_short_texts(card: &AgentCard) -> Result<(), Flaw> {
     ];
     for (key, text) in texts {
         let Some(text) = text else { continue };
-        check_line(Place::default().key(key), text)?;
-        limit(Place::default().key(key), text.len(), SHORT_TEXT_BYTES_MAX, "bytes", "shorten it")?;
+        check_line(JsonPath::default().key(key), text)?;
+        limit(JsonPath::default().key(key), text.len(), SHORT_TEXT_BYTES_MAX, "bytes", "shorten it")?;
     }
     Ok(())
 }
 
-fn check_labels(key: &str, labels: &[String]) -> Result<(), Flaw> {
-    let place = Place::default().key(key);
-    limit(place.clone(), labels.len(), LABELS_MAX, "entries", "keep the most telling ones")?;
+fn check_labels(key: &str, labels: &[String]) -> Result<(), Violation> {
+    let path = JsonPath::default().key(key);
+    limit(path.clone(), labels.len(), LABELS_MAX, "entries", "keep the most telling ones")?;
     for (index, label) in labels.iter().enumerate() {
-        let place = place.index(index);
+        let path = path.index(index);
         if label.trim().is_empty() {
-            return Err(Flaw::bad(place, "is empty", "remove it"));
+            return Err(Violation::bad(path, "is empty", "remove it"));
         }
-        check_line(place.clone(), label)?;
-        limit(place, label.len(), LABEL_TEXT_BYTES_MAX, "bytes", "shorten it")?;
+        check_line(path.clone(), label)?;
+        limit(path, label.len(), LABEL_TEXT_BYTES_MAX, "bytes", "shorten it")?;
     }
     Ok(())
 }
 
-fn check_endpoints(card: &AgentCard) -> Result<(), Flaw> {
-    let place = Place::default().key("endpoints");
-    limit(place.clone(), card.endpoints.len(), ENDPOINTS_MAX, "entries", "list fewer addresses")?;
+fn check_endpoints(card: &AgentCard) -> Result<(), Violation> {
+    let path = JsonPath::default().key("endpoints");
+    limit(path.clone(), card.endpoints.len(), ENDPOINTS_MAX, "entries", "list fewer addresses")?;
     for (index, endpoint) in card.endpoints.iter().enumerate() {
-        let (kind, address) = (place.index(index).key("kind"), place.index(index).key("address"));
+        let (kind, address) = (path.index(index).key("kind"), path.index(index).key("address"));
         check_line(kind.clone(), &endpoint.kind)?;
         check_line(address.clone(), &endpoint.address)?;
         limit(kind, endpoint.kind.len(), LABEL_TEXT_BYTES_MAX, "bytes", "name the transport briefly")?;
@@ -92,10 +93,10 @@ fn check_endpoints(card: &AgentCard) -> Result<(), Flaw> {
     Ok(())
 }
 
-fn check_schema(key: &str, text: Option<&str>) -> Result<(), Flaw> {
+fn check_schema(key: &str, text: Option<&str>) -> Result<(), Violation> {
     let length = text.map_or(0, str::len);
     limit(
-        Place::default().key(key),
+        JsonPath::default().key(key),
         length,
         SCHEMA_BYTES_MAX,
         "bytes",
@@ -104,38 +105,40 @@ fn check_schema(key: &str, text: Option<&str>) -> Result<(), Flaw> {
     check_json_object(key, text)
 }
 
-fn check_json_object(key: &str, text: Option<&str>) -> Result<(), Flaw> {
+fn check_json_object(key: &str, text: Option<&str>) -> Result<(), Violation> {
     let Some(text) = text else { return Ok(()) };
-    check_prose(Place::default().key(key), text)?;
+    check_prose(JsonPath::default().key(key), text)?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(_)) => Ok(()),
-        Ok(_) => Err(Flaw::bad(
-            Place::default().key(key),
+        Ok(_) => Err(Violation::bad(
+            JsonPath::default().key(key),
             "is not a JSON object",
             "write one, `{}` takes anything",
         )),
-        Err(error) => {
-            Err(Flaw::bad(Place::default().key(key), format!("is not JSON: {error}"), "correct the text"))
-        }
+        Err(error) => Err(Violation::bad(
+            JsonPath::default().key(key),
+            format!("is not JSON: {error}"),
+            "correct the text",
+        )),
     }
 }
 
-fn check_size(card: &AgentCard) -> Result<(), Flaw> {
+fn check_size(card: &AgentCard) -> Result<(), Violation> {
     let mut bytes = Vec::new();
     // Writing to memory fails only if a type refuses to be encoded, and none of a card does.
     if let Err(error) = ciborium::into_writer(card, &mut bytes) {
-        return Err(Flaw::bad(
-            Place::default(),
+        return Err(Violation::bad(
+            JsonPath::default(),
             format!("cannot be encoded: {error}"),
             "report this as a bug",
         ));
     }
     let fix = "leave out long parts, such as extension data under `_meta` or long examples";
-    limit(Place::default(), bytes.len(), CARD_BYTES_MAX, "bytes as a card", fix)
+    limit(JsonPath::default(), bytes.len(), CARD_BYTES_MAX, "bytes as a card", fix)
 }
 
-fn limit(place: Place, found: usize, limit: usize, unit: &str, fix: &str) -> Result<(), Flaw> {
-    if found > limit { Err(Flaw::too_large(place, found, limit, unit, fix)) } else { Ok(()) }
+fn limit(path: JsonPath, found: usize, limit: usize, unit: &str, fix: &str) -> Result<(), Violation> {
+    if found > limit { Err(Violation::too_large(path, found, limit, unit, fix)) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -27,33 +27,33 @@ pub(super) enum Step {
 
 /// A place in a document; shown as `agent.run.command[0]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place(pub(super) Vec<Step>);
+pub(super) struct JsonPath(pub(super) Vec<Step>);
 
-impl Place {
+impl JsonPath {
     /// The member `key` of the object here.
-    pub(super) fn key(&self, key: &str) -> Place {
+    pub(super) fn key(&self, key: &str) -> JsonPath {
         self.with(Step::Key(key.to_owned()))
     }
 
     /// The element `index` of the array here.
-    pub(super) fn index(&self, index: usize) -> Place {
+    pub(super) fn index(&self, index: usize) -> JsonPath {
         self.with(Step::Index(index))
     }
 
     /// This place, seen from one object further out.
-    pub(super) fn within(mut self, key: &str) -> Place {
+    pub(super) fn within(mut self, key: &str) -> JsonPath {
         self.0.insert(0, Step::Key(key.to_owned()));
         self
     }
 
-    fn with(&self, step: Step) -> Place {
+    fn with(&self, step: Step) -> JsonPath {
         let mut steps = self.0.clone();
         steps.push(step);
-        Place(steps)
+        JsonPath(steps)
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for JsonPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().enumerate() {
             match step {
@@ -66,7 +66,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether a flaw lies in a key or in its value; an editor underlines the right one.
+/// Whether a violation lies in a key or in its value; an editor underlines the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// The key itself is wrong.
@@ -77,9 +77,9 @@ pub(super) enum Part {
 
 /// Why a document is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Flaw {
+pub(super) struct Violation {
     /// Where.
-    pub(super) place: Place,
+    pub(super) path: JsonPath,
     /// Key or value.
     pub(super) part: Part,
     /// A refusal code of the parent module.
@@ -90,16 +90,16 @@ pub(super) struct Flaw {
     pub(super) fix: String,
 }
 
-impl Flaw {
+impl Violation {
     /// A value of the wrong kind, shape or range.
-    pub(super) fn bad(place: Place, problem: impl Into<String>, fix: impl Into<String>) -> Flaw {
-        Flaw { place, part: Part::Value, code: Code::BadField, problem: problem.into(), fix: fix.into() }
+    pub(super) fn bad(path: JsonPath, problem: impl Into<String>, fix: impl Into<String>) -> Violation {
+        Violation { path, part: Part::Value, code: Code::BadField, problem: problem.into(), fix: fix.into() }
     }
 
     /// A field that must be there.
-    pub(super) fn missing(place: Place, fix: impl Into<String>) -> Flaw {
-        Flaw {
-            place,
+    pub(super) fn missing(path: JsonPath, fix: impl Into<String>) -> Violation {
+        Violation {
+            path,
             part: Part::Value,
             code: Code::MissingField,
             problem: "is missing".into(),
@@ -108,48 +108,48 @@ impl Flaw {
     }
 
     /// More than a limit; the message carries both numbers.
-    pub(super) fn too_large(place: Place, found: usize, limit: usize, unit: &str, fix: &str) -> Flaw {
+    pub(super) fn too_large(path: JsonPath, found: usize, limit: usize, unit: &str, fix: &str) -> Violation {
         let problem = format!("has {found} {unit}, more than the {limit} that are allowed");
-        Flaw { place, part: Part::Value, code: Code::TooLarge, problem, fix: fix.into() }
+        Violation { path, part: Part::Value, code: Code::TooLarge, problem, fix: fix.into() }
     }
 
-    /// The same flaw, seen from one object further out.
-    pub(super) fn within(mut self, key: &str) -> Flaw {
-        self.place = self.place.within(key);
+    /// The same violation, seen from one object further out.
+    pub(super) fn within(mut self, key: &str) -> Violation {
+        self.path = self.path.within(key);
         self
     }
 }
 
-impl fmt::Display for Flaw {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.place.0.is_empty() {
+        if self.path.0.is_empty() {
             return write!(f, "the document {}; {}", self.problem, self.fix);
         }
-        write!(f, "`{}` {}; {}", self.place, self.problem, self.fix)
+        write!(f, "`{}` {}; {}", self.path, self.problem, self.fix)
     }
 }
 
 /// An object of a document and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Fields<'a> {
-    place: Place,
+    path: JsonPath,
     map: &'a Map<String, Value>,
 }
 
 impl<'a> Fields<'a> {
-    /// The object `map`, found at `place`.
-    pub(super) fn new(map: &'a Map<String, Value>, place: Place) -> Fields<'a> {
-        Fields { place, map }
+    /// The object `map`, found at `path`.
+    pub(super) fn new(map: &'a Map<String, Value>, path: JsonPath) -> Fields<'a> {
+        Fields { path, map }
     }
 
     /// The place of a member, present or not.
-    pub(super) fn place(&self, key: &str) -> Place {
-        self.place.key(key)
+    pub(super) fn path_of(&self, key: &str) -> JsonPath {
+        self.path.key(key)
     }
 
     /// The place of this object.
-    pub(super) fn here(&self) -> Place {
-        self.place.clone()
+    pub(super) fn path(&self) -> JsonPath {
+        self.path.clone()
     }
 
     /// A member; `None` if absent or null.
@@ -163,108 +163,108 @@ impl<'a> Fields<'a> {
     }
 
     /// A text without control characters.
-    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Flaw> {
+    pub(super) fn text(&self, key: &str) -> Result<Option<&'a str>, Violation> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        one_line(self.place(key), value).map(Some)
+        one_line(self.path_of(key), value).map(Some)
     }
 
     /// A text that must be there and not be blank.
-    pub(super) fn required_text(&self, key: &str, fix: &str) -> Result<&'a str, Flaw> {
+    pub(super) fn required_text(&self, key: &str, fix: &str) -> Result<&'a str, Violation> {
         match self.text(key)? {
-            None => Err(Flaw::missing(self.place(key), fix)),
-            Some(text) if text.trim().is_empty() => Err(Flaw::bad(self.place(key), "is empty", fix)),
+            None => Err(Violation::missing(self.path_of(key), fix)),
+            Some(text) if text.trim().is_empty() => Err(Violation::bad(self.path_of(key), "is empty", fix)),
             Some(text) => Ok(text),
         }
     }
 
     /// A text of several lines.
-    pub(super) fn prose(&self, key: &str) -> Result<Option<&'a str>, Flaw> {
+    pub(super) fn prose(&self, key: &str) -> Result<Option<&'a str>, Violation> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let text = value.as_str().ok_or_else(|| wrong_kind(self.place(key), value, "a text"))?;
-        check_prose(self.place(key), text)?;
+        let text = value.as_str().ok_or_else(|| wrong_kind(self.path_of(key), value, "a text"))?;
+        check_prose(self.path_of(key), text)?;
         Ok(Some(text))
     }
 
     /// An array of texts; empty if absent.
-    pub(super) fn texts(&self, key: &str) -> Result<Vec<&'a str>, Flaw> {
-        let place = self.place(key);
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<&'a str>, Violation> {
+        let path = self.path_of(key);
         let items = self.array(key)?.iter().enumerate();
-        items.map(|(index, item)| one_line(place.index(index), item)).collect()
+        items.map(|(index, item)| one_line(path.index(index), item)).collect()
     }
 
     /// An object.
-    pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>, Flaw> {
+    pub(super) fn object(&self, key: &str) -> Result<Option<Fields<'a>>, Violation> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        Ok(Some(as_object(self.place(key), value)?))
+        Ok(Some(as_object(self.path_of(key), value)?))
     }
 
     /// An array of objects; empty if absent.
-    pub(super) fn objects(&self, key: &str) -> Result<Vec<Fields<'a>>, Flaw> {
-        let place = self.place(key);
-        self.array(key)?.iter().enumerate().map(|(index, item)| as_object(place.index(index), item)).collect()
+    pub(super) fn objects(&self, key: &str) -> Result<Vec<Fields<'a>>, Violation> {
+        let path = self.path_of(key);
+        self.array(key)?.iter().enumerate().map(|(index, item)| as_object(path.index(index), item)).collect()
     }
 
     /// An array; empty if absent.
-    pub(super) fn array(&self, key: &str) -> Result<&'a [Value], Flaw> {
+    pub(super) fn array(&self, key: &str) -> Result<&'a [Value], Violation> {
         let Some(value) = self.value(key) else { return Ok(&[]) };
-        let array = value.as_array().ok_or_else(|| wrong_kind(self.place(key), value, "an array"))?;
+        let array = value.as_array().ok_or_else(|| wrong_kind(self.path_of(key), value, "an array"))?;
         Ok(array)
     }
 
     /// A whole number within `range`.
-    pub(super) fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Flaw> {
+    pub(super) fn count(&self, key: &str, range: RangeInclusive<u32>) -> Result<Option<u32>, Violation> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
         match count.filter(|count| range.contains(count)) {
             Some(count) => Ok(Some(count)),
             None => {
                 let fix = format!("write a whole number from {} to {}", range.start(), range.end());
-                Err(Flaw::bad(self.place(key), format!("is {}", quoted(value)), fix))
+                Err(Violation::bad(self.path_of(key), format!("is {}", quoted(value)), fix))
             }
         }
     }
 
     /// `true` or `false`.
-    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Flaw> {
+    pub(super) fn flag(&self, key: &str) -> Result<Option<bool>, Violation> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        value.as_bool().map(Some).ok_or_else(|| wrong_kind(self.place(key), value, "true or false"))
+        value.as_bool().map(Some).ok_or_else(|| wrong_kind(self.path_of(key), value, "true or false"))
     }
 
     /// One of `choices`.
-    pub(super) fn choice(&self, key: &str, choices: &[&str]) -> Result<Option<&'a str>, Flaw> {
+    pub(super) fn choice(&self, key: &str, choices: &[&str]) -> Result<Option<&'a str>, Violation> {
         match self.text(key)? {
             Some(text) if !choices.contains(&text) => {
                 let fix = format!("write one of {}{}", listed(choices), did_you_mean(text, choices));
-                Err(Flaw::bad(self.place(key), format!("is {}", quoted_text(text)), fix))
+                Err(Violation::bad(self.path_of(key), format!("is {}", quoted_text(text)), fix))
             }
             text => Ok(text),
         }
     }
 
     /// Refuses every key outside `known`, with the closest known one.
-    pub(super) fn only(&self, known: &[&str]) -> Result<(), Flaw> {
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Violation> {
         let Some(key) = self.map.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
         let fix = match did_you_mean(key, known) {
             hint if hint.is_empty() => format!("remove it; known here: {}", listed(known)),
             hint => format!("remove or rename it{hint}"),
         };
         let problem = "is not a known key".into();
-        Err(Flaw { place: self.place(key), part: Part::Key, code: Code::UnknownKey, problem, fix })
+        Err(Violation { path: self.path_of(key), part: Part::Key, code: Code::UnknownKey, problem, fix })
     }
 }
 
 /// Refuses control characters.
-pub(super) fn check_line(place: Place, text: &str) -> Result<(), Flaw> {
-    refuse_characters(place, text, char::is_control)
+pub(super) fn check_line(path: JsonPath, text: &str) -> Result<(), Violation> {
+    refuse_characters(path, text, char::is_control)
 }
 
 /// Refuses control characters other than line ends and tabs.
-pub(super) fn check_prose(place: Place, text: &str) -> Result<(), Flaw> {
-    refuse_characters(place, text, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+pub(super) fn check_prose(path: JsonPath, text: &str) -> Result<(), Violation> {
+    refuse_characters(path, text, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
 
 /// A name or zone that does not parse. The parser's message quotes the whole text, so only a short one is repeated.
-pub(super) fn bad_name(place: Place, error: &NameError, fix: &str) -> Flaw {
+pub(super) fn bad_name(path: JsonPath, error: &NameError, fix: &str) -> Violation {
     let (NameError::Empty(text)
     | NameError::TooLong(text)
     | NameError::TooDeep(text)
@@ -273,7 +273,7 @@ pub(super) fn bad_name(place: Place, error: &NameError, fix: &str) -> Flaw {
         true => format!("is {}, which is {} bytes long", quoted_text(text), text.len()),
         false => format!("is refused: {error}"),
     };
-    Flaw { code: Code::BadName, ..Flaw::bad(place, problem, fix) }
+    Violation { code: Code::BadName, ..Violation::bad(path, problem, fix) }
 }
 
 /// Compact JSON text. Control characters, which JSON allows raw from U+007F on, are escaped: the content is the same,
@@ -312,24 +312,28 @@ pub(super) fn shortened(text: &str) -> String {
     line
 }
 
-fn refuse_characters(place: Place, text: &str, refused: impl Fn(char) -> bool) -> Result<(), Flaw> {
+fn refuse_characters(path: JsonPath, text: &str, refused: impl Fn(char) -> bool) -> Result<(), Violation> {
     let Some(found) = text.chars().find(|c| refused(*c)) else { return Ok(()) };
-    Err(Flaw::bad(place, format!("contains the control character U+{:04X}", u32::from(found)), "remove it"))
+    Err(Violation::bad(
+        path,
+        format!("contains the control character U+{:04X}", u32::from(found)),
+        "remove it",
+    ))
 }
 
-fn one_line(place: Place, value: &Value) -> Result<&str, Flaw> {
-    let text = value.as_str().ok_or_else(|| wrong_kind(place.clone(), value, "a text"))?;
-    check_line(place, text)?;
+fn one_line(path: JsonPath, value: &Value) -> Result<&str, Violation> {
+    let text = value.as_str().ok_or_else(|| wrong_kind(path.clone(), value, "a text"))?;
+    check_line(path, text)?;
     Ok(text)
 }
 
-fn as_object(place: Place, value: &Value) -> Result<Fields<'_>, Flaw> {
-    let map = value.as_object().ok_or_else(|| wrong_kind(place.clone(), value, "an object"))?;
-    Ok(Fields::new(map, place))
+fn as_object(path: JsonPath, value: &Value) -> Result<Fields<'_>, Violation> {
+    let map = value.as_object().ok_or_else(|| wrong_kind(path.clone(), value, "an object"))?;
+    Ok(Fields::new(map, path))
 }
 
-fn wrong_kind(place: Place, value: &Value, wanted: &str) -> Flaw {
-    Flaw::bad(place, format!("is {}", quoted(value)), format!("write {wanted}"))
+fn wrong_kind(path: JsonPath, value: &Value, wanted: &str) -> Violation {
+    Violation::bad(path, format!("is {}", quoted(value)), format!("write {wanted}"))
 }
 
 fn listed(words: &[&str]) -> String {

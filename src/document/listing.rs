@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Offer;
 use super::check::{SHORT_TEXT_BYTES_MAX, check_card};
-use super::field::{Flaw, Place, bad_name, compact};
+use super::field::{JsonPath, Violation, bad_name, compact};
 use super::name::agent_name;
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
 use crate::proto::config::{LABEL_TEXT_BYTES_MAX, LABELS_MAX};
@@ -25,18 +25,24 @@ pub(super) struct Listing<'a> {
     pub(super) capabilities: Labels,
     pub(super) endpoints: Vec<Endpoint>,
     /// Where the document stood in what was sent.
-    pub(super) place: Place,
+    pub(super) path: JsonPath,
     /// The document without any wrapper, so that it makes the same card with and without one.
     pub(super) document: &'a Value,
 }
 
 /// Makes the card of a listing, which nobody can call through the mesh.
-pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Flaw> {
+pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
     let name = agent_name(listing.name)
-        .map_err(|error| bad_name(listing.place.key("name"), &error, "write the agent's name"))?;
+        .map_err(|error| bad_name(listing.path.key("name"), &error, "write the agent's name"))?;
     if listing.name.len() > SHORT_TEXT_BYTES_MAX {
-        let place = listing.place.key("name");
-        return Err(Flaw::too_large(place, listing.name.len(), SHORT_TEXT_BYTES_MAX, "bytes", "shorten it"));
+        let path = listing.path.key("name");
+        return Err(Violation::too_large(
+            path,
+            listing.name.len(),
+            SHORT_TEXT_BYTES_MAX,
+            "bytes",
+            "shorten it",
+        ));
     }
     let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
     let card = AgentCard {
@@ -51,8 +57,10 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Flaw> {
         original: Some(compact(listing.document)),
         ..AgentCard::default()
     };
-    check_card(&card)
-        .map_err(|flaw| Flaw { place: Place([listing.place.0, flaw.place.0].concat()), ..flaw })?;
+    check_card(&card).map_err(|violation| Violation {
+        path: JsonPath([listing.path.0, violation.path.0].concat()),
+        ..violation
+    })?;
     Ok(Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
 }
 

@@ -217,15 +217,15 @@ fn unusable(error: &ValidationError<'_>) -> String {
         jsonschema::error::ValidationErrorKind::Referencing(error) => {
             cut(format!("has a reference that is not within it: {error}"))
         }
-        _ => cut(format!("is no valid JSON Schema{}: {}", place(error), error.masked())),
+        _ => cut(format!("is no valid JSON Schema{}: {}", location(error), error.masked())),
     }
 }
 
 fn words(error: &ValidationError<'_>) -> String {
-    cut(format!("{}{}", error.masked(), place(error)))
+    cut(format!("{}{}", error.masked(), location(error)))
 }
 
-fn place(error: &ValidationError<'_>) -> String {
+fn location(error: &ValidationError<'_>) -> String {
     match error.instance_path().as_str() {
         "" => String::new(),
         path => format!(" at `{}`", cut(path.to_owned())),

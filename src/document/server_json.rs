@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::field::{Fields, Flaw};
+use super::field::{Fields, Violation};
 use super::listing::{Labels, Listing};
 use super::{Offer, listing};
 use crate::proto::card::{Endpoint, Origin};
@@ -18,7 +18,7 @@ const TOPIC_KEYS: [&str; 2] = ["topics", "keywords"];
 const TOPIC_DEPTH_MAX: usize = 5;
 
 /// Maps one server.json; `fields` and `document` are the same object.
-pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Flaw> {
+pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Violation> {
     let name = fields.required_text("name", "write the server's name, such as `ai.exa/exa`")?;
     let mut transports = Labels::capabilities();
     let mut endpoints = Vec::new();
@@ -37,19 +37,19 @@ pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Flaw>
         tags: tags(fields),
         capabilities: transports,
         endpoints,
-        place: fields.here(),
+        path: fields.path(),
         document,
     })
 }
 
-fn remote_endpoint(remote: &Fields<'_>, transports: &mut Labels) -> Result<Endpoint, Flaw> {
+fn remote_endpoint(remote: &Fields<'_>, transports: &mut Labels) -> Result<Endpoint, Violation> {
     let kind = remote.required_text("type", "write `streamable-http` or `sse`")?;
     let url = remote.required_text("url", "write the URL of the server")?;
     transports.add(kind);
     Ok(Endpoint { kind: kind.into(), address: url.into() })
 }
 
-fn package_endpoint(package: &Fields<'_>, transports: &mut Labels) -> Result<Endpoint, Flaw> {
+fn package_endpoint(package: &Fields<'_>, transports: &mut Labels) -> Result<Endpoint, Violation> {
     let key = package.first_of(&["registryType", "registry_type"]).unwrap_or("registryType");
     let registry = package.required_text(key, "write `npm`, `pypi`, `oci`, `nuget` or `mcpb`")?;
     let identifier = package.required_text("identifier", "write the package's name in its registry")?;
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flaw_is_named_with_its_place_and_a_remedy() {
+    fn a_violation_is_named_with_its_path_and_a_remedy() {
         let refused = |document: Value| {
             let refusal = read(document).unwrap_err();
             (refusal.code.text(), refusal.message)

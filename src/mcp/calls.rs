@@ -18,8 +18,8 @@ use super::catalog::OwnTool;
 use super::discovery::{bad_input, read, refused};
 use super::schema::{Output, object};
 use crate::api::CallAnswer;
-use crate::foreign::clean_short;
 use crate::proto::call::{CallFailure, Progress};
+use crate::sanitize::clean_short;
 
 /// Reports of progress on their way; a reader that is slower loses some.
 const REPORTS_MAX: usize = 16;

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use super::discovery;
 use super::schema::{self, Input, Output};
-use crate::agents::{Agents, Local};
-use crate::document::hosting::DEFAULT_LIMITS;
-use crate::foreign::{clean, clean_short};
+use crate::agents::{Agents, HostedAgent};
+use crate::document::run_config::DEFAULT_LIMITS;
 use crate::proto::card::{AgentCard, CallLimits, Offer};
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::FullName;
+use crate::sanitize::{clean, clean_short};
 
 /// Tools a page. A definition has 600 bytes: some clients never ask for a second page, and none chokes on this one.
 const PAGE: usize = 100;
@@ -48,7 +48,7 @@ pub(super) struct OwnTool {
 
 /// All tools, made from one state of the agents.
 pub(super) struct Tools {
-    of: Arc<BTreeMap<FullName, Local>>,
+    of: Arc<BTreeMap<FullName, HostedAgent>>,
     own: BTreeMap<String, OwnTool>,
     names: BTreeMap<FullName, String>,
 }
@@ -80,9 +80,9 @@ impl Catalog {
 }
 
 impl Tools {
-    fn of(agents: &Agents, list: Arc<BTreeMap<FullName, Local>>, key: PeerKey) -> Tools {
+    fn of(agents: &Agents, list: Arc<BTreeMap<FullName, HostedAgent>>, key: PeerKey) -> Tools {
         let mut tools = Tools { of: list.clone(), own: BTreeMap::new(), names: BTreeMap::new() };
-        let run = list.iter().filter(|(_, local)| local.hosting.is_some());
+        let run = list.iter().filter(|(_, local)| local.run_config.is_some());
         // Whoever can keep its name gets it first: a shortened name must not push it out.
         let (plain, cut): (Vec<_>, Vec<_>) = run.partition(|(name, _)| is_free(name.agent.as_str()));
         for (name, local) in plain.into_iter().chain(cut) {
@@ -218,19 +218,19 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::document::hosting::{Builtin, Hosting, Runner};
     use crate::document::read_documents;
+    use crate::document::run_config::{Builtin, RunConfig, Runner};
     use crate::proto::identity::Identity;
     use crate::proto::name::ZoneName;
 
-    fn local(name: &str, zone: &str) -> Local {
+    fn local(name: &str, zone: &str) -> HostedAgent {
         let document =
             json!({"agent": {"name": name, "zone": zone, "description": "d", "run": {"builtin": "echo"}}});
-        let hosting = Hosting::new(Runner::Builtin(Builtin::Echo), Path::new("."));
-        Local { offer: read_documents(document).remove(0).unwrap(), hosting: Some(hosting) }
+        let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
+        HostedAgent { offer: read_documents(document).remove(0).unwrap(), run_config: Some(run_config) }
     }
 
-    fn catalog(locals: Vec<Local>) -> Catalog {
+    fn catalog(locals: Vec<HostedAgent>) -> Catalog {
         let agents = Agents::new(ZoneName::root());
         agents.replace(locals);
         Catalog::new(agents, Identity::from_seed([1; 32]).key())

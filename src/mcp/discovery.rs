@@ -14,11 +14,11 @@ use super::Node;
 use super::catalog::{Tools, limits_json};
 use super::schema::object;
 use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
-use crate::foreign::{clean_json, clean_short};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::index::token::each_word;
 use crate::proto::name::FullName;
+use crate::sanitize::{clean_json, clean_short};
 
 /// Names that no agent's tool may take: those of this file, and those of the queue and task tools.
 pub(super) const RESERVED: [&str; 16] = [
@@ -388,8 +388,8 @@ fn own_config(node: &Node, agent: &FullName, tool: &str) -> Value {
         "model_name": local.offer.card.model,
         "timeout": timeout,
         "max_retries": max_retries,
-        "verbose": local.hosting.as_ref().map(|hosting| hosting.verbose),
-        "traceback_enabled": local.hosting.as_ref().map(|hosting| hosting.traceback_enabled),
+        "verbose": local.run_config.as_ref().map(|run_config| run_config.verbose),
+        "traceback_enabled": local.run_config.as_ref().map(|run_config| run_config.traceback_enabled),
     })
 }
 
@@ -425,7 +425,7 @@ fn discovery_info(node: &Node, tools: &Tools, agent: &Agent) -> Value {
 fn agent_info(node: &Node, tools: &Tools, detail: &AgentDetail) -> Value {
     let agent = &detail.agent;
     let own = node.handle.local_agents().list();
-    let hosting = agent.agent.parse().ok().and_then(|name| own.get(&name)?.hosting.as_ref());
+    let run_config = agent.agent.parse().ok().and_then(|name| own.get(&name)?.run_config.as_ref());
     let limits = serde_json::from_value(detail.card.get("limits").cloned().unwrap_or_default()).ok();
     let (timeout, max_retries) = limits_json(limits);
     let description = node.shown(&agent.owner, &agent.description, usize::MAX);
@@ -440,8 +440,8 @@ fn agent_info(node: &Node, tools: &Tools, detail: &AgentDetail) -> Value {
         "output_schema": detail.output_schema,
         "timeout": timeout,
         "max_retries": max_retries,
-        "verbose": hosting.map(|hosting| hosting.verbose),
-        "traceback_enabled": hosting.map(|hosting| hosting.traceback_enabled),
+        "verbose": run_config.map(|run_config| run_config.verbose),
+        "traceback_enabled": run_config.map(|run_config| run_config.traceback_enabled),
         "origin": agent.origin,
         "original_name": agent.original_name,
         "version": detail.card.get("version"),

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::Node;
 use crate::api::ApiError;
-use crate::foreign::{clean_json, clean_short};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
+use crate::sanitize::{clean_json, clean_short};
 
 /// Resources a page.
 const PAGE: usize = 100;

@@ -134,7 +134,7 @@ impl BootstrapDialer {
     }
 
     /// Forgets all waiting: after a suspension everything is tried at once.
-    pub fn hurry(&mut self, now: Instant) {
+    pub fn retry_now(&mut self, now: Instant) {
         for bootstrap in &mut self.0 {
             if matches!(bootstrap.state, State::Waiting { .. }) {
                 bootstrap.state = State::Waiting { until: now };
@@ -217,7 +217,7 @@ mod tests {
         let now = Instant::now();
         let mut dialer = dialer(now);
         (0..9).for_each(|_| _ = fail(&mut dialer, now));
-        dialer.hurry(now);
+        dialer.retry_now(now);
         assert_eq!(dialer.due(now), [0]);
     }
 }

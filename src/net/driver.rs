@@ -14,17 +14,18 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::api;
-use crate::net::store::{Incident, Store, StoreError};
+use crate::net::store::{Store, StoreError, StoreIncident};
 use crate::net::streams::{PIPELINE_MAX, SyncClient};
 use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
 use crate::proto::identity::PeerKey;
-use crate::proto::node::{Command, Dialed, Input, Node, Output, Reply, SessionId, Write};
+use crate::proto::io::{Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
+use crate::proto::node::Node;
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
-/// Answers of sync streams that wait for the driver, all sessions together.
+/// Answers of sync streams that wait for the driver, all conversations together.
 const ANSWERS_MAX: usize = 64;
 /// How long a goodbye may take to leave.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -43,7 +44,7 @@ pub(super) enum Request {
 pub(super) struct Seen<'a> {
     pub(super) node: &'a mut Node,
     pub(super) network: &'a mut Network,
-    pub(super) incidents: &'a [Incident],
+    pub(super) incidents: &'a [StoreIncident],
     pub(super) started: Instant,
 }
 
@@ -53,15 +54,15 @@ pub(super) struct Driver {
     store: Store,
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<api::Event>,
-    incidents: Vec<Incident>,
+    incidents: Vec<StoreIncident>,
     started: Instant,
     next_id: u64,
     replies: BTreeMap<u64, oneshot::Sender<Reply>>,
     /// Questions of peers that the node answers within the same turn.
     asked: BTreeMap<u64, oneshot::Sender<Vec<u8>>>,
-    sessions: BTreeMap<SessionId, mpsc::Sender<Vec<u8>>>,
-    session_answers: mpsc::Sender<(SessionId, Option<Vec<u8>>)>,
-    session_answered: mpsc::Receiver<(SessionId, Option<Vec<u8>>)>,
+    conversations: BTreeMap<ConversationId, mpsc::Sender<Vec<u8>>>,
+    responses: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
+    responded: mpsc::Receiver<(ConversationId, Option<Vec<u8>>)>,
     dialed: BTreeMap<PeerKey, Dialed>,
 }
 
@@ -72,9 +73,9 @@ impl Driver {
         store: Store,
         requests: mpsc::Receiver<Request>,
         events: broadcast::Sender<api::Event>,
-        incidents: Vec<Incident>,
+        incidents: Vec<StoreIncident>,
     ) -> Driver {
-        let (session_answers, session_answered) = mpsc::channel(ANSWERS_MAX);
+        let (responses, responded) = mpsc::channel(ANSWERS_MAX);
         Driver {
             node,
             network,
@@ -86,9 +87,9 @@ impl Driver {
             next_id: 0,
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            session_answers,
-            session_answered,
+            conversations: BTreeMap::new(),
+            responses,
+            responded,
             dialed: BTreeMap::new(),
         }
     }
@@ -102,7 +103,7 @@ impl Driver {
                 _ = &mut stop => return self.leave().await,
                 Some(request) = self.requests.recv() => self.handle_requests(request),
                 event = self.network.next() => self.handle_network(event),
-                Some((session, answer)) = self.session_answered.recv() => self.handle_session(session, answer),
+                Some((conversation, answer)) = self.responded.recv() => self.handle_response(conversation, answer),
                 () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
             }
             self.perform()?;
@@ -171,25 +172,28 @@ impl Driver {
             NetworkEvent::SyncAsked { peer, request, reply } => {
                 self.next_id += 1;
                 self.asked.insert(self.next_id, reply);
-                self.node.handle(now, Input::SyncAsked { id: self.next_id, peer, bytes: request });
+                self.node.handle(
+                    now,
+                    Input::Request { id: self.next_id, peer, protocol: Protocol::Sync, bytes: request },
+                );
             }
-            NetworkEvent::Problem(problem) => self.handle_problem(problem),
+            NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
     }
 
-    fn handle_problem(&mut self, problem: swarm::Problem) {
-        if matches!(problem, swarm::Problem::Suspended { .. }) {
+    fn handle_alert(&mut self, alert: swarm::NetworkAlert) {
+        if matches!(alert, swarm::NetworkAlert::Suspended { .. }) {
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        let problem = view::network_problem(&problem);
+        let problem = view::network_alert(&alert);
         tracing::warn!(code = %problem.code, "{}", problem.message);
         self.tell(api::Event::Problem(problem));
     }
 
-    fn handle_session(&mut self, session: SessionId, answer: Option<Vec<u8>>) {
+    fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
         let input = match answer {
-            Some(bytes) => Input::SyncAnswered { session, bytes },
-            None => Input::SyncFailed { session },
+            Some(bytes) => Input::Response { conversation, bytes },
+            None => Input::RequestFailed { conversation },
         };
         self.node.handle(wall_clock(), input);
     }
@@ -228,9 +232,11 @@ impl Driver {
                 tracing::trace!(%zone, ?published, "published");
             }
             Output::Verdict { id, verdict } => self.network.report(&id, verdict),
-            Output::SyncAsk { session, peer, bytes } => self.ask(session, peer, bytes),
-            Output::SyncClose { session } => drop(self.sessions.remove(&session)),
-            Output::SyncAnswer { id, bytes } => {
+            Output::Request { conversation, peer, protocol, bytes } => {
+                self.ask(conversation, peer, protocol, bytes)
+            }
+            Output::EndConversation { conversation } => drop(self.conversations.remove(&conversation)),
+            Output::Respond { id, bytes } => {
                 if let Some(reply) = self.asked.remove(&id) {
                     // The peer may have gone meanwhile.
                     let _gone = reply.send(bytes);
@@ -254,19 +260,15 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, session: SessionId, peer: PeerKey, bytes: Vec<u8>) {
-        let questions = self.sessions.entry(session).or_insert_with(|| {
+    fn ask(&mut self, conversation: ConversationId, peer: PeerKey, protocol: Protocol, bytes: Vec<u8>) {
+        let Protocol::Sync = protocol;
+        let client = self.network.sync_client();
+        let questions = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
-            tokio::spawn(converse(
-                self.network.sync_client(),
-                peer,
-                session,
-                asked,
-                self.session_answers.clone(),
-            ));
+            tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone()));
             questions
         });
-        // The node keeps at most SYNC_WINDOW questions waiting; a session that ended tells so by itself.
+        // The node keeps at most SYNC_WINDOW questions waiting; a conversation that ended tells so by itself.
         let _ended = questions.try_send(bytes);
     }
 
@@ -294,16 +296,16 @@ impl Driver {
 async fn converse(
     client: SyncClient,
     peer: PeerKey,
-    session: SessionId,
+    conversation: ConversationId,
     mut questions: mpsc::Receiver<Vec<u8>>,
-    answers: mpsc::Sender<(SessionId, Option<Vec<u8>>)>,
+    answers: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
 ) {
     // A driver that is gone needs no answer.
     let stream = match client.open(peer).await {
         Ok(stream) => stream,
         Err(error) => {
             tracing::debug!(%peer, %error, "sync stream not opened");
-            let _gone = answers.send((session, None)).await;
+            let _gone = answers.send((conversation, None)).await;
             return;
         }
     };
@@ -323,7 +325,7 @@ async fn converse(
         if let Err(error) = &answer {
             tracing::debug!(%peer, %error, "sync stream broke");
         }
-        if answers.send((session, answer.ok())).await.is_err() || broke {
+        if answers.send((conversation, answer.ok())).await.is_err() || broke {
             return;
         }
     }

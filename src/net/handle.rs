@@ -17,8 +17,9 @@ use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Cursor, Query};
+use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Command, Found, Registered, Reply, Resolution, WriteError};
+use crate::proto::node::{Found, Registered, Resolution, WriteError};
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;

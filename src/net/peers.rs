@@ -1,9 +1,9 @@
-//! The connected peers: what is known of each, and which connections are surplus.
+//! The connected peers: what is known of each, and which connections are excess.
 //!
 //! Kademlia dials whomever a lookup meets; left alone, fifty nodes on one machine become a full mesh. The rule here:
 //! **who opened a connection closes it.** A node with more than [`PEERS_HIGH`] peers closes the connections it opened
 //! itself and needs for nothing, a few a second, down to [`PEERS_TARGET`]. Peers from the configuration, peers in the
-//! gossip mesh and peers with whom calls are under way are never surplus. Inbound connections are left to their openers
+//! gossip mesh and peers with whom calls are under way are never excess. Inbound connections are left to their openers
 //! unless there are more than [`INBOUND_HIGH`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
-/// More peers than this and own surplus connections are closed. The mesh takes 6 to 12.
+/// More peers than this and own excess connections are closed. The mesh takes 6 to 12.
 pub const PEERS_HIGH: usize = 16;
 /// Closing stops at this many peers: a usual mesh of 7, and some for lazy gossip and to graft from when others leave.
 pub const PEERS_TARGET: usize = 12;
@@ -31,7 +31,7 @@ pub const INBOUND_MAX: u32 = 256;
 pub const SETTLING: Duration = Duration::from_secs(10);
 /// A second connection with one peer (both dialed at once) is closed at this age, by the side with the smaller PeerId.
 /// Old enough for the first sync to be over, which may run on either.
-pub const TWIN_KEPT: Duration = Duration::from_secs(30);
+pub const DUPLICATE_KEPT: Duration = Duration::from_secs(30);
 /// Most connections closed in one second: all nodes of a young network decide at the same time on stale counts.
 pub const CLOSED_PER_SECOND_MAX: usize = 2;
 /// Who has not said within this time who it is (identify) is disconnected.
@@ -100,11 +100,11 @@ impl Peer {
     }
 }
 
-/// The peers to disconnect now: strangers that never identified themselves, and surplus.
+/// The peers to disconnect now: strangers that never identified themselves, and excess.
 ///
 /// `needed` are the peers in the gossip mesh of any zone and those with whom calls are under way, `start` is a random
 /// number that spreads the choice.
-pub(crate) fn surplus(
+pub(crate) fn excess(
     peers: &BTreeMap<PeerId, Peer>,
     needed: &BTreeSet<PeerId>,
     now: Instant,
@@ -130,14 +130,14 @@ pub(crate) fn surplus(
 
 /// The connections that `own` has to close because an older one leads to the same peer. A call that is under way with
 /// a peer in `calling` may run on either, so both stay.
-pub(crate) fn twins(
+pub(crate) fn duplicate_connections(
     peers: &BTreeMap<PeerId, Peer>,
     own: PeerId,
     calling: &BTreeSet<PeerId>,
     now: Instant,
 ) -> Vec<ConnectionId> {
     let newer = |peer: &Peer| {
-        let old_enough = |since: Instant| now.saturating_duration_since(since) > TWIN_KEPT;
+        let old_enough = |since: Instant| now.saturating_duration_since(since) > DUPLICATE_KEPT;
         let newer = peer.connections.iter().skip(1);
         newer.filter(|(_, (_, since))| old_enough(*since)).map(|(id, _)| *id).collect::<Vec<_>>()
     };
@@ -161,14 +161,14 @@ mod tests {
         (0..count).map(peer).collect()
     }
 
-    /// Closes surplus until nothing more is closed.
+    /// Closes excess until nothing more is closed.
     fn settle(
         mut peers: BTreeMap<PeerId, Peer>,
         mesh: &BTreeSet<PeerId>,
         now: Instant,
     ) -> BTreeMap<PeerId, Peer> {
         for start in 0.. {
-            let closing = surplus(&peers, mesh, now, start);
+            let closing = excess(&peers, mesh, now, start);
             if closing.is_empty() {
                 break;
             }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn own_surplus_is_closed_down_to_the_target_and_the_mesh_is_spared() {
+    fn own_excess_is_closed_down_to_the_target_and_the_mesh_is_spared() {
         let since = Instant::now();
         let peers = world(50, true, since);
         let mesh: BTreeSet<PeerId> = peers.keys().take(12).copied().collect();
@@ -202,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn young_and_configured_peers_are_never_surplus() {
+    fn young_and_configured_peers_are_never_excess() {
         let since = Instant::now();
         let mut peers = world(40, true, since);
-        assert!(surplus(&peers, &BTreeSet::new(), since, 0).is_empty());
+        assert!(excess(&peers, &BTreeSet::new(), since, 0).is_empty());
         peers.values_mut().for_each(|peer| peer.bootstrap = true);
-        assert!(surplus(&peers, &BTreeSet::new(), since + SETTLING * 2, 0).is_empty());
+        assert!(excess(&peers, &BTreeSet::new(), since + SETTLING * 2, 0).is_empty());
     }
 
     #[test]
@@ -221,15 +221,17 @@ mod tests {
         for id in [4, 7] {
             peer.opened(ConnectionId::new_unchecked(id), "/ip4/127.0.0.1/tcp/1".parse().unwrap(), since);
         }
-        let now = since + TWIN_KEPT * 2;
+        let now = since + DUPLICATE_KEPT * 2;
         let (none, calling) = (BTreeSet::new(), BTreeSet::from([high]));
         assert_eq!(
-            twins(&BTreeMap::from([(high, peer.clone())]), low, &none, now),
+            duplicate_connections(&BTreeMap::from([(high, peer.clone())]), low, &none, now),
             [ConnectionId::new_unchecked(7)]
         );
-        assert!(twins(&BTreeMap::from([(high, peer.clone())]), low, &calling, now).is_empty());
-        assert!(twins(&BTreeMap::from([(high, peer.clone())]), low, &none, since).is_empty());
-        assert!(twins(&BTreeMap::from([(low, peer)]), high, &none, now).is_empty());
+        assert!(
+            duplicate_connections(&BTreeMap::from([(high, peer.clone())]), low, &calling, now).is_empty()
+        );
+        assert!(duplicate_connections(&BTreeMap::from([(high, peer.clone())]), low, &none, since).is_empty());
+        assert!(duplicate_connections(&BTreeMap::from([(low, peer)]), high, &none, now).is_empty());
     }
 
     #[test]
@@ -237,6 +239,6 @@ mod tests {
         let since = Instant::now();
         let mut peers = world(3, false, since);
         peers.values_mut().next().unwrap().identified = false;
-        assert_eq!(surplus(&peers, &BTreeSet::new(), since + IDENTIFY_DEADLINE * 2, 0).len(), 1);
+        assert_eq!(excess(&peers, &BTreeSet::new(), since + IDENTIFY_DEADLINE * 2, 0).len(), 1);
     }
 }

@@ -6,14 +6,14 @@
 //! before [`Store::write`] returns. A durable row is in both, so that damage of either loses nothing.
 //!
 //! Invariants: a durable write that was acknowledged is found again after a crash, even where it replaced or removed
-//! another; a row that was not written here is never [`Trust::Sealed`]; opening ends, whatever the files hold, and
+//! another; a row that was not written here is never [`Authenticated::Yes`]; opening ends, whatever the files hold, and
 //! tells in [`Loaded::incidents`] what was damaged. Values are never logged.
 //!
 //! ```text
 //! lock              held by the process that uses the folder; its pid
 //! journal           own writes                 (see `journal`)
 //! journal.suspect   own writes were lost and no durable write has followed yet
-//! seal.key          key of the seals           (see `row`)
+//! seal.key          key of the MACs           (see `row`)
 //! sled/             everything
 //! *.damaged-N       what was set aside, at most two of each
 //! ```
@@ -25,9 +25,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proto::code::Code;
-pub use crate::proto::node::Write;
+pub use crate::proto::io::Write;
 use journal::{Entry, Journal};
-use row::{RowKind, Seal};
+use row::{RowKind, RowMac};
 use writer::{TreeWrite, Writer};
 
 mod files;
@@ -50,27 +50,27 @@ pub struct StoredRow {
     /// Its value.
     pub value: Vec<u8>,
     /// Whether it is known to be what this store wrote.
-    pub trust: Trust,
+    pub authenticated: Authenticated,
 }
 
 /// Whether a row is known to be what this store wrote under this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub enum Authenticated {
     /// Its keyed hash, made when it was written, is right.
-    Sealed,
-    /// It is undamaged, but the seal key was lost or somebody else wrote it: verify the signature, and write it again
-    /// to seal it.
-    Unsealed,
+    Yes,
+    /// It is undamaged, but the MAC key was lost or somebody else wrote it: verify the signature, and write it again
+    /// to authenticate it.
+    No,
 }
 
 /// What [`Store::open`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// Every row. A key occurs twice, with different values, where journal and sled disagree and a seal is wrong, so
+    /// Every row. A key occurs twice, with different values, where journal and sled disagree and a MAC is wrong, so
     /// that it cannot be told which is newer: the caller merges.
     pub rows: Vec<StoredRow>,
     /// What was damaged, and what was done about it.
-    pub incidents: Vec<Incident>,
+    pub incidents: Vec<StoreIncident>,
     /// Whether own writes may be missing.
     pub journal: JournalState,
 }
@@ -89,7 +89,7 @@ pub enum JournalState {
 
 /// Something an operator should know about the folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Incident {
+pub struct StoreIncident {
     /// Stable code: `journal_damaged`, `journal_missing`, `seal_key_lost`, `seal_wrong`, `row_damaged`,
     /// `sled_damaged`, `sled_missing`, `sled_repaired`.
     pub code: Code,
@@ -207,7 +207,7 @@ impl Store {
     /// A durable batch up to 1 MiB is found whole or not at all after a crash. Blocks while 8,192 rows or 32 MiB wait
     /// for sled. After an error end the process (see [`StoreError`]).
     pub fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
-        batch.iter().try_for_each(judge_length)?;
+        batch.iter().try_for_each(check_length)?;
         match &mut self.0 {
             Backing::Disk(disk) => disk.write(batch),
             Backing::Memory(folder) => {
@@ -226,7 +226,7 @@ impl Store {
     }
 }
 
-fn judge_length(write: &Write) -> Result<(), StoreError> {
+fn check_length(write: &Write) -> Result<(), StoreError> {
     let value_bytes = write.value.as_ref().map_or(0, |value| value.len());
     let lengths = [(write.key.len(), KEY_BYTES_MAX), (value_bytes, VALUE_BYTES_MAX)];
     match lengths.into_iter().find(|(bytes, limit)| bytes > limit) {
@@ -241,7 +241,7 @@ impl MemoryFolder {
         let stored = |(key, value): (&Vec<u8>, &Arc<[u8]>)| StoredRow {
             key: key.clone(),
             value: value.to_vec(),
-            trust: Trust::Sealed,
+            authenticated: Authenticated::Yes,
         };
         rows.iter().map(stored).collect()
     }
@@ -260,9 +260,9 @@ impl MemoryFolder {
 /// The store on disk.
 struct Disk {
     dir: PathBuf,
-    seal: Seal,
+    row_mac: RowMac,
     journal: Journal,
-    suspicion: Suspicion,
+    marker: JournalMarker,
     writer: Writer,
     next_seq: u64,
     /// Released when both the store and its thread are gone.
@@ -271,22 +271,22 @@ struct Disk {
 
 /// Whether `journal.suspect` exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Suspicion {
-    None,
-    Marked,
+enum JournalMarker {
+    Absent,
+    Present,
 }
 
 /// A change with its row made.
-struct Sealed {
+struct RowWrite {
     key: Vec<u8>,
     row: Vec<u8>,
     kind: RowKind,
-    home: Home,
+    destination: Destination,
 }
 
 /// Where a change goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Home {
+enum Destination {
     Both,
     SledAlone,
 }
@@ -294,44 +294,44 @@ enum Home {
 impl Disk {
     fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
         self.writer.check()?;
-        let sealed = self.seal_batch(batch);
-        self.journal_rows(&sealed)?;
-        let writes = sealed.into_iter().map(Sealed::into_tree_write).collect();
+        let rows = self.make_rows(batch);
+        self.journal_rows(&rows)?;
+        let writes = rows.into_iter().map(RowWrite::into_tree_write).collect();
         self.writer.push(writes, self.next_seq - 1)?;
         self.journal.compact_if_due(self.next_seq, self.writer.flushed_seq())
     }
 
-    fn seal_batch(&mut self, batch: Vec<Write>) -> Vec<Sealed> {
+    fn make_rows(&mut self, batch: Vec<Write>) -> Vec<RowWrite> {
         let mut journalled = BTreeSet::new();
-        let mut sealed = Vec::with_capacity(batch.len());
+        let mut rows = Vec::with_capacity(batch.len());
         for Write { key, value, durable } in batch {
             let both = durable || self.journal.holds(&key) || journalled.contains(&key);
-            let (kind, home) = match (&value, both) {
-                (None, true) => (RowKind::Removed, Home::Both),
-                (None, false) => (RowKind::Removed, Home::SledAlone),
-                (Some(_), true) => (RowKind::Journalled, Home::Both),
-                (Some(_), false) => (RowKind::Value, Home::SledAlone),
+            let (kind, destination) = match (&value, both) {
+                (None, true) => (RowKind::Removed, Destination::Both),
+                (None, false) => (RowKind::Removed, Destination::SledAlone),
+                (Some(_), true) => (RowKind::Journalled, Destination::Both),
+                (Some(_), false) => (RowKind::Value, Destination::SledAlone),
             };
             if both {
                 journalled.insert(key.clone());
             }
-            let row = self.seal.row(&key, self.next_seq, kind, value.as_deref().unwrap_or_default());
+            let row = self.row_mac.row(&key, self.next_seq, kind, value.as_deref().unwrap_or_default());
             self.next_seq += 1;
-            sealed.push(Sealed { key, row, kind, home });
+            rows.push(RowWrite { key, row, kind, destination });
         }
-        sealed
+        rows
     }
 
-    fn journal_rows(&mut self, sealed: &[Sealed]) -> Result<(), StoreError> {
-        let both = sealed.iter().filter(|sealed| sealed.home == Home::Both);
-        let entries: Vec<_> = both.map(|sealed| Entry { key: &sealed.key, row: &sealed.row }).collect();
+    fn journal_rows(&mut self, rows: &[RowWrite]) -> Result<(), StoreError> {
+        let both = rows.iter().filter(|row| row.destination == Destination::Both);
+        let entries: Vec<_> = both.map(|write| Entry { key: &write.key, row: &write.row }).collect();
         if entries.is_empty() {
             return Ok(());
         }
         self.journal.append(&entries)?;
-        if self.suspicion == Suspicion::Marked {
+        if self.marker == JournalMarker::Present {
             files::remove(&load::suspect_path(&self.dir))?;
-            self.suspicion = Suspicion::None;
+            self.marker = JournalMarker::Absent;
         }
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Drop for Disk {
     }
 }
 
-impl Sealed {
+impl RowWrite {
     fn into_tree_write(self) -> TreeWrite {
         (self.key, (self.kind != RowKind::Removed).then_some(self.row))
     }
@@ -369,16 +369,16 @@ mod tests {
         Write { key: key.into(), value: None, durable }
     }
 
-    fn rows(loaded: &Loaded) -> Vec<(String, String, Trust)> {
+    fn rows(loaded: &Loaded) -> Vec<(String, String, Authenticated)> {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let mut rows: Vec<_> =
-            loaded.rows.iter().map(|row| (text(&row.key), text(&row.value), row.trust)).collect();
+            loaded.rows.iter().map(|row| (text(&row.key), text(&row.value), row.authenticated)).collect();
         rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         rows
     }
 
-    fn sealed(rows: &[(&str, &str)]) -> Vec<(String, String, Trust)> {
-        rows.iter().map(|(key, value)| (key.to_string(), value.to_string(), Trust::Sealed)).collect()
+    fn authentic(rows: &[(&str, &str)]) -> Vec<(String, String, Authenticated)> {
+        rows.iter().map(|(key, value)| (key.to_string(), value.to_string(), Authenticated::Yes)).collect()
     }
 
     fn codes(loaded: &Loaded) -> Vec<&'static str> {
@@ -402,9 +402,9 @@ mod tests {
         assert_eq!(loaded, Loaded { rows: vec![], incidents: vec![], journal: JournalState::Fresh });
         let loaded =
             write_once(dir.path(), vec![remove("b", false), remove("c", true), put("d", "5", false)]);
-        assert_eq!(rows(&loaded), sealed(&[("a", "4"), ("b", "2"), ("c", "3")]));
+        assert_eq!(rows(&loaded), authentic(&[("a", "4"), ("b", "2"), ("c", "3")]));
         let (_store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!(rows(&loaded), sealed(&[("a", "4"), ("d", "5")]));
+        assert_eq!(rows(&loaded), authentic(&[("a", "4"), ("d", "5")]));
         assert_eq!((loaded.incidents.len(), loaded.journal), (0, JournalState::Whole));
     }
 
@@ -416,7 +416,7 @@ mod tests {
         store.write(vec![put("a", "1", true), put("b", "2", false), remove("a", true)]).unwrap();
         store.close().unwrap();
         let (_store, loaded) = Store::in_memory(&folder);
-        assert_eq!((rows(&loaded), loaded.journal), (sealed(&[("b", "2")]), JournalState::Whole));
+        assert_eq!((rows(&loaded), loaded.journal), (authentic(&[("b", "2")]), JournalState::Whole));
     }
 
     #[test]
@@ -478,34 +478,38 @@ mod tests {
         std::fs::remove_file(dir.path().join("journal")).unwrap();
         let loaded = write_once(dir.path(), vec![put("other", "3", false)]);
         assert_eq!((codes(&loaded), loaded.journal), (vec!["journal_missing"], JournalState::Damaged));
-        assert_eq!(rows(&loaded), sealed(&[("other", "2"), ("own", "1")]));
+        assert_eq!(rows(&loaded), authentic(&[("other", "2"), ("own", "1")]));
         let loaded = write_once(dir.path(), vec![put("epoch", "1", true)]);
         assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Damaged));
         let (_store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.journal, JournalState::Whole);
-        assert_eq!(rows(&loaded), sealed(&[("epoch", "1"), ("other", "3"), ("own", "1")]));
+        assert_eq!(rows(&loaded), authentic(&[("epoch", "1"), ("other", "3"), ("own", "1")]));
     }
 
     #[test]
-    fn without_its_seal_key_every_row_has_to_be_verified_again() {
+    fn without_its_mac_key_every_row_has_to_be_verified_again() {
         let dir = tempfile::tempdir().unwrap();
         write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
         std::fs::write(dir.path().join("seal.key"), "short").unwrap();
         let loaded = write_once(dir.path(), vec![put("other", "2", false), put("own", "1", true)]);
         assert_eq!((codes(&loaded), loaded.journal), (vec!["seal_key_lost"], JournalState::Whole));
-        assert!(loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.trust == Trust::Unsealed));
+        assert!(
+            loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.authenticated == Authenticated::No)
+        );
         let (_store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!((codes(&loaded), rows(&loaded)), (vec![], sealed(&[("other", "2"), ("own", "1")])));
+        assert_eq!((codes(&loaded), rows(&loaded)), (vec![], authentic(&[("other", "2"), ("own", "1")])));
     }
 
     #[test]
-    fn rows_written_under_another_seal_key_are_returned_and_not_trusted() {
+    fn rows_written_under_another_mac_key_are_returned_and_not_authenticated() {
         let dir = tempfile::tempdir().unwrap();
         write_once(dir.path(), vec![put("own", "1", true), put("other", "2", false)]);
         std::fs::write(dir.path().join("seal.key"), [1; 32]).unwrap();
         let (_store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!((codes(&loaded), loaded.journal), (vec!["seal_wrong"], JournalState::Whole));
-        assert!(loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.trust == Trust::Unsealed));
+        assert!(
+            loaded.rows.len() == 2 && loaded.rows.iter().all(|row| row.authenticated == Authenticated::No)
+        );
     }
 
     /// A crash between journal and sled, as sled sees it: its folder is put back to what it was before.
@@ -541,11 +545,11 @@ mod tests {
         let second =
             vec![put("a", "new", true), remove("gone", true), put("b", "1", true), remove("plain", true)];
         let (dir, loaded) = with_sled_of_before(first, second);
-        assert_eq!(rows(&loaded), sealed(&[("a", "new"), ("b", "1")]));
+        assert_eq!(rows(&loaded), authentic(&[("a", "new"), ("b", "1")]));
         assert_eq!((codes(&loaded), loaded.journal), (vec![], JournalState::Whole));
         std::fs::remove_file(dir.path().join("journal")).unwrap();
         let (_store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!(rows(&loaded), sealed(&[("a", "new"), ("b", "1")]), "sled alone");
+        assert_eq!(rows(&loaded), authentic(&[("a", "new"), ("b", "1")]), "sled alone");
     }
 
     #[test]
@@ -594,7 +598,7 @@ mod tests {
         std::fs::write(dir.path().join("journal"), journal).unwrap();
         let (_store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!((codes(&loaded), loaded.journal), (vec!["journal_damaged"], JournalState::Damaged));
-        assert_eq!(rows(&loaded), sealed(&[("a", "2"), ("b", "3")]));
+        assert_eq!(rows(&loaded), authentic(&[("a", "2"), ("b", "3")]));
     }
 
     #[test]
@@ -602,7 +606,7 @@ mod tests {
         let first = vec![put("a", "1", true)];
         let second = vec![put("a", "2", false), put("b", "1", true), remove("b", false)];
         let (_dir, loaded) = with_sled_of_before(first, second);
-        assert_eq!(rows(&loaded), sealed(&[("a", "2")]));
+        assert_eq!(rows(&loaded), authentic(&[("a", "2")]));
     }
 
     #[test]
@@ -622,21 +626,21 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_row_never_takes_the_place_of_one_of_ours_and_is_not_trusted() {
+    fn a_planted_row_never_replaces_one_of_ours_and_is_not_authenticated() {
         for kind in [RowKind::Value, RowKind::Journalled] {
             let dir = tempfile::tempdir().unwrap();
             write_once(dir.path(), vec![put("own", "1", true), put("gone", "1", true), remove("gone", true)]);
             for (key, seq) in [(&b"own"[..], u64::MAX), (b"own", 2), (b"gone", u64::MAX)] {
-                plant(dir.path(), key, Seal::new(&[1; 32]).row(key, seq, kind, b"forged"));
+                plant(dir.path(), key, RowMac::new(&[1; 32]).row(key, seq, kind, b"forged"));
             }
-            plant(dir.path(), b"own", Seal::new(&[1; 32]).row(b"own", u64::MAX, kind, b"forged"));
+            plant(dir.path(), b"own", RowMac::new(&[1; 32]).row(b"own", u64::MAX, kind, b"forged"));
             let loaded = write_once(dir.path(), vec![put("next", "1", true)]);
-            let mut expected = sealed(&[("own", "1")]);
-            expected.push(("own".into(), "forged".into(), Trust::Unsealed));
+            let mut expected = authentic(&[("own", "1")]);
+            expected.push(("own".into(), "forged".into(), Authenticated::No));
             assert_eq!((rows(&loaded), codes(&loaded)), (expected, vec!["seal_wrong"]), "{kind:?}");
             assert_eq!(loaded.journal, JournalState::Whole);
             let (_store, loaded) = Store::open(dir.path()).unwrap();
-            assert_eq!(rows(&loaded), sealed(&[("next", "1"), ("own", "1")]), "{kind:?}");
+            assert_eq!(rows(&loaded), authentic(&[("next", "1"), ("own", "1")]), "{kind:?}");
         }
     }
 
@@ -648,10 +652,10 @@ mod tests {
             plant(dir.path(), key, vec![7; 100]);
         }
         let loaded = write_once(dir.path(), vec![]);
-        assert_eq!((rows(&loaded), codes(&loaded)), (sealed(&[("own", "1")]), vec!["row_damaged"]));
+        assert_eq!((rows(&loaded), codes(&loaded)), (authentic(&[("own", "1")]), vec!["row_damaged"]));
         assert!(loaded.incidents[0].message.starts_with("2 rows"));
         let (_store, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!((rows(&loaded), codes(&loaded)), (sealed(&[("own", "1")]), vec![]));
+        assert_eq!((rows(&loaded), codes(&loaded)), (authentic(&[("own", "1")]), vec![]));
     }
 
     #[test]

@@ -17,13 +17,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use self::doors::Doors;
+use self::admission::StreamAdmission;
 use self::frames::{FrameError, read_frame, write_frame};
 use crate::net::addresses::{peer_id, peer_key};
 use crate::proto::config::SYNC_FRAME_BYTES_MAX;
 use crate::proto::identity::PeerKey;
 
-pub(crate) mod doors;
+pub(crate) mod admission;
 pub(crate) mod frames;
 
 /// Inbound sessions served at once, all peers together. Each holds at most two frames: 32 MiB.
@@ -54,7 +54,7 @@ pub(crate) const REOPEN_MS: std::ops::Range<u64> = 5..50;
 
 /// A question that arrived: the frame, and where its answer goes. Dropping `reply` closes the stream.
 #[derive(Debug)]
-pub struct Asked {
+pub struct InboundRequest {
     /// Who asks.
     pub peer: PeerKey,
     /// The frame, at most [`SYNC_FRAME_BYTES_MAX`] bytes.
@@ -195,8 +195,8 @@ async fn receive_answers<S: AsyncRead>(
 
 /// Serves inbound streams until `asked` has no receiver. Does nothing itself but start tasks: while it is busy the
 /// library drops streams.
-pub(crate) async fn serve(mut incoming: IncomingStreams, asked: mpsc::Sender<Asked>) {
-    let mut doors = Doors::<Arc<Semaphore>>::new(WAITING_MAX, WAITING_PER_PEER_MAX);
+pub(crate) async fn serve(mut incoming: IncomingStreams, asked: mpsc::Sender<InboundRequest>) {
+    let mut admission = StreamAdmission::<Arc<Semaphore>>::new(WAITING_MAX, WAITING_PER_PEER_MAX);
     let served = Arc::new(Semaphore::new(SERVED_MAX));
     let mut sessions = JoinSet::new();
     loop {
@@ -205,13 +205,13 @@ pub(crate) async fn serve(mut incoming: IncomingStreams, asked: mpsc::Sender<Ask
             _ = asked.closed() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
-                if let Some(own) = doors.enter(peer, || Arc::new(Semaphore::new(SERVED_PER_PEER_MAX))) {
+                if let Some(own) = admission.admit(peer, || Arc::new(Semaphore::new(SERVED_PER_PEER_MAX))) {
                     sessions.spawn(session(peer, stream, [own.clone(), served.clone()], asked.clone()));
                 }
             }
             Some(ended) = sessions.join_next(), if !sessions.is_empty() => {
                 if let Ok(peer) = ended {
-                    doors.leave(peer);
+                    admission.release(peer);
                 }
             }
         }
@@ -223,7 +223,7 @@ async fn session<S: AsyncRead + AsyncWrite + Unpin>(
     peer: PeerKey,
     mut stream: S,
     turns: [Arc<Semaphore>; 2],
-    asked: mpsc::Sender<Asked>,
+    asked: mpsc::Sender<InboundRequest>,
 ) -> PeerKey {
     if let Ok(Some(_turn)) = timeout(OPEN_DEADLINE, take_turns(turns)).await
         && let Err(error) = answer_questions(peer, &mut stream, &asked).await
@@ -241,7 +241,7 @@ async fn take_turns(turns: [Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit;
 async fn answer_questions<S: AsyncRead + AsyncWrite + Unpin>(
     peer: PeerKey,
     stream: &mut S,
-    asked: &mpsc::Sender<Asked>,
+    asked: &mpsc::Sender<InboundRequest>,
 ) -> Result<(), SyncError> {
     stream.write_all(&[GREETING]).await?;
     stream.flush().await?;
@@ -249,7 +249,7 @@ async fn answer_questions<S: AsyncRead + AsyncWrite + Unpin>(
         let request = read_sync_frame(stream, SILENCE_MAX).await?;
         let (reply, answered) = oneshot::channel();
         let unanswered = || SyncError::Closed("this node did not answer".into());
-        asked.send(Asked { peer, request, reply }).await.map_err(|_| unanswered())?;
+        asked.send(InboundRequest { peer, request, reply }).await.map_err(|_| unanswered())?;
         let answer = timeout(ANSWER_DEADLINE, answered).await.map_err(|_| SyncError::TooSlow("answer"))?;
         let answer = answer.map_err(|_| unanswered())?;
         if answer.len() > SYNC_FRAME_BYTES_MAX {

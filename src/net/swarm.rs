@@ -23,35 +23,35 @@ use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_ke
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::calls::OpenCalls;
 use crate::net::peers::{self, PEERS_LOW, Peer};
-use crate::net::streams::{Asked, SyncClient};
+use crate::net::streams::{InboundRequest, SyncClient};
 use crate::net::transport::PeerTransport;
 use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
-use crate::proto::offence::Offence;
 
 mod behaviour;
 mod event;
-mod offences;
+mod lookup;
 mod options;
-mod search;
+mod peer_scores;
 mod streams;
 
-pub use crate::proto::node::{GossipId, Verdict};
+use crate::proto::io::Offence;
+pub use crate::proto::io::{GossipId, Verdict};
 use behaviour::{Behaviour, BehaviourEvent, Names};
-pub use event::{NetworkEvent, Problem, Published, Traffic};
-use offences::{Judgement, Offences};
+pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
+use lookup::PeerLookups;
 use options::listen;
-pub use options::{NetworkError, NetworkOptions, Search};
-use search::Searches;
+pub use options::{Discovery, NetworkError, NetworkOptions};
+use peer_scores::{PeerScores, Penalty};
 use streams::start_sync;
 
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
 /// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
 pub const VERDICTS_MAX: usize = 4_096;
 /// Questions of sync streams that wait for the driver; the streams feel the back-pressure.
-pub const ASKED_MAX: usize = 64;
-/// How often bootstrap peers, surplus connections and the number of peers are looked at.
+pub const INBOUND_REQUESTS_MAX: usize = 64;
+/// How often bootstrap peers, excess connections and the number of peers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// A tick this late, by either clock, means that the process or the machine was suspended.
 const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
@@ -59,9 +59,9 @@ const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
 const PINGS_LOST_MAX: u32 = 2;
 /// The first and the longest wait between two walks through the DHT in search of peers. It doubles while there are too
 /// few: a network of three nodes will never have eight.
-const WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+const RANDOM_WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
 /// How often peers are entered into the routing table: at once when nobody was for this long.
-const LISTING: Duration = Duration::from_secs(3);
+const KAD_FLUSH_INTERVAL: Duration = Duration::from_secs(3);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
@@ -75,21 +75,21 @@ pub struct Network {
     names: Names,
     dialer: BootstrapDialer,
     peers: BTreeMap<PeerId, Peer>,
-    offences: Offences,
+    peer_scores: PeerScores,
     /// Messages without a verdict, oldest first, with the peer that sent the first copy.
-    unjudged: VecDeque<(GossipId, PeerId)>,
+    pending_validation: VecDeque<(GossipId, PeerId)>,
     ready: VecDeque<NetworkEvent>,
-    asked: mpsc::Receiver<Asked>,
+    asked: mpsc::Receiver<InboundRequest>,
     sync: SyncClient,
     calls: OpenCalls,
-    searches: Searches,
+    lookups: PeerLookups,
     unbound: Vec<ListenerId>,
     ticker: Interval,
     ticked: (Instant, SystemTime),
-    walk: (Instant, Duration),
+    random_walk: (Instant, Duration),
     /// Peers that wait for their entry into the routing table, and when they are entered next.
-    unlisted: BTreeMap<PeerId, Vec<Multiaddr>>,
-    listing: Instant,
+    kad_pending: BTreeMap<PeerId, Vec<Multiaddr>>,
+    kad_flush_at: Instant,
     /// When the routing table was last refreshed completely.
     refreshed: Option<Instant>,
     traffic: Traffic,
@@ -109,7 +109,7 @@ impl Network {
         let keypair = options.keypair()?;
         let names = Names::new(&options.network, options.zones.into_iter().collect())?;
         let gossip = gossip.build().map_err(|error| NetworkError::Setup(error.to_string()))?;
-        let behaviour = Behaviour::new(&keypair, &names, gossip, options.search)?;
+        let behaviour = Behaviour::new(&keypair, &names, gossip, options.discovery)?;
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(behaviour::IDLE_MAX)
             .with_smart_dial();
@@ -126,19 +126,19 @@ impl Network {
             names,
             dialer: BootstrapDialer::new(options.bootstrap, now),
             peers: BTreeMap::new(),
-            offences: Offences::default(),
-            unjudged: VecDeque::new(),
+            peer_scores: PeerScores::default(),
+            pending_validation: VecDeque::new(),
             ready: VecDeque::new(),
             asked,
             sync,
             calls: OpenCalls::default(),
-            searches: Searches::default(),
+            lookups: PeerLookups::default(),
             unbound,
             ticker,
             ticked: (now, SystemTime::now()),
-            walk: (now + WALK.0, WALK.0),
-            unlisted: BTreeMap::new(),
-            listing: now,
+            random_walk: (now + RANDOM_WALK.0, RANDOM_WALK.0),
+            kad_pending: BTreeMap::new(),
+            kad_flush_at: now,
             refreshed: None,
             traffic: Traffic::default(),
         })
@@ -165,7 +165,7 @@ impl Network {
             }
             tokio::select! {
                 event = self.swarm.select_next_some() => self.handle_swarm(event),
-                Some(Asked { peer, request, reply }) = self.asked.recv() => {
+                Some(InboundRequest { peer, request, reply }) = self.asked.recv() => {
                     return NetworkEvent::SyncAsked { peer, request, reply };
                 }
                 _ = self.ticker.tick() => self.handle_tick(),
@@ -194,23 +194,23 @@ impl Network {
 
     /// Judges a message. The first verdict counts, later ones and unknown ids do nothing.
     pub fn report(&mut self, id: &GossipId, verdict: Verdict) {
-        let Some(place) = self.unjudged.iter().position(|(waiting, _)| waiting == id) else { return };
-        if let Some((id, peer)) = self.unjudged.remove(place) {
-            self.judge(id, peer, verdict);
+        let Some(place) = self.pending_validation.iter().position(|(waiting, _)| waiting == id) else {
+            return;
+        };
+        if let Some((id, peer)) = self.pending_validation.remove(place) {
+            self.report_validation(id, peer, verdict);
         }
     }
 
     /// Holds an offence outside of gossip against a peer: it is listened to less, and blocked when it goes on.
     pub fn penalize(&mut self, peer: PeerKey, why: Offence) {
         let Some(id) = peer_id(&peer) else { return };
-        match self.offences.add(id, why, Instant::now()) {
-            Judgement::Scored(score) => {
-                _ = self.swarm.behaviour_mut().gossip.set_application_score(&id, score)
-            }
-            Judgement::Blocked => {
+        match self.peer_scores.add(id, why, Instant::now()) {
+            Penalty::Scored(score) => _ = self.swarm.behaviour_mut().gossip.set_application_score(&id, score),
+            Penalty::Blocked => {
                 tracing::warn!(%peer, ?why, "peer blocked");
                 self.swarm.behaviour_mut().blocked.block_peer(id);
-                self.ready.push_back(NetworkEvent::Problem(Problem::Blocked { peer }));
+                self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Blocked { peer }));
             }
         }
     }
@@ -286,7 +286,7 @@ impl Network {
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 self.unbound.retain(|id| *id != listener_id);
                 let reason = reason.err().map_or("closed".into(), |error| error.to_string());
-                self.ready.push_back(NetworkEvent::Problem(Problem::ListenerLost { reason }));
+                self.ready.push_back(NetworkEvent::Alert(NetworkAlert::ListenerLost { reason }));
             }
             _ => {}
         }
@@ -306,7 +306,7 @@ impl Network {
                 ..
             }) => self.handle_refresh(id, step.last),
             BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, step, .. }) if step.last => {
-                self.searches.ended(id);
+                self.lookups.ended(id);
             }
             // Filtered inserts come here and end here: nothing a peer puts into the table is kept.
             _ => {}
@@ -322,7 +322,7 @@ impl Network {
     ) {
         let now = Instant::now();
         let bootstrap = self.dialer.connected(connection, id, now);
-        self.searches.connected(&id);
+        self.lookups.connected(&id);
         let Some(key) = peer_key(&id) else {
             // Only Ed25519 is compiled in, so that no other key gets this far.
             _ = self.swarm.disconnect_peer_id(id);
@@ -368,7 +368,7 @@ impl Network {
         if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
             let reason = error.to_string();
             tracing::info!(%address, failures, reason, "bootstrap peer not reached");
-            self.ready.push_back(NetworkEvent::Problem(Problem::BootstrapUnreachable {
+            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable {
                 address,
                 failures,
                 reason,
@@ -382,7 +382,7 @@ impl Network {
         if info.protocol_version != self.names.identify {
             let (peer, speaks) = (peer.key, info.protocol_version);
             tracing::info!(%peer, speaks, "peer of another network disconnected");
-            self.ready.push_back(NetworkEvent::Problem(Problem::OtherNetwork {
+            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
                 peer,
                 address: seen_at,
                 speaks,
@@ -401,25 +401,25 @@ impl Network {
         peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
         // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
         if info.protocols.contains(&self.names.kad) {
-            self.unlisted.insert(id, peer.listens_at.clone());
+            self.kad_pending.insert(id, peer.listens_at.clone());
         }
         if !std::mem::replace(&mut peer.identified, true) {
-            self.ready.extend(welcome(peer));
+            self.ready.extend(connected_events(peer));
         }
-        self.list_peers(Instant::now());
+        self.flush_kad_pending(Instant::now());
     }
 
     /// Enters the peers met since the last time into the routing table. The library answers every entry into a small
     /// table with a round of lookups half a second later; entered one by one, fifty nodes that start together spend
     /// their first half minute on nothing else.
-    fn list_peers(&mut self, now: Instant) {
-        if now < self.listing || self.unlisted.is_empty() {
+    fn flush_kad_pending(&mut self, now: Instant) {
+        if now < self.kad_flush_at || self.kad_pending.is_empty() {
             return;
         }
-        self.listing = now + LISTING;
-        let unlisted = std::mem::take(&mut self.unlisted);
+        self.kad_flush_at = now + KAD_FLUSH_INTERVAL;
+        let kad_pending = std::mem::take(&mut self.kad_pending);
         let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-        for (peer, addresses) in unlisted {
+        for (peer, addresses) in kad_pending {
             for address in addresses {
                 kad.add_address(&peer, address);
             }
@@ -458,19 +458,19 @@ impl Network {
         let Ok(id) = id.0.as_slice().try_into().map(GossipId) else { return };
         self.traffic.gossip_received += 1;
         if message.data.len() > GOSSIP_BYTES_MAX {
-            return self.judge(id, from, Verdict::Reject);
+            return self.report_validation(id, from, Verdict::Reject);
         }
-        if self.unjudged.len() >= VERDICTS_MAX
-            && let Some((oldest, source)) = self.unjudged.pop_front()
+        if self.pending_validation.len() >= VERDICTS_MAX
+            && let Some((oldest, source)) = self.pending_validation.pop_front()
         {
-            self.traffic.gossip_unjudged += 1;
-            self.judge(oldest, source, Verdict::Ignore);
+            self.traffic.gossip_unvalidated += 1;
+            self.report_validation(oldest, source, Verdict::Ignore);
         }
-        self.unjudged.push_back((id, from));
+        self.pending_validation.push_back((id, from));
         self.ready.push_back(NetworkEvent::Gossip { id, peer, zone, bytes: message.data });
     }
 
-    fn judge(&mut self, id: GossipId, from: PeerId, verdict: Verdict) {
+    fn report_validation(&mut self, id: GossipId, from: PeerId, verdict: Verdict) {
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Ignore => MessageAcceptance::Ignore,
@@ -498,29 +498,31 @@ impl Network {
     fn handle_tick(&mut self) {
         let now = Instant::now();
         self.notice_suspension(now);
-        for (peer, score) in self.offences.fade(now) {
+        for (peer, score) in self.peer_scores.fade(now) {
             self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
         }
-        for peer in self.offences.released(now) {
+        for peer in self.peer_scores.released(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
-        self.list_peers(now);
+        self.flush_kad_pending(now);
         self.dial_bootstrap_peers(now);
-        self.close_surplus(now);
-        self.look_for_peers(now);
+        self.close_excess(now);
+        self.walk_if_lonely(now);
     }
 
     /// A running lookup would dial again what is closed under it, so it is waited for.
-    fn close_surplus(&mut self, now: Instant) {
+    fn close_excess(&mut self, now: Instant) {
         let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
         if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
             let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
             let needed = mesh.chain(&calling).copied().collect();
-            for peer in peers::surplus(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
+            for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
                 _ = self.swarm.disconnect_peer_id(peer);
             }
         }
-        for connection in peers::twins(&self.peers, *self.swarm.local_peer_id(), &calling, now) {
+        for connection in
+            peers::duplicate_connections(&self.peers, *self.swarm.local_peer_id(), &calling, now)
+        {
             self.swarm.close_connection(connection);
         }
     }
@@ -530,9 +532,9 @@ impl Network {
         let (monotonic, wall) = std::mem::replace(&mut self.ticked, (now, SystemTime::now()));
         let slept = self.ticked.1.duration_since(wall).unwrap_or_default().max(now - monotonic);
         if slept >= TICK + SUSPENDED_AFTER {
-            self.dialer.hurry(now);
-            self.walk = (now, WALK.0);
-            self.ready.push_back(NetworkEvent::Problem(Problem::Suspended { duration: slept - TICK }));
+            self.dialer.retry_now(now);
+            self.random_walk = (now, RANDOM_WALK.0);
+            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Suspended { duration: slept - TICK }));
         }
     }
 
@@ -557,8 +559,8 @@ impl Network {
     }
 
     /// Walks to a random place in the DHT while there are too few peers at all or in a zone.
-    fn look_for_peers(&mut self, now: Instant) {
-        let (next, wait) = self.walk;
+    fn walk_if_lonely(&mut self, now: Instant) {
+        let (next, wait) = self.random_walk;
         let lonely = |(_, topic): &(ZoneName, gossipsub::IdentTopic)| {
             let zone = self.names.zone(&topic.hash());
             zone.is_some_and(|zone| {
@@ -567,17 +569,18 @@ impl Network {
         };
         let enough = self.peers.len() >= PEERS_LOW && !self.names.zones.iter().any(lonely);
         if enough {
-            self.walk = (now + WALK.0, WALK.0);
+            self.random_walk = (now + RANDOM_WALK.0, RANDOM_WALK.0);
         } else if now >= next
             && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
         {
-            self.walk = (now + wait.mul_f64(rand::random_range(0.75..1.25)), (wait * 2).min(WALK.1));
+            self.random_walk =
+                (now + wait.mul_f64(rand::random_range(0.75..1.25)), (wait * 2).min(RANDOM_WALK.1));
             kad.get_closest_peers(PeerId::random());
         }
     }
 }
 
-fn welcome(peer: &Peer) -> Vec<NetworkEvent> {
+fn connected_events(peer: &Peer) -> Vec<NetworkEvent> {
     let key = peer.key;
     let connected = NetworkEvent::Connected {
         peer: key,
@@ -607,7 +610,7 @@ mod tests {
                 zones: vec![ZoneName::root()],
                 bootstrap: std::mem::take(&mut bootstrap),
                 listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-                search: Search::Dht,
+                discovery: Discovery::Dht,
             };
             let mut gossip = settings();
             if seed == 1 {
@@ -681,7 +684,7 @@ mod tests {
         let noticed = sender.ready.pop_back();
         let long = |duration: &Duration| *duration > slept / 2 && *duration < slept * 2;
         assert!(
-            matches!(&noticed, Some(NetworkEvent::Problem(Problem::Suspended { duration })) if long(duration))
+            matches!(&noticed, Some(NetworkEvent::Alert(NetworkAlert::Suspended { duration })) if long(duration))
         );
     }
 

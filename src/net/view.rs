@@ -15,9 +15,10 @@ use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::io::{Event, NodeAlert, Via};
 use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::{Event, Found, Node, Problem, Registered, Replica, Via, WriteError, ZoneState};
+use crate::proto::node::{Found, Node, Registered, Replica, WriteError, ZoneState};
 use crate::proto::record::{Record, Refusal};
 
 /// Status of a zone that is answered from what this node holds.
@@ -206,28 +207,28 @@ pub(super) fn event(event: &Event) -> api::Event {
             received: *received,
             sent: *sent,
         },
-        Event::Problem(known) => api::Event::Problem(problem(known)),
+        Event::Alert(known) => api::Event::Problem(problem(known)),
     }
 }
 
-fn problem(known: &Problem) -> api::Problem {
+fn problem(known: &NodeAlert) -> api::Problem {
     let (code, message, fix) = match known {
-        Problem::ClockUnsafe(offset) => (
+        NodeAlert::ClockUnsafe(offset) => (
             Code::ClockUnsafe,
             format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
             "set the clock of this machine, for example with an NTP service",
         ),
-        Problem::DuplicateIdentity(name) => (
+        NodeAlert::DuplicateIdentity(name) => (
             Code::DuplicateIdentity,
             format!("another process writes {name} under this node's key"),
             "stop it, or give one of the two a new key and data folder",
         ),
-        Problem::ForkedAuthor(author) => (
+        NodeAlert::ForkedAuthor(author) => (
             Code::ForkedAuthor,
             format!("{author} signed two different records with one version"),
             "tell its operator: a data folder was copied, or its key is in the wrong hands",
         ),
-        Problem::RestoredBackup => (
+        NodeAlert::RestoredBackup => (
             Code::RestoredBackup,
             "the data folder was behind what peers know of it; a new epoch was taken".into(),
             "nothing: agents registered after the backup come back from peers",
@@ -253,29 +254,29 @@ fn clock_warning(offset: i64) -> api::Problem {
 }
 
 /// What the network layer noticed.
-pub(super) fn network_problem(problem: &swarm::Problem) -> api::Problem {
-    let (code, message, fix) = match problem {
-        swarm::Problem::BootstrapUnreachable { address, failures, reason } => (
+pub(super) fn network_alert(alert: &swarm::NetworkAlert) -> api::Problem {
+    let (code, message, fix) = match alert {
+        swarm::NetworkAlert::BootstrapUnreachable { address, failures, reason } => (
             Code::BootstrapUnreachable,
             format!("bootstrap peer {address} cannot be reached ({failures} failures): {reason}"),
             "check the address; it is dialed again by itself",
         ),
-        swarm::Problem::OtherNetwork { peer, address, speaks } => (
+        swarm::NetworkAlert::OtherNetwork { peer, address, speaks } => (
             Code::OtherNetwork,
             format!("{peer} at {address} belongs to another network ({speaks})"),
             "check `--network` and the bootstrap addresses",
         ),
-        swarm::Problem::Blocked { peer } => (
+        swarm::NetworkAlert::Blocked { peer } => (
             Code::PeerBlocked,
             format!("{peer} broke the protocol repeatedly and is blocked for ten minutes"),
             "nothing; tell its operator",
         ),
-        swarm::Problem::ListenerLost { reason } => (
+        swarm::NetworkAlert::ListenerLost { reason } => (
             Code::ListenerLost,
             format!("a listening socket was lost: {reason}"),
             "restart the node if peers cannot reach it",
         ),
-        swarm::Problem::Suspended { duration } => (
+        swarm::NetworkAlert::Suspended { duration } => (
             Code::Suspended,
             format!(
                 "the process stood still for {:.0} s; it compares with a peer now",
@@ -445,7 +446,7 @@ pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
     line("aop_connections", "gauge", "", traffic.connections as u64);
     line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
     line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
-    line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unjudged);
+    line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unvalidated);
     for (reason, count) in &status.refused {
         line("aop_refused_records_total", "counter", &format!("{{reason=\"{reason}\"}}"), *count);
     }

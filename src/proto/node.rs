@@ -24,265 +24,21 @@ pub use own::{Registered, Withdraw, WriteError};
 pub use read::{Found, Replica, Resolution, Standing, ZoneState};
 pub use stored::{Damage, Lost, LostVersions, Stored};
 
-use super::card::Offer;
 use super::code::Code;
 use super::config::Config;
 use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
+use super::io::{
+    Command, ConversationId, Dialed, Event, GossipId, Input, NodeAlert, Offence, Output, Protocol, Reply,
+    Verdict, Via, Write,
+};
 use super::liveness::Liveness;
 use super::memo::Memo;
 use super::name::{FullName, ZoneName};
-use super::offence::Offence;
 use super::record::{Author, KeyHash, Record, Refusal};
 use super::registry::{Quota, Registry};
 use super::sync::Sync;
 use super::time::Timestamp;
-
-/// Identifies a gossip message towards the mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GossipId(pub [u8; 20]);
-
-/// Identifies a conversation that this node drives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub u64);
-
-/// Something that happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A local client wants something; the reply carries the same number.
-    Command {
-        /// Chosen by the interpreter.
-        id: u64,
-        /// What is wanted.
-        command: Command,
-    },
-    /// A connected peer serves a zone.
-    PeerJoined {
-        /// Who.
-        peer: PeerKey,
-        /// Which zone.
-        zone: ZoneName,
-        /// Who made the connection.
-        dialed: Dialed,
-    },
-    /// A peer no longer serves a zone, or the last connection to it closed.
-    PeerLeft {
-        /// Who.
-        peer: PeerKey,
-        /// Which zone; all if none.
-        zone: Option<ZoneName>,
-    },
-    /// A gossip message; answered with a verdict.
-    Gossip {
-        /// The mesh's name for it.
-        id: GossipId,
-        /// Who forwarded it.
-        peer: PeerKey,
-        /// The topic's zone.
-        zone: ZoneName,
-        /// An encoded envelope.
-        bytes: Vec<u8>,
-    },
-    /// A peer asks on a sync stream; answered with `SyncAnswer` of the same number.
-    SyncAsked {
-        /// Chosen by the interpreter.
-        id: u64,
-        /// Who asks.
-        peer: PeerKey,
-        /// An encoded frame.
-        bytes: Vec<u8>,
-    },
-    /// An answer in a conversation of this node, in the order of its requests.
-    SyncAnswered {
-        /// Which conversation.
-        session: SessionId,
-        /// An encoded answer.
-        bytes: Vec<u8>,
-    },
-    /// A conversation broke.
-    SyncFailed {
-        /// Which.
-        session: SessionId,
-    },
-    /// The process was suspended or frozen for a while: what it missed is asked for at once.
-    Resumed,
-}
-
-/// Which side made a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialed {
-    /// This node.
-    ByUs,
-    /// The peer.
-    ByThem,
-}
-
-/// A wish of a local client that changes something.
-#[derive(Clone, Debug)]
-pub enum Command {
-    /// Offer agents.
-    Register(Vec<Offer>),
-    /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
-    OfferFiles {
-        /// What the files offer.
-        offers: Vec<Offer>,
-        /// What of the rest goes.
-        withdraw: Withdraw,
-    },
-    /// Withdraw an agent.
-    Deregister(FullName),
-    /// Say goodbye to all zones.
-    Leave,
-}
-
-/// Answer to a [`Command`].
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reply {
-    /// To `Register` and `OfferFiles`: one result an offer, in order.
-    Registered(Vec<Result<Registered, WriteError>>),
-    /// To `Deregister`.
-    Deregistered(Result<Registered, WriteError>),
-    /// To `Leave`.
-    Left,
-}
-
-/// Something to be done, in order.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// Change the store. Returns when every durable write is on disk.
-    Persist(Vec<Write>),
-    /// Give a message to the mesh of a zone.
-    Publish {
-        /// Whose mesh.
-        zone: ZoneName,
-        /// An encoded envelope.
-        bytes: Vec<u8>,
-    },
-    /// Judge a gossip message.
-    Verdict {
-        /// Which.
-        id: GossipId,
-        /// What of it.
-        verdict: Verdict,
-    },
-    /// Ask in a conversation; the first request of a session opens its stream.
-    SyncAsk {
-        /// Which conversation.
-        session: SessionId,
-        /// With whom.
-        peer: PeerKey,
-        /// An encoded frame.
-        bytes: Vec<u8>,
-    },
-    /// A conversation is over: close its stream.
-    SyncClose {
-        /// Which.
-        session: SessionId,
-    },
-    /// Answer a peer's question.
-    SyncAnswer {
-        /// The number it came with.
-        id: u64,
-        /// An encoded answer.
-        bytes: Vec<u8>,
-    },
-    /// Answer a local client.
-    Reply {
-        /// The number the command came with.
-        id: u64,
-        /// The answer.
-        reply: Reply,
-    },
-    /// A peer broke the protocol.
-    Penalize {
-        /// Who.
-        peer: PeerKey,
-        /// What it did.
-        offence: Offence,
-    },
-    /// Tell whoever watches.
-    Event(Event),
-}
-
-/// One change of the store, which knows nothing of what it keeps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Write {
-    /// Row name.
-    pub key: Vec<u8>,
-    /// Row value; none removes it.
-    pub value: Option<Arc<[u8]>>,
-    /// Whether it must be on disk before anything that follows.
-    pub durable: bool,
-}
-
-/// What the mesh is told of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// New here: forward it.
-    Accept,
-    /// Nothing new, or not for us: do not forward, blame nobody.
-    Ignore,
-    /// Forged or malformed: do not forward, blame whoever sent it.
-    Reject,
-}
-
-/// By which way a record came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Via {
-    /// Written here.
-    Local,
-    /// From the mesh.
-    Gossip,
-    /// From a conversation with a peer.
-    Sync,
-    /// From the own store.
-    Store,
-}
-
-/// What watchers are told.
-#[derive(Clone, Debug)]
-pub enum Event {
-    /// An agent appeared or changed on a host.
-    AgentChanged {
-        /// The winning record.
-        record: Arc<Record>,
-        /// How it came.
-        via: Via,
-    },
-    /// An agent left a host.
-    AgentRemoved {
-        /// The record that stood for it, or its tombstone.
-        record: Arc<Record>,
-        /// Whether it was deleted; otherwise its lease ended.
-        deleted: bool,
-    },
-    /// A sync of this node ended well.
-    Synced {
-        /// With whom.
-        peer: PeerKey,
-        /// Of which zone.
-        zone: ZoneName,
-        /// Records that came.
-        received: usize,
-        /// Records that went.
-        sent: usize,
-    },
-    /// Something an operator should know.
-    Problem(Problem),
-}
-
-/// Something an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Problem {
-    /// The local clock is off from the median of the bootstrap peers by this many milliseconds.
-    ClockUnsafe(i64),
-    /// Another process writes under this node's key.
-    DuplicateIdentity(FullName),
-    /// An author signed two records with one version.
-    ForkedAuthor(Author),
-    /// The data folder is an older copy of itself; a new epoch was taken.
-    RestoredBackup,
-}
 
 /// One registry node.
 pub struct Node {
@@ -302,12 +58,12 @@ pub struct Node {
     renewals: BTreeSet<(Timestamp, KeyHash)>,
     /// When each own offer is to be renewed: its one entry in `renewals`.
     renewal_of: BTreeMap<KeyHash, Timestamp>,
-    syncs: BTreeMap<SessionId, Box<Sync>>,
-    next_session: u64,
+    syncs: BTreeMap<ConversationId, Box<Sync>>,
+    next_conversation: u64,
     /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
     clock_offsets: BTreeMap<PeerKey, i64>,
     refused: BTreeMap<Code, u64>,
-    problems: BTreeSet<Problem>,
+    problems: BTreeSet<NodeAlert>,
     outputs: VecDeque<Output>,
     writes: Vec<Write>,
     last_now: Timestamp,
@@ -367,7 +123,7 @@ impl Node {
             renewals: BTreeSet::new(),
             renewal_of: BTreeMap::new(),
             syncs: BTreeMap::new(),
-            next_session: 0,
+            next_conversation: 0,
             clock_offsets: BTreeMap::new(),
             refused: BTreeMap::new(),
             problems: BTreeSet::new(),
@@ -399,9 +155,11 @@ impl Node {
             Input::PeerJoined { peer, zone, dialed } => self.handle_peer_joined(now, peer, &zone, dialed),
             Input::PeerLeft { peer, zone } => self.handle_peer_left(peer, zone.as_ref()),
             Input::Gossip { id, peer, zone, bytes } => self.handle_gossip(now, id, peer, &zone, &bytes),
-            Input::SyncAsked { id, peer, bytes } => self.handle_sync_asked(now, id, peer, &bytes),
-            Input::SyncAnswered { session, bytes } => self.handle_sync_answered(now, session, &bytes),
-            Input::SyncFailed { session } => self.end_sync(now, session, None),
+            Input::Request { id, peer, protocol: Protocol::Sync, bytes } => {
+                self.handle_sync_request(now, id, peer, &bytes)
+            }
+            Input::Response { conversation, bytes } => self.handle_sync_response(now, conversation, &bytes),
+            Input::RequestFailed { conversation } => self.end_sync(now, conversation, None),
             Input::Resumed => self.handle_resumed(now),
         }
         self.flush();
@@ -574,10 +332,10 @@ impl Node {
         *self.refused.entry(refusal.code()).or_default() += 1;
     }
 
-    fn report(&mut self, problem: Problem) {
-        let strangers = matches!(problem, Problem::ForkedAuthor(_));
+    fn report(&mut self, problem: NodeAlert) {
+        let strangers = matches!(problem, NodeAlert::ForkedAuthor(_));
         if (!strangers || self.problems.len() < PROBLEMS_MAX) && self.problems.insert(problem.clone()) {
-            self.outputs.push_back(Output::Event(Event::Problem(problem)));
+            self.outputs.push_back(Output::Event(Event::Alert(problem)));
         }
     }
 

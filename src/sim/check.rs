@@ -17,9 +17,9 @@ use super::workload::text_of;
 use crate::proto::card::Scope;
 use crate::proto::config::STAMP_AHEAD_MAX;
 use crate::proto::identity::PeerKey;
+use crate::proto::io::{Event, NodeAlert, Reply, Write};
 use crate::proto::message::Envelope;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Event, Problem, Reply, Write};
 use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record, RecordHash, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
@@ -360,11 +360,11 @@ impl World {
     pub(super) fn check_event(&mut self, at: usize, event: &Event) {
         let record = match event {
             Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true } => record,
-            Event::Problem(Problem::ClockUnsafe(_)) => {
+            Event::Alert(NodeAlert::ClockUnsafe(_)) => {
                 self.reference.silenced.insert(at);
                 return;
             }
-            Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Problem(_) => return,
+            Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Alert(_) => return,
         };
         self.check_signature(at, record);
         let wall = self.wall();

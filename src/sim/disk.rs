@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::proto::node::Write;
+use crate::proto::io::Write;
 
 /// How long the live store may hold a write back, milliseconds.
 const FLUSH_MS: u64 = 500;

@@ -24,9 +24,9 @@ use super::{Check, Due, Frame, Outcome, Plan, Violation, World};
 use crate::proto::codec;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::node::{Command, Input, Output, Problem, Verdict};
 use crate::proto::record::{Header, SignedRecord};
 use crate::proto::registry::Quota;
 use lie::Liar;
@@ -160,7 +160,7 @@ impl World {
         let foreign = foreign.filter(|record| !self.is_honest_key(&record.author.key)).count();
         let saw = up.iter().filter(|node| {
             node.problems()
-                .any(|it| matches!(it, Problem::ForkedAuthor(author) if !self.is_honest_key(&author.key)))
+                .any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if !self.is_honest_key(&author.key)))
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
@@ -239,7 +239,7 @@ impl World {
                 self.mesh.awaiting.take_if(|it| it.packet.id == id);
                 None
             }
-            Input::SyncAsked { id, bytes, .. } if is_gift(&bytes) => {
+            Input::Request { id, bytes, .. } if is_gift(&bytes) => {
                 self.answer(at, id, SyncAnswer::Taken.encode());
                 None
             }
@@ -256,7 +256,7 @@ impl World {
                 self.equivocate(at, &bytes);
                 None
             }
-            (Conduct::Stale | Conduct::Equivocate, Output::SyncAsk { .. }) => None,
+            (Conduct::Stale | Conduct::Equivocate, Output::Request { .. }) => None,
             (_, Output::Verdict { id, verdict: Verdict::Accept }) => {
                 Some(Output::Verdict { id, verdict: Verdict::Ignore })
             }
@@ -327,10 +327,10 @@ impl World {
 
     fn lie(&mut self, at: usize, output: Output) -> Option<Output> {
         match output {
-            Output::SyncAnswer { id, bytes } => self.answer_falsely(at, id, &bytes),
-            Output::SyncAsk { session, peer, bytes } => {
+            Output::Respond { id, bytes } => self.answer_falsely(at, id, &bytes),
+            Output::Request { conversation, peer, protocol, bytes } => {
                 let bytes = self.liar(at).question(bytes);
-                return Some(Output::SyncAsk { session, peer, bytes });
+                return Some(Output::Request { conversation, peer, protocol, bytes });
             }
             Output::Verdict { id, verdict } => {
                 if let Some(heard) = self.mesh.awaiting.as_ref().map(|awaiting| awaiting.packet.clone()) {

@@ -10,8 +10,8 @@ use rand::RngExt;
 use sha2::{Digest, Sha256};
 
 use super::{Cargo, Check, Due, World};
+use crate::proto::io::{GossipId, Input, Verdict};
 use crate::proto::name::ZoneName;
-use crate::proto::node::{GossipId, Input, Verdict};
 
 /// How long the mesh remembers the ids of messages, as in gossipsub, milliseconds. Counted from when a message was first
 /// seen anywhere: it reaches everybody within seconds.

@@ -11,8 +11,8 @@ use super::mesh::LossMode;
 use super::places::Places;
 use super::{Cargo, Check, Due, Frame, World};
 use crate::proto::identity::PeerKey;
+use crate::proto::io::{ConversationId, Dialed, Input, Protocol};
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Dialed, Input, SessionId};
 
 /// How long machines wait at most before they connect, milliseconds.
 const CONNECT_MS_MAX: u64 = 3_000;
@@ -74,8 +74,9 @@ pub(super) enum Toward {
 
 struct Stream {
     asker: usize,
-    session: SessionId,
+    conversation: ConversationId,
     answerer: usize,
+    protocol: Protocol,
     link: usize,
     epoch: u32,
     /// When the last frame of each direction arrives.
@@ -95,7 +96,7 @@ pub(super) struct Network {
     pub(super) eclipsed: Option<usize>,
     streams: BTreeMap<u64, Stream>,
     /// Streams that their asking side has not closed; those no longer in `streams` are broken.
-    by_session: BTreeMap<(usize, SessionId), u64>,
+    by_conversation: BTreeMap<(usize, ConversationId), u64>,
     next_stream: u64,
     /// Questions on their way through a node, by the number the world gave them.
     pub(super) asked: BTreeMap<u64, u64>,
@@ -118,7 +119,7 @@ impl Network {
             groups: vec![0; machines],
             eclipsed: None,
             streams: BTreeMap::new(),
-            by_session: BTreeMap::new(),
+            by_conversation: BTreeMap::new(),
             next_stream: 0,
             asked: BTreeMap::new(),
             next_asked: 0,
@@ -233,24 +234,44 @@ impl World {
         }
     }
 
-    pub(super) fn ask(&mut self, at: usize, session: SessionId, peer: PeerKey, bytes: Vec<u8>) {
-        let stream = match self.network.by_session.get(&(at, session)) {
+    pub(super) fn ask(
+        &mut self,
+        at: usize,
+        conversation: ConversationId,
+        peer: PeerKey,
+        protocol: Protocol,
+        bytes: Vec<u8>,
+    ) {
+        let stream = match self.network.by_conversation.get(&(at, conversation)) {
             Some(stream) => *stream,
-            None => self.open_stream(at, session, self.by_key[&peer]),
+            None => self.open_stream(at, conversation, self.by_key[&peer], protocol),
         };
         self.send_frame(Frame { stream, toward: Toward::Answerer, bytes });
     }
 
     /// Without a link the stream is broken from the start.
-    fn open_stream(&mut self, asker: usize, session: SessionId, answerer: usize) -> u64 {
+    fn open_stream(
+        &mut self,
+        asker: usize,
+        conversation: ConversationId,
+        answerer: usize,
+        protocol: Protocol,
+    ) -> u64 {
         let id = self.network.next_stream;
         self.network.next_stream += 1;
-        self.network.by_session.insert((asker, session), id);
+        self.network.by_conversation.insert((asker, conversation), id);
         let link = self.network.links.between(asker, answerer);
         let epoch = link.and_then(|link| self.network.links.epoch(link));
         let (link, is_up) = (link.unwrap_or(usize::MAX), epoch.is_some());
-        let stream =
-            Stream { asker, session, answerer, link, epoch: epoch.unwrap_or(0), last: [self.now; 2] };
+        let stream = Stream {
+            asker,
+            conversation,
+            answerer,
+            protocol,
+            link,
+            epoch: epoch.unwrap_or(0),
+            last: [self.now; 2],
+        };
         self.network.streams.insert(id, stream);
         if !is_up {
             self.break_stream(id, 1);
@@ -267,13 +288,13 @@ impl World {
 
     /// A machine stopped: its conversations are over, and those with it break.
     pub(super) fn forget_streams(&mut self, of: usize) {
-        self.network.by_session.retain(|(asker, _), _| *asker != of);
+        self.network.by_conversation.retain(|(asker, _), _| *asker != of);
         self.network.streams.retain(|_, stream| stream.asker != of);
     }
 
     /// The asking side is done; what is on its way is lost.
-    pub(super) fn close_stream(&mut self, at: usize, session: SessionId) {
-        if let Some(stream) = self.network.by_session.remove(&(at, session)) {
+    pub(super) fn close_stream(&mut self, at: usize, conversation: ConversationId) {
+        if let Some(stream) = self.network.by_conversation.remove(&(at, conversation)) {
             self.network.streams.remove(&stream);
         }
     }
@@ -303,9 +324,9 @@ impl World {
     }
 
     fn break_stream(&mut self, id: u64, noticed_ms: u64) {
-        let Some(Stream { asker, session, .. }) = self.network.streams.remove(&id) else { return };
+        let Some(Stream { asker, conversation, .. }) = self.network.streams.remove(&id) else { return };
         let incarnation = self.machines[asker].incarnation;
-        let input = Box::new(Input::SyncFailed { session });
+        let input = Box::new(Input::RequestFailed { conversation });
         self.schedule(noticed_ms, Due::Tell { machine: asker, incarnation, input });
     }
 
@@ -331,13 +352,14 @@ impl World {
         match toward {
             Toward::Answerer => {
                 let (id, peer) = (self.network.next_asked, self.machines[from].key);
+                let protocol = self.network.streams[&stream].protocol;
                 self.network.next_asked += 1;
                 self.network.asked.insert(id, stream);
-                self.tell(to, Input::SyncAsked { id, peer, bytes });
+                self.tell(to, Input::Request { id, peer, protocol, bytes });
             }
             Toward::Asker => {
-                let session = self.network.streams[&stream].session;
-                self.tell(to, Input::SyncAnswered { session, bytes });
+                let conversation = self.network.streams[&stream].conversation;
+                self.tell(to, Input::Response { conversation, bytes });
             }
         }
     }

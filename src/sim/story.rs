@@ -5,8 +5,8 @@
 
 use super::{Fault, START, World};
 use crate::proto::identity::PeerKey;
+use crate::proto::io::{Event, Input, Output, Write};
 use crate::proto::message::Envelope;
-use crate::proto::node::{Event, Input, Output, Write};
 use crate::proto::record::SignedRecord;
 
 /// Lines that are kept; the first ones go when there are more.
@@ -56,9 +56,9 @@ impl World {
             Input::Command { command, .. } => format!("{command:?}").chars().take(120).collect(),
             Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", self.name(peer)),
             Input::PeerLeft { peer, .. } => format!("left by {}", self.name(peer)),
-            Input::SyncFailed { session } => format!("{session:?} failed"),
+            Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
             Input::Resumed => "resumed".into(),
-            Input::Gossip { .. } | Input::SyncAsked { .. } | Input::SyncAnswered { .. } => return,
+            Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
         };
         self.add_line(at, "<", &what);
     }
@@ -84,11 +84,13 @@ impl World {
             }
             Output::Event(event) => format!("{event:?}"),
             Output::Reply { reply, .. } => format!("{reply:?}").chars().take(120).collect(),
-            Output::Penalize { peer, offence } => format!("penalize {}: {}", self.name(peer), offence.text()),
+            Output::Penalize { peer, offence } => {
+                format!("penalize {}: {}", self.name(peer), offence.text())
+            }
             Output::Verdict { .. }
-            | Output::SyncAsk { .. }
-            | Output::SyncClose { .. }
-            | Output::SyncAnswer { .. } => return,
+            | Output::Request { .. }
+            | Output::EndConversation { .. }
+            | Output::Respond { .. } => return,
         };
         self.add_line(at, ">", &what);
     }

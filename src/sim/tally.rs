@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::mesh::Packet;
 use super::network::Toward;
 use super::{Frame, World};
+use crate::proto::io::{Event, Via};
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
-use crate::proto::node::{Event, Via};
 use crate::proto::record::{KeyHash, Order, Record};
 
 /// Frames of no more bytes than this carry no record: the smallest there is takes more.
@@ -150,7 +150,7 @@ impl World {
             }
             Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
             Event::Synced { .. } => self.tally.syncs += 1,
-            Event::AgentRemoved { deleted: false, .. } | Event::Problem(_) => {}
+            Event::AgentRemoved { deleted: false, .. } | Event::Alert(_) => {}
         }
     }
 }

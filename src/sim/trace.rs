@@ -1,7 +1,7 @@
 //! A running hash over everything that is delivered and decided: equal for equal runs, and only for them.
 
 use super::Cargo;
-use crate::proto::node::{Event, Input, Output, Reply};
+use crate::proto::io::{Event, Input, Output, Reply};
 
 /// Makes each step of the hash depend on all before: 2^64 divided by the golden ratio, made odd.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -31,9 +31,9 @@ impl Trace {
             Input::PeerJoined { peer, .. } => self.part(2, &peer.0),
             Input::PeerLeft { peer, .. } => self.part(3, &peer.0),
             Input::Gossip { id, .. } => self.part(4, &id.0),
-            Input::SyncAsked { bytes, .. } => self.part(5, bytes),
-            Input::SyncAnswered { bytes, .. } => self.part(6, bytes),
-            Input::SyncFailed { session } => self.part(7, &session.0.to_be_bytes()),
+            Input::Request { bytes, .. } => self.part(5, bytes),
+            Input::Response { bytes, .. } => self.part(6, bytes),
+            Input::RequestFailed { conversation } => self.part(7, &conversation.0.to_be_bytes()),
             Input::Resumed => self.part(10, &[]),
         }
     }
@@ -65,9 +65,9 @@ impl Trace {
             }
             Output::Publish { bytes, .. } => self.part(22, bytes),
             Output::Verdict { verdict, .. } => self.part(23, &[*verdict as u8]),
-            Output::SyncAsk { bytes, .. } => self.part(24, bytes),
-            Output::SyncClose { session } => self.part(25, &session.0.to_be_bytes()),
-            Output::SyncAnswer { bytes, .. } => self.part(26, bytes),
+            Output::Request { bytes, .. } => self.part(24, bytes),
+            Output::EndConversation { conversation } => self.part(25, &conversation.0.to_be_bytes()),
+            Output::Respond { bytes, .. } => self.part(26, bytes),
             Output::Reply { id, reply } => {
                 self.part(27, &id.to_be_bytes());
                 self.part(27, &[is_success(reply)]);
@@ -82,7 +82,7 @@ impl Trace {
             Event::AgentChanged { record, .. } => self.part(30, &record.hash().0),
             Event::AgentRemoved { record, .. } => self.part(31, &record.hash().0),
             Event::Synced { received, sent, .. } => self.part(32, &[*received as u8, *sent as u8]),
-            Event::Problem(_) => self.part(33, &[]),
+            Event::Alert(_) => self.part(33, &[]),
         }
     }
 

@@ -4,8 +4,8 @@ use super::World;
 use super::check::Operation;
 use crate::proto::card::{AgentCard, Offer, Scope};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::proto::io::{Command, Input};
 use crate::proto::name::{AgentName, FullName, ZoneName};
-use crate::proto::node::{Command, Input};
 
 /// What a client of one machine wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

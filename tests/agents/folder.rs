@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aop::agents::{Agents, Local};
+use aop::agents::{Agents, HostedAgent};
 use aop::document::{AgentFile, read_documents};
 use aop::proto::name::ZoneName;
 use tempfile::TempDir;
@@ -60,7 +60,7 @@ impl Folder {
             if path.extension().is_some_and(|kind| kind == "toml") {
                 let file = AgentFile::read(&path).unwrap();
                 let offer = read_documents(file.document).remove(0).unwrap();
-                locals.push(Local { offer, hosting: file.hosting });
+                locals.push(HostedAgent { offer, run_config: file.run_config });
             }
         }
         let agents = Agents::new(ZoneName::root());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aop::document::hosting::Builtin;
+use aop::document::run_config::Builtin;
 use aop::net::addresses::peer_id;
 use aop::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,

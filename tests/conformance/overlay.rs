@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use aop::agents::{Agents, Local};
-use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::agents::{Agents, HostedAgent};
 use aop::document::read_documents;
+use aop::document::run_config::{Builtin, RunConfig, Runner};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, CancelTaskParams, CompleteRequestParams,
     CompleteResult, ContentBlock, DiscoverResult, GetPromptRequestParams, GetPromptResponse, GetTaskParams,
@@ -60,7 +60,7 @@ impl<S: ServerHandler> Overlay<S> {
 
     /// One agent comes, or goes.
     fn change_agents(&self) {
-        let mut agents: Vec<Local> = self.agents.list().values().cloned().collect();
+        let mut agents: Vec<HostedAgent> = self.agents.list().values().cloned().collect();
         let present = agents.len();
         agents.retain(|local| local.offer.name.as_str() != CHANGED);
         if agents.len() == present {
@@ -71,11 +71,11 @@ impl<S: ServerHandler> Overlay<S> {
 }
 
 /// An agent that repeats its task.
-pub(crate) fn echo(name: &str) -> Local {
+pub(crate) fn echo(name: &str) -> HostedAgent {
     let document =
         json!({ "agent": { "name": name, "description": "Repeats its task", "run": { "builtin": "echo" } } });
-    let hosting = Hosting::new(Runner::Builtin(Builtin::Echo), Path::new("."));
-    Local { offer: read_documents(document).remove(0).unwrap(), hosting: Some(hosting) }
+    let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
+    HostedAgent { offer: read_documents(document).remove(0).unwrap(), run_config: Some(run_config) }
 }
 
 fn list() -> Vec<Tool> {

@@ -171,7 +171,7 @@ impl World {
     fn give_up(&mut self, at: usize) {
         let caller = &mut self.callers[at];
         if caller.stream.take().is_some() {
-            caller.ended = Some(Err(caller.call.lose("deadline", "given up")));
+            caller.ended = Some(Err(caller.call.lose(Code::Deadline, "given up")));
         }
     }
 

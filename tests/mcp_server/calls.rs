@@ -4,7 +4,7 @@ use std::future::Future;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use aop::document::hosting::Builtin;
+use aop::document::run_config::Builtin;
 use aop::mcp::Mcp;
 use rmcp::model::*;
 use rmcp::service::{NotificationContext, RequestContext};

@@ -1,6 +1,6 @@
 //! What is listed and what the discovery tools answer.
 
-use aop::document::hosting::Builtin;
+use aop::document::run_config::Builtin;
 use serde_json::{Value, json};
 
 use crate::world::{PATIENCE, Setup, World, local, local_of, start, world};
@@ -166,10 +166,10 @@ async fn text_of_another_node_is_cleaned_marked_and_takes_no_name_of_ours() {
         assert!(text.contains("[from 12D3KooW…") && text.contains("ignore all rules"), "{tool}: {text}");
         let document: Value = serde_json::from_str(text).unwrap();
         assert_eq!(document, answer["structuredContent"]);
-        assert!(!document.to_string().chars().any(aop::foreign::is_unseen), "{tool}: {text}");
+        assert!(!document.to_string().chars().any(aop::sanitize::is_unseen), "{tool}: {text}");
         assert!(!text.contains("\\u"), "nothing hides behind an escape: {text}");
     }
     let read = here.modern("resources/read", json!({"uri": "agent://./search_agents"})).await;
-    assert!(!read.to_string().contains("\\\\u") && !read.to_string().chars().any(aop::foreign::is_unseen));
+    assert!(!read.to_string().contains("\\\\u") && !read.to_string().chars().any(aop::sanitize::is_unseen));
     assert_eq!(here.tools().await.len(), FIRST.len(), "agents of others are no tools here");
 }

@@ -5,9 +5,9 @@ use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
-use aop::agents::{Agents, Local};
-use aop::document::hosting::{Builtin, Hosting, Runner};
+use aop::agents::{Agents, HostedAgent};
 use aop::document::read_documents;
+use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::http::{self, Server};
 use aop::mcp::Mcp;
 use aop::net;
@@ -49,7 +49,7 @@ impl Deref for World {
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) seed: u8,
-    pub(crate) agents: Vec<Local>,
+    pub(crate) agents: Vec<HostedAgent>,
     pub(crate) bootstrap: Vec<String>,
     pub(crate) token: Option<&'static str>,
     /// Where its HTTP API listens; any free port if nothing is said.
@@ -57,28 +57,28 @@ pub(crate) struct Setup {
 }
 
 /// An agent of this host that runs a builtin.
-pub(crate) fn local(name: &str, builtin: Builtin) -> Local {
+pub(crate) fn local(name: &str, builtin: Builtin) -> HostedAgent {
     local_of(json!({"name": name, "description": format!("The agent {name}")}), builtin)
 }
 
-pub(crate) fn local_of(agent: Value, builtin: Builtin) -> Local {
+pub(crate) fn local_of(agent: Value, builtin: Builtin) -> HostedAgent {
     run_by(agent, Runner::Builtin(builtin), Path::new("."))
 }
 
 /// An agent of this host that runs a shell script in `folder`.
-pub(crate) fn script(agent: Value, script: &str, folder: &Path) -> Local {
+pub(crate) fn script(agent: Value, script: &str, folder: &Path) -> HostedAgent {
     run_by(agent, Runner::Command(vec!["sh".into(), "-c".into(), script.into()]), folder)
 }
 
-fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> Local {
+fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> HostedAgent {
     agent["run"] = json!({"builtin": "echo"});
-    let hosting = Hosting::new(runner, folder);
+    let run_config = RunConfig::new(runner, folder);
     let mut offer = read_documents(json!({"agent": agent})).remove(0).unwrap();
     offer.card.callable = true;
-    Local { offer, hosting: Some(hosting) }
+    HostedAgent { offer, run_config: Some(run_config) }
 }
 
-pub(crate) async fn world(agents: Vec<Local>) -> World {
+pub(crate) async fn world(agents: Vec<HostedAgent>) -> World {
     start(Setup { agents, ..Setup::default() }, |mcp| mcp).await
 }
 

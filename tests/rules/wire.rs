@@ -6,10 +6,9 @@ use std::time::Duration;
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::io::{Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, Verdict};
 use aop::proto::name::{FullName, ZoneName};
-use aop::proto::node::{
-    Command, Dialed, GossipId, Input, Node, Output, Problem, Registered, Reply, Stored, Verdict, WriteError,
-};
+use aop::proto::node::{Node, Registered, Stored, WriteError};
 use aop::proto::record::{Record, SignedRecord};
 use aop::proto::registry::Quota;
 use aop::proto::time::Timestamp;
@@ -152,18 +151,18 @@ impl World {
                     self.gossip_in(peer, at, &zone, bytes.clone());
                 }
             }
-            Output::SyncAsk { session, peer, bytes } => {
+            Output::Request { conversation, peer, protocol, bytes } => {
                 let Some(to) = peers.into_iter().find(|to| key(*to) == peer) else {
-                    return self.give(at, Input::SyncFailed { session });
+                    return self.give(at, Input::RequestFailed { conversation });
                 };
                 self.next_id += 1;
                 let id = self.next_id;
-                self.give(to, Input::SyncAsked { id, peer: key(at), bytes });
+                self.give(to, Input::Request { id, peer: key(at), protocol, bytes });
                 while let Some(output) = self.nodes[to].poll_output() {
                     self.log.push((to, output.clone()));
                     match output {
-                        Output::SyncAnswer { id: answered, bytes } if answered == id => {
-                            return self.give(at, Input::SyncAnswered { session, bytes });
+                        Output::Respond { id: answered, bytes } if answered == id => {
+                            return self.give(at, Input::Response { conversation, bytes });
                         }
                         other => self.perform(to, other),
                     }
@@ -251,7 +250,7 @@ impl World {
         self.nodes[at].list(now, None, 100, None).0.iter().any(|found| found.record.name == name(agent))
     }
 
-    pub(crate) fn problems(&self, at: usize) -> Vec<Problem> {
+    pub(crate) fn problems(&self, at: usize) -> Vec<NodeAlert> {
         self.nodes[at].problems().cloned().collect()
     }
 

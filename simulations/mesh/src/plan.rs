@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aop::net::swarm::Search;
+use aop::net::swarm::Discovery;
 use aop::sim::scenario::{Groups, Scenario, Trouble};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -33,7 +33,7 @@ pub struct Plan {
     /// The nodes each node is told of.
     pub known: Vec<Vec<usize>>,
     /// How they find others.
-    pub search: Search,
+    pub discovery: Discovery,
     /// Who writes, in turns.
     pub authors: Vec<usize>,
     /// When each node starts.
@@ -98,9 +98,9 @@ impl Plan {
         steps.sort_by_key(|(at, _)| *at);
         let mut present: Vec<usize> = (0..nodes).filter(|node| !joining.contains(node)).collect();
         chance.shuffle(&mut present);
-        let (search, known) = match nodes {
-            ..=KADEMLIA_NODES_MAX => (Search::Dht, bootstraps(nodes)),
-            _ => (Search::Off, dials(&starts_ms, &present, &mut chance)),
+        let (discovery, known) = match nodes {
+            ..=KADEMLIA_NODES_MAX => (Discovery::Dht, bootstraps(nodes)),
+            _ => (Discovery::Off, dials(&starts_ms, &present, &mut chance)),
         };
         let authors = scenario.workload.authors.unwrap_or(present.len());
         if authors > present.len() {
@@ -111,7 +111,7 @@ impl Plan {
         }
         let present_ms = present.iter().map(|node| starts_ms[*node]).max().unwrap_or(0);
         present.truncate(authors);
-        Ok(Plan { steps, known, search, authors: present, starts_ms, present_ms, healed_ms })
+        Ok(Plan { steps, known, discovery, authors: present, starts_ms, present_ms, healed_ms })
     }
 }
 

@@ -166,7 +166,7 @@ impl<'a> World<'a> {
         };
         let (store, loaded) = Store::in_memory(&MemoryFolder::default());
         let running =
-            start_with(options, search, transport, store, loaded).await.map_err(|error| error.to_string())?;
+            start_with(options, discovery, transport, store, loaded).await.map_err(|error| error.to_string())?;
         tokio::spawn(self.notebook.clone().watch(node, running.handle.events()));
         self.nodes.borrow_mut()[node] = Some(running);
         Ok(())
@@ -179,7 +179,7 @@ impl<'a> World<'a> {
             zones: vec![ZoneName::root()],
             bootstrap: self.plan.known[node].iter().map(|other| self.named_address(*other)).collect(),
             listen: vec![address(node)],
-            search: self.plan.search,
+            discovery: self.plan.discovery,
         }
     }
 

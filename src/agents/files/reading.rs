@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
-use super::PathFlaw;
+use super::PathDiagnostic;
 use crate::agents::grants::{Host, with_grants};
-use crate::agents::{Local, command};
-use crate::document::hosting::{McpServer, Runner};
-use crate::document::{AgentFile, FileFlaw, Refusal, files_named_in, read_documents};
+use crate::agents::{HostedAgent, command};
+use crate::document::run_config::{McpServer, Runner};
+use crate::document::{AgentFile, FileDiagnostic, Refusal, files_named_in, read_documents};
 use crate::proto::code::Code;
 
 /// What a file said when it was last read.
@@ -20,13 +20,13 @@ pub(super) struct Reading {
     /// The files that it names.
     pub(super) beside: Vec<PathBuf>,
     /// Its agents; those of an earlier reading where the last one failed.
-    pub(super) locals: Vec<Local>,
+    pub(super) locals: Vec<HostedAgent>,
     /// Whether these are all that it has; otherwise some may be known from an earlier run alone.
     pub(super) is_complete: bool,
 }
 
 type Hash = [u8; 32];
-type Flaw = Box<dyn Diagnostic + Send + Sync>;
+type BoxedDiagnostic = Box<dyn Diagnostic + Send + Sync>;
 
 impl Reading {
     /// Reads the file if something changed since `before`.
@@ -34,7 +34,7 @@ impl Reading {
         path: &Path,
         before: Option<Reading>,
         host: &Host,
-        tell: &dyn Fn(&dyn Diagnostic),
+        report: &dyn Fn(&dyn Diagnostic),
     ) -> Reading {
         let content = fs::read(path).unwrap_or_default();
         let text = Sha256::digest(&content).into();
@@ -54,21 +54,21 @@ impl Reading {
         }
         let (earlier, was_known) =
             before.map_or((Vec::new(), false), |before| (before.locals, before.is_complete));
-        let (locals, flaws) = read(path, host);
-        flaws.iter().for_each(|flaw| tell(&**flaw));
-        let is_complete = flaws.is_empty() || was_known;
-        let locals = match flaws.is_empty() {
+        let (locals, diagnostics) = read(path, host);
+        diagnostics.iter().for_each(|diagnostic| report(&**diagnostic));
+        let is_complete = diagnostics.is_empty() || was_known;
+        let locals = match diagnostics.is_empty() {
             true => locals,
             false => with_earlier(locals, earlier),
         };
-        locals.iter().for_each(|local| tell_missing_programs(path, local, tell));
+        locals.iter().for_each(|local| report_missing_programs(path, local, report));
         Reading { text, all, beside, locals, is_complete }
     }
 }
 
 /// What could be read, and what else the file had before: one of its documents is wrong, and which it was before is
 /// not known.
-fn with_earlier(mut locals: Vec<Local>, earlier: Vec<Local>) -> Vec<Local> {
+fn with_earlier(mut locals: Vec<HostedAgent>, earlier: Vec<HostedAgent>) -> Vec<HostedAgent> {
     for local in earlier {
         if locals.iter().all(|it| (&it.offer.name, &it.offer.zone) != (&local.offer.name, &local.offer.zone))
         {
@@ -100,26 +100,26 @@ fn is_toml(path: &Path) -> bool {
 }
 
 /// The agents of a file, and what is wrong with it.
-fn read(path: &Path, host: &Host) -> (Vec<Local>, Vec<Flaw>) {
+fn read(path: &Path, host: &Host) -> (Vec<HostedAgent>, Vec<BoxedDiagnostic>) {
     let read = if is_toml(path) { read_agent(path, host) } else { read_listings(path) };
-    read.unwrap_or_else(|flaw| (Vec::new(), vec![flaw]))
+    read.unwrap_or_else(|diagnostic| (Vec::new(), vec![diagnostic]))
 }
 
-fn read_agent(path: &Path, host: &Host) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
+fn read_agent(path: &Path, host: &Host) -> Result<(Vec<HostedAgent>, Vec<BoxedDiagnostic>), BoxedDiagnostic> {
     let mut file = AgentFile::read(path)?;
-    let hosting = file.hosting.take();
+    let run_config = file.run_config.take();
     let document = with_grants(file, host)?;
-    let (mut locals, flaws) = read_all(path, document);
+    let (mut locals, diagnostics) = read_all(path, document);
     for local in &mut locals {
-        local.offer.card.callable = hosting.is_some();
-        local.hosting.clone_from(&hosting);
+        local.offer.card.callable = run_config.is_some();
+        local.run_config.clone_from(&run_config);
     }
-    Ok((locals, flaws))
+    Ok((locals, diagnostics))
 }
 
-fn read_listings(path: &Path) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
-    let wrong = |problem: String, fix: &str| -> Flaw {
-        Box::new(PathFlaw { path: path.into(), problem, fix: fix.into() })
+fn read_listings(path: &Path) -> Result<(Vec<HostedAgent>, Vec<BoxedDiagnostic>), BoxedDiagnostic> {
+    let wrong = |problem: String, fix: &str| -> BoxedDiagnostic {
+        Box::new(PathDiagnostic { path: path.into(), problem, fix: fix.into() })
     };
     let text = fs::read(path)
         .map_err(|error| wrong(format!("cannot be read: {error}"), "check the path and its permissions"))?;
@@ -128,16 +128,16 @@ fn read_listings(path: &Path) -> Result<(Vec<Local>, Vec<Flaw>), Flaw> {
     Ok(read_all(path, document))
 }
 
-fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<Flaw>) {
-    let (mut locals, mut flaws) = (Vec::new(), Vec::<Flaw>::new());
+fn read_all(path: &Path, document: serde_json::Value) -> (Vec<HostedAgent>, Vec<BoxedDiagnostic>) {
+    let (mut locals, mut diagnostics) = (Vec::new(), Vec::<BoxedDiagnostic>::new());
     for outcome in read_documents(document) {
         match outcome {
-            Ok(offer) => locals.push(Local { offer, hosting: None }),
+            Ok(offer) => locals.push(HostedAgent { offer, run_config: None }),
             // Of several versions of one server the greatest is meant.
             Err(Refusal { code: Code::OlderVersion, .. }) => {}
             Err(Refusal { name, code, message }) => {
                 let problem = format!("{name}: {message} ({code})");
-                flaws.push(Box::new(PathFlaw {
+                diagnostics.push(Box::new(PathDiagnostic {
                     path: path.into(),
                     problem,
                     fix: "correct it; the others are registered".into(),
@@ -145,22 +145,22 @@ fn read_all(path: &Path, document: serde_json::Value) -> (Vec<Local>, Vec<Flaw>)
             }
         }
     }
-    (locals, flaws)
+    (locals, diagnostics)
 }
 
 /// A program that is not there yet may be installed later, so its agent is offered all the same.
-fn tell_missing_programs(path: &Path, local: &Local, tell: &dyn Fn(&dyn Diagnostic)) {
-    let Some(hosting) = &local.hosting else { return };
-    let (programs, key): (Vec<&String>, &str) = match &hosting.runner {
+fn report_missing_programs(path: &Path, local: &HostedAgent, report: &dyn Fn(&dyn Diagnostic)) {
+    let Some(run_config) = &local.run_config else { return };
+    let (programs, key): (Vec<&String>, &str) = match &run_config.runner {
         Runner::Command(command) => (command.first().into_iter().collect(), "command"),
         Runner::Mcp { servers, .. } => (servers.iter().filter_map(program).collect(), "mcp"),
         _ => return,
     };
     for program in programs {
-        if command::find_program(program, &hosting.folder).is_none() {
-            let problem = command::missing(program, &hosting.folder);
+        if command::find_program(program, &run_config.folder).is_none() {
+            let problem = command::missing(program, &run_config.folder);
             let fix = "calls fail with `start_failed` until it is there";
-            tell(&FileFlaw::at(path, &["agent", "run", key], problem, fix));
+            report(&FileDiagnostic::at(path, &["agent", "run", key], problem, fix));
         }
     }
 }

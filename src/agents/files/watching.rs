@@ -12,7 +12,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::PathFlaw;
+use super::PathDiagnostic;
 
 /// Events that wait to be looked at; of more only that there were some is known, and everything is looked at. The watcher
 /// must not wait: it answers whoever watches a folder anew.
@@ -31,7 +31,7 @@ pub(super) struct Watching {
 }
 
 impl Watching {
-    pub(super) fn new(tell: &dyn Fn(&dyn Diagnostic)) -> Watching {
+    pub(super) fn new(report: &dyn Fn(&dyn Diagnostic)) -> Watching {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         let missed = Arc::new(AtomicBool::new(false));
         let misses = missed.clone();
@@ -42,7 +42,7 @@ impl Watching {
                 misses.store(true, Ordering::Release);
             }
         });
-        let watcher = watcher.inspect_err(|error| tell(&not_watched(Path::new("."), error))).ok();
+        let watcher = watcher.inspect_err(|error| report(&not_watched(Path::new("."), error))).ok();
         Watching { watcher, events, missed, folders: BTreeSet::new() }
     }
 
@@ -109,10 +109,10 @@ fn is_change(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
-fn not_watched(path: &Path, error: &notify::Error) -> PathFlaw {
+fn not_watched(path: &Path, error: &notify::Error) -> PathDiagnostic {
     let fix = "changes of agents' files take effect at the next start; raise the system's limit of watches \
                (`fs.inotify.max_user_watches`)";
-    PathFlaw { path: path.into(), problem: format!("cannot be watched: {error}"), fix: fix.into() }
+    PathDiagnostic { path: path.into(), problem: format!("cannot be watched: {error}"), fix: fix.into() }
 }
 
 #[cfg(test)]
@@ -122,7 +122,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_flood_of_changes_holds_up_nobody_and_has_everything_looked_at() {
         let (flooded, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let mut watching = Watching::new(&|flaw| panic!("{flaw}"));
+        let mut watching = Watching::new(&|diagnostic| panic!("{diagnostic}"));
         let mut folders = BTreeSet::from([flooded.path().to_path_buf()]);
         assert!(watching.watch(&folders));
         let mut written = 0;

@@ -15,8 +15,8 @@ use super::answer;
 use super::child::Child;
 use super::session::{Connection, Opening, Session, to_url};
 use super::union::Union;
-use crate::agents::Task;
-use crate::document::hosting::McpServer;
+use crate::agents::Invocation;
+use crate::document::run_config::McpServer;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -30,7 +30,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const STABLE_MIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Server {
-    place: usize,
+    index: usize,
     address: McpServer,
     folder: PathBuf,
     union: Arc<Union>,
@@ -40,9 +40,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn new(place: usize, address: McpServer, folder: &Path, union: Arc<Union>) -> Server {
+    pub(super) fn new(index: usize, address: McpServer, folder: &Path, union: Arc<Union>) -> Server {
         Server {
-            place,
+            index,
             address,
             folder: folder.into(),
             union,
@@ -55,25 +55,25 @@ impl Server {
         &self,
         tool: String,
         arguments: Value,
-        task: &Task,
+        invocation: &Invocation,
     ) -> Result<Value, CallFailure> {
         let Value::Object(arguments) = arguments else {
             let problem = "an MCP tool takes a JSON object; name each argument";
             return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, problem));
         };
-        let connection = self.connection().clone().filter(|connection| !connection.is_gone());
+        let connection = self.connection().clone().filter(|connection| !connection.is_closed());
         let connection = connection.ok_or_else(|| self.down())?;
-        let Ok(_place) = self.calls.try_acquire() else {
+        let Ok(_permit) = self.calls.try_acquire() else {
             let problem =
                 format!("an MCP server of this agent has {CALLS_MAX} calls in flight; call again later");
             return Err(CallFailure::new(Code::Busy, Outcome::NotStarted, problem));
         };
-        connection.call(tool, arguments, task).await
+        connection.call(tool, arguments, invocation).await
     }
 
     /// The failure of a call while the server is down.
     pub(super) fn down(&self) -> CallFailure {
-        answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.place + 1))
+        answer::upstream_failed(Outcome::NotStarted, &format!("(number {}) is down", self.index + 1))
     }
 
     /// Which server a line of the log is about.
@@ -89,23 +89,23 @@ impl Server {
 
     /// Keeps the server up until `stop`.
     pub(super) async fn supervise(self: Arc<Self>, stop: CancellationToken) {
-        let mut life = Life::default();
+        let mut restarts = RestartState::default();
         let mut said_down = false;
         loop {
-            let why = self.run(&mut life, &stop).await;
+            let why = self.run(&mut restarts, &stop).await;
             *self.connection() = None;
             if stop.is_cancelled() {
                 return;
             }
-            if std::mem::take(&mut life.at_once) {
+            if std::mem::take(&mut restarts.at_once) {
                 continue;
             }
-            self.union.failed(self.place);
-            if life.up_since.is_some() || !said_down {
+            self.union.failed(self.index);
+            if restarts.up_since.is_some() || !said_down {
                 tracing::warn!("an MCP server is down: {why}");
                 said_down = true;
             }
-            let pause = life.pause();
+            let pause = restarts.pause();
             tokio::select! {
                 () = sleep(pause) => {}
                 () = stop.cancelled() => return,
@@ -114,35 +114,35 @@ impl Server {
     }
 
     /// One start of the server, to its end; why it ended.
-    async fn run(&self, life: &mut Life, stop: &CancellationToken) -> String {
+    async fn run(&self, restarts: &mut RestartState, stop: &CancellationToken) -> String {
         match &self.address {
             McpServer::Command(command) => match Child::start(command, &self.folder) {
                 Ok((child, pipes)) => {
-                    let why = self.connect(pipes, life, stop).await;
+                    let why = self.connect(pipes, restarts, stop).await;
                     format!("{why}; its process: {}", child.end().await)
                 }
                 Err(error) => format!("it cannot be started: {error}"),
             },
             McpServer::Url(url) => match to_url(url) {
-                Ok(transport) => without_url(&self.connect(transport, life, stop).await, url),
+                Ok(transport) => without_url(&self.connect(transport, restarts, stop).await, url),
                 Err(error) => format!("no HTTP client: {error}"),
             },
         }
     }
 
-    async fn connect<T>(&self, transport: T, life: &mut Life, stop: &CancellationToken) -> String
+    async fn connect<T>(&self, transport: T, restarts: &mut RestartState, stop: &CancellationToken) -> String
     where
         T: Transport<RoleClient> + 'static,
     {
         let session = async {
             let (session, tools) =
-                Session::open(transport, life.opening).await.inspect_err(|_| life.turn())?;
-            life.opening = session.opening();
-            life.up_since = Some(Instant::now());
+                Session::open(transport, restarts.opening).await.inspect_err(|_| restarts.turn())?;
+            restarts.opening = session.opening();
+            restarts.up_since = Some(Instant::now());
             *self.connection() = Some(session.connection.clone());
-            self.union.listed(self.place, tools);
+            self.union.listed(self.index, tools);
             tracing::info!("an MCP server is up");
-            Err(session.watch(|tools| self.union.listed(self.place, tools)).await)
+            Err(session.watch(|tools| self.union.listed(self.index, tools)).await)
         };
         tokio::select! {
             ended = session => ended.unwrap_or_else(|why: String| why),
@@ -166,7 +166,7 @@ fn without_url(words: &str, url: &str) -> String {
 
 /// What one start of a server leaves for the next.
 #[derive(Default)]
-struct Life {
+struct RestartState {
     opening: Opening,
     /// The next start is the second half of this one.
     at_once: bool,
@@ -174,7 +174,7 @@ struct Life {
     failures: u32,
 }
 
-impl Life {
+impl RestartState {
     /// Both openings are tried before a start counts as failed: there are servers that know the new one well enough to
     /// refuse it, and slow ones that meet the end of its time.
     fn turn(&mut self) {

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::server::CALLS_MAX;
 use super::wire::{Reports, Wire};
 use super::{Tool, answer, listing};
-use crate::agents::{CALL_BYTES_MAX, Task};
+use crate::agents::{CALL_BYTES_MAX, Invocation};
 use crate::proto::call::{CallFailure, Outcome};
 
 /// Bytes of a message: a structured output travels twice, the second time as escaped text.
@@ -60,9 +60,9 @@ pub(super) struct Connection {
     peer: Peer<RoleClient>,
     reports: Arc<Reports>,
     /// Wakes [`Session::watch`]: the tools may have changed, or the server may be gone.
-    doubt: Arc<Notify>,
+    recheck: Arc<Notify>,
     /// Cancelled at the end of the connection, and by the first call that finds nobody there.
-    gone: CancellationToken,
+    closed: CancellationToken,
 }
 
 /// An open connection and what keeps it open.
@@ -74,7 +74,7 @@ pub(super) struct Session {
 
 /// What this host is to a server: a client without extras.
 pub(super) struct Client {
-    doubt: Arc<Notify>,
+    recheck: Arc<Notify>,
 }
 
 impl ClientHandler for Client {
@@ -85,7 +85,7 @@ impl ClientHandler for Client {
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.doubt.notify_one();
+        self.recheck.notify_one();
     }
 }
 
@@ -117,9 +117,9 @@ impl Session {
     where
         T: Transport<RoleClient> + 'static,
     {
-        let (reports, doubt) = (Arc::<Reports>::default(), Arc::<Notify>::default());
-        let gone = CancellationToken::new();
-        let wire = Wire::new(transport, reports.clone(), gone.clone());
+        let (reports, recheck) = (Arc::<Reports>::default(), Arc::<Notify>::default());
+        let closed = CancellationToken::new();
+        let wire = Wire::new(transport, reports.clone(), closed.clone());
         let lifecycle = match opening {
             Opening::Either => ClientLifecycleMode::Auto {
                 preferred_versions: vec![ProtocolVersion::LATEST],
@@ -127,8 +127,8 @@ impl Session {
             },
             Opening::Initialize => ClientLifecycleMode::Initialize,
         };
-        let service = Client { doubt: doubt.clone() }.serve_with_lifecycle(wire, lifecycle).await?;
-        let connection = Connection { peer: service.peer().clone(), reports, doubt, gone };
+        let service = Client { recheck: recheck.clone() }.serve_with_lifecycle(wire, lifecycle).await?;
+        let connection = Connection { peer: service.peer().clone(), reports, recheck, closed };
         Ok(Session { service, changes: None, connection: Arc::new(connection) })
     }
 
@@ -157,7 +157,7 @@ impl Session {
         let follow = async {
             loop {
                 tokio::select! {
-                    () = connection.doubt.notified() => {}
+                    () = connection.recheck.notified() => {}
                     () = next_change(&mut changes) => {}
                 }
                 match connection.list().await {
@@ -169,7 +169,7 @@ impl Session {
             }
         };
         tokio::select! {
-            () = connection.gone.cancelled() => "its connection ended".into(),
+            () = connection.closed.cancelled() => "its connection ended".into(),
             why = follow => why,
         }
     }
@@ -193,10 +193,10 @@ impl Connection {
         &self,
         tool: String,
         arguments: JsonObject,
-        task: &Task,
+        invocation: &Invocation,
     ) -> Result<Value, CallFailure> {
         let mut request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
-        if let Some(progress) = &task.progress {
+        if let Some(progress) = &invocation.progress {
             request.extensions.insert(progress.clone());
         }
         let request = ClientRequest::CallToolRequest(request);
@@ -211,10 +211,10 @@ impl Connection {
     /// Takes what a failed call says of the connection.
     fn failure(&self, error: &ServiceError) -> CallFailure {
         match error {
-            error if answer::never_arrived(error) => self.gone.cancel(),
+            error if answer::never_arrived(error) => self.closed.cancel(),
             ServiceError::McpError(_) | ServiceError::UnexpectedResponse => {}
             // Reading the list shows whether the server is still there.
-            _ => self.doubt.notify_one(),
+            _ => self.recheck.notify_one(),
         }
         answer::failure(error)
     }
@@ -233,8 +233,8 @@ impl Connection {
     }
 
     /// Whether nobody is there any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled()
     }
 }
 
@@ -251,7 +251,7 @@ impl Waiting<'_> {
         let answered = tokio::select! {
             biased;
             answered = &mut handle.rx => answered.unwrap_or(Err(ServiceError::TransportClosed)),
-            () = self.connection.gone.cancelled() => Err(ServiceError::TransportClosed),
+            () = self.connection.closed.cancelled() => Err(ServiceError::TransportClosed),
         };
         self.connection.reports.remove(&token);
         self.handle = None;

@@ -28,12 +28,12 @@ fn start(servers: impl IntoIterator<Item = McpServer>) -> Upstream {
     Upstream::start(servers.into_iter().collect(), Path::new("."))
 }
 
-fn task() -> Task {
-    Task { input: Value::Null, deadline: Instant::now() + PATIENCE, progress: None }
+fn invocation() -> Invocation {
+    Invocation { input: Value::Null, deadline: Instant::now() + PATIENCE, progress: None }
 }
 
 async fn call(upstream: &Upstream, tool: &str) -> Result<Value, CallFailure> {
-    timeout(PATIENCE, upstream.call(tool, json!({"task": "hi"}), &task())).await.expect("an answer")
+    timeout(PATIENCE, upstream.call(tool, json!({"task": "hi"}), &invocation())).await.expect("an answer")
 }
 
 async fn until(upstream: &Upstream, wanted: impl FnMut(&Tools) -> bool) -> Tools {
@@ -112,7 +112,7 @@ async fn answers_keep_what_the_tool_said() {
         assert_eq!((failure.code.text(), failure.outcome), ("agent_failed", Outcome::Done));
         assert_eq!(failure.message, words);
     }
-    let failure = upstream.call("echo", json!("no object"), &task()).await.unwrap_err();
+    let failure = upstream.call("echo", json!("no object"), &invocation()).await.unwrap_err();
     assert_eq!((failure.code.text(), failure.outcome), ("bad_input", Outcome::NotStarted));
 }
 
@@ -189,9 +189,9 @@ async fn progress_arrives_in_order() {
     let upstream = start([server(&["progress"])]);
     ready(&upstream).await;
     let (progress, mut reports) = mpsc::channel(16);
-    let task = Task { progress: Some(progress), ..task() };
-    assert_eq!(upstream.call("progress", json!({}), &task).await, Ok(json!("done")));
-    drop(task);
+    let invocation = Invocation { progress: Some(progress), ..invocation() };
+    assert_eq!(upstream.call("progress", json!({}), &invocation).await, Ok(json!("done")));
+    drop(invocation);
     let mut seen: Vec<Progress> = Vec::new();
     while let Some(report) = reports.recv().await {
         seen.push(report);
@@ -208,8 +208,8 @@ async fn a_call_nobody_waits_for_is_cancelled_at_the_server() {
     let record = folder.path().join("record");
     let upstream = start([server(&["--record", record.to_str().unwrap(), "wait", "echo"])]);
     ready(&upstream).await;
-    let task = task();
-    let mut waiting = Box::pin(upstream.call("wait", json!({}), &task));
+    let invocation = invocation();
+    let mut waiting = Box::pin(upstream.call("wait", json!({}), &invocation));
     let request = tokio::select! {
         answer = &mut waiting => panic!("{answer:?}"),
         line = line_in(&record, "waiting") => line.replace("waiting ", ""),
@@ -234,11 +234,11 @@ async fn a_server_that_stops_reading_is_started_again() {
     let upstream = start([server(&["deaf", "pid"])]);
     ready(&upstream).await;
     let first = pid(call(&upstream, "pid").await.unwrap());
-    let task = task();
-    let mut deaf = Box::pin(upstream.call("deaf", json!({}), &task));
+    let invocation = invocation();
+    let mut deaf = Box::pin(upstream.call("deaf", json!({}), &invocation));
     let large = json!({"task": "x".repeat(100_000)});
     let failure = loop {
-        let unread = upstream.call("pid", large.clone(), &task);
+        let unread = upstream.call("pid", large.clone(), &invocation);
         tokio::select! {
             failure = &mut deaf => break failure.unwrap_err(),
             _ = timeout(Duration::from_millis(1), unread) => {}
@@ -295,8 +295,8 @@ async fn more_calls_than_places_are_refused() {
     let record = folder.path().join("record");
     let upstream = start([server(&["--record", record.to_str().unwrap(), "wait", "echo"])]);
     ready(&upstream).await;
-    let task = task();
-    let waiting = (0..server::CALLS_MAX).map(|_| Box::pin(upstream.call("wait", json!({}), &task)));
+    let invocation = invocation();
+    let waiting = (0..server::CALLS_MAX).map(|_| Box::pin(upstream.call("wait", json!({}), &invocation)));
     let mut waiting = futures::future::select_all(waiting);
     tokio::select! {
         answer = &mut waiting => panic!("{:?}", answer.0),

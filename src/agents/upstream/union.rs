@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::{Tool, Tools};
 
 /// What one server contributes.
-enum Standing {
+enum ServerTools {
     /// Neither answered nor failed yet.
     Pending,
     /// Never listed its tools so far.
@@ -35,16 +35,16 @@ pub(super) struct Union {
 }
 
 struct Board {
-    servers: Vec<Standing>,
+    servers: Vec<ServerTools>,
     routes: BTreeMap<String, Route>,
 }
 
 impl Union {
     pub(super) fn new(servers: usize) -> Union {
-        let standings = std::iter::repeat_with(|| Standing::Pending).take(servers).collect();
+        let pending = std::iter::repeat_with(|| ServerTools::Pending).take(servers).collect();
         let tools = Tools { pending: servers > 0, unlisted: servers > 0, ..Tools::default() };
         Union {
-            board: Mutex::new(Board { servers: standings, routes: BTreeMap::new() }),
+            board: Mutex::new(Board { servers: pending, routes: BTreeMap::new() }),
             tools: watch::Sender::new(tools),
         }
     }
@@ -59,21 +59,21 @@ impl Union {
 
     /// A server whose tools are not known, so that a name nobody has may be one of them.
     pub(super) fn unlisted(&self) -> Option<usize> {
-        self.board().servers.iter().position(|standing| !matches!(standing, Standing::Listed(_)))
+        self.board().servers.iter().position(|tools| !matches!(tools, ServerTools::Listed(_)))
     }
 
     /// Takes what the server listed; its earlier tools go.
     pub(super) fn listed(&self, server: usize, tools: Vec<Tool>) {
         let mut board = self.board();
-        board.servers[server] = Standing::Listed(tools);
+        board.servers[server] = ServerTools::Listed(tools);
         self.publish(&mut board);
     }
 
     /// The server failed; what it listed earlier stays.
     pub(super) fn failed(&self, server: usize) {
         let mut board = self.board();
-        if matches!(board.servers[server], Standing::Pending) {
-            board.servers[server] = Standing::Failed;
+        if matches!(board.servers[server], ServerTools::Pending) {
+            board.servers[server] = ServerTools::Failed;
             self.publish(&mut board);
         }
     }
@@ -92,8 +92,8 @@ impl Union {
             }
         }
         board.routes = routes;
-        let pending = board.servers.iter().any(|standing| matches!(standing, Standing::Pending));
-        let unlisted = board.servers.iter().any(|standing| !matches!(standing, Standing::Listed(_)));
+        let pending = board.servers.iter().any(|tools| matches!(tools, ServerTools::Pending));
+        let unlisted = board.servers.iter().any(|tools| !matches!(tools, ServerTools::Listed(_)));
         let now = Tools { list: Arc::new(list), pending, unlisted };
         self.tools.send_if_modified(|before| {
             let changed = *before != now;
@@ -107,10 +107,10 @@ impl Union {
     }
 }
 
-fn merge(servers: &[Standing]) -> (Vec<Tool>, BTreeMap<String, Route>) {
+fn merge(servers: &[ServerTools]) -> (Vec<Tool>, BTreeMap<String, Route>) {
     let mut union: BTreeMap<String, (Tool, Route)> = BTreeMap::new();
-    for (server, standing) in servers.iter().enumerate() {
-        let Standing::Listed(tools) = standing else { continue };
+    for (server, listed) in servers.iter().enumerate() {
+        let ServerTools::Listed(tools) = listed else { continue };
         for tool in tools {
             let mut name = tool.name.clone();
             while union.contains_key(&name) {

@@ -32,7 +32,7 @@ pub(super) struct Wire<T> {
     writes: Arc<Semaphore>,
     unread: bool,
     /// Cancelled when no message will come any more. Closing the transport may wait for a server that does not read.
-    gone: CancellationToken,
+    closed: CancellationToken,
 }
 
 /// Why a message was not sent.
@@ -47,8 +47,8 @@ pub(super) enum WireError<E: std::error::Error> {
 }
 
 impl<T> Wire<T> {
-    pub(super) fn new(transport: T, reports: Arc<Reports>, gone: CancellationToken) -> Wire<T> {
-        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)), unread: false, gone }
+    pub(super) fn new(transport: T, reports: Arc<Reports>, closed: CancellationToken) -> Wire<T> {
+        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)), unread: false, closed }
     }
 }
 
@@ -74,7 +74,7 @@ impl<T: Transport<RoleClient>> Wire<T> {
 
 impl<T> Drop for Wire<T> {
     fn drop(&mut self) {
-        self.gone.cancel();
+        self.closed.cancel();
     }
 }
 
@@ -85,12 +85,12 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
         &mut self,
         message: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
-        let place = self.writes.clone().try_acquire_owned().ok();
-        self.unread |= place.is_none();
+        let permit = self.writes.clone().try_acquire_owned().ok();
+        self.unread |= permit.is_none();
         self.reports.expect(&message);
-        let sent = place.map(|place| (place, self.transport.send(message)));
+        let sent = permit.map(|permit| (permit, self.transport.send(message)));
         async move {
-            let Some((_place, sent)) = sent else { return Err(WireError::Unread) };
+            let Some((_permit, sent)) = sent else { return Err(WireError::Unread) };
             sent.await.map_err(WireError::Transport)
         }
     }
@@ -98,7 +98,7 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let message = self.next().await;
         if message.is_none() {
-            self.gone.cancel();
+            self.closed.cancel();
         }
         message
     }

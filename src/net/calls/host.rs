@@ -20,10 +20,10 @@ use tokio::time::Instant;
 use super::callers::Standings;
 use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
-use crate::agents::{Local, Task};
+use crate::agents::{HostedAgent, Invocation};
 use crate::net::Handle;
 use crate::net::addresses::peer_key;
-use crate::net::streams::doors::Doors;
+use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress, Ticket,
@@ -85,10 +85,10 @@ impl Host {
         let list = self.handle.local_agents().list();
         let refused = |code, message| Err(CallFailure::new(code, Outcome::NotStarted, message));
         let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
-        let Some(hosting) = offered.and_then(|local| local.hosting.as_ref()) else {
+        let Some(run_config) = offered.and_then(|local| local.run_config.as_ref()) else {
             return refused(Code::NotFound, format!("{} is not run by this host", offer.name));
         };
-        let callers = &hosting.callers;
+        let callers = &run_config.callers;
         if !callers.is_empty() && !self.standings.includes(&self.handle, callers, peer).await {
             return refused(
                 Code::NotAllowed,
@@ -100,7 +100,7 @@ impl Host {
 
     /// Whether the world may know that this host offers the agent of this id. An agent of `node` scope is as unknown as
     /// one that is not there.
-    fn offers(&self, name: &FullName, local: &Local, id: AgentId) -> bool {
+    fn offers(&self, name: &FullName, local: &HostedAgent, id: AgentId) -> bool {
         let first = local.offer.grants.first().map(|signed| Grant::read(signed));
         let owner = match first {
             None => self.handle.key(),
@@ -135,7 +135,7 @@ impl Drop for Place<'_> {
 /// drops streams.
 pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
     let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
-    let mut doors = Doors::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
+    let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
     let mut calls = JoinSet::new();
     let mut peers = BTreeMap::new();
     loop {
@@ -144,13 +144,13 @@ pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
             () = host.handle.stopped() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
-                if doors.enter(peer, || ()).is_some() {
+                if admission.admit(peer, || ()).is_some() {
                     peers.insert(calls.spawn(take(host.clone(), peer, stream)).id(), peer);
                 }
             }
             Some(ended) = calls.join_next_with_id(), if !calls.is_empty() => {
                 let id = ended.map_or_else(|broken| broken.id(), |(id, ())| id);
-                peers.remove(&id).into_iter().for_each(|peer| doors.leave(peer));
+                peers.remove(&id).into_iter().for_each(|peer| admission.release(peer));
             }
         }
     }
@@ -209,8 +209,8 @@ async fn run<R: AsyncRead + Unpin>(
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
-        let task = Task { input, deadline: place.deadline, progress: Some(progress) };
-        let answer = place.host.handle.local_agents().call(&offer.name, task).await;
+        let invocation = Invocation { input, deadline: place.deadline, progress: Some(progress) };
+        let answer = place.host.handle.local_agents().call(&offer.name, invocation).await;
         drop(working);
         Ok(answer)
     };

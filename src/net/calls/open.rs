@@ -1,4 +1,4 @@
-//! With whom calls are under way, in either direction: connections to those peers are not closed as surplus.
+//! With whom calls are under way, in either direction: connections to those peers are not closed as excess.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

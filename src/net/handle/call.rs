@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Handle;
-use crate::agents::{Local, Task};
+use crate::agents::{HostedAgent, Invocation};
 use crate::api::{self, ApiError};
-use crate::document::hosting::DEFAULT_LIMITS;
+use crate::document::run_config::DEFAULT_LIMITS;
 use crate::net::calls::{OpenCalls, Wanted, prepare};
 use crate::net::{view, wall_clock};
 use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
@@ -54,7 +54,7 @@ impl Handle {
         let id = CallId(rand::random());
         let asked = Asked { id, input, started: Instant::now(), timeout, progress };
         if let Ok(name) = agent.parse::<FullName>()
-            && let Some(local) = self.agents.list().get(&name).filter(|local| local.hosting.is_some())
+            && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
         {
             return Ok(self.call_here(&name, local, asked).await);
         }
@@ -64,16 +64,17 @@ impl Handle {
             return Ok(view::not_callable(&found.record.name, &card, asked.id, self.key, asked.started));
         }
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
-        match self.agents.list().get(&found.record.name).filter(|local| is_here && local.hosting.is_some()) {
+        match self.agents.list().get(&found.record.name).filter(|local| is_here && local.run_config.is_some())
+        {
             Some(local) => Ok(self.call_here(&found.record.name, local, asked).await),
             None => Ok(self.call_there(&found, card, asked).await),
         }
     }
 
-    async fn call_here(&self, name: &FullName, local: &Local, asked: Asked) -> api::CallAnswer {
+    async fn call_here(&self, name: &FullName, local: &HostedAgent, asked: Asked) -> api::CallAnswer {
         let deadline = asked.deadline(local.offer.card.limits);
-        let task = Task { input: asked.input, deadline, progress: asked.progress };
-        let ended = self.agents.call(name, task).await;
+        let invocation = Invocation { input: asked.input, deadline, progress: asked.progress };
+        let ended = self.agents.call(name, invocation).await;
         view::call_answer(ended, asked.id, self.key, asked.started)
     }
 
@@ -106,7 +107,7 @@ impl Handle {
     async fn search(&self, peer: PeerKey) {
         let (over, waiting) = oneshot::channel();
         // A node that is stopping finds nobody.
-        let _stopped = self.read(move |seen| seen.network.search(&peer, over)).await;
+        let _stopped = self.read(move |seen| seen.network.look_up(&peer, over)).await;
         let _over = timeout(SEARCH_TIME_MAX, waiting).await;
     }
 

@@ -5,16 +5,16 @@ use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::row::SEAL_KEY_BYTES;
-use super::{Incident, StoreError};
+use super::row::MAC_KEY_BYTES;
+use super::{StoreError, StoreIncident};
 use crate::proto::code::Code;
 
 /// Name of the file that one process holds locked.
 const LOCK: &str = "lock";
 /// How long a lock may linger before another process counts as its holder.
 const LOCK_WAIT: Duration = Duration::from_millis(300);
-/// Name of the file with the seal key.
-const SEAL_KEY: &str = "seal.key";
+/// Name of the file with the MAC key.
+const MAC_KEY: &str = "seal.key";
 /// How many damaged copies of one file or folder are kept: enough to look at, and the disk stays bounded.
 const ASIDE_MAX: usize = 2;
 
@@ -59,30 +59,30 @@ fn read_pid(file: &mut File) -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// What became of the seal key.
-pub(super) enum SealKey {
+/// What became of the MAC key.
+pub(super) enum MacKey {
     /// Read from its file.
-    Kept([u8; SEAL_KEY_BYTES]),
+    Kept([u8; MAC_KEY_BYTES]),
     /// Made now, because there was none or it had a wrong size; not yet in its file.
-    Made([u8; SEAL_KEY_BYTES]),
+    Made([u8; MAC_KEY_BYTES]),
 }
 
-/// Reads the seal key, or makes one.
-pub(super) fn load_seal_key(dir: &Path) -> Result<SealKey, StoreError> {
-    match read_if_there(&dir.join(SEAL_KEY))?.map(<[u8; SEAL_KEY_BYTES]>::try_from) {
-        Some(Ok(key)) => Ok(SealKey::Kept(key)),
-        Some(Err(_)) | None => Ok(SealKey::Made(rand::random())),
+/// Reads the MAC key, or makes one.
+pub(super) fn load_mac_key(dir: &Path) -> Result<MacKey, StoreError> {
+    match read_if_there(&dir.join(MAC_KEY))?.map(<[u8; MAC_KEY_BYTES]>::try_from) {
+        Some(Ok(key)) => Ok(MacKey::Kept(key)),
+        Some(Err(_)) | None => Ok(MacKey::Made(rand::random())),
     }
 }
 
-/// Whether the folder has a seal key file of whatever content.
-pub(super) fn has_seal_key(dir: &Path) -> bool {
-    dir.join(SEAL_KEY).exists()
+/// Whether the folder has a MAC key file of whatever content.
+pub(super) fn has_mac_key(dir: &Path) -> bool {
+    dir.join(MAC_KEY).exists()
 }
 
-/// Writes the seal key to its file.
-pub(super) fn save_seal_key(dir: &Path, key: &[u8; SEAL_KEY_BYTES]) -> Result<(), StoreError> {
-    let path = dir.join(SEAL_KEY);
+/// Writes the MAC key to its file.
+pub(super) fn save_mac_key(dir: &Path, key: &[u8; MAC_KEY_BYTES]) -> Result<(), StoreError> {
+    let path = dir.join(MAC_KEY);
     let (mut file, new) = create_beside(&path)?;
     file.write_all(key).map_err(StoreError::io("write", &new))?;
     put_in_place(&file, &new, &path)
@@ -208,13 +208,13 @@ pub(super) fn private_file() -> OpenOptions {
     OpenOptions::new()
 }
 
-/// The incident of a lost seal key.
-pub(super) fn seal_key_lost(dir: &Path) -> Incident {
-    Incident {
+/// The incident of a lost MAC key.
+pub(super) fn mac_key_lost(dir: &Path) -> StoreIncident {
+    StoreIncident {
         code: Code::SealKeyLost,
         message: format!(
             "{} was missing or had a wrong size; a new key was made",
-            dir.join(SEAL_KEY).display()
+            dir.join(MAC_KEY).display()
         ),
         fix: "Nothing to do: every record is verified again by its signature; this start takes longer."
             .into(),

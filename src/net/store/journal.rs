@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::row::{RowKind, Salt, read_unsealed};
+use super::row::{RowKind, Salt, read_unauthenticated};
 use super::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, files};
 use scan::{Condition, Scan, scan};
 
@@ -45,13 +45,13 @@ const COMPACT_FACTOR: u64 = 4;
 pub(super) struct Entry<'a> {
     /// Its key.
     pub(super) key: &'a [u8],
-    /// Its row, as [`super::row::Seal::row`] made it.
+    /// Its row, as [`super::row::RowMac::row`] made it.
     pub(super) row: &'a [u8],
 }
 
 /// Where the newest row of a key lies in the file.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct RowLocation {
     at: u64,
     length: usize,
     seq: u64,
@@ -64,7 +64,7 @@ pub(super) struct Journal {
     file: File,
     salt: Salt,
     end: u64,
-    places: BTreeMap<Vec<u8>, Place>,
+    locations: BTreeMap<Vec<u8>, RowLocation>,
     live_bytes: u64,
     health: Health,
 }
@@ -76,17 +76,17 @@ enum Health {
 }
 
 /// A journal as it was found, before anything is changed.
-pub(super) struct Found {
+pub(super) struct FoundJournal {
     bytes: Vec<u8>,
     scan: Scan,
 }
 
-impl Found {
+impl FoundJournal {
     /// Reads the journal of `dir`; `None` if there is none. The whole file is held in memory for the time of the
     /// load: at most four times what lives in it, or 1 MiB.
-    pub(super) fn read(dir: &Path, own_salt: Salt) -> Result<Option<Found>, StoreError> {
+    pub(super) fn read(dir: &Path, own_salt: Salt) -> Result<Option<FoundJournal>, StoreError> {
         let bytes = files::read_if_there(&dir.join(JOURNAL))?;
-        Ok(bytes.map(|bytes| Found { scan: scan(&bytes, own_salt), bytes }))
+        Ok(bytes.map(|bytes| FoundJournal { scan: scan(&bytes, own_salt), bytes }))
     }
 
     /// Whether no acknowledged write is known to be missing.
@@ -101,7 +101,7 @@ impl Found {
 
     /// The lowest sequence number that no row here has, and that no row of an earlier journal had.
     pub(super) fn next_seq(&self) -> u64 {
-        let seqs = self.entries().filter_map(|entry| read_unsealed(entry.key, entry.row));
+        let seqs = self.entries().filter_map(|entry| read_unauthenticated(entry.key, entry.row));
         seqs.map(|(seq, _)| seq.saturating_add(1)).max().unwrap_or(0).max(self.scan.next_seq)
     }
 
@@ -114,7 +114,7 @@ impl Found {
 
 impl Journal {
     /// Goes on where a whole journal ends. A torn tail is cut off.
-    pub(super) fn resume(dir: &Path, found: &Found) -> Result<Journal, StoreError> {
+    pub(super) fn resume(dir: &Path, found: &FoundJournal) -> Result<Journal, StoreError> {
         let path = dir.join(JOURNAL);
         let file = files::private_file().read(true).write(true).open(&path);
         let mut file = file.map_err(StoreError::io("open", &path))?;
@@ -124,8 +124,8 @@ impl Journal {
         }
         file.seek(SeekFrom::Start(end)).map_err(StoreError::io("seek", &path))?;
         let mut journal = Journal::empty(path, file, found.scan.salt, end);
-        for (entry, places) in found.entries().zip(&found.scan.entries) {
-            journal.note(entry, places.row.start as u64);
+        for (entry, locations) in found.entries().zip(&found.scan.entries) {
+            journal.note(entry, locations.row.start as u64);
         }
         Ok(journal)
     }
@@ -146,7 +146,7 @@ impl Journal {
 
     /// Whether a value of `key` lives in the journal.
     pub(super) fn holds(&self, key: &[u8]) -> bool {
-        self.places.get(key).is_some_and(|place| place.kind != RowKind::Removed)
+        self.locations.get(key).is_some_and(|location| location.kind != RowKind::Removed)
     }
 
     /// Appends rows in their order; they are on disk when it returns.
@@ -179,10 +179,10 @@ impl Journal {
         }
         self.health = Health::Failed;
         let mut draft = Draft::begin(self.path.clone(), self.salt, next_seq)?;
-        let places = std::mem::take(&mut self.places);
-        for (key, place) in &places {
-            if place.kind != RowKind::Removed || place.seq > removed_in_sled {
-                let row = self.read_row(key, place)?;
+        let locations = std::mem::take(&mut self.locations);
+        for (key, location) in &locations {
+            if location.kind != RowKind::Removed || location.seq > removed_in_sled {
+                let row = self.read_row(key, location)?;
                 draft.add(Entry { key, row: &row })?;
             }
         }
@@ -190,26 +190,26 @@ impl Journal {
         Ok(())
     }
 
-    fn read_row(&mut self, key: &[u8], place: &Place) -> Result<Vec<u8>, StoreError> {
-        let mut row = vec![0; place.length];
-        let read = self.file.seek(SeekFrom::Start(place.at)).and_then(|_| self.file.read_exact(&mut row));
+    fn read_row(&mut self, key: &[u8], location: &RowLocation) -> Result<Vec<u8>, StoreError> {
+        let mut row = vec![0; location.length];
+        let read = self.file.seek(SeekFrom::Start(location.at)).and_then(|_| self.file.read_exact(&mut row));
         read.map_err(StoreError::io("read", &self.path))?;
-        match read_unsealed(key, &row) {
-            Some((seq, _)) if seq == place.seq => Ok(row),
+        match read_unauthenticated(key, &row) {
+            Some((seq, _)) if seq == location.seq => Ok(row),
             _ => Err(StoreError::JournalFailed { path: self.path.clone() }),
         }
     }
 
     fn empty(path: PathBuf, file: File, salt: Salt, end: u64) -> Journal {
-        Journal { path, file, salt, end, places: BTreeMap::new(), live_bytes: 0, health: Health::Good }
+        Journal { path, file, salt, end, locations: BTreeMap::new(), live_bytes: 0, health: Health::Good }
     }
 
     /// Remembers where a row lies. Rows whose own CRC is wrong do not exist.
     fn note(&mut self, entry: Entry<'_>, at: u64) {
-        let Some((seq, kind)) = read_unsealed(entry.key, entry.row) else { return };
-        let place = Place { at, length: entry.row.len(), seq, kind };
-        self.live_bytes += live_bytes(entry.key, &place);
-        if let Some(old) = self.places.insert(entry.key.to_vec(), place) {
+        let Some((seq, kind)) = read_unauthenticated(entry.key, entry.row) else { return };
+        let location = RowLocation { at, length: entry.row.len(), seq, kind };
+        self.live_bytes += live_bytes(entry.key, &location);
+        if let Some(old) = self.locations.insert(entry.key.to_vec(), location) {
             self.live_bytes -= live_bytes(entry.key, &old);
         }
     }
@@ -252,11 +252,11 @@ impl Draft {
     }
 }
 
-fn live_bytes(key: &[u8], place: &Place) -> u64 {
-    match place.kind {
+fn live_bytes(key: &[u8], location: &RowLocation) -> u64 {
+    match location.kind {
         RowKind::Removed => 0,
         RowKind::Value | RowKind::Journalled => {
-            (FRAME_HEAD_BYTES + ENTRY_HEAD_BYTES + key.len() + place.length) as u64
+            (FRAME_HEAD_BYTES + ENTRY_HEAD_BYTES + key.len() + location.length) as u64
         }
     }
 }
@@ -324,19 +324,19 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::row::Seal;
+    use super::super::row::RowMac;
     use super::*;
 
-    fn seal() -> Seal {
-        Seal::new(&[3; 32])
+    fn row_mac() -> RowMac {
+        RowMac::new(&[3; 32])
     }
 
     fn fresh(dir: &Path) -> Journal {
-        Journal::replace(dir, seal().salt(), 1, std::iter::empty()).unwrap()
+        Journal::replace(dir, row_mac().salt(), 1, std::iter::empty()).unwrap()
     }
 
-    fn found(dir: &Path) -> Found {
-        Found::read(dir, seal().salt()).unwrap().unwrap()
+    fn found(dir: &Path) -> FoundJournal {
+        FoundJournal::read(dir, row_mac().salt()).unwrap().unwrap()
     }
 
     /// Appends one batch of rows whose number is their place, from `seq` on.
@@ -345,7 +345,7 @@ mod tests {
         let rows: Vec<_> = numbered
             .map(|(seq, (key, value))| {
                 let kind = if value.is_some() { RowKind::Journalled } else { RowKind::Removed };
-                (*key, seal().row(key, seq, kind, value.unwrap_or_default()))
+                (*key, row_mac().row(key, seq, kind, value.unwrap_or_default()))
             })
             .collect();
         let entries: Vec<_> = rows.iter().map(|(key, row)| Entry { key, row }).collect();
@@ -353,9 +353,9 @@ mod tests {
     }
 
     /// Every row as key and value, in order.
-    fn values(found: &Found) -> Vec<(Vec<u8>, Vec<u8>)> {
+    fn values(found: &FoundJournal) -> Vec<(Vec<u8>, Vec<u8>)> {
         let value = |entry: Entry<'_>| {
-            let view = seal().read(entry.key, entry.row)?;
+            let view = row_mac().read(entry.key, entry.row)?;
             Some((entry.key.to_vec(), entry.row[view.value].to_vec()))
         };
         found.entries().filter_map(value).collect()
@@ -379,8 +379,8 @@ mod tests {
         (dir, bytes, ranges)
     }
 
-    fn scanned(bytes: Vec<u8>) -> Found {
-        Found { scan: scan(&bytes, seal().salt()), bytes }
+    fn scanned(bytes: Vec<u8>) -> FoundJournal {
+        FoundJournal { scan: scan(&bytes, row_mac().salt()), bytes }
     }
 
     fn batches() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
@@ -433,7 +433,7 @@ mod tests {
         fn no_bytes_whatever_make_it_panic_or_yield_rows(
             bytes in prop::collection::vec(any::<u8>(), 0..2000), head in any::<bool>(),
         ) {
-            let start = if head { header(seal().salt(), 1) } else { Vec::new() };
+            let start = if head { header(row_mac().salt(), 1) } else { Vec::new() };
             let found = scanned([start, bytes].concat());
             prop_assert_eq!(values(&found), vec![]);
         }
@@ -453,13 +453,13 @@ mod tests {
             let mut journal = if found.is_whole() {
                 Journal::resume(dir.path(), &found).unwrap()
             } else {
-                Journal::replace(dir.path(), seal().salt(), 1, found.entries()).unwrap()
+                Journal::replace(dir.path(), row_mac().salt(), 1, found.entries()).unwrap()
             };
             prop_assert_eq!(std::fs::metadata(dir.path().join(JOURNAL)).unwrap().len(), journal.end);
             append(&mut journal, 1000, &[(b"after", Some(b"damage"))]);
             let mut expected = values(&found);
             expected.push((b"after".to_vec(), b"damage".to_vec()));
-            let again = Found::read(dir.path(), seal().salt()).unwrap().unwrap();
+            let again = FoundJournal::read(dir.path(), row_mac().salt()).unwrap().unwrap();
             prop_assert_eq!(values(&again), expected);
             prop_assert!(again.is_whole());
         }
@@ -467,7 +467,7 @@ mod tests {
 
     #[test]
     fn a_value_that_contains_a_frame_is_not_taken_for_one() {
-        let inner = seal().row(b"epoch", 99, RowKind::Journalled, b"forged");
+        let inner = row_mac().row(b"epoch", 99, RowKind::Journalled, b"forged");
         let (forged, _) = frames(&[9; 8], &[Entry { key: b"epoch", row: &inner }]);
         let (_dir, mut bytes, ranges) = written(&[vec![forged], vec![b"after".to_vec()]]);
         bytes[ranges[0].start + 5] ^= 1;
@@ -513,7 +513,7 @@ mod tests {
     #[test]
     fn each_point_at_which_a_compaction_may_be_cut_off_leaves_all_rows() {
         let noise = vec![1; 300_000];
-        for leftover in [&b""[..], b"AOPJ", &header(seal().salt(), 1), &[0; 4096]] {
+        for leftover in [&b""[..], b"AOPJ", &header(row_mac().salt(), 1), &[0; 4096]] {
             let dir = tempfile::tempdir().unwrap();
             let mut journal = fresh(dir.path());
             append(&mut journal, 1, &[(b"kept", Some(b"1"))]);
@@ -545,7 +545,7 @@ mod tests {
         append(&mut journal, 1, &[(b"a", Some(b"1"))]);
         let read_only = File::open(dir.path().join(JOURNAL)).unwrap();
         let writable = std::mem::replace(&mut journal.file, read_only);
-        let row = seal().row(b"b", 2, RowKind::Journalled, b"2");
+        let row = row_mac().row(b"b", 2, RowKind::Journalled, b"2");
         let entry = Entry { key: b"b", row: &row };
         assert!(matches!(journal.append(&[entry]), Err(StoreError::Io { .. })));
         journal.file = writable;

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{self, SealKey};
-use super::journal::{Entry, Found, JOURNAL, Journal};
-use super::row::{RowKind, RowView, Seal};
+use super::files::{self, MacKey};
+use super::journal::{Entry, FoundJournal, JOURNAL, Journal};
+use super::row::{RowKind, RowMac, RowView};
 use super::tree::{Contents, Expectation, OpenTree, SLED, Tree, TreeRow};
 use super::writer::{TreeWrite, Writer};
-use super::{Disk, Incident, JournalState, Loaded, StoreError, StoredRow, Suspicion, Trust};
+use super::{Authenticated, Disk, JournalMarker, JournalState, Loaded, StoreError, StoreIncident, StoredRow};
 use crate::proto::code::Code;
 
 /// Number of the first row of a store.
@@ -29,40 +29,40 @@ pub(super) fn suspect_path(dir: &Path) -> PathBuf {
 /// Opens, heals and reads the folder.
 pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
     let lock = Arc::new(files::claim_dir(dir)?);
-    let past = Past::of(dir);
-    let seal_key = files::load_seal_key(dir)?;
-    let seal = Seal::new(seal_key.bytes());
-    if past == Past::None {
-        Journal::replace(dir, seal.salt(), SEQ_FIRST, std::iter::empty())?;
+    let history = FolderHistory::of(dir);
+    let mac_key = files::load_mac_key(dir)?;
+    let row_mac = RowMac::new(mac_key.bytes());
+    if history == FolderHistory::None {
+        Journal::replace(dir, row_mac.salt(), SEQ_FIRST, std::iter::empty())?;
     }
-    let found = Found::read(dir, seal.salt())?;
-    let expectation = match seal_key {
-        SealKey::Kept(_) => Expectation::Rows,
-        SealKey::Made(_) => Expectation::Anything,
+    let found = FoundJournal::read(dir, row_mac.salt())?;
+    let expectation = match mac_key {
+        MacKey::Kept(_) => Expectation::Rows,
+        MacKey::Made(_) => Expectation::Anything,
     };
     let OpenTree { tree, rows: tree_rows, contents, mut incidents } = Tree::open(dir, expectation)?;
 
-    let mut merge = Merge::of_journal(&seal, found.as_ref());
-    merge.add_tree(&seal, tree_rows);
-    let state = past.judge(&merge, found.as_ref());
-    incidents.extend(merge.incidents(dir, &seal_key, found.as_ref()));
+    let mut merged = MergedRows::of_journal(&row_mac, found.as_ref());
+    merged.add_tree(&row_mac, tree_rows);
+    let state = history.journal_state(&merged, found.as_ref());
+    incidents.extend(merged.incidents(dir, &mac_key, found.as_ref()));
 
-    let journal = settle_journal(dir, &seal, &merge, found.as_ref(), state)?;
-    if let SealKey::Made(key) = &seal_key {
-        files::save_seal_key(dir, key)?; // after the journal: until then the header is all that tells its salt
+    let journal = reconcile_journal(dir, &row_mac, &merged, found.as_ref(), state)?;
+    if let MacKey::Made(key) = &mac_key {
+        files::save_mac_key(dir, key)?; // after the journal: until then the header is all that tells its salt
     }
-    let tree = settle_tree(dir, &seal, tree, contents, &mut merge, &mut incidents)?;
+    let tree = reconcile_tree(dir, &row_mac, tree, contents, &mut merged, &mut incidents)?;
 
-    let suspicion = if state == JournalState::Damaged { Suspicion::Marked } else { Suspicion::None };
-    let writer = Writer::start(tree, lock.clone(), merge.next_seq - 1)?;
-    let next_seq = merge.next_seq;
-    let disk = Disk { dir: dir.to_owned(), seal, journal, suspicion, writer, next_seq, _lock: lock };
-    Ok((disk, Loaded { rows: merge.rows, incidents, journal: state }))
+    let marker = if state == JournalState::Damaged { JournalMarker::Present } else { JournalMarker::Absent };
+    let writer = Writer::start(tree, lock.clone(), merged.next_seq - 1)?;
+    let next_seq = merged.next_seq;
+    let disk = Disk { dir: dir.to_owned(), row_mac, journal, marker, writer, next_seq, _lock: lock };
+    Ok((disk, Loaded { rows: merged.rows, incidents, journal: state }))
 }
 
 /// What the folder shows of earlier starts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Past {
+enum FolderHistory {
     /// Nothing.
     None,
     /// There was one.
@@ -71,35 +71,37 @@ enum Past {
     Suspect,
 }
 
-impl Past {
-    /// The journal is made before everything else and the seal key last, so that a crash of the first start is told
+impl FolderHistory {
+    /// The journal is made before everything else and the MAC key last, so that a crash of the first start is told
     /// from a loss.
-    fn of(dir: &Path) -> Past {
+    fn of(dir: &Path) -> FolderHistory {
         if suspect_path(dir).exists() {
-            Past::Suspect
-        } else if dir.join(JOURNAL).exists() || dir.join(SLED).exists() || files::has_seal_key(dir) {
-            Past::Some
+            FolderHistory::Suspect
+        } else if dir.join(JOURNAL).exists() || dir.join(SLED).exists() || files::has_mac_key(dir) {
+            FolderHistory::Some
         } else {
-            Past::None
+            FolderHistory::None
         }
     }
 
-    fn judge(self, merge: &Merge, found: Option<&Found>) -> JournalState {
-        let whole = found.is_some_and(Found::is_whole) && merge.journal_lost == 0;
+    fn journal_state(self, merged: &MergedRows, found: Option<&FoundJournal>) -> JournalState {
+        let whole = found.is_some_and(FoundJournal::is_whole) && merged.journal_lost == 0;
         match self {
-            Past::None | Past::Some if whole && merge.next_seq == SEQ_FIRST => JournalState::Fresh,
-            Past::None | Past::Some if whole => JournalState::Whole,
-            Past::None | Past::Some | Past::Suspect => JournalState::Damaged,
+            FolderHistory::None | FolderHistory::Some if whole && merged.next_seq == SEQ_FIRST => {
+                JournalState::Fresh
+            }
+            FolderHistory::None | FolderHistory::Some if whole => JournalState::Whole,
+            FolderHistory::None | FolderHistory::Some | FolderHistory::Suspect => JournalState::Damaged,
         }
     }
 }
 
 /// The rows of both parts, brought together.
-struct Merge {
+struct MergedRows {
     /// The newest row of each key that belongs into the journal, removals too.
     journal: BTreeMap<Vec<u8>, JournalRow>,
     /// Whether a key that the journal lacks was removed.
-    silence: Silence,
+    missing_means: MissingMeans,
     /// What the caller gets.
     rows: Vec<StoredRow>,
     /// What sled has to be told.
@@ -115,7 +117,7 @@ struct Merge {
 
 /// What it means that a journalled row of sled is not in the journal.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Silence {
+enum MissingMeans {
     Removed,
     Lost,
 }
@@ -132,11 +134,11 @@ enum InTree {
     Yes,
 }
 
-impl Merge {
-    fn of_journal(seal: &Seal, found: Option<&Found>) -> Merge {
+impl MergedRows {
+    fn of_journal(row_mac: &RowMac, found: Option<&FoundJournal>) -> MergedRows {
         let (mut journal, mut bad) = (BTreeMap::<Vec<u8>, JournalRow>::new(), 0);
         for Entry { key, row } in found.iter().flat_map(|found| found.entries()) {
-            match seal.read(key, row) {
+            match row_mac.read(key, row) {
                 Some(view) if journal.get(key).is_none_or(|old| rank(&old.view) <= rank(&view)) => {
                     journal.insert(key.to_vec(), JournalRow { view, row: row.to_vec(), in_tree: InTree::No });
                 }
@@ -144,18 +146,31 @@ impl Merge {
                 None => bad += 1,
             }
         }
-        let silence = if found.is_some_and(Found::is_whole) { Silence::Removed } else { Silence::Lost };
-        let journal_next = found.map_or(0, Found::next_seq).min(SEQ_MAX);
+        let missing_means = if found.is_some_and(FoundJournal::is_whole) {
+            MissingMeans::Removed
+        } else {
+            MissingMeans::Lost
+        };
+        let journal_next = found.map_or(0, FoundJournal::next_seq).min(SEQ_MAX);
         let next_seq = journal_next.max(SEQ_FIRST);
         let (rows, tree_writes) = (Vec::new(), Vec::new());
-        Merge { journal, silence, rows, tree_writes, journal_next, next_seq, journal_lost: bad, bad }
+        MergedRows {
+            journal,
+            missing_means,
+            rows,
+            tree_writes,
+            journal_next,
+            next_seq,
+            journal_lost: bad,
+            bad,
+        }
     }
 
     /// Adds what sled has; then what only the journal has.
-    fn add_tree(&mut self, seal: &Seal, tree_rows: Vec<TreeRow>) {
+    fn add_tree(&mut self, row_mac: &RowMac, tree_rows: Vec<TreeRow>) {
         self.rows.reserve(tree_rows.len());
         for (key, row) in tree_rows {
-            match seal.read(&key, &row) {
+            match row_mac.read(&key, &row) {
                 Some(view) => self.add_tree_row(key, row, view),
                 None => {
                     self.bad += 1;
@@ -200,7 +215,7 @@ impl Merge {
     fn add_row_of_tree_alone(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
         if view.kind != RowKind::Journalled {
             self.rows.push(stored(key, row, &view));
-        } else if self.silence == Silence::Removed && view.seq < self.journal_next {
+        } else if self.missing_means == MissingMeans::Removed && view.seq < self.journal_next {
             self.tree_writes.push((key, None));
         } else {
             self.journal_lost += 1;
@@ -208,9 +223,10 @@ impl Merge {
         }
     }
 
-    /// The older of two rows is nothing to the caller, unless a seal is wrong and the numbers prove nothing.
+    /// The older of two rows is nothing to the caller, unless a MAC is wrong and the numbers prove nothing.
     fn keep_if_doubtful(&mut self, key: Vec<u8>, row: Vec<u8>, older: &RowView, newer: Option<&RowView>) {
-        let doubtful = |view: &RowView| view.trust == Trust::Unsealed && view.kind != RowKind::Removed;
+        let doubtful =
+            |view: &RowView| view.authenticated == Authenticated::No && view.kind != RowKind::Removed;
         let both_values =
             older.kind != RowKind::Removed && newer.is_some_and(|newer| newer.kind != RowKind::Removed);
         if both_values && (doubtful(older) || newer.is_some_and(doubtful)) {
@@ -218,9 +234,9 @@ impl Merge {
         }
     }
 
-    fn incidents(&self, dir: &Path, seal_key: &SealKey, found: Option<&Found>) -> Vec<Incident> {
+    fn incidents(&self, dir: &Path, mac_key: &MacKey, found: Option<&FoundJournal>) -> Vec<StoreIncident> {
         let mut incidents = Vec::new();
-        let unsealed = self.rows.iter().filter(|row| row.trust == Trust::Unsealed).count();
+        let unauthenticated = self.rows.iter().filter(|row| row.authenticated == Authenticated::No).count();
         match found {
             None => incidents.push(journal_missing(dir)),
             Some(found) if !found.is_whole() || self.journal_lost > 0 => {
@@ -228,10 +244,10 @@ impl Merge {
             }
             Some(_) => {}
         }
-        match seal_key {
-            SealKey::Made(_) if !self.rows.is_empty() => incidents.push(files::seal_key_lost(dir)),
-            SealKey::Kept(_) if unsealed > 0 => incidents.push(seal_wrong(unsealed)),
-            SealKey::Made(_) | SealKey::Kept(_) => {}
+        match mac_key {
+            MacKey::Made(_) if !self.rows.is_empty() => incidents.push(files::mac_key_lost(dir)),
+            MacKey::Kept(_) if unauthenticated > 0 => incidents.push(mac_wrong(unauthenticated)),
+            MacKey::Made(_) | MacKey::Kept(_) => {}
         }
         if self.bad > 0 {
             incidents.push(row_damaged(self.bad));
@@ -240,28 +256,28 @@ impl Merge {
     }
 }
 
-/// What decides between two rows of one key: the number, but no unsealed row takes the place of a sealed one.
+/// What decides between two rows of one key: the number, but no unauthenticated row replaces an authenticated one.
 fn rank(view: &RowView) -> (bool, u64) {
-    (view.trust == Trust::Sealed, view.seq)
+    (view.authenticated == Authenticated::Yes, view.seq)
 }
 
 /// Takes the value out of a row in place.
 fn stored(key: Vec<u8>, mut row: Vec<u8>, view: &RowView) -> StoredRow {
     row.truncate(view.value.end);
     row.drain(..view.value.start);
-    StoredRow { key, value: row, trust: view.trust }
+    StoredRow { key, value: row, authenticated: view.authenticated }
 }
 
-/// Goes on with the journal, or writes it again where it is new, damaged, or was made under another seal key.
-fn settle_journal(
+/// Goes on with the journal, or writes it again where it is new, damaged, or was made under another MAC key.
+fn reconcile_journal(
     dir: &Path,
-    seal: &Seal,
-    merge: &Merge,
-    found: Option<&Found>,
+    row_mac: &RowMac,
+    merged: &MergedRows,
+    found: Option<&FoundJournal>,
     state: JournalState,
 ) -> Result<Journal, StoreError> {
     match found {
-        Some(found) if found.is_whole() && merge.journal_lost == 0 && found.is_salted(seal.salt()) => {
+        Some(found) if found.is_whole() && merged.journal_lost == 0 && found.is_salted(row_mac.salt()) => {
             return Journal::resume(dir, found);
         }
         _ => {}
@@ -272,20 +288,20 @@ fn settle_journal(
             files::keep_copy(&dir.join(JOURNAL))?;
         }
     }
-    let rows = merge.journal.iter().map(|(key, own)| Entry { key, row: &own.row });
-    Journal::replace(dir, seal.salt(), merge.next_seq, rows)
+    let rows = merged.journal.iter().map(|(key, own)| Entry { key, row: &own.row });
+    Journal::replace(dir, row_mac.salt(), merged.next_seq, rows)
 }
 
 /// Tells sled what it lacks. Where that fails, it is started again with everything that is known.
-fn settle_tree(
+fn reconcile_tree(
     dir: &Path,
-    seal: &Seal,
+    row_mac: &RowMac,
     tree: Tree,
     contents: Contents,
-    merge: &mut Merge,
-    incidents: &mut Vec<Incident>,
+    merged: &mut MergedRows,
+    incidents: &mut Vec<StoreIncident>,
 ) -> Result<Tree, StoreError> {
-    let writes = std::mem::take(&mut merge.tree_writes);
+    let writes = std::mem::take(&mut merged.tree_writes);
     let tree = match contents {
         Contents::Kept if writes.is_empty() => return Ok(tree),
         Contents::Kept => match tree.write_through(writes) {
@@ -298,20 +314,20 @@ fn settle_tree(
         },
         Contents::Saved => tree,
     };
-    tree.write_through(merge.all_writes(seal)).map_err(|reason| StoreError::Sled { reason })?;
+    tree.write_through(merged.all_writes(row_mac)).map_err(|reason| StoreError::Sled { reason })?;
     Ok(tree)
 }
 
-impl Merge {
-    /// Everything for an empty tree. Rows that are not sealed are left out: a seal made here would vouch for them, and
-    /// the caller writes them again once it has verified them.
-    fn all_writes(&mut self, seal: &Seal) -> Vec<TreeWrite> {
+impl MergedRows {
+    /// Everything for an empty tree. Rows that are not authenticated are left out: a MAC made here would vouch for them,
+    /// and the caller writes them again once it has verified them.
+    fn all_writes(&mut self, row_mac: &RowMac) -> Vec<TreeWrite> {
         let own = self.journal.iter().filter(|(_, own)| own.view.kind != RowKind::Removed);
         let mut writes: Vec<_> = own.map(|(key, own)| (key.clone(), Some(own.row.clone()))).collect();
-        for StoredRow { key, value, trust } in &self.rows {
+        for StoredRow { key, value, authenticated } in &self.rows {
             let is_own = self.journal.get(key).is_some_and(|own| own.view.kind != RowKind::Removed);
-            if *trust == Trust::Sealed && !is_own {
-                writes.push((key.clone(), Some(seal.row(key, self.next_seq, RowKind::Value, value))));
+            if *authenticated == Authenticated::Yes && !is_own {
+                writes.push((key.clone(), Some(row_mac.row(key, self.next_seq, RowKind::Value, value))));
                 self.next_seq += 1;
             }
         }
@@ -319,16 +335,16 @@ impl Merge {
     }
 }
 
-impl SealKey {
+impl MacKey {
     fn bytes(&self) -> &[u8; 32] {
         match self {
-            SealKey::Kept(key) | SealKey::Made(key) => key,
+            MacKey::Kept(key) | MacKey::Made(key) => key,
         }
     }
 }
 
-fn journal_missing(dir: &Path) -> Incident {
-    Incident {
+fn journal_missing(dir: &Path) -> StoreIncident {
+    StoreIncident {
         code: Code::JournalMissing,
         message: format!(
             "{} was missing; own records that only it held are lost",
@@ -341,8 +357,8 @@ fn journal_missing(dir: &Path) -> Incident {
     }
 }
 
-fn journal_damaged(dir: &Path, recovered: usize) -> Incident {
-    Incident {
+fn journal_damaged(dir: &Path, recovered: usize) -> StoreIncident {
+    StoreIncident {
         code: Code::JournalDamaged,
         message: format!(
             "{} was damaged; a copy was kept beside it, and {recovered} rows were taken from sled",
@@ -352,8 +368,8 @@ fn journal_damaged(dir: &Path, recovered: usize) -> Incident {
     }
 }
 
-fn seal_wrong(rows: usize) -> Incident {
-    Incident {
+fn mac_wrong(rows: usize) -> StoreIncident {
+    StoreIncident {
         code: Code::SealWrong,
         message: format!(
             "{rows} rows have a wrong seal: they were written under another seal key, or by another"
@@ -363,8 +379,8 @@ fn seal_wrong(rows: usize) -> Incident {
     }
 }
 
-fn row_damaged(rows: usize) -> Incident {
-    Incident {
+fn row_damaged(rows: usize) -> StoreIncident {
+    StoreIncident {
         code: Code::RowDamaged,
         message: format!("{rows} rows were damaged and dropped"),
         fix: "Nothing to do: own records are in the journal, others come again from peers. Check the disk."

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::writer::TreeWrite;
-use super::{Incident, StoreError, files};
+use super::{StoreError, StoreIncident, files};
 use crate::proto::code::Code;
 
 /// Name of sled's folder in the data directory.
@@ -44,7 +44,7 @@ pub(super) struct OpenTree {
     /// See there.
     pub(super) contents: Contents,
     /// What was damaged.
-    pub(super) incidents: Vec<Incident>,
+    pub(super) incidents: Vec<StoreIncident>,
 }
 
 /// Whether the tree holds the rows that were read.
@@ -69,18 +69,18 @@ impl Tree {
     /// Opens the tree of `dir` and reads all of it.
     pub(super) fn open(dir: &Path, expectation: Expectation) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
-        let gutted = gutted(&folder, expectation);
+        let emptied = emptied(&folder, expectation);
         let first = attempt(&folder);
         let attempt = match first.failure {
-            Some(Failure::Refused(_)) if remove_aids(&folder) => attempt(&folder),
-            _ => return conclude(&folder, first, gutted.into_iter().collect()),
+            Some(Failure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
+            _ => return conclude(&folder, first, emptied.into_iter().collect()),
         };
-        let repaired = attempt.failure.is_none().then(aids_removed);
-        conclude(&folder, attempt, gutted.into_iter().chain(repaired).collect())
+        let repaired = attempt.failure.is_none().then(snapshots_removed);
+        conclude(&folder, attempt, emptied.into_iter().chain(repaired).collect())
     }
 
     /// Sets the tree aside and starts an empty one.
-    pub(super) fn start_again(self, dir: &Path, reason: &str) -> Result<(Tree, Incident), StoreError> {
+    pub(super) fn start_again(self, dir: &Path, reason: &str) -> Result<(Tree, StoreIncident), StoreError> {
         std::mem::forget(self); // dropping a sled that failed may hang
         start_empty(&dir.join(SLED), reason)
     }
@@ -131,7 +131,7 @@ enum Failure {
     Unreadable(String),
 }
 
-enum Event {
+enum ReadEvent {
     Opened,
     Rows(Vec<TreeRow>),
     Done(sled::Db),
@@ -159,15 +159,15 @@ fn allowance(folder: &Path) -> Duration {
     Duration::from_secs(bytes / OPEN_BYTES_PER_SECOND)
 }
 
-fn collect(receiver: &Receiver<Event>, open_wait: Duration) -> Attempt {
+fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
     let mut attempt = Attempt { db: None, rows: Vec::new(), failure: None };
     let mut wait = open_wait;
     loop {
         match receiver.recv_timeout(wait) {
-            Ok(Event::Opened) => wait = OPEN_WAIT,
-            Ok(Event::Rows(rows)) => attempt.rows.extend(rows),
-            Ok(Event::Done(db)) => return Attempt { db: Some(db), ..attempt },
-            Ok(Event::Failed(failure)) => return Attempt { failure: Some(failure), ..attempt },
+            Ok(ReadEvent::Opened) => wait = OPEN_WAIT,
+            Ok(ReadEvent::Rows(rows)) => attempt.rows.extend(rows),
+            Ok(ReadEvent::Done(db)) => return Attempt { db: Some(db), ..attempt },
+            Ok(ReadEvent::Failed(failure)) => return Attempt { failure: Some(failure), ..attempt },
             Err(RecvTimeoutError::Timeout) => {
                 let text = format!("no progress in {} s", wait.as_secs());
                 return Attempt { failure: Some(Failure::Unreadable(text)), ..attempt };
@@ -180,12 +180,12 @@ fn collect(receiver: &Receiver<Event>, open_wait: Duration) -> Attempt {
     }
 }
 
-fn open_and_read(folder: &Path, sender: &SyncSender<Event>) {
+fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
     let db = match caught(|| open_patiently(folder)) {
         Ok(db) => db,
-        Err(text) => return send(sender, Event::Failed(Failure::Refused(text))),
+        Err(text) => return send(sender, ReadEvent::Failed(Failure::Refused(text))),
     };
-    send(sender, Event::Opened);
+    send(sender, ReadEvent::Opened);
     let mut reading = Reading { sender, chunk: Vec::new(), last: None };
     let read = caught(|| reading.take_until_error(db.iter()));
     if let Err(text) = read {
@@ -194,14 +194,14 @@ fn open_and_read(folder: &Path, sender: &SyncSender<Event>) {
         let rest = reading.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let _ = caught(|| reading.take_until_error(db.range((rest, Bound::Unbounded)).rev()));
         reading.send_chunk();
-        send(sender, Event::Failed(Failure::Unreadable(text)));
+        send(sender, ReadEvent::Failed(Failure::Unreadable(text)));
         return drop(db); // last, because it may hang
     }
     reading.send_chunk();
-    send(sender, Event::Done(db));
+    send(sender, ReadEvent::Done(db));
 }
 
-fn send(sender: &SyncSender<Event>, event: Event) {
+fn send(sender: &SyncSender<ReadEvent>, event: ReadEvent) {
     let _ = sender.send(event); // nobody listens any more after a time-out
 }
 
@@ -231,7 +231,7 @@ pub(super) fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
 
 /// Rows on their way out of the reading thread; what was read before a panic is still here after it.
 struct Reading<'a> {
-    sender: &'a SyncSender<Event>,
+    sender: &'a SyncSender<ReadEvent>,
     chunk: Vec<TreeRow>,
     last: Option<Vec<u8>>,
 }
@@ -254,12 +254,16 @@ impl Reading<'_> {
 
     fn send_chunk(&mut self) {
         self.last = self.chunk.last().map(|(key, _)| key.clone()).or(self.last.take());
-        send(self.sender, Event::Rows(std::mem::take(&mut self.chunk)));
+        send(self.sender, ReadEvent::Rows(std::mem::take(&mut self.chunk)));
     }
 }
 
 /// Turns the last attempt into a tree that works.
-fn conclude(folder: &Path, attempt: Attempt, mut incidents: Vec<Incident>) -> Result<OpenTree, StoreError> {
+fn conclude(
+    folder: &Path,
+    attempt: Attempt,
+    mut incidents: Vec<StoreIncident>,
+) -> Result<OpenTree, StoreError> {
     let Attempt { db, rows, failure } = attempt;
     let (tree, contents) = match (db, failure) {
         (Some(db), None) => (Tree(db), Contents::Kept),
@@ -272,14 +276,14 @@ fn conclude(folder: &Path, attempt: Attempt, mut incidents: Vec<Incident>) -> Re
     Ok(OpenTree { tree, rows, contents, incidents })
 }
 
-fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, Incident), StoreError> {
+fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, StoreIncident), StoreError> {
     let aside = files::set_aside(folder)?;
     let Attempt { db, failure, .. } = attempt(folder);
     let Some(db) = db else {
         let reason = failure.as_ref().map_or("unknown", Failure::text).to_owned();
         return Err(StoreError::Sled { reason });
     };
-    let incident = Incident {
+    let incident = StoreIncident {
         code: Code::SledDamaged,
         message: format!("sled could not be used ({reason}); it was moved to {}", aside.display()),
         fix: "Nothing to do: what could be read was kept, the rest comes again from peers. \
@@ -291,26 +295,27 @@ fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, Incident), StoreErr
 
 /// Removes sled's snapshots and its settings, and says whether there were any. Snapshots only shorten the opening,
 /// the settings are the defaults: sled makes both again, and one that is torn makes every opening fail.
-fn remove_aids(folder: &Path) -> bool {
+fn remove_snapshots(folder: &Path) -> bool {
     let Ok(entries) = fs::read_dir(folder) else { return false };
-    let is_aid = |name: &str| name.starts_with("snap.") || name == "conf";
-    let aids = entries.filter_map(Result::ok).filter(|entry| is_aid(&entry.file_name().to_string_lossy()));
-    aids.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
+    let is_snapshot = |name: &str| name.starts_with("snap.") || name == "conf";
+    let snapshots =
+        entries.filter_map(Result::ok).filter(|entry| is_snapshot(&entry.file_name().to_string_lossy()));
+    snapshots.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
 }
 
 /// A tree without its data file, which sled would take for a new one.
-fn gutted(folder: &Path, expectation: Expectation) -> Option<Incident> {
+fn emptied(folder: &Path, expectation: Expectation) -> Option<StoreIncident> {
     let data = folder.join("db");
     let bytes = fs::metadata(&data).map_or(0, |file| file.len());
-    (expectation == Expectation::Rows && bytes == 0).then(|| Incident {
+    (expectation == Expectation::Rows && bytes == 0).then(|| StoreIncident {
         code: Code::SledMissing,
         message: format!("{} is missing or empty", data.display()),
         fix: "Nothing to do: own records are in the journal, the rest comes again from peers.".into(),
     })
 }
 
-fn aids_removed() -> Incident {
-    Incident {
+fn snapshots_removed() -> StoreIncident {
+    StoreIncident {
         code: Code::SledRepaired,
         message: "sled could not be opened until its snapshot and settings were removed; it made them again \
                   from its log"

@@ -35,7 +35,7 @@ pub(super) struct Writer {
 
 #[derive(Default)]
 struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Something was queued, or the queue was closed.
     filled: Condvar,
     /// The thread took what was queued, or ended.
@@ -43,7 +43,7 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
     /// Highest sequence number that was queued, and that was flushed.
@@ -132,21 +132,21 @@ impl Writer {
 impl Queue {
     /// A panic of a thread that holds the lock is impossible to see from here, and changes nothing: every change of
     /// the state is whole.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait<'a>(
         &self,
         event: &Condvar,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, QueueState>,
         most: Duration,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, QueueState> {
         event.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-impl State {
+impl QueueState {
     fn is_full(&self) -> bool {
         self.rows.len() >= WAITING_ROWS_MAX || self.bytes >= WAITING_BYTES_MAX
     }
@@ -239,7 +239,7 @@ fn take(queue: &Queue, flush_at: Option<Instant>) -> Taken {
     }
 }
 
-impl State {
+impl QueueState {
     fn take_rows(&mut self) -> Taken {
         self.bytes = 0;
         Taken::Rows(std::mem::take(&mut self.rows).into_iter().collect(), self.queued_seq)

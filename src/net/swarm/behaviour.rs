@@ -20,7 +20,7 @@ use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad,
 use sha2::{Digest, Sha256};
 
 use crate::net::peers::INBOUND_MAX;
-use crate::net::swarm::{NetworkError, Search};
+use crate::net::swarm::{Discovery, NetworkError};
 use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
@@ -87,11 +87,11 @@ impl Behaviour {
         keypair: &Keypair,
         names: &Names,
         gossip: gossipsub::Config,
-        search: Search,
+        discovery: Discovery,
     ) -> Result<Behaviour, NetworkError> {
-        let kad = match search {
-            Search::Dht => Some(kad_behaviour(keypair, names.kad.clone())),
-            Search::Off => None,
+        let kad = match discovery {
+            Discovery::Dht => Some(kad_behaviour(keypair, names.kad.clone())),
+            Discovery::Off => None,
         };
         Ok(Behaviour {
             limits: connection_limits::Behaviour::new(limits()),

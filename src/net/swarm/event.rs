@@ -7,8 +7,8 @@ use libp2p::Multiaddr;
 use tokio::sync::oneshot;
 
 use crate::proto::identity::PeerKey;
+use crate::proto::io::GossipId;
 use crate::proto::name::ZoneName;
-use crate::proto::node::GossipId;
 
 /// What became of an own message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,12 +81,12 @@ pub enum NetworkEvent {
         reply: oneshot::Sender<Vec<u8>>,
     },
     /// Something an operator may want to know. The network goes on by itself.
-    Problem(Problem),
+    Alert(NetworkAlert),
 }
 
 /// Something an operator may want to know.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Problem {
+pub enum NetworkAlert {
     /// A configured peer cannot be reached; it will be dialed again.
     BootstrapUnreachable {
         /// The configured address.
@@ -134,7 +134,7 @@ pub struct Traffic {
     /// Messages received, each counted once.
     pub gossip_received: u64,
     /// Messages given up without a verdict.
-    pub gossip_unjudged: u64,
+    pub gossip_unvalidated: u64,
     /// Mesh peers of each zone.
     pub mesh: BTreeMap<ZoneName, usize>,
 }

@@ -29,12 +29,12 @@ pub struct NetworkOptions {
     /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
     pub listen: Vec<Multiaddr>,
     /// How peers beyond those of `bootstrap` are found.
-    pub search: Search,
+    pub discovery: Discovery,
 }
 
 /// How a node finds peers it was not told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Search {
+pub enum Discovery {
     /// Through the DHT, in which it takes part.
     Dht,
     /// Not at all: it stays with its bootstrap peers and with those that have it as theirs, as in a network that is

@@ -5,9 +5,9 @@ use libp2p_stream::IncomingStreams;
 use tokio::sync::mpsc;
 
 use super::behaviour::{Behaviour, Names};
-use super::{ASKED_MAX, Network, NetworkError};
+use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
 use crate::net::calls::CallClient;
-use crate::net::streams::{Asked, SyncClient, serve};
+use crate::net::streams::{InboundRequest, SyncClient, serve};
 
 impl Network {
     /// Opens call streams from any task, and the call streams that come in. May be taken once.
@@ -24,11 +24,11 @@ impl Network {
 pub(super) fn start_sync(
     swarm: &Swarm<Behaviour>,
     names: &Names,
-) -> Result<(SyncClient, mpsc::Receiver<Asked>), NetworkError> {
+) -> Result<(SyncClient, mpsc::Receiver<InboundRequest>), NetworkError> {
     let mut control = swarm.behaviour().streams.new_control();
     let incoming =
         control.accept(names.sync.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-    let (asked, receiver) = mpsc::channel(ASKED_MAX);
+    let (asked, receiver) = mpsc::channel(INBOUND_REQUESTS_MAX);
     tokio::spawn(serve(incoming, asked));
     Ok((SyncClient::new(control, names.sync.clone()), receiver))
 }

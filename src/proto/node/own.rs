@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::{Event, Node, Problem, Via, stored};
+use super::{Event, Node, NodeAlert, Via, stored};
 use crate::proto::card::{Offer, Scope};
 use crate::proto::code::Code;
 use crate::proto::codec;
@@ -254,11 +254,11 @@ impl Node {
 
     fn write(&mut self, now: Timestamp, draft: Draft) -> Result<(), WriteError> {
         if let Some(offset) = self.unsafe_clock_offset() {
-            self.report(Problem::ClockUnsafe(offset));
+            self.report(NodeAlert::ClockUnsafe(offset));
             return Err(WriteError::ClockUnsafe(offset));
         }
         let key = draft.key(self);
-        let named = Problem::DuplicateIdentity(draft.name.clone());
+        let named = NodeAlert::DuplicateIdentity(draft.name.clone());
         if self.problems.contains(&named) {
             return Err(WriteError::DuplicateIdentity);
         }
@@ -394,7 +394,7 @@ impl Node {
     fn correct(&mut self, now: Timestamp, held: &Record, offered: Option<&Record>) {
         let last = self.corrected_at.get(&held.key());
         if last.is_some_and(|last| now.since(*last) < self.config.own_key_interval) {
-            return self.report(Problem::DuplicateIdentity(held.name.clone()));
+            return self.report(NodeAlert::DuplicateIdentity(held.name.clone()));
         }
         self.corrected_at.retain(|_, at| now.since(*at) < self.config.own_key_interval);
         self.corrected_at.insert(held.key(), now);
@@ -490,7 +490,7 @@ impl Node {
         let Some(own) = self.zones.get(zone) else { return };
         if head > own.seq {
             self.retire_epoch(&[(zone.clone(), head)].into(), now);
-            self.report(Problem::RestoredBackup);
+            self.report(NodeAlert::RestoredBackup);
         }
     }
 

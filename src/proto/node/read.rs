@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Node, Problem, Zone};
+use super::{Node, NodeAlert, Zone};
 use crate::proto::card::AgentCard;
 use crate::proto::fingerprint::{self, Digest, Prefix};
 use crate::proto::identity::{AgentId, PeerKey};
@@ -219,7 +219,7 @@ impl Node {
     }
 
     /// What an operator should know.
-    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+    pub fn problems(&self) -> impl Iterator<Item = &NodeAlert> {
         self.problems.iter()
     }
 

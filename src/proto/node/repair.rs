@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::spread::Ingested;
-use super::{Event, Node, Output, Problem, SessionId, Via};
+use super::{ConversationId, Event, Node, NodeAlert, Offence, Output, Protocol, Via};
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::offence::Offence;
 use crate::proto::record::{Blame, Refusal};
 use crate::proto::sync::{self, Manner, Patience, Progress, Step, Sync, SyncError};
 use crate::proto::time::Timestamp;
@@ -88,26 +87,36 @@ impl Node {
         let Some(held) = self.zones.get_mut(zone) else { return };
         // A joiner looks again soon: what was on its way during the first comparison may have missed it.
         held.next_sync = if held.synced_at.is_none() { now + self.config.mesh_grace } else { next };
-        let session = SessionId(self.next_session);
-        self.next_session += 1;
+        let conversation = ConversationId(self.next_conversation);
+        self.next_conversation += 1;
         let as_of = fingerprint::as_of(now);
         let manner = Manner { patience, republish_max: self.config.republish_max };
         let sync = Sync::new(peer, zone.clone(), author, as_of, manner, now);
-        self.syncs.insert(session, Box::new(sync));
-        self.send_sync(session);
+        self.syncs.insert(conversation, Box::new(sync));
+        self.send_sync(conversation);
     }
 
-    fn send_sync(&mut self, session: SessionId) {
-        let Some(sync) = self.syncs.get_mut(&session) else { return };
+    fn send_sync(&mut self, conversation: ConversationId) {
+        let Some(sync) = self.syncs.get_mut(&conversation) else { return };
         let peer = sync.peer;
         let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
         for frame in frames {
-            self.outputs.push_back(Output::SyncAsk { session, peer, bytes: frame.encode() });
+            self.outputs.push_back(Output::Request {
+                conversation,
+                peer,
+                protocol: Protocol::Sync,
+                bytes: frame.encode(),
+            });
         }
     }
 
-    pub(super) fn handle_sync_answered(&mut self, now: Timestamp, session: SessionId, bytes: &[u8]) {
-        let Some(sync) = self.syncs.get_mut(&session) else { return };
+    pub(super) fn handle_sync_response(
+        &mut self,
+        now: Timestamp,
+        conversation: ConversationId,
+        bytes: &[u8],
+    ) {
+        let Some(sync) = self.syncs.get_mut(&conversation) else { return };
         let (zone, peer) = (sync.zone.clone(), sync.peer);
         let Some(held) = self.zones.get_mut(&zone) else { return };
         let stepped = SyncAnswer::decode(bytes)
@@ -115,17 +124,24 @@ impl Node {
             .and_then(|answer| sync.handle(answer, &mut held.registry, now));
         let step = match stepped {
             Ok(step) => step,
-            Err(error) => return self.end_sync(now, session, Some(error)),
+            Err(error) => return self.end_sync(now, conversation, Some(error)),
         };
-        self.take_step(now, session, &zone, peer, step);
-        self.go_on(now, session);
+        self.take_step(now, conversation, &zone, peer, step);
+        self.go_on(now, conversation);
     }
 
-    fn take_step(&mut self, now: Timestamp, session: SessionId, zone: &ZoneName, peer: PeerKey, step: Step) {
+    fn take_step(
+        &mut self,
+        now: Timestamp,
+        conversation: ConversationId,
+        zone: &ZoneName,
+        peer: PeerKey,
+        step: Step,
+    ) {
         if let Some((author, head, clock)) = step.opened {
             // The epoch may have ended since the question. A peer's word alone counts once: a liar could else end one
             // epoch after the other.
-            if author == self.author() && !self.problems.contains(&Problem::RestoredBackup) {
+            if author == self.author() && !self.problems.contains(&NodeAlert::RestoredBackup) {
                 self.note_own_head(now, zone, head);
             }
             self.note_clock(peer, clock, now);
@@ -136,9 +152,9 @@ impl Node {
             }
         }
         let Ok(fresh) = self.take_records(now, zone, peer, step.records) else {
-            return self.end_sync(now, session, Some(SyncError::Unfitting));
+            return self.end_sync(now, conversation, Some(SyncError::Unfitting));
         };
-        if let Some(sync) = self.syncs.get_mut(&session) {
+        if let Some(sync) = self.syncs.get_mut(&conversation) {
             sync.note_repaired(fresh);
         }
     }
@@ -165,7 +181,7 @@ impl Node {
                 Ingested::Known => {}
                 Ingested::Refused(refusal) if refusal.blame() == Blame::None => {}
                 Ingested::Refused(refusal) => {
-                    self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sent(refusal) });
+                    self.outputs.push_back(Output::Penalize { peer, offence: Offence::Record(refusal) });
                     return Err(refusal);
                 }
             }
@@ -173,21 +189,26 @@ impl Node {
         Ok(fresh)
     }
 
-    fn go_on(&mut self, now: Timestamp, session: SessionId) {
-        self.send_sync(session);
-        let Some(sync) = self.syncs.get_mut(&session) else { return };
+    fn go_on(&mut self, now: Timestamp, conversation: ConversationId) {
+        self.send_sync(conversation);
+        let Some(sync) = self.syncs.get_mut(&conversation) else { return };
         let Some(held) = self.zones.get(&sync.zone) else { return };
         match sync.progress(&held.registry) {
-            Progress::Running => self.send_sync(session),
-            Progress::Finished => self.end_sync(now, session, None),
+            Progress::Running => self.send_sync(conversation),
+            Progress::Finished => self.end_sync(now, conversation, None),
         }
     }
 
     /// Ends a conversation: well if its work is done, else with the reason or because the stream broke.
-    pub(super) fn end_sync(&mut self, now: Timestamp, session: SessionId, error: Option<SyncError>) {
-        let Some(mut sync) = self.syncs.remove(&session) else { return };
+    pub(super) fn end_sync(
+        &mut self,
+        now: Timestamp,
+        conversation: ConversationId,
+        error: Option<SyncError>,
+    ) {
+        let Some(mut sync) = self.syncs.remove(&conversation) else { return };
         let retry = self.jitter(self.config.behind_patience);
-        self.outputs.push_back(Output::SyncClose { session });
+        self.outputs.push_back(Output::EndConversation { conversation });
         let Some(held) = self.zones.get_mut(&sync.zone) else { return };
         let finished = error.is_none() && sync.progress(&held.registry) == Progress::Finished;
         let fruitless = sync.received + sync.sent == 0;
@@ -207,7 +228,7 @@ impl Node {
             held.next_sync = held.next_sync.min(now + retry);
         }
         if error.is_some_and(|error| error != SyncError::Refused) {
-            self.outputs.push_back(Output::Penalize { peer, offence: Offence::BadSync });
+            self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sync });
         }
         self.note_behind(now, &zone);
         self.back_off(now, &zone, fruitless);
@@ -241,27 +262,27 @@ impl Node {
 
     pub(super) fn expire_syncs(&mut self, now: Timestamp) {
         let deadline = self.config.sync_deadline;
-        let late: Vec<SessionId> = self
+        let late: Vec<ConversationId> = self
             .syncs
             .iter()
             .filter(|(_, sync)| sync.started_at + deadline <= now)
-            .map(|(session, _)| *session)
+            .map(|(conversation, _)| *conversation)
             .collect();
-        for session in late {
-            self.end_sync(now, session, None);
+        for conversation in late {
+            self.end_sync(now, conversation, None);
         }
     }
 
-    pub(super) fn handle_sync_asked(&mut self, now: Timestamp, id: u64, peer: PeerKey, bytes: &[u8]) {
+    pub(super) fn handle_sync_request(&mut self, now: Timestamp, id: u64, peer: PeerKey, bytes: &[u8]) {
         let answer = match SyncFrame::decode(bytes) {
             Ok(frame) => self.answer(now, peer, frame),
             Err(_) => {
-                self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sent(Refusal::Malformed) });
+                self.outputs.push_back(Output::Penalize { peer, offence: Offence::Request });
                 SyncAnswer::Refused
             }
         };
         self.flush();
-        self.outputs.push_back(Output::SyncAnswer { id, bytes: answer.encode() });
+        self.outputs.push_back(Output::Respond { id, bytes: answer.encode() });
     }
 
     fn answer(&mut self, now: Timestamp, peer: PeerKey, frame: SyncFrame) -> SyncAnswer {

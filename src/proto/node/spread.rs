@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-use super::{Dialed, Event, GossipId, Node, Output, Problem, Verdict, Via, stored};
+use super::{Dialed, Event, GossipId, Node, NodeAlert, Offence, Output, Verdict, Via, stored};
 use crate::proto::code::Code;
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
@@ -13,7 +13,6 @@ use crate::proto::index::{Entry, Index};
 use crate::proto::liveness::Heard;
 use crate::proto::message::{Beacon, Envelope, Message, SignedBeacon};
 use crate::proto::name::ZoneName;
-use crate::proto::offence::Offence;
 use crate::proto::record::{Blame, Kind, Record, Refusal, SignedRecord};
 use crate::proto::registry::Merge;
 use crate::proto::time::Timestamp;
@@ -85,7 +84,7 @@ impl Node {
 
     fn reject(&mut self, peer: PeerKey, refusal: Refusal) -> Verdict {
         self.refuse(refusal);
-        self.outputs.push_back(Output::Penalize { peer, offence: Offence::Sent(refusal) });
+        self.outputs.push_back(Output::Penalize { peer, offence: Offence::Record(refusal) });
         Verdict::Reject
     }
 
@@ -166,7 +165,7 @@ impl Node {
 
     fn problems_forked(&mut self, author: crate::proto::record::Author) {
         *self.refused.entry(Code::ForkedAuthor).or_default() += 1;
-        self.report(Problem::ForkedAuthor(author));
+        self.report(NodeAlert::ForkedAuthor(author));
     }
 
     fn take_beacon(
@@ -221,7 +220,7 @@ impl Node {
     }
 
     pub(super) fn judge_clock(&mut self) {
-        let known = |problem: &Problem| matches!(problem, Problem::ClockUnsafe(_));
+        let known = |problem: &NodeAlert| matches!(problem, NodeAlert::ClockUnsafe(_));
         match self.unsafe_clock_offset() {
             None if self.problems.iter().any(known) => {
                 self.problems.retain(|problem| !known(problem));
@@ -229,7 +228,7 @@ impl Node {
             }
             None => {}
             Some(_) if self.problems.iter().any(known) => {}
-            Some(offset) => self.report(Problem::ClockUnsafe(offset)),
+            Some(offset) => self.report(NodeAlert::ClockUnsafe(offset)),
         }
     }
 

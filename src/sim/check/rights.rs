@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Look, World};
 use crate::proto::config::RECORD_BYTES_MAX;
+use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
-use crate::proto::node::Problem;
 use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
 use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
@@ -68,7 +68,7 @@ impl World {
         let told: BTreeSet<Author> = node
             .problems()
             .filter_map(|problem| match problem {
-                Problem::ForkedAuthor(author) => Some(*author),
+                NodeAlert::ForkedAuthor(author) => Some(*author),
                 _ => None,
             })
             .collect();
@@ -84,7 +84,7 @@ impl World {
         let machine = &self.machines[at];
         let Some(node) = machine.node.as_ref() else { return };
         let gave_up = self.reference.silenced.contains(&at)
-            || node.problems().any(|problem| matches!(problem, Problem::DuplicateIdentity(_)));
+            || node.problems().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
         let ends_after = Timestamp(wall + crate::sim::settle::ENDING_MS);
         let root = ZoneName::root();
         let strange = node

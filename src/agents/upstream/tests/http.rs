@@ -170,7 +170,7 @@ async fn everything_works(old: bool) {
     assert_eq!(call(&upstream, "echo").await, Ok(json!("done")));
 
     let (progress, mut reports) = mpsc::channel(16);
-    let reported = Task { progress: Some(progress), ..task() };
+    let reported = Invocation { progress: Some(progress), ..invocation() };
     assert_eq!(upstream.call("progress", json!({}), &reported).await, Ok(json!("done")));
     for step in [1.0, 2.0, 3.0] {
         assert_eq!(reports.try_recv().unwrap().progress, step);
@@ -179,8 +179,8 @@ async fn everything_works(old: bool) {
     call(&upstream, "grow").await.unwrap();
     until(&upstream, |tools| tools.list.len() == 5).await;
 
-    let task = task();
-    let mut waiting = Box::pin(upstream.call("wait", json!({}), &task));
+    let invocation = invocation();
+    let mut waiting = Box::pin(upstream.call("wait", json!({}), &invocation));
     while !fixture.waiting.load(Ordering::Relaxed) {
         let _not_yet = timeout(Duration::from_millis(10), &mut waiting).await;
     }
@@ -205,8 +205,8 @@ async fn comes_back(old: bool) {
     let (address, upstream) = (running.address, running.upstream());
     ready(&upstream).await;
 
-    let task = task();
-    let mut waiting = Box::pin(upstream.call("wait", json!({}), &task));
+    let invocation = invocation();
+    let mut waiting = Box::pin(upstream.call("wait", json!({}), &invocation));
     while !fixture.waiting.load(Ordering::Relaxed) {
         let _not_yet = timeout(Duration::from_millis(10), &mut waiting).await;
     }

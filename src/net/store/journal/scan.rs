@@ -10,7 +10,7 @@ use super::{
 
 /// One row of a journal, as places in its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct EntryRange {
     /// Its key.
     pub(super) key: Range<usize>,
     /// Its row.
@@ -21,7 +21,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Scan {
     /// Rows in the order they were written.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<EntryRange>,
     /// Where the last good frame ends.
     pub(super) end: usize,
     /// The salt of the frames.
@@ -58,7 +58,7 @@ pub(super) fn scan(bytes: &[u8], own_salt: Salt) -> Scan {
             scan.condition = Condition::Damaged;
             at = next;
         } else {
-            scan.condition = scan.condition.max_with(judge_tail(&bytes[at..], &salt));
+            scan.condition = scan.condition.max_with(classify_tail(&bytes[at..], &salt));
             break;
         }
     }
@@ -81,7 +81,7 @@ fn read_header(bytes: &[u8]) -> Option<(Salt, u64)> {
 }
 
 /// Adds the rows of the frame at `at` and returns where it ends; `None`, and nothing added, if there is no whole frame.
-fn read_frame(bytes: &[u8], at: usize, salt: &Salt, entries: &mut Vec<Entry>) -> Option<usize> {
+fn read_frame(bytes: &[u8], at: usize, salt: &Salt, entries: &mut Vec<EntryRange>) -> Option<usize> {
     let payload = frame_at(bytes, at, salt)?;
     let (before, mut at) = (entries.len(), payload.start);
     while at < payload.end {
@@ -110,13 +110,13 @@ fn read_frame_head(bytes: &[u8]) -> Option<([u8; 4], usize, [u8; 4])> {
     Some((head[..4].try_into().ok()?, usize::try_from(length).ok()?, head[8..].try_into().ok()?))
 }
 
-fn read_entry(bytes: &[u8], at: usize, end: usize) -> Option<Entry> {
+fn read_entry(bytes: &[u8], at: usize, end: usize) -> Option<EntryRange> {
     let head = bytes.get(at..at + ENTRY_HEAD_BYTES)?;
     let key_length = usize::try_from(u32::from_le_bytes(head[..4].try_into().ok()?)).ok()?;
     let row_length = usize::try_from(u32::from_le_bytes(head[4..].try_into().ok()?)).ok()?;
     let key = at + ENTRY_HEAD_BYTES..(at + ENTRY_HEAD_BYTES).checked_add(key_length)?;
     let row = key.end..key.end.checked_add(row_length)?;
-    (row.end <= end).then_some(Entry { key, row })
+    (row.end <= end).then_some(EntryRange { key, row })
 }
 
 /// The next whole frame at or after `from`. Its tag is a secret of this file, so values hardly ever contain it and
@@ -128,7 +128,7 @@ fn find_frame(bytes: &[u8], from: usize, salt: &Salt) -> Option<usize> {
 }
 
 /// A bad frame that nothing good follows. If its head is whole and the file goes on behind it, it was not the last.
-fn judge_tail(tail: &[u8], salt: &Salt) -> Condition {
+fn classify_tail(tail: &[u8], salt: &Salt) -> Condition {
     match read_frame_head(tail) {
         Some((tag, length, _)) if tag == salt[..4] && length <= FRAME_BYTES_MAX => {
             if tail.len() > FRAME_HEAD_BYTES + length { Condition::Damaged } else { Condition::TornTail }

@@ -11,7 +11,7 @@ const MAX_QUEUE_DEFAULT: usize = 1_000;
 
 /// The part of an agent's file that stays on the host (paper eq. 2: prompt and run-time parameters are secrets).
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hosting {
+pub struct RunConfig {
     /// The one way to run it.
     pub runner: Runner,
     /// Folder of the agent's file: the working directory of its commands.
@@ -26,10 +26,10 @@ pub struct Hosting {
     pub traceback_enabled: bool,
 }
 
-impl Hosting {
+impl RunConfig {
     /// An agent of this folder whose file says nothing but how it runs.
-    pub fn new(runner: Runner, folder: &Path) -> Hosting {
-        Hosting {
+    pub fn new(runner: Runner, folder: &Path) -> RunConfig {
+        RunConfig {
             runner,
             folder: folder.into(),
             callers: Vec::new(),

@@ -1,4 +1,4 @@
-//! The places of one agent: so many calls at once, so many waiting, and no call waits beyond its deadline.
+//! How many calls one agent runs at once and how many wait; no call waits beyond its deadline.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,17 +10,17 @@ use super::state::{Event, State};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
-/// Places, queue and state of one agent.
-pub(super) struct Places {
+/// ConcurrencyLimiter, queue and state of one agent.
+pub(super) struct ConcurrencyLimiter {
     free: Semaphore,
     waiting: AtomicUsize,
     waiting_max: usize,
     state: Mutex<State>,
 }
 
-/// A place taken; given back when dropped.
-pub(super) struct Place<'a> {
-    places: &'a Places,
+/// One call at work; makes room for the next when dropped.
+pub(super) struct Permit<'a> {
+    limiter: &'a ConcurrencyLimiter,
     permit: Option<SemaphorePermit<'a>>,
 }
 
@@ -33,11 +33,11 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Places {
-    /// `count` places and a queue of `waiting_max`, of an agent that is offered and may be called.
-    pub(super) fn new(count: usize, waiting_max: usize) -> Places {
+impl ConcurrencyLimiter {
+    /// `count` calls at work and a queue of `waiting_max`, of an agent that is offered and may be called.
+    pub(super) fn new(count: usize, waiting_max: usize) -> ConcurrencyLimiter {
         let state = State::Init.after(Event::Registration).after(Event::Start);
-        Places {
+        ConcurrencyLimiter {
             free: Semaphore::new(count),
             waiting: AtomicUsize::new(0),
             waiting_max,
@@ -45,8 +45,8 @@ impl Places {
         }
     }
 
-    /// Takes a place, waiting for one if the queue has room.
-    pub(super) async fn enter(&self, deadline: Instant) -> Result<Place<'_>, CallFailure> {
+    /// Admits a call, which waits its turn if the queue has room.
+    pub(super) async fn acquire(&self, deadline: Instant) -> Result<Permit<'_>, CallFailure> {
         if let Ok(permit) = self.free.try_acquire() {
             return Ok(self.taken(permit));
         }
@@ -57,7 +57,7 @@ impl Places {
         }
         match timeout_at(deadline, self.free.acquire()).await {
             Ok(Ok(permit)) => Ok(self.taken(permit)),
-            // The places are never closed; their end would be the end of the agent.
+            // The semaphore is never closed; its end would be the end of the agent.
             Ok(Err(_)) => Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, "the agent was removed")),
             Err(_) => Err(CallFailure::new(
                 Code::Deadline,
@@ -67,11 +67,11 @@ impl Places {
         }
     }
 
-    fn taken<'a>(&'a self, permit: SemaphorePermit<'a>) -> Place<'a> {
+    fn taken<'a>(&'a self, permit: SemaphorePermit<'a>) -> Permit<'a> {
         if self.free.available_permits() == 0 {
             self.note(Event::Full);
         }
-        Place { places: self, permit: Some(permit) }
+        Permit { limiter: self, permit: Some(permit) }
     }
 
     fn full(&self) -> CallFailure {
@@ -95,11 +95,11 @@ impl Places {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.permit.take();
-        if self.places.free.available_permits() > 0 {
-            self.places.note(Event::Vacant);
+        if self.limiter.free.available_permits() > 0 {
+            self.limiter.note(Event::Vacant);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Offences of peers outside of gossip: points that fade, a lower score while they last, a block when there are too many.
+//! The scores of peers for offences outside of gossip: points that fade, a lower score while they last, a block when there
+//! are too many.
 //!
 //! A pure table; gossip offences have their own penalty in the mesh score.
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-use crate::proto::offence::Offence;
+use crate::proto::io::Offence;
 
 /// Points at which a peer is blocked: four forgeries or ten other offences within a minute.
 pub(super) const BLOCKED_AT: f64 = 94.0;
@@ -25,7 +26,7 @@ const BLOCKED_MAX: usize = 4_096;
 
 /// What follows for the peer.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) enum Judgement {
+pub(super) enum Penalty {
     /// Its application score is this now, at most 0.
     Scored(f64),
     /// It is to be blocked.
@@ -33,24 +34,24 @@ pub(super) enum Judgement {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Offences {
+pub(super) struct PeerScores {
     points: BTreeMap<PeerId, (f64, Instant)>,
     blocked: BTreeMap<PeerId, Instant>,
 }
 
-impl Offences {
+impl PeerScores {
     /// Adds the points of an offence.
-    pub(super) fn add(&mut self, peer: PeerId, offence: Offence, now: Instant) -> Judgement {
+    pub(super) fn add(&mut self, peer: PeerId, offence: Offence, now: Instant) -> Penalty {
         let (points, at) = self.points.get(&peer).copied().unwrap_or((0.0, now));
         let points = faded(points, at, now) + weight(offence);
         if points >= BLOCKED_AT {
             self.points.remove(&peer);
             self.blocked.insert(peer, now + BLOCKED_FOR);
-            return Judgement::Blocked;
+            return Penalty::Blocked;
         }
         self.points.insert(peer, (points, now));
         self.forget_least();
-        Judgement::Scored(-points)
+        Penalty::Scored(-points)
     }
 
     /// The scores of all offenders, faded to `now`; those with none left are forgotten after this.
@@ -66,9 +67,9 @@ impl Offences {
         let mut blocked: Vec<(Instant, PeerId)> =
             self.blocked.iter().map(|(peer, until)| (*until, *peer)).collect();
         blocked.sort_unstable();
-        let surplus = blocked.len().saturating_sub(BLOCKED_MAX);
+        let excess = blocked.len().saturating_sub(BLOCKED_MAX);
         let ended = blocked.iter().filter(|(until, _)| *until <= now).count();
-        let over: Vec<PeerId> = blocked.into_iter().take(surplus.max(ended)).map(|(_, peer)| peer).collect();
+        let over: Vec<PeerId> = blocked.into_iter().take(excess.max(ended)).map(|(_, peer)| peer).collect();
         over.iter().for_each(|peer| _ = self.blocked.remove(peer));
         over
     }
@@ -95,46 +96,46 @@ mod tests {
     use super::*;
     use crate::proto::record::Refusal;
 
-    const FORGED: Offence = Offence::Sent(Refusal::BadSignature);
+    const FORGED: Offence = Offence::Record(Refusal::BadSignature);
 
     #[test]
     fn four_forgeries_block_and_the_block_ends() {
-        let (mut offences, peer, now) = (Offences::default(), PeerId::random(), Instant::now());
+        let (mut scores, peer, now) = (PeerScores::default(), PeerId::random(), Instant::now());
         for points in [25.0, 50.0, 75.0] {
-            assert_eq!(offences.add(peer, FORGED, now), Judgement::Scored(-points));
+            assert_eq!(scores.add(peer, FORGED, now), Penalty::Scored(-points));
         }
-        assert_eq!(offences.add(peer, FORGED, now), Judgement::Blocked);
-        assert!(offences.released(now).is_empty());
-        assert_eq!(offences.released(now + BLOCKED_FOR), [peer]);
+        assert_eq!(scores.add(peer, FORGED, now), Penalty::Blocked);
+        assert!(scores.released(now).is_empty());
+        assert_eq!(scores.released(now + BLOCKED_FOR), [peer]);
     }
 
     #[test]
     fn the_table_of_blocks_is_bounded() {
-        let (mut offences, now) = (Offences::default(), Instant::now());
+        let (mut scores, now) = (PeerScores::default(), Instant::now());
         for _ in 0..BLOCKED_MAX + 5 {
             let peer = PeerId::random();
-            (0..4).for_each(|_| _ = offences.add(peer, FORGED, now));
+            (0..4).for_each(|_| _ = scores.add(peer, FORGED, now));
         }
-        assert_eq!(offences.released(now).len(), 5);
-        assert!(offences.released(now).is_empty());
+        assert_eq!(scores.released(now).len(), 5);
+        assert!(scores.released(now).is_empty());
     }
 
     #[test]
     fn offences_fade_and_are_forgotten() {
-        let (mut offences, peer, now) = (Offences::default(), PeerId::random(), Instant::now());
-        offences.add(peer, Offence::BadSync, now);
+        let (mut scores, peer, now) = (PeerScores::default(), PeerId::random(), Instant::now());
+        scores.add(peer, Offence::Sync, now);
         let later = now + Duration::from_secs(50);
-        assert_eq!(offences.fade(later), [(peer, -5.0)]);
-        assert_eq!(offences.fade(now + Duration::from_secs(101)), [(peer, 0.0)]);
-        assert!(offences.fade(now + Duration::from_secs(102)).is_empty());
+        assert_eq!(scores.fade(later), [(peer, -5.0)]);
+        assert_eq!(scores.fade(now + Duration::from_secs(101)), [(peer, 0.0)]);
+        assert!(scores.fade(now + Duration::from_secs(102)).is_empty());
     }
 
     #[test]
     fn the_table_of_offenders_is_bounded() {
-        let (mut offences, now) = (Offences::default(), Instant::now());
+        let (mut scores, now) = (PeerScores::default(), Instant::now());
         for _ in 0..OFFENDERS_MAX + 50 {
-            offences.add(PeerId::random(), Offence::BadSync, now);
+            scores.add(PeerId::random(), Offence::Sync, now);
         }
-        assert_eq!(offences.points.len(), OFFENDERS_MAX);
+        assert_eq!(scores.points.len(), OFFENDERS_MAX);
     }
 }

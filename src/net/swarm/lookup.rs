@@ -14,31 +14,31 @@ use crate::net::peers::PEERS_LOW;
 use crate::proto::identity::PeerKey;
 
 /// Peers looked for at once; each costs a few dozen small messages.
-const SEARCHES_MAX: usize = 16;
+const LOOKUPS_MAX: usize = 16;
 
 /// How long a complete refresh of the routing table counts; shorter than the interval of the periodic one.
 const REFRESH_KEPT: Duration = Duration::from_secs(20 * 60);
 
 /// The running searches.
 #[derive(Default)]
-pub(super) struct Searches(BTreeMap<PeerId, Search>);
+pub(super) struct PeerLookups(BTreeMap<PeerId, PeerLookup>);
 
-struct Search {
+struct PeerLookup {
     query: kad::QueryId,
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 impl Network {
     /// Looks for the peer; `over` is told, or dropped, when it is connected or the search has ended.
-    pub(crate) fn search(&mut self, peer: &PeerKey, over: oneshot::Sender<()>) {
+    pub(crate) fn look_up(&mut self, peer: &PeerKey, over: oneshot::Sender<()>) {
         let Some(id) = peer_id(peer).filter(|id| !self.swarm.is_connected(id)) else { return };
-        if let Some(search) = self.searches.0.get_mut(&id) {
-            search.waiting.push(over);
-        } else if self.searches.0.len() < SEARCHES_MAX
+        if let Some(lookup) = self.lookups.0.get_mut(&id) {
+            lookup.waiting.push(over);
+        } else if self.lookups.0.len() < LOOKUPS_MAX
             && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
         {
             let query = kad.get_closest_peers(id);
-            self.searches.0.insert(id, Search { query, waiting: vec![over] });
+            self.lookups.0.insert(id, PeerLookup { query, waiting: vec![over] });
         }
     }
 
@@ -59,16 +59,16 @@ impl Network {
     }
 }
 
-impl Searches {
+impl PeerLookups {
     /// The peer is connected: the wait is over, though the walk may go on.
     pub(super) fn connected(&mut self, peer: &PeerId) {
-        if let Some(search) = self.0.get_mut(peer) {
-            search.waiting.clear();
+        if let Some(lookup) = self.0.get_mut(peer) {
+            lookup.waiting.clear();
         }
     }
 
     /// A walk has ended.
     pub(super) fn ended(&mut self, query: kad::QueryId) {
-        self.0.retain(|_, search| search.query != query);
+        self.0.retain(|_, lookup| lookup.query != query);
     }
 }

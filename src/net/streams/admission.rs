@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use crate::proto::identity::PeerKey;
 
 /// Counts the open streams of each peer; `T` is what the streams of one peer share.
-pub(crate) struct Doors<T> {
+pub(crate) struct StreamAdmission<T> {
     open: BTreeMap<PeerKey, (usize, T)>,
     streams: usize,
     streams_max: usize,
     per_peer_max: usize,
 }
 
-impl<T> Doors<T> {
-    pub(crate) fn new(streams_max: usize, per_peer_max: usize) -> Doors<T> {
-        Doors { open: BTreeMap::new(), streams: 0, streams_max, per_peer_max }
+impl<T> StreamAdmission<T> {
+    pub(crate) fn new(streams_max: usize, per_peer_max: usize) -> StreamAdmission<T> {
+        StreamAdmission { open: BTreeMap::new(), streams: 0, streams_max, per_peer_max }
     }
 
     /// Lets a stream in, if there is room for it; what it shares with the others of its peer.
-    pub(crate) fn enter(&mut self, peer: PeerKey, first: impl FnOnce() -> T) -> Option<&T> {
+    pub(crate) fn admit(&mut self, peer: PeerKey, first: impl FnOnce() -> T) -> Option<&T> {
         let known = self.open.get(&peer).map_or(0, |(streams, _)| *streams);
         if self.streams >= self.streams_max || known >= self.per_peer_max {
             return None;
@@ -30,7 +30,7 @@ impl<T> Doors<T> {
     }
 
     /// A stream that was let in has ended.
-    pub(crate) fn leave(&mut self, peer: PeerKey) {
+    pub(crate) fn release(&mut self, peer: PeerKey) {
         let Some((streams, _)) = self.open.get_mut(&peer) else { return };
         self.streams -= 1;
         *streams -= 1;
@@ -48,11 +48,11 @@ mod tests {
     #[test]
     fn a_peer_at_its_limit_waits_for_its_own_streams_and_for_nobody_elses() {
         let [a, b, c] = [1, 2, 3].map(|seed| Identity::from_seed([seed; 32]).key());
-        let mut doors = Doors::<()>::new(4, 2);
-        let mut enter = |peer| doors.enter(peer, || ()).is_some();
-        assert_eq!([enter(a), enter(a), enter(a), enter(b), enter(b)], [true, true, false, true, true]);
-        assert!(!enter(c), "all places are taken");
-        doors.leave(a);
-        assert!(doors.enter(c, || ()).is_some() && doors.enter(a, || ()).is_none());
+        let mut admission = StreamAdmission::<()>::new(4, 2);
+        let mut admit = |peer| admission.admit(peer, || ()).is_some();
+        assert_eq!([admit(a), admit(a), admit(a), admit(b), admit(b)], [true, true, false, true, true]);
+        assert!(!admit(c), "all places are taken");
+        admission.release(a);
+        assert!(admission.admit(c, || ()).is_some() && admission.admit(a, || ()).is_none());
     }
 }

@@ -1,0 +1,300 @@
+//! The seam: all that goes into a node and all that comes out of it, on one page.
+//!
+//! An interpreter gives an [`Input`] with the time, then drains the node's [`Output`]s and performs them **in order**. A
+//! [`Output::Persist`] comes before what it justifies: a publication, an answer, a reply. Every [`Input::Gossip`] is followed
+//! by one [`Output::Verdict`] and every [`Input::Request`] by one [`Output::Respond`] before the next input.
+//!
+//! A conversation is a stream of requests and their responses with one peer, in order. What they say is bytes here: the
+//! interpreter knows only which [`Protocol`] the stream speaks.
+
+use std::sync::Arc;
+
+use super::card::Offer;
+use super::identity::PeerKey;
+use super::name::{FullName, ZoneName};
+use super::node::{Registered, Withdraw, WriteError};
+use super::record::{Author, Record, Refusal};
+
+/// Identifies a gossip message towards the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GossipId(pub [u8; 20]);
+
+/// Identifies a conversation that this node leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConversationId(pub u64);
+
+/// What a conversation speaks: each has streams of its own, and limits of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Two registries of one zone are made equal ([`super::sync`]).
+    Sync,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A local client wants something; the reply carries the same number.
+    Command {
+        /// Chosen by the interpreter.
+        id: u64,
+        /// What is wanted.
+        command: Command,
+    },
+    /// A connected peer serves a zone.
+    PeerJoined {
+        /// Who.
+        peer: PeerKey,
+        /// Which zone.
+        zone: ZoneName,
+        /// Who made the connection.
+        dialed: Dialed,
+    },
+    /// A peer no longer serves a zone, or the last connection to it closed.
+    PeerLeft {
+        /// Who.
+        peer: PeerKey,
+        /// Which zone; all if none.
+        zone: Option<ZoneName>,
+    },
+    /// A gossip message; answered with a verdict.
+    Gossip {
+        /// The mesh's name for it.
+        id: GossipId,
+        /// Who forwarded it.
+        peer: PeerKey,
+        /// The topic's zone.
+        zone: ZoneName,
+        /// An encoded envelope.
+        bytes: Vec<u8>,
+    },
+    /// A peer asks in a conversation that it leads; answered with `Respond` of the same number.
+    Request {
+        /// Chosen by the interpreter.
+        id: u64,
+        /// Who asks.
+        peer: PeerKey,
+        /// What the stream speaks.
+        protocol: Protocol,
+        /// An encoded request.
+        bytes: Vec<u8>,
+    },
+    /// An answer in a conversation of this node, in the order of its requests.
+    Response {
+        /// Which conversation.
+        conversation: ConversationId,
+        /// An encoded answer.
+        bytes: Vec<u8>,
+    },
+    /// A conversation of this node broke.
+    RequestFailed {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// The process was suspended or frozen for a while: what it missed is asked for at once.
+    Resumed,
+}
+
+/// Which side made a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialed {
+    /// This node.
+    ByUs,
+    /// The peer.
+    ByThem,
+}
+
+/// A wish of a local client that changes something.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Offer agents.
+    Register(Vec<Offer>),
+    /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
+    OfferFiles {
+        /// What the files offer.
+        offers: Vec<Offer>,
+        /// What of the rest goes.
+        withdraw: Withdraw,
+    },
+    /// Withdraw an agent.
+    Deregister(FullName),
+    /// Say goodbye to all zones.
+    Leave,
+}
+
+/// Answer to a [`Command`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To `Register` and `OfferFiles`: one result an offer, in order.
+    Registered(Vec<Result<Registered, WriteError>>),
+    /// To `Deregister`.
+    Deregistered(Result<Registered, WriteError>),
+    /// To `Leave`.
+    Left,
+}
+
+/// Something to be done, in order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Change the store. Returns when every durable write is on disk.
+    Persist(Vec<Write>),
+    /// Give a message to the mesh of a zone.
+    Publish {
+        /// Whose mesh.
+        zone: ZoneName,
+        /// An encoded envelope.
+        bytes: Vec<u8>,
+    },
+    /// Judge a gossip message.
+    Verdict {
+        /// Which.
+        id: GossipId,
+        /// What of it.
+        verdict: Verdict,
+    },
+    /// Ask in a conversation; the first request opens its stream.
+    Request {
+        /// Which conversation.
+        conversation: ConversationId,
+        /// With whom.
+        peer: PeerKey,
+        /// What the stream speaks.
+        protocol: Protocol,
+        /// An encoded request.
+        bytes: Vec<u8>,
+    },
+    /// A conversation is over: close its stream.
+    EndConversation {
+        /// Which.
+        conversation: ConversationId,
+    },
+    /// Answer a peer's request.
+    Respond {
+        /// The number it came with.
+        id: u64,
+        /// An encoded answer.
+        bytes: Vec<u8>,
+    },
+    /// Answer a local client.
+    Reply {
+        /// The number the command came with.
+        id: u64,
+        /// The answer.
+        reply: Reply,
+    },
+    /// A peer broke the protocol.
+    Penalize {
+        /// Who.
+        peer: PeerKey,
+        /// What it did.
+        offence: Offence,
+    },
+    /// Tell whoever watches.
+    Event(Event),
+}
+
+/// What a peer did that no honest peer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offence {
+    /// It sent a record, or a message for a whole zone, that is forged or against the rules.
+    Record(Refusal),
+    /// It asked what cannot be read.
+    Request,
+    /// Its answers do not fit what it was asked.
+    Sync,
+}
+
+/// One change of the store, which knows nothing of what it keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// Row name.
+    pub key: Vec<u8>,
+    /// Row value; none removes it.
+    pub value: Option<Arc<[u8]>>,
+    /// Whether it must be on disk before anything that follows.
+    pub durable: bool,
+}
+
+/// What the mesh is told of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// New here: forward it.
+    Accept,
+    /// Nothing new, or not for us: do not forward, blame nobody.
+    Ignore,
+    /// Forged or malformed: do not forward, blame whoever sent it.
+    Reject,
+}
+
+/// By which way a record came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Written here.
+    Local,
+    /// From the mesh.
+    Gossip,
+    /// From a conversation with a peer.
+    Sync,
+    /// From the own store.
+    Store,
+}
+
+/// What watchers are told.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An agent appeared or changed on a host.
+    AgentChanged {
+        /// The winning record.
+        record: Arc<Record>,
+        /// How it came.
+        via: Via,
+    },
+    /// An agent left a host.
+    AgentRemoved {
+        /// The record that stood for it, or its tombstone.
+        record: Arc<Record>,
+        /// Whether it was deleted; otherwise its lease ended.
+        deleted: bool,
+    },
+    /// A sync of this node ended well.
+    Synced {
+        /// With whom.
+        peer: PeerKey,
+        /// Of which zone.
+        zone: ZoneName,
+        /// Records that came.
+        received: usize,
+        /// Records that went.
+        sent: usize,
+    },
+    /// Something an operator should know.
+    Alert(NodeAlert),
+}
+
+/// Something an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NodeAlert {
+    /// The local clock is off from the median of the bootstrap peers by this many milliseconds.
+    ClockUnsafe(i64),
+    /// Another process writes under this node's key.
+    DuplicateIdentity(FullName),
+    /// An author signed two records with one version.
+    ForkedAuthor(Author),
+    /// The data folder is an older copy of itself; a new epoch was taken.
+    RestoredBackup,
+}
+
+impl Offence {
+    /// Whether it claims to be somebody else, which is never an accident; anything else may be a bug.
+    pub fn is_forgery(self) -> bool {
+        matches!(self, Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant))
+    }
+
+    /// For logs and traces.
+    pub fn text(self) -> &'static str {
+        match self {
+            Offence::Record(refusal) => refusal.code().text(),
+            Offence::Request => "malformed",
+            Offence::Sync => "bad_sync",
+        }
+    }
+}
