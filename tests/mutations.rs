@@ -1,8 +1,8 @@
 //! The checkers are tested themselves: known bugs are planted one after the other, and each must be caught by a checker
 //! within the default seeds.
 //!
-//! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/simulation.rs`
-//! or `tests/hostile.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone.
+//! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/sim/faults.rs`
+//! or `tests/sim/hostile.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone.
 //! The copy is kept below the target folder, so that a second run compiles less. What always runs is the test that every bug
 //! still finds its place.
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// A bug: what it is, the test that must notice it, and texts that take the place of others.
+/// A bug: what it is, the module of `tests/sim` that must notice it, and texts that take the place of others.
 struct Mutation {
     name: &'static str,
     test: &'static str,
@@ -25,7 +25,7 @@ struct Edit(&'static str, &'static str, &'static str);
 const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "the vector is the maximum of eq. 9",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit(
             "src/proto/version.rs",
             "if seq == self.prefix.saturating_add(1) {",
@@ -34,7 +34,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "acknowledged before it is flushed",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit(
             "src/proto/node/stored.rs",
             "Write { key: row(b'o', record.key()), value: Some(record.bytes().clone()), durable: true }",
@@ -43,7 +43,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "acknowledged before it is written",
-        test: "simulation",
+        test: "faults",
         edits: &[
             Edit(
                 "src/proto/node.rs",
@@ -59,7 +59,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "published before it is written",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit(
             "src/proto/node.rs",
             "Some(_) | None => self.outputs.push_front(Output::Persist(writes)),",
@@ -68,12 +68,12 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "no bound on stamps ahead",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit("src/proto/record.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
     },
     Mutation {
         name: "tombstones are dropped after an hour",
-        test: "simulation",
+        test: "faults",
         edits: &[
             Edit(
                 "src/proto/registry.rs",
@@ -103,7 +103,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "lapsed leases are remembered",
-        test: "simulation",
+        test: "faults",
         edits: &[
             Edit(
                 "src/proto/registry.rs",
@@ -192,12 +192,12 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "the last to arrive wins",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit("src/proto/registry.rs", "if held.order() > record.order() {", "if false {")],
     },
     Mutation {
         name: "prefixes are adopted without equal roots",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit(
             "src/proto/sync.rs",
             "if registry.digest(Prefix::ROOT, self.as_of) == root {\n                    step.adopt",
@@ -206,7 +206,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "nobody guards own keys",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit(
             "src/proto/node/own.rs",
             "fn guard_own_key(&mut self, now: Timestamp, key: &KeyHash, zone: &ZoneName) {",
@@ -237,7 +237,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "peers are blamed for time",
-        test: "simulation",
+        test: "faults",
         edits: &[
             Edit(
                 "src/proto/record.rs",
@@ -253,12 +253,12 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "a lost disk goes on in the old epoch",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit("src/proto/node/stored.rs", "self.epoch = self.rng.random();", "self.epoch = 1;")],
     },
     Mutation {
         name: "leases are renewed before the first sync",
-        test: "simulation",
+        test: "faults",
         edits: &[Edit(
             "src/proto/node/own.rs",
             "!self.config.expects_peers || self.is_synced()",
@@ -273,13 +273,11 @@ const PARTS: &[&str] = &[
     "Cargo.lock",
     "src",
     "benches",
-    "tests/simulation.rs",
-    "tests/hostile.rs",
-    "tests/hostile",
-    "tests/world",
+    // The manifest names a test, and all that it names must be there.
+    "tests",
 ];
 /// The tests that must notice bugs, and pass without any.
-const TESTS: &[&str] = &["simulation", "hostile"];
+const TESTS: &[&str] = &["faults", "hostile"];
 
 #[test]
 fn every_bug_still_finds_its_place_in_the_sources() {
@@ -312,7 +310,7 @@ fn every_planted_bug_is_caught_within_the_default_seeds() {
     for mutation in MUTATIONS.iter().filter(|mutation| mutation.name.contains(&wanted)) {
         let since = Instant::now();
         mutation.plant(&copy);
-        let caught = caught(mutation.test, &play(&copy, mutation.test));
+        let caught = caught(&play(&copy, mutation.test));
         mutation.uproot(&copy);
         let seconds = since.elapsed().as_secs();
         println!("{:<40} {seconds:>4} s  {}", mutation.name, caught.as_deref().unwrap_or("NOT CAUGHT"));
@@ -332,7 +330,7 @@ struct Played {
 }
 
 /// The checkers that noticed something, and in which tests; none if every test passed.
-fn caught(test: &str, played: &Played) -> Option<String> {
+fn caught(played: &Played) -> Option<String> {
     if played.passed {
         return None;
     }
@@ -346,7 +344,7 @@ fn caught(test: &str, played: &Played) -> Option<String> {
     let more = failed.len().saturating_sub(1);
     let first = failed.first()?;
     Some(format!(
-        "{checkers} in {test}::{first}{}",
+        "{checkers} in {first}{}",
         if more > 0 { format!(" and {more} more") } else { String::new() }
     ))
 }
@@ -354,7 +352,8 @@ fn caught(test: &str, played: &Played) -> Option<String> {
 fn play(copy: &Path, test: &str) -> Played {
     let begun = Instant::now();
     let output = Command::new(env!("CARGO"))
-        .args(["test", "--offline", "--locked", "--no-default-features", "--test", test])
+        .args(["test", "--offline", "--locked", "--no-default-features", "--test", "sim"])
+        .arg(format!("{test}::"))
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", copy.with_file_name("target"))
         .env("AOP_SIM_FAIL_FAST", "1")

@@ -17,11 +17,11 @@ const LINES_MAX: usize = 200_000;
 pub(super) struct Story(Option<std::collections::VecDeque<String>>);
 
 impl Story {
-    pub(super) fn wanted() -> Story {
+    fn wanted() -> Story {
         Story(Some(std::collections::VecDeque::new()))
     }
 
-    pub(super) fn lines(self) -> Vec<String> {
+    fn lines(self) -> Vec<String> {
         self.0.into_iter().flatten().collect()
     }
 
@@ -36,6 +36,16 @@ impl Story {
 }
 
 impl World {
+    /// From now on the run is told.
+    pub fn listen(&mut self) {
+        self.story = Story::wanted();
+    }
+
+    /// What was told of the run.
+    pub fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.story).lines()
+    }
+
     pub(super) fn tell_fault(&mut self, fault: &Fault) {
         if self.story.0.is_some() {
             self.story.add(format!("{} {fault:?}", self.now));
