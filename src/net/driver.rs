@@ -150,7 +150,7 @@ impl Driver {
     fn handle_network(&mut self, event: NetworkEvent) {
         let now = wall_clock();
         match event {
-            NetworkEvent::Connected { peer, outbound, .. } => {
+            NetworkEvent::Connected { peer, outbound } => {
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
                 self.tell(api::Event::PeerConnected { peer: peer.to_string() });
             }
@@ -166,6 +166,8 @@ impl Driver {
             NetworkEvent::Unsubscribed { peer, zone } => {
                 self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
             }
+            // No output asks for them yet.
+            NetworkEvent::ZonePeers { .. } => {}
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
                 self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }

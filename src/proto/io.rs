@@ -284,11 +284,6 @@ pub enum NodeAlert {
 }
 
 impl Offence {
-    /// Whether it claims to be somebody else, which is never an accident; anything else may be a bug.
-    pub fn is_forgery(self) -> bool {
-        matches!(self, Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant))
-    }
-
     /// For logs and traces.
     pub fn text(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use crate::proto::io::Offence;
+use crate::proto::record::Refusal;
 
 /// Points at which a peer is blocked: four forgeries or ten other offences within a minute.
 pub(super) const BLOCKED_AT: f64 = 94.0;
@@ -83,8 +84,12 @@ impl PeerScores {
     }
 }
 
+/// A forgery is never an accident; what does not decode or breaks a rule is a bug or an attack.
 fn weight(offence: Offence) -> f64 {
-    if offence.is_forgery() { 25.0 } else { 10.0 }
+    match offence {
+        Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) => 25.0,
+        Offence::Record(_) | Offence::Request | Offence::Sync => 10.0,
+    }
 }
 
 fn faded(points: f64, at: Instant, now: Instant) -> f64 {
@@ -94,7 +99,6 @@ fn faded(points: f64, at: Instant, now: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::record::Refusal;
 
     const FORGED: Offence = Offence::Record(Refusal::BadSignature);
 
@@ -123,7 +127,7 @@ mod tests {
     #[test]
     fn offences_fade_and_are_forgotten() {
         let (mut scores, peer, now) = (PeerScores::default(), PeerId::random(), Instant::now());
-        scores.add(peer, Offence::Sync, now);
+        scores.add(peer, Offence::Request, now);
         let later = now + Duration::from_secs(50);
         assert_eq!(scores.fade(later), [(peer, -5.0)]);
         assert_eq!(scores.fade(now + Duration::from_secs(101)), [(peer, 0.0)]);
