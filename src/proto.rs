@@ -35,6 +35,7 @@
 
 pub mod call;
 pub mod card;
+pub mod code;
 pub mod codec;
 pub mod config;
 pub mod fingerprint;

@@ -481,7 +481,7 @@ impl World {
             Output::EndConversation { conversation } => self.close_stream(at, conversation),
             Output::Respond { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
-            Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.code()),
+            Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.text()),
             Output::Event(event) => {
                 self.check_event(at, &event);
                 self.count_event(at, &event);

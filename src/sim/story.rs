@@ -95,7 +95,7 @@ impl World {
             Output::Event(event) => format!("{event:?}"),
             Output::Reply { reply, .. } => format!("{reply:?}").chars().take(120).collect(),
             Output::Penalize { peer, offence } => {
-                format!("penalize {}: {}", self.name(peer), offence.code())
+                format!("penalize {}: {}", self.name(peer), offence.text())
             }
             Output::Verdict { .. }
             | Output::Request { .. }
