@@ -14,7 +14,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::measure::{Broken, Measured, Missing};
-use super::scenario::{Scenario, Trouble};
+use super::scenario::{FaultKind, Scenario};
 use crate::proto::config::Config;
 use crate::proto::registry::Quota;
 use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World};
@@ -168,7 +168,7 @@ fn setup(scenario: &Scenario) -> Setup {
     let defaults = Config::default();
     let sync_interval = protocol.anti_entropy.every.unwrap_or(defaults.sync_interval);
     let ordinary = Conditions::default();
-    let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.trouble, Trouble::Sybil { .. }));
+    let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Sybil { .. }));
     let records_per_author =
         if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
     let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));

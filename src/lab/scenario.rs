@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use answer::{Figure, Template};
-pub use fault::{Fault, Groups, Trouble, Who};
+pub use fault::{Fault, FaultKind, Groups, Who};
 pub use file::{Cell, Document, Flaw};
 pub use values::{Latency, Rounds, label, plain};
 
@@ -155,7 +155,7 @@ pub struct Loss {
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
     /// Whom a node sends to.
-    pub kind: Kind,
+    pub kind: SpreadProtocol,
     /// `push`, `pushpull`: peers a node contacts in a round (the paper's k).
     #[serde(default, deserialize_with = "optional_count")]
     pub fanout: Option<usize>,
@@ -197,7 +197,7 @@ impl Protocol {
 /// Whom a node sends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum SpreadProtocol {
     /// Random peers, anew each round (paper, Algorithm 4).
     Push,
     /// As `Push`, and each contact also answers with what it has.

@@ -53,7 +53,7 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     put("refused_writes", world.reference().refused.values().sum::<u64>() as f64);
     put("blamed", counted.blamed.len() as f64);
     put("node_hours", hours);
-    if run.scenario.faults.iter().any(|fault| fault.trouble.is_hostile()) {
+    if run.scenario.faults.iter().any(|fault| fault.kind.is_hostile()) {
         let adversary_report = world.adversary_report();
         put("foreign_records", adversary_report.foreign_records);
         put("forks_seen", adversary_report.forks_seen);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::answer::Template;
 use super::file::nearest;
-use super::{Expectation, Fault, Kind, Rounds, Scenario, Tier, Trouble, Wanted, plain};
+use super::{Expectation, Fault, FaultKind, Rounds, Scenario, SpreadProtocol, Tier, Wanted, plain};
 use crate::lab::measure::METRICS;
 use crate::lab::theory;
 
@@ -104,7 +104,7 @@ fn check_seeds(scenario: &Scenario) -> Result<(), Wrong> {
 }
 
 fn check_fault(scenario: &Scenario, at: usize, fault: &Fault) -> Result<(), Wrong> {
-    check_trouble(scenario, &fault.trouble).map_err(|message| wrong(&format!("fault/{at}"), message))?;
+    check_kind(scenario, &fault.kind).map_err(|message| wrong(&format!("fault/{at}"), message))?;
     if scenario.until.is_some_and(|until| fault.at >= until) {
         return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
     }
@@ -152,7 +152,7 @@ fn check_network(scenario: &Scenario) -> Result<(), Wrong> {
 
 fn check_protocol(scenario: &Scenario) -> Result<(), Wrong> {
     let (protocol, nodes) = (&scenario.protocol, scenario.network.nodes);
-    let mesh = protocol.kind == Kind::Mesh;
+    let mesh = protocol.kind == SpreadProtocol::Mesh;
     if scenario.tier != Tier::Model && !mesh {
         return Err(wrong("protocol/kind", "real nodes form a mesh: kind = \"mesh\", or tier = \"model\""));
     }
@@ -214,23 +214,26 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn check_trouble(scenario: &Scenario, trouble: &Trouble) -> Result<(), String> {
+fn check_kind(scenario: &Scenario, kind: &FaultKind) -> Result<(), String> {
     let possible = match scenario.tier {
         Tier::Core => true,
         Tier::Model => matches!(
-            trouble,
-            Trouble::Partition { .. } | Trouble::Churn { .. } | Trouble::Mute { .. } | Trouble::Join { .. }
+            kind,
+            FaultKind::Partition { .. }
+                | FaultKind::Churn { .. }
+                | FaultKind::Mute { .. }
+                | FaultKind::Join { .. }
         ),
-        Tier::Mesh => matches!(trouble, Trouble::Partition { .. } | Trouble::Join { .. }),
+        Tier::Mesh => matches!(kind, FaultKind::Partition { .. } | FaultKind::Join { .. }),
     };
     if !possible {
         return Err(format!(
             "the {} tier knows no {}; tier = \"core\" does",
             scenario.tier.name(),
-            trouble.name()
+            kind.name()
         ));
     }
-    if matches!(trouble, Trouble::Partition { groups: super::Groups::Regions, .. })
+    if matches!(kind, FaultKind::Partition { groups: super::Groups::Regions, .. })
         && scenario.network.regions.is_none()
     {
         return Err("by = \"region\" needs regions: network.regions = \"cloud-8\"".into());
