@@ -11,6 +11,7 @@ mod check;
 mod fault;
 mod file;
 mod values;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use answer::{Figure, Template};
 pub use fault::{Fault, FaultKind, Groups, Who};
 pub use file::{Cell, Document, Flaw};
 pub use values::{Latency, Rounds, label, plain};
+pub use zone::{NodeSet, Zone};
 
 pub use crate::sim::LossMode;
 pub use crate::sim::regions::Regions;
@@ -76,6 +78,9 @@ pub struct Scenario {
     pub network: Network,
     /// How updates spread.
     pub protocol: Protocol,
+    /// Zones and who serves them; without any, all nodes are members of the root zone.
+    #[serde(default, rename = "zone")]
+    pub zones: Vec<Zone>,
     /// What is written.
     #[serde(default)]
     pub workload: Workload,

@@ -41,6 +41,7 @@ pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
         check_network(scenario),
         check_protocol(scenario),
         check_workload(scenario),
+        check_zones(scenario),
         check_answer(scenario, here),
     ];
     judged.extend(scenario.faults.iter().enumerate().map(|(at, fault)| check_fault(scenario, at, fault)));
@@ -210,6 +211,29 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     if scenario.network.nodes.saturating_mul(workload.updates) > PAIRS_MAX {
         let message = "nodes times updates is beyond 2^33, a gigabyte of bits: fewer of one of them";
         return Err(wrong("workload/updates", message));
+    }
+    Ok(())
+}
+
+fn check_zones(scenario: &Scenario) -> Result<(), Wrong> {
+    if !scenario.zones.is_empty() && scenario.tier != Tier::Core {
+        let message = format!("the {} tier knows one zone; tier = \"core\" knows many", scenario.tier.name());
+        return Err(wrong("zone", message));
+    }
+    for (at, zone) in scenario.zones.iter().enumerate() {
+        let path = |key: &str| format!("zone/{at}/{key}");
+        if scenario.zones[..at].iter().any(|before| before.name == zone.name) {
+            return Err(wrong(&path("name"), format!("{} is there twice", zone.name)));
+        }
+        let (members, followers) = (&zone.members.0, &zone.followers.0);
+        let beyond = members.union(followers).find(|node| **node >= scenario.network.nodes);
+        if let Some(node) = beyond {
+            let message = format!("no node {node}: they are 0 to {}", scenario.network.nodes - 1);
+            return Err(wrong(&path("members"), message));
+        }
+        if let Some(node) = members.intersection(followers).next() {
+            return Err(wrong(&path("followers"), format!("node {node} is a member already")));
+        }
     }
     Ok(())
 }
