@@ -56,7 +56,7 @@ use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Input, Output};
 use crate::proto::memo::Memo;
 use crate::proto::node::Node;
-use crate::proto::registry::Quota;
+use crate::proto::config::Quota;
 use crate::proto::time::Timestamp;
 use check::Reference;
 use machine::Machine;

@@ -28,7 +28,7 @@ use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::{Header, SignedRecord};
-use crate::proto::registry::Quota;
+use crate::proto::config::Quota;
 use lie::Liar;
 
 /// Time between two batches of a Sybil, milliseconds.
@@ -159,7 +159,7 @@ impl World {
         let foreign = up.iter().flat_map(|node| node.records(&root));
         let foreign = foreign.filter(|record| !self.is_honest_key(&record.author.key)).count();
         let saw = up.iter().filter(|node| {
-            node.problems()
+            node.alerts()
                 .any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if !self.is_honest_key(&author.key)))
         });
         let saw = saw.count();

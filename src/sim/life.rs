@@ -7,7 +7,8 @@ use rand::RngExt;
 use super::check::Check;
 use super::machine::Backup;
 use super::{Due, Memory, World};
-use crate::proto::node::{Damage, Node, Stored};
+use crate::proto::node::Node;
+use crate::proto::persistence::{Damage, Stored};
 use crate::proto::time::Timestamp;
 
 /// A suspension longer than this closes connections, milliseconds.
@@ -38,7 +39,7 @@ impl World {
         let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
         let (identity, config) = (machine.identity.clone(), machine.config.clone());
         let quota = machine.malice.quota(self.quota);
-        machine.node = Some(Node::with_quota(identity, config, seed, stored, wall, quota));
+        machine.node = Some(Node::new(identity, Config { quota, ..config }, seed, stored, wall));
         machine.incarnation += 1;
         self.tally.wakes(at, self.now);
         if unread > 0 {

@@ -19,8 +19,7 @@ use super::network::Conditions;
 use super::scenario::{Scenario, Trouble};
 use super::story::Story;
 use super::{Graph, Memory, Setup, Violation, Wish, World};
-use crate::proto::config::Config;
-use crate::proto::registry::Quota;
+use crate::proto::config::{Config, Quota};
 use timeline::{Action, Timeline};
 
 /// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every

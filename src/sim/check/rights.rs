@@ -7,7 +7,7 @@ use crate::proto::config::RECORD_BYTES_MAX;
 use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
 use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
-use crate::proto::registry::Quota;
+use crate::proto::config::Quota;
 use crate::proto::time::Timestamp;
 
 /// Forks of more authors than this need not be told: a node remembers no more.
@@ -66,7 +66,7 @@ impl World {
             }
         }
         let told: BTreeSet<Author> = node
-            .problems()
+            .alerts()
             .filter_map(|problem| match problem {
                 NodeAlert::ForkedAuthor(author) => Some(*author),
                 _ => None,
@@ -84,7 +84,7 @@ impl World {
         let machine = &self.machines[at];
         let Some(node) = machine.node.as_ref() else { return };
         let gave_up = self.reference.silenced.contains(&at)
-            || node.problems().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
+            || node.alerts().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
         let ends_after = Timestamp(wall + crate::sim::settle::ENDING_MS);
         let root = ZoneName::root();
         let strange = node
