@@ -1,4 +1,4 @@
-//! What it costs to simulate the spread of one update: `cargo bench --bench spread --no-default-features`.
+//! What it costs to simulate the spread of one update: `cargo bench --no-default-features --features lab --bench spread`.
 //!
 //! The model on one core. Over a mesh of degree 8 in eight regions, set-up included (aim at 10^6 nodes: at most 1.5 s,
 //! 300 MB, at least 8 million events a second; time an event within a factor of 2 from 10^4 to 10^6 nodes); in rounds with
@@ -8,8 +8,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aop::sim::model;
-use aop::sim::scenario::{Document, Scenario};
+use aop::lab::model;
+use aop::lab::scenario::{Document, Scenario};
 
 #[path = "samples/times.rs"]
 #[expect(dead_code, reason = "this bench needs its first line only")]
@@ -21,7 +21,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|it| it != "--bench").collect();
     match arguments.as_slice() {
         [] => {
-            times::head("cargo bench --bench spread --no-default-features");
+            times::head("cargo bench --no-default-features --features lab --bench spread");
             println!(
                 "{:<24} {:>10} {:>9} {:>9} {:>12} {:>8}",
                 "", "nodes", "CPU s", "clock s", "M events/s", "MB"

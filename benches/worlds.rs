@@ -1,4 +1,4 @@
-//! Worlds of real nodes: `cargo bench --no-default-features --bench worlds`.
+//! Worlds of real nodes: `cargo bench --no-default-features --features lab --bench worlds`.
 //!
 //! A large world is one run of a scenario: 1,000 nodes start and warm up for 15 virtual seconds, 100 records of 1,500 bytes
 //! are written, 60 seconds pass, then all promises are checked and 150 more seconds of rest are measured (aim: 5 s of wall
@@ -8,8 +8,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aop::sim::play::play;
-use aop::sim::scenario::Document;
+use aop::lab::play::play;
+use aop::lab::scenario::Document;
 use aop::sim::{Memory, Setup, Wish, World};
 
 const LARGE: &str = r#"
@@ -39,7 +39,7 @@ fn main() {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         [] => {
-            println!("cargo bench --no-default-features --bench worlds");
+            println!("cargo bench --no-default-features --features lab --bench worlds");
             (0..RUNS).for_each(|_| in_child(&["large"]));
             (0..RUNS).for_each(|_| in_child(&["steady"]));
         }

@@ -30,7 +30,7 @@ use crate::document::run_config::RunConfig;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::Withdraw;
+use crate::proto::own_records::Withdraw;
 use running::Running;
 use tools::{Declared, ResolvedAgent};
 

@@ -16,6 +16,7 @@ mod output;
 mod read;
 mod register;
 mod settings;
+#[cfg(feature = "lab")]
 mod sim;
 mod watch;
 
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Aop, Command, ConfigCommand, KeysCommand, SimCommand};
+use self::args::{Aop, Command, ConfigCommand, KeysCommand};
 pub use self::failure::Exit;
 use self::failure::Failure;
 use self::output::Talk;
@@ -56,11 +57,8 @@ fn run(command: Command, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
         Command::Keys { command: KeysCommand::Show(args) } => keys::show(&args),
         Command::Keys { command: KeysCommand::New(args) } => keys::new(&args, talk),
         Command::Keys { command: KeysCommand::Grant(args) } => keys::write_grant(&args, talk),
-        Command::Sim { command: SimCommand::Run(args) } => sim::run(&args, talk),
-        Command::Sim { command: SimCommand::Compare(args) } => sim::compare(&args, talk),
-        Command::Sim { command: SimCommand::Theory(args) } => sim::theory(&args, talk),
-        Command::Sim { command: SimCommand::Replay(args) } => sim::replay(&args, talk),
-        Command::Sim { command: SimCommand::List(args) } => sim::list(&args, talk),
+        #[cfg(feature = "lab")]
+        Command::Sim { command } => sim::sim(&command, talk),
         Command::Config { command: ConfigCommand::Show(args) } => settings::show(&args),
         Command::Config { command: ConfigCommand::Check(args) } => settings::check(&args, talk),
     }

@@ -2,7 +2,8 @@
 //!
 //! One pure state machine, [`proto::node::Node`], takes every decision. Two interpreters drive it: the live one ([`net`]:
 //! tokio, libp2p, sled) and the simulated one ([`sim`]: virtual time, faults). The surfaces (`cli`, `http`, `mcp`)
-//! hold a `net::Handle` and never see the node, the swarm or the store. `agents` runs what this host offers.
+//! hold a `net::Handle` and never see the node, the swarm or the store. `agents` runs what this host offers. The laboratory
+//! (`lab`) plays scenarios in simulated worlds and measures them.
 //!
 //! The layer rule, top to bottom: surfaces → interpreters → machines → values. `tests/tidy.rs` checks it.
 
@@ -18,6 +19,8 @@ pub mod config;
 pub mod document;
 #[cfg(feature = "net")]
 pub mod http;
+#[cfg(feature = "lab")]
+pub mod lab;
 #[cfg(feature = "net")]
 pub mod mcp;
 #[cfg(feature = "net")]

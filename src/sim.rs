@@ -8,31 +8,23 @@
 //! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom and how), `machine`, `life` and `disk` (one computer),
 //! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
 //! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
-//! text).
+//! text). Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
 mod check;
 mod disk;
 mod fault;
-pub mod harness;
 mod hostile;
 mod life;
 mod links;
 mod machine;
-pub mod measure;
 mod mesh;
-pub mod model;
 mod network;
 mod places;
-pub mod play;
 mod queue;
 pub mod regions;
-pub mod report;
-pub mod results;
-pub mod scenario;
 mod settle;
 mod story;
 mod tally;
-pub mod theory;
 mod trace;
 mod workload;
 
@@ -42,31 +34,31 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use check::{Check, Violation};
+pub use check::{Check, Reference, Violation};
 pub use fault::{Fault, Plan};
 pub use hostile::{Conduct, Hostilities};
 pub use links::Graph;
 pub use machine::Memory;
 pub use mesh::LossMode;
 pub use network::{Conditions, Counts};
+pub use settle::Kept;
+pub use tally::{Tally, Update};
 pub use workload::Wish;
 
 use crate::proto::config::Config;
+use crate::proto::config::Quota;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Input, Output};
 use crate::proto::memo::Memo;
 use crate::proto::node::Node;
-use crate::proto::config::Quota;
 use crate::proto::time::Timestamp;
-use check::Reference;
 use machine::Machine;
 use mesh::{Mesh, Packet};
 use network::{Network, Toward};
 use places::Places;
 use queue::Queue;
-use scenario::Regions;
+use regions::Regions;
 use story::Story;
-use tally::Tally;
 use trace::Trace;
 
 /// True time at which every run begins.
@@ -110,7 +102,7 @@ impl Default for Setup {
             skew_ms_max: 0,
             bootstrapped: false,
             conditions: Conditions::default(),
-            graph: Graph::Random(scenario::Protocol::DEGREE),
+            graph: Graph::Random(Graph::DEGREE),
             regions: None,
             quota: Quota::default(),
         }
@@ -251,8 +243,7 @@ impl World {
         self.run(600_000)?;
         // Half past a minute, so that skewed clocks round to the same one.
         self.run(60_000 - (START.0 + self.skipped_ms + self.now + 30_000) % 60_000)?;
-        self.check_settled();
-        self.violated()
+        self.check_settled()
     }
 
     /// Lets virtual time pass.
@@ -319,21 +310,41 @@ impl World {
         }
     }
 
+    /// Virtual milliseconds since the start.
+    pub fn now_ms(&self) -> u64 {
+        self.now
+    }
+
+    /// Number of machines.
+    pub fn size(&self) -> usize {
+        self.machines.len()
+    }
+
     /// The region of each machine; nothing without regions.
-    fn regions(&self) -> &[u8] {
+    pub fn regions(&self) -> &[u8] {
         self.network.places.as_ref().map_or(&[], Places::regions)
     }
 
     /// Whether a machine runs and does not sleep.
-    fn is_up(&self, at: usize) -> bool {
+    pub fn is_up(&self, at: usize) -> bool {
         let machine = &self.machines[at];
         machine.node.is_some() && machine.suspended_until <= self.now
     }
 
     /// Nodes that run and are honest.
-    fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
+    pub fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
         let honest = self.machines.iter().enumerate().filter(|(at, _)| self.is_honest(*at));
         honest.filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
+    }
+
+    /// What is counted of this run.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// What clients were told, and what nodes wrote.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
     }
 
     fn violated(&self) -> Result<(), Violation> {
@@ -470,6 +481,12 @@ impl World {
             Output::EndConversation { conversation } => self.close_stream(at, conversation),
             Output::Respond { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
+            // One zone, whose mesh all machines are in; links are those of the graph.
+            Output::JoinZone(_)
+            | Output::LeaveZone(_)
+            | Output::Provide(_)
+            | Output::FindPeers(_)
+            | Output::Connect(_) => {}
             Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.code()),
             Output::Event(event) => {
                 self.check_event(at, &event);

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use aop::sim::scenario::Document;
+use aop::lab::scenario::Document;
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("simulations");
@@ -38,11 +38,11 @@ fn every_scenario_can_be_read_and_says_what_must_come_out() {
 }
 
 /// Plays the default set and leaves its results beside the build, where `aop sim compare` reads them. Unoptimised code
-/// is too slow for it: `cargo test --release --no-default-features --test scenarios`.
+/// is too slow for it: `cargo test --release --no-default-features --features lab --test scenarios`.
 #[cfg(not(debug_assertions))]
 #[test]
 fn the_default_set_comes_out_as_expected() {
-    use aop::sim::harness::{self, Runs, Scene};
+    use aop::lab::harness::{self, Runs, Scene};
 
     let mut scenes = Vec::new();
     for path in files().into_iter().filter(|path| !path.parent().is_some_and(|it| it.ends_with("large"))) {

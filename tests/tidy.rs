@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "thread_rng",
             "crate::net",
             "crate::sim",
+            "crate::lab",
             "crate::api",
             "crate::http",
             "crate::mcp",
@@ -54,9 +55,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "src/sim",
+        &[
+            "tokio",
+            "libp2p::",
+            "sled",
+            "std::net",
+            "SystemTime",
+            "HashMap",
+            "crate::net",
+            "crate::api",
+            "crate::lab",
+        ],
+    ),
+    (
+        "src/lab",
         &["tokio", "libp2p::", "sled", "std::net", "SystemTime", "HashMap", "crate::net", "crate::api"],
     ),
-    ("src/net", &["crate::sim", "crate::http", "crate::mcp", "crate::cli"]),
+    ("src/net", &["crate::sim", "crate::lab", "crate::http", "crate::mcp", "crate::cli"]),
     (
         "src/document",
         &["crate::net", "crate::agents", "crate::sim", "crate::http", "crate::cli", "tokio", "libp2p::"],

@@ -1,11 +1,13 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
+#[cfg(feature = "lab")]
 mod sim;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "lab")]
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
 };
@@ -97,6 +99,7 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: KeysCommand,
     },
+    #[cfg(feature = "lab")]
     /// The simulation harness: play scenarios, compare results, ask theory
     #[command(before_help = "Examples:\n\
             \x20 aop sim run simulations/*.toml\n\

@@ -11,14 +11,21 @@ mod run;
 mod table;
 mod theory;
 
-pub(super) use compare::compare;
-pub(super) use list::list;
-pub(super) use replay::replay;
-pub(super) use run::run;
-pub(super) use theory::theory;
+use super::args::SimCommand;
+use super::failure::{Exit, Failure};
+use super::output::Talk;
+use crate::lab::results::Results;
 
-use super::failure::Exit;
-use crate::sim::results::Results;
+/// Runs one of the commands of `aop sim`.
+pub(super) fn sim(command: &SimCommand, talk: Talk) -> Result<Exit, Failure> {
+    match command {
+        SimCommand::Run(args) => run::run(args, talk),
+        SimCommand::Compare(args) => compare::compare(args, talk),
+        SimCommand::Theory(args) => theory::theory(args, talk),
+        SimCommand::Replay(args) => replay::replay(args, talk),
+        SimCommand::List(args) => list::list(args, talk),
+    }
+}
 
 /// How results end a command: what must never happen goes before what did not come to pass, and that before what was
 /// measured.
@@ -35,7 +42,7 @@ fn verdict(results: &Results) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::results::{Answered, BrokenRun, Run};
+    use crate::lab::results::{Answered, BrokenRun, Run};
 
     /// Results whose runs broke so, and whose scenarios were met or not.
     fn results(broken: &[Option<bool>], met: &[bool]) -> Results {

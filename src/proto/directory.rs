@@ -150,9 +150,7 @@ impl Directory {
         let ids = if named.is_empty() { self.index.by_original_name(text) } else { named };
         match ids.as_slice() {
             [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
-            [id] => {
-                self.agent(now, zones, id, 0.0).map_or(Resolution::Unknown(Vec::new()), Resolution::One)
-            }
+            [id] => self.agent(now, zones, id, 0.0).map_or(Resolution::Unknown(Vec::new()), Resolution::One),
             _ => Resolution::Ambiguous(ids),
         }
     }

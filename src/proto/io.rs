@@ -350,3 +350,10 @@ impl NodeAlert {
         matches!(self, NodeAlert::ClockUnsafe(_))
     }
 }
+
+impl Command {
+    /// Whether it only asks: nothing is written for it.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_))
+    }
+}

@@ -202,9 +202,11 @@ impl Look {
 
 /// What clients were told, and what was ever written.
 #[derive(Default)]
-pub(super) struct Reference {
-    pub(super) acknowledged: u64,
-    pub(super) refused: BTreeMap<&'static str, u64>,
+pub struct Reference {
+    /// Acknowledged writes.
+    pub acknowledged: u64,
+    /// Refused writes, by code.
+    pub refused: BTreeMap<&'static str, u64>,
     pub(super) agents: BTreeMap<(usize, AgentName), Acknowledged>,
     /// Forked authors write one version twice.
     written: BTreeMap<(Author, u64), Vec<Written>>,
@@ -232,12 +234,12 @@ impl Reference {
     }
 
     /// Records that nodes wrote: offers, withdrawals and renewals.
-    pub(super) fn writes(&self) -> usize {
+    pub fn writes(&self) -> usize {
         self.written.values().map(Vec::len).sum()
     }
 
     /// Keys of agents that were withdrawn last.
-    pub(super) fn withdrawn(&self) -> BTreeSet<KeyHash> {
+    pub fn withdrawn(&self) -> BTreeSet<KeyHash> {
         let withdrawn = self.agents.values().filter(|agent| agent.operation == Operation::Withdrawn);
         withdrawn.map(|agent| agent.key).collect()
     }
@@ -398,7 +400,7 @@ impl World {
         let results = match reply {
             Reply::Registered(results) => results,
             Reply::Deregistered(result) => vec![result],
-            Reply::Left => Vec::new(),
+            Reply::Found(_) | Reply::Resolved(_) | Reply::Zone(_) | Reply::Left => Vec::new(),
         };
         for ((name, operation), result) in operations.into_iter().zip(results) {
             match result {

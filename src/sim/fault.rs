@@ -4,7 +4,6 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::story::Story;
 use super::{Conditions, Conduct, Due, Memory, Outcome, Setup, Violation, Wish, World};
 use crate::proto::name::AgentName;
 
@@ -229,9 +228,9 @@ impl World {
     /// As [`World::play`], with the story of the run.
     pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
         let (mut world, plan) = World::planned(seed);
-        world.story = Story::wanted();
+        world.listen();
         let played = world.play_plan(&plan);
-        (world.story.lines(), played)
+        (world.told(), played)
     }
 
     fn planned(seed: u64) -> (World, Plan) {

@@ -18,17 +18,16 @@ use serde_bytes::ByteBuf;
 use super::fault::Fault;
 use super::mesh::Packet;
 use super::network::Toward;
-use super::story::Story;
 use super::workload::offer;
 use super::{Check, Due, Frame, Outcome, Plan, Violation, World};
 use crate::proto::codec;
+use crate::proto::config::Quota;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::{Header, SignedRecord};
-use crate::proto::config::Quota;
 use lie::Liar;
 
 /// Time between two batches of a Sybil, milliseconds.
@@ -135,9 +134,9 @@ impl World {
     pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
         let plan = Plan::draw_hostile(&mut World::rng_of_plans(seed));
         let mut world = World::new(seed, plan.setup.clone());
-        world.story = Story::wanted();
+        world.listen();
         let played = world.play_plan(&plan);
-        (world.story.lines(), played)
+        (world.told(), played)
     }
 
     /// Changes how a machine deals with others, now.
@@ -167,7 +166,8 @@ impl World {
         Hostilities { blamed: self.blamed.clone(), foreign_records: share(foreign), forks_seen: share(saw) }
     }
 
-    pub(super) fn is_honest(&self, at: usize) -> bool {
+    /// Whether a machine deals with others as the protocol says.
+    pub fn is_honest(&self, at: usize) -> bool {
         self.machines[at].malice.conduct == Conduct::Honest
     }
 

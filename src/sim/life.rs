@@ -7,6 +7,7 @@ use rand::RngExt;
 use super::check::Check;
 use super::machine::Backup;
 use super::{Due, Memory, World};
+use crate::proto::config::Config;
 use crate::proto::node::Node;
 use crate::proto::persistence::{Damage, Stored};
 use crate::proto::time::Timestamp;

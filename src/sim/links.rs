@@ -34,6 +34,11 @@ pub(super) struct Link {
     pub(super) incarnations: (u64, u64),
 }
 
+impl Graph {
+    /// The protocol's mesh degree.
+    pub const DEGREE: usize = 6;
+}
+
 /// All links there may be.
 pub(super) struct Links {
     links: Vec<Link>,

@@ -21,8 +21,16 @@ const RETRANSMIT_MS: u64 = 200;
 /// Times a message is sent again at most; the wait doubles each time.
 const RETRANSMITS_MAX: u32 = 8;
 
-/// What happens to a mesh message that is lost.
-pub use super::scenario::LossMode;
+/// What happens to a message that is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossMode {
+    /// It is gone, as from a full queue.
+    #[default]
+    Drop,
+    /// It comes later, as over TCP and QUIC.
+    Retransmit,
+}
 
 /// A mesh message on its way.
 #[derive(Debug)]

@@ -3,6 +3,14 @@
 //! The figures are rounded public round trips, not our own measurements. Every tier that knows regions uses this table,
 //! so that their results can be laid over one another.
 
+/// Where nodes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub enum Regions {
+    /// Eight regions of a public cloud, nodes spread evenly; rounded round trips between them.
+    #[serde(rename = "cloud-8")]
+    Cloud8,
+}
+
 /// How many.
 pub const REGIONS: usize = 8;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::World;
-use super::check::{Acknowledged, Check, Operation};
+use super::check::{Acknowledged, Check, Operation, Violation};
 use super::hostile::Conduct;
 use super::workload::{full_name, text_of};
 use crate::proto::fingerprint;
@@ -21,11 +21,11 @@ pub(super) const DUE_MS: u64 = 50_000;
 
 /// What is served in the end against what was promised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Kept {
+pub struct Kept {
     /// Withdrawn agents that some node still serves.
-    pub(super) zombies: usize,
+    pub zombies: usize,
     /// Offered agents that some node does not serve as they were offered last.
-    pub(super) lost: usize,
+    pub lost: usize,
 }
 
 /// What a machine serves of an agent.
@@ -37,7 +37,7 @@ enum Served {
 
 impl World {
     /// What must hold once the world is repaired and quiet.
-    pub(super) fn check_settled(&mut self) {
+    pub fn check_settled(&mut self) -> Result<(), Violation> {
         self.check_all_machines();
         self.check_signatures();
         for at in self.honest() {
@@ -48,10 +48,11 @@ impl World {
         if let Some((check, detail)) = self.unsettled() {
             self.fail(check, detail);
         }
+        self.violated()
     }
 
     /// What does not hold yet of what must hold in the end.
-    pub(super) fn unsettled(&mut self) -> Option<(Check, String)> {
+    pub fn unsettled(&mut self) -> Option<(Check, String)> {
         if let Some(detail) = self.disagreement() {
             return Some((Check::Agreement, detail));
         }
@@ -64,7 +65,7 @@ impl World {
     }
 
     /// What is served in the end, whatever the reason.
-    pub(super) fn kept(&mut self) -> Kept {
+    pub fn kept(&mut self) -> Kept {
         let (mut kept, mut checked) = (Kept::default(), BTreeMap::new());
         for ((host, name), agent) in self.reference.agents.clone() {
             if !self.is_honest(host) {

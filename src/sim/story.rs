@@ -17,11 +17,11 @@ const LINES_MAX: usize = 200_000;
 pub(super) struct Story(Option<std::collections::VecDeque<String>>);
 
 impl Story {
-    pub(super) fn wanted() -> Story {
+    fn wanted() -> Story {
         Story(Some(std::collections::VecDeque::new()))
     }
 
-    pub(super) fn lines(self) -> Vec<String> {
+    fn lines(self) -> Vec<String> {
         self.0.into_iter().flatten().collect()
     }
 
@@ -36,6 +36,16 @@ impl Story {
 }
 
 impl World {
+    /// From now on the run is told.
+    pub fn listen(&mut self) {
+        self.story = Story::wanted();
+    }
+
+    /// What was told of the run.
+    pub fn told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.story).lines()
+    }
+
     pub(super) fn tell_fault(&mut self, fault: &Fault) {
         if self.story.0.is_some() {
             self.story.add(format!("{} {fault:?}", self.now));
@@ -57,6 +67,7 @@ impl World {
             Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", self.name(peer)),
             Input::PeerLeft { peer, .. } => format!("left by {}", self.name(peer)),
             Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
+            Input::ZonePeers { zone, peers } => format!("{} peers found of {zone}", peers.len()),
             Input::Resumed => "resumed".into(),
             Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
         };
@@ -87,7 +98,12 @@ impl World {
             Output::Penalize { peer, offence } => {
                 format!("penalize {}: {}", self.name(peer), offence.code())
             }
-            Output::Verdict { .. }
+            Output::JoinZone(zone) => format!("joins {zone}"),
+            Output::LeaveZone(zone) => format!("leaves {zone}"),
+            Output::Connect(peer) => format!("connects to {}", self.name(peer)),
+            Output::Provide(_)
+            | Output::FindPeers(_)
+            | Output::Verdict { .. }
             | Output::Request { .. }
             | Output::EndConversation { .. }
             | Output::Respond { .. } => return,

@@ -20,10 +20,13 @@ const NEVER: u32 = 0;
 const AWAY: u32 = 1 << 31;
 
 /// An update and who learnt it.
-pub(super) struct Update {
-    pub(super) author: usize,
-    pub(super) key: KeyHash,
-    pub(super) order: Order,
+pub struct Update {
+    /// The machine that wrote it.
+    pub author: usize,
+    /// The key of its record.
+    pub key: KeyHash,
+    /// Its place among the records of that key.
+    pub order: Order,
     /// When its client was told, virtual milliseconds.
     at: u64,
     /// For each machine: 1 + milliseconds until it learnt it, perhaps marked.
@@ -31,28 +34,31 @@ pub(super) struct Update {
 }
 
 /// Everything that is counted.
-pub(super) struct Tally {
-    pub(super) updates: Vec<Update>,
+pub struct Tally {
+    /// Every update, as they were written.
+    pub updates: Vec<Update>,
     /// The last update of each key.
     by_key: BTreeMap<KeyHash, usize>,
     /// Since when each machine is up and awake; none while it is not.
     online_since: Vec<Option<u64>>,
     /// Milliseconds that machines were up in all, those of the present runs not counted.
     lived_ms: u64,
-    /// Copies of mesh messages with records that were sent, and their bytes; and of those, the copies that came to a
-    /// machine that had the message.
-    pub(super) copies: u64,
-    pub(super) copy_bytes: u64,
-    pub(super) duplicates: u64,
+    /// Copies of mesh messages with records that were sent.
+    pub copies: u64,
+    /// Bytes of those copies.
+    pub copy_bytes: u64,
+    /// Those of them that came to a machine that had the message.
+    pub duplicates: u64,
     /// Bytes of frames with records.
-    pub(super) repair_bytes: u64,
+    pub repair_bytes: u64,
     /// Bytes of everything.
-    pub(super) bytes: u64,
-    /// Syncs that ended well, and records that came by sync.
-    pub(super) syncs: u64,
-    pub(super) repaired: u64,
+    pub bytes: u64,
+    /// Syncs that ended well.
+    pub syncs: u64,
+    /// Records that came by sync.
+    pub repaired: u64,
     /// Machines that an honest node blamed.
-    pub(super) blamed: BTreeSet<usize>,
+    pub blamed: BTreeSet<usize>,
 }
 
 impl Tally {
@@ -86,7 +92,7 @@ impl Tally {
     }
 
     /// Milliseconds that machines were up in all.
-    pub(super) fn lived_ms(&self, now: u64) -> u64 {
+    pub fn lived_ms(&self, now: u64) -> u64 {
         self.lived_ms + self.online_since.iter().flatten().map(|since| now - since).sum::<u64>()
     }
 
@@ -129,12 +135,12 @@ impl Tally {
 
 impl Update {
     /// Milliseconds after which each machine learnt it.
-    pub(super) fn seen(&self) -> impl Iterator<Item = Option<u32>> {
+    pub fn seen(&self) -> impl Iterator<Item = Option<u32>> {
         self.seen.iter().map(|seen| (seen & !AWAY).checked_sub(1))
     }
 
     /// Milliseconds after which the machines learnt it that were up since it was written, its author left out.
-    pub(super) fn latencies(&self) -> impl Iterator<Item = f64> {
+    pub fn latencies(&self) -> impl Iterator<Item = f64> {
         let others = self.seen.iter().enumerate().filter(|(at, _)| *at != self.author);
         let online = others.filter(|(_, seen)| **seen != NEVER && **seen & AWAY == 0);
         online.map(|(_, seen)| f64::from(seen - 1))

@@ -14,7 +14,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 const PACKAGES: &str = include_str!("package.json");
 const LOCK: &str = include_str!("package-lock.json");
-const CLIENT: &str = include_str!("client.mjs");
+const CLIENT: &str = include_str!("clients/client.mjs");
 
 /// The Node packages, and a Node that is new enough for them.
 pub(crate) struct Packages {

@@ -1,7 +1,7 @@
 //! How long links are: one latency for all, one for each drawn from the seed, or the distance between regions.
 
+use aop::lab::scenario::{Latency, Network, Regions};
 use aop::sim::regions::{LAST_MILE_MS, REGIONS, ROUND_TRIP_MS, region};
-use aop::sim::scenario::{Latency, Network, Regions};
 
 use crate::wire::unit;
 

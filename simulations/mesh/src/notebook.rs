@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aop::api::Event;
-use aop::sim::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
+use aop::lab::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::sync::broadcast::{Receiver, error::RecvError};

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
+use aop::lab::scenario::{Groups, Scenario, Trouble};
 use aop::net::swarm::Discovery;
-use aop::sim::scenario::{Groups, Scenario, Trouble};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 

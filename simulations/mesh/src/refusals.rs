@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use aop::lab::scenario::{Digest, LossMode, Protocol, Scenario};
 use aop::proto::config::Config;
-use aop::sim::scenario::{Digest, LossMode, Protocol, Scenario};
 
 use crate::links::Links;
 use crate::plan::Plan;

@@ -7,10 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
-use aop::sim::harness::{Finished, Runs, Scene, Stop, quoted, results, setting};
-use aop::sim::measure::{Broken, Measured, Metrics, Missing, Spread};
-use aop::sim::results::{BrokenRun, Results};
-use aop::sim::scenario::{Cell, Document, Flaw, Scenario, Seeds, Tier};
+use aop::lab::harness::{Finished, Runs, Scene, Stop, quoted, results, setting};
+use aop::lab::measure::{Broken, Measured, Metrics, Missing, Spread};
+use aop::lab::results::{BrokenRun, Results};
+use aop::lab::scenario::{Cell, Document, Flaw, Scenario, Seeds, Tier};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 

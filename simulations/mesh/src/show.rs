@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use aop::sim::results::{Answered, CellResult, Results, Run, Verdict};
+use aop::lab::results::{Answered, CellResult, Results, Run, Verdict};
 
 /// All of them.
 pub fn table(results: &Results) -> String {

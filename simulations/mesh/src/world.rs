@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aop::agents::Agents;
+use aop::lab::measure::{Broken, Measured, Missing};
+use aop::lab::scenario::Scenario;
 use aop::net::store::{MemoryFolder, Store};
 use aop::net::swarm::NetworkOptions;
 use aop::net::transport::PeerTransport;
 use aop::net::{Options, Running, start_with};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
-use aop::sim::measure::{Broken, Measured, Missing};
-use aop::sim::scenario::Scenario;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use sha2::{Digest, Sha256};
@@ -165,8 +165,9 @@ impl<'a> World<'a> {
             agents: Agents::new(ZoneName::root()),
         };
         let (store, loaded) = Store::in_memory(&MemoryFolder::default());
-        let running =
-            start_with(options, discovery, transport, store, loaded).await.map_err(|error| error.to_string())?;
+        let running = start_with(options, discovery, transport, store, loaded)
+            .await
+            .map_err(|error| error.to_string())?;
         tokio::spawn(self.notebook.clone().watch(node, running.handle.events()));
         self.nodes.borrow_mut()[node] = Some(running);
         Ok(())

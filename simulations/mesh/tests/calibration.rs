@@ -5,10 +5,10 @@
 
 use std::process::Command;
 
-use aop::sim::measure::{Measured, Metrics};
-use aop::sim::results::Results;
-use aop::sim::scenario::{Document, Scenario};
-use aop::sim::{model, play};
+use aop::lab::measure::{Measured, Metrics};
+use aop::lab::results::Results;
+use aop::lab::scenario::{Document, Scenario};
+use aop::lab::{model, play};
 
 /// The question; tier and size are set from outside.
 const QUESTION: &str = include_str!("../../calibration.toml");

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use aop::sim::results::Results;
+use aop::lab::results::Results;
 
 /// A world of twenty nodes that find each other through Kademlia.
 const SMALL: &str = r#"

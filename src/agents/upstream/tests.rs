@@ -1,4 +1,4 @@
-//! Real MCP servers: child processes that run `tests/upstream/server.py`.
+//! Real MCP servers: child processes that run `tests/mcp/upstream/server.py`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn server(arguments: &[&str]) -> McpServer {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upstream/server.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/upstream/server.py");
     let command = ["python3", script].into_iter().chain(arguments.iter().copied());
     McpServer::Command(command.map(str::to_owned).collect())
 }
@@ -131,7 +131,7 @@ async fn a_server_that_never_starts_costs_only_its_own_tools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_beside_its_file_is_found_wherever_the_node_was_started() {
     let beside = McpServer::Command(vec!["./server.py".into(), "echo".into()]);
-    let upstream = Upstream::start(vec![beside], Path::new("tests/upstream"));
+    let upstream = Upstream::start(vec![beside], Path::new("tests/mcp/upstream"));
     assert_eq!(ready(&upstream).await, ["echo"]);
 }
 

@@ -11,9 +11,9 @@ use super::table::{borderless, lines};
 use crate::cli::args::SimCompareArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Talk, clean, print_json, write};
-use crate::sim::measure::{Better, Unit};
-use crate::sim::results::{Answered, CellResult, Results, Run, Summary};
-use crate::sim::scenario::label;
+use crate::lab::measure::{Better, Unit};
+use crate::lab::results::{Answered, CellResult, Results, Run, Summary};
+use crate::lab::scenario::label;
 
 /// Relative change that is marked where nobody says another.
 const MARKED: f64 = 0.05;

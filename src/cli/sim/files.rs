@@ -7,9 +7,9 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 use thiserror::Error;
 
 use crate::cli::failure::{Exit, Failure, report};
-use crate::sim::harness::quoted;
-use crate::sim::results::{Results, SCHEMA};
-use crate::sim::scenario::{Document, Flaw};
+use crate::lab::harness::quoted;
+use crate::lab::results::{Results, SCHEMA};
+use crate::lab::scenario::{Document, Flaw};
 
 /// Largest scenario, bytes: it is written by hand.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

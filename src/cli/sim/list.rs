@@ -6,8 +6,8 @@ use super::files::{Loaded, load_what_is_right};
 use crate::cli::args::SimListArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Rows, Talk, print_json};
-use crate::sim::measure::METRICS;
-use crate::sim::scenario::Tier;
+use crate::lab::measure::METRICS;
+use crate::lab::scenario::Tier;
 
 /// `aop sim list`: a file with a flaw is reported and does not hide the others.
 pub(in crate::cli) fn list(args: &SimListArgs, talk: Talk) -> Result<Exit, Failure> {

@@ -8,11 +8,11 @@ use super::verdict;
 use crate::cli::args::SimReplayArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Talk, print_json, write};
-use crate::sim::harness::{self, Runs, Scene, setting};
-use crate::sim::measure::{Measured, Unit};
-use crate::sim::play;
-use crate::sim::results::{Results, Run};
-use crate::sim::scenario::{Document, Seeds, Tier, label, plain};
+use crate::lab::harness::{self, Runs, Scene, setting};
+use crate::lab::measure::{Measured, Unit};
+use crate::lab::play;
+use crate::lab::results::{Results, Run};
+use crate::lab::scenario::{Document, Seeds, Tier, label, plain};
 
 /// `aop sim replay`.
 pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, Failure> {

@@ -14,10 +14,10 @@ use crate::cli::args::{Format, SimRunArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::life::at_signals;
 use crate::cli::output::{Talk, print_json, write};
-use crate::sim::harness::{self, Finished, Runs, Scene, Stop, setting};
-use crate::sim::report;
-use crate::sim::results::{Results, Verdict};
-use crate::sim::scenario::Seeds;
+use crate::lab::harness::{self, Finished, Runs, Scene, Stop, setting};
+use crate::lab::report;
+use crate::lab::results::{Results, Verdict};
+use crate::lab::scenario::Seeds;
 
 /// How often the progress bar is drawn.
 const TICK: Duration = Duration::from_millis(100);

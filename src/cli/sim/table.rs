@@ -7,10 +7,10 @@ use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, pres
 use super::run::measured;
 use crate::cli::failure::Failure;
 use crate::cli::output::{clean, write};
-use crate::sim::harness::headlines;
-use crate::sim::measure::{Better, Unit};
-use crate::sim::results::{Answered, BrokenRun, CellResult, Results, Run, Summary, Verdict};
-use crate::sim::scenario::Document;
+use crate::lab::harness::headlines;
+use crate::lab::measure::{Better, Unit};
+use crate::lab::results::{Answered, BrokenRun, CellResult, Results, Run, Summary, Verdict};
+use crate::lab::scenario::Document;
 
 /// Columns where stdout is no terminal, or one that does not know its width.
 const WIDTH: u16 = 100;

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::cli::args::SimTheoryArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Rows, Talk, print_json};
-use crate::sim::measure::Unit;
-use crate::sim::scenario::Document;
-use crate::sim::theory;
+use crate::lab::measure::Unit;
+use crate::lab::scenario::Document;
+use crate::lab::theory;
 
 /// Links of a mesh, where a time is asked for.
 const LATENCY: &str = "25ms";

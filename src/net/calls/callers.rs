@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::net::Handle;
+use crate::proto::directory::PeerProfile;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
-use crate::proto::node::Standing;
 
 /// How long what a peer is counts. Finding out takes a look at every record, which no peer may cause often.
 const STANDING_KEPT: Duration = Duration::from_secs(10);
@@ -22,7 +22,7 @@ const STANDINGS_MAX: usize = 512;
 
 /// What the peers that called are.
 #[derive(Default)]
-pub(super) struct Standings(Mutex<BTreeMap<PeerKey, (Instant, Arc<Standing>)>>);
+pub(super) struct Standings(Mutex<BTreeMap<PeerKey, (Instant, Arc<PeerProfile>)>>);
 
 impl Standings {
     /// Whether one of `callers` means this peer.
@@ -38,7 +38,7 @@ impl Standings {
         })
     }
 
-    async fn of(&self, handle: &Handle, peer: PeerKey) -> Arc<Standing> {
+    async fn of(&self, handle: &Handle, peer: PeerKey) -> Arc<PeerProfile> {
         let known = self.lock().get(&peer).filter(|(since, _)| since.elapsed() < STANDING_KEPT).cloned();
         if let Some((_, standing)) = known {
             return standing;
@@ -54,7 +54,7 @@ impl Standings {
         standing
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, (Instant, Arc<Standing>)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, (Instant, Arc<PeerProfile>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

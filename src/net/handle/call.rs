@@ -15,9 +15,9 @@ use crate::net::{view, wall_clock};
 use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::config::CALL_TIME_MAX;
+use crate::proto::directory::{Found, PeerProfile};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
-use crate::proto::node::{Found, Standing};
 
 /// How long a host is looked for. A walk through the DHT takes a few round trips.
 const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
@@ -111,8 +111,8 @@ impl Handle {
     }
 
     /// What a peer is, as far as this node knows; nothing once it is stopping.
-    pub(in crate::net) async fn standing(&self, peer: PeerKey) -> Standing {
-        self.read(move |seen| seen.node.standing(&peer, wall_clock())).await.unwrap_or_default()
+    pub(in crate::net) async fn standing(&self, peer: PeerKey) -> PeerProfile {
+        self.read(move |seen| seen.node.profile(&peer, wall_clock())).await.unwrap_or_default()
     }
 
     /// Where open calls are counted.

@@ -137,11 +137,8 @@ impl OwnRecords {
             }
             (stamp, generation) = (present, generation + 1);
         }
-        let mut expires_at = if tombstone {
-            Header::tombstone_expires_at(stamp, generation)
-        } else {
-            stamp.wall + CARD_LIFE
-        };
+        let mut expires_at =
+            if tombstone { Header::tombstone_expires_at(stamp, generation) } else { stamp.wall + CARD_LIFE };
         if let Some(chain) = chain_of(ctx, draft, stamp)? {
             if chain.generation < generation {
                 return Err(WriteError::Superseded(draft.name.clone()));

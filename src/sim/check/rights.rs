@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Look, World};
+use crate::proto::config::Quota;
 use crate::proto::config::RECORD_BYTES_MAX;
 use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
 use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
-use crate::proto::config::Quota;
 use crate::proto::time::Timestamp;
 
 /// Forks of more authors than this need not be told: a node remembers no more.

@@ -1,0 +1,189 @@
+//! A scenario on real nodes: from its cell to a [`World`] and its measurements.
+//!
+//! A run has four phases. The world starts and warms up. Clients write while things go wrong; faults without an end of
+//! their own end at `until`. From the end of the last fault on the world must come to agree within [`LIVENESS_MS_MAX`],
+//! under whatever loss its links have. Then it rests, at least to `until`, its traffic is measured, and all promises are
+//! checked.
+//!
+//! `timeline` says what happens when, `metrics` what is measured of it.
+
+mod metrics;
+mod timeline;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use super::measure::{Broken, Measured, Missing};
+use super::scenario::{Scenario, Trouble};
+use crate::proto::config::{Config, Quota};
+use crate::sim::{Check, Conditions, Graph, Memory, Setup, Violation, Wish, World};
+use timeline::{Action, Timeline};
+
+/// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every
+/// 30 s makes twenty rounds of it: what reaches one node of a thousand reaches all in ten.
+pub const LIVENESS_MS_MAX: u64 = 600_000;
+/// Between two looks whether all agree, milliseconds.
+const LOOK_MS: u64 = 100;
+/// How long a world that agrees comes to rest, and how long its traffic is then measured at the least, milliseconds. A
+/// world of more nodes than that many seconds has not sent a beacon of each by then: its scenario sets `until`.
+const CALM_MS: u64 = 30_000;
+const REST_MS: u64 = 120_000;
+/// Wall time after a wrong clock's last stamp at which every lease written under it has ended, milliseconds.
+const HORIZON_MS: u64 = 8 * 86_400_000;
+
+/// Plays one run of a cell of the `core` tier.
+pub fn play(scenario: &Scenario, seed: u64) -> Result<Measured, Broken> {
+    Run::new(scenario, seed).play()
+}
+
+/// As [`play`], with the story of the run.
+pub fn play_told(scenario: &Scenario, seed: u64) -> (Vec<String>, Result<Measured, Broken>) {
+    let mut run = Run::new(scenario, seed);
+    run.world.listen();
+    let played = run.play();
+    (run.world.told(), played)
+}
+
+/// One run.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    world: World,
+    timeline: Timeline,
+    /// Who wrote which of the updates, where somebody could.
+    hosts: Vec<Option<usize>>,
+    /// Milliseconds from the end of the last fault until all agreed.
+    healed_ms: Option<u64>,
+    /// Bytes a node sent in a second of rest.
+    rest_bytes: f64,
+}
+
+impl<'a> Run<'a> {
+    fn new(scenario: &'a Scenario, seed: u64) -> Run<'a> {
+        // Another stream of numbers than the world's own.
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(2);
+        let world = World::new(seed, setup(scenario));
+        let timeline = Timeline::of(scenario, world.regions(), &mut rng);
+        let hosts = vec![None; scenario.workload.updates];
+        Run { scenario, world, timeline, hosts, healed_ms: None, rest_bytes: 0.0 }
+    }
+
+    fn play(&mut self) -> Result<Measured, Broken> {
+        let late = self.timeline.late.clone();
+        for machine in (0..self.world.size()).filter(|machine| !late.contains(machine)) {
+            self.world.start(machine, Memory::Disk);
+        }
+        let (healed_at, quiet_at) = (self.timeline.healed_at, self.timeline.quiet_at);
+        if let Some(healed_at) = healed_at {
+            self.advance(healed_at)?;
+            let agreed_at = self.agree(healed_at.max(quiet_at))?;
+            self.healed_ms = Some(agreed_at - healed_at);
+        }
+        self.advance(quiet_at)?;
+        self.agree(quiet_at)?;
+        if self.timeline.stamped_ahead_ms > 0 {
+            self.world.skip(self.timeline.stamped_ahead_ms + HORIZON_MS);
+            let now = self.world.now_ms();
+            self.agree(now)?;
+        }
+        self.rest()?;
+        Ok(metrics::measure(self))
+    }
+
+    /// Lets virtual time pass up to `until`, and what is planned happen.
+    fn advance(&mut self, until: u64) -> Result<(), Broken> {
+        while let Some((at, action)) = self.timeline.next(until) {
+            self.run(at)?;
+            self.act(action);
+        }
+        self.run(until)
+    }
+
+    fn run(&mut self, until: u64) -> Result<(), Broken> {
+        let for_ms = until.saturating_sub(self.world.now_ms());
+        self.world.run(for_ms).map_err(|violation| broken(&violation))
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Fault(fault) => self.world.fault(fault),
+            Action::Write { update, author } => {
+                let machines = self.world.size();
+                let turn = (0..machines).map(|step| (author + step) % machines);
+                let up = turn.into_iter().find(|at| self.world.is_up(*at));
+                self.hosts[update] = up;
+                if let Some(host) = up {
+                    let text = timeline::text(update, self.scenario.workload.record_bytes);
+                    self.world.wish(host, Wish::Offer(vec![(timeline::name(update), text)]));
+                }
+            }
+            Action::Withdraw { update } => {
+                if let Some(host) = self.hosts[update] {
+                    self.world.wish(host, Wish::Withdraw(timeline::name(update)));
+                }
+            }
+        }
+    }
+
+    /// Looks again and again until all agree and serve what was promised; when that was. At the latest some time after
+    /// `from` it must be so.
+    fn agree(&mut self, from: u64) -> Result<u64, Broken> {
+        loop {
+            let Some((check, detail)) = self.world.unsettled() else { return Ok(self.world.now_ms()) };
+            if self.world.now_ms() >= from + LIVENESS_MS_MAX {
+                let (check, missing) = match check {
+                    Check::Agreement => (Check::LivenessAfterHeal, Missing::Progress),
+                    other => (other, Missing::Safety),
+                };
+                return Err(Broken {
+                    check: check.name().into(),
+                    at_ms: self.world.now_ms(),
+                    detail,
+                    missing,
+                });
+            }
+            self.advance(self.world.now_ms() + LOOK_MS)?;
+        }
+    }
+
+    fn rest(&mut self) -> Result<(), Broken> {
+        self.advance(self.world.now_ms() + CALM_MS)?;
+        let (before, from) = (self.world.tally().bytes, self.world.now_ms());
+        self.advance(self.timeline.until.max(from + REST_MS))?;
+        let (sent, rested_ms) = (self.world.tally().bytes - before, self.world.now_ms() - from);
+        self.rest_bytes = sent as f64 / (rested_ms as f64 / 1e3) / self.world.size() as f64;
+        self.world.check_settled().map_err(|violation| broken(&violation))
+    }
+}
+
+fn broken(violation: &Violation) -> Broken {
+    let Violation { check, at_ms, detail, .. } = violation;
+    Broken { check: check.name().into(), at_ms: *at_ms, detail: detail.clone(), missing: Missing::Safety }
+}
+
+/// The world of a scenario. The clocks of the nodes it dials judge a node's own, as those of bootstrap peers do.
+fn setup(scenario: &Scenario) -> Setup {
+    let (network, protocol) = (&scenario.network, &scenario.protocol);
+    let defaults = Config::default();
+    let sync_interval = protocol.anti_entropy.every.unwrap_or(defaults.sync_interval);
+    let ordinary = Conditions::default();
+    let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.trouble, Trouble::Sybil { .. }));
+    let records_per_author =
+        if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
+    let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));
+    Setup {
+        machines: timeline::machines(scenario),
+        config: Config { expects_peers: true, sync_interval, ..defaults },
+        bootstrapped: true,
+        conditions: Conditions {
+            loss: network.loss.rate,
+            loss_mode: network.loss.mode,
+            latency_ms: latency.unwrap_or(ordinary.latency_ms),
+            ..ordinary
+        },
+        graph: Graph::Random(protocol.degree()),
+        regions: network.regions,
+        quota: Quota { records_per_author, ..Quota::default() },
+        ..Setup::default()
+    }
+}

@@ -1,0 +1,102 @@
+//! What is measured of a run, by looking at its nodes in the end and at what was counted on the way.
+
+use super::super::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
+use super::Run;
+use crate::proto::name::ZoneName;
+use crate::sim::Update;
+
+const HOUR_MS: f64 = 3_600_000.0;
+
+/// Everything that the `core` tier measures.
+pub(super) fn measure(run: &mut Run<'_>) -> Measured {
+    let metrics = metrics(run);
+    let world = &run.world;
+    let first = world.tally().updates.first();
+    let spread = first
+        .filter(|_| world.size() <= SPREAD_MAX)
+        .map(|update| Spread { seen: update.seen().collect(), regions: world.regions().to_vec() });
+    Measured { trace: world.outcome().trace, metrics, curve: first.map(curve).unwrap_or_default(), spread }
+}
+
+fn metrics(run: &mut Run<'_>) -> Metrics {
+    let mut metrics = Metrics::new();
+    let mut put = |name: &str, value: f64| {
+        metrics.insert(name.into(), value);
+    };
+    let kept = run.world.kept();
+    let (world, tally) = (&run.world, run.world.tally());
+    let nodes = world.size() as f64;
+    let (coverage, complete) = reached(run);
+    put("coverage", coverage);
+    put("complete", complete);
+    let mut latencies: Vec<f64> = honest(run).flat_map(|update| update.latencies()).collect();
+    latencies.sort_by(f64::total_cmp);
+    for (name, share) in [("latency_ms.p50", 0.5), ("latency_ms.p99", 0.99), ("latency_ms.p100", 1.0)] {
+        if let Some(latency) = percentile(&latencies, share) {
+            put(name, latency);
+        }
+    }
+    // Withdrawals and renewals are updates too, and are sent as such.
+    let written = (world.reference().writes() as f64).max(1.0);
+    put("messages_per_node", tally.copies as f64 / nodes / written);
+    put("bytes_per_node", (tally.copy_bytes + tally.repair_bytes) as f64 / nodes / written);
+    put("duplicates", tally.duplicates as f64 / nodes / written);
+    if let Some(healed_ms) = run.healed_ms {
+        put("healed_ms", healed_ms as f64);
+    }
+    let hours = tally.lived_ms(world.now_ms()) as f64 / HOUR_MS;
+    put("repaired", tally.repaired as f64 / nodes);
+    put("traffic_bytes_per_s", run.rest_bytes);
+    put("syncs", tally.syncs as f64 / hours);
+    put("zombies", kept.zombies as f64);
+    put("lost_writes", kept.lost as f64);
+    put("refused_writes", world.reference().refused.values().sum::<u64>() as f64);
+    put("blamed", tally.blamed.len() as f64);
+    put("node_hours", hours);
+    if run.scenario.faults.iter().any(|fault| fault.trouble.is_hostile()) {
+        let hostilities = world.hostilities();
+        put("foreign_records", hostilities.foreign_records);
+        put("forks_seen", hostilities.forks_seen);
+    }
+    metrics
+}
+
+/// Shares of (node, update) pairs that came together, and of nodes that have every update. A node has an update if it
+/// learnt it once, holds what is at least as great in the end, or shows nothing of it where it was withdrawn.
+fn reached(run: &Run<'_>) -> (f64, f64) {
+    let root = ZoneName::root();
+    let updates: Vec<&Update> = honest(run).collect();
+    let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let withdrawn = run.world.reference().withdrawn();
+    let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
+    for (at, node) in run.world.nodes() {
+        let has = |(number, update): (usize, &&Update)| {
+            let held = node.record(&root, &update.key);
+            seen[number][at].is_some()
+                || held.is_some_and(|held| held.order() >= update.order)
+                || (held.is_none() && withdrawn.contains(&update.key))
+        };
+        let count = updates.iter().enumerate().filter(|update| has((update.0, update.1))).count();
+        nodes += 1;
+        pairs += updates.len() as u64;
+        together += count as u64;
+        complete += u64::from(count == updates.len() && count > 0);
+    }
+    let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+    (share(together, pairs), share(complete, nodes))
+}
+
+/// What an adversary writes counts for nothing.
+fn honest<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Update> {
+    run.world.tally().updates.iter().filter(|update| run.world.is_honest(update.author))
+}
+
+/// Share of nodes that know an update, by milliseconds since it was written.
+fn curve(update: &Update) -> Vec<(f64, f64)> {
+    let nodes = update.seen().count();
+    let mut times: Vec<u32> = update.seen().flatten().collect();
+    times.sort_unstable();
+    let known = |at: usize| (f64::from(times[at]), (at + 1) as f64 / nodes as f64);
+    let points = times.len().min(CURVE_MAX);
+    (1..=points).map(|point| known(point * times.len() / points - 1)).collect()
+}

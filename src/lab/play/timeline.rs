@@ -1,0 +1,347 @@
+//! What happens when in a run of a scenario: faults and whom they strike, drawn from the seed, and what clients do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use rand::{Rng, RngExt};
+
+use super::super::scenario::{Groups, Scenario, Trouble, Who};
+use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::proto::name::AgentName;
+use crate::sim::regions::REGIONS;
+use crate::sim::{Conduct, Fault, Memory};
+
+/// By this time links are up and nodes have heard each other, milliseconds.
+const WARM_MS: u64 = 15_000;
+/// How long agents live that are withdrawn again in a run without an end of its own, milliseconds.
+const WITHDRAWN_AFTER_MS: u64 = 15_000;
+/// Machines of an adversary that surround the victim of an eclipse.
+const ECLIPSE_MACHINES: usize = 4;
+/// Agents that each identity of a Sybil offers.
+const SYBIL_OFFERS: u32 = 100;
+/// Records of one author that nodes hold where there is a Sybil. The live node's quota is far higher; this one is
+/// reached in a run.
+pub(super) const SYBIL_QUOTA: usize = 50;
+/// Stamps no further ahead than this are taken everywhere, milliseconds.
+const STAMPED_NEAR_MS: i64 = 50_000;
+/// Bytes of a record beside the text of its card.
+const FRAME_BYTES: usize = 410;
+
+/// Something that happens in a run.
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    /// Something goes wrong, or ends.
+    Fault(Fault),
+    /// An update is written by this author, or the next one who can.
+    Write { update: usize, author: usize },
+    /// What an update offered is withdrawn.
+    Withdraw { update: usize },
+}
+
+/// How many machines a run has: its nodes, then those of an adversary that come beside them.
+pub(super) fn machines(scenario: &Scenario) -> usize {
+    let nodes = scenario.network.nodes;
+    let strangers = scenario.faults.iter().map(|fault| match fault.trouble {
+        Trouble::Sybil { who } => who.of(nodes),
+        Trouble::Eclipse { .. } => ECLIPSE_MACHINES,
+        _ => 0,
+    });
+    nodes + strangers.sum::<usize>()
+}
+
+/// Everything that happens in a run, in order.
+#[derive(Debug, Default)]
+pub(super) struct Timeline {
+    /// Soonest last.
+    actions: Vec<(u64, Action)>,
+    /// Machines that start later than the others.
+    pub(super) late: BTreeSet<usize>,
+    /// When the last fault ends; none without faults.
+    pub(super) healed_at: Option<u64>,
+    /// When nothing more happens.
+    pub(super) quiet_at: u64,
+    /// Until when the world at least rests.
+    pub(super) until: u64,
+    /// How far ahead a clock may have stamped what was written, milliseconds; 0 if that is within what others take.
+    pub(super) stamped_ahead_ms: u64,
+}
+
+impl Timeline {
+    pub(super) fn of(scenario: &Scenario, regions: &[u8], rng: &mut impl Rng) -> Timeline {
+        let until = scenario.until.map(millis);
+        let mut draw = Draw {
+            rng,
+            regions,
+            nodes: scenario.network.nodes,
+            total: machines(scenario),
+            machines: scenario.network.nodes,
+            authors: Vec::new(),
+            until: until.unwrap_or(u64::MAX),
+            backed_up: Vec::new(),
+            timeline: Timeline::default(),
+        };
+        let written_at = draw.writes(scenario);
+        draw.until = draw.until.max(written_at);
+        for fault in &scenario.faults {
+            draw.trouble(millis(fault.at), &fault.trouble, written_at);
+        }
+        draw.withdrawals(scenario, written_at);
+        let mut timeline = draw.timeline;
+        let last = timeline.actions.iter().map(|(at, _)| *at).max().unwrap_or(0);
+        timeline.quiet_at = last.max(timeline.healed_at.unwrap_or(0));
+        timeline.until = until.unwrap_or(0);
+        // Of one time, what was planned first happens first.
+        timeline.actions.sort_by_key(|(at, _)| *at);
+        timeline.actions.reverse();
+        timeline
+    }
+
+    /// What happens next, if that is by `until`.
+    pub(super) fn next(&mut self, until: u64) -> Option<(u64, Action)> {
+        self.actions.pop_if(|(at, _)| *at <= until)
+    }
+}
+
+struct Draw<'a, R> {
+    rng: &'a mut R,
+    regions: &'a [u8],
+    nodes: usize,
+    /// All machines of the world.
+    total: usize,
+    /// Nodes, and the machines of an adversary so far.
+    machines: usize,
+    /// Nodes that write.
+    authors: Vec<usize>,
+    /// No fault lasts longer.
+    until: u64,
+    /// Machines of which there is a backup.
+    backed_up: Vec<usize>,
+    timeline: Timeline,
+}
+
+impl<R: Rng> Draw<'_, R> {
+    /// Plans all updates; when the last is written.
+    fn writes(&mut self, scenario: &Scenario) -> u64 {
+        let workload = &scenario.workload;
+        let authors = workload.authors.unwrap_or(self.nodes).min(self.nodes).min(workload.updates);
+        let mut order: Vec<usize> = (0..self.nodes).collect();
+        order.shuffle(self.rng);
+        order.truncate(authors);
+        let first = workload.at.map_or(WARM_MS, millis);
+        let gap = workload.rate.map_or(0.0, |rate| 1e3 / rate);
+        let mut last = first;
+        for update in 0..workload.updates {
+            last = first + (update as f64 * gap) as u64;
+            self.plan(last, Action::Write { update, author: order[update % authors] });
+        }
+        self.authors = order;
+        last
+    }
+
+    /// Half way between the last write and the end some of the agents are withdrawn.
+    fn withdrawals(&mut self, scenario: &Scenario, written_at: u64) {
+        let workload = &scenario.workload;
+        let withdrawn = (workload.updates as f64 * workload.withdrawn).round() as usize;
+        let end = self.timeline.healed_at.into_iter().chain(scenario.until.map(millis)).max();
+        let end = end.filter(|end| *end > written_at).unwrap_or(written_at + 2 * WITHDRAWN_AFTER_MS);
+        let mut updates: Vec<usize> = (0..workload.updates).collect();
+        updates.shuffle(self.rng);
+        for update in updates.into_iter().take(withdrawn) {
+            self.plan(written_at + (end - written_at) / 2, Action::Withdraw { update });
+        }
+    }
+
+    fn trouble(&mut self, at: u64, trouble: &Trouble, written_at: u64) {
+        match trouble {
+            Trouble::Partition { groups, lasts } => self.partition(at, *groups, *lasts),
+            Trouble::Churn { share, mean_off, lasts } => {
+                let end = lasts.map_or(u64::MAX, |lasts| at + millis(lasts)).min(self.until);
+                // Without any end it goes on until the last update had time to spread.
+                let end = if end == u64::MAX { written_at.max(at) + 10 * millis(*mean_off) } else { end };
+                self.churn(at, *share, millis(*mean_off), end);
+            }
+            Trouble::Crash { who, memory, lasts } => self.crash(at, *who, *memory, *lasts),
+            Trouble::Backup { who } => {
+                self.backed_up = self.pick(*who);
+                for machine in self.backed_up.clone() {
+                    self.plan_fault(at, Fault::BackUp(machine));
+                }
+            }
+            Trouble::Join { who } => {
+                for machine in self.pick(*who) {
+                    self.timeline.late.insert(machine);
+                    self.plan_fault(at, Fault::Start(machine));
+                }
+                self.heals(at);
+            }
+            Trouble::Clock { who, error_ms, lasts } => self.clock(at, *who, *error_ms, *lasts, written_at),
+            Trouble::Freeze { who, lasts } => {
+                let end = self.end(at, *lasts);
+                for machine in self.pick(*who) {
+                    self.plan_fault(at, Fault::Suspend(machine, end - at));
+                }
+            }
+            Trouble::Sleep { lasts } => {
+                self.plan_fault(at, Fault::Skip(millis(*lasts)));
+                self.heals(at);
+            }
+            Trouble::Mute { who } => self.corrupt(at, *who, Conduct::Mute),
+            Trouble::Lie { who } => self.corrupt(at, *who, Conduct::Lie),
+            Trouble::Equivocate { who } => {
+                for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {
+                    self.plan_fault(at, Fault::Corrupt(author, Conduct::Equivocate));
+                }
+            }
+            Trouble::Sybil { who } => {
+                for machine in self.strangers(who.of(self.nodes)) {
+                    self.timeline.late.insert(machine);
+                    self.plan_fault(at, Fault::Corrupt(machine, Conduct::Sybil { offers: SYBIL_OFFERS }));
+                    self.plan_fault(at, Fault::Start(machine));
+                }
+            }
+            Trouble::Eclipse { lasts } => {
+                for machine in self.strangers(ECLIPSE_MACHINES) {
+                    self.plan_fault(0, Fault::Corrupt(machine, Conduct::Stale));
+                }
+                let victim = self.rng.random_range(0..self.nodes);
+                let end = self.end(at, *lasts);
+                self.plan_fault(at, Fault::Eclipse(Some(victim)));
+                self.plan_fault(end, Fault::Eclipse(None));
+            }
+        }
+    }
+
+    /// Nodes turn; those that write stay honest as long as there are others.
+    fn corrupt(&mut self, at: u64, who: Who, conduct: Conduct) {
+        let mut nodes = self.pick(Who::Share(1.0));
+        nodes.sort_by_key(|node| self.authors.contains(node));
+        for node in nodes.into_iter().take(who.of(self.nodes)) {
+            self.plan_fault(at, Fault::Corrupt(node, conduct));
+        }
+    }
+
+    /// Machines of an adversary beside the nodes.
+    fn strangers(&mut self, count: usize) -> std::ops::Range<usize> {
+        let first = self.machines;
+        self.machines += count;
+        first..self.machines
+    }
+
+    fn partition(&mut self, at: u64, groups: Groups, lasts: Duration) {
+        let parts: Vec<u8> = match groups {
+            Groups::Random(count) => {
+                let mut parts: Vec<u8> = (0..self.total).map(|at| (at % count) as u8).collect();
+                parts.shuffle(self.rng);
+                parts
+            }
+            Groups::Regions => {
+                self.regions.iter().map(|region| u8::from(usize::from(*region) >= REGIONS / 2)).collect()
+            }
+        };
+        let end = self.end(at, lasts);
+        self.plan_fault(at, Fault::Part(parts));
+        self.plan_fault(end, Fault::Part(vec![0; self.total]));
+    }
+
+    /// Each machine is away and back in turns of random length; at the start this share is away.
+    fn churn(&mut self, at: u64, share: f64, mean_off_ms: u64, end: u64) {
+        let mean_on_ms = mean_off_ms as f64 * (1.0 - share) / share;
+        for machine in 0..self.nodes {
+            let mut now = at;
+            if !self.rng.random_bool(share) {
+                now += self.some_time(mean_on_ms);
+            }
+            while now < end {
+                let down_ms = self.some_time(mean_off_ms as f64).max(1).min(end - now);
+                self.plan_fault(now, Fault::Crash { machine, memory: Memory::Disk, down_ms });
+                now += down_ms + self.some_time(mean_on_ms).max(1);
+            }
+        }
+        self.heals(end);
+    }
+
+    fn crash(&mut self, at: u64, who: Who, memory: Memory, lasts: Duration) {
+        let machines = match memory {
+            // Those with a backup first.
+            Memory::Backup | Memory::Torn => {
+                let mut machines = self.backed_up.clone();
+                let others = self.pick(Who::Share(1.0));
+                machines.extend(others.into_iter().filter(|it| !self.backed_up.contains(it)));
+                machines.truncate(who.of(self.nodes));
+                machines
+            }
+            Memory::Disk | Memory::Lost => self.pick(who),
+        };
+        let end = self.end(at, lasts);
+        for machine in machines {
+            self.plan_fault(at, Fault::Crash { machine, memory, down_ms: (end - at).max(1) });
+        }
+    }
+
+    fn clock(&mut self, at: u64, who: Who, error_ms: i64, lasts: Option<Duration>, written_at: u64) {
+        let forever = self.until.min(u64::MAX - 1);
+        let forever = if self.until == u64::MAX { written_at.max(at) + WARM_MS } else { forever };
+        let end = lasts.map_or(forever, |lasts| self.end(at, lasts));
+        for machine in self.pick(who) {
+            self.plan_fault(at, Fault::Jump(machine, error_ms));
+            self.plan_fault(end, Fault::Jump(machine, 0));
+        }
+        self.heals(end);
+        if error_ms > STAMPED_NEAR_MS {
+            self.timeline.stamped_ahead_ms = self.timeline.stamped_ahead_ms.max(error_ms as u64);
+        }
+    }
+
+    /// When something ends that begins at `at`.
+    fn end(&mut self, at: u64, lasts: Duration) -> u64 {
+        let end = (at + millis(lasts)).min(self.until).max(at + 1);
+        self.heals(end);
+        end
+    }
+
+    fn heals(&mut self, at: u64) {
+        self.timeline.healed_at = self.timeline.healed_at.max(Some(at));
+    }
+
+    fn plan(&mut self, at: u64, action: Action) {
+        self.timeline.actions.push((at, action));
+    }
+
+    fn plan_fault(&mut self, at: u64, fault: Fault) {
+        self.plan(at, Action::Fault(fault));
+    }
+
+    fn pick(&mut self, who: Who) -> Vec<usize> {
+        let mut machines: Vec<usize> = (0..self.nodes).collect();
+        machines.shuffle(self.rng);
+        machines.truncate(who.of(self.nodes));
+        machines
+    }
+
+    /// An exponential draw. Milliseconds.
+    fn some_time(&mut self, mean_ms: f64) -> u64 {
+        let uniform: f64 = self.rng.random_range(f64::EPSILON..1.0);
+        (-libm::log(uniform) * mean_ms) as u64
+    }
+}
+
+/// Name of the agent that an update offers.
+pub(super) fn name(update: usize) -> AgentName {
+    format!("agent-{update}").parse().expect("a label")
+}
+
+/// Text of a card whose record takes `record_bytes`, as near as the limits of a card allow.
+pub(super) fn text(update: usize, record_bytes: usize) -> String {
+    let mut text = format!("update {update}");
+    let most = DESCRIPTION_BYTES_MAX + 2 * SCHEMA_BYTES_MAX;
+    let wanted = record_bytes.saturating_sub(FRAME_BYTES).min(most);
+    while text.len() < wanted {
+        text.push_str(" and so on"[..].get(..wanted - text.len()).unwrap_or(" and so on"));
+    }
+    text
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis() as u64
+}

@@ -1,0 +1,561 @@
+//! The `aop` binary from outside, and the HTTP API through a real socket: exit codes, messages, guards.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use aop::agents::Agents;
+use aop::api::{ErrorBody, RegisterAnswer};
+use aop::http;
+use aop::net;
+use aop::proto::identity::Identity;
+use aop::proto::name::ZoneName;
+use serde_json::Value;
+
+fn aop(args: &[&str]) -> Output {
+    aop_in(Path::new("."), args, &[])
+}
+
+fn aop_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_aop"))
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .env("HOME", "/nonexistent/home")
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+/// The URL of a port that nobody has.
+fn closed_port() -> String {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", socket.local_addr().unwrap())
+}
+
+#[test]
+fn help_leads_with_examples() {
+    insta::assert_snapshot!(out(&aop(&["--help"])));
+    for command in [
+        "dev",
+        "node",
+        "find",
+        "show",
+        "call",
+        "register",
+        "deregister",
+        "agents",
+        "peers",
+        "status",
+        "watch",
+        "mcp",
+    ] {
+        let help = out(&aop(&[command, "--help"]));
+        let head: Vec<_> = help.lines().take(3).collect();
+        assert!(
+            head[0] == "Examples:" && head[1..].iter().all(|line| line.contains("aop ")),
+            "{command}: {help}"
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_exits_2() {
+    for args in [
+        &[][..],
+        &["fnid"],
+        &["find", "--limit", "0"],
+        &["find", "--limit", "many"],
+        &["show"],
+        &["register"],
+        &["keys", "new"],
+        &["keys", "grant", "--key", "k", "--to", "p", "--zone", ".", "--days", "91"],
+        &["status", "--node", "https://example.org"],
+        &["node", "--http", "nonsense"],
+        &["dev", "--http", "nonsense"],
+        &["config", "show", "--zone", "NotAZone"],
+    ] {
+        let output = aop(args);
+        assert_eq!(code(&output), 2, "{args:?}: {}", err(&output));
+        assert!(!err(&output).is_empty() && out(&output).is_empty(), "{args:?}: talk belongs to stderr");
+    }
+}
+
+#[test]
+fn a_node_that_does_not_answer_exits_4_with_the_next_command() {
+    let url = closed_port();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/cli/samples.json");
+    for args in [
+        &["find", "x"][..],
+        &["show", "x"],
+        &["call", "x"],
+        &["agents"],
+        &["peers"],
+        &["status", "--json"],
+        &["watch"],
+        &["register", file],
+        &["deregister", "x"],
+    ] {
+        let output = aop_in(Path::new("."), args, &[("AOP_NODE", &url)]);
+        assert_eq!(code(&output), 4, "{args:?}: {}", err(&output));
+        let told = err(&output);
+        assert!(told.contains(&format!("no node answers at {url}")) && told.contains("`aop node`"), "{told}");
+        assert!(out(&output).is_empty());
+    }
+}
+
+#[test]
+fn a_flag_wins_over_the_variable_for_the_address_of_the_node() {
+    let (flag, variable) = (closed_port(), "http://127.0.0.1:1");
+    let output = aop_in(Path::new("."), &["status", "--node", &flag], &[("AOP_NODE", variable)]);
+    assert!(err(&output).contains(&flag), "{}", err(&output));
+}
+
+#[test]
+fn a_wrong_configuration_is_shown_with_file_line_key_and_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.toml"), "network = \"lab\"\n\nzonse = [\".\"]\n").unwrap();
+    let output = aop_in(folder.path(), &["config", "check", "bad.toml"], &[]);
+    assert_eq!(code(&output), 2);
+    for part in ["bad.toml:3:1", "`zonse`", "did you mean `zones`?"] {
+        assert!(err(&output).contains(part), "{part} in {}", err(&output));
+    }
+    assert!(!err(&output).contains('\u{1b}'), "no colours away from a terminal");
+    let started = aop_in(folder.path(), &["node", "--config", "bad.toml", "--data-dir", "data"], &[]);
+    assert_eq!(code(&started), 2);
+    assert!(!folder.path().join("data").exists(), "nothing was made");
+}
+
+#[test]
+fn right_files_pass_the_check_and_one_wrong_file_does_not_hide_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("good.toml", "network = \"lab\"\n");
+    write("agent.toml", "[agent]\nname = \"a\"\ndescription = \"d\"\n[agent.run]\nbuiltin = \"echo\"\n");
+    write(
+        "wrong-agent.toml",
+        "[agent]\nname = \"a\"\ndescription = \"d\"\ntgas = []\n[agent.run]\nbuiltin = \"echo\"\n",
+    );
+    let good = aop_in(folder.path(), &["config", "check", "good.toml", "agent.toml"], &[]);
+    assert_eq!(code(&good), 0, "{}", err(&good));
+    let mixed =
+        aop_in(folder.path(), &["config", "check", "wrong-agent.toml", "missing.toml", "good.toml"], &[]);
+    assert_eq!(code(&mixed), 2);
+    for part in ["wrong-agent.toml:4", "missing.toml", "good.toml: ok"] {
+        assert!(err(&mixed).contains(part), "{part} in {}", err(&mixed));
+    }
+}
+
+#[test]
+fn config_show_names_the_origin_of_every_value() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("aop.toml"),
+        "network = \"lab\"\nname = \"a\"\n[http]\naddr = \"[::1]:0\"\n",
+    )
+    .unwrap();
+    let args = ["config", "show", "--config", "aop.toml", "--zone", "acme.org", "--json"];
+    let output = aop_in(folder.path(), &args, &[("AOP_NAME", "b"), ("AOP_DATA_DIR", "/d")]);
+    assert_eq!(code(&output), 0, "{}", err(&output));
+    let shown: Value = serde_json::from_str(&out(&output)).unwrap();
+    let setting = |key: &str| {
+        let all = shown["settings"].as_array().unwrap();
+        let found = all.iter().find(|setting| setting["key"] == key).unwrap();
+        (found["value"].clone(), found["origin"].as_str().unwrap().to_string())
+    };
+    assert_eq!(setting("zones"), (serde_json::json!(["acme.org"]), "--zone".into()));
+    assert_eq!(setting("name"), ("b".into(), "AOP_NAME".into()));
+    assert_eq!(setting("network"), ("lab".into(), "aop.toml:1".into()));
+    assert_eq!(setting("http.addr"), ("[::1]:0".into(), "aop.toml:4".into()));
+    assert_eq!(setting("identity"), ("/d/node.key".into(), "default".into()));
+    let plain = aop_in(folder.path(), &args[..6], &[]);
+    assert!(out(&plain).contains("zones\tacme.org\t--zone\n"), "{}", out(&plain));
+}
+
+#[test]
+fn a_key_is_made_shown_and_never_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = aop_in(folder.path(), &["keys", "new", "--out", "owner.key"], &[]);
+    assert_eq!(code(&made), 0, "{}", err(&made));
+    assert!(out(&made).starts_with("12D3KooW"));
+    let shown = aop_in(folder.path(), &["keys", "show", "owner.key"], &[]);
+    assert_eq!(out(&shown), out(&made));
+    let again = aop_in(folder.path(), &["keys", "new", "--out", "owner.key"], &[]);
+    assert_eq!(code(&again), 1);
+    assert!(err(&again).contains("exists already"), "{}", err(&again));
+    assert_eq!(out(&aop_in(folder.path(), &["keys", "show", "owner.key"], &[])), out(&made));
+}
+
+#[test]
+fn a_taken_port_is_told_in_one_sentence_with_the_fix() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = socket.local_addr().unwrap().to_string();
+    for args in [&["node", "--http", &taken, "--data-dir", "d"][..], &["dev", "--http", &taken]] {
+        let output = aop_in(folder.path(), args, &[]);
+        assert_eq!(code(&output), 1, "{}", err(&output));
+        assert!(
+            err(&output).contains("is taken") && err(&output).contains("--http 127.0.0.1:0"),
+            "{}",
+            err(&output)
+        );
+    }
+    assert!(!folder.path().join("d").exists(), "nothing was made");
+}
+
+#[test]
+fn an_open_address_without_a_token_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = aop_in(folder.path(), &["node", "--http", "0.0.0.0:0", "--data-dir", "d"], &[]);
+    assert_eq!(code(&output), 2, "{}", err(&output));
+    assert!(err(&output).contains("--http-token-file"), "{}", err(&output));
+}
+
+/// The HTTP API of a lone node.
+struct Served {
+    addr: SocketAddr,
+    _node: net::Running,
+    server: http::Server,
+    _folder: tempfile::TempDir,
+}
+
+async fn serve(token: Option<&str>) -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let options = net::Options {
+        identity: Identity::from_seed([7; 32]),
+        network: "test".into(),
+        zones: vec![ZoneName::root()],
+        follows: Vec::new(),
+        bootstrap: Vec::new(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        data_dir: folder.path().into(),
+        agents: Agents::new(ZoneName::root()),
+    };
+    let node = net::start(options).await.unwrap();
+    let token = token.map(|token| http::Token::parse(token).unwrap());
+    let settings =
+        http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names: vec!["a.example".into()], token };
+    let server = http::bind(settings).await.unwrap().serve(node.handle.clone());
+    let addr = server.url().strip_prefix("http://").unwrap().parse().unwrap();
+    Served { addr, _node: node, server, _folder: folder }
+}
+
+/// Sends bytes, returns status and body.
+async fn send(addr: SocketAddr, request: Vec<u8>) -> (u16, String) {
+    let exchange = move || {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let answer = tokio::task::spawn_blocking(exchange).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_string())
+}
+
+async fn ask(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let length = body.len();
+    let head = format!("{line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
+    send(addr, [head.as_bytes(), body.as_bytes()].concat()).await
+}
+
+/// The code of an error, which must have the shape of all errors.
+fn error_code(body: &str) -> String {
+    let body: ErrorBody = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert!(!body.error.message.is_empty() && !body.error.fix.is_empty(), "{body:?}");
+    body.error.code
+}
+
+const HOST: &str = "Host: localhost";
+const JSON: &str = "Content-Type: application/json";
+
+#[tokio::test]
+async fn every_route_is_guarded_against_foreign_hosts_and_pages() {
+    let served = serve(None).await;
+    let routes = [
+        "GET /v1/find",
+        "GET /v1/agents",
+        "POST /v1/agents",
+        "GET /v1/agents/a@.",
+        "DELETE /v1/agents/a@.",
+        "GET /v1/status",
+        "GET /v1/peers",
+        "GET /v1/events",
+        "GET /healthz",
+        "GET /readyz",
+        "GET /metrics",
+        "GET /openapi.json",
+        "GET /nowhere",
+    ];
+    for route in routes {
+        for headers in [
+            &["Host: evil.example"][..],
+            &[],
+            &[HOST, "Origin: http://evil.example"],
+            &[HOST, "Origin: null"],
+        ] {
+            let (status, body) = ask(served.addr, route, headers, "").await;
+            assert_eq!((status, error_code(&body).as_str()), (403, "forbidden"), "{route} {headers:?}");
+        }
+    }
+    let own = format!("Origin: http://127.0.0.1:{}", served.addr.port());
+    for headers in [&[HOST][..], &["Host: a.example"], &[HOST, &own]] {
+        assert_eq!(ask(served.addr, "GET /v1/status", headers, "").await.0, 200, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_everywhere_but_on_healthz() {
+    let served = serve(Some("s3cret")).await;
+    for route in ["GET /v1/status", "GET /metrics", "DELETE /v1/agents/a@.", "GET /nowhere"] {
+        for headers in
+            [&[HOST][..], &[HOST, "Authorization: Bearer wrong"], &[HOST, "Authorization: Basic s3cret"]]
+        {
+            let (status, body) = ask(served.addr, route, headers, "").await;
+            assert_eq!((status, error_code(&body).as_str()), (401, "unauthorized"), "{route} {headers:?}");
+        }
+    }
+    assert_eq!(ask(served.addr, "GET /v1/status", &[HOST, "Authorization: Bearer s3cret"], "").await.0, 200);
+    assert_eq!(ask(served.addr, "GET /healthz", &[HOST], "").await.0, 200);
+    let url = served.server.url();
+    let client = |token: &'static str| {
+        let url = url.clone();
+        tokio::task::spawn_blocking(move || {
+            code(&aop_in(Path::new("."), &["status", "--node", &url], &[("AOP_TOKEN", token)]))
+        })
+    };
+    assert_eq!(client("s3cret").await.unwrap(), 0);
+    assert_eq!(client("wrong").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn every_error_has_a_code_a_message_and_a_fix() {
+    let served = serve(None).await;
+    for (line, headers, body, status, code) in [
+        ("GET /nowhere", &[HOST][..], "", 404, "unknown_route"),
+        ("GET /v1/agents/nobody@.", &[HOST], "", 404, "not_found"),
+        ("GET /v1/agents/%ff", &[HOST], "", 400, "bad_request"),
+        ("DELETE /v1/status", &[HOST], "", 405, "bad_method"),
+        ("GET /v1/find?limit=x", &[HOST], "", 400, "bad_request"),
+        ("POST /v1/agents", &[HOST], "{}", 415, "bad_request"),
+        ("POST /v1/agents", &[HOST, "Content-Type: text/plain"], "{}", 415, "bad_request"),
+        ("POST /v1/agents?zone=NotAZone", &[HOST, JSON], "{}", 400, "bad_request"),
+        ("POST /v1/agents", &[HOST, JSON], "", 400, "bad_request"),
+    ] {
+        let (got, answer) = ask(served.addr, line, headers, body).await;
+        assert_eq!((got, error_code(&answer).as_str()), (status, code), "{line}");
+    }
+    let (_, answer) = ask(served.addr, "POST /v1/agents", &[HOST, JSON], "[1,\n 2,,]").await;
+    assert!(answer.contains("line 2 column 4"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_even_while_it_is_still_sent() {
+    let served = serve(None).await;
+    let large = format!("[\"{}\"]", " ".repeat(60 * 1024 * 1024));
+    let (status, body) = ask(served.addr, "POST /v1/agents", &[HOST, JSON], &large).await;
+    assert_eq!((status, error_code(&body).as_str()), (413, "too_large"));
+}
+
+#[tokio::test]
+async fn a_mixed_request_is_answered_with_the_positions_of_what_was_refused() {
+    let served = serve(None).await;
+    let agent = |name: &str| {
+        format!(r#"{{"agent":{{"name":"{name}","description":"d","run":{{"builtin":"echo"}}}}}}"#)
+    };
+    let body = format!("[{}, 7, {}, {}]", agent("a"), agent("NOT A NAME"), agent("b"));
+    let (status, answer) =
+        ask(served.addr, "POST /v1/agents", &[HOST, "Content-Type: application/json; charset=utf-8"], &body)
+            .await;
+    assert_eq!(status, 200, "{answer}");
+    let answer: RegisterAnswer = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer.registered.iter().map(|done| done.agent.as_str()).collect::<Vec<_>>(), ["a@.", "b@."]);
+    assert_eq!(answer.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [1, 2]);
+    let shown = ask(served.addr, "GET /v1/agents/a@.", &[HOST], "").await;
+    assert_eq!(shown.0, 200, "{}", shown.1);
+    assert_eq!(ask(served.addr, "DELETE /v1/agents/a%40.", &[HOST], "").await.0, 200);
+    assert_eq!(ask(served.addr, "GET /v1/agents/a@.", &[HOST], "").await.0, 404);
+}
+
+#[tokio::test]
+async fn register_says_which_document_of_which_file_was_refused() {
+    let served = serve(None).await;
+    let folder = tempfile::tempdir().unwrap();
+    let agent = r#"{"agent":{"name":"a","description":"d","run":{"builtin":"echo"}}}"#;
+    std::fs::write(folder.path().join("one.json"), agent).unwrap();
+    std::fs::write(
+        folder.path().join("mixed.json"),
+        format!("[{}, {{\"x\":1}}]", agent.replace("\"a\"", "\"b\"")),
+    )
+    .unwrap();
+    std::fs::write(folder.path().join("broken.json"), "{").unwrap();
+    let url = served.server.url();
+    let run = |files: &'static [&'static str]| {
+        let (folder, url) = (folder.path().to_path_buf(), url.clone());
+        tokio::task::spawn_blocking(move || {
+            aop_in(&folder, &[&["register", "--json", "--node", &url], files].concat(), &[])
+        })
+    };
+    let good = run(&["one.json"]).await.unwrap();
+    assert_eq!(code(&good), 0, "{}", err(&good));
+    let mixed = run(&["broken.json", "one.json", "mixed.json"]).await.unwrap();
+    assert_eq!(code(&mixed), 1);
+    assert!(err(&mixed).contains("mixed.json[1]") && err(&mixed).contains("broken.json"), "{}", err(&mixed));
+    let told: Value = serde_json::from_str(&out(&mixed)).unwrap();
+    assert_eq!(told["registered"].as_array().unwrap().len(), 2);
+    let refused: Vec<_> = told["refused"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|refused| (&refused["file"], &refused["index"]))
+        .collect();
+    assert_eq!(refused, [(&"broken.json".into(), &0.into()), (&"mixed.json".into(), &1.into())]);
+}
+
+#[tokio::test]
+async fn an_unknown_agent_exits_3() {
+    let served = serve(None).await;
+    let url = served.server.url();
+    let output =
+        tokio::task::spawn_blocking(move || aop(&["show", "nobody@.", "--node", &url])).await.unwrap();
+    assert_eq!(code(&output), 3, "{}", err(&output));
+}
+
+#[tokio::test]
+async fn events_are_streamed_and_end_with_the_server() {
+    let served = serve(None).await;
+    let mut stream = TcpStream::connect(served.addr).unwrap();
+    stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = vec![0; 4096];
+    let (mut stream, mut answer) = tokio::task::spawn_blocking(move || {
+        // The head comes at once, and with it the subscription.
+        let size = stream.read(&mut answer).unwrap();
+        answer.truncate(size);
+        (stream, answer)
+    })
+    .await
+    .unwrap();
+    let agent = r#"{"agent":{"name":"a","description":"d","run":{"builtin":"echo"}}}"#;
+    assert_eq!(ask(served.addr, "POST /v1/agents", &[HOST, JSON], agent).await.0, 200);
+    let rest = tokio::task::spawn_blocking(move || {
+        let mut rest = Vec::new();
+        while !String::from_utf8_lossy(&rest).contains("agent_changed") {
+            let mut chunk = [0; 4096];
+            let size = stream.read(&mut chunk).unwrap();
+            assert!(size > 0, "the stream ended early");
+            rest.extend_from_slice(&chunk[..size]);
+        }
+        (stream, rest)
+    });
+    let (mut stream, rest) = rest.await.unwrap();
+    answer.extend(rest);
+    let text = String::from_utf8(answer).unwrap();
+    assert!(
+        text.contains("content-type: text/event-stream")
+            && text.contains("data: {\"event\":\"agent_changed\""),
+        "{text}"
+    );
+    served.server.stop().await;
+    tokio::task::spawn_blocking(move || stream.read_to_end(&mut Vec::new()).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_lists_routes_that_exist() {
+    let served = serve(None).await;
+    let (_, text) = ask(served.addr, "GET /openapi.json", &[HOST], "").await;
+    let description: Value = serde_json::from_str(&text).unwrap();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys().filter(|_| path != "/v1/events") {
+            let line = format!("{} {}", method.to_uppercase(), path.replace("{agent}", "nobody@."));
+            let (status, body) = ask(served.addr, &line, &[HOST, JSON], "").await;
+            assert!(status != 405 && !body.contains("unknown_route"), "{line}: {status} {body}");
+        }
+    }
+}
+
+/// A started process that prints a ready line; killed when dropped.
+struct Started {
+    child: std::process::Child,
+    ready: Value,
+}
+
+fn start(folder: &Path, args: &[&str]) -> Started {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_aop"))
+        .args(args)
+        .current_dir(folder)
+        .env_clear()
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    Started { child, ready: serde_json::from_str(&line).unwrap() }
+}
+
+impl Started {
+    /// Sends a signal and waits for the exit code.
+    fn end(mut self, signal: &str) -> i32 {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn dev_shows_agents_of_other_nodes_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let started = start(folder.path(), &["dev", "--http", "127.0.0.1:0", "--json"]);
+    let url = started.ready["http"].as_str().unwrap().to_string();
+    let shown = aop(&["show", "translator", "--json", "--node", &url]);
+    assert_eq!(code(&shown), 0, "{}", err(&shown));
+    let detail: Value = serde_json::from_str(&out(&shown)).unwrap();
+    assert_ne!(detail["replicas"][0]["peer"], started.ready["peer_id"], "it lies on another node");
+    assert_eq!(started.end("-TERM"), 0);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no temporary folder stays");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_node_describes_itself_in_its_data_folder_while_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let args =
+        ["node", "--json", "--data-dir", "d", "--http", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let started = start(folder.path(), &args);
+    let file = folder.path().join("d/node.json");
+    let mut expected = started.ready.clone();
+    expected["pid"] = started.child.id().into();
+    let described: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!(described, expected);
+    let second = aop_in(folder.path(), &[&args[..], &["--zone", "."]].concat(), &[]);
+    assert_eq!(code(&second), 1, "{}", err(&second));
+    assert!(file.exists(), "a refused second node leaves the file of the first");
+    assert_eq!(started.end("-INT"), 0);
+    assert!(!file.exists());
+}

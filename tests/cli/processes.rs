@@ -1,0 +1,340 @@
+//! Real `aop node` processes on loopback: registered at one, found at another, nothing lost to `kill -9`, a frozen
+//! process or a damaged store.
+//!
+//! `AOP_KILLS` and `AOP_DAMAGES` set how often a node is killed and a store is damaged (default 6 and 6).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use aop::api::{Ready, RegisterAnswer, Status};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Longest wait for anything here; what is promised faster is asserted where it is promised.
+const PATIENCE: Duration = Duration::from_secs(30);
+const TICK: Duration = Duration::from_millis(20);
+
+struct Node {
+    child: Child,
+    ready: Ready,
+}
+
+impl Node {
+    fn start(dir: &Path, bootstrap: &[&Node]) -> Node {
+        let addresses: Vec<String> = bootstrap.iter().map(|node| node.ready.listen[0].clone()).collect();
+        Node::start_at(dir, "/ip4/127.0.0.1/tcp/0", &addresses)
+    }
+
+    fn start_at(dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test", "--listen", listen]);
+        command.arg("--data-dir").arg(dir);
+        for address in bootstrap {
+            command.args(["--bootstrap", address]);
+        }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        Node { child, ready }
+    }
+
+    fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
+        let url = format!("{}{path}", self.ready.http);
+        ureq::get(&url).call().ok()?.body_mut().read_json().ok()
+    }
+
+    fn register(&self, documents: &Value) -> Option<RegisterAnswer> {
+        let url = format!("{}/v1/agents", self.ready.http);
+        ureq::post(&url).send_json(documents).ok()?.body_mut().read_json().ok()
+    }
+
+    fn deregister(&self, agent: &str) -> bool {
+        ureq::delete(format!("{}/v1/agents/{agent}", self.ready.http)).call().is_ok()
+    }
+
+    fn status(&self) -> Status {
+        self.get("/v1/status").unwrap()
+    }
+
+    fn agents(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        let mut cursor = String::new();
+        loop {
+            let page: Value = self.get(&format!("/v1/agents?limit=1000{cursor}")).unwrap();
+            names.extend(
+                page["results"].as_array().unwrap().iter().map(|it| it["agent"].as_str().unwrap().to_owned()),
+            );
+            match page["cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return names,
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // Already ended where the test ended it.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// Waits until `is_met`; there is no event to await in another process.
+fn until(what: &str, within: Duration, mut is_met: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !is_met() {
+        assert!(started.elapsed() < within, "not within {within:?}: {what}");
+        std::thread::park_timeout(TICK);
+    }
+    started.elapsed()
+}
+
+fn equal(nodes: &[&Node]) -> bool {
+    let states: Vec<(String, String)> = nodes
+        .iter()
+        .map(|node| {
+            let zone = node.status().zones.remove(0);
+            (zone.as_of, zone.fingerprint)
+        })
+        .collect();
+    states.iter().all(|state| *state == states[0])
+}
+
+fn connected(nodes: &[&Node]) {
+    until("all nodes have peers", PATIENCE, || nodes.iter().all(|node| node.status().zones[0].peers > 0));
+}
+
+fn agent(name: &str, description: &str) -> Value {
+    json!({"agent": {"name": name, "description": description}})
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn published_documents() -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let read =
+        |name: &str| -> Vec<Value> { serde_json::from_slice(&fs::read(folder.join(name)).unwrap()).unwrap() };
+    let cards = read("a2a-cards.json").into_iter().map(|mut entry| entry["card"].take());
+    read("mcp-servers.json").into_iter().chain(cards).collect()
+}
+
+#[test]
+fn published_documents_registered_at_one_node_are_found_at_the_others() {
+    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let a = Node::start(dirs[0].path(), &[]);
+    let b = Node::start(dirs[1].path(), &[&a]);
+    let c = Node::start(dirs[2].path(), &[&a]);
+    connected(&[&a, &b, &c]);
+    let documents = published_documents();
+    let answer = a.register(&documents).unwrap();
+    assert_eq!(answer.registered.len() + answer.refused.len(), documents.as_array().unwrap().len());
+    assert!(answer.refused.iter().all(|it| it.code == "older_version"), "{:?}", answer.refused);
+    let took = until("equal fingerprints", Duration::from_secs(2), || equal(&[&a, &b, &c]));
+    println!("{} registered, equal after {took:?}", answer.registered.len());
+    let registered: BTreeSet<String> = answer.registered.into_iter().map(|it| it.agent).collect();
+    assert_eq!(c.agents(), registered);
+    let found: Value = c.get("/v1/find?q=weather").unwrap();
+    assert_eq!(found["complete"], true);
+    assert!(!found["results"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9_under_load() {
+    let (dir_a, dir_b) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut a = Node::start(dir_a.path(), &[]);
+    let b = Node::start_at(dir_b.path(), "/ip4/127.0.0.1/tcp/0", &[a.ready.listen[0].clone()]);
+    let listen = a.ready.listen[0].split("/p2p/").next().unwrap().to_owned();
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut acknowledged = BTreeSet::new();
+    let kills = setting("AOP_KILLS", 6);
+    for round in 0..kills {
+        let stop = AtomicBool::new(false);
+        let pid_wait = Duration::from_millis(rng.random_range(100..600));
+        acknowledged.extend(std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..3)
+                .map(|writer| {
+                    let (a, stop) = (&a, &stop);
+                    scope.spawn(move || write_until(a, stop, round, writer))
+                })
+                .collect();
+            std::thread::park_timeout(pid_wait);
+            a.signal("-KILL");
+            stop.store(true, Ordering::Relaxed);
+            writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect::<Vec<_>>()
+        }));
+        a.child.wait().unwrap();
+        let started = Instant::now();
+        a = Node::start_at(dir_a.path(), &listen, &[]);
+        assert!(started.elapsed() < Duration::from_secs(5), "restart took {:?}", started.elapsed());
+        let held = a.agents();
+        let missing: Vec<&String> = acknowledged.difference(&held).collect();
+        assert!(missing.is_empty(), "round {round}: lost {missing:?}");
+    }
+    println!("{kills} kills, {} acknowledged registrations, none missing", acknowledged.len());
+    until("b has all of it", PATIENCE, || b.agents().is_superset(&acknowledged));
+    a.kill();
+}
+
+/// Registers one agent after the other; returns what was acknowledged.
+fn write_until(node: &Node, stop: &AtomicBool, round: usize, writer: usize) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    for count in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let name = format!("w{writer}-{round}-{count}");
+        match node.register(&json!([agent(&name, "Written under fire")])) {
+            Some(answer) if answer.refused.is_empty() => acknowledged.push(format!("{name}@.")),
+            Some(answer) => panic!("{:?}", answer.refused),
+            None => break,
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn a_frozen_node_catches_up_and_nothing_deleted_returns() {
+    let frozen_for = Duration::from_secs(setting("AOP_FROZEN_S", 15) as u64);
+    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let a = Node::start(dirs[0].path(), &[]);
+    let b = Node::start(dirs[1].path(), &[&a]);
+    let c = Node::start(dirs[2].path(), &[&a]);
+    connected(&[&a, &b, &c]);
+    let names = |from: usize, to: usize| {
+        (from..to).map(|at| agent(&format!("agent-{at}"), "Of a")).collect::<Value>()
+    };
+    assert!(a.register(&names(0, 20)).unwrap().refused.is_empty());
+    until("equal before", PATIENCE, || equal(&[&a, &b, &c]));
+
+    b.signal("-STOP");
+    let frozen = Instant::now();
+    assert!(a.register(&names(20, 40)).unwrap().refused.is_empty());
+    for at in 0..10 {
+        assert!(a.deregister(&format!("agent-{at}@.")));
+    }
+    until("the freeze is over", frozen_for + TICK * 2, || frozen.elapsed() >= frozen_for);
+    b.signal("-CONT");
+    let took = until("equal after the freeze", Duration::from_secs(5), || equal(&[&a, &b, &c]));
+    println!("frozen for {frozen_for:?}, equal after {took:?}");
+    let expected: BTreeSet<String> = (10..40).map(|at| format!("agent-{at}@.")).collect();
+    for node in [&a, &b, &c] {
+        assert_eq!(node.agents(), expected);
+    }
+}
+
+#[test]
+fn a_damaged_store_is_noticed_never_served_and_heals() {
+    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let a = Node::start(dirs[0].path(), &[]);
+    let b = Node::start(dirs[1].path(), &[&a]);
+    let bootstrap = [a.ready.listen[0].clone(), b.ready.listen[0].clone()];
+    let mut c = Node::start_at(dirs[2].path(), "/ip4/127.0.0.1/tcp/0", &bootstrap);
+    connected(&[&a, &b, &c]);
+    let of = |node: &str| (0..40).map(|at| agent(&format!("{node}-{at}"), "To be kept")).collect::<Value>();
+    for (node, name) in [(&a, "a"), (&b, "b"), (&c, "c")] {
+        assert!(node.register(&of(name)).unwrap().refused.is_empty());
+    }
+    until("equal before", PATIENCE, || equal(&[&a, &b, &c]));
+    let all = a.agents();
+    assert_eq!(all.len(), 120);
+    let seed = setting("AOP_SEED", 7) as u64;
+    let mut rng = SmallRng::seed_from_u64(seed);
+    for run in 0..setting("AOP_DAMAGES", 6) {
+        match rng.random_bool(0.5) {
+            true => c.kill(),
+            false => {
+                c.signal("-TERM");
+                assert!(c.child.wait().unwrap().success());
+            }
+        }
+        let damage = damage(dirs[2].path(), &mut rng);
+        let started = Instant::now();
+        c = Node::start_at(dirs[2].path(), "/ip4/127.0.0.1/tcp/0", &bootstrap);
+        assert!(started.elapsed() < Duration::from_secs(10), "{damage}: start took {:?}", started.elapsed());
+        let early = c.agents();
+        assert!(early.is_subset(&all), "{damage}: serves what nobody registered");
+        until(&format!("run {run} of seed {seed}, {damage}: healed"), Duration::from_secs(60), || {
+            c.agents() == all && equal(&[&a, &b, &c])
+        });
+        println!("{damage}: {} of 120 at start, healed after {:?}", early.len(), started.elapsed());
+    }
+}
+
+/// Damages one file of the store as a bad disk would; says what it did.
+fn damage(dir: &Path, rng: &mut SmallRng) -> String {
+    let mut files = store_files(dir);
+    files.sort();
+    let snapshots: Vec<PathBuf> = files
+        .iter()
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("snap"))
+        .cloned()
+        .collect();
+    let pool = if !snapshots.is_empty() && rng.random_bool(0.3) { &snapshots } else { &files };
+    let path = &pool[rng.random_range(0..pool.len())];
+    let mut bytes = fs::read(path).unwrap();
+    let name = path.strip_prefix(dir).unwrap().display();
+    let at = if bytes.is_empty() { 0 } else { rng.random_range(0..bytes.len()) };
+    match rng.random_range(0..4) {
+        0 => {
+            for _ in 0..8 {
+                if !bytes.is_empty() {
+                    let at = rng.random_range(0..bytes.len());
+                    bytes[at] ^= rng.random_range(1..=255u8);
+                }
+            }
+            fs::write(path, &bytes).unwrap();
+            format!("bytes of {name} flipped")
+        }
+        1 => {
+            fs::write(path, &bytes[..at]).unwrap();
+            format!("{name} cut to {at} of {} bytes", bytes.len())
+        }
+        2 => {
+            fs::write(path, b"").unwrap();
+            format!("{name} emptied")
+        }
+        _ => {
+            fs::remove_file(path).unwrap();
+            format!("{name} removed")
+        }
+    }
+}
+
+/// Files of the store; the node's key is no part of it.
+fn store_files(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.contains("damaged") {
+            files.extend(store_files(&path));
+        } else if path.is_file()
+            && !["node.key", "node.json", "lock"].contains(&name.as_str())
+            && !name.contains("damaged")
+        {
+            files.push(path);
+        }
+    }
+    files
+}

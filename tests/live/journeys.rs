@@ -1,0 +1,111 @@
+//! Journeys of `docs/architecture.md` on real libp2p over loopback and real stores on disk, in one process.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aop::agents::Agents;
+use aop::api;
+use aop::document::Offer;
+use aop::net::{self, Options, Running};
+use aop::proto::card::{AgentCard, Scope};
+use aop::proto::identity::Identity;
+use aop::proto::name::ZoneName;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn offer(name: &str, description: &str) -> Offer {
+    Offer {
+        name: name.parse().unwrap(),
+        zone: None,
+        scope: Scope::Public,
+        card: AgentCard { description: description.into(), ..AgentCard::default() },
+        grants: Vec::new(),
+    }
+}
+
+async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
+    let bootstrap = bootstrap.iter().map(|node| node.listen[0].clone()).collect();
+    let options = Options {
+        identity: Identity::from_seed([seed; 32]),
+        network: "test".into(),
+        zones: vec![ZoneName::root()],
+        follows: Vec::new(),
+        bootstrap,
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        data_dir: dir.to_path_buf(),
+        agents: Agents::new(ZoneName::root()),
+    };
+    net::start(options).await.unwrap()
+}
+
+/// Waits for events of the node until `is_met` says so.
+async fn until(node: &Running, what: &str, is_met: impl AsyncFn() -> bool) {
+    let mut events = node.handle.events();
+    let waiting = async {
+        while !is_met().await {
+            // Missed events only mean that there is something to look at.
+            let _event = events.recv().await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}"));
+}
+
+async fn zone(node: &Running) -> api::ZoneReport {
+    node.handle.status().await.unwrap().zones.remove(0)
+}
+
+async fn holds(node: &Running, agents: usize) -> bool {
+    zone(node).await.agents == agents
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_registers_the_others_find_and_a_late_joiner_too() {
+    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let a = start(1, dirs[0].path(), &[]).await;
+    let b = start(2, dirs[1].path(), &[&a]).await;
+    until(&b, "a is a peer", async || zone(&b).await.peers == 1).await;
+    let offers = vec![offer("summarizer", "Summarises long documents"), offer("painter", "Paints")];
+    let registered = a.handle.register(None, offers).await.unwrap();
+    assert!(registered.iter().all(Result::is_ok), "{registered:?}");
+    until(&b, "gossip reached b", async || holds(&b, 2).await).await;
+
+    let c = start(3, dirs[2].path(), &[&a]).await;
+    until(&c, "sync reached c", async || holds(&c, 2).await).await;
+    let query = api::FindQuery { q: "long document".into(), ..api::FindQuery::default() };
+    let answer = c.handle.find(query).await.unwrap();
+    assert_eq!(answer.results[0].agent, "summarizer@.");
+    assert!(answer.complete);
+
+    a.handle.deregister("painter").await.unwrap();
+    until(&c, "the deletion reached c", async || holds(&c, 1).await).await;
+    assert_eq!(c.handle.show("painter").await.unwrap_err().code, "not_found");
+    for node in [a, b, c] {
+        node.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restarted_node_has_what_it_had_and_learns_what_it_missed() {
+    let dirs: Vec<TempDir> = (0..2).map(|_| TempDir::new().unwrap()).collect();
+    let a = start(4, dirs[0].path(), &[]).await;
+    let b = start(5, dirs[1].path(), &[&a]).await;
+    until(&b, "a is a peer", async || zone(&b).await.peers == 1).await;
+    b.handle.register(None, vec![offer("mine", "Of b")]).await.unwrap()[0].as_ref().unwrap();
+    until(&a, "gossip reached a", async || holds(&a, 1).await).await;
+    b.stop().await.unwrap();
+
+    a.handle.register(None, vec![offer("missed", "Of a")]).await.unwrap()[0].as_ref().unwrap();
+    let b = start(5, dirs[1].path(), &[&a]).await;
+    assert_eq!(b.handle.show("mine").await.unwrap().agent.description, "Of b");
+    until(&b, "sync reached b", async || holds(&b, 2).await).await;
+    let same = async || {
+        let (a, b) = (zone(&a).await, zone(&b).await);
+        (a.as_of == b.as_of).then_some(a.fingerprint == b.fingerprint)
+    };
+    assert!(same().await.unwrap_or(true));
+    for node in [a, b] {
+        node.stop().await.unwrap();
+    }
+}

@@ -1,0 +1,656 @@
+//! Laws of a registry and of the comparison of two: they hold for any records, in any order, and against any peer.
+
+mod calls;
+mod generators;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use aop::proto::config::Quota;
+use aop::proto::config::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW};
+use aop::proto::fingerprint::{self, Digest, Prefix};
+use aop::proto::message::{Item, SyncAnswer, SyncFrame, SyncRequest};
+use aop::proto::name::ZoneName;
+use aop::proto::record::{KeyHash, Record, RecordHash, SignedRecord};
+use aop::proto::registry::{Merge, Registry};
+use aop::proto::sync::{Grace, Progress, Sync, SyncError, SyncMode, answer};
+use aop::proto::time::Timestamp;
+use generators::{NOW, Spec, author, card, key, specs};
+use proptest::prelude::*;
+use serde_bytes::ByteBuf;
+use sha2::Digest as _;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Runs of each law: signing is slow, and a minute is the most a test should take.
+const CASES: u32 = 48;
+
+type Contents = BTreeMap<KeyHash, RecordHash>;
+
+fn contents(registry: &Registry) -> Contents {
+    registry.iter().map(|record| (record.key(), record.hash())).collect()
+}
+
+fn filled(records: impl IntoIterator<Item = Record>) -> Registry {
+    filled_within(Quota::default(), records)
+}
+
+fn filled_within(quota: Quota, records: impl IntoIterator<Item = Record>) -> Registry {
+    let mut registry = Registry::new(quota);
+    for record in records {
+        registry.merge(record, NOW);
+    }
+    registry
+}
+
+/// The greatest record of each key, by definition.
+fn winners(records: &[Record]) -> Contents {
+    let mut best: BTreeMap<KeyHash, &Record> = BTreeMap::new();
+    for record in records {
+        let held = best.entry(record.key()).or_insert(record);
+        if held.order() < record.order() {
+            *held = record;
+        }
+    }
+    best.into_iter().map(|(key, record)| (key, record.hash())).collect()
+}
+
+/// The fingerprint by its definition, without a cache.
+fn naive_digest(registry: &Registry, prefix: Prefix, as_of: Timestamp) -> [u8; 32] {
+    let mut leaves: BTreeMap<usize, Vec<[u8; 32]>> = BTreeMap::new();
+    for record in registry.iter().filter(|record| record.is_public() && record.expires_at > as_of) {
+        leaves.entry(fingerprint::leaf_of(record.key())).or_default().push(record.hash().0);
+    }
+    naive_node(&leaves, prefix)
+}
+
+fn naive_node(leaves: &BTreeMap<usize, Vec<[u8; 32]>>, prefix: Prefix) -> [u8; 32] {
+    if leaves.range(prefix.leaves()).next().is_none() {
+        return [0; 32];
+    }
+    if prefix.is_leaf() {
+        return sha2::Sha256::digest(leaves[&prefix.leaves().start].concat()).into();
+    }
+    let children: Vec<[u8; 32]> = prefix.children().map(|child| naive_node(leaves, child)).collect();
+    sha2::Sha256::digest([&b"aop-tree-v1\0"[..], &children.concat()].concat()).into()
+}
+
+fn assert_versions_belong_to_held_records(registry: &Registry) {
+    let held: BTreeSet<_> =
+        registry.iter().filter(|record| record.seq > 0).map(|record| record.author).collect();
+    let entries: BTreeSet<_> = registry.vector().iter().map(|(author, _)| *author).collect();
+    assert_eq!(entries, held);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+    #[test]
+    fn any_order_repetition_and_split_of_records_makes_the_same_registry(
+        (specs, shuffled) in specs(1..40).prop_flat_map(|specs| {
+            let twice = [specs.clone(), specs.clone()].concat();
+            (Just(specs), Just(twice).prop_shuffle())
+        }),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let records: Vec<Record> = specs.iter().map(Spec::record).collect();
+        let mut one = filled(records.clone());
+        prop_assert_eq!(contents(&one), winners(&records));
+        let shuffled: Vec<Record> = shuffled.iter().map(Spec::record).collect();
+        let (left, right) = shuffled.split_at(cut.index(shuffled.len()));
+        let (left, right) = (filled(left.to_vec()), filled(right.to_vec()));
+        let held = |registry: &Registry| registry.iter().map(|held| Record::clone(held)).collect::<Vec<_>>();
+        let joined = [[held(&left), held(&right)], [held(&right), held(&left)]].map(|parts| filled(parts.concat()));
+        for mut other in joined.into_iter().chain([filled(shuffled)]) {
+            prop_assert_eq!(contents(&other), contents(&one));
+            let as_of = fingerprint::as_of(NOW);
+            prop_assert_eq!(other.digest(Prefix::ROOT, as_of), one.digest(Prefix::ROOT, as_of));
+            prop_assert_eq!(other.len(), contents(&other).len());
+            prop_assert_eq!(other.bytes(), other.iter().map(|record| record.bytes().len()).sum::<usize>());
+            assert_versions_belong_to_held_records(&other);
+        }
+    }
+
+    #[test]
+    fn a_merge_says_what_it_did(specs in specs(1..30)) {
+        let mut registry = Registry::default();
+        for record in specs.iter().map(Spec::record) {
+            let held = registry.get(&record.key()).cloned();
+            let merged = registry.merge(record.clone(), NOW);
+            match held {
+                Some(held) if held.hash() == record.hash() => prop_assert_eq!(merged, Merge::Duplicate),
+                Some(held) if held.order() > record.order() => prop_assert_eq!(merged, Merge::Stale),
+                replaced => prop_assert_eq!(merged, Merge::New { replaced, evicted: Vec::new() }),
+            }
+            prop_assert!(registry.get(&record.key()).unwrap().order() >= record.order());
+        }
+    }
+
+    #[test]
+    fn a_count_quota_keeps_the_smallest_keys_of_each_author_in_any_order(
+        names in Just((0..12).collect::<Vec<u8>>()).prop_shuffle(),
+        other in Just((0..12).collect::<Vec<u8>>()).prop_shuffle(),
+        most in 1usize..6,
+    ) {
+        let quota = Quota { records_per_author: most, ..Quota::default() };
+        let records: Vec<Record> =
+            names.iter().zip(&other).flat_map(|(name, other)| [card(1, *name), card(2, *other)]).collect();
+        let mut registry = filled_within(quota, records.clone());
+        for host in [1, 2] {
+            let keys = records.iter().filter(|record| record.host == key(host)).map(Record::key);
+            let smallest: BTreeSet<KeyHash> = keys.collect::<BTreeSet<_>>().into_iter().take(most).collect();
+            let held: BTreeSet<KeyHash> =
+                registry.iter().filter(|record| record.host == key(host)).map(|record| record.key()).collect();
+            prop_assert_eq!(held, smallest);
+        }
+        for record in records {
+            let outside = registry.get(&record.key()).is_none();
+            let again = registry.merge(record, NOW);
+            prop_assert_eq!(again, if outside { Merge::OverQuota } else { Merge::Duplicate });
+        }
+        assert_versions_belong_to_held_records(&registry);
+    }
+
+    #[test]
+    fn a_size_quota_keeps_the_smallest_keys_of_equal_records_in_any_order(
+        names in Just((0..24).collect::<Vec<u8>>()).prop_shuffle(),
+        most in 1usize..20,
+    ) {
+        let records: Vec<Record> = names.iter().map(|name| card(1, *name)).collect();
+        let size = records[0].bytes().len();
+        let quota = Quota { bytes: size * most + size / 2, ..Quota::default() };
+        let registry = filled_within(quota, records.clone());
+        let smallest: BTreeSet<KeyHash> =
+            records.iter().map(Record::key).collect::<BTreeSet<_>>().into_iter().take(most).collect();
+        prop_assert_eq!(registry.iter().map(|record| record.key()).collect::<BTreeSet<_>>(), smallest);
+    }
+
+    #[test]
+    fn full_registries_of_any_history_become_equal_by_exchange(
+        (one, other) in specs(1..30).prop_flat_map(|specs| {
+            (Just(specs.clone()).prop_shuffle(), Just(specs).prop_shuffle())
+        }),
+        records_per_author in 1usize..6,
+        bytes in 600usize..6_000,
+        skip in 0usize..10,
+    ) {
+        let quota = Quota { records_per_author, bytes };
+        let mut one = filled_within(quota, one.iter().map(Spec::record));
+        let mut other = filled_within(quota, other.iter().skip(skip).map(Spec::record));
+        let (mut rounds, mut before) = (0, None);
+        while contents(&one) != contents(&other) {
+            let now = Some((contents(&one), contents(&other)));
+            prop_assert_ne!(&before, &now, "an exchange changed nothing and left a difference");
+            before = now;
+            rounds += 1;
+            prop_assert!(rounds < 100, "the exchange does not end");
+            let (ours, theirs): (Vec<_>, Vec<_>) =
+                (one.iter().cloned().collect(), other.iter().cloned().collect());
+            for record in theirs { one.merge(Record::clone(&record), NOW); }
+            for record in ours { other.merge(Record::clone(&record), NOW); }
+        }
+        prop_assert!(one.bytes() <= bytes);
+    }
+
+    #[test]
+    fn a_merge_loses_nothing_at_or_below_its_key(specs in specs(1..30), bytes in 500usize..4_000) {
+        let mut registry = Registry::new(Quota { records_per_author: 3, bytes });
+        for record in specs.iter().map(Spec::record) {
+            let before: BTreeSet<KeyHash> = contents(&registry).into_keys().collect();
+            let merged = registry.merge(record.clone(), NOW);
+            if let Merge::New { evicted, .. } = merged {
+                prop_assert!(evicted.iter().all(|gone| gone.key() > record.key()));
+                prop_assert_eq!(registry.get(&record.key()).map(|held| held.hash()), Some(record.hash()));
+            } else {
+                prop_assert_eq!(contents(&registry).into_keys().collect::<BTreeSet<_>>(), before);
+            }
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_naive_one_after_any_changes_at_any_time(
+        steps in prop::collection::vec((generators::spec(), 0u32..10_200, prop::collection::vec(0u32..10_200, 1..4)), 1..16),
+    ) {
+        let mut registry = Registry::default();
+        for (spec, expired_at, asked) in steps {
+            let record = spec.record();
+            let leaf = Prefix::try_from((3, fingerprint::leaf_of(record.key()) as u16)).unwrap();
+            registry.merge(record, NOW);
+            for as_of in asked.into_iter().map(|minutes| NOW + MINUTE * minutes) {
+                for prefix in [leaf, Prefix::ROOT] {
+                    let naive = naive_digest(&registry, prefix, as_of);
+                    prop_assert_eq!(registry.digest(prefix, as_of).0, naive, "{:?} at {}", prefix, as_of);
+                }
+            }
+            registry.expire(NOW + MINUTE * (expired_at / 8));
+        }
+    }
+
+    #[test]
+    fn pages_after_a_key_hold_exactly_everything(specs in specs(1..40), page in 1usize..5, depth in 0u8..4) {
+        let registry = filled(specs.iter().map(Spec::record));
+        let as_of = fingerprint::as_of(NOW);
+        let first = registry.iter().next().unwrap().key();
+        let path = (fingerprint::leaf_of(first) >> (4 * (3 - usize::from(depth)))) as u16;
+        let prefix = Prefix::try_from((depth, path)).unwrap();
+        let expected: Vec<RecordHash> = registry
+            .iter()
+            .filter(|record| prefix.leaves().contains(&fingerprint::leaf_of(record.key())))
+            .filter(|record| record.expires_at > as_of)
+            .map(|record| record.hash())
+            .collect();
+        let (mut paged, mut after) = (Vec::new(), None);
+        loop {
+            let part: Vec<_> = registry.covered(prefix, as_of, after).take(page).collect();
+            let Some(last) = part.last() else { break };
+            after = Some(last.key());
+            paged.extend(part.iter().map(|record| record.hash()));
+        }
+        prop_assert_eq!(paged, expected);
+    }
+
+    #[test]
+    fn time_hides_shows_and_drops_as_each_lease_says(
+        specs in specs(1..20),
+        times in prop::collection::vec((any::<prop::sample::Index>(), -420i64..420), 1..20),
+    ) {
+        let records: Vec<Record> = specs.iter().map(Spec::record).collect();
+        let mut registry = filled(records.clone());
+        let mut shown: BTreeSet<KeyHash> = contents(&registry).into_keys().collect();
+        let mut latest = NOW;
+        // Times around the ends of leases, in any order: the clock goes back as often as not.
+        let near_an_end = |(at, seconds): (prop::sample::Index, i64)| {
+            Timestamp(at.get(&records).expires_at.0.saturating_add_signed(seconds * 1_000)).max(NOW)
+        };
+        for now in times.into_iter().map(near_an_end) {
+            latest = latest.max(now);
+            let lapses = registry.expire(now);
+            for record in &lapses.hidden { shown.remove(&record.key()); }
+            for record in &lapses.shown { prop_assert!(shown.insert(record.key())); }
+            let live: BTreeSet<KeyHash> =
+                registry.iter().filter(|record| !record.is_expired(now)).map(|record| record.key()).collect();
+            prop_assert_eq!(&shown, &live);
+            prop_assert!(registry.iter().all(|record| record.expires_at + EXPIRED_KEPT > latest));
+            prop_assert!(registry.next_lapse().is_none_or(|at| at > now));
+            assert_versions_belong_to_held_records(&registry);
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_ended_by_a_wrong_clock_runs_again_and_is_taken_again() {
+    let record = card(1, 1);
+    let mut registry = filled([record.clone()]);
+    let ends = record.expires_at;
+    assert_eq!(registry.expire(ends).hidden.len(), 1);
+    assert_eq!(registry.expire(ends - SECOND).shown.len(), 1);
+    assert_eq!(registry.expire(ends + EXPIRED_KEPT).dropped.len(), 1);
+    assert!(registry.is_empty() && registry.vector().is_empty());
+    assert_eq!(registry.merge(record, NOW), Merge::New { replaced: None, evicted: Vec::new() });
+}
+
+#[test]
+fn a_lapsed_lease_leaves_no_memory() {
+    let greater = Spec { generation: 1, life: MINUTE * 61, ..generators::plain(1, 1) }.record();
+    let lesser = Spec { seq: 7, ..generators::plain(1, 1) }.record();
+    assert!(greater.order() > lesser.order());
+    let mut registry = filled([greater.clone()]);
+    assert_eq!(registry.merge(lesser.clone(), greater.expires_at - SECOND), Merge::Stale);
+    let merged = registry.merge(lesser, greater.expires_at);
+    assert!(matches!(merged, Merge::New { replaced: Some(_), .. }), "{merged:?}");
+}
+
+#[test]
+fn a_tombstone_outlives_and_outranks_all_that_it_buries() {
+    for generation in [0, 1] {
+        let tombstone =
+            Spec { by: generators::By::HostBuries, age_ms: 1_000, generation, ..generators::plain(1, 1) }
+                .record();
+        let buried = [(1_001, 0), (1_000, 0), (2_000, generation), (0, 0)].map(|(age_ms, generation)| {
+            Spec { age_ms, generation, seq: 9, ..generators::plain(1, 1) }.record()
+        });
+        for card in buried.into_iter().filter(|card| card.order() < tombstone.order()) {
+            assert!(card.expires_at < tombstone.expires_at);
+            let mut registry = filled([tombstone.clone()]);
+            for now in [NOW, card.expires_at - SECOND] {
+                registry.expire(now);
+                assert_eq!(registry.merge(card.clone(), now), Merge::Stale);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_records_of_one_version_prove_a_fork_until_neither_is_held() {
+    let [one, two] = [1, 2].map(|name| Spec { seq: 5, ..generators::plain(1, name) }.record());
+    let mut registry = filled([one.clone()]);
+    assert!(!registry.is_fork(&one) && registry.is_fork(&two));
+    registry.merge(two.clone(), NOW);
+    assert!(registry.is_fork(&one) && registry.is_fork(&two));
+    registry.merge(Spec { seq: 6, counter: 1, ..generators::plain(1, 1) }.record(), NOW);
+    assert!(registry.is_fork(&one) && !registry.is_fork(&two));
+    assert_versions_belong_to_held_records(&registry);
+    registry.merge(Spec { seq: 7, counter: 1, ..generators::plain(1, 2) }.record(), NOW);
+    assert!(!registry.is_fork(&one));
+}
+
+/// What a conversation cost.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    bytes: usize,
+    rounds: usize,
+    frames: usize,
+    records: usize,
+}
+
+/// Leads a whole conversation as two nodes do, each frame encoded and read back.
+fn converse(ours: &mut Registry, theirs: &mut Registry, grace: Grace, now: Timestamp) -> Cost {
+    let mode = SyncMode { grace, republish_max: 256 };
+    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(now), mode, now);
+    let mut cost = Cost::default();
+    loop {
+        let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
+        assert!(frames.len() <= SYNC_WINDOW, "the window was overrun");
+        if frames.is_empty() && sync.progress(ours) == Progress::Finished {
+            cost.records = sync.received + sync.sent;
+            return cost;
+        }
+        cost.rounds += usize::from(!frames.is_empty());
+        cost.frames += frames.len();
+        for frame in frames {
+            let asked = frame.encode();
+            let frame = SyncFrame::decode(&asked).unwrap();
+            let answered = answer(&frame, theirs, now).encode();
+            assert!(asked.len().max(answered.len()) <= SYNC_FRAME_BYTES_MAX);
+            cost.bytes += asked.len() + answered.len();
+            if let SyncRequest::Give { records, .. } = frame.request {
+                take(theirs, records, now);
+            }
+            let step = sync.handle(SyncAnswer::decode(&answered).unwrap(), ours, now).unwrap();
+            for (author, prefix) in step.adopt {
+                ours.adopt(author, prefix);
+            }
+            take(ours, step.records, now);
+        }
+    }
+}
+
+fn take(registry: &mut Registry, records: Vec<ByteBuf>, now: Timestamp) {
+    for bytes in records {
+        registry.merge(SignedRecord::parse(&bytes, "world").unwrap().verify(now).unwrap(), now);
+    }
+}
+
+fn assert_equal(one: &mut Registry, other: &mut Registry) {
+    assert_eq!(contents(one), contents(other));
+    let as_of = fingerprint::as_of(NOW);
+    assert_eq!(one.digest(Prefix::ROOT, as_of), other.digest(Prefix::ROOT, as_of));
+}
+
+/// `count` cards of hosts 10 and up, twenty names each.
+fn many(count: usize) -> Vec<Record> {
+    let spec = |at: usize| Spec {
+        name: (at % 250) as u8,
+        seq: 1 + (at % 250) as u64,
+        ..generators::plain(10 + (at / 250) as u8, 0)
+    };
+    (0..count).map(|at| Spec { padding: 300, ..spec(at) }.record()).collect()
+}
+
+fn copy(records: &[Record]) -> Registry {
+    filled(records.iter().cloned())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+    #[test]
+    fn one_conversation_makes_any_two_registries_equal(
+        common in specs(0..20), ours in specs(0..20), theirs in specs(0..20),
+    ) {
+        let is_covered = |record: &Record| record.expires_at > fingerprint::as_of(NOW);
+        let records = |specs: &[Spec]| specs.iter().map(Spec::record).filter(is_covered).collect::<Vec<_>>();
+        let (common, ours, theirs) = (records(&common), records(&ours), records(&theirs));
+        let mut one = filled(common.iter().chain(&ours).cloned());
+        let mut other = filled(common.iter().chain(&theirs).cloned());
+        converse(&mut one, &mut other, Grace::None, NOW);
+        assert_equal(&mut one, &mut other);
+        let again = converse(&mut one, &mut other, Grace::None, NOW);
+        prop_assert!(again.records == 0 && again.bytes < 800, "{again:?}");
+    }
+}
+
+#[test]
+fn registries_of_any_sizes_become_equal() {
+    let records = many(3_000);
+    let parts = [0..0, 0..1, 0..3, 0..3_000, 1_000..3_000, 0..2_000, 2_999..3_000];
+    for ours in parts.clone() {
+        for theirs in parts.clone() {
+            let (mut one, mut other) = (copy(&records[ours.clone()]), copy(&records[theirs.clone()]));
+            let cost = converse(&mut one, &mut other, Grace::None, NOW);
+            assert_equal(&mut one, &mut other);
+            let differ = (0..3_000).filter(|at| ours.contains(at) != theirs.contains(at)).count();
+            assert_eq!(cost.records, differ, "{ours:?} {theirs:?}");
+        }
+    }
+}
+
+#[test]
+fn cost_follows_the_difference_and_not_the_size() {
+    let records = many(5_200);
+    for common in [500, 5_000] {
+        for differ in [0, 1, 10, 100] {
+            let extra = &records[5_000..5_000 + differ];
+            let mut one = copy(&records[..common]);
+            let mut other = copy(&records[..common]);
+            for (at, record) in extra.iter().enumerate() {
+                let side = if at % 2 == 0 { &mut one } else { &mut other };
+                side.merge(record.clone(), NOW);
+            }
+            let cost = converse(&mut one, &mut other, Grace::None, NOW);
+            assert_equal(&mut one, &mut other);
+            let payload: usize = extra.iter().map(|record| record.bytes().len()).sum();
+            println!("{common} common, {differ} differ: {payload} bytes of records, {cost:?}");
+            // Three levels of 16 hashes and a few items for each record, what is shared counted once.
+            assert!(cost.bytes <= payload * 11 / 10 + differ * 2_100 + 400, "{cost:?}");
+            assert!(cost.rounds <= 8 + differ / 4, "{cost:?}");
+        }
+    }
+}
+
+#[test]
+fn equal_registries_cost_two_small_frames() {
+    let records = many(1_000);
+    let (mut one, mut other) = (copy(&records), copy(&records));
+    let cost = converse(&mut one, &mut other, Grace::None, NOW);
+    assert!(cost.frames == 1 && cost.bytes < 260, "{cost:?}");
+}
+
+#[test]
+fn a_stream_to_a_joiner_costs_hardly_more_than_its_records() {
+    let records = many(5_000);
+    let (mut one, mut other) = (copy(&[]), copy(&records));
+    let cost = converse(&mut one, &mut other, Grace::None, NOW);
+    let payload = other.bytes();
+    println!("joiner: {payload} bytes of records, {cost:?}");
+    assert!(cost.bytes < payload * 102 / 100, "{cost:?}");
+    let cost = converse(&mut copy(&records), &mut copy(&[]), Grace::None, NOW);
+    println!("giver: {cost:?}");
+    assert!(cost.bytes < payload * 102 / 100, "{cost:?}");
+}
+
+#[test]
+fn grace_leaves_the_newest_keys_to_the_mesh_both_ways() {
+    let grace = Grace::Of(5 * SECOND);
+    for common in [0, 1_000] {
+        let base = many(common);
+        let fresh = |host| Spec { age_ms: 4_999, seq: 300, ..generators::plain(host, 251) }.record();
+        let old = |host| Spec { age_ms: 5_000, seq: 299, ..generators::plain(host, 252) }.record();
+        let (mut one, mut other) = (copy(&base), copy(&base));
+        for (side, host) in [(&mut one, 1), (&mut other, 2)] {
+            side.merge(fresh(host), NOW);
+            side.merge(old(host), NOW);
+        }
+        let cost = converse(&mut one, &mut other, grace, NOW);
+        assert_eq!(cost.records, 2, "the two older ones");
+        assert!(one.get(&old(2).key()).is_some() && other.get(&old(1).key()).is_some());
+        assert!(one.get(&fresh(2).key()).is_none() && other.get(&fresh(1).key()).is_none());
+        converse(&mut one, &mut other, grace, NOW + SECOND);
+        assert_eq!(contents(&one), contents(&other));
+    }
+}
+
+#[test]
+fn a_leaf_of_any_size_is_compared_in_bounded_frames() {
+    // Keys may be chosen so that they share a leaf: here every record does.
+    let crowded = generators::crowd(3_000);
+    let (mut one, mut other) = (copy(&crowded[..1_700]), copy(&crowded[1_500..]));
+    let cost = converse(&mut one, &mut other, Grace::None, NOW);
+    assert_equal(&mut one, &mut other);
+    assert_eq!(cost.records, 1_500 + 1_300);
+}
+
+#[test]
+fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_signed() {
+    let written = |name, seq| Spec { seq, ..generators::plain(1, name) }.record();
+    let (ours, theirs) = ([written(1, 5)], [written(1, 5)]);
+    let (mut one, mut other) = (copy(&ours), copy(&theirs));
+    for seq in 1..=4 {
+        // Seen there, and overwritten since.
+        other.merge(Spec { age_ms: 7_200_000, seq, ..generators::plain(1, 1) }.record(), NOW);
+    }
+    assert_eq!((one.vector().prefix(&author(1, 1)), other.vector().prefix(&author(1, 1))), (0, 5));
+    let mut different = copy(&theirs);
+    different.merge(card(2, 1), NOW);
+    let mut early = Sync::new(
+        key(9),
+        ZoneName::root(),
+        author(8, 1),
+        fingerprint::as_of(NOW),
+        SyncMode { grace: Grace::None, republish_max: 0 },
+        NOW,
+    );
+    let opened = |root: Digest| SyncAnswer::Opened { root, head: 0, clock: NOW };
+    let as_of = fingerprint::as_of(NOW);
+    let root = one.digest(Prefix::ROOT, as_of);
+    early.poll().unwrap();
+    early.handle(opened(root), &mut one, NOW).unwrap();
+    assert_eq!(early.progress(&one), Progress::Running);
+    assert!(matches!(early.poll().unwrap().request, SyncRequest::Versions { .. }));
+    let word = SyncAnswer::Versions { root: different.digest(Prefix::ROOT, as_of), prefixes: vec![5] };
+    assert!(early.handle(word, &mut one, NOW).unwrap().adopt.is_empty());
+    converse(&mut one, &mut other, Grace::None, NOW);
+    assert_eq!(one.vector().prefix(&author(1, 1)), 5);
+    one.adopt(author(1, 1), 9);
+    assert_eq!(one.vector().prefix(&author(1, 1)), 5);
+}
+
+/// A peer that answers anything, and where its lies lead.
+fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), SyncError>, usize) {
+    let mut registry = copy(&many(300));
+    let mode = SyncMode { grace: Grace::None, republish_max: 256 };
+    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
+    let mut asked = VecDeque::new();
+    for count in 0.. {
+        asked.extend(std::iter::from_fn(|| sync.poll()));
+        let Some(frame) = asked.pop_front() else {
+            if sync.progress(&registry) == Progress::Finished {
+                return (Ok(()), count);
+            }
+            continue;
+        };
+        if let Err(error) = sync.handle(lie(&frame, count), &mut registry, NOW) {
+            return (Err(error), count);
+        }
+        assert!(count <= SYNC_ASKS_MAX + SYNC_WINDOW, "the conversation does not end");
+    }
+    unreachable!()
+}
+
+#[test]
+fn answers_of_a_wrong_shape_end_the_conversation() {
+    let digest = |byte| Digest([byte; 32]);
+    let root = SyncAnswer::Opened { root: digest(1), head: 0, clock: NOW };
+    let item = |byte| Item(KeyHash([byte; 32]), 0, NOW, 0, RecordHash([byte; 32]));
+    let wrong = [
+        SyncAnswer::Taken,
+        SyncAnswer::Children(vec![digest(1); 15]),
+        SyncAnswer::Children(Vec::new()),
+        SyncAnswer::Items { items: Vec::new(), next: Some(KeyHash([1; 32])) },
+        SyncAnswer::Items { items: vec![item(2), item(1)], next: None },
+        SyncAnswer::Records { records: Vec::new(), next: Some(KeyHash([1; 32])) },
+        SyncAnswer::Versions { root: digest(1), prefixes: vec![1] },
+        SyncAnswer::Refused,
+    ];
+    for wrong in wrong {
+        let (ended, count) = lied_to(|frame, _| match frame.request {
+            SyncRequest::Open { .. } => root.clone(),
+            _ => wrong.clone(),
+        });
+        assert!(ended.is_err() && count <= 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_always_has_more_is_given_up() {
+    let growing = |count: usize| KeyHash(key_at(count));
+    let endless = |frame: &SyncFrame, count: usize| match &frame.request {
+        SyncRequest::Open { .. } => SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW },
+        SyncRequest::Children { prefixes } => {
+            SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
+        }
+        SyncRequest::Items { .. } => {
+            let item = Item(growing(count), 0, NOW, 0, RecordHash([1; 32]));
+            SyncAnswer::Items { items: vec![item], next: Some(growing(count)) }
+        }
+        SyncRequest::Subtree { .. } | SyncRequest::Records { .. } => {
+            SyncAnswer::Records { records: vec![ByteBuf::from(vec![1])], next: Some(growing(count)) }
+        }
+        SyncRequest::Give { .. } => SyncAnswer::Taken,
+        SyncRequest::Versions { authors } => {
+            SyncAnswer::Versions { root: Digest([1; 32]), prefixes: vec![u64::MAX; authors.len()] }
+        }
+    };
+    let (ended, count) = lied_to(endless);
+    println!("given up after {count} answers: {ended:?}");
+    assert!(ended.is_err());
+}
+
+/// Keys that grow with `count`, within the first leaf.
+fn key_at(count: usize) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[24..].copy_from_slice(&(count as u64 + 1).to_be_bytes());
+    key
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+    #[test]
+    fn random_answers_never_panic_and_always_end(
+        answers in prop::collection::vec((0u8..8, any::<u8>(), 0usize..300, any::<bool>()), 1..12),
+    ) {
+        let (_, count) = lied_to(|frame, count| {
+            let (shape, byte, length, flag) = answers[count % answers.len()];
+            let next = flag.then_some(KeyHash([byte; 32]));
+            let item = |at: usize| Item(KeyHash(key_at(at)), u64::from(byte), NOW, 0, RecordHash([byte; 32]));
+            match (shape, &frame.request) {
+                (_, SyncRequest::Open { .. }) if shape > 0 => {
+                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX) }
+                }
+                (1 | 2, SyncRequest::Children { prefixes }) => SyncAnswer::Children(
+                    (0..prefixes.len() * 16).map(|at| Digest([if at % 3 == 0 { 0 } else { byte }; 32])).collect(),
+                ),
+                (1..=3, SyncRequest::Items { .. }) => SyncAnswer::Items { items: (0..length).map(item).collect(), next },
+                (1..=5, SyncRequest::Records { .. } | SyncRequest::Subtree { .. }) => {
+                    SyncAnswer::Records { records: vec![ByteBuf::from(vec![byte]); length % 5], next }
+                }
+                (1..=6, SyncRequest::Give { .. }) => SyncAnswer::Taken,
+                (2, _) => SyncAnswer::Children(vec![Digest([byte; 32]); length]),
+                (3, _) => SyncAnswer::Records { records: vec![ByteBuf::new(); length], next },
+                (4, _) => SyncAnswer::Versions { root: Digest([byte; 32]), prefixes: vec![u64::MAX; length] },
+                (5, _) => SyncAnswer::Taken,
+                _ => SyncAnswer::Refused,
+            }
+        });
+        prop_assert!(count <= SYNC_ASKS_MAX);
+    }
+}

@@ -1,0 +1,173 @@
+//! Valid records of a few hosts and owners, as many as wanted.
+
+use std::time::Duration;
+
+use aop::proto::card::{AgentCard, Scope};
+use aop::proto::codec;
+use aop::proto::config::CARD_LIFE;
+use aop::proto::fingerprint::leaf_of;
+use aop::proto::grant::{Grant, Reach};
+use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::name::ZoneName;
+use aop::proto::record::{Author, Header, Kind, Record, SignedRecord};
+use aop::proto::time::{Stamp, Timestamp};
+use proptest::prelude::*;
+use serde_bytes::ByteBuf;
+
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+/// What a generated record says. Equal specs are equal bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct Spec {
+    pub(crate) host: u8,
+    pub(crate) owner: u8,
+    pub(crate) by: By,
+    pub(crate) epoch: u64,
+    pub(crate) seq: u64,
+    pub(crate) name: u8,
+    pub(crate) age_ms: u64,
+    pub(crate) counter: u32,
+    pub(crate) generation: u64,
+    pub(crate) life: Duration,
+    pub(crate) padding: usize,
+}
+
+/// Who signs what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Host,
+    HostBuries,
+    OwnerBuries,
+}
+
+pub(crate) fn identity(seed: u8) -> Identity {
+    Identity::from_seed([seed; 32])
+}
+
+pub(crate) fn key(seed: u8) -> PeerKey {
+    identity(seed).key()
+}
+
+pub(crate) fn author(seed: u8, epoch: u64) -> Author {
+    Author { key: key(seed), epoch }
+}
+
+/// A card of host `host` under its own name, stamped an hour ago.
+pub(crate) fn card(host: u8, name: u8) -> Record {
+    plain(host, name).record()
+}
+
+pub(crate) fn plain(host: u8, name: u8) -> Spec {
+    Spec {
+        host,
+        owner: host,
+        by: By::Host,
+        epoch: 1,
+        seq: 1 + u64::from(name),
+        name,
+        age_ms: 3_600_000,
+        counter: 0,
+        generation: 0,
+        life: CARD_LIFE,
+        padding: 0,
+    }
+}
+
+pub(crate) fn spec() -> impl Strategy<Value = Spec> {
+    let who = (1u8..4, 1u8..4, prop_oneof![Just(By::Host), Just(By::HostBuries), Just(By::OwnerBuries)]);
+    let version = (1u64..3, 1u64..12, 0u8..5);
+    let order = (0u64..3, 0u32..2, 0u64..2);
+    (who, version, order, 1u64..10_080, 0usize..400).prop_map(
+        |((host, owner, by), (epoch, seq, name), (age_ms, counter, generation), minutes, padding)| {
+            // A record of the host's own generation 1 is one that its owner signs: host and owner are the same.
+            let owner = if by == By::HostBuries { host } else { owner };
+            let life = Duration::from_secs(60 * minutes);
+            Spec { host, owner, by, epoch, seq, name, age_ms, counter, generation, life, padding }
+        },
+    )
+}
+
+pub(crate) fn specs(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Spec>> {
+    prop::collection::vec(spec(), count)
+}
+
+/// Records whose keys all lie in the first leaf: whoever may choose names may choose leaves. The file lists the numbers
+/// for which the name `a<number>` of host 1 lies there.
+pub(crate) fn crowd(count: usize) -> Vec<Record> {
+    let writer = identity(1);
+    let numbers = include_str!("../../data/one-leaf.txt").lines().take(count);
+    let header = |at: u64| Header {
+        network: "world".into(),
+        zone: ZoneName::root(),
+        kind: Kind::Agent,
+        name: format!("a{at}").parse().unwrap(),
+        owner: writer.key(),
+        host: writer.key(),
+        author: author(1, 1),
+        seq: at + 1,
+        stamp: Stamp { wall: NOW, counter: 0 },
+        generation: 0,
+        expires_at: NOW + CARD_LIFE,
+        scope: Scope::Public,
+        grants: Vec::new(),
+    };
+    let body = codec::encode(&AgentCard::default());
+    let crowded = numbers.map(|number| header(number.parse().unwrap()));
+    let sign = |it: Header| SignedRecord::sign(it, &body, &writer).unwrap().verify(NOW).unwrap();
+    crowded.inspect(|it| assert_eq!(leaf_of(it.key()), 0)).map(sign).collect()
+}
+
+impl Spec {
+    pub(crate) fn signed(&self) -> SignedRecord {
+        let stamp = Stamp { wall: Timestamp(NOW.0 - self.age_ms), counter: self.counter };
+        let writer = if self.by == By::OwnerBuries { self.owner } else { self.host };
+        let expires_at = match self.by {
+            By::Host => stamp.wall + self.life,
+            By::HostBuries | By::OwnerBuries => Header::tombstone_expires_at(stamp, self.generation),
+        };
+        let body = match self.by {
+            By::Host => {
+                let description = "x".repeat(self.padding);
+                codec::encode(&AgentCard { description, ..AgentCard::default() })
+            }
+            By::HostBuries | By::OwnerBuries => Vec::new(),
+        };
+        let header = Header {
+            network: "world".into(),
+            zone: ZoneName::root(),
+            kind: Kind::Agent,
+            name: format!("agent-{}", self.name).parse().unwrap(),
+            owner: key(self.owner),
+            host: key(self.host),
+            author: author(writer, self.epoch),
+            seq: self.seq,
+            stamp,
+            generation: self.generation,
+            expires_at,
+            scope: Scope::Public,
+            grants: if writer == self.owner { Vec::new() } else { vec![self.grant()] },
+        };
+        SignedRecord::sign(header, &body, &identity(writer)).unwrap()
+    }
+
+    pub(crate) fn record(&self) -> Record {
+        self.signed().verify(NOW).unwrap()
+    }
+
+    fn grant(&self) -> ByteBuf {
+        let owner = identity(self.owner);
+        let grant = Grant {
+            network: "world".into(),
+            issuer: owner.key(),
+            subject: key(self.host),
+            zone: ZoneName::root(),
+            reach: Reach::Zone,
+            kinds: vec![Kind::Agent],
+            may_delegate: false,
+            issued_at: Timestamp(NOW.0 - 10_000_000),
+            expires_at: NOW + CARD_LIFE * 2,
+            generation: self.generation,
+        };
+        ByteBuf::from(grant.sign(&owner))
+    }
+}

@@ -1,0 +1,731 @@
+//! The rules of the protocol, each as a few nodes show it.
+
+mod cluster;
+
+use std::collections::BTreeSet;
+
+use aop::proto::card::{AgentCard, Offer, Scope};
+use aop::proto::codec;
+use aop::proto::config::Quota;
+use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
+use aop::proto::grant::{Grant, Reach};
+use aop::proto::io::{Command, Event, NodeAlert, Output, Reply, Verdict};
+use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
+use aop::proto::name::ZoneName;
+use aop::proto::own_records::{Withdraw, WriteError};
+use aop::proto::record::{Author, Header, Kind};
+use aop::proto::time::{Stamp, Timestamp};
+use cluster::{Cluster, DAY, NOW, SECOND, identity, key, name, offer, signed};
+use serde_bytes::ByteBuf;
+
+const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+
+fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
+    Header {
+        network: "world".into(),
+        zone: ZoneName::root(),
+        kind: Kind::Agent,
+        name: agent.parse().unwrap(),
+        owner: key(author),
+        host: key(author),
+        author: Author { key: key(author), epoch: 77 },
+        seq: 1,
+        stamp: Stamp { wall, counter: 0 },
+        generation: 0,
+        expires_at: wall + CARD_LIFE,
+        scope: Scope::Public,
+        grants: Vec::new(),
+    }
+}
+
+fn body(description: &str) -> Vec<u8> {
+    codec::encode(&AgentCard { description: description.into(), ..AgentCard::default() })
+}
+
+fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
+    envelope(&[signed(header, body, author).bytes()])
+}
+
+fn envelope(records: &[&std::sync::Arc<[u8]>]) -> Vec<u8> {
+    Envelope::Records(records.iter().map(|bytes| ByteBuf::from(bytes.to_vec())).collect()).encode()
+}
+
+fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
+    let beacon = Beacon {
+        network: "world".into(),
+        zone: ZoneName::root(),
+        author: Author { key: key(author), epoch },
+        counter,
+        clock,
+        interval_ms: 20_000,
+        seq,
+    };
+    Envelope::Beacon(beacon.sign(&identity(author))).encode()
+}
+
+fn grant(owner: usize, host: usize, generation: u64, life: std::time::Duration) -> Vec<u8> {
+    Grant {
+        network: "world".into(),
+        issuer: key(owner),
+        subject: key(host),
+        zone: ZoneName::root(),
+        reach: Reach::Zone,
+        kinds: vec![Kind::Agent],
+        may_delegate: true,
+        issued_at: NOW - DAY,
+        expires_at: NOW + life,
+        generation,
+    }
+    .sign(&identity(owner))
+}
+
+fn granted(agent: &str, grants: Vec<Vec<u8>>) -> Offer {
+    Offer { grants, ..offer(agent, "granted") }
+}
+
+fn penalties(cluster: &Cluster, at: usize, since: usize) -> Vec<&'static str> {
+    let reason = |output: &&Output| match output {
+        Output::Penalize { offence, .. } => Some(offence.code()),
+        _ => None,
+    };
+    cluster.outputs(at, since).iter().filter_map(reason).collect()
+}
+
+fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
+    cluster.outputs(at, since).iter().filter(|output| matches!(output, Output::Request { .. })).count()
+}
+
+#[test]
+fn a_write_is_kept_then_published_then_acknowledged() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    let since = cluster.log.len();
+    cluster.register(0, offer("a", "one")).unwrap();
+    let order: Vec<&str> = cluster
+        .outputs(0, since)
+        .iter()
+        .filter_map(|output| match output {
+            Output::Persist(writes) => writes.iter().any(|write| write.durable).then_some("persist"),
+            Output::Publish { .. } => Some("publish"),
+            Output::Reply { .. } => Some("reply"),
+            Output::Event(_) => Some("event"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["persist", "event", "publish", "reply"]);
+    let forwarded = cluster.outputs(1, since);
+    assert!(matches!(forwarded[0], Output::Persist(_)), "{forwarded:?}");
+    assert!(
+        forwarded.iter().any(|output| matches!(output, Output::Verdict { verdict: Verdict::Accept, .. }))
+    );
+    assert!(cluster.shows(1, "a"));
+}
+
+#[test]
+fn a_registration_equal_to_what_is_held_writes_nothing() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    let first = cluster.register(0, offer("a", "one"));
+    let since = cluster.log.len();
+    assert_eq!(cluster.register(0, offer("a", "one")), first);
+    assert!(cluster.outputs(0, since).iter().all(|output| matches!(output, Output::Reply { .. })));
+    cluster.register(0, offer("a", "two")).unwrap();
+    assert_eq!(cluster.published_since(0, since).len(), 1);
+}
+
+#[test]
+fn a_new_grant_that_carries_no_better_writes_nothing() {
+    let mut cluster = Cluster::new(1);
+    let with = |generation, life| granted("a", vec![grant(1, 0, generation, life)]);
+    cluster.register(0, with(0, 30 * DAY)).unwrap();
+    let since = cluster.log.len();
+    cluster.register(0, with(0, 31 * DAY)).unwrap();
+    assert!(cluster.outputs(0, since).iter().all(|output| matches!(output, Output::Reply { .. })));
+    cluster.register(0, with(1, 31 * DAY)).unwrap();
+    assert_eq!(cluster.held(0, 0, "a").map(|held| held.generation), Some(1), "a generation is worth a write");
+}
+
+#[test]
+fn versions_are_dense_in_a_zone_and_the_node_scope_takes_none_and_never_leaves() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    let empty = cluster.fingerprint(0);
+    let hidden = Offer { scope: Scope::Node, ..offer("hidden", "mine") };
+    let since = cluster.log.len();
+    cluster.register(0, hidden).unwrap();
+    assert!(cluster.shows(0, "hidden") && cluster.published_since(0, since).is_empty());
+    assert_eq!(cluster.held(0, 0, "hidden").unwrap().seq, 0);
+    assert_eq!(cluster.fingerprint(0), empty);
+    for (agent, seq) in [("a", 1), ("b", 2)] {
+        cluster.register(0, offer(agent, "x")).unwrap();
+        assert_eq!(cluster.held(0, 0, agent).unwrap().seq, seq);
+    }
+    cluster.deregister(0, "a").unwrap();
+    assert_eq!(cluster.held(0, 0, "a").unwrap().seq, 3);
+    cluster.pass(5 * MINUTE);
+    assert!(cluster.held(1, 0, "hidden").is_none() && cluster.held(1, 0, "b").is_some());
+    let before = cluster.rows[0].clone();
+    cluster.restart(0, before);
+    cluster.register(0, offer("c", "x")).unwrap();
+    assert_eq!(cluster.held(0, 0, "c").unwrap().seq, 4);
+    assert!(cluster.shows(0, "hidden"));
+}
+
+#[test]
+fn a_stamp_grows_with_its_own_key_and_no_other_key_moves_it() {
+    let mut cluster = Cluster::new(1);
+    let five_days = 5 * 86_400_000;
+    cluster.clocks[0] = five_days;
+    cluster.register(0, offer("ahead", "x")).unwrap();
+    cluster.clocks[0] = 0;
+    cluster.register(0, offer("other", "x")).unwrap();
+    assert_eq!(cluster.held(0, 0, "other").unwrap().stamp, Stamp { wall: NOW, counter: 0 });
+    cluster.register(0, offer("other", "y")).unwrap();
+    assert_eq!(cluster.held(0, 0, "other").unwrap().stamp, Stamp { wall: NOW, counter: 1 });
+    let ahead = cluster.held(0, 0, "ahead").unwrap();
+    let refused = cluster.register(0, offer("ahead", "y"));
+    assert!(matches!(refused, Err(WriteError::StampedAhead(..))), "it would end before what it replaces");
+    cluster.deregister(0, "ahead").unwrap();
+    let buried = cluster.held(0, 0, "ahead").unwrap();
+    assert!(
+        buried.order() > ahead.order() && buried.stamp.wall == NOW && buried.expires_at > ahead.expires_at
+    );
+    cluster.register(0, offer("ahead", "z")).unwrap();
+    assert!(cluster.shows(0, "ahead"));
+}
+
+#[test]
+fn a_stamp_is_greater_than_the_own_last_one_even_after_a_restart_with_the_clock_back() {
+    let mut cluster = Cluster::new(1);
+    cluster.register(0, offer("a", "one")).unwrap();
+    cluster.clocks[0] = -30_000;
+    let rows = cluster.rows[0].clone();
+    cluster.restart(0, rows);
+    cluster.register(0, offer("a", "two")).unwrap();
+    assert_eq!(cluster.held(0, 0, "a").unwrap().stamp, Stamp { wall: NOW, counter: 1 });
+}
+
+#[test]
+fn a_key_belongs_to_its_host_and_its_owner_may_only_bury_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.link(0, 1);
+    cluster.register(1, granted("a", vec![grant(0, 1, 0, 30 * DAY)])).unwrap();
+    let held = cluster.held(0, 1, "a").unwrap();
+    for author in [0, 2] {
+        let wall = cluster.now + SECOND;
+        let foreign = Header { owner: key(0), host: key(1), ..header(author, "a", wall) };
+        assert_eq!(cluster.gossip(0, 1, message(foreign.clone(), &body("x"), author)), Verdict::Reject);
+        let lease = Header::tombstone_expires_at(foreign.stamp, 0);
+        let buries = message(Header { expires_at: lease, ..foreign }, &[], author);
+        let expected = if author == 0 { Verdict::Ignore } else { Verdict::Reject };
+        let judged = cluster.gossip(1, 0, buries);
+        assert_eq!(judged == Verdict::Reject, expected == Verdict::Reject, "{author}");
+        if author == 0 {
+            assert!(!cluster.shows(1, "a") && cluster.held(1, 1, "a").unwrap().is_tombstone());
+        }
+    }
+    assert!(held.author.key == key(1));
+    cluster.pass(10 * MINUTE);
+    assert!(!cluster.shows(0, "a") && !cluster.shows(1, "a"), "a host does not speak against its owner");
+    let rows = cluster.rows[1].clone();
+    cluster.restart(1, rows);
+    assert!(!cluster.shows(1, "a") && cluster.problems(1).is_empty());
+}
+
+#[test]
+fn a_record_carries_the_generation_of_its_first_grant() {
+    let mut cluster = Cluster::new(3);
+    let second = Grant {
+        issuer: key(1),
+        subject: key(2),
+        generation: 0,
+        may_delegate: false,
+        ..Grant::read(&grant(0, 1, 3, 30 * DAY)).unwrap()
+    };
+    let chain = vec![grant(0, 1, 3, 30 * DAY), second.sign(&identity(1))];
+    cluster.register(2, granted("a", chain)).unwrap();
+    assert_eq!(cluster.held(2, 2, "a").unwrap().generation, 3);
+    let lower = cluster.register(2, granted("a", vec![grant(0, 2, 2, 30 * DAY)]));
+    assert!(matches!(lower, Err(WriteError::Superseded(_))), "{lower:?}");
+    cluster.register(2, granted("a", vec![grant(0, 2, 4, 30 * DAY)])).unwrap();
+    assert_eq!(cluster.held(2, 2, "a").unwrap().generation, 4);
+}
+
+#[test]
+fn a_card_never_ends_before_the_own_card_it_replaces() {
+    let mut cluster = Cluster::new(2);
+    cluster.register(1, granted("a", vec![grant(0, 1, 0, 5 * DAY)])).unwrap();
+    assert_eq!(cluster.held(1, 1, "a").unwrap().expires_at, NOW + 5 * DAY);
+    let shorter = cluster.register(1, granted("a", vec![grant(0, 1, 0, 4 * DAY)]));
+    assert!(matches!(shorter, Err(WriteError::GrantTooShort(_))), "{shorter:?}");
+    cluster.register(1, granted("a", vec![grant(0, 1, 0, 6 * DAY)])).unwrap();
+    assert_eq!(cluster.held(1, 1, "a").unwrap().expires_at, NOW + 6 * DAY);
+}
+
+#[test]
+fn a_host_may_withdraw_what_it_offers_by_a_grant() {
+    for generation in [0, 1] {
+        let mut cluster = Cluster::new(2);
+        cluster.link(0, 1);
+        cluster.register(1, granted("a", vec![grant(0, 1, generation, 6 * DAY)])).unwrap();
+        let withdrawn = cluster.deregister(1, "a");
+        assert!(withdrawn.is_ok(), "generation {generation}: {withdrawn:?}");
+        assert!(!cluster.shows(0, "a"));
+    }
+}
+
+#[test]
+fn a_foreign_write_under_an_own_key_is_corrected_once_and_then_reported() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(0, offer("a", "mine")).unwrap();
+    let foreign = |cluster: &Cluster, ahead: u32, text: &str| {
+        let wall = cluster.now + SECOND * ahead;
+        message(Header { seq: 9, ..header(0, "a", wall) }, &body(text), 0)
+    };
+    cluster.gossip(0, 1, foreign(&cluster, 10, "foreign"));
+    let corrected = cluster.held(0, 0, "a").unwrap();
+    assert_eq!(corrected.card().unwrap().description, "mine");
+    assert_eq!(corrected.stamp, Stamp { wall: NOW + 10 * SECOND, counter: 1 });
+    assert_eq!(cluster.held(1, 0, "a").unwrap().hash(), corrected.hash());
+    assert!(cluster.problems(0).is_empty());
+    cluster.gossip(0, 1, foreign(&cluster, 20, "again"));
+    assert_eq!(cluster.held(0, 0, "a").unwrap().card().unwrap().description, "again");
+    assert_eq!(cluster.problems(0), [NodeAlert::DuplicateIdentity(name("a"))]);
+    assert_eq!(cluster.register(0, offer("a", "mine")), Err(WriteError::DuplicateIdentity));
+}
+
+#[test]
+fn a_correction_is_allowed_again_after_ten_minutes() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(0, offer("a", "mine")).unwrap();
+    for _ in 0..2 {
+        let foreign = Header { seq: 9, ..header(0, "a", cluster.now + SECOND) };
+        cluster.gossip(0, 1, message(foreign, &body("foreign"), 0));
+        assert_eq!(cluster.held(0, 0, "a").unwrap().card().unwrap().description, "mine");
+        cluster.pass(10 * MINUTE + SECOND);
+    }
+    assert!(cluster.problems(0).is_empty());
+}
+
+#[test]
+fn an_agent_that_a_host_does_not_offer_is_buried() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.gossip(0, 1, message(header(0, "ghost", NOW), &body("x"), 0));
+    assert!(cluster.held(0, 0, "ghost").unwrap().is_tombstone());
+    assert!(cluster.held(1, 0, "ghost").unwrap().is_tombstone());
+}
+
+#[test]
+fn a_record_from_the_future_is_ignored_and_blames_nobody() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    let since = cluster.log.len();
+    let wall = NOW + STAMP_AHEAD_MAX + SECOND;
+    let future = message(header(1, "a", wall), &body("x"), 1);
+    assert_eq!(cluster.gossip(0, 1, future.clone()), Verdict::Ignore);
+    let state = &cluster.nodes[0].zone_states(NOW)[0];
+    assert!(state.records == 0 && state.versions.is_empty());
+    assert!(penalties(&cluster, 0, since).is_empty());
+    assert_eq!(cluster.nodes[0].refused()["future"], 1);
+    cluster.now = NOW + SECOND;
+    assert_eq!(cluster.gossip(0, 1, future), Verdict::Accept);
+}
+
+#[test]
+fn verdicts_tell_new_from_stale_from_forged() {
+    let mut cluster = Cluster::new(2);
+    let new = message(header(1, "a", NOW), &body("x"), 1);
+    assert_eq!(cluster.gossip(0, 1, new.clone()), Verdict::Accept);
+    assert_eq!(cluster.gossip(0, 1, new), Verdict::Ignore);
+    let stale = Header { seq: 2, ..header(1, "a", NOW - SECOND) };
+    assert_eq!(cluster.gossip(0, 1, message(stale, &body("x"), 1)), Verdict::Ignore);
+    let since = cluster.log.len();
+    let forged = Header { author: Author { key: key(1), epoch: 77 }, ..header(1, "b", NOW) };
+    assert_eq!(cluster.gossip(0, 1, message(forged, &body("x"), 0)), Verdict::Reject);
+    assert_eq!(penalties(&cluster, 0, since), ["bad_signature"]);
+    assert_eq!(cluster.gossip(0, 1, vec![0xff; 40]), Verdict::Reject);
+    assert_eq!(cluster.nodes[0].records(&ZoneName::root()).count(), 1);
+}
+
+#[test]
+fn a_record_of_another_scope_is_never_taken_from_the_network() {
+    let mut cluster = Cluster::new(2);
+    let hidden = Header { scope: Scope::Node, seq: 0, ..header(1, "a", NOW) };
+    assert_eq!(cluster.gossip(0, 1, message(hidden, &body("x"), 1)), Verdict::Reject);
+    assert_eq!(cluster.nodes[0].records(&ZoneName::root()).count(), 0);
+}
+
+#[test]
+fn only_an_author_batches_and_a_batch_is_forwarded_if_half_of_it_is_new() {
+    let mut cluster = Cluster::new(3);
+    let one = |author: usize, at: usize| {
+        let it = Header { seq: at as u64 + 1, ..header(author, &format!("a{at}"), NOW) };
+        signed(it, &body("x"), author).bytes().clone()
+    };
+    assert_eq!(cluster.gossip(0, 1, envelope(&[&one(1, 0), &one(2, 1)])), Verdict::Reject);
+    let own: Vec<_> = (0..6).map(|at| one(1, at)).collect();
+    assert_eq!(cluster.gossip(0, 1, envelope(&[&own[0], &own[1]])), Verdict::Accept, "half is new");
+    assert_eq!(cluster.gossip(0, 1, envelope(&[&own[0], &own[1], &own[2]])), Verdict::Ignore);
+    assert_eq!(cluster.gossip(0, 1, envelope(&[])), Verdict::Ignore);
+    assert_eq!(cluster.nodes[0].records(&ZoneName::root()).count(), 3);
+}
+
+#[test]
+fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
+    let config = Config { bootstrap_peers: vec![key(1)], ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    cluster.register(1, offer("a", "x")).unwrap();
+    cluster.clocks[0] = 31_000;
+    cluster.link(0, 1);
+    let refused = cluster.register(0, offer("b", "x"));
+    assert!(matches!(&refused, Err(error) if error.code() == "clock_unsafe"), "{refused:?}");
+    assert_eq!(refused, Err(WriteError::ClockUnsafe(-31_000)));
+    assert!(cluster.shows(0, "a"));
+    assert!(cluster.problems(0).contains(&NodeAlert::ClockUnsafe(-31_000)));
+    cluster.clocks[0] = 29_000;
+    cluster.pass(MINUTE);
+    cluster.register(0, offer("b", "x")).unwrap();
+    assert!(cluster.problems(0).is_empty());
+    cluster.clocks[1] = 300_000;
+    cluster.register(1, offer("c", "x")).unwrap();
+}
+
+#[test]
+fn a_restored_backup_takes_a_new_epoch_and_keeps_its_agents() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(0, offer("old", "one")).unwrap();
+    let backup = cluster.rows[0].clone();
+    let before = cluster.nodes[0].author();
+    cluster.register(0, offer("old", "two")).unwrap();
+    cluster.register(0, offer("lost", "x")).unwrap();
+    cluster.restart(0, backup);
+    assert_eq!(cluster.nodes[0].author(), before);
+    cluster.link(0, 1);
+    assert_ne!(cluster.nodes[0].author(), before);
+    assert_eq!(cluster.problems(0), [NodeAlert::RestoredBackup]);
+    for at in [0, 1] {
+        assert_eq!(cluster.held(at, 0, "old").unwrap().card().unwrap().description, "two", "not corrected");
+        assert!(cluster.shows(at, "lost"));
+    }
+    cluster.register(0, offer("new", "x")).unwrap();
+    let new = cluster.held(1, 0, "new").unwrap();
+    assert_eq!((new.author.epoch, new.seq), (cluster.nodes[0].author().epoch, 1));
+    let rows = cluster.rows[0].clone();
+    cluster.restart(0, rows);
+    cluster.pass(4 * DAY + 12 * 60 * MINUTE);
+    assert!(cluster.held(0, 0, "lost").unwrap().author.epoch != before.epoch, "adopted, so renewed");
+}
+
+#[test]
+fn a_lost_write_that_comes_by_gossip_is_adopted_and_not_corrected() {
+    let mut cluster = Cluster::new(2);
+    cluster.register(0, offer("a", "one")).unwrap();
+    let backup = cluster.rows[0].clone();
+    let since = cluster.log.len();
+    cluster.register(0, offer("a", "two")).unwrap();
+    let lost = cluster.published_since(0, since).remove(0);
+    cluster.restart(0, backup);
+    cluster.gossip(0, 1, lost);
+    assert_eq!(cluster.held(0, 0, "a").unwrap().card().unwrap().description, "two");
+    assert_eq!(cluster.problems(0), [NodeAlert::RestoredBackup]);
+}
+
+#[test]
+fn a_peers_word_on_our_head_ends_at_most_one_epoch() {
+    let mut cluster = Cluster::new(1);
+    let mut epochs = std::collections::BTreeSet::from([cluster.nodes[0].author()]);
+    for _ in 0..5 {
+        let since = cluster.log.len();
+        let joined =
+            |dialed| aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed };
+        let now = cluster.clock(0);
+        cluster.nodes[0].handle(now, joined(aop::proto::io::Dialed::ByUs));
+        while let Some(output) = cluster.nodes[0].poll_output() {
+            if let Output::Request { conversation, .. } = &output {
+                let root = aop::proto::fingerprint::Digest::default();
+                let bytes = SyncAnswer::Opened { root, head: u64::MAX, clock: now }.encode();
+                cluster.nodes[0]
+                    .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
+            }
+            cluster.log.push((0, output));
+        }
+        assert!(asks(&cluster, 0, since) > 0);
+        epochs.insert(cluster.nodes[0].author());
+        cluster.nodes[0].handle(now, aop::proto::io::Input::PeerLeft { peer: key(1), zone: None });
+    }
+    assert!(epochs.len() <= 2, "{epochs:?}");
+}
+
+#[test]
+fn renewals_wait_for_the_first_sync_where_peers_are_expected() {
+    let config = Config { expects_peers: true, ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    cluster.link(0, 1);
+    cluster.register(0, offer("a", "x")).unwrap();
+    let backup = cluster.rows[0].clone();
+    cluster.deregister(0, "a").unwrap();
+    cluster.restart(0, backup);
+    cluster.pass(5 * DAY);
+    assert_eq!(cluster.held(0, 0, "a").unwrap().seq, 1, "not renewed");
+    cluster.link(0, 1);
+    cluster.pass(MINUTE);
+    assert!(!cluster.shows(0, "a") && !cluster.shows(1, "a"), "a deleted agent came back");
+}
+
+#[test]
+fn renewal_is_made_near_half_life_and_keeps_the_agent_for_ever() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(0, offer("a", "x")).unwrap();
+    cluster.pass(CARD_LIFE.mul_f64(0.39));
+    assert_eq!(cluster.held(1, 0, "a").unwrap().seq, 1);
+    cluster.pass(CARD_LIFE.mul_f64(0.22));
+    assert_eq!(cluster.held(1, 0, "a").unwrap().seq, 2);
+}
+
+#[test]
+fn a_lapsed_card_is_hidden_at_once_and_leaves_no_memory() {
+    let mut cluster = Cluster::new(2);
+    let greater = Header { expires_at: NOW + MINUTE, ..header(1, "a", NOW) };
+    cluster.gossip(0, 1, message(greater, &body("greater"), 1));
+    cluster.now = NOW + MINUTE - SECOND;
+    assert!(cluster.shows(0, "a"));
+    cluster.now = NOW + MINUTE;
+    assert!(!cluster.shows(0, "a"));
+    let lesser = Header { seq: 2, ..header(1, "a", NOW - SECOND) };
+    assert_eq!(cluster.gossip(0, 1, message(lesser, &body("lesser"), 1)), Verdict::Accept);
+    assert!(cluster.shows(0, "a"));
+}
+
+#[test]
+fn a_quota_keeps_the_same_records_in_any_order_of_arrival() {
+    let quota = Quota { records_per_author: 3, ..Quota::default() };
+    let records: Vec<_> = (0..8)
+        .map(|at| message(Header { seq: at + 1, ..header(1, &format!("a{at}"), NOW) }, &body("x"), 1))
+        .collect();
+    let mut kept = Vec::new();
+    for order in [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0], [3, 0, 7, 1, 6, 2, 5, 4]] {
+        let mut cluster = Cluster::new(1);
+        cluster.nodes[0] = cluster.open(0, quota);
+        for at in order {
+            assert_ne!(cluster.gossip(0, 1, records[at].clone()), Verdict::Reject);
+        }
+        kept.push(cluster.nodes[0].records(&ZoneName::root()).map(|it| it.hash()).collect::<Vec<_>>());
+        assert_eq!(cluster.rows[0].keys().filter(|row| row[0] == b'r').count(), 3);
+    }
+    assert!(kept[0].len() == 3 && kept[0] == kept[1] && kept[0] == kept[2]);
+}
+
+#[test]
+fn a_name_gone_from_the_files_at_a_restart_is_withdrawn_and_a_refused_one_stays() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(0, offer("by-hand", "x")).unwrap();
+    cluster.command(0, files(vec![offer("a", "x"), offer("b", "x")], Withdraw::Others));
+    let rows = cluster.rows[0].clone();
+    cluster.restart(0, rows);
+    cluster.link(0, 1);
+    let refused = offer("b", &"x".repeat(5_000));
+    let reply = cluster.command(0, files(vec![refused], Withdraw::Others));
+    assert!(matches!(reply, Reply::Registered(results) if results[0].is_err()));
+    for at in [0, 1] {
+        assert_eq!(["a", "b", "by-hand"].map(|agent| cluster.shows(at, agent)), [false, true, true]);
+    }
+}
+
+fn files(offers: Vec<Offer>, withdraw: Withdraw) -> Command {
+    Command::OfferFiles { offers, withdraw }
+}
+
+#[test]
+fn what_files_offered_before_stays_until_it_is_known_to_be_gone() {
+    let mut cluster = Cluster::new(1);
+    let all = ["time", "time_now", "timer", "b"];
+    let offers = || all.map(|name| offer(name, "x")).to_vec();
+    let shown = |cluster: &mut Cluster| all.map(|agent| cluster.shows(0, agent));
+    cluster.command(0, files(offers(), Withdraw::Others));
+    let rows = cluster.rows[0].clone();
+    cluster.restart(0, rows);
+    cluster.command(0, files(vec![], Withdraw::Only(BTreeSet::from([name("b")]))));
+    assert_eq!(shown(&mut cluster), [true, true, true, false], "only what is known to be gone goes");
+    cluster.command(0, files(vec![offer("b", "x")], Withdraw::OthersBut(BTreeSet::from([name("time")]))));
+    assert_eq!(shown(&mut cluster), [true, true, false, true], "an agent and what is below it stays");
+    let rows = cluster.rows[0].clone();
+    cluster.restart(0, rows);
+    cluster.command(0, files(vec![offer("time", "x")], Withdraw::Others));
+    assert_eq!(shown(&mut cluster), [true, false, false, false], "what stayed is still known to be of files");
+}
+
+#[test]
+fn others_agents_and_other_zones_are_not_written() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(1, offer("a", "x")).unwrap();
+    assert_eq!(cluster.deregister(0, "a"), Err(WriteError::NotYours(name("a"), key(1))));
+    assert_eq!(cluster.deregister(0, "b"), Err(WriteError::NotFound(name("b"))));
+    let zone: ZoneName = "acme.org".parse().unwrap();
+    let elsewhere = Offer { zone: Some(zone.clone()), ..offer("a", "x") };
+    assert_eq!(cluster.register(0, elsewhere), Err(WriteError::ZoneNotServed(zone)));
+    cluster.register(0, offer("a", "y")).unwrap();
+    cluster.deregister(0, "a").unwrap();
+    assert!(cluster.shows(0, "a") && !cluster.held(0, 1, "a").unwrap().is_tombstone());
+}
+
+#[test]
+fn an_owner_deletes_its_agent_on_every_host() {
+    let mut cluster = Cluster::new(3);
+    cluster.link(0, 1);
+    cluster.link(0, 2);
+    for host in [1, 2] {
+        cluster.register(host, granted("a", vec![grant(0, host, 0, 30 * DAY)])).unwrap();
+    }
+    cluster.deregister(0, "a").unwrap();
+    cluster.pass(MINUTE);
+    assert!((0..3).all(|at| !cluster.shows(at, "a")));
+}
+
+#[test]
+fn a_beacon_ahead_of_what_is_held_starts_a_sync_after_patience_and_backs_off() {
+    let config = Config { sync_interval: 30 * DAY, ..Config::default() };
+    let mut cluster = Cluster::with(vec![config.clone(), config]);
+    for _ in 0..5 {
+        // Equal registries were compared before: that says nothing of beacons.
+        cluster.link(0, 1);
+        cluster.pass(MINUTE);
+        cluster.cut(0, 1);
+    }
+    cluster.link(0, 1);
+    cluster.pass(MINUTE);
+    let since = cluster.log.len();
+    assert_eq!(cluster.gossip(0, 1, beacon(2, 5, 1, cluster.now, 9)), Verdict::Accept);
+    cluster.pass(SECOND * 2);
+    assert_eq!(asks(&cluster, 0, since), 0, "left to the mesh");
+    cluster.pass(SECOND + SECOND / 2);
+    assert_eq!(asks(&cluster, 0, since), 1);
+    let mut counts = Vec::new();
+    for counter in 2..12 {
+        cluster.gossip(0, 1, beacon(2, 5, counter, cluster.now, 9));
+        let since = cluster.log.len();
+        cluster.pass(MINUTE);
+        counts.push(asks(&cluster, 0, since));
+    }
+    assert!(counts[0] >= 2 && counts.iter().skip(5).sum::<usize>() <= 2, "{counts:?}");
+}
+
+#[test]
+fn a_small_repair_is_published_again_one_a_message_and_a_large_one_is_not() {
+    for (count, published) in [(1, 1), (200, 200), (300, 0)] {
+        let mut cluster = Cluster::new(3);
+        cluster.link(0, 1);
+        cluster.pass(MINUTE);
+        let many = (0..count).map(|at| offer(&format!("a{at}"), "x")).collect();
+        cluster.command(2, Command::Register(many));
+        cluster.pass(MINUTE);
+        let since = cluster.log.len();
+        cluster.link(0, 2);
+        let again = cluster.published_since(0, since);
+        let single = |bytes: &Vec<u8>| match Envelope::decode(bytes).unwrap() {
+            Envelope::Records(records) => Some(records.len()),
+            Envelope::Beacon(_) => None,
+        };
+        let sizes: Vec<usize> = again.iter().filter_map(single).collect();
+        assert!(sizes.iter().all(|size| *size == 1));
+        assert_eq!(sizes.len(), published, "{count} repaired");
+        assert_eq!(cluster.held(1, 2, "a0").is_some(), published > 0);
+        cluster.pass(2 * MINUTE);
+        assert!(cluster.held(1, 2, "a0").is_some(), "the truth comes by sync");
+    }
+}
+
+#[test]
+fn prefixes_are_adopted_after_a_sync_and_fingerprints_agree_across_an_expiry() {
+    let mut cluster = Cluster::new(2);
+    for text in ["one", "two", "three"] {
+        cluster.register(0, offer("a", text)).unwrap();
+    }
+    cluster.link(1, 0);
+    let author = cluster.nodes[0].author();
+    let state = &cluster.nodes[1].zone_states(NOW)[0];
+    assert_eq!(state.versions, [(author, 3)]);
+    let short = Header { expires_at: NOW + 90 * SECOND, ..header(2, "short", NOW) };
+    cluster.gossip(0, 1, message(short, &body("x"), 2));
+    cluster.now = NOW + 45 * SECOND;
+    assert!(cluster.shows(0, "short") && cluster.held(1, 2, "short").is_none());
+    let as_of = aop::proto::fingerprint::as_of(cluster.now);
+    assert!(as_of >= NOW + 90 * SECOND, "it ends before {as_of}");
+    assert_eq!(cluster.fingerprint(0), cluster.fingerprint(1));
+}
+
+#[test]
+fn a_forked_author_is_shown() {
+    let mut cluster = Cluster::new(2);
+    for agent in ["a", "b"] {
+        assert_eq!(cluster.gossip(0, 1, message(header(1, agent, NOW), &body("x"), 1)), Verdict::Accept);
+    }
+    let author = Author { key: key(1), epoch: 77 };
+    assert_eq!(cluster.problems(0), [NodeAlert::ForkedAuthor(author)]);
+}
+
+#[test]
+fn a_forged_record_in_a_sync_ends_it_and_is_not_taken() {
+    let mut cluster = Cluster::new(2);
+    let now = cluster.clock(0);
+    let forged = signed(header(1, "a", NOW), &body("x"), 0);
+    let joined = aop::proto::io::Dialed::ByUs;
+    cluster.nodes[0].handle(
+        now,
+        aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed: joined },
+    );
+    let mut closed = false;
+    while let Some(output) = cluster.nodes[0].poll_output() {
+        if let Output::Request { conversation, bytes, .. } = &output {
+            let full = aop::proto::fingerprint::Digest([1; 32]);
+            let answer = match SyncFrame::decode(bytes).unwrap().request {
+                SyncRequest::Open { .. } => SyncAnswer::Opened { root: full, head: 0, clock: now },
+                SyncRequest::Children { prefixes } => SyncAnswer::Children(vec![full; prefixes.len() * 16]),
+                _ => {
+                    SyncAnswer::Records { records: vec![ByteBuf::from(forged.bytes().to_vec())], next: None }
+                }
+            };
+            let bytes = answer.encode();
+            cluster.nodes[0]
+                .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
+        }
+        closed |= matches!(output, Output::EndConversation { .. });
+        cluster.log.push((0, output));
+    }
+    assert!(closed);
+    assert_eq!(penalties(&cluster, 0, 0), ["bad_signature", "bad_sync"]);
+    assert_eq!(cluster.nodes[0].records(&ZoneName::root()).count(), 0);
+}
+
+#[test]
+fn an_agent_made_private_leaves_the_world() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.register(0, offer("a", "x")).unwrap();
+    cluster.register(0, Offer { scope: Scope::Node, ..offer("a", "x") }).unwrap();
+    cluster.pass(MINUTE);
+    assert!(cluster.shows(0, "a") && !cluster.shows(1, "a"));
+    assert_eq!(cluster.fingerprint(0), cluster.fingerprint(1));
+}
+
+#[test]
+fn a_suspended_node_syncs_at_once_and_takes_even_the_newest() {
+    let mut cluster = Cluster::new(2);
+    cluster.link(0, 1);
+    cluster.pass(MINUTE);
+    let fresh = Header { seq: 1, ..header(2, "a", cluster.now + 40 * SECOND) };
+    cluster.now = cluster.now + 40 * SECOND;
+    cluster.gossip(1, 0, message(fresh, &body("x"), 2));
+    let now = cluster.clock(0);
+    cluster.nodes[0].handle_timeout(now);
+    cluster.settle();
+    assert!(cluster.shows(0, "a"));
+    let synced = |output: &Output| matches!(output, Output::Event(Event::Synced { .. }));
+    assert!(cluster.log.iter().any(|(at, output)| *at == 0 && synced(output)));
+}

@@ -1,0 +1,191 @@
+//! The protocol under faults: many seeds, each a world of its own.
+//!
+//! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … faults::replay` plays one again, `AOP_SIM_FAIL_FAST=1` stops
+//! at the first that breaks.
+
+use aop::sim::{Conditions, Fault, Memory, Setup, Wish, World};
+
+use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
+
+/// Seeds played by default: less than a minute unoptimised on two cores.
+const SEEDS: u64 = 100;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Plays seeds on two threads; what broke.
+fn play_all(seeds: u64) -> Vec<String> {
+    let most = if number("AOP_SIM_FAIL_FAST").is_some() { 1 } else { usize::MAX };
+    let half = |odd: u64| {
+        let seeds = (0..seeds).filter(move |seed| seed % 2 == odd);
+        move || -> Vec<String> { seeds.filter_map(broken).take(most).collect() }
+    };
+    let (even, odd) = (std::thread::spawn(half(0)), std::thread::spawn(half(1)));
+    [even, odd].into_iter().flat_map(|thread| thread.join().expect("a thread that plays")).collect()
+}
+
+/// What broke in one run; a panic of the node is one more way to break.
+fn broken(seed: u64) -> Option<String> {
+    match std::panic::catch_unwind(|| World::play(seed)) {
+        Ok(Ok(_)) => None,
+        Ok(Err(violation)) => {
+            let replay = "cargo test --test sim -- --exact faults::replay --nocapture";
+            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
+        }
+        Err(_) => Some(format!("seed {seed} panicked")),
+    }
+}
+
+#[test]
+fn five_nodes_keep_their_promises_through_every_fault() {
+    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
+    let begun = std::time::Instant::now();
+    let broken = play_all(seeds);
+    println!("{seeds} seeds in {:.1?}", begun.elapsed());
+    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn replay() {
+    let Some(seed) = number("AOP_SIM_SEED") else { return };
+    let (story, played) = World::play_told(seed);
+    println!("{}", story.join("\n"));
+    println!("{played:#?}");
+    if let Err(violation) = played {
+        panic!("{violation}");
+    }
+}
+
+#[test]
+fn a_seed_replays_one_run_and_no_other() {
+    let trace = |seed| World::play(seed).expect("a run that keeps its promises").trace;
+    assert_eq!(trace(1), trace(1));
+    assert_ne!(trace(1), trace(2));
+}
+
+#[test]
+fn a_partition_of_any_length_heals() {
+    const HOUR_MS: u64 = 3_600_000;
+    for (seed, asleep_ms) in
+        [0, HOUR_MS, 71 * HOUR_MS, 8 * 24 * HOUR_MS, 40 * 24 * HOUR_MS].into_iter().enumerate()
+    {
+        let mut world = begun(seed as u64, 6, 6);
+        for machine in 0..6 {
+            world.wish(machine, offer(&format!("before-{machine}"), "before"));
+            world.wish(machine, offer(&format!("deleted-{machine}"), "before"));
+        }
+        run(&mut world, 20_000);
+        world.fault(Fault::Part(vec![0, 0, 1, 1, 2, 2]));
+        run(&mut world, 60_000);
+        for machine in 0..6 {
+            world.wish(machine, offer(&format!("before-{machine}"), "during"));
+            world.wish(machine, offer(&format!("new-{machine}"), "during"));
+            world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
+        }
+        world.skip(asleep_ms);
+        run(&mut world, 120_000);
+        assert!(!names(&mut world, 0).contains(&"new-5@.".into()), "the parts do not see each other");
+        settle(&mut world);
+        for machine in 0..6 {
+            let found = names(&mut world, machine);
+            assert_eq!(found.len(), 12, "{found:?}");
+            assert!(found.iter().all(|name| !name.starts_with("deleted")), "{found:?}");
+        }
+    }
+}
+
+#[test]
+fn a_joiner_becomes_complete_in_one_sync() {
+    const RECORDS: usize = 2_000;
+    let mut world = begun(1, 3, 2);
+    for batch in 0..RECORDS / 100 {
+        let offers = (0..100).map(|number| (name(&format!("agent-{batch}-{number}")), "text".into()));
+        world.wish(batch % 2, Wish::Offer(offers.collect()));
+    }
+    run(&mut world, 60_000);
+    assert_eq!(agents(&mut world, 1), RECORDS);
+    world.start(2, Memory::Disk);
+    // Connecting takes up to three seconds; the stream takes the rest.
+    run(&mut world, 8_000);
+    assert_eq!(agents(&mut world, 2), RECORDS);
+    settle(&mut world);
+}
+
+#[test]
+fn a_late_joiner_sees_no_deleted_agent() {
+    let mut world = begun(1, 4, 3);
+    offer_and_withdraw(&mut world, 3, 30_000);
+    world.start(3, Memory::Disk);
+    run(&mut world, 10_000);
+    assert_eq!(names(&mut world, 3), ["kept-0@.", "kept-1@.", "kept-2@."]);
+    settle(&mut world);
+}
+
+#[test]
+fn a_restored_backup_does_not_bring_a_deleted_agent_back() {
+    let mut world = begun(1, 3, 3);
+    world.wish(0, offer("deleted", "text"));
+    run(&mut world, 10_000);
+    world.fault(Fault::BackUp(0));
+    run(&mut world, 1_000);
+    world.wish(0, Wish::Withdraw(name("deleted")));
+    run(&mut world, 10_000);
+    world.fault(Fault::Crash { machine: 0, memory: Memory::Backup, down_ms: 60_000 });
+    run(&mut world, 30_000);
+    // The lease in the backup is past its half life, and the tombstone of the others still lives.
+    world.skip(5 * 24 * 3_600_000);
+    run(&mut world, 60_000);
+    settle(&mut world);
+    for machine in 0..3 {
+        assert_eq!(names(&mut world, machine), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_clock_that_was_past_every_lease_takes_back_what_it_dropped() {
+    let mut world = begun(1, 3, 3);
+    for machine in 0..2 {
+        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+    run(&mut world, 10_000);
+    world.fault(Fault::Jump(2, 8 * 24 * 3_600_000));
+    run(&mut world, 600_000);
+    assert_eq!(names(&mut world, 2), Vec::<String>::new());
+    world.fault(Fault::Jump(2, 0));
+    settle(&mut world);
+    assert_eq!(names(&mut world, 2), ["agent-0@.", "agent-1@."]);
+}
+
+#[test]
+fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
+    let conditions = Conditions { loss: 0.3, duplication: 0.1, ..Conditions::default() };
+    let mut world = World::new(1, Setup { machines: 30, conditions, ..Setup::default() });
+    for machine in 0..30 {
+        world.start(machine, Memory::Disk);
+    }
+    run(&mut world, 10_000);
+    for machine in 0..30 {
+        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+    run(&mut world, 90_000);
+    for machine in 0..30 {
+        assert_eq!(agents(&mut world, machine), 30, "machine {machine}");
+    }
+}
+
+/// A world of which the first `up` machines are connected.
+fn begun(seed: u64, machines: usize, up: usize) -> World {
+    let mut world = World::new(seed, Setup { machines, ..Setup::default() });
+    for machine in 0..up {
+        world.start(machine, Memory::Disk);
+    }
+    run(&mut world, 10_000);
+    world
+}
+
+/// How many agents a machine serves.
+fn agents(world: &mut World, machine: usize) -> usize {
+    let Some((node, now)) = world.node(machine) else { return 0 };
+    node.zone_states(now).iter().map(|zone| zone.agents).sum()
+}

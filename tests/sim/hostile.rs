@@ -1,0 +1,232 @@
+//! The protocol among hostile machines: drawn worlds, and one directed world for each kind of hostility.
+//!
+//! `AOP_SIM_SEEDS=1000` plays more drawn worlds, `AOP_SIM_SEED=7 … hostile::replay` plays one again, `AOP_SIM_FAIL_FAST=1`
+//! stops at the first that breaks.
+
+mod collision;
+
+use aop::proto::config::Quota;
+use aop::proto::message::Envelope;
+use aop::sim::{Conditions, Conduct, Fault, Graph, Memory, Setup, Wish, World};
+
+use crate::actions::{agents, name, names, offer, offer_and_withdraw, run, settle};
+use serde_bytes::ByteBuf;
+
+/// Drawn worlds played by default.
+const SEEDS: u64 = 100;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn broken(seed: u64) -> Option<String> {
+    match std::panic::catch_unwind(|| World::play_hostile(seed)) {
+        Ok(Ok(_)) => None,
+        Ok(Err(violation)) => {
+            let replay = "cargo test --test sim -- --exact hostile::replay --nocapture";
+            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
+        }
+        Err(_) => Some(format!("seed {seed} panicked")),
+    }
+}
+
+#[test]
+fn honest_nodes_keep_their_promises_among_hostile_ones() {
+    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
+    let most = if number("AOP_SIM_FAIL_FAST").is_some() { 1 } else { usize::MAX };
+    let half = |odd: u64| {
+        let seeds = (0..seeds).filter(move |seed| seed % 2 == odd);
+        move || -> Vec<String> { seeds.filter_map(broken).take(most).collect() }
+    };
+    let (even, odd) = (std::thread::spawn(half(0)), std::thread::spawn(half(1)));
+    let broken: Vec<String> =
+        [even, odd].into_iter().flat_map(|thread| thread.join().expect("a thread that plays")).collect();
+    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[test]
+fn replay() {
+    let Some(seed) = number("AOP_SIM_SEED") else { return };
+    let (story, played) = World::play_hostile_told(seed);
+    println!("{}", story.join("\n"));
+    println!("{played:#?}");
+    if let Err(violation) = played {
+        panic!("{violation}");
+    }
+}
+
+#[test]
+fn nodes_that_forward_nothing_hold_up_nobody_for_long() {
+    const MACHINES: usize = 24;
+    let is_mute = |machine: usize| !machine.is_multiple_of(3);
+    let graph = Graph::Random(4);
+    let mut world = World::new(1, Setup { machines: MACHINES, graph, ..Setup::default() });
+    for machine in (0..MACHINES).filter(|at| is_mute(*at)) {
+        world.corrupt(machine, Conduct::Mute);
+    }
+    start(&mut world, 0..MACHINES);
+    for machine in 0..MACHINES {
+        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+    run(&mut world, 60_000);
+    for machine in (0..MACHINES).filter(|at| !is_mute(*at)) {
+        assert_eq!(names(&mut world, machine).len(), MACHINES, "machine {machine}");
+    }
+    settle(&mut world);
+}
+
+#[test]
+fn a_flood_of_sybils_pushes_out_no_honest_record_and_ends_at_the_quota() {
+    const QUOTA: usize = 20;
+    let quota = Quota { records_per_author: QUOTA, ..Quota::default() };
+    let mut world = World::new(1, Setup { machines: 12, quota, ..Setup::default() });
+    for machine in 6..12 {
+        world.corrupt(machine, Conduct::Sybil { offers: 3 * QUOTA as u32 });
+    }
+    start(&mut world, 0..12);
+    for machine in 0..6 {
+        let offers = (0..10).map(|number| (name(&format!("own-{machine}-{number}")), "text".into()));
+        world.wish(machine, Wish::Offer(offers.collect()));
+    }
+    run(&mut world, 30_000);
+    for machine in 0..6 {
+        let own = names(&mut world, machine).into_iter().filter(|name| name.starts_with("own-")).count();
+        assert_eq!(own, 60, "machine {machine}");
+    }
+    settle(&mut world);
+    assert_eq!(world.hostilities().foreign_records, (6 * QUOTA) as f64);
+}
+
+#[test]
+fn a_zone_that_a_flood_fills_up_is_the_same_everywhere() {
+    let quota = Quota { bytes: 16 * 1024, ..Quota::default() };
+    let mut world = World::new(1, Setup { machines: 7, quota, ..Setup::default() });
+    for machine in 4..7 {
+        world.corrupt(machine, Conduct::Sybil { offers: 60 });
+    }
+    start(&mut world, 0..7);
+    settle(&mut world);
+    let held = world.hostilities().foreign_records;
+    assert!((20.0..60.0).contains(&held), "{held} records of some 350 bytes in 16 KiB");
+}
+
+#[test]
+fn a_node_that_saw_only_an_adversary_becomes_complete_once_it_sees_another() {
+    for conduct in [Conduct::Stale, Conduct::Mute] {
+        let mut world = World::new(1, Setup { machines: 8, ..Setup::default() });
+        world.corrupt(5, Conduct::Stale);
+        start(&mut world, 0..8);
+        for machine in 0..5 {
+            world.wish(machine, offer(&format!("before-{machine}"), "text"));
+        }
+        run(&mut world, 10_000);
+        world.corrupt(6, Conduct::Stale);
+        world.corrupt(7, conduct);
+        world.fault(Fault::Eclipse(Some(0)));
+        run(&mut world, 10_000);
+        for machine in 0..5 {
+            world.wish(machine, offer(&format!("during-{machine}"), "text"));
+        }
+        world.wish(1, Wish::Withdraw(name("before-1")));
+        run(&mut world, 60_000);
+        if conduct == Conduct::Stale {
+            assert!(!names(&mut world, 0).contains(&"during-1@.".into()), "nobody tells the victim");
+            assert!(!names(&mut world, 1).contains(&"during-0@.".into()), "nobody hears of the victim");
+        }
+        world.fault(Fault::Eclipse(None));
+        run(&mut world, 10_000);
+        for machine in 0..5 {
+            let found = names(&mut world, machine);
+            assert_eq!(found.len(), 9, "machine {machine}: {found:?}");
+        }
+        settle(&mut world);
+    }
+}
+
+#[test]
+fn two_records_of_one_version_part_nobody_and_everybody_sees_the_fork() {
+    let mut world = World::new(1, Setup { machines: 8, graph: Graph::Whole, ..Setup::default() });
+    world.corrupt(0, Conduct::Equivocate);
+    start(&mut world, 0..8);
+    for number in 0..6 {
+        world.wish(0, offer(&format!("forked-{number}"), "text"));
+        world.wish(7, offer(&format!("plain-{number}"), "text"));
+        run(&mut world, 5_000);
+    }
+    settle(&mut world);
+    assert_eq!(world.hostilities().forks_seen, 1.0);
+    // Three of the twins have keys of their own.
+    assert_eq!(world.hostilities().foreign_records, 9.0);
+    let seen = names(&mut world, 1);
+    assert!((2..8).all(|machine| names(&mut world, machine) == seen));
+}
+
+#[test]
+fn a_lying_peer_is_blamed_and_keeps_nobody_from_the_truth() {
+    // Where the mesh loses everything all comes by comparison.
+    for loss in [0.0, 1.0] {
+        let conditions = Conditions { loss, ..Conditions::default() };
+        let mut world = World::new(1, Setup { machines: 7, conditions, ..Setup::default() });
+        for machine in 4..7 {
+            world.corrupt(machine, Conduct::Lie);
+        }
+        start(&mut world, [0, 1, 2, 4, 5, 6]);
+        offer_and_withdraw(&mut world, 3, 120_000);
+        // A joiner that hears of six peers of which three lie.
+        world.start(3, Memory::Disk);
+        run(&mut world, 240_000);
+        for machine in 0..4 {
+            assert_eq!(names(&mut world, machine), ["kept-0@.", "kept-1@.", "kept-2@."], "machine {machine}");
+        }
+        settle(&mut world);
+        let blamed = world.hostilities().blamed;
+        for reason in ["bad_sync", "malformed", "bad_signature", "foreign_network", "bad_lease"] {
+            assert!(blamed.contains_key(reason), "loss {loss}: {reason} is not among {blamed:?}");
+        }
+        let for_time = blamed.keys().find(|reason| matches!(**reason, "expired" | "future"));
+        assert_eq!(for_time, None);
+    }
+}
+
+#[test]
+fn chosen_records_with_one_sum_do_not_hide_that_two_halves_differ() {
+    let [one, other] = collision::sets();
+    let mut world = World::new(1, Setup { machines: 6, ..Setup::default() });
+    world.corrupt(2, Conduct::Stale);
+    world.corrupt(5, Conduct::Stale);
+    start(&mut world, 0..6);
+    world.fault(Fault::Part(vec![0, 0, 0, 1, 1, 1]));
+    run(&mut world, 10_000);
+    for (machine, records) in [(2, &one), (5, &other)] {
+        for batch in records.chunks(100) {
+            let batch = batch.iter().map(|bytes| ByteBuf::from(bytes.clone())).collect();
+            world.inject(machine, Envelope::Records(batch).encode());
+        }
+    }
+    run(&mut world, 10_000);
+    assert_eq!(world.hostilities().foreign_records, one.len() as f64);
+    assert_ne!(texts(&mut world, 0), texts(&mut world, 3));
+    world.fault(Fault::Part(vec![0; 6]));
+    settle(&mut world);
+    assert_eq!(texts(&mut world, 0), texts(&mut world, 3));
+}
+
+#[test]
+fn a_hostile_world_replays_from_its_seed() {
+    let trace = |seed| World::play_hostile(seed).expect("a run that keeps its promises").trace;
+    assert_eq!(trace(1), trace(1));
+    assert_ne!(trace(1), trace(2));
+}
+
+/// Starts machines and lets them connect.
+fn start(world: &mut World, machines: impl IntoIterator<Item = usize>) {
+    for machine in machines {
+        world.start(machine, Memory::Disk);
+    }
+    run(world, 10_000);
+}
+
+/// Descriptions of all agents a machine serves, by name.
+fn texts(world: &mut World, machine: usize) -> Vec<String> {
+    agents(world, machine).iter().map(|found| found.card().description).collect()
+}

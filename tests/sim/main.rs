@@ -1,0 +1,15 @@
+//! The simulated world: worlds under faults and among adversaries, scenarios, the model, the report, `aop sim`.
+
+#![cfg_attr(feature = "lab", expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
+
+mod actions;
+#[cfg(all(feature = "lab", feature = "net"))]
+mod command;
+mod faults;
+mod hostile;
+#[cfg(feature = "lab")]
+mod model;
+#[cfg(feature = "lab")]
+mod report;
+#[cfg(feature = "lab")]
+mod worlds;
