@@ -198,7 +198,7 @@ pub struct CallAnswer {
     pub task_id: String,
     /// PeerId of the host that ran it; null where none was reached.
     pub served_by: Option<String>,
-    /// How often it was tried.
+    /// How many offers of it were made to hosts; 0 where none was reached or asked. An agent of this node is asked once.
     pub attempts: u32,
     /// Time the call took, seen from this node.
     pub elapsed_ms: f64,

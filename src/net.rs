@@ -17,7 +17,6 @@ mod view;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -28,6 +27,7 @@ use tokio::task::JoinHandle;
 use crate::agents::Agents;
 use crate::api;
 use crate::net::addresses::{named_peer, peer_key};
+use crate::net::calls::NodeClient;
 use crate::net::driver::Driver;
 pub use crate::net::handle::Handle;
 use crate::net::store::{Authenticated, JournalState, Loaded, Store, StoreError, StoreIncident};
@@ -113,7 +113,7 @@ pub async fn start_with(
     loaded: Loaded,
 ) -> Result<Running, StartError> {
     let mut network = Network::new(network_options(&options, discovery), transport)?;
-    let (calls, inbound_calls) = network.take_calls()?;
+    let (streams, inbound_calls) = network.take_calls()?;
     let listen = network.listening().await;
     let config = node_config(&options);
     let now = wall_clock();
@@ -127,13 +127,15 @@ pub async fn start_with(
     let (stop, stopped) = oneshot::channel();
     let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
     let expects_peers = !options.bootstrap.is_empty();
-    let handle = Handle::new(requests, events, options.identity.key(), expects_peers, options.agents, calls);
+    let (key, agents) = (options.identity.key(), options.agents);
+    let client = NodeClient::new(requests.clone());
+    let calls = calls::start(key, agents.clone(), client, streams, inbound_calls);
+    let handle = Handle::new(requests, events, key, expects_peers, agents, calls);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.
     let changes = handle.local_agents().changes();
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
-    tokio::spawn(calls::serve(inbound_calls, Arc::new(calls::Host::new(handle.clone()))));
     Ok(Running { handle, listen, stop, driver })
 }
 

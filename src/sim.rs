@@ -482,11 +482,7 @@ impl World {
             Output::Respond { id, bytes } => self.answer(at, id, bytes),
             Output::Reply { id, reply } => self.note_reply(at, id, reply),
             // One zone, whose mesh all machines are in; links are those of the graph.
-            Output::JoinZone(_)
-            | Output::LeaveZone(_)
-            | Output::Provide(_)
-            | Output::FindPeers(_)
-            | Output::Connect(_) => {}
+            Output::JoinZone(_) | Output::LeaveZone(_) | Output::Provide(_) | Output::FindPeers(_) => {}
             Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.code()),
             Output::Event(event) => {
                 self.check_event(at, &event);

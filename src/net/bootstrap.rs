@@ -83,7 +83,7 @@ impl BootstrapDialer {
     pub fn connected(&mut self, connection: ConnectionId, peer: PeerId, now: Instant) -> bool {
         let mut found = false;
         for bootstrap in &mut self.0 {
-            let dialed = matches!(bootstrap.state, State::Dialing { connection: own } if own == connection);
+            let dialed = bootstrap.is_dialed_by(connection);
             if dialed {
                 bootstrap.peer = Some(peer);
             }
@@ -105,8 +105,7 @@ impl BootstrapDialer {
         now: Instant,
         jitter: f64,
     ) -> Option<(Multiaddr, u32)> {
-        let own = |bootstrap: &&mut BootstrapPeer| matches!(bootstrap.state, State::Dialing { connection: own } if own == connection);
-        let bootstrap = self.0.iter_mut().find(own)?;
+        let bootstrap = self.0.iter_mut().find(|bootstrap| bootstrap.is_dialed_by(connection))?;
         bootstrap.wait_longer(now, jitter);
         Some((bootstrap.address.clone(), bootstrap.failures))
     }
@@ -114,7 +113,7 @@ impl BootstrapDialer {
     /// Notes that a dial turned out to reach ourselves: the address is never dialed again.
     pub fn is_myself(&mut self, connection: ConnectionId) {
         for bootstrap in &mut self.0 {
-            if matches!(bootstrap.state, State::Dialing { connection: own } if own == connection) {
+            if bootstrap.is_dialed_by(connection) {
                 bootstrap.state = State::Myself;
             }
         }
@@ -150,6 +149,10 @@ impl BootstrapDialer {
 }
 
 impl BootstrapPeer {
+    fn is_dialed_by(&self, connection: ConnectionId) -> bool {
+        matches!(self.state, State::Dialing { connection: own } if own == connection)
+    }
+
     /// Waits between half of and the whole doubled time.
     fn wait_longer(&mut self, now: Instant, jitter: f64) {
         let longest = RETRY_LAST.min(RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16)));

@@ -1,27 +1,59 @@
-//! Calls between nodes: one libp2p stream a call, protocol `/aop/NETWORK/call/1` (protocol section 5).
+//! Calls between nodes: one libp2p stream an offer, protocol `/aop/NETWORK/call/1` (protocol section 4).
 //!
-//! [`client`] offers calls, [`host`] takes them; what may be said of a call at any moment is decided by the machines in
-//! `proto::call`. A stream that closes ends its call: the host drops the work.
+//! What is done and said, and when, is decided by the machine of calls ([`proto::call`](crate::proto::call)), which the
+//! [`driver`] drives for both sides. [`client`] performs it for the calls that this node makes, [`host`] for those that it
+//! takes: they open streams, carry frames and run agents. A stream that closes ends its call: the host drops the work.
 
-mod callers;
+mod access;
 mod client;
+mod driver;
 mod host;
 mod input;
+mod node;
 mod open;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use libp2p_stream::IncomingStreams;
 use serde_json::Value;
 
-pub(crate) use self::client::{CallClient, Wanted};
-pub(crate) use self::host::{Host, serve};
-pub(crate) use self::input::prepare;
+use self::access::AccessControl;
+pub(crate) use self::client::{CallClient, CallResult, CallStreams, RemoteCall};
+use self::driver::CallDriver;
+pub(crate) use self::node::NodeClient;
 pub(crate) use self::open::OpenCalls;
+use crate::agents::Agents;
+use crate::proto::call::Calls;
+use crate::proto::identity::PeerKey;
 
 /// How long one frame may take on the wire; the two documents may take as long as the call.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// Bytes of JSON read and checked on the spot, within a millisecond; more goes to a thread that may block.
 const AT_ONCE_BYTES: usize = 64 * 1024;
+
+/// Makes calls to other hosts, and takes those of others for `agents`, until the node stops.
+pub(crate) fn start(
+    own: PeerKey,
+    agents: Agents,
+    node: NodeClient,
+    streams: CallStreams,
+    incoming: IncomingStreams,
+) -> CallClient {
+    let driver = CallDriver::new(Calls::new(own, rand::random()));
+    let access = AccessControl::new(agents.clone(), own, node.clone());
+    let open_calls = streams.open_calls.clone();
+    let host = host::Host { driver: driver.clone(), agents, access, open_calls };
+    tokio::spawn(host::serve(incoming, Arc::new(host), node.clone()));
+    let (keeper, until) = (driver.clone(), node.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = keeper.keep_time() => {}
+            () = until.stopped() => {}
+        }
+    });
+    CallClient::new(driver, streams, node)
+}
 
 /// The JSON in `bytes`; none if it is not JSON.
 async fn read_json(bytes: Vec<u8>) -> Option<Value> {

@@ -20,9 +20,8 @@ use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, ConversationId, Dialed, Input, Offence, Output, Protocol, Reply, Write};
+use crate::proto::io::{Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
 use crate::proto::node::Node;
-use crate::proto::record::Refusal;
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -161,7 +160,7 @@ impl Driver {
     fn handle_network(&mut self, event: NetworkEvent) {
         let now = wall_clock();
         match event {
-            NetworkEvent::Connected { peer, outbound, .. } => {
+            NetworkEvent::Connected { peer, outbound } => {
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
                 self.tell(api::Event::PeerConnected { peer: peer.to_string() });
             }
@@ -176,6 +175,9 @@ impl Driver {
             }
             NetworkEvent::Unsubscribed { peer, zone } => {
                 self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
+            }
+            NetworkEvent::ZonePeers { zone, peers } => {
+                self.node.handle(now, Input::ZonePeers { zone, peers });
             }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
                 self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
@@ -253,11 +255,10 @@ impl Driver {
                     let _gone = reply.send(bytes);
                 }
             }
-            Output::JoinZone(_)
-            | Output::LeaveZone(_)
-            | Output::Provide(_)
-            | Output::FindPeers(_)
-            | Output::Connect(_) => {}
+            Output::JoinZone(zone) => self.network.join_zone(&zone),
+            Output::LeaveZone(zone) => self.network.leave_zone(&zone),
+            Output::Provide(zone) => self.network.provide(&zone),
+            Output::FindPeers(zone) => self.network.find_peers(&zone),
             Output::Reply { id, reply } => {
                 if let Some(waiting) = self.replies.remove(&id) {
                     // The client may have gone meanwhile; its write stands.
@@ -266,7 +267,7 @@ impl Driver {
             }
             Output::Penalize { peer, offence } => {
                 tracing::warn!(%peer, reason = offence.code(), "peer broke the protocol");
-                self.network.penalize(peer, weight(offence));
+                self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
                 let event = view::event(&event);
@@ -344,14 +345,5 @@ async fn converse(
         if answers.send((conversation, answer.ok())).await.is_err() || broke {
             return;
         }
-    }
-}
-
-fn weight(offence: Offence) -> swarm::Offence {
-    match offence {
-        Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) => {
-            swarm::Offence::Forged
-        }
-        Offence::Record(_) | Offence::Request | Offence::Sync => swarm::Offence::Malformed,
     }
 }

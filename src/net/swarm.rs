@@ -5,63 +5,59 @@
 //! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and subscriptions lie between
 //! them; a peer is connected once it has said (identify) that it is of this network. Gossip and questions may come a
 //! little earlier: their topic and protocol name the network too. Every gossip message waits for one verdict; without
-//! it the message is not forwarded.
+//! it the message is not forwarded. Zones come and go while the node runs; nothing is told of a zone once it was left.
+//!
+//! Below: `gossip` (messages, subscriptions, zones), `connections` (who is connected and who is dialed), `dht` (lookups).
+//! What each of them remembers has an owner of its own: `topics`, `routing`, `providers`, `peer_scores`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
-use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
-use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{self, ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, identify, kad, ping};
+use libp2p::swarm::{self, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
-use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, named_peer, peer_id, peer_key, worth_keeping};
+use crate::net::addresses::peer_id;
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::calls::OpenCalls;
-use crate::net::peers::{self, PEERS_LOW, Peer};
+use crate::net::peers::{PEERS_LOW, Peer};
 use crate::net::streams::{InboundRequest, SyncClient};
 use crate::net::transport::PeerTransport;
-use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::identity::PeerKey;
+use crate::proto::io::Offence;
 use crate::proto::name::ZoneName;
 
 mod behaviour;
+mod connections;
+mod dht;
 mod event;
-mod lookup;
+mod gossip;
 mod options;
 mod peer_scores;
+mod providers;
+mod routing;
 mod streams;
+mod topics;
 
 pub use crate::proto::io::{GossipId, Verdict};
-use behaviour::{Behaviour, BehaviourEvent, Names};
+use behaviour::{Behaviour, BehaviourEvent, ProtocolNames};
 pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
-use lookup::PeerLookups;
 use options::listen;
 pub use options::{Discovery, NetworkError, NetworkOptions};
-pub use peer_scores::Offence;
 use peer_scores::{PeerScores, Penalty};
+use routing::RoutingTable;
 use streams::start_sync;
+use topics::ZoneTopics;
 
-/// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
-/// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
-pub const VERDICTS_MAX: usize = 4_096;
 /// Questions of sync streams that wait for the driver; the streams feel the back-pressure.
 pub const INBOUND_REQUESTS_MAX: usize = 64;
 /// How often bootstrap peers, excess connections and the number of peers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// A tick this late, by either clock, means that the process or the machine was suspended.
 const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
-/// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
-const PINGS_LOST_MAX: u32 = 2;
-/// The first and the longest wait between two walks through the DHT in search of peers. It doubles while there are too
-/// few: a network of three nodes will never have eight.
-const RANDOM_WALK: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
-/// How often peers are entered into the routing table: at once when nobody was for this long.
-const KAD_FLUSH_INTERVAL: Duration = Duration::from_secs(3);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
 /// How long a clean shutdown waits for its connections to close.
@@ -72,7 +68,9 @@ const BIND_MAX: Duration = Duration::from_secs(10);
 /// The network of one node.
 pub struct Network {
     swarm: Swarm<Behaviour>,
-    names: Names,
+    names: ProtocolNames,
+    topics: ZoneTopics,
+    routing: RoutingTable,
     dialer: BootstrapDialer,
     peers: BTreeMap<PeerId, Peer>,
     peer_scores: PeerScores,
@@ -82,16 +80,9 @@ pub struct Network {
     asked: mpsc::Receiver<InboundRequest>,
     sync: SyncClient,
     calls: OpenCalls,
-    lookups: PeerLookups,
     unbound: Vec<ListenerId>,
     ticker: Interval,
     ticked: (Instant, SystemTime),
-    random_walk: (Instant, Duration),
-    /// Peers that wait for their entry into the routing table, and when they are entered next.
-    kad_pending: BTreeMap<PeerId, Vec<Multiaddr>>,
-    kad_flush_at: Instant,
-    /// When the routing table was last refreshed completely.
-    refreshed: Option<Instant>,
     traffic: Traffic,
 }
 
@@ -107,9 +98,10 @@ impl Network {
         gossip: gossipsub::ConfigBuilder,
     ) -> Result<Network, NetworkError> {
         let keypair = options.keypair()?;
-        let names = Names::new(&options.network, options.zones.into_iter().collect())?;
+        let names = ProtocolNames::new(&options.network)?;
+        let topics = ZoneTopics::new(&options.network);
         let gossip = gossip.build().map_err(|error| NetworkError::Setup(error.to_string()))?;
-        let behaviour = Behaviour::new(&keypair, &names, gossip, options.discovery)?;
+        let behaviour = Behaviour::new(&keypair, &names, &topics, gossip, options.discovery)?;
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(behaviour::IDLE_MAX)
             .with_smart_dial();
@@ -121,9 +113,11 @@ impl Network {
         let (sync, asked) = start_sync(&swarm, &names)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Network {
+        let mut network = Network {
             swarm,
             names,
+            topics,
+            routing: RoutingTable::new(now),
             dialer: BootstrapDialer::new(options.bootstrap, now),
             peers: BTreeMap::new(),
             peer_scores: PeerScores::default(),
@@ -132,16 +126,13 @@ impl Network {
             asked,
             sync,
             calls: OpenCalls::default(),
-            lookups: PeerLookups::default(),
             unbound,
             ticker,
             ticked: (now, SystemTime::now()),
-            random_walk: (now + RANDOM_WALK.0, RANDOM_WALK.0),
-            kad_pending: BTreeMap::new(),
-            kad_flush_at: now,
-            refreshed: None,
             traffic: Traffic::default(),
-        })
+        };
+        options.zones.iter().for_each(|zone| network.join_zone(zone));
+        Ok(network)
     }
 
     /// Waits until every socket is bound, and gives all addresses with `/p2p/`: one per interface for `0.0.0.0`.
@@ -173,60 +164,17 @@ impl Network {
         }
     }
 
-    /// Gossips `bytes` to the zone.
-    pub fn publish(&mut self, zone: &ZoneName, bytes: Vec<u8>) -> Published {
-        let Some(topic) = self.names.topic(zone) else { return Published::OtherZone };
-        if bytes.len() > GOSSIP_BYTES_MAX {
-            return Published::TooLarge;
-        }
-        match self.swarm.behaviour_mut().gossip.publish(topic, bytes) {
-            Ok(_) => {
-                self.traffic.gossip_published += 1;
-                Published::Sent
-            }
-            Err(PublishError::Duplicate) => Published::Duplicate,
-            Err(PublishError::AllQueuesFull(_)) => Published::QueuesFull,
-            Err(PublishError::MessageTooLarge) => Published::TooLarge,
-            // Anonymous messages are neither signed nor transformed, so nothing else is left.
-            Err(_) => Published::NobodyListens,
-        }
-    }
-
-    /// Judges a message. The first verdict counts, later ones and unknown ids do nothing.
-    pub fn report(&mut self, id: &GossipId, verdict: Verdict) {
-        let Some(place) = self.pending_validation.iter().position(|(waiting, _)| waiting == id) else {
-            return;
-        };
-        if let Some((id, peer)) = self.pending_validation.remove(place) {
-            self.report_validation(id, peer, verdict);
-        }
-    }
-
     /// Holds an offence outside of gossip against a peer: it is listened to less, and blocked when it goes on.
-    pub fn penalize(&mut self, peer: PeerKey, why: Offence) {
+    pub fn penalize(&mut self, peer: PeerKey, offence: Offence) {
         let Some(id) = peer_id(&peer) else { return };
-        match self.peer_scores.add(id, why, Instant::now()) {
+        match self.peer_scores.add(id, offence, Instant::now()) {
             Penalty::Scored(score) => _ = self.swarm.behaviour_mut().gossip.set_application_score(&id, score),
             Penalty::Blocked => {
-                tracing::warn!(%peer, ?why, "peer blocked");
+                tracing::warn!(%peer, ?offence, "peer blocked");
                 self.swarm.behaviour_mut().blocked.block_peer(id);
                 self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Blocked { peer }));
             }
         }
-    }
-
-    /// Tells where a peer was seen in an earlier run, so that it can be found without a bootstrap peer. Dials nobody.
-    pub fn learn(&mut self, peer: &PeerKey, addresses: Vec<Multiaddr>) {
-        let Some(id) = peer_id(peer) else { return };
-        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-        for address in addresses.into_iter().take(ADDRESSES_PER_PEER_MAX) {
-            kad.add_address(&id, address);
-        }
-    }
-
-    /// Announces an address that the node cannot see itself, such as the public side of a forwarded port.
-    pub fn announce(&mut self, address: Multiaddr) {
-        self.swarm.add_external_address(address);
     }
 
     /// Opens sync streams from any task.
@@ -242,13 +190,12 @@ impl Network {
     /// Counters and sizes.
     pub fn traffic(&self) -> Traffic {
         let gossip = &self.swarm.behaviour().gossip;
-        let mesh = |(zone, topic): &(ZoneName, gossipsub::IdentTopic)| {
-            (zone.clone(), gossip.mesh_peers(&topic.hash()).count())
-        };
+        let mesh =
+            self.topics.iter().map(|(zone, topic)| (zone.clone(), gossip.mesh_peers(&topic.hash()).count()));
         Traffic {
             peers: self.peers().count(),
             connections: self.swarm.network_info().connection_counters().num_established() as usize,
-            mesh: self.names.zones.iter().map(mesh).collect(),
+            mesh: mesh.collect(),
             ..self.traffic.clone()
         }
     }
@@ -299,199 +246,8 @@ impl Network {
                 self.handle_identified(peer_id, info);
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
-                id,
-                result: kad::QueryResult::Bootstrap(Ok(_)),
-                step,
-                ..
-            }) => self.handle_refresh(id, step.last),
-            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, step, .. }) if step.last => {
-                self.lookups.ended(id);
-            }
-            // Filtered inserts come here and end here: nothing a peer puts into the table is kept.
+            BehaviourEvent::Kad(event) => self.handle_kad(event),
             _ => {}
-        }
-    }
-
-    fn handle_connected(
-        &mut self,
-        id: PeerId,
-        connection: ConnectionId,
-        outbound: bool,
-        address: &Multiaddr,
-    ) {
-        let now = Instant::now();
-        let bootstrap = self.dialer.connected(connection, id, now);
-        self.lookups.connected(&id);
-        let Some(key) = peer_key(&id) else {
-            // Only Ed25519 is compiled in, so that no other key gets this far.
-            _ = self.swarm.disconnect_peer_id(id);
-            return;
-        };
-        if bootstrap {
-            self.swarm.behaviour_mut().limits.bypass_peer_id(&id);
-        }
-        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
-        peer.bootstrap |= bootstrap;
-        peer.opened(connection, address.clone(), now);
-    }
-
-    fn handle_closed(&mut self, id: PeerId, connection: ConnectionId, left: u32) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.closed(connection);
-        }
-        if left > 0 {
-            return;
-        }
-        self.dialer.disconnected(id, Instant::now(), rand::random());
-        let Some(peer) = self.peers.remove(&id) else { return };
-        if peer.identified {
-            self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
-        }
-        if peer.renewed {
-            // A failure is the library's to forget: the peer has our address too.
-            let options =
-                DialOpts::peer_id(id).addresses(peer.listens_at).extend_addresses_through_behaviour();
-            _ = self.swarm.dial(options.build());
-        }
-    }
-
-    fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
-        if let DialError::LocalPeerId { .. } = error {
-            return self.dialer.is_myself(connection);
-        }
-        if let DialError::DialPeerConditionFalse(_) = error {
-            // Another address of the same peer was quicker: nothing is wrong with this one.
-            _ = self.dialer.failed(connection, Instant::now(), rand::random());
-            return;
-        }
-        if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
-            let reason = error.to_string();
-            tracing::info!(%address, failures, reason, "bootstrap peer not reached");
-            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable {
-                address,
-                failures,
-                reason,
-            }));
-        }
-    }
-
-    fn handle_identified(&mut self, id: PeerId, info: identify::Info) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let Some(seen_at) = peer.seen_at.first().cloned() else { return };
-        if info.protocol_version != self.names.identify {
-            let (peer, speaks) = (peer.key, info.protocol_version);
-            tracing::info!(%peer, speaks, "peer of another network disconnected");
-            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
-                peer,
-                address: seen_at,
-                speaks,
-            }));
-            _ = self.swarm.disconnect_peer_id(id);
-            return;
-        }
-        if peer.identified && peer.agent != info.agent_version {
-            // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
-            // connection of a peer only, so the new run would never hear of ours: start afresh.
-            peer.renewed = true;
-            _ = self.swarm.disconnect_peer_id(id);
-            return;
-        }
-        peer.agent = info.agent_version;
-        peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
-        // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
-        if info.protocols.contains(&self.names.kad) {
-            self.kad_pending.insert(id, peer.listens_at.clone());
-        }
-        if !std::mem::replace(&mut peer.identified, true) {
-            self.ready.extend(connected_events(peer));
-        }
-        self.flush_kad_pending(Instant::now());
-    }
-
-    /// Enters the peers met since the last time into the routing table. The library answers every entry into a small
-    /// table with a round of lookups half a second later; entered one by one, fifty nodes that start together spend
-    /// their first half minute on nothing else.
-    fn flush_kad_pending(&mut self, now: Instant) {
-        if now < self.kad_flush_at || self.kad_pending.is_empty() {
-            return;
-        }
-        self.kad_flush_at = now + KAD_FLUSH_INTERVAL;
-        let kad_pending = std::mem::take(&mut self.kad_pending);
-        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
-        for (peer, addresses) in kad_pending {
-            for address in addresses {
-                kad.add_address(&peer, address);
-            }
-        }
-    }
-
-    fn handle_ping(&mut self, ping::Event { peer: id, result, .. }: ping::Event) {
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        match result {
-            Ok(rtt) => (peer.rtt, peer.pings_lost) = (Some(rtt), 0),
-            Err(_) => peer.pings_lost += 1,
-        }
-        if peer.pings_lost >= PINGS_LOST_MAX {
-            _ = self.swarm.disconnect_peer_id(id);
-        }
-    }
-
-    fn handle_gossip(&mut self, event: gossipsub::Event) {
-        match event {
-            gossipsub::Event::Message { propagation_source, message_id, message } => {
-                self.handle_message(propagation_source, message_id, message);
-            }
-            gossipsub::Event::Subscribed { peer_id, topic } => self.handle_subscription(peer_id, topic, true),
-            gossipsub::Event::Unsubscribed { peer_id, topic } => {
-                self.handle_subscription(peer_id, topic, false)
-            }
-            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
-                tracing::debug!(peer = %peer_id, ?failed_messages, "peer does not read fast enough");
-            }
-            gossipsub::Event::GossipsubNotSupported { .. } => {}
-        }
-    }
-
-    fn handle_message(&mut self, from: PeerId, id: MessageId, message: gossipsub::Message) {
-        let (Some(peer), Some(zone)) = (peer_key(&from), self.names.zone(&message.topic)) else { return };
-        let Ok(id) = id.0.as_slice().try_into().map(GossipId) else { return };
-        self.traffic.gossip_received += 1;
-        if message.data.len() > GOSSIP_BYTES_MAX {
-            return self.report_validation(id, from, Verdict::Reject);
-        }
-        if self.pending_validation.len() >= VERDICTS_MAX
-            && let Some((oldest, source)) = self.pending_validation.pop_front()
-        {
-            self.traffic.gossip_unvalidated += 1;
-            self.report_validation(oldest, source, Verdict::Ignore);
-        }
-        self.pending_validation.push_back((id, from));
-        self.ready.push_back(NetworkEvent::Gossip { id, peer, zone, bytes: message.data });
-    }
-
-    fn report_validation(&mut self, id: GossipId, from: PeerId, verdict: Verdict) {
-        let acceptance = match verdict {
-            Verdict::Accept => MessageAcceptance::Accept,
-            Verdict::Ignore => MessageAcceptance::Ignore,
-            Verdict::Reject => MessageAcceptance::Reject,
-        };
-        let gossip = &mut self.swarm.behaviour_mut().gossip;
-        // False: the verdict came after the mesh forgot the message. Sync will spread it.
-        _ = gossip.report_message_validation_result(&MessageId::new(&id.0), &from, acceptance);
-    }
-
-    /// Subscriptions of a peer that has not identified itself yet are told with its welcome.
-    fn handle_subscription(&mut self, id: PeerId, topic: gossipsub::TopicHash, joined: bool) {
-        let Some(zone) = self.names.zone(&topic) else { return };
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        let changed = if joined { peer.zones.insert(zone.clone()) } else { peer.zones.remove(&zone) };
-        if changed && peer.identified {
-            let peer = peer.key;
-            self.ready.push_back(match joined {
-                true => NetworkEvent::Subscribed { peer, zone },
-                false => NetworkEvent::Unsubscribed { peer, zone },
-            });
         }
     }
 
@@ -504,27 +260,14 @@ impl Network {
         for peer in self.peer_scores.released(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
-        self.flush_kad_pending(now);
+        self.routing.flush(self.swarm.behaviour_mut().kad.as_mut(), now);
         self.dial_bootstrap_peers(now);
         self.close_excess(now);
-        self.walk_if_lonely(now);
-    }
-
-    /// A running lookup would dial again what is closed under it, so it is waited for.
-    fn close_excess(&mut self, now: Instant) {
-        let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
-        if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
-            let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
-            let needed = mesh.chain(&calling).copied().collect();
-            for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
-                _ = self.swarm.disconnect_peer_id(peer);
-            }
-        }
-        for connection in
-            peers::duplicate_connections(&self.peers, *self.swarm.local_peer_id(), &calling, now)
-        {
-            self.swarm.close_connection(connection);
-        }
+        let enough = self.peers.len() >= PEERS_LOW && !self.is_lonely();
+        let kad = self.swarm.behaviour_mut().kad.as_mut();
+        self.routing.walk_unless(enough, kad, now);
+        let kad = self.swarm.behaviour_mut().kad.as_mut();
+        self.routing.publish_provided(kad, &self.topics);
     }
 
     /// A process that was stopped, or a machine that slept, finds its connections dead: everything is dialed at once.
@@ -533,64 +276,20 @@ impl Network {
         let slept = self.ticked.1.duration_since(wall).unwrap_or_default().max(now - monotonic);
         if slept >= TICK + SUSPENDED_AFTER {
             self.dialer.retry_now(now);
-            self.random_walk = (now, RANDOM_WALK.0);
+            self.routing.walk_now(now);
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Suspended { duration: slept - TICK }));
         }
     }
 
-    fn dial_bootstrap_peers(&mut self, now: Instant) {
-        for index in self.dialer.due(now) {
-            let bootstrap = self.dialer.get(index);
-            let address = bootstrap.address.clone();
-            let options: DialOpts = match named_peer(&address) {
-                Some(peer) => DialOpts::peer_id(peer)
-                    .condition(PeerCondition::DisconnectedAndNotDialing)
-                    .addresses(vec![address])
-                    .extend_addresses_through_behaviour()
-                    .build(),
-                None => address.into(),
-            };
-            let connection = options.connection_id();
-            self.dialer.dialing(index, connection);
-            if let Err(error) = self.swarm.dial(options) {
-                self.handle_dial_failed(connection, &error);
-            }
-        }
-    }
-
-    /// Walks to a random place in the DHT while there are too few peers at all or in a zone.
-    fn walk_if_lonely(&mut self, now: Instant) {
-        let (next, wait) = self.random_walk;
-        let lonely = |(_, topic): &(ZoneName, gossipsub::IdentTopic)| {
-            let zone = self.names.zone(&topic.hash());
-            zone.is_some_and(|zone| {
-                self.peers().filter(|peer| peer.zones.contains(&zone)).count() < ZONE_PEERS_LOW
-            })
-        };
-        let enough = self.peers.len() >= PEERS_LOW && !self.names.zones.iter().any(lonely);
-        if enough {
-            self.random_walk = (now + RANDOM_WALK.0, RANDOM_WALK.0);
-        } else if now >= next
-            && let Some(kad) = self.swarm.behaviour_mut().kad.as_mut()
-        {
-            self.random_walk =
-                (now + wait.mul_f64(rand::random_range(0.75..1.25)), (wait * 2).min(RANDOM_WALK.1));
-            kad.get_closest_peers(PeerId::random());
-        }
+    /// Whether some zone of this node has too few connected peers.
+    fn is_lonely(&self) -> bool {
+        let members = |zone: &ZoneName| self.peers().filter(|peer| peer.zones.contains(zone)).count();
+        self.topics.iter().any(|(zone, _)| members(zone) < ZONE_PEERS_LOW)
     }
 }
 
-fn connected_events(peer: &Peer) -> Vec<NetworkEvent> {
-    let key = peer.key;
-    let connected = NetworkEvent::Connected {
-        peer: key,
-        outbound: peer.outbound,
-        bootstrap: peer.bootstrap,
-        addresses: peer.listens_at.clone(),
-    };
-    let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
-    std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()
-}
+#[cfg(test)]
+mod hostile_tests;
 
 #[cfg(test)]
 mod tests {
@@ -658,8 +357,7 @@ mod tests {
         }
         // Two heartbeats, each with its IHAVE.
         until(&mut sender, &mut receiver, Duration::from_millis(2_200), |_| false).await;
-        let topic = sender.names.zones[0].1.clone();
-        assert!(sender.swarm.behaviour_mut().gossip.unsubscribe(&topic));
+        sender.leave_zone(&ZoneName::root());
         let left = |event: &NetworkEvent| matches!(event, NetworkEvent::Unsubscribed { .. });
         until(&mut sender, &mut receiver, Duration::from_secs(5), left).await
     }

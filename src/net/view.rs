@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::agents::{Agents, State};
 use crate::api::{self, ApiError};
+use crate::net::calls::CallResult;
 use crate::net::driver::ReadContext;
 use crate::net::swarm::{self, Traffic};
 use crate::net::wall_clock;
@@ -358,14 +359,9 @@ pub(super) fn bad_request(message: String) -> ApiError {
     }
 }
 
-/// How a call ended at `host`, which served it unless nothing was started.
-pub(super) fn call_answer(
-    ended: Result<serde_json::Value, CallFailure>,
-    call: CallId,
-    host: PeerKey,
-    started: Instant,
-) -> api::CallAnswer {
-    let (result, failure) = match ended {
+/// How a call ended; a host served it unless nothing was started.
+pub(super) fn call_answer(ended: CallResult, call: CallId, started: Instant) -> api::CallAnswer {
+    let (result, failure) = match ended.result {
         Ok(result) => (result, None),
         Err(failure) => (serde_json::Value::Null, Some(failure)),
     };
@@ -380,8 +376,8 @@ pub(super) fn call_answer(
             endpoints: Vec::new(),
         }),
         task_id: call.to_string(),
-        served_by: served.then(|| host.to_string()),
-        attempts: 1,
+        served_by: ended.host.filter(|_| served).map(|host| host.to_string()),
+        attempts: ended.attempts,
         elapsed_ms: ms(started.elapsed()),
     }
 }
@@ -391,15 +387,13 @@ pub(super) fn not_callable(
     name: &FullName,
     card: &AgentCard,
     call: CallId,
-    host: PeerKey,
     started: Instant,
 ) -> api::CallAnswer {
     let what =
         if card.endpoints.is_empty() { "and names no endpoint" } else { "at the endpoints given here" };
     let message = format!("{name} is a listing: it is served outside the mesh, {what}");
     let failure = CallFailure::new("not_callable", Outcome::NotStarted, message);
-    let mut answer = call_answer(Err(failure), call, host, started);
-    answer.attempts = 0;
+    let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);
     answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
     answer
 }

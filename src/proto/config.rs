@@ -83,6 +83,19 @@ pub const CALL_ACCEPT_PATIENCE_MAX: Duration = Duration::from_secs(5);
 /// Offers of a call that one host may leave unanswered, each with twice the patience of the one before: 1.75 s in all are
 /// more than a busy process or a garbage-collecting machine stands still for.
 pub const CALL_OFFERS_MAX: u32 = 3;
+/// How long one opening of a call's stream may take. A wish to dial may get lost when two come at once, so another try comes
+/// well before [`CALL_OPEN_DEADLINE`].
+pub const CALL_OPEN_PATIENCE: Duration = Duration::from_secs(5);
+/// How long streams of a call are opened at one host until one is served: a dial, a handshake, and lost wishes.
+pub const CALL_OPEN_DEADLINE: Duration = Duration::from_secs(15);
+/// Streams opened for a call at one host. A loss in a burst is a few per cent each time.
+pub const CALL_OPENINGS_MAX: u32 = 5;
+/// The wait before a stream is opened again, milliseconds: drawn, so that a burst spreads out.
+pub const CALL_REOPEN_MS: std::ops::Range<u64> = 5..50;
+/// How long a host is looked for. A walk through the DHT takes a few round trips.
+pub const CALL_SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
+/// Calls of other hosts' agents that one node makes at once, waiting ones included: more than its surfaces let in.
+pub const CALLS_MADE_MAX: usize = 16_384;
 /// How long a host remembers the id of a call after its deadline.
 pub const CALL_ID_KEPT: Duration = Duration::from_secs(60);
 /// Ids of ended calls that a host remembers, 12 MiB of them. Beyond it the first to lapse go, and retries are told that

@@ -92,7 +92,7 @@ pub enum Input {
         /// Which.
         conversation: ConversationId,
     },
-    /// Peers were found that serve a zone.
+    /// A search for peers that serve a zone found these, or nobody.
     ZonePeers {
         /// Which.
         zone: ZoneName,
@@ -210,10 +210,8 @@ pub enum Output {
     LeaveZone(ZoneName),
     /// Let others find this node by the zone.
     Provide(ZoneName),
-    /// Look for peers that serve a zone; those found come as `ZonePeers`.
+    /// Look for peers that serve a zone, connect to them, and tell of them as `ZonePeers`.
     FindPeers(ZoneName),
-    /// Connect to a peer, if its address is known or can be found.
-    Connect(PeerKey),
     /// Answer a local client.
     Reply {
         /// The number the command came with.

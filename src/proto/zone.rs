@@ -34,8 +34,8 @@ use super::record::{Author, KeyHash, Record};
 use super::registry::Registry;
 use super::time::Timestamp;
 
-/// Peers connected to of those that a search found: the first that answers tells of the others.
-const FOUND_MAX: usize = 4;
+/// The wait after a search for peers that found nobody. A zone may be joined before anybody else serves it.
+const FIND_AGAIN: Duration = Duration::from_secs(30);
 
 /// How this node takes part in a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,8 @@ pub struct Zone {
     liveness: Liveness,
     /// Connected peers that serve the zone.
     peers: BTreeSet<PeerKey>,
+    /// When peers are searched for again.
+    find_at: Option<Timestamp>,
     beacons: BeaconTimer,
     schedule: Schedule,
     conversation: Option<Box<Conversation>>,
@@ -143,6 +145,7 @@ impl Zone {
             unindexed: BTreeMap::new(),
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
+            find_at: None,
             beacons: BeaconTimer::new(ctx),
             schedule: Schedule::new(ctx),
             conversation: None,
@@ -173,12 +176,17 @@ impl Zone {
         }
     }
 
-    /// Peers that were found to serve the zone: some of them are connected to.
+    /// A search for peers that serve the zone ended. The network connects to those it found; if it found nobody it is asked
+    /// again.
     pub(super) fn handle_found(&mut self, ctx: &mut Context<'_>, peers: &[PeerKey]) {
-        let key = ctx.key();
-        let strangers = peers.iter().filter(|peer| **peer != key && !self.peers.contains(peer));
-        for peer in strangers.take(FOUND_MAX) {
-            ctx.out.push(Output::Connect(*peer));
+        if peers.is_empty() && self.peers.is_empty() {
+            self.find_at = Some(ctx.now + ctx.jitter(FIND_AGAIN));
+        }
+    }
+
+    fn find_if_due(&mut self, ctx: &mut Context<'_>) {
+        if self.find_at.take_if(|at| *at <= ctx.now).is_some() && self.peers.is_empty() {
+            ctx.out.push(Output::FindPeers(self.name.clone()));
         }
     }
 
@@ -215,6 +223,7 @@ impl Zone {
         self.expire_sync(ctx);
         self.beacon_if_due(ctx);
         self.sync_if_due(ctx);
+        self.find_if_due(ctx);
     }
 
     /// When [`Zone::expire`] or [`Zone::handle_timeout`] has something to do.
@@ -225,13 +234,14 @@ impl Zone {
             None => self.schedule.due(config),
         };
         let beacon = (self.role == Role::Member).then(|| self.beacons.due());
-        sync.into_iter().chain(beacon).chain(self.registry.next_lapse()).min()
+        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_lapse()).min()
     }
 
     /// The local clock went back by `step`: timers must not stay in a far future.
     pub(super) fn shift(&mut self, step: Duration) {
         self.schedule.shift(step);
         self.beacons.shift(step);
+        self.find_at = self.find_at.map(|at| at - step);
         self.liveness.shift(step);
         if let Some(conversation) = &mut self.conversation {
             conversation.shift(step);

@@ -100,7 +100,6 @@ impl World {
             }
             Output::JoinZone(zone) => format!("joins {zone}"),
             Output::LeaveZone(zone) => format!("leaves {zone}"),
-            Output::Connect(peer) => format!("connects to {}", self.name(peer)),
             Output::Provide(_)
             | Output::FindPeers(_)
             | Output::Verdict { .. }

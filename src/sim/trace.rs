@@ -76,7 +76,6 @@ impl Trace {
             Output::Penalize { offence, .. } => self.part(28, offence.code().as_bytes()),
             Output::JoinZone(zone) | Output::LeaveZone(zone) => self.part(34, zone.as_str().as_bytes()),
             Output::Provide(zone) | Output::FindPeers(zone) => self.part(35, zone.as_str().as_bytes()),
-            Output::Connect(peer) => self.part(36, &peer.0),
             Output::Event(event) => self.event(event),
         }
     }

@@ -284,6 +284,7 @@ async fn documents_of_full_size_pass_and_larger_ones_do_not_leave_the_caller() {
     assert!(answer.result == json!(text), "{:?}", answer.error);
     let answer = caller.call("echo", task(text + "x"), 20.0).await;
     assert_eq!(failure(&answer), ("too_large", "not_started"));
+    assert_eq!((answer.attempts, answer.served_by), (0, None));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use aop::net::streams::{SERVED_PER_PEER_MAX, SyncError};
 use aop::net::swarm::{
-    Discovery, Network, NetworkAlert, NetworkError, NetworkEvent, NetworkOptions, Offence, Published, Verdict,
+    Discovery, Network, NetworkAlert, NetworkError, NetworkEvent, NetworkOptions, Published, Verdict,
 };
 use aop::net::transport::transport;
 use aop::proto::config::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::io::Offence;
 use aop::proto::name::ZoneName;
+use aop::proto::record::Refusal;
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::core::transport::MemoryTransport;
@@ -23,6 +25,9 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+
+/// What a peer is blocked for.
+const FORGED: Offence = Offence::Record(Refusal::BadSignature);
 
 type Task = Box<dyn FnOnce(&mut Network) + Send>;
 
@@ -93,6 +98,29 @@ impl Node {
     async fn until_subscribed(&mut self, to: PeerKey) {
         let is = |event| matches!(event, NetworkEvent::Subscribed { peer, .. } if peer == to).then_some(());
         self.until("subscribed", is).await;
+    }
+
+    async fn publish_in(&self, zone: &ZoneName, bytes: &[u8]) -> Published {
+        let (zone, bytes) = (zone.clone(), bytes.to_vec());
+        self.with(move |network| network.publish(&zone, bytes)).await
+    }
+
+    async fn join(&self, zone: &ZoneName) {
+        let zone = zone.clone();
+        self.with(move |network| network.join_zone(&zone)).await;
+    }
+
+    async fn leave(&self, zone: &ZoneName) {
+        let zone = zone.clone();
+        self.with(move |network| network.leave_zone(&zone)).await;
+    }
+
+    async fn until_subscribed_in(&mut self, in_zone: &ZoneName, to: PeerKey) {
+        let is = |event| match event {
+            NetworkEvent::Subscribed { peer, zone } => (peer == to && zone == *in_zone).then_some(()),
+            _ => None,
+        };
+        self.until("subscribed to the zone", is).await;
     }
 
     async fn until_gossip(&mut self, expected: &[u8]) {
@@ -193,19 +221,6 @@ async fn two_nodes_meet_over_a_memory_transport() {
 }
 
 #[tokio::test]
-async fn an_announced_address_is_told_to_peers() {
-    let public: Multiaddr = "/ip4/203.0.113.7/udp/7700/quic-v1".parse().unwrap();
-    let a = Node::start(options(1, TCP, &[])).await;
-    let announced = public.clone();
-    a.with(move |network| network.announce(announced)).await;
-    let mut b = Node::start(options(2, TCP, &a.addresses)).await;
-    b.until_connected(a.key).await;
-    let told =
-        |network: &mut Network| network.peers().flat_map(|peer| peer.listens_at.clone()).collect::<Vec<_>>();
-    assert!(b.with(told).await.contains(&public));
-}
-
-#[tokio::test]
 async fn a_bootstrap_address_needs_no_peer_id_and_may_be_our_own() {
     let mut a = Node::start(options(1, TCP, &[])).await;
     let mut known: Vec<Multiaddr> = a.addresses.iter().map(anonymous).collect();
@@ -282,7 +297,7 @@ async fn a_rejected_message_is_not_forwarded_and_a_blocked_peer_is_not_heard() {
     let (a, mut b) = pair(TCP).await;
     let mut c = Node::start(options(3, TCP, &[])).await;
     let outlaw = a.key;
-    c.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, Offence::Forged))).await;
+    c.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, FORGED))).await;
     let blocked = |event| {
         matches!(event, NetworkEvent::Alert(NetworkAlert::Blocked { peer }) if peer == outlaw).then_some(())
     };
@@ -290,7 +305,7 @@ async fn a_rejected_message_is_not_forwarded_and_a_blocked_peer_is_not_heard() {
     let bootstrap = c.addresses.clone();
     let mut d = Node::start(options(4, TCP, &[bootstrap, b.addresses.clone()].concat())).await;
     let third = c.key;
-    d.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, Offence::Forged))).await;
+    d.with(move |network| (0..4).for_each(|_| network.penalize(outlaw, FORGED))).await;
     d.until_subscribed(third).await;
     d.until_subscribed(b.key).await;
     b.until_subscribed(d.key).await;
@@ -310,6 +325,135 @@ async fn a_rejected_message_is_not_forwarded_and_a_blocked_peer_is_not_heard() {
             .await;
         assert_eq!(first, b"good apple");
     }
+}
+
+fn lab() -> ZoneName {
+    "lab".parse().unwrap()
+}
+
+/// As [`options`], in the zone `lab` too.
+fn options_in_lab(seed: u8, bootstrap: &[Multiaddr]) -> NetworkOptions {
+    NetworkOptions { zones: vec![ZoneName::root(), lab()], ..options(seed, TCP, bootstrap) }
+}
+
+#[tokio::test]
+async fn a_zone_joined_at_run_time_gets_gossip_from_peers_that_were_there_before_and_after() {
+    let mut before = Node::start(options_in_lab(1, &[])).await;
+    let mut joining = Node::start(options(2, TCP, &before.addresses)).await;
+    joining.until_subscribed(before.key).await;
+    before.until_subscribed(joining.key).await;
+    assert_eq!(joining.publish_in(&lab(), b"early").await, Published::OtherZone);
+
+    joining.join(&lab()).await;
+    joining.until_subscribed_in(&lab(), before.key).await;
+    before.until_subscribed_in(&lab(), joining.key).await;
+    assert_eq!(before.publish_in(&lab(), b"from before").await, Published::Sent);
+    joining.until_gossip(b"from before").await;
+    assert_eq!(joining.publish_in(&lab(), b"from the new one").await, Published::Sent);
+    before.until_gossip(b"from the new one").await;
+
+    let mut after = Node::start(options_in_lab(3, &joining.addresses)).await;
+    joining.until_subscribed_in(&lab(), after.key).await;
+    after.until_subscribed_in(&lab(), joining.key).await;
+    assert_eq!(after.publish_in(&lab(), b"from after").await, Published::Sent);
+    joining.until_gossip(b"from after").await;
+}
+
+#[tokio::test]
+async fn a_zone_that_was_left_is_silent_and_its_peers_see_it() {
+    let mut stays = Node::start(options_in_lab(1, &[])).await;
+    let mut leaves = Node::start(options_in_lab(2, &stays.addresses)).await;
+    leaves.until_subscribed_in(&lab(), stays.key).await;
+    stays.until_subscribed_in(&lab(), leaves.key).await;
+
+    // The last message before: whether it is told or not, nothing of the zone is told after.
+    stays.publish_in(&lab(), b"to the zone").await;
+    leaves.leave(&lab()).await;
+    while leaves.events.try_recv().is_ok() {}
+    let gone = |event| match event {
+        NetworkEvent::Unsubscribed { peer, zone } => (peer == leaves.key && zone == lab()).then_some(()),
+        _ => None,
+    };
+    stays.until("unsubscribed", gone).await;
+    assert_eq!(leaves.publish_in(&lab(), b"late").await, Published::OtherZone);
+    assert_eq!(stays.publish_in(&lab(), b"alone").await, Published::NobodyListens);
+    assert_eq!(stays.publish(b"to the root").await, Published::Sent);
+    let root = |event| match event {
+        NetworkEvent::Gossip { zone, bytes, .. } => {
+            assert_eq!(zone, ZoneName::root());
+            (bytes == b"to the root").then_some(())
+        }
+        NetworkEvent::Subscribed { zone, .. } | NetworkEvent::Unsubscribed { zone, .. } => {
+            assert_eq!(zone, ZoneName::root());
+            None
+        }
+        _ => None,
+    };
+    leaves.until("gossip of the root zone alone", root).await;
+
+    leaves.join(&lab()).await;
+    leaves.until_subscribed_in(&lab(), stays.key).await;
+    stays.until_subscribed_in(&lab(), leaves.key).await;
+    assert_eq!(leaves.publish_in(&lab(), b"back again").await, Published::Sent);
+    stays.until_gossip(b"back again").await;
+}
+
+/// Both know the hub alone; the provider is in no zone of the one that looks for it.
+#[tokio::test]
+async fn find_peers_finds_a_provider_that_nobody_dialed() {
+    let hub = Node::start(options(1, TCP, &[])).await;
+    let mut provider = Node::start(options_in_lab(2, &hub.addresses)).await;
+    provider.until_connected(hub.key).await;
+    provider.with(|network| network.provide(&lab())).await;
+    let mut seeker = Node::start(options(3, TCP, &hub.addresses)).await;
+    seeker.until_connected(hub.key).await;
+    loop {
+        seeker.with(|network| network.find_peers(&lab())).await;
+        let found = |event| match event {
+            NetworkEvent::ZonePeers { zone, peers } if zone == lab() => Some(peers),
+            _ => None,
+        };
+        let found = seeker.until("an answer", found).await;
+        if found == [provider.key] {
+            break;
+        }
+        assert_eq!(found, []);
+        // Nobody tells when the provider's word has reached the hub.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let provider = provider.key;
+    while !seeker.with(move |network| network.peers().any(|peer| peer.key == provider)).await {
+        seeker.until("an event", Some).await;
+    }
+    seeker.join(&lab()).await;
+    seeker.until_subscribed_in(&lab(), provider).await;
+}
+
+#[tokio::test]
+async fn without_a_dht_nobody_is_found_and_nothing_fails() {
+    let without = |seed, bootstrap: &[Multiaddr]| NetworkOptions {
+        discovery: Discovery::Off,
+        ..options_in_lab(seed, bootstrap)
+    };
+    let a = Node::start(without(1, &[])).await;
+    let mut b = Node::start(without(2, &a.addresses)).await;
+    b.until_connected(a.key).await;
+    for node in [&a, &b] {
+        node.with(|network| {
+            network.provide(&lab());
+            network.find_peers(&lab());
+        })
+        .await;
+    }
+    b.until_subscribed(a.key).await;
+    a.publish_in(&lab(), b"still there").await;
+    let heard = |event| match event {
+        NetworkEvent::ZonePeers { .. } => panic!("found without a DHT"),
+        NetworkEvent::Gossip { bytes, .. } => (bytes == b"still there").then_some(()),
+        _ => None,
+    };
+    b.until("gossip", heard).await;
+    b.with(|network| network.stop_providing(&lab())).await;
 }
 
 #[tokio::test]
@@ -369,19 +513,6 @@ fn a_peer_that_was_killed_and_restarted_at_once_gets_gossip_again() {
             a.until_gossip(b"from b").await;
         });
     }
-}
-
-#[tokio::test]
-async fn a_peer_remembered_from_an_earlier_run_is_found_without_a_bootstrap_peer() {
-    let a = Node::start(options(1, QUIC, &[])).await;
-    let b = Node::start(options(2, QUIC, &[])).await;
-    let (key, addresses) = (a.key, a.addresses.clone());
-    let client = b.with(move |network| {
-        network.learn(&key, addresses);
-        network.sync_client()
-    });
-    let session = client.await.open(key).await.unwrap();
-    assert_eq!(session.ask(b"hello".to_vec()).await.unwrap(), b"hello");
 }
 
 #[tokio::test]

@@ -1,214 +1,249 @@
-//! The caller's side of a call stream.
+//! The caller's side: performs what the machine wants done for the calls that this node makes.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::future::pending;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncRead, AsyncReadExt};
-use libp2p::{PeerId, Stream, StreamProtocol};
-use libp2p_stream::{Control, OpenStreamError};
+use futures::{AsyncReadExt, FutureExt};
+use libp2p::{Stream, StreamProtocol};
+use libp2p_stream::Control;
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
-use super::open::OpenCalls;
+use super::driver::CallDriver;
+use super::input::prepare;
+use super::node::NodeClient;
+use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
 use crate::net::addresses::peer_id;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
-use crate::net::streams::{OPEN_ATTEMPTS_MAX, OPEN_DEADLINE, REOPEN_MS};
 use crate::proto::call::{
-    Call, CallFailure, CallId, CallReply, CallRequest, Progress, Step, accept_patience,
+    CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output, Progress,
+    Wanted,
 };
-use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_OFFERS_MAX, CALL_TIME_MAX, CALLS_PER_HOST_MAX};
+use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX};
 use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::liveness::Presence;
 use crate::proto::name::FullName;
-
-/// Longest wait for one opening of a stream. The library may lose a wish to dial when two come at once, so another try
-/// comes well before [`OPEN_DEADLINE`].
-const OPEN_PATIENCE: Duration = Duration::from_secs(5);
-/// Hosts whose places are kept though nobody uses them.
-const HOSTS_KEPT: usize = 256;
 
 /// Calls agents of other hosts. Cheap to clone, usable from any task.
 #[derive(Clone)]
 pub(crate) struct CallClient {
-    control: Control,
-    protocol: StreamProtocol,
-    pub(crate) open_calls: OpenCalls,
-    places: Arc<Mutex<BTreeMap<PeerKey, Arc<Semaphore>>>>,
+    driver: CallDriver,
+    streams: CallStreams,
+    node: NodeClient,
 }
 
-/// What is to be called, where, and with what.
-pub(crate) struct Wanted {
+/// Opens call streams. Cheap to clone, usable from any task.
+#[derive(Clone)]
+pub(crate) struct CallStreams {
+    pub(crate) control: Control,
+    pub(crate) protocol: StreamProtocol,
+    pub(crate) open_calls: OpenCalls,
+}
+
+/// What is to be called, and with what.
+pub(crate) struct RemoteCall {
     pub(crate) call: CallId,
-    pub(crate) host: PeerKey,
     pub(crate) agent: AgentId,
     pub(crate) name: FullName,
-    /// JSON.
-    pub(crate) input: Vec<u8>,
+    pub(crate) replicas: Vec<(PeerKey, Presence)>,
+    /// Of the agent's input, if its card has one.
+    pub(crate) schema: Option<String>,
+    pub(crate) input: Value,
     pub(crate) deadline: Instant,
     pub(crate) progress: Option<mpsc::Sender<Progress>>,
 }
 
-/// A stream on which the host has answered the offer.
-struct Answered {
-    reader: ReadHalf<Stream>,
-    writer: WriteHalf<Stream>,
-    reply: CallReply,
+/// How a call ended.
+pub(crate) struct CallResult {
+    pub(crate) result: Result<Value, CallFailure>,
+    /// The host that it was offered to last.
+    pub(crate) host: Option<PeerKey>,
+    /// How many offers were made.
+    pub(crate) attempts: u32,
+}
+
+/// An open stream between two frames.
+type Halves = Box<(ReadHalf<Stream>, WriteHalf<Stream>)>;
+
+/// What a call waited for of the network.
+enum Done {
+    Opened(OutboundStream, Result<Halves, String>),
+    Heard(OutboundStream, Result<(Halves, CallReply), FrameError>),
+    Taken(OutboundStream, Result<Value, FrameError>),
+    Searched,
+}
+
+/// One call that is being made. The machine uses one stream of a call at a time: it is idle, or something is waited for.
+struct Performance<'a> {
+    client: &'a CallClient,
+    call: CallId,
+    input: &'a [u8],
+    progress: Option<mpsc::Sender<Progress>>,
+    idle: Option<Halves>,
+    waiting: BoxFuture<'a, Done>,
+    output: Option<Value>,
+    under_way: Option<OpenCall>,
 }
 
 impl CallClient {
-    pub(crate) fn new(control: Control, protocol: StreamProtocol, open_calls: OpenCalls) -> CallClient {
-        CallClient { control, protocol, open_calls, places: Arc::default() }
+    pub(super) fn new(driver: CallDriver, streams: CallStreams, node: NodeClient) -> CallClient {
+        CallClient { driver, streams, node }
     }
 
-    /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host. A host
-    /// that cannot be dialed is looked for once with `search`.
-    pub(crate) async fn call(
-        &self,
-        wanted: &Wanted,
-        search: impl Future<Output = ()>,
-    ) -> Result<Value, CallFailure> {
-        let mut call = Call::new(wanted.call);
-        let ended = timeout_at(wanted.deadline, self.run(&mut call, wanted, search)).await;
-        ended.unwrap_or_else(|_| Err(call.lose("deadline", "the host did not answer before the deadline")))
-    }
-
-    async fn run(
-        &self,
-        call: &mut Call,
-        wanted: &Wanted,
-        search: impl Future<Output = ()>,
-    ) -> Result<Value, CallFailure> {
-        let peer = peer_id(&wanted.host);
-        let peer = peer.ok_or_else(|| call.lose("unreachable", "the host's key names no peer"))?;
-        let _place = self.place(wanted.host).await;
-        let _open = self.open_calls.open(wanted.host);
-        let Answered { mut reader, mut writer, mut reply } = self.offer(call, wanted, peer, search).await?;
-        loop {
-            match call.handle(reply) {
-                Step::SendInput => {
-                    let sent = write_frame(&mut writer, &wanted.input, CALL_TIME_MAX).await;
-                    sent.map_err(|error| broke(call, &error))?;
-                }
-                Step::Progress(report) => {
-                    if let Some(progress) = &wanted.progress {
-                        // Reports are only a hint.
-                        let _full = progress.try_send(report);
-                    }
-                }
-                Step::TakeOutput(size) => return take_output(call, &mut reader, size).await,
-                Step::End(failure) => return Err(failure),
-            }
-            reply = read_reply(&mut reader).await.map_err(|error| broke(call, &error))?;
-        }
-    }
-
-    /// Waits for one of the streams that may be open to a host.
-    async fn place(&self, host: PeerKey) -> Option<OwnedSemaphorePermit> {
-        let own = {
-            let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-            if places.len() > HOSTS_KEPT {
-                places.retain(|_, own| Arc::strong_count(own) > 1);
-            }
-            places.entry(host).or_insert_with(|| Arc::new(Semaphore::new(CALLS_PER_HOST_MAX))).clone()
+    /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
+    pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
+        let RemoteCall { call, agent, name, replicas, schema, input, deadline, progress } = wanted;
+        let late = || {
+            let message = "the input was not checked before the deadline";
+            Err(CallFailure::new("deadline", Outcome::NotStarted, message))
         };
-        own.acquire_owned().await.ok()
-    }
-
-    /// Opens a stream and offers the call on it, until the host answers. The accept queue of the library holds one
-    /// stream and drops the rest without a word: a stream that closes before any answer was not seen by the host. An
-    /// offer that was not accepted in time is made again, which voids it: a host that stood still does not run it later.
-    async fn offer(
-        &self,
-        call: &mut Call,
-        wanted: &Wanted,
-        peer: PeerId,
-        search: impl Future<Output = ()>,
-    ) -> Result<Answered, CallFailure> {
-        let give_up = Instant::now() + OPEN_DEADLINE;
-        let mut why = String::from("the host took no stream in time");
-        let (mut search, mut unanswered) = (Some(search), 0);
-        for _ in 0..OPEN_ATTEMPTS_MAX {
-            let started = Instant::now();
-            let opening = self.open(peer, OPEN_PATIENCE.min(give_up - started)).await;
-            let stream = match opening {
-                Ok(Some(stream)) => stream,
-                Ok(None) if Instant::now() < give_up => continue,
-                Ok(None) => break,
-                Err(error) => {
-                    why = format!("the host cannot be reached: {error}");
-                    match search.take() {
-                        Some(search) => search.await,
-                        None => break,
+        let input = match timeout_at(deadline, prepare(schema, input)).await.unwrap_or_else(|_| late()) {
+            Ok(input) => input,
+            Err(failure) => return CallResult { result: Err(failure), host: None, attempts: 0 },
+        };
+        // Dropped last, when nothing of the call is left here.
+        let mut task = self.driver.outbound(call);
+        let mut performance = Performance {
+            client: self,
+            call,
+            input: &input,
+            progress,
+            idle: None,
+            waiting: pending().boxed(),
+            output: None,
+            under_way: None,
+        };
+        let deadline = self.driver.time(deadline);
+        let wanted = Wanted { agent, name, replicas, size: input.len(), deadline };
+        self.driver.handle(Input::Call { call, wanted });
+        loop {
+            tokio::select! {
+                biased;
+                Some(output) = task.outputs.recv() => {
+                    if let Some(result) = performance.perform(output) {
+                        return result;
                     }
-                    continue;
                 }
-            };
-            let patience = accept_patience(started.elapsed(), unanswered);
-            match self.offer_on(stream, call, wanted, patience).await {
-                Err(FrameError::Closed(closed)) => why = format!("the host serves no call stream: {closed}"),
-                Err(FrameError::TooSlow(_)) => {
-                    why = "the host did not accept the call in time; it may be overloaded".into();
-                    unanswered += 1;
-                    if unanswered == CALL_OFFERS_MAX {
-                        break;
-                    }
-                    continue;
-                }
-                answered => return answered.map_err(|error| broke(call, &error)),
+                done = &mut performance.waiting => self.driver.handle(performance.note(done)),
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(REOPEN_MS))).await;
         }
-        Err(call.lose("unreachable", why))
+    }
+}
+
+impl<'a> Performance<'a> {
+    /// Starts what the machine wants; the result once the call is over.
+    fn perform(&mut self, output: Output) -> Option<CallResult> {
+        let client = self.client;
+        match output {
+            Output::Open { stream, host } => {
+                self.under_way = Some(client.streams.open_calls.open(host));
+                self.waiting =
+                    client.streams.open(host).map(move |opened| Done::Opened(stream, opened)).boxed();
+            }
+            Output::Offer { stream, offer } => {
+                let frame = CallRequest::Offer(offer).encode();
+                self.hear(stream, Some((frame.into(), FRAME_DEADLINE)));
+            }
+            Output::SendInput(stream) => self.hear(stream, Some((self.input.into(), CALL_TIME_MAX))),
+            Output::Progress { stream, progress: report } => {
+                if let Some(progress) = &self.progress {
+                    // Reports are only a hint.
+                    let _full = progress.try_send(report);
+                }
+                self.hear(stream, None);
+            }
+            Output::TakeOutput { stream, size } => {
+                let halves = self.idle.take()?;
+                self.waiting = take_output(halves, size).map(move |taken| Done::Taken(stream, taken)).boxed();
+            }
+            Output::Close(_) => (self.idle, self.waiting) = (None, pending().boxed()),
+            Output::Search { host, .. } => {
+                self.waiting = client.node.search(host).map(|()| Done::Searched).boxed();
+            }
+            Output::Ended { end, .. } => {
+                let lost = || CallFailure::new("internal", Outcome::Unknown, "the output was lost");
+                let result = end.failure.map_or_else(|| self.output.take().ok_or_else(lost), Err);
+                return Some(CallResult { result, host: end.host, attempts: end.attempts });
+            }
+            Output::Accept { .. }
+            | Output::Run { .. }
+            | Output::Answer { .. }
+            | Output::Refuse { .. }
+            | Output::Drop(_) => {}
+        }
+        None
     }
 
-    /// A stream; none if that takes too long.
-    async fn open(&self, peer: PeerId, patience: Duration) -> Result<Option<Stream>, OpenStreamError> {
-        timeout(patience, self.control.clone().open_stream(peer, self.protocol.clone()))
-            .await
-            .ok()
-            .transpose()
+    /// Says a frame, if there is one, and waits for what the host says next.
+    fn hear(&mut self, stream: OutboundStream, said: Option<(Cow<'a, [u8]>, Duration)>) {
+        if let Some(halves) = self.idle.take() {
+            self.waiting = exchange(halves, said).map(move |heard| Done::Heard(stream, heard)).boxed();
+        }
     }
 
-    async fn offer_on(
-        &self,
-        stream: Stream,
-        call: &mut Call,
-        wanted: &Wanted,
-        patience: Duration,
-    ) -> Result<Answered, FrameError> {
-        let (mut reader, mut writer) = stream.split();
-        let left = wanted.deadline.saturating_duration_since(Instant::now());
-        let offer = call.offer(wanted.agent, wanted.name.clone(), wanted.input.len(), left);
-        write_frame(&mut writer, &CallRequest::Offer(offer).encode(), FRAME_DEADLINE).await?;
-        let reply = timeout(patience, read_reply(&mut reader)).await;
-        let reply = reply.map_err(|_| FrameError::TooSlow("accept the call"))??;
-        Ok(Answered { reader, writer, reply })
+    /// What the machine is to be told of what has come.
+    fn note(&mut self, done: Done) -> Input {
+        self.waiting = pending().boxed();
+        match done {
+            Done::Opened(stream, Ok(halves)) => {
+                self.idle = Some(halves);
+                Input::Opened(stream)
+            }
+            Done::Opened(stream, Err(why)) => Input::NotOpened { stream, why },
+            Done::Heard(stream, Ok((halves, reply))) => {
+                self.idle = Some(halves);
+                Input::Reply { stream, reply }
+            }
+            Done::Taken(stream, Ok(output)) => {
+                self.output = Some(output);
+                Input::OutputTaken(stream)
+            }
+            Done::Heard(stream, Err(error)) | Done::Taken(stream, Err(error)) => {
+                Input::Lost { stream, loss: loss(error) }
+            }
+            Done::Searched => Input::Searched { call: self.call },
+        }
+    }
+}
+
+impl CallStreams {
+    /// Opens a stream to a host; how long that may take is for the caller to say.
+    async fn open(&self, host: PeerKey) -> Result<Halves, String> {
+        let peer = peer_id(&host).ok_or("its key names no peer")?;
+        let opened = self.control.clone().open_stream(peer, self.protocol.clone()).await;
+        Ok(Box::new(opened.map_err(|error| error.to_string())?.split()))
     }
 }
 
 /// A host may be silent for as long as the caller waits.
-async fn read_reply<R: AsyncRead + Unpin>(reader: &mut R) -> Result<CallReply, FrameError> {
+async fn exchange(
+    mut halves: Halves,
+    said: Option<(Cow<'_, [u8]>, Duration)>,
+) -> Result<(Halves, CallReply), FrameError> {
+    let (reader, writer) = &mut *halves;
+    if let Some((frame, deadline)) = said {
+        write_frame(writer, &frame, deadline).await?;
+    }
     let frame = read_frame(reader, CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, FRAME_DEADLINE).await?;
-    CallReply::decode(&frame).map_err(|_| FrameError::Malformed)
+    let reply = CallReply::decode(&frame).map_err(|_| FrameError::Malformed)?;
+    Ok((halves, reply))
 }
 
-async fn take_output<R: AsyncRead + Unpin>(
-    call: &mut Call,
-    reader: &mut R,
-    size: usize,
-) -> Result<Value, CallFailure> {
-    let output = read_frame(reader, size, CALL_TIME_MAX, CALL_TIME_MAX).await;
-    let output = output.map_err(|error| broke(call, &error))?;
-    read_json(output).await.ok_or_else(|| broke(call, &FrameError::Malformed))
+/// The stream is held until the output is read, for it would be closed.
+async fn take_output(mut halves: Halves, size: usize) -> Result<Value, FrameError> {
+    let output = read_frame(&mut halves.0, size, CALL_TIME_MAX, CALL_TIME_MAX).await?;
+    read_json(output).await.ok_or(FrameError::Malformed)
 }
 
-fn broke(call: &mut Call, error: &FrameError) -> CallFailure {
-    let code = match error {
-        FrameError::Malformed | FrameError::TooLarge(_) => "internal",
-        FrameError::TooSlow(_) | FrameError::Closed(_) => "unreachable",
-    };
-    call.lose(code, format!("the call broke off: {error}"))
+fn loss(error: FrameError) -> Loss {
+    match error {
+        FrameError::Closed(why) => Loss::Closed(why),
+        FrameError::TooSlow(_) => Loss::TooSlow(error.to_string()),
+        FrameError::Malformed | FrameError::TooLarge(_) => Loss::Violation(error.to_string()),
+    }
 }

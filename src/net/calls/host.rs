@@ -1,15 +1,14 @@
-//! The host's side of a call stream.
-//!
-//! The driver is asked only where an agent names its callers, so calls go on while the node is busy with its registry.
-//! Before the input of a call is taken it has a place in the ledger; the place ends with the stream.
+//! The host's side: performs what the machine wants done for the calls that other nodes offer.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::pending;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::try_join;
-use futures::io::WriteHalf;
-use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::future::{BoxFuture, try_join};
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use libp2p::Stream;
 use libp2p_stream::IncomingStreams;
 use serde_json::Value;
@@ -17,21 +16,20 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::callers::Standings;
+use super::access::AccessControl;
+use super::driver::CallDriver;
+use super::node::NodeClient;
 use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
-use crate::agents::{HostedAgent, Invocation};
-use crate::net::Handle;
+use crate::agents::{Agents, Invocation};
 use crate::net::addresses::peer_key;
 use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
-    CallFailure, CallOffer, CallReply, CallRequest, Incarnation, Ledger, Outcome, Progress, Ticket,
+    CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,
 };
-use crate::proto::card::Scope;
-use crate::proto::config::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
-use crate::proto::grant::Grant;
-use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
+use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
 
 /// How long an offer may take to come after its stream was opened.
@@ -42,97 +40,43 @@ const STREAMS_BESIDE: usize = 32;
 const REPORTS_MAX: usize = 8;
 
 /// Takes calls for the agents of this host.
-pub(crate) struct Host {
-    handle: Handle,
-    ledger: Mutex<Ledger>,
-    open_calls: OpenCalls,
-    standings: Standings,
-    started: Instant,
+pub(super) struct Host {
+    pub(super) driver: CallDriver,
+    pub(super) agents: Agents,
+    pub(super) access: AccessControl,
+    pub(super) open_calls: OpenCalls,
 }
 
-/// The place of one call in the ledger, until it is dropped.
-struct Place<'a> {
-    _open: OpenCall,
+type Reader = ReadHalf<Stream>;
+type Writer = WriteHalf<Stream>;
+
+/// What a call waited for.
+enum Done {
+    /// The input.
+    Taken(Reader, Vec<u8>),
+    /// The end of the work.
+    Worked(Writer, Result<Vec<u8>, CallFailure>),
+}
+
+/// One call that is being taken.
+struct Performance<'a> {
     host: &'a Host,
-    ticket: Ticket,
+    peer: PeerKey,
+    call: CallId,
+    name: FullName,
+    /// The halves of the stream, while nothing is waited for on them.
+    reader: Option<Reader>,
+    writer: Option<Writer>,
+    waiting: BoxFuture<'a, Result<Done, FrameError>>,
+    /// The input, and after the work the output.
+    document: Vec<u8>,
     deadline: Instant,
-}
-
-impl Host {
-    pub(crate) fn new(handle: Handle) -> Host {
-        let ledger = Ledger::new(Incarnation(rand::random()));
-        let open_calls = handle.open_calls();
-        let standings = Standings::default();
-        Host { handle, ledger: Mutex::new(ledger), open_calls, standings, started: Instant::now() }
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn admit(&self, peer: PeerKey, offer: &CallOffer) -> Result<(Place<'_>, CallReply), CallFailure> {
-        self.judge(peer, offer).await?;
-        let mut ledger = self.ledger();
-        let (ticket, time) = ledger.admit(self.started.elapsed(), peer, offer)?;
-        let place =
-            Place { _open: self.open_calls.open(peer), host: self, ticket, deadline: Instant::now() + time };
-        Ok((place, CallReply::Accepted { incarnation: ledger.incarnation() }))
-    }
-
-    /// Whether the agent runs here and this peer may call it.
-    async fn judge(&self, peer: PeerKey, offer: &CallOffer) -> Result<(), CallFailure> {
-        let list = self.handle.local_agents().list();
-        let refused = |code, message| Err(CallFailure::new(code, Outcome::NotStarted, message));
-        let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
-        let Some(run_config) = offered.and_then(|local| local.run_config.as_ref()) else {
-            return refused("not_found", format!("{} is not run by this host", offer.name));
-        };
-        let callers = &run_config.callers;
-        if !callers.is_empty() && !self.standings.includes(&self.handle, callers, peer).await {
-            return refused(
-                "not_allowed",
-                format!("the host of {} does not let this peer call it", offer.name),
-            );
-        }
-        Ok(())
-    }
-
-    /// Whether the world may know that this host offers the agent of this id. An agent of `node` scope is as unknown as
-    /// one that is not there.
-    fn offers(&self, name: &FullName, local: &HostedAgent, id: AgentId) -> bool {
-        let first = local.offer.grants.first().map(|signed| Grant::read(signed));
-        let owner = match first {
-            None => self.handle.key(),
-            Some(Ok(grant)) => grant.issuer,
-            Some(Err(_)) => return false,
-        };
-        local.offer.scope == Scope::Public && AgentId::of(owner, name) == id
-    }
-}
-
-impl Place<'_> {
-    fn left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now())
-    }
-
-    fn begin(&self) -> bool {
-        self.host.ledger().begin(self.ticket)
-    }
-
-    fn hold(&self, bytes: usize) -> bool {
-        self.host.ledger().hold(self.ticket, bytes)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.host.ledger().end(self.ticket);
-    }
+    under_way: Option<OpenCall>,
 }
 
 /// Serves inbound call streams until the node stops. Does nothing itself but start tasks: while it is busy the library
 /// drops streams.
-pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
+pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: NodeClient) {
     let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
     let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
     let mut calls = JoinSet::new();
@@ -140,7 +84,7 @@ pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
     loop {
         tokio::select! {
             biased;
-            () = host.handle.stopped() => return,
+            () = node.stopped() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
                 if admission.admit(peer, || ()).is_some() {
@@ -157,75 +101,174 @@ pub(crate) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>) {
 
 /// Takes one call. Whatever goes wrong with the stream ends it, and the work with it.
 async fn take(host: Arc<Host>, peer: PeerKey, stream: Stream) {
-    let (mut reader, mut writer) = stream.split();
-    let served = async {
-        let offer = read_offer(&mut reader).await?;
-        let call = offer.call;
-        let reply = match host.admit(peer, &offer).await {
-            Err(failure) => CallReply::Failed(failure),
-            Ok((place, accepted)) => {
-                say(&mut writer, &accepted).await?;
-                let answer = run(&place, offer, &mut reader, &mut writer).await?;
-                let (reply, output) = as_reply(&place, answer);
-                tracing::debug!(%peer, %call, ?reply, "call ended");
-                say(&mut writer, &reply).await?;
-                if let Some(output) = output {
-                    write_frame(&mut writer, &output, place.left().max(FRAME_DEADLINE)).await?;
-                }
-                return Ok(writer.close().await?);
-            }
-        };
-        tracing::debug!(%peer, %call, ?reply, "call refused");
-        say(&mut writer, &reply).await?;
-        Ok::<(), FrameError>(writer.close().await?)
-    };
-    if let Err(error) = served.await {
+    if let Err(error) = host.take(peer, stream).await {
         tracing::debug!(%peer, %error, "call stream broke");
     }
 }
 
-async fn read_offer<R: AsyncRead + Unpin>(reader: &mut R) -> Result<CallOffer, FrameError> {
+impl Host {
+    async fn take(&self, peer: PeerKey, stream: Stream) -> Result<(), FrameError> {
+        let (mut reader, writer) = stream.split();
+        let offer = read_offer(&mut reader).await?;
+        let access = self.access.of(peer, &offer).await;
+        // Dropped last, when nothing of the call is left here.
+        let mut task = self.driver.inbound();
+        let stream = task.stream;
+        let mut performance = Performance {
+            host: self,
+            peer,
+            call: offer.call,
+            name: offer.name.clone(),
+            reader: Some(reader),
+            writer: Some(writer),
+            waiting: pending().boxed(),
+            document: Vec::new(),
+            deadline: Instant::now(),
+            under_way: None,
+        };
+        self.driver.handle(Input::Offered { stream, peer, offer, access });
+        loop {
+            tokio::select! {
+                biased;
+                Some(output) = task.outputs.recv() => {
+                    if performance.perform(output).await?.is_break() {
+                        return Ok(());
+                    }
+                }
+                done = &mut performance.waiting => {
+                    let done = done?;
+                    self.driver.handle(performance.note(stream, done));
+                }
+            }
+        }
+    }
+}
+
+impl Performance<'_> {
+    /// Does or starts what the machine wants; breaks once nothing more is wanted.
+    async fn perform(&mut self, output: Output) -> Result<ControlFlow<()>, FrameError> {
+        match output {
+            Output::Accept { incarnation, size, .. } => {
+                self.under_way = Some(self.host.open_calls.open(self.peer));
+                self.say(&CallReply::Accepted { incarnation }).await?;
+                if let Some(reader) = self.reader.take() {
+                    self.waiting = take_input(reader, size).boxed();
+                }
+            }
+            Output::Run { deadline, .. } => {
+                self.deadline = self.host.driver.instant(deadline);
+                if let (Some(reader), Some(writer)) = (self.reader.take(), self.writer.take()) {
+                    let invocation = (self.name.clone(), std::mem::take(&mut self.document), self.deadline);
+                    self.waiting = run(&self.host.agents, invocation, reader, writer).boxed();
+                }
+            }
+            Output::Answer { size, .. } => {
+                self.say(&CallReply::Answered { size: size as u64 }).await?;
+                let deadline = self.deadline.saturating_duration_since(Instant::now()).max(FRAME_DEADLINE);
+                if let Some(writer) = &mut self.writer {
+                    write_frame(writer, &self.document, deadline).await?;
+                }
+                return self.close().await;
+            }
+            Output::Refuse { failure, .. } => {
+                self.say(&CallReply::Failed(failure)).await?;
+                return self.close().await;
+            }
+            Output::Drop(_) => return Ok(ControlFlow::Break(())),
+            Output::Open { .. }
+            | Output::Offer { .. }
+            | Output::SendInput(_)
+            | Output::TakeOutput { .. }
+            | Output::Close(_)
+            | Output::Search { .. }
+            | Output::Progress { .. }
+            | Output::Ended { .. } => {}
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// What the machine is to be told of what has come.
+    fn note(&mut self, stream: InboundStream, done: Done) -> Input {
+        self.waiting = pending().boxed();
+        match done {
+            Done::Taken(reader, input) => {
+                let size = input.len();
+                (self.reader, self.document) = (Some(reader), input);
+                Input::InputTaken { stream, size }
+            }
+            Done::Worked(writer, ended) => {
+                self.writer = Some(writer);
+                let ended = ended.map(|output| {
+                    self.document = output;
+                    self.document.len()
+                });
+                Input::WorkEnded { stream, ended }
+            }
+        }
+    }
+
+    async fn say(&mut self, reply: &CallReply) -> Result<(), FrameError> {
+        tracing::debug!(peer = %self.peer, call = %self.call, ?reply, "call");
+        match &mut self.writer {
+            Some(writer) => say(writer, reply).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn close(&mut self) -> Result<ControlFlow<()>, FrameError> {
+        if let Some(writer) = &mut self.writer {
+            writer.close().await?;
+        }
+        Ok(ControlFlow::Break(()))
+    }
+}
+
+async fn read_offer(reader: &mut Reader) -> Result<CallOffer, FrameError> {
     let frame = read_frame(reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
     let CallRequest::Offer(offer) = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
     Ok(offer)
 }
 
-/// Takes the input and works, until the work ends or the caller is gone.
-async fn run<R: AsyncRead + Unpin>(
-    place: &Place<'_>,
-    offer: CallOffer,
-    reader: &mut R,
-    writer: &mut WriteHalf<Stream>,
-) -> Result<Result<Value, CallFailure>, FrameError> {
-    let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
-    let input = read_frame(reader, size, place.left(), place.left()).await?;
-    if input.len() != size || !place.begin() {
-        return Err(FrameError::Malformed);
-    }
+/// How long the input may take is for the machine to say.
+async fn take_input(mut reader: Reader, size: usize) -> Result<Done, FrameError> {
+    let input = read_frame(&mut reader, size, CALL_TIME_MAX, CALL_TIME_MAX).await?;
+    Ok(Done::Taken(reader, input))
+}
+
+/// Runs the agent until the work ends or the caller is gone.
+async fn run(
+    agents: &Agents,
+    (name, input, deadline): (FullName, Vec<u8>, Instant),
+    mut reader: Reader,
+    mut writer: Writer,
+) -> Result<Done, FrameError> {
     let Some(input) = read_json(input).await else {
-        return Ok(Err(CallFailure::new("bad_input", Outcome::NotStarted, "the input is not JSON")));
+        let failure = CallFailure::new("bad_input", Outcome::NotStarted, "the input is not JSON");
+        return Ok(Done::Worked(writer, Err(failure)));
     };
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
-        let invocation = Invocation { input, deadline: place.deadline, progress: Some(progress) };
-        let answer = place.host.handle.local_agents().call(&offer.name, invocation).await;
+        let answer = agents.call(&name, Invocation { input, deadline, progress: Some(progress) }).await;
         drop(working);
         Ok(answer)
     };
     let mut surplus = [0];
-    tokio::select! {
-        ended = try_join(work, pass_reports(reports, worked, writer)) => ended.map(|(answer, ())| answer),
+    let answer = tokio::select! {
+        ended = try_join(work, pass_reports(reports, worked, &mut writer)) => ended?.0,
         // A caller says nothing after its input.
-        _ = reader.read(&mut surplus) => Err(FrameError::Closed("the caller gave the call up".into())),
-    }
+        _ = reader.read(&mut surplus) => {
+            return Err(FrameError::Closed("the caller gave the call up".into()));
+        }
+    };
+    Ok(Done::Worked(writer, answer.and_then(|output| as_bytes(&output))))
 }
 
 /// Sends reports of progress until the work has ended.
 async fn pass_reports(
     mut reports: mpsc::Receiver<Progress>,
     mut worked: oneshot::Receiver<()>,
-    writer: &mut WriteHalf<Stream>,
+    writer: &mut Writer,
 ) -> Result<(), FrameError> {
     loop {
         let report = tokio::select! {
@@ -239,26 +282,13 @@ async fn pass_reports(
     }
 }
 
-/// How the host says how the work ended, and the output that follows.
-fn as_reply(place: &Place<'_>, answer: Result<Value, CallFailure>) -> (CallReply, Option<Vec<u8>>) {
-    let failed = |code, message| (CallReply::Failed(CallFailure::new(code, Outcome::Done, message)), None);
-    let output = match answer.map(|output| serde_json::to_vec(&output)) {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => {
-            return failed("bad_output", format!("the output cannot be written as JSON: {error}"));
-        }
-        Err(failure) => return (CallReply::Failed(failure.bounded()), None),
-    };
-    let size = output.len();
-    if size > CALL_BYTES_MAX {
-        return failed("too_large", format!("the output has {size} bytes, more than {CALL_BYTES_MAX}"));
-    }
-    if !place.hold(size) {
-        return failed("busy", "too many large outputs wait to be read; ask for fewer at once".into());
-    }
-    (CallReply::Answered { size: size as u64 }, Some(output))
+fn as_bytes(output: &Value) -> Result<Vec<u8>, CallFailure> {
+    serde_json::to_vec(output).map_err(|error| {
+        let message = format!("the output cannot be written as JSON: {error}");
+        CallFailure::new("bad_output", Outcome::Done, message)
+    })
 }
 
-async fn say(writer: &mut WriteHalf<Stream>, reply: &CallReply) -> Result<(), FrameError> {
+async fn say(writer: &mut Writer, reply: &CallReply) -> Result<(), FrameError> {
     write_frame(writer, &reply.encode(), FRAME_DEADLINE).await
 }

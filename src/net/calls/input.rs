@@ -23,7 +23,7 @@ static PAPER: LazyLock<Option<Schema>> =
     LazyLock::new(|| Schema::compile(&Value::Object((*schema::default_input()).clone())).ok());
 
 /// The input as it travels, if it may.
-pub(crate) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<u8>, CallFailure> {
+pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<u8>, CallFailure> {
     let bytes = serde_json::to_vec(&input).map_err(|error| refused("bad_input", error.to_string()))?;
     if bytes.len() > CALL_BYTES_MAX {
         let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", bytes.len());

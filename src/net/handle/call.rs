@@ -3,24 +3,20 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Handle;
 use crate::agents::{HostedAgent, Invocation};
 use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
-use crate::net::calls::{OpenCalls, Wanted, prepare};
-use crate::net::{view, wall_clock};
-use crate::proto::call::{CallFailure, CallId, Outcome, Progress};
+use crate::net::calls::{CallResult, RemoteCall};
+use crate::net::view;
+use crate::proto::call::{CallId, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::config::CALL_TIME_MAX;
-use crate::proto::directory::{Found, PeerProfile};
-use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
-
-/// How long a host is looked for. A walk through the DHT takes a few round trips.
-const SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
+use crate::proto::directory::Found;
 
 /// A call on its way.
 struct Asked {
@@ -60,64 +56,36 @@ impl Handle {
         let found = self.resolve(agent).await?;
         let card = found.card();
         if !card.callable {
-            return Ok(view::not_callable(&found.record.name, &card, asked.id, self.key, asked.started));
+            return Ok(view::not_callable(&found.record.name, &card, asked.id, asked.started));
         }
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
         match self.agents.list().get(&found.record.name).filter(|local| is_here && local.run_config.is_some())
         {
             Some(local) => Ok(self.call_here(&found.record.name, local, asked).await),
-            None => Ok(self.call_there(&found, card, asked).await),
+            None => Ok(self.call_there(found, card, asked).await),
         }
     }
 
     async fn call_here(&self, name: &FullName, local: &HostedAgent, asked: Asked) -> api::CallAnswer {
         let deadline = asked.deadline(local.offer.card.limits);
         let invocation = Invocation { input: asked.input, deadline, progress: asked.progress };
-        let ended = self.agents.call(name, invocation).await;
-        view::call_answer(ended, asked.id, self.key, asked.started)
+        let result = self.agents.call(name, invocation).await;
+        // The own host is asked once, and needs no offer for it.
+        view::call_answer(CallResult { result, host: Some(self.key), attempts: 1 }, asked.id, asked.started)
     }
 
-    async fn call_there(&self, found: &Found, card: AgentCard, asked: Asked) -> api::CallAnswer {
-        let (id, started) = (asked.id, asked.started);
-        let Some(host) = found.replicas.iter().map(|replica| replica.peer).find(|peer| *peer != self.key)
-        else {
-            let message = "no host runs this agent any more";
-            let failure = CallFailure::new("not_found", Outcome::NotStarted, message);
-            return view::call_answer(Err(failure), id, self.key, started);
+    async fn call_there(&self, found: Found, card: AgentCard, asked: Asked) -> api::CallAnswer {
+        let remote = RemoteCall {
+            call: asked.id,
+            agent: found.id,
+            name: found.record.name.clone(),
+            replicas: found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect(),
+            deadline: asked.deadline(card.limits),
+            schema: card.input_schema,
+            input: asked.input,
+            progress: asked.progress,
         };
-        let deadline = asked.deadline(card.limits);
-        let late = || {
-            let message = "the input was not checked before the deadline";
-            Err(CallFailure::new("deadline", Outcome::NotStarted, message))
-        };
-        let prepared = timeout_at(deadline, prepare(card.input_schema, asked.input)).await;
-        let ended = match prepared.unwrap_or_else(|_| late()) {
-            Ok(input) => {
-                let (name, progress) = (found.record.name.clone(), asked.progress);
-                let wanted = Wanted { call: id, host, agent: found.id, name, input, deadline, progress };
-                self.calls.call(&wanted, self.search(host)).await
-            }
-            Err(failure) => Err(failure),
-        };
-        view::call_answer(ended, id, host, started)
-    }
-
-    /// Looks for a peer whose address is not known; returns when it is connected or was not found.
-    async fn search(&self, peer: PeerKey) {
-        let (over, waiting) = oneshot::channel();
-        // A node that is stopping finds nobody.
-        let _stopped = self.read(move |seen| seen.network.look_up(&peer, over)).await;
-        let _over = timeout(SEARCH_TIME_MAX, waiting).await;
-    }
-
-    /// What a peer is, as far as this node knows; nothing once it is stopping.
-    pub(in crate::net) async fn standing(&self, peer: PeerKey) -> PeerProfile {
-        self.read(move |seen| seen.node.profile(&peer, wall_clock())).await.unwrap_or_default()
-    }
-
-    /// Where open calls are counted.
-    pub(in crate::net) fn open_calls(&self) -> OpenCalls {
-        self.calls.open_calls.clone()
+        view::call_answer(self.calls.call(remote).await, asked.id, asked.started)
     }
 }
 

@@ -3,26 +3,25 @@
 //! The network's name is part of the identify version, of the protocol names of Kademlia and sync, and of the gossip
 //! topics, so that two worlds never mix even when somebody connects them.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use libp2p::gossipsub::{
-    self, IdentTopic, MaxCountSubscriptionFilter, Message, MessageAuthenticity, MessageId, PeerScoreParams,
-    PeerScoreThresholds, TopicScoreParams, ValidationMode, WhitelistSubscriptionFilter,
-    score_parameter_decay,
+    self, MaxCountSubscriptionFilter, Message, MessageAuthenticity, MessageId, PeerScoreParams,
+    PeerScoreThresholds, TopicScoreParams, ValidationMode, score_parameter_decay,
 };
 use libp2p::identity::Keypair;
-use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
 use sha2::{Digest, Sha256};
 
+use super::providers::ProviderStore;
+use super::routing::Kad;
+use super::topics::{ZoneTopicFilter, ZoneTopics};
 use crate::net::peers::INBOUND_MAX;
 use crate::net::swarm::{Discovery, NetworkError};
 use crate::proto::config::GOSSIP_BYTES_MAX;
-use crate::proto::name::ZoneName;
 
 /// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
 /// refused lookups of a network of 50 starting at once cost more CPU time than the connections.
@@ -47,8 +46,6 @@ const _: () = assert!(CONTROL_IDS_MAX * (GOSSIP_ID_BYTES + 2) < 16 * 1024);
 const _: () = assert!(CONTROL_BYTES_MAX < RPC_BYTES_MAX && GOSSIP_BYTES_MAX + 8 * 1024 <= RPC_BYTES_MAX);
 /// Messages queued for one peer. At 56 KiB each a peer that reads nothing costs at most 56 MiB.
 const QUEUE_MAX: usize = 1_024;
-/// Subscriptions of one peer, and changes in one RPC. A gateway may serve many zones; ours are picked out of them.
-const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// Answers of a Kademlia query and copies of an entry. 20 is for a public DHT of strangers with hours of churn.
 const KAD_REPLICATION: usize = 8;
@@ -56,6 +53,9 @@ const KAD_REPLICATION: usize = 8;
 const KAD_PACKET_BYTES_MAX: usize = 16 * 1024;
 /// How often the routing table is refreshed. A refresh dials most of a small network, so not often.
 const KAD_REFRESH: Duration = Duration::from_secs(30 * 60);
+/// How long others are told that a peer provides a zone, and how often it says so again: two of its messages may be lost.
+const PROVIDER_TTL: Duration = Duration::from_secs(2 * 3_600);
+const PROVIDER_INTERVAL: Duration = Duration::from_secs(40 * 60);
 
 /// How often each connection is measured. Pings are nearly all the traffic of an idle node.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -73,19 +73,18 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: Gossip,
-    pub(super) kad: Toggle<kad::Behaviour<MemoryStore>>,
+    pub(super) kad: Toggle<Kad>,
     pub(super) streams: libp2p_stream::Behaviour,
 }
 
-pub(super) type Gossip = gossipsub::Behaviour<
-    gossipsub::IdentityTransform,
-    MaxCountSubscriptionFilter<WhitelistSubscriptionFilter>,
->;
+pub(super) type Gossip =
+    gossipsub::Behaviour<gossipsub::IdentityTransform, MaxCountSubscriptionFilter<ZoneTopicFilter>>;
 
 impl Behaviour {
     pub(super) fn new(
         keypair: &Keypair,
-        names: &Names,
+        names: &ProtocolNames,
+        topics: &ZoneTopics,
         gossip: gossipsub::Config,
         discovery: Discovery,
     ) -> Result<Behaviour, NetworkError> {
@@ -102,49 +101,34 @@ impl Behaviour {
                     .with_push_listen_addr_updates(true),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-            gossip: gossip_behaviour(names, gossip)?,
+            gossip: gossip_behaviour(topics, gossip)?,
             kad: kad.into(),
             streams: libp2p_stream::Behaviour::new(),
         })
     }
 }
 
-/// Every name of a network.
+/// The protocol names of a network.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
+pub(super) struct ProtocolNames {
     /// The identify protocol version: equal or not of our network.
     pub(super) identify: String,
     pub(super) kad: StreamProtocol,
     pub(super) sync: StreamProtocol,
     pub(super) call: StreamProtocol,
-    /// The zones of this node and their topics, in the same order.
-    pub(super) zones: Vec<(ZoneName, IdentTopic)>,
 }
 
-impl Names {
-    pub(super) fn new(network: &str, zones: BTreeSet<ZoneName>) -> Result<Names, NetworkError> {
+impl ProtocolNames {
+    pub(super) fn new(network: &str) -> Result<ProtocolNames, NetworkError> {
         let protocol = |name: String| {
             StreamProtocol::try_from_owned(name).map_err(|error| NetworkError::Setup(error.to_string()))
         };
-        let topic = |zone: ZoneName| {
-            let topic = IdentTopic::new(format!("/aop/{network}/zone/{zone}"));
-            (zone, topic)
-        };
-        Ok(Names {
+        Ok(ProtocolNames {
             identify: format!("/aop/{network}/1"),
             kad: protocol(format!("/aop/{network}/kad/1"))?,
             sync: protocol(format!("/aop/{network}/sync/1"))?,
             call: protocol(format!("/aop/{network}/call/1"))?,
-            zones: zones.into_iter().map(topic).collect(),
         })
-    }
-
-    pub(super) fn topic(&self, zone: &ZoneName) -> Option<IdentTopic> {
-        self.zones.iter().find(|(own, _)| own == zone).map(|(_, topic)| topic.clone())
-    }
-
-    pub(super) fn zone(&self, topic: &gossipsub::TopicHash) -> Option<ZoneName> {
-        self.zones.iter().find(|(_, own)| own.hash() == *topic).map(|(zone, _)| zone.clone())
     }
 }
 
@@ -199,20 +183,14 @@ fn content_id(message: &Message) -> MessageId {
     MessageId::new(&digest[..GOSSIP_ID_BYTES])
 }
 
-fn gossip_behaviour(names: &Names, config: gossipsub::Config) -> Result<Gossip, NetworkError> {
-    let failed = |error: String| NetworkError::Setup(error);
-    let filter = MaxCountSubscriptionFilter {
-        filter: WhitelistSubscriptionFilter(names.zones.iter().map(|(_, topic)| topic.hash()).collect()),
-        max_subscribed_topics: SUBSCRIPTIONS_MAX,
-        max_subscriptions_per_request: SUBSCRIPTIONS_MAX,
-    };
-    let mut gossip = Gossip::new_with_subscription_filter(MessageAuthenticity::Anonymous, config, filter)
-        .map_err(|error| failed(error.into()))?;
+/// Without a zone so far: each is subscribed to when the node joins it.
+fn gossip_behaviour(topics: &ZoneTopics, config: gossipsub::Config) -> Result<Gossip, NetworkError> {
+    let failed = |error: &str| NetworkError::Setup(error.into());
+    let anonymous = MessageAuthenticity::Anonymous;
+    let mut gossip =
+        Gossip::new_with_subscription_filter(anonymous, config, topics.filter()).map_err(failed)?;
     // The score must be switched on before the first subscription.
-    gossip.with_peer_score(score(names), thresholds()).map_err(failed)?;
-    for (_, topic) in &names.zones {
-        gossip.subscribe(topic).map_err(|error| failed(error.to_string()))?;
-    }
+    gossip.with_peer_score(score(), thresholds()).map_err(|error| failed(&error))?;
     Ok(gossip)
 }
 
@@ -221,9 +199,8 @@ fn gossip_behaviour(names: &Names, config: gossipsub::Config) -> Result<Gossip, 
 /// Off: too few deliveries (P3, P3b), because a registry is quiet for hours and silence is not a fault; many peers on
 /// one IP address, because a machine, a cluster or an office behind one NAT is the normal small network (the default
 /// weight cuts off the 12th node of an address). Rewards are kept small, so that no credit outweighs a forgery.
-fn score(names: &Names) -> PeerScoreParams {
+fn score() -> PeerScoreParams {
     PeerScoreParams {
-        topics: names.zones.iter().map(|(_, topic)| (topic.hash(), topic_score())).collect(),
         app_specific_weight: 1.0,
         ip_colocation_factor_weight: 0.0,
         // A loaded node breaks a promise now and then; the penalty is the square of what lies above the threshold.
@@ -234,7 +211,8 @@ fn score(names: &Names) -> PeerScoreParams {
     }
 }
 
-fn topic_score() -> TopicScoreParams {
+/// The score of each topic, of every zone alike.
+pub(super) fn topic_score() -> TopicScoreParams {
     TopicScoreParams {
         topic_weight: 1.0,
         time_in_mesh_weight: 0.01,
@@ -262,7 +240,7 @@ fn thresholds() -> PeerScoreThresholds {
     }
 }
 
-fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> kad::Behaviour<MemoryStore> {
+fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> Kad {
     let peer = keypair.public().to_peer_id();
     let mut config = kad::Config::new(protocol);
     config
@@ -271,14 +249,15 @@ fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> kad::Behaviour<
         .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_query_timeout(Duration::from_secs(30))
         .set_periodic_bootstrap_interval(Some(KAD_REFRESH))
-        // Nothing a peer puts here is stored; the table is used to find peers only.
+        // Values are not stored; of provider records the store takes what its limits allow.
+        .set_provider_record_ttl(Some(PROVIDER_TTL))
+        .set_provider_publication_interval(Some(PROVIDER_INTERVAL))
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_record_ttl(None)
         .set_replication_interval(None)
         .set_publication_interval(None)
         .set_caching(kad::Caching::Disabled);
-    let store = MemoryStoreConfig { max_records: 0, ..MemoryStoreConfig::default() };
-    let mut kad = kad::Behaviour::with_config(peer, MemoryStore::with_config(peer, store), config);
+    let mut kad = kad::Behaviour::with_config(peer, ProviderStore::new(peer), config);
     // Unforced, a node serves only after an external address was confirmed. On a loopback or in a local network that
     // never happens: nobody would be in anybody's table, and no error would say so.
     kad.set_mode(Some(kad::Mode::Server));

@@ -36,10 +36,6 @@ pub enum NetworkEvent {
         peer: PeerKey,
         /// Whether this node opened the connection.
         outbound: bool,
-        /// Whether it is a configured peer.
-        bootstrap: bool,
-        /// Where it can be dialed again, at most `ADDRESSES_PER_PEER_MAX`; worth remembering.
-        addresses: Vec<Multiaddr>,
     },
     /// The last connection to the peer is gone.
     Disconnected {
@@ -59,6 +55,13 @@ pub enum NetworkEvent {
         peer: PeerKey,
         /// Where.
         zone: ZoneName,
+    },
+    /// Peers that say they serve a zone, of a lookup by `Network::find_peers`; none if it ended without any.
+    ZonePeers {
+        /// Where.
+        zone: ZoneName,
+        /// Who says so; not this node.
+        peers: Vec<PeerKey>,
     },
     /// A message that waits for `Network::report`.
     Gossip {
@@ -82,6 +85,27 @@ pub enum NetworkEvent {
     },
     /// Something an operator may want to know. The network goes on by itself.
     Alert(NetworkAlert),
+}
+
+impl NetworkEvent {
+    /// The zone that it is about.
+    pub(super) fn zone(&self) -> Option<&ZoneName> {
+        match self {
+            NetworkEvent::Subscribed { zone, .. }
+            | NetworkEvent::Unsubscribed { zone, .. }
+            | NetworkEvent::ZonePeers { zone, .. }
+            | NetworkEvent::Gossip { zone, .. } => Some(zone),
+            _ => None,
+        }
+    }
+
+    /// The message that it brings.
+    pub(super) fn gossip(&self) -> Option<GossipId> {
+        match self {
+            NetworkEvent::Gossip { id, .. } => Some(*id),
+            _ => None,
+        }
+    }
 }
 
 /// Something an operator may want to know.

@@ -9,16 +9,8 @@ use std::time::Duration;
 use libp2p::PeerId;
 use tokio::time::Instant;
 
-/// What a peer did.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Offence {
-    /// It sent something with a wrong signature. Never an accident.
-    Forged,
-    /// It sent what does not decode or breaks a limit. A bug or an attack.
-    Malformed,
-    /// It asks for more than it may. Impolite.
-    Greedy,
-}
+use crate::proto::io::Offence;
+use crate::proto::record::Refusal;
 
 /// Points at which a peer is blocked: four forgeries or ten malformed answers within a minute.
 pub(super) const BLOCKED_AT: f64 = 94.0;
@@ -92,11 +84,11 @@ impl PeerScores {
     }
 }
 
+/// A forgery is never an accident; what does not decode or breaks a rule is a bug or an attack.
 fn weight(offence: Offence) -> f64 {
     match offence {
-        Offence::Forged => 25.0,
-        Offence::Malformed => 10.0,
-        Offence::Greedy => 1.0,
+        Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) => 25.0,
+        Offence::Record(_) | Offence::Request | Offence::Sync => 10.0,
     }
 }
 
@@ -108,13 +100,15 @@ fn faded(points: f64, at: Instant, now: Instant) -> f64 {
 mod tests {
     use super::*;
 
+    const FORGED: Offence = Offence::Record(Refusal::BadSignature);
+
     #[test]
     fn four_forgeries_block_and_the_block_ends() {
         let (mut scores, peer, now) = (PeerScores::default(), PeerId::random(), Instant::now());
         for points in [25.0, 50.0, 75.0] {
-            assert_eq!(scores.add(peer, Offence::Forged, now), Penalty::Scored(-points));
+            assert_eq!(scores.add(peer, FORGED, now), Penalty::Scored(-points));
         }
-        assert_eq!(scores.add(peer, Offence::Forged, now), Penalty::Blocked);
+        assert_eq!(scores.add(peer, FORGED, now), Penalty::Blocked);
         assert!(scores.released(now).is_empty());
         assert_eq!(scores.released(now + BLOCKED_FOR), [peer]);
     }
@@ -124,7 +118,7 @@ mod tests {
         let (mut scores, now) = (PeerScores::default(), Instant::now());
         for _ in 0..BLOCKED_MAX + 5 {
             let peer = PeerId::random();
-            (0..4).for_each(|_| _ = scores.add(peer, Offence::Forged, now));
+            (0..4).for_each(|_| _ = scores.add(peer, FORGED, now));
         }
         assert_eq!(scores.released(now).len(), 5);
         assert!(scores.released(now).is_empty());
@@ -133,7 +127,7 @@ mod tests {
     #[test]
     fn offences_fade_and_are_forgotten() {
         let (mut scores, peer, now) = (PeerScores::default(), PeerId::random(), Instant::now());
-        scores.add(peer, Offence::Malformed, now);
+        scores.add(peer, Offence::Request, now);
         let later = now + Duration::from_secs(50);
         assert_eq!(scores.fade(later), [(peer, -5.0)]);
         assert_eq!(scores.fade(now + Duration::from_secs(101)), [(peer, 0.0)]);
@@ -144,7 +138,7 @@ mod tests {
     fn the_table_of_offenders_is_bounded() {
         let (mut scores, now) = (PeerScores::default(), Instant::now());
         for _ in 0..OFFENDERS_MAX + 50 {
-            scores.add(PeerId::random(), Offence::Greedy, now);
+            scores.add(PeerId::random(), Offence::Sync, now);
         }
         assert_eq!(scores.points.len(), OFFENDERS_MAX);
     }

@@ -1,17 +1,20 @@
-//! The law of calls (promise P21): work runs at most once a call, and nobody claims that it did not run when it did.
+//! The law of calls (promise P21): work runs at most once a call, nobody claims that it did not run when it did, and every
+//! call has an end by its deadline.
 //!
-//! Callers and hosts are the machines of the protocol; what lies between them loses, repeats and delays what it carries
-//! for as long as a host remembers ids, and loses all that is on its way to a process that dies. A caller may give up at
-//! any moment and offer its call again; a host may be started again at any moment.
+//! Caller and host are the machines of the protocol; what lies between them loses, repeats and delays what it carries for
+//! as long as a host remembers ids, and loses all that is on its way to a process that dies. A client may give up at any
+//! moment; a host may be started again at any moment.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aop::proto::call::{
-    Call, CallFailure, CallId, CallOffer, CallReply, Incarnation, Ledger, Outcome, Step, Ticket,
+    Access, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls, InboundStream, Input, Loss,
+    OutboundStream, Outcome, Output, Wanted,
 };
 use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
+use aop::proto::liveness::Presence;
 use proptest::prelude::*;
 
 const CALLS: usize = 2;
@@ -22,250 +25,382 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What happens next; `pick` chooses among what it could happen to.
 #[derive(Clone, Debug)]
 enum Happening {
-    /// A caller offers its call, again if the last offer ended.
-    Offer { call: usize },
-    /// A caller gives its offer up.
+    /// A client calls, if it did not yet.
+    Call { call: usize },
+    /// A client does not wait any more.
     GiveUp { call: usize },
+    /// A stream opens, or it does not.
+    Open { pick: usize, fails: bool },
     /// Something arrives at the host; a copy may stay on its way.
     ToHost { pick: usize, copy: bool },
-    /// Something arrives at a caller; a copy may stay on its way.
+    /// Something arrives at the caller; a copy may stay on its way.
     ToCaller { pick: usize, copy: bool },
     /// Something is lost.
     Lose { pick: usize },
     /// Work ends: with an answer, or as the agent fails.
     WorkEnds { pick: usize, fails: bool },
     /// The host notices that a stream is gone.
-    Notice { pick: usize },
-    /// The host dies and is started again; callers may notice.
+    HostNotices { pick: usize },
+    /// The caller notices that a stream is gone.
+    CallerNotices { pick: usize },
+    /// The host dies and is started again; the caller may notice.
     Restart { noticed: bool },
     /// Time passes.
-    Wait { seconds: u64 },
+    Wait { ms: u64 },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
     let (call, pick) = (0..CALLS, 0..64usize);
     let copy = prop::bool::weighted(0.2);
     prop_oneof![
-        6 => call.clone().prop_map(|call| Happening::Offer { call }),
-        2 => call.prop_map(|call| Happening::GiveUp { call }),
+        4 => call.clone().prop_map(|call| Happening::Call { call }),
+        1 => call.prop_map(|call| Happening::GiveUp { call }),
+        6 => (pick.clone(), prop::bool::weighted(0.1)).prop_map(|(pick, fails)| Happening::Open { pick, fails }),
         9 => (pick.clone(), copy).prop_map(|(pick, copy)| Happening::ToHost { pick, copy }),
         7 => (pick.clone(), copy).prop_map(|(pick, copy)| Happening::ToCaller { pick, copy }),
         1 => pick.clone().prop_map(|pick| Happening::Lose { pick }),
         3 => (pick.clone(), any::<bool>()).prop_map(|(pick, fails)| Happening::WorkEnds { pick, fails }),
-        2 => pick.prop_map(|pick| Happening::Notice { pick }),
+        1 => pick.clone().prop_map(|pick| Happening::HostNotices { pick }),
+        1 => pick.prop_map(|pick| Happening::CallerNotices { pick }),
         2 => any::<bool>().prop_map(|noticed| Happening::Restart { noticed }),
-        1 => (0..40u64).prop_map(|seconds| Happening::Wait { seconds }),
+        3 => (0..600u64).prop_map(|ms| Happening::Wait { ms }),
+        1 => (0..40_000u64).prop_map(|ms| Happening::Wait { ms }),
     ]
 }
 
 #[derive(Clone, Debug)]
 enum Frame {
     Offer(CallOffer),
-    Input(CallId),
+    Input,
     Reply(CallReply),
+    Output,
 }
 
 /// A frame on its way on a stream.
 #[derive(Clone, Debug)]
 struct InFlight {
-    stream: usize,
+    stream: OutboundStream,
     frame: Frame,
     sent: Duration,
 }
 
-/// A caller and what it knows.
-struct Caller {
-    call: Call,
-    id: CallId,
-    deadline: Duration,
-    /// The stream of the present offer.
-    stream: Option<usize>,
-    /// How the latest offer ended; `Ok` is an answer.
-    ended: Option<Result<(), CallFailure>>,
+/// What a client was told of its call.
+#[derive(Default)]
+struct Told {
+    deadline: Option<Duration>,
+    gave_up: bool,
+    offers: u32,
+    end: Option<CallEnd>,
 }
 
 struct World {
     now: Duration,
     peer: PeerKey,
-    callers: Vec<Caller>,
-    ledger: Ledger,
+    host_key: PeerKey,
+    caller: Calls,
+    told: BTreeMap<CallId, Told>,
+    host: Calls,
     restarts: u64,
-    /// Calls that were admitted, by the stream they came on.
-    places: Vec<(usize, CallId, Ticket)>,
-    /// Those of them that work.
-    working: Vec<Ticket>,
+    opening: Vec<OutboundStream>,
+    open: Vec<OutboundStream>,
+    /// Streams at the host, and those they are at the caller.
+    inbound: BTreeMap<InboundStream, OutboundStream>,
+    inbound_streams: u64,
+    working: Vec<InboundStream>,
     runs: BTreeMap<CallId, u32>,
     to_host: Vec<InFlight>,
-    to_callers: Vec<InFlight>,
-    streams: usize,
+    to_caller: Vec<InFlight>,
+}
+
+fn id(call: usize) -> CallId {
+    CallId([call as u8; 16])
 }
 
 impl World {
     fn new() -> World {
-        let caller = |at| {
-            let id = CallId([at as u8; 16]);
-            Caller { call: Call::new(id), id, deadline: PATIENCE, stream: None, ended: None }
-        };
+        let [peer, host_key] = [1, 2].map(|seed| Identity::from_seed([seed; 32]).key());
         World {
             now: Duration::ZERO,
-            peer: Identity::from_seed([1; 32]).key(),
-            callers: (0..CALLS).map(caller).collect(),
-            ledger: Ledger::new(Incarnation(0)),
+            peer,
+            host_key,
+            caller: Calls::new(peer, 1),
+            told: BTreeMap::new(),
+            host: Calls::new(host_key, 0),
             restarts: 0,
-            places: Vec::new(),
+            opening: Vec::new(),
+            open: Vec::new(),
+            inbound: BTreeMap::new(),
+            inbound_streams: 0,
             working: Vec::new(),
             runs: BTreeMap::new(),
             to_host: Vec::new(),
-            to_callers: Vec::new(),
-            streams: 0,
+            to_caller: Vec::new(),
         }
     }
 
     fn happen(&mut self, what: Happening) {
         match what {
-            Happening::Offer { call } => self.offer(call),
-            Happening::GiveUp { call } => self.give_up(call),
+            Happening::Call { call } => self.call(id(call)),
+            Happening::GiveUp { call } => {
+                if let Some(told) = self.told.get_mut(&id(call)).filter(|told| told.end.is_none()) {
+                    told.gave_up = true;
+                    self.tell_caller(Input::GiveUp { call: id(call) });
+                }
+            }
+            Happening::Open { pick, fails } => {
+                if let Some(stream) = taken(&mut self.opening, pick) {
+                    self.open(stream, fails);
+                }
+            }
             Happening::ToHost { pick, copy } => {
                 if let Some(frame) = take(&mut self.to_host, pick, copy, self.now) {
                     self.at_host(frame);
                 }
             }
             Happening::ToCaller { pick, copy } => {
-                if let Some(frame) = take(&mut self.to_callers, pick, copy, self.now) {
+                if let Some(frame) = take(&mut self.to_caller, pick, copy, self.now) {
                     self.at_caller(frame);
                 }
             }
             Happening::Lose { pick } => {
-                let from = if pick % 2 == 0 { &mut self.to_host } else { &mut self.to_callers };
+                let from = if pick % 2 == 0 { &mut self.to_host } else { &mut self.to_caller };
                 let _lost = take(from, pick, false, self.now);
             }
-            Happening::WorkEnds { pick, fails } => self.end_work(pick, fails),
-            Happening::Notice { pick } if !self.places.is_empty() => {
-                let (_, _, ticket) = self.places.remove(pick % self.places.len());
-                self.working.retain(|it| *it != ticket);
-                self.ledger.end(ticket);
+            Happening::WorkEnds { pick, fails } => {
+                if let Some(stream) = taken(&mut self.working, pick) {
+                    let failure = || CallFailure::new("agent_failed", Outcome::Done, "failed");
+                    self.tell_host(Input::WorkEnded {
+                        stream,
+                        ended: if fails { Err(failure()) } else { Ok(SIZE) },
+                    });
+                }
             }
-            Happening::Notice { .. } => {}
-            Happening::Restart { noticed } => {
-                self.restart();
-                (0..CALLS).filter(|_| noticed).for_each(|call| self.give_up(call));
+            Happening::HostNotices { pick } => {
+                let streams: Vec<InboundStream> = self.inbound.keys().copied().collect();
+                if let Some(at) = pick.checked_rem(streams.len()) {
+                    self.gone(streams[at]);
+                }
             }
-            Happening::Wait { seconds } => self.now += Duration::from_secs(seconds),
+            Happening::CallerNotices { pick } => {
+                if let Some(stream) = taken(&mut self.open, pick) {
+                    self.lost(stream);
+                }
+            }
+            Happening::Restart { noticed } => self.restart(noticed),
+            Happening::Wait { ms } => self.wait(Duration::from_millis(ms)),
         }
     }
 
-    fn offer(&mut self, at: usize) {
-        let caller = &mut self.callers[at];
-        let answered = matches!(caller.ended, Some(Ok(())));
-        if caller.stream.is_some() || answered || self.now >= caller.deadline {
+    fn call(&mut self, call: CallId) {
+        let told = self.told.entry(call).or_default();
+        if told.deadline.is_some() {
             return;
         }
-        self.streams += 1;
-        caller.stream = Some(self.streams);
-        let left = caller.deadline - self.now;
-        let offer = caller.call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), SIZE, left);
-        self.send_to_host(self.streams, Frame::Offer(offer));
+        let deadline = self.now + PATIENCE;
+        told.deadline = Some(deadline);
+        let replicas = vec![(self.peer, Presence::Reachable), (self.host_key, Presence::Unreachable)];
+        let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
+        self.tell_caller(Input::Call {
+            call,
+            wanted: Wanted { agent, name, replicas, size: SIZE, deadline },
+        });
     }
 
-    fn give_up(&mut self, at: usize) {
-        let caller = &mut self.callers[at];
-        if caller.stream.take().is_some() {
-            caller.ended = Some(Err(caller.call.lose("deadline", "given up")));
+    fn open(&mut self, stream: OutboundStream, fails: bool) {
+        if fails {
+            return self.tell_caller(Input::NotOpened { stream, why: "no way".into() });
         }
+        self.open.push(stream);
+        self.tell_caller(Input::Opened(stream));
     }
 
     fn at_host(&mut self, InFlight { stream, frame, .. }: InFlight) {
         match frame {
             Frame::Offer(offer) => {
-                let reply = match self.ledger.admit(self.now, self.peer, &offer) {
-                    Err(failure) => CallReply::Failed(failure),
-                    Ok((ticket, _)) => {
-                        self.places.push((stream, offer.call, ticket));
-                        CallReply::Accepted { incarnation: self.ledger.incarnation() }
-                    }
-                };
-                self.send_to_caller(stream, reply);
+                self.inbound_streams += 1;
+                let inbound = InboundStream(self.inbound_streams);
+                self.inbound.insert(inbound, stream);
+                let (peer, access) = (self.peer, Access::Granted);
+                self.tell_host(Input::Offered { stream: inbound, peer, offer, access });
             }
-            Frame::Input(call) => {
-                let place = self.places.iter().find(|it| (it.0, it.1) == (stream, call));
-                if let Some((_, _, ticket)) = place
-                    && self.ledger.begin(*ticket)
-                {
-                    self.working.push(*ticket);
-                    *self.runs.entry(call).or_default() += 1;
+            Frame::Input => {
+                let all: Vec<InboundStream> = self
+                    .inbound
+                    .iter()
+                    .filter(|(_, at)| **at == stream)
+                    .map(|(inbound, _)| *inbound)
+                    .collect();
+                for stream in all {
+                    self.tell_host(Input::InputTaken { stream, size: SIZE });
                 }
             }
-            Frame::Reply(_) => unreachable!("hosts reply to callers"),
+            Frame::Reply(_) | Frame::Output => unreachable!("hosts reply to callers"),
         }
     }
 
     fn at_caller(&mut self, InFlight { stream, frame, .. }: InFlight) {
-        let (Frame::Reply(reply), now) = (frame, self.now) else { unreachable!("callers get replies") };
-        // What comes on a stream that was given up reaches nobody.
-        let Some(caller) = self.callers.iter_mut().find(|it| it.stream == Some(stream)) else { return };
-        match caller.call.handle(reply) {
-            Step::SendInput => {
-                let frame = Frame::Input(caller.id);
-                self.to_host.push(InFlight { stream, frame, sent: now });
-            }
-            Step::Progress(_) => {}
-            Step::TakeOutput(_) => (caller.stream, caller.ended) = (None, Some(Ok(()))),
-            Step::End(failure) => (caller.stream, caller.ended) = (None, Some(Err(failure))),
+        // What comes on a stream that is closed reaches nobody.
+        if !self.open.contains(&stream) {
+            return;
+        }
+        match frame {
+            Frame::Reply(reply) => self.tell_caller(Input::Reply { stream, reply }),
+            Frame::Output => self.tell_caller(Input::OutputTaken(stream)),
+            Frame::Offer(_) | Frame::Input => unreachable!("callers get replies"),
         }
     }
 
-    fn end_work(&mut self, pick: usize, fails: bool) {
-        let Some(at) = pick.checked_rem(self.working.len()) else { return };
-        let ended = self.working.remove(at);
-        let Some(at) = self.places.iter().position(|(_, _, ticket)| *ticket == ended) else { return };
-        let (stream, _, ticket) = self.places.remove(at);
-        self.ledger.end(ticket);
-        let failure = || CallFailure::new("agent_failed", Outcome::Done, "failed");
-        let answer = CallReply::Answered { size: SIZE as u64 };
-        self.send_to_caller(stream, if fails { CallReply::Failed(failure()) } else { answer });
+    fn lost(&mut self, stream: OutboundStream) {
+        self.tell_caller(Input::Lost { stream, loss: Loss::Closed("gone".into()) });
+    }
+
+    fn gone(&mut self, stream: InboundStream) {
+        self.inbound.remove(&stream);
+        self.working.retain(|it| *it != stream);
+        self.tell_host(Input::Gone(stream));
     }
 
     /// What is on its way to a process dies with it; what it has sent may still arrive.
-    fn restart(&mut self) {
+    fn restart(&mut self, noticed: bool) {
         self.restarts += 1;
-        self.ledger = Ledger::new(Incarnation(self.restarts));
-        self.places.clear();
+        self.host = Calls::new(self.host_key, self.restarts);
+        self.inbound.clear();
         self.working.clear();
         self.to_host.clear();
+        if noticed {
+            std::mem::take(&mut self.open).into_iter().for_each(|stream| self.lost(stream));
+        }
     }
 
-    fn send_to_host(&mut self, stream: usize, frame: Frame) {
-        self.to_host.push(InFlight { stream, frame, sent: self.now });
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(due) = self.next_due().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.caller.handle_timeout(self.now);
+            self.perform_caller();
+            self.host.handle_timeout(self.now);
+            self.perform_host();
+        }
+        self.now = until;
     }
 
-    fn send_to_caller(&mut self, stream: usize, reply: CallReply) {
-        self.to_callers.push(InFlight { stream, frame: Frame::Reply(reply), sent: self.now });
+    fn next_due(&self) -> Option<Duration> {
+        [self.caller.poll_timeout(), self.host.poll_timeout()].into_iter().flatten().min()
     }
 
-    fn check(&self) {
-        for caller in &self.callers {
-            let runs = self.runs.get(&caller.id).copied().unwrap_or_default();
-            assert!(runs <= 1, "{:?} ran {runs} times", caller.id);
-            match &caller.ended {
-                Some(Ok(())) => assert_eq!(runs, 1, "an answer without work"),
-                Some(Err(failure)) if caller.stream.is_none() && failure.outcome == Outcome::NotStarted => {
-                    assert_eq!(runs, 0, "{:?} ran, and {failure}", caller.id);
+    fn tell_caller(&mut self, input: Input) {
+        self.caller.handle(self.now, input);
+        self.perform_caller();
+    }
+
+    fn tell_host(&mut self, input: Input) {
+        self.host.handle(self.now, input);
+        self.perform_host();
+    }
+
+    fn perform_caller(&mut self) {
+        while let Some(output) = self.caller.poll_output() {
+            match output {
+                Output::Open { stream, host } => {
+                    assert_eq!(host, self.host_key, "the only other host");
+                    self.opening.push(stream);
                 }
-                Some(Err(failure)) if failure.outcome == Outcome::Done => assert_eq!(runs, 1),
-                _ => {}
+                Output::Offer { stream, offer } => {
+                    self.told.get_mut(&stream.call).unwrap().offers += 1;
+                    self.send_to_host(stream, Frame::Offer(offer));
+                }
+                Output::SendInput(stream) => self.send_to_host(stream, Frame::Input),
+                Output::Close(stream) => {
+                    self.open.retain(|it| *it != stream);
+                    self.opening.retain(|it| *it != stream);
+                }
+                Output::Search { call, .. } => self.caller.handle(self.now, Input::Searched { call }),
+                Output::Ended { call, end } => {
+                    let told = self.told.get_mut(&call).unwrap();
+                    assert!(
+                        !told.gave_up && told.end.is_none(),
+                        "{call} ended twice, or after it was given up"
+                    );
+                    assert_eq!(end.attempts, told.offers);
+                    told.end = Some(end);
+                }
+                Output::TakeOutput { .. } | Output::Progress { .. } => {}
+                other => panic!("no business of a caller: {other:?}"),
             }
         }
     }
 
-    /// Everybody gives up, and everything that is still on its way arrives.
+    fn perform_host(&mut self) {
+        while let Some(output) = self.host.poll_output() {
+            match output {
+                Output::Accept { stream, incarnation, .. } => {
+                    self.send_to_caller(stream, Frame::Reply(CallReply::Accepted { incarnation }));
+                }
+                Output::Run { stream, .. } => {
+                    self.working.push(stream);
+                    *self.runs.entry(self.inbound[&stream].call).or_default() += 1;
+                }
+                Output::Answer { stream, size } => {
+                    self.send_to_caller(stream, Frame::Reply(CallReply::Answered { size: size as u64 }));
+                    self.send_to_caller(stream, Frame::Output);
+                    self.inbound.remove(&stream);
+                    self.host.handle(self.now, Input::Gone(stream));
+                }
+                Output::Refuse { stream, failure } => {
+                    self.send_to_caller(stream, Frame::Reply(CallReply::Failed(failure)));
+                    self.inbound.remove(&stream);
+                    self.host.handle(self.now, Input::Gone(stream));
+                }
+                Output::Drop(stream) => {
+                    self.inbound.remove(&stream);
+                }
+                other => panic!("no business of a host: {other:?}"),
+            }
+        }
+    }
+
+    fn send_to_host(&mut self, stream: OutboundStream, frame: Frame) {
+        self.to_host.push(InFlight { stream, frame, sent: self.now });
+    }
+
+    fn send_to_caller(&mut self, stream: InboundStream, frame: Frame) {
+        self.to_caller.push(InFlight { stream: self.inbound[&stream], frame, sent: self.now });
+    }
+
+    fn check(&self) {
+        for (call, told) in &self.told {
+            let runs = self.runs.get(call).copied().unwrap_or_default();
+            assert!(runs <= 1, "{call} ran {runs} times");
+            let Some(end) = &told.end else {
+                assert!(told.gave_up || told.deadline > Some(self.now), "{call} has no end at its deadline");
+                continue;
+            };
+            match &end.failure {
+                None => assert_eq!(runs, 1, "an answer without work"),
+                Some(failure) => match failure.outcome {
+                    Outcome::NotStarted => assert_eq!(runs, 0, "{call} ran, and {failure}"),
+                    Outcome::Done => assert_eq!(runs, 1, "{call} did not run, and {failure}"),
+                    Outcome::Unknown => {}
+                },
+            }
+        }
+    }
+
+    /// Everything that is still on its way arrives, while the calls come to their deadlines and after.
     fn settle(&mut self) {
-        (0..CALLS).for_each(|call| self.give_up(call));
+        self.wait(PATIENCE);
         self.check();
         while let Some(frame) = take(&mut self.to_host, 0, false, self.now) {
             self.at_host(frame);
         }
         self.check();
+        assert!(self.caller.poll_timeout().is_none(), "a call that is over has no timer");
     }
+}
+
+fn taken<T>(from: &mut Vec<T>, pick: usize) -> Option<T> {
+    let at = pick.checked_rem(from.len())?;
+    Some(from.remove(at))
 }
 
 /// One of the frames on their way, a copy of it if asked; too old ones are lost.
@@ -280,7 +415,7 @@ proptest! {
 
     #[test]
     fn a_call_runs_at_most_once_and_nobody_claims_that_it_did_not_run_when_it_did(
-        happenings in prop::collection::vec(happening(), 0..120)
+        happenings in prop::collection::vec(happening(), 0..160)
     ) {
         let mut world = World::new();
         for what in happenings {
@@ -293,16 +428,38 @@ proptest! {
 
 /// The law would hold in a world where nothing ever runs.
 #[test]
-fn calls_of_an_undisturbed_world_are_answered() {
+fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
     let mut world = World::new();
     for call in 0..CALLS {
-        world.offer(call);
+        world.happen(Happening::Call { call });
+        world.happen(Happening::Open { pick: 0, fails: false });
         world.happen(Happening::ToHost { pick: 0, copy: false });
         world.happen(Happening::ToCaller { pick: 0, copy: false });
         world.happen(Happening::ToHost { pick: 0, copy: false });
         world.happen(Happening::WorkEnds { pick: 0, fails: false });
         world.happen(Happening::ToCaller { pick: 0, copy: false });
+        world.happen(Happening::ToCaller { pick: 0, copy: false });
         world.check();
-        assert!(matches!(world.callers[call].ended, Some(Ok(()))));
+        let end = CallEnd { host: Some(world.host_key), attempts: 1, failure: None };
+        assert_eq!(world.told[&id(call)].end, Some(end));
     }
+}
+
+/// A host that stands still is offered the call three times, and none of the offers runs once it goes on.
+#[test]
+fn a_host_that_does_not_answer_is_left_after_three_offers() {
+    let mut world = World::new();
+    world.happen(Happening::Call { call: 0 });
+    for _ in 0..3 {
+        world.happen(Happening::Open { pick: 0, fails: false });
+        let due = world.next_due().expect("the end of a patience");
+        world.wait(due - world.now);
+    }
+    let end = world.told[&id(0)].end.clone().expect("an end before the deadline");
+    let failure = end.failure.expect("no answer");
+    assert_eq!(
+        (failure.code.as_str(), failure.outcome, end.attempts),
+        ("unreachable", Outcome::NotStarted, 3)
+    );
+    world.settle();
 }

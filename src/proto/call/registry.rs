@@ -1,7 +1,7 @@
-//! The host's book of inbound calls: none runs twice, and none takes more than its share.
+//! The host's registry of inbound calls, its window of deduplication: none runs twice, and none takes more than its share.
 //!
 //! An id is remembered from the moment its work may begin until a minute after the caller's deadline. Whether a process
-//! that was started again ran a call is not in its book: so a retry names the run it spoke to, and any other declines.
+//! that was started again ran a call is not in it: so a retry names the run it spoke to, and any other declines.
 //! Memory is bounded by dropping the ids that lapse first; while dropped ones would still count, a retry is told that
 //! nothing is known of it. A first offer needs no memory.
 
@@ -20,7 +20,7 @@ type Key = (PeerKey, CallId);
 
 /// The inbound calls of one run of a host. Time is what has passed since the run began.
 #[derive(Debug)]
-pub struct Ledger {
+pub(super) struct CallRegistry {
     incarnation: Incarnation,
     at_work: BTreeMap<Key, Work>,
     load: Load,
@@ -34,7 +34,7 @@ pub struct Ledger {
 
 /// The right of one offer to run its call. It is void once a later offer of the call was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket {
+pub(super) struct CallPermit {
     peer: PeerKey,
     call: CallId,
     attempt: u32,
@@ -56,10 +56,10 @@ struct Load {
     bytes: usize,
 }
 
-impl Ledger {
-    /// An empty book of this run.
-    pub fn new(incarnation: Incarnation) -> Ledger {
-        Ledger {
+impl CallRegistry {
+    /// An empty registry of this run.
+    pub(super) fn new(incarnation: Incarnation) -> CallRegistry {
+        CallRegistry {
             incarnation,
             at_work: BTreeMap::new(),
             load: Load::default(),
@@ -71,22 +71,22 @@ impl Ledger {
     }
 
     /// This run.
-    pub fn incarnation(&self) -> Incarnation {
+    pub(super) fn incarnation(&self) -> Incarnation {
         self.incarnation
     }
 
     /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`]: returns that time. The
-    /// place lasts until [`Ledger::end`]. A caller that offers again has given up its earlier offer: if that one has not
+    /// place lasts until [`CallRegistry::end`]. A caller that offers again has given up its earlier offer: if that one has not
     /// begun, it never will.
     ///
     /// # Errors
     /// Nothing was started; a call that may have run at another offer is `unknown`.
-    pub fn admit(
+    pub(super) fn admit(
         &mut self,
         now: Duration,
         peer: PeerKey,
         offer: &CallOffer,
-    ) -> Result<(Ticket, Duration), CallFailure> {
+    ) -> Result<(CallPermit, Duration), CallFailure> {
         self.forget(now);
         let key = (peer, offer.call);
         if offer.expected.is_some_and(|expected| expected != self.incarnation) {
@@ -125,34 +125,36 @@ impl Ledger {
         self.add(peer, 1, bytes);
         let (attempt, kept_until) = (offer.attempt, now + time + CALL_ID_KEPT);
         self.at_work.insert(key, Work { attempt, begun: false, bytes, kept_until });
-        Ok((Ticket { peer, call: offer.call, attempt }, time))
+        Ok((CallPermit { peer, call: offer.call, attempt }, time))
     }
 
-    /// All of the input is here: from now on the call may have run. False if the ticket is void, or was used.
-    pub fn begin(&mut self, ticket: Ticket) -> bool {
-        self.work(ticket).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
+    /// All of the input is here: from now on the call may have run. False if the permit is void, or was used.
+    pub(super) fn begin(&mut self, permit: CallPermit) -> bool {
+        self.work(permit).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
     }
 
     /// Counts the output instead of the input against the bytes of the call. False if there is no room for it.
-    pub fn hold(&mut self, ticket: Ticket, bytes: usize) -> bool {
-        let Some(held) = self.work(ticket).map(|work| std::mem::take(&mut work.bytes)) else { return false };
-        self.remove(ticket.peer, 0, held);
-        let fits = self.has_room(ticket.peer, 0, bytes);
+    pub(super) fn hold(&mut self, permit: CallPermit, bytes: usize) -> bool {
+        let Some(held) = self.work(permit).map(|work| std::mem::take(&mut work.bytes)) else { return false };
+        self.remove(permit.peer, 0, held);
+        let fits = self.has_room(permit.peer, 0, bytes);
         if fits {
-            self.add(ticket.peer, 0, bytes);
-            self.work(ticket).into_iter().for_each(|work| work.bytes = bytes);
+            self.add(permit.peer, 0, bytes);
+            if let Some(work) = self.work(permit) {
+                work.bytes = bytes;
+            }
         }
         fits
     }
 
     /// Frees the place. A call that had not begun is as if it had never been offered.
-    pub fn end(&mut self, ticket: Ticket) {
-        let key = (ticket.peer, ticket.call);
-        if self.work(ticket).is_none() {
+    pub(super) fn end(&mut self, permit: CallPermit) {
+        let key = (permit.peer, permit.call);
+        if self.work(permit).is_none() {
             return;
         }
         let Some(work) = self.at_work.remove(&key) else { return };
-        self.remove(ticket.peer, 1, work.bytes);
+        self.remove(permit.peer, 1, work.bytes);
         if !work.begun {
             return;
         }
@@ -166,9 +168,9 @@ impl Ledger {
         }
     }
 
-    fn work(&mut self, ticket: Ticket) -> Option<&mut Work> {
-        let work = self.at_work.get_mut(&(ticket.peer, ticket.call));
-        work.filter(|work| work.attempt == ticket.attempt)
+    fn work(&mut self, permit: CallPermit) -> Option<&mut Work> {
+        let work = self.at_work.get_mut(&(permit.peer, permit.call));
+        work.filter(|work| work.attempt == permit.attempt)
     }
 
     fn forget(&mut self, now: Duration) {
@@ -239,103 +241,103 @@ mod tests {
         }
     }
 
-    fn ticket(seed: u8, number: u32) -> Ticket {
-        Ticket { peer: peer(seed), call: id(number), attempt: 1 }
+    fn permit(seed: u8, number: u32) -> CallPermit {
+        CallPermit { peer: peer(seed), call: id(number), attempt: 1 }
     }
 
-    fn code(admitted: Result<(Ticket, Duration), CallFailure>) -> Option<(String, Outcome)> {
+    fn code(admitted: Result<(CallPermit, Duration), CallFailure>) -> Option<(String, Outcome)> {
         admitted.err().map(|failure| (failure.code, failure.outcome))
     }
 
-    fn run(ledger: &mut Ledger, now: Duration, peer: PeerKey, number: u32) {
-        let (ticket, _) = ledger.admit(now, peer, &offer(number, 1)).unwrap();
-        assert!(ledger.begin(ticket));
-        ledger.end(ticket);
+    fn run(registry: &mut CallRegistry, now: Duration, peer: PeerKey, number: u32) {
+        let (permit, _) = registry.admit(now, peer, &offer(number, 1)).unwrap();
+        assert!(registry.begin(permit));
+        registry.end(permit);
     }
 
     #[test]
     fn a_call_that_ran_is_not_run_again_until_a_minute_after_its_deadline() {
-        let mut ledger = Ledger::new(RUN);
+        let mut registry = CallRegistry::new(RUN);
         let peer = peer(1);
-        ledger.admit(NOW, peer, &offer(1, 1)).unwrap();
+        registry.admit(NOW, peer, &offer(1, 1)).unwrap();
         let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
-        assert_eq!(code(ledger.admit(NOW, peer, &offer(1, 1))), refused, "at work");
-        assert!(ledger.begin(ticket(1, 1)) && !ledger.begin(ticket(1, 1)), "once");
-        ledger.end(ticket(1, 1));
+        assert_eq!(code(registry.admit(NOW, peer, &offer(1, 1))), refused, "at work");
+        assert!(registry.begin(permit(1, 1)) && !registry.begin(permit(1, 1)), "once");
+        registry.end(permit(1, 1));
         let kept = Duration::from_secs(30) + CALL_ID_KEPT;
-        assert_eq!(code(ledger.admit(NOW + kept - Duration::from_millis(1), peer, &offer(1, 1))), refused);
-        assert_eq!(code(ledger.admit(NOW + kept, peer, &offer(1, 1))), None);
-        assert!(ledger.ends.is_empty() && ledger.ended.is_empty());
+        assert_eq!(code(registry.admit(NOW + kept - Duration::from_millis(1), peer, &offer(1, 1))), refused);
+        assert_eq!(code(registry.admit(NOW + kept, peer, &offer(1, 1))), None);
+        assert!(registry.ends.is_empty() && registry.ended.is_empty());
     }
 
     #[test]
     fn a_call_whose_input_never_came_may_be_offered_again() {
-        let mut ledger = Ledger::new(RUN);
-        ledger.admit(NOW, peer(1), &offer(1, 1)).unwrap();
-        ledger.end(ticket(1, 1));
-        assert!(!ledger.begin(ticket(1, 1)), "its place is gone");
-        assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1, 1))), None);
+        let mut registry = CallRegistry::new(RUN);
+        registry.admit(NOW, peer(1), &offer(1, 1)).unwrap();
+        registry.end(permit(1, 1));
+        assert!(!registry.begin(permit(1, 1)), "its place is gone");
+        assert_eq!(code(registry.admit(NOW, peer(1), &offer(1, 1))), None);
     }
 
     #[test]
     fn a_later_offer_voids_one_whose_input_is_not_here_yet_and_no_other() {
-        let mut ledger = Ledger::new(RUN);
-        let (first, _) = ledger.admit(NOW, peer(1), &offer(1, 7)).unwrap();
+        let mut registry = CallRegistry::new(RUN);
+        let (first, _) = registry.admit(NOW, peer(1), &offer(1, 7)).unwrap();
         let again = CallOffer { attempt: 2, ..offer(1, 7) };
-        let (second, _) = ledger.admit(NOW, peer(1), &again).unwrap();
-        assert_eq!(ledger.load, Load { calls: 1, bytes: 7 * CALL_INPUT_WEIGHT });
-        assert!(!ledger.begin(first));
-        ledger.end(first);
-        assert!(ledger.begin(second));
+        let (second, _) = registry.admit(NOW, peer(1), &again).unwrap();
+        assert_eq!(registry.load, Load { calls: 1, bytes: 7 * CALL_INPUT_WEIGHT });
+        assert!(!registry.begin(first));
+        registry.end(first);
+        assert!(registry.begin(second));
         let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
-        assert_eq!(code(ledger.admit(NOW, peer(1), &CallOffer { attempt: 3, ..again })), refused);
+        assert_eq!(code(registry.admit(NOW, peer(1), &CallOffer { attempt: 3, ..again })), refused);
     }
 
     #[test]
     fn another_run_of_the_host_declines_a_retry() {
         let retry = CallOffer { expected: Some(Incarnation(6)), attempt: 2, ..offer(1, 1) };
         let refused = Some(("host_restarted".to_owned(), Outcome::Unknown));
-        assert_eq!(code(Ledger::new(RUN).admit(NOW, peer(1), &retry)), refused);
+        assert_eq!(code(CallRegistry::new(RUN).admit(NOW, peer(1), &retry)), refused);
     }
 
     #[test]
     fn one_peer_takes_no_more_than_its_share_of_places_and_bytes() {
-        let mut ledger = Ledger::new(RUN);
+        let mut registry = CallRegistry::new(RUN);
         let busy = Some(("busy".to_owned(), Outcome::NotStarted));
         for number in 0..CALLS_PER_PEER_MAX as u32 {
-            ledger.admit(NOW, peer(1), &offer(number, 0)).unwrap();
+            registry.admit(NOW, peer(1), &offer(number, 0)).unwrap();
         }
-        assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), busy);
-        assert_eq!(code(ledger.admit(NOW, peer(2), &offer(1_000, 0))), None);
-        ledger.end(ticket(1, 0));
-        assert_eq!(code(ledger.admit(NOW, peer(1), &offer(1_000, 0))), None);
+        assert_eq!(code(registry.admit(NOW, peer(1), &offer(1_000, 0))), busy);
+        assert_eq!(code(registry.admit(NOW, peer(2), &offer(1_000, 0))), None);
+        registry.end(permit(1, 0));
+        assert_eq!(code(registry.admit(NOW, peer(1), &offer(1_000, 0))), None);
         let fit = (CALL_BYTES_PER_PEER_MAX / (CALL_BYTES_MAX * CALL_INPUT_WEIGHT)) as u32;
         for number in 0..fit {
-            ledger.admit(NOW, peer(3), &offer(number, CALL_BYTES_MAX)).unwrap();
+            registry.admit(NOW, peer(3), &offer(number, CALL_BYTES_MAX)).unwrap();
         }
-        assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), busy);
-        assert!(!ledger.hold(ticket(3, 0), CALL_BYTES_PER_PEER_MAX), "an output counts, too");
-        assert_eq!(code(ledger.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), None);
+        assert_eq!(code(registry.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), busy);
+        assert!(!registry.hold(permit(3, 0), CALL_BYTES_PER_PEER_MAX), "an output counts, too");
+        assert_eq!(code(registry.admit(NOW, peer(3), &offer(fit, CALL_BYTES_MAX))), None);
     }
 
     #[test]
     fn what_ended_leaves_no_load_behind() {
-        let mut ledger = Ledger::new(RUN);
-        run(&mut ledger, NOW, peer(1), 1);
-        ledger.end(ticket(1, 1));
-        assert_eq!((ledger.load, ledger.peers.len(), ledger.at_work.len()), (Load::default(), 0, 0));
+        let mut registry = CallRegistry::new(RUN);
+        run(&mut registry, NOW, peer(1), 1);
+        registry.end(permit(1, 1));
+        assert_eq!((registry.load, registry.peers.len(), registry.at_work.len()), (Load::default(), 0, 0));
     }
 
     #[test]
     fn what_was_forgotten_too_early_is_not_claimed_to_have_never_run() {
-        let mut ledger = Ledger::new(RUN);
+        let mut registry = CallRegistry::new(RUN);
         for number in 0..=CALL_IDS_MAX as u32 {
-            run(&mut ledger, NOW + Duration::from_micros(u64::from(number)), peer(1), number);
+            run(&mut registry, NOW + Duration::from_micros(u64::from(number)), peer(1), number);
         }
-        assert_eq!((ledger.ends.len(), ledger.ended.len()), (CALL_IDS_MAX, CALL_IDS_MAX));
+        assert_eq!((registry.ends.len(), registry.ended.len()), (CALL_IDS_MAX, CALL_IDS_MAX));
         let retry = CallOffer { attempt: 2, expected: Some(RUN), ..offer(0, 1) };
         let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
-        assert_eq!(code(ledger.admit(NOW + Duration::from_secs(1), peer(1), &retry)), refused);
-        assert_eq!(code(ledger.admit(NOW + Duration::from_secs(1), peer(1), &offer(u32::MAX, 1))), None);
+        assert_eq!(code(registry.admit(NOW + Duration::from_secs(1), peer(1), &retry)), refused);
+        assert_eq!(code(registry.admit(NOW + Duration::from_secs(1), peer(1), &offer(u32::MAX, 1))), None);
     }
 }

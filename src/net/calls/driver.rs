@@ -1,0 +1,171 @@
+//! Drives the machine of calls: gives it what happens, and each of its outputs to the task that performs it.
+//!
+//! One call is one task, so that a slow one delays no other. All of them share the machine, behind a lock that is held for
+//! microseconds and never over an await. What the machine wants of a call is in that call's mailbox when the lock is free.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use crate::proto::call::{CallId, Calls, InboundStream, Input, OutboundStream, Output};
+
+/// Outputs that wait for their task. The machine says each next thing to do only after the one before was done, or when a
+/// timer fires, and few timers fire for one call: two outputs for each of its openings.
+const OUTPUTS_MAX: usize = 32;
+
+/// The machine, and the tasks that perform its outputs. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct CallDriver(Arc<Shared>);
+
+struct Shared {
+    driven: Mutex<Driven>,
+    /// Its clock counts from here, in tokio's time.
+    started: Instant,
+    /// A timer is due before the one that is slept for.
+    is_earlier: Notify,
+}
+
+struct Driven {
+    calls: Calls,
+    outbound: BTreeMap<CallId, mpsc::Sender<Output>>,
+    inbound: BTreeMap<InboundStream, mpsc::Sender<Output>>,
+    inbound_streams: u64,
+    /// Until when the keeper of the time sleeps.
+    wake: Option<Duration>,
+}
+
+/// What the machine wants done for one call that this node makes. Dropping it gives the call up.
+pub(super) struct OutboundTask {
+    driver: CallDriver,
+    call: CallId,
+    pub(super) outputs: mpsc::Receiver<Output>,
+}
+
+/// What the machine wants done for one stream on which a call is offered. Dropping it tells the machine that the stream is
+/// gone, so what serves the stream is to be dropped before.
+pub(super) struct InboundTask {
+    driver: CallDriver,
+    pub(super) stream: InboundStream,
+    pub(super) outputs: mpsc::Receiver<Output>,
+}
+
+impl CallDriver {
+    pub(super) fn new(calls: Calls) -> CallDriver {
+        let (outbound, inbound) = (BTreeMap::new(), BTreeMap::new());
+        let driven = Mutex::new(Driven { calls, outbound, inbound, inbound_streams: 0, wake: None });
+        CallDriver(Arc::new(Shared { driven, started: Instant::now(), is_earlier: Notify::new() }))
+    }
+
+    /// Tells the machine what happened.
+    pub(super) fn handle(&self, input: Input) {
+        let mut driven = self.lock();
+        let now = self.0.started.elapsed();
+        driven.calls.handle(now, input);
+        driven.dispatch();
+        if let Some(due) = driven.calls.poll_timeout()
+            && driven.wake.is_none_or(|wake| due < wake)
+        {
+            driven.wake = Some(due);
+            self.0.is_earlier.notify_one();
+        }
+    }
+
+    /// A task for a call that this node makes.
+    pub(super) fn outbound(&self, call: CallId) -> OutboundTask {
+        let (mailbox, outputs) = mpsc::channel(OUTPUTS_MAX);
+        self.lock().outbound.insert(call, mailbox);
+        OutboundTask { driver: self.clone(), call, outputs }
+    }
+
+    /// A task for a stream on which a call is offered.
+    pub(super) fn inbound(&self) -> InboundTask {
+        let (mailbox, outputs) = mpsc::channel(OUTPUTS_MAX);
+        let mut driven = self.lock();
+        driven.inbound_streams += 1;
+        let stream = InboundStream(driven.inbound_streams);
+        driven.inbound.insert(stream, mailbox);
+        InboundTask { driver: self.clone(), stream, outputs }
+    }
+
+    /// A point in time on the machine's clock.
+    pub(super) fn time(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.0.started)
+    }
+
+    /// The other way round.
+    pub(super) fn instant(&self, time: Duration) -> Instant {
+        self.0.started + time
+    }
+
+    /// Tells the machine when something is due, for ever.
+    pub(super) async fn keep_time(&self) {
+        loop {
+            let wake = {
+                let mut driven = self.lock();
+                driven.calls.handle_timeout(self.0.started.elapsed());
+                driven.dispatch();
+                driven.wake = driven.calls.poll_timeout();
+                driven.wake
+            };
+            let due = async {
+                match wake {
+                    Some(wake) => tokio::time::sleep_until(self.instant(wake)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.0.is_earlier.notified() => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Driven> {
+        self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Driven {
+    /// Puts every output into the mailbox of its task. A task that has ended needs none.
+    fn dispatch(&mut self) {
+        while let Some(output) = self.calls.poll_output() {
+            let mailbox = match &output {
+                Output::Open { stream: OutboundStream { call, .. }, .. }
+                | Output::Offer { stream: OutboundStream { call, .. }, .. }
+                | Output::SendInput(OutboundStream { call, .. })
+                | Output::TakeOutput { stream: OutboundStream { call, .. }, .. }
+                | Output::Close(OutboundStream { call, .. })
+                | Output::Progress { stream: OutboundStream { call, .. }, .. }
+                | Output::Search { call, .. }
+                | Output::Ended { call, .. } => self.outbound.get(call),
+                Output::Accept { stream, .. }
+                | Output::Run { stream, .. }
+                | Output::Answer { stream, .. }
+                | Output::Refuse { stream, .. }
+                | Output::Drop(stream) => self.inbound.get(stream),
+            };
+            if let Some(mailbox) = mailbox
+                && let Err(mpsc::error::TrySendError::Full(output)) = mailbox.try_send(output)
+            {
+                tracing::error!(?output, "a task of a call does not perform what it is to do");
+            }
+        }
+    }
+}
+
+impl Drop for OutboundTask {
+    fn drop(&mut self) {
+        self.driver.lock().outbound.remove(&self.call);
+        self.driver.handle(Input::GiveUp { call: self.call });
+    }
+}
+
+impl Drop for InboundTask {
+    fn drop(&mut self) {
+        self.driver.lock().inbound.remove(&self.stream);
+        self.driver.handle(Input::Gone(self.stream));
+    }
+}

@@ -1,0 +1,170 @@
+//! Who is connected: connections come and go, peers say who they are, bootstrap peers are dialed, what is too much is
+//! closed.
+
+use std::collections::BTreeSet;
+
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, DialError};
+use libp2p::{Multiaddr, PeerId, identify, ping};
+use tokio::time::Instant;
+
+use super::{Network, NetworkAlert, NetworkEvent};
+use crate::net::addresses::{named_peer, peer_id, peer_key, worth_keeping};
+use crate::net::peers::{self, Peer};
+use crate::proto::name::ZoneName;
+
+/// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
+const PINGS_LOST_MAX: u32 = 2;
+
+impl Network {
+    pub(super) fn handle_connected(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        outbound: bool,
+        address: &Multiaddr,
+    ) {
+        let now = Instant::now();
+        let bootstrap = self.dialer.connected(connection, id, now);
+        self.routing.connected(&id);
+        let Some(key) = peer_key(&id) else {
+            // Only Ed25519 is compiled in, so that no other key gets this far.
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        };
+        if bootstrap {
+            self.swarm.behaviour_mut().limits.bypass_peer_id(&id);
+        }
+        let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
+        peer.bootstrap |= bootstrap;
+        peer.opened(connection, address.clone(), now);
+    }
+
+    pub(super) fn handle_closed(&mut self, id: PeerId, connection: ConnectionId, left: u32) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.closed(connection);
+        }
+        if left > 0 {
+            return;
+        }
+        self.dialer.disconnected(id, Instant::now(), rand::random());
+        let Some(peer) = self.peers.remove(&id) else { return };
+        if peer.identified {
+            self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
+        }
+        if peer.renewed {
+            // A failure is the library's to forget: the peer has our address too.
+            let options =
+                DialOpts::peer_id(id).addresses(peer.listens_at).extend_addresses_through_behaviour();
+            _ = self.swarm.dial(options.build());
+        }
+    }
+
+    pub(super) fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        if let DialError::LocalPeerId { .. } = error {
+            return self.dialer.is_myself(connection);
+        }
+        if let DialError::DialPeerConditionFalse(_) = error {
+            // Another address of the same peer was quicker: nothing is wrong with this one.
+            _ = self.dialer.failed(connection, Instant::now(), rand::random());
+            return;
+        }
+        if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
+            let reason = error.to_string();
+            tracing::info!(%address, failures, reason, "bootstrap peer not reached");
+            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable {
+                address,
+                failures,
+                reason,
+            }));
+        }
+    }
+
+    pub(super) fn handle_identified(&mut self, id: PeerId, info: identify::Info) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let Some(seen_at) = peer.seen_at.first().cloned() else { return };
+        if info.protocol_version != self.names.identify {
+            let (peer, speaks) = (peer.key, info.protocol_version);
+            tracing::info!(%peer, speaks, "peer of another network disconnected");
+            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
+                peer,
+                address: seen_at,
+                speaks,
+            }));
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        }
+        if peer.identified && peer.agent != info.agent_version {
+            // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
+            // connection of a peer only, so the new run would never hear of ours: start afresh.
+            peer.renewed = true;
+            _ = self.swarm.disconnect_peer_id(id);
+            return;
+        }
+        peer.agent = info.agent_version;
+        peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
+        // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
+        if info.protocols.contains(&self.names.kad) {
+            self.routing.met(id, peer.listens_at.clone());
+        }
+        if !std::mem::replace(&mut peer.identified, true) {
+            self.ready.extend(connected_events(peer));
+        }
+        self.routing.flush(self.swarm.behaviour_mut().kad.as_mut(), Instant::now());
+    }
+
+    pub(super) fn handle_ping(&mut self, ping::Event { peer: id, result, .. }: ping::Event) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        match result {
+            Ok(rtt) => (peer.rtt, peer.pings_lost) = (Some(rtt), 0),
+            Err(_) => peer.pings_lost += 1,
+        }
+        if peer.pings_lost >= PINGS_LOST_MAX {
+            _ = self.swarm.disconnect_peer_id(id);
+        }
+    }
+
+    /// A running lookup would dial again what is closed under it, so it is waited for.
+    pub(super) fn close_excess(&mut self, now: Instant) {
+        let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
+        if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
+            let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
+            let needed = mesh.chain(&calling).copied().collect();
+            for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
+                _ = self.swarm.disconnect_peer_id(peer);
+            }
+        }
+        for connection in
+            peers::duplicate_connections(&self.peers, *self.swarm.local_peer_id(), &calling, now)
+        {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    pub(super) fn dial_bootstrap_peers(&mut self, now: Instant) {
+        for index in self.dialer.due(now) {
+            let bootstrap = self.dialer.get(index);
+            let address = bootstrap.address.clone();
+            let options: DialOpts = match named_peer(&address) {
+                Some(peer) => DialOpts::peer_id(peer)
+                    .condition(PeerCondition::DisconnectedAndNotDialing)
+                    .addresses(vec![address])
+                    .extend_addresses_through_behaviour()
+                    .build(),
+                None => address.into(),
+            };
+            let connection = options.connection_id();
+            self.dialer.dialing(index, connection);
+            if let Err(error) = self.swarm.dial(options) {
+                self.handle_dial_failed(connection, &error);
+            }
+        }
+    }
+}
+
+fn connected_events(peer: &Peer) -> Vec<NetworkEvent> {
+    let key = peer.key;
+    let connected = NetworkEvent::Connected { peer: key, outbound: peer.outbound };
+    let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
+    std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()
+}

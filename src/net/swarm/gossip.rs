@@ -1,0 +1,145 @@
+//! Gossip: messages, who is subscribed to which zone, and zones that come and go.
+
+use std::collections::VecDeque;
+
+use libp2p::PeerId;
+use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
+
+use super::behaviour::topic_score;
+use super::{GossipId, Network, NetworkEvent, Published, Verdict};
+use crate::net::addresses::peer_key;
+use crate::proto::config::GOSSIP_BYTES_MAX;
+use crate::proto::name::ZoneName;
+
+/// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
+/// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
+const VERDICTS_MAX: usize = 4_096;
+
+impl Network {
+    /// Takes part in a zone from now on. Connected peers that are in it already are told as if they came now.
+    pub fn join_zone(&mut self, zone: &ZoneName) {
+        let Some(topic) = self.topics.join(zone) else { return };
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        // The score must know the topic before the first peer is grafted. It is switched on for every node, and the
+        // filter takes every topic of this network, so that neither can fail.
+        let scored = gossip.set_topic_params(topic.clone(), topic_score()).map_err(str::to_owned);
+        let subscribed = scored.and_then(|()| gossip.subscribe(&topic).map_err(|error| error.to_string()));
+        if let Err(error) = subscribed {
+            tracing::error!(%zone, error, "zone not joined");
+        }
+        let topic = topic.hash();
+        let there: Vec<PeerId> = self
+            .swarm
+            .behaviour()
+            .gossip
+            .all_peers()
+            .filter(|(_, topics)| topics.contains(&&topic))
+            .map(|(peer, _)| *peer)
+            .collect();
+        there.into_iter().for_each(|peer| self.handle_subscription(peer, &topic, true));
+    }
+
+    /// Takes part in a zone no more. Nothing is told of it any more; who was in it is forgotten.
+    pub fn leave_zone(&mut self, zone: &ZoneName) {
+        let Some(topic) = self.topics.leave(zone) else { return };
+        self.stop_providing(zone);
+        self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
+        self.peers.values_mut().for_each(|peer| _ = peer.zones.remove(zone));
+        let ready = std::mem::take(&mut self.ready).into_iter();
+        let (untold, kept): (VecDeque<_>, _) = ready.partition(|event| event.zone() == Some(zone));
+        self.ready = kept;
+        for id in untold.iter().filter_map(NetworkEvent::gossip) {
+            self.report(&id, Verdict::Ignore);
+        }
+    }
+
+    /// Gossips `bytes` to the zone.
+    pub fn publish(&mut self, zone: &ZoneName, bytes: Vec<u8>) -> Published {
+        let Some(topic) = self.topics.joined(zone) else { return Published::OtherZone };
+        if bytes.len() > GOSSIP_BYTES_MAX {
+            return Published::TooLarge;
+        }
+        match self.swarm.behaviour_mut().gossip.publish(topic.hash(), bytes) {
+            Ok(_) => {
+                self.traffic.gossip_published += 1;
+                Published::Sent
+            }
+            Err(PublishError::Duplicate) => Published::Duplicate,
+            Err(PublishError::AllQueuesFull(_)) => Published::QueuesFull,
+            Err(PublishError::MessageTooLarge) => Published::TooLarge,
+            // Anonymous messages are neither signed nor transformed, so nothing else is left.
+            Err(_) => Published::NobodyListens,
+        }
+    }
+
+    /// Judges a message. The first verdict counts, later ones and unknown ids do nothing.
+    pub fn report(&mut self, id: &GossipId, verdict: Verdict) {
+        let Some(place) = self.pending_validation.iter().position(|(waiting, _)| waiting == id) else {
+            return;
+        };
+        if let Some((id, peer)) = self.pending_validation.remove(place) {
+            self.report_validation(id, peer, verdict);
+        }
+    }
+
+    pub(super) fn handle_gossip(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                self.handle_message(propagation_source, message_id, message);
+            }
+            gossipsub::Event::Subscribed { peer_id, topic } => {
+                self.handle_subscription(peer_id, &topic, true)
+            }
+            gossipsub::Event::Unsubscribed { peer_id, topic } => {
+                self.handle_subscription(peer_id, &topic, false)
+            }
+            gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
+                tracing::debug!(peer = %peer_id, ?failed_messages, "peer does not read fast enough");
+            }
+            gossipsub::Event::GossipsubNotSupported { .. } => {}
+        }
+    }
+
+    fn handle_message(&mut self, from: PeerId, id: MessageId, message: gossipsub::Message) {
+        let (Some(peer), Some(zone)) = (peer_key(&from), self.topics.zone(&message.topic)) else { return };
+        let Ok(id) = id.0.as_slice().try_into().map(GossipId) else { return };
+        self.traffic.gossip_received += 1;
+        if message.data.len() > GOSSIP_BYTES_MAX {
+            return self.report_validation(id, from, Verdict::Reject);
+        }
+        if self.pending_validation.len() >= VERDICTS_MAX
+            && let Some((oldest, source)) = self.pending_validation.pop_front()
+        {
+            self.traffic.gossip_unvalidated += 1;
+            self.report_validation(oldest, source, Verdict::Ignore);
+        }
+        self.pending_validation.push_back((id, from));
+        self.ready.push_back(NetworkEvent::Gossip { id, peer, zone, bytes: message.data });
+    }
+
+    fn report_validation(&mut self, id: GossipId, from: PeerId, verdict: Verdict) {
+        let acceptance = match verdict {
+            Verdict::Accept => MessageAcceptance::Accept,
+            Verdict::Ignore => MessageAcceptance::Ignore,
+            Verdict::Reject => MessageAcceptance::Reject,
+        };
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        // False: the verdict came after the mesh forgot the message. Sync will spread it.
+        _ = gossip.report_message_validation_result(&MessageId::new(&id.0), &from, acceptance);
+    }
+
+    /// Subscriptions of a peer that has not identified itself yet are told with its welcome.
+    fn handle_subscription(&mut self, id: PeerId, topic: &gossipsub::TopicHash, joined: bool) {
+        let Some(zone) = self.topics.zone(topic) else { return };
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        let changed = if joined { peer.zones.insert(zone.clone()) } else { peer.zones.remove(&zone) };
+        if changed && peer.identified {
+            let peer = peer.key;
+            self.ready.push_back(if joined {
+                NetworkEvent::Subscribed { peer, zone }
+            } else {
+                NetworkEvent::Unsubscribed { peer, zone }
+            });
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Peers that say far too much: what they cost is bounded.
+
+use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
+use libp2p::kad::store::{MemoryStore, RecordStore};
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{StreamProtocol, Swarm, SwarmBuilder, kad, noise, tcp, yamux};
+use sha2::{Digest, Sha256};
+
+use super::*;
+use crate::net::transport::transport;
+use crate::proto::identity::Identity;
+
+/// Far more than anything takes on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+async fn victim() -> (Network, Multiaddr) {
+    let options = NetworkOptions {
+        identity: Identity::from_seed([1; 32]),
+        network: "test".into(),
+        zones: vec![ZoneName::root()],
+        bootstrap: Vec::new(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        discovery: Discovery::Dht,
+    };
+    let transport = transport(&options.keypair().unwrap()).unwrap();
+    let mut victim = Network::new(options, transport).unwrap();
+    let address = victim.listening().await.remove(0);
+    (victim, address)
+}
+
+fn rogue<B: NetworkBehaviour>(behaviour: impl FnOnce(PeerId) -> B) -> Swarm<B> {
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|keypair| behaviour(keypair.public().to_peer_id()))
+        .unwrap()
+        .build()
+}
+
+/// Runs both until `is_over` of the victim.
+async fn run_until<B: NetworkBehaviour>(
+    victim: &mut Network,
+    rogue: &mut Swarm<B>,
+    mut is_over: impl FnMut(&mut Network, &mut Swarm<B>) -> bool,
+) {
+    let run = async {
+        while !is_over(victim, rogue) {
+            tokio::select! {
+                event = victim.swarm.select_next_some() => victim.handle_swarm(event),
+                _ = rogue.select_next_some() => {}
+            }
+        }
+    };
+    timeout(PATIENCE, run).await.expect("the peer is at its limit");
+}
+
+#[tokio::test]
+async fn a_peer_that_subscribes_to_thousands_of_zones_is_remembered_in_a_thousand() {
+    let (mut victim, address) = victim().await;
+    let topic = |zone: String| IdentTopic::new(format!("/aop/test/zone/{zone}"));
+    let mut rogue = rogue(|_| {
+        let mut config = gossipsub::ConfigBuilder::default();
+        config.validation_mode(ValidationMode::Anonymous).connection_handler_queue_len(10_000);
+        let config = config.build().unwrap();
+        gossipsub::Behaviour::<gossipsub::IdentityTransform>::new(MessageAuthenticity::Anonymous, config)
+            .unwrap()
+    });
+    let id = *rogue.local_peer_id();
+    rogue.dial(address).unwrap();
+    let kept = move |victim: &Network| {
+        let peer = victim.swarm.behaviour().gossip.all_peers().find(|(peer, _)| **peer == id);
+        peer.map_or(0, |(_, topics)| topics.len())
+    };
+    rogue.behaviour_mut().subscribe(&topic(".".into())).unwrap();
+    run_until(&mut victim, &mut rogue, |victim, _| kept(victim) == 1).await;
+    // One message each: the rogue's first word is of one zone, the others follow.
+    for number in 0..2_000 {
+        rogue.behaviour_mut().subscribe(&topic(format!("z{number}"))).unwrap();
+        // What is of another network or no name is nothing to remember.
+        rogue.behaviour_mut().subscribe(&IdentTopic::new(format!("/aop/other/zone/z{number}"))).unwrap();
+    }
+    // The last word, which is heard after all the others: it leaves the root zone.
+    rogue.behaviour_mut().unsubscribe(&topic(".".into()));
+    let mut most = 0;
+    run_until(&mut victim, &mut rogue, |victim, _| {
+        most = most.max(kept(victim));
+        most == 1_000 && kept(victim) == 999
+    })
+    .await;
+    let ours = |peer: &Peer| peer.zones.len();
+    assert_eq!(victim.peers.values().map(ours).sum::<usize>(), 0, "of foreign zones nothing is told");
+}
+
+#[tokio::test]
+async fn a_peer_that_provides_hundreds_of_keys_is_kept_for_a_few() {
+    let (mut victim, address) = victim().await;
+    let owner = *victim.swarm.local_peer_id();
+    let mut rogue = rogue(|id| {
+        let config = kad::Config::new(StreamProtocol::new("/aop/test/kad/1"));
+        kad::Behaviour::with_config(id, MemoryStore::new(id), config)
+    });
+    let id = *rogue.local_peer_id();
+    rogue.behaviour_mut().add_address(&owner, address.clone());
+    rogue.dial(address).unwrap();
+    let keys: Vec<kad::RecordKey> =
+        (0..300_u32).map(|number| kad::RecordKey::new(&Sha256::digest(number.to_le_bytes()))).collect();
+    let mut next = keys.iter();
+    // As many questions at once as one connection takes.
+    next.by_ref().take(16).for_each(|key| _ = rogue.behaviour_mut().start_providing(key.clone()));
+    let (mut told, mut over) = (0, false);
+    let run = async {
+        while !over {
+            tokio::select! {
+                event = victim.swarm.select_next_some() => victim.handle_swarm(event),
+                event = rogue.select_next_some() => {
+                    if let SwarmEvent::Behaviour(kad::Event::OutboundQueryProgressed { step, .. }) = event
+                        && step.last
+                    {
+                        told += 1;
+                        next.by_ref().take(1).for_each(|key| _ = rogue.behaviour_mut().start_providing(key.clone()));
+                        over = told >= keys.len();
+                    }
+                }
+            }
+        }
+    };
+    timeout(PATIENCE, run).await.expect("every key was told");
+    let store = victim.swarm.behaviour_mut().kad.as_mut().unwrap().store_mut();
+    let of_rogue = |key: &&kad::RecordKey| store.providers(key).iter().any(|record| record.provider == id);
+    let kept = keys.iter().filter(of_rogue).count();
+    assert!((1..=64).contains(&kept), "{kept}");
+}

@@ -1,0 +1,185 @@
+//! The caller's side of a call: what may be said of the work at any moment.
+//!
+//! A call may be offered several times, one after the other. An offer that was not accepted ran nothing; one whose input
+//! may have left may have run, and stays in doubt until a host says how it ended. What is in doubt once is in doubt for
+//! the whole call.
+
+use std::time::Duration;
+
+use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Outcome, Progress};
+use crate::proto::config::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX};
+use crate::proto::identity::AgentId;
+use crate::proto::name::FullName;
+
+/// The offers made of one call, and what may be said of its work.
+#[derive(Clone, Debug)]
+pub(super) struct Attempts {
+    id: CallId,
+    offers: u32,
+    stage: Stage,
+    /// The run of a host that accepted an offer of this call.
+    spoke_to: Option<Incarnation>,
+    /// Whether an earlier offer ran or may have run.
+    in_doubt: bool,
+}
+
+/// Where the latest offer stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Waits for the host's word; nothing can have run.
+    Offered,
+    /// The input may have left.
+    Sent,
+    /// The host said how it ended, or nobody waits for it any more.
+    Over,
+}
+
+/// What a caller does next.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// Send the input.
+    SendInput,
+    /// Pass this on, and wait for the next reply.
+    Progress(Progress),
+    /// Read the output of so many bytes.
+    TakeOutput(usize),
+    /// Nothing more will come on this stream.
+    End(CallFailure),
+}
+
+/// How long an offer may wait for its acceptance on a stream that took `opening` to open, after so many offers to this
+/// host that were not answered.
+pub(super) fn accept_patience(opening: Duration, unanswered: u32) -> Duration {
+    ((opening * 2).max(CALL_ACCEPT_PATIENCE) * 2u32.saturating_pow(unanswered)).min(CALL_ACCEPT_PATIENCE_MAX)
+}
+
+impl Attempts {
+    /// A call that was not offered yet.
+    pub(super) fn new(id: CallId) -> Attempts {
+        Attempts { id, offers: 0, stage: Stage::Over, spoke_to: None, in_doubt: false }
+    }
+
+    /// The next offer. The one before must have ended.
+    pub(super) fn offer(&mut self, agent: AgentId, name: FullName, size: usize, left: Duration) -> CallOffer {
+        self.stage = Stage::Offered;
+        self.offers += 1;
+        CallOffer {
+            call: self.id,
+            agent: agent.0,
+            name,
+            left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            size: size as u64,
+            attempt: self.offers,
+            expected: self.spoke_to,
+        }
+    }
+
+    /// How many offers were made.
+    pub(super) fn made(&self) -> u32 {
+        self.offers
+    }
+
+    /// Takes what the host says.
+    pub(super) fn handle(&mut self, reply: CallReply) -> Step {
+        match (self.stage, reply) {
+            (Stage::Offered, CallReply::Accepted { incarnation }) if self.may_speak_to(incarnation) => {
+                self.stage = Stage::Sent;
+                self.spoke_to = Some(incarnation);
+                Step::SendInput
+            }
+            (Stage::Offered | Stage::Sent, CallReply::Failed(failure)) => Step::End(self.failed(failure)),
+            (Stage::Sent, CallReply::Progress(progress)) => match progress.bounded() {
+                Some(progress) => Step::Progress(progress),
+                None => self.broke_protocol(),
+            },
+            (Stage::Sent, CallReply::Answered { size }) if size <= CALL_BYTES_MAX as u64 => {
+                Step::TakeOutput(size as usize)
+            }
+            _ => self.broke_protocol(),
+        }
+    }
+
+    /// The stream ended, or is given up, before the host said how the call ended.
+    pub(super) fn lose(&mut self, code: &str, message: impl Into<String>) -> CallFailure {
+        self.in_doubt |= self.stage == Stage::Sent;
+        self.stage = Stage::Over;
+        CallFailure::new(code, self.judge(Outcome::NotStarted), message)
+    }
+
+    fn may_speak_to(&self, incarnation: Incarnation) -> bool {
+        self.spoke_to.is_none_or(|known| known == incarnation)
+    }
+
+    fn failed(&mut self, failure: CallFailure) -> CallFailure {
+        self.stage = Stage::Over;
+        self.in_doubt |= failure.outcome != Outcome::NotStarted;
+        let failure = failure.bounded();
+        CallFailure { outcome: self.judge(failure.outcome), ..failure }
+    }
+
+    fn broke_protocol(&mut self) -> Step {
+        Step::End(self.lose("internal", "the host broke the protocol of calls; tell its operator"))
+    }
+
+    /// The same as seen from the whole call.
+    fn judge(&self, outcome: Outcome) -> Outcome {
+        if self.in_doubt && outcome == Outcome::NotStarted { Outcome::Unknown } else { outcome }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered() -> Attempts {
+        let mut call = Attempts::new(CallId([1; 16]));
+        call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), 3, Duration::from_secs(1));
+        call
+    }
+
+    fn accepted(run: u64) -> CallReply {
+        CallReply::Accepted { incarnation: Incarnation(run) }
+    }
+
+    #[test]
+    fn an_offer_that_was_not_accepted_ran_nothing_and_one_that_was_may_have_run() {
+        assert_eq!(offered().lose("unreachable", "").outcome, Outcome::NotStarted);
+        let mut call = offered();
+        assert_eq!(call.handle(accepted(7)), Step::SendInput);
+        assert_eq!(call.lose("deadline", "").outcome, Outcome::Unknown);
+    }
+
+    #[test]
+    fn doubt_lasts_over_the_next_offer_which_names_the_run_it_spoke_to() {
+        let mut call = offered();
+        call.handle(accepted(7));
+        call.lose("unreachable", "");
+        let offer = call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), 3, Duration::from_secs(1));
+        assert_eq!((offer.attempt, offer.expected), (2, Some(Incarnation(7))));
+        let busy = CallReply::Failed(CallFailure::new("busy", Outcome::NotStarted, ""));
+        assert!(matches!(call.clone().handle(busy), Step::End(it) if it.outcome == Outcome::Unknown));
+        assert!(matches!(call.handle(accepted(8)), Step::End(it) if it.outcome == Outcome::Unknown));
+    }
+
+    #[test]
+    fn what_comes_out_of_turn_or_is_too_large_ends_the_call() {
+        let report = |progress| CallReply::Progress(Progress { progress, total: None, message: None });
+        for reply in [report(1.0), CallReply::Answered { size: 1 }] {
+            assert!(matches!(offered().handle(reply), Step::End(it) if it.outcome == Outcome::NotStarted));
+        }
+        let large = CallReply::Answered { size: CALL_BYTES_MAX as u64 + 1 };
+        for reply in [accepted(7), report(f64::NAN), large] {
+            let mut call = offered();
+            call.handle(accepted(7));
+            assert!(matches!(call.handle(reply), Step::End(it) if it.outcome == Outcome::Unknown));
+        }
+    }
+
+    #[test]
+    fn a_far_host_gets_more_patience_than_a_near_one() {
+        assert_eq!(accept_patience(Duration::from_millis(1), 0), CALL_ACCEPT_PATIENCE);
+        assert_eq!(accept_patience(Duration::from_millis(300), 0), Duration::from_millis(600));
+        assert_eq!(accept_patience(Duration::from_secs(9), 0), CALL_ACCEPT_PATIENCE_MAX);
+        assert_eq!(accept_patience(Duration::from_millis(1), 2), CALL_ACCEPT_PATIENCE * 4);
+    }
+}

@@ -1,0 +1,233 @@
+//! The calls that this node takes: who is let in, when the input may be sent, when the work begins and ends.
+//!
+//! A call has its permit before its input is sent, and keeps it until its stream is closed, which ends the work too.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::registry::{CallPermit, CallRegistry};
+use super::{Access, CallFailure, CallId, CallOffer, InboundStream, Incarnation, Outcome, Output};
+use crate::proto::config::CALL_BYTES_MAX;
+use crate::proto::identity::PeerKey;
+use crate::proto::name::FullName;
+
+/// The calls that a node takes; as many as the registry admits.
+#[derive(Debug)]
+pub(super) struct Host {
+    registry: CallRegistry,
+    calls: BTreeMap<InboundStream, InboundCall>,
+    /// The stream of each call, so that an earlier one makes way for a later.
+    streams: BTreeMap<(PeerKey, CallId), InboundStream>,
+    /// Until when inputs are waited for.
+    timers: BTreeSet<(Duration, InboundStream)>,
+}
+
+/// One call that was let in.
+#[derive(Debug)]
+struct InboundCall {
+    peer: PeerKey,
+    call: CallId,
+    permit: CallPermit,
+    deadline: Duration,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its input comes, of this size.
+    Input(usize),
+    Running,
+    /// The last word is on its way to the caller.
+    Ended,
+}
+
+impl Host {
+    pub(super) fn new(incarnation: Incarnation) -> Host {
+        Host {
+            registry: CallRegistry::new(incarnation),
+            calls: BTreeMap::new(),
+            streams: BTreeMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn handle_offer(
+        &mut self,
+        now: Duration,
+        stream: InboundStream,
+        peer: PeerKey,
+        offer: &CallOffer,
+        access: Access,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let admitted = access.check(&offer.name).and_then(|()| self.registry.admit(now, peer, offer));
+        let (permit, time) = match admitted {
+            Ok(admitted) => admitted,
+            Err(failure) => return outputs.push_back(Output::Refuse { stream, failure }),
+        };
+        // The registry took the permit of an earlier offer of this call.
+        if let Some(earlier) = self.streams.get(&(peer, offer.call)).copied() {
+            self.drop_stream(earlier, outputs);
+        }
+        // The registry lets nothing in that is larger than a `usize` can be.
+        let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
+        let deadline = now + time;
+        let call = InboundCall { peer, call: offer.call, permit, deadline, stage: Stage::Input(size) };
+        self.calls.insert(stream, call);
+        self.streams.insert((peer, offer.call), stream);
+        self.timers.insert((deadline, stream));
+        outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });
+    }
+
+    pub(super) fn handle_input(
+        &mut self,
+        stream: InboundStream,
+        size: usize,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let Some(call) = self.calls.get_mut(&stream) else { return };
+        if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {
+            return self.drop_stream(stream, outputs);
+        }
+        call.stage = Stage::Running;
+        self.timers.remove(&(call.deadline, stream));
+        outputs.push_back(Output::Run { stream, deadline: call.deadline });
+    }
+
+    pub(super) fn handle_work_ended(
+        &mut self,
+        stream: InboundStream,
+        ended: Result<usize, CallFailure>,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let Some(call) = self.calls.get_mut(&stream).filter(|call| call.stage == Stage::Running) else {
+            return;
+        };
+        call.stage = Stage::Ended;
+        let failed = |code, message| Err(CallFailure::new(code, Outcome::Done, message));
+        let ended = match ended {
+            Ok(size) if size > CALL_BYTES_MAX => {
+                failed("too_large", format!("the output has {size} bytes, more than {CALL_BYTES_MAX}"))
+            }
+            Ok(size) if !self.registry.hold(call.permit, size) => {
+                failed("busy", "too many large outputs wait to be read; ask for fewer at once".into())
+            }
+            ended => ended,
+        };
+        outputs.push_back(match ended {
+            Ok(size) => Output::Answer { stream, size },
+            Err(failure) => Output::Refuse { stream, failure: failure.bounded() },
+        });
+    }
+
+    pub(super) fn handle_gone(&mut self, stream: InboundStream) {
+        let Some(call) = self.calls.remove(&stream) else { return };
+        self.registry.end(call.permit);
+        self.timers.remove(&(call.deadline, stream));
+        if self.streams.get(&(call.peer, call.call)) == Some(&stream) {
+            self.streams.remove(&(call.peer, call.call));
+        }
+    }
+
+    /// Inputs that did not come in time do not come any more. What runs is ended by whoever runs it.
+    pub(super) fn handle_timeout(&mut self, now: Duration, outputs: &mut VecDeque<Output>) {
+        while let Some((_, stream)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            self.drop_stream(stream, outputs);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        self.timers.first().map(|(due, _)| *due)
+    }
+
+    fn drop_stream(&mut self, stream: InboundStream, outputs: &mut VecDeque<Output>) {
+        self.handle_gone(stream);
+        outputs.push_back(Output::Drop(stream));
+    }
+}
+
+impl Access {
+    fn check(self, name: &FullName) -> Result<(), CallFailure> {
+        let (code, message) = match self {
+            Access::Granted => return Ok(()),
+            Access::NotFound => ("not_found", format!("{name} is not run by this host")),
+            Access::NotAllowed => {
+                ("not_allowed", format!("the host of {name} does not let this peer call it"))
+            }
+        };
+        Err(CallFailure::new(code, Outcome::NotStarted, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::identity::Identity;
+
+    const NOW: Duration = Duration::from_secs(5);
+    const STREAMS: [InboundStream; 2] = [InboundStream(1), InboundStream(2)];
+
+    fn offer(attempt: u32) -> CallOffer {
+        CallOffer {
+            call: CallId([1; 16]),
+            agent: [0; 20],
+            name: "a@.".parse().unwrap(),
+            left_ms: 30_000,
+            size: 3,
+            attempt,
+            expected: None,
+        }
+    }
+
+    fn offered(host: &mut Host, stream: InboundStream, attempt: u32, access: Access) -> Vec<Output> {
+        let mut outputs = VecDeque::new();
+        let peer = Identity::from_seed([1; 32]).key();
+        host.handle_offer(NOW, stream, peer, &offer(attempt), access, &mut outputs);
+        outputs.into()
+    }
+
+    fn accepted(stream: InboundStream) -> Output {
+        Output::Accept { stream, incarnation: Incarnation(7), size: 3 }
+    }
+
+    #[test]
+    fn what_may_not_be_called_takes_no_permit() {
+        let mut host = Host::new(Incarnation(7));
+        for (access, code) in [(Access::NotFound, "not_found"), (Access::NotAllowed, "not_allowed")] {
+            let outputs = offered(&mut host, STREAMS[0], 1, access);
+            assert!(matches!(&outputs[..], [Output::Refuse { failure, .. }] if failure.code == code));
+        }
+        assert_eq!(offered(&mut host, STREAMS[0], 1, Access::Granted), [accepted(STREAMS[0])]);
+    }
+
+    #[test]
+    fn a_later_offer_takes_the_place_of_one_whose_input_is_not_here() {
+        let mut host = Host::new(Incarnation(7));
+        offered(&mut host, STREAMS[0], 1, Access::Granted);
+        let outputs = offered(&mut host, STREAMS[1], 2, Access::Granted);
+        assert_eq!(outputs, [Output::Drop(STREAMS[0]), accepted(STREAMS[1])]);
+        let mut outputs = VecDeque::new();
+        host.handle_input(STREAMS[0], 3, &mut outputs);
+        assert!(outputs.is_empty(), "it is void");
+        host.handle_gone(STREAMS[0]);
+        host.handle_input(STREAMS[1], 3, &mut outputs);
+        let deadline = NOW + Duration::from_secs(30);
+        assert_eq!(outputs, [Output::Run { stream: STREAMS[1], deadline }]);
+        assert_eq!((host.calls.len(), host.streams.len(), host.timers.len()), (1, 1, 0));
+        host.handle_gone(STREAMS[1]);
+        assert_eq!((host.calls.len(), host.streams.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_input_of_another_size_or_none_by_the_deadline_runs_nothing() {
+        let mut host = Host::new(Incarnation(7));
+        let mut outputs = VecDeque::new();
+        offered(&mut host, STREAMS[0], 1, Access::Granted);
+        host.handle_input(STREAMS[0], 4, &mut outputs);
+        offered(&mut host, STREAMS[1], 1, Access::Granted);
+        let due = host.poll_timeout().unwrap();
+        host.handle_timeout(due, &mut outputs);
+        assert_eq!(outputs, [Output::Drop(STREAMS[0]), Output::Drop(STREAMS[1])]);
+        assert_eq!((host.calls.len(), host.poll_timeout()), (0, None));
+    }
+}

@@ -1,0 +1,252 @@
+//! What caller and host say to each other on a stream.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::proto::codec::{self, Malformed};
+use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX};
+use crate::proto::identity::AgentId;
+use crate::proto::name::FullName;
+
+/// Longest stable code of a failure.
+const CODE_BYTES_MAX: usize = 32;
+
+/// Names one call wherever it is offered: random, drawn by the caller. Shown as hex.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CallId(#[serde(with = "serde_bytes")] pub [u8; 16]);
+
+/// Names one run of a host's process: random, drawn at its start. Another incarnation remembers no calls of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation(pub u64);
+
+/// What a caller says first; the input follows once the offer is accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallRequest {
+    /// Asks for a call.
+    Offer(CallOffer),
+}
+
+/// A call as it is offered to a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallOffer {
+    /// The call.
+    pub call: CallId,
+    /// The agent, whose owner is part of the id.
+    #[serde(with = "serde_bytes")]
+    pub agent: [u8; 20],
+    /// Its full name.
+    pub name: FullName,
+    /// Milliseconds until the caller gives up. Clocks differ, so no point in time travels.
+    pub left_ms: u64,
+    /// Bytes of the input.
+    pub size: u64,
+    /// How often this call has been offered, this offer included.
+    pub attempt: u32,
+    /// The run of the host that accepted an earlier offer of this call: any other must not run it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Incarnation>,
+}
+
+/// What a host says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CallReply {
+    /// Send the input. Nothing was done yet.
+    Accepted {
+        /// This run of the host.
+        incarnation: Incarnation,
+    },
+    /// The offer is not accepted, or the accepted call gave no output.
+    Failed(CallFailure),
+    /// The work goes on.
+    Progress(Progress),
+    /// The output follows.
+    Answered {
+        /// Its bytes.
+        size: u64,
+    },
+}
+
+/// What is known of the work when a call gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The agent never saw the input; calling again is safe.
+    NotStarted,
+    /// The agent may have done some or all of the work.
+    Unknown,
+    /// The agent ended, with a failure.
+    Done,
+}
+
+/// A call that gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct CallFailure {
+    /// Stable code: `bad_input`, `bad_output`, `busy`, `deadline`, `agent_failed`, `start_failed`, `upstream_failed`,
+    /// `not_callable`, `not_allowed`, `unreachable`, `cancelled`, `not_found`, `too_large`, `duplicate_call`,
+    /// `host_restarted`, `internal`.
+    pub code: String,
+    /// What, why, and what to do.
+    pub message: String,
+    /// What is known of the work.
+    pub outcome: Outcome,
+}
+
+impl CallFailure {
+    /// A failure; the message says what to do where there is something to do.
+    pub fn new(code: &str, outcome: Outcome, message: impl Into<String>) -> CallFailure {
+        CallFailure { code: code.into(), message: message.into(), outcome }
+    }
+
+    /// As it may travel, and as one from another host is believed: a code of small letters, a message of bounded length
+    /// without control characters.
+    #[must_use]
+    pub fn bounded(self) -> CallFailure {
+        let is_code = !self.code.is_empty()
+            && self.code.len() <= CODE_BYTES_MAX
+            && self.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let code = if is_code { self.code } else { "internal".into() };
+        CallFailure { code, message: bounded_text(self.message), outcome: self.outcome }
+    }
+}
+
+/// Text of bounded length without control characters.
+fn bounded_text(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(CALL_MESSAGE_BYTES_MAX));
+    if text.contains(char::is_control) {
+        text = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
+    }
+    text
+}
+
+/// How far the work of a call is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Grows with every report.
+    pub progress: f64,
+    /// What `progress` reaches at the end, if known.
+    pub total: Option<f64>,
+    /// For people.
+    pub message: Option<String>,
+}
+
+impl Progress {
+    /// As it may travel, and as one from another host is believed; none if its numbers are no numbers.
+    #[must_use]
+    pub fn bounded(self) -> Option<Progress> {
+        let numbers = self.progress.is_finite() && self.total.is_none_or(f64::is_finite);
+        numbers.then(|| Progress { message: self.message.map(bounded_text), ..self })
+    }
+}
+
+impl CallOffer {
+    /// The agent.
+    pub fn agent_id(&self) -> AgentId {
+        AgentId(self.agent)
+    }
+}
+
+impl CallRequest {
+    /// Bytes for the stream.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a request of bounded size.
+    pub fn decode(bytes: &[u8]) -> Result<CallRequest, Malformed> {
+        decode_frame(bytes)
+    }
+}
+
+impl CallReply {
+    /// Bytes for the stream.
+    pub fn encode(&self) -> Vec<u8> {
+        codec::encode(self)
+    }
+
+    /// Reads a reply of bounded size.
+    pub fn decode(bytes: &[u8]) -> Result<CallReply, Malformed> {
+        decode_frame(bytes)
+    }
+}
+
+fn decode_frame<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
+    if bytes.len() > CALL_FRAME_BYTES_MAX { Err(Malformed) } else { codec::decode(bytes) }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::name::LABEL_BYTES_MAX;
+
+    fn offer() -> CallOffer {
+        let zone = [["z".repeat(LABEL_BYTES_MAX).as_str(); 3].join("."), "y".repeat(60)].join(".");
+        CallOffer {
+            call: CallId([255; 16]),
+            agent: [255; 20],
+            name: format!("{}@{zone}", "a".repeat(LABEL_BYTES_MAX)).parse().unwrap(),
+            left_ms: u64::MAX,
+            size: u64::MAX,
+            attempt: u32::MAX,
+            expected: Some(Incarnation(u64::MAX)),
+        }
+    }
+
+    #[test]
+    fn the_longest_offer_and_the_longest_failure_fit_a_frame() {
+        let request = CallRequest::Offer(offer());
+        assert_eq!(CallRequest::decode(&request.encode()), Ok(request));
+        let failure =
+            CallFailure::new("x", Outcome::Unknown, "\u{7}ß".repeat(CALL_FRAME_BYTES_MAX)).bounded();
+        assert!(failure.message.len() <= CALL_MESSAGE_BYTES_MAX && failure.message.starts_with(" ß"));
+        let reply = CallReply::Failed(failure);
+        assert_eq!(CallReply::decode(&reply.encode()), Ok(reply));
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_passed_over() {
+        #[derive(Serialize)]
+        struct Later {
+            #[serde(flatten)]
+            offer: CallOffer,
+            priority: u8,
+        }
+        #[derive(Serialize)]
+        enum Request {
+            Offer(Later),
+        }
+        let bytes = codec::encode(&Request::Offer(Later { offer: offer(), priority: 7 }));
+        assert_eq!(CallRequest::decode(&bytes), Ok(CallRequest::Offer(offer())));
+    }
+
+    #[test]
+    fn a_foreign_code_that_is_none_becomes_internal() {
+        for code in ["", "Bad", "a b", "\u{1b}[2J", &"x".repeat(33)] {
+            assert_eq!(CallFailure::new(code, Outcome::Done, "").bounded().code, "internal", "{code:?}");
+        }
+        assert_eq!(CallFailure::new("agent_failed", Outcome::Done, "").bounded().code, "agent_failed");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let _ = CallRequest::decode(&bytes);
+            let _ = CallReply::decode(&bytes);
+        }
+    }
+}
