@@ -2,10 +2,10 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::net::driver::{Request, ReadContext};
+use crate::net::driver::{ReadContext, Request};
 use crate::net::wall_clock;
-use crate::proto::identity::PeerKey;
 use crate::proto::directory::PeerProfile;
+use crate::proto::identity::PeerKey;
 
 /// Asks the driver. Cheap to clone.
 #[derive(Clone)]
