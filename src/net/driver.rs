@@ -185,7 +185,7 @@ impl Driver {
             self.node.handle(wall_clock(), Input::Resumed);
         }
         let problem = view::network_alert(&alert);
-        tracing::warn!(code = problem.code, "{}", problem.message);
+        tracing::warn!(code = %problem.code, "{}", problem.message);
         self.tell(api::Event::Problem(problem));
     }
 
@@ -248,7 +248,7 @@ impl Driver {
                 }
             }
             Output::Penalize { peer, offence } => {
-                tracing::warn!(%peer, reason = offence.code(), "peer broke the protocol");
+                tracing::warn!(%peer, reason = offence.text(), "peer broke the protocol");
                 self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
