@@ -14,6 +14,7 @@ use crate::net::calls::CallClient;
 use crate::net::driver::{ReadContext, Request};
 use crate::net::view;
 use crate::proto::card::Offer;
+use crate::proto::code::Code;
 use crate::proto::directory::{Answer, Find, Found, Resolution};
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Cursor, Query};
@@ -257,6 +258,10 @@ impl Handle {
 fn registered(name: String, result: Result<Registered, WriteError>) -> Result<api::Registered, Refusal> {
     match result {
         Ok(registered) => Ok(view::registered(&registered)),
+        Err(error @ WriteError::Refused(_)) => {
+            let message = format!("{error}; {}", view::write_fix(&error));
+            Err(Refusal { name, code: error.code(), message })
+        }
         Err(error) => Err(Refusal { name, code: error.code(), message: error.to_string() }),
     }
 }
@@ -264,7 +269,7 @@ fn registered(name: String, result: Result<Registered, WriteError>) -> Result<ap
 fn run_here(name: String) -> Refusal {
     let message =
         "this node runs an agent of this name from a file: change that file, or register under another name";
-    Refusal { name, code: "conflict", message: message.into() }
+    Refusal { name, code: Code::Conflict, message: message.into() }
 }
 
 fn parse_zone(text: &str) -> Result<ZoneName, ApiError> {
@@ -278,7 +283,7 @@ fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
 
 fn stopped() -> ApiError {
     ApiError {
-        code: "unavailable".into(),
+        code: Code::Unavailable,
         message: "the node is stopping".into(),
         fix: "start it again with `aop node`".into(),
         suggestions: Vec::new(),

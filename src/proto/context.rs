@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::code::Code;
 use super::config::Config;
 use super::identity::{Identity, PeerKey};
 use super::io::{ConversationId, Event, NodeAlert, Offence, Output, Write};
@@ -36,7 +37,7 @@ pub(super) struct Context<'a> {
 pub(super) struct Outbox {
     outputs: VecDeque<Output>,
     writes: Vec<Write>,
-    refused: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<Code, u64>,
     alerts: BTreeSet<NodeAlert>,
     next_conversation: u64,
 }
@@ -92,12 +93,12 @@ impl Outbox {
         self.count(refusal.code());
     }
 
-    pub(super) fn count(&mut self, code: &'static str) {
+    pub(super) fn count(&mut self, code: Code) {
         *self.refused.entry(code).or_default() += 1;
     }
 
     /// Refused records since the start, by reason.
-    pub(super) fn refused(&self) -> &BTreeMap<&'static str, u64> {
+    pub(super) fn refused(&self) -> &BTreeMap<Code, u64> {
         &self.refused
     }
 

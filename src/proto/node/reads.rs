@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Node;
+use crate::proto::code::Code;
 use crate::proto::config::Config;
 use crate::proto::directory::{self, Found, PeerProfile};
 use crate::proto::fingerprint::Digest;
@@ -31,7 +32,7 @@ impl Node {
     }
 
     /// Refused records since the start, by reason.
-    pub fn refused(&self) -> &BTreeMap<&'static str, u64> {
+    pub fn refused(&self) -> &BTreeMap<Code, u64> {
         self.out.refused()
     }
 

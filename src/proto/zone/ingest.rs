@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_bytes::ByteBuf;
 
 use super::{Notice, Zone};
+use crate::proto::code::Code;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Event, GossipId, NodeAlert, Offence, Output, Verdict, Via};
@@ -136,7 +137,7 @@ impl Zone {
     pub(in crate::proto) fn merge(&mut self, ctx: &mut Context<'_>, record: Arc<Record>, via: Via) -> Merge {
         let key = record.key();
         if self.registry.is_fork(&record) {
-            ctx.out.count("forked_author");
+            ctx.out.count(Code::ForkedAuthor);
             ctx.out.alert(NodeAlert::ForkedAuthor(record.author));
         }
         // Before the record is looked at as an own one: it may be a write that this folder lost.
