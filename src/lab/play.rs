@@ -16,8 +16,8 @@ use rand_chacha::ChaCha8Rng;
 use super::measure::{Broken, Measured, Missing};
 use super::scenario::{FaultKind, NodeSet, Scenario, Zone};
 use crate::proto::config::Config;
+use crate::proto::config::Quota;
 use crate::proto::name::ZoneName;
-use crate::proto::registry::Quota;
 use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup};
 use timeline::{Action, Timeline};
 

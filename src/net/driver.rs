@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::api;
 use crate::net::store::{Store, StoreError, StoreIncident};
-use crate::net::streams::{PIPELINE_MAX, SyncClient};
+use crate::net::streams::{InboundRequest, RequestClient};
 use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
@@ -34,14 +34,14 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
 /// What a [`Handle`](super::Handle) asks.
 pub(super) enum Request {
-    /// A change.
+    /// A wish of a client.
     Command(Command, oneshot::Sender<Reply>),
-    /// A question that is answered from memory.
-    Read(Box<dyn FnOnce(&mut Seen<'_>) + Send>),
+    /// A look at the state of node and network.
+    Read(Box<dyn FnOnce(&mut ReadContext<'_>) + Send>),
 }
 
-/// What a question may look at.
-pub(super) struct Seen<'a> {
+/// What may be looked at.
+pub(super) struct ReadContext<'a> {
     pub(super) node: &'a mut Node,
     pub(super) network: &'a mut Network,
     pub(super) incidents: &'a [StoreIncident],
@@ -101,7 +101,7 @@ impl Driver {
             let wake = self.wake();
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
-                Some(request) = self.requests.recv() => self.handle_requests(request),
+                Some(request) = self.requests.recv() => self.handle_requests(request)?,
                 event = self.network.next() => self.handle_network(event),
                 Some((conversation, answer)) = self.responded.recv() => self.handle_response(conversation, answer),
                 () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
@@ -116,20 +116,30 @@ impl Driver {
         Instant::now() + wait.min(SLEEP_MAX)
     }
 
-    fn handle_requests(&mut self, first: Request) {
-        self.handle_request(first);
-        for _ in 1..COMMANDS_AT_ONCE {
+    /// Commands that are ready share one sync of the disk. A question before the first change does not wait for it.
+    fn handle_requests(&mut self, first: Request) -> Result<(), StoreError> {
+        let (mut request, mut changes) = (first, false);
+        for taken in 1.. {
+            changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
+            self.handle_request(request);
+            if !changes {
+                self.perform()?;
+            }
+            if taken == COMMANDS_AT_ONCE {
+                break;
+            }
             match self.requests.try_recv() {
-                Ok(request) => self.handle_request(request),
-                Err(_) => return,
+                Ok(next) => request = next,
+                Err(_) => break,
             }
         }
+        Ok(())
     }
 
     fn handle_request(&mut self, request: Request) {
         match request {
             Request::Command(command, reply) => self.command(command, Some(reply)),
-            Request::Read(read) => read(&mut Seen {
+            Request::Read(read) => read(&mut ReadContext {
                 node: &mut self.node,
                 network: &mut self.network,
                 incidents: &self.incidents,
@@ -166,18 +176,16 @@ impl Driver {
             NetworkEvent::Unsubscribed { peer, zone } => {
                 self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
             }
-            // No output asks for them yet.
-            NetworkEvent::ZonePeers { .. } => {}
+            NetworkEvent::ZonePeers { zone, peers } => {
+                self.node.handle(now, Input::ZonePeers { zone, peers });
+            }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
                 self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }
-            NetworkEvent::SyncAsked { peer, request, reply } => {
+            NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
                 self.asked.insert(self.next_id, reply);
-                self.node.handle(
-                    now,
-                    Input::Request { id: self.next_id, peer, protocol: Protocol::Sync, bytes: request },
-                );
+                self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
             }
             NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
@@ -244,6 +252,10 @@ impl Driver {
                     let _gone = reply.send(bytes);
                 }
             }
+            Output::JoinZone(zone) => self.network.join_zone(&zone),
+            Output::LeaveZone(zone) => self.network.leave_zone(&zone),
+            Output::Provide(zone) => self.network.provide(&zone),
+            Output::FindPeers(zone) => self.network.find_peers(&zone),
             Output::Reply { id, reply } => {
                 if let Some(waiting) = self.replies.remove(&id) {
                     // The client may have gone meanwhile; its write stands.
@@ -263,8 +275,7 @@ impl Driver {
     }
 
     fn ask(&mut self, conversation: ConversationId, peer: PeerKey, protocol: Protocol, bytes: Vec<u8>) {
-        let Protocol::Sync = protocol;
-        let client = self.network.sync_client();
+        let client = self.network.request_client(protocol);
         let questions = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
             tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone()));
@@ -296,7 +307,7 @@ impl Driver {
 
 /// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke.
 async fn converse(
-    client: SyncClient,
+    client: RequestClient,
     peer: PeerKey,
     conversation: ConversationId,
     mut questions: mpsc::Receiver<Vec<u8>>,
@@ -306,7 +317,7 @@ async fn converse(
     let stream = match client.open(peer).await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%peer, %error, "sync stream not opened");
+            tracing::debug!(%peer, %error, "stream not opened");
             let _gone = answers.send((conversation, None)).await;
             return;
         }
@@ -314,9 +325,9 @@ async fn converse(
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
-            question = questions.recv(), if waiting.len() < PIPELINE_MAX => match question {
+            question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
-                    waiting.push_back(stream.ask(question));
+                    waiting.push_back(stream.request(question));
                     continue;
                 }
                 None => return,
@@ -325,7 +336,7 @@ async fn converse(
         };
         let broke = answer.is_err();
         if let Err(error) = &answer {
-            tracing::debug!(%peer, %error, "sync stream broke");
+            tracing::debug!(%peer, %error, "stream broke");
         }
         if answers.send((conversation, answer.ok())).await.is_err() || broke {
             return;

@@ -21,6 +21,7 @@ use super::fabric::Fabric;
 use super::mesh::{self, Packet};
 use super::queue::Due;
 use crate::proto::codec;
+use crate::proto::config::Quota;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
@@ -28,7 +29,7 @@ use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::node::Node;
 use crate::proto::record::{Header, Record, SignedRecord};
-use crate::proto::registry::Quota;
+use crate::proto::zone::Zone;
 use lying_peer::LyingPeer;
 
 /// Time between two batches of a Sybil, milliseconds.
@@ -148,7 +149,7 @@ impl Adversary {
         let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
         let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
         let saw = up.iter().filter(|node| {
-            node.problems().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
+            node.alerts().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
@@ -319,7 +320,7 @@ fn liar(at: usize, fabric: &mut Fabric) -> LyingPeer<'_> {
 
 /// All records that a node holds.
 fn held(node: &Node) -> impl Iterator<Item = &Arc<Record>> {
-    node.held_zones().flat_map(|zone| node.records(zone))
+    node.zones().map(Zone::name).flat_map(|zone| node.records(zone))
 }
 
 /// Another record of the same version: of the same key if the version is odd, else of a key of its own.

@@ -3,9 +3,9 @@
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
 use crate::proto::config::Config;
+use crate::proto::config::Quota;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
-use crate::proto::registry::Quota;
 
 /// How a world begins.
 #[derive(Clone, Debug)]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::super::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
 use super::Run;
 use crate::proto::name::ZoneName;
+use crate::proto::zone::Zone;
 use crate::sim::Update;
 
 const HOUR_MS: f64 = 3_600_000.0;
@@ -77,7 +78,7 @@ fn reached(run: &Run<'_>) -> (f64, f64) {
     let withdrawn = run.world.reference().withdrawn();
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
-        let zones: BTreeSet<&ZoneName> = node.held_zones().collect();
+        let zones: BTreeSet<&ZoneName> = node.zones().map(Zone::name).collect();
         let wanted = || updates.iter().enumerate().filter(|(_, update)| zones.contains(&update.zone));
         let has = |(number, update): &(usize, &&Update)| {
             let held = node.record(&update.zone, &update.key);
@@ -105,7 +106,11 @@ fn honest<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Update> {
 fn curve(run: &Run<'_>, update: &Update) -> Vec<(f64, f64)> {
     let nodes = match run.scenario.zones.as_slice() {
         [] => run.world.size(),
-        _ => run.world.nodes().filter(|(_, node)| node.held_zones().any(|it| *it == update.zone)).count(),
+        _ => run
+            .world
+            .nodes()
+            .filter(|(_, node)| node.zones().map(Zone::name).any(|it| *it == update.zone))
+            .count(),
     };
     let mut times: Vec<u32> = update.seen().flatten().collect();
     times.sort_unstable();
