@@ -307,6 +307,11 @@ impl World {
                 }
             }
             Due::Closed { link, epoch } => network.closed(link, epoch, nodes, kernel),
+            Due::ZoneTold { to, link, epoch, zone } => {
+                if let Some(input) = network.zone_told(to, (link, epoch), *zone, nodes) {
+                    self.tell(to, input);
+                }
+            }
             Due::Start(node, from) => self.boot(node, from),
             Due::Resume(node) => {
                 if nodes[node].node.is_some() {
@@ -465,8 +470,13 @@ impl World {
                 }
             },
             Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
-            // Who is found is who is linked: the graph of a world does not change.
-            Output::JoinZone(_) | Output::LeaveZone(_) | Output::Provide(_) | Output::FindPeers(_) => {}
+            Output::JoinZone(zone) => fabric.enter(at, zone),
+            Output::LeaveZone(zone) => {
+                fabric.exit(at, &zone);
+                checkers.left(at, &zone, fabric);
+            }
+            Output::Provide(zone) => fabric.nodes[at].provide(zone),
+            Output::FindPeers(zone) => fabric.find_peers(at, zone),
             Output::Penalize { peer, offence } => {
                 self.adversary.note_blame(at, &peer, offence.text(), fabric);
             }
