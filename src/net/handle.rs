@@ -153,7 +153,7 @@ impl Handle {
             .await?;
         Ok(api::FindAnswer {
             results: view::agents(&found, &self.own()),
-            complete: zones.iter().all(|zone| zone.status == view::HELD),
+            complete: zones.iter().all(|zone| zone.status.is_whole()),
             zones,
             cursor: next.map(|cursor| cursor.to_string()),
             elapsed_ms: view::ms(started.elapsed()),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::agents::{Agents, State};
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, Health, Removal, ReplicaState, ZoneRole, ZoneStatus};
 use crate::net::calls::CallResult;
 use crate::net::driver::Seen;
 use crate::net::swarm::{self, Traffic};
@@ -22,8 +22,6 @@ use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::{Found, Node, Registered, Replica, WriteError, ZoneState};
 use crate::proto::record::{Record, Refusal};
 
-/// Status of a zone that is answered from what this node holds.
-pub(super) const HELD: &str = "held";
 /// A peer's clock further from ours than this is worth a warning, milliseconds.
 const CLOCK_WARNING_MS: u64 = 30_000;
 
@@ -55,14 +53,14 @@ pub(super) fn agents(found: &[Found], own: &Own<'_>) -> Vec<api::Agent> {
 }
 
 fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> api::Agent {
-    let here = || own.agents.state(&found.record.name).and_then(State::shown);
+    let here = || own.agents.state(&found.record.name).and_then(shown);
     api::Agent {
         agent: found.record.name.to_string(),
         id: found.id.to_string(),
         score: found.score,
         callable: card.callable,
         owner: ids.text(found.record.owner),
-        origin: origin(card.origin).into(),
+        origin: origin(card.origin),
         endpoints: endpoints(&card),
         replicas: found
             .replicas
@@ -103,16 +101,16 @@ pub(super) fn scope(node: &Node, asked: Option<&ZoneName>, local: bool) -> Vec<a
     let root = ZoneName::root();
     let asked = asked.unwrap_or(&root);
     let held: Vec<&ZoneName> = node.held_zones().filter(|zone| zone.is_within(asked)).collect();
-    let mut answers: Vec<api::ZoneAnswer> = held.iter().map(|zone| answered(zone, HELD)).collect();
+    let mut answers: Vec<api::ZoneAnswer> = held.iter().map(|zone| answered(zone, ZoneStatus::Held)).collect();
     // What lies above the held zones, or the asked zone itself, is not known here.
     if !local && !held.contains(&asked) {
-        answers.push(answered(asked, "unreachable"));
+        answers.push(answered(asked, ZoneStatus::Unreachable));
     }
     answers
 }
 
-fn answered(zone: &ZoneName, status: &str) -> api::ZoneAnswer {
-    api::ZoneAnswer { zone: zone.to_string(), status: status.into(), age_ms: 0, by: None }
+fn answered(zone: &ZoneName, status: ZoneStatus) -> api::ZoneAnswer {
+    api::ZoneAnswer { zone: zone.to_string(), status, age_ms: 0, by: None }
 }
 
 /// Health and zones.
@@ -136,7 +134,7 @@ pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
         clock_offset_ms: offset,
         zones,
         connections,
-        health: if problems.is_empty() { "ok" } else { "degraded" }.into(),
+        health: if problems.is_empty() { Health::Ok } else { Health::Degraded },
         problems,
         refused: seen.node.refused().clone(),
     }
@@ -148,7 +146,7 @@ fn zone_report(zone: &ZoneState) -> api::ZoneReport {
         zone.versions.iter().map(|(author, prefix)| (author.to_string(), *prefix)).collect();
     api::ZoneReport {
         zone: zone.zone.to_string(),
-        role: if zone.member { "member" } else { "follower" }.into(),
+        role: if zone.member { ZoneRole::Member } else { ZoneRole::Follower },
         records: zone.records,
         agents: zone.agents,
         fingerprint: zone.fingerprint.to_string(),
@@ -190,17 +188,17 @@ pub(super) fn event(event: &Event) -> api::Event {
         Event::AgentChanged { record, via } => {
             let (agent, id, host) = named(record);
             let via = match via {
-                Via::Local => "local",
-                Via::Gossip => "gossip",
-                Via::Sync => "sync",
-                Via::Store => "store",
+                Via::Local => api::Via::Local,
+                Via::Gossip => api::Via::Gossip,
+                Via::Sync => api::Via::Sync,
+                Via::Store => api::Via::Store,
             };
-            api::Event::AgentChanged { agent, id, host, via: via.into() }
+            api::Event::AgentChanged { agent, id, host, via }
         }
         Event::AgentRemoved { record, deleted } => {
             let (agent, id, host) = named(record);
-            let reason = if *deleted { "deleted" } else { "expired" };
-            api::Event::AgentRemoved { agent, id, host, reason: reason.into() }
+            let reason = if *deleted { Removal::Deleted } else { Removal::Expired };
+            api::Event::AgentRemoved { agent, id, host, reason }
         }
         Event::Synced { peer, zone, received, sent } => api::Event::Synced {
             peer: peer.to_string(),
@@ -388,7 +386,7 @@ pub(super) fn call_answer(ended: CallResult, call: CallId, started: Instant) -> 
     api::CallAnswer {
         result,
         success: failure.is_none(),
-        outcome: failure.as_ref().map(|failure| outcome(failure.outcome).into()),
+        outcome: failure.as_ref().map(|failure| failure.outcome),
         error: failure.map(|failure| api::CallError {
             code: failure.code,
             message: failure.message,
@@ -415,14 +413,6 @@ pub(super) fn not_callable(
     let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);
     answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
     answer
-}
-
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::NotStarted => "not_started",
-        Outcome::Unknown => "unknown",
-        Outcome::Done => "done",
-    }
 }
 
 /// Prometheus text.
@@ -458,20 +448,30 @@ pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
     text
 }
 
-fn replica(replica: &Replica, callable: bool, here: Option<&'static str>, ids: &mut PeerIds) -> api::Replica {
+fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &mut PeerIds) -> api::Replica {
     let state = match replica.presence {
-        Presence::Unreachable => "unreachable",
-        Presence::Reachable | Presence::Unknown if callable => here.unwrap_or("active"),
-        Presence::Reachable | Presence::Unknown => "listed",
+        Presence::Unreachable => ReplicaState::Unreachable,
+        Presence::Reachable | Presence::Unknown if callable => here.unwrap_or(ReplicaState::Active),
+        Presence::Reachable | Presence::Unknown => ReplicaState::Listed,
     };
-    api::Replica { peer: ids.text(replica.peer), state: state.into(), seen_ms_ago: replica.seen_ms_ago }
+    api::Replica { peer: ids.text(replica.peer), state, seen_ms_ago: replica.seen_ms_ago }
 }
 
-fn origin(origin: Origin) -> &'static str {
+/// The state as replicas show it; none before it takes calls and after its end.
+fn shown(state: State) -> Option<ReplicaState> {
+    match state {
+        State::Active => Some(ReplicaState::Active),
+        State::Busy => Some(ReplicaState::Busy),
+        State::Error => Some(ReplicaState::Error),
+        State::Init | State::Registered | State::Terminated => None,
+    }
+}
+
+fn origin(origin: Origin) -> api::Origin {
     match origin {
-        Origin::Native => "native",
-        Origin::ServerJson => "server.json",
-        Origin::A2a => "a2a",
+        Origin::Native => api::Origin::Native,
+        Origin::ServerJson => api::Origin::ServerJson,
+        Origin::A2a => api::Origin::A2a,
     }
 }
 
