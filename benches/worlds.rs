@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aop::lab::play::play;
 use aop::lab::scenario::Document;
-use aop::sim::{Memory, Setup, Wish, World};
+use aop::sim::{ClientOp, RestartFrom, Setup, World};
 
 const LARGE: &str = r#"
 name = "large"
@@ -77,7 +77,7 @@ fn steady() {
     run(&mut world, 15_000);
     for record in 0..ZONE_RECORDS {
         let name = format!("agent-{record}").parse().expect("a label");
-        world.wish(record % ZONE_NODES, Wish::Offer(vec![(name, format!("agent {record}"))]));
+        world.submit(record % ZONE_NODES, ClientOp::Offer(vec![(name, format!("agent {record}"))]));
     }
     run(&mut world, 60_000);
     let (spent, mut hours) = (cpu(), 0);
@@ -93,9 +93,9 @@ fn steady() {
 }
 
 fn world(machines: usize) -> World {
-    let mut world = World::new(1, Setup { machines, ..Setup::default() });
+    let mut world = World::new(1, Setup { nodes: machines, ..Setup::default() });
     for machine in 0..machines {
-        world.start(machine, Memory::Disk);
+        world.start(machine, RestartFrom::Disk);
     }
     world
 }

@@ -125,7 +125,7 @@ impl Agents {
             return;
         }
         for (name, running) in &before.running {
-            if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
+            if table.running.get(name).is_none_or(|now| !Arc::ptr_eq(now, running)) {
                 running.remove();
             }
         }

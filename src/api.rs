@@ -395,7 +395,8 @@ pub struct ErrorBody {
 }
 
 /// An error as users meet it: the same code in CLI, HTTP and metrics.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message} ({code}); {fix}")]
 pub struct ApiError {
     /// Stable code.
     pub code: Code,

@@ -2,153 +2,75 @@
 //!
 //! A run is a function of its seed: events are ordered by (time, sequence number), every choice is drawn from one seeded
 //! generator, nothing iterates in an order that memory decides. `World::perform` is the counterpart of the live
-//! driver's `perform`, same arms in the same order. Checkers (`check`) are always on; the first broken promise ends
-//! the run and says how to replay it.
+//! driver's `perform`, same arms in the same order. Checkers are always on; the first broken promise ends the run and says
+//! how to replay it.
 //!
-//! Files below: `links`, `mesh`, `network` and `regions` (who reaches whom and how), `machine`, `life` and `disk` (one computer),
-//! `queue` (what is due), `fault` (what goes wrong, drawn from the seed), `hostile` (machines of an adversary), `workload` (what
-//! clients do), `check` and `settle` (what must hold), `tally` (what is counted), `trace` (the hash of a run), `story` (a run as
-//! text). Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
+//! A [`World`] only routes; each part owns its state and is given the others as it needs them. `fabric` is what a world is
+//! made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of a run: `trace`, `event_log`, `metrics`), the
+//! hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh` over that. Beside it stand the `adversary` and
+//! the `checkers`. `fault` is what can go wrong, `clients` what is asked of nodes, `plan` a whole run drawn from a seed.
+//! Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
-mod check;
+mod adversary;
+mod checkers;
+mod clients;
+mod clock;
 mod disk;
+mod event_log;
+mod fabric;
 mod fault;
-mod hostile;
-mod life;
-mod links;
-mod machine;
+mod kernel;
 mod mesh;
+mod metrics;
 mod network;
-mod places;
+mod nodes;
+mod plan;
 mod queue;
 pub mod regions;
-mod settle;
-mod story;
-mod tally;
+mod setup;
+mod sim_node;
 mod trace;
-mod workload;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rand::RngExt;
 
-pub use check::{Check, Reference, Violation};
-pub use fault::{Fault, Plan};
-pub use hostile::{Conduct, Hostilities};
-pub use links::Graph;
-pub use machine::Memory;
-pub use mesh::LossMode;
-pub use network::{Conditions, Counts};
-pub use settle::Kept;
-pub use tally::{Tally, Update};
-pub use workload::Wish;
+pub use adversary::{AdversaryReport, Behaviour};
+pub use checkers::{Check, Promises, ReferenceModel, Violation};
+pub use clients::ClientOp;
+pub use clock::START;
+pub use fault::Fault;
+pub use metrics::{RunMetrics, Update};
+pub use network::{Conditions, Counts, Graph, LossMode};
+pub use plan::{Plan, play, play_hostile, play_hostile_told, play_told};
+pub use setup::Setup;
+pub use sim_node::RestartFrom;
 
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::io::{Input, Output};
-use crate::proto::memo::Memo;
+use crate::proto::io::{GossipId, Input, Output, Verdict};
+use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
-use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
-use machine::Machine;
-use mesh::{Mesh, Packet};
-use network::{Network, Toward};
-use places::Places;
-use queue::Queue;
+use adversary::Adversary;
+use checkers::Checkers;
+use event_log::At;
+use fabric::Fabric;
+use kernel::Kernel;
+use mesh::Mesh;
+use network::{Network, Payload, Topology};
+use nodes::Nodes;
+use queue::Due;
 use regions::Regions;
-use story::Story;
-use trace::Trace;
+use sim_node::{Firing, SimNode};
 
-/// True time at which every run begins.
-pub const START: Timestamp = Timestamp(1_800_000_000_000);
 /// Outputs one input may cause; the largest honest answer needs a few hundred.
 const OUTPUTS_MAX: usize = 100_000;
-/// Times a timer may fire in one millisecond; an honest node asks for one or two.
-const TIMERS_MAX: u32 = 100;
-/// Events of one virtual millisecond, for each machine; more is a loop. When ten thousand nodes start at once, each has some
+/// Events of one virtual millisecond, for each node; more is a loop. When ten thousand nodes start at once, each has some
 /// dozens.
 const STEPS_A_MS_MAX: u64 = 10_000;
 /// Virtual milliseconds between two checks of what must hold at any time.
 const CHECK_MS: u64 = 20_000;
-
-/// How a world begins.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Number of machines.
-    pub machines: usize,
-    /// Settings of every node; `bootstrap_peers` are set by [`Setup::bootstrapped`].
-    pub config: Config,
-    /// Constant clock errors are drawn from plus or minus this, milliseconds.
-    pub skew_ms_max: i64,
-    /// Whether the clocks of the machines it may be linked with judge a node's own.
-    pub bootstrapped: bool,
-    /// The network at the start.
-    pub conditions: Conditions,
-    /// Who may be linked with whom.
-    pub graph: Graph,
-    /// Where machines are; then latency is that between regions.
-    pub regions: Option<Regions>,
-    /// What the zone may hold at every node.
-    pub quota: Quota,
-}
-
-impl Default for Setup {
-    fn default() -> Setup {
-        Setup {
-            machines: 5,
-            config: Config { expects_peers: true, ..Config::default() },
-            skew_ms_max: 0,
-            bootstrapped: false,
-            conditions: Conditions::default(),
-            graph: Graph::Random(Graph::DEGREE),
-            regions: None,
-            quota: Quota::default(),
-        }
-    }
-}
-
-/// Something that is due at a time.
-enum Due {
-    /// A machine's timer, if it is still the one that was set last.
-    Timer { machine: usize, generation: u64 },
-    /// Something for one run of a machine.
-    Tell { machine: usize, incarnation: u64, input: Box<Input> },
-    /// A message reaches the end of its link.
-    Arrive { to: u32, link: u32, epoch: u32, cargo: Cargo },
-    /// The ends of a link try to connect.
-    Connect { link: usize },
-    /// Both ends of a severed link notice.
-    Closed { link: usize, epoch: u32 },
-    /// A machine starts.
-    Start(usize, Memory),
-    /// A machine was suspended and works again.
-    Resume(usize),
-    /// Something goes wrong.
-    Fault(Box<Fault>),
-    /// A client wants something, somewhere.
-    Wish(usize, Box<Wish>),
-    /// A hostile machine does something by itself.
-    Scheme(usize),
-    /// What must hold at any time is checked.
-    Check,
-}
-
-/// What travels over a link.
-enum Cargo {
-    /// A copy of a mesh message.
-    Packet(Arc<Packet>),
-    /// A part of a conversation.
-    Frame(Box<Frame>),
-}
-
-/// A part of a conversation on its way.
-struct Frame {
-    stream: u64,
-    toward: Toward,
-    bytes: Vec<u8>,
-}
 
 /// How a run went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,348 +89,402 @@ pub struct Outcome {
 
 /// Many nodes, one clock, one network.
 pub struct World {
-    seed: u64,
-    rng: ChaCha8Rng,
-    /// Virtual milliseconds since the start, as monotonic clocks count.
-    now: u64,
-    /// Wall time that passed while everything was suspended, milliseconds.
-    skipped_ms: u64,
-    queue: Queue,
-    steps: u64,
-    /// Steps before the present millisecond.
-    steps_before: u64,
-    machines: Vec<Machine>,
-    by_key: BTreeMap<PeerKey, usize>,
-    network: Network,
-    mesh: Mesh,
-    tally: Tally,
-    /// Equal bytes are decoded, verified and held once in this world.
-    memo: Memo,
-    reference: Reference,
-    trace: Trace,
-    story: Story,
-    quota: Quota,
-    /// Times that an honest machine blamed a hostile one, by reason.
-    blamed: BTreeMap<&'static str, u64>,
-    violation: Option<Violation>,
+    fabric: Fabric,
+    adversary: Adversary,
+    checkers: Checkers,
 }
 
 impl World {
-    /// Machines that are all down; start them with [`World::start`].
+    /// Nodes that are all down; start them with [`World::start`].
     pub fn new(seed: u64, setup: Setup) -> World {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let identities: Vec<Identity> =
-            (0..setup.machines).map(|_| Identity::from_seed(rng.random())).collect();
+        let mut kernel = Kernel::new(seed, setup.nodes);
+        let rng = &mut kernel.rng;
+        let identities: Vec<Identity> = (0..setup.nodes).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
-        let places = setup.regions.map(|Regions::Cloud8| Places::spread(setup.machines, &mut rng));
-        let network = Network::new(setup.machines, setup.conditions, setup.graph, places, &mut rng);
-        let machines = identities
+        let topology = setup.regions.map(|Regions::Cloud8| Topology::spread(setup.nodes, rng));
+        let network = Network::new(setup.nodes, setup.conditions, setup.graph, topology, rng);
+        let nodes = identities
             .into_iter()
             .enumerate()
             .map(|(at, identity)| {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
                 let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
-                Machine::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
+                SimNode::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
             })
             .collect();
-        let mut world = World {
-            seed,
-            rng,
-            now: 0,
-            skipped_ms: 0,
-            queue: Queue::default(),
-            steps: 0,
-            steps_before: 0,
-            machines,
-            by_key: keys.iter().enumerate().map(|(at, key)| (*key, at)).collect(),
-            network,
-            mesh: Mesh::default(),
-            tally: Tally::new(setup.machines),
-            memo: Memo::shared(),
-            reference: Reference::default(),
-            trace: Trace::default(),
-            story: Story::default(),
-            quota: setup.quota,
-            blamed: BTreeMap::new(),
-            violation: None,
-        };
-        world.schedule(CHECK_MS, Due::Check);
-        world
+        kernel.schedule(CHECK_MS, Due::Check);
+        let nodes = Nodes::new(nodes, setup.quota);
+        World {
+            fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
+            adversary: Adversary::new(setup.nodes),
+            checkers: Checkers::default(),
+        }
     }
 
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
     pub fn settle(&mut self) -> Result<(), Violation> {
-        self.repair();
+        self.fabric.repair();
         self.run(600_000)?;
         // Half past a minute, so that skewed clocks round to the same one.
-        self.run(60_000 - (START.0 + self.skipped_ms + self.now + 30_000) % 60_000)?;
+        self.run(60_000 - (self.fabric.kernel.wall() + 30_000) % 60_000)?;
         self.check_settled()
     }
 
     /// Lets virtual time pass.
     pub fn run(&mut self, for_ms: u64) -> Result<(), Violation> {
-        let until = self.now + for_ms;
-        while self.violation.is_none() {
-            let Some((at, due)) = self.queue.pop(until) else { break };
-            if at > self.now {
-                self.steps_before = self.steps;
-            }
-            self.now = at;
-            self.steps += 1;
-            if self.steps - self.steps_before > STEPS_A_MS_MAX * self.machines.len() as u64 {
-                self.fail(Check::QueuesBounded, "a millisecond does not end".into());
-            }
-            self.happen(due);
+        let until = self.now_ms() + for_ms;
+        let steps_a_ms = STEPS_A_MS_MAX * self.size() as u64;
+        while let Some(due) = self.fabric.kernel.next(until, steps_a_ms) {
+            self.dispatch(due);
         }
-        self.now = until;
-        self.violated()
+        self.fabric.kernel.clock.advance(until);
+        self.fabric.kernel.violated()
     }
 
     /// Checks now what must hold at any time.
     pub fn check(&mut self) -> Result<(), Violation> {
-        self.check_all_machines();
-        self.violated()
+        self.checkers.check_all(&mut self.fabric);
+        self.fabric.kernel.violated()
     }
 
-    /// Starts a machine that is down.
-    pub fn start(&mut self, machine: usize, memory: Memory) {
-        self.schedule(0, Due::Start(machine, memory));
+    /// Checks what must hold once the world is repaired and quiet.
+    pub fn check_settled(&mut self) -> Result<(), Violation> {
+        self.checkers.check_settled(&mut self.fabric);
+        self.fabric.kernel.violated()
     }
 
-    /// A client of a machine wants something, now.
-    pub fn wish(&mut self, machine: usize, wish: Wish) {
-        self.schedule(0, Due::Wish(machine, Box::new(wish)));
+    /// What does not hold yet of what must hold in the end.
+    pub fn unsettled(&mut self) -> Option<(Check, String)> {
+        self.checkers.unsettled(&mut self.fabric)
+    }
+
+    /// What is served in the end, whatever the reason.
+    pub fn promises(&mut self) -> Promises {
+        self.checkers.promises(&mut self.fabric)
+    }
+
+    /// Starts a node that is down.
+    pub fn start(&mut self, node: usize, from: RestartFrom) {
+        self.fabric.kernel.schedule(0, Due::Start(node, from));
+    }
+
+    /// A client of a node wants something in the node's home zone, now.
+    pub fn submit(&mut self, node: usize, operation: ClientOp) {
+        self.submit_in(0, node, operation);
+    }
+
+    /// A client of a node wants something in the node's home zone, in some milliseconds.
+    pub fn submit_in(&mut self, in_ms: u64, node: usize, operation: ClientOp) {
+        let zone = self.fabric.nodes[node].config.zones.first().cloned().unwrap_or_else(ZoneName::root);
+        self.fabric.kernel.schedule(in_ms, Due::Client(node, Box::new((zone, operation))));
     }
 
     /// Something goes wrong, now.
     pub fn fault(&mut self, fault: Fault) {
-        self.schedule(0, Due::Fault(Box::new(fault)));
+        self.fault_in(0, fault);
     }
 
-    /// Wall time passes while every machine sleeps: all timers are late, no message moves.
+    /// Something goes wrong, in some milliseconds.
+    pub fn fault_in(&mut self, in_ms: u64, fault: Fault) {
+        self.fabric.kernel.schedule(in_ms, Due::Fault(Box::new(fault)));
+    }
+
+    /// Wall time passes while every node sleeps: all timers are late, no message moves.
     pub fn skip(&mut self, for_ms: u64) {
-        self.skipped_ms += for_ms;
+        self.fabric.kernel.clock.skip(for_ms);
     }
 
-    /// A running node and the time on its clock; none while its machine is down.
-    pub fn node(&mut self, machine: usize) -> Option<(&mut Node, Timestamp)> {
-        let wall = self.wall();
-        let machine = self.machines.get_mut(machine)?;
-        let now = machine.clock(wall);
-        machine.node.as_mut().map(|node| (node, now))
+    /// Changes how a node deals with others, now.
+    pub fn corrupt(&mut self, node: usize, behaviour: Behaviour) {
+        self.fault(Fault::Corrupt(node, behaviour));
     }
 
-    /// What happened so far.
-    pub fn outcome(&self) -> Outcome {
-        Outcome {
-            trace: self.trace.value(),
-            steps: self.steps,
-            counts: self.network.counts,
-            acknowledged: self.reference.acknowledged,
-            refused: self.reference.refused.clone(),
-        }
+    /// A hostile node gives a message of its own making to the mesh, now.
+    pub fn inject(&mut self, node: usize, bytes: Vec<u8>) {
+        let has_records = !adversary::is_beacon(&bytes);
+        self.fabric.publish(node, bytes, has_records);
+    }
+
+    /// What hostile nodes came to so far.
+    pub fn adversary_report(&self) -> AdversaryReport {
+        self.adversary.report(&self.fabric)
     }
 
     /// Virtual milliseconds since the start.
     pub fn now_ms(&self) -> u64 {
-        self.now
+        self.fabric.kernel.now()
     }
 
-    /// Number of machines.
+    /// Number of nodes.
     pub fn size(&self) -> usize {
-        self.machines.len()
+        self.fabric.nodes.count()
     }
 
-    /// The region of each machine; nothing without regions.
+    /// The region of each node; nothing without regions.
     pub fn regions(&self) -> &[u8] {
-        self.network.places.as_ref().map_or(&[], Places::regions)
+        self.fabric.network.regions()
     }
 
-    /// Whether a machine runs and does not sleep.
-    pub fn is_up(&self, at: usize) -> bool {
-        let machine = &self.machines[at];
-        machine.node.is_some() && machine.suspended_until <= self.now
+    /// Whether a node runs and does not sleep.
+    pub fn is_up(&self, node: usize) -> bool {
+        self.fabric.is_up(node)
+    }
+
+    /// Whether a node deals with others as the protocol says.
+    pub fn is_honest(&self, node: usize) -> bool {
+        self.fabric.nodes.is_honest(node)
     }
 
     /// Nodes that run and are honest.
     pub fn nodes(&self) -> impl Iterator<Item = (usize, &Node)> {
-        let honest = self.machines.iter().enumerate().filter(|(at, _)| self.is_honest(*at));
-        honest.filter_map(|(at, machine)| Some((at, machine.node.as_ref()?)))
+        self.fabric.nodes.running()
+    }
+
+    /// A running node and the time on its clock; none while it is down.
+    pub fn node(&mut self, node: usize) -> Option<(&mut Node, Timestamp)> {
+        self.fabric.read(node)
     }
 
     /// What is counted of this run.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn metrics(&self) -> &RunMetrics {
+        &self.fabric.kernel.metrics
     }
 
     /// What clients were told, and what nodes wrote.
-    pub fn reference(&self) -> &Reference {
-        &self.reference
+    pub fn reference(&self) -> &ReferenceModel {
+        &self.checkers.reference
     }
 
-    fn violated(&self) -> Result<(), Violation> {
-        self.violation.clone().map_or(Ok(()), Err)
+    /// From now on the run is told.
+    pub fn listen(&mut self) {
+        self.fabric.kernel.log.begin();
     }
 
-    fn schedule(&mut self, in_ms: u64, due: Due) {
-        self.queue.push(self.now + in_ms, due);
+    /// What was told of the run.
+    pub fn told(&mut self) -> Vec<String> {
+        self.fabric.kernel.log.take()
     }
 
-    /// True wall time, milliseconds.
-    fn wall(&self) -> u64 {
-        START.0 + self.skipped_ms + self.now
+    /// What happened so far.
+    pub fn outcome(&self) -> Outcome {
+        let reference = &self.checkers.reference;
+        Outcome {
+            trace: self.fabric.kernel.trace.value(),
+            steps: self.fabric.kernel.steps(),
+            counts: self.fabric.network.counts,
+            acknowledged: reference.acknowledged,
+            refused: reference.refused.clone(),
+        }
     }
 
-    fn happen(&mut self, due: Due) {
-        if let Some(until) = self.suspended(&due) {
-            return self.schedule(until - self.now, due);
+    fn dispatch(&mut self, due: Due) {
+        let Fabric { kernel, nodes, network, .. } = &mut self.fabric;
+        let now = kernel.now();
+        // What concerns a sleeping node waits until it wakes.
+        let asleep = due.needs_awake().map(|at| nodes[at].suspended_until).filter(|until| *until > now);
+        if let Some(until) = asleep {
+            return kernel.schedule(until - now, due);
         }
         match due {
-            Due::Timer { machine, generation } => self.fire(machine, generation),
-            Due::Tell { machine, incarnation, input } => {
-                if self.machines[machine].incarnation == incarnation {
-                    self.tell(machine, *input);
+            Due::Timer { node, generation } => self.fire(node, generation),
+            Due::Tell { node, incarnation, input } => {
+                if nodes[node].incarnation == incarnation {
+                    self.tell(node, *input);
                 }
             }
-            Due::Arrive { to, link, epoch, cargo } => self.arrive(to as usize, link as usize, epoch, cargo),
-            Due::Connect { link } => self.connect(link),
-            Due::Closed { link, epoch } => self.closed(link, epoch),
-            Due::Start(machine, memory) => self.boot(machine, memory),
-            Due::Resume(machine) => {
-                if self.machines[machine].node.is_some() {
-                    self.tally.wakes(machine, self.now);
-                    self.tell(machine, Input::Resumed);
-                }
-                self.connect_all(machine);
+            Due::Arrive { to, link, epoch, payload } => {
+                self.arrive(to as usize, (link as usize, epoch), payload)
             }
-            Due::Fault(fault) => self.strike(*fault),
-            Due::Wish(machine, wish) => self.grant(machine, *wish),
-            Due::Scheme(machine) => self.scheme(machine),
+            Due::Connect { link } => {
+                for (node, input) in network.connect(link, nodes, kernel) {
+                    self.tell(node, input);
+                }
+            }
+            Due::Closed { link, epoch } => network.closed(link, epoch, nodes, kernel),
+            Due::Start(node, from) => self.boot(node, from),
+            Due::Resume(node) => {
+                if nodes[node].node.is_some() {
+                    kernel.metrics.wakes(node, now);
+                    self.tell(node, Input::Resumed);
+                }
+                self.fabric.connect_all(node);
+            }
+            Due::Fault(fault) => self.inject_fault(*fault),
+            Due::Client(node, wanted) => self.ask(node, wanted.1, &wanted.0),
+            Due::AdversaryTick(node) => {
+                if let Some(tick) = self.adversary.tick(node, &mut self.fabric) {
+                    tick.input.into_iter().for_each(|input| self.tell(node, input));
+                    self.fabric.kernel.schedule(tick.again_ms, Due::AdversaryTick(node));
+                }
+            }
             Due::Check => {
-                self.check_always();
-                self.schedule(CHECK_MS, Due::Check);
+                self.checkers.check_some(&mut self.fabric);
+                self.fabric.kernel.schedule(CHECK_MS, Due::Check);
             }
         }
     }
 
-    /// Until when the machine sleeps that this concerns.
-    fn suspended(&self, due: &Due) -> Option<u64> {
-        let machine = match due {
-            Due::Timer { machine, .. } | Due::Tell { machine, .. } | Due::Wish(machine, _) => *machine,
-            Due::Arrive { to, .. } => *to as usize,
-            Due::Connect { .. }
-            | Due::Closed { .. }
-            | Due::Start(..)
-            | Due::Resume(_)
-            | Due::Fault(_)
-            | Due::Scheme(_)
-            | Due::Check => {
-                return None;
+    fn inject_fault(&mut self, fault: Fault) {
+        let Fabric { kernel, nodes, network, .. } = &mut self.fabric;
+        kernel.log.fault(kernel.clock.now(), &fault);
+        match fault {
+            Fault::Part(groups) => network.part(groups, nodes, kernel),
+            Fault::Crash { node, from, down_ms } => {
+                if nodes[node].node.is_some() {
+                    self.fabric.crash(node);
+                    self.checkers.stopped(node);
+                }
+                self.fabric.kernel.schedule(down_ms, Due::Start(node, from));
             }
-        };
-        Some(self.machines[machine].suspended_until).filter(|until| *until > self.now)
+            Fault::BackUp(node) => nodes[node].back_up(kernel.steps()),
+            Fault::Jump(node, error_ms) => nodes[node].clock.set_error(error_ms),
+            Fault::Suspend(node, for_ms) => self.fabric.suspend(node, for_ms),
+            Fault::Skip(for_ms) => self.skip(for_ms),
+            Fault::Start(node) => self.start(node, RestartFrom::Disk),
+            Fault::Corrupt(node, behaviour) => self.adversary.corrupt(node, behaviour, &mut self.fabric),
+            Fault::Eclipse(victim) => network.eclipse(victim, nodes, kernel),
+        }
+    }
+
+    /// A node starts, if it is down.
+    fn boot(&mut self, at: usize, from: RestartFrom) {
+        let Fabric { kernel, nodes, .. } = &mut self.fabric;
+        let seed = kernel.rng.random();
+        if nodes[at].node.is_some() {
+            return;
+        }
+        kernel.log.start(kernel.clock.now(), at, from);
+        self.checkers.started(at, from, nodes);
+        let unread = self.fabric.boot(at, from, seed);
+        if unread > 0 {
+            let detail = format!("node {at} cannot read {unread} of its own rows");
+            self.fabric.kernel.fail(Check::Durable, detail);
+        }
+        self.drain(at);
+        self.fabric.connect_all(at);
+    }
+
+    /// A client asks something of a node; one that is down does not hear it.
+    fn ask(&mut self, at: usize, operation: ClientOp, zone: &ZoneName) {
+        if self.fabric.nodes[at].node.is_some() {
+            let (operations, command) = operation.command(zone);
+            let id = self.checkers.reference.expect_reply(operations);
+            self.tell(at, Input::Command { id, command });
+        }
     }
 
     fn fire(&mut self, at: usize, generation: u64) {
-        let wall = self.wall();
-        let machine = &mut self.machines[at];
-        if machine.timer_generation != generation {
-            return;
+        let Fabric { kernel, nodes, .. } = &mut self.fabric;
+        match nodes[at].fires(generation, kernel.now()) {
+            Firing::Stale => {}
+            Firing::Spinning => kernel.fail(Check::QueuesBounded, format!("the timer of node {at} spins")),
+            Firing::Due => {
+                kernel.trace.timer(kernel.clock.now(), at);
+                nodes.handle_timeout(at, kernel.wall());
+                self.drain(at);
+            }
         }
-        machine.timer_at = None;
-        let (when, count) = machine.timers_now;
-        machine.timers_now = if when == self.now { (when, count + 1) } else { (self.now, 1) };
-        if machine.timers_now.1 > TIMERS_MAX {
-            return self.fail(Check::QueuesBounded, format!("the timer of machine {at} spins"));
+    }
+
+    /// A message reached the end of its link.
+    fn arrive(&mut self, to: usize, (link, epoch): (usize, u32), payload: Payload) {
+        let Fabric { kernel, nodes, network, mesh } = &mut self.fabric;
+        let Some((from, payload)) = network.arrive(to, link, epoch, payload, kernel) else { return };
+        match payload {
+            Payload::Packet(packet) => {
+                if let Some(input) = mesh.arrive(from, to, packet, nodes, kernel) {
+                    self.tell(to, input);
+                    if self.fabric.mesh.awaiting().is_some() {
+                        self.fabric.kernel.fail(Check::QueuesBounded, format!("node {to} gives no verdict"));
+                    }
+                }
+            }
+            Payload::Frame(frame) => {
+                if let Some(input) = network.input_of(*frame, from, nodes) {
+                    self.tell(to, input);
+                }
+            }
         }
-        self.trace.timer(self.now, at);
-        let now = machine.clock(wall);
-        if let Some(node) = machine.node.as_mut() {
-            node.lend(&mut self.memo);
-            node.handle_timeout(now);
-            node.lend(&mut self.memo);
-        }
-        self.drain(at);
     }
 
     fn tell(&mut self, at: usize, input: Input) {
-        self.trace.input(self.now, at, &input);
-        self.tell_input(at, &input);
-        let Some(input) = self.withhold(at, input) else { return };
-        let wall = self.wall();
-        let machine = &mut self.machines[at];
-        let now = machine.clock(wall);
-        if let Some(node) = machine.node.as_mut() {
-            node.lend(&mut self.memo);
-            node.handle(now, input);
-            node.lend(&mut self.memo);
-        }
+        let Fabric { kernel, nodes, .. } = &mut self.fabric;
+        let (now, wall) = (kernel.now(), kernel.wall());
+        kernel.trace.input(now, at, &input);
+        kernel.log.input(At { node: at, now, wall }, &input, nodes);
+        let Some(input) = self.adversary.filter_input(at, input, &mut self.fabric) else { return };
+        self.fabric.nodes.handle(at, wall, input);
         self.drain(at);
     }
 
-    /// Performs everything a node wants done, then sets its timer as a sleeping process would: by the monotonic clock.
+    /// Performs everything a node wants done, then sets its timer.
     fn drain(&mut self, at: usize) {
         for _ in 0..OUTPUTS_MAX {
-            let Some(output) = self.machines[at].node.as_mut().and_then(Node::poll_output) else {
-                return self.set_timer(at);
+            let Fabric { kernel, nodes, .. } = &mut self.fabric;
+            let Some(output) = nodes.poll_output(at) else {
+                return self.fabric.set_timer(at);
             };
-            self.tell_output(at, &output);
-            self.trace.output(self.now, at, &output);
+            let (now, wall) = (kernel.now(), kernel.wall());
+            kernel.log.output(At { node: at, now, wall }, &output, nodes);
+            kernel.trace.output(now, at, &output);
             self.perform(at, output);
         }
-        self.fail(Check::QueuesBounded, format!("machine {at} never runs out of outputs"));
+        self.fabric.kernel.fail(Check::QueuesBounded, format!("node {at} never runs out of outputs"));
     }
 
     /// Interprets one output. Read side by side with the live driver's `perform`.
     fn perform(&mut self, at: usize, output: Output) {
-        let Some(output) = self.distort(at, output) else { return };
+        let (fabric, checkers) = (&mut self.fabric, &mut self.checkers);
+        let Some(output) = self.adversary.tamper_output(at, output, fabric) else { return };
         match output {
             Output::Persist(writes) => {
                 for write in writes {
-                    self.note_write(at, &write);
-                    self.machines[at].disk.write(self.now, write);
+                    checkers.note_write(at, &write, fabric);
+                    fabric.nodes[at].disk.write(fabric.kernel.now(), write);
                 }
             }
             Output::Publish { zone: _, bytes } => {
-                let has_records = self.check_persisted(at, &bytes);
-                self.publish(at, bytes, has_records);
+                let has_records = checkers.check_persisted(at, &bytes, fabric);
+                fabric.publish(at, bytes, has_records);
             }
-            Output::Verdict { id, verdict } => self.judge(at, id, verdict),
+            Output::Verdict { id, verdict } => self.forward(at, id, verdict),
             Output::Request { conversation, peer, protocol, bytes } => {
-                self.ask(at, conversation, peer, protocol, bytes);
+                fabric.request(at, conversation, &peer, protocol, bytes);
             }
-            Output::EndConversation { conversation } => self.close_stream(at, conversation),
-            Output::Respond { id, bytes } => self.answer(at, id, bytes),
-            Output::Reply { id, reply } => self.note_reply(at, id, reply),
-            Output::Penalize { peer, offence } => self.note_blame(at, &peer, offence.text()),
+            Output::EndConversation { conversation } => fabric.network.close_stream(at, conversation),
+            Output::Respond { id, bytes } => match fabric.network.take_asked(id) {
+                Some(stream) => fabric.respond(stream, bytes),
+                None => {
+                    fabric.kernel.fail(Check::QueuesBounded, format!("node {at} answers a question twice"))
+                }
+            },
+            Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
+            Output::Penalize { peer, offence } => {
+                self.adversary.note_blame(at, &peer, offence.text(), fabric);
+            }
             Output::Event(event) => {
-                self.check_event(at, &event);
-                self.count_event(at, &event);
+                checkers.check_event(at, &event, fabric);
+                fabric.kernel.metrics.event(at, &event, fabric.kernel.clock.now());
             }
         }
     }
 
-    fn set_timer(&mut self, at: usize) {
-        let wall = self.wall();
-        let machine = &mut self.machines[at];
-        let now = machine.clock(wall);
-        let deadline = machine.node.as_ref().and_then(Node::poll_timeout);
-        let target = deadline.map(|deadline| self.now + deadline.since(now).as_millis() as u64);
-        if target == machine.timer_at {
-            return;
-        }
-        machine.timer_at = target;
-        machine.timer_generation += 1;
-        let generation = machine.timer_generation;
-        if let Some(target) = target {
-            self.schedule(target - self.now, Due::Timer { machine: at, generation });
-        }
-    }
-
-    fn fail(&mut self, check: Check, detail: String) {
-        if self.violation.is_none() {
-            self.violation = Some(Violation { check, seed: self.seed, at_ms: self.now, detail });
+    /// A message is forwarded only after its verdict. Nobody honest may be blamed.
+    fn forward(&mut self, at: usize, id: GossipId, verdict: Verdict) {
+        let Some(awaiting) = self.fabric.mesh.take_awaiting(at, id) else {
+            let detail = format!("node {at} judges a message twice");
+            return self.fabric.kernel.fail(Check::QueuesBounded, detail);
+        };
+        let (from, nodes) = (awaiting.from, &self.fabric.nodes);
+        match verdict {
+            Verdict::Accept => self.fabric.spread(at, Some(from), &awaiting.packet),
+            Verdict::Ignore => {}
+            Verdict::Reject if !(nodes.is_honest(at) && nodes.is_honest(from)) => {}
+            Verdict::Reject => {
+                let detail = format!("node {at} rejects a message of node {from}");
+                self.fabric.kernel.fail(Check::NobodyBlamed, detail);
+            }
         }
     }
 }
@@ -519,9 +495,10 @@ mod tests {
 
     #[test]
     fn a_millisecond_that_does_not_end_ends_the_run_and_a_long_run_does_not() {
-        let mut world = World::new(1, Setup { machines: 1, ..Setup::default() });
+        let mut world = World::new(1, Setup { nodes: 1, ..Setup::default() });
         let idle = |world: &mut World, at: u64, many: u64| {
-            (0..many).for_each(|_| world.schedule(at, Due::Timer { machine: 0, generation: u64::MAX }));
+            let due = || Due::Timer { node: 0, generation: u64::MAX };
+            (0..many).for_each(|_| world.fabric.kernel.schedule(at, due()));
         };
         (1..=3).for_each(|at| idle(&mut world, at, STEPS_A_MS_MAX));
         assert_eq!(world.run(10), Ok(()));

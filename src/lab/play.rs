@@ -17,7 +17,7 @@ use super::measure::{Broken, Measured, Missing};
 use super::scenario::{Scenario, Trouble};
 use crate::proto::config::Config;
 use crate::proto::registry::Quota;
-use crate::sim::{Check, Conditions, Graph, Memory, Setup, Violation, Wish, World};
+use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World};
 use timeline::{Action, Timeline};
 
 /// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
     fn play(&mut self) -> Result<Measured, Broken> {
         let late = self.timeline.late.clone();
         for machine in (0..self.world.size()).filter(|machine| !late.contains(machine)) {
-            self.world.start(machine, Memory::Disk);
+            self.world.start(machine, RestartFrom::Disk);
         }
         let (healed_at, quiet_at) = (self.timeline.healed_at, self.timeline.quiet_at);
         if let Some(healed_at) = healed_at {
@@ -115,12 +115,12 @@ impl<'a> Run<'a> {
                 self.hosts[update] = up;
                 if let Some(host) = up {
                     let text = timeline::text(update, self.scenario.workload.record_bytes);
-                    self.world.wish(host, Wish::Offer(vec![(timeline::name(update), text)]));
+                    self.world.submit(host, ClientOp::Offer(vec![(timeline::name(update), text)]));
                 }
             }
             Action::Withdraw { update } => {
                 if let Some(host) = self.hosts[update] {
-                    self.world.wish(host, Wish::Withdraw(timeline::name(update)));
+                    self.world.submit(host, ClientOp::Withdraw(timeline::name(update)));
                 }
             }
         }
@@ -149,9 +149,9 @@ impl<'a> Run<'a> {
 
     fn rest(&mut self) -> Result<(), Broken> {
         self.advance(self.world.now_ms() + CALM_MS)?;
-        let (before, from) = (self.world.tally().bytes, self.world.now_ms());
+        let (before, from) = (self.world.metrics().bytes, self.world.now_ms());
         self.advance(self.timeline.until.max(from + REST_MS))?;
-        let (sent, rested_ms) = (self.world.tally().bytes - before, self.world.now_ms() - from);
+        let (sent, rested_ms) = (self.world.metrics().bytes - before, self.world.now_ms() - from);
         self.rest_bytes = sent as f64 / (rested_ms as f64 / 1e3) / self.world.size() as f64;
         self.world.check_settled().map_err(|violation| broken(&violation))
     }
@@ -173,7 +173,7 @@ fn setup(scenario: &Scenario) -> Setup {
         if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
     let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));
     Setup {
-        machines: timeline::machines(scenario),
+        nodes: timeline::machines(scenario),
         config: Config { expects_peers: true, sync_interval, ..defaults },
         bootstrapped: true,
         conditions: Conditions {

@@ -2,12 +2,60 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Due;
+use super::clients::ClientOp;
+use super::fault::Fault;
+use super::network::Payload;
+use super::sim_node::RestartFrom;
+use crate::proto::io::Input;
+use crate::proto::name::ZoneName;
 
 /// Emptied lists that are kept to be filled again: about as many milliseconds as have something due at once.
 const SPARE_MAX: usize = 256;
 /// Longer ones are not kept: they are of a rare burst.
 const SPARE_LENGTH_MAX: usize = 64;
+
+/// Something that is due at a time.
+pub(super) enum Due {
+    /// A node's timer, if it is still the one that was set last.
+    Timer { node: usize, generation: u64 },
+    /// Something for one run of a node.
+    Tell { node: usize, incarnation: u64, input: Box<Input> },
+    /// A message reaches the end of its link.
+    Arrive { to: u32, link: u32, epoch: u32, payload: Payload },
+    /// The ends of a link try to connect.
+    Connect { link: usize },
+    /// Both ends of a severed link notice.
+    Closed { link: usize, epoch: u32 },
+    /// A node starts.
+    Start(usize, RestartFrom),
+    /// A node was suspended and works again.
+    Resume(usize),
+    /// Something goes wrong.
+    Fault(Box<Fault>),
+    /// A client wants something, somewhere.
+    Client(usize, Box<(ZoneName, ClientOp)>),
+    /// A hostile node does something by itself.
+    AdversaryTick(usize),
+    /// What must hold at any time is checked.
+    Check,
+}
+
+impl Due {
+    /// The node that must be awake for this.
+    pub(super) fn needs_awake(&self) -> Option<usize> {
+        match self {
+            Due::Timer { node, .. } | Due::Tell { node, .. } | Due::Client(node, _) => Some(*node),
+            Due::Arrive { to, .. } => Some(*to as usize),
+            Due::Connect { .. }
+            | Due::Closed { .. }
+            | Due::Start(..)
+            | Due::Resume(_)
+            | Due::Fault(_)
+            | Due::AdversaryTick(_)
+            | Due::Check => None,
+        }
+    }
+}
 
 /// Everything that is due.
 #[derive(Default)]

@@ -1,31 +1,31 @@
 //! A running hash over everything that is delivered and decided: equal for equal runs, and only for them.
 
-use super::Cargo;
+use super::network::Payload;
 use crate::proto::io::{Event, Input, Output, Reply};
 
 /// Makes each step of the hash depend on all before: 2^64 divided by the golden ratio, made odd.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Words folded by multiplication, 64 bits: it tells runs apart and guards against nothing. It does not depend on the
-/// machine, and a message counts by its content hash, which was made anyway.
+/// node, and a message counts by its content hash, which was made anyway.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trace(u64);
+pub(super) struct TraceHash(u64);
 
-impl Default for Trace {
-    fn default() -> Trace {
-        Trace(0xcbf2_9ce4_8422_2325)
+impl Default for TraceHash {
+    fn default() -> TraceHash {
+        TraceHash(0xcbf2_9ce4_8422_2325)
     }
 }
 
-impl Trace {
+impl TraceHash {
     /// The hash so far.
     pub(super) fn value(&self) -> u64 {
         self.0
     }
 
-    /// Something reached a machine.
-    pub(super) fn input(&mut self, now: u64, machine: usize, input: &Input) {
-        self.place(now, machine);
+    /// Something reached a node.
+    pub(super) fn input(&mut self, now: u64, node: usize, input: &Input) {
+        self.head(now, node);
         match input {
             Input::Command { id, .. } => self.part(1, &id.to_be_bytes()),
             Input::PeerJoined { peer, .. } => self.part(2, &peer.0),
@@ -38,24 +38,24 @@ impl Trace {
         }
     }
 
-    /// A machine's timer fired.
-    pub(super) fn timer(&mut self, now: u64, machine: usize) {
-        self.place(now, machine);
+    /// A node's timer fired.
+    pub(super) fn timer(&mut self, now: u64, node: usize) {
+        self.head(now, node);
         self.part(8, &[]);
     }
 
     /// A message was lost on its way.
-    pub(super) fn lost(&mut self, now: u64, machine: usize, cargo: &Cargo) {
-        self.place(now, machine);
-        match cargo {
-            Cargo::Packet(packet) => self.part(9, &packet.id.0),
-            Cargo::Frame(frame) => self.part(9, &frame.bytes),
+    pub(super) fn lost(&mut self, now: u64, node: usize, payload: &Payload) {
+        self.head(now, node);
+        match payload {
+            Payload::Packet(packet) => self.part(9, &packet.id.0),
+            Payload::Frame(frame) => self.part(9, &frame.bytes),
         }
     }
 
-    /// A machine decided something.
-    pub(super) fn output(&mut self, now: u64, machine: usize, output: &Output) {
-        self.place(now, machine);
+    /// A node decided something.
+    pub(super) fn output(&mut self, now: u64, node: usize, output: &Output) {
+        self.head(now, node);
         match output {
             Output::Persist(writes) => {
                 for write in writes {
@@ -86,9 +86,9 @@ impl Trace {
         }
     }
 
-    fn place(&mut self, now: u64, machine: usize) {
+    fn head(&mut self, now: u64, node: usize) {
         self.fold(now);
-        self.fold(machine as u64);
+        self.fold(node as u64);
     }
 
     fn part(&mut self, kind: u8, bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! What tests do with a world of nodes.
 
 use aop::proto::name::AgentName;
-use aop::sim::{Wish, World};
+use aop::sim::{ClientOp, World};
 
 /// Lets time pass, under all checks.
 pub(crate) fn run(world: &mut World, for_ms: u64) {
@@ -17,19 +17,19 @@ pub(crate) fn name(name: &str) -> AgentName {
     name.parse().expect("a label")
 }
 
-pub(crate) fn offer(label: &str, text: &str) -> Wish {
-    Wish::Offer(vec![(name(label), text.into())])
+pub(crate) fn offer(label: &str, text: &str) -> ClientOp {
+    ClientOp::Offer(vec![(name(label), text.into())])
 }
 
 /// Each of some machines offers `kept-N` and `deleted-N`, and after a while withdraws the second.
 pub(crate) fn offer_and_withdraw(world: &mut World, machines: usize, wait_ms: u64) {
     for machine in 0..machines {
-        world.wish(machine, offer(&format!("kept-{machine}"), "text"));
-        world.wish(machine, offer(&format!("deleted-{machine}"), "text"));
+        world.submit(machine, offer(&format!("kept-{machine}"), "text"));
+        world.submit(machine, offer(&format!("deleted-{machine}"), "text"));
     }
     run(world, wait_ms);
     for machine in 0..machines {
-        world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
+        world.submit(machine, ClientOp::Withdraw(name(&format!("deleted-{machine}"))));
     }
     run(world, wait_ms);
 }

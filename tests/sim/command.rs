@@ -470,7 +470,7 @@ fn a_replay_of_real_nodes_tells_their_story() {
     let document = folder.json(&["run", "nodes.toml", "--format", "json"]);
     let replay = folder.sim(&["replay", "nodes.toml", "--seed", "2", "--trace"]);
     assert_eq!(replay.code, 0, "{replay:?}");
-    for part in ["machine 0 starts", " Part([", "publish [record agent-0@.", "nodes · core · seed 2"] {
+    for part in ["node 0 starts", " Part([", "publish [record agent-0@.", "nodes · core · seed 2"] {
         assert!(replay.out.contains(part), "{part} in {}", replay.out);
     }
     assert!(replay.out.contains(&format!("trace {}", document["runs"][1]["trace_hash"].as_str().unwrap())));

@@ -3,7 +3,7 @@
 //! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … faults::replay` plays one again, `AOP_SIM_FAIL_FAST=1` stops
 //! at the first that breaks.
 
-use aop::sim::{Conditions, Fault, Memory, Setup, Wish, World};
+use aop::sim::{ClientOp, Conditions, Fault, RestartFrom, Setup, World};
 
 use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
 
@@ -27,7 +27,7 @@ fn play_all(seeds: u64) -> Vec<String> {
 
 /// What broke in one run; a panic of the node is one more way to break.
 fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| World::play(seed)) {
+    match std::panic::catch_unwind(|| aop::sim::play(seed)) {
         Ok(Ok(_)) => None,
         Ok(Err(violation)) => {
             let replay = "cargo test --test sim -- --exact faults::replay --nocapture";
@@ -49,7 +49,7 @@ fn five_nodes_keep_their_promises_through_every_fault() {
 #[test]
 fn replay() {
     let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (story, played) = World::play_told(seed);
+    let (story, played) = aop::sim::play_told(seed);
     println!("{}", story.join("\n"));
     println!("{played:#?}");
     if let Err(violation) = played {
@@ -59,7 +59,7 @@ fn replay() {
 
 #[test]
 fn a_seed_replays_one_run_and_no_other() {
-    let trace = |seed| World::play(seed).expect("a run that keeps its promises").trace;
+    let trace = |seed| aop::sim::play(seed).expect("a run that keeps its promises").trace;
     assert_eq!(trace(1), trace(1));
     assert_ne!(trace(1), trace(2));
 }
@@ -72,16 +72,16 @@ fn a_partition_of_any_length_heals() {
     {
         let mut world = begun(seed as u64, 6, 6);
         for machine in 0..6 {
-            world.wish(machine, offer(&format!("before-{machine}"), "before"));
-            world.wish(machine, offer(&format!("deleted-{machine}"), "before"));
+            world.submit(machine, offer(&format!("before-{machine}"), "before"));
+            world.submit(machine, offer(&format!("deleted-{machine}"), "before"));
         }
         run(&mut world, 20_000);
         world.fault(Fault::Part(vec![0, 0, 1, 1, 2, 2]));
         run(&mut world, 60_000);
         for machine in 0..6 {
-            world.wish(machine, offer(&format!("before-{machine}"), "during"));
-            world.wish(machine, offer(&format!("new-{machine}"), "during"));
-            world.wish(machine, Wish::Withdraw(name(&format!("deleted-{machine}"))));
+            world.submit(machine, offer(&format!("before-{machine}"), "during"));
+            world.submit(machine, offer(&format!("new-{machine}"), "during"));
+            world.submit(machine, ClientOp::Withdraw(name(&format!("deleted-{machine}"))));
         }
         world.skip(asleep_ms);
         run(&mut world, 120_000);
@@ -101,11 +101,11 @@ fn a_joiner_becomes_complete_in_one_sync() {
     let mut world = begun(1, 3, 2);
     for batch in 0..RECORDS / 100 {
         let offers = (0..100).map(|number| (name(&format!("agent-{batch}-{number}")), "text".into()));
-        world.wish(batch % 2, Wish::Offer(offers.collect()));
+        world.submit(batch % 2, ClientOp::Offer(offers.collect()));
     }
     run(&mut world, 60_000);
     assert_eq!(agents(&mut world, 1), RECORDS);
-    world.start(2, Memory::Disk);
+    world.start(2, RestartFrom::Disk);
     // Connecting takes up to three seconds; the stream takes the rest.
     run(&mut world, 8_000);
     assert_eq!(agents(&mut world, 2), RECORDS);
@@ -116,7 +116,7 @@ fn a_joiner_becomes_complete_in_one_sync() {
 fn a_late_joiner_sees_no_deleted_agent() {
     let mut world = begun(1, 4, 3);
     offer_and_withdraw(&mut world, 3, 30_000);
-    world.start(3, Memory::Disk);
+    world.start(3, RestartFrom::Disk);
     run(&mut world, 10_000);
     assert_eq!(names(&mut world, 3), ["kept-0@.", "kept-1@.", "kept-2@."]);
     settle(&mut world);
@@ -125,13 +125,13 @@ fn a_late_joiner_sees_no_deleted_agent() {
 #[test]
 fn a_restored_backup_does_not_bring_a_deleted_agent_back() {
     let mut world = begun(1, 3, 3);
-    world.wish(0, offer("deleted", "text"));
+    world.submit(0, offer("deleted", "text"));
     run(&mut world, 10_000);
     world.fault(Fault::BackUp(0));
     run(&mut world, 1_000);
-    world.wish(0, Wish::Withdraw(name("deleted")));
+    world.submit(0, ClientOp::Withdraw(name("deleted")));
     run(&mut world, 10_000);
-    world.fault(Fault::Crash { machine: 0, memory: Memory::Backup, down_ms: 60_000 });
+    world.fault(Fault::Crash { node: 0, from: RestartFrom::Backup, down_ms: 60_000 });
     run(&mut world, 30_000);
     // The lease in the backup is past its half life, and the tombstone of the others still lives.
     world.skip(5 * 24 * 3_600_000);
@@ -146,7 +146,7 @@ fn a_restored_backup_does_not_bring_a_deleted_agent_back() {
 fn a_clock_that_was_past_every_lease_takes_back_what_it_dropped() {
     let mut world = begun(1, 3, 3);
     for machine in 0..2 {
-        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
     }
     run(&mut world, 10_000);
     world.fault(Fault::Jump(2, 8 * 24 * 3_600_000));
@@ -160,13 +160,13 @@ fn a_clock_that_was_past_every_lease_takes_back_what_it_dropped() {
 #[test]
 fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
     let conditions = Conditions { loss: 0.3, duplication: 0.1, ..Conditions::default() };
-    let mut world = World::new(1, Setup { machines: 30, conditions, ..Setup::default() });
+    let mut world = World::new(1, Setup { nodes: 30, conditions, ..Setup::default() });
     for machine in 0..30 {
-        world.start(machine, Memory::Disk);
+        world.start(machine, RestartFrom::Disk);
     }
     run(&mut world, 10_000);
     for machine in 0..30 {
-        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
     }
     run(&mut world, 90_000);
     for machine in 0..30 {
@@ -176,9 +176,9 @@ fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
 
 /// A world of which the first `up` machines are connected.
 fn begun(seed: u64, machines: usize, up: usize) -> World {
-    let mut world = World::new(seed, Setup { machines, ..Setup::default() });
+    let mut world = World::new(seed, Setup { nodes: machines, ..Setup::default() });
     for machine in 0..up {
-        world.start(machine, Memory::Disk);
+        world.start(machine, RestartFrom::Disk);
     }
     run(&mut world, 10_000);
     world

@@ -7,7 +7,7 @@ mod collision;
 
 use aop::proto::message::Envelope;
 use aop::proto::registry::Quota;
-use aop::sim::{Conditions, Conduct, Fault, Graph, Memory, Setup, Wish, World};
+use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, RestartFrom, Setup, World};
 
 use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
 use serde_bytes::ByteBuf;
@@ -20,7 +20,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| World::play_hostile(seed)) {
+    match std::panic::catch_unwind(|| aop::sim::play_hostile(seed)) {
         Ok(Ok(_)) => None,
         Ok(Err(violation)) => {
             let replay = "cargo test --test sim -- --exact hostile::replay --nocapture";
@@ -47,7 +47,7 @@ fn honest_nodes_keep_their_promises_among_hostile_ones() {
 #[test]
 fn replay() {
     let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (story, played) = World::play_hostile_told(seed);
+    let (story, played) = aop::sim::play_hostile_told(seed);
     println!("{}", story.join("\n"));
     println!("{played:#?}");
     if let Err(violation) = played {
@@ -60,13 +60,13 @@ fn nodes_that_forward_nothing_hold_up_nobody_for_long() {
     const MACHINES: usize = 24;
     let is_mute = |machine: usize| !machine.is_multiple_of(3);
     let graph = Graph::Random(4);
-    let mut world = World::new(1, Setup { machines: MACHINES, graph, ..Setup::default() });
+    let mut world = World::new(1, Setup { nodes: MACHINES, graph, ..Setup::default() });
     for machine in (0..MACHINES).filter(|at| is_mute(*at)) {
-        world.corrupt(machine, Conduct::Mute);
+        world.corrupt(machine, Behaviour::Mute);
     }
     start(&mut world, 0..MACHINES);
     for machine in 0..MACHINES {
-        world.wish(machine, offer(&format!("agent-{machine}"), "text"));
+        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
     }
     run(&mut world, 60_000);
     for machine in (0..MACHINES).filter(|at| !is_mute(*at)) {
@@ -79,14 +79,14 @@ fn nodes_that_forward_nothing_hold_up_nobody_for_long() {
 fn a_flood_of_sybils_pushes_out_no_honest_record_and_ends_at_the_quota() {
     const QUOTA: usize = 20;
     let quota = Quota { records_per_author: QUOTA, ..Quota::default() };
-    let mut world = World::new(1, Setup { machines: 12, quota, ..Setup::default() });
+    let mut world = World::new(1, Setup { nodes: 12, quota, ..Setup::default() });
     for machine in 6..12 {
-        world.corrupt(machine, Conduct::Sybil { offers: 3 * QUOTA as u32 });
+        world.corrupt(machine, Behaviour::Sybil { offers: 3 * QUOTA as u32 });
     }
     start(&mut world, 0..12);
     for machine in 0..6 {
         let offers = (0..10).map(|number| (name(&format!("own-{machine}-{number}")), "text".into()));
-        world.wish(machine, Wish::Offer(offers.collect()));
+        world.submit(machine, ClientOp::Offer(offers.collect()));
     }
     run(&mut world, 30_000);
     for machine in 0..6 {
@@ -94,42 +94,42 @@ fn a_flood_of_sybils_pushes_out_no_honest_record_and_ends_at_the_quota() {
         assert_eq!(own, 60, "machine {machine}");
     }
     settle(&mut world);
-    assert_eq!(world.hostilities().foreign_records, (6 * QUOTA) as f64);
+    assert_eq!(world.adversary_report().foreign_records, (6 * QUOTA) as f64);
 }
 
 #[test]
 fn a_zone_that_a_flood_fills_up_is_the_same_everywhere() {
     let quota = Quota { bytes: 16 * 1024, ..Quota::default() };
-    let mut world = World::new(1, Setup { machines: 7, quota, ..Setup::default() });
+    let mut world = World::new(1, Setup { nodes: 7, quota, ..Setup::default() });
     for machine in 4..7 {
-        world.corrupt(machine, Conduct::Sybil { offers: 60 });
+        world.corrupt(machine, Behaviour::Sybil { offers: 60 });
     }
     start(&mut world, 0..7);
     settle(&mut world);
-    let held = world.hostilities().foreign_records;
+    let held = world.adversary_report().foreign_records;
     assert!((20.0..60.0).contains(&held), "{held} records of some 350 bytes in 16 KiB");
 }
 
 #[test]
 fn a_node_that_saw_only_an_adversary_becomes_complete_once_it_sees_another() {
-    for conduct in [Conduct::Stale, Conduct::Mute] {
-        let mut world = World::new(1, Setup { machines: 8, ..Setup::default() });
-        world.corrupt(5, Conduct::Stale);
+    for behaviour in [Behaviour::Stale, Behaviour::Mute] {
+        let mut world = World::new(1, Setup { nodes: 8, ..Setup::default() });
+        world.corrupt(5, Behaviour::Stale);
         start(&mut world, 0..8);
         for machine in 0..5 {
-            world.wish(machine, offer(&format!("before-{machine}"), "text"));
+            world.submit(machine, offer(&format!("before-{machine}"), "text"));
         }
         run(&mut world, 10_000);
-        world.corrupt(6, Conduct::Stale);
-        world.corrupt(7, conduct);
+        world.corrupt(6, Behaviour::Stale);
+        world.corrupt(7, behaviour);
         world.fault(Fault::Eclipse(Some(0)));
         run(&mut world, 10_000);
         for machine in 0..5 {
-            world.wish(machine, offer(&format!("during-{machine}"), "text"));
+            world.submit(machine, offer(&format!("during-{machine}"), "text"));
         }
-        world.wish(1, Wish::Withdraw(name("before-1")));
+        world.submit(1, ClientOp::Withdraw(name("before-1")));
         run(&mut world, 60_000);
-        if conduct == Conduct::Stale {
+        if behaviour == Behaviour::Stale {
             assert!(!names(&mut world, 0).contains(&"during-1@.".into()), "nobody tells the victim");
             assert!(!names(&mut world, 1).contains(&"during-0@.".into()), "nobody hears of the victim");
         }
@@ -145,18 +145,18 @@ fn a_node_that_saw_only_an_adversary_becomes_complete_once_it_sees_another() {
 
 #[test]
 fn two_records_of_one_version_part_nobody_and_everybody_sees_the_fork() {
-    let mut world = World::new(1, Setup { machines: 8, graph: Graph::Whole, ..Setup::default() });
-    world.corrupt(0, Conduct::Equivocate);
+    let mut world = World::new(1, Setup { nodes: 8, graph: Graph::Whole, ..Setup::default() });
+    world.corrupt(0, Behaviour::Equivocate);
     start(&mut world, 0..8);
     for number in 0..6 {
-        world.wish(0, offer(&format!("forked-{number}"), "text"));
-        world.wish(7, offer(&format!("plain-{number}"), "text"));
+        world.submit(0, offer(&format!("forked-{number}"), "text"));
+        world.submit(7, offer(&format!("plain-{number}"), "text"));
         run(&mut world, 5_000);
     }
     settle(&mut world);
-    assert_eq!(world.hostilities().forks_seen, 1.0);
+    assert_eq!(world.adversary_report().forks_seen, 1.0);
     // Three of the twins have keys of their own.
-    assert_eq!(world.hostilities().foreign_records, 9.0);
+    assert_eq!(world.adversary_report().foreign_records, 9.0);
     let seen = names(&mut world, 1);
     assert!((2..8).all(|machine| names(&mut world, machine) == seen));
 }
@@ -166,20 +166,20 @@ fn a_lying_peer_is_blamed_and_keeps_nobody_from_the_truth() {
     // Where the mesh loses everything all comes by comparison.
     for loss in [0.0, 1.0] {
         let conditions = Conditions { loss, ..Conditions::default() };
-        let mut world = World::new(1, Setup { machines: 7, conditions, ..Setup::default() });
+        let mut world = World::new(1, Setup { nodes: 7, conditions, ..Setup::default() });
         for machine in 4..7 {
-            world.corrupt(machine, Conduct::Lie);
+            world.corrupt(machine, Behaviour::Lie);
         }
         start(&mut world, [0, 1, 2, 4, 5, 6]);
         offer_and_withdraw(&mut world, 3, 120_000);
         // A joiner that hears of six peers of which three lie.
-        world.start(3, Memory::Disk);
+        world.start(3, RestartFrom::Disk);
         run(&mut world, 240_000);
         for machine in 0..4 {
             assert_eq!(names(&mut world, machine), ["kept-0@.", "kept-1@.", "kept-2@."], "machine {machine}");
         }
         settle(&mut world);
-        let blamed = world.hostilities().blamed;
+        let blamed = world.adversary_report().blamed;
         for reason in ["bad_sync", "malformed", "bad_signature", "foreign_network", "bad_lease"] {
             assert!(blamed.contains_key(reason), "loss {loss}: {reason} is not among {blamed:?}");
         }
@@ -191,9 +191,9 @@ fn a_lying_peer_is_blamed_and_keeps_nobody_from_the_truth() {
 #[test]
 fn chosen_records_with_one_sum_do_not_hide_that_two_halves_differ() {
     let [one, other] = collision::sets();
-    let mut world = World::new(1, Setup { machines: 6, ..Setup::default() });
-    world.corrupt(2, Conduct::Stale);
-    world.corrupt(5, Conduct::Stale);
+    let mut world = World::new(1, Setup { nodes: 6, ..Setup::default() });
+    world.corrupt(2, Behaviour::Stale);
+    world.corrupt(5, Behaviour::Stale);
     start(&mut world, 0..6);
     world.fault(Fault::Part(vec![0, 0, 0, 1, 1, 1]));
     run(&mut world, 10_000);
@@ -204,7 +204,7 @@ fn chosen_records_with_one_sum_do_not_hide_that_two_halves_differ() {
         }
     }
     run(&mut world, 10_000);
-    assert_eq!(world.hostilities().foreign_records, one.len() as f64);
+    assert_eq!(world.adversary_report().foreign_records, one.len() as f64);
     assert_ne!(texts(&mut world, 0), texts(&mut world, 3));
     world.fault(Fault::Part(vec![0; 6]));
     settle(&mut world);
@@ -213,7 +213,7 @@ fn chosen_records_with_one_sum_do_not_hide_that_two_halves_differ() {
 
 #[test]
 fn a_hostile_world_replays_from_its_seed() {
-    let trace = |seed| World::play_hostile(seed).expect("a run that keeps its promises").trace;
+    let trace = |seed| aop::sim::play_hostile(seed).expect("a run that keeps its promises").trace;
     assert_eq!(trace(1), trace(1));
     assert_ne!(trace(1), trace(2));
 }
@@ -221,7 +221,7 @@ fn a_hostile_world_replays_from_its_seed() {
 /// Starts machines and lets them connect.
 fn start(world: &mut World, machines: impl IntoIterator<Item = usize>) {
     for machine in machines {
-        world.start(machine, Memory::Disk);
+        world.start(machine, RestartFrom::Disk);
     }
     run(world, 10_000);
 }

@@ -11,7 +11,7 @@ const HOUR_MS: f64 = 3_600_000.0;
 pub(super) fn measure(run: &mut Run<'_>) -> Measured {
     let metrics = metrics(run);
     let world = &run.world;
-    let first = world.tally().updates.first();
+    let first = world.metrics().updates.first();
     let spread = first
         .filter(|_| world.size() <= SPREAD_MAX)
         .map(|update| Spread { seen: update.seen().collect(), regions: world.regions().to_vec() });
@@ -23,8 +23,8 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     let mut put = |name: &str, value: f64| {
         metrics.insert(name.into(), value);
     };
-    let kept = run.world.kept();
-    let (world, tally) = (&run.world, run.world.tally());
+    let kept = run.world.promises();
+    let (world, counted) = (&run.world, run.world.metrics());
     let nodes = world.size() as f64;
     let (coverage, complete) = reached(run);
     put("coverage", coverage);
@@ -38,25 +38,25 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     }
     // Withdrawals and renewals are updates too, and are sent as such.
     let written = (world.reference().writes() as f64).max(1.0);
-    put("messages_per_node", tally.copies as f64 / nodes / written);
-    put("bytes_per_node", (tally.copy_bytes + tally.repair_bytes) as f64 / nodes / written);
-    put("duplicates", tally.duplicates as f64 / nodes / written);
+    put("messages_per_node", counted.copies as f64 / nodes / written);
+    put("bytes_per_node", (counted.copy_bytes + counted.repair_bytes) as f64 / nodes / written);
+    put("duplicates", counted.duplicates as f64 / nodes / written);
     if let Some(healed_ms) = run.healed_ms {
         put("healed_ms", healed_ms as f64);
     }
-    let hours = tally.lived_ms(world.now_ms()) as f64 / HOUR_MS;
-    put("repaired", tally.repaired as f64 / nodes);
+    let hours = counted.lived_ms(world.now_ms()) as f64 / HOUR_MS;
+    put("repaired", counted.repaired as f64 / nodes);
     put("traffic_bytes_per_s", run.rest_bytes);
-    put("syncs", tally.syncs as f64 / hours);
+    put("syncs", counted.syncs as f64 / hours);
     put("zombies", kept.zombies as f64);
     put("lost_writes", kept.lost as f64);
     put("refused_writes", world.reference().refused.values().sum::<u64>() as f64);
-    put("blamed", tally.blamed.len() as f64);
+    put("blamed", counted.blamed.len() as f64);
     put("node_hours", hours);
     if run.scenario.faults.iter().any(|fault| fault.trouble.is_hostile()) {
-        let hostilities = world.hostilities();
-        put("foreign_records", hostilities.foreign_records);
-        put("forks_seen", hostilities.forks_seen);
+        let adversary_report = world.adversary_report();
+        put("foreign_records", adversary_report.foreign_records);
+        put("forks_seen", adversary_report.forks_seen);
     }
     metrics
 }
@@ -88,7 +88,7 @@ fn reached(run: &Run<'_>) -> (f64, f64) {
 
 /// What an adversary writes counts for nothing.
 fn honest<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Update> {
-    run.world.tally().updates.iter().filter(|update| run.world.is_honest(update.author))
+    run.world.metrics().updates.iter().filter(|update| run.world.is_honest(update.author))
 }
 
 /// Share of nodes that know an update, by milliseconds since it was written.

@@ -10,7 +10,7 @@ use super::super::scenario::{Groups, Scenario, Trouble, Who};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::AgentName;
 use crate::sim::regions::REGIONS;
-use crate::sim::{Conduct, Fault, Memory};
+use crate::sim::{Behaviour, Fault, RestartFrom};
 
 /// By this time links are up and nodes have heard each other, milliseconds.
 const WARM_MS: u64 = 15_000;
@@ -186,23 +186,23 @@ impl<R: Rng> Draw<'_, R> {
                 self.plan_fault(at, Fault::Skip(millis(*lasts)));
                 self.heals(at);
             }
-            Trouble::Mute { who } => self.corrupt(at, *who, Conduct::Mute),
-            Trouble::Lie { who } => self.corrupt(at, *who, Conduct::Lie),
+            Trouble::Mute { who } => self.corrupt(at, *who, Behaviour::Mute),
+            Trouble::Lie { who } => self.corrupt(at, *who, Behaviour::Lie),
             Trouble::Equivocate { who } => {
                 for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {
-                    self.plan_fault(at, Fault::Corrupt(author, Conduct::Equivocate));
+                    self.plan_fault(at, Fault::Corrupt(author, Behaviour::Equivocate));
                 }
             }
             Trouble::Sybil { who } => {
                 for machine in self.strangers(who.of(self.nodes)) {
                     self.timeline.late.insert(machine);
-                    self.plan_fault(at, Fault::Corrupt(machine, Conduct::Sybil { offers: SYBIL_OFFERS }));
+                    self.plan_fault(at, Fault::Corrupt(machine, Behaviour::Sybil { offers: SYBIL_OFFERS }));
                     self.plan_fault(at, Fault::Start(machine));
                 }
             }
             Trouble::Eclipse { lasts } => {
                 for machine in self.strangers(ECLIPSE_MACHINES) {
-                    self.plan_fault(0, Fault::Corrupt(machine, Conduct::Stale));
+                    self.plan_fault(0, Fault::Corrupt(machine, Behaviour::Stale));
                 }
                 let victim = self.rng.random_range(0..self.nodes);
                 let end = self.end(at, *lasts);
@@ -213,11 +213,11 @@ impl<R: Rng> Draw<'_, R> {
     }
 
     /// Nodes turn; those that write stay honest as long as there are others.
-    fn corrupt(&mut self, at: u64, who: Who, conduct: Conduct) {
+    fn corrupt(&mut self, at: u64, who: Who, behaviour: Behaviour) {
         let mut nodes = self.pick(Who::Share(1.0));
         nodes.sort_by_key(|node| self.authors.contains(node));
         for node in nodes.into_iter().take(who.of(self.nodes)) {
-            self.plan_fault(at, Fault::Corrupt(node, conduct));
+            self.plan_fault(at, Fault::Corrupt(node, behaviour));
         }
     }
 
@@ -254,28 +254,28 @@ impl<R: Rng> Draw<'_, R> {
             }
             while now < end {
                 let down_ms = self.some_time(mean_off_ms as f64).max(1).min(end - now);
-                self.plan_fault(now, Fault::Crash { machine, memory: Memory::Disk, down_ms });
+                self.plan_fault(now, Fault::Crash { node: machine, from: RestartFrom::Disk, down_ms });
                 now += down_ms + self.some_time(mean_on_ms).max(1);
             }
         }
         self.heals(end);
     }
 
-    fn crash(&mut self, at: u64, who: Who, memory: Memory, lasts: Duration) {
+    fn crash(&mut self, at: u64, who: Who, memory: RestartFrom, lasts: Duration) {
         let machines = match memory {
             // Those with a backup first.
-            Memory::Backup | Memory::Torn => {
+            RestartFrom::Backup | RestartFrom::Torn => {
                 let mut machines = self.backed_up.clone();
                 let others = self.pick(Who::Share(1.0));
                 machines.extend(others.into_iter().filter(|it| !self.backed_up.contains(it)));
                 machines.truncate(who.of(self.nodes));
                 machines
             }
-            Memory::Disk | Memory::Lost => self.pick(who),
+            RestartFrom::Disk | RestartFrom::Lost => self.pick(who),
         };
         let end = self.end(at, lasts);
         for machine in machines {
-            self.plan_fault(at, Fault::Crash { machine, memory, down_ms: (end - at).max(1) });
+            self.plan_fault(at, Fault::Crash { node: machine, from: memory, down_ms: (end - at).max(1) });
         }
     }
 

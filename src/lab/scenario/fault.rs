@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::values::{optional_count, optional_duration, parse_duration};
-use crate::sim::Memory;
+use crate::sim::RestartFrom;
 
 /// One thing that goes wrong.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -69,7 +69,7 @@ pub enum Trouble {
         /// Which.
         who: Who,
         /// What each finds on its disk then.
-        memory: Memory,
+        memory: RestartFrom,
         /// How long they are down.
         lasts: Duration,
     },
@@ -208,7 +208,7 @@ struct FaultText {
     #[serde(default, deserialize_with = "optional_duration")]
     mean_off: Option<Duration>,
     #[serde(default)]
-    memory: Option<Memory>,
+    memory: Option<RestartFrom>,
     #[serde(default)]
     error: Option<String>,
 }
@@ -241,7 +241,7 @@ impl FaultText {
             },
             Kind::Crash => Trouble::Crash {
                 who: self.who()?,
-                memory: self.memory.unwrap_or(Memory::Disk),
+                memory: self.memory.unwrap_or(RestartFrom::Disk),
                 lasts: self.lasting()?,
             },
             Kind::Backup => Trouble::Backup { who: self.who()? },

@@ -22,7 +22,7 @@ const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
 const MONTH: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
 /// A liar at one moment.
-pub(super) struct Liar<'a> {
+pub(super) struct LyingPeer<'a> {
     pub(super) rng: &'a mut ChaCha8Rng,
     pub(super) identity: &'a Identity,
     pub(super) network: &'a str,
@@ -31,7 +31,7 @@ pub(super) struct Liar<'a> {
     pub(super) model: Option<Arc<Record>>,
 }
 
-impl Liar<'_> {
+impl LyingPeer<'_> {
     /// The frames that answer a question whose true answer is `bytes`, asked by one whose registry has this root.
     pub(super) fn answers(&mut self, bytes: &[u8], root: Digest) -> Vec<Vec<u8>> {
         let truth = bytes.to_vec();

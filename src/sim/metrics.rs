@@ -1,4 +1,4 @@
-//! What is counted while a world runs: who learnt which update when, what was sent, how long machines lived.
+//! What is counted while a world runs: who learnt which update when, what was sent, how long nodes lived.
 //!
 //! An update is an offer that its client was told of. A node has learnt it when it holds the record, or a greater one of
 //! the same key.
@@ -6,8 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::mesh::Packet;
-use super::network::Toward;
-use super::{Frame, World};
+use super::network::{Frame, Toward};
 use crate::proto::io::{Event, Via};
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::record::{KeyHash, Order, Record};
@@ -16,12 +15,12 @@ use crate::proto::record::{KeyHash, Order, Record};
 const RECORD_BYTES_MIN: usize = 256;
 /// Never learnt.
 const NEVER: u32 = 0;
-/// Marks what was learnt by a machine that was not up all the time since the write.
+/// Marks what was learnt by a node that was not up all the time since the write.
 const AWAY: u32 = 1 << 31;
 
 /// An update and who learnt it.
 pub struct Update {
-    /// The machine that wrote it.
+    /// The node that wrote it.
     pub author: usize,
     /// The key of its record.
     pub key: KeyHash,
@@ -29,25 +28,25 @@ pub struct Update {
     pub order: Order,
     /// When its client was told, virtual milliseconds.
     at: u64,
-    /// For each machine: 1 + milliseconds until it learnt it, perhaps marked.
+    /// For each node: 1 + milliseconds until it learnt it, perhaps marked.
     seen: Vec<u32>,
 }
 
 /// Everything that is counted.
-pub struct Tally {
+pub struct RunMetrics {
     /// Every update, as they were written.
     pub updates: Vec<Update>,
     /// The last update of each key.
     by_key: BTreeMap<KeyHash, usize>,
-    /// Since when each machine is up and awake; none while it is not.
+    /// Since when each node is up and awake; none while it is not.
     online_since: Vec<Option<u64>>,
-    /// Milliseconds that machines were up in all, those of the present runs not counted.
+    /// Milliseconds that nodes were up in all, those of the present runs not counted.
     lived_ms: u64,
     /// Copies of mesh messages with records that were sent.
     pub copies: u64,
     /// Bytes of those copies.
     pub copy_bytes: u64,
-    /// Those of them that came to a machine that had the message.
+    /// Those of them that came to a node that had the message.
     pub duplicates: u64,
     /// Bytes of frames with records.
     pub repair_bytes: u64,
@@ -61,12 +60,12 @@ pub struct Tally {
     pub blamed: BTreeSet<usize>,
 }
 
-impl Tally {
-    pub(super) fn new(machines: usize) -> Tally {
-        Tally {
+impl RunMetrics {
+    pub(super) fn new(nodes: usize) -> RunMetrics {
+        RunMetrics {
             updates: Vec::new(),
             by_key: BTreeMap::new(),
-            online_since: vec![None; machines],
+            online_since: vec![None; nodes],
             lived_ms: 0,
             copies: 0,
             copy_bytes: 0,
@@ -79,19 +78,19 @@ impl Tally {
         }
     }
 
-    /// A machine begins to run, or to run again.
-    pub(super) fn wakes(&mut self, machine: usize, now: u64) {
-        self.sleeps(machine, now);
-        self.online_since[machine] = Some(now);
+    /// A node begins to run, or to run again.
+    pub(super) fn wakes(&mut self, node: usize, now: u64) {
+        self.sleeps(node, now);
+        self.online_since[node] = Some(now);
     }
 
-    /// A machine stops running.
-    pub(super) fn sleeps(&mut self, machine: usize, now: u64) {
-        let since = self.online_since[machine].take();
+    /// A node stops running.
+    pub(super) fn sleeps(&mut self, node: usize, now: u64) {
+        let since = self.online_since[node].take();
         self.lived_ms += since.map_or(0, |since| now - since);
     }
 
-    /// Milliseconds that machines were up in all.
+    /// Milliseconds that nodes were up in all.
     pub fn lived_ms(&self, now: u64) -> u64 {
         self.lived_ms + self.online_since.iter().flatten().map(|since| now - since).sum::<u64>()
     }
@@ -104,13 +103,26 @@ impl Tally {
         self.updates.push(Update { author, key, order, at: now, seen });
     }
 
-    /// A machine holds a record.
-    pub(super) fn learns(&mut self, machine: usize, record: &Record, now: u64) {
+    /// A node holds a record.
+    fn learns(&mut self, node: usize, record: &Record, now: u64) {
         let Some(update) = self.by_key.get(&record.key()).map(|at| &mut self.updates[*at]) else { return };
-        if update.seen[machine] == NEVER && record.order() >= update.order {
-            let was_up = self.online_since[machine].is_some_and(|since| since <= update.at);
+        if update.seen[node] == NEVER && record.order() >= update.order {
+            let was_up = self.online_since[node].is_some_and(|since| since <= update.at);
             let after = (now - update.at).min(u64::from(AWAY) - 2) as u32;
-            update.seen[machine] = (after + 1) | if was_up { 0 } else { AWAY };
+            update.seen[node] = (after + 1) | if was_up { 0 } else { AWAY };
+        }
+    }
+
+    /// A node tells of an event.
+    pub(super) fn event(&mut self, node: usize, event: &Event, now: u64) {
+        match event {
+            Event::AgentChanged { record, via } => {
+                self.learns(node, record, now);
+                self.repaired += u64::from(*via == Via::Sync);
+            }
+            Event::AgentRemoved { record, deleted: true } => self.learns(node, record, now),
+            Event::Synced { .. } => self.syncs += 1,
+            Event::AgentRemoved { deleted: false, .. } | Event::Alert(_) => {}
         }
     }
 
@@ -134,30 +146,16 @@ impl Tally {
 }
 
 impl Update {
-    /// Milliseconds after which each machine learnt it.
+    /// Milliseconds after which each node learnt it.
     pub fn seen(&self) -> impl Iterator<Item = Option<u32>> {
         self.seen.iter().map(|seen| (seen & !AWAY).checked_sub(1))
     }
 
-    /// Milliseconds after which the machines learnt it that were up since it was written, its author left out.
+    /// Milliseconds after which the nodes learnt it that were up since it was written, its author left out.
     pub fn latencies(&self) -> impl Iterator<Item = f64> {
         let others = self.seen.iter().enumerate().filter(|(at, _)| *at != self.author);
         let online = others.filter(|(_, seen)| **seen != NEVER && **seen & AWAY == 0);
         online.map(|(_, seen)| f64::from(seen - 1))
-    }
-}
-
-impl World {
-    pub(super) fn count_event(&mut self, at: usize, event: &Event) {
-        match event {
-            Event::AgentChanged { record, via } => {
-                self.tally.learns(at, record, self.now);
-                self.tally.repaired += u64::from(*via == Via::Sync);
-            }
-            Event::AgentRemoved { record, deleted: true } => self.tally.learns(at, record, self.now),
-            Event::Synced { .. } => self.tally.syncs += 1,
-            Event::AgentRemoved { deleted: false, .. } | Event::Alert(_) => {}
-        }
     }
 }
 

@@ -1,0 +1,350 @@
+//! Nodes of an adversary. They act through the same links and streams as everybody, and know all that is to know.
+//!
+//! A hostile host runs a real node; between it and the network stands its [`Behaviour`]: `filter_input` decides what the
+//! node hears, `tamper_output` what becomes of what it says, `tick` what the host does by itself. Nobody cuts a hostile
+//! node off, however often it is blamed: the live node would, so its world here is worse than it is.
+//!
+//! What honest nodes are promised among hostile ones is what `checkers` checks. `lying_peer` below has the lies.
+
+mod lying_peer;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand::seq::IteratorRandom;
+use serde_bytes::ByteBuf;
+
+use super::checkers::Check;
+use super::clients::registration;
+use super::fabric::Fabric;
+use super::mesh::{self, Packet};
+use super::queue::Due;
+use crate::proto::codec;
+use crate::proto::fingerprint::{self, Digest};
+use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
+use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::name::{AgentName, ZoneName};
+use crate::proto::record::{Header, SignedRecord};
+use crate::proto::registry::Quota;
+use lying_peer::LyingPeer;
+
+/// Time between two batches of a Sybil, milliseconds.
+const SYBIL_MS: u64 = 200;
+/// Time between two repetitions of a liar, milliseconds.
+const REPEAT_MS: u64 = 3_000;
+/// Agents that a Sybil offers at once: fifty a second, each signed, merged and spread.
+const SYBIL_BATCH: u32 = 10;
+/// Messages that a liar keeps to repeat them later.
+const REPLAY_BUFFER_MAX: usize = 256;
+
+/// How a node deals with others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As the protocol says.
+    #[default]
+    Honest,
+    /// Takes every message and forwards none; compares registries as others do.
+    Mute,
+    /// Hears nothing new, forwards nothing and asks nobody: it answers from what it held when it became so, which is
+    /// nothing if it was so from the start.
+    Stale,
+    /// Offers this many agents as fast as it can. Its own node knows no quota, if it started so.
+    Sybil {
+        /// How many.
+        offers: u32,
+    },
+    /// Signs two records with each version and shows one to each half of the world.
+    Equivocate,
+    /// Lies when registries are compared, forges what it forwards, repeats what is old.
+    Lie,
+}
+
+impl Behaviour {
+    /// What a node that behaves so may hold.
+    pub(super) fn quota(self, honest: Quota) -> Quota {
+        match self {
+            Behaviour::Sybil { .. } => Quota { records_per_author: usize::MAX, bytes: usize::MAX },
+            _ => honest,
+        }
+    }
+}
+
+/// What hostile nodes came to. An honest node that is blamed by another ends the run, so there is no number of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AdversaryReport {
+    /// Times that an honest node blamed a hostile one, by the reason it gave.
+    pub blamed: BTreeMap<&'static str, u64>,
+    /// Records of hostile authors held by an honest node, mean over those that are up.
+    pub foreign_records: f64,
+    /// Share of the honest nodes that are up which saw the proof of a forked hostile author.
+    pub forks_seen: f64,
+}
+
+/// What a hostile node needs for its behaviour.
+#[derive(Debug, Default)]
+struct AdversaryState {
+    /// Agents offered so far.
+    offered: u32,
+    replay_buffer: VecDeque<Arc<Packet>>,
+    is_ticking: bool,
+}
+
+/// The adversary: what its nodes need, and how often they were found out.
+pub(super) struct Adversary {
+    states: Vec<AdversaryState>,
+    /// Times that an honest node blamed a hostile one, by reason.
+    blamed: BTreeMap<&'static str, u64>,
+}
+
+/// What a hostile node does by itself.
+pub(super) struct Tick {
+    /// What it tells its own node first.
+    pub(super) input: Option<Input>,
+    /// When its next turn is.
+    pub(super) again_ms: u64,
+}
+
+impl Adversary {
+    pub(super) fn new(nodes: usize) -> Adversary {
+        let states = (0..nodes).map(|_| AdversaryState::default()).collect();
+        Adversary { states, blamed: BTreeMap::new() }
+    }
+
+    /// A node deals with others in another way from now on.
+    pub(super) fn corrupt(&mut self, at: usize, behaviour: Behaviour, fabric: &mut Fabric) {
+        fabric.nodes[at].behaviour = behaviour;
+        if !std::mem::replace(&mut self.states[at].is_ticking, true) {
+            fabric.kernel.schedule(SYBIL_MS, Due::AdversaryTick(at));
+        }
+    }
+
+    /// A node blames another: an honest one only ever a hostile one. What a hostile one says of others counts for nothing.
+    pub(super) fn note_blame(
+        &mut self,
+        at: usize,
+        peer: &PeerKey,
+        reason: &'static str,
+        fabric: &mut Fabric,
+    ) {
+        if !fabric.nodes.is_honest(at) {
+            return;
+        }
+        if fabric.nodes.is_honest_key(peer) {
+            let peer = fabric.nodes.number_of(peer);
+            fabric.kernel.metrics.blamed.extend(peer);
+            fabric.kernel.fail(Check::NobodyBlamed, format!("node {at} penalises node {peer:?}: {reason}"));
+        } else {
+            *self.blamed.entry(reason).or_default() += 1;
+        }
+    }
+
+    /// What hostile nodes came to so far.
+    pub(super) fn report(&self, fabric: &Fabric) -> AdversaryReport {
+        let root = ZoneName::root();
+        let up: Vec<_> = fabric.nodes.running().map(|(_, node)| node).collect();
+        let foreign = up.iter().flat_map(|node| node.records(&root));
+        let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
+        let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
+        let saw = up.iter().filter(|node| {
+            node.problems().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
+        });
+        let saw = saw.count();
+        let share = |count: usize| count as f64 / up.len().max(1) as f64;
+        AdversaryReport {
+            blamed: self.blamed.clone(),
+            foreign_records: share(foreign),
+            forks_seen: share(saw),
+        }
+    }
+
+    /// What a node hears of an input.
+    pub(super) fn filter_input(&mut self, at: usize, input: Input, fabric: &mut Fabric) -> Option<Input> {
+        match fabric.nodes[at].behaviour {
+            Behaviour::Stale | Behaviour::Equivocate => {}
+            Behaviour::Honest | Behaviour::Mute | Behaviour::Sybil { .. } | Behaviour::Lie => {
+                return Some(input);
+            }
+        }
+        match input {
+            Input::Gossip { id, .. } => {
+                fabric.mesh.take_awaiting(at, id);
+                None
+            }
+            Input::Request { id, bytes, .. } if is_push(&bytes) => {
+                if let Some(stream) = fabric.network.take_asked(id) {
+                    fabric.respond(stream, SyncAnswer::Taken.encode());
+                }
+                None
+            }
+            input => Some(input),
+        }
+    }
+
+    /// What becomes of an output of a node.
+    pub(super) fn tamper_output(&mut self, at: usize, output: Output, fabric: &mut Fabric) -> Option<Output> {
+        let host = &fabric.nodes[at];
+        match (host.behaviour, output) {
+            (Behaviour::Honest | Behaviour::Sybil { .. }, output) => Some(output),
+            (Behaviour::Lie, output) => self.lie(at, output, fabric),
+            (Behaviour::Equivocate, Output::Publish { bytes, .. }) if !is_beacon(&bytes) => {
+                equivocate(at, &bytes, fabric);
+                None
+            }
+            (Behaviour::Stale | Behaviour::Equivocate, Output::Request { .. }) => None,
+            (_, Output::Verdict { id, verdict: Verdict::Accept }) => {
+                Some(Output::Verdict { id, verdict: Verdict::Ignore })
+            }
+            (_, Output::Publish { bytes, .. }) if !is_own(&bytes, &host.identity, &host.config.network) => {
+                None
+            }
+            (_, output) => Some(output),
+        }
+    }
+
+    /// What a node does by itself, now and then; none if it has no more to do.
+    pub(super) fn tick(&mut self, at: usize, fabric: &mut Fabric) -> Option<Tick> {
+        match fabric.nodes[at].behaviour {
+            Behaviour::Sybil { offers } if self.states[at].offered < offers => {
+                Some(Tick { input: self.flood(at, offers, fabric), again_ms: SYBIL_MS })
+            }
+            Behaviour::Lie => {
+                self.repeat(at, fabric);
+                Some(Tick { input: None, again_ms: REPEAT_MS })
+            }
+            Behaviour::Honest
+            | Behaviour::Mute
+            | Behaviour::Stale
+            | Behaviour::Equivocate
+            | Behaviour::Sybil { .. } => {
+                self.states[at].is_ticking = false;
+                None
+            }
+        }
+    }
+
+    fn flood(&mut self, at: usize, offers: u32, fabric: &Fabric) -> Option<Input> {
+        fabric.nodes[at].node.as_ref()?;
+        let from = self.states[at].offered;
+        let until = offers.min(from + SYBIL_BATCH);
+        self.states[at].offered = until;
+        let names = (from..until).filter_map(|number| format!("sybil-{number}").parse().ok());
+        let offers = names.map(|name: AgentName| registration((name, "worthless".into()), None)).collect();
+        // Number 0 is nobody's: the reference model promises nothing to a Sybil.
+        Some(Input::Command { id: 0, command: Command::Register(offers) })
+    }
+
+    /// A liar sends something again that it heard at some time.
+    fn repeat(&mut self, at: usize, fabric: &mut Fabric) {
+        let choice = fabric.kernel.rng.random_range(0..REPLAY_BUFFER_MAX);
+        if let Some(old) = self.states[at].replay_buffer.get(choice) {
+            fabric.spread(at, None, old);
+        }
+    }
+
+    fn lie(&mut self, at: usize, output: Output, fabric: &mut Fabric) -> Option<Output> {
+        match output {
+            Output::Respond { id, bytes } => answer_falsely(at, id, &bytes, fabric),
+            Output::Request { conversation, peer, protocol, bytes } => {
+                let bytes = liar(at, fabric).question(bytes);
+                return Some(Output::Request { conversation, peer, protocol, bytes });
+            }
+            Output::Verdict { id, verdict } => {
+                if let Some(heard) = fabric.mesh.awaiting().cloned() {
+                    if verdict == Verdict::Accept {
+                        let forged = liar(at, fabric).message(&heard.bytes);
+                        let forged = fabric.packet(forged, heard.has_records);
+                        fabric.spread(at, None, &forged);
+                    }
+                    self.keep_for_replay(at, heard);
+                }
+                return Some(Output::Verdict { id, verdict });
+            }
+            output => return Some(output),
+        }
+        None
+    }
+
+    fn keep_for_replay(&mut self, at: usize, packet: Arc<Packet>) {
+        let buffer = &mut self.states[at].replay_buffer;
+        if buffer.len() >= REPLAY_BUFFER_MAX {
+            buffer.pop_front();
+        }
+        buffer.push_back(packet);
+    }
+}
+
+/// Shows each half of the world another record of one version: now one of the same key, now one of another.
+fn equivocate(at: usize, bytes: &[u8], fabric: &mut Fabric) {
+    let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return };
+    let host = &fabric.nodes[at];
+    let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &host.config.network).ok());
+    let signed = signed.filter(|signed| signed.header().author.key == host.key);
+    let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &host.identity)).collect();
+    let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];
+    let shown = shown.map(|bytes| fabric.packet(bytes, true));
+    let Fabric { network, kernel, nodes, .. } = fabric;
+    for number in 0..network.links.degree(at) {
+        let (other, link) = network.links.at(at, number);
+        let half = usize::from(other >= nodes.count() / 2);
+        mesh::send_copies(at, other, link, &shown[half], network, kernel);
+    }
+}
+
+/// Answers a question with none, one or two frames. The asker's own root is known to a liar that guesses well.
+fn answer_falsely(at: usize, id: u64, bytes: &[u8], fabric: &mut Fabric) {
+    let Some(stream) = fabric.network.take_asked(id) else { return };
+    let asker = fabric.network.asker_of(stream);
+    let root = asker.map_or(Digest::default(), |asker| root_of(asker, fabric));
+    for bytes in liar(at, fabric).answers(bytes, root) {
+        fabric.respond(stream, bytes);
+    }
+}
+
+fn root_of(at: usize, fabric: &mut Fabric) -> Digest {
+    let Some((node, now)) = fabric.read(at) else { return Digest::default() };
+    node.fingerprint(&ZoneName::root(), fingerprint::as_of(now)).unwrap_or_default()
+}
+
+fn liar(at: usize, fabric: &mut Fabric) -> LyingPeer<'_> {
+    let wall = fabric.kernel.wall();
+    let (host, rng) = (&mut fabric.nodes[at], &mut fabric.kernel.rng);
+    let now = host.clock.read(wall);
+    let root = ZoneName::root();
+    let held = host.node.iter().flat_map(|node| node.records(&root));
+    let model = held.choose(rng).cloned();
+    LyingPeer { rng, identity: &host.identity, network: &host.config.network, now, model }
+}
+
+/// Another record of the same version: of the same key if the version is odd, else of a key of its own.
+fn twin(signed: SignedRecord, author: &Identity) -> Option<ByteBuf> {
+    let header = signed.header().clone();
+    let mut card = signed.trust_sealed().card()?;
+    card.description.push_str(", or so they say");
+    let name =
+        if header.seq % 2 == 1 { header.name } else { format!("{}-twin", header.name).parse().ok()? };
+    let twin = SignedRecord::sign(Header { name, ..header }, &codec::encode(&card), author).ok()?;
+    Some(ByteBuf::from(twin.bytes().to_vec()))
+}
+
+fn is_push(bytes: &[u8]) -> bool {
+    matches!(SyncFrame::decode(bytes), Ok(SyncFrame { request: SyncRequest::Give { .. }, .. }))
+}
+
+/// Whether a message is a beacon.
+pub(super) fn is_beacon(bytes: &[u8]) -> bool {
+    matches!(Envelope::decode(bytes), Ok(Envelope::Beacon(_)))
+}
+
+/// Whether a message is a beacon or carries a node's own records.
+fn is_own(bytes: &[u8], identity: &Identity, network: &str) -> bool {
+    match Envelope::decode(bytes) {
+        Ok(Envelope::Records(records)) => {
+            let first = records.first().and_then(|bytes| SignedRecord::parse(bytes, network).ok());
+            first.is_some_and(|first| first.header().author.key == identity.key())
+        }
+        Ok(Envelope::Beacon(_)) => true,
+        Err(_) => false,
+    }
+}

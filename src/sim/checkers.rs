@@ -1,0 +1,394 @@
+//! What must hold at any time, in the end, and what clients were promised.
+//!
+//! Some checks run with every output (order, durability, blame), some every few seconds (vectors, no step back). What must
+//! hold once the world is repaired and quiet is in `quiescence`, what honest nodes are promised among hostile ones in
+//! `rights`. `reference` is the model of what clients were told, `snapshot` what a node held when it was last looked at.
+//! Each check is named; each exemption is an [`reference::Exemption`] with its reason.
+
+mod quiescence;
+mod reference;
+mod rights;
+mod snapshot;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::clients::text_of;
+use super::fabric::Fabric;
+use super::nodes::Nodes;
+use super::sim_node::RestartFrom;
+use crate::proto::config::STAMP_AHEAD_MAX;
+use crate::proto::io::{Event, NodeAlert, Reply, Write};
+use crate::proto::message::Envelope;
+use crate::proto::name::{FullName, ZoneName};
+use crate::proto::record::{Author, KeyHash, Order, Record, RecordHash, SignedRecord};
+use crate::proto::time::Timestamp;
+pub use quiescence::Promises;
+pub(super) use reference::Operation;
+pub use reference::ReferenceModel;
+use reference::Written;
+use snapshot::Snapshot;
+
+/// Nodes that are looked at in one round of checks, in turn: all of a small world, some of a large one.
+const LOOKED_AT_MAX: usize = 8;
+
+/// A promise of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// After healing all hold the same.
+    Agreement,
+    /// A deleted agent stays deleted.
+    NoZombie,
+    /// An acknowledged offer of a host that kept its disk is served everywhere.
+    NoLostWrite,
+    /// A version vector claims only what is held, superseded or ended.
+    VectorIsTrue,
+    /// Nothing stamped more than a minute ahead of its own clock is taken by a node.
+    TimeBound,
+    /// Held records carry the right signature.
+    Verified,
+    /// What is acknowledged is on disk.
+    Durable,
+    /// Own records are on disk before they are published.
+    PersistFirst,
+    /// A run of a node never holds a smaller record of a key than before, unless a lease ended.
+    NoStepBack,
+    /// While a node holds a record of an author, its versions of that author only grow.
+    MonotoneVersions,
+    /// Everything was healed, and after a bounded time all agree.
+    LivenessAfterHeal,
+    /// Outputs end, timers do not spin, nothing waits for ever.
+    QueuesBounded,
+    /// Sent is delivered, dropped by plan or on its way.
+    MessagesConserved,
+    /// An author writes each version once, unless its disk went back.
+    VersionsUnique,
+    /// Nobody honest is blamed by anybody honest.
+    NobodyBlamed,
+    /// What is held of an author, and in all, is within the quotas.
+    WithinQuota,
+    /// Who holds two records of one version has told of the fork.
+    ForksShown,
+    /// What stands in the name of a host is what it offers.
+    HostSpeaks,
+}
+
+/// A broken promise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which.
+    pub check: Check,
+    /// Seed of the run.
+    pub seed: u64,
+    /// When, virtual milliseconds.
+    pub at_ms: u64,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Check {
+    /// Its name, kebab-case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Check::Agreement => "agreement",
+            Check::NoZombie => "no-zombie",
+            Check::NoLostWrite => "no-lost-write",
+            Check::VectorIsTrue => "vector-is-true",
+            Check::TimeBound => "time-bound",
+            Check::Verified => "verified",
+            Check::Durable => "durable",
+            Check::PersistFirst => "persist-first",
+            Check::NoStepBack => "no-step-back",
+            Check::MonotoneVersions => "monotone-versions",
+            Check::LivenessAfterHeal => "liveness-after-heal",
+            Check::QueuesBounded => "queues-bounded",
+            Check::MessagesConserved => "messages-conserved",
+            Check::VersionsUnique => "versions-unique",
+            Check::NobodyBlamed => "nobody-blamed",
+            Check::WithinQuota => "within-quota",
+            Check::ForksShown => "forks-shown",
+            Check::HostSpeaks => "host-speaks",
+        }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Violation { check, seed, at_ms, detail } = self;
+        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}")
+    }
+}
+
+/// The checkers of a world, always on.
+#[derive(Default)]
+pub(super) struct Checkers {
+    pub(super) reference: ReferenceModel,
+    /// Records whose signatures were verified, by nothing that the nodes used.
+    verified: BTreeSet<RecordHash>,
+    /// What each node held of each zone when it was last looked at.
+    snapshots: BTreeMap<(usize, ZoneName), Snapshot>,
+    /// The node that was looked at last.
+    looked_at: usize,
+    /// Tombstones that each node took in its present run.
+    buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
+    /// Nodes whose clock forbade them to write at some time since their disk was last lost: what stood in their name then
+    /// is on it, and is not met anew.
+    silenced: BTreeSet<usize>,
+}
+
+impl Checkers {
+    /// A node is about to start with what `from` says.
+    pub(super) fn started(&mut self, at: usize, from: RestartFrom, nodes: &Nodes) {
+        if from == RestartFrom::Lost {
+            self.silenced.remove(&at);
+        }
+        self.reference.started(at, from, nodes);
+    }
+
+    /// A node stopped: what it held in memory is gone.
+    pub(super) fn stopped(&mut self, at: usize) {
+        self.snapshots.retain(|(node, _), _| *node != at);
+        self.buried.remove(&at);
+    }
+
+    /// A node writes a row: own records are remembered for later checks.
+    pub(super) fn note_write(&mut self, at: usize, write: &Write, fabric: &mut Fabric) {
+        let (Some(b'o'), Some(value)) = (write.key.first(), &write.value) else { return };
+        let Fabric { nodes, kernel, .. } = fabric;
+        let Ok(signed) = nodes.decode(at, value) else {
+            return kernel.fail(Check::Verified, format!("node {at} writes a row that is no record"));
+        };
+        let record = signed.trust_sealed();
+        if record.author.key == nodes[at].key
+            && !self.reference.note_write(at, &record)
+            && nodes.is_honest(at)
+        {
+            kernel.fail(Check::VersionsUnique, format!("node {at} writes another {record:?}"));
+        }
+    }
+
+    /// A node publishes: its own records must have been written before. Whether there are records at all.
+    pub(super) fn check_persisted(&self, at: usize, bytes: &[u8], fabric: &mut Fabric) -> bool {
+        let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return false };
+        let Fabric { nodes, kernel, .. } = fabric;
+        let Some(author) = nodes[at].node.as_ref().map(|node| node.author()) else { return true };
+        for bytes in records {
+            let Ok(signed) = nodes.decode(at, &bytes) else {
+                kernel.fail(Check::Verified, format!("node {at} publishes what is no record"));
+                break;
+            };
+            let header = signed.header();
+            let mut written = self.reference.written(&header.zone, header.author, header.seq);
+            let is_written = written.any(|it| it.order.hash == signed.hash());
+            if header.author == author && !is_written && nodes.is_honest(at) {
+                kernel.fail(Check::PersistFirst, format!("node {at} publishes version {}", header.seq));
+                break;
+            }
+        }
+        true
+    }
+
+    /// A node tells of a change: what it took must not be ahead of its clock, and not be what it knew to be deleted.
+    pub(super) fn check_event(&mut self, at: usize, event: &Event, fabric: &mut Fabric) {
+        let record = match event {
+            Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true } => record,
+            Event::Alert(NodeAlert::ClockUnsafe(_)) => {
+                self.silenced.insert(at);
+                return;
+            }
+            Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Alert(_) => return,
+        };
+        self.check_signature(at, record, fabric);
+        let wall = fabric.kernel.wall();
+        let host = &mut fabric.nodes[at];
+        if record.host == host.key {
+            self.reference.heard(at, record);
+        }
+        if record.stamp.wall > host.clock.read(wall) + STAMP_AHEAD_MAX {
+            fabric.kernel.fail(Check::TimeBound, format!("node {at} takes {record:?}"));
+        } else if record.is_tombstone() {
+            self.buried.entry(at).or_default().insert(record.key(), record.order());
+        } else {
+            // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
+            let ended = record.expires_at <= host.clock.shown_max();
+            let buried = self.buried.entry(at).or_default();
+            match buried.get(&record.key()) {
+                Some(tombstone) if !ended && *tombstone > record.order() => {
+                    let detail = format!("node {at} forgot a tombstone and takes {record:?}");
+                    fabric.kernel.fail(Check::NoZombie, detail);
+                }
+                // A card took its place. If that was written with a clock gone back it ends before the tombstone would have.
+                Some(tombstone) if *tombstone < record.order() => drop(buried.remove(&record.key())),
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// A client is told: from now on it is a promise.
+    pub(super) fn note_reply(&mut self, at: usize, id: u64, reply: Reply, fabric: &mut Fabric) {
+        let operations = self.reference.take_pending(id);
+        let results = match reply {
+            Reply::Registered(results) => results,
+            Reply::Deregistered(result) => vec![result],
+            Reply::Left => Vec::new(),
+        };
+        for ((name, operation), result) in operations.into_iter().zip(results) {
+            match result {
+                Ok(_) => self.acknowledge(at, name, operation, fabric),
+                Err(error) => *self.reference.refused.entry(error.code().text()).or_default() += 1,
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, at: usize, name: FullName, operation: Operation, fabric: &mut Fabric) {
+        let Fabric { nodes, kernel, .. } = fabric;
+        let host = &nodes[at];
+        let key = reference::key_of(host.key, &name);
+        let row = host.disk.rows().get(&[b"o", &key.0[..]].concat()[..]);
+        let kept = row.and_then(|row| SignedRecord::parse(row, &host.config.network).ok());
+        let kept = kept.map(SignedRecord::trust_sealed);
+        let is_kept = match (&operation, &kept) {
+            (Operation::Offered(text), Some(kept)) => kept.card().is_some_and(|card| text_of(&card) == *text),
+            (Operation::Withdrawn, Some(kept)) => kept.is_tombstone(),
+            (_, None) => false,
+        };
+        if !is_kept {
+            let agent = &name.agent;
+            let detail = format!("node {at}: {agent} {operation:?} acknowledged, disk has {kept:?}");
+            kernel.fail(Check::Durable, detail);
+        }
+        let order = kept.map(|kept| kept.order());
+        if let Some(order) = order.filter(|_| matches!(operation, Operation::Offered(_))) {
+            kernel.metrics.acknowledge(at, key, order, kernel.clock.now());
+        }
+        self.reference.acknowledge((at, name), operation, (key, order), kernel.steps());
+    }
+
+    /// What must hold at any time: of all nodes of a small world, of some of a large one.
+    pub(super) fn check_some(&mut self, fabric: &mut Fabric) {
+        let nodes = fabric.nodes.count();
+        for _ in 0..nodes.min(LOOKED_AT_MAX) {
+            self.looked_at = (self.looked_at + 1) % nodes;
+            for (zone, snapshot) in self.check_node(self.looked_at, fabric) {
+                self.snapshots.insert((self.looked_at, zone), snapshot);
+            }
+        }
+        fabric.network.check_messages(&mut fabric.kernel);
+    }
+
+    /// What must hold at any time, of all nodes.
+    pub(super) fn check_all(&mut self, fabric: &mut Fabric) {
+        for at in 0..fabric.nodes.count() {
+            self.check_node(at, fabric);
+        }
+        fabric.network.check_messages(&mut fabric.kernel);
+    }
+
+    /// Looks at an honest node that runs, zone by zone, and compares it with what it was before.
+    fn check_node(&mut self, at: usize, fabric: &mut Fabric) -> Vec<(ZoneName, Snapshot)> {
+        if !fabric.nodes.is_honest(at) {
+            return Vec::new();
+        }
+        let snapshots = snapshot::of(at, fabric);
+        for (zone, now) in &snapshots {
+            let before = self.snapshots.remove(&(at, zone.clone())).unwrap_or_default();
+            self.check_zone(at, zone, now, &before, fabric);
+        }
+        snapshots
+    }
+
+    fn check_zone(&self, at: usize, zone: &ZoneName, now: &Snapshot, before: &Snapshot, fabric: &mut Fabric) {
+        let Fabric { nodes, kernel, .. } = &mut *fabric;
+        let (host, quota) = (&nodes[at], &nodes.quota);
+        let shown_max = host.clock.shown_max();
+        let evicted = |record: &Record| now.is_evicted(record, quota);
+        if let Some((before, held)) = now.lost_since(before, shown_max, evicted) {
+            kernel.fail(Check::NoStepBack, format!("node {at} held {before:?}, now {held:?}"));
+        }
+        if let Some((author, before, now)) = now.shrunk_since(before, host.key, shown_max) {
+            let whose = nodes.number_of(&author.key);
+            let detail = format!("node {at} had {before} versions of node {whose:?}, now {now}");
+            kernel.fail(Check::MonotoneVersions, detail);
+        }
+        if let Some(detail) = now.beyond(quota) {
+            kernel.fail(Check::WithinQuota, format!("node {at} holds {detail}"));
+        }
+        if !nodes.is_lied_to() {
+            self.check_claims(at, zone, now, before, fabric);
+        }
+    }
+
+    /// What a node claims to have seen in the end. Where somebody lies claims are true only then: a peer that names the
+    /// asker's own root is believed, and what the asker lacks comes with the next comparison.
+    fn check_claims_of_all(&self, at: usize, fabric: &mut Fabric) {
+        if fabric.nodes.is_lied_to() {
+            for (zone, now) in snapshot::of(at, fabric) {
+                self.check_claims(at, &zone, &now, &Snapshot::default(), fabric);
+            }
+        }
+    }
+
+    /// What a node claims to have seen of honest authors; a hostile one may have signed anything.
+    fn check_claims(
+        &self,
+        at: usize,
+        zone: &ZoneName,
+        now: &Snapshot,
+        before: &Snapshot,
+        fabric: &mut Fabric,
+    ) {
+        let Fabric { nodes, kernel, .. } = fabric;
+        let of_honest = now.prefixes.iter().filter(|(author, _)| nodes.is_honest_key(&author.key));
+        for (author, prefix) in of_honest {
+            // A small world is looked at whole. In a large one what was covered at the last look still is, as nothing steps
+            // back.
+            let covered = if nodes.count() <= LOOKED_AT_MAX { None } else { before.prefixes.get(author) };
+            let first = covered.map_or(1, |covered| covered + 1);
+            let claims = Claims {
+                reference: &self.reference,
+                zone,
+                now,
+                shown_max: nodes[at].clock.shown_max(),
+                told_until: nodes.is_lied_to().then_some(kernel.wall() + quiescence::DUE_MS),
+            };
+            if let Some(seq) = (first..=*prefix).find(|seq| !claims.is_covered(*author, *seq)) {
+                let whose = nodes.number_of(&author.key);
+                let detail = format!("node {at} claims {prefix} versions of node {whose:?} and lacks {seq}");
+                kernel.fail(Check::VectorIsTrue, detail);
+                break;
+            }
+        }
+    }
+}
+
+/// What the claims of a node about one zone are held against.
+struct Claims<'a> {
+    reference: &'a ReferenceModel,
+    zone: &'a ZoneName,
+    now: &'a Snapshot,
+    shown_max: Timestamp,
+    /// Where somebody lies: a liar's word may stand for writes due after this, which nobody else may hold.
+    told_until: Option<u64>,
+}
+
+impl Claims<'_> {
+    /// Whether a version was rightly claimed: its record is held, or superseded, or its lease has ended.
+    fn is_covered(&self, author: Author, seq: u64) -> bool {
+        self.reference.written(self.zone, author, seq).any(|written| {
+            written.expires_at <= self.shown_max
+                || self.told_until.is_some_and(|until| written.order.stamp.wall.0 > until)
+                || self.now.get(&written.key).is_some_and(|held| held.order() >= written.order)
+                || self.was_superseded(written)
+        })
+    }
+
+    /// Whether something greater stood under the key and has ended since: a card may replace a tombstone that would
+    /// have lived longer.
+    fn was_superseded(&self, lost: &Written) -> bool {
+        let mut written = self.reference.all_written(self.zone);
+        written.any(|it| it.key == lost.key && it.order > lost.order && it.expires_at <= self.shown_max)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+//! The reference model: what clients were told, and what nodes ever wrote.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::proto::card::Scope;
+use crate::proto::identity::PeerKey;
+use crate::proto::name::{FullName, ZoneName};
+use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record};
+use crate::proto::time::{Stamp, Timestamp};
+use crate::sim::nodes::Nodes;
+use crate::sim::sim_node::RestartFrom;
+
+/// What a client asked for and was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sim) enum Operation {
+    /// Offered with this description.
+    Offered(String),
+    /// Withdrawn.
+    Withdrawn,
+}
+
+/// Why the last acknowledged operation of a host need not show any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exemption {
+    /// The host lost its disk after it was told to offer the agent: it cannot know, and buries what it does not offer.
+    DiskLost,
+    /// The host's disk went back to before the operation, and no running node knew of it, or the restored folder
+    /// never had the epoch of the operation and cannot tell it from another's.
+    BackupIsOlder,
+}
+
+/// The last operation on an agent that its client was told of.
+#[derive(Clone, Debug)]
+pub(super) struct Acknowledged {
+    pub(super) operation: Operation,
+    pub(super) step: u64,
+    pub(super) key: KeyHash,
+    /// The record it made.
+    pub(super) order: Order,
+    /// The host's disk went back to before it, and nobody has told the host yet.
+    pub(super) unheard: bool,
+    pub(super) exempt: Option<Exemption>,
+}
+
+/// One own write of some node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    pub(super) key: KeyHash,
+    pub(super) order: Order,
+    pub(super) expires_at: Timestamp,
+}
+
+/// What was written to one zone, by author and version. Forked authors write one version twice.
+type Versions = BTreeMap<(Author, u64), Vec<Written>>;
+
+/// What clients were told, and what was ever written.
+#[derive(Default)]
+pub struct ReferenceModel {
+    /// Acknowledged writes.
+    pub acknowledged: u64,
+    /// Refused writes, by code.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// By the host's number and the agent's name.
+    pub(super) agents: BTreeMap<(usize, FullName), Acknowledged>,
+    written: BTreeMap<ZoneName, Versions>,
+    /// Nodes whose disk went back to a backup at some time.
+    restored: BTreeSet<usize>,
+    pending: BTreeMap<u64, Vec<(FullName, Operation)>>,
+    next_id: u64,
+}
+
+impl ReferenceModel {
+    /// A command with these operations is about to be given; returns its number.
+    pub(in crate::sim) fn expect_reply(&mut self, operations: Vec<(FullName, Operation)>) -> u64 {
+        self.next_id += 1;
+        self.pending.insert(self.next_id, operations);
+        self.next_id
+    }
+
+    /// What the command of a number was to do.
+    pub(super) fn take_pending(&mut self, id: u64) -> Vec<(FullName, Operation)> {
+        self.pending.remove(&id).unwrap_or_default()
+    }
+
+    /// A client was told that its operation is done; of what the host then held under the agent's key, key and order.
+    pub(super) fn acknowledge(
+        &mut self,
+        agent: (usize, FullName),
+        operation: Operation,
+        (key, order): (KeyHash, Option<Order>),
+        step: u64,
+    ) {
+        self.acknowledged += 1;
+        if let Some(order) = order {
+            let unheard = false;
+            self.agents.insert(agent, Acknowledged { operation, step, key, order, unheard, exempt: None });
+        }
+    }
+
+    /// A node wrote an own record. Whether it may: one version is written once, unless a disk went back.
+    pub(super) fn note_write(&mut self, at: usize, record: &Record) -> bool {
+        let written = Written { key: record.key(), order: record.order(), expires_at: record.expires_at };
+        let of_zone = self.written.entry(record.name.zone.clone()).or_default();
+        let writes = of_zone.entry((record.author, record.seq)).or_default();
+        let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
+        writes.push(written);
+        !differ || self.restored.contains(&at)
+    }
+
+    /// What an author wrote to a zone with a version.
+    pub(super) fn written(
+        &self,
+        zone: &ZoneName,
+        author: Author,
+        seq: u64,
+    ) -> impl Iterator<Item = &Written> {
+        self.written.get(zone).and_then(|of_zone| of_zone.get(&(author, seq))).into_iter().flatten()
+    }
+
+    /// Everything that was written to a zone.
+    pub(super) fn all_written(&self, zone: &ZoneName) -> impl Iterator<Item = &Written> {
+        self.written.get(zone).into_iter().flat_map(BTreeMap::values).flatten()
+    }
+
+    /// Records that nodes wrote: offers, withdrawals and renewals.
+    pub fn writes(&self) -> usize {
+        self.written.values().flat_map(BTreeMap::values).map(Vec::len).sum()
+    }
+
+    /// Keys of agents that were withdrawn last.
+    pub fn withdrawn(&self) -> BTreeSet<KeyHash> {
+        let withdrawn = self.agents.values().filter(|agent| agent.operation == Operation::Withdrawn);
+        withdrawn.map(|agent| agent.key).collect()
+    }
+
+    fn by_author(&self, zone: &ZoneName, author: Author) -> impl Iterator<Item = &Vec<Written>> {
+        let of_zone = self.written.get(zone).into_iter();
+        of_zone.flat_map(move |it| it.range((author, 0)..=(author, u64::MAX))).map(|(_, written)| written)
+    }
+
+    /// Whether the author of a record wrote another one with the same version.
+    pub(super) fn is_forked(&self, zone: &ZoneName, order: &Order) -> bool {
+        self.by_author(zone, order.author).any(|written| {
+            written.iter().any(|it| it.order.hash == order.hash)
+                && written.iter().any(|it| it.order.hash != order.hash)
+        })
+    }
+
+    /// A host holds a record of its own agent: perhaps what it wrote before its disk went back, or a renewal of it.
+    pub(super) fn heard(&mut self, host: usize, record: &Record) {
+        let agent = self.agents.get_mut(&(host, record.name.clone()));
+        let agent = agent.filter(|it| it.key == record.key() && it.order.author == record.author);
+        if let Some(agent) = agent.filter(|it| it.order <= record.order()) {
+            agent.unheard = false;
+        }
+    }
+
+    /// Whether an operation need not show when the true time is `wall`: by an exemption, or as an offer whose every lease
+    /// ended before anybody could tell the host of it, as when everybody sleeps for a week.
+    pub(super) fn is_exempt(&self, zone: &ZoneName, agent: &Acknowledged, wall: u64) -> bool {
+        // What the host wrote since in a new epoch follows from what its disk went back to.
+        let of_epoch = self.by_author(zone, agent.order.author);
+        let mut leases = of_epoch.flatten().filter(|it| it.key == agent.key);
+        agent.exempt.is_some()
+            || agent.unheard
+                && matches!(agent.operation, Operation::Offered(_))
+                && leases.all(|it| it.expires_at.0 <= wall)
+    }
+
+    /// A node is about to start with less than it knew.
+    pub(super) fn started(&mut self, at: usize, from: RestartFrom, nodes: &Nodes) {
+        let backup = nodes[at].backup.as_ref();
+        if matches!(from, RestartFrom::Backup | RestartFrom::Torn) && backup.is_some() {
+            self.restored.insert(at);
+        }
+        for ((host, name), agent) in &mut self.agents {
+            if *host != at || agent.exempt.is_some() {
+                continue;
+            }
+            let forgotten = match (from, backup) {
+                (RestartFrom::Lost, _) => agent.operation != Operation::Withdrawn,
+                (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => {
+                    let wrote = backup.wrote(agent.order.author.epoch);
+                    agent.unheard |= agent.step > backup.step;
+                    agent.step > backup.step && !(wrote && is_known(&name.zone, agent, nodes))
+                }
+                (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => false,
+            };
+            let exemption =
+                if from == RestartFrom::Lost { Exemption::DiskLost } else { Exemption::BackupIsOlder };
+            agent.exempt = forgotten.then_some(exemption);
+        }
+    }
+}
+
+/// Whether some running node holds what an operation wrote, or something greater.
+fn is_known(zone: &ZoneName, agent: &Acknowledged, nodes: &Nodes) -> bool {
+    let mut nodes = nodes.running();
+    nodes.any(|(_, node)| node.record(zone, &agent.key).is_some_and(|record| record.order() >= agent.order))
+}
+
+/// Key of an agent that its host owns.
+pub(super) fn key_of(host: PeerKey, name: &FullName) -> KeyHash {
+    header_of(host, name).key()
+}
+
+/// The least that a header of an agent says.
+pub(super) fn header_of(host: PeerKey, name: &FullName) -> Header {
+    Header {
+        network: String::new(),
+        zone: name.zone.clone(),
+        kind: Kind::Agent,
+        name: name.agent.clone(),
+        owner: host,
+        host,
+        author: Author { key: host, epoch: 0 },
+        seq: 0,
+        stamp: Stamp::default(),
+        generation: 0,
+        expires_at: Timestamp::default(),
+        scope: Scope::Public,
+        grants: Vec::new(),
+    }
+}

@@ -1,0 +1,75 @@
+//! What honest nodes are promised among others, hostile ones too: bounded memory, forks told, their own names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Check, Checkers};
+use crate::proto::io::NodeAlert;
+use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
+use crate::proto::time::Timestamp;
+use crate::sim::fabric::Fabric;
+
+/// Forks of more authors than this need not be told: a node remembers no more.
+const FORKS_TOLD: usize = 256;
+
+impl Checkers {
+    /// A record that a node takes carries the right signature; each distinct one is verified once.
+    pub(super) fn check_signature(&mut self, at: usize, record: &Record, fabric: &mut Fabric) {
+        let Fabric { nodes, kernel, .. } = fabric;
+        if !nodes.is_honest(at) || !self.verified.insert(record.hash()) {
+            return;
+        }
+        let signed = SignedRecord::parse(record.bytes(), &nodes[at].config.network);
+        if !signed.is_ok_and(|signed| signed.verify(record.stamp.wall).is_ok()) {
+            kernel.fail(Check::Verified, format!("node {at} takes {record:?}, which does not verify"));
+        }
+    }
+
+    /// Who holds two records of one author and version knows that the author is forked.
+    pub(super) fn check_forks(&self, at: usize, fabric: &mut Fabric) {
+        let Some(node) = fabric.nodes[at].node.as_ref() else { return };
+        let told: BTreeSet<Author> = node
+            .problems()
+            .filter_map(|problem| match problem {
+                NodeAlert::ForkedAuthor(author) => Some(*author),
+                _ => None,
+            })
+            .collect();
+        let mut forked = BTreeSet::new();
+        for zone in node.held_zones() {
+            let mut versions: BTreeMap<(Author, u64), RecordHash> = BTreeMap::new();
+            for record in node.records(zone).filter(|record| record.seq > 0) {
+                if versions.insert((record.author, record.seq), record.hash()).is_some() {
+                    forked.insert(record.author);
+                }
+            }
+        }
+        if let Some(silent) = forked.difference(&told).next().filter(|_| told.len() < FORKS_TOLD) {
+            let detail = format!("node {at} holds a fork of {silent} and tells nobody");
+            fabric.kernel.fail(Check::ForksShown, detail);
+        }
+    }
+
+    /// No live card stands under a host's key but those it offers. A host gives up after a second writer under its key, and
+    /// does not bury what it meets while its clock forbids it to write: that lapses by itself.
+    pub(super) fn check_own_keys(&self, at: usize, fabric: &mut Fabric) {
+        let wall = fabric.kernel.wall();
+        let host = &fabric.nodes[at];
+        let Some(node) = host.node.as_ref() else { return };
+        let gave_up = self.silenced.contains(&at)
+            || node.problems().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
+        let ends_after = Timestamp(wall + super::quiescence::ENDING_MS);
+        let strange = node
+            .held_zones()
+            .flat_map(|zone| node.records(zone))
+            .filter(|it| it.host == host.key && !it.is_tombstone() && it.expires_at > ends_after)
+            .find(|record| {
+                let row = host.disk.rows().get([b"o", &record.key().0[..]].concat().as_slice());
+                row.is_none_or(|row| row != record.bytes())
+            })
+            .cloned();
+        if let Some(strange) = strange.filter(|_| !gave_up) {
+            let detail = format!("node {at} lets {strange:?} stand in its name and does not offer it");
+            fabric.kernel.fail(Check::HostSpeaks, detail);
+        }
+    }
+}

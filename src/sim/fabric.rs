@@ -1,0 +1,138 @@
+//! What a world is made of: hosts, the network between them, the mesh over that, and the kernel that moves them.
+//!
+//! Each part has its own state and its own methods, which are given the others as they need them; here is what takes
+//! several of them at once.
+
+use std::sync::Arc;
+
+use rand::RngExt;
+
+use super::kernel::Kernel;
+use super::mesh::{self, Mesh, Packet};
+use super::network::Network;
+use super::nodes::Nodes;
+use super::queue::Due;
+use super::sim_node::RestartFrom;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{ConversationId, Protocol};
+use crate::proto::node::Node;
+use crate::proto::time::Timestamp;
+
+/// A suspension longer than this closes connections, milliseconds.
+const SUSPENSION_NOTICED_MS: u64 = 10_000;
+
+/// The parts of a world.
+pub(super) struct Fabric {
+    pub(super) kernel: Kernel,
+    pub(super) nodes: Nodes,
+    pub(super) network: Network,
+    pub(super) mesh: Mesh,
+}
+
+impl Fabric {
+    /// A node that runs, and the time on its clock.
+    pub(super) fn read(&mut self, at: usize) -> Option<(&mut Node, Timestamp)> {
+        self.nodes.read(at, self.kernel.wall())
+    }
+
+    /// Whether a node runs and does not sleep.
+    pub(super) fn is_up(&self, at: usize) -> bool {
+        self.nodes[at].is_up(self.kernel.now())
+    }
+
+    /// A host that is down starts; how many of its own rows it cannot read.
+    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, seed: [u8; 32]) -> usize {
+        let unread = self.nodes.boot(at, from, self.kernel.wall(), seed);
+        self.kernel.metrics.wakes(at, self.kernel.clock.now());
+        unread
+    }
+
+    /// A node stops at once; of its unflushed writes some reached the disk.
+    pub(super) fn crash(&mut self, at: usize) {
+        let now = self.kernel.now();
+        let host = &mut self.nodes[at];
+        let unflushed = host.disk.unflushed(now);
+        let kept = self.kernel.rng.random_range(0..=unflushed);
+        host.disk.crash(kept);
+        host.stop();
+        self.mesh.forget(at);
+        self.kernel.metrics.sleeps(at, now);
+        self.network.sever_all(at, &self.nodes, &mut self.kernel);
+        self.network.forget_streams(at);
+    }
+
+    /// A node does nothing for a while; if that is long its peers notice.
+    pub(super) fn suspend(&mut self, at: usize, for_ms: u64) {
+        let now = self.kernel.now();
+        self.nodes[at].suspended_until = now + for_ms;
+        self.kernel.metrics.sleeps(at, now);
+        if for_ms > SUSPENSION_NOTICED_MS {
+            self.network.sever_all(at, &self.nodes, &mut self.kernel);
+        }
+        self.kernel.schedule(for_ms, Due::Resume(at));
+    }
+
+    /// The end of all faults: links up and clean, clocks right but for their constant skew, all nodes up.
+    pub(super) fn repair(&mut self) {
+        self.network.repair();
+        for at in 0..self.nodes.count() {
+            let host = &mut self.nodes[at];
+            host.clock.set_error(0);
+            host.suspended_until = self.kernel.now();
+            if host.node.is_none() {
+                self.kernel.schedule(0, Due::Start(at, RestartFrom::Disk));
+            } else {
+                self.connect_all(at);
+            }
+        }
+    }
+
+    /// The ends of all links of a node will try to connect.
+    pub(super) fn connect_all(&mut self, at: usize) {
+        self.network.connect_all(at, &self.nodes, &mut self.kernel);
+    }
+
+    /// Sets a node's timer as it wants it.
+    pub(super) fn set_timer(&mut self, at: usize) {
+        let (now, wall) = (self.kernel.now(), self.kernel.wall());
+        if let Some((in_ms, generation)) = self.nodes[at].set_timer(now, wall) {
+            self.kernel.schedule(in_ms, Due::Timer { node: at, generation });
+        }
+    }
+
+    /// A message for the mesh.
+    pub(super) fn packet(&mut self, bytes: Vec<u8>, has_records: bool) -> Arc<Packet> {
+        self.mesh.packet(bytes, has_records, &self.nodes, &self.kernel)
+    }
+
+    /// The mesh takes a message from the node that made it.
+    pub(super) fn publish(&mut self, at: usize, bytes: Vec<u8>, has_records: bool) {
+        let packet = self.packet(bytes, has_records);
+        self.mesh.publish(at, &packet, &mut self.network, &mut self.kernel);
+    }
+
+    /// Sends a message over all links of a node but that to its source.
+    pub(super) fn spread(&mut self, at: usize, source: Option<usize>, packet: &Arc<Packet>) {
+        mesh::spread(at, source, packet, &mut self.network, &mut self.kernel);
+    }
+
+    /// A node asks a peer in a conversation of its own.
+    pub(super) fn request(
+        &mut self,
+        at: usize,
+        conversation: ConversationId,
+        peer: &PeerKey,
+        protocol: Protocol,
+        bytes: Vec<u8>,
+    ) {
+        if let Some(answerer) = self.nodes.number_of(peer) {
+            let asker = (at, conversation);
+            self.network.request(asker, answerer, protocol, bytes, &self.nodes, &mut self.kernel);
+        }
+    }
+
+    /// An answer goes back over a stream.
+    pub(super) fn respond(&mut self, stream: u64, bytes: Vec<u8>) {
+        self.network.respond(stream, bytes, &self.nodes, &mut self.kernel);
+    }
+}

@@ -1,0 +1,153 @@
+//! All hosts of a world: who they are, who runs, who is honest, and the way into their nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Index, IndexMut};
+
+use super::adversary::Behaviour;
+use super::sim_node::{RestartFrom, SimNode};
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{Input, Output};
+use crate::proto::memo::Memo;
+use crate::proto::name::ZoneName;
+use crate::proto::node::{Damage, Node, Stored};
+use crate::proto::record::{Refusal, SignedRecord};
+use crate::proto::registry::Quota;
+use crate::proto::time::Timestamp;
+
+/// All hosts of a world, by number.
+pub(super) struct Nodes {
+    all: Vec<SimNode>,
+    by_key: BTreeMap<PeerKey, usize>,
+    /// Equal bytes are decoded, verified and held once in this world.
+    memo: Memo,
+    /// What a zone may hold at every honest node.
+    pub(super) quota: Quota,
+}
+
+impl Index<usize> for Nodes {
+    type Output = SimNode;
+
+    fn index(&self, at: usize) -> &SimNode {
+        &self.all[at]
+    }
+}
+
+impl IndexMut<usize> for Nodes {
+    fn index_mut(&mut self, at: usize) -> &mut SimNode {
+        &mut self.all[at]
+    }
+}
+
+impl Nodes {
+    pub(super) fn new(all: Vec<SimNode>, quota: Quota) -> Nodes {
+        let by_key = all.iter().enumerate().map(|(at, node)| (node.key, at)).collect();
+        Nodes { all, by_key, memo: Memo::shared(), quota }
+    }
+
+    /// How many there are, up or down.
+    pub(super) fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Nodes that run and are honest.
+    pub(super) fn running(&self) -> impl Iterator<Item = (usize, &Node)> {
+        let honest = self.all.iter().enumerate().filter(|(_, it)| it.behaviour == Behaviour::Honest);
+        honest.filter_map(|(at, it)| Some((at, it.node.as_ref()?)))
+    }
+
+    /// As [`Nodes::running`], to be asked for what they compute when they are asked.
+    pub(super) fn running_mut(&mut self) -> impl Iterator<Item = &mut Node> {
+        let honest = self.all.iter_mut().filter(|it| it.behaviour == Behaviour::Honest);
+        honest.filter_map(|it| it.node.as_mut())
+    }
+
+    /// Zones that some honest node holds.
+    pub(super) fn held_zones(&self) -> Vec<ZoneName> {
+        let held: BTreeSet<&ZoneName> = self.running().flat_map(|(_, node)| node.held_zones()).collect();
+        held.into_iter().cloned().collect()
+    }
+
+    /// Whether a node deals with others as the protocol says.
+    pub(super) fn is_honest(&self, at: usize) -> bool {
+        self.all[at].behaviour == Behaviour::Honest
+    }
+
+    /// Nodes that keep to the protocol, up or down.
+    pub(super) fn honest(&self) -> Vec<usize> {
+        (0..self.all.len()).filter(|at| self.is_honest(*at)).collect()
+    }
+
+    /// Whether a key is that of an honest node.
+    pub(super) fn is_honest_key(&self, key: &PeerKey) -> bool {
+        self.by_key.get(key).is_some_and(|at| self.is_honest(*at))
+    }
+
+    /// Whether some node lies: then a prefix of versions may be a liar's word, until the next comparison.
+    pub(super) fn is_lied_to(&self) -> bool {
+        self.all.iter().any(|it| it.behaviour == Behaviour::Lie)
+    }
+
+    /// The number of a key.
+    pub(super) fn number_of(&self, key: &PeerKey) -> Option<usize> {
+        self.by_key.get(key).copied()
+    }
+
+    /// A node that runs, and the time on its clock when the true time is `wall`.
+    pub(super) fn read(&mut self, at: usize, wall: u64) -> Option<(&mut Node, Timestamp)> {
+        let host = self.all.get_mut(at)?;
+        let now = host.clock.read(wall);
+        host.node.as_mut().map(|node| (node, now))
+    }
+
+    /// Gives a node an input, if it runs.
+    pub(super) fn handle(&mut self, at: usize, wall: u64, input: Input) {
+        self.with(at, wall, |node, now| node.handle(now, input));
+    }
+
+    /// Lets a node's time pass, if it runs.
+    pub(super) fn handle_timeout(&mut self, at: usize, wall: u64) {
+        self.with(at, wall, Node::handle_timeout);
+    }
+
+    /// The next thing that a node wants done.
+    pub(super) fn poll_output(&mut self, at: usize) -> Option<Output> {
+        self.all[at].node.as_mut().and_then(Node::poll_output)
+    }
+
+    /// Reads a record that a node writes or sends.
+    pub(super) fn decode(&mut self, at: usize, bytes: &[u8]) -> Result<SignedRecord, Refusal> {
+        self.memo.record(bytes, &self.all[at].config.network)
+    }
+
+    fn with(&mut self, at: usize, wall: u64, act: impl FnOnce(&mut Node, Timestamp)) {
+        let host = &mut self.all[at];
+        let now = host.clock.read(wall);
+        if let Some(node) = host.node.as_mut() {
+            node.lend(&mut self.memo);
+            act(node, now);
+            node.lend(&mut self.memo);
+        }
+    }
+
+    /// A host that is down starts with what `from` says. How many of its own rows it cannot read.
+    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, wall: u64, seed: [u8; 32]) -> usize {
+        let host = &mut self.all[at];
+        match (from, &host.backup) {
+            (RestartFrom::Lost, _) => host.disk.replace(BTreeMap::new()),
+            (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => host.disk.replace(backup.rows.clone()),
+            (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => {}
+        }
+        host.clock.restart();
+        let now = host.clock.read(wall);
+        let damage = if from == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };
+        let mut stored = Stored { damage, ..Stored::default() };
+        let (network, memo) = (&host.config.network, &mut self.memo);
+        let rows = host.disk.rows().iter();
+        let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
+        let (identity, config) = (host.identity.clone(), host.config.clone());
+        let quota = host.behaviour.quota(self.quota);
+        host.node = Some(Node::with_quota(identity, config, seed, stored, now, quota));
+        host.incarnation += 1;
+        unread
+    }
+}

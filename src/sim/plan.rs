@@ -1,0 +1,277 @@
+//! Runs drawn from a seed: faults, work, and whether some nodes are hostile. Each run has some kinds of faults and not
+//! others, so that none hides another.
+
+use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::{Behaviour, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation, World};
+use crate::proto::name::AgentName;
+
+const SECOND_MS: u64 = 1_000;
+const MINUTE_MS: u64 = 60_000;
+const DAY_MS: u64 = 86_400_000;
+/// Largest error of a clock that is wrong for a while.
+const JUMP_MS_MAX: u64 = 6 * DAY_MS;
+/// After this long everything written with a clock ahead is due, and every lease written before it has ended once.
+const HORIZON_MS: (u64, u64) = (7 * DAY_MS, 8 * DAY_MS);
+
+/// A run: its faults and its work.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How the world begins.
+    pub setup: Setup,
+    /// Nodes that start later than the others; the last ones.
+    pub late: usize,
+    /// How long faults and work go on, virtual milliseconds.
+    pub span_ms: u64,
+    /// Faults and when they happen.
+    pub faults: Vec<(u64, Fault)>,
+    /// What clients want, when and where.
+    pub operations: Vec<(u64, usize, ClientOp)>,
+    /// Whether some clock jumped: then everything is settled only after the horizon.
+    pub clocks_jumped: bool,
+    /// Wall time after which no stamp of this run lies ahead, milliseconds.
+    pub horizon_ms: u64,
+}
+
+/// What a run is drawn from.
+struct Draw<'a, R> {
+    rng: &'a mut R,
+    nodes: usize,
+    span_ms: u64,
+    faults: Vec<(u64, Fault)>,
+}
+
+impl Plan {
+    /// Draws a run of five nodes.
+    pub fn draw(rng: &mut impl Rng) -> Plan {
+        Plan::draw_of(5, rng)
+    }
+
+    /// Draws a run in which one to three of five to seven nodes are hostile.
+    pub fn draw_hostile(rng: &mut impl Rng) -> Plan {
+        let hostile = rng.random_range(1..=3);
+        let nodes = 4 + hostile;
+        let mut plan = Plan::draw_of(nodes, rng);
+        let victim = rng.random_range(0..nodes);
+        let others = (0..nodes).filter(|at| *at != victim);
+        for at in others.sample(rng, hostile) {
+            let behaviour = match rng.random_range(0..6) {
+                0 => Behaviour::Mute,
+                1 => Behaviour::Stale,
+                2 => Behaviour::Sybil { offers: 40 },
+                3 => Behaviour::Equivocate,
+                _ => Behaviour::Lie,
+            };
+            // Some are hostile from the start, some turn.
+            let at_ms = if rng.random() { 0 } else { rng.random_range(0..plan.span_ms) };
+            plan.faults.push((at_ms, Fault::Corrupt(at, behaviour)));
+        }
+        if rng.random_bool(0.3) {
+            let (from, until) = (rng.random_range(0..plan.span_ms), rng.random_range(0..plan.span_ms));
+            plan.faults.push((from.min(until), Fault::Eclipse(Some(victim))));
+            plan.faults.push((from.max(until), Fault::Eclipse(None)));
+        }
+        // More than the honest nodes of a plan write, and less than a Sybil.
+        plan.setup.quota.records_per_author = 12;
+        plan
+    }
+
+    fn draw_of(nodes: usize, rng: &mut impl Rng) -> Plan {
+        let setup = Setup {
+            nodes,
+            skew_ms_max: if rng.random() { 2_000 } else { 0 },
+            bootstrapped: rng.random(),
+            conditions: conditions(rng),
+            ..Setup::default()
+        };
+        let span_ms = rng.random_range(2 * MINUTE_MS..12 * MINUTE_MS);
+        let mut draw = Draw { rng, nodes, span_ms, faults: Vec::new() };
+        let late = draw.late_starts();
+        draw.partitions();
+        draw.crashes();
+        draw.jumps();
+        draw.suspensions();
+        draw.skips();
+        let operations = draw.operations();
+        let faults = draw.faults;
+        let clocks_jumped = faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)));
+        let horizon_ms = rng.random_range(HORIZON_MS.0..HORIZON_MS.1);
+        Plan { setup, late, span_ms, faults, operations, clocks_jumped, horizon_ms }
+    }
+}
+
+fn conditions(rng: &mut impl Rng) -> Conditions {
+    let mut some = |most: f64| if rng.random() { rng.random_range(0.0..most) } else { 0.0 };
+    let (loss, duplication, breaks, stalls) = (some(0.3), some(0.3), some(0.05), some(0.01));
+    let slowest = *[10, 200, 3_000].choose(rng).unwrap_or(&10);
+    let detection_ms_max = *[0, 1_000, 15_000].choose(rng).unwrap_or(&0);
+    let latency_ms = (1, slowest);
+    Conditions { loss, duplication, latency_ms, breaks, stalls, detection_ms_max, ..Conditions::default() }
+}
+
+impl<R: Rng> Draw<'_, R> {
+    fn late_starts(&mut self) -> usize {
+        let late = if self.rng.random() { self.rng.random_range(1..=2) } else { 0 };
+        for node in self.nodes - late..self.nodes {
+            let at = self.time();
+            self.faults.push((at, Fault::Start(node)));
+        }
+        late
+    }
+
+    fn partitions(&mut self) {
+        for _ in 0..self.count(3) {
+            let groups = self.rng.random_range(2..=3);
+            let groups = (0..self.nodes).map(|_| self.rng.random_range(0..groups)).collect();
+            let (at, length) = (self.time(), self.length());
+            self.faults.push((at, Fault::Part(groups)));
+            self.faults.push((at + length, Fault::Part(vec![0; self.nodes])));
+        }
+    }
+
+    fn crashes(&mut self) {
+        let restarts: &[RestartFrom] = match self.rng.random_range(0..5) {
+            0 => &[RestartFrom::Disk],
+            1 => &[RestartFrom::Disk, RestartFrom::Lost],
+            2 => &[RestartFrom::Disk, RestartFrom::Backup],
+            3 => &[RestartFrom::Disk, RestartFrom::Torn],
+            _ => &[RestartFrom::Disk, RestartFrom::Lost, RestartFrom::Backup, RestartFrom::Torn],
+        };
+        for _ in 0..self.count(5) {
+            let from = *restarts.choose(self.rng).unwrap_or(&RestartFrom::Disk);
+            let (node, at, down_ms) = (self.node(), self.time(), self.length());
+            if matches!(from, RestartFrom::Backup | RestartFrom::Torn) {
+                self.faults.push((self.rng.random_range(0..at), Fault::BackUp(node)));
+            }
+            self.faults.push((at, Fault::Crash { node, from, down_ms }));
+        }
+    }
+
+    fn jumps(&mut self) {
+        for _ in 0..self.count(4) {
+            let (node, at, length) = (self.node(), self.time(), self.length());
+            let most = *[10 * SECOND_MS, 5 * MINUTE_MS, JUMP_MS_MAX].choose(self.rng).unwrap_or(&DAY_MS);
+            let most = most as i64;
+            self.faults.push((at, Fault::Jump(node, self.rng.random_range(-most..=most))));
+            self.faults.push((at + length, Fault::Jump(node, 0)));
+        }
+    }
+
+    fn suspensions(&mut self) {
+        for _ in 0..self.count(3) {
+            let (node, at, length) = (self.node(), self.time(), self.length());
+            self.faults.push((at, Fault::Suspend(node, length)));
+        }
+    }
+
+    fn skips(&mut self) {
+        for _ in 0..self.count(2) {
+            let most = *[5 * MINUTE_MS, DAY_MS, 10 * DAY_MS].choose(self.rng).unwrap_or(&DAY_MS);
+            let (at, length) = (self.time(), self.rng.random_range(0..most));
+            self.faults.push((at, Fault::Skip(length)));
+        }
+    }
+
+    fn operations(&mut self) -> Vec<(u64, usize, ClientOp)> {
+        let operations = self.rng.random_range(10..120);
+        let own_names = self.rng.random_range(1..6);
+        let withdrawals = self.rng.random_range(0.1..0.5);
+        let mut operations: Vec<(u64, usize, ClientOp)> = (0..operations)
+            .map(|number| {
+                let (at, node) = (self.time(), self.node());
+                let name = match self.rng.random_range(0..own_names + 2) {
+                    shared @ 0..2 => format!("shared-{shared}"),
+                    own => format!("own-{node}-{own}"),
+                };
+                let name: AgentName = name.parse().expect("a label");
+                let operation = if self.rng.random_bool(withdrawals) {
+                    ClientOp::Withdraw(name)
+                } else {
+                    ClientOp::Offer(vec![(name, format!("text {number}"))])
+                };
+                (at, node, operation)
+            })
+            .collect();
+        operations.sort_by_key(|(at, node, _)| (*at, *node));
+        operations
+    }
+
+    /// None in half of the runs.
+    fn count(&mut self, most: usize) -> usize {
+        if self.rng.random() { self.rng.random_range(1..=most) } else { 0 }
+    }
+
+    fn node(&mut self) -> usize {
+        self.rng.random_range(0..self.nodes)
+    }
+
+    fn time(&mut self) -> u64 {
+        self.rng.random_range(1..self.span_ms)
+    }
+
+    /// Often short, sometimes as long as the run.
+    fn length(&mut self) -> u64 {
+        let most = *[5 * SECOND_MS, MINUTE_MS, self.span_ms].choose(self.rng).unwrap_or(&MINUTE_MS);
+        self.rng.random_range(SECOND_MS..most)
+    }
+}
+
+/// Plays the plan of a seed: faults and work, then repair, quiet, and checks of what must hold in the end.
+pub fn play(seed: u64) -> Result<Outcome, Violation> {
+    let plan = Plan::draw(&mut rng_of_plans(seed));
+    plan.play(&mut World::new(seed, plan.setup.clone()))
+}
+
+/// As [`play`], with the log of the run.
+pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    Plan::draw(&mut rng_of_plans(seed)).play_told(seed)
+}
+
+/// As [`play`], among hostile nodes.
+pub fn play_hostile(seed: u64) -> Result<Outcome, Violation> {
+    let plan = Plan::draw_hostile(&mut rng_of_plans(seed));
+    plan.play(&mut World::new(seed, plan.setup.clone()))
+}
+
+/// As [`play_hostile`], with the log of the run.
+pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    Plan::draw_hostile(&mut rng_of_plans(seed)).play_told(seed)
+}
+
+impl Plan {
+    fn play_told(&self, seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+        let mut world = World::new(seed, self.setup.clone());
+        world.listen();
+        let played = self.play(&mut world);
+        (world.told(), played)
+    }
+
+    fn play(&self, world: &mut World) -> Result<Outcome, Violation> {
+        for (at, fault) in &self.faults {
+            world.fault_in(*at, fault.clone());
+        }
+        for (at, node, operation) in &self.operations {
+            world.submit_in(*at, *node, operation.clone());
+        }
+        for node in 0..self.setup.nodes - self.late {
+            world.start(node, RestartFrom::Disk);
+        }
+        world.run(self.span_ms)?;
+        world.settle()?;
+        if self.clocks_jumped {
+            // Past the end of every lease that was written with a clock ahead.
+            world.skip(self.horizon_ms);
+            world.settle()?;
+        }
+        Ok(world.outcome())
+    }
+}
+
+/// Another stream of numbers than the world's own.
+fn rng_of_plans(seed: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(1);
+    rng
+}
