@@ -251,7 +251,7 @@ fn no_type_does_everything() {
                 _ => {}
             }
             let code = line.strip_prefix("    ").filter(|code| !code.starts_with(' '));
-            let is_method = code.is_some_and(|code| is_function(code));
+            let is_method = code.is_some_and(is_function);
             if let Some(name) = of.as_ref().filter(|_| is_method) {
                 *methods.entry((folder.clone(), name.clone())).or_default() += 1;
             }

@@ -101,7 +101,8 @@ pub(super) fn scope(node: &Node, asked: Option<&ZoneName>, local: bool) -> Vec<a
     let root = ZoneName::root();
     let asked = asked.unwrap_or(&root);
     let held: Vec<&ZoneName> = node.held_zones().filter(|zone| zone.is_within(asked)).collect();
-    let mut answers: Vec<api::ZoneAnswer> = held.iter().map(|zone| answered(zone, ZoneStatus::Held)).collect();
+    let mut answers: Vec<api::ZoneAnswer> =
+        held.iter().map(|zone| answered(zone, ZoneStatus::Held)).collect();
     // What lies above the held zones, or the asked zone itself, is not known here.
     if !local && !held.contains(&asked) {
         answers.push(answered(asked, ZoneStatus::Unreachable));
