@@ -70,7 +70,7 @@ const ARROWS: &[Row] = &[
     },
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "sim"] },
-    Row { name: "text", holds: &["api", "sanitize"], uses: &["values"] },
+    Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "agents", holds: &["agents"], uses: &["values", "calls", "node", "settings", "documents"] },
