@@ -460,6 +460,8 @@ impl World {
                 }
             },
             Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
+            // Who is found is who is linked: the graph of a world does not change.
+            Output::JoinZone(_) | Output::LeaveZone(_) | Output::Provide(_) | Output::FindPeers(_) => {}
             Output::Penalize { peer, offence } => {
                 self.adversary.note_blame(at, &peer, offence.text(), fabric);
             }

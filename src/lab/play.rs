@@ -16,7 +16,7 @@ use rand_chacha::ChaCha8Rng;
 use super::measure::{Broken, Measured, Missing};
 use super::scenario::{Scenario, Trouble};
 use crate::proto::config::Config;
-use crate::proto::registry::Quota;
+use crate::proto::config::Quota;
 use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World};
 use timeline::{Action, Timeline};
 

@@ -21,13 +21,13 @@ use super::fabric::Fabric;
 use super::mesh::{self, Packet};
 use super::queue::Due;
 use crate::proto::codec;
+use crate::proto::config::Quota;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::{Header, SignedRecord};
-use crate::proto::registry::Quota;
 use lying_peer::LyingPeer;
 
 /// Time between two batches of a Sybil, milliseconds.
@@ -148,7 +148,7 @@ impl Adversary {
         let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
         let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
         let saw = up.iter().filter(|node| {
-            node.problems().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
+            node.alerts().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
         });
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;

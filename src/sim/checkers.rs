@@ -230,7 +230,7 @@ impl Checkers {
         let results = match reply {
             Reply::Registered(results) => results,
             Reply::Deregistered(result) => vec![result],
-            Reply::Left => Vec::new(),
+            Reply::Found(_) | Reply::Resolved(_) | Reply::Zone(_) | Reply::Left => Vec::new(),
         };
         for ((name, operation), result) in operations.into_iter().zip(results) {
             match result {

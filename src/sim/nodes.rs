@@ -5,14 +5,16 @@ use std::ops::{Index, IndexMut};
 
 use super::adversary::Behaviour;
 use super::sim_node::{RestartFrom, SimNode};
+use crate::proto::config::{Config, Quota};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Input, Output};
 use crate::proto::memo::Memo;
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Damage, Node, Stored};
+use crate::proto::node::Node;
+use crate::proto::persistence::{Damage, Stored};
 use crate::proto::record::{Refusal, SignedRecord};
-use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
+use crate::proto::zone::Zone;
 
 /// All hosts of a world, by number.
 pub(super) struct Nodes {
@@ -63,7 +65,8 @@ impl Nodes {
 
     /// Zones that some honest node holds.
     pub(super) fn held_zones(&self) -> Vec<ZoneName> {
-        let held: BTreeSet<&ZoneName> = self.running().flat_map(|(_, node)| node.held_zones()).collect();
+        let held: BTreeSet<&ZoneName> =
+            self.running().flat_map(|(_, node)| node.zones().map(Zone::name)).collect();
         held.into_iter().cloned().collect()
     }
 
@@ -146,7 +149,7 @@ impl Nodes {
         let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
         let (identity, config) = (host.identity.clone(), host.config.clone());
         let quota = host.behaviour.quota(self.quota);
-        host.node = Some(Node::with_quota(identity, config, seed, stored, now, quota));
+        host.node = Some(Node::new(identity, Config { quota, ..config }, seed, stored, now));
         host.incarnation += 1;
         unread
     }

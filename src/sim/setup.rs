@@ -3,7 +3,7 @@
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
 use crate::proto::config::Config;
-use crate::proto::registry::Quota;
+use crate::proto::config::Quota;
 
 /// How a world begins.
 #[derive(Clone, Debug)]
