@@ -42,11 +42,10 @@ pub use clock::START;
 pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
-pub use plan::{Plan, play, play_hostile, play_hostile_told, play_told};
-pub use setup::Setup;
+pub use plan::{Plan, play, play_hostile, play_hostile_told, play_told, play_zoned, play_zoned_told};
+pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
-use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{GossipId, Input, Output, Verdict};
 use crate::proto::name::ZoneName;
@@ -110,7 +109,7 @@ impl World {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
                 let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
-                SimNode::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
+                SimNode::new(identity, setup.config_of(at, bootstrap_peers), skew)
             })
             .collect();
         kernel.schedule(CHECK_MS, Due::Check);
@@ -171,13 +170,18 @@ impl World {
 
     /// A client of a node wants something in the node's home zone, now.
     pub fn submit(&mut self, node: usize, operation: ClientOp) {
-        self.submit_in(0, node, operation);
+        let zone = self.fabric.nodes[node].home_zone();
+        self.submit_in(0, node, zone, operation);
     }
 
-    /// A client of a node wants something in the node's home zone, in some milliseconds.
-    pub fn submit_in(&mut self, in_ms: u64, node: usize, operation: ClientOp) {
-        let zone = self.fabric.nodes[node].config.zones.first().cloned().unwrap_or_else(ZoneName::root);
+    /// A client of a node wants something in a zone, in some milliseconds.
+    pub fn submit_in(&mut self, in_ms: u64, node: usize, zone: ZoneName, operation: ClientOp) {
         self.fabric.kernel.schedule(in_ms, Due::Client(node, Box::new((zone, operation))));
+    }
+
+    /// The zones of which a node is a member by its settings, its home first.
+    pub fn member_of(&self, node: usize) -> &[ZoneName] {
+        &self.fabric.nodes[node].config.zones
     }
 
     /// Something goes wrong, now.
@@ -203,7 +207,8 @@ impl World {
     /// A hostile node gives a message of its own making to the mesh, now.
     pub fn inject(&mut self, node: usize, bytes: Vec<u8>) {
         let has_records = !adversary::is_beacon(&bytes);
-        self.fabric.publish(node, bytes, has_records);
+        let zone = self.fabric.nodes[node].home_zone();
+        self.fabric.publish(node, zone, bytes, has_records);
     }
 
     /// What hostile nodes came to so far.
@@ -444,9 +449,9 @@ impl World {
                     fabric.nodes[at].disk.write(fabric.kernel.now(), write);
                 }
             }
-            Output::Publish { zone: _, bytes } => {
+            Output::Publish { zone, bytes } => {
                 let has_records = checkers.check_persisted(at, &bytes, fabric);
-                fabric.publish(at, bytes, has_records);
+                fabric.publish(at, zone, bytes, has_records);
             }
             Output::Verdict { id, verdict } => self.forward(at, id, verdict),
             Output::Request { conversation, peer, protocol, bytes } => {
@@ -467,7 +472,8 @@ impl World {
             }
             Output::Event(event) => {
                 checkers.check_event(at, &event, fabric);
-                fabric.kernel.metrics.event(at, &event, fabric.kernel.clock.now());
+                let (host, kernel) = (&fabric.nodes[at], &mut fabric.kernel);
+                kernel.metrics.event(at, &event, &host.zones, kernel.clock.now());
             }
         }
     }

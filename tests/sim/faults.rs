@@ -5,14 +5,10 @@
 
 use aop::sim::{ClientOp, Conditions, Fault, RestartFrom, Setup, World};
 
-use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
+use crate::actions::{name, names, number, offer, offer_and_withdraw, run, settle};
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 100;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 /// Plays seeds on two threads; what broke.
 fn play_all(seeds: u64) -> Vec<String> {

@@ -9,15 +9,11 @@ use aop::proto::config::Quota;
 use aop::proto::message::Envelope;
 use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, RestartFrom, Setup, World};
 
-use crate::actions::{agents, name, names, offer, offer_and_withdraw, run, settle};
+use crate::actions::{agents, name, names, number, offer, offer_and_withdraw, run, settle};
 use serde_bytes::ByteBuf;
 
 /// Drawn worlds played by default.
 const SEEDS: u64 = 100;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 fn broken(seed: u64) -> Option<String> {
     match std::panic::catch_unwind(|| aop::sim::play_hostile(seed)) {

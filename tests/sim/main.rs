@@ -13,3 +13,4 @@ mod model;
 mod report;
 #[cfg(feature = "lab")]
 mod worlds;
+mod zones;
