@@ -92,9 +92,13 @@ fn happen(cluster: &mut Cluster, zone: &ZoneName, rng: &mut ChaCha8Rng) {
 fn what_happens_in_one_zone_touches_no_other() {
     let (a, b) = (zone("a.org"), zone("b.org"));
     for seed in 0..20 {
-        let mut cluster =
-            Cluster::with(vec![serving(&["a.org", "b.org"]), serving(&["a.org"]), serving(&["b.org"])]);
+        let mut cluster = Cluster::with(vec![
+            serving(&["a.org", "b.org"]),
+            serving(&["a.org", "b.org"]),
+            serving(&["b.org"]),
+        ]);
         meet(&mut cluster, 0, 1, &a);
+        meet(&mut cluster, 0, 1, &b);
         meet(&mut cluster, 0, 2, &b);
         assert!(register(&mut cluster, 0, "own", &b) && register(&mut cluster, 2, "other", &b));
         cluster.pass(20 * SECOND);
