@@ -71,6 +71,12 @@ pub enum Check {
     ForksShown,
     /// What stands in the name of a host is what it offers.
     HostSpeaks,
+    /// The work of a call runs at most once.
+    CallRunsOnce,
+    /// What a client is told of its call is so: that it was not started, that it ended, how often it was offered.
+    CallClaims,
+    /// Who waits for a call has an outcome by the deadline.
+    CallEnds,
 }
 
 /// A broken promise.
@@ -108,6 +114,9 @@ impl Check {
             Check::WithinQuota => "within-quota",
             Check::ForksShown => "forks-shown",
             Check::HostSpeaks => "host-speaks",
+            Check::CallRunsOnce => "call-runs-once",
+            Check::CallClaims => "call-claims",
+            Check::CallEnds => "call-ends",
         }
     }
 }

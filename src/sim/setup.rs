@@ -1,5 +1,6 @@
 //! How a world begins.
 
+use super::calls::CallConditions;
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
 use crate::proto::config::Config;
@@ -24,6 +25,8 @@ pub struct Setup {
     pub regions: Option<Regions>,
     /// What a zone may hold at every node.
     pub quota: Quota,
+    /// How calls go; none if nobody calls.
+    pub calls: Option<CallConditions>,
 }
 
 impl Default for Setup {
@@ -37,6 +40,7 @@ impl Default for Setup {
             graph: Graph::Random(Graph::DEGREE),
             regions: None,
             quota: Quota::default(),
+            calls: None,
         }
     }
 }
