@@ -29,6 +29,7 @@ pub use state::State;
 use crate::document::run_config::RunConfig;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
+use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Withdraw;
 use running::Running;
@@ -192,7 +193,7 @@ impl Agents {
         match self.running(name) {
             Some(running) => running.call(&self.0.shared, invocation).await,
             None => {
-                Err(CallFailure::new("not_found", Outcome::NotStarted, format!("{name} is not run here")))
+                Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here")))
             }
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proto::code::Code;
+
 /// A question to the registry: `GET /v1/find`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -175,7 +177,7 @@ pub struct Refused {
     /// Its name as far as it could be read.
     pub name: String,
     /// Stable code, such as `older_version`.
-    pub code: String,
+    pub code: Code,
     /// What, why, and what to do, with the field.
     pub message: String,
 }
@@ -208,7 +210,7 @@ pub struct CallAnswer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CallError {
     /// Stable code, such as `deadline`.
-    pub code: String,
+    pub code: Code,
     /// What, why, and what to do.
     pub message: String,
     /// Where a listing is served outside the mesh.
@@ -238,7 +240,7 @@ pub struct Status {
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Refused records since the start, by reason.
-    pub refused: BTreeMap<String, u64>,
+    pub refused: BTreeMap<Code, u64>,
 }
 
 /// State of one replicated zone.
@@ -272,7 +274,7 @@ pub struct ZoneReport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     /// Stable code.
-    pub code: String,
+    pub code: Code,
     /// One sentence.
     pub message: String,
     /// What to do.
@@ -389,10 +391,11 @@ pub struct ErrorBody {
 }
 
 /// An error as users meet it: the same code in CLI, HTTP and metrics.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message} ({code}); {fix}")]
 pub struct ApiError {
     /// Stable code.
-    pub code: String,
+    pub code: Code,
     /// What and why.
     pub message: String,
     /// What to do.

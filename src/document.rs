@@ -38,6 +38,7 @@ pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
 pub use name::{agent_name, tool_name};
 
 pub use crate::proto::card::Offer;
+use crate::proto::code::Code;
 use crate::proto::name::{AgentName, ZoneName};
 pub(crate) use field::compact;
 use field::{Fields, JsonPath, Violation, quoted, shortened};
@@ -47,8 +48,8 @@ use field::{Fields, JsonPath, Violation, quoted, shortened};
 pub struct Refusal {
     /// Its name in the document, as far as it could be read; cut if long.
     pub name: String,
-    /// One of the codes above.
-    pub code: &'static str,
+    /// Stable code.
+    pub code: Code,
     /// The field, the reason, what to do, and the limit that was exceeded.
     pub message: String,
 }
@@ -139,7 +140,7 @@ fn format_of(map: &Map<String, Value>) -> Option<DocumentFormat> {
 fn unknown_format(problem: String) -> Violation {
     let fix = "accepted are an agent's file as {\"agent\": {…}}, a server.json of the MCP registry, an A2A agent card, \
                and an array of these";
-    Violation { code: "unknown_format", ..Violation::bad(JsonPath::default(), problem, fix) }
+    Violation { code: Code::UnknownFormat, ..Violation::bad(JsonPath::default(), problem, fix) }
 }
 
 fn describe_unknown(map: &Map<String, Value>) -> String {
@@ -215,7 +216,7 @@ fn older_version(loser: &Offer, winner: &Offer) -> Refusal {
         "`version` is {lower}, and this request also has {greater}, which is registered; to register {lower} send it \
          alone"
     );
-    Refusal { name: shortened(name_of(loser)), code: "older_version", message }
+    Refusal { name: shortened(name_of(loser)), code: Code::OlderVersion, message }
 }
 
 fn duplicate_name(loser: &Offer, earlier: usize) -> Refusal {
@@ -224,7 +225,7 @@ fn duplicate_name(loser: &Offer, earlier: usize) -> Refusal {
          change its name or zone",
         loser.name
     );
-    Refusal { name: shortened(name_of(loser)), code: "duplicate_name", message }
+    Refusal { name: shortened(name_of(loser)), code: Code::DuplicateName, message }
 }
 
 #[cfg(test)]
@@ -233,7 +234,8 @@ mod tests {
     use serde_json::json;
 
     fn codes(body: Value) -> Vec<&'static str> {
-        let code = |outcome: &Result<Offer, Refusal>| outcome.as_ref().map_or_else(|no| no.code, |_| "ok");
+        let code =
+            |outcome: &Result<Offer, Refusal>| outcome.as_ref().map_or_else(|no| no.code.text(), |_| "ok");
         read_documents(body).iter().map(code).collect()
     }
 
@@ -261,7 +263,7 @@ mod tests {
             for (index, outcome) in order.iter().zip(outcomes) {
                 match outcome {
                     Ok(one) => assert_eq!((*index, one.card.version.as_deref()), (1, Some("0.10.0"))),
-                    Err(refusal) => assert_eq!((*index != 1, refusal.code), (true, "older_version")),
+                    Err(refusal) => assert_eq!((*index != 1, refusal.code), (true, Code::OlderVersion)),
                 }
             }
         }

@@ -219,10 +219,6 @@ fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Wri
 
 impl From<&StoreIncident> for api::Problem {
     fn from(incident: &StoreIncident) -> api::Problem {
-        api::Problem {
-            code: incident.code.into(),
-            message: incident.message.clone(),
-            fix: incident.fix.clone(),
-        }
+        api::Problem { code: incident.code, message: incident.message.clone(), fix: incident.fix.clone() }
     }
 }

@@ -11,9 +11,31 @@
 //!
 //! Values (`time name identity card grant record message memo config codec version`) know no machine; machines know no
 //! other machine but through `node`.
+//!
+//! # Papers
+//!
+//! What each gave us; docs/protocol.md says where we differ.
+//!
+//! - *Agent Orchestration Protocol* (The Swarms Corporation, 2025): the registry, its claims, and the names of its parts.
+//! - [Demers et al., *Epidemic algorithms for replicated database maintenance*](https://doi.org/10.1145/41840.41841): rumours for
+//!   speed and anti-entropy for certainty; death certificates, here tombstones.
+//! - [Vyzovitis et al., *GossipSub*](https://arxiv.org/abs/2007.02754): the mesh under the gossip, and why it stands adversaries.
+//! - [Meyer, *Range-based set reconciliation*](https://arxiv.org/abs/2212.13567): two sets compared from the root down, and why
+//!   fingerprints that add up can be forged; [Merkle](https://doi.org/10.1007/3-540-48184-2_32): the tree of hashes.
+//! - [Parker et al., *Detection of mutual inconsistency in distributed systems*](https://doi.org/10.1109/TSE.1983.236733):
+//!   version vectors.
+//! - [Shapiro et al., *Conflict-free replicated data types*](https://doi.org/10.1007/978-3-642-24550-3_29): a merge that is the
+//!   greatest of a total order agrees in any order of arrival.
+//! - [Kulkarni et al., *Logical physical clocks*](https://doi.org/10.1007/978-3-319-14472-6_2): stamps that follow the wall clock
+//!   and never go back.
+//! - [Gray and Cheriton, *Leases*](https://doi.org/10.1145/74850.74870): what nobody renews ends by itself.
+//! - [Birrell and Nelson, *Implementing remote procedure calls*](https://doi.org/10.1145/2080.357392): ids of calls and runs, so
+//!   that a call that is repeated runs at most once.
+//! - [Maymounkov and Mazières, *Kademlia*](https://doi.org/10.1007/3-540-45748-8_5): how the live node finds peers of a zone.
 
 pub mod call;
 pub mod card;
+pub mod code;
 pub mod codec;
 pub mod config;
 pub mod fingerprint;

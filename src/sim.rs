@@ -483,7 +483,7 @@ impl World {
             },
             Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
             Output::Penalize { peer, offence } => {
-                self.adversary.note_blame(at, &peer, offence.code(), fabric);
+                self.adversary.note_blame(at, &peer, offence.text(), fabric);
             }
             Output::Event(event) => {
                 checkers.check_event(at, &event, fabric);

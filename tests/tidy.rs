@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lines of a file before its tests.
 const FILE_LINES_MAX: usize = 600;
+/// Methods of a type, over all files of its folder.
+const METHODS_MAX: usize = 111;
 /// Lines of a function.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.
@@ -26,14 +29,77 @@ const VERSION_FLOORS: &[(&str, [u64; 3])] = &[
     ("rmcp", [3, 11, 0]),
 ];
 
-/// What a layer must not name: folder or file, then the forbidden texts.
-const LAYERS: &[(&str, &[&str])] = &[
+/// Modules of `src` that belong together, and which rows above its own they may use.
+struct Row {
+    name: &'static str,
+    /// Each with all below it, but for what another row names.
+    holds: &'static [&'static str],
+    uses: &'static [&'static str],
+}
+
+/// Which way `use` may point, lowest first. A row uses itself and rows above it alone, so no circle can form between rows.
+const ARROWS: &[Row] = &[
+    Row {
+        name: "values",
+        holds: &[
+            "proto::card",
+            "proto::code",
+            "proto::codec",
+            "proto::config",
+            "proto::fingerprint",
+            "proto::grant",
+            "proto::identity",
+            "proto::memo",
+            "proto::message",
+            "proto::name",
+            "proto::record",
+            "proto::time",
+            "proto::version",
+        ],
+        uses: &[],
+    },
+    Row { name: "search", holds: &["proto::index"], uses: &["values"] },
+    Row { name: "registry", holds: &["proto::registry"], uses: &["values"] },
+    Row { name: "liveness", holds: &["proto::liveness"], uses: &["values"] },
+    Row { name: "calls", holds: &["proto::call"], uses: &["values", "liveness"] },
+    Row { name: "sync", holds: &["proto::sync"], uses: &["values", "registry"] },
+    Row {
+        name: "node",
+        holds: &["proto"],
+        uses: &["values", "calls", "search", "registry", "liveness", "sync"],
+    },
+    Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "node"] },
+    Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "sim"] },
+    Row { name: "text", holds: &["api", "sanitize"], uses: &["values"] },
+    Row { name: "settings", holds: &["config"], uses: &["values"] },
+    Row { name: "documents", holds: &["document"], uses: &["values"] },
+    Row { name: "agents", holds: &["agents"], uses: &["values", "calls", "node", "settings", "documents"] },
+    Row {
+        name: "net",
+        holds: &["net"],
+        uses: &["values", "calls", "search", "liveness", "node", "text", "documents", "agents"],
+    },
+    Row {
+        name: "mcp",
+        holds: &["mcp"],
+        uses: &["values", "calls", "search", "text", "documents", "agents", "net"],
+    },
+    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "net", "mcp"] },
+    Row {
+        name: "cli",
+        holds: &["cli"],
+        uses: &["values", "lab", "text", "settings", "documents", "agents", "net", "http"],
+    },
+];
+
+/// What a layer must not name anywhere: folder or file, then the forbidden texts.
+const FORBIDDEN: &[(&str, &[&str])] = &[
     (
         "src/proto",
         &[
             "tokio",
             "libp2p::",
-            "sled",
+            "sled::",
             "std::fs",
             "std::net",
             "std::thread",
@@ -43,55 +109,33 @@ const LAYERS: &[(&str, &[&str])] = &[
             "HashMap",
             "rand::rng()",
             "thread_rng",
-            "crate::net",
-            "crate::sim",
-            "crate::lab",
-            "crate::api",
-            "crate::http",
-            "crate::mcp",
-            "crate::agents",
-            "crate::cli",
         ],
     ),
-    (
-        "src/sim",
-        &[
-            "tokio",
-            "libp2p::",
-            "sled",
-            "std::net",
-            "SystemTime",
-            "HashMap",
-            "crate::net",
-            "crate::api",
-            "crate::lab",
-        ],
-    ),
-    (
-        "src/lab",
-        &["tokio", "libp2p::", "sled", "std::net", "SystemTime", "HashMap", "crate::net", "crate::api"],
-    ),
-    ("src/net", &["crate::sim", "crate::lab", "crate::http", "crate::mcp", "crate::cli"]),
-    (
-        "src/document",
-        &["crate::net", "crate::agents", "crate::sim", "crate::http", "crate::cli", "tokio", "libp2p::"],
-    ),
-    ("src/agents", &["crate::net", "crate::sim", "crate::http", "crate::mcp", "crate::cli", "libp2p::"]),
-    ("src/http", &["proto::node", "net::swarm", "net::store", "net::driver", "crate::sim"]),
-    (
-        "src/mcp",
-        &[
-            "proto::node",
-            "net::swarm",
-            "net::store",
-            "net::driver",
-            "crate::sim",
-            "crate::http",
-            "crate::cli",
-        ],
-    ),
-    ("src/cli", &["proto::node", "net::swarm", "net::store", "net::driver"]),
-    ("src/api.rs", &["crate::"]),
+    ("src/sim", &["tokio", "libp2p::", "sled::", "std::net", "SystemTime", "HashMap"]),
+    ("src/lab", &["tokio", "libp2p::", "sled::", "std::net", "SystemTime", "HashMap"]),
+    ("src/document", &["tokio", "libp2p::"]),
+    ("src/agents", &["libp2p::"]),
+    ("src/http", &["net::swarm", "net::store", "net::driver"]),
+    ("src/mcp", &["net::swarm", "net::store", "net::driver"]),
+    ("src/cli", &["net::swarm", "net::store", "net::driver"]),
+];
+
+/// What lies at the top of the repository, beside what a build and git keep there. Everything else has a folder.
+const TOP: &[&str] = &[
+    ".ci",
+    ".clippy.toml",
+    ".gitignore",
+    ".rustfmt.toml",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "docs",
+    "examples",
+    "simulations",
+    "src",
+    "tests",
 ];
 
 const BANNED_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "misc", "mod"];
@@ -119,7 +163,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 }
 
 fn sources() -> Vec<(String, String)> {
-    ["src", "tests", "benches", "simulations"]
+    ["src", "tests", "benches", "examples", "simulations"]
         .into_iter()
         .flat_map(|folder| files(folder, "rs"))
         .map(|path| {
@@ -128,9 +172,11 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The part of a file before its unit tests.
+/// The part of a file before its unit tests, which stand last.
 fn before_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or(text)
+    let starts = ["mod tests {", "pub(super) mod tests {"].map(|head| format!("\n#[cfg(test)]\n{head}"));
+    let end = starts.iter().filter_map(|start| text.find(start)).min();
+    &text[..end.unwrap_or(text.len())]
 }
 
 fn report(problems: Vec<String>) {
@@ -173,10 +219,7 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     for (start, line) in lines.iter().enumerate() {
         let code = line.trim_start();
         let indent = line.len() - code.len();
-        let head = code.trim_start_matches("pub ").trim_start_matches("async ").trim_start_matches("const ");
-        let head =
-            head.split_once(") ").filter(|(it, _)| it.starts_with("pub(")).map_or(head, |(_, rest)| rest);
-        if !head.trim_start_matches("async ").starts_with("fn ") || line.ends_with(';') {
+        if !is_function(code) || line.ends_with(';') {
             continue;
         }
         let close = format!("{}}}", " ".repeat(indent));
@@ -188,16 +231,84 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
     long
 }
 
+/// Whether a line without its indentation is the head of a function.
+fn is_function(code: &str) -> bool {
+    let head = code.trim_start_matches("pub ").trim_start_matches("async ").trim_start_matches("const ");
+    let head = head.split_once(") ").filter(|(it, _)| it.starts_with("pub(")).map_or(head, |(_, rest)| rest);
+    head.trim_start_matches("async ").starts_with("fn ")
+}
+
+#[test]
+fn no_type_does_everything() {
+    let mut methods: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (path, text) in sources() {
+        let folder = path.trim_end_matches(".rs").split('/').take(3).collect::<Vec<_>>().join("/");
+        let mut of = None;
+        for line in before_tests(&text).lines() {
+            match line {
+                "}" => of = None,
+                _ if line.starts_with("impl") => of = implemented(line).map(str::to_owned),
+                _ => {}
+            }
+            let code = line.strip_prefix("    ").filter(|code| !code.starts_with(' '));
+            let is_method = code.is_some_and(|code| is_function(code));
+            if let Some(name) = of.as_ref().filter(|_| is_method) {
+                *methods.entry((folder.clone(), name.clone())).or_default() += 1;
+            }
+        }
+    }
+    let large = methods.into_iter().filter(|(_, count)| *count > METHODS_MAX);
+    report(
+        large
+            .map(|((at, name), count)| format!("{at}: {name} has {count} methods, at most {METHODS_MAX}"))
+            .collect(),
+    );
+}
+
+/// The type that the first line of an `impl` speaks of; none where it is of a trait.
+fn implemented(line: &str) -> Option<&str> {
+    let line = line.trim_start_matches("impl");
+    let line = if line.starts_with('<') { line.split_once("> ")?.1 } else { line.trim_start() };
+    (!line.contains(" for ")).then(|| line.split(['<', ' ']).next().unwrap_or(line))
+}
+
 #[test]
 fn layers_use_only_what_lies_below() {
     let mut problems = Vec::new();
+    for (at, row) in ARROWS.iter().enumerate() {
+        let above = |name: &&&str| ARROWS[..at].iter().any(|row| row.name == **name);
+        let wrong = row.uses.iter().filter(|name| !above(name));
+        problems.extend(wrong.map(|name| format!("{} cannot use {name}, which is not above it", row.name)));
+    }
     for (path, text) in sources() {
-        for (layer, forbidden) in LAYERS {
-            if !(path.starts_with(&format!("{layer}/")) || path == format!("{layer}.rs") || path == *layer) {
+        let Some(module) = module_of(&path) else { continue };
+        let Some(row) = row_of(&module.join("::")) else {
+            problems.push(format!("{path}: no row of ARROWS holds it"));
+            continue;
+        };
+        for (number, target) in references(&module, &text) {
+            match row_of(&target) {
+                Some(used) if used.name == row.name || row.uses.contains(&used.name) => {}
+                Some(used) => problems.push(format!(
+                    "{path}:{number}: {} must not use {}, which {target} belongs to",
+                    row.name, used.name
+                )),
+                None => problems.push(format!("{path}:{number}: no row of ARROWS holds {target}")),
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn layers_name_nothing_of_the_world_outside() {
+    let mut problems = Vec::new();
+    for (path, text) in sources() {
+        for (layer, forbidden) in FORBIDDEN {
+            if !(path.starts_with(&format!("{layer}/")) || path == format!("{layer}.rs")) {
                 continue;
             }
-            let code = before_tests(&text).lines().enumerate().filter(|(_, line)| !is_comment(line));
-            for (number, line) in code {
+            for (number, line) in text.lines().enumerate().filter(|(_, line)| !is_comment(line)) {
                 for word in forbidden.iter().filter(|word| line.contains(**word)) {
                     problems.push(format!("{path}:{}: {layer} must not use `{word}`", number + 1));
                 }
@@ -205,6 +316,49 @@ fn layers_use_only_what_lies_below() {
         }
     }
     report(problems);
+}
+
+/// The module that a file of `src` is; none for the crate's roots, which name everything.
+fn module_of(path: &str) -> Option<Vec<&str>> {
+    let module = path.strip_prefix("src/")?.strip_suffix(".rs")?;
+    (module != "lib" && module != "main").then(|| module.split('/').collect())
+}
+
+/// The row that a module belongs to: the one that names the most of its path.
+fn row_of(module: &str) -> Option<&'static Row> {
+    let holds = |held: &&&str| module == **held || module.starts_with(&format!("{held}::"));
+    let most = |row: &&Row| row.holds.iter().filter(holds).map(|held| held.len()).max();
+    ARROWS.iter().filter(|row| most(row).is_some()).max_by_key(most)
+}
+
+/// Lines of a file that name something of the crate, and what: whole paths, however they are written.
+fn references(module: &[&str], text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    // Within the tests of a file, `super` is the file.
+    let mut inner = Vec::new();
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !is_comment(line)) {
+        match line {
+            "}" => inner.clear(),
+            _ if line.ends_with("mod tests {") => inner = vec!["tests"],
+            _ => {}
+        }
+        let mut rest = line;
+        while let Some(start) = rest.find("crate::").into_iter().chain(rest.find("super::")).min() {
+            let written = &rest[start..];
+            let end = written.find(|it: char| !(it.is_alphanumeric() || "_:".contains(it)));
+            let (written, after) = written.split_at(end.unwrap_or(written.len()));
+            rest = after;
+            let here: Vec<&str> = module.iter().copied().chain(inner.iter().copied()).collect();
+            let supers = written.matches("super::").count();
+            let from_root = written.starts_with("crate::");
+            let base = if from_root { &[][..] } else { &here[..here.len().saturating_sub(supers)] };
+            let named = written.trim_start_matches("crate::").replace("super::", "");
+            let named = named.split("::").filter(|part| !part.is_empty());
+            let target = base.iter().copied().chain(named).collect::<Vec<_>>().join("::");
+            found.push((number + 1, target));
+        }
+    }
+    found
 }
 
 fn is_comment(line: &str) -> bool {
@@ -250,7 +404,7 @@ fn paths_named_in_docs_and_help_texts_exist() {
         let text = fs::read_to_string(&page).unwrap();
         for word in text.split(['`', '(', ')', ' ', '\n', '\\', '"', ',']) {
             let word = word.trim_end_matches(['.', ':', ';']);
-            let names_a_file = ["src/", "tests/", "docs/", "benches/", "simulations/"]
+            let names_a_file = ["src/", "tests/", "docs/", "benches/", "examples/", "simulations/"]
                 .iter()
                 .any(|top| word.starts_with(top))
                 && !word.contains(['*', '{', '…']);
@@ -261,6 +415,34 @@ fn paths_named_in_docs_and_help_texts_exist() {
         }
     }
     report(problems);
+}
+
+#[test]
+fn sections_that_comments_cite_exist() {
+    let protocol = fs::read_to_string(root().join("docs/protocol.md")).unwrap();
+    let words = format!("{} section ", "protocol");
+    let mut problems = Vec::new();
+    for (path, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            for cited in line.split(&words).skip(1) {
+                let section: String = cited.chars().take_while(char::is_ascii_digit).collect();
+                if !protocol.contains(&format!("\n## {section}. ")) {
+                    problems
+                        .push(format!("{path}:{}: docs/protocol.md has no section {section}", number + 1));
+                }
+            }
+        }
+    }
+    report(problems);
+}
+
+#[test]
+fn the_top_of_the_repository_holds_what_belongs_there() {
+    let found = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let found: BTreeSet<String> = found.filter(|name| name != ".git" && name != "target").collect();
+    let meant: BTreeSet<String> = TOP.iter().map(|name| (*name).to_owned()).collect();
+    let beyond = found.difference(&meant).map(|name| format!("{name} does not belong there"));
+    report(beyond.chain(meant.difference(&found).map(|name| format!("{name} is missing"))).collect());
 }
 
 #[test]

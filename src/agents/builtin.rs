@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::Invocation;
 use crate::document::run_config::Builtin;
 use crate::proto::call::{CallFailure, Outcome, Progress};
+use crate::proto::code::Code;
 
 /// Pause between two reports of the sleeper.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -16,7 +17,7 @@ pub(super) async fn run(builtin: Builtin, invocation: &Invocation) -> Result<Val
     match builtin {
         Builtin::Echo => Ok(text),
         Builtin::Sleep => sleep(&text, invocation).await,
-        Builtin::Fail => Err(CallFailure::new("agent_failed", Outcome::Done, "this agent always fails")),
+        Builtin::Fail => Err(CallFailure::new(Code::AgentFailed, Outcome::Done, "this agent always fails")),
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Invocation, web};
 use crate::document::run_config::Chat;
 use crate::proto::call::{CallFailure, Outcome, Progress};
+use crate::proto::code::Code;
 
 /// What the model is told before each turn after the first (`max_loops`).
 const GO_ON: &str = "Go on and improve your answer. If nothing is missing, repeat it unchanged.";
@@ -60,11 +61,11 @@ async fn ask(
     if let Some(key) = key {
         request = request.bearer_auth(key);
     }
-    let answer = web::post(request, &body, "upstream_failed").await?;
+    let answer = web::post(request, &body, Code::UpstreamFailed).await?;
     text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
         let message =
             "the model's server answered without `choices[0].message.content`; is `base_url` right?";
-        CallFailure::new("upstream_failed", Outcome::Done, message)
+        CallFailure::new(Code::UpstreamFailed, Outcome::Done, message)
     })
 }
 
@@ -83,7 +84,7 @@ fn read_key(chat: &Chat) -> Result<Option<String>, CallFailure> {
         Ok(key) => Ok(Some(key)),
         Err(_) => {
             let message = format!("the environment variable `{name}` is not set; start the node with it");
-            Err(CallFailure::new("start_failed", Outcome::NotStarted, message))
+            Err(CallFailure::new(Code::StartFailed, Outcome::NotStarted, message))
         }
     }
 }
@@ -114,7 +115,7 @@ fn image_url(image: &Value) -> Result<&str, CallFailure> {
         false => {
             let message = "an image is neither a data URL (`data:image/…`) nor an http(s) URL; files of this host \
                            are not read for callers";
-            Err(CallFailure::new("bad_input", Outcome::NotStarted, message))
+            Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, message))
         }
     }
 }
@@ -141,11 +142,7 @@ mod tests {
         }
         for path in ["/etc/passwd", "file:///etc/passwd", "a.png", "data:text/html,x", ""] {
             let failure = with(path).unwrap_err();
-            assert_eq!(
-                (failure.code.as_str(), failure.outcome),
-                ("bad_input", Outcome::NotStarted),
-                "{path}"
-            );
+            assert_eq!((failure.code.text(), failure.outcome), ("bad_input", Outcome::NotStarted), "{path}");
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 
 use super::CALL_BYTES_MAX;
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 use crate::proto::name::FullName;
 
 /// What a process inherits: how to find programs, a home, a language, a clock, temporary files, caches, and the roots and
@@ -68,7 +69,7 @@ pub(super) fn find_program(program: &str, folder: &Path) -> Option<PathBuf> {
 
 /// Starts a program with three pipes, in the agent's folder and in a process group of its own.
 pub(super) fn start(command: &[String], folder: &Path) -> Result<Child, CallFailure> {
-    let failed = |message: String| CallFailure::new("start_failed", Outcome::NotStarted, message);
+    let failed = |message: String| CallFailure::new(Code::StartFailed, Outcome::NotStarted, message);
     let Some((program, arguments)) = command.split_first() else {
         return Err(failed("the agent's file names no program".into()));
     };
@@ -99,7 +100,7 @@ pub(super) async fn run(
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        return Err(CallFailure::new("internal", Outcome::Unknown, "the process has no pipes"));
+        return Err(CallFailure::new(Code::Internal, Outcome::Unknown, "the process has no pipes"));
     };
     let mut out = Vec::new();
     let status = {
@@ -166,10 +167,14 @@ fn answer(status: ExitStatus, out: Vec<u8>) -> Result<Value, CallFailure> {
             Some(code) => format!("exit code {code}"),
             None => format!("{status}"),
         };
-        return Err(CallFailure::new("agent_failed", Outcome::Done, format!("the program ended with {how}")));
+        return Err(CallFailure::new(
+            Code::AgentFailed,
+            Outcome::Done,
+            format!("the program ended with {how}"),
+        ));
     }
     let text = String::from_utf8(out).map_err(|_| {
-        CallFailure::new("bad_output", Outcome::Done, "the program's output is not UTF-8 text")
+        CallFailure::new(Code::BadOutput, Outcome::Done, "the program's output is not UTF-8 text")
     })?;
     Ok(json_or_text(&text))
 }
@@ -193,7 +198,7 @@ impl Group {
         kill_group(group);
         status.map_err(|error| {
             CallFailure::new(
-                "internal",
+                Code::Internal,
                 Outcome::Unknown,
                 format!("the program cannot be waited for: {error}"),
             )
@@ -247,7 +252,7 @@ async fn read(stdout: impl AsyncRead + Unpin, out: &mut Vec<u8>) -> Result<(), C
     let mut limited = stdout.take(CALL_BYTES_MAX as u64 + 1);
     let read = limited.read_to_end(out).await;
     read.map_err(|error| {
-        CallFailure::new("internal", Outcome::Unknown, format!("the output cannot be read: {error}"))
+        CallFailure::new(Code::Internal, Outcome::Unknown, format!("the output cannot be read: {error}"))
     })?;
     if out.len() > CALL_BYTES_MAX {
         return Err(too_talkative());
@@ -259,5 +264,5 @@ async fn read(stdout: impl AsyncRead + Unpin, out: &mut Vec<u8>) -> Result<(), C
 pub(super) fn too_talkative() -> CallFailure {
     let message =
         format!("the agent's output is larger than {CALL_BYTES_MAX} bytes; let it answer with less");
-    CallFailure::new("too_large", Outcome::Done, message)
+    CallFailure::new(Code::TooLarge, Outcome::Done, message)
 }

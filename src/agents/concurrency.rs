@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::state::{Event, State};
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 
 /// ConcurrencyLimiter, queue and state of one agent.
 pub(super) struct ConcurrencyLimiter {
@@ -57,9 +58,9 @@ impl ConcurrencyLimiter {
         match timeout_at(deadline, self.free.acquire()).await {
             Ok(Ok(permit)) => Ok(self.taken(permit)),
             // The semaphore is never closed; its end would be the end of the agent.
-            Ok(Err(_)) => Err(CallFailure::new("not_found", Outcome::NotStarted, "the agent was removed")),
+            Ok(Err(_)) => Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, "the agent was removed")),
             Err(_) => Err(CallFailure::new(
-                "deadline",
+                Code::Deadline,
                 Outcome::NotStarted,
                 "the call waited for a free place of the agent until its deadline",
             )),
@@ -79,7 +80,7 @@ impl ConcurrencyLimiter {
              `max_queue`",
             self.waiting_max
         );
-        CallFailure::new("busy", Outcome::NotStarted, message)
+        CallFailure::new(Code::Busy, Outcome::NotStarted, message)
     }
 
     /// Takes note of what happened.

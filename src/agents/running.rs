@@ -17,6 +17,7 @@ use super::tools::McpUpstream;
 use super::{HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, Shared, builtin, chat, web};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 use crate::proto::name::FullName;
 
 /// The paper's input schema, for the many agents that have no other.
@@ -123,7 +124,7 @@ impl Running {
         self.limiter.note(match &done {
             Ok(_) => Event::Completion,
             // The caller's fault, or nobody's.
-            Err(failure) if ["bad_input", "busy"].contains(&failure.code.as_str()) => return done,
+            Err(CallFailure { code: Code::BadInput | Code::Busy, .. }) => return done,
             Err(_) => Event::Failure,
         });
         done
@@ -133,7 +134,7 @@ impl Running {
         let Some(schema) = &self.input.own else { return Ok(()) };
         schema.check(input).map_err(|why| {
             let message = format!("the input does not fit the input schema of {}: {why}", self.name);
-            CallFailure::new("bad_input", Outcome::NotStarted, message)
+            CallFailure::new(Code::BadInput, Outcome::NotStarted, message)
         })
     }
 
@@ -149,7 +150,7 @@ impl Running {
         match timeout_at(deadline, shared.processes.acquire()).await {
             Ok(Ok(permit)) => Ok(Some(permit)),
             _ => Err(CallFailure::new(
-                "deadline",
+                Code::Deadline,
                 Outcome::NotStarted,
                 "the call waited until its deadline for other agents' processes on this host to end",
             )),
@@ -166,7 +167,11 @@ impl Running {
         let answer = match timeout_at(limit.min(deadline), AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(done)) => done?,
             Ok(Err(_)) => {
-                return Err(CallFailure::new("internal", Outcome::Unknown, "the agent's runner broke down"));
+                return Err(CallFailure::new(
+                    Code::Internal,
+                    Outcome::Unknown,
+                    "the agent's runner broke down",
+                ));
             }
             Err(_) => return Err(self.too_slow(limit <= deadline)),
         };
@@ -178,7 +183,7 @@ impl Running {
             true => format!("{} was stopped after {} s, its `timeout_s`", self.name, self.timeout.as_secs()),
             false => format!("{} was stopped at the deadline of the call", self.name),
         };
-        CallFailure::new("deadline", Outcome::Unknown, message)
+        CallFailure::new(Code::Deadline, Outcome::Unknown, message)
     }
 
     async fn run(&self, shared: &Shared, invocation: &Invocation) -> Result<Value, CallFailure> {
@@ -189,13 +194,13 @@ impl Running {
                 command::run(command, &self.run_config.folder, &invocation.input, tail).await
             }
             Runner::Http { url } => {
-                web::post(shared.client()?.post(url), &invocation.input, "agent_failed").await
+                web::post(shared.client()?.post(url), &invocation.input, Code::AgentFailed).await
             }
             Runner::Chat(chat) => chat::run(chat, shared.client()?, invocation).await,
             Runner::Mcp { tool, .. } => match &self.upstream {
                 Some(upstream) => upstream.call(tool.as_deref(), invocation).await,
                 None => {
-                    Err(CallFailure::new("internal", Outcome::NotStarted, "its servers were not started"))
+                    Err(CallFailure::new(Code::Internal, Outcome::NotStarted, "its servers were not started"))
                 }
             },
         }
@@ -206,7 +211,7 @@ impl Running {
         if let Some(schema) = &self.output.own {
             return schema.check(&answer).map(|()| answer).map_err(|why| {
                 let message = format!("the answer of {} does not fit its output schema: {why}", self.name);
-                CallFailure::new("bad_output", Outcome::Done, message)
+                CallFailure::new(Code::BadOutput, Outcome::Done, message)
             });
         }
         match self.run_config.runner {
@@ -223,10 +228,10 @@ impl Running {
             }
             None => {}
             Some(failure) if failure.outcome == Outcome::NotStarted && !self.run_config.verbose => {
-                tracing::debug!(%agent, took_ms, code = failure.code, "call not started: {}", failure.message);
+                tracing::debug!(%agent, took_ms, code = %failure.code, "call not started: {}", failure.message);
             }
             Some(failure) => {
-                tracing::warn!(%agent, took_ms, code = failure.code, "call failed: {}", failure.message);
+                tracing::warn!(%agent, took_ms, code = %failure.code, "call failed: {}", failure.message);
             }
         }
     }
@@ -257,7 +262,7 @@ fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
         Value::Null => "the agent says that it failed, and not why".into(),
         other => other.to_string(),
     };
-    Err(CallFailure::new("agent_failed", Outcome::Done, message))
+    Err(CallFailure::new(Code::AgentFailed, Outcome::Done, message))
 }
 
 #[cfg(test)]
@@ -289,7 +294,7 @@ mod tests {
     async fn a_panic_is_the_failure_of_one_call() {
         let deadline = Instant::now() + Duration::from_secs(10);
         let failure = running(None).bounded(deadline, async { panic!("a test") }).await.unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.outcome), ("internal", Outcome::Unknown));
+        assert_eq!((failure.code.text(), failure.outcome), ("internal", Outcome::Unknown));
     }
 
     #[tokio::test]
@@ -299,7 +304,7 @@ mod tests {
         let typed = running(Some("{\"required\": [\"success\"]}"));
         assert_eq!(typed.bounded(deadline, async { Ok(answer.clone()) }).await.unwrap(), answer);
         let failure = typed.bounded(deadline, async { Ok(json!({})) }).await.unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.outcome), ("bad_output", Outcome::Done));
+        assert_eq!((failure.code.text(), failure.outcome), ("bad_output", Outcome::Done));
     }
 
     #[test]
@@ -315,7 +320,7 @@ mod tests {
             assert_eq!(unwrap_answer(answer).unwrap(), result);
         }
         let failure = unwrap_answer(json!({"result": "", "success": false, "error": "no ink"})).unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.message.as_str()), ("agent_failed", "no ink"));
+        assert_eq!((failure.code.text(), failure.message.as_str()), ("agent_failed", "no ink"));
         assert_eq!(failure.outcome, Outcome::Done);
         unwrap_answer(json!({"result": "half", "success": false})).unwrap_err();
     }

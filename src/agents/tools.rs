@@ -17,6 +17,7 @@ use crate::document::run_config::{McpServer, RunConfig, Runner};
 use crate::document::{check, compact, tool_name};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::card::{AgentCard, Offer};
+use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
 
 /// The MCP servers that agents of one folder name. Ends when no agent names them any more.
@@ -53,7 +54,7 @@ impl McpUpstream {
         }
         let Some(tool) = invocation.input.get("tool").and_then(Value::as_str) else {
             let message = "the input names no tool; write {\"tool\": \"…\", \"arguments\": {…}}";
-            return Err(CallFailure::new("bad_input", Outcome::NotStarted, message));
+            return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, message));
         };
         let arguments = invocation.input.get("arguments").cloned().unwrap_or_else(|| json!({}));
         self.upstream.call(tool, arguments, invocation).await

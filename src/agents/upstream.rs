@@ -30,6 +30,7 @@ use self::union::Union;
 use super::Invocation;
 use crate::document::run_config::McpServer;
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 
 /// A tool of the union.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,7 +101,7 @@ impl Upstream {
         match self.union.unlisted() {
             Some(index) => Err(self.servers[index].down()),
             None => Err(CallFailure::new(
-                "not_found",
+                Code::NotFound,
                 Outcome::NotStarted,
                 format!("no MCP server of this agent has a tool `{tool}`; its tools may have changed"),
             )),

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::CALL_BYTES_MAX;
 use super::command::{json_or_text, too_talkative};
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 
 /// Longest wait for a connection; the call's deadline may be nearer.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -24,16 +25,12 @@ pub(super) fn client() -> Result<Client, CallFailure> {
         .user_agent(concat!("aop/", env!("CARGO_PKG_VERSION")))
         .build();
     built.map_err(|error| {
-        CallFailure::new("internal", Outcome::NotStarted, format!("no HTTP client: {}", chain(&error)))
+        CallFailure::new(Code::Internal, Outcome::NotStarted, format!("no HTTP client: {}", chain(&error)))
     })
 }
 
 /// Posts the input and takes the answer's body, JSON or text. `failed` is the code of an answer other than 2xx.
-pub(super) async fn post(
-    request: RequestBuilder,
-    input: &Value,
-    failed: &'static str,
-) -> Result<Value, CallFailure> {
+pub(super) async fn post(request: RequestBuilder, input: &Value, failed: Code) -> Result<Value, CallFailure> {
     let sent = request.header(CONTENT_TYPE, "application/json").body(input.to_string()).send().await;
     let response = sent.map_err(|error| unsent(&error))?;
     let status = response.status();
@@ -43,7 +40,7 @@ pub(super) async fn post(
     let body = read(response).await?;
     if status.is_success() {
         let text = String::from_utf8(body)
-            .map_err(|_| CallFailure::new("bad_output", Outcome::Done, "the answer is not UTF-8 text"))?;
+            .map_err(|_| CallFailure::new(Code::BadOutput, Outcome::Done, "the answer is not UTF-8 text"))?;
         return Ok(json_or_text(&text));
     }
     let said = reason(&String::from_utf8_lossy(&body));
@@ -54,19 +51,19 @@ fn unsent(error: &reqwest::Error) -> CallFailure {
     let why = chain(error);
     if error.is_connect() || error.is_builder() {
         let message = format!("the agent's server cannot be reached: {why}; start it, or correct its URL");
-        return CallFailure::new("start_failed", Outcome::NotStarted, message);
+        return CallFailure::new(Code::StartFailed, Outcome::NotStarted, message);
     }
-    CallFailure::new("upstream_failed", Outcome::Unknown, format!("the agent's server broke off: {why}"))
+    CallFailure::new(Code::UpstreamFailed, Outcome::Unknown, format!("the agent's server broke off: {why}"))
 }
 
 /// Answers that need no body to be understood.
-fn refused(response: &Response, failed: &'static str) -> Option<CallFailure> {
+fn refused(response: &Response, failed: Code) -> Option<CallFailure> {
     let status = response.status();
     let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     if status == StatusCode::TOO_MANY_REQUESTS {
         let when = header(RETRY_AFTER).map(|when| format!("; it says to retry after {}", cut(when)));
         let message = format!("the agent's server takes no more calls now{}", when.unwrap_or_default());
-        return Some(CallFailure::new("busy", Outcome::NotStarted, message));
+        return Some(CallFailure::new(Code::Busy, Outcome::NotStarted, message));
     }
     if status.is_redirection() {
         let target = header(LOCATION).map_or(String::new(), |target| format!(" to {}", cut(target)));

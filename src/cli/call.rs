@@ -10,6 +10,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Talk, print_json, print_json_indented, print_text};
 use crate::agents::CALL_BYTES_MAX;
 use crate::api::{CallAnswer, CallError};
+use crate::proto::code::Code;
 
 /// Calls an agent.
 pub(super) fn call(args: &CallArgs, talk: Talk) -> Result<Exit, Failure> {
@@ -66,8 +67,8 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
 
 fn failed(error: &CallError, outcome: Option<&str>) -> Failure {
     let advice = match outcome {
-        _ if error.code == "bad_input" => "`aop show AGENT` prints its input schema",
-        _ if error.code == "not_callable" => "use one of its endpoints",
+        _ if error.code == Code::BadInput => "`aop show AGENT` prints its input schema",
+        _ if error.code == Code::NotCallable => "use one of its endpoints",
         Some("not_started") => "the agent never saw the input: calling again is safe",
         Some("unknown") => "the agent may have done the work: look before you call again",
         _ => "",
@@ -76,8 +77,8 @@ fn failed(error: &CallError, outcome: Option<&str>) -> Failure {
 }
 
 fn exit(error: &CallError, outcome: Option<&str>) -> Exit {
-    match error.code.as_str() {
-        "deadline" | "unreachable" => Exit::Unreachable,
+    match error.code.exit() {
+        Exit::Unreachable => Exit::Unreachable,
         _ if outcome == Some("unknown") => Exit::Unreachable,
         _ => Exit::Failure,
     }

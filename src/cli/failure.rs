@@ -1,4 +1,4 @@
-//! How a command ends: exit codes, and failures that say what, why and what to do next.
+//! How a command fails: failures that say what, why and what to do next.
 
 use std::io::IsTerminal;
 
@@ -6,29 +6,7 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
 use super::output::clean;
 use crate::api::ApiError;
-
-/// Exit codes; a contract with scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// It failed.
-    Failure = 1,
-    /// Wrong usage or configuration.
-    Usage = 2,
-    /// The asked thing does not exist.
-    NotFound = 3,
-    /// No answer, or none in time.
-    Unreachable = 4,
-    /// The node works, but not well.
-    Degraded = 5,
-    /// A checker of the simulation failed: a promise that must hold at any time did not.
-    Checker = 6,
-    /// A simulated world did not come to agree after everything was healed.
-    Stalled = 7,
-    /// Ctrl-c ended it before it was done, as shells say it.
-    Interrupted = 130,
-}
+pub use crate::proto::code::Exit;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
@@ -62,14 +40,8 @@ impl Failure {
 
     /// An error that the node answered.
     pub(super) fn answered(error: ApiError) -> Failure {
-        let exit = match error.code.as_str() {
-            "not_found" => Exit::NotFound,
-            "bad_request" => Exit::Usage,
-            "timed_out" | "unavailable" => Exit::Unreachable,
-            _ => Exit::Failure,
-        };
         let message = format!("{} ({})", error.message, error.code);
-        Failure { exit, message, fix: error.fix, suggestions: error.suggestions }
+        Failure { exit: error.code.exit(), message, fix: error.fix, suggestions: error.suggestions }
     }
 
     /// Prints it on stderr.

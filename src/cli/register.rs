@@ -14,6 +14,7 @@ use super::output::{Talk, clean, print_json, write};
 use crate::agents::grants::{Host, with_grants};
 use crate::api::{RegisterAnswer, Registered, Status};
 use crate::document::AgentFile;
+use crate::proto::code::Code;
 
 /// Bytes of documents in one request. The node takes 32 MiB; less shows progress and costs it less memory at once.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -51,19 +52,13 @@ struct RefusedPlace {
     file: String,
     index: usize,
     name: String,
-    code: String,
+    code: Code,
     message: String,
 }
 
 impl RefusedPlace {
-    fn new(file: &Path, index: usize, code: &str, message: String) -> RefusedPlace {
-        RefusedPlace {
-            file: file.display().to_string(),
-            index,
-            name: String::new(),
-            code: code.into(),
-            message,
-        }
+    fn new(file: &Path, index: usize, code: Code, message: String) -> RefusedPlace {
+        RefusedPlace { file: file.display().to_string(), index, name: String::new(), code, message }
     }
 }
 
@@ -135,7 +130,7 @@ fn read_files(
             })),
             Err(diagnostic) => {
                 report(&*diagnostic);
-                outcome.refused.push(RefusedPlace::new(file, 0, "bad_file", diagnostic.to_string()));
+                outcome.refused.push(RefusedPlace::new(file, 0, Code::BadFile, diagnostic.to_string()));
             }
         }
     }
@@ -143,7 +138,7 @@ fn read_files(
         documents.into_iter().partition(|document| document.bytes() <= REQUEST_BYTES_MAX);
     for Document { file, index, .. } in large {
         let message = format!("more than {REQUEST_BYTES_MAX} bytes");
-        let refused = RefusedPlace::new(&file, index, "too_large", message);
+        let refused = RefusedPlace::new(&file, index, Code::TooLarge, message);
         tell_refused(&refused);
         outcome.refused.push(refused);
     }
@@ -321,7 +316,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_place_in_its_file() {
         let batch = [document(4, "a", 1), document(0, "b", 1)];
-        let refused = |index| crate::api::Refused { index, code: "bad_name".into(), ..Default::default() };
+        let refused = |index| crate::api::Refused { index, code: Code::BadName, ..Default::default() };
         let answer =
             RegisterAnswer { registered: Vec::new(), refused: vec![refused(0), refused(1), refused(9)] };
         let mut outcome = Outcome::default();

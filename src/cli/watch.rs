@@ -58,7 +58,7 @@ fn row(event: &Event) -> [String; 3] {
             ("synced", peer.clone(), format!("{zone}: {received} received, {sent} sent"))
         }
         Event::Problem(problem) => {
-            ("problem", problem.code.clone(), format!("{}; {}", problem.message, problem.fix))
+            ("problem", problem.code.text().into(), format!("{}; {}", problem.message, problem.fix))
         }
         Event::Missed { count } => ("missed", count.to_string(), "this reader was too slow".into()),
     };

@@ -347,7 +347,7 @@ mod tests {
         let mut agent = json!({"name": "a"});
         agent[key] = value;
         let refusal = read_agent(agent).unwrap_err();
-        (refusal.code, refusal.message)
+        (refusal.code.text(), refusal.message)
     }
 
     #[test]

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::agent;
 use super::field::{Fields, JsonPath, Part, Step, Violation};
 use super::run_config::{RunConfig, Runner};
+use crate::proto::code::Code;
 
 /// An agent's file, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +61,7 @@ pub struct FileDiagnostic {
     /// The key, as `agent.run.command`; empty where the text is no TOML.
     pub key: String,
     /// A refusal code, as for a document; `bad_field` where the text is no TOML.
-    pub code: &'static str,
+    pub code: Code,
     /// What is wrong, with the key.
     pub problem: String,
     /// What to do.
@@ -127,7 +128,7 @@ impl FileDiagnostic {
         let text = fs::read_to_string(path).unwrap_or_default();
         let json_path = keys.iter().fold(JsonPath::default(), |json_path, key| json_path.key(key));
         let span = find_span(&text, &json_path, Part::Value);
-        diagnostic_at(path, &text, span, json_path.to_string(), "bad_field", problem, fix.into())
+        diagnostic_at(path, &text, span, json_path.to_string(), Code::BadField, problem, fix.into())
     }
 }
 
@@ -166,7 +167,7 @@ fn parse(path: &Path, text: &str) -> Result<Map<String, Value>, FileError> {
             text,
             span,
             String::new(),
-            "bad_field",
+            Code::BadField,
             problem,
             fix,
         )))
@@ -224,7 +225,7 @@ fn diagnostic_at(
     text: &str,
     span: std::ops::Range<usize>,
     key: String,
-    code: &'static str,
+    code: Code,
     problem: String,
     fix: String,
 ) -> FileDiagnostic {
@@ -321,7 +322,7 @@ mod tests {
         let unknown = "[agent]\nname = \"a\"\n  descripton = \"x\"\n";
         assert_eq!(pointed(unknown), (3, 3, "descripton".into()));
         let error = violation(unknown);
-        assert_eq!((error.code, error.key.as_str()), ("unknown_key", "agent.descripton"));
+        assert_eq!((error.code, error.key.as_str()), (Code::UnknownKey, "agent.descripton"));
         assert!(error.fix.contains("did you mean `description`?"));
         assert!(
             error.to_string().contains("agent.toml:3:3: `agent.descripton` is not a known key"),

@@ -151,7 +151,7 @@ mod tests {
         check(&card).unwrap();
         change(&mut card);
         let refusal = check(&card).unwrap_err();
-        (refusal.code, refusal.message)
+        (refusal.code.text(), refusal.message)
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::proto::code::Code;
 use crate::proto::name::NameError;
 
 /// How alike two words must be (Jaro-Winkler, 0 … 1) before one is offered for the other. At 0.8 `descripton` finds
@@ -82,7 +83,7 @@ pub(super) struct Violation {
     /// Key or value.
     pub(super) part: Part,
     /// A refusal code of the parent module.
-    pub(super) code: &'static str,
+    pub(super) code: Code,
     /// What was found and why it is refused.
     pub(super) problem: String,
     /// What to do.
@@ -92,7 +93,7 @@ pub(super) struct Violation {
 impl Violation {
     /// A value of the wrong kind, shape or range.
     pub(super) fn bad(path: JsonPath, problem: impl Into<String>, fix: impl Into<String>) -> Violation {
-        Violation { path, part: Part::Value, code: "bad_field", problem: problem.into(), fix: fix.into() }
+        Violation { path, part: Part::Value, code: Code::BadField, problem: problem.into(), fix: fix.into() }
     }
 
     /// A field that must be there.
@@ -100,7 +101,7 @@ impl Violation {
         Violation {
             path,
             part: Part::Value,
-            code: "missing_field",
+            code: Code::MissingField,
             problem: "is missing".into(),
             fix: fix.into(),
         }
@@ -109,7 +110,7 @@ impl Violation {
     /// More than a limit; the message carries both numbers.
     pub(super) fn too_large(path: JsonPath, found: usize, limit: usize, unit: &str, fix: &str) -> Violation {
         let problem = format!("has {found} {unit}, more than the {limit} that are allowed");
-        Violation { path, part: Part::Value, code: "too_large", problem, fix: fix.into() }
+        Violation { path, part: Part::Value, code: Code::TooLarge, problem, fix: fix.into() }
     }
 
     /// The same violation, seen from one object further out.
@@ -248,7 +249,7 @@ impl<'a> Fields<'a> {
             hint => format!("remove or rename it{hint}"),
         };
         let problem = "is not a known key".into();
-        Err(Violation { path: self.path_of(key), part: Part::Key, code: "unknown_key", problem, fix })
+        Err(Violation { path: self.path_of(key), part: Part::Key, code: Code::UnknownKey, problem, fix })
     }
 }
 
@@ -272,7 +273,7 @@ pub(super) fn bad_name(path: JsonPath, error: &NameError, fix: &str) -> Violatio
         true => format!("is {}, which is {} bytes long", quoted_text(text), text.len()),
         false => format!("is refused: {error}"),
     };
-    Violation { code: "bad_name", ..Violation::bad(path, problem, fix) }
+    Violation { code: Code::BadName, ..Violation::bad(path, problem, fix) }
 }
 
 /// Compact JSON text. Control characters, which JSON allows raw from U+007F on, are escaped: the content is the same,

@@ -149,7 +149,7 @@ mod tests {
         let wrapped = json!({"server": document, "_meta": {"io.modelcontextprotocol.registry/official": {}}});
         assert_eq!(read(wrapped).unwrap(), read(document).unwrap());
         let refusal = read(json!({"server": {"name": "a.b/c", "remotes": [{"type": "sse"}]}})).unwrap_err();
-        assert_eq!((refusal.code, refusal.name.as_str()), ("missing_field", "a.b/c"));
+        assert_eq!((refusal.code.text(), refusal.name.as_str()), ("missing_field", "a.b/c"));
         assert!(refusal.message.starts_with("`server.remotes[0].url` is missing; "), "{}", refusal.message);
     }
 
@@ -166,7 +166,7 @@ mod tests {
     fn a_violation_is_named_with_its_path_and_a_remedy() {
         let refused = |document: Value| {
             let refusal = read(document).unwrap_err();
-            (refusal.code, refusal.message)
+            (refusal.code.text(), refusal.message)
         };
         assert_eq!(refused(json!({"packages": []})).0, "missing_field");
         assert_eq!(refused(json!({"name": "", "packages": []})).0, "bad_field");

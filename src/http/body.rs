@@ -7,6 +7,7 @@ use futures::StreamExt;
 use tokio::time::timeout;
 
 use super::failure::Failure;
+use crate::proto::code::Code;
 
 /// Bytes read and dropped beyond the limit: a client that gets an answer while it still sends sees a broken
 /// connection instead of the answer.
@@ -19,7 +20,7 @@ pub(super) async fn read(body: Body, bytes_max: usize, instead: &str) -> Result<
     match timeout(BODY_TIME_MAX, collect(body, bytes_max, instead)).await {
         Ok(read) => read,
         Err(_) => Err(Failure::new(
-            "timed_out",
+            Code::TimedOut,
             format!("the body did not arrive within {} s", BODY_TIME_MAX.as_secs()),
             "send it in smaller parts",
         )),
@@ -32,7 +33,7 @@ async fn collect(body: Body, bytes_max: usize, instead: &str) -> Result<Vec<u8>,
     let mut chunks = body.into_data_stream();
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|error| {
-            Failure::new("bad_request", format!("the body stopped half-way: {error}"), "send it again")
+            Failure::new(Code::BadRequest, format!("the body stopped half-way: {error}"), "send it again")
         })?;
         total = total.saturating_add(chunk.len());
         if total <= bytes_max {
@@ -45,7 +46,11 @@ async fn collect(body: Body, bytes_max: usize, instead: &str) -> Result<Vec<u8>,
         }
     }
     if total > bytes_max {
-        return Err(Failure::new("too_large", format!("the body has more than {bytes_max} bytes"), instead));
+        return Err(Failure::new(
+            Code::TooLarge,
+            format!("the body has more than {bytes_max} bytes"),
+            instead,
+        ));
     }
     Ok(bytes)
 }

@@ -14,6 +14,7 @@ use super::query;
 use super::routes::{Answer, Api, named};
 use crate::agents::CALL_BYTES_MAX;
 use crate::api::CallAnswer;
+use crate::proto::code::Code;
 use crate::proto::config::CALL_TIME_MAX;
 
 /// The longest call, and what the node needs besides.
@@ -32,7 +33,7 @@ pub(super) async fn call(
     let bytes = body::read(body, CALL_BYTES_MAX, instead).await?;
     let input = serde_json::from_slice(&bytes).map_err(|error| {
         let fix = "send the agent's own input document, such as {\"task\": \"...\"}";
-        Failure::new("bad_request", format!("the body is not JSON: {error}"), fix)
+        Failure::new(Code::BadRequest, format!("the body is not JSON: {error}"), fix)
     })?;
     Ok(Json(api.handle.call(&agent, input, timeout, None).await?))
 }

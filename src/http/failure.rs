@@ -1,4 +1,4 @@
-//! Errors as HTTP sends them: one table from stable code to status, one JSON body.
+//! Errors as HTTP sends them: the status follows from the code, one JSON body.
 
 use std::time::Duration;
 
@@ -7,27 +7,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::{ApiError, ErrorBody};
-
-/// Status of each stable code; a code that is missing here is our bug and answers 500.
-const STATUS: [(&str, StatusCode); 17] = [
-    ("bad_request", StatusCode::BAD_REQUEST),
-    ("unauthorized", StatusCode::UNAUTHORIZED),
-    ("forbidden", StatusCode::FORBIDDEN),
-    ("not_yours", StatusCode::FORBIDDEN),
-    ("not_found", StatusCode::NOT_FOUND),
-    ("unknown_route", StatusCode::NOT_FOUND),
-    ("bad_method", StatusCode::METHOD_NOT_ALLOWED),
-    ("conflict", StatusCode::CONFLICT),
-    ("ambiguous", StatusCode::CONFLICT),
-    ("duplicate_identity", StatusCode::CONFLICT),
-    ("too_large", StatusCode::PAYLOAD_TOO_LARGE),
-    ("rate_limited", StatusCode::TOO_MANY_REQUESTS),
-    ("clock_unsafe", StatusCode::SERVICE_UNAVAILABLE),
-    ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
-    ("store_failed", StatusCode::SERVICE_UNAVAILABLE),
-    ("timed_out", StatusCode::SERVICE_UNAVAILABLE),
-    ("internal", StatusCode::INTERNAL_SERVER_ERROR),
-];
+use crate::proto::code::Code;
 
 /// An error on its way to the client.
 #[derive(Debug)]
@@ -38,15 +18,14 @@ pub(super) struct Failure {
 
 impl Failure {
     /// An error of our own; the status follows from `code`.
-    pub(super) fn new(code: &str, message: impl Into<String>, fix: impl Into<String>) -> Failure {
-        ApiError { code: code.into(), message: message.into(), fix: fix.into(), suggestions: Vec::new() }
-            .into()
+    pub(super) fn new(code: Code, message: impl Into<String>, fix: impl Into<String>) -> Failure {
+        ApiError { code, message: message.into(), fix: fix.into(), suggestions: Vec::new() }.into()
     }
 
     /// The content type is not JSON: the one status that its code does not determine.
     pub(super) fn not_json() -> Failure {
         let failure = Failure::new(
-            "bad_request",
+            Code::BadRequest,
             "the body must be JSON and say so",
             "send the header `Content-Type: application/json`",
         );
@@ -56,7 +35,7 @@ impl Failure {
     /// A limit on things at work was reached.
     pub(super) fn busy(what: &str, limit: usize) -> Failure {
         Failure::new(
-            "rate_limited",
+            Code::RateLimited,
             format!("{limit} {what} are at work already"),
             "try again in a moment, with fewer at once",
         )
@@ -65,7 +44,7 @@ impl Failure {
     /// The answer took longer than allowed; whether a write happened is unknown.
     pub(super) fn late(limit: Duration) -> Failure {
         Failure::new(
-            "timed_out",
+            Code::TimedOut,
             format!("the node did not answer within {} s; a write may still take effect", limit.as_secs()),
             "look with `aop status`, then try again with less",
         )
@@ -74,7 +53,7 @@ impl Failure {
     /// A handler panicked: a bug of ours, in the log with its place.
     pub(super) fn panicked() -> Failure {
         Failure::new(
-            "internal",
+            Code::Internal,
             "the node met a bug while answering",
             "the node's log has the place: report it",
         )
@@ -83,8 +62,8 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
-        let known = STATUS.iter().find(|(code, _)| *code == error.code);
-        Failure { status: known.map_or(StatusCode::INTERNAL_SERVER_ERROR, |(_, status)| *status), error }
+        let status = StatusCode::from_u16(error.code.http_status());
+        Failure { status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error }
     }
 }
 
@@ -96,20 +75,5 @@ impl IntoResponse for Failure {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_status_follows_from_the_code() {
-        for (code, status) in
-            [("not_yours", 403), ("not_found", 404), ("conflict", 409), ("store_failed", 503)]
-        {
-            assert_eq!(Failure::new(code, "", "").status.as_u16(), status, "{code}");
-        }
-        assert_eq!(Failure::new("never_heard", "", "").status.as_u16(), 500);
     }
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, Method, Request, header};
 use subtle::ConstantTimeEq;
 
 use super::failure::Failure;
+use crate::proto::code::Code;
 
 /// Longest token, bytes: more is surely the wrong file.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -97,7 +98,7 @@ impl Guard {
             return Ok(host);
         }
         Err(Failure::new(
-            "forbidden",
+            Code::Forbidden,
             format!("Host `{}` is not a name of this node", host.escape_debug()),
             "ask 127.0.0.1, localhost or the bound address; other names go into `http.names` of the configuration",
         ))
@@ -119,7 +120,7 @@ impl Guard {
             return Ok(());
         }
         Err(Failure::new(
-            "forbidden",
+            Code::Forbidden,
             format!("pages of `{}` may not use this node", origin.escape_debug()),
             "open the page of the node itself, or ask without a browser",
         ))
@@ -151,7 +152,7 @@ impl Guard {
             return Ok(());
         }
         Err(Failure::new(
-            "unauthorized",
+            Code::Unauthorized,
             "this node asks for its token",
             "send `Authorization: Bearer TOKEN`; with aop: AOP_TOKEN or --http-token-file FILE",
         ))
@@ -212,7 +213,7 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Failure
     match (text, values.next()) {
         (Ok(text), None) => Ok(text),
         _ => Err(Failure::new(
-            "bad_request",
+            Code::BadRequest,
             format!("the header `{name}` comes twice or is not ASCII"),
             "send it once",
         )),

@@ -28,6 +28,7 @@ use self::guarded::{Guard, Guarded};
 use super::body;
 use super::failure::Failure;
 use crate::agents::CALL_BYTES_MAX;
+use crate::proto::code::Code;
 
 /// Largest body: the largest input of a call and its envelope.
 const BODY_BYTES_MAX: usize = CALL_BYTES_MAX + 64 * 1024;
@@ -129,7 +130,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
         match opens_session(body) {
             false => Ok(()),
             true => Err(Failure::new(
-                "unavailable",
+                Code::Unavailable,
                 format!("{} MCP sessions are open", self.sessions_max),
                 "close one with DELETE, wait until idle ones are closed, or use revision 2026-07-28, which has none",
             )),

@@ -6,6 +6,7 @@ use form_urlencoded::parse;
 
 use super::failure::Failure;
 use crate::api::FindQuery;
+use crate::proto::code::Code;
 
 /// Largest `limit`; more is clamped (the cursor leads on).
 pub(super) const LIMIT_MAX: usize = 1000;
@@ -84,7 +85,7 @@ pub(super) fn timeout(raw: Option<&str>) -> Result<Option<Duration>, Failure> {
 fn seconds(value: &str) -> Result<Duration, Failure> {
     let seconds = value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| {
-        Failure::new("bad_request", format!("`timeout={value}` is not a number of seconds"), "timeout=30")
+        Failure::new(Code::BadRequest, format!("`timeout={value}` is not a number of seconds"), "timeout=30")
     })
 }
 
@@ -104,7 +105,11 @@ fn limit(value: &str) -> Result<usize, Failure> {
 }
 
 fn bad_limit(value: &str) -> Failure {
-    Failure::new("bad_request", format!("`limit={value}` is not a number from 1"), format!("1 … {LIMIT_MAX}"))
+    Failure::new(
+        Code::BadRequest,
+        format!("`limit={value}` is not a number from 1"),
+        format!("1 … {LIMIT_MAX}"),
+    )
 }
 
 fn switch(value: &str) -> Result<bool, Failure> {
@@ -112,7 +117,7 @@ fn switch(value: &str) -> Result<bool, Failure> {
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(Failure::new(
-            "bad_request",
+            Code::BadRequest,
             format!("`local={value}` is neither true nor false"),
             "local=true",
         )),
@@ -126,7 +131,7 @@ fn unknown(name: &str, known: &[&str]) -> Failure {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are {}", known.join(", ")),
     };
-    Failure::new("bad_request", format!("there is no parameter `{}`", name.escape_debug()), fix)
+    Failure::new(Code::BadRequest, format!("there is no parameter `{}`", name.escape_debug()), fix)
 }
 
 #[cfg(test)]

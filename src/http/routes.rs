@@ -22,6 +22,7 @@ use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
 use crate::net::Handle;
+use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 
 /// Largest body of documents, bytes: the whole public MCP registry fits in one request.
@@ -114,7 +115,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Answer<serde_json::Value> {
     if api.handle.ready().await {
         return Ok(Json(json!({"status": "ready"})));
     }
-    Err(Failure::new("unavailable", "the first sync is not done", "wait: it takes 5 s at most"))
+    Err(Failure::new(Code::Unavailable, "the first sync is not done", "wait: it takes 5 s at most"))
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
@@ -128,7 +129,7 @@ async fn openapi() -> Response {
 
 async fn unknown_route(uri: Uri) -> Failure {
     Failure::new(
-        "unknown_route",
+        Code::UnknownRoute,
         format!("there is no `{}` here", uri.path().escape_debug()),
         "GET /openapi.json lists what there is",
     )
@@ -136,7 +137,7 @@ async fn unknown_route(uri: Uri) -> Failure {
 
 async fn bad_method(method: Method, uri: Uri) -> Failure {
     Failure::new(
-        "bad_method",
+        Code::BadMethod,
         format!("`{}` does not take {method}", uri.path().escape_debug()),
         "GET /openapi.json lists what it takes",
     )
@@ -149,7 +150,7 @@ async fn register(
 ) -> Answer<RegisterAnswer> {
     let zone = query::zone(raw.as_deref())?.map(|zone| zone.parse::<ZoneName>()).transpose();
     let zone =
-        zone.map_err(|error| Failure::new("bad_request", error.to_string(), "zone=research.acme.org"))?;
+        zone.map_err(|error| Failure::new(Code::BadRequest, error.to_string(), "zone=research.acme.org"))?;
     let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
     let instead = "send the documents in several requests, as `aop register` does";
     let bytes = body::read(body, BODY_BYTES_MAX, instead).await?;
@@ -162,7 +163,11 @@ async fn register(
 /// The documents, and the positions of those that say how to run their agent.
 fn parse(bytes: &[u8]) -> Result<(Vec<Document>, BTreeSet<usize>), Failure> {
     let body: Value = serde_json::from_slice(bytes).map_err(|error| {
-        Failure::new("bad_request", format!("the body is not JSON: {error}"), "send one document or an array")
+        Failure::new(
+            Code::BadRequest,
+            format!("the body is not JSON: {error}"),
+            "send one document or an array",
+        )
     })?;
     let documents = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
     let has_runner = |document: &Value| document.pointer("/agent/run").is_some_and(|run| !run.is_null());
@@ -223,12 +228,16 @@ fn put_outcomes(
 }
 
 fn refused(index: usize, refusal: Refusal) -> Refused {
-    Refused { index, name: refusal.name, code: refusal.code.into(), message: refusal.message }
+    Refused { index, name: refusal.name, code: refusal.code, message: refusal.message }
 }
 
 pub(super) fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
     agent.map(|Path(agent)| agent).map_err(|rejection| {
-        Failure::new("bad_request", rejection.body_text(), "name the agent as `name@zone`, percent-encoded")
+        Failure::new(
+            Code::BadRequest,
+            rejection.body_text(),
+            "name the agent as `name@zone`, percent-encoded",
+        )
     })
 }
 
@@ -242,7 +251,7 @@ mod tests {
             let document = json!({"agent": {"name": "a", "description": "d", "run": {"builtin": "echo"}}});
             read_documents(document).pop().unwrap()
         };
-        let refusal = || Refusal { name: "n".into(), code: "not_yours", message: "m".into() };
+        let refusal = || Refusal { name: "n".into(), code: Code::NotYours, message: "m".into() };
         let mut answer = RegisterAnswer::default();
         let (positions, items) =
             take_readable(vec![Err(refusal()), offer(), Err(refusal()), offer()], &mut answer);

@@ -134,7 +134,7 @@ fn unanswered(mut answer: CallAnswer) -> CallToolResult {
     let error = answer.error.take().unwrap_or_default();
     let mut document = object(json!(answer));
     document.insert("error".into(), clean_short(&error.message, MESSAGE_BYTES_MAX).into());
-    document.insert("code".into(), error.code.into());
+    document.insert("code".into(), error.code.text().into());
     if !error.endpoints.is_empty() {
         document.insert("endpoints".into(), json!(error.endpoints));
     }

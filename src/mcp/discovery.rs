@@ -15,6 +15,7 @@ use super::catalog::{Tools, limits_json};
 use super::schema::object;
 use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 use crate::proto::index::token::each_word;
 use crate::proto::name::FullName;
 use crate::sanitize::{clean_json, clean_short};
@@ -197,7 +198,7 @@ pub(super) fn read<T: DeserializeOwned>(arguments: &JsonObject) -> Result<T, Cal
 }
 
 pub(super) fn bad_input(message: String) -> CallFailure {
-    CallFailure::new("bad_input", Outcome::NotStarted, message)
+    CallFailure::new(Code::BadInput, Outcome::NotStarted, message)
 }
 
 /// An error of the node, as a model reads it.
@@ -209,7 +210,7 @@ pub(super) fn refused(error: ApiError) -> CallFailure {
     if !error.fix.is_empty() {
         message = format!("{message}; {}", error.fix);
     }
-    CallFailure::new(&error.code, Outcome::NotStarted, message)
+    CallFailure::new(error.code, Outcome::NotStarted, message)
 }
 
 async fn search(node: &Node, arguments: &JsonObject) -> Answer {
@@ -302,7 +303,7 @@ async fn several(node: &Node, arguments: &JsonObject) -> Answer {
                 "agent_info": agent_info(node, &tools, &detail),
                 "discovery_info": discovery_info(node, &tools, &detail.agent),
             })),
-            Err(failure) if failure.code == "not_found" => not_found.push(name),
+            Err(failure) if failure.code == Code::NotFound => not_found.push(name),
             Err(failure) => return Err(failure),
         }
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Node;
 use crate::api::ApiError;
+use crate::proto::code::Code;
 use crate::proto::name::FullName;
 use crate::sanitize::{clean_json, clean_short};
 
@@ -93,7 +94,7 @@ async fn agent(node: &Node, path: &str) -> Result<Option<Value>, ErrorData> {
             detail.agent.description = shown;
             Ok(Some(serde_json::to_value(detail).unwrap_or_default()))
         }
-        Err(error) if error.code == "not_found" => Ok(None),
+        Err(error) if error.code == Code::NotFound => Ok(None),
         Err(error) => Err(internal(error)),
     }
 }

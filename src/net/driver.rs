@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::api;
 use crate::net::store::{Store, StoreError, StoreIncident};
-use crate::net::streams::{PIPELINE_MAX, SyncClient};
+use crate::net::streams::{InboundRequest, RequestClient};
 use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
 use crate::proto::config::SYNC_WINDOW;
@@ -171,13 +171,10 @@ impl Driver {
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
                 self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }
-            NetworkEvent::SyncAsked { peer, request, reply } => {
+            NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
                 self.asked.insert(self.next_id, reply);
-                self.node.handle(
-                    now,
-                    Input::Request { id: self.next_id, peer, protocol: Protocol::Sync, bytes: request },
-                );
+                self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
             }
             NetworkEvent::Alert(alert) => self.handle_alert(alert),
         }
@@ -188,7 +185,7 @@ impl Driver {
             self.node.handle(wall_clock(), Input::Resumed);
         }
         let problem = view::network_alert(&alert);
-        tracing::warn!(code = problem.code, "{}", problem.message);
+        tracing::warn!(code = %problem.code, "{}", problem.message);
         self.tell(api::Event::Problem(problem));
     }
 
@@ -251,7 +248,7 @@ impl Driver {
                 }
             }
             Output::Penalize { peer, offence } => {
-                tracing::warn!(%peer, reason = offence.code(), "peer broke the protocol");
+                tracing::warn!(%peer, reason = offence.text(), "peer broke the protocol");
                 self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
@@ -263,8 +260,7 @@ impl Driver {
     }
 
     fn ask(&mut self, conversation: ConversationId, peer: PeerKey, protocol: Protocol, bytes: Vec<u8>) {
-        let Protocol::Sync = protocol;
-        let client = self.network.sync_client();
+        let client = self.network.request_client(protocol);
         let questions = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
             tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone()));
@@ -296,7 +292,7 @@ impl Driver {
 
 /// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke.
 async fn converse(
-    client: SyncClient,
+    client: RequestClient,
     peer: PeerKey,
     conversation: ConversationId,
     mut questions: mpsc::Receiver<Vec<u8>>,
@@ -306,7 +302,7 @@ async fn converse(
     let stream = match client.open(peer).await {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%peer, %error, "sync stream not opened");
+            tracing::debug!(%peer, %error, "stream not opened");
             let _gone = answers.send((conversation, None)).await;
             return;
         }
@@ -314,9 +310,9 @@ async fn converse(
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
-            question = questions.recv(), if waiting.len() < PIPELINE_MAX => match question {
+            question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
-                    waiting.push_back(stream.ask(question));
+                    waiting.push_back(stream.request(question));
                     continue;
                 }
                 None => return,
@@ -325,7 +321,7 @@ async fn converse(
         };
         let broke = answer.is_err();
         if let Err(error) = &answer {
-            tracing::debug!(%peer, %error, "sync stream broke");
+            tracing::debug!(%peer, %error, "stream broke");
         }
         if answers.send((conversation, answer.ok())).await.is_err() || broke {
             return;

@@ -14,6 +14,7 @@ use crate::net::calls::CallClient;
 use crate::net::driver::{Request, Seen};
 use crate::net::{view, wall_clock};
 use crate::proto::card::Offer;
+use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Cursor, Query};
 use crate::proto::io::{Command, Reply};
@@ -258,6 +259,10 @@ impl Handle {
 fn registered(name: String, result: Result<Registered, WriteError>) -> Result<api::Registered, Refusal> {
     match result {
         Ok(registered) => Ok(view::registered(&registered)),
+        Err(error @ WriteError::Refused(_)) => {
+            let message = format!("{error}; {}", view::write_fix(&error));
+            Err(Refusal { name, code: error.code(), message })
+        }
         Err(error) => Err(Refusal { name, code: error.code(), message: error.to_string() }),
     }
 }
@@ -265,7 +270,7 @@ fn registered(name: String, result: Result<Registered, WriteError>) -> Result<ap
 fn run_here(name: String) -> Refusal {
     let message =
         "this node runs an agent of this name from a file: change that file, or register under another name";
-    Refusal { name, code: "conflict", message: message.into() }
+    Refusal { name, code: Code::Conflict, message: message.into() }
 }
 
 fn parse_zone(text: &str) -> Result<ZoneName, ApiError> {
@@ -279,7 +284,7 @@ fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
 
 fn stopped() -> ApiError {
     ApiError {
-        code: "unavailable".into(),
+        code: Code::Unavailable,
         message: "the node is stopping".into(),
         fix: "start it again with `aop node`".into(),
         suggestions: Vec::new(),

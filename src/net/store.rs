@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::proto::code::Code;
 pub use crate::proto::io::Write;
 use journal::{Entry, Journal};
 use row::{RowKind, RowMac};
@@ -91,7 +92,7 @@ pub enum JournalState {
 pub struct StoreIncident {
     /// Stable code: `journal_damaged`, `journal_missing`, `seal_key_lost`, `seal_wrong`, `row_damaged`,
     /// `sled_damaged`, `sled_missing`, `sled_repaired`.
-    pub code: &'static str,
+    pub code: Code,
     /// One sentence.
     pub message: String,
     /// What to do.
@@ -381,7 +382,7 @@ mod tests {
     }
 
     fn codes(loaded: &Loaded) -> Vec<&'static str> {
-        loaded.incidents.iter().map(|incident| incident.code).collect()
+        loaded.incidents.iter().map(|incident| incident.code.text()).collect()
     }
 
     /// Opens, writes and closes.

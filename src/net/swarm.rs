@@ -3,7 +3,7 @@
 //!
 //! One task owns [`Network`] and polls [`Network::next`], which may be dropped at any await without losing an event.
 //! For each peer [`NetworkEvent::Connected`] and [`NetworkEvent::Disconnected`] alternate, and subscriptions lie between
-//! them; a peer is connected once it has said (identify) that it is of this network. Gossip and questions may come a
+//! them; a peer is connected once it has said (identify) that it is of this network. Gossip and requests may come a
 //! little earlier: their topic and protocol name the network too. Every gossip message waits for one verdict; without
 //! it the message is not forwarded. Zones come and go while the node runs; nothing is told of a zone once it was left.
 //!
@@ -24,7 +24,7 @@ use crate::net::addresses::peer_id;
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::calls::OpenCalls;
 use crate::net::peers::{PEERS_LOW, Peer};
-use crate::net::streams::{InboundRequest, SyncClient};
+use crate::net::streams::InboundRequest;
 use crate::net::transport::PeerTransport;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Offence;
@@ -49,10 +49,10 @@ use options::listen;
 pub use options::{Discovery, NetworkError, NetworkOptions};
 use peer_scores::{PeerScores, Penalty};
 use routing::RoutingTable;
-use streams::start_sync;
+use streams::serve_requests;
 use topics::ZoneTopics;
 
-/// Questions of sync streams that wait for the driver; the streams feel the back-pressure.
+/// Requests of peers that wait for the driver; the streams feel the back-pressure.
 pub const INBOUND_REQUESTS_MAX: usize = 64;
 /// How often bootstrap peers, excess connections and the number of peers are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -77,8 +77,7 @@ pub struct Network {
     /// Messages without a verdict, oldest first, with the peer that sent the first copy.
     pending_validation: VecDeque<(GossipId, PeerId)>,
     ready: VecDeque<NetworkEvent>,
-    asked: mpsc::Receiver<InboundRequest>,
-    sync: SyncClient,
+    requests: mpsc::Receiver<InboundRequest>,
     calls: OpenCalls,
     unbound: Vec<ListenerId>,
     ticker: Interval,
@@ -110,7 +109,7 @@ impl Network {
         for address in options.listen {
             unbound.push(listen(&mut swarm, address)?);
         }
-        let (sync, asked) = start_sync(&swarm, &names)?;
+        let requests = serve_requests(&swarm, &names)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut network = Network {
@@ -123,8 +122,7 @@ impl Network {
             peer_scores: PeerScores::default(),
             pending_validation: VecDeque::new(),
             ready: VecDeque::new(),
-            asked,
-            sync,
+            requests,
             calls: OpenCalls::default(),
             unbound,
             ticker,
@@ -156,9 +154,7 @@ impl Network {
             }
             tokio::select! {
                 event = self.swarm.select_next_some() => self.handle_swarm(event),
-                Some(InboundRequest { peer, request, reply }) = self.asked.recv() => {
-                    return NetworkEvent::SyncAsked { peer, request, reply };
-                }
+                Some(request) = self.requests.recv() => return NetworkEvent::Request(request),
                 _ = self.ticker.tick() => self.handle_tick(),
             }
         }
@@ -175,11 +171,6 @@ impl Network {
                 self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Blocked { peer }));
             }
         }
-    }
-
-    /// Opens sync streams from any task.
-    pub fn sync_client(&self) -> SyncClient {
-        self.sync.clone()
     }
 
     /// The connected peers of our network.

@@ -14,12 +14,13 @@ use crate::net::swarm::{self, Traffic};
 use crate::net::wall_clock;
 use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::{AgentCard, Origin};
+use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Event, NodeAlert, Via};
 use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::{Found, Node, Registered, Replica, WriteError, ZoneState};
-use crate::proto::record::Record;
+use crate::proto::record::{Record, Refusal};
 
 /// Status of a zone that is answered from what this node holds.
 pub(super) const HELD: &str = "held";
@@ -120,7 +121,7 @@ pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
     let offset = seen.node.clock_offset_ms();
     let mut problems: Vec<api::Problem> = seen.incidents.iter().map(api::Problem::from).collect();
     problems.extend(seen.node.problems().map(problem));
-    if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != "clock_unsafe") {
+    if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != Code::ClockUnsafe) {
         problems.push(clock_warning(offset));
     }
     let connections = seen.network.traffic().connections;
@@ -137,7 +138,7 @@ pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
         connections,
         health: if problems.is_empty() { "ok" } else { "degraded" }.into(),
         problems,
-        refused: seen.node.refused().iter().map(|(code, count)| ((*code).to_owned(), *count)).collect(),
+        refused: seen.node.refused().clone(),
     }
 }
 
@@ -214,32 +215,32 @@ pub(super) fn event(event: &Event) -> api::Event {
 fn problem(known: &NodeAlert) -> api::Problem {
     let (code, message, fix) = match known {
         NodeAlert::ClockUnsafe(offset) => (
-            "clock_unsafe",
+            Code::ClockUnsafe,
             format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
             "set the clock of this machine, for example with an NTP service",
         ),
         NodeAlert::DuplicateIdentity(name) => (
-            "duplicate_identity",
+            Code::DuplicateIdentity,
             format!("another process writes {name} under this node's key"),
             "stop it, or give one of the two a new key and data folder",
         ),
         NodeAlert::ForkedAuthor(author) => (
-            "forked_author",
+            Code::ForkedAuthor,
             format!("{author} signed two different records with one version"),
             "tell its operator: a data folder was copied, or its key is in the wrong hands",
         ),
         NodeAlert::RestoredBackup => (
-            "restored_backup",
+            Code::RestoredBackup,
             "the data folder was behind what peers know of it; a new epoch was taken".into(),
             "nothing: agents registered after the backup come back from peers",
         ),
     };
-    api::Problem { code: code.into(), message, fix: fix.into() }
+    api::Problem { code, message, fix: fix.into() }
 }
 
 fn no_peers() -> api::Problem {
     api::Problem {
-        code: "no_peers".into(),
+        code: Code::NoPeers,
         message: "no peer is connected; answers come from what this node holds".into(),
         fix: "check the bootstrap addresses and the network; they are dialed again by themselves".into(),
     }
@@ -247,7 +248,7 @@ fn no_peers() -> api::Problem {
 
 fn clock_warning(offset: i64) -> api::Problem {
     api::Problem {
-        code: "clock_off".into(),
+        code: Code::ClockOff,
         message: format!("this clock is {offset} ms ahead of the median of its peers"),
         fix: "set the clock of this machine, for example with an NTP service".into(),
     }
@@ -257,27 +258,27 @@ fn clock_warning(offset: i64) -> api::Problem {
 pub(super) fn network_alert(alert: &swarm::NetworkAlert) -> api::Problem {
     let (code, message, fix) = match alert {
         swarm::NetworkAlert::BootstrapUnreachable { address, failures, reason } => (
-            "bootstrap_unreachable",
+            Code::BootstrapUnreachable,
             format!("bootstrap peer {address} cannot be reached ({failures} failures): {reason}"),
             "check the address; it is dialed again by itself",
         ),
         swarm::NetworkAlert::OtherNetwork { peer, address, speaks } => (
-            "other_network",
+            Code::OtherNetwork,
             format!("{peer} at {address} belongs to another network ({speaks})"),
             "check `--network` and the bootstrap addresses",
         ),
         swarm::NetworkAlert::Blocked { peer } => (
-            "peer_blocked",
+            Code::PeerBlocked,
             format!("{peer} broke the protocol repeatedly and is blocked for ten minutes"),
             "nothing; tell its operator",
         ),
         swarm::NetworkAlert::ListenerLost { reason } => (
-            "listener_lost",
+            Code::ListenerLost,
             format!("a listening socket was lost: {reason}"),
             "restart the node if peers cannot reach it",
         ),
         swarm::NetworkAlert::Suspended { duration } => (
-            "suspended",
+            Code::Suspended,
             format!(
                 "the process stood still for {:.0} s; it compares with a peer now",
                 duration.as_secs_f64()
@@ -285,7 +286,7 @@ pub(super) fn network_alert(alert: &swarm::NetworkAlert) -> api::Problem {
             "nothing",
         ),
     };
-    api::Problem { code: code.into(), message, fix: fix.into() }
+    api::Problem { code, message, fix: fix.into() }
 }
 
 /// A registered agent.
@@ -293,21 +294,48 @@ pub(super) fn registered(registered: &Registered) -> api::Registered {
     api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), note: None }
 }
 
-/// Why a withdrawal was not made.
+/// Why a write was not made.
 pub(super) fn write_error(error: &WriteError) -> ApiError {
-    let fix = match error {
-        WriteError::NotFound(_) => "list what is registered with `aop agents`",
-        WriteError::NotYours(..) => "run the command at its host, or with its owner's key",
-        WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "set the clock of this machine",
-        _ => "see the message",
-    };
     ApiError {
-        code: error.code().into(),
+        code: error.code(),
         message: error.to_string(),
-        fix: fix.into(),
+        fix: write_fix(error).into(),
         suggestions: Vec::new(),
     }
 }
+
+/// What to do about a write that was not made.
+pub(super) fn write_fix(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::NotFound(_) => "list what is registered with `aop agents`",
+        WriteError::NotYours(..) => "run the command at its host, or with its owner's key",
+        WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "set the clock of this machine",
+        WriteError::ZoneNotServed(_) => "`aop status` shows the zones that this node serves",
+        WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
+        WriteError::QuotaExceeded => "deregister what is no longer used, then try again",
+        WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
+        WriteError::DuplicateIdentity => {
+            "`aop keys new` makes a key; `aop status` names what is written twice"
+        }
+        WriteError::Refused(refusal) => match refusal {
+            Refusal::TooLarge | Refusal::BadCard => {
+                "shorten its description, its schemas or its lists of tags and capabilities"
+            }
+            Refusal::BadGrant | Refusal::BadLease | Refusal::BadGeneration | Refusal::BadAuthor => NEW_GRANT,
+            Refusal::BadScope => "register it with the scope `public` or `node`",
+            Refusal::Expired | Refusal::Future => "set the clock of this machine",
+            Refusal::UnknownFormat
+            | Refusal::Malformed
+            | Refusal::ForeignNetwork
+            | Refusal::ForeignZone
+            | Refusal::BadSignature => "report it: a node does not write what it would refuse from others",
+        },
+    }
+}
+
+/// What a host needs that may no longer write for an owner.
+const NEW_GRANT: &str = "ask the owner for a new grant (`aop keys grant`) and register the agent with it, or wait until its \
+                         lease ends";
 
 /// No such agent; names like it are suggested instead.
 pub(super) fn not_found(text: &str, similar: &[FullName]) -> ApiError {
@@ -316,18 +344,13 @@ pub(super) fn not_found(text: &str, similar: &[FullName]) -> ApiError {
         Some(first) => format!("did you mean {first}? Search with `aop find`"),
         None => "search with `aop find`".into(),
     };
-    ApiError {
-        code: "not_found".into(),
-        message: format!("no agent `{text}` is known here"),
-        fix,
-        suggestions,
-    }
+    ApiError { code: Code::NotFound, message: format!("no agent `{text}` is known here"), fix, suggestions }
 }
 
 /// Nothing can be said yet.
 pub(super) fn not_synced(text: &str) -> ApiError {
     ApiError {
-        code: "unavailable".into(),
+        code: Code::Unavailable,
         message: format!("`{text}` is not held here, and no peer could be asked yet"),
         fix: "try again in a moment; `aop peers` shows the connections".into(),
         suggestions: Vec::new(),
@@ -338,7 +361,7 @@ pub(super) fn not_synced(text: &str) -> ApiError {
 pub(super) fn ambiguous(text: &str, ids: &[AgentId]) -> ApiError {
     let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
     ApiError {
-        code: "ambiguous".into(),
+        code: Code::Ambiguous,
         message: format!("`{text}` is registered by {} owners", ids.len()),
         fix: format!("pick one by its id: {}", ids.join(", ")),
         suggestions: ids,
@@ -348,7 +371,7 @@ pub(super) fn ambiguous(text: &str, ids: &[AgentId]) -> ApiError {
 /// A parameter that cannot be read.
 pub(super) fn bad_request(message: String) -> ApiError {
     ApiError {
-        code: "bad_request".into(),
+        code: Code::BadRequest,
         message,
         fix: "see /openapi.json for the parameters".into(),
         suggestions: Vec::new(),
@@ -388,7 +411,7 @@ pub(super) fn not_callable(
     let what =
         if card.endpoints.is_empty() { "and names no endpoint" } else { "at the endpoints given here" };
     let message = format!("{name} is a listing: it is served outside the mesh, {what}");
-    let failure = CallFailure::new("not_callable", Outcome::NotStarted, message);
+    let failure = CallFailure::new(Code::NotCallable, Outcome::NotStarted, message);
     let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);
     answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
     answer

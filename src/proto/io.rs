@@ -284,10 +284,10 @@ pub enum NodeAlert {
 }
 
 impl Offence {
-    /// Stable text for logs and counters.
-    pub fn code(self) -> &'static str {
+    /// For logs and traces.
+    pub fn text(self) -> &'static str {
         match self {
-            Offence::Record(refusal) => refusal.code(),
+            Offence::Record(refusal) => refusal.code().text(),
             Offence::Request => "malformed",
             Offence::Sync => "bad_sync",
         }

@@ -24,6 +24,7 @@ pub use own::{Registered, Withdraw, WriteError};
 pub use read::{Found, Replica, Resolution, Standing, ZoneState};
 pub use stored::{Damage, Lost, LostVersions, Stored};
 
+use super::code::Code;
 use super::config::Config;
 use super::identity::{AgentId, Identity, PeerKey};
 use super::index::Index;
@@ -61,7 +62,7 @@ pub struct Node {
     next_conversation: u64,
     /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
     clock_offsets: BTreeMap<PeerKey, i64>,
-    refused: BTreeMap<&'static str, u64>,
+    refused: BTreeMap<Code, u64>,
     problems: BTreeSet<NodeAlert>,
     outputs: VecDeque<Output>,
     writes: Vec<Write>,
@@ -214,7 +215,7 @@ impl Node {
     }
 
     /// Refused records since the start, by reason.
-    pub fn refused(&self) -> &BTreeMap<&'static str, u64> {
+    pub fn refused(&self) -> &BTreeMap<Code, u64> {
         &self.refused
     }
 

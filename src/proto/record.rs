@@ -14,6 +14,7 @@ use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
 use super::card::{AgentCard, Scope};
+use super::code::Code;
 use super::codec;
 use super::config::{
     CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, GRANTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX,
@@ -500,22 +501,22 @@ impl Eq for Record {}
 
 impl Refusal {
     /// Stable code for counters and messages.
-    pub fn code(self) -> &'static str {
+    pub fn code(self) -> Code {
         match self {
-            Refusal::TooLarge => "too_large",
-            Refusal::UnknownFormat => "unknown_format",
-            Refusal::Malformed => "malformed",
-            Refusal::ForeignNetwork => "foreign_network",
-            Refusal::ForeignZone => "foreign_zone",
-            Refusal::Expired => "expired",
-            Refusal::Future => "future",
-            Refusal::BadSignature => "bad_signature",
-            Refusal::BadAuthor => "bad_author",
-            Refusal::BadGrant => "bad_grant",
-            Refusal::BadLease => "bad_lease",
-            Refusal::BadGeneration => "bad_generation",
-            Refusal::BadScope => "bad_scope",
-            Refusal::BadCard => "bad_card",
+            Refusal::TooLarge => Code::TooLarge,
+            Refusal::UnknownFormat => Code::UnknownFormat,
+            Refusal::Malformed => Code::Malformed,
+            Refusal::ForeignNetwork => Code::ForeignNetwork,
+            Refusal::ForeignZone => Code::ForeignZone,
+            Refusal::Expired => Code::Expired,
+            Refusal::Future => Code::Future,
+            Refusal::BadSignature => Code::BadSignature,
+            Refusal::BadAuthor => Code::BadAuthor,
+            Refusal::BadGrant => Code::BadGrant,
+            Refusal::BadLease => Code::BadLease,
+            Refusal::BadGeneration => Code::BadGeneration,
+            Refusal::BadScope => Code::BadScope,
+            Refusal::BadCard => Code::BadCard,
         }
     }
 

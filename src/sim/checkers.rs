@@ -244,7 +244,7 @@ impl Checkers {
         for ((name, operation), result) in operations.into_iter().zip(results) {
             match result {
                 Ok(_) => self.acknowledge(at, name, operation, fabric),
-                Err(error) => *self.reference.refused.entry(error.code()).or_default() += 1,
+                Err(error) => *self.reference.refused.entry(error.code().text()).or_default() += 1,
             }
         }
     }

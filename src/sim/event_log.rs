@@ -89,7 +89,7 @@ impl EventLog {
             Output::Event(event) => format!("{event:?}"),
             Output::Reply { reply, .. } => format!("{reply:?}").chars().take(120).collect(),
             Output::Penalize { peer, offence } => {
-                format!("penalize {}: {}", name(peer, nodes), offence.code())
+                format!("penalize {}: {}", name(peer, nodes), offence.text())
             }
             Output::Verdict { .. }
             | Output::Request { .. }

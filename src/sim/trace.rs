@@ -72,7 +72,7 @@ impl TraceHash {
                 self.part(27, &id.to_be_bytes());
                 self.part(27, &[is_success(reply)]);
             }
-            Output::Penalize { offence, .. } => self.part(28, offence.code().as_bytes()),
+            Output::Penalize { offence, .. } => self.part(28, offence.text().as_bytes()),
             Output::Event(event) => self.event(event),
         }
     }

@@ -4,13 +4,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aop::agents::Agents;
 use aop::api::{ErrorBody, RegisterAnswer};
 use aop::http;
 use aop::net;
+use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
+use aop::proto::record::Kind;
+use aop::proto::time::Timestamp;
 use serde_json::Value;
 
 fn aop(args: &[&str]) -> Output {
@@ -279,11 +283,58 @@ async fn ask(addr: SocketAddr, line: &str, headers: &[&str], body: &str) -> (u16
 fn error_code(body: &str) -> String {
     let body: ErrorBody = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
     assert!(!body.error.message.is_empty() && !body.error.fix.is_empty(), "{body:?}");
-    body.error.code
+    body.error.code.text().into()
 }
 
 const HOST: &str = "Host: localhost";
 const JSON: &str = "Content-Type: application/json";
+
+/// A grant of another owner to the node of [`serve`], for so many milliseconds from now on.
+fn grant_for(life_ms: u64) -> String {
+    let owner = Identity::from_seed([9; 32]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    let grant = Grant {
+        network: "test".into(),
+        issuer: owner.key(),
+        subject: Identity::from_seed([7; 32]).key(),
+        zone: ZoneName::root(),
+        reach: Reach::Zone,
+        kinds: vec![Kind::Agent],
+        may_delegate: false,
+        issued_at: Timestamp(now),
+        expires_at: Timestamp(now + life_ms),
+        generation: 0,
+    };
+    data_encoding::BASE64.encode(&grant.sign(&owner))
+}
+
+/// Two owners have an agent of one name here, until the grant of one ends: then its offer cannot be withdrawn.
+#[tokio::test]
+async fn a_write_that_is_refused_says_whose_fault_it_is_and_what_to_do() {
+    let served = serve(None).await;
+    let documents = serde_json::json!([
+        {"agent": {"name": "a", "description": "for another", "grants": [grant_for(2_000)]}},
+        {"agent": {"name": "a2", "description": "too late", "grants": [grant_for(0)]}},
+        {"agent": {"name": "b", "description": "elsewhere", "zone": "acme.org"}},
+    ]);
+    let (status, body) = ask(served.addr, "POST /v1/agents", &[HOST, JSON], &documents.to_string()).await;
+    let answer: RegisterAnswer = serde_json::from_str(&body).unwrap();
+    let codes: Vec<&str> = answer.refused.iter().map(|refused| refused.code.text()).collect();
+    assert_eq!((status, codes), (200, vec!["bad_grant", "zone_not_served"]), "{body}");
+    let own = serde_json::json!({"agent": {"name": "a", "description": "my own"}}).to_string();
+    assert_eq!(ask(served.addr, "POST /v1/agents", &[HOST, JSON], &own).await.0, 200);
+
+    let withdraw = || ask(served.addr, "DELETE /v1/agents/a", &[HOST], "");
+    let (status, body) = withdraw().await;
+    assert_eq!((status, error_code(&body).as_str()), (409, "ambiguous"));
+    let mut ended = withdraw().await;
+    while ended.0 == 409 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ended = withdraw().await;
+    }
+    assert_eq!((ended.0, error_code(&ended.1).as_str()), (403, "bad_lease"), "{}", ended.1);
+    assert!(ended.1.contains("aop keys grant"), "{}", ended.1);
+}
 
 #[tokio::test]
 async fn every_route_is_guarded_against_foreign_hosts_and_pages() {

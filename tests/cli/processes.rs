@@ -149,7 +149,7 @@ fn published_documents_registered_at_one_node_are_found_at_the_others() {
     let documents = published_documents();
     let answer = a.register(&documents).unwrap();
     assert_eq!(answer.registered.len() + answer.refused.len(), documents.as_array().unwrap().len());
-    assert!(answer.refused.iter().all(|it| it.code == "older_version"), "{:?}", answer.refused);
+    assert!(answer.refused.iter().all(|it| it.code.text() == "older_version"), "{:?}", answer.refused);
     let took = until("equal fingerprints", Duration::from_secs(2), || equal(&[&a, &b, &c]));
     println!("{} registered, equal after {took:?}", answer.registered.len());
     let registered: BTreeSet<String> = answer.registered.into_iter().map(|it| it.agent).collect();

@@ -26,7 +26,7 @@ async fn call(agents: &Agents, name: &str, input: Value) -> Result<Value, CallFa
 }
 
 fn ended(failure: &CallFailure) -> (&str, Outcome) {
-    (&failure.code, failure.outcome)
+    (failure.code.text(), failure.outcome)
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn the_papers_answer_is_unwrapped() {
     let agents = folder.agents();
     assert_eq!(call(&agents, "good", json!({"task": ""})).await.unwrap(), json!([1]));
     let failure = call(&agents, "bad", json!({"task": ""})).await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.message.as_str()), ("agent_failed", "no ink"));
+    assert_eq!((failure.code.text(), failure.message.as_str()), ("agent_failed", "no ink"));
 }
 
 #[tokio::test]

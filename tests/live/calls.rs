@@ -126,7 +126,7 @@ fn task(text: impl ToString) -> Value {
 
 fn failure(answer: &CallAnswer) -> (&str, &str) {
     assert!(!answer.success && answer.result.is_null(), "{answer:?}");
-    (answer.error.as_ref().unwrap().code.as_str(), answer.outcome.as_deref().unwrap())
+    (answer.error.as_ref().unwrap().code.text(), answer.outcome.as_deref().unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,10 +147,10 @@ async fn an_agent_answers_here_and_from_another_node_alike() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_agent_and_a_wrong_timeout_are_errors_and_no_answers() {
     let node = Node::start(1, &[], builtins()).await;
-    assert_eq!(node.try_call("ekko", json!({}), 1.0).await.unwrap_err().code, "not_found");
+    assert_eq!(node.try_call("ekko", json!({}), 1.0).await.unwrap_err().code.text(), "not_found");
     for seconds in [0.0, 300.1] {
         let refused = node.try_call("echo", json!({}), seconds).await.unwrap_err();
-        assert_eq!(refused.code, "bad_request", "{seconds}");
+        assert_eq!(refused.code.text(), "bad_request", "{seconds}");
     }
 }
 

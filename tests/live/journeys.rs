@@ -80,7 +80,7 @@ async fn what_one_node_registers_the_others_find_and_a_late_joiner_too() {
 
     a.handle.deregister("painter").await.unwrap();
     until(&c, "the deletion reached c", async || holds(&c, 1).await).await;
-    assert_eq!(c.handle.show("painter").await.unwrap_err().code, "not_found");
+    assert_eq!(c.handle.show("painter").await.unwrap_err().code.text(), "not_found");
     for node in [a, b, c] {
         node.stop().await.unwrap();
     }

@@ -8,3 +8,10 @@ mod calls;
 mod journeys;
 mod page;
 mod swarm;
+#[path = "../../examples/two_nodes.rs"]
+mod two_nodes;
+
+#[test]
+fn the_example_of_two_nodes_runs() {
+    two_nodes::main().unwrap();
+}

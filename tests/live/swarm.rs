@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aop::net::streams::{SERVED_PER_PEER_MAX, SyncError};
+use aop::net::streams::{RequestError, SYNC_LIMITS};
 use aop::net::swarm::{
     Discovery, Network, NetworkAlert, NetworkError, NetworkEvent, NetworkOptions, Published, Verdict,
 };
 use aop::net::transport::transport;
 use aop::proto::config::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::io::Offence;
+use aop::proto::io::{Offence, Protocol};
 use aop::proto::name::ZoneName;
 use aop::proto::record::Refusal;
 use futures::future::join_all;
@@ -145,8 +145,8 @@ async fn drive(mut network: Network, events: mpsc::Sender<NetworkEvent>, mut tas
             },
         };
         match event {
-            NetworkEvent::SyncAsked { request, .. } if request == b"drop" => {}
-            NetworkEvent::SyncAsked { request, reply, .. } => _ = reply.send(request),
+            NetworkEvent::Request(request) if request.bytes == b"drop" => {}
+            NetworkEvent::Request(request) => _ = request.reply.send(request.bytes),
             NetworkEvent::Gossip { id, ref bytes, .. } => {
                 let bad = bytes.starts_with(b"bad");
                 network.report(&id, if bad { Verdict::Reject } else { Verdict::Accept });
@@ -550,9 +550,10 @@ async fn a_taken_port_is_named() {
 async fn questions_of_256_kib_are_answered_in_order_while_more_are_asked() {
     for listen in [TCP, QUIC] {
         let (a, b) = pair(listen).await;
-        let session = b.with(|network| network.sync_client()).await.open(a.key).await.unwrap();
+        let session =
+            b.with(|network| network.request_client(Protocol::Sync)).await.open(a.key).await.unwrap();
         let question = |n: u8| vec![n; SYNC_FRAME_BYTES_MAX];
-        let answers = join_all((0..24).map(|n| session.ask(question(n)))).await;
+        let answers = join_all((0..24).map(|n| session.request(question(n)))).await;
         for (n, answer) in answers.into_iter().enumerate() {
             assert!(answer.unwrap() == question(n as u8), "answer {n}");
         }
@@ -562,10 +563,10 @@ async fn questions_of_256_kib_are_answered_in_order_while_more_are_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_fifty_streams_loses_none() {
     let (a, b) = pair(TCP).await;
-    let client = b.with(|network| network.sync_client()).await;
+    let client = b.with(|network| network.request_client(Protocol::Sync)).await;
     let ask = |n: u8| {
         let (client, peer) = (client.clone(), a.key);
-        async move { client.open(peer).await?.ask(vec![n]).await }
+        async move { client.open(peer).await?.request(vec![n]).await }
     };
     for (n, answer) in join_all((0..50).map(ask)).await.into_iter().enumerate() {
         assert_eq!(answer.unwrap(), [n as u8]);
@@ -575,19 +576,19 @@ async fn a_burst_of_fifty_streams_loses_none() {
 #[tokio::test]
 async fn an_unanswered_question_ends_its_session_and_no_other() {
     let (a, b) = pair(TCP).await;
-    let client = b.with(|network| network.sync_client()).await;
+    let client = b.with(|network| network.request_client(Protocol::Sync)).await;
     let (one, other) = (client.open(a.key).await.unwrap(), client.open(a.key).await.unwrap());
-    assert!(matches!(one.ask(b"drop".to_vec()).await, Err(SyncError::Closed(_))));
-    assert!(one.ask(b"more".to_vec()).await.is_err());
-    assert_eq!(other.ask(b"more".to_vec()).await.unwrap(), b"more");
+    assert!(matches!(one.request(b"drop".to_vec()).await, Err(RequestError::Closed(_))));
+    assert!(one.request(b"more".to_vec()).await.is_err());
+    assert_eq!(other.request(b"more".to_vec()).await.unwrap(), b"more");
 }
 
 #[tokio::test]
 async fn sessions_beyond_the_limit_wait_for_their_turn() {
     let (a, b) = pair(TCP).await;
-    let client = b.with(|network| network.sync_client()).await;
+    let client = b.with(|network| network.request_client(Protocol::Sync)).await;
     let mut held = Vec::new();
-    for _ in 0..SERVED_PER_PEER_MAX {
+    for _ in 0..SYNC_LIMITS.served_per_peer_max {
         held.push(client.open(a.key).await.unwrap());
     }
     let mut next = Box::pin(client.open(a.key));
@@ -599,9 +600,9 @@ async fn sessions_beyond_the_limit_wait_for_their_turn() {
 #[tokio::test]
 async fn an_unknown_peer_cannot_be_asked() {
     let (_a, b) = pair(TCP).await;
-    let client = b.with(|network| network.sync_client()).await;
+    let client = b.with(|network| network.request_client(Protocol::Sync)).await;
     let stranger = Identity::from_seed([99; 32]).key();
-    assert!(matches!(client.open(stranger).await, Err(SyncError::Unreachable(_))));
+    assert!(matches!(client.open(stranger).await, Err(RequestError::Unreachable(_))));
 }
 
 /// A peer that announces a frame above the limit: the stream is closed without waiting for its bytes.

@@ -134,7 +134,7 @@ fn a_server_from_pypi_is_found_and_called_from_another_node() {
     let answer = asker.call("clock", &input);
     assert_eq!(answer.outcome.as_deref(), Some("done"));
     let error = answer.error.unwrap();
-    assert_eq!(error.code, "agent_failed");
+    assert_eq!(error.code.text(), "agent_failed");
     assert!(error.message.contains("Nowhere"), "{error:?}");
 }
 

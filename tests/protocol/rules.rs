@@ -5,6 +5,7 @@ mod cluster;
 use std::collections::BTreeSet;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
+use aop::proto::code::Code;
 use aop::proto::codec;
 use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
 use aop::proto::grant::{Grant, Reach};
@@ -85,7 +86,7 @@ fn granted(agent: &str, grants: Vec<Vec<u8>>) -> Offer {
 
 fn penalties(cluster: &Cluster, at: usize, since: usize) -> Vec<&'static str> {
     let reason = |output: &&Output| match output {
-        Output::Penalize { offence, .. } => Some(offence.code()),
+        Output::Penalize { offence, .. } => Some(offence.text()),
         _ => None,
     };
     cluster.outputs(at, since).iter().filter_map(reason).collect()
@@ -329,7 +330,7 @@ fn a_record_from_the_future_is_ignored_and_blames_nobody() {
     let state = &cluster.nodes[0].zone_states(NOW)[0];
     assert!(state.records == 0 && state.versions.is_empty());
     assert!(penalties(&cluster, 0, since).is_empty());
-    assert_eq!(cluster.nodes[0].refused()["future"], 1);
+    assert_eq!(cluster.nodes[0].refused()[&Code::Future], 1);
     cluster.now = NOW + SECOND;
     assert_eq!(cluster.gossip(0, 1, future), Verdict::Accept);
 }
@@ -381,7 +382,7 @@ fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
     cluster.clocks[0] = 31_000;
     cluster.link(0, 1);
     let refused = cluster.register(0, offer("b", "x"));
-    assert!(matches!(&refused, Err(error) if error.code() == "clock_unsafe"), "{refused:?}");
+    assert!(matches!(&refused, Err(error) if error.code() == Code::ClockUnsafe), "{refused:?}");
     assert_eq!(refused, Err(WriteError::ClockUnsafe(-31_000)));
     assert!(cluster.shows(0, "a"));
     assert!(cluster.problems(0).contains(&NodeAlert::ClockUnsafe(-31_000)));

@@ -76,7 +76,7 @@ fn open_damaged(case: &str, damage: impl FnOnce(&Path)) -> Outcome {
     let took = started.elapsed();
     assert!(took < OPEN_MAX, "{case}: took {took:?}");
     let others = judge_rows(case, &loaded);
-    let codes = loaded.incidents.iter().map(|incident| incident.code).collect();
+    let codes = loaded.incidents.iter().map(|incident| incident.code.text()).collect();
     println!("{case:45} {took:>9.0?} {:?} {codes:?} others {others}/{OTHERS}", loaded.journal);
     let authenticated = match loaded.rows.iter().all(|row| row.authenticated == Authenticated::Yes) {
         true => Authenticated::Yes,
@@ -117,7 +117,7 @@ fn judge_next_start(case: &str, dir: &Path, authenticated: Authenticated, others
     assert_eq!(loaded.journal, JournalState::Whole, "{case}, next start");
     let found = judge_rows(case, &loaded);
     let is_late = |code: &str| case.starts_with("db ") && code.starts_with("sled_");
-    if loaded.incidents.is_empty() || !loaded.incidents.iter().all(|incident| is_late(incident.code)) {
+    if loaded.incidents.is_empty() || !loaded.incidents.iter().all(|incident| is_late(incident.code.text())) {
         assert!(
             loaded.incidents.is_empty() || authenticated == Authenticated::No,
             "{case}: {:?}",

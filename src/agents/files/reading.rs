@@ -11,6 +11,7 @@ use crate::agents::grants::{Host, with_grants};
 use crate::agents::{HostedAgent, command};
 use crate::document::run_config::{McpServer, Runner};
 use crate::document::{AgentFile, FileDiagnostic, Refusal, files_named_in, read_documents};
+use crate::proto::code::Code;
 
 /// What a file said when it was last read.
 pub(super) struct Reading {
@@ -133,7 +134,7 @@ fn read_all(path: &Path, document: serde_json::Value) -> (Vec<HostedAgent>, Vec<
         match outcome {
             Ok(offer) => locals.push(HostedAgent { offer, run_config: None }),
             // Of several versions of one server the greatest is meant.
-            Err(Refusal { code: "older_version", .. }) => {}
+            Err(Refusal { code: Code::OlderVersion, .. }) => {}
             Err(Refusal { name, code, message }) => {
                 let problem = format!("{name}: {message} ({code})");
                 diagnostics.push(Box::new(PathDiagnostic {

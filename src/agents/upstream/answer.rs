@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::listing::cut;
 use super::wire::WireError;
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 
 /// Bytes of a server's own words in a failure: a screen of text.
 const WORDS_BYTES_MAX: usize = 4 * 1024;
@@ -73,9 +74,9 @@ pub(super) fn never_arrived(error: &ServiceError) -> bool {
 pub(super) fn upstream_failed(outcome: Outcome, what: &str) -> CallFailure {
     let message =
         format!("an MCP server of this agent {what}; its host keeps trying, another replica may have it");
-    CallFailure::new("upstream_failed", outcome, message)
+    CallFailure::new(Code::UpstreamFailed, outcome, message)
 }
 
 fn failed(words: &str) -> CallFailure {
-    CallFailure::new("agent_failed", Outcome::Done, cut(words, WORDS_BYTES_MAX))
+    CallFailure::new(Code::AgentFailed, Outcome::Done, cut(words, WORDS_BYTES_MAX))
 }

@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::session::MESSAGE_BYTES_MAX;
 use crate::agents::command;
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 
 /// A line this long never ends. Shorter ones that are too large for a message are skipped and harm only the call they
 /// belong to.
@@ -47,7 +48,7 @@ impl Child {
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
-            return Err(CallFailure::new("internal", Outcome::NotStarted, "the process has no pipes"));
+            return Err(CallFailure::new(Code::Internal, Outcome::NotStarted, "the process has no pipes"));
         };
         let lines = Lines { stdout, bytes: 0 };
         let pipes = AsyncRwTransport::new(lines, stdin).with_max_line_length(MESSAGE_BYTES_MAX);

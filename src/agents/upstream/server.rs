@@ -18,6 +18,7 @@ use super::union::Union;
 use crate::agents::Invocation;
 use crate::document::run_config::McpServer;
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 
 /// Calls in flight at one server: what an agent runs at once is far less, and inputs of this many fit in memory.
 pub(super) const CALLS_MAX: usize = 64;
@@ -58,14 +59,14 @@ impl Server {
     ) -> Result<Value, CallFailure> {
         let Value::Object(arguments) = arguments else {
             let problem = "an MCP tool takes a JSON object; name each argument";
-            return Err(CallFailure::new("bad_input", Outcome::NotStarted, problem));
+            return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, problem));
         };
         let connection = self.connection().clone().filter(|connection| !connection.is_closed());
         let connection = connection.ok_or_else(|| self.down())?;
         let Ok(_permit) = self.calls.try_acquire() else {
             let problem =
                 format!("an MCP server of this agent has {CALLS_MAX} calls in flight; call again later");
-            return Err(CallFailure::new("busy", Outcome::NotStarted, problem));
+            return Err(CallFailure::new(Code::Busy, Outcome::NotStarted, problem));
         };
         connection.call(tool, arguments, invocation).await
     }

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::proto::call::Progress;
+use crate::proto::code::Code;
 
 mod http;
 
@@ -54,7 +55,7 @@ async fn recovered(upstream: &Upstream, tool: &str) -> Value {
     loop {
         match call(upstream, tool).await {
             Ok(answer) => return answer,
-            Err(failure) if failure.code == "upstream_failed" => {}
+            Err(failure) if failure.code == Code::UpstreamFailed => {}
             Err(failure) => panic!("{failure}"),
         }
         assert!(Instant::now() < deadline, "it never came back");
@@ -88,7 +89,7 @@ async fn the_tools_of_two_servers_are_one_list() {
     assert_eq!(tools.list[0].input_schema["properties"]["task"]["type"], "string");
     assert_eq!(call(&upstream, "echo").await, Ok(json!("{\"task\": \"hi\"}")));
     assert_eq!(call(&upstream, "structured").await, Ok(json!({"sum": 3})));
-    assert_eq!(call(&upstream, "nobody").await.unwrap_err().code, "not_found");
+    assert_eq!(call(&upstream, "nobody").await.unwrap_err().code.text(), "not_found");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,11 +109,11 @@ async fn answers_keep_what_the_tool_said() {
     assert_eq!(image, json!([{"type": "image", "data": "AAAA", "mimeType": "image/png"}]));
     for (tool, words) in [("fail", "no more paper"), ("fault", "inner fault")] {
         let failure = call(&upstream, tool).await.unwrap_err();
-        assert_eq!((failure.code.as_str(), failure.outcome), ("agent_failed", Outcome::Done));
+        assert_eq!((failure.code.text(), failure.outcome), ("agent_failed", Outcome::Done));
         assert_eq!(failure.message, words);
     }
     let failure = upstream.call("echo", json!("no object"), &invocation()).await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
+    assert_eq!((failure.code.text(), failure.outcome), ("bad_input", Outcome::NotStarted));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +125,7 @@ async fn a_server_that_never_starts_costs_only_its_own_tools() {
     let started = Instant::now();
     let failure = call(&upstream, "search").await.unwrap_err();
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
-    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
+    assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
     assert!(!failure.message.contains("no-such-program"), "{}", failure.message);
 }
 
@@ -144,12 +145,12 @@ async fn a_server_that_died_keeps_its_tools_and_fails_at_once() {
     std::fs::write(&gate, "").unwrap();
 
     let failure = call(&upstream, "crash").await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::Unknown));
     for _ in 0..5 {
         let started = Instant::now();
         let failure = call(&upstream, "pid").await.unwrap_err();
         assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
-        assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
+        assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
         assert!(call(&upstream, "echo").await.is_ok());
     }
     assert_eq!(names(&upstream.tools().borrow()), ["crash", "echo", "pid"]);
@@ -223,7 +224,7 @@ async fn a_line_without_an_end_ends_the_server() {
     let upstream = start([server(&["endless", "pid"]), server(&["echo"])]);
     ready(&upstream).await;
     let failure = call(&upstream, "endless").await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::Unknown));
     assert!(call(&upstream, "echo").await.is_ok());
     recovered(&upstream, "pid").await;
 }
@@ -243,7 +244,7 @@ async fn a_server_that_stops_reading_is_started_again() {
             _ = timeout(Duration::from_millis(1), unread) => {}
         }
     };
-    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::Unknown));
     assert_ne!(pid(recovered(&upstream, "pid").await), first);
 }
 
@@ -252,7 +253,7 @@ async fn a_server_that_asks_and_does_not_read_the_answers_is_started_again() {
     let upstream = start([server(&["pings", "pid"])]);
     ready(&upstream).await;
     let failure = call(&upstream, "pings").await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::Unknown));
     recovered(&upstream, "pid").await;
 }
 
@@ -263,7 +264,7 @@ async fn a_server_that_never_answers_keeps_nobody_waiting() {
     assert_eq!((names(&tools), tools.pending), (vec!["echo".to_owned()], true));
     assert!(call(&upstream, "echo").await.is_ok());
     let started = Instant::now();
-    assert_eq!(call(&upstream, "search").await.unwrap_err().code, "upstream_failed");
+    assert_eq!(call(&upstream, "search").await.unwrap_err().code.text(), "upstream_failed");
     assert!(started.elapsed() < AT_ONCE, "{:?}", started.elapsed());
 }
 
@@ -302,7 +303,7 @@ async fn more_calls_than_places_are_refused() {
         _ = line_in(&record, "waiting") => {}
     }
     let failure = call(&upstream, "echo").await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.outcome), ("busy", Outcome::NotStarted));
+    assert_eq!((failure.code.text(), failure.outcome), ("busy", Outcome::NotStarted));
     drop(waiting);
     assert!(call(&upstream, "echo").await.is_ok());
 }

@@ -24,6 +24,7 @@ use crate::proto::call::{
     CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output, Progress,
     Wanted,
 };
+use crate::proto::code::Code;
 use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::liveness::Presence;
@@ -100,7 +101,7 @@ impl CallClient {
         let RemoteCall { call, agent, name, replicas, schema, input, deadline, progress } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
-            Err(CallFailure::new("deadline", Outcome::NotStarted, message))
+            Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
         };
         let input = match timeout_at(deadline, prepare(schema, input)).await.unwrap_or_else(|_| late()) {
             Ok(input) => input,
@@ -166,7 +167,7 @@ impl<'a> Performance<'a> {
                 self.waiting = client.node.search(host).map(|()| Done::Searched).boxed();
             }
             Output::Ended { end, .. } => {
-                let lost = || CallFailure::new("internal", Outcome::Unknown, "the output was lost");
+                let lost = || CallFailure::new(Code::Internal, Outcome::Unknown, "the output was lost");
                 let result = end.failure.map_or_else(|| self.output.take().ok_or_else(lost), Err);
                 return Some(CallResult { result, host: end.host, attempts: end.attempts });
             }

@@ -28,6 +28,7 @@ use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,
 };
+use crate::proto::code::Code;
 use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
@@ -243,7 +244,7 @@ async fn run(
     mut writer: Writer,
 ) -> Result<Done, FrameError> {
     let Some(input) = read_json(input).await else {
-        let failure = CallFailure::new("bad_input", Outcome::NotStarted, "the input is not JSON");
+        let failure = CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON");
         return Ok(Done::Worked(writer, Err(failure)));
     };
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
@@ -285,7 +286,7 @@ async fn pass_reports(
 fn as_bytes(output: &Value) -> Result<Vec<u8>, CallFailure> {
     serde_json::to_vec(output).map_err(|error| {
         let message = format!("the output cannot be written as JSON: {error}");
-        CallFailure::new("bad_output", Outcome::Done, message)
+        CallFailure::new(Code::BadOutput, Outcome::Done, message)
     })
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::AT_ONCE_BYTES;
 use crate::agents::schema::{self, Schema};
 use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
 use crate::proto::config::CALL_BYTES_MAX;
 
 /// Schemas of others compiled at once; each may take a core for a second, and tens of megabytes.
@@ -24,10 +25,10 @@ static PAPER: LazyLock<Option<Schema>> =
 
 /// The input as it travels, if it may.
 pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<u8>, CallFailure> {
-    let bytes = serde_json::to_vec(&input).map_err(|error| refused("bad_input", error.to_string()))?;
+    let bytes = serde_json::to_vec(&input).map_err(|error| refused(Code::BadInput, error.to_string()))?;
     if bytes.len() > CALL_BYTES_MAX {
         let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", bytes.len());
-        return Err(refused("too_large", message));
+        return Err(refused(Code::TooLarge, message));
     }
     let misfit = match schema {
         None if bytes.len() <= AT_ONCE_BYTES => misfit(None, &input),
@@ -39,7 +40,9 @@ pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<
         }
     };
     match misfit {
-        Some(why) => Err(refused("bad_input", format!("the input does not fit the agent's schema: {why}"))),
+        Some(why) => {
+            Err(refused(Code::BadInput, format!("the input does not fit the agent's schema: {why}")))
+        }
         None => Ok(bytes),
     }
 }
@@ -50,6 +53,6 @@ fn misfit(schema: Option<&str>, input: &Value) -> Option<String> {
     Schema::compile(&schema).ok()?.check(input).err()
 }
 
-fn refused(code: &str, message: String) -> CallFailure {
+fn refused(code: Code, message: String) -> CallFailure {
     CallFailure::new(code, Outcome::NotStarted, message)
 }

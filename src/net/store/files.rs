@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::row::MAC_KEY_BYTES;
 use super::{StoreError, StoreIncident};
+use crate::proto::code::Code;
 
 /// Name of the file that one process holds locked.
 const LOCK: &str = "lock";
@@ -210,7 +211,7 @@ pub(super) fn private_file() -> OpenOptions {
 /// The incident of a lost MAC key.
 pub(super) fn mac_key_lost(dir: &Path) -> StoreIncident {
     StoreIncident {
-        code: "seal_key_lost",
+        code: Code::SealKeyLost,
         message: format!(
             "{} was missing or had a wrong size; a new key was made",
             dir.join(MAC_KEY).display()

@@ -13,6 +13,7 @@ use super::row::{RowKind, RowMac, RowView};
 use super::tree::{Contents, Expectation, OpenTree, SLED, Tree, TreeRow};
 use super::writer::{TreeWrite, Writer};
 use super::{Authenticated, Disk, JournalMarker, JournalState, Loaded, StoreError, StoreIncident, StoredRow};
+use crate::proto::code::Code;
 
 /// Number of the first row of a store.
 const SEQ_FIRST: u64 = 1;
@@ -344,7 +345,7 @@ impl MacKey {
 
 fn journal_missing(dir: &Path) -> StoreIncident {
     StoreIncident {
-        code: "journal_missing",
+        code: Code::JournalMissing,
         message: format!(
             "{} was missing; own records that only it held are lost",
             dir.join(JOURNAL).display()
@@ -358,7 +359,7 @@ fn journal_missing(dir: &Path) -> StoreIncident {
 
 fn journal_damaged(dir: &Path, recovered: usize) -> StoreIncident {
     StoreIncident {
-        code: "journal_damaged",
+        code: Code::JournalDamaged,
         message: format!(
             "{} was damaged; a copy was kept beside it, and {recovered} rows were taken from sled",
             dir.join(JOURNAL).display()
@@ -369,7 +370,7 @@ fn journal_damaged(dir: &Path, recovered: usize) -> StoreIncident {
 
 fn mac_wrong(rows: usize) -> StoreIncident {
     StoreIncident {
-        code: "seal_wrong",
+        code: Code::SealWrong,
         message: format!(
             "{rows} rows have a wrong seal: they were written under another seal key, or by another"
         ),
@@ -380,7 +381,7 @@ fn mac_wrong(rows: usize) -> StoreIncident {
 
 fn row_damaged(rows: usize) -> StoreIncident {
     StoreIncident {
-        code: "row_damaged",
+        code: Code::RowDamaged,
         message: format!("{rows} rows were damaged and dropped"),
         fix: "Nothing to do: own records are in the journal, others come again from peers. Check the disk."
             .into(),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::writer::TreeWrite;
 use super::{StoreError, StoreIncident, files};
+use crate::proto::code::Code;
 
 /// Name of sled's folder in the data directory.
 pub(super) const SLED: &str = "sled";
@@ -283,7 +284,7 @@ fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, StoreIncident), Sto
         return Err(StoreError::Sled { reason });
     };
     let incident = StoreIncident {
-        code: "sled_damaged",
+        code: Code::SledDamaged,
         message: format!("sled could not be used ({reason}); it was moved to {}", aside.display()),
         fix: "Nothing to do: what could be read was kept, the rest comes again from peers. \
               If it happens again, check the disk; the moved folder may be deleted."
@@ -307,7 +308,7 @@ fn emptied(folder: &Path, expectation: Expectation) -> Option<StoreIncident> {
     let data = folder.join("db");
     let bytes = fs::metadata(&data).map_or(0, |file| file.len());
     (expectation == Expectation::Rows && bytes == 0).then(|| StoreIncident {
-        code: "sled_missing",
+        code: Code::SledMissing,
         message: format!("{} is missing or empty", data.display()),
         fix: "Nothing to do: own records are in the journal, the rest comes again from peers.".into(),
     })
@@ -315,7 +316,7 @@ fn emptied(folder: &Path, expectation: Expectation) -> Option<StoreIncident> {
 
 fn snapshots_removed() -> StoreIncident {
     StoreIncident {
-        code: "sled_repaired",
+        code: Code::SledRepaired,
         message: "sled could not be opened until its snapshot and settings were removed; it made them again \
                   from its log"
             .into(),

@@ -22,6 +22,7 @@ use super::topics::{ZoneTopicFilter, ZoneTopics};
 use crate::net::peers::INBOUND_MAX;
 use crate::net::swarm::{Discovery, NetworkError};
 use crate::proto::config::GOSSIP_BYTES_MAX;
+use crate::proto::io::Protocol;
 
 /// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
 /// refused lookups of a network of 50 starting at once cost more CPU time than the connections.
@@ -114,7 +115,7 @@ pub(super) struct ProtocolNames {
     /// The identify protocol version: equal or not of our network.
     pub(super) identify: String,
     pub(super) kad: StreamProtocol,
-    pub(super) sync: StreamProtocol,
+    sync: StreamProtocol,
     pub(super) call: StreamProtocol,
 }
 
@@ -129,6 +130,13 @@ impl ProtocolNames {
             sync: protocol(format!("/aop/{network}/sync/1"))?,
             call: protocol(format!("/aop/{network}/call/1"))?,
         })
+    }
+
+    /// The name of a protocol's streams.
+    pub(super) fn of(&self, protocol: Protocol) -> &StreamProtocol {
+        match protocol {
+            Protocol::Sync => &self.sync,
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use tokio::sync::oneshot;
 
+use crate::net::streams::InboundRequest;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::GossipId;
 use crate::proto::name::ZoneName;
@@ -74,15 +74,8 @@ pub enum NetworkEvent {
         /// Its content, at most `GOSSIP_BYTES_MAX`.
         bytes: Vec<u8>,
     },
-    /// A frame of an inbound sync stream.
-    SyncAsked {
-        /// Who asks.
-        peer: PeerKey,
-        /// The frame.
-        request: Vec<u8>,
-        /// Takes the answer; dropping it closes the stream.
-        reply: oneshot::Sender<Vec<u8>>,
-    },
+    /// A request of a conversation that a peer leads.
+    Request(InboundRequest),
     /// Something an operator may want to know. The network goes on by itself.
     Alert(NetworkAlert),
 }

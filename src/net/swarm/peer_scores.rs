@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use crate::proto::io::Offence;
 use crate::proto::record::Refusal;
 
-/// Points at which a peer is blocked: four forgeries or ten malformed answers within a minute.
+/// Points at which a peer is blocked: four forgeries or ten other offences within a minute.
 pub(super) const BLOCKED_AT: f64 = 94.0;
 /// How long a block lasts. Long enough to make an attack pointless, short enough to heal a bad release.
 pub(super) const BLOCKED_FOR: Duration = Duration::from_secs(600);
-/// Points that fade in a second: one malformed answer is forgotten after 100 s.
+/// Points that fade in a second: one that is no forgery is forgotten after 100 s.
 const FADING: f64 = 0.1;
 /// Peers remembered; beyond it the one with the fewest points is forgotten.
 const OFFENDERS_MAX: usize = 1_024;

@@ -1,4 +1,4 @@
-//! The stream protocols of a node: sync, and calls.
+//! The stream protocols of a node: conversations of each [`Protocol`], and calls.
 
 use libp2p::Swarm;
 use libp2p_stream::IncomingStreams;
@@ -7,9 +7,19 @@ use tokio::sync::mpsc;
 use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
 use crate::net::calls::CallStreams;
-use crate::net::streams::{InboundRequest, SyncClient, serve};
+use crate::net::streams::{InboundRequest, RequestClient, serve};
+use crate::proto::io::Protocol;
+
+/// Every protocol that is served.
+const SERVED: [Protocol; 1] = [Protocol::Sync];
 
 impl Network {
+    /// Opens conversations of a protocol from any task.
+    pub fn request_client(&self, protocol: Protocol) -> RequestClient {
+        let control = self.swarm.behaviour().streams.new_control();
+        RequestClient::new(control, protocol, self.names.of(protocol).clone())
+    }
+
     /// Opens call streams from any task, and the call streams that come in. May be taken once.
     pub(crate) fn take_calls(&self) -> Result<(CallStreams, IncomingStreams), NetworkError> {
         let mut control = self.swarm.behaviour().streams.new_control();
@@ -20,15 +30,17 @@ impl Network {
     }
 }
 
-/// Serves sync streams, whose questions come out of the receiver.
-pub(super) fn start_sync(
+/// Serves the streams of every protocol; their requests come out of the receiver.
+pub(super) fn serve_requests(
     swarm: &Swarm<Behaviour>,
     names: &ProtocolNames,
-) -> Result<(SyncClient, mpsc::Receiver<InboundRequest>), NetworkError> {
-    let mut control = swarm.behaviour().streams.new_control();
-    let incoming =
-        control.accept(names.sync.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-    let (asked, receiver) = mpsc::channel(INBOUND_REQUESTS_MAX);
-    tokio::spawn(serve(incoming, asked));
-    Ok((SyncClient::new(control, names.sync.clone()), receiver))
+) -> Result<mpsc::Receiver<InboundRequest>, NetworkError> {
+    let (requests, receiver) = mpsc::channel(INBOUND_REQUESTS_MAX);
+    for protocol in SERVED {
+        let mut control = swarm.behaviour().streams.new_control();
+        let incoming = control.accept(names.of(protocol).clone());
+        let incoming = incoming.map_err(|error| NetworkError::Setup(error.to_string()))?;
+        tokio::spawn(serve(protocol, incoming, requests.clone()));
+    }
+    Ok(receiver)
 }

@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Outcome, Progress};
+use crate::proto::code::Code;
 use crate::proto::config::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX};
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
@@ -100,7 +101,7 @@ impl Attempts {
     }
 
     /// The stream ended, or is given up, before the host said how the call ended.
-    pub(super) fn lose(&mut self, code: &str, message: impl Into<String>) -> CallFailure {
+    pub(super) fn lose(&mut self, code: Code, message: impl Into<String>) -> CallFailure {
         self.in_doubt |= self.stage == Stage::Sent;
         self.stage = Stage::Over;
         CallFailure::new(code, self.judge(Outcome::NotStarted), message)
@@ -118,7 +119,7 @@ impl Attempts {
     }
 
     fn broke_protocol(&mut self) -> Step {
-        Step::End(self.lose("internal", "the host broke the protocol of calls; tell its operator"))
+        Step::End(self.lose(Code::Internal, "the host broke the protocol of calls; tell its operator"))
     }
 
     /// The same as seen from the whole call.
@@ -143,20 +144,20 @@ mod tests {
 
     #[test]
     fn an_offer_that_was_not_accepted_ran_nothing_and_one_that_was_may_have_run() {
-        assert_eq!(offered().lose("unreachable", "").outcome, Outcome::NotStarted);
+        assert_eq!(offered().lose(Code::Unreachable, "").outcome, Outcome::NotStarted);
         let mut call = offered();
         assert_eq!(call.handle(accepted(7)), Step::SendInput);
-        assert_eq!(call.lose("deadline", "").outcome, Outcome::Unknown);
+        assert_eq!(call.lose(Code::Deadline, "").outcome, Outcome::Unknown);
     }
 
     #[test]
     fn doubt_lasts_over_the_next_offer_which_names_the_run_it_spoke_to() {
         let mut call = offered();
         call.handle(accepted(7));
-        call.lose("unreachable", "");
+        call.lose(Code::Unreachable, "");
         let offer = call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), 3, Duration::from_secs(1));
         assert_eq!((offer.attempt, offer.expected), (2, Some(Incarnation(7))));
-        let busy = CallReply::Failed(CallFailure::new("busy", Outcome::NotStarted, ""));
+        let busy = CallReply::Failed(CallFailure::new(Code::Busy, Outcome::NotStarted, ""));
         assert!(matches!(call.clone().handle(busy), Step::End(it) if it.outcome == Outcome::Unknown));
         assert!(matches!(call.handle(accepted(8)), Step::End(it) if it.outcome == Outcome::Unknown));
     }

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::attempts::{Attempts, Step, accept_patience};
 use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Wanted};
+use crate::proto::code::Code;
 use crate::proto::config::{
     CALL_OFFERS_MAX, CALL_OPEN_DEADLINE, CALL_OPEN_PATIENCE, CALL_OPENINGS_MAX, CALL_REOPEN_MS,
     CALL_SEARCH_TIME_MAX, CALLS_MADE_MAX, CALLS_PER_HOST_MAX,
@@ -96,10 +97,10 @@ impl Caller {
         };
         if self.calls.len() >= CALLS_MADE_MAX {
             let message = "this node has as many calls under way as it keeps; try again in a moment";
-            return outputs.push_back(refused("busy", message));
+            return outputs.push_back(refused(Code::Busy, message));
         }
         let Some(host) = choose(&wanted.replicas, self.own) else {
-            return outputs.push_back(refused("not_found", "no host runs this agent any more"));
+            return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
         };
         let timer = wanted.deadline;
         let call = OutboundCall {
@@ -248,7 +249,7 @@ impl Caller {
     fn handle_call_timeout(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         if call.wanted.deadline <= now {
-            let failure = call.attempts.lose("deadline", "the host did not answer before the deadline");
+            let failure = call.attempts.lose(Code::Deadline, "the host did not answer before the deadline");
             return self.end(now, id, Some(failure), outputs);
         }
         match call.stage {
@@ -297,7 +298,7 @@ impl Caller {
     fn give_up_host(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let why = std::mem::take(&mut call.why);
-        let failure = call.attempts.lose("unreachable", why);
+        let failure = call.attempts.lose(Code::Unreachable, why);
         self.end(now, id, Some(failure), outputs);
     }
 
@@ -415,14 +416,14 @@ mod tests {
         (*stream, *host)
     }
 
-    fn ended(outputs: &[Output]) -> (String, Outcome, u32) {
+    fn ended(outputs: &[Output]) -> (Code, Outcome, u32) {
         let end = outputs.iter().find_map(|output| match output {
             Output::Ended { end, .. } => Some(end),
             _ => None,
         });
         let end = end.unwrap_or_else(|| panic!("{outputs:?}"));
         let failure = end.failure.as_ref().unwrap();
-        (failure.code.clone(), failure.outcome, end.attempts)
+        (failure.code, failure.outcome, end.attempts)
     }
 
     #[test]
@@ -436,7 +437,7 @@ mod tests {
             assert_eq!(opened(&call(&mut calls(), 1, replicas)).1, key(asked));
         }
         let nobody = ended(&call(&mut calls(), 1, &[(1, Reachable)]));
-        assert_eq!(nobody, ("not_found".into(), Outcome::NotStarted, 0));
+        assert_eq!(nobody, (Code::NotFound, Outcome::NotStarted, 0));
     }
 
     #[test]
@@ -448,7 +449,7 @@ mod tests {
         calls.handle_timeout(NOW + CALL_SEARCH_TIME_MAX);
         let (stream, _) = opened(&outputs(&mut calls));
         let unreached = tell(&mut calls, NOW, Input::NotOpened { stream, why: "no address".into() });
-        assert_eq!(ended(&unreached), ("unreachable".into(), Outcome::NotStarted, 0));
+        assert_eq!(ended(&unreached), (Code::Unreachable, Outcome::NotStarted, 0));
     }
 
     #[test]
@@ -483,6 +484,6 @@ mod tests {
             call(&mut calls, number, &[(2, Presence::Reachable)]);
         }
         let refused = call(&mut calls, u32::MAX, &[(2, Presence::Reachable)]);
-        assert_eq!(ended(&refused), ("busy".into(), Outcome::NotStarted, 0));
+        assert_eq!(ended(&refused), (Code::Busy, Outcome::NotStarted, 0));
     }
 }

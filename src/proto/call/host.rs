@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::registry::{CallPermit, CallRegistry};
 use super::{Access, CallFailure, CallId, CallOffer, InboundStream, Incarnation, Outcome, Output};
+use crate::proto::code::Code;
 use crate::proto::config::CALL_BYTES_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
@@ -107,10 +108,10 @@ impl Host {
         let failed = |code, message| Err(CallFailure::new(code, Outcome::Done, message));
         let ended = match ended {
             Ok(size) if size > CALL_BYTES_MAX => {
-                failed("too_large", format!("the output has {size} bytes, more than {CALL_BYTES_MAX}"))
+                failed(Code::TooLarge, format!("the output has {size} bytes, more than {CALL_BYTES_MAX}"))
             }
             Ok(size) if !self.registry.hold(call.permit, size) => {
-                failed("busy", "too many large outputs wait to be read; ask for fewer at once".into())
+                failed(Code::Busy, "too many large outputs wait to be read; ask for fewer at once".into())
             }
             ended => ended,
         };
@@ -150,9 +151,9 @@ impl Access {
     fn check(self, name: &FullName) -> Result<(), CallFailure> {
         let (code, message) = match self {
             Access::Granted => return Ok(()),
-            Access::NotFound => ("not_found", format!("{name} is not run by this host")),
+            Access::NotFound => (Code::NotFound, format!("{name} is not run by this host")),
             Access::NotAllowed => {
-                ("not_allowed", format!("the host of {name} does not let this peer call it"))
+                (Code::NotAllowed, format!("the host of {name} does not let this peer call it"))
             }
         };
         Err(CallFailure::new(code, Outcome::NotStarted, message))
@@ -193,7 +194,7 @@ mod tests {
     #[test]
     fn what_may_not_be_called_takes_no_permit() {
         let mut host = Host::new(Incarnation(7));
-        for (access, code) in [(Access::NotFound, "not_found"), (Access::NotAllowed, "not_allowed")] {
+        for (access, code) in [(Access::NotFound, Code::NotFound), (Access::NotAllowed, Code::NotAllowed)] {
             let outputs = offered(&mut host, STREAMS[0], 1, access);
             assert!(matches!(&outputs[..], [Output::Refuse { failure, .. }] if failure.code == code));
         }

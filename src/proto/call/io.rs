@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress};
+use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::liveness::Presence;
 use crate::proto::name::FullName;
@@ -139,10 +140,10 @@ pub struct CallEnd {
 
 impl Loss {
     /// The code of a call that ended by it.
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> Code {
         match self {
-            Loss::Closed(_) | Loss::TooSlow(_) => "unreachable",
-            Loss::Violation(_) => "internal",
+            Loss::Closed(_) | Loss::TooSlow(_) => Code::Unreachable,
+            Loss::Violation(_) => Code::Internal,
         }
     }
 }

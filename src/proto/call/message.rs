@@ -4,13 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proto::code::Code;
 use crate::proto::codec::{self, Malformed};
 use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX};
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
-
-/// Longest stable code of a failure.
-const CODE_BYTES_MAX: usize = 32;
 
 /// Names one call wherever it is offered: random, drawn by the caller. Shown as hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,10 +81,8 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct CallFailure {
-    /// Stable code: `bad_input`, `bad_output`, `busy`, `deadline`, `agent_failed`, `start_failed`, `upstream_failed`,
-    /// `not_callable`, `not_allowed`, `unreachable`, `cancelled`, `not_found`, `too_large`, `duplicate_call`,
-    /// `host_restarted`, `internal`.
-    pub code: String,
+    /// Stable code; one that another host made up, or a later version, is read as [`Code::Internal`].
+    pub code: Code,
     /// What, why, and what to do.
     pub message: String,
     /// What is known of the work.
@@ -95,19 +91,14 @@ pub struct CallFailure {
 
 impl CallFailure {
     /// A failure; the message says what to do where there is something to do.
-    pub fn new(code: &str, outcome: Outcome, message: impl Into<String>) -> CallFailure {
-        CallFailure { code: code.into(), message: message.into(), outcome }
+    pub fn new(code: Code, outcome: Outcome, message: impl Into<String>) -> CallFailure {
+        CallFailure { code, message: message.into(), outcome }
     }
 
-    /// As it may travel, and as one from another host is believed: a code of small letters, a message of bounded length
-    /// without control characters.
+    /// As it may travel, and as one from another host is believed: a message of bounded length without control characters.
     #[must_use]
     pub fn bounded(self) -> CallFailure {
-        let is_code = !self.code.is_empty()
-            && self.code.len() <= CODE_BYTES_MAX
-            && self.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-        let code = if is_code { self.code } else { "internal".into() };
-        CallFailure { code, message: bounded_text(self.message), outcome: self.outcome }
+        CallFailure { message: bounded_text(self.message), ..self }
     }
 }
 
@@ -212,7 +203,8 @@ mod tests {
         let request = CallRequest::Offer(offer());
         assert_eq!(CallRequest::decode(&request.encode()), Ok(request));
         let failure =
-            CallFailure::new("x", Outcome::Unknown, "\u{7}ß".repeat(CALL_FRAME_BYTES_MAX)).bounded();
+            CallFailure::new(Code::UpstreamFailed, Outcome::Unknown, "\u{7}ß".repeat(CALL_FRAME_BYTES_MAX))
+                .bounded();
         assert!(failure.message.len() <= CALL_MESSAGE_BYTES_MAX && failure.message.starts_with(" ß"));
         let reply = CallReply::Failed(failure);
         assert_eq!(CallReply::decode(&reply.encode()), Ok(reply));
@@ -235,11 +227,24 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_code_that_is_none_becomes_internal() {
-        for code in ["", "Bad", "a b", "\u{1b}[2J", &"x".repeat(33)] {
-            assert_eq!(CallFailure::new(code, Outcome::Done, "").bounded().code, "internal", "{code:?}");
+    fn a_code_of_another_version_is_internal_and_its_message_stays() {
+        #[derive(Serialize)]
+        struct Later {
+            code: &'static str,
+            message: &'static str,
+            outcome: Outcome,
         }
-        assert_eq!(CallFailure::new("agent_failed", Outcome::Done, "").bounded().code, "agent_failed");
+        #[derive(Serialize)]
+        enum Reply {
+            Failed(Later),
+        }
+        for (code, read) in
+            [("agent_failed", Code::AgentFailed), ("bored", Code::Internal), ("\u{1b}[2J", Code::Internal)]
+        {
+            let bytes = codec::encode(&Reply::Failed(Later { code, message: "why", outcome: Outcome::Done }));
+            let failure = CallFailure::new(read, Outcome::Done, "why");
+            assert_eq!(CallReply::decode(&bytes), Ok(CallReply::Failed(failure)), "{code:?}");
+        }
     }
 
     proptest! {

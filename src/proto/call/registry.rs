@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, Incarnation, Outcome};
+use crate::proto::code::Code;
 use crate::proto::config::{
     CALL_BYTES_AT_WORK_MAX, CALL_BYTES_MAX, CALL_BYTES_PER_PEER_MAX, CALL_ID_KEPT, CALL_IDS_MAX,
     CALL_INPUT_WEIGHT, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX,
@@ -91,7 +92,7 @@ impl CallRegistry {
         let key = (peer, offer.call);
         if offer.expected.is_some_and(|expected| expected != self.incarnation) {
             let message = "the host was started again and does not know whether it ran this call";
-            return Err(CallFailure::new("host_restarted", Outcome::Unknown, message));
+            return Err(CallFailure::new(Code::HostRestarted, Outcome::Unknown, message));
         }
         let earlier = self.at_work.get(&key);
         let is_repeated = earlier.is_some_and(|work| work.begun || offer.attempt <= work.attempt);
@@ -106,7 +107,7 @@ impl CallRegistry {
         }
         if offer.left_ms == 0 {
             return Err(CallFailure::new(
-                "deadline",
+                Code::Deadline,
                 Outcome::NotStarted,
                 "the offer came after its deadline",
             ));
@@ -114,12 +115,12 @@ impl CallRegistry {
         let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
         if size > CALL_BYTES_MAX {
             let message = format!("an input of {size} bytes, more than {CALL_BYTES_MAX}");
-            return Err(CallFailure::new("too_large", Outcome::NotStarted, message));
+            return Err(CallFailure::new(Code::TooLarge, Outcome::NotStarted, message));
         }
         let bytes = size * CALL_INPUT_WEIGHT;
         if !self.has_room(peer, 1, bytes) {
             let message = "the host has as many calls at work as it takes; try again in a moment";
-            return Err(CallFailure::new("busy", Outcome::NotStarted, message));
+            return Err(CallFailure::new(Code::Busy, Outcome::NotStarted, message));
         }
         let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
         self.add(peer, 1, bytes);
@@ -208,7 +209,7 @@ impl CallRegistry {
 }
 
 fn duplicate(message: &str) -> CallFailure {
-    CallFailure::new("duplicate_call", Outcome::Unknown, message)
+    CallFailure::new(Code::DuplicateCall, Outcome::Unknown, message)
 }
 
 #[cfg(test)]
@@ -245,7 +246,7 @@ mod tests {
         CallPermit { peer: peer(seed), call: id(number), attempt: 1 }
     }
 
-    fn code(admitted: Result<(CallPermit, Duration), CallFailure>) -> Option<(String, Outcome)> {
+    fn code(admitted: Result<(CallPermit, Duration), CallFailure>) -> Option<(Code, Outcome)> {
         admitted.err().map(|failure| (failure.code, failure.outcome))
     }
 
@@ -260,7 +261,7 @@ mod tests {
         let mut registry = CallRegistry::new(RUN);
         let peer = peer(1);
         registry.admit(NOW, peer, &offer(1, 1)).unwrap();
-        let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
+        let refused = Some((Code::DuplicateCall, Outcome::Unknown));
         assert_eq!(code(registry.admit(NOW, peer, &offer(1, 1))), refused, "at work");
         assert!(registry.begin(permit(1, 1)) && !registry.begin(permit(1, 1)), "once");
         registry.end(permit(1, 1));
@@ -289,21 +290,21 @@ mod tests {
         assert!(!registry.begin(first));
         registry.end(first);
         assert!(registry.begin(second));
-        let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
+        let refused = Some((Code::DuplicateCall, Outcome::Unknown));
         assert_eq!(code(registry.admit(NOW, peer(1), &CallOffer { attempt: 3, ..again })), refused);
     }
 
     #[test]
     fn another_run_of_the_host_declines_a_retry() {
         let retry = CallOffer { expected: Some(Incarnation(6)), attempt: 2, ..offer(1, 1) };
-        let refused = Some(("host_restarted".to_owned(), Outcome::Unknown));
+        let refused = Some((Code::HostRestarted, Outcome::Unknown));
         assert_eq!(code(CallRegistry::new(RUN).admit(NOW, peer(1), &retry)), refused);
     }
 
     #[test]
     fn one_peer_takes_no_more_than_its_share_of_places_and_bytes() {
         let mut registry = CallRegistry::new(RUN);
-        let busy = Some(("busy".to_owned(), Outcome::NotStarted));
+        let busy = Some((Code::Busy, Outcome::NotStarted));
         for number in 0..CALLS_PER_PEER_MAX as u32 {
             registry.admit(NOW, peer(1), &offer(number, 0)).unwrap();
         }
@@ -336,7 +337,7 @@ mod tests {
         }
         assert_eq!((registry.ends.len(), registry.ended.len()), (CALL_IDS_MAX, CALL_IDS_MAX));
         let retry = CallOffer { attempt: 2, expected: Some(RUN), ..offer(0, 1) };
-        let refused = Some(("duplicate_call".to_owned(), Outcome::Unknown));
+        let refused = Some((Code::DuplicateCall, Outcome::Unknown));
         assert_eq!(code(registry.admit(NOW + Duration::from_secs(1), peer(1), &retry)), refused);
         assert_eq!(code(registry.admit(NOW + Duration::from_secs(1), peer(1), &offer(u32::MAX, 1))), None);
     }

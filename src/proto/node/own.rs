@@ -10,6 +10,7 @@ use serde_bytes::ByteBuf;
 
 use super::{Event, Node, NodeAlert, Via, stored};
 use crate::proto::card::{Offer, Scope};
+use crate::proto::code::Code;
 use crate::proto::codec;
 use crate::proto::config::{CARD_LIFE, STAMP_AHEAD_MAX};
 use crate::proto::grant::{Claim, Grant, GrantError, verify_chain};
@@ -60,7 +61,7 @@ pub enum WriteError {
     /// A greater generation or another writer holds the key.
     #[error("{0} is held by a greater record; use a grant of a higher generation")]
     Superseded(FullName),
-    /// The owner deleted it.
+    /// The grants carry nothing here.
     #[error("the grant chain is not usable: {0}")]
     BadGrant(GrantError),
     /// The grant ends before the record that the write replaces.
@@ -103,18 +104,18 @@ struct Draft {
 
 impl WriteError {
     /// Stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> Code {
         match self {
-            WriteError::ZoneNotServed(_) => "zone_not_served",
-            WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "clock_unsafe",
-            WriteError::Superseded(_) => "superseded",
-            WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => "bad_grant",
+            WriteError::ZoneNotServed(_) => Code::ZoneNotServed,
+            WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => Code::ClockUnsafe,
+            WriteError::Superseded(_) => Code::Superseded,
+            WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => Code::BadGrant,
             WriteError::Refused(refusal) => refusal.code(),
-            WriteError::QuotaExceeded => "quota_exceeded",
-            WriteError::OpenZone(_) => "bad_scope",
-            WriteError::DuplicateIdentity => "duplicate_identity",
-            WriteError::NotFound(_) => "not_found",
-            WriteError::NotYours(..) => "not_yours",
+            WriteError::QuotaExceeded => Code::QuotaExceeded,
+            WriteError::OpenZone(_) => Code::BadScope,
+            WriteError::DuplicateIdentity => Code::DuplicateIdentity,
+            WriteError::NotFound(_) => Code::NotFound,
+            WriteError::NotYours(..) => Code::NotYours,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::{Dialed, Event, GossipId, Node, NodeAlert, Offence, Output, Verdict, Via, stored};
+use crate::proto::code::Code;
 use crate::proto::config::CATCH_UP_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Entry, Index};
@@ -163,7 +164,7 @@ impl Node {
     }
 
     fn problems_forked(&mut self, author: crate::proto::record::Author) {
-        *self.refused.entry("forked_author").or_default() += 1;
+        *self.refused.entry(Code::ForkedAuthor).or_default() += 1;
         self.report(NodeAlert::ForkedAuthor(author));
     }
 

@@ -8,6 +8,7 @@ use aop::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
 };
 use aop::proto::card::Scope;
+use aop::proto::code::Code;
 use aop::proto::config::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX, CALL_OFFERS_MAX};
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
@@ -105,9 +106,9 @@ async fn read(stream: &mut Stream) -> Option<Vec<u8>> {
     timeout(PATIENCE, frame).await.expect("the other side neither spoke nor closed")
 }
 
-async fn refused(raw_peer: &RawPeer, offer: &CallOffer) -> (String, Outcome) {
+async fn refused(raw_peer: &RawPeer, offer: &CallOffer) -> (&'static str, Outcome) {
     match raw_peer.offer(offer).await.1 {
-        CallReply::Failed(failure) => (failure.code, failure.outcome),
+        CallReply::Failed(failure) => (failure.code.text(), failure.outcome),
         other => panic!("{other:?}"),
     }
 }
@@ -127,7 +128,7 @@ async fn a_host_runs_nothing_that_the_world_may_not_know_of() {
     let host = Node::start(HOST, &[], [builtins(), vec![private]].concat()).await;
     let raw_peer = RawPeer::to(&host).await;
     assert_eq!(call(&raw_peer, "echo", INPUT).await, CallReply::Answered { size: 4 });
-    let unknown = ("not_found".to_owned(), Outcome::NotStarted);
+    let unknown = ("not_found", Outcome::NotStarted);
     assert_eq!(refused(&raw_peer, &offer("private", INPUT.len())).await, unknown);
     assert_eq!(refused(&raw_peer, &offer("nobody", INPUT.len())).await, unknown);
     let other_owner = CallOffer { agent: [7; 20], ..offer("echo", INPUT.len()) };
@@ -142,7 +143,7 @@ async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     let first = offer("echo", INPUT.len());
     let (mut stream, reply) = raw_peer.offer(&first).await;
     let CallReply::Accepted { incarnation } = reply else { panic!("{reply:?}") };
-    let duplicate = ("duplicate_call".to_owned(), Outcome::Unknown);
+    let duplicate = ("duplicate_call", Outcome::Unknown);
     assert_eq!(refused(&raw_peer, &first).await, duplicate, "while its input is awaited");
     write(&mut stream, INPUT).await;
     assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
@@ -162,7 +163,7 @@ async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     assert!(matches!(CallReply::decode(&read(&mut stream).await.unwrap()), Ok(CallReply::Answered { .. })));
     let elsewhere =
         CallOffer { expected: Some(Incarnation(incarnation.0 ^ 1)), ..offer("echo", INPUT.len()) };
-    assert_eq!(refused(&raw_peer, &elsewhere).await, ("host_restarted".to_owned(), Outcome::Unknown));
+    assert_eq!(refused(&raw_peer, &elsewhere).await, ("host_restarted", Outcome::Unknown));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,17 +171,17 @@ async fn offers_that_cannot_be_served_are_refused_before_the_input() {
     let host = Node::start(HOST, &[], builtins()).await;
     let raw_peer = RawPeer::to(&host).await;
     let large = offer("echo", CALL_BYTES_MAX + 1);
-    assert_eq!(refused(&raw_peer, &large).await, ("too_large".to_owned(), Outcome::NotStarted));
+    assert_eq!(refused(&raw_peer, &large).await, ("too_large", Outcome::NotStarted));
     let late = CallOffer { left_ms: 0, ..offer("echo", INPUT.len()) };
-    assert_eq!(refused(&raw_peer, &late).await, ("deadline".to_owned(), Outcome::NotStarted));
+    assert_eq!(refused(&raw_peer, &late).await, ("deadline", Outcome::NotStarted));
     let CallReply::Failed(failure) = call(&raw_peer, "echo", b"{no").await else {
         panic!("not JSON was taken")
     };
-    assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
+    assert_eq!((failure.code.text(), failure.outcome), ("bad_input", Outcome::NotStarted));
     let CallReply::Failed(failure) = call(&raw_peer, "echo", b"{}").await else {
         panic!("no task was taken")
     };
-    assert_eq!((failure.code.as_str(), failure.outcome), ("bad_input", Outcome::NotStarted));
+    assert_eq!((failure.code.text(), failure.outcome), ("bad_input", Outcome::NotStarted));
 }
 
 /// Garbage, lengths beyond the limit, an input of another size than announced, streams that say nothing: each ends with
@@ -222,7 +223,7 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
         match raw_peer.offer(&offer("echo", INPUT.len())).await {
             (stream, CallReply::Accepted { .. }) => held.push(stream),
             (_, CallReply::Failed(failure)) => {
-                assert_eq!((failure.code.as_str(), failure.outcome), ("busy", Outcome::NotStarted));
+                assert_eq!((failure.code.text(), failure.outcome), ("busy", Outcome::NotStarted));
                 break;
             }
             (_, other) => panic!("{other:?}"),
@@ -318,7 +319,7 @@ async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
         assert!(started.elapsed() < Duration::from_secs_f64(seconds) + SLACK, "{what}");
     }
     let message = format!("bad\u{1b}[2J\nnews{}", "!".repeat(5_000));
-    let failed = CallReply::Failed(CallFailure::new("agent_failed", Outcome::Done, message));
+    let failed = CallReply::Failed(CallFailure::new(Code::AgentFailed, Outcome::Done, message));
     let (code, outcome, message) = told(&caller, &mut raw_peer, &[accepted(), said(&failed)], 5.0).await;
     assert_eq!((code.as_str(), outcome.as_str()), ("agent_failed", "done"));
     assert!(message.starts_with("bad [2J news!") && message.len() <= CALL_MESSAGE_BYTES_MAX, "{message}");

@@ -12,6 +12,7 @@ use aop::proto::call::{
     Access, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls, InboundStream, Input, Loss,
     OutboundStream, Outcome, Output, Wanted,
 };
+use aop::proto::code::Code;
 use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use aop::proto::liveness::Presence;
@@ -168,7 +169,7 @@ impl World {
             }
             Happening::WorkEnds { pick, fails } => {
                 if let Some(stream) = taken(&mut self.working, pick) {
-                    let failure = || CallFailure::new("agent_failed", Outcome::Done, "failed");
+                    let failure = || CallFailure::new(Code::AgentFailed, Outcome::Done, "failed");
                     self.tell_host(Input::WorkEnded {
                         stream,
                         ended: if fails { Err(failure()) } else { Ok(SIZE) },
@@ -457,9 +458,6 @@ fn a_host_that_does_not_answer_is_left_after_three_offers() {
     }
     let end = world.told[&id(0)].end.clone().expect("an end before the deadline");
     let failure = end.failure.expect("no answer");
-    assert_eq!(
-        (failure.code.as_str(), failure.outcome, end.attempts),
-        ("unreachable", Outcome::NotStarted, 3)
-    );
+    assert_eq!((failure.code.text(), failure.outcome, end.attempts), ("unreachable", Outcome::NotStarted, 3));
     world.settle();
 }
