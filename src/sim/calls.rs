@@ -26,6 +26,7 @@ use crate::proto::call::{
     Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, Outcome, Output,
     Progress, Wanted,
 };
+use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::proto::name::{AgentName, FullName, ZoneName};
 
@@ -322,7 +323,7 @@ impl CallWorld {
         let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now())).as_millis() as u64;
         let failed = |code, outcome| Err(CallFailure::new(code, outcome, "drawn"));
         let (takes, ended) = if self.rng.random_bool(TURNED_AWAY) {
-            (self.rng.random_range(0..=left), failed("busy", Outcome::NotStarted))
+            (self.rng.random_range(0..=left), failed(Code::Busy, Outcome::NotStarted))
         } else {
             fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 3, &call.0);
             self.law.begin(call);
@@ -330,9 +331,9 @@ impl CallWorld {
             let halvings = self.rng.random_range(0..=conditions.work_ms_max.max(1).ilog2());
             let takes = self.rng.random_range(0..=conditions.work_ms_max >> halvings);
             match takes {
-                takes if takes >= left => (left, failed("deadline", Outcome::Unknown)),
+                takes if takes >= left => (left, failed(Code::Deadline, Outcome::Unknown)),
                 takes if self.rng.random_bool(conditions.fails) => {
-                    (takes, failed("agent_failed", Outcome::Done))
+                    (takes, failed(Code::AgentFailed, Outcome::Done))
                 }
                 takes => (takes, Ok(self.rng.random_range(0..10_000))),
             }
