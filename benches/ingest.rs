@@ -15,7 +15,7 @@ use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Dialed, Input, Output, Protocol};
 use aop::proto::message::{SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::node::Stored;
+use aop::proto::persistence::Stored;
 use aop::proto::record::SignedRecord;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde_bytes::ByteBuf;

@@ -31,7 +31,7 @@ use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::Withdraw;
+use crate::proto::own_records::Withdraw;
 use running::Running;
 use tools::{Declared, ResolvedAgent};
 
@@ -125,7 +125,7 @@ impl Agents {
             return;
         }
         for (name, running) in &before.running {
-            if table.running.get(name).is_none_or(|it| !Arc::ptr_eq(it, running)) {
+            if table.running.get(name).is_none_or(|now| !Arc::ptr_eq(now, running)) {
                 running.remove();
             }
         }

@@ -172,7 +172,7 @@ impl fmt::Display for Origin {
 /// Values of settings by [`Key::name`], from the command line.
 pub type Flags = BTreeMap<&'static str, Vec<String>>;
 
-/// Settings of a node, judged.
+/// Settings of a node, parsed and checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Folder of its state.
@@ -237,7 +237,7 @@ impl ConfigError {
     }
 }
 
-/// Settles every setting. `env` reads an environment variable; all errors are found, not only the first.
+/// Finds the value of every setting that holds. `env` reads an environment variable; all errors are found, not only the first.
 pub fn load(
     flags: &Flags,
     env: &dyn Fn(&str) -> Option<String>,
@@ -248,11 +248,11 @@ pub fn load(
         Ok(None) => (None, Vec::new()),
         Err(error) => return Err(vec![*error]),
     };
-    let mut judge = Judge { given: settle(flags, env, file.as_ref()), file, errors: Vec::new() };
-    let settings = judge.settings();
-    errors.append(&mut judge.errors);
+    let mut validator = Validator { given: resolve(flags, env, file.as_ref()), file, errors: Vec::new() };
+    let settings = validator.settings();
+    errors.append(&mut validator.errors);
     match settings {
-        Some(settings) if errors.is_empty() => Ok((settings, judge.effective())),
+        Some(settings) if errors.is_empty() => Ok((settings, validator.effective())),
         _ => Err(errors),
     }
 }
@@ -271,7 +271,7 @@ impl Given {
 }
 
 /// For each setting the values of the strongest layer that has any.
-fn settle(
+fn resolve(
     flags: &Flags,
     env: &dyn Fn(&str) -> Option<String>,
     file: Option<&File>,
@@ -286,12 +286,12 @@ fn settle(
             .unwrap_or_else(|| Given::plain(Origin::Default, default_of(key.name)));
         given.insert(key.name, strongest);
     }
-    settle_identity(&mut given);
+    resolve_identity(&mut given);
     given
 }
 
 /// The default key file lies in the data folder, wherever that came from.
-fn settle_identity(given: &mut BTreeMap<&'static str, Given>) {
+fn resolve_identity(given: &mut BTreeMap<&'static str, Given>) {
     let data_dir = given["data_dir"].values.first().map(|(dir, _)| Path::new(dir).join("node.key"));
     if let (Some(path), Some(identity)) = (data_dir, given.get_mut("identity"))
         && identity.values.is_empty()
@@ -328,24 +328,24 @@ pub fn default_data_dir() -> Option<PathBuf> {
 }
 
 /// Turns texts into values and collects what is wrong with them.
-struct Judge {
+struct Validator {
     given: BTreeMap<&'static str, Given>,
     file: Option<File>,
     errors: Vec<ConfigError>,
 }
 
-impl Judge {
+impl Validator {
     fn settings(&mut self) -> Option<Settings> {
-        let zones = self.many("zones", "write `research.acme.org`, or `.` for the root");
+        let zones = self.parsed("zones", "write `research.acme.org`, or `.` for the root");
         let address = "write a multiaddress such as `/ip4/192.0.2.1/tcp/7401/p2p/12D3…`";
         let settings = Settings {
             data_dir: self.required("data_dir").into(),
             identity: self.required("identity").into(),
             name: self.texts("name").pop(),
             network: self.network(),
-            follow: self.many("follow", "write `research.acme.org`, or `.` for the root"),
-            bootstrap: self.many("bootstrap", address),
-            listen: self.many("listen", address),
+            follow: self.parsed("follow", "write `research.acme.org`, or `.` for the root"),
+            bootstrap: self.parsed("bootstrap", address),
+            listen: self.parsed("listen", address),
             http_addr: self.http_addr()?,
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
             http_names: self.texts("http.names"),
@@ -395,7 +395,7 @@ impl Judge {
     }
 
     /// Every value of a list that parses; an error for each that does not.
-    fn many<T: FromStr<Err: fmt::Display>>(&mut self, key: &'static str, fix: &str) -> Vec<T> {
+    fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &'static str, fix: &str) -> Vec<T> {
         let mut values = Vec::new();
         for (position, text) in self.texts(key).into_iter().enumerate() {
             match text.parse() {
@@ -500,20 +500,23 @@ mod tests {
     fn every_error_is_reported_with_its_place_and_a_suggestion() {
         let (_folder, path) = write("zonse = ['.']\nnetwork = 7\nzones = ['Acme']\n[http]\nadr = 'x'\n");
         let errors = load(&Flags::new(), &no_env, Some(&path)).unwrap_err();
-        let told: Vec<_> = errors
+        let reported: Vec<_> = errors
             .iter()
             .map(|error| {
                 (error.message.as_str(), error.fix.as_deref().unwrap_or(""), error.span.unwrap().offset())
             })
             .collect();
-        assert_eq!(told.len(), 4, "{told:?}");
-        assert!(told.contains(&("there is no setting `zonse`", "did you mean `zones`?", 0)));
+        assert_eq!(reported.len(), 4, "{reported:?}");
+        assert!(reported.contains(&("there is no setting `zonse`", "did you mean `zones`?", 0)));
         assert!(
-            told.iter()
-                .any(|told| told.0 == "there is no setting `http.adr`" && told.1.contains("http.addr"))
+            reported
+                .iter()
+                .any(|error| error.0 == "there is no setting `http.adr`" && error.1.contains("http.addr"))
         );
-        assert!(told.iter().any(|told| told.0.contains("`network` takes a text in quotes, not integer")));
-        assert!(told.iter().any(|told| told.0.contains("aop.toml:3")), "{told:?}");
+        assert!(
+            reported.iter().any(|error| error.0.contains("`network` takes a text in quotes, not integer"))
+        );
+        assert!(reported.iter().any(|error| error.0.contains("aop.toml:3")), "{reported:?}");
     }
 
     #[test]

@@ -151,10 +151,10 @@ fn describe_unknown(map: &Map<String, Value>) -> String {
         return "is a registry's list; send its array `servers` instead".into();
     }
     let keys: Vec<_> = map.keys().take(5).map(|key| format!("`{}`", shortened(key))).collect();
-    match keys.is_empty() {
-        true => "is empty".into(),
-        false => format!("is of no known format (it has {})", keys.join(", ")),
+    if keys.is_empty() {
+        return "is empty".into();
     }
+    format!("is of no known format (it has {})", keys.join(", "))
 }
 
 fn name_in(map: &Map<String, Value>) -> &str {

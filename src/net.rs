@@ -37,7 +37,8 @@ use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::Write;
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Damage, Node, Stored};
+use crate::proto::node::Node;
+use crate::proto::persistence::{Damage, Stored};
 use crate::proto::time::Timestamp;
 
 /// Requests that wait for the driver; beyond it callers wait.

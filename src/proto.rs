@@ -35,9 +35,12 @@
 
 pub mod call;
 pub mod card;
+mod clock;
 pub mod code;
 pub mod codec;
 pub mod config;
+mod context;
+pub mod directory;
 pub mod fingerprint;
 pub mod grant;
 pub mod identity;
@@ -48,8 +51,11 @@ pub mod memo;
 pub mod message;
 pub mod name;
 pub mod node;
+pub mod own_records;
+pub mod persistence;
 pub mod record;
 pub mod registry;
 pub mod sync;
 pub mod time;
 pub mod version;
+pub mod zone;

@@ -62,7 +62,8 @@ mod tests {
 
     /// Plain text with unseen characters strewn in.
     fn hostile() -> impl Strategy<Value = String> {
-        let unseen = any::<char>().prop_filter("unseen", |it| is_unseen(*it) || *it == '\u{202e}');
+        let unseen = any::<char>()
+            .prop_filter("unseen", |character| is_unseen(*character) || *character == '\u{202e}');
         let tag = (0xe0000_u32..=0xe007f).prop_filter_map("a tag", char::from_u32);
         let marks = prop_oneof![Just('\u{202e}'), Just('\u{200b}'), Just('\u{fe0f}'), Just('\u{1b}'), tag];
         let one = prop_oneof![4 => any::<char>(), 3 => marks, 1 => unseen];

@@ -44,11 +44,13 @@ pub use clock::START;
 pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
-pub use plan::{Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told};
-pub use setup::Setup;
+pub use plan::{
+    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_zoned,
+    play_zoned_told,
+};
+pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
-use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{GossipId, Input, Output, Verdict};
 use crate::proto::name::ZoneName;
@@ -114,7 +116,7 @@ impl World {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
                 let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
-                SimNode::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
+                SimNode::new(identity, setup.config_of(at, bootstrap_peers), skew)
             })
             .collect();
         kernel.schedule(CHECK_MS, Due::Check);
@@ -130,6 +132,7 @@ impl World {
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.fabric.repair();
+        self.calls.repair(&mut self.fabric);
         self.run(600_000)?;
         // Half past a minute, so that skewed clocks round to the same one.
         self.run(60_000 - (self.fabric.kernel.wall() + 30_000) % 60_000)?;
@@ -176,12 +179,12 @@ impl World {
 
     /// A client of a node wants something in the node's home zone, now.
     pub fn submit(&mut self, node: usize, operation: ClientOp) {
-        self.submit_in(0, node, operation);
+        let zone = self.fabric.nodes[node].home_zone();
+        self.submit_in(0, node, zone, operation);
     }
 
-    /// A client of a node wants something in the node's home zone, in some milliseconds.
-    pub fn submit_in(&mut self, in_ms: u64, node: usize, operation: ClientOp) {
-        let zone = self.fabric.nodes[node].config.zones.first().cloned().unwrap_or_else(ZoneName::root);
+    /// A client of a node wants something in a zone, in some milliseconds.
+    pub fn submit_in(&mut self, in_ms: u64, node: usize, zone: ZoneName, operation: ClientOp) {
         self.fabric.kernel.schedule(in_ms, Due::Client(node, Box::new((zone, operation))));
     }
 
@@ -193,6 +196,11 @@ impl World {
     /// What became of the calls so far.
     pub fn call_counts(&self) -> CallCounts {
         self.calls.counts()
+    }
+
+    /// The zones of which a node is a member by its settings, its home first.
+    pub fn member_of(&self, node: usize) -> &[ZoneName] {
+        &self.fabric.nodes[node].config.zones
     }
 
     /// Something goes wrong, now.
@@ -218,7 +226,8 @@ impl World {
     /// A hostile node gives a message of its own making to the mesh, now.
     pub fn inject(&mut self, node: usize, bytes: Vec<u8>) {
         let has_records = !adversary::is_beacon(&bytes);
-        self.fabric.publish(node, bytes, has_records);
+        let zone = self.fabric.nodes[node].home_zone();
+        self.fabric.publish(node, zone, bytes, has_records);
     }
 
     /// What hostile nodes came to so far.
@@ -466,9 +475,9 @@ impl World {
                     fabric.nodes[at].disk.write(fabric.kernel.now(), write);
                 }
             }
-            Output::Publish { zone: _, bytes } => {
+            Output::Publish { zone, bytes } => {
                 let has_records = checkers.check_persisted(at, &bytes, fabric);
-                fabric.publish(at, bytes, has_records);
+                fabric.publish(at, zone, bytes, has_records);
             }
             Output::Verdict { id, verdict } => self.forward(at, id, verdict),
             Output::Request { conversation, peer, protocol, bytes } => {
@@ -482,12 +491,15 @@ impl World {
                 }
             },
             Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
+            // Who is found is who is linked: the graph of a world does not change.
+            Output::JoinZone(_) | Output::LeaveZone(_) | Output::Provide(_) | Output::FindPeers(_) => {}
             Output::Penalize { peer, offence } => {
                 self.adversary.note_blame(at, &peer, offence.text(), fabric);
             }
             Output::Event(event) => {
                 checkers.check_event(at, &event, fabric);
-                fabric.kernel.metrics.event(at, &event, fabric.kernel.clock.now());
+                let (host, kernel) = (&fabric.nodes[at], &mut fabric.kernel);
+                kernel.metrics.event(at, &event, &host.zones, kernel.clock.now());
             }
         }
     }

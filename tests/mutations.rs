@@ -36,7 +36,7 @@ const MUTATIONS: &[Mutation] = &[
         name: "acknowledged before it is flushed",
         test: "faults",
         edits: &[Edit(
-            "src/proto/node/stored.rs",
+            "src/proto/persistence.rs",
             "Write { key: row(b'o', record.key()), value: Some(record.bytes().clone()), durable: true }",
             "Write { key: row(b'o', record.key()), value: Some(record.bytes().clone()), durable: false }",
         )],
@@ -47,11 +47,11 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit(
                 "src/proto/node.rs",
-                "self.flush();\n        self.outputs.push_back(Output::Reply { id, reply });",
-                "self.outputs.push_back(Output::Reply { id, reply });",
+                "self.finish(now);\n        self.out.push(Output::Reply { id, reply });",
+                "self.out.push(Output::Reply { id, reply });",
             ),
             Edit(
-                "src/proto/node.rs",
+                "src/proto/context.rs",
                 "self.outputs.push_front(Output::Persist(writes))",
                 "self.outputs.push_back(Output::Persist(writes))",
             ),
@@ -60,11 +60,19 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "published before it is written",
         test: "faults",
-        edits: &[Edit(
-            "src/proto/node.rs",
-            "Some(_) | None => self.outputs.push_front(Output::Persist(writes)),",
-            "Some(_) | None => { self.publish_own(); self.outputs.push_back(Output::Persist(writes)) }",
-        )],
+        edits: &[
+            Edit("src/proto/node.rs", "self.out.persist();\n        let Turn {", "let Turn {"),
+            Edit(
+                "src/proto/node.rs",
+                "directory.keep_up(zones);",
+                "directory.keep_up(zones);\n        self.out.persist();",
+            ),
+            Edit(
+                "src/proto/context.rs",
+                "self.outputs.push_front(Output::Persist(writes))",
+                "self.outputs.push_back(Output::Persist(writes))",
+            ),
+        ],
     },
     Mutation {
         name: "no bound on stamps ahead",
@@ -208,22 +216,22 @@ const MUTATIONS: &[Mutation] = &[
         name: "nobody guards own keys",
         test: "faults",
         edits: &[Edit(
-            "src/proto/node/own.rs",
-            "fn guard_own_key(&mut self, now: Timestamp, key: &KeyHash, zone: &ZoneName) {",
-            "fn guard_own_key(&mut self, now: Timestamp, key: &KeyHash, zone: &ZoneName) {
-                if now > Timestamp::default() { return; }",
+            "src/proto/own_records/guard.rs",
+            "let Some(registry) = zones.get(zone).map(|zone| zone.registry()) else { return };",
+            "if ctx.now > Timestamp::default() { return; }
+            let Some(registry) = zones.get(zone).map(|zone| zone.registry()) else { return };",
         )],
     },
     Mutation {
-        name: "signatures are not checked in sync",
+        name: "signatures are not checked",
         test: "hostile",
         edits: &[Edit(
-            "src/proto/node/spread.rs",
-            "true => signed.verify_with(now, &mut self.memo.keys),",
-            "true => match signed.verify_with(now, &mut self.memo.keys) {
-                Err(Refusal::BadSignature) if via == Via::Sync => Ok(signed.clone().trust_sealed()),
-                judged => judged,
-            },",
+            "src/proto/zone/ingest.rs",
+            "let record = signed.verify_with(ctx.now, &mut ctx.memo.keys)?;",
+            "let record = match signed.verify_with(ctx.now, &mut ctx.memo.keys) {
+                Err(Refusal::BadSignature) => signed.clone().trust_sealed(),
+                verified => verified?,
+            };",
         )],
     },
     Mutation {
@@ -254,15 +262,19 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "a lost disk goes on in the old epoch",
         test: "faults",
-        edits: &[Edit("src/proto/node/stored.rs", "self.epoch = self.rng.random();", "self.epoch = 1;")],
+        edits: &[Edit(
+            "src/proto/own_records/epoch.rs",
+            "self.author.epoch = ctx.rng.random();",
+            "self.author.epoch = 1;",
+        )],
     },
     Mutation {
         name: "leases are renewed before the first sync",
         test: "faults",
         edits: &[Edit(
-            "src/proto/node/own.rs",
-            "!self.config.expects_peers || self.is_synced()",
-            "!self.config.expects_peers || self.key() == self.key()",
+            "src/proto/own_records.rs",
+            "!config.expects_peers || zones.values().all(|zone| zone.synced_at().is_some())",
+            "!config.expects_peers || zones.len() == zones.len()",
         )],
     },
     Mutation {

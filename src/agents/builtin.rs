@@ -34,7 +34,7 @@ async fn sleep(text: &Value, invocation: &Invocation) -> Result<Value, CallFailu
                 message: None,
             };
             // Reports are only a hint.
-            let _full = progress.try_send(report);
+            let _ = progress.try_send(report);
         }
     }
     Ok(Value::String(format!("slept {} ms", total.as_millis())))

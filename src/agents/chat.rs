@@ -97,7 +97,7 @@ fn content(input: &Value) -> Result<Value, CallFailure> {
     };
     let several = input.get("imgs").and_then(Value::as_array).into_iter().flatten();
     let images: Vec<&Value> =
-        input.get("img").into_iter().chain(several).filter(|it| !it.is_null()).collect();
+        input.get("img").into_iter().chain(several).filter(|image| !image.is_null()).collect();
     if images.is_empty() {
         return Ok(Value::String(text));
     }
@@ -110,21 +110,19 @@ fn content(input: &Value) -> Result<Value, CallFailure> {
 
 fn image_url(image: &Value) -> Result<&str, CallFailure> {
     let url = image.as_str().unwrap_or_default();
-    match ["data:image/", "http://", "https://"].iter().any(|head| url.starts_with(head)) {
-        true => Ok(url),
-        false => {
-            let message = "an image is neither a data URL (`data:image/…`) nor an http(s) URL; files of this host \
-                           are not read for callers";
-            Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, message))
-        }
+    if ["data:image/", "http://", "https://"].iter().any(|head| url.starts_with(head)) {
+        return Ok(url);
     }
+    let message = "an image is neither a data URL (`data:image/…`) nor an http(s) URL; files of this host \
+                   are not read for callers";
+    Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, message))
 }
 
 fn report(invocation: &Invocation, turn: u32, turns: u32) {
     if let Some(progress) = invocation.progress.as_ref().filter(|_| turns > 1) {
         let report = Progress { progress: f64::from(turn), total: Some(f64::from(turns)), message: None };
         // Reports are only a hint.
-        let _full = progress.try_send(report);
+        let _ = progress.try_send(report);
     }
 }
 

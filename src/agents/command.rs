@@ -228,22 +228,20 @@ pub(super) fn kill_group(_leader: Option<u32>) {}
 
 /// A program that is not there, and what to do.
 pub(super) fn missing(program: &str, folder: &Path) -> String {
-    match program.contains('/') {
-        true => format!(
-            "the program `{program}` is not in {}; a path starts at the folder of the agent's file",
-            folder.display()
-        ),
-        false => format!(
-            "the program `{program}` of an agent in {} is not found in PATH; install it, or write its path",
-            folder.display()
-        ),
+    let folder = folder.display();
+    if program.contains('/') {
+        format!("the program `{program}` is not in {folder}; a path starts at the folder of the agent's file")
+    } else {
+        format!(
+            "the program `{program}` of an agent in {folder} is not found in PATH; install it, or write its path"
+        )
     }
 }
 
 /// A program that reads no input, or not all of it, is none the worse.
 async fn feed(mut stdin: ChildStdin, input: &Value) -> Result<(), CallFailure> {
     if stdin.write_all(input.to_string().as_bytes()).await.is_ok() {
-        let _unread = stdin.write_all(b"\n").await;
+        let _ = stdin.write_all(b"\n").await;
     }
     Ok(())
 }

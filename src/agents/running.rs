@@ -179,9 +179,10 @@ impl Running {
     }
 
     fn too_slow(&self, by_attempt: bool) -> CallFailure {
-        let message = match by_attempt {
-            true => format!("{} was stopped after {} s, its `timeout_s`", self.name, self.timeout.as_secs()),
-            false => format!("{} was stopped at the deadline of the call", self.name),
+        let message = if by_attempt {
+            format!("{} was stopped after {} s, its `timeout_s`", self.name, self.timeout.as_secs())
+        } else {
+            format!("{} was stopped at the deadline of the call", self.name)
         };
         CallFailure::new(Code::Deadline, Outcome::Unknown, message)
     }

@@ -50,7 +50,9 @@ impl File {
             let known = KEYS.iter().find(|key| key.name == dotted);
             match (known, value.get_ref()) {
                 (Some(key), _) => match self.take_value(key, value) {
-                    Ok(given) => drop(self.given.insert(key.name, given)),
+                    Ok(given) => {
+                        self.given.insert(key.name, given);
+                    }
                     Err(error) => errors.push(*error),
                 },
                 (None, DeValue::Table(inner)) if is_section => {

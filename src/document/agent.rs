@@ -327,10 +327,10 @@ fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
 fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Violation> {
     let fix = "write a URL that starts with `http://` or `https://`";
     let url = fields.required_text(key, fix)?;
-    match url.starts_with("http://") || url.starts_with("https://") {
-        true => Ok(()),
-        false => Err(Violation::bad(fields.path_of(key), format!("is {}", quoted_text(url)), fix)),
+    if url.starts_with("http://") || url.starts_with("https://") {
+        return Ok(());
     }
+    Err(Violation::bad(fields.path_of(key), format!("is {}", quoted_text(url)), fix))
 }
 
 #[cfg(test)]

@@ -269,9 +269,10 @@ pub(super) fn bad_name(path: JsonPath, error: &NameError, fix: &str) -> Violatio
     | NameError::TooLong(text)
     | NameError::TooDeep(text)
     | NameError::BadLabel(text)) = error;
-    let problem = match text.chars().count() > QUOTE_CHARS_MAX {
-        true => format!("is {}, which is {} bytes long", quoted_text(text), text.len()),
-        false => format!("is refused: {error}"),
+    let problem = if text.chars().count() > QUOTE_CHARS_MAX {
+        format!("is {}, which is {} bytes long", quoted_text(text), text.len())
+    } else {
+        format!("is refused: {error}")
     };
     Violation { code: Code::BadName, ..Violation::bad(path, problem, fix) }
 }

@@ -74,9 +74,10 @@ fn rest_of(text: &str) -> Rest {
 }
 
 fn part_of(text: &str) -> Part {
-    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        true => Part::Number(number_of(text)),
-        false => Part::Word(text.to_owned()),
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        Part::Number(number_of(text))
+    } else {
+        Part::Word(text.to_owned())
     }
 }
 

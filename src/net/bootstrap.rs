@@ -190,7 +190,9 @@ mod tests {
     fn only_a_connection_that_lasted_resets_the_wait() {
         let now = Instant::now();
         let (mut dialer, peer) = (dialer(now), PeerId::random());
-        (0..3).for_each(|_| _ = fail(&mut dialer, now));
+        for _ in 0..3 {
+            fail(&mut dialer, now);
+        }
         let connection = ConnectionId::new_unchecked(2);
         dialer.dialing(0, connection);
         assert!(dialer.connected(connection, peer, now));
@@ -219,7 +221,9 @@ mod tests {
     fn after_a_suspension_everything_is_due_at_once() {
         let now = Instant::now();
         let mut dialer = dialer(now);
-        (0..9).for_each(|_| _ = fail(&mut dialer, now));
+        for _ in 0..9 {
+            fail(&mut dialer, now);
+        }
         dialer.retry_now(now);
         assert_eq!(dialer.due(now), [0]);
     }

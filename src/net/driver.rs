@@ -34,14 +34,14 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
 /// What a [`Handle`](super::Handle) asks.
 pub(super) enum Request {
-    /// A change.
+    /// A wish of a client.
     Command(Command, oneshot::Sender<Reply>),
-    /// A question that is answered from memory.
-    Read(Box<dyn FnOnce(&mut Seen<'_>) + Send>),
+    /// A look at the state of node and network.
+    Read(Box<dyn FnOnce(&mut ReadContext<'_>) + Send>),
 }
 
-/// What a question may look at.
-pub(super) struct Seen<'a> {
+/// What may be looked at.
+pub(super) struct ReadContext<'a> {
     pub(super) node: &'a mut Node,
     pub(super) network: &'a mut Network,
     pub(super) incidents: &'a [StoreIncident],
@@ -101,7 +101,7 @@ impl Driver {
             let wake = self.wake();
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
-                Some(request) = self.requests.recv() => self.handle_requests(request),
+                Some(request) = self.requests.recv() => self.handle_requests(request)?,
                 event = self.network.next() => self.handle_network(event),
                 Some((conversation, answer)) = self.responded.recv() => self.handle_response(conversation, answer),
                 () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
@@ -116,20 +116,30 @@ impl Driver {
         Instant::now() + wait.min(SLEEP_MAX)
     }
 
-    fn handle_requests(&mut self, first: Request) {
-        self.handle_request(first);
-        for _ in 1..COMMANDS_AT_ONCE {
+    /// Commands that are ready share one sync of the disk. A question before the first change does not wait for it.
+    fn handle_requests(&mut self, first: Request) -> Result<(), StoreError> {
+        let (mut request, mut changes) = (first, false);
+        for taken in 1.. {
+            changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
+            self.handle_request(request);
+            if !changes {
+                self.perform()?;
+            }
+            if taken == COMMANDS_AT_ONCE {
+                break;
+            }
             match self.requests.try_recv() {
-                Ok(request) => self.handle_request(request),
-                Err(_) => return,
+                Ok(next) => request = next,
+                Err(_) => break,
             }
         }
+        Ok(())
     }
 
     fn handle_request(&mut self, request: Request) {
         match request {
             Request::Command(command, reply) => self.command(command, Some(reply)),
-            Request::Read(read) => read(&mut Seen {
+            Request::Read(read) => read(&mut ReadContext {
                 node: &mut self.node,
                 network: &mut self.network,
                 incidents: &self.incidents,
@@ -166,8 +176,9 @@ impl Driver {
             NetworkEvent::Unsubscribed { peer, zone } => {
                 self.node.handle(now, Input::PeerLeft { peer, zone: Some(zone) });
             }
-            // No output asks for them yet.
-            NetworkEvent::ZonePeers { .. } => {}
+            NetworkEvent::ZonePeers { zone, peers } => {
+                self.node.handle(now, Input::ZonePeers { zone, peers });
+            }
             NetworkEvent::Gossip { id, peer, zone, bytes } => {
                 self.node.handle(now, Input::Gossip { id, peer, zone, bytes });
             }
@@ -241,6 +252,10 @@ impl Driver {
                     let _gone = reply.send(bytes);
                 }
             }
+            Output::JoinZone(zone) => self.network.join_zone(&zone),
+            Output::LeaveZone(zone) => self.network.leave_zone(&zone),
+            Output::Provide(zone) => self.network.provide(&zone),
+            Output::FindPeers(zone) => self.network.find_peers(&zone),
             Output::Reply { id, reply } => {
                 if let Some(waiting) = self.replies.remove(&id) {
                     // The client may have gone meanwhile; its write stands.

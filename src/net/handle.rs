@@ -11,15 +11,16 @@ use crate::agents::Agents;
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
 use crate::net::calls::CallClient;
-use crate::net::driver::{Request, Seen};
-use crate::net::{view, wall_clock};
+use crate::net::driver::{ReadContext, Request};
+use crate::net::view;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
+use crate::proto::directory::{Answer, Find, Found, Resolution};
 use crate::proto::identity::PeerKey;
 use crate::proto::index::{Cursor, Query};
 use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Found, Registered, Resolution, WriteError};
+use crate::proto::own_records::{Registered, WriteError};
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -132,7 +133,7 @@ impl Handle {
         match self.command(Command::Deregister(name)).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
-            Reply::Registered(_) | Reply::Left => Err(stopped()),
+            _ => Err(stopped()),
         }
     }
 
@@ -142,20 +143,14 @@ impl Handle {
         let zone = query.zone.as_deref().map(parse_zone).transpose()?;
         let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
-        let asked =
-            Query { text: query.q, zone: zone.clone(), tags: query.tag, capabilities: query.capability };
         let local = query.local;
-        let (found, next, zones) = self
-            .read(move |seen| {
-                let (found, next) = seen.node.find(wall_clock(), &asked, limit, cursor.as_ref());
-                (found, next, view::scope(seen.node, zone.as_ref(), local))
-            })
-            .await?;
+        let query = Query { text: query.q, zone, tags: query.tag, capabilities: query.capability };
+        let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local })).await?;
         Ok(api::FindAnswer {
-            results: view::agents(&found, &self.own()),
-            complete: zones.iter().all(|zone| zone.status == view::HELD),
-            zones,
-            cursor: next.map(|cursor| cursor.to_string()),
+            results: view::agents(&answer.found, &self.own()),
+            complete: answer.is_complete(),
+            zones: view::zones(&answer),
+            cursor: answer.next.map(|cursor| cursor.to_string()),
             elapsed_ms: view::ms(started.elapsed()),
         })
     }
@@ -175,12 +170,11 @@ impl Handle {
         let zone = zone.as_deref().map(parse_zone).transpose()?;
         let cursor = cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = limit.clamp(1, LIMIT_MAX);
-        let (found, next) = self
-            .read(move |seen| seen.node.list(wall_clock(), zone.as_ref(), limit, cursor.as_ref()))
-            .await?;
+        let query = Query { zone, ..Query::default() };
+        let answer = self.answer(Command::List(Find { query, limit, after: cursor, local: true })).await?;
         Ok(api::AgentPage {
-            results: view::agents(&found, &self.own()),
-            cursor: next.map(|cursor| cursor.to_string()),
+            results: view::agents(&answer.found, &self.own()),
+            cursor: answer.next.map(|cursor| cursor.to_string()),
         })
     }
 
@@ -223,17 +217,22 @@ impl Handle {
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {
-        let (text, expects) = (agent.to_owned(), self.expects_peers);
-        let resolved = self.read(move |seen| {
-            let now = wall_clock();
-            match seen.node.resolve(&text) {
-                Resolution::One(id) => seen.node.agent(now, &id).ok_or_else(|| view::not_found(&text, &[])),
-                Resolution::Ambiguous(ids) => Err(view::ambiguous(&text, &ids)),
-                Resolution::Unknown(_) if expects && !seen.node.is_synced() => Err(view::not_synced(&text)),
-                Resolution::Unknown(similar) => Err(view::not_found(&text, &similar)),
-            }
-        });
-        resolved.await?
+        let Reply::Resolved(resolution) = self.command(Command::Resolve(agent.to_owned())).await? else {
+            return Err(stopped());
+        };
+        match resolution {
+            Resolution::One(found) => Ok(found),
+            Resolution::Ambiguous(ids) => Err(view::ambiguous(agent, &ids)),
+            Resolution::Unknown(similar) => Err(view::not_found(agent, &similar)),
+            Resolution::NotSynced => Err(view::not_synced(agent)),
+        }
+    }
+
+    async fn answer(&self, question: Command) -> Result<Answer, ApiError> {
+        match self.command(question).await? {
+            Reply::Found(answer) => Ok(answer),
+            _ => Err(stopped()),
+        }
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ApiError> {
@@ -244,10 +243,10 @@ impl Handle {
 
     async fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Seen<'_>) -> T + Send + 'static,
+        question: impl FnOnce(&mut ReadContext<'_>) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
         let (reply, replied) = oneshot::channel();
-        let read = Box::new(move |seen: &mut Seen<'_>| {
+        let read = Box::new(move |seen: &mut ReadContext<'_>| {
             // The client may have gone meanwhile.
             let _gone = reply.send(question(seen));
         });

@@ -173,7 +173,9 @@ mod tests {
                 break;
             }
             assert!(closing.len() <= CLOSED_PER_SECOND_MAX);
-            closing.iter().for_each(|id| _ = peers.remove(id));
+            for id in &closing {
+                peers.remove(id);
+            }
         }
         peers
     }

@@ -141,7 +141,7 @@ impl Network {
                 self.handle_swarm(event);
             }
         };
-        _ = timeout(BIND_MAX, bound).await;
+        let _ = timeout(BIND_MAX, bound).await;
         let peer = *self.swarm.local_peer_id();
         self.swarm.listeners().filter_map(|address| address.clone().with_p2p(peer).ok()).collect()
     }
@@ -164,7 +164,9 @@ impl Network {
     pub fn penalize(&mut self, peer: PeerKey, offence: Offence) {
         let Some(id) = peer_id(&peer) else { return };
         match self.peer_scores.add(id, offence, Instant::now()) {
-            Penalty::Scored(score) => _ = self.swarm.behaviour_mut().gossip.set_application_score(&id, score),
+            Penalty::Scored(score) => {
+                self.swarm.behaviour_mut().gossip.set_application_score(&id, score);
+            }
             Penalty::Blocked => {
                 tracing::warn!(%peer, ?offence, "peer blocked");
                 self.swarm.behaviour_mut().blocked.block_peer(id);
@@ -194,13 +196,15 @@ impl Network {
     /// Closes all connections, so that the peers notice at once. Takes at most two seconds.
     pub async fn shutdown(mut self) {
         let open: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
-        open.into_iter().for_each(|peer| _ = self.swarm.disconnect_peer_id(peer));
+        for peer in open {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
         let closed = async {
             while self.swarm.connected_peers().next().is_some() {
-                _ = self.swarm.select_next_some().await;
+                let _ = self.swarm.select_next_some().await;
             }
         };
-        _ = timeout(SHUTDOWN_MAX, closed).await;
+        let _ = timeout(SHUTDOWN_MAX, closed).await;
     }
 
     fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {

@@ -9,21 +9,22 @@ use tokio::time::Instant;
 use crate::agents::{Agents, State};
 use crate::api::{self, ApiError};
 use crate::net::calls::CallResult;
-use crate::net::driver::Seen;
+use crate::net::driver::ReadContext;
 use crate::net::swarm::{self, Traffic};
 use crate::net::wall_clock;
 use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::code::Code;
+use crate::proto::directory::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Event, NodeAlert, Via};
 use crate::proto::liveness::Presence;
-use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::{Found, Node, Registered, Replica, WriteError, ZoneState};
+use crate::proto::name::FullName;
+use crate::proto::node::Node;
+use crate::proto::own_records::{Registered, WriteError};
 use crate::proto::record::{Record, Refusal};
+use crate::proto::zone::{Role, ZoneState};
 
-/// Status of a zone that is answered from what this node holds.
-pub(super) const HELD: &str = "held";
 /// A peer's clock further from ours than this is worth a warning, milliseconds.
 const CLOCK_WARNING_MS: u64 = 30_000;
 
@@ -98,29 +99,27 @@ pub(super) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail {
     }
 }
 
-/// Which zones of the asked scope this node can speak for.
-pub(super) fn scope(node: &Node, asked: Option<&ZoneName>, local: bool) -> Vec<api::ZoneAnswer> {
-    let root = ZoneName::root();
-    let asked = asked.unwrap_or(&root);
-    let held: Vec<&ZoneName> = node.held_zones().filter(|zone| zone.is_within(asked)).collect();
-    let mut answers: Vec<api::ZoneAnswer> = held.iter().map(|zone| answered(zone, HELD)).collect();
-    // What lies above the held zones, or the asked zone itself, is not known here.
-    if !local && !held.contains(&asked) {
-        answers.push(answered(asked, "unreachable"));
-    }
-    answers
-}
-
-fn answered(zone: &ZoneName, status: &str) -> api::ZoneAnswer {
-    api::ZoneAnswer { zone: zone.to_string(), status: status.into(), age_ms: 0, by: None }
+/// What an answer knows of each zone.
+pub(super) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
+    let status = |status| match status {
+        ZoneStatus::Held => "held",
+        ZoneStatus::Unreachable => "unreachable",
+    };
+    let answered = |it: &ZoneAnswer| api::ZoneAnswer {
+        zone: it.zone.to_string(),
+        status: status(it.status).into(),
+        age_ms: 0,
+        by: None,
+    };
+    answer.zones.iter().map(answered).collect()
 }
 
 /// Health and zones.
-pub(super) fn status(seen: &mut Seen<'_>) -> api::Status {
+pub(super) fn status(seen: &mut ReadContext<'_>) -> api::Status {
     let zones: Vec<api::ZoneReport> = seen.node.zone_states(wall_clock()).iter().map(zone_report).collect();
     let offset = seen.node.clock_offset_ms();
     let mut problems: Vec<api::Problem> = seen.incidents.iter().map(api::Problem::from).collect();
-    problems.extend(seen.node.problems().map(problem));
+    problems.extend(seen.node.alerts().map(problem));
     if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != Code::ClockUnsafe) {
         problems.push(clock_warning(offset));
     }
@@ -148,21 +147,21 @@ fn zone_report(zone: &ZoneState) -> api::ZoneReport {
         zone.versions.iter().map(|(author, prefix)| (author.to_string(), *prefix)).collect();
     api::ZoneReport {
         zone: zone.zone.to_string(),
-        role: if zone.member { "member" } else { "follower" }.into(),
+        role: if zone.role == Role::Member { "member" } else { "follower" }.into(),
         records: zone.records,
         agents: zone.agents,
         fingerprint: zone.fingerprint.to_string(),
         as_of: zone.as_of.to_string(),
         peers: zone.peers.len(),
         members: zone.members,
-        lag_ms: zone.behind_since.map_or(0, |since| now.since(since).as_millis() as u64),
+        lag_ms: zone.lagging_since.map_or(0, |since| now.since(since).as_millis() as u64),
         last_sync_ms_ago: zone.synced_at.map(|at| now.since(at).as_millis() as u64),
         version_vector: versions,
     }
 }
 
 /// Connected peers, bootstrap peers first.
-pub(super) fn peers(seen: &mut Seen<'_>) -> api::Peers {
+pub(super) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
     let now = wall_clock();
     let mut peers: Vec<api::Peer> = seen
         .network
@@ -171,7 +170,7 @@ pub(super) fn peers(seen: &mut Seen<'_>) -> api::Peers {
             peer: peer.key.to_string(),
             addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
             bootstrap: peer.bootstrap,
-            zones: seen.node.zones_of(&peer.key).map(ToString::to_string).collect(),
+            zones: zones_of(seen.node, &peer.key),
             rtt_ms: peer.rtt.map(ms),
             clock_offset_ms: seen.node.clock_offset_of(&peer.key),
             seen_ms_ago: seen.node.heard_at(&peer.key).map(|at| now.since(at).as_millis() as u64),
@@ -180,6 +179,11 @@ pub(super) fn peers(seen: &mut Seen<'_>) -> api::Peers {
         .collect();
     peers.sort_by(|a, b| (!a.bootstrap, &a.peer).cmp(&(!b.bootstrap, &b.peer)));
     api::Peers { peers }
+}
+
+/// Zones that a connected peer serves, of those replicated here.
+fn zones_of(node: &Node, peer: &PeerKey) -> Vec<String> {
+    node.zones().filter(|zone| zone.peers().contains(peer)).map(|zone| zone.name().to_string()).collect()
 }
 
 /// An event for watchers.

@@ -154,6 +154,8 @@ pub struct Config {
     pub own_key_interval: Duration,
     /// How long one sync may take before it is given up.
     pub sync_deadline: Duration,
+    /// How much each zone may hold. Part of the protocol; smaller in tests and simulations only.
+    pub quota: Quota,
     /// Repairs up to this many records are published again, so that the rest of the mesh need not wait for its timers.
     pub republish_max: usize,
 }
@@ -177,7 +179,30 @@ impl Default for Config {
             forgotten_after: Duration::from_secs(86_400),
             own_key_interval: Duration::from_secs(600),
             sync_deadline: Duration::from_secs(60),
+            quota: Quota::default(),
             republish_max: 256,
         }
+    }
+}
+
+impl Config {
+    /// The zone in which names without one are looked up first.
+    pub fn home_zone(&self) -> ZoneName {
+        self.zones.first().cloned().unwrap_or_else(ZoneName::root)
+    }
+}
+
+/// How much a zone may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    /// Records of one author key.
+    pub records_per_author: usize,
+    /// Bytes of all records.
+    pub bytes: usize,
+}
+
+impl Default for Quota {
+    fn default() -> Quota {
+        Quota { records_per_author: RECORDS_PER_AUTHOR_MAX, bytes: ZONE_BYTES_MAX }
     }
 }

@@ -26,6 +26,8 @@ const SMALL: usize = 256;
 /// Levels that are cached always, from the root: every comparison starts there.
 const CACHED_DEPTH: u8 = 1;
 const MINUTE_MS: u64 = 60_000;
+/// How far a peer's clock may be from ours for its `as_of` to be answered.
+const SKEW_MAX: Duration = Duration::from_secs(8 * 86_400);
 
 /// Records of a registry, by key: those of one leaf lie side by side.
 pub type Records = BTreeMap<KeyHash, Arc<Record>>;
@@ -63,11 +65,11 @@ pub fn as_of(now: Timestamp) -> Timestamp {
     Timestamp((now.0 / MINUTE_MS).saturating_add(2).saturating_mul(MINUTE_MS))
 }
 
-/// Whether a peer's `as_of` is one that its clock, at most `skew` from ours, could have chosen.
-pub fn is_plausible(as_of: Timestamp, now: Timestamp, skew: Duration) -> bool {
+/// Whether a peer's `as_of` is one that its clock, at most [`SKEW_MAX`] from ours, could have chosen.
+pub fn is_plausible(as_of: Timestamp, now: Timestamp) -> bool {
     as_of.0.is_multiple_of(MINUTE_MS)
-        && as_of + skew >= now
-        && as_of <= now + skew + Duration::from_millis(2 * MINUTE_MS)
+        && as_of + SKEW_MAX >= now
+        && as_of <= now + SKEW_MAX + Duration::from_millis(2 * MINUTE_MS)
 }
 
 /// The leaf of a key.
@@ -251,10 +253,10 @@ mod tests {
             assert!((60_000..=120_000).contains(&ahead), "{now}: {ahead}");
             assert_eq!(as_of(Timestamp(now)).0 % 60_000, 0);
         }
-        let (now, skew) = (Timestamp(1_700_000_012_345), Duration::from_secs(60));
-        assert!(is_plausible(as_of(now), now, skew));
-        assert!(!is_plausible(Timestamp(as_of(now).0 + 1), now, skew));
-        assert!(!is_plausible(Timestamp(u64::MAX / 60_000 * 60_000), now, skew));
-        assert!(!is_plausible(Timestamp(0), now, skew));
+        let now = Timestamp(1_700_000_012_345);
+        assert!(is_plausible(as_of(now), now));
+        assert!(!is_plausible(Timestamp(as_of(now).0 + 1), now));
+        assert!(!is_plausible(Timestamp(u64::MAX / 60_000 * 60_000), now));
+        assert!(!is_plausible(Timestamp(0), now));
     }
 }

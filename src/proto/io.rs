@@ -10,10 +10,12 @@
 use std::sync::Arc;
 
 use super::card::Offer;
+use super::directory::{Answer, Find, Resolution};
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneName};
-use super::node::{Registered, Withdraw, WriteError};
+use super::own_records::{Registered, Withdraw, WriteError};
 use super::record::{Author, Record, Refusal};
+use super::zone::{Role, ZoneError};
 
 /// Identifies a gossip message towards the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +92,13 @@ pub enum Input {
         /// Which.
         conversation: ConversationId,
     },
+    /// A search for peers that serve a zone found these, or nobody.
+    ZonePeers {
+        /// Which.
+        zone: ZoneName,
+        /// Who, as the network's word.
+        peers: Vec<PeerKey>,
+    },
     /// The process was suspended or frozen for a while: what it missed is asked for at once.
     Resumed,
 }
@@ -103,9 +112,15 @@ pub enum Dialed {
     ByThem,
 }
 
-/// A wish of a local client that changes something.
+/// What a local client wants. Every command has its [`Reply`], in the same turn if memory alone answers it.
 #[derive(Clone, Debug)]
 pub enum Command {
+    /// Search agents.
+    Find(Find),
+    /// Every agent of a zone and those below it, by name.
+    List(Find),
+    /// One agent and its hosts, by whatever a user calls it.
+    Resolve(String),
     /// Offer agents.
     Register(Vec<Offer>),
     /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
@@ -117,6 +132,15 @@ pub enum Command {
     },
     /// Withdraw an agent.
     Deregister(FullName),
+    /// Take part in a zone from now on.
+    JoinZone {
+        /// Which.
+        zone: ZoneName,
+        /// In which way.
+        role: Role,
+    },
+    /// Take part in a zone no longer: what this node offers there is withdrawn, what it held is forgotten.
+    LeaveZone(ZoneName),
     /// Say goodbye to all zones.
     Leave,
 }
@@ -124,10 +148,16 @@ pub enum Command {
 /// Answer to a [`Command`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
+    /// To `Find` and `List`.
+    Found(Answer),
+    /// To `Resolve`.
+    Resolved(Resolution),
     /// To `Register` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister`.
     Deregistered(Result<Registered, WriteError>),
+    /// To `JoinZone` and `LeaveZone`.
+    Zone(Result<(), ZoneError>),
     /// To `Leave`.
     Left,
 }
@@ -174,6 +204,14 @@ pub enum Output {
         /// An encoded answer.
         bytes: Vec<u8>,
     },
+    /// Take part in the mesh of a zone.
+    JoinZone(ZoneName),
+    /// Take part in it no longer.
+    LeaveZone(ZoneName),
+    /// Let others find this node by the zone.
+    Provide(ZoneName),
+    /// Look for peers that serve a zone, connect to them, and tell of them as `ZonePeers`.
+    FindPeers(ZoneName),
     /// Answer a local client.
     Reply {
         /// The number the command came with.
@@ -291,5 +329,29 @@ impl Offence {
             Offence::Request => "malformed",
             Offence::Sync => "bad_sync",
         }
+    }
+}
+
+impl Via {
+    /// Whether another node sent it.
+    pub fn is_foreign(self) -> bool {
+        match self {
+            Via::Gossip | Via::Sync => true,
+            Via::Local | Via::Store => false,
+        }
+    }
+}
+
+impl NodeAlert {
+    /// Whether it is about the local clock.
+    pub fn is_clock_unsafe(&self) -> bool {
+        matches!(self, NodeAlert::ClockUnsafe(_))
+    }
+}
+
+impl Command {
+    /// Whether it only asks: nothing is written for it.
+    pub fn is_question(&self) -> bool {
+        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_))
     }
 }

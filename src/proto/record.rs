@@ -210,10 +210,26 @@ pub struct Record {
     pub scope: Scope,
 }
 
-impl Header {
-    /// Hash of the key `(zone, kind, name, owner, host)`. What never leaves the process has a key of its own: it does
-    /// not compete with what others hold of the same agent.
-    pub fn key(&self) -> KeyHash {
+/// What a record is about, whoever wrote it and when: records of one key compete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordKey<'a> {
+    /// Zone of the name.
+    pub zone: &'a ZoneName,
+    /// What it is about.
+    pub kind: &'a Kind,
+    /// Name in the zone.
+    pub name: &'a AgentName,
+    /// On whose behalf it is registered.
+    pub owner: PeerKey,
+    /// The node that offers it.
+    pub host: PeerKey,
+    /// How far it may spread.
+    pub scope: Scope,
+}
+
+impl RecordKey<'_> {
+    /// What never leaves the process has a key of its own: it does not compete with what others hold of the same agent.
+    pub fn hash(&self) -> KeyHash {
         let mut hash = Sha256::new_with_prefix(b"aop-key-v1\0");
         for text in [self.zone.as_str(), &String::from(self.kind.clone()), self.name.as_str()] {
             hash.update(text.as_bytes());
@@ -225,6 +241,14 @@ impl Header {
             hash.update(b"node");
         }
         KeyHash(hash.finalize().into())
+    }
+}
+
+impl Header {
+    /// Hash of its key.
+    pub fn key(&self) -> KeyHash {
+        let Header { zone, kind, name, owner, host, scope, .. } = self;
+        RecordKey { zone, kind, name, owner: *owner, host: *host, scope: *scope }.hash()
     }
 
     /// The lease a tombstone must have.
@@ -450,6 +474,11 @@ impl Record {
     /// The agent it speaks of; replicas of one agent share it.
     pub fn agent_id(&self) -> AgentId {
         AgentId::of(self.owner, &self.name)
+    }
+
+    /// Whether it is about an agent.
+    pub fn is_agent(&self) -> bool {
+        self.kind == Kind::Agent
     }
 
     /// The agent card; `None` for tombstones and other kinds.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use super::config::{AUTHORS_MAX, EXPIRED_KEPT, RECORDS_PER_AUTHOR_MAX, ZONE_BYTES_MAX};
+use super::config::{AUTHORS_MAX, EXPIRED_KEPT, Quota};
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::identity::{AgentId, PeerKey};
 use super::record::{Author, KeyHash, Kind, Record};
@@ -39,21 +39,6 @@ pub struct Registry {
     lapsed: BTreeSet<(Timestamp, KeyHash)>,
     bytes: usize,
     quota: Quota,
-}
-
-/// How much a zone may hold. Part of the protocol; smaller in tests only.
-#[derive(Clone, Copy, Debug)]
-pub struct Quota {
-    /// Records of one author key.
-    pub records_per_author: usize,
-    /// Bytes of all records.
-    pub bytes: usize,
-}
-
-impl Default for Quota {
-    fn default() -> Quota {
-        Quota { records_per_author: RECORDS_PER_AUTHOR_MAX, bytes: ZONE_BYTES_MAX }
-    }
 }
 
 /// What became of a verified record.

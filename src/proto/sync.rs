@@ -24,18 +24,18 @@ use super::time::Timestamp;
 
 /// Whether a sync leaves the newest records to the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
+pub enum Grace {
     /// Take everything: on joining, after a suspension, when behind.
     None,
     /// Leave keys stamped within this time: they are on their way.
-    Grace(Duration),
+    Of(Duration),
 }
 
 /// How a conversation is led.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Manner {
+pub struct SyncMode {
     /// Whether the newest records are left to the mesh.
-    pub patience: Patience,
+    pub grace: Grace,
     /// Repairs up to this many records are published again by the side that receives them.
     pub republish_max: usize,
 }
@@ -56,11 +56,11 @@ pub struct Sync {
     /// What came and was new, to be published again; none if more came than `republish_max`.
     pub repaired: Vec<ByteBuf>,
     as_of: Timestamp,
-    patience: Patience,
+    grace: Grace,
     republish_max: usize,
     todo: VecDeque<SyncRequest>,
     /// Records to give, made into requests only when the window has room: they are held as pointers until then.
-    to_give: VecDeque<Arc<Record>>,
+    to_push: VecDeque<Arc<Record>>,
     waiting: VecDeque<SyncRequest>,
     asks: usize,
     versions_asked: bool,
@@ -107,7 +107,7 @@ impl Sync {
         zone: ZoneName,
         author: Author,
         as_of: Timestamp,
-        manner: Manner,
+        mode: SyncMode,
         now: Timestamp,
     ) -> Sync {
         Sync {
@@ -118,10 +118,10 @@ impl Sync {
             sent: 0,
             repaired: Vec::new(),
             as_of,
-            patience: manner.patience,
-            republish_max: manner.republish_max,
+            grace: mode.grace,
+            republish_max: mode.republish_max,
             todo: VecDeque::from([SyncRequest::Open { author, clock: now }]),
-            to_give: VecDeque::new(),
+            to_push: VecDeque::new(),
             waiting: VecDeque::new(),
             asks: 0,
             versions_asked: false,
@@ -133,9 +133,9 @@ impl Sync {
         if self.waiting.len() >= SYNC_WINDOW {
             return None;
         }
-        let request = self.todo.pop_front().or_else(|| self.next_gift())?;
+        let request = self.todo.pop_front().or_else(|| self.next_push())?;
         self.asks += 1;
-        // A gift is not repeated, so only its place in the queue is kept.
+        // A push is not repeated, so only its place in the queue is kept.
         self.waiting.push_back(match &request {
             SyncRequest::Give { publish, .. } => SyncRequest::Give { records: Vec::new(), publish: *publish },
             other => other.clone(),
@@ -196,7 +196,7 @@ impl Sync {
 
     /// Whether anything is left; asks for versions once the registries should be equal.
     pub fn progress(&mut self, registry: &Registry) -> Progress {
-        if !(self.waiting.is_empty() && self.todo.is_empty() && self.to_give.is_empty()) {
+        if !(self.waiting.is_empty() && self.todo.is_empty() && self.to_push.is_empty()) {
             return Progress::Running;
         }
         let authors: Vec<Author> = registry.vector().gaps().take(SYNC_ASK_MAX).collect();
@@ -226,7 +226,7 @@ impl Sync {
                 continue;
             }
             if their.is_empty() {
-                self.give(registry.covered(child, self.as_of, None), now);
+                self.push(registry.covered(child, self.as_of, None), now);
             } else if our.is_empty() {
                 self.todo.push_back(SyncRequest::Subtree { prefix: child, after: None, stamped_by });
             } else if child.is_leaf() {
@@ -269,10 +269,10 @@ impl Sync {
             .filter(|item| self.is_due(item.2, now))
             .map(|item| item.0)
             .collect();
-        let gifts = ours
+        let lacking = ours
             .values()
             .filter(|our| theirs.get(&our.key()).is_none_or(|item| Item::of(our).may_win_over(item)));
-        self.give(gifts.copied(), now);
+        self.push(lacking.copied(), now);
         self.todo
             .extend(wanted.chunks(SYNC_ASK_MAX).map(|keys| SyncRequest::Records { keys: keys.to_vec() }));
         Ok(())
@@ -316,10 +316,10 @@ impl Sync {
         Ok(())
     }
 
-    fn give<'a>(&mut self, records: impl Iterator<Item = &'a Arc<Record>>, now: Timestamp) {
+    fn push<'a>(&mut self, records: impl Iterator<Item = &'a Arc<Record>>, now: Timestamp) {
         for record in records {
             if self.is_due(record.stamp.wall, now) {
-                self.to_give.push_back(record.clone());
+                self.to_push.push_back(record.clone());
             }
         }
     }
@@ -330,24 +330,24 @@ impl Sync {
 
     /// The latest stamp of what is not left to the mesh.
     fn stamped_by(&self, now: Timestamp) -> Option<Timestamp> {
-        match self.patience {
-            Patience::None => None,
-            Patience::Grace(grace) => Some(now - grace),
+        match self.grace {
+            Grace::None => None,
+            Grace::Of(grace) => Some(now - grace),
         }
     }
 
-    fn next_gift(&mut self) -> Option<SyncRequest> {
+    fn next_push(&mut self) -> Option<SyncRequest> {
         let mut records = Vec::new();
         let mut bytes = 0;
-        let publish = self.sent + self.to_give.len() <= self.republish_max;
-        while let Some(record) = self.to_give.front() {
+        let publish = self.sent + self.to_push.len() <= self.republish_max;
+        while let Some(record) = self.to_push.front() {
             bytes += record.bytes().len();
             let full = bytes > SYNC_ANSWER_BYTES || records.len() == MESSAGE_RECORDS_MAX;
             if full && !records.is_empty() {
                 break;
             }
             records.push(ByteBuf::from(record.bytes().to_vec()));
-            self.to_give.pop_front();
+            self.to_push.pop_front();
         }
         self.sent += records.len();
         (!records.is_empty()).then_some(SyncRequest::Give { records, publish })

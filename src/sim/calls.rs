@@ -28,7 +28,7 @@ use crate::proto::call::{
 };
 use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
-use crate::proto::name::{AgentName, FullName, ZoneName};
+use crate::proto::name::FullName;
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
 const SEARCH_MS_MAX: u64 = 6_000;
@@ -64,7 +64,7 @@ pub struct ClientCall {
     /// The node that offered the agent.
     pub host: usize,
     /// The agent.
-    pub agent: AgentName,
+    pub agent: FullName,
     /// Bytes of the input.
     pub size: usize,
     /// How long the client gives the call, milliseconds.
@@ -158,6 +158,16 @@ impl CallWorld {
         *slept = (*slept).max(until_ms);
     }
 
+    /// All nodes are awake again; what waited for that is done now.
+    pub(super) fn repair(&mut self, fabric: &mut Fabric) {
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            node.slept_until_ms = node.slept_until_ms.min(fabric.kernel.now());
+            node.timer.stop();
+            self.set_timer(at, fabric);
+        }
+    }
+
     /// Every call that is waited for has an end by its deadline.
     pub(super) fn check(&mut self, fabric: &mut Fabric) {
         let nodes = &self.nodes;
@@ -187,7 +197,7 @@ impl CallWorld {
 
     /// A client calls what its node finds; what it does not find is not called.
     fn make(&mut self, at: usize, client: ClientCall, fabric: &mut Fabric) {
-        let name = FullName { agent: client.agent, zone: ZoneName::root() };
+        let name = client.agent;
         let agent = AgentId::of(fabric.nodes[client.host].key, &name);
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
         let Some(found) = found.filter(|_| client.host != at) else { return };

@@ -61,6 +61,7 @@ impl EventLog {
             Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", name(peer, nodes)),
             Input::PeerLeft { peer, .. } => format!("left by {}", name(peer, nodes)),
             Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
+            Input::ZonePeers { zone, peers } => format!("{} peers found of {zone}", peers.len()),
             Input::Resumed => "resumed".into(),
             Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
         };
@@ -91,7 +92,11 @@ impl EventLog {
             Output::Penalize { peer, offence } => {
                 format!("penalize {}: {}", name(peer, nodes), offence.text())
             }
-            Output::Verdict { .. }
+            Output::JoinZone(zone) => format!("joins {zone}"),
+            Output::LeaveZone(zone) => format!("leaves {zone}"),
+            Output::Provide(_)
+            | Output::FindPeers(_)
+            | Output::Verdict { .. }
             | Output::Request { .. }
             | Output::EndConversation { .. }
             | Output::Respond { .. } => return,

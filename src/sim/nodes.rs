@@ -4,15 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 
 use super::adversary::Behaviour;
+use super::clock::WorldClock;
 use super::sim_node::{RestartFrom, SimNode};
+use crate::proto::config::{Config, Quota};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Input, Output};
 use crate::proto::memo::Memo;
 use crate::proto::name::ZoneName;
-use crate::proto::node::{Damage, Node, Stored};
+use crate::proto::node::Node;
+use crate::proto::persistence::{Damage, Stored};
 use crate::proto::record::{Refusal, SignedRecord};
-use crate::proto::registry::Quota;
 use crate::proto::time::Timestamp;
+use crate::proto::zone::Zone;
 
 /// All hosts of a world, by number.
 pub(super) struct Nodes {
@@ -63,7 +66,8 @@ impl Nodes {
 
     /// Zones that some honest node holds.
     pub(super) fn held_zones(&self) -> Vec<ZoneName> {
-        let held: BTreeSet<&ZoneName> = self.running().flat_map(|(_, node)| node.held_zones()).collect();
+        let held: BTreeSet<&ZoneName> =
+            self.running().flat_map(|(_, node)| node.zones().map(Zone::name)).collect();
         held.into_iter().cloned().collect()
     }
 
@@ -130,7 +134,7 @@ impl Nodes {
     }
 
     /// A host that is down starts with what `from` says. How many of its own rows it cannot read.
-    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, wall: u64, seed: [u8; 32]) -> usize {
+    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, clock: WorldClock, seed: [u8; 32]) -> usize {
         let host = &mut self.all[at];
         match (from, &host.backup) {
             (RestartFrom::Lost, _) => host.disk.replace(BTreeMap::new()),
@@ -138,15 +142,17 @@ impl Nodes {
             (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => {}
         }
         host.clock.restart();
-        let now = host.clock.read(wall);
+        let now = host.clock.read(clock.wall());
         let damage = if from == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };
         let mut stored = Stored { damage, ..Stored::default() };
         let (network, memo) = (&host.config.network, &mut self.memo);
         let rows = host.disk.rows().iter();
         let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
         let (identity, config) = (host.identity.clone(), host.config.clone());
+        host.zones =
+            config.zones.iter().chain(&config.follows).map(|zone| (zone.clone(), clock.now())).collect();
         let quota = host.behaviour.quota(self.quota);
-        host.node = Some(Node::with_quota(identity, config, seed, stored, now, quota));
+        host.node = Some(Node::new(identity, Config { quota, ..config }, seed, stored, now));
         host.incarnation += 1;
         unread
     }

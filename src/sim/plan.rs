@@ -3,15 +3,15 @@
 
 mod calls;
 
-use rand::seq::{IndexedRandom, IteratorRandom};
+use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
     Behaviour, CallCounts, ClientCall, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation,
-    World,
+    World, ZoneSetup,
 };
-use crate::proto::name::AgentName;
+use crate::proto::name::{AgentName, ZoneName};
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60_000;
@@ -32,8 +32,8 @@ pub struct Plan {
     pub span_ms: u64,
     /// Faults and when they happen.
     pub faults: Vec<(u64, Fault)>,
-    /// What clients want, when and where.
-    pub operations: Vec<(u64, usize, ClientOp)>,
+    /// What clients want: when, of which node, in which zone.
+    pub operations: Vec<(u64, usize, ZoneName, ClientOp)>,
     /// What clients call, when and where.
     pub calls: Vec<(u64, usize, ClientCall)>,
     /// Whether some clock jumped: then everything is settled only after the horizon.
@@ -85,6 +85,18 @@ impl Plan {
         plan
     }
 
+    /// Draws a run of six nodes in two or three zones: some serve several of them.
+    pub fn draw_zoned(rng: &mut impl Rng) -> Plan {
+        const NODES: usize = 6;
+        let mut plan = Plan::draw_of(NODES, rng);
+        plan.setup.zones = zones(NODES, rng);
+        for (_, node, zone, _) in &mut plan.operations {
+            let served = plan.setup.zones.iter().filter(|it| it.members.contains(node));
+            *zone = served.choose(rng).map_or_else(ZoneName::root, |it| it.name.clone());
+        }
+        plan
+    }
+
     fn draw_of(nodes: usize, rng: &mut impl Rng) -> Plan {
         let setup = Setup {
             nodes,
@@ -107,6 +119,26 @@ impl Plan {
         let horizon_ms = rng.random_range(HORIZON_MS.0..HORIZON_MS.1);
         Plan { setup, late, span_ms, faults, operations, calls: Vec::new(), clocks_jumped, horizon_ms }
     }
+}
+
+/// Zones of which every node serves one or two, and may follow a third.
+fn zones(nodes: usize, rng: &mut impl Rng) -> Vec<ZoneSetup> {
+    let names = ["east.example", "west.example", "."];
+    let zone = |name: &&str| ZoneSetup {
+        name: name.parse().expect("a zone's name"),
+        members: Vec::new(),
+        followers: Vec::new(),
+    };
+    let mut zones: Vec<ZoneSetup> = names[..rng.random_range(2..=names.len())].iter().map(zone).collect();
+    for node in 0..nodes {
+        zones.shuffle(rng);
+        let serves = rng.random_range(1..=2);
+        zones[..serves].iter_mut().for_each(|zone| zone.members.push(node));
+        if let Some(zone) = zones.get_mut(serves).filter(|_| rng.random()) {
+            zone.followers.push(node);
+        }
+    }
+    zones
 }
 
 fn conditions(rng: &mut impl Rng) -> Conditions {
@@ -181,11 +213,11 @@ impl<R: Rng> Draw<'_, R> {
         }
     }
 
-    fn operations(&mut self) -> Vec<(u64, usize, ClientOp)> {
+    fn operations(&mut self) -> Vec<(u64, usize, ZoneName, ClientOp)> {
         let operations = self.rng.random_range(10..120);
         let own_names = self.rng.random_range(1..6);
         let withdrawals = self.rng.random_range(0.1..0.5);
-        let mut operations: Vec<(u64, usize, ClientOp)> = (0..operations)
+        let mut operations: Vec<(u64, usize, ZoneName, ClientOp)> = (0..operations)
             .map(|number| {
                 let (at, node) = (self.time(), self.node());
                 let name = match self.rng.random_range(0..own_names + 2) {
@@ -198,10 +230,10 @@ impl<R: Rng> Draw<'_, R> {
                 } else {
                     ClientOp::Offer(vec![(name, format!("text {number}"))])
                 };
-                (at, node, operation)
+                (at, node, ZoneName::root(), operation)
             })
             .collect();
-        operations.sort_by_key(|(at, node, _)| (*at, *node));
+        operations.sort_by_key(|(at, node, ..)| (*at, *node));
         operations
     }
 
@@ -234,6 +266,17 @@ pub fn play(seed: u64) -> Result<Outcome, Violation> {
 /// As [`play`], with the log of the run.
 pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
     Plan::draw(&mut rng_of_plans(seed)).play_told(seed)
+}
+
+/// As [`play`], in several zones.
+pub fn play_zoned(seed: u64) -> Result<Outcome, Violation> {
+    let plan = Plan::draw_zoned(&mut rng_of_plans(seed));
+    plan.play(&mut World::new(seed, plan.setup.clone()))
+}
+
+/// As [`play_zoned`], with the log of the run.
+pub fn play_zoned_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    Plan::draw_zoned(&mut rng_of_plans(seed)).play_told(seed)
 }
 
 /// As [`play`], among hostile nodes.
@@ -275,8 +318,8 @@ impl Plan {
         for (at, fault) in &self.faults {
             world.fault_in(*at, fault.clone());
         }
-        for (at, node, operation) in &self.operations {
-            world.submit_in(*at, *node, operation.clone());
+        for (at, node, zone, operation) in &self.operations {
+            world.submit_in(*at, *node, zone.clone(), operation.clone());
         }
         for (at, node, call) in &self.calls {
             world.call_in(*at, *node, call.clone());

@@ -1,10 +1,13 @@
 //! One simulated host: a node or the lack of one, its disk, its clock, its timer.
 
+use std::collections::BTreeMap;
+
 use super::adversary::Behaviour;
 use super::clock::NodeClock;
 use super::disk::{Disk, Rows};
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
 
@@ -55,6 +58,8 @@ pub(super) struct SimNode {
     /// Nothing happens here before this virtual time.
     pub(super) suspended_until: u64,
     pub(super) behaviour: Behaviour,
+    /// Zones in whose mesh it is while it runs, and since when.
+    pub(super) zones: BTreeMap<ZoneName, u64>,
     timer: Timer,
 }
 
@@ -93,6 +98,7 @@ impl SimNode {
             clock: NodeClock::new(skew_ms),
             suspended_until: 0,
             behaviour: Behaviour::default(),
+            zones: BTreeMap::new(),
             timer: Timer::default(),
         }
     }
@@ -105,8 +111,19 @@ impl SimNode {
     /// The process ends; what the disk keeps is decided by the caller.
     pub(super) fn stop(&mut self) {
         self.node = None;
+        self.zones.clear();
         self.incarnation += 1;
         self.timer.stop();
+    }
+
+    /// The zone in which its own agents lie unless something else is said.
+    pub(super) fn home_zone(&self) -> ZoneName {
+        self.config.zones.first().cloned().unwrap_or_else(ZoneName::root)
+    }
+
+    /// Whether it is in the mesh of a zone.
+    pub(super) fn serves(&self, zone: &ZoneName) -> bool {
+        self.zones.contains_key(zone)
     }
 
     /// A copy of its disk is made.

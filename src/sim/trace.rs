@@ -34,6 +34,7 @@ impl TraceHash {
             Input::Request { bytes, .. } => self.part(5, bytes),
             Input::Response { bytes, .. } => self.part(6, bytes),
             Input::RequestFailed { conversation } => self.part(7, &conversation.0.to_be_bytes()),
+            Input::ZonePeers { zone, .. } => self.part(11, zone.as_str().as_bytes()),
             Input::Resumed => self.part(10, &[]),
         }
     }
@@ -73,6 +74,8 @@ impl TraceHash {
                 self.part(27, &[is_success(reply)]);
             }
             Output::Penalize { offence, .. } => self.part(28, offence.text().as_bytes()),
+            Output::JoinZone(zone) | Output::LeaveZone(zone) => self.part(34, zone.as_str().as_bytes()),
+            Output::Provide(zone) | Output::FindPeers(zone) => self.part(35, zone.as_str().as_bytes()),
             Output::Event(event) => self.event(event),
         }
     }
@@ -118,6 +121,7 @@ fn is_success(reply: &Reply) -> u8 {
     match reply {
         Reply::Registered(results) => u8::from(results.iter().all(Result::is_ok)),
         Reply::Deregistered(result) => u8::from(result.is_ok()),
-        Reply::Left => 2,
+        Reply::Zone(result) => u8::from(result.is_ok()),
+        Reply::Found(_) | Reply::Resolved(_) | Reply::Left => 2,
     }
 }

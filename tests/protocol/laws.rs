@@ -6,13 +6,14 @@ mod generators;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use aop::proto::config::Quota;
 use aop::proto::config::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW};
 use aop::proto::fingerprint::{self, Digest, Prefix};
 use aop::proto::message::{Item, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
 use aop::proto::record::{KeyHash, Record, RecordHash, SignedRecord};
-use aop::proto::registry::{Merge, Quota, Registry};
-use aop::proto::sync::{Manner, Patience, Progress, Sync, SyncError, answer};
+use aop::proto::registry::{Merge, Registry};
+use aop::proto::sync::{Grace, Progress, Sync, SyncError, SyncMode, answer};
 use aop::proto::time::Timestamp;
 use generators::{NOW, Spec, author, card, key, specs};
 use proptest::prelude::*;
@@ -343,9 +344,9 @@ struct Cost {
 }
 
 /// Leads a whole conversation as two nodes do, each frame encoded and read back.
-fn converse(ours: &mut Registry, theirs: &mut Registry, patience: Patience, now: Timestamp) -> Cost {
-    let manner = Manner { patience, republish_max: 256 };
-    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(now), manner, now);
+fn converse(ours: &mut Registry, theirs: &mut Registry, grace: Grace, now: Timestamp) -> Cost {
+    let mode = SyncMode { grace, republish_max: 256 };
+    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(now), mode, now);
     let mut cost = Cost::default();
     loop {
         let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
@@ -411,9 +412,9 @@ proptest! {
         let (common, ours, theirs) = (records(&common), records(&ours), records(&theirs));
         let mut one = filled(common.iter().chain(&ours).cloned());
         let mut other = filled(common.iter().chain(&theirs).cloned());
-        converse(&mut one, &mut other, Patience::None, NOW);
+        converse(&mut one, &mut other, Grace::None, NOW);
         assert_equal(&mut one, &mut other);
-        let again = converse(&mut one, &mut other, Patience::None, NOW);
+        let again = converse(&mut one, &mut other, Grace::None, NOW);
         prop_assert!(again.records == 0 && again.bytes < 800, "{again:?}");
     }
 }
@@ -425,7 +426,7 @@ fn registries_of_any_sizes_become_equal() {
     for ours in parts.clone() {
         for theirs in parts.clone() {
             let (mut one, mut other) = (copy(&records[ours.clone()]), copy(&records[theirs.clone()]));
-            let cost = converse(&mut one, &mut other, Patience::None, NOW);
+            let cost = converse(&mut one, &mut other, Grace::None, NOW);
             assert_equal(&mut one, &mut other);
             let differ = (0..3_000).filter(|at| ours.contains(at) != theirs.contains(at)).count();
             assert_eq!(cost.records, differ, "{ours:?} {theirs:?}");
@@ -445,7 +446,7 @@ fn cost_follows_the_difference_and_not_the_size() {
                 let side = if at % 2 == 0 { &mut one } else { &mut other };
                 side.merge(record.clone(), NOW);
             }
-            let cost = converse(&mut one, &mut other, Patience::None, NOW);
+            let cost = converse(&mut one, &mut other, Grace::None, NOW);
             assert_equal(&mut one, &mut other);
             let payload: usize = extra.iter().map(|record| record.bytes().len()).sum();
             println!("{common} common, {differ} differ: {payload} bytes of records, {cost:?}");
@@ -460,7 +461,7 @@ fn cost_follows_the_difference_and_not_the_size() {
 fn equal_registries_cost_two_small_frames() {
     let records = many(1_000);
     let (mut one, mut other) = (copy(&records), copy(&records));
-    let cost = converse(&mut one, &mut other, Patience::None, NOW);
+    let cost = converse(&mut one, &mut other, Grace::None, NOW);
     assert!(cost.frames == 1 && cost.bytes < 260, "{cost:?}");
 }
 
@@ -468,18 +469,18 @@ fn equal_registries_cost_two_small_frames() {
 fn a_stream_to_a_joiner_costs_hardly_more_than_its_records() {
     let records = many(5_000);
     let (mut one, mut other) = (copy(&[]), copy(&records));
-    let cost = converse(&mut one, &mut other, Patience::None, NOW);
+    let cost = converse(&mut one, &mut other, Grace::None, NOW);
     let payload = other.bytes();
     println!("joiner: {payload} bytes of records, {cost:?}");
     assert!(cost.bytes < payload * 102 / 100, "{cost:?}");
-    let cost = converse(&mut copy(&records), &mut copy(&[]), Patience::None, NOW);
+    let cost = converse(&mut copy(&records), &mut copy(&[]), Grace::None, NOW);
     println!("giver: {cost:?}");
     assert!(cost.bytes < payload * 102 / 100, "{cost:?}");
 }
 
 #[test]
 fn grace_leaves_the_newest_keys_to_the_mesh_both_ways() {
-    let grace = Patience::Grace(5 * SECOND);
+    let grace = Grace::Of(5 * SECOND);
     for common in [0, 1_000] {
         let base = many(common);
         let fresh = |host| Spec { age_ms: 4_999, seq: 300, ..generators::plain(host, 251) }.record();
@@ -503,7 +504,7 @@ fn a_leaf_of_any_size_is_compared_in_bounded_frames() {
     // Keys may be chosen so that they share a leaf: here every record does.
     let crowded = generators::crowd(3_000);
     let (mut one, mut other) = (copy(&crowded[..1_700]), copy(&crowded[1_500..]));
-    let cost = converse(&mut one, &mut other, Patience::None, NOW);
+    let cost = converse(&mut one, &mut other, Grace::None, NOW);
     assert_equal(&mut one, &mut other);
     assert_eq!(cost.records, 1_500 + 1_300);
 }
@@ -525,7 +526,7 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
         ZoneName::root(),
         author(8, 1),
         fingerprint::as_of(NOW),
-        Manner { patience: Patience::None, republish_max: 0 },
+        SyncMode { grace: Grace::None, republish_max: 0 },
         NOW,
     );
     let opened = |root: Digest| SyncAnswer::Opened { root, head: 0, clock: NOW };
@@ -537,7 +538,7 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
     assert!(matches!(early.poll().unwrap().request, SyncRequest::Versions { .. }));
     let word = SyncAnswer::Versions { root: different.digest(Prefix::ROOT, as_of), prefixes: vec![5] };
     assert!(early.handle(word, &mut one, NOW).unwrap().adopt.is_empty());
-    converse(&mut one, &mut other, Patience::None, NOW);
+    converse(&mut one, &mut other, Grace::None, NOW);
     assert_eq!(one.vector().prefix(&author(1, 1)), 5);
     one.adopt(author(1, 1), 9);
     assert_eq!(one.vector().prefix(&author(1, 1)), 5);
@@ -546,8 +547,8 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
 /// A peer that answers anything, and where its lies lead.
 fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), SyncError>, usize) {
     let mut registry = copy(&many(300));
-    let manner = Manner { patience: Patience::None, republish_max: 256 };
-    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), manner, NOW);
+    let mode = SyncMode { grace: Grace::None, republish_max: 256 };
+    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
     let mut asked = VecDeque::new();
     for count in 0.. {
         asked.extend(std::iter::from_fn(|| sync.poll()));

@@ -1,7 +1,14 @@
 //! What tests do with a world of nodes.
 
+use aop::proto::directory::{Find, Found};
+use aop::proto::io::{Command, Input, Output, Reply};
 use aop::proto::name::AgentName;
 use aop::sim::{ClientOp, World};
+
+/// A number that whoever runs the tests gave.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
 
 /// Lets time pass, under all checks.
 pub(crate) fn run(world: &mut World, for_ms: u64) {
@@ -36,7 +43,16 @@ pub(crate) fn offer_and_withdraw(world: &mut World, machines: usize, wait_ms: u6
 
 /// Full names of all agents a machine serves.
 pub(crate) fn names(world: &mut World, machine: usize) -> Vec<String> {
+    agents(world, machine).iter().map(|found| found.record.name.to_string()).collect()
+}
+
+/// All agents a machine serves.
+pub(crate) fn agents(world: &mut World, machine: usize) -> Vec<Found> {
     let Some((node, now)) = world.node(machine) else { return Vec::new() };
-    let (found, _) = node.list(now, None, 10_000, None);
-    found.iter().map(|found| found.record.name.to_string()).collect()
+    let find = Find { limit: 10_000, ..Find::default() };
+    node.handle(now, Input::Command { id: 0, command: Command::List(find) });
+    match node.poll_output() {
+        Some(Output::Reply { reply: Reply::Found(answer), .. }) => answer.found,
+        other => panic!("{other:?}"),
+    }
 }

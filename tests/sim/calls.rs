@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use aop::sim::{CallConditions, CallCounts, ClientCall, Conditions, Fault, RestartFrom, Setup, World};
 
-use crate::actions::{name, offer, run};
+use crate::actions::{offer, run};
 use crate::seeds;
 
 /// Drawn worlds played by default.
@@ -101,7 +101,13 @@ fn serving(calls: CallConditions) -> World {
 }
 
 fn call(world: &mut World, in_ms: u64, patience_ms: u64) {
-    let call = ClientCall { host: 0, agent: name("worker"), size: 10, patience_ms, gives_up_ms: None };
+    let call = ClientCall {
+        host: 0,
+        agent: "worker@.".parse().expect("a full name"),
+        size: 10,
+        patience_ms,
+        gives_up_ms: None,
+    };
     world.call_in(in_ms, 1, call);
 }
 

@@ -3,11 +3,11 @@
 
 mod collision;
 
+use aop::proto::config::Quota;
 use aop::proto::message::Envelope;
-use aop::proto::registry::Quota;
 use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, RestartFrom, Setup, World};
 
-use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
+use crate::actions::{agents, name, names, offer, offer_and_withdraw, run, settle};
 use crate::seeds;
 use serde_bytes::ByteBuf;
 
@@ -197,7 +197,5 @@ fn start(world: &mut World, machines: impl IntoIterator<Item = usize>) {
 
 /// Descriptions of all agents a machine serves, by name.
 fn texts(world: &mut World, machine: usize) -> Vec<String> {
-    let Some((node, now)) = world.node(machine) else { return Vec::new() };
-    let (found, _) = node.list(now, None, 10_000, None);
-    found.iter().map(|found| found.card().description).collect()
+    agents(world, machine).iter().map(|found| found.card().description).collect()
 }

@@ -15,3 +15,4 @@ mod report;
 mod seeds;
 #[cfg(feature = "lab")]
 mod worlds;
+mod zones;

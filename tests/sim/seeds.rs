@@ -7,9 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use aop::sim::{Outcome, Violation};
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+use crate::actions::number;
 
 /// Plays seeds on two threads: so many, unless another number is asked for. A panic of a node is one more way to break.
 /// `replay` names the test that plays one again.

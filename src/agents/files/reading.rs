@@ -57,10 +57,7 @@ impl Reading {
         let (locals, diagnostics) = read(path, host);
         diagnostics.iter().for_each(|diagnostic| report(&**diagnostic));
         let is_complete = diagnostics.is_empty() || was_known;
-        let locals = match diagnostics.is_empty() {
-            true => locals,
-            false => with_earlier(locals, earlier),
-        };
+        let locals = if diagnostics.is_empty() { locals } else { with_earlier(locals, earlier) };
         locals.iter().for_each(|local| report_missing_programs(path, local, report));
         Reading { text, all, beside, locals, is_complete }
     }
@@ -70,7 +67,9 @@ impl Reading {
 /// not known.
 fn with_earlier(mut locals: Vec<HostedAgent>, earlier: Vec<HostedAgent>) -> Vec<HostedAgent> {
     for local in earlier {
-        if locals.iter().all(|it| (&it.offer.name, &it.offer.zone) != (&local.offer.name, &local.offer.zone))
+        if locals
+            .iter()
+            .all(|read| (&read.offer.name, &read.offer.zone) != (&local.offer.name, &local.offer.zone))
         {
             locals.push(local);
         }

@@ -99,7 +99,7 @@ impl Watching {
         let Some(watcher) = &mut self.watcher else { return };
         for folder in left {
             // A folder that is gone is not watched any more.
-            let _gone = watcher.unwatch(&folder);
+            let _ = watcher.unwatch(&folder);
         }
     }
 }

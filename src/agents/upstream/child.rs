@@ -59,7 +59,7 @@ impl Child {
     pub(super) async fn end(mut self) -> String {
         if timeout(LEAVE_MAX, self.process.wait()).await.is_err() {
             ask_to_leave(self.group);
-            let _stays = timeout(LEAVE_MAX, self.process.wait()).await;
+            let _ = timeout(LEAVE_MAX, self.process.wait()).await;
         }
         // What the process started and left behind goes too.
         command::kill_group(self.group.take());
@@ -82,7 +82,7 @@ impl Drop for Child {
 fn ask_to_leave(group: Option<u32>) {
     if let Some(group) = group.and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
         // It may have left already.
-        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
     }
 }
 

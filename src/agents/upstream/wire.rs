@@ -148,8 +148,7 @@ impl Reports {
         reader.last = report.progress;
         let message = report.message.as_deref().map(|text| cut(text, REPORT_BYTES_MAX).to_owned());
         // A full channel loses reports, never delays the messages behind them.
-        let _full =
-            reader.sender.try_send(Progress { progress: report.progress, total: report.total, message });
+        let _ = reader.sender.try_send(Progress { progress: report.progress, total: report.total, message });
     }
 
     fn readers(&self) -> MutexGuard<'_, BTreeMap<i64, Reader>> {

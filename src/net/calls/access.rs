@@ -14,10 +14,10 @@ use super::node::NodeClient;
 use crate::agents::{Agents, HostedAgent};
 use crate::proto::call::{Access, CallOffer};
 use crate::proto::card::Scope;
+use crate::proto::directory::PeerProfile;
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::node::Standing;
 
 /// How long what a peer is counts. Finding out takes a look at every record, which no peer may cause often.
 const PROFILE_KEPT: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(super) struct AccessControl {
 }
 
 #[derive(Default)]
-struct PeerProfileCache(Mutex<BTreeMap<PeerKey, (Instant, Arc<Standing>)>>);
+struct PeerProfileCache(Mutex<BTreeMap<PeerKey, (Instant, Arc<PeerProfile>)>>);
 
 impl AccessControl {
     pub(super) fn new(agents: Agents, own: PeerKey, node: NodeClient) -> AccessControl {
@@ -83,7 +83,7 @@ impl AccessControl {
 }
 
 impl PeerProfileCache {
-    async fn of(&self, node: &NodeClient, peer: PeerKey) -> Arc<Standing> {
+    async fn of(&self, node: &NodeClient, peer: PeerKey) -> Arc<PeerProfile> {
         let known = self.lock().get(&peer).filter(|(since, _)| since.elapsed() < PROFILE_KEPT).cloned();
         if let Some((_, profile)) = known {
             return profile;
@@ -99,7 +99,7 @@ impl PeerProfileCache {
         profile
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, (Instant, Arc<Standing>)>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, (Instant, Arc<PeerProfile>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,10 +2,10 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::net::driver::{Request, Seen};
+use crate::net::driver::{ReadContext, Request};
 use crate::net::wall_clock;
+use crate::proto::directory::PeerProfile;
 use crate::proto::identity::PeerKey;
-use crate::proto::node::Standing;
 
 /// Asks the driver. Cheap to clone.
 #[derive(Clone)]
@@ -19,8 +19,8 @@ impl NodeClient {
     }
 
     /// What a peer is, as far as this node knows; nothing once it is stopping.
-    pub(super) async fn profile(&self, peer: PeerKey) -> Standing {
-        self.read(move |seen| seen.node.standing(&peer, wall_clock())).await.unwrap_or_default()
+    pub(super) async fn profile(&self, peer: PeerKey) -> PeerProfile {
+        self.read(move |seen| seen.node.profile(&peer, wall_clock())).await.unwrap_or_default()
     }
 
     /// Looks for a peer whose address is not known; returns when it is connected or was not found. A node that is stopping
@@ -39,10 +39,10 @@ impl NodeClient {
     /// None if the node is stopping.
     async fn read<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Seen<'_>) -> T + Send + 'static,
+        question: impl FnOnce(&mut ReadContext<'_>) -> T + Send + 'static,
     ) -> Option<T> {
         let (reply, replied) = oneshot::channel();
-        let read = Box::new(move |seen: &mut Seen<'_>| {
+        let read = Box::new(move |seen: &mut ReadContext<'_>| {
             // Who asked may have gone meanwhile.
             let _gone = reply.send(question(seen));
         });

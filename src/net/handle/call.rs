@@ -15,8 +15,8 @@ use crate::net::view;
 use crate::proto::call::{CallId, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::config::CALL_TIME_MAX;
+use crate::proto::directory::Found;
 use crate::proto::name::FullName;
-use crate::proto::node::Found;
 
 /// A call on its way.
 struct Asked {

@@ -113,7 +113,7 @@ async fn send_requests<S: AsyncWrite>(
             return;
         }
     }
-    _ = writer.close().await;
+    let _ = writer.close().await;
 }
 
 async fn receive_responses<S: AsyncRead>(
@@ -124,7 +124,7 @@ async fn receive_responses<S: AsyncRead>(
     while let Some(response) = waiting.recv().await {
         let frame = read_frame(&mut reader, frame_bytes_max, RESPONSE_DEADLINE, FRAME_DEADLINE).await;
         let over = frame.is_err();
-        _ = response.send(frame.map_err(RequestError::from));
+        let _ = response.send(frame.map_err(RequestError::from));
         if over {
             return;
         }

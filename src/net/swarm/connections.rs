@@ -29,7 +29,7 @@ impl Network {
         self.routing.connected(&id);
         let Some(key) = peer_key(&id) else {
             // Only Ed25519 is compiled in, so that no other key gets this far.
-            _ = self.swarm.disconnect_peer_id(id);
+            let _ = self.swarm.disconnect_peer_id(id);
             return;
         };
         if bootstrap {
@@ -56,7 +56,7 @@ impl Network {
             // A failure is the library's to forget: the peer has our address too.
             let options =
                 DialOpts::peer_id(id).addresses(peer.listens_at).extend_addresses_through_behaviour();
-            _ = self.swarm.dial(options.build());
+            let _ = self.swarm.dial(options.build());
         }
     }
 
@@ -66,7 +66,7 @@ impl Network {
         }
         if let DialError::DialPeerConditionFalse(_) = error {
             // Another address of the same peer was quicker: nothing is wrong with this one.
-            _ = self.dialer.failed(connection, Instant::now(), rand::random());
+            let _ = self.dialer.failed(connection, Instant::now(), rand::random());
             return;
         }
         if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
@@ -91,14 +91,14 @@ impl Network {
                 address: seen_at,
                 speaks,
             }));
-            _ = self.swarm.disconnect_peer_id(id);
+            let _ = self.swarm.disconnect_peer_id(id);
             return;
         }
         if peer.identified && peer.agent != info.agent_version {
             // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
             // connection of a peer only, so the new run would never hear of ours: start afresh.
             peer.renewed = true;
-            _ = self.swarm.disconnect_peer_id(id);
+            let _ = self.swarm.disconnect_peer_id(id);
             return;
         }
         peer.agent = info.agent_version;
@@ -120,7 +120,7 @@ impl Network {
             Err(_) => peer.pings_lost += 1,
         }
         if peer.pings_lost >= PINGS_LOST_MAX {
-            _ = self.swarm.disconnect_peer_id(id);
+            let _ = self.swarm.disconnect_peer_id(id);
         }
     }
 
@@ -131,7 +131,7 @@ impl Network {
             let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
             let needed = mesh.chain(&calling).copied().collect();
             for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
-                _ = self.swarm.disconnect_peer_id(peer);
+                let _ = self.swarm.disconnect_peer_id(peer);
             }
         }
         for connection in

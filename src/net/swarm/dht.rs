@@ -65,7 +65,7 @@ impl Network {
             } => {
                 if let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() {
                     // What has no room is not kept; whoever put it is none the wiser.
-                    _ = kad::store::RecordStore::add_provider(kad.store_mut(), record);
+                    let _ = kad::store::RecordStore::add_provider(kad.store_mut(), record);
                 }
             }
             // Filtered inserts come here and end here: no value that a peer puts into the table is kept.
@@ -81,7 +81,7 @@ impl Network {
         for peer in &found {
             let options = DialOpts::peer_id(*peer).condition(PeerCondition::DisconnectedAndNotDialing);
             // A peer that is connected, or that nobody knows an address of, is not dialed.
-            _ = self.swarm.dial(options.build());
+            let _ = self.swarm.dial(options.build());
         }
         let peers = found.iter().filter_map(peer_key).collect();
         self.ready.push_back(NetworkEvent::ZonePeers { zone, peers });

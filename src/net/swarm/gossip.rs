@@ -36,7 +36,9 @@ impl Network {
             .filter(|(_, topics)| topics.contains(&&topic))
             .map(|(peer, _)| *peer)
             .collect();
-        there.into_iter().for_each(|peer| self.handle_subscription(peer, &topic, true));
+        for peer in there {
+            self.handle_subscription(peer, &topic, true);
+        }
     }
 
     /// Takes part in a zone no more. Nothing is told of it any more; who was in it is forgotten.
@@ -44,7 +46,9 @@ impl Network {
         let Some(topic) = self.topics.leave(zone) else { return };
         self.stop_providing(zone);
         self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
-        self.peers.values_mut().for_each(|peer| _ = peer.zones.remove(zone));
+        for peer in self.peers.values_mut() {
+            peer.zones.remove(zone);
+        }
         let ready = std::mem::take(&mut self.ready).into_iter();
         let (untold, kept): (VecDeque<_>, _) = ready.partition(|event| event.zone() == Some(zone));
         self.ready = kept;
@@ -125,7 +129,7 @@ impl Network {
         };
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         // False: the verdict came after the mesh forgot the message. Sync will spread it.
-        _ = gossip.report_message_validation_result(&MessageId::new(&id.0), &from, acceptance);
+        let _ = gossip.report_message_validation_result(&MessageId::new(&id.0), &from, acceptance);
     }
 
     /// Subscriptions of a peer that has not identified itself yet are told with its welcome.

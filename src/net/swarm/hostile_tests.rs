@@ -107,7 +107,9 @@ async fn a_peer_that_provides_hundreds_of_keys_is_kept_for_a_few() {
         (0..300_u32).map(|number| kad::RecordKey::new(&Sha256::digest(number.to_le_bytes()))).collect();
     let mut next = keys.iter();
     // As many questions at once as one connection takes.
-    next.by_ref().take(16).for_each(|key| _ = rogue.behaviour_mut().start_providing(key.clone()));
+    for key in next.by_ref().take(16) {
+        rogue.behaviour_mut().start_providing(key.clone()).unwrap();
+    }
     let (mut told, mut over) = (0, false);
     let run = async {
         while !over {
@@ -118,7 +120,9 @@ async fn a_peer_that_provides_hundreds_of_keys_is_kept_for_a_few() {
                         && step.last
                     {
                         told += 1;
-                        next.by_ref().take(1).for_each(|key| _ = rogue.behaviour_mut().start_providing(key.clone()));
+                        if let Some(key) = next.next() {
+                            rogue.behaviour_mut().start_providing(key.clone()).unwrap();
+                        }
                         over = told >= keys.len();
                     }
                 }

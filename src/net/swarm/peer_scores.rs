@@ -71,7 +71,9 @@ impl PeerScores {
         let excess = blocked.len().saturating_sub(BLOCKED_MAX);
         let ended = blocked.iter().filter(|(until, _)| *until <= now).count();
         let over: Vec<PeerId> = blocked.into_iter().take(excess.max(ended)).map(|(_, peer)| peer).collect();
-        over.iter().for_each(|peer| _ = self.blocked.remove(peer));
+        for peer in &over {
+            self.blocked.remove(peer);
+        }
         over
     }
 
@@ -118,7 +120,9 @@ mod tests {
         let (mut scores, now) = (PeerScores::default(), Instant::now());
         for _ in 0..BLOCKED_MAX + 5 {
             let peer = PeerId::random();
-            (0..4).for_each(|_| _ = scores.add(peer, FORGED, now));
+            for _ in 0..4 {
+                scores.add(peer, FORGED, now);
+            }
         }
         assert_eq!(scores.released(now).len(), 5);
         assert!(scores.released(now).is_empty());

@@ -12,6 +12,7 @@ use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Node;
 use crate::proto::record::{KeyHash, Record, RecordHash};
 use crate::proto::time::Timestamp;
+use crate::proto::zone::Zone;
 use crate::sim::clients::text_of;
 use crate::sim::fabric::Fabric;
 
@@ -143,7 +144,7 @@ impl Checkers {
     fn check_signatures(&mut self, fabric: &mut Fabric) {
         let mut distinct: BTreeMap<RecordHash, (usize, Arc<Record>)> = BTreeMap::new();
         for (at, node) in fabric.nodes.running() {
-            for record in node.held_zones().flat_map(|zone| node.records(zone)) {
+            for record in node.zones().map(Zone::name).flat_map(|zone| node.records(zone)) {
                 distinct.entry(record.hash()).or_insert_with(|| (at, record.clone()));
             }
         }
@@ -182,7 +183,7 @@ fn served(
 }
 
 fn holds(node: &Node, zone: &ZoneName) -> bool {
-    node.held_zones().any(|held| held == zone)
+    node.zones().map(Zone::name).any(|held| held == zone)
 }
 
 /// Two nodes that do not hold the same of what all that hold a zone should hold of it.

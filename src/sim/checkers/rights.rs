@@ -6,6 +6,7 @@ use super::{Check, Checkers};
 use crate::proto::io::NodeAlert;
 use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
 use crate::proto::time::Timestamp;
+use crate::proto::zone::Zone;
 use crate::sim::fabric::Fabric;
 
 /// Forks of more authors than this need not be told: a node remembers no more.
@@ -28,14 +29,14 @@ impl Checkers {
     pub(super) fn check_forks(&self, at: usize, fabric: &mut Fabric) {
         let Some(node) = fabric.nodes[at].node.as_ref() else { return };
         let told: BTreeSet<Author> = node
-            .problems()
+            .alerts()
             .filter_map(|problem| match problem {
                 NodeAlert::ForkedAuthor(author) => Some(*author),
                 _ => None,
             })
             .collect();
         let mut forked = BTreeSet::new();
-        for zone in node.held_zones() {
+        for zone in node.zones().map(Zone::name) {
             let mut versions: BTreeMap<(Author, u64), RecordHash> = BTreeMap::new();
             for record in node.records(zone).filter(|record| record.seq > 0) {
                 if versions.insert((record.author, record.seq), record.hash()).is_some() {
@@ -56,10 +57,11 @@ impl Checkers {
         let host = &fabric.nodes[at];
         let Some(node) = host.node.as_ref() else { return };
         let gave_up = self.silenced.contains(&at)
-            || node.problems().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
+            || node.alerts().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
         let ends_after = Timestamp(wall + super::quiescence::ENDING_MS);
         let strange = node
-            .held_zones()
+            .zones()
+            .map(Zone::name)
             .flat_map(|zone| node.records(zone))
             .filter(|it| it.host == host.key && !it.is_tombstone() && it.expires_at > ends_after)
             .find(|record| {

@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 
 use super::Plan;
 use crate::proto::config::CALL_BYTES_MAX;
-use crate::proto::name::AgentName;
+use crate::proto::name::{FullName, ZoneName};
 use crate::sim::{CallConditions, ClientCall, ClientOp, Fault, RestartFrom};
 
 /// When every node offers its agent, milliseconds.
@@ -17,8 +17,8 @@ impl Plan {
         let (nodes, span_ms) = (self.setup.nodes, self.span_ms);
         self.setup.calls = Some(conditions(rng));
         for host in 0..nodes {
-            let offer = ClientOp::Offer(vec![(agent_of(host), "takes calls".into())]);
-            self.operations.push((OFFERED_MS, host, offer));
+            let offer = ClientOp::Offer(vec![(agent_of(host).agent, "takes calls".into())]);
+            self.operations.push((OFFERED_MS, host, ZoneName::root(), offer));
         }
         for _ in 0..rng.random_range(1..8) {
             let (node, at) = (rng.random_range(0..nodes), rng.random_range(OFFERED_MS..span_ms));
@@ -45,8 +45,8 @@ impl Plan {
     }
 }
 
-fn agent_of(host: usize) -> AgentName {
-    format!("worker-{host}").parse().expect("a label")
+fn agent_of(host: usize) -> FullName {
+    FullName { agent: format!("worker-{host}").parse().expect("a label"), zone: ZoneName::root() }
 }
 
 fn conditions(rng: &mut impl Rng) -> CallConditions {

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
-use aop::proto::config::Config;
+use aop::proto::config::{Config, Quota};
+use aop::proto::directory::Find;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, Verdict};
 use aop::proto::name::{FullName, ZoneName};
-use aop::proto::node::{Node, Registered, Stored, WriteError};
+use aop::proto::node::Node;
+use aop::proto::own_records::{Registered, WriteError};
+use aop::proto::persistence::Stored;
 use aop::proto::record::{Record, SignedRecord};
-use aop::proto::registry::Quota;
 use aop::proto::time::Timestamp;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -79,14 +81,8 @@ impl Cluster {
         for (row, value) in &self.rows[at] {
             assert!(stored.take_row(row, value, true, "world", self.clock(at)));
         }
-        Node::with_quota(
-            identity(at),
-            self.configs[at].clone(),
-            [at as u8; 32],
-            stored,
-            self.clock(at),
-            quota,
-        )
+        let config = Config { quota, ..self.configs[at].clone() };
+        Node::new(identity(at), config, [at as u8; 32], stored, self.clock(at))
     }
 
     pub(crate) fn clock(&self, at: usize) -> Timestamp {
@@ -246,12 +242,13 @@ impl Cluster {
     }
 
     pub(crate) fn shows(&mut self, at: usize, agent: &str) -> bool {
-        let now = self.clock(at);
-        self.nodes[at].list(now, None, 100, None).0.iter().any(|found| found.record.name == name(agent))
+        let find = Find { limit: 100, ..Find::default() };
+        let Reply::Found(answer) = self.command(at, Command::List(find)) else { panic!("no answer") };
+        answer.found.iter().any(|found| found.record.name == name(agent))
     }
 
     pub(crate) fn problems(&self, at: usize) -> Vec<NodeAlert> {
-        self.nodes[at].problems().cloned().collect()
+        self.nodes[at].alerts().cloned().collect()
     }
 
     /// Outputs of one node since a place in the log.

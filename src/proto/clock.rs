@@ -1,0 +1,111 @@
+//! What is known of clocks: the local one may go back, and those of peers judge it (protocol section 2).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::config::Config;
+use super::context::Outbox;
+use super::identity::PeerKey;
+use super::io::NodeAlert;
+use super::time::Timestamp;
+use super::zone::Zones;
+
+/// Clock readings of peers that are kept beside those of their beacons.
+const OFFSETS_MAX: usize = 1_024;
+/// A step back below this is no more than what a clock service corrects.
+const STEP_MIN: Duration = Duration::from_secs(1);
+
+/// What is known of clocks.
+pub(super) struct Clock {
+    last_now: Timestamp,
+    /// Clocks of peers minus ours, milliseconds, where something later than their last beacon told them.
+    offsets: BTreeMap<PeerKey, i64>,
+    /// The local clock's offset from the median of the bootstrap peers, if it is too large to write.
+    unsafe_offset: Option<i64>,
+}
+
+/// What a judgement of the local clock changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClockChange {
+    /// Nothing.
+    None,
+    /// It is right again: what was put off can be done.
+    Trusted,
+}
+
+impl Clock {
+    pub(super) fn new(now: Timestamp) -> Clock {
+        Clock { last_now: now, offsets: BTreeMap::new(), unsafe_offset: None }
+    }
+
+    /// Takes the time of an input. Answers by how much the clock went back, if that is more than a correction.
+    pub(super) fn observe(&mut self, now: Timestamp) -> Option<Duration> {
+        let step = self.last_now.since(now);
+        self.last_now = now;
+        (step >= STEP_MIN).then_some(step)
+    }
+
+    /// The local clock went back by `step`.
+    pub(super) fn shift(&mut self, step: Duration) {
+        for offset in self.offsets.values_mut() {
+            *offset = offset.saturating_add_unsigned(step.as_millis() as u64);
+        }
+    }
+
+    /// A peer told its clock.
+    pub(super) fn note(&mut self, peer: PeerKey, clock: Timestamp, now: Timestamp) {
+        if self.offsets.len() < OFFSETS_MAX || self.offsets.contains_key(&peer) {
+            self.offsets.insert(peer, clock.offset_ms(now));
+        }
+    }
+
+    /// A peer's last beacon is the latest that is known of its clock.
+    pub(super) fn forget(&mut self, peer: &PeerKey) {
+        self.offsets.remove(peer);
+    }
+
+    /// The local clock's offset from the median of the bootstrap peers, if it is too large to write.
+    pub(super) fn unsafe_offset(&self) -> Option<i64> {
+        self.unsafe_offset
+    }
+
+    /// Compares the local clock with those of the bootstrap peers, as they were told by sync or by beacons of `zones`.
+    pub(super) fn judge(&mut self, zones: &Zones, config: &Config, out: &mut Outbox) -> ClockChange {
+        let known = config.bootstrap_peers.iter().filter_map(|peer| self.offset_of(zones, peer));
+        let median = median(known.collect());
+        let most = config.clock_offset_max.as_millis() as u64;
+        self.unsafe_offset = median.filter(|median| median.unsigned_abs() > most);
+        match self.unsafe_offset {
+            Some(offset) => {
+                // One alert, with the offset at which it began.
+                if !out.alerts().any(NodeAlert::is_clock_unsafe) {
+                    out.alert(NodeAlert::ClockUnsafe(offset));
+                }
+                ClockChange::None
+            }
+            None if out.clear_alerts(NodeAlert::is_clock_unsafe) => ClockChange::Trusted,
+            None => ClockChange::None,
+        }
+    }
+
+    /// A peer's clock minus ours, milliseconds.
+    pub(super) fn offset_of(&self, zones: &Zones, peer: &PeerKey) -> Option<i64> {
+        let heard = zones.values().filter_map(|zone| zone.liveness().clock_of(peer));
+        self.offsets.get(peer).copied().or_else(|| heard.max().map(|(_, _, offset)| offset))
+    }
+
+    /// The local clock minus the median of the peers' clocks, milliseconds.
+    pub(super) fn offset_ms(&self, zones: &Zones) -> i64 {
+        let mut clocks: Vec<(PeerKey, Timestamp, i64)> =
+            zones.values().flat_map(|zone| zone.liveness().clocks()).collect();
+        clocks.sort_unstable();
+        let heard = clocks.into_iter().map(|(peer, _, offset)| (peer, offset));
+        let latest: BTreeMap<PeerKey, i64> = heard.chain(self.offsets.clone()).collect();
+        median(latest.into_values().collect()).map_or(0, |offset| -offset)
+    }
+}
+
+fn median(mut offsets: Vec<i64>) -> Option<i64> {
+    offsets.sort_unstable();
+    offsets.get(offsets.len() / 2).copied()
+}

@@ -1,0 +1,133 @@
+//! What a machine is given for one turn, and where what it decides goes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+use super::code::Code;
+use super::config::Config;
+use super::identity::{Identity, PeerKey};
+use super::io::{ConversationId, Event, NodeAlert, Offence, Output, Write};
+use super::memo::Memo;
+use super::record::{Author, Refusal};
+use super::time::Timestamp;
+
+/// Alerts about other authors that are remembered; each is told once. Those about this node are few: one for an own name.
+const ALERTS_MAX: usize = 256;
+
+/// What a machine may use in one turn.
+pub(super) struct Context<'a> {
+    /// The time on the local clock.
+    pub(super) now: Timestamp,
+    pub(super) identity: &'a Identity,
+    /// This node as an author, in the present epoch.
+    pub(super) author: Author,
+    pub(super) config: &'a Config,
+    pub(super) rng: &'a mut ChaCha8Rng,
+    pub(super) memo: &'a mut Memo,
+    /// The local clock's offset from the bootstrap peers', milliseconds, if it is too large to write.
+    pub(super) unsafe_offset: Option<i64>,
+    pub(super) out: &'a mut Outbox,
+}
+
+/// What a node wants done, in order, and what it counted and noticed on the way.
+#[derive(Default)]
+pub(super) struct Outbox {
+    outputs: VecDeque<Output>,
+    writes: Vec<Write>,
+    refused: BTreeMap<Code, u64>,
+    alerts: BTreeSet<NodeAlert>,
+    next_conversation: u64,
+}
+
+impl Context<'_> {
+    /// Key of this node.
+    pub(super) fn key(&self) -> PeerKey {
+        self.author.key
+    }
+
+    /// `duration` ± 20 %, so that nodes started together drift apart.
+    pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
+        duration.mul_f64(self.rng.random_range(0.8..1.2))
+    }
+}
+
+impl Outbox {
+    pub(super) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.push(Output::Event(event));
+    }
+
+    pub(super) fn penalize(&mut self, peer: PeerKey, offence: Offence) {
+        self.push(Output::Penalize { peer, offence });
+    }
+
+    /// A change of the store, made before anything that this turn shows.
+    pub(super) fn write(&mut self, write: Write) {
+        self.writes.push(write);
+    }
+
+    /// Own writes go to the store first.
+    pub(super) fn persist(&mut self) {
+        if self.writes.is_empty() {
+            return;
+        }
+        let writes = std::mem::take(&mut self.writes);
+        // Before everything already queued, but for earlier writes: what is shown must be kept first.
+        match self.outputs.front_mut() {
+            Some(Output::Persist(earlier)) => earlier.extend(writes),
+            Some(_) | None => self.outputs.push_front(Output::Persist(writes)),
+        }
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.count(refusal.code());
+    }
+
+    pub(super) fn count(&mut self, code: Code) {
+        *self.refused.entry(code).or_default() += 1;
+    }
+
+    /// Refused records since the start, by reason.
+    pub(super) fn refused(&self) -> &BTreeMap<Code, u64> {
+        &self.refused
+    }
+
+    /// Tells an alert, once.
+    pub(super) fn alert(&mut self, alert: NodeAlert) {
+        let strangers = matches!(alert, NodeAlert::ForkedAuthor(_));
+        if (!strangers || self.alerts.len() < ALERTS_MAX) && self.alerts.insert(alert.clone()) {
+            self.event(Event::Alert(alert));
+        }
+    }
+
+    /// The cause of some alerts is gone; whether there were any.
+    pub(super) fn clear_alerts(&mut self, gone: impl Fn(&NodeAlert) -> bool) -> bool {
+        let before = self.alerts.len();
+        self.alerts.retain(|alert| !gone(alert));
+        self.alerts.len() < before
+    }
+
+    pub(super) fn has_alert(&self, alert: &NodeAlert) -> bool {
+        self.alerts.contains(alert)
+    }
+
+    pub(super) fn alerts(&self) -> impl Iterator<Item = &NodeAlert> {
+        self.alerts.iter()
+    }
+
+    pub(super) fn next_conversation(&mut self) -> ConversationId {
+        let id = ConversationId(self.next_conversation);
+        self.next_conversation += 1;
+        id
+    }
+}

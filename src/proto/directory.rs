@@ -1,0 +1,267 @@
+//! The agents of all zones held here, and the questions that are answered from them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::card::AgentCard;
+use super::identity::{AgentId, PeerKey};
+use super::index::{Cursor, Entry, Index, Query};
+use super::liveness::Presence;
+use super::name::{AgentName, FullName, ZoneName};
+use super::record::Record;
+use super::time::Timestamp;
+use super::zone::{Zone, Zones};
+
+/// Similar names offered for an unknown one.
+const SUGGESTIONS_MAX: usize = 5;
+/// Agents that may wait for the index: as many as enter it in about 5 ms, which whoever asks next then waits.
+const UNINDEXED_MAX: usize = 256;
+
+/// An agent with its hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its id.
+    pub id: AgentId,
+    /// The greatest of its live records.
+    pub record: Arc<Record>,
+    /// Rank; 0 where nothing was searched for.
+    pub score: f32,
+    /// Its hosts, reachable ones first.
+    pub replicas: Vec<Replica>,
+}
+
+/// One host of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The host.
+    pub peer: PeerKey,
+    /// Whether it answers.
+    pub presence: Presence,
+    /// Milliseconds since it was last heard; none if never.
+    pub seen_ms_ago: Option<u64>,
+}
+
+/// What a search asks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Find {
+    /// What matches, and in which zone and those below it.
+    pub query: Query,
+    /// Most results.
+    pub limit: usize,
+    /// Where an earlier page ended.
+    pub after: Option<Cursor>,
+    /// Whether what is not held here is left out of the question.
+    pub local: bool,
+}
+
+/// Some of the agents that match, and of which zones that is all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Best first.
+    pub found: Vec<Found>,
+    /// Where the next page begins.
+    pub next: Option<Cursor>,
+    /// What is known of each zone of the asked scope.
+    pub zones: Vec<ZoneAnswer>,
+}
+
+/// What an answer knows of one zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneAnswer {
+    /// The zone.
+    pub zone: ZoneName,
+    /// How it was answered.
+    pub status: ZoneStatus,
+}
+
+/// How the part of an answer that concerns one zone came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneStatus {
+    /// From the replica held here.
+    Held,
+    /// Nobody could be asked; what it holds may be missing.
+    Unreachable,
+}
+
+/// What a name given by a user stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolution {
+    /// One agent.
+    One(Found),
+    /// One name, several owners: a caller must pick by id.
+    Ambiguous(Vec<AgentId>),
+    /// No such agent in what is held here; names that are similar.
+    Unknown(Vec<FullName>),
+    /// Not held here, and no peer was heard yet that could know it.
+    NotSynced,
+}
+
+/// What a peer is, as far as the records and beacons held here tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerProfile {
+    /// The owners on whose behalf it offers agents; their grants were verified with the records.
+    pub owners: BTreeSet<PeerKey>,
+    /// The zones it serves, of those replicated here. In an open zone this is its own word.
+    pub zones: BTreeSet<ZoneName>,
+}
+
+/// The index over all zones, kept as late as questions allow.
+pub(super) struct Directory {
+    key: PeerKey,
+    index: Index,
+}
+
+impl Directory {
+    /// Of the node with this key, which is reachable for itself.
+    pub(super) fn new(key: PeerKey) -> Directory {
+        Directory { key, index: Index::new() }
+    }
+
+    /// Agents that match, best first, and where the next page begins.
+    pub(super) fn find(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> Answer {
+        let page = self.indexed(zones).search(&find.query, find.limit, find.after.as_ref());
+        let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
+        Answer { found, next: page.next, zones: scope(zones, find) }
+    }
+
+    /// Every agent of a zone and those below, or of all held zones, by name.
+    pub(super) fn list(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> Answer {
+        let page = self.indexed(zones).list(find.query.zone.as_ref(), find.limit, find.after.as_ref());
+        let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, 0.0)).collect();
+        Answer { found, next: page.next, zones: scope(zones, find) }
+    }
+
+    /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
+    pub(super) fn resolve(
+        &mut self,
+        now: Timestamp,
+        zones: &mut Zones,
+        home: &ZoneName,
+        text: &str,
+    ) -> Resolution {
+        if let Some(found) = text.parse().ok().and_then(|id| self.agent(now, zones, &id, 0.0)) {
+            return Resolution::One(found);
+        }
+        self.indexed(zones);
+        let named = match text.parse::<FullName>() {
+            Ok(name) => self.index.by_name(&name),
+            Err(_) => self.by_bare_name(home, text),
+        };
+        let ids = if named.is_empty() { self.index.by_original_name(text) } else { named };
+        match ids.as_slice() {
+            [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
+            [id] => self.agent(now, zones, id, 0.0).map_or(Resolution::Unknown(Vec::new()), Resolution::One),
+            _ => Resolution::Ambiguous(ids),
+        }
+    }
+
+    /// The agents of this name, by id.
+    pub(super) fn by_name(&mut self, zones: &mut Zones, name: &FullName) -> Vec<AgentId> {
+        self.indexed(zones).by_name(name)
+    }
+
+    /// Enters what waits where too much does.
+    pub(super) fn keep_up(&mut self, zones: &mut Zones) {
+        if zones.values().any(|zone| zone.unindexed() > UNINDEXED_MAX) {
+            self.indexed(zones);
+        }
+    }
+
+    /// Nothing of a zone is held any more.
+    pub(super) fn forget(&mut self, agents: &BTreeSet<AgentId>) {
+        agents.iter().for_each(|id| self.index.remove(id));
+    }
+
+    /// The index, with everything that waited for it.
+    fn indexed(&mut self, zones: &mut Zones) -> &Index {
+        for zone in zones.values_mut() {
+            for (id, since) in zone.take_unindexed() {
+                let best = zone.registry().replicas(&id, since).max_by_key(|replica| replica.order());
+                let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
+                    self.index.remove(&id);
+                    continue;
+                };
+                self.index.insert(Entry {
+                    id,
+                    name: &best.name,
+                    title: card.title.as_deref(),
+                    original_name: card.original_name.as_deref(),
+                    tags: &card.tags,
+                    capabilities: &card.capabilities,
+                    description: &card.description,
+                });
+            }
+        }
+        &self.index
+    }
+
+    fn by_bare_name(&self, home: &ZoneName, text: &str) -> Vec<AgentId> {
+        let Ok(agent) = text.parse::<AgentName>() else { return Vec::new() };
+        let mut names = std::iter::once(home.clone())
+            .chain(home.ancestors())
+            .map(|zone| FullName { agent: agent.clone(), zone });
+        names
+            .find_map(|name| Some(self.index.by_name(&name)).filter(|ids| !ids.is_empty()))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn agent(&self, now: Timestamp, zones: &Zones, id: &AgentId, score: f32) -> Option<Found> {
+        let zone = zones.values().find(|zone| zone.registry().replicas(id, now).next().is_some())?;
+        let hosts: Vec<&Arc<Record>> = zone.registry().replicas(id, now).collect();
+        let record = hosts.iter().max_by_key(|record| record.order()).copied()?.clone();
+        let mut replicas: Vec<Replica> = hosts.iter().map(|host| self.replica(now, zone, host)).collect();
+        replicas.sort_by_key(|replica| (replica.presence == Presence::Unreachable, replica.peer));
+        Some(Found { id: *id, record, score, replicas })
+    }
+
+    fn replica(&self, now: Timestamp, zone: &Zone, record: &Record) -> Replica {
+        let peer = record.host;
+        if peer == self.key {
+            return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0) };
+        }
+        let seen_ms_ago = zone.liveness().heard_at(&peer).map(|at| now.since(at).as_millis() as u64);
+        Replica { peer, presence: zone.liveness().presence(&peer, now), seen_ms_ago }
+    }
+}
+
+impl Found {
+    /// The card of the record. Decoded here and not where the node answers: that is one task for all askers.
+    pub fn card(&self) -> AgentCard {
+        self.record.card().unwrap_or_default()
+    }
+}
+
+impl Answer {
+    /// Whether no zone of the asked scope is missing.
+    pub fn is_complete(&self) -> bool {
+        self.zones.iter().all(|zone| zone.status == ZoneStatus::Held)
+    }
+}
+
+/// Which zones of the asked scope this node can speak for.
+fn scope(zones: &Zones, find: &Find) -> Vec<ZoneAnswer> {
+    let root = ZoneName::root();
+    let asked = find.query.zone.as_ref().unwrap_or(&root);
+    let held = zones.keys().filter(|zone| zone.is_within(asked));
+    let mut answers: Vec<ZoneAnswer> =
+        held.map(|zone| ZoneAnswer { zone: zone.clone(), status: ZoneStatus::Held }).collect();
+    // What lies above the held zones, or the asked zone itself, is not known here.
+    if !find.local && !zones.contains_key(asked) {
+        answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable });
+    }
+    answers
+}
+
+/// What a peer is. Looks at every held record.
+pub(super) fn profile(now: Timestamp, zones: &Zones, peer: &PeerKey) -> PeerProfile {
+    let offers =
+        |record: &&Arc<Record>| record.host == *peer && !record.is_tombstone() && !record.is_expired(now);
+    let serves = |zone: &Zone| {
+        zone.peers().contains(peer) || zone.liveness().presence(peer, now) == Presence::Reachable
+    };
+    let records = zones.values().flat_map(|zone| zone.registry().iter());
+    PeerProfile {
+        owners: records.filter(offers).map(|record| record.owner).collect(),
+        zones: zones.values().filter(|zone| serves(zone)).map(|zone| zone.name().clone()).collect(),
+    }
+}

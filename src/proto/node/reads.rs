@@ -1,0 +1,104 @@
+//! What only looks: at the node's state, for status pages and for checkers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Node;
+use crate::proto::code::Code;
+use crate::proto::config::Config;
+use crate::proto::directory::{self, Found, PeerProfile};
+use crate::proto::fingerprint::Digest;
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::io::NodeAlert;
+use crate::proto::name::ZoneName;
+use crate::proto::record::{Author, KeyHash, Record};
+use crate::proto::time::Timestamp;
+use crate::proto::zone::{Zone, ZoneState};
+
+impl Node {
+    /// Key of this node.
+    pub fn key(&self) -> PeerKey {
+        self.own.author().key
+    }
+
+    /// This node as an author.
+    pub fn author(&self) -> Author {
+        self.own.author()
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &Config {
+        &self.local.config
+    }
+
+    /// Refused records since the start, by reason.
+    pub fn refused(&self) -> &BTreeMap<Code, u64> {
+        self.out.refused()
+    }
+
+    /// What an operator should know.
+    pub fn alerts(&self) -> impl Iterator<Item = &NodeAlert> {
+        self.out.alerts()
+    }
+
+    /// Zones replicated here.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.values().map(|zone| &**zone)
+    }
+
+    /// One of them.
+    pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {
+        self.zones.get(name).map(|zone| &**zone)
+    }
+
+    /// Fingerprint of a whole zone; none if it is not replicated here.
+    pub fn fingerprint(&mut self, zone: &ZoneName, as_of: Timestamp) -> Option<Digest> {
+        self.zones.get_mut(zone).map(|zone| zone.fingerprint(as_of))
+    }
+
+    /// State of every zone.
+    pub fn zone_states(&mut self, now: Timestamp) -> Vec<ZoneState> {
+        let own = self.own.author();
+        self.zones.values_mut().map(|zone| zone.state(own, now)).collect()
+    }
+
+    /// Whether every zone was compared with a peer since the start.
+    pub fn is_synced(&self) -> bool {
+        self.zones.values().all(|zone| zone.synced_at().is_some())
+    }
+
+    /// One agent by its id.
+    pub fn agent(&self, now: Timestamp, id: &AgentId) -> Option<Found> {
+        self.directory.agent(now, &self.zones, id, 0.0)
+    }
+
+    /// What a peer is. Looks at every held record.
+    pub fn profile(&self, peer: &PeerKey, now: Timestamp) -> PeerProfile {
+        directory::profile(now, &self.zones, peer)
+    }
+
+    /// The local clock minus the median of the peers' clocks, milliseconds.
+    pub fn clock_offset_ms(&self) -> i64 {
+        self.clock.offset_ms(&self.zones)
+    }
+
+    /// A peer's clock minus ours, milliseconds.
+    pub fn clock_offset_of(&self, peer: &PeerKey) -> Option<i64> {
+        self.clock.offset_of(&self.zones, peer)
+    }
+
+    /// When a peer's last beacon came.
+    pub fn heard_at(&self, peer: &PeerKey) -> Option<Timestamp> {
+        self.zones.values().filter_map(|zone| zone.liveness().heard_at(peer)).max()
+    }
+
+    /// The held record of a key, for checkers.
+    pub fn record(&self, zone: &ZoneName, key: &KeyHash) -> Option<&Arc<Record>> {
+        self.zone(zone).and_then(|zone| zone.registry().get(key))
+    }
+
+    /// All held records of a zone, for checkers.
+    pub fn records(&self, zone: &ZoneName) -> impl Iterator<Item = &Arc<Record>> {
+        self.zone(zone).into_iter().flat_map(|zone| zone.registry().iter())
+    }
+}

@@ -1,0 +1,258 @@
+//! This node's own records: offers, withdrawals, renewals, and the guard over its own keys (protocol section 2).
+//!
+//! A write is acknowledged only if it passed the whole pipeline here and won the local merge. A host speaks for its own
+//! keys: what others claim under its PeerId is overruled, never against the owner's tombstone.
+//!
+//! Files below: `write` (how a record of this node is made), `guard` (what is written again), `epoch` (what this folder wrote
+//! and lost), `outcome` (what a client is told).
+
+mod epoch;
+mod guard;
+mod outcome;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+
+pub use self::outcome::{Registered, Withdraw, WriteError};
+use self::write::Draft;
+use super::card::{Offer, Scope};
+use super::codec;
+use super::config::Config;
+use super::context::Context;
+use super::directory::Directory;
+use super::grant::Grant;
+use super::identity::{AgentId, PeerKey};
+use super::name::{FullName, ZoneName};
+use super::persistence::{self, LostRanges};
+use super::record::{Author, KeyHash, Record};
+use super::time::Timestamp;
+use super::zone::{Role, Zone, Zones};
+
+/// The own records of one node, in all its zones.
+pub(super) struct OwnRecords {
+    author: Author,
+    /// Versions of earlier epochs of this folder that were lost with its last writes.
+    retired_epochs: BTreeMap<u64, LostRanges>,
+    /// The last own write of each key: tombstones too, until they expire.
+    records: BTreeMap<KeyHash, Arc<Record>>,
+    /// The last version in each zone that this node takes no part in now: it goes on from there when it comes back.
+    parted: BTreeMap<ZoneName, u64>,
+    /// Names that configured files offer.
+    file_offers: BTreeSet<FullName>,
+    /// When a key was last written again because another writer had changed it.
+    reasserted_at: BTreeMap<KeyHash, Timestamp>,
+    renewals: Renewals,
+}
+
+/// When each own offer is to be renewed.
+#[derive(Default)]
+struct Renewals {
+    due: BTreeSet<(Timestamp, KeyHash)>,
+    /// Its one entry in `due`.
+    of: BTreeMap<KeyHash, Timestamp>,
+}
+
+impl OwnRecords {
+    pub(super) fn new(key: PeerKey) -> OwnRecords {
+        OwnRecords {
+            author: Author { key, epoch: 0 },
+            retired_epochs: BTreeMap::new(),
+            records: BTreeMap::new(),
+            parted: BTreeMap::new(),
+            file_offers: BTreeSet::new(),
+            reasserted_at: BTreeMap::new(),
+            renewals: Renewals::default(),
+        }
+    }
+
+    /// This node as an author, in the present epoch.
+    pub(super) fn author(&self) -> Author {
+        self.author
+    }
+
+    pub(super) fn register(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        offers: Vec<Offer>,
+    ) -> Vec<Result<Registered, WriteError>> {
+        offers.into_iter().map(|offer| self.register_one(ctx, zones, offer)).collect()
+    }
+
+    pub(super) fn offer_files(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        directory: &mut Directory,
+        offers: Vec<Offer>,
+        withdraw: &Withdraw,
+    ) -> Vec<Result<Registered, WriteError>> {
+        // A name that the files still hold stays, even if its new card is refused.
+        let home = ctx.config.home_zone();
+        let name = |offer: &Offer| FullName {
+            agent: offer.name.clone(),
+            zone: offer.zone.clone().unwrap_or_else(|| home.clone()),
+        };
+        let mut names: BTreeSet<FullName> = offers.iter().map(name).collect();
+        let registered = self.register(ctx, zones, offers);
+        let others = self.file_offers.difference(&names).cloned();
+        let (gone, kept): (Vec<FullName>, Vec<FullName>) = others.partition(|name| withdraw.includes(name));
+        names.extend(kept);
+        let before = std::mem::replace(&mut self.file_offers, names);
+        for name in gone {
+            // One that is no longer held needs no tombstone.
+            _ = self.deregister(ctx, zones, directory, &name);
+        }
+        if before != self.file_offers {
+            ctx.out.write(persistence::file_offers_row(&self.file_offers));
+        }
+        registered
+    }
+
+    fn register_one(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        offer: Offer,
+    ) -> Result<Registered, WriteError> {
+        let zone = offer.zone.clone().unwrap_or_else(|| ctx.config.home_zone());
+        if !zones.get(&zone).is_some_and(|zone| zone.role() == Role::Member) {
+            return Err(WriteError::ZoneNotServed(zone));
+        }
+        if offer.scope == Scope::Zone {
+            return Err(WriteError::OpenZone(zone));
+        }
+        let owner = match offer.grants.first() {
+            None => ctx.key(),
+            Some(grant) => Grant::read(grant).map_err(WriteError::BadGrant)?.issuer,
+        };
+        let name = FullName { agent: offer.name, zone };
+        let draft = Draft {
+            owner,
+            host: ctx.key(),
+            scope: offer.scope,
+            grants: offer.grants.into_iter().map(ByteBuf::from).collect(),
+            body: codec::encode(&offer.card),
+            name: name.clone(),
+        };
+        let registered = Registered { id: AgentId::of(owner, &name), name };
+        if !self.is_offered_already(ctx.now, zones, &draft) {
+            let elsewhere = draft.key_in_other_scope();
+            self.write(ctx, zones, draft)?;
+            self.bury_own(ctx, zones, &elsewhere, &registered.name)?;
+        }
+        Ok(registered)
+    }
+
+    pub(super) fn deregister(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        directory: &mut Directory,
+        name: &FullName,
+    ) -> Result<Registered, WriteError> {
+        let ids = directory.by_name(zones, name);
+        let zone = zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
+        let held: Vec<Arc<Record>> =
+            ids.iter().flat_map(|id| zone.registry().replicas(id, ctx.now)).cloned().collect();
+        let key = ctx.key();
+        let mut mine: Vec<&Arc<Record>> =
+            held.iter().filter(|record| record.host == key || record.owner == key).collect();
+        // An own offer whose lease ended would come back with its renewal.
+        let lapsed: Vec<Arc<Record>> = self.lapsed_offers(name, ctx.now);
+        mine.extend(&lapsed);
+        let Some(first) = mine.first() else {
+            return Err(match held.first() {
+                Some(record) => WriteError::NotYours(name.clone(), record.host),
+                None => WriteError::NotFound(name.clone()),
+            });
+        };
+        let registered = Registered { name: name.clone(), id: first.agent_id() };
+        for record in mine {
+            self.bury(ctx, zones, record)?;
+        }
+        Ok(registered)
+    }
+
+    fn lapsed_offers(&self, name: &FullName, now: Timestamp) -> Vec<Arc<Record>> {
+        let own = self.records.values().filter(|own| own.name == *name && !own.is_tombstone());
+        own.filter(|own| own.is_expired(now)).cloned().collect()
+    }
+
+    /// An agent that became public or private is no longer what it was before.
+    fn bury_own(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        key: &KeyHash,
+        name: &FullName,
+    ) -> Result<(), WriteError> {
+        let held = zones.get(&name.zone).and_then(|zone| zone.registry().get(key)).cloned();
+        match held.filter(|held| !held.is_tombstone() && !held.is_expired(ctx.now)) {
+            Some(held) => self.bury(ctx, zones, &held),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a tombstone.
+    fn bury(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, record: &Record) -> Result<(), WriteError> {
+        let grants = if record.owner == ctx.key() { Vec::new() } else { record.grants() };
+        self.write(ctx, zones, Draft { grants, body: Vec::new(), ..Draft::again(record) })
+    }
+
+    /// Withdraws all that is offered in a zone. What cannot be buried lapses by itself.
+    pub(super) fn withdraw_from(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, zone: &ZoneName) {
+        let offered = self.records.values().filter(|own| own.name.zone == *zone && !own.is_tombstone());
+        for own in offered.cloned().collect::<Vec<_>>() {
+            _ = self.bury(ctx, zones, &own);
+        }
+    }
+
+    /// This node takes no part in a zone any more. Its tombstones are kept: they come back with it.
+    pub(super) fn leave(&mut self, zone: &Zone) {
+        self.parted.insert(zone.name().clone(), zone.seq());
+    }
+
+    /// This node takes part in a zone again, or for the first time.
+    pub(super) fn join(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
+        let (Some(seq), Some(zone)) = (self.parted.remove(name), zones.get_mut(name)) else { return };
+        // Its row holds the same.
+        _ = zone.set_seq(seq);
+        let own = self.records.values().filter(|own| own.name.zone == *name);
+        for record in own.cloned().collect::<Vec<_>>() {
+            let key = record.key();
+            epoch::merge_stored(ctx, zones, record);
+            self.plan_renewal(zones, &key);
+            self.guard(ctx, zones, &key, name);
+        }
+    }
+
+    /// A record was dropped for good: an own tombstone has nothing left to bury.
+    pub(super) fn forget(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
+        if self.records.get(key).is_some_and(|own| own.is_tombstone()) {
+            self.records.remove(key);
+            ctx.out.write(persistence::remove_own(*key));
+        }
+    }
+
+    /// The local clock went back by `step`: what was put off under it is tried again at once.
+    pub(super) fn shift(&mut self, step: Duration) {
+        for at in self.reasserted_at.values_mut() {
+            *at = *at - step;
+        }
+    }
+
+    /// When [`OwnRecords::renew`] has something to do.
+    pub(super) fn poll_timeout(&self, config: &Config, zones: &Zones) -> Option<Timestamp> {
+        self.renewals.due.first().map(|(at, _)| *at).filter(|_| may_renew(config, zones))
+    }
+}
+
+/// Before the first sync an own agent may have been deleted elsewhere (a restored backup): do not renew it.
+fn may_renew(config: &Config, zones: &Zones) -> bool {
+    !config.expects_peers || zones.values().all(|zone| zone.synced_at().is_some())
+}

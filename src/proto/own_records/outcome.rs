@@ -1,0 +1,108 @@
+//! What becomes of a client's wish to write.
+
+use std::collections::BTreeSet;
+
+use crate::proto::code::Code;
+use crate::proto::grant::GrantError;
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::name::{FullName, ZoneName};
+use crate::proto::record::Refusal;
+use crate::proto::time::Timestamp;
+
+/// An agent of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// Its full name.
+    pub name: FullName,
+    /// Its id.
+    pub id: AgentId,
+}
+
+/// Which agents that files offered before, in this run of the process or an earlier one, are withdrawn when they are
+/// not offered again. What stays is asked about again with the next offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Withdraw {
+    /// All: what the files offer is known.
+    Others,
+    /// All but these, and but those below them, whose names go on with `_`: their tools are not known yet.
+    OthersBut(BTreeSet<FullName>),
+    /// Only these: some file could not be read, and what it offered in an earlier run is not known.
+    Only(BTreeSet<FullName>),
+}
+
+/// Why a write was not made. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The zone is not served here.
+    #[error(
+        "this node does not serve the zone {0}; start it with `--zone {0}`, or register at a node that does"
+    )]
+    ZoneNotServed(ZoneName),
+    /// The local clock cannot be trusted.
+    #[error("the clock of this node is {0} ms off from its bootstrap peers; set the clock, then try again")]
+    ClockUnsafe(i64),
+    /// The held record is stamped so far ahead that a new one would be refused everywhere.
+    #[error(
+        "{0} was last written with a clock far ahead; wait until {1} (Unix ms), or let its owner delete it"
+    )]
+    StampedAhead(FullName, Timestamp),
+    /// A greater generation or another writer holds the key.
+    #[error("{0} is held by a greater record; use a grant of a higher generation")]
+    Superseded(FullName),
+    /// The grants carry nothing here.
+    #[error("the grant chain is not usable: {0}")]
+    BadGrant(GrantError),
+    /// The grant ends before the record that the write replaces.
+    #[error(
+        "the grant for {0} ends before the record it would replace; get a longer one, or let the record lapse"
+    )]
+    GrantTooShort(FullName),
+    /// The record broke a rule.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// A quota is full.
+    #[error("the quota of this zone is full for this node; deregister agents first")]
+    QuotaExceeded,
+    /// `zone` scope in a zone without a key.
+    #[error("the scope `zone` needs an owned zone, and {0} is open; use `public` or `node`")]
+    OpenZone(ZoneName),
+    /// Another process writes under this node's key.
+    #[error(
+        "another process writes under this node's key; stop it, or give one of the two a new key and data folder"
+    )]
+    DuplicateIdentity,
+    /// No such agent here.
+    #[error("no agent {0} is registered here")]
+    NotFound(FullName),
+    /// It is another host's, and another owner's.
+    #[error("{0} is offered by {1}; only its host or its owner may deregister it")]
+    NotYours(FullName, PeerKey),
+}
+
+impl WriteError {
+    /// Stable code.
+    pub fn code(&self) -> Code {
+        match self {
+            WriteError::ZoneNotServed(_) => Code::ZoneNotServed,
+            WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => Code::ClockUnsafe,
+            WriteError::Superseded(_) => Code::Superseded,
+            WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => Code::BadGrant,
+            WriteError::Refused(refusal) => refusal.code(),
+            WriteError::QuotaExceeded => Code::QuotaExceeded,
+            WriteError::OpenZone(_) => Code::BadScope,
+            WriteError::DuplicateIdentity => Code::DuplicateIdentity,
+            WriteError::NotFound(_) => Code::NotFound,
+            WriteError::NotYours(..) => Code::NotYours,
+        }
+    }
+}
+
+impl Withdraw {
+    pub(super) fn includes(&self, name: &FullName) -> bool {
+        match self {
+            Withdraw::Others => true,
+            Withdraw::OthersBut(kept) => !kept.iter().any(|kept| name.is_or_below(kept)),
+            Withdraw::Only(gone) => gone.contains(name),
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! One replicated zone: a machine of its own (protocol section 3).
+//!
+//! A zone holds its registry and knows who serves it: it takes gossip ([`ingest`]), tells and hears beacons ([`beacon`]) and
+//! makes itself equal to others ([`conversation`], at the times that [`schedule`] says). Like the node it has `handle_*`,
+//! [`Zone::handle_timeout`] and [`Zone::poll_timeout`]; what it wants done goes to the outbox of its [`Context`].
+//!
+//! What it cannot decide by itself it leaves as [`Notice`]s, which the node takes after every call: a zone never touches
+//! another zone, nor what the node knows beside it (own records, clock, search).
+
+mod beacon;
+mod conversation;
+mod ingest;
+mod schedule;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+
+use self::beacon::BeaconTimer;
+use self::conversation::Conversation;
+use self::schedule::Schedule;
+use super::config::Config;
+use super::context::Context;
+use super::fingerprint::{self, Digest, Prefix};
+use super::identity::{AgentId, PeerKey};
+use super::io::{Dialed, Event, Output, Write};
+use super::liveness::Liveness;
+use super::message::Envelope;
+use super::name::ZoneName;
+use super::persistence;
+use super::record::{Author, KeyHash, Record};
+use super::registry::Registry;
+use super::time::Timestamp;
+
+/// The wait after a search for peers that found nobody. A zone may be joined before anybody else serves it.
+const FIND_AGAIN: Duration = Duration::from_secs(30);
+
+/// How this node takes part in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It serves the zone: it writes there and sends beacons.
+    Member,
+    /// It replicates the zone and says nothing of itself there.
+    Follower,
+}
+
+/// Something that a zone noticed and the node must answer to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Notice {
+    /// What stands under an own key is not what it was: another record, or none.
+    OwnKey(KeyHash),
+    /// A record was dropped for good.
+    Dropped(KeyHash),
+    /// A record of this author's present epoch came from outside, or a peer knows of one: its version.
+    OwnHead(Author, u64),
+    /// A peer's word on that version: a lie costs nothing, so it counts once.
+    ClaimedHead(Author, u64),
+    /// A peer told its clock.
+    Clock(PeerKey, Timestamp),
+    /// A peer told its clock by a beacon that is remembered.
+    BeaconClock(PeerKey),
+    /// A sync ended.
+    SyncEnded,
+}
+
+/// The zones of a node.
+pub(super) type Zones = BTreeMap<ZoneName, Box<Zone>>;
+
+/// Why a zone was not joined or left. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// It is not replicated here.
+    #[error("this node takes no part in the zone {0}")]
+    NotServed(ZoneName),
+    /// It is replicated here in another role.
+    #[error("this node takes part in the zone {0} in another way; leave it first")]
+    OtherRole(ZoneName),
+    /// Names without a zone are looked up there.
+    #[error("{0} is the home zone of this node, which it cannot leave")]
+    Home(ZoneName),
+}
+
+/// One replicated zone.
+pub struct Zone {
+    name: ZoneName,
+    role: Role,
+    registry: Registry,
+    /// Agents with a live card.
+    agents: BTreeSet<AgentId>,
+    /// Agents whose entry in the index waits, and the time as of which their cards are judged.
+    unindexed: BTreeMap<AgentId, Timestamp>,
+    liveness: Liveness,
+    /// Connected peers that serve the zone.
+    peers: BTreeSet<PeerKey>,
+    /// When peers are searched for again.
+    find_at: Option<Timestamp>,
+    beacons: BeaconTimer,
+    schedule: Schedule,
+    conversation: Option<Box<Conversation>>,
+    /// Last version of this node in the zone.
+    seq: u64,
+    /// Own records that the mesh was not given yet.
+    unpublished: Vec<Arc<Record>>,
+    notices: Vec<Notice>,
+}
+
+/// State of one replicated zone.
+#[derive(Clone, Debug)]
+pub struct ZoneState {
+    /// The zone.
+    pub zone: ZoneName,
+    /// How this node takes part.
+    pub role: Role,
+    /// Records held, tombstones included.
+    pub records: usize,
+    /// Agents held.
+    pub agents: usize,
+    /// Bytes of the records.
+    pub bytes: usize,
+    /// Fingerprint of what expires after `as_of`.
+    pub fingerprint: Digest,
+    /// See there.
+    pub as_of: Timestamp,
+    /// Connected peers that serve the zone.
+    pub peers: Vec<PeerKey>,
+    /// Live members, this node included if it is one.
+    pub members: usize,
+    /// Since when an author is known to have written more than is held.
+    pub lagging_since: Option<Timestamp>,
+    /// The end of the last finished sync.
+    pub synced_at: Option<Timestamp>,
+    /// Gap-free prefix of each author, the own included.
+    pub versions: Vec<(Author, u64)>,
+}
+
+impl Zone {
+    pub(super) fn new(name: ZoneName, role: Role, ctx: &mut Context<'_>) -> Zone {
+        Zone {
+            name,
+            role,
+            registry: Registry::new(ctx.config.quota),
+            agents: BTreeSet::new(),
+            unindexed: BTreeMap::new(),
+            liveness: Liveness::default(),
+            peers: BTreeSet::new(),
+            find_at: None,
+            beacons: BeaconTimer::new(ctx),
+            schedule: Schedule::new(ctx),
+            conversation: None,
+            seq: 0,
+            unpublished: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// A connected peer serves the zone.
+    pub(super) fn handle_peer_joined(&mut self, ctx: &mut Context<'_>, peer: PeerKey, dialed: Dialed) {
+        if !self.peers.insert(peer) {
+            return;
+        }
+        self.schedule.peer_joined(peer, dialed);
+        if self.peers.len() == 1 {
+            self.beacons.hurry(ctx.now);
+            self.schedule.first_peer(ctx);
+        }
+        self.sync_next(ctx);
+    }
+
+    /// A peer no longer serves the zone, or its last connection closed.
+    pub(super) fn handle_peer_left(&mut self, peer: &PeerKey) {
+        if self.peers.remove(peer) {
+            self.schedule.peer_left(peer);
+            self.liveness.lose(peer);
+        }
+    }
+
+    /// A search for peers that serve the zone ended. The network connects to those it found; if it found nobody it is asked
+    /// again.
+    pub(super) fn handle_found(&mut self, ctx: &mut Context<'_>, peers: &[PeerKey]) {
+        if peers.is_empty() && self.peers.is_empty() {
+            self.find_at = Some(ctx.now + ctx.jitter(FIND_AGAIN));
+        }
+    }
+
+    fn find_if_due(&mut self, ctx: &mut Context<'_>) {
+        if self.find_at.take_if(|at| *at <= ctx.now).is_some() && self.peers.is_empty() {
+            ctx.out.push(Output::FindPeers(self.name.clone()));
+        }
+    }
+
+    /// This node leaves the zone: it says goodbye, and what it held of others is forgotten.
+    pub(super) fn close(&mut self, ctx: &mut Context<'_>) {
+        self.say_goodbye(ctx);
+        self.abandon(ctx);
+        let key = ctx.key();
+        for record in self.registry.iter().filter(|record| record.author.key != key) {
+            ctx.out.write(persistence::remove_other(record.key()));
+        }
+    }
+
+    /// Hides and drops what ended.
+    pub(super) fn expire(&mut self, ctx: &mut Context<'_>) {
+        let expirations = self.registry.expire(ctx.now);
+        for record in expirations.hidden.iter().chain(&expirations.shown) {
+            self.reindex(record, ctx.now);
+        }
+        for record in expirations.hidden {
+            self.notice_own_key(ctx, &record);
+            if !record.is_tombstone() {
+                ctx.out.event(Event::AgentRemoved { record, deleted: false });
+            }
+        }
+        for record in expirations.dropped {
+            self.dropped(ctx, &record);
+        }
+    }
+
+    /// Lets time pass, but for leases ([`Zone::expire`] comes before own leases are renewed, this after it, so that a beacon
+    /// tells of the renewals).
+    pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
+        self.expire_sync(ctx);
+        self.beacon_if_due(ctx);
+        self.sync_if_due(ctx);
+        self.find_if_due(ctx);
+    }
+
+    /// When [`Zone::expire`] or [`Zone::handle_timeout`] has something to do.
+    pub(super) fn poll_timeout(&self, config: &Config) -> Option<Timestamp> {
+        let sync = match &self.conversation {
+            Some(conversation) => Some(conversation.deadline(config)),
+            None if self.peers.is_empty() => None,
+            None => self.schedule.due(config),
+        };
+        let beacon = (self.role == Role::Member).then(|| self.beacons.due());
+        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_lapse()).min()
+    }
+
+    /// The local clock went back by `step`: timers must not stay in a far future.
+    pub(super) fn shift(&mut self, step: Duration) {
+        self.schedule.shift(step);
+        self.beacons.shift(step);
+        self.find_at = self.find_at.map(|at| at - step);
+        self.liveness.shift(step);
+        if let Some(conversation) = &mut self.conversation {
+            conversation.shift(step);
+        }
+    }
+
+    /// What the node must answer to since it was last asked, in order.
+    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Own records travel in batches: all that one turn wrote, in messages of bounded size.
+    pub(super) fn publish_own(&mut self, ctx: &mut Context<'_>) {
+        let unpublished = std::mem::take(&mut self.unpublished);
+        for records in batches(&unpublished) {
+            self.publish(ctx, &Envelope::Records(records));
+        }
+    }
+
+    fn publish(&self, ctx: &mut Context<'_>, envelope: &Envelope) {
+        ctx.out.push(Output::Publish { zone: self.name.clone(), bytes: envelope.encode() });
+    }
+
+    /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
+    /// asks: a record that is replaced before costs nothing, and a node that nobody asks keeps no index.
+    fn reindex(&mut self, record: &Record, now: Timestamp) {
+        if !record.is_agent() {
+            return;
+        }
+        let id = record.agent_id();
+        match self.registry.replicas(&id, now).next() {
+            Some(_) => self.agents.insert(id),
+            None => self.agents.remove(&id),
+        };
+        self.unindexed.insert(id, now);
+    }
+
+    fn notice_own_key(&mut self, ctx: &Context<'_>, record: &Record) {
+        if record.host == ctx.key() {
+            self.notices.push(Notice::OwnKey(record.key()));
+        }
+    }
+
+    /// The row of a dropped record goes; an own offer stays, to be written again.
+    fn dropped(&mut self, ctx: &mut Context<'_>, record: &Record) {
+        ctx.out.write(persistence::remove_other(record.key()));
+        self.notices.push(Notice::Dropped(record.key()));
+    }
+}
+
+/// What others may look at.
+impl Zone {
+    /// Its name.
+    pub fn name(&self) -> &ZoneName {
+        &self.name
+    }
+
+    /// How this node takes part.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Its records.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Who is there.
+    pub fn liveness(&self) -> &Liveness {
+        &self.liveness
+    }
+
+    /// Connected peers that serve it.
+    pub fn peers(&self) -> &BTreeSet<PeerKey> {
+        &self.peers
+    }
+
+    /// The end of the last finished sync.
+    pub fn synced_at(&self) -> Option<Timestamp> {
+        self.schedule.synced_at()
+    }
+
+    /// Fingerprint of the whole zone.
+    pub fn fingerprint(&mut self, as_of: Timestamp) -> Digest {
+        self.registry.digest(Prefix::ROOT, as_of)
+    }
+
+    /// Its state; `own` is this node as an author.
+    pub(super) fn state(&mut self, own: Author, now: Timestamp) -> ZoneState {
+        let as_of = fingerprint::as_of(now);
+        let own_version = (self.seq > 0).then_some((own, self.seq));
+        let seen = self.registry.vector().iter().filter(|(author, _)| **author != own);
+        let versions = seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect();
+        ZoneState {
+            zone: self.name.clone(),
+            role: self.role,
+            records: self.registry.len(),
+            agents: self.agents.len(),
+            bytes: self.registry.bytes(),
+            fingerprint: self.fingerprint(as_of),
+            as_of,
+            peers: self.peers.iter().copied().collect(),
+            members: self.liveness.live(now) + usize::from(self.role == Role::Member),
+            lagging_since: self.schedule.lagging_since(),
+            synced_at: self.synced_at(),
+            versions,
+        }
+    }
+}
+
+/// What the node and its own records do here.
+impl Zone {
+    pub(super) fn agents(&self) -> &BTreeSet<AgentId> {
+        &self.agents
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(super) fn set_seq(&mut self, seq: u64) -> Write {
+        self.seq = seq;
+        persistence::seq_row(&self.name, seq)
+    }
+
+    /// An own record was written: it leaves with the next publication.
+    pub(super) fn written(&mut self, record: &Arc<Record>) -> Write {
+        self.unpublished.push(record.clone());
+        self.set_seq(record.seq)
+    }
+
+    /// Agents whose entry in the index waits.
+    pub(super) fn take_unindexed(&mut self) -> BTreeMap<AgentId, Timestamp> {
+        std::mem::take(&mut self.unindexed)
+    }
+
+    pub(super) fn unindexed(&self) -> usize {
+        self.unindexed.len()
+    }
+}
+
+/// Messages of own records, each within the batch size; one record of full size travels alone.
+fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
+    let mut batches: Vec<Vec<ByteBuf>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for record in records {
+        let size = record.bytes().len() + 4;
+        if bytes.saturating_add(size) > super::config::BATCH_BYTES_MAX {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(batch) = batches.last_mut() {
+            batch.push(ByteBuf::from(record.bytes().to_vec()));
+        }
+    }
+    batches
+}

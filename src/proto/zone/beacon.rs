@@ -1,0 +1,117 @@
+//! Beacons of one zone: when this node tells that it is there, and what becomes of those of others.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{Notice, Role, Zone};
+use crate::proto::context::Context;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::Verdict;
+use crate::proto::liveness::Heard;
+use crate::proto::message::{Beacon, Envelope, SignedBeacon};
+use crate::proto::record::Refusal;
+use crate::proto::time::Timestamp;
+
+/// When the first beacon of a run goes out, milliseconds after its start: many nodes start at once.
+const FIRST_MS: std::ops::Range<u64> = 100..1_000;
+/// A node that meets its first peer says so within this time.
+const FIRST_PEER: Duration = Duration::from_secs(1);
+
+/// When this node sends its next beacon.
+pub(super) struct BeaconTimer {
+    next: Timestamp,
+    counter: u64,
+}
+
+impl BeaconTimer {
+    pub(super) fn new(ctx: &mut Context<'_>) -> BeaconTimer {
+        let wait = Duration::from_millis(ctx.rng.random_range(FIRST_MS));
+        BeaconTimer { next: ctx.now + wait, counter: 0 }
+    }
+
+    pub(super) fn due(&self) -> Timestamp {
+        self.next
+    }
+
+    pub(super) fn hurry(&mut self, now: Timestamp) {
+        self.next = self.next.min(now + FIRST_PEER);
+    }
+
+    pub(super) fn shift(&mut self, step: Duration) {
+        self.next = self.next - step;
+    }
+
+    /// Wall time keeps the counter greater than in an earlier run of the same epoch.
+    fn count(&mut self, now: Timestamp) -> u64 {
+        self.counter = now.0.max(self.counter + 1);
+        self.counter
+    }
+}
+
+impl Zone {
+    pub(super) fn beacon_if_due(&mut self, ctx: &mut Context<'_>) {
+        if self.role != Role::Member || self.beacons.next > ctx.now {
+            return;
+        }
+        let members = self.liveness.live(ctx.now) + 1;
+        let share = Duration::from_secs_f64(members as f64 / ctx.config.beacons_per_second);
+        let interval = ctx.config.beacon_interval.max(share);
+        self.beacons.next = ctx.now + ctx.jitter(interval);
+        // The longest jittered interval, so that nobody counts a slow one as missed.
+        self.send_beacon(ctx, interval.mul_f64(1.2));
+    }
+
+    pub(in crate::proto) fn say_goodbye(&mut self, ctx: &mut Context<'_>) {
+        self.send_beacon(ctx, Duration::ZERO);
+    }
+
+    fn send_beacon(&mut self, ctx: &mut Context<'_>, interval: Duration) {
+        if self.role != Role::Member || self.peers.is_empty() {
+            return;
+        }
+        let beacon = Beacon {
+            network: ctx.config.network.clone(),
+            zone: self.name.clone(),
+            author: ctx.author,
+            counter: self.beacons.count(ctx.now),
+            clock: ctx.now,
+            interval_ms: interval.as_millis() as u64,
+            seq: self.seq,
+        };
+        self.publish(ctx, &Envelope::Beacon(beacon.sign(ctx.identity)));
+    }
+
+    pub(super) fn take_beacon(
+        &mut self,
+        ctx: &mut Context<'_>,
+        peer: PeerKey,
+        signed: &SignedBeacon,
+    ) -> Verdict {
+        let (beacon, pulse) = (signed.beacon(), signed.pulse());
+        if beacon.network != ctx.config.network || beacon.zone != self.name {
+            return self.reject(ctx, peer, Refusal::ForeignZone);
+        }
+        if pulse.peer() == ctx.key() {
+            return Verdict::Ignore;
+        }
+        match self.liveness.judge(pulse, ctx.now) {
+            Heard::Stale => return Verdict::Ignore,
+            Heard::ClockOff => {
+                // The wrong clock may be ours: what it says about ours is noted if it is signed.
+                if signed.is_signed(&mut ctx.memo.keys) {
+                    self.notices.push(Notice::Clock(pulse.peer(), pulse.clock));
+                }
+                return Verdict::Ignore;
+            }
+            Heard::Fresh => {}
+        }
+        if !signed.is_signed(&mut ctx.memo.keys) {
+            return self.reject(ctx, peer, Refusal::BadSignature);
+        }
+        self.liveness.hear(pulse, ctx.now);
+        self.notices.push(Notice::BeaconClock(pulse.peer()));
+        self.note_lag(ctx.now);
+        Verdict::Accept
+    }
+}

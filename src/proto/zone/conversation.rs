@@ -1,0 +1,207 @@
+//! Conversations of one zone: the one that this node leads, and the answers to those of others (protocol section 3).
+
+use std::time::Duration;
+
+use rand::RngExt;
+use serde_bytes::ByteBuf;
+
+use super::schedule::Ended;
+use super::{Notice, Zone};
+use crate::proto::config::Config;
+use crate::proto::context::Context;
+use crate::proto::fingerprint;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{ConversationId, Event, Offence, Output, Protocol};
+use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::sync::{self, Grace, Progress, Step, Sync, SyncError, SyncMode};
+use crate::proto::time::Timestamp;
+
+/// A comparison that this node leads. A zone leads one at a time: two would fetch the same records twice.
+pub(super) struct Conversation {
+    id: ConversationId,
+    sync: Sync,
+}
+
+impl Conversation {
+    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
+        self.sync.started_at + config.sync_deadline
+    }
+
+    pub(super) fn shift(&mut self, step: Duration) {
+        self.sync.started_at = self.sync.started_at - step;
+    }
+}
+
+impl Zone {
+    /// Whether this zone leads the conversation.
+    pub(in crate::proto) fn leads(&self, id: ConversationId) -> bool {
+        self.conversation.as_ref().is_some_and(|conversation| conversation.id == id)
+    }
+
+    /// An answer in the conversation that it leads. [`Zone::advance`] goes on, after the notices of this one were answered.
+    pub(in crate::proto) fn handle_response(&mut self, ctx: &mut Context<'_>, bytes: &[u8]) {
+        let Some(conversation) = &mut self.conversation else { return };
+        let peer = conversation.sync.peer;
+        let stepped = SyncAnswer::decode(bytes)
+            .map_err(|_| SyncError::Unfitting)
+            .and_then(|answer| conversation.sync.handle(answer, &mut self.registry, ctx.now));
+        let taken = stepped.and_then(|step| self.take_step(ctx, peer, step));
+        if let Err(error) = taken {
+            self.end_sync(ctx, Some(error));
+        }
+    }
+
+    /// Asks on, or ends the conversation if nothing is left to ask.
+    pub(in crate::proto) fn advance(&mut self, ctx: &mut Context<'_>, id: ConversationId) {
+        // It may have ended, and another begun.
+        if !self.leads(id) {
+            return;
+        }
+        self.send_requests(ctx);
+        let Some(conversation) = &mut self.conversation else { return };
+        match conversation.sync.progress(&self.registry) {
+            Progress::Running => self.send_requests(ctx),
+            Progress::Finished => self.end_sync(ctx, None),
+        }
+    }
+
+    /// The conversation that it leads broke.
+    pub(in crate::proto) fn handle_request_failed(&mut self, ctx: &mut Context<'_>) {
+        self.end_sync(ctx, None);
+    }
+
+    /// The zone is left: nothing is asked any more.
+    pub(super) fn abandon(&mut self, ctx: &mut Context<'_>) {
+        if let Some(conversation) = self.conversation.take() {
+            ctx.out.push(Output::EndConversation { conversation: conversation.id });
+        }
+    }
+
+    /// A request of a peer.
+    pub(in crate::proto) fn handle_request(
+        &mut self,
+        ctx: &mut Context<'_>,
+        peer: PeerKey,
+        frame: SyncFrame,
+    ) -> SyncAnswer {
+        let answer = sync::answer(&frame, &mut self.registry, ctx.now);
+        if let SyncRequest::Give { records, publish } = frame.request {
+            match self.take_records(ctx, peer, records) {
+                Ok(fresh) if publish => self.publish_again(ctx, fresh),
+                Ok(_) => {}
+                Err(_) => return SyncAnswer::Refused,
+            }
+        }
+        answer
+    }
+
+    /// The process was suspended: what was missed is asked for at once.
+    pub(in crate::proto) fn handle_resumed(&mut self, ctx: &mut Context<'_>) {
+        self.schedule.resumed(ctx);
+        self.sync_if_due(ctx);
+    }
+
+    /// Whether members are known to have written more than is held.
+    pub(super) fn note_lag(&mut self, now: Timestamp) {
+        let lags = self.liveness.is_ahead(self.registry.vector());
+        self.schedule.note_lag(lags, now);
+    }
+
+    pub(super) fn sync_if_due(&mut self, ctx: &mut Context<'_>) {
+        self.sync_next(ctx);
+        if self.conversation.is_some() {
+            return;
+        }
+        self.note_lag(ctx.now);
+        if self.peers.is_empty() {
+            return;
+        }
+        let Some(grace) = self.schedule.due_now(ctx) else { return };
+        let at = ctx.rng.random_range(0..self.peers.len());
+        if let Some(peer) = self.peers.iter().nth(at).copied() {
+            self.start_sync(ctx, peer, grace);
+        }
+    }
+
+    /// New links are compared one after the other.
+    pub(super) fn sync_next(&mut self, ctx: &mut Context<'_>) {
+        if self.conversation.is_none()
+            && let Some(peer) = self.schedule.next_in_queue()
+        {
+            self.start_sync(ctx, peer, Grace::None);
+        }
+    }
+
+    /// A conversation that takes too long is given up.
+    pub(super) fn expire_sync(&mut self, ctx: &mut Context<'_>) {
+        if self.conversation.as_ref().is_some_and(|it| it.deadline(ctx.config) <= ctx.now) {
+            self.end_sync(ctx, None);
+        }
+    }
+
+    fn start_sync(&mut self, ctx: &mut Context<'_>, peer: PeerKey, grace: Grace) {
+        self.schedule.started(ctx);
+        let as_of = fingerprint::as_of(ctx.now);
+        let mode = SyncMode { grace, republish_max: ctx.config.republish_max };
+        let sync = Sync::new(peer, self.name.clone(), ctx.author, as_of, mode, ctx.now);
+        self.conversation = Some(Box::new(Conversation { id: ctx.out.next_conversation(), sync }));
+        self.send_requests(ctx);
+    }
+
+    fn send_requests(&mut self, ctx: &mut Context<'_>) {
+        let Some(conversation) = &mut self.conversation else { return };
+        let peer = conversation.sync.peer;
+        while let Some(frame) = conversation.sync.poll() {
+            let (conversation, protocol, bytes) = (conversation.id, Protocol::Sync, frame.encode());
+            ctx.out.push(Output::Request { conversation, peer, protocol, bytes });
+        }
+    }
+
+    fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
+        if let Some((author, head, clock)) = step.opened {
+            self.notices.push(Notice::ClaimedHead(author, head));
+            self.notices.push(Notice::Clock(peer, clock));
+        }
+        for (author, prefix) in step.adopt {
+            self.registry.adopt(author, prefix);
+        }
+        let fresh = self.take_records(ctx, peer, step.records).map_err(|_| SyncError::Unfitting)?;
+        if let Some(conversation) = &mut self.conversation {
+            conversation.sync.note_repaired(fresh);
+        }
+        Ok(())
+    }
+
+    /// Ends the conversation: well if its work is done, else with the reason or because the stream broke.
+    fn end_sync(&mut self, ctx: &mut Context<'_>, error: Option<SyncError>) {
+        let Some(ended) = self.conversation.take() else { return };
+        let Conversation { id: conversation, mut sync } = *ended;
+        let retry = ctx.now + ctx.jitter(ctx.config.behind_patience);
+        ctx.out.push(Output::EndConversation { conversation });
+        let finished = error.is_none() && sync.progress(&self.registry) == Progress::Finished;
+        // A joiner has nothing to tell: what it receives the mesh had before.
+        if self.synced_at().is_some() {
+            self.publish_again(ctx, sync.repaired);
+        }
+        let (received, sent) = (sync.received, sync.sent);
+        let ended = if finished { Ended::Finished } else { Ended::Broken };
+        self.schedule.ended(ended, ctx.now, retry);
+        if finished {
+            ctx.out.event(Event::Synced { peer: sync.peer, zone: self.name.clone(), received, sent });
+        }
+        if error.is_some_and(|error| error != SyncError::Refused) {
+            ctx.out.penalize(sync.peer, Offence::Sync);
+        }
+        self.note_lag(ctx.now);
+        self.schedule.back_off(received + sent == 0, ctx);
+        self.notices.push(Notice::SyncEnded);
+        self.sync_next(ctx);
+    }
+
+    /// Publishes repaired records again, one per message, so that equal repairs are equal messages.
+    fn publish_again(&mut self, ctx: &mut Context<'_>, records: Vec<ByteBuf>) {
+        for record in records {
+            self.publish(ctx, &Envelope::Records(vec![record]));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The accept pipeline: what becomes of gossip and of the records that come by it, by sync, from here and from the store
+//! (protocol section 2).
+
+use std::sync::Arc;
+
+use serde_bytes::ByteBuf;
+
+use super::{Notice, Zone};
+use crate::proto::code::Code;
+use crate::proto::context::Context;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{Event, GossipId, NodeAlert, Offence, Output, Verdict, Via};
+use crate::proto::message::Message;
+use crate::proto::persistence;
+use crate::proto::record::{Blame, Record, Refusal, SignedRecord};
+use crate::proto::registry::Merge;
+
+/// What became of bytes that claim to be a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ingested {
+    /// Held now.
+    New,
+    /// A greater one, or the same, is held; or a quota keeps it out.
+    Known,
+    /// Not taken.
+    Refused(Refusal),
+}
+
+impl Zone {
+    /// A message of the zone's mesh.
+    pub(in crate::proto) fn handle_gossip(
+        &mut self,
+        ctx: &mut Context<'_>,
+        id: GossipId,
+        peer: PeerKey,
+        bytes: &[u8],
+    ) {
+        let verdict = match ctx.memo.message(bytes) {
+            Err(_) => self.reject(ctx, peer, Refusal::Malformed),
+            Ok(Message::Records(records)) => self.take_batch(ctx, peer, &records),
+            Ok(Message::Beacon(Ok(beacon))) => self.take_beacon(ctx, peer, &beacon),
+            Ok(Message::Beacon(Err(_))) => self.reject(ctx, peer, Refusal::Malformed),
+        };
+        ctx.out.push(Output::Verdict { id, verdict });
+    }
+
+    /// A batch is forwarded only if half of it is new here; one forged record condemns it.
+    fn take_batch(&mut self, ctx: &mut Context<'_>, peer: PeerKey, records: &[ByteBuf]) -> Verdict {
+        let mut fresh = 0;
+        let mut author = None;
+        for bytes in records {
+            let signed = match ctx.memo.record(bytes, &ctx.config.network) {
+                Ok(signed) => signed,
+                Err(refusal) if refusal.blame() == Blame::Sender => return self.reject(ctx, peer, refusal),
+                Err(refusal) => {
+                    ctx.out.refuse(refusal);
+                    continue;
+                }
+            };
+            // Only an author batches, and only its own records.
+            let key = signed.header().author.key;
+            if *author.get_or_insert(key) != key {
+                return self.reject(ctx, peer, Refusal::BadAuthor);
+            }
+            match self.ingest(ctx, &signed, Via::Gossip) {
+                Ingested::New => fresh += 1,
+                Ingested::Refused(refusal) if refusal.blame() == Blame::Sender => {
+                    return self.reject(ctx, peer, refusal);
+                }
+                Ingested::Known | Ingested::Refused(_) => {}
+            }
+        }
+        if fresh > 0 && fresh * 2 >= records.len() { Verdict::Accept } else { Verdict::Ignore }
+    }
+
+    pub(super) fn reject(&self, ctx: &mut Context<'_>, peer: PeerKey, refusal: Refusal) -> Verdict {
+        ctx.out.refuse(refusal);
+        ctx.out.penalize(peer, Offence::Record(refusal));
+        Verdict::Reject
+    }
+
+    /// Merges records from a conversation; returns those that were new. A forged one ends the conversation.
+    pub(super) fn take_records(
+        &mut self,
+        ctx: &mut Context<'_>,
+        peer: PeerKey,
+        records: Vec<ByteBuf>,
+    ) -> Result<Vec<ByteBuf>, Refusal> {
+        let mut fresh = Vec::new();
+        for bytes in records {
+            let ingested = match ctx.memo.record(&bytes, &ctx.config.network) {
+                Ok(signed) => self.ingest(ctx, &signed, Via::Sync),
+                Err(refusal) => {
+                    ctx.out.refuse(refusal);
+                    Ingested::Refused(refusal)
+                }
+            };
+            match ingested {
+                Ingested::New => fresh.push(bytes),
+                Ingested::Known => {}
+                Ingested::Refused(refusal) if refusal.blame() == Blame::None => {}
+                Ingested::Refused(refusal) => {
+                    ctx.out.penalize(peer, Offence::Record(refusal));
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(fresh)
+    }
+
+    /// One parsed record, cheapest checks first.
+    fn ingest(&mut self, ctx: &mut Context<'_>, signed: &SignedRecord, via: Via) -> Ingested {
+        if self.registry.get(&signed.key()).is_some_and(|held| held.hash() == signed.hash()) {
+            return Ingested::Known;
+        }
+        match self.verify(ctx, signed) {
+            Err(refusal) => {
+                ctx.out.refuse(refusal);
+                Ingested::Refused(refusal)
+            }
+            Ok(record) => match self.merge(ctx, record, via) {
+                Merge::New { .. } => Ingested::New,
+                Merge::Stale | Merge::Duplicate | Merge::OverQuota => Ingested::Known,
+            },
+        }
+    }
+
+    fn verify(&self, ctx: &mut Context<'_>, signed: &SignedRecord) -> Result<Arc<Record>, Refusal> {
+        if signed.header().zone != self.name {
+            return Err(Refusal::ForeignZone);
+        }
+        let record = signed.verify_with(ctx.now, &mut ctx.memo.keys)?;
+        if record.is_public() { Ok(record) } else { Err(Refusal::BadScope) }
+    }
+
+    /// Merges a verified record and does what follows from it.
+    pub(in crate::proto) fn merge(&mut self, ctx: &mut Context<'_>, record: Arc<Record>, via: Via) -> Merge {
+        let key = record.key();
+        if self.registry.is_fork(&record) {
+            ctx.out.count(Code::ForkedAuthor);
+            ctx.out.alert(NodeAlert::ForkedAuthor(record.author));
+        }
+        // Before the record is looked at as an own one: it may be a write that this folder lost.
+        if record.author == ctx.author && record.seq > self.seq && via.is_foreign() {
+            self.notices.push(Notice::OwnHead(record.author, record.seq));
+        }
+        let merged = self.registry.merge(record, ctx.now);
+        if let Merge::New { replaced, evicted } = &merged {
+            let record = self.registry.get(&key).cloned();
+            for gone in replaced.iter().chain(evicted) {
+                self.reindex(gone, ctx.now);
+            }
+            for gone in evicted {
+                self.dropped(ctx, gone);
+            }
+            if let Some(record) = record {
+                self.on_accepted(ctx, &record, via);
+            }
+        }
+        merged
+    }
+
+    fn on_accepted(&mut self, ctx: &mut Context<'_>, record: &Arc<Record>, via: Via) {
+        self.reindex(record, ctx.now);
+        if record.is_agent() && via != Via::Store {
+            ctx.out.event(match record.is_tombstone() {
+                true => Event::AgentRemoved { record: record.clone(), deleted: true },
+                false => Event::AgentChanged { record: record.clone(), via },
+            });
+        }
+        if via.is_foreign() {
+            ctx.out.write(persistence::other_row(record));
+            self.notice_own_key(ctx, record);
+        }
+    }
+}
