@@ -7,11 +7,12 @@
 //!
 //! A [`World`] only routes; each part owns its state and is given the others as it needs them. `fabric` is what a world is
 //! made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of a run: `trace`, `event_log`, `metrics`), the
-//! hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh` over that. Beside it stand the `adversary` and
+//! hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh` over that. Beside it stand the `adversary`, the `calls` of agents and
 //! the `checkers`. `fault` is what can go wrong, `clients` what is asked of nodes, `plan` a whole run drawn from a seed.
 //! Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
 mod adversary;
+mod calls;
 mod checkers;
 mod clients;
 mod clock;
@@ -36,23 +37,27 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 
 pub use adversary::{AdversaryReport, Behaviour};
+pub use calls::{CallConditions, CallCounts, ClientCall};
 pub use checkers::{Check, Promises, ReferenceModel, Violation};
 pub use clients::ClientOp;
 pub use clock::START;
 pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
-pub use plan::{Plan, play, play_hostile, play_hostile_told, play_told};
-pub use setup::Setup;
+pub use plan::{
+    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_zoned,
+    play_zoned_told,
+};
+pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
-use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{GossipId, Input, Output, Verdict};
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
 use adversary::Adversary;
+use calls::CallWorld;
 use checkers::Checkers;
 use event_log::At;
 use fabric::Fabric;
@@ -91,6 +96,7 @@ pub struct Outcome {
 pub struct World {
     fabric: Fabric,
     adversary: Adversary,
+    calls: CallWorld,
     checkers: Checkers,
 }
 
@@ -110,7 +116,7 @@ impl World {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
                 let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
-                SimNode::new(identity, Config { bootstrap_peers, ..setup.config.clone() }, skew)
+                SimNode::new(identity, setup.config_of(at, bootstrap_peers), skew)
             })
             .collect();
         kernel.schedule(CHECK_MS, Due::Check);
@@ -118,6 +124,7 @@ impl World {
         World {
             fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
             adversary: Adversary::new(setup.nodes),
+            calls: CallWorld::new(seed, setup.nodes, setup.calls),
             checkers: Checkers::default(),
         }
     }
@@ -125,6 +132,7 @@ impl World {
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.fabric.repair();
+        self.calls.repair(&mut self.fabric);
         self.run(600_000)?;
         // Half past a minute, so that skewed clocks round to the same one.
         self.run(60_000 - (self.fabric.kernel.wall() + 30_000) % 60_000)?;
@@ -171,13 +179,28 @@ impl World {
 
     /// A client of a node wants something in the node's home zone, now.
     pub fn submit(&mut self, node: usize, operation: ClientOp) {
-        self.submit_in(0, node, operation);
+        let zone = self.fabric.nodes[node].home_zone();
+        self.submit_in(0, node, zone, operation);
     }
 
-    /// A client of a node wants something in the node's home zone, in some milliseconds.
-    pub fn submit_in(&mut self, in_ms: u64, node: usize, operation: ClientOp) {
-        let zone = self.fabric.nodes[node].config.zones.first().cloned().unwrap_or_else(ZoneName::root);
+    /// A client of a node wants something in a zone, in some milliseconds.
+    pub fn submit_in(&mut self, in_ms: u64, node: usize, zone: ZoneName, operation: ClientOp) {
         self.fabric.kernel.schedule(in_ms, Due::Client(node, Box::new((zone, operation))));
+    }
+
+    /// A client of a node calls an agent of another, in some milliseconds.
+    pub fn call_in(&mut self, in_ms: u64, node: usize, call: ClientCall) {
+        self.fabric.kernel.schedule(in_ms, CallWorld::client(node, call));
+    }
+
+    /// What became of the calls so far.
+    pub fn call_counts(&self) -> CallCounts {
+        self.calls.counts()
+    }
+
+    /// The zones of which a node is a member by its settings, its home first.
+    pub fn member_of(&self, node: usize) -> &[ZoneName] {
+        &self.fabric.nodes[node].config.zones
     }
 
     /// Something goes wrong, now.
@@ -203,7 +226,8 @@ impl World {
     /// A hostile node gives a message of its own making to the mesh, now.
     pub fn inject(&mut self, node: usize, bytes: Vec<u8>) {
         let has_records = !adversary::is_beacon(&bytes);
-        self.fabric.publish(node, bytes, has_records);
+        let zone = self.fabric.nodes[node].home_zone();
+        self.fabric.publish(node, zone, bytes, has_records);
     }
 
     /// What hostile nodes came to so far.
@@ -318,8 +342,10 @@ impl World {
                     self.fabric.kernel.schedule(tick.again_ms, Due::AdversaryTick(node));
                 }
             }
+            Due::Call(event) => self.calls.handle(*event, &mut self.fabric),
             Due::Check => {
                 self.checkers.check_some(&mut self.fabric);
+                self.calls.check(&mut self.fabric);
                 self.fabric.kernel.schedule(CHECK_MS, Due::Check);
             }
         }
@@ -334,12 +360,16 @@ impl World {
                 if nodes[node].node.is_some() {
                     self.fabric.crash(node);
                     self.checkers.stopped(node);
+                    self.calls.crash(node, &mut self.fabric);
                 }
                 self.fabric.kernel.schedule(down_ms, Due::Start(node, from));
             }
             Fault::BackUp(node) => nodes[node].back_up(kernel.steps()),
             Fault::Jump(node, error_ms) => nodes[node].clock.set_error(error_ms),
-            Fault::Suspend(node, for_ms) => self.fabric.suspend(node, for_ms),
+            Fault::Suspend(node, for_ms) => {
+                self.calls.suspend(node, kernel.now() + for_ms);
+                self.fabric.suspend(node, for_ms);
+            }
             Fault::Skip(for_ms) => self.skip(for_ms),
             Fault::Start(node) => self.start(node, RestartFrom::Disk),
             Fault::Corrupt(node, behaviour) => self.adversary.corrupt(node, behaviour, &mut self.fabric),
@@ -361,6 +391,7 @@ impl World {
             let detail = format!("node {at} cannot read {unread} of its own rows");
             self.fabric.kernel.fail(Check::Durable, detail);
         }
+        self.calls.boot(at, &self.fabric);
         self.drain(at);
         self.fabric.connect_all(at);
     }
@@ -444,9 +475,9 @@ impl World {
                     fabric.nodes[at].disk.write(fabric.kernel.now(), write);
                 }
             }
-            Output::Publish { zone: _, bytes } => {
+            Output::Publish { zone, bytes } => {
                 let has_records = checkers.check_persisted(at, &bytes, fabric);
-                fabric.publish(at, bytes, has_records);
+                fabric.publish(at, zone, bytes, has_records);
             }
             Output::Verdict { id, verdict } => self.forward(at, id, verdict),
             Output::Request { conversation, peer, protocol, bytes } => {
@@ -467,7 +498,8 @@ impl World {
             }
             Output::Event(event) => {
                 checkers.check_event(at, &event, fabric);
-                fabric.kernel.metrics.event(at, &event, fabric.kernel.clock.now());
+                let (host, kernel) = (&fabric.nodes[at], &mut fabric.kernel);
+                kernel.metrics.event(at, &event, &host.zones, kernel.clock.now());
             }
         }
     }

@@ -42,21 +42,21 @@ fn every_scenario_can_be_read_and_says_what_must_come_out() {
 #[cfg(not(debug_assertions))]
 #[test]
 fn the_default_set_comes_out_as_expected() {
-    use aop::lab::harness::{self, Runs, Scene};
+    use aop::lab::harness::{self, Job, Runs};
 
-    let mut scenes = Vec::new();
+    let mut jobs = Vec::new();
     for path in files().into_iter().filter(|path| !path.parent().is_some_and(|it| it.ends_with("large"))) {
         let text = std::fs::read_to_string(&path).expect("a text");
         let document = Document::read(&text, &[]).expect("a scenario");
         let name = path.file_name().unwrap_or_default().display();
         let replay = format!("aop sim replay simulations/{name}");
-        let Some(player) = harness::player(document.scenario.tier) else { continue };
-        scenes.push(Scene::new(document, player, replay).expect("cells"));
+        let Some(runner) = harness::runner(document.scenario.tier) else { continue };
+        jobs.push(Job::new(document, runner, replay).expect("cells"));
     }
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = std::time::Instant::now();
-    let finished = Runs::of(&scenes).play(threads, |_| ());
-    let results = harness::results(&scenes, &finished, "aop sim run simulations/*.toml");
+    let finished = Runs::of(&jobs).play(threads, |_| ());
+    let results = harness::results(&jobs, &finished, "aop sim run simulations/*.toml");
     println!("{} runs in {:.0?}", finished.len(), begun.elapsed());
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("scenarios.json");
     std::fs::write(&out, serde_json::to_string(&results.baseline()).expect("a document")).expect("written");

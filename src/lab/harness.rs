@@ -3,7 +3,7 @@
 //! A run uses one thread, whatever its size; different runs are played beside each other. Results come in the order of
 //! scenario, cell, seed, so they are the same for any number of threads. The first run of each scenario is played
 //! twice, and if the two differ, the checker `replay-is-exact` has failed. There is no clock here and no file: who
-//! plays ([`Player`]) and who shows the [`Results`](super::results::Results) is elsewhere, so the program of the mesh
+//! plays ([`Runner`]) and who shows the [`Results`](super::results::Results) is elsewhere, so the program of the mesh
 //! tier uses the same harness.
 
 mod answer;
@@ -31,10 +31,10 @@ use super::{model, play};
 const TWICE_NODES_MAX: [(Tier, usize); 3] = [(Tier::Model, 1_000_000), (Tier::Core, 300), (Tier::Mesh, 50)];
 
 /// What plays one run of a cell.
-pub type Player = fn(&Scenario, u64) -> Result<Measured, Broken>;
+pub type Runner = fn(&Scenario, u64) -> Result<Measured, Broken>;
 
-/// The player of a tier that lives in this crate; none for `mesh`, whose program brings its own.
-pub fn player(tier: Tier) -> Option<Player> {
+/// The runner of a tier that lives in this crate; none for `mesh`, whose program brings its own.
+pub fn runner(tier: Tier) -> Option<Runner> {
     match tier {
         Tier::Model => Some(|scenario, seed| Ok(model::play(scenario, seed))),
         Tier::Core => Some(play::play),
@@ -44,24 +44,24 @@ pub fn player(tier: Tier) -> Option<Player> {
 
 /// A scenario that is to be played.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub struct Job {
     document: Document,
     cells: Vec<Cell>,
     /// Parameters of each cell, as results show them.
     parameters: Vec<BTreeMap<String, Value>>,
     seeds: Vec<u64>,
-    player: Player,
+    runner: Runner,
     replay: String,
 }
 
-impl Scene {
+impl Job {
     /// `replay` is the command that plays one run of the file, to which `--set key=value` and `--seed N` are added.
-    pub fn new(document: Document, player: Player, replay: String) -> Result<Scene, Flaw> {
+    pub fn new(document: Document, runner: Runner, replay: String) -> Result<Job, Flaw> {
         let cells = document.cells()?;
         let plain = |(key, value): (&String, &toml::Value)| (key.clone(), plain(value));
         let parameters = cells.iter().map(|cell| cell.parameters.iter().map(plain).collect()).collect();
         let seeds = document.scenario.seeds.iter().collect();
-        Ok(Scene { document, cells, parameters, seeds, player, replay })
+        Ok(Job { document, cells, parameters, seeds, runner, replay })
     }
 
     /// Its scenario, with the sweep.
@@ -90,7 +90,7 @@ impl Scene {
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// Position of its scenario among those that were planned.
-    pub scene: usize,
+    pub job: usize,
     /// Position of its cell.
     pub cell: usize,
     /// Its seed.
@@ -103,7 +103,7 @@ pub struct Finished {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// Position of the scenario of the run that just ended.
-    pub scene: usize,
+    pub job: usize,
     /// Runs that ended.
     pub done: usize,
 }
@@ -124,17 +124,17 @@ pub enum Stop {
 pub struct Runs(Arc<Shared>);
 
 struct Shared {
-    jobs: Vec<Job>,
+    runs: Vec<PlannedRun>,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-struct Job {
-    scene: usize,
+struct PlannedRun {
+    job: usize,
     cell: usize,
     seed: u64,
     scenario: Arc<Scenario>,
-    player: Player,
+    runner: Runner,
     is_first_of_cell: bool,
     is_repeated: bool,
 }
@@ -143,39 +143,39 @@ struct State {
     next: usize,
     running: usize,
     outcomes: Vec<Option<Result<Measured, Broken>>>,
-    /// Jobs that ended and were not told of yet.
+    /// Runs that ended and were not told of yet.
     news: Vec<usize>,
     stop: Stop,
 }
 
 impl Runs {
     /// All runs of these scenarios.
-    pub fn of(scenes: &[Scene]) -> Runs {
-        let mut jobs = Vec::new();
-        for (scene, planned) in scenes.iter().enumerate() {
+    pub fn of(jobs: &[Job]) -> Runs {
+        let mut runs = Vec::new();
+        for (job, planned) in jobs.iter().enumerate() {
             for (cell, played) in planned.cells.iter().enumerate() {
                 let scenario = Arc::new(played.scenario.clone());
-                let runs = planned.seeds.iter().enumerate().map(|(at, seed)| Job {
-                    scene,
+                let of_cell = planned.seeds.iter().enumerate().map(|(at, seed)| PlannedRun {
+                    job,
                     cell,
                     seed: *seed,
                     scenario: scenario.clone(),
-                    player: planned.player,
+                    runner: planned.runner,
                     is_first_of_cell: at == 0,
                     is_repeated: at == 0 && cell == 0 && planned.is_repeated(),
                 });
-                jobs.extend(runs);
+                runs.extend(of_cell);
             }
         }
-        let outcomes = jobs.iter().map(|_| None).collect();
+        let outcomes = runs.iter().map(|_| None).collect();
         let state = State { next: 0, running: 0, outcomes, news: Vec::new(), stop: Stop::No };
-        Runs(Arc::new(Shared { jobs, state: Mutex::new(state), changed: Condvar::new() }))
+        Runs(Arc::new(Shared { runs, state: Mutex::new(state), changed: Condvar::new() }))
     }
 
     /// Plays them on `threads` threads and tells of each that ended. What is abandoned goes on in threads that nobody
     /// waits for.
     pub fn play(&self, threads: usize, mut told: impl FnMut(Progress)) -> Vec<Finished> {
-        for _ in 0..threads.clamp(1, self.0.jobs.len().max(1)) {
+        for _ in 0..threads.clamp(1, self.0.runs.len().max(1)) {
             let shared = self.0.clone();
             thread::spawn(move || shared.work());
         }
@@ -185,21 +185,21 @@ impl Runs {
             let news = std::mem::take(&mut state.news);
             if !news.is_empty() {
                 drop(state);
-                for job in news {
+                for run in news {
                     done += 1;
-                    told(Progress { scene: self.0.jobs[job].scene, done });
+                    told(Progress { job: self.0.runs[run].job, done });
                 }
                 state = self.0.lock();
                 continue;
             }
-            if state.is_over(self.0.jobs.len()) {
+            if state.is_over(self.0.runs.len()) {
                 break;
             }
             state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         let outcomes = std::mem::take(&mut state.outcomes);
         drop(state);
-        self.0.jobs.iter().zip(outcomes).filter_map(|(job, outcome)| job.finished(outcome)).collect()
+        self.0.runs.iter().zip(outcomes).filter_map(|(run, outcome)| run.finished(outcome)).collect()
     }
 
     /// Stops them: the first time gently, then at once. Says which.
@@ -212,8 +212,8 @@ impl Runs {
 }
 
 impl State {
-    fn is_over(&self, jobs: usize) -> bool {
-        let begins_another = self.next < jobs && self.stop == Stop::No;
+    fn is_over(&self, runs: usize) -> bool {
+        let begins_another = self.next < runs && self.stop == Stop::No;
         self.stop == Stop::Abandon || !begins_another && self.running == 0
     }
 }
@@ -227,13 +227,13 @@ impl Shared {
         loop {
             let mut state = self.lock();
             let at = state.next;
-            if state.stop != Stop::No || at >= self.jobs.len() {
+            if state.stop != Stop::No || at >= self.runs.len() {
                 return;
             }
             state.next += 1;
             state.running += 1;
             drop(state);
-            let outcome = self.jobs[at].play();
+            let outcome = self.runs[at].play();
             let mut state = self.lock();
             state.running -= 1;
             // Whoever abandoned the runs has taken the outcomes already.
@@ -246,7 +246,7 @@ impl Shared {
     }
 }
 
-impl Job {
+impl PlannedRun {
     fn play(&self) -> Result<Measured, Broken> {
         let mut measured = self.play_once()?;
         if self.is_repeated {
@@ -266,7 +266,7 @@ impl Job {
 
     /// A run that panics is a broken run, and the others go on.
     fn play_once(&self) -> Result<Measured, Broken> {
-        let played = catch_unwind(AssertUnwindSafe(|| (self.player)(&self.scenario, self.seed)));
+        let played = catch_unwind(AssertUnwindSafe(|| (self.runner)(&self.scenario, self.seed)));
         played.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -276,7 +276,7 @@ impl Job {
 
     fn finished(&self, outcome: Option<Result<Measured, Broken>>) -> Option<Finished> {
         let outcome = outcome?;
-        Some(Finished { scene: self.scene, cell: self.cell, seed: self.seed, outcome })
+        Some(Finished { job: self.job, cell: self.cell, seed: self.seed, outcome })
     }
 }
 

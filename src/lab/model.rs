@@ -3,32 +3,32 @@
 //! A node is what it holds, a message is twelve bytes. One update in synchronous rounds on the complete graph (`rounds`)
 //! is what the literature's formulas speak of; everything else is played event by event in virtual time (`world`), with
 //! the same rounds where links have no latency. A run is one thread's work and a function of its seed: all randomness is
-//! counted (`dice`), and what is due at the same tick happens in the order in which it was sent.
+//! counted (`counter_rng`), and what is due at the same tick happens in the order in which it was sent.
 //!
-//! Files below: `rounds`; `world` with its parts `event`, `wheel` (what is due), `graph` (who has links), `links` (how
-//! long and how lossy), `post` (messages and their accounts), `holdings` (who has what), `timer` (what nodes do
-//! periodically), `trouble` (faults); `tally` (what is measured).
+//! Files below: `rounds`; `world` with its parts `event`, `timing_wheel` (what is due), `graph` (who has links), `links` (how
+//! long and how lossy), `transport` (messages and their accounts), `update_bitmap` (who has what), `timer` (what nodes do
+//! periodically), `faults` (faults); `run_metrics` (what is measured).
 
-mod dice;
+mod counter_rng;
 mod event;
+mod faults;
 mod graph;
-mod holdings;
 mod links;
-mod post;
 mod rounds;
-mod tally;
+mod run_metrics;
 mod timer;
-mod trouble;
-mod wheel;
+mod timing_wheel;
+mod transport;
+mod update_bitmap;
 mod world;
 
 use std::time::Duration;
 
 use super::measure::Measured;
-use super::scenario::{Kind, Scenario};
+use super::scenario::{Scenario, SpreadProtocol};
 use event::{Event, NODES_MAX, UPDATES_MAX};
-use trouble::ticks;
-use wheel::{Queue, Wheel};
+use faults::ticks;
+use timing_wheel::{Queue, TimingWheel};
 
 /// Length of a round where the scenario gives none.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -48,11 +48,11 @@ pub fn play(scenario: &Scenario, seed: u64) -> Measured {
     let alone = scenario.workload.updates == 1
         && scenario.faults.is_empty()
         && scenario.protocol.anti_entropy.every.is_none();
-    if in_rounds && alone && scenario.protocol.kind != Kind::Mesh {
+    if in_rounds && alone && scenario.protocol.kind != SpreadProtocol::Mesh {
         let rounds_max = scenario.until.map(|until| ticks(until) / interval(scenario));
         return rounds::play(scenario, seed, rounds_max);
     }
-    play_on::<Wheel<Event>>(scenario, seed)
+    play_on::<TimingWheel<Event>>(scenario, seed)
 }
 
 fn play_on<Q: Queue<Event>>(scenario: &Scenario, seed: u64) -> Measured {
@@ -67,7 +67,7 @@ fn interval(scenario: &Scenario) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::wheel::Heap;
+    use super::timing_wheel::Heap;
     use super::*;
     use crate::lab::scenario::Document;
 

@@ -14,10 +14,11 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use super::measure::{Broken, Measured, Missing};
-use super::scenario::{Scenario, Trouble};
+use super::scenario::{FaultKind, NodeSet, Scenario, Zone};
 use crate::proto::config::Config;
 use crate::proto::config::Quota;
-use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World};
+use crate::proto::name::ZoneName;
+use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup};
 use timeline::{Action, Timeline};
 
 /// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every
@@ -50,8 +51,8 @@ struct Run<'a> {
     scenario: &'a Scenario,
     world: World,
     timeline: Timeline,
-    /// Who wrote which of the updates, where somebody could.
-    hosts: Vec<Option<usize>>,
+    /// Who wrote which of the updates and in which zone, where somebody could.
+    hosts: Vec<Option<(usize, ZoneName)>>,
     /// Milliseconds from the end of the last fault until all agreed.
     healed_ms: Option<u64>,
     /// Bytes a node sent in a second of rest.
@@ -112,18 +113,25 @@ impl<'a> Run<'a> {
                 let machines = self.world.size();
                 let turn = (0..machines).map(|step| (author + step) % machines);
                 let up = turn.into_iter().find(|at| self.world.is_up(*at));
-                self.hosts[update] = up;
-                if let Some(host) = up {
+                self.hosts[update] = up.map(|host| (host, self.zone_of(update, host)));
+                if let Some((host, zone)) = self.hosts[update].clone() {
                     let text = timeline::text(update, self.scenario.workload.record_bytes);
-                    self.world.submit(host, ClientOp::Offer(vec![(timeline::name(update), text)]));
+                    let offer = ClientOp::Offer(vec![(timeline::name(update), text)]);
+                    self.world.submit_in(0, host, zone, offer);
                 }
             }
             Action::Withdraw { update } => {
-                if let Some(host) = self.hosts[update] {
-                    self.world.submit(host, ClientOp::Withdraw(timeline::name(update)));
+                if let Some((host, zone)) = self.hosts[update].clone() {
+                    self.world.submit_in(0, host, zone, ClientOp::Withdraw(timeline::name(update)));
                 }
             }
         }
+    }
+
+    /// The zone that an update is written to: a member of several takes them in turns.
+    fn zone_of(&self, update: usize, host: usize) -> ZoneName {
+        let zones = self.world.member_of(host);
+        zones[update % zones.len()].clone()
     }
 
     /// Looks again and again until all agree and serve what was promised; when that was. At the latest some time after
@@ -168,7 +176,7 @@ fn setup(scenario: &Scenario) -> Setup {
     let defaults = Config::default();
     let sync_interval = protocol.anti_entropy.every.unwrap_or(defaults.sync_interval);
     let ordinary = Conditions::default();
-    let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.trouble, Trouble::Sybil { .. }));
+    let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Sybil { .. }));
     let records_per_author =
         if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
     let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));
@@ -185,6 +193,12 @@ fn setup(scenario: &Scenario) -> Setup {
         graph: Graph::Random(protocol.degree()),
         regions: network.regions,
         quota: Quota { records_per_author, ..Quota::default() },
+        zones: scenario.zones.iter().map(zone_setup).collect(),
         ..Setup::default()
     }
+}
+
+fn zone_setup(zone: &Zone) -> ZoneSetup {
+    let nodes = |set: &NodeSet| set.0.iter().copied().collect();
+    ZoneSetup { name: zone.name.clone(), members: nodes(&zone.members), followers: nodes(&zone.followers) }
 }

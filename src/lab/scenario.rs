@@ -11,6 +11,7 @@ mod check;
 mod fault;
 mod file;
 mod values;
+mod zone;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,9 +19,10 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use answer::{Figure, Template};
-pub use fault::{Fault, Groups, Trouble, Who};
+pub use fault::{Fault, FaultKind, Groups, Who};
 pub use file::{Cell, Document, Flaw};
 pub use values::{Latency, Rounds, label, plain};
+pub use zone::{NodeSet, Zone};
 
 pub use crate::sim::LossMode;
 pub use crate::sim::regions::Regions;
@@ -76,6 +78,9 @@ pub struct Scenario {
     pub network: Network,
     /// How updates spread.
     pub protocol: Protocol,
+    /// Zones and who serves them; without any, all nodes are members of the root zone.
+    #[serde(default, rename = "zone")]
+    pub zones: Vec<Zone>,
     /// What is written.
     #[serde(default)]
     pub workload: Workload,
@@ -155,7 +160,7 @@ pub struct Loss {
 #[serde(deny_unknown_fields)]
 pub struct Protocol {
     /// Whom a node sends to.
-    pub kind: Kind,
+    pub kind: SpreadProtocol,
     /// `push`, `pushpull`: peers a node contacts in a round (the paper's k).
     #[serde(default, deserialize_with = "optional_count")]
     pub fanout: Option<usize>,
@@ -197,7 +202,7 @@ impl Protocol {
 /// Whom a node sends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum SpreadProtocol {
     /// Random peers, anew each round (paper, Algorithm 4).
     Push,
     /// As `Push`, and each contact also answers with what it has.

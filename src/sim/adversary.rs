@@ -27,7 +27,9 @@ use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::record::{Header, SignedRecord};
+use crate::proto::node::Node;
+use crate::proto::record::{Header, Record, SignedRecord};
+use crate::proto::zone::Zone;
 use lying_peer::LyingPeer;
 
 /// Time between two batches of a Sybil, milliseconds.
@@ -142,9 +144,8 @@ impl Adversary {
 
     /// What hostile nodes came to so far.
     pub(super) fn report(&self, fabric: &Fabric) -> AdversaryReport {
-        let root = ZoneName::root();
         let up: Vec<_> = fabric.nodes.running().map(|(_, node)| node).collect();
-        let foreign = up.iter().flat_map(|node| node.records(&root));
+        let foreign = up.iter().flat_map(|node| held(node));
         let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
         let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
         let saw = up.iter().filter(|node| {
@@ -188,8 +189,8 @@ impl Adversary {
         match (host.behaviour, output) {
             (Behaviour::Honest | Behaviour::Sybil { .. }, output) => Some(output),
             (Behaviour::Lie, output) => self.lie(at, output, fabric),
-            (Behaviour::Equivocate, Output::Publish { bytes, .. }) if !is_beacon(&bytes) => {
-                equivocate(at, &bytes, fabric);
+            (Behaviour::Equivocate, Output::Publish { zone, bytes }) if !is_beacon(&bytes) => {
+                equivocate(at, &zone, &bytes, fabric);
                 None
             }
             (Behaviour::Stale | Behaviour::Equivocate, Output::Request { .. }) => None,
@@ -254,7 +255,7 @@ impl Adversary {
                 if let Some(heard) = fabric.mesh.awaiting().cloned() {
                     if verdict == Verdict::Accept {
                         let forged = liar(at, fabric).message(&heard.bytes);
-                        let forged = fabric.packet(forged, heard.has_records);
+                        let forged = fabric.packet(heard.zone.clone(), forged, heard.has_records);
                         fabric.spread(at, None, &forged);
                     }
                     self.keep_for_replay(at, heard);
@@ -276,19 +277,19 @@ impl Adversary {
 }
 
 /// Shows each half of the world another record of one version: now one of the same key, now one of another.
-fn equivocate(at: usize, bytes: &[u8], fabric: &mut Fabric) {
+fn equivocate(at: usize, zone: &ZoneName, bytes: &[u8], fabric: &mut Fabric) {
     let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return };
     let host = &fabric.nodes[at];
     let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &host.config.network).ok());
     let signed = signed.filter(|signed| signed.header().author.key == host.key);
     let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &host.identity)).collect();
     let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];
-    let shown = shown.map(|bytes| fabric.packet(bytes, true));
+    let shown = shown.map(|bytes| fabric.packet(zone.clone(), bytes, true));
     let Fabric { network, kernel, nodes, .. } = fabric;
     for number in 0..network.links.degree(at) {
         let (other, link) = network.links.at(at, number);
         let half = usize::from(other >= nodes.count() / 2);
-        mesh::send_copies(at, other, link, &shown[half], network, kernel);
+        mesh::send_copies(at, (other, link), &shown[half], nodes, network, kernel);
     }
 }
 
@@ -303,18 +304,23 @@ fn answer_falsely(at: usize, id: u64, bytes: &[u8], fabric: &mut Fabric) {
 }
 
 fn root_of(at: usize, fabric: &mut Fabric) -> Digest {
+    let home = fabric.nodes[at].home_zone();
     let Some((node, now)) = fabric.read(at) else { return Digest::default() };
-    node.fingerprint(&ZoneName::root(), fingerprint::as_of(now)).unwrap_or_default()
+    node.fingerprint(&home, fingerprint::as_of(now)).unwrap_or_default()
 }
 
 fn liar(at: usize, fabric: &mut Fabric) -> LyingPeer<'_> {
     let wall = fabric.kernel.wall();
     let (host, rng) = (&mut fabric.nodes[at], &mut fabric.kernel.rng);
     let now = host.clock.read(wall);
-    let root = ZoneName::root();
-    let held = host.node.iter().flat_map(|node| node.records(&root));
-    let model = held.choose(rng).cloned();
-    LyingPeer { rng, identity: &host.identity, network: &host.config.network, now, model }
+    let model = host.node.iter().flat_map(held).choose(rng).cloned();
+    let zone = host.home_zone();
+    LyingPeer { rng, identity: &host.identity, network: &host.config.network, zone, now, model }
+}
+
+/// All records that a node holds.
+fn held(node: &Node) -> impl Iterator<Item = &Arc<Record>> {
+    node.zones().map(Zone::name).flat_map(|zone| node.records(zone))
 }
 
 /// Another record of the same version: of the same key if the version is odd, else of a key of its own.

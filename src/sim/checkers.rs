@@ -71,6 +71,14 @@ pub enum Check {
     ForksShown,
     /// What stands in the name of a host is what it offers.
     HostSpeaks,
+    /// What a node holds and tells of lies in the zones that it serves, and it is in the meshes of just these.
+    WithinZone,
+    /// The work of a call runs at most once.
+    CallRunsOnce,
+    /// What a client is told of its call is so: that it was not started, that it ended, how often it was offered.
+    CallClaims,
+    /// Who waits for a call has an outcome by the deadline.
+    CallEnds,
 }
 
 /// A broken promise.
@@ -108,6 +116,10 @@ impl Check {
             Check::WithinQuota => "within-quota",
             Check::ForksShown => "forks-shown",
             Check::HostSpeaks => "host-speaks",
+            Check::WithinZone => "within-zone",
+            Check::CallRunsOnce => "call-runs-once",
+            Check::CallClaims => "call-claims",
+            Check::CallEnds => "call-ends",
         }
     }
 }
@@ -199,6 +211,10 @@ impl Checkers {
             Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Alert(_) => return,
         };
         self.check_signature(at, record, fabric);
+        if !fabric.nodes[at].serves(&record.name.zone) {
+            let detail = format!("node {at} tells of {record:?}, whose zone it does not serve");
+            fabric.kernel.fail(Check::WithinZone, detail);
+        }
         let wall = fabric.kernel.wall();
         let host = &mut fabric.nodes[at];
         if record.host == host.key {
@@ -259,7 +275,8 @@ impl Checkers {
         }
         let order = kept.map(|kept| kept.order());
         if let Some(order) = order.filter(|_| matches!(operation, Operation::Offered(_))) {
-            kernel.metrics.acknowledge(at, key, order, kernel.clock.now());
+            let zone = name.zone.clone();
+            kernel.metrics.acknowledge(at, zone, key, order, kernel.clock.now());
         }
         self.reference.acknowledge((at, name), operation, (key, order), kernel.steps());
     }
@@ -290,6 +307,13 @@ impl Checkers {
             return Vec::new();
         }
         let snapshots = snapshot::of(at, fabric);
+        let Fabric { nodes, kernel, .. } = &mut *fabric;
+        if nodes[at].node.is_some() && !snapshots.iter().map(|(zone, _)| zone).eq(nodes[at].zones.keys()) {
+            let held: Vec<_> = snapshots.iter().map(|(zone, _)| zone).collect();
+            let detail =
+                format!("node {at} serves {held:?} and is in the meshes of {:?}", nodes[at].zones.keys());
+            kernel.fail(Check::WithinZone, detail);
+        }
         for (zone, now) in &snapshots {
             let before = self.snapshots.remove(&(at, zone.clone())).unwrap_or_default();
             self.check_zone(at, zone, now, &before, fabric);
@@ -309,6 +333,9 @@ impl Checkers {
             let whose = nodes.number_of(&author.key);
             let detail = format!("node {at} had {before} versions of node {whose:?}, now {now}");
             kernel.fail(Check::MonotoneVersions, detail);
+        }
+        if let Some(stray) = now.held.iter().find(|record| record.name.zone != *zone) {
+            kernel.fail(Check::WithinZone, format!("node {at} holds {stray:?} in {zone}"));
         }
         if let Some(detail) = now.beyond(quota) {
             kernel.fail(Check::WithinQuota, format!("node {at} holds {detail}"));

@@ -15,6 +15,7 @@ use super::queue::Due;
 use super::sim_node::RestartFrom;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Protocol};
+use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
 
@@ -42,7 +43,7 @@ impl Fabric {
 
     /// A host that is down starts; how many of its own rows it cannot read.
     pub(super) fn boot(&mut self, at: usize, from: RestartFrom, seed: [u8; 32]) -> usize {
-        let unread = self.nodes.boot(at, from, self.kernel.wall(), seed);
+        let unread = self.nodes.boot(at, from, self.kernel.clock, seed);
         self.kernel.metrics.wakes(at, self.kernel.clock.now());
         unread
     }
@@ -101,19 +102,21 @@ impl Fabric {
     }
 
     /// A message for the mesh.
-    pub(super) fn packet(&mut self, bytes: Vec<u8>, has_records: bool) -> Arc<Packet> {
-        self.mesh.packet(bytes, has_records, &self.nodes, &self.kernel)
+    pub(super) fn packet(&mut self, zone: ZoneName, bytes: Vec<u8>, has_records: bool) -> Arc<Packet> {
+        self.mesh.packet(zone, bytes, has_records, &self.nodes, &self.kernel)
     }
 
-    /// The mesh takes a message from the node that made it.
-    pub(super) fn publish(&mut self, at: usize, bytes: Vec<u8>, has_records: bool) {
-        let packet = self.packet(bytes, has_records);
-        self.mesh.publish(at, &packet, &mut self.network, &mut self.kernel);
+    /// The mesh of a zone takes a message from the node that made it.
+    pub(super) fn publish(&mut self, at: usize, zone: ZoneName, bytes: Vec<u8>, has_records: bool) {
+        let packet = self.packet(zone, bytes, has_records);
+        if self.mesh.is_first(at, &packet) {
+            self.spread(at, None, &packet);
+        }
     }
 
     /// Sends a message over all links of a node but that to its source.
     pub(super) fn spread(&mut self, at: usize, source: Option<usize>, packet: &Arc<Packet>) {
-        mesh::spread(at, source, packet, &mut self.network, &mut self.kernel);
+        mesh::spread(at, source, packet, &self.nodes, &mut self.network, &mut self.kernel);
     }
 
     /// A node asks a peer in a conversation of its own.

@@ -26,6 +26,8 @@ const RETRANSMITS_MAX: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Packet {
     pub(super) id: GossipId,
+    /// Whose mesh it goes through.
+    pub(super) zone: ZoneName,
     pub(super) bytes: Box<[u8]>,
     /// Whether it is no beacon.
     pub(super) has_records: bool,
@@ -59,9 +61,10 @@ enum Delivery {
 }
 
 impl Mesh {
-    /// A message for the mesh.
+    /// A message for the mesh of a zone.
     pub(super) fn packet(
         &mut self,
+        zone: ZoneName,
         bytes: Vec<u8>,
         has_records: bool,
         nodes: &Nodes,
@@ -69,20 +72,12 @@ impl Mesh {
     ) -> Arc<Packet> {
         let id = gossip_id(&bytes);
         let number = self.number(kernel.now(), id, nodes.count());
-        Arc::new(Packet { id, bytes: bytes.into(), has_records, number })
+        Arc::new(Packet { id, zone, bytes: bytes.into(), has_records, number })
     }
 
-    /// The mesh takes a message from the node that made it.
-    pub(super) fn publish(
-        &mut self,
-        at: usize,
-        packet: &Arc<Packet>,
-        network: &mut Network,
-        kernel: &mut Kernel,
-    ) {
-        if self.deliver(packet.number, at) == Some(Delivery::First) {
-            spread(at, None, packet, network, kernel);
-        }
+    /// Whether a message that a node makes is new to it.
+    pub(super) fn is_first(&mut self, at: usize, packet: &Packet) -> bool {
+        self.deliver(packet.number, at) == Some(Delivery::First)
     }
 
     /// A copy reached a node: what the node is given, if it is the first one. It then owes a verdict.
@@ -94,6 +89,10 @@ impl Mesh {
         nodes: &Nodes,
         kernel: &mut Kernel,
     ) -> Option<Input> {
+        if !nodes[to].serves(&packet.zone) {
+            // It left the zone while this was on its way.
+            return None;
+        }
         let delivery = self.deliver(packet.number, to).or_else(|| {
             // Forgotten on its way, to a node that slept.
             let number = self.number(kernel.now(), packet.id, nodes.count());
@@ -104,8 +103,9 @@ impl Mesh {
             return None;
         }
         let (id, peer, bytes) = (packet.id, nodes[from].key, packet.bytes.to_vec());
+        let zone = packet.zone.clone();
         self.awaiting = Some(Awaiting { at: to, from, packet });
-        Some(Input::Gossip { id, peer, zone: ZoneName::root(), bytes })
+        Some(Input::Gossip { id, peer, zone, bytes })
     }
 
     /// A node gives its verdict of a message, or hears nothing of it. None if it owes none.
@@ -150,32 +150,36 @@ impl Mesh {
     }
 }
 
-/// Sends a message over all links of a node but that to its source.
+/// Sends a message over all links of a node to others in the mesh of its zone, but that to its source.
 pub(super) fn spread(
     at: usize,
     source: Option<usize>,
     packet: &Arc<Packet>,
+    nodes: &Nodes,
     network: &mut Network,
     kernel: &mut Kernel,
 ) {
     for number in 0..network.links.degree(at) {
         let (other, link) = network.links.at(at, number);
         if Some(other) != source {
-            send_copies(at, other, link, packet, network, kernel);
+            send_copies(at, (other, link), packet, nodes, network, kernel);
         }
     }
 }
 
-/// Sends a message over one link, if it is up: once or twice.
+/// Sends a message over one link, if it is up and its other end is in the mesh of the zone: once or twice.
 pub(super) fn send_copies(
     at: usize,
-    other: usize,
-    link: usize,
+    (other, link): (usize, usize),
     packet: &Arc<Packet>,
+    nodes: &Nodes,
     network: &mut Network,
     kernel: &mut Kernel,
 ) {
     let Some(epoch) = network.links.epoch(link) else { return };
+    if !nodes[other].serves(&packet.zone) {
+        return;
+    }
     let copies = 1 + u64::from(kernel.chance(network.conditions.duplication));
     for _ in 0..copies {
         send_packet(at, other, (link, epoch), packet.clone(), network, kernel);

@@ -9,6 +9,7 @@ use super::mesh::Packet;
 use super::network::{Frame, Toward};
 use crate::proto::io::{Event, Via};
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::name::ZoneName;
 use crate::proto::record::{KeyHash, Order, Record};
 
 /// Frames of no more bytes than this carry no record: the smallest there is takes more.
@@ -22,6 +23,8 @@ const AWAY: u32 = 1 << 31;
 pub struct Update {
     /// The node that wrote it.
     pub author: usize,
+    /// The zone it lies in.
+    pub zone: ZoneName,
     /// The key of its record.
     pub key: KeyHash,
     /// Its place among the records of that key.
@@ -96,31 +99,39 @@ impl RunMetrics {
     }
 
     /// A client was told that its offer is made.
-    pub(super) fn acknowledge(&mut self, author: usize, key: KeyHash, order: Order, now: u64) {
+    pub(super) fn acknowledge(
+        &mut self,
+        author: usize,
+        zone: ZoneName,
+        key: KeyHash,
+        order: Order,
+        now: u64,
+    ) {
         let mut seen = vec![NEVER; self.online_since.len()];
         seen[author] = 1;
         self.by_key.insert(key, self.updates.len());
-        self.updates.push(Update { author, key, order, at: now, seen });
+        self.updates.push(Update { author, zone, key, order, at: now, seen });
     }
 
-    /// A node holds a record.
-    fn learns(&mut self, node: usize, record: &Record, now: u64) {
+    /// A node that serves the zone of a record since some time holds the record.
+    fn learns(&mut self, node: usize, record: &Record, serves_since: u64, now: u64) {
         let Some(update) = self.by_key.get(&record.key()).map(|at| &mut self.updates[*at]) else { return };
         if update.seen[node] == NEVER && record.order() >= update.order {
-            let was_up = self.online_since[node].is_some_and(|since| since <= update.at);
+            let was_up = self.online_since[node].is_some_and(|since| since.max(serves_since) <= update.at);
             let after = (now - update.at).min(u64::from(AWAY) - 2) as u32;
             update.seen[node] = (after + 1) | if was_up { 0 } else { AWAY };
         }
     }
 
-    /// A node tells of an event.
-    pub(super) fn event(&mut self, node: usize, event: &Event, now: u64) {
+    /// A node tells of an event; it serves each of these zones since some time.
+    pub(super) fn event(&mut self, node: usize, event: &Event, zones: &BTreeMap<ZoneName, u64>, now: u64) {
+        let since = |record: &Record| zones.get(&record.name.zone).copied().unwrap_or(now);
         match event {
             Event::AgentChanged { record, via } => {
-                self.learns(node, record, now);
+                self.learns(node, record, since(record), now);
                 self.repaired += u64::from(*via == Via::Sync);
             }
-            Event::AgentRemoved { record, deleted: true } => self.learns(node, record, now),
+            Event::AgentRemoved { record, deleted: true } => self.learns(node, record, since(record), now),
             Event::Synced { .. } => self.syncs += 1,
             Event::AgentRemoved { deleted: false, .. } | Event::Alert(_) => {}
         }

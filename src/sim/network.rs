@@ -21,6 +21,7 @@ use super::kernel::Kernel;
 use super::mesh::Packet;
 use super::nodes::Nodes;
 use super::queue::Due;
+use crate::proto::identity::PeerKey;
 use crate::proto::io::{Dialed, Input};
 use crate::proto::name::ZoneName;
 use streams::Streams;
@@ -129,6 +130,11 @@ impl Network {
         self.topology.as_ref().map_or(&[], Topology::regions)
     }
 
+    /// Whether a partition lies between two nodes.
+    pub(super) fn is_parted(&self, a: usize, b: usize) -> bool {
+        self.groups[a] != self.groups[b]
+    }
+
     /// No loss, no partition; links come back when nodes connect.
     pub(super) fn repair(&mut self) {
         self.conditions = Conditions { latency_ms: self.conditions.latency_ms, ..Conditions::default() };
@@ -190,12 +196,13 @@ impl Network {
             return Vec::new();
         }
         (link.state, link.epoch, link.incarnations) = (LinkState::Up, link.epoch + 1, incarnations);
-        let dialer = if kernel.rng.random() { a } else { b };
-        let told = [(a, b), (b, a)].map(|(at, other)| {
-            let dialed = if at == dialer { Dialed::ByUs } else { Dialed::ByThem };
-            (at, Input::PeerJoined { peer: nodes[other].key, zone: ZoneName::root(), dialed })
+        link.dialer = if kernel.rng.random() { a } else { b };
+        let dialer = link.dialer;
+        let told = [(a, b), (b, a)].into_iter().flat_map(|(at, other)| {
+            let shared = nodes[at].zones.keys().filter(move |zone| nodes[other].serves(zone)).cloned();
+            shared.map(move |zone| (at, joined(nodes[other].key, zone, dialer == at)))
         });
-        told.into()
+        told.collect()
     }
 
     /// Both ends notice that a link is gone, and look whether it can come back.
@@ -317,4 +324,9 @@ impl Network {
             kernel.fail(Check::QueuesBounded, "no answer came to a question".into());
         }
     }
+}
+
+/// What a node hears of a peer that serves a zone.
+fn joined(peer: PeerKey, zone: ZoneName, dialed: bool) -> Input {
+    Input::PeerJoined { peer, zone, dialed: if dialed { Dialed::ByUs } else { Dialed::ByThem } }
 }

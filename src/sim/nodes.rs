@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Index, IndexMut};
 
 use super::adversary::Behaviour;
+use super::clock::WorldClock;
 use super::sim_node::{RestartFrom, SimNode};
 use crate::proto::config::{Config, Quota};
 use crate::proto::identity::PeerKey;
@@ -133,7 +134,7 @@ impl Nodes {
     }
 
     /// A host that is down starts with what `from` says. How many of its own rows it cannot read.
-    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, wall: u64, seed: [u8; 32]) -> usize {
+    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, clock: WorldClock, seed: [u8; 32]) -> usize {
         let host = &mut self.all[at];
         match (from, &host.backup) {
             (RestartFrom::Lost, _) => host.disk.replace(BTreeMap::new()),
@@ -141,13 +142,15 @@ impl Nodes {
             (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => {}
         }
         host.clock.restart();
-        let now = host.clock.read(wall);
+        let now = host.clock.read(clock.wall());
         let damage = if from == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };
         let mut stored = Stored { damage, ..Stored::default() };
         let (network, memo) = (&host.config.network, &mut self.memo);
         let rows = host.disk.rows().iter();
         let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
         let (identity, config) = (host.identity.clone(), host.config.clone());
+        host.zones =
+            config.zones.iter().chain(&config.follows).map(|zone| (zone.clone(), clock.now())).collect();
         let quota = host.behaviour.quota(self.quota);
         host.node = Some(Node::new(identity, Config { quota, ..config }, seed, stored, now));
         host.incarnation += 1;

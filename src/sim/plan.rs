@@ -1,12 +1,17 @@
 //! Runs drawn from a seed: faults, work, and whether some nodes are hostile. Each run has some kinds of faults and not
 //! others, so that none hides another.
 
-use rand::seq::{IndexedRandom, IteratorRandom};
+mod calls;
+
+use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::{Behaviour, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation, World};
-use crate::proto::name::AgentName;
+use super::{
+    Behaviour, CallCounts, ClientCall, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation,
+    World, ZoneSetup,
+};
+use crate::proto::name::{AgentName, ZoneName};
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60_000;
@@ -27,8 +32,10 @@ pub struct Plan {
     pub span_ms: u64,
     /// Faults and when they happen.
     pub faults: Vec<(u64, Fault)>,
-    /// What clients want, when and where.
-    pub operations: Vec<(u64, usize, ClientOp)>,
+    /// What clients want: when, of which node, in which zone.
+    pub operations: Vec<(u64, usize, ZoneName, ClientOp)>,
+    /// What clients call, when and where.
+    pub calls: Vec<(u64, usize, ClientCall)>,
     /// Whether some clock jumped: then everything is settled only after the horizon.
     pub clocks_jumped: bool,
     /// Wall time after which no stamp of this run lies ahead, milliseconds.
@@ -78,6 +85,18 @@ impl Plan {
         plan
     }
 
+    /// Draws a run of six nodes in two or three zones: some serve several of them.
+    pub fn draw_zoned(rng: &mut impl Rng) -> Plan {
+        const NODES: usize = 6;
+        let mut plan = Plan::draw_of(NODES, rng);
+        plan.setup.zones = zones(NODES, rng);
+        for (_, node, zone, _) in &mut plan.operations {
+            let served = plan.setup.zones.iter().filter(|it| it.members.contains(node));
+            *zone = served.choose(rng).map_or_else(ZoneName::root, |it| it.name.clone());
+        }
+        plan
+    }
+
     fn draw_of(nodes: usize, rng: &mut impl Rng) -> Plan {
         let setup = Setup {
             nodes,
@@ -98,8 +117,28 @@ impl Plan {
         let faults = draw.faults;
         let clocks_jumped = faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)));
         let horizon_ms = rng.random_range(HORIZON_MS.0..HORIZON_MS.1);
-        Plan { setup, late, span_ms, faults, operations, clocks_jumped, horizon_ms }
+        Plan { setup, late, span_ms, faults, operations, calls: Vec::new(), clocks_jumped, horizon_ms }
     }
+}
+
+/// Zones of which every node serves one or two, and may follow a third.
+fn zones(nodes: usize, rng: &mut impl Rng) -> Vec<ZoneSetup> {
+    let names = ["east.example", "west.example", "."];
+    let zone = |name: &&str| ZoneSetup {
+        name: name.parse().expect("a zone's name"),
+        members: Vec::new(),
+        followers: Vec::new(),
+    };
+    let mut zones: Vec<ZoneSetup> = names[..rng.random_range(2..=names.len())].iter().map(zone).collect();
+    for node in 0..nodes {
+        zones.shuffle(rng);
+        let serves = rng.random_range(1..=2);
+        zones[..serves].iter_mut().for_each(|zone| zone.members.push(node));
+        if let Some(zone) = zones.get_mut(serves).filter(|_| rng.random()) {
+            zone.followers.push(node);
+        }
+    }
+    zones
 }
 
 fn conditions(rng: &mut impl Rng) -> Conditions {
@@ -174,11 +213,11 @@ impl<R: Rng> Draw<'_, R> {
         }
     }
 
-    fn operations(&mut self) -> Vec<(u64, usize, ClientOp)> {
+    fn operations(&mut self) -> Vec<(u64, usize, ZoneName, ClientOp)> {
         let operations = self.rng.random_range(10..120);
         let own_names = self.rng.random_range(1..6);
         let withdrawals = self.rng.random_range(0.1..0.5);
-        let mut operations: Vec<(u64, usize, ClientOp)> = (0..operations)
+        let mut operations: Vec<(u64, usize, ZoneName, ClientOp)> = (0..operations)
             .map(|number| {
                 let (at, node) = (self.time(), self.node());
                 let name = match self.rng.random_range(0..own_names + 2) {
@@ -191,10 +230,10 @@ impl<R: Rng> Draw<'_, R> {
                 } else {
                     ClientOp::Offer(vec![(name, format!("text {number}"))])
                 };
-                (at, node, operation)
+                (at, node, ZoneName::root(), operation)
             })
             .collect();
-        operations.sort_by_key(|(at, node, _)| (*at, *node));
+        operations.sort_by_key(|(at, node, ..)| (*at, *node));
         operations
     }
 
@@ -229,6 +268,17 @@ pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
     Plan::draw(&mut rng_of_plans(seed)).play_told(seed)
 }
 
+/// As [`play`], in several zones.
+pub fn play_zoned(seed: u64) -> Result<Outcome, Violation> {
+    let plan = Plan::draw_zoned(&mut rng_of_plans(seed));
+    plan.play(&mut World::new(seed, plan.setup.clone()))
+}
+
+/// As [`play_zoned`], with the log of the run.
+pub fn play_zoned_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    Plan::draw_zoned(&mut rng_of_plans(seed)).play_told(seed)
+}
+
 /// As [`play`], among hostile nodes.
 pub fn play_hostile(seed: u64) -> Result<Outcome, Violation> {
     let plan = Plan::draw_hostile(&mut rng_of_plans(seed));
@@ -238,6 +288,22 @@ pub fn play_hostile(seed: u64) -> Result<Outcome, Violation> {
 /// As [`play_hostile`], with the log of the run.
 pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
     Plan::draw_hostile(&mut rng_of_plans(seed)).play_told(seed)
+}
+
+/// As [`play`], while clients call the agents of other nodes; how it went, and what became of the calls.
+///
+/// # Errors
+/// A promise was broken.
+pub fn play_calls(seed: u64) -> Result<(Outcome, CallCounts), Violation> {
+    let plan = plan_with_calls(seed);
+    let mut world = World::new(seed, plan.setup.clone());
+    let outcome = plan.play(&mut world)?;
+    Ok((outcome, world.call_counts()))
+}
+
+/// As [`play_calls`], with the log of the run.
+pub fn play_calls_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    plan_with_calls(seed).play_told(seed)
 }
 
 impl Plan {
@@ -252,8 +318,11 @@ impl Plan {
         for (at, fault) in &self.faults {
             world.fault_in(*at, fault.clone());
         }
-        for (at, node, operation) in &self.operations {
-            world.submit_in(*at, *node, operation.clone());
+        for (at, node, zone, operation) in &self.operations {
+            world.submit_in(*at, *node, zone.clone(), operation.clone());
+        }
+        for (at, node, call) in &self.calls {
+            world.call_in(*at, *node, call.clone());
         }
         for node in 0..self.setup.nodes - self.late {
             world.start(node, RestartFrom::Disk);
@@ -267,6 +336,15 @@ impl Plan {
         }
         Ok(world.outcome())
     }
+}
+
+/// What is drawn of faults and work is drawn as without calls.
+fn plan_with_calls(seed: u64) -> Plan {
+    let mut plan = Plan::draw(&mut rng_of_plans(seed));
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(3);
+    plan.add_calls(&mut rng);
+    plan
 }
 
 /// Another stream of numbers than the world's own.

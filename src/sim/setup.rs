@@ -1,9 +1,12 @@
 //! How a world begins.
 
+use super::calls::CallConditions;
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
 use crate::proto::config::Config;
 use crate::proto::config::Quota;
+use crate::proto::identity::PeerKey;
+use crate::proto::name::ZoneName;
 
 /// How a world begins.
 #[derive(Clone, Debug)]
@@ -24,6 +27,36 @@ pub struct Setup {
     pub regions: Option<Regions>,
     /// What a zone may hold at every node.
     pub quota: Quota,
+    /// How calls go; none if nobody calls.
+    pub calls: Option<CallConditions>,
+    /// Zones and who serves them; nodes that are members of none are members of the root zone.
+    pub zones: Vec<ZoneSetup>,
+}
+
+/// A zone at the start of a world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneSetup {
+    /// Which.
+    pub name: ZoneName,
+    /// Nodes that serve it and offer agents in it; the first zone that has a node is its home.
+    pub members: Vec<usize>,
+    /// Nodes that hold it without being members.
+    pub followers: Vec<usize>,
+}
+
+impl Setup {
+    /// The settings of one node.
+    pub(super) fn config_of(&self, node: usize, bootstrap_peers: Vec<PeerKey>) -> Config {
+        let of = |nodes: fn(&ZoneSetup) -> &Vec<usize>| -> Vec<ZoneName> {
+            let zones = self.zones.iter().filter(|zone| nodes(zone).contains(&node));
+            zones.map(|zone| zone.name.clone()).collect()
+        };
+        let config = Config { bootstrap_peers, ..self.config.clone() };
+        match of(|zone| &zone.members) {
+            members if members.is_empty() => Config { follows: of(|zone| &zone.followers), ..config },
+            zones => Config { zones, follows: of(|zone| &zone.followers), ..config },
+        }
+    }
 }
 
 impl Default for Setup {
@@ -37,6 +70,8 @@ impl Default for Setup {
             graph: Graph::Random(Graph::DEGREE),
             regions: None,
             quota: Quota::default(),
+            calls: None,
+            zones: Vec::new(),
         }
     }
 }

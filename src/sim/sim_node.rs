@@ -1,10 +1,13 @@
 //! One simulated host: a node or the lack of one, its disk, its clock, its timer.
 
+use std::collections::BTreeMap;
+
 use super::adversary::Behaviour;
 use super::clock::NodeClock;
 use super::disk::{Disk, Rows};
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
 
@@ -55,12 +58,14 @@ pub(super) struct SimNode {
     /// Nothing happens here before this virtual time.
     pub(super) suspended_until: u64,
     pub(super) behaviour: Behaviour,
+    /// Zones in whose mesh it is while it runs, and since when.
+    pub(super) zones: BTreeMap<ZoneName, u64>,
     timer: Timer,
 }
 
-/// The one timer of a node.
+/// The one timer of a machine.
 #[derive(Debug, Default)]
-struct Timer {
+pub(super) struct Timer {
     /// When it fires.
     at: Option<u64>,
     /// Which of the scheduled timers counts.
@@ -93,6 +98,7 @@ impl SimNode {
             clock: NodeClock::new(skew_ms),
             suspended_until: 0,
             behaviour: Behaviour::default(),
+            zones: BTreeMap::new(),
             timer: Timer::default(),
         }
     }
@@ -105,9 +111,19 @@ impl SimNode {
     /// The process ends; what the disk keeps is decided by the caller.
     pub(super) fn stop(&mut self) {
         self.node = None;
+        self.zones.clear();
         self.incarnation += 1;
-        self.timer.at = None;
-        self.timer.generation += 1;
+        self.timer.stop();
+    }
+
+    /// The zone in which its own agents lie unless something else is said.
+    pub(super) fn home_zone(&self) -> ZoneName {
+        self.config.zones.first().cloned().unwrap_or_else(ZoneName::root)
+    }
+
+    /// Whether it is in the mesh of a zone.
+    pub(super) fn serves(&self, zone: &ZoneName) -> bool {
+        self.zones.contains_key(zone)
     }
 
     /// A copy of its disk is made.
@@ -117,13 +133,7 @@ impl SimNode {
 
     /// A scheduled timer is due.
     pub(super) fn fires(&mut self, generation: u64, now: u64) -> Firing {
-        if self.timer.generation != generation {
-            return Firing::Stale;
-        }
-        self.timer.at = None;
-        let (when, count) = self.timer.fired;
-        self.timer.fired = if when == now { (when, count + 1) } else { (now, 1) };
-        if self.timer.fired.1 > TIMERS_MAX { Firing::Spinning } else { Firing::Due }
+        self.timer.fires(generation, now)
     }
 
     /// The timer that is to be scheduled, in how many milliseconds and as which: none if the present one is right. It is set
@@ -132,11 +142,35 @@ impl SimNode {
         let shown: Timestamp = self.clock.read(wall);
         let deadline = self.node.as_ref().and_then(Node::poll_timeout);
         let target = deadline.map(|deadline| now + deadline.since(shown).as_millis() as u64);
-        if target == self.timer.at {
+        self.timer.set(now, target)
+    }
+}
+
+impl Timer {
+    /// A scheduled timer is due.
+    pub(super) fn fires(&mut self, generation: u64, now: u64) -> Firing {
+        if self.generation != generation {
+            return Firing::Stale;
+        }
+        self.at = None;
+        let (when, count) = self.fired;
+        self.fired = if when == now { (when, count + 1) } else { (now, 1) };
+        if self.fired.1 > TIMERS_MAX { Firing::Spinning } else { Firing::Due }
+    }
+
+    /// It is to fire at `target`: in how many milliseconds that is and as which it is to be scheduled; none if it is set so.
+    pub(super) fn set(&mut self, now: u64, target: Option<u64>) -> Option<(u64, u64)> {
+        if target == self.at {
             return None;
         }
-        self.timer.at = target;
-        self.timer.generation += 1;
-        target.map(|target| (target - now, self.timer.generation))
+        self.at = target;
+        self.generation += 1;
+        target.map(|target| (target - now, self.generation))
+    }
+
+    /// Nothing that was scheduled counts any more.
+    pub(super) fn stop(&mut self) {
+        self.at = None;
+        self.generation += 1;
     }
 }

@@ -5,6 +5,11 @@ use aop::proto::io::{Command, Input, Output, Reply};
 use aop::proto::name::AgentName;
 use aop::sim::{ClientOp, World};
 
+/// A number that whoever runs the tests gave.
+pub(crate) fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
 /// Lets time pass, under all checks.
 pub(crate) fn run(world: &mut World, for_ms: u64) {
     world.run(for_ms).unwrap_or_else(|violation| panic!("{violation}"));

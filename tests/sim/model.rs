@@ -63,7 +63,7 @@ fn repeated_push_takes_the_rounds_of_theory_and_one_more() {
         assert_near(mean(&forever, 5, "rounds.p50"), theory["rounds.p50"], 0.8);
     }
     let mut both = push(10_000, "fanout = 1");
-    both.protocol.kind = aop::lab::scenario::Kind::PushPull;
+    both.protocol.kind = aop::lab::scenario::SpreadProtocol::PushPull;
     both.theory = Some(aop::lab::scenario::Theory { curve: aop::lab::scenario::Curve::PushPull });
     assert_near(mean(&both, 5, "rounds"), theory::metrics(&both)["rounds"], 0.8);
 }

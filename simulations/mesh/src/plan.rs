@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aop::lab::scenario::{Groups, Scenario, Trouble};
+use aop::lab::scenario::{FaultKind, Groups, Scenario};
 use aop::net::swarm::Discovery;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -70,8 +70,8 @@ impl Plan {
         let (mut steps, mut healed_ms, mut joining) = (Vec::new(), None, Vec::new());
         for (number, fault) in scenario.faults.iter().enumerate() {
             let at = millis(fault.at);
-            let end = match &fault.trouble {
-                Trouble::Partition { groups, lasts } => {
+            let end = match &fault.kind {
+                FaultKind::Partition { groups, lasts } => {
                     let end = at + millis(*lasts);
                     steps.push((at, Step::Part(number, split(*groups, nodes, links, &mut chance))));
                     if millis(*lasts) > IDLE_MS_MAX {
@@ -80,7 +80,7 @@ impl Plan {
                     steps.push((end, Step::Heal(number)));
                     end
                 }
-                Trouble::Join { who } => {
+                FaultKind::Join { who } => {
                     for _ in 0..who.of(nodes) {
                         let node = free.pop().ok_or("too many nodes join: three are there from the start")?;
                         starts_ms[node] = at;

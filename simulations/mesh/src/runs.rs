@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread::available_parallelism;
 
-use aop::lab::harness::{Finished, Runs, Scene, Stop, quoted, results, setting};
+use aop::lab::harness::{Finished, Job, Runs, Stop, quoted, results, setting};
 use aop::lab::measure::{Broken, Measured, Metrics, Missing, Spread};
 use aop::lab::results::{BrokenRun, Results};
 use aop::lab::scenario::{Cell, Document, Flaw, Scenario, Seeds, Tier};
@@ -69,7 +69,7 @@ pub fn play_one(arguments: &Arguments, cell: usize) -> Result<u8, Failure> {
 
 /// Plays every run and shows the results.
 pub fn play_all(arguments: &Arguments) -> Result<u8, Failure> {
-    let (mut scenes, mut places) = (Vec::new(), Vec::new());
+    let (mut jobs, mut places) = (Vec::new(), Vec::new());
     for file in &arguments.files {
         let (document, cells) = read(file, arguments)?;
         let file = file.display().to_string();
@@ -81,13 +81,13 @@ pub fn play_all(arguments: &Arguments) -> Result<u8, Failure> {
         }));
         let settings: String = arguments.settings.iter().map(|(key, value)| setting(key, value)).collect();
         let replay = format!("{PROGRAM} {}{settings}", quoted(&file));
-        scenes.push(Scene::new(document, play_in_process, replay).map_err(|flaw| usage(flaw.to_string()))?);
+        jobs.push(Job::new(document, play_in_process, replay).map_err(|flaw| usage(flaw.to_string()))?);
     }
     PLACES.get_or_init(|| places);
     let command = command(arguments);
     eprintln!("{command}");
-    let finished = play(&scenes, arguments)?;
-    let results = results(&scenes, &finished, &command);
+    let finished = play(&jobs, arguments)?;
+    let results = results(&jobs, &finished, &command);
     let json = serde_json::to_string_pretty(&results).map_err(|error| failed(error.to_string()))?;
     if let Some(path) = &arguments.out {
         std::fs::write(path, &json).map_err(|error| failed(format!("{}: {error}", path.display())))?;
@@ -101,8 +101,8 @@ pub fn play_all(arguments: &Arguments) -> Result<u8, Failure> {
 }
 
 /// Plays until all is done or a signal comes; what is finished then is kept.
-fn play(scenes: &[Scene], arguments: &Arguments) -> Result<Vec<Finished>, Failure> {
-    let runs = Runs::of(scenes);
+fn play(jobs: &[Job], arguments: &Arguments) -> Result<Vec<Finished>, Failure> {
+    let runs = Runs::of(jobs);
     let interrupted = runs.clone();
     let listener = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let listener = listener.map_err(|error| failed(error.to_string()))?;
@@ -116,9 +116,9 @@ fn play(scenes: &[Scene], arguments: &Arguments) -> Result<Vec<Finished>, Failur
         });
     });
     let threads = arguments.jobs.or(available_parallelism().ok()).map_or(1, usize::from);
-    let planned: usize = scenes.iter().map(Scene::runs).sum();
+    let planned: usize = jobs.iter().map(Job::runs).sum();
     Ok(runs.play(threads, |progress| {
-        eprintln!("{}/{planned} {}", progress.done, scenes[progress.scene].scenario().name);
+        eprintln!("{}/{planned} {}", progress.done, jobs[progress.job].scenario().name);
     }))
 }
 

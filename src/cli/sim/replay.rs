@@ -8,7 +8,7 @@ use super::verdict;
 use crate::cli::args::SimReplayArgs;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Talk, print_json, write};
-use crate::lab::harness::{self, Runs, Scene, setting};
+use crate::lab::harness::{self, Job, Runs, setting};
 use crate::lab::measure::{Measured, Unit};
 use crate::lab::play;
 use crate::lab::results::{Results, Run};
@@ -22,21 +22,21 @@ pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, F
     };
     let mut document = document(args, recorded.as_ref())?;
     document.scenario.seeds = Seeds { from: args.seed, count: 1 };
-    let Some(player) = harness::player(document.scenario.tier) else {
+    let Some(runner) = harness::runner(document.scenario.tier) else {
         return Err(mesh(args, &document));
     };
     let name = document.scenario.name.clone();
-    let scene = Scene::new(document, player, format!("aop sim replay {}", typed(&args.from)))
+    let job = Job::new(document, runner, format!("aop sim replay {}", typed(&args.from)))
         .map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;
-    the_only_cell(&scene)?;
-    let finished = Runs::of(std::slice::from_ref(&scene)).play(1, |_| ());
-    let results = harness::results(std::slice::from_ref(&scene), &finished, &command(args));
+    the_only_cell(&job)?;
+    let finished = Runs::of(std::slice::from_ref(&job)).play(1, |_| ());
+    let results = harness::results(std::slice::from_ref(&job), &finished, &command(args));
     let [run] = results.runs.as_slice() else {
         return Err(Failure::new(Exit::Failure, "the run did not end", ""));
     };
     let measured = finished.first().and_then(|it| it.outcome.as_ref().ok());
     let story = match args.trace {
-        true => story(&scene, args.seed, measured),
+        true => story(&job, args.seed, measured),
         false => Vec::new(),
     };
     print(args, &results, run, story)?;
@@ -87,9 +87,9 @@ fn command(args: &SimReplayArgs) -> String {
 }
 
 /// A sweep has several cells, and a replay plays one: which there are, and how one is chosen.
-fn the_only_cell(scene: &Scene) -> Result<(), Failure> {
-    let [first, _, ..] = scene.cells() else { return Ok(()) };
-    let keys: Vec<String> = scene
+fn the_only_cell(job: &Job) -> Result<(), Failure> {
+    let [first, _, ..] = job.cells() else { return Ok(()) };
+    let keys: Vec<String> = job
         .scenario()
         .sweep
         .iter()
@@ -102,13 +102,13 @@ fn the_only_cell(scene: &Scene) -> Result<(), Failure> {
         let value = plain(value);
         setting(key, value.as_str().unwrap_or(&value.to_string()))
     });
-    let message = format!("a replay plays one cell; {} sweeps {}", scene.scenario().name, keys.join("; "));
+    let message = format!("a replay plays one cell; {} sweeps {}", job.scenario().name, keys.join("; "));
     Err(Failure::new(Exit::Usage, message, format!("choose one, such as{}", flags.collect::<String>())))
 }
 
 /// What happened: real nodes tell what they did, which takes another run, and the model its curve.
-fn story(scene: &Scene, seed: u64, measured: Option<&Measured>) -> Vec<String> {
-    let scenario = &scene.cells()[0].scenario;
+fn story(job: &Job, seed: u64, measured: Option<&Measured>) -> Vec<String> {
+    let scenario = &job.cells()[0].scenario;
     if scenario.tier == Tier::Core {
         return play::play_told(scenario, seed).0;
     }

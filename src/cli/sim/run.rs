@@ -14,7 +14,7 @@ use crate::cli::args::{Format, SimRunArgs};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::life::at_signals;
 use crate::cli::output::{Talk, print_json, write};
-use crate::lab::harness::{self, Finished, Runs, Scene, Stop, setting};
+use crate::lab::harness::{self, Finished, Job, Runs, Stop, setting};
 use crate::lab::report;
 use crate::lab::results::{Results, Verdict};
 use crate::lab::scenario::Seeds;
@@ -25,14 +25,14 @@ const TICK: Duration = Duration::from_millis(100);
 /// `aop sim run`.
 pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure> {
     let loaded = load(&args.files, &args.settings)?;
-    let scenes = scenes(loaded, args, talk)?;
+    let jobs = jobs(loaded, args, talk)?;
     if let Some(out) = &args.out {
         // Before hours of playing, not after.
         fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
     }
     let command = command(args);
-    let finished = play(&scenes, args, &command, talk)?;
-    let results = harness::results(&scenes, &finished, &command);
+    let finished = play(&jobs, args, &command, talk)?;
+    let results = harness::results(&jobs, &finished, &command);
     let printed = match args.format {
         Format::Table => table::print(&results),
         Format::Json => print_json(&results),
@@ -47,19 +47,19 @@ pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure
         tell_failures(&results, talk);
     }
     if results.unfinished > 0 {
-        talk.warn(&format!("interrupted: {} of {} runs are kept", finished.len(), planned(&scenes)));
+        talk.warn(&format!("interrupted: {} of {} runs are kept", finished.len(), planned(&jobs)));
     }
     talk.say(&command);
     Ok(if results.unfinished > 0 { Exit::Interrupted } else { verdict(&results) })
 }
 
 /// What can be played here; what cannot is named with the command that can.
-fn scenes(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Scene>, Failure> {
-    let mut scenes = Vec::new();
+fn jobs(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Job>, Failure> {
+    let mut jobs = Vec::new();
     let mut elsewhere = Vec::new();
     for Loaded { path, mut document } in loaded {
         let name = &document.scenario.name;
-        let Some(player) = harness::player(document.scenario.tier) else {
+        let Some(runner) = harness::runner(document.scenario.tier) else {
             elsewhere.push((name.clone(), mesh_command(&path, args)));
             continue;
         };
@@ -73,15 +73,14 @@ fn scenes(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Scen
         let settings = args.settings.iter().filter(|(key, _)| !sweep.contains_key(key));
         let settings: String = settings.map(|(key, value)| setting(key, value)).collect();
         let replay = format!("aop sim replay {}{settings}", typed(&path));
-        let scene =
-            Scene::new(document, player, replay).map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;
-        if !scene.is_repeated() {
-            let (name, nodes) = (&scene.scenario().name, scene.cells()[0].scenario.network.nodes);
+        let job = Job::new(document, runner, replay).map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;
+        if !job.is_repeated() {
+            let (name, nodes) = (&job.scenario().name, job.cells()[0].scenario.network.nodes);
             talk.say(&format!("{name}: {nodes} nodes are many, so no run is played twice to compare"));
         }
-        scenes.push(scene);
+        jobs.push(job);
     }
-    if let ([(name, command)], true) = (elsewhere.as_slice(), scenes.is_empty()) {
+    if let ([(name, command)], true) = (elsewhere.as_slice(), jobs.is_empty()) {
         return Err(Failure::new(
             Exit::Usage,
             format!("{name} is not played here: its tier is mesh"),
@@ -91,10 +90,10 @@ fn scenes(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Scen
     for (name, command) in &elsewhere {
         talk.warn(&format!("{name} is not played here: its tier is mesh\n  run: {command}"));
     }
-    if scenes.is_empty() {
+    if jobs.is_empty() {
         return Err(Failure::told(Exit::Usage));
     }
-    Ok(scenes)
+    Ok(jobs)
 }
 
 fn mesh_command(path: &Path, args: &SimRunArgs) -> String {
@@ -116,14 +115,14 @@ fn flags(args: &SimRunArgs) -> String {
     flags
 }
 
-fn planned(scenes: &[Scene]) -> usize {
-    scenes.iter().map(Scene::runs).sum()
+fn planned(jobs: &[Job]) -> usize {
+    jobs.iter().map(Job::runs).sum()
 }
 
 /// Plays with a progress bar on a terminal and a line for each scenario elsewhere, until all is done or a signal comes.
-fn play(scenes: &[Scene], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Vec<Finished>, Failure> {
-    let runs = Runs::of(scenes);
-    let bar = progress_bar(planned(scenes), talk);
+fn play(jobs: &[Job], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Vec<Finished>, Failure> {
+    let runs = Runs::of(jobs);
+    let bar = progress_bar(planned(jobs), talk);
     let (interrupted, told) = (runs.clone(), bar.clone());
     at_signals(move || {
         let line = match interrupted.interrupt() {
@@ -135,12 +134,12 @@ fn play(scenes: &[Scene], args: &SimRunArgs, command: &str, talk: Talk) -> Resul
     // From here on a signal keeps what is finished.
     talk.say(command);
     let threads = args.jobs.map_or_else(|| available_parallelism().map_or(1, NonZero::get), usize::from);
-    let mut left: Vec<usize> = scenes.iter().map(Scene::runs).collect();
+    let mut left: Vec<usize> = jobs.iter().map(Job::runs).collect();
     let finished = runs.play(threads, |progress| {
-        let name = &scenes[progress.scene].scenario().name;
-        left[progress.scene] -= 1;
-        if bar.is_hidden() && left[progress.scene] == 0 {
-            talk.say(&format!("{name}: played, {} of {} runs are done", progress.done, planned(scenes)));
+        let name = &jobs[progress.job].scenario().name;
+        left[progress.job] -= 1;
+        if bar.is_hidden() && left[progress.job] == 0 {
+            talk.say(&format!("{name}: played, {} of {} runs are done", progress.done, planned(jobs)));
         }
         bar.set_message(name.clone());
         bar.set_position(progress.done as u64);

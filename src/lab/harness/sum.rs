@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::command::replay;
 use super::statistics::{bands, summary, wilson};
-use super::{Finished, Scene, answer, verdict};
+use super::{Finished, Job, answer, verdict};
 use crate::lab::measure::{Broken, Measured, Metrics, Missing};
 use crate::lab::results::{Answered, BrokenRun, CellResult, Results, Run, SCHEMA, Summary};
 use crate::lab::scenario::Tier;
@@ -15,18 +15,18 @@ use crate::lab::theory;
 /// Runs of one cell.
 pub(super) struct Group<'a> {
     pub(super) parameters: &'a BTreeMap<String, Value>,
-    pub(super) runs: Vec<Seen<'a>>,
+    pub(super) runs: Vec<SeedRun<'a>>,
     pub(super) theory: Metrics,
     cell: usize,
 }
 
 /// A run and its seed.
-pub(super) struct Seen<'a> {
+pub(super) struct SeedRun<'a> {
     pub(super) seed: u64,
     pub(super) outcome: &'a Result<Measured, Broken>,
 }
 
-impl Seen<'_> {
+impl SeedRun<'_> {
     /// A metric of it; none if it broke or did not measure that.
     pub(super) fn value(&self, metric: &str) -> Option<f64> {
         let measured = self.outcome.as_ref().ok()?;
@@ -52,46 +52,46 @@ impl Group<'_> {
 
 /// What runs add up to. Those that are missing were interrupted; the order of the others does not matter. `command` is what
 /// makes the document again.
-pub fn results(scenes: &[Scene], finished: &[Finished], command: &str) -> Results {
-    let mut groups: BTreeMap<(usize, usize), Vec<Seen<'_>>> = BTreeMap::new();
+pub fn results(jobs: &[Job], finished: &[Finished], command: &str) -> Results {
+    let mut groups: BTreeMap<(usize, usize), Vec<SeedRun<'_>>> = BTreeMap::new();
     for run in finished {
-        let seen = Seen { seed: run.seed, outcome: &run.outcome };
-        groups.entry((run.scene, run.cell)).or_default().push(seen);
+        let seen = SeedRun { seed: run.seed, outcome: &run.outcome };
+        groups.entry((run.job, run.cell)).or_default().push(seen);
     }
     let mut results = Results {
         schema: SCHEMA,
         command: command.into(),
         build: env!("CARGO_PKG_VERSION").into(),
-        unfinished: scenes.iter().map(Scene::runs).sum::<usize>().saturating_sub(finished.len()),
+        unfinished: jobs.iter().map(Job::runs).sum::<usize>().saturating_sub(finished.len()),
         ..Results::default()
     };
-    for (at, scene) in scenes.iter().enumerate() {
-        let groups: Vec<Group<'_>> = (0..scene.cells.len())
+    for (at, job) in jobs.iter().enumerate() {
+        let groups: Vec<Group<'_>> = (0..job.cells.len())
             .filter_map(|cell| {
                 let mut runs = groups.remove(&(at, cell))?;
-                let order = |seed: u64| scene.seeds.iter().position(|it| *it == seed);
+                let order = |seed: u64| job.seeds.iter().position(|it| *it == seed);
                 runs.sort_by_key(|run| order(run.seed));
-                let theory = theory::metrics(&scene.cells[cell].scenario);
-                Some(Group { parameters: &scene.parameters[cell], runs, theory, cell })
+                let theory = theory::metrics(&job.cells[cell].scenario);
+                Some(Group { parameters: &job.parameters[cell], runs, theory, cell })
             })
             .collect();
         if groups.is_empty() {
             continue;
         }
-        let runs = groups.iter().flat_map(|group| group.runs.iter().map(|seen| run(scene, group, seen)));
+        let runs = groups.iter().flat_map(|group| group.runs.iter().map(|seen| run(job, group, seen)));
         results.runs.extend(runs);
-        results.scenarios.push(answered(scene, &groups));
+        results.scenarios.push(answered(job, &groups));
     }
     results
 }
 
-fn run(scene: &Scene, group: &Group<'_>, seen: &Seen<'_>) -> Run {
+fn run(job: &Job, group: &Group<'_>, seen: &SeedRun<'_>) -> Run {
     let mut run = Run {
-        scenario: scene.scenario().name.clone(),
-        tier: scene.scenario().tier.name().into(),
+        scenario: job.scenario().name.clone(),
+        tier: job.scenario().tier.name().into(),
         seed: seen.seed,
         parameters: group.parameters.clone(),
-        replay: replay(&scene.replay, group.parameters, seen.seed),
+        replay: replay(&job.replay, group.parameters, seen.seed),
         ..Run::default()
     };
     match seen.outcome {
@@ -113,11 +113,11 @@ fn run(scene: &Scene, group: &Group<'_>, seen: &Seen<'_>) -> Run {
     run
 }
 
-fn answered(scene: &Scene, groups: &[Group<'_>]) -> Answered {
-    let scenario = scene.scenario();
-    let by_round = counts_rounds(scene);
+fn answered(job: &Job, groups: &[Group<'_>]) -> Answered {
+    let scenario = job.scenario();
+    let by_round = counts_rounds(job);
     let judge = |expectations: &Vec<_>| {
-        expectations.iter().filter_map(|it| verdict::verdict(it, groups, &scene.replay)).collect::<Vec<_>>()
+        expectations.iter().filter_map(|it| verdict::verdict(it, groups, &job.replay)).collect::<Vec<_>>()
     };
     let expectations = judge(&scenario.expectations);
     let any_broken = groups.iter().flat_map(|group| &group.runs).any(|run| run.outcome.is_err());
@@ -131,18 +131,18 @@ fn answered(scene: &Scene, groups: &[Group<'_>]) -> Answered {
         met: !any_broken && expectations.iter().all(|it| it.met),
         claims: judge(&scenario.claims),
         expectations,
-        cells: groups.iter().map(|group| cell(scene, group, by_round)).collect(),
-        source: scene.document.source(),
+        cells: groups.iter().map(|group| cell(job, group, by_round)).collect(),
+        source: job.document.source(),
     }
 }
 
 /// Only the model counts in rounds, and only where links take no time.
-fn counts_rounds(scene: &Scene) -> bool {
-    let network = &scene.cells[0].scenario.network;
-    scene.scenario().tier == Tier::Model && network.regions.is_none() && network.latency.is_none()
+fn counts_rounds(job: &Job) -> bool {
+    let network = &job.cells[0].scenario.network;
+    job.scenario().tier == Tier::Model && network.regions.is_none() && network.latency.is_none()
 }
 
-fn cell(scene: &Scene, group: &Group<'_>, by_round: bool) -> CellResult {
+fn cell(job: &Job, group: &Group<'_>, by_round: bool) -> CellResult {
     let names: BTreeSet<&String> = group.measured().flat_map(|measured| measured.metrics.keys()).collect();
     let metrics = names.iter().filter_map(|name| Some(((*name).clone(), group.summary(name)?)));
     let curves: Vec<&[(f64, f64)]> = group.measured().map(|measured| measured.curve.as_slice()).collect();
@@ -154,7 +154,7 @@ fn cell(scene: &Scene, group: &Group<'_>, by_round: bool) -> CellResult {
         metrics: metrics.collect(),
         theory: group.theory.clone(),
         band: bands(&curves, by_round),
-        theory_curve: theory::curve(&scene.cells[group.cell].scenario),
+        theory_curve: theory::curve(&job.cells[group.cell].scenario),
         seen: spread.seen,
         regions: spread.regions,
     }

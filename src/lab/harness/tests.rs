@@ -48,26 +48,26 @@ fn honest(scenario: &Scenario, seed: u64) -> Result<Measured, Broken> {
     Ok(measured(scenario, seed))
 }
 
-fn scene(text: &str, player: Player) -> Scene {
-    Scene::new(Document::read(text, &[]).unwrap(), player, "aop sim replay it.toml".into()).unwrap()
+fn job(text: &str, runner: Runner) -> Job {
+    Job::new(Document::read(text, &[]).unwrap(), runner, "aop sim replay it.toml".into()).unwrap()
 }
 
-fn played(text: &str, player: Player) -> crate::lab::results::Results {
-    let scenes = [scene(text, player)];
-    results(&scenes, &Runs::of(&scenes).play(2, |_| ()), "aop sim run it.toml")
+fn played(text: &str, runner: Runner) -> crate::lab::results::Results {
+    let jobs = [job(text, runner)];
+    results(&jobs, &Runs::of(&jobs).play(2, |_| ()), "aop sim run it.toml")
 }
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads_or_the_order_of_runs() {
-    let scenes = [scene(FILE, honest)];
-    let one = Runs::of(&scenes).play(1, |_| ());
+    let jobs = [job(FILE, honest)];
+    let one = Runs::of(&jobs).play(1, |_| ());
     let animated = |run: &&Finished| run.outcome.as_ref().is_ok_and(|it| it.spread.is_some());
     assert_eq!(one.iter().filter(animated).count(), 2, "one for each cell");
-    let mut four = Runs::of(&scenes).play(4, |_| ());
-    assert_eq!(results(&scenes, &one, "c"), results(&scenes, &four, "c"));
+    let mut four = Runs::of(&jobs).play(4, |_| ());
+    assert_eq!(results(&jobs, &one, "c"), results(&jobs, &four, "c"));
     four.reverse();
-    assert_eq!(results(&scenes, &one, "c"), results(&scenes, &four, "c"));
-    let runs = results(&scenes, &one, "c").runs;
+    assert_eq!(results(&jobs, &one, "c"), results(&jobs, &four, "c"));
+    let runs = results(&jobs, &one, "c").runs;
     assert_eq!(runs.iter().map(|run| run.seed).collect::<Vec<_>>(), [5, 6, 7, 8, 5, 6, 7, 8]);
     assert_eq!((runs[5].trace_hash.as_str(), runs[5].tier.as_str()), ("000000000000025d", "model"));
     assert_eq!(runs[5].replay, "aop sim replay it.toml --set network.loss.rate=0.5 --seed 6");
@@ -168,8 +168,8 @@ fn a_first_run_that_does_not_repeat_breaks_and_a_large_one_is_not_repeated() {
         results.runs.iter().map(|run| run.broken.as_ref().map(|it| it.check.as_str())).collect();
     assert_eq!((checks[0], &checks[1..]), (Some("replay-is-exact"), &[None; 7][..]));
     assert_eq!(PLAYED.load(Ordering::SeqCst), 9, "eight runs, one of them twice");
-    assert!(scene(&FILE.replace("nodes = 100", "nodes = 1e6"), honest).is_repeated());
-    assert!(!scene(&FILE.replace("nodes = 100", "nodes = 1_000_001"), honest).is_repeated());
+    assert!(job(&FILE.replace("nodes = 100", "nodes = 1e6"), honest).is_repeated());
+    assert!(!job(&FILE.replace("nodes = 100", "nodes = 1_000_001"), honest).is_repeated());
 }
 
 #[test]
@@ -197,8 +197,8 @@ fn interrupted_runs_keep_what_is_finished() {
         Ok(measured(scenario, seed))
     }
     let mut held = Some(GATE.lock().unwrap());
-    let scenes = [scene(FILE, waiting)];
-    let runs = Runs::of(&scenes);
+    let jobs = [job(FILE, waiting)];
+    let runs = Runs::of(&jobs);
     let other = runs.clone();
     let mut told = Vec::new();
     let finished = runs.play(1, |progress| {
@@ -211,7 +211,7 @@ fn interrupted_runs_keep_what_is_finished() {
     // The fourth may have begun before, and is finished then.
     assert!((3..=4).contains(&finished.len()), "{}", finished.len());
     assert_eq!(told, (1..=finished.len()).collect::<Vec<_>>());
-    let results = results(&scenes, &finished, "c");
+    let results = results(&jobs, &finished, "c");
     assert_eq!((results.unfinished, results.runs.len()), (8 - finished.len(), finished.len()));
 }
 
@@ -226,8 +226,8 @@ fn a_second_interruption_does_not_wait_for_what_has_begun() {
         Ok(measured(scenario, seed))
     }
     let held = GATE.lock().unwrap();
-    let scenes = [scene(FILE, stuck)];
-    let runs = Runs::of(&scenes);
+    let jobs = [job(FILE, stuck)];
+    let runs = Runs::of(&jobs);
     let other = runs.clone();
     let finished = runs.play(1, |progress| {
         // The first run is played twice, so the third to end never does.
@@ -241,8 +241,8 @@ fn a_second_interruption_does_not_wait_for_what_has_begun() {
 
 #[test]
 fn nothing_that_was_not_played_is_answered() {
-    let scenes = [scene(FILE, honest), scene(&FILE.replace("\"it\"", "\"that\""), honest)];
-    let finished = Runs::of(&scenes[..1]).play(1, |_| ());
-    let results = results(&scenes, &finished, "c");
+    let jobs = [job(FILE, honest), job(&FILE.replace("\"it\"", "\"that\""), honest)];
+    let finished = Runs::of(&jobs[..1]).play(1, |_| ());
+    let results = results(&jobs, &finished, "c");
     assert_eq!((results.scenarios.len(), results.unfinished), (1, 8));
 }

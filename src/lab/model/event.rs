@@ -2,7 +2,7 @@
 
 /// What it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EventKind {
     /// A copy of an update, pushed.
     Copy,
     /// A copy of an update that was asked for, by IWANT or in a reconciliation.
@@ -24,30 +24,30 @@ pub(super) enum Kind {
     /// The next update is written.
     Write,
     /// A fault begins: `to` is its number.
-    Strike,
+    Begin,
     /// A fault ends: `to` is its number.
     Heal,
 }
 
-const KINDS: [Kind; 12] = [
-    Kind::Copy,
-    Kind::Repair,
-    Kind::IHave,
-    Kind::IWant,
-    Kind::Reconcile,
-    Kind::Give,
-    Kind::Pull,
-    Kind::Push,
-    Kind::Toggle,
-    Kind::Write,
-    Kind::Strike,
-    Kind::Heal,
+const KINDS: [EventKind; 12] = [
+    EventKind::Copy,
+    EventKind::Repair,
+    EventKind::IHave,
+    EventKind::IWant,
+    EventKind::Reconcile,
+    EventKind::Give,
+    EventKind::Pull,
+    EventKind::Push,
+    EventKind::Toggle,
+    EventKind::Write,
+    EventKind::Begin,
+    EventKind::Heal,
 ];
 
-impl Kind {
+impl EventKind {
     /// Whether it is a copy of an update.
     pub(super) fn is_copy(self) -> bool {
-        matches!(self, Kind::Copy | Kind::Repair)
+        matches!(self, EventKind::Copy | EventKind::Repair)
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) struct Event {
 }
 
 impl Event {
-    pub(super) fn new(kind: Kind, from: u32, to: u32, update: u32, hops: u32) -> Event {
+    pub(super) fn new(kind: EventKind, from: u32, to: u32, update: u32, hops: u32) -> Event {
         let kind = kind as u32;
         Event {
             to: to | kind >> 2 << NODE_BITS,
@@ -80,7 +80,7 @@ impl Event {
         }
     }
 
-    pub(super) fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> EventKind {
         KINDS[(self.to >> NODE_BITS << 2 | self.from >> NODE_BITS) as usize]
     }
 

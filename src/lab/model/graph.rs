@@ -4,7 +4,7 @@
 //! pairs. The first ring alone connects everybody. Where two rings would join the same nodes twice, the ends left over
 //! are joined among themselves; in a small world a few nodes may keep one link less.
 
-use super::dice::{Dice, below};
+use super::counter_rng::{CounterRng, below};
 
 /// A place for a link that nobody took.
 const NONE: u32 = u32::MAX;
@@ -18,15 +18,15 @@ pub(super) struct Graph {
 
 impl Graph {
     /// A graph of nodes with this degree.
-    pub(super) fn random(nodes: usize, degree: usize, dice: Dice) -> Graph {
+    pub(super) fn random(nodes: usize, degree: usize, rng: CounterRng) -> Graph {
         let mut graph = Graph { width: degree, rows: vec![NONE; nodes * degree] };
         let mut order: Vec<u32> = (0..nodes as u32).collect();
         for ring in 0..degree / 2 {
-            shuffle(&mut order, dice, ring as u64);
+            shuffle(&mut order, rng, ring as u64);
             graph.add_ring(&order, 2 * ring);
         }
         if degree % 2 == 1 {
-            shuffle(&mut order, dice, degree as u64);
+            shuffle(&mut order, rng, degree as u64);
             for pair in order.chunks_exact(2) {
                 graph.rows[(pair[0] as usize + 1) * degree - 1] = pair[1];
                 graph.rows[(pair[1] as usize + 1) * degree - 1] = pair[0];
@@ -96,23 +96,23 @@ impl Graph {
     }
 }
 
-fn shuffle(order: &mut [u32], dice: Dice, number: u64) {
-    let mut rolls = dice.rolls(number, 0);
+fn shuffle(order: &mut [u32], rng: CounterRng, number: u64) {
+    let mut draws = rng.draws(number, 0);
     for last in (1..order.len()).rev() {
-        order.swap(last, below(rolls.roll(), last as u64 + 1) as usize);
+        order.swap(last, below(draws.next_u64(), last as u64 + 1) as usize);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::Purpose;
+    use super::super::counter_rng::Purpose;
     use super::*;
 
     #[test]
     fn a_graph_is_connected_and_nearly_every_node_has_its_degree() {
         for (nodes, degree) in [(3, 2), (5, 4), (10, 3), (50, 6), (1_001, 7), (2_000, 8)] {
             for seed in 0..20 {
-                let graph = Graph::random(nodes, degree, Dice::new(seed, Purpose::Graph));
+                let graph = Graph::random(nodes, degree, CounterRng::new(seed, Purpose::Graph));
                 let mut seen = vec![false; nodes];
                 let mut open = vec![0];
                 let mut links = 0;

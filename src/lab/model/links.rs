@@ -1,6 +1,6 @@
 //! How long a message is on its way, and whether it arrives.
 
-use super::dice::{Chance, Dice, Purpose, below};
+use super::counter_rng::{Chance, CounterRng, Purpose, below};
 use crate::lab::scenario::{Loss, LossMode, Network, Regions};
 use crate::sim::regions::{LAST_MILE_MS, ROUND_TRIP_MS, region};
 
@@ -20,9 +20,9 @@ pub(super) struct Links {
     length: Length,
     chance: Chance,
     mode: LossMode,
-    link: Dice,
-    mile: Dice,
-    transit: Dice,
+    link: CounterRng,
+    mile: CounterRng,
+    transit: CounterRng,
 }
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ enum Length {
 
 /// What becomes of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Delivery {
     /// It is there at this tick, after this many losses.
     Arrives(u64, u32),
     /// It is gone.
@@ -61,9 +61,9 @@ impl Links {
             length,
             chance: Chance::new(rate),
             mode,
-            link: Dice::new(seed, Purpose::Link),
-            mile: Dice::new(seed, Purpose::Mile),
-            transit: Dice::new(seed, Purpose::Transit),
+            link: CounterRng::new(seed, Purpose::Link),
+            mile: CounterRng::new(seed, Purpose::Mile),
+            transit: CounterRng::new(seed, Purpose::Transit),
         }
     }
 
@@ -76,18 +76,18 @@ impl Links {
     }
 
     /// What becomes of a message that is sent now; `content` tells it from others on the same link.
-    pub(super) fn fate(&self, now: u64, from: u32, to: u32, content: u64) -> Fate {
-        let mut rolls = self.transit.rolls(u64::from(from) << 32 | u64::from(to), content << 32 ^ now);
+    pub(super) fn deliver(&self, now: u64, from: u32, to: u32, content: u64) -> Delivery {
+        let mut draws = self.transit.draws(u64::from(from) << 32 | u64::from(to), content << 32 ^ now);
         let mut losses = 0;
-        while rolls.happens(self.chance) && losses < LOSSES_MAX {
+        while draws.happens(self.chance) && losses < LOSSES_MAX {
             if self.mode == LossMode::Drop {
-                return Fate::Lost;
+                return Delivery::Lost;
             }
             losses += 1;
         }
         let way = match &self.length {
             Length::Round(ticks) => {
-                return Fate::Arrives((now / ticks + 1 + u64::from(losses)) * ticks, losses);
+                return Delivery::Arrives((now / ticks + 1 + u64::from(losses)) * ticks, losses);
             }
             Length::Between(least, 0) => *least,
             Length::Between(least, more) => {
@@ -97,12 +97,12 @@ impl Links {
             Length::Regions => {
                 let round_trip_ms = ROUND_TRIP_MS[region(from as usize)][region(to as usize)];
                 let way = u64::from(round_trip_ms) * TICKS_MS / 2;
-                let jitter = below(rolls.roll(), (way >> JITTER_SHIFT) + 1);
+                let jitter = below(draws.next_u64(), (way >> JITTER_SHIFT) + 1);
                 way + jitter + self.mile(from) + self.mile(to)
             }
         };
         let waits = (1 << losses) - 1;
-        Fate::Arrives(now + way + waits * (3 * way + ACK_DELAY_TICKS), losses)
+        Delivery::Arrives(now + way + waits * (3 * way + ACK_DELAY_TICKS), losses)
     }
 
     fn mile(&self, node: u32) -> u64 {

@@ -5,10 +5,10 @@
 
 use std::ops::Range;
 
-use super::dice::{Chance, Dice, Order, Purpose, Rolls, Trace};
-use super::tally::{Axis, ENVELOPE_BYTES, Tally};
+use super::counter_rng::{Chance, CounterRng, Draws, Order, Purpose, TraceHash};
+use super::run_metrics::{Axis, ENVELOPE_BYTES, RunMetrics};
 use crate::lab::measure::Measured;
-use crate::lab::scenario::{Kind, LossMode, Rounds, Scenario};
+use crate::lab::scenario::{LossMode, Rounds, Scenario, SpreadProtocol};
 
 /// Rounds of a run whose length is not given: push with fan-out 1 at a loss of 99 % needs 3,000 for 10^7 nodes.
 const ROUNDS_MAX: u64 = 10_000;
@@ -20,7 +20,7 @@ struct Spread {
     chance: Chance,
     mode: LossMode,
     record_bytes: u64,
-    peers: Dice,
+    peers: CounterRng,
     /// Who knows the update.
     known: Bits,
     /// The same nodes, in the order in which they learnt it.
@@ -29,8 +29,8 @@ struct Spread {
     starts: Vec<usize>,
     /// Receivers of copies that were lost and are sent again.
     late: Vec<u32>,
-    tally: Tally,
-    trace: Trace,
+    metrics: RunMetrics,
+    trace: TraceHash,
 }
 
 /// Plays a scenario of one update without latency, faults and reconciliation.
@@ -42,18 +42,18 @@ pub(super) fn play(scenario: &Scenario, seed: u64, rounds_max: Option<u64>) -> M
         chance: Chance::new(scenario.network.loss.rate),
         mode: scenario.network.loss.mode,
         record_bytes: scenario.workload.record_bytes as u64,
-        peers: Dice::new(seed, Purpose::Peer),
+        peers: CounterRng::new(seed, Purpose::Peer),
         known: Bits::new(nodes),
         informed: Vec::with_capacity(nodes),
         starts: vec![0],
         late: Vec::new(),
-        tally: Tally::new(Axis::Rounds, nodes, 1),
-        trace: Trace::new(seed),
+        metrics: RunMetrics::new(Axis::Rounds, nodes, 1),
+        trace: TraceHash::new(seed),
     };
-    let author = Order::new(Dice::new(seed, Purpose::Author), 0, nodes).at(0);
+    let author = Order::new(CounterRng::new(seed, Purpose::Author), 0, nodes).at(0);
     spread.known.set(author);
     spread.informed.push(author);
-    spread.tally.wrote(author, 0);
+    spread.metrics.wrote(author, 0);
     for round in 1..=rounds_max.unwrap_or(ROUNDS_MAX) {
         let senders = spread.senders(scenario.protocol.rounds);
         if spread.informed.len() == nodes || senders.is_empty() && spread.late.is_empty() {
@@ -61,12 +61,12 @@ pub(super) fn play(scenario: &Scenario, seed: u64, rounds_max: Option<u64>) -> M
         }
         spread.starts.push(spread.informed.len());
         for (number, receiver) in std::mem::take(&mut spread.late).into_iter().enumerate() {
-            let mut rolls = spread.peers.rolls(number as u64 | 1 << 32, round << 32);
-            spread.deliver(receiver, round, &mut rolls);
+            let mut draws = spread.peers.draws(number as u64 | 1 << 32, round << 32);
+            spread.deliver(receiver, round, &mut draws);
         }
         match scenario.protocol.kind {
-            Kind::PushPull => spread.contact(senders, round),
-            Kind::Push | Kind::Mesh => spread.push(senders, round),
+            SpreadProtocol::PushPull => spread.contact(senders, round),
+            SpreadProtocol::Push | SpreadProtocol::Mesh => spread.push(senders, round),
         }
     }
     spread.finish(scenario.network.regions.is_some())
@@ -86,10 +86,10 @@ impl Spread {
         let mut peers = Vec::new();
         for at in senders {
             let sender = self.informed[at];
-            let mut rolls = self.peers.rolls(u64::from(sender), round << 32);
-            rolls.peers(sender, self.nodes, self.fanout, &mut peers);
+            let mut draws = self.peers.draws(u64::from(sender), round << 32);
+            draws.peers(sender, self.nodes, self.fanout, &mut peers);
             for peer in &peers {
-                self.send(*peer, round, &mut rolls);
+                self.send(*peer, round, &mut draws);
             }
         }
     }
@@ -102,55 +102,55 @@ impl Spread {
         }
         let mut peers = Vec::new();
         for node in 0..self.nodes {
-            let mut rolls = self.peers.rolls(u64::from(node), round << 32);
-            rolls.peers(node, self.nodes, self.fanout, &mut peers);
+            let mut draws = self.peers.draws(u64::from(node), round << 32);
+            draws.peers(node, self.nodes, self.fanout, &mut peers);
             let (has, gives) = (before.has(node), sends.has(node));
             for peer in &peers {
                 if gives {
-                    self.send(*peer, round, &mut rolls);
+                    self.send(*peer, round, &mut draws);
                     continue;
                 }
-                self.tally.bytes += ENVELOPE_BYTES;
+                self.metrics.bytes += ENVELOPE_BYTES;
                 if !has && sends.has(*peer) {
-                    self.send(node, round, &mut rolls);
+                    self.send(node, round, &mut draws);
                 }
             }
         }
     }
 
-    fn send(&mut self, receiver: u32, round: u64, rolls: &mut Rolls) {
-        self.tally.copies_sent += 1;
-        self.tally.bytes += self.record_bytes + ENVELOPE_BYTES;
-        self.deliver(receiver, round, rolls);
+    fn send(&mut self, receiver: u32, round: u64, draws: &mut Draws) {
+        self.metrics.copies_sent += 1;
+        self.metrics.bytes += self.record_bytes + ENVELOPE_BYTES;
+        self.deliver(receiver, round, draws);
     }
 
-    fn deliver(&mut self, receiver: u32, round: u64, rolls: &mut Rolls) {
-        if rolls.happens(self.chance) {
+    fn deliver(&mut self, receiver: u32, round: u64, draws: &mut Draws) {
+        if draws.happens(self.chance) {
             self.trace.note(round << 1, u64::from(receiver));
             match self.mode {
-                LossMode::Drop => self.tally.dropped += 1,
+                LossMode::Drop => self.metrics.dropped += 1,
                 LossMode::Retransmit => {
-                    self.tally.bytes += self.record_bytes + ENVELOPE_BYTES;
+                    self.metrics.bytes += self.record_bytes + ENVELOPE_BYTES;
                     self.late.push(receiver);
                 }
             }
             return;
         }
-        self.tally.copies_received += 1;
+        self.metrics.copies_received += 1;
         self.trace.note(round << 1 | 1, u64::from(receiver));
         if !self.known.has(receiver) {
             self.known.set(receiver);
             self.informed.push(receiver);
-            self.tally.learnt(receiver, 0, round);
+            self.metrics.learnt(receiver, 0, round);
         }
     }
 
     fn finish(mut self, has_regions: bool) -> Measured {
-        let arrived = self.tally.copies_received + self.tally.dropped + self.late.len() as u64;
-        debug_assert_eq!(self.tally.copies_sent, arrived, "copies sent are received, lost or on their way");
-        self.trace.note(self.tally.copies_sent, self.informed.len() as u64);
+        let arrived = self.metrics.copies_received + self.metrics.dropped + self.late.len() as u64;
+        debug_assert_eq!(self.metrics.copies_sent, arrived, "copies sent are received, lost or on their way");
+        self.trace.note(self.metrics.copies_sent, self.informed.len() as u64);
         let complete = self.informed.len() as f64 / f64::from(self.nodes);
-        let mut measured = self.tally.measured(self.trace.value(), has_regions);
+        let mut measured = self.metrics.measured(self.trace.value(), has_regions);
         measured.metrics.insert("complete".into(), complete);
         measured
     }

@@ -2,7 +2,7 @@
 //!
 //! Periodic timers are never queued: the nodes have their turns in a fixed order, evenly spread over the period.
 
-use super::dice::Order;
+use super::counter_rng::Order;
 
 /// One timer of every node.
 #[derive(Debug)]
@@ -112,12 +112,12 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::{Dice, Purpose};
+    use super::super::counter_rng::{CounterRng, Purpose};
     use super::*;
 
     #[test]
     fn every_node_has_one_turn_in_a_period() {
-        let order = Order::new(Dice::new(1, Purpose::Heartbeat), 0, 7);
+        let order = Order::new(CounterRng::new(1, Purpose::Heartbeat), 0, 7);
         let mut timer = Periodic::new(order, 7, 100);
         for cycle in 0..3 {
             let mut turns: Vec<u32> = (0..7)

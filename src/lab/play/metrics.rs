@@ -1,8 +1,11 @@
 //! What is measured of a run, by looking at its nodes in the end and at what was counted on the way.
 
+use std::collections::BTreeSet;
+
 use super::super::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
 use super::Run;
 use crate::proto::name::ZoneName;
+use crate::proto::zone::Zone;
 use crate::sim::Update;
 
 const HOUR_MS: f64 = 3_600_000.0;
@@ -15,7 +18,12 @@ pub(super) fn measure(run: &mut Run<'_>) -> Measured {
     let spread = first
         .filter(|_| world.size() <= SPREAD_MAX)
         .map(|update| Spread { seen: update.seen().collect(), regions: world.regions().to_vec() });
-    Measured { trace: world.outcome().trace, metrics, curve: first.map(curve).unwrap_or_default(), spread }
+    Measured {
+        trace: world.outcome().trace,
+        metrics,
+        curve: first.map(|update| curve(run, update)).unwrap_or_default(),
+        spread,
+    }
 }
 
 fn metrics(run: &mut Run<'_>) -> Metrics {
@@ -53,7 +61,7 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     put("refused_writes", world.reference().refused.values().sum::<u64>() as f64);
     put("blamed", counted.blamed.len() as f64);
     put("node_hours", hours);
-    if run.scenario.faults.iter().any(|fault| fault.trouble.is_hostile()) {
+    if run.scenario.faults.iter().any(|fault| fault.kind.is_hostile()) {
         let adversary_report = world.adversary_report();
         put("foreign_records", adversary_report.foreign_records);
         put("forks_seen", adversary_report.forks_seen);
@@ -61,26 +69,29 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     metrics
 }
 
-/// Shares of (node, update) pairs that came together, and of nodes that have every update. A node has an update if it
-/// learnt it once, holds what is at least as great in the end, or shows nothing of it where it was withdrawn.
+/// Shares of (node, update) pairs that came together, of those in which the node holds the update's zone, and of nodes that
+/// have every update they should. A node has an update if it learnt it once, holds what is at least as great in the end, or
+/// shows nothing of it where it was withdrawn.
 fn reached(run: &Run<'_>) -> (f64, f64) {
-    let root = ZoneName::root();
     let updates: Vec<&Update> = honest(run).collect();
     let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
     let withdrawn = run.world.reference().withdrawn();
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
-        let has = |(number, update): (usize, &&Update)| {
-            let held = node.record(&root, &update.key);
-            seen[number][at].is_some()
+        let zones: BTreeSet<&ZoneName> = node.zones().map(Zone::name).collect();
+        let wanted = || updates.iter().enumerate().filter(|(_, update)| zones.contains(&update.zone));
+        let has = |(number, update): &(usize, &&Update)| {
+            let held = node.record(&update.zone, &update.key);
+            seen[*number][at].is_some()
                 || held.is_some_and(|held| held.order() >= update.order)
                 || (held.is_none() && withdrawn.contains(&update.key))
         };
-        let count = updates.iter().enumerate().filter(|update| has((update.0, update.1))).count();
+        let (all, count) = (wanted().count(), wanted().filter(has).count());
         nodes += 1;
-        pairs += updates.len() as u64;
+        pairs += all as u64;
         together += count as u64;
-        complete += u64::from(count == updates.len() && count > 0);
+        // Where a zone has no updates its nodes have them all.
+        complete += u64::from(count == all && !updates.is_empty());
     }
     let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
     (share(together, pairs), share(complete, nodes))
@@ -91,9 +102,16 @@ fn honest<'a>(run: &'a Run<'_>) -> impl Iterator<Item = &'a Update> {
     run.world.metrics().updates.iter().filter(|update| run.world.is_honest(update.author))
 }
 
-/// Share of nodes that know an update, by milliseconds since it was written.
-fn curve(update: &Update) -> Vec<(f64, f64)> {
-    let nodes = update.seen().count();
+/// Share of the nodes that hold its zone which know an update, by milliseconds since it was written.
+fn curve(run: &Run<'_>, update: &Update) -> Vec<(f64, f64)> {
+    let nodes = match run.scenario.zones.as_slice() {
+        [] => run.world.size(),
+        _ => run
+            .world
+            .nodes()
+            .filter(|(_, node)| node.zones().map(Zone::name).any(|it| *it == update.zone))
+            .count(),
+    };
     let mut times: Vec<u32> = update.seen().flatten().collect();
     times.sort_unstable();
     let known = |at: usize| (f64::from(times[at]), (at + 1) as f64 / nodes as f64);

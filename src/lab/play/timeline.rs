@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use super::super::scenario::{Groups, Scenario, Trouble, Who};
+use super::super::scenario::{FaultKind, Groups, Scenario, Who};
 use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::AgentName;
 use crate::sim::regions::REGIONS;
@@ -42,9 +42,9 @@ pub(super) enum Action {
 /// How many machines a run has: its nodes, then those of an adversary that come beside them.
 pub(super) fn machines(scenario: &Scenario) -> usize {
     let nodes = scenario.network.nodes;
-    let strangers = scenario.faults.iter().map(|fault| match fault.trouble {
-        Trouble::Sybil { who } => who.of(nodes),
-        Trouble::Eclipse { .. } => ECLIPSE_MACHINES,
+    let strangers = scenario.faults.iter().map(|fault| match fault.kind {
+        FaultKind::Sybil { who } => who.of(nodes),
+        FaultKind::Eclipse { .. } => ECLIPSE_MACHINES,
         _ => 0,
     });
     nodes + strangers.sum::<usize>()
@@ -84,7 +84,7 @@ impl Timeline {
         let written_at = draw.writes(scenario);
         draw.until = draw.until.max(written_at);
         for fault in &scenario.faults {
-            draw.trouble(millis(fault.at), &fault.trouble, written_at);
+            draw.fault(millis(fault.at), &fault.kind, written_at);
         }
         draw.withdrawals(scenario, written_at);
         let mut timeline = draw.timeline;
@@ -152,55 +152,55 @@ impl<R: Rng> Draw<'_, R> {
         }
     }
 
-    fn trouble(&mut self, at: u64, trouble: &Trouble, written_at: u64) {
-        match trouble {
-            Trouble::Partition { groups, lasts } => self.partition(at, *groups, *lasts),
-            Trouble::Churn { share, mean_off, lasts } => {
+    fn fault(&mut self, at: u64, kind: &FaultKind, written_at: u64) {
+        match kind {
+            FaultKind::Partition { groups, lasts } => self.partition(at, *groups, *lasts),
+            FaultKind::Churn { share, mean_off, lasts } => {
                 let end = lasts.map_or(u64::MAX, |lasts| at + millis(lasts)).min(self.until);
                 // Without any end it goes on until the last update had time to spread.
                 let end = if end == u64::MAX { written_at.max(at) + 10 * millis(*mean_off) } else { end };
                 self.churn(at, *share, millis(*mean_off), end);
             }
-            Trouble::Crash { who, memory, lasts } => self.crash(at, *who, *memory, *lasts),
-            Trouble::Backup { who } => {
+            FaultKind::Crash { who, memory, lasts } => self.crash(at, *who, *memory, *lasts),
+            FaultKind::Backup { who } => {
                 self.backed_up = self.pick(*who);
                 for machine in self.backed_up.clone() {
                     self.plan_fault(at, Fault::BackUp(machine));
                 }
             }
-            Trouble::Join { who } => {
+            FaultKind::Join { who } => {
                 for machine in self.pick(*who) {
                     self.timeline.late.insert(machine);
                     self.plan_fault(at, Fault::Start(machine));
                 }
                 self.heals(at);
             }
-            Trouble::Clock { who, error_ms, lasts } => self.clock(at, *who, *error_ms, *lasts, written_at),
-            Trouble::Freeze { who, lasts } => {
+            FaultKind::Clock { who, error_ms, lasts } => self.clock(at, *who, *error_ms, *lasts, written_at),
+            FaultKind::Freeze { who, lasts } => {
                 let end = self.end(at, *lasts);
                 for machine in self.pick(*who) {
                     self.plan_fault(at, Fault::Suspend(machine, end - at));
                 }
             }
-            Trouble::Sleep { lasts } => {
+            FaultKind::Sleep { lasts } => {
                 self.plan_fault(at, Fault::Skip(millis(*lasts)));
                 self.heals(at);
             }
-            Trouble::Mute { who } => self.corrupt(at, *who, Behaviour::Mute),
-            Trouble::Lie { who } => self.corrupt(at, *who, Behaviour::Lie),
-            Trouble::Equivocate { who } => {
+            FaultKind::Mute { who } => self.corrupt(at, *who, Behaviour::Mute),
+            FaultKind::Lie { who } => self.corrupt(at, *who, Behaviour::Lie),
+            FaultKind::Equivocate { who } => {
                 for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {
                     self.plan_fault(at, Fault::Corrupt(author, Behaviour::Equivocate));
                 }
             }
-            Trouble::Sybil { who } => {
+            FaultKind::Sybil { who } => {
                 for machine in self.strangers(who.of(self.nodes)) {
                     self.timeline.late.insert(machine);
                     self.plan_fault(at, Fault::Corrupt(machine, Behaviour::Sybil { offers: SYBIL_OFFERS }));
                     self.plan_fault(at, Fault::Start(machine));
                 }
             }
-            Trouble::Eclipse { lasts } => {
+            FaultKind::Eclipse { lasts } => {
                 for machine in self.strangers(ECLIPSE_MACHINES) {
                     self.plan_fault(0, Fault::Corrupt(machine, Behaviour::Stale));
                 }

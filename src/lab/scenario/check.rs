@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::answer::Template;
 use super::file::nearest;
-use super::{Expectation, Fault, Kind, Rounds, Scenario, Tier, Trouble, Wanted, plain};
+use super::{Expectation, Fault, FaultKind, Rounds, Scenario, SpreadProtocol, Tier, Wanted, plain};
 use crate::lab::measure::METRICS;
 use crate::lab::theory;
 
@@ -41,6 +41,7 @@ pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
         check_network(scenario),
         check_protocol(scenario),
         check_workload(scenario),
+        check_zones(scenario),
         check_answer(scenario, here),
     ];
     judged.extend(scenario.faults.iter().enumerate().map(|(at, fault)| check_fault(scenario, at, fault)));
@@ -104,7 +105,7 @@ fn check_seeds(scenario: &Scenario) -> Result<(), Wrong> {
 }
 
 fn check_fault(scenario: &Scenario, at: usize, fault: &Fault) -> Result<(), Wrong> {
-    check_trouble(scenario, &fault.trouble).map_err(|message| wrong(&format!("fault/{at}"), message))?;
+    check_kind(scenario, &fault.kind).map_err(|message| wrong(&format!("fault/{at}"), message))?;
     if scenario.until.is_some_and(|until| fault.at >= until) {
         return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
     }
@@ -152,7 +153,7 @@ fn check_network(scenario: &Scenario) -> Result<(), Wrong> {
 
 fn check_protocol(scenario: &Scenario) -> Result<(), Wrong> {
     let (protocol, nodes) = (&scenario.protocol, scenario.network.nodes);
-    let mesh = protocol.kind == Kind::Mesh;
+    let mesh = protocol.kind == SpreadProtocol::Mesh;
     if scenario.tier != Tier::Model && !mesh {
         return Err(wrong("protocol/kind", "real nodes form a mesh: kind = \"mesh\", or tier = \"model\""));
     }
@@ -214,23 +215,49 @@ fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn check_trouble(scenario: &Scenario, trouble: &Trouble) -> Result<(), String> {
+fn check_zones(scenario: &Scenario) -> Result<(), Wrong> {
+    if !scenario.zones.is_empty() && scenario.tier != Tier::Core {
+        let message = format!("the {} tier knows one zone; tier = \"core\" knows many", scenario.tier.name());
+        return Err(wrong("zone", message));
+    }
+    for (at, zone) in scenario.zones.iter().enumerate() {
+        let path = |key: &str| format!("zone/{at}/{key}");
+        if scenario.zones[..at].iter().any(|before| before.name == zone.name) {
+            return Err(wrong(&path("name"), format!("{} is there twice", zone.name)));
+        }
+        let (members, followers) = (&zone.members.0, &zone.followers.0);
+        let beyond = members.union(followers).find(|node| **node >= scenario.network.nodes);
+        if let Some(node) = beyond {
+            let message = format!("no node {node}: they are 0 to {}", scenario.network.nodes - 1);
+            return Err(wrong(&path("members"), message));
+        }
+        if let Some(node) = members.intersection(followers).next() {
+            return Err(wrong(&path("followers"), format!("node {node} is a member already")));
+        }
+    }
+    Ok(())
+}
+
+fn check_kind(scenario: &Scenario, kind: &FaultKind) -> Result<(), String> {
     let possible = match scenario.tier {
         Tier::Core => true,
         Tier::Model => matches!(
-            trouble,
-            Trouble::Partition { .. } | Trouble::Churn { .. } | Trouble::Mute { .. } | Trouble::Join { .. }
+            kind,
+            FaultKind::Partition { .. }
+                | FaultKind::Churn { .. }
+                | FaultKind::Mute { .. }
+                | FaultKind::Join { .. }
         ),
-        Tier::Mesh => matches!(trouble, Trouble::Partition { .. } | Trouble::Join { .. }),
+        Tier::Mesh => matches!(kind, FaultKind::Partition { .. } | FaultKind::Join { .. }),
     };
     if !possible {
         return Err(format!(
             "the {} tier knows no {}; tier = \"core\" does",
             scenario.tier.name(),
-            trouble.name()
+            kind.name()
         ));
     }
-    if matches!(trouble, Trouble::Partition { groups: super::Groups::Regions, .. })
+    if matches!(kind, FaultKind::Partition { groups: super::Groups::Regions, .. })
         && scenario.network.regions.is_none()
     {
         return Err("by = \"region\" needs regions: network.regions = \"cloud-8\"".into());

@@ -14,7 +14,7 @@ pub struct Fault {
     /// Virtual time.
     pub at: Duration,
     /// What.
-    pub trouble: Trouble,
+    pub kind: FaultKind,
 }
 
 /// Whom it strikes; drawn from the seed of a run.
@@ -47,7 +47,7 @@ pub enum Groups {
 
 /// What goes wrong. Times are virtual.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Trouble {
+pub enum FaultKind {
     /// Nodes of different groups do not reach each other.
     Partition {
         /// How they are split.
@@ -131,49 +131,49 @@ pub enum Trouble {
     },
 }
 
-impl Trouble {
+impl FaultKind {
     /// Whether it is the work of an adversary.
     pub fn is_hostile(&self) -> bool {
         match self {
-            Trouble::Mute { .. }
-            | Trouble::Sybil { .. }
-            | Trouble::Eclipse { .. }
-            | Trouble::Equivocate { .. }
-            | Trouble::Lie { .. } => true,
-            Trouble::Partition { .. }
-            | Trouble::Churn { .. }
-            | Trouble::Crash { .. }
-            | Trouble::Backup { .. }
-            | Trouble::Join { .. }
-            | Trouble::Clock { .. }
-            | Trouble::Freeze { .. }
-            | Trouble::Sleep { .. } => false,
+            FaultKind::Mute { .. }
+            | FaultKind::Sybil { .. }
+            | FaultKind::Eclipse { .. }
+            | FaultKind::Equivocate { .. }
+            | FaultKind::Lie { .. } => true,
+            FaultKind::Partition { .. }
+            | FaultKind::Churn { .. }
+            | FaultKind::Crash { .. }
+            | FaultKind::Backup { .. }
+            | FaultKind::Join { .. }
+            | FaultKind::Clock { .. }
+            | FaultKind::Freeze { .. }
+            | FaultKind::Sleep { .. } => false,
         }
     }
 
     /// As it is written in a file.
     pub fn name(&self) -> &'static str {
         match self {
-            Trouble::Partition { .. } => "partition",
-            Trouble::Churn { .. } => "churn",
-            Trouble::Crash { .. } => "crash",
-            Trouble::Backup { .. } => "backup",
-            Trouble::Join { .. } => "join",
-            Trouble::Clock { .. } => "clock",
-            Trouble::Freeze { .. } => "freeze",
-            Trouble::Sleep { .. } => "sleep",
-            Trouble::Mute { .. } => "mute",
-            Trouble::Sybil { .. } => "sybil",
-            Trouble::Eclipse { .. } => "eclipse",
-            Trouble::Equivocate { .. } => "equivocate",
-            Trouble::Lie { .. } => "lie",
+            FaultKind::Partition { .. } => "partition",
+            FaultKind::Churn { .. } => "churn",
+            FaultKind::Crash { .. } => "crash",
+            FaultKind::Backup { .. } => "backup",
+            FaultKind::Join { .. } => "join",
+            FaultKind::Clock { .. } => "clock",
+            FaultKind::Freeze { .. } => "freeze",
+            FaultKind::Sleep { .. } => "sleep",
+            FaultKind::Mute { .. } => "mute",
+            FaultKind::Sybil { .. } => "sybil",
+            FaultKind::Eclipse { .. } => "eclipse",
+            FaultKind::Equivocate { .. } => "equivocate",
+            FaultKind::Lie { .. } => "lie",
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Kind {
+enum KindText {
     Partition,
     Churn,
     Crash,
@@ -192,7 +192,7 @@ enum Kind {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FaultText {
-    kind: Kind,
+    kind: KindText,
     #[serde(default, deserialize_with = "optional_duration")]
     at: Option<Duration>,
     #[serde(default, deserialize_with = "optional_duration")]
@@ -225,50 +225,55 @@ impl TryFrom<FaultText> for Fault {
 
     fn try_from(text: FaultText) -> Result<Fault, String> {
         let at = text.at.ok_or("when? at = \"10s\"")?;
-        Ok(Fault { at, trouble: text.trouble()? })
+        Ok(Fault { at, kind: text.fault()? })
     }
 }
 
 impl FaultText {
-    fn trouble(&self) -> Result<Trouble, String> {
+    fn fault(&self) -> Result<FaultKind, String> {
         self.refuse_strangers()?;
         Ok(match self.kind {
-            Kind::Partition => Trouble::Partition { groups: self.split()?, lasts: self.lasting()? },
-            Kind::Churn => Trouble::Churn {
+            KindText::Partition => FaultKind::Partition { groups: self.split()?, lasts: self.lasting()? },
+            KindText::Churn => FaultKind::Churn {
                 share: self.share()?,
                 mean_off: self.mean_off.ok_or("how long is a node away? mean_off = \"30s\"")?,
                 lasts: self.lasts,
             },
-            Kind::Crash => Trouble::Crash {
+            KindText::Crash => FaultKind::Crash {
                 who: self.who()?,
                 memory: self.memory.unwrap_or(RestartFrom::Disk),
                 lasts: self.lasting()?,
             },
-            Kind::Backup => Trouble::Backup { who: self.who()? },
-            Kind::Join => Trouble::Join { who: self.who()? },
-            Kind::Clock => Trouble::Clock { who: self.who()?, error_ms: self.error_ms()?, lasts: self.lasts },
-            Kind::Freeze => Trouble::Freeze { who: self.who()?, lasts: self.lasting()? },
-            Kind::Sleep => Trouble::Sleep { lasts: self.lasting()? },
-            Kind::Mute => Trouble::Mute { who: self.who()? },
-            Kind::Sybil => Trouble::Sybil { who: self.who()? },
-            Kind::Eclipse => Trouble::Eclipse { lasts: self.lasting()? },
-            Kind::Equivocate => Trouble::Equivocate { who: self.who()? },
-            Kind::Lie => Trouble::Lie { who: self.who()? },
+            KindText::Backup => FaultKind::Backup { who: self.who()? },
+            KindText::Join => FaultKind::Join { who: self.who()? },
+            KindText::Clock => {
+                FaultKind::Clock { who: self.who()?, error_ms: self.error_ms()?, lasts: self.lasts }
+            }
+            KindText::Freeze => FaultKind::Freeze { who: self.who()?, lasts: self.lasting()? },
+            KindText::Sleep => FaultKind::Sleep { lasts: self.lasting()? },
+            KindText::Mute => FaultKind::Mute { who: self.who()? },
+            KindText::Sybil => FaultKind::Sybil { who: self.who()? },
+            KindText::Eclipse => FaultKind::Eclipse { lasts: self.lasting()? },
+            KindText::Equivocate => FaultKind::Equivocate { who: self.who()? },
+            KindText::Lie => FaultKind::Lie { who: self.who()? },
         })
     }
 
     /// Keys that mean nothing for this kind are mistakes, as unknown ones are.
     fn refuse_strangers(&self) -> Result<(), String> {
         let known: &[&str] = match self.kind {
-            Kind::Partition => &["lasts", "groups", "by"],
-            Kind::Churn => &["lasts", "share", "mean_off"],
-            Kind::Crash => &["lasts", "share", "nodes", "memory"],
-            Kind::Clock => &["lasts", "share", "nodes", "error"],
-            Kind::Freeze => &["lasts", "share", "nodes"],
-            Kind::Sleep | Kind::Eclipse => &["lasts"],
-            Kind::Backup | Kind::Join | Kind::Mute | Kind::Sybil | Kind::Equivocate | Kind::Lie => {
-                &["share", "nodes"]
-            }
+            KindText::Partition => &["lasts", "groups", "by"],
+            KindText::Churn => &["lasts", "share", "mean_off"],
+            KindText::Crash => &["lasts", "share", "nodes", "memory"],
+            KindText::Clock => &["lasts", "share", "nodes", "error"],
+            KindText::Freeze => &["lasts", "share", "nodes"],
+            KindText::Sleep | KindText::Eclipse => &["lasts"],
+            KindText::Backup
+            | KindText::Join
+            | KindText::Mute
+            | KindText::Sybil
+            | KindText::Equivocate
+            | KindText::Lie => &["share", "nodes"],
         };
         let given = [
             ("lasts", self.lasts.is_some()),

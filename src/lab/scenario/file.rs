@@ -13,10 +13,10 @@ use super::{Scenario, label, plain};
 /// Cells one sweep may make: more are a mistake.
 const CELLS_MAX: usize = 1_000;
 /// What a sweep may change: the world, and not what is asked of it.
-const SWEPT: [&str; 5] = ["network", "protocol", "workload", "fault", "until"];
+const SWEPT: [&str; 6] = ["network", "protocol", "zone", "workload", "fault", "until"];
 
 /// Keys that are lists themselves.
-const LISTS: [&str; 3] = ["fault", "claims", "expect"];
+const LISTS: [&str; 4] = ["zone", "fault", "claims", "expect"];
 
 /// What is wrong with a scenario.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

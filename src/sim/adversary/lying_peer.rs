@@ -26,6 +26,8 @@ pub(super) struct LyingPeer<'a> {
     pub(super) rng: &'a mut ChaCha8Rng,
     pub(super) identity: &'a Identity,
     pub(super) network: &'a str,
+    /// Where what it makes up is said to lie.
+    pub(super) zone: ZoneName,
     pub(super) now: Timestamp,
     /// A record that it holds, to forge others from.
     pub(super) model: Option<Arc<Record>>,
@@ -183,7 +185,7 @@ impl LyingPeer<'_> {
         let key = self.identity.key();
         Header {
             network: self.network.into(),
-            zone: ZoneName::root(),
+            zone: self.zone.clone(),
             kind: Kind::Agent,
             name: "lie".parse().expect("a label"),
             owner: key,

@@ -30,6 +30,8 @@ pub(in crate::sim) struct Link {
     pub(in crate::sim) state: LinkState,
     /// Grows each time it comes up.
     pub(in crate::sim) epoch: u32,
+    /// Who made the connection.
+    pub(in crate::sim) dialer: usize,
     /// The runs of both ends that were told of it.
     pub(in crate::sim) incarnations: (u64, u64),
 }
@@ -90,7 +92,13 @@ impl Links {
         }
         let number = self.links.len() as u32;
         let ends = (a.min(b), a.max(b));
-        self.links.push(Link { ends, state: LinkState::Down, epoch: 0, incarnations: (0, 0) });
+        self.links.push(Link {
+            ends,
+            state: LinkState::Down,
+            epoch: 0,
+            dialer: ends.0,
+            incarnations: (0, 0),
+        });
         self.of[a].push((b as u32, number));
         self.of[b].push((a as u32, number));
     }

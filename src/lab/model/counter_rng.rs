@@ -22,15 +22,15 @@ pub(super) enum Purpose {
 
 /// A source of draws.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct CounterRng(u64);
 
 /// 2^64 divided by the golden ratio: multiples of it are spread evenly.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-impl Dice {
+impl CounterRng {
     /// Draws of a seed for a purpose.
-    pub(super) fn new(seed: u64, purpose: Purpose) -> Dice {
-        Dice(mix(mix(seed.wrapping_add(GOLDEN)) ^ mix(purpose as u64)))
+    pub(super) fn new(seed: u64, purpose: Purpose) -> CounterRng {
+        CounterRng(mix(mix(seed.wrapping_add(GOLDEN)) ^ mix(purpose as u64)))
     }
 
     /// The draw for two numbers.
@@ -39,25 +39,25 @@ impl Dice {
     }
 
     /// Many draws for two numbers.
-    pub(super) fn rolls(self, a: u64, b: u64) -> Rolls {
-        Rolls(self.draw(a, b))
+    pub(super) fn draws(self, a: u64, b: u64) -> Draws {
+        Draws(self.draw(a, b))
     }
 }
 
 /// A sequence of draws.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rolls(u64);
+pub(super) struct Draws(u64);
 
-impl Rolls {
+impl Draws {
     /// The next one.
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(super) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
     /// Whether something of this chance happens; without a draw if it cannot.
     pub(super) fn happens(&mut self, chance: Chance) -> bool {
-        chance.0 != 0 && self.roll() < chance.0
+        chance.0 != 0 && self.next_u64() < chance.0
     }
 
     /// `count` different numbers below `most` other than `but`, by Floyd's method; all there are if these are fewer.
@@ -65,7 +65,7 @@ impl Rolls {
         chosen.clear();
         let others = most - 1;
         for last in others.saturating_sub(count as u32)..others {
-            let pick = below(self.roll(), u64::from(last) + 1) as u32;
+            let pick = below(self.next_u64(), u64::from(last) + 1) as u32;
             chosen.push(if chosen.contains(&pick) { last } else { pick });
         }
         for peer in chosen {
@@ -113,10 +113,10 @@ pub(super) struct Order {
 
 impl Order {
     /// An order of `count` numbers for a purpose.
-    pub(super) fn new(dice: Dice, number: u64, count: usize) -> Order {
+    pub(super) fn new(rng: CounterRng, number: u64, count: usize) -> Order {
         let count = count as u64;
-        let start = below(dice.draw(number, 0), count);
-        let mut step = 1 + below(dice.draw(number, 1), count);
+        let start = below(rng.draw(number, 0), count);
+        let mut step = 1 + below(rng.draw(number, 1), count);
         while gcd(step, count) != 1 {
             step = step % count + 1;
         }
@@ -136,12 +136,12 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 /// A running hash over what happens, in order: it tells runs apart and guards against nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trace(u64);
+pub(super) struct TraceHash(u64);
 
-impl Trace {
+impl TraceHash {
     /// Of a seed.
-    pub(super) fn new(seed: u64) -> Trace {
-        Trace(mix(seed ^ GOLDEN))
+    pub(super) fn new(seed: u64) -> TraceHash {
+        TraceHash(mix(seed ^ GOLDEN))
     }
 
     /// Something happened.
@@ -163,17 +163,17 @@ mod tests {
 
     #[test]
     fn peers_are_different_and_never_oneself() {
-        let dice = Dice::new(1, Purpose::Peer);
+        let rng = CounterRng::new(1, Purpose::Peer);
         let mut chosen = Vec::new();
         let mut met = [0u32; 7];
         for round in 0..7_000 {
-            dice.rolls(3, round).peers(3, 7, 2, &mut chosen);
+            rng.draws(3, round).peers(3, 7, 2, &mut chosen);
             assert!(chosen.len() == 2 && chosen[0] != chosen[1] && !chosen.contains(&3), "{chosen:?}");
             chosen.iter().for_each(|peer| met[*peer as usize] += 1);
         }
         let fair = 7_000 * 2 / 6;
         assert!(met.iter().enumerate().all(|(at, met)| at == 3 || met.abs_diff(fair) < 200), "{met:?}");
-        dice.rolls(0, 0).peers(0, 3, 9, &mut chosen);
+        rng.draws(0, 0).peers(0, 3, 9, &mut chosen);
         chosen.sort_unstable();
         assert_eq!(chosen, [1, 2]);
     }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn an_order_holds_every_number_once() {
         for count in [1, 2, 8, 97, 1_000] {
-            let order = Order::new(Dice::new(7, Purpose::Victim), 0, count);
+            let order = Order::new(CounterRng::new(7, Purpose::Victim), 0, count);
             let mut all: Vec<u32> = (0..count).map(|place| order.at(place)).collect();
             all.sort_unstable();
             assert!(all.iter().enumerate().all(|(at, number)| at == *number as usize), "{count}: {all:?}");
@@ -190,13 +190,13 @@ mod tests {
 
     #[test]
     fn a_trace_tells_the_order_of_things() {
-        let (mut a, mut b) = (Trace::new(1), Trace::new(1));
+        let (mut a, mut b) = (TraceHash::new(1), TraceHash::new(1));
         a.note(1, 2);
         a.note(3, 4);
         b.note(3, 4);
         b.note(1, 2);
         assert_ne!(a.value(), b.value());
-        let mut c = Trace::new(1);
+        let mut c = TraceHash::new(1);
         c.note(1, 3);
         c.note(3, 4);
         assert_ne!(a.value(), c.value(), "what came first still counts");

@@ -10,7 +10,7 @@ use crate::lab::scenario::Digest;
 
 /// The bits.
 #[derive(Debug)]
-pub(super) struct Holdings {
+pub(super) struct UpdateBitmap {
     updates: usize,
     /// Bits of a node.
     stride: usize,
@@ -19,12 +19,12 @@ pub(super) struct Holdings {
     authors: Vec<u32>,
 }
 
-impl Holdings {
+impl UpdateBitmap {
     /// Nobody holds anything.
-    pub(super) fn new(nodes: usize, updates: usize, authors: usize) -> Holdings {
+    pub(super) fn new(nodes: usize, updates: usize, authors: usize) -> UpdateBitmap {
         let stride = if updates == 1 { 1 } else { updates.next_multiple_of(64) };
         let firsts = (0..=authors).map(|author| first(author, updates, authors)).collect();
-        Holdings { updates, stride, bits: vec![0; (nodes * stride).div_ceil(64)], authors: firsts }
+        UpdateBitmap { updates, stride, bits: vec![0; (nodes * stride).div_ceil(64)], authors: firsts }
     }
 
     /// Authors.
@@ -119,34 +119,34 @@ fn first(author: usize, updates: usize, authors: usize) -> u32 {
 mod tests {
     use super::*;
 
-    fn lacking(holdings: &Holdings, digest: Digest) -> Vec<u32> {
+    fn lacking(updates_held: &UpdateBitmap, digest: Digest) -> Vec<u32> {
         let mut found = Vec::new();
-        holdings.lacking(0, 1, digest, &mut found);
+        updates_held.lacking(0, 1, digest, &mut found);
         found
     }
 
     #[test]
     fn the_greatest_version_hides_a_gap_and_the_prefix_shows_it() {
         // Three authors with 34, 33 and 33 updates.
-        let mut holdings = Holdings::new(2, 100, 3);
+        let mut updates_held = UpdateBitmap::new(2, 100, 3);
         for update in 0..100 {
-            holdings.add(1, update);
+            updates_held.add(1, update);
         }
         for update in (0..10).chain(12..20).chain(40..50) {
-            holdings.add(0, update);
+            updates_held.add(0, update);
         }
         let beyond: Vec<u32> = (20..34).chain(50..100).collect();
-        assert_eq!(lacking(&holdings, Digest::Max), beyond);
+        assert_eq!(lacking(&updates_held, Digest::Max), beyond);
         let all: Vec<u32> = (10..12).chain(20..40).chain(50..100).collect();
-        assert_eq!(lacking(&holdings, Digest::Prefix), all);
-        assert_eq!(holdings.holes(0), 2 + 6);
-        assert_eq!((holdings.holes(1), holdings.count(1)), (0, 100));
+        assert_eq!(lacking(&updates_held, Digest::Prefix), all);
+        assert_eq!(updates_held.holes(0), 2 + 6);
+        assert_eq!((updates_held.holes(1), updates_held.count(1)), (0, 100));
     }
 
     #[test]
     fn authors_write_in_turns_and_each_update_is_written_once() {
-        let holdings = Holdings::new(2, 11, 3);
-        let mut written: Vec<u32> = (0..11).map(|number| holdings.nth_written(number)).collect();
+        let updates_held = UpdateBitmap::new(2, 11, 3);
+        let mut written: Vec<u32> = (0..11).map(|number| updates_held.nth_written(number)).collect();
         assert_eq!(written[..4], [0, 4, 8, 1]);
         written.sort_unstable();
         assert!(written.iter().enumerate().all(|(at, update)| at == *update as usize));
@@ -154,10 +154,10 @@ mod tests {
 
     #[test]
     fn a_single_update_takes_one_bit_a_node() {
-        let mut holdings = Holdings::new(1_000_000, 1, 1);
-        assert_eq!(holdings.bits.len(), 15_625);
-        holdings.add(1, 0);
-        assert_eq!(lacking(&holdings, Digest::Prefix), [0]);
-        assert_eq!(holdings.count(1) + holdings.count(0), 1);
+        let mut updates_held = UpdateBitmap::new(1_000_000, 1, 1);
+        assert_eq!(updates_held.bits.len(), 15_625);
+        updates_held.add(1, 0);
+        assert_eq!(lacking(&updates_held, Digest::Prefix), [0]);
+        assert_eq!(updates_held.count(1) + updates_held.count(0), 1);
     }
 }

@@ -63,7 +63,7 @@ pub(super) enum Axis {
 
 /// Counts of one run. An update's author holds it at delay 0, which is in neither histogram.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct RunMetrics {
     axis: Axis,
     nodes: usize,
     updates: usize,
@@ -85,10 +85,10 @@ pub(super) struct Tally {
     seen: Vec<Option<u32>>,
 }
 
-impl Tally {
-    pub(super) fn new(axis: Axis, nodes: usize, updates: usize) -> Tally {
+impl RunMetrics {
+    pub(super) fn new(axis: Axis, nodes: usize, updates: usize) -> RunMetrics {
         let seen = if nodes <= SPREAD_MAX { vec![None; nodes] } else { Vec::new() };
-        Tally {
+        RunMetrics {
             axis,
             nodes,
             updates,
@@ -221,11 +221,11 @@ mod tests {
 
     #[test]
     fn a_curve_keeps_its_steep_rise_and_its_long_wait() {
-        let mut tally = Tally::new(Axis::Ticks, 2_000, 1);
-        tally.wrote(0, 0);
-        (1..1_000).for_each(|node| tally.learnt(node, 0, 1_000 + u64::from(node)));
-        (1_000..2_000).for_each(|node| tally.learnt(node, 0, 600_000 + u64::from(node)));
-        let curve = tally.curve();
+        let mut metrics = RunMetrics::new(Axis::Ticks, 2_000, 1);
+        metrics.wrote(0, 0);
+        (1..1_000).for_each(|node| metrics.learnt(node, 0, 1_000 + u64::from(node)));
+        (1_000..2_000).for_each(|node| metrics.learnt(node, 0, 600_000 + u64::from(node)));
+        let curve = metrics.curve();
         assert!(curve.len() <= CURVE_MAX, "{} points", curve.len());
         assert_eq!((curve[0], curve[curve.len() - 1]), ((0.0, 0.000_5), (60_199.9, 1.0)));
         let share = |ms: f64| curve.iter().rfind(|(at, _)| *at <= ms).map_or(0.0, |(_, share)| *share);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::dice::{Dice, Order, Purpose, below, unit};
+use super::counter_rng::{CounterRng, Order, Purpose, below, unit};
 use super::links::TICKS_MS;
-use crate::lab::scenario::{Fault, Groups, Trouble, Who};
+use crate::lab::scenario::{Fault, FaultKind, Groups, Who};
 use crate::sim::regions::{REGIONS, region};
 
 /// It has not started yet.
@@ -17,7 +17,7 @@ const AWAY_BITS: usize = 14;
 
 /// The state of all nodes and links.
 #[derive(Debug)]
-pub(super) struct Troubles<'a> {
+pub(super) struct ActiveFaults<'a> {
     faults: &'a [Fault],
     nodes: usize,
     /// Of each node; empty in a world without faults.
@@ -26,9 +26,9 @@ pub(super) struct Troubles<'a> {
     partitions: Vec<usize>,
     /// Faults that are not over.
     open: usize,
-    group: Dice,
-    victim: Dice,
-    churn: Dice,
+    group: CounterRng,
+    victim: CounterRng,
+    churn: CounterRng,
 }
 
 /// Ticks of a time.
@@ -36,25 +36,25 @@ pub(super) fn ticks(time: Duration) -> u64 {
     (time.as_micros() / 100) as u64
 }
 
-impl<'a> Troubles<'a> {
+impl<'a> ActiveFaults<'a> {
     /// The world before anything went wrong: who joins later is not there yet.
-    pub(super) fn new(faults: &'a [Fault], nodes: usize, authors: &[u32], seed: u64) -> Troubles<'a> {
-        let mut troubles = Troubles {
+    pub(super) fn new(faults: &'a [Fault], nodes: usize, authors: &[u32], seed: u64) -> ActiveFaults<'a> {
+        let mut active = ActiveFaults {
             faults,
             nodes,
             flags: if faults.is_empty() { Vec::new() } else { vec![0; nodes] },
             partitions: Vec::new(),
             open: faults.len(),
-            group: Dice::new(seed, Purpose::Group),
-            victim: Dice::new(seed, Purpose::Victim),
-            churn: Dice::new(seed, Purpose::Churn),
+            group: CounterRng::new(seed, Purpose::Group),
+            victim: CounterRng::new(seed, Purpose::Victim),
+            churn: CounterRng::new(seed, Purpose::Churn),
         };
         for (number, fault) in faults.iter().enumerate() {
-            if let Trouble::Join { who } = fault.trouble {
-                troubles.set(LATE, number, who, authors);
+            if let FaultKind::Join { who } = fault.kind {
+                active.set(LATE, number, who, authors);
             }
         }
-        troubles
+        active
     }
 
     /// Whether all faults are over.
@@ -64,15 +64,15 @@ impl<'a> Troubles<'a> {
 
     /// When the last fault ends, ticks; none without faults or if one lasts to the end.
     pub(super) fn end(&self) -> Option<u64> {
-        let ends = self.faults.iter().map(Troubles::end_of).collect::<Option<Vec<u64>>>()?;
+        let ends = self.faults.iter().map(ActiveFaults::end_of).collect::<Option<Vec<u64>>>()?;
         ends.into_iter().max()
     }
 
     /// When a fault ends; none: not before the run does.
     pub(super) fn end_of(fault: &Fault) -> Option<u64> {
-        let lasts = match fault.trouble {
-            Trouble::Partition { lasts, .. } => lasts,
-            Trouble::Churn { lasts, .. } => lasts?,
+        let lasts = match fault.kind {
+            FaultKind::Partition { lasts, .. } => lasts,
+            FaultKind::Churn { lasts, .. } => lasts?,
             _ => Duration::ZERO,
         };
         Some(ticks(fault.at) + ticks(lasts))
@@ -96,8 +96,8 @@ impl<'a> Troubles<'a> {
     }
 
     fn side(&self, number: usize, node: u32) -> u64 {
-        match self.faults[number].trouble {
-            Trouble::Partition { groups: Groups::Random(groups), .. } => {
+        match self.faults[number].kind {
+            FaultKind::Partition { groups: Groups::Random(groups), .. } => {
                 below(self.group.draw(u64::from(node), number as u64), groups as u64)
             }
             _ => u64::from(region(node as usize) < REGIONS / 2),
@@ -106,8 +106,8 @@ impl<'a> Troubles<'a> {
 
     /// Nodes that are to start with this fault.
     pub(super) fn late(&self, number: usize, authors: &[u32]) -> Vec<u32> {
-        match self.faults[number].trouble {
-            Trouble::Join { who } => self.victims(number, who, authors).collect(),
+        match self.faults[number].kind {
+            FaultKind::Join { who } => self.victims(number, who, authors).collect(),
             _ => Vec::new(),
         }
     }
@@ -118,10 +118,10 @@ impl<'a> Troubles<'a> {
     }
 
     /// A partition or silence begins.
-    pub(super) fn strike(&mut self, number: usize, authors: &[u32]) {
-        match self.faults[number].trouble {
-            Trouble::Partition { .. } => self.partitions.push(number),
-            Trouble::Mute { who } => self.set(MUTE, number, who, authors),
+    pub(super) fn begin(&mut self, number: usize, authors: &[u32]) {
+        match self.faults[number].kind {
+            FaultKind::Partition { .. } => self.partitions.push(number),
+            FaultKind::Mute { who } => self.set(MUTE, number, who, authors),
             _ => {}
         }
     }
@@ -144,15 +144,15 @@ impl<'a> Troubles<'a> {
 
     /// Whether a node is away when a churn begins.
     pub(super) fn begins_away(&self, number: usize, node: u32) -> bool {
-        let Trouble::Churn { share, .. } = self.faults[number].trouble else { return false };
+        let FaultKind::Churn { share, .. } = self.faults[number].kind else { return false };
         unit(self.victim.draw(u64::from(node), number as u64)) <= share
     }
 
     /// When a node leaves or comes back next: times away and at home have the same spread as a decay's, so who is away
     /// at any time says nothing about how long.
     pub(super) fn next_toggle(&self, number: usize, node: u32, now: u64) -> Option<u64> {
-        let Trouble::Churn { share, mean_off, .. } = self.faults[number].trouble else { return None };
-        let end = Troubles::end_of(&self.faults[number]);
+        let FaultKind::Churn { share, mean_off, .. } = self.faults[number].kind else { return None };
+        let end = ActiveFaults::end_of(&self.faults[number]);
         let away = self.is_away(number, node);
         let mean = ticks(mean_off) as f64 * if away { 1.0 } else { (1.0 - share) / share };
         let draw = self.churn.draw(u64::from(node), now << 8 ^ number as u64);

@@ -1,10 +1,10 @@
-//! The post: takes messages, loses some, brings the others in time, and counts them all.
+//! The transport: takes messages, loses some, brings the others in time, and counts them all.
 
-use super::event::{Event, Kind};
-use super::links::{Fate, Links};
-use super::tally::{ENVELOPE_BYTES, Tally};
-use super::trouble::Troubles;
-use super::wheel::Queue;
+use super::event::{Event, EventKind};
+use super::faults::ActiveFaults;
+use super::links::{Delivery, Links};
+use super::run_metrics::{ENVELOPE_BYTES, RunMetrics};
+use super::timing_wheel::Queue;
 
 /// Bytes by which an update is named in IHAVE and IWANT: gossip ids of the live node.
 const ID_BYTES: u64 = 20;
@@ -13,11 +13,11 @@ pub(super) const ROOT_BYTES: u64 = 32;
 
 /// What is on its way, and the clock.
 #[derive(Debug)]
-pub(super) struct Post<'a, Q> {
+pub(super) struct Transport<'a, Q> {
     pub(super) queue: Q,
     pub(super) links: Links,
-    pub(super) troubles: Troubles<'a>,
-    pub(super) tally: Tally,
+    pub(super) faults: ActiveFaults<'a>,
+    pub(super) metrics: RunMetrics,
     /// Ticks since the start.
     pub(super) now: u64,
     pub(super) record_bytes: u64,
@@ -25,9 +25,9 @@ pub(super) struct Post<'a, Q> {
     pub(super) in_flight: u64,
 }
 
-impl<Q: Queue<Event>> Post<'_, Q> {
+impl<Q: Queue<Event>> Transport<'_, Q> {
     /// A node sends something to another.
-    pub(super) fn send(&mut self, kind: Kind, from: u32, to: u32, update: u32, hops: u32) {
+    pub(super) fn send(&mut self, kind: EventKind, from: u32, to: u32, update: u32, hops: u32) {
         if let Some(at) = self.launch(kind, from, to, update) {
             self.in_flight += 1;
             self.queue.push(at, Event::new(kind, from, to, update, hops));
@@ -36,7 +36,7 @@ impl<Q: Queue<Event>> Post<'_, Q> {
 
     /// As `send`, for the question of an exchange. Where time is counted in rounds, question and answer fit into one:
     /// true says that the question is there already.
-    pub(super) fn ask(&mut self, kind: Kind, from: u32, to: u32) -> bool {
+    pub(super) fn ask(&mut self, kind: EventKind, from: u32, to: u32) -> bool {
         let Some(at) = self.launch(kind, from, to, 0) else { return false };
         let this_round = self.links.round().is_some_and(|round| at <= (self.now / round + 1) * round);
         if this_round {
@@ -48,26 +48,26 @@ impl<Q: Queue<Event>> Post<'_, Q> {
     }
 
     /// When it arrives, if it does not get lost.
-    fn launch(&mut self, kind: Kind, from: u32, to: u32, update: u32) -> Option<u64> {
+    fn launch(&mut self, kind: EventKind, from: u32, to: u32, update: u32) -> Option<u64> {
         let bytes = match kind {
-            Kind::Copy | Kind::Repair => self.record_bytes + ENVELOPE_BYTES,
+            EventKind::Copy | EventKind::Repair => self.record_bytes + ENVELOPE_BYTES,
             // Many ids share an envelope, which the sender adds.
-            Kind::IHave => ID_BYTES,
-            Kind::IWant => ID_BYTES + ENVELOPE_BYTES,
-            Kind::Reconcile => ROOT_BYTES + ENVELOPE_BYTES,
+            EventKind::IHave => ID_BYTES,
+            EventKind::IWant => ID_BYTES + ENVELOPE_BYTES,
+            EventKind::Reconcile => ROOT_BYTES + ENVELOPE_BYTES,
             _ => ENVELOPE_BYTES,
         };
-        self.tally.sent += 1;
-        self.tally.copies_sent += u64::from(kind.is_copy());
-        self.tally.bytes += bytes;
+        self.metrics.sent += 1;
+        self.metrics.copies_sent += u64::from(kind.is_copy());
+        self.metrics.bytes += bytes;
         let content = u64::from(update) << 4 | kind as u64;
-        match self.links.fate(self.now, from, to, content) {
-            Fate::Arrives(at, losses) if self.troubles.are_linked(from, to) => {
-                self.tally.bytes += bytes * u64::from(losses);
+        match self.links.deliver(self.now, from, to, content) {
+            Delivery::Arrives(at, losses) if self.faults.are_linked(from, to) => {
+                self.metrics.bytes += bytes * u64::from(losses);
                 Some(at)
             }
-            Fate::Arrives(..) | Fate::Lost => {
-                self.tally.dropped += 1;
+            Delivery::Arrives(..) | Delivery::Lost => {
+                self.metrics.dropped += 1;
                 None
             }
         }
@@ -80,14 +80,14 @@ impl<Q: Queue<Event>> Post<'_, Q> {
     }
 
     fn receives(&mut self, from: u32, to: u32) -> bool {
-        let received = self.troubles.is_up(to) && self.troubles.are_linked(from, to);
-        self.tally.delivered += u64::from(received);
-        self.tally.dropped += u64::from(!received);
+        let received = self.faults.is_up(to) && self.faults.are_linked(from, to);
+        self.metrics.delivered += u64::from(received);
+        self.metrics.dropped += u64::from(!received);
         received
     }
 
     /// Whether every message is accounted for.
     pub(super) fn is_balanced(&self) -> bool {
-        self.tally.sent == self.tally.delivered + self.tally.dropped + self.in_flight
+        self.metrics.sent == self.metrics.delivered + self.metrics.dropped + self.in_flight
     }
 }

@@ -26,7 +26,7 @@ pub(super) trait Queue<E>: Default {
 
 /// The wheel.
 #[derive(Debug)]
-pub(super) struct Wheel<E> {
+pub(super) struct TimingWheel<E> {
     /// The first tick not yet taken.
     now: u64,
     buckets: Vec<Bucket>,
@@ -54,9 +54,9 @@ struct Block<E> {
     next: u32,
 }
 
-impl<E: Copy + Default + Ord> Default for Wheel<E> {
-    fn default() -> Wheel<E> {
-        Wheel {
+impl<E: Copy + Default + Ord> Default for TimingWheel<E> {
+    fn default() -> TimingWheel<E> {
+        TimingWheel {
             now: 0,
             buckets: vec![EMPTY; RING as usize],
             filled: vec![0; RING as usize / 64],
@@ -68,7 +68,7 @@ impl<E: Copy + Default + Ord> Default for Wheel<E> {
     }
 }
 
-impl<E: Copy + Default + Ord> Queue<E> for Wheel<E> {
+impl<E: Copy + Default + Ord> Queue<E> for TimingWheel<E> {
     fn push(&mut self, at: u64, event: E) {
         debug_assert!(at >= self.now, "{at} is past, it is {}", self.now);
         if at < self.now + RING {
@@ -100,7 +100,7 @@ impl<E: Copy + Default + Ord> Queue<E> for Wheel<E> {
     }
 }
 
-impl<E: Copy + Default + Ord> Wheel<E> {
+impl<E: Copy + Default + Ord> TimingWheel<E> {
     /// Moves the ring on. What it now covers comes out of the heap before anything else is put at the same tick.
     fn come_near(&mut self, now: u64) {
         self.now = now;
@@ -203,22 +203,22 @@ impl<E: Ord> Queue<E> for Heap<E> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dice::{Dice, Purpose, below};
+    use super::super::counter_rng::{CounterRng, Purpose, below};
     use super::*;
 
     #[test]
     fn the_wheel_gives_what_a_heap_gives_in_the_same_order() {
-        let dice = Dice::new(5, Purpose::Link);
-        let (mut wheel, mut heap) = (Wheel::<u32>::default(), Heap::<u32>::default());
+        let rng = CounterRng::new(5, Purpose::Link);
+        let (mut wheel, mut heap) = (TimingWheel::<u32>::default(), Heap::<u32>::default());
         let (mut from_wheel, mut from_heap) = (Vec::new(), Vec::new());
         let mut number = 0;
-        let mut put = |wheel: &mut Wheel<u32>, heap: &mut Heap<u32>, now: u64, many: u64| {
+        let mut put = |wheel: &mut TimingWheel<u32>, heap: &mut Heap<u32>, now: u64, many: u64| {
             for _ in 0..many {
                 number += 1;
                 // Many within a few ticks, some at the ring's edge, some far beyond it.
                 let spans = [3, 300, RING + 2, 20 * RING];
-                let span = spans[below(dice.draw(number, 0), 4) as usize];
-                let at = now + 1 + below(dice.draw(number, 1), span);
+                let span = spans[below(rng.draw(number, 0), 4) as usize];
+                let at = now + 1 + below(rng.draw(number, 1), span);
                 wheel.push(at, number as u32);
                 heap.push(at, number as u32);
             }

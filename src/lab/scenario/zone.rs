@@ -1,0 +1,45 @@
+//! Zones of a scenario, and which nodes serve them.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use crate::proto::name::ZoneName;
+
+/// A zone and who serves it. Nodes that are members of none are members of the root zone.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Zone {
+    /// Its name.
+    pub name: ZoneName,
+    /// Nodes that offer agents in it.
+    pub members: NodeSet,
+    /// Nodes that hold it without being members.
+    #[serde(default)]
+    pub followers: NodeSet,
+}
+
+/// Nodes by number: `"0-9, 15"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct NodeSet(pub BTreeSet<usize>);
+
+impl TryFrom<String> for NodeSet {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<NodeSet, String> {
+        let number = |it: &str| it.trim().parse::<usize>().ok();
+        let part = |part: &str| match part.split_once('-') {
+            Some((from, to)) => Some(number(from)?..=number(to)?),
+            None => number(part).map(|one| one..=one),
+        };
+        let parts =
+            text.split(',').map(|it| part(it).filter(|part| !part.is_empty() && *part.end() < NODE_MAX));
+        let parts = parts.collect::<Option<Vec<_>>>();
+        let parts = parts.ok_or_else(|| format!("`{text}` names no nodes; write \"0-9, 15\""))?;
+        Ok(NodeSet(parts.into_iter().flatten().collect()))
+    }
+}
+
+/// Numbers of nodes end here: no tier with zones plays more.
+const NODE_MAX: usize = 100_000;
