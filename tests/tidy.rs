@@ -70,7 +70,7 @@ const ARROWS: &[Row] = &[
     },
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "sim"] },
-    Row { name: "text", holds: &["api", "sanitize"], uses: &["values"] },
+    Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "agents", holds: &["agents"], uses: &["values", "calls", "node", "settings", "documents"] },
@@ -251,7 +251,7 @@ fn no_type_does_everything() {
                 _ => {}
             }
             let code = line.strip_prefix("    ").filter(|code| !code.starts_with(' '));
-            let is_method = code.is_some_and(|code| is_function(code));
+            let is_method = code.is_some_and(is_function);
             if let Some(name) = of.as_ref().filter(|_| is_method) {
                 *methods.entry((folder.clone(), name.clone())).or_default() += 1;
             }

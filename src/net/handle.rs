@@ -260,7 +260,7 @@ impl Handle {
 
     async fn command(&self, command: Command) -> Result<Reply, ApiError> {
         let (reply, replied) = oneshot::channel();
-        self.requests.send(Request::Command(command, reply)).await.map_err(|_| stopped())?;
+        self.requests.send(Request::Command(Box::new(command), reply)).await.map_err(|_| stopped())?;
         replied.await.map_err(|_| stopped())
     }
 
