@@ -1,11 +1,15 @@
 //! The JSON shapes of the HTTP API and of `--json`: one definition for the server that writes them and the client
 //! that reads them. Field names are a contract with scripts.
 
+mod words;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::proto::code::Code;
+pub use self::words::{Health, Origin, Removal, ReplicaState, Via, ZoneRole, ZoneStatus};
+pub use crate::proto::call::Outcome;
+pub use crate::proto::code::Code;
 
 /// A question to the registry: `GET /v1/find`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -76,8 +80,8 @@ pub struct Agent {
     pub callable: bool,
     /// PeerId on whose behalf it is registered.
     pub owner: String,
-    /// `native`, `server.json` or `a2a`.
-    pub origin: String,
+    /// Where it came from.
+    pub origin: Origin,
     /// Its name in the imported document.
     pub original_name: Option<String>,
     /// Addresses of a listing.
@@ -100,8 +104,8 @@ pub struct AgentEndpoint {
 pub struct Replica {
     /// PeerId of the host.
     pub peer: String,
-    /// `active`, `busy`, `error`, `unreachable` or `listed`.
-    pub state: String,
+    /// What it is good for.
+    pub state: ReplicaState,
     /// Since the host was last heard; null if never.
     pub seen_ms_ago: Option<u64>,
 }
@@ -111,8 +115,8 @@ pub struct Replica {
 pub struct ZoneAnswer {
     /// The zone.
     pub zone: String,
-    /// `held`, `answered`, `cached`, `pruned`, `stale`, `unreachable` or `skipped`.
-    pub status: String,
+    /// How.
+    pub status: ZoneStatus,
     /// Age of what was answered.
     pub age_ms: u64,
     /// PeerId of who answered.
@@ -193,9 +197,9 @@ pub struct CallAnswer {
     /// Why there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<CallError>,
-    /// `not_started`, `unknown` or `done`; only beside an error.
+    /// What is known of the work; only beside an error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
+    pub outcome: Option<Outcome>,
     /// Id of the call, the same in the host's log.
     pub task_id: String,
     /// PeerId of the host that ran it; null where none was reached.
@@ -235,8 +239,8 @@ pub struct Status {
     pub zones: Vec<ZoneReport>,
     /// Open connections.
     pub connections: usize,
-    /// `ok` or `degraded`.
-    pub health: String,
+    /// How it is.
+    pub health: Health,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// Refused records since the start, by reason.
@@ -248,8 +252,8 @@ pub struct Status {
 pub struct ZoneReport {
     /// The zone.
     pub zone: String,
-    /// `member` or `follower`.
-    pub role: String,
+    /// What this node is to it.
+    pub role: ZoneRole,
     /// Records held, tombstones included.
     pub records: usize,
     /// Agents held.
@@ -321,8 +325,8 @@ pub enum Event {
         id: String,
         /// PeerId of the host.
         host: String,
-        /// `local`, `gossip` or `sync`.
-        via: String,
+        /// By which way that came.
+        via: Via,
     },
     /// An agent left a host: deleted, or its lease ended.
     AgentRemoved {
@@ -332,8 +336,8 @@ pub enum Event {
         id: String,
         /// PeerId of the host.
         host: String,
-        /// `deleted` or `expired`.
-        reason: String,
+        /// Why.
+        reason: Removal,
     },
     /// A connection opened.
     PeerConnected {

@@ -52,16 +52,6 @@ impl State {
             (state, _) => state,
         }
     }
-
-    /// The state as replicas show it; none before it takes calls and after its end.
-    pub fn shown(self) -> Option<&'static str> {
-        match self {
-            State::Active => Some("active"),
-            State::Busy => Some("busy"),
-            State::Error => Some("error"),
-            State::Init | State::Registered | State::Terminated => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output::{Talk, print_json, print_json_indented, print_text};
 use crate::agents::CALL_BYTES_MAX;
-use crate::api::{CallAnswer, CallError};
+use crate::api::{CallAnswer, CallError, Outcome};
 use crate::proto::code::Code;
 
 /// Calls an agent.
@@ -20,11 +20,11 @@ pub(super) fn call(args: &CallArgs, talk: Talk) -> Result<Exit, Failure> {
     let answer: CallAnswer = Client::new(&args.client)?.post(&path, &query, &input)?;
     if args.client.json {
         print_json(&answer)?;
-        return Ok(answer.error.map_or(Exit::Done, |error| exit(&error, answer.outcome.as_deref())));
+        return Ok(answer.error.map_or(Exit::Done, |error| exit(&error, answer.outcome)));
     }
     if let Some(error) = answer.error {
         error.endpoints.iter().for_each(|it| talk.warn(&format!("endpoint: {} {}", it.kind, it.address)));
-        return Err(failed(&error, answer.outcome.as_deref()));
+        return Err(failed(&error, answer.outcome));
     }
     match &answer.result {
         Value::String(text) => print_text(text)?,
@@ -65,21 +65,21 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
     Ok(input)
 }
 
-fn failed(error: &CallError, outcome: Option<&str>) -> Failure {
+fn failed(error: &CallError, outcome: Option<Outcome>) -> Failure {
     let advice = match outcome {
         _ if error.code == Code::BadInput => "`aop show AGENT` prints its input schema",
         _ if error.code == Code::NotCallable => "use one of its endpoints",
-        Some("not_started") => "the agent never saw the input: calling again is safe",
-        Some("unknown") => "the agent may have done the work: look before you call again",
+        Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe",
+        Some(Outcome::Unknown) => "the agent may have done the work: look before you call again",
         _ => "",
     };
     Failure::new(exit(error, outcome), format!("{} ({})", error.message, error.code), advice)
 }
 
-fn exit(error: &CallError, outcome: Option<&str>) -> Exit {
+fn exit(error: &CallError, outcome: Option<Outcome>) -> Exit {
     match error.code.exit() {
         Exit::Unreachable => Exit::Unreachable,
-        _ if outcome == Some("unknown") => Exit::Unreachable,
+        _ if outcome == Some(Outcome::Unknown) => Exit::Unreachable,
         _ => Exit::Failure,
     }
 }

@@ -4,7 +4,7 @@ use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output::{Rows, Talk, print_json};
-use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Peers, Replica, Status, ZoneAnswer};
+use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer};
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
@@ -96,7 +96,7 @@ pub(super) fn peers(args: &ClientArgs) -> Result<Exit, Failure> {
 /// `aop status`: a health check, by its exit code.
 pub(super) fn status(args: &ClientArgs) -> Result<Exit, Failure> {
     let status: Status = Client::new(args)?.get("/v1/status", &[])?;
-    let exit = if status.health == "ok" { Exit::Done } else { Exit::Degraded };
+    let exit = if status.health == Health::Ok { Exit::Done } else { Exit::Degraded };
     if args.json {
         print_json(&status)?;
     } else {
@@ -115,19 +115,17 @@ fn print_agents(agents: &[Agent]) -> Result<(), Failure> {
 
 /// The best state of its hosts, and how many there are if several.
 fn state(agent: &Agent) -> String {
-    let order = ["active", "busy", "listed", "error", "unreachable"];
-    let rank = |replica: &&Replica| order.iter().position(|state| *state == replica.state);
-    let best = agent.replicas.iter().min_by_key(|replica| rank(replica).unwrap_or(order.len()));
+    let best = agent.replicas.iter().map(|replica| replica.state).min();
     match (best, agent.replicas.len()) {
         (None, _) => "-".into(),
-        (Some(best), 1) => best.state.clone(),
-        (Some(best), count) => format!("{} ×{count}", best.state),
+        (Some(best), 1) => best.to_string(),
+        (Some(best), count) => format!("{best} ×{count}"),
     }
 }
 
 /// What a reader of the results should know: how complete they are, and how to go on.
 fn tell_answer(answer: &FindAnswer, talk: Talk) {
-    let silent = |zone: &&ZoneAnswer| matches!(zone.status.as_str(), "stale" | "unreachable" | "skipped");
+    let silent = |zone: &&ZoneAnswer| !zone.status.is_whole();
     let zones = answer.zones.iter().filter(silent).map(|zone| format!("{} ({})", zone.zone, zone.status));
     let zones: Vec<_> = zones.collect();
     talk.say(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
@@ -158,7 +156,7 @@ fn detail_rows(detail: &AgentDetail) -> Rows {
     put("capabilities", agent.capabilities.join(" "));
     put("callable", agent.callable.to_string());
     put("owner", agent.owner.clone());
-    put("origin", agent.origin.clone());
+    put("origin", agent.origin.to_string());
     put("original name", agent.original_name.clone().unwrap_or_default());
     for endpoint in &agent.endpoints {
         put("endpoint", format!("{} {}", endpoint.kind, endpoint.address));
@@ -176,7 +174,7 @@ fn detail_rows(detail: &AgentDetail) -> Rows {
 fn status_rows(status: &Status) -> Rows {
     let mut rows = Rows::new(&["FIELD", "VALUE"]);
     let mut put = |field: &str, value: String| rows.push([field.to_string(), value]);
-    put("health", status.health.clone());
+    put("health", status.health.to_string());
     for problem in &status.problems {
         put("problem", format!("{} ({}); {}", problem.message, problem.code, problem.fix));
     }

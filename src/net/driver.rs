@@ -35,7 +35,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 /// What a [`Handle`](super::Handle) asks.
 pub(super) enum Request {
     /// A wish of a client.
-    Command(Command, oneshot::Sender<Reply>),
+    Command(Box<Command>, oneshot::Sender<Reply>),
     /// A look at the state of node and network.
     Read(Box<dyn FnOnce(&mut ReadContext<'_>) + Send>),
 }
@@ -138,7 +138,7 @@ impl Driver {
 
     fn handle_request(&mut self, request: Request) {
         match request {
-            Request::Command(command, reply) => self.command(command, Some(reply)),
+            Request::Command(command, reply) => self.command(*command, Some(reply)),
             Request::Read(read) => read(&mut ReadContext {
                 node: &mut self.node,
                 network: &mut self.network,

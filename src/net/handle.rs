@@ -21,6 +21,7 @@ use crate::proto::index::{Cursor, Query};
 use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::{Registered, WriteError};
+use crate::proto::zone::{Role, ZoneError};
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -137,6 +138,28 @@ impl Handle {
         }
     }
 
+    /// Takes part in a zone from now on, as if it had been configured.
+    ///
+    /// # Errors
+    /// The inner one says why the zone was not joined; nothing was changed then.
+    pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
+        match self.command(Command::JoinZone { zone, role }).await? {
+            Reply::Zone(joined) => Ok(joined),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Takes part in a zone no more: what this host offers there is withdrawn, what it held is forgotten.
+    ///
+    /// # Errors
+    /// The inner one says why the zone was not left; nothing was changed then.
+    pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
+        match self.command(Command::LeaveZone(zone)).await? {
+            Reply::Zone(left) => Ok(left),
+            _ => Err(stopped()),
+        }
+    }
+
     /// Searches what this node holds, and says what of the asked scope that is.
     pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
         let started = std::time::Instant::now();
@@ -237,7 +260,7 @@ impl Handle {
 
     async fn command(&self, command: Command) -> Result<Reply, ApiError> {
         let (reply, replied) = oneshot::channel();
-        self.requests.send(Request::Command(command, reply)).await.map_err(|_| stopped())?;
+        self.requests.send(Request::Command(Box::new(command), reply)).await.map_err(|_| stopped())?;
         replied.await.map_err(|_| stopped())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::agents::{Agents, State};
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, Health, Removal, ReplicaState, ZoneRole};
 use crate::net::calls::CallResult;
 use crate::net::driver::ReadContext;
 use crate::net::swarm::{self, Traffic};
@@ -56,14 +56,14 @@ pub(super) fn agents(found: &[Found], own: &Own<'_>) -> Vec<api::Agent> {
 }
 
 fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> api::Agent {
-    let here = || own.agents.state(&found.record.name).and_then(State::shown);
+    let here = || own.agents.state(&found.record.name).and_then(shown);
     api::Agent {
         agent: found.record.name.to_string(),
         id: found.id.to_string(),
         score: found.score,
         callable: card.callable,
         owner: ids.text(found.record.owner),
-        origin: origin(card.origin).into(),
+        origin: origin(card.origin),
         endpoints: endpoints(&card),
         replicas: found
             .replicas
@@ -102,12 +102,12 @@ pub(super) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail {
 /// What an answer knows of each zone.
 pub(super) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
     let status = |status| match status {
-        ZoneStatus::Held => "held",
-        ZoneStatus::Unreachable => "unreachable",
+        ZoneStatus::Held => api::ZoneStatus::Held,
+        ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
     };
     let answered = |it: &ZoneAnswer| api::ZoneAnswer {
         zone: it.zone.to_string(),
-        status: status(it.status).into(),
+        status: status(it.status),
         age_ms: 0,
         by: None,
     };
@@ -135,7 +135,7 @@ pub(super) fn status(seen: &mut ReadContext<'_>) -> api::Status {
         clock_offset_ms: offset,
         zones,
         connections,
-        health: if problems.is_empty() { "ok" } else { "degraded" }.into(),
+        health: if problems.is_empty() { Health::Ok } else { Health::Degraded },
         problems,
         refused: seen.node.refused().clone(),
     }
@@ -147,7 +147,10 @@ fn zone_report(zone: &ZoneState) -> api::ZoneReport {
         zone.versions.iter().map(|(author, prefix)| (author.to_string(), *prefix)).collect();
     api::ZoneReport {
         zone: zone.zone.to_string(),
-        role: if zone.role == Role::Member { "member" } else { "follower" }.into(),
+        role: match zone.role {
+            Role::Member => ZoneRole::Member,
+            Role::Follower => ZoneRole::Follower,
+        },
         records: zone.records,
         agents: zone.agents,
         fingerprint: zone.fingerprint.to_string(),
@@ -194,17 +197,17 @@ pub(super) fn event(event: &Event) -> api::Event {
         Event::AgentChanged { record, via } => {
             let (agent, id, host) = named(record);
             let via = match via {
-                Via::Local => "local",
-                Via::Gossip => "gossip",
-                Via::Sync => "sync",
-                Via::Store => "store",
+                Via::Local => api::Via::Local,
+                Via::Gossip => api::Via::Gossip,
+                Via::Sync => api::Via::Sync,
+                Via::Store => api::Via::Store,
             };
-            api::Event::AgentChanged { agent, id, host, via: via.into() }
+            api::Event::AgentChanged { agent, id, host, via }
         }
         Event::AgentRemoved { record, deleted } => {
             let (agent, id, host) = named(record);
-            let reason = if *deleted { "deleted" } else { "expired" };
-            api::Event::AgentRemoved { agent, id, host, reason: reason.into() }
+            let reason = if *deleted { Removal::Deleted } else { Removal::Expired };
+            api::Event::AgentRemoved { agent, id, host, reason }
         }
         Event::Synced { peer, zone, received, sent } => api::Event::Synced {
             peer: peer.to_string(),
@@ -392,7 +395,7 @@ pub(super) fn call_answer(ended: CallResult, call: CallId, started: Instant) -> 
     api::CallAnswer {
         result,
         success: failure.is_none(),
-        outcome: failure.as_ref().map(|failure| outcome(failure.outcome).into()),
+        outcome: failure.as_ref().map(|failure| failure.outcome),
         error: failure.map(|failure| api::CallError {
             code: failure.code,
             message: failure.message,
@@ -419,14 +422,6 @@ pub(super) fn not_callable(
     let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);
     answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
     answer
-}
-
-fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::NotStarted => "not_started",
-        Outcome::Unknown => "unknown",
-        Outcome::Done => "done",
-    }
 }
 
 /// Prometheus text.
@@ -462,20 +457,30 @@ pub(super) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
     text
 }
 
-fn replica(replica: &Replica, callable: bool, here: Option<&'static str>, ids: &mut PeerIds) -> api::Replica {
+fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &mut PeerIds) -> api::Replica {
     let state = match replica.presence {
-        Presence::Unreachable => "unreachable",
-        Presence::Reachable | Presence::Unknown if callable => here.unwrap_or("active"),
-        Presence::Reachable | Presence::Unknown => "listed",
+        Presence::Unreachable => ReplicaState::Unreachable,
+        Presence::Reachable | Presence::Unknown if callable => here.unwrap_or(ReplicaState::Active),
+        Presence::Reachable | Presence::Unknown => ReplicaState::Listed,
     };
-    api::Replica { peer: ids.text(replica.peer), state: state.into(), seen_ms_ago: replica.seen_ms_ago }
+    api::Replica { peer: ids.text(replica.peer), state, seen_ms_ago: replica.seen_ms_ago }
 }
 
-fn origin(origin: Origin) -> &'static str {
+/// The state as replicas show it; none before it takes calls and after its end.
+fn shown(state: State) -> Option<ReplicaState> {
+    match state {
+        State::Active => Some(ReplicaState::Active),
+        State::Busy => Some(ReplicaState::Busy),
+        State::Error => Some(ReplicaState::Error),
+        State::Init | State::Registered | State::Terminated => None,
+    }
+}
+
+fn origin(origin: Origin) -> api::Origin {
     match origin {
-        Origin::Native => "native",
-        Origin::ServerJson => "server.json",
-        Origin::A2a => "a2a",
+        Origin::Native => api::Origin::Native,
+        Origin::ServerJson => api::Origin::ServerJson,
+        Origin::A2a => api::Origin::A2a,
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aop::agents::{Agents, CALL_BYTES_MAX, HostedAgent};
-use aop::api::{ApiError, CallAnswer};
+use aop::api::{ApiError, CallAnswer, Outcome};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::net::{self, Handle, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
@@ -126,7 +126,12 @@ fn task(text: impl ToString) -> Value {
 
 fn failure(answer: &CallAnswer) -> (&str, &str) {
     assert!(!answer.success && answer.result.is_null(), "{answer:?}");
-    (answer.error.as_ref().unwrap().code.text(), answer.outcome.as_deref().unwrap())
+    let outcome = match answer.outcome.unwrap() {
+        Outcome::NotStarted => "not_started",
+        Outcome::Unknown => "unknown",
+        Outcome::Done => "done",
+    };
+    (answer.error.as_ref().unwrap().code.text(), outcome)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

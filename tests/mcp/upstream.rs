@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aop::api::{CallAnswer, FindAnswer, Ready};
+use aop::api::{CallAnswer, FindAnswer, Outcome, Ready};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -62,7 +62,7 @@ impl Node {
         loop {
             let answer: CallAnswer =
                 ureq::post(&url).send_json(input).unwrap().body_mut().read_json().unwrap();
-            if answer.outcome.as_deref() != Some("not_started") {
+            if answer.outcome != Some(Outcome::NotStarted) {
                 return answer;
             }
             assert!(started.elapsed() < PATIENCE, "{answer:?}");
@@ -132,7 +132,7 @@ fn a_server_from_pypi_is_found_and_called_from_another_node() {
 
     let input = json!({"source_timezone": "Nowhere", "time": "12:00", "target_timezone": "Asia/Tokyo"});
     let answer = asker.call("clock", &input);
-    assert_eq!(answer.outcome.as_deref(), Some("done"));
+    assert_eq!(answer.outcome, Some(Outcome::Done));
     let error = answer.error.unwrap();
     assert_eq!(error.code.text(), "agent_failed");
     assert!(error.message.contains("Nowhere"), "{error:?}");

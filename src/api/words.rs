@@ -1,0 +1,131 @@
+//! The words of the API: every state, status, role and reason is an enum, and one list gives it its text in JSON and
+//! for people.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Makes an enum whose texts are the same in JSON and for people. The first is the default.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $(#[doc = $first_doc:literal])* $first:ident = $first_text:literal
+        $(, $(#[doc = $doc:literal])* $variant:ident = $text:literal)* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum $name {
+            $(#[doc = $first_doc])*
+            #[default]
+            #[serde(rename = $first_text)]
+            $first,
+            $($(#[doc = $doc])* #[serde(rename = $text)] $variant,)*
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self {
+                    $name::$first => $first_text,
+                    $($name::$variant => $text,)*
+                })
+            }
+        }
+    };
+}
+
+words! {
+    /// Where an agent came from.
+    Origin {
+        /// An agent's file.
+        Native = "native",
+        /// A server.json of the MCP registry format.
+        ServerJson = "server.json",
+        /// An A2A agent card.
+        A2a = "a2a",
+    }
+}
+
+words! {
+    /// What a host of an agent is good for, the best first.
+    ReplicaState {
+        /// Takes calls.
+        Active = "active",
+        /// Takes calls, which wait.
+        Busy = "busy",
+        /// Offers what is served outside the mesh.
+        Listed = "listed",
+        /// Takes calls, and its last one failed.
+        Error = "error",
+        /// Was not heard for a while.
+        Unreachable = "unreachable",
+    }
+}
+
+words! {
+    /// How one zone took part in an answer.
+    ZoneStatus {
+        /// From what this node holds of it.
+        Held = "held",
+        /// By one of its members.
+        Answered = "answered",
+        /// From a recent answer.
+        Cached = "cached",
+        /// From an old answer.
+        Stale = "stale",
+        /// Nobody could be asked.
+        Unreachable = "unreachable",
+        /// Nobody was asked.
+        Skipped = "skipped",
+    }
+}
+
+words! {
+    /// How a node is.
+    Health {
+        /// Well.
+        Ok = "ok",
+        /// Works, but not well: the problems say why.
+        Degraded = "degraded",
+    }
+}
+
+words! {
+    /// What a node is to a zone.
+    ZoneRole {
+        /// It serves the zone.
+        Member = "member",
+        /// It holds the zone without serving it.
+        Follower = "follower",
+    }
+}
+
+words! {
+    /// By which way a record came.
+    Via {
+        /// Written by this node.
+        Local = "local",
+        /// From the mesh.
+        Gossip = "gossip",
+        /// From a conversation with a peer.
+        Sync = "sync",
+        /// From the node's own store.
+        Store = "store",
+    }
+}
+
+words! {
+    /// Why an agent left a host.
+    Removal {
+        /// It was withdrawn.
+        Deleted = "deleted",
+        /// Its lease ended.
+        Expired = "expired",
+    }
+}
+
+impl ZoneStatus {
+    /// Whether the answer has all that the zone has.
+    pub fn is_whole(self) -> bool {
+        match self {
+            ZoneStatus::Held | ZoneStatus::Answered | ZoneStatus::Cached => true,
+            ZoneStatus::Stale | ZoneStatus::Unreachable | ZoneStatus::Skipped => false,
+        }
+    }
+}
