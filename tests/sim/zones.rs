@@ -1,12 +1,11 @@
 //! Several zones in one world: each is replicated by itself, also at a node that serves more than one.
-//!
-//! `AOP_SIM_SEEDS=1000` plays more drawn worlds, `AOP_SIM_SEED=7 … zones::replay` plays one again.
 
 use aop::proto::name::ZoneName;
 use aop::proto::zone::Role;
 use aop::sim::{ClientOp, Fault, Graph, RestartFrom, Setup, World, ZoneSetup};
 
-use crate::actions::{names, number, offer, run, settle};
+use crate::actions::{names, offer, run, settle};
+use crate::seeds::{self, play_seeds};
 
 /// Drawn worlds played by default.
 const SEEDS: u64 = 60;
@@ -15,33 +14,14 @@ fn zone(name: &str) -> ZoneName {
     name.parse().expect("a zone's name")
 }
 
-fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| aop::sim::play_zoned(seed)) {
-        Ok(Ok(_)) => None,
-        Ok(Err(violation)) => {
-            let replay = "cargo test --test sim -- --exact zones::replay --nocapture";
-            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
-        }
-        Err(_) => Some(format!("seed {seed} panicked")),
-    }
-}
-
 #[test]
 fn nodes_of_several_zones_keep_their_promises_in_each_through_every_fault() {
-    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
-    let broken: Vec<String> = (0..seeds).filter_map(broken).collect();
-    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+    play_seeds(SEEDS, "zones::replay", |seed| aop::sim::play_zoned(seed).map(drop));
 }
 
 #[test]
 fn replay() {
-    let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (log, played) = aop::sim::play_zoned_told(seed);
-    println!("{}", log.join("\n"));
-    println!("{played:#?}");
-    if let Err(violation) = played {
-        panic!("{violation}");
-    }
+    seeds::replay(aop::sim::play_zoned_told);
 }
 
 /// Nodes 0 to 2 serve the east, 2 to 4 the west; 4 follows the east.
