@@ -46,9 +46,9 @@ const MUTATIONS: &[Mutation] = &[
         test: "faults",
         edits: &[
             Edit(
-                "src/proto/node.rs",
-                "self.finish(now);\n        self.out.push(Output::Reply { id, reply });",
-                "self.out.push(Output::Reply { id, reply });",
+                "src/proto/node/turn.rs",
+                "self.finish();\n        self.ctx.out.push(Output::Reply { id, reply });",
+                "self.ctx.out.push(Output::Reply { id, reply });",
             ),
             Edit(
                 "src/proto/context.rs",
@@ -61,11 +61,11 @@ const MUTATIONS: &[Mutation] = &[
         name: "published before it is written",
         test: "faults",
         edits: &[
-            Edit("src/proto/node.rs", "self.out.persist();\n        let Turn {", "let Turn {"),
+            Edit("src/proto/node/turn.rs", "self.ctx.out.persist();\n        let ctx", "let ctx"),
             Edit(
-                "src/proto/node.rs",
-                "directory.keep_up(zones);",
-                "directory.keep_up(zones);\n        self.out.persist();",
+                "src/proto/node/turn.rs",
+                "self.directory.keep_up(self.zones);",
+                "self.directory.keep_up(self.zones);\n        self.ctx.out.persist();",
             ),
             Edit(
                 "src/proto/context.rs",
