@@ -7,11 +7,12 @@
 //!
 //! A [`World`] only routes; each part owns its state and is given the others as it needs them. `fabric` is what a world is
 //! made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of a run: `trace`, `event_log`, `metrics`), the
-//! hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh` over that. Beside it stand the `adversary` and
+//! hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh` over that. Beside it stand the `adversary`, the `calls` of agents and
 //! the `checkers`. `fault` is what can go wrong, `clients` what is asked of nodes, `plan` a whole run drawn from a seed.
 //! Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
 mod adversary;
+mod calls;
 mod checkers;
 mod clients;
 mod clock;
@@ -36,13 +37,17 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 
 pub use adversary::{AdversaryReport, Behaviour};
+pub use calls::{CallConditions, CallCounts, ClientCall};
 pub use checkers::{Check, Promises, ReferenceModel, Violation};
 pub use clients::ClientOp;
 pub use clock::START;
 pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
-pub use plan::{Plan, play, play_hostile, play_hostile_told, play_told, play_zoned, play_zoned_told};
+pub use plan::{
+    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_zoned,
+    play_zoned_told,
+};
 pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
@@ -52,6 +57,7 @@ use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
 use adversary::Adversary;
+use calls::CallWorld;
 use checkers::Checkers;
 use event_log::At;
 use fabric::Fabric;
@@ -90,6 +96,7 @@ pub struct Outcome {
 pub struct World {
     fabric: Fabric,
     adversary: Adversary,
+    calls: CallWorld,
     checkers: Checkers,
 }
 
@@ -117,6 +124,7 @@ impl World {
         World {
             fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
             adversary: Adversary::new(setup.nodes),
+            calls: CallWorld::new(seed, setup.nodes, setup.calls),
             checkers: Checkers::default(),
         }
     }
@@ -124,6 +132,7 @@ impl World {
     /// Everything is repaired, ten minutes pass without faults or work, and all promises are checked.
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.fabric.repair();
+        self.calls.repair(&mut self.fabric);
         self.run(600_000)?;
         // Half past a minute, so that skewed clocks round to the same one.
         self.run(60_000 - (self.fabric.kernel.wall() + 30_000) % 60_000)?;
@@ -177,6 +186,16 @@ impl World {
     /// A client of a node wants something in a zone, in some milliseconds.
     pub fn submit_in(&mut self, in_ms: u64, node: usize, zone: ZoneName, operation: ClientOp) {
         self.fabric.kernel.schedule(in_ms, Due::Client(node, Box::new((zone, operation))));
+    }
+
+    /// A client of a node calls an agent of another, in some milliseconds.
+    pub fn call_in(&mut self, in_ms: u64, node: usize, call: ClientCall) {
+        self.fabric.kernel.schedule(in_ms, CallWorld::client(node, call));
+    }
+
+    /// What became of the calls so far.
+    pub fn call_counts(&self) -> CallCounts {
+        self.calls.counts()
     }
 
     /// The zones of which a node is a member by its settings, its home first.
@@ -323,8 +342,10 @@ impl World {
                     self.fabric.kernel.schedule(tick.again_ms, Due::AdversaryTick(node));
                 }
             }
+            Due::Call(event) => self.calls.handle(*event, &mut self.fabric),
             Due::Check => {
                 self.checkers.check_some(&mut self.fabric);
+                self.calls.check(&mut self.fabric);
                 self.fabric.kernel.schedule(CHECK_MS, Due::Check);
             }
         }
@@ -339,12 +360,16 @@ impl World {
                 if nodes[node].node.is_some() {
                     self.fabric.crash(node);
                     self.checkers.stopped(node);
+                    self.calls.crash(node, &mut self.fabric);
                 }
                 self.fabric.kernel.schedule(down_ms, Due::Start(node, from));
             }
             Fault::BackUp(node) => nodes[node].back_up(kernel.steps()),
             Fault::Jump(node, error_ms) => nodes[node].clock.set_error(error_ms),
-            Fault::Suspend(node, for_ms) => self.fabric.suspend(node, for_ms),
+            Fault::Suspend(node, for_ms) => {
+                self.calls.suspend(node, kernel.now() + for_ms);
+                self.fabric.suspend(node, for_ms);
+            }
             Fault::Skip(for_ms) => self.skip(for_ms),
             Fault::Start(node) => self.start(node, RestartFrom::Disk),
             Fault::Corrupt(node, behaviour) => self.adversary.corrupt(node, behaviour, &mut self.fabric),
@@ -366,6 +391,7 @@ impl World {
             let detail = format!("node {at} cannot read {unread} of its own rows");
             self.fabric.kernel.fail(Check::Durable, detail);
         }
+        self.calls.boot(at, &self.fabric);
         self.drain(at);
         self.fabric.connect_all(at);
     }

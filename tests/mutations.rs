@@ -1,8 +1,8 @@
 //! The checkers are tested themselves: known bugs are planted one after the other, and each must be caught by a checker
 //! within the default seeds.
 //!
-//! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/sim/faults.rs`
-//! or `tests/sim/hostile.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone.
+//! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/sim/faults.rs`,
+//! `tests/sim/hostile.rs` or `tests/sim/calls.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone.
 //! The copy is kept below the target folder, so that a second run compiles less. What always runs is the test that every bug
 //! still finds its place.
 
@@ -46,9 +46,9 @@ const MUTATIONS: &[Mutation] = &[
         test: "faults",
         edits: &[
             Edit(
-                "src/proto/node.rs",
-                "self.finish(now);\n        self.out.push(Output::Reply { id, reply });",
-                "self.out.push(Output::Reply { id, reply });",
+                "src/proto/node/turn.rs",
+                "self.finish();\n        self.ctx.out.push(Output::Reply { id, reply });",
+                "self.ctx.out.push(Output::Reply { id, reply });",
             ),
             Edit(
                 "src/proto/context.rs",
@@ -61,11 +61,11 @@ const MUTATIONS: &[Mutation] = &[
         name: "published before it is written",
         test: "faults",
         edits: &[
-            Edit("src/proto/node.rs", "self.out.persist();\n        let Turn {", "let Turn {"),
+            Edit("src/proto/node/turn.rs", "self.ctx.out.persist();\n        let ctx", "let ctx"),
             Edit(
-                "src/proto/node.rs",
-                "directory.keep_up(zones);",
-                "directory.keep_up(zones);\n        self.out.persist();",
+                "src/proto/node/turn.rs",
+                "self.directory.keep_up(self.zones);",
+                "self.directory.keep_up(self.zones);\n        self.ctx.out.persist();",
             ),
             Edit(
                 "src/proto/context.rs",
@@ -277,6 +277,88 @@ const MUTATIONS: &[Mutation] = &[
             "!config.expects_peers || zones.len() == zones.len()",
         )],
     },
+    Mutation {
+        name: "a lost call was not started",
+        test: "calls",
+        edits: &[Edit(
+            "src/proto/call/attempts.rs",
+            "self.in_doubt |= self.stage == Stage::Sent;",
+            "self.in_doubt |= false;",
+        )],
+    },
+    Mutation {
+        name: "a call whose stream is lost is done",
+        test: "calls",
+        edits: &[Edit(
+            "src/proto/call/attempts.rs",
+            "CallFailure::new(code, self.judge(Outcome::NotStarted), message)",
+            "CallFailure::new(code, if self.in_doubt { Outcome::Done } else { Outcome::NotStarted }, message)",
+        )],
+    },
+    Mutation {
+        name: "an accepted call outlives its deadline",
+        test: "calls",
+        edits: &[Edit(
+            "src/proto/call/caller.rs",
+            "call.stage.until().map_or(call.wanted.deadline,",
+            "call.stage.until().map_or(call.wanted.deadline * 1_000,",
+        )],
+    },
+    Mutation {
+        name: "a call runs before its input is there",
+        test: "calls",
+        edits: &[
+            Edit(
+                "src/proto/call/host.rs",
+                "outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });",
+                "outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });
+                self.handle_input(stream, size, outputs);",
+            ),
+            Edit(
+                "src/proto/call/host.rs",
+                "if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {",
+                "if call.stage == Stage::Running { return; }
+                if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {",
+            ),
+        ],
+    },
+    Mutation {
+        name: "a call is offered again, and its host forgot it",
+        test: "calls",
+        edits: &[
+            Edit(
+                "src/proto/call/caller.rs",
+                "(Stage::Offered { .. }, Loss::Closed(why)) => {",
+                "(Stage::Offered { .. } | Stage::Accepted, Loss::Closed(why)) => {",
+            ),
+            Edit(
+                "src/proto/call/registry.rs",
+                "if is_repeated || self.ends.contains_key(&key) {",
+                "if is_repeated {",
+            ),
+        ],
+    },
+    Mutation {
+        name: "a call is offered again, and its host is another run",
+        test: "calls",
+        edits: &[
+            Edit(
+                "src/proto/call/caller.rs",
+                "(Stage::Offered { .. }, Loss::Closed(why)) => {",
+                "(Stage::Offered { .. } | Stage::Accepted, Loss::Closed(why)) => {",
+            ),
+            Edit(
+                "src/proto/call/attempts.rs",
+                "self.spoke_to.is_none_or(|known| known == incarnation)",
+                "self.spoke_to.is_none_or(|known| known == incarnation || known != incarnation)",
+            ),
+            Edit(
+                "src/proto/call/registry.rs",
+                "if offer.expected.is_some_and(|expected| expected != self.incarnation) {",
+                "if offer.expected.is_some_and(|expected| expected != expected) {",
+            ),
+        ],
+    },
 ];
 
 /// What the copy consists of, apart from the sources.
@@ -289,7 +371,7 @@ const PARTS: &[&str] = &[
     "tests",
 ];
 /// The tests that must notice bugs, and pass without any.
-const TESTS: &[&str] = &["faults", "hostile"];
+const TESTS: &[&str] = &["faults", "hostile", "calls"];
 
 #[test]
 fn every_bug_still_finds_its_place_in_the_sources() {

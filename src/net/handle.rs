@@ -22,6 +22,7 @@ use crate::proto::index::{Cursor, Query};
 use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::{Registered, WriteError};
+use crate::proto::zone::{Role, ZoneError};
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -151,6 +152,28 @@ impl Handle {
         match self.command(Command::Deregister(name), Patience::Client).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Takes part in a zone from now on, as if it had been configured.
+    ///
+    /// # Errors
+    /// The inner one says why the zone was not joined; nothing was changed then.
+    pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
+        match self.command(Command::JoinZone { zone, role }).await? {
+            Reply::Zone(joined) => Ok(joined),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Takes part in a zone no more: what this host offers there is withdrawn, what it held is forgotten.
+    ///
+    /// # Errors
+    /// The inner one says why the zone was not left; nothing was changed then.
+    pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
+        match self.command(Command::LeaveZone(zone)).await? {
+            Reply::Zone(left) => Ok(left),
             _ => Err(stopped()),
         }
     }

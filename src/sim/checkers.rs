@@ -73,6 +73,12 @@ pub enum Check {
     HostSpeaks,
     /// What a node holds and tells of lies in the zones that it serves, and it is in the meshes of just these.
     WithinZone,
+    /// The work of a call runs at most once.
+    CallRunsOnce,
+    /// What a client is told of its call is so: that it was not started, that it ended, how often it was offered.
+    CallClaims,
+    /// Who waits for a call has an outcome by the deadline.
+    CallEnds,
 }
 
 /// A broken promise.
@@ -111,6 +117,9 @@ impl Check {
             Check::ForksShown => "forks-shown",
             Check::HostSpeaks => "host-speaks",
             Check::WithinZone => "within-zone",
+            Check::CallRunsOnce => "call-runs-once",
+            Check::CallClaims => "call-claims",
+            Check::CallEnds => "call-ends",
         }
     }
 }

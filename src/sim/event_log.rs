@@ -104,6 +104,13 @@ impl EventLog {
         self.add_at(at, ">", &what, nodes);
     }
 
+    /// Something happened to the calls of a node, or is to be done for them.
+    pub(super) fn call(&mut self, at: At, way: &str, what: &impl std::fmt::Debug, nodes: &Nodes) {
+        if self.0.is_some() {
+            self.add_at(at, way, &format!("{what:?}").chars().take(200).collect::<String>(), nodes);
+        }
+    }
+
     fn add_at(&mut self, At { node, now, wall }: At, way: &str, what: &str, nodes: &Nodes) {
         let clock = nodes[node].clock.peek(wall).offset_ms(START);
         self.add(format!("{now} {node} (+{clock}) {way} {what}"));

@@ -130,6 +130,11 @@ impl Network {
         self.topology.as_ref().map_or(&[], Topology::regions)
     }
 
+    /// Whether a partition lies between two nodes.
+    pub(super) fn is_parted(&self, a: usize, b: usize) -> bool {
+        self.groups[a] != self.groups[b]
+    }
+
     /// No loss, no partition; links come back when nodes connect.
     pub(super) fn repair(&mut self) {
         self.conditions = Conditions { latency_ms: self.conditions.latency_ms, ..Conditions::default() };

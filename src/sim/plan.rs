@@ -1,12 +1,15 @@
 //! Runs drawn from a seed: faults, work, and whether some nodes are hostile. Each run has some kinds of faults and not
 //! others, so that none hides another.
 
+mod calls;
+
 use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Behaviour, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation, World, ZoneSetup,
+    Behaviour, CallCounts, ClientCall, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation,
+    World, ZoneSetup,
 };
 use crate::proto::name::{AgentName, ZoneName};
 
@@ -31,6 +34,8 @@ pub struct Plan {
     pub faults: Vec<(u64, Fault)>,
     /// What clients want: when, of which node, in which zone.
     pub operations: Vec<(u64, usize, ZoneName, ClientOp)>,
+    /// What clients call, when and where.
+    pub calls: Vec<(u64, usize, ClientCall)>,
     /// Whether some clock jumped: then everything is settled only after the horizon.
     pub clocks_jumped: bool,
     /// Wall time after which no stamp of this run lies ahead, milliseconds.
@@ -112,7 +117,7 @@ impl Plan {
         let faults = draw.faults;
         let clocks_jumped = faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)));
         let horizon_ms = rng.random_range(HORIZON_MS.0..HORIZON_MS.1);
-        Plan { setup, late, span_ms, faults, operations, clocks_jumped, horizon_ms }
+        Plan { setup, late, span_ms, faults, operations, calls: Vec::new(), clocks_jumped, horizon_ms }
     }
 }
 
@@ -285,6 +290,22 @@ pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>)
     Plan::draw_hostile(&mut rng_of_plans(seed)).play_told(seed)
 }
 
+/// As [`play`], while clients call the agents of other nodes; how it went, and what became of the calls.
+///
+/// # Errors
+/// A promise was broken.
+pub fn play_calls(seed: u64) -> Result<(Outcome, CallCounts), Violation> {
+    let plan = plan_with_calls(seed);
+    let mut world = World::new(seed, plan.setup.clone());
+    let outcome = plan.play(&mut world)?;
+    Ok((outcome, world.call_counts()))
+}
+
+/// As [`play_calls`], with the log of the run.
+pub fn play_calls_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    plan_with_calls(seed).play_told(seed)
+}
+
 impl Plan {
     fn play_told(&self, seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
         let mut world = World::new(seed, self.setup.clone());
@@ -300,6 +321,9 @@ impl Plan {
         for (at, node, zone, operation) in &self.operations {
             world.submit_in(*at, *node, zone.clone(), operation.clone());
         }
+        for (at, node, call) in &self.calls {
+            world.call_in(*at, *node, call.clone());
+        }
         for node in 0..self.setup.nodes - self.late {
             world.start(node, RestartFrom::Disk);
         }
@@ -312,6 +336,15 @@ impl Plan {
         }
         Ok(world.outcome())
     }
+}
+
+/// What is drawn of faults and work is drawn as without calls.
+fn plan_with_calls(seed: u64) -> Plan {
+    let mut plan = Plan::draw(&mut rng_of_plans(seed));
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(3);
+    plan.add_calls(&mut rng);
+    plan
 }
 
 /// Another stream of numbers than the world's own.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::calls::CallEvent;
 use super::clients::ClientOp;
 use super::fault::Fault;
 use super::network::Payload;
@@ -36,6 +37,8 @@ pub(super) enum Due {
     Client(usize, Box<(ZoneName, ClientOp)>),
     /// A hostile node does something by itself.
     AdversaryTick(usize),
+    /// Something of a call.
+    Call(Box<CallEvent>),
     /// What must hold at any time is checked.
     Check,
 }
@@ -46,6 +49,7 @@ impl Due {
         match self {
             Due::Timer { node, .. } | Due::Tell { node, .. } | Due::Client(node, _) => Some(*node),
             Due::Arrive { to, .. } => Some(*to as usize),
+            Due::Call(event) => Some(event.node),
             Due::Connect { .. }
             | Due::Closed { .. }
             | Due::Start(..)

@@ -1,5 +1,6 @@
 //! How a world begins.
 
+use super::calls::CallConditions;
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
 use crate::proto::config::Config;
@@ -26,6 +27,8 @@ pub struct Setup {
     pub regions: Option<Regions>,
     /// What a zone may hold at every node.
     pub quota: Quota,
+    /// How calls go; none if nobody calls.
+    pub calls: Option<CallConditions>,
     /// Zones and who serves them; nodes that are members of none are members of the root zone.
     pub zones: Vec<ZoneSetup>,
 }
@@ -67,6 +70,7 @@ impl Default for Setup {
             graph: Graph::Random(Graph::DEGREE),
             regions: None,
             quota: Quota::default(),
+            calls: None,
             zones: Vec::new(),
         }
     }

@@ -63,9 +63,9 @@ pub(super) struct SimNode {
     timer: Timer,
 }
 
-/// The one timer of a node.
+/// The one timer of a machine.
 #[derive(Debug, Default)]
-struct Timer {
+pub(super) struct Timer {
     /// When it fires.
     at: Option<u64>,
     /// Which of the scheduled timers counts.
@@ -113,8 +113,7 @@ impl SimNode {
         self.node = None;
         self.zones.clear();
         self.incarnation += 1;
-        self.timer.at = None;
-        self.timer.generation += 1;
+        self.timer.stop();
     }
 
     /// The zone in which its own agents lie unless something else is said.
@@ -134,13 +133,7 @@ impl SimNode {
 
     /// A scheduled timer is due.
     pub(super) fn fires(&mut self, generation: u64, now: u64) -> Firing {
-        if self.timer.generation != generation {
-            return Firing::Stale;
-        }
-        self.timer.at = None;
-        let (when, count) = self.timer.fired;
-        self.timer.fired = if when == now { (when, count + 1) } else { (now, 1) };
-        if self.timer.fired.1 > TIMERS_MAX { Firing::Spinning } else { Firing::Due }
+        self.timer.fires(generation, now)
     }
 
     /// The timer that is to be scheduled, in how many milliseconds and as which: none if the present one is right. It is set
@@ -149,11 +142,35 @@ impl SimNode {
         let shown: Timestamp = self.clock.read(wall);
         let deadline = self.node.as_ref().and_then(Node::poll_timeout);
         let target = deadline.map(|deadline| now + deadline.since(shown).as_millis() as u64);
-        if target == self.timer.at {
+        self.timer.set(now, target)
+    }
+}
+
+impl Timer {
+    /// A scheduled timer is due.
+    pub(super) fn fires(&mut self, generation: u64, now: u64) -> Firing {
+        if self.generation != generation {
+            return Firing::Stale;
+        }
+        self.at = None;
+        let (when, count) = self.fired;
+        self.fired = if when == now { (when, count + 1) } else { (now, 1) };
+        if self.fired.1 > TIMERS_MAX { Firing::Spinning } else { Firing::Due }
+    }
+
+    /// It is to fire at `target`: in how many milliseconds that is and as which it is to be scheduled; none if it is set so.
+    pub(super) fn set(&mut self, now: u64, target: Option<u64>) -> Option<(u64, u64)> {
+        if target == self.at {
             return None;
         }
-        self.timer.at = target;
-        self.timer.generation += 1;
-        target.map(|target| (target - now, self.timer.generation))
+        self.at = target;
+        self.generation += 1;
+        target.map(|target| (target - now, self.generation))
+    }
+
+    /// Nothing that was scheduled counts any more.
+    pub(super) fn stop(&mut self) {
+        self.at = None;
+        self.generation += 1;
     }
 }

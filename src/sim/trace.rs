@@ -80,6 +80,12 @@ impl TraceHash {
         }
     }
 
+    /// Something happened to a call at a node.
+    pub(super) fn call(&mut self, now: u64, node: usize, what: u8, call: &[u8; 16]) {
+        self.head(now, node);
+        self.part(40 + what, call);
+    }
+
     fn event(&mut self, event: &Event) {
         match event {
             Event::AgentChanged { record, .. } => self.part(30, &record.hash().0),

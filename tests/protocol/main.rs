@@ -6,3 +6,4 @@
 mod documents;
 mod laws;
 mod rules;
+mod zones;

@@ -1,6 +1,6 @@
 //! The rules of the protocol, each as a few nodes show it.
 
-mod cluster;
+pub(crate) mod cluster;
 
 use std::collections::BTreeSet;
 

@@ -1,56 +1,21 @@
-//! The protocol under faults: many seeds, each a world of its own.
-//!
-//! `AOP_SIM_SEEDS=1000` plays more of them, `AOP_SIM_SEED=7 … faults::replay` plays one again, `AOP_SIM_FAIL_FAST=1` stops
-//! at the first that breaks.
+//! The protocol under faults: many seeds, each a world of its own; `seeds.rs` says how to play more, or one again.
 
 use aop::sim::{ClientOp, Conditions, Fault, RestartFrom, Setup, World};
 
-use crate::actions::{name, names, number, offer, offer_and_withdraw, run, settle};
+use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
+use crate::seeds;
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
 const SEEDS: u64 = 100;
 
-/// Plays seeds on two threads; what broke.
-fn play_all(seeds: u64) -> Vec<String> {
-    let most = if number("AOP_SIM_FAIL_FAST").is_some() { 1 } else { usize::MAX };
-    let half = |odd: u64| {
-        let seeds = (0..seeds).filter(move |seed| seed % 2 == odd);
-        move || -> Vec<String> { seeds.filter_map(broken).take(most).collect() }
-    };
-    let (even, odd) = (std::thread::spawn(half(0)), std::thread::spawn(half(1)));
-    [even, odd].into_iter().flat_map(|thread| thread.join().expect("a thread that plays")).collect()
-}
-
-/// What broke in one run; a panic of the node is one more way to break.
-fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| aop::sim::play(seed)) {
-        Ok(Ok(_)) => None,
-        Ok(Err(violation)) => {
-            let replay = "cargo test --test sim -- --exact faults::replay --nocapture";
-            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
-        }
-        Err(_) => Some(format!("seed {seed} panicked")),
-    }
-}
-
 #[test]
 fn five_nodes_keep_their_promises_through_every_fault() {
-    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
-    let begun = std::time::Instant::now();
-    let broken = play_all(seeds);
-    println!("{seeds} seeds in {:.1?}", begun.elapsed());
-    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+    seeds::play_seeds(SEEDS, "faults::replay", |seed| aop::sim::play(seed).map(|_| ()));
 }
 
 #[test]
 fn replay() {
-    let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (story, played) = aop::sim::play_told(seed);
-    println!("{}", story.join("\n"));
-    println!("{played:#?}");
-    if let Err(violation) = played {
-        panic!("{violation}");
-    }
+    seeds::replay(aop::sim::play_told);
 }
 
 #[test]

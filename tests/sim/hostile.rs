@@ -1,7 +1,5 @@
-//! The protocol among hostile machines: drawn worlds, and one directed world for each kind of hostility.
-//!
-//! `AOP_SIM_SEEDS=1000` plays more drawn worlds, `AOP_SIM_SEED=7 … hostile::replay` plays one again, `AOP_SIM_FAIL_FAST=1`
-//! stops at the first that breaks.
+//! The protocol among hostile machines: drawn worlds, and one directed world for each kind of hostility. `seeds.rs` says how
+//! to play more of the drawn ones, or one again.
 
 mod collision;
 
@@ -9,46 +7,21 @@ use aop::proto::config::Quota;
 use aop::proto::message::Envelope;
 use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, RestartFrom, Setup, World};
 
-use crate::actions::{agents, name, names, number, offer, offer_and_withdraw, run, settle};
+use crate::actions::{agents, name, names, offer, offer_and_withdraw, run, settle};
+use crate::seeds;
 use serde_bytes::ByteBuf;
 
 /// Drawn worlds played by default.
 const SEEDS: u64 = 100;
 
-fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| aop::sim::play_hostile(seed)) {
-        Ok(Ok(_)) => None,
-        Ok(Err(violation)) => {
-            let replay = "cargo test --test sim -- --exact hostile::replay --nocapture";
-            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
-        }
-        Err(_) => Some(format!("seed {seed} panicked")),
-    }
-}
-
 #[test]
 fn honest_nodes_keep_their_promises_among_hostile_ones() {
-    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
-    let most = if number("AOP_SIM_FAIL_FAST").is_some() { 1 } else { usize::MAX };
-    let half = |odd: u64| {
-        let seeds = (0..seeds).filter(move |seed| seed % 2 == odd);
-        move || -> Vec<String> { seeds.filter_map(broken).take(most).collect() }
-    };
-    let (even, odd) = (std::thread::spawn(half(0)), std::thread::spawn(half(1)));
-    let broken: Vec<String> =
-        [even, odd].into_iter().flat_map(|thread| thread.join().expect("a thread that plays")).collect();
-    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+    seeds::play_seeds(SEEDS, "hostile::replay", |seed| aop::sim::play_hostile(seed).map(|_| ()));
 }
 
 #[test]
 fn replay() {
-    let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (story, played) = aop::sim::play_hostile_told(seed);
-    println!("{}", story.join("\n"));
-    println!("{played:#?}");
-    if let Err(violation) = played {
-        panic!("{violation}");
-    }
+    seeds::replay(aop::sim::play_hostile_told);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![cfg_attr(feature = "lab", expect(clippy::unwrap_used, reason = "a test fails by panicking"))]
 
 mod actions;
+mod calls;
 #[cfg(all(feature = "lab", feature = "net"))]
 mod command;
 mod faults;
@@ -11,6 +12,7 @@ mod hostile;
 mod model;
 #[cfg(feature = "lab")]
 mod report;
+mod seeds;
 #[cfg(feature = "lab")]
 mod worlds;
 mod zones;

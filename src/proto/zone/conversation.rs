@@ -52,11 +52,7 @@ impl Zone {
     }
 
     /// Asks on, or ends the conversation if nothing is left to ask.
-    pub(in crate::proto) fn advance(&mut self, ctx: &mut Context<'_>, id: ConversationId) {
-        // It may have ended, and another begun.
-        if !self.leads(id) {
-            return;
-        }
+    pub(in crate::proto) fn advance(&mut self, ctx: &mut Context<'_>) {
         self.send_requests(ctx);
         let Some(conversation) = &mut self.conversation else { return };
         match conversation.sync.progress(&self.registry) {

@@ -1,0 +1,234 @@
+//! One turn of a node: all its machines, lent apart from each other, and what passes between them.
+
+use crate::proto::clock::{Clock, ClockChange};
+use crate::proto::context::Context;
+use crate::proto::directory::{Directory, Resolution};
+use crate::proto::fingerprint;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{Command, ConversationId, GossipId, NodeAlert, Offence, Output, Reply, Verdict};
+use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::name::ZoneName;
+use crate::proto::own_records::OwnRecords;
+use crate::proto::zone::{Notice, Role, Zone, ZoneError, Zones};
+
+/// All machines of a node for one turn.
+pub(super) struct Turn<'a> {
+    pub(super) ctx: Context<'a>,
+    pub(super) zones: &'a mut Zones,
+    pub(super) own: &'a mut OwnRecords,
+    pub(super) clock: &'a mut Clock,
+    pub(super) directory: &'a mut Directory,
+}
+
+impl Turn<'_> {
+    /// A clock that goes back must not leave timers in a far future.
+    pub(super) fn observe_clock(&mut self) {
+        let Some(step) = self.clock.observe(self.ctx.now) else { return };
+        self.zones.values_mut().for_each(|zone| zone.shift(step));
+        self.own.shift(step);
+        self.clock.shift(step);
+        self.judge_clock();
+        self.own.plan_renewals(self.zones);
+    }
+
+    pub(super) fn handle_command(&mut self, id: u64, command: Command) {
+        let Turn { ctx, zones, own, directory, .. } = self;
+        let reply = match command {
+            Command::Find(find) => Reply::Found(directory.find(ctx.now, zones, &find)),
+            Command::List(find) => Reply::Found(directory.list(ctx.now, zones, &find)),
+            Command::Resolve(text) => Reply::Resolved(self.resolve(&text)),
+            Command::Register(offers) => Reply::Registered(own.register(ctx, zones, offers)),
+            Command::OfferFiles { offers, withdraw } => {
+                Reply::Registered(own.offer_files(ctx, zones, directory, offers, &withdraw))
+            }
+            Command::Deregister(name) => Reply::Deregistered(own.deregister(ctx, zones, directory, &name)),
+            Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),
+            Command::LeaveZone(zone) => Reply::Zone(self.leave(&zone)),
+            Command::Leave => {
+                zones.values_mut().for_each(|zone| zone.say_goodbye(ctx));
+                Reply::Left
+            }
+        };
+        // What was written is kept and published before the client hears so.
+        self.finish();
+        self.ctx.out.push(Output::Reply { id, reply });
+    }
+
+    pub(super) fn handle_gossip(&mut self, id: GossipId, peer: PeerKey, zone: &ZoneName, bytes: &[u8]) {
+        if self.zones.contains_key(zone) {
+            self.with_zone(zone, |zone, ctx| zone.handle_gossip(ctx, id, peer, bytes));
+        } else {
+            self.ctx.out.push(Output::Verdict { id, verdict: Verdict::Ignore });
+        }
+    }
+
+    pub(super) fn handle_sync_request(&mut self, id: u64, peer: PeerKey, bytes: &[u8]) {
+        let answer = match SyncFrame::decode(bytes) {
+            Ok(frame) => self.answer(peer, frame),
+            Err(_) => {
+                self.ctx.out.penalize(peer, Offence::Request);
+                SyncAnswer::Refused
+            }
+        };
+        // What a gift changed is kept before its giver hears so.
+        self.finish();
+        self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
+    }
+
+    fn answer(&mut self, peer: PeerKey, frame: SyncFrame) -> SyncAnswer {
+        if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
+            return SyncAnswer::Refused;
+        }
+        if let SyncRequest::Open { clock, .. } = frame.request {
+            self.answer_notice(&frame.zone, Notice::Clock(peer, clock));
+        }
+        let zone = frame.zone.clone();
+        self.with_zone(&zone, |zone, ctx| zone.handle_request(ctx, peer, frame))
+            .unwrap_or(SyncAnswer::Refused)
+    }
+
+    pub(super) fn handle_response(&mut self, conversation: ConversationId, bytes: &[u8]) {
+        self.with_leader(conversation, |zone, ctx| zone.handle_response(ctx, bytes));
+        // Only now: own records are guarded before anything more is asked.
+        self.with_leader(conversation, Zone::advance);
+    }
+
+    fn resolve(&mut self, text: &str) -> Resolution {
+        let waits =
+            self.ctx.config.expects_peers && !self.zones.values().all(|zone| zone.synced_at().is_some());
+        let home = self.ctx.config.home_zone();
+        match self.directory.resolve(self.ctx.now, self.zones, &home, text) {
+            Resolution::Unknown(_) if waits => Resolution::NotSynced,
+            resolution => resolution,
+        }
+    }
+
+    /// Takes part in a zone from now on.
+    fn join(&mut self, name: ZoneName, role: Role) -> Result<(), ZoneError> {
+        if let Some(zone) = self.zones.get(&name) {
+            return if zone.role() == role { Ok(()) } else { Err(ZoneError::OtherRole(name)) };
+        }
+        let zone = Zone::new(name.clone(), role, &mut self.ctx);
+        self.zones.insert(name.clone(), Box::new(zone));
+        self.own.join(&mut self.ctx, self.zones, &name);
+        // The mesh knows the zone before anything is published there.
+        self.ctx.out.push(Output::JoinZone(name.clone()));
+        self.ctx.out.push(Output::FindPeers(name.clone()));
+        if role == Role::Member {
+            self.ctx.out.push(Output::Provide(name));
+        }
+        Ok(())
+    }
+
+    /// Withdraws what this node offers in a zone, says goodbye and forgets it.
+    fn leave(&mut self, name: &ZoneName) -> Result<(), ZoneError> {
+        if *name == self.ctx.config.home_zone() {
+            return Err(ZoneError::Home(name.clone()));
+        }
+        if !self.zones.contains_key(name) {
+            return Err(ZoneError::NotServed(name.clone()));
+        }
+        self.own.withdraw_from(&mut self.ctx, self.zones, name);
+        self.finish();
+        self.with_zone(name, Zone::close);
+        if let Some(zone) = self.zones.remove(name) {
+            self.directory.forget(zone.agents());
+            self.own.leave(&zone);
+        }
+        self.ctx.out.push(Output::LeaveZone(name.clone()));
+        self.judge_clock();
+        Ok(())
+    }
+
+    /// Lets a zone do something, then answers to what it noticed.
+    pub(super) fn with_zone<T>(
+        &mut self,
+        name: &ZoneName,
+        act: impl FnOnce(&mut Zone, &mut Context<'_>) -> T,
+    ) -> Option<T> {
+        let done = act(self.zones.get_mut(name)?, &mut self.ctx);
+        self.answer_notices(name);
+        Some(done)
+    }
+
+    pub(super) fn with_zones(&mut self, act: impl Fn(&mut Zone, &mut Context<'_>)) {
+        for name in self.zones.keys().cloned().collect::<Vec<_>>() {
+            self.with_zone(&name, &act);
+        }
+    }
+
+    /// As [`Turn::with_zone`], with the zone that leads a conversation, if it still does.
+    pub(super) fn with_leader(
+        &mut self,
+        conversation: ConversationId,
+        act: impl FnOnce(&mut Zone, &mut Context<'_>),
+    ) {
+        let leader = self.zones.values().find(|zone| zone.leads(conversation));
+        if let Some(name) = leader.map(|zone| zone.name().clone()) {
+            self.with_zone(&name, act);
+        }
+    }
+
+    /// Answers cause notices of their own: a record that this node writes may take the room of another.
+    fn answer_notices(&mut self, name: &ZoneName) {
+        loop {
+            let notices = self.zones.get_mut(name).map(|zone| zone.take_notices()).unwrap_or_default();
+            if notices.is_empty() {
+                return;
+            }
+            for notice in notices {
+                self.answer_notice(name, notice);
+            }
+        }
+    }
+
+    fn answer_notice(&mut self, name: &ZoneName, notice: Notice) {
+        let Turn { ctx, zones, own, clock, .. } = self;
+        match notice {
+            Notice::OwnKey(key) => own.guard(ctx, zones, &key, name),
+            Notice::Dropped(key) => own.forget(ctx, &key),
+            Notice::OwnHead(author, head) if author == own.author() => own.note_head(ctx, zones, name, head),
+            // A peer's word alone counts once: a liar could else end one epoch after the other.
+            Notice::ClaimedHead(author, head)
+                if author == own.author() && !ctx.out.has_alert(&NodeAlert::RestoredBackup) =>
+            {
+                own.note_head(ctx, zones, name, head);
+            }
+            // The epoch ended since.
+            Notice::OwnHead(..) | Notice::ClaimedHead(..) => {}
+            Notice::SyncEnded => own.renew_after_first_sync(ctx, zones, name),
+            Notice::Clock(peer, told) => {
+                clock.note(peer, told, ctx.now);
+                self.judge_clock_by(&peer);
+            }
+            Notice::BeaconClock(peer) => {
+                clock.forget(&peer);
+                self.judge_clock_by(&peer);
+            }
+        }
+    }
+
+    /// A peer told its clock: only those of bootstrap peers judge ours.
+    fn judge_clock_by(&mut self, peer: &PeerKey) {
+        if self.ctx.config.bootstrap_peers.contains(peer) {
+            self.judge_clock();
+        }
+    }
+
+    fn judge_clock(&mut self) {
+        let change = self.clock.judge(self.zones, self.ctx.config, self.ctx.out);
+        self.ctx.unsafe_offset = self.clock.unsafe_offset();
+        match change {
+            ClockChange::Trusted => self.own.plan_renewals(self.zones),
+            ClockChange::None => {}
+        }
+    }
+
+    /// Own writes go to the store first, then to the mesh.
+    pub(super) fn finish(&mut self) {
+        self.ctx.out.persist();
+        let ctx = &mut self.ctx;
+        self.zones.values_mut().for_each(|zone| zone.publish_own(ctx));
+        self.directory.keep_up(self.zones);
+    }
+}

@@ -1,0 +1,440 @@
+//! Calls in the simulated world: beside each node runs its machine of calls, and this drives it as `net` does, on the virtual
+//! clock. Streams open, carry frames, stall, break and are dropped; agents work for a while,
+//! answer or fail; what a process did when it is killed is gone with it.
+//!
+//! Everything that is drawn here comes from a generator of its own, and nothing is drawn in a world without calls, so such
+//! worlds run as if this did not exist. What was promised to callers is checked with every step (`law`).
+
+mod law;
+mod streams;
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+pub use self::law::CallCounts;
+use self::law::CallLaw;
+use self::streams::{Arrival, Frame, Streams, Toward};
+use super::OUTPUTS_MAX;
+use super::checkers::Check;
+use super::event_log::At;
+use super::fabric::Fabric;
+use super::queue::Due;
+use super::sim_node::{Firing, Timer};
+use crate::proto::call::{
+    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, Outcome, Output,
+    Progress, Wanted,
+};
+use crate::proto::code::Code;
+use crate::proto::identity::AgentId;
+use crate::proto::name::FullName;
+
+/// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
+const SEARCH_MS_MAX: u64 = 6_000;
+/// Share of calls that an agent's own queue turns away.
+const TURNED_AWAY: f64 = 0.05;
+/// Share of agents that report progress.
+const REPORTING: f64 = 0.3;
+
+/// How calls go in a world.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallConditions {
+    /// Share of streams that cannot be opened though the host is there, 0 to 1.
+    pub refused: f64,
+    /// Share of streams that the host's queue of new streams drops without a word, 0 to 1.
+    pub dropped: f64,
+    /// Share of frames that break their stream, 0 to 1.
+    pub breaks: f64,
+    /// Share of frames that stall, 0 to 1.
+    pub stalls: f64,
+    /// Share of the ends of broken streams that never learn of it, 0 to 1.
+    pub unnoticed: f64,
+    /// How long the others take to learn of it at most, milliseconds.
+    pub detection_ms_max: u64,
+    /// Longest work of an agent, milliseconds; most is much shorter.
+    pub work_ms_max: u64,
+    /// Share of work that ends with the agent's failure, 0 to 1.
+    pub fails: f64,
+}
+
+/// What a client of one node calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCall {
+    /// The node that offered the agent.
+    pub host: usize,
+    /// The agent.
+    pub agent: FullName,
+    /// Bytes of the input.
+    pub size: usize,
+    /// How long the client gives the call, milliseconds.
+    pub patience_ms: u64,
+    /// After how long it does not wait any more, milliseconds.
+    pub gives_up_ms: Option<u64>,
+}
+
+/// Something of a call that is due at one node.
+#[derive(Debug)]
+pub(super) struct CallEvent {
+    pub(super) node: usize,
+    /// The run of the node that it is for; any if none.
+    run: Option<u64>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    Timer(u64),
+    Client(ClientCall),
+    GiveUp(CallId),
+    Searched(CallId),
+    /// Something of a stream reaches one end of it.
+    Stream(InboundStream, Toward, Arrival),
+    WorkEnds(InboundStream, Result<usize, CallFailure>),
+}
+
+/// The machines of calls, and what lies between them.
+pub(super) struct CallWorld {
+    /// None in a world without calls.
+    conditions: Option<CallConditions>,
+    rng: ChaCha8Rng,
+    nodes: Vec<CallNode>,
+    streams: Streams,
+    law: CallLaw,
+}
+
+/// The machine of calls of one computer.
+#[derive(Default)]
+struct CallNode {
+    /// None while it is down.
+    calls: Option<Calls>,
+    started_ms: u64,
+    timer: Timer,
+    /// Until when it slept at most: what was due before is done then.
+    slept_until_ms: u64,
+}
+
+impl CallWorld {
+    pub(super) fn new(seed: u64, nodes: usize, conditions: Option<CallConditions>) -> CallWorld {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // The world's own numbers and those of its plan are other streams of this generator.
+        rng.set_stream(2);
+        let nodes = (0..nodes).map(|_| CallNode::default()).collect();
+        CallWorld { conditions, rng, nodes, streams: Streams::default(), law: CallLaw::default() }
+    }
+
+    /// What became of the calls so far.
+    pub(super) fn counts(&self) -> CallCounts {
+        self.law.counts
+    }
+
+    /// A client's call, to be scheduled.
+    pub(super) fn client(node: usize, call: ClientCall) -> Due {
+        Due::Call(Box::new(CallEvent { node, run: None, what: What::Client(call) }))
+    }
+
+    /// A node started: nothing is remembered of its earlier calls.
+    pub(super) fn boot(&mut self, at: usize, fabric: &Fabric) {
+        if self.conditions.is_some() {
+            let node = &mut self.nodes[at];
+            node.calls = Some(Calls::new(fabric.nodes[at].key, self.rng.random()));
+            (node.started_ms, node.timer) = (fabric.kernel.now(), Timer::default());
+        }
+    }
+
+    /// What the process did is gone. The other ends of its streams notice, sooner or later or never.
+    pub(super) fn crash(&mut self, at: usize, fabric: &mut Fabric) {
+        let Some(conditions) = self.conditions else { return };
+        self.nodes[at].calls = None;
+        self.law.forget_caller(at);
+        for (after, event) in self.streams.drop_ends_of(at, &conditions, &mut self.rng) {
+            schedule(after, event, fabric);
+        }
+    }
+
+    /// A node does nothing until then.
+    pub(super) fn suspend(&mut self, at: usize, until_ms: u64) {
+        let slept = &mut self.nodes[at].slept_until_ms;
+        *slept = (*slept).max(until_ms);
+    }
+
+    /// All nodes are awake again; what waited for that is done now.
+    pub(super) fn repair(&mut self, fabric: &mut Fabric) {
+        for at in 0..self.nodes.len() {
+            let node = &mut self.nodes[at];
+            node.slept_until_ms = node.slept_until_ms.min(fabric.kernel.now());
+            node.timer.stop();
+            self.set_timer(at, fabric);
+        }
+    }
+
+    /// Every call that is waited for has an end by its deadline.
+    pub(super) fn check(&mut self, fabric: &mut Fabric) {
+        let nodes = &self.nodes;
+        self.law.check_overdue(fabric.kernel.now(), |at| nodes[at].slept_until_ms);
+        self.law.report(&mut fabric.kernel);
+    }
+
+    pub(super) fn handle(&mut self, event: CallEvent, fabric: &mut Fabric) {
+        let CallEvent { node: at, run, what } = event;
+        let is_of_this_run = run.is_none_or(|run| run == fabric.nodes[at].incarnation);
+        match what {
+            // A stream may reach a node that is down, which answers that nobody is there.
+            What::Stream(stream, Toward::Host, Arrival::Stream) => self.reach_host(at, stream, fabric),
+            _ if !is_of_this_run || self.nodes[at].calls.is_none() => {}
+            What::Timer(generation) => self.fire(at, generation, fabric),
+            What::Client(call) => self.make(at, call, fabric),
+            What::GiveUp(call) => {
+                self.law.give_up(call);
+                self.tell(at, Input::GiveUp { call }, fabric);
+            }
+            What::Searched(call) => self.tell(at, Input::Searched { call }, fabric),
+            What::Stream(stream, toward, arrival) => self.arrive(at, stream, toward, arrival, fabric),
+            What::WorkEnds(stream, ended) => self.end_work(at, stream, ended, fabric),
+        }
+        self.law.report(&mut fabric.kernel);
+    }
+
+    /// A client calls what its node finds; what it does not find is not called.
+    fn make(&mut self, at: usize, client: ClientCall, fabric: &mut Fabric) {
+        let name = client.agent;
+        let agent = AgentId::of(fabric.nodes[client.host].key, &name);
+        let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
+        let Some(found) = found.filter(|_| client.host != at) else { return };
+        let call = CallId(self.rng.random());
+        let replicas = found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
+        let now = fabric.kernel.now();
+        let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
+        self.law.make(call, at, client.size, now + client.patience_ms);
+        if let Some(after) = client.gives_up_ms {
+            self.schedule(after, at, What::GiveUp(call), fabric);
+        }
+        let wanted = Wanted { agent, name, replicas, size: client.size, deadline };
+        self.tell(at, Input::Call { call, wanted }, fabric);
+    }
+
+    /// What the machine's clock shows: the time since it started, whatever its node's clock says.
+    fn clock(&self, at: usize, now: u64) -> Duration {
+        Duration::from_millis(now - self.nodes[at].started_ms)
+    }
+
+    /// Something for the present run of a node.
+    fn schedule(&self, in_ms: u64, at: usize, what: What, fabric: &mut Fabric) {
+        let run = Some(fabric.nodes[at].incarnation);
+        schedule(in_ms, CallEvent { node: at, run, what }, fabric);
+    }
+
+    fn fire(&mut self, at: usize, generation: u64, fabric: &mut Fabric) {
+        let now = fabric.kernel.now();
+        let clock = self.clock(at, now);
+        let node = &mut self.nodes[at];
+        match node.timer.fires(generation, now) {
+            Firing::Stale => {}
+            Firing::Spinning => {
+                self.law.fail(Check::QueuesBounded, format!("the timer of the calls of node {at} spins"));
+            }
+            Firing::Due => {
+                if let Some(calls) = &mut node.calls {
+                    calls.handle_timeout(clock);
+                }
+                self.drain(at, fabric);
+            }
+        }
+    }
+
+    fn tell(&mut self, at: usize, input: Input, fabric: &mut Fabric) {
+        let now = self.clock(at, fabric.kernel.now());
+        log(at, "<", &input, fabric);
+        if let Some(calls) = &mut self.nodes[at].calls {
+            calls.handle(now, input);
+        }
+        self.drain(at, fabric);
+    }
+
+    /// Performs everything that a machine wants done, then sets its timer.
+    fn drain(&mut self, at: usize, fabric: &mut Fabric) {
+        for _ in 0..OUTPUTS_MAX {
+            let Some(output) = self.nodes[at].calls.as_mut().and_then(Calls::poll_output) else {
+                return self.set_timer(at, fabric);
+            };
+            log(at, ">", &output, fabric);
+            self.perform(at, output, fabric);
+        }
+        self.law.fail(Check::QueuesBounded, format!("the calls of node {at} never run out of outputs"));
+    }
+
+    fn set_timer(&mut self, at: usize, fabric: &mut Fabric) {
+        let now = fabric.kernel.now();
+        let node = &mut self.nodes[at];
+        let due = node.calls.as_ref().and_then(Calls::poll_timeout);
+        // What is due between two milliseconds is done at the second.
+        let due = due.map(|due| node.started_ms + due.as_nanos().div_ceil(1_000_000) as u64);
+        if let Some((in_ms, generation)) = node.timer.set(now, due.map(|due| due.max(now))) {
+            self.schedule(in_ms, at, What::Timer(generation), fabric);
+        }
+    }
+
+    /// Interprets one output. Read side by side with the live tasks in `net/calls`.
+    fn perform(&mut self, at: usize, output: Output, fabric: &mut Fabric) {
+        let Some(conditions) = self.conditions else { return };
+        match output {
+            Output::Open { stream, host } => self.open(at, stream, host, fabric),
+            Output::Offer { stream, offer } => {
+                fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 1, &stream.call.0);
+                self.law.offer(stream.call);
+                self.send_out(stream, Frame::Said(CallRequest::Offer(offer).encode()), fabric);
+            }
+            Output::SendInput(stream) => {
+                let size = self.law.size(stream.call);
+                self.send_out(stream, Frame::Document(size), fabric);
+            }
+            // The output follows by itself, and reports are for the client.
+            Output::TakeOutput { .. } | Output::Progress { .. } => {}
+            Output::Close(stream) => {
+                if let Some(id) = self.streams.inbound(stream) {
+                    self.close(id, Toward::Host, fabric);
+                }
+            }
+            Output::Search { call, .. } => {
+                let after = self.rng.random_range(1..SEARCH_MS_MAX);
+                self.schedule(after, at, What::Searched(call), fabric);
+            }
+            Output::Ended { call, end } => {
+                fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 2, &call.0);
+                self.law.end(call, &end, fabric.kernel.now(), self.nodes[at].slept_until_ms);
+            }
+            Output::Accept { stream, incarnation, .. } => {
+                self.reply(stream, CallReply::Accepted { incarnation }, fabric);
+            }
+            Output::Run { stream, deadline } => self.run_agent(at, stream, deadline, &conditions, fabric),
+            Output::Answer { stream, size } => {
+                self.reply(stream, CallReply::Answered { size: size as u64 }, fabric);
+                self.send_back(stream, Frame::Document(size), fabric);
+                self.finish(at, stream, fabric);
+            }
+            Output::Refuse { stream, failure } => {
+                self.reply(stream, CallReply::Failed(failure), fabric);
+                self.finish(at, stream, fabric);
+            }
+            Output::Drop(stream) => self.close(stream, Toward::Caller, fabric),
+        }
+    }
+
+    /// An agent works for a while, unless its own queue turns the call away.
+    fn run_agent(
+        &mut self,
+        at: usize,
+        stream: InboundStream,
+        deadline: Duration,
+        conditions: &CallConditions,
+        fabric: &mut Fabric,
+    ) {
+        let Some(call) = self.streams.call(stream) else { return };
+        let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now())).as_millis() as u64;
+        let failed = |code, outcome| Err(CallFailure::new(code, outcome, "drawn"));
+        let (takes, ended) = if self.rng.random_bool(TURNED_AWAY) {
+            (self.rng.random_range(0..=left), failed(Code::Busy, Outcome::NotStarted))
+        } else {
+            fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 3, &call.0);
+            self.law.begin(call);
+            // Most work is short: each length is as likely as one of half its size.
+            let halvings = self.rng.random_range(0..=conditions.work_ms_max.max(1).ilog2());
+            let takes = self.rng.random_range(0..=conditions.work_ms_max >> halvings);
+            match takes {
+                takes if takes >= left => (left, failed(Code::Deadline, Outcome::Unknown)),
+                takes if self.rng.random_bool(conditions.fails) => {
+                    (takes, failed(Code::AgentFailed, Outcome::Done))
+                }
+                takes => (takes, Ok(self.rng.random_range(0..10_000))),
+            }
+        };
+        self.schedule(takes, at, What::WorkEnds(stream, ended), fabric);
+        if self.rng.random_bool(REPORTING) {
+            let progress = Progress { progress: 0.5, total: Some(1.0), message: None };
+            self.reply(stream, CallReply::Progress(progress), fabric);
+        }
+    }
+
+    /// Work whose stream is gone was ended with it.
+    fn end_work(
+        &mut self,
+        at: usize,
+        stream: InboundStream,
+        ended: Result<usize, CallFailure>,
+        fabric: &mut Fabric,
+    ) {
+        let Some(call) = self.streams.call(stream).filter(|_| self.streams.is_open(stream, Toward::Host))
+        else {
+            return;
+        };
+        if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
+            self.law.complete(call);
+        }
+        self.tell(at, Input::WorkEnded { stream, ended }, fabric);
+    }
+
+    /// Something reaches an end of a stream that is still open there.
+    fn arrive(
+        &mut self,
+        at: usize,
+        id: InboundStream,
+        toward: Toward,
+        arrival: Arrival,
+        fabric: &mut Fabric,
+    ) {
+        if !self.passes(id, &arrival, fabric) {
+            return;
+        }
+        let Some((stream, caller)) = self.streams.open_end(id, toward) else { return };
+        let Some(input) = (match (toward, arrival) {
+            (Toward::Host, Arrival::Closed | Arrival::Gone) => {
+                self.streams.close(id, Toward::Host);
+                Some(Input::Gone(id))
+            }
+            (Toward::Host, Arrival::Frame(Frame::Said(bytes))) => match CallRequest::decode(&bytes) {
+                Ok(CallRequest::Offer(offer)) => {
+                    let peer = fabric.nodes[caller].key;
+                    let access = access(at, offer.agent_id(), fabric);
+                    Some(Input::Offered { stream: id, peer, offer, access })
+                }
+                Err(_) => None,
+            },
+            (Toward::Host, Arrival::Frame(Frame::Document(size))) => {
+                Some(Input::InputTaken { stream: id, size })
+            }
+            (Toward::Caller, Arrival::Stream) => Some(Input::Opened(stream)),
+            (Toward::Caller, Arrival::Refused) => {
+                Some(Input::NotOpened { stream, why: "nobody is there".into() })
+            }
+            (Toward::Caller, Arrival::Closed | Arrival::Gone) => {
+                Some(Input::Lost { stream, loss: Loss::Closed("the stream broke".into()) })
+            }
+            (Toward::Caller, Arrival::Frame(Frame::Said(bytes))) => {
+                CallReply::decode(&bytes).ok().map(|reply| Input::Reply { stream, reply })
+            }
+            (Toward::Caller, Arrival::Frame(Frame::Document(_))) => Some(Input::OutputTaken(stream)),
+            (Toward::Host, Arrival::Stream | Arrival::Refused) => None,
+        }) else {
+            return self.law.fail(Check::CallClaims, format!("node {at} cannot read what is said of a call"));
+        };
+        self.tell(at, input, fabric);
+    }
+}
+
+/// Whether a node offers an agent, as it would tell others.
+fn access(at: usize, agent: AgentId, fabric: &mut Fabric) -> Access {
+    let key = fabric.nodes[at].key;
+    let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
+    let is_own = found.is_some_and(|found| found.replicas.iter().any(|replica| replica.peer == key));
+    if is_own { Access::Granted } else { Access::NotFound }
+}
+
+fn log(at: usize, way: &str, what: &impl std::fmt::Debug, fabric: &mut Fabric) {
+    let Fabric { kernel, nodes, .. } = fabric;
+    let at = At { node: at, now: kernel.now(), wall: kernel.wall() };
+    kernel.log.call(at, way, what, nodes);
+}
+
+fn schedule(in_ms: u64, event: CallEvent, fabric: &mut Fabric) {
+    fabric.kernel.schedule(in_ms, Due::Call(Box::new(event)));
+}

@@ -1,0 +1,236 @@
+//! Zones of one node: machines that never touch each other, and that come and go while the node runs.
+
+use aop::proto::config::Config;
+use aop::proto::directory::{Find, Resolution};
+use aop::proto::fingerprint::as_of;
+use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply};
+use aop::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use aop::proto::name::ZoneName;
+use aop::proto::zone::{Role, ZoneError};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_bytes::ByteBuf;
+
+use crate::rules::cluster::{Cluster, SECOND, key, offer};
+
+fn zone(text: &str) -> ZoneName {
+    text.parse().unwrap()
+}
+
+fn serving(zones: &[&str]) -> Config {
+    Config { zones: zones.iter().map(|text| zone(text)).collect(), ..Config::default() }
+}
+
+fn register(cluster: &mut Cluster, at: usize, agent: &str, zone: &ZoneName) -> bool {
+    let offer = aop::proto::card::Offer { zone: Some(zone.clone()), ..offer(agent, "text") };
+    let Reply::Registered(results) = cluster.command(at, Command::Register(vec![offer])) else {
+        panic!("no answer")
+    };
+    results.iter().all(Result::is_ok)
+}
+
+/// Both nodes are told that the other serves the zone.
+fn meet(cluster: &mut Cluster, one: usize, other: usize, zone: &ZoneName) {
+    cluster.link(one, other);
+    for (at, peer, dialed) in [(one, other, Dialed::ByUs), (other, one, Dialed::ByThem)] {
+        cluster.give(at, Input::PeerJoined { peer: key(peer), zone: zone.clone(), dialed });
+        cluster.settle();
+    }
+}
+
+/// All that a node shows and holds of a zone.
+fn picture(cluster: &mut Cluster, at: usize, zone: &ZoneName) -> String {
+    let now = cluster.clock(at);
+    let node = &mut cluster.nodes[at];
+    let state = node.zone_states(now).into_iter().find(|state| state.zone == *zone);
+    let records: Vec<_> = node.zone(zone).unwrap().registry().iter().map(|record| record.hash()).collect();
+    format!("{state:?} {records:?}")
+}
+
+fn mentions(output: &Output, zone: &ZoneName) -> bool {
+    match output {
+        Output::Publish { zone: of, .. } => of == zone,
+        Output::Request { bytes, .. } => SyncFrame::decode(bytes).is_ok_and(|frame| frame.zone == *zone),
+        _ => false,
+    }
+}
+
+/// Something that happens in a zone, or claims to.
+fn happen(cluster: &mut Cluster, zone: &ZoneName, rng: &mut ChaCha8Rng) {
+    let bytes =
+        |rng: &mut ChaCha8Rng| (0..rng.random_range(0..200)).map(|_| rng.random()).collect::<Vec<u8>>();
+    let agent = format!("agent-{}", rng.random_range(0..20));
+    let frame = |request| SyncFrame { zone: zone.clone(), as_of: as_of(cluster.now), request }.encode();
+    let input = match rng.random_range(0..8) {
+        0 | 1 => {
+            register(cluster, rng.random_range(0..2), &agent, zone);
+            return;
+        }
+        2 => {
+            let name = format!("{agent}@{zone}").parse().unwrap();
+            cluster.command(rng.random_range(0..2), Command::Deregister(name));
+            return;
+        }
+        3 => Input::Gossip { id: GossipId([7; 20]), peer: key(1), zone: zone.clone(), bytes: bytes(rng) },
+        4 => {
+            let gift = SyncRequest::Give { records: vec![ByteBuf::from(bytes(rng))], publish: true };
+            Input::Request { id: 1, peer: key(1), protocol: Protocol::Sync, bytes: frame(gift) }
+        }
+        5 => {
+            let author = cluster.nodes[0].author();
+            let open = SyncRequest::Open { author, clock: cluster.now };
+            Input::Request { id: 1, peer: key(1), protocol: Protocol::Sync, bytes: frame(open) }
+        }
+        6 => Input::PeerLeft { peer: key(1), zone: Some(zone.clone()) },
+        _ => Input::PeerJoined { peer: key(1), zone: zone.clone(), dialed: Dialed::ByUs },
+    };
+    cluster.give(0, input);
+    cluster.settle();
+}
+
+#[test]
+fn what_happens_in_one_zone_touches_no_other() {
+    let (a, b) = (zone("a.org"), zone("b.org"));
+    for seed in 0..20 {
+        let mut cluster = Cluster::with(vec![
+            serving(&["a.org", "b.org"]),
+            serving(&["a.org", "b.org"]),
+            serving(&["b.org"]),
+        ]);
+        meet(&mut cluster, 0, 1, &a);
+        meet(&mut cluster, 0, 1, &b);
+        meet(&mut cluster, 0, 2, &b);
+        assert!(register(&mut cluster, 0, "own", &b) && register(&mut cluster, 2, "other", &b));
+        cluster.pass(20 * SECOND);
+        let (before, since) = (picture(&mut cluster, 0, &b), cluster.log.len());
+        let elsewhere = picture(&mut cluster, 0, &a);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for step in 0..60 {
+            happen(&mut cluster, &a, &mut rng);
+            assert_eq!(picture(&mut cluster, 0, &b), before, "seed {seed}, step {step}");
+        }
+        assert_ne!(picture(&mut cluster, 0, &a), elsewhere, "seed {seed}: nothing happened");
+        let strays = cluster.log[since..].iter().filter(|(_, output)| mentions(output, &b)).count();
+        assert_eq!(strays, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_zone_that_is_joined_while_the_node_runs_is_served_like_any_other() {
+    let late = zone("late.org");
+    let mut cluster = Cluster::with(vec![Config::default(), serving(&["late.org"])]);
+    assert!(register(&mut cluster, 1, "there-before", &late));
+    assert!(!register(&mut cluster, 0, "mine", &late), "not served yet");
+    let since = cluster.log.len();
+    let join = Command::JoinZone { zone: late.clone(), role: Role::Member };
+    assert_eq!(cluster.command(0, join.clone()), Reply::Zone(Ok(())));
+    let wanted: Vec<&Output> = cluster.log[since..].iter().map(|(_, output)| output).collect();
+    let told = |wanted: &[&Output], of: fn(&Output) -> Option<&ZoneName>| {
+        wanted.iter().filter_map(|output| of(output)).any(|zone| *zone == late)
+    };
+    assert!(told(&wanted, |output| if let Output::JoinZone(zone) = output { Some(zone) } else { None }));
+    assert!(told(&wanted, |output| if let Output::FindPeers(zone) = output { Some(zone) } else { None }));
+    assert!(told(&wanted, |output| if let Output::Provide(zone) = output { Some(zone) } else { None }));
+    meet(&mut cluster, 0, 1, &late);
+    assert!(register(&mut cluster, 0, "mine", &late));
+    for at in [0, 1] {
+        for agent in ["there-before", "mine"] {
+            let named = Command::Resolve(format!("{agent}@late.org"));
+            let Reply::Resolved(resolution) = cluster.command(at, named) else { panic!("no answer") };
+            assert!(matches!(resolution, Resolution::One(_)), "{agent} at {at}: {resolution:?}");
+        }
+    }
+    // Joined twice is joined once; another role is a mistake.
+    assert_eq!(cluster.command(0, join), Reply::Zone(Ok(())));
+    let follow = Command::JoinZone { zone: late.clone(), role: Role::Follower };
+    assert_eq!(cluster.command(0, follow), Reply::Zone(Err(ZoneError::OtherRole(late))));
+}
+
+#[test]
+fn a_zone_that_is_left_is_forgotten_and_what_was_offered_there_is_withdrawn() {
+    let late = zone("late.org");
+    let mut cluster = Cluster::with(vec![serving(&[".", "late.org"]), serving(&["late.org"])]);
+    meet(&mut cluster, 0, 1, &late);
+    assert!(register(&mut cluster, 0, "mine", &late) && register(&mut cluster, 1, "theirs", &late));
+    let listed = |cluster: &mut Cluster, at| {
+        let find = Find { limit: 10, ..Find::default() };
+        let Reply::Found(answer) = cluster.command(at, Command::List(find)) else { panic!("no answer") };
+        answer.found.iter().map(|found| found.record.name.agent.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&mut cluster, 0), ["mine", "theirs"]);
+    assert_eq!(cluster.command(0, Command::LeaveZone(late.clone())), Reply::Zone(Ok(())));
+    assert_eq!(listed(&mut cluster, 0), Vec::<String>::new());
+    assert_eq!(listed(&mut cluster, 1), ["theirs"]);
+    let (last, output) = cluster.log.iter().rev().find(|(_, it)| matches!(it, Output::LeaveZone(_))).unwrap();
+    assert!(*last == 0 && matches!(output, Output::LeaveZone(zone) if *zone == late));
+    let rows = &cluster.rows[0];
+    assert!(rows.keys().all(|row| row.first() != Some(&b'r')), "rows of others stay");
+    let left = Err(ZoneError::NotServed(late.clone()));
+    assert_eq!(cluster.command(0, Command::LeaveZone(late)), Reply::Zone(left));
+    let root = ZoneName::root();
+    let home = Err(ZoneError::Home(root.clone()));
+    assert_eq!(cluster.command(0, Command::LeaveZone(root)), Reply::Zone(home));
+}
+
+/// Versions are dense in an epoch: peers that saw some of this node's would miss those that are used twice.
+#[test]
+fn a_zone_that_is_joined_again_goes_on_where_its_versions_ended() {
+    let late = zone("late.org");
+    for restarted in [false, true] {
+        let mut cluster = Cluster::with(vec![Config::default(), serving(&["late.org"])]);
+        let join = Command::JoinZone { zone: late.clone(), role: Role::Member };
+        cluster.command(0, join.clone());
+        meet(&mut cluster, 0, 1, &late);
+        assert!(register(&mut cluster, 0, "first", &late));
+        cluster.command(0, Command::LeaveZone(late.clone()));
+        if restarted {
+            cluster.restart(0, cluster.rows[0].clone());
+        }
+        cluster.cut(0, 1);
+        cluster.command(0, join);
+        meet(&mut cluster, 0, 1, &late);
+        assert!(register(&mut cluster, 0, "second", &late));
+        let author = cluster.nodes[0].author();
+        let seqs = |at: usize| {
+            let held = cluster.nodes[at].records(&late).filter(|record| record.author == author);
+            let mut seqs: Vec<u64> = held.map(|record| record.seq).collect();
+            seqs.sort_unstable();
+            seqs
+        };
+        // The card, its tombstone in its place, the second card.
+        assert_eq!((seqs(0), seqs(1)), (vec![2, 3], vec![2, 3]), "restarted: {restarted}");
+    }
+}
+
+#[test]
+fn a_search_for_peers_that_found_nobody_is_made_again_until_somebody_is_there() {
+    let late = zone("late.org");
+    let mut cluster = Cluster::with(vec![Config::default(), serving(&["late.org"])]);
+    cluster.command(0, Command::JoinZone { zone: late.clone(), role: Role::Follower });
+    let searches = |cluster: &Cluster| {
+        cluster.log.iter().filter(|(_, output)| matches!(output, Output::FindPeers(_))).count()
+    };
+    let none = Input::ZonePeers { zone: late.clone(), peers: Vec::new() };
+    assert_eq!(searches(&cluster), 1);
+    cluster.give(0, none.clone());
+    cluster.pass(60 * SECOND);
+    assert_eq!(searches(&cluster), 2, "one search is answered before the next");
+    cluster.give(0, none.clone());
+    meet(&mut cluster, 0, 1, &late);
+    cluster.pass(60 * SECOND);
+    assert_eq!(searches(&cluster), 2, "somebody is there");
+    let follower = cluster.log.iter().any(|(at, output)| *at == 0 && matches!(output, Output::Provide(_)));
+    assert!(!follower, "a follower is not found by the zone");
+}
+
+#[test]
+fn a_response_that_nobody_waits_for_changes_nothing() {
+    let mut cluster = Cluster::new(1);
+    let before = picture(&mut cluster, 0, &ZoneName::root());
+    let since = cluster.log.len();
+    let bytes = SyncAnswer::Taken.encode();
+    cluster.give(0, Input::Response { conversation: aop::proto::io::ConversationId(9), bytes });
+    cluster.give(0, Input::RequestFailed { conversation: aop::proto::io::ConversationId(9) });
+    cluster.settle();
+    assert_eq!((picture(&mut cluster, 0, &ZoneName::root()), cluster.log.len()), (before, since));
+}

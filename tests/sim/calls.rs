@@ -1,0 +1,125 @@
+//! Calls in simulated worlds: lost and stalled streams, killed, frozen and restarted nodes, partitions, clocks that jump.
+//! The law of calls is checked with every step of every run.
+
+use std::sync::Mutex;
+
+use aop::sim::{CallConditions, CallCounts, ClientCall, Conditions, Fault, RestartFrom, Setup, World};
+
+use crate::actions::{offer, run};
+use crate::seeds;
+
+/// Drawn worlds played by default.
+const SEEDS: u64 = 40;
+
+#[test]
+fn calls_keep_their_law_through_every_fault() {
+    let sums = Mutex::new(CallCounts::default());
+    seeds::play_seeds(SEEDS, "calls::replay", |seed| {
+        let (_, counts) = aop::sim::play_calls(seed)?;
+        let mut sums = sums.lock().expect("nobody panics with it");
+        *sums = sum(*sums, counts);
+        Ok(())
+    });
+    let sums = sums.into_inner().expect("nobody panicked with it");
+    println!("{sums:?}");
+    // The law would hold in worlds where nothing ever runs, or nothing ever fails.
+    let CallCounts { made, offers, begun, answered, not_started, unknown, done, unheard } = sums;
+    assert!(offers > begun, "{sums:?}");
+    assert_eq!(made, answered + not_started + unknown + done + unheard, "{sums:?}");
+    for (part, of) in [(answered, 4), (not_started, 20), (unknown, 20), (done, 100), (unheard, 100)] {
+        assert!(part > made / of, "{part} of {made}: {sums:?}");
+    }
+}
+
+#[test]
+fn replay() {
+    seeds::replay(aop::sim::play_calls_told);
+}
+
+#[test]
+fn a_seed_replays_one_run_and_the_calls_of_a_run_change_nothing_of_the_rest() {
+    let played = |seed| aop::sim::play_calls(seed).expect("a run that keeps its promises");
+    let [(first, counts), (again, counts_again)] = [played(1), played(1)];
+    assert_eq!((first.trace, counts), (again.trace, counts_again));
+    assert_ne!(first.trace, played(2).0.trace);
+    let quiet = |calls| {
+        let mut world = World::new(7, Setup { calls, ..Setup::default() });
+        (0..5).for_each(|node| world.start(node, RestartFrom::Disk));
+        world.submit(0, offer("agent", "text"));
+        run(&mut world, 60_000);
+        world.outcome().trace
+    };
+    assert_eq!(quiet(None), quiet(Some(CallConditions::default())), "conditions of calls that nobody makes");
+}
+
+#[test]
+fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
+    let mut world = serving(CallConditions { work_ms_max: 1_000, ..CallConditions::default() });
+    (0..100).for_each(|at| call(&mut world, at * 50, 60_000));
+    run(&mut world, 120_000);
+    let CallCounts { made, offers, begun, answered, not_started, .. } = world.call_counts();
+    // An agent's own queue may be full.
+    assert_eq!((made, offers, answered), (100, 100, begun), "{:?}", world.call_counts());
+    assert!(answered >= 85 && answered + not_started == 100, "{:?}", world.call_counts());
+}
+
+#[test]
+fn a_host_that_is_killed_in_the_midst_of_work_leaves_all_of_it_unknown_and_runs_none_of_it_again() {
+    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..CallConditions::default() });
+    (0..50).for_each(|_| call(&mut world, 0, 250_000));
+    run(&mut world, 1_000);
+    let begun = world.call_counts().begun;
+    assert!(begun > 20, "{:?}", world.call_counts());
+    world.fault(Fault::Crash { node: 0, from: RestartFrom::Disk, down_ms: 10 });
+    run(&mut world, 300_000);
+    let CallCounts { made, unknown, answered, not_started, .. } = world.call_counts();
+    assert_eq!((made, world.call_counts().begun), (50, begun));
+    assert_eq!(unknown + answered + not_started, 50, "{:?}", world.call_counts());
+    assert!(unknown > 10, "{:?}", world.call_counts());
+}
+
+#[test]
+fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_when_it_thaws() {
+    let mut world = serving(CallConditions { work_ms_max: 10, ..CallConditions::default() });
+    call(&mut world, 0, 60_000);
+    // The stream is open on the host's side, and the offer is on its way.
+    run(&mut world, 15);
+    world.fault(Fault::Suspend(0, 30_000));
+    run(&mut world, 90_000);
+    let CallCounts { made, offers, begun, not_started, .. } = world.call_counts();
+    assert_eq!((made, offers, begun, not_started), (1, 1, 0, 1));
+}
+
+/// A world in which node 1 knows the agent of node 0.
+fn serving(calls: CallConditions) -> World {
+    let conditions = Conditions { latency_ms: (10, 10), ..Conditions::default() };
+    let mut world = World::new(1, Setup { nodes: 2, conditions, calls: Some(calls), ..Setup::default() });
+    (0..2).for_each(|node| world.start(node, RestartFrom::Disk));
+    world.submit(0, offer("worker", "text"));
+    run(&mut world, 20_000);
+    world
+}
+
+fn call(world: &mut World, in_ms: u64, patience_ms: u64) {
+    let call = ClientCall {
+        host: 0,
+        agent: "worker@.".parse().expect("a full name"),
+        size: 10,
+        patience_ms,
+        gives_up_ms: None,
+    };
+    world.call_in(in_ms, 1, call);
+}
+
+fn sum(a: CallCounts, b: CallCounts) -> CallCounts {
+    CallCounts {
+        made: a.made + b.made,
+        offers: a.offers + b.offers,
+        begun: a.begun + b.begun,
+        answered: a.answered + b.answered,
+        not_started: a.not_started + b.not_started,
+        unknown: a.unknown + b.unknown,
+        done: a.done + b.done,
+        unheard: a.unheard + b.unheard,
+    }
+}
