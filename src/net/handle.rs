@@ -161,7 +161,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why the zone was not joined; nothing was changed then.
     pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
-        match self.command(Command::JoinZone { zone, role }).await? {
+        match self.command(Command::JoinZone { zone, role }, Patience::Client).await? {
             Reply::Zone(joined) => Ok(joined),
             _ => Err(stopped()),
         }
@@ -172,7 +172,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why the zone was not left; nothing was changed then.
     pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
-        match self.command(Command::LeaveZone(zone)).await? {
+        match self.command(Command::LeaveZone(zone), Patience::Client).await? {
             Reply::Zone(left) => Ok(left),
             _ => Err(stopped()),
         }
@@ -380,7 +380,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let node = lone(folder.path()).await;
         let handle = node.handle.clone();
-        let (go_on, stands) = std::sync::mpsc::channel::<()>();
+        let (go_on, stands) = std::sync::mpsc::sync_channel::<()>(1);
         let (standing, stood) = oneshot::channel();
         let blocker = handle.clone();
         let still = tokio::spawn(async move {
