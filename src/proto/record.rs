@@ -37,7 +37,7 @@ const HEADER_AT: usize = SIGNED_AT + 2;
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Kind {
+pub enum RecordKind {
     /// An agent card.
     Agent,
     /// A zone delegation.
@@ -63,7 +63,7 @@ pub struct Header {
     /// Zone of the name.
     pub zone: ZoneName,
     /// What it is about.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// Name in the zone.
     pub name: AgentName,
     /// On whose behalf it is registered: the host itself without grants, else the first issuer.
@@ -191,7 +191,7 @@ pub struct Record {
     /// Its full name.
     pub name: FullName,
     /// What it is about.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// On whose behalf it is registered.
     pub owner: PeerKey,
     /// The node that offers it.
@@ -216,7 +216,7 @@ pub struct RecordKey<'a> {
     /// Zone of the name.
     pub zone: &'a ZoneName,
     /// What it is about.
-    pub kind: &'a Kind,
+    pub kind: &'a RecordKind,
     /// Name in the zone.
     pub name: &'a AgentName,
     /// On whose behalf it is registered.
@@ -375,7 +375,7 @@ impl SignedRecord {
         if (seq == 0) != (scope == Scope::Node) {
             return Err(Refusal::BadScope);
         }
-        if self.header().kind == Kind::Agent && !tombstone {
+        if self.header().kind == RecordKind::Agent && !tombstone {
             let card = codec::decode(&self.bytes()[self.0.body_at..]).map_err(|_| Refusal::Malformed)?;
             check_card(&card)?;
         }
@@ -478,14 +478,14 @@ impl Record {
 
     /// Whether it is about an agent.
     pub fn is_agent(&self) -> bool {
-        self.kind == Kind::Agent
+        self.kind == RecordKind::Agent
     }
 
     /// The agent card; `None` for tombstones and other kinds.
     pub fn card(&self) -> Option<AgentCard> {
         match self.kind {
-            Kind::Agent if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
-            Kind::Agent | Kind::Delegation | Kind::Unknown(_) => None,
+            RecordKind::Agent if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => None,
         }
     }
 
@@ -580,23 +580,23 @@ pub fn check_card(card: &AgentCard) -> Result<(), Refusal> {
     if within { Ok(()) } else { Err(Refusal::BadCard) }
 }
 
-impl From<Kind> for String {
-    fn from(kind: Kind) -> String {
+impl From<RecordKind> for String {
+    fn from(kind: RecordKind) -> String {
         match kind {
-            Kind::Agent => "agent".into(),
-            Kind::Delegation => "delegation".into(),
-            Kind::Unknown(label) => label.into(),
+            RecordKind::Agent => "agent".into(),
+            RecordKind::Delegation => "delegation".into(),
+            RecordKind::Unknown(label) => label.into(),
         }
     }
 }
 
-impl TryFrom<String> for Kind {
+impl TryFrom<String> for RecordKind {
     type Error = NameError;
-    fn try_from(text: String) -> Result<Kind, NameError> {
+    fn try_from(text: String) -> Result<RecordKind, NameError> {
         Ok(match text.as_str() {
-            "agent" => Kind::Agent,
-            "delegation" => Kind::Delegation,
-            _ => Kind::Unknown(text.parse()?),
+            "agent" => RecordKind::Agent,
+            "delegation" => RecordKind::Delegation,
+            _ => RecordKind::Unknown(text.parse()?),
         })
     }
 }
@@ -639,7 +639,7 @@ mod tests {
         Header {
             network: "world".into(),
             zone: ZoneName::root(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: "summarizer".parse().unwrap(),
             owner: host().key(),
             host: host().key(),
@@ -693,7 +693,7 @@ mod tests {
                 subject: host().key(),
                 zone: ZoneName::root(),
                 reach: Reach::Zone,
-                kinds: vec![Kind::Agent],
+                kinds: vec![RecordKind::Agent],
                 may_delegate: false,
                 issued_at: NOW,
                 expires_at: NOW + life,
@@ -756,7 +756,7 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_later_version_is_kept_as_bytes() {
-        let kind = Kind::try_from("weather".to_string()).unwrap();
+        let kind = RecordKind::try_from("weather".to_string()).unwrap();
         let record = judge(Header { kind, ..header() }, b"\xff not cbor", &host()).unwrap();
         assert_eq!((record.card(), record.body()), (None, &b"\xff not cbor"[..]));
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::config::{AUTHORS_MAX, EXPIRED_KEPT, Quota};
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::identity::{AgentId, PeerKey};
-use super::record::{Author, KeyHash, Kind, Record};
+use super::record::{Author, KeyHash, Record, RecordKind};
 use super::time::Timestamp;
 use super::version::VersionVector;
 
@@ -165,7 +165,7 @@ impl Registry {
     pub fn replicas(&self, agent: &AgentId, now: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
         let keys = self.by_agent.range((*agent, KEY_MIN)..=(*agent, KEY_MAX));
         keys.filter_map(|(_, key)| self.get(key)).filter(move |record| {
-            record.kind == Kind::Agent && !record.is_tombstone() && !record.is_expired(now)
+            record.kind == RecordKind::Agent && !record.is_tombstone() && !record.is_expired(now)
         })
     }
 

@@ -15,7 +15,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Via};
 use crate::proto::name::FullName;
 use crate::proto::persistence;
-use crate::proto::record::{Header, KeyHash, Kind, Record, RecordKey, SignedRecord};
+use crate::proto::record::{Header, KeyHash, Record, RecordKey, RecordKind, SignedRecord};
 use crate::proto::registry::Merge;
 use crate::proto::time::{Stamp, Timestamp};
 use crate::proto::zone::Zones;
@@ -55,7 +55,7 @@ impl Draft {
     fn key_in(&self, scope: Scope) -> KeyHash {
         RecordKey {
             zone: &self.name.zone,
-            kind: &Kind::Agent,
+            kind: &RecordKind::Agent,
             name: &self.name.agent,
             owner: self.owner,
             host: self.host,
@@ -160,7 +160,7 @@ impl OwnRecords {
         Ok(Header {
             network: ctx.config.network.clone(),
             zone: draft.name.zone.clone(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: draft.name.agent.clone(),
             owner: draft.owner,
             host: draft.host,
@@ -185,7 +185,7 @@ fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Cha
         author: ctx.key(),
         zone: &draft.name.zone,
         name: &draft.name.agent,
-        kind: &Kind::Agent,
+        kind: &RecordKind::Agent,
         stamped_at: stamp.wall,
     };
     verify_chain(&draft.grants, &claim).map(Some).map_err(WriteError::BadGrant)

@@ -15,7 +15,7 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::message::{Envelope, Item, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::record::{Author, Header, KeyHash, Kind, Record, RecordHash, SignedRecord};
+use crate::proto::record::{Author, Header, KeyHash, Record, RecordHash, RecordKind, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -186,7 +186,7 @@ impl LyingPeer<'_> {
         Header {
             network: self.network.into(),
             zone: self.zone.clone(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: "lie".parse().expect("a label"),
             owner: key,
             host: key,
