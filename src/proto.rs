@@ -9,7 +9,7 @@
 //! differs. Beacons ([`liveness`]) tell who is there and who has written more. Searches are answered from the
 //! [`index`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
-//! Values (`time name identity card grant record message memo config codec version`) know no machine; machines know no
+//! Values (`time name identity card grant record message config codec version verification_cache`) know no machine; machines know no
 //! other machine but through `node`.
 //!
 //! # Papers
@@ -47,7 +47,6 @@ pub mod identity;
 pub mod index;
 pub mod io;
 pub mod liveness;
-pub mod memo;
 pub mod message;
 pub mod name;
 pub mod node;
@@ -57,5 +56,6 @@ pub mod record;
 pub mod registry;
 pub mod sync;
 pub mod time;
+pub mod verification_cache;
 pub mod version;
 pub mod zone;

@@ -227,8 +227,8 @@ const MUTATIONS: &[Mutation] = &[
         test: "hostile",
         edits: &[Edit(
             "src/proto/zone/ingest.rs",
-            "let record = signed.verify_with(ctx.now, &mut ctx.memo.keys)?;",
-            "let record = match signed.verify_with(ctx.now, &mut ctx.memo.keys) {
+            "let record = signed.verify_with(ctx.now, &mut ctx.cache.keys)?;",
+            "let record = match signed.verify_with(ctx.now, &mut ctx.cache.keys) {
                 Err(Refusal::BadSignature) => signed.clone().trust_sealed(),
                 verified => verified?,
             };",

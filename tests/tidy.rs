@@ -49,7 +49,7 @@ const ARROWS: &[Row] = &[
             "proto::fingerprint",
             "proto::grant",
             "proto::identity",
-            "proto::memo",
+            "proto::verification_cache",
             "proto::message",
             "proto::name",
             "proto::record",

@@ -95,8 +95,8 @@ impl OwnRecords {
         let key = draft.key();
         let header = self.header(ctx, zones, key, &draft)?;
         let signed = SignedRecord::sign(header, &draft.body, ctx.identity).map_err(WriteError::Refused)?;
-        ctx.memo.keep(&signed);
-        let record = signed.verify_with(ctx.now, &mut ctx.memo.keys).map_err(WriteError::Refused)?;
+        ctx.cache.keep(&signed);
+        let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         match zone.merge(ctx, record, Via::Local) {
             Merge::New { .. } => {}

@@ -99,14 +99,14 @@ impl Zone {
             Heard::Stale => return Verdict::Ignore,
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
-                if signed.is_signed(&mut ctx.memo.keys) {
+                if signed.is_signed(&mut ctx.cache.keys) {
                     self.notices.push(Notice::Clock(pulse.peer(), pulse.clock));
                 }
                 return Verdict::Ignore;
             }
             Heard::Fresh => {}
         }
-        if !signed.is_signed(&mut ctx.memo.keys) {
+        if !signed.is_signed(&mut ctx.cache.keys) {
             return self.reject(ctx, peer, Refusal::BadSignature);
         }
         self.liveness.hear(pulse, ctx.now);
