@@ -130,8 +130,8 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/registry.rs",
-                "        for gone in &lapses.dropped {",
-                "        for gone in &lapses.dropped {\n            self.gone.insert(gone.hash());",
+                "        for gone in &expirations.dropped {",
+                "        for gone in &expirations.dropped {\n            self.gone.insert(gone.hash());",
             ),
         ],
     },

@@ -137,9 +137,9 @@ pub struct Config {
     /// A timer later than this was suspended: sync at once.
     pub suspended_after: Duration,
     /// How long a peer's beacon may be ahead of what is held here before a sync is started for it.
-    pub behind_patience: Duration,
+    pub lag_patience: Duration,
     /// Least time between two syncs started by beacons; doubles while they find nothing.
-    pub behind_interval: Duration,
+    pub lag_interval: Duration,
     /// Periodic sync leaves keys stamped within this time to the mesh.
     pub mesh_grace: Duration,
     /// Shortest beacon interval.
@@ -148,8 +148,6 @@ pub struct Config {
     pub beacons_per_second: f64,
     /// A clock further than this from the median of the bootstrap peers refuses own writes.
     pub clock_offset_max: Duration,
-    /// A member not heard for this long is listed last and marked.
-    pub forgotten_after: Duration,
     /// Least time between two corrections of one own key that another writer changed.
     pub own_key_interval: Duration,
     /// How long one sync may take before it is given up.
@@ -170,13 +168,12 @@ impl Default for Config {
             expects_peers: false,
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),
-            behind_patience: Duration::from_secs(3),
-            behind_interval: Duration::from_secs(5),
+            lag_patience: Duration::from_secs(3),
+            lag_interval: Duration::from_secs(5),
             mesh_grace: Duration::from_secs(5),
             beacon_interval: Duration::from_secs(20),
             beacons_per_second: 1.0,
             clock_offset_max: Duration::from_secs(30),
-            forgotten_after: Duration::from_secs(86_400),
             own_key_interval: Duration::from_secs(600),
             sync_deadline: Duration::from_secs(60),
             quota: Quota::default(),

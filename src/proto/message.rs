@@ -195,7 +195,7 @@ impl Envelope {
 
 /// What a beacon says of its author: all that is remembered of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// Who speaks.
     pub author: Author,
     /// Greater than in every earlier beacon of the author.
@@ -216,9 +216,9 @@ pub struct SignedBeacon(Arc<ParsedBeacon>);
 #[derive(Debug)]
 struct ParsedBeacon {
     beacon: Beacon,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     signed: ByteBuf,
-    judged: OnceLock<bool>,
+    verified: OnceLock<bool>,
 }
 
 /// A gossip message that was read.
@@ -243,8 +243,8 @@ impl Message {
 impl SignedBeacon {
     fn read(signed: ByteBuf) -> Result<SignedBeacon, Malformed> {
         let beacon = Beacon::read(&signed)?;
-        let pulse = Arc::new(beacon.pulse());
-        Ok(SignedBeacon(Arc::new(ParsedBeacon { beacon, pulse, signed, judged: OnceLock::new() })))
+        let heartbeat = Arc::new(beacon.heartbeat());
+        Ok(SignedBeacon(Arc::new(ParsedBeacon { beacon, heartbeat, signed, verified: OnceLock::new() })))
     }
 
     /// What was read.
@@ -253,17 +253,17 @@ impl SignedBeacon {
     }
 
     /// What it says of its author.
-    pub fn pulse(&self) -> &Arc<Pulse> {
-        &self.0.pulse
+    pub fn heartbeat(&self) -> &Arc<Heartbeat> {
+        &self.0.heartbeat
     }
 
     /// Whether its author signed it, with the keys met before.
     pub fn is_signed(&self, keys: &mut Keys) -> bool {
-        *self.0.judged.get_or_init(|| self.0.beacon.is_signed_with(&self.0.signed, keys))
+        *self.0.verified.get_or_init(|| self.0.beacon.is_signed_with(&self.0.signed, keys))
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Key of the node that speaks.
     pub fn peer(&self) -> PeerKey {
         self.author.key
@@ -277,9 +277,9 @@ impl Pulse {
 
 impl Beacon {
     /// What it says of its author.
-    pub fn pulse(&self) -> Pulse {
+    pub fn heartbeat(&self) -> Heartbeat {
         let Beacon { author, counter, clock, interval_ms, seq, .. } = *self;
-        Pulse { author, counter, clock, interval_ms, seq }
+        Heartbeat { author, counter, clock, interval_ms, seq }
     }
 
     /// Signs it.

@@ -178,7 +178,7 @@ struct Parsed {
     body_at: usize,
     key: KeyHash,
     hash: RecordHash,
-    judged: OnceLock<Result<Arc<Record>, Refusal>>,
+    verified: OnceLock<Result<Arc<Record>, Refusal>>,
 }
 
 /// A verified record. The body stays encoded: the bytes are held once.
@@ -304,12 +304,12 @@ impl SignedRecord {
         if header.stamp.wall > now + STAMP_AHEAD_MAX {
             return Err(Refusal::Future);
         }
-        self.0.judged.get_or_init(|| self.judge(keys)).clone()
+        self.0.verified.get_or_init(|| self.verify_timeless(keys)).clone()
     }
 
     /// A record of the own store, verified when it was written and sealed since.
     pub fn trust_sealed(self) -> Arc<Record> {
-        match self.0.judged.get() {
+        match self.0.verified.get() {
             Some(Ok(record)) => record.clone(),
             Some(Err(_)) | None => Arc::new(self.record()),
         }
@@ -343,12 +343,12 @@ impl SignedRecord {
             header,
             body_at,
             bytes,
-            judged: OnceLock::new(),
+            verified: OnceLock::new(),
         }))
     }
 
     /// What is true of these bytes at any time.
-    fn judge(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
+    fn verify_timeless(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
         self.check_rules()?;
         let (signature, signed) =
             self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
@@ -415,7 +415,7 @@ impl SignedRecord {
     }
 
     fn record(&self) -> Record {
-        let Parsed { bytes, header, body_at, key, hash, judged: _ } = &*self.0;
+        let Parsed { bytes, header, body_at, key, hash, verified: _ } = &*self.0;
         Record {
             bytes: bytes.clone(),
             body_at: *body_at,

@@ -61,7 +61,7 @@ pub enum Merge {
 
 /// What passing time did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lapses {
+pub struct Expirations {
     /// Leases that ended: hidden from now on.
     pub hidden: Vec<Arc<Record>>,
     /// Leases that run again because the clock went back.
@@ -128,29 +128,29 @@ impl Registry {
     }
 
     /// Hides leases that ended by `now`, shows those that run again, drops what ended 5 minutes before.
-    pub fn expire(&mut self, now: Timestamp) -> Lapses {
-        let mut lapses = Lapses::default();
+    pub fn expire(&mut self, now: Timestamp) -> Expirations {
+        let mut expirations = Expirations::default();
         while let Some(&(ends, key)) = self.live.first().filter(|(ends, _)| *ends <= now) {
             self.live.remove(&(ends, key));
             self.lapsed.insert((ends, key));
-            lapses.hidden.extend(self.get(&key).cloned());
+            expirations.hidden.extend(self.get(&key).cloned());
         }
         while let Some(&(ends, key)) = self.lapsed.last().filter(|(ends, _)| *ends > now) {
             self.lapsed.remove(&(ends, key));
             self.live.insert((ends, key));
-            lapses.shown.extend(self.get(&key).cloned());
+            expirations.shown.extend(self.get(&key).cloned());
         }
         while let Some(&(_, key)) = self.lapsed.first().filter(|(ends, _)| *ends + EXPIRED_KEPT <= now) {
-            lapses.dropped.extend(self.remove(&key));
+            expirations.dropped.extend(self.remove(&key));
         }
-        for gone in &lapses.dropped {
+        for gone in &expirations.dropped {
             self.forget_author_without_records(&gone.author);
         }
-        lapses
+        expirations
     }
 
     /// When `expire` has work again.
-    pub fn next_lapse(&self) -> Option<Timestamp> {
+    pub fn next_expiry(&self) -> Option<Timestamp> {
         let ends = self.live.first().map(|(ends, _)| *ends);
         let drops = self.lapsed.first().map(|(ends, _)| *ends + EXPIRED_KEPT);
         ends.into_iter().chain(drops).min()

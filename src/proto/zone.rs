@@ -234,7 +234,7 @@ impl Zone {
             None => self.schedule.due(config),
         };
         let beacon = (self.role == Role::Member).then(|| self.beacons.due());
-        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_lapse()).min()
+        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_expiry()).min()
     }
 
     /// The local clock went back by `step`: timers must not stay in a far future.

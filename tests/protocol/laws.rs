@@ -264,14 +264,14 @@ proptest! {
         };
         for now in times.into_iter().map(near_an_end) {
             latest = latest.max(now);
-            let lapses = registry.expire(now);
-            for record in &lapses.hidden { shown.remove(&record.key()); }
-            for record in &lapses.shown { prop_assert!(shown.insert(record.key())); }
+            let expirations = registry.expire(now);
+            for record in &expirations.hidden { shown.remove(&record.key()); }
+            for record in &expirations.shown { prop_assert!(shown.insert(record.key())); }
             let live: BTreeSet<KeyHash> =
                 registry.iter().filter(|record| !record.is_expired(now)).map(|record| record.key()).collect();
             prop_assert_eq!(&shown, &live);
             prop_assert!(registry.iter().all(|record| record.expires_at + EXPIRED_KEPT > latest));
-            prop_assert!(registry.next_lapse().is_none_or(|at| at > now));
+            prop_assert!(registry.next_expiry().is_none_or(|at| at > now));
             assert_versions_belong_to_held_records(&registry);
         }
     }
