@@ -77,7 +77,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no bound on stamps ahead",
         test: "faults",
-        edits: &[Edit("src/proto/record.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
+        edits: &[Edit("src/proto/record/signed.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
     },
     Mutation {
         name: "tombstones are dropped after an hour",
@@ -248,12 +248,12 @@ const MUTATIONS: &[Mutation] = &[
         test: "faults",
         edits: &[
             Edit(
-                "src/proto/record.rs",
+                "src/proto/record/refusal.rs",
                 "Refusal::UnknownFormat | Refusal::Expired | Refusal::Future | Refusal::ForeignZone => Blame::None,",
                 "Refusal::UnknownFormat | Refusal::Expired | Refusal::ForeignZone => Blame::None,",
             ),
             Edit(
-                "src/proto/record.rs",
+                "src/proto/record/refusal.rs",
                 "Refusal::TooLarge\n            | Refusal::Malformed",
                 "Refusal::TooLarge\n            | Refusal::Future\n            | Refusal::Malformed",
             ),
