@@ -58,7 +58,7 @@ const ARROWS: &[Row] = &[
         ],
         uses: &[],
     },
-    Row { name: "search", holds: &["proto::index"], uses: &["values"] },
+    Row { name: "search", holds: &["proto::search"], uses: &["values"] },
     Row { name: "registry", holds: &["proto::registry"], uses: &["values"] },
     Row { name: "liveness", holds: &["proto::liveness"], uses: &["values"] },
     Row { name: "calls", holds: &["proto::call"], uses: &["values", "liveness"] },

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 
 use crate::config::{KeyError, read_key};
 use crate::document::AgentFile;
-use crate::proto::config::{GRANT_LIFE_MAX, GRANTS_MAX};
 use crate::proto::grant::{Grant, Reach};
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::limits::{GRANT_LIFE_MAX, GRANTS_MAX};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::RecordKind;
 use crate::proto::time::Timestamp;

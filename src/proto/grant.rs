@@ -8,8 +8,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::config::{GRANT_LIFE_MAX, GRANTS_MAX, STAMP_AHEAD_MAX};
 use super::identity::{Identity, PeerKey};
+use super::limits::{GRANT_LIFE_MAX, GRANTS_MAX, STAMP_AHEAD_MAX};
 use super::name::{AgentName, ZoneName};
 use super::record::RecordKind;
 use super::time::Timestamp;

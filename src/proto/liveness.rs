@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::MEMBERS_MAX;
 use super::identity::PeerKey;
+use super::limits::MEMBERS_MAX;
 use super::message::Heartbeat;
 use super::time::Timestamp;
 use super::version::VersionVector;

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::codec::{self, Malformed};
-use super::config::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
 use super::fingerprint::{Digest, FANOUT, Prefix};
 use super::identity::{Identity, Keys, PeerKey};
+use super::limits::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, RecordHash};
 use super::time::Timestamp;
@@ -166,9 +166,35 @@ pub enum SyncAnswer {
     Refused,
 }
 
-/// A held record in a comparison: key, generation, wall clock and counter of its stamp, hash.
+/// A held record in a comparison. On the wire a list of five, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item(pub KeyHash, pub u64, pub Timestamp, pub u32, pub RecordHash);
+#[serde(from = "ItemOnWire", into = "ItemOnWire")]
+pub struct Item {
+    /// Hash of its key.
+    pub key: KeyHash,
+    /// See [`Order`](super::record::Order).
+    pub generation: u64,
+    /// Wall clock of its stamp.
+    pub wall: Timestamp,
+    /// Counter of its stamp.
+    pub counter: u32,
+    /// Hash of its bytes.
+    pub hash: RecordHash,
+}
+
+type ItemOnWire = (KeyHash, u64, Timestamp, u32, RecordHash);
+
+impl From<ItemOnWire> for Item {
+    fn from((key, generation, wall, counter, hash): ItemOnWire) -> Item {
+        Item { key, generation, wall, counter, hash }
+    }
+}
+
+impl From<Item> for ItemOnWire {
+    fn from(Item { key, generation, wall, counter, hash }: Item) -> ItemOnWire {
+        (key, generation, wall, counter, hash)
+    }
+}
 
 /// A request with what every request of a conversation repeats, so that the answering side keeps no state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -180,8 +180,15 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::signed::FORMAT;
     use super::*;
     use crate::proto::grant::{Grant, Reach};
+    use crate::proto::identity::Identity;
+    use crate::proto::limits::{
+        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
+        TOMBSTONE_LIFE_GENERATION,
+    };
+    use crate::proto::name::ZoneName;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const SECOND: Duration = Duration::from_secs(1);

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use super::config::{AUTHORS_MAX, EXPIRED_KEPT, Quota};
+use super::config::Quota;
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::identity::{AgentId, PeerKey};
+use super::limits::{AUTHORS_MAX, EXPIRED_KEPT};
 use super::record::{Author, KeyHash, Record, RecordKind};
 use super::time::Timestamp;
 use super::version::VersionVector;

@@ -389,7 +389,7 @@ fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
     let mut bytes = usize::MAX;
     for record in records {
         let size = record.bytes().len() + 4;
-        if bytes.saturating_add(size) > super::config::BATCH_BYTES_MAX {
+        if bytes.saturating_add(size) > super::limits::BATCH_BYTES_MAX {
             batches.push(Vec::new());
             bytes = 0;
         }

@@ -8,8 +8,8 @@ use serde_bytes::ByteBuf;
 use super::key::{KeyHash, RecordKey, RecordKind};
 use crate::proto::card::Scope;
 use crate::proto::codec;
-use crate::proto::config::{GRANTS_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_GENERATION};
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::{GRANTS_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_GENERATION};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::time::{Stamp, Timestamp};
 

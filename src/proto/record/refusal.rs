@@ -1,7 +1,7 @@
 //! Why a record is not taken, and what that means for whoever sent it.
 
 use crate::proto::code::Code;
-use crate::proto::config::RECORD_BYTES_MAX;
+use crate::proto::limits::RECORD_BYTES_MAX;
 
 /// Why a record is not taken. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]

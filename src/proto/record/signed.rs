@@ -7,17 +7,17 @@ use sha2::{Digest, Sha256};
 use super::{Header, KeyHash, Record, RecordHash, RecordKind, Refusal};
 use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
-use crate::proto::config::{
+use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
+use crate::proto::identity::{Identity, Keys};
+use crate::proto::limits::{
     CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
     RECORD_BYTES_MAX, SCHEMA_BYTES_MAX, STAMP_AHEAD_MAX,
 };
-use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
-use crate::proto::identity::{Identity, Keys};
 use crate::proto::name::FullName;
 use crate::proto::time::Timestamp;
 
 /// The record format this node speaks.
-const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 1;
 /// Separates signatures over records from all other uses of a key.
 const RECORD_DOMAIN: &[u8] = b"aop-record-v1\0";
 const SIGNATURE_AT: usize = 1;

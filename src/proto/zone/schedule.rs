@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::proto::config::{CATCH_UP_MAX, Config};
+use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Dialed;
+use crate::proto::limits::CATCH_UP_MAX;
 use crate::proto::sync::Grace;
 use crate::proto::time::Timestamp;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::codec;
-use aop::proto::config::CARD_LIFE;
 use aop::proto::fingerprint::leaf_of;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::limits::CARD_LIFE;
 use aop::proto::name::ZoneName;
 use aop::proto::record::{Author, Header, Record, RecordKind, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};

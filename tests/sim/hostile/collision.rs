@@ -5,8 +5,8 @@
 
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::codec;
-use aop::proto::config::CARD_LIFE;
 use aop::proto::identity::Identity;
+use aop::proto::limits::CARD_LIFE;
 use aop::proto::name::ZoneName;
 use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
 use aop::proto::time::Stamp;
