@@ -21,6 +21,7 @@ use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::{Registered, WriteError};
 use crate::proto::search::{Cursor, Query};
+use crate::proto::zone::{Role, ZoneError};
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -133,6 +134,28 @@ impl Handle {
         match self.command(Command::Deregister(name)).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Takes part in a zone from now on, as if it had been configured.
+    ///
+    /// # Errors
+    /// The inner one says why the zone was not joined; nothing was changed then.
+    pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
+        match self.command(Command::JoinZone { zone, role }).await? {
+            Reply::Zone(joined) => Ok(joined),
+            _ => Err(stopped()),
+        }
+    }
+
+    /// Takes part in a zone no more: what this host offers there is withdrawn, what it held is forgotten.
+    ///
+    /// # Errors
+    /// The inner one says why the zone was not left; nothing was changed then.
+    pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
+        match self.command(Command::LeaveZone(zone)).await? {
+            Reply::Zone(left) => Ok(left),
             _ => Err(stopped()),
         }
     }

@@ -10,6 +10,7 @@ use aop::net::{self, Options, Running};
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
+use aop::proto::zone::{Role, ZoneError};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
@@ -52,6 +53,15 @@ async fn until(node: &Running, what: &str, is_met: impl AsyncFn() -> bool) {
     timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("not in {PATIENCE:?}: {what}"));
 }
 
+/// What the node says of the zone `lab`; nothing if it takes no part.
+async fn lab(node: &Running) -> Option<api::ZoneReport> {
+    node.handle.status().await.unwrap().zones.into_iter().find(|report| report.zone == "lab")
+}
+
+async fn holds_in_lab(node: &Running, agents: usize) -> bool {
+    lab(node).await.is_some_and(|report| report.agents == agents)
+}
+
 async fn zone(node: &Running) -> api::ZoneReport {
     node.handle.status().await.unwrap().zones.remove(0)
 }
@@ -82,6 +92,37 @@ async fn what_one_node_registers_the_others_find_and_a_late_joiner_too() {
     until(&c, "the deletion reached c", async || holds(&c, 1).await).await;
     assert_eq!(c.handle.show("painter").await.unwrap_err().code.text(), "not_found");
     for node in [a, b, c] {
+        node.stop().await.unwrap();
+    }
+}
+
+/// All know one bootstrap peer, which is not in the zone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_joins_a_zone_while_it_runs_has_what_was_there_and_what_comes_until_it_leaves() {
+    let dirs: Vec<TempDir> = (0..3).map(|_| TempDir::new().unwrap()).collect();
+    let zone: ZoneName = "lab".parse().unwrap();
+    let hub = start(6, dirs[0].path(), &[]).await;
+    let (a, b) = (start(7, dirs[1].path(), &[&hub]).await, start(8, dirs[2].path(), &[&hub]).await);
+    let early = b.handle.register(Some(zone.clone()), vec![offer("early", "Too early")]).await.unwrap();
+    assert!(early[0].is_err(), "b is not in the zone yet");
+
+    a.handle.join_zone(zone.clone(), Role::Member).await.unwrap().unwrap();
+    a.handle.register(Some(zone.clone()), vec![offer("old", "Of a")]).await.unwrap()[0].as_ref().unwrap();
+    b.handle.join_zone(zone.clone(), Role::Member).await.unwrap().unwrap();
+    until(&b, "sync brought what was there", async || holds_in_lab(&b, 1).await).await;
+    a.handle.register(Some(zone.clone()), vec![offer("new", "Of a")]).await.unwrap()[0].as_ref().unwrap();
+    until(&b, "what comes", async || holds_in_lab(&b, 2).await).await;
+    b.handle.register(Some(zone.clone()), vec![offer("mine", "Of b")]).await.unwrap()[0].as_ref().unwrap();
+    until(&a, "what b says", async || holds_in_lab(&a, 3).await).await;
+    assert!(lab(&hub).await.is_none() && holds(&hub, 0).await, "the hub knows nothing of the zone");
+
+    b.handle.leave_zone(zone.clone()).await.unwrap().unwrap();
+    assert!(lab(&b).await.is_none());
+    assert_eq!(b.handle.leave_zone(zone.clone()).await.unwrap(), Err(ZoneError::NotServed(zone)));
+    until(&a, "b is gone with what it offered", async || holds_in_lab(&a, 2).await).await;
+    let alone = async || lab(&a).await.is_some_and(|report| report.peers == 0);
+    until(&a, "a is alone in the zone", alone).await;
+    for node in [a, b, hub] {
         node.stop().await.unwrap();
     }
 }

@@ -5,6 +5,7 @@ use libp2p::{PeerId, kad};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::routing::Lookup;
 use super::{Network, NetworkEvent};
 use crate::net::addresses::{peer_id, peer_key};
 use crate::proto::identity::PeerKey;
@@ -20,9 +21,13 @@ impl Network {
     /// Looks for peers that provide a zone, dials those it finds and tells them as [`NetworkEvent::ZonePeers`]: maybe
     /// several times, and once with nobody if it finds nobody. A hint, for a provider proves nothing by being one.
     ///
-    /// Nothing happens without a DHT, while such a lookup runs, or while too many run.
+    /// While a lookup for the zone runs no other is started, and while too many run it counts as one that found nobody.
+    /// Without a DHT nothing is told.
     pub fn find_peers(&mut self, zone: &ZoneName) {
-        self.routing.find_providers(self.swarm.behaviour_mut().kad.as_mut(), &self.topics, zone);
+        let Some(kad) = self.swarm.behaviour_mut().kad.as_mut() else { return };
+        if self.routing.find_providers(kad, &self.topics, zone) == Lookup::TurnedAway {
+            self.ready.push_back(NetworkEvent::ZonePeers { zone: zone.clone(), peers: Vec::new() });
+        }
     }
 
     /// Lets this node be found as one that serves the zone, until [`Network::stop_providing`] or

@@ -49,6 +49,15 @@ pub(super) struct RoutingTable {
     unpublished: BTreeSet<ZoneName>,
 }
 
+/// What became of the wish to look for the providers of a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// It is looked for, since now or before.
+    Running,
+    /// Too many zones are looked for.
+    TurnedAway,
+}
+
 struct PeerLookup {
     query: kad::QueryId,
     waiting: Vec<oneshot::Sender<()>>,
@@ -154,13 +163,16 @@ impl RoutingTable {
     }
 
     /// Looks for the providers of a zone.
-    pub(super) fn find_providers(&mut self, kad: Option<&mut Kad>, topics: &ZoneTopics, zone: &ZoneName) {
-        if self.zone_lookups.contains_key(zone) || self.zone_lookups.len() >= ZONE_LOOKUPS_MAX {
-            return;
+    pub(super) fn find_providers(&mut self, kad: &mut Kad, topics: &ZoneTopics, zone: &ZoneName) -> Lookup {
+        if self.zone_lookups.contains_key(zone) {
+            return Lookup::Running;
         }
-        let Some(kad) = kad else { return };
+        if self.zone_lookups.len() >= ZONE_LOOKUPS_MAX {
+            return Lookup::TurnedAway;
+        }
         let query = kad.get_providers(zone_key(topics, zone));
         self.zone_lookups.insert(zone.clone(), ZoneLookup { query, found: BTreeSet::new() });
+        Lookup::Running
     }
 
     /// Providers that a lookup has found: its zone, and those of them that are new.
