@@ -18,10 +18,10 @@ use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::directory::{Answer, Find, Found, Resolution};
 use crate::proto::identity::PeerKey;
-use crate::proto::index::{Cursor, Query};
 use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::{Registered, WriteError};
+use crate::proto::search::{Cursor, Query};
 use crate::proto::zone::{Role, ZoneError};
 
 /// Results of `find` without a limit.
