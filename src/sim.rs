@@ -86,6 +86,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Refused writes, by code.
     pub refused: BTreeMap<&'static str, u64>,
+    /// What became of calls.
+    pub calls: CallCounts,
 }
 
 /// Many nodes, one clock, one network.
@@ -185,11 +187,6 @@ impl World {
     /// A client of a node calls an agent of another, in some milliseconds.
     pub fn call_in(&mut self, in_ms: u64, node: usize, call: ClientCall) {
         self.engine.fabric.kernel.schedule(in_ms, CallWorld::client(node, call));
-    }
-
-    /// What became of the calls so far.
-    pub fn call_counts(&self) -> CallCounts {
-        self.engine.calls.counts()
     }
 
     /// The zones of which a node is a member by its settings, its home first.
@@ -293,6 +290,7 @@ impl World {
             counts: self.engine.fabric.network.counts,
             acknowledged: reference.acknowledged,
             refused: reference.refused.clone(),
+            calls: self.engine.calls.counts(),
         }
     }
 }
