@@ -77,7 +77,7 @@ const ARROWS: &[Row] = &[
         uses: &["values", "search", "registry", "liveness", "sync"],
     },
     Row { name: "node", holds: &["proto"], uses: &["values", "sync", "machines"] },
-    Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "machines", "node"] },
+    Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "machines", "sim"] },
     Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
