@@ -17,7 +17,7 @@
 //! use aop::proto::config::Config;
 //! use aop::proto::directory::Find;
 //! use aop::proto::identity::Identity;
-//! use aop::proto::index::Query;
+//! use aop::proto::search::Query;
 //! use aop::proto::io::{Command, GossipId, Input, Output, Reply};
 //! use aop::proto::node::Node;
 //! use aop::proto::persistence::Stored;

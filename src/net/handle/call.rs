@@ -14,8 +14,8 @@ use crate::net::calls::{CallResult, RemoteCall};
 use crate::net::view;
 use crate::proto::call::{CallId, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
-use crate::proto::config::CALL_TIME_MAX;
 use crate::proto::directory::Found;
+use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
 
 /// A call on its way.
