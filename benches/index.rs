@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use aop::proto::identity::AgentId;
-use aop::proto::index::{Entry, Index, Query};
 use aop::proto::name::FullName;
+use aop::proto::search::{Entry, Index, Query};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -35,7 +35,7 @@ use crate::proto::own_records::Withdraw;
 use running::Running;
 use tools::{Declared, ResolvedAgent};
 
-pub use crate::proto::config::CALL_BYTES_MAX;
+pub use crate::proto::limits::CALL_BYTES_MAX;
 
 /// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
 /// room below the usual limit of 1,024 open files.

@@ -19,7 +19,7 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use self::file::File;
 pub use self::key::{KeyError, create_key, read_key, read_or_create_key};
-use crate::proto::config::NETWORK_BYTES_MAX;
+use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
 /// One setting.

@@ -7,10 +7,11 @@
 //!
 //! Gossip is the hint, [`sync`] is the truth: two registries compare hash trees ([`fingerprint`]) and exchange what
 //! differs. Beacons ([`liveness`]) tell who is there and who has written more. Searches are answered from the
-//! [`index`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
+//! [`search`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
-//! Values (`time name identity card grant record message memo config codec version`) know no machine; machines know no
-//! other machine but through `node`.
+//! Values (`time name identity card grant record message config limits codec
+//! version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
+//! through the node alone.
 //!
 //! # Papers
 //!
@@ -44,10 +45,9 @@ pub mod directory;
 pub mod fingerprint;
 pub mod grant;
 pub mod identity;
-pub mod index;
 pub mod io;
+pub mod limits;
 pub mod liveness;
-pub mod memo;
 pub mod message;
 pub mod name;
 pub mod node;
@@ -55,7 +55,9 @@ pub mod own_records;
 pub mod persistence;
 pub mod record;
 pub mod registry;
+pub mod search;
 pub mod sync;
 pub mod time;
+pub mod verification_cache;
 pub mod version;
 pub mod zone;

@@ -90,6 +90,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Refused writes, by code.
     pub refused: BTreeMap<&'static str, u64>,
+    /// What became of calls.
+    pub calls: CallCounts,
 }
 
 /// Many nodes, one clock, one network.
@@ -193,11 +195,6 @@ impl World {
         self.fabric.kernel.schedule(in_ms, CallWorld::client(node, call));
     }
 
-    /// What became of the calls so far.
-    pub fn call_counts(&self) -> CallCounts {
-        self.calls.counts()
-    }
-
     /// The zones of which a node is a member by its settings, its home first.
     pub fn member_of(&self, node: usize) -> &[ZoneName] {
         &self.fabric.nodes[node].config.zones
@@ -299,6 +296,7 @@ impl World {
             counts: self.fabric.network.counts,
             acknowledged: reference.acknowledged,
             refused: reference.refused.clone(),
+            calls: self.calls.counts(),
         }
     }
 

@@ -77,7 +77,7 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no bound on stamps ahead",
         test: "faults",
-        edits: &[Edit("src/proto/record.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
+        edits: &[Edit("src/proto/record/signed.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
     },
     Mutation {
         name: "tombstones are dropped after an hour",
@@ -130,8 +130,8 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/registry.rs",
-                "        for gone in &lapses.dropped {",
-                "        for gone in &lapses.dropped {\n            self.gone.insert(gone.hash());",
+                "        for gone in &expirations.dropped {",
+                "        for gone in &expirations.dropped {\n            self.gone.insert(gone.hash());",
             ),
         ],
     },
@@ -227,8 +227,8 @@ const MUTATIONS: &[Mutation] = &[
         test: "hostile",
         edits: &[Edit(
             "src/proto/zone/ingest.rs",
-            "let record = signed.verify_with(ctx.now, &mut ctx.memo.keys)?;",
-            "let record = match signed.verify_with(ctx.now, &mut ctx.memo.keys) {
+            "let record = signed.verify_with(ctx.now, &mut ctx.cache.keys)?;",
+            "let record = match signed.verify_with(ctx.now, &mut ctx.cache.keys) {
                 Err(Refusal::BadSignature) => signed.clone().trust_sealed(),
                 verified => verified?,
             };",
@@ -248,12 +248,12 @@ const MUTATIONS: &[Mutation] = &[
         test: "faults",
         edits: &[
             Edit(
-                "src/proto/record.rs",
+                "src/proto/record/refusal.rs",
                 "Refusal::UnknownFormat | Refusal::Expired | Refusal::Future | Refusal::ForeignZone => Blame::None,",
                 "Refusal::UnknownFormat | Refusal::Expired | Refusal::ForeignZone => Blame::None,",
             ),
             Edit(
-                "src/proto/record.rs",
+                "src/proto/record/refusal.rs",
                 "Refusal::TooLarge\n            | Refusal::Malformed",
                 "Refusal::TooLarge\n            | Refusal::Future\n            | Refusal::Malformed",
             ),

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lines of a file before its tests.
-const FILE_LINES_MAX: usize = 600;
+const FILE_LINES_MAX: usize = 620;
 /// Methods of a type, over all files of its folder.
-const METHODS_MAX: usize = 111;
+const METHODS_MAX: usize = 58;
 /// Lines of a function.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.
@@ -49,7 +49,7 @@ const ARROWS: &[Row] = &[
             "proto::fingerprint",
             "proto::grant",
             "proto::identity",
-            "proto::memo",
+            "proto::verification_cache",
             "proto::message",
             "proto::name",
             "proto::record",
@@ -58,26 +58,39 @@ const ARROWS: &[Row] = &[
         ],
         uses: &[],
     },
-    Row { name: "search", holds: &["proto::index"], uses: &["values"] },
+    Row { name: "search", holds: &["proto::search"], uses: &["values"] },
     Row { name: "registry", holds: &["proto::registry"], uses: &["values"] },
     Row { name: "liveness", holds: &["proto::liveness"], uses: &["values"] },
     Row { name: "calls", holds: &["proto::call"], uses: &["values", "liveness"] },
     Row { name: "sync", holds: &["proto::sync"], uses: &["values", "registry"] },
     Row {
-        name: "node",
-        holds: &["proto"],
-        uses: &["values", "calls", "search", "registry", "liveness", "sync"],
+        name: "machines",
+        holds: &[
+            "proto::clock",
+            "proto::context",
+            "proto::directory",
+            "proto::io",
+            "proto::own_records",
+            "proto::persistence",
+            "proto::zone",
+        ],
+        uses: &["values", "search", "registry", "liveness", "sync"],
     },
-    Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "node"] },
-    Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "sim"] },
+    Row { name: "node", holds: &["proto"], uses: &["values", "sync", "machines"] },
+    Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "machines", "node"] },
+    Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "machines", "sim"] },
     Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
-    Row { name: "agents", holds: &["agents"], uses: &["values", "calls", "node", "settings", "documents"] },
+    Row {
+        name: "agents",
+        holds: &["agents"],
+        uses: &["values", "calls", "machines", "settings", "documents"],
+    },
     Row {
         name: "net",
         holds: &["net"],
-        uses: &["values", "calls", "search", "liveness", "node", "text", "documents", "agents"],
+        uses: &["values", "search", "liveness", "calls", "machines", "node", "text", "documents", "agents"],
     },
     Row {
         name: "mcp",
@@ -344,10 +357,14 @@ fn references(module: &[&str], text: &str) -> Vec<(usize, String)> {
         }
         let mut rest = line;
         while let Some(start) = rest.find("crate::").into_iter().chain(rest.find("super::")).min() {
+            let is_visibility = rest[..start].ends_with("pub(in ");
             let written = &rest[start..];
             let end = written.find(|it: char| !(it.is_alphanumeric() || "_:".contains(it)));
             let (written, after) = written.split_at(end.unwrap_or(written.len()));
             rest = after;
+            if is_visibility {
+                continue;
+            }
             let here: Vec<&str> = module.iter().copied().chain(inner.iter().copied()).collect();
             let supers = written.matches("super::").count();
             let from_root = written.starts_with("crate::");

@@ -13,7 +13,7 @@ use aop::proto::message::Envelope;
 use aop::proto::name::ZoneName;
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
-use aop::proto::record::{Author, Header, Kind, SignedRecord};
+use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -90,7 +90,7 @@ fn sign(author: &Identity, at: usize, seq: u64, wall: Timestamp, body: &[u8]) ->
     let header = Header {
         network: NETWORK.into(),
         zone: ZoneName::root(),
-        kind: Kind::Agent,
+        kind: RecordKind::Agent,
         name: format!("agent-{at}").parse().expect("a label"),
         owner: author.key(),
         host: author.key(),

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::config::{KeyError, read_key};
 use crate::document::AgentFile;
-use crate::proto::config::{GRANT_LIFE_MAX, GRANTS_MAX};
 use crate::proto::grant::{Grant, Reach};
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::limits::{GRANT_LIFE_MAX, GRANTS_MAX};
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::record::Kind;
+use crate::proto::record::RecordKind;
 use crate::proto::time::Timestamp;
 
 /// The node that is to offer agents.
@@ -64,7 +64,7 @@ pub(crate) fn grant_line(
         subject: host.key,
         zone,
         reach,
-        kinds: vec![Kind::Agent],
+        kinds: vec![RecordKind::Agent],
         may_delegate: false,
         issued_at,
         expires_at: issued_at + life.min(GRANT_LIFE_MAX),

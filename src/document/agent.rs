@@ -12,7 +12,7 @@ use super::field::{Fields, JsonPath, Violation, bad_name, compact, quoted_text};
 use super::name::plain_form;
 use super::schema::Schema;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
-use crate::proto::config::GRANTS_MAX;
+use crate::proto::limits::GRANTS_MAX;
 use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError, ZoneName};
 
 /// Keys of `[agent]`.

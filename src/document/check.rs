@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Refusal;
 use super::field::{JsonPath, Violation, check_line, check_prose};
 use crate::proto::card::AgentCard;
-use crate::proto::config::{
+use crate::proto::limits::{
     DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, RECORD_BYTES_MAX,
     SCHEMA_BYTES_MAX,
 };

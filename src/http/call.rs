@@ -15,7 +15,7 @@ use super::routes::{Answer, Api, named};
 use crate::agents::CALL_BYTES_MAX;
 use crate::api::CallAnswer;
 use crate::proto::code::Code;
-use crate::proto::config::CALL_TIME_MAX;
+use crate::proto::limits::CALL_TIME_MAX;
 
 /// The longest call, and what the node needs besides.
 pub(super) const TIME_MAX: Duration = CALL_TIME_MAX.saturating_add(Duration::from_secs(5));

@@ -16,8 +16,8 @@ use super::schema::object;
 use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
-use crate::proto::index::token::each_word;
 use crate::proto::name::FullName;
+use crate::proto::search::token::each_word;
 use crate::sanitize::{clean_json, clean_short};
 
 /// Names that no agent's tool may take: those of this file, and those of the queue and task tools.

@@ -18,9 +18,9 @@ use crate::net::store::{Store, StoreError, StoreIncident};
 use crate::net::streams::{InboundRequest, RequestClient};
 use crate::net::swarm::{self, Network, NetworkEvent};
 use crate::net::{view, wall_clock};
-use crate::proto::config::SYNC_WINDOW;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
+use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::node::Node;
 
 /// Commands whose writes share one sync of the disk.

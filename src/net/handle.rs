@@ -5,6 +5,7 @@ mod call;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::agents::Agents;
@@ -17,10 +18,10 @@ use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::directory::{Answer, Find, Found, Resolution};
 use crate::proto::identity::PeerKey;
-use crate::proto::index::{Cursor, Query};
 use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::{Registered, WriteError};
+use crate::proto::search::{Cursor, Query};
 use crate::proto::zone::{Role, ZoneError};
 
 /// Results of `find` without a limit.
@@ -29,6 +30,9 @@ const FIND_LIMIT: usize = 20;
 const LIMIT_MAX: usize = 1_000;
 /// A node that hears no peer for this long after its start answers for itself.
 const ALONE_AFTER: Duration = Duration::from_secs(5);
+/// How long a client waits for room in the driver's queue. A burst is over long before, at a few microseconds a request;
+/// a queue that stays full is an overload, which nobody who waits longer would shorten.
+const QUEUE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Offers given to the driver at once, so that reads and gossip come in between.
 const OFFERS_AT_ONCE: usize = 64;
 
@@ -41,6 +45,15 @@ pub struct Handle {
     expects_peers: bool,
     agents: Agents,
     calls: CallClient,
+}
+
+/// How long a request waits for room in the driver's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// For [`QUEUE_TIME_MAX`]: a client is told to come again.
+    Client,
+    /// As long as it takes: nobody else would ask again.
+    Endless,
 }
 
 impl Handle {
@@ -72,12 +85,15 @@ impl Handle {
             offer.zone = offer.zone.or_else(|| zone.clone());
             offer
         });
+        // What began is finished: only the first part may find the queue full.
+        let mut patience = Patience::Client;
         loop {
             let part: Vec<Offer> = offers.by_ref().take(OFFERS_AT_ONCE).collect();
             if part.is_empty() {
                 return Ok(answers);
             }
-            answers.extend(self.register_part(part).await?);
+            answers.extend(self.register_part(part, patience).await?);
+            patience = Patience::Endless;
         }
     }
 
@@ -85,12 +101,13 @@ impl Handle {
     async fn register_part(
         &self,
         part: Vec<Offer>,
+        patience: Patience,
     ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
         let names: Vec<_> =
             part.iter().map(|offer| (offer.name.to_string(), self.agents.runs_at(offer))).collect();
         let free =
             part.into_iter().zip(&names).filter(|(_, (_, runs))| !runs).map(|(offer, _)| offer).collect();
-        let Reply::Registered(results) = self.command(Command::Register(free)).await? else {
+        let Reply::Registered(results) = self.command(Command::Register(free), patience).await? else {
             return Err(stopped());
         };
         let mut results = results.into_iter();
@@ -112,7 +129,8 @@ impl Handle {
         let mut refusals = BTreeSet::new();
         let (offers, withdraw) = self.agents.offers();
         let names: Vec<String> = offers.iter().map(|offer| offer.name.to_string()).collect();
-        let Ok(Reply::Registered(results)) = self.command(Command::OfferFiles { offers, withdraw }).await
+        let Ok(Reply::Registered(results)) =
+            self.command(Command::OfferFiles { offers, withdraw }, Patience::Endless).await
         else {
             return refusals;
         };
@@ -131,7 +149,7 @@ impl Handle {
     /// Withdraws an agent given by full name, bare name, id or original name. Answers when that is durable.
     pub async fn deregister(&self, agent: &str) -> Result<api::Registered, ApiError> {
         let name = self.resolve(agent).await?.record.name.clone();
-        match self.command(Command::Deregister(name)).await? {
+        match self.command(Command::Deregister(name), Patience::Client).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
             _ => Err(stopped()),
@@ -143,7 +161,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why the zone was not joined; nothing was changed then.
     pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
-        match self.command(Command::JoinZone { zone, role }).await? {
+        match self.command(Command::JoinZone { zone, role }, Patience::Client).await? {
             Reply::Zone(joined) => Ok(joined),
             _ => Err(stopped()),
         }
@@ -154,7 +172,7 @@ impl Handle {
     /// # Errors
     /// The inner one says why the zone was not left; nothing was changed then.
     pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
-        match self.command(Command::LeaveZone(zone)).await? {
+        match self.command(Command::LeaveZone(zone), Patience::Client).await? {
             Reply::Zone(left) => Ok(left),
             _ => Err(stopped()),
         }
@@ -240,7 +258,9 @@ impl Handle {
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {
-        let Reply::Resolved(resolution) = self.command(Command::Resolve(agent.to_owned())).await? else {
+        let Reply::Resolved(resolution) =
+            self.command(Command::Resolve(agent.to_owned()), Patience::Client).await?
+        else {
             return Err(stopped());
         };
         match resolution {
@@ -252,15 +272,15 @@ impl Handle {
     }
 
     async fn answer(&self, question: Command) -> Result<Answer, ApiError> {
-        match self.command(question).await? {
+        match self.command(question, Patience::Client).await? {
             Reply::Found(answer) => Ok(answer),
             _ => Err(stopped()),
         }
     }
 
-    async fn command(&self, command: Command) -> Result<Reply, ApiError> {
+    async fn command(&self, command: Command, patience: Patience) -> Result<Reply, ApiError> {
         let (reply, replied) = oneshot::channel();
-        self.requests.send(Request::Command(Box::new(command), reply)).await.map_err(|_| stopped())?;
+        self.send(Request::Command(Box::new(command), reply), patience).await?;
         replied.await.map_err(|_| stopped())
     }
 
@@ -273,8 +293,20 @@ impl Handle {
             // The client may have gone meanwhile.
             let _gone = reply.send(question(seen));
         });
-        self.requests.send(Request::Read(read)).await.map_err(|_| stopped())?;
+        self.send(Request::Read(read), Patience::Client).await?;
         replied.await.map_err(|_| stopped())
+    }
+
+    async fn send(&self, request: Request, patience: Patience) -> Result<(), ApiError> {
+        match patience {
+            Patience::Endless => self.requests.send(request).await.map_err(|_| stopped()),
+            Patience::Client => {
+                self.requests.send_timeout(request, QUEUE_TIME_MAX).await.map_err(|error| match error {
+                    SendTimeoutError::Timeout(_) => busy(self.requests.max_capacity()),
+                    SendTimeoutError::Closed(_) => stopped(),
+                })
+            }
+        }
     }
 }
 
@@ -304,11 +336,94 @@ fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
         .map_err(|_| view::bad_request("cursor: not one that this node gave out; start without it".into()))
 }
 
+fn busy(waiting: usize) -> ApiError {
+    ApiError {
+        code: Code::Busy,
+        message: format!("{waiting} requests wait for this node already; nothing was done"),
+        fix: "try again in a moment, with fewer at once; or ask another node".into(),
+        suggestions: Vec::new(),
+    }
+}
+
 fn stopped() -> ApiError {
     ApiError {
         code: Code::Unavailable,
         message: "the node is stopping".into(),
         fix: "start it again with `aop node`".into(),
         suggestions: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Options, REQUESTS_MAX, start};
+    use crate::proto::identity::Identity;
+
+    async fn lone(folder: &std::path::Path) -> crate::net::Running {
+        let options = Options {
+            identity: Identity::from_seed([7; 32]),
+            network: "test".into(),
+            zones: vec![ZoneName::root()],
+            follows: Vec::new(),
+            bootstrap: Vec::new(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            data_dir: folder.into(),
+            agents: Agents::new(ZoneName::root()),
+        };
+        start(options).await.unwrap()
+    }
+
+    /// The driver stands still in a read while others fill its queue.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+    async fn who_finds_the_queue_full_is_told_so_and_what_waits_is_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let node = lone(folder.path()).await;
+        let handle = node.handle.clone();
+        let (go_on, stands) = std::sync::mpsc::sync_channel::<()>(1);
+        let (standing, stood) = oneshot::channel();
+        let blocker = handle.clone();
+        let still = tokio::spawn(async move {
+            let block = move |_: &mut ReadContext<'_>| {
+                standing.send(()).unwrap();
+                stands.recv().unwrap();
+            };
+            blocker.read(block).await
+        });
+        stood.await.unwrap();
+        let waiting: Vec<_> = (0..REQUESTS_MAX)
+            .map(|_| {
+                let handle = handle.clone();
+                tokio::spawn(async move { handle.find(api::FindQuery::default()).await })
+            })
+            .collect();
+        while handle.requests.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let offer = Offer {
+            name: "late".parse().unwrap(),
+            zone: None,
+            scope: crate::proto::card::Scope::Public,
+            card: crate::proto::card::AgentCard::default(),
+            grants: Vec::new(),
+        };
+        let (find, show, call, register) = tokio::join!(
+            handle.find(api::FindQuery::default()),
+            handle.show("a"),
+            handle.call("a", serde_json::Value::Null, None, None),
+            handle.register(None, vec![offer]),
+        );
+        let errors = [find.unwrap_err(), show.unwrap_err(), call.unwrap_err(), register.unwrap_err()];
+        for error in errors {
+            assert_eq!((error.code, error.code.http_status()), (Code::Busy, 429), "{error:?}");
+            assert!(error.fix.contains("try again"), "{error:?}");
+        }
+        go_on.send(()).unwrap();
+        still.await.unwrap().unwrap();
+        for found in waiting {
+            found.await.unwrap().unwrap();
+        }
+        assert!(handle.find(api::FindQuery::default()).await.is_ok());
+        node.stop().await.unwrap();
     }
 }

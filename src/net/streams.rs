@@ -19,9 +19,9 @@ use tokio::time::timeout;
 use self::admission::StreamAdmission;
 use self::frames::{FrameError, read_frame, write_frame};
 use crate::net::addresses::peer_key;
-use crate::proto::config::SYNC_FRAME_BYTES_MAX;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Protocol;
+use crate::proto::limits::SYNC_FRAME_BYTES_MAX;
 
 pub(crate) mod admission;
 pub(crate) mod frames;

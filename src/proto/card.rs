@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::config::{ENDPOINTS_MAX, LABELS_MAX};
+use super::limits::{ENDPOINTS_MAX, LABELS_MAX};
 use super::name::{AgentName, ZoneName};
 
 /// Where a card came from.
@@ -40,7 +40,7 @@ pub enum Scope {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AgentCard {
-    /// What the agent does, in prose; at most [`crate::proto::config::DESCRIPTION_BYTES_MAX`] bytes.
+    /// What the agent does, in prose; at most [`crate::proto::limits::DESCRIPTION_BYTES_MAX`] bytes.
     pub description: String,
     /// Title for people, where it differs from the name.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -70,7 +70,7 @@ impl Clock {
     }
 
     /// Compares the local clock with those of the bootstrap peers, as they were told by sync or by beacons of `zones`.
-    pub(super) fn judge(&mut self, zones: &Zones, config: &Config, out: &mut Outbox) -> ClockChange {
+    pub(super) fn check(&mut self, zones: &Zones, config: &Config, out: &mut Outbox) -> ClockChange {
         let known = config.bootstrap_peers.iter().filter_map(|peer| self.offset_of(zones, peer));
         let median = median(known.collect());
         let most = config.clock_offset_max.as_millis() as u64;

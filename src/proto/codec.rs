@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use super::config::CBOR_DEPTH_MAX;
+use super::limits::CBOR_DEPTH_MAX;
 
 /// Bytes that are not the CBOR of the wanted type. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

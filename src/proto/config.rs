@@ -1,122 +1,11 @@
-//! Every number of the protocol in one place: limits as constants, timings as fields of [`Config`].
-//!
-//! Limits are part of the protocol: two nodes with different limits would keep different records. Timings are local:
-//! a node may choose its own.
+//! What a node may choose for itself: who it is in the world, and its timings. Limits that all nodes share are in
+//! [`super::limits`].
 
 use std::time::Duration;
 
 use super::identity::PeerKey;
+use super::limits::{RECORDS_PER_AUTHOR_MAX, ZONE_BYTES_MAX};
 use super::name::ZoneName;
-
-/// Largest signed record, bytes on the wire. Published server.json documents reach 39 KB.
-pub const RECORD_BYTES_MAX: usize = 48 * 1024;
-/// Longest description, bytes of UTF-8.
-pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
-/// Largest input or output schema, bytes of JSON text.
-pub const SCHEMA_BYTES_MAX: usize = 16 * 1024;
-/// Most tags, and most capabilities, of one card.
-pub const LABELS_MAX: usize = 64;
-/// Longest tag or capability, bytes of UTF-8.
-pub const LABEL_TEXT_BYTES_MAX: usize = 128;
-/// Most endpoints of one card.
-pub const ENDPOINTS_MAX: usize = 64;
-/// Deepest nesting of CBOR that is decoded.
-pub const CBOR_DEPTH_MAX: usize = 16;
-/// Longest chain of grants.
-pub const GRANTS_MAX: usize = 6;
-/// Longest network name, bytes.
-pub const NETWORK_BYTES_MAX: usize = 63;
-/// Records one author may hold in a zone; beyond it those with the smallest key hash stay.
-pub const RECORDS_PER_AUTHOR_MAX: usize = 20_000;
-/// Bytes of records one zone may hold; beyond it those with the smallest key hash stay.
-pub const ZONE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// Authors whose versions are tracked in a zone.
-pub const AUTHORS_MAX: usize = 65_536;
-/// Ranges kept beyond the gap-free prefix of one author.
-pub const VERSION_RANGES_MAX: usize = 64;
-
-/// Longest life of a card, from its stamp.
-pub const CARD_LIFE: Duration = Duration::from_secs(7 * 86_400);
-/// How long an expired record stays before it is dropped; it is hidden at once.
-pub const EXPIRED_KEPT: Duration = Duration::from_secs(300);
-/// Life of a tombstone, exactly: whatever it buries has expired before it does.
-pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(7 * 86_400 + 300);
-/// Life of a tombstone with a generation above 0: older grants may live 90 days.
-pub const TOMBSTONE_LIFE_GENERATION: Duration = Duration::from_secs(97 * 86_400);
-/// Longest life of a grant.
-pub const GRANT_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
-/// How far ahead of the local clock a stamp may be.
-pub const STAMP_AHEAD_MAX: Duration = Duration::from_secs(60);
-
-/// Largest batch an author puts into one gossip message, bytes of records.
-pub const BATCH_BYTES_MAX: usize = 48 * 1024;
-/// Largest gossip message, bytes: one record of full size, or a batch, and its frame.
-pub const GOSSIP_BYTES_MAX: usize = 56 * 1024;
-/// Largest beacon, bytes.
-pub const BEACON_BYTES_MAX: usize = 2 * 1024;
-/// Largest frame of a sync stream, bytes.
-pub const SYNC_FRAME_BYTES_MAX: usize = 256 * 1024;
-/// Requests of one sync that may wait for their answers at once.
-pub const SYNC_WINDOW: usize = 4;
-/// Requests one sync may make; a registry of full size with no record in common needs fewer.
-pub const SYNC_ASKS_MAX: usize = 20_000;
-/// Members of a zone whose beacons are remembered; those not heard longest go first.
-pub const MEMBERS_MAX: usize = 65_536;
-/// Peers waiting for a sync.
-pub const CATCH_UP_MAX: usize = 64;
-/// Bytes of records a responder puts into one sync answer before it asks the caller to come again.
-pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
-
-/// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
-pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Largest frame of a call but for its two documents: a full name, or a message of [`CALL_MESSAGE_BYTES_MAX`].
-pub const CALL_FRAME_BYTES_MAX: usize = 8 * 1024;
-/// Longest message of a failure or of a report of progress that travels, bytes of UTF-8; longer ones are cut.
-pub const CALL_MESSAGE_BYTES_MAX: usize = 2 * 1024;
-/// Longest call; `timeout` of a caller and what an agent's limits add up to stay within it.
-pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
-/// How long a host may take to accept an offer, from the last byte of the offer. The opening of the stream is not
-/// counted: a first dial takes longer than an exchange on an open connection.
-pub const CALL_ACCEPT_PATIENCE: Duration = Duration::from_millis(250);
-/// A far host gets twice the time the opening of its stream took, which is a round trip at least, but never more.
-pub const CALL_ACCEPT_PATIENCE_MAX: Duration = Duration::from_secs(5);
-/// Offers of a call that one host may leave unanswered, each with twice the patience of the one before: 1.75 s in all are
-/// more than a busy process or a garbage-collecting machine stands still for.
-pub const CALL_OFFERS_MAX: u32 = 3;
-/// How long one opening of a call's stream may take. A wish to dial may get lost when two come at once, so another try comes
-/// well before [`CALL_OPEN_DEADLINE`].
-pub const CALL_OPEN_PATIENCE: Duration = Duration::from_secs(5);
-/// How long streams of a call are opened at one host until one is served: a dial, a handshake, and lost wishes.
-pub const CALL_OPEN_DEADLINE: Duration = Duration::from_secs(15);
-/// Streams opened for a call at one host. A loss in a burst is a few per cent each time.
-pub const CALL_OPENINGS_MAX: u32 = 5;
-/// The wait before a stream is opened again, milliseconds: drawn, so that a burst spreads out.
-pub const CALL_REOPEN_MS: std::ops::Range<u64> = 5..50;
-/// How long a host is looked for. A walk through the DHT takes a few round trips.
-pub const CALL_SEARCH_TIME_MAX: Duration = Duration::from_secs(5);
-/// Calls of other hosts' agents that one node makes at once, waiting ones included: more than its surfaces let in.
-pub const CALLS_MADE_MAX: usize = 16_384;
-/// How long a host remembers the id of a call after its deadline.
-pub const CALL_ID_KEPT: Duration = Duration::from_secs(60);
-/// Ids of ended calls that a host remembers, 12 MiB of them. Beyond it the first to lapse go, and retries are told that
-/// nothing is known of them.
-pub const CALL_IDS_MAX: usize = 65_536;
-/// Inbound calls at work at once.
-pub const CALLS_AT_WORK_MAX: usize = 1_024;
-/// Inbound calls of one peer at work at once: more than the [`CALLS_PER_HOST_MAX`] an honest one has open, because it
-/// knows earlier than the host that one has ended.
-pub const CALLS_PER_PEER_MAX: usize = 96;
-/// Calls one caller has open at one host; more wait. Both directions and all other streams share the 256 streams of a
-/// connection, which breaks when there are more.
-pub const CALLS_PER_HOST_MAX: usize = 64;
-/// Bytes of inputs and outputs of inbound calls held at once, inputs counted [`CALL_INPUT_WEIGHT`] times: a gigabyte of
-/// memory for the worst of them.
-pub const CALL_BYTES_AT_WORK_MAX: usize = 128 * 1024 * 1024;
-/// Of these, the bytes of one peer's calls.
-pub const CALL_BYTES_PER_PEER_MAX: usize = 32 * 1024 * 1024;
-/// How much more an input counts than an output, which is bytes and no more: JSON may take some forty times its length in
-/// memory once it is parsed, though most takes three or four.
-pub const CALL_INPUT_WEIGHT: usize = 4;
 
 /// Settings of one node: who it is in the world, and its timings.
 #[derive(Clone, Debug)]
@@ -137,9 +26,9 @@ pub struct Config {
     /// A timer later than this was suspended: sync at once.
     pub suspended_after: Duration,
     /// How long a peer's beacon may be ahead of what is held here before a sync is started for it.
-    pub behind_patience: Duration,
+    pub lag_patience: Duration,
     /// Least time between two syncs started by beacons; doubles while they find nothing.
-    pub behind_interval: Duration,
+    pub lag_interval: Duration,
     /// Periodic sync leaves keys stamped within this time to the mesh.
     pub mesh_grace: Duration,
     /// Shortest beacon interval.
@@ -148,8 +37,6 @@ pub struct Config {
     pub beacons_per_second: f64,
     /// A clock further than this from the median of the bootstrap peers refuses own writes.
     pub clock_offset_max: Duration,
-    /// A member not heard for this long is listed last and marked.
-    pub forgotten_after: Duration,
     /// Least time between two corrections of one own key that another writer changed.
     pub own_key_interval: Duration,
     /// How long one sync may take before it is given up.
@@ -170,13 +57,12 @@ impl Default for Config {
             expects_peers: false,
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),
-            behind_patience: Duration::from_secs(3),
-            behind_interval: Duration::from_secs(5),
+            lag_patience: Duration::from_secs(3),
+            lag_interval: Duration::from_secs(5),
             mesh_grace: Duration::from_secs(5),
             beacon_interval: Duration::from_secs(20),
             beacons_per_second: 1.0,
             clock_offset_max: Duration::from_secs(30),
-            forgotten_after: Duration::from_secs(86_400),
             own_key_interval: Duration::from_secs(600),
             sync_deadline: Duration::from_secs(60),
             quota: Quota::default(),

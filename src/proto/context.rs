@@ -10,9 +10,9 @@ use super::code::Code;
 use super::config::Config;
 use super::identity::{Identity, PeerKey};
 use super::io::{ConversationId, Event, NodeAlert, Offence, Output, Write};
-use super::memo::Memo;
 use super::record::{Author, Refusal};
 use super::time::Timestamp;
+use super::verification_cache::VerificationCache;
 
 /// Alerts about other authors that are remembered; each is told once. Those about this node are few: one for an own name.
 const ALERTS_MAX: usize = 256;
@@ -26,7 +26,7 @@ pub(super) struct Context<'a> {
     pub(super) author: Author,
     pub(super) config: &'a Config,
     pub(super) rng: &'a mut ChaCha8Rng,
-    pub(super) memo: &'a mut Memo,
+    pub(super) cache: &'a mut VerificationCache,
     /// The local clock's offset from the bootstrap peers', milliseconds, if it is too large to write.
     pub(super) unsafe_offset: Option<i64>,
     pub(super) out: &'a mut Outbox,

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
-use super::index::{Cursor, Entry, Index, Query};
 use super::liveness::Presence;
 use super::name::{AgentName, FullName, ZoneName};
 use super::record::Record;
+use super::search::{Cursor, Entry, Index, Query};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
 

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::config::{GRANT_LIFE_MAX, GRANTS_MAX, STAMP_AHEAD_MAX};
 use super::identity::{Identity, PeerKey};
+use super::limits::{GRANT_LIFE_MAX, GRANTS_MAX, STAMP_AHEAD_MAX};
 use super::name::{AgentName, ZoneName};
-use super::record::Kind;
+use super::record::RecordKind;
 use super::time::Timestamp;
 
 /// Separates signatures over grants from all other uses of a key.
@@ -34,7 +34,7 @@ pub struct Grant {
     pub reach: Reach,
     /// Kinds of record, at most 8.
     #[serde(deserialize_with = "codec::at_most::<GRANT_KINDS_MAX, _, _>")]
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<RecordKind>,
     /// Whether the subject may pass it on.
     pub may_delegate: bool,
     /// When it was given, wall milliseconds.
@@ -93,7 +93,7 @@ pub struct Claim<'a> {
     /// Its name.
     pub name: &'a AgentName,
     /// Its kind.
-    pub kind: &'a Kind,
+    pub kind: &'a RecordKind,
     /// Wall time of its stamp.
     pub stamped_at: Timestamp,
 }
@@ -207,7 +207,7 @@ mod tests {
             subject: subject.key(),
             zone: "acme.org".parse().unwrap(),
             reach: Reach::Subtree,
-            kinds: vec![Kind::Agent],
+            kinds: vec![RecordKind::Agent],
             may_delegate: true,
             issued_at: NOW,
             expires_at: NOW + 30 * DAY,
@@ -222,7 +222,7 @@ mod tests {
             author: author.key(),
             zone: &"research.acme.org".parse().unwrap(),
             name: &"summarizer".parse().unwrap(),
-            kind: &Kind::Agent,
+            kind: &RecordKind::Agent,
             stamped_at: NOW,
         };
         verify_chain(signed, &claim)
@@ -249,7 +249,7 @@ mod tests {
             |parent| parent.may_delegate = false,
             |parent| parent.reach = Reach::Zone,
             |parent| parent.zone = "other.org".parse().unwrap(),
-            |parent| parent.kinds = vec![Kind::Delegation],
+            |parent| parent.kinds = vec![RecordKind::Delegation],
             |parent| parent.expires_at = NOW + DAY,
             |parent| parent.generation = 2,
         ];

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::MEMBERS_MAX;
 use super::identity::PeerKey;
-use super::message::Pulse;
+use super::limits::MEMBERS_MAX;
+use super::message::Heartbeat;
 use super::time::Timestamp;
 use super::version::VersionVector;
 
@@ -36,7 +36,7 @@ pub struct Liveness {
 /// A member's last beacon; many nodes of one process share it.
 #[derive(Clone, Debug)]
 struct Member {
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     heard_at: Timestamp,
 }
 
@@ -64,31 +64,31 @@ pub enum Presence {
 
 impl Liveness {
     /// Whether a beacon would count, before its signature is checked.
-    pub fn judge(&self, pulse: &Pulse, now: Timestamp) -> Heard {
-        let known = self.get(&pulse.peer()).map(|it| &it.pulse);
-        if known.is_some_and(|it| it.author == pulse.author && pulse.counter <= it.counter) {
+    pub fn classify(&self, heartbeat: &Heartbeat, now: Timestamp) -> Heard {
+        let known = self.get(&heartbeat.peer()).map(|it| &it.heartbeat);
+        if known.is_some_and(|it| it.author == heartbeat.author && heartbeat.counter <= it.counter) {
             return Heard::Stale;
         }
-        let slack = interval(pulse) * BEACONS_MISSED_MAX + CLOCK_SLACK;
-        if pulse.clock.offset_ms(now).unsigned_abs() > slack.as_millis() as u64 {
+        let slack = interval(heartbeat) * BEACONS_MISSED_MAX + CLOCK_SLACK;
+        if heartbeat.clock.offset_ms(now).unsigned_abs() > slack.as_millis() as u64 {
             return Heard::ClockOff;
         }
         Heard::Fresh
     }
 
-    /// Takes a verified beacon that [`Liveness::judge`] found fresh.
-    pub fn hear(&mut self, pulse: &Arc<Pulse>, now: Timestamp) {
-        match pulse.is_goodbye() {
-            true => self.gone.insert(pulse.peer()),
-            false => self.gone.remove(&pulse.peer()),
+    /// Takes a verified beacon that [`Liveness::classify`] found fresh.
+    pub fn hear(&mut self, heartbeat: &Arc<Heartbeat>, now: Timestamp) {
+        match heartbeat.is_goodbye() {
+            true => self.gone.insert(heartbeat.peer()),
+            false => self.gone.remove(&heartbeat.peer()),
         };
-        let member = Member { pulse: pulse.clone(), heard_at: now };
-        match self.place(&pulse.peer()) {
+        let member = Member { heartbeat: heartbeat.clone(), heard_at: now };
+        match self.place(&heartbeat.peer()) {
             Ok(at) => self.members[at] = member,
             Err(_) if self.members.len() >= MEMBERS_MAX => self.replace_quietest(member),
             Err(at) => self.members.insert(at, member),
         }
-        self.ahead.insert(pulse.peer());
+        self.ahead.insert(heartbeat.peer());
     }
 
     /// The last connection to a peer closed.
@@ -132,11 +132,11 @@ impl Liveness {
     pub fn is_ahead(&mut self, vector: &VersionVector) -> bool {
         if self.forgotten != vector.forgotten() {
             self.forgotten = vector.forgotten();
-            self.ahead = self.members.iter().map(|member| member.pulse.peer()).collect();
+            self.ahead = self.members.iter().map(|member| member.heartbeat.peer()).collect();
         }
         while let Some(peer) = self.ahead.first() {
-            let pulse = self.get(peer).map(|member| &member.pulse);
-            if pulse.is_some_and(|pulse| pulse.seq > vector.prefix(&pulse.author)) {
+            let heartbeat = self.get(peer).map(|member| &member.heartbeat);
+            if heartbeat.is_some_and(|heartbeat| heartbeat.seq > vector.prefix(&heartbeat.author)) {
                 return true;
             }
             self.ahead.pop_first();
@@ -145,8 +145,8 @@ impl Liveness {
     }
 
     fn is_live(&self, member: &Member, now: Timestamp) -> bool {
-        now.since(member.heard_at) <= interval(&member.pulse) * BEACONS_MISSED_MAX
-            && !self.gone.contains(&member.pulse.peer())
+        now.since(member.heard_at) <= interval(&member.heartbeat) * BEACONS_MISSED_MAX
+            && !self.gone.contains(&member.heartbeat.peer())
     }
 
     /// The local clock went back by `step`.
@@ -162,16 +162,16 @@ impl Liveness {
 
     /// Where a member stands, or would stand.
     fn place(&self, peer: &PeerKey) -> Result<usize, usize> {
-        self.members.binary_search_by(|member| member.pulse.author.key.cmp(peer))
+        self.members.binary_search_by(|member| member.heartbeat.author.key.cmp(peer))
     }
 
     fn replace_quietest(&mut self, member: Member) {
         let quietest = self.members.iter().enumerate().min_by_key(|(_, it)| it.heard_at);
         if let Some(at) = quietest.map(|(at, _)| at) {
             let gone = self.members.remove(at);
-            self.gone.remove(&gone.pulse.peer());
+            self.gone.remove(&gone.heartbeat.peer());
         }
-        if let Err(at) = self.place(&member.pulse.peer()) {
+        if let Err(at) = self.place(&member.heartbeat.peer()) {
             self.members.insert(at, member);
         }
     }
@@ -179,13 +179,13 @@ impl Liveness {
 
 impl Member {
     fn clock(&self) -> (PeerKey, Timestamp, i64) {
-        (self.pulse.peer(), self.heard_at, self.pulse.clock.offset_ms(self.heard_at))
+        (self.heartbeat.peer(), self.heard_at, self.heartbeat.clock.offset_ms(self.heard_at))
     }
 }
 
 /// The time until a member's next beacon, as far as it is believed.
-fn interval(pulse: &Pulse) -> Duration {
-    Duration::from_millis(pulse.interval_ms).min(INTERVAL_MAX)
+fn interval(heartbeat: &Heartbeat) -> Duration {
+    Duration::from_millis(heartbeat.interval_ms).min(INTERVAL_MAX)
 }
 
 #[cfg(test)]
@@ -196,8 +196,8 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const INTERVAL: Duration = Duration::from_secs(20);
 
-    fn beacon(counter: u64, clock: Timestamp) -> Pulse {
-        Pulse {
+    fn beacon(counter: u64, clock: Timestamp) -> Heartbeat {
+        Heartbeat {
             author: Author { key: PeerKey([1; 32]), epoch: 1 },
             counter,
             clock,
@@ -206,8 +206,8 @@ mod tests {
         }
     }
 
-    fn hear(liveness: &mut Liveness, beacon: &Pulse, now: Timestamp) -> Heard {
-        let heard = liveness.judge(beacon, now);
+    fn hear(liveness: &mut Liveness, beacon: &Heartbeat, now: Timestamp) -> Heard {
+        let heard = liveness.classify(beacon, now);
         if heard == Heard::Fresh {
             liveness.hear(&Arc::new(*beacon), now);
         }
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(liveness.presence(&peer, NOW), Presence::Unreachable);
         hear(&mut liveness, &beacon(2, NOW), NOW);
         assert_eq!((liveness.presence(&peer, NOW), liveness.live(NOW)), (Presence::Reachable, 1));
-        hear(&mut liveness, &Pulse { interval_ms: 0, ..beacon(3, NOW) }, NOW);
+        hear(&mut liveness, &Heartbeat { interval_ms: 0, ..beacon(3, NOW) }, NOW);
         assert_eq!((liveness.presence(&peer, NOW), liveness.live(NOW)), (Presence::Unreachable, 0));
     }
 
@@ -247,14 +247,18 @@ mod tests {
         let (mut liveness, mut vector) = (Liveness::default(), VersionVector::default());
         let author = beacon(1, NOW).author;
         assert!(!liveness.is_ahead(&vector));
-        hear(&mut liveness, &Pulse { seq: 2, ..beacon(1, NOW) }, NOW);
+        hear(&mut liveness, &Heartbeat { seq: 2, ..beacon(1, NOW) }, NOW);
         vector.observe(author, 1);
         assert!(liveness.is_ahead(&vector));
         vector.observe(author, 2);
         assert!(!liveness.is_ahead(&vector) && !liveness.is_ahead(&vector));
         vector.remove(&author);
         assert!(liveness.is_ahead(&vector));
-        hear(&mut liveness, &Pulse { author: Author { epoch: 2, ..author }, seq: 0, ..beacon(2, NOW) }, NOW);
+        hear(
+            &mut liveness,
+            &Heartbeat { author: Author { epoch: 2, ..author }, seq: 0, ..beacon(2, NOW) },
+            NOW,
+        );
         assert!(!liveness.is_ahead(&vector));
     }
 }

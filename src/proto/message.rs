@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::codec::{self, Malformed};
-use super::config::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
 use super::fingerprint::{Digest, FANOUT, Prefix};
 use super::identity::{Identity, Keys, PeerKey};
+use super::limits::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, RecordHash};
 use super::time::Timestamp;
@@ -166,9 +166,35 @@ pub enum SyncAnswer {
     Refused,
 }
 
-/// A held record in a comparison: key, generation, wall clock and counter of its stamp, hash.
+/// A held record in a comparison. On the wire a list of five, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Item(pub KeyHash, pub u64, pub Timestamp, pub u32, pub RecordHash);
+#[serde(from = "ItemOnWire", into = "ItemOnWire")]
+pub struct Item {
+    /// Hash of its key.
+    pub key: KeyHash,
+    /// See [`Order`](super::record::Order).
+    pub generation: u64,
+    /// Wall clock of its stamp.
+    pub wall: Timestamp,
+    /// Counter of its stamp.
+    pub counter: u32,
+    /// Hash of its bytes.
+    pub hash: RecordHash,
+}
+
+type ItemOnWire = (KeyHash, u64, Timestamp, u32, RecordHash);
+
+impl From<ItemOnWire> for Item {
+    fn from((key, generation, wall, counter, hash): ItemOnWire) -> Item {
+        Item { key, generation, wall, counter, hash }
+    }
+}
+
+impl From<Item> for ItemOnWire {
+    fn from(Item { key, generation, wall, counter, hash }: Item) -> ItemOnWire {
+        (key, generation, wall, counter, hash)
+    }
+}
 
 /// A request with what every request of a conversation repeats, so that the answering side keeps no state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,7 +221,7 @@ impl Envelope {
 
 /// What a beacon says of its author: all that is remembered of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulse {
+pub struct Heartbeat {
     /// Who speaks.
     pub author: Author,
     /// Greater than in every earlier beacon of the author.
@@ -216,9 +242,9 @@ pub struct SignedBeacon(Arc<ParsedBeacon>);
 #[derive(Debug)]
 struct ParsedBeacon {
     beacon: Beacon,
-    pulse: Arc<Pulse>,
+    heartbeat: Arc<Heartbeat>,
     signed: ByteBuf,
-    judged: OnceLock<bool>,
+    verified: OnceLock<bool>,
 }
 
 /// A gossip message that was read.
@@ -243,8 +269,8 @@ impl Message {
 impl SignedBeacon {
     fn read(signed: ByteBuf) -> Result<SignedBeacon, Malformed> {
         let beacon = Beacon::read(&signed)?;
-        let pulse = Arc::new(beacon.pulse());
-        Ok(SignedBeacon(Arc::new(ParsedBeacon { beacon, pulse, signed, judged: OnceLock::new() })))
+        let heartbeat = Arc::new(beacon.heartbeat());
+        Ok(SignedBeacon(Arc::new(ParsedBeacon { beacon, heartbeat, signed, verified: OnceLock::new() })))
     }
 
     /// What was read.
@@ -253,17 +279,17 @@ impl SignedBeacon {
     }
 
     /// What it says of its author.
-    pub fn pulse(&self) -> &Arc<Pulse> {
-        &self.0.pulse
+    pub fn heartbeat(&self) -> &Arc<Heartbeat> {
+        &self.0.heartbeat
     }
 
     /// Whether its author signed it, with the keys met before.
     pub fn is_signed(&self, keys: &mut Keys) -> bool {
-        *self.0.judged.get_or_init(|| self.0.beacon.is_signed_with(&self.0.signed, keys))
+        *self.0.verified.get_or_init(|| self.0.beacon.is_signed_with(&self.0.signed, keys))
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Key of the node that speaks.
     pub fn peer(&self) -> PeerKey {
         self.author.key
@@ -277,9 +303,9 @@ impl Pulse {
 
 impl Beacon {
     /// What it says of its author.
-    pub fn pulse(&self) -> Pulse {
+    pub fn heartbeat(&self) -> Heartbeat {
         let Beacon { author, counter, clock, interval_ms, seq, .. } = *self;
-        Pulse { author, counter, clock, interval_ms, seq }
+        Heartbeat { author, counter, clock, interval_ms, seq }
     }
 
     /// Signs it.

@@ -21,11 +21,11 @@ use super::context::{Context, Outbox};
 use super::directory::Directory;
 use super::identity::Identity;
 use super::io::{Input, Output, Protocol};
-use super::memo::Memo;
 use super::name::ZoneName;
 use super::own_records::OwnRecords;
 use super::persistence::Stored;
 use super::time::Timestamp;
+use super::verification_cache::VerificationCache;
 use super::zone::{Role, Zone, Zones};
 
 /// One registry node.
@@ -43,7 +43,7 @@ struct Local {
     identity: Identity,
     config: Config,
     rng: ChaCha8Rng,
-    memo: Memo,
+    cache: VerificationCache,
 }
 
 impl Node {
@@ -56,7 +56,7 @@ impl Node {
         // A zone that is named in both ways is served.
         let roles: Vec<(ZoneName, Role)> = follows.chain(members).collect();
         let mut node = Node {
-            local: Local { identity, config, rng, memo: Memo::default() },
+            local: Local { identity, config, rng, cache: VerificationCache::default() },
             zones: Zones::new(),
             own: OwnRecords::new(key),
             clock: Clock::new(now),
@@ -73,9 +73,9 @@ impl Node {
         node
     }
 
-    /// Changes memos with whoever runs many nodes: lent before a call, taken back after it.
-    pub fn lend(&mut self, memo: &mut Memo) {
-        std::mem::swap(&mut self.local.memo, memo);
+    /// Changes caches with whoever runs many nodes: lent before a call, taken back after it.
+    pub fn lend(&mut self, cache: &mut VerificationCache) {
+        std::mem::swap(&mut self.local.cache, cache);
     }
 
     /// Takes something that happened.
@@ -131,10 +131,10 @@ impl Node {
 
     /// Lends each machine what it needs, without the others.
     fn turn(&mut self, now: Timestamp) -> Turn<'_> {
-        let Local { identity, config, rng, memo } = &mut self.local;
+        let Local { identity, config, rng, cache } = &mut self.local;
         let (author, unsafe_offset) = (self.own.author(), self.clock.unsafe_offset());
         Turn {
-            ctx: Context { now, identity, author, config, rng, memo, unsafe_offset, out: &mut self.out },
+            ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, out: &mut self.out },
             zones: &mut self.zones,
             own: &mut self.own,
             clock: &mut self.clock,

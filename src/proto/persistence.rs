@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::io::Write;
-use super::memo::Memo;
 use super::name::{FullName, ZoneName};
 use super::record::{KeyHash, Record, SignedRecord};
 use super::time::Timestamp;
+use super::verification_cache::VerificationCache;
 
 /// What the store held when it was opened.
 #[derive(Clone, Debug, Default)]
@@ -77,9 +77,15 @@ impl Stored {
         self.read_row(key, value, record).is_some()
     }
 
-    /// Takes one sealed row of a store beside which many nodes share `memo`.
-    pub fn take_shared_row(&mut self, key: &[u8], value: &[u8], network: &str, memo: &mut Memo) -> bool {
-        let record = || memo.record(value, network).ok().map(SignedRecord::trust_sealed);
+    /// Takes one sealed row of a store beside which many nodes share `cache`.
+    pub fn take_shared_row(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        network: &str,
+        cache: &mut VerificationCache,
+    ) -> bool {
+        let record = || cache.record(value, network).ok().map(SignedRecord::trust_sealed);
         self.read_row(key, value, record).is_some()
     }
 

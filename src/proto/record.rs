@@ -5,154 +5,33 @@
 //! a tombstone. [`SignedRecord::verify`] is the only way from network bytes to a [`Record`], so an unverified record
 //! cannot be merged. Bodies of unknown kinds are stored and forwarded as bytes and never interpreted.
 
+mod header;
+mod key;
+mod refusal;
+mod signed;
+
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use sha2::{Digest, Sha256};
 
+pub use self::header::{Author, Header};
+pub use self::key::{KeyHash, RecordKey, RecordKind};
+pub use self::refusal::{Blame, Refusal};
+use self::signed::HEADER_AT;
+pub use self::signed::{SignedRecord, check_card};
 use super::card::{AgentCard, Scope};
-use super::code::Code;
 use super::codec;
-use super::config::{
-    CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, GRANTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX,
-    NETWORK_BYTES_MAX, RECORD_BYTES_MAX, SCHEMA_BYTES_MAX, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
-    TOMBSTONE_LIFE_GENERATION,
-};
-use super::grant::{Chain, Claim, GrantError, verify_chain};
-use super::identity::{AgentId, Identity, Keys, PeerKey};
-use super::name::{AgentName, FullName, NameError, ZoneName};
+use super::identity::{AgentId, PeerKey};
+use super::name::FullName;
 use super::time::{Stamp, Timestamp};
-
-/// The record format this node speaks.
-const FORMAT: u8 = 1;
-/// Separates signatures over records from all other uses of a key.
-const RECORD_DOMAIN: &[u8] = b"aop-record-v1\0";
-const SIGNATURE_AT: usize = 1;
-const SIGNED_AT: usize = SIGNATURE_AT + 64;
-const HEADER_AT: usize = SIGNED_AT + 2;
-
-/// What a record is about.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Kind {
-    /// An agent card.
-    Agent,
-    /// A zone delegation.
-    Delegation,
-    /// A kind of a later version: kept and forwarded, never interpreted.
-    Unknown(AgentName),
-}
-
-/// `j` of the paper's vector: a key and the epoch of its data folder, so that a node that lost its disk is a new author.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Author {
-    /// The signing key.
-    pub key: PeerKey,
-    /// Random, made with the data folder.
-    pub epoch: u64,
-}
-
-/// What a record says about itself; the signed part before the body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Header {
-    /// The world it belongs to.
-    pub network: String,
-    /// Zone of the name.
-    pub zone: ZoneName,
-    /// What it is about.
-    pub kind: Kind,
-    /// Name in the zone.
-    pub name: AgentName,
-    /// On whose behalf it is registered: the host itself without grants, else the first issuer.
-    pub owner: PeerKey,
-    /// The node that offers it.
-    pub host: PeerKey,
-    /// Who signed.
-    pub author: Author,
-    /// Version counter 1, 2, 3 … of the author in the zone; 0 in `node` scope.
-    pub seq: u64,
-    /// When it was written.
-    pub stamp: Stamp,
-    /// Overrules any stamp of a lower generation.
-    pub generation: u64,
-    /// End of the lease, wall milliseconds.
-    pub expires_at: Timestamp,
-    /// How far it may spread.
-    pub scope: Scope,
-    /// Signed grants from owner to author.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[serde(deserialize_with = "codec::at_most::<GRANTS_MAX, _, _>")]
-    pub grants: Vec<ByteBuf>,
-}
-
-/// Hash of `(zone, kind, name, owner, host)`: equal for records that compete.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KeyHash(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
 /// Hash of a record's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RecordHash(#[serde(with = "serde_bytes")] pub [u8; 32]);
-
-/// Why a record is not taken. Nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-pub enum Refusal {
-    /// Larger than 48 KiB.
-    #[error("record is larger than {RECORD_BYTES_MAX} bytes")]
-    TooLarge,
-    /// A format of another version; ignored without penalty.
-    #[error("record has an unknown format")]
-    UnknownFormat,
-    /// Not the bytes of a record.
-    #[error("record is malformed")]
-    Malformed,
-    /// Belongs to another network.
-    #[error("record belongs to another network")]
-    ForeignNetwork,
-    /// Belongs to a zone that is not held here.
-    #[error("record belongs to a zone that is not held here")]
-    ForeignZone,
-    /// Its lease has ended.
-    #[error("record has expired")]
-    Expired,
-    /// Stamped more than a minute ahead of the local clock; it may come again when it is due.
-    #[error("record is stamped in the future")]
-    Future,
-    /// The author did not sign it.
-    #[error("signature is wrong")]
-    BadSignature,
-    /// The author may not write this key.
-    #[error("the author may not write this key")]
-    BadAuthor,
-    /// The grants do not carry it.
-    #[error("the grants do not carry the record")]
-    BadGrant,
-    /// The lease is longer than allowed, or the tombstone's is not exact.
-    #[error("the lease is not one that this kind of record may have")]
-    BadLease,
-    /// The generation is not that of the first grant.
-    #[error("the generation is not the one its owner signed")]
-    BadGeneration,
-    /// Must not come over the network in this scope.
-    #[error("the scope forbids it here")]
-    BadScope,
-    /// The card breaks a limit.
-    #[error("the card breaks a limit")]
-    BadCard,
-}
-
-/// What a refusal means for whoever sent the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// An honest peer may send this: another clock, another version, another configuration.
-    None,
-    /// Forged or malformed: no honest peer forwards it.
-    Sender,
-}
 
 /// Position in the total order of the records of one key (protocol section 2); the greatest wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,20 +46,6 @@ pub struct Order {
     pub hash: RecordHash,
 }
 
-/// Parsed and not yet verified. Clones share one judgement of what does not depend on time.
-#[derive(Clone, Debug)]
-pub struct SignedRecord(Arc<Parsed>);
-
-#[derive(Debug)]
-struct Parsed {
-    bytes: Arc<[u8]>,
-    header: Header,
-    body_at: usize,
-    key: KeyHash,
-    hash: RecordHash,
-    judged: OnceLock<Result<Arc<Record>, Refusal>>,
-}
-
 /// A verified record. The body stays encoded: the bytes are held once.
 #[derive(Clone)]
 pub struct Record {
@@ -191,7 +56,7 @@ pub struct Record {
     /// Its full name.
     pub name: FullName,
     /// What it is about.
-    pub kind: Kind,
+    pub kind: RecordKind,
     /// On whose behalf it is registered.
     pub owner: PeerKey,
     /// The node that offers it.
@@ -208,231 +73,6 @@ pub struct Record {
     pub expires_at: Timestamp,
     /// How far it may spread.
     pub scope: Scope,
-}
-
-/// What a record is about, whoever wrote it and when: records of one key compete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RecordKey<'a> {
-    /// Zone of the name.
-    pub zone: &'a ZoneName,
-    /// What it is about.
-    pub kind: &'a Kind,
-    /// Name in the zone.
-    pub name: &'a AgentName,
-    /// On whose behalf it is registered.
-    pub owner: PeerKey,
-    /// The node that offers it.
-    pub host: PeerKey,
-    /// How far it may spread.
-    pub scope: Scope,
-}
-
-impl RecordKey<'_> {
-    /// What never leaves the process has a key of its own: it does not compete with what others hold of the same agent.
-    pub fn hash(&self) -> KeyHash {
-        let mut hash = Sha256::new_with_prefix(b"aop-key-v1\0");
-        for text in [self.zone.as_str(), &String::from(self.kind.clone()), self.name.as_str()] {
-            hash.update(text.as_bytes());
-            hash.update([0]);
-        }
-        hash.update(self.owner.0);
-        hash.update(self.host.0);
-        if self.scope == Scope::Node {
-            hash.update(b"node");
-        }
-        KeyHash(hash.finalize().into())
-    }
-}
-
-impl Header {
-    /// Hash of its key.
-    pub fn key(&self) -> KeyHash {
-        let Header { zone, kind, name, owner, host, scope, .. } = self;
-        RecordKey { zone, kind, name, owner: *owner, host: *host, scope: *scope }.hash()
-    }
-
-    /// The lease a tombstone must have.
-    pub fn tombstone_expires_at(stamp: Stamp, generation: u64) -> Timestamp {
-        stamp.wall + if generation == 0 { TOMBSTONE_LIFE } else { TOMBSTONE_LIFE_GENERATION }
-    }
-}
-
-impl SignedRecord {
-    /// Signs a header and a body; an empty body is a tombstone.
-    pub fn sign(header: Header, body: &[u8], author: &Identity) -> Result<SignedRecord, Refusal> {
-        let encoded = codec::encode(&header);
-        let length = u16::try_from(encoded.len()).map_err(|_| Refusal::TooLarge)?;
-        let signed = [&length.to_be_bytes()[..], &encoded, body].concat();
-        let signature = author.sign(RECORD_DOMAIN, &signed);
-        let bytes = [&[FORMAT][..], &signature, &signed].concat();
-        if bytes.len() > RECORD_BYTES_MAX {
-            return Err(Refusal::TooLarge);
-        }
-        Ok(SignedRecord::of(header, HEADER_AT + encoded.len(), bytes.into()))
-    }
-
-    /// Reads bytes: size, format, network, kind and names. Nothing is verified yet.
-    pub fn parse(bytes: &[u8], network: &str) -> Result<SignedRecord, Refusal> {
-        if bytes.len() > RECORD_BYTES_MAX {
-            return Err(Refusal::TooLarge);
-        }
-        if bytes.first() != Some(&FORMAT) {
-            return Err(if bytes.is_empty() { Refusal::Malformed } else { Refusal::UnknownFormat });
-        }
-        let length = bytes.get(SIGNED_AT..HEADER_AT).ok_or(Refusal::Malformed)?;
-        let body_at = HEADER_AT + usize::from(u16::from_be_bytes([length[0], length[1]]));
-        let encoded = bytes.get(HEADER_AT..body_at).ok_or(Refusal::Malformed)?;
-        let header: Header = codec::decode(encoded).map_err(|_| Refusal::Malformed)?;
-        if header.network != network || network.len() > NETWORK_BYTES_MAX {
-            return Err(Refusal::ForeignNetwork);
-        }
-        Ok(SignedRecord::of(header, body_at, bytes.into()))
-    }
-
-    /// Judges everything that does not depend on other records, cheapest first (protocol section 2): lease against the
-    /// clock, time bound, rules of the key and the lease, body, signature, grants.
-    pub fn verify(self, now: Timestamp) -> Result<Record, Refusal> {
-        self.verify_with(now, &mut Keys::default()).map(Arc::unwrap_or_clone)
-    }
-
-    /// As [`SignedRecord::verify`], with the keys met before. Clones of one record give the same one.
-    pub fn verify_with(&self, now: Timestamp, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
-        let header = self.header();
-        if header.expires_at <= now {
-            return Err(Refusal::Expired);
-        }
-        if header.stamp.wall > now + STAMP_AHEAD_MAX {
-            return Err(Refusal::Future);
-        }
-        self.0.judged.get_or_init(|| self.judge(keys)).clone()
-    }
-
-    /// A record of the own store, verified when it was written and sealed since.
-    pub fn trust_sealed(self) -> Arc<Record> {
-        match self.0.judged.get() {
-            Some(Ok(record)) => record.clone(),
-            Some(Err(_)) | None => Arc::new(self.record()),
-        }
-    }
-
-    /// Hash of its key.
-    pub fn key(&self) -> KeyHash {
-        self.0.key
-    }
-
-    /// Hash of its bytes.
-    pub fn hash(&self) -> RecordHash {
-        self.0.hash
-    }
-
-    /// What it says about itself, unverified.
-    pub fn header(&self) -> &Header {
-        &self.0.header
-    }
-
-    /// The bytes on the wire.
-    pub fn bytes(&self) -> &Arc<[u8]> {
-        &self.0.bytes
-    }
-
-    fn of(header: Header, body_at: usize, bytes: Arc<[u8]>) -> SignedRecord {
-        let hash = RecordHash(Sha256::digest(&bytes).into());
-        SignedRecord(Arc::new(Parsed {
-            key: header.key(),
-            hash,
-            header,
-            body_at,
-            bytes,
-            judged: OnceLock::new(),
-        }))
-    }
-
-    /// What is true of these bytes at any time.
-    fn judge(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
-        self.check_rules()?;
-        let (signature, signed) =
-            self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
-        if !keys.verify(&self.header().author.key, RECORD_DOMAIN, signed, signature) {
-            return Err(Refusal::BadSignature);
-        }
-        self.check_grants()?;
-        Ok(Arc::new(self.record()))
-    }
-
-    fn check_rules(&self) -> Result<(), Refusal> {
-        let Header { owner, host, author, stamp, generation, expires_at, scope, seq, .. } = *self.header();
-        let tombstone = self.is_tombstone();
-        if author.key != host && !(tombstone && author.key == owner) {
-            return Err(Refusal::BadAuthor);
-        }
-        let lease_is_right = match tombstone {
-            true => expires_at == Header::tombstone_expires_at(stamp, generation),
-            false => expires_at > stamp.wall && expires_at <= stamp.wall + CARD_LIFE,
-        };
-        if !lease_is_right {
-            return Err(Refusal::BadLease);
-        }
-        if (seq == 0) != (scope == Scope::Node) {
-            return Err(Refusal::BadScope);
-        }
-        if self.header().kind == Kind::Agent && !tombstone {
-            let card = codec::decode(&self.bytes()[self.0.body_at..]).map_err(|_| Refusal::Malformed)?;
-            check_card(&card)?;
-        }
-        Ok(())
-    }
-
-    fn is_tombstone(&self) -> bool {
-        self.bytes().len() == self.0.body_at
-    }
-
-    fn check_grants(&self) -> Result<(), Refusal> {
-        let header = self.header();
-        if header.author.key == header.owner {
-            // The owner needs no grant and may choose any generation.
-            return if header.grants.is_empty() { Ok(()) } else { Err(Refusal::BadGrant) };
-        }
-        let claim = Claim {
-            network: &header.network,
-            owner: header.owner,
-            author: header.author.key,
-            zone: &header.zone,
-            name: &header.name,
-            kind: &header.kind,
-            stamped_at: header.stamp.wall,
-        };
-        let Chain { generation, expires_at } =
-            verify_chain(&header.grants, &claim).map_err(|_: GrantError| Refusal::BadGrant)?;
-        if header.generation != generation {
-            return Err(Refusal::BadGeneration);
-        }
-        // A tombstone buries for longer than most grants last, and names nothing: it is enough that it was allowed.
-        let ends = if self.is_tombstone() { header.stamp.wall } else { header.expires_at };
-        if ends > expires_at {
-            return Err(Refusal::BadLease);
-        }
-        Ok(())
-    }
-
-    fn record(&self) -> Record {
-        let Parsed { bytes, header, body_at, key, hash, judged: _ } = &*self.0;
-        Record {
-            bytes: bytes.clone(),
-            body_at: *body_at,
-            key: *key,
-            hash: *hash,
-            name: FullName { agent: header.name.clone(), zone: header.zone.clone() },
-            kind: header.kind.clone(),
-            owner: header.owner,
-            host: header.host,
-            author: header.author,
-            seq: header.seq,
-            stamp: header.stamp,
-            generation: header.generation,
-            expires_at: header.expires_at,
-            scope: header.scope,
-        }
-    }
 }
 
 impl Record {
@@ -478,14 +118,14 @@ impl Record {
 
     /// Whether it is about an agent.
     pub fn is_agent(&self) -> bool {
-        self.kind == Kind::Agent
+        self.kind == RecordKind::Agent
     }
 
     /// The agent card; `None` for tombstones and other kinds.
     pub fn card(&self) -> Option<AgentCard> {
         match self.kind {
-            Kind::Agent if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
-            Kind::Agent | Kind::Delegation | Kind::Unknown(_) => None,
+            RecordKind::Agent if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => None,
         }
     }
 
@@ -528,96 +168,11 @@ impl PartialEq for Record {
 
 impl Eq for Record {}
 
-impl Refusal {
-    /// Stable code for counters and messages.
-    pub fn code(self) -> Code {
-        match self {
-            Refusal::TooLarge => Code::TooLarge,
-            Refusal::UnknownFormat => Code::UnknownFormat,
-            Refusal::Malformed => Code::Malformed,
-            Refusal::ForeignNetwork => Code::ForeignNetwork,
-            Refusal::ForeignZone => Code::ForeignZone,
-            Refusal::Expired => Code::Expired,
-            Refusal::Future => Code::Future,
-            Refusal::BadSignature => Code::BadSignature,
-            Refusal::BadAuthor => Code::BadAuthor,
-            Refusal::BadGrant => Code::BadGrant,
-            Refusal::BadLease => Code::BadLease,
-            Refusal::BadGeneration => Code::BadGeneration,
-            Refusal::BadScope => Code::BadScope,
-            Refusal::BadCard => Code::BadCard,
-        }
-    }
-
-    /// Whether an honest peer could have sent it. Never anybody's fault: time, because the wrong clock may be ours.
-    pub fn blame(self) -> Blame {
-        match self {
-            Refusal::UnknownFormat | Refusal::Expired | Refusal::Future | Refusal::ForeignZone => Blame::None,
-            Refusal::TooLarge
-            | Refusal::Malformed
-            | Refusal::ForeignNetwork
-            | Refusal::BadSignature
-            | Refusal::BadAuthor
-            | Refusal::BadGrant
-            | Refusal::BadLease
-            | Refusal::BadGeneration
-            | Refusal::BadScope
-            | Refusal::BadCard => Blame::Sender,
-        }
-    }
-}
-
-/// The limits of a card that every node checks.
-pub fn check_card(card: &AgentCard) -> Result<(), Refusal> {
-    let schemas = [&card.input_schema, &card.output_schema];
-    let labels = card.tags.iter().chain(&card.capabilities);
-    let within = card.description.len() <= DESCRIPTION_BYTES_MAX
-        && schemas.into_iter().flatten().all(|schema| schema.len() <= SCHEMA_BYTES_MAX)
-        && card.tags.len() <= LABELS_MAX
-        && card.capabilities.len() <= LABELS_MAX
-        && card.endpoints.len() <= ENDPOINTS_MAX
-        && labels.into_iter().all(|label| label.len() <= LABEL_TEXT_BYTES_MAX);
-    if within { Ok(()) } else { Err(Refusal::BadCard) }
-}
-
-impl From<Kind> for String {
-    fn from(kind: Kind) -> String {
-        match kind {
-            Kind::Agent => "agent".into(),
-            Kind::Delegation => "delegation".into(),
-            Kind::Unknown(label) => label.into(),
-        }
-    }
-}
-
-impl TryFrom<String> for Kind {
-    type Error = NameError;
-    fn try_from(text: String) -> Result<Kind, NameError> {
-        Ok(match text.as_str() {
-            "agent" => Kind::Agent,
-            "delegation" => Kind::Delegation,
-            _ => Kind::Unknown(text.parse()?),
-        })
-    }
-}
-
-impl fmt::Display for Author {
+impl fmt::Debug for RecordHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{:x}", self.key, self.epoch)
+        write!(f, "{}", data_encoding::HEXLOWER.encode(&self.0[..6]))
     }
 }
-
-macro_rules! hash_text {
-    ($type:ty) => {
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}", data_encoding::HEXLOWER.encode(&self.0[..6]))
-            }
-        }
-    };
-}
-hash_text!(KeyHash);
-hash_text!(RecordHash);
 
 #[cfg(test)]
 mod tests {
@@ -625,8 +180,15 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::signed::FORMAT;
     use super::*;
     use crate::proto::grant::{Grant, Reach};
+    use crate::proto::identity::Identity;
+    use crate::proto::limits::{
+        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
+        TOMBSTONE_LIFE_GENERATION,
+    };
+    use crate::proto::name::ZoneName;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
     const SECOND: Duration = Duration::from_secs(1);
@@ -639,7 +201,7 @@ mod tests {
         Header {
             network: "world".into(),
             zone: ZoneName::root(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: "summarizer".parse().unwrap(),
             owner: host().key(),
             host: host().key(),
@@ -693,7 +255,7 @@ mod tests {
                 subject: host().key(),
                 zone: ZoneName::root(),
                 reach: Reach::Zone,
-                kinds: vec![Kind::Agent],
+                kinds: vec![RecordKind::Agent],
                 may_delegate: false,
                 issued_at: NOW,
                 expires_at: NOW + life,
@@ -756,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_kind_of_a_later_version_is_kept_as_bytes() {
-        let kind = Kind::try_from("weather".to_string()).unwrap();
+        let kind = RecordKind::try_from("weather".to_string()).unwrap();
         let record = judge(Header { kind, ..header() }, b"\xff not cbor", &host()).unwrap();
         assert_eq!((record.card(), record.body()), (None, &b"\xff not cbor"[..]));
     }

@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use super::config::{AUTHORS_MAX, EXPIRED_KEPT, Quota};
+use super::config::Quota;
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::identity::{AgentId, PeerKey};
-use super::record::{Author, KeyHash, Kind, Record};
+use super::limits::{AUTHORS_MAX, EXPIRED_KEPT};
+use super::record::{Author, KeyHash, Record, RecordKind};
 use super::time::Timestamp;
 use super::version::VersionVector;
 
@@ -61,7 +62,7 @@ pub enum Merge {
 
 /// What passing time did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Lapses {
+pub struct Expirations {
     /// Leases that ended: hidden from now on.
     pub hidden: Vec<Arc<Record>>,
     /// Leases that run again because the clock went back.
@@ -128,29 +129,29 @@ impl Registry {
     }
 
     /// Hides leases that ended by `now`, shows those that run again, drops what ended 5 minutes before.
-    pub fn expire(&mut self, now: Timestamp) -> Lapses {
-        let mut lapses = Lapses::default();
+    pub fn expire(&mut self, now: Timestamp) -> Expirations {
+        let mut expirations = Expirations::default();
         while let Some(&(ends, key)) = self.live.first().filter(|(ends, _)| *ends <= now) {
             self.live.remove(&(ends, key));
             self.lapsed.insert((ends, key));
-            lapses.hidden.extend(self.get(&key).cloned());
+            expirations.hidden.extend(self.get(&key).cloned());
         }
         while let Some(&(ends, key)) = self.lapsed.last().filter(|(ends, _)| *ends > now) {
             self.lapsed.remove(&(ends, key));
             self.live.insert((ends, key));
-            lapses.shown.extend(self.get(&key).cloned());
+            expirations.shown.extend(self.get(&key).cloned());
         }
         while let Some(&(_, key)) = self.lapsed.first().filter(|(ends, _)| *ends + EXPIRED_KEPT <= now) {
-            lapses.dropped.extend(self.remove(&key));
+            expirations.dropped.extend(self.remove(&key));
         }
-        for gone in &lapses.dropped {
+        for gone in &expirations.dropped {
             self.forget_author_without_records(&gone.author);
         }
-        lapses
+        expirations
     }
 
     /// When `expire` has work again.
-    pub fn next_lapse(&self) -> Option<Timestamp> {
+    pub fn next_expiry(&self) -> Option<Timestamp> {
         let ends = self.live.first().map(|(ends, _)| *ends);
         let drops = self.lapsed.first().map(|(ends, _)| *ends + EXPIRED_KEPT);
         ends.into_iter().chain(drops).min()
@@ -165,7 +166,7 @@ impl Registry {
     pub fn replicas(&self, agent: &AgentId, now: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
         let keys = self.by_agent.range((*agent, KEY_MIN)..=(*agent, KEY_MAX));
         keys.filter_map(|(_, key)| self.get(key)).filter(move |record| {
-            record.kind == Kind::Agent && !record.is_tombstone() && !record.is_expired(now)
+            record.kind == RecordKind::Agent && !record.is_tombstone() && !record.is_expired(now)
         })
     }
 

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-use super::config::{SYNC_ANSWER_BYTES, SYNC_ASKS_MAX, SYNC_WINDOW};
 use super::fingerprint::{self, Digest, FANOUT, Prefix};
 use super::identity::PeerKey;
+use super::limits::{SYNC_ANSWER_BYTES, SYNC_ASKS_MAX, SYNC_WINDOW};
 use super::message::{
     Item, MESSAGE_RECORDS_MAX, SYNC_ASK_MAX, SYNC_ITEMS_MAX, SyncAnswer, SyncFrame, SyncRequest,
 };
@@ -253,7 +253,7 @@ impl Sync {
         registry: &Registry,
         now: Timestamp,
     ) -> Result<(), SyncError> {
-        if !items.is_sorted_by(|one, other| one.0 < other.0) {
+        if !items.is_sorted_by(|one, other| one.key < other.key) {
             return Err(SyncError::Unfitting);
         }
         let ours: BTreeMap<KeyHash, &Arc<Record>> = leaves
@@ -262,12 +262,12 @@ impl Sync {
             .map(|record| (record.key(), record))
             .take_while(|(key, _)| next.is_none_or(|next| *key <= next))
             .collect();
-        let theirs: BTreeMap<KeyHash, &Item> = items.iter().map(|item| (item.0, item)).collect();
+        let theirs: BTreeMap<KeyHash, &Item> = items.iter().map(|item| (item.key, item)).collect();
         let wanted: Vec<KeyHash> = items
             .iter()
-            .filter(|item| registry.get(&item.0).is_none_or(|our| our.is_expired(now) || item.may_win(our)))
-            .filter(|item| self.is_due(item.2, now))
-            .map(|item| item.0)
+            .filter(|item| registry.get(&item.key).is_none_or(|our| our.is_expired(now) || item.may_win(our)))
+            .filter(|item| self.is_due(item.wall, now))
+            .map(|item| item.key)
             .collect();
         let lacking = ours
             .values()
@@ -367,7 +367,13 @@ impl SyncRequest {
 impl Item {
     /// The item of a held record.
     pub fn of(record: &Record) -> Item {
-        Item(record.key(), record.generation, record.stamp.wall, record.stamp.counter, record.hash())
+        Item {
+            key: record.key(),
+            generation: record.generation,
+            wall: record.stamp.wall,
+            counter: record.stamp.counter,
+            hash: record.hash(),
+        }
     }
 
     /// Whether this record could win over a held one. Where generation and stamp are equal only the records can tell.
@@ -376,7 +382,8 @@ impl Item {
     }
 
     fn may_win_over(&self, other: &Item) -> bool {
-        self.4 != other.4 && (self.1, self.2, self.3) >= (other.1, other.2, other.3)
+        let order = |item: &Item| (item.generation, item.wall, item.counter);
+        self.hash != other.hash && order(self) >= order(other)
     }
 }
 
@@ -415,7 +422,7 @@ pub fn answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> Syn
 
 fn items_that_fit<'a>(mut held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnswer {
     let items: Vec<Item> = held.by_ref().take(SYNC_ITEMS_MAX).map(|record| Item::of(record)).collect();
-    let next = held.next().and(items.last().map(|last| last.0));
+    let next = held.next().and(items.last().map(|last| last.key));
     SyncAnswer::Items { items, next }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::config::VERSION_RANGES_MAX;
+use super::limits::VERSION_RANGES_MAX;
 use super::record::Author;
 
 /// What was seen of each author of one zone.

@@ -234,7 +234,7 @@ impl Zone {
             None => self.schedule.due(config),
         };
         let beacon = (self.role == Role::Member).then(|| self.beacons.due());
-        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_lapse()).min()
+        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_expiry()).min()
     }
 
     /// The local clock went back by `step`: timers must not stay in a far future.
@@ -389,7 +389,7 @@ fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
     let mut bytes = usize::MAX;
     for record in records {
         let size = record.bytes().len() + 4;
-        if bytes.saturating_add(size) > super::config::BATCH_BYTES_MAX {
+        if bytes.saturating_add(size) > super::limits::BATCH_BYTES_MAX {
             batches.push(Vec::new());
             bytes = 0;
         }

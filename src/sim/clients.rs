@@ -2,8 +2,8 @@
 
 use super::checkers::Operation;
 use crate::proto::card::{AgentCard, Offer, Scope};
-use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::io::Command;
+use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
 
 /// What a client of one node wants.

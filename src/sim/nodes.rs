@@ -9,12 +9,12 @@ use super::sim_node::{RestartFrom, SimNode};
 use crate::proto::config::{Config, Quota};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Input, Output};
-use crate::proto::memo::Memo;
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::persistence::{Damage, Stored};
 use crate::proto::record::{Refusal, SignedRecord};
 use crate::proto::time::Timestamp;
+use crate::proto::verification_cache::VerificationCache;
 use crate::proto::zone::Zone;
 
 /// All hosts of a world, by number.
@@ -22,7 +22,7 @@ pub(super) struct Nodes {
     all: Vec<SimNode>,
     by_key: BTreeMap<PeerKey, usize>,
     /// Equal bytes are decoded, verified and held once in this world.
-    memo: Memo,
+    cache: VerificationCache,
     /// What a zone may hold at every honest node.
     pub(super) quota: Quota,
 }
@@ -44,7 +44,7 @@ impl IndexMut<usize> for Nodes {
 impl Nodes {
     pub(super) fn new(all: Vec<SimNode>, quota: Quota) -> Nodes {
         let by_key = all.iter().enumerate().map(|(at, node)| (node.key, at)).collect();
-        Nodes { all, by_key, memo: Memo::shared(), quota }
+        Nodes { all, by_key, cache: VerificationCache::shared(), quota }
     }
 
     /// How many there are, up or down.
@@ -120,16 +120,16 @@ impl Nodes {
 
     /// Reads a record that a node writes or sends.
     pub(super) fn decode(&mut self, at: usize, bytes: &[u8]) -> Result<SignedRecord, Refusal> {
-        self.memo.record(bytes, &self.all[at].config.network)
+        self.cache.record(bytes, &self.all[at].config.network)
     }
 
     fn with(&mut self, at: usize, wall: u64, act: impl FnOnce(&mut Node, Timestamp)) {
         let host = &mut self.all[at];
         let now = host.clock.read(wall);
         if let Some(node) = host.node.as_mut() {
-            node.lend(&mut self.memo);
+            node.lend(&mut self.cache);
             act(node, now);
-            node.lend(&mut self.memo);
+            node.lend(&mut self.cache);
         }
     }
 
@@ -145,9 +145,9 @@ impl Nodes {
         let now = host.clock.read(clock.wall());
         let damage = if from == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };
         let mut stored = Stored { damage, ..Stored::default() };
-        let (network, memo) = (&host.config.network, &mut self.memo);
+        let (network, cache) = (&host.config.network, &mut self.cache);
         let rows = host.disk.rows().iter();
-        let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, memo)).count();
+        let unread = rows.filter(|(key, value)| !stored.take_shared_row(key, value, network, cache)).count();
         let (identity, config) = (host.identity.clone(), host.config.clone());
         host.zones =
             config.zones.iter().chain(&config.follows).map(|zone| (zone.clone(), clock.now())).collect();

@@ -13,7 +13,7 @@ use aop::net;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
-use aop::proto::record::Kind;
+use aop::proto::record::RecordKind;
 use aop::proto::time::Timestamp;
 use serde_json::Value;
 
@@ -299,7 +299,7 @@ fn grant_for(life_ms: u64) -> String {
         subject: Identity::from_seed([7; 32]).key(),
         zone: ZoneName::root(),
         reach: Reach::Zone,
-        kinds: vec![Kind::Agent],
+        kinds: vec![RecordKind::Agent],
         may_delegate: false,
         issued_at: Timestamp(now),
         expires_at: Timestamp(now + life_ms),

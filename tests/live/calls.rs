@@ -15,7 +15,7 @@ use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
-use aop::proto::record::Kind;
+use aop::proto::record::RecordKind;
 use aop::proto::time::Timestamp;
 use libp2p::Multiaddr;
 use serde_json::{Value, json};
@@ -229,7 +229,7 @@ async fn an_owner_among_the_callers_means_its_hosts() {
         subject: Identity::from_seed([2; 32]).key(),
         zone: ZoneName::root(),
         reach: Reach::Zone,
-        kinds: vec![Kind::Agent],
+        kinds: vec![RecordKind::Agent],
         may_delegate: false,
         issued_at: Timestamp(now),
         expires_at: Timestamp(now + 86_400_000),

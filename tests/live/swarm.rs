@@ -8,9 +8,9 @@ use aop::net::swarm::{
     Discovery, Network, NetworkAlert, NetworkError, NetworkEvent, NetworkOptions, Published, Verdict,
 };
 use aop::net::transport::transport;
-use aop::proto::config::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Offence, Protocol};
+use aop::proto::limits::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use aop::proto::name::ZoneName;
 use aop::proto::record::Refusal;
 use futures::future::join_all;

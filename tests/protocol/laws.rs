@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use aop::proto::config::Quota;
-use aop::proto::config::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW};
 use aop::proto::fingerprint::{self, Digest, Prefix};
+use aop::proto::limits::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW};
 use aop::proto::message::{Item, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
 use aop::proto::record::{KeyHash, Record, RecordHash, SignedRecord};
@@ -264,14 +264,14 @@ proptest! {
         };
         for now in times.into_iter().map(near_an_end) {
             latest = latest.max(now);
-            let lapses = registry.expire(now);
-            for record in &lapses.hidden { shown.remove(&record.key()); }
-            for record in &lapses.shown { prop_assert!(shown.insert(record.key())); }
+            let expirations = registry.expire(now);
+            for record in &expirations.hidden { shown.remove(&record.key()); }
+            for record in &expirations.shown { prop_assert!(shown.insert(record.key())); }
             let live: BTreeSet<KeyHash> =
                 registry.iter().filter(|record| !record.is_expired(now)).map(|record| record.key()).collect();
             prop_assert_eq!(&shown, &live);
             prop_assert!(registry.iter().all(|record| record.expires_at + EXPIRED_KEPT > latest));
-            prop_assert!(registry.next_lapse().is_none_or(|at| at > now));
+            prop_assert!(registry.next_expiry().is_none_or(|at| at > now));
             assert_versions_belong_to_held_records(&registry);
         }
     }
@@ -570,7 +570,7 @@ fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), 
 fn answers_of_a_wrong_shape_end_the_conversation() {
     let digest = |byte| Digest([byte; 32]);
     let root = SyncAnswer::Opened { root: digest(1), head: 0, clock: NOW };
-    let item = |byte| Item(KeyHash([byte; 32]), 0, NOW, 0, RecordHash([byte; 32]));
+    let item = |byte| item(KeyHash([byte; 32]), 0, byte);
     let wrong = [
         SyncAnswer::Taken,
         SyncAnswer::Children(vec![digest(1); 15]),
@@ -599,7 +599,7 @@ fn a_peer_that_always_has_more_is_given_up() {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
         SyncRequest::Items { .. } => {
-            let item = Item(growing(count), 0, NOW, 0, RecordHash([1; 32]));
+            let item = item(growing(count), 0, 1);
             SyncAnswer::Items { items: vec![item], next: Some(growing(count)) }
         }
         SyncRequest::Subtree { .. } | SyncRequest::Records { .. } => {
@@ -631,7 +631,7 @@ proptest! {
         let (_, count) = lied_to(|frame, count| {
             let (shape, byte, length, flag) = answers[count % answers.len()];
             let next = flag.then_some(KeyHash([byte; 32]));
-            let item = |at: usize| Item(KeyHash(key_at(at)), u64::from(byte), NOW, 0, RecordHash([byte; 32]));
+            let item = |at: usize| item(KeyHash(key_at(at)), u64::from(byte), byte);
             match (shape, &frame.request) {
                 (_, SyncRequest::Open { .. }) if shape > 0 => {
                     SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX) }
@@ -653,4 +653,8 @@ proptest! {
         });
         prop_assert!(count <= SYNC_ASKS_MAX);
     }
+}
+
+fn item(key: KeyHash, generation: u64, byte: u8) -> Item {
+    Item { key, generation, wall: NOW, counter: 0, hash: RecordHash([byte; 32]) }
 }

@@ -7,14 +7,15 @@ use std::collections::BTreeSet;
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::code::Code;
 use aop::proto::codec;
+use aop::proto::config::Config;
 use aop::proto::config::Quota;
-use aop::proto::config::{CARD_LIFE, Config, STAMP_AHEAD_MAX};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::io::{Command, Event, NodeAlert, Output, Reply, Verdict};
+use aop::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
 use aop::proto::own_records::{Withdraw, WriteError};
-use aop::proto::record::{Author, Header, Kind};
+use aop::proto::record::{Author, Header, RecordKind};
 use aop::proto::time::{Stamp, Timestamp};
 use cluster::{Cluster, DAY, NOW, SECOND, identity, key, name, offer, signed};
 use serde_bytes::ByteBuf;
@@ -25,7 +26,7 @@ fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     Header {
         network: "world".into(),
         zone: ZoneName::root(),
-        kind: Kind::Agent,
+        kind: RecordKind::Agent,
         name: agent.parse().unwrap(),
         owner: key(author),
         host: key(author),
@@ -71,7 +72,7 @@ fn grant(owner: usize, host: usize, generation: u64, life: std::time::Duration) 
         subject: key(host),
         zone: ZoneName::root(),
         reach: Reach::Zone,
-        kinds: vec![Kind::Agent],
+        kinds: vec![RecordKind::Agent],
         may_delegate: true,
         issued_at: NOW - DAY,
         expires_at: NOW + life,

@@ -2,10 +2,10 @@
 
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::codec;
-use aop::proto::config::DESCRIPTION_BYTES_MAX;
+use aop::proto::limits::DESCRIPTION_BYTES_MAX;
 use aop::proto::identity::Identity;
 use aop::proto::name::{AgentName, NameError, ZoneName};
-use aop::proto::record::{Author, Header, Kind, SignedRecord};
+use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};
 
 /// The name of the simulated world.
@@ -46,7 +46,7 @@ fn record(name: &AgentName, card: &AgentCard, author: &Identity) -> usize {
     let header = Header {
         network: NETWORK.into(),
         zone: ZoneName::root(),
-        kind: Kind::Agent,
+        kind: RecordKind::Agent,
         name: name.clone(),
         owner: author.key(),
         host: author.key(),

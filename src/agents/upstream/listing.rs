@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Tool;
 use crate::document::schema::Schema;
-use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 
 /// Pages of a list: a hundred of the smallest pages in use (10 tools) fill [`TOOLS_MAX`].
 const PAGES_MAX: usize = 100;

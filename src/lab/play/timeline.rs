@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
 use super::super::scenario::{FaultKind, Groups, Scenario, Who};
-use crate::proto::config::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::AgentName;
 use crate::sim::regions::REGIONS;
 use crate::sim::{Behaviour, Fault, RestartFrom};

@@ -25,8 +25,8 @@ use crate::proto::call::{
     Wanted,
 };
 use crate::proto::code::Code;
-use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX};
 use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX};
 use crate::proto::liveness::Presence;
 use crate::proto::name::FullName;
 

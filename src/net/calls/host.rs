@@ -29,8 +29,8 @@ use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,
 };
 use crate::proto::code::Code;
-use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
 use crate::proto::name::FullName;
 
 /// How long an offer may take to come after its stream was opened.

@@ -13,7 +13,7 @@ use super::AT_ONCE_BYTES;
 use crate::agents::schema::{self, Schema};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
-use crate::proto::config::CALL_BYTES_MAX;
+use crate::proto::limits::CALL_BYTES_MAX;
 
 /// Schemas of others compiled at once; each may take a core for a second, and tens of megabytes.
 const SCHEMAS_MAX: usize = 4;

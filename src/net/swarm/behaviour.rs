@@ -21,8 +21,8 @@ use super::routing::Kad;
 use super::topics::{ZoneTopicFilter, ZoneTopics};
 use crate::net::peers::INBOUND_MAX;
 use crate::net::swarm::{Discovery, NetworkError};
-use crate::proto::config::GOSSIP_BYTES_MAX;
 use crate::proto::io::Protocol;
+use crate::proto::limits::GOSSIP_BYTES_MAX;
 
 /// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
 /// refused lookups of a network of 50 starting at once cost more CPU time than the connections.

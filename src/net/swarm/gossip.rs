@@ -8,7 +8,7 @@ use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
 use super::behaviour::topic_score;
 use super::{GossipId, Network, NetworkEvent, Published, Verdict};
 use crate::net::addresses::peer_key;
-use crate::proto::config::GOSSIP_BYTES_MAX;
+use crate::proto::limits::GOSSIP_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Outcome, Progress};
 use crate::proto::code::Code;
-use crate::proto::config::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX};
 use crate::proto::identity::AgentId;
+use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX};
 use crate::proto::name::FullName;
 
 /// The offers made of one call, and what may be said of its work.

@@ -15,11 +15,11 @@ use rand_chacha::ChaCha8Rng;
 use super::attempts::{Attempts, Step, accept_patience};
 use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Wanted};
 use crate::proto::code::Code;
-use crate::proto::config::{
+use crate::proto::identity::PeerKey;
+use crate::proto::limits::{
     CALL_OFFERS_MAX, CALL_OPEN_DEADLINE, CALL_OPEN_PATIENCE, CALL_OPENINGS_MAX, CALL_REOPEN_MS,
     CALL_SEARCH_TIME_MAX, CALLS_MADE_MAX, CALLS_PER_HOST_MAX,
 };
-use crate::proto::identity::PeerKey;
 use crate::proto::liveness::Presence;
 
 /// The calls that a node makes, and the hosts they are for.
@@ -27,6 +27,7 @@ use crate::proto::liveness::Presence;
 pub(super) struct Caller {
     own: PeerKey,
     rng: ChaCha8Rng,
+    /// At most [`CALLS_MADE_MAX`].
     calls: BTreeMap<CallId, OutboundCall>,
     /// Hosts of calls, with those that wait for a stream in the order in which they came.
     hosts: BTreeMap<PeerKey, HostStreams>,

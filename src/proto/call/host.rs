@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::registry::{CallPermit, CallRegistry};
 use super::{Access, CallFailure, CallId, CallOffer, InboundStream, Incarnation, Outcome, Output};
 use crate::proto::code::Code;
-use crate::proto::config::CALL_BYTES_MAX;
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::CALL_BYTES_MAX;
 use crate::proto::name::FullName;
 
 /// The calls that a node takes; as many as the registry admits.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::proto::code::Code;
 use crate::proto::codec::{self, Malformed};
-use crate::proto::config::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX};
 use crate::proto::identity::AgentId;
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX};
 use crate::proto::name::FullName;
 
 /// Names one call wherever it is offered: random, drawn by the caller. Shown as hex.

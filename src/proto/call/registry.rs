@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, Incarnation, Outcome};
 use crate::proto::code::Code;
-use crate::proto::config::{
+use crate::proto::identity::PeerKey;
+use crate::proto::limits::{
     CALL_BYTES_AT_WORK_MAX, CALL_BYTES_MAX, CALL_BYTES_PER_PEER_MAX, CALL_ID_KEPT, CALL_IDS_MAX,
     CALL_INPUT_WEIGHT, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX,
 };
-use crate::proto::identity::PeerKey;
 
 /// A peer cannot take the ids of another.
 type Key = (PeerKey, CallId);

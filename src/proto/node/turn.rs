@@ -27,7 +27,7 @@ impl Turn<'_> {
         self.zones.values_mut().for_each(|zone| zone.shift(step));
         self.own.shift(step);
         self.clock.shift(step);
-        self.judge_clock();
+        self.check_clock();
         self.own.plan_renewals(self.zones);
     }
 
@@ -136,7 +136,7 @@ impl Turn<'_> {
             self.own.leave(&zone);
         }
         self.ctx.out.push(Output::LeaveZone(name.clone()));
-        self.judge_clock();
+        self.check_clock();
         Ok(())
     }
 
@@ -199,24 +199,24 @@ impl Turn<'_> {
             Notice::SyncEnded => own.renew_after_first_sync(ctx, zones, name),
             Notice::Clock(peer, told) => {
                 clock.note(peer, told, ctx.now);
-                self.judge_clock_by(&peer);
+                self.check_clock_by(&peer);
             }
             Notice::BeaconClock(peer) => {
                 clock.forget(&peer);
-                self.judge_clock_by(&peer);
+                self.check_clock_by(&peer);
             }
         }
     }
 
     /// A peer told its clock: only those of bootstrap peers judge ours.
-    fn judge_clock_by(&mut self, peer: &PeerKey) {
+    fn check_clock_by(&mut self, peer: &PeerKey) {
         if self.ctx.config.bootstrap_peers.contains(peer) {
-            self.judge_clock();
+            self.check_clock();
         }
     }
 
-    fn judge_clock(&mut self) {
-        let change = self.clock.judge(self.zones, self.ctx.config, self.ctx.out);
+    fn check_clock(&mut self) {
+        let change = self.clock.check(self.zones, self.ctx.config, self.ctx.out);
         self.ctx.unsafe_offset = self.clock.unsafe_offset();
         match change {
             ClockChange::Trusted => self.own.plan_renewals(self.zones),

@@ -8,14 +8,14 @@ use serde_bytes::ByteBuf;
 use super::guard::renewal_at;
 use super::{OwnRecords, WriteError};
 use crate::proto::card::Scope;
-use crate::proto::config::{CARD_LIFE, STAMP_AHEAD_MAX};
 use crate::proto::context::Context;
 use crate::proto::grant::{Chain, Claim, Grant, verify_chain};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Via};
+use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
 use crate::proto::name::FullName;
 use crate::proto::persistence;
-use crate::proto::record::{Header, KeyHash, Kind, Record, RecordKey, SignedRecord};
+use crate::proto::record::{Header, KeyHash, Record, RecordKey, RecordKind, SignedRecord};
 use crate::proto::registry::Merge;
 use crate::proto::time::{Stamp, Timestamp};
 use crate::proto::zone::Zones;
@@ -55,7 +55,7 @@ impl Draft {
     fn key_in(&self, scope: Scope) -> KeyHash {
         RecordKey {
             zone: &self.name.zone,
-            kind: &Kind::Agent,
+            kind: &RecordKind::Agent,
             name: &self.name.agent,
             owner: self.owner,
             host: self.host,
@@ -95,8 +95,8 @@ impl OwnRecords {
         let key = draft.key();
         let header = self.header(ctx, zones, key, &draft)?;
         let signed = SignedRecord::sign(header, &draft.body, ctx.identity).map_err(WriteError::Refused)?;
-        ctx.memo.keep(&signed);
-        let record = signed.verify_with(ctx.now, &mut ctx.memo.keys).map_err(WriteError::Refused)?;
+        ctx.cache.keep(&signed);
+        let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         match zone.merge(ctx, record, Via::Local) {
             Merge::New { .. } => {}
@@ -160,7 +160,7 @@ impl OwnRecords {
         Ok(Header {
             network: ctx.config.network.clone(),
             zone: draft.name.zone.clone(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: draft.name.agent.clone(),
             owner: draft.owner,
             host: draft.host,
@@ -185,7 +185,7 @@ fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Cha
         author: ctx.key(),
         zone: &draft.name.zone,
         name: &draft.name.agent,
-        kind: &Kind::Agent,
+        kind: &RecordKind::Agent,
         stamped_at: stamp.wall,
     };
     verify_chain(&draft.grants, &claim).map(Some).map_err(WriteError::BadGrant)

@@ -88,29 +88,29 @@ impl Zone {
         peer: PeerKey,
         signed: &SignedBeacon,
     ) -> Verdict {
-        let (beacon, pulse) = (signed.beacon(), signed.pulse());
+        let (beacon, heartbeat) = (signed.beacon(), signed.heartbeat());
         if beacon.network != ctx.config.network || beacon.zone != self.name {
             return self.reject(ctx, peer, Refusal::ForeignZone);
         }
-        if pulse.peer() == ctx.key() {
+        if heartbeat.peer() == ctx.key() {
             return Verdict::Ignore;
         }
-        match self.liveness.judge(pulse, ctx.now) {
+        match self.liveness.classify(heartbeat, ctx.now) {
             Heard::Stale => return Verdict::Ignore,
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
-                if signed.is_signed(&mut ctx.memo.keys) {
-                    self.notices.push(Notice::Clock(pulse.peer(), pulse.clock));
+                if signed.is_signed(&mut ctx.cache.keys) {
+                    self.notices.push(Notice::Clock(heartbeat.peer(), heartbeat.clock));
                 }
                 return Verdict::Ignore;
             }
             Heard::Fresh => {}
         }
-        if !signed.is_signed(&mut ctx.memo.keys) {
+        if !signed.is_signed(&mut ctx.cache.keys) {
             return self.reject(ctx, peer, Refusal::BadSignature);
         }
-        self.liveness.hear(pulse, ctx.now);
-        self.notices.push(Notice::BeaconClock(pulse.peer()));
+        self.liveness.hear(heartbeat, ctx.now);
+        self.notices.push(Notice::BeaconClock(heartbeat.peer()));
         self.note_lag(ctx.now);
         Verdict::Accept
     }

@@ -172,7 +172,7 @@ impl Zone {
     fn end_sync(&mut self, ctx: &mut Context<'_>, error: Option<SyncError>) {
         let Some(ended) = self.conversation.take() else { return };
         let Conversation { id: conversation, mut sync } = *ended;
-        let retry = ctx.now + ctx.jitter(ctx.config.behind_patience);
+        let retry = ctx.now + ctx.jitter(ctx.config.lag_patience);
         ctx.out.push(Output::EndConversation { conversation });
         let finished = error.is_none() && sync.progress(&self.registry) == Progress::Finished;
         // A joiner has nothing to tell: what it receives the mesh had before.

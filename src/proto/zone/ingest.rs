@@ -35,7 +35,7 @@ impl Zone {
         peer: PeerKey,
         bytes: &[u8],
     ) {
-        let verdict = match ctx.memo.message(bytes) {
+        let verdict = match ctx.cache.message(bytes) {
             Err(_) => self.reject(ctx, peer, Refusal::Malformed),
             Ok(Message::Records(records)) => self.take_batch(ctx, peer, &records),
             Ok(Message::Beacon(Ok(beacon))) => self.take_beacon(ctx, peer, &beacon),
@@ -49,7 +49,7 @@ impl Zone {
         let mut fresh = 0;
         let mut author = None;
         for bytes in records {
-            let signed = match ctx.memo.record(bytes, &ctx.config.network) {
+            let signed = match ctx.cache.record(bytes, &ctx.config.network) {
                 Ok(signed) => signed,
                 Err(refusal) if refusal.blame() == Blame::Sender => return self.reject(ctx, peer, refusal),
                 Err(refusal) => {
@@ -88,7 +88,7 @@ impl Zone {
     ) -> Result<Vec<ByteBuf>, Refusal> {
         let mut fresh = Vec::new();
         for bytes in records {
-            let ingested = match ctx.memo.record(&bytes, &ctx.config.network) {
+            let ingested = match ctx.cache.record(&bytes, &ctx.config.network) {
                 Ok(signed) => self.ingest(ctx, &signed, Via::Sync),
                 Err(refusal) => {
                     ctx.out.refuse(refusal);
@@ -129,7 +129,7 @@ impl Zone {
         if signed.header().zone != self.name {
             return Err(Refusal::ForeignZone);
         }
-        let record = signed.verify_with(ctx.now, &mut ctx.memo.keys)?;
+        let record = signed.verify_with(ctx.now, &mut ctx.cache.keys)?;
         if record.is_public() { Ok(record) } else { Err(Refusal::BadScope) }
     }
 

@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::proto::config::{CATCH_UP_MAX, Config};
+use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Dialed;
+use crate::proto::limits::CATCH_UP_MAX;
 use crate::proto::sync::Grace;
 use crate::proto::time::Timestamp;
 
@@ -69,13 +70,13 @@ impl Schedule {
 
     /// When a sync is to be started, if there is a peer.
     pub(super) fn due(&self, config: &Config) -> Option<Timestamp> {
-        let lag = self.lagging_since.map(|since| (since + config.behind_patience).max(self.lag_sync_after));
+        let lag = self.lagging_since.map(|since| (since + config.lag_patience).max(self.lag_sync_after));
         lag.into_iter().chain([self.next]).min()
     }
 
     /// Whether a sync is due now, and what it leaves to the mesh: nothing where the mesh failed, or was not heard.
     pub(super) fn due_now(&self, ctx: &Context<'_>) -> Option<Grace> {
-        let lags = self.lagging_since.is_some_and(|since| since + ctx.config.behind_patience <= ctx.now)
+        let lags = self.lagging_since.is_some_and(|since| since + ctx.config.lag_patience <= ctx.now)
             && self.lag_sync_after <= ctx.now;
         if !lags && self.next > ctx.now {
             return None;
@@ -118,7 +119,7 @@ impl Schedule {
     pub(super) fn back_off(&mut self, was_empty: bool, ctx: &Context<'_>) {
         let in_vain = was_empty && self.lagging_since.is_some();
         self.empty_syncs = if in_vain { (self.empty_syncs + 1).min(EMPTY_SYNCS_MAX) } else { 0 };
-        self.lag_sync_after = ctx.now + ctx.config.behind_interval * 2u32.pow(self.empty_syncs);
+        self.lag_sync_after = ctx.now + ctx.config.lag_interval * 2u32.pow(self.empty_syncs);
     }
 
     pub(super) fn shift(&mut self, step: Duration) {

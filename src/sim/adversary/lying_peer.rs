@@ -10,12 +10,12 @@ use serde_bytes::ByteBuf;
 
 use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
-use crate::proto::config::{CARD_LIFE, SYNC_FRAME_BYTES_MAX};
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::limits::{CARD_LIFE, SYNC_FRAME_BYTES_MAX};
 use crate::proto::message::{Envelope, Item, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::record::{Author, Header, KeyHash, Kind, Record, RecordHash, SignedRecord};
+use crate::proto::record::{Author, Header, KeyHash, Record, RecordHash, RecordKind, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
@@ -96,16 +96,17 @@ impl LyingPeer<'_> {
             })),
             SyncAnswer::Items { mut items, next } => {
                 items.retain(|_| self.rng.random());
-                let Item(_, generation, wall, counter, _) = items.first().copied().unwrap_or(Item(
-                    KeyHash([0; 32]),
-                    0,
-                    self.now,
-                    0,
-                    RecordHash([0; 32]),
-                ));
+                let none = Item {
+                    key: KeyHash([0; 32]),
+                    generation: 0,
+                    wall: self.now,
+                    counter: 0,
+                    hash: RecordHash([0; 32]),
+                };
+                let like = items.first().copied().unwrap_or(none);
                 let (key, hash) = (KeyHash(self.rng.random()), RecordHash(self.rng.random()));
-                items.push(Item(key, generation, wall, counter, hash));
-                items.sort_by_key(|item| item.0);
+                items.push(Item { key, hash, ..like });
+                items.sort_by_key(|item| item.key);
                 SyncAnswer::Items { items, next }
             }
             SyncAnswer::Records { mut records, next } => {
@@ -186,7 +187,7 @@ impl LyingPeer<'_> {
         Header {
             network: self.network.into(),
             zone: self.zone.clone(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: "lie".parse().expect("a label"),
             owner: key,
             host: key,

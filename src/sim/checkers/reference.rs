@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::proto::card::Scope;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, Header, KeyHash, Kind, Order, Record};
+use crate::proto::record::{Author, Header, KeyHash, Order, Record, RecordKind};
 use crate::proto::time::{Stamp, Timestamp};
 use crate::sim::nodes::Nodes;
 use crate::sim::sim_node::RestartFrom;
@@ -209,7 +209,7 @@ pub(super) fn header_of(host: PeerKey, name: &FullName) -> Header {
     Header {
         network: String::new(),
         zone: name.zone.clone(),
-        kind: Kind::Agent,
+        kind: RecordKind::Agent,
         name: name.agent.clone(),
         owner: host,
         host,

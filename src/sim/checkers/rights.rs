@@ -51,7 +51,7 @@ impl Checkers {
     }
 
     /// No live card stands under a host's key but those it offers. A host gives up after a second writer under its key, and
-    /// does not bury what it meets while its clock forbids it to write: that lapses by itself.
+    /// does not bury what it meets while its clock forbids it to write: that expirations by itself.
     pub(super) fn check_own_keys(&self, at: usize, fabric: &mut Fabric) {
         let wall = fabric.kernel.wall();
         let host = &fabric.nodes[at];

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::proto::config::Quota;
-use crate::proto::config::RECORD_BYTES_MAX;
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::RECORD_BYTES_MAX;
 use crate::proto::name::ZoneName;
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;

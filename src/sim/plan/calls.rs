@@ -4,7 +4,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
 use super::Plan;
-use crate::proto::config::CALL_BYTES_MAX;
+use crate::proto::limits::CALL_BYTES_MAX;
 use crate::proto::name::{FullName, ZoneName};
 use crate::sim::{CallConditions, ClientCall, ClientOp, Fault, RestartFrom};
 

@@ -9,8 +9,8 @@ use aop::proto::call::{
 };
 use aop::proto::card::Scope;
 use aop::proto::code::Code;
-use aop::proto::config::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX, CALL_OFFERS_MAX};
 use aop::proto::identity::{AgentId, Identity, PeerKey};
+use aop::proto::limits::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX, CALL_OFFERS_MAX};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, Stream, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
@@ -229,7 +229,7 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
             (_, other) => panic!("{other:?}"),
         }
     }
-    assert_eq!(held.len(), aop::proto::config::CALLS_PER_PEER_MAX);
+    assert_eq!(held.len(), aop::proto::limits::CALLS_PER_PEER_MAX);
     assert!(caller.call("echo", task(1), 10.0).await.success);
     drop(held);
     until(async || matches!(raw_peer.offer(&offer("echo", INPUT.len())).await.1, CallReply::Accepted { .. }))

@@ -13,8 +13,8 @@ use aop::proto::call::{
     OutboundStream, Outcome, Output, Wanted,
 };
 use aop::proto::code::Code;
-use aop::proto::config::CALL_ID_KEPT;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
+use aop::proto::limits::CALL_ID_KEPT;
 use aop::proto::liveness::Presence;
 use proptest::prelude::*;
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::codec;
-use aop::proto::config::CARD_LIFE;
 use aop::proto::fingerprint::leaf_of;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{Identity, PeerKey};
+use aop::proto::limits::CARD_LIFE;
 use aop::proto::name::ZoneName;
-use aop::proto::record::{Author, Header, Kind, Record, SignedRecord};
+use aop::proto::record::{Author, Header, Record, RecordKind, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
@@ -99,7 +99,7 @@ pub(crate) fn crowd(count: usize) -> Vec<Record> {
     let header = |at: u64| Header {
         network: "world".into(),
         zone: ZoneName::root(),
-        kind: Kind::Agent,
+        kind: RecordKind::Agent,
         name: format!("a{at}").parse().unwrap(),
         owner: writer.key(),
         host: writer.key(),
@@ -135,7 +135,7 @@ impl Spec {
         let header = Header {
             network: "world".into(),
             zone: ZoneName::root(),
-            kind: Kind::Agent,
+            kind: RecordKind::Agent,
             name: format!("agent-{}", self.name).parse().unwrap(),
             owner: key(self.owner),
             host: key(self.host),
@@ -162,7 +162,7 @@ impl Spec {
             subject: key(self.host),
             zone: ZoneName::root(),
             reach: Reach::Zone,
-            kinds: vec![Kind::Agent],
+            kinds: vec![RecordKind::Agent],
             may_delegate: false,
             issued_at: Timestamp(NOW.0 - 10_000_000),
             expires_at: NOW + CARD_LIFE * 2,

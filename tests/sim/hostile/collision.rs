@@ -5,10 +5,10 @@
 
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::codec;
-use aop::proto::config::CARD_LIFE;
 use aop::proto::identity::Identity;
+use aop::proto::limits::CARD_LIFE;
 use aop::proto::name::ZoneName;
-use aop::proto::record::{Author, Header, Kind, SignedRecord};
+use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
 use aop::proto::time::Stamp;
 use aop::sim::START;
 
@@ -64,7 +64,7 @@ fn signed(author: &Identity, number: usize, text: &str) -> SignedRecord {
     let header = Header {
         network: "world".into(),
         zone: ZoneName::root(),
-        kind: Kind::Agent,
+        kind: RecordKind::Agent,
         name: format!("chosen-{number}").parse().expect("a label"),
         owner: key,
         host: key,

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, BinaryHeap};
 use roaring::RoaringBitmap;
 
 use super::QUERY_WORDS_MAX;
-use super::postings::{BLOCK_SLOTS, Posting, Postings};
+use super::postings::{BLOCK_ENTRIES, Posting, Postings};
 use super::token;
 
 /// Where a word stands in an entry.
@@ -112,20 +112,20 @@ pub(super) fn terms<'a>(
 }
 
 /// A candidate's place in an answer; less is better. From the highest bit: the score upside down (scores are not
-/// negative, so their bits order them), the rank of the name, the slot.
+/// negative, so their bits order them), the rank of the name, the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place(u128);
+pub(super) struct RankKey(u128);
 
-impl Place {
-    pub(super) fn new(score: f32, rank: u64, slot: u32) -> Place {
-        Place(u128::from(!score.to_bits()) << 96 | u128::from(rank) << 32 | u128::from(slot))
+impl RankKey {
+    pub(super) fn new(score: f32, rank: u64, entry_id: u32) -> RankKey {
+        RankKey(u128::from(!score.to_bits()) << 96 | u128::from(rank) << 32 | u128::from(entry_id))
     }
 
     pub(super) fn score(self) -> f32 {
         f32::from_bits(!((self.0 >> 96) as u32))
     }
 
-    pub(super) fn slot(self) -> u32 {
+    pub(super) fn entry_id(self) -> u32 {
         self.0 as u32
     }
 }
@@ -133,17 +133,17 @@ impl Place {
 /// The best places seen, of those behind the last page.
 pub(super) struct Top {
     size: usize,
-    after: Place,
-    best: BinaryHeap<Place>,
+    after: RankKey,
+    best: BinaryHeap<RankKey>,
     /// A place must be less than this to be kept.
-    bar: Place,
+    bar: RankKey,
 }
 
 impl Top {
     /// Keeps the `size` best (at least one) behind `after`, a score and a rank.
     pub(super) fn new(size: usize, after: Option<(f32, u64)>) -> Top {
-        let after = after.map_or(Place(0), |(score, rank)| Place::new(score, rank, u32::MAX));
-        Top { size, after, best: BinaryHeap::with_capacity(size), bar: Place(u128::MAX) }
+        let after = after.map_or(RankKey(0), |(score, rank)| RankKey::new(score, rank, u32::MAX));
+        Top { size, after, best: BinaryHeap::with_capacity(size), bar: RankKey(u128::MAX) }
     }
 
     /// Whether anything of this score may still be kept: spares the look-up of its rank.
@@ -151,13 +151,13 @@ impl Top {
         score >= self.bar.score()
     }
 
-    pub(super) fn offer(&mut self, place: Place) {
+    pub(super) fn offer(&mut self, place: RankKey) {
         if place < self.bar && place > self.after {
             self.keep(place);
         }
     }
 
-    fn keep(&mut self, place: Place) {
+    fn keep(&mut self, place: RankKey) {
         if self.best.len() == self.size {
             self.best.pop();
         }
@@ -167,28 +167,31 @@ impl Top {
         }
     }
 
-    pub(super) fn into_best_first(self) -> Vec<Place> {
+    pub(super) fn into_best_first(self) -> Vec<RankKey> {
         self.best.into_sorted_vec()
     }
 }
 
-/// Scores all entries that have one of the words and, where `only` is given, lie in it. `slots` is one above the
-/// highest slot.
+/// Scores all entries that have one of the words and, where `only` is given, lie in it. `entry_ids` is one above the
+/// highest id.
 pub(super) fn score_all(
     terms: &[Term<'_>],
     only: Option<&RoaringBitmap>,
-    slots: usize,
+    entry_ids: usize,
     mut take: impl FnMut(u32, f32),
 ) {
-    let mut tally = Tally { scores: Box::new([0.0; BLOCK_SLOTS]), touched: Vec::with_capacity(BLOCK_SLOTS) };
-    let mut open = [false; BLOCK_SLOTS];
-    for number in 0..slots.div_ceil(BLOCK_SLOTS) {
+    let mut tally =
+        Tally { scores: Box::new([0.0; BLOCK_ENTRIES]), touched: Vec::with_capacity(BLOCK_ENTRIES) };
+    let mut open = [false; BLOCK_ENTRIES];
+    for number in 0..entry_ids.div_ceil(BLOCK_ENTRIES) {
         match only {
             None => terms.iter().for_each(|term| tally.add(term, number, |_| true)),
             Some(only) => {
-                let start = (number * BLOCK_SLOTS) as u32;
-                let allowed =
-                    || only.range(start..start + BLOCK_SLOTS as u32).map(|slot| (slot - start) as usize);
+                let start = (number * BLOCK_ENTRIES) as u32;
+                let allowed = || {
+                    only.range(start..start + BLOCK_ENTRIES as u32)
+                        .map(|entry_id| (entry_id - start) as usize)
+                };
                 allowed().for_each(|offset| open[offset] = true);
                 terms.iter().for_each(|term| tally.add(term, number, |offset| open[offset]));
                 allowed().for_each(|offset| open[offset] = false);
@@ -198,16 +201,16 @@ pub(super) fn score_all(
     }
 }
 
-/// The scores of one block of slots.
+/// The scores of one block of ids.
 struct Tally {
-    scores: Box<[f32; BLOCK_SLOTS]>,
+    scores: Box<[f32; BLOCK_ENTRIES]>,
     touched: Vec<u32>,
 }
 
 impl Tally {
     fn add(&mut self, term: &Term<'_>, number: usize, is_open: impl Fn(usize) -> bool) {
-        for Posting { slot, impact } in term.postings.block(number) {
-            let offset = *slot as usize % BLOCK_SLOTS;
+        for Posting { entry_id, impact } in term.postings.block(number) {
+            let offset = *entry_id as usize % BLOCK_ENTRIES;
             if is_open(offset) {
                 if self.scores[offset] == 0.0 {
                     self.touched.push(offset as u32);
@@ -219,8 +222,8 @@ impl Tally {
 
     fn drain(&mut self, number: usize, take: &mut impl FnMut(u32, f32)) {
         for offset in self.touched.drain(..) {
-            let score = std::mem::take(&mut self.scores[offset as usize % BLOCK_SLOTS]);
-            take((number * BLOCK_SLOTS) as u32 + offset, score);
+            let score = std::mem::take(&mut self.scores[offset as usize % BLOCK_ENTRIES]);
+            take((number * BLOCK_ENTRIES) as u32 + offset, score);
         }
     }
 }
@@ -242,9 +245,10 @@ mod tests {
     fn only_the_best_behind_the_last_page_are_kept_in_order() {
         let mut top = Top::new(2, Some((3.0, 5)));
         for (score, rank) in [(1.0, 1), (3.0, 6), (4.0, 1), (3.0, 5), (2.0, 1), (3.0, 4)] {
-            top.offer(Place::new(score, rank, rank as u32));
+            top.offer(RankKey::new(score, rank, rank as u32));
         }
-        let best: Vec<_> = top.into_best_first().iter().map(|place| (place.score(), place.slot())).collect();
+        let best: Vec<_> =
+            top.into_best_first().iter().map(|place| (place.score(), place.entry_id())).collect();
         assert_eq!(best, [(3.0, 6), (2.0, 1)]);
     }
 

@@ -1,7 +1,7 @@
 //! What was read and judged before. A live node remembers keys alone: it meets equal bytes only a few times, and the mesh
 //! and the registry drop them before they cost anything.
 //!
-//! A process that runs many nodes lends them one [`Memo::shared`] in turn (`Node::lend`): equal bytes are then decoded once,
+//! A process that runs many nodes lends them one [`VerificationCache::shared`] in turn (`Node::lend`): equal bytes are then decoded once,
 //! verified once and held once, whichever nodes they reach. What a node decides is the same with and without it, because
 //! only what follows from the bytes alone is remembered, and bytes are compared whole.
 
@@ -18,7 +18,7 @@ const GENERATION_MAX: usize = 16_384;
 
 /// What was read and judged before.
 #[derive(Debug, Default)]
-pub struct Memo {
+pub struct VerificationCache {
     /// Keys that signed something before.
     pub keys: Keys,
     shared: Option<Shared>,
@@ -37,10 +37,10 @@ struct Recent<T> {
     old: BTreeMap<Arc<[u8]>, T>,
 }
 
-impl Memo {
-    /// A memo for many nodes of one network.
-    pub fn shared() -> Memo {
-        Memo { keys: Keys::default(), shared: Some(Shared::default()) }
+impl VerificationCache {
+    /// A cache for many nodes of one network.
+    pub fn shared() -> VerificationCache {
+        VerificationCache { keys: Keys::default(), shared: Some(Shared::default()) }
     }
 
     /// Reads a gossip message.

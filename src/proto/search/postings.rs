@@ -1,18 +1,18 @@
 //! Interned words, and for each the entries that have it.
 //!
-//! Entries are known by slot, a small number that is reused after removal. A posting list is sorted by slot and cut
-//! into blocks of [`BLOCK_SLOTS`] slots, which bounds both what one insertion moves and the scratch space of a query.
+//! Entries are known by id, a small number that is reused after removal. A posting list is sorted by id and cut
+//! into blocks of [`BLOCK_ENTRIES`] ids, which bounds both what one insertion moves and the scratch space of a query.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Slots of one block. 4096 scores fit the first-level cache, and an insertion moves at most 32 KiB.
-pub(super) const BLOCK_SLOTS: usize = 4096;
+pub(super) const BLOCK_ENTRIES: usize = 4096;
 
 /// One entry that has a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Posting {
-    pub(super) slot: u32,
+    pub(super) entry_id: u32,
     /// How well the word describes the entry, above 0 and below 1; see `rank`.
     pub(super) impact: f32,
 }
@@ -20,9 +20,9 @@ pub(super) struct Posting {
 /// All entries that have a word.
 #[derive(Debug)]
 pub(super) enum Postings {
-    /// Up to [`BLOCK_SLOTS`] of them, in one list.
+    /// Up to [`BLOCK_ENTRIES`] of them, in one list.
     Few(Vec<Posting>),
-    /// Block `slot / BLOCK_SLOTS` holds the posting of `slot`.
+    /// Block `entry_id / BLOCK_ENTRIES` holds the posting of `entry_id`.
     Many { blocks: Vec<Vec<Posting>>, len: usize },
 }
 
@@ -40,16 +40,16 @@ impl Postings {
         }
     }
 
-    /// Adds the entry at `slot`, or changes its impact.
-    pub(super) fn put(&mut self, slot: u32, impact: f32) {
-        let list = self.list_of(slot);
-        let posting = Posting { slot, impact };
-        if list.last().is_none_or(|last| last.slot < slot) {
+    /// Adds the entry at `entry_id`, or changes its impact.
+    pub(super) fn put(&mut self, entry_id: u32, impact: f32) {
+        let list = self.list_of(entry_id);
+        let posting = Posting { entry_id, impact };
+        if list.last().is_none_or(|last| last.entry_id < entry_id) {
             grow(list);
             list.push(posting);
             return self.count_added();
         }
-        match list.binary_search_by_key(&slot, |posting| posting.slot) {
+        match list.binary_search_by_key(&entry_id, |posting| posting.entry_id) {
             Ok(at) => list[at] = posting,
             Err(at) => {
                 grow(list);
@@ -59,10 +59,10 @@ impl Postings {
         }
     }
 
-    /// Takes the entry at `slot` out.
-    pub(super) fn remove(&mut self, slot: u32) {
-        let list = self.list_of(slot);
-        if let Ok(at) = list.binary_search_by_key(&slot, |posting| posting.slot) {
+    /// Takes the entry at `entry_id` out.
+    pub(super) fn remove(&mut self, entry_id: u32) {
+        let list = self.list_of(entry_id);
+        if let Ok(at) = list.binary_search_by_key(&entry_id, |posting| posting.entry_id) {
             list.remove(at);
             if let Postings::Many { len, .. } = self {
                 *len -= 1;
@@ -70,23 +70,24 @@ impl Postings {
         }
     }
 
-    /// The postings whose slots lie in block `number`.
+    /// The postings whose ids lie in block `number`.
     pub(super) fn block(&self, number: usize) -> &[Posting] {
         match self {
             Postings::Few(list) => {
-                let start = list.partition_point(|posting| block_of(posting.slot) < number);
-                let end = start + list[start..].partition_point(|posting| block_of(posting.slot) == number);
+                let start = list.partition_point(|posting| block_of(posting.entry_id) < number);
+                let end =
+                    start + list[start..].partition_point(|posting| block_of(posting.entry_id) == number);
                 &list[start..end]
             }
             Postings::Many { blocks, .. } => blocks.get(number).map_or(&[], Vec::as_slice),
         }
     }
 
-    fn list_of(&mut self, slot: u32) -> &mut Vec<Posting> {
+    fn list_of(&mut self, entry_id: u32) -> &mut Vec<Posting> {
         match self {
             Postings::Few(list) => list,
             Postings::Many { blocks, .. } => {
-                let number = block_of(slot);
+                let number = block_of(entry_id);
                 if blocks.len() <= number {
                     blocks.resize_with(number + 1, Vec::new);
                 }
@@ -97,10 +98,10 @@ impl Postings {
 
     fn count_added(&mut self) {
         match self {
-            Postings::Few(list) if list.len() > BLOCK_SLOTS => {
+            Postings::Few(list) if list.len() > BLOCK_ENTRIES => {
                 let mut blocks = Vec::new();
-                for chunk in list.chunk_by(|a, b| block_of(a.slot) == block_of(b.slot)) {
-                    blocks.resize_with(block_of(chunk[0].slot), Vec::new);
+                for chunk in list.chunk_by(|a, b| block_of(a.entry_id) == block_of(b.entry_id)) {
+                    blocks.resize_with(block_of(chunk[0].entry_id), Vec::new);
                     blocks.push(chunk.to_vec());
                 }
                 *self = Postings::Many { len: list.len(), blocks };
@@ -111,8 +112,8 @@ impl Postings {
     }
 }
 
-fn block_of(slot: u32) -> usize {
-    slot as usize / BLOCK_SLOTS
+fn block_of(entry_id: u32) -> usize {
+    entry_id as usize / BLOCK_ENTRIES
 }
 
 /// Makes room for one more by a quarter, since most of the memory of an index is posting lists.
@@ -190,7 +191,7 @@ mod tests {
     fn all(postings: &Postings) -> Vec<(u32, f32)> {
         (0..8)
             .flat_map(|number| postings.block(number))
-            .map(|posting| (posting.slot, posting.impact))
+            .map(|posting| (posting.entry_id, posting.impact))
             .collect()
     }
 
@@ -209,17 +210,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn postings_are_a_sorted_map_before_and_after_they_are_cut_into_blocks(
-            slots in prop::collection::vec(0..30_000u32, 0..9000),
+            entry_ids in prop::collection::vec(0..30_000u32, 0..9000),
             gone in prop::collection::vec(0..30_000u32, 0..3000),
         ) {
             let (mut postings, mut model) = (Postings::default(), BTreeMap::new());
-            for (at, slot) in slots.iter().enumerate() {
-                postings.put(*slot, at as f32);
-                model.insert(*slot, at as f32);
+            for (at, entry_id) in entry_ids.iter().enumerate() {
+                postings.put(*entry_id, at as f32);
+                model.insert(*entry_id, at as f32);
             }
-            for slot in &gone {
-                postings.remove(*slot);
-                model.remove(slot);
+            for entry_id in &gone {
+                postings.remove(*entry_id);
+                model.remove(entry_id);
             }
             prop_assert_eq!(postings.len(), model.len());
             prop_assert_eq!(all(&postings), model.into_iter().collect::<Vec<_>>());

@@ -1,11 +1,11 @@
-//! Search over agents: by words, tags, capabilities and zone, ranked, in pages (interface, section Search).
+//! Search over agents: by words, tags, capabilities and zone, ranked, in pages.
 //!
 //! Invariants: an entry is found by its id exactly once; answers are totally ordered (score, then full name, then id)
 //! and depend only on the entries and the query, except that a cursor carries the word statistics of its first page;
 //! no text, however hostile, panics or costs more than the limits below allow.
 //!
-//! Entries live in slots. Tags, capabilities and zones map to sets of slots, words to posting lists of slots; names
-//! are kept in order, with a rank for each slot.
+//! Entries have ids, small numbers that are used again. Tags, capabilities and zones map to sets of ids, words to posting
+//! lists of ids; names are kept in order, with a rank for each id.
 
 mod cursor;
 mod order;
@@ -23,10 +23,10 @@ use roaring::{MultiOps, RoaringBitmap};
 
 use self::order::{Key, NameOrder};
 use self::postings::{Dictionary, Postings};
-use self::rank::{Counts, Field, Place, Statistics, Top};
+use self::rank::{Counts, Field, RankKey, Statistics, Top};
 use self::vocabulary::Vocabulary;
-use super::config::LABELS_MAX;
 use super::identity::AgentId;
+use super::limits::LABELS_MAX;
 use super::name::{FullName, ZoneName};
 
 pub use self::cursor::{Cursor, CursorError};
@@ -92,7 +92,7 @@ pub struct Page {
 
 /// A set of agents that can be searched.
 pub struct Index {
-    slots: BTreeMap<AgentId, u32>,
+    entry_ids: BTreeMap<AgentId, u32>,
     rows: Vec<Option<Row>>,
     free: Vec<u32>,
     names: NameOrder,
@@ -103,7 +103,7 @@ pub struct Index {
     capabilities: Dictionary<RoaringBitmap>,
 }
 
-/// Where a slot is to be taken out when its entry goes. Ids are sorted.
+/// Where an id is to be taken out when its entry goes. Ids are sorted.
 struct Row {
     key: Arc<Key>,
     original: Option<Arc<str>>,
@@ -112,7 +112,7 @@ struct Row {
     capabilities: Box<[u32]>,
 }
 
-/// Which slots a query's filters leave.
+/// Which ids a query's filters leave.
 enum Allowed {
     All,
     Only(RoaringBitmap),
@@ -122,7 +122,7 @@ impl Index {
     /// An index of nothing.
     pub fn new() -> Index {
         Index {
-            slots: BTreeMap::new(),
+            entry_ids: BTreeMap::new(),
             rows: Vec::new(),
             free: Vec::new(),
             names: NameOrder::default(),
@@ -136,37 +136,37 @@ impl Index {
 
     /// Adds an entry, or replaces the one of equal id.
     pub fn insert(&mut self, entry: Entry<'_>) {
-        let slot = match self.slots.get(&entry.id) {
-            Some(slot) => *slot,
-            None => self.take_slot(entry.id),
+        let entry_id = match self.entry_ids.get(&entry.id) {
+            Some(entry_id) => *entry_id,
+            None => self.take_entry_id(entry.id),
         };
-        let old = self.rows[slot as usize].take();
-        let key = self.place(slot, &entry, old.as_ref());
-        let row = self.enter(slot, &entry, key, old.as_ref());
+        let old = self.rows[entry_id as usize].take();
+        let key = self.place(entry_id, &entry, old.as_ref());
+        let row = self.enter(entry_id, &entry, key, old.as_ref());
         if let Some(old) = old {
-            self.withdraw(slot, &old, Some(&row));
+            self.withdraw(entry_id, &old, Some(&row));
         }
-        self.rows[slot as usize] = Some(row);
+        self.rows[entry_id as usize] = Some(row);
     }
 
     /// Takes an entry out; does nothing if there is none.
     pub fn remove(&mut self, id: &AgentId) {
-        let Some(slot) = self.slots.remove(id) else { return };
-        if let Some(row) = self.rows[slot as usize].take() {
-            self.withdraw(slot, &row, None);
-            self.displace(slot, &row.key);
+        let Some(entry_id) = self.entry_ids.remove(id) else { return };
+        if let Some(row) = self.rows[entry_id as usize].take() {
+            self.withdraw(entry_id, &row, None);
+            self.displace(entry_id, &row.key);
         }
-        self.free.push(slot);
+        self.free.push(entry_id);
     }
 
     /// Number of entries.
     pub fn len(&self) -> usize {
-        self.slots.len()
+        self.entry_ids.len()
     }
 
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        self.entry_ids.is_empty()
     }
 
     /// The best `limit` (1 … [`PAGE_HITS_MAX`], clamped) entries that match, behind `after` if given.
@@ -194,7 +194,7 @@ impl Index {
     pub fn by_original_name(&self, name: &str) -> Vec<AgentId> {
         let start = (Arc::from(name), 0);
         let same = self.originals.range(start..).take_while(|(original, _)| **original == *name);
-        let mut keys: Vec<&Key> = same.filter_map(|(_, slot)| self.key(*slot)).collect();
+        let mut keys: Vec<&Key> = same.filter_map(|(_, entry_id)| self.key(*entry_id)).collect();
         keys.sort();
         keys.into_iter().map(|key| key.id).collect()
     }
@@ -207,7 +207,7 @@ impl Index {
 
     /// The name of an entry.
     fn name(&self, id: &AgentId) -> Option<&FullName> {
-        self.slots.get(id).and_then(|slot| self.key(*slot)).map(|key| &key.name)
+        self.entry_ids.get(id).and_then(|entry_id| self.key(*entry_id)).map(|key| &key.name)
     }
 
     /// Names near the place of `key` in the order, at most `count`; from the start without a key.
@@ -216,60 +216,60 @@ impl Index {
         before.chain(self.names.after(key).take(count / 2)).map(|(key, _)| &key.name)
     }
 
-    fn key(&self, slot: u32) -> Option<&Key> {
-        self.rows[slot as usize].as_ref().map(|row| &*row.key)
+    fn key(&self, entry_id: u32) -> Option<&Key> {
+        self.rows[entry_id as usize].as_ref().map(|row| &*row.key)
     }
 
-    fn take_slot(&mut self, id: AgentId) -> u32 {
-        let slot = self.free.pop().unwrap_or_else(|| {
+    fn take_entry_id(&mut self, id: AgentId) -> u32 {
+        let entry_id = self.free.pop().unwrap_or_else(|| {
             self.rows.push(None);
             (self.rows.len() - 1) as u32
         });
-        self.slots.insert(id, slot);
-        slot
+        self.entry_ids.insert(id, entry_id);
+        entry_id
     }
 
-    /// Puts the slot under its name and zone, away from those of `old` where they differ.
-    fn place(&mut self, slot: u32, entry: &Entry<'_>, old: Option<&Row>) -> Arc<Key> {
+    /// Puts the id under its name and zone, away from those of `old` where they differ.
+    fn place(&mut self, entry_id: u32, entry: &Entry<'_>, old: Option<&Row>) -> Arc<Key> {
         match old {
             Some(old) if old.key.name == *entry.name => return old.key.clone(),
-            Some(old) => self.displace(slot, &old.key),
+            Some(old) => self.displace(entry_id, &old.key),
             None => {}
         }
         let key = Arc::new(Key { name: entry.name.clone(), id: entry.id });
-        self.names.insert(key.clone(), slot);
-        self.zones.entry(zone_path(&key.name.zone)).or_default().insert(slot);
+        self.names.insert(key.clone(), entry_id);
+        self.zones.entry(zone_path(&key.name.zone)).or_default().insert(entry_id);
         key
     }
 
-    fn displace(&mut self, slot: u32, key: &Key) {
+    fn displace(&mut self, entry_id: u32, key: &Key) {
         self.names.remove(key);
         let path = zone_path(&key.name.zone);
-        if let Some(slots) = self.zones.get_mut(&path) {
-            slots.remove(slot);
-            if slots.is_empty() {
+        if let Some(entry_ids) = self.zones.get_mut(&path) {
+            entry_ids.remove(entry_id);
+            if entry_ids.is_empty() {
                 self.zones.remove(&path);
             }
         }
     }
 
-    /// Enters the slot under words, labels and original name; what stood there before is overwritten in place.
-    fn enter(&mut self, slot: u32, entry: &Entry<'_>, key: Arc<Key>, old: Option<&Row>) -> Row {
+    /// Enters the id under words, labels and original name; what stood there before is overwritten in place.
+    fn enter(&mut self, entry_id: u32, entry: &Entry<'_>, key: Arc<Key>, old: Option<&Row>) -> Row {
         let words = self.count_words(entry);
         for (word, impact) in &words {
-            self.words.stems.at(*word).put(slot, *impact);
+            self.words.stems.at(*word).put(entry_id, *impact);
         }
         let original = match old.and_then(|old| old.original.clone()) {
             Some(same) if entry.original_name == Some(&same) => Some(same),
             _ => entry.original_name.map(Arc::from),
         };
-        self.originals.extend(original.iter().map(|original| (original.clone(), slot)));
+        self.originals.extend(original.iter().map(|original| (original.clone(), entry_id)));
         Row {
             key,
             original,
             words: words.into_iter().map(|(word, _)| word).collect(),
-            tags: enter_labels(&mut self.tags, entry.tags, slot),
-            capabilities: enter_labels(&mut self.capabilities, entry.capabilities, slot),
+            tags: enter_labels(&mut self.tags, entry.tags, entry_id),
+            capabilities: enter_labels(&mut self.capabilities, entry.capabilities, entry_id),
         }
     }
 
@@ -289,25 +289,25 @@ impl Index {
         seen.chunk_by(|a, b| a.0 == b.0).map(of_word).collect()
     }
 
-    /// Takes the slot out from under everything that `old` has and `kept` has not.
-    fn withdraw(&mut self, slot: u32, old: &Row, kept: Option<&Row>) {
+    /// Takes the id out from under everything that `old` has and `kept` has not.
+    fn withdraw(&mut self, entry_id: u32, old: &Row, kept: Option<&Row>) {
         for word in gone(&old.words, kept.map(|row| &*row.words)) {
-            self.words.stems.at(word).remove(slot);
+            self.words.stems.at(word).remove(entry_id);
             if self.words.stems.at(word).len() == 0 {
                 self.words.stems.release(word);
             }
         }
-        withdraw_labels(&mut self.tags, gone(&old.tags, kept.map(|row| &*row.tags)), slot);
+        withdraw_labels(&mut self.tags, gone(&old.tags, kept.map(|row| &*row.tags)), entry_id);
         let capabilities = gone(&old.capabilities, kept.map(|row| &*row.capabilities));
-        withdraw_labels(&mut self.capabilities, capabilities, slot);
+        withdraw_labels(&mut self.capabilities, capabilities, entry_id);
         if let Some(original) = &old.original
             && kept.is_none_or(|row| row.original != old.original)
         {
-            self.originals.remove(&(original.clone(), slot));
+            self.originals.remove(&(original.clone(), entry_id));
         }
     }
 
-    /// The slots that have all labels of the query and lie in its zone.
+    /// The ids that have all labels of the query and lie in its zone.
     fn allowed(&self, query: &Query) -> Allowed {
         let tags = asked(&self.tags, &query.tags);
         let capabilities = asked(&self.capabilities, &query.capabilities);
@@ -320,25 +320,30 @@ impl Index {
         if sets.is_empty() { Allowed::All } else { Allowed::Only(sets.intersection()) }
     }
 
-    /// The slots in `zone` and below; `None` where that is no restriction.
+    /// The ids in `zone` and below; `None` where that is no restriction.
     fn within(&self, zone: Option<&ZoneName>) -> Option<RoaringBitmap> {
         let path = zone_path(zone.filter(|zone| !zone.is_root())?);
         let below = self.zones.range(path.clone()..).take_while(|(zone, _)| zone.starts_with(&path));
-        let slots = below.map(|(_, slots)| slots).union();
-        (slots.len() < self.len() as u64).then_some(slots)
+        let entry_ids = below.map(|(_, entry_ids)| entry_ids).union();
+        (entry_ids.len() < self.len() as u64).then_some(entry_ids)
     }
 
     fn page_by_name(&self, allowed: &Allowed, limit: usize, after: Option<&Cursor>) -> Page {
         let limit = limit.clamp(1, PAGE_HITS_MAX);
         let after = after.map(key_of);
         let best: Vec<(f32, u32)> = match allowed {
-            Allowed::All => {
-                self.names.after(after.as_ref()).take(limit + 1).map(|(_, slot)| (0.0, slot)).collect()
-            }
-            Allowed::Only(slots) => {
+            Allowed::All => self
+                .names
+                .after(after.as_ref())
+                .take(limit + 1)
+                .map(|(_, entry_id)| (0.0, entry_id))
+                .collect(),
+            Allowed::Only(entry_ids) => {
                 let mut top = Top::new(limit + 1, after.map(|key| (0.0, self.names.rank_up_to(&key))));
-                slots.iter().for_each(|slot| top.offer(Place::new(0.0, self.names.rank(slot), slot)));
-                top.into_best_first().iter().map(|place| (0.0, place.slot())).collect()
+                entry_ids
+                    .iter()
+                    .for_each(|entry_id| top.offer(RankKey::new(0.0, self.names.rank(entry_id), entry_id)));
+                top.into_best_first().iter().map(|place| (0.0, place.entry_id())).collect()
             }
         };
         self.page(&best, limit, Statistics::default())
@@ -360,17 +365,17 @@ impl Index {
         let start = after.map(|cursor| (cursor.score, self.names.rank_up_to(&key_of(cursor))));
         let only = match allowed {
             Allowed::All => None,
-            Allowed::Only(slots) => Some(slots),
+            Allowed::Only(entry_ids) => Some(entry_ids),
         };
         let mut top = Top::new(limit + 1, start);
         let terms = rank::terms(words, postings, &statistics);
-        rank::score_all(&terms, only, self.rows.len(), |slot, score| {
+        rank::score_all(&terms, only, self.rows.len(), |entry_id, score| {
             if top.admits(score) {
-                top.offer(Place::new(score, self.names.rank(slot), slot));
+                top.offer(RankKey::new(score, self.names.rank(entry_id), entry_id));
             }
         });
         let best: Vec<(f32, u32)> =
-            top.into_best_first().iter().map(|place| (place.score(), place.slot())).collect();
+            top.into_best_first().iter().map(|place| (place.score(), place.entry_id())).collect();
         self.page(&best, limit, statistics)
     }
 
@@ -381,7 +386,8 @@ impl Index {
 
     /// The first `limit` of `best`, with a cursor if there are more.
     fn page(&self, best: &[(f32, u32)], limit: usize, statistics: Statistics) -> Page {
-        let mut shown = best.iter().take(limit).filter_map(|(score, slot)| Some((*score, self.key(*slot)?)));
+        let mut shown =
+            best.iter().take(limit).filter_map(|(score, entry_id)| Some((*score, self.key(*entry_id)?)));
         let hits: Vec<Hit> = shown.clone().map(|(score, key)| Hit { id: key.id, score }).collect();
         let last = if best.len() > limit { shown.next_back() } else { None };
         let next = last.map(|(score, key)| Cursor { score, name: key.name.clone(), id: key.id, statistics });
@@ -419,17 +425,17 @@ fn count(seen: &[(u32, Field)]) -> Counts {
     counts
 }
 
-fn enter_labels(labels: &mut Dictionary<RoaringBitmap>, texts: &[String], slot: u32) -> Box<[u32]> {
+fn enter_labels(labels: &mut Dictionary<RoaringBitmap>, texts: &[String], entry_id: u32) -> Box<[u32]> {
     let folded: BTreeSet<String> = texts.iter().take(LABELS_MAX).map(|text| token::label(text)).collect();
     let mut ids: Vec<u32> = folded.iter().map(|text| labels.intern(text)).collect();
-    ids.iter().for_each(|id| _ = labels.at(*id).insert(slot));
+    ids.iter().for_each(|id| _ = labels.at(*id).insert(entry_id));
     ids.sort_unstable();
     ids.into()
 }
 
-fn withdraw_labels(labels: &mut Dictionary<RoaringBitmap>, ids: impl Iterator<Item = u32>, slot: u32) {
+fn withdraw_labels(labels: &mut Dictionary<RoaringBitmap>, ids: impl Iterator<Item = u32>, entry_id: u32) {
     for id in ids {
-        labels.at(id).remove(slot);
+        labels.at(id).remove(entry_id);
         if labels.at(id).is_empty() {
             labels.release(id);
         }
@@ -668,7 +674,7 @@ pub(super) mod tests {
     #[test]
     fn words_and_filters_meet_in_every_block_of_a_large_index() {
         let mut index = Index::new();
-        let count = 2 * postings::BLOCK_SLOTS as u32 + 100;
+        let count = 2 * postings::BLOCK_ENTRIES as u32 + 100;
         for number in 0..count {
             let name = name(&format!("weather-{number}@."));
             let tags = if number % 1000 == 5 { strings(&["odd"]) } else { Vec::new() };
@@ -726,7 +732,7 @@ pub(super) mod tests {
         let kept = [index.words.stems.len(), index.tags.len(), index.capabilities.len()];
         assert_eq!((kept, index.names.after(None).count()), ([0; 3], 0));
         full.insert_into(&mut index);
-        assert_eq!((index.rows.len(), found(&index, "two")), (1, vec![1]), "the slot is used again");
+        assert_eq!((index.rows.len(), found(&index, "two")), (1, vec![1]), "the entry_id is used again");
     }
 
     #[test]

@@ -27,63 +27,63 @@ pub(super) struct Key {
     pub(super) id: AgentId,
 }
 
-/// The slots of all entries by key, and the rank of each slot.
+/// The ids of all entries by key, and the rank of each id.
 #[derive(Debug, Default)]
 pub(super) struct NameOrder {
-    slots: BTreeMap<Arc<Key>, u32>,
+    entry_ids: BTreeMap<Arc<Key>, u32>,
     ranks: Vec<u64>,
 }
 
 impl NameOrder {
     /// Adds a key that is not in the order.
-    pub(super) fn insert(&mut self, key: Arc<Key>, slot: u32) {
+    pub(super) fn insert(&mut self, key: Arc<Key>, entry_id: u32) {
         let rank = self.free_rank(&key).unwrap_or_else(|| {
             self.spread(&key);
             self.free_rank(&key).unwrap_or(RANK_END)
         });
-        if self.ranks.len() <= slot as usize {
-            self.ranks.resize(slot as usize + 1, 0);
+        if self.ranks.len() <= entry_id as usize {
+            self.ranks.resize(entry_id as usize + 1, 0);
         }
-        self.ranks[slot as usize] = rank;
-        self.slots.insert(key, slot);
+        self.ranks[entry_id as usize] = rank;
+        self.entry_ids.insert(key, entry_id);
     }
 
     pub(super) fn remove(&mut self, key: &Key) {
-        self.slots.remove(key);
+        self.entry_ids.remove(key);
     }
 
     /// The rank of an entry; holds until the next insertion.
-    pub(super) fn rank(&self, slot: u32) -> u64 {
-        self.ranks[slot as usize]
+    pub(super) fn rank(&self, entry_id: u32) -> u64 {
+        self.ranks[entry_id as usize]
     }
 
     /// The rank of `key`, or of the last before it where it is not in the order; 0 before the first.
     pub(super) fn rank_up_to(&self, key: &Key) -> u64 {
-        self.slots.range::<Key, _>(..=key).next_back().map_or(0, |(_, slot)| self.rank(*slot))
+        self.entry_ids.range::<Key, _>(..=key).next_back().map_or(0, |(_, entry_id)| self.rank(*entry_id))
     }
 
     /// Entries behind `key`, or all, in order.
     pub(super) fn after(&self, key: Option<&Key>) -> impl Iterator<Item = (&Key, u32)> {
         let start = key.map_or(Unbounded, Excluded);
-        self.slots.range::<Key, _>((start, Unbounded)).map(|(key, slot)| (&**key, *slot))
+        self.entry_ids.range::<Key, _>((start, Unbounded)).map(|(key, entry_id)| (&**key, *entry_id))
     }
 
     /// Entries before `key`, the nearest first.
     pub(super) fn before(&self, key: &Key) -> impl Iterator<Item = (&Key, u32)> {
-        self.slots.range::<Key, _>(..key).rev().map(|(key, slot)| (&**key, *slot))
+        self.entry_ids.range::<Key, _>(..key).rev().map(|(key, entry_id)| (&**key, *entry_id))
     }
 
     /// Entries of this name, by id.
     pub(super) fn named<'a>(&'a self, name: &'a FullName) -> impl Iterator<Item = &'a Key> {
         let first = Key { name: name.clone(), id: AgentId([0; 20]) };
-        let from = self.slots.range::<Key, _>(first..).map(|(key, _)| &**key);
+        let from = self.entry_ids.range::<Key, _>(first..).map(|(key, _)| &**key);
         from.take_while(move |key| key.name == *name)
     }
 
     /// A rank between the neighbours of `key`, if there is one.
     fn free_rank(&self, key: &Key) -> Option<u64> {
-        let before = self.before(key).next().map(|(_, slot)| self.rank(slot));
-        let behind = self.after(Some(key)).next().map(|(_, slot)| self.rank(slot));
+        let before = self.before(key).next().map(|(_, entry_id)| self.rank(entry_id));
+        let behind = self.after(Some(key)).next().map(|(_, entry_id)| self.rank(entry_id));
         let (low, high) = match (before, behind) {
             (None, None) => (0, RANK_END),
             (Some(last), None) => (last, RANK_END.min(last + 2 * STEP)),
@@ -96,19 +96,21 @@ impl NameOrder {
 
     /// Makes room around the place of `key` by giving the entries of a sparse range even ranks.
     fn spread(&mut self, key: &Key) {
-        let mut before = self.before(key).map(|(_, slot)| slot).peekable();
-        let mut behind = self.after(Some(key)).map(|(_, slot)| slot).peekable();
-        let centre = before.peek().or(behind.peek()).map_or(0, |slot| self.rank(*slot));
+        let mut before = self.before(key).map(|(_, entry_id)| entry_id).peekable();
+        let mut behind = self.after(Some(key)).map(|(_, entry_id)| entry_id).peekable();
+        let centre = before.peek().or(behind.peek()).map_or(0, |entry_id| self.rank(*entry_id));
         let (mut inside, mut size, mut room) = (VecDeque::new(), 1, 1.0);
         let start = loop {
             size *= 2;
             room *= 2.0 / CROWDING;
             let start = centre & !(size - 1);
-            while let Some(slot) = before.next_if(|slot| self.ranks[*slot as usize] >= start) {
-                inside.push_front(slot);
+            while let Some(entry_id) = before.next_if(|entry_id| self.ranks[*entry_id as usize] >= start) {
+                inside.push_front(entry_id);
             }
-            while let Some(slot) = behind.next_if(|slot| self.ranks[*slot as usize] < start + size) {
-                inside.push_back(slot);
+            while let Some(entry_id) =
+                behind.next_if(|entry_id| self.ranks[*entry_id as usize] < start + size)
+            {
+                inside.push_back(entry_id);
             }
             if size == RANK_END || (inside.len() as u64 + 1) * 4 <= size && inside.len() as f64 <= room {
                 break start;
@@ -116,8 +118,8 @@ impl NameOrder {
         };
         drop((before, behind));
         let step = size / (inside.len() as u64 + 1);
-        for (at, slot) in inside.into_iter().enumerate() {
-            self.ranks[slot as usize] = start + step * (at as u64 + 1);
+        for (at, entry_id) in inside.into_iter().enumerate() {
+            self.ranks[entry_id as usize] = start + step * (at as u64 + 1);
         }
     }
 }
@@ -132,15 +134,15 @@ mod tests {
     }
 
     fn assert_ranks_grow(order: &NameOrder) {
-        let ranks: Vec<u64> = order.after(None).map(|(_, slot)| order.rank(slot)).collect();
+        let ranks: Vec<u64> = order.after(None).map(|(_, entry_id)| order.rank(entry_id)).collect();
         assert!(ranks.iter().all(|rank| (1..RANK_END).contains(rank)));
         assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
     }
 
     fn filled(numbers: impl Iterator<Item = u32>) -> NameOrder {
         let mut order = NameOrder::default();
-        for (slot, number) in numbers.enumerate() {
-            order.insert(Arc::new(key(number)), slot as u32);
+        for (entry_id, number) in numbers.enumerate() {
+            order.insert(Arc::new(key(number)), entry_id as u32);
         }
         order
     }

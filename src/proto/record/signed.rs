@@ -1,0 +1,230 @@
+//! The way from bytes to a record: parsed, then verified, cheapest checks first (protocol section 2).
+
+use std::sync::{Arc, OnceLock};
+
+use sha2::{Digest, Sha256};
+
+use super::{Header, KeyHash, Record, RecordHash, RecordKind, Refusal};
+use crate::proto::card::{AgentCard, Scope};
+use crate::proto::codec;
+use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
+use crate::proto::identity::{Identity, Keys};
+use crate::proto::limits::{
+    CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
+    RECORD_BYTES_MAX, SCHEMA_BYTES_MAX, STAMP_AHEAD_MAX,
+};
+use crate::proto::name::FullName;
+use crate::proto::time::Timestamp;
+
+/// The record format this node speaks.
+pub(super) const FORMAT: u8 = 1;
+/// Separates signatures over records from all other uses of a key.
+const RECORD_DOMAIN: &[u8] = b"aop-record-v1\0";
+const SIGNATURE_AT: usize = 1;
+const SIGNED_AT: usize = SIGNATURE_AT + 64;
+pub(super) const HEADER_AT: usize = SIGNED_AT + 2;
+
+/// Parsed and not yet verified. Clones share one judgement of what does not depend on time.
+#[derive(Clone, Debug)]
+pub struct SignedRecord(Arc<Parsed>);
+
+#[derive(Debug)]
+struct Parsed {
+    bytes: Arc<[u8]>,
+    header: Header,
+    body_at: usize,
+    key: KeyHash,
+    hash: RecordHash,
+    verified: OnceLock<Result<Arc<Record>, Refusal>>,
+}
+
+impl SignedRecord {
+    /// Signs a header and a body; an empty body is a tombstone.
+    pub fn sign(header: Header, body: &[u8], author: &Identity) -> Result<SignedRecord, Refusal> {
+        let encoded = codec::encode(&header);
+        let length = u16::try_from(encoded.len()).map_err(|_| Refusal::TooLarge)?;
+        let signed = [&length.to_be_bytes()[..], &encoded, body].concat();
+        let signature = author.sign(RECORD_DOMAIN, &signed);
+        let bytes = [&[FORMAT][..], &signature, &signed].concat();
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        Ok(SignedRecord::of(header, HEADER_AT + encoded.len(), bytes.into()))
+    }
+
+    /// Reads bytes: size, format, network, kind and names. Nothing is verified yet.
+    pub fn parse(bytes: &[u8], network: &str) -> Result<SignedRecord, Refusal> {
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        if bytes.first() != Some(&FORMAT) {
+            return Err(if bytes.is_empty() { Refusal::Malformed } else { Refusal::UnknownFormat });
+        }
+        let length = bytes.get(SIGNED_AT..HEADER_AT).ok_or(Refusal::Malformed)?;
+        let body_at = HEADER_AT + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        let encoded = bytes.get(HEADER_AT..body_at).ok_or(Refusal::Malformed)?;
+        let header: Header = codec::decode(encoded).map_err(|_| Refusal::Malformed)?;
+        if header.network != network || network.len() > NETWORK_BYTES_MAX {
+            return Err(Refusal::ForeignNetwork);
+        }
+        Ok(SignedRecord::of(header, body_at, bytes.into()))
+    }
+
+    /// Judges everything that does not depend on other records, cheapest first (protocol section 2): lease against the
+    /// clock, time bound, rules of the key and the lease, body, signature, grants.
+    pub fn verify(self, now: Timestamp) -> Result<Record, Refusal> {
+        self.verify_with(now, &mut Keys::default()).map(Arc::unwrap_or_clone)
+    }
+
+    /// As [`SignedRecord::verify`], with the keys met before. Clones of one record give the same one.
+    pub fn verify_with(&self, now: Timestamp, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
+        let header = self.header();
+        if header.expires_at <= now {
+            return Err(Refusal::Expired);
+        }
+        if header.stamp.wall > now + STAMP_AHEAD_MAX {
+            return Err(Refusal::Future);
+        }
+        self.0.verified.get_or_init(|| self.verify_timeless(keys)).clone()
+    }
+
+    /// A record of the own store, verified when it was written and sealed since.
+    pub fn trust_sealed(self) -> Arc<Record> {
+        match self.0.verified.get() {
+            Some(Ok(record)) => record.clone(),
+            Some(Err(_)) | None => Arc::new(self.record()),
+        }
+    }
+
+    /// Hash of its key.
+    pub fn key(&self) -> KeyHash {
+        self.0.key
+    }
+
+    /// Hash of its bytes.
+    pub fn hash(&self) -> RecordHash {
+        self.0.hash
+    }
+
+    /// What it says about itself, unverified.
+    pub fn header(&self) -> &Header {
+        &self.0.header
+    }
+
+    /// The bytes on the wire.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.0.bytes
+    }
+
+    fn of(header: Header, body_at: usize, bytes: Arc<[u8]>) -> SignedRecord {
+        let hash = RecordHash(Sha256::digest(&bytes).into());
+        SignedRecord(Arc::new(Parsed {
+            key: header.key(),
+            hash,
+            header,
+            body_at,
+            bytes,
+            verified: OnceLock::new(),
+        }))
+    }
+
+    /// What is true of these bytes at any time.
+    fn verify_timeless(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
+        self.check_rules()?;
+        let (signature, signed) =
+            self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
+        if !keys.verify(&self.header().author.key, RECORD_DOMAIN, signed, signature) {
+            return Err(Refusal::BadSignature);
+        }
+        self.check_grants()?;
+        Ok(Arc::new(self.record()))
+    }
+
+    fn check_rules(&self) -> Result<(), Refusal> {
+        let Header { owner, host, author, stamp, generation, expires_at, scope, seq, .. } = *self.header();
+        let tombstone = self.is_tombstone();
+        if author.key != host && !(tombstone && author.key == owner) {
+            return Err(Refusal::BadAuthor);
+        }
+        let lease_is_right = match tombstone {
+            true => expires_at == Header::tombstone_expires_at(stamp, generation),
+            false => expires_at > stamp.wall && expires_at <= stamp.wall + CARD_LIFE,
+        };
+        if !lease_is_right {
+            return Err(Refusal::BadLease);
+        }
+        if (seq == 0) != (scope == Scope::Node) {
+            return Err(Refusal::BadScope);
+        }
+        if self.header().kind == RecordKind::Agent && !tombstone {
+            let card = codec::decode(&self.bytes()[self.0.body_at..]).map_err(|_| Refusal::Malformed)?;
+            check_card(&card)?;
+        }
+        Ok(())
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.bytes().len() == self.0.body_at
+    }
+
+    fn check_grants(&self) -> Result<(), Refusal> {
+        let header = self.header();
+        if header.author.key == header.owner {
+            // The owner needs no grant and may choose any generation.
+            return if header.grants.is_empty() { Ok(()) } else { Err(Refusal::BadGrant) };
+        }
+        let claim = Claim {
+            network: &header.network,
+            owner: header.owner,
+            author: header.author.key,
+            zone: &header.zone,
+            name: &header.name,
+            kind: &header.kind,
+            stamped_at: header.stamp.wall,
+        };
+        let Chain { generation, expires_at } =
+            verify_chain(&header.grants, &claim).map_err(|_: GrantError| Refusal::BadGrant)?;
+        if header.generation != generation {
+            return Err(Refusal::BadGeneration);
+        }
+        // A tombstone buries for longer than most grants last, and names nothing: it is enough that it was allowed.
+        let ends = if self.is_tombstone() { header.stamp.wall } else { header.expires_at };
+        if ends > expires_at {
+            return Err(Refusal::BadLease);
+        }
+        Ok(())
+    }
+
+    fn record(&self) -> Record {
+        let Parsed { bytes, header, body_at, key, hash, verified: _ } = &*self.0;
+        Record {
+            bytes: bytes.clone(),
+            body_at: *body_at,
+            key: *key,
+            hash: *hash,
+            name: FullName { agent: header.name.clone(), zone: header.zone.clone() },
+            kind: header.kind.clone(),
+            owner: header.owner,
+            host: header.host,
+            author: header.author,
+            seq: header.seq,
+            stamp: header.stamp,
+            generation: header.generation,
+            expires_at: header.expires_at,
+            scope: header.scope,
+        }
+    }
+}
+
+/// The limits of a card that every node checks.
+pub fn check_card(card: &AgentCard) -> Result<(), Refusal> {
+    let schemas = [&card.input_schema, &card.output_schema];
+    let labels = card.tags.iter().chain(&card.capabilities);
+    let within = card.description.len() <= DESCRIPTION_BYTES_MAX
+        && schemas.into_iter().flatten().all(|schema| schema.len() <= SCHEMA_BYTES_MAX)
+        && card.tags.len() <= LABELS_MAX
+        && card.capabilities.len() <= LABELS_MAX
+        && card.endpoints.len() <= ENDPOINTS_MAX
+        && labels.into_iter().all(|label| label.len() <= LABEL_TEXT_BYTES_MAX);
+    if within { Ok(()) } else { Err(Refusal::BadCard) }
+}
