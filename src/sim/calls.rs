@@ -125,7 +125,7 @@ impl CallWorld {
 
     /// What became of the calls so far.
     pub(super) fn counts(&self) -> CallCounts {
-        self.law.counts
+        self.law.counts()
     }
 
     /// A client's call, to be scheduled.
