@@ -15,15 +15,15 @@ use crate::net::wall_clock;
 use crate::proto::call::{CallFailure, CallId, Outcome};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::code::Code;
-use crate::proto::directory::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::io::{Event, NodeAlert, Via};
+use crate::proto::io::{Event, NodeAlert, Role, Via};
 use crate::proto::liveness::Presence;
 use crate::proto::name::FullName;
 use crate::proto::node::Node;
-use crate::proto::own_records::{Registered, WriteError};
+use crate::proto::query::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::record::{Record, Refusal};
-use crate::proto::zone::{Role, ZoneState};
+use crate::proto::registration::{Registered, WriteError};
+use crate::proto::zone::ZoneState;
 
 /// A peer's clock further from ours than this is worth a warning, milliseconds.
 const CLOCK_WARNING_MS: u64 = 30_000;

@@ -4,8 +4,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::net::driver::{ReadContext, Request};
 use crate::net::wall_clock;
-use crate::proto::directory::PeerProfile;
 use crate::proto::identity::PeerKey;
+use crate::proto::query::PeerProfile;
 
 /// Asks the driver. Cheap to clone.
 #[derive(Clone)]
