@@ -99,6 +99,7 @@ impl Driver {
         self.perform()?;
         loop {
             let wake = self.wake();
+            // In no fixed order: neither a flood of the network nor busy clients shut out the others.
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
                 Some(request) = self.requests.recv() => self.handle_requests(request)?,
@@ -125,6 +126,7 @@ impl Driver {
             if !changes {
                 self.perform()?;
             }
+            // Clients that never pause must not keep the network waiting.
             if taken == COMMANDS_AT_ONCE {
                 break;
             }
@@ -161,6 +163,7 @@ impl Driver {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound } => {
+                // Kept for the subscriptions that follow: they do not say who dialed.
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
                 self.tell(api::Event::PeerConnected { peer: peer.to_string() });
             }
@@ -228,6 +231,7 @@ impl Driver {
         if writes.is_empty() {
             return Ok(());
         }
+        // Only a sync of the disk takes long, and on a runtime of one thread `block_in_place` would panic.
         let blocks = writes.iter().any(|write| write.durable)
             && tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let store = &mut self.store;
@@ -245,6 +249,7 @@ impl Driver {
             Output::Request { conversation, peer, protocol, bytes } => {
                 self.ask(conversation, peer, protocol, bytes)
             }
+            // Without its channel the task of the conversation ends, and its stream with it.
             Output::EndConversation { conversation } => drop(self.conversations.remove(&conversation)),
             Output::Respond { id, bytes } => {
                 if let Some(reply) = self.asked.remove(&id) {
@@ -293,6 +298,7 @@ impl Driver {
     async fn leave(mut self) -> Result<(), StoreError> {
         self.command(Command::Leave, None);
         self.perform()?;
+        // The goodbye leaves only while the network is polled; what it tells meanwhile is too late.
         let on_its_way = async {
             loop {
                 self.network.next().await;
@@ -325,11 +331,13 @@ async fn converse(
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
+            // Beyond the pipeline, questions stay in their channel, which holds the node's whole window.
             question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
                     waiting.push_back(stream.request(question));
                     continue;
                 }
+                // The node ended the conversation, so answers that are still to come are for nobody.
                 None => return,
             },
             Some(answer) = waiting.next() => answer,

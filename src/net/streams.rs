@@ -157,6 +157,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     turns: [Arc<Semaphore>; 2],
     requests: mpsc::Sender<InboundRequest>,
 ) -> PeerKey {
+    // The opener waits no longer than this either; a later turn would serve nobody.
     if let Ok(Some(_turn)) = timeout(OPEN_DEADLINE, take_turns(turns)).await
         && let Err(error) = answer_requests(peer, protocol, &mut stream, &requests).await
     {
@@ -167,6 +168,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 
 async fn take_turns(turns: [Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit; 2]> {
     let [own, all] = turns;
+    // The peer's own first: the other way round its waiting streams would hold turns of all peers.
     Some([own.acquire_owned().await.ok()?, all.acquire_owned().await.ok()?])
 }
 
@@ -178,15 +180,18 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), RequestError> {
     let frame_bytes_max = limits(protocol).frame_bytes_max;
     stream.write_all(&[GREETING]).await?;
+    // The opener sends nothing before it has seen the greeting.
     stream.flush().await?;
     loop {
         let bytes = read_frame(stream, frame_bytes_max, SILENCE_MAX, FRAME_DEADLINE).await?;
         let (reply, replied) = oneshot::channel();
         let unanswered = || RequestError::Closed("this node did not answer".into());
+        // Waits while the driver is behind, and the next request stays on the wire: so peers slow down, too.
         requests.send(InboundRequest { peer, protocol, bytes, reply }).await.map_err(|_| unanswered())?;
         let response =
             timeout(RESPONSE_DEADLINE, replied).await.map_err(|_| RequestError::TooSlow("answer"))?;
         let response = response.map_err(|_| unanswered())?;
+        // The peer would have to take it for a breach of the protocol.
         if response.len() > frame_bytes_max {
             return Err(RequestError::TooLarge(response.len()));
         }

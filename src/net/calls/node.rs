@@ -28,6 +28,7 @@ impl NodeClient {
     pub(super) async fn search(&self, peer: PeerKey) {
         let (over, waiting) = oneshot::channel();
         let _stopped = self.read(move |seen| seen.network.look_up(&peer, over)).await;
+        // However the search ended, the next opening shows whether the host was found.
         let _over = waiting.await;
     }
 

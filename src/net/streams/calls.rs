@@ -57,6 +57,7 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut peers = self.calls.lock();
         let left = peers.get_mut(&self.peer).map(|calls| {
+            // Its own `open` counted it, and the entry goes only with the last call: this is one at least.
             *calls -= 1;
             *calls
         });

@@ -48,6 +48,7 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
             writer.write_all(&length).await?;
             writer.write_all(frame).await?;
         }
+        // Within the deadline as well: what a buffer holds has not gone.
         writer.flush().await
     };
     Ok(timeout(deadline, write).await.map_err(|_| FrameError::TooSlow("take a frame"))??)

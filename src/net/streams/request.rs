@@ -56,6 +56,7 @@ impl RequestClient {
 
     async fn open_greeted(&self, peer: PeerId) -> Result<RequestStream, RequestError> {
         for _ in 0..OPEN_ATTEMPTS_MAX {
+            // Only a missing greeting is worth another try: a dial that failed fails again a moment later.
             let mut stream = self.control.clone().open_stream(peer, self.name.clone()).await?;
             let mut greeting = [0];
             if stream.read_exact(&mut greeting).await.is_ok() && greeting == [GREETING] {
@@ -89,11 +90,13 @@ impl RequestStream {
         stream: S,
         limits: &'static StreamLimits,
     ) -> RequestStream {
+        // One is the least that a channel takes; how much is under way is bounded by the pipeline alone.
         let (requests, requested) = mpsc::channel(1);
         let (sent, waiting) = mpsc::channel(limits.pipeline_max);
         let (reader, writer) = stream.split();
         tokio::spawn(async move {
             let receive = receive_responses(reader, waiting, limits.frame_bytes_max);
+            // Both to their ends: responses may be on their way when no more requests go out.
             tokio::join!(send_requests(writer, requested, sent), receive);
         });
         RequestStream { requests, limits }
@@ -107,12 +110,14 @@ async fn send_requests<S: AsyncWrite>(
     sent: mpsc::Sender<ResponseSender>,
 ) {
     while let Some(OutboundRequest { bytes, response }) = requested.recv().await {
+        // Its place in the pipeline first, so that a response finds its receiver however fast it comes.
         if sent.send(response).await.is_err()
             || write_frame(&mut writer, &bytes, FRAME_DEADLINE).await.is_err()
         {
             return;
         }
     }
+    // The peer may have closed before.
     let _ = writer.close().await;
 }
 
@@ -124,6 +129,7 @@ async fn receive_responses<S: AsyncRead>(
     while let Some(response) = waiting.recv().await {
         let frame = read_frame(&mut reader, frame_bytes_max, RESPONSE_DEADLINE, FRAME_DEADLINE).await;
         let over = frame.is_err();
+        // Who asked may have gone; the frame had to be read all the same, for the next stands behind it.
         let _ = response.send(frame.map_err(RequestError::from));
         if over {
             return;
