@@ -96,9 +96,11 @@ impl Driver {
 
     /// Runs until told to stop or the store fails.
     pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+        // The node wants things from its making on; they do not wait for the first event.
         self.perform()?;
         loop {
             let wake = self.wake();
+            // No `biased`: a flood from one source must not starve the timer or the stop.
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
                 Some(request) = self.requests.recv() => self.handle_requests(request)?,
@@ -120,6 +122,7 @@ impl Driver {
     fn handle_requests(&mut self, first: Request) -> Result<(), StoreError> {
         let (mut request, mut changes) = (first, false);
         for taken in 1.. {
+            // Once a change waits for the sync, what comes behind it waits too: replies keep their order.
             changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
             self.handle_request(request);
             if !changes {
@@ -152,6 +155,7 @@ impl Driver {
         self.next_id += 1;
         let id = self.next_id;
         if let Some(reply) = reply {
+            // Before the node is asked: it may reply within the same turn.
             self.replies.insert(id, reply);
         }
         self.node.handle(wall_clock(), Input::Command { id, command });
@@ -170,6 +174,7 @@ impl Driver {
                 self.tell(api::Event::PeerDisconnected { peer: peer.to_string() });
             }
             NetworkEvent::Subscribed { peer, zone } => {
+                // Unknown counts as theirs: this side then only looks for itself a little later.
                 let dialed = self.dialed.get(&peer).copied().unwrap_or(Dialed::ByThem);
                 self.node.handle(now, Input::PeerJoined { peer, zone, dialed });
             }
@@ -184,6 +189,7 @@ impl Driver {
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
+                // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
                 self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
             }
@@ -193,6 +199,7 @@ impl Driver {
 
     fn handle_alert(&mut self, alert: swarm::NetworkAlert) {
         if matches!(alert, swarm::NetworkAlert::Suspended { .. }) {
+            // The node first: what it asks of peers after a suspension waits for no watcher.
             self.node.handle(wall_clock(), Input::Resumed);
         }
         let problem = view::network_alert(&alert);
@@ -217,6 +224,7 @@ impl Driver {
                 other => rest.push(other),
             }
         }
+        // A store that fails ends the run here, before anything that its writes justify has left.
         self.persist(writes)?;
         for output in rest {
             self.perform_one(output);
@@ -228,6 +236,7 @@ impl Driver {
         if writes.is_empty() {
             return Ok(());
         }
+        // `block_in_place` panics on a runtime of one thread, and what is not durable is only queued.
         let blocks = writes.iter().any(|write| write.durable)
             && tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let store = &mut self.store;
@@ -245,6 +254,7 @@ impl Driver {
             Output::Request { conversation, peer, protocol, bytes } => {
                 self.ask(conversation, peer, protocol, bytes)
             }
+            // The task of the conversation ends with the last sender of its questions.
             Output::EndConversation { conversation } => drop(self.conversations.remove(&conversation)),
             Output::Respond { id, bytes } => {
                 if let Some(reply) = self.asked.remove(&id) {
@@ -293,6 +303,7 @@ impl Driver {
     async fn leave(mut self) -> Result<(), StoreError> {
         self.command(Command::Leave, None);
         self.perform()?;
+        // Publishing only queues the goodbye: the network has to be polled for it to leave.
         let on_its_way = async {
             loop {
                 self.network.next().await;
@@ -300,6 +311,8 @@ impl Driver {
         };
         let _elapsed = tokio::time::timeout(GOODBYE, on_its_way).await;
         self.network.shutdown().await;
+        // The store last: peers need not wait for this disk.
+        // It may block for seconds, so not on this thread.
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(()))
     }
@@ -325,6 +338,7 @@ async fn converse(
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
+            // A full pipeline leaves questions in their queue, which the node keeps short.
             question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
                     waiting.push_back(stream.request(question));
@@ -332,8 +346,10 @@ async fn converse(
                 }
                 None => return,
             },
+            // With nothing under way this yields `None`, and the branch is off until a question went out.
             Some(answer) = waiting.next() => answer,
         };
+        // What is still under way is lost with the stream, and one failure tells the node so.
         let broke = answer.is_err();
         if let Err(error) = &answer {
             tracing::debug!(%peer, %error, "stream broke");

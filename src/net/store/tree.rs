@@ -69,9 +69,12 @@ impl Tree {
     /// Opens the tree of `dir` and reads all of it.
     pub(super) fn open(dir: &Path, expectation: Expectation) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
+        // Looked at first, because the attempt makes the file.
         let emptied = emptied(&folder, expectation);
         let first = attempt(&folder);
         let attempt = match first.failure {
+            // Only where opening failed: a folder that a hanging
+            // thread still holds would hang the next one too.
             Some(Failure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
             _ => return conclude(&folder, first, emptied.into_iter().collect()),
         };
@@ -164,6 +167,7 @@ fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
     let mut wait = open_wait;
     loop {
         match receiver.recv_timeout(wait) {
+            // From here on every chunk is progress, so the size of the file no longer stretches the wait.
             Ok(ReadEvent::Opened) => wait = OPEN_WAIT,
             Ok(ReadEvent::Rows(rows)) => attempt.rows.extend(rows),
             Ok(ReadEvent::Done(db)) => return Attempt { db: Some(db), ..attempt },
@@ -187,6 +191,7 @@ fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
     };
     send(sender, ReadEvent::Opened);
     let mut reading = Reading { sender, chunk: Vec::new(), last: None };
+    // A damaged page makes sled panic as easily as fail; both end here as a text.
     let read = caught(|| reading.take_until_error(db.iter()));
     if let Err(text) = read {
         // Saves what lies behind the damage; that it ends at the damage too is expected.
@@ -217,6 +222,7 @@ fn caught<T>(step: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
 pub(super) fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
     let started = Instant::now();
     loop {
+        // No flushes of its own: the writer must know up to which number everything is flushed.
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         match config.open() {
             Err(sled::Error::Io(error))
@@ -253,6 +259,7 @@ impl Reading<'_> {
     }
 
     fn send_chunk(&mut self) {
+        // An empty chunk keeps the last key: reading from the far end stops where the first pass did.
         self.last = self.chunk.last().map(|(key, _)| key.clone()).or(self.last.take());
         send(self.sender, ReadEvent::Rows(std::mem::take(&mut self.chunk)));
     }
@@ -277,6 +284,7 @@ fn conclude(
 }
 
 fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, StoreIncident), StoreError> {
+    // Moved and not deleted: what cannot be opened today may be all that is left of some rows.
     let aside = files::set_aside(folder)?;
     let Attempt { db, failure, .. } = attempt(folder);
     let Some(db) = db else {
@@ -307,6 +315,7 @@ fn remove_snapshots(folder: &Path) -> bool {
 fn emptied(folder: &Path, expectation: Expectation) -> Option<StoreIncident> {
     let data = folder.join("db");
     let bytes = fs::metadata(&data).map_or(0, |file| file.len());
+    // sled opens an empty folder without a word, and its loss would pass for a store without rows.
     (expectation == Expectation::Rows && bytes == 0).then(|| StoreIncident {
         code: Code::SledMissing,
         message: format!("{} is missing or empty", data.display()),
