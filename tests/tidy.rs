@@ -90,18 +90,34 @@ const ARROWS: &[Row] = &[
     Row {
         name: "net",
         holds: &["net"],
-        uses: &["values", "search", "liveness", "calls", "machines", "node", "text", "documents", "agents"],
+        uses: &["values", "search", "liveness", "calls", "machines", "node", "documents", "agents"],
+    },
+    Row {
+        name: "host",
+        holds: &["host"],
+        uses: &[
+            "values",
+            "search",
+            "liveness",
+            "calls",
+            "machines",
+            "node",
+            "text",
+            "documents",
+            "agents",
+            "net",
+        ],
     },
     Row {
         name: "mcp",
         holds: &["mcp"],
-        uses: &["values", "calls", "search", "text", "documents", "agents", "net"],
+        uses: &["values", "calls", "search", "text", "documents", "agents", "host"],
     },
-    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "net", "mcp"] },
+    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "host", "mcp"] },
     Row {
         name: "cli",
         holds: &["cli"],
-        uses: &["values", "lab", "text", "settings", "documents", "agents", "net", "http"],
+        uses: &["values", "lab", "text", "settings", "documents", "agents", "host", "http"],
     },
 ];
 

@@ -9,7 +9,6 @@ mod client;
 mod driver;
 mod host;
 mod input;
-mod node;
 mod open;
 
 use std::sync::Arc;
@@ -21,9 +20,9 @@ use serde_json::Value;
 use self::access::AccessControl;
 pub(crate) use self::client::{CallClient, CallResult, CallStreams, RemoteCall};
 use self::driver::CallDriver;
-pub(crate) use self::node::NodeClient;
 pub(crate) use self::open::OpenCalls;
 use crate::agents::Agents;
+use crate::net::client::NodeClient;
 use crate::proto::call::Calls;
 use crate::proto::identity::PeerKey;
 

@@ -15,10 +15,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::driver::CallDriver;
 use super::input::prepare;
-use super::node::NodeClient;
 use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
 use crate::net::addresses::peer_id;
+use crate::net::client::NodeClient;
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output, Progress,
