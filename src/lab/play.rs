@@ -18,6 +18,7 @@ use super::scenario::{FaultKind, NodeSet, Scenario, Zone};
 use crate::proto::config::Config;
 use crate::proto::config::Quota;
 use crate::proto::name::ZoneName;
+use crate::proto::zone::Role;
 use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup};
 use timeline::{Action, Timeline};
 
@@ -120,6 +121,10 @@ impl<'a> Run<'a> {
                     self.world.submit_in(0, host, zone, offer);
                 }
             }
+            Action::JoinZone(node, zone) => {
+                self.world.submit_in(0, node, zone, ClientOp::JoinZone(Role::Member));
+            }
+            Action::LeaveZone(node, zone) => self.world.submit_in(0, node, zone, ClientOp::LeaveZone),
             Action::Withdraw { update } => {
                 if let Some((host, zone)) = self.hosts[update].clone() {
                     self.world.submit_in(0, host, zone, ClientOp::Withdraw(timeline::name(update)));

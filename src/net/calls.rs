@@ -9,7 +9,6 @@ mod client;
 mod driver;
 mod host;
 mod input;
-mod open;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,11 +17,11 @@ use libp2p_stream::IncomingStreams;
 use serde_json::Value;
 
 use self::access::AccessControl;
-pub(crate) use self::client::{CallClient, CallResult, CallStreams, RemoteCall};
+pub(crate) use self::client::{CallClient, CallResult, RemoteCall};
 use self::driver::CallDriver;
-pub(crate) use self::open::OpenCalls;
 use crate::agents::Agents;
 use crate::net::client::NodeClient;
+use crate::net::streams::calls::CallStreams;
 use crate::proto::call::Calls;
 use crate::proto::identity::PeerKey;
 

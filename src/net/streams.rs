@@ -24,6 +24,7 @@ use crate::proto::io::Protocol;
 use crate::proto::limits::SYNC_FRAME_BYTES_MAX;
 
 pub(crate) mod admission;
+pub(crate) mod calls;
 pub(crate) mod frames;
 mod request;
 

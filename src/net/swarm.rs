@@ -22,9 +22,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
 
 use crate::net::addresses::peer_id;
 use crate::net::bootstrap::BootstrapDialer;
-use crate::net::calls::OpenCalls;
 use crate::net::peers::{PEERS_LOW, Peer};
 use crate::net::streams::InboundRequest;
+use crate::net::streams::calls::OpenCalls;
 use crate::net::transport::PeerTransport;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Offence;

@@ -1,9 +1,9 @@
 //! What was read and judged before. A live node remembers keys alone: it meets equal bytes only a few times, and the mesh
 //! and the registry drop them before they cost anything.
 //!
-//! A process that runs many nodes lends them one [`VerificationCache::shared`] in turn (`Node::lend`): equal bytes are then decoded once,
-//! verified once and held once, whichever nodes they reach. What a node decides is the same with and without it, because
-//! only what follows from the bytes alone is remembered, and bytes are compared whole.
+//! A process that runs many nodes lends them one [`VerificationCache::shared`] in turn (`Node::lend`): equal bytes are then
+//! decoded once, verified once and held once, whichever nodes they reach. What a node decides is the same with and without
+//! it, because only what follows from the bytes alone is remembered, and bytes are compared whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,8 +16,8 @@ use rand_chacha::ChaCha8Rng;
 pub use self::law::CallCounts;
 use self::law::CallLaw;
 use self::streams::{Arrival, Frame, Streams, Toward};
-use super::OUTPUTS_MAX;
 use super::checkers::Check;
+use super::engine::OUTPUTS_MAX;
 use super::event_log::At;
 use super::fabric::Fabric;
 use super::queue::Due;
@@ -125,7 +125,7 @@ impl CallWorld {
 
     /// What became of the calls so far.
     pub(super) fn counts(&self) -> CallCounts {
-        self.law.counts
+        self.law.counts()
     }
 
     /// A client's call, to be scheduled.

@@ -21,7 +21,7 @@ use crate::proto::io::{Event, NodeAlert, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, KeyHash, Order, Record, RecordHash, SignedRecord};
+use crate::proto::record::{Author, KeyHash, Order, Record, RecordHash};
 use crate::proto::time::Timestamp;
 pub use quiescence::Promises;
 pub(super) use reference::Operation;
@@ -141,8 +141,8 @@ pub(super) struct Checkers {
     snapshots: BTreeMap<(usize, ZoneName), Snapshot>,
     /// The node that was looked at last.
     looked_at: usize,
-    /// Tombstones that each node took in its present run.
-    buried: BTreeMap<usize, BTreeMap<KeyHash, Order>>,
+    /// Tombstones that each node took in each zone in its present run.
+    buried: BTreeMap<(usize, ZoneName), BTreeMap<KeyHash, Order>>,
     /// Nodes whose clock forbade them to write at some time since their disk was last lost: what stood in their name then
     /// is on it, and is not met anew.
     silenced: BTreeSet<usize>,
@@ -160,7 +160,14 @@ impl Checkers {
     /// A node stopped: what it held in memory is gone.
     pub(super) fn stopped(&mut self, at: usize) {
         self.snapshots.retain(|(node, _), _| *node != at);
-        self.buried.remove(&at);
+        self.buried.retain(|(node, _), _| *node != at);
+    }
+
+    /// A node left a zone: what it held there is gone, and what it offered is withdrawn.
+    pub(super) fn left(&mut self, at: usize, zone: &ZoneName, fabric: &Fabric) {
+        self.snapshots.remove(&(at, zone.clone()));
+        self.buried.remove(&(at, zone.clone()));
+        self.reference.left(at, zone, &fabric.nodes);
     }
 
     /// A node writes a row: own records are remembered for later checks.
@@ -220,14 +227,15 @@ impl Checkers {
         if record.host == host.key {
             self.reference.heard(at, record);
         }
+        let place = (at, record.name.zone.clone());
         if record.stamp.wall > host.clock.read(wall) + STAMP_AHEAD_MAX {
             fabric.kernel.fail(Check::TimeBound, format!("node {at} takes {record:?}"));
         } else if record.is_tombstone() {
-            self.buried.entry(at).or_default().insert(record.key(), record.order());
+            self.buried.entry(place).or_default().insert(record.key(), record.order());
         } else {
             // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
             let ended = record.expires_at <= host.clock.shown_max();
-            let buried = self.buried.entry(at).or_default();
+            let buried = self.buried.entry(place).or_default();
             match buried.get(&record.key()) {
                 Some(tombstone) if !ended && *tombstone > record.order() => {
                     let detail = format!("node {at} forgot a tombstone and takes {record:?}");
@@ -260,9 +268,7 @@ impl Checkers {
         let Fabric { nodes, kernel, .. } = fabric;
         let host = &nodes[at];
         let key = reference::key_of(host.key, &name);
-        let row = host.disk.rows().get(&[b"o", &key.0[..]].concat()[..]);
-        let kept = row.and_then(|row| SignedRecord::parse(row, &host.config.network).ok());
-        let kept = kept.map(SignedRecord::trust_sealed);
+        let kept = host.own_record(&key);
         let is_kept = match (&operation, &kept) {
             (Operation::Offered(text), Some(kept)) => kept.card().is_some_and(|card| text_of(&card) == *text),
             (Operation::Withdrawn, Some(kept)) => kept.is_tombstone(),

@@ -1,10 +1,11 @@
-//! What clients of the nodes do: offer agents, change them, withdraw them.
+//! What clients of the nodes do: offer agents, change them, withdraw them, let their node join zones and leave them.
 
 use super::checkers::Operation;
 use crate::proto::card::{AgentCard, Offer, Scope};
 use crate::proto::io::Command;
 use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
+use crate::proto::zone::Role;
 
 /// What a client of one node wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +14,14 @@ pub enum ClientOp {
     Offer(Vec<(AgentName, String)>),
     /// Withdraw an agent.
     Withdraw(AgentName),
+    /// Let the node take part in the zone, in this role.
+    JoinZone(Role),
+    /// Let the node take part in the zone no longer: what it offers there is withdrawn.
+    LeaveZone,
 }
 
 impl ClientOp {
-    /// What it asks of a node, and what it is to come to if that is granted. Agents lie in `zone`.
+    /// What it asks of a node about a zone, and what it is to come to if that is granted.
     pub(super) fn command(self, zone: &ZoneName) -> (Vec<(FullName, Operation)>, Command) {
         let full = |agent: AgentName| FullName { agent, zone: zone.clone() };
         match self {
@@ -32,6 +37,8 @@ impl ClientOp {
                 let name = full(name);
                 (vec![(name.clone(), Operation::Withdrawn)], Command::Deregister(name))
             }
+            ClientOp::JoinZone(role) => (Vec::new(), Command::JoinZone { zone: zone.clone(), role }),
+            ClientOp::LeaveZone => (Vec::new(), Command::LeaveZone(zone.clone())),
         }
     }
 }

@@ -14,13 +14,16 @@ use super::nodes::Nodes;
 use super::queue::Due;
 use super::sim_node::RestartFrom;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{ConversationId, Protocol};
+use crate::proto::io::{ConversationId, Input, Protocol};
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
 
 /// A suspension longer than this closes connections, milliseconds.
 const SUSPENSION_NOTICED_MS: u64 = 10_000;
+
+/// How long a search for the members of a zone takes, milliseconds: some round trips.
+const FIND_MS: (u64, u64) = (100, 2_000);
 
 /// The parts of a world.
 pub(super) struct Fabric {
@@ -91,6 +94,26 @@ impl Fabric {
     /// The ends of all links of a node will try to connect.
     pub(super) fn connect_all(&mut self, at: usize) {
         self.network.connect_all(at, &self.nodes, &mut self.kernel);
+    }
+
+    /// A node enters the mesh of a zone.
+    pub(super) fn enter(&mut self, at: usize, zone: ZoneName) {
+        self.nodes[at].enter(zone.clone(), self.kernel.now());
+        self.network.tell_zone(at, &zone, &self.nodes, &mut self.kernel);
+    }
+
+    /// A node leaves the mesh of a zone.
+    pub(super) fn exit(&mut self, at: usize, zone: &ZoneName) {
+        self.nodes[at].exit(zone);
+        self.network.tell_zone(at, zone, &self.nodes, &mut self.kernel);
+    }
+
+    /// A node looks for members of a zone: it hears of those that are found, and of nobody if there are none.
+    pub(super) fn find_peers(&mut self, at: usize, zone: ZoneName) {
+        let peers = self.network.find_peers(at, &zone, &self.nodes, &mut self.kernel);
+        let in_ms = self.kernel.rng.random_range(FIND_MS.0..=FIND_MS.1);
+        let input = Box::new(Input::ZonePeers { zone, peers });
+        self.kernel.schedule(in_ms, Due::Tell { node: at, incarnation: self.nodes[at].incarnation, input });
     }
 
     /// Sets a node's timer as it wants it.

@@ -7,6 +7,7 @@ mod links;
 mod streams;
 mod topology;
 
+use rand::seq::IteratorRandom;
 use rand::{Rng, RngExt};
 
 pub use links::Graph;
@@ -28,6 +29,9 @@ use streams::Streams;
 
 /// How long nodes wait at most before they connect, milliseconds.
 const CONNECT_MS_MAX: u64 = 3_000;
+
+/// Members of a zone that a node finds at once, at most: the links that a node has on average.
+const FOUND_MAX: usize = Graph::DEGREE;
 
 /// How good the network is.
 #[derive(Clone, Copy, Debug)]
@@ -203,6 +207,57 @@ impl Network {
             shared.map(move |zone| (at, joined(nodes[other].key, zone, dialer == at)))
         });
         told.collect()
+    }
+
+    /// A node entered the mesh of a zone, or left it: those in that mesh to whom it has a link hear so as soon as a message
+    /// takes. Who enters hears of them at once: they said where they are when the link came up.
+    pub(super) fn tell_zone(&self, at: usize, zone: &ZoneName, nodes: &Nodes, kernel: &mut Kernel) {
+        let zone = Box::new(zone.clone());
+        for number in 0..self.links.degree(at) {
+            let (other, link) = self.links.at(at, number);
+            let Some(epoch) = self.links.epoch(link).filter(|_| nodes[other].serves(&zone)) else { continue };
+            let latency = self.latency(at, other, &mut kernel.rng);
+            kernel.schedule(0, Due::ZoneTold { to: at, link, epoch, zone: zone.clone() });
+            kernel.schedule(latency, Due::ZoneTold { to: other, link, epoch, zone: zone.clone() });
+        }
+    }
+
+    /// What a node hears of the other end of a link about a zone. It is what holds when it is heard, so the last word is
+    /// right in whatever order words come; nothing if the link is not what it was.
+    pub(super) fn zone_told(
+        &self,
+        to: usize,
+        (link, epoch): (usize, u32),
+        zone: ZoneName,
+        nodes: &Nodes,
+    ) -> Option<Input> {
+        self.links.epoch(link).filter(|now| *now == epoch && nodes[to].serves(&zone))?;
+        let link = self.links.get(link);
+        let other = if link.ends.0 == to { link.ends.1 } else { link.ends.0 };
+        let peer = nodes[other].key;
+        Some(match nodes[other].serves(&zone) {
+            true => joined(peer, zone, link.dialer == to),
+            false => Input::PeerLeft { peer, zone: Some(zone) },
+        })
+    }
+
+    /// A node looks for members of a zone and dials those it finds; who they are.
+    pub(super) fn find_peers(
+        &mut self,
+        at: usize,
+        zone: &ZoneName,
+        nodes: &Nodes,
+        kernel: &mut Kernel,
+    ) -> Vec<PeerKey> {
+        let members = (0..nodes.count()).filter(|it| *it != at && nodes[*it].is_member(zone));
+        let found = members.sample(&mut kernel.rng, FOUND_MAX);
+        for other in &found {
+            self.links.add(at, *other);
+            if let Some(link) = self.links.between(at, *other) {
+                self.plan_connection(link, nodes, kernel);
+            }
+        }
+        found.into_iter().map(|other| nodes[other].key).collect()
     }
 
     /// Both ends notice that a link is gone, and look whether it can come back.

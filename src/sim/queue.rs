@@ -27,6 +27,8 @@ pub(super) enum Due {
     Connect { link: usize },
     /// Both ends of a severed link notice.
     Closed { link: usize, epoch: u32 },
+    /// A node hears whether the other end of a link is in the mesh of a zone.
+    ZoneTold { to: usize, link: usize, epoch: u32, zone: Box<ZoneName> },
     /// A node starts.
     Start(usize, RestartFrom),
     /// A node was suspended and works again.
@@ -48,6 +50,7 @@ impl Due {
     pub(super) fn needs_awake(&self) -> Option<usize> {
         match self {
             Due::Timer { node, .. } | Due::Tell { node, .. } | Due::Client(node, _) => Some(*node),
+            Due::ZoneTold { to, .. } => Some(*to),
             Due::Arrive { to, .. } => Some(*to as usize),
             Due::Call(event) => Some(event.node),
             Due::Connect { .. }

@@ -1,6 +1,7 @@
 //! One simulated host: a node or the lack of one, its disk, its clock, its timer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::adversary::Behaviour;
 use super::clock::NodeClock;
@@ -9,6 +10,7 @@ use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
+use crate::proto::record::{KeyHash, Record, SignedRecord};
 use crate::proto::time::Timestamp;
 
 /// Times a timer may fire in one millisecond; an honest node asks for one or two.
@@ -121,9 +123,43 @@ impl SimNode {
         self.config.zones.first().cloned().unwrap_or_else(ZoneName::root)
     }
 
+    /// Whether it runs as a member of a zone: then others that look for one find it.
+    pub(super) fn is_member(&self, zone: &ZoneName) -> bool {
+        self.node.is_some() && self.config.zones.contains(zone)
+    }
+
+    /// It is in the mesh of a zone from now on. Its settings say so too, so that it is when it starts again.
+    pub(super) fn enter(&mut self, zone: ZoneName, now: u64) {
+        if !self.config.zones.contains(&zone) && !self.config.follows.contains(&zone) {
+            self.config.follows.push(zone.clone());
+        }
+        self.zones.insert(zone, now);
+    }
+
+    /// It is a member of a zone that it is in the mesh of.
+    pub(super) fn provide(&mut self, zone: ZoneName) {
+        self.config.follows.retain(|it| *it != zone);
+        if !self.config.zones.contains(&zone) {
+            self.config.zones.push(zone);
+        }
+    }
+
+    /// It is in the mesh of a zone no longer, nor when it starts again.
+    pub(super) fn exit(&mut self, zone: &ZoneName) {
+        self.zones.remove(zone);
+        self.config.zones.retain(|it| it != zone);
+        self.config.follows.retain(|it| it != zone);
+    }
+
     /// Whether it is in the mesh of a zone.
     pub(super) fn serves(&self, zone: &ZoneName) -> bool {
         self.zones.contains_key(zone)
+    }
+
+    /// What it keeps on its disk under an own key.
+    pub(super) fn own_record(&self, key: &KeyHash) -> Option<Arc<Record>> {
+        let row = self.disk.rows().get(&[b"o", &key.0[..]].concat()[..])?;
+        Some(SignedRecord::parse(row, &self.config.network).ok()?.trust_sealed())
     }
 
     /// A copy of its disk is made.

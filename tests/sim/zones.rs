@@ -1,11 +1,11 @@
 //! Several zones in one world: each is replicated by itself, also at a node that serves more than one.
-//!
-//! `AOP_SIM_SEEDS=1000` plays more drawn worlds, `AOP_SIM_SEED=7 … zones::replay` plays one again.
 
 use aop::proto::name::ZoneName;
-use aop::sim::{Fault, RestartFrom, Setup, World, ZoneSetup};
+use aop::proto::zone::Role;
+use aop::sim::{ClientOp, Fault, Graph, RestartFrom, Setup, World, ZoneSetup};
 
-use crate::actions::{names, number, offer, run, settle};
+use crate::actions::{names, offer, run, settle};
+use crate::seeds::{self, play_seeds};
 
 /// Drawn worlds played by default.
 const SEEDS: u64 = 60;
@@ -14,33 +14,14 @@ fn zone(name: &str) -> ZoneName {
     name.parse().expect("a zone's name")
 }
 
-fn broken(seed: u64) -> Option<String> {
-    match std::panic::catch_unwind(|| aop::sim::play_zoned(seed)) {
-        Ok(Ok(_)) => None,
-        Ok(Err(violation)) => {
-            let replay = "cargo test --test sim -- --exact zones::replay --nocapture";
-            Some(format!("{violation}; replay with AOP_SIM_SEED={seed} {replay}"))
-        }
-        Err(_) => Some(format!("seed {seed} panicked")),
-    }
-}
-
 #[test]
 fn nodes_of_several_zones_keep_their_promises_in_each_through_every_fault() {
-    let seeds = number("AOP_SIM_SEEDS").unwrap_or(SEEDS);
-    let broken: Vec<String> = (0..seeds).filter_map(broken).collect();
-    assert!(broken.is_empty(), "{} of {seeds} seeds:\n{}", broken.len(), broken.join("\n"));
+    play_seeds(SEEDS, "zones::replay", |seed| aop::sim::play_zoned(seed).map(drop));
 }
 
 #[test]
 fn replay() {
-    let Some(seed) = number("AOP_SIM_SEED") else { return };
-    let (log, played) = aop::sim::play_zoned_told(seed);
-    println!("{}", log.join("\n"));
-    println!("{played:#?}");
-    if let Err(violation) = played {
-        panic!("{violation}");
-    }
+    seeds::replay(aop::sim::play_zoned_told);
 }
 
 /// Nodes 0 to 2 serve the east, 2 to 4 the west; 4 follows the east.
@@ -93,4 +74,62 @@ fn sorted(world: &mut World, node: usize) -> Vec<String> {
     let mut names = names(world, node);
     names.sort_by_key(|name| name.split_once('@').map(|(agent, zone)| (zone.to_owned(), agent.to_owned())));
     names
+}
+
+#[test]
+fn a_node_that_joins_a_zone_hears_what_was_written_there_and_writes_there_itself() {
+    let mut world = two_zones();
+    world.submit_in(0, 3, zone("west.example"), offer("before", "text"));
+    run(&mut world, 20_000);
+    world.submit_in(0, 0, zone("west.example"), ClientOp::JoinZone(Role::Member));
+    run(&mut world, 10_000);
+    assert_eq!(sorted(&mut world, 0), ["before@west.example"], "by the first comparison");
+    world.submit_in(0, 0, zone("west.example"), offer("guest", "text"));
+    run(&mut world, 10_000);
+    assert_eq!(sorted(&mut world, 4), ["before@west.example", "guest@west.example"], "over its mesh");
+    // It is written into the settings: a restart does not undo it.
+    world.fault(Fault::Crash { node: 0, from: RestartFrom::Disk, down_ms: 5_000 });
+    settle(&mut world);
+    assert_eq!(sorted(&mut world, 0), ["before@west.example", "guest@west.example"]);
+}
+
+#[test]
+fn a_node_that_leaves_a_zone_forgets_it_and_is_forgotten_there() {
+    let mut world = two_zones();
+    for home in ["east.example", "west.example"] {
+        world.submit_in(0, 2, zone(home), offer("both", "text"));
+    }
+    run(&mut world, 20_000);
+    assert_eq!(sorted(&mut world, 3), ["both@west.example"]);
+    world.submit_in(0, 2, zone("west.example"), ClientOp::LeaveZone);
+    run(&mut world, 10_000);
+    assert_eq!(sorted(&mut world, 2), ["both@east.example"]);
+    assert_eq!(
+        sorted(&mut world, 3),
+        Vec::<String>::new(),
+        "with its last words it withdrew what it offered"
+    );
+    world.submit_in(0, 3, zone("west.example"), offer("after", "text"));
+    settle(&mut world);
+    assert_eq!(sorted(&mut world, 2), ["both@east.example"], "nothing of that zone comes here any more");
+}
+
+#[test]
+fn a_node_without_a_link_into_a_zone_finds_its_members() {
+    let lone = ZoneSetup { name: zone("lone.example"), members: vec![11], followers: Vec::new() };
+    let all = ZoneSetup { name: zone("."), members: (0..12).collect(), followers: Vec::new() };
+    let setup = Setup { nodes: 12, graph: Graph::Random(2), zones: vec![all, lone], ..Setup::default() };
+    let mut world = World::new(1, setup);
+    for node in 0..12 {
+        world.start(node, RestartFrom::Disk);
+    }
+    world.submit_in(5_000, 11, zone("lone.example"), offer("hermit", "text"));
+    run(&mut world, 10_000);
+    for node in 0..11 {
+        world.submit_in(0, node, zone("lone.example"), ClientOp::JoinZone(Role::Follower));
+    }
+    run(&mut world, 20_000);
+    for node in 0..11 {
+        assert_eq!(sorted(&mut world, node), ["hermit@lone.example"], "node {node}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
 
 /// A call on its way.
-struct Asked {
+struct PendingCall {
     id: CallId,
     input: Value,
     started: Instant,
@@ -47,49 +47,53 @@ impl Handle {
             return Err(view::bad_request(format!("timeout: more than 0 and at most {most} s")));
         }
         let id = CallId(rand::random());
-        let asked = Asked { id, input, started: Instant::now(), timeout, progress };
+        let pending = PendingCall { id, input, started: Instant::now(), timeout, progress };
         if let Ok(name) = agent.parse::<FullName>()
             && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
         {
-            return Ok(self.call_here(&name, local, asked).await);
+            return Ok(self.call_here(&name, local, pending).await);
         }
         let found = self.resolve(agent).await?;
         let card = found.card();
         if !card.callable {
-            return Ok(view::not_callable(&found.record.name, &card, asked.id, asked.started));
+            return Ok(view::not_callable(&found.record.name, &card, pending.id, pending.started));
         }
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
         match self.agents.list().get(&found.record.name).filter(|local| is_here && local.run_config.is_some())
         {
-            Some(local) => Ok(self.call_here(&found.record.name, local, asked).await),
-            None => Ok(self.call_there(found, card, asked).await),
+            Some(local) => Ok(self.call_here(&found.record.name, local, pending).await),
+            None => Ok(self.call_there(found, card, pending).await),
         }
     }
 
-    async fn call_here(&self, name: &FullName, local: &HostedAgent, asked: Asked) -> api::CallAnswer {
-        let deadline = asked.deadline(local.offer.card.limits);
-        let invocation = Invocation { input: asked.input, deadline, progress: asked.progress };
+    async fn call_here(&self, name: &FullName, local: &HostedAgent, pending: PendingCall) -> api::CallAnswer {
+        let deadline = pending.deadline(local.offer.card.limits);
+        let invocation = Invocation { input: pending.input, deadline, progress: pending.progress };
         let result = self.agents.call(name, invocation).await;
         // The own host is asked once, and needs no offer for it.
-        view::call_answer(CallResult { result, host: Some(self.key), attempts: 1 }, asked.id, asked.started)
+        view::call_answer(
+            CallResult { result, host: Some(self.key), attempts: 1 },
+            pending.id,
+            pending.started,
+        )
     }
 
-    async fn call_there(&self, found: Found, card: AgentCard, asked: Asked) -> api::CallAnswer {
+    async fn call_there(&self, found: Found, card: AgentCard, pending: PendingCall) -> api::CallAnswer {
         let remote = RemoteCall {
-            call: asked.id,
+            call: pending.id,
             agent: found.id,
             name: found.record.name.clone(),
             replicas: found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect(),
-            deadline: asked.deadline(card.limits),
+            deadline: pending.deadline(card.limits),
             schema: card.input_schema,
-            input: asked.input,
-            progress: asked.progress,
+            input: pending.input,
+            progress: pending.progress,
         };
-        view::call_answer(self.calls.call(remote).await, asked.id, asked.started)
+        view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
     }
 }
 
-impl Asked {
+impl PendingCall {
     /// The call's deadline; the host bounds the work of one attempt.
     fn deadline(&self, limits: Option<CallLimits>) -> Instant {
         let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(DEFAULT_LIMITS);

@@ -6,9 +6,9 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use super::super::scenario::{FaultKind, Groups, Scenario, Who};
+use super::super::scenario::{FaultKind, Groups, Scenario, Who, Zone};
 use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
-use crate::proto::name::AgentName;
+use crate::proto::name::{AgentName, ZoneName};
 use crate::sim::regions::REGIONS;
 use crate::sim::{Behaviour, Fault, RestartFrom};
 
@@ -37,6 +37,10 @@ pub(super) enum Action {
     Write { update: usize, author: usize },
     /// What an update offered is withdrawn.
     Withdraw { update: usize },
+    /// A node joins a zone as a member.
+    JoinZone(usize, ZoneName),
+    /// A node leaves a zone.
+    LeaveZone(usize, ZoneName),
 }
 
 /// How many machines a run has: its nodes, then those of an adversary that come beside them.
@@ -74,6 +78,7 @@ impl Timeline {
             rng,
             regions,
             nodes: scenario.network.nodes,
+            zones: &scenario.zones,
             total: machines(scenario),
             machines: scenario.network.nodes,
             authors: Vec::new(),
@@ -107,6 +112,7 @@ struct Draw<'a, R> {
     rng: &'a mut R,
     regions: &'a [u8],
     nodes: usize,
+    zones: &'a [Zone],
     /// All machines of the world.
     total: usize,
     /// Nodes, and the machines of an adversary so far.
@@ -172,6 +178,18 @@ impl<R: Rng> Draw<'_, R> {
                 for machine in self.pick(*who) {
                     self.timeline.late.insert(machine);
                     self.plan_fault(at, Fault::Start(machine));
+                }
+                self.heals(at);
+            }
+            FaultKind::JoinZone { who, zone } => {
+                for node in self.pick_of(*who, |zones| !zones.contains(&zone)) {
+                    self.plan(at, Action::JoinZone(node, zone.clone()));
+                }
+                self.heals(at);
+            }
+            FaultKind::LeaveZone { who, zone } => {
+                for node in self.pick_of(*who, |zones| zones.iter().skip(1).any(|it| *it == zone)) {
+                    self.plan(at, Action::LeaveZone(node, zone.clone()));
                 }
                 self.heals(at);
             }
@@ -317,6 +335,19 @@ impl<R: Rng> Draw<'_, R> {
         machines.shuffle(self.rng);
         machines.truncate(who.of(self.nodes));
         machines
+    }
+
+    /// Nodes whose zones, the home zone first, are such.
+    fn pick_of(&mut self, who: Who, such: impl Fn(&[&ZoneName]) -> bool) -> Vec<usize> {
+        let zones_of = |node: &usize| -> Vec<&ZoneName> {
+            let members = self.zones.iter().filter(|zone| zone.members.0.contains(node));
+            let followers = self.zones.iter().filter(|zone| zone.followers.0.contains(node));
+            members.chain(followers).map(|zone| &zone.name).collect()
+        };
+        let mut nodes: Vec<usize> = (0..self.nodes).filter(|node| such(&zones_of(node))).collect();
+        nodes.shuffle(self.rng);
+        nodes.truncate(who.of(self.nodes));
+        nodes
     }
 
     /// An exponential draw. Milliseconds.

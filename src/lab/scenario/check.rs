@@ -262,6 +262,11 @@ fn check_kind(scenario: &Scenario, kind: &FaultKind) -> Result<(), String> {
     {
         return Err("by = \"region\" needs regions: network.regions = \"cloud-8\"".into());
     }
+    if let FaultKind::JoinZone { zone, .. } | FaultKind::LeaveZone { zone, .. } = kind
+        && !scenario.zones.iter().any(|it| it.name == *zone)
+    {
+        return Err(format!("no zone {zone}: [[zone]] with name = \"{zone}\" says who serves it"));
+    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::values::{optional_count, optional_duration, parse_duration};
+use crate::proto::name::ZoneName;
 use crate::sim::RestartFrom;
 
 /// One thing that goes wrong.
@@ -83,6 +84,20 @@ pub enum FaultKind {
         /// Which.
         who: Who,
     },
+    /// Nodes that do not serve a zone join it as members.
+    JoinZone {
+        /// Which.
+        who: Who,
+        /// The zone.
+        zone: ZoneName,
+    },
+    /// Nodes whose home is elsewhere leave a zone; what they offer there is withdrawn.
+    LeaveZone {
+        /// Which.
+        who: Who,
+        /// The zone.
+        zone: ZoneName,
+    },
     /// Clocks show this much more than they should.
     Clock {
         /// Whose.
@@ -145,6 +160,8 @@ impl FaultKind {
             | FaultKind::Crash { .. }
             | FaultKind::Backup { .. }
             | FaultKind::Join { .. }
+            | FaultKind::JoinZone { .. }
+            | FaultKind::LeaveZone { .. }
             | FaultKind::Clock { .. }
             | FaultKind::Freeze { .. }
             | FaultKind::Sleep { .. } => false,
@@ -159,6 +176,8 @@ impl FaultKind {
             FaultKind::Crash { .. } => "crash",
             FaultKind::Backup { .. } => "backup",
             FaultKind::Join { .. } => "join",
+            FaultKind::JoinZone { .. } => "join-zone",
+            FaultKind::LeaveZone { .. } => "leave-zone",
             FaultKind::Clock { .. } => "clock",
             FaultKind::Freeze { .. } => "freeze",
             FaultKind::Sleep { .. } => "sleep",
@@ -172,13 +191,15 @@ impl FaultKind {
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum KindText {
     Partition,
     Churn,
     Crash,
     Backup,
     Join,
+    JoinZone,
+    LeaveZone,
     Clock,
     Freeze,
     Sleep,
@@ -211,6 +232,8 @@ struct FaultText {
     memory: Option<RestartFrom>,
     #[serde(default)]
     error: Option<String>,
+    #[serde(default)]
+    zone: Option<ZoneName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -246,6 +269,8 @@ impl FaultText {
             },
             KindText::Backup => FaultKind::Backup { who: self.who()? },
             KindText::Join => FaultKind::Join { who: self.who()? },
+            KindText::JoinZone => FaultKind::JoinZone { who: self.who()?, zone: self.zone()? },
+            KindText::LeaveZone => FaultKind::LeaveZone { who: self.who()?, zone: self.zone()? },
             KindText::Clock => {
                 FaultKind::Clock { who: self.who()?, error_ms: self.error_ms()?, lasts: self.lasts }
             }
@@ -268,6 +293,7 @@ impl FaultText {
             KindText::Clock => &["lasts", "share", "nodes", "error"],
             KindText::Freeze => &["lasts", "share", "nodes"],
             KindText::Sleep | KindText::Eclipse => &["lasts"],
+            KindText::JoinZone | KindText::LeaveZone => &["share", "nodes", "zone"],
             KindText::Backup
             | KindText::Join
             | KindText::Mute
@@ -284,6 +310,7 @@ impl FaultText {
             ("mean_off", self.mean_off.is_some()),
             ("memory", self.memory.is_some()),
             ("error", self.error.is_some()),
+            ("zone", self.zone.is_some()),
         ];
         match given.iter().find(|(key, given)| *given && !known.contains(key)) {
             Some((key, _)) => {
@@ -312,6 +339,10 @@ impl FaultText {
             (None, None) => Err("whom? nodes = 5, or share = 0.2".into()),
             (Some(_), Some(_)) => Err("either nodes or share, not both".into()),
         }
+    }
+
+    fn zone(&self) -> Result<ZoneName, String> {
+        self.zone.clone().ok_or_else(|| "which zone? zone = \"east.example\"".into())
     }
 
     fn split(&self) -> Result<Groups, String> {

@@ -7,18 +7,16 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, FutureExt};
-use libp2p::{Stream, StreamProtocol};
-use libp2p_stream::Control;
+use libp2p::Stream;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::driver::CallDriver;
 use super::input::prepare;
-use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
-use crate::net::addresses::peer_id;
 use crate::net::client::NodeClient;
+use crate::net::streams::calls::{CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output, Progress,
@@ -36,14 +34,6 @@ pub(crate) struct CallClient {
     driver: CallDriver,
     streams: CallStreams,
     node: NodeClient,
-}
-
-/// Opens call streams. Cheap to clone, usable from any task.
-#[derive(Clone)]
-pub(crate) struct CallStreams {
-    pub(crate) control: Control,
-    pub(crate) protocol: StreamProtocol,
-    pub(crate) open_calls: OpenCalls,
 }
 
 /// What is to be called, and with what.
@@ -143,8 +133,10 @@ impl<'a> Performance<'a> {
         match output {
             Output::Open { stream, host } => {
                 self.under_way = Some(client.streams.open_calls.open(host));
-                self.waiting =
-                    client.streams.open(host).map(move |opened| Done::Opened(stream, opened)).boxed();
+                let opening = client.streams.open(host);
+                self.waiting = opening
+                    .map(move |opened| Done::Opened(stream, opened.map(|opened| Box::new(opened.split()))))
+                    .boxed();
             }
             Output::Offer { stream, offer } => {
                 let frame = CallRequest::Offer(offer).encode();
@@ -209,15 +201,6 @@ impl<'a> Performance<'a> {
             }
             Done::Searched => Input::Searched { call: self.call },
         }
-    }
-}
-
-impl CallStreams {
-    /// Opens a stream to a host; how long that may take is for the caller to say.
-    async fn open(&self, host: PeerKey) -> Result<Halves, String> {
-        let peer = peer_id(&host).ok_or("its key names no peer")?;
-        let opened = self.control.clone().open_stream(peer, self.protocol.clone()).await;
-        Ok(Box::new(opened.map_err(|error| error.to_string())?.split()))
     }
 }
 

@@ -18,12 +18,12 @@ use tokio::time::Instant;
 
 use super::access::AccessControl;
 use super::driver::CallDriver;
-use super::open::{OpenCall, OpenCalls};
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Agents, Invocation};
 use crate::net::addresses::peer_key;
 use crate::net::client::NodeClient;
 use crate::net::streams::admission::StreamAdmission;
+use crate::net::streams::calls::{OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
-use crate::net::calls::CallStreams;
+use crate::net::streams::calls::CallStreams;
 use crate::net::streams::{InboundRequest, RequestClient, serve};
 use crate::proto::io::Protocol;
 

@@ -27,6 +27,7 @@ use crate::proto::liveness::Presence;
 pub(super) struct Caller {
     own: PeerKey,
     rng: ChaCha8Rng,
+    /// At most [`CALLS_MADE_MAX`].
     calls: BTreeMap<CallId, OutboundCall>,
     /// Hosts of calls, with those that wait for a stream in the order in which they came.
     hosts: BTreeMap<PeerKey, HostStreams>,

@@ -29,13 +29,15 @@ pub struct CallCounts {
     pub done: u64,
     /// Clients that did not wait, or whose node stopped.
     pub unheard: u64,
+    /// Clients that wait.
+    pub waiting: u64,
 }
 
 /// What happened to every call, seen from outside.
 #[derive(Default)]
 pub(super) struct CallLaw {
     calls: BTreeMap<CallId, Watched>,
-    pub(super) counts: CallCounts,
+    counts: CallCounts,
     /// The first broken promise.
     broken: Option<(Check, String)>,
 }
@@ -66,6 +68,12 @@ impl CallLaw {
             was_told_not_started: false,
         };
         self.calls.insert(call, watched);
+    }
+
+    /// What became of the calls so far.
+    pub(super) fn counts(&self) -> CallCounts {
+        let waiting = self.calls.values().filter(|watched| watched.is_waited_for).count() as u64;
+        CallCounts { waiting, ..self.counts }
     }
 
     /// Bytes of its input.

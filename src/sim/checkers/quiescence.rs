@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::reference::{Acknowledged, Operation};
+use super::reference::{Acknowledged, Operation, is_known};
 use super::{Check, Checkers};
 use crate::proto::fingerprint;
 use crate::proto::identity::AgentId;
@@ -112,13 +112,22 @@ impl Checkers {
         if self.reference.is_exempt(zone, agent, wall) || self.reference.is_forked(zone, &agent.order) {
             return None;
         }
-        let own = fabric.nodes[host].node.as_ref().and_then(|node| node.record(zone, &agent.key)).cloned();
-        // Written with a clock ahead: refused elsewhere until it is due.
-        let due_until = Timestamp(wall + DUE_MS);
-        if own.as_ref().is_some_and(|own| own.stamp.wall > due_until) && at != host {
+        // A host that leaves says so once: who did not hear it cannot ask, and the agent ends with its lease.
+        if agent.left && !is_known(zone, agent, &fabric.nodes) {
             return None;
         }
-        match (&agent.operation, served(at, (host, full), agent, decoded, fabric)?) {
+        let own = fabric.nodes[host].node.as_ref().and_then(|node| node.record(zone, &agent.key)).cloned();
+        // Written with a clock ahead: refused elsewhere until it is due, also by a host that lost it with its disk.
+        let due_until = Timestamp(wall + DUE_MS);
+        let served = served(at, (host, full), agent, decoded, fabric)?;
+        let shown = own.as_ref().into_iter().chain(match &served {
+            ServedState::Card(_, seen) => Some(seen),
+            ServedState::Nothing => None,
+        });
+        if shown.into_iter().any(|record| record.stamp.wall > due_until) && at != host {
+            return None;
+        }
+        match (&agent.operation, served) {
             (Operation::Withdrawn, ServedState::Card(_, seen)) => {
                 let detail = format!("node {at} serves {name} of node {host}: {seen:?}; host has {own:?}");
                 Some((Check::NoZombie, detail))

@@ -27,6 +27,8 @@ pub(super) enum Exemption {
     /// The host's disk went back to before the operation, and no running node knew of it, or the restored folder
     /// never had the epoch of the operation and cannot tell it from another's.
     BackupIsOlder,
+    /// The host left the zone while its clock forbade it to write: what it offered there ends with its lease.
+    LeftUnwritten,
 }
 
 /// The last operation on an agent that its client was told of.
@@ -40,6 +42,8 @@ pub(super) struct Acknowledged {
     /// The host's disk went back to before it, and nobody has told the host yet.
     pub(super) unheard: bool,
     pub(super) exempt: Option<Exemption>,
+    /// The host withdrew it and left the zone: only those who heard know of that.
+    pub(super) left: bool,
 }
 
 /// One own write of some node.
@@ -93,7 +97,9 @@ impl ReferenceModel {
         self.acknowledged += 1;
         if let Some(order) = order {
             let unheard = false;
-            self.agents.insert(agent, Acknowledged { operation, step, key, order, unheard, exempt: None });
+            let (exempt, left) = (None, false);
+            let acknowledged = Acknowledged { operation, step, key, order, unheard, exempt, left };
+            self.agents.insert(agent, acknowledged);
         }
     }
 
@@ -167,6 +173,23 @@ impl ReferenceModel {
                 && leases.all(|it| it.expires_at.0 <= wall)
     }
 
+    /// A host left a zone: its agents there are withdrawn, as far as it could write so.
+    pub(super) fn left(&mut self, at: usize, zone: &ZoneName, nodes: &Nodes) {
+        for ((host, name), agent) in &mut self.agents {
+            if *host != at || name.zone != *zone {
+                continue;
+            }
+            match nodes[at].own_record(&agent.key).filter(|kept| kept.is_tombstone()) {
+                Some(tombstone) => {
+                    (agent.operation, agent.order, agent.left) =
+                        (Operation::Withdrawn, tombstone.order(), true);
+                }
+                None if agent.operation == Operation::Withdrawn => agent.left = true,
+                None => agent.exempt = Some(Exemption::LeftUnwritten),
+            }
+        }
+    }
+
     /// A node is about to start with less than it knew.
     pub(super) fn started(&mut self, at: usize, from: RestartFrom, nodes: &Nodes) {
         let backup = nodes[at].backup.as_ref();
@@ -194,7 +217,7 @@ impl ReferenceModel {
 }
 
 /// Whether some running node holds what an operation wrote, or something greater.
-fn is_known(zone: &ZoneName, agent: &Acknowledged, nodes: &Nodes) -> bool {
+pub(super) fn is_known(zone: &ZoneName, agent: &Acknowledged, nodes: &Nodes) -> bool {
     let mut nodes = nodes.running();
     nodes.any(|(_, node)| node.record(zone, &agent.key).is_some_and(|record| record.order() >= agent.order))
 }

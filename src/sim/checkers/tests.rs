@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::reference::{Acknowledged, header_of};
 use super::*;
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::record::Header;
+use crate::proto::record::{Header, SignedRecord};
 use crate::proto::time::Stamp;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
@@ -77,7 +77,7 @@ fn an_offer_need_not_show_once_every_lease_ended_before_its_restored_host_heard_
     assert!(reference.note_write(0, &offered));
     let (key, order) = (offered.key(), offered.order());
     let operation = Operation::Offered("text".into());
-    let agent = Acknowledged { operation, step: 1, key, order, unheard: true, exempt: None };
+    let agent = Acknowledged { operation, step: 1, key, order, unheard: true, exempt: None, left: false };
     let exempt = |reference: &ReferenceModel, agent: &Acknowledged, at: Timestamp| {
         reference.is_exempt(&ZoneName::root(), agent, at.0)
     };

@@ -1,9 +1,22 @@
-//! With whom calls are under way, in either direction: connections to those peers are not closed as excess.
+//! Streams of calls: how they are opened, and with whom calls are under way, in either direction. Connections to those peers
+//! are not closed as excess.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use libp2p::{Stream, StreamProtocol};
+use libp2p_stream::Control;
+
+use crate::net::addresses::peer_id;
 use crate::proto::identity::PeerKey;
+
+/// Opens call streams. Cheap to clone, usable from any task.
+#[derive(Clone)]
+pub(crate) struct CallStreams {
+    pub(crate) control: Control,
+    pub(crate) protocol: StreamProtocol,
+    pub(crate) open_calls: OpenCalls,
+}
 
 /// Counts the open calls of each peer. Cheap to clone.
 #[derive(Clone, Default)]
@@ -13,6 +26,15 @@ pub(crate) struct OpenCalls(Arc<Mutex<BTreeMap<PeerKey, usize>>>);
 pub(crate) struct OpenCall {
     calls: OpenCalls,
     peer: PeerKey,
+}
+
+impl CallStreams {
+    /// Opens a stream to a host; how long that may take is for the caller to say.
+    pub(crate) async fn open(&self, host: PeerKey) -> Result<Stream, String> {
+        let peer = peer_id(&host).ok_or("its key names no peer")?;
+        let opened = self.control.clone().open_stream(peer, self.protocol.clone()).await;
+        opened.map_err(|error| error.to_string())
+    }
 }
 
 impl OpenCalls {
