@@ -31,7 +31,7 @@ use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::own_records::Withdraw;
+use crate::proto::registration::Withdraw;
 use running::Running;
 use tools::{Declared, ResolvedAgent};
 

@@ -15,7 +15,7 @@
 //! ```
 //! use aop::proto::card::{AgentCard, Offer, Scope};
 //! use aop::proto::config::Config;
-//! use aop::proto::directory::Find;
+//! use aop::proto::query::Find;
 //! use aop::proto::identity::Identity;
 //! use aop::proto::search::Query;
 //! use aop::proto::io::{Command, GossipId, Input, Output, Reply};

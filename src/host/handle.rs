@@ -17,13 +17,12 @@ use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
-use crate::proto::directory::{Answer, Find, Found, Resolution};
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, Reply};
+use crate::proto::io::{Command, Reply, Role, ZoneError};
 use crate::proto::name::ZoneName;
-use crate::proto::own_records::{Registered, WriteError};
+use crate::proto::query::{Answer, Find, Found, Resolution};
+use crate::proto::registration::{Registered, WriteError};
 use crate::proto::search::{Cursor, Query};
-use crate::proto::zone::{Role, ZoneError};
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;

@@ -15,10 +15,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::measure::{Broken, Measured, Missing};
 use super::scenario::{FaultKind, NodeSet, Scenario, Zone};
-use crate::proto::config::Config;
-use crate::proto::config::Quota;
+use crate::proto::config::{Config, Quota};
+use crate::proto::io::Role;
 use crate::proto::name::ZoneName;
-use crate::proto::zone::Role;
 use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup};
 use timeline::{Action, Timeline};
 

@@ -7,9 +7,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::net::driver::{ReadContext, Request};
 use crate::net::wall_clock;
-use crate::proto::directory::PeerProfile;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply};
+use crate::proto::query::PeerProfile;
 
 /// How long a client waits for room in the driver's queue. A burst is over long before, at a few microseconds a request;
 /// a queue that stays full is an overload, which nobody who waits longer would shorten.

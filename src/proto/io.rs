@@ -10,12 +10,11 @@
 use std::sync::Arc;
 
 use super::card::Offer;
-use super::directory::{Answer, Find, Resolution};
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneName};
-use super::own_records::{Registered, Withdraw, WriteError};
+use super::query::{Answer, Find, Resolution};
 use super::record::{Author, Record, Refusal};
-use super::zone::{Role, ZoneError};
+use super::registration::{Registered, Withdraw, WriteError};
 
 /// Identifies a gossip message towards the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +111,15 @@ pub enum Dialed {
     ByThem,
 }
 
+/// How this node takes part in a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It serves the zone: it writes there and sends beacons.
+    Member,
+    /// It replicates the zone and says nothing of itself there.
+    Follower,
+}
+
 /// What a local client wants. Every command has its [`Reply`], in the same turn if memory alone answers it.
 #[derive(Clone, Debug)]
 pub enum Command {
@@ -160,6 +168,20 @@ pub enum Reply {
     Zone(Result<(), ZoneError>),
     /// To `Leave`.
     Left,
+}
+
+/// Why a zone was not joined or left. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// It is not replicated here.
+    #[error("this node takes no part in the zone {0}")]
+    NotServed(ZoneName),
+    /// It is replicated here in another role.
+    #[error("this node takes part in the zone {0} in another way; leave it first")]
+    OtherRole(ZoneName),
+    /// Names without a zone are looked up there.
+    #[error("{0} is the home zone of this node, which it cannot leave")]
+    Home(ZoneName),
 }
 
 /// Something to be done, in order.

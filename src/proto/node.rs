@@ -20,13 +20,13 @@ use super::config::Config;
 use super::context::{Context, Outbox};
 use super::directory::Directory;
 use super::identity::Identity;
-use super::io::{Input, Output, Protocol};
+use super::io::{Input, Output, Protocol, Role};
 use super::name::ZoneName;
 use super::own_records::OwnRecords;
 use super::persistence::Stored;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
-use super::zone::{Role, Zone, Zones};
+use super::zone::{Zone, Zones};
 
 /// One registry node.
 pub struct Node {

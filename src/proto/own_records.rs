@@ -4,11 +4,10 @@
 //! keys: what others claim under its PeerId is overruled, never against the owner's tombstone.
 //!
 //! Files below: `write` (how a record of this node is made), `guard` (what is written again), `epoch` (what this folder wrote
-//! and lost), `outcome` (what a client is told).
+//! and lost).
 
 mod epoch;
 mod guard;
-mod outcome;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +16,6 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-pub use self::outcome::{Registered, Withdraw, WriteError};
 use self::write::Draft;
 use super::card::{Offer, Scope};
 use super::codec;
@@ -26,11 +24,13 @@ use super::context::Context;
 use super::directory::Directory;
 use super::grant::Grant;
 use super::identity::{AgentId, PeerKey};
+use super::io::Role;
 use super::name::{FullName, ZoneName};
 use super::persistence::{self, LostRanges};
 use super::record::{Author, KeyHash, Record};
+use super::registration::{Registered, Withdraw, WriteError};
 use super::time::Timestamp;
-use super::zone::{Role, Zone, Zones};
+use super::zone::{Zone, Zones};
 
 /// The own records of one node, in all its zones.
 pub(super) struct OwnRecords {

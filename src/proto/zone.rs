@@ -25,7 +25,7 @@ use super::config::Config;
 use super::context::Context;
 use super::fingerprint::{self, Digest, Prefix};
 use super::identity::{AgentId, PeerKey};
-use super::io::{Dialed, Event, Output, Write};
+use super::io::{Dialed, Event, Output, Role, Write};
 use super::liveness::Liveness;
 use super::message::Envelope;
 use super::name::ZoneName;
@@ -36,15 +36,6 @@ use super::time::Timestamp;
 
 /// The wait after a search for peers that found nobody. A zone may be joined before anybody else serves it.
 const FIND_AGAIN: Duration = Duration::from_secs(30);
-
-/// How this node takes part in a zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// It serves the zone: it writes there and sends beacons.
-    Member,
-    /// It replicates the zone and says nothing of itself there.
-    Follower,
-}
 
 /// Something that a zone noticed and the node must answer to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,20 +58,6 @@ pub(super) enum Notice {
 
 /// The zones of a node.
 pub(super) type Zones = BTreeMap<ZoneName, Box<Zone>>;
-
-/// Why a zone was not joined or left. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ZoneError {
-    /// It is not replicated here.
-    #[error("this node takes no part in the zone {0}")]
-    NotServed(ZoneName),
-    /// It is replicated here in another role.
-    #[error("this node takes part in the zone {0} in another way; leave it first")]
-    OtherRole(ZoneName),
-    /// Names without a zone are looked up there.
-    #[error("{0} is the home zone of this node, which it cannot leave")]
-    Home(ZoneName),
-}
 
 /// One replicated zone.
 pub struct Zone {

@@ -2,10 +2,9 @@
 
 use super::checkers::Operation;
 use crate::proto::card::{AgentCard, Offer, Scope};
-use crate::proto::io::Command;
+use crate::proto::io::{Command, Role};
 use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
-use crate::proto::zone::Role;
 
 /// What a client of one node wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -235,9 +235,10 @@ impl Network {
         let link = self.links.get(link);
         let other = if link.ends.0 == to { link.ends.1 } else { link.ends.0 };
         let peer = nodes[other].key;
-        Some(match nodes[other].serves(&zone) {
-            true => joined(peer, zone, link.dialer == to),
-            false => Input::PeerLeft { peer, zone: Some(zone) },
+        Some(if nodes[other].serves(&zone) {
+            joined(peer, zone, link.dialer == to)
+        } else {
+            Input::PeerLeft { peer, zone: Some(zone) }
         })
     }
 

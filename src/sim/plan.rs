@@ -11,8 +11,8 @@ use super::{
     Behaviour, ClientCall, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation, World,
     ZoneSetup,
 };
+use crate::proto::io::Role;
 use crate::proto::name::{AgentName, ZoneName};
-use crate::proto::zone::Role;
 
 const SECOND_MS: u64 = 1_000;
 const MINUTE_MS: u64 = 60_000;

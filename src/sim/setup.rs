@@ -3,8 +3,7 @@
 use super::calls::CallConditions;
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
-use crate::proto::config::Config;
-use crate::proto::config::Quota;
+use crate::proto::config::{Config, Quota};
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 

@@ -9,8 +9,8 @@ use aop::document::Offer;
 use aop::host::{self, Options, Running};
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
+use aop::proto::io::{Role, ZoneError};
 use aop::proto::name::ZoneName;
-use aop::proto::zone::{Role, ZoneError};
 use tempfile::TempDir;
 use tokio::time::timeout;
 

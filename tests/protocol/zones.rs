@@ -1,12 +1,11 @@
 //! Zones of one node: machines that never touch each other, and that come and go while the node runs.
 
 use aop::proto::config::Config;
-use aop::proto::directory::{Find, Resolution};
 use aop::proto::fingerprint::as_of;
-use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply};
+use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply, Role, ZoneError};
 use aop::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::zone::{Role, ZoneError};
+use aop::proto::query::{Find, Resolution};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;

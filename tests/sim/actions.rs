@@ -1,8 +1,8 @@
 //! What tests do with a world of nodes.
 
-use aop::proto::directory::{Find, Found};
 use aop::proto::io::{Command, Input, Output, Reply};
 use aop::proto::name::AgentName;
+use aop::proto::query::{Find, Found};
 use aop::sim::{ClientOp, World};
 
 /// A number that whoever runs the tests gave.

@@ -1,7 +1,7 @@
 //! Several zones in one world: each is replicated by itself, also at a node that serves more than one.
 
+use aop::proto::io::Role;
 use aop::proto::name::ZoneName;
-use aop::proto::zone::Role;
 use aop::sim::{ClientOp, Fault, Graph, RestartFrom, Setup, World, ZoneSetup};
 
 use crate::actions::{names, offer, run, settle};

@@ -16,10 +16,7 @@ use crate::lab::scenario::{Document, Seeds, Tier, label, plain};
 
 /// `aop sim replay`.
 pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, Failure> {
-    let recorded = match args.from.join(RESULT_FILE).is_file() {
-        true => Some(read_results(&args.from)?),
-        false => None,
-    };
+    let recorded = if args.from.join(RESULT_FILE).is_file() { Some(read_results(&args.from)?) } else { None };
     let mut document = document(args, recorded.as_ref())?;
     document.scenario.seeds = Seeds { from: args.seed, count: 1 };
     let Some(runner) = harness::runner(document.scenario.tier) else {
@@ -35,10 +32,7 @@ pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, F
         return Err(Failure::new(Exit::Failure, "the run did not end", ""));
     };
     let measured = finished.first().and_then(|it| it.outcome.as_ref().ok());
-    let story = match args.trace {
-        true => story(&job, args.seed, measured),
-        false => Vec::new(),
-    };
+    let story = if args.trace { story(&job, args.seed, measured) } else { Vec::new() };
     print(args, &results, run, story)?;
     let same = recorded.and_then(|recorded| was_same(&recorded, &name, run, talk));
     Ok(match verdict(&results) {
@@ -159,12 +153,13 @@ fn was_same(recorded: &Results, name: &str, run: &Run, talk: Talk) -> Option<boo
         return None;
     };
     let is_same = before.trace_hash == run.trace_hash && before.broken == run.broken;
-    match is_same {
-        true => talk.say("the same run as recorded"),
-        false => talk.warn(&format!(
+    if is_same {
+        talk.say("the same run as recorded")
+    } else {
+        talk.warn(&format!(
             "not the run that was recorded: its trace was {} with version {}",
             before.trace_hash, recorded.build
-        )),
+        ))
     }
     Some(is_same)
 }

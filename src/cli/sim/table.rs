@@ -82,9 +82,10 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
 fn judged(verdict: &Verdict, good: &str, bad: &str) -> Cell {
     let wanted = &verdict.wanted;
     let (held, all) = verdict.held;
-    Cell::new(clean_lines(&match verdict.met {
-        true => format!("{wanted}: {good}, {held} of {all} {}", verdict.counts),
-        false => format!("{wanted}: {bad}, {}\nreplay: {}", measured(verdict), verdict.replay),
+    Cell::new(clean_lines(&if verdict.met {
+        format!("{wanted}: {good}, {held} of {all} {}", verdict.counts)
+    } else {
+        format!("{wanted}: {bad}, {}\nreplay: {}", measured(verdict), verdict.replay)
     }))
 }
 

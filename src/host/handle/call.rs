@@ -14,9 +14,9 @@ use crate::host::view;
 use crate::net::calls::{CallResult, RemoteCall};
 use crate::proto::call::{CallId, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
-use crate::proto::directory::Found;
 use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
+use crate::proto::query::Found;
 
 /// A call on its way.
 struct PendingCall {

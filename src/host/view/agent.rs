@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use crate::agents::{Agents, State};
 use crate::api::{self, ReplicaState};
 use crate::proto::card::{AgentCard, Origin};
-use crate::proto::directory::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::identity::PeerKey;
 use crate::proto::liveness::Presence;
-use crate::proto::own_records::Registered;
+use crate::proto::query::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
+use crate::proto::registration::Registered;
 
 /// PeerIds of one answer: many results share a host, and base58 is the dearest part of a result.
 #[derive(Default)]

@@ -5,8 +5,8 @@ use crate::net::client::Unanswered;
 use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
-use crate::proto::own_records::WriteError;
 use crate::proto::record::Refusal;
+use crate::proto::registration::WriteError;
 
 /// Why a write was not made.
 pub(in crate::host) fn write_error(error: &WriteError) -> ApiError {

@@ -11,8 +11,9 @@ use crate::net::swarm::Traffic;
 use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
+use crate::proto::io::Role;
 use crate::proto::node::Node;
-use crate::proto::zone::{Role, ZoneState};
+use crate::proto::zone::ZoneState;
 
 /// A peer's clock further from ours than this is worth a warning, milliseconds.
 const CLOCK_WARNING_MS: u64 = 30_000;

@@ -66,9 +66,10 @@ fn generated(scenario: &Scenario, groups: &[Group<'_>]) -> String {
         .filter_map(|metric| figure(metric, groups))
         .take(HEADLINES_MAX)
         .collect();
-    match figures.is_empty() {
-        true => format!("Nothing was measured in {runs} runs."),
-        false => format!("{} ({runs} {}).", figures.join(", "), if runs == 1 { "run" } else { "runs" }),
+    if figures.is_empty() {
+        format!("Nothing was measured in {runs} runs.")
+    } else {
+        format!("{} ({runs} {}).", figures.join(", "), if runs == 1 { "run" } else { "runs" })
     }
 }
 

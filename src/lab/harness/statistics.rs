@@ -56,16 +56,15 @@ pub(super) fn bands(curves: &[&[(f64, f64)]], by_round: bool) -> Vec<Band> {
     let ends = curves.iter().filter_map(|curve| curve.last()).map(|(x, _)| *x);
     let Some(end) = ends.reduce(f64::max).filter(|end| end.is_finite()) else { return Vec::new() };
     let round = (end / CURVE_MAX as f64).ceil().max(1.0);
-    let points = match by_round {
-        true => (end / round).round() as usize + 1,
-        false if end > 0.0 => CURVE_MAX,
-        false => 1,
+    let points = if by_round {
+        (end / round).round() as usize + 1
+    } else if end > 0.0 {
+        CURVE_MAX
+    } else {
+        1
     };
     let band = |at: usize| {
-        let x = match by_round {
-            true => at as f64 * round,
-            false => end * (at as f64 / (CURVE_MAX - 1) as f64).powi(2),
-        };
+        let x = if by_round { at as f64 * round } else { end * (at as f64 / (CURVE_MAX - 1) as f64).powi(2) };
         let mut shares: Vec<f64> = curves.iter().filter_map(|curve| share_at(curve, x)).collect();
         shares.sort_by(f64::total_cmp);
         let of = |share| quantile(&shares, share).map(rounded);

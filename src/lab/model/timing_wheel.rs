@@ -14,16 +14,6 @@ const RING: u64 = 16_384;
 const BLOCK: usize = 32;
 const NONE: u32 = u32::MAX;
 
-/// What the engine asks of a queue. Tests put a plain heap behind it, to show that the wheel changes nothing.
-pub(super) trait Queue<E>: Default {
-    /// Puts in something that is due at a tick later than the last one taken.
-    fn push(&mut self, at: u64, event: E);
-    /// The next tick at which something is due.
-    fn next(&mut self) -> Option<u64>;
-    /// Takes all that is due at that tick.
-    fn take(&mut self, batch: &mut Vec<E>) -> Option<u64>;
-}
-
 /// The wheel.
 #[derive(Debug)]
 pub(super) struct TimingWheel<E> {
@@ -68,8 +58,9 @@ impl<E: Copy + Default + Ord> Default for TimingWheel<E> {
     }
 }
 
-impl<E: Copy + Default + Ord> Queue<E> for TimingWheel<E> {
-    fn push(&mut self, at: u64, event: E) {
+impl<E: Copy + Default + Ord> TimingWheel<E> {
+    /// Puts in something that is due at a tick later than the last one taken.
+    pub(super) fn push(&mut self, at: u64, event: E) {
         debug_assert!(at >= self.now, "{at} is past, it is {}", self.now);
         if at < self.now + RING {
             return self.put(at, event);
@@ -78,13 +69,15 @@ impl<E: Copy + Default + Ord> Queue<E> for TimingWheel<E> {
         self.far.push(Reverse((at, self.sequence, event)));
     }
 
-    fn next(&mut self) -> Option<u64> {
+    /// The next tick at which something is due.
+    pub(super) fn next_tick(&self) -> Option<u64> {
         self.next_filled().or_else(|| self.far.peek().map(|Reverse((at, ..))| *at))
     }
 
-    fn take(&mut self, batch: &mut Vec<E>) -> Option<u64> {
+    /// Takes all that is due at that tick.
+    pub(super) fn take(&mut self, batch: &mut Vec<E>) -> Option<u64> {
         batch.clear();
-        let at = self.next()?;
+        let at = self.next_tick()?;
         self.come_near(at);
         let slot = (at % RING) as usize;
         let mut block = std::mem::replace(&mut self.buckets[slot], EMPTY).head;
@@ -98,9 +91,7 @@ impl<E: Copy + Default + Ord> Queue<E> for TimingWheel<E> {
         self.come_near(at + 1);
         Some(at)
     }
-}
 
-impl<E: Copy + Default + Ord> TimingWheel<E> {
     /// Moves the ring on. What it now covers comes out of the heap before anything else is put at the same tick.
     fn come_near(&mut self, now: u64) {
         self.now = now;
@@ -165,54 +156,45 @@ impl<E: Copy + Default + Ord> TimingWheel<E> {
     }
 }
 
-/// A heap of everything, by tick and by the order of putting in: slow, and plainly right.
-#[cfg(test)]
-#[derive(Debug)]
-pub(super) struct Heap<E> {
-    all: BinaryHeap<Reverse<(u64, u64, E)>>,
-    sequence: u64,
-}
-
-#[cfg(test)]
-impl<E: Ord> Default for Heap<E> {
-    fn default() -> Heap<E> {
-        Heap { all: BinaryHeap::new(), sequence: 0 }
-    }
-}
-
-#[cfg(test)]
-impl<E: Ord> Queue<E> for Heap<E> {
-    fn push(&mut self, at: u64, event: E) {
-        self.sequence += 1;
-        self.all.push(Reverse((at, self.sequence, event)));
-    }
-
-    fn next(&mut self) -> Option<u64> {
-        self.all.peek().map(|Reverse((at, ..))| *at)
-    }
-
-    fn take(&mut self, batch: &mut Vec<E>) -> Option<u64> {
-        batch.clear();
-        let now = self.next()?;
-        while self.next() == Some(now) {
-            batch.extend(self.all.pop().map(|Reverse((.., event))| event));
-        }
-        Some(now)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::counter_rng::{CounterRng, Purpose, below};
     use super::*;
 
+    /// A heap of everything, by tick and by the order of putting in: slow, and plainly right.
+    #[derive(Default)]
+    struct Heap {
+        all: BinaryHeap<Reverse<(u64, u64, u32)>>,
+        sequence: u64,
+    }
+
+    impl Heap {
+        fn push(&mut self, at: u64, event: u32) {
+            self.sequence += 1;
+            self.all.push(Reverse((at, self.sequence, event)));
+        }
+
+        fn next_tick(&self) -> Option<u64> {
+            self.all.peek().map(|Reverse((at, ..))| *at)
+        }
+
+        fn take(&mut self, batch: &mut Vec<u32>) -> Option<u64> {
+            batch.clear();
+            let now = self.next_tick()?;
+            while self.next_tick() == Some(now) {
+                batch.extend(self.all.pop().map(|Reverse((.., event))| event));
+            }
+            Some(now)
+        }
+    }
+
     #[test]
     fn the_wheel_gives_what_a_heap_gives_in_the_same_order() {
         let rng = CounterRng::new(5, Purpose::Link);
-        let (mut wheel, mut heap) = (TimingWheel::<u32>::default(), Heap::<u32>::default());
+        let (mut wheel, mut heap) = (TimingWheel::<u32>::default(), Heap::default());
         let (mut from_wheel, mut from_heap) = (Vec::new(), Vec::new());
         let mut number = 0;
-        let mut put = |wheel: &mut TimingWheel<u32>, heap: &mut Heap<u32>, now: u64, many: u64| {
+        let mut put = |wheel: &mut TimingWheel<u32>, heap: &mut Heap, now: u64, many: u64| {
             for _ in 0..many {
                 number += 1;
                 // Many within a few ticks, some at the ring's edge, some far beyond it.
@@ -225,7 +207,7 @@ mod tests {
         };
         put(&mut wheel, &mut heap, 0, 500);
         for step in 0..20_000 {
-            assert_eq!(wheel.next(), heap.next());
+            assert_eq!(wheel.next_tick(), heap.next_tick());
             let now = wheel.take(&mut from_wheel);
             assert_eq!(now, heap.take(&mut from_heap));
             assert_eq!(from_wheel, from_heap);

@@ -4,7 +4,7 @@ use super::event::{Event, EventKind};
 use super::faults::ActiveFaults;
 use super::links::{Delivery, Links};
 use super::run_metrics::{ENVELOPE_BYTES, RunMetrics};
-use super::timing_wheel::Queue;
+use super::timing_wheel::TimingWheel;
 
 /// Bytes by which an update is named in IHAVE and IWANT: gossip ids of the live node.
 const ID_BYTES: u64 = 20;
@@ -13,8 +13,8 @@ pub(super) const ROOT_BYTES: u64 = 32;
 
 /// What is on its way, and the clock.
 #[derive(Debug)]
-pub(super) struct Transport<'a, Q> {
-    pub(super) queue: Q,
+pub(super) struct Transport<'a> {
+    pub(super) queue: TimingWheel<Event>,
     pub(super) links: Links,
     pub(super) faults: ActiveFaults<'a>,
     pub(super) metrics: RunMetrics,
@@ -25,7 +25,7 @@ pub(super) struct Transport<'a, Q> {
     pub(super) in_flight: u64,
 }
 
-impl<Q: Queue<Event>> Transport<'_, Q> {
+impl Transport<'_> {
     /// A node sends something to another.
     pub(super) fn send(&mut self, kind: EventKind, from: u32, to: u32, update: u32, hops: u32) {
         if let Some(at) = self.launch(kind, from, to, update) {

@@ -6,20 +6,25 @@
 //! reconcile with random peers; what comes by that is forwarded over a mesh, as the live node does, and not pushed.
 //! Without latency the same is played in rounds of an interval each.
 //!
+//! What nodes exchange in turns is in `exchange`.
+//!
 //! Two simplifications: a digest is compared with what its sender holds when it arrives, not when it was sent; and the
 //! links of a mesh stay as they are, over those of a node that is away nothing passes.
 
+mod exchange;
+
 use std::collections::BTreeMap;
 
+use super::agreement::Agreement;
 use super::counter_rng::{CounterRng, Order, Purpose, TraceHash};
 use super::event::{Event, EventKind};
 use super::faults::{ActiveFaults, ms, ticks};
 use super::graph::Graph;
 use super::links::{Links, TICKS_MS};
-use super::run_metrics::{Axis, ENVELOPE_BYTES, RunMetrics};
+use super::run_metrics::{Axis, RunMetrics};
 use super::timer::{History, Periodic};
-use super::timing_wheel::Queue;
-use super::transport::{ROOT_BYTES, Transport};
+use super::timing_wheel::TimingWheel;
+use super::transport::Transport;
 use super::update_bitmap::UpdateBitmap;
 use crate::lab::measure::Measured;
 use crate::lab::scenario::{Digest, FaultKind, Rounds, Scenario, SpreadProtocol as Way};
@@ -27,24 +32,18 @@ use crate::lab::scenario::{Digest, FaultKind, Rounds, Scenario, SpreadProtocol a
 /// Between two heartbeats, and how many of them speak of an update: gossipsub's.
 const HEARTBEAT_TICKS: u64 = 1_000 * TICKS_MS;
 const HEARTBEATS: u32 = 3;
-/// Peers beyond its links to which a node says in a heartbeat what it has: the live node's.
-const LAZY_PEERS: usize = 3;
-/// Draws to find such peers, or one that can be reached for a reconciliation; then the turn is left out.
-const TRIES: u64 = 16;
-/// Bytes of an author and its version in a digest.
-const DIGEST_BYTES: u64 = 10;
 /// Pushes left of a node that pushes as long as the run lasts.
 const FOREVER: u32 = super::event::NODES_MAX as u32 - 1;
 /// An update that is younger than this is on its way and not missing.
 const STALE_TICKS: u64 = 5_000 * TICKS_MS;
 
 /// One run in play.
-pub(super) struct World<'a, Q> {
+pub(super) struct World<'a> {
     scenario: &'a Scenario,
     nodes: u32,
     interval: u64,
     until: u64,
-    transport: Transport<'a, Q>,
+    transport: Transport<'a>,
     graph: Option<Graph>,
     updates_held: UpdateBitmap,
     /// Ticks, by update.
@@ -67,45 +66,15 @@ pub(super) struct World<'a, Q> {
     found: Vec<u32>,
 }
 
-/// How far the nodes that are up agree.
-#[derive(Debug, Default)]
-struct Agreement {
-    /// Nodes that are up.
-    up: u64,
-    /// Pairs of such a node and a written update that it lacks.
-    lacking: u64,
-    /// From when on staleness counts; none before the first update.
-    from: Option<u64>,
-    last: u64,
-    /// Share of pairs lacking, summed over ticks.
-    stale: f64,
-    /// When all agreed after the last fault.
-    healed: Option<u64>,
-}
-
-impl Agreement {
-    /// Time passes.
-    fn advance(&mut self, now: u64, written: u64) {
-        if let Some(from) = self.from {
-            let passed = now.saturating_sub(self.last.max(from));
-            let pairs = self.up * written;
-            if pairs > 0 {
-                self.stale += passed as f64 * self.lacking as f64 / pairs as f64;
-            }
-        }
-        self.last = now;
-    }
-}
-
-/// Plays a scenario on a queue.
-pub(super) fn play<Q: Queue<Event>>(scenario: &Scenario, seed: u64, until: u64) -> Measured {
-    let mut world = World::<Q>::new(scenario, seed, until);
+/// Plays a scenario.
+pub(super) fn play(scenario: &Scenario, seed: u64, until: u64) -> Measured {
+    let mut world = World::new(scenario, seed, until);
     world.run();
     world.finish()
 }
 
-impl<'a, Q: Queue<Event>> World<'a, Q> {
-    fn new(scenario: &'a Scenario, seed: u64, until: u64) -> World<'a, Q> {
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario, seed: u64, until: u64) -> World<'a> {
         let (network, protocol) = (&scenario.network, &scenario.protocol);
         let (nodes, updates) = (network.nodes, scenario.workload.updates);
         let mesh = protocol.kind == Way::Mesh;
@@ -136,7 +105,7 @@ impl<'a, Q: Queue<Event>> World<'a, Q> {
             interval,
             until,
             transport: Transport {
-                queue: Q::default(),
+                queue: TimingWheel::default(),
                 links,
                 faults: ActiveFaults::new(&scenario.faults, nodes, &authors_sorted, seed),
                 metrics: RunMetrics::new(axis, nodes, updates),
@@ -178,7 +147,7 @@ impl<'a, Q: Queue<Event>> World<'a, Q> {
             if settled && self.transport.in_flight == 0 {
                 return;
             }
-            let event = self.transport.queue.next();
+            let event = self.transport.queue.next_tick();
             let turn = if settled { None } else { self.next_turn() };
             let Some(now) = turn.into_iter().chain(event).min().filter(|now| *now <= self.until) else {
                 break;
@@ -368,121 +337,6 @@ impl<'a, Q: Queue<Event>> World<'a, Q> {
             let again = Event::new(EventKind::Push, left, node, update, hops);
             self.transport.queue.push(self.transport.now + self.interval, again);
         }
-    }
-
-    /// A node gives what it spreads to some peers, and asks them for what they spread.
-    fn contact(&mut self, node: u32) {
-        if self.transport.faults.is_up(node) {
-            let (mut chosen, mut found) = (std::mem::take(&mut self.chosen), std::mem::take(&mut self.found));
-            let mut draws = self.peers.draws(u64::from(node), self.transport.now);
-            draws.peers(node, self.nodes, self.scenario.protocol.fanout(), &mut chosen);
-            self.spoken_of(node, &mut found);
-            for peer in &chosen {
-                for update in &found {
-                    self.transport.send(EventKind::Copy, node, *peer, *update, 0);
-                }
-            }
-            self.found = found;
-            for peer in &chosen {
-                if self.transport.ask(EventKind::Pull, node, *peer) {
-                    self.answer_pull(node, *peer);
-                }
-            }
-            self.chosen = chosen;
-        }
-        if !self.history.is_empty() {
-            self.history.age(node);
-        }
-    }
-
-    /// What a node spreads by push and pull.
-    fn spoken_of(&self, node: u32, found: &mut Vec<u32>) {
-        found.clear();
-        match self.scenario.protocol.rounds {
-            _ if self.transport.faults.is_mute(node) => {}
-            Rounds::Times(_) => self.history.list(node, found),
-            Rounds::Forever => self.updates_held.list(node, found),
-        }
-    }
-
-    fn answer_pull(&mut self, asker: u32, node: u32) {
-        let mut found = std::mem::take(&mut self.found);
-        self.spoken_of(node, &mut found);
-        for update in found.iter().filter(|update| !self.updates_held.has(asker, **update)) {
-            self.transport.send(EventKind::Copy, node, asker, *update, 0);
-        }
-        self.found = found;
-    }
-
-    /// A node tells peers to which it has no link what it learnt in the last heartbeats.
-    fn heartbeat(&mut self, node: u32) {
-        self.history.list(node, &mut self.found);
-        let speaks = self.transport.faults.is_up(node) && !self.transport.faults.is_mute(node);
-        if speaks && !self.found.is_empty() {
-            let links = self.graph.as_ref().map_or(&[][..], |graph| graph.links(node));
-            let mut draws = self.peers.draws(u64::from(node), self.transport.now);
-            self.chosen.clear();
-            for _ in 0..TRIES {
-                let peer = super::counter_rng::below(draws.next_u64(), u64::from(self.nodes)) as u32;
-                if peer != node && !links.contains(&peer) && !self.chosen.contains(&peer) {
-                    self.chosen.push(peer);
-                }
-                if self.chosen.len() == LAZY_PEERS {
-                    break;
-                }
-            }
-            for peer in &self.chosen {
-                self.transport.metrics.bytes += ENVELOPE_BYTES;
-                for update in &self.found {
-                    self.transport.send(EventKind::IHave, node, *peer, *update, 0);
-                }
-            }
-        }
-        self.history.age(node);
-    }
-
-    /// A node reconciles with a random peer it is connected to: one that is up, on its side of a partition.
-    fn begin_reconcile(&mut self, node: u32) {
-        let mut draws = self.peers.draws(u64::from(node), self.transport.now << 1 | 1 << 63);
-        let draws =
-            (0..TRIES).map(|_| super::counter_rng::below(draws.next_u64(), u64::from(self.nodes)) as u32);
-        let faults = &self.transport.faults;
-        let reaches = |peer: &u32| *peer != node && faults.is_up(*peer) && faults.are_linked(node, *peer);
-        let Some(peer) = draws.collect::<Vec<_>>().into_iter().find(reaches) else { return };
-        if self.transport.ask(EventKind::Reconcile, node, peer) {
-            self.answer_reconcile(node, peer);
-        }
-    }
-
-    fn answer_reconcile(&mut self, asker: u32, node: u32) {
-        if self.transport.faults.is_mute(node) {
-            return;
-        }
-        self.transport.metrics.bytes += ROOT_BYTES + ENVELOPE_BYTES;
-        let digest = self.scenario.protocol.digest;
-        let gave = self.give(node, asker);
-        self.updates_held.lacking(node, asker, digest, &mut self.found);
-        let gets = !self.found.is_empty();
-        if gave || gets {
-            let vector = ENVELOPE_BYTES + DIGEST_BYTES * self.updates_held.authors() as u64;
-            // One each way, after the hashes differed.
-            self.transport.metrics.bytes += 2 * vector;
-        }
-        if gets && self.transport.ask(EventKind::Give, node, asker) {
-            self.give(asker, node);
-        }
-    }
-
-    /// A node gives another what that asks for by its digest. Whether there was anything.
-    fn give(&mut self, node: u32, taker: u32) -> bool {
-        if self.transport.faults.is_mute(node) {
-            return false;
-        }
-        self.updates_held.lacking(taker, node, self.scenario.protocol.digest, &mut self.found);
-        for update in &self.found {
-            self.transport.send(EventKind::Repair, node, taker, *update, 0);
-        }
-        !self.found.is_empty()
     }
 
     /// Writes all updates that are due, and comes back for the next.

@@ -79,6 +79,7 @@ impl Timeline {
             regions,
             nodes: scenario.network.nodes,
             zones: &scenario.zones,
+            zone: None,
             total: machines(scenario),
             machines: scenario.network.nodes,
             authors: Vec::new(),
@@ -89,6 +90,7 @@ impl Timeline {
         let written_at = draw.writes(scenario);
         draw.until = draw.until.max(written_at);
         for fault in &scenario.faults {
+            draw.zone = fault.zone.as_ref();
             draw.fault(millis(fault.at), &fault.kind, written_at);
         }
         draw.withdrawals(scenario, written_at);
@@ -113,6 +115,8 @@ struct Draw<'a, R> {
     regions: &'a [u8],
     nodes: usize,
     zones: &'a [Zone],
+    /// The zone that the present fault is about.
+    zone: Option<&'a ZoneName>,
     /// All machines of the world.
     total: usize,
     /// Nodes, and the machines of an adversary so far.
@@ -182,13 +186,15 @@ impl<R: Rng> Draw<'_, R> {
                 self.heals(at);
             }
             FaultKind::JoinZone { who, zone } => {
-                for node in self.pick_of(*who, |zones| !zones.contains(&zone)) {
+                let strangers = (0..self.nodes).filter(|node| !self.serves(*node, zone)).collect();
+                for node in self.pick_among(strangers, *who) {
                     self.plan(at, Action::JoinZone(node, zone.clone()));
                 }
                 self.heals(at);
             }
             FaultKind::LeaveZone { who, zone } => {
-                for node in self.pick_of(*who, |zones| zones.iter().skip(1).any(|it| *it == zone)) {
+                let guests = (0..self.nodes).filter(|node| self.is_away(*node, zone)).collect();
+                for node in self.pick_among(guests, *who) {
                     self.plan(at, Action::LeaveZone(node, zone.clone()));
                 }
                 self.heals(at);
@@ -330,24 +336,27 @@ impl<R: Rng> Draw<'_, R> {
         self.plan(at, Action::Fault(fault));
     }
 
+    /// Some nodes; of the zone that the fault is about, if it is about one.
     fn pick(&mut self, who: Who) -> Vec<usize> {
-        let mut machines: Vec<usize> = (0..self.nodes).collect();
-        machines.shuffle(self.rng);
-        machines.truncate(who.of(self.nodes));
-        machines
+        let nodes = (0..self.nodes).filter(|node| self.zone.is_none_or(|zone| self.serves(*node, zone)));
+        self.pick_among(nodes.collect(), who)
     }
 
-    /// Nodes whose zones, the home zone first, are such.
-    fn pick_of(&mut self, who: Who, such: impl Fn(&[&ZoneName]) -> bool) -> Vec<usize> {
-        let zones_of = |node: &usize| -> Vec<&ZoneName> {
-            let members = self.zones.iter().filter(|zone| zone.members.0.contains(node));
-            let followers = self.zones.iter().filter(|zone| zone.followers.0.contains(node));
-            members.chain(followers).map(|zone| &zone.name).collect()
-        };
-        let mut nodes: Vec<usize> = (0..self.nodes).filter(|node| such(&zones_of(node))).collect();
+    fn pick_among(&mut self, mut nodes: Vec<usize>, who: Who) -> Vec<usize> {
         nodes.shuffle(self.rng);
-        nodes.truncate(who.of(self.nodes));
+        nodes.truncate(who.of(nodes.len().max(1)));
         nodes
+    }
+
+    fn serves(&self, node: usize, zone: &ZoneName) -> bool {
+        let named = self.zones.iter().filter(|it| it.name == *zone);
+        named.into_iter().any(|it| it.members.0.contains(&node) || it.followers.0.contains(&node))
+    }
+
+    /// Whether a zone is not the home of a node, which it cannot leave.
+    fn is_away(&self, node: usize, zone: &ZoneName) -> bool {
+        let home = self.zones.iter().find(|it| it.members.0.contains(&node));
+        self.serves(node, zone) && home.is_none_or(|home| home.name != *zone)
     }
 
     /// An exponential draw. Milliseconds.

@@ -174,8 +174,7 @@ fn index(sections: &[Section<'_>]) -> String {
         let class = outcome.class();
         let paper =
             claim(answered).map(|(_, short, _)| format!("<small>{short}</small>")).unwrap_or_default();
-        let _fits =
-            write!(out, "<li class=\"{class}\"><a href=\"#{id}\">{mark}<span>{name}{paper}</span></a></li>");
+        _ = write!(out, "<li class=\"{class}\"><a href=\"#{id}\">{mark}<span>{name}{paper}</span></a></li>");
     }
     out
 }
@@ -231,7 +230,7 @@ fn broken(runs: &[&Run]) -> String {
         let what = if broken.progress { "No progress" } else { "A promise was broken" };
         let place = super::label(&run.parameters);
         let place = if place.is_empty() { place } else { format!(" where {place}") };
-        let _fits = write!(
+        _ = write!(
             out,
             "<div class=\"notice\"><p><strong>{what}: {check}</strong> after {moment} in seed {seed}{place}: \
              {detail}</p>{copy}</div>",
@@ -245,8 +244,7 @@ fn broken(runs: &[&Run]) -> String {
     }
     if all.len() > BROKEN_TOLD {
         let more = counted(all.len() - BROKEN_TOLD, "more run");
-        let _fits =
-            write!(out, "<p class=\"soft\">A checker failed in {more}; the table of runs names them.</p>");
+        _ = write!(out, "<p class=\"soft\">A checker failed in {more}; the table of runs names them.</p>");
     }
     out
 }
@@ -260,7 +258,7 @@ fn verdicts(title: &str, verdicts: &[Verdict], bad: &str) -> String {
         let class = if verdict.met { "good" } else { bad };
         let (wanted, says) = (Escaped(&verdict.wanted), outcome(verdict));
         let replay = if verdict.met { String::new() } else { copy("Copy replay", &verdict.replay) };
-        let _fits = write!(
+        _ = write!(
             out,
             "<li class=\"{class}\"><code>{wanted}</code><span class=\"says\">{says}</span>{replay}</li>"
         );

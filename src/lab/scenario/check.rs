@@ -106,6 +106,14 @@ fn check_seeds(scenario: &Scenario) -> Result<(), Wrong> {
 
 fn check_fault(scenario: &Scenario, at: usize, fault: &Fault) -> Result<(), Wrong> {
     check_kind(scenario, &fault.kind).map_err(|message| wrong(&format!("fault/{at}"), message))?;
+    let zone = match &fault.kind {
+        FaultKind::JoinZone { zone, .. } | FaultKind::LeaveZone { zone, .. } => Some(zone),
+        _ => fault.zone.as_ref(),
+    };
+    if let Some(zone) = zone.filter(|zone| !scenario.zones.iter().any(|it| it.name == **zone)) {
+        let message = format!("no zone {zone}: [[zone]] with name = \"{zone}\" says who serves it");
+        return Err(wrong(&format!("fault/{at}/zone"), message));
+    }
     if scenario.until.is_some_and(|until| fault.at >= until) {
         return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
     }
@@ -261,11 +269,6 @@ fn check_kind(scenario: &Scenario, kind: &FaultKind) -> Result<(), String> {
         && scenario.network.regions.is_none()
     {
         return Err("by = \"region\" needs regions: network.regions = \"cloud-8\"".into());
-    }
-    if let FaultKind::JoinZone { zone, .. } | FaultKind::LeaveZone { zone, .. } = kind
-        && !scenario.zones.iter().any(|it| it.name == *zone)
-    {
-        return Err(format!("no zone {zone}: [[zone]] with name = \"{zone}\" says who serves it"));
     }
     Ok(())
 }

@@ -14,6 +14,8 @@ use crate::sim::RestartFrom;
 pub struct Fault {
     /// Virtual time.
     pub at: Duration,
+    /// Only nodes that serve this zone at the start are struck, where a kind strikes some.
+    pub zone: Option<ZoneName>,
     /// What.
     pub kind: FaultKind,
 }
@@ -248,7 +250,9 @@ impl TryFrom<FaultText> for Fault {
 
     fn try_from(text: FaultText) -> Result<Fault, String> {
         let at = text.at.ok_or("when? at = \"10s\"")?;
-        Ok(Fault { at, kind: text.fault()? })
+        let kind = text.fault()?;
+        let is_of_kind = matches!(kind, FaultKind::JoinZone { .. } | FaultKind::LeaveZone { .. });
+        Ok(Fault { at, zone: text.zone.filter(|_| !is_of_kind), kind })
     }
 }
 
@@ -289,17 +293,17 @@ impl FaultText {
         let known: &[&str] = match self.kind {
             KindText::Partition => &["lasts", "groups", "by"],
             KindText::Churn => &["lasts", "share", "mean_off"],
-            KindText::Crash => &["lasts", "share", "nodes", "memory"],
-            KindText::Clock => &["lasts", "share", "nodes", "error"],
-            KindText::Freeze => &["lasts", "share", "nodes"],
+            KindText::Crash => &["lasts", "share", "nodes", "zone", "memory"],
+            KindText::Clock => &["lasts", "share", "nodes", "zone", "error"],
+            KindText::Freeze => &["lasts", "share", "nodes", "zone"],
             KindText::Sleep | KindText::Eclipse => &["lasts"],
-            KindText::JoinZone | KindText::LeaveZone => &["share", "nodes", "zone"],
-            KindText::Backup
+            KindText::JoinZone
+            | KindText::LeaveZone
+            | KindText::Backup
             | KindText::Join
             | KindText::Mute
-            | KindText::Sybil
-            | KindText::Equivocate
-            | KindText::Lie => &["share", "nodes"],
+            | KindText::Lie => &["share", "nodes", "zone"],
+            KindText::Sybil | KindText::Equivocate => &["share", "nodes"],
         };
         let given = [
             ("lasts", self.lasts.is_some()),

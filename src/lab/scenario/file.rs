@@ -73,10 +73,7 @@ impl Document {
 
     /// The file after `--set`, as TOML: its own text if nothing was set.
     pub fn source(&self) -> String {
-        match self.settings.is_empty() {
-            true => self.text.clone(),
-            false => self.table.to_string(),
-        }
+        if self.settings.is_empty() { self.text.clone() } else { self.table.to_string() }
     }
 
     /// How many cells the sweep makes.
@@ -196,9 +193,12 @@ impl Document {
         for (key, position) in self.positions(number) {
             let value = self.scenario.sweep[key][position].clone();
             let position = position.to_string();
-            let blame = |flaw: Flaw| match flaw.message.starts_with("unknown key") {
-                true => self.flaw(&["sweep", key], flaw.message),
-                false => self.flaw(&["sweep", key, &position], flaw.message),
+            let blame = |flaw: Flaw| {
+                if flaw.message.starts_with("unknown key") {
+                    self.flaw(&["sweep", key], flaw.message)
+                } else {
+                    self.flaw(&["sweep", key, &position], flaw.message)
+                }
             };
             set(&mut table, key, value.clone()).map_err(blame)?;
             parameters.insert(key.to_owned(), value);
@@ -226,9 +226,10 @@ impl Document {
             ((*key).to_owned(), plain(value))
         });
         let parameters: BTreeMap<_, _> = parameters.collect();
-        let message = match parameters.is_empty() {
-            true => wrong.message.clone(),
-            false => format!("{} (where {})", wrong.message, label(&parameters)),
+        let message = if parameters.is_empty() {
+            wrong.message.clone()
+        } else {
+            format!("{} (where {})", wrong.message, label(&parameters))
         };
         self.flaw(&path_of(wrong), message)
     }

@@ -90,9 +90,10 @@ impl<'de> Deserialize<'de> for Latency {
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Latency, M::Error> {
                 let Between { least, most } = Between::deserialize(MapAccessDeserializer::new(map))?;
-                match least <= most {
-                    true => Ok(Latency { least, most }),
-                    false => Err(M::Error::custom("the least latency is above the most; swap them")),
+                if least <= most {
+                    Ok(Latency { least, most })
+                } else {
+                    Err(M::Error::custom("the least latency is above the most; swap them"))
                 }
             }
         }
@@ -120,20 +121,20 @@ impl<'de> Deserialize<'de> for AntiEntropy {
             }
 
             fn visit_bool<E: Error>(self, is_on: bool) -> Result<AntiEntropy, E> {
-                match is_on {
-                    false => Ok(AntiEntropy::default()),
-                    true => {
-                        Err(E::custom("say how often: anti_entropy = { every = \"30s\", on_join = true }"))
-                    }
+                if is_on {
+                    Err(E::custom("say how often: anti_entropy = { every = \"30s\", on_join = true }"))
+                } else {
+                    Ok(AntiEntropy::default())
                 }
             }
 
             fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<AntiEntropy, M::Error> {
                 let AntiEntropyTable { every, on_join } =
                     AntiEntropyTable::deserialize(MapAccessDeserializer::new(map))?;
-                match every.is_zero() {
-                    true => Err(M::Error::custom("`every` must be longer than nothing, for example \"30s\"")),
-                    false => Ok(AntiEntropy { every: Some(every), on_join }),
+                if every.is_zero() {
+                    Err(M::Error::custom("`every` must be longer than nothing, for example \"30s\""))
+                } else {
+                    Ok(AntiEntropy { every: Some(every), on_join })
                 }
             }
         }
@@ -209,9 +210,10 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dur
 }
 
 fn without_unit(number: f64) -> String {
-    match number.fract() == 0.0 {
-        true => format!("a time needs a unit: write \"{number}s\" or \"{number}ms\""),
-        false => format!("a time needs a unit and a whole number: \"{}ms\"", (number * 1e3).round()),
+    if number.fract() == 0.0 {
+        format!("a time needs a unit: write \"{number}s\" or \"{number}ms\"")
+    } else {
+        format!("a time needs a unit and a whole number: \"{}ms\"", (number * 1e3).round())
     }
 }
 

@@ -14,10 +14,10 @@ use crate::agents::{Agents, HostedAgent};
 use crate::net::client::NodeClient;
 use crate::proto::call::{Access, CallOffer};
 use crate::proto::card::Scope;
-use crate::proto::directory::PeerProfile;
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::{FullName, ZoneName};
+use crate::proto::query::PeerProfile;
 
 /// How long what a peer is counts. Finding out takes a look at every record, which no peer may cause often.
 const PROFILE_KEPT: Duration = Duration::from_secs(10);

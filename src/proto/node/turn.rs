@@ -2,14 +2,17 @@
 
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
-use crate::proto::directory::{Directory, Resolution};
+use crate::proto::directory::Directory;
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, ConversationId, GossipId, NodeAlert, Offence, Output, Reply, Verdict};
+use crate::proto::io::{
+    Command, ConversationId, GossipId, NodeAlert, Offence, Output, Reply, Role, Verdict, ZoneError,
+};
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::OwnRecords;
-use crate::proto::zone::{Notice, Role, Zone, ZoneError, Zones};
+use crate::proto::query::Resolution;
+use crate::proto::zone::{Notice, Zone, Zones};
 
 /// All machines of a node for one turn.
 pub(super) struct Turn<'a> {

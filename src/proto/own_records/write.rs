@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
+use super::OwnRecords;
 use super::guard::renewal_at;
-use super::{OwnRecords, WriteError};
 use crate::proto::card::Scope;
 use crate::proto::context::Context;
 use crate::proto::grant::{Chain, Claim, Grant, verify_chain};
@@ -16,6 +16,7 @@ use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
 use crate::proto::name::FullName;
 use crate::proto::persistence;
 use crate::proto::record::{Header, KeyHash, Record, RecordKey, RecordKind, SignedRecord};
+use crate::proto::registration::WriteError;
 use crate::proto::registry::Merge;
 use crate::proto::time::{Stamp, Timestamp};
 use crate::proto::zone::Zones;

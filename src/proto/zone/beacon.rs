@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{Notice, Role, Zone};
+use super::{Notice, Zone};
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::Verdict;
+use crate::proto::io::{Role, Verdict};
 use crate::proto::liveness::Heard;
 use crate::proto::message::{Beacon, Envelope, SignedBeacon};
 use crate::proto::record::Refusal;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::config::{Config, Quota};
-use aop::proto::directory::Find;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, Verdict};
 use aop::proto::name::{FullName, ZoneName};
 use aop::proto::node::Node;
-use aop::proto::own_records::{Registered, WriteError};
 use aop::proto::persistence::Stored;
+use aop::proto::query::Find;
 use aop::proto::record::{Record, SignedRecord};
+use aop::proto::registration::{Registered, WriteError};
 use aop::proto::time::Timestamp;
 
 pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);

@@ -159,6 +159,30 @@ fn an_impossible_fault_is_told_with_its_line() {
 }
 
 #[test]
+fn an_impossible_zone_is_told_with_its_line() {
+    let zone = |lines: &str| core(&format!("[[zone]]\nname = \"east.example\"\n{lines}"));
+    let visit = |kind: &str, more: &str| {
+        let fault = format!("[[fault]]\nkind = \"{kind}\"\nat = \"1s\"\nnodes = 1\n{more}");
+        zone(&format!("members = \"0-4\"\n{fault}"))
+    };
+    let all = told_of_all([
+        ("a zone in the model", model("[[zone]]\nname = \"east.example\"\nmembers = \"0-4\"\n")),
+        ("a zone without members", zone("")),
+        ("members that are no numbers", zone("members = \"all\"\n")),
+        ("members backwards", zone("members = \"4-0\"\n")),
+        ("a member that there is not", zone("members = \"0-100\"\n")),
+        ("a member that follows", zone("members = \"0-4\"\nfollowers = \"4, 5\"\n")),
+        ("a zone twice", zone("members = \"0\"\n[[zone]]\nname = \"east.example\"\nmembers = \"1\"\n")),
+        ("a name that is none", replaced(&zone("members = \"0\"\n"), "east.example", "East!")),
+        ("a visit to no zone", visit("join-zone", "")),
+        ("a visit to a zone that there is not", visit("leave-zone", "zone = \"west.example\"\n")),
+        ("a crash in a zone that there is not", visit("crash", "lasts = \"1s\"\nzone = \"west.example\"\n")),
+        ("a Sybil of a zone", visit("sybil", "zone = \"east.example\"\n")),
+    ]);
+    insta::assert_snapshot!(all);
+}
+
+#[test]
 fn what_cannot_be_asked_is_told_with_its_line() {
     let all = told_of_all([
         ("an unknown metric", model("[[expect]]\nmetric = \"covrage\"\nop = \">=\"\nvalue = 1\n")),

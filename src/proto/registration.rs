@@ -1,4 +1,4 @@
-//! What becomes of a client's wish to write.
+//! Registering and withdrawing agents: what a client may want, and what becomes of it.
 
 use std::collections::BTreeSet;
 

@@ -1,0 +1,113 @@
+//! Questions about agents, and their answers.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::card::AgentCard;
+use super::identity::{AgentId, PeerKey};
+use super::liveness::Presence;
+use super::name::{FullName, ZoneName};
+use super::record::Record;
+use super::search::{Cursor, Query};
+
+/// An agent with its hosts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// Its id.
+    pub id: AgentId,
+    /// The greatest of its live records.
+    pub record: Arc<Record>,
+    /// Rank; 0 where nothing was searched for.
+    pub score: f32,
+    /// Its hosts, reachable ones first.
+    pub replicas: Vec<Replica>,
+}
+
+/// One host of an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The host.
+    pub peer: PeerKey,
+    /// Whether it answers.
+    pub presence: Presence,
+    /// Milliseconds since it was last heard; none if never.
+    pub seen_ms_ago: Option<u64>,
+}
+
+/// What a search asks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Find {
+    /// What matches, and in which zone and those below it.
+    pub query: Query,
+    /// Most results.
+    pub limit: usize,
+    /// Where an earlier page ended.
+    pub after: Option<Cursor>,
+    /// Whether what is not held here is left out of the question.
+    pub local: bool,
+}
+
+/// Some of the agents that match, and of which zones that is all.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Best first.
+    pub found: Vec<Found>,
+    /// Where the next page begins.
+    pub next: Option<Cursor>,
+    /// What is known of each zone of the asked scope.
+    pub zones: Vec<ZoneAnswer>,
+}
+
+/// What an answer knows of one zone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneAnswer {
+    /// The zone.
+    pub zone: ZoneName,
+    /// How it was answered.
+    pub status: ZoneStatus,
+}
+
+/// How the part of an answer that concerns one zone came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZoneStatus {
+    /// From the replica held here.
+    Held,
+    /// Nobody could be asked; what it holds may be missing.
+    Unreachable,
+}
+
+/// What a name given by a user stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resolution {
+    /// One agent.
+    One(Found),
+    /// One name, several owners: a caller must pick by id.
+    Ambiguous(Vec<AgentId>),
+    /// No such agent in what is held here; names that are similar.
+    Unknown(Vec<FullName>),
+    /// Not held here, and no peer was heard yet that could know it.
+    NotSynced,
+}
+
+/// What a peer is, as far as the records and beacons held here tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerProfile {
+    /// The owners on whose behalf it offers agents; their grants were verified with the records.
+    pub owners: BTreeSet<PeerKey>,
+    /// The zones it serves, of those replicated here. In an open zone this is its own word.
+    pub zones: BTreeSet<ZoneName>,
+}
+
+impl Found {
+    /// The card of the record. Decoded here and not where the node answers: that is one task for all askers.
+    pub fn card(&self) -> AgentCard {
+        self.record.card().unwrap_or_default()
+    }
+}
+
+impl Answer {
+    /// Whether no zone of the asked scope is missing.
+    pub fn is_complete(&self) -> bool {
+        self.zones.iter().all(|zone| zone.status == ZoneStatus::Held)
+    }
+}
