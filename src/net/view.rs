@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::agents::{Agents, State};
+use crate::agents::{AgentState, Agents};
 use crate::api::{self, ApiError, Health, Removal, ReplicaState, ZoneRole};
 use crate::net::calls::CallResult;
 use crate::net::driver::ReadContext;
@@ -467,12 +467,12 @@ fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &
 }
 
 /// The state as replicas show it; none before it takes calls and after its end.
-fn shown(state: State) -> Option<ReplicaState> {
+fn shown(state: AgentState) -> Option<ReplicaState> {
     match state {
-        State::Active => Some(ReplicaState::Active),
-        State::Busy => Some(ReplicaState::Busy),
-        State::Error => Some(ReplicaState::Error),
-        State::Init | State::Registered | State::Terminated => None,
+        AgentState::Active => Some(ReplicaState::Active),
+        AgentState::Busy => Some(ReplicaState::Busy),
+        AgentState::Error => Some(ReplicaState::Error),
+        AgentState::Init | AgentState::Registered | AgentState::Terminated => None,
     }
 }
 
