@@ -11,7 +11,7 @@ use super::output::{Talk, print_json_line};
 use super::settings;
 use crate::agents::Agents;
 use crate::agents::files::Files;
-use crate::agents::grants::Host;
+use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Settings, read_or_create_key};
 use crate::host;
@@ -60,7 +60,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
     let home = settings.zones.first().cloned().unwrap_or_else(ZoneName::root);
-    let host = Host { key: identity.key(), network: settings.network.clone(), home: home.clone() };
+    let host = OfferingNode { key: identity.key(), network: settings.network.clone(), home: home.clone() };
     let agents = Agents::new(home);
     let files = Files::start(&settings.agents, host, &agents, report).await;
     let from_files = agents.list().len();

@@ -152,7 +152,7 @@ impl<'a> World<'a> {
 
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
-        let NetworkOptions { identity, network, zones, bootstrap, listen, search } =
+        let NetworkOptions { identity, network, zones, bootstrap, listen, discovery } =
             self.network_options(node);
         let options = Options {
             identity,

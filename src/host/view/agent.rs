@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::agents::{Agents, State};
+use crate::agents::{AgentState, Agents};
 use crate::api::{self, ReplicaState};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::identity::PeerKey;
@@ -106,12 +106,12 @@ fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &
 }
 
 /// The state as replicas show it; none before it takes calls and after its end.
-fn shown(state: State) -> Option<ReplicaState> {
+fn shown(state: AgentState) -> Option<ReplicaState> {
     match state {
-        State::Active => Some(ReplicaState::Active),
-        State::Busy => Some(ReplicaState::Busy),
-        State::Error => Some(ReplicaState::Error),
-        State::Init | State::Registered | State::Terminated => None,
+        AgentState::Active => Some(ReplicaState::Active),
+        AgentState::Busy => Some(ReplicaState::Busy),
+        AgentState::Error => Some(ReplicaState::Error),
+        AgentState::Init | AgentState::Registered | AgentState::Terminated => None,
     }
 }
 
