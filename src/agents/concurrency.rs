@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::state::{Event, State};
+use super::state::{AgentEvent, AgentState};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -15,7 +15,7 @@ pub(super) struct ConcurrencyLimiter {
     free: Semaphore,
     waiting: AtomicUsize,
     waiting_max: usize,
-    state: Mutex<State>,
+    state: Mutex<AgentState>,
 }
 
 /// One call at work; makes room for the next when dropped.
@@ -25,9 +25,9 @@ pub(super) struct Permit<'a> {
 }
 
 /// One call in the queue; leaves it when dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+struct QueueTicket<'a>(&'a AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -36,7 +36,7 @@ impl Drop for Waiting<'_> {
 impl ConcurrencyLimiter {
     /// `count` calls at work and a queue of `waiting_max`, of an agent that is offered and may be called.
     pub(super) fn new(count: usize, waiting_max: usize) -> ConcurrencyLimiter {
-        let state = State::Init.after(Event::Registration).after(Event::Start);
+        let state = AgentState::Init.after(AgentEvent::Registration).after(AgentEvent::Start);
         ConcurrencyLimiter {
             free: Semaphore::new(count),
             waiting: AtomicUsize::new(0),
@@ -53,7 +53,7 @@ impl ConcurrencyLimiter {
         // Counted first and judged then: two that come at once cannot both take the last place of the queue.
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         // Before any return, so that who is turned away is taken off again.
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = QueueTicket(&self.waiting);
         if before >= self.waiting_max {
             return Err(self.full());
         }
@@ -71,7 +71,7 @@ impl ConcurrencyLimiter {
 
     fn taken<'a>(&'a self, permit: SemaphorePermit<'a>) -> Permit<'a> {
         if self.free.available_permits() == 0 {
-            self.note(Event::Full);
+            self.note(AgentEvent::Full);
         }
         Permit { limiter: self, permit: Some(permit) }
     }
@@ -86,13 +86,13 @@ impl ConcurrencyLimiter {
     }
 
     /// Takes note of what happened.
-    pub(super) fn note(&self, event: Event) {
+    pub(super) fn note(&self, event: AgentEvent) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *state = state.after(event);
     }
 
     /// Where the agent is in its life.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> AgentState {
         *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -102,7 +102,7 @@ impl Drop for Permit<'_> {
         // Given back before it is counted; the field's own drop would come after this body.
         self.permit.take();
         if self.limiter.free.available_permits() > 0 {
-            self.limiter.note(Event::Vacant);
+            self.limiter.note(AgentEvent::Vacant);
         }
     }
 }
