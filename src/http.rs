@@ -40,8 +40,8 @@ use tower_service::Service as _;
 
 use self::failure::Failure;
 pub use self::guard::{Token, TokenError};
+use crate::host::Handle;
 use crate::mcp::Mcp;
-use crate::net::Handle;
 
 /// Open connections. Above it new ones wait in the kernel's backlog; 1024 leaves file descriptors for the mesh.
 const CONNECTIONS_MAX: usize = 1024;

@@ -24,7 +24,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::watch;
 
 use self::catalog::Catalog;
-use crate::net::Handle;
+use crate::host::Handle;
 use crate::sanitize::clean_short;
 
 /// How long a list may be taken for fresh, milliseconds; a change is told at once to who listens.

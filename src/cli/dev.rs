@@ -11,7 +11,6 @@ use futures::future::try_join_all;
 use libp2p::Multiaddr;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
 use super::args::DevArgs;
@@ -20,11 +19,11 @@ use super::life::{Signals, live, run, start_logs};
 use super::node::ready;
 use super::output::{Talk, print_json_line};
 use crate::agents::{Agents, HostedAgent};
-use crate::api::{Event, Ready};
+use crate::api::Ready;
 use crate::config::{self, Flags};
 use crate::document::{read_documents, read_run_config};
+use crate::host::{self, Events, Running};
 use crate::http;
-use crate::net::{self, Running};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
 
@@ -107,7 +106,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
     let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(str::parse);
     let agents = Agents::new(ZoneName::root());
     agents.replace(hosted);
-    let options = net::Options {
+    let options = host::Options {
         identity,
         network: NETWORK.into(),
         zones: vec![ZoneName::root()],
@@ -117,7 +116,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
         data_dir: folder.path().into(),
         agents,
     };
-    let running = net::start(options).await.map_err(|error| failed(&error))?;
+    let running = host::start(options).await.map_err(|error| failed(&error))?;
     Ok(DevNode { running, key, folder })
 }
 
@@ -147,7 +146,7 @@ fn samples() -> Result<Vec<HostedAgent>, Failure> {
 }
 
 /// Resolves when the node holds `count` agents. Events are only the hint to look: some may have come before.
-async fn all_seen(node: &DevNode, mut events: Receiver<Event>, count: usize) {
+async fn all_seen(node: &DevNode, mut events: Events, count: usize) {
     loop {
         // A question that fails counts as nothing seen; the caller's timeout ends the wait.
         let held = node.running.handle.agents(None, count, None).await.unwrap_or_default();

@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use super::failure::{Exit, Failure, wants_colours};
+use crate::host::Running;
 use crate::http::Server;
-use crate::net::Running;
 
 /// How long a stop may take; whoever stops a service kills it after 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);

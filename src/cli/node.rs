@@ -11,11 +11,11 @@ use super::output::{Talk, print_json_line};
 use super::settings;
 use crate::agents::Agents;
 use crate::agents::files::Files;
-use crate::agents::grants::Host;
+use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Settings, read_or_create_key};
+use crate::host;
 use crate::http::{self, Listener, Token};
-use crate::net;
 use crate::proto::name::ZoneName;
 
 /// Runs a node until a signal.
@@ -28,7 +28,7 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, talk: Talk) -> Result<Exit, 
 
 /// A node with its API, up.
 struct Started {
-    node: net::Running,
+    node: host::Running,
     server: http::Server,
     ready: Ready,
     from_files: usize,
@@ -62,11 +62,11 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
     let home = settings.zones.first().cloned().unwrap_or_else(ZoneName::root);
-    let host = Host { key: identity.key(), network: settings.network.clone(), home: home.clone() };
+    let host = OfferingNode { key: identity.key(), network: settings.network.clone(), home: home.clone() };
     let agents = Agents::new(home);
     let files = Files::start(&settings.agents, host, &agents, report).await;
     let from_files = agents.list().len();
-    let node = net::start(net::Options {
+    let node = host::start(host::Options {
         identity,
         network: settings.network.clone(),
         zones: settings.zones.clone(),
@@ -99,7 +99,7 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
 /// The ready line.
 pub(super) fn ready(
     peer_id: String,
-    node: &net::Running,
+    node: &host::Running,
     server: &http::Server,
     zones: &[ZoneName],
 ) -> Ready {

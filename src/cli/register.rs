@@ -11,7 +11,7 @@ use super::args::{DeregisterArgs, RegisterArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure, report};
 use super::output::{Talk, clean, print_json, write};
-use crate::agents::grants::{Host, with_grants};
+use crate::agents::grants::{OfferingNode, with_grants};
 use crate::api::{RegisterAnswer, Registered, Status};
 use crate::document::AgentFile;
 use crate::proto::code::Code;
@@ -118,7 +118,7 @@ pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
 /// The documents of all files; a file that cannot be read is told, counted as refused, and stops no other.
 fn read_files(
     files: &[PathBuf],
-    host: &dyn Fn() -> Result<Host, Failure>,
+    host: &dyn Fn() -> Result<OfferingNode, Failure>,
     outcome: &mut Outcome,
 ) -> Vec<Document> {
     let mut documents = Vec::new();
@@ -151,7 +151,7 @@ fn read_files(
 /// The documents of one file.
 fn read_file(
     path: &Path,
-    host: &dyn Fn() -> Result<Host, Failure>,
+    host: &dyn Fn() -> Result<OfferingNode, Failure>,
 ) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
     if path.extension().is_some_and(|extension| extension == "toml") {
         return Ok(vec![read_agent(path, host)?]);
@@ -168,7 +168,7 @@ fn read_file(
 /// only where there is one of these.
 fn read_agent(
     path: &Path,
-    host: &dyn Fn() -> Result<Host, Failure>,
+    host: &dyn Fn() -> Result<OfferingNode, Failure>,
 ) -> Result<Value, Box<dyn miette::Diagnostic>> {
     let file = AgentFile::read(path)?;
     if file.owner_key.is_none() && file.grant.is_none() {
@@ -179,11 +179,11 @@ fn read_agent(
 }
 
 /// The node that is to offer the agents of files with an owner of their own.
-fn ask_host(client: &Client) -> Result<Host, Failure> {
+fn ask_host(client: &Client) -> Result<OfferingNode, Failure> {
     let status: Status = client.get("/v1/status", &[])?;
     let unusable =
         || Failure::new(Exit::Failure, "the node's status names no key or zone", "update the node");
-    Ok(Host {
+    Ok(OfferingNode {
         key: status.peer_id.parse().map_err(|_| unusable())?,
         home: status.zones.first().and_then(|zone| zone.zone.parse().ok()).ok_or_else(unusable)?,
         network: status.network,

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::agent;
-use super::field::{Fields, JsonPath, Part, Step, Violation};
+use super::field::{Fields, JsonPath, MemberPart, PathStep, Violation};
 use super::run_config::{RunConfig, Runner};
 use crate::proto::code::Code;
 
@@ -131,7 +131,7 @@ impl FileDiagnostic {
         // The text was not kept. If the file is gone by now, the message stands without an excerpt.
         let text = fs::read_to_string(path).unwrap_or_default();
         let json_path = keys.iter().fold(JsonPath::default(), |json_path, key| json_path.key(key));
-        let span = find_span(&text, &json_path, Part::Value);
+        let span = find_span(&text, &json_path, MemberPart::Value);
         diagnostic_at(path, &text, span, json_path.to_string(), Code::BadField, problem, fix.into())
     }
 }
@@ -253,24 +253,24 @@ fn diagnostic_at(
 }
 
 /// The bytes of the key or value at `json_path`, or of the innermost thing around it that is there.
-fn find_span(text: &str, json_path: &JsonPath, part: Part) -> std::ops::Range<usize> {
+fn find_span(text: &str, json_path: &JsonPath, part: MemberPart) -> std::ops::Range<usize> {
     // Values lose their places on the way to JSON, so the text is parsed again, but only for a mistake.
     let Ok(root) = DeTable::parse(text) else { return 0..0 };
     let mut span = 0..0;
     let mut here = DeValue::Table(root.into_inner());
     for (depth, step) in json_path.0.iter().enumerate() {
         let next = match (step, here) {
-            (Step::Key(key), DeValue::Table(table)) => table
+            (PathStep::Key(key), DeValue::Table(table)) => table
                 .into_iter()
                 .find(|(name, _)| name.get_ref() == key)
                 .map(|(name, value)| (name.span(), value)),
-            (Step::Index(index), DeValue::Array(items)) => {
+            (PathStep::Index(index), DeValue::Array(items)) => {
                 items.into_iter().nth(*index).map(|value| (value.span(), value))
             }
             _ => None,
         };
         let Some((name, value)) = next else { break };
-        let is_key = part == Part::Key && depth + 1 == json_path.0.len();
+        let is_key = part == MemberPart::Key && depth + 1 == json_path.0.len();
         // A table's own span may be its header; its key is always the nearer thing to point at.
         span = if is_key || matches!(value.get_ref(), DeValue::Table(_)) { name } else { value.span() };
         here = value.into_inner();

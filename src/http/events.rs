@@ -7,11 +7,12 @@ use axum::extract::State;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures::{Stream, stream};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::failure::Failure;
 use super::routes::Api;
 use crate::api::Event;
+use crate::host::Events;
 
 /// Streams open at once; each holds a connection and a place in the node's event ring.
 pub(super) const STREAMS_MAX: usize = 64;
@@ -20,7 +21,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One open stream.
 struct Reader {
-    events: broadcast::Receiver<Event>,
+    events: Events,
     closing: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 }
@@ -63,7 +64,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_reader_is_told_how_many_events_it_missed() {
-        let (sender, mut receiver) = broadcast::channel(2);
+        let (sender, mut receiver) = tokio::sync::broadcast::channel(2);
         for peer in ["a", "b", "c", "d", "e"] {
             sender.send(Event::PeerConnected { peer: peer.into() }).unwrap();
         }

@@ -21,7 +21,7 @@ use super::page;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
-use crate::net::Handle;
+use crate::host::Handle;
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 
