@@ -47,7 +47,9 @@ struct DevNode {
 pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
     let directives = std::env::var("AOP_LOG").ok().filter(|text| !text.is_empty());
     start_logs(directives.as_deref(), verbose, talk.quiet)?;
+    // The folder is not used. It is given because without a home folder there is no default.
     let flags = Flags::from([("http.addr", vec![args.http.clone()]), ("data_dir", vec![".".into()])]);
+    // No environment: a variable that is meant for a real node must not count here.
     let (settings, _) = config::load(&flags, &|_| None, None).map_err(|_| {
         Failure::new(
             Exit::Usage,
@@ -61,6 +63,7 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failu
 }
 
 async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Failure> {
+    // Caught before there is a folder, so that a signal always removes them.
     let mut signals = Signals::catch()?;
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let nodes = tokio::select! {
@@ -74,6 +77,7 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
         true => drop(print_json_line(&ready)),
         false => tell_ready(&ready, talk),
     }
+    // The folders are kept until the nodes have stopped, which write until then.
     let (nodes, _folders): (Vec<_>, Vec<_>) =
         nodes.into_iter().map(|node| (node.running, node.folder)).unzip();
     live(server, nodes, signals).await
@@ -83,6 +87,7 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
 async fn start_all() -> Result<Vec<DevNode>, Failure> {
     let samples = samples()?;
     let count = samples.len();
+    // Alone before the others, because they need its address.
     let first = start(Vec::new(), Vec::new()).await?;
     let events = first.running.handle.events();
     // One address suffices on loopback; a second would only be dialed in vain.
@@ -133,6 +138,7 @@ fn samples() -> Result<Vec<HostedAgent>, Failure> {
     let locals =
         read_documents(documents.into()).into_iter().zip(run_configs).map(|(outcome, run_config)| {
             let mut offer = outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
+            // The reader makes listings; only this place knows which of them run.
             offer.card.callable = run_config.is_some();
             Ok(HostedAgent { offer, run_config })
         });
@@ -142,6 +148,7 @@ fn samples() -> Result<Vec<HostedAgent>, Failure> {
 /// Resolves when the node holds `count` agents. Events are only the hint to look: some may have come before.
 async fn all_seen(node: &DevNode, mut events: Events, count: usize) {
     loop {
+        // A question that fails counts as nothing seen; the caller's timeout ends the wait.
         let held = node.running.handle.agents(None, count, None).await.unwrap_or_default();
         if held.results.len() >= count {
             return;

@@ -32,7 +32,9 @@ pub(super) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, axum::Error>>>, Failure> {
     let place =
         api.streams.clone().try_acquire_owned().map_err(|_| Failure::busy("event streams", STREAMS_MAX))?;
+    // Subscribed before the greeting goes out: who has read it misses nothing from then on.
     let reader = Reader { events: api.handle.events(), closing: api.closing.clone(), _place: place };
+    // Something at once, so that proxies pass the head on now and not with the first event.
     let hello = stream::once(async { Ok(sse::Event::default().comment("aop")) });
     let events = stream::unfold(reader, next);
     Ok(Sse::new(futures::StreamExt::chain(hello, events)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
@@ -50,6 +52,7 @@ async fn next(mut reader: Reader) -> Option<(Result<sse::Event, axum::Error>, Re
 fn told(event: Result<Event, RecvError>) -> Option<Event> {
     match event {
         Ok(event) => Some(event),
+        // A slow reader loses events and is told how many; holding them back would fill the memory.
         Err(RecvError::Lagged(count)) => Some(Event::Missed { count }),
         Err(RecvError::Closed) => None,
     }
