@@ -67,7 +67,7 @@ pub fn as_of(now: Timestamp) -> Timestamp {
     Timestamp((now.0 / MINUTE_MS).saturating_add(2).saturating_mul(MINUTE_MS))
 }
 
-/// Whether a peer's `as_of` is one that its clock, at most [`SKEW_MAX`] from ours, could have chosen.
+/// Whether a peer's `as_of` is one that its clock, at most `SKEW_MAX` from ours, could have chosen.
 pub fn is_plausible(as_of: Timestamp, now: Timestamp) -> bool {
     as_of.0.is_multiple_of(MINUTE_MS)
         && as_of + SKEW_MAX >= now

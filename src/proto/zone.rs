@@ -1,10 +1,10 @@
 //! One replicated zone: a machine of its own (protocol section 3).
 //!
-//! A zone holds its registry and knows who serves it: it takes gossip ([`ingest`]), tells and hears beacons ([`beacon`]) and
-//! makes itself equal to others ([`conversation`], at the times that [`schedule`] says). Like the node it has `handle_*`,
-//! [`Zone::handle_timeout`] and [`Zone::poll_timeout`]; what it wants done goes to the outbox of its [`Context`].
+//! A zone holds its registry and knows who serves it: it takes gossip (`ingest`), tells and hears beacons (`beacon`) and
+//! makes itself equal to others (`conversation`, at the times that `schedule` says). Like the node it has `handle_*`,
+//! `Zone::handle_timeout` and `Zone::poll_timeout`; what it wants done goes to the outbox of its `Context`.
 //!
-//! What it cannot decide by itself it leaves as [`Notice`]s, which the node takes after every call: a zone never touches
+//! What it cannot decide by itself it leaves as `Notice`s, which the node takes after every call: a zone never touches
 //! another zone, nor what the node knows beside it (own records, clock, search).
 
 mod beacon;
