@@ -11,7 +11,7 @@ const FLUSH_MS: u64 = 500;
 /// Rows by name.
 pub(super) type Rows = BTreeMap<Box<[u8]>, Arc<[u8]>>;
 
-/// What one machine has written.
+/// What one node has written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     rows: Rows,
@@ -46,7 +46,7 @@ impl Disk {
         self.unflushed.len()
     }
 
-    /// The machine stops: of the writes not yet flushed the oldest `kept` reached the disk.
+    /// The node stops: of the writes not yet flushed the oldest `kept` reached the disk.
     pub(super) fn crash(&mut self, kept: usize) {
         for (_, row) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
             self.apply(row);
