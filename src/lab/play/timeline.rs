@@ -185,20 +185,8 @@ impl<R: Rng> Draw<'_, R> {
                 }
                 self.heals(at);
             }
-            FaultKind::JoinZone { who, zone } => {
-                let strangers = (0..self.nodes).filter(|node| !self.serves(*node, zone)).collect();
-                for node in self.pick_among(strangers, *who) {
-                    self.plan(at, Action::JoinZone(node, zone.clone()));
-                }
-                self.heals(at);
-            }
-            FaultKind::LeaveZone { who, zone } => {
-                let guests = (0..self.nodes).filter(|node| self.is_away(*node, zone)).collect();
-                for node in self.pick_among(guests, *who) {
-                    self.plan(at, Action::LeaveZone(node, zone.clone()));
-                }
-                self.heals(at);
-            }
+            FaultKind::JoinZone { who, zone } => self.join_zone(at, *who, zone),
+            FaultKind::LeaveZone { who, zone } => self.leave_zone(at, *who, zone),
             FaultKind::Clock { who, error_ms, lasts } => self.clock(at, *who, *error_ms, *lasts, written_at),
             FaultKind::Freeze { who, lasts } => {
                 let end = self.end(at, *lasts);
@@ -334,6 +322,22 @@ impl<R: Rng> Draw<'_, R> {
 
     fn plan_fault(&mut self, at: u64, fault: Fault) {
         self.plan(at, Action::Fault(fault));
+    }
+
+    fn join_zone(&mut self, at: u64, who: Who, zone: &ZoneName) {
+        let strangers = (0..self.nodes).filter(|node| !self.serves(*node, zone)).collect();
+        for node in self.pick_among(strangers, who) {
+            self.plan(at, Action::JoinZone(node, zone.clone()));
+        }
+        self.heals(at);
+    }
+
+    fn leave_zone(&mut self, at: u64, who: Who, zone: &ZoneName) {
+        let guests = (0..self.nodes).filter(|node| self.is_away(*node, zone)).collect();
+        for node in self.pick_among(guests, who) {
+            self.plan(at, Action::LeaveZone(node, zone.clone()));
+        }
+        self.heals(at);
     }
 
     /// Some nodes; of the zone that the fault is about, if it is about one.
