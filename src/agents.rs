@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 pub use crate::document::schema;
-pub use state::State;
+pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;
 use crate::proto::call::{CallFailure, Outcome, Progress};
@@ -32,7 +32,7 @@ use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::registration::Withdraw;
-use running::Running;
+use running::RunningAgent;
 use tools::{Declared, ResolvedAgent};
 
 pub use crate::proto::limits::CALL_BYTES_MAX;
@@ -72,11 +72,11 @@ struct Inner {
     declared: Mutex<Declared>,
     table: RwLock<Arc<Table>>,
     changes: watch::Sender<u64>,
-    shared: Shared,
+    shared: SharedResources,
 }
 
 /// What all agents of this host share.
-struct Shared {
+struct SharedResources {
     processes: Semaphore,
     client: OnceLock<reqwest::Client>,
 }
@@ -84,7 +84,7 @@ struct Shared {
 #[derive(Default)]
 struct Table {
     list: Arc<BTreeMap<FullName, HostedAgent>>,
-    running: BTreeMap<FullName, Arc<Running>>,
+    running: BTreeMap<FullName, Arc<RunningAgent>>,
     offered: BTreeSet<FullName>,
     /// Below these names nothing is known yet: agents of earlier runs stay.
     unknown: BTreeSet<FullName>,
@@ -98,7 +98,7 @@ impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let shared = Shared { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
+        let shared = SharedResources { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
         let (declared, table) = (Mutex::default(), RwLock::default());
         Agents(Arc::new(Inner { home, declared, table, changes, shared }))
     }
@@ -171,7 +171,7 @@ impl Agents {
     }
 
     /// Where an agent that runs here is in its life; none if it does not run here.
-    pub fn state(&self, name: &FullName) -> Option<State> {
+    pub fn state(&self, name: &FullName) -> Option<AgentState> {
         self.running(name).map(|running| running.state())
     }
 
@@ -198,7 +198,7 @@ impl Agents {
         }
     }
 
-    fn running(&self, name: &FullName) -> Option<Arc<Running>> {
+    fn running(&self, name: &FullName) -> Option<Arc<RunningAgent>> {
         self.table().running.get(name).cloned()
     }
 
@@ -223,7 +223,7 @@ impl Table {
                 let same = before.running.get(&name).filter(|running| running.is_of(&local));
                 let running = same
                     .cloned()
-                    .unwrap_or_else(|| Arc::new(Running::new(&name, &local, run_config, upstream)));
+                    .unwrap_or_else(|| Arc::new(RunningAgent::new(&name, &local, run_config, upstream)));
                 table.running.insert(name.clone(), running);
             }
             if is_offered {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::state::{Event, State};
+use super::state::{AgentEvent, AgentState};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -15,7 +15,7 @@ pub(super) struct ConcurrencyLimiter {
     free: Semaphore,
     waiting: AtomicUsize,
     waiting_max: usize,
-    state: Mutex<State>,
+    state: Mutex<AgentState>,
 }
 
 /// One call at work; makes room for the next when dropped.
@@ -25,9 +25,9 @@ pub(super) struct Permit<'a> {
 }
 
 /// One call in the queue; leaves it when dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+struct QueueTicket<'a>(&'a AtomicUsize);
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -36,7 +36,7 @@ impl Drop for Waiting<'_> {
 impl ConcurrencyLimiter {
     /// `count` calls at work and a queue of `waiting_max`, of an agent that is offered and may be called.
     pub(super) fn new(count: usize, waiting_max: usize) -> ConcurrencyLimiter {
-        let state = State::Init.after(Event::Registration).after(Event::Start);
+        let state = AgentState::Init.after(AgentEvent::Registration).after(AgentEvent::Start);
         ConcurrencyLimiter {
             free: Semaphore::new(count),
             waiting: AtomicUsize::new(0),
@@ -51,7 +51,7 @@ impl ConcurrencyLimiter {
             return Ok(self.taken(permit));
         }
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
+        let _waiting = QueueTicket(&self.waiting);
         if before >= self.waiting_max {
             return Err(self.full());
         }
@@ -69,7 +69,7 @@ impl ConcurrencyLimiter {
 
     fn taken<'a>(&'a self, permit: SemaphorePermit<'a>) -> Permit<'a> {
         if self.free.available_permits() == 0 {
-            self.note(Event::Full);
+            self.note(AgentEvent::Full);
         }
         Permit { limiter: self, permit: Some(permit) }
     }
@@ -84,13 +84,13 @@ impl ConcurrencyLimiter {
     }
 
     /// Takes note of what happened.
-    pub(super) fn note(&self, event: Event) {
+    pub(super) fn note(&self, event: AgentEvent) {
         let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *state = state.after(event);
     }
 
     /// Where the agent is in its life.
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> AgentState {
         *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
@@ -99,7 +99,7 @@ impl Drop for Permit<'_> {
     fn drop(&mut self) {
         self.permit.take();
         if self.limiter.free.available_permits() > 0 {
-            self.limiter.note(Event::Vacant);
+            self.limiter.note(AgentEvent::Vacant);
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 
 use self::reading::Reading;
 use self::watching::Watching;
-use super::grants::Host;
+use super::grants::OfferingNode;
 use super::{Agents, HostedAgent};
 use crate::proto::name::{AgentName, ZoneName};
 
@@ -43,7 +43,7 @@ impl Files {
     /// Reads the agents, gives them to `agents`, and follows the files from then on.
     pub(crate) async fn start(
         paths: &[PathBuf],
-        host: Host,
+        host: OfferingNode,
         agents: &Agents,
         report: impl Fn(&dyn Diagnostic) + Send + Sync + 'static,
     ) -> Files {
@@ -86,7 +86,7 @@ async fn follow(mut folder: Option<Folder>, mut watching: Watching, agents: Agen
 /// What all the paths say.
 struct Folder {
     paths: Vec<PathBuf>,
-    host: Host,
+    host: OfferingNode,
     read: BTreeMap<PathBuf, Reading>,
     /// What is wrong across files and was told.
     reported: BTreeSet<String>,

@@ -18,7 +18,7 @@ use crate::proto::record::RecordKind;
 use crate::proto::time::Timestamp;
 
 /// The node that is to offer agents.
-pub(crate) struct Host {
+pub(crate) struct OfferingNode {
     /// Its key.
     pub(crate) key: PeerKey,
     /// Its world.
@@ -51,7 +51,7 @@ pub(crate) enum GrantFileError {
 /// Signs a grant for `reach` in `zone` that ends after `life`, as one line of base64.
 pub(crate) fn grant_line(
     owner: &Identity,
-    host: &Host,
+    host: &OfferingNode,
     zone: ZoneName,
     reach: Reach,
     life: Duration,
@@ -74,7 +74,7 @@ pub(crate) fn grant_line(
 }
 
 /// The document of an agent's file with the grants that its `owner_key` or `grant` stands for.
-pub(crate) fn with_grants(file: AgentFile, host: &Host) -> Result<Value, GrantFileError> {
+pub(crate) fn with_grants(file: AgentFile, host: &OfferingNode) -> Result<Value, GrantFileError> {
     let lines = match (&file.owner_key, &file.grant) {
         (Some(path), _) => own_grant(&read_key(path)?, &file.document, host)?,
         (None, Some(path)) => read_lines(path)?,
@@ -88,7 +88,7 @@ pub(crate) fn with_grants(file: AgentFile, host: &Host) -> Result<Value, GrantFi
 }
 
 /// The node grants itself with the owner's key; none is needed where both are one.
-fn own_grant(owner: &Identity, document: &Value, host: &Host) -> Result<Vec<String>, GrantFileError> {
+fn own_grant(owner: &Identity, document: &Value, host: &OfferingNode) -> Result<Vec<String>, GrantFileError> {
     if owner.key() == host.key {
         return Ok(Vec::new());
     }

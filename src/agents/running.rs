@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use super::command::{self, StderrTail};
 use super::concurrency::ConcurrencyLimiter;
 use super::schema::{self, Schema};
-use super::state::{Event, State};
+use super::state::{AgentEvent, AgentState};
 use super::tools::McpUpstream;
-use super::{HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, Shared, builtin, chat, web};
+use super::{HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat, web};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
@@ -25,7 +25,7 @@ static PAPER_INPUT: LazyLock<Option<Arc<Schema>>> =
     LazyLock::new(|| Schema::compile(&Value::Object((*schema::default_input()).clone())).ok().map(Arc::new));
 
 /// An agent that runs on this host.
-pub(super) struct Running {
+pub(super) struct RunningAgent {
     name: FullName,
     local: HostedAgent,
     run_config: RunConfig,
@@ -57,13 +57,13 @@ impl Checked {
     }
 }
 
-impl Running {
+impl RunningAgent {
     pub(super) fn new(
         name: &FullName,
         local: &HostedAgent,
         run_config: &RunConfig,
         upstream: Option<Arc<McpUpstream>>,
-    ) -> Running {
+    ) -> RunningAgent {
         let card = &local.offer.card;
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         let count = match run_config.runner {
@@ -75,7 +75,7 @@ impl Running {
         if card.input_schema.is_none() {
             input.own = PAPER_INPUT.clone();
         }
-        Running {
+        RunningAgent {
             input,
             output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
             timeout: Duration::from_secs(u64::from(limits.timeout_s)),
@@ -93,10 +93,10 @@ impl Running {
     }
 
     pub(super) fn remove(&self) {
-        self.limiter.note(Event::Removal);
+        self.limiter.note(AgentEvent::Removal);
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> AgentState {
         self.limiter.state()
     }
 
@@ -109,23 +109,27 @@ impl Running {
     }
 
     /// Input, permit, work, output; every step says what is known of the work when it fails.
-    pub(super) async fn call(&self, shared: &Shared, invocation: Invocation) -> Result<Value, CallFailure> {
+    pub(super) async fn call(
+        &self,
+        shared: &SharedResources,
+        invocation: Invocation,
+    ) -> Result<Value, CallFailure> {
         let started = Instant::now();
         let done = self.attempt(shared, &invocation).await;
         self.log(started.elapsed(), done.as_ref().err());
         done
     }
 
-    async fn attempt(&self, shared: &Shared, invocation: &Invocation) -> Result<Value, CallFailure> {
+    async fn attempt(&self, shared: &SharedResources, invocation: &Invocation) -> Result<Value, CallFailure> {
         self.check_input(&invocation.input)?;
         let _permit = self.limiter.acquire(invocation.deadline).await?;
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
         self.limiter.note(match &done {
-            Ok(_) => Event::Completion,
+            Ok(_) => AgentEvent::Completion,
             // The caller's fault, or nobody's.
             Err(CallFailure { code: Code::BadInput | Code::Busy, .. }) => return done,
-            Err(_) => Event::Failure,
+            Err(_) => AgentEvent::Failure,
         });
         done
     }
@@ -141,7 +145,7 @@ impl Running {
     /// A process more on this host, if the agent is one.
     async fn process_permit<'a>(
         &self,
-        shared: &'a Shared,
+        shared: &'a SharedResources,
         deadline: Instant,
     ) -> Result<Option<SemaphorePermit<'a>>, CallFailure> {
         if !matches!(self.run_config.runner, Runner::Command(_)) {
@@ -187,7 +191,7 @@ impl Running {
         CallFailure::new(Code::Deadline, Outcome::Unknown, message)
     }
 
-    async fn run(&self, shared: &Shared, invocation: &Invocation) -> Result<Value, CallFailure> {
+    async fn run(&self, shared: &SharedResources, invocation: &Invocation) -> Result<Value, CallFailure> {
         match &self.run_config.runner {
             Runner::Builtin(builtin) => builtin::run(*builtin, invocation).await,
             Runner::Command(command) => {
@@ -238,7 +242,7 @@ impl Running {
     }
 }
 
-impl Shared {
+impl SharedResources {
     fn client(&self) -> Result<&reqwest::Client, CallFailure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -275,7 +279,7 @@ mod tests {
     use crate::proto::card::{AgentCard, Offer};
     use serde_json::json;
 
-    fn running(output_schema: Option<&str>) -> Running {
+    fn running(output_schema: Option<&str>) -> RunningAgent {
         let name: FullName = "a@.".parse().unwrap();
         let card = AgentCard { output_schema: output_schema.map(Into::into), ..AgentCard::default() };
         let offer = Offer {
@@ -288,7 +292,7 @@ mod tests {
         let run_config =
             RunConfig { max_queue: 0, ..RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new(".")) };
         let local = HostedAgent { offer, run_config: Some(run_config.clone()) };
-        Running::new(&name, &local, &run_config, None)
+        RunningAgent::new(&name, &local, &run_config, None)
     }
 
     #[tokio::test]

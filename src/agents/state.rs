@@ -2,7 +2,7 @@
 
 /// Paper eq. 7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub enum AgentState {
     /// Read from its file.
     Init,
     /// Offered to the world.
@@ -19,7 +19,7 @@ pub enum State {
 
 /// What happens to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum AgentEvent {
     /// It becomes known to the world.
     Registration,
     /// It may be called.
@@ -36,11 +36,11 @@ pub(super) enum Event {
     Removal,
 }
 
-impl State {
+impl AgentState {
     /// Paper eq. 8: the state after `event`. What is not in the table changes nothing.
-    pub(super) fn after(self, event: Event) -> State {
-        use Event::{Completion, Failure, Full, Registration, Removal, Start, Vacant};
-        use State::{Active, Busy, Error, Init, Registered, Terminated};
+    pub(super) fn after(self, event: AgentEvent) -> AgentState {
+        use AgentEvent::{Completion, Failure, Full, Registration, Removal, Start, Vacant};
+        use AgentState::{Active, Busy, Error, Init, Registered, Terminated};
         match (self, event) {
             (Init, Registration) => Registered,
             (Registered, Start) => Active,
@@ -56,8 +56,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::Event::*;
-    use super::State::*;
+    use super::AgentEvent::*;
+    use super::AgentState::*;
     use super::*;
 
     #[test]
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn an_agent_lives_from_its_file_to_its_end() {
         let life = [Registration, Start, Full, Vacant, Failure, Full, Completion, Removal, Completion];
-        let states: Vec<State> = life
+        let states: Vec<AgentState> = life
             .iter()
             .scan(Init, |state, event| {
                 *state = state.after(*event);

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use serde_json::{Value, json};
 use tokio::task::AbortHandle;
 
-use super::upstream::{Tool, Tools, Upstream};
+use super::upstream::{Tool, ToolUnion, Upstream};
 use super::{Agents, HostedAgent, Inner, Invocation};
 use crate::document::run_config::{McpServer, RunConfig, Runner};
 use crate::document::{check, compact, tool_name};
@@ -60,7 +60,7 @@ impl McpUpstream {
         self.upstream.call(tool, arguments, invocation).await
     }
 
-    fn tools(&self) -> Tools {
+    fn tools(&self) -> ToolUnion {
         self.upstream.tools().borrow().clone()
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Tool {
 
 /// The union of the servers' tools.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Tools {
+pub(crate) struct ToolUnion {
     /// By name.
     pub(crate) list: Arc<Vec<Tool>>,
     /// Whether some server has neither answered nor failed yet, so that the list may still grow.
@@ -80,7 +80,7 @@ impl Upstream {
     }
 
     /// The tools of all servers, now and as they change.
-    pub(crate) fn tools(&self) -> watch::Receiver<Tools> {
+    pub(crate) fn tools(&self) -> watch::Receiver<ToolUnion> {
         self.union.tools()
     }
 

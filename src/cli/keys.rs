@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 use super::failure::{Exit, Failure};
 use super::output::{Talk, print_json, write};
-use crate::agents::grants::{Host, grant_line};
+use crate::agents::grants::{OfferingNode, grant_line};
 use crate::config::{create_key, default_data_dir, read_key};
 use crate::proto::grant::Reach;
 use crate::proto::name::ZoneName;
@@ -42,7 +42,7 @@ pub(super) fn write_grant(args: &KeysGrantArgs, talk: Talk) -> Result<Exit, Fail
     let usage = |error: &dyn std::fmt::Display| Failure::plain(Exit::Usage, error);
     let owner = read_key(&args.key).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let zone: ZoneName = args.zone.parse().map_err(|error| usage(&error))?;
-    let host = Host {
+    let host = OfferingNode {
         key: args.to.parse().map_err(|error| usage(&error))?,
         network: args.network.clone(),
         home: zone.clone(),

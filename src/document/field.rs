@@ -18,7 +18,7 @@ const QUOTE_CHARS_MAX: usize = 60;
 
 /// One step into a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into an object.
     Key(String),
     /// Into an array.
@@ -27,26 +27,26 @@ pub(super) enum Step {
 
 /// A place in a document; shown as `agent.run.command[0]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct JsonPath(pub(super) Vec<Step>);
+pub(super) struct JsonPath(pub(super) Vec<PathStep>);
 
 impl JsonPath {
     /// The member `key` of the object here.
     pub(super) fn key(&self, key: &str) -> JsonPath {
-        self.with(Step::Key(key.to_owned()))
+        self.with(PathStep::Key(key.to_owned()))
     }
 
     /// The element `index` of the array here.
     pub(super) fn index(&self, index: usize) -> JsonPath {
-        self.with(Step::Index(index))
+        self.with(PathStep::Index(index))
     }
 
     /// This place, seen from one object further out.
     pub(super) fn within(mut self, key: &str) -> JsonPath {
-        self.0.insert(0, Step::Key(key.to_owned()));
+        self.0.insert(0, PathStep::Key(key.to_owned()));
         self
     }
 
-    fn with(&self, step: Step) -> JsonPath {
+    fn with(&self, step: PathStep) -> JsonPath {
         let mut steps = self.0.clone();
         steps.push(step);
         JsonPath(steps)
@@ -57,9 +57,9 @@ impl fmt::Display for JsonPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, step) in self.0.iter().enumerate() {
             match step {
-                Step::Key(key) if position == 0 => write!(f, "{}", shortened(key))?,
-                Step::Key(key) => write!(f, ".{}", shortened(key))?,
-                Step::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) if position == 0 => write!(f, "{}", shortened(key))?,
+                PathStep::Key(key) => write!(f, ".{}", shortened(key))?,
+                PathStep::Index(index) => write!(f, "[{index}]")?,
             }
         }
         Ok(())
@@ -68,7 +68,7 @@ impl fmt::Display for JsonPath {
 
 /// Whether a violation lies in a key or in its value; an editor underlines the right one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum MemberPart {
     /// The key itself is wrong.
     Key,
     /// What it holds is wrong or absent.
@@ -81,7 +81,7 @@ pub(super) struct Violation {
     /// Where.
     pub(super) path: JsonPath,
     /// Key or value.
-    pub(super) part: Part,
+    pub(super) part: MemberPart,
     /// A refusal code of the parent module.
     pub(super) code: Code,
     /// What was found and why it is refused.
@@ -93,14 +93,20 @@ pub(super) struct Violation {
 impl Violation {
     /// A value of the wrong kind, shape or range.
     pub(super) fn bad(path: JsonPath, problem: impl Into<String>, fix: impl Into<String>) -> Violation {
-        Violation { path, part: Part::Value, code: Code::BadField, problem: problem.into(), fix: fix.into() }
+        Violation {
+            path,
+            part: MemberPart::Value,
+            code: Code::BadField,
+            problem: problem.into(),
+            fix: fix.into(),
+        }
     }
 
     /// A field that must be there.
     pub(super) fn missing(path: JsonPath, fix: impl Into<String>) -> Violation {
         Violation {
             path,
-            part: Part::Value,
+            part: MemberPart::Value,
             code: Code::MissingField,
             problem: "is missing".into(),
             fix: fix.into(),
@@ -110,7 +116,7 @@ impl Violation {
     /// More than a limit; the message carries both numbers.
     pub(super) fn too_large(path: JsonPath, found: usize, limit: usize, unit: &str, fix: &str) -> Violation {
         let problem = format!("has {found} {unit}, more than the {limit} that are allowed");
-        Violation { path, part: Part::Value, code: Code::TooLarge, problem, fix: fix.into() }
+        Violation { path, part: MemberPart::Value, code: Code::TooLarge, problem, fix: fix.into() }
     }
 
     /// The same violation, seen from one object further out.
@@ -249,7 +255,13 @@ impl<'a> Fields<'a> {
             hint => format!("remove or rename it{hint}"),
         };
         let problem = "is not a known key".into();
-        Err(Violation { path: self.path_of(key), part: Part::Key, code: Code::UnknownKey, problem, fix })
+        Err(Violation {
+            path: self.path_of(key),
+            part: MemberPart::Key,
+            code: Code::UnknownKey,
+            problem,
+            fix,
+        })
     }
 }
 
@@ -260,6 +272,7 @@ pub(super) fn check_line(path: JsonPath, text: &str) -> Result<(), Violation> {
 
 /// Refuses control characters other than line ends and tabs.
 pub(super) fn check_prose(path: JsonPath, text: &str) -> Result<(), Violation> {
+    // Line ends and tabs are how prose is written; anything else could drive a reader's terminal.
     refuse_characters(path, text, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
 
@@ -281,9 +294,11 @@ pub(super) fn bad_name(path: JsonPath, error: &NameError, fix: &str) -> Violatio
 /// and no terminal that shows the text obeys it.
 pub(crate) fn compact(value: &Value) -> String {
     let text = value.to_string();
+    // Nearly every document is clean, and its text is not copied then.
     if !text.contains(char::is_control) {
         return text;
     }
+    // All control characters lie below U+00A0, so four digits are enough.
     let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     text.chars().map(escaped).collect()
 }
@@ -300,11 +315,13 @@ pub(super) fn quoted(value: &Value) -> String {
 
 /// A text in quotes, cut to a readable length.
 pub(super) fn quoted_text(text: &str) -> String {
+    // The debug form escapes quotes, so a text cannot seem to end before it does.
     format!("{:?}", shortened(text))
 }
 
 /// A text as one short printable line.
 pub(super) fn shortened(text: &str) -> String {
+    // One more than fits shows that something was left out, without a walk through megabytes.
     let mut line: String = text.chars().filter(|c| !c.is_control()).take(QUOTE_CHARS_MAX + 1).collect();
     if line.chars().count() > QUOTE_CHARS_MAX {
         line.pop();
@@ -346,6 +363,7 @@ fn did_you_mean(word: &str, known: &[&str]) -> String {
     if word.len() > QUOTE_CHARS_MAX {
         return String::new();
     }
+    // Known keys are in lower case, and `Name` should find `name`.
     let likeness = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), other);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match best {

@@ -9,19 +9,21 @@ use std::cmp::Ordering;
 
 /// Compares two version texts; equal only if the texts are equal. No version is below any.
 pub(super) fn compare(a: Option<&str>, b: Option<&str>) -> Ordering {
-    let key = |text: Option<&str>| text.map(Key::of);
+    let key = |text: Option<&str>| text.map(SortKey::of);
+    // The texts decide between equal keys, such as `1.0` and `v1.0.0`, or the order of the documents would.
     key(a).cmp(&key(b)).then_with(|| a.cmp(&b))
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Key {
-    numbers: Vec<Number>,
+// The derived order compares the fields from the top.
+struct SortKey {
+    numbers: Vec<VersionNumber>,
     rest: Rest,
 }
 
 /// A decimal number of any length: without leading zeros the longer is the greater.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Number {
+struct VersionNumber {
     digits: usize,
     text: String,
 }
@@ -29,30 +31,33 @@ struct Number {
 /// What follows the numbers, in ascending order.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rest {
-    Parts(Vec<Part>),
+    Parts(Vec<VersionPart>),
+    // Last and so the greatest: a release stands above what led to it.
     None,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Number(Number),
+enum VersionPart {
+    Number(VersionNumber),
     Word(String),
 }
 
-impl Key {
-    fn of(text: &str) -> Key {
+impl SortKey {
+    fn of(text: &str) -> SortKey {
         let text = text.trim();
         let text = text.strip_prefix(['v', 'V']).unwrap_or(text);
         // Build metadata has no rank in semantic versioning; the bytes decide at the end.
         let text = text.split_once('+').map_or(text, |(head, _)| head);
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (numbers, rest) = text.split_at(end);
-        Key { numbers: numbers_of(numbers), rest: rest_of(rest) }
+        SortKey { numbers: numbers_of(numbers), rest: rest_of(rest) }
     }
 }
 
-fn numbers_of(text: &str) -> Vec<Number> {
-    let mut numbers: Vec<Number> = text.split('.').filter(|part| !part.is_empty()).map(number_of).collect();
+fn numbers_of(text: &str) -> Vec<VersionNumber> {
+    // Empty parts, as in `1..2` or before a dot at the end, are passed over and not taken for 0.
+    let mut numbers: Vec<VersionNumber> =
+        text.split('.').filter(|part| !part.is_empty()).map(number_of).collect();
     // A lone 0 still is a number and stays above texts without any.
     while numbers.len() > 1 && numbers.last().is_some_and(|last| last.digits == 0) {
         numbers.pop();
@@ -60,9 +65,9 @@ fn numbers_of(text: &str) -> Vec<Number> {
     numbers
 }
 
-fn number_of(text: &str) -> Number {
+fn number_of(text: &str) -> VersionNumber {
     let text = text.trim_start_matches('0');
-    Number { digits: text.len(), text: text.to_owned() }
+    VersionNumber { digits: text.len(), text: text.to_owned() }
 }
 
 fn rest_of(text: &str) -> Rest {
@@ -73,11 +78,12 @@ fn rest_of(text: &str) -> Rest {
     Rest::Parts(text.split('.').map(part_of).collect())
 }
 
-fn part_of(text: &str) -> Part {
+fn part_of(text: &str) -> VersionPart {
+    // An empty part is no number, or it would equal 0.
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        Part::Number(number_of(text))
+        VersionPart::Number(number_of(text))
     } else {
-        Part::Word(text.to_owned())
+        VersionPart::Word(text.to_owned())
     }
 }
 

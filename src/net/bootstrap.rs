@@ -27,12 +27,12 @@ pub struct BootstrapPeer {
     pub address: Multiaddr,
     /// The peer behind it: named by the address, or met there.
     pub peer: Option<PeerId>,
-    state: State,
+    state: DialState,
     failures: u32,
 }
 
 #[derive(Debug)]
-enum State {
+enum DialState {
     Waiting {
         until: Instant,
     },
@@ -56,7 +56,7 @@ impl BootstrapDialer {
         let peer = |address: Multiaddr| BootstrapPeer {
             peer: named_peer(&address),
             address,
-            state: State::Waiting { until: now },
+            state: DialState::Waiting { until: now },
             failures: 0,
         };
         BootstrapDialer(addresses.into_iter().map(peer).collect())
@@ -64,8 +64,7 @@ impl BootstrapDialer {
 
     /// Indices of the addresses to dial at `now`.
     pub fn due(&self, now: Instant) -> Vec<usize> {
-        let due =
-            |bootstrap: &BootstrapPeer| matches!(bootstrap.state, State::Waiting { until } if until <= now);
+        let due = |bootstrap: &BootstrapPeer| matches!(bootstrap.state, DialState::Waiting { until } if until <= now);
         (0..self.0.len()).filter(|&index| due(&self.0[index])).collect()
     }
 
@@ -76,7 +75,7 @@ impl BootstrapDialer {
 
     /// Notes that the peer at `index` is being dialed.
     pub fn dialing(&mut self, index: usize, connection: ConnectionId) {
-        self.0[index].state = State::Dialing { connection };
+        self.0[index].state = DialState::Dialing { connection };
     }
 
     /// Notes a new connection, whoever opened it; true if the peer is one of these.
@@ -89,8 +88,8 @@ impl BootstrapDialer {
             }
             if dialed || bootstrap.peer == Some(peer) {
                 found = true;
-                if !matches!(bootstrap.state, State::Connected { .. }) {
-                    bootstrap.state = State::Connected { since: now };
+                if !matches!(bootstrap.state, DialState::Connected { .. }) {
+                    bootstrap.state = DialState::Connected { since: now };
                 }
             }
         }
@@ -114,7 +113,7 @@ impl BootstrapDialer {
     pub fn is_myself(&mut self, connection: ConnectionId) {
         for bootstrap in &mut self.0 {
             if bootstrap.is_dialed_by(connection) {
-                bootstrap.state = State::Myself;
+                bootstrap.state = DialState::Myself;
             }
         }
     }
@@ -122,7 +121,7 @@ impl BootstrapDialer {
     /// Notes that the last connection to a peer is gone.
     pub fn disconnected(&mut self, peer: PeerId, now: Instant, jitter: f64) {
         for bootstrap in &mut self.0 {
-            let State::Connected { since } = bootstrap.state else { continue };
+            let DialState::Connected { since } = bootstrap.state else { continue };
             if bootstrap.peer == Some(peer) {
                 if now.saturating_duration_since(since) >= LASTED {
                     bootstrap.failures = 0;
@@ -135,8 +134,8 @@ impl BootstrapDialer {
     /// Forgets all waiting: after a suspension everything is tried at once.
     pub fn retry_now(&mut self, now: Instant) {
         for bootstrap in &mut self.0 {
-            if matches!(bootstrap.state, State::Waiting { .. }) {
-                bootstrap.state = State::Waiting { until: now };
+            if matches!(bootstrap.state, DialState::Waiting { .. }) {
+                bootstrap.state = DialState::Waiting { until: now };
                 bootstrap.failures = 0;
             }
         }
@@ -150,14 +149,14 @@ impl BootstrapDialer {
 
 impl BootstrapPeer {
     fn is_dialed_by(&self, connection: ConnectionId) -> bool {
-        matches!(self.state, State::Dialing { connection: own } if own == connection)
+        matches!(self.state, DialState::Dialing { connection: own } if own == connection)
     }
 
     /// Waits between half of and the whole doubled time.
     fn wait_longer(&mut self, now: Instant, jitter: f64) {
         let longest = RETRY_LAST.min(RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
-        self.state = State::Waiting { until: now + longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0) };
+        self.state = DialState::Waiting { until: now + longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0) };
     }
 }
 

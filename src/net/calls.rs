@@ -9,7 +9,6 @@ mod client;
 mod driver;
 mod host;
 mod input;
-mod node;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,8 @@ use serde_json::Value;
 use self::access::AccessControl;
 pub(crate) use self::client::{CallClient, CallResult, RemoteCall};
 use self::driver::CallDriver;
-pub(crate) use self::node::NodeClient;
 use crate::agents::Agents;
+use crate::net::client::NodeClient;
 use crate::net::streams::calls::CallStreams;
 use crate::proto::call::Calls;
 use crate::proto::identity::PeerKey;

@@ -13,13 +13,12 @@ use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::api;
 use crate::net::store::{Store, StoreError, StoreIncident};
 use crate::net::streams::{InboundRequest, RequestClient};
-use crate::net::swarm::{self, Network, NetworkEvent};
-use crate::net::{view, wall_clock};
+use crate::net::swarm::{Network, NetworkAlert, NetworkEvent};
+use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
+use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
 use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::node::Node;
 
@@ -32,28 +31,41 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// Longest sleep: bounds what a wrong deadline could cost.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
-/// What a [`Handle`](super::Handle) asks.
-pub(super) enum Request {
+/// What a [`NodeClient`](super::client::NodeClient) asks.
+pub(crate) enum Request {
     /// A wish of a client.
     Command(Box<Command>, oneshot::Sender<Reply>),
     /// A look at the state of node and network.
     Read(Box<dyn FnOnce(&mut ReadContext<'_>) + Send>),
 }
 
-/// What may be looked at.
-pub(super) struct ReadContext<'a> {
-    pub(super) node: &'a mut Node,
-    pub(super) network: &'a mut Network,
-    pub(super) incidents: &'a [StoreIncident],
-    pub(super) started: Instant,
+/// What watchers are told.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// The first connection to a peer opened.
+    Connected(PeerKey),
+    /// The last connection to a peer closed.
+    Disconnected(PeerKey),
+    /// The node tells it.
+    Node(io::Event),
+    /// The network tells it.
+    Alert(NetworkAlert),
 }
 
-pub(super) struct Driver {
+/// What may be looked at.
+pub(crate) struct ReadContext<'a> {
+    pub(crate) node: &'a mut Node,
+    pub(crate) network: &'a mut Network,
+    pub(crate) incidents: &'a [StoreIncident],
+    pub(crate) started: Instant,
+}
+
+pub(crate) struct Driver {
     node: Node,
     network: Network,
     store: Store,
     requests: mpsc::Receiver<Request>,
-    events: broadcast::Sender<api::Event>,
+    events: broadcast::Sender<Event>,
     incidents: Vec<StoreIncident>,
     started: Instant,
     next_id: u64,
@@ -67,12 +79,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
+    pub(crate) fn new(
         node: Node,
         network: Network,
         store: Store,
         requests: mpsc::Receiver<Request>,
-        events: broadcast::Sender<api::Event>,
+        events: broadcast::Sender<Event>,
         incidents: Vec<StoreIncident>,
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
@@ -95,7 +107,7 @@ impl Driver {
     }
 
     /// Runs until told to stop or the store fails.
-    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
         self.perform()?;
         loop {
             let wake = self.wake();
@@ -162,12 +174,12 @@ impl Driver {
         match event {
             NetworkEvent::Connected { peer, outbound } => {
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
-                self.tell(api::Event::PeerConnected { peer: peer.to_string() });
+                self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {
                 self.dialed.remove(&peer);
                 self.node.handle(now, Input::PeerLeft { peer, zone: None });
-                self.tell(api::Event::PeerDisconnected { peer: peer.to_string() });
+                self.tell(Event::Disconnected(peer));
             }
             NetworkEvent::Subscribed { peer, zone } => {
                 let dialed = self.dialed.get(&peer).copied().unwrap_or(Dialed::ByThem);
@@ -191,13 +203,12 @@ impl Driver {
         }
     }
 
-    fn handle_alert(&mut self, alert: swarm::NetworkAlert) {
-        if matches!(alert, swarm::NetworkAlert::Suspended { .. }) {
+    fn handle_alert(&mut self, alert: NetworkAlert) {
+        if matches!(alert, NetworkAlert::Suspended { .. }) {
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        let problem = view::network_alert(&alert);
-        tracing::warn!(code = %problem.code, "{}", problem.message);
-        self.tell(api::Event::Problem(problem));
+        tracing::warn!(code = %alert.code(), "{alert}");
+        self.tell(Event::Alert(alert));
     }
 
     fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
@@ -267,9 +278,8 @@ impl Driver {
                 self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
-                let event = view::event(&event);
                 tracing::debug!(?event);
-                self.tell(event);
+                self.tell(Event::Node(event));
             }
         }
     }
@@ -285,7 +295,7 @@ impl Driver {
         let _ended = questions.try_send(bytes);
     }
 
-    fn tell(&self, event: api::Event) {
+    fn tell(&self, event: Event) {
         // Nobody may be watching.
         let _unwatched = self.events.send(event);
     }

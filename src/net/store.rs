@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::proto::code::Code;
 pub use crate::proto::io::Write;
-use journal::{Entry, Journal};
+use journal::{Journal, JournalEntry};
 use row::{RowKind, RowMac};
 use writer::{TreeWrite, Writer};
 
@@ -173,7 +173,7 @@ pub enum StoreError {
 pub struct Store(Backing);
 
 enum Backing {
-    Disk(Box<Disk>),
+    Disk(Box<DiskStore>),
     Memory(MemoryFolder),
 }
 
@@ -258,7 +258,7 @@ impl MemoryFolder {
 }
 
 /// The store on disk.
-struct Disk {
+struct DiskStore {
     dir: PathBuf,
     row_mac: RowMac,
     journal: Journal,
@@ -291,7 +291,7 @@ enum Destination {
     SledAlone,
 }
 
-impl Disk {
+impl DiskStore {
     fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
         self.writer.check()?;
         let rows = self.make_rows(batch);
@@ -324,7 +324,7 @@ impl Disk {
 
     fn journal_rows(&mut self, rows: &[RowWrite]) -> Result<(), StoreError> {
         let both = rows.iter().filter(|row| row.destination == Destination::Both);
-        let entries: Vec<_> = both.map(|write| Entry { key: &write.key, row: &write.row }).collect();
+        let entries: Vec<_> = both.map(|write| JournalEntry { key: &write.key, row: &write.row }).collect();
         if entries.is_empty() {
             return Ok(());
         }
@@ -337,7 +337,7 @@ impl Disk {
     }
 }
 
-impl Drop for Disk {
+impl Drop for DiskStore {
     fn drop(&mut self) {
         let _ = self.writer.close(); // the caller chose not to know
     }

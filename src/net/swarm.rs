@@ -381,6 +381,27 @@ mod tests {
         );
     }
 
+    #[tokio::test]
+    async fn what_was_not_told_of_a_zone_when_it_was_left_is_told_no_more() {
+        let (mut sender, mut receiver) = lazy_pair(behaviour::gossip_settings).await;
+        let patience = Duration::from_secs(30);
+        let subscribed = |event: &NetworkEvent| matches!(event, NetworkEvent::Subscribed { .. });
+        assert!(until(&mut receiver, &mut sender, patience, subscribed).await);
+        sender.publish(&ZoneName::root(), b"late".to_vec());
+        let arrived = async {
+            while receiver.pending_validation.is_empty() {
+                tokio::select! {
+                    _ = sender.next() => {}
+                    event = receiver.swarm.select_next_some() => receiver.handle_swarm(event),
+                }
+            }
+        };
+        timeout(patience, arrived).await.expect("the message arrives");
+        receiver.leave_zone(&ZoneName::root());
+        assert!(receiver.pending_validation.is_empty(), "it is judged");
+        assert!(receiver.ready.iter().all(|event| event.zone().is_none()), "{:?}", receiver.ready);
+    }
+
     /// The library's own limits, so that this test notices when the one above no longer tests anything.
     #[tokio::test]
     async fn with_the_default_control_limits_a_flood_silences_the_connection() {

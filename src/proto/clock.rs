@@ -54,6 +54,7 @@ impl Clock {
 
     /// A peer told its clock.
     pub(super) fn note(&mut self, peer: PeerKey, clock: Timestamp, now: Timestamp) {
+        // Those that are known are kept: a flood of strangers must not push bootstrap peers out.
         if self.offsets.len() < OFFSETS_MAX || self.offsets.contains_key(&peer) {
             self.offsets.insert(peer, clock.offset_ms(now));
         }
@@ -71,6 +72,7 @@ impl Clock {
 
     /// Compares the local clock with those of the bootstrap peers, as they were told by sync or by beacons of `zones`.
     pub(super) fn check(&mut self, zones: &Zones, config: &Config, out: &mut Outbox) -> ClockChange {
+        // Only peers that the operator named: a crowd of free identities could move any other median.
         let known = config.bootstrap_peers.iter().filter_map(|peer| self.offset_of(zones, peer));
         let median = median(known.collect());
         let most = config.clock_offset_max.as_millis() as u64;
@@ -107,5 +109,6 @@ impl Clock {
 
 fn median(mut offsets: Vec<i64>) -> Option<i64> {
     offsets.sort_unstable();
+    // The upper of two: with an even number of clocks one of them is believed, not their mean.
     offsets.get(offsets.len() / 2).copied()
 }

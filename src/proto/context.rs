@@ -104,6 +104,7 @@ impl Outbox {
 
     /// Tells an alert, once.
     pub(super) fn alert(&mut self, alert: NodeAlert) {
+        // Only these can be caused by others, who have free identities.
         let strangers = matches!(alert, NodeAlert::ForkedAuthor(_));
         if (!strangers || self.alerts.len() < ALERTS_MAX) && self.alerts.insert(alert.clone()) {
             self.event(Event::Alert(alert));

@@ -51,6 +51,7 @@ impl Directory {
         home: &ZoneName,
         text: &str,
     ) -> Resolution {
+        // An id means one agent whatever names there are, and needs no index.
         if let Some(found) = text.parse().ok().and_then(|id| self.agent(now, zones, &id, 0.0)) {
             return Resolution::One(found);
         }
@@ -59,6 +60,7 @@ impl Directory {
             Ok(name) => self.index.by_name(&name),
             Err(_) => self.by_bare_name(home, text),
         };
+        // Original names last: a published document may call itself like somebody's agent.
         let ids = if named.is_empty() { self.index.by_original_name(text) } else { named };
         match ids.as_slice() {
             [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
@@ -88,6 +90,7 @@ impl Directory {
     fn indexed(&mut self, zones: &mut Zones) -> &Index {
         for zone in zones.values_mut() {
             for (id, since) in zone.take_unindexed() {
+                // One entry an agent: of several hosts' cards the greatest speaks for all.
                 let best = zone.registry().replicas(&id, since).max_by_key(|replica| replica.order());
                 let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {
                     self.index.remove(&id);
@@ -122,6 +125,7 @@ impl Directory {
         let hosts: Vec<&Arc<Record>> = zone.registry().replicas(id, now).collect();
         let record = hosts.iter().max_by_key(|record| record.order()).copied()?.clone();
         let mut replicas: Vec<Replica> = hosts.iter().map(|host| self.replica(now, zone, host)).collect();
+        // Unknown counts as reachable: a host that was never heard may have joined a moment ago.
         replicas.sort_by_key(|replica| (replica.presence == Presence::Unreachable, replica.peer));
         Some(Found { id: *id, record, score, replicas })
     }

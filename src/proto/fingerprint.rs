@@ -62,10 +62,12 @@ struct Cached {
 
 /// The `as_of` a node uses at `now`: a whole minute, 60 to 120 seconds ahead.
 pub fn as_of(now: Timestamp) -> Timestamp {
+    // A whole minute, so that many comparisons use one value and cached digests stay valid; at least one minute ahead, so that
+    // nothing that is compared ends while it is on its way.
     Timestamp((now.0 / MINUTE_MS).saturating_add(2).saturating_mul(MINUTE_MS))
 }
 
-/// Whether a peer's `as_of` is one that its clock, at most [`SKEW_MAX`] from ours, could have chosen.
+/// Whether a peer's `as_of` is one that its clock, at most `SKEW_MAX` from ours, could have chosen.
 pub fn is_plausible(as_of: Timestamp, now: Timestamp) -> bool {
     as_of.0.is_multiple_of(MINUTE_MS)
         && as_of + SKEW_MAX >= now
@@ -123,6 +125,7 @@ impl Prefix {
 impl TryFrom<(u8, u16)> for Prefix {
     type Error = &'static str;
     fn try_from((depth, path): (u8, u16)) -> Result<Prefix, &'static str> {
+        // Checked as it is read: a prefix from the network is used as an index.
         if depth > DEPTH || usize::from(path) >= FANOUT.pow(u32::from(depth)) {
             return Err("not a node of the fingerprint tree");
         }
@@ -140,6 +143,7 @@ impl Tree {
     /// A record of this leaf came or went.
     pub fn invalidate(&mut self, leaf: usize) {
         for (depth, level) in self.levels.iter_mut().enumerate() {
+            // Four bits a level; a level that was never filled is empty and has nothing to forget.
             if let Some(cached) = level.get_mut(leaf >> (4 * (usize::from(DEPTH) - depth))) {
                 *cached = None;
             }
@@ -154,6 +158,7 @@ impl Tree {
     fn cached(&mut self, prefix: Prefix, as_of: Timestamp, records: &Records) -> Cached {
         let (depth, path) = (usize::from(prefix.depth), usize::from(prefix.path));
         let cached = self.levels[depth].get(path).copied().flatten();
+        // Valid until the first of its records ends: before that the same records are covered for any `as_of`.
         if let Some(cached) = cached.filter(|it| it.from <= as_of && as_of < it.until) {
             return cached;
         }
@@ -167,6 +172,8 @@ impl Tree {
                 prefix.children().map(|child| self.cached(child, as_of, records)).collect();
             inner_digest(&children, as_of)
         };
+        // A small registry is hashed again from its top levels: a full tree would weigh more than its records, in every one of
+        // ten thousand simulated nodes.
         if records.len() > SMALL || prefix.depth <= CACHED_DEPTH {
             let level = &mut self.levels[depth];
             level.resize(FANOUT.pow(depth as u32), None);
@@ -196,9 +203,11 @@ fn leaf_digest<'a>(leaf: impl Iterator<Item = &'a Record>, as_of: Timestamp) -> 
 
 fn inner_digest(children: &[Cached], as_of: Timestamp) -> Cached {
     let until = children.iter().map(|child| child.until).min().unwrap_or(Timestamp(u64::MAX));
+    // Nothing is nothing at every depth, so that a joiner's empty root equals an empty branch of anybody.
     if children.iter().all(|child| child.digest.is_empty()) {
         return Cached { digest: Digest::default(), from: as_of, until };
     }
+    // A prefix of its own: an inner node can then never be passed off as a leaf.
     let mut hash = Sha256::new_with_prefix(b"aop-tree-v1\0");
     for child in children {
         hash.update(child.digest.0);

@@ -66,6 +66,7 @@ impl Liveness {
     /// Whether a beacon would count, before its signature is checked.
     pub fn classify(&self, heartbeat: &Heartbeat, now: Timestamp) -> Heard {
         let known = self.get(&heartbeat.peer()).map(|it| &it.heartbeat);
+        // Of one epoch only: a node that lost its disk starts to count anew.
         if known.is_some_and(|it| it.author == heartbeat.author && heartbeat.counter <= it.counter) {
             return Heard::Stale;
         }
@@ -88,6 +89,7 @@ impl Liveness {
             Err(_) if self.members.len() >= MEMBERS_MAX => self.replace_quietest(member),
             Err(at) => self.members.insert(at, member),
         }
+        // Compared with the vector when somebody asks: at every beacon of a large zone that would cost more than the beacon.
         self.ahead.insert(heartbeat.peer());
     }
 
@@ -130,6 +132,7 @@ impl Liveness {
     /// Whether some member claims to have written more than `vector` covers. Cost follows what changed since the last
     /// call: every beacon asks.
     pub fn is_ahead(&mut self, vector: &VersionVector) -> bool {
+        // An author that the vector forgot has to be looked at again, though it said nothing new.
         if self.forgotten != vector.forgotten() {
             self.forgotten = vector.forgotten();
             self.ahead = self.members.iter().map(|member| member.heartbeat.peer()).collect();

@@ -316,6 +316,7 @@ impl Beacon {
 
     /// Reads a beacon without judging its signature, so that a stale one costs no verification.
     pub fn read(signed: &[u8]) -> Result<Beacon, Malformed> {
+        // Before decoding: a beacon is the cheapest message there is, and strangers may send many.
         if signed.len() > BEACON_BYTES_MAX {
             return Err(Malformed);
         }

@@ -68,6 +68,7 @@ impl Node {
             let zone = Zone::new(name.clone(), role, &mut turn.ctx);
             turn.zones.insert(name, Box::new(zone));
         }
+        // After all zones are there: own keys of one zone are guarded while records of another are still read otherwise.
         turn.own.load(&mut turn.ctx, turn.zones, stored);
         turn.finish();
         node

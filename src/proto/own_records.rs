@@ -98,6 +98,7 @@ impl OwnRecords {
             zone: offer.zone.clone().unwrap_or_else(|| home.clone()),
         };
         let mut names: BTreeSet<FullName> = offers.iter().map(name).collect();
+        // New offers before withdrawals: an agent that moved to another name is not gone in between.
         let registered = self.register(ctx, zones, offers);
         let others = self.file_offers.difference(&names).cloned();
         let (gone, kept): (Vec<FullName>, Vec<FullName>) = others.partition(|name| withdraw.includes(name));
@@ -140,9 +141,11 @@ impl OwnRecords {
             name: name.clone(),
         };
         let registered = Registered { id: AgentId::of(owner, &name), name };
+        // A restart offers everything again, and should write nothing that is still good.
         if !self.is_offered_already(ctx.now, zones, &draft) {
             let elsewhere = draft.key_in_other_scope();
             self.write(ctx, zones, draft)?;
+            // After the write: if that was refused the agent stays where it was.
             self.bury_own(ctx, zones, &elsewhere, &registered.name)?;
         }
         Ok(registered)
@@ -155,6 +158,7 @@ impl OwnRecords {
         directory: &mut Directory,
         name: &FullName,
     ) -> Result<Registered, WriteError> {
+        // By name and not by own key: an owner may withdraw what other hosts offer for it.
         let ids = directory.by_name(zones, name);
         let zone = zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         let held: Vec<Arc<Record>> =
@@ -200,6 +204,7 @@ impl OwnRecords {
 
     /// Writes a tombstone.
     fn bury(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, record: &Record) -> Result<(), WriteError> {
+        // The owner needs no grant; anybody else buries with the grants that the card came with.
         let grants = if record.owner == ctx.key() { Vec::new() } else { record.grants() };
         self.write(ctx, zones, Draft { grants, body: Vec::new(), ..Draft::again(record) })
     }
@@ -233,6 +238,7 @@ impl OwnRecords {
 
     /// A record was dropped for good: an own tombstone has nothing left to bury.
     pub(super) fn forget(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
+        // An offer stays, though its record was dropped: it is written again when its renewal comes.
         if self.records.get(key).is_some_and(|own| own.is_tombstone()) {
             self.records.remove(key);
             ctx.out.write(persistence::remove_own(*key));

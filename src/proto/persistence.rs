@@ -103,6 +103,7 @@ impl Stored {
             b's' => {
                 let zone: ZoneName = std::str::from_utf8(rest).ok()?.parse().ok()?;
                 let seq = self.seqs.entry(zone).or_default();
+                // The greatest, should a damaged store bring a row twice: versions must never be used again.
                 *seq = (*seq).max(u64::from_be_bytes(value.try_into().ok()?));
             }
             b'f' => {
@@ -110,6 +111,7 @@ impl Stored {
                 self.retired_epochs.insert(epoch, codec::decode(value).ok()?);
             }
             b'n' => self.file_offers = codec::decode(value).ok()?,
+            // A row of a later version is left where it is.
             _ => return None,
         }
         Some(())

@@ -104,8 +104,10 @@ impl Registry {
         if self.knows_author(&record.author) {
             self.vector.observe(record.author, record.seq);
         }
+        // A lapsed lease leaves no memory: what has ended does not keep a lesser record out.
         let held = self.get(&record.key()).filter(|held| !held.is_expired(now)).cloned();
         if let Some(held) = &held {
+            // Asked before the order: equal bytes are no stale record, and nobody is to blame for either.
             if held.hash() == record.hash() {
                 return Merge::Duplicate;
             }
@@ -118,9 +120,11 @@ impl Registry {
             self.forget_author_without_records(&record.author);
             return Merge::OverQuota;
         }
+        // Out before in: the same key must never be counted twice, not even within a call.
         let replaced = self.remove(&record.key());
         let author = record.author.key;
         self.insert(record);
+        // After it is in, for its own weight counts; what goes follows from content alone, and may be the record itself.
         let evicted = self.evict(author);
         for gone in replaced.iter().chain(&evicted) {
             self.forget_author_without_records(&gone.author);
@@ -136,6 +140,7 @@ impl Registry {
             self.lapsed.insert((ends, key));
             expirations.hidden.extend(self.get(&key).cloned());
         }
+        // The clock went back: hidden leases run again rather than being lost to a wrong clock.
         while let Some(&(ends, key)) = self.lapsed.last().filter(|(ends, _)| *ends > now) {
             self.lapsed.remove(&(ends, key));
             self.live.insert((ends, key));
@@ -230,6 +235,7 @@ impl Registry {
     }
 
     fn knows_author(&self, author: &Author) -> bool {
+        // Beyond the limit new authors are held and not counted: convergence does not depend on the vector.
         self.vector.len() < AUTHORS_MAX || self.vector.signed_max(author) > 0
     }
 
@@ -316,6 +322,7 @@ impl Registry {
 
     /// An entry of the vector goes with its author's last record.
     fn forget_author_without_records(&mut self, author: &Author) {
+        // A vector without an end would grow with every epoch that ever wrote.
         let mut held = self.by_version.range((*author, 0, [0; 16])..=(*author, u64::MAX, [0xff; 16]));
         if held.next().is_none() {
             self.vector.remove(author);

@@ -140,6 +140,8 @@ impl Index {
             Some(entry_id) => *entry_id,
             None => self.take_entry_id(entry.id),
         };
+        // The old row is taken out first and compared with the new one last: most replacements change a stamp and no word,
+        // so what both have is overwritten in place and neither removed nor entered again.
         let old = self.rows[entry_id as usize].take();
         let key = self.place(entry_id, &entry, old.as_ref());
         let row = self.enter(entry_id, &entry, key, old.as_ref());
@@ -156,6 +158,7 @@ impl Index {
             self.withdraw(entry_id, &row, None);
             self.displace(entry_id, &row.key);
         }
+        // Only now: a row that is still linked must not have its id given to another entry.
         self.free.push(entry_id);
     }
 
@@ -172,6 +175,7 @@ impl Index {
     /// The best `limit` (1 … [`PAGE_HITS_MAX`], clamped) entries that match, behind `after` if given.
     pub fn search(&self, query: &Query, limit: usize, after: Option<&Cursor>) -> Page {
         let allowed = self.allowed(query);
+        // Cut before it is read: the cost of splitting a text into words must not follow what a stranger sends.
         let text = &query.text[..query.text.floor_char_boundary(QUERY_BYTES_MAX)];
         if text.trim().is_empty() {
             return self.page_by_name(&allowed, limit, after);
@@ -192,6 +196,7 @@ impl Index {
 
     /// The agents whose imported document had exactly this name, by full name, then id.
     pub fn by_original_name(&self, name: &str) -> Vec<AgentId> {
+        // The least pair with this name: the set is ordered by name, then by id.
         let start = (Arc::from(name), 0);
         let same = self.originals.range(start..).take_while(|(original, _)| **original == *name);
         let mut keys: Vec<&Key> = same.filter_map(|(_, entry_id)| self.key(*entry_id)).collect();
@@ -223,6 +228,7 @@ impl Index {
     fn take_entry_id(&mut self, id: AgentId) -> u32 {
         let entry_id = self.free.pop().unwrap_or_else(|| {
             self.rows.push(None);
+            // A zone's quota of bytes bounds the entries far below 2^32.
             (self.rows.len() - 1) as u32
         });
         self.entry_ids.insert(id, entry_id);
@@ -236,6 +242,7 @@ impl Index {
             Some(old) => self.displace(entry_id, &old.key),
             None => {}
         }
+        // Shared by the order of names and the row: names are most of what an entry weighs.
         let key = Arc::new(Key { name: entry.name.clone(), id: entry.id });
         self.names.insert(key.clone(), entry_id);
         self.zones.entry(zone_path(&key.name.zone)).or_default().insert(entry_id);
@@ -247,6 +254,7 @@ impl Index {
         let path = zone_path(&key.name.zone);
         if let Some(entry_ids) = self.zones.get_mut(&path) {
             entry_ids.remove(entry_id);
+            // An empty set would be walked by every question that names a zone above it.
             if entry_ids.is_empty() {
                 self.zones.remove(&path);
             }
@@ -279,6 +287,7 @@ impl Index {
         let names = names.into_iter().flatten().map(|text| (Field::Name, text));
         let labels = entry.tags.iter().take(LABELS_MAX).chain(entry.capabilities.iter().take(LABELS_MAX));
         let labels = labels.map(|text| (Field::Labels, text.as_str()));
+        // A sorted list and not a map: a card has some dozens of words, and sorting them touches memory once.
         let mut seen: Vec<(u32, Field)> = Vec::with_capacity(64);
         for (field, text) in names.chain(labels).chain([(Field::Description, entry.description)]) {
             token::each_unstemmed(text, |word| seen.push((self.words.intern_unstemmed(word), field)));
@@ -293,6 +302,7 @@ impl Index {
     fn withdraw(&mut self, entry_id: u32, old: &Row, kept: Option<&Row>) {
         for word in gone(&old.words, kept.map(|row| &*row.words)) {
             self.words.stems.at(word).remove(entry_id);
+            // Words of deleted agents are forgotten, or a stranger could grow the vocabulary for ever by renaming one agent.
             if self.words.stems.at(word).len() == 0 {
                 self.words.stems.release(word);
             }
@@ -311,6 +321,7 @@ impl Index {
     fn allowed(&self, query: &Query) -> Allowed {
         let tags = asked(&self.tags, &query.tags);
         let capabilities = asked(&self.capabilities, &query.capabilities);
+        // One label that nobody has leaves nothing, whatever else was asked.
         let Some(mut sets) = tags.zip(capabilities).map(|(tags, capabilities)| [tags, capabilities].concat())
         else {
             return Allowed::Only(RoaringBitmap::new());
@@ -325,6 +336,7 @@ impl Index {
         let path = zone_path(zone.filter(|zone| !zone.is_root())?);
         let below = self.zones.range(path.clone()..).take_while(|(zone, _)| zone.starts_with(&path));
         let entry_ids = below.map(|(_, entry_ids)| entry_ids).union();
+        // Where every entry lies below, no filter is faster than one that filters nothing.
         (entry_ids.len() < self.len() as u64).then_some(entry_ids)
     }
 
@@ -335,6 +347,7 @@ impl Index {
             Allowed::All => self
                 .names
                 .after(after.as_ref())
+                // One more than asked tells whether there is a next page.
                 .take(limit + 1)
                 .map(|(_, entry_id)| (0.0, entry_id))
                 .collect(),
@@ -358,6 +371,8 @@ impl Index {
     ) -> Page {
         let limit = limit.clamp(1, PAGE_HITS_MAX);
         let postings: Vec<Option<&Postings>> = words.iter().map(|word| self.words.stems.find(word)).collect();
+        // Scores of a later page are made with the statistics of the first: what was written in between would move records
+        // over the border between two pages, and some would be shown twice and others never.
         let statistics = match after {
             Some(cursor) if cursor.statistics.found.len() == words.len() => cursor.statistics.clone(),
             _ => self.statistics(&postings),
@@ -370,6 +385,7 @@ impl Index {
         let mut top = Top::new(limit + 1, start);
         let terms = rank::terms(words, postings, &statistics);
         rank::score_all(&terms, only, self.rows.len(), |entry_id, score| {
+            // Ranks of names are looked up only for what can still enter: most entries that match fall below the bar.
             if top.admits(score) {
                 top.offer(RankKey::new(score, self.names.rank(entry_id), entry_id));
             }

@@ -130,6 +130,7 @@ impl Sync {
 
     /// The next request, if the window has room.
     pub fn poll(&mut self) -> Option<SyncFrame> {
+        // A window: the cost of what the other side has to hold for us stays fixed, and the link stays busy.
         if self.waiting.len() >= SYNC_WINDOW {
             return None;
         }
@@ -151,6 +152,7 @@ impl Sync {
         now: Timestamp,
     ) -> Result<Step, SyncError> {
         let request = self.waiting.pop_front().ok_or(SyncError::Unfitting)?;
+        // No honest difference needs so many: this peer makes up prefixes as it goes.
         if self.asks > SYNC_ASKS_MAX {
             return Err(SyncError::Endless);
         }
@@ -159,6 +161,7 @@ impl Sync {
             (_, SyncAnswer::Refused) => return Err(SyncError::Refused),
             (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock }) => {
                 step.opened = Some((author, head, clock));
+                // Equal roots end it here: one request of some hundred bytes is the usual cost of a sync.
                 if registry.digest(Prefix::ROOT, self.as_of) != root {
                     self.todo.push_back(SyncRequest::Children { prefixes: vec![Prefix::ROOT] });
                 }
@@ -177,6 +180,7 @@ impl Sync {
             }
             (SyncRequest::Give { .. }, SyncAnswer::Taken) => {}
             (SyncRequest::Versions { authors }, SyncAnswer::Versions { root, prefixes }) => {
+                // Only of a registry that equals this one: what it covers is then covered here, whoever says so.
                 if registry.digest(Prefix::ROOT, self.as_of) == root {
                     step.adopt = authors.into_iter().zip(prefixes).collect();
                 }
@@ -216,6 +220,7 @@ impl Sync {
         now: Timestamp,
     ) -> Result<(), SyncError> {
         let (mut inner, mut leaves) = (Vec::new(), Vec::new());
+        // Zipped with what was asked: a shorter answer would silently compare the wrong places.
         if theirs.len() != asked.len() * FANOUT {
             return Err(SyncError::Unfitting);
         }
@@ -225,6 +230,7 @@ impl Sync {
             if our == *their {
                 continue;
             }
+            // Where one side has nothing there is nothing to compare: records travel at once, in both directions.
             if their.is_empty() {
                 self.push(registry.covered(child, self.as_of, None), now);
             } else if our.is_empty() {
@@ -253,6 +259,7 @@ impl Sync {
         registry: &Registry,
         now: Timestamp,
     ) -> Result<(), SyncError> {
+        // Strictly: an item named twice could be asked for without end.
         if !items.is_sorted_by(|one, other| one.key < other.key) {
             return Err(SyncError::Unfitting);
         }
@@ -260,6 +267,7 @@ impl Sync {
             .iter()
             .flat_map(|leaf| registry.covered(*leaf, self.as_of, after))
             .map(|record| (record.key(), record))
+            // Only as far as the answer reached: what lies behind is compared with its rest.
             .take_while(|(key, _)| next.is_none_or(|next| *key <= next))
             .collect();
         let theirs: BTreeMap<KeyHash, &Item> = items.iter().map(|item| (item.key, item)).collect();
@@ -307,10 +315,12 @@ impl Sync {
             }
             _ => return Err(SyncError::Unfitting),
         };
+        // An answer that promises more and brings nothing could go on for ever.
         if nothing_came {
             return Err(SyncError::Unfitting);
         }
         if !rest.asks_nothing() {
+            // To the front: what is under way is finished before new places are opened, which bounds what waits.
             self.todo.push_front(rest);
         }
         Ok(())

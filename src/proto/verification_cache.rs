@@ -66,6 +66,7 @@ impl VerificationCache {
             Some(shared) => {
                 let kept = || read().map(|record| (record.bytes().clone(), record));
                 let record = shared.records.get_or_read(bytes, kept)?;
+                // Read again for another network, so that the refusal is the one that a node alone would give.
                 if record.header().network == network { Ok(record) } else { read() }
             }
         }
@@ -96,6 +97,7 @@ impl<T: Clone> Recent<T> {
     }
 
     fn insert(&mut self, bytes: Arc<[u8]>, value: T) {
+        // A whole generation goes at once: no list of who was used last has to be kept at every hit.
         if self.young.len() >= GENERATION_MAX {
             self.old = std::mem::take(&mut self.young);
         }

@@ -28,6 +28,7 @@ struct Seen {
 impl VersionVector {
     /// A record of `author` with version `seq` was verified, even if it is stale. Version 0 is none.
     pub fn observe(&mut self, author: Author, seq: u64) {
+        // Records of `node` scope take no version.
         if seq > 0 {
             self.entries.entry(author).or_default().observe(seq);
         }
@@ -36,7 +37,9 @@ impl VersionVector {
     /// A peer whose registry equals ours covers `author` up to `prefix`. Counts only for authors something was
     /// verified of, and never above what they signed.
     pub fn adopt(&mut self, author: Author, prefix: u64) {
+        // Never an entry for an author of whom nothing was verified: a peer could invent thousands.
         if let Some(seen) = self.entries.get_mut(&author) {
+            // Nobody's word moves the prefix above what the author itself signed.
             seen.cover(prefix.min(seen.signed_max));
         }
     }
@@ -95,6 +98,7 @@ impl Seen {
         if seq <= self.prefix || self.beyond.iter().any(|&(first, last)| first <= seq && seq <= last) {
             return;
         }
+        // The usual case costs no search: gossip brings an author's writes in order.
         if seq == self.prefix.saturating_add(1) {
             return self.cover(seq);
         }
@@ -117,6 +121,7 @@ impl Seen {
     }
 
     fn join_at(&mut self, at: usize) {
+        // Behind first: joining in front would move `at`.
         if at + 1 < self.beyond.len() && self.beyond[at].1 + 1 == self.beyond[at + 1].0 {
             self.beyond[at].1 = self.beyond.remove(at + 1).1;
         }

@@ -1,10 +1,10 @@
 //! One replicated zone: a machine of its own (protocol section 3).
 //!
-//! A zone holds its registry and knows who serves it: it takes gossip ([`ingest`]), tells and hears beacons ([`beacon`]) and
-//! makes itself equal to others ([`conversation`], at the times that [`schedule`] says). Like the node it has `handle_*`,
-//! [`Zone::handle_timeout`] and [`Zone::poll_timeout`]; what it wants done goes to the outbox of its [`Context`].
+//! A zone holds its registry and knows who serves it: it takes gossip (`ingest`), tells and hears beacons (`beacon`) and
+//! makes itself equal to others (`conversation`, at the times that `schedule` says). Like the node it has `handle_*`,
+//! `Zone::handle_timeout` and `Zone::poll_timeout`; what it wants done goes to the outbox of its `Context`.
 //!
-//! What it cannot decide by itself it leaves as [`Notice`]s, which the node takes after every call: a zone never touches
+//! What it cannot decide by itself it leaves as `Notice`s, which the node takes after every call: a zone never touches
 //! another zone, nor what the node knows beside it (own records, clock, search).
 
 mod beacon;
@@ -134,10 +134,12 @@ impl Zone {
 
     /// A connected peer serves the zone.
     pub(super) fn handle_peer_joined(&mut self, ctx: &mut Context<'_>, peer: PeerKey, dialed: Dialed) {
+        // Told again by a second connection: the first has started what there is to start.
         if !self.peers.insert(peer) {
             return;
         }
         self.schedule.peer_joined(peer, dialed);
+        // Alone until now: whoever comes wants to hear of us, and may know what we missed.
         if self.peers.len() == 1 {
             self.beacons.hurry(ctx.now);
             self.schedule.first_peer(ctx);
@@ -180,10 +182,12 @@ impl Zone {
     /// Hides and drops what ended.
     pub(super) fn expire(&mut self, ctx: &mut Context<'_>) {
         let expirations = self.registry.expire(ctx.now);
+        // Shown again is possible: the clock may have been set back.
         for record in expirations.hidden.iter().chain(&expirations.shown) {
             self.reindex(record, ctx.now);
         }
         for record in expirations.hidden {
+            // An own lease that ended is written again, if this node still offers the agent.
             self.notice_own_key(ctx, &record);
             if !record.is_tombstone() {
                 ctx.out.event(Event::AgentRemoved { record, deleted: false });
@@ -205,8 +209,10 @@ impl Zone {
 
     /// When [`Zone::expire`] or [`Zone::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self, config: &Config) -> Option<Timestamp> {
+        // While a conversation runs its deadline is the only timer of sync: another is started when it has ended.
         let sync = match &self.conversation {
             Some(conversation) => Some(conversation.deadline(config)),
+            // Without a peer a due sync would fire at once for ever.
             None if self.peers.is_empty() => None,
             None => self.schedule.due(config),
         };
@@ -253,6 +259,7 @@ impl Zone {
             Some(_) => self.agents.insert(id),
             None => self.agents.remove(&id),
         };
+        // The time as of which it is judged: a later question must not index what ended in between.
         self.unindexed.insert(id, now);
     }
 
@@ -363,8 +370,10 @@ impl Zone {
 /// Messages of own records, each within the batch size; one record of full size travels alone.
 fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
     let mut batches: Vec<Vec<ByteBuf>> = Vec::new();
+    // Too many for any batch, so that the first record opens one.
     let mut bytes = usize::MAX;
     for record in records {
+        // Four bytes for the list's own marks around each record.
         let size = record.bytes().len() + 4;
         if bytes.saturating_add(size) > super::limits::BATCH_BYTES_MAX {
             batches.push(Vec::new());

@@ -8,7 +8,7 @@ mod tools;
 
 use std::time::Duration;
 
-use aop::agents::{Agents, CALL_BYTES_MAX, Invocation, State};
+use aop::agents::{AgentState, Agents, CALL_BYTES_MAX, Invocation};
 use aop::proto::call::{CallFailure, Outcome};
 use folder::{Folder, lives, until};
 use serde_json::{Value, json};
@@ -90,14 +90,14 @@ async fn a_crash_is_told_with_its_exit_code_and_changes_the_state_until_a_succes
     folder.agent("killed", "command = [\"sh\", \"-c\", \"kill -9 $$\"]");
     let agents = folder.agents();
     let name = "crash@.".parse().unwrap();
-    assert_eq!(agents.state(&name), Some(State::Active));
+    assert_eq!(agents.state(&name), Some(AgentState::Active));
     let failure = call(&agents, "crash", json!({"task": ""})).await.unwrap_err();
     assert_eq!(ended(&failure), ("agent_failed", Outcome::Done));
     assert!(failure.message.contains("42"), "{failure}");
-    assert_eq!(agents.state(&name), Some(State::Error));
+    assert_eq!(agents.state(&name), Some(AgentState::Error));
     std::fs::write(folder.path().join("well"), "").unwrap();
     call(&agents, "crash", json!({"task": ""})).await.unwrap();
-    assert_eq!(agents.state(&name), Some(State::Active));
+    assert_eq!(agents.state(&name), Some(AgentState::Active));
     let failure = call(&agents, "killed", json!({"task": ""})).await.unwrap_err();
     assert_eq!(ended(&failure), ("agent_failed", Outcome::Done));
     assert!(failure.message.contains("signal: 9"), "{failure}");
@@ -212,7 +212,7 @@ async fn calls_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
         let agents = agents.clone();
         tokio::spawn(async move { call(&agents, "narrow", json!({"task": "1500"})).await })
     };
-    until(|| agents.state(&name) == Some(State::Busy)).await;
+    until(|| agents.state(&name) == Some(AgentState::Busy)).await;
     // Waits in the queue until its own deadline, which is no work begun.
     let mut second =
         Box::pin(agents.call(&name, invocation(json!({"task": "1"}), Duration::from_millis(300))));
@@ -224,7 +224,7 @@ async fn calls_beyond_the_places_wait_and_beyond_the_queue_are_refused() {
     // A place in the queue is free again, and its turn comes.
     call(&agents, "narrow", json!({"task": "1"})).await.unwrap();
     first.await.unwrap().unwrap();
-    assert_eq!(agents.state(&name), Some(State::Active));
+    assert_eq!(agents.state(&name), Some(AgentState::Active));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,7 +240,7 @@ async fn a_slow_agent_delays_no_other() {
             tokio::spawn(async move { call(&agents, "slow", json!({"task": ""})).await })
         })
         .collect();
-    until(|| agents.state(&"slow@.".parse().unwrap()) == Some(State::Busy)).await;
+    until(|| agents.state(&"slow@.".parse().unwrap()) == Some(AgentState::Busy)).await;
     let started = Instant::now();
     for _ in 0..100 {
         call(&agents, "quick", json!({"task": "x"})).await.unwrap();

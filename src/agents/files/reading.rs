@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use super::PathDiagnostic;
-use crate::agents::grants::{Host, with_grants};
+use crate::agents::grants::{OfferingNode, with_grants};
 use crate::agents::{HostedAgent, command};
 use crate::document::run_config::{McpServer, Runner};
 use crate::document::{AgentFile, FileDiagnostic, Refusal, files_named_in, read_documents};
@@ -33,7 +33,7 @@ impl Reading {
     pub(super) fn take(
         path: &Path,
         before: Option<Reading>,
-        host: &Host,
+        host: &OfferingNode,
         report: &dyn Fn(&dyn Diagnostic),
     ) -> Reading {
         let content = fs::read(path).unwrap_or_default();
@@ -99,12 +99,15 @@ fn is_toml(path: &Path) -> bool {
 }
 
 /// The agents of a file, and what is wrong with it.
-fn read(path: &Path, host: &Host) -> (Vec<HostedAgent>, Vec<BoxedDiagnostic>) {
+fn read(path: &Path, host: &OfferingNode) -> (Vec<HostedAgent>, Vec<BoxedDiagnostic>) {
     let read = if is_toml(path) { read_agent(path, host) } else { read_listings(path) };
     read.unwrap_or_else(|diagnostic| (Vec::new(), vec![diagnostic]))
 }
 
-fn read_agent(path: &Path, host: &Host) -> Result<(Vec<HostedAgent>, Vec<BoxedDiagnostic>), BoxedDiagnostic> {
+fn read_agent(
+    path: &Path,
+    host: &OfferingNode,
+) -> Result<(Vec<HostedAgent>, Vec<BoxedDiagnostic>), BoxedDiagnostic> {
     let mut file = AgentFile::read(path)?;
     let run_config = file.run_config.take();
     let document = with_grants(file, host)?;

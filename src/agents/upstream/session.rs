@@ -203,7 +203,7 @@ impl Connection {
         let sent = self.peer.send_request_with_option(request, PeerRequestOptions::default()).await;
         let handle =
             sent.map_err(|_| answer::upstream_failed(Outcome::NotStarted, "has just closed its connection"))?;
-        let mut waiting = Waiting { connection: self, handle: Some(handle) };
+        let mut waiting = PendingAnswer { connection: self, handle: Some(handle) };
         let answered = waiting.answer().await;
         answered.map_err(|error| self.failure(&error)).and_then(answer::read)
     }
@@ -239,12 +239,12 @@ impl Connection {
 }
 
 /// A request without an answer so far. Dropped, it is cancelled at the server.
-struct Waiting<'a> {
+struct PendingAnswer<'a> {
     connection: &'a Connection,
     handle: Option<RequestHandle<RoleClient>>,
 }
 
-impl Waiting<'_> {
+impl PendingAnswer<'_> {
     async fn answer(&mut self) -> Result<rmcp::model::ServerResult, ServiceError> {
         let Some(handle) = &mut self.handle else { return Err(ServiceError::TransportClosed) };
         let token = handle.progress_token.clone();
@@ -259,7 +259,7 @@ impl Waiting<'_> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for PendingAnswer<'_> {
     fn drop(&mut self) {
         let Some(handle) = self.handle.take() else { return };
         self.connection.reports.remove(&handle.progress_token);

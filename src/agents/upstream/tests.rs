@@ -36,7 +36,7 @@ async fn call(upstream: &Upstream, tool: &str) -> Result<Value, CallFailure> {
     timeout(PATIENCE, upstream.call(tool, json!({"task": "hi"}), &invocation())).await.expect("an answer")
 }
 
-async fn until(upstream: &Upstream, wanted: impl FnMut(&Tools) -> bool) -> Tools {
+async fn until(upstream: &Upstream, wanted: impl FnMut(&ToolUnion) -> bool) -> ToolUnion {
     let mut tools = upstream.tools();
     timeout(PATIENCE, tools.wait_for(wanted)).await.expect("such tools in time").expect("an upstream").clone()
 }
@@ -45,7 +45,7 @@ async fn ready(upstream: &Upstream) -> Vec<String> {
     names(&until(upstream, |tools| !tools.pending).await)
 }
 
-fn names(tools: &Tools) -> Vec<String> {
+fn names(tools: &ToolUnion) -> Vec<String> {
     tools.list.iter().map(|tool| tool.name.clone()).collect()
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{Tool, Tools};
+use super::{Tool, ToolUnion};
 
 /// What one server contributes.
 enum ServerTools {
@@ -31,7 +31,7 @@ pub(super) struct Route {
 
 pub(super) struct Union {
     board: Mutex<Board>,
-    tools: watch::Sender<Tools>,
+    tools: watch::Sender<ToolUnion>,
 }
 
 struct Board {
@@ -42,14 +42,14 @@ struct Board {
 impl Union {
     pub(super) fn new(servers: usize) -> Union {
         let pending = std::iter::repeat_with(|| ServerTools::Pending).take(servers).collect();
-        let tools = Tools { pending: servers > 0, unlisted: servers > 0, ..Tools::default() };
+        let tools = ToolUnion { pending: servers > 0, unlisted: servers > 0, ..ToolUnion::default() };
         Union {
             board: Mutex::new(Board { servers: pending, routes: BTreeMap::new() }),
             tools: watch::Sender::new(tools),
         }
     }
 
-    pub(super) fn tools(&self) -> watch::Receiver<Tools> {
+    pub(super) fn tools(&self) -> watch::Receiver<ToolUnion> {
         self.tools.subscribe()
     }
 
@@ -94,7 +94,7 @@ impl Union {
         board.routes = routes;
         let pending = board.servers.iter().any(|tools| matches!(tools, ServerTools::Pending));
         let unlisted = board.servers.iter().any(|tools| !matches!(tools, ServerTools::Listed(_)));
-        let now = Tools { list: Arc::new(list), pending, unlisted };
+        let now = ToolUnion { list: Arc::new(list), pending, unlisted };
         self.tools.send_if_modified(|before| {
             let changed = *before != now;
             *before = now;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::node::NodeClient;
 use crate::agents::{Agents, HostedAgent};
+use crate::net::client::NodeClient;
 use crate::proto::call::{Access, CallOffer};
 use crate::proto::card::Scope;
 use crate::proto::grant::Grant;

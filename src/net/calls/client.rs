@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::driver::CallDriver;
 use super::input::prepare;
-use super::node::NodeClient;
 use super::{FRAME_DEADLINE, read_json};
+use crate::net::client::NodeClient;
 use crate::net::streams::calls::{CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::access::AccessControl;
 use super::driver::CallDriver;
-use super::node::NodeClient;
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Agents, Invocation};
 use crate::net::addresses::peer_key;
+use crate::net::client::NodeClient;
 use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::calls::{OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};

@@ -42,7 +42,7 @@ const COMPACT_FACTOR: u64 = 4;
 
 /// A row to append.
 #[derive(Clone, Copy)]
-pub(super) struct Entry<'a> {
+pub(super) struct JournalEntry<'a> {
     /// Its key.
     pub(super) key: &'a [u8],
     /// Its row, as [`super::row::RowMac::row`] made it.
@@ -106,9 +106,12 @@ impl FoundJournal {
     }
 
     /// Every row in the order of writing; removed and overwritten ones too.
-    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = JournalEntry<'_>> {
         let part = |range: &std::ops::Range<usize>| &self.bytes[range.clone()];
-        self.scan.entries.iter().map(move |entry| Entry { key: part(&entry.key), row: part(&entry.row) })
+        self.scan
+            .entries
+            .iter()
+            .map(move |entry| JournalEntry { key: part(&entry.key), row: part(&entry.row) })
     }
 }
 
@@ -135,9 +138,9 @@ impl Journal {
         dir: &Path,
         salt: Salt,
         next_seq: u64,
-        rows: impl Iterator<Item = Entry<'a>>,
+        rows: impl Iterator<Item = JournalEntry<'a>>,
     ) -> Result<Journal, StoreError> {
-        let mut draft = Draft::begin(dir.join(JOURNAL), salt, next_seq)?;
+        let mut draft = JournalDraft::begin(dir.join(JOURNAL), salt, next_seq)?;
         for entry in rows {
             draft.add(entry)?;
         }
@@ -150,7 +153,7 @@ impl Journal {
     }
 
     /// Appends rows in their order; they are on disk when it returns.
-    pub(super) fn append(&mut self, entries: &[Entry<'_>]) -> Result<(), StoreError> {
+    pub(super) fn append(&mut self, entries: &[JournalEntry<'_>]) -> Result<(), StoreError> {
         if self.health == Health::Failed {
             return Err(StoreError::JournalFailed { path: self.path.clone() });
         }
@@ -160,7 +163,7 @@ impl Journal {
         Ok(())
     }
 
-    fn append_frames(&mut self, entries: &[Entry<'_>]) -> Result<(), StoreError> {
+    fn append_frames(&mut self, entries: &[JournalEntry<'_>]) -> Result<(), StoreError> {
         let (frames, offsets) = frames(&self.salt, entries);
         self.file.write_all(&frames).map_err(StoreError::io("append to", &self.path))?;
         self.file.sync_data().map_err(StoreError::io("sync", &self.path))?;
@@ -178,12 +181,12 @@ impl Journal {
             return Ok(());
         }
         self.health = Health::Failed;
-        let mut draft = Draft::begin(self.path.clone(), self.salt, next_seq)?;
+        let mut draft = JournalDraft::begin(self.path.clone(), self.salt, next_seq)?;
         let locations = std::mem::take(&mut self.locations);
         for (key, location) in &locations {
             if location.kind != RowKind::Removed || location.seq > removed_in_sled {
                 let row = self.read_row(key, location)?;
-                draft.add(Entry { key, row: &row })?;
+                draft.add(JournalEntry { key, row: &row })?;
             }
         }
         *self = draft.put_in_place()?;
@@ -205,7 +208,7 @@ impl Journal {
     }
 
     /// Remembers where a row lies. Rows whose own CRC is wrong do not exist.
-    fn note(&mut self, entry: Entry<'_>, at: u64) {
+    fn note(&mut self, entry: JournalEntry<'_>, at: u64) {
         let Some((seq, kind)) = read_unauthenticated(entry.key, entry.row) else { return };
         let location = RowLocation { at, length: entry.row.len(), seq, kind };
         self.live_bytes += live_bytes(entry.key, &location);
@@ -216,23 +219,23 @@ impl Journal {
 }
 
 /// A journal that is being written beside the one it will replace.
-struct Draft {
+struct JournalDraft {
     writer: BufWriter<File>,
     new: PathBuf,
     journal: Journal,
 }
 
-impl Draft {
-    fn begin(path: PathBuf, salt: Salt, next_seq: u64) -> Result<Draft, StoreError> {
+impl JournalDraft {
+    fn begin(path: PathBuf, salt: Salt, next_seq: u64) -> Result<JournalDraft, StoreError> {
         let (file, new) = files::create_beside(&path)?;
         let reader = files::private_file().read(true).write(true).open(&new);
         let reader = reader.map_err(StoreError::io("open", &new))?;
         let mut writer = BufWriter::new(file);
         writer.write_all(&header(salt, next_seq)).map_err(StoreError::io("write", &new))?;
-        Ok(Draft { writer, new, journal: Journal::empty(path, reader, salt, HEADER_BYTES as u64) })
+        Ok(JournalDraft { writer, new, journal: Journal::empty(path, reader, salt, HEADER_BYTES as u64) })
     }
 
-    fn add(&mut self, entry: Entry<'_>) -> Result<(), StoreError> {
+    fn add(&mut self, entry: JournalEntry<'_>) -> Result<(), StoreError> {
         let (frame, offsets) = frames(&self.journal.salt, &[entry]);
         self.writer.write_all(&frame).map_err(StoreError::io("write", &self.new))?;
         for offset in offsets {
@@ -243,7 +246,7 @@ impl Draft {
     }
 
     fn put_in_place(self) -> Result<Journal, StoreError> {
-        let Draft { writer, new, mut journal } = self;
+        let JournalDraft { writer, new, mut journal } = self;
         let file = writer.into_inner().map_err(|error| StoreError::io("write", &new)(error.into_error()))?;
         files::put_in_place(&file, &new, &journal.path)?;
         let end = SeekFrom::Start(journal.end);
@@ -273,7 +276,7 @@ fn header_crc(header: &[u8]) -> u32 {
 }
 
 /// The bytes of the frames that hold `entries`, and where in them each row lies.
-fn frames(salt: &Salt, entries: &[Entry<'_>]) -> (Vec<u8>, Vec<usize>) {
+fn frames(salt: &Salt, entries: &[JournalEntry<'_>]) -> (Vec<u8>, Vec<usize>) {
     let (mut bytes, mut offsets) = (Vec::new(), Vec::with_capacity(entries.len()));
     let mut rest = entries;
     while !rest.is_empty() {
@@ -292,7 +295,7 @@ fn frames(salt: &Salt, entries: &[Entry<'_>]) -> (Vec<u8>, Vec<usize>) {
     (bytes, offsets)
 }
 
-fn add_entry(bytes: &mut Vec<u8>, entry: &Entry<'_>) {
+fn add_entry(bytes: &mut Vec<u8>, entry: &JournalEntry<'_>) {
     bytes.extend_from_slice(&length(entry.key));
     bytes.extend_from_slice(&length(entry.row));
     bytes.extend_from_slice(entry.key);
@@ -348,13 +351,13 @@ mod tests {
                 (*key, row_mac().row(key, seq, kind, value.unwrap_or_default()))
             })
             .collect();
-        let entries: Vec<_> = rows.iter().map(|(key, row)| Entry { key, row }).collect();
+        let entries: Vec<_> = rows.iter().map(|(key, row)| JournalEntry { key, row }).collect();
         journal.append(&entries).unwrap();
     }
 
     /// Every row as key and value, in order.
     fn values(found: &FoundJournal) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let value = |entry: Entry<'_>| {
+        let value = |entry: JournalEntry<'_>| {
             let view = row_mac().read(entry.key, entry.row)?;
             Some((entry.key.to_vec(), entry.row[view.value].to_vec()))
         };
@@ -468,7 +471,7 @@ mod tests {
     #[test]
     fn a_value_that_contains_a_frame_is_not_taken_for_one() {
         let inner = row_mac().row(b"epoch", 99, RowKind::Journalled, b"forged");
-        let (forged, _) = frames(&[9; 8], &[Entry { key: b"epoch", row: &inner }]);
+        let (forged, _) = frames(&[9; 8], &[JournalEntry { key: b"epoch", row: &inner }]);
         let (_dir, mut bytes, ranges) = written(&[vec![forged], vec![b"after".to_vec()]]);
         bytes[ranges[0].start + 5] ^= 1;
         let found = scanned(bytes);
@@ -546,7 +549,7 @@ mod tests {
         let read_only = File::open(dir.path().join(JOURNAL)).unwrap();
         let writable = std::mem::replace(&mut journal.file, read_only);
         let row = row_mac().row(b"b", 2, RowKind::Journalled, b"2");
-        let entry = Entry { key: b"b", row: &row };
+        let entry = JournalEntry { key: b"b", row: &row };
         assert!(matches!(journal.append(&[entry]), Err(StoreError::Io { .. })));
         journal.file = writable;
         assert!(matches!(journal.append(&[entry]), Err(StoreError::JournalFailed { .. })));

@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::files::{self, MacKey};
-use super::journal::{Entry, FoundJournal, JOURNAL, Journal};
+use super::journal::{FoundJournal, JOURNAL, Journal, JournalEntry};
 use super::row::{RowKind, RowMac, RowView};
-use super::tree::{Contents, Expectation, OpenTree, SLED, Tree, TreeRow};
+use super::tree::{Contents, ExpectedContents, OpenTree, SLED, SledTree, TreeRow};
 use super::writer::{TreeWrite, Writer};
-use super::{Authenticated, Disk, JournalMarker, JournalState, Loaded, StoreError, StoreIncident, StoredRow};
+use super::{
+    Authenticated, DiskStore, JournalMarker, JournalState, Loaded, StoreError, StoreIncident, StoredRow,
+};
 use crate::proto::code::Code;
 
 /// Number of the first row of a store.
@@ -27,7 +29,7 @@ pub(super) fn suspect_path(dir: &Path) -> PathBuf {
 }
 
 /// Opens, heals and reads the folder.
-pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
+pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
     let lock = Arc::new(files::claim_dir(dir)?);
     let history = FolderHistory::of(dir);
     let mac_key = files::load_mac_key(dir)?;
@@ -37,10 +39,10 @@ pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
     }
     let found = FoundJournal::read(dir, row_mac.salt())?;
     let expectation = match mac_key {
-        MacKey::Kept(_) => Expectation::Rows,
-        MacKey::Made(_) => Expectation::Anything,
+        MacKey::Kept(_) => ExpectedContents::Rows,
+        MacKey::Made(_) => ExpectedContents::Anything,
     };
-    let OpenTree { tree, rows: tree_rows, contents, mut incidents } = Tree::open(dir, expectation)?;
+    let OpenTree { tree, rows: tree_rows, contents, mut incidents } = SledTree::open(dir, expectation)?;
 
     let mut merged = MergedRows::of_journal(&row_mac, found.as_ref());
     merged.add_tree(&row_mac, tree_rows);
@@ -56,7 +58,7 @@ pub(super) fn open(dir: &Path) -> Result<(Disk, Loaded), StoreError> {
     let marker = if state == JournalState::Damaged { JournalMarker::Present } else { JournalMarker::Absent };
     let writer = Writer::start(tree, lock.clone(), merged.next_seq - 1)?;
     let next_seq = merged.next_seq;
-    let disk = Disk { dir: dir.to_owned(), row_mac, journal, marker, writer, next_seq, _lock: lock };
+    let disk = DiskStore { dir: dir.to_owned(), row_mac, journal, marker, writer, next_seq, _lock: lock };
     Ok((disk, Loaded { rows: merged.rows, incidents, journal: state }))
 }
 
@@ -137,7 +139,7 @@ enum InTree {
 impl MergedRows {
     fn of_journal(row_mac: &RowMac, found: Option<&FoundJournal>) -> MergedRows {
         let (mut journal, mut bad) = (BTreeMap::<Vec<u8>, JournalRow>::new(), 0);
-        for Entry { key, row } in found.iter().flat_map(|found| found.entries()) {
+        for JournalEntry { key, row } in found.iter().flat_map(|found| found.entries()) {
             match row_mac.read(key, row) {
                 Some(view) if journal.get(key).is_none_or(|old| rank(&old.view) <= rank(&view)) => {
                     journal.insert(key.to_vec(), JournalRow { view, row: row.to_vec(), in_tree: InTree::No });
@@ -288,7 +290,7 @@ fn reconcile_journal(
             files::keep_copy(&dir.join(JOURNAL))?;
         }
     }
-    let rows = merged.journal.iter().map(|(key, own)| Entry { key, row: &own.row });
+    let rows = merged.journal.iter().map(|(key, own)| JournalEntry { key, row: &own.row });
     Journal::replace(dir, row_mac.salt(), merged.next_seq, rows)
 }
 
@@ -296,11 +298,11 @@ fn reconcile_journal(
 fn reconcile_tree(
     dir: &Path,
     row_mac: &RowMac,
-    tree: Tree,
+    tree: SledTree,
     contents: Contents,
     merged: &mut MergedRows,
     incidents: &mut Vec<StoreIncident>,
-) -> Result<Tree, StoreError> {
+) -> Result<SledTree, StoreError> {
     let writes = std::mem::take(&mut merged.tree_writes);
     let tree = match contents {
         Contents::Kept if writes.is_empty() => return Ok(tree),

@@ -33,12 +33,12 @@ const BATCH_ROWS: usize = 256;
 pub(super) type TreeRow = (Vec<u8>, Vec<u8>);
 
 /// sled, open.
-pub(super) struct Tree(sled::Db);
+pub(super) struct SledTree(sled::Db);
 
-/// What [`Tree::open`] found.
+/// What [`SledTree::open`] found.
 pub(super) struct OpenTree {
     /// The tree, which works; after damage it is empty.
-    pub(super) tree: Tree,
+    pub(super) tree: SledTree,
     /// What was read from it, or saved from the damaged one.
     pub(super) rows: Vec<TreeRow>,
     /// See there.
@@ -58,21 +58,21 @@ pub(super) enum Contents {
 
 /// Whether an earlier start got as far as making the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expectation {
+pub(super) enum ExpectedContents {
     /// It did.
     Rows,
     /// There may be none yet.
     Anything,
 }
 
-impl Tree {
+impl SledTree {
     /// Opens the tree of `dir` and reads all of it.
-    pub(super) fn open(dir: &Path, expectation: Expectation) -> Result<OpenTree, StoreError> {
+    pub(super) fn open(dir: &Path, expectation: ExpectedContents) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
         let emptied = emptied(&folder, expectation);
         let first = attempt(&folder);
         let attempt = match first.failure {
-            Some(Failure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
+            Some(OpenFailure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
             _ => return conclude(&folder, first, emptied.into_iter().collect()),
         };
         let repaired = attempt.failure.is_none().then(snapshots_removed);
@@ -80,12 +80,16 @@ impl Tree {
     }
 
     /// Sets the tree aside and starts an empty one.
-    pub(super) fn start_again(self, dir: &Path, reason: &str) -> Result<(Tree, StoreIncident), StoreError> {
+    pub(super) fn start_again(
+        self,
+        dir: &Path,
+        reason: &str,
+    ) -> Result<(SledTree, StoreIncident), StoreError> {
         std::mem::forget(self); // dropping a sled that failed may hang
         start_empty(&dir.join(SLED), reason)
     }
 
-    /// Writes rows; they reach the file with the next [`Tree::flush`].
+    /// Writes rows; they reach the file with the next [`SledTree::flush`].
     pub(super) fn write(&self, rows: Vec<TreeWrite>) -> Result<(), String> {
         for rows in rows.chunks(BATCH_ROWS) {
             let mut batch = sled::Batch::default();
@@ -121,10 +125,10 @@ pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
 struct Attempt {
     db: Option<sled::Db>,
     rows: Vec<TreeRow>,
-    failure: Option<Failure>,
+    failure: Option<OpenFailure>,
 }
 
-enum Failure {
+enum OpenFailure {
     /// Opening failed or panicked.
     Refused(String),
     /// It opened, and reading failed or panicked; or nothing moved any more.
@@ -135,7 +139,7 @@ enum ReadEvent {
     Opened,
     Rows(Vec<TreeRow>),
     Done(sled::Db),
-    Failed(Failure),
+    Failed(OpenFailure),
 }
 
 /// Opens and reads on a thread of its own. A thread that hangs is left behind: its files are moved aside under it.
@@ -149,7 +153,7 @@ fn attempt(folder: &Path) -> Attempt {
     match spawned {
         Ok(_detached) => collect(&receiver, OPEN_WAIT + allowance(folder)),
         Err(error) => {
-            Attempt { db: None, rows: Vec::new(), failure: Some(Failure::Unreadable(error.to_string())) }
+            Attempt { db: None, rows: Vec::new(), failure: Some(OpenFailure::Unreadable(error.to_string())) }
         }
     }
 }
@@ -170,11 +174,11 @@ fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
             Ok(ReadEvent::Failed(failure)) => return Attempt { failure: Some(failure), ..attempt },
             Err(RecvTimeoutError::Timeout) => {
                 let text = format!("no progress in {} s", wait.as_secs());
-                return Attempt { failure: Some(Failure::Unreadable(text)), ..attempt };
+                return Attempt { failure: Some(OpenFailure::Unreadable(text)), ..attempt };
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let text = "the reading thread ended".to_owned();
-                return Attempt { failure: Some(Failure::Unreadable(text)), ..attempt };
+                return Attempt { failure: Some(OpenFailure::Unreadable(text)), ..attempt };
             }
         }
     }
@@ -183,10 +187,10 @@ fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
 fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
     let db = match caught(|| open_patiently(folder)) {
         Ok(db) => db,
-        Err(text) => return send(sender, ReadEvent::Failed(Failure::Refused(text))),
+        Err(text) => return send(sender, ReadEvent::Failed(OpenFailure::Refused(text))),
     };
     send(sender, ReadEvent::Opened);
-    let mut reading = Reading { sender, chunk: Vec::new(), last: None };
+    let mut reading = RowReader { sender, chunk: Vec::new(), last: None };
     let read = caught(|| reading.take_until_error(db.iter()));
     if let Err(text) = read {
         // Saves what lies behind the damage; that it ends at the damage too is expected.
@@ -194,7 +198,7 @@ fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
         let rest = reading.last.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let _ = caught(|| reading.take_until_error(db.range((rest, Bound::Unbounded)).rev()));
         reading.send_chunk();
-        send(sender, ReadEvent::Failed(Failure::Unreadable(text)));
+        send(sender, ReadEvent::Failed(OpenFailure::Unreadable(text)));
         return drop(db); // last, because it may hang
     }
     reading.send_chunk();
@@ -230,13 +234,13 @@ pub(super) fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
 }
 
 /// Rows on their way out of the reading thread; what was read before a panic is still here after it.
-struct Reading<'a> {
+struct RowReader<'a> {
     sender: &'a SyncSender<ReadEvent>,
     chunk: Vec<TreeRow>,
     last: Option<Vec<u8>>,
 }
 
-impl Reading<'_> {
+impl RowReader<'_> {
     /// Takes rows up to the first error: sled's iterators yield an error for ever.
     fn take_until_error(
         &mut self,
@@ -266,9 +270,10 @@ fn conclude(
 ) -> Result<OpenTree, StoreError> {
     let Attempt { db, rows, failure } = attempt;
     let (tree, contents) = match (db, failure) {
-        (Some(db), None) => (Tree(db), Contents::Kept),
+        (Some(db), None) => (SledTree(db), Contents::Kept),
         (_, failure) => {
-            let (tree, incident) = start_empty(folder, failure.as_ref().map_or("unknown", Failure::text))?;
+            let (tree, incident) =
+                start_empty(folder, failure.as_ref().map_or("unknown", OpenFailure::text))?;
             incidents.push(incident);
             (tree, Contents::Saved)
         }
@@ -276,11 +281,11 @@ fn conclude(
     Ok(OpenTree { tree, rows, contents, incidents })
 }
 
-fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, StoreIncident), StoreError> {
+fn start_empty(folder: &Path, reason: &str) -> Result<(SledTree, StoreIncident), StoreError> {
     let aside = files::set_aside(folder)?;
     let Attempt { db, failure, .. } = attempt(folder);
     let Some(db) = db else {
-        let reason = failure.as_ref().map_or("unknown", Failure::text).to_owned();
+        let reason = failure.as_ref().map_or("unknown", OpenFailure::text).to_owned();
         return Err(StoreError::Sled { reason });
     };
     let incident = StoreIncident {
@@ -290,7 +295,7 @@ fn start_empty(folder: &Path, reason: &str) -> Result<(Tree, StoreIncident), Sto
               If it happens again, check the disk; the moved folder may be deleted."
             .into(),
     };
-    Ok((Tree(db), incident))
+    Ok((SledTree(db), incident))
 }
 
 /// Removes sled's snapshots and its settings, and says whether there were any. Snapshots only shorten the opening,
@@ -304,10 +309,10 @@ fn remove_snapshots(folder: &Path) -> bool {
 }
 
 /// A tree without its data file, which sled would take for a new one.
-fn emptied(folder: &Path, expectation: Expectation) -> Option<StoreIncident> {
+fn emptied(folder: &Path, expectation: ExpectedContents) -> Option<StoreIncident> {
     let data = folder.join("db");
     let bytes = fs::metadata(&data).map_or(0, |file| file.len());
-    (expectation == Expectation::Rows && bytes == 0).then(|| StoreIncident {
+    (expectation == ExpectedContents::Rows && bytes == 0).then(|| StoreIncident {
         code: Code::SledMissing,
         message: format!("{} is missing or empty", data.display()),
         fix: "Nothing to do: own records are in the journal, the rest comes again from peers.".into(),
@@ -324,10 +329,10 @@ fn snapshots_removed() -> StoreIncident {
     }
 }
 
-impl Failure {
+impl OpenFailure {
     fn text(&self) -> &str {
         match self {
-            Failure::Refused(text) | Failure::Unreadable(text) => text,
+            OpenFailure::Refused(text) | OpenFailure::Unreadable(text) => text,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::StoreError;
-use super::tree::{Tree, panic_text};
+use super::tree::{SledTree, panic_text};
 
 /// Rows that may wait: a second of what sled takes on a slow machine.
 const WAITING_ROWS_MAX: usize = 8_192;
@@ -29,12 +29,12 @@ pub(super) type TreeWrite = (Vec<u8>, Option<Vec<u8>>);
 
 /// The writing end of the queue, and the thread at its other end.
 pub(super) struct Writer {
-    queue: Arc<Queue>,
+    queue: Arc<WriteQueue>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Queue {
+struct WriteQueue {
     state: Mutex<QueueState>,
     /// Something was queued, or the queue was closed.
     filled: Condvar,
@@ -66,8 +66,8 @@ enum Phase {
 impl Writer {
     /// Starts the thread on a tree in which everything up to number `flushed_seq` is flushed. It holds `lock` until it
     /// ends, so that no other store uses the folder while it still writes.
-    pub(super) fn start(tree: Tree, lock: Arc<File>, flushed_seq: u64) -> Result<Writer, StoreError> {
-        let queue = Arc::new(Queue::default());
+    pub(super) fn start(tree: SledTree, lock: Arc<File>, flushed_seq: u64) -> Result<Writer, StoreError> {
+        let queue = Arc::new(WriteQueue::default());
         queue.lock().flushed_seq = flushed_seq;
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn({
             let queue = queue.clone();
@@ -129,7 +129,7 @@ impl Writer {
     }
 }
 
-impl Queue {
+impl WriteQueue {
     /// A panic of a thread that holds the lock is impossible to see from here, and changes nothing: every change of
     /// the state is whole.
     fn lock(&self) -> MutexGuard<'_, QueueState> {
@@ -176,7 +176,7 @@ impl QueueState {
 
 /// The thread. A tree that failed may hang when it is dropped, so the failure is told first; one that works is
 /// closed first, so that the folder is free when [`Writer::close`] returns.
-fn run(queue: &Queue, tree: Tree, lock: Arc<File>) {
+fn run(queue: &WriteQueue, tree: SledTree, lock: Arc<File>) {
     let drained = catch_unwind(AssertUnwindSafe(|| drain(queue, &tree)));
     let drained = drained.unwrap_or_else(|panic| Err(panic_text(panic.as_ref())));
     let (tree, reason) = match drained {
@@ -197,7 +197,7 @@ enum Taken {
 }
 
 /// Writes what is queued, flushes at most [`FLUSH_INTERVAL`] after the first unflushed write.
-fn drain(queue: &Queue, tree: &Tree) -> Result<(), String> {
+fn drain(queue: &WriteQueue, tree: &SledTree) -> Result<(), String> {
     let (mut flush_at, mut written_seq) = (None, queue.lock().flushed_seq);
     loop {
         let taken = take(queue, flush_at);
@@ -219,7 +219,7 @@ fn drain(queue: &Queue, tree: &Tree) -> Result<(), String> {
     }
 }
 
-fn take(queue: &Queue, flush_at: Option<Instant>) -> Taken {
+fn take(queue: &WriteQueue, flush_at: Option<Instant>) -> Taken {
     let mut state = queue.lock();
     loop {
         let left = flush_at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     fn without_thread() -> Writer {
-        Writer { queue: Arc::new(Queue::default()), thread: None }
+        Writer { queue: Arc::new(WriteQueue::default()), thread: None }
     }
 
     fn rows(count: usize) -> Vec<TreeWrite> {

@@ -29,11 +29,11 @@ pub struct RequestClient {
 
 /// One open conversation. Dropping it closes the stream.
 pub struct RequestStream {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<OutboundRequest>,
     limits: &'static StreamLimits,
 }
 
-struct Request {
+struct OutboundRequest {
     bytes: Vec<u8>,
     response: ResponseSender,
 }
@@ -76,7 +76,7 @@ impl RequestStream {
         }
         let (response, responded) = oneshot::channel();
         let closed = || RequestError::Closed("the conversation is over".into());
-        self.requests.send(Request { bytes, response }).await.map_err(|_| closed())?;
+        self.requests.send(OutboundRequest { bytes, response }).await.map_err(|_| closed())?;
         responded.await.unwrap_or_else(|_| Err(closed()))
     }
 
@@ -103,10 +103,10 @@ impl RequestStream {
 /// Ends when the conversation is dropped, a write fails, or the receiving half gave up.
 async fn send_requests<S: AsyncWrite>(
     mut writer: WriteHalf<S>,
-    mut requested: mpsc::Receiver<Request>,
+    mut requested: mpsc::Receiver<OutboundRequest>,
     sent: mpsc::Sender<ResponseSender>,
 ) {
-    while let Some(Request { bytes, response }) = requested.recv().await {
+    while let Some(OutboundRequest { bytes, response }) = requested.recv().await {
         if sent.send(response).await.is_err()
             || write_frame(&mut writer, &bytes, FRAME_DEADLINE).await.is_err()
         {

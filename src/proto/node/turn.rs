@@ -125,6 +125,7 @@ impl Turn<'_> {
 
     /// Withdraws what this node offers in a zone, says goodbye and forgets it.
     fn leave(&mut self, name: &ZoneName) -> Result<(), ZoneError> {
+        // Bare names are looked up there; without it they would mean something else from one moment to the next.
         if *name == self.ctx.config.home_zone() {
             return Err(ZoneError::Home(name.clone()));
         }
@@ -133,6 +134,7 @@ impl Turn<'_> {
         }
         self.own.withdraw_from(&mut self.ctx, self.zones, name);
         self.finish();
+        // The tombstones are out before the goodbye: members that hear it ask this node nothing more.
         self.with_zone(name, Zone::close);
         if let Some(zone) = self.zones.remove(name) {
             self.directory.forget(zone.agents());
@@ -155,6 +157,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn with_zones(&mut self, act: impl Fn(&mut Zone, &mut Context<'_>)) {
+        // The names first: answering a notice needs the zones for itself.
         for name in self.zones.keys().cloned().collect::<Vec<_>>() {
             self.with_zone(&name, &act);
         }
@@ -220,6 +223,7 @@ impl Turn<'_> {
 
     fn check_clock(&mut self) {
         let change = self.clock.check(self.zones, self.ctx.config, self.ctx.out);
+        // Writes of the same turn must already know.
         self.ctx.unsafe_offset = self.clock.unsafe_offset();
         match change {
             ClockChange::Trusted => self.own.plan_renewals(self.zones),
@@ -229,6 +233,7 @@ impl Turn<'_> {
 
     /// Own writes go to the store first, then to the mesh.
     pub(super) fn finish(&mut self) {
+        // Rows first: whatever this turn shows is kept before it is shown.
         self.ctx.out.persist();
         let ctx = &mut self.ctx;
         self.zones.values_mut().for_each(|zone| zone.publish_own(ctx));

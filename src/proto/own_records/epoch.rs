@@ -22,6 +22,7 @@ impl OwnRecords {
         self.file_offers = stored.file_offers;
         self.parted = stored.seqs.iter().map(|(name, seq)| (name.clone(), *seq)).collect();
         self.parted.retain(|name, _| !zones.contains_key(name));
+        // Others first: an own record that lost to one of them must find it there.
         for record in stored.others {
             merge_stored(ctx, zones, record);
         }
@@ -58,6 +59,7 @@ impl OwnRecords {
                 .records
                 .values()
                 .filter(|own| own.name.zone == *name && own.author.epoch == self.author.epoch);
+            // Whichever is greater, the records or the row: either may be the one that the last crash spared.
             let highest = written.map(|own| own.seq).max().unwrap_or(0);
             // Its row holds the same or a greater one.
             _ = zone.set_seq(highest.max(seqs.get(name).copied().unwrap_or(0)));
@@ -85,6 +87,7 @@ impl OwnRecords {
         let lost: LostRanges = known
             .chain(parted)
             .map(|(name, known)| {
+                // How much was lost elsewhere nobody said: everything beyond what is held may be.
                 let head = heads.get(name).copied().unwrap_or(u64::MAX);
                 (name.clone(), LostRange { known, head, ended_at: ctx.now })
             })
@@ -126,6 +129,7 @@ impl OwnRecords {
 
 impl LostRange {
     fn contains(&self, record: &Record) -> bool {
+        // By stamp too: peers may hold later versions than the one that told of the loss.
         record.seq > self.known && (record.seq <= self.head || record.stamp.wall <= self.ended_at)
     }
 }

@@ -22,15 +22,18 @@ impl OwnRecords {
         zone: &ZoneName,
     ) {
         let Some(registry) = zones.get(zone).map(|zone| zone.registry()) else { return };
+        // What has ended says nothing any more, though it is kept for some minutes.
         let held = registry.get(key).filter(|held| !held.is_expired(ctx.now)).cloned();
         let own = self.records.get(key).cloned();
         let offered = own.as_ref().filter(|own| !own.is_tombstone()).cloned();
         match (held, offered) {
             (Some(held), _) if own.as_ref().is_some_and(|own| own.hash() == held.hash()) => {}
             (Some(held), _) if held.host != ctx.key() => {}
+            // The owner's word stands over the host's.
             (Some(held), _) if held.is_tombstone() && held.author.key == held.owner => {
                 self.withdraw(ctx, key);
             }
+            // Before it is overruled: burying what this folder itself wrote would lose an acknowledged agent.
             (Some(held), _) if self.is_lost_write(&held) => self.adopt(ctx, zones, held),
             (Some(held), offered) => self.overrule(ctx, zones, &held, offered.as_deref()),
             (None, Some(offered)) if may_renew(ctx.config, zones) => self.reassert(ctx, zones, &offered),
@@ -65,6 +68,7 @@ impl OwnRecords {
         if last.is_some_and(|last| ctx.now.since(*last) < interval) {
             return ctx.out.alert(NodeAlert::DuplicateIdentity(held.name.clone()));
         }
+        // Bounds the list by what happened within one interval.
         self.reasserted_at.retain(|_, at| ctx.now.since(*at) < interval);
         self.reasserted_at.insert(held.key(), ctx.now);
         match offered {
@@ -88,6 +92,7 @@ impl OwnRecords {
             return;
         }
         while let Some(&(at, key)) = self.renewals.due.first().filter(|(at, _)| *at <= ctx.now) {
+            // Taken out first: writing plans the next renewal of the same key.
             self.renewals.due.remove(&(at, key));
             self.renewals.of.remove(&key);
             if let Some(own) = self.records.get(&key).filter(|own| !own.is_tombstone()).cloned() {
@@ -153,6 +158,7 @@ fn renewal_due(zones: &Zones, own: &Record) -> Timestamp {
 /// Half of the lease ± 20 %, drawn from the record's hash so that it is the same after a restart.
 pub(super) fn renewal_at(own: &Record) -> Timestamp {
     let lease = own.expires_at.since(own.stamp.wall);
+    // Agents that were registered together are spread over the weeks, and no generator has to be kept.
     let draw = f64::from(own.hash().0[0]) / 255.0;
     own.stamp.wall + lease.mul_f64(0.5 * (0.8 + 0.4 * draw))
 }

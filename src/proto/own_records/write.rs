@@ -85,10 +85,12 @@ impl OwnRecords {
         zones: &mut Zones,
         draft: Draft,
     ) -> Result<(), WriteError> {
+        // Checked first: a stamp from a wrong clock would stand over right ones for as long as the clock was ahead.
         if let Some(offset) = ctx.unsafe_offset {
             ctx.out.alert(NodeAlert::ClockUnsafe(offset));
             return Err(WriteError::ClockUnsafe(offset));
         }
+        // Two processes that overrule each other would write for ever; the operator has to end one.
         if ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone())) {
             return Err(WriteError::DuplicateIdentity);
         }
@@ -97,6 +99,7 @@ impl OwnRecords {
         let header = self.header(ctx, zones, key, &draft)?;
         let signed = SignedRecord::sign(header, &draft.body, ctx.identity).map_err(WriteError::Refused)?;
         ctx.cache.keep(&signed);
+        // Through the gate that everybody else's records pass: what peers would refuse is refused here, with its reason.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         match zone.merge(ctx, record, Via::Local) {
@@ -106,6 +109,7 @@ impl OwnRecords {
         }
         // Its own eviction may have made it room for nobody.
         let record = zone.registry().get(&key).cloned().ok_or(WriteError::QuotaExceeded)?;
+        // The record's row before its version's: after a crash between them the version is read from the record.
         ctx.out.write(persistence::own_row(&record));
         if record.seq > 0 {
             ctx.out.write(zone.written(&record));
@@ -125,12 +129,14 @@ impl OwnRecords {
     ) -> Result<Header, WriteError> {
         let zone = zones.get(&draft.name.zone).ok_or_else(|| WriteError::NotFound(draft.name.clone()))?;
         let replaced: Vec<&Arc<Record>> =
+            // Both what is held and what was last written here: either may be the later one after a restart.
             zone.registry().get(&key).into_iter().chain(self.records.get(&key)).collect();
         let tombstone = draft.body.is_empty();
         let present = Stamp { wall: ctx.now, counter: 0 };
         let successors = replaced.iter().map(|record| record.stamp.successor());
         let mut stamp = successors.fold(present, Stamp::max);
         let mut generation = replaced.iter().map(|record| record.generation).max().unwrap_or(0);
+        // Such a stamp would be refused by everybody until it is due.
         if stamp.wall > ctx.now + STAMP_AHEAD_MAX {
             // An earlier wrong clock harms only this key; its owner overrules the stamp by a generation.
             if draft.owner != ctx.key() {
@@ -141,6 +147,7 @@ impl OwnRecords {
         let mut expires_at =
             if tombstone { Header::tombstone_expires_at(stamp, generation) } else { stamp.wall + CARD_LIFE };
         if let Some(chain) = chain_of(ctx, draft, stamp)? {
+            // The owner has since signed a higher one, to take this host's right away.
             if chain.generation < generation {
                 return Err(WriteError::Superseded(draft.name.clone()));
             }

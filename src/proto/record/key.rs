@@ -49,10 +49,12 @@ impl RecordKey<'_> {
         let mut hash = Sha256::new_with_prefix(b"aop-key-v1\0");
         for text in [self.zone.as_str(), &String::from(self.kind.clone()), self.name.as_str()] {
             hash.update(text.as_bytes());
+            // A separator that no name contains, so that two keys never run together.
             hash.update([0]);
         }
         hash.update(self.owner.0);
         hash.update(self.host.0);
+        // Nothing for the others: a public and a zone-wide record of one agent compete.
         if self.scope == Scope::Node {
             hash.update(b"node");
         }

@@ -54,6 +54,7 @@ impl SignedRecord {
 
     /// Reads bytes: size, format, network, kind and names. Nothing is verified yet.
     pub fn parse(bytes: &[u8], network: &str) -> Result<SignedRecord, Refusal> {
+        // Size, then format: both cost nothing, and an unknown format may have any layout behind its first byte.
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(Refusal::TooLarge);
         }
@@ -79,6 +80,7 @@ impl SignedRecord {
     /// As [`SignedRecord::verify`], with the keys met before. Clones of one record give the same one.
     pub fn verify_with(&self, now: Timestamp, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
         let header = self.header();
+        // Time first, and outside of what is remembered: the same bytes may be right at another hour.
         if header.expires_at <= now {
             return Err(Refusal::Expired);
         }
@@ -130,12 +132,14 @@ impl SignedRecord {
 
     /// What is true of these bytes at any time.
     fn verify_timeless(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
+        // Rules before the signature: they cost a fraction of it.
         self.check_rules()?;
         let (signature, signed) =
             self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
         if !keys.verify(&self.header().author.key, RECORD_DOMAIN, signed, signature) {
             return Err(Refusal::BadSignature);
         }
+        // After the signature: a chain of six grants costs six more of them, which no forgery may cause.
         self.check_grants()?;
         Ok(Arc::new(self.record()))
     }

@@ -37,6 +37,7 @@ pub(super) struct NameOrder {
 impl NameOrder {
     /// Adds a key that is not in the order.
     pub(super) fn insert(&mut self, key: Arc<Key>, entry_id: u32) {
+        // Spreading is rare and dear; a free rank between two neighbours is nearly always there.
         let rank = self.free_rank(&key).unwrap_or_else(|| {
             self.spread(&key);
             self.free_rank(&key).unwrap_or(RANK_END)
@@ -86,6 +87,7 @@ impl NameOrder {
         let behind = self.after(Some(key)).next().map(|(_, entry_id)| self.rank(entry_id));
         let (low, high) = match (before, behind) {
             (None, None) => (0, RANK_END),
+            // Not the middle of all that is left: names that arrive in order would halve the room each time.
             (Some(last), None) => (last, RANK_END.min(last + 2 * STEP)),
             (None, Some(first)) => (first.saturating_sub(2 * STEP), first),
             (Some(low), Some(high)) => (low, high),
@@ -101,6 +103,7 @@ impl NameOrder {
         let centre = before.peek().or(behind.peek()).map_or(0, |entry_id| self.rank(*entry_id));
         let (mut inside, mut size, mut room) = (VecDeque::new(), 1, 1.0);
         let start = loop {
+            // From the smallest range up: its cost is what it holds, and crowding is local.
             size *= 2;
             room *= 2.0 / CROWDING;
             let start = centre & !(size - 1);

@@ -47,6 +47,7 @@ pub(super) fn impact(counts: Counts, lengths: Counts) -> f32 {
         let count = f32::from(counts[field as usize]);
         let length = f32::from(lengths[field as usize]);
         let norm = SATURATION * (1.0 - DILUTION + DILUTION * length / typical);
+        // Having the word at all is half of its worth: repeating it in a description must not beat a name.
         if count == 0.0 { 0.0 } else { weight * (0.5 + 0.5 * count / (count + norm)) }
     };
     FIELDS.map(of_field).iter().sum::<f32>() / WEIGHTS
@@ -74,7 +75,10 @@ impl Statistics {
 /// powers of two: close enough, and unlike a library's logarithm the same on every platform.
 fn rarity(found: u32, entries: u32) -> f32 {
     let ratio = (entries as f32 + 1.0) / (found as f32 + 0.5);
+    // The exponent of a float is its logarithm; the mantissa interpolates. A library's logarithm differs by platform, and
+    // two nodes would rank the same records differently.
     let log2 = ratio.to_bits() as f32 / (1 << 23) as f32 - 127.0;
+    // A word that nearly all have still decides between records that are equal otherwise.
     log2.max(0.01)
 }
 
@@ -82,6 +86,7 @@ fn rarity(found: u32, entries: u32) -> f32 {
 pub(super) fn query_words(text: &str) -> Vec<String> {
     let mut words = BTreeSet::new();
     token::each_word(text, |word| {
+        // The first words count: people put what they want first, and what follows is mostly detail.
         if words.len() < QUERY_WORDS_MAX {
             words.insert(word.to_owned());
         }
@@ -103,6 +108,7 @@ pub(super) fn terms<'a>(
     postings: Vec<Option<&'a Postings>>,
     statistics: &Statistics,
 ) -> Vec<Term<'a>> {
+    // A question of nothing but function words still has an answer: somebody may look for an agent called "the".
     let only_function_words = words.iter().all(|word| token::is_function_word(word));
     let step = |word: &String| if only_function_words || !token::is_function_word(word) { 1.0 } else { 0.0 };
     let found = words.iter().zip(postings).zip(statistics.weights());
@@ -118,6 +124,7 @@ pub(super) struct RankKey(u128);
 
 impl RankKey {
     pub(super) fn new(score: f32, rank: u64, entry_id: u32) -> RankKey {
+        // One integer to compare instead of three values: the heap does little else.
         RankKey(u128::from(!score.to_bits()) << 96 | u128::from(rank) << 32 | u128::from(entry_id))
     }
 
@@ -142,12 +149,14 @@ pub(super) struct Top {
 impl Top {
     /// Keeps the `size` best (at least one) behind `after`, a score and a rank.
     pub(super) fn new(size: usize, after: Option<(f32, u64)>) -> Top {
+        // The greatest id: everything with this score and rank belongs to the page before.
         let after = after.map_or(RankKey(0), |(score, rank)| RankKey::new(score, rank, u32::MAX));
         Top { size, after, best: BinaryHeap::with_capacity(size), bar: RankKey(u128::MAX) }
     }
 
     /// Whether anything of this score may still be kept: spares the look-up of its rank.
     pub(super) fn admits(&self, score: f32) -> bool {
+        // Equal scores are let in: their names decide.
         score >= self.bar.score()
     }
 
@@ -183,6 +192,7 @@ pub(super) fn score_all(
     let mut tally =
         Tally { scores: Box::new([0.0; BLOCK_ENTRIES]), touched: Vec::with_capacity(BLOCK_ENTRIES) };
     let mut open = [false; BLOCK_ENTRIES];
+    // Block by block for all words: the scores of a block stay in the cache, and their array is of fixed size.
     for number in 0..entry_ids.div_ceil(BLOCK_ENTRIES) {
         match only {
             None => terms.iter().for_each(|term| tally.add(term, number, |_| true)),
@@ -194,6 +204,7 @@ pub(super) fn score_all(
                 };
                 allowed().for_each(|offset| open[offset] = true);
                 terms.iter().for_each(|term| tally.add(term, number, |offset| open[offset]));
+                // Put back one by one: clearing the whole array would cost more than a narrow filter saves.
                 allowed().for_each(|offset| open[offset] = false);
             }
         }
@@ -212,6 +223,7 @@ impl Tally {
         for Posting { entry_id, impact } in term.postings.block(number) {
             let offset = *entry_id as usize % BLOCK_ENTRIES;
             if is_open(offset) {
+                // A score is never 0 once it was added to, so 0 means untouched.
                 if self.scores[offset] == 0.0 {
                     self.touched.push(offset as u32);
                 }

@@ -55,6 +55,7 @@ impl Zone {
             return;
         }
         let members = self.liveness.live(ctx.now) + 1;
+        // All members together send so many a second: in a large zone each speaks more rarely, or beacons would be its traffic.
         let share = Duration::from_secs_f64(members as f64 / ctx.config.beacons_per_second);
         let interval = ctx.config.beacon_interval.max(share);
         self.beacons.next = ctx.now + ctx.jitter(interval);
@@ -67,6 +68,7 @@ impl Zone {
     }
 
     fn send_beacon(&mut self, ctx: &mut Context<'_>, interval: Duration) {
+        // Nobody would hear it, and a counter that is not sent is not used.
         if self.role != Role::Member || self.peers.is_empty() {
             return;
         }
@@ -92,9 +94,11 @@ impl Zone {
         if beacon.network != ctx.config.network || beacon.zone != self.name {
             return self.reject(ctx, peer, Refusal::ForeignZone);
         }
+        // Our own, come back over the mesh.
         if heartbeat.peer() == ctx.key() {
             return Verdict::Ignore;
         }
+        // Before the signature: most beacons that arrive twice or late are dropped for the price of a look-up.
         match self.liveness.classify(heartbeat, ctx.now) {
             Heard::Stale => return Verdict::Ignore,
             Heard::ClockOff => {
@@ -111,6 +115,7 @@ impl Zone {
         }
         self.liveness.hear(heartbeat, ctx.now);
         self.notices.push(Notice::BeaconClock(heartbeat.peer()));
+        // Now, not at the next timer: this may be the first to say that more was written than is held.
         self.note_lag(ctx.now);
         Verdict::Accept
     }

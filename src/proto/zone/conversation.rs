@@ -80,6 +80,7 @@ impl Zone {
         peer: PeerKey,
         frame: SyncFrame,
     ) -> SyncAnswer {
+        // Before a gift is taken: the answer to a gift says only that it came.
         let answer = sync::answer(&frame, &mut self.registry, ctx.now);
         if let SyncRequest::Give { records, publish } = frame.request {
             match self.take_records(ctx, peer, records) {
@@ -108,11 +109,13 @@ impl Zone {
         if self.conversation.is_some() {
             return;
         }
+        // Without a beacon as well: a vector forgets authors whose last record ended.
         self.note_lag(ctx.now);
         if self.peers.is_empty() {
             return;
         }
         let Some(grace) = self.schedule.due_now(ctx) else { return };
+        // At random: a lying peer delays one sync and not all of them.
         let at = ctx.rng.random_range(0..self.peers.len());
         if let Some(peer) = self.peers.iter().nth(at).copied() {
             self.start_sync(ctx, peer, grace);
@@ -155,6 +158,7 @@ impl Zone {
 
     fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
         if let Some((author, head, clock)) = step.opened {
+            // Ahead of what its records lead to: those of a lost epoch are then known as this folder's own.
             self.notices.push(Notice::ClaimedHead(author, head));
             self.notices.push(Notice::Clock(peer, clock));
         }
@@ -172,8 +176,10 @@ impl Zone {
     fn end_sync(&mut self, ctx: &mut Context<'_>, error: Option<SyncError>) {
         let Some(ended) = self.conversation.take() else { return };
         let Conversation { id: conversation, mut sync } = *ended;
+        // Jittered: a peer that dropped a hundred conversations must not meet them all again at once.
         let retry = ctx.now + ctx.jitter(ctx.config.lag_patience);
         ctx.out.push(Output::EndConversation { conversation });
+        // A stream that broke after the last answer was read has lost nothing.
         let finished = error.is_none() && sync.progress(&self.registry) == Progress::Finished;
         // A joiner has nothing to tell: what it receives the mesh had before.
         if self.synced_at().is_some() {
@@ -185,11 +191,13 @@ impl Zone {
         if finished {
             ctx.out.event(Event::Synced { peer: sync.peer, zone: self.name.clone(), received, sent });
         }
+        // Refusing is honest: the peer may have left the zone since it told that it serves it.
         if error.is_some_and(|error| error != SyncError::Refused) {
             ctx.out.penalize(sync.peer, Offence::Sync);
         }
         self.note_lag(ctx.now);
         self.schedule.back_off(received + sent == 0, ctx);
+        // Also if it broke off: another zone's first sync may have been what own renewals wait for.
         self.notices.push(Notice::SyncEnded);
         self.sync_next(ctx);
     }

@@ -47,6 +47,7 @@ impl Zone {
     /// A batch is forwarded only if half of it is new here; one forged record condemns it.
     fn take_batch(&mut self, ctx: &mut Context<'_>, peer: PeerKey, records: &[ByteBuf]) -> Verdict {
         let mut fresh = 0;
+        // Taken from the first record: a batch of several authors would let one peer speak for many at the price of one message.
         let mut author = None;
         for bytes in records {
             let signed = match ctx.cache.record(bytes, &ctx.config.network) {
@@ -70,6 +71,7 @@ impl Zone {
                 Ingested::Known | Ingested::Refused(_) => {}
             }
         }
+        // Half: a batch that is mostly known has been around, and forwarding it again would only repeat it.
         if fresh > 0 && fresh * 2 >= records.len() { Verdict::Accept } else { Verdict::Ignore }
     }
 
@@ -98,6 +100,7 @@ impl Zone {
             match ingested {
                 Ingested::New => fresh.push(bytes),
                 Ingested::Known => {}
+                // Time, versions and configuration differ between honest nodes: the conversation goes on.
                 Ingested::Refused(refusal) if refusal.blame() == Blame::None => {}
                 Ingested::Refused(refusal) => {
                     ctx.out.penalize(peer, Offence::Record(refusal));
@@ -110,6 +113,7 @@ impl Zone {
 
     /// One parsed record, cheapest checks first.
     fn ingest(&mut self, ctx: &mut Context<'_>, signed: &SignedRecord, via: Via) -> Ingested {
+        // Before anything is verified: equal bytes were verified when they came first, and most that arrive are equal.
         if self.registry.get(&signed.key()).is_some_and(|held| held.hash() == signed.hash()) {
             return Ingested::Known;
         }
@@ -129,6 +133,7 @@ impl Zone {
         if signed.header().zone != self.name {
             return Err(Refusal::ForeignZone);
         }
+        // The zone first, for it costs a comparison; the scope last, for only a verified one is worth blaming anybody.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys)?;
         if record.is_public() { Ok(record) } else { Err(Refusal::BadScope) }
     }
@@ -144,8 +149,10 @@ impl Zone {
         if record.author == ctx.author && record.seq > self.seq && via.is_foreign() {
             self.notices.push(Notice::OwnHead(record.author, record.seq));
         }
+        // Through the registry alone: what stands is what the order of content says, however it came.
         let merged = self.registry.merge(record, ctx.now);
         if let Merge::New { replaced, evicted } = &merged {
+            // Asked for again: making room may have taken the record itself.
             let record = self.registry.get(&key).cloned();
             for gone in replaced.iter().chain(evicted) {
                 self.reindex(gone, ctx.now);
@@ -169,6 +176,7 @@ impl Zone {
             });
         }
         if via.is_foreign() {
+            // Not durable: what is lost with the last blocks of a disk comes again by sync.
             ctx.out.write(persistence::other_row(record));
             self.notice_own_key(ctx, record);
         }

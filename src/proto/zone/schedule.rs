@@ -76,11 +76,13 @@ impl Schedule {
 
     /// Whether a sync is due now, and what it leaves to the mesh: nothing where the mesh failed, or was not heard.
     pub(super) fn due_now(&self, ctx: &Context<'_>) -> Option<Grace> {
+        // Some seconds of patience: what a beacon tells of is usually on its way through the mesh.
         let lags = self.lagging_since.is_some_and(|since| since + ctx.config.lag_patience <= ctx.now)
             && self.lag_sync_after <= ctx.now;
         if !lags && self.next > ctx.now {
             return None;
         }
+        // A timer this late means that the process stood still, and the mesh will not repeat what it missed.
         let suspended = self.next + ctx.config.suspended_after < ctx.now;
         Some(if lags || suspended { Grace::None } else { Grace::Of(ctx.config.mesh_grace) })
     }
@@ -93,6 +95,7 @@ impl Schedule {
 
     /// A sync begins. A joiner looks again soon: what was on its way during the first comparison may have missed it.
     pub(super) fn started(&mut self, ctx: &mut Context<'_>) {
+        // Drawn in either case, so that a joiner does not shift the choices that follow.
         let next = ctx.now + ctx.jitter(ctx.config.sync_interval);
         self.next = if self.synced_at.is_none() { ctx.now + ctx.config.mesh_grace } else { next };
     }
@@ -103,6 +106,7 @@ impl Schedule {
             Ended::Finished => self.synced_at = Some(now),
             Ended::Broken => self.next = self.next.min(retry),
         }
+        // Looked at anew right after: what this sync brought may have been all.
         self.lagging_since = None;
     }
 
