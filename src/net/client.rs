@@ -78,6 +78,7 @@ impl NodeClient {
         let (over, waiting) = oneshot::channel();
         let search = move |seen: &mut ReadContext<'_>| seen.network.look_up(&peer, over);
         let _stopped = self.read(Patience::Endless, search).await;
+        // However the search ended, the next opening shows whether the host was found.
         let _over = waiting.await;
     }
 

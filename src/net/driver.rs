@@ -108,9 +108,11 @@ impl Driver {
 
     /// Runs until told to stop or the store fails.
     pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+        // The node wants things from its making on; they do not wait for the first event.
         self.perform()?;
         loop {
             let wake = self.wake();
+            // No `biased`: a flood from one source must not starve the timer or the stop.
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
                 Some(request) = self.requests.recv() => self.handle_requests(request)?,
@@ -132,11 +134,13 @@ impl Driver {
     fn handle_requests(&mut self, first: Request) -> Result<(), StoreError> {
         let (mut request, mut changes) = (first, false);
         for taken in 1.. {
+            // Once a change waits for the sync, what comes behind it waits too: replies keep their order.
             changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
             self.handle_request(request);
             if !changes {
                 self.perform()?;
             }
+            // Clients that never pause must not keep the network waiting.
             if taken == COMMANDS_AT_ONCE {
                 break;
             }
@@ -164,6 +168,7 @@ impl Driver {
         self.next_id += 1;
         let id = self.next_id;
         if let Some(reply) = reply {
+            // Before the node is asked: it may reply within the same turn.
             self.replies.insert(id, reply);
         }
         self.node.handle(wall_clock(), Input::Command { id, command });
@@ -173,6 +178,7 @@ impl Driver {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound } => {
+                // Kept for the subscriptions that follow: they do not say who dialed.
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
                 self.tell(Event::Connected(peer));
             }
@@ -182,6 +188,7 @@ impl Driver {
                 self.tell(Event::Disconnected(peer));
             }
             NetworkEvent::Subscribed { peer, zone } => {
+                // Unknown counts as theirs: this side then only looks for itself a little later.
                 let dialed = self.dialed.get(&peer).copied().unwrap_or(Dialed::ByThem);
                 self.node.handle(now, Input::PeerJoined { peer, zone, dialed });
             }
@@ -196,6 +203,7 @@ impl Driver {
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
+                // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
                 self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
             }
@@ -205,6 +213,7 @@ impl Driver {
 
     fn handle_alert(&mut self, alert: NetworkAlert) {
         if matches!(alert, NetworkAlert::Suspended { .. }) {
+            // The node first: what it asks of peers after a suspension waits for no watcher.
             self.node.handle(wall_clock(), Input::Resumed);
         }
         tracing::warn!(code = %alert.code(), "{alert}");
@@ -228,6 +237,7 @@ impl Driver {
                 other => rest.push(other),
             }
         }
+        // A store that fails ends the run here, before anything that its writes justify has left.
         self.persist(writes)?;
         for output in rest {
             self.perform_one(output);
@@ -239,6 +249,7 @@ impl Driver {
         if writes.is_empty() {
             return Ok(());
         }
+        // `block_in_place` panics on a runtime of one thread, and what is not durable is only queued.
         let blocks = writes.iter().any(|write| write.durable)
             && tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let store = &mut self.store;
@@ -256,6 +267,7 @@ impl Driver {
             Output::Request { conversation, peer, protocol, bytes } => {
                 self.ask(conversation, peer, protocol, bytes)
             }
+            // The task of the conversation ends with the last sender of its questions.
             Output::EndConversation { conversation } => drop(self.conversations.remove(&conversation)),
             Output::Respond { id, bytes } => {
                 if let Some(reply) = self.asked.remove(&id) {
@@ -303,6 +315,7 @@ impl Driver {
     async fn leave(mut self) -> Result<(), StoreError> {
         self.command(Command::Leave, None);
         self.perform()?;
+        // Publishing only queues the goodbye: the network has to be polled for it to leave.
         let on_its_way = async {
             loop {
                 self.network.next().await;
@@ -310,6 +323,8 @@ impl Driver {
         };
         let _elapsed = tokio::time::timeout(GOODBYE, on_its_way).await;
         self.network.shutdown().await;
+        // The store last: peers need not wait for this disk.
+        // It may block for seconds, so not on this thread.
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(()))
     }
@@ -335,15 +350,19 @@ async fn converse(
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
+            // A full pipeline leaves questions in their queue, which the node keeps short.
             question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
                     waiting.push_back(stream.request(question));
                     continue;
                 }
+                // The node ended the conversation, so answers that are still to come are for nobody.
                 None => return,
             },
+            // With nothing under way this yields `None`, and the branch is off until a question went out.
             Some(answer) = waiting.next() => answer,
         };
+        // What is still under way is lost with the stream, and one failure tells the node so.
         let broke = answer.is_err();
         if let Err(error) = &answer {
             tracing::debug!(%peer, %error, "stream broke");
