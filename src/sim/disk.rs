@@ -30,6 +30,7 @@ impl Disk {
         let row = (write.key.into_boxed_slice(), write.value);
         if write.durable {
             // An earlier value of this row must not come over it with the next flush.
+            // A durable write of a row is newer than any that waits: the flush must not undo it.
             self.unflushed.retain(|(_, (earlier, _))| *earlier != row.0);
             self.apply(row);
         } else {
