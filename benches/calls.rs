@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aop::agents::{Agents, HostedAgent};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::net::{self, Options, Running};
+use aop::host::{self, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
 use aop::proto::name::ZoneName;
 use futures::future::join_all;
@@ -44,8 +44,8 @@ async fn measure() {
     let agents = Agents::new(ZoneName::root());
     agents.replace(vec![echo()]);
     let host = Options { agents, ..options(1, folders[0].path(), &[]) };
-    let host = net::start(host).await.expect("a node");
-    let caller = net::start(options(2, folders[1].path(), &[&host])).await.expect("a node");
+    let host = host::start(host).await.expect("a node");
+    let caller = host::start(options(2, folders[1].path(), &[&host])).await.expect("a node");
     let mut events = caller.handle.events();
     while caller.handle.show("echo").await.is_err() {
         // A missed event only means that there is something to look at.

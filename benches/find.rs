@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use aop::api::FindQuery;
-use aop::net::{self, Handle};
+use aop::host::{self, Handle};
 use tokio::sync::{mpsc, oneshot};
 
 #[path = "samples/agents.rs"]
@@ -32,7 +32,7 @@ fn main() {
     let options = options(100, dir.path(), &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let node = net::start(options).await.expect("started");
+        let node = host::start(options).await.expect("started");
         compare(&node.handle).await;
         node.stop().await.expect("stopped");
     });

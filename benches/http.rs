@@ -6,8 +6,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use aop::host;
 use aop::http;
-use aop::net;
 use tokio::net::{TcpListener, TcpStream};
 
 #[path = "samples/agents.rs"]
@@ -36,7 +36,7 @@ fn main() {
     let options = options(100, dir.path(), &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let node = net::start(options).await.expect("started");
+        let node = host::start(options).await.expect("started");
         let settings = http::Settings { addr: ([127, 0, 0, 1], 0).into(), names: Vec::new(), token: None };
         let server = http::bind(settings).await.expect("bound").serve(node.handle.clone());
         let addr: SocketAddr = server.url().trim_start_matches("http://").parse().expect("an address");

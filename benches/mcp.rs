@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use aop::agents::HostedAgent;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
+use aop::host::{self, Running};
 use aop::http;
-use aop::net::{self, Running};
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -87,7 +87,7 @@ impl World {
         }
         let options = options(100, dir.path(), &[]);
         options.agents.replace(local);
-        let node = net::start(options).await.expect("started");
+        let node = host::start(options).await.expect("started");
         let settings = http::Settings { addr: ([127, 0, 0, 1], 0).into(), names: Vec::new(), token: None };
         let server = http::bind(settings).await.expect("bound").serve(node.handle.clone());
         let addr = server.url().trim_start_matches("http://").parse().expect("an address");

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use aop::api;
 use aop::document::Offer;
-use aop::net::{self, Running};
+use aop::host::{self, Running};
 use aop::proto::card::Scope;
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
@@ -97,7 +97,7 @@ struct Mesh {
 }
 
 async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
-    net::start(options(seed, dir, bootstrap)).await.expect("started")
+    host::start(options(seed, dir, bootstrap)).await.expect("started")
 }
 
 async fn zone(node: &Running) -> api::ZoneReport {
@@ -161,11 +161,7 @@ impl Mesh {
     }
 }
 
-async fn watch(
-    at: usize,
-    mut events: tokio::sync::broadcast::Receiver<api::Event>,
-    seen: mpsc::Sender<(usize, String, Instant)>,
-) {
+async fn watch(at: usize, mut events: host::Events, seen: mpsc::Sender<(usize, String, Instant)>) {
     loop {
         match events.recv().await {
             Ok(api::Event::AgentChanged { agent, .. }) => {

@@ -8,7 +8,7 @@ use std::path::Path;
 use aop::agents::{Agents, HostedAgent};
 use aop::api::FindQuery;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::net::{self, Options, Running};
+use aop::host::{self, Options, Running};
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -69,5 +69,5 @@ async fn start(
         data_dir: data_dir.into(),
         agents,
     };
-    Ok(net::start(options).await?)
+    Ok(host::start(options).await?)
 }

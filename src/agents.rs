@@ -113,6 +113,7 @@ impl Agents {
     fn replace_known(&self, locals: Vec<HostedAgent>, is_complete: bool) {
         let mut declared = self.0.declared.lock().unwrap_or_else(PoisonError::into_inner);
         (declared.locals, declared.is_complete) = (locals, is_complete);
+        // Servers first: the table asks them which tools they have.
         declared.start_upstreams(&Arc::downgrade(&self.0));
         self.take(&declared);
     }
@@ -121,6 +122,7 @@ impl Agents {
     fn take(&self, declared: &Declared) {
         let before = self.table();
         let table = Table::new(&before, declared, &self.0.home);
+        // Whoever watches is woken by a difference and not by every save of a file.
         if before.is_as(&table) {
             return;
         }
@@ -144,6 +146,8 @@ impl Agents {
         let offered = table.list.iter().filter(|(name, _)| table.offered.contains(name));
         let offers = offered.map(|(_, local)| local.offer.clone()).collect();
         let is_unknown = |name: &FullName| table.unknown.iter().any(|unknown| name.is_or_below(unknown));
+        // A file that cannot be read may hold any agent: then
+        // only what this run offered itself is withdrawn.
         let withdraw = match (table.is_complete, table.unknown.is_empty()) {
             (true, true) => Withdraw::Others,
             (true, false) => Withdraw::OthersBut(table.unknown.clone()),
@@ -215,6 +219,7 @@ impl Table {
         for ResolvedAgent { local, upstream, is_offered } in resolved {
             let zone = local.offer.zone.clone().unwrap_or_else(|| home.clone());
             let name = FullName { agent: local.offer.name.clone(), zone };
+            // Agents of files come first, so a server cannot take a name from a file by listing a tool.
             if list.contains_key(&name) {
                 tracing::warn!(agent = %name, "two agents of this host have this name; the second is left out");
                 continue;

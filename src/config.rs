@@ -246,10 +246,12 @@ pub fn load(
     let (file, mut errors) = match file.map(File::read).transpose() {
         Ok(Some((file, errors))) => (Some(file), errors),
         Ok(None) => (None, Vec::new()),
+        // Without the file nothing is known of the values that hold, so nothing else is judged.
         Err(error) => return Err(vec![*error]),
     };
     let mut validator = Validator { given: resolve(flags, env, file.as_ref()), file, errors: Vec::new() };
     let settings = validator.settings();
+    // Of the file first, then of the values: the order in which a reader mends them.
     errors.append(&mut validator.errors);
     match settings {
         Some(settings) if errors.is_empty() => Ok((settings, validator.effective())),
@@ -278,6 +280,7 @@ fn resolve(
 ) -> BTreeMap<&'static str, Given> {
     let mut given = BTreeMap::new();
     for key in &KEYS {
+        // A flag that was not given arrives as an empty list, and must not hide the layers below.
         let from_flag = flags.get(key.name).filter(|values| !values.is_empty());
         let strongest = from_flag
             .map(|values| Given::plain(Origin::Flag(key.flag), values.iter().cloned()))
@@ -296,11 +299,13 @@ fn resolve_identity(given: &mut BTreeMap<&'static str, Given>) {
     if let (Some(path), Some(identity)) = (data_dir, given.get_mut("identity"))
         && identity.values.is_empty()
     {
+        // The origin stays `default`: nobody named this file.
         identity.values.push((path.display().to_string(), None));
     }
 }
 
 fn from_env(key: &Key, env: &dyn Fn(&str) -> Option<String>) -> Option<Given> {
+    // Set but blank counts as unset: unit files and scripts write `AOP_ZONES=`.
     let text = env(key.env).filter(|text| !text.trim().is_empty())?;
     let values: Vec<String> = match key.shape {
         Shape::Texts | Shape::Paths => text.split(',').map(|part| part.trim().to_string()).collect(),
@@ -324,6 +329,7 @@ fn default_of(name: &str) -> Vec<String> {
 /// The platform's folder for state, such as `~/.local/state/aop`; `None` where there is no home folder.
 pub fn default_data_dir() -> Option<PathBuf> {
     let folders = directories::ProjectDirs::from("", "", "aop")?;
+    // macOS and Windows have no folder for state.
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_path_buf())
 }
 
@@ -353,6 +359,7 @@ impl Validator {
             log: self.texts("log").pop(),
             zones,
         };
+        // An empty list hides the default, and a node without a home zone could register nothing.
         if self.given["zones"].values.is_empty() {
             self.errors
                 .push(ConfigError::new("`zones` names no zone", "leave it out, or write zones = [\".\"]"));
@@ -386,6 +393,7 @@ impl Validator {
 
     fn http_addr(&mut self) -> Option<SocketAddr> {
         let text = self.texts("http.addr").pop()?;
+        // Addresses are numbers here, but people type `localhost`. It means IPv4, as the default does.
         let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         let addr = numeric.unwrap_or(text).parse();
         if addr.is_err() {
@@ -410,6 +418,7 @@ impl Validator {
         let given = &self.given[key];
         let (text, span) = given.values.get(position).cloned().unwrap_or_default();
         let error = ConfigError::new(format!("{key} = {text:?} ({}) {why}", given.origin), fix);
+        // Flags, variables and defaults have no place in the file; the origin in the message names them.
         self.errors.push(match (&self.file, span) {
             (Some(file), Some(span)) => error.at(file, span),
             _ => error,

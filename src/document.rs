@@ -115,12 +115,15 @@ enum DocumentFormat {
 
 fn format_of(map: &Map<String, Value>) -> Option<DocumentFormat> {
     let is_object = |key: &str| map.get(key).is_some_and(Value::is_object);
+    // A key that is null is no sign of a format: it is written for what is not given.
     let has = |key: &&str| map.get(*key).is_some_and(|value| !value.is_null());
+    // An empty `$schema` names no other format, so the fields below may still tell.
     let schema = map.get("$schema").and_then(Value::as_str).filter(|schema| !schema.is_empty());
     // Some documents point into the schema with a fragment.
     if schema.is_some_and(|schema| schema.contains("/server.schema.json")) {
         return Some(DocumentFormat::ServerJson);
     }
+    // Ours first: what stands beside `agent` is then an unknown key, not a sign of another format.
     if is_object("agent") {
         return Some(DocumentFormat::Agent);
     }
@@ -150,6 +153,7 @@ fn describe_unknown(map: &Map<String, Value>) -> String {
     if map.get("servers").is_some_and(Value::is_array) {
         return "is a registry's list; send its array `servers` instead".into();
     }
+    // Five keys tell a reader which document this is, and the message stays a line.
     let keys: Vec<_> = map.keys().take(5).map(|key| format!("`{}`", shortened(key))).collect();
     if keys.is_empty() {
         return "is empty".into();
@@ -158,6 +162,7 @@ fn describe_unknown(map: &Map<String, Value>) -> String {
 }
 
 fn name_in(map: &Map<String, Value>) -> &str {
+    // The name only labels a refusal, so it is looked for inside of any wrapper, whatever the format.
     let inner =
         ["agent", "server", "card"].into_iter().find_map(|key| map.get(key).and_then(Value::as_object));
     inner.unwrap_or(map).get("name").and_then(Value::as_str).unwrap_or_default()
@@ -168,6 +173,7 @@ fn name_in(map: &Map<String, Value>) -> &str {
 fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
     let mut kept: BTreeMap<(Option<ZoneName>, AgentName), usize> = BTreeMap::new();
     for index in 0..outcomes.len() {
+        // A refused document contests nothing, so a broken newer version leaves the older one registered.
         let Ok(new) = &outcomes[index] else { continue };
         let key = (new.zone.clone(), new.name.clone());
         let Some(earlier) = kept.get(&key).copied() else {
@@ -181,6 +187,7 @@ fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
             Contest::SameName => (index, duplicate_name(new, earlier)),
         };
         outcomes[loser] = Err(refusal);
+        // The winner takes the place, or a third version would be compared with one that is refused already.
         if loser == earlier {
             kept.insert(key, index);
         }
@@ -201,6 +208,7 @@ fn contest(old: &Offer, new: &Offer) -> Contest {
     match version::compare(new.card.version.as_deref(), old.card.version.as_deref()) {
         Ordering::Greater => Contest::NewIsGreater,
         Ordering::Less => Contest::OldIsGreater,
+        // Only equal texts are equal versions: neither is newer, so the first stays.
         Ordering::Equal => Contest::SameName,
     }
 }

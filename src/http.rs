@@ -40,8 +40,8 @@ use tower_service::Service as _;
 
 use self::failure::Failure;
 pub use self::guard::{Token, TokenError};
+use crate::host::Handle;
 use crate::mcp::Mcp;
-use crate::net::Handle;
 
 /// Open connections. Above it new ones wait in the kernel's backlog; 1024 leaves file descriptors for the mesh.
 const CONNECTIONS_MAX: usize = 1024;
@@ -110,6 +110,7 @@ pub struct Server {
 /// Binds the address of `settings`.
 pub async fn bind(settings: Settings) -> Result<Listener, BindError> {
     let wanted = settings.addr;
+    // Canonical, because `::ffff:127.0.0.1` is loopback and does not say so.
     if settings.token.is_none() && !wanted.ip().to_canonical().is_loopback() {
         return Err(BindError::NoToken(wanted));
     }
@@ -118,6 +119,7 @@ pub async fn bind(settings: Settings) -> Result<Listener, BindError> {
         _ => BindError::Refused(wanted, error),
     };
     let socket = TcpListener::bind(wanted).await.map_err(refused)?;
+    // Asked and not taken from the settings: for port 0 the system has chosen.
     let addr = socket.local_addr().map_err(refused)?;
     Ok(Listener { socket, addr, settings })
 }
@@ -146,6 +148,7 @@ impl Server {
     /// Base URL for a client on this machine.
     pub fn url(&self) -> String {
         let mut addr = self.addr;
+        // A wildcard is where a server listens, but not everywhere a place to connect to.
         if addr.ip().is_unspecified() {
             addr.set_ip(if addr.is_ipv4() { [127, 0, 0, 1].into() } else { [0, 0, 0, 0, 0, 0, 0, 1].into() });
         }
@@ -157,6 +160,7 @@ impl Server {
         self.closing.send_replace(true);
         let mut accepting = self.accepting;
         if timeout(STOP_TIME_MAX, &mut accepting).await.is_err() {
+            // The task owns the set of connections, so this cuts those that are still open.
             accepting.abort();
         }
     }
@@ -177,6 +181,7 @@ async fn accept(socket: TcpListener, gate: Arc<Gate>, mut closing: watch::Receiv
             () = closed(&mut closing) => break,
             accepted = next_connection(&socket, &slots) => accepted,
         };
+        // A task that has ended stays in the set until it is taken out.
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, slot)) => {
@@ -188,6 +193,7 @@ async fn accept(socket: TcpListener, gate: Arc<Gate>, mut closing: watch::Receiv
             }
         }
     }
+    // Closed before the wait: a client that comes now is refused at once instead of hanging.
     drop(socket);
     connections.join_all().await;
 }
@@ -196,6 +202,7 @@ async fn next_connection(
     socket: &TcpListener,
     slots: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    // The place first: a connection that is not accepted waits in the kernel and costs nothing here.
     let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = socket.accept().await?;
     Ok((stream, slot))
@@ -220,6 +227,7 @@ async fn serve_connection(
     let _ = tokio::select! {
         ended = connection.as_mut() => ended,
         () = closed(&mut closing) => {
+            // The request at work is finished, and the connection takes no other.
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -236,7 +244,9 @@ async fn answer(gate: Arc<Gate>, request: hyper::Request<Incoming>) -> Result<Re
 }
 
 async fn pass(gate: &Gate, request: hyper::Request<Incoming>) -> Result<Response, Failure> {
+    // Judged before it takes a place: strangers must not use up those of clients that may ask.
     gate.guard.judge(&request)?;
+    // Refused and not queued: a client that is told can wait, and a queue would take memory.
     let _permit = gate.at_work.try_acquire().map_err(|_| Failure::busy("requests", REQUESTS_MAX))?;
     let time_max = match *request.method() {
         Method::GET | Method::HEAD => READ_TIME_MAX,
@@ -244,6 +254,7 @@ async fn pass(gate: &Gate, request: hyper::Request<Incoming>) -> Result<Response
     };
     let mut router = gate.router.clone();
     let request: Request<Incoming> = request;
+    // A panic would end the connection without an answer, and its client could not tell it from a crash.
     let work = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
     match timeout(time_max, work).await {
         Ok(Ok(Ok(response))) => Ok(response),

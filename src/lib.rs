@@ -2,7 +2,7 @@
 //!
 //! One pure state machine, [`proto::node::Node`], takes every decision. Two interpreters drive it: the live one ([`net`]:
 //! tokio, libp2p, sled) and the simulated one ([`sim`]: virtual time, faults). The surfaces (`cli`, `http`, `mcp`)
-//! hold a `net::Handle` and never see the node, the swarm or the store. `agents` runs what this host offers. The laboratory
+//! hold a `host::Handle` and never see the node, the swarm or the store. `agents` runs what this host offers. The laboratory
 //! (`lab`) plays scenarios in simulated worlds and measures them.
 //!
 //! The layer rule, top to bottom: surfaces → interpreters → machines → values. `tests/tidy.rs` checks it.
@@ -66,6 +66,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "net")]
 pub mod document;
+#[cfg(feature = "net")]
+pub mod host;
 #[cfg(feature = "net")]
 pub mod http;
 #[cfg(feature = "lab")]

@@ -24,7 +24,7 @@ use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::watch;
 
 use self::catalog::Catalog;
-use crate::net::Handle;
+use crate::host::Handle;
 use crate::sanitize::clean_short;
 
 /// How long a list may be taken for fresh, milliseconds; a change is told at once to who listens.
@@ -54,10 +54,12 @@ impl Node {
     /// A description as a reader sees it: cleaned, cut, and marked where another host wrote it.
     fn shown(&self, owner: &str, text: &str, bytes_max: usize) -> String {
         let text = clean_short(text, bytes_max);
+        // The operator of this node wrote it, so it needs no mark.
         if owner == self.own_id {
             return text;
         }
         let tail = owner.len().saturating_sub(MARK_TAIL_CHARS);
+        // `get`, because an owner from elsewhere may be shorter, and a cut may fall within a character.
         let (head, tail) = (owner.get(..8).unwrap_or(owner), owner.get(tail..).unwrap_or_default());
         format!("[from {head}…{tail}] {text}")
     }
@@ -93,6 +95,7 @@ impl ServerHandler for Mcp {
     async fn discover(&self, _cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
         let versions = self.supported_protocol_versions().into_owned();
         let discovered = DiscoverResult::from_server_info(versions, self.get_info());
+        // The library alone would say that nothing of it may be kept.
         Ok(discovered.with_ttl_ms(TTL_MS).with_cache_scope(CacheScope::Private))
     }
 
@@ -120,6 +123,7 @@ impl ServerHandler for Mcp {
     ) -> Result<CallToolResponse, ErrorData> {
         let node = &*self.0;
         let arguments = request.arguments.unwrap_or_default();
+        // One state for the whole call: the agents may change meanwhile.
         let tools = node.catalog.tools();
         if let Some(own) = tools.own(&request.name) {
             return Ok(calls::own(node, own, arguments, &cx).await.into());
@@ -129,8 +133,10 @@ impl ServerHandler for Mcp {
         }
         let answer = discovery::answer(node, &request.name, &arguments).await.ok_or_else(|| {
             let name = clean_short(&request.name, 128);
+            // Not "method not found": over HTTP that is a 404, as if no server were here.
             ErrorData::invalid_params(format!("there is no tool `{name}`: tools/list has them all"), None)
         })?;
+        // A failure is a result, which the model reads and can mend.
         Ok(answer.map_or_else(|failure| calls::failed(&failure), CallToolResult::structured).into())
     }
 
@@ -172,6 +178,7 @@ impl ServerHandler for Mcp {
     }
 
     fn accepted_subscription_filter(&self, _requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        // Without a filter the library says that it does not know `listen` at all.
         Some(SubscriptionFilter::builder().tools_list_changed().resources_list_changed().build())
     }
 
@@ -199,6 +206,7 @@ async fn tell_changes(mut changes: watch::Receiver<u64>, peer: Peer<RoleServer>)
             Ok(Err(_)) => return,
             Ok(Ok(())) => {}
         }
+        // What changes while this is sent wakes the next round.
         if peer.notify_tool_list_changed().await.is_err()
             || peer.notify_resource_list_changed().await.is_err()
         {

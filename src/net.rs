@@ -1,206 +1,38 @@
-//! The live interpreter: one task, the driver, owns the node, the network and the store; everything else holds a
-//! [`Handle`].
+//! The live interpreter: one task, the [`driver`], owns the node, the network and the store; everything else asks it through
+//! a [`client`].
 //!
 //! Waits are counted in tokio's time and never in `std`'s, so that a runtime with a clock of its own moves the whole node.
 
 pub mod addresses;
 pub mod bootstrap;
-mod calls;
-mod driver;
-mod handle;
+pub(crate) mod calls;
+pub(crate) mod client;
+pub(crate) mod driver;
 pub mod peers;
 pub mod store;
 pub mod streams;
 pub mod swarm;
 pub mod transport;
-mod view;
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use libp2p::Multiaddr;
-use rand::Rng;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-
-use crate::agents::Agents;
-use crate::api;
-use crate::net::addresses::{named_peer, peer_key};
-use crate::net::calls::NodeClient;
-use crate::net::driver::Driver;
-pub use crate::net::handle::Handle;
-use crate::net::store::{Authenticated, JournalState, Loaded, Store, StoreError, StoreIncident};
-use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
-use crate::net::transport::PeerTransport;
-use crate::proto::config::Config;
-use crate::proto::identity::{Identity, PeerKey};
+use crate::net::store::{Authenticated, JournalState, Loaded};
 use crate::proto::io::Write;
-use crate::proto::name::ZoneName;
-use crate::proto::node::Node;
 use crate::proto::persistence::{Damage, Stored};
 use crate::proto::time::Timestamp;
 
 /// Requests that wait for the driver; beyond it callers wait.
-const REQUESTS_MAX: usize = 256;
+pub(crate) const REQUESTS_MAX: usize = 256;
 /// Events kept for a slow watcher; beyond it the watcher is told how many it missed. Their room is taken at once, 128 bytes
 /// each.
-const EVENTS_MAX: usize = 1_024;
-
-/// A clock is set and a quota gets room by itself: what was refused is offered again after this long.
-const OFFER_AGAIN: Duration = Duration::from_secs(60);
-
-/// What a node needs to start.
-pub struct Options {
-    /// Its key.
-    pub identity: Identity,
-    /// The world it belongs to.
-    pub network: String,
-    /// Zones it serves; the first is its home zone.
-    pub zones: Vec<ZoneName>,
-    /// Zones it replicates without serving them.
-    pub follows: Vec<ZoneName>,
-    /// Peers to stay connected to.
-    pub bootstrap: Vec<Multiaddr>,
-    /// Where it listens.
-    pub listen: Vec<Multiaddr>,
-    /// Where it keeps its records.
-    pub data_dir: PathBuf,
-    /// The agents of this host; those it offered before and no longer has are withdrawn.
-    pub agents: Agents,
-}
-
-/// Why a node did not start, or did not stop cleanly.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The data directory.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The sockets.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
-    /// The driver ended with this message.
-    #[error("{0}")]
-    Stopped(String),
-}
-
-/// A running node. Dropping it ends the node without a goodbye.
-pub struct Running {
-    /// To talk to it.
-    pub handle: Handle,
-    /// Where it listens, with `/p2p/`.
-    pub listen: Vec<Multiaddr>,
-    stop: oneshot::Sender<()>,
-    driver: JoinHandle<Result<(), StoreError>>,
-}
-
-/// Opens the store, binds the sockets and starts the driver on the present tokio runtime.
-pub async fn start(options: Options) -> Result<Running, StartError> {
-    let dir = options.data_dir.clone();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
-    let (store, loaded) = opened.map_err(|error| StartError::Stopped(error.to_string()))??;
-    let network = network_options(&options, Discovery::Dht);
-    let transport = transport::transport(&network.keypair()?)?;
-    start_with(options, Discovery::Dht, transport, store, loaded).await
-}
-
-/// As [`start`], with another way to find peers, and with a transport and a store from outside.
-pub async fn start_with(
-    options: Options,
-    discovery: Discovery,
-    transport: PeerTransport,
-    mut store: Store,
-    loaded: Loaded,
-) -> Result<Running, StartError> {
-    let mut network = Network::new(network_options(&options, discovery), transport)?;
-    let (streams, inbound_calls) = network.take_calls()?;
-    let listen = network.listening().await;
-    let config = node_config(&options);
-    let now = wall_clock();
-    let (stored, rewritten) = read_rows(&loaded, &options.network, now);
-    store.write(rewritten)?;
-    let mut seed = [0; 32];
-    rand::rng().fill_bytes(&mut seed);
-    let node = Node::new(options.identity.clone(), config, seed, stored, now);
-    let (requests, requested) = mpsc::channel(REQUESTS_MAX);
-    let (events, _) = broadcast::channel(EVENTS_MAX);
-    let (stop, stopped) = oneshot::channel();
-    let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
-    let expects_peers = !options.bootstrap.is_empty();
-    let (key, agents) = (options.identity.key(), options.agents);
-    let client = NodeClient::new(requests.clone());
-    let calls = calls::start(key, agents.clone(), client, streams, inbound_calls);
-    let handle = Handle::new(requests, events, key, expects_peers, agents, calls);
-    let driver = tokio::spawn(driver.run(stopped));
-    // What changes during the first offer counts.
-    let changes = handle.local_agents().changes();
-    let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
-    tokio::spawn(offer_changes(handle.clone(), changes, refusals));
-    Ok(Running { handle, listen, stop, driver })
-}
-
-/// Offers the local agents again whenever they change, and what was refused from time to time.
-async fn offer_changes(handle: Handle, mut changes: watch::Receiver<u64>, mut refusals: BTreeSet<String>) {
-    loop {
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(OFFER_AGAIN), if !refusals.is_empty() => {}
-            () = handle.stopped() => return,
-        }
-        refusals = handle.offer_local_agents(&refusals).await;
-    }
-}
-
-impl Running {
-    /// Says goodbye to the zones, closes connections, flushes the store. Takes at most 5 s.
-    pub async fn stop(self) -> Result<(), StartError> {
-        // A driver that ended before has dropped the receiver; its result says why.
-        let _ended = self.stop.send(());
-        self.driver.await.map_err(|error| StartError::Stopped(error.to_string()))?.map_err(StartError::Store)
-    }
-
-    /// Resolves with the reason when the node ends by itself.
-    pub async fn failed(&mut self) -> String {
-        match (&mut self.driver).await {
-            Ok(Ok(())) => "the node stopped".into(),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => format!("the node broke down: {error}"),
-        }
-    }
-}
+pub(crate) const EVENTS_MAX: usize = 1_024;
 
 /// The wall clock.
-fn wall_clock() -> Timestamp {
+pub(crate) fn wall_clock() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp(since.map_or(0, |since| since.as_millis() as u64))
 }
 
-fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
-    NetworkOptions {
-        identity: options.identity.clone(),
-        network: options.network.clone(),
-        zones: options.zones.iter().chain(&options.follows).cloned().collect(),
-        bootstrap: options.bootstrap.clone(),
-        listen: options.listen.clone(),
-        discovery,
-    }
-}
-
-fn node_config(options: &Options) -> Config {
-    let bootstrap_peers: Vec<PeerKey> =
-        options.bootstrap.iter().filter_map(named_peer).filter_map(|peer| peer_key(&peer)).collect();
-    Config {
-        network: options.network.clone(),
-        zones: options.zones.clone(),
-        follows: options.follows.clone(),
-        bootstrap_peers,
-        expects_peers: !options.bootstrap.is_empty(),
-        ..Config::default()
-    }
-}
-
 /// Rows that lost their MAC count only if their signature verifies, and are authenticated again.
-fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Write>) {
+pub(crate) fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Write>) {
     let mut stored = Stored::default();
     let mut rewritten = Vec::new();
     for row in &loaded.rows {
@@ -216,10 +48,4 @@ fn read_rows(loaded: &Loaded, network: &str, now: Timestamp) -> (Stored, Vec<Wri
         JournalState::Damaged => Damage::OwnWritesMissing,
     };
     (stored, rewritten)
-}
-
-impl From<&StoreIncident> for api::Problem {
-    fn from(incident: &StoreIncident) -> api::Problem {
-        api::Problem { code: incident.code, message: incident.message.clone(), fix: incident.fix.clone() }
-    }
 }

@@ -12,6 +12,7 @@ const CUT: &str = "…";
 /// The text on one line, without characters that are not seen.
 pub fn clean(text: &str) -> String {
     let seen = |character: char| match character {
+        // Replaced before control characters are dropped, or two words would run together.
         '\n' | '\t' | '\r' => ' ',
         other => other,
     };
@@ -22,6 +23,7 @@ pub fn clean(text: &str) -> String {
 pub fn clean_short(text: &str, bytes_max: usize) -> String {
     let mut cleaned = clean(text);
     if cleaned.len() > bytes_max {
+        // A cut within a character moves back to its start; a limit below the mark leaves the mark alone.
         cleaned.truncate(cleaned.floor_char_boundary(bytes_max.saturating_sub(CUT.len())));
         cleaned.push_str(CUT);
     }
@@ -34,6 +36,7 @@ pub fn clean_json(document: Value) -> Value {
         Value::String(text) => Value::String(clean(&text)),
         Value::Array(items) => items.into_iter().map(clean_json).collect(),
         Value::Object(fields) => {
+            // Names that become equal are one field and the last wins, as in a text that repeats a name.
             let cleaned = fields.into_iter().map(|(name, value)| (clean(&name), clean_json(value)));
             Value::Object(cleaned.collect::<Map<_, _>>())
         }
@@ -43,6 +46,8 @@ pub fn clean_json(document: Value) -> Value {
 
 /// Whether a reader does not see the character: controls, line separators, and what Unicode calls default-ignorable.
 pub fn is_unseen(character: char) -> bool {
+    // Among them are the Hangul fillers, letters by their class yet blank, and from U+E0000 on the tags,
+    // which spell text that a model reads and a person does not see.
     character.is_control()
         || matches!(
             character,

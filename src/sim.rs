@@ -100,6 +100,7 @@ impl World {
     pub fn new(seed: u64, setup: Setup) -> World {
         let mut kernel = Kernel::new(seed, setup.nodes);
         let rng = &mut kernel.rng;
+        // Who draws first decides what the others draw: in another order every seed is another run.
         let identities: Vec<Identity> = (0..setup.nodes).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
         let topology = setup.regions.map(|Regions::Cloud8| Topology::spread(setup.nodes, rng));
@@ -142,6 +143,7 @@ impl World {
         while let Some(due) = self.engine.fabric.kernel.next(until, steps_a_ms) {
             self.engine.dispatch(due);
         }
+        // Time passes also where nothing is due.
         self.engine.fabric.kernel.clock.advance(until);
         self.engine.fabric.kernel.violated()
     }

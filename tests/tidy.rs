@@ -84,6 +84,11 @@ const ARROWS: &[Row] = &[
     Row {
         name: "net",
         holds: &["net"],
+        uses: &["values", "search", "liveness", "seam", "calls", "machines", "node", "documents", "agents"],
+    },
+    Row {
+        name: "host",
+        holds: &["host"],
         uses: &[
             "values",
             "search",
@@ -95,18 +100,19 @@ const ARROWS: &[Row] = &[
             "text",
             "documents",
             "agents",
+            "net",
         ],
     },
     Row {
         name: "mcp",
         holds: &["mcp"],
-        uses: &["values", "calls", "search", "text", "documents", "agents", "net"],
+        uses: &["values", "calls", "search", "text", "documents", "agents", "host"],
     },
-    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "net", "mcp"] },
+    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "host", "mcp"] },
     Row {
         name: "cli",
         holds: &["cli"],
-        uses: &["values", "lab", "text", "settings", "documents", "agents", "net", "http"],
+        uses: &["values", "lab", "text", "settings", "documents", "agents", "host", "http"],
     },
 ];
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use aop::agents::Agents;
-use aop::net::{Options, Running};
+use aop::host::{Options, Running};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 

@@ -27,6 +27,8 @@ pub(super) async fn run(chat: &Chat, client: &Client, invocation: &Invocation) -
         let next =
             ask(chat, client, key.as_deref(), &messages).await.map_err(|failure| begun(failure, turn))?;
         report(invocation, turn, chat.max_loops);
+        // The prompt asks for an unchanged answer where nothing
+        // is missing, so more turns would cost and not help.
         let is_final = next == answer;
         messages.push(json!({"role": "assistant", "content": next}));
         messages.push(json!({"role": "user", "content": GO_ON}));
@@ -57,6 +59,7 @@ async fn ask(
     if let Some(temperature) = chat.temperature {
         body["temperature"] = json!(temperature);
     }
+    // Joined as text, because a base with a path of its own must keep it.
     let mut request = client.post(format!("{}/chat/completions", chat.base_url.trim_end_matches('/')));
     if let Some(key) = key {
         request = request.bearer_auth(key);

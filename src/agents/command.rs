@@ -76,11 +76,13 @@ pub(super) fn start(command: &[String], folder: &Path) -> Result<Child, CallFail
     // A relative path of a program would be looked up again from the folder that it already names.
     let folder =
         std::path::absolute(Path::new(".").join(folder)).map_err(|error| failed(error.to_string()))?;
+    // Looked up here, so that a missing program is told with its fix and not as an error of the system.
     let Some(path) = find_program(program, &folder) else {
         return Err(failed(missing(program, &folder)));
     };
     let mut command = Command::new(path);
     command.args(arguments).current_dir(&folder).env_clear().envs(environment());
+    // Where there are no process groups, `kill_on_drop` alone ends the program.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
@@ -104,12 +106,14 @@ pub(super) async fn run(
     };
     let mut out = Vec::new();
     let status = {
+        // All at once: a program whose full pipe nobody reads never ends.
         let talk =
             async { tokio::try_join!(read(stdout, &mut out), stderr_tail.read(stderr), feed(stdin, input)) };
         tokio::pin!(talk);
         let mut is_over = false;
         let status = loop {
             tokio::select! {
+                // The end of the program and not of its pipes, which a child left behind may hold open.
                 status = group.ended() => break status?,
                 talked = &mut talk, if !is_over => {
                     talked?;
@@ -124,6 +128,7 @@ pub(super) async fn run(
     };
     let answer = answer(status, out);
     if answer.is_ok() {
+        // What a program that answered wrote beside it is no news.
         stderr_tail.bytes.clear();
     }
     answer
@@ -143,6 +148,7 @@ impl<'a> StderrTail<'a> {
 
     async fn read(&mut self, mut stderr: impl AsyncRead + Unpin) -> Result<(), CallFailure> {
         let mut part = [0; 4096];
+        // Read to its end though little is kept: a full pipe would stop the program.
         while let Ok(count @ 1..) = stderr.read(&mut part).await {
             self.bytes.extend_from_slice(&part[..count]);
             let surplus = self.bytes.len().saturating_sub(STDERR_BYTES_MAX);
@@ -240,6 +246,7 @@ pub(super) fn missing(program: &str, folder: &Path) -> String {
 
 /// A program that reads no input, or not all of it, is none the worse.
 async fn feed(mut stdin: ChildStdin, input: &Value) -> Result<(), CallFailure> {
+    // `stdin` is dropped at the end, so that a program that reads until then goes on.
     if stdin.write_all(input.to_string().as_bytes()).await.is_ok() {
         let _ = stdin.write_all(b"\n").await;
     }
@@ -247,6 +254,7 @@ async fn feed(mut stdin: ChildStdin, input: &Value) -> Result<(), CallFailure> {
 }
 
 async fn read(stdout: impl AsyncRead + Unpin, out: &mut Vec<u8>) -> Result<(), CallFailure> {
+    // One byte more tells an output that is too long from one that just fits.
     let mut limited = stdout.take(CALL_BYTES_MAX as u64 + 1);
     let read = limited.read_to_end(out).await;
     read.map_err(|error| {

@@ -50,7 +50,9 @@ impl ConcurrencyLimiter {
         if let Ok(permit) = self.free.try_acquire() {
             return Ok(self.taken(permit));
         }
+        // Counted first and judged then: two that come at once cannot both take the last place of the queue.
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Before any return, so that who is turned away is taken off again.
         let _waiting = QueueTicket(&self.waiting);
         if before >= self.waiting_max {
             return Err(self.full());
@@ -97,6 +99,7 @@ impl ConcurrencyLimiter {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
+        // Given back before it is counted; the field's own drop would come after this body.
         self.permit.take();
         if self.limiter.free.available_permits() > 0 {
             self.limiter.note(AgentEvent::Vacant);

@@ -48,6 +48,7 @@ impl Files {
         report: impl Fn(&dyn Diagnostic) + Send + Sync + 'static,
     ) -> Files {
         let paths: Vec<PathBuf> =
+            // Events name absolute paths, and these are compared with them.
             paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
         if paths.is_empty() {
             return Files { following: None };
@@ -97,6 +98,7 @@ impl Folder {
     /// Reads what changed until nothing new is to be watched, and hands the agents over.
     async fn take_all(mut self, watching: &mut Watching, agents: &Agents) -> Option<Folder> {
         loop {
+            // Watched before it is read: a change between the two is an event.
             watching.watch(&self.folders());
             let scanned = tokio::task::spawn_blocking(move || {
                 let scan = self.scan();
@@ -105,6 +107,8 @@ impl Folder {
             // A panic in a parser is told by its own message; the agents stay as they are.
             let Ok((folder, (locals, is_complete))) = scanned.await else { return None };
             self = folder;
+            // Reading may name files in further folders, which
+            // changed unwatched: then everything is read once more.
             if !watching.watch(&self.folders()) {
                 agents.replace_known(locals, is_complete);
                 return Some(self);
@@ -120,6 +124,7 @@ impl Folder {
                 Ok(files) => found.extend(files),
                 Err(error) => {
                     is_complete = false;
+                    // A folder that cannot be listed keeps its files; each of them is still read.
                     found.extend(self.read.keys().filter(|file| file.starts_with(path)).cloned());
                     let (problem, fix) = (format!("cannot be read: {error}"), "check its permissions".into());
                     diagnostics.push(PathDiagnostic { path: path.clone(), problem, fix });
@@ -128,6 +133,7 @@ impl Folder {
         }
         let mut read = BTreeMap::new();
         for path in found {
+            // A file may be named both by itself and by its folder.
             if !read.contains_key(&path) {
                 let before = self.read.remove(&path);
                 read.insert(path.clone(), Reading::take(&path, before, &self.host, &*self.report));
@@ -144,6 +150,7 @@ impl Folder {
         let schemas: BTreeSet<&PathBuf> = self.read.values().flat_map(|reading| &reading.beside).collect();
         let mut named: BTreeMap<(ZoneName, AgentName), (&Path, &HostedAgent)> = BTreeMap::new();
         for (path, reading) in &self.read {
+            // A schema often lies beside the file that names it, and is no document of listings.
             if schemas.contains(path) {
                 continue;
             }
@@ -164,6 +171,7 @@ impl Folder {
     fn report_new(&mut self, diagnostics: Vec<PathDiagnostic>) {
         let reported = std::mem::take(&mut self.reported);
         for diagnostic in diagnostics {
+            // What is mended is forgotten, so that it is told again when it comes back.
             if !reported.contains(&diagnostic.to_string()) {
                 (self.report)(&diagnostic);
             }
@@ -175,6 +183,7 @@ impl Folder {
     fn folders(&self) -> BTreeSet<PathBuf> {
         let beside = self.read.values().flat_map(|reading| &reading.beside);
         let files = self.paths.iter().chain(beside);
+        // The nearest folder that is there: what is missing may be made later, from the top down.
         let parents = files.filter_map(|path| path.ancestors().skip(1).find(|folder| folder.is_dir()));
         let folders = self.paths.iter().filter(|path| path.is_dir()).map(PathBuf::as_path);
         parents.chain(folders).map(Path::to_path_buf).collect()

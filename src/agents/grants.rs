@@ -76,6 +76,7 @@ pub(crate) fn grant_line(
 /// The document of an agent's file with the grants that its `owner_key` or `grant` stands for.
 pub(crate) fn with_grants(file: AgentFile, host: &OfferingNode) -> Result<Value, GrantFileError> {
     let lines = match (&file.owner_key, &file.grant) {
+        // The key before a grant: what it signs now lives longer than anything signed earlier.
         (Some(path), _) => own_grant(&read_key(path)?, &file.document, host)?,
         (None, Some(path)) => read_lines(path)?,
         (None, None) => Vec::new(),
@@ -115,6 +116,7 @@ fn read_lines(path: &Path) -> Result<Vec<String>, GrantFileError> {
     }
     for line in &lines {
         let signed = BASE64.decode(line.as_bytes()).map_err(|_| wrong("not base64".into()))?;
+        // Read here, so that a damaged line is told with its file and not refused by the node.
         Grant::read(&signed).map_err(|error| wrong(error.to_string()))?;
     }
     Ok(lines)

@@ -67,6 +67,7 @@ impl RunningAgent {
         let card = &local.offer.card;
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         let count = match run_config.runner {
+            // A card may promise any number; processes are this host's to give.
             Runner::Command(_) => (limits.max_concurrency as usize).min(PROCESSES_OF_ONE_MAX),
             _ => limits.max_concurrency as usize,
         };
@@ -121,7 +122,10 @@ impl RunningAgent {
     }
 
     async fn attempt(&self, shared: &SharedResources, invocation: &Invocation) -> Result<Value, CallFailure> {
+        // Before any wait: an input that does not fit takes nobody's place.
         self.check_input(&invocation.input)?;
+        // The agent's place first: whoever waits for one must
+        // not hold a process of the whole host meanwhile.
         let _permit = self.limiter.acquire(invocation.deadline).await?;
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
@@ -167,6 +171,7 @@ impl RunningAgent {
         deadline: Instant,
         work: impl Future<Output = Result<Value, CallFailure>>,
     ) -> Result<Value, CallFailure> {
+        // From here on, so that the wait for a place is not taken off the agent's own time.
         let limit = Instant::now() + self.timeout;
         let answer = match timeout_at(limit.min(deadline), AssertUnwindSafe(work).catch_unwind()).await {
             Ok(Ok(done)) => done?,
@@ -221,6 +226,7 @@ impl RunningAgent {
         }
         match self.run_config.runner {
             Runner::Command(_) | Runner::Http { .. } | Runner::Mcp { .. } => unwrap_answer(answer),
+            // An echo gives back what it got, even where that looks like the paper's output.
             Runner::Chat(_) | Runner::Builtin(_) => Ok(answer),
         }
     }
@@ -248,12 +254,14 @@ impl SharedResources {
             return Ok(client);
         }
         let client = web::client()?;
+        // Two first calls may both make one; the one that is kept is used by all.
         Ok(self.client.get_or_init(|| client))
     }
 }
 
 /// The paper's output (section 4.3): `success` with `result` or `error`. Anything else is the result itself.
 fn unwrap_answer(mut answer: Value) -> Result<Value, CallFailure> {
+    // `success` alone is a word that other answers use too.
     let is_paper = answer.get("success").is_some_and(Value::is_boolean)
         && (answer.get("result").is_some() || answer.get("error").is_some());
     if !is_paper {

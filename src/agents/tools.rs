@@ -32,6 +32,7 @@ impl McpUpstream {
     /// Starts the servers; each change of their tools makes the agents anew.
     fn start(servers: &[McpServer], folder: &Path, agents: &Weak<Inner>) -> Arc<McpUpstream> {
         let upstream = Upstream::start(servers.to_vec(), folder);
+        // Weak: the agents own their servers, and a server that owns them back would never end.
         let (mut tools, agents) = (upstream.tools(), agents.clone());
         let following = tokio::spawn(async move {
             while tools.changed().await.is_ok() {
@@ -90,13 +91,17 @@ pub(super) struct ResolvedAgent {
 impl Declared {
     /// Starts the servers that are new and lets go of those that no agent names.
     pub(super) fn start_upstreams(&mut self, agents: &Weak<Inner>) {
+        // Held until the end, so that a server which is still named is not ended and started again.
         let before = std::mem::take(&mut self.upstreams);
         for run_config in self.locals.iter().filter_map(|local| local.run_config.as_ref()) {
             let Runner::Mcp { servers, .. } = &run_config.runner else { continue };
+            // Agents with the same servers in the same folder share
+            // them: one process, whatever the number of tools.
             if self.upstream_of(run_config).is_none() {
                 let is_same = |upstream: &&Arc<McpUpstream>| {
                     upstream.servers == *servers && upstream.folder == run_config.folder
                 };
+                // By all of its settings: a server with another argument is another server.
                 let same = before.iter().find(is_same).cloned();
                 self.upstreams
                     .push(same.unwrap_or_else(|| McpUpstream::start(servers, &run_config.folder, agents)));
@@ -137,11 +142,13 @@ impl Declared {
                 let tool = tools.list.iter().find(|tool| tool.name == *name);
                 resolved.push(resolve(as_tool(local, tool), !tools.unlisted || tool.is_some()));
             } else {
+                // Offered at once: it takes whatever tools its servers turn out to have.
                 resolved.push(resolve(as_union(local), true));
                 let locals = tools.list.iter().filter_map(|tool| of_tool(local, run_config, tool));
                 tool_agents.extend(locals.map(|local| resolve(local, true)));
             }
         }
+        // Last, because of two agents with one name the first stays, and files come before servers.
         resolved.extend(tool_agents);
         (resolved, unknown)
     }
@@ -167,6 +174,7 @@ fn as_tool(local: &HostedAgent, tool: Option<&Tool>) -> HostedAgent {
                 "a tool does not fit into its agent's card: {}",
                 refusal.message
             );
+            // Better without schemas than not offered: the server judges its input itself.
             local.offer.card.input_schema = None;
             local.offer.card.output_schema = None;
             local
@@ -206,6 +214,7 @@ fn of_tool(local: &HostedAgent, run_config: &RunConfig, tool: &Tool) -> Option<H
         tracing::warn!(tool = tool.name, "a tool is not offered by itself: {}", refusal.message);
         return None;
     }
+    // A name that makes no label leaves the tool to the union alone.
     let name = tool_name(&local.offer.name, &tool.name).ok()?;
     let offer = Offer { name, card, ..local.offer.clone() };
     Some(HostedAgent { offer, run_config: Some(RunConfig { runner, ..run_config.clone() }) })

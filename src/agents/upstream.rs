@@ -98,6 +98,7 @@ impl Upstream {
         if let Some(route) = self.union.route(tool) {
             return self.servers[route.server].call(route.tool, arguments, invocation).await;
         }
+        // While some server has not listed its tools, to say that there is no such tool would be a guess.
         match self.union.unlisted() {
             Some(index) => Err(self.servers[index].down()),
             None => Err(CallFailure::new(

@@ -20,6 +20,7 @@ const ERROR_CHARS_MAX: usize = 300;
 /// The client of all agents of this host.
 pub(super) fn client() -> Result<Client, CallFailure> {
     let built = Client::builder()
+        // An address that a server chooses may lie in this host's own network, and the input would go there.
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT)
         .user_agent(concat!("aop/", env!("CARGO_PKG_VERSION")))
@@ -49,6 +50,7 @@ pub(super) async fn post(request: RequestBuilder, input: &Value, failed: Code) -
 
 fn unsent(error: &reqwest::Error) -> CallFailure {
     let why = chain(error);
+    // Only then the server surely saw nothing; after that the work may have been done.
     if error.is_connect() || error.is_builder() {
         let message = format!("the agent's server cannot be reached: {why}; start it, or correct its URL");
         return CallFailure::new(Code::StartFailed, Outcome::NotStarted, message);
@@ -78,6 +80,7 @@ async fn read(mut response: Response) -> Result<Vec<u8>, CallFailure> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
+            // Counted as it comes: an announced length may be wrong or missing.
             Ok(Some(chunk)) if body.len() + chunk.len() > CALL_BYTES_MAX => return Err(too_talkative()),
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
@@ -99,6 +102,7 @@ fn reason(body: &str) -> String {
 }
 
 fn cut(text: &str) -> String {
+    // These words of a stranger end in logs and terminals.
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS_MAX).collect()
 }
 
@@ -106,6 +110,7 @@ fn cut(text: &str) -> String {
 fn chain(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
     let mut words: Vec<String> = causes.map(ToString::to_string).collect();
+    // Layers often repeat the words of the one below.
     words.dedup();
     words.join(": ")
 }

@@ -265,6 +265,7 @@ pub(super) struct NodeArgs {
     /// Configuration file (TOML)
     #[arg(long, value_name = "FILE", env = "AOP_CONFIG")]
     pub(super) config: Option<PathBuf>,
+    // Texts and not yet paths or addresses: the configuration parses them and says which layer was wrong.
     /// Zone to serve; replaces the default root, the first is the home zone
     #[arg(long = "zone", value_name = "ZONE")]
     zones: Vec<String>,

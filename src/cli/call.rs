@@ -18,14 +18,17 @@ pub(super) fn call(args: &CallArgs, talk: Talk) -> Result<Exit, Failure> {
     let query: Vec<_> = args.timeout.iter().map(|seconds| ("timeout", seconds.to_string())).collect();
     let path = format!("/v1/call/{}", segment(&args.agent));
     let answer: CallAnswer = Client::new(&args.client)?.post(&path, &query, &input)?;
+    // All of it even where the call failed: a script finds the reason in it, and the exit code says so.
     if args.client.json {
         print_json(&answer)?;
         return Ok(answer.error.map_or(Exit::Done, |error| exit(&error, answer.outcome)));
     }
     if let Some(error) = answer.error {
+        // Before the failure, whose advice speaks of them.
         error.endpoints.iter().for_each(|it| talk.warn(&format!("endpoint: {} {}", it.kind, it.address)));
         return Err(failed(&error, answer.outcome));
     }
+    // A text comes without quotes, so that it can be piped on.
     match &answer.result {
         Value::String(text) => print_text(text)?,
         document => print_json_indented(document)?,
@@ -44,6 +47,7 @@ fn read_input(args: &CallArgs) -> Result<Vec<u8>, Failure> {
         Some("-") => read_stdin()?,
         Some(text) => text.as_bytes().to_vec(),
     };
+    // Parsed only to be refused early: the text itself is sent, so numbers keep their digits.
     match serde_json::from_slice::<Value>(&input) {
         Ok(_) => Ok(input),
         Err(error) => Err(Failure::new(
@@ -56,6 +60,7 @@ fn read_input(args: &CallArgs) -> Result<Vec<u8>, Failure> {
 
 fn read_stdin() -> Result<Vec<u8>, Failure> {
     let mut input = Vec::new();
+    // One byte more than allowed tells too much from just enough.
     let read = std::io::stdin().lock().take(CALL_BYTES_MAX as u64 + 1).read_to_end(&mut input);
     read.map_err(|error| Failure::plain(Exit::Failure, &format!("cannot read stdin: {error}")))?;
     if input.len() > CALL_BYTES_MAX {
@@ -79,6 +84,7 @@ fn failed(error: &CallError, outcome: Option<Outcome>) -> Failure {
 fn exit(error: &CallError, outcome: Option<Outcome>) -> Exit {
     match error.code.exit() {
         Exit::Unreachable => Exit::Unreachable,
+        // Like no answer: the caller has to look before it calls again.
         _ if outcome == Some(Outcome::Unknown) => Exit::Unreachable,
         _ => Exit::Failure,
     }

@@ -41,8 +41,11 @@ impl Client {
     /// Judges the address and reads the token; connects to nothing yet.
     pub(super) fn new(args: &ClientArgs) -> Result<Client, Failure> {
         let config = Agent::config_builder()
+            // The body of an error says what to do; as an error of the library it would be lost.
             .http_status_as_error(false)
+            // A node never redirects; what does is a stranger, and would be sent the token.
             .max_redirects(0)
+            // A proxy from the environment would see the token, which goes in clear.
             .proxy(None)
             .timeout_connect(Some(CONNECT_TIME_MAX))
             .build();
@@ -82,6 +85,7 @@ impl Client {
     /// `GET` of an endless answer.
     pub(super) fn stream(&self, path: &str) -> Result<BufReader<ureq::BodyReader<'static>>, Failure> {
         let request = self.agent.get(format!("{}{path}", self.base));
+        // No deadline for the whole, which has no end; only silence shows a break.
         let request = self.sign(request).config().timeout_per_read(Some(SILENCE_MAX)).build();
         let response = request.call().map_err(|error| self.unanswered(&error))?;
         if response.status().as_u16() != 200 {
@@ -155,6 +159,7 @@ pub(super) fn base_url(given: &str) -> Result<String, Failure> {
     let given = given.trim();
     let (scheme, rest) = given.split_once("://").unwrap_or(("http", given));
     match (scheme, rest.trim_end_matches('/')) {
+        // `https` is refused here, because this client has no TLS.
         ("http", rest) if !rest.is_empty() => Ok(format!("http://{rest}")),
         _ => Err(bad_url(given)),
     }

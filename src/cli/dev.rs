@@ -11,7 +11,6 @@ use futures::future::try_join_all;
 use libp2p::Multiaddr;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
 use super::args::DevArgs;
@@ -20,11 +19,11 @@ use super::life::{Signals, live, run, start_logs};
 use super::node::ready;
 use super::output::{Talk, print_json_line};
 use crate::agents::{Agents, HostedAgent};
-use crate::api::{Event, Ready};
+use crate::api::Ready;
 use crate::config::{self, Flags};
 use crate::document::{read_documents, read_run_config};
+use crate::host::{self, Events, Running};
 use crate::http;
-use crate::net::{self, Running};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
 
@@ -48,7 +47,9 @@ struct DevNode {
 pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
     let directives = std::env::var("AOP_LOG").ok().filter(|text| !text.is_empty());
     start_logs(directives.as_deref(), verbose, talk.quiet)?;
+    // The folder is not used. It is given because without a home folder there is no default.
     let flags = Flags::from([("http.addr", vec![args.http.clone()]), ("data_dir", vec![".".into()])]);
+    // No environment: a variable that is meant for a real node must not count here.
     let (settings, _) = config::load(&flags, &|_| None, None).map_err(|_| {
         Failure::new(
             Exit::Usage,
@@ -62,6 +63,7 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failu
 }
 
 async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Failure> {
+    // Caught before there is a folder, so that a signal always removes them.
     let mut signals = Signals::catch()?;
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let nodes = tokio::select! {
@@ -75,6 +77,7 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
         true => drop(print_json_line(&ready)),
         false => tell_ready(&ready, talk),
     }
+    // The folders are kept until the nodes have stopped, which write until then.
     let (nodes, _folders): (Vec<_>, Vec<_>) =
         nodes.into_iter().map(|node| (node.running, node.folder)).unzip();
     live(server, nodes, signals).await
@@ -84,6 +87,7 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
 async fn start_all() -> Result<Vec<DevNode>, Failure> {
     let samples = samples()?;
     let count = samples.len();
+    // Alone before the others, because they need its address.
     let first = start(Vec::new(), Vec::new()).await?;
     let events = first.running.handle.events();
     // One address suffices on loopback; a second would only be dialed in vain.
@@ -102,7 +106,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
     let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(str::parse);
     let agents = Agents::new(ZoneName::root());
     agents.replace(hosted);
-    let options = net::Options {
+    let options = host::Options {
         identity,
         network: NETWORK.into(),
         zones: vec![ZoneName::root()],
@@ -112,7 +116,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
         data_dir: folder.path().into(),
         agents,
     };
-    let running = net::start(options).await.map_err(|error| failed(&error))?;
+    let running = host::start(options).await.map_err(|error| failed(&error))?;
     Ok(DevNode { running, key, folder })
 }
 
@@ -134,6 +138,7 @@ fn samples() -> Result<Vec<HostedAgent>, Failure> {
     let locals =
         read_documents(documents.into()).into_iter().zip(run_configs).map(|(outcome, run_config)| {
             let mut offer = outcome.map_err(|refusal| Failure::plain(Exit::Failure, &refusal.message))?;
+            // The reader makes listings; only this place knows which of them run.
             offer.card.callable = run_config.is_some();
             Ok(HostedAgent { offer, run_config })
         });
@@ -141,8 +146,9 @@ fn samples() -> Result<Vec<HostedAgent>, Failure> {
 }
 
 /// Resolves when the node holds `count` agents. Events are only the hint to look: some may have come before.
-async fn all_seen(node: &DevNode, mut events: Receiver<Event>, count: usize) {
+async fn all_seen(node: &DevNode, mut events: Events, count: usize) {
     loop {
+        // A question that fails counts as nothing seen; the caller's timeout ends the wait.
         let held = node.running.handle.agents(None, count, None).await.unwrap_or_default();
         if held.results.len() >= count {
             return;

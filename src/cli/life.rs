@@ -9,8 +9,8 @@ use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use super::failure::{Exit, Failure, wants_colours};
+use crate::host::Running;
 use crate::http::Server;
-use crate::net::Running;
 
 /// How long a stop may take; whoever stops a service kills it after 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
@@ -29,6 +29,7 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
         (_, 2) => "info,aop=debug,rmcp=error,rmcp::transport=off",
         _ => "debug,aop=trace",
     };
+    // `-v` is typed for this one run, RUST_LOG set for many: what was typed wins.
     let from_env = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty() && verbose == 0);
     let directives = directives.map(str::to_string).or(from_env).unwrap_or(by_flags.into());
     let filter = EnvFilter::try_new(&directives).map_err(|error| {
@@ -102,10 +103,12 @@ impl Signals {
 /// Makes a signal end the process well: for commands whose only end is ctrl-c.
 pub(super) fn end_with_signal() -> Result<(), Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
+    // Signals can only be caught inside of a runtime.
     let _inside = runtime.enter();
     let mut signals = Signals::catch()?;
     std::thread::spawn(move || {
         runtime.block_on(signals.next());
+        // The main thread may be inside of a read that nothing else ends.
         std::process::exit(Exit::Done as i32);
     });
     Ok(())
@@ -141,6 +144,7 @@ pub(super) async fn live(
         // A second signal: now.
         () = signals.next() => Ok(Err(Failure::new(Exit::Failure, "stopped without saying goodbye", ""))),
     };
+    // Why the node stopped by itself says more than how the rest of it stopped.
     if let Some(reason) = reason {
         return Err(Failure::new(
             Exit::Failure,
@@ -160,7 +164,9 @@ async fn first_failure(nodes: &mut [Running]) -> String {
 }
 
 async fn stop(server: Server, nodes: Vec<Running>) -> Result<(), Failure> {
+    // The API first, so that no request meets a node that is half gone.
     server.stop().await;
+    // All at once, because they share one limit of time.
     for stopped in join_all(nodes.into_iter().map(Running::stop)).await {
         stopped.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     }

@@ -33,6 +33,7 @@ pub(super) fn mcp(args: &McpArgs) -> Result<Exit, Failure> {
 
 async fn serve(base: String, token: Option<crate::http::Token>) -> Result<Exit, Failure> {
     let (lines, written) = mpsc::channel(LINES_MAX);
+    // One writer for all, so that answers that come together do not mix within a line.
     let writer = tokio::spawn(write_lines(written));
     let bridge = Arc::new(Bridge::new(&base, token, lines.clone())?);
     let mut stdin = BufReader::new(tokio::io::stdin());
@@ -46,6 +47,7 @@ async fn serve(base: String, token: Option<crate::http::Token>) -> Result<Exit, 
         bridge.take(&line).await;
     }
     let reached = bridge.finish().await;
+    // The writer ends with the last sender, so these go before it is waited for.
     drop((bridge, lines));
     // A writer that failed has nobody left to write for.
     let _written = writer.await;
@@ -61,10 +63,12 @@ async fn next_line(stdin: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Vec<u8>
     loop {
         let bytes = stdin.fill_buf().await.ok()?;
         if bytes.is_empty() {
+            // A host may end without a line break after its last message.
             return (!line.is_empty()).then_some(line);
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let part = &bytes[..end.unwrap_or(bytes.len())];
+        // A line never grows beyond the limit, so the subtraction holds; the rest of it is read and dropped.
         line.extend_from_slice(&part[..part.len().min(LINE_BYTES_MAX - line.len())]);
         let taken = end.map_or(bytes.len(), |end| end + 1);
         stdin.consume(taken);
@@ -80,6 +84,7 @@ async fn write_lines(mut lines: mpsc::Receiver<String>) {
         let written = async {
             stdout.write_all(line.as_bytes()).await?;
             stdout.write_all(b"\n").await?;
+            // Each line at once, because a host waits for it.
             stdout.flush().await
         };
         if written.await.is_err() {

@@ -14,8 +14,8 @@ use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Settings, read_or_create_key};
+use crate::host;
 use crate::http::{self, Listener, Token};
-use crate::net;
 use crate::proto::name::ZoneName;
 
 /// Runs a node until a signal.
@@ -28,7 +28,7 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, talk: Talk) -> Result<Exit, 
 
 /// A node with its API, up.
 struct Started {
-    node: net::Running,
+    node: host::Running,
     server: http::Server,
     ready: Ready,
     from_files: usize,
@@ -37,12 +37,14 @@ struct Started {
 }
 
 async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Failure> {
+    // Before anything starts: a signal that nobody catches ends the process half-way.
     let mut signals = Signals::catch()?;
     let started = tokio::select! {
         started = start(&settings) => started?,
         // Asked to stop before it was up: there is nobody to say goodbye to.
         () = signals.next() => return Ok(()),
     };
+    // Written once the API answers, so that whoever finds it may ask at once.
     let _file = ReadyFile::write(&settings.data_dir, &started.ready)?;
     match json {
         // A parent that no longer reads is no reason to stop.
@@ -64,7 +66,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let agents = Agents::new(home);
     let files = Files::start(&settings.agents, host, &agents, report).await;
     let from_files = agents.list().len();
-    let node = net::start(net::Options {
+    let node = host::start(host::Options {
         identity,
         network: settings.network.clone(),
         zones: settings.zones.clone(),
@@ -88,6 +90,7 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
         http::bind(http::Settings { addr: settings.http_addr, names: settings.http_names.clone(), token })
             .await;
     bound.map_err(|error| match error {
+        // A missing token is a mistake in what was typed; a port that is taken is not.
         http::BindError::NoToken(_) => Failure::plain(Exit::Usage, &error),
         _ => Failure::plain(Exit::Failure, &error),
     })
@@ -96,7 +99,7 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
 /// The ready line.
 pub(super) fn ready(
     peer_id: String,
-    node: &net::Running,
+    node: &host::Running,
     server: &http::Server,
     zones: &[ZoneName],
 ) -> Ready {
@@ -106,6 +109,7 @@ pub(super) fn ready(
         listen: node.listen.iter().map(ToString::to_string).collect(),
         http: server.url(),
         zones: zones.iter().map(ToString::to_string).collect(),
+        // Who reads stdout started the process; only `node.json` is for others.
         pid: None,
     }
 }
@@ -148,6 +152,7 @@ impl ReadyFile {
 
 impl Drop for ReadyFile {
     fn drop(&mut self) {
+        // The process is ending, and there is nobody left to tell.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -162,6 +167,7 @@ fn make_private_folder(folder: &Path) -> Result<(), Failure> {
 #[cfg(unix)]
 fn private_builder() -> fs::DirBuilder {
     let mut builder = fs::DirBuilder::new();
+    // Private from the start: a folder that is narrowed afterwards was open for a moment.
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder
 }

@@ -53,9 +53,11 @@ impl Rows {
     /// A table with heads on a terminal; otherwise one line a row, tab-separated, without heads.
     pub(super) fn print(self) -> Result<(), Failure> {
         if !io::stdout().is_terminal() {
+            // No cell holds a tab or a line break: both became spaces when it was cleaned.
             let lines: String = self.rows.iter().map(|row| row.join("\t") + "\n").collect();
             return write(&lines);
         }
+        // Heads with nothing below them would look like an answer.
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -101,6 +103,7 @@ pub(super) fn print_json_indented(document: &impl Serialize) -> Result<(), Failu
 /// Writes data; a reader that went away, as `head` does, ends the command quietly and well.
 pub(super) fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
+    // Flushed here, where a failure still has an exit code.
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::told(Exit::Done)),
@@ -112,10 +115,12 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
 fn escape_unsafe(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for character in json.chars() {
+        // Line ends stand between the parts of indented JSON; inside of texts they are escaped already.
         if character == '\n' || !is_unseen(character) {
             escaped.push(character);
             continue;
         }
+        // Escapes of JSON are UTF-16, so a character beyond U+FFFF takes two.
         for unit in character.encode_utf16(&mut [0; 2]) {
             // Writing to a String cannot fail.
             let _ = write!(escaped, "\\u{unit:04x}");

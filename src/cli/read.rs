@@ -55,6 +55,7 @@ pub(super) fn agents(args: &AgentsArgs, talk: Talk) -> Result<Exit, Failure> {
         page.results.extend(next.results);
         page.cursor = next.cursor;
         let enough = args.limit.is_some_and(|limit| page.results.len() as u32 >= limit);
+        // An empty page that names a next one would be asked for without end.
         if page.cursor.is_none() || was_empty || enough {
             break;
         }
@@ -145,6 +146,7 @@ fn detail_rows(detail: &AgentDetail) -> Rows {
     let agent = &detail.agent;
     let mut rows = Rows::new(&["FIELD", "VALUE"]);
     let mut put = |field: &str, value: String| {
+        // A schema that is not there shows as the text `null`.
         if !value.is_empty() && value != "null" {
             rows.push([field.to_string(), value]);
         }

@@ -75,6 +75,7 @@ pub(super) fn register(args: &RegisterArgs, talk: Talk) -> Result<Exit, Failure>
         match client.post("/v1/agents", &query, body(&batch).as_bytes()) {
             Ok(answer) => place(&batch, answer, args.client.json, &mut outcome)?,
             Err(failure) => {
+                // What was sent before is registered already, so the failure alone would be misleading.
                 talk.say(&format!("{} of {total} were registered before this:", outcome.registered.len()));
                 return Err(failure);
             }
@@ -100,6 +101,7 @@ pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
         match client.delete::<Registered>(&format!("/v1/agents/{}", segment(agent))) {
             Ok(removed) if args.client.json => done.push(removed),
             Ok(removed) => write(&format!("{}\t{}\n", removed.agent, removed.id))?,
+            // The others would meet the same; any other failure concerns one agent.
             Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
             Err(failure) => {
                 failure.tell();
@@ -134,6 +136,7 @@ fn read_files(
             }
         }
     }
+    // Found out here, because the node would refuse a request as a whole.
     let (fit, large): (Vec<_>, Vec<_>) =
         documents.into_iter().partition(|document| document.bytes() <= REQUEST_BYTES_MAX);
     for Document { file, index, .. } in large {
@@ -195,6 +198,7 @@ struct UnreadableFile(PathBuf, String);
 
 fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut text = Vec::new();
+    // One byte more than allowed shows that there is more, without reading all of it.
     let size = match path.to_str() {
         Some("-") => std::io::stdin().lock().take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?,
         _ => std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut text)?,
@@ -219,6 +223,7 @@ fn name_of(document: &Value) -> String {
 fn batches(mut documents: Vec<Document>) -> Vec<Vec<Document>> {
     let total: usize = documents.iter().map(Document::bytes).sum();
     if total > BATCH_BYTES_MAX {
+        // The sort is stable, so versions of one name stay in their order.
         documents.sort_by(|a, b| a.name.cmp(&b.name));
     }
     let mut batches: Vec<Vec<Document>> = Vec::new();
@@ -254,6 +259,7 @@ fn place(
 ) -> Result<(), Failure> {
     let told = outcome.refused.len();
     for refused in answer.refused {
+        // A position that was never sent is the node's mistake and must not end the command.
         let Some(document) = batch.get(refused.index) else { continue };
         outcome.refused.push(RefusedPlace {
             file: document.file.display().to_string(),
@@ -263,6 +269,7 @@ fn place(
             message: refused.message,
         });
     }
+    // Only those of this batch: earlier ones were told with theirs.
     outcome.refused[told..].iter().for_each(tell_refused);
     for registered in &answer.registered {
         if let Some(note) = &registered.note {

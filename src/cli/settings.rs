@@ -31,6 +31,7 @@ pub(super) fn check(args: &ConfigCheckArgs, talk: Talk) -> Result<Exit, Failure>
     for file in &args.files {
         match check_file(file) {
             Ok(()) => talk.say(&format!("{}: ok", file.display())),
+            // Told already, and the other files are checked all the same.
             Err(failure) => exit = failure.exit,
         }
     }
@@ -55,6 +56,7 @@ fn load_layers(
 
 /// One file alone, without flags and environment; an agent's file is known by its table `[agent]`.
 fn check_file(path: &PathBuf) -> Result<(), Failure> {
+    // A file that cannot be read is no agent's; reading it as a configuration says why.
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let is_agent = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("agent"));
     if is_agent {

@@ -31,6 +31,7 @@ pub(super) fn sim(command: &SimCommand, talk: Talk) -> Result<Exit, Failure> {
 /// measured.
 fn verdict(results: &Results) -> Exit {
     let mut broken = results.runs.iter().filter_map(|run| run.broken.as_ref());
+    // Cloned, because `any` below has to see the first one as well.
     match broken.clone().next() {
         Some(_) if broken.any(|it| !it.progress) => Exit::Checker,
         Some(_) => Exit::Stalled,

@@ -15,11 +15,13 @@ const LINE_BYTES_MAX: u64 = 1024 * 1024;
 /// Streams events until the node stops or a signal comes.
 pub(super) fn watch(args: &WatchArgs, talk: Talk) -> Result<Exit, Failure> {
     let mut stream = Client::new(&args.client)?.stream("/v1/events")?;
+    // Only now: a signal while connecting must not end as a success.
     end_with_signal()?;
     talk.say("watching; ctrl-c ends it");
     let mut line = String::new();
     loop {
         line.clear();
+        // A line without end must not fill the memory; its pieces are no events and are passed over.
         let read = stream.by_ref().take(LINE_BYTES_MAX).read_line(&mut line);
         match read {
             Ok(0) => return Err(lost("the node ended the stream")),

@@ -46,6 +46,7 @@ impl File {
     fn take_table(&mut self, prefix: &str, table: &DeTable<'_>, errors: &mut Vec<ConfigError>) {
         for (name, value) in table.iter() {
             let dotted = format!("{prefix}{}", name.get_ref());
+            // The head of a section is no setting; it is looked into only because settings lie below it.
             let is_section = KEYS.iter().any(|key| key.name.starts_with(&format!("{dotted}.")));
             let known = KEYS.iter().find(|key| key.name == dotted);
             match (known, value.get_ref()) {
@@ -53,6 +54,7 @@ impl File {
                     Ok(given) => {
                         self.given.insert(key.name, given);
                     }
+                    // Kept and passed over, so that one run shows everything that is wrong.
                     Err(error) => errors.push(*error),
                 },
                 (None, DeValue::Table(inner)) if is_section => {
@@ -68,6 +70,7 @@ impl File {
             (Shape::Texts | Shape::Paths, DeValue::Array(array)) => {
                 array.iter().map(|item| self.take_text(key, item)).collect::<Result<_, _>>()?
             }
+            // A lone text where a list may stand is a list of one; anything else is refused there.
             _ => vec![self.take_text(key, value)?],
         };
         Ok(Given { origin: Origin::File(self.path.clone(), self.line(value.span().start)), values })
@@ -88,6 +91,7 @@ impl File {
             return Err(Box::new(wrong.at(self, value.span())));
         };
         let text = match key.shape {
+            // From the folder of the file, because a service starts in any other.
             Shape::Path | Shape::Paths => self.beside(text),
             Shape::Text | Shape::Texts => text.to_string(),
         };
@@ -101,6 +105,7 @@ impl File {
     }
 
     fn line(&self, offset: usize) -> usize {
+        // TOML counts bytes, and in UTF-8 a line end is always one.
         self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
     }
 }
@@ -110,6 +115,7 @@ fn read_text(path: &Path) -> Result<String, Box<ConfigError>> {
         let message = format!("cannot read {}: {why}", path.display());
         Box::new(ConfigError::new(message, "check the path given with --config"))
     };
+    // Asked before it is read, so that a wrong path, such as that of a log, does not fill the memory.
     let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
     if size > FILE_BYTES_MAX {
         return Err(unreadable(format!("{size} bytes are more than {FILE_BYTES_MAX}")));

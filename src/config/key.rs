@@ -37,12 +37,14 @@ pub enum KeyError {
 /// Reads a key file; refuses one that others can read.
 pub fn read_key(path: &Path) -> Result<Identity, KeyError> {
     let unreadable = |error| KeyError::Unreadable(path.into(), error);
+    // The mode before the content: a key that others may have read is refused unread.
     let mode = loose_mode(&fs::metadata(path).map_err(unreadable)?);
     if let Some(mode) = mode {
         return Err(KeyError::Exposed(path.into(), mode));
     }
     let malformed = || KeyError::Malformed(path.into());
     let bytes = fs::read(path).map_err(unreadable)?;
+    // Editors end a file with a line break; nothing else is forgiven.
     let seed = HEXLOWER_PERMISSIVE.decode(bytes.trim_ascii()).map_err(|_| malformed())?;
     Ok(Identity::from_seed(seed.try_into().map_err(|_| malformed())?))
 }
@@ -54,11 +56,14 @@ pub fn create_key(path: &Path) -> Result<Identity, KeyError> {
         io::ErrorKind::AlreadyExists => KeyError::Exists(path.into()),
         _ => KeyError::Unwritable(path.into(), error),
     };
+    // Made beside its target, because a rename does not cross file systems.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // Whole or not at all: a crash must not leave half a key. Such files have mode 0600 from the start.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(unwritable)?;
     let line = format!("{}\n", HEXLOWER_PERMISSIVE.encode(&identity.seed()));
+    // On the disk before it has its name: a key that peers have seen must not be lost with the power.
     file.write_all(line.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(unwritable)?;
+    // Refused even in a race: two starts at once must not replace each other's key.
     file.persist_noclobber(path).map_err(|refused| unwritable(refused.error))?;
     Ok(identity)
 }
@@ -66,6 +71,7 @@ pub fn create_key(path: &Path) -> Result<Identity, KeyError> {
 /// The key in `path`, made at the first use.
 pub fn read_or_create_key(path: &Path) -> Result<Identity, KeyError> {
     match read_key(path) {
+        // Only where there is no file: a damaged or exposed key must not turn into a new node in silence.
         Err(KeyError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => create_key(path),
         read => read,
     }

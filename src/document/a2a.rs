@@ -24,6 +24,7 @@ pub(super) fn read(fields: &Fields<'_>, document: &Value) -> Result<Offer, Viola
     listing::register(Listing {
         origin: Origin::A2a,
         name,
+        // As written the name is for people; mapped it is the agent's.
         title: Some(name),
         description: fields.prose("description")?,
         version: fields.text("version")?,
@@ -75,6 +76,7 @@ fn endpoints(fields: &Fields<'_>) -> Result<Vec<Endpoint>, Violation> {
     for key in ["supportedInterfaces", "additionalInterfaces"] {
         for interface in fields.objects(key)? {
             let endpoint = interface_endpoint(&interface)?;
+            // Cards of 0.3 should list their main address once more among the additional ones.
             if !endpoints.contains(&endpoint) {
                 endpoints.push(endpoint);
             }
@@ -85,6 +87,7 @@ fn endpoints(fields: &Fields<'_>) -> Result<Vec<Endpoint>, Violation> {
 
 fn interface_endpoint(interface: &Fields<'_>) -> Result<Endpoint, Violation> {
     let url = interface.required_text("url", "write the URL of this interface")?;
+    // Version 1.0 renamed `transport` to `protocolBinding`; mixed cards have either.
     let kind = match interface.first_of(&["protocolBinding", "transport"]) {
         Some(key) => interface.text(key)?.unwrap_or(DEFAULT_BINDING),
         None => DEFAULT_BINDING,

@@ -76,8 +76,10 @@ pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Violation> {
     root.only(&["agent"])?;
     let fields =
         root.object("agent")?.ok_or_else(|| Violation::missing(root.path_of("agent"), "write `[agent]`"))?;
+    // Before the look for unknown keys: these two are known, and the message says where they belong.
     refuse_file_keys(&fields)?;
     fields.only(&AGENT_KEYS)?;
+    // None of these enters the card, yet a mistake in them is refused here and not only where the agent runs.
     check_host_settings(&fields)?;
     let (name, zone) = (read_name(&fields)?, read_zone(&fields)?);
     let card = read_card(&fields)?;
@@ -95,6 +97,7 @@ fn read_name(fields: &Fields<'_>) -> Result<AgentName, Violation> {
     let text = fields.required_text("name", "write `name = \"summarizer\"`")?;
     text.parse().map_err(|error: NameError| {
         let mut similar = plain_form(text);
+        // The plain form is ASCII, so it may be cut at any byte.
         similar.truncate(LABEL_BYTES_MAX);
         bad_name(fields.path_of("name"), &error, &format!("write for example `{similar}`"))
     })
@@ -119,6 +122,7 @@ fn read_scope(fields: &Fields<'_>) -> Result<Scope, Violation> {
 /// the document is sent. Whether they carry the record is judged with the record.
 fn read_grants(fields: &Fields<'_>) -> Result<Vec<Vec<u8>>, Violation> {
     let texts = fields.texts("grants")?;
+    // Counted before any is decoded: a document may hold megabytes of them.
     if texts.len() > GRANTS_MAX {
         let problem = format!("holds {} grants", texts.len());
         return Err(Violation::bad(
@@ -164,6 +168,7 @@ fn read_schema(fields: &Fields<'_>, key: &str) -> Result<Option<String>, Violati
     match fields.value(key) {
         None => Ok(None),
         Some(schema @ Value::Object(_)) => {
+            // Compiled to be judged and dropped: a schema that no caller can use must not spread.
             Schema::compile(schema).map_err(|why| {
                 let fix = "correct it; JSON Schema 2020-12 is read unless `$schema` names another dialect";
                 Violation::bad(fields.path_of(key), why, fix)
@@ -184,6 +189,7 @@ fn read_limits(fields: &Fields<'_>) -> Result<Option<CallLimits>, Violation> {
     let max_retries = fields.count("max_retries", 0..=RETRIES_MAX)?;
     let max_concurrency = fields.count("max_concurrency", 1..=CONCURRENCY_MAX)?;
     let given = timeout_s.or(max_retries).or(max_concurrency).is_some() || fields.value("run").is_some();
+    // Filled in here, so that every node reads the same limits from the card, whatever its own defaults are.
     Ok(given.then(|| CallLimits {
         timeout_s: timeout_s.unwrap_or(DEFAULT_LIMITS.timeout_s),
         max_retries: max_retries.unwrap_or(DEFAULT_LIMITS.max_retries),
@@ -214,6 +220,7 @@ fn check_rate(fields: &Fields<'_>) -> Result<(), Violation> {
     let rate =
         text.split_once('/').and_then(|(count, unit)| Some((count.trim().parse::<u32>().ok()?, unit.trim())));
     match rate {
+        // A rate of 0 would make an agent that nobody can ever call.
         Some((1.., "s" | "min" | "h")) => Ok(()),
         _ => {
             let fix = "write calls per second, minute or hour: `10/s`, `10/min` or `10/h`";
@@ -227,6 +234,7 @@ fn check_run(run: &Fields<'_>) -> Result<(), Violation> {
     let given: Vec<&str> = RUNNERS.into_iter().filter(|key| run.value(key).is_some()).collect();
     match given[..] {
         ["command"] => check_command(run)?,
+        // `tool` goes with `mcp` alone, so every other runner falls through to the check below.
         ["mcp"] => return check_mcp(run),
         ["http"] => check_http(run)?,
         ["chat"] => check_chat(run)?,
@@ -260,6 +268,7 @@ fn check_command(fields: &Fields<'_>) -> Result<(), Violation> {
 
 fn check_mcp(run: &Fields<'_>) -> Result<(), Violation> {
     check_tool(run)?;
+    // A lone server stands without an array, and only there `tool` may stand inside: it is clear whose it is.
     if !run.value("mcp").is_some_and(Value::is_array) {
         let Some(mcp) = run.object("mcp")? else { return Ok(()) };
         mcp.only(&["command", "url", "tool"])?;
@@ -316,6 +325,7 @@ fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
     chat.text("api_key_env")?;
     chat.prose("system_prompt")?;
     chat.count("max_loops", 1..=LOOPS_MAX)?;
+    // The range that OpenAI-compatible APIs take.
     match chat.value("temperature") {
         Some(value) if !value.as_f64().is_some_and(|number| (0.0..=2.0).contains(&number)) => Err(
             Violation::bad(chat.path_of("temperature"), "is not a temperature", "write a number from 0 to 2"),
@@ -327,6 +337,7 @@ fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
 fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Violation> {
     let fix = "write a URL that starts with `http://` or `https://`";
     let url = fields.required_text(key, fix)?;
+    // The scheme alone: whether anybody answers there is found out when the agent is called.
     if url.starts_with("http://") || url.starts_with("https://") {
         return Ok(());
     }

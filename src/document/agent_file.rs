@@ -93,8 +93,10 @@ impl AgentFile {
     pub fn read(path: &Path) -> Result<AgentFile, FileError> {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         let mut document = parse(path, &text)?;
+        // The parent of a bare name is empty, and paths joined to it stay relative, as the name itself is.
         let folder = path.parent().unwrap_or(Path::new(""));
         let invalid = |violation: Violation| located(path, &text, violation);
+        // Taken out before the checks, which refuse both: a document that is sent names no files.
         let owner_key = take_path(&mut document, "owner_key", folder).map_err(invalid)?;
         let grant = take_path(&mut document, "grant", folder).map_err(invalid)?;
         if owner_key.is_some() && grant.is_some() {
@@ -105,6 +107,7 @@ impl AgentFile {
                 "keep one of the two",
             )));
         }
+        // Put in before the checks, so that a schema from a file passes the same limits as one written here.
         for key in ["input_schema", "output_schema"] {
             inline_schema(&mut document, key, folder, &invalid)?;
         }
@@ -125,6 +128,7 @@ pub fn files_named_in(text: &str, folder: &Path) -> Vec<PathBuf> {
 impl FileDiagnostic {
     /// A violation found after reading, at the value that `keys` lead to.
     pub(crate) fn at(path: &Path, keys: &[&str], problem: String, fix: &str) -> FileDiagnostic {
+        // The text was not kept. If the file is gone by now, the message stands without an excerpt.
         let text = fs::read_to_string(path).unwrap_or_default();
         let json_path = keys.iter().fold(JsonPath::default(), |json_path, key| json_path.key(key));
         let span = find_span(&text, &json_path, MemberPart::Value);
@@ -142,6 +146,7 @@ pub fn read_run_config(document: &Map<String, Value>, folder: &Path) -> Option<R
     run_config.verbose = flag("verbose", run_config.verbose);
     run_config.traceback_enabled = flag("traceback_enabled", run_config.traceback_enabled);
     if let Some(max) = agent.get("max_queue").and_then(Value::as_u64) {
+        // Within the limit of the checks, so the cast cuts nothing off.
         run_config.max_queue = max as usize;
     }
     Some(run_config)
@@ -182,6 +187,7 @@ fn take_path(
 ) -> Result<Option<PathBuf>, Violation> {
     let Some(Value::Object(agent)) = document.get_mut("agent") else { return Ok(None) };
     let path = Fields::new(agent, JsonPath::default().key("agent")).text(key)?.map(|path| folder.join(path));
+    // A plain `remove` swaps the last key into the gap, and the document would change its order.
     agent.shift_remove(key);
     Ok(path)
 }
@@ -194,6 +200,7 @@ fn inline_schema(
     invalid: &impl Fn(Violation) -> FileError,
 ) -> Result<(), FileError> {
     let Some(Value::Object(agent)) = document.get_mut("agent") else { return Ok(()) };
+    // Of another kind it is the schema itself, or wrong in a way that the checks describe.
     let Some(Value::String(name)) = agent.get(key) else { return Ok(()) };
     let file = folder.join(name);
     let text = fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
@@ -229,6 +236,7 @@ fn diagnostic_at(
     problem: String,
     fix: String,
 ) -> FileDiagnostic {
+    // A span that lies outside, or within a character, names the end of the text instead of panicking.
     let before = text.get(..span.start).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |end| end + 1);
     FileDiagnostic {
@@ -246,6 +254,7 @@ fn diagnostic_at(
 
 /// The bytes of the key or value at `json_path`, or of the innermost thing around it that is there.
 fn find_span(text: &str, json_path: &JsonPath, part: MemberPart) -> std::ops::Range<usize> {
+    // Values lose their places on the way to JSON, so the text is parsed again, but only for a mistake.
     let Ok(root) = DeTable::parse(text) else { return 0..0 };
     let mut span = 0..0;
     let mut here = DeValue::Table(root.into_inner());

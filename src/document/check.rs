@@ -39,6 +39,7 @@ pub(super) fn check_card(card: &AgentCard) -> Result<(), Violation> {
     check_schema("input_schema", card.input_schema.as_deref())?;
     check_schema("output_schema", card.output_schema.as_deref())?;
     check_json_object("original", card.original.as_deref())?;
+    // Last: encoding costs the most, and a message about one field helps more than one about the whole.
     check_size(card)
 }
 
@@ -95,6 +96,7 @@ fn check_endpoints(card: &AgentCard) -> Result<(), Violation> {
 
 fn check_schema(key: &str, text: Option<&str>) -> Result<(), Violation> {
     let length = text.map_or(0, str::len);
+    // Length before content: nothing longer than the limit is parsed.
     limit(
         JsonPath::default().key(key),
         length,
@@ -107,6 +109,7 @@ fn check_schema(key: &str, text: Option<&str>) -> Result<(), Violation> {
 
 fn check_json_object(key: &str, text: Option<&str>) -> Result<(), Violation> {
     let Some(text) = text else { return Ok(()) };
+    // JSON may hold U+007F and above as they are, and a terminal that shows the text would obey them.
     check_prose(JsonPath::default().key(key), text)?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(_)) => Ok(()),

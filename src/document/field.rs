@@ -272,6 +272,7 @@ pub(super) fn check_line(path: JsonPath, text: &str) -> Result<(), Violation> {
 
 /// Refuses control characters other than line ends and tabs.
 pub(super) fn check_prose(path: JsonPath, text: &str) -> Result<(), Violation> {
+    // Line ends and tabs are how prose is written; anything else could drive a reader's terminal.
     refuse_characters(path, text, |c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
 }
 
@@ -293,9 +294,11 @@ pub(super) fn bad_name(path: JsonPath, error: &NameError, fix: &str) -> Violatio
 /// and no terminal that shows the text obeys it.
 pub(crate) fn compact(value: &Value) -> String {
     let text = value.to_string();
+    // Nearly every document is clean, and its text is not copied then.
     if !text.contains(char::is_control) {
         return text;
     }
+    // All control characters lie below U+00A0, so four digits are enough.
     let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     text.chars().map(escaped).collect()
 }
@@ -312,11 +315,13 @@ pub(super) fn quoted(value: &Value) -> String {
 
 /// A text in quotes, cut to a readable length.
 pub(super) fn quoted_text(text: &str) -> String {
+    // The debug form escapes quotes, so a text cannot seem to end before it does.
     format!("{:?}", shortened(text))
 }
 
 /// A text as one short printable line.
 pub(super) fn shortened(text: &str) -> String {
+    // One more than fits shows that something was left out, without a walk through megabytes.
     let mut line: String = text.chars().filter(|c| !c.is_control()).take(QUOTE_CHARS_MAX + 1).collect();
     if line.chars().count() > QUOTE_CHARS_MAX {
         line.pop();
@@ -358,6 +363,7 @@ fn did_you_mean(word: &str, known: &[&str]) -> String {
     if word.len() > QUOTE_CHARS_MAX {
         return String::new();
     }
+    // Known keys are in lower case, and `Name` should find `name`.
     let likeness = |other: &str| strsim::jaro_winkler(&word.to_lowercase(), other);
     let best = known.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     match best {

@@ -34,6 +34,7 @@ pub(super) struct Listing<'a> {
 pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
     let name = agent_name(listing.name)
         .map_err(|error| bad_name(listing.path.key("name"), &error, "write the agent's name"))?;
+    // `check_card` would speak of `original_name`, a field that the document does not have.
     if listing.name.len() > SHORT_TEXT_BYTES_MAX {
         let path = listing.path.key("name");
         return Err(Violation::too_large(
@@ -44,6 +45,7 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
             "shorten it",
         ));
     }
+    // Where the two are equal a second copy would only fill the record.
     let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
     let card = AgentCard {
         description: listing.description.unwrap_or_default().to_owned(),
@@ -57,10 +59,12 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
         original: Some(compact(listing.document)),
         ..AgentCard::default()
     };
+    // Paths of a card start at the card; the document may stand inside of a wrapper.
     check_card(&card).map_err(|violation| Violation {
         path: JsonPath([listing.path.0, violation.path.0].concat()),
         ..violation
     })?;
+    // No zone: a document from elsewhere has no say in where it is registered.
     Ok(Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
 }
 
@@ -104,6 +108,7 @@ impl Labels {
             }
         };
         let fits = !word.is_empty() && word.len() <= bytes_max && !word.contains(char::is_control);
+        // `insert` last, because it remembers: only a label that is kept may shut out a later one.
         if fits && self.words.len() < LABELS_MAX && self.seen.insert(same_as) {
             self.words.push(word);
         }

@@ -28,6 +28,7 @@ const HASH_CHARS: usize = 6;
 /// [`NameError::Empty`] for an empty original; everything else has a name.
 pub fn agent_name(original: &str) -> Result<AgentName, NameError> {
     let plain = plain_form(original);
+    // The length first: what is too long is hashed anyway, and reading it back would copy it.
     if plain.len() <= LABEL_BYTES_MAX && read_back(&plain) == original {
         return plain.parse();
     }
@@ -45,7 +46,9 @@ pub fn tool_name(agent: &AgentName, tool: &str) -> Result<AgentName, NameError> 
 }
 
 fn hashed(original: &str, plain: &str) -> Result<AgentName, NameError> {
+    // The 1 is the `-` before the hash.
     let cut = plain.len().min(LABEL_BYTES_MAX - 1 - HASH_CHARS);
+    // Of the original and not of its plain form, which several originals share.
     let hash = BASE32_NOPAD.encode(&Sha256::digest(original.as_bytes())).to_ascii_lowercase();
     format!("{}-{}", &plain[..cut], &hash[..HASH_CHARS]).parse()
 }

@@ -108,9 +108,11 @@ impl Runner {
         }
         if let Some(mcp) = run.get("mcp") {
             let servers = match mcp {
+                // Checked servers have exactly one of the two keys, so none is lost here.
                 Value::Array(servers) => servers.iter().filter_map(McpServer::read).collect(),
                 server => McpServer::read(server).into_iter().collect(),
             };
+            // Beside `mcp`, or inside of it where there is one server.
             let tool = run.get("tool").or_else(|| mcp.get("tool")).and_then(text);
             return Some(Runner::Mcp { servers, tool });
         }
@@ -123,6 +125,7 @@ impl Runner {
         Some(Runner::Builtin(match run.get("builtin")?.as_str()? {
             "echo" => Builtin::Echo,
             "sleep" => Builtin::Sleep,
+            // The checks let no fourth word through.
             _ => Builtin::Fail,
         }))
     }
@@ -146,6 +149,7 @@ impl Chat {
             api_key_env: own("api_key_env"),
             system_prompt: own("system_prompt"),
             temperature: chat.get("temperature").and_then(Value::as_f64),
+            // At most 1,000 by the checks, so the cast loses nothing.
             max_loops: chat.get("max_loops").and_then(Value::as_u64).map_or(1, |loops| loops as u32),
         })
     }

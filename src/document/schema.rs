@@ -55,6 +55,7 @@ impl Schema {
     /// # Errors
     /// Why it is not used, in words that continue "the schema".
     pub fn compile(schema: &Value) -> Result<Schema, String> {
+        // Counted before it is compiled: compiling takes the time and memory that a stranger asks for.
         let mut census = Census::default();
         census.count(schema, 1);
         census.check()?;
@@ -66,11 +67,14 @@ impl Schema {
         let follows_references = census.references > 0;
         let build = || {
             jsonschema::options()
+                // Otherwise a reference could make this node ask any server that a stranger names.
                 .offline()
+                // The default engine backtracks, and a pattern can be made that never ends.
                 .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
                 .build(schema)
                 .map_err(|error| unusable(&error))
         };
+        // Compiling follows references as well, as deep as they nest.
         let validator = if follows_references { on_deep_stack(build)?? } else { build()? };
         Ok(Schema { validator, size, follows_references, recursive: expansion.recursive })
     }
@@ -80,10 +84,12 @@ impl Schema {
     /// # Errors
     /// The first place that does not fit, as a JSON pointer, and the rule that it breaks, in words.
     pub fn check(&self, document: &Value) -> Result<(), String> {
+        // Saturating: both factors come from outside, and a product that does not fit is too much anyway.
         if count(document).saturating_mul(self.size) > WORK_MAX {
             return Err("it has more values than can be checked against its schema".into());
         }
         let check = || {
+            // Asked first, because it collects no reasons and nearly all documents fit.
             if self.validator.is_valid(document) {
                 return Ok(());
             }
@@ -99,12 +105,14 @@ impl Census {
     fn count(&mut self, value: &Value, depth: usize) {
         self.nodes += 1;
         self.depth = self.depth.max(depth);
+        // The walk must not overflow the stack itself. The depth is noted already, and refuses the schema.
         if depth > DEPTH_MAX {
             return;
         }
         match value {
             Value::Object(map) => {
                 for (key, value) in map {
+                    // A property of such a name counts as well; the limits are wide enough for that.
                     match key.as_str() {
                         "$ref" | "$dynamicRef" | "$recursiveRef" => self.references += 1,
                         "pattern" => self.patterns += 1,
@@ -153,9 +161,12 @@ impl<'a> Expansion<'a> {
                         // Definitions count where they are referred to.
                         ("$defs" | "definitions", _) if is_root => 0,
                         ("$ref", Value::String(name)) => self.target(name)?,
+                        // What these name depends on the way to them, so it cannot be counted beforehand.
                         ("$dynamicRef" | "$recursiveRef", Value::String(name)) => {
                             return Err(not_followed(name));
                         }
+                        // A nested `$id` gives the references below it another base: other
+                        // targets would be counted.
                         ("$id", Value::String(name)) if !is_root => return Err(not_followed(name)),
                         _ => self.size(value)?,
                     };
@@ -175,6 +186,7 @@ impl<'a> Expansion<'a> {
     fn target(&mut self, name: &'a str) -> Result<usize, String> {
         match self.targets.get(name) {
             Some(Some(size)) => return Ok(*size),
+            // Still being counted, so it leads back to itself, as often as the document makes it.
             Some(None) => {
                 self.recursive = true;
                 return Ok(1);
@@ -183,6 +195,7 @@ impl<'a> Expansion<'a> {
         }
         let target = name.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
         let target = target.ok_or_else(|| not_followed(name))?;
+        // Marked before its inside is counted, so that a way back to it is seen.
         self.targets.insert(name, None);
         let size = self.size(target)?;
         self.targets.insert(name, Some(size));
@@ -195,6 +208,7 @@ fn not_followed(name: &str) -> String {
 }
 
 fn count(document: &Value) -> usize {
+    // The recursion is bounded: a parsed document has at most 128 levels.
     match document {
         Value::Object(map) => 1 + map.values().map(count).sum::<usize>(),
         Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
@@ -208,6 +222,7 @@ fn on_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> 
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work);
         let thread = thread.map_err(|error| broken(&error))?;
+        // A panic in the library ends that thread and not the one that asks.
         thread.join().map_err(|_| broken(&"the check broke down"))
     })
 }
@@ -222,6 +237,7 @@ fn unusable(error: &ValidationError<'_>) -> String {
 }
 
 fn words(error: &ValidationError<'_>) -> String {
+    // Masked: the values are a caller's input, and the sentence travels.
     cut(format!("{}{}", error.masked(), location(error)))
 }
 
@@ -241,6 +257,7 @@ fn cut(text: String) -> String {
 
 /// Input of an agent that says nothing of it.
 pub fn default_input() -> Arc<Map<String, Value>> {
+    // One allocation for all, so that the default is known by its address even from an equal text.
     static INPUT: LazyLock<Arc<Map<String, Value>>> = LazyLock::new(|| {
         object(json!({
             "type": "object",

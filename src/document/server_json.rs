@@ -50,6 +50,7 @@ fn remote_endpoint(remote: &Fields<'_>, transports: &mut Labels) -> Result<Endpo
 }
 
 fn package_endpoint(package: &Fields<'_>, transports: &mut Labels) -> Result<Endpoint, Violation> {
+    // Where neither is there, the message names the spelling of the newer schemas.
     let key = package.first_of(&["registryType", "registry_type"]).unwrap_or("registryType");
     let registry = package.required_text(key, "write `npm`, `pypi`, `oci`, `nuget` or `mcpb`")?;
     let identifier = package.required_text("identifier", "write the package's name in its registry")?;

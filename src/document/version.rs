@@ -10,10 +10,12 @@ use std::cmp::Ordering;
 /// Compares two version texts; equal only if the texts are equal. No version is below any.
 pub(super) fn compare(a: Option<&str>, b: Option<&str>) -> Ordering {
     let key = |text: Option<&str>| text.map(SortKey::of);
+    // The texts decide between equal keys, such as `1.0` and `v1.0.0`, or the order of the documents would.
     key(a).cmp(&key(b)).then_with(|| a.cmp(&b))
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
+// The derived order compares the fields from the top.
 struct SortKey {
     numbers: Vec<VersionNumber>,
     rest: Rest,
@@ -30,6 +32,7 @@ struct VersionNumber {
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Rest {
     Parts(Vec<VersionPart>),
+    // Last and so the greatest: a release stands above what led to it.
     None,
 }
 
@@ -52,6 +55,7 @@ impl SortKey {
 }
 
 fn numbers_of(text: &str) -> Vec<VersionNumber> {
+    // Empty parts, as in `1..2` or before a dot at the end, are passed over and not taken for 0.
     let mut numbers: Vec<VersionNumber> =
         text.split('.').filter(|part| !part.is_empty()).map(number_of).collect();
     // A lone 0 still is a number and stays above texts without any.
@@ -75,6 +79,7 @@ fn rest_of(text: &str) -> Rest {
 }
 
 fn part_of(text: &str) -> VersionPart {
+    // An empty part is no number, or it would equal 0.
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         VersionPart::Number(number_of(text))
     } else {

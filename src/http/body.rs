@@ -35,12 +35,15 @@ async fn collect(body: Body, bytes_max: usize, instead: &str) -> Result<Vec<u8>,
         let chunk = chunk.map_err(|error| {
             Failure::new(Code::BadRequest, format!("the body stopped half-way: {error}"), "send it again")
         })?;
+        // Counted as it comes: a length in the head may be missing.
         total = total.saturating_add(chunk.len());
         if total <= bytes_max {
             bytes.extend_from_slice(&chunk);
             continue;
         }
+        // Freed at once: the rest is read only so that the client comes to our answer.
         bytes = Vec::new();
+        // Who sends without end sees a broken connection, but costs no more.
         if total > DRAINED_BYTES_MAX {
             break;
         }

@@ -27,6 +27,7 @@ pub(super) async fn call(
     RawQuery(raw): RawQuery,
     body: Body,
 ) -> Answer<CallAnswer> {
+    // Name and timeout before the body: a call that is refused anyway reads no megabytes.
     let agent = named(agent)?;
     let timeout = query::timeout(raw.as_deref())?;
     let instead = "give the agent a reference to the data instead of the data";

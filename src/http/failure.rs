@@ -63,12 +63,14 @@ impl Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Failure {
         let status = StatusCode::from_u16(error.code.http_status());
+        // Every code has a valid status; one without would be a fault of ours.
         Failure { status: status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), error }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
+        // HTTP asks for a challenge with every 401.
         let challenge = self.status == StatusCode::UNAUTHORIZED;
         let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
         if challenge {

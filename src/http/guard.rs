@@ -80,6 +80,7 @@ impl Guard {
     /// Judges the head of a request; the body is not touched.
     pub(super) fn judge<B>(&self, request: &Request<B>) -> Result<(), Failure> {
         let headers = request.headers();
+        // Host before Origin, which is compared with it.
         let host = self.judge_host(headers, request.uri().authority().map(|named| named.as_str()))?;
         self.judge_origin(headers, host)?;
         // A browser asks what a page may send before it sends the token.
@@ -92,6 +93,7 @@ impl Guard {
 
     fn judge_host<'a>(&self, headers: &'a HeaderMap, in_uri: Option<&str>) -> Result<&'a str, Failure> {
         let host = single(headers, header::HOST)?.unwrap_or_default();
+        // Where the request line names a host too, a proxy in between may go by that one.
         let same = in_uri.is_none_or(|in_uri| in_uri.eq_ignore_ascii_case(host));
         let known = split_authority(host).is_some_and(|(name, _)| self.is_our_name(name));
         if same && known {
@@ -128,6 +130,7 @@ impl Guard {
 
     fn is_our_origin(&self, origin: &str, host: &str) -> bool {
         let Some((scheme, authority)) = origin.split_once("://") else { return false };
+        // A browser leaves out the port that goes with the scheme.
         let default_port = match scheme {
             "http" => 80,
             "https" => 443,
@@ -142,12 +145,15 @@ impl Guard {
         let same = name.eq_ignore_ascii_case(host_name) && port == host_port.unwrap_or(default_port);
         let loopback =
             name.eq_ignore_ascii_case("localhost") || parse_ip(name).is_some_and(|ip| ip.is_loopback());
+        // The node's own page under another loopback name; another port would be another program's page.
         same || (loopback && port == self.bound.port())
     }
 
     fn judge_token(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let Some(token) = &self.token else { return Ok(()) };
+        // None given compares as an empty token, which no file can hold.
         let given = single(headers, header::AUTHORIZATION)?.and_then(bearer).unwrap_or_default();
+        // In constant time: an early end would tell how many of the first bytes are right.
         if bool::from(given.as_bytes().ct_eq(token.0.as_bytes())) {
             return Ok(());
         }
@@ -167,6 +173,7 @@ fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
         authority.find(':').unwrap_or(authority.len())
     };
     let (name, rest) = authority.split_at(after_name);
+    // No `@`: what stands before it could pass for a name of ours.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte);
     if name.is_empty() || !name.bytes().all(plain) {
         return None;
@@ -184,6 +191,7 @@ fn parse_ip(name: &str) -> Option<IpAddr> {
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     match bare {
         Some(six) => six.parse().ok().map(|ip: std::net::Ipv6Addr| IpAddr::V6(ip).to_canonical()),
+        // Without brackets it can only be IPv4: an IPv6 address would have been cut at its first colon.
         None => name.parse().ok().map(IpAddr::V4),
     }
 }
@@ -194,6 +202,7 @@ fn bearer(value: &str) -> Option<&str> {
 }
 
 fn judge_content(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+    // A page can send a POST unasked. For DELETE its browser asks first, and GET changes nothing.
     if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
         return Ok(());
     }

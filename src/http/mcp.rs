@@ -81,6 +81,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
         let sessions = Arc::new(sessions);
         let stopped = CancellationToken::new();
         let config = StreamableHttpServerConfig::default()
+            // One document where nothing but the answer is sent: it needs no stream.
             .with_json_response(true)
             // The gate has judged both by the rules of this node, which a list of names cannot express.
             .disable_allowed_hosts()
@@ -88,6 +89,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
             .with_max_request_body_bytes(BODY_BYTES_MAX)
             .with_cancellation_token(stopped.clone());
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        // Streams of sessions and those of the newest revision take the same places.
         let guard = Guard::new(streams.clone(), closing.clone());
         let guarded = move || Ok(Guarded::new(handler.clone(), guard.clone()));
         let service = StreamableHttpService::new(guarded, sessions.clone(), config);
@@ -96,6 +98,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
     }
 
     async fn pass(&self, request: Request) -> Result<Response, Failure> {
+        // A body or a stream is what a client can make the node hold; other methods hold neither.
         let (request, place) = match *request.method() {
             Method::POST => self.take_body(request).await?,
             Method::GET => (request, self.take_stream()?),
@@ -114,16 +117,19 @@ impl<H: ServerHandler + Clone> Mount<H> {
 
     /// The request with its body in memory, and the place that the body takes there.
     async fn take_body(&self, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>), Failure> {
+        // Taken by what the head says, before a byte of the body is in memory.
         let place = self.bodies.clone().try_acquire_many_owned(kib(request.headers()));
         let place = place.map_err(|_| Failure::busy("KiB of requests", BODIES_KIB_MAX))?;
         let (head, body) = request.into_parts();
         let bytes = body::read(body, BODY_BYTES_MAX, "call with less, or give the agent a URL").await?;
+        // After the body, because only it says whether a session is to be opened.
         self.judge_session(&head.headers, &bytes).await?;
         Ok((Request::from_parts(head, Body::from(bytes)), Some(place)))
     }
 
     /// Refuses a new session where there are enough. Some may come in between: as many as requests are at work.
     async fn judge_session(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
+        // The library counts no sessions: memory would grow with every `initialize`.
         if headers.contains_key(SESSION_ID) || self.sessions.sessions.read().await.len() < self.sessions_max {
             return Ok(());
         }
@@ -141,6 +147,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
 /// KiB of memory that a body takes: as many as it says, or the most.
 fn kib(headers: &HeaderMap) -> u32 {
     let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    // One more, so that many small bodies count as well; the minimum keeps the cast safe.
     (said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX) / 1024 + 1) as u32
 }
 
@@ -160,6 +167,7 @@ fn hold(response: Response, place: Option<OwnedSemaphorePermit>) -> Response {
     }
     response.map(|body| {
         Body::from_stream(body.into_data_stream().inspect(move |_| {
+            // Captured, so that the place is freed when the stream is dropped, however it ends.
             let _held = &place;
         }))
     })
@@ -174,13 +182,16 @@ async fn stop(mut closing: watch::Receiver<bool>, stopped: CancellationToken) {
 async fn answer<H: ServerHandler + Clone>(State(mount): State<Arc<Mount<H>>>, request: Request) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let mut response = match *request.method() {
+        // Answered here, because the library refuses the method.
         Method::OPTIONS => preflight(),
         _ => mount.pass(request).await.unwrap_or_else(IntoResponse::into_response),
     };
+    // Refusals as well: without these headers a page could not read why.
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(CORS_READ));
+        // A cache must not give one origin the answer that names another.
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
     }
     response

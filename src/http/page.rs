@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 const PAGE: &str = include_str!("page.html");
 
 static POLICY: LazyLock<String> = LazyLock::new(|| {
+    // Hashed from the text that is served, so policy and page cannot drift apart.
     let (script, style) = (hash_inside("<script>", "</script>"), hash_inside("<style>", "</style>"));
     format!(
         "default-src 'none'; script-src 'sha256-{script}'; style-src 'sha256-{style}'; img-src data:; \
@@ -23,6 +24,7 @@ static POLICY: LazyLock<String> = LazyLock::new(|| {
 
 /// Hash of the page's one element between `open` and `close`.
 fn hash_inside(open: &str, close: &str) -> String {
+    // Without the element it is the hash of nothing, and the browser runs nothing.
     let inside = PAGE.split_once(open).and_then(|(_, rest)| rest.split_once(close)).map_or("", |(it, _)| it);
     BASE64.encode(&Sha256::digest(inside))
 }
@@ -34,6 +36,7 @@ pub(super) async fn page() -> Response {
         (header::CONTENT_SECURITY_POLICY, POLICY.as_str()),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
+        // Asked for again each time: the page must fit the API of the node that serves it.
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, PAGE).into_response()

@@ -27,6 +27,7 @@ pub(super) struct PageQuery {
 /// The parameters of `/v1/find`.
 pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
     let mut query = FindQuery::default();
+    // By hand: `tag` may come several times, and a misspelt name must not be passed over.
     for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
         match &*name {
             "q" => query.q = value.into_owned(),
@@ -83,6 +84,7 @@ pub(super) fn timeout(raw: Option<&str>) -> Result<Option<Duration>, Failure> {
 }
 
 fn seconds(value: &str) -> Result<Duration, Failure> {
+    // `from_secs_f64` would panic on what is negative, infinite or too large.
     let seconds = value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| {
         Failure::new(Code::BadRequest, format!("`timeout={value}` is not a number of seconds"), "timeout=30")
@@ -114,6 +116,7 @@ fn bad_limit(value: &str) -> Failure {
 
 fn switch(value: &str) -> Result<bool, Failure> {
     match value {
+        // `?local` alone says yes.
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(Failure::new(
@@ -127,6 +130,7 @@ fn switch(value: &str) -> Result<bool, Failure> {
 fn unknown(name: &str, known: &[&str]) -> Failure {
     let near =
         known.iter().max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    // Lower than elsewhere: in a short name one wrong letter already costs much likeness.
     let fix = match near.filter(|near| strsim::jaro_winkler(name, near) > 0.7) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("there are {}", known.join(", ")),

@@ -21,7 +21,7 @@ use super::page;
 use super::query;
 use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
 use crate::document::{Offer, Refusal, read_documents};
-use crate::net::Handle;
+use crate::host::Handle;
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 
@@ -72,6 +72,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
         .with_state(Arc::new(api))
+        // After the state, because these routes have one of their own.
         .merge(mcp)
 }
 
@@ -148,9 +149,11 @@ async fn register(
     RawQuery(raw): RawQuery,
     body: Body,
 ) -> Answer<RegisterAnswer> {
+    // Judged before the upload: a mistake in it must not cost 32 MiB.
     let zone = query::zone(raw.as_deref())?.map(|zone| zone.parse::<ZoneName>()).transpose();
     let zone =
         zone.map_err(|error| Failure::new(Code::BadRequest, error.to_string(), "zone=research.acme.org"))?;
+    // Held until the answer is there, because the parsed form takes the most memory.
     let _place = api.uploads.acquire().await.map_err(|_| Failure::busy("uploads", UPLOADS_MAX))?;
     let instead = "send the documents in several requests, as `aop register` does";
     let bytes = body::read(body, BODY_BYTES_MAX, instead).await?;
@@ -171,6 +174,7 @@ fn parse(bytes: &[u8]) -> Result<(Vec<Document>, BTreeSet<usize>), Failure> {
     })?;
     let documents = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
     let has_runner = |document: &Value| document.pointer("/agent/run").is_some_and(|run| !run.is_null());
+    // By position in the request, and so before anything is left out.
     let with_runners =
         documents.iter().enumerate().filter(|(_, it)| has_runner(it)).map(|(at, _)| at).collect();
     Ok((read_documents(body), with_runners))
@@ -194,6 +198,7 @@ async fn register_parsed(
         }
         put_outcomes(positions, outcomes, &mut answer);
     }
+    // Refusals of the reader and of the node meet here, and a client looks for them by position.
     answer.refused.sort_by_key(|refused| refused.index);
     Ok(answer)
 }

@@ -81,6 +81,7 @@ impl Job {
 
     /// Whether its first run is played twice.
     pub fn is_repeated(&self) -> bool {
+        // There is a first cell: a sweep over nothing was refused, and without one there is one.
         let scenario = &self.cells[0].scenario;
         TWICE_NODES_MAX.iter().any(|(tier, most)| *tier == scenario.tier && scenario.network.nodes <= *most)
     }
@@ -175,13 +176,16 @@ impl Runs {
     /// Plays them on `threads` threads and tells of each that ended. What is abandoned goes on in threads that nobody
     /// waits for.
     pub fn play(&self, threads: usize, mut told: impl FnMut(Progress)) -> Vec<Finished> {
+        // Without any run the bounds of `clamp` would cross, and it would panic.
         for _ in 0..threads.clamp(1, self.0.runs.len().max(1)) {
             let shared = self.0.clone();
+            // A scope would wait for its threads, also for those whose runs are abandoned.
             thread::spawn(move || shared.work());
         }
         let mut done = 0;
         let mut state = self.0.lock();
         loop {
+            // Taken out first: telling may be slow, and no thread should wait for it to hand in its run.
             let news = std::mem::take(&mut state.news);
             if !news.is_empty() {
                 drop(state);
@@ -189,6 +193,7 @@ impl Runs {
                     done += 1;
                     told(Progress { job: self.0.runs[run].job, done });
                 }
+                // More may have ended meanwhile, and their signal is past: waiting now could be for ever.
                 state = self.0.lock();
                 continue;
             }
@@ -206,6 +211,7 @@ impl Runs {
     pub fn interrupt(&self) -> Stop {
         let mut state = self.0.lock();
         state.stop = if state.stop == Stop::No { Stop::Finish } else { Stop::Abandon };
+        // Who waits for the next run to end must see it, though none may end.
         self.0.changed.notify_all();
         state.stop
     }
@@ -220,6 +226,7 @@ impl State {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that may panic runs under the lock, so what it guards is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,6 +238,7 @@ impl Shared {
                 return;
             }
             state.next += 1;
+            // Under the same lock as `next`: between the two all would seem to be over.
             state.running += 1;
             drop(state);
             let outcome = self.runs[at].play();
@@ -250,6 +258,7 @@ impl PlannedRun {
     fn play(&self) -> Result<Measured, Broken> {
         let mut measured = self.play_once()?;
         if self.is_repeated {
+            // The trace is enough: every figure follows from what it covers.
             let again = self.play_once()?.trace;
             if again != measured.trace {
                 let detail =
@@ -266,8 +275,10 @@ impl PlannedRun {
 
     /// A run that panics is a broken run, and the others go on.
     fn play_once(&self) -> Result<Measured, Broken> {
+        // A runner owns all that it changes, so nothing half changed is seen after a panic.
         let played = catch_unwind(AssertUnwindSafe(|| (self.runner)(&self.scenario, self.seed)));
         played.unwrap_or_else(|panic| {
+            // A formatted message is carried as a `String`, a literal one as a `&str`.
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
             Err(broken("does-not-panic", text.unwrap_or("a panic without a text").into()))

@@ -119,5 +119,6 @@ pub enum Missing {
 /// The value below which this share of sorted values lies; the greatest for 1.
 pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
     let last = sorted.len().checked_sub(1)?;
+    // Rounded up to a value that was measured, not to a mean between two.
     Some(sorted[((last as f64 * share).ceil() as usize).min(last)])
 }

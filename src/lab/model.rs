@@ -45,6 +45,7 @@ pub fn play(scenario: &Scenario, seed: u64) -> Measured {
     assert!(network.nodes < NODES_MAX, "the model plays fewer than {NODES_MAX} nodes");
     assert!(scenario.workload.updates < UPDATES_MAX, "the model plays fewer than {UPDATES_MAX} updates");
     let in_rounds = network.regions.is_none() && network.latency.is_none();
+    // `rounds` takes a fraction of the memory, and knows neither faults nor a second update.
     let alone = scenario.workload.updates == 1
         && scenario.faults.is_empty()
         && scenario.protocol.anti_entropy.every.is_none();

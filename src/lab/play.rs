@@ -78,12 +78,15 @@ impl<'a> Run<'a> {
         let (healed_at, quiet_at) = (self.timeline.healed_at, self.timeline.quiet_at);
         if let Some(healed_at) = healed_at {
             self.advance(healed_at)?;
+            // Clients may write after the last fault, and what they write has its own time to spread.
             let agreed_at = self.agree(healed_at.max(quiet_at))?;
             self.healed_ms = Some(agreed_at - healed_at);
         }
+        // Once more for what was written after all agreed.
         self.advance(quiet_at)?;
         self.agree(quiet_at)?;
         if self.timeline.stamped_ahead_ms > 0 {
+            // Until such a stamp's time has come others refuse it, and no run is that long.
             self.world.skip(self.timeline.stamped_ahead_ms + HORIZON_MS);
             let now = self.world.now_ms();
             self.agree(now)?;
@@ -134,6 +137,7 @@ impl<'a> Run<'a> {
 
     /// The zone that an update is written to: a member of several takes them in turns.
     fn zone_of(&self, update: usize, host: usize) -> ZoneName {
+        // Never empty: nobody leaves its home.
         let zones = self.world.member_of(host);
         zones[update % zones.len()].clone()
     }
@@ -144,6 +148,7 @@ impl<'a> Run<'a> {
         loop {
             let Some((check, detail)) = self.world.unsettled() else { return Ok(self.world.now_ms()) };
             if self.world.now_ms() >= from + LIVENESS_MS_MAX {
+                // Not to agree yet is a lack of progress; to agree on what breaks a promise is worse.
                 let (check, missing) = match check {
                     Check::Agreement => (Check::LivenessAfterHeal, Missing::Progress),
                     other => (other, Missing::Safety),
@@ -160,6 +165,7 @@ impl<'a> Run<'a> {
     }
 
     fn rest(&mut self) -> Result<(), Broken> {
+        // What the last writes set off is no traffic of rest.
         self.advance(self.world.now_ms() + CALM_MS)?;
         let (before, from) = (self.world.metrics().bytes, self.world.now_ms());
         self.advance(self.timeline.until.max(from + REST_MS))?;

@@ -65,6 +65,7 @@ fn metrics(answered: &Answered) -> Vec<&str> {
 fn first_metric(answered: &Answered) -> Option<&str> {
     let names = metrics(answered);
     let verdicts = answered.claims.iter().chain(&answered.expectations);
+    // A verdict has its metric only as a word of what was wanted.
     let words = verdicts.flat_map(|verdict| verdict.wanted.split_whitespace());
     let judged: Vec<&str> =
         words.filter_map(|word| names.iter().copied().find(|name| *name == word)).collect();
@@ -83,6 +84,7 @@ fn first_curves(answered: &Answered) -> Vec<usize> {
     if drawn.len() <= CURVES_SHOWN {
         return drawn;
     }
+    // The first and the last are always among them.
     (0..CURVES_SHOWN).map(|at| drawn[at * (drawn.len() - 1) / (CURVES_SHOWN - 1)]).collect()
 }
 

@@ -37,6 +37,7 @@ impl Results {
         let mut last = None;
         kept.runs.retain_mut(|run| {
             run.replay.clear();
+            // Runs come cell by cell, so the first of one differs from the run before it.
             let cell = Some((run.scenario.clone(), run.parameters.clone()));
             let is_first = last != cell;
             last = cell;

@@ -122,6 +122,7 @@ impl Default for Seeds {
 impl Seeds {
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = u64> {
+        // Seeds are names and no amounts: behind the greatest comes 0.
         (0..self.count as u64).map(move |at| self.from.wrapping_add(at))
     }
 }

@@ -31,11 +31,13 @@ pub fn push_pull_rounds(n: f64, k: f64, q: f64) -> f64 {
 /// Share of nodes that learn an update which each sends to `k` peers in `rounds` rounds and then no more: the root of
 /// z = 1 - e^(-rounds·k·q·z), given that it does not die out at once. Paper, Algorithm 4 as written: 0.9405.
 pub fn push_coverage(k: f64, rounds: f64, q: f64) -> f64 {
+    // From above: 0 is a root as well, that of an update that died out.
     (0..STEPS).fold(1.0, |z, _| 1.0 - (-rounds * k * q * z).exp())
 }
 
 /// Chance that such an update does not die out among its first receivers: 1 - e with e = (1-q+qe)^(rounds·k).
 pub fn push_survival(k: f64, rounds: f64, q: f64) -> f64 {
+    // From below: 1 is a root as well, that of certain death.
     1.0 - (0..STEPS).fold(0.0, |e: f64, _| (1.0 - q + q * e).powf(rounds * k))
 }
 
@@ -49,6 +51,7 @@ pub fn mesh_hops(n: f64, degree: f64) -> f64 {
 /// Share of nodes that a flood reaches in a random graph of this degree, given that it does not die out at once; the
 /// chance of that is the same number. A neighbour has it from one of its other links: t = 1 - (1-qt)^(degree-1).
 pub fn mesh_coverage(degree: f64, q: f64) -> f64 {
+    // From above, as 0 always is a root.
     let neighbour = (0..STEPS).fold(1.0, |t: f64, _| 1.0 - (1.0 - q * t).powf(degree - 1.0));
     1.0 - (1.0 - q * neighbour).powf(degree)
 }
@@ -91,6 +94,7 @@ pub fn curve(scenario: &Scenario) -> Vec<(f64, f64)> {
         Curve::Push | Curve::PushPull => rounds_curve(scenario, theory.curve),
         Curve::Mesh => mean_curve(mesh_curves(&scenario.network, scenario.protocol.degree())),
     };
+    // One point is left for the last, which is drawn whatever the step.
     let step = shares.len().div_ceil(CURVE_MAX - 1).max(1);
     let last = shares.len().saturating_sub(1);
     let drawn = shares.into_iter().enumerate().filter(|(at, _)| at % step == 0 || *at == last);
@@ -114,6 +118,7 @@ fn of_push(scenario: &Scenario) -> Found {
         return found;
     };
     let times = f64::from(times);
+    // A mean over runs has those that died out at once in it.
     let coverage = push_coverage(k, times, q) * push_survival(k, times, q);
     let mut found = vec![("coverage", coverage), ("messages_per_node", times * k * coverage)];
     found.extend(shares_reached(scenario, Curve::Push));
@@ -161,12 +166,14 @@ fn counts_rounds(scenario: &Scenario) -> bool {
 fn of_mesh(scenario: &Scenario) -> Found {
     let ((n, _, q), degree) = (numbers(scenario), scenario.protocol.degree() as f64);
     let reached = mesh_coverage(degree, q);
+    // Once for not dying out, once for how far it then comes.
     let coverage = reached * reached;
     let mut found = vec![("coverage", coverage), ("messages_per_node", mesh_messages(n, degree, coverage))];
     let curves = mesh_curves(&scenario.network, scenario.protocol.degree());
     // The last node is reached when less than half of one is missing.
     let shares = [("latency_ms.p50", 0.5), ("latency_ms.p99", 0.99), ("latency_ms.p100", 1.0 - 0.5 / n)];
     for (name, share) in shares {
+        // A share of those that are reached: what is never learnt has no latency.
         let times = curves.iter().map(|curve| curve.iter().position(|known| *known >= share * reached));
         if let Some(times) = times.collect::<Option<Vec<usize>>>().filter(|times| !times.is_empty()) {
             found.push((name, times.iter().sum::<usize>() as f64 / times.len() as f64));
@@ -181,6 +188,7 @@ fn of_mesh(scenario: &Scenario) -> Found {
 /// `n`, `k` and `q` of a scenario.
 fn numbers(scenario: &Scenario) -> (f64, f64, f64) {
     let loss = scenario.network.loss;
+    // What is sent again comes late, but it comes.
     let q = if loss.mode == LossMode::Retransmit { 1.0 } else { 1.0 - loss.rate };
     (scenario.network.nodes as f64, scenario.protocol.fanout() as f64, q)
 }

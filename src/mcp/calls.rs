@@ -46,6 +46,7 @@ pub(super) async fn own(
     cx: &RequestContext<RoleServer>,
 ) -> CallToolResult {
     let (agent, input) = (own.agent.to_string(), own.input.take(arguments));
+    // The arguments are the agent's own and have no place for a timeout: its limits hold.
     let called = told(cx, |progress| node.handle.call(&agent, input, None, progress)).await;
     match called {
         Ok(answer) if answer.success => CallToolResult::structured(own.output.give(answer.result)),
@@ -91,9 +92,11 @@ fn judge(call: Call) -> Result<Judged, CallFailure> {
     let input = match (call.task, call.input) {
         (Some(task), None) => json!({"task": task}),
         (None, Some(input)) => input,
+        // With both, nobody could say which of them counts.
         _ => return Err(bad_input("give either `task` or `input`".into())),
     };
     let timeout = call.timeout.map(|seconds| {
+        // Zero would end the call before it begins.
         let timeout = Duration::try_from_secs_f64(seconds).ok().filter(|timeout| !timeout.is_zero());
         timeout.ok_or_else(|| bad_input(format!("`timeout`: {seconds} is no number of seconds above 0")))
     });
@@ -108,6 +111,7 @@ async fn told<T, F: Future<Output = T>>(
     let Some(token) = cx.meta.get_progress_token() else { return work(None).await };
     let (sender, reports) = mpsc::channel(REPORTS_MAX);
     tokio::select! {
+        // The work first: once it is done, reports that still wait must not hold the answer up.
         biased;
         done = work(Some(sender)) => done,
         never = forward(reports, token, &cx.peer) => match never {},
@@ -126,6 +130,7 @@ async fn forward(
         // A client that has gone is noticed where the answer is sent.
         let _gone = peer.notify_progress(param).await;
     }
+    // The reports may end before the work does, but only its answer may win the race.
     std::future::pending().await
 }
 

@@ -70,9 +70,11 @@ impl Catalog {
     pub(super) fn tools(&self) -> Arc<Tools> {
         let list = self.agents.list();
         let made = self.made.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // By address: a list of agents is replaced as a whole and never changed in place.
         if Arc::ptr_eq(&made.of, &list) {
             return made;
         }
+        // Made without the lock, perhaps by two at once. If the older one wins, the next call makes it again.
         let fresh = Arc::new(Tools::of(&self.agents, list, self.key));
         *self.made.write().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
         fresh
@@ -105,6 +107,7 @@ impl Tools {
         if is_free(agent) && !self.own.contains_key(agent) {
             return agent.to_owned();
         }
+        // Names are ASCII, so one may be cut at any byte; an id is longer than the part taken of it.
         let head = &agent[..agent.len().min(NAME_HEAD_BYTES)];
         let parts = (0..id.len() - ID_CHARS).map(|at| format!("{head}_{}", &id[at..at + ID_CHARS]));
         // Another part of the id where somebody named an agent like the first one.
@@ -141,9 +144,11 @@ impl Tools {
         };
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let own = self.own.range::<str, _>((after, Bound::Unbounded)).map(|(_, own)| &own.tool);
+        // `place` gives at most the number of these tools, so the slice holds.
         let mut rest = discovery::TOOLS[first..].iter().chain(own);
         let tools: Vec<Tool> = rest.by_ref().take(PAGE).cloned().collect();
         let more = rest.next().is_some();
+        // A name and not a number: it holds when agents come and go between two pages.
         let next = tools.last().filter(|_| more).map(|last| format!("{CURSOR_HEAD}{}", last.name));
         Ok((tools, next))
     }

@@ -231,6 +231,7 @@ async fn search(node: &Node, arguments: &JsonObject) -> Answer {
     let found = node.handle.find(query).await.map_err(refused)?;
     let tools = node.catalog.tools();
     let mut matching: Vec<Value> = Vec::new();
+    // In the registry's order, so the first that match are the best.
     for agent in found.results.iter().filter(|agent| matches_in(agent, &asked.query, &fields)).take(limit) {
         matching.push(discovery_info(node, &tools, agent));
     }
@@ -248,6 +249,7 @@ async fn search(node: &Node, arguments: &JsonObject) -> Answer {
 /// Whether a word of the query stands in one of the fields; all count where none is named.
 fn matches_in(agent: &Agent, query: &str, fields: &[String]) -> bool {
     let mut words = Vec::new();
+    // Cut into words as the index cuts them, so that a field matches what the search matches.
     each_word(query, |word| words.push(word.to_owned()));
     if fields.is_empty() || words.is_empty() {
         return true;
@@ -303,6 +305,7 @@ async fn several(node: &Node, arguments: &JsonObject) -> Answer {
                 "agent_info": agent_info(node, &tools, &detail),
                 "discovery_info": discovery_info(node, &tools, &detail.agent),
             })),
+            // An unknown name does not spoil the other answers; a node that fails does.
             Err(failure) if failure.code == Code::NotFound => not_found.push(name),
             Err(failure) => return Err(failure),
         }
@@ -322,6 +325,7 @@ async fn list(node: &Node, arguments: &JsonObject) -> Answer {
     let first = asked.cursor.is_none();
     let page = node.handle.agents(asked.zone.clone(), limit, asked.cursor).await.map_err(refused)?;
     let names: Vec<&str> = page.results.iter().map(|agent| agent.agent.as_str()).collect();
+    // A first page without a second is all there is, and nobody needs to be asked.
     let total = match first && page.cursor.is_none() {
         true => names.len(),
         false => held(node, asked.zone.as_deref()).await?,
@@ -332,6 +336,7 @@ async fn list(node: &Node, arguments: &JsonObject) -> Answer {
 /// How many agents this node holds in a zone and below.
 async fn held(node: &Node, zone: Option<&str>) -> Result<usize, CallFailure> {
     let status = node.handle.status().await.map_err(refused)?;
+    // With the dot before it, or `notacme.org` would lie in `acme.org`.
     let below = zone.filter(|zone| *zone != ".").map(|zone| format!(".{zone}"));
     let counted = status.zones.iter().filter(|held| match (&below, zone) {
         (Some(below), Some(zone)) => held.zone == zone || held.zone.ends_with(below.as_str()),
@@ -346,6 +351,7 @@ async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
     let tools = node.catalog.tools();
     let own: Vec<&str> = tools.names().map(|(_, name)| name).take(NAMES_MAX).collect();
     let config = |(agent, name): (&FullName, &str)| (String::from(name), own_config(node, agent, name));
+    // Details are long, so fewer agents have them here than names; `discover_agents` pages through all.
     let details: JsonObject = tools.names().take(LIMIT_MAX).map(config).collect();
     let zones: Vec<Value> = status
         .zones

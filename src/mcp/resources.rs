@@ -41,6 +41,7 @@ pub(super) async fn page(
     let after = cursor.map(|cursor| cursor.parse::<FullName>()).transpose().map_err(|_| {
         ErrorData::invalid_params("the cursor is not one that this node gave out: start without it", None)
     })?;
+    // Zones are few and stand on the first page, so that a cursor need only name an agent.
     let mut resources = match after {
         None => zones(node).await?,
         Some(_) => Vec::new(),
@@ -55,6 +56,7 @@ pub(super) async fn page(
         resources.push(resource.with_description(described).with_mime_type(JSON));
         last = Some(name.to_string());
     }
+    // A cursor only where more follow, so that nobody asks for an empty page.
     Ok((resources, own.next().and(last)))
 }
 
@@ -82,6 +84,7 @@ pub(super) async fn read(node: &Node, uri: &str) -> Result<ResourceContents, Err
         let shown = clean_short(uri, LINE_BYTES_MAX);
         ErrorData::resource_not_found(format!("there is no resource {shown}"), Some(json!({"uri": uri})))
     })?;
+    // Cleaned as a whole: any part of it may come from another host.
     Ok(ResourceContents::text(clean_json(document).to_string(), uri).with_mime_type(JSON))
 }
 

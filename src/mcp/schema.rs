@@ -32,6 +32,7 @@ pub(super) enum Output {
 
 /// What a tool takes whose agent takes `schema`.
 pub(super) fn input(schema: Arc<JsonObject>) -> (Input, Arc<JsonObject>) {
+    // By address, which only the default has: an agent may give an equal schema and mean it strictly.
     if Arc::ptr_eq(&schema, &default_input()) {
         return (Input::Paper, schema);
     }
@@ -40,6 +41,7 @@ pub(super) fn input(schema: Arc<JsonObject>) -> (Input, Arc<JsonObject>) {
     if is_of_object(&schema) {
         return (Input::Whole, Arc::new(schema));
     }
+    // MCP wants the type said. `properties` without it means an object all the same.
     if !schema.contains_key("type") && schema.contains_key("properties") {
         schema.insert("type".into(), "object".into());
         return (Input::Whole, Arc::new(schema));
@@ -65,6 +67,7 @@ impl Input {
         match self {
             Input::Whole => Value::Object(arguments),
             Input::Paper => arguments.into_iter().filter(|(_, value)| !value.is_null()).collect(),
+            // A missing field is null, and the agent's schema judges that.
             Input::Field => arguments.remove("input").unwrap_or_default(),
         }
     }

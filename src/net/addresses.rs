@@ -34,6 +34,7 @@ pub fn peer_id(key: &PeerKey) -> Option<PeerId> {
 
 /// The peer an address ends with, if it names one.
 pub fn named_peer(address: &Multiaddr) -> Option<PeerId> {
+    // The last part and no other: in a relayed address the first `/p2p/` names the relay.
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
         _ => None,
@@ -44,6 +45,7 @@ pub fn named_peer(address: &Multiaddr) -> Option<PeerId> {
 /// open is not looked for at its loopback or private addresses, where somebody else may live. At most
 /// [`ADDRESSES_PER_PEER_MAX`].
 pub fn worth_keeping(seen_at: &Multiaddr, announced: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    // Only downwards: who is met on this host may well be reachable from the world too.
     let least = reach(seen_at);
     let mut kept: Vec<Multiaddr> = announced.into_iter().filter(|address| reach(address) >= least).collect();
     kept.truncate(ADDRESSES_PER_PEER_MAX);
@@ -55,6 +57,7 @@ fn reach(address: &Multiaddr) -> Reach {
         Some(Protocol::Ip4(ip)) => reach_ip4(ip),
         Some(Protocol::Ip6(ip)) => reach_ip6(ip),
         Some(Protocol::Memory(_)) => Reach::Host,
+        // A DNS name says nothing of how far it reaches, so it is never left out.
         _ => Reach::World,
     }
 }

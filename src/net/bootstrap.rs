@@ -84,10 +84,13 @@ impl BootstrapDialer {
         for bootstrap in &mut self.0 {
             let dialed = bootstrap.is_dialed_by(connection);
             if dialed {
+                // An address without `/p2p/` learns here who answers, so that the peer's end is noticed too.
                 bootstrap.peer = Some(peer);
             }
             if dialed || bootstrap.peer == Some(peer) {
                 found = true;
+                // A second connection does not restart the time:
+                // what counts is how long the peer has been there.
                 if !matches!(bootstrap.state, DialState::Connected { .. }) {
                     bootstrap.state = DialState::Connected { since: now };
                 }
@@ -104,6 +107,7 @@ impl BootstrapDialer {
         now: Instant,
         jitter: f64,
     ) -> Option<(Multiaddr, u32)> {
+        // Lookups dial these peers too; only a dial of this table counts as a failure of its address.
         let bootstrap = self.0.iter_mut().find(|bootstrap| bootstrap.is_dialed_by(connection))?;
         bootstrap.wait_longer(now, jitter);
         Some((bootstrap.address.clone(), bootstrap.failures))
@@ -123,6 +127,8 @@ impl BootstrapDialer {
         for bootstrap in &mut self.0 {
             let DialState::Connected { since } = bootstrap.state else { continue };
             if bootstrap.peer == Some(peer) {
+                // A shorter one counts as one more failure, or a peer
+                // that throws us out would be dialed every second.
                 if now.saturating_duration_since(since) >= LASTED {
                     bootstrap.failures = 0;
                 }
@@ -134,6 +140,7 @@ impl BootstrapDialer {
     /// Forgets all waiting: after a suspension everything is tried at once.
     pub fn retry_now(&mut self, now: Instant) {
         for bootstrap in &mut self.0 {
+            // A dial under way goes on, and a connection that died asleep is found by its pings.
             if matches!(bootstrap.state, DialState::Waiting { .. }) {
                 bootstrap.state = DialState::Waiting { until: now };
                 bootstrap.failures = 0;
@@ -154,8 +161,11 @@ impl BootstrapPeer {
 
     /// Waits between half of and the whole doubled time.
     fn wait_longer(&mut self, now: Instant, jitter: f64) {
+        // Six doublings reach the longest wait; the bound of 16
+        // keeps the power small however long a peer is away.
         let longest = RETRY_LAST.min(RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
+        // The lower half is fixed: a draw near zero would be no wait at all.
         self.state = DialState::Waiting { until: now + longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0) };
     }
 }

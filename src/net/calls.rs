@@ -9,7 +9,6 @@ mod client;
 mod driver;
 mod host;
 mod input;
-mod node;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,8 @@ use serde_json::Value;
 use self::access::AccessControl;
 pub(crate) use self::client::{CallClient, CallResult, RemoteCall};
 use self::driver::CallDriver;
-pub(crate) use self::node::NodeClient;
 use crate::agents::Agents;
+use crate::net::client::NodeClient;
 use crate::net::streams::calls::CallStreams;
 use crate::proto::call::Calls;
 use crate::proto::identity::PeerKey;
@@ -39,12 +38,14 @@ pub(crate) fn start(
     streams: CallStreams,
     incoming: IncomingStreams,
 ) -> CallClient {
+    // Never a fixed seed: a run with the incarnation of another would vouch for the other's calls.
     let driver = CallDriver::new(Calls::new(own, rand::random()));
     let access = AccessControl::new(agents.clone(), own, node.clone());
     let open_calls = streams.open_calls.clone();
     let host = host::Host { driver: driver.clone(), agents, access, open_calls };
     tokio::spawn(host::serve(incoming, Arc::new(host), node.clone()));
     let (keeper, until) = (driver.clone(), node.clone());
+    // `keep_time` never returns; without the other branch it would outlive the node.
     tokio::spawn(async move {
         tokio::select! {
             () = keeper.keep_time() => {}

@@ -13,13 +13,12 @@ use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::api;
 use crate::net::store::{Store, StoreError, StoreIncident};
 use crate::net::streams::{InboundRequest, RequestClient};
-use crate::net::swarm::{self, Network, NetworkEvent};
-use crate::net::{view, wall_clock};
+use crate::net::swarm::{Network, NetworkAlert, NetworkEvent};
+use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
+use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
 use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::node::Node;
 
@@ -32,28 +31,41 @@ const GOODBYE: Duration = Duration::from_millis(200);
 /// Longest sleep: bounds what a wrong deadline could cost.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 
-/// What a [`Handle`](super::Handle) asks.
-pub(super) enum Request {
+/// What a [`NodeClient`](super::client::NodeClient) asks.
+pub(crate) enum Request {
     /// A wish of a client.
     Command(Box<Command>, oneshot::Sender<Reply>),
     /// A look at the state of node and network.
     Read(Box<dyn FnOnce(&mut ReadContext<'_>) + Send>),
 }
 
-/// What may be looked at.
-pub(super) struct ReadContext<'a> {
-    pub(super) node: &'a mut Node,
-    pub(super) network: &'a mut Network,
-    pub(super) incidents: &'a [StoreIncident],
-    pub(super) started: Instant,
+/// What watchers are told.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    /// The first connection to a peer opened.
+    Connected(PeerKey),
+    /// The last connection to a peer closed.
+    Disconnected(PeerKey),
+    /// The node tells it.
+    Node(io::Event),
+    /// The network tells it.
+    Alert(NetworkAlert),
 }
 
-pub(super) struct Driver {
+/// What may be looked at.
+pub(crate) struct ReadContext<'a> {
+    pub(crate) node: &'a mut Node,
+    pub(crate) network: &'a mut Network,
+    pub(crate) incidents: &'a [StoreIncident],
+    pub(crate) started: Instant,
+}
+
+pub(crate) struct Driver {
     node: Node,
     network: Network,
     store: Store,
     requests: mpsc::Receiver<Request>,
-    events: broadcast::Sender<api::Event>,
+    events: broadcast::Sender<Event>,
     incidents: Vec<StoreIncident>,
     started: Instant,
     next_id: u64,
@@ -67,12 +79,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(
+    pub(crate) fn new(
         node: Node,
         network: Network,
         store: Store,
         requests: mpsc::Receiver<Request>,
-        events: broadcast::Sender<api::Event>,
+        events: broadcast::Sender<Event>,
         incidents: Vec<StoreIncident>,
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
@@ -95,10 +107,12 @@ impl Driver {
     }
 
     /// Runs until told to stop or the store fails.
-    pub(super) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+    pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+        // The node wants things from its making on; they do not wait for the first event.
         self.perform()?;
         loop {
             let wake = self.wake();
+            // No `biased`: a flood from one source must not starve the timer or the stop.
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
                 Some(request) = self.requests.recv() => self.handle_requests(request)?,
@@ -120,11 +134,13 @@ impl Driver {
     fn handle_requests(&mut self, first: Request) -> Result<(), StoreError> {
         let (mut request, mut changes) = (first, false);
         for taken in 1.. {
+            // Once a change waits for the sync, what comes behind it waits too: replies keep their order.
             changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
             self.handle_request(request);
             if !changes {
                 self.perform()?;
             }
+            // Clients that never pause must not keep the network waiting.
             if taken == COMMANDS_AT_ONCE {
                 break;
             }
@@ -152,6 +168,7 @@ impl Driver {
         self.next_id += 1;
         let id = self.next_id;
         if let Some(reply) = reply {
+            // Before the node is asked: it may reply within the same turn.
             self.replies.insert(id, reply);
         }
         self.node.handle(wall_clock(), Input::Command { id, command });
@@ -161,15 +178,17 @@ impl Driver {
         let now = wall_clock();
         match event {
             NetworkEvent::Connected { peer, outbound } => {
+                // Kept for the subscriptions that follow: they do not say who dialed.
                 self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
-                self.tell(api::Event::PeerConnected { peer: peer.to_string() });
+                self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {
                 self.dialed.remove(&peer);
                 self.node.handle(now, Input::PeerLeft { peer, zone: None });
-                self.tell(api::Event::PeerDisconnected { peer: peer.to_string() });
+                self.tell(Event::Disconnected(peer));
             }
             NetworkEvent::Subscribed { peer, zone } => {
+                // Unknown counts as theirs: this side then only looks for itself a little later.
                 let dialed = self.dialed.get(&peer).copied().unwrap_or(Dialed::ByThem);
                 self.node.handle(now, Input::PeerJoined { peer, zone, dialed });
             }
@@ -184,6 +203,7 @@ impl Driver {
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
+                // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
                 self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });
             }
@@ -191,13 +211,13 @@ impl Driver {
         }
     }
 
-    fn handle_alert(&mut self, alert: swarm::NetworkAlert) {
-        if matches!(alert, swarm::NetworkAlert::Suspended { .. }) {
+    fn handle_alert(&mut self, alert: NetworkAlert) {
+        if matches!(alert, NetworkAlert::Suspended { .. }) {
+            // The node first: what it asks of peers after a suspension waits for no watcher.
             self.node.handle(wall_clock(), Input::Resumed);
         }
-        let problem = view::network_alert(&alert);
-        tracing::warn!(code = %problem.code, "{}", problem.message);
-        self.tell(api::Event::Problem(problem));
+        tracing::warn!(code = %alert.code(), "{alert}");
+        self.tell(Event::Alert(alert));
     }
 
     fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
@@ -217,6 +237,7 @@ impl Driver {
                 other => rest.push(other),
             }
         }
+        // A store that fails ends the run here, before anything that its writes justify has left.
         self.persist(writes)?;
         for output in rest {
             self.perform_one(output);
@@ -228,6 +249,7 @@ impl Driver {
         if writes.is_empty() {
             return Ok(());
         }
+        // `block_in_place` panics on a runtime of one thread, and what is not durable is only queued.
         let blocks = writes.iter().any(|write| write.durable)
             && tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let store = &mut self.store;
@@ -245,6 +267,7 @@ impl Driver {
             Output::Request { conversation, peer, protocol, bytes } => {
                 self.ask(conversation, peer, protocol, bytes)
             }
+            // The task of the conversation ends with the last sender of its questions.
             Output::EndConversation { conversation } => drop(self.conversations.remove(&conversation)),
             Output::Respond { id, bytes } => {
                 if let Some(reply) = self.asked.remove(&id) {
@@ -267,9 +290,8 @@ impl Driver {
                 self.network.penalize(peer, offence);
             }
             Output::Event(event) => {
-                let event = view::event(&event);
                 tracing::debug!(?event);
-                self.tell(event);
+                self.tell(Event::Node(event));
             }
         }
     }
@@ -285,7 +307,7 @@ impl Driver {
         let _ended = questions.try_send(bytes);
     }
 
-    fn tell(&self, event: api::Event) {
+    fn tell(&self, event: Event) {
         // Nobody may be watching.
         let _unwatched = self.events.send(event);
     }
@@ -293,6 +315,7 @@ impl Driver {
     async fn leave(mut self) -> Result<(), StoreError> {
         self.command(Command::Leave, None);
         self.perform()?;
+        // Publishing only queues the goodbye: the network has to be polled for it to leave.
         let on_its_way = async {
             loop {
                 self.network.next().await;
@@ -300,6 +323,8 @@ impl Driver {
         };
         let _elapsed = tokio::time::timeout(GOODBYE, on_its_way).await;
         self.network.shutdown().await;
+        // The store last: peers need not wait for this disk.
+        // It may block for seconds, so not on this thread.
         let store = self.store;
         tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(()))
     }
@@ -325,15 +350,19 @@ async fn converse(
     let mut waiting = FuturesOrdered::new();
     loop {
         let answer = tokio::select! {
+            // A full pipeline leaves questions in their queue, which the node keeps short.
             question = questions.recv(), if waiting.len() < stream.pipeline_max() => match question {
                 Some(question) => {
                     waiting.push_back(stream.request(question));
                     continue;
                 }
+                // The node ended the conversation, so answers that are still to come are for nobody.
                 None => return,
             },
+            // With nothing under way this yields `None`, and the branch is off until a question went out.
             Some(answer) = waiting.next() => answer,
         };
+        // What is still under way is lost with the stream, and one failure tells the node so.
         let broke = answer.is_err();
         if let Err(error) = &answer {
             tracing::debug!(%peer, %error, "stream broke");

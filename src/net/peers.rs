@@ -111,9 +111,12 @@ pub(crate) fn excess(
     start: usize,
 ) -> Vec<PeerId> {
     let age = |peer: &Peer| now.saturating_duration_since(peer.since);
+    // Strangers are no part of the pace below: they serve nobody, and a flood of them must not take turns.
     let strangers = peers.iter().filter(|(_, peer)| !peer.identified && age(peer) > IDENTIFY_DEADLINE);
     let mut closing: Vec<PeerId> = strangers.map(|(id, _)| *id).collect();
+    // Needed ones count too: what matters is the room that is left below the hard limit.
     let inbound = peers.values().filter(|peer| !peer.outbound).count();
+    // Two marks: with one, a node at the limit would close and dial by turns for ever.
     let excess = if peers.len() > PEERS_HIGH { peers.len() - PEERS_TARGET } else { 0 };
     let idle = |id: &PeerId, peer: &Peer| {
         let ours = peer.outbound || inbound > INBOUND_HIGH;
@@ -121,6 +124,7 @@ pub(crate) fn excess(
     };
     let mut idle: Vec<PeerId> = peers.iter().filter(|(id, peer)| idle(id, peer)).map(|(id, _)| *id).collect();
     if !idle.is_empty() {
+        // In the order of ids the same peers would be dropped by everybody.
         let middle = start % idle.len();
         idle.rotate_left(middle);
     }
@@ -138,11 +142,13 @@ pub(crate) fn duplicate_connections(
 ) -> Vec<ConnectionId> {
     let newer = |peer: &Peer| {
         let old_enough = |since: Instant| now.saturating_duration_since(since) > DUPLICATE_KEPT;
+        // Ids of connections rise, so the first of the map is the oldest.
         let newer = peer.connections.iter().skip(1);
         newer.filter(|(_, (_, since))| old_enough(*since)).map(|(id, _)| *id).collect::<Vec<_>>()
     };
     peers
         .iter()
+        // Each side counts its connections by itself: were both to close one, both might go.
         .filter(|(id, _)| own < **id && !calling.contains(id))
         .flat_map(|(_, peer)| newer(peer))
         .collect()

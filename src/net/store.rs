@@ -196,6 +196,7 @@ impl Store {
     /// A store whose rows live in `folder` and are gone with the last clone of it.
     pub fn in_memory(folder: &MemoryFolder) -> (Store, Loaded) {
         let rows = folder.rows();
+        // Memory loses nothing while its folder lives, so it is never damaged.
         let journal = if rows.is_empty() { JournalState::Fresh } else { JournalState::Whole };
         let loaded = Loaded { rows, incidents: Vec::new(), journal };
         (Store(Backing::Memory(folder.clone())), loaded)
@@ -293,10 +294,13 @@ enum Destination {
 
 impl DiskStore {
     fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+        // A sled that has failed is noticed before the journal takes rows that it would never hear of.
         self.writer.check()?;
         let rows = self.make_rows(batch);
+        // The journal first: a journalled row that sled alone has is taken for a lost end of the journal.
         self.journal_rows(&rows)?;
         let writes = rows.into_iter().map(RowWrite::into_tree_write).collect();
+        // Numbers begin at 1, so the difference is never negative, not even for an empty batch.
         self.writer.push(writes, self.next_seq - 1)?;
         self.journal.compact_if_due(self.next_seq, self.writer.flushed_seq())
     }
@@ -305,6 +309,8 @@ impl DiskStore {
         let mut journalled = BTreeSet::new();
         let mut rows = Vec::with_capacity(batch.len());
         for Write { key, value, durable } in batch {
+            // What was durable stays so until it is removed, or a
+            // crash could bring the older row back from the journal.
             let both = durable || self.journal.holds(&key) || journalled.contains(&key);
             let (kind, destination) = match (&value, both) {
                 (None, true) => (RowKind::Removed, Destination::Both),
@@ -313,6 +319,7 @@ impl DiskStore {
                 (Some(_), false) => (RowKind::Value, Destination::SledAlone),
             };
             if both {
+                // `holds` knows only what was appended, and this batch is appended as a whole further on.
                 journalled.insert(key.clone());
             }
             let row = self.row_mac.row(&key, self.next_seq, kind, value.as_deref().unwrap_or_default());
@@ -330,6 +337,7 @@ impl DiskStore {
         }
         self.journal.append(&entries)?;
         if self.marker == JournalMarker::Present {
+            // Only now: the durable write that ends the suspicion is on disk.
             files::remove(&load::suspect_path(&self.dir))?;
             self.marker = JournalMarker::Absent;
         }

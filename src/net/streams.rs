@@ -126,16 +126,20 @@ pub(crate) async fn serve(
     let limits = limits(protocol);
     let mut admission =
         StreamAdmission::<Arc<Semaphore>>::new(limits.waiting_max, limits.waiting_per_peer_max);
+    // Places to wait are many and cheap, places to be served
+    // are few: a burst waits instead of being refused.
     let served = Arc::new(Semaphore::new(limits.served_max));
     let mut conversations = JoinSet::new();
     loop {
         tokio::select! {
+            // New streams before ended ones: the accept queue holds one, and what comes behind it is lost.
             biased;
             () = requests.closed() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
                 let turns_of_peer = || Arc::new(Semaphore::new(limits.served_per_peer_max));
                 if let Some(own) = admission.admit(peer, turns_of_peer) {
+                    // Waiting for a turn is for the task: here it would hold up every other peer.
                     let turns = [own.clone(), served.clone()];
                     conversations.spawn(converse(peer, protocol, stream, turns, requests.clone()));
                 }
@@ -157,6 +161,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     turns: [Arc<Semaphore>; 2],
     requests: mpsc::Sender<InboundRequest>,
 ) -> PeerKey {
+    // The turn is held to the end of the conversation, the wait for it is bounded by the opener's patience.
     if let Ok(Some(_turn)) = timeout(OPEN_DEADLINE, take_turns(turns)).await
         && let Err(error) = answer_requests(peer, protocol, &mut stream, &requests).await
     {
@@ -166,6 +171,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 async fn take_turns(turns: [Arc<Semaphore>; 2]) -> Option<[OwnedSemaphorePermit; 2]> {
+    // The peer's own turn first: holding one of all while
+    // waiting for it would let one peer block the others.
     let [own, all] = turns;
     Some([own.acquire_owned().await.ok()?, all.acquire_owned().await.ok()?])
 }
@@ -177,16 +184,19 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     requests: &mpsc::Sender<InboundRequest>,
 ) -> Result<(), RequestError> {
     let frame_bytes_max = limits(protocol).frame_bytes_max;
+    // Only now, with a turn in hand: the greeting promises that requests are read.
     stream.write_all(&[GREETING]).await?;
     stream.flush().await?;
     loop {
         let bytes = read_frame(stream, frame_bytes_max, SILENCE_MAX, FRAME_DEADLINE).await?;
         let (reply, replied) = oneshot::channel();
         let unanswered = || RequestError::Closed("this node did not answer".into());
+        // A busy driver is felt here, and by flow control at the peer: nothing is read ahead.
         requests.send(InboundRequest { peer, protocol, bytes, reply }).await.map_err(|_| unanswered())?;
         let response =
             timeout(RESPONSE_DEADLINE, replied).await.map_err(|_| RequestError::TooSlow("answer"))?;
         let response = response.map_err(|_| unanswered())?;
+        // The peer would close the stream at the length alone, so its bytes are not sent.
         if response.len() > frame_bytes_max {
             return Err(RequestError::TooLarge(response.len()));
         }

@@ -103,6 +103,8 @@ impl Network {
         let behaviour = Behaviour::new(&keypair, &names, &topics, gossip, options.discovery)?;
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(behaviour::IDLE_MAX)
+            // QUIC and IPv6 get a head start, and an address that
+            // does not answer delays the others by a moment only.
             .with_smart_dial();
         let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings);
         let mut unbound = Vec::new();
@@ -111,6 +113,7 @@ impl Network {
         }
         let requests = serve_requests(&swarm, &names)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
+        // The default would make up for every tick of a suspension at once.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut network = Network {
             swarm,
@@ -137,10 +140,12 @@ impl Network {
     pub async fn listening(&mut self) -> Vec<Multiaddr> {
         let bound = async {
             while !self.unbound.is_empty() {
+                // Peers may connect meanwhile; what they cause waits in `ready`.
                 let event = self.swarm.select_next_some().await;
                 self.handle_swarm(event);
             }
         };
+        // One interface that never comes up must not keep the node from the others.
         let _ = timeout(BIND_MAX, bound).await;
         let peer = *self.swarm.local_peer_id();
         self.swarm.listeners().filter_map(|address| address.clone().with_p2p(peer).ok()).collect()
@@ -149,6 +154,7 @@ impl Network {
     /// The next event. May be dropped while it waits; nothing is lost.
     pub async fn next(&mut self) -> NetworkEvent {
         loop {
+            // Before anything new is polled, so that `ready` stays short and events keep their order.
             if let Some(event) = self.ready.pop_front() {
                 return event;
             }
@@ -169,6 +175,7 @@ impl Network {
             }
             Penalty::Blocked => {
                 tracing::warn!(%peer, ?offence, "peer blocked");
+                // This closes its connections as well, and refuses new ones in both directions.
                 self.swarm.behaviour_mut().blocked.block_peer(id);
                 self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Blocked { peer }));
             }
@@ -195,12 +202,16 @@ impl Network {
 
     /// Closes all connections, so that the peers notice at once. Takes at most two seconds.
     pub async fn shutdown(mut self) {
+        // Peers that see a clean end need not wait for lost
+        // pings to take this node's agents for unreachable.
         let open: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
         for peer in open {
+            // An error says that it is gone already.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
         let closed = async {
             while self.swarm.connected_peers().next().is_some() {
+                // What still happens is told to nobody: the driver has ended.
                 let _ = self.swarm.select_next_some().await;
             }
         };
@@ -248,6 +259,7 @@ impl Network {
 
     fn handle_tick(&mut self) {
         let now = Instant::now();
+        // First, because it makes peers due that are dialed further below in the same tick.
         self.notice_suspension(now);
         for (peer, score) in self.peer_scores.fade(now) {
             self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
@@ -258,6 +270,7 @@ impl Network {
         self.routing.flush(self.swarm.behaviour_mut().kad.as_mut(), now);
         self.dial_bootstrap_peers(now);
         self.close_excess(now);
+        // Eight peers of other zones are no help to a zone with a mesh of two.
         let enough = self.peers.len() >= PEERS_LOW && !self.is_lonely();
         let kad = self.swarm.behaviour_mut().kad.as_mut();
         self.routing.walk_unless(enough, kad, now);
@@ -268,7 +281,10 @@ impl Network {
     /// A process that was stopped, or a machine that slept, finds its connections dead: everything is dialed at once.
     fn notice_suspension(&mut self, now: Instant) {
         let (monotonic, wall) = std::mem::replace(&mut self.ticked, (now, SystemTime::now()));
+        // The monotonic clock stands still while Linux sleeps,
+        // and the wall clock may be set back: the greater counts.
         let slept = self.ticked.1.duration_since(wall).unwrap_or_default().max(now - monotonic);
+        // A wall clock that was set forward looks the same, and costs a few dials.
         if slept >= TICK + SUSPENDED_AFTER {
             self.dialer.retry_now(now);
             self.routing.walk_now(now);

@@ -25,10 +25,12 @@ pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
         return Ok(named.boxed());
     }
     tracing::warn!("no usable DNS configuration on this machine: peers can be dialed by IP address only");
+    // The first transport went with the attempt, so another one is made.
     by_address(keypair)
 }
 
 fn by_address(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
+    // Requests are small and wait for their answers, which Nagle's algorithm would hold back.
     let tcp = over(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keypair)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
@@ -47,5 +49,6 @@ where
     let noise = noise::Config::new(keypair).map_err(|error| NetworkError::Setup(error.to_string()))?;
     let mut yamux = yamux::Config::default();
     yamux.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
+    // Lazy: with noise alone to propose, the dialer need not wait for it to be confirmed.
     Ok(plain.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
 }

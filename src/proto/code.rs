@@ -220,6 +220,7 @@ impl Default for Code {
 
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Padded where a width is given, so that codes line up in tables.
         f.pad(self.text())
     }
 }
@@ -232,6 +233,7 @@ impl PartialOrd for Code {
 
 impl Ord for Code {
     fn cmp(&self, other: &Code) -> std::cmp::Ordering {
+        // Not by row: rows move from one version to the next, and sorted lists must not.
         self.text().cmp(other.text())
     }
 }

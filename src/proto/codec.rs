@@ -27,6 +27,7 @@ pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 pub fn decode<T: DeserializeOwned>(mut bytes: &[u8]) -> Result<T, Malformed> {
     let value = ciborium::de::from_reader_with_recursion_limit(&mut bytes, CBOR_DEPTH_MAX);
     match value {
+        // The reader moved `bytes` on. With a tail one value would have many spellings, and many hashes.
         Ok(value) if bytes.is_empty() => Ok(value),
         _ => Err(Malformed),
     }
@@ -54,6 +55,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX>
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Vec<T>, A::Error> {
         let mut elements = Vec::new();
         while let Some(element) = from.next_element()? {
+            // One element too many is decoded before it is refused, which costs no more than one.
             if elements.len() == MAX {
                 return Err(A::Error::custom("too many elements"));
             }

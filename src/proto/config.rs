@@ -60,8 +60,11 @@ impl Default for Config {
             lag_patience: Duration::from_secs(3),
             lag_interval: Duration::from_secs(5),
             mesh_grace: Duration::from_secs(5),
+            // Three missed ones count as gone: a minute where the zone is small.
             beacon_interval: Duration::from_secs(20),
+            // For the whole zone: what a member reads of beacons does not grow with the zone.
             beacons_per_second: 1.0,
+            // Half of what a stamp may be ahead: nodes off in opposite directions still agree on writes.
             clock_offset_max: Duration::from_secs(30),
             own_key_interval: Duration::from_secs(600),
             sync_deadline: Duration::from_secs(60),

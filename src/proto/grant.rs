@@ -146,18 +146,22 @@ impl Grant {
             (Reach::Label(_), _) => false,
             (Reach::Zone, Reach::Subtree) => false,
             (Reach::Zone, _) => parent.zone == self.zone,
+            // Whatever it reaches from a zone below lies below, too.
             (Reach::Subtree, _) => self.zone.is_within(&parent.zone),
         };
         reach
             && parent.may_delegate
             && self.expires_at <= parent.expires_at
+            // A record has the generation of the first grant: none further on may claim more.
             && self.generation <= parent.generation
             && self.kinds.iter().all(|kind| parent.kinds.contains(kind))
     }
 
     fn time_is_sound(&self, stamped_at: Timestamp) -> bool {
         self.expires_at.since(self.issued_at) <= GRANT_LIFE_MAX
+            // The clocks of issuer and author may differ, by as much as a stamp may be ahead.
             && self.issued_at <= stamped_at + STAMP_AHEAD_MAX
+            // An end before the beginning counts as zero as well.
             && self.expires_at.since(self.issued_at) > Duration::ZERO
     }
 }
@@ -188,6 +192,7 @@ pub fn verify_chain(signed: &[impl AsRef<[u8]>], claim: &Claim) -> Result<Chain,
         previous = Some(grant);
     }
     match chain {
+        // An empty chain proves nothing, whoever the author is.
         Some(chain) if expected_issuer == claim.author => Ok(chain),
         _ => Err(GrantError::Broken),
     }

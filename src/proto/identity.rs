@@ -48,7 +48,9 @@ impl Keys {
         let known = place.ok().map(|at| self.0[at]);
         let Some(point) = known.or_else(|| VerifyingKey::from_bytes(&key.0).ok()) else { return false };
         let signed = [domain, message].concat();
+        // The lax check takes weak keys, under which one signature fits many messages.
         let right = point.verify_strict(&signed, &Signature::from_bytes(signature)).is_ok();
+        // Keys cost their maker nothing: were wrong ones remembered, a flood of them would take all room.
         if let Err(at) = place
             && right
             && self.0.len() < KEYS_MAX
@@ -80,6 +82,7 @@ impl FromStr for PeerKey {
     type Err = PeerKeyError;
     fn from_str(text: &str) -> Result<PeerKey, PeerKeyError> {
         let bytes = bs58::decode(text).into_vec().map_err(|_| PeerKeyError(text.into()))?;
+        // Any 32 bytes behind the head: whether they are a point shows when a signature is judged.
         let key = bytes.strip_prefix(&PEER_ID_HEAD[..]).ok_or_else(|| PeerKeyError(text.into()))?;
         key.try_into().map(PeerKey).map_err(|_| PeerKeyError(text.into()))
     }
@@ -92,12 +95,14 @@ pub struct AgentId(pub [u8; 20]);
 impl AgentId {
     /// The id of the agent `name` that `owner` registered in `zone`.
     pub fn of(owner: PeerKey, name: &FullName) -> AgentId {
+        // The key has a fixed length and stands before the name, so no two agents hash the same text.
         let digest = Sha256::new()
             .chain_update(b"aop-agent-v1\0")
             .chain_update(owner.0)
             .chain_update(name.to_string().as_bytes())
             .finalize();
         let mut id = [0; 20];
+        // 20 bytes are 32 digits of base32 without a rest; a second agent with one id stays out of reach.
         id.copy_from_slice(&digest[..20]);
         AgentId(id)
     }

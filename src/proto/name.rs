@@ -83,6 +83,7 @@ impl ZoneName {
     pub fn is_within(&self, other: &ZoneName) -> bool {
         other.is_root()
             || self == other
+            // Without the dot `badacme.org` would lie within `acme.org`.
             || self.0.strip_suffix(&other.0).is_some_and(|head| head.ends_with('.'))
     }
 
@@ -103,6 +104,7 @@ impl FullName {
     /// Whether this is `other`, or one of the agents that it consists of: `time_convert` of `time`, in the same zone.
     pub fn is_or_below(&self, other: &FullName) -> bool {
         let rest = self.agent.0.strip_prefix(&other.agent.0);
+        // Without the `_` an agent `timer` would be one of `time`.
         self.zone == other.zone && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     }
 }
@@ -113,12 +115,14 @@ impl FromStr for ZoneName {
         if text == "." {
             return Ok(ZoneName::root());
         }
+        // The length first: a long text from elsewhere is not even split.
         if text.len() > ZONE_BYTES_MAX || text.split('.').count() > ZONE_LABELS_MAX {
             return Err(NameError::TooDeep(shown(text)));
         }
         for label in text.split('.') {
             let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             check_label(text, label, inner)?;
+            // Punycode would be shown in other scripts, in which one name looks like another.
             if label.starts_with('-') || label.ends_with('-') || label.starts_with("xn--") {
                 return Err(NameError::BadLabel(shown(text)));
             }
@@ -140,6 +144,7 @@ impl FromStr for AgentName {
 impl FromStr for FullName {
     type Err = NameError;
     fn from_str(text: &str) -> Result<FullName, NameError> {
+        // No label has an `@`, so a second one is refused in the zone.
         let (agent, zone) = text.split_once('@').ok_or_else(|| NameError::BadLabel(shown(text)))?;
         Ok(FullName { agent: agent.parse()?, zone: zone.parse()? })
     }
@@ -147,6 +152,7 @@ impl FromStr for FullName {
 
 /// What an error shows of a text: enough to recognise any name, and no more than one, whoever sent it.
 fn shown(text: &str) -> String {
+    // By characters: it need not be ASCII, and a cut within a character would panic.
     text.chars().take(ZONE_BYTES_MAX).collect()
 }
 

@@ -117,6 +117,7 @@ impl Adversary {
     /// A node deals with others in another way from now on.
     pub(super) fn corrupt(&mut self, at: usize, behaviour: Behaviour, fabric: &mut Fabric) {
         fabric.nodes[at].behaviour = behaviour;
+        // One chain of ticks a node, which serves whatever behaviour it has by then.
         if !std::mem::replace(&mut self.states[at].is_ticking, true) {
             fabric.kernel.schedule(SYBIL_MS, Due::AdversaryTick(at));
         }
@@ -170,10 +171,12 @@ impl Adversary {
         }
         match input {
             Input::Gossip { id, .. } => {
+                // The mesh waits for no verdict on what was never heard.
                 fabric.mesh.take_awaiting(at, id);
                 None
             }
             Input::Request { id, bytes, .. } if is_push(&bytes) => {
+                // Answered as if it were taken: silence would be noticed.
                 if let Some(stream) = fabric.network.take_asked(id) {
                     fabric.respond(stream, SyncAnswer::Taken.encode());
                 }
@@ -193,10 +196,13 @@ impl Adversary {
                 equivocate(at, &zone, &bytes, fabric);
                 None
             }
+            // Comparing registries would bring it what it is not to hear.
             (Behaviour::Stale | Behaviour::Equivocate, Output::Request { .. }) => None,
+            // What is ignored is not forwarded, and its sender not blamed.
             (_, Output::Verdict { id, verdict: Verdict::Accept }) => {
                 Some(Output::Verdict { id, verdict: Verdict::Ignore })
             }
+            // Repairs are published again by the node itself, which would be forwarding, too.
             (_, Output::Publish { bytes, .. }) if !is_own(&bytes, &host.identity, &host.config.network) => {
                 None
             }
@@ -226,6 +232,7 @@ impl Adversary {
     }
 
     fn flood(&mut self, at: usize, offers: u32, fabric: &Fabric) -> Option<Input> {
+        // Offers are not used up while nobody is there to make them.
         fabric.nodes[at].node.as_ref()?;
         let from = self.states[at].offered;
         let until = offers.min(from + SYBIL_BATCH);
@@ -238,6 +245,7 @@ impl Adversary {
 
     /// A liar sends something again that it heard at some time.
     fn repeat(&mut self, at: usize, fabric: &mut Fabric) {
+        // Over a full buffer whatever it holds, so the draw does not depend on what was heard.
         let choice = fabric.kernel.rng.random_range(0..REPLAY_BUFFER_MAX);
         if let Some(old) = self.states[at].replay_buffer.get(choice) {
             fabric.spread(at, None, old);
@@ -252,6 +260,7 @@ impl Adversary {
                 return Some(Output::Request { conversation, peer, protocol, bytes });
             }
             Output::Verdict { id, verdict } => {
+                // The mesh has the message only until the verdict reaches it.
                 if let Some(heard) = fabric.mesh.awaiting().cloned() {
                     if verdict == Verdict::Accept {
                         let forged = liar(at, fabric).message(&heard.bytes);
@@ -281,6 +290,7 @@ fn equivocate(at: usize, zone: &ZoneName, bytes: &[u8], fabric: &mut Fabric) {
     let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return };
     let host = &fabric.nodes[at];
     let signed = records.iter().filter_map(|it| SignedRecord::parse(it, &host.config.network).ok());
+    // It can sign in its own name alone.
     let signed = signed.filter(|signed| signed.header().author.key == host.key);
     let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &host.identity)).collect();
     let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];

@@ -163,6 +163,7 @@ impl CallWorld {
         for at in 0..self.nodes.len() {
             let node = &mut self.nodes[at];
             node.slept_until_ms = node.slept_until_ms.min(fabric.kernel.now());
+            // A timer put off to the end of the sleep would still wait for that; it is set anew.
             node.timer.stop();
             self.set_timer(at, fabric);
         }
@@ -181,6 +182,7 @@ impl CallWorld {
         match what {
             // A stream may reach a node that is down, which answers that nobody is there.
             What::Stream(stream, Toward::Host, Arrival::Stream) => self.reach_host(at, stream, fabric),
+            // It was meant for a process that is gone.
             _ if !is_of_this_run || self.nodes[at].calls.is_none() => {}
             What::Timer(generation) => self.fire(at, generation, fabric),
             What::Client(call) => self.make(at, call, fabric),
@@ -205,6 +207,7 @@ impl CallWorld {
         let replicas = found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
+        // Before the machine hears of it: that may end the call within the same turn.
         self.law.make(call, at, client.size, now + client.patience_ms);
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
@@ -269,6 +272,7 @@ impl CallWorld {
         let due = node.calls.as_ref().and_then(Calls::poll_timeout);
         // What is due between two milliseconds is done at the second.
         let due = due.map(|due| node.started_ms + due.as_nanos().div_ceil(1_000_000) as u64);
+        // A deadline may have passed in a sleep, and no timer reaches back.
         if let Some((in_ms, generation)) = node.timer.set(now, due.map(|due| due.max(now))) {
             self.schedule(in_ms, at, What::Timer(generation), fabric);
         }
@@ -341,6 +345,7 @@ impl CallWorld {
             let halvings = self.rng.random_range(0..=conditions.work_ms_max.max(1).ilog2());
             let takes = self.rng.random_range(0..=conditions.work_ms_max >> halvings);
             match takes {
+                // The deadline ends the work wherever it was: nobody can say how much is done.
                 takes if takes >= left => (left, failed(Code::Deadline, Outcome::Unknown)),
                 takes if self.rng.random_bool(conditions.fails) => {
                     (takes, failed(Code::AgentFailed, Outcome::Done))
@@ -367,6 +372,7 @@ impl CallWorld {
         else {
             return;
         };
+        // What the deadline cut off did not come to an end of its own.
         if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
             self.law.complete(call);
         }

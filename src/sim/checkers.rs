@@ -172,6 +172,7 @@ impl Checkers {
 
     /// A node writes a row: own records are remembered for later checks.
     pub(super) fn note_write(&mut self, at: usize, write: &Write, fabric: &mut Fabric) {
+        // Rows of own records have names that begin so.
         let (Some(b'o'), Some(value)) = (write.key.first(), &write.value) else { return };
         let Fabric { nodes, kernel, .. } = fabric;
         let Ok(signed) = nodes.decode(at, value) else {
@@ -268,6 +269,7 @@ impl Checkers {
         let Fabric { nodes, kernel, .. } = fabric;
         let host = &nodes[at];
         let key = reference::key_of(host.key, &name);
+        // From what a crash would leave now: that the node has it in memory proves nothing.
         let kept = host.own_record(&key);
         let is_kept = match (&operation, &kept) {
             (Operation::Offered(text), Some(kept)) => kept.card().is_some_and(|card| text_of(&card) == *text),
@@ -314,6 +316,7 @@ impl Checkers {
         }
         let snapshots = snapshot::of(at, fabric);
         let Fabric { nodes, kernel, .. } = &mut *fabric;
+        // Both are sorted by name, so that one walk compares them.
         if nodes[at].node.is_some() && !snapshots.iter().map(|(zone, _)| zone).eq(nodes[at].zones.keys()) {
             let held: Vec<_> = snapshots.iter().map(|(zone, _)| zone).collect();
             let detail =

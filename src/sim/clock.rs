@@ -54,6 +54,7 @@ impl NodeClock {
     /// What it shows to its node when the true time is `wall`.
     pub(super) fn read(&mut self, wall: u64) -> Timestamp {
         let shown = self.peek(wall);
+        // Kept when the clock goes back: what ended on it once may have been dropped then.
         self.shown_max = self.shown_max.max(shown);
         shown
     }

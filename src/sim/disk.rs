@@ -25,9 +25,11 @@ type Row = (Box<[u8]>, Option<Arc<[u8]>>);
 impl Disk {
     /// Takes a write at `now`, milliseconds of virtual time.
     pub(super) fn write(&mut self, now: u64, write: Write) {
+        // What was due earlier is on the disk before this.
         self.flush(now);
         let row = (write.key.into_boxed_slice(), write.value);
         if write.durable {
+            // An earlier value of this row must not come over it with the next flush.
             self.unflushed.retain(|(_, (earlier, _))| *earlier != row.0);
             self.apply(row);
         } else {
@@ -48,6 +50,7 @@ impl Disk {
 
     /// The machine stops: of the writes not yet flushed the oldest `kept` reached the disk.
     pub(super) fn crash(&mut self, kept: usize) {
+        // From the front: a journal loses its end and never its middle.
         for (_, row) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {
             self.apply(row);
         }

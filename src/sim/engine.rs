@@ -97,6 +97,7 @@ impl Engine {
                     self.checkers.stopped(node);
                     self.calls.crash(node, &mut self.fabric);
                 }
+                // Also where it was down already; `boot` leaves alone what runs by then.
                 self.fabric.kernel.schedule(down_ms, Due::Start(node, from));
             }
             Fault::BackUp(node) => nodes[node].back_up(kernel.steps()),
@@ -115,11 +116,13 @@ impl Engine {
     /// A node starts, if it is down.
     fn boot(&mut self, at: usize, from: RestartFrom) {
         let Fabric { kernel, nodes, .. } = &mut self.fabric;
+        // Drawn in any case: whether the node runs must not move what others draw.
         let seed = kernel.rng.random();
         if nodes[at].node.is_some() {
             return;
         }
         kernel.log.start(kernel.clock.now(), at, from);
+        // While it is still down, as it does not count among those that know what it forgot.
         self.checkers.started(at, from, nodes);
         let unread = self.fabric.boot(at, from, seed);
         if unread > 0 {
@@ -161,6 +164,7 @@ impl Engine {
             Payload::Packet(packet) => {
                 if let Some(input) = mesh.arrive(from, to, packet, nodes, kernel) {
                     self.tell(to, input);
+                    // A verdict is given within the turn: the mesh keeps room for one message.
                     if self.fabric.mesh.awaiting().is_some() {
                         self.fabric.kernel.fail(Check::QueuesBounded, format!("node {to} gives no verdict"));
                     }
@@ -177,6 +181,7 @@ impl Engine {
     fn tell(&mut self, at: usize, input: Input) {
         let Fabric { kernel, nodes, .. } = &mut self.fabric;
         let (now, wall) = (kernel.now(), kernel.wall());
+        // Before a hostile host may withhold it: the trace tells what reached the machine.
         kernel.trace.input(now, at, &input);
         kernel.log.input(At { node: at, now, wall }, &input, nodes);
         let Some(input) = self.adversary.filter_input(at, input, &mut self.fabric) else { return };
@@ -211,6 +216,7 @@ impl Engine {
                 }
             }
             Output::Publish { zone, bytes } => {
+                // Outputs come in the node's order, so what it wrote before this is noted by now.
                 let has_records = checkers.check_persisted(at, &bytes, fabric);
                 fabric.publish(at, zone, bytes, has_records);
             }
@@ -254,6 +260,7 @@ impl Engine {
         match verdict {
             Verdict::Accept => self.fabric.spread(at, Some(from), &awaiting.packet),
             Verdict::Ignore => {}
+            // Hostile nodes send what deserves it, and reject what does not.
             Verdict::Reject if !(nodes.is_honest(at) && nodes.is_honest(from)) => {}
             Verdict::Reject => {
                 let detail = format!("node {at} rejects a message of node {from}");

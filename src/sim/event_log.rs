@@ -53,10 +53,12 @@ impl EventLog {
     }
 
     pub(super) fn input(&mut self, at: At, input: &Input, nodes: &Nodes) {
+        // Making text costs more than playing the event, and most runs have no listener.
         if self.0.is_none() {
             return;
         }
         let what = match input {
+            // Whole cards are in it; names stand at the beginning.
             Input::Command { command, .. } => format!("{command:?}").chars().take(120).collect(),
             Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", name(peer, nodes)),
             Input::PeerLeft { peer, .. } => format!("left by {}", name(peer, nodes)),
@@ -118,6 +120,7 @@ impl EventLog {
 
     fn add(&mut self, line: String) {
         if let Some(lines) = &mut self.0 {
+            // Why a run broke stands near its end.
             if lines.len() >= LINES_MAX {
                 lines.pop_front();
             }
@@ -140,6 +143,7 @@ fn row(write: &Write, nodes: &Nodes) -> String {
 }
 
 fn record(bytes: &[u8], nodes: &Nodes) -> String {
+    // All nodes of a world are in one network.
     let Ok(signed) = SignedRecord::parse(bytes, &nodes[0].config.network) else {
         return "no record".into();
     };

@@ -58,6 +58,7 @@ impl Fabric {
         let unflushed = host.disk.unflushed(now);
         let kept = self.kernel.rng.random_range(0..=unflushed);
         host.disk.crash(kept);
+        // Before its streams break: what they tell it of that is then for no run at all.
         host.stop();
         self.mesh.forget(at);
         self.kernel.metrics.sleeps(at, now);
@@ -110,6 +111,7 @@ impl Fabric {
 
     /// A node looks for members of a zone: it hears of those that are found, and of nobody if there are none.
     pub(super) fn find_peers(&mut self, at: usize, zone: ZoneName) {
+        // Found now and told later: some may be gone by then, as in any search.
         let peers = self.network.find_peers(at, &zone, &self.nodes, &mut self.kernel);
         let in_ms = self.kernel.rng.random_range(FIND_MS.0..=FIND_MS.1);
         let input = Box::new(Input::ZonePeers { zone, peers });
@@ -132,6 +134,7 @@ impl Fabric {
     /// The mesh of a zone takes a message from the node that made it.
     pub(super) fn publish(&mut self, at: usize, zone: ZoneName, bytes: Vec<u8>, has_records: bool) {
         let packet = self.packet(zone, bytes, has_records);
+        // The same bytes within a minute are one message, also to the node that made it.
         if self.mesh.is_first(at, &packet) {
             self.spread(at, None, &packet);
         }

@@ -83,6 +83,7 @@ impl Kernel {
 
     /// Messages that have not reached the end of their link.
     pub(super) fn in_flight(&self) -> u64 {
+        // Counted anew each time: a counter kept beside the others could be wrong as they are.
         self.queue.iter().filter(|due| matches!(due, Due::Arrive { .. })).count() as u64
     }
 
@@ -93,6 +94,7 @@ impl Kernel {
 
     /// A promise is broken; the first one ends the run.
     pub(super) fn fail(&mut self, check: Check, detail: String) {
+        // What breaks later mostly follows from it.
         if self.violation.is_none() {
             self.violation = Some(Violation { check, seed: self.seed, at_ms: self.now(), detail });
         }

@@ -104,6 +104,7 @@ impl Mesh {
         }
         let (id, peer, bytes) = (packet.id, nodes[from].key, packet.bytes.to_vec());
         let zone = packet.zone.clone();
+        // Room for one: its verdict comes before anything else moves.
         self.awaiting = Some(Awaiting { at: to, from, packet });
         Some(Input::Gossip { id, peer, zone, bytes })
     }
@@ -127,10 +128,12 @@ impl Mesh {
 
     /// The number of a message; a new one if it is not remembered.
     fn number(&mut self, now: u64, id: GossipId, nodes: usize) -> u64 {
+        // They stand in the order in which they were first seen, so the front is the oldest.
         while let Some((_, old, _)) = self.seen.pop_front_if(|(at, ..)| *at + SEEN_MS <= now) {
             self.numbers.remove(&old);
             self.first += 1;
         }
+        // A number is a place in the list of the whole run, whose front is forgotten.
         let next = self.first + self.seen.len() as u64;
         let number = *self.numbers.entry(id).or_insert(next);
         if number == next {
@@ -141,6 +144,7 @@ impl Mesh {
 
     /// Notes that a node has a message.
     fn deliver(&mut self, number: u64, node: usize) -> Option<Delivery> {
+        // Lower ones are forgotten.
         let at = number.checked_sub(self.first)?;
         let (_, _, seen) = self.seen.get_mut(at as usize)?;
         let (word, bit) = (&mut seen[node / 64], 1 << (node % 64));
@@ -195,7 +199,9 @@ fn send_packet(
     kernel: &mut Kernel,
 ) {
     let mut latency = network.latency(from, to, &mut kernel.rng);
+    // Taken from the way alone: `latency` grows below, and the wait would grow twice.
     let wait = RETRANSMIT_MS.max(3 * latency);
+    // A copy that is lost was sent all the same.
     kernel.metrics.sent(&packet);
     let (loss, mode) = (network.conditions.loss, network.conditions.loss_mode);
     let mut losses = 0;

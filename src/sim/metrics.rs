@@ -83,6 +83,7 @@ impl RunMetrics {
 
     /// A node begins to run, or to run again.
     pub(super) fn wakes(&mut self, node: usize, now: u64) {
+        // Ends a stretch that is still open, so that no time counts twice.
         self.sleeps(node, now);
         self.online_since[node] = Some(now);
     }
@@ -118,6 +119,7 @@ impl RunMetrics {
         let Some(update) = self.by_key.get(&record.key()).map(|at| &mut self.updates[*at]) else { return };
         if update.seen[node] == NEVER && record.order() >= update.order {
             let was_up = self.online_since[node].is_some_and(|since| since.max(serves_since) <= update.at);
+            // One more still has to lie below the mark.
             let after = (now - update.at).min(u64::from(AWAY) - 2) as u32;
             update.seen[node] = (after + 1) | if was_up { 0 } else { AWAY };
         }
@@ -150,6 +152,7 @@ impl RunMetrics {
     /// A frame of a conversation goes out.
     pub(super) fn sent_frame(&mut self, frame: &Frame) {
         self.bytes += frame.bytes.len() as u64;
+        // By length first: most frames are small, and decoding each would be felt.
         if frame.bytes.len() > RECORD_BYTES_MIN && has_records(frame) {
             self.repair_bytes += frame.bytes.len() as u64;
         }

@@ -164,6 +164,7 @@ impl Network {
         let before = std::mem::replace(&mut self.eclipsed, victim);
         if let Some(victim) = victim {
             for other in (0..nodes.count()).filter(|at| !nodes.is_honest(*at)) {
+                // Its own links may all lead to honest nodes, and then it would see nobody at all.
                 self.links.add(victim, other);
             }
             self.sever_all(victim, nodes, kernel);
@@ -191,6 +192,7 @@ impl Network {
     /// The ends of a link connect, if they can: what each is told, in order.
     pub(super) fn connect(&mut self, link: usize, nodes: &Nodes, kernel: &mut Kernel) -> Vec<(usize, Input)> {
         let (a, b) = self.links.get(link).ends;
+        // Judged again: much may have happened since it was planned.
         if !self.is_possible(a, b, nodes, kernel.now()) {
             return Vec::new();
         }
@@ -269,6 +271,7 @@ impl Network {
         }
         link.state = LinkState::Down;
         let ((a, b), (of_a, of_b)) = (link.ends, link.incarnations);
+        // Only a run that heard of the link hears of its end.
         for (node, incarnation, other) in [(a, of_a, b), (b, of_b, a)] {
             let input = Box::new(Input::PeerLeft { peer: nodes[other].key, zone: None });
             kernel.schedule(0, Due::Tell { node, incarnation, input });
@@ -364,6 +367,7 @@ impl Network {
             return topology.latency_ms(from, to, rng);
         }
         let (least, most) = self.conditions.latency_ms;
+        // A draw without a choice would still move those of others.
         if least == most { least } else { rng.random_range(least..=most) }
     }
 

@@ -127,6 +127,7 @@ impl Nodes {
         let host = &mut self.all[at];
         let now = host.clock.read(wall);
         if let Some(node) = host.node.as_mut() {
+            // Swapped in and out: one cache serves all nodes, and none holds a lock.
             node.lend(&mut self.cache);
             act(node, now);
             node.lend(&mut self.cache);
@@ -141,6 +142,7 @@ impl Nodes {
             (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => host.disk.replace(backup.rows.clone()),
             (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => {}
         }
+        // Before it is read, for that reading is the first of the new run.
         host.clock.restart();
         let now = host.clock.read(clock.wall());
         let damage = if from == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };

@@ -63,6 +63,7 @@ impl Plan {
         let nodes = 4 + hostile;
         let mut plan = Plan::draw_of(nodes, rng);
         let victim = rng.random_range(0..nodes);
+        // Whom an eclipse strikes stays honest: hostile nodes are promised nothing.
         let others = (0..nodes).filter(|at| *at != victim);
         for at in others.sample(rng, hostile) {
             let behaviour = match rng.random_range(0..6) {
@@ -128,6 +129,7 @@ impl Plan {
         };
         let span_ms = rng.random_range(2 * MINUTE_MS..12 * MINUTE_MS);
         let mut draw = Draw { rng, nodes, span_ms, faults: Vec::new() };
+        // The order of draws is part of every seed: another one makes all of them other runs.
         let late = draw.late_starts();
         draw.partitions();
         draw.crashes();
@@ -211,6 +213,7 @@ impl<R: Rng> Draw<'_, R> {
         for _ in 0..self.count(5) {
             let from = *restarts.choose(self.rng).unwrap_or(&RestartFrom::Disk);
             let (node, at, down_ms) = (self.node(), self.time(), self.length());
+            // `time` is never 0, so there is one before it.
             if matches!(from, RestartFrom::Backup | RestartFrom::Torn) {
                 self.faults.push((self.rng.random_range(0..at), Fault::BackUp(node)));
             }
@@ -221,6 +224,7 @@ impl<R: Rng> Draw<'_, R> {
     fn jumps(&mut self) {
         for _ in 0..self.count(4) {
             let (node, at, length) = (self.node(), self.time(), self.length());
+            // Errors that others take, that they refuse for minutes, and that outlast the run.
             let most = *[10 * SECOND_MS, 5 * MINUTE_MS, JUMP_MS_MAX].choose(self.rng).unwrap_or(&DAY_MS);
             let most = most as i64;
             self.faults.push((at, Fault::Jump(node, self.rng.random_range(-most..=most))));
@@ -237,6 +241,7 @@ impl<R: Rng> Draw<'_, R> {
 
     fn skips(&mut self) {
         for _ in 0..self.count(2) {
+            // The longest is beyond every lease, so that all may end asleep.
             let most = *[5 * MINUTE_MS, DAY_MS, 10 * DAY_MS].choose(self.rng).unwrap_or(&DAY_MS);
             let (at, length) = (self.time(), self.rng.random_range(0..most));
             self.faults.push((at, Fault::Skip(length)));
@@ -250,6 +255,7 @@ impl<R: Rng> Draw<'_, R> {
         let mut operations: Vec<(u64, usize, ZoneName, ClientOp)> = (0..operations)
             .map(|number| {
                 let (at, node) = (self.time(), self.node());
+                // Shared names meet under several hosts, own ones are written again and again.
                 let name = match self.rng.random_range(0..own_names + 2) {
                     shared @ 0..2 => format!("shared-{shared}"),
                     own => format!("own-{node}-{own}"),
@@ -340,6 +346,7 @@ impl Plan {
     }
 
     fn play(&self, world: &mut World) -> Result<Outcome, Violation> {
+        // Faults before work: of one millisecond, what was planned first comes first.
         for (at, fault) in &self.faults {
             world.fault_in(*at, fault.clone());
         }

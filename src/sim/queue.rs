@@ -53,6 +53,7 @@ impl Due {
             Due::ZoneTold { to, .. } => Some(*to),
             Due::Arrive { to, .. } => Some(*to as usize),
             Due::Call(event) => Some(event.node),
+            // What the world does by itself waits for no node.
             Due::Connect { .. }
             | Due::Closed { .. }
             | Due::Start(..)
@@ -67,6 +68,7 @@ impl Due {
 /// Everything that is due.
 #[derive(Default)]
 pub(super) struct Queue {
+    // A list a millisecond keeps its order by itself; a heap would need a number with each event.
     later: BTreeMap<u64, VecDeque<Due>>,
     spare: Vec<VecDeque<Due>>,
 }
@@ -80,6 +82,7 @@ impl Queue {
     /// The next thing that is due by `until`, and when.
     pub(super) fn pop(&mut self, until: u64) -> Option<(u64, Due)> {
         loop {
+            // An emptied list goes only when it is met again: its millisecond may still get more.
             let mut first = self.later.first_entry().filter(|first| *first.key() <= until)?;
             let at = *first.key();
             if let Some(due) = first.get_mut().pop_front() {

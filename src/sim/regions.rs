@@ -35,6 +35,7 @@ pub const LAST_MILE_MS: (u16, u16) = (1, 5);
 
 /// Region of a node: nodes are spread evenly.
 pub fn region(node: usize) -> usize {
+    // Round robin: any number of first nodes is spread as well as all.
     node % REGIONS
 }
 

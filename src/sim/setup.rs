@@ -52,6 +52,7 @@ impl Setup {
         };
         let config = Config { bootstrap_peers, ..self.config.clone() };
         match of(|zone| &zone.members) {
+            // The default stays, which is the root zone.
             members if members.is_empty() => Config { follows: of(|zone| &zone.followers), ..config },
             zones => Config { zones, follows: of(|zone| &zone.followers), ..config },
         }

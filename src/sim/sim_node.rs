@@ -159,6 +159,7 @@ impl SimNode {
     /// What it keeps on its disk under an own key.
     pub(super) fn own_record(&self, key: &KeyHash) -> Option<Arc<Record>> {
         let row = self.disk.rows().get(&[b"o", &key.0[..]].concat()[..])?;
+        // What a host keeps of its own is read here, not judged; `rights` does that.
         Some(SignedRecord::parse(row, &self.config.network).ok()?.trust_sealed())
     }
 
@@ -201,6 +202,7 @@ impl Timer {
         }
         self.at = target;
         self.generation += 1;
+        // No caller names a time that is past.
         target.map(|target| (target - now, self.generation))
     }
 

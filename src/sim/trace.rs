@@ -101,6 +101,7 @@ impl TraceHash {
     }
 
     fn part(&mut self, kind: u8, bytes: &[u8]) {
+        // The length is part of it, or bytes could move into the next part unseen.
         self.fold(u64::from(kind) << 56 | bytes.len() as u64);
         let (words, rest) = bytes.as_chunks::<8>();
         words.iter().for_each(|word| self.fold(u64::from_le_bytes(*word)));
@@ -113,6 +114,7 @@ impl TraceHash {
 
     fn fold(&mut self, word: u64) {
         let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
+        // Both halves: in the lower one a word's highest bit changes nothing but the highest bit.
         self.0 = (product as u64 ^ (product >> 64) as u64).rotate_left(29).wrapping_add(word);
     }
 }

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aop::agents::Agents;
 use aop::api::{ErrorBody, RegisterAnswer};
+use aop::host;
 use aop::http;
-use aop::net;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -232,14 +232,14 @@ fn an_open_address_without_a_token_is_refused() {
 /// The HTTP API of a lone node.
 struct Served {
     addr: SocketAddr,
-    _node: net::Running,
+    _node: host::Running,
     server: http::Server,
     _folder: tempfile::TempDir,
 }
 
 async fn serve(token: Option<&str>) -> Served {
     let folder = tempfile::tempdir().unwrap();
-    let options = net::Options {
+    let options = host::Options {
         identity: Identity::from_seed([7; 32]),
         network: "test".into(),
         zones: vec![ZoneName::root()],
@@ -249,7 +249,7 @@ async fn serve(token: Option<&str>) -> Served {
         data_dir: folder.path().into(),
         agents: Agents::new(ZoneName::root()),
     };
-    let node = net::start(options).await.unwrap();
+    let node = host::start(options).await.unwrap();
     let token = token.map(|token| http::Token::parse(token).unwrap());
     let settings =
         http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names: vec!["a.example".into()], token };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aop::agents::{Agents, CALL_BYTES_MAX, HostedAgent};
 use aop::api::{ApiError, CallAnswer, Outcome};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::net::{self, Handle, Options, Running};
+use aop::host::{self, Handle, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
@@ -53,7 +53,7 @@ impl Node {
             data_dir: folder.path().to_path_buf(),
             agents,
         };
-        Node { running: net::start(options).await.unwrap(), _folder: folder }
+        Node { running: host::start(options).await.unwrap(), _folder: folder }
     }
 
     fn handle(&self) -> &Handle {

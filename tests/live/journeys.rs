@@ -6,7 +6,7 @@ use std::time::Duration;
 use aop::agents::Agents;
 use aop::api;
 use aop::document::Offer;
-use aop::net::{self, Options, Running};
+use aop::host::{self, Options, Running};
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::io::{Role, ZoneError};
@@ -38,7 +38,7 @@ async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
         data_dir: dir.to_path_buf(),
         agents: Agents::new(ZoneName::root()),
     };
-    net::start(options).await.unwrap()
+    host::start(options).await.unwrap()
 }
 
 /// Waits for events of the node until `is_met` says so.

@@ -17,9 +17,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use aop::agents::Agents;
+use aop::host::{self, Options, Running};
 use aop::http;
 use aop::mcp::Mcp;
-use aop::net::{self, Options, Running};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use tempfile::TempDir;
@@ -96,7 +96,7 @@ impl Fixture {
         let settings =
             http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names: Vec::new(), token: None };
         let (node, server) = runtime.block_on(async {
-            let node = net::start(options).await.unwrap();
+            let node = host::start(options).await.unwrap();
             let listener = http::bind(settings).await.unwrap();
             let server =
                 listener.serve_with(node.handle.clone(), Overlay::new(Mcp::new(node.handle.clone()), agents));

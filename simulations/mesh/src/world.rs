@@ -13,7 +13,7 @@ use aop::lab::scenario::Scenario;
 use aop::net::store::{MemoryFolder, Store};
 use aop::net::swarm::NetworkOptions;
 use aop::net::transport::PeerTransport;
-use aop::net::{Options, Running, start_with};
+use aop::host::{Options, Running, start_with};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use libp2p::multiaddr::Protocol;
@@ -265,7 +265,7 @@ impl<'a> World<'a> {
         }))
     }
 
-    fn handles(&self) -> Vec<(usize, aop::net::Handle)> {
+    fn handles(&self) -> Vec<(usize, aop::host::Handle)> {
         let nodes = self.nodes.borrow();
         let running = nodes.iter().enumerate().filter_map(|(node, running)| Some((node, running.as_ref()?)));
         running.map(|(node, running)| (node, running.handle.clone())).collect()

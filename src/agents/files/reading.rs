@@ -36,12 +36,15 @@ impl Reading {
         host: &OfferingNode,
         report: &dyn Fn(&dyn Diagnostic),
     ) -> Reading {
+        // What cannot be read counts as empty here; reading it as a document says why.
         let content = fs::read(path).unwrap_or_default();
         let text = Sha256::digest(&content).into();
         let beside = match &before {
+            // Parsing is the dear part, and every event in the folder comes by here.
             Some(before) if before.text == text => before.beside.clone(),
             _ => named_by(path, &content),
         };
+        // With the files it names: a schema that changes makes another agent of the same text.
         let all = hash_of_all(&content, &beside);
         if let Some(same) = before.as_ref().filter(|before| before.all == all) {
             return Reading {
@@ -56,6 +59,7 @@ impl Reading {
             before.map_or((Vec::new(), false), |before| (before.locals, before.is_complete));
         let (locals, diagnostics) = read(path, host);
         diagnostics.iter().for_each(|diagnostic| report(&**diagnostic));
+        // Once it was read in full, what a mistake hides is kept from that reading.
         let is_complete = diagnostics.is_empty() || was_known;
         let locals = if diagnostics.is_empty() { locals } else { with_earlier(locals, earlier) };
         locals.iter().for_each(|local| report_missing_programs(path, local, report));
@@ -86,6 +90,7 @@ fn named_by(path: &Path, content: &[u8]) -> Vec<PathBuf> {
 
 fn hash_of_all(content: &[u8], beside: &[PathBuf]) -> Hash {
     let mut hasher = Sha256::new();
+    // Hashes of one length, so that bytes cannot move from one file to the next unnoticed.
     hasher.update(Sha256::digest(content));
     for path in beside {
         // One that is gone differs from one that is empty.

@@ -39,6 +39,7 @@ impl Watching {
             // A watcher that broke tells so by errors; a look at the folders then is all that can be done.
             let event = event.unwrap_or_else(|_| Event::new(EventKind::Other));
             if is_change(event.kind) && sender.try_send(event).is_err() {
+                // The channel is full, so an event that leads to a look at this is still to be taken.
                 misses.store(true, Ordering::Release);
             }
         });
@@ -57,6 +58,7 @@ impl Watching {
             }
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => is_new = self.folders.insert(folder.clone()),
+                // Not entered, so that it is tried again at the next look.
                 Err(error) => tracing::warn!("{}", not_watched(folder, &error)),
             }
         }
@@ -72,6 +74,7 @@ impl Watching {
                 Some(_) => {}
             }
         }
+        // A save is several events; reading at the first would find half a file.
         let latest = Instant::now() + BUSY_MAX;
         while let Ok(Ok(Some(event))) = timeout_at(latest, timeout(QUIET, self.events.recv())).await {
             self.take(&event, &matters);

@@ -28,6 +28,7 @@ pub(super) fn read(result: ServerResult) -> Result<Value, CallFailure> {
         ServerResult::CustomResult(result) => result.0,
         result => serde_json::to_value(result).unwrap_or_default(),
     };
+    // Asked first: a failure may bring structured content, which is no output then.
     let failed_itself = result.get("isError") == Some(&Value::Bool(true));
     if !failed_itself && let Some(structured) = result.get_mut("structuredContent") {
         return Ok(structured.take());
@@ -66,6 +67,8 @@ pub(super) fn failure(error: &ServiceError) -> CallFailure {
 
 /// Whether the server surely never saw the request: nobody took the connection.
 pub(super) fn never_arrived(error: &ServiceError) -> bool {
+    // A pipe that breaks may have taken the request before;
+    // only a refused connection proves that nobody saw it.
     let ServiceError::TransportSend(error) = error else { return false };
     let http = error.error.downcast_ref::<WireError<StreamableHttpError<reqwest::Error>>>();
     matches!(http, Some(WireError::Transport(StreamableHttpError::Client(error))) if error.is_connect())

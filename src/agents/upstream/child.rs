@@ -57,6 +57,7 @@ impl Child {
 
     /// Ends what is left of the process, gently at first, and says how it ended. Its input must be closed.
     pub(super) async fn end(mut self) -> String {
+        // The end of its input is how MCP asks a server to leave; signals are for those that do not.
         if timeout(LEAVE_MAX, self.process.wait()).await.is_err() {
             ask_to_leave(self.group);
             let _ = timeout(LEAVE_MAX, self.process.wait()).await;
@@ -103,6 +104,7 @@ impl AsyncRead for Lines {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stdout).poll_read(cx, buffer))?;
+        // The buffer may hold bytes of an earlier read, which were counted then.
         let new = &buffer.filled()[before..];
         self.bytes = match new.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => new.len() - end - 1,
@@ -127,6 +129,7 @@ impl Stderr {
         let kept = tail.clone();
         let drain = tokio::spawn(async move {
             let mut chunk = [0; STDERR_BYTES_MAX];
+            // Read all the time: a server that fills this pipe would stand still.
             while let Ok(length @ 1..) = stderr.read(&mut chunk).await {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.extend_from_slice(&chunk[..length]);
@@ -138,6 +141,7 @@ impl Stderr {
     }
 
     async fn end(&mut self) -> String {
+        // A process that left the group may hold the pipe open for ever.
         let _open = timeout(STDERR_END_MAX, &mut self.drain).await;
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&tail).trim().to_owned()

@@ -28,6 +28,7 @@ pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceEr
     let mut cursor = None;
     for _ in 0..PAGES_MAX {
         let mut page = read_page(peer, cursor.take()).await?;
+        // Taken from the page as it came: whether it leads anywhere is bounded by the number of pages.
         cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
         let raw = match page.get_mut("tools").map(Value::take) {
             Some(Value::Array(raw)) => raw,
@@ -37,9 +38,11 @@ pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceEr
         let span = tracing::Span::current();
         let read = move || {
             let _entered = span.enter();
+            // Of each page too, because one page may hold any number of tools.
             raw.iter().take(TOOLS_MAX).filter_map(read_tool).collect::<Vec<_>>()
         };
         for tool in tokio::task::spawn_blocking(read).await.unwrap_or_default() {
+            // The first of a name counts, as among servers: later pages cannot replace it.
             tools.entry(tool.name.clone()).or_insert(tool);
         }
         if cursor.is_none() || tools.len() >= TOOLS_MAX {
@@ -67,6 +70,7 @@ async fn read_page(peer: &Peer<RoleClient>, cursor: Option<String>) -> Result<Va
 fn read_tool(raw: &Value) -> Option<Tool> {
     let text = |key: &str| raw.get(key).and_then(Value::as_str);
     let name = text("name").unwrap_or_default();
+    // Cut, a name would call another tool or none, so it is not cut like the other texts.
     if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains(char::is_control) {
         tracing::warn!(NAME_BYTES_MAX, "a tool of an MCP server has no usable name; it is left out");
         return None;

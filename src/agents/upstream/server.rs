@@ -63,6 +63,7 @@ impl Server {
         };
         let connection = self.connection().clone().filter(|connection| !connection.is_closed());
         let connection = connection.ok_or_else(|| self.down())?;
+        // No queue here: the agent has one, and its length is in the file.
         let Ok(_permit) = self.calls.try_acquire() else {
             let problem =
                 format!("an MCP server of this agent has {CALLS_MAX} calls in flight; call again later");
@@ -93,6 +94,7 @@ impl Server {
         let mut said_down = false;
         loop {
             let why = self.run(&mut restarts, &stop).await;
+            // Before the pause, so that calls fail at once and not into a connection that has ended.
             *self.connection() = None;
             if stop.is_cancelled() {
                 return;
@@ -101,6 +103,7 @@ impl Server {
                 continue;
             }
             self.union.failed(self.index);
+            // Once each time: a server that never comes up would fill the log.
             if restarts.up_since.is_some() || !said_down {
                 tracing::warn!("an MCP server is down: {why}");
                 said_down = true;
@@ -139,6 +142,7 @@ impl Server {
                 Session::open(transport, restarts.opening).await.inspect_err(|_| restarts.turn())?;
             restarts.opening = session.opening();
             restarts.up_since = Some(Instant::now());
+            // Callable before it is listed: whoever learns of a tool finds its server there.
             *self.connection() = Some(session.connection.clone());
             self.union.listed(self.index, tools);
             tracing::info!("an MCP server is up");
@@ -157,6 +161,7 @@ impl Server {
 
 /// Words about an address, without the address: its query may hold a key.
 fn without_url(words: &str, url: &str) -> String {
+    // Libraries write the address in its normal form, which may differ from that of the file.
     let written = reqwest::Url::parse(url).map(String::from).unwrap_or_default();
     [url, &written]
         .into_iter()
@@ -187,6 +192,7 @@ impl RestartState {
         if self.up_since.take().is_some_and(|since| since.elapsed() >= STABLE_MIN) {
             self.failures = 0;
         }
+        // Full jitter: servers that one cause took down do not all start at the same moment.
         let longest = PAUSE_START.saturating_mul(2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(rand::random())

@@ -153,6 +153,7 @@ impl Session {
 
     /// Follows the changes of the tools until the connection ends; why it did.
     pub(super) async fn watch(self, listed: impl Fn(Vec<Tool>)) -> String {
+        // `_open` lives to the end of this function: dropped, the service would close the connection.
         let Session { service: _open, mut changes, connection } = self;
         let follow = async {
             loop {
@@ -165,6 +166,7 @@ impl Session {
                     Ok(None) => {}
                     Err(why) => return why,
                 }
+                // A change during the pause is kept by `recheck`, so the last one is never missed.
                 sleep(LIST_PAUSE).await;
             }
         };
@@ -197,6 +199,8 @@ impl Connection {
     ) -> Result<Value, CallFailure> {
         let mut request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
         if let Some(progress) = &invocation.progress {
+            // The token of the request is made further below, so
+            // the reader travels with it to where it is known.
             request.extensions.insert(progress.clone());
         }
         let request = ClientRequest::CallToolRequest(request);
@@ -249,11 +253,13 @@ impl PendingAnswer<'_> {
         let Some(handle) = &mut self.handle else { return Err(ServiceError::TransportClosed) };
         let token = handle.progress_token.clone();
         let answered = tokio::select! {
+            // An answer that is there counts, even if the connection has ended since.
             biased;
             answered = &mut handle.rx => answered.unwrap_or(Err(ServiceError::TransportClosed)),
             () = self.connection.closed.cancelled() => Err(ServiceError::TransportClosed),
         };
         self.connection.reports.remove(&token);
+        // Answered: dropping this must not cancel anything.
         self.handle = None;
         answered
     }
@@ -263,6 +269,7 @@ impl Drop for PendingAnswer<'_> {
     fn drop(&mut self) {
         let Some(handle) = self.handle.take() else { return };
         self.connection.reports.remove(&handle.progress_token);
+        // A drop while the runtime ends has nobody left to send the cancellation.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(handle.cancel(Some("the caller no longer waits".into())));
         }
@@ -280,6 +287,7 @@ pub(super) fn to_url(url: &str) -> Result<StreamableHttpClientTransport<reqwest:
     let mut resumes = ExponentialBackoff::default();
     resumes.max_times = Some(RESUMES_MAX);
     let mut config = StreamableHttpClientTransportConfig::with_uri(url)
+        // Each call may have its cancellation beside it.
         .max_concurrent_requests(2 * CALLS_MAX)
         .max_sse_event_size(MESSAGE_BYTES_MAX)
         .max_json_response_size(MESSAGE_BYTES_MAX);

@@ -72,6 +72,8 @@ impl Union {
     /// The server failed; what it listed earlier stays.
     pub(super) fn failed(&self, server: usize) {
         let mut board = self.board();
+        // A list that is known is worth more than none: its
+        // tools fail one by one, and are back with the server.
         if matches!(board.servers[server], ServerTools::Pending) {
             board.servers[server] = ServerTools::Failed;
             self.publish(&mut board);
@@ -81,6 +83,7 @@ impl Union {
     fn publish(&self, board: &mut Board) {
         let (list, routes) = merge(&board.servers);
         for (name, route) in routes.iter().filter(|(name, route)| **name != route.tool) {
+            // Told when it comes up, not at every list that follows.
             if board.routes.get(name) != Some(route) {
                 let (tool, server) = (&route.tool, route.server + 1);
                 tracing::warn!(
@@ -91,6 +94,7 @@ impl Union {
                 );
             }
         }
+        // Routes before the list, so that whoever is woken by it finds the way to each tool.
         board.routes = routes;
         let pending = board.servers.iter().any(|tools| matches!(tools, ServerTools::Pending));
         let unlisted = board.servers.iter().any(|tools| !matches!(tools, ServerTools::Listed(_)));
@@ -113,6 +117,7 @@ fn merge(servers: &[ServerTools]) -> (Vec<Tool>, BTreeMap<String, Route>) {
         let ServerTools::Listed(tools) = listed else { continue };
         for tool in tools {
             let mut name = tool.name.clone();
+            // The longer name may be taken as well; it grows with each turn, so this ends.
             while union.contains_key(&name) {
                 name.push_str(&format!("_{}", server + 1));
             }

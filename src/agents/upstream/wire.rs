@@ -85,11 +85,13 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
         &mut self,
         message: TxJsonRpcMessage<RoleClient>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send + 'static {
+        // Never waited for: a server that reads nothing would hold up everything else of its connection.
         let permit = self.writes.clone().try_acquire_owned().ok();
         self.unread |= permit.is_none();
         self.reports.expect(&message);
         let sent = permit.map(|permit| (permit, self.transport.send(message)));
         async move {
+            // Held until the message is written, so that the permits count what waits.
             let Some((_permit, sent)) = sent else { return Err(WireError::Unread) };
             sent.await.map_err(WireError::Transport)
         }
@@ -97,6 +99,7 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         let message = self.next().await;
+        // Calls in flight learn it here and not from the close that follows.
         if message.is_none() {
             self.closed.cancel();
         }
@@ -142,6 +145,7 @@ impl Reports {
     fn route(&self, report: &ProgressNotificationParam) {
         let NumberOrString::Number(token) = report.progress_token.0 else { return };
         let mut readers = self.readers();
+        // A value that is no number is not greater than anything and falls out as well.
         let Some(reader) = readers.get_mut(&token).filter(|reader| report.progress > reader.last) else {
             return;
         };

@@ -157,6 +157,7 @@ pub(in crate::cli) struct SimListArgs {
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {
+    // At the first `=`: a value may hold more of them.
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().into(), value.trim().into())),
         _ => Err("write KEY=VALUE, for example network.nodes=1000".into()),
@@ -166,6 +167,7 @@ fn setting(text: &str) -> Result<(String, String), String> {
 /// A share from `5%`.
 fn percentage(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+    // A threshold that is no number would never be exceeded.
     match number.filter(|number| number.is_finite() && *number >= 0.0) {
         Some(number) => Ok(number / 100.0),
         None => Err("write a percentage, for example 5%".into()),
@@ -173,6 +175,7 @@ fn percentage(text: &str) -> Result<f64, String> {
 }
 
 fn count(text: &str) -> Result<u64, String> {
+    // Read as a float, so that `1e6` is a number; whole ones are exact far beyond the bound.
     match text.parse::<f64>().ok().filter(|number| number.fract() == 0.0 && (2.0..=1e12).contains(number)) {
         Some(number) => Ok(number as u64),
         None => Err("a whole number, at least 2".into()),

@@ -54,6 +54,7 @@ pub(super) struct Bridge {
     /// Requests that end with their connection, by id.
     alone: Mutex<BTreeMap<String, AbortHandle>>,
     session: Mutex<Session>,
+    // Many requests find a session lost at the same time, and one new session is enough.
     opening: tokio::sync::Mutex<()>,
     asked: AtomicBool,
     answered: AtomicBool,
@@ -93,6 +94,7 @@ impl Bridge {
     ) -> Result<Bridge, Failure> {
         let http = Client::builder()
             .no_proxy()
+            // A redirect would take the token to another address.
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT_TIME_MAX)
             .build()
@@ -124,6 +126,7 @@ impl Bridge {
             Err(answer) => return self.say(answer).await,
         };
         self.asked.store(true, Ordering::Relaxed);
+        // The node gets no notice: for a request that stands alone the end of its connection is one.
         if let Some(handle) = message.cancels().and_then(|id| held(&self.alone).remove(&id.to_string())) {
             return handle.abort();
         }
@@ -136,12 +139,14 @@ impl Bridge {
 
     /// Waits for what is at work, closes the session; whether the node ever answered.
     pub(super) async fn finish(&self) -> bool {
+        // Taken out, so that no lock is held while this waits.
         let mut requests = std::mem::take(&mut *held(&self.requests));
         tokio::select! {
             () = async { while requests.join_next().await.is_some() {} } => {}
             // Nobody reads the answers any more.
             () = self.lines.closed() => {}
         }
+        // These have no end of their own.
         held(&self.streams).abort_all();
         let session = held(&self.session).clone();
         if session.id.is_some() {
@@ -149,6 +154,7 @@ impl Bridge {
             // The node closes idle sessions by itself.
             let _closed = delete.timeout(CLOSE_TIME_MAX).send().await;
         }
+        // A host that asked nothing did not need the node.
         self.answered.load(Ordering::Relaxed) || !self.asked.load(Ordering::Relaxed)
     }
 
@@ -214,19 +220,23 @@ impl Bridge {
     /// Opens a session with the host's `initialize`; gives the node's answer to it.
     async fn open(&self, initialize: &Value) -> Result<String, Unanswered> {
         let message = Message { document: initialize.clone() };
+        // Without the headers of a session, because this asks for a new one.
         let response = self.send(&message, &Session::default()).await?;
         let id = response.headers().get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
         let wanted = initialize.get("id").cloned().unwrap_or_default();
         let mut answers = Answers::of(response);
         let mut last = None;
+        // Notices may come before the answer, which is the last message.
         while let Some(answer) = answers.next().await.map_err(Unanswered::Broken)? {
             last = Some(answer);
         }
         let answer = last.ok_or_else(|| Unanswered::Broken("the node ended the connection".into()))?;
         let document: Value = serde_json::from_str(&answer).unwrap_or_default();
+        // Without an id the node keeps no session, or refuses one: its answer goes to the host as it is.
         if let (Some(id), Some(result)) = (id, document.get("result")) {
             let revision = result.get("protocolVersion").and_then(Value::as_str).map(str::to_owned);
             let mut session = held(&self.session);
+            // Counted, so that whoever still holds the old one sees that it has changed.
             let count = session.count + 1;
             *session = Session { id: Some(id), revision, initialize: Some(initialize.clone()), count };
             return Ok(answer);
@@ -237,11 +247,13 @@ impl Bridge {
     /// Opens the session again where it is still the one that `lost` was.
     async fn reopen(self: &Arc<Self>, lost: &Session) -> Result<(), Unanswered> {
         let _one = self.opening.lock().await;
+        // Another request has opened it while this one waited.
         if held(&self.session).count != lost.count {
             return Ok(());
         }
         let Some(initialize) = lost.initialize.clone() else { return Ok(()) };
         self.open(&initialize).await?;
+        // `open` gives a refusal as an answer, too, so only the count says whether there is a session.
         if held(&self.session).count == lost.count {
             return Err(Unanswered::Broken("the node opens no session".into()));
         }
@@ -249,6 +261,7 @@ impl Bridge {
         let session = held(&self.session).clone();
         self.send(&Message { document: initialized }, &session).await?;
         self.listen();
+        // The node may have come back with other agents, and the host knows the old lists.
         for list in ["tools", "resources"] {
             let method = format!("notifications/{list}/list_changed");
             self.say(json!({"jsonrpc": "2.0", "method": method}).to_string()).await;
@@ -259,10 +272,12 @@ impl Bridge {
     async fn send_in_session(self: &Arc<Self>, message: &Message) -> Result<Response, Unanswered> {
         let session = held(&self.session).clone();
         let sent = self.send_in_time(message, &session).await?;
+        // 404 is how a node says that it does not know the session; anything else is an answer.
         if sent.status() != StatusCode::NOT_FOUND || session.id.is_none() {
             return Ok(sent);
         }
         self.reopen(&session).await?;
+        // Once only: a node that keeps no session would be asked for ever.
         let session = held(&self.session).clone();
         self.send_in_time(message, &session).await
     }
@@ -277,6 +292,7 @@ impl Bridge {
         let post = self.http.post(&self.url).header(CONTENT_TYPE, "application/json");
         let post = self.signed(post, session).header(ACCEPT, "application/json, text/event-stream");
         let post = message.headers().into_iter().fold(post, |post, (name, value)| post.header(name, value));
+        // A deadline would cut a stream that is meant to stay.
         let post = if message.listens() { post } else { post.timeout(ANSWER_TIME_MAX) };
         self.receive(post.body(message.document.to_string())).await
     }
@@ -286,6 +302,7 @@ impl Bridge {
             true => Unanswered::Unreachable,
             false => Unanswered::Broken(error.to_string()),
         })?;
+        // Whatever the status: somebody is there.
         self.answered.store(true, Ordering::Relaxed);
         Ok(received)
     }
@@ -325,6 +342,7 @@ impl Bridge {
         let mut is_answered = false;
         while let Some(answer) = answers.next().await.map_err(Unanswered::Broken)? {
             let document: Value = serde_json::from_str(&answer).unwrap_or_default();
+            // What the node asks the host has an id as well, but also a method.
             is_answered |= document.get("id") == Some(id) && document.get("method").is_none();
             match told(&document, answers.status, id) {
                 Some(error) => {
@@ -334,6 +352,7 @@ impl Bridge {
                 None => self.say(answer).await,
             }
         }
+        // A stream that broke off would leave the host waiting for ever.
         match is_answered {
             true => Ok(()),
             false => Err(Unanswered::Broken("the connection ended before".into())),
@@ -348,6 +367,7 @@ impl Bridge {
 
     async fn listen_on(self: Arc<Self>, session: Session) {
         let mut pause = PAUSE;
+        // Ends with its session, because the next one has a listener of its own.
         while held(&self.session).count == session.count {
             let get = self.signed(self.http.get(&self.url), &session).header(ACCEPT, "text/event-stream");
             match self.receive(get).await {
@@ -357,6 +377,7 @@ impl Bridge {
                 }
                 // A later attempt opens it, if the node does not now.
                 Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                    // Boxed, because reopening a session starts this function again.
                     drop(Box::pin(self.reopen(&session)).await);
                 }
                 // It has no such stream.
@@ -395,6 +416,7 @@ impl Answers {
     async fn next(&mut self) -> Result<Option<String>, String> {
         let Some(events) = &mut self.events else { return self.document().await };
         loop {
+            // Several events may have come in one piece.
             if let Some(data) = events.next() {
                 return line(&data).map(Some);
             }
@@ -406,12 +428,14 @@ impl Answers {
     }
 
     async fn document(&mut self) -> Result<Option<String>, String> {
+        // A document is one message, so the second look ends the answers.
         if std::mem::replace(&mut self.is_read, true) {
             return Ok(None);
         }
         let mut body = Vec::new();
         while let Some(bytes) = self.response.chunk().await.map_err(|error| error.to_string())? {
             body.extend_from_slice(&bytes);
+            // At each piece, because a length in the head may be missing.
             if body.len() > ANSWER_BYTES_MAX {
                 return Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"));
             }
@@ -431,6 +455,7 @@ fn line(document: &[u8]) -> Result<String, String> {
     }
     match serde_json::from_str::<Value>(&text) {
         Ok(document) => Ok(document.to_string()),
+        // Not JSON either: it goes on as it is, but in one line, or the host would read several.
         Err(_) => Ok(text.replace(['\n', '\r'], " ")),
     }
 }
@@ -438,6 +463,7 @@ fn line(document: &[u8]) -> Result<String, String> {
 /// The line for an answer that is no message of JSON-RPC, or one whose id the node could not read.
 fn told(document: &Value, status: StatusCode, id: &Value) -> Option<String> {
     if document.get("jsonrpc").is_some() {
+        // The node could not read the id and answered null; the host waits for its own.
         let lost = document.get("error").filter(|_| document.get("id").is_none_or(Value::is_null))?;
         return Some(json!({"jsonrpc": "2.0", "id": id, "error": lost}).to_string());
     }
@@ -449,11 +475,13 @@ fn told(document: &Value, status: StatusCode, id: &Value) -> Option<String> {
 }
 
 fn held<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What the locks hold is changed in single steps, so a panic leaves it whole.
     value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn spawn(set: &Mutex<JoinSet<()>>, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
     let mut set = held(set);
+    // What has ended stays in the set until it is taken out, and a host may live for weeks.
     while set.try_join_next().is_some() {}
     set.spawn(work)
 }

@@ -23,9 +23,11 @@ impl Events {
         for byte in bytes {
             match byte {
                 b'\n' => self.end_line(),
+                // Of CRLF only the LF counts; a lone CR could end a line, too, but no node sends one.
                 b'\r' => {}
                 other => self.line.push(*other),
             }
+            // Both together, because either could be made to grow.
             if self.line.len() + self.data.len() > EVENT_BYTES_MAX {
                 return Err(TooLarge);
             }

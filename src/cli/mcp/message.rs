@@ -34,6 +34,7 @@ impl Message {
 
     /// Id of a request; none for a notification.
     pub(super) fn id(&self) -> Option<&Value> {
+        // A response has an id, too, but no method; a null id asks for no answer.
         self.document.get("id").filter(|id| !id.is_null() && self.method().is_some())
     }
 
@@ -56,6 +57,7 @@ impl Message {
 
     /// What proxies read instead of the body in the newest revision.
     pub(super) fn headers(&self) -> Vec<(&'static str, String)> {
+        // The older revisions say theirs with the session.
         let Some(revision) = self.revision() else { return Vec::new() };
         let mut headers = vec![("MCP-Protocol-Version", header(revision))];
         headers.extend(self.method().map(|method| ("Mcp-Method", header(method))));
@@ -77,6 +79,7 @@ impl Message {
 /// The value of a header: plain text, or base64 where a header could not carry it.
 fn header(value: &str) -> String {
     let plain = value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) && value.trim() == value;
+    // A text that looks coded is coded once more, or it would be read as another.
     let looks_coded = value.starts_with("=?base64?") && value.ends_with("?=");
     match plain && !looks_coded {
         true => value.to_owned(),

@@ -93,6 +93,7 @@ fn rows(base: &Results, new: &[Results], threshold: f64) -> Vec<Row> {
             let key = (answered.name.as_str(), &cell.parameters);
             let others: Vec<Option<(&Answered, &CellResult)>> =
                 new.iter().map(|results| find(results, key, &answered.tier)).collect();
+            // A row of nothing but gaps says nothing; missing scenarios are named at the end.
             if others.iter().all(Option::is_none) {
                 continue;
             }
@@ -122,6 +123,7 @@ fn find<'a>(
     tier: &str,
 ) -> Option<(&'a Answered, &'a CellResult)> {
     let mut named: Vec<&Answered> = results.scenarios.iter().filter(|it| it.name == name).collect();
+    // `false` sorts first, and the order is stable: the same tier leads, the others follow as they were.
     named.sort_by_key(|it| it.tier != tier);
     let mut cells = named
         .into_iter()
@@ -142,11 +144,13 @@ fn traces(
         });
         runs.map(|run| (run.seed, run.trace_hash.clone())).collect()
     };
+    // Tiers draw differently from one seed, so their traces never agree.
     if old.tier != new.tier {
         return (0, 0);
     }
     let (before, after) = (of(before, old), of(after, new));
     let both: Vec<_> = before.iter().filter_map(|(seed, hash)| Some((hash, after.get(seed)?))).collect();
+    // A broken run has no trace, and two of them are not equal for that.
     (both.iter().filter(|(before, after)| before == after && !before.is_empty()).count(), both.len())
 }
 
@@ -160,8 +164,10 @@ fn changes(
     let change = |name: &String| {
         let (before, after) = (base.metrics.get(name), new.metrics.get(name));
         let relative = match (before, after) {
+            // Also from 0 to 0, which has no quotient.
             (Some(before), Some(after)) if before.mean == after.mean => Some(0.0),
             (Some(before), Some(after)) if before.mean != 0.0 => {
+                // By its size, or a mean below 0 would turn the sign around.
                 Some((after.mean - before.mean) / before.mean.abs())
             }
             _ => None,
@@ -187,6 +193,7 @@ fn judge(
     let (before, after) = match (before, after) {
         (Some(before), Some(after)) => (before, after),
         (Some(_), None) if is_same_tier => return Judged::Worse,
+        // What is new, or measured by one tier only, is neither better nor worse.
         _ => return Judged::Same,
     };
     let difference = after.mean - before.mean;
@@ -198,6 +205,7 @@ fn judge(
         return Judged::Noise;
     }
     match Better::of(metric) {
+        // First, because between tiers no direction is good or bad.
         _ if !is_same_tier => Judged::Differs,
         Better::Neither => Judged::Differs,
         Better::More if difference > 0.0 => Judged::Better,
@@ -254,6 +262,7 @@ fn block(row: &Row, args: &SimCompareArgs) -> String {
         row.beside.iter().flat_map(|it| it.metrics.keys()).collect();
     for name in names {
         let show = |value: Option<f64>| value.map_or_else(|| "—".into(), |it| Unit::of(name).show(it));
+        // Each column brings the base along, but one without the cell has none.
         let base = row.beside.iter().find_map(|it| it.metrics.get(name)?.base);
         let mut cells = vec![name.clone(), show(base)];
         for beside in &row.beside {

@@ -63,6 +63,7 @@ pub(super) fn load_what_is_right(paths: &[PathBuf], settings: &[(String, String)
             }
         };
         let Ok(path) = path else { continue };
+        // `a.toml` and `./a.toml` are one file.
         let same = path.canonicalize().unwrap_or_else(|_| path.clone());
         if seen.insert(same, ()).is_some() {
             tell(&path, &text, &plain("is given twice".into()));
@@ -73,6 +74,7 @@ pub(super) fn load_what_is_right(paths: &[PathBuf], settings: &[(String, String)
             Err(found) => found.iter().for_each(|flaw| tell(&path, &text, flaw)),
         }
     }
+    // Results are matched by name, so two scenarios of one name would be taken for one.
     let mut names: BTreeMap<&str, &Path> = BTreeMap::new();
     for Loaded { path, document } in &loaded {
         let name = document.scenario.name.as_str();
@@ -99,6 +101,7 @@ fn expanded(paths: &[PathBuf]) -> Vec<Result<PathBuf, Unread>> {
             let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
             let mut paths: Vec<PathBuf> =
                 paths.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
+            // A file system lists in any order, and the results follow this one.
             paths.sort();
             paths
         });

@@ -14,6 +14,7 @@ pub(in crate::cli) fn list(args: &SimListArgs, talk: Talk) -> Result<Exit, Failu
     if args.metrics {
         return metrics(args.json);
     }
+    // Mostly the default where the command was typed elsewhere: the fix says where to go.
     if let [path] = args.files.as_slice()
         && !path.exists()
     {
@@ -46,6 +47,7 @@ pub(in crate::cli) fn list(args: &SimListArgs, talk: Talk) -> Result<Exit, Failu
 }
 
 fn cells(loaded: &Loaded) -> usize {
+    // Without a sweep the empty product is 1, the one cell there is.
     loaded.document.scenario.sweep.values().map(Vec::len).product()
 }
 

@@ -16,6 +16,7 @@ use crate::lab::scenario::{Document, Seeds, Tier, label, plain};
 
 /// `aop sim replay`.
 pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, Failure> {
+    // A folder may also hold scenarios; only the file says that it is one of `--out`.
     let recorded = if args.from.join(RESULT_FILE).is_file() { Some(read_results(&args.from)?) } else { None };
     let mut document = document(args, recorded.as_ref())?;
     document.scenario.seeds = Seeds { from: args.seed, count: 1 };
@@ -36,6 +37,7 @@ pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, F
     print(args, &results, run, story)?;
     let same = recorded.and_then(|recorded| was_same(&recorded, &name, run, talk));
     Ok(match verdict(&results) {
+        // What a checker says goes before whether this is the run that was recorded.
         broken @ (Exit::Checker | Exit::Stalled) => broken,
         _ if same == Some(false) => Exit::Failure,
         _ => Exit::Done,
@@ -152,6 +154,7 @@ fn was_same(recorded: &Results, name: &str, run: &Run, talk: Talk) -> Option<boo
         talk.say("this run is not among those recorded");
         return None;
     };
+    // Broken runs have no trace, so it also counts how they broke.
     let is_same = before.trace_hash == run.trace_hash && before.broken == run.broken;
     if is_same {
         talk.say("the same run as recorded")

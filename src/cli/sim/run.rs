@@ -33,6 +33,7 @@ pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure
     let command = command(args);
     let finished = play(&jobs, args, &command, talk)?;
     let results = harness::results(&jobs, &finished, &command);
+    // Judged after the files are written: a closed pipe must not cost hours of playing.
     let printed = match args.format {
         Format::Table => table::print(&results),
         Format::Json => print_json(&results),
@@ -43,6 +44,7 @@ pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure
         talk.say(&format!("written to {}", out.join("report.html").display()));
     }
     printed?;
+    // The table has them already.
     if args.format != Format::Table {
         tell_failures(&results, talk);
     }
@@ -80,6 +82,7 @@ fn jobs(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Job>, 
         }
         jobs.push(job);
     }
+    // The only scenario asked for: its command is then the fix of the failure, not one warning of several.
     if let ([(name, command)], true) = (elsewhere.as_slice(), jobs.is_empty()) {
         return Err(Failure::new(
             Exit::Usage,
@@ -137,6 +140,7 @@ fn play(jobs: &[Job], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Ve
     let mut left: Vec<usize> = jobs.iter().map(Job::runs).collect();
     let finished = runs.play(threads, |progress| {
         let name = &jobs[progress.job].scenario().name;
+        // Each run is told once, so the count cannot fall below 0.
         left[progress.job] -= 1;
         if bar.is_hidden() && left[progress.job] == 0 {
             talk.say(&format!("{name}: played, {} of {} runs are done", progress.done, planned(jobs)));

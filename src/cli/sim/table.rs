@@ -59,6 +59,7 @@ fn block(answered: &Answered, runs: &[Run]) -> String {
     if let [cell] = answered.cells.as_slice()
         && let Some((full, low, high)) = cell.full
     {
+        // To a tenth of a percent: the runs of a cell carry no more digits.
         let share = |value: f64| Unit::Share.show((value * 1e3).round() / 1e3);
         let (low, high) = (share(low), share(high));
         let told = format!("{full} of {} runs (95 %: {low} to {high})", cell.runs);
@@ -126,7 +127,9 @@ fn cells_of(answered: &Answered, cells: &[CellResult]) -> String {
     let measured = |metric: &&str| cells.iter().any(|cell| cell.metrics.contains_key(*metric));
     let wanted: Vec<&str> = wanted.into_iter().filter(measured).collect();
     let width = usize::from(table.width().unwrap_or(WIDTH));
+    // The 10 are the column `FULL` and the gaps around it.
     let taken: usize = 10 + keys.iter().map(|key| short(key).len() + 2).sum::<usize>();
+    // One at least even where it does not fit: a row without a figure says nothing.
     let fitting = (width.saturating_sub(taken) / FIGURE_WIDTH).clamp(1, FIGURES_MAX);
     let shown: Vec<&str> = wanted.iter().copied().take(fitting).collect();
     let mut heads: Vec<String> = keys.iter().map(|key| short(key).to_uppercase()).collect();
@@ -160,6 +163,7 @@ fn half(metric: &str, summary: &Summary, runs: usize) -> Option<String> {
     if runs < 2 || half <= 0.0 {
         return None;
     }
+    // The floor of the logarithm is the place of the first digit, so one less leaves two.
     let scale = 10_f64.powf(half.log10().floor() - 1.0);
     Some(Unit::of(metric).show((half / scale).round() * scale))
 }

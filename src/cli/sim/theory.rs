@@ -25,6 +25,7 @@ pub(in crate::cli) fn theory(args: &SimTheoryArgs, talk: Talk) -> Result<Exit, F
     let mut rows = Rows::new(&["PROTOCOL", "METRIC", "VALUE", "FORMULA"]);
     let mut documents: Vec<Value> = Vec::new();
     for (protocol, kind, is_bounded) in PROTOCOLS {
+        // Read as a file would be, so that the same numbers are refused here and there.
         let document = Document::read(&scenario(args, kind, is_bounded), &[]);
         let document =
             document.map_err(|flaw| Failure::plain(Exit::Usage, &format!("{protocol}: {flaw}")))?;
@@ -76,6 +77,7 @@ fn scenario(args: &SimTheoryArgs, kind: &str, is_bounded: bool) -> String {
         (_, true) => (format!("fanout = {fanout}\nrounds = {}", rounds), String::new()),
         (_, false) => (format!("fanout = {fanout}"), String::new()),
     };
+    // The debug form writes 0 as `0.0`: TOML tells the two apart.
     format!(
         "name = \"theory\"\nquestion = \"?\"\nclaim = \"\"\ntier = \"model\"\n\
          [network]\nnodes = {nodes}\n{latency}loss = {{ rate = {loss:?} }}\n\

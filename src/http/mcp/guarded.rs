@@ -65,12 +65,15 @@ impl Places {
         cx: RequestContext<RoleServer>,
         work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
     ) -> Result<T, ErrorData> {
+        // Not queued: what waits holds its request in memory.
         let _place = self.free.try_acquire().map_err(|_| {
             failed("as many requests as this node takes are at work already: try again in a moment".into())
         })?;
         let cancelled = cx.ct.clone();
+        // After a panic the library answers nothing, and the client would wait for ever.
         let work = AssertUnwindSafe(async move { work(cx).await }).catch_unwind();
         tokio::select! {
+            // What was cancelled stays cancelled, even if it is done by now.
             biased;
             () = cancelled.cancelled() => Err(failed("the request was cancelled".into())),
             done = timeout(self.time_max, work) => match done {
@@ -107,6 +110,7 @@ macro_rules! guarded {
 
 #[expect(deprecated, reason = "older revisions still have these methods")]
 impl<H: ServerHandler> ServerHandler for Guarded<H> {
+    // A method that is left out here has the library's default and never reaches the handler.
     guarded! {
         answers initialize(InitializeRequestParams) -> InitializeResult;
         answers complete(CompleteRequestParams) -> CompleteResult;
@@ -129,6 +133,7 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
         answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
     }
 
+    // These two take no parameters, so the macro does not fit them.
     async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
         self.guard.answers.guard(cx, |cx| self.inner.ping(cx)).await
     }

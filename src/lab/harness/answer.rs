@@ -38,6 +38,7 @@ fn broken(groups: &[Group<'_>]) -> Vec<String> {
 
 fn failed(verdict: &Verdict) -> String {
     let wanted = &verdict.wanted;
+    // `verdict` writes the metric first, behind `mean` where it judges one.
     let metric = wanted.strip_prefix("mean ").unwrap_or(wanted).split(' ').next().unwrap_or_default();
     let at =
         if verdict.worst_cell.is_empty() { String::new() } else { format!(" at {}", verdict.worst_cell) };
@@ -78,6 +79,7 @@ pub fn headlines(scenario: &Scenario) -> Vec<&str> {
     let judged = scenario.expectations.iter().chain(&scenario.claims).map(|it| it.metric.as_str());
     let mut names: Vec<&str> = Vec::new();
     for name in judged.chain(HEADLINES) {
+        // A set would sort them, and what is judged has to come first.
         if !names.contains(&name) {
             names.push(name);
         }
@@ -93,6 +95,7 @@ fn figure(metric: &str, groups: &[Group<'_>]) -> Option<String> {
     let least = means.iter().min_by(|a, b| a.0.total_cmp(&b.0))?;
     let most = means.iter().max_by(|a, b| a.0.total_cmp(&b.0))?;
     if least.0 == most.0 {
+        // Cells that measured the same may have different theories.
         let theory = least.1.theory.get(metric).filter(|_| means.len() == 1);
         let theory = theory.map_or_else(String::new, |it| format!(" (theory {})", unit.show(*it)));
         return Some(format!("{metric} {}{theory}", unit.show(least.0)));

@@ -6,10 +6,12 @@ use serde_json::Value;
 
 /// A word of a command line, in quotes if a shell would read it otherwise.
 pub fn quoted(word: &str) -> String {
+    // What is known to be harmless: shells differ in what they find special.
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(&byte);
     if !word.is_empty() && word.bytes().all(is_plain) {
         return word.into();
     }
+    // Between single quotes a shell reads nothing but the next one, which has to stand outside.
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
@@ -30,6 +32,7 @@ fn written(value: &Value) -> String {
         Value::String(text) if text.parse::<f64>().is_err() && text != "true" && text != "false" => {
             text.clone()
         }
+        // JSON separates key and value by a colon, and `--set` reads TOML.
         Value::Object(table) => {
             let entries: Vec<String> = table.iter().map(|(key, value)| format!("{key} = {value}")).collect();
             format!("{{ {} }}", entries.join(", "))

@@ -13,6 +13,7 @@ pub(super) fn summary(metric: &str, values: &[(u64, f64)]) -> Option<Summary> {
     let runs = values.len() as f64;
     let mean = values.iter().map(|(_, value)| value).sum::<f64>() / runs;
     let is_worse = |a: f64, b: f64| if Better::of(metric) == Better::More { a < b } else { a > b };
+    // Of equal values the first seed stays, so that equal runs make equal documents.
     let worst =
         values.iter().copied().reduce(|worst, it| if is_worse(it.1, worst.1) { it } else { worst })?;
     let half = half_interval(mean, values);
@@ -35,6 +36,7 @@ fn half_interval(mean: f64, values: &[(u64, f64)]) -> f64 {
         return 0.0;
     }
     match StudentsT::new(0.0, 1.0, freedom) {
+        // Two-sided: 2.5 % are left out at each end.
         Ok(student) => student.inverse_cdf(0.975) * (squares / freedom / (freedom + 1.0)).sqrt(),
         Err(_) => 0.0,
     }
@@ -42,6 +44,7 @@ fn half_interval(mean: f64, values: &[(u64, f64)]) -> f64 {
 
 /// Wilson's 95 % interval of a share: `hits` of `all`.
 pub(super) fn wilson(hits: usize, all: usize) -> (f64, f64) {
+    // Not share ± z·s: that has no width at none and at all, which are common here.
     let (share, all, z) = (hits as f64 / all as f64, all as f64, NORMAL_95);
     let middle = share + z * z / (2.0 * all);
     let half = z * (share * (1.0 - share) / all + z * z / (4.0 * all * all)).sqrt();
@@ -55,6 +58,7 @@ pub(super) fn wilson(hits: usize, all: usize) -> (f64, f64) {
 pub(super) fn bands(curves: &[&[(f64, f64)]], by_round: bool) -> Vec<Band> {
     let ends = curves.iter().filter_map(|curve| curve.last()).map(|(x, _)| *x);
     let Some(end) = ends.reduce(f64::max).filter(|end| end.is_finite()) else { return Vec::new() };
+    // A spread of more rounds than a curve has points leaves out the same number between any two.
     let round = (end / CURVE_MAX as f64).ceil().max(1.0);
     let points = if by_round {
         (end / round).round() as usize + 1
@@ -82,6 +86,7 @@ fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
 
 /// Between two points of a curve lies a straight line, beyond its ends what they say.
 fn share_at(curve: &[(f64, f64)], x: f64) -> Option<f64> {
+    // The point before then lies below `x`, so the two differ and can be divided by.
     let after = curve.partition_point(|(at, _)| *at < x);
     let before = after.checked_sub(1).and_then(|before| curve.get(before));
     match (before, curve.get(after)) {

@@ -69,6 +69,7 @@ pub fn results(jobs: &[Job], finished: &[Finished], command: &str) -> Results {
         let groups: Vec<Group<'_>> = (0..job.cells.len())
             .filter_map(|cell| {
                 let mut runs = groups.remove(&(at, cell))?;
+                // Threads end runs in any order; the document has that of the file.
                 let order = |seed: u64| job.seeds.iter().position(|it| *it == seed);
                 runs.sort_by_key(|run| order(run.seed));
                 let theory = theory::metrics(&job.cells[cell].scenario);
@@ -120,6 +121,7 @@ fn answered(job: &Job, groups: &[Group<'_>]) -> Answered {
         expectations.iter().filter_map(|it| verdict::verdict(it, groups, &job.replay)).collect::<Vec<_>>()
     };
     let expectations = judge(&scenario.expectations);
+    // Broken runs have no metrics: a cell judged by the others alone might look as it should.
     let any_broken = groups.iter().flat_map(|group| &group.runs).any(|run| run.outcome.is_err());
     Answered {
         name: scenario.name.clone(),
@@ -146,6 +148,7 @@ fn cell(job: &Job, group: &Group<'_>, by_round: bool) -> CellResult {
     let names: BTreeSet<&String> = group.measured().flat_map(|measured| measured.metrics.keys()).collect();
     let metrics = names.iter().filter_map(|name| Some(((*name).clone(), group.summary(name)?)));
     let curves: Vec<&[(f64, f64)]> = group.measured().map(|measured| measured.curve.as_slice()).collect();
+    // Of a cell's runs only the first has kept one.
     let spread = group.measured().next().and_then(|measured| measured.spread.clone()).unwrap_or_default();
     CellResult {
         parameters: group.parameters.clone(),
@@ -162,6 +165,7 @@ fn cell(job: &Job, group: &Group<'_>, by_round: bool) -> CellResult {
 
 /// Runs in which every node had everything; a broken run is not one.
 fn full(group: &Group<'_>) -> Option<(usize, f64, f64)> {
+    // Where `complete` was not measured a coverage of 1 says the same.
     let metric = ["complete", "coverage"].into_iter().find(|it| !group.values(it).is_empty())?;
     let full = group.values(metric).iter().filter(|(_, share)| *share >= 1.0).count();
     let (low, high) = wilson(full, group.runs.len());

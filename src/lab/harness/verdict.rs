@@ -30,6 +30,7 @@ pub(super) fn verdict(expectation: &Expectation, groups: &[Group<'_>], command: 
     let measured = judged.iter().filter(|it| it.value.is_some());
     let unmeasured = judged.iter().find(|it| it.value.is_none());
     let worst = measured.clone().reduce(|worst, it| if it.wrong_by > worst.wrong_by { it } else { worst });
+    // A run without a value is further off than any that has one.
     let shown = unmeasured.or(worst)?;
     Some(Verdict {
         wanted: wanted(expectation),
@@ -47,6 +48,7 @@ fn judge(expectation: &Expectation, group: &Group<'_>, command: &str) -> Vec<Jud
     let judged = |value: Option<f64>, seed: u64| {
         let (holds, wrong_by) = match value {
             Some(value) => compare(expectation, value, &group.theory),
+            // Nothing measured is nothing met: an expectation must not pass because its runs broke.
             None => (false, f64::INFINITY),
         };
         let replay = replay(command, group.parameters, seed);
@@ -109,5 +111,6 @@ fn wanted(expectation: &Expectation) -> String {
 
 /// Whether a cell has all these values.
 pub(super) fn is_at(at: &BTreeMap<String, toml::Value>, parameters: &BTreeMap<String, Value>) -> bool {
+    // Both as results write them, so that `1e3` in the one finds 1000 in the other.
     at.iter().all(|(key, value)| parameters.get(key) == Some(&plain(value)))
 }

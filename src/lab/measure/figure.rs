@@ -30,6 +30,7 @@ impl Better {
         match metric {
             "coverage" | "complete" | "forks_seen" => Better::More,
             "node_hours" | "repaired" | "refused_writes" => Better::Neither,
+            // All others count delays, costs or losses.
             _ => Better::Less,
         }
     }
@@ -62,6 +63,7 @@ impl Unit {
         match self {
             Unit::Number => number(value),
             Unit::Share => format!("{} %", percent(value)),
+            // A larger unit begins at twice its length: 90 s read better than 1.5 min.
             Unit::Ms => scaled(
                 value,
                 &[("ms", 1e3), ("s", 120.0), ("min", 120.0), ("h", 48.0), ("d", f64::INFINITY)],
@@ -109,11 +111,14 @@ fn number(value: f64) -> String {
         return format!("{value:.0}");
     }
     let before_point = value.abs().log10().floor() as i32 + 1;
+    // So many zeros behind the point cannot be counted at a glance.
     if before_point < -DIGITS {
         return format!("{value:.1e}");
     }
+    // Digits before the point are never cut, however many they are.
     let decimals = (DIGITS - before_point).max(0) as usize;
     let text = format!("{value:.decimals$}");
+    // Zeros at the end of a whole number are its own.
     let text = if decimals > 0 { trimmed(&text) } else { &text };
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
     let (whole, rest) = digits.split_once('.').map_or((digits, ""), |(whole, rest)| (whole, rest));

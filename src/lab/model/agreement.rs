@@ -20,8 +20,10 @@ impl Agreement {
     /// Time passes.
     pub(super) fn advance(&mut self, now: u64, written: u64) {
         if let Some(from) = self.from {
+            // Time before `from` counts nothing, and the last look may lie in it.
             let passed = now.saturating_sub(self.last.max(from));
             let pairs = self.up * written;
+            // All may be away at once.
             if pairs > 0 {
                 self.stale += passed as f64 * self.lacking as f64 / pairs as f64;
             }

@@ -30,11 +30,13 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 impl CounterRng {
     /// Draws of a seed for a purpose.
     pub(super) fn new(seed: u64, purpose: Purpose) -> CounterRng {
+        // Mixed each for itself: neighbouring seeds and purposes would cancel out in the XOR.
         CounterRng(mix(mix(seed.wrapping_add(GOLDEN)) ^ mix(purpose as u64)))
     }
 
     /// The draw for two numbers.
     pub(super) fn draw(self, a: u64, b: u64) -> u64 {
+        // The two take different ways in, so that exchanging them is another draw.
         mix(mix(self.0.wrapping_add(a.wrapping_mul(GOLDEN))) ^ b.wrapping_mul(GOLDEN))
     }
 
@@ -57,15 +59,18 @@ impl Draws {
 
     /// Whether something of this chance happens; without a draw if it cannot.
     pub(super) fn happens(&mut self, chance: Chance) -> bool {
+        // A share of 1 saturates at the greatest number, which one draw in 2^64 is not below.
         chance.0 != 0 && self.next_u64() < chance.0
     }
 
     /// `count` different numbers below `most` other than `but`, by Floyd's method; all there are if these are fewer.
     pub(super) fn peers(&mut self, but: u32, most: u32, count: usize, chosen: &mut Vec<u32>) {
         chosen.clear();
+        // Drawn from one number less and moved past `but` in the end, so that no draw is in vain.
         let others = most - 1;
         for last in others.saturating_sub(count as u32)..others {
             let pick = below(self.next_u64(), u64::from(last) + 1) as u32;
+            // A fan-out is a handful, and a list of it is searched faster than a set is made.
             chosen.push(if chosen.contains(&pick) { last } else { pick });
         }
         for peer in chosen {
@@ -87,11 +92,13 @@ impl Chance {
 
 /// A draw as a number below `most`.
 pub(super) fn below(draw: u64, most: u64) -> u64 {
+    // Quicker than a remainder, and no number is likelier than another by more than 2^-64.
     ((u128::from(draw) * u128::from(most)) >> 64) as u64
 }
 
 /// A draw as a number above 0, at most 1.
 pub(super) fn unit(draw: u64) -> f64 {
+    // 53 bits are exact in a float; 0 is left out as it has no logarithm.
     ((draw >> 11) + 1) as f64 / (1u64 << 53) as f64
 }
 
@@ -117,6 +124,7 @@ impl Order {
         let count = count as u64;
         let start = below(rng.draw(number, 0), count);
         let mut step = 1 + below(rng.draw(number, 1), count);
+        // This ends: going round, it comes to 1 at the latest.
         while gcd(step, count) != 1 {
             step = step % count + 1;
         }
@@ -146,6 +154,7 @@ impl TraceHash {
 
     /// Something happened.
     pub(super) fn note(&mut self, a: u64, b: u64) {
+        // Rotated, so that exchanging the two is seen.
         let what =
             a.wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ b.wrapping_mul(0x94d0_49bb_1331_11eb).rotate_left(29);
         self.0 = (self.0.rotate_left(5) ^ what).wrapping_mul(GOLDEN);

@@ -29,6 +29,7 @@ pub(super) enum EventKind {
     Heal,
 }
 
+// In the order of the enum, whose numbers are places here.
 const KINDS: [EventKind; 12] = [
     EventKind::Copy,
     EventKind::Repair,
@@ -72,15 +73,18 @@ pub(super) struct Event {
 
 impl Event {
     pub(super) fn new(kind: EventKind, from: u32, to: u32, update: u32, hops: u32) -> Event {
+        // A word of its own for the kind would make an event a third larger.
         let kind = kind as u32;
         Event {
             to: to | kind >> 2 << NODE_BITS,
             from: from | (kind & 3) << NODE_BITS,
+            // Saturated: where paths are long, as on a ring, the count would begin at 0 again.
             what: update | hops.min(HOPS_MAX) << UPDATE_BITS,
         }
     }
 
     pub(super) fn kind(self) -> EventKind {
+        // Only a kind was ever written to these four bits, so there is such a place.
         KINDS[(self.to >> NODE_BITS << 2 | self.from >> NODE_BITS) as usize]
     }
 

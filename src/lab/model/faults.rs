@@ -88,6 +88,7 @@ impl<'a> ActiveFaults<'a> {
 
     /// Whether no partition lies between two nodes.
     pub(super) fn are_linked(&self, a: u32, b: u32) -> bool {
+        // Asked twice for every message, and mostly there is no partition.
         self.partitions.is_empty() || self.are_on_one_side(a, b)
     }
 
@@ -154,10 +155,13 @@ impl<'a> ActiveFaults<'a> {
         let FaultKind::Churn { share, mean_off, .. } = self.faults[number].kind else { return None };
         let end = ActiveFaults::end_of(&self.faults[number]);
         let away = self.is_away(number, node);
+        // So much longer at home that the share away stays what it is at the start.
         let mean = ticks(mean_off) as f64 * if away { 1.0 } else { (1.0 - share) / share };
         let draw = self.churn.draw(u64::from(node), now << 8 ^ number as u64);
+        // Never at the same tick: the draw for it would be the same, for ever.
         let next = now + 1 + (-libm::log(unit(draw)) * mean) as u64;
         match end {
+            // Who is away is back at the end, and who is at home leaves no more.
             Some(end) if away => Some(next.min(end).max(now + 1)),
             Some(end) => Some(next).filter(|next| *next < end),
             None => Some(next),
@@ -173,6 +177,7 @@ impl<'a> ActiveFaults<'a> {
     /// Whom a fault strikes. Authors come last: a run in which nobody speaks asks nothing.
     fn victims(&self, number: usize, who: Who, authors: &[u32]) -> impl Iterator<Item = u32> {
         let order = Order::new(self.victim, number as u64, self.nodes);
+        // Every node of a large world is asked, so the world has sorted them once.
         let is_author = |node: &u32| authors.binary_search(node).is_ok();
         let others = (0..self.nodes).map(move |place| order.at(place)).filter(move |node| !is_author(node));
         others.chain(authors.iter().copied()).take(who.of(self.nodes))

@@ -26,7 +26,9 @@ impl Graph {
             graph.add_ring(&order, 2 * ring);
         }
         if degree % 2 == 1 {
+            // No ring has this number, so the pairs owe nothing to any ring's order.
             shuffle(&mut order, rng, degree as u64);
+            // An odd one out keeps a free place, which `drop_doubles` counts as a loose end.
             for pair in order.chunks_exact(2) {
                 graph.rows[(pair[0] as usize + 1) * degree - 1] = pair[1];
                 graph.rows[(pair[1] as usize + 1) * degree - 1] = pair[0];
@@ -80,6 +82,7 @@ impl Graph {
     fn join_loose(&mut self, mut loose: Vec<u32>) {
         while let Some(node) = loose.pop() {
             let fits = |other: &u32| *other != node && !self.row(node).contains(other);
+            // Whom nobody fits keeps one link less: giving it one would take another's apart.
             if let Some(at) = loose.iter().position(fits) {
                 let other = loose.swap_remove(at);
                 self.add(node, other);

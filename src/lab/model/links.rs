@@ -50,6 +50,7 @@ impl Links {
         let length = match (network.regions, network.latency) {
             (Some(Regions::Cloud8), _) => Length::Regions,
             (None, Some(latency)) => {
+                // A tick at least: the queue has already given out all that is due at the present one.
                 let ticks = |time: std::time::Duration| (time.as_micros() as u64 / 100).max(1);
                 let least = ticks(latency.least);
                 Length::Between(least, ticks(latency.most) - least)
@@ -77,6 +78,7 @@ impl Links {
 
     /// What becomes of a message that is sent now; `content` tells it from others on the same link.
     pub(super) fn deliver(&self, now: u64, from: u32, to: u32, content: u64) -> Delivery {
+        // By link, time and content: a message more or less does not change which others are lost.
         let mut draws = self.transit.draws(u64::from(from) << 32 | u64::from(to), content << 32 ^ now);
         let mut losses = 0;
         while draws.happens(self.chance) && losses < LOSSES_MAX {
@@ -87,6 +89,7 @@ impl Links {
         }
         let way = match &self.length {
             Length::Round(ticks) => {
+                // A loss is noticed by the end of the round, so each costs one.
                 return Delivery::Arrives((now / ticks + 1 + u64::from(losses)) * ticks, losses);
             }
             Length::Between(least, 0) => *least,
@@ -101,6 +104,7 @@ impl Links {
                 way + jitter + self.mile(from) + self.mile(to)
             }
         };
+        // 1 + 2 + 4 …: the sum of waits that double.
         let waits = (1 << losses) - 1;
         Delivery::Arrives(now + way + waits * (3 * way + ACK_DELAY_TICKS), losses)
     }

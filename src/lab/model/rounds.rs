@@ -60,7 +60,9 @@ pub(super) fn play(scenario: &Scenario, seed: u64, rounds_max: Option<u64>) -> M
             break;
         }
         spread.starts.push(spread.informed.len());
+        // What is sent again comes first: who learns by it has no need to ask in this round.
         for (number, receiver) in std::mem::take(&mut spread.late).into_iter().enumerate() {
+            // Numbers of nodes end below 2^32, so no sender of this round has these draws.
             let mut draws = spread.peers.draws(number as u64 | 1 << 32, round << 32);
             spread.deliver(receiver, round, &mut draws);
         }
@@ -84,6 +86,7 @@ impl Spread {
 
     fn push(&mut self, senders: Range<usize>, round: u64) {
         let mut peers = Vec::new();
+        // By index, as the list grows behind this stretch meanwhile.
         for at in senders {
             let sender = self.informed[at];
             let mut draws = self.peers.draws(u64::from(sender), round << 32);
@@ -96,6 +99,7 @@ impl Spread {
 
     /// Every node contacts some peers. A sender gives each a copy; one who lacks the update asks, and who sends answers.
     fn contact(&mut self, senders: Range<usize>, round: u64) {
+        // Contacts of a round are simultaneous: who learns in it neither gives yet nor stops asking.
         let (before, mut sends) = (self.known.clone(), Bits::new(self.nodes as usize));
         for at in senders {
             sends.set(self.informed[at]);
@@ -126,10 +130,12 @@ impl Spread {
 
     fn deliver(&mut self, receiver: u32, round: u64, draws: &mut Draws) {
         if draws.happens(self.chance) {
+            // The lowest bit tells what was lost from what arrived.
             self.trace.note(round << 1, u64::from(receiver));
             match self.mode {
                 LossMode::Drop => self.metrics.dropped += 1,
                 LossMode::Retransmit => {
+                    // Its bytes are spent anew, but it stays the one copy that was sent.
                     self.metrics.bytes += self.record_bytes + ENVELOPE_BYTES;
                     self.late.push(receiver);
                 }

@@ -26,6 +26,7 @@ impl Histogram {
             *self.beyond.entry(delay).or_default() += count;
             return;
         }
+        // On demand: most spreads end long before a whole table would be of use.
         if self.table.len() <= delay as usize {
             self.table.resize(delay as usize + 1, 0);
         }
@@ -191,6 +192,7 @@ impl RunMetrics {
     /// time, so that neither a steep rise nor a long wait is drawn over.
     fn curve(&self) -> Vec<(f64, f64)> {
         let first = u64::from(self.written > 0);
+        // Never empty, so there is always a last entry, and one at or before any time.
         let mut all = vec![(0, first)];
         for (delay, count) in self.first.iter() {
             let known = all[all.len() - 1].1 + count;
@@ -202,6 +204,7 @@ impl RunMetrics {
         for step in 0..=steps {
             let at = all.partition_point(|(_, share)| *share * steps < known * step);
             chosen.push(all[at.min(all.len() - 1)]);
+            // Multiplied before divided, else short spreads collapse to 0; the product may pass 64 bits.
             let time = (u128::from(last) * u128::from(step) / u128::from(steps)) as u64;
             let at = all.partition_point(|(delay, _)| *delay <= time);
             chosen.push((time, all[at - 1].1));

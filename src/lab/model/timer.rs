@@ -34,8 +34,10 @@ impl Periodic {
 
     /// Leaves out the turns that had nothing to say up to now.
     pub(super) fn skip(&mut self, now: u64) {
+        // Not stepped: an hour of silence among a million nodes is billions of turns.
         let turns = now / self.period * self.nodes + now % self.period * self.nodes / self.period;
         self.turns = self.turns.max(turns.saturating_sub(1));
+        // The division rounds down, so the last few are walked.
         while self.at() <= now {
             self.turns += 1;
         }
@@ -47,6 +49,7 @@ impl Periodic {
 pub(super) struct History {
     turns: u32,
     heads: Vec<u32>,
+    // One pool for all: a list for each of millions of nodes would mostly be empty.
     entries: Vec<Entry>,
     free: Vec<u32>,
 }
@@ -98,6 +101,7 @@ impl History {
         while at != NONE {
             let Entry { left, next, .. } = self.entries[at as usize];
             if left > 1 {
+                // The chain is turned round on the way; what a node speaks of has no order.
                 let entry = &mut self.entries[at as usize];
                 (entry.left, entry.next) = (left - 1, kept);
                 kept = at;

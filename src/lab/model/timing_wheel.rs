@@ -71,6 +71,7 @@ impl<E: Copy + Default + Ord> TimingWheel<E> {
 
     /// The next tick at which something is due.
     pub(super) fn next_tick(&self) -> Option<u64> {
+        // Whatever waits in the heap is later than all that the ring covers.
         self.next_filled().or_else(|| self.far.peek().map(|Reverse((at, ..))| *at))
     }
 
@@ -78,6 +79,7 @@ impl<E: Copy + Default + Ord> TimingWheel<E> {
     pub(super) fn take(&mut self, batch: &mut Vec<E>) -> Option<u64> {
         batch.clear();
         let at = self.next_tick()?;
+        // Where the ring was empty, what is due now is still in the heap.
         self.come_near(at);
         let slot = (at % RING) as usize;
         let mut block = std::mem::replace(&mut self.buckets[slot], EMPTY).head;
@@ -88,6 +90,7 @@ impl<E: Copy + Default + Ord> TimingWheel<E> {
             block = *next;
         }
         self.filled[slot / 64] &= !(1 << (slot % 64));
+        // Only now: the bucket just emptied is the one of tick `at + RING`.
         self.come_near(at + 1);
         Some(at)
     }
@@ -139,6 +142,7 @@ impl<E: Copy + Default + Ord> TimingWheel<E> {
     fn next_filled(&self) -> Option<u64> {
         let from = (self.now % RING) as usize;
         let words = self.filled.len();
+        // The first word is read twice: its bits from now on, and in the end those a lap ahead.
         for step in 0..=words {
             let at = (from / 64 + step) % words;
             let mut word = self.filled[at];

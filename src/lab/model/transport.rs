@@ -38,6 +38,7 @@ impl Transport<'_> {
     /// true says that the question is there already.
     pub(super) fn ask(&mut self, kind: EventKind, from: u32, to: u32) -> bool {
         let Some(at) = self.launch(kind, from, to, 0) else { return false };
+        // A question that was lost comes a round later, as any other message.
         let this_round = self.links.round().is_some_and(|round| at <= (self.now / round + 1) * round);
         if this_round {
             return self.receives(from, to);
@@ -60,8 +61,10 @@ impl Transport<'_> {
         self.metrics.sent += 1;
         self.metrics.copies_sent += u64::from(kind.is_copy());
         self.metrics.bytes += bytes;
+        // Twelve kinds take four bits; with 24 of the update that stays within 32.
         let content = u64::from(update) << 4 | kind as u64;
         match self.links.deliver(self.now, from, to, content) {
+            // Judged here and at arrival: a cut also takes what was under way when it came.
             Delivery::Arrives(at, losses) if self.faults.are_linked(from, to) => {
                 self.metrics.bytes += bytes * u64::from(losses);
                 Some(at)

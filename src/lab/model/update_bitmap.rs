@@ -22,6 +22,7 @@ pub(super) struct UpdateBitmap {
 impl UpdateBitmap {
     /// Nobody holds anything.
     pub(super) fn new(nodes: usize, updates: usize, authors: usize) -> UpdateBitmap {
+        // Whole words compare two nodes at once; for a single update they would be 63 bits of waste.
         let stride = if updates == 1 { 1 } else { updates.next_multiple_of(64) };
         let firsts = (0..=authors).map(|author| first(author, updates, authors)).collect();
         UpdateBitmap { updates, stride, bits: vec![0; (nodes * stride).div_ceil(64)], authors: firsts }
@@ -76,9 +77,11 @@ impl UpdateBitmap {
                 word &= word - 1;
             }
         }
+        // Below the greatest version that it names a taker is thought to have everything.
         if digest == Digest::Max && !found.is_empty() {
             let (mut author, mut greatest) = (0, self.greatest(taker, 0));
             found.retain(|update| {
+                // What was found ascends, so each author is passed once.
                 while self.authors[author + 1] <= *update {
                     author += 1;
                     greatest = self.greatest(taker, author);
@@ -112,6 +115,7 @@ impl UpdateBitmap {
 }
 
 fn first(author: usize, updates: usize, authors: usize) -> u32 {
+    // The first few authors have one more where the division leaves a rest.
     (author * (updates / authors) + author.min(updates % authors)) as u32
 }
 

@@ -79,6 +79,7 @@ impl<'a> World<'a> {
         let (nodes, updates) = (network.nodes, scenario.workload.updates);
         let mesh = protocol.kind == Way::Mesh;
         let interval = super::interval(scenario);
+        // An author without an update would only make every digest longer.
         let authors = scenario.workload.authors.unwrap_or(nodes).min(updates);
         let order = Order::new(CounterRng::new(seed, Purpose::Author), 0, nodes);
         let authors: Vec<u32> = (0..authors).map(|turn| order.at(turn)).collect();
@@ -140,14 +141,17 @@ impl<'a> World<'a> {
                 self.schedule(end, EventKind::Heal, 0, number as u32);
             }
         }
+        // Behind the faults: one of the same tick strikes before the first write.
         self.schedule(ticks(self.scenario.workload.at.unwrap_or_default()), EventKind::Write, 0, 0);
         let mut batch = Vec::new();
         loop {
             let settled = self.is_settled();
+            // Copies under way teach nobody anything, but they are duplicates to be counted.
             if settled && self.transport.in_flight == 0 {
                 return;
             }
             let event = self.transport.queue.next_tick();
+            // Turns never run out, and would keep a finished world going up to its end.
             let turn = if settled { None } else { self.next_turn() };
             let Some(now) = turn.into_iter().chain(event).min().filter(|now| *now <= self.until) else {
                 break;
@@ -170,6 +174,7 @@ impl<'a> World<'a> {
             );
             self.note_agreement();
         }
+        // Quiet time counts too: whoever lacks something lacks it up to the end.
         self.agreement.advance(self.until.max(self.transport.now), self.transport.metrics.written);
     }
 
@@ -189,6 +194,7 @@ impl<'a> World<'a> {
     }
 
     fn next_turn(&self) -> Option<u64> {
+        // A mesh at rest skips its heartbeats, or an idle hour would cost as much as a busy one.
         let talk = self.talk.as_ref().filter(|_| self.graph.is_none() || !self.history.is_empty());
         talk.into_iter().chain(&self.reconcile).map(Periodic::at).min()
     }
@@ -215,6 +221,7 @@ impl<'a> World<'a> {
     fn dispatch(&mut self, event: Event) {
         let (from, to, update) = (event.from(), event.to(), event.update());
         let (place, what) = event.content();
+        // The update above, the time below: 2^40 ticks are more than three years.
         self.trace.note(place, what << 40 ^ self.transport.now);
         match event.kind() {
             EventKind::Copy | EventKind::Repair => self.take_copy(event),
@@ -263,6 +270,7 @@ impl<'a> World<'a> {
         let passed = self.transport.now - self.written_at[update as usize];
         let delay = self.transport.links.round().map_or(passed, |round| passed.div_ceil(round));
         self.transport.metrics.learnt(to, update, delay);
+        // Repairs and contacts do not carry on the count.
         if event.kind() == EventKind::Copy && self.scenario.protocol.kind != Way::PushPull {
             let hops = &mut self.transport.metrics.hops;
             *hops = (*hops).max(Some(event.hops()));
@@ -315,6 +323,7 @@ impl<'a> World<'a> {
         if !speaks {
             return;
         }
+        // Before the first entry is there: the turns of the silence would all be taken at once.
         if let Some(talk) = self.talk.as_mut().filter(|_| self.graph.is_some() && self.history.is_empty()) {
             talk.skip(self.transport.now);
         }
@@ -322,6 +331,7 @@ impl<'a> World<'a> {
     }
 
     fn push(&mut self, node: u32, update: u32, hops: u32, times: u32) {
+        // Who pushes for ever would plan the next time for ever.
         if self.is_settled() {
             return;
         }
@@ -332,6 +342,7 @@ impl<'a> World<'a> {
                 self.transport.send(EventKind::Copy, node, *peer, update, hops + 1);
             }
         }
+        // A turn missed while away is not made up for.
         let left = if times == FOREVER { FOREVER } else { times - 1 };
         if left > 0 {
             let again = Event::new(EventKind::Push, left, node, update, hops);
@@ -345,6 +356,7 @@ impl<'a> World<'a> {
         let start = ticks(workload.at.unwrap_or_default());
         let ticks_each = workload.rate.map_or(0.0, |rate| 1e3 * TICKS_MS as f64 / rate);
         while self.due < self.written_at.len() {
+            // From the start and not from the last write, so that rounding does not add up.
             let at = start + (self.due as f64 * ticks_each) as u64;
             if at > self.transport.now {
                 return self.schedule(at, EventKind::Write, 0, 0);
@@ -363,6 +375,7 @@ impl<'a> World<'a> {
     fn write(&mut self, author: u32, update: u32) {
         self.written_at[update as usize] = self.transport.now;
         self.agreement.from.get_or_insert(self.transport.now + STALE_TICKS);
+        // The author lacks it too, for the moment until `spread` takes one off again.
         self.agreement.lacking += self.agreement.up;
         self.transport.metrics.wrote(author, update);
         self.spread(Event::new(EventKind::Copy, author, author, update, 0), author, None);
@@ -374,6 +387,7 @@ impl<'a> World<'a> {
         match fault.kind {
             FaultKind::Churn { .. } => {
                 for node in 0..self.nodes {
+                    // Writers are there when churn begins, or the first updates would wait for their return.
                     let writes = self.authors_sorted.binary_search(&node).is_ok();
                     if !writes && self.transport.faults.begins_away(number, node) {
                         self.toggle(number, node);
@@ -407,6 +421,7 @@ impl<'a> World<'a> {
         let was_up = self.transport.faults.is_up(node);
         change(&mut self.transport.faults);
         let is_up = self.transport.faults.is_up(node);
+        // Only what was written is held, so this is never below zero.
         let lacks = self.transport.metrics.written - self.updates_held.count(node) as u64;
         match (was_up, is_up) {
             (true, false) => {
@@ -416,6 +431,7 @@ impl<'a> World<'a> {
             (false, true) => {
                 self.agreement.up += 1;
                 self.agreement.lacking += lacks;
+                // Once it counts as up: a write is lacked by all that are, its author among them.
                 for update in self.pending.remove(&node).unwrap_or_default() {
                     self.write(node, update);
                 }
@@ -437,6 +453,7 @@ impl<'a> World<'a> {
         if self.reconcile.is_some() {
             let holes: usize = match self.scenario.protocol.digest {
                 Digest::Max => (0..self.nodes).map(|node| self.updates_held.holes(node)).sum(),
+                // It is asked for from the first gap on, so repair comes to every hole.
                 Digest::Prefix => 0,
             };
             found.push(("holes", holes as f64 / (f64::from(self.nodes) * updates as f64)));

@@ -76,6 +76,7 @@ fn reached(run: &Run<'_>) -> (f64, f64) {
     let updates: Vec<&Update> = honest(run).collect();
     let (mut pairs, mut together, mut complete, mut nodes) = (0_u64, 0_u64, 0_u64, 0_u64);
     let withdrawn = run.world.reference().withdrawn();
+    // Once for all nodes: an update's list would else be walked anew for each.
     let seen: Vec<Vec<Option<u32>>> = updates.iter().map(|update| update.seen().collect()).collect();
     for (at, node) in run.world.nodes() {
         let zones: BTreeSet<&ZoneName> = node.zones().map(Zone::name).collect();
@@ -116,5 +117,6 @@ fn curve(run: &Run<'_>, update: &Update) -> Vec<(f64, f64)> {
     times.sort_unstable();
     let known = |at: usize| (f64::from(times[at]), (at + 1) as f64 / nodes as f64);
     let points = times.len().min(CURVE_MAX);
+    // There are no more points than times, so the quotient is at least 1.
     (1..=points).map(|point| known(point * times.len() / points - 1)).collect()
 }

@@ -87,7 +87,9 @@ impl Timeline {
             backed_up: Vec::new(),
             timeline: Timeline::default(),
         };
+        // Writers first: some faults strike them, and others spare them.
         let written_at = draw.writes(scenario);
+        // Where writes go on past the end faults may meet them there.
         draw.until = draw.until.max(written_at);
         for fault in &scenario.faults {
             draw.zone = fault.zone.as_ref();
@@ -239,6 +241,7 @@ impl<R: Rng> Draw<'_, R> {
     /// Nodes turn; those that write stay honest as long as there are others.
     fn corrupt(&mut self, at: u64, who: Who, behaviour: Behaviour) {
         let mut nodes = self.pick(Who::Share(1.0));
+        // Stable: on either side of the line the draw still decides.
         nodes.sort_by_key(|node| self.authors.contains(node));
         for node in nodes.into_iter().take(who.of(self.nodes)) {
             self.plan_fault(at, Fault::Corrupt(node, behaviour));
@@ -255,6 +258,7 @@ impl<R: Rng> Draw<'_, R> {
     fn partition(&mut self, at: u64, groups: Groups, lasts: Duration) {
         let parts: Vec<u8> = match groups {
             Groups::Random(count) => {
+                // Dealt and then shuffled, so that groups are of one size and none is empty.
                 let mut parts: Vec<u8> = (0..self.total).map(|at| (at % count) as u8).collect();
                 parts.shuffle(self.rng);
                 parts
@@ -273,10 +277,12 @@ impl<R: Rng> Draw<'_, R> {
         let mean_on_ms = mean_off_ms as f64 * (1.0 - share) / share;
         for machine in 0..self.nodes {
             let mut now = at;
+            // Decays have no memory: who is at home has a whole time before it, since whenever.
             if !self.rng.random_bool(share) {
                 now += self.some_time(mean_on_ms);
             }
             while now < end {
+                // Back by the end, for healing is counted from there.
                 let down_ms = self.some_time(mean_off_ms as f64).max(1).min(end - now);
                 self.plan_fault(now, Fault::Crash { node: machine, from: RestartFrom::Disk, down_ms });
                 now += down_ms + self.some_time(mean_on_ms).max(1);
@@ -305,6 +311,7 @@ impl<R: Rng> Draw<'_, R> {
 
     fn clock(&mut self, at: u64, who: Who, error_ms: i64, lasts: Option<Duration>, written_at: u64) {
         let forever = self.until.min(u64::MAX - 1);
+        // A clock wrong for ever would keep the world from ever agreeing.
         let forever = if self.until == u64::MAX { written_at.max(at) + WARM_MS } else { forever };
         let end = lasts.map_or(forever, |lasts| self.end(at, lasts));
         for machine in self.pick(who) {
@@ -344,6 +351,7 @@ impl<R: Rng> Draw<'_, R> {
 
     fn pick_among(&mut self, mut nodes: Vec<usize>, who: Who) -> Vec<usize> {
         nodes.shuffle(self.rng);
+        // `Who` takes one at least, of none it would panic.
         nodes.truncate(who.of(nodes.len().max(1)));
         nodes
     }
@@ -361,6 +369,7 @@ impl<R: Rng> Draw<'_, R> {
 
     /// An exponential draw. Milliseconds.
     fn some_time(&mut self, mean_ms: f64) -> u64 {
+        // 0 has no logarithm.
         let uniform: f64 = self.rng.random_range(f64::EPSILON..1.0);
         (-libm::log(uniform) * mean_ms) as u64
     }

@@ -119,6 +119,7 @@ fn spread(answered: &Answered, area: &Area<'_>) -> Drawn {
         other => (Axis::over(&xs, Unit::Number, 0.0), other),
     };
     let mut y = Axis::over(&[0.0, 1.0], Unit::Share, 0.0);
+    // The line of a full share would else lie in the frame.
     y.high = 1.04;
     let head = head(area, &format!("{}: share of nodes reached", answered.name), &lines, "5–95 % of runs")?;
     plot(area, head, says, &x, &y, &lines)
@@ -128,6 +129,7 @@ fn sweep(answered: &Answered, key: &str, metric: &str, area: &Area<'_>) -> Drawn
     let mut cells: Vec<&CellResult> =
         answered.cells.iter().filter(|cell| cell.metrics.contains_key(metric)).collect();
     let place = |cell: &CellResult| cell.parameters.get(key).and_then(Value::as_f64);
+    // A single word among the values, and none of them has a place as a number.
     let numbers = cells.iter().all(|cell| place(cell).is_some());
     if numbers {
         cells.sort_by(|a, b| place(a).unwrap_or_default().total_cmp(&place(b).unwrap_or_default()));
@@ -169,6 +171,7 @@ fn head(area: &Area<'_>, title: &str, lines: &[Line], band: &str) -> Drawn<u32> 
     area.draw(&Text::new(notes.join(", "), right, written(12, SOFT, HPos::Right)))?;
     let longest = lines.iter().map(|line| line.label.chars().count() as u32).max().unwrap_or_default();
     let wide = longest * CHARACTER + 40;
+    // A label wider than the chart still needs a column.
     let columns = ((SIZE.0 - 40) / wide).max(1);
     let named: Vec<&Line> = lines.iter().filter(|line| !line.label.is_empty()).collect();
     for (at, line) in (0..).zip(&named) {
@@ -200,6 +203,7 @@ fn plot(area: &Area<'_>, head: u32, x_says: &str, x: &Axis, y: &Axis, lines: &[L
         .label_style(("sans-serif", 12).into_font().color(&SOFT))
         .x_desc(x_says)
         .draw()?;
+    // All bands before any line, or one cell's band would cover another's line.
     for line in lines {
         let lower = line.band.iter().map(|it| (it.0, it.1));
         let upper = line.band.iter().map(|it| (it.0, it.2));
@@ -285,6 +289,7 @@ impl Axis {
         if least.is_finite() && most.is_finite() {
             (axis.low, axis.high) = (axis.place(least), axis.place(most));
         }
+        // Values may all be equal, and an axis needs a length.
         let span = if axis.high > axis.low { axis.high - axis.low } else { axis.high.abs().max(1.0) * 0.1 };
         let ends = (axis.low - span * more, axis.high + span * more.max(f64::from(axis.high <= axis.low)));
         (axis.low, axis.high) = ends;
@@ -308,6 +313,7 @@ fn even((low, high): (f64, f64)) -> Vec<f64> {
     let rough = (high - low) / 6.0;
     let power = 10_f64.powf(rough.log10().floor());
     let step =
+        // A step may come out a little below what it should be.
         [1.0, 2.0, 2.5, 5.0, 10.0].map(|it| it * power).into_iter().find(|step| *step >= rough * 0.999);
     let step = step.unwrap_or(rough);
     let (first, last) = ((low / step).ceil() as i64, (high / step).floor() as i64);
@@ -317,6 +323,7 @@ fn even((low, high): (f64, f64)) -> Vec<f64> {
 /// One, two, five and their tenfolds between the ends, which are logarithms.
 fn decades((low, high): (f64, f64)) -> Vec<f64> {
     let powers = low.floor() as i32..=high.ceil() as i32;
+    // Beyond two decades labels of the twos and fives would run into each other.
     let steps: &[f64] = if high - low > 2.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10_f64.powi(power)));
     all.filter(|value| (low..=high).contains(&value.log10())).collect()
@@ -351,6 +358,7 @@ fn heat(answered: &Answered, down: &str, across: &str, metric: &str, area: &Area
         let (x, y) = (left + column as i32 * wide, top + row as i32 * high);
         let mean = cell.metrics[metric].mean;
         let depth = scale.share(mean);
+        // The least is a shade above the ground, which stands for no value at all.
         let hue = between(GROUND, DEEP, 0.06 + 0.94 * depth);
         area.draw(&Rectangle::new([(x + 1, y + 1), (x + wide - 2, y + high - 2)], hue.filled()))?;
         let ink = if depth > 0.5 { GROUND } else { INK };

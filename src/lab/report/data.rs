@@ -16,6 +16,7 @@ const FIGURE_DIGITS: usize = 9;
 
 /// Everything that the script draws, safe inside a `script` element.
 pub(super) fn block(results: &Results) -> String {
+    // Sorted out once: thousands of runs looked through for each cell are millions.
     let mut runs: BTreeMap<(&str, &str, String), Vec<&Run>> = BTreeMap::new();
     for run in &results.runs {
         runs.entry((&run.scenario, &run.tier, label(&run.parameters))).or_default().push(run);
@@ -86,6 +87,7 @@ fn summary(summary: &Summary) -> Value {
 
 /// What differs in the command between the parts that all runs of the cell share, hash, and the checker that failed.
 fn run(run: &Run, before: usize, after: usize) -> Value {
+    // What all have in common is cut between characters of each, and overlaps in none.
     let middle = &run.replay[before..run.replay.len() - after];
     let mut row = vec![json!(run.seed.to_string()), json!(run.trace_hash), json!(middle)];
     row.extend(run.broken.as_ref().map(|broken| json!(broken.check)));
@@ -96,14 +98,17 @@ fn run(run: &Run, before: usize, after: usize) -> Value {
 fn shared<'a>(runs: &[&'a Run]) -> (&'a str, &'a str) {
     let Some((first, others)) = runs.split_first() else { return ("", "") };
     let first = first.replay.as_str();
+    // Commands are compared as bytes, and a cut within a character would panic.
     let cut = |at: usize| (0..=at).rev().find(|at| first.is_char_boundary(*at)).unwrap_or(0);
     let alike = |other: &str| first.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     let before = cut(others.iter().map(|run| alike(&run.replay)).min().unwrap_or(0));
     let rest = |other: &str| {
         let pairs = first.bytes().rev().zip(other.bytes().rev()).take_while(|(a, b)| a == b).count();
+        // In a short command beginning and end could be the same bytes.
         pairs.min(first.len() - before).min(other.len() - before)
     };
     let mut after = others.iter().map(|run| rest(&run.replay)).min().unwrap_or(0);
+    // Ends at the latest behind the text, which is a boundary.
     while !first.is_char_boundary(first.len() - after) {
         after -= 1;
     }
@@ -125,6 +130,7 @@ fn spread(cell: &CellResult) -> Value {
         }
     }
     let counts = |(times, never): &(BTreeMap<u32, usize>, usize)| {
+        // Keys ascend, so differences are never negative, and mostly a digit or two.
         let before = std::iter::once(0).chain(times.keys().copied());
         let later =
             times.iter().zip(before).flat_map(|((at, count), before)| [(at - before) as usize, *count]);
@@ -139,6 +145,7 @@ fn spread(cell: &CellResult) -> Value {
 /// A number with so many digits.
 fn short(value: f64, digits: usize) -> Value {
     let rounded: f64 = format!("{value:.*e}", digits - 1).parse().unwrap_or(value);
+    // Without a point it is shorter, and below 2^53 no digit is lost.
     if rounded.fract() == 0.0 && rounded.abs() < 1e15 { json!(rounded as i64) } else { json!(rounded) }
 }
 

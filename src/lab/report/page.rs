@@ -16,6 +16,7 @@ use super::text::{Escaped, counted, number, slug};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = concat!(include_str!("uplot/uPlot.min.css"), "\n", include_str!("page.css"));
+// Its licence has to stand in every copy, and each page is one.
 const LIBRARY: &str =
     concat!("/*\n", include_str!("uplot/LICENSE"), "*/\n", include_str!("uplot/uPlot.iife.min.js"));
 const SCRIPT: &str = include_str!("page.js");
@@ -78,6 +79,7 @@ struct Section<'a> {
 /// The page.
 pub(super) fn page(results: &Results) -> String {
     let sections = sections(results);
+    // Hashes and no nonce: nobody draws a new one each time a file is opened.
     let hash = |text: &str| BASE64.encode(&Sha256::digest(text));
     let policy = format!(
         "default-src 'none'; script-src 'sha256-{}' 'sha256-{}'; style-src 'sha256-{}'; img-src data:; base-uri 'none'; \
@@ -88,6 +90,7 @@ pub(super) fn page(results: &Results) -> String {
     );
     let mut page = String::new();
     let mut rest = PAGE;
+    // One pass over the template: what was put in is never searched for places again.
     while let Some((before, (name, after))) =
         rest.split_once("{{").and_then(|(before, rest)| Some((before, rest.split_once("}}")?)))
     {
@@ -122,6 +125,7 @@ fn sections(results: &Results) -> Vec<Section<'_>> {
                 .filter(|run| run.scenario == answered.name && run.tier == answered.tier)
                 .collect();
             let name = format!("s-{}", slug(&answered.name));
+            // One document may have the same scenario of several tiers, and an anchor is unique.
             let id = if taken.insert(name.clone()) {
                 name
             } else {
@@ -174,6 +178,7 @@ fn index(sections: &[Section<'_>]) -> String {
         let class = outcome.class();
         let paper =
             claim(answered).map(|(_, short, _)| format!("<small>{short}</small>")).unwrap_or_default();
+        // Writing to a `String` cannot fail.
         _ = write!(out, "<li class=\"{class}\"><a href=\"#{id}\">{mark}<span>{name}{paper}</span></a></li>");
     }
     out
@@ -269,6 +274,7 @@ fn verdicts(title: &str, verdicts: &[Verdict], bad: &str) -> String {
 /// For example `holds in 10 of 10 runs`, or `fails in 3 of 10 runs: measured 0.9405 where network.loss.rate = 0`.
 fn outcome(verdict: &Verdict) -> String {
     let (held, all) = verdict.held;
+    // Some documents do not say.
     let things = if verdict.counts.is_empty() { "values" } else { &verdict.counts };
     let place = if verdict.worst_cell.is_empty() { "" } else { " where " };
     let (what, count) = if verdict.met { ("holds", held) } else { ("fails", all.saturating_sub(held)) };
@@ -312,6 +318,7 @@ fn seeds(runs: &[&Run]) -> String {
     let mut ranges: Vec<(u64, u64)> = Vec::new();
     for seed in seeds {
         match ranges.last_mut() {
+            // The greatest seed has no next one.
             Some((_, last)) if last.checked_add(1) == Some(seed) => *last = seed,
             _ => ranges.push((seed, seed)),
         }

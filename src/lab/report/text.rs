@@ -39,9 +39,11 @@ pub(super) fn number(value: f64) -> String {
     }
     let decimals = (DIGITS - 1 - value.abs().log10().floor() as i32).clamp(0, DECIMALS_MAX);
     let mut written = (decimals..=DECIMALS_MAX).map(|decimals| format!("{value:.*}", decimals as usize));
+    // Beyond 10^4 a fraction is less than four digits tell, and may be dropped.
     let honest =
         written.find(|text| text.parse::<f64>().is_ok_and(|shown| shown.fract() != 0.0 || value.abs() > 1e4));
     let text = honest.unwrap_or_else(|| format!("{value:e}"));
+    // Zeros of an exponent, or of a whole number, say something.
     if text.contains('.') && !text.contains('e') {
         return text.trim_end_matches('0').trim_end_matches('.').to_owned();
     }

@@ -85,6 +85,7 @@ impl Figure {
             let (key, value) = condition
                 .split_once('=')
                 .ok_or_else(|| format!("`{}` is no condition: key = value", condition.trim()))?;
+            // TOML wants quotes around a dotted key, so they are taken here, too.
             at.insert(key.trim().trim_matches('"').into(), value_of(value.trim()));
         }
         Ok(Figure { metric: metric.into(), unit, at })

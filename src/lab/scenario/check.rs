@@ -59,6 +59,7 @@ pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
 pub(super) fn check_places(original: &Scenario) -> Vec<Wrong> {
     let mut wrongs = Vec::new();
     let mut judge = |path: &str, key: &String, value: &toml::Value| {
+        // A key that is not swept at all is told of by `check_swept`.
         let Some(values) = original.sweep.get(key) else { return };
         let values: Vec<_> = values.iter().map(plain).collect();
         if !values.contains(&plain(value)) {
@@ -74,6 +75,7 @@ pub(super) fn check_places(original: &Scenario) -> Vec<Wrong> {
             }
         }
     }
+    // One that cannot be read was told of by `check_answer`.
     let template = original.answer.as_deref().and_then(|text| Template::parse(text).ok());
     for figure in template.iter().flat_map(Template::figures) {
         for (key, value) in &figure.at {
@@ -198,6 +200,7 @@ fn check_protocol(scenario: &Scenario) -> Result<(), Wrong> {
 
 fn check_workload(scenario: &Scenario) -> Result<(), Wrong> {
     let workload = &scenario.workload;
+    // Put as a denial, so that NaN is refused as well.
     if workload.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
         return Err(wrong("workload/rate", "updates a second, above 0"));
     }
@@ -283,6 +286,7 @@ fn check_expectation(
         if scenario.theory.is_none() {
             return Err(("of", "which theory? add [theory] with curve = \"push\"".into()));
         }
+        // Which formulas there are differs by cell: one may lack what another has.
         let is_here =
             expectation.at.iter().all(|(key, value)| here.get(key).map(plain) == Some(plain(value)));
         if is_here {

@@ -251,6 +251,7 @@ impl TryFrom<FaultText> for Fault {
     fn try_from(text: FaultText) -> Result<Fault, String> {
         let at = text.at.ok_or("when? at = \"10s\"")?;
         let kind = text.fault()?;
+        // Here the zone is what is joined or left; those struck are outside it or guests.
         let is_of_kind = matches!(kind, FaultKind::JoinZone { .. } | FaultKind::LeaveZone { .. });
         Ok(Fault { at, zone: text.zone.filter(|_| !is_of_kind), kind })
     }
@@ -258,6 +259,7 @@ impl TryFrom<FaultText> for Fault {
 
 impl FaultText {
     fn fault(&self) -> Result<FaultKind, String> {
+        // Before what is missing: with the kind mistaken, the keys of another are the better hint.
         self.refuse_strangers()?;
         Ok(match self.kind {
             KindText::Partition => FaultKind::Partition { groups: self.split()?, lasts: self.lasting()? },
@@ -330,6 +332,7 @@ impl FaultText {
 
     fn share(&self) -> Result<f64, String> {
         let share = self.share.ok_or("how many? share = 0.2")?;
+        // TOML knows NaN, which fails every comparison.
         if !(share > 0.0 && share <= 1.0) {
             return Err(format!("share = {share} is no share: above 0, at most 1"));
         }

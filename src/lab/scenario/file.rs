@@ -57,6 +57,7 @@ impl Document {
     /// As [`Document::read`], and tells every flaw: an unknown key or a wrong type ends the reading, what a tier cannot do
     /// does not. There is at least one.
     pub fn examine(text: &str, settings: &[(String, String)]) -> Result<Document, Vec<Flaw>> {
+        // Read from the text as well as from a table: only so an error has its place in the file.
         let scenario: Scenario = toml::from_str(text).map_err(|error| vec![from_toml(&error)])?;
         let table: Table = toml::from_str(text).map_err(|error| vec![from_toml(&error)])?;
         let original = scenario.clone();
@@ -118,6 +119,7 @@ impl Document {
     }
 
     fn flaws(&self, original: &Scenario) -> Vec<Flaw> {
+        // Cells are made of a sound sweep alone: a list may be empty, or cells be millions.
         let flaws = self.sweep_flaws();
         if !flaws.is_empty() {
             return flaws;
@@ -126,6 +128,7 @@ impl Document {
         let mut flaws = Vec::new();
         let mut tell = |flaw: Flaw, message: &str| {
             let place = flaw.span.as_ref().map(|span| (span.start, span.end));
+            // All cells share most flaws, and each is told once.
             if told.insert((place, message.to_owned())) {
                 flaws.push(flaw);
             }
@@ -177,6 +180,7 @@ impl Document {
         let mut rest = number;
         let axes = self.scenario.sweep.iter().rev();
         let positions = axes.map(|(key, values)| {
+            // An empty list was refused before.
             let position = rest % values.len();
             rest /= values.len();
             (key.as_str(), position)
@@ -188,12 +192,14 @@ impl Document {
         let mut table = self.table.clone();
         table.remove("sweep");
         let mut parameters = BTreeMap::new();
+        // Read after each value, so that the one that fails is known; the last reading decides.
         let mut read = scenario_of(&table);
         let mut failed = None;
         for (key, position) in self.positions(number) {
             let value = self.scenario.sweep[key][position].clone();
             let position = position.to_string();
             let blame = |flaw: Flaw| {
+                // For a key that does not exist its values are not to blame.
                 if flaw.message.starts_with("unknown key") {
                     self.flaw(&["sweep", key], flaw.message)
                 } else {
@@ -265,6 +271,7 @@ fn with_suggestion(message: &str) -> String {
         .replace("unknown variant", "unknown value")
         .replace("missing field", "missing key")
         .replace("expected a sequence", "expected a list");
+    // Every second piece stands in backticks: what was given, then what would have been right.
     let mut words = message.split('`').skip(1).step_by(2);
     let Some(given) = words.next().filter(|_| message.starts_with("unknown")) else { return message };
     match nearest(given, words) {
@@ -283,6 +290,7 @@ pub(super) fn nearest<'a>(given: &str, words: impl Iterator<Item = &'a str>) -> 
 
 /// A value as it would stand in a file; a word without quotes is a text.
 pub(super) fn value_of(text: &str) -> Value {
+    // The parser reads documents and no lone values, so it gets one with a single key.
     let document: Result<Table, _> = toml::from_str(&format!("value = {text}"));
     document.ok().and_then(|mut table| table.remove("value")).unwrap_or_else(|| Value::String(text.into()))
 }
@@ -296,6 +304,7 @@ fn set(table: &mut Table, key: &str, value: Value) -> Result<(), Flaw> {
     let mut at = table;
     let mut parts = parts.into_iter().peekable();
     while let Some(part) = parts.next() {
+        // Tables made here would have the keys `0` and `1`, where the file means a list.
         if !at.contains_key(part) && parts.peek().is_some_and(|next| next.parse::<usize>().is_ok()) {
             return Err(flaw(format!("the file has no `{part}`")));
         }
@@ -335,6 +344,7 @@ fn span_of(text: &str, path: &[&str]) -> Option<Range<usize>> {
         let Some(here) = table else { break };
         match here.iter().find(|(key, _)| key.get_ref() == part) {
             Some((key, value)) => {
+                // A whole table would be marked over many lines.
                 let is_long = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
                 span = Some(if is_long { key.span() } else { value.span() });
                 (table, list) = below(value.get_ref());

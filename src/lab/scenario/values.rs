@@ -67,6 +67,7 @@ struct Between {
 
 impl<'de> Deserialize<'de> for Latency {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Latency, D::Error> {
+        // An untagged enum would only say that nothing fits, not that a number lacks its unit.
         struct Text;
         impl<'de> Visitor<'de> for Text {
             type Value = Latency;
@@ -226,6 +227,7 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
 
 /// `"30s"`, `"250ms"`, `"60d"`, `"1h 30m"`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
+    // A number in quotes most likely lacks its unit, and is told so.
     if let Ok(number) = text.trim().parse::<f64>() {
         return Err(without_unit(number));
     }
@@ -245,6 +247,7 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize,
         }
 
         fn visit_i64<E: Error>(self, number: i64) -> Result<usize, E> {
+            // Counts end far below 2^53, so none is rounded on this way.
             self.visit_f64(number as f64)
         }
 

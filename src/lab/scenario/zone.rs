@@ -33,6 +33,7 @@ impl TryFrom<String> for NodeSet {
             Some((from, to)) => Some(number(from)?..=number(to)?),
             None => number(part).map(|one| one..=one),
         };
+        // Bounded before it is spelt out: `0-9999999999` would fill the memory.
         let parts =
             text.split(',').map(|it| part(it).filter(|part| !part.is_empty() && *part.end() < NODE_MAX));
         let parts = parts.collect::<Option<Vec<_>>>();

@@ -33,6 +33,7 @@ fn spread(n: f64, rounds: Rounds, missed: impl Fn(f64) -> f64) -> Vec<f64> {
     let mut known = vec![1.0 / n];
     while known.len() < LENGTH_MAX {
         let last = known[known.len() - 1];
+        // Who learnt it so many rounds ago has stopped sending.
         let done = match rounds {
             Rounds::Forever => 0.0,
             Rounds::Times(times) => {
@@ -40,6 +41,7 @@ fn spread(n: f64, rounds: Rounds, missed: impl Fn(f64) -> f64) -> Vec<f64> {
             }
         };
         let sending = last - done;
+        // Less than half a node is nobody; a mean would creep on for ever.
         if last >= 1.0 - 0.5 / n || sending * n < 0.5 {
             break;
         }
@@ -74,11 +76,13 @@ fn mesh_curve(n: f64, degree: i32, ways: &[Vec<Way>], source: usize) -> Vec<f64>
         let brought: Vec<f64> = ways.iter().map(brought_to).collect();
         let mut share = 0.0;
         for (region, (known, brought)) in known.iter_mut().zip(brought).enumerate() {
+            // Of the nodes of its region one is the author.
             let others = if region == source { 1.0 - regions / n } else { 1.0 };
             known.push(1.0 - others * (1.0 - brought).powi(degree - 1));
             share += (1.0 - others * (1.0 - brought).powi(degree)) / regions;
         }
         curve.push(share);
+        // Within the longest way all that was sent has arrived; no rise since means no more.
         let before = now.checked_sub(longest).map_or(0.0, |before| curve[before]);
         if share >= 1.0 - 0.5 / n || share - before < STILL {
             break;
@@ -103,6 +107,7 @@ fn ways(network: &Network) -> Vec<Vec<Way>> {
                 let wait = (2f64.powi(lost) - 1.0) * (3.0 * mean + ACK_DELAY_MS);
                 (mean + wait, (1.0 - loss.rate) * loss.rate.powi(lost))
             });
+        // A copy that took no time would need the very share that it is to bring about.
         merge(at_once.chain(late).map(|(ms, chance)| ((ms.round() as usize).max(1), chance)))
     };
     if network.regions.is_some() {
@@ -124,6 +129,7 @@ fn between_regions(round_trip_ms: u16) -> Vec<f64> {
 }
 
 fn points() -> impl Iterator<Item = f64> {
+    // Middles of equal parts, as at their ends the extremes would weigh too much.
     (0..POINTS).map(|at| (at as f64 + 0.5) / POINTS as f64)
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::node::NodeClient;
 use crate::agents::{Agents, HostedAgent};
+use crate::net::client::NodeClient;
 use crate::proto::call::{Access, CallOffer};
 use crate::proto::card::Scope;
 use crate::proto::grant::Grant;
@@ -59,6 +59,7 @@ impl AccessControl {
     /// Whether the world may know that this host offers the agent of this id. An agent of `node` scope is as unknown as
     /// one that is not there.
     fn offers(&self, name: &FullName, local: &HostedAgent, id: AgentId) -> bool {
+        // Read and not verified: the grants are this node's own, and only the owner's key is needed.
         let first = local.offer.grants.first().map(|signed| Grant::read(signed));
         let owner = match first {
             None => self.own,
@@ -70,10 +71,12 @@ impl AccessControl {
 
     /// Whether one of `callers` means this peer.
     async fn includes(&self, callers: &[String], peer: PeerKey) -> bool {
+        // A peer that is named itself needs no profile, so the node is not asked.
         if callers.iter().any(|caller| caller.parse() == Ok(peer)) {
             return true;
         }
         let profile = self.profiles.of(&self.node, peer).await;
+        // No text is both: every PeerId has capitals, and no zone has any.
         callers.iter().any(|caller| match (caller.parse::<PeerKey>(), caller.parse::<ZoneName>()) {
             (Ok(owner), _) => profile.owners.contains(&owner),
             (_, Ok(zone)) => profile.zones.iter().any(|served| served.is_within(&zone)),
@@ -84,15 +87,18 @@ impl AccessControl {
 
 impl PeerProfileCache {
     async fn of(&self, node: &NodeClient, peer: PeerKey) -> Arc<PeerProfile> {
+        // The lock ends with this statement: asking the node may take a while, and two may ask at once.
         let known = self.lock().get(&peer).filter(|(since, _)| since.elapsed() < PROFILE_KEPT).cloned();
         if let Some((_, profile)) = known {
             return profile;
         }
         let profile = Arc::new(node.profile(peer).await);
         let mut known = self.lock();
+        // Swept only when full: until then an old profile costs no more than its place.
         if known.len() >= PROFILES_MAX {
             known.retain(|_, (since, _)| since.elapsed() < PROFILE_KEPT);
         }
+        // Where all others are fresh, this peer is simply asked about again.
         if known.len() < PROFILES_MAX {
             known.insert(peer, (Instant::now(), profile.clone()));
         }
@@ -100,6 +106,7 @@ impl PeerProfileCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, (Instant, Arc<PeerProfile>)>> {
+        // Every change of the map is one step, so a panic under the lock leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,8 +14,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::driver::CallDriver;
 use super::input::prepare;
-use super::node::NodeClient;
 use super::{FRAME_DEADLINE, read_json};
+use crate::net::client::NodeClient;
 use crate::net::streams::calls::{CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
@@ -93,6 +93,7 @@ impl CallClient {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
         };
+        // Before the machine hears of the call: a misfit takes no place and troubles no host.
         let input = match timeout_at(deadline, prepare(schema, input)).await.unwrap_or_else(|_| late()) {
             Ok(input) => input,
             Err(failure) => return CallResult { result: Err(failure), host: None, attempts: 0 },
@@ -111,9 +112,11 @@ impl CallClient {
         };
         let deadline = self.driver.time(deadline);
         let wanted = Wanted { agent, name, replicas, size: input.len(), deadline };
+        // After the mailbox is there, for the first output comes at once.
         self.driver.handle(Input::Call { call, wanted });
         loop {
             tokio::select! {
+                // Outputs first: a close makes stale what may have come at the same moment.
                 biased;
                 Some(output) = task.outputs.recv() => {
                     if let Some(result) = performance.perform(output) {
@@ -132,6 +135,7 @@ impl<'a> Performance<'a> {
         let client = self.client;
         match output {
             Output::Open { stream, host } => {
+                // Before the dial: its connection must not be closed as excess while the stream opens.
                 self.under_way = Some(client.streams.open_calls.open(host));
                 let opening = client.streams.open(host);
                 self.waiting = opening
@@ -142,6 +146,7 @@ impl<'a> Performance<'a> {
                 let frame = CallRequest::Offer(offer).encode();
                 self.hear(stream, Some((frame.into(), FRAME_DEADLINE)));
             }
+            // The machine ends the call at its deadline, which is never further away than this.
             Output::SendInput(stream) => self.hear(stream, Some((self.input.into(), CALL_TIME_MAX))),
             Output::Progress { stream, progress: report } => {
                 if let Some(progress) = &self.progress {
@@ -154,15 +159,18 @@ impl<'a> Performance<'a> {
                 let halves = self.idle.take()?;
                 self.waiting = take_output(halves, size).map(move |taken| Done::Taken(stream, taken)).boxed();
             }
+            // Whichever of the two holds the stream, or the wish for one, lets go of it.
             Output::Close(_) => (self.idle, self.waiting) = (None, pending().boxed()),
             Output::Search { host, .. } => {
                 self.waiting = client.node.search(host).map(|()| Done::Searched).boxed();
             }
             Output::Ended { end, .. } => {
+                // The machine heard of the output from here, so it is here; if not, nothing is claimed of it.
                 let lost = || CallFailure::new(Code::Internal, Outcome::Unknown, "the output was lost");
                 let result = end.failure.map_or_else(|| self.output.take().ok_or_else(lost), Err);
                 return Some(CallResult { result, host: end.host, attempts: end.attempts });
             }
+            // What a host does goes to the mailboxes of its streams, never to that of a call.
             Output::Accept { .. }
             | Output::Run { .. }
             | Output::Answer { .. }
@@ -181,6 +189,7 @@ impl<'a> Performance<'a> {
 
     /// What the machine is to be told of what has come.
     fn note(&mut self, done: Done) -> Input {
+        // A future that has finished must not be polled again.
         self.waiting = pending().boxed();
         match done {
             Done::Opened(stream, Ok(halves)) => {

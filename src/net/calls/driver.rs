@@ -62,12 +62,16 @@ impl CallDriver {
     /// Tells the machine what happened.
     pub(super) fn handle(&self, input: Input) {
         let mut driven = self.lock();
+        // Read under the lock: of two tasks the later must not bring the earlier time.
         let now = self.0.started.elapsed();
         driven.calls.handle(now, input);
         driven.dispatch();
+        // A timer that moved away needs no word: the keeper wakes once in vain and sleeps anew.
         if let Some(due) = driven.calls.poll_timeout()
             && driven.wake.is_none_or(|wake| due < wake)
         {
+            // Noted here, so that further inputs before the keeper runs do not wake it again. A notice that
+            // finds the keeper between two sleeps is kept for the next.
             driven.wake = Some(due);
             self.0.is_earlier.notify_one();
         }
@@ -103,6 +107,7 @@ impl CallDriver {
     /// Tells the machine when something is due, for ever.
     pub(super) async fn keep_time(&self) {
         loop {
+            // The lock ends with this block, before the sleep.
             let wake = {
                 let mut driven = self.lock();
                 driven.calls.handle_timeout(self.0.started.elapsed());
@@ -124,6 +129,7 @@ impl CallDriver {
     }
 
     fn lock(&self) -> MutexGuard<'_, Driven> {
+        // A panic in the task of one call is no reason to end the calls of all others.
         self.0.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -147,6 +153,7 @@ impl Driven {
                 | Output::Refuse { stream, .. }
                 | Output::Drop(stream) => self.inbound.get(stream),
             };
+            // Never waited for: one task that hangs must not hold the lock that all others need.
             if let Some(mailbox) = mailbox
                 && let Err(mpsc::error::TrySendError::Full(output)) = mailbox.try_send(output)
             {
@@ -158,6 +165,7 @@ impl Driven {
 
 impl Drop for OutboundTask {
     fn drop(&mut self) {
+        // The mailbox first: nobody is left to perform what giving up would put into it.
         self.driver.lock().outbound.remove(&self.call);
         self.driver.handle(Input::GiveUp { call: self.call });
     }

@@ -18,10 +18,10 @@ use tokio::time::Instant;
 
 use super::access::AccessControl;
 use super::driver::CallDriver;
-use super::node::NodeClient;
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Agents, Invocation};
 use crate::net::addresses::peer_key;
+use crate::net::client::NodeClient;
 use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::calls::{OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
@@ -81,9 +81,11 @@ pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: 
     let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
     let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
     let mut calls = JoinSet::new();
+    // A task that panics cannot say whose it was, and its place must be freed all the same.
     let mut peers = BTreeMap::new();
     loop {
         tokio::select! {
+            // New streams before ended ones: the library holds one that waits and drops the rest.
             biased;
             () = node.stopped() => return,
             Some((peer, stream)) = incoming.next() => {
@@ -111,6 +113,7 @@ impl Host {
     async fn take(&self, peer: PeerKey, stream: Stream) -> Result<(), FrameError> {
         let (mut reader, writer) = stream.split();
         let offer = read_offer(&mut reader).await?;
+        // Judged before the machine is told: this may wait for the node, and the machine never waits.
         let access = self.access.of(peer, &offer).await;
         // Dropped last, when nothing of the call is left here.
         let mut task = self.driver.inbound();
@@ -150,6 +153,7 @@ impl Performance<'_> {
     async fn perform(&mut self, output: Output) -> Result<ControlFlow<()>, FrameError> {
         match output {
             Output::Accept { incarnation, size, .. } => {
+                // Before the caller is told, so that its connection is not closed as excess in between.
                 self.under_way = Some(self.host.open_calls.open(self.peer));
                 self.say(&CallReply::Accepted { incarnation }).await?;
                 if let Some(reader) = self.reader.take() {
@@ -165,6 +169,7 @@ impl Performance<'_> {
             }
             Output::Answer { size, .. } => {
                 self.say(&CallReply::Answered { size: size as u64 }).await?;
+                // Work that ends in its last moment still has the time of a frame to be read.
                 let deadline = self.deadline.saturating_duration_since(Instant::now()).max(FRAME_DEADLINE);
                 if let Some(writer) = &mut self.writer {
                     write_frame(writer, &self.document, deadline).await?;
@@ -175,6 +180,7 @@ impl Performance<'_> {
                 self.say(&CallReply::Failed(failure)).await?;
                 return self.close().await;
             }
+            // Who returns drops the halves, which is a close without a word.
             Output::Drop(_) => return Ok(ControlFlow::Break(())),
             Output::Open { .. }
             | Output::Offer { .. }
@@ -244,10 +250,12 @@ async fn run(
     mut writer: Writer,
 ) -> Result<Done, FrameError> {
     let Some(input) = read_json(input).await else {
+        // The machine counts the call as begun, yet the agent never saw anything of it.
         let failure = CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON");
         return Ok(Done::Worked(writer, Err(failure)));
     };
     let (progress, reports) = mpsc::channel(REPORTS_MAX);
+    // The end of the reports does not tell the end of the work: an agent may keep its sender.
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
         let answer = agents.call(&name, Invocation { input, deadline, progress: Some(progress) }).await;
@@ -273,10 +281,12 @@ async fn pass_reports(
 ) -> Result<(), FrameError> {
     loop {
         let report = tokio::select! {
+            // Reports before the end: those made while it worked leave before the answer.
             biased;
             Some(report) = reports.recv() => report,
             _ = &mut worked => return Ok(()),
         };
+        // A report without numbers would break the protocol, and the caller would end the call for it.
         if let Some(report) = report.bounded() {
             say(writer, &CallReply::Progress(report)).await?;
         }

@@ -26,6 +26,7 @@ static PAPER: LazyLock<Option<Schema>> =
 /// The input as it travels, if it may.
 pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<u8>, CallFailure> {
     let bytes = serde_json::to_vec(&input).map_err(|error| refused(Code::BadInput, error.to_string()))?;
+    // Before the schema, whose check takes the longer the more there is.
     if bytes.len() > CALL_BYTES_MAX {
         let message = format!("the input has {} bytes, more than {CALL_BYTES_MAX}", bytes.len());
         return Err(refused(Code::TooLarge, message));
@@ -33,6 +34,7 @@ pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<
     let misfit = match schema {
         None if bytes.len() <= AT_ONCE_BYTES => misfit(None, &input),
         schema => {
+            // No deadline here: that of the call stands around all of this.
             let _place = SCHEMAS.acquire().await;
             let checked = tokio::task::spawn_blocking(move || misfit(schema.as_deref(), &input)).await;
             // A check that broke down says nothing against the input.

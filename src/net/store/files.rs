@@ -22,6 +22,7 @@ const ASIDE_MAX: usize = 2;
 pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
     let refused = |source| StoreError::NotWritable { dir: dir.to_owned(), source };
     private_dir().recursive(true).create(dir).map_err(refused)?;
+    // Not truncated: until the lock is ours the number in it is that of its holder.
     let opened = private_file().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK));
     let mut file = opened.map_err(refused)?;
     match lock_patiently(&file) {
@@ -55,6 +56,7 @@ fn write_pid(file: &mut File) -> io::Result<()> {
 fn read_pid(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.rewind().ok()?;
+    // A number has ten digits at most; whatever else lies there is not read.
     file.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
@@ -109,6 +111,7 @@ pub(super) fn create_beside(path: &Path) -> Result<(File, PathBuf), StoreError> 
 
 /// Makes `new` durable and then the one under the name `path`: after a crash `path` is the old file or the new one.
 pub(super) fn put_in_place(file: &File, new: &Path, path: &Path) -> Result<(), StoreError> {
+    // Content before name: a rename that is durable first leaves an empty file after a crash.
     file.sync_all().map_err(StoreError::io("sync", new))?;
     fs::rename(new, path).map_err(StoreError::io("rename", new))?;
     sync_parent(path)
@@ -133,6 +136,8 @@ pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
 /// Keeps a second name `NAME.damaged-N` of a file that will be replaced.
 pub(super) fn keep_copy(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = next_aside(path)?;
+    // A link takes no space, and it keeps its content: the
+    // file is replaced by a rename and never written to.
     let linked = fs::hard_link(path, &aside).or_else(|_| fs::copy(path, &aside).map(drop));
     linked.map_err(StoreError::io("copy", path))?;
     Ok(aside)
@@ -142,6 +147,7 @@ pub(super) fn keep_copy(path: &Path) -> Result<PathBuf, StoreError> {
 pub(super) fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {
     let aside = next_aside(path)?;
     fs::rename(path, &aside).map_err(StoreError::io("rename", path))?;
+    // Before a new folder takes the name, or a crash could leave the damaged one under it.
     sync_parent(path)?;
     Ok(aside)
 }
@@ -155,6 +161,7 @@ fn next_aside(path: &Path) -> Result<PathBuf, StoreError> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(&prefix)?.parse().ok())
         .collect();
     taken.sort_unstable();
+    // After the greatest and not into a gap, so that numbers tell which copy is the latest.
     let next = taken.last().map_or(1, |last| last.saturating_add(1));
     for old in taken.iter().rev().skip(ASIDE_MAX - 1) {
         let old = dir.join(format!("{prefix}{old}"));

@@ -123,6 +123,8 @@ impl Journal {
         let mut file = file.map_err(StoreError::io("open", &path))?;
         let end = found.scan.end as u64;
         if end < found.bytes.len() as u64 {
+            // Cut before anything is appended: a good frame
+            // behind a torn one would make it look like damage.
             file.set_len(end).and_then(|()| file.sync_all()).map_err(StoreError::io("truncate", &path))?;
         }
         file.seek(SeekFrom::Start(end)).map_err(StoreError::io("seek", &path))?;
@@ -154,6 +156,7 @@ impl Journal {
 
     /// Appends rows in their order; they are on disk when it returns.
     pub(super) fn append(&mut self, entries: &[JournalEntry<'_>]) -> Result<(), StoreError> {
+        // After a failed sync the system may have dropped the pages, and a second sync would report success.
         if self.health == Health::Failed {
             return Err(StoreError::JournalFailed { path: self.path.clone() });
         }
@@ -166,8 +169,10 @@ impl Journal {
     fn append_frames(&mut self, entries: &[JournalEntry<'_>]) -> Result<(), StoreError> {
         let (frames, offsets) = frames(&self.salt, entries);
         self.file.write_all(&frames).map_err(StoreError::io("append to", &self.path))?;
+        // The length that reading needs is synced with the data; the times of the file are not needed.
         self.file.sync_data().map_err(StoreError::io("sync", &self.path))?;
         for (entry, offset) in entries.iter().zip(offsets) {
+            // Noted after the sync: what may not be on disk does not count as held.
             self.note(*entry, self.end + offset as u64);
         }
         self.end += frames.len() as u64;
@@ -180,10 +185,13 @@ impl Journal {
         if self.end <= COMPACT_BYTES_MIN.max(COMPACT_FACTOR * self.live_bytes) {
             return Ok(());
         }
+        // Until the new file is in place: any return below
+        // leaves no locations, and nothing may be appended then.
         self.health = Health::Failed;
         let mut draft = JournalDraft::begin(self.path.clone(), self.salt, next_seq)?;
         let locations = std::mem::take(&mut self.locations);
         for (key, location) in &locations {
+            // A removal that sled has flushed has nothing left to bury.
             if location.kind != RowKind::Removed || location.seq > removed_in_sled {
                 let row = self.read_row(key, location)?;
                 draft.add(JournalEntry { key, row: &row })?;
@@ -198,6 +206,7 @@ impl Journal {
         let read = self.file.seek(SeekFrom::Start(location.at)).and_then(|_| self.file.read_exact(&mut row));
         read.map_err(StoreError::io("read", &self.path))?;
         match read_unauthenticated(key, &row) {
+            // The bytes may have changed on disk since: a compaction must not put a new frame around damage.
             Some((seq, _)) if seq == location.seq => Ok(row),
             _ => Err(StoreError::JournalFailed { path: self.path.clone() }),
         }
@@ -211,6 +220,7 @@ impl Journal {
     fn note(&mut self, entry: JournalEntry<'_>, at: u64) {
         let Some((seq, kind)) = read_unauthenticated(entry.key, entry.row) else { return };
         let location = RowLocation { at, length: entry.row.len(), seq, kind };
+        // Added before the old row is taken off, which is part of the sum: it never falls below zero.
         self.live_bytes += live_bytes(entry.key, &location);
         if let Some(old) = self.locations.insert(entry.key.to_vec(), location) {
             self.live_bytes -= live_bytes(entry.key, &old);
@@ -228,6 +238,7 @@ struct JournalDraft {
 impl JournalDraft {
     fn begin(path: PathBuf, salt: Salt, next_seq: u64) -> Result<JournalDraft, StoreError> {
         let (file, new) = files::create_beside(&path)?;
+        // Opened under its first name; it is the same file after the rename.
         let reader = files::private_file().read(true).write(true).open(&new);
         let reader = reader.map_err(StoreError::io("open", &new))?;
         let mut writer = BufWriter::new(file);
@@ -236,6 +247,7 @@ impl JournalDraft {
     }
 
     fn add(&mut self, entry: JournalEntry<'_>) -> Result<(), StoreError> {
+        // One frame for each row: damage of one then costs no other.
         let (frame, offsets) = frames(&self.journal.salt, &[entry]);
         self.writer.write_all(&frame).map_err(StoreError::io("write", &self.new))?;
         for offset in offsets {
@@ -250,6 +262,7 @@ impl JournalDraft {
         let file = writer.into_inner().map_err(|error| StoreError::io("write", &new)(error.into_error()))?;
         files::put_in_place(&file, &new, &journal.path)?;
         let end = SeekFrom::Start(journal.end);
+        // This handle has not moved while the other one wrote.
         journal.file.seek(end).map_err(StoreError::io("seek", &journal.path))?;
         Ok(journal)
     }
@@ -257,6 +270,7 @@ impl JournalDraft {
 
 fn live_bytes(key: &[u8], location: &RowLocation) -> u64 {
     match location.kind {
+        // Removals are what a compaction wants to be rid of, so a file full of them counts as long.
         RowKind::Removed => 0,
         RowKind::Value | RowKind::Journalled => {
             (FRAME_HEAD_BYTES + ENTRY_HEAD_BYTES + key.len() + location.length) as u64
@@ -283,6 +297,7 @@ fn frames(salt: &Salt, entries: &[JournalEntry<'_>]) -> (Vec<u8>, Vec<usize>) {
         let start = bytes.len();
         bytes.extend_from_slice(&[0; FRAME_HEAD_BYTES]);
         while let [entry, others @ ..] = rest {
+            // Before an entry and never after: a frame holds at least one, however long, and the loop ends.
             if bytes.len() - start > FRAME_BYTES {
                 break;
             }
@@ -316,6 +331,8 @@ fn length(bytes: &[u8]) -> [u8; 4] {
 
 fn frame_crc(salt: &Salt, payload: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
+    // The whole salt, of which a head shows one half: a sum
+    // cannot be made by who has only seen a frame's tag.
     hasher.update(salt);
     hasher.update(payload);
     hasher.finalize()

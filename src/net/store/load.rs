@@ -31,6 +31,7 @@ pub(super) fn suspect_path(dir: &Path) -> PathBuf {
 /// Opens, heals and reads the folder.
 pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
     let lock = Arc::new(files::claim_dir(dir)?);
+    // Looked at before anything is made: what this start makes would count as history.
     let history = FolderHistory::of(dir);
     let mac_key = files::load_mac_key(dir)?;
     let row_mac = RowMac::new(mac_key.bytes());
@@ -44,6 +45,7 @@ pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
     };
     let OpenTree { tree, rows: tree_rows, contents, mut incidents } = SledTree::open(dir, expectation)?;
 
+    // The journal first: it says what a row of sled that it lacks means.
     let mut merged = MergedRows::of_journal(&row_mac, found.as_ref());
     merged.add_tree(&row_mac, tree_rows);
     let state = history.journal_state(&merged, found.as_ref());
@@ -53,9 +55,11 @@ pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
     if let MacKey::Made(key) = &mac_key {
         files::save_mac_key(dir, key)?; // after the journal: until then the header is all that tells its salt
     }
+    // After the journal, which is whole again by now: a crash in here loses no own write.
     let tree = reconcile_tree(dir, &row_mac, tree, contents, &mut merged, &mut incidents)?;
 
     let marker = if state == JournalState::Damaged { JournalMarker::Present } else { JournalMarker::Absent };
+    // Numbers begin at `SEQ_FIRST`, so there is one before the next.
     let writer = Writer::start(tree, lock.clone(), merged.next_seq - 1)?;
     let next_seq = merged.next_seq;
     let disk = DiskStore { dir: dir.to_owned(), row_mac, journal, marker, writer, next_seq, _lock: lock };
@@ -141,6 +145,7 @@ impl MergedRows {
         let (mut journal, mut bad) = (BTreeMap::<Vec<u8>, JournalRow>::new(), 0);
         for JournalEntry { key, row } in found.iter().flat_map(|found| found.entries()) {
             match row_mac.read(key, row) {
+                // Of equal rank the later wins: it was appended later.
                 Some(view) if journal.get(key).is_none_or(|old| rank(&old.view) <= rank(&view)) => {
                     journal.insert(key.to_vec(), JournalRow { view, row: row.to_vec(), in_tree: InTree::No });
                 }
@@ -153,6 +158,7 @@ impl MergedRows {
         } else {
             MissingMeans::Lost
         };
+        // A planted row may have any number; the sum with one must fit.
         let journal_next = found.map_or(0, FoundJournal::next_seq).min(SEQ_MAX);
         let next_seq = journal_next.max(SEQ_FIRST);
         let (rows, tree_writes) = (Vec::new(), Vec::new());
@@ -176,6 +182,7 @@ impl MergedRows {
                 Some(view) => self.add_tree_row(key, row, view),
                 None => {
                     self.bad += 1;
+                    // Removed as well, so that it is told at one start and not at every one.
                     self.tree_writes.push((key, None));
                 }
             }
@@ -191,14 +198,17 @@ impl MergedRows {
     }
 
     fn add_tree_row(&mut self, key: Vec<u8>, row: Vec<u8>, view: RowView) {
+        // Above every number seen, in either part, or a new row might lose against an old one.
         self.next_seq = self.next_seq.max(view.seq.min(SEQ_MAX - 1) + 1);
         let Some(own) = self.journal.get_mut(&key) else {
             return self.add_row_of_tree_alone(key, row, view);
         };
         if own.row == row {
+            // The usual case by far: both parts agree and nothing has to be written.
             own.in_tree = InTree::Yes;
         } else if rank(&own.view) < rank(&view) && view.kind == RowKind::Journalled {
             self.journal_lost += 1;
+            // sled has a newer row that says it is in the journal: the journal has lost it.
             let older = std::mem::replace(own, JournalRow { view, row, in_tree: InTree::Yes });
             let newer = self.journal.get(&key).map(|own| own.view.clone());
             self.keep_if_doubtful(key, older.row, &older.view, newer.as_ref());
@@ -206,6 +216,7 @@ impl MergedRows {
             self.journal.remove(&key); // it was removed there before it was written to sled alone
             self.rows.push(stored(key, row, &view));
         } else {
+            // sled had not heard of the removal before the crash.
             if own.view.kind == RowKind::Removed {
                 self.tree_writes.push((key.clone(), None));
             }
@@ -247,6 +258,7 @@ impl MergedRows {
             Some(_) => {}
         }
         match mac_key {
+            // A new folder has no key either, and has lost nothing.
             MacKey::Made(_) if !self.rows.is_empty() => incidents.push(files::mac_key_lost(dir)),
             MacKey::Kept(_) if unauthenticated > 0 => incidents.push(mac_wrong(unauthenticated)),
             MacKey::Made(_) | MacKey::Kept(_) => {}
@@ -287,6 +299,7 @@ fn reconcile_journal(
     if state == JournalState::Damaged {
         files::put_marker(&suspect_path(dir))?; // first: a crash from here on must not hide the loss
         if found.is_some() {
+            // Before it is replaced: what was not understood here may still be read by hand.
             files::keep_copy(&dir.join(JOURNAL))?;
         }
     }
@@ -314,6 +327,7 @@ fn reconcile_tree(
                 tree
             }
         },
+        // An empty tree needs every row and not only the differences.
         Contents::Saved => tree,
     };
     tree.write_through(merged.all_writes(row_mac)).map_err(|reason| StoreError::Sled { reason })?;

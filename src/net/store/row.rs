@@ -63,6 +63,7 @@ impl RowMac {
 
     /// The salt of journals written under this key.
     pub(super) fn salt(&self) -> Salt {
+        // No row has this MAC: read as the length of a key, the label is far too long.
         let mac = self.0.clone().chain_update(b"aop journal salt").finalize().into_bytes();
         std::array::from_fn(|index| mac[index])
     }
@@ -83,6 +84,7 @@ impl RowMac {
 
     /// Reads a row of `key`; `None` if its CRC is wrong or it is no row at all.
     pub(super) fn read(&self, key: &[u8], row: &[u8]) -> Option<RowView> {
+        // The sum first: a row that is only damaged is dropped and never taken for somebody's forgery.
         let (seq, kind) = read_unauthenticated(key, row)?;
         let verified = self.mac(key, &row[4 + MAC_BYTES..]).verify_truncated_left(&row[4..4 + MAC_BYTES]);
         let authenticated = if verified.is_ok() { Authenticated::Yes } else { Authenticated::No };
@@ -90,6 +92,7 @@ impl RowMac {
     }
 
     fn mac(&self, key: &[u8], rest: &[u8]) -> Hmac<Sha256> {
+        // With its length: otherwise bytes could move from the key into the row under the same MAC.
         self.0.clone().chain_update(key_length(key)).chain_update(key).chain_update(rest)
     }
 }
@@ -119,6 +122,7 @@ fn key_length(key: &[u8]) -> [u8; 4] {
 impl RowKind {
     fn to_byte(self) -> u8 {
         match self {
+            // Zero is no kind, so that zeroed bytes are none either.
             RowKind::Value => 1,
             RowKind::Journalled => 2,
             RowKind::Removed => 3,

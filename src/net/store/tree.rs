@@ -69,9 +69,12 @@ impl SledTree {
     /// Opens the tree of `dir` and reads all of it.
     pub(super) fn open(dir: &Path, expectation: ExpectedContents) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
+        // Looked at first, because the attempt makes the file.
         let emptied = emptied(&folder, expectation);
         let first = attempt(&folder);
         let attempt = match first.failure {
+            // Only where opening failed: a folder that a hanging
+            // thread still holds would hang the next one too.
             Some(OpenFailure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
             _ => return conclude(&folder, first, emptied.into_iter().collect()),
         };
@@ -168,6 +171,7 @@ fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
     let mut wait = open_wait;
     loop {
         match receiver.recv_timeout(wait) {
+            // From here on every chunk is progress, so the size of the file no longer stretches the wait.
             Ok(ReadEvent::Opened) => wait = OPEN_WAIT,
             Ok(ReadEvent::Rows(rows)) => attempt.rows.extend(rows),
             Ok(ReadEvent::Done(db)) => return Attempt { db: Some(db), ..attempt },
@@ -191,6 +195,7 @@ fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
     };
     send(sender, ReadEvent::Opened);
     let mut reading = RowReader { sender, chunk: Vec::new(), last: None };
+    // A damaged page makes sled panic as easily as fail; both end here as a text.
     let read = caught(|| reading.take_until_error(db.iter()));
     if let Err(text) = read {
         // Saves what lies behind the damage; that it ends at the damage too is expected.
@@ -221,6 +226,7 @@ fn caught<T>(step: impl FnOnce() -> sled::Result<T>) -> Result<T, String> {
 pub(super) fn open_patiently(folder: &Path) -> sled::Result<sled::Db> {
     let started = Instant::now();
     loop {
+        // No flushes of its own: the writer must know up to which number everything is flushed.
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         match config.open() {
             Err(sled::Error::Io(error))
@@ -257,6 +263,7 @@ impl RowReader<'_> {
     }
 
     fn send_chunk(&mut self) {
+        // An empty chunk keeps the last key: reading from the far end stops where the first pass did.
         self.last = self.chunk.last().map(|(key, _)| key.clone()).or(self.last.take());
         send(self.sender, ReadEvent::Rows(std::mem::take(&mut self.chunk)));
     }
@@ -282,6 +289,7 @@ fn conclude(
 }
 
 fn start_empty(folder: &Path, reason: &str) -> Result<(SledTree, StoreIncident), StoreError> {
+    // Moved and not deleted: what cannot be opened today may be all that is left of some rows.
     let aside = files::set_aside(folder)?;
     let Attempt { db, failure, .. } = attempt(folder);
     let Some(db) = db else {
@@ -312,6 +320,7 @@ fn remove_snapshots(folder: &Path) -> bool {
 fn emptied(folder: &Path, expectation: ExpectedContents) -> Option<StoreIncident> {
     let data = folder.join("db");
     let bytes = fs::metadata(&data).map_or(0, |file| file.len());
+    // sled opens an empty folder without a word, and its loss would pass for a store without rows.
     (expectation == ExpectedContents::Rows && bytes == 0).then(|| StoreIncident {
         code: Code::SledMissing,
         message: format!("{} is missing or empty", data.display()),

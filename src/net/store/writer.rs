@@ -87,12 +87,14 @@ impl Writer {
         let mut state = self.queue.lock();
         for (key, row) in rows {
             while state.is_full() {
+                // Asked at every turn: a thread that has stalled or ended never makes room.
                 state.check()?;
                 state = self.queue.wait(&self.queue.drained, state, Duration::from_secs(1));
             }
             state.put(key, row);
             self.queue.filled.notify_one();
         }
+        // Raised when all rows are in: flushing the first part of a batch must not count as flushing it.
         state.queued_seq = state.queued_seq.max(seq);
         state.check()
     }
@@ -107,6 +109,7 @@ impl Writer {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let deadline = Instant::now() + CLOSE_WAIT;
         let mut state = self.queue.lock();
+        // A thread that failed before keeps its reason.
         if matches!(state.phase, Phase::Open) {
             state.phase = Phase::Closing;
         }
@@ -119,6 +122,7 @@ impl Writer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
+                // The thread is left behind with the lock, so nobody opens the folder while it still writes.
                 return Err(StoreError::NotDrained { rows: state.rows.len() });
             }
             state = self.queue.wait(&self.queue.drained, state, left);
@@ -154,6 +158,7 @@ impl QueueState {
     fn put(&mut self, key: Vec<u8>, row: Option<Vec<u8>>) {
         self.bytes += key.len() + row.as_ref().map_or(0, Vec::len);
         let key_bytes = key.len();
+        // The old row is part of the sum that was just added to, so this never falls below zero.
         if let Some(old) = self.rows.insert(key, row) {
             self.bytes -= key_bytes + old.map_or(0, |old| old.len());
         }
@@ -204,12 +209,14 @@ fn drain(queue: &WriteQueue, tree: &SledTree) -> Result<(), String> {
         let closed = matches!(taken, Taken::Closed);
         if let Taken::Rows(rows, seq) = taken {
             tree.write(rows)?;
+            // Later writes do not move it, or a steady stream of them would never be flushed.
             flush_at = flush_at.or_else(|| Some(Instant::now() + FLUSH_INTERVAL));
             written_seq = seq;
         }
         if closed || flush_at.is_some_and(|at| at <= Instant::now()) {
             tree.flush()?;
             flush_at = None;
+            // Only after the flush: the journal forgets removals up to this number.
             queue.lock().flushed_seq = written_seq;
         }
         queue.lock().busy_since = None;
@@ -224,6 +231,7 @@ fn take(queue: &WriteQueue, flush_at: Option<Instant>) -> Taken {
     loop {
         let left = flush_at.map(|at| at.saturating_duration_since(Instant::now()));
         let taken = match (state.rows.is_empty(), &state.phase) {
+            // Before more rows, so that a busy queue cannot put a due flush off.
             _ if left == Some(Duration::ZERO) => Taken::FlushDue,
             (false, _) => state.take_rows(),
             (true, Phase::Closing) => Taken::Closed,
@@ -242,6 +250,7 @@ fn take(queue: &WriteQueue, flush_at: Option<Instant>) -> Taken {
 impl QueueState {
     fn take_rows(&mut self) -> Taken {
         self.bytes = 0;
+        // All at once: whatever is queued from here on is newer and is written later.
         Taken::Rows(std::mem::take(&mut self.rows).into_iter().collect(), self.queued_seq)
     }
 }

@@ -20,6 +20,7 @@ impl<T> StreamAdmission<T> {
     /// Lets a stream in, if there is room for it; what it shares with the others of its peer.
     pub(crate) fn admit(&mut self, peer: PeerKey, first: impl FnOnce() -> T) -> Option<&T> {
         let known = self.open.get(&peer).map_or(0, |(streams, _)| *streams);
+        // Judged before the entry is made: who is refused leaves no trace in the table.
         if self.streams >= self.streams_max || known >= self.per_peer_max {
             return None;
         }
@@ -32,9 +33,11 @@ impl<T> StreamAdmission<T> {
     /// A stream that was let in has ended.
     pub(crate) fn release(&mut self, peer: PeerKey) {
         let Some((streams, _)) = self.open.get_mut(&peer) else { return };
+        // Only who was admitted has an entry, so neither count is zero here.
         self.streams -= 1;
         *streams -= 1;
         if *streams == 0 {
+            // A table of peers that once came would grow with every new key.
             self.open.remove(&peer);
         }
     }

@@ -31,6 +31,7 @@ pub(crate) struct OpenCall {
 impl CallStreams {
     /// Opens a stream to a host; how long that may take is for the caller to say.
     pub(crate) async fn open(&self, host: PeerKey) -> Result<Stream, String> {
+        // No retry as in conversations: the caller's machine counts its offers itself.
         let peer = peer_id(&host).ok_or("its key names no peer")?;
         let opened = self.control.clone().open_stream(peer, self.protocol.clone()).await;
         opened.map_err(|error| error.to_string())
@@ -49,6 +50,7 @@ impl OpenCalls {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PeerKey, usize>> {
+        // Every change is one step, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -56,6 +58,7 @@ impl OpenCalls {
 impl Drop for OpenCall {
     fn drop(&mut self) {
         let mut peers = self.calls.lock();
+        // Each call in flight was counted when it was opened, so the count is at least one.
         let left = peers.get_mut(&self.peer).map(|calls| {
             *calls -= 1;
             *calls

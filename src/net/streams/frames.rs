@@ -48,6 +48,7 @@ pub(crate) async fn write_frame<W: AsyncWrite + Unpin>(
             writer.write_all(&length).await?;
             writer.write_all(frame).await?;
         }
+        // Within the deadline as well: what a buffer holds has not gone.
         writer.flush().await
     };
     Ok(timeout(deadline, write).await.map_err(|_| FrameError::TooSlow("take a frame"))??)
@@ -60,9 +61,11 @@ pub(crate) async fn read_frame<R: AsyncRead + Unpin>(
     patience: Duration,
     deadline: Duration,
 ) -> Result<Vec<u8>, FrameError> {
+    // Two times: silence between frames is allowed for long, a frame that has begun must come.
     let mut head = [0; 4];
     timeout(patience, reader.read_exact(&mut head)).await.map_err(|_| FrameError::TooSlow("speak"))??;
     let length = u32::from_be_bytes(head) as usize;
+    // The head is a stranger's word: no memory for it before it is judged.
     if length > bytes_max {
         return Err(FrameError::TooLarge(length));
     }

@@ -56,6 +56,8 @@ impl RequestClient {
 
     async fn open_greeted(&self, peer: PeerId) -> Result<RequestStream, RequestError> {
         for _ in 0..OPEN_ATTEMPTS_MAX {
+            // A peer that is not reached or speaks another
+            // protocol is not asked again: only a lost stream is.
             let mut stream = self.control.clone().open_stream(peer, self.name.clone()).await?;
             let mut greeting = [0];
             if stream.read_exact(&mut greeting).await.is_ok() && greeting == [GREETING] {
@@ -89,11 +91,16 @@ impl RequestStream {
         stream: S,
         limits: &'static StreamLimits,
     ) -> RequestStream {
+        // One at a time, so that the order of the calls is the order on the wire.
         let (requests, requested) = mpsc::channel(1);
+        // Its capacity is the pipeline: a request beyond it is not written before a response has come.
         let (sent, waiting) = mpsc::channel(limits.pipeline_max);
+        // Two halves: a peer that answers before it reads on
+        // would stop a loop that does one after the other.
         let (reader, writer) = stream.split();
         tokio::spawn(async move {
             let receive = receive_responses(reader, waiting, limits.frame_bytes_max);
+            // Both to their ends: responses may be on their way when no more requests go out.
             tokio::join!(send_requests(writer, requested, sent), receive);
         });
         RequestStream { requests, limits }
@@ -107,12 +114,14 @@ async fn send_requests<S: AsyncWrite>(
     sent: mpsc::Sender<ResponseSender>,
 ) {
     while let Some(OutboundRequest { bytes, response }) = requested.recv().await {
+        // Queued before it is written: the response must find who waits for it.
         if sent.send(response).await.is_err()
             || write_frame(&mut writer, &bytes, FRAME_DEADLINE).await.is_err()
         {
             return;
         }
     }
+    // It says that no more requests come; a peer that is gone need not hear it.
     let _ = writer.close().await;
 }
 
@@ -123,7 +132,10 @@ async fn receive_responses<S: AsyncRead>(
 ) {
     while let Some(response) = waiting.recv().await {
         let frame = read_frame(&mut reader, frame_bytes_max, RESPONSE_DEADLINE, FRAME_DEADLINE).await;
+        // After a bad frame nobody knows where the next begins.
+        // Those behind it are told by the drop of their senders.
         let over = frame.is_err();
+        // Who asked may have gone; the frame had to be read all the same, for the next stands behind it.
         let _ = response.send(frame.map_err(RequestError::from));
         if over {
             return;

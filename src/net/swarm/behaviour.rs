@@ -99,6 +99,8 @@ impl Behaviour {
             identify: identify::Behaviour::new(
                 identify::Config::new(names.identify.clone(), keypair.public())
                     .with_agent_version(agent())
+                    // Identify speaks once; an address that comes
+                    // later would stay unknown to who is connected.
                     .with_push_listen_addr_updates(true),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
@@ -167,7 +169,9 @@ pub(super) fn gossip_settings() -> gossipsub::ConfigBuilder {
         .gossip_factor(0.1)
         .heartbeat_interval(Duration::from_secs(1))
         .heartbeat_initial_delay(Duration::from_millis(100))
+        // Nothing goes on before the node's verdict: a forgery ends at the first honest peer.
         .validate_messages()
+        // A signature of the envelope would be checked for every copy, a record's own is checked once.
         .validation_mode(ValidationMode::Anonymous)
         .message_id_fn(content_id)
         .max_transmit_size(RPC_BYTES_MAX)
@@ -185,6 +189,7 @@ pub(super) fn gossip_settings() -> gossipsub::ConfigBuilder {
 fn content_id(message: &Message) -> MessageId {
     let digest = Sha256::new()
         .chain_update(message.topic.as_str())
+        // No topic contains a zero byte, so none can be continued by its data into another pair.
         .chain_update([0])
         .chain_update(&message.data)
         .finalize();
@@ -223,6 +228,8 @@ fn score() -> PeerScoreParams {
 pub(super) fn topic_score() -> TopicScoreParams {
     TopicScoreParams {
         topic_weight: 1.0,
+        // Rewards of a topic end at 3, one for time and two
+        // for first deliveries: a rejected message costs 10.
         time_in_mesh_weight: 0.01,
         time_in_mesh_quantum: Duration::from_secs(1),
         time_in_mesh_cap: 100.0,
@@ -240,9 +247,12 @@ pub(super) fn topic_score() -> TopicScoreParams {
 
 fn thresholds() -> PeerScoreThresholds {
     PeerScoreThresholds {
+        // Rejected messages count squared, so one, two and
+        // three cost 10, 40 and 90: each bound lies just above.
         gossip_threshold: -9.0,
         publish_threshold: -35.0,
         graylist_threshold: -80.0,
+        // Without effect here: peers are exchanged by the DHT and never by gossip.
         accept_px_threshold: 0.0,
         opportunistic_graft_threshold: 0.5,
     }
@@ -254,7 +264,9 @@ fn kad_behaviour(keypair: &Keypair, protocol: StreamProtocol) -> Kad {
     config
         .set_replication_factor(NonZeroUsize::new(KAD_REPLICATION).unwrap_or(NonZeroUsize::MIN))
         .set_max_packet_size(KAD_PACKET_BYTES_MAX)
+        // Only a peer that identified itself as one of this network, and that serves the DHT, is entered.
         .set_kbucket_inserts(kad::BucketInserts::Manual)
+        // While a query runs no excess connection is closed, so one that hangs must end soon.
         .set_query_timeout(Duration::from_secs(30))
         .set_periodic_bootstrap_interval(Some(KAD_REFRESH))
         // Values are not stored; of provider records the store takes what its limits allow.

@@ -33,9 +33,11 @@ impl Network {
             return;
         };
         if bootstrap {
+            // Strangers may fill every place; a peer that the operator named still gets in.
             self.swarm.behaviour_mut().limits.bypass_peer_id(&id);
         }
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
+        // It may have dialed us first, and be known for a configured peer by a later connection only.
         peer.bootstrap |= bootstrap;
         peer.opened(connection, address.clone(), now);
     }
@@ -44,6 +46,7 @@ impl Network {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.closed(connection);
         }
+        // The driver is told of peers and not of connections, so only the last one counts.
         if left > 0 {
             return;
         }
@@ -62,6 +65,7 @@ impl Network {
 
     pub(super) fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         if let DialError::LocalPeerId { .. } = error {
+            // A list of all nodes, the own one included, is a usual configuration and no fault to report.
             return self.dialer.is_myself(connection);
         }
         if let DialError::DialPeerConditionFalse(_) = error {
@@ -81,9 +85,12 @@ impl Network {
     }
 
     pub(super) fn handle_identified(&mut self, id: PeerId, info: identify::Info) {
+        // What a peer said may be read after its last connection was closed.
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(seen_at) = peer.seen_at.first().cloned() else { return };
         if info.protocol_version != self.names.identify {
+            // Two worlds on one machine find each other through
+            // old addresses: told, and not held against the peer.
             let (peer, speaks) = (peer.key, info.protocol_version);
             tracing::info!(%peer, speaks, "peer of another network disconnected");
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
@@ -102,11 +109,13 @@ impl Network {
             return;
         }
         peer.agent = info.agent_version;
+        // Filtered before the table sees it: a private address of theirs may be another machine of ours.
         peer.listens_at = worth_keeping(&seen_at, info.listen_addrs);
         // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
         if info.protocols.contains(&self.names.kad) {
             self.routing.met(id, peer.listens_at.clone());
         }
+        // Identify comes again with each connection and each change of addresses; the peer is welcomed once.
         if !std::mem::replace(&mut peer.identified, true) {
             self.ready.extend(connected_events(peer));
         }
@@ -117,6 +126,8 @@ impl Network {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         match result {
             Ok(rtt) => (peer.rtt, peer.pings_lost) = (Some(rtt), 0),
+            // One loss alone may be a busy machine, and a closed
+            // connection costs a handshake and a comparison.
             Err(_) => peer.pings_lost += 1,
         }
         if peer.pings_lost >= PINGS_LOST_MAX {
@@ -126,8 +137,10 @@ impl Network {
 
     /// A running lookup would dial again what is closed under it, so it is waited for.
     pub(super) fn close_excess(&mut self, now: Instant) {
+        // A call lives on one connection and is lost with it, unlike gossip, which any other peer repairs.
         let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
         if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
+            // Closing these would only have the mesh graft others, which may be closed next.
             let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
             let needed = mesh.chain(&calling).copied().collect();
             for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
@@ -147,13 +160,16 @@ impl Network {
             let address = bootstrap.address.clone();
             let options: DialOpts = match named_peer(&address) {
                 Some(peer) => DialOpts::peer_id(peer)
+                    // The peer may have dialed us meanwhile; a second connection would only be closed again.
                     .condition(PeerCondition::DisconnectedAndNotDialing)
                     .addresses(vec![address])
+                    // It may have moved: what peers say of it is tried beside the configured address.
                     .extend_addresses_through_behaviour()
                     .build(),
                 None => address.into(),
             };
             let connection = options.connection_id();
+            // Before the dial, which may fail at once: the failure is looked up by this connection.
             self.dialer.dialing(index, connection);
             if let Err(error) = self.swarm.dial(options) {
                 self.handle_dial_failed(connection, &error);
@@ -164,6 +180,7 @@ impl Network {
 
 fn connected_events(peer: &Peer) -> Vec<NetworkEvent> {
     let key = peer.key;
+    // Before the subscriptions: the driver keeps from it who dialed, which each of them asks for.
     let connected = NetworkEvent::Connected { peer: key, outbound: peer.outbound };
     let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
     std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()

@@ -14,6 +14,7 @@ use crate::proto::name::ZoneName;
 impl Network {
     /// Looks for the peer; `over` is told, or dropped, when it is connected or the lookup has ended.
     pub(crate) fn look_up(&mut self, peer: &PeerKey, over: oneshot::Sender<()>) {
+        // Returning drops `over`, which ends the wait like any other outcome.
         let Some(id) = peer_id(peer).filter(|id| !self.swarm.is_connected(id)) else { return };
         self.routing.look_up(self.swarm.behaviour_mut().kad.as_mut(), id, over);
     }
@@ -33,6 +34,7 @@ impl Network {
     /// Lets this node be found as one that serves the zone, until [`Network::stop_providing`] or
     /// [`Network::leave_zone`].
     pub fn provide(&mut self, zone: &ZoneName) {
+        // Kept as a wish first: the table may still be empty, and the next tick tries again.
         self.routing.provide(zone);
         self.routing.publish_provided(self.swarm.behaviour_mut().kad.as_mut(), &self.topics);
     }
@@ -53,6 +55,7 @@ impl Network {
                 let kad = self.swarm.behaviour_mut().kad.as_mut();
                 self.routing.handle_refresh(kad, id, step.last, self.peers.len(), Instant::now());
             }
+            // A lookup tells of each answer; its place is free again after the last step only.
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
                 if let kad::QueryResult::GetProviders(Ok(found)) = result
                     && let kad::GetProvidersOk::FoundProviders { providers, .. } = found
@@ -80,6 +83,7 @@ impl Network {
 
     /// The addresses of a provider are known while its lookup runs and not longer, so it is dialed at once.
     fn handle_providers(&mut self, query: &kad::QueryId, providers: impl IntoIterator<Item = PeerId>) {
+        // Who provides a zone and looks for others in it finds itself.
         let own = *self.swarm.local_peer_id();
         let others = providers.into_iter().filter(|peer| *peer != own);
         let Some((zone, found)) = self.routing.found(query, others) else { return };

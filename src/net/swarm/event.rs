@@ -1,11 +1,13 @@
 //! What the network tells its driver, and the answers it takes.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
 
 use crate::net::streams::InboundRequest;
+use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::GossipId;
 use crate::proto::name::ZoneName;
@@ -102,7 +104,7 @@ impl NetworkEvent {
 }
 
 /// Something an operator may want to know.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetworkAlert {
     /// A configured peer cannot be reached; it will be dialed again.
     BootstrapUnreachable {
@@ -137,6 +139,40 @@ pub enum NetworkAlert {
         /// For how long, about.
         duration: Duration,
     },
+}
+
+impl NetworkAlert {
+    /// Its code.
+    pub fn code(&self) -> Code {
+        match self {
+            NetworkAlert::BootstrapUnreachable { .. } => Code::BootstrapUnreachable,
+            NetworkAlert::OtherNetwork { .. } => Code::OtherNetwork,
+            NetworkAlert::Blocked { .. } => Code::PeerBlocked,
+            NetworkAlert::ListenerLost { .. } => Code::ListenerLost,
+            NetworkAlert::Suspended { .. } => Code::Suspended,
+        }
+    }
+}
+
+impl fmt::Display for NetworkAlert {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NetworkAlert::BootstrapUnreachable { address, failures, reason } => {
+                write!(f, "bootstrap peer {address} cannot be reached ({failures} failures): {reason}")
+            }
+            NetworkAlert::OtherNetwork { peer, address, speaks } => {
+                write!(f, "{peer} at {address} belongs to another network ({speaks})")
+            }
+            NetworkAlert::Blocked { peer } => {
+                write!(f, "{peer} broke the protocol repeatedly and is blocked for ten minutes")
+            }
+            NetworkAlert::ListenerLost { reason } => write!(f, "a listening socket was lost: {reason}"),
+            NetworkAlert::Suspended { duration } => {
+                let seconds = duration.as_secs_f64();
+                write!(f, "the process stood still for {seconds:.0} s; it compares with a peer now")
+            }
+        }
+    }
 }
 
 /// Counters since the start and sizes now.

@@ -27,6 +27,7 @@ impl Network {
         if let Err(error) = subscribed {
             tracing::error!(%zone, error, "zone not joined");
         }
+        // Peers told their subscriptions when they connected and say nothing anew because of this node.
         let topic = topic.hash();
         let there: Vec<PeerId> = self
             .swarm
@@ -49,10 +50,12 @@ impl Network {
         for peer in self.peers.values_mut() {
             peer.zones.remove(zone);
         }
+        // Events that were not handed out yet would tell of a zone that the driver has just left.
         let ready = std::mem::take(&mut self.ready).into_iter();
         let (untold, kept): (VecDeque<_>, _) = ready.partition(|event| event.zone() == Some(zone));
         self.ready = kept;
         for id in untold.iter().filter_map(NetworkEvent::gossip) {
+            // The driver never hears of these, so nobody else would ever judge them.
             self.report(&id, Verdict::Ignore);
         }
     }
@@ -60,6 +63,8 @@ impl Network {
     /// Gossips `bytes` to the zone.
     pub fn publish(&mut self, zone: &ZoneName, bytes: Vec<u8>) -> Published {
         let Some(topic) = self.topics.joined(zone) else { return Published::OtherZone };
+        // The library's own limit is that of a whole RPC and
+        // much larger; peers would reject what lies between.
         if bytes.len() > GOSSIP_BYTES_MAX {
             return Published::TooLarge;
         }
@@ -78,6 +83,7 @@ impl Network {
 
     /// Judges a message. The first verdict counts, later ones and unknown ids do nothing.
     pub fn report(&mut self, id: &GossipId, verdict: Verdict) {
+        // Verdicts come about in the order of the messages, so the search ends near the front.
         let Some(place) = self.pending_validation.iter().position(|(waiting, _)| waiting == id) else {
             return;
         };
@@ -98,19 +104,25 @@ impl Network {
                 self.handle_subscription(peer_id, &topic, false)
             }
             gossipsub::Event::SlowPeer { peer_id, failed_messages } => {
+                // The score counts it already, lightly: slow is not hostile.
                 tracing::debug!(peer = %peer_id, ?failed_messages, "peer does not read fast enough");
             }
+            // Whether it belongs here is for identify to say; it may still serve lookups and calls.
             gossipsub::Event::GossipsubNotSupported { .. } => {}
         }
     }
 
     fn handle_message(&mut self, from: PeerId, id: MessageId, message: gossipsub::Message) {
+        // A zone that was left a moment ago: without a verdict
+        // the message is not forwarded, and the mesh forgets it.
         let (Some(peer), Some(zone)) = (peer_key(&from), self.topics.zone(&message.topic)) else { return };
         let Ok(id) = id.0.as_slice().try_into().map(GossipId) else { return };
         self.traffic.gossip_received += 1;
+        // An honest peer forwards only what it accepted, and nobody accepts this: the sender is to blame.
         if message.data.len() > GOSSIP_BYTES_MAX {
             return self.report_validation(id, from, Verdict::Reject);
         }
+        // The oldest and not the newest: its verdict would come too late for the mesh anyway.
         if self.pending_validation.len() >= VERDICTS_MAX
             && let Some((oldest, source)) = self.pending_validation.pop_front()
         {
@@ -136,6 +148,8 @@ impl Network {
     fn handle_subscription(&mut self, id: PeerId, topic: &gossipsub::TopicHash, joined: bool) {
         let Some(zone) = self.topics.zone(topic) else { return };
         let Some(peer) = self.peers.get_mut(&id) else { return };
+        // Joining a zone tells of who is in it from the
+        // library's memory, and the peer's own word may follow.
         let changed = if joined { peer.zones.insert(zone.clone()) } else { peer.zones.remove(&zone) };
         if changed && peer.identified {
             let peer = peer.key;

@@ -78,6 +78,7 @@ pub(super) fn listen(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result
     }
     swarm.listen_on(address.clone()).map_err(|error| match error {
         TransportError::MultiaddrNotSupported(_) => NetworkError::Unsupported(address),
+        // UDP sockets are not shared, so a taken port of QUIC shows here.
         TransportError::Other(error) if error.to_string().contains(IN_USE) => {
             NetworkError::PortTaken(address)
         }
@@ -95,5 +96,6 @@ fn is_taken(address: &Multiaddr) -> bool {
         _ => return false,
     };
     let Some(Protocol::Tcp(port)) = parts.next() else { return false };
+    // Port 0 passes: the probe gets one that is free, and the node later another.
     TcpListener::bind((ip, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
 }

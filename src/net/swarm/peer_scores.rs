@@ -45,8 +45,11 @@ impl PeerScores {
     pub(super) fn add(&mut self, peer: PeerId, offence: Offence, now: Instant) -> Penalty {
         let (points, at) = self.points.get(&peer).copied().unwrap_or((0.0, now));
         let points = faded(points, at, now) + weight(offence);
+        // Four forgeries or ten others make 100, of which 6 fade within the minute that they may take.
         if points >= BLOCKED_AT {
+            // After its block a peer begins anew: it may be an honest one with a mended release.
             self.points.remove(&peer);
+            // The bound is kept at the next tick, which also tells the swarm to unblock.
             self.blocked.insert(peer, now + BLOCKED_FOR);
             return Penalty::Blocked;
         }
@@ -68,6 +71,7 @@ impl PeerScores {
         let mut blocked: Vec<(Instant, PeerId)> =
             self.blocked.iter().map(|(peer, until)| (*until, *peer)).collect();
         blocked.sort_unstable();
+        // Both counts begin at the block that ends first, so the greater one covers the other.
         let excess = blocked.len().saturating_sub(BLOCKED_MAX);
         let ended = blocked.iter().filter(|(until, _)| *until <= now).count();
         let over: Vec<PeerId> = blocked.into_iter().take(excess.max(ended)).map(|(_, peer)| peer).collect();
@@ -81,6 +85,7 @@ impl PeerScores {
         if self.points.len() <= OFFENDERS_MAX {
             return;
         }
+        // Fresh keys with one offence each push each other out, never a peer that is near its block.
         let least = self.points.iter().min_by(|a, b| a.1.0.total_cmp(&b.1.0)).map(|(peer, _)| *peer);
         least.map(|peer| self.points.remove(&peer));
     }
@@ -95,6 +100,7 @@ fn weight(offence: Offence) -> f64 {
 }
 
 fn faded(points: f64, at: Instant, now: Instant) -> f64 {
+    // Linear, so that it reaches zero and the peer can be forgotten; a half-life would keep every offender.
     (points - FADING * now.saturating_duration_since(at).as_secs_f64()).max(0.0)
 }
 

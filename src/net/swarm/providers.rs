@@ -51,6 +51,7 @@ impl ProviderStore {
     }
 
     fn has_room(&self, key: &[u8], provider: &PeerId) -> bool {
+        // Summed when somebody asks: a total kept beside the counts could drift from them.
         self.records_of.values().sum::<usize>() < PROVIDERS_MAX
             && self.records_of.get(provider).is_none_or(|records| *records < KEYS_PER_PEER_MAX)
             && self.others.get(key).is_none_or(|records| records.len() < PROVIDERS_PER_KEY_MAX)
@@ -61,6 +62,7 @@ impl ProviderStore {
         let records_of = &mut self.records_of;
         self.others.retain(|_, records| {
             for gone in records.extract_if(.., |record| !keep(record)) {
+                // Every record was counted when it came, so a count is at least one here.
                 let left = records_of.get(&gone.provider).map_or(0, |records| records - 1);
                 if left == 0 {
                     records_of.remove(&gone.provider);
@@ -82,6 +84,7 @@ impl RecordStore for ProviderStore {
     }
 
     fn put(&mut self, _record: Record) -> Result<()> {
+        // Values would be memory that any peer fills with anything; nothing of this network needs them.
         Err(Error::MaxRecords)
     }
 
@@ -93,22 +96,26 @@ impl RecordStore for ProviderStore {
 
     fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
         let key = record.key.to_vec();
+        // Keys of zones are hashes. Any other length is somebody else's use of this memory.
         if key.len() != KEY_BYTES {
             return Err(Error::ValueTooLarge);
         }
         record.addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
         record.addresses.truncate(ADDRESSES_PER_PEER_MAX);
+        // Own records count against no limit, or a flood could keep this node from being found.
         if record.provider == self.own {
             self.provided.insert(key, record);
             return Ok(());
         }
         let records = self.others.get_mut(&key);
+        // Equal are key and provider alone, so a record told again replaces the old one and needs no room.
         let known = records.and_then(|records| records.iter_mut().find(|known| **known == record));
         if let Some(known) = known {
             *known = record;
             return Ok(());
         }
         if !self.has_room(&key, &record.provider) {
+            // Expired records cost a walk over everything, so they go only when their room is needed.
             let now = Instant::now();
             self.retain(|record| !record.is_expired(now));
         }

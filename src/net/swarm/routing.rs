@@ -95,6 +95,7 @@ impl RoutingTable {
         }
         self.flush_at = now + FLUSH_INTERVAL;
         let pending = std::mem::take(&mut self.pending);
+        // Taken out before: without a DHT what was met would pile up here.
         let Some(kad) = kad else { return };
         for (peer, addresses) in pending {
             for address in addresses {
@@ -115,6 +116,8 @@ impl RoutingTable {
     ) {
         let fresh = self.refreshed.is_some_and(|at| now.saturating_duration_since(at) < REFRESH_KEPT);
         if done && !fresh {
+            // Only a refresh that ran to its end counts; one
+            // that was cut short has seen a part of the table.
             self.refreshed = Some(now);
         } else if fresh
             && peers >= PEERS_LOW
@@ -133,7 +136,9 @@ impl RoutingTable {
             && let Some(kad) = kad
         {
             self.random_walk =
+                // A quarter either way, so that nodes which started together do not go on walking together.
                 (now + wait.mul_f64(rand::random_range(0.75..1.25)), (wait * 2).min(RANDOM_WALK.1));
+            // Any place does: a lookup dials whom it meets, and that is what is wanted of it.
             kad.get_closest_peers(PeerId::random());
         }
     }
@@ -146,6 +151,7 @@ impl RoutingTable {
     /// Looks for a peer; `over` is told, or dropped, when it is connected or the lookup has ended.
     pub(super) fn look_up(&mut self, kad: Option<&mut Kad>, peer: PeerId, over: oneshot::Sender<()>) {
         if let Some(lookup) = self.peer_lookups.get_mut(&peer) {
+            // One lookup serves all who wait for the peer: a second would ask the same nodes.
             lookup.waiting.push(over);
         } else if self.peer_lookups.len() < PEER_LOOKUPS_MAX
             && let Some(kad) = kad
@@ -158,6 +164,7 @@ impl RoutingTable {
     /// The peer is connected: the wait for it is over, though the lookup may go on.
     pub(super) fn connected(&mut self, peer: &PeerId) {
         if let Some(lookup) = self.peer_lookups.get_mut(peer) {
+            // Dropping the senders wakes whoever waits.
             lookup.waiting.clear();
         }
     }
@@ -184,7 +191,9 @@ impl RoutingTable {
         let (zone, lookup) = self.zone_lookups.iter_mut().find(|(_, lookup)| lookup.query == *query)?;
         let mut new: Vec<PeerId> =
             providers.into_iter().filter(|peer| !lookup.found.contains(peer)).collect();
+        // The library's set has no order. Sorted, the same run in virtual time dials the same peers.
         new.sort_unstable();
+        // `found` grows here alone and by no more than this, so the difference is never negative.
         new.truncate(ZONE_PEERS_MAX - lookup.found.len());
         lookup.found.extend(&new);
         (!new.is_empty()).then(|| (zone.clone(), new))
@@ -192,6 +201,7 @@ impl RoutingTable {
 
     /// A lookup has ended; its zone if it was for one and found nobody.
     pub(super) fn ended(&mut self, query: kad::QueryId) -> Option<ZoneName> {
+        // Dropping a lookup drops its senders: who waited learns that there is nothing more to wait for.
         self.peer_lookups.retain(|_, lookup| lookup.query != query);
         let (zone, lookup) = self.zone_lookups.extract_if(.., |_, lookup| lookup.query == query).next()?;
         lookup.found.is_empty().then_some(zone)
@@ -220,6 +230,7 @@ impl RoutingTable {
         if kad.kbuckets().next().is_none() {
             return;
         }
+        // Once is enough: the library tells it again by itself from here on.
         for zone in std::mem::take(&mut self.unpublished) {
             if let Err(error) = kad.start_providing(zone_key(topics, &zone)) {
                 tracing::warn!(%zone, %error, "zone not provided");

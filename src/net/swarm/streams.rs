@@ -35,9 +35,11 @@ pub(super) fn serve_requests(
     swarm: &Swarm<Behaviour>,
     names: &ProtocolNames,
 ) -> Result<mpsc::Receiver<InboundRequest>, NetworkError> {
+    // One queue for all protocols: the driver answers one request at a time whatever its protocol.
     let (requests, receiver) = mpsc::channel(INBOUND_REQUESTS_MAX);
     for protocol in SERVED {
         let mut control = swarm.behaviour().streams.new_control();
+        // Accepted before anything is polled, so that not even the first peer finds the protocol missing.
         let incoming = control.accept(names.of(protocol).clone());
         let incoming = incoming.map_err(|error| NetworkError::Setup(error.to_string()))?;
         tokio::spawn(serve(protocol, incoming, requests.clone()));

@@ -54,6 +54,7 @@ impl ZoneTopics {
 
     /// The zone of this node that a topic stands for.
     pub(super) fn zone(&self, topic: &TopicHash) -> Option<ZoneName> {
+        // Parsed and not compared as text, so that the filter and this agree on what a zone is.
         let zone = zone_in(&self.prefix, topic)?;
         self.joined.contains_key(&zone).then_some(zone)
     }
@@ -68,6 +69,7 @@ impl ZoneTopics {
         MaxCountSubscriptionFilter {
             filter: ZoneTopicFilter { prefix: self.prefix.clone() },
             max_subscribed_topics: SUBSCRIPTIONS_MAX,
+            // A peer's first message names all of its zones, so it may name as many as are remembered.
             max_subscriptions_per_request: SUBSCRIPTIONS_MAX,
         }
     }

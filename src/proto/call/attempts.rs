@@ -51,12 +51,14 @@ pub(super) enum Step {
 /// How long an offer may wait for its acceptance on a stream that took `opening` to open, after so many offers to this
 /// host that were not answered.
 pub(super) fn accept_patience(opening: Duration, unanswered: u32) -> Duration {
+    // The cap comes last: neither a slow opening nor repeated silence leads beyond it.
     ((opening * 2).max(CALL_ACCEPT_PATIENCE) * 2u32.saturating_pow(unanswered)).min(CALL_ACCEPT_PATIENCE_MAX)
 }
 
 impl Attempts {
     /// A call that was not offered yet.
     pub(super) fn new(id: CallId) -> Attempts {
+        // As after an end: what was never offered cannot be in doubt.
         Attempts { id, offers: 0, stage: Stage::Over, spoke_to: None, in_doubt: false }
     }
 
@@ -84,6 +86,7 @@ impl Attempts {
     pub(super) fn handle(&mut self, reply: CallReply) -> Step {
         match (self.stage, reply) {
             (Stage::Offered, CallReply::Accepted { incarnation }) if self.may_speak_to(incarnation) => {
+                // Before a byte of the input has left: when a stream breaks, nobody knows how far it came.
                 self.stage = Stage::Sent;
                 self.spoke_to = Some(incarnation);
                 Step::SendInput
@@ -93,15 +96,18 @@ impl Attempts {
                 Some(progress) => Step::Progress(progress),
                 None => self.broke_protocol(),
             },
+            // The stage stays: an output that does not arrive whole leaves the outcome in doubt.
             (Stage::Sent, CallReply::Answered { size }) if size <= CALL_BYTES_MAX as u64 => {
                 Step::TakeOutput(size as usize)
             }
+            // Another run's acceptance ends here, too: it cannot know whether the run before did the work.
             _ => self.broke_protocol(),
         }
     }
 
     /// The stream ended, or is given up, before the host said how the call ended.
     pub(super) fn lose(&mut self, code: Code, message: impl Into<String>) -> CallFailure {
+        // Only ever set: no later offer can undo what an earlier one may have done.
         self.in_doubt |= self.stage == Stage::Sent;
         self.stage = Stage::Over;
         CallFailure::new(code, self.judge(Outcome::NotStarted), message)
@@ -113,6 +119,7 @@ impl Attempts {
 
     fn failed(&mut self, failure: CallFailure) -> CallFailure {
         self.stage = Stage::Over;
+        // Believed of an offer that was not accepted, too: `duplicate_call` speaks of an earlier one.
         self.in_doubt |= failure.outcome != Outcome::NotStarted;
         let failure = failure.bounded();
         CallFailure { outcome: self.judge(failure.outcome), ..failure }

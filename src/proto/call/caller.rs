@@ -103,6 +103,7 @@ impl Caller {
         let Some(host) = choose(&wanted.replicas, self.own) else {
             return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
         };
+        // A timer from the first moment on: a call that waits for a stream ends at its deadline, too.
         let timer = wanted.deadline;
         let call = OutboundCall {
             wanted,
@@ -119,6 +120,7 @@ impl Caller {
         self.timers.insert((timer, id));
         self.calls.insert(id, call);
         let streams = self.hosts.entry(host).or_default();
+        // A stream is free only while nobody waits for one, so a new call overtakes none.
         if streams.taken < CALLS_PER_HOST_MAX {
             streams.taken += 1;
             self.begin(now, id, outputs);
@@ -141,6 +143,7 @@ impl Caller {
         let Stage::Opening { since, .. } = call.stage else { return };
         let patience = accept_patience(now.saturating_sub(since), call.unanswered);
         let Wanted { agent, name, size, deadline, .. } = &call.wanted;
+        // The time left is reckoned when the offer leaves: the opening may have taken seconds of it.
         let offer = call.attempts.offer(*agent, name.clone(), *size, deadline.saturating_sub(now));
         call.stage = Stage::Offered { until: now + patience };
         outputs.push_back(Output::Offer { stream, offer });
@@ -160,6 +163,7 @@ impl Caller {
             return;
         }
         call.why = format!("the host cannot be reached: {why}");
+        // A host that was found and still cannot be dialed is not found better by a second search.
         if std::mem::replace(&mut call.was_searched, true) {
             return self.give_up_host(now, stream.call, outputs);
         }
@@ -220,6 +224,7 @@ impl Caller {
         loss: Loss,
         outputs: &mut VecDeque<Output>,
     ) {
+        // Drawn first, because `present` borrows all of the caller; a draw in vain harms no replay.
         let pause = Duration::from_millis(self.rng.random_range(CALL_REOPEN_MS));
         let Some(call) = self.present(stream) else { return };
         match (call.stage, loss) {
@@ -228,16 +233,20 @@ impl Caller {
                 call.stage = Stage::Pausing { until: now + pause };
                 self.set_timer(stream.call);
             }
+            // A host in the middle of a frame may stand still as well as one that says nothing.
             (Stage::Offered { .. }, Loss::TooSlow(_)) => self.leave_unanswered(now, stream.call, outputs),
+            // Of an offer only a violation is left here: a host that speaks nonsense is not asked again.
             (Stage::Offered { .. } | Stage::Accepted | Stage::TakingOutput, loss) => {
                 let failure = call.attempts.lose(loss.code(), format!("the call broke off: {loss}"));
                 self.end(now, stream.call, Some(failure), outputs);
             }
+            // A stream that is not open yet, or not any more, has nothing to lose.
             (Stage::Queued | Stage::Opening { .. } | Stage::Searching { .. } | Stage::Pausing { .. }, _) => {}
         }
     }
 
     pub(super) fn handle_timeout(&mut self, now: Duration, outputs: &mut VecDeque<Output>) {
+        // Each turn ends its call or moves its timer beyond `now`, so the loop comes to an end.
         while let Some((_, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.handle_call_timeout(now, id, outputs);
         }
@@ -249,11 +258,13 @@ impl Caller {
 
     fn handle_call_timeout(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
+        // Before the stages: no step may begin once the deadline has passed.
         if call.wanted.deadline <= now {
             let failure = call.attempts.lose(Code::Deadline, "the host did not answer before the deadline");
             return self.end(now, id, Some(failure), outputs);
         }
         match call.stage {
+            // The old stream goes first, since a call has one at a time.
             Stage::Opening { .. } => {
                 outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
                 self.open(now, id, outputs);
@@ -268,6 +279,7 @@ impl Caller {
     /// The call has one of the streams to its host.
     fn begin(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
+        // Counted from here and not from the call's beginning: the wait in the queue is not the host's fault.
         call.opens_until = now + CALL_OPEN_DEADLINE;
         self.open(now, id, outputs);
     }
@@ -278,6 +290,7 @@ impl Caller {
         if call.streams >= CALL_OPENINGS_MAX || call.opens_until <= now {
             return self.give_up_host(now, id, outputs);
         }
+        // The number makes all that earlier streams may still report stale.
         call.streams += 1;
         call.stage = Stage::Opening { since: now, until: min(now + CALL_OPEN_PATIENCE, call.opens_until) };
         let stream = OutboundStream { call: id, number: call.streams };
@@ -292,6 +305,7 @@ impl Caller {
         if call.unanswered >= CALL_OFFERS_MAX {
             return self.give_up_host(now, id, outputs);
         }
+        // A closed stream tells a host that wakes late that nobody waits for its word on this one.
         outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
         self.open(now, id, outputs);
     }
@@ -327,10 +341,12 @@ impl Caller {
         if call.stage == Stage::Queued {
             return streams.waiting.retain(|waiting| *waiting != id);
         }
+        // Handed on without being counted as free, so that no new call can step in between.
         match streams.waiting.pop_front() {
             Some(next) => self.begin(now, next, outputs),
             None => {
                 streams.taken -= 1;
+                // Nobody waits either: hosts are kept only while calls use them, which bounds the map.
                 if streams.taken == 0 {
                     self.hosts.remove(&call.host);
                 }
@@ -345,6 +361,7 @@ impl Caller {
 
     fn set_timer(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
+        // No step outlasts its call, however patient the step is.
         let due = call.stage.until().map_or(call.wanted.deadline, |until| min(until, call.wanted.deadline));
         if due != call.timer {
             self.timers.remove(&(call.timer, id));
@@ -370,6 +387,8 @@ impl Stage {
 /// The host that is asked: another than this node, rather one that is not known to be unreachable.
 fn choose(replicas: &[(PeerKey, Presence)], own: PeerKey) -> Option<PeerKey> {
     let others = replicas.iter().filter(|(peer, _)| *peer != own);
+    // Unknown is as good as reachable, for silence proves nothing where no beacon was expected;
+    // of equals the first is taken, so the order in which they are given decides.
     others.min_by_key(|(_, presence)| *presence == Presence::Unreachable).map(|(peer, _)| *peer)
 }
 

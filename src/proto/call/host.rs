@@ -61,6 +61,7 @@ impl Host {
         access: Access,
         outputs: &mut VecDeque<Output>,
     ) {
+        // Access first: who may not call takes no place and learns nothing of the load.
         let admitted = access.check(&offer.name).and_then(|()| self.registry.admit(now, peer, offer));
         let (permit, time) = match admitted {
             Ok(admitted) => admitted,
@@ -87,6 +88,7 @@ impl Host {
         outputs: &mut VecDeque<Output>,
     ) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
+        // The size first: `begin` already marks the call as one that may have run.
         if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {
             return self.drop_stream(stream, outputs);
         }
@@ -104,7 +106,9 @@ impl Host {
         let Some(call) = self.calls.get_mut(&stream).filter(|call| call.stage == Stage::Running) else {
             return;
         };
+        // The permit stays: the output fills memory until the caller has read it.
         call.stage = Stage::Ended;
+        // The work is done even where its output cannot be sent; to call again would do it twice.
         let failed = |code, message| Err(CallFailure::new(code, Outcome::Done, message));
         let ended = match ended {
             Ok(size) if size > CALL_BYTES_MAX => {
@@ -142,6 +146,7 @@ impl Host {
     }
 
     fn drop_stream(&mut self, stream: InboundStream, outputs: &mut VecDeque<Output>) {
+        // Nothing follows a `Drop`, so the place is freed here and not when the driver says so.
         self.handle_gone(stream);
         outputs.push_back(Output::Drop(stream));
     }

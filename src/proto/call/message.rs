@@ -104,7 +104,9 @@ impl CallFailure {
 
 /// Text of bounded length without control characters.
 fn bounded_text(mut text: String) -> String {
+    // A cut within a character would panic.
     text.truncate(text.floor_char_boundary(CALL_MESSAGE_BYTES_MAX));
+    // A blank is never longer than what it replaces, so the length stays within the bound.
     if text.contains(char::is_control) {
         text = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     }
@@ -126,6 +128,7 @@ impl Progress {
     /// As it may travel, and as one from another host is believed; none if its numbers are no numbers.
     #[must_use]
     pub fn bounded(self) -> Option<Progress> {
+        // JSON, in which clients get reports, can write neither NaN nor an infinity.
         let numbers = self.progress.is_finite() && self.total.is_none_or(f64::is_finite);
         numbers.then(|| Progress { message: self.message.map(bounded_text), ..self })
     }

@@ -88,17 +88,21 @@ impl CallRegistry {
         peer: PeerKey,
         offer: &CallOffer,
     ) -> Result<(CallPermit, Duration), CallFailure> {
+        // Before the id is looked up, so that one that has lapsed refuses nothing.
         self.forget(now);
         let key = (peer, offer.call);
+        // Before all other checks: what this run remembers says nothing of what another did.
         if offer.expected.is_some_and(|expected| expected != self.incarnation) {
             let message = "the host was started again and does not know whether it ran this call";
             return Err(CallFailure::new(Code::HostRestarted, Outcome::Unknown, message));
         }
         let earlier = self.at_work.get(&key);
+        // Streams keep no order among each other: a smaller attempt was overtaken by the one that is known.
         let is_repeated = earlier.is_some_and(|work| work.begun || offer.attempt <= work.attempt);
         if is_repeated || self.ends.contains_key(&key) {
             return Err(duplicate("this call was offered before; make a new one"));
         }
+        // Even if this offer is refused below: its caller has given up the earlier one.
         if let Some(work) = self.at_work.remove(&key) {
             self.remove(peer, 1, work.bytes);
         }
@@ -117,6 +121,7 @@ impl CallRegistry {
             let message = format!("an input of {size} bytes, more than {CALL_BYTES_MAX}");
             return Err(CallFailure::new(Code::TooLarge, Outcome::NotStarted, message));
         }
+        // Cannot overflow: the size was judged above.
         let bytes = size * CALL_INPUT_WEIGHT;
         if !self.has_room(peer, 1, bytes) {
             let message = "the host has as many calls at work as it takes; try again in a moment";
@@ -124,6 +129,7 @@ impl CallRegistry {
         }
         let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
         self.add(peer, 1, bytes);
+        // By the caller's deadline, not by the end of the work: until then a retry may be on its way.
         let (attempt, kept_until) = (offer.attempt, now + time + CALL_ID_KEPT);
         self.at_work.insert(key, Work { attempt, begun: false, bytes, kept_until });
         Ok((CallPermit { peer, call: offer.call, attempt }, time))
@@ -137,8 +143,10 @@ impl CallRegistry {
     /// Counts the output instead of the input against the bytes of the call. False if there is no room for it.
     pub(super) fn hold(&mut self, permit: CallPermit, bytes: usize) -> bool {
         let Some(held) = self.work(permit).map(|work| std::mem::take(&mut work.bytes)) else { return false };
+        // The input goes first: an output no larger than it then fits, however full the host is.
         self.remove(permit.peer, 0, held);
         let fits = self.has_room(permit.peer, 0, bytes);
+        // Without room the call keeps zero bytes, so that `end` takes off nothing twice.
         if fits {
             self.add(permit.peer, 0, bytes);
             if let Some(work) = self.work(permit) {
@@ -151,6 +159,7 @@ impl CallRegistry {
     /// Frees the place. A call that had not begun is as if it had never been offered.
     pub(super) fn end(&mut self, permit: CallPermit) {
         let key = (permit.peer, permit.call);
+        // A void permit frees nothing: the place under its key is that of a later offer.
         if self.work(permit).is_none() {
             return;
         }
@@ -165,6 +174,7 @@ impl CallRegistry {
             && let Some((kept_until, key)) = self.ended.pop_first()
         {
             self.ends.remove(&key);
+            // As long as the forgotten id would have been kept; after that nothing is missing.
             self.gaps_until = self.gaps_until.max(kept_until);
         }
     }
@@ -199,9 +209,11 @@ impl CallRegistry {
 
     fn remove(&mut self, peer: PeerKey, calls: usize, bytes: usize) {
         for load in [&mut self.load, self.peers.entry(peer).or_default()] {
+            // Never below zero: only what `add` counted for a call is taken off, and once.
             load.calls -= calls;
             load.bytes -= bytes;
         }
+        // Where no call is, no bytes are; without this every peer that ever called would stay.
         if self.peers.get(&peer).is_some_and(|load| load.calls == 0) {
             self.peers.remove(&peer);
         }

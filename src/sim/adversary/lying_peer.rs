@@ -106,6 +106,7 @@ impl LyingPeer<'_> {
                 let like = items.first().copied().unwrap_or(none);
                 let (key, hash) = (KeyHash(self.rng.random()), RecordHash(self.rng.random()));
                 items.push(Item { key, hash, ..like });
+                // Out of order they would be refused before anybody believed the lie.
                 items.sort_by_key(|item| item.key);
                 SyncAnswer::Items { items, next }
             }
@@ -172,12 +173,18 @@ impl LyingPeer<'_> {
             ..right.clone()
         };
         match self.rng.random_range(0..7) {
+            // Past its end.
             0 => self.signed(stamped(self.now - CARD_LIFE - HOUR)),
+            // Further ahead than clocks may differ.
             1 => self.signed(stamped(self.now + HOUR)),
             2 => self.signed(Header { network: "elsewhere".into(), ..right }),
+            // In the name of a host that did not sign it.
             3 => self.signed(Header { host: stranger, ..right }),
+            // Longer than a card may live.
             4 => self.signed(Header { expires_at: self.now + MONTH, ..right }),
+            // Of a scope that never leaves its node.
             5 => self.signed(Header { scope: Scope::Node, seq: 0, ..right }),
+            // The right format, so that what follows is read.
             _ => [vec![1], self.noise()].concat(),
         }
     }

@@ -125,8 +125,10 @@ impl CallLaw {
         let is_true = match outcome {
             None | Some(Outcome::Done) => watched.is_complete,
             Some(Outcome::NotStarted) => watched.begun == 0,
+            // It claims nothing.
             Some(Outcome::Unknown) => true,
         };
+        // Who slept through a deadline can tell only after waking.
         let (begun, offers, due) =
             (watched.begun, watched.offers, watched.deadline_ms.max(slept_until_ms) + SLACK_MS);
         let is_complete = watched.is_complete;

@@ -145,6 +145,7 @@ impl Streams {
         }
         let mut notices = Vec::new();
         for toward in [Toward::Caller, Toward::Host] {
+            // Both are drawn for either end, open or not, so that neither moves the other's luck.
             let (is_noticed, after) =
                 (!rng.random_bool(conditions.unnoticed), rng.random_range(0..=conditions.detection_ms_max));
             let End { node, run, is_open, .. } = *stream.end(toward);
@@ -164,6 +165,7 @@ impl CallWorld {
         self.streams.numbered += 1;
         let id = InboundStream(self.streams.numbered);
         let end = |node, run, is_open| End { node, run, is_open, last_ms: fabric.kernel.now() };
+        // Which run of the host it meets is known only when it gets there.
         let (caller, host_end) = (end(at, fabric.nodes[at].incarnation, true), end(host, 0, false));
         let stream = Stream { outbound, caller, host: host_end, is_broken: false };
         self.streams.streams.insert(id, stream);
@@ -178,6 +180,7 @@ impl CallWorld {
         let Some(conditions) = self.conditions else { return };
         let latency = self.latency(fabric);
         let Some(stream) = self.streams.streams.get_mut(&id) else { return };
+        // Over a cut nobody even refuses: only the caller's patience ends this.
         if fabric.network.is_parted(at, stream.caller.node) {
             return;
         }
@@ -186,6 +189,7 @@ impl CallWorld {
             return self.deliver(id, Toward::Caller, Arrival::Refused, latency, fabric);
         }
         let is_dropped = self.rng.random_bool(conditions.dropped);
+        // To the caller a dropped stream is open first: the transport says so before the queue is asked.
         (stream.host.run, stream.host.is_open) = (fabric.nodes[at].incarnation, !is_dropped);
         self.deliver(id, Toward::Caller, Arrival::Stream, latency, fabric);
         if is_dropped {
@@ -210,6 +214,7 @@ impl CallWorld {
     fn send(&mut self, id: InboundStream, toward: Toward, frame: Frame, fabric: &mut Fabric) {
         let Some(conditions) = self.conditions else { return };
         let latency = self.latency(fabric);
+        // Drawn before it is known whether the stream still stands, so that a broken one draws as much.
         let is_stalled = self.rng.random_bool(conditions.stalls);
         let stalled = if is_stalled { self.rng.random_range(0..STALL_MS_MAX) } else { 0 };
         let breaks = self.rng.random_bool(conditions.breaks);

@@ -51,6 +51,7 @@ impl Checkers {
             self.check_forks(at, fabric);
             self.check_own_keys(at, fabric);
         }
+        // Last, as the first failure is what is told: a broken right often is why nodes disagree.
         if let Some((check, detail)) = self.unsettled(fabric) {
             fabric.kernel.fail(check, detail);
         }
@@ -58,6 +59,7 @@ impl Checkers {
 
     /// What does not hold yet of what must hold in the end.
     pub(in crate::sim) fn unsettled(&self, fabric: &mut Fabric) -> Option<(Check, String)> {
+        // Before promises: nodes that differ are not done yet, and what they serve may still change.
         for zone in fabric.nodes.held_zones() {
             if let Some(detail) = disagreement(&zone, fabric) {
                 return Some((Check::Agreement, detail));
@@ -199,6 +201,7 @@ fn holds(node: &Node, zone: &ZoneName) -> bool {
 fn disagreement(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
     let wall = fabric.kernel.wall();
     let holders = || fabric.nodes.running().filter(|(_, node)| holds(node, zone));
+    // What one holds ahead of its time others may rightly refuse, so its key counts for nobody.
     let ahead: BTreeSet<KeyHash> = holders()
         .flat_map(|(_, node)| node.records(zone))
         .filter(|record| record.stamp.wall.0 > wall + DUE_MS)
@@ -210,10 +213,12 @@ fn disagreement(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
             && (ahead.is_empty() || !ahead.contains(&record.key()))
     };
     let mut nodes = holders();
+    // Each against the first is enough: equality is transitive.
     let (first, one) = nodes.next()?;
     for (at, other) in nodes {
         let mut theirs = other.records(zone).filter(comparable);
         let mut ours = one.records(zone).filter(comparable);
+        // Records come in the order of their keys, so equal registries walk in step.
         loop {
             match (ours.next(), theirs.next()) {
                 (None, None) => break,
@@ -224,10 +229,12 @@ fn disagreement(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
             }
         }
     }
+    // Roots cover also the keys that were left out above.
     if ahead.is_empty() { different_fingerprints(zone, fabric) } else { None }
 }
 
 fn different_fingerprints(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
+    // At least `ENDING_MS` ahead: what ends before that may be held by some and not by others.
     let as_of = fingerprint::as_of(Timestamp(fabric.kernel.wall() + ENDING_MS / 2));
     let nodes = fabric.nodes.running_mut();
     let roots: BTreeSet<_> = nodes.filter_map(|node| node.fingerprint(zone, as_of)).map(|it| it.0).collect();

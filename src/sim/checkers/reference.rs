@@ -155,6 +155,7 @@ impl ReferenceModel {
     /// A host holds a record of its own agent: perhaps what it wrote before its disk went back, or a renewal of it.
     pub(super) fn heard(&mut self, host: usize, record: &Record) {
         let agent = self.agents.get_mut(&(host, record.name.clone()));
+        // A record of another epoch does not show that this one was heard of.
         let agent = agent.filter(|it| it.key == record.key() && it.order.author == record.author);
         if let Some(agent) = agent.filter(|it| it.order <= record.order()) {
             agent.unheard = false;
@@ -197,10 +198,12 @@ impl ReferenceModel {
             self.restored.insert(at);
         }
         for ((host, name), agent) in &mut self.agents {
+            // An exemption stands until another operation is acknowledged.
             if *host != at || agent.exempt.is_some() {
                 continue;
             }
             let forgotten = match (from, backup) {
+                // Without a disk it offers nothing, so a withdrawal holds all the more.
                 (RestartFrom::Lost, _) => agent.operation != Operation::Withdrawn,
                 (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => {
                     let wrote = backup.wrote(agent.order.author.epoch);

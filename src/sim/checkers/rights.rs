@@ -20,6 +20,7 @@ impl Checkers {
             return;
         }
         let signed = SignedRecord::parse(record.bytes(), &nodes[at].config.network);
+        // As of its own stamp: whether it has ended since is no matter of signatures.
         if !signed.is_ok_and(|signed| signed.verify(record.stamp.wall).is_ok()) {
             kernel.fail(Check::Verified, format!("node {at} takes {record:?}, which does not verify"));
         }
@@ -38,6 +39,7 @@ impl Checkers {
         let mut forked = BTreeSet::new();
         for zone in node.zones().map(Zone::name) {
             let mut versions: BTreeMap<(Author, u64), RecordHash> = BTreeMap::new();
+            // What never leaves a node has no version, so all of that would seem forked.
             for record in node.records(zone).filter(|record| record.seq > 0) {
                 if versions.insert((record.author, record.seq), record.hash()).is_some() {
                     forked.insert(record.author);

@@ -31,6 +31,7 @@ pub(super) struct Snapshot {
 
 impl Snapshot {
     pub(super) fn get(&self, key: &KeyHash) -> Option<&Arc<Record>> {
+        // A node gives its records in the order of their keys.
         let at = self.held.binary_search_by_key(key, |record| record.key()).ok()?;
         Some(&self.held[at])
     }
@@ -44,8 +45,10 @@ impl Snapshot {
     ) -> Option<(&'a Record, Option<&'a Record>)> {
         let mut now = self.held.iter().peekable();
         before.held.iter().find_map(|old| {
+            // Both are in the order of keys: one walk through each will do.
             while now.next_if(|it| it.key() < old.key()).is_some() {}
             let held = now.peek().filter(|it| it.key() == old.key());
+            // Mostly it is the very same record, and nothing need be compared.
             let is_less = held.is_none_or(|held| !Arc::ptr_eq(held, old) && held.order() < old.order());
             (is_less && old.expires_at > wall_max && !evicted(old))
                 .then_some((&**old, held.map(|held| &***held)))
@@ -88,6 +91,7 @@ impl Snapshot {
     pub(super) fn is_evicted(&self, gone: &Record, quota: &Quota) -> bool {
         let smaller = self.held.iter().take_while(|record| record.key() < gone.key());
         let of_author = smaller.filter(|record| record.author.key == gone.author.key).count();
+        // Full is what the next record might not fit into, as nobody knows which one was refused.
         let is_full = self.bytes() + RECORD_BYTES_MAX > quota.bytes;
         self.get(&gone.key()).is_none() && (of_author >= quota.records_per_author || is_full)
     }

@@ -52,6 +52,7 @@ impl Links {
     pub(in crate::sim) fn new(nodes: usize, graph: Graph, rng: &mut impl Rng) -> Links {
         let mut links = Links { links: Vec::new(), of: vec![Vec::new(); nodes] };
         match graph {
+            // A world no larger than that is whole anyway.
             Graph::Random(degree) if degree + 1 < nodes => links.draw(degree, rng),
             Graph::Whole | Graph::Random(_) => {
                 for a in 0..nodes {
@@ -77,6 +78,7 @@ impl Links {
             let mut tries = 0;
             while self.of[a].len() < degree && tries < TRIES_MAX {
                 let b = rng.random_range(0..nodes);
+                // Never beyond the degree: a few hubs would make all ways shorter than they are.
                 if self.of[b].len() < degree {
                     self.add(a, b);
                 }
@@ -105,6 +107,7 @@ impl Links {
 
     /// The link between two nodes.
     pub(in crate::sim) fn between(&self, a: usize, b: usize) -> Option<usize> {
+        // A node has a handful of links, and whole graphs are small.
         let found = self.of[a].iter().find(|(other, _)| *other == b as u32);
         found.map(|(_, link)| *link as usize)
     }

@@ -116,10 +116,12 @@ impl Network {
     ) -> u64 {
         let link = self.links.between(asker, answerer);
         let epoch = link.and_then(|link| self.links.epoch(link));
+        // No link has this number, so none takes the stream down with it.
         let (link, is_up) = (link.unwrap_or(usize::MAX), epoch.is_some());
         let (epoch, last) = (epoch.unwrap_or(0), [kernel.now(); 2]);
         let id = self.streams.insert(Stream { asker, conversation, answerer, protocol, link, epoch, last });
         if !is_up {
+            // Not at once: the node is in the midst of the turn in which it asks.
             self.break_stream(id, 1, nodes, kernel);
         }
         id
@@ -179,6 +181,7 @@ impl Network {
         *last = (*last).max(now + latency + stalled);
         let (in_ms, link, epoch, id) = (*last - now, stream.link, stream.epoch, frame.stream);
         self.send(in_ms, to, link, epoch, Payload::Frame(Box::new(frame)), kernel);
+        // After it is on its way: it counts as sent, and is lost where it arrives.
         if breaks {
             self.break_stream(id, latency, nodes, kernel);
         }

@@ -22,6 +22,7 @@ impl Plan {
         }
         for _ in 0..rng.random_range(1..8) {
             let (node, at) = (rng.random_range(0..nodes), rng.random_range(OFFERED_MS..span_ms));
+            // From back before anybody notices to gone as long as most callers wait.
             let down_ms = *[1, 100, 5_000, 60_000].choose(rng).unwrap_or(&1);
             self.faults.push((at, Fault::Crash { node, from: RestartFrom::Disk, down_ms }));
         }
@@ -54,6 +55,7 @@ fn conditions(rng: &mut impl Rng) -> CallConditions {
     let (refused, dropped, breaks, stalls) = (some(0.2), some(0.3), some(0.1), some(0.1));
     let (unnoticed, fails) = (some(1.0), some(0.5));
     let detection_ms_max = *[0, 1_000, 30_000].choose(rng).unwrap_or(&0);
+    // The last is longer than any patience, so that deadlines fall into the midst of work.
     let work_ms_max = *[100, 10_000, 400_000].choose(rng).unwrap_or(&100);
     CallConditions { refused, dropped, breaks, stalls, unnoticed, detection_ms_max, work_ms_max, fails }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use aop::agents::{Agents, HostedAgent};
 use aop::document::read_documents;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
+use aop::host;
 use aop::http::{self, Server};
 use aop::mcp::Mcp;
-use aop::net;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use reqwest::{Client, RequestBuilder, Response};
@@ -25,7 +25,7 @@ pub(crate) const LEGACY: &str = "2025-11-25";
 
 /// A node and its server.
 pub(crate) struct McpFixture {
-    pub(crate) node: net::Running,
+    pub(crate) node: host::Running,
     pub(crate) server: Server,
     pub(crate) agents: Agents,
     site: Site,
@@ -87,7 +87,7 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let folder = tempfile::tempdir().unwrap();
     let agents = Agents::new(ZoneName::root());
     agents.replace(setup.agents);
-    let options = net::Options {
+    let options = host::Options {
         identity: Identity::from_seed([setup.seed + 1; 32]),
         network: "test".into(),
         zones: vec![ZoneName::root()],
@@ -97,7 +97,7 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
         data_dir: folder.path().into(),
         agents: agents.clone(),
     };
-    let node = net::start(options).await.unwrap();
+    let node = host::start(options).await.unwrap();
     let token = setup.token.map(|token| http::Token::parse(token).unwrap());
     let names = vec!["registry.example".into()];
     let addr = setup.http.unwrap_or("127.0.0.1:0".parse().unwrap());

@@ -18,6 +18,7 @@ impl World<'_> {
     /// A node gives what it spreads to some peers, and asks them for what they spread.
     pub(super) fn contact(&mut self, node: u32) {
         if self.transport.faults.is_up(node) {
+            // Lists out of the world, as its methods borrow it whole; going back, they keep their memory.
             let (mut chosen, mut found) = (std::mem::take(&mut self.chosen), std::mem::take(&mut self.found));
             let mut draws = self.peers.draws(u64::from(node), self.transport.now);
             draws.peers(node, self.nodes, self.scenario.protocol.fanout(), &mut chosen);
@@ -27,6 +28,7 @@ impl World<'_> {
                     self.transport.send(EventKind::Copy, node, *peer, *update, 0);
                 }
             }
+            // Before anybody answers, who fills this very list.
             self.found = found;
             for peer in &chosen {
                 if self.transport.ask(EventKind::Pull, node, *peer) {
@@ -35,6 +37,7 @@ impl World<'_> {
             }
             self.chosen = chosen;
         }
+        // Rounds of a node that is away pass like those of the others.
         if !self.history.is_empty() {
             self.history.age(node);
         }
@@ -88,6 +91,7 @@ impl World<'_> {
 
     /// A node reconciles with a random peer it is connected to: one that is up, on its side of a partition.
     pub(super) fn begin_reconcile(&mut self, node: u32) {
+        // The top bit keeps these draws apart from those of contacts and heartbeats.
         let mut draws = self.peers.draws(u64::from(node), self.transport.now << 1 | 1 << 63);
         let draws = (0..TRIES).map(|_| below(draws.next_u64(), u64::from(self.nodes)) as u32);
         let faults = &self.transport.faults;
@@ -102,6 +106,7 @@ impl World<'_> {
         if self.transport.faults.is_mute(node) {
             return;
         }
+        // The answer's own hash, which goes back also where all is equal.
         self.transport.metrics.bytes += ROOT_BYTES + ENVELOPE_BYTES;
         let digest = self.scenario.protocol.digest;
         let gave = self.give(node, asker);

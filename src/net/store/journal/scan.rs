@@ -48,6 +48,7 @@ pub(super) fn scan(bytes: &[u8], own_salt: Salt) -> Scan {
     let header = read_header(bytes);
     let (salt, next_seq) = header.unwrap_or((own_salt, 0));
     let start = HEADER_BYTES.min(bytes.len());
+    // Without its header the file makes no promise of unused numbers, though its rows may all be there.
     let condition = if header.is_some() { Condition::Whole } else { Condition::Damaged };
     let mut scan = Scan { entries: Vec::new(), end: start, salt, next_seq, condition };
     let mut at = start;
@@ -55,6 +56,7 @@ pub(super) fn scan(bytes: &[u8], own_salt: Salt) -> Scan {
         if let Some(next) = read_frame(bytes, at, &salt, &mut scan.entries) {
             (at, scan.end) = (next, next);
         } else if let Some(next) = find_frame(bytes, at + 1, &salt) {
+            // Sought from the next byte on: the length of a bad frame says nothing of where another begins.
             scan.condition = Condition::Damaged;
             at = next;
         } else {
@@ -67,6 +69,7 @@ pub(super) fn scan(bytes: &[u8], own_salt: Salt) -> Scan {
 
 impl Condition {
     fn max_with(self, other: Condition) -> Condition {
+        // A torn end is usual after a crash; it must not hide damage before it.
         if self == Condition::Damaged { self } else { other }
     }
 }
@@ -86,6 +89,7 @@ fn read_frame(bytes: &[u8], at: usize, salt: &Salt, entries: &mut Vec<EntryRange
     let (before, mut at) = (entries.len(), payload.start);
     while at < payload.end {
         let Some(entry) = read_entry(bytes, at, payload.end) else {
+            // The sum was right, so this is no accident of the disk; still half a batch is no batch.
             entries.truncate(before);
             return None;
         };
@@ -97,6 +101,7 @@ fn read_frame(bytes: &[u8], at: usize, salt: &Salt, entries: &mut Vec<EntryRange
 
 fn frame_at(bytes: &[u8], at: usize, salt: &Salt) -> Option<Range<usize>> {
     let (tag, length, crc) = read_frame_head(bytes.get(at..)?)?;
+    // Before the sum: a wrong length would have it taken over the rest of the file, at every place tried.
     if tag != salt[..4] || length > FRAME_BYTES_MAX {
         return None;
     }
@@ -133,6 +138,7 @@ fn classify_tail(tail: &[u8], salt: &Salt) -> Condition {
         Some((tag, length, _)) if tag == salt[..4] && length <= FRAME_BYTES_MAX => {
             if tail.len() > FRAME_HEAD_BYTES + length { Condition::Damaged } else { Condition::TornTail }
         }
+        // A head that is cut short, or zeros that the file system put behind the last write.
         _ => Condition::TornTail,
     }
 }

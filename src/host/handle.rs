@@ -5,15 +5,16 @@ mod call;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::broadcast;
 
+use super::events::Events;
+use super::view;
 use crate::agents::Agents;
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
 use crate::net::calls::CallClient;
-use crate::net::driver::{ReadContext, Request};
-use crate::net::view;
+use crate::net::client::{NodeClient, Patience};
+use crate::net::driver::{Event, ReadContext};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -29,42 +30,30 @@ const FIND_LIMIT: usize = 20;
 const LIMIT_MAX: usize = 1_000;
 /// A node that hears no peer for this long after its start answers for itself.
 const ALONE_AFTER: Duration = Duration::from_secs(5);
-/// How long a client waits for room in the driver's queue. A burst is over long before, at a few microseconds a request;
-/// a queue that stays full is an overload, which nobody who waits longer would shorten.
-const QUEUE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Offers given to the driver at once, so that reads and gossip come in between.
 const OFFERS_AT_ONCE: usize = 64;
 
 /// Talks to a running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
-    requests: mpsc::Sender<Request>,
-    events: broadcast::Sender<api::Event>,
+    node: NodeClient,
+    events: broadcast::Sender<Event>,
     key: PeerKey,
     expects_peers: bool,
     agents: Agents,
     calls: CallClient,
 }
 
-/// How long a request waits for room in the driver's queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Patience {
-    /// For [`QUEUE_TIME_MAX`]: a client is told to come again.
-    Client,
-    /// As long as it takes: nobody else would ask again.
-    Endless,
-}
-
 impl Handle {
     pub(super) fn new(
-        requests: mpsc::Sender<Request>,
-        events: broadcast::Sender<api::Event>,
+        node: NodeClient,
+        events: broadcast::Sender<Event>,
         key: PeerKey,
         expects_peers: bool,
         agents: Agents,
         calls: CallClient,
     ) -> Handle {
-        Handle { requests, events, key, expects_peers, agents, calls }
+        Handle { node, events, key, expects_peers, agents, calls }
     }
 
     /// Key of the node.
@@ -107,7 +96,7 @@ impl Handle {
         let free =
             part.into_iter().zip(&names).filter(|(_, (_, runs))| !runs).map(|(offer, _)| offer).collect();
         let Reply::Registered(results) = self.command(Command::Register(free), patience).await? else {
-            return Err(stopped());
+            return Err(view::stopped());
         };
         let mut results = results.into_iter();
         let answer = |(name, runs)| match if runs { None } else { results.next() } {
@@ -151,7 +140,7 @@ impl Handle {
         match self.command(Command::Deregister(name), Patience::Client).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
-            _ => Err(stopped()),
+            _ => Err(view::stopped()),
         }
     }
 
@@ -162,7 +151,7 @@ impl Handle {
     pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
         match self.command(Command::JoinZone { zone, role }, Patience::Client).await? {
             Reply::Zone(joined) => Ok(joined),
-            _ => Err(stopped()),
+            _ => Err(view::stopped()),
         }
     }
 
@@ -173,7 +162,7 @@ impl Handle {
     pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
         match self.command(Command::LeaveZone(zone), Patience::Client).await? {
             Reply::Zone(left) => Ok(left),
-            _ => Err(stopped()),
+            _ => Err(view::stopped()),
         }
     }
 
@@ -229,8 +218,8 @@ impl Handle {
     }
 
     /// Events from now on.
-    pub fn events(&self) -> broadcast::Receiver<api::Event> {
-        self.events.subscribe()
+    pub fn events(&self) -> Events {
+        Events::new(self.events.subscribe())
     }
 
     /// Whether the node has compared its records with a peer, expects none, or has waited 5 s for one.
@@ -249,7 +238,7 @@ impl Handle {
 
     /// Resolves when the node has stopped.
     pub(super) async fn stopped(&self) {
-        self.requests.closed().await;
+        self.node.stopped().await;
     }
 
     fn own(&self) -> view::Own<'_> {
@@ -260,7 +249,7 @@ impl Handle {
         let Reply::Resolved(resolution) =
             self.command(Command::Resolve(agent.to_owned()), Patience::Client).await?
         else {
-            return Err(stopped());
+            return Err(view::stopped());
         };
         match resolution {
             Resolution::One(found) => Ok(found),
@@ -273,39 +262,19 @@ impl Handle {
     async fn answer(&self, question: Command) -> Result<Answer, ApiError> {
         match self.command(question, Patience::Client).await? {
             Reply::Found(answer) => Ok(answer),
-            _ => Err(stopped()),
+            _ => Err(view::stopped()),
         }
     }
 
     async fn command(&self, command: Command, patience: Patience) -> Result<Reply, ApiError> {
-        let (reply, replied) = oneshot::channel();
-        self.send(Request::Command(Box::new(command), reply), patience).await?;
-        replied.await.map_err(|_| stopped())
+        self.node.command(command, patience).await.map_err(view::unanswered)
     }
 
     async fn read<T: Send + 'static>(
         &self,
         question: impl FnOnce(&mut ReadContext<'_>) -> T + Send + 'static,
     ) -> Result<T, ApiError> {
-        let (reply, replied) = oneshot::channel();
-        let read = Box::new(move |seen: &mut ReadContext<'_>| {
-            // The client may have gone meanwhile.
-            let _gone = reply.send(question(seen));
-        });
-        self.send(Request::Read(read), Patience::Client).await?;
-        replied.await.map_err(|_| stopped())
-    }
-
-    async fn send(&self, request: Request, patience: Patience) -> Result<(), ApiError> {
-        match patience {
-            Patience::Endless => self.requests.send(request).await.map_err(|_| stopped()),
-            Patience::Client => {
-                self.requests.send_timeout(request, QUEUE_TIME_MAX).await.map_err(|error| match error {
-                    SendTimeoutError::Timeout(_) => busy(self.requests.max_capacity()),
-                    SendTimeoutError::Closed(_) => stopped(),
-                })
-            }
-        }
+        self.node.read(Patience::Client, question).await.map_err(view::unanswered)
     }
 }
 
@@ -335,31 +304,14 @@ fn parse_cursor(text: &str) -> Result<Cursor, ApiError> {
         .map_err(|_| view::bad_request("cursor: not one that this node gave out; start without it".into()))
 }
 
-fn busy(waiting: usize) -> ApiError {
-    ApiError {
-        code: Code::Busy,
-        message: format!("{waiting} requests wait for this node already; nothing was done"),
-        fix: "try again in a moment, with fewer at once; or ask another node".into(),
-        suggestions: Vec::new(),
-    }
-}
-
-fn stopped() -> ApiError {
-    ApiError {
-        code: Code::Unavailable,
-        message: "the node is stopping".into(),
-        fix: "start it again with `aop node`".into(),
-        suggestions: Vec::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Options, REQUESTS_MAX, start};
+    use crate::host::{Options, start};
+    use crate::net::REQUESTS_MAX;
     use crate::proto::identity::Identity;
 
-    async fn lone(folder: &std::path::Path) -> crate::net::Running {
+    async fn lone(folder: &std::path::Path) -> crate::host::Running {
         let options = Options {
             identity: Identity::from_seed([7; 32]),
             network: "test".into(),
@@ -380,7 +332,7 @@ mod tests {
         let node = lone(folder.path()).await;
         let handle = node.handle.clone();
         let (go_on, stands) = std::sync::mpsc::sync_channel::<()>(1);
-        let (standing, stood) = oneshot::channel();
+        let (standing, stood) = tokio::sync::oneshot::channel();
         let blocker = handle.clone();
         let still = tokio::spawn(async move {
             let block = move |_: &mut ReadContext<'_>| {
@@ -396,7 +348,7 @@ mod tests {
                 tokio::spawn(async move { handle.find(api::FindQuery::default()).await })
             })
             .collect();
-        while handle.requests.capacity() > 0 {
+        while handle.node.room() > 0 {
             tokio::task::yield_now().await;
         }
         let offer = Offer {

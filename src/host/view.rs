@@ -1,0 +1,22 @@
+//! What the node knows, in the shapes of the API: the one place where protocol values become JSON and sentences.
+
+mod agent;
+mod call;
+mod error;
+mod problem;
+mod status;
+
+use std::time::Duration;
+
+pub(super) use self::agent::{Own, agents, detail, registered, zones};
+pub(super) use self::call::{call_answer, not_callable};
+pub(super) use self::error::{
+    ambiguous, bad_request, not_found, not_synced, stopped, unanswered, write_error, write_fix,
+};
+pub(super) use self::problem::event;
+pub(super) use self::status::{metrics, peers, status};
+
+/// Milliseconds, in whole microseconds.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
+}

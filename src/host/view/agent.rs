@@ -1,0 +1,145 @@
+//! Agents and their hosts.
+
+use std::collections::BTreeMap;
+
+use crate::agents::{AgentState, Agents};
+use crate::api::{self, ReplicaState};
+use crate::proto::card::{AgentCard, Origin};
+use crate::proto::identity::PeerKey;
+use crate::proto::liveness::Presence;
+use crate::proto::query::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
+use crate::proto::registration::Registered;
+
+/// PeerIds of one answer: many results share a host, and base58 is the dearest part of a result.
+#[derive(Default)]
+pub(in crate::host) struct PeerIds(BTreeMap<PeerKey, String>);
+
+impl PeerIds {
+    fn text(&mut self, key: PeerKey) -> String {
+        self.0.entry(key).or_insert_with(|| key.to_string()).clone()
+    }
+}
+
+/// This node as a host: of its own agents it knows more than that they are reachable.
+pub(in crate::host) struct Own<'a> {
+    pub(in crate::host) key: PeerKey,
+    pub(in crate::host) agents: &'a Agents,
+}
+
+/// Results of `find` or a list.
+pub(in crate::host) fn agents(found: &[Found], own: &Own<'_>) -> Vec<api::Agent> {
+    let mut ids = PeerIds::default();
+    found.iter().map(|found| agent(found, found.card(), own, &mut ids)).collect()
+}
+
+fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> api::Agent {
+    let here = || own.agents.state(&found.record.name).and_then(shown);
+    api::Agent {
+        agent: found.record.name.to_string(),
+        id: found.id.to_string(),
+        score: found.score,
+        callable: card.callable,
+        owner: ids.text(found.record.owner),
+        origin: origin(card.origin),
+        endpoints: endpoints(&card),
+        replicas: found
+            .replicas
+            .iter()
+            .map(|it| replica(it, card.callable, (it.peer == own.key).then(here).flatten(), ids))
+            .collect(),
+        description: card.description,
+        tags: card.tags,
+        capabilities: card.capabilities,
+        role: card.role,
+        model: card.model,
+        original_name: card.original_name,
+    }
+}
+
+/// Everything known of one agent.
+pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail {
+    let (record, card) = (&found.record, found.card());
+    let schema = |text: &Option<String>| {
+        text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    };
+    api::AgentDetail {
+        card: card_json(&card),
+        input_schema: schema(&card.input_schema),
+        output_schema: schema(&card.output_schema),
+        version: api::Version {
+            author: record.author.to_string(),
+            seq: record.seq,
+            stamp: format!("{}.{}", record.stamp.wall, record.stamp.counter),
+        },
+        expires_at: record.expires_at.0,
+        agent: agent(found, card, own, &mut PeerIds::default()),
+    }
+}
+
+/// What an answer knows of each zone.
+pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
+    let status = |status| match status {
+        ZoneStatus::Held => api::ZoneStatus::Held,
+        ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
+    };
+    let answered = |it: &ZoneAnswer| api::ZoneAnswer {
+        zone: it.zone.to_string(),
+        status: status(it.status),
+        age_ms: 0,
+        by: None,
+    };
+    answer.zones.iter().map(answered).collect()
+}
+
+/// A registered agent.
+pub(in crate::host) fn registered(registered: &Registered) -> api::Registered {
+    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), note: None }
+}
+
+fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &mut PeerIds) -> api::Replica {
+    let state = match replica.presence {
+        Presence::Unreachable => ReplicaState::Unreachable,
+        Presence::Reachable | Presence::Unknown if callable => here.unwrap_or(ReplicaState::Active),
+        Presence::Reachable | Presence::Unknown => ReplicaState::Listed,
+    };
+    api::Replica { peer: ids.text(replica.peer), state, seen_ms_ago: replica.seen_ms_ago }
+}
+
+/// The state as replicas show it; none before it takes calls and after its end.
+fn shown(state: AgentState) -> Option<ReplicaState> {
+    match state {
+        AgentState::Active => Some(ReplicaState::Active),
+        AgentState::Busy => Some(ReplicaState::Busy),
+        AgentState::Error => Some(ReplicaState::Error),
+        AgentState::Init | AgentState::Registered | AgentState::Terminated => None,
+    }
+}
+
+fn origin(origin: Origin) -> api::Origin {
+    match origin {
+        Origin::Native => api::Origin::Native,
+        Origin::ServerJson => api::Origin::ServerJson,
+        Origin::A2a => api::Origin::A2a,
+    }
+}
+
+pub(super) fn endpoints(card: &AgentCard) -> Vec<api::AgentEndpoint> {
+    let endpoint = |it: &crate::proto::card::Endpoint| api::AgentEndpoint {
+        kind: it.kind.clone(),
+        address: it.address.clone(),
+    };
+    card.endpoints.iter().map(endpoint).collect()
+}
+
+/// The card as JSON, its JSON parts as JSON instead of text.
+fn card_json(card: &AgentCard) -> serde_json::Value {
+    let mut json = serde_json::to_value(card).unwrap_or_default();
+    for field in ["input_schema", "output_schema", "original"] {
+        if let Some(value) = json.get_mut(field)
+            && let Some(parsed) = value.as_str().and_then(|text| serde_json::from_str(text).ok())
+        {
+            *value = parsed;
+        }
+    }
+    json
+}

@@ -1,0 +1,51 @@
+//! How calls ended.
+
+use tokio::time::Instant;
+
+use super::agent::endpoints;
+use super::ms;
+use crate::api;
+use crate::net::calls::CallResult;
+use crate::proto::call::{CallFailure, CallId, Outcome};
+use crate::proto::card::AgentCard;
+use crate::proto::code::Code;
+use crate::proto::name::FullName;
+
+/// How a call ended; a host served it unless nothing was started.
+pub(in crate::host) fn call_answer(ended: CallResult, call: CallId, started: Instant) -> api::CallAnswer {
+    let (result, failure) = match ended.result {
+        Ok(result) => (result, None),
+        Err(failure) => (serde_json::Value::Null, Some(failure)),
+    };
+    let served = failure.as_ref().is_none_or(|failure| failure.outcome != Outcome::NotStarted);
+    api::CallAnswer {
+        result,
+        success: failure.is_none(),
+        outcome: failure.as_ref().map(|failure| failure.outcome),
+        error: failure.map(|failure| api::CallError {
+            code: failure.code,
+            message: failure.message,
+            endpoints: Vec::new(),
+        }),
+        task_id: call.to_string(),
+        served_by: ended.host.filter(|_| served).map(|host| host.to_string()),
+        attempts: ended.attempts,
+        elapsed_ms: ms(started.elapsed()),
+    }
+}
+
+/// A listing: who wants it called goes to its endpoints.
+pub(in crate::host) fn not_callable(
+    name: &FullName,
+    card: &AgentCard,
+    call: CallId,
+    started: Instant,
+) -> api::CallAnswer {
+    let what =
+        if card.endpoints.is_empty() { "and names no endpoint" } else { "at the endpoints given here" };
+    let message = format!("{name} is a listing: it is served outside the mesh, {what}");
+    let failure = CallFailure::new(Code::NotCallable, Outcome::NotStarted, message);
+    let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);
+    answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
+    answer
+}

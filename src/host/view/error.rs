@@ -1,0 +1,116 @@
+//! Errors: what, why and what to do.
+
+use crate::api::ApiError;
+use crate::net::client::Unanswered;
+use crate::proto::code::Code;
+use crate::proto::identity::AgentId;
+use crate::proto::name::FullName;
+use crate::proto::record::Refusal;
+use crate::proto::registration::WriteError;
+
+/// Why a write was not made.
+pub(in crate::host) fn write_error(error: &WriteError) -> ApiError {
+    ApiError {
+        code: error.code(),
+        message: error.to_string(),
+        fix: write_fix(error).into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// What to do about a write that was not made.
+pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
+    match error {
+        WriteError::NotFound(_) => "list what is registered with `aop agents`",
+        WriteError::NotYours(..) => "run the command at its host, or with its owner's key",
+        WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "set the clock of this machine",
+        WriteError::ZoneNotServed(_) => "`aop status` shows the zones that this node serves",
+        WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
+        WriteError::QuotaExceeded => "deregister what is no longer used, then try again",
+        WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
+        WriteError::DuplicateIdentity => {
+            "`aop keys new` makes a key; `aop status` names what is written twice"
+        }
+        WriteError::Refused(refusal) => match refusal {
+            Refusal::TooLarge | Refusal::BadCard => {
+                "shorten its description, its schemas or its lists of tags and capabilities"
+            }
+            Refusal::BadGrant | Refusal::BadLease | Refusal::BadGeneration | Refusal::BadAuthor => NEW_GRANT,
+            Refusal::BadScope => "register it with the scope `public` or `node`",
+            Refusal::Expired | Refusal::Future => "set the clock of this machine",
+            Refusal::UnknownFormat
+            | Refusal::Malformed
+            | Refusal::ForeignNetwork
+            | Refusal::ForeignZone
+            | Refusal::BadSignature => "report it: a node does not write what it would refuse from others",
+        },
+    }
+}
+
+/// What a host needs that may no longer write for an owner.
+const NEW_GRANT: &str = "ask the owner for a new grant (`aop keys grant`) and register the agent with it, or wait until its \
+                         lease ends";
+
+/// No such agent; names like it are suggested instead.
+pub(in crate::host) fn not_found(text: &str, similar: &[FullName]) -> ApiError {
+    let suggestions: Vec<String> = similar.iter().map(ToString::to_string).collect();
+    let fix = match suggestions.first() {
+        Some(first) => format!("did you mean {first}? Search with `aop find`"),
+        None => "search with `aop find`".into(),
+    };
+    ApiError { code: Code::NotFound, message: format!("no agent `{text}` is known here"), fix, suggestions }
+}
+
+/// Nothing can be said yet.
+pub(in crate::host) fn not_synced(text: &str) -> ApiError {
+    ApiError {
+        code: Code::Unavailable,
+        message: format!("`{text}` is not held here, and no peer could be asked yet"),
+        fix: "try again in a moment; `aop peers` shows the connections".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// One name, several owners.
+pub(in crate::host) fn ambiguous(text: &str, ids: &[AgentId]) -> ApiError {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    ApiError {
+        code: Code::Ambiguous,
+        message: format!("`{text}` is registered by {} owners", ids.len()),
+        fix: format!("pick one by its id: {}", ids.join(", ")),
+        suggestions: ids,
+    }
+}
+
+/// A parameter that cannot be read.
+pub(in crate::host) fn bad_request(message: String) -> ApiError {
+    ApiError {
+        code: Code::BadRequest,
+        message,
+        fix: "see /openapi.json for the parameters".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// The node took the question and gave no answer, or did not take it.
+pub(in crate::host) fn unanswered(why: Unanswered) -> ApiError {
+    match why {
+        Unanswered::Stopped => stopped(),
+        Unanswered::Busy(waiting) => ApiError {
+            code: Code::Busy,
+            message: format!("{waiting} requests wait for this node already; nothing was done"),
+            fix: "try again in a moment, with fewer at once; or ask another node".into(),
+            suggestions: Vec::new(),
+        },
+    }
+}
+
+/// The node answers no more.
+pub(in crate::host) fn stopped() -> ApiError {
+    ApiError {
+        code: Code::Unavailable,
+        message: "the node is stopping".into(),
+        fix: "start it again with `aop node`".into(),
+        suggestions: Vec::new(),
+    }
+}

@@ -1,0 +1,108 @@
+//! What an operator should know, and what watchers are told.
+
+use crate::api::{self, Removal};
+use crate::net::driver::Event;
+use crate::net::store::StoreIncident;
+use crate::net::swarm::NetworkAlert;
+use crate::proto::code::Code;
+use crate::proto::io::{self, NodeAlert, Via};
+use crate::proto::record::Record;
+
+/// An event for watchers.
+pub(in crate::host) fn event(event: &Event) -> api::Event {
+    match event {
+        Event::Connected(peer) => api::Event::PeerConnected { peer: peer.to_string() },
+        Event::Disconnected(peer) => api::Event::PeerDisconnected { peer: peer.to_string() },
+        Event::Node(event) => node_event(event),
+        Event::Alert(alert) => api::Event::Problem(network_problem(alert)),
+    }
+}
+
+fn node_event(event: &io::Event) -> api::Event {
+    let named =
+        |record: &Record| (record.name.to_string(), record.agent_id().to_string(), record.host.to_string());
+    match event {
+        io::Event::AgentChanged { record, via } => {
+            let (agent, id, host) = named(record);
+            let via = match via {
+                Via::Local => api::Via::Local,
+                Via::Gossip => api::Via::Gossip,
+                Via::Sync => api::Via::Sync,
+                Via::Store => api::Via::Store,
+            };
+            api::Event::AgentChanged { agent, id, host, via }
+        }
+        io::Event::AgentRemoved { record, deleted } => {
+            let (agent, id, host) = named(record);
+            let reason = if *deleted { Removal::Deleted } else { Removal::Expired };
+            api::Event::AgentRemoved { agent, id, host, reason }
+        }
+        io::Event::Synced { peer, zone, received, sent } => api::Event::Synced {
+            peer: peer.to_string(),
+            zone: zone.to_string(),
+            received: *received,
+            sent: *sent,
+        },
+        io::Event::Alert(known) => api::Event::Problem(problem(known)),
+    }
+}
+
+pub(super) fn problem(known: &NodeAlert) -> api::Problem {
+    let (code, message, fix) = match known {
+        NodeAlert::ClockUnsafe(offset) => (
+            Code::ClockUnsafe,
+            format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
+            "set the clock of this machine, for example with an NTP service",
+        ),
+        NodeAlert::DuplicateIdentity(name) => (
+            Code::DuplicateIdentity,
+            format!("another process writes {name} under this node's key"),
+            "stop it, or give one of the two a new key and data folder",
+        ),
+        NodeAlert::ForkedAuthor(author) => (
+            Code::ForkedAuthor,
+            format!("{author} signed two different records with one version"),
+            "tell its operator: a data folder was copied, or its key is in the wrong hands",
+        ),
+        NodeAlert::RestoredBackup => (
+            Code::RestoredBackup,
+            "the data folder was behind what peers know of it; a new epoch was taken".into(),
+            "nothing: agents registered after the backup come back from peers",
+        ),
+    };
+    api::Problem { code, message, fix: fix.into() }
+}
+
+/// What the network layer noticed.
+fn network_problem(alert: &NetworkAlert) -> api::Problem {
+    let fix = match alert {
+        NetworkAlert::BootstrapUnreachable { .. } => "check the address; it is dialed again by itself",
+        NetworkAlert::OtherNetwork { .. } => "check `--network` and the bootstrap addresses",
+        NetworkAlert::Blocked { .. } => "nothing; tell its operator",
+        NetworkAlert::ListenerLost { .. } => "restart the node if peers cannot reach it",
+        NetworkAlert::Suspended { .. } => "nothing",
+    };
+    api::Problem { code: alert.code(), message: alert.to_string(), fix: fix.into() }
+}
+
+pub(super) fn no_peers() -> api::Problem {
+    api::Problem {
+        code: Code::NoPeers,
+        message: "no peer is connected; answers come from what this node holds".into(),
+        fix: "check the bootstrap addresses and the network; they are dialed again by themselves".into(),
+    }
+}
+
+pub(super) fn clock_warning(offset: i64) -> api::Problem {
+    api::Problem {
+        code: Code::ClockOff,
+        message: format!("this clock is {offset} ms ahead of the median of its peers"),
+        fix: "set the clock of this machine, for example with an NTP service".into(),
+    }
+}
+
+impl From<&StoreIncident> for api::Problem {
+    fn from(incident: &StoreIncident) -> api::Problem {
+        api::Problem { code: incident.code, message: incident.message.clone(), fix: incident.fix.clone() }
+    }
+}
