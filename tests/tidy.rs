@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lines of a file before its tests.
-const FILE_LINES_MAX: usize = 620;
+const FILE_LINES_MAX: usize = 500;
 /// Methods of a type, over all files of its folder.
 const METHODS_MAX: usize = 58;
 /// Lines of a function.
