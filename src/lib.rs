@@ -15,12 +15,12 @@
 //! ```
 //! use aop::proto::card::{AgentCard, Offer, Scope};
 //! use aop::proto::config::Config;
-//! use aop::proto::query::Find;
 //! use aop::proto::identity::Identity;
-//! use aop::proto::search::Query;
 //! use aop::proto::io::{Command, GossipId, Input, Output, Reply};
 //! use aop::proto::node::Node;
 //! use aop::proto::persistence::Stored;
+//! use aop::proto::query::Find;
+//! use aop::proto::search::Query;
 //! use aop::proto::time::Timestamp;
 //!
 //! let now = Timestamp(1_800_000_000_000);

@@ -27,7 +27,8 @@ impl Timestamp {
 
     /// Signed distance `self - other` in milliseconds, saturating.
     pub fn offset_ms(self, other: Timestamp) -> i64 {
-        i64::try_from(i128::from(self.0) - i128::from(other.0)).unwrap_or(i64::MAX)
+        let offset = i128::from(self.0) - i128::from(other.0);
+        offset.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 }
 
@@ -86,5 +87,6 @@ mod tests {
         assert_eq!(Timestamp(u64::MAX) + Duration::from_secs(1), Timestamp(u64::MAX));
         assert_eq!(Timestamp(0) - Duration::from_secs(1), Timestamp(0));
         assert_eq!(Timestamp(u64::MAX).offset_ms(Timestamp(0)), i64::MAX);
+        assert_eq!(Timestamp(0).offset_ms(Timestamp(u64::MAX)), i64::MIN);
     }
 }

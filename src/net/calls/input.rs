@@ -35,8 +35,13 @@ pub(super) async fn prepare(schema: Option<String>, input: Value) -> Result<Vec<
         None if bytes.len() <= AT_ONCE_BYTES => misfit(None, &input),
         schema => {
             // No deadline here: that of the call stands around all of this.
-            let _place = SCHEMAS.acquire().await;
-            let checked = tokio::task::spawn_blocking(move || misfit(schema.as_deref(), &input)).await;
+            let permit = SCHEMAS.acquire().await;
+            let checked = tokio::task::spawn_blocking(move || {
+                // Held by the check itself: it goes on when whoever waits for it gave up.
+                let _permit = permit;
+                misfit(schema.as_deref(), &input)
+            })
+            .await;
             // A check that broke down says nothing against the input.
             checked.ok().flatten()
         }
