@@ -101,6 +101,7 @@ impl World {
         let mut kernel = Kernel::new(seed, setup.nodes);
         let rng = &mut kernel.rng;
         // Who draws first decides what the others draw: in another order every seed is another run.
+        // Keys, places, links and skews are drawn in this order: another would be other worlds under the same seeds.
         let identities: Vec<Identity> = (0..setup.nodes).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
         let topology = setup.regions.map(|Regions::Cloud8| Topology::spread(setup.nodes, rng));
@@ -115,6 +116,7 @@ impl World {
                 SimNode::new(identity, setup.config_of(at, bootstrap_peers), skew)
             })
             .collect();
+        // Planned before anything else: at its time it comes before what was planned later.
         kernel.schedule(CHECK_MS, Due::Check);
         let nodes = Nodes::new(nodes, setup.quota);
         let engine = Engine {
@@ -139,6 +141,7 @@ impl World {
     /// Lets virtual time pass.
     pub fn run(&mut self, for_ms: u64) -> Result<(), Violation> {
         let until = self.now_ms() + for_ms;
+        // A start of the whole world is a burst in proportion to its size, and no loop.
         let steps_a_ms = STEPS_A_MS_MAX * self.size() as u64;
         while let Some(due) = self.engine.fabric.kernel.next(until, steps_a_ms) {
             self.engine.dispatch(due);

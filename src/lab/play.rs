@@ -72,8 +72,8 @@ impl<'a> Run<'a> {
 
     fn play(&mut self) -> Result<Measured, Broken> {
         let late = self.timeline.late.clone();
-        for machine in (0..self.world.size()).filter(|machine| !late.contains(machine)) {
-            self.world.start(machine, RestartFrom::Disk);
+        for node in (0..self.world.size()).filter(|node| !late.contains(node)) {
+            self.world.start(node, RestartFrom::Disk);
         }
         let (healed_at, quiet_at) = (self.timeline.healed_at, self.timeline.quiet_at);
         if let Some(healed_at) = healed_at {
@@ -113,8 +113,8 @@ impl<'a> Run<'a> {
         match action {
             Action::Fault(fault) => self.world.fault(fault),
             Action::Write { update, author } => {
-                let machines = self.world.size();
-                let turn = (0..machines).map(|step| (author + step) % machines);
+                let nodes = self.world.size();
+                let turn = (0..nodes).map(|step| (author + step) % nodes);
                 let up = turn.into_iter().find(|at| self.world.is_up(*at));
                 self.hosts[update] = up.map(|host| (host, self.zone_of(update, host)));
                 if let Some((host, zone)) = self.hosts[update].clone() {
@@ -191,7 +191,7 @@ fn setup(scenario: &Scenario) -> Setup {
         if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
     let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));
     Setup {
-        nodes: timeline::machines(scenario),
+        nodes: timeline::hosts(scenario),
         config: Config { expects_peers: true, sync_interval, ..defaults },
         bootstrapped: true,
         conditions: Conditions {

@@ -246,6 +246,7 @@ impl Adversary {
     /// A liar sends something again that it heard at some time.
     fn repeat(&mut self, at: usize, fabric: &mut Fabric) {
         // Over a full buffer whatever it holds, so the draw does not depend on what was heard.
+        // Drawn over the whole buffer: a young liar mostly has nothing to repeat.
         let choice = fabric.kernel.rng.random_range(0..REPLAY_BUFFER_MAX);
         if let Some(old) = self.states[at].replay_buffer.get(choice) {
             fabric.spread(at, None, old);
@@ -267,6 +268,7 @@ impl Adversary {
                         let forged = fabric.packet(heard.zone.clone(), forged, heard.has_records);
                         fabric.spread(at, None, &forged);
                     }
+                    // Also what its own node rejected: an old forgery is a forgery still.
                     self.keep_for_replay(at, heard);
                 }
                 return Some(Output::Verdict { id, verdict });
@@ -293,6 +295,7 @@ fn equivocate(at: usize, zone: &ZoneName, bytes: &[u8], fabric: &mut Fabric) {
     // It can sign in its own name alone.
     let signed = signed.filter(|signed| signed.header().author.key == host.key);
     let twins: Vec<ByteBuf> = signed.filter_map(|it| twin(it, &host.identity)).collect();
+    // Both halves hear a message of their own; neither can tell without the other.
     let shown = [bytes.to_vec(), Envelope::Records(twins).encode()];
     let shown = shown.map(|bytes| fabric.packet(zone.clone(), bytes, true));
     let Fabric { network, kernel, nodes, .. } = fabric;

@@ -191,6 +191,7 @@ impl Checkers {
     pub(super) fn check_persisted(&self, at: usize, bytes: &[u8], fabric: &mut Fabric) -> bool {
         let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return false };
         let Fabric { nodes, kernel, .. } = fabric;
+        // Only its present epoch: records of an earlier one are repaired as those of anybody.
         let Some(author) = nodes[at].node.as_ref().map(|node| node.author()) else { return true };
         for bytes in records {
             let Ok(signed) = nodes.decode(at, &bytes) else {
@@ -293,6 +294,7 @@ impl Checkers {
     pub(super) fn check_some(&mut self, fabric: &mut Fabric) {
         let nodes = fabric.nodes.count();
         for _ in 0..nodes.min(LOOKED_AT_MAX) {
+            // In turns: every node is looked at, and the looks are as far apart as the world is large.
             self.looked_at = (self.looked_at + 1) % nodes;
             for (zone, snapshot) in self.check_node(self.looked_at, fabric) {
                 self.snapshots.insert((self.looked_at, zone), snapshot);
@@ -324,6 +326,7 @@ impl Checkers {
             kernel.fail(Check::WithinZone, detail);
         }
         for (zone, now) in &snapshots {
+            // Taken out: only a look in turn puts the new state in its place.
             let before = self.snapshots.remove(&(at, zone.clone())).unwrap_or_default();
             self.check_zone(at, zone, now, &before, fabric);
         }

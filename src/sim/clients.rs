@@ -45,6 +45,7 @@ impl ClientOp {
 /// A card that says a text, to be offered in a zone; in the home zone of its node if none. What is longer than a description
 /// fills the schemas, which nobody reads here.
 pub(super) fn registration((name, text): (AgentName, String), zone: Option<ZoneName>) -> Offer {
+    // Cut at a boundary of characters: a card is text.
     let (description, rest) = text.split_at(text.floor_char_boundary(DESCRIPTION_BYTES_MAX));
     let (input, output) = rest.split_at(rest.floor_char_boundary(SCHEMA_BYTES_MAX));
     let filled = |part: &str| (!part.is_empty()).then(|| part.to_owned());

@@ -11,7 +11,7 @@ const FLUSH_MS: u64 = 500;
 /// Rows by name.
 pub(super) type Rows = BTreeMap<Box<[u8]>, Arc<[u8]>>;
 
-/// What one machine has written.
+/// What one node has written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
     rows: Rows,
@@ -30,6 +30,7 @@ impl Disk {
         let row = (write.key.into_boxed_slice(), write.value);
         if write.durable {
             // An earlier value of this row must not come over it with the next flush.
+            // A durable write of a row is newer than any that waits: the flush must not undo it.
             self.unflushed.retain(|(_, (earlier, _))| *earlier != row.0);
             self.apply(row);
         } else {
@@ -48,7 +49,7 @@ impl Disk {
         self.unflushed.len()
     }
 
-    /// The machine stops: of the writes not yet flushed the oldest `kept` reached the disk.
+    /// The node stops: of the writes not yet flushed the oldest `kept` reached the disk.
     pub(super) fn crash(&mut self, kept: usize) {
         // From the front: a journal loses its end and never its middle.
         for (_, row) in std::mem::take(&mut self.unflushed).into_iter().take(kept) {

@@ -51,6 +51,7 @@ impl Engine {
                 self.arrive(to as usize, (link as usize, epoch), payload)
             }
             Due::Connect { link } => {
+                // The first end is told and acts before the second hears: what it sends draws first.
                 for (node, input) in network.connect(link, nodes, kernel) {
                     self.tell(node, input);
                 }
@@ -73,6 +74,7 @@ impl Engine {
             Due::Client(node, wanted) => self.ask(node, wanted.1, &wanted.0),
             Due::AdversaryTick(node) => {
                 if let Some(tick) = self.adversary.tick(node, &mut self.fabric) {
+                    // It acts before its next turn is planned, as whatever it causes at that time comes first.
                     tick.input.into_iter().for_each(|input| self.tell(node, input));
                     self.fabric.kernel.schedule(tick.again_ms, Due::AdversaryTick(node));
                 }
@@ -117,12 +119,14 @@ impl Engine {
     fn boot(&mut self, at: usize, from: RestartFrom) {
         let Fabric { kernel, nodes, .. } = &mut self.fabric;
         // Drawn in any case: whether the node runs must not move what others draw.
+        // Drawn whether it starts or not: a fault that comes to nothing must not shift the draws of all that follows.
         let seed = kernel.rng.random();
         if nodes[at].node.is_some() {
             return;
         }
         kernel.log.start(kernel.clock.now(), at, from);
         // While it is still down, as it does not count among those that know what it forgot.
+        // Before the disk changes: what the host forgets is judged by what it and the others hold now.
         self.checkers.started(at, from, nodes);
         let unread = self.fabric.boot(at, from, seed);
         if unread > 0 {
@@ -182,6 +186,7 @@ impl Engine {
         let Fabric { kernel, nodes, .. } = &mut self.fabric;
         let (now, wall) = (kernel.now(), kernel.wall());
         // Before a hostile host may withhold it: the trace tells what reached the machine.
+        // The hash counts what reaches a host, also what an adversary keeps from its node.
         kernel.trace.input(now, at, &input);
         kernel.log.input(At { node: at, now, wall }, &input, nodes);
         let Some(input) = self.adversary.filter_input(at, input, &mut self.fabric) else { return };
@@ -198,6 +203,7 @@ impl Engine {
             };
             let (now, wall) = (kernel.now(), kernel.wall());
             kernel.log.output(At { node: at, now, wall }, &output, nodes);
+            // The hash counts what the node decided, before an adversary changes it.
             kernel.trace.output(now, at, &output);
             self.perform(at, output);
         }
@@ -211,6 +217,7 @@ impl Engine {
         match output {
             Output::Persist(writes) => {
                 for write in writes {
+                    // Noted first: what is published next is checked against it.
                     checkers.note_write(at, &write, fabric);
                     fabric.nodes[at].disk.write(fabric.kernel.now(), write);
                 }

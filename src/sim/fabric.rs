@@ -56,12 +56,14 @@ impl Fabric {
         let now = self.kernel.now();
         let host = &mut self.nodes[at];
         let unflushed = host.disk.unflushed(now);
+        // A prefix of the unflushed writes survives: the store writes in order.
         let kept = self.kernel.rng.random_range(0..=unflushed);
         host.disk.crash(kept);
         // Before its streams break: what they tell it of that is then for no run at all.
         host.stop();
         self.mesh.forget(at);
         self.kernel.metrics.sleeps(at, now);
+        // Links break before conversations are forgotten: peers notice broken streams, the host itself notices nothing any more.
         self.network.sever_all(at, &self.nodes, &mut self.kernel);
         self.network.forget_streams(at);
     }
@@ -82,6 +84,7 @@ impl Fabric {
         self.network.repair();
         for at in 0..self.nodes.count() {
             let host = &mut self.nodes[at];
+            // Only the constant skew stays: a clock that is right within seconds is all that a node is promised.
             host.clock.set_error(0);
             host.suspended_until = self.kernel.now();
             if host.node.is_none() {

@@ -70,6 +70,7 @@ impl Kernel {
             return None;
         }
         let (at, due) = self.queue.pop(until)?;
+        // Steps are counted anew in each millisecond: a loop is many of them without time passing.
         if at > self.now() {
             self.steps_before = self.steps;
         }
@@ -95,6 +96,7 @@ impl Kernel {
     /// A promise is broken; the first one ends the run.
     pub(super) fn fail(&mut self, check: Check, detail: String) {
         // What breaks later mostly follows from it.
+        // What breaks later is mostly a consequence of what broke first.
         if self.violation.is_none() {
             self.violation = Some(Violation { check, seed: self.seed, at_ms: self.now(), detail });
         }

@@ -70,6 +70,7 @@ impl Mesh {
         nodes: &Nodes,
         kernel: &Kernel,
     ) -> Arc<Packet> {
+        // By content, as the live mesh names messages: who repeats a message repeats its id.
         let id = gossip_id(&bytes);
         let number = self.number(kernel.now(), id, nodes.count());
         Arc::new(Packet { id, zone, bytes: bytes.into(), has_records, number })
@@ -105,6 +106,7 @@ impl Mesh {
         let (id, peer, bytes) = (packet.id, nodes[from].key, packet.bytes.to_vec());
         let zone = packet.zone.clone();
         // Room for one: its verdict comes before anything else moves.
+        // Before the node is told: it gives its verdict while it is.
         self.awaiting = Some(Awaiting { at: to, from, packet });
         Some(Input::Gossip { id, peer, zone, bytes })
     }
@@ -184,6 +186,7 @@ pub(super) fn send_copies(
     if !nodes[other].serves(&packet.zone) {
         return;
     }
+    // One draw a link and not one a copy: a duplicate has the loss and latency of any message.
     let copies = 1 + u64::from(kernel.chance(network.conditions.duplication));
     for _ in 0..copies {
         send_packet(at, other, (link, epoch), packet.clone(), network, kernel);
@@ -208,6 +211,7 @@ fn send_packet(
     while losses < RETRANSMITS_MAX && kernel.chance(loss) {
         match mode {
             LossMode::Drop => return network.drop_sent(to, &Payload::Packet(packet), kernel),
+            // The wait doubles with each loss, as that of TCP.
             LossMode::Retransmit => latency += wait << losses,
         }
         losses += 1;

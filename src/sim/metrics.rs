@@ -109,6 +109,7 @@ impl RunMetrics {
         now: u64,
     ) {
         let mut seen = vec![NEVER; self.online_since.len()];
+        // Milliseconds plus one, as zero means never: its author knew it at once.
         seen[author] = 1;
         self.by_key.insert(key, self.updates.len());
         self.updates.push(Update { author, zone, key, order, at: now, seen });
@@ -120,6 +121,7 @@ impl RunMetrics {
         if update.seen[node] == NEVER && record.order() >= update.order {
             let was_up = self.online_since[node].is_some_and(|since| since.max(serves_since) <= update.at);
             // One more still has to lie below the mark.
+            // 31 bits of milliseconds are 24 days; what takes longer counts as that.
             let after = (now - update.at).min(u64::from(AWAY) - 2) as u32;
             update.seen[node] = (after + 1) | if was_up { 0 } else { AWAY };
         }
@@ -153,6 +155,7 @@ impl RunMetrics {
     pub(super) fn sent_frame(&mut self, frame: &Frame) {
         self.bytes += frame.bytes.len() as u64;
         // By length first: most frames are small, and decoding each would be felt.
+        // Most frames are small: only those that can hold a record are decoded to see whether they do.
         if frame.bytes.len() > RECORD_BYTES_MIN && has_records(frame) {
             self.repair_bytes += frame.bytes.len() as u64;
         }

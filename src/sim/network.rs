@@ -163,6 +163,7 @@ impl Network {
     pub(super) fn eclipse(&mut self, victim: Option<usize>, nodes: &Nodes, kernel: &mut Kernel) {
         let before = std::mem::replace(&mut self.eclipsed, victim);
         if let Some(victim) = victim {
+            // Added first, so that they are among the links that it then tries.
             for other in (0..nodes.count()).filter(|at| !nodes.is_honest(*at)) {
                 // Its own links may all lead to honest nodes, and then it would see nobody at all.
                 self.links.add(victim, other);
@@ -201,7 +202,9 @@ impl Network {
         if link.state != LinkState::Down {
             return Vec::new();
         }
+        // A new epoch: what left over the old link does not arrive over this one.
         (link.state, link.epoch, link.incarnations) = (LinkState::Up, link.epoch + 1, incarnations);
+        // Either side may have dialed; who did compares first, and both must work.
         link.dialer = if kernel.rng.random() { a } else { b };
         let dialer = link.dialer;
         let told = [(a, b), (b, a)].into_iter().flat_map(|(at, other)| {
@@ -219,6 +222,7 @@ impl Network {
             let (other, link) = self.links.at(at, number);
             let Some(epoch) = self.links.epoch(link).filter(|_| nodes[other].serves(&zone)) else { continue };
             let latency = self.latency(at, other, &mut kernel.rng);
+            // Through the queue also at once: the node is in the middle of its outputs.
             kernel.schedule(0, Due::ZoneTold { to: at, link, epoch, zone: zone.clone() });
             kernel.schedule(latency, Due::ZoneTold { to: other, link, epoch, zone: zone.clone() });
         }
@@ -253,6 +257,7 @@ impl Network {
         kernel: &mut Kernel,
     ) -> Vec<PeerKey> {
         let members = (0..nodes.count()).filter(|it| *it != at && nodes[*it].is_member(zone));
+        // A lookup finds providers, not links: whether they can be reached is seen when they are dialed.
         let found = members.sample(&mut kernel.rng, FOUND_MAX);
         for other in &found {
             self.links.add(at, *other);
@@ -286,6 +291,7 @@ impl Network {
         }
         link.state = LinkState::Closing;
         let epoch = link.epoch;
+        // Both ends and all streams over the link notice at the same time: it is one connection.
         let noticed = kernel.rng.random_range(0..=self.conditions.detection_ms_max);
         kernel.schedule(noticed, Due::Closed { link: number, epoch });
         self.break_streams_over(number, epoch, noticed, nodes, kernel);
@@ -308,6 +314,7 @@ impl Network {
     fn plan_connection(&mut self, link: usize, nodes: &Nodes, kernel: &mut Kernel) {
         let (a, b) = self.links.get(link).ends;
         if self.is_possible(a, b, nodes, kernel.now()) {
+            // Never at once: whoever caused this has first to finish what it does.
             let delay = kernel.rng.random_range(1..=CONNECT_MS_MAX);
             kernel.schedule(delay, Due::Connect { link });
         }

@@ -129,6 +129,7 @@ impl Nodes {
         if let Some(node) = host.node.as_mut() {
             // Swapped in and out: one cache serves all nodes, and none holds a lock.
             node.lend(&mut self.cache);
+            // One cache goes round: a record is verified once in a world, however many nodes hold it.
             act(node, now);
             node.lend(&mut self.cache);
         }
@@ -143,6 +144,7 @@ impl Nodes {
             (RestartFrom::Disk | RestartFrom::Backup | RestartFrom::Torn, _) => {}
         }
         // Before it is read, for that reading is the first of the new run.
+        // A new process does not remember how far its clock once was.
         host.clock.restart();
         let now = host.clock.read(clock.wall());
         let damage = if from == RestartFrom::Torn { Damage::OwnWritesMissing } else { Damage::None };

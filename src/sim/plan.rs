@@ -91,6 +91,7 @@ impl Plan {
     pub fn draw_zoned(rng: &mut impl Rng) -> Plan {
         const NODES: usize = 6;
         let mut plan = Plan::draw_of(NODES, rng);
+        // Drawn after the rest: zones do not change which faults a seed has.
         plan.setup.zones = zones(NODES, rng);
         for (_, node, zone, _) in &mut plan.operations {
             let served = plan.setup.zones.iter().filter(|it| it.members.contains(node));
@@ -203,6 +204,7 @@ impl<R: Rng> Draw<'_, R> {
     }
 
     fn crashes(&mut self) {
+        // Mostly one kind of loss a run: with all of them mixed a run hides which of them breaks a promise.
         let restarts: &[RestartFrom] = match self.rng.random_range(0..5) {
             0 => &[RestartFrom::Disk],
             1 => &[RestartFrom::Disk, RestartFrom::Lost],
@@ -215,6 +217,7 @@ impl<R: Rng> Draw<'_, R> {
             let (node, at, down_ms) = (self.node(), self.time(), self.length());
             // `time` is never 0, so there is one before it.
             if matches!(from, RestartFrom::Backup | RestartFrom::Torn) {
+                // Without a copy made before it there is nothing to restore.
                 self.faults.push((self.rng.random_range(0..at), Fault::BackUp(node)));
             }
             self.faults.push((at, Fault::Crash { node, from, down_ms }));
@@ -269,6 +272,7 @@ impl<R: Rng> Draw<'_, R> {
                 (at, node, ZoneName::root(), operation)
             })
             .collect();
+        // Two operations of one moment and node stay in the order in which they were drawn.
         operations.sort_by_key(|(at, node, ..)| (*at, *node));
         operations
     }

@@ -65,7 +65,7 @@ pub(super) struct SimNode {
     timer: Timer,
 }
 
-/// The one timer of a machine.
+/// The one timer of a node.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     /// When it fires.

@@ -113,6 +113,7 @@ impl TraceHash {
     }
 
     fn fold(&mut self, word: u64) {
+        // Both halves of the product count: the low one alone loses the high bits of a word.
         let product = u128::from(self.0 ^ word) * u128::from(FACTOR);
         // Both halves: in the lower one a word's highest bit changes nothing but the highest bit.
         self.0 = (product as u64 ^ (product >> 64) as u64).rotate_left(29).wrapping_add(word);

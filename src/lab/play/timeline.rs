@@ -16,8 +16,8 @@ use crate::sim::{Behaviour, Fault, RestartFrom};
 const WARM_MS: u64 = 15_000;
 /// How long agents live that are withdrawn again in a run without an end of its own, milliseconds.
 const WITHDRAWN_AFTER_MS: u64 = 15_000;
-/// Machines of an adversary that surround the victim of an eclipse.
-const ECLIPSE_MACHINES: usize = 4;
+/// Hosts of an adversary that surround the victim of an eclipse.
+const ECLIPSE_HOSTS: usize = 4;
 /// Agents that each identity of a Sybil offers.
 const SYBIL_OFFERS: u32 = 100;
 /// Records of one author that nodes hold where there is a Sybil. The live node's quota is far higher; this one is
@@ -43,12 +43,12 @@ pub(super) enum Action {
     LeaveZone(usize, ZoneName),
 }
 
-/// How many machines a run has: its nodes, then those of an adversary that come beside them.
-pub(super) fn machines(scenario: &Scenario) -> usize {
+/// How many hosts a run has: its nodes, then those of an adversary that come beside them.
+pub(super) fn hosts(scenario: &Scenario) -> usize {
     let nodes = scenario.network.nodes;
     let strangers = scenario.faults.iter().map(|fault| match fault.kind {
         FaultKind::Sybil { who } => who.of(nodes),
-        FaultKind::Eclipse { .. } => ECLIPSE_MACHINES,
+        FaultKind::Eclipse { .. } => ECLIPSE_HOSTS,
         _ => 0,
     });
     nodes + strangers.sum::<usize>()
@@ -59,7 +59,7 @@ pub(super) fn machines(scenario: &Scenario) -> usize {
 pub(super) struct Timeline {
     /// Soonest last.
     actions: Vec<(u64, Action)>,
-    /// Machines that start later than the others.
+    /// Hosts that start later than the others.
     pub(super) late: BTreeSet<usize>,
     /// When the last fault ends; none without faults.
     pub(super) healed_at: Option<u64>,
@@ -80,8 +80,8 @@ impl Timeline {
             nodes: scenario.network.nodes,
             zones: &scenario.zones,
             zone: None,
-            total: machines(scenario),
-            machines: scenario.network.nodes,
+            total: hosts(scenario),
+            hosts: scenario.network.nodes,
             authors: Vec::new(),
             until: until.unwrap_or(u64::MAX),
             backed_up: Vec::new(),
@@ -119,15 +119,15 @@ struct Draw<'a, R> {
     zones: &'a [Zone],
     /// The zone that the present fault is about.
     zone: Option<&'a ZoneName>,
-    /// All machines of the world.
+    /// All hosts of the world.
     total: usize,
-    /// Nodes, and the machines of an adversary so far.
-    machines: usize,
+    /// Nodes, and the hosts of an adversary so far.
+    hosts: usize,
     /// Nodes that write.
     authors: Vec<usize>,
     /// No fault lasts longer.
     until: u64,
-    /// Machines of which there is a backup.
+    /// Hosts of which there is a backup.
     backed_up: Vec<usize>,
     timeline: Timeline,
 }
@@ -176,36 +176,24 @@ impl<R: Rng> Draw<'_, R> {
             FaultKind::Crash { who, memory, lasts } => self.crash(at, *who, *memory, *lasts),
             FaultKind::Backup { who } => {
                 self.backed_up = self.pick(*who);
-                for machine in self.backed_up.clone() {
-                    self.plan_fault(at, Fault::BackUp(machine));
+                for host in self.backed_up.clone() {
+                    self.plan_fault(at, Fault::BackUp(host));
                 }
             }
             FaultKind::Join { who } => {
-                for machine in self.pick(*who) {
-                    self.timeline.late.insert(machine);
-                    self.plan_fault(at, Fault::Start(machine));
+                for host in self.pick(*who) {
+                    self.timeline.late.insert(host);
+                    self.plan_fault(at, Fault::Start(host));
                 }
                 self.heals(at);
             }
-            FaultKind::JoinZone { who, zone } => {
-                let strangers = (0..self.nodes).filter(|node| !self.serves(*node, zone)).collect();
-                for node in self.pick_among(strangers, *who) {
-                    self.plan(at, Action::JoinZone(node, zone.clone()));
-                }
-                self.heals(at);
-            }
-            FaultKind::LeaveZone { who, zone } => {
-                let guests = (0..self.nodes).filter(|node| self.is_away(*node, zone)).collect();
-                for node in self.pick_among(guests, *who) {
-                    self.plan(at, Action::LeaveZone(node, zone.clone()));
-                }
-                self.heals(at);
-            }
+            FaultKind::JoinZone { who, zone } => self.join_zone(at, *who, zone),
+            FaultKind::LeaveZone { who, zone } => self.leave_zone(at, *who, zone),
             FaultKind::Clock { who, error_ms, lasts } => self.clock(at, *who, *error_ms, *lasts, written_at),
             FaultKind::Freeze { who, lasts } => {
                 let end = self.end(at, *lasts);
-                for machine in self.pick(*who) {
-                    self.plan_fault(at, Fault::Suspend(machine, end - at));
+                for host in self.pick(*who) {
+                    self.plan_fault(at, Fault::Suspend(host, end - at));
                 }
             }
             FaultKind::Sleep { lasts } => {
@@ -220,15 +208,15 @@ impl<R: Rng> Draw<'_, R> {
                 }
             }
             FaultKind::Sybil { who } => {
-                for machine in self.strangers(who.of(self.nodes)) {
-                    self.timeline.late.insert(machine);
-                    self.plan_fault(at, Fault::Corrupt(machine, Behaviour::Sybil { offers: SYBIL_OFFERS }));
-                    self.plan_fault(at, Fault::Start(machine));
+                for host in self.strangers(who.of(self.nodes)) {
+                    self.timeline.late.insert(host);
+                    self.plan_fault(at, Fault::Corrupt(host, Behaviour::Sybil { offers: SYBIL_OFFERS }));
+                    self.plan_fault(at, Fault::Start(host));
                 }
             }
             FaultKind::Eclipse { lasts } => {
-                for machine in self.strangers(ECLIPSE_MACHINES) {
-                    self.plan_fault(0, Fault::Corrupt(machine, Behaviour::Stale));
+                for host in self.strangers(ECLIPSE_HOSTS) {
+                    self.plan_fault(0, Fault::Corrupt(host, Behaviour::Stale));
                 }
                 let victim = self.rng.random_range(0..self.nodes);
                 let end = self.end(at, *lasts);
@@ -248,11 +236,11 @@ impl<R: Rng> Draw<'_, R> {
         }
     }
 
-    /// Machines of an adversary beside the nodes.
+    /// Hosts of an adversary beside the nodes.
     fn strangers(&mut self, count: usize) -> std::ops::Range<usize> {
-        let first = self.machines;
-        self.machines += count;
-        first..self.machines
+        let first = self.hosts;
+        self.hosts += count;
+        first..self.hosts
     }
 
     fn partition(&mut self, at: u64, groups: Groups, lasts: Duration) {
@@ -272,10 +260,10 @@ impl<R: Rng> Draw<'_, R> {
         self.plan_fault(end, Fault::Part(vec![0; self.total]));
     }
 
-    /// Each machine is away and back in turns of random length; at the start this share is away.
+    /// Each host is away and back in turns of random length; at the start this share is away.
     fn churn(&mut self, at: u64, share: f64, mean_off_ms: u64, end: u64) {
         let mean_on_ms = mean_off_ms as f64 * (1.0 - share) / share;
-        for machine in 0..self.nodes {
+        for host in 0..self.nodes {
             let mut now = at;
             // Decays have no memory: who is at home has a whole time before it, since whenever.
             if !self.rng.random_bool(share) {
@@ -284,7 +272,7 @@ impl<R: Rng> Draw<'_, R> {
             while now < end {
                 // Back by the end, for healing is counted from there.
                 let down_ms = self.some_time(mean_off_ms as f64).max(1).min(end - now);
-                self.plan_fault(now, Fault::Crash { node: machine, from: RestartFrom::Disk, down_ms });
+                self.plan_fault(now, Fault::Crash { node: host, from: RestartFrom::Disk, down_ms });
                 now += down_ms + self.some_time(mean_on_ms).max(1);
             }
         }
@@ -292,20 +280,20 @@ impl<R: Rng> Draw<'_, R> {
     }
 
     fn crash(&mut self, at: u64, who: Who, memory: RestartFrom, lasts: Duration) {
-        let machines = match memory {
+        let hosts = match memory {
             // Those with a backup first.
             RestartFrom::Backup | RestartFrom::Torn => {
-                let mut machines = self.backed_up.clone();
+                let mut hosts = self.backed_up.clone();
                 let others = self.pick(Who::Share(1.0));
-                machines.extend(others.into_iter().filter(|it| !self.backed_up.contains(it)));
-                machines.truncate(who.of(self.nodes));
-                machines
+                hosts.extend(others.into_iter().filter(|it| !self.backed_up.contains(it)));
+                hosts.truncate(who.of(self.nodes));
+                hosts
             }
             RestartFrom::Disk | RestartFrom::Lost => self.pick(who),
         };
         let end = self.end(at, lasts);
-        for machine in machines {
-            self.plan_fault(at, Fault::Crash { node: machine, from: memory, down_ms: (end - at).max(1) });
+        for host in hosts {
+            self.plan_fault(at, Fault::Crash { node: host, from: memory, down_ms: (end - at).max(1) });
         }
     }
 
@@ -314,9 +302,9 @@ impl<R: Rng> Draw<'_, R> {
         // A clock wrong for ever would keep the world from ever agreeing.
         let forever = if self.until == u64::MAX { written_at.max(at) + WARM_MS } else { forever };
         let end = lasts.map_or(forever, |lasts| self.end(at, lasts));
-        for machine in self.pick(who) {
-            self.plan_fault(at, Fault::Jump(machine, error_ms));
-            self.plan_fault(end, Fault::Jump(machine, 0));
+        for host in self.pick(who) {
+            self.plan_fault(at, Fault::Jump(host, error_ms));
+            self.plan_fault(end, Fault::Jump(host, 0));
         }
         self.heals(end);
         if error_ms > STAMPED_NEAR_MS {
@@ -341,6 +329,22 @@ impl<R: Rng> Draw<'_, R> {
 
     fn plan_fault(&mut self, at: u64, fault: Fault) {
         self.plan(at, Action::Fault(fault));
+    }
+
+    fn join_zone(&mut self, at: u64, who: Who, zone: &ZoneName) {
+        let strangers = (0..self.nodes).filter(|node| !self.serves(*node, zone)).collect();
+        for node in self.pick_among(strangers, who) {
+            self.plan(at, Action::JoinZone(node, zone.clone()));
+        }
+        self.heals(at);
+    }
+
+    fn leave_zone(&mut self, at: u64, who: Who, zone: &ZoneName) {
+        let guests = (0..self.nodes).filter(|node| self.is_away(*node, zone)).collect();
+        for node in self.pick_among(guests, who) {
+            self.plan(at, Action::LeaveZone(node, zone.clone()));
+        }
+        self.heals(at);
     }
 
     /// Some nodes; of the zone that the fault is about, if it is about one.

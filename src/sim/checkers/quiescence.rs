@@ -44,6 +44,7 @@ type Decoded = BTreeMap<RecordHash, bool>;
 impl Checkers {
     /// What must hold once the world is repaired and quiet.
     pub(in crate::sim) fn check_settled(&mut self, fabric: &mut Fabric) {
+        // What must hold at any time comes first: a disagreement is then no consequence of it.
         self.check_all(fabric);
         self.check_signatures(fabric);
         for at in fabric.nodes.honest() {
@@ -214,6 +215,7 @@ fn disagreement(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
     };
     let mut nodes = holders();
     // Each against the first is enough: equality is transitive.
+    // All are compared with the first: if each agrees with it they agree with each other.
     let (first, one) = nodes.next()?;
     for (at, other) in nodes {
         let mut theirs = other.records(zone).filter(comparable);
@@ -230,6 +232,7 @@ fn disagreement(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
         }
     }
     // Roots cover also the keys that were left out above.
+    // A record that some may refuse is in some fingerprints and not in others, rightly.
     if ahead.is_empty() { different_fingerprints(zone, fabric) } else { None }
 }
 

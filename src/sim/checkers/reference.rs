@@ -207,6 +207,7 @@ impl ReferenceModel {
                 (RestartFrom::Lost, _) => agent.operation != Operation::Withdrawn,
                 (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => {
                     let wrote = backup.wrote(agent.order.author.epoch);
+                    // Whoever restored an old disk has forgotten it, and may hear of it from others until every lease has ended.
                     agent.unheard |= agent.step > backup.step;
                     agent.step > backup.step && !(wrote && is_known(&name.zone, agent, nodes))
                 }

@@ -120,6 +120,7 @@ impl Network {
         let (link, is_up) = (link.unwrap_or(usize::MAX), epoch.is_some());
         let (epoch, last) = (epoch.unwrap_or(0), [kernel.now(); 2]);
         let id = self.streams.insert(Stream { asker, conversation, answerer, protocol, link, epoch, last });
+        // Noticed a millisecond later and not at once: the asking node has not yet finished asking.
         if !is_up {
             // Not at once: the node is in the midst of the turn in which it asks.
             self.break_stream(id, 1, nodes, kernel);
@@ -171,6 +172,7 @@ impl Network {
         };
         let latency = self.latency(from, to, &mut kernel.rng);
         let Conditions { breaks, stalls, .. } = self.conditions;
+        // Drawn in this order for every frame; what is impossible draws nothing.
         let stalled = if kernel.chance(stalls) { kernel.rng.random_range(0..STALL_MS_MAX) } else { 0 };
         let breaks = kernel.chance(breaks);
         kernel.metrics.sent_frame(&frame);
@@ -180,6 +182,7 @@ impl Network {
         let last = &mut stream.last[frame.toward as usize];
         *last = (*last).max(now + latency + stalled);
         let (in_ms, link, epoch, id) = (*last - now, stream.link, stream.epoch, frame.stream);
+        // Sent even if it breaks the stream: it is on its way, and is lost at its end.
         self.send(in_ms, to, link, epoch, Payload::Frame(Box::new(frame)), kernel);
         // After it is on its way: it counts as sent, and is lost where it arrives.
         if breaks {
