@@ -5,7 +5,6 @@
 //! [`Origin`], so that `aop config show` can say why it holds. What is unknown or malformed is an error with its place.
 
 mod file;
-mod key;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +17,6 @@ use libp2p::Multiaddr;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use self::file::File;
-pub use self::key::{KeyError, create_key, read_key, read_or_create_key};
 use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::name::ZoneName;
 

@@ -1,6 +1,6 @@
-//! The HTTP API: routes over a [`Handle`], behind one gate that every request passes first.
+//! The HTTP API: routes over a [`Handle`], behind one pipeline that every request passes first.
 //!
-//! Invariants. No handler runs before the guard has judged Host, Origin, token and content type (a page in a browser
+//! Invariants. No handler runs before the policy has judged Host, Origin, token and content type (a page in a browser
 //! must not reach the node through DNS rebinding or a form). An address that is not loopback is bound only with a
 //! token. Every answer but the page, `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`.
 //! Connections, requests at work, uploads and event streams are counted against named limits.
@@ -9,9 +9,9 @@ mod body;
 mod call;
 mod events;
 mod failure;
-mod guard;
 mod mcp;
 mod page;
+mod policy;
 mod query;
 mod routes;
 
@@ -39,7 +39,7 @@ use tokio::time::timeout;
 use tower_service::Service as _;
 
 use self::failure::Failure;
-pub use self::guard::{Token, TokenError};
+pub use self::policy::{Token, TokenError};
 use crate::host::Handle;
 use crate::mcp::Mcp;
 
@@ -134,12 +134,12 @@ impl Listener {
     /// As [`Listener::serve`], with `mcp` as the MCP server at `/mcp`.
     pub fn serve_with<H: ServerHandler + Clone>(self, handle: Handle, mcp: H) -> Server {
         let (closing, closed) = watch::channel(false);
-        let gate = Arc::new(Gate {
-            guard: guard::Guard::new(self.addr, self.settings.names, self.settings.token),
+        let pipeline = Arc::new(Pipeline {
+            policy: policy::RequestPolicy::new(self.addr, self.settings.names, self.settings.token),
             at_work: Semaphore::new(REQUESTS_MAX),
             router: routes::router(handle, closed.clone(), mcp::router(mcp, closed.clone())),
         });
-        let accepting = tokio::spawn(accept(self.socket, gate, closed));
+        let accepting = tokio::spawn(accept(self.socket, pipeline, closed));
         Server { addr: self.addr, closing, accepting }
     }
 }
@@ -167,13 +167,13 @@ impl Server {
 }
 
 /// What every request passes before a handler sees it.
-struct Gate {
-    guard: guard::Guard,
+struct Pipeline {
+    policy: policy::RequestPolicy,
     at_work: Semaphore,
     router: Router,
 }
 
-async fn accept(socket: TcpListener, gate: Arc<Gate>, mut closing: watch::Receiver<bool>) {
+async fn accept(socket: TcpListener, pipeline: Arc<Pipeline>, mut closing: watch::Receiver<bool>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -185,7 +185,7 @@ async fn accept(socket: TcpListener, gate: Arc<Gate>, mut closing: watch::Receiv
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, slot)) => {
-                connections.spawn(serve_connection(stream, slot, gate.clone(), closing.clone()));
+                connections.spawn(serve_connection(stream, slot, pipeline.clone(), closing.clone()));
             }
             Err(error) => {
                 tracing::warn!(%error, "no HTTP connection accepted");
@@ -211,12 +211,12 @@ async fn next_connection(
 async fn serve_connection(
     stream: TcpStream,
     _slot: OwnedSemaphorePermit,
-    gate: Arc<Gate>,
+    pipeline: Arc<Pipeline>,
     mut closing: watch::Receiver<bool>,
 ) {
     // Without it small answers wait for the other side's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| answer(gate.clone(), request));
+    let service = service_fn(|request| answer(pipeline.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
@@ -239,20 +239,20 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-async fn answer(gate: Arc<Gate>, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
-    Ok(pass(&gate, request).await.unwrap_or_else(|failure| failure.into_response()))
+async fn answer(pipeline: Arc<Pipeline>, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
+    Ok(pass(&pipeline, request).await.unwrap_or_else(|failure| failure.into_response()))
 }
 
-async fn pass(gate: &Gate, request: hyper::Request<Incoming>) -> Result<Response, Failure> {
+async fn pass(pipeline: &Pipeline, request: hyper::Request<Incoming>) -> Result<Response, Failure> {
     // Judged before it takes a place: strangers must not use up those of clients that may ask.
-    gate.guard.judge(&request)?;
+    pipeline.policy.judge(&request)?;
     // Refused and not queued: a client that is told can wait, and a queue would take memory.
-    let _permit = gate.at_work.try_acquire().map_err(|_| Failure::busy("requests", REQUESTS_MAX))?;
+    let _permit = pipeline.at_work.try_acquire().map_err(|_| Failure::busy("requests", REQUESTS_MAX))?;
     let time_max = match *request.method() {
         Method::GET | Method::HEAD => READ_TIME_MAX,
         _ => WRITE_TIME_MAX,
     };
-    let mut router = gate.router.clone();
+    let mut router = pipeline.router.clone();
     let request: Request<Incoming> = request;
     // A panic would end the connection without an answer, and its client could not tell it from a crash.
     let work = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();

@@ -70,6 +70,8 @@ pub mod document;
 pub mod host;
 #[cfg(feature = "net")]
 pub mod http;
+#[cfg(feature = "net")]
+pub mod key_file;
 #[cfg(feature = "lab")]
 pub mod lab;
 #[cfg(feature = "net")]

@@ -40,17 +40,17 @@ const INSTRUCTIONS: &str = "A node of a peer-to-peer registry of agents. search_
 
 /// The MCP server of a node. Cheap to clone.
 #[derive(Clone)]
-pub struct Mcp(Arc<Node>);
+pub struct Mcp(Arc<ServerState>);
 
 /// What the tools share.
-struct Node {
+struct ServerState {
     handle: Handle,
     own_id: String,
     catalog: Catalog,
     config: ServerConfig,
 }
 
-impl Node {
+impl ServerState {
     /// A description as a reader sees it: cleaned, cut, and marked where another host wrote it.
     fn shown(&self, owner: &str, text: &str, bytes_max: usize) -> String {
         let text = clean_short(text, bytes_max);
@@ -79,7 +79,7 @@ impl Mcp {
         let config =
             ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS);
         let catalog = Catalog::new(handle.local_agents().clone(), handle.key());
-        Mcp(Arc::new(Node { own_id: handle.key().to_string(), handle, catalog, config }))
+        Mcp(Arc::new(ServerState { own_id: handle.key().to_string(), handle, catalog, config }))
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -78,9 +78,10 @@ const ARROWS: &[Row] = &[
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "seam", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "seam", "machines", "sim"] },
     Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
+    Row { name: "keys", holds: &["key_file"], uses: &["values"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
-    Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "settings", "documents"] },
+    Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents"] },
     Row {
         name: "net",
         holds: &["net"],
@@ -112,7 +113,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "cli",
         holds: &["cli"],
-        uses: &["values", "lab", "text", "settings", "documents", "agents", "host", "http"],
+        uses: &["values", "lab", "text", "keys", "settings", "documents", "agents", "host", "http"],
     },
 ];
 
@@ -139,9 +140,6 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("src/lab", &["tokio", "libp2p::", "sled::", "std::net", "SystemTime", "HashMap"]),
     ("src/document", &["tokio", "libp2p::"]),
     ("src/agents", &["libp2p::"]),
-    ("src/http", &["net::swarm", "net::store", "net::driver"]),
-    ("src/mcp", &["net::swarm", "net::store", "net::driver"]),
-    ("src/cli", &["net::swarm", "net::store", "net::driver"]),
 ];
 
 /// What lies at the top of the repository, beside what a build and git keep there. Everything else has a folder.
@@ -319,6 +317,53 @@ fn layers_use_only_what_lies_below() {
                 )),
                 None => problems.push(format!("{path}:{number}: no row of ARROWS holds {target}")),
             }
+        }
+    }
+    report(problems);
+}
+
+/// Folders of one folder that need each other all the same: what a scenario may ask for is what is measured and computed,
+/// and both speak of the scenario.
+const KNIT: &[(&str, &[&str])] = &[("lab", &["measure", "scenario", "theory"])];
+
+#[test]
+fn no_two_folders_of_a_folder_need_each_other() {
+    let sources = sources();
+    let modules: Vec<(Vec<&str>, &String)> =
+        sources.iter().filter_map(|(path, text)| module_of(path).map(|module| (module, text))).collect();
+    let is_folder =
+        |module: &[&str]| modules.iter().any(|(it, _)| it.len() > module.len() && it.starts_with(module));
+    let mut needs: BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>> = BTreeMap::new();
+    for (module, text) in &modules {
+        for (_, target) in references(module, before_tests(text)) {
+            let target: Vec<&str> = target.split("::").collect();
+            // From the child of a folder to another child of the same, where both are folders themselves.
+            let shared = module.iter().zip(&target).take_while(|(a, b)| a == b).count();
+            if shared == 0 || module.len() == shared || target.len() == shared {
+                continue;
+            }
+            let (from, to) = (&module[..=shared], &target[..=shared]);
+            if let Some((to, _)) =
+                modules.iter().find(|(it, _)| it == to).filter(|_| is_folder(from) && is_folder(to))
+            {
+                needs.entry(from.to_vec()).or_default().insert(to.clone());
+            }
+        }
+    }
+    let mut problems = Vec::new();
+    for (from, direct) in &needs {
+        let (folder, name) = (from[..from.len() - 1].join("::"), from[from.len() - 1]);
+        let mut open: Vec<&Vec<&str>> = direct.iter().collect();
+        let mut reached = BTreeSet::new();
+        while let Some(next) =
+            open.pop().filter(|_| !KNIT.iter().any(|(of, who)| *of == folder && who.contains(&name)))
+        {
+            if reached.insert(next) {
+                open.extend(needs.get(next).into_iter().flatten());
+            }
+        }
+        if reached.contains(from) {
+            problems.push(format!("src/{}: needs itself by way of its neighbours", from.join("/")));
         }
     }
     report(problems);

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use crate::config::{KeyError, read_key};
 use crate::document::AgentFile;
+use crate::key_file::{KeyError, read_key};
 use crate::proto::grant::{Grant, Reach};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::limits::{GRANT_LIFE_MAX, GRANTS_MAX};

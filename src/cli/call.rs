@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::args::CallArgs;
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use super::output::{Talk, print_json, print_json_indented, print_text};
+use super::output::{Console, print_json, print_json_indented, print_text};
 use crate::agents::CALL_BYTES_MAX;
 use crate::api::{CallAnswer, CallError, Outcome};
 use crate::proto::code::Code;
 
 /// Calls an agent.
-pub(super) fn call(args: &CallArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn call(args: &CallArgs, console: Console) -> Result<Exit, Failure> {
     let input = read_input(args)?;
     let query: Vec<_> = args.timeout.iter().map(|seconds| ("timeout", seconds.to_string())).collect();
     let path = format!("/v1/call/{}", segment(&args.agent));
@@ -25,7 +25,7 @@ pub(super) fn call(args: &CallArgs, talk: Talk) -> Result<Exit, Failure> {
     }
     if let Some(error) = answer.error {
         // Before the failure, whose advice speaks of them.
-        error.endpoints.iter().for_each(|it| talk.warn(&format!("endpoint: {} {}", it.kind, it.address)));
+        error.endpoints.iter().for_each(|it| console.warn(&format!("endpoint: {} {}", it.kind, it.address)));
         return Err(failed(&error, answer.outcome));
     }
     // A text comes without quotes, so that it can be piped on.
@@ -34,7 +34,7 @@ pub(super) fn call(args: &CallArgs, talk: Talk) -> Result<Exit, Failure> {
         document => print_json_indented(document)?,
     }
     let host = answer.served_by.unwrap_or_default();
-    talk.say(&format!("{:.1} ms at {host}, call {}", answer.elapsed_ms, answer.task_id));
+    console.print(&format!("{:.1} ms at {host}, call {}", answer.elapsed_ms, answer.task_id));
     Ok(Exit::Done)
 }
 

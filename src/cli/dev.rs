@@ -15,9 +15,9 @@ use tokio::time::timeout;
 
 use super::args::DevArgs;
 use super::failure::{Exit, Failure};
-use super::life::{Signals, live, run, start_logs};
 use super::node::ready;
-use super::output::{Talk, print_json_line};
+use super::output::{Console, print_json_line};
+use super::process::{Signals, live, run, start_logs};
 use crate::agents::{Agents, HostedAgent};
 use crate::api::Ready;
 use crate::config::{self, Flags};
@@ -44,9 +44,9 @@ struct DevNode {
 }
 
 /// Runs the world until a signal.
-pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn dev(args: &DevArgs, verbose: u8, console: Console) -> Result<Exit, Failure> {
     let directives = std::env::var("AOP_LOG").ok().filter(|text| !text.is_empty());
-    start_logs(directives.as_deref(), verbose, talk.quiet)?;
+    start_logs(directives.as_deref(), verbose, console.quiet)?;
     // The folder is not used. It is given because without a home folder there is no default.
     let flags = Flags::from([("http.addr", vec![args.http.clone()]), ("data_dir", vec![".".into()])]);
     // No environment: a variable that is meant for a real node must not count here.
@@ -58,11 +58,11 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, talk: Talk) -> Result<Exit, Failu
         )
     })?;
     let http = http::Settings { addr: settings.http_addr, names: Vec::new(), token: None };
-    run(run_dev(http, args.json, talk))?;
+    run(run_dev(http, args.json, console))?;
     Ok(Exit::Done)
 }
 
-async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Failure> {
+async fn run_dev(http: http::Settings, json: bool, console: Console) -> Result<(), Failure> {
     // Caught before there is a folder, so that a signal always removes them.
     let mut signals = Signals::catch()?;
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
@@ -75,7 +75,7 @@ async fn run_dev(http: http::Settings, json: bool, talk: Talk) -> Result<(), Fai
     let ready = ready(first.key.to_string(), &first.running, &server, &[ZoneName::root()]);
     match json {
         true => drop(print_json_line(&ready)),
-        false => tell_ready(&ready, talk),
+        false => print_ready(&ready, console),
     }
     // The folders are kept until the nodes have stopped, which write until then.
     let (nodes, _folders): (Vec<_>, Vec<_>) =
@@ -160,19 +160,19 @@ async fn all_seen(node: &DevNode, mut events: Events, count: usize) {
     }
 }
 
-fn tell_ready(ready: &Ready, talk: Talk) {
+fn print_ready(ready: &Ready, console: Console) {
     let url = &ready.http;
     let node = match url.as_str() {
         "http://127.0.0.1:7400" => String::new(),
         other => format!(" --node {other}"),
     };
-    talk.say("five nodes are up; open the page of the first:");
-    talk.say(&format!("  {url}/"));
-    talk.say("or, in another terminal:");
-    talk.say(&format!("  aop find \"summarise a document\"{node}"));
-    talk.say(&format!("  aop call echo --task hello{node}"));
-    talk.say(&format!("  claude mcp add --transport http aop {url}/mcp     # any MCP host: {url}/mcp"));
-    talk.say("ctrl-c stops them and removes their data");
+    console.print("five nodes are up; open the page of the first:");
+    console.print(&format!("  {url}/"));
+    console.print("or, in another terminal:");
+    console.print(&format!("  aop find \"summarise a document\"{node}"));
+    console.print(&format!("  aop call echo --task hello{node}"));
+    console.print(&format!("  claude mcp add --transport http aop {url}/mcp     # any MCP host: {url}/mcp"));
+    console.print("ctrl-c stops them and removes their data");
 }
 
 #[cfg(test)]

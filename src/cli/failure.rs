@@ -33,8 +33,8 @@ impl Failure {
         Failure::new(exit, error.to_string(), "")
     }
 
-    /// Everything was told already.
-    pub(super) fn told(exit: Exit) -> Failure {
+    /// Everything was printed already.
+    pub(super) fn already_reported(exit: Exit) -> Failure {
         Failure::new(exit, "", "")
     }
 
@@ -45,7 +45,7 @@ impl Failure {
     }
 
     /// Prints it on stderr.
-    pub(super) fn tell(&self) {
+    pub(super) fn print(&self) {
         if self.message.is_empty() {
             return;
         }

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::args::{KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 use super::failure::{Exit, Failure};
-use super::output::{Talk, print_json, write};
+use super::output::{Console, print_json, write};
 use crate::agents::grants::{OfferingNode, grant_line};
-use crate::config::{create_key, default_data_dir, read_key};
+use crate::config::default_data_dir;
+use crate::key_file::{create_key, read_key};
 use crate::proto::grant::Reach;
 use crate::proto::name::ZoneName;
 
@@ -30,15 +31,15 @@ pub(super) fn show(args: &KeysShowArgs) -> Result<Exit, Failure> {
 }
 
 /// `aop keys new`.
-pub(super) fn new(args: &KeysNewArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn new(args: &KeysNewArgs, console: Console) -> Result<Exit, Failure> {
     let identity = create_key(&args.out).map_err(|error| Failure::plain(Exit::Failure, &error))?;
-    talk.say(&format!("wrote {}: keep it, whoever has it is you", args.out.display()));
+    console.print(&format!("wrote {}: keep it, whoever has it is you", args.out.display()));
     write(&format!("{}\n", identity.key()))?;
     Ok(Exit::Done)
 }
 
 /// `aop keys grant`.
-pub(super) fn write_grant(args: &KeysGrantArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn write_grant(args: &KeysGrantArgs, console: Console) -> Result<Exit, Failure> {
     let usage = |error: &dyn std::fmt::Display| Failure::plain(Exit::Usage, error);
     let owner = read_key(&args.key).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let zone: ZoneName = args.zone.parse().map_err(|error| usage(&error))?;
@@ -60,7 +61,7 @@ pub(super) fn write_grant(args: &KeysGrantArgs, talk: Talk) -> Result<Exit, Fail
     fs::write(out, line).map_err(|error| {
         Failure::new(Exit::Failure, format!("cannot write {}: {error}", out.display()), "check the path")
     })?;
-    talk.say(&format!("wrote {}: give it to the host", out.display()));
+    console.print(&format!("wrote {}: give it to the host", out.display()));
     Ok(Exit::Done)
 }
 

@@ -17,7 +17,7 @@ use self::bridge::Bridge;
 use super::args::McpArgs;
 use super::client::{base_url, read_token};
 use super::failure::{Exit, Failure};
-use super::life::run;
+use super::process::run;
 
 /// Longest line, bytes: more than the node takes as a body.
 const LINE_BYTES_MAX: usize = 4 * 1024 * 1024;

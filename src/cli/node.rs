@@ -6,23 +6,24 @@ use std::path::{Path, PathBuf};
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
-use super::life::{Signals, live, run, start_logs};
-use super::output::{Talk, print_json_line};
+use super::output::{Console, print_json_line};
+use super::process::{Signals, live, run, start_logs};
 use super::settings;
 use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
-use crate::config::{Settings, read_or_create_key};
+use crate::config::Settings;
 use crate::host;
 use crate::http::{self, Listener, Token};
+use crate::key_file::read_or_create_key;
 use crate::proto::name::ZoneName;
 
 /// Runs a node until a signal.
-pub(super) fn node(args: &NodeCommand, verbose: u8, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<Exit, Failure> {
     let (settings, _) = settings::load(&args.settings)?;
-    start_logs(settings.log.as_deref(), verbose, talk.quiet)?;
-    run(run_node(settings, args.json, talk))?;
+    start_logs(settings.log.as_deref(), verbose, console.quiet)?;
+    run(run_node(settings, args.json, console))?;
     Ok(Exit::Done)
 }
 
@@ -36,7 +37,7 @@ struct Started {
     _files: Files,
 }
 
-async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Failure> {
+async fn run_node(settings: Settings, json: bool, console: Console) -> Result<(), Failure> {
     // Before anything starts: a signal that nobody catches ends the process half-way.
     let mut signals = Signals::catch()?;
     let started = tokio::select! {
@@ -49,7 +50,7 @@ async fn run_node(settings: Settings, json: bool, talk: Talk) -> Result<(), Fail
     match json {
         // A parent that no longer reads is no reason to stop.
         true => drop(print_json_line(&started.ready)),
-        false => tell_ready(&started, &settings, talk),
+        false => print_ready(&started, &settings, console),
     }
     live(started.server, vec![started.node], signals).await
 }
@@ -114,17 +115,17 @@ pub(super) fn ready(
     }
 }
 
-fn tell_ready(started: &Started, settings: &Settings, talk: Talk) {
+fn print_ready(started: &Started, settings: &Settings, console: Console) {
     let ready = &started.ready;
     let name = settings.name.as_ref().map(|name| format!(" ({name})")).unwrap_or_default();
-    talk.say(&format!("node    {}{name}, aop {}", ready.peer_id, env!("CARGO_PKG_VERSION")));
+    console.print(&format!("node    {}{name}, aop {}", ready.peer_id, env!("CARGO_PKG_VERSION")));
     for address in &ready.listen {
-        talk.say(&format!("mesh    {address}"));
+        console.print(&format!("mesh    {address}"));
     }
-    talk.say(&format!("http    {}", ready.http));
-    talk.say(&format!("zones   {}", ready.zones.join(", ")));
-    talk.say(&format!("agents  {} from files", started.from_files));
-    talk.say("ready; ctrl-c stops it");
+    console.print(&format!("http    {}", ready.http));
+    console.print(&format!("zones   {}", ready.zones.join(", ")));
+    console.print(&format!("agents  {} from files", started.from_files));
+    console.print("ready; ctrl-c stops it");
 }
 
 /// `DATA_DIR/node.json`, removed at the end.

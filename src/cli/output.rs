@@ -15,15 +15,15 @@ const TABLE_WIDTH_MIN: u16 = 40;
 /// Columns taken instead.
 const TABLE_WIDTH_DEFAULT: u16 = 110;
 
-/// Talk on stderr, silent under `-q`.
+/// Console on stderr, silent under `-q`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Talk {
+pub(super) struct Console {
     pub(super) quiet: bool,
 }
 
-impl Talk {
+impl Console {
     /// One line for people.
-    pub(super) fn say(self, line: &str) {
+    pub(super) fn print(self, line: &str) {
         if !self.quiet {
             eprintln!("{}", clean(line));
         }
@@ -106,7 +106,7 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
     // Flushed here, where a failure still has an exit code.
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::told(Exit::Done)),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::already_reported(Exit::Done)),
         Err(error) => Err(Failure::plain(Exit::Failure, &format!("cannot write to stdout: {error}"))),
     }
 }

@@ -3,14 +3,14 @@
 use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use super::output::{Rows, Talk, print_json};
+use super::output::{Console, Rows, print_json};
 use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer};
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
 
 /// `aop find`.
-pub(super) fn find(args: &FindArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
     let mut query = vec![("q", args.words.join(" ")), ("limit", args.limit.to_string())];
     query.extend(args.zone.iter().map(|zone| ("zone", zone.clone())));
     query.extend(args.tags.iter().map(|tag| ("tag", tag.clone())));
@@ -25,7 +25,7 @@ pub(super) fn find(args: &FindArgs, talk: Talk) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     print_agents(&answer.results)?;
-    tell_answer(&answer, talk);
+    print_answer(&answer, console);
     Ok(Exit::Done)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<Exit, Failure> {
 }
 
 /// `aop agents`: without a limit it follows the pages to the end.
-pub(super) fn agents(args: &AgentsArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
     let mut page = AgentPage { results: Vec::new(), cursor: args.cursor.clone() };
     loop {
@@ -65,8 +65,8 @@ pub(super) fn agents(args: &AgentsArgs, talk: Talk) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     print_agents(&page.results)?;
-    talk.say(&format!("{} agents", page.results.len()));
-    tell_cursor(page.cursor.as_deref(), talk);
+    console.print(&format!("{} agents", page.results.len()));
+    print_cursor(page.cursor.as_deref(), console);
     Ok(Exit::Done)
 }
 
@@ -125,20 +125,20 @@ fn state(agent: &Agent) -> String {
 }
 
 /// What a reader of the results should know: how complete they are, and how to go on.
-fn tell_answer(answer: &FindAnswer, talk: Talk) {
+fn print_answer(answer: &FindAnswer, console: Console) {
     let silent = |zone: &&ZoneAnswer| !zone.status.is_whole();
     let zones = answer.zones.iter().filter(silent).map(|zone| format!("{} ({})", zone.zone, zone.status));
     let zones: Vec<_> = zones.collect();
-    talk.say(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
+    console.print(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
     if !answer.complete {
-        talk.say(&format!("not complete: {}", zones.join(", ")));
+        console.print(&format!("not complete: {}", zones.join(", ")));
     }
-    tell_cursor(answer.cursor.as_deref(), talk);
+    print_cursor(answer.cursor.as_deref(), console);
 }
 
-fn tell_cursor(cursor: Option<&str>, talk: Talk) {
+fn print_cursor(cursor: Option<&str>, console: Console) {
     if let Some(cursor) = cursor {
-        talk.say(&format!("more with --cursor {cursor}"));
+        console.print(&format!("more with --cursor {cursor}"));
     }
 }
 

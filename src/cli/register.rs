@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::args::{DeregisterArgs, RegisterArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure, report};
-use super::output::{Talk, clean, print_json, write};
+use super::output::{Console, clean, print_json, write};
 use crate::agents::grants::{OfferingNode, with_grants};
 use crate::api::{RegisterAnswer, Registered, Status};
 use crate::document::AgentFile;
@@ -63,7 +63,7 @@ impl RefusedPlace {
 }
 
 /// Registers every document of every file that can be registered.
-pub(super) fn register(args: &RegisterArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn register(args: &RegisterArgs, console: Console) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
     let mut outcome = Outcome::default();
     let documents = read_files(&args.files, &|| ask_host(&client), &mut outcome);
@@ -76,18 +76,19 @@ pub(super) fn register(args: &RegisterArgs, talk: Talk) -> Result<Exit, Failure>
             Ok(answer) => place(&batch, answer, args.client.json, &mut outcome)?,
             Err(failure) => {
                 // What was sent before is registered already, so the failure alone would be misleading.
-                talk.say(&format!("{} of {total} were registered before this:", outcome.registered.len()));
+                console
+                    .print(&format!("{} of {total} were registered before this:", outcome.registered.len()));
                 return Err(failure);
             }
         }
         if several {
-            talk.say(&format!("{} of {total} registered", outcome.registered.len()));
+            console.print(&format!("{} of {total} registered", outcome.registered.len()));
         }
     }
     if args.client.json {
         print_json(&outcome)?;
     } else {
-        talk.say(&format!("{} registered, {} refused", outcome.registered.len(), outcome.refused.len()));
+        console.print(&format!("{} registered, {} refused", outcome.registered.len(), outcome.refused.len()));
     }
     Ok(if outcome.refused.is_empty() { Exit::Done } else { Exit::Failure })
 }
@@ -104,7 +105,7 @@ pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
             // The others would meet the same; any other failure concerns one agent.
             Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
             Err(failure) => {
-                failure.tell();
+                failure.print();
                 exit = failure.exit;
             }
         }
@@ -142,7 +143,7 @@ fn read_files(
     for Document { file, index, .. } in large {
         let message = format!("more than {REQUEST_BYTES_MAX} bytes");
         let refused = RefusedPlace::new(&file, index, Code::TooLarge, message);
-        tell_refused(&refused);
+        print_refused(&refused);
         outcome.refused.push(refused);
     }
     fit
@@ -270,7 +271,7 @@ fn place(
         });
     }
     // Only those of this batch: earlier ones were told with theirs.
-    outcome.refused[told..].iter().for_each(tell_refused);
+    outcome.refused[told..].iter().for_each(print_refused);
     for registered in &answer.registered {
         if let Some(note) = &registered.note {
             eprintln!("{}", clean(&format!("note: {}: {note}", registered.agent)));
@@ -285,7 +286,7 @@ fn place(
     Ok(())
 }
 
-fn tell_refused(refused: &RefusedPlace) {
+fn print_refused(refused: &RefusedPlace) {
     let RefusedPlace { file, index, name, code, message } = refused;
     eprintln!("{}", clean(&format!("refused: {file}[{index}] {name}: {message} ({code})")));
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{ConfigCheckArgs, ConfigShowArgs, NodeArgs};
 use super::failure::{Exit, Failure, report};
-use super::output::{Rows, Talk, print_json};
+use super::output::{Console, Rows, print_json};
 use crate::config::{self, ConfigError, Effective, Flags, KEYS, Settings, Shape};
 use crate::document::AgentFile;
 
@@ -26,11 +26,11 @@ pub(super) fn show(args: &ConfigShowArgs) -> Result<Exit, Failure> {
 }
 
 /// `aop config check`.
-pub(super) fn check(args: &ConfigCheckArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn check(args: &ConfigCheckArgs, console: Console) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for file in &args.files {
         match check_file(file) {
-            Ok(()) => talk.say(&format!("{}: ok", file.display())),
+            Ok(()) => console.print(&format!("{}: ok", file.display())),
             // Told already, and the other files are checked all the same.
             Err(failure) => exit = failure.exit,
         }
@@ -50,7 +50,7 @@ fn load_layers(
 ) -> Result<(Settings, Vec<Effective>), Failure> {
     config::load(flags, env, file).map_err(|errors: Vec<ConfigError>| {
         errors.iter().for_each(|error| report(error));
-        Failure::told(Exit::Usage)
+        Failure::already_reported(Exit::Usage)
     })
 }
 
@@ -62,7 +62,7 @@ fn check_file(path: &PathBuf) -> Result<(), Failure> {
     if is_agent {
         return AgentFile::read(path).map(drop).map_err(|error| {
             report(&error);
-            Failure::told(Exit::Usage)
+            Failure::already_reported(Exit::Usage)
         });
     }
     // The defaults of this machine are not what is checked.

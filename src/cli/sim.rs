@@ -13,17 +13,17 @@ mod theory;
 
 use super::args::SimCommand;
 use super::failure::{Exit, Failure};
-use super::output::Talk;
+use super::output::Console;
 use crate::lab::results::Results;
 
 /// Runs one of the commands of `aop sim`.
-pub(super) fn sim(command: &SimCommand, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn sim(command: &SimCommand, console: Console) -> Result<Exit, Failure> {
     match command {
-        SimCommand::Run(args) => run::run(args, talk),
-        SimCommand::Compare(args) => compare::compare(args, talk),
-        SimCommand::Theory(args) => theory::theory(args, talk),
-        SimCommand::Replay(args) => replay::replay(args, talk),
-        SimCommand::List(args) => list::list(args, talk),
+        SimCommand::Run(args) => run::run(args, console),
+        SimCommand::Compare(args) => compare::compare(args, console),
+        SimCommand::Theory(args) => theory::theory(args, console),
+        SimCommand::Replay(args) => replay::replay(args, console),
+        SimCommand::List(args) => list::list(args, console),
     }
 }
 

@@ -5,19 +5,19 @@ use std::io::{BufRead, Read};
 use super::args::WatchArgs;
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::life::end_with_signal;
-use super::output::{Talk, clean, print_json_line, write};
+use super::output::{Console, clean, print_json_line, write};
+use super::process::end_with_signal;
 use crate::api::Event;
 
 /// Longest line read, bytes; events are far shorter.
 const LINE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Streams events until the node stops or a signal comes.
-pub(super) fn watch(args: &WatchArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(super) fn watch(args: &WatchArgs, console: Console) -> Result<Exit, Failure> {
     let mut stream = Client::new(&args.client)?.stream("/v1/events")?;
     // Only now: a signal while connecting must not end as a success.
     end_with_signal()?;
-    talk.say("watching; ctrl-c ends it");
+    console.print("watching; ctrl-c ends it");
     let mut line = String::new();
     loop {
         line.clear();

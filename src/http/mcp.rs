@@ -1,11 +1,11 @@
-//! `/mcp`: an MCP server behind the same gate as every route, with the limits that its library lacks.
+//! `/mcp`: an MCP server behind the same pipeline as every route, with the limits that its library lacks.
 //!
 //! Sessions, event streams, bodies and requests at work are counted against named limits; a limit is judged before
-//! any handler runs. Host, Origin and token were judged by the gate, so an Origin that comes this far may read the
+//! any handler runs. Host, Origin and token were judged by the pipeline, so an Origin that comes this far may read the
 //! answer. At a stop, streams that listen are told so, then everything else is cut.
 
 mod card;
-mod guarded;
+mod limits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::guarded::{Guard, Guarded};
+use self::limits::{Limited, McpLimits};
 use super::body;
 use super::failure::Failure;
 use crate::agents::CALL_BYTES_MAX;
@@ -65,7 +65,7 @@ pub(super) fn router<H: ServerHandler + Clone>(handler: H, closing: watch::Recei
 
 /// One MCP server on its route.
 struct Mount<H> {
-    service: StreamableHttpService<Guarded<H>, LocalSessionManager>,
+    service: StreamableHttpService<Limited<H>, LocalSessionManager>,
     sessions: Arc<LocalSessionManager>,
     sessions_max: usize,
     streams: Arc<Semaphore>,
@@ -83,16 +83,16 @@ impl<H: ServerHandler + Clone> Mount<H> {
         let config = StreamableHttpServerConfig::default()
             // One document where nothing but the answer is sent: it needs no stream.
             .with_json_response(true)
-            // The gate has judged both by the rules of this node, which a list of names cannot express.
+            // The pipeline has judged both by the rules of this node, which a list of names cannot express.
             .disable_allowed_hosts()
             .disable_allowed_origins()
             .with_max_request_body_bytes(BODY_BYTES_MAX)
             .with_cancellation_token(stopped.clone());
         let streams = Arc::new(Semaphore::new(STREAMS_MAX));
         // Streams of sessions and those of the newest revision take the same places.
-        let guard = Guard::new(streams.clone(), closing.clone());
-        let guarded = move || Ok(Guarded::new(handler.clone(), guard.clone()));
-        let service = StreamableHttpService::new(guarded, sessions.clone(), config);
+        let limits = McpLimits::new(streams.clone(), closing.clone());
+        let limited = move || Ok(Limited::new(handler.clone(), limits.clone()));
+        let service = StreamableHttpService::new(limited, sessions.clone(), config);
         tokio::spawn(stop(closing, stopped));
         Mount { service, sessions, sessions_max, streams, bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)) }
     }

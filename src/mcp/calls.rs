@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::Node;
+use super::ServerState;
 use super::catalog::OwnTool;
 use super::discovery::{bad_input, read, refused};
 use super::schema::{Output, object};
@@ -40,7 +40,7 @@ struct Call {
 
 /// Calls an agent of this host by its tool.
 pub(super) async fn own(
-    node: &Node,
+    node: &ServerState,
     own: &OwnTool,
     arguments: JsonObject,
     cx: &RequestContext<RoleServer>,
@@ -65,7 +65,7 @@ fn within_schema(own: &OwnTool, mut failure: CallToolResult) -> CallToolResult {
 
 /// `call_agent`.
 pub(super) async fn any(
-    node: &Node,
+    node: &ServerState,
     arguments: &JsonObject,
     cx: &RequestContext<RoleServer>,
 ) -> CallToolResult {

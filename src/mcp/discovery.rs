@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::Node;
+use super::ServerState;
 use super::catalog::{Tools, limits_json};
 use super::schema::object;
 use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
@@ -174,7 +174,7 @@ struct Several {
 struct Nothing {}
 
 /// Answers the discovery tool `name`; `None` if it is none.
-pub(super) async fn answer(node: &Node, name: &str, arguments: &JsonObject) -> Option<Answer> {
+pub(super) async fn answer(node: &ServerState, name: &str, arguments: &JsonObject) -> Option<Answer> {
     let answer = match name {
         "search_agents" => search(node, arguments).await,
         "discover_agents" => discover(node, arguments).await,
@@ -213,7 +213,7 @@ pub(super) fn refused(error: ApiError) -> CallFailure {
     CallFailure::new(error.code, Outcome::NotStarted, message)
 }
 
-async fn search(node: &Node, arguments: &JsonObject) -> Answer {
+async fn search(node: &ServerState, arguments: &JsonObject) -> Answer {
     let asked: Search = read(arguments)?;
     let fields = asked.search_fields.unwrap_or_default();
     if let Some(strange) = fields.iter().find(|field| !FIELDS.contains(&field.as_str())) {
@@ -267,7 +267,7 @@ fn matches_in(agent: &Agent, query: &str, fields: &[String]) -> bool {
     matches
 }
 
-async fn discover(node: &Node, arguments: &JsonObject) -> Answer {
+async fn discover(node: &ServerState, arguments: &JsonObject) -> Answer {
     let asked: Discover = read(arguments)?;
     let tools = node.catalog.tools();
     if let Some(name) = asked.agent_name.filter(|name| !name.is_empty()) {
@@ -280,7 +280,7 @@ async fn discover(node: &Node, arguments: &JsonObject) -> Answer {
     Ok(json!({"success": true, "agents": agents, "next_cursor": page.cursor}))
 }
 
-async fn details(node: &Node, arguments: &JsonObject) -> Answer {
+async fn details(node: &ServerState, arguments: &JsonObject) -> Answer {
     let asked: One = read(arguments)?;
     let tools = node.catalog.tools();
     let detail = show(node, &tools, &asked.agent_name).await?;
@@ -291,7 +291,7 @@ async fn details(node: &Node, arguments: &JsonObject) -> Answer {
     }))
 }
 
-async fn several(node: &Node, arguments: &JsonObject) -> Answer {
+async fn several(node: &ServerState, arguments: &JsonObject) -> Answer {
     let asked: Several = read(arguments)?;
     if asked.agent_names.len() > LIMIT_MAX {
         return Err(bad_input(format!("`agent_names`: more than {LIMIT_MAX}; ask in several calls")));
@@ -319,7 +319,7 @@ async fn several(node: &Node, arguments: &JsonObject) -> Answer {
     }))
 }
 
-async fn list(node: &Node, arguments: &JsonObject) -> Answer {
+async fn list(node: &ServerState, arguments: &JsonObject) -> Answer {
     let asked: Page = read(arguments)?;
     let limit = asked.limit.unwrap_or(NAMES_MAX).clamp(1, NAMES_MAX);
     let first = asked.cursor.is_none();
@@ -334,7 +334,7 @@ async fn list(node: &Node, arguments: &JsonObject) -> Answer {
 }
 
 /// How many agents this node holds in a zone and below.
-async fn held(node: &Node, zone: Option<&str>) -> Result<usize, CallFailure> {
+async fn held(node: &ServerState, zone: Option<&str>) -> Result<usize, CallFailure> {
     let status = node.handle.status().await.map_err(refused)?;
     // With the dot before it, or `notacme.org` would lie in `acme.org`.
     let below = zone.filter(|zone| *zone != ".").map(|zone| format!(".{zone}"));
@@ -345,7 +345,7 @@ async fn held(node: &Node, zone: Option<&str>) -> Result<usize, CallFailure> {
     Ok(counted.map(|held| held.agents).sum())
 }
 
-async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
+async fn server_info(node: &ServerState, arguments: &JsonObject) -> Answer {
     let Nothing {} = read(arguments)?;
     let status = node.handle.status().await.map_err(refused)?;
     let tools = node.catalog.tools();
@@ -383,7 +383,7 @@ async fn server_info(node: &Node, arguments: &JsonObject) -> Answer {
 }
 
 /// Settings of an agent of this host, without asking the registry.
-fn own_config(node: &Node, agent: &FullName, tool: &str) -> Value {
+fn own_config(node: &ServerState, agent: &FullName, tool: &str) -> Value {
     let list = node.handle.local_agents().list();
     let Some(local) = list.get(agent) else { return Value::Null };
     let (timeout, max_retries) = limits_json(local.offer.card.limits);
@@ -400,13 +400,13 @@ fn own_config(node: &Node, agent: &FullName, tool: &str) -> Value {
 }
 
 /// One agent by the name of its tool here, or by any name that the registry knows.
-async fn show(node: &Node, tools: &Tools, name: &str) -> Result<AgentDetail, CallFailure> {
+async fn show(node: &ServerState, tools: &Tools, name: &str) -> Result<AgentDetail, CallFailure> {
     let own = tools.own(name).map(|own| own.agent.to_string());
     node.handle.show(own.as_deref().unwrap_or(name)).await.map_err(refused)
 }
 
 /// What the authors call discovery information, and what this registry adds.
-fn discovery_info(node: &Node, tools: &Tools, agent: &Agent) -> Value {
+fn discovery_info(node: &ServerState, tools: &Tools, agent: &Agent) -> Value {
     json!({
         "tool_name": tools.name_of(&agent.agent),
         "agent_name": agent.agent,
@@ -428,7 +428,7 @@ fn discovery_info(node: &Node, tools: &Tools, agent: &Agent) -> Value {
 }
 
 /// What the authors call agent information: the settings, and both schemas.
-fn agent_info(node: &Node, tools: &Tools, detail: &AgentDetail) -> Value {
+fn agent_info(node: &ServerState, tools: &Tools, detail: &AgentDetail) -> Value {
     let agent = &detail.agent;
     let own = node.handle.local_agents().list();
     let run_config = agent.agent.parse().ok().and_then(|name| own.get(&name)?.run_config.as_ref());

@@ -7,7 +7,7 @@ use rmcp::ErrorData;
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
 
-use super::Node;
+use super::ServerState;
 use crate::api::ApiError;
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
@@ -35,7 +35,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
 
 /// The page after `cursor`, which is the last agent's full name of the page before.
 pub(super) async fn page(
-    node: &Node,
+    node: &ServerState,
     cursor: Option<String>,
 ) -> Result<(Vec<Resource>, Option<String>), ErrorData> {
     let after = cursor.map(|cursor| cursor.parse::<FullName>()).transpose().map_err(|_| {
@@ -60,7 +60,7 @@ pub(super) async fn page(
     Ok((resources, own.next().and(last)))
 }
 
-async fn zones(node: &Node) -> Result<Vec<Resource>, ErrorData> {
+async fn zones(node: &ServerState) -> Result<Vec<Resource>, ErrorData> {
     let status = node.handle.status().await.map_err(internal)?;
     let listed = |zone: &str| {
         let resource = Resource::new(format!("{ZONE}{zone}"), zone);
@@ -74,7 +74,7 @@ fn uri(name: &FullName) -> String {
 }
 
 /// What lies under `uri`.
-pub(super) async fn read(node: &Node, uri: &str) -> Result<ResourceContents, ErrorData> {
+pub(super) async fn read(node: &ServerState, uri: &str) -> Result<ResourceContents, ErrorData> {
     let document = match (uri.strip_prefix(AGENT), uri.strip_prefix(ZONE)) {
         (Some(path), _) => agent(node, path).await?,
         (_, Some(zone)) => held_zone(node, zone).await?,
@@ -88,7 +88,7 @@ pub(super) async fn read(node: &Node, uri: &str) -> Result<ResourceContents, Err
     Ok(ResourceContents::text(clean_json(document).to_string(), uri).with_mime_type(JSON))
 }
 
-async fn agent(node: &Node, path: &str) -> Result<Option<Value>, ErrorData> {
+async fn agent(node: &ServerState, path: &str) -> Result<Option<Value>, ErrorData> {
     let name = path.split_once('/').map(|(zone, name)| format!("{name}@{zone}"));
     let Some(name) = name.and_then(|name| name.parse::<FullName>().ok()) else { return Ok(None) };
     match node.handle.show(&name.to_string()).await {
@@ -102,7 +102,7 @@ async fn agent(node: &Node, path: &str) -> Result<Option<Value>, ErrorData> {
     }
 }
 
-async fn held_zone(node: &Node, zone: &str) -> Result<Option<Value>, ErrorData> {
+async fn held_zone(node: &ServerState, zone: &str) -> Result<Option<Value>, ErrorData> {
     let status = node.handle.status().await.map_err(internal)?;
     let held = status.zones.into_iter().find(|held| held.zone == zone);
     Ok(held.map(|held| serde_json::to_value(held).unwrap_or_default()))

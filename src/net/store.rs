@@ -1,4 +1,4 @@
-//! The durable store: a map from byte strings to byte strings that survives crashes and notices damage (promise P2).
+//! The durable store: a map from byte strings to byte strings that survives crashes and notices damage.
 //! What the values are is not known here: signed records, and small counters.
 //!
 //! Two parts lie in the data directory. **sled** holds every row; a thread writes to it behind a bounded queue and

@@ -10,7 +10,7 @@ use super::files::read_results;
 use super::table::{borderless, lines};
 use crate::cli::args::SimCompareArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::{Talk, clean, print_json, write};
+use crate::cli::output::{Console, clean, print_json, write};
 use crate::lab::measure::{Better, Unit};
 use crate::lab::results::{Answered, CellResult, Results, Run, Summary};
 use crate::lab::scenario::label;
@@ -63,7 +63,7 @@ enum Judged {
 }
 
 /// `aop sim compare`.
-pub(in crate::cli) fn compare(args: &SimCompareArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(in crate::cli) fn compare(args: &SimCompareArgs, console: Console) -> Result<Exit, Failure> {
     let base = read_results(&args.base)?;
     let new = args.new.iter().map(|path| read_results(path)).collect::<Result<Vec<_>, _>>()?;
     let rows = rows(&base, &new, args.fail_on.unwrap_or(MARKED));
@@ -78,9 +78,9 @@ pub(in crate::cli) fn compare(args: &SimCompareArgs, talk: Talk) -> Result<Exit,
     } else {
         write(&text(&rows, args))?;
     }
-    tell_missing(&base, &new, args, talk);
+    tell_missing(&base, &new, args, console);
     if failed {
-        talk.warn(&format!("{failures} changes are for the worse beyond {}", percent(args.fail_on)));
+        console.warn(&format!("{failures} changes are for the worse beyond {}", percent(args.fail_on)));
         return Ok(Exit::Failure);
     }
     Ok(Exit::Done)
@@ -315,13 +315,13 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-fn tell_missing(base: &Results, new: &[Results], args: &SimCompareArgs, talk: Talk) {
+fn tell_missing(base: &Results, new: &[Results], args: &SimCompareArgs, console: Console) {
     for (results, path) in new.iter().zip(&args.new) {
         let missing =
             base.scenarios.iter().filter(|it| !results.scenarios.iter().any(|new| new.name == it.name));
         let missing: Vec<&str> = missing.map(|it| it.name.as_str()).collect();
         if !missing.is_empty() {
-            talk.say(&format!("not in {}: {}", path.display(), missing.join(", ")));
+            console.print(&format!("not in {}: {}", path.display(), missing.join(", ")));
         }
         let sources = base.scenarios.iter().filter(|it| {
             let same = |new: &&Answered| new.name == it.name && new.tier == it.tier;
@@ -330,7 +330,7 @@ fn tell_missing(base: &Results, new: &[Results], args: &SimCompareArgs, talk: Ta
             results.scenarios.iter().find(same).is_some_and(|new| both_known(new) && new.source != it.source)
         });
         for changed in sources {
-            talk.say(&format!("{} itself is different in {}", changed.name, path.display()));
+            console.print(&format!("{} itself is different in {}", changed.name, path.display()));
         }
     }
 }

@@ -39,7 +39,7 @@ struct Report {
 pub(super) fn load(paths: &[PathBuf], settings: &[(String, String)]) -> Result<Vec<Loaded>, Failure> {
     let (loaded, flaws) = load_what_is_right(paths, settings);
     if flaws > 0 {
-        return Err(Failure::told(Exit::Usage));
+        return Err(Failure::already_reported(Exit::Usage));
     }
     Ok(loaded)
 }

@@ -5,12 +5,12 @@ use serde_json::{Value, json};
 use super::files::{Loaded, load_what_is_right};
 use crate::cli::args::SimListArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::{Rows, Talk, print_json};
+use crate::cli::output::{Console, Rows, print_json};
 use crate::lab::measure::METRICS;
 use crate::lab::scenario::Tier;
 
 /// `aop sim list`: a file with a flaw is reported and does not hide the others.
-pub(in crate::cli) fn list(args: &SimListArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(in crate::cli) fn list(args: &SimListArgs, console: Console) -> Result<Exit, Failure> {
     if args.metrics {
         return metrics(args.json);
     }
@@ -41,7 +41,7 @@ pub(in crate::cli) fn list(args: &SimListArgs, talk: Talk) -> Result<Exit, Failu
             ]);
         }
         rows.print()?;
-        talk.say(&format!("{} scenarios; runs are cells × seeds", loaded.len()));
+        console.print(&format!("{} scenarios; runs are cells × seeds", loaded.len()));
     }
     Ok(if flaws > 0 { Exit::Usage } else { Exit::Done })
 }

@@ -7,7 +7,7 @@ use super::table::{borderless, lines};
 use super::verdict;
 use crate::cli::args::SimReplayArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::{Talk, print_json, write};
+use crate::cli::output::{Console, print_json, write};
 use crate::lab::harness::{self, Job, Runs, setting};
 use crate::lab::measure::{Measured, Unit};
 use crate::lab::play;
@@ -15,7 +15,7 @@ use crate::lab::results::{Results, Run};
 use crate::lab::scenario::{Document, Seeds, Tier, label, plain};
 
 /// `aop sim replay`.
-pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(in crate::cli) fn replay(args: &SimReplayArgs, console: Console) -> Result<Exit, Failure> {
     // A folder may also hold scenarios; only the file says that it is one of `--out`.
     let recorded = if args.from.join(RESULT_FILE).is_file() { Some(read_results(&args.from)?) } else { None };
     let mut document = document(args, recorded.as_ref())?;
@@ -35,7 +35,7 @@ pub(in crate::cli) fn replay(args: &SimReplayArgs, talk: Talk) -> Result<Exit, F
     let measured = finished.first().and_then(|it| it.outcome.as_ref().ok());
     let story = if args.trace { story(&job, args.seed, measured) } else { Vec::new() };
     print(args, &results, run, story)?;
-    let same = recorded.and_then(|recorded| was_same(&recorded, &name, run, talk));
+    let same = recorded.and_then(|recorded| was_same(&recorded, &name, run, console));
     Ok(match verdict(&results) {
         // What a checker says goes before whether this is the run that was recorded.
         broken @ (Exit::Checker | Exit::Stalled) => broken,
@@ -148,18 +148,18 @@ fn print(args: &SimReplayArgs, results: &Results, run: &Run, story: Vec<String>)
 }
 
 /// Whether the run is the one that was recorded, if it was.
-fn was_same(recorded: &Results, name: &str, run: &Run, talk: Talk) -> Option<bool> {
+fn was_same(recorded: &Results, name: &str, run: &Run, console: Console) -> Option<bool> {
     let same = |it: &&Run| it.scenario == name && it.seed == run.seed && it.parameters == run.parameters;
     let Some(before) = recorded.runs.iter().find(same) else {
-        talk.say("this run is not among those recorded");
+        console.print("this run is not among those recorded");
         return None;
     };
     // Broken runs have no trace, so it also counts how they broke.
     let is_same = before.trace_hash == run.trace_hash && before.broken == run.broken;
     if is_same {
-        talk.say("the same run as recorded")
+        console.print("the same run as recorded")
     } else {
-        talk.warn(&format!(
+        console.warn(&format!(
             "not the run that was recorded: its trace was {} with version {}",
             before.trace_hash, recorded.build
         ))

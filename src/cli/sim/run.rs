@@ -12,8 +12,8 @@ use super::files::{Loaded, RESULT_FILE, load, typed};
 use super::{table, verdict};
 use crate::cli::args::{Format, SimRunArgs};
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::life::at_signals;
-use crate::cli::output::{Talk, print_json, write};
+use crate::cli::output::{Console, print_json, write};
+use crate::cli::process::at_signals;
 use crate::lab::harness::{self, Finished, Job, Runs, Stop, setting};
 use crate::lab::report;
 use crate::lab::results::{Results, Verdict};
@@ -23,15 +23,15 @@ use crate::lab::scenario::Seeds;
 const TICK: Duration = Duration::from_millis(100);
 
 /// `aop sim run`.
-pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(in crate::cli) fn run(args: &SimRunArgs, console: Console) -> Result<Exit, Failure> {
     let loaded = load(&args.files, &args.settings)?;
-    let jobs = jobs(loaded, args, talk)?;
+    let jobs = jobs(loaded, args, console)?;
     if let Some(out) = &args.out {
         // Before hours of playing, not after.
         fs::create_dir_all(out).map_err(|error| unwritable(out, &error))?;
     }
     let command = command(args);
-    let finished = play(&jobs, args, &command, talk)?;
+    let finished = play(&jobs, args, &command, console)?;
     let results = harness::results(&jobs, &finished, &command);
     // Judged after the files are written: a closed pipe must not cost hours of playing.
     let printed = match args.format {
@@ -41,22 +41,22 @@ pub(in crate::cli) fn run(args: &SimRunArgs, talk: Talk) -> Result<Exit, Failure
     };
     if let Some(out) = &args.out {
         write_all(out, &results)?;
-        talk.say(&format!("written to {}", out.join("report.html").display()));
+        console.print(&format!("written to {}", out.join("report.html").display()));
     }
     printed?;
     // The table has them already.
     if args.format != Format::Table {
-        tell_failures(&results, talk);
+        tell_failures(&results, console);
     }
     if results.unfinished > 0 {
-        talk.warn(&format!("interrupted: {} of {} runs are kept", finished.len(), planned(&jobs)));
+        console.warn(&format!("interrupted: {} of {} runs are kept", finished.len(), planned(&jobs)));
     }
-    talk.say(&command);
+    console.print(&command);
     Ok(if results.unfinished > 0 { Exit::Interrupted } else { verdict(&results) })
 }
 
 /// What can be played here; what cannot is named with the command that can.
-fn jobs(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Job>, Failure> {
+fn jobs(loaded: Vec<Loaded>, args: &SimRunArgs, console: Console) -> Result<Vec<Job>, Failure> {
     let mut jobs = Vec::new();
     let mut elsewhere = Vec::new();
     for Loaded { path, mut document } in loaded {
@@ -78,7 +78,7 @@ fn jobs(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Job>, 
         let job = Job::new(document, runner, replay).map_err(|flaw| Failure::plain(Exit::Usage, &flaw))?;
         if !job.is_repeated() {
             let (name, nodes) = (&job.scenario().name, job.cells()[0].scenario.network.nodes);
-            talk.say(&format!("{name}: {nodes} nodes are many, so no run is played twice to compare"));
+            console.print(&format!("{name}: {nodes} nodes are many, so no run is played twice to compare"));
         }
         jobs.push(job);
     }
@@ -91,10 +91,10 @@ fn jobs(loaded: Vec<Loaded>, args: &SimRunArgs, talk: Talk) -> Result<Vec<Job>, 
         ));
     }
     for (name, command) in &elsewhere {
-        talk.warn(&format!("{name} is not played here: its tier is mesh\n  run: {command}"));
+        console.warn(&format!("{name} is not played here: its tier is mesh\n  run: {command}"));
     }
     if jobs.is_empty() {
-        return Err(Failure::told(Exit::Usage));
+        return Err(Failure::already_reported(Exit::Usage));
     }
     Ok(jobs)
 }
@@ -123,19 +123,19 @@ fn planned(jobs: &[Job]) -> usize {
 }
 
 /// Plays with a progress bar on a terminal and a line for each scenario elsewhere, until all is done or a signal comes.
-fn play(jobs: &[Job], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Vec<Finished>, Failure> {
+fn play(jobs: &[Job], args: &SimRunArgs, command: &str, console: Console) -> Result<Vec<Finished>, Failure> {
     let runs = Runs::of(jobs);
-    let bar = progress_bar(planned(jobs), talk);
+    let bar = progress_bar(planned(jobs), console);
     let (interrupted, told) = (runs.clone(), bar.clone());
     at_signals(move || {
         let line = match interrupted.interrupt() {
             Stop::Finish => "finishing the runs that have begun; once more abandons them",
             Stop::No | Stop::Abandon => "abandoned the runs that had begun",
         };
-        told.suspend(|| talk.say(line));
+        told.suspend(|| console.print(line));
     })?;
     // From here on a signal keeps what is finished.
-    talk.say(command);
+    console.print(command);
     let threads = args.jobs.map_or_else(|| available_parallelism().map_or(1, NonZero::get), usize::from);
     let mut left: Vec<usize> = jobs.iter().map(Job::runs).collect();
     let finished = runs.play(threads, |progress| {
@@ -143,7 +143,7 @@ fn play(jobs: &[Job], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Ve
         // Each run is told once, so the count cannot fall below 0.
         left[progress.job] -= 1;
         if bar.is_hidden() && left[progress.job] == 0 {
-            talk.say(&format!("{name}: played, {} of {} runs are done", progress.done, planned(jobs)));
+            console.print(&format!("{name}: played, {} of {} runs are done", progress.done, planned(jobs)));
         }
         bar.set_message(name.clone());
         bar.set_position(progress.done as u64);
@@ -152,8 +152,8 @@ fn play(jobs: &[Job], args: &SimRunArgs, command: &str, talk: Talk) -> Result<Ve
     Ok(finished)
 }
 
-fn progress_bar(runs: usize, talk: Talk) -> ProgressBar {
-    if talk.quiet {
+fn progress_bar(runs: usize, console: Console) -> ProgressBar {
+    if console.quiet {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(runs as u64);
@@ -195,18 +195,18 @@ fn write_all(out: &Path, results: &Results) -> Result<(), Failure> {
 }
 
 /// Each failure with what was measured, what was wanted, and how to see it again.
-fn tell_failures(results: &Results, talk: Talk) {
+fn tell_failures(results: &Results, console: Console) {
     for run in &results.runs {
         if let Some(broken) = &run.broken {
             let (check, at, detail) = (&broken.check, broken.at_ms, &broken.detail);
-            talk.warn(&format!("{}: {check} failed after {at} ms: {detail}", run.scenario));
-            talk.warn(&format!("  replay: {}", run.replay));
+            console.warn(&format!("{}: {check} failed after {at} ms: {detail}", run.scenario));
+            console.warn(&format!("  replay: {}", run.replay));
         }
     }
     for scenario in &results.scenarios {
         for failed in scenario.expectations.iter().filter(|it| !it.met) {
-            talk.warn(&format!("{}: wanted {}, {}", scenario.name, failed.wanted, measured(failed)));
-            talk.warn(&format!("  replay: {}", failed.replay));
+            console.warn(&format!("{}: wanted {}, {}", scenario.name, failed.wanted, measured(failed)));
+            console.warn(&format!("  replay: {}", failed.replay));
         }
     }
 }

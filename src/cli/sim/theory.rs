@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::SimTheoryArgs;
 use crate::cli::failure::{Exit, Failure};
-use crate::cli::output::{Rows, Talk, print_json};
+use crate::cli::output::{Console, Rows, print_json};
 use crate::lab::measure::Unit;
 use crate::lab::scenario::Document;
 use crate::lab::theory;
@@ -21,7 +21,7 @@ const PROTOCOLS: [(&str, &str, bool); 4] = [
 ];
 
 /// `aop sim theory`.
-pub(in crate::cli) fn theory(args: &SimTheoryArgs, talk: Talk) -> Result<Exit, Failure> {
+pub(in crate::cli) fn theory(args: &SimTheoryArgs, console: Console) -> Result<Exit, Failure> {
     let mut rows = Rows::new(&["PROTOCOL", "METRIC", "VALUE", "FORMULA"]);
     let mut documents: Vec<Value> = Vec::new();
     for (protocol, kind, is_bounded) in PROTOCOLS {
@@ -47,7 +47,7 @@ pub(in crate::cli) fn theory(args: &SimTheoryArgs, talk: Talk) -> Result<Exit, F
     }
     rows.print()?;
     let q = Unit::Number.show(1.0 - loss);
-    talk.say(&format!("n = {n}, k = {k}, q = 1 - loss = {q}, a = {a}, degree d = {degree}"));
+    console.print(&format!("n = {n}, k = {k}, q = 1 - loss = {q}, a = {a}, degree d = {degree}"));
     Ok(Exit::Done)
 }
 

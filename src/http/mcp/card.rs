@@ -39,7 +39,7 @@ pub(super) async fn catalog(headers: HeaderMap) -> Response {
 /// The address under which the client reached this node. Only itself hears what its proxy said of the scheme.
 fn base(headers: &HeaderMap) -> String {
     let secure = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    // The gate has judged it.
+    // The pipeline has judged it.
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     format!("{}://{host}", if secure { "https" } else { "http" })
 }

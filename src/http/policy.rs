@@ -65,16 +65,16 @@ impl fmt::Debug for Token {
 
 /// The rules of one bound address.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct RequestPolicy {
     bound: SocketAddr,
     names: Vec<String>,
     token: Option<Token>,
 }
 
-impl Guard {
+impl RequestPolicy {
     /// `bound` is the real address; `names` are further host names.
-    pub(super) fn new(bound: SocketAddr, names: Vec<String>, token: Option<Token>) -> Guard {
-        Guard { bound, names, token }
+    pub(super) fn new(bound: SocketAddr, names: Vec<String>, token: Option<Token>) -> RequestPolicy {
+        RequestPolicy { bound, names, token }
     }
 
     /// Judges the head of a request; the body is not touched.
@@ -233,25 +233,25 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Failure
 mod tests {
     use super::*;
 
-    fn guard(bound: &str) -> Guard {
-        Guard::new(bound.parse().unwrap(), vec!["registry.example.org".into()], None)
+    fn policy(bound: &str) -> RequestPolicy {
+        RequestPolicy::new(bound.parse().unwrap(), vec!["registry.example.org".into()], None)
     }
 
-    fn passes(guard: &Guard, headers: &[(&str, &str)]) -> bool {
+    fn passes(policy: &RequestPolicy, headers: &[(&str, &str)]) -> bool {
         let mut request = Request::get("/v1/find");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        guard.judge(&request.body(()).unwrap()).is_ok()
+        policy.judge(&request.body(()).unwrap()).is_ok()
     }
 
     #[test]
     fn only_our_own_names_pass_as_host() {
-        let guard = guard("127.0.0.1:7400");
+        let policy = policy("127.0.0.1:7400");
         for good in
             ["127.0.0.1:7400", "localhost", "LOCALHOST:1", "127.9.9.9", "[::1]:7400", "registry.example.org"]
         {
-            assert!(passes(&guard, &[("host", good)]), "{good}");
+            assert!(passes(&policy, &[("host", good)]), "{good}");
         }
         for bad in [
             "",
@@ -268,23 +268,23 @@ mod tests {
             "[::1]x",
             "localhost:",
         ] {
-            assert!(!passes(&guard, &[("host", bad)]), "{bad}");
+            assert!(!passes(&policy, &[("host", bad)]), "{bad}");
         }
-        assert!(!passes(&guard, &[]), "no Host at all");
-        assert!(!passes(&guard, &[("host", "localhost"), ("host", "localhost")]), "two Hosts");
+        assert!(!passes(&policy, &[]), "no Host at all");
+        assert!(!passes(&policy, &[("host", "localhost"), ("host", "localhost")]), "two Hosts");
     }
 
     #[test]
     fn a_wildcard_address_takes_ip_addresses_but_no_foreign_names() {
-        let guard = guard("0.0.0.0:7400");
-        assert!(passes(&guard, &[("host", "10.0.0.5:7400")]));
-        assert!(!passes(&guard, &[("host", "evil.example:7400")]));
+        let policy = policy("0.0.0.0:7400");
+        assert!(passes(&policy, &[("host", "10.0.0.5:7400")]));
+        assert!(!passes(&policy, &[("host", "evil.example:7400")]));
     }
 
     #[test]
     fn only_pages_of_the_node_itself_pass_as_origin() {
-        let guard = guard("127.0.0.1:7400");
-        let asked = |host: &str, origin: &str| passes(&guard, &[("host", host), ("origin", origin)]);
+        let policy = policy("127.0.0.1:7400");
+        let asked = |host: &str, origin: &str| passes(&policy, &[("host", host), ("origin", origin)]);
         assert!(asked("127.0.0.1:7400", "http://127.0.0.1:7400"));
         assert!(asked("127.0.0.1:7400", "http://localhost:7400"));
         assert!(asked("registry.example.org", "https://registry.example.org"));
@@ -299,18 +299,18 @@ mod tests {
     fn an_absolute_target_must_name_the_same_host() {
         let request =
             Request::get("http://evil.example/v1/find").header("host", "localhost").body(()).unwrap();
-        assert!(guard("127.0.0.1:7400").judge(&request).is_err());
+        assert!(policy("127.0.0.1:7400").judge(&request).is_err());
     }
 
     #[test]
     fn the_token_is_asked_everywhere_but_for_the_page_and_the_health_of_the_process() {
-        let guard = Guard { token: Token::parse(" s3cret\n"), ..guard("127.0.0.1:7400") };
+        let policy = RequestPolicy { token: Token::parse(" s3cret\n"), ..policy("127.0.0.1:7400") };
         let asked =
-            |authorization: &str| passes(&guard, &[("host", "localhost"), ("authorization", authorization)]);
+            |authorization: &str| passes(&policy, &[("host", "localhost"), ("authorization", authorization)]);
         assert!(asked("Bearer s3cret") && asked("bearer s3cret"));
         assert!(!asked("Bearer s3cre") && !asked("Bearer ") && !asked("Basic s3cret") && !asked("s3cret"));
         let open = |path: &str, host: &str| {
-            guard.judge(&Request::get(path).header("host", host).body(()).unwrap()).is_ok()
+            policy.judge(&Request::get(path).header("host", host).body(()).unwrap()).is_ok()
         };
         assert!(open("/healthz", "localhost") && open("/", "localhost"));
         assert!(!open("/", "evil.example"), "Host is judged all the same");

@@ -1,4 +1,4 @@
-//! A guard around any MCP handler: every request has a deadline, a place among those at work, an end when its client
+//! Limits around any MCP handler: every request has a deadline, a place among those at work, an end when its client
 //! cancels it or goes, and an answer even if the handler panics.
 
 use std::borrow::Cow;
@@ -26,41 +26,41 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What all sessions and requests of a server share. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Guard {
-    calls: Arc<Places>,
-    answers: Arc<Places>,
+pub(super) struct McpLimits {
+    calls: Arc<RequestLimits>,
+    answers: Arc<RequestLimits>,
     streams: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
 }
 
-/// Places of one kind of request, and how long one may be taken.
-struct Places {
+/// How many requests of one kind may be at work, and how long each.
+struct RequestLimits {
     free: Semaphore,
     time_max: Duration,
 }
 
 /// The handler of one session, or of one request that has none.
-pub(super) struct Guarded<H> {
+pub(super) struct Limited<H> {
     inner: H,
-    guard: Guard,
+    limits: McpLimits,
     is_initialized: AtomicBool,
 }
 
-impl Guard {
+impl McpLimits {
     /// `streams` are the places of those that listen; `closing` ends them.
-    pub(super) fn new(streams: Arc<Semaphore>, closing: watch::Receiver<bool>) -> Guard {
-        let places = |count, time_max| Arc::new(Places { free: Semaphore::new(count), time_max });
-        Guard {
-            calls: places(CALLS_MAX, CALL_TIME_MAX),
-            answers: places(ANSWERS_MAX, ANSWER_TIME_MAX),
+    pub(super) fn new(streams: Arc<Semaphore>, closing: watch::Receiver<bool>) -> McpLimits {
+        let at_most = |count, time_max| Arc::new(RequestLimits { free: Semaphore::new(count), time_max });
+        McpLimits {
+            calls: at_most(CALLS_MAX, CALL_TIME_MAX),
+            answers: at_most(ANSWERS_MAX, ANSWER_TIME_MAX),
             streams,
             closing,
         }
     }
 }
 
-impl Places {
-    async fn guard<T, F: Future<Output = Result<T, ErrorData>> + Send>(
+impl RequestLimits {
+    async fn run<T, F: Future<Output = Result<T, ErrorData>> + Send>(
         &self,
         cx: RequestContext<RoleServer>,
         work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
@@ -85,9 +85,9 @@ impl Places {
     }
 }
 
-impl<H> Guarded<H> {
-    pub(super) fn new(inner: H, guard: Guard) -> Guarded<H> {
-        Guarded { inner, guard, is_initialized: AtomicBool::new(false) }
+impl<H> Limited<H> {
+    pub(super) fn new(inner: H, limits: McpLimits) -> Limited<H> {
+        Limited { inner, limits, is_initialized: AtomicBool::new(false) }
     }
 }
 
@@ -103,13 +103,13 @@ macro_rules! guarded {
             request: $request,
             cx: RequestContext<RoleServer>,
         ) -> Result<$answer, ErrorData> {
-            self.guard.$places.guard(cx, |cx| self.inner.$method(request, cx)).await
+            self.limits.$places.run(cx, |cx| self.inner.$method(request, cx)).await
         }
     )*};
 }
 
 #[expect(deprecated, reason = "older revisions still have these methods")]
-impl<H: ServerHandler> ServerHandler for Guarded<H> {
+impl<H: ServerHandler> ServerHandler for Limited<H> {
     // A method that is left out here has the library's default and never reaches the handler.
     guarded! {
         answers initialize(InitializeRequestParams) -> InitializeResult;
@@ -135,19 +135,19 @@ impl<H: ServerHandler> ServerHandler for Guarded<H> {
 
     // These two take no parameters, so the macro does not fit them.
     async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.guard.answers.guard(cx, |cx| self.inner.ping(cx)).await
+        self.limits.answers.run(cx, |cx| self.inner.ping(cx)).await
     }
 
     async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        self.guard.answers.guard(cx, |cx| self.inner.discover(cx)).await
+        self.limits.answers.run(cx, |cx| self.inner.discover(cx)).await
     }
 
     /// Has no deadline: it lasts until the client goes or the node stops, and then ends well.
     async fn listen(&self, cx: SubscriptionContext) -> Result<(), ErrorData> {
-        let Ok(_place) = self.guard.streams.try_acquire() else {
+        let Ok(_place) = self.limits.streams.try_acquire() else {
             return Err(failed("as many streams as this node takes are open already".into()));
         };
-        let mut closing = self.guard.closing.clone();
+        let mut closing = self.limits.closing.clone();
         let cancelled = cx.request_context().ct.clone();
         let work = AssertUnwindSafe(self.inner.listen(cx)).catch_unwind();
         tokio::select! {
