@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aop::api::Event;
+use aop::host::Events;
 use aop::lab::measure::{CURVE_MAX, Measured, Metrics, SPREAD_MAX, Spread, percentile};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
-use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::entropy;
 use crate::links::Links;
@@ -52,7 +53,7 @@ impl Notebook {
     }
 
     /// Notes what a node learns, as long as it runs.
-    pub async fn watch(self, node: usize, mut events: Receiver<Event>) {
+    pub async fn watch(self, node: usize, mut events: Events) {
         loop {
             match events.recv().await {
                 Ok(Event::AgentChanged { agent, .. }) => {

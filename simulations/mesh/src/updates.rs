@@ -2,8 +2,8 @@
 
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::codec;
-use aop::proto::limits::DESCRIPTION_BYTES_MAX;
 use aop::proto::identity::Identity;
+use aop::proto::limits::DESCRIPTION_BYTES_MAX;
 use aop::proto::name::{AgentName, NameError, ZoneName};
 use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};

@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aop::agents::Agents;
+use aop::host::{Options, Running, start_with};
 use aop::lab::measure::{Broken, Measured, Missing};
 use aop::lab::scenario::Scenario;
 use aop::net::store::{MemoryFolder, Store};
 use aop::net::swarm::NetworkOptions;
 use aop::net::transport::PeerTransport;
-use aop::host::{Options, Running, start_with};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use libp2p::multiaddr::Protocol;
