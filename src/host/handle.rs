@@ -358,12 +358,16 @@ mod tests {
             card: crate::proto::card::AgentCard::default(),
             grants: Vec::new(),
         };
-        let (find, show, call, register) = tokio::join!(
-            handle.find(api::FindQuery::default()),
-            handle.show("a"),
-            handle.call("a", serde_json::Value::Null, None, None),
-            handle.register(None, vec![offer]),
-        );
+        let asked = async {
+            tokio::join!(
+                handle.find(api::FindQuery::default()),
+                handle.show("a"),
+                handle.call("a", serde_json::Value::Null, None, None),
+                handle.register(None, vec![offer]),
+            )
+        };
+        let answers = tokio::time::timeout(Duration::from_secs(30), asked).await;
+        let (find, show, call, register) = answers.expect("nobody waits without end");
         let errors = [find.unwrap_err(), show.unwrap_err(), call.unwrap_err(), register.unwrap_err()];
         for error in errors {
             assert_eq!((error.code, error.code.http_status()), (Code::Busy, 429), "{error:?}");
