@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a file before its tests.
 const FILE_LINES_MAX: usize = 500;
+/// Lines of plain comments for a hundred of code. The codebases that are read with pleasure have 3 to 7.
+const COMMENTS_PERCENT_MIN: usize = 2;
 /// Methods of a type, over all files of its folder.
 const METHODS_MAX: usize = 40;
 /// Lines of a function.
@@ -251,6 +253,27 @@ fn long_functions(text: &str) -> Vec<(usize, usize)> {
         }
     }
     long
+}
+
+/// Where order matters, a number was chosen or a simpler way fails, a sentence says why. Documentation does not count.
+#[test]
+fn comments_say_why() {
+    let sources: String = sources()
+        .iter()
+        .filter(|(path, _)| path.starts_with("src/"))
+        .map(|(_, text)| before_tests(text).to_owned() + "\n")
+        .collect();
+    let is_documentation = |line: &str| line.starts_with("///") || line.starts_with("//!");
+    let lines =
+        sources.lines().map(str::trim_start).filter(|line| !line.is_empty() && !is_documentation(line));
+    let (comments, code): (Vec<&str>, Vec<&str>) = lines.partition(|line| line.starts_with("//"));
+    let least = code.len() * COMMENTS_PERCENT_MIN / 100;
+    assert!(
+        comments.len() >= least,
+        "{} lines of comments for {} of code, fewer than {least}",
+        comments.len(),
+        code.len()
+    );
 }
 
 /// Whether a line without its indentation is the head of a function.

@@ -280,4 +280,25 @@ mod tests {
             assert_eq!(codec::decode(&codec::encode(&text)), Ok(Code::Internal), "{text:?}");
         }
     }
+
+    /// A page for people holds the same table; when this fails it prints the rows that the page should have.
+    #[test]
+    fn the_page_of_codes_says_what_the_table_says() {
+        let page = include_str!("../../docs/codes.md");
+        let rows: Vec<String> = Code::ALL
+            .iter()
+            .map(|code| {
+                let retry = match code.retry() {
+                    Retry::Never => "no",
+                    Retry::Later => "later",
+                    Retry::Unsure => "after a look",
+                };
+                let fault = format!("{:?}", code.fault()).to_lowercase();
+                let (status, exit) = (code.http_status(), code.exit() as u8);
+                format!("| `{code}` | {status} | {exit} | {retry} | {fault} | {} |", code.meaning())
+            })
+            .collect();
+        let written: Vec<&str> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(written, rows, "\n{}\n", rows.join("\n"));
+    }
 }
