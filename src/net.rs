@@ -1,5 +1,5 @@
-//! The live interpreter: one task, the [`driver`], owns the node, the network and the store; everything else asks it through
-//! a [`client`].
+//! The live interpreter: one task, the `driver`, owns the node, the network and the store; everything else asks it through
+//! a `client`.
 //!
 //! Waits are counted in tokio's time and never in `std`'s, so that a runtime with a clock of its own moves the whole node.
 

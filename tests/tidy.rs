@@ -11,7 +11,7 @@ const FILE_LINES_MAX: usize = 500;
 /// Lines of plain comments for a hundred of code. The codebases that are read with pleasure have 3 to 7.
 const COMMENTS_PERCENT_MIN: usize = 2;
 /// Methods of a type, over all files of its folder.
-const METHODS_MAX: usize = 58;
+const METHODS_MAX: usize = 40;
 /// Lines of a function.
 const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.

@@ -76,7 +76,7 @@ impl Directory {
 
     /// Enters what waits where too much does.
     pub(super) fn keep_up(&mut self, zones: &mut Zones) {
-        if zones.values().any(|zone| zone.unindexed() > UNINDEXED_MAX) {
+        if zones.values().any(|zone| zone.records.unindexed() > UNINDEXED_MAX) {
             self.indexed(zones);
         }
     }
@@ -89,7 +89,7 @@ impl Directory {
     /// The index, with everything that waited for it.
     fn indexed(&mut self, zones: &mut Zones) -> &Index {
         for zone in zones.values_mut() {
-            for (id, since) in zone.take_unindexed() {
+            for (id, since) in zone.records.take_unindexed() {
                 // One entry an agent: of several hosts' cards the greatest speaks for all.
                 let best = zone.registry().replicas(&id, since).max_by_key(|replica| replica.order());
                 let Some((best, card)) = best.and_then(|best| best.card().map(|card| (best, card))) else {

@@ -112,7 +112,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Timestamp) {
         let mut turn = self.turn(now);
         turn.observe_clock();
-        turn.with_zones(Zone::expire);
+        turn.with_zones(|zone, ctx| zone.records.expire(ctx));
         // Before beacons are due: they tell of renewals.
         turn.own.renew(&mut turn.ctx, turn.zones);
         turn.with_zones(Zone::handle_timeout);

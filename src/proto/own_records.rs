@@ -219,14 +219,14 @@ impl OwnRecords {
 
     /// This node takes no part in a zone any more. Its tombstones are kept: they come back with it.
     pub(super) fn leave(&mut self, zone: &Zone) {
-        self.parted.insert(zone.name().clone(), zone.seq());
+        self.parted.insert(zone.name().clone(), zone.records.seq());
     }
 
     /// This node takes part in a zone again, or for the first time.
     pub(super) fn join(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
         let (Some(seq), Some(zone)) = (self.parted.remove(name), zones.get_mut(name)) else { return };
         // Its row holds the same.
-        _ = zone.set_seq(seq);
+        _ = zone.records.set_seq(seq);
         let own = self.records.values().filter(|own| own.name.zone == *name);
         for record in own.cloned().collect::<Vec<_>>() {
             let key = record.key();

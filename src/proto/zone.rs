@@ -1,6 +1,6 @@
 //! One replicated zone: a machine of its own (protocol section 3).
 //!
-//! A zone holds its registry and knows who serves it: it takes gossip (`ingest`), tells and hears beacons (`beacon`) and
+//! A zone holds its `records` and knows who serves it: it takes gossip (`ingest`), tells and hears beacons (`beacon`) and
 //! makes itself equal to others (`conversation`, at the times that `schedule` says). Like the node it has `handle_*`,
 //! `Zone::handle_timeout` and `Zone::poll_timeout`; what it wants done goes to the outbox of its `Context`.
 //!
@@ -10,27 +10,25 @@
 mod beacon;
 mod conversation;
 mod ingest;
+mod records;
 mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
-
-use serde_bytes::ByteBuf;
 
 use self::beacon::BeaconTimer;
 use self::conversation::Conversation;
+use self::records::ZoneRecords;
 use self::schedule::Schedule;
 use super::config::Config;
 use super::context::Context;
 use super::fingerprint::{self, Digest, Prefix};
-use super::identity::{AgentId, PeerKey};
-use super::io::{Dialed, Event, Output, Role, Write};
+use super::identity::PeerKey;
+use super::io::{Dialed, Output, Role};
 use super::liveness::Liveness;
-use super::message::Envelope;
 use super::name::ZoneName;
 use super::persistence;
-use super::record::{Author, KeyHash, Record};
+use super::record::{Author, KeyHash};
 use super::registry::Registry;
 use super::time::Timestamp;
 
@@ -61,13 +59,8 @@ pub(super) type Zones = BTreeMap<ZoneName, Box<Zone>>;
 
 /// One replicated zone.
 pub struct Zone {
-    name: ZoneName,
+    pub(super) records: ZoneRecords,
     role: Role,
-    registry: Registry,
-    /// Agents with a live card.
-    agents: BTreeSet<AgentId>,
-    /// Agents whose entry in the index waits, and the time as of which their cards are judged.
-    unindexed: BTreeMap<AgentId, Timestamp>,
     liveness: Liveness,
     /// Connected peers that serve the zone.
     peers: BTreeSet<PeerKey>,
@@ -76,11 +69,6 @@ pub struct Zone {
     beacons: BeaconTimer,
     schedule: Schedule,
     conversation: Option<Box<Conversation>>,
-    /// Last version of this node in the zone.
-    seq: u64,
-    /// Own records that the mesh was not given yet.
-    unpublished: Vec<Arc<Record>>,
-    notices: Vec<Notice>,
 }
 
 /// State of one replicated zone.
@@ -115,20 +103,14 @@ pub struct ZoneState {
 impl Zone {
     pub(super) fn new(name: ZoneName, role: Role, ctx: &mut Context<'_>) -> Zone {
         Zone {
-            name,
+            records: ZoneRecords::new(name, ctx.config.quota),
             role,
-            registry: Registry::new(ctx.config.quota),
-            agents: BTreeSet::new(),
-            unindexed: BTreeMap::new(),
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
             find_at: None,
             beacons: BeaconTimer::new(ctx),
             schedule: Schedule::new(ctx),
             conversation: None,
-            seq: 0,
-            unpublished: Vec::new(),
-            notices: Vec::new(),
         }
     }
 
@@ -165,7 +147,7 @@ impl Zone {
 
     fn find_if_due(&mut self, ctx: &mut Context<'_>) {
         if self.find_at.take_if(|at| *at <= ctx.now).is_some() && self.peers.is_empty() {
-            ctx.out.push(Output::FindPeers(self.name.clone()));
+            ctx.out.push(Output::FindPeers(self.records.name.clone()));
         }
     }
 
@@ -174,32 +156,13 @@ impl Zone {
         self.say_goodbye(ctx);
         self.abandon(ctx);
         let key = ctx.key();
-        for record in self.registry.iter().filter(|record| record.author.key != key) {
+        for record in self.records.registry.iter().filter(|record| record.author.key != key) {
             ctx.out.write(persistence::remove_other(record.key()));
         }
     }
 
-    /// Hides and drops what ended.
-    pub(super) fn expire(&mut self, ctx: &mut Context<'_>) {
-        let expirations = self.registry.expire(ctx.now);
-        // Shown again is possible: the clock may have been set back.
-        for record in expirations.hidden.iter().chain(&expirations.shown) {
-            self.reindex(record, ctx.now);
-        }
-        for record in expirations.hidden {
-            // An own lease that ended is written again, if this node still offers the agent.
-            self.notice_own_key(ctx, &record);
-            if !record.is_tombstone() {
-                ctx.out.event(Event::AgentRemoved { record, deleted: false });
-            }
-        }
-        for record in expirations.dropped {
-            self.dropped(ctx, &record);
-        }
-    }
-
-    /// Lets time pass, but for leases ([`Zone::expire`] comes before own leases are renewed, this after it, so that a beacon
-    /// tells of the renewals).
+    /// Lets time pass, but for leases ([`ZoneRecords::expire`] comes before own leases are renewed, this after it, so that a
+    /// beacon tells of the renewals).
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
         self.expire_sync(ctx);
         self.beacon_if_due(ctx);
@@ -207,7 +170,7 @@ impl Zone {
         self.find_if_due(ctx);
     }
 
-    /// When [`Zone::expire`] or [`Zone::handle_timeout`] has something to do.
+    /// When [`ZoneRecords::expire`] or [`Zone::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self, config: &Config) -> Option<Timestamp> {
         // While a conversation runs its deadline is the only timer of sync: another is started when it has ended.
         let sync = match &self.conversation {
@@ -217,7 +180,7 @@ impl Zone {
             None => self.schedule.due(config),
         };
         let beacon = (self.role == Role::Member).then(|| self.beacons.due());
-        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.registry.next_expiry()).min()
+        sync.into_iter().chain(beacon).chain(self.find_at).chain(self.records.registry.next_expiry()).min()
     }
 
     /// The local clock went back by `step`: timers must not stay in a far future.
@@ -230,57 +193,13 @@ impl Zone {
             conversation.shift(step);
         }
     }
-
-    /// What the node must answer to since it was last asked, in order.
-    pub(super) fn take_notices(&mut self) -> Vec<Notice> {
-        std::mem::take(&mut self.notices)
-    }
-
-    /// Own records travel in batches: all that one turn wrote, in messages of bounded size.
-    pub(super) fn publish_own(&mut self, ctx: &mut Context<'_>) {
-        let unpublished = std::mem::take(&mut self.unpublished);
-        for records in batches(&unpublished) {
-            self.publish(ctx, &Envelope::Records(records));
-        }
-    }
-
-    fn publish(&self, ctx: &mut Context<'_>, envelope: &Envelope) {
-        ctx.out.push(Output::Publish { zone: self.name.clone(), bytes: envelope.encode() });
-    }
-
-    /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
-    /// asks: a record that is replaced before costs nothing, and a node that nobody asks keeps no index.
-    fn reindex(&mut self, record: &Record, now: Timestamp) {
-        if !record.is_agent() {
-            return;
-        }
-        let id = record.agent_id();
-        match self.registry.replicas(&id, now).next() {
-            Some(_) => self.agents.insert(id),
-            None => self.agents.remove(&id),
-        };
-        // The time as of which it is judged: a later question must not index what ended in between.
-        self.unindexed.insert(id, now);
-    }
-
-    fn notice_own_key(&mut self, ctx: &Context<'_>, record: &Record) {
-        if record.host == ctx.key() {
-            self.notices.push(Notice::OwnKey(record.key()));
-        }
-    }
-
-    /// The row of a dropped record goes; an own offer stays, to be written again.
-    fn dropped(&mut self, ctx: &mut Context<'_>, record: &Record) {
-        ctx.out.write(persistence::remove_other(record.key()));
-        self.notices.push(Notice::Dropped(record.key()));
-    }
 }
 
 /// What others may look at.
 impl Zone {
     /// Its name.
     pub fn name(&self) -> &ZoneName {
-        &self.name
+        &self.records.name
     }
 
     /// How this node takes part.
@@ -290,7 +209,7 @@ impl Zone {
 
     /// Its records.
     pub fn registry(&self) -> &Registry {
-        &self.registry
+        &self.records.registry
     }
 
     /// Who is there.
@@ -310,21 +229,21 @@ impl Zone {
 
     /// Fingerprint of the whole zone.
     pub fn fingerprint(&mut self, as_of: Timestamp) -> Digest {
-        self.registry.digest(Prefix::ROOT, as_of)
+        self.records.registry.digest(Prefix::ROOT, as_of)
     }
 
     /// Its state; `own` is this node as an author.
     pub(super) fn state(&mut self, own: Author, now: Timestamp) -> ZoneState {
         let as_of = fingerprint::as_of(now);
-        let own_version = (self.seq > 0).then_some((own, self.seq));
-        let seen = self.registry.vector().iter().filter(|(author, _)| **author != own);
+        let own_version = (self.records.seq > 0).then_some((own, self.records.seq));
+        let seen = self.records.registry.vector().iter().filter(|(author, _)| **author != own);
         let versions = seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect();
         ZoneState {
-            zone: self.name.clone(),
+            zone: self.records.name.clone(),
             role: self.role,
-            records: self.registry.len(),
-            agents: self.agents.len(),
-            bytes: self.registry.bytes(),
+            records: self.records.registry.len(),
+            agents: self.records.agents.len(),
+            bytes: self.records.registry.bytes(),
             fingerprint: self.fingerprint(as_of),
             as_of,
             peers: self.peers.iter().copied().collect(),
@@ -334,55 +253,4 @@ impl Zone {
             versions,
         }
     }
-}
-
-/// What the node and its own records do here.
-impl Zone {
-    pub(super) fn agents(&self) -> &BTreeSet<AgentId> {
-        &self.agents
-    }
-
-    pub(super) fn seq(&self) -> u64 {
-        self.seq
-    }
-
-    pub(super) fn set_seq(&mut self, seq: u64) -> Write {
-        self.seq = seq;
-        persistence::seq_row(&self.name, seq)
-    }
-
-    /// An own record was written: it leaves with the next publication.
-    pub(super) fn written(&mut self, record: &Arc<Record>) -> Write {
-        self.unpublished.push(record.clone());
-        self.set_seq(record.seq)
-    }
-
-    /// Agents whose entry in the index waits.
-    pub(super) fn take_unindexed(&mut self) -> BTreeMap<AgentId, Timestamp> {
-        std::mem::take(&mut self.unindexed)
-    }
-
-    pub(super) fn unindexed(&self) -> usize {
-        self.unindexed.len()
-    }
-}
-
-/// Messages of own records, each within the batch size; one record of full size travels alone.
-fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
-    let mut batches: Vec<Vec<ByteBuf>> = Vec::new();
-    // Too many for any batch, so that the first record opens one.
-    let mut bytes = usize::MAX;
-    for record in records {
-        // Four bytes for the list's own marks around each record.
-        let size = record.bytes().len() + 4;
-        if bytes.saturating_add(size) > super::limits::BATCH_BYTES_MAX {
-            batches.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(batch) = batches.last_mut() {
-            batch.push(ByteBuf::from(record.bytes().to_vec()));
-        }
-    }
-    batches
 }

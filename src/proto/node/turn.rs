@@ -137,7 +137,7 @@ impl Turn<'_> {
         // The tombstones are out before the goodbye: members that hear it ask this node nothing more.
         self.with_zone(name, Zone::close);
         if let Some(zone) = self.zones.remove(name) {
-            self.directory.forget(zone.agents());
+            self.directory.forget(zone.records.agents());
             self.own.leave(&zone);
         }
         self.ctx.out.push(Output::LeaveZone(name.clone()));
@@ -178,7 +178,8 @@ impl Turn<'_> {
     /// Answers cause notices of their own: a record that this node writes may take the room of another.
     fn answer_notices(&mut self, name: &ZoneName) {
         loop {
-            let notices = self.zones.get_mut(name).map(|zone| zone.take_notices()).unwrap_or_default();
+            let notices =
+                self.zones.get_mut(name).map(|zone| zone.records.take_notices()).unwrap_or_default();
             if notices.is_empty() {
                 return;
             }
@@ -236,7 +237,7 @@ impl Turn<'_> {
         // Rows first: whatever this turn shows is kept before it is shown.
         self.ctx.out.persist();
         let ctx = &mut self.ctx;
-        self.zones.values_mut().for_each(|zone| zone.publish_own(ctx));
+        self.zones.values_mut().for_each(|zone| zone.records.publish_own(ctx));
         self.directory.keep_up(self.zones);
     }
 }

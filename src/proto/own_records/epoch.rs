@@ -62,7 +62,7 @@ impl OwnRecords {
             // Whichever is greater, the records or the row: either may be the one that the last crash spared.
             let highest = written.map(|own| own.seq).max().unwrap_or(0);
             // Its row holds the same or a greater one.
-            _ = zone.set_seq(highest.max(seqs.get(name).copied().unwrap_or(0)));
+            _ = zone.records.set_seq(highest.max(seqs.get(name).copied().unwrap_or(0)));
         }
     }
 
@@ -74,7 +74,7 @@ impl OwnRecords {
         zone: &ZoneName,
         head: u64,
     ) {
-        if zones.get(zone).is_some_and(|own| head > own.seq()) {
+        if zones.get(zone).is_some_and(|own| head > own.records.seq()) {
             self.retire_epoch(ctx, zones, &[(zone.clone(), head)].into());
             ctx.out.alert(NodeAlert::RestoredBackup);
         }
@@ -82,7 +82,7 @@ impl OwnRecords {
 
     /// The present epoch ends: this folder wrote more in it than it holds, at least up to `heads` where that is known.
     fn retire_epoch(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, heads: &BTreeMap<ZoneName, u64>) {
-        let known = zones.iter().map(|(name, zone)| (name, zone.seq()));
+        let known = zones.iter().map(|(name, zone)| (name, zone.records.seq()));
         let parted = self.parted.iter().map(|(name, seq)| (name, *seq));
         let lost: LostRanges = known
             .chain(parted)
@@ -118,7 +118,7 @@ impl OwnRecords {
         ctx.out.write(Write { key: b"e".to_vec(), value: Some(value[..].into()), durable: true });
         // Versions are dense in each epoch: a restart must not go on from those of the last one.
         for zone in zones.values_mut() {
-            ctx.out.write(zone.set_seq(0));
+            ctx.out.write(zone.records.set_seq(0));
         }
         for (name, seq) in &mut self.parted {
             *seq = 0;
@@ -138,6 +138,6 @@ pub(super) fn merge_stored(ctx: &mut Context<'_>, zones: &mut Zones, record: Arc
     if !record.is_expired(ctx.now)
         && let Some(zone) = zones.get_mut(&record.name.zone)
     {
-        zone.merge(ctx, record, Via::Store);
+        zone.records.merge(ctx, record, Via::Store);
     }
 }

@@ -102,7 +102,7 @@ impl OwnRecords {
         // Through the gate that everybody else's records pass: what peers would refuse is refused here, with its reason.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
-        match zone.merge(ctx, record, Via::Local) {
+        match zone.records.merge(ctx, record, Via::Local) {
             Merge::New { .. } => {}
             Merge::Stale | Merge::Duplicate => return Err(WriteError::Superseded(name)),
             Merge::OverQuota => return Err(WriteError::QuotaExceeded),
@@ -112,7 +112,7 @@ impl OwnRecords {
         // The record's row before its version's: after a crash between them the version is read from the record.
         ctx.out.write(persistence::own_row(&record));
         if record.seq > 0 {
-            ctx.out.write(zone.written(&record));
+            ctx.out.write(zone.records.written(&record));
         }
         self.records.insert(key, record);
         self.plan_renewal(zones, &key);
@@ -173,7 +173,7 @@ impl OwnRecords {
             owner: draft.owner,
             host: draft.host,
             author: self.author,
-            seq: if draft.scope == Scope::Node { 0 } else { zone.seq() + 1 },
+            seq: if draft.scope == Scope::Node { 0 } else { zone.records.seq() + 1 },
             stamp,
             generation,
             expires_at,

@@ -74,14 +74,14 @@ impl Zone {
         }
         let beacon = Beacon {
             network: ctx.config.network.clone(),
-            zone: self.name.clone(),
+            zone: self.records.name.clone(),
             author: ctx.author,
             counter: self.beacons.count(ctx.now),
             clock: ctx.now,
             interval_ms: interval.as_millis() as u64,
-            seq: self.seq,
+            seq: self.records.seq,
         };
-        self.publish(ctx, &Envelope::Beacon(beacon.sign(ctx.identity)));
+        self.records.publish(ctx, &Envelope::Beacon(beacon.sign(ctx.identity)));
     }
 
     pub(super) fn take_beacon(
@@ -91,8 +91,8 @@ impl Zone {
         signed: &SignedBeacon,
     ) -> Verdict {
         let (beacon, heartbeat) = (signed.beacon(), signed.heartbeat());
-        if beacon.network != ctx.config.network || beacon.zone != self.name {
-            return self.reject(ctx, peer, Refusal::ForeignZone);
+        if beacon.network != ctx.config.network || beacon.zone != self.records.name {
+            return self.records.reject(ctx, peer, Refusal::ForeignZone);
         }
         // Our own, come back over the mesh.
         if heartbeat.peer() == ctx.key() {
@@ -104,17 +104,17 @@ impl Zone {
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
                 if signed.is_signed(&mut ctx.cache.keys) {
-                    self.notices.push(Notice::Clock(heartbeat.peer(), heartbeat.clock));
+                    self.records.notices.push(Notice::Clock(heartbeat.peer(), heartbeat.clock));
                 }
                 return Verdict::Ignore;
             }
             Heard::Fresh => {}
         }
         if !signed.is_signed(&mut ctx.cache.keys) {
-            return self.reject(ctx, peer, Refusal::BadSignature);
+            return self.records.reject(ctx, peer, Refusal::BadSignature);
         }
         self.liveness.hear(heartbeat, ctx.now);
-        self.notices.push(Notice::BeaconClock(heartbeat.peer()));
+        self.records.notices.push(Notice::BeaconClock(heartbeat.peer()));
         // Now, not at the next timer: this may be the first to say that more was written than is held.
         self.note_lag(ctx.now);
         Verdict::Accept

@@ -44,7 +44,7 @@ impl Zone {
         let peer = conversation.sync.peer;
         let stepped = SyncAnswer::decode(bytes)
             .map_err(|_| SyncError::Unfitting)
-            .and_then(|answer| conversation.sync.handle(answer, &mut self.registry, ctx.now));
+            .and_then(|answer| conversation.sync.handle(answer, &mut self.records.registry, ctx.now));
         let taken = stepped.and_then(|step| self.take_step(ctx, peer, step));
         if let Err(error) = taken {
             self.end_sync(ctx, Some(error));
@@ -55,7 +55,7 @@ impl Zone {
     pub(in crate::proto) fn advance(&mut self, ctx: &mut Context<'_>) {
         self.send_requests(ctx);
         let Some(conversation) = &mut self.conversation else { return };
-        match conversation.sync.progress(&self.registry) {
+        match conversation.sync.progress(&self.records.registry) {
             Progress::Running => self.send_requests(ctx),
             Progress::Finished => self.end_sync(ctx, None),
         }
@@ -81,9 +81,9 @@ impl Zone {
         frame: SyncFrame,
     ) -> SyncAnswer {
         // Before a gift is taken: the answer to a gift says only that it came.
-        let answer = sync::answer(&frame, &mut self.registry, ctx.now);
+        let answer = sync::answer(&frame, &mut self.records.registry, ctx.now);
         if let SyncRequest::Give { records, publish } = frame.request {
-            match self.take_records(ctx, peer, records) {
+            match self.records.take_records(ctx, peer, records) {
                 Ok(fresh) if publish => self.publish_again(ctx, fresh),
                 Ok(_) => {}
                 Err(_) => return SyncAnswer::Refused,
@@ -100,7 +100,7 @@ impl Zone {
 
     /// Whether members are known to have written more than is held.
     pub(super) fn note_lag(&mut self, now: Timestamp) {
-        let lags = self.liveness.is_ahead(self.registry.vector());
+        let lags = self.liveness.is_ahead(self.records.registry.vector());
         self.schedule.note_lag(lags, now);
     }
 
@@ -142,7 +142,7 @@ impl Zone {
         self.schedule.started(ctx);
         let as_of = fingerprint::as_of(ctx.now);
         let mode = SyncMode { grace, republish_max: ctx.config.republish_max };
-        let sync = Sync::new(peer, self.name.clone(), ctx.author, as_of, mode, ctx.now);
+        let sync = Sync::new(peer, self.records.name.clone(), ctx.author, as_of, mode, ctx.now);
         self.conversation = Some(Box::new(Conversation { id: ctx.out.next_conversation(), sync }));
         self.send_requests(ctx);
     }
@@ -159,13 +159,13 @@ impl Zone {
     fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
         if let Some((author, head, clock)) = step.opened {
             // Ahead of what its records lead to: those of a lost epoch are then known as this folder's own.
-            self.notices.push(Notice::ClaimedHead(author, head));
-            self.notices.push(Notice::Clock(peer, clock));
+            self.records.notices.push(Notice::ClaimedHead(author, head));
+            self.records.notices.push(Notice::Clock(peer, clock));
         }
         for (author, prefix) in step.adopt {
-            self.registry.adopt(author, prefix);
+            self.records.registry.adopt(author, prefix);
         }
-        let fresh = self.take_records(ctx, peer, step.records).map_err(|_| SyncError::Unfitting)?;
+        let fresh = self.records.take_records(ctx, peer, step.records).map_err(|_| SyncError::Unfitting)?;
         if let Some(conversation) = &mut self.conversation {
             conversation.sync.note_repaired(fresh);
         }
@@ -180,7 +180,7 @@ impl Zone {
         let retry = ctx.now + ctx.jitter(ctx.config.lag_patience);
         ctx.out.push(Output::EndConversation { conversation });
         // A stream that broke after the last answer was read has lost nothing.
-        let finished = error.is_none() && sync.progress(&self.registry) == Progress::Finished;
+        let finished = error.is_none() && sync.progress(&self.records.registry) == Progress::Finished;
         // A joiner has nothing to tell: what it receives the mesh had before.
         if self.synced_at().is_some() {
             self.publish_again(ctx, sync.repaired);
@@ -189,7 +189,7 @@ impl Zone {
         let ended = if finished { Ended::Finished } else { Ended::Broken };
         self.schedule.ended(ended, ctx.now, retry);
         if finished {
-            ctx.out.event(Event::Synced { peer: sync.peer, zone: self.name.clone(), received, sent });
+            ctx.out.event(Event::Synced { peer: sync.peer, zone: self.records.name.clone(), received, sent });
         }
         // Refusing is honest: the peer may have left the zone since it told that it serves it.
         if error.is_some_and(|error| error != SyncError::Refused) {
@@ -198,14 +198,14 @@ impl Zone {
         self.note_lag(ctx.now);
         self.schedule.back_off(received + sent == 0, ctx);
         // Also if it broke off: another zone's first sync may have been what own renewals wait for.
-        self.notices.push(Notice::SyncEnded);
+        self.records.notices.push(Notice::SyncEnded);
         self.sync_next(ctx);
     }
 
     /// Publishes repaired records again, one per message, so that equal repairs are equal messages.
     fn publish_again(&mut self, ctx: &mut Context<'_>, records: Vec<ByteBuf>) {
         for record in records {
-            self.publish(ctx, &Envelope::Records(vec![record]));
+            self.records.publish(ctx, &Envelope::Records(vec![record]));
         }
     }
 }

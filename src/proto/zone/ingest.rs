@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::{Notice, Zone};
+use super::{Notice, Zone, ZoneRecords};
 use crate::proto::code::Code;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
@@ -36,14 +36,16 @@ impl Zone {
         bytes: &[u8],
     ) {
         let verdict = match ctx.cache.message(bytes) {
-            Err(_) => self.reject(ctx, peer, Refusal::Malformed),
-            Ok(Message::Records(records)) => self.take_batch(ctx, peer, &records),
+            Err(_) => self.records.reject(ctx, peer, Refusal::Malformed),
+            Ok(Message::Records(records)) => self.records.take_batch(ctx, peer, &records),
             Ok(Message::Beacon(Ok(beacon))) => self.take_beacon(ctx, peer, &beacon),
-            Ok(Message::Beacon(Err(_))) => self.reject(ctx, peer, Refusal::Malformed),
+            Ok(Message::Beacon(Err(_))) => self.records.reject(ctx, peer, Refusal::Malformed),
         };
         ctx.out.push(Output::Verdict { id, verdict });
     }
+}
 
+impl ZoneRecords {
     /// A batch is forwarded only if half of it is new here; one forged record condemns it.
     fn take_batch(&mut self, ctx: &mut Context<'_>, peer: PeerKey, records: &[ByteBuf]) -> Verdict {
         let mut fresh = 0;

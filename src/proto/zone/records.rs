@@ -1,0 +1,159 @@
+//! What a node holds of one zone: the registry, and what follows from each change of it. It knows no peers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_bytes::ByteBuf;
+
+use super::Notice;
+use crate::proto::config::Quota;
+use crate::proto::context::Context;
+use crate::proto::identity::AgentId;
+use crate::proto::io::{Event, Output, Write};
+use crate::proto::limits::BATCH_BYTES_MAX;
+use crate::proto::message::Envelope;
+use crate::proto::name::ZoneName;
+use crate::proto::persistence;
+use crate::proto::record::Record;
+use crate::proto::registry::Registry;
+use crate::proto::time::Timestamp;
+
+/// The records of one zone, own writes that wait for the mesh, and notices for the node.
+pub(in crate::proto) struct ZoneRecords {
+    pub(super) name: ZoneName,
+    pub(super) registry: Registry,
+    /// Agents with a live card.
+    pub(super) agents: BTreeSet<AgentId>,
+    /// Agents whose entry in the index waits, and the time as of which their cards are judged.
+    unindexed: BTreeMap<AgentId, Timestamp>,
+    /// Last version of this node in the zone.
+    pub(super) seq: u64,
+    /// Own records that the mesh was not given yet.
+    unpublished: Vec<Arc<Record>>,
+    pub(super) notices: Vec<Notice>,
+}
+
+impl ZoneRecords {
+    pub(super) fn new(name: ZoneName, quota: Quota) -> ZoneRecords {
+        ZoneRecords {
+            name,
+            registry: Registry::new(quota),
+            agents: BTreeSet::new(),
+            unindexed: BTreeMap::new(),
+            seq: 0,
+            unpublished: Vec::new(),
+            notices: Vec::new(),
+        }
+    }
+
+    /// Hides and drops what ended.
+    pub(in crate::proto) fn expire(&mut self, ctx: &mut Context<'_>) {
+        let expirations = self.registry.expire(ctx.now);
+        // Shown again is possible: the clock may have been set back.
+        for record in expirations.hidden.iter().chain(&expirations.shown) {
+            self.reindex(record, ctx.now);
+        }
+        for record in expirations.hidden {
+            // An own lease that ended is written again, if this node still offers the agent.
+            self.notice_own_key(ctx, &record);
+            if !record.is_tombstone() {
+                ctx.out.event(Event::AgentRemoved { record, deleted: false });
+            }
+        }
+        for record in expirations.dropped {
+            self.dropped(ctx, &record);
+        }
+    }
+
+    /// What the node must answer to since it was last asked, in order.
+    pub(in crate::proto) fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Own records travel in batches: all that one turn wrote, in messages of bounded size.
+    pub(in crate::proto) fn publish_own(&mut self, ctx: &mut Context<'_>) {
+        let unpublished = std::mem::take(&mut self.unpublished);
+        for records in batches(&unpublished) {
+            self.publish(ctx, &Envelope::Records(records));
+        }
+    }
+
+    pub(super) fn publish(&self, ctx: &mut Context<'_>, envelope: &Envelope) {
+        ctx.out.push(Output::Publish { zone: self.name.clone(), bytes: envelope.encode() });
+    }
+
+    /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
+    /// asks: a record that is replaced before costs nothing, and a node that nobody asks keeps no index.
+    pub(super) fn reindex(&mut self, record: &Record, now: Timestamp) {
+        if !record.is_agent() {
+            return;
+        }
+        let id = record.agent_id();
+        match self.registry.replicas(&id, now).next() {
+            Some(_) => self.agents.insert(id),
+            None => self.agents.remove(&id),
+        };
+        // The time as of which it is judged: a later question must not index what ended in between.
+        self.unindexed.insert(id, now);
+    }
+
+    pub(super) fn notice_own_key(&mut self, ctx: &Context<'_>, record: &Record) {
+        if record.host == ctx.key() {
+            self.notices.push(Notice::OwnKey(record.key()));
+        }
+    }
+
+    /// The row of a dropped record goes; an own offer stays, to be written again.
+    pub(super) fn dropped(&mut self, ctx: &mut Context<'_>, record: &Record) {
+        ctx.out.write(persistence::remove_other(record.key()));
+        self.notices.push(Notice::Dropped(record.key()));
+    }
+
+    pub(in crate::proto) fn agents(&self) -> &BTreeSet<AgentId> {
+        &self.agents
+    }
+
+    pub(in crate::proto) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(in crate::proto) fn set_seq(&mut self, seq: u64) -> Write {
+        self.seq = seq;
+        persistence::seq_row(&self.name, seq)
+    }
+
+    /// An own record was written: it leaves with the next publication.
+    pub(in crate::proto) fn written(&mut self, record: &Arc<Record>) -> Write {
+        self.unpublished.push(record.clone());
+        self.set_seq(record.seq)
+    }
+
+    /// Agents whose entry in the index waits.
+    pub(in crate::proto) fn take_unindexed(&mut self) -> BTreeMap<AgentId, Timestamp> {
+        std::mem::take(&mut self.unindexed)
+    }
+
+    pub(in crate::proto) fn unindexed(&self) -> usize {
+        self.unindexed.len()
+    }
+}
+
+/// Messages of own records, each within the batch size; one record of full size travels alone.
+fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
+    let mut batches: Vec<Vec<ByteBuf>> = Vec::new();
+    // Too many for any batch, so that the first record opens one.
+    let mut bytes = usize::MAX;
+    for record in records {
+        // Four bytes for the list's own marks around each record.
+        let size = record.bytes().len() + 4;
+        if bytes.saturating_add(size) > BATCH_BYTES_MAX {
+            batches.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += size;
+        if let Some(batch) = batches.last_mut() {
+            batch.push(ByteBuf::from(record.bytes().to_vec()));
+        }
+    }
+    batches
+}
