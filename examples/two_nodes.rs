@@ -61,6 +61,7 @@ async fn start(
     agents.replace(hosted);
     let options = Options {
         identity: Identity::from_seed([seed; 32]),
+        new_key: true,
         network: "example".into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Aop, Command, ConfigCommand, KeysCommand};
+use self::args::{AgentsArgs, AgentsCommand, Aop, Command, ConfigCommand, KeysCommand};
 pub use self::failure::Exit;
 use self::failure::Failure;
 use self::output::Console;
@@ -47,6 +47,9 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Find(args) => read::find(&args, console),
         Command::Show(args) => read::show(&args),
         Command::Call(args) => call::call(&args, console),
+        Command::Agents(AgentsArgs { command: Some(AgentsCommand::Adopt(args)), .. }) => {
+            register::adopt(&args)
+        }
         Command::Agents(args) => read::agents(&args, console),
         Command::Peers(client) => read::peers(&client),
         Command::Status(client) => read::status(&client),

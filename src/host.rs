@@ -36,6 +36,8 @@ const OFFER_AGAIN: Duration = Duration::from_secs(60);
 pub struct Options {
     /// Its key.
     pub identity: Identity,
+    /// Whether the key was made for this data folder just now. If not, peers may hold what an earlier folder wrote with it.
+    pub new_key: bool,
     /// The world it belongs to.
     pub network: String,
     /// Zones it serves; the first is its home zone.
@@ -171,6 +173,7 @@ fn node_config(options: &Options) -> Config {
         follows: options.follows.clone(),
         bootstrap_peers,
         expects_peers: !options.bootstrap.is_empty(),
+        new_key: options.new_key,
         ..Config::default()
     }
 }

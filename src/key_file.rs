@@ -68,12 +68,14 @@ pub fn create_key(path: &Path) -> Result<Identity, KeyError> {
     Ok(identity)
 }
 
-/// The key in `path`, made at the first use.
-pub fn read_or_create_key(path: &Path) -> Result<Identity, KeyError> {
+/// The key in `path`, made at the first use, and whether this was that.
+pub fn read_or_create_key(path: &Path) -> Result<(Identity, bool), KeyError> {
     match read_key(path) {
         // Only where there is no file: a damaged or exposed key must not turn into a new node in silence.
-        Err(KeyError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => create_key(path),
-        read => read,
+        Err(KeyError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+            create_key(path).map(|identity| (identity, true))
+        }
+        read => read.map(|identity| (identity, false)),
     }
 }
 
@@ -98,8 +100,10 @@ mod tests {
     fn a_key_is_made_once_and_read_back() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.key");
-        let made = read_or_create_key(&path).unwrap().key();
-        assert_eq!(read_or_create_key(&path).unwrap().key(), made);
+        let (made, is_new) = read_or_create_key(&path).unwrap();
+        let (read, is_new_again) = read_or_create_key(&path).unwrap();
+        assert_eq!((read.key(), is_new, is_new_again), (made.key(), true, false));
+        let made = made.key();
         assert!(matches!(create_key(&path), Err(KeyError::Exists(_))));
         assert_eq!(read_key(&path).unwrap().key(), made, "a refused overwrite leaves the key");
     }

@@ -100,6 +100,8 @@ fn sign(author: &Identity, at: usize, seq: u64, wall: Timestamp, body: &[u8]) ->
         generation: 0,
         expires_at: Timestamp(wall.0 + 6 * 86_400_000),
         scope: Scope::Public,
+        // The versions of an author count its records.
+        slot: (seq - 1) as u16,
         grants: Vec::new(),
     };
     SignedRecord::sign(header, body, author).expect("signed").bytes().to_vec()

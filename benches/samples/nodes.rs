@@ -13,6 +13,7 @@ use crate::agents::NETWORK;
 pub(crate) fn options(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Options {
     Options {
         identity: Identity::from_seed([seed; 32]),
+        new_key: true,
         network: NETWORK.into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

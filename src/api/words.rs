@@ -117,6 +117,12 @@ words! {
         Deleted = "deleted",
         /// Its lease ended.
         Expired = "expired",
+        /// Its owner took it back from the host.
+        Revoked = "revoked",
+        /// Another record of the host stands in its slot.
+        SlotTaken = "slot_taken",
+        /// The zone is full of what comes before it.
+        ZoneFull = "zone_full",
     }
 }
 

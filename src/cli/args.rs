@@ -75,9 +75,11 @@ pub(super) enum Command {
     Register(RegisterArgs),
     /// Take agents of this node out of the registry
     #[command(before_help = "Examples:\n  aop deregister summarizer\n  aop deregister a@acme.org b@acme.org")]
-    Deregister(DeregisterArgs),
-    /// List the agents that the node holds
-    #[command(before_help = "Examples:\n  aop agents\n  aop agents --zone acme.org --json")]
+    Deregister(AgentNamesArgs),
+    /// List the agents that the node holds, or adopt those that its saved key found again
+    #[command(before_help = "Examples:\n\
+            \x20 aop agents --zone acme.org --json\n\
+            \x20 aop agents adopt summarizer       # after restored_key: offered and renewed by this node again")]
     Agents(AgentsArgs),
     /// List the node's peers
     #[command(before_help = "Examples:\n  aop peers\n  aop peers --json")]
@@ -208,7 +210,7 @@ pub(super) struct RegisterArgs {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct DeregisterArgs {
+pub(super) struct AgentNamesArgs {
     /// Full name, bare name or id
     #[arg(value_name = "AGENT", required = true)]
     pub(super) agents: Vec<String>,
@@ -217,7 +219,10 @@ pub(super) struct DeregisterArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct AgentsArgs {
+    #[command(subcommand)]
+    pub(super) command: Option<AgentsCommand>,
     /// Only this zone
     #[arg(long, value_name = "ZONE")]
     pub(super) zone: Option<String>,
@@ -229,6 +234,15 @@ pub(super) struct AgentsArgs {
     pub(super) cursor: Option<String>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum AgentsCommand {
+    /// Offer agents again that an earlier data folder offered with this node's key
+    #[command(
+        before_help = "Examples:\n  aop agents adopt summarizer\n  aop agents adopt a@acme.org b@acme.org --json"
+    )]
+    Adopt(AgentNamesArgs),
 }
 
 #[derive(Args, Debug)]

@@ -108,6 +108,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
     agents.replace(hosted);
     let options = host::Options {
         identity,
+        new_key: true,
         network: NETWORK.into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

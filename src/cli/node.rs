@@ -59,7 +59,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     // The port first: it is what fails most often, and nothing has been written yet.
     let listener = bind(settings).await?;
     make_private_folder(&settings.data_dir)?;
-    let identity =
+    let (identity, new_key) =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
     let home = settings.zones.first().cloned().unwrap_or_else(ZoneName::root);
@@ -69,6 +69,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let from_files = agents.list().len();
     let node = host::start(host::Options {
         identity,
+        new_key,
         network: settings.network.clone(),
         zones: settings.zones.clone(),
         follows: settings.follow.clone(),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::args::{DeregisterArgs, RegisterArgs};
+use super::args::{AgentNamesArgs, RegisterArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure, report};
 use super::output::{Console, clean, print_json, write};
@@ -93,15 +93,29 @@ pub(super) fn register(args: &RegisterArgs, console: Console) -> Result<Exit, Fa
     Ok(if outcome.refused.is_empty() { Exit::Done } else { Exit::Failure })
 }
 
-/// Deregisters each; the worst outcome is the exit code.
-pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
+/// `aop deregister`.
+pub(super) fn deregister(args: &AgentNamesArgs) -> Result<Exit, Failure> {
+    each(args, "deregistered", |client, agent| client.delete(&format!("/v1/agents/{agent}")))
+}
+
+/// `aop agents adopt`.
+pub(super) fn adopt(args: &AgentNamesArgs) -> Result<Exit, Failure> {
+    each(args, "adopted", |client, agent| client.post(&format!("/v1/adopt/{agent}"), &[], b"{}"))
+}
+
+/// Does the same to each agent; the worst outcome is the exit code.
+fn each(
+    args: &AgentNamesArgs,
+    done_key: &str,
+    act: impl Fn(&Client, &str) -> Result<Registered, Failure>,
+) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
     let mut done = Vec::new();
     let mut exit = Exit::Done;
     for agent in &args.agents {
-        match client.delete::<Registered>(&format!("/v1/agents/{}", segment(agent))) {
-            Ok(removed) if args.client.json => done.push(removed),
-            Ok(removed) => write(&format!("{}\t{}\n", removed.agent, removed.id))?,
+        match act(&client, &segment(agent).to_string()) {
+            Ok(acted) if args.client.json => done.push(acted),
+            Ok(acted) => write(&format!("{}\t{}\n", acted.agent, acted.id))?,
             // The others would meet the same; any other failure concerns one agent.
             Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
             Err(failure) => {
@@ -111,7 +125,7 @@ pub(super) fn deregister(args: &DeregisterArgs) -> Result<Exit, Failure> {
         }
     }
     if args.client.json {
-        print_json(&serde_json::json!({"deregistered": done}))?;
+        print_json(&serde_json::json!({done_key: done}))?;
     }
     Ok(exit)
 }

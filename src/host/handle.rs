@@ -144,6 +144,16 @@ impl Handle {
         }
     }
 
+    /// Offers an agent again that an earlier data folder offered with this node's key. Answers when that is durable.
+    pub async fn adopt(&self, agent: &str) -> Result<api::Registered, ApiError> {
+        let name = self.resolve(agent).await?.record.name.clone();
+        match self.command(Command::Adopt(name), Patience::Client).await? {
+            Reply::Adopted(Ok(registered)) => Ok(view::registered(&registered)),
+            Reply::Adopted(Err(error)) => Err(view::write_error(&error)),
+            _ => Err(view::stopped()),
+        }
+    }
+
     /// Takes part in a zone from now on, as if it had been configured.
     ///
     /// # Errors
@@ -314,6 +324,7 @@ mod tests {
     async fn lone(folder: &std::path::Path) -> crate::host::Running {
         let options = Options {
             identity: Identity::from_seed([7; 32]),
+            new_key: true,
             network: "test".into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),

@@ -61,6 +61,7 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router
         .route("/v1/agents", get(agents).post(register))
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
         .route("/v1/agents/{*agent}", get(show).delete(deregister))
+        .route("/v1/adopt/{*agent}", post(adopt))
         .route("/v1/call/{*agent}", post(call::call))
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
@@ -98,6 +99,13 @@ async fn deregister(
     agent: Result<Path<String>, PathRejection>,
 ) -> Answer<Registered> {
     Ok(Json(api.handle.deregister(&named(agent)?).await?))
+}
+
+async fn adopt(
+    State(api): State<Arc<Api>>,
+    agent: Result<Path<String>, PathRejection>,
+) -> Answer<Registered> {
+    Ok(Json(api.handle.adopt(&named(agent)?).await?))
 }
 
 async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {

@@ -15,8 +15,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::measure::{Broken, Measured, Missing};
 use super::scenario::{FaultKind, NodeSet, Scenario, Zone};
-use crate::proto::config::{Config, Quota};
+use crate::proto::config::Config;
 use crate::proto::io::Role;
+use crate::proto::limits::ZONE_WEIGHT_MAX;
 use crate::proto::name::ZoneName;
 use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup};
 use timeline::{Action, Timeline};
@@ -187,8 +188,7 @@ fn setup(scenario: &Scenario) -> Setup {
     let sync_interval = protocol.anti_entropy.every.unwrap_or(defaults.sync_interval);
     let ordinary = Conditions::default();
     let is_flooded = scenario.faults.iter().any(|fault| matches!(fault.kind, FaultKind::Sybil { .. }));
-    let records_per_author =
-        if is_flooded { timeline::SYBIL_QUOTA } else { Quota::default().records_per_author };
+    let zone_weight_max = if is_flooded { timeline::FLOODED_WEIGHT_MAX } else { ZONE_WEIGHT_MAX };
     let latency = network.latency.map(|it| (it.least.as_millis() as u64, it.most.as_millis() as u64));
     Setup {
         nodes: timeline::hosts(scenario),
@@ -202,7 +202,7 @@ fn setup(scenario: &Scenario) -> Setup {
         },
         graph: Graph::Random(protocol.degree()),
         regions: network.regions,
-        quota: Quota { records_per_author, ..Quota::default() },
+        zone_weight_max,
         zones: scenario.zones.iter().map(zone_setup).collect(),
         ..Setup::default()
     }

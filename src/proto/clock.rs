@@ -15,6 +15,12 @@ const OFFSETS_MAX: usize = 1_024;
 /// A step back below this is no more than what a clock service corrects.
 const STEP_MIN: Duration = Duration::from_secs(1);
 
+/// A gap between two inputs longer than this is no pause of a process that beacons, but a suspended machine or a jump.
+const JUMP_MIN: Duration = Duration::from_secs(600);
+/// How long a clock that jumped is not trusted with renewals, unless a peer confirms it: a service that set it wrong has
+/// set it right by then.
+const JUMP_SETTLES: Duration = Duration::from_secs(600);
+
 /// What is known of clocks.
 pub(super) struct Clock {
     last_now: Timestamp,
@@ -22,6 +28,8 @@ pub(super) struct Clock {
     offsets: BTreeMap<PeerKey, i64>,
     /// The local clock's offset from the median of the bootstrap peers, if it is too large to write.
     unsafe_offset: Option<i64>,
+    /// Until when a jump forward is not trusted.
+    settles: Timestamp,
 }
 
 /// What a judgement of the local clock changed.
@@ -35,14 +43,33 @@ pub(super) enum ClockChange {
 
 impl Clock {
     pub(super) fn new(now: Timestamp) -> Clock {
-        Clock { last_now: now, offsets: BTreeMap::new(), unsafe_offset: None }
+        Clock { last_now: now, offsets: BTreeMap::new(), unsafe_offset: None, settles: Timestamp::default() }
     }
 
     /// Takes the time of an input. Answers by how much the clock went back, if that is more than a correction.
     pub(super) fn observe(&mut self, now: Timestamp) -> Option<Duration> {
         let step = self.last_now.since(now);
+        if now.since(self.last_now) >= JUMP_MIN {
+            self.settles = now + JUMP_SETTLES;
+        } else if step >= STEP_MIN {
+            // What it showed before is over.
+            self.settles = Timestamp::default();
+        }
         self.last_now = now;
         (step >= STEP_MIN).then_some(step)
+    }
+
+    /// Until when the time after a jump is not used for renewals: a stamp of a clock that is ahead is refused by everybody
+    /// for as long as it is ahead.
+    pub(super) fn settles(&self) -> Timestamp {
+        self.settles
+    }
+
+    /// A peer told its clock; if that is what ours shows, a jump was a suspension.
+    pub(super) fn confirm(&mut self, offset_ms: i64, config: &Config) {
+        if offset_ms.unsigned_abs() <= config.clock_offset_max.as_millis() as u64 {
+            self.settles = Timestamp::default();
+        }
     }
 
     /// The local clock went back by `step`.

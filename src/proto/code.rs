@@ -125,6 +125,8 @@ codes! {
     // What a write, or a record from elsewhere, can be refused for.
     Malformed "malformed" 400 Failure Never Sender "The bytes are none of the protocol.";
     BadCard "bad_card" 400 Failure Never Sender "The card breaks a limit.";
+    BadSlot "bad_slot" 400 Failure Never Sender "The slot is not one of a shelf.";
+    BadRevocation "bad_revocation" 400 Failure Never Sender "It does not take back what its name says.";
     BadScope "bad_scope" 400 Failure Never Sender "The scope forbids it here.";
     ForeignNetwork "foreign_network" 400 Failure Never Sender "It belongs to another network.";
     ForeignZone "foreign_zone" 409 Failure Never Sender "It belongs to a zone that is not held here.";
@@ -136,7 +138,11 @@ codes! {
     BadGeneration "bad_generation" 403 Failure Never Sender "Its owner signed another generation.";
     Expired "expired" 409 Failure Never Sender "Its lease has ended.";
     Superseded "superseded" 409 Failure Never Sender "A greater record is held.";
-    QuotaExceeded "quota_exceeded" 429 Failure Never Sender "The quota of the zone is full for this node.";
+    QuotaExceeded "quota_exceeded" 429 Failure Never Sender "All slots of this node in the zone are taken.";
+    SlotTaken "slot_taken" 409 Failure Never Sender "Another record of its host stands in its slot.";
+    ZoneFull "zone_full" 429 Failure Later Nobody "The zone is full, and others' first slots come before it.";
+    Revoked "revoked" 403 Failure Never Sender "Its owner took it back from this host.";
+    Pending "pending" 503 Failure Later Node "This node does not know yet what stands under its key.";
     DuplicateIdentity "duplicate_identity" 409 Failure Never Node "Another process writes under the key of this node.";
     ClockUnsafe "clock_unsafe" 503 Failure Later Node "The clock of this node cannot be trusted.";
     Future "future" 503 Failure Later Node "It is stamped ahead of the clock.";
@@ -163,6 +169,7 @@ codes! {
     ListenerLost "listener_lost" 503 Degraded Never Node "A listening socket was lost.";
     Suspended "suspended" 503 Degraded Never Node "The process stood still for a while.";
     ClockOff "clock_off" 503 Degraded Never Node "The clock is off from those of the peers.";
+    RestoredKey "restored_key" 503 Degraded Never Node "Agents of this key wait for a word of the operator.";
     RestoredBackup "restored_backup" 503 Degraded Never Node "The data folder was behind what peers know of it.";
     JournalMissing "journal_missing" 503 Degraded Never Node "The journal of the data folder is gone.";
     JournalDamaged "journal_damaged" 503 Degraded Never Node "The journal of the data folder is damaged.";

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::identity::PeerKey;
-use super::limits::{RECORDS_PER_AUTHOR_MAX, ZONE_BYTES_MAX};
+use super::limits::ZONE_WEIGHT_MAX;
 use super::name::ZoneName;
 
 /// Settings of one node: who it is in the world, and its timings.
@@ -21,6 +21,9 @@ pub struct Config {
     /// Whether other nodes are configured. Then leases are not renewed before the first sync: an own agent may have
     /// been deleted since this copy of the data was made.
     pub expects_peers: bool,
+    /// Whether the key of this node is as old as its data folder. If it is older, peers may hold what an earlier folder
+    /// wrote with it, and nothing here knows of that before the first sync.
+    pub new_key: bool,
     /// Mean time between two syncs with a random peer, jittered by 20 %. Shorter repairs sooner and costs 200 bytes each.
     pub sync_interval: Duration,
     /// A timer later than this was suspended: sync at once.
@@ -41,8 +44,8 @@ pub struct Config {
     pub own_key_interval: Duration,
     /// How long one sync may take before it is given up.
     pub sync_deadline: Duration,
-    /// How much each zone may hold. Part of the protocol; smaller in tests and simulations only.
-    pub quota: Quota,
+    /// What the public records of each zone may weigh. Part of the protocol; smaller in tests and simulations only.
+    pub zone_weight_max: usize,
     /// Repairs up to this many records are published again, so that the rest of the mesh need not wait for its timers.
     pub republish_max: usize,
 }
@@ -55,6 +58,7 @@ impl Default for Config {
             follows: Vec::new(),
             bootstrap_peers: Vec::new(),
             expects_peers: false,
+            new_key: false,
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),
             lag_patience: Duration::from_secs(3),
@@ -68,7 +72,7 @@ impl Default for Config {
             clock_offset_max: Duration::from_secs(30),
             own_key_interval: Duration::from_secs(600),
             sync_deadline: Duration::from_secs(60),
-            quota: Quota::default(),
+            zone_weight_max: ZONE_WEIGHT_MAX,
             republish_max: 256,
         }
     }
@@ -78,20 +82,5 @@ impl Config {
     /// The zone in which names without one are looked up first.
     pub fn home_zone(&self) -> ZoneName {
         self.zones.first().cloned().unwrap_or_else(ZoneName::root)
-    }
-}
-
-/// How much a zone may hold.
-#[derive(Clone, Copy, Debug)]
-pub struct Quota {
-    /// Records of one author key.
-    pub records_per_author: usize,
-    /// Bytes of all records.
-    pub bytes: usize,
-}
-
-impl Default for Quota {
-    fn default() -> Quota {
-        Quota { records_per_author: RECORDS_PER_AUTHOR_MAX, bytes: ZONE_BYTES_MAX }
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Context<'a> {
     pub(super) cache: &'a mut VerificationCache,
     /// The local clock's offset from the bootstrap peers', milliseconds, if it is too large to write.
     pub(super) unsafe_offset: Option<i64>,
+    /// Since the local clock jumped, its time is not used for renewals before this.
+    pub(super) clock_settles: Timestamp,
     pub(super) out: &'a mut Outbox,
 }
 
@@ -74,6 +76,11 @@ impl Outbox {
     /// A change of the store, made before anything that this turn shows.
     pub(super) fn write(&mut self, write: Write) {
         self.writes.push(write);
+    }
+
+    /// As [`Outbox::write`], where there may be nothing to change.
+    pub(super) fn writes(&mut self, writes: impl IntoIterator<Item = Write>) {
+        self.writes.extend(writes);
     }
 
     /// Own writes go to the store first.

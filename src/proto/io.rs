@@ -15,6 +15,7 @@ use super::name::{FullName, ZoneName};
 use super::query::{Answer, Find, Resolution};
 use super::record::{Author, Record, Refusal};
 use super::registration::{Registered, Withdraw, WriteError};
+use super::registry::NoRoom;
 
 /// Identifies a gossip message towards the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -140,6 +141,8 @@ pub enum Command {
     },
     /// Withdraw an agent.
     Deregister(FullName),
+    /// Offer an agent again that an earlier data folder offered with the key of this node.
+    Adopt(FullName),
     /// Take part in a zone from now on.
     JoinZone {
         /// Which.
@@ -160,6 +163,8 @@ pub enum Reply {
     Found(Answer),
     /// To `Resolve`.
     Resolved(Resolution),
+    /// To `Adopt`.
+    Adopted(Result<Registered, WriteError>),
     /// To `Register` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister`.
@@ -312,8 +317,8 @@ pub enum Event {
     AgentRemoved {
         /// The record that stood for it, or its tombstone.
         record: Arc<Record>,
-        /// Whether it was deleted; otherwise its lease ended.
-        deleted: bool,
+        /// Why.
+        reason: Removal,
     },
     /// A sync of this node ended well.
     Synced {
@@ -330,6 +335,19 @@ pub enum Event {
     Alert(NodeAlert),
 }
 
+/// Why an agent left a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Its host deleted it.
+    Deleted,
+    /// Its lease ended.
+    Expired,
+    /// Its owner took it back from the host.
+    Revoked,
+    /// There is no room for it.
+    NoRoom(NoRoom),
+}
+
 /// Something an operator should know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NodeAlert {
@@ -341,6 +359,12 @@ pub enum NodeAlert {
     ForkedAuthor(Author),
     /// The data folder is an older copy of itself; a new epoch was taken.
     RestoredBackup,
+    /// Agents of this node's key that this data folder does not know are held, and wait for a word of the operator.
+    RestoredKey,
+    /// The owner of an agent that this node offers took it back.
+    Revoked(FullName),
+    /// A zone is full: some records have no room.
+    ZoneFull(ZoneName),
 }
 
 impl Offence {

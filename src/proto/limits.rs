@@ -21,10 +21,19 @@ pub const CBOR_DEPTH_MAX: usize = 16;
 pub const GRANTS_MAX: usize = 6;
 /// Longest network name, bytes.
 pub const NETWORK_BYTES_MAX: usize = 63;
-/// Records one author may hold in a zone; beyond it those with the smallest key hash stay.
-pub const RECORDS_PER_AUTHOR_MAX: usize = 20_000;
-/// Bytes of records one zone may hold; beyond it those with the smallest key hash stay.
-pub const ZONE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Slots of a shelf, numbered from 0: what one host may keep in a zone for one owner.
+pub const SLOTS: u16 = 20_000;
+/// Where a host begins that does not know what stands on its shelf: nothing that it kept below is displaced.
+pub const SLOTS_UNKNOWN_FROM: u16 = 10_000;
+/// What the public records of one zone may weigh; beyond it those that come first in the order of slots stay. One number
+/// for a network: with different ones registries never become equal.
+pub const ZONE_WEIGHT_MAX: usize = 256 * 1024 * 1024;
+/// What a record weighs beside its bytes: its entries in the tables of whoever holds it.
+pub const RECORD_WEIGHT: usize = 512;
+/// Largest tombstone, bytes on the wire: six grants fit.
+pub const TOMBSTONE_BYTES_MAX: usize = 2 * 1024;
+/// Largest revocation, bytes on the wire: the owner signs it, so it travels without grants.
+pub const REVOCATION_BYTES_MAX: usize = 1024;
 /// Authors whose versions are tracked in a zone.
 pub const AUTHORS_MAX: usize = 65_536;
 /// Ranges kept beyond the gap-free prefix of one author.
@@ -36,8 +45,8 @@ pub const CARD_LIFE: Duration = Duration::from_secs(7 * 86_400);
 pub const EXPIRED_KEPT: Duration = Duration::from_secs(300);
 /// Life of a tombstone, exactly: whatever it buries has expired before it does.
 pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(7 * 86_400 + 300);
-/// Life of a tombstone with a generation above 0: older grants may live 90 days.
-pub const TOMBSTONE_LIFE_GENERATION: Duration = Duration::from_secs(97 * 86_400);
+/// Life of a tombstone that raises the generation, and of a revocation, exactly: a grant may live 90 days, and a card 7.
+pub const TOMBSTONE_LIFE_LONG: Duration = Duration::from_secs(97 * 86_400 + 300);
 /// Longest life of a grant.
 pub const GRANT_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
 /// How far ahead of the local clock a stamp may be.

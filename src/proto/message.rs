@@ -166,12 +166,14 @@ pub enum SyncAnswer {
     Refused,
 }
 
-/// A held record in a comparison. On the wire a list of five, in this order.
+/// A held record in a comparison. On the wire a list of six, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ItemOnWire", into = "ItemOnWire")]
 pub struct Item {
     /// Hash of its key.
     pub key: KeyHash,
+    /// Its place on its shelf: of two versions of a key the smaller one wins.
+    pub slot: u16,
     /// See [`Order`](super::record::Order).
     pub generation: u64,
     /// Wall clock of its stamp.
@@ -182,17 +184,17 @@ pub struct Item {
     pub hash: RecordHash,
 }
 
-type ItemOnWire = (KeyHash, u64, Timestamp, u32, RecordHash);
+type ItemOnWire = (KeyHash, u16, u64, Timestamp, u32, RecordHash);
 
 impl From<ItemOnWire> for Item {
-    fn from((key, generation, wall, counter, hash): ItemOnWire) -> Item {
-        Item { key, generation, wall, counter, hash }
+    fn from((key, slot, generation, wall, counter, hash): ItemOnWire) -> Item {
+        Item { key, slot, generation, wall, counter, hash }
     }
 }
 
 impl From<Item> for ItemOnWire {
-    fn from(Item { key, generation, wall, counter, hash }: Item) -> ItemOnWire {
-        (key, generation, wall, counter, hash)
+    fn from(Item { key, slot, generation, wall, counter, hash }: Item) -> ItemOnWire {
+        (key, slot, generation, wall, counter, hash)
     }
 }
 

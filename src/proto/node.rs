@@ -127,15 +127,16 @@ impl Node {
     /// When [`Node::handle_timeout`] wants to be called, on the clock that `now` is read from.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let zones = self.zones.values().filter_map(|zone| zone.poll_timeout(&self.local.config));
-        zones.chain(self.own.poll_timeout(&self.local.config, &self.zones)).min()
+        zones.chain(self.own.poll_timeout(&self.local.config, &self.zones, self.clock.settles())).min()
     }
 
     /// Lends each machine what it needs, without the others.
     fn turn(&mut self, now: Timestamp) -> Turn<'_> {
         let Local { identity, config, rng, cache } = &mut self.local;
-        let (author, unsafe_offset) = (self.own.author(), self.clock.unsafe_offset());
+        let (unsafe_offset, clock_settles) = (self.clock.unsafe_offset(), self.clock.settles());
+        let (author, out) = (self.own.author(), &mut self.out);
         Turn {
-            ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, out: &mut self.out },
+            ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, clock_settles, out },
             zones: &mut self.zones,
             own: &mut self.own,
             clock: &mut self.clock,

@@ -1,13 +1,16 @@
 //! This node's own records: offers, withdrawals, renewals, and the guard over its own keys (protocol section 2).
 //!
 //! A write is acknowledged only if it passed the whole pipeline here and won the local merge. A host speaks for its own
-//! keys: what others claim under its PeerId is overruled, never against the owner's tombstone.
+//! keys: what stands under its PeerId and is not its last write is overruled, never against the owner's revocation. What an
+//! earlier folder wrote with its key, and this one does not know, it leaves alone until the operator says what becomes of it.
 //!
-//! Files below: `write` (how a record of this node is made), `guard` (what is written again), `epoch` (what this folder wrote
-//! and lost).
+//! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
+//! `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote).
 
 mod epoch;
 mod guard;
+mod restored;
+mod shelf;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +19,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use self::shelf::{Knowledge, Shelves};
 use self::write::Draft;
 use super::card::{Offer, Scope};
 use super::codec;
@@ -25,9 +29,10 @@ use super::directory::Directory;
 use super::grant::Grant;
 use super::identity::{AgentId, PeerKey};
 use super::io::Role;
+use super::limits::SLOTS_UNKNOWN_FROM;
 use super::name::{FullName, ZoneName};
 use super::persistence::{self, LostRanges};
-use super::record::{Author, KeyHash, Record};
+use super::record::{Author, KeyHash, Record, RecordKind, Revocation, RevokedRecord};
 use super::registration::{Registered, Withdraw, WriteError};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
@@ -45,6 +50,9 @@ pub(super) struct OwnRecords {
     file_offers: BTreeSet<FullName>,
     /// When a key was last written again because another writer had changed it.
     reasserted_at: BTreeMap<KeyHash, Timestamp>,
+    /// Live cards under this node's key that this folder neither wrote nor was told of.
+    restored: BTreeSet<KeyHash>,
+    shelves: Shelves,
     renewals: Renewals,
 }
 
@@ -65,6 +73,8 @@ impl OwnRecords {
             parted: BTreeMap::new(),
             file_offers: BTreeSet::new(),
             reasserted_at: BTreeMap::new(),
+            restored: BTreeSet::new(),
+            shelves: Shelves::default(),
             renewals: Renewals::default(),
         }
     }
@@ -135,7 +145,9 @@ impl OwnRecords {
         let draft = Draft {
             owner,
             host: ctx.key(),
+            kind: RecordKind::Agent,
             scope: offer.scope,
+            generation: 0,
             grants: offer.grants.into_iter().map(ByteBuf::from).collect(),
             body: codec::encode(&offer.card),
             name: name.clone(),
@@ -143,10 +155,12 @@ impl OwnRecords {
         let registered = Registered { id: AgentId::of(owner, &name), name };
         // A restart offers everything again, and should write nothing that is still good.
         if !self.is_offered_already(ctx.now, zones, &draft) {
-            let elsewhere = draft.key_in_other_scope();
+            let elsewhere = draft.keys_in_other_scopes();
             self.write(ctx, zones, draft)?;
             // After the write: if that was refused the agent stays where it was.
-            self.bury_own(ctx, zones, &elsewhere, &registered.name)?;
+            for key in elsewhere {
+                self.bury_own(ctx, zones, &key, &registered.name)?;
+            }
         }
         Ok(registered)
     }
@@ -164,11 +178,10 @@ impl OwnRecords {
         let held: Vec<Arc<Record>> =
             ids.iter().flat_map(|id| zone.registry().replicas(id, ctx.now)).cloned().collect();
         let key = ctx.key();
-        let mut mine: Vec<&Arc<Record>> =
-            held.iter().filter(|record| record.host == key || record.owner == key).collect();
-        // An own offer whose lease ended would come back with its renewal.
-        let lapsed: Vec<Arc<Record>> = self.lapsed_offers(name, ctx.now);
-        mine.extend(&lapsed);
+        // An own offer goes whether it is held or not: one that lapsed or has no room now would come back.
+        let mut mine = self.offers_named(name);
+        let others = held.iter().filter(|record| record.host == key || record.owner == key);
+        mine.extend(others.filter(|record| !self.records.contains_key(&record.key())).cloned());
         let Some(first) = mine.first() else {
             return Err(match held.first() {
                 Some(record) => WriteError::NotYours(name.clone(), record.host),
@@ -176,15 +189,23 @@ impl OwnRecords {
             });
         };
         let registered = Registered { name: name.clone(), id: first.agent_id() };
+        // A tombstone far up would not stand over what an earlier folder may have written below.
+        if self.shelves.knowledge() != Knowledge::Complete
+            && mine.iter().any(|record| record.slot >= SLOTS_UNKNOWN_FROM)
+        {
+            return Err(WriteError::Pending(name.clone()));
+        }
         for record in mine {
-            self.bury(ctx, zones, record)?;
+            match record.host == key {
+                true => self.bury(ctx, zones, &record)?,
+                false => self.revoke(ctx, zones, &record)?,
+            }
         }
         Ok(registered)
     }
 
-    fn lapsed_offers(&self, name: &FullName, now: Timestamp) -> Vec<Arc<Record>> {
-        let own = self.records.values().filter(|own| own.name == *name && !own.is_tombstone());
-        own.filter(|own| own.is_expired(now)).cloned().collect()
+    fn offers_named(&self, name: &FullName) -> Vec<Arc<Record>> {
+        self.records.values().filter(|own| own.name == *name && is_offer(own)).cloned().collect()
     }
 
     /// An agent that became public or private is no longer what it was before.
@@ -209,9 +230,32 @@ impl OwnRecords {
         self.write(ctx, zones, Draft { grants, body: Vec::new(), ..Draft::again(record) })
     }
 
+    /// Takes back what another host wrote for this node as its owner.
+    fn revoke(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        record: &Record,
+    ) -> Result<(), WriteError> {
+        let meant = RevokedRecord { kind: record.kind.clone(), name: record.name.agent.clone() };
+        let revocation = Revocation { host: record.host, record: Some(meant) };
+        let zone = record.name.zone.clone();
+        let draft = Draft {
+            name: FullName { agent: revocation.name(&zone, ctx.key()), zone },
+            owner: ctx.key(),
+            host: ctx.key(),
+            kind: RecordKind::Revocation,
+            scope: Scope::Public,
+            generation: record.generation,
+            grants: Vec::new(),
+            body: codec::encode(&revocation),
+        };
+        self.write(ctx, zones, draft)
+    }
+
     /// Withdraws all that is offered in a zone. What cannot be buried lapses by itself.
     pub(super) fn withdraw_from(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, zone: &ZoneName) {
-        let offered = self.records.values().filter(|own| own.name.zone == *zone && !own.is_tombstone());
+        let offered = self.records.values().filter(|own| own.name.zone == *zone && is_offer(own));
         for own in offered.cloned().collect::<Vec<_>>() {
             _ = self.bury(ctx, zones, &own);
         }
@@ -231,7 +275,7 @@ impl OwnRecords {
         for record in own.cloned().collect::<Vec<_>>() {
             let key = record.key();
             epoch::merge_stored(ctx, zones, record);
-            self.plan_renewal(zones, &key);
+            self.plan_renewal(ctx.now, zones, &key);
             self.guard(ctx, zones, &key, name);
         }
     }
@@ -239,8 +283,25 @@ impl OwnRecords {
     /// A record was dropped for good: an own tombstone has nothing left to bury.
     pub(super) fn forget(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
         // An offer stays, though its record was dropped: it is written again when its renewal comes.
-        if self.records.get(key).is_some_and(|own| own.is_tombstone()) {
-            self.records.remove(key);
+        if self.records.get(key).is_some_and(|own| !is_offer(own) && own.is_expired(ctx.now)) {
+            self.remove(ctx, key);
+        }
+        self.forget_restored(ctx, key);
+    }
+
+    /// The last own write of a key, in its slot.
+    fn keep(&mut self, record: Arc<Record>) {
+        self.shelves.take(&record);
+        if let Some(before) = self.records.insert(record.key(), record.clone())
+            && before.slot != record.slot
+        {
+            self.shelves.release(&before);
+        }
+    }
+
+    fn remove(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
+        if let Some(own) = self.records.remove(key) {
+            self.shelves.release(&own);
             ctx.out.write(persistence::remove_own(*key));
         }
     }
@@ -253,12 +314,27 @@ impl OwnRecords {
     }
 
     /// When [`OwnRecords::renew`] has something to do.
-    pub(super) fn poll_timeout(&self, config: &Config, zones: &Zones) -> Option<Timestamp> {
-        self.renewals.due.first().map(|(at, _)| *at).filter(|_| may_renew(config, zones))
+    pub(super) fn poll_timeout(
+        &self,
+        config: &Config,
+        zones: &Zones,
+        settles: Timestamp,
+    ) -> Option<Timestamp> {
+        self.renewals.due.first().map(|(at, _)| (*at).max(settles)).filter(|_| is_synced(config, zones))
     }
 }
 
-/// Before the first sync an own agent may have been deleted elsewhere (a restored backup): do not renew it.
-fn may_renew(config: &Config, zones: &Zones) -> bool {
+/// Whether it offers an agent, and is renewed; tombstones and revocations end with their lease.
+fn is_offer(own: &Record) -> bool {
+    own.is_agent() && !own.is_tombstone()
+}
+
+/// Before the first sync an own agent may have been deleted elsewhere (a restored backup), and after a jump of the clock a
+/// new stamp may be wrong for as long as the jump was: do not renew it.
+fn may_renew(ctx: &Context<'_>, zones: &Zones) -> bool {
+    is_synced(ctx.config, zones) && ctx.now >= ctx.clock_settles
+}
+
+fn is_synced(config: &Config, zones: &Zones) -> bool {
     !config.expects_peers || zones.values().all(|zone| zone.synced_at().is_some())
 }

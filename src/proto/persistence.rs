@@ -2,6 +2,7 @@
 //!
 //! Rows: `o` + key hash: an own write (durable). `r` + key hash: a record of another node. `e`: the epoch. `f` + epoch:
 //! versions of an earlier epoch that were lost. `s` + zone: the last own version. `n`: names offered by configured files.
+//! `u`: there while peers may hold records of this key that the folder does not know.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct Stored {
     pub others: Vec<Arc<Record>>,
     /// Names offered by configured files.
     pub file_offers: BTreeSet<FullName>,
+    /// Whether peers may hold records of this key that the folder does not know, as when it was last closed.
+    pub incomplete: bool,
     /// Whether own writes may be missing.
     pub damage: Damage,
 }
@@ -111,6 +114,7 @@ impl Stored {
                 self.retired_epochs.insert(epoch, codec::decode(value).ok()?);
             }
             b'n' => self.file_offers = codec::decode(value).ok()?,
+            b'u' => self.incomplete = true,
             // A row of a later version is left where it is.
             _ => return None,
         }
@@ -141,6 +145,10 @@ pub(super) fn seq_row(zone: &ZoneName, seq: u64) -> Write {
 
 pub(super) fn file_offers_row(names: &BTreeSet<FullName>) -> Write {
     Write { key: b"n".to_vec(), value: Some(codec::encode(names).into()), durable: true }
+}
+
+pub(super) fn incomplete_row(is_incomplete: bool) -> Write {
+    Write { key: b"u".to_vec(), value: is_incomplete.then(|| Arc::from([])), durable: true }
 }
 
 fn row(kind: u8, key: KeyHash) -> Vec<u8> {

@@ -8,9 +8,10 @@
 mod header;
 mod key;
 mod refusal;
+mod revocation;
 mod signed;
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,11 +21,13 @@ use serde_bytes::ByteBuf;
 pub use self::header::{Author, Header};
 pub use self::key::{KeyHash, RecordKey, RecordKind};
 pub use self::refusal::{Blame, Refusal};
+pub use self::revocation::{Revocation, RevokedRecord};
 use self::signed::HEADER_AT;
 pub use self::signed::{SignedRecord, check_card};
 use super::card::{AgentCard, Scope};
 use super::codec;
 use super::identity::{AgentId, PeerKey};
+use super::limits::RECORD_WEIGHT;
 use super::name::FullName;
 use super::time::{Stamp, Timestamp};
 
@@ -33,7 +36,7 @@ use super::time::{Stamp, Timestamp};
 #[serde(transparent)]
 pub struct RecordHash(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
-/// Position in the total order of the records of one key (protocol section 2); the greatest wins.
+/// How new a record of a key is, whatever its slot: total, and from content alone (protocol section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Order {
     /// First of all the generation.
@@ -44,6 +47,25 @@ pub struct Order {
     pub author: Author,
     /// Then the bytes.
     pub hash: RecordHash,
+}
+
+/// Position in the total order of the records of one key (protocol section 2); the greatest wins. The smaller slot comes
+/// first of all, so that nothing worsens the place of what it replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Precedence {
+    slot: Reverse<u16>,
+    order: Order,
+}
+
+/// Where records share slots: what one host keeps in a zone for one owner; revocations have a shelf apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shelf {
+    /// On whose behalf; of a delegation the host.
+    pub owner: PeerKey,
+    /// Who writes.
+    pub host: PeerKey,
+    /// Whether it is that of revocations.
+    pub revocations: bool,
 }
 
 /// A verified record. The body stays encoded: the bytes are held once.
@@ -73,6 +95,8 @@ pub struct Record {
     pub expires_at: Timestamp,
     /// How far it may spread.
     pub scope: Scope,
+    /// Its place on its shelf.
+    pub slot: u16,
 }
 
 impl Record {
@@ -106,9 +130,28 @@ impl Record {
         self.expires_at <= now
     }
 
-    /// Position among the records of its key.
+    /// How new it is among the records of its key.
     pub fn order(&self) -> Order {
         Order { generation: self.generation, stamp: self.stamp, author: self.author, hash: self.hash }
+    }
+
+    /// Position among the records of its key.
+    pub fn precedence(&self) -> Precedence {
+        Precedence { slot: Reverse(self.slot), order: self.order() }
+    }
+
+    /// The shelf that its slot is on.
+    pub fn shelf(&self) -> Shelf {
+        let owner = if self.kind == RecordKind::Delegation { self.host } else { self.owner };
+        Shelf { owner, host: self.host, revocations: self.kind == RecordKind::Revocation }
+    }
+
+    /// What it takes of the room of its zone. A tombstone never weighs more than the card it replaces.
+    pub fn weight(&self) -> usize {
+        match self.is_tombstone() {
+            true => self.bytes.len().max(RECORD_WEIGHT),
+            false => self.bytes.len() + RECORD_WEIGHT,
+        }
     }
 
     /// The agent it speaks of; replicas of one agent share it.
@@ -125,7 +168,19 @@ impl Record {
     pub fn card(&self) -> Option<AgentCard> {
         match self.kind {
             RecordKind::Agent if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
-            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => None,
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Revocation | RecordKind::Unknown(_) => {
+                None
+            }
+        }
+    }
+
+    /// What it takes back; `None` for tombstones and other kinds.
+    pub fn revocation(&self) -> Option<Revocation> {
+        match self.kind {
+            RecordKind::Revocation if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Revocation | RecordKind::Unknown(_) => {
+                None
+            }
         }
     }
 
@@ -145,18 +200,6 @@ impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.is_tombstone() { "tombstone" } else { "record" };
         write!(f, "{what} {} seq {} at {}.{}", self.name, self.seq, self.stamp.wall, self.stamp.counter)
-    }
-}
-
-impl PartialOrd for Record {
-    fn partial_cmp(&self, other: &Record) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Record {
-    fn cmp(&self, other: &Record) -> Ordering {
-        self.order().cmp(&other.order())
     }
 }
 
@@ -185,8 +228,8 @@ mod tests {
     use crate::proto::grant::{Grant, Reach};
     use crate::proto::identity::Identity;
     use crate::proto::limits::{
-        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
-        TOMBSTONE_LIFE_GENERATION,
+        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
+        TOMBSTONE_LIFE_LONG,
     };
     use crate::proto::name::ZoneName;
 
@@ -211,6 +254,7 @@ mod tests {
             generation: 0,
             expires_at: NOW + CARD_LIFE,
             scope: Scope::Public,
+            slot: 0,
             grants: Vec::new(),
         }
     }
@@ -233,16 +277,62 @@ mod tests {
     }
 
     #[test]
-    fn only_the_host_writes_a_card_and_only_host_or_owner_a_tombstone() {
+    fn only_the_host_writes_under_its_key() {
         let other = Identity::from_seed([2; 32]);
         let author = Author { key: other.key(), epoch: 1 };
         let foreign = Header { author, ..header() };
         assert_eq!(judge(foreign.clone(), &body(), &other).err(), Some(Refusal::BadAuthor));
-        let lease = Header::tombstone_expires_at(foreign.stamp, 0);
-        let buries = Header { expires_at: lease, ..foreign };
-        assert_eq!(judge(buries.clone(), &[], &other).err(), Some(Refusal::BadAuthor));
-        let by_owner = Header { owner: other.key(), ..buries };
-        assert!(judge(by_owner, &[], &other).unwrap().is_tombstone());
+        let buries = Header { expires_at: NOW + TOMBSTONE_LIFE, owner: other.key(), ..foreign };
+        assert_eq!(judge(buries, &[], &other).err(), Some(Refusal::BadAuthor), "its owner revokes instead");
+    }
+
+    #[test]
+    fn a_revocation_stands_under_the_hash_of_what_its_owner_takes_back_from_another_host() {
+        let other = Identity::from_seed([2; 32]).key();
+        let record = Some(RevokedRecord { kind: RecordKind::Agent, name: "a".parse().unwrap() });
+        let revocation = Revocation { host: other, record };
+        let name = |it: &Revocation| it.name(&ZoneName::root(), host().key());
+        let header = |name| Header {
+            kind: RecordKind::Revocation,
+            name,
+            expires_at: NOW + TOMBSTONE_LIFE_LONG,
+            ..header()
+        };
+        let all = Revocation { record: None, ..revocation.clone() };
+        for right in [&revocation, &all] {
+            let record = judge(header(name(right)), &codec::encode(right), &host()).unwrap();
+            assert_eq!(record.revocation().as_ref(), Some(right));
+        }
+        let own = Revocation { host: host().key(), ..revocation.clone() };
+        for (wrong, under) in [(&revocation, name(&all)), (&own, name(&own))] {
+            let judged = judge(header(under), &codec::encode(wrong), &host());
+            assert_eq!(judged.err(), Some(Refusal::BadRevocation));
+        }
+        let short = Header { expires_at: NOW + TOMBSTONE_LIFE, ..header(name(&revocation)) };
+        assert_eq!(judge(short, &codec::encode(&revocation), &host()).err(), Some(Refusal::BadLease));
+    }
+
+    #[test]
+    fn a_shelf_ends_and_what_offers_nothing_is_small() {
+        assert!(judge(Header { slot: SLOTS - 1, ..header() }, &body(), &host()).is_ok());
+        let beyond = judge(Header { slot: SLOTS, ..header() }, &body(), &host());
+        assert_eq!(beyond.err(), Some(Refusal::BadSlot));
+        let owner = Identity::from_seed([2; 32]);
+        let grant = Grant {
+            network: "world".into(),
+            issuer: owner.key(),
+            subject: host().key(),
+            zone: "a-rather-long-label-of-some-zone.in-a-domain.of-a-domain".parse().unwrap(),
+            reach: Reach::Zone,
+            kinds: vec![RecordKind::Agent; 8],
+            may_delegate: false,
+            issued_at: NOW,
+            expires_at: NOW + CARD_LIFE,
+            generation: 0,
+        };
+        let grants = vec![ByteBuf::from(grant.sign(&owner)); 6];
+        let large = Header { grants, owner: owner.key(), expires_at: NOW + TOMBSTONE_LIFE, ..header() };
+        assert_eq!(judge(large, &[], &host()).err(), Some(Refusal::TooLarge));
     }
 
     #[test]
@@ -280,16 +370,15 @@ mod tests {
     fn leases_are_bounded_and_tombstones_exact() {
         let long = Header { expires_at: NOW + CARD_LIFE + SECOND, ..header() };
         assert_eq!(judge(long, &body(), &host()).err(), Some(Refusal::BadLease));
-        for (generation, life, right) in [
-            (0, TOMBSTONE_LIFE, true),
-            (0, TOMBSTONE_LIFE - SECOND, false),
-            (0, TOMBSTONE_LIFE + SECOND, false),
-            (1, TOMBSTONE_LIFE_GENERATION, true),
-            (1, TOMBSTONE_LIFE, false),
+        for (life, right) in [
+            (TOMBSTONE_LIFE, true),
+            (TOMBSTONE_LIFE_LONG, true),
+            (TOMBSTONE_LIFE - SECOND, false),
+            (TOMBSTONE_LIFE + SECOND, false),
+            (TOMBSTONE_LIFE_LONG + SECOND, false),
         ] {
-            let header = Header { generation, expires_at: NOW + life, ..header() };
-            let judged = judge(header, &[], &host());
-            assert_eq!(judged.is_ok(), right, "{generation} {life:?}");
+            let judged = judge(Header { expires_at: NOW + life, ..header() }, &[], &host());
+            assert_eq!(judged.is_ok(), right, "{life:?}");
         }
     }
 

@@ -60,9 +60,24 @@ pub enum WriteError {
     /// The record broke a rule.
     #[error("{0}")]
     Refused(Refusal),
-    /// A quota is full.
-    #[error("the quota of this zone is full for this node; deregister agents first")]
+    /// No slot is free.
+    #[error("this node has all the agents that one host may have in this zone; deregister agents first")]
     QuotaExceeded,
+    /// The zone is full of records that come before it.
+    #[error(
+        "the zone {0} is full, and what others keep in their first slots comes before it; try again later, \
+         deregister what is not needed, or use a zone of your own"
+    )]
+    ZoneFull(ZoneName),
+    /// Its owner took it back.
+    #[error("the owner of {0} took it back from this host; ask for a grant of a higher generation")]
+    Revoked(FullName),
+    /// What stands under the key of this node is not known yet.
+    #[error(
+        "what an earlier data folder of this key wrote is not known before a peer was asked; \
+         deregister {0} again when the node is synced"
+    )]
+    Pending(FullName),
     /// `zone` scope in a zone without a key.
     #[error("the scope `zone` needs an owned zone, and {0} is open; use `public` or `node`")]
     OpenZone(ZoneName),
@@ -89,6 +104,9 @@ impl WriteError {
             WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => Code::BadGrant,
             WriteError::Refused(refusal) => refusal.code(),
             WriteError::QuotaExceeded => Code::QuotaExceeded,
+            WriteError::ZoneFull(_) => Code::ZoneFull,
+            WriteError::Revoked(_) => Code::Revoked,
+            WriteError::Pending(_) => Code::Pending,
             WriteError::OpenZone(_) => Code::BadScope,
             WriteError::DuplicateIdentity => Code::DuplicateIdentity,
             WriteError::NotFound(_) => Code::NotFound,

@@ -1,19 +1,22 @@
-//! The registry of one zone: merge, expiry, fingerprint. It knows no peers.
+//! The registry of one zone: merge, room, expiry, fingerprint. It knows no peers.
 //!
-//! Invariants: of the records of one key the greatest in [`Order`](super::record::Order) is held, whatever the order of
-//! arrival; a lapsed lease leaves no memory; what a count or size quota keeps follows from content alone. A full quota
-//! lets a record in only if those of greater key hash can make room for it, so a merge never loses anything at or below
-//! its own key: two registries that exchange what differs become equal, full or not.
+//! Invariants: of the records of one key the greatest in [`Precedence`](super::record::Precedence) is held, whatever the
+//! order of arrival; a lapsed lease leaves no memory. Room is shared out by slots (protocol section 1): one record stands
+//! in a slot of a shelf, and a full zone keeps those that come first in one order, `Rank`, made of content alone. What
+//! would itself have to go is not merged, so every merge moves the registry up in that order, and registries that exchange
+//! what they hold, in any order and however often, end with one set.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use super::config::Quota;
+use super::card::Scope;
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
+use super::grant::Grant;
 use super::identity::{AgentId, PeerKey};
-use super::limits::{AUTHORS_MAX, EXPIRED_KEPT};
-use super::record::{Author, KeyHash, Record, RecordKind};
+use super::limits::{AUTHORS_MAX, EXPIRED_KEPT, ZONE_WEIGHT_MAX};
+use super::record::{Author, KeyHash, Record, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf};
 use super::time::Timestamp;
 use super::version::VersionVector;
 
@@ -30,34 +33,57 @@ pub struct Registry {
     tree: Tree,
     vector: VersionVector,
     by_agent: BTreeSet<(AgentId, KeyHash)>,
-    by_author: BTreeSet<(PeerKey, KeyHash)>,
-    /// How many records each author key has.
-    counts: BTreeMap<PeerKey, usize>,
+    /// Public records in the order in which a full zone keeps them: the last go.
+    ranks: BTreeSet<Rank>,
+    /// What stands in each slot.
+    shelves: BTreeMap<(Shelf, u16), KeyHash>,
+    /// How many revocations each owner has.
+    revocations: BTreeMap<PeerKey, usize>,
     /// Held records by version; two of one version prove a forked author.
     by_version: BTreeSet<(Author, u64, Mark)>,
     /// Leases not yet ended at the last call of `expire`, and those ended but not yet dropped.
     live: BTreeSet<(Timestamp, KeyHash)>,
     lapsed: BTreeSet<(Timestamp, KeyHash)>,
     bytes: usize,
-    quota: Quota,
+    /// Of the public records, and what they may weigh.
+    weight: usize,
+    weight_max: usize,
+}
+
+/// Place in the order of a full zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    slot: u16,
+    /// Revocations come before others.
+    is_revocation: Reverse<bool>,
+    key: KeyHash,
+}
+
+/// Why a record has no room (protocol section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoRoom {
+    /// Another key stands in its slot.
+    SlotTaken,
+    /// The zone is full of what comes before it.
+    ZoneFull,
 }
 
 /// What became of a verified record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// It is held now, in place of `replaced`; `evicted` left because of a quota.
+    /// It is held now, in place of `replaced`; `evicted` left for it.
     New {
         /// The record of the same key that lost.
         replaced: Option<Arc<Record>>,
-        /// Records that a quota no longer keeps.
-        evicted: Vec<Arc<Record>>,
+        /// Records that have no room any more.
+        evicted: Vec<(Arc<Record>, NoRoom)>,
     },
     /// A greater record of its key is held.
     Stale,
     /// The same bytes are held.
     Duplicate,
-    /// A quota keeps it out; nothing changed.
-    OverQuota,
+    /// There is no room for it; nothing changed.
+    NoRoom(NoRoom),
 }
 
 /// What passing time did.
@@ -73,25 +99,27 @@ pub struct Expirations {
 
 impl Default for Registry {
     fn default() -> Registry {
-        Registry::new(Quota::default())
+        Registry::new(ZONE_WEIGHT_MAX)
     }
 }
 
 impl Registry {
-    /// An empty registry.
-    pub fn new(quota: Quota) -> Registry {
+    /// An empty registry whose public records may weigh `weight_max`.
+    pub fn new(weight_max: usize) -> Registry {
         Registry {
             records: Records::new(),
             tree: Tree::default(),
             vector: VersionVector::default(),
             by_agent: BTreeSet::new(),
-            by_author: BTreeSet::new(),
-            counts: BTreeMap::new(),
+            ranks: BTreeSet::new(),
+            shelves: BTreeMap::new(),
+            revocations: BTreeMap::new(),
             by_version: BTreeSet::new(),
             live: BTreeSet::new(),
             lapsed: BTreeSet::new(),
             bytes: 0,
-            quota,
+            weight: 0,
+            weight_max,
         }
     }
 
@@ -111,22 +139,24 @@ impl Registry {
             if held.hash() == record.hash() {
                 return Merge::Duplicate;
             }
-            if held.order() > record.order() {
+            if held.precedence() > record.precedence() {
                 self.forget_author_without_records(&record.author);
                 return Merge::Stale;
             }
         }
-        if self.is_over_quota(&record) {
+        if let Some(reason) = self.room_for(&record) {
             self.forget_author_without_records(&record.author);
-            return Merge::OverQuota;
+            return Merge::NoRoom(reason);
         }
         // Out before in: the same key must never be counted twice, not even within a call.
         let replaced = self.remove(&record.key());
-        let author = record.author.key;
+        let mut evicted = Vec::new();
+        if let Some(other) = self.other_in_slot(&record) {
+            evicted.extend(self.remove(&other).map(|gone| (gone, NoRoom::SlotTaken)));
+        }
         self.insert(record);
-        // After it is in, for its own weight counts; what goes follows from content alone, and may be the record itself.
-        let evicted = self.evict(author);
-        for gone in replaced.iter().chain(&evicted) {
+        evicted.extend(self.shrink().into_iter().map(|gone| (gone, NoRoom::ZoneFull)));
+        for gone in replaced.iter().chain(evicted.iter().map(|(gone, _)| gone)) {
             self.forget_author_without_records(&gone.author);
         }
         Merge::New { replaced, evicted }
@@ -167,12 +197,63 @@ impl Registry {
         self.records.get(key)
     }
 
-    /// Live cards of an agent, one a host.
+    /// Live cards of an agent that its owner did not take back, one a host.
     pub fn replicas(&self, agent: &AgentId, now: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
         let keys = self.by_agent.range((*agent, KEY_MIN)..=(*agent, KEY_MAX));
         keys.filter_map(|(_, key)| self.get(key)).filter(move |record| {
-            record.kind == RecordKind::Agent && !record.is_tombstone() && !record.is_expired(now)
+            record.is_agent()
+                && !record.is_tombstone()
+                && !record.is_expired(now)
+                && !self.is_revoked(record, now)
         })
+    }
+
+    /// Whether the owner took it back from its host: it is held on, with its slot and its weight, and shown to nobody.
+    pub fn is_revoked(&self, record: &Record, now: Timestamp) -> bool {
+        if !self.revocations.contains_key(&record.owner) || record.host == record.owner {
+            return false;
+        }
+        let name = &record.name;
+        let stands = |revocation: Revocation| {
+            let key = RecordKey {
+                zone: &name.zone,
+                kind: &RecordKind::Revocation,
+                name: &revocation.name(&name.zone, record.owner),
+                owner: record.owner,
+                host: record.owner,
+                scope: Scope::Public,
+            };
+            let held = self.get(&key.hash()).filter(|held| !held.is_tombstone() && !held.is_expired(now));
+            held.is_some_and(|held| held.generation >= record.generation)
+        };
+        let exactly = RevokedRecord { kind: record.kind.clone(), name: name.agent.clone() };
+        let by_host = |host| stands(Revocation { host, record: None });
+        stands(Revocation { host: record.host, record: Some(exactly) })
+            || by_host(record.host)
+            || passed_on_by(record).into_iter().any(by_host)
+    }
+
+    /// What a revocation names and is held here, revoked or not.
+    pub fn named_by(&self, revocation: &Record) -> Vec<Arc<Record>> {
+        let Some(Revocation { host, record }) = revocation.revocation() else { return Vec::new() };
+        let owner = revocation.owner;
+        if let Some(RevokedRecord { kind, name }) = record {
+            let zone = &revocation.name.zone;
+            let key = RecordKey { zone, kind: &kind, name: &name, owner, host, scope: Scope::Public }.hash();
+            return self.get(&key).cloned().into_iter().collect();
+        }
+        let first = Shelf { owner, host: PeerKey([0; 32]), revocations: false };
+        let shelves = self.shelves.range((first, 0)..).take_while(|((shelf, _), _)| shelf.owner == owner);
+        let records = shelves.filter_map(|(_, key)| self.get(key));
+        records
+            .filter(|record| record.host == host || passed_on_by(record).contains(&host))
+            .cloned()
+            .collect()
+    }
+
+    /// What stands in a slot.
+    pub fn in_slot(&self, shelf: Shelf, slot: u16) -> Option<&Arc<Record>> {
+        self.shelves.get(&(shelf, slot)).and_then(|key| self.get(key))
     }
 
     /// All held records, by key.
@@ -234,59 +315,65 @@ impl Registry {
         self.bytes
     }
 
+    /// What the public records weigh; never more than the zone has room for.
+    pub fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Whether a sixteenth of the room is free: what had none may be tried again, and nobody need be warned.
+    pub fn has_ample_room(&self) -> bool {
+        self.weight <= self.weight_max - self.weight_max / 16
+    }
+
     fn knows_author(&self, author: &Author) -> bool {
         // Beyond the limit new authors are held and not counted: convergence does not depend on the vector.
         self.vector.len() < AUTHORS_MAX || self.vector.signed_max(author) > 0
     }
 
-    /// Whether a quota has no room for a record below what it may evict: keys of greater hash.
-    fn is_over_quota(&self, record: &Record) -> bool {
-        let held = self.get(&record.key());
-        let counted = held.is_some_and(|held| held.author.key == record.author.key);
-        let author = record.author.key;
-        let count_full = !counted
-            && self.count(&author) >= self.quota.records_per_author
-            && self.last_of(&author).is_some_and(|last| last < record.key());
-        let bytes = self.bytes - held.map_or(0, |held| held.bytes().len()) + record.bytes().len();
-        count_full || !self.can_free(bytes.saturating_sub(self.quota.bytes), &record.key())
+    /// Why there is no room for a record, judged as if the one that it replaces were gone already.
+    fn room_for(&self, record: &Record) -> Option<NoRoom> {
+        if !record.is_public() {
+            return None;
+        }
+        let other = self.other_in_slot(record);
+        if other.is_some_and(|other| other < record.key()) {
+            return Some(NoRoom::SlotTaken);
+        }
+        let gone: Vec<KeyHash> = other.into_iter().chain([record.key()]).collect();
+        let freed: usize = gone.iter().filter_map(|key| self.get(key)).map(|gone| gone.weight()).sum();
+        let excess = (self.weight - freed + record.weight()).saturating_sub(self.weight_max);
+        if self.can_free(excess, &Rank::of(record), &gone) { None } else { Some(NoRoom::ZoneFull) }
     }
 
-    /// Whether the records of keys beyond `key` have at least `bytes`.
-    fn can_free(&self, bytes: usize, key: &KeyHash) -> bool {
-        let mut sizes = self.descending().take_while(|held| held.key() > *key).map(|held| held.bytes().len());
+    /// Whether what comes after `rank`, without those that are gone anyway, weighs at least `excess`.
+    fn can_free(&self, excess: usize, rank: &Rank, gone: &[KeyHash]) -> bool {
+        let after = self.ranks.iter().rev().take_while(|other| *other > rank);
+        let mut weights = after
+            .filter(|other| !gone.contains(&other.key))
+            .filter_map(|other| self.get(&other.key))
+            .map(|other| other.weight());
         let mut freed = 0;
-        while freed < bytes {
-            let Some(size) = sizes.next() else { return false };
-            freed += size;
+        while freed < excess {
+            let Some(weight) = weights.next() else { return false };
+            freed += weight;
         }
         true
     }
 
-    fn evict(&mut self, author: PeerKey) -> Vec<Arc<Record>> {
-        let mut evicted = Vec::new();
-        while self.count(&author) > self.quota.records_per_author {
-            let Some(key) = self.last_of(&author) else { break };
-            evicted.extend(self.remove(&key));
+    /// The key that stands in the slot of a public record, if it is another.
+    fn other_in_slot(&self, record: &Record) -> Option<KeyHash> {
+        let key = self.shelves.get(&(record.shelf(), record.slot)).filter(|_| record.is_public());
+        key.copied().filter(|key| *key != record.key())
+    }
+
+    /// The last go until the rest has room.
+    fn shrink(&mut self) -> Vec<Arc<Record>> {
+        let mut gone = Vec::new();
+        while self.weight > self.weight_max {
+            let Some(last) = self.ranks.last().map(|last| last.key) else { break };
+            gone.extend(self.remove(&last));
         }
-        while self.bytes > self.quota.bytes {
-            let Some(key) = self.descending().next().map(|last| last.key()) else { break };
-            evicted.extend(self.remove(&key));
-        }
-        evicted
-    }
-
-    fn descending(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.records.values().rev()
-    }
-
-    fn count(&self, author: &PeerKey) -> usize {
-        self.counts.get(author).copied().unwrap_or(0)
-    }
-
-    /// The greatest key of an author.
-    fn last_of(&self, author: &PeerKey) -> Option<KeyHash> {
-        let keys = self.by_author.range((*author, KEY_MIN)..=(*author, KEY_MAX));
-        keys.last().map(|(_, key)| *key)
+        gone
     }
 
     fn insert(&mut self, record: Arc<Record>) {
@@ -294,8 +381,14 @@ impl Registry {
         self.bytes += record.bytes().len();
         self.live.insert((record.expires_at, key));
         self.by_agent.insert((record.agent_id(), key));
-        self.by_author.insert((record.author.key, key));
-        *self.counts.entry(record.author.key).or_default() += 1;
+        if record.is_public() {
+            self.weight += record.weight();
+            self.ranks.insert(Rank::of(&record));
+            self.shelves.insert((record.shelf(), record.slot), key);
+        }
+        if record.kind == RecordKind::Revocation {
+            *self.revocations.entry(record.owner).or_default() += 1;
+        }
         if record.seq > 0 {
             self.by_version.insert((record.author, record.seq, mark_of(&record)));
         }
@@ -311,10 +404,16 @@ impl Registry {
         self.live.remove(&(record.expires_at, *key));
         self.lapsed.remove(&(record.expires_at, *key));
         self.by_agent.remove(&(record.agent_id(), *key));
-        self.by_author.remove(&(record.author.key, *key));
-        match self.count(&record.author.key) {
-            0 | 1 => drop(self.counts.remove(&record.author.key)),
-            more => drop(self.counts.insert(record.author.key, more - 1)),
+        if record.is_public() {
+            self.weight -= record.weight();
+            self.ranks.remove(&Rank::of(&record));
+            self.shelves.remove(&(record.shelf(), record.slot));
+        }
+        if record.kind == RecordKind::Revocation {
+            match self.revocations.get(&record.owner) {
+                Some(more @ 2..) => drop(self.revocations.insert(record.owner, more - 1)),
+                Some(_) | None => drop(self.revocations.remove(&record.owner)),
+            }
         }
         self.by_version.remove(&(record.author, record.seq, mark_of(&record)));
         Some(record)
@@ -328,6 +427,22 @@ impl Registry {
             self.vector.remove(author);
         }
     }
+}
+
+impl Rank {
+    fn of(record: &Record) -> Rank {
+        Rank {
+            slot: record.slot,
+            is_revocation: Reverse(record.kind == RecordKind::Revocation),
+            key: record.key(),
+        }
+    }
+}
+
+/// The hosts between owner and author that passed the right to write it on.
+fn passed_on_by(record: &Record) -> BTreeSet<PeerKey> {
+    let grants = record.grants();
+    grants.iter().skip(1).filter_map(|grant| Grant::read(grant).ok()).map(|grant| grant.issuer).collect()
 }
 
 fn mark_of(record: &Record) -> Mark {

@@ -5,6 +5,7 @@
 //! further comparison, so a joiner receives a plain stream. The answering side keeps no state ([`answer`]). Coverage
 //! claimed by a peer is only its word: the next random peer finds omissions.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -379,6 +380,7 @@ impl Item {
     pub fn of(record: &Record) -> Item {
         Item {
             key: record.key(),
+            slot: record.slot,
             generation: record.generation,
             wall: record.stamp.wall,
             counter: record.stamp.counter,
@@ -392,7 +394,7 @@ impl Item {
     }
 
     fn may_win_over(&self, other: &Item) -> bool {
-        let order = |item: &Item| (item.generation, item.wall, item.counter);
+        let order = |item: &Item| (Reverse(item.slot), item.generation, item.wall, item.counter);
         self.hash != other.hash && order(self) >= order(other)
     }
 }

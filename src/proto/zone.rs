@@ -103,7 +103,7 @@ pub struct ZoneState {
 impl Zone {
     pub(super) fn new(name: ZoneName, role: Role, ctx: &mut Context<'_>) -> Zone {
         Zone {
-            records: ZoneRecords::new(name, ctx.config.quota),
+            records: ZoneRecords::new(name, ctx.config.zone_weight_max),
             role,
             liveness: Liveness::default(),
             peers: BTreeSet::new(),

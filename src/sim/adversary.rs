@@ -21,7 +21,6 @@ use super::fabric::Fabric;
 use super::mesh::{self, Packet};
 use super::queue::Due;
 use crate::proto::codec;
-use crate::proto::config::Quota;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
@@ -52,7 +51,7 @@ pub enum Behaviour {
     /// Hears nothing new, forwards nothing and asks nobody: it answers from what it held when it became so, which is
     /// nothing if it was so from the start.
     Stale,
-    /// Offers this many agents as fast as it can. Its own node knows no quota, if it started so.
+    /// Offers this many agents as fast as it can. Its own node knows no end of room, if it started so.
     Sybil {
         /// How many.
         offers: u32,
@@ -64,10 +63,10 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
-    /// What a node that behaves so may hold.
-    pub(super) fn quota(self, honest: Quota) -> Quota {
+    /// What the records of a zone may weigh on a node that behaves so.
+    pub(super) fn zone_weight_max(self, honest: usize) -> usize {
         match self {
-            Behaviour::Sybil { .. } => Quota { records_per_author: usize::MAX, bytes: usize::MAX },
+            Behaviour::Sybil { .. } => usize::MAX,
             _ => honest,
         }
     }

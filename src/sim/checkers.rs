@@ -17,7 +17,7 @@ use super::clients::text_of;
 use super::fabric::Fabric;
 use super::nodes::Nodes;
 use super::sim_node::RestartFrom;
-use crate::proto::io::{Event, NodeAlert, Reply, Write};
+use crate::proto::io::{Event, NodeAlert, Removal, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::{FullName, ZoneName};
@@ -65,8 +65,8 @@ pub enum Check {
     VersionsUnique,
     /// Nobody honest is blamed by anybody honest.
     NobodyBlamed,
-    /// What is held of an author, and in all, is within the quotas.
-    WithinQuota,
+    /// What is held weighs no more than a zone has room for, one record in a slot.
+    WithinRoom,
     /// Who holds two records of one version has told of the fork.
     ForksShown,
     /// What stands in the name of a host is what it offers.
@@ -113,7 +113,7 @@ impl Check {
             Check::MessagesConserved => "messages-conserved",
             Check::VersionsUnique => "versions-unique",
             Check::NobodyBlamed => "nobody-blamed",
-            Check::WithinQuota => "within-quota",
+            Check::WithinRoom => "within-room",
             Check::ForksShown => "forks-shown",
             Check::HostSpeaks => "host-speaks",
             Check::WithinZone => "within-zone",
@@ -212,7 +212,9 @@ impl Checkers {
     /// A node tells of a change: what it took must not be ahead of its clock, and not be what it knew to be deleted.
     pub(super) fn check_event(&mut self, at: usize, event: &Event, fabric: &mut Fabric) {
         let record = match event {
-            Event::AgentChanged { record, .. } | Event::AgentRemoved { record, deleted: true } => record,
+            Event::AgentChanged { record, .. } | Event::AgentRemoved { record, reason: Removal::Deleted } => {
+                record
+            }
             Event::Alert(NodeAlert::ClockUnsafe(_)) => {
                 self.silenced.insert(at);
                 return;
@@ -255,7 +257,7 @@ impl Checkers {
         let operations = self.reference.take_pending(id);
         let results = match reply {
             Reply::Registered(results) => results,
-            Reply::Deregistered(result) => vec![result],
+            Reply::Deregistered(result) | Reply::Adopted(result) => vec![result],
             Reply::Found(_) | Reply::Resolved(_) | Reply::Zone(_) | Reply::Left => Vec::new(),
         };
         for ((name, operation), result) in operations.into_iter().zip(results) {
@@ -335,9 +337,9 @@ impl Checkers {
 
     fn check_zone(&self, at: usize, zone: &ZoneName, now: &Snapshot, before: &Snapshot, fabric: &mut Fabric) {
         let Fabric { nodes, kernel, .. } = &mut *fabric;
-        let (host, quota) = (&nodes[at], &nodes.quota);
+        let (host, weight_max) = (&nodes[at], nodes.zone_weight_max);
         let shown_max = host.clock.shown_max();
-        let evicted = |record: &Record| now.is_evicted(record, quota);
+        let evicted = |record: &Record| now.is_evicted(record, weight_max);
         if let Some((before, held)) = now.lost_since(before, shown_max, evicted) {
             kernel.fail(Check::NoStepBack, format!("node {at} held {before:?}, now {held:?}"));
         }
@@ -349,8 +351,8 @@ impl Checkers {
         if let Some(stray) = now.held.iter().find(|record| record.name.zone != *zone) {
             kernel.fail(Check::WithinZone, format!("node {at} holds {stray:?} in {zone}"));
         }
-        if let Some(detail) = now.beyond(quota) {
-            kernel.fail(Check::WithinQuota, format!("node {at} holds {detail}"));
+        if let Some(detail) = now.beyond(weight_max) {
+            kernel.fail(Check::WithinRoom, format!("node {at} holds {detail}"));
         }
         if !nodes.is_lied_to() {
             self.check_claims(at, zone, now, before, fabric);
@@ -416,7 +418,10 @@ impl Claims<'_> {
         self.reference.written(self.zone, author, seq).any(|written| {
             written.expires_at <= self.shown_max
                 || self.told_until.is_some_and(|until| written.order.stamp.wall.0 > until)
-                || self.now.get(&written.key).is_some_and(|held| held.order() >= written.order)
+                || self.now.get(&written.key).is_some_and(|held| {
+                    // By its slot, or as a later write that moved to another one.
+                    held.precedence() >= written.precedence || held.order() >= written.order
+                })
                 || self.was_superseded(written)
         })
     }
@@ -425,7 +430,9 @@ impl Claims<'_> {
     /// have lived longer.
     fn was_superseded(&self, lost: &Written) -> bool {
         let mut written = self.reference.all_written(self.zone);
-        written.any(|it| it.key == lost.key && it.order > lost.order && it.expires_at <= self.shown_max)
+        written.any(|it| {
+            it.key == lost.key && it.precedence > lost.precedence && it.expires_at <= self.shown_max
+        })
     }
 }
 

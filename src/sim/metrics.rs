@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::mesh::Packet;
 use super::network::{Frame, Toward};
-use crate::proto::io::{Event, Via};
+use crate::proto::io::{Event, Removal, Via};
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
 use crate::proto::record::{KeyHash, Order, Record};
@@ -135,9 +135,11 @@ impl RunMetrics {
                 self.learns(node, record, since(record), now);
                 self.repaired += u64::from(*via == Via::Sync);
             }
-            Event::AgentRemoved { record, deleted: true } => self.learns(node, record, since(record), now),
+            Event::AgentRemoved { record, reason: Removal::Deleted } => {
+                self.learns(node, record, since(record), now)
+            }
             Event::Synced { .. } => self.syncs += 1,
-            Event::AgentRemoved { deleted: false, .. } | Event::Alert(_) => {}
+            Event::AgentRemoved { .. } | Event::Alert(_) => {}
         }
     }
 

@@ -6,7 +6,7 @@ use std::ops::{Index, IndexMut};
 use super::adversary::Behaviour;
 use super::clock::WorldClock;
 use super::sim_node::{RestartFrom, SimNode};
-use crate::proto::config::{Config, Quota};
+use crate::proto::config::Config;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Input, Output};
 use crate::proto::name::ZoneName;
@@ -24,7 +24,7 @@ pub(super) struct Nodes {
     /// Equal bytes are decoded, verified and held once in this world.
     cache: VerificationCache,
     /// What a zone may hold at every honest node.
-    pub(super) quota: Quota,
+    pub(super) zone_weight_max: usize,
 }
 
 impl Index<usize> for Nodes {
@@ -42,9 +42,9 @@ impl IndexMut<usize> for Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(all: Vec<SimNode>, quota: Quota) -> Nodes {
+    pub(super) fn new(all: Vec<SimNode>, zone_weight_max: usize) -> Nodes {
         let by_key = all.iter().enumerate().map(|(at, node)| (node.key, at)).collect();
-        Nodes { all, by_key, cache: VerificationCache::shared(), quota }
+        Nodes { all, by_key, cache: VerificationCache::shared(), zone_weight_max }
     }
 
     /// How many there are, up or down.
@@ -155,8 +155,10 @@ impl Nodes {
         let (identity, config) = (host.identity.clone(), host.config.clone());
         host.zones =
             config.zones.iter().chain(&config.follows).map(|zone| (zone.clone(), clock.now())).collect();
-        let quota = host.behaviour.quota(self.quota);
-        host.node = Some(Node::new(identity, Config { quota, ..config }, seed, stored, now));
+        let zone_weight_max = host.behaviour.zone_weight_max(self.zone_weight_max);
+        // Only the first folder is as old as its key.
+        let config = Config { zone_weight_max, new_key: host.incarnation == 0, ..config };
+        host.node = Some(Node::new(identity, config, seed, stored, now));
         host.incarnation += 1;
         unread
     }

@@ -83,7 +83,7 @@ impl Plan {
             plan.faults.push((from.max(until), Fault::Eclipse(None)));
         }
         // More than the honest nodes of a plan write, and less than a Sybil.
-        plan.setup.quota.records_per_author = 12;
+        plan.setup.zone_weight_max = 128 * 1024;
         plan
     }
 

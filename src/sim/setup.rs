@@ -3,8 +3,9 @@
 use super::calls::CallConditions;
 use super::network::{Conditions, Graph};
 use super::regions::Regions;
-use crate::proto::config::{Config, Quota};
+use crate::proto::config::Config;
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::ZONE_WEIGHT_MAX;
 use crate::proto::name::ZoneName;
 
 /// How a world begins.
@@ -24,8 +25,8 @@ pub struct Setup {
     pub graph: Graph,
     /// Where nodes are; then latency is that between regions.
     pub regions: Option<Regions>,
-    /// What a zone may hold at every node.
-    pub quota: Quota,
+    /// What the records of a zone may weigh at every node.
+    pub zone_weight_max: usize,
     /// How calls go; none if nobody calls.
     pub calls: Option<CallConditions>,
     /// Zones and who serves them; nodes that are members of none are members of the root zone.
@@ -69,7 +70,7 @@ impl Default for Setup {
             conditions: Conditions::default(),
             graph: Graph::Random(Graph::DEGREE),
             regions: None,
-            quota: Quota::default(),
+            zone_weight_max: ZONE_WEIGHT_MAX,
             calls: None,
             zones: Vec::new(),
         }

@@ -123,7 +123,7 @@ impl TraceHash {
 fn is_success(reply: &Reply) -> u8 {
     match reply {
         Reply::Registered(results) => u8::from(results.iter().all(Result::is_ok)),
-        Reply::Deregistered(result) => u8::from(result.is_ok()),
+        Reply::Deregistered(result) | Reply::Adopted(result) => u8::from(result.is_ok()),
         Reply::Zone(result) => u8::from(result.is_ok()),
         Reply::Found(_) | Reply::Resolved(_) | Reply::Left => 2,
     }

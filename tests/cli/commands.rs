@@ -241,6 +241,7 @@ async fn serve(token: Option<&str>) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let options = host::Options {
         identity: Identity::from_seed([7; 32]),
+        new_key: true,
         network: "test".into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

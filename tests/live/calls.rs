@@ -45,6 +45,7 @@ impl Node {
         agents.replace(locals);
         let options = Options {
             identity: Identity::from_seed([seed; 32]),
+            new_key: true,
             network: "test".into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),

@@ -30,6 +30,7 @@ async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
     let bootstrap = bootstrap.iter().map(|node| node.listen[0].clone()).collect();
     let options = Options {
         identity: Identity::from_seed([seed; 32]),
+        new_key: true,
         network: "test".into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

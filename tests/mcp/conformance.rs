@@ -85,6 +85,7 @@ impl Fixture {
         agents.replace(vec![echo("echo")]);
         let options = Options {
             identity: Identity::from_seed([1; 32]),
+            new_key: true,
             network: "test".into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),

@@ -3,19 +3,19 @@
 mod calls;
 mod generators;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use aop::proto::config::Quota;
 use aop::proto::fingerprint::{self, Digest, Prefix};
-use aop::proto::limits::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW};
+use aop::proto::limits::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW, ZONE_WEIGHT_MAX};
 use aop::proto::message::{Item, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
-use aop::proto::record::{KeyHash, Record, RecordHash, SignedRecord};
+use aop::proto::record::{KeyHash, Record, RecordHash, RecordKind, SignedRecord};
 use aop::proto::registry::{Merge, Registry};
 use aop::proto::sync::{Grace, Progress, Sync, SyncError, SyncMode, answer};
 use aop::proto::time::Timestamp;
-use generators::{NOW, Spec, author, card, key, specs};
+use generators::{By, NOW, Spec, author, card, key, plain, specs};
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
 use sha2::Digest as _;
@@ -33,11 +33,11 @@ fn contents(registry: &Registry) -> Contents {
 }
 
 fn filled(records: impl IntoIterator<Item = Record>) -> Registry {
-    filled_within(Quota::default(), records)
+    filled_within(ZONE_WEIGHT_MAX, records)
 }
 
-fn filled_within(quota: Quota, records: impl IntoIterator<Item = Record>) -> Registry {
-    let mut registry = Registry::new(quota);
+fn filled_within(weight_max: usize, records: impl IntoIterator<Item = Record>) -> Registry {
+    let mut registry = Registry::new(weight_max);
     for record in records {
         registry.merge(record, NOW);
     }
@@ -49,11 +49,54 @@ fn winners(records: &[Record]) -> Contents {
     let mut best: BTreeMap<KeyHash, &Record> = BTreeMap::new();
     for record in records {
         let held = best.entry(record.key()).or_insert(record);
-        if held.order() < record.order() {
+        if held.precedence() < record.precedence() {
             *held = record;
         }
     }
     best.into_iter().map(|(key, record)| (key, record.hash())).collect()
+}
+
+/// Place in the order of a full zone: the smallest slot first, revocations before others, then by key.
+fn rank(record: &Record) -> (u16, bool, KeyHash) {
+    (record.slot, record.kind != RecordKind::Revocation, record.key())
+}
+
+/// What a zone keeps of records that are offered for ever, by definition: in the order of the rule, newest first, what has
+/// its slot free, its key not yet kept, and room.
+fn kept_by_definition(records: &[Record], weight_max: usize) -> Contents {
+    let mut ranked: Vec<&Record> = records.iter().collect();
+    ranked.sort_by_key(|record| (rank(record), Reverse(record.order())));
+    let (mut kept, mut slots, mut weight) = (Contents::new(), BTreeSet::new(), 0);
+    for record in ranked {
+        let is_free = !kept.contains_key(&record.key()) && !slots.contains(&(record.shelf(), record.slot));
+        if is_free && weight + record.weight() <= weight_max {
+            kept.insert(record.key(), record.hash());
+            slots.insert((record.shelf(), record.slot));
+            weight += record.weight();
+        }
+    }
+    kept
+}
+
+/// A registry to which the same records are offered until nothing changes.
+fn replayed(weight_max: usize, records: &[Record]) -> Registry {
+    let mut registry = Registry::new(weight_max);
+    for _ in 0..100 {
+        let before = contents(&registry);
+        for record in records {
+            registry.merge(record.clone(), NOW);
+        }
+        if contents(&registry) == before {
+            return registry;
+        }
+    }
+    panic!("the same records change the registry for ever");
+}
+
+/// Records of few keys in fewer slots, as hostile hosts write them.
+fn crowded(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<Spec>> {
+    let spec = (generators::spec(), 0u16..4).prop_map(|(spec, slot)| Spec { slot, ..spec });
+    prop::collection::vec(spec, count)
 }
 
 /// The fingerprint by its definition, without a cache.
@@ -119,91 +162,84 @@ proptest! {
             let merged = registry.merge(record.clone(), NOW);
             match held {
                 Some(held) if held.hash() == record.hash() => prop_assert_eq!(merged, Merge::Duplicate),
-                Some(held) if held.order() > record.order() => prop_assert_eq!(merged, Merge::Stale),
+                Some(held) if held.precedence() > record.precedence() => prop_assert_eq!(merged, Merge::Stale),
                 replaced => prop_assert_eq!(merged, Merge::New { replaced, evicted: Vec::new() }),
             }
-            prop_assert!(registry.get(&record.key()).unwrap().order() >= record.order());
+            prop_assert!(registry.get(&record.key()).unwrap().precedence() >= record.precedence());
         }
     }
 
     #[test]
-    fn a_count_quota_keeps_the_smallest_keys_of_each_author_in_any_order(
-        names in Just((0..12).collect::<Vec<u8>>()).prop_shuffle(),
-        other in Just((0..12).collect::<Vec<u8>>()).prop_shuffle(),
-        most in 1usize..6,
+    fn a_full_zone_keeps_what_the_rule_says_whatever_came_first_or_again(
+        (specs, shuffled) in crowded(1..24).prop_flat_map(|specs| (Just(specs.clone()), Just(specs).prop_shuffle())),
+        weight_max in 600usize..9_000,
     ) {
-        let quota = Quota { records_per_author: most, ..Quota::default() };
-        let records: Vec<Record> =
-            names.iter().zip(&other).flat_map(|(name, other)| [card(1, *name), card(2, *other)]).collect();
-        let mut registry = filled_within(quota, records.clone());
-        for host in [1, 2] {
-            let keys = records.iter().filter(|record| record.host == key(host)).map(Record::key);
-            let smallest: BTreeSet<KeyHash> = keys.collect::<BTreeSet<_>>().into_iter().take(most).collect();
-            let held: BTreeSet<KeyHash> =
-                registry.iter().filter(|record| record.host == key(host)).map(|record| record.key()).collect();
-            prop_assert_eq!(held, smallest);
+        let records: Vec<Record> = specs.iter().map(Spec::record).collect();
+        let kept = kept_by_definition(&records, weight_max);
+        for order in [specs, shuffled] {
+            let order: Vec<Record> = order.iter().map(Spec::record).collect();
+            let registry = replayed(weight_max, &order);
+            prop_assert_eq!(contents(&registry), kept.clone());
+            prop_assert!(registry.weight() <= weight_max);
+            assert_versions_belong_to_held_records(&registry);
         }
-        for record in records {
-            let outside = registry.get(&record.key()).is_none();
-            let again = registry.merge(record, NOW);
-            prop_assert_eq!(again, if outside { Merge::OverQuota } else { Merge::Duplicate });
-        }
-        assert_versions_belong_to_held_records(&registry);
-    }
-
-    #[test]
-    fn a_size_quota_keeps_the_smallest_keys_of_equal_records_in_any_order(
-        names in Just((0..24).collect::<Vec<u8>>()).prop_shuffle(),
-        most in 1usize..20,
-    ) {
-        let records: Vec<Record> = names.iter().map(|name| card(1, *name)).collect();
-        let size = records[0].bytes().len();
-        let quota = Quota { bytes: size * most + size / 2, ..Quota::default() };
-        let registry = filled_within(quota, records.clone());
-        let smallest: BTreeSet<KeyHash> =
-            records.iter().map(Record::key).collect::<BTreeSet<_>>().into_iter().take(most).collect();
-        prop_assert_eq!(registry.iter().map(|record| record.key()).collect::<BTreeSet<_>>(), smallest);
     }
 
     #[test]
     fn full_registries_of_any_history_become_equal_by_exchange(
-        (one, other) in specs(1..30).prop_flat_map(|specs| {
-            (Just(specs.clone()).prop_shuffle(), Just(specs).prop_shuffle())
-        }),
-        records_per_author in 1usize..6,
-        bytes in 600usize..6_000,
-        skip in 0usize..10,
+        parts in prop::collection::vec(crowded(0..16), 2..5),
+        weight_max in 600usize..9_000,
     ) {
-        let quota = Quota { records_per_author, bytes };
-        let mut one = filled_within(quota, one.iter().map(Spec::record));
-        let mut other = filled_within(quota, other.iter().skip(skip).map(Spec::record));
-        let (mut rounds, mut before) = (0, None);
-        while contents(&one) != contents(&other) {
-            let now = Some((contents(&one), contents(&other)));
-            prop_assert_ne!(&before, &now, "an exchange changed nothing and left a difference");
-            before = now;
+        let part = |specs: &Vec<Spec>| filled_within(weight_max, specs.iter().map(Spec::record));
+        let mut registries: Vec<Registry> = parts.iter().map(part).collect();
+        let all = |registries: &[Registry]| registries.iter().map(contents).collect::<Vec<_>>();
+        let mut rounds = 0;
+        while registries.iter().any(|other| contents(other) != contents(&registries[0])) {
+            let before = all(&registries);
+            for (one, other) in (0..registries.len()).flat_map(|one| (0..one).map(move |other| (one, other))) {
+                let held = [one, other].map(|at| registries[at].iter().cloned().collect::<Vec<_>>());
+                for (to, from) in [(other, 0), (one, 1)] {
+                    for record in &held[from] { registries[to].merge(record.clone(), NOW); }
+                }
+            }
+            prop_assert_ne!(before, all(&registries), "an exchange changed nothing and left a difference");
             rounds += 1;
             prop_assert!(rounds < 100, "the exchange does not end");
-            let (ours, theirs): (Vec<_>, Vec<_>) =
-                (one.iter().cloned().collect(), other.iter().cloned().collect());
-            for record in theirs { one.merge(Record::clone(&record), NOW); }
-            for record in ours { other.merge(Record::clone(&record), NOW); }
         }
-        prop_assert!(one.bytes() <= bytes);
     }
 
     #[test]
-    fn a_merge_loses_nothing_at_or_below_its_key(specs in specs(1..30), bytes in 500usize..4_000) {
-        let mut registry = Registry::new(Quota { records_per_author: 3, bytes });
+    fn a_merge_loses_nothing_that_comes_before_it(specs in crowded(1..30), weight_max in 600usize..6_000) {
+        let mut registry = Registry::new(weight_max);
         for record in specs.iter().map(Spec::record) {
-            let before: BTreeSet<KeyHash> = contents(&registry).into_keys().collect();
-            let merged = registry.merge(record.clone(), NOW);
-            if let Merge::New { evicted, .. } = merged {
-                prop_assert!(evicted.iter().all(|gone| gone.key() > record.key()));
-                prop_assert_eq!(registry.get(&record.key()).map(|held| held.hash()), Some(record.hash()));
-            } else {
-                prop_assert_eq!(contents(&registry).into_keys().collect::<BTreeSet<_>>(), before);
+            let before = contents(&registry);
+            match registry.merge(record.clone(), NOW) {
+                Merge::New { evicted, .. } => {
+                    prop_assert!(evicted.iter().all(|(gone, _)| rank(gone) > rank(&record)));
+                    prop_assert_eq!(registry.get(&record.key()).map(|held| held.hash()), Some(record.hash()));
+                }
+                Merge::Stale | Merge::Duplicate | Merge::NoRoom(_) => prop_assert_eq!(contents(&registry), before),
             }
+        }
+    }
+
+    #[test]
+    fn what_an_owner_revoked_stays_so_whatever_its_host_writes(
+        (written, later) in (crowded(1..20), crowded(1..20)),
+        generation in 0u64..2,
+    ) {
+        let revoked = Spec { host: 2, owner: 1, by: By::OwnerRevokes, generation, slot: 9, ..plain(1, 0) };
+        // The owner itself may take back what it took back.
+        let by_others = |spec: &&Spec| spec.by != By::OwnerRevokes;
+        let (written, later) = (written.iter().filter(by_others), later.iter().filter(by_others));
+        let all = written.clone().chain([&revoked]).chain(later.clone()).chain(written).chain(later);
+        let registry = filled(all.map(Spec::record));
+        let of_host = |record: &Record| record.owner == key(1) && record.host == key(2);
+        let shown = registry.iter().filter(|record| record.is_agent() && of_host(record));
+        for record in shown.filter(|record| !record.is_tombstone() && record.name.agent.as_str() == "agent-0") {
+            let id = record.agent_id();
+            let is_shown = registry.replicas(&id, NOW).any(|replica| replica.host == key(2));
+            prop_assert_eq!(is_shown, record.generation > generation, "{:?}", record);
         }
     }
 
@@ -291,8 +327,8 @@ fn a_lease_that_ended_by_a_wrong_clock_runs_again_and_is_taken_again() {
 
 #[test]
 fn a_lapsed_lease_leaves_no_memory() {
-    let greater = Spec { generation: 1, life: MINUTE * 61, ..generators::plain(1, 1) }.record();
-    let lesser = Spec { seq: 7, ..generators::plain(1, 1) }.record();
+    let greater = Spec { generation: 1, life: MINUTE * 61, ..plain(1, 1) }.record();
+    let lesser = Spec { seq: 7, ..plain(1, 1) }.record();
     assert!(greater.order() > lesser.order());
     let mut registry = filled([greater.clone()]);
     assert_eq!(registry.merge(lesser.clone(), greater.expires_at - SECOND), Merge::Stale);
@@ -303,12 +339,9 @@ fn a_lapsed_lease_leaves_no_memory() {
 #[test]
 fn a_tombstone_outlives_and_outranks_all_that_it_buries() {
     for generation in [0, 1] {
-        let tombstone =
-            Spec { by: generators::By::HostBuries, age_ms: 1_000, generation, ..generators::plain(1, 1) }
-                .record();
-        let buried = [(1_001, 0), (1_000, 0), (2_000, generation), (0, 0)].map(|(age_ms, generation)| {
-            Spec { age_ms, generation, seq: 9, ..generators::plain(1, 1) }.record()
-        });
+        let tombstone = Spec { by: By::HostBuries, age_ms: 1_000, generation, ..plain(1, 1) }.record();
+        let buried = [(1_001, 0), (1_000, 0), (2_000, generation), (0, 0)]
+            .map(|(age_ms, generation)| Spec { age_ms, generation, seq: 9, ..plain(1, 1) }.record());
         for card in buried.into_iter().filter(|card| card.order() < tombstone.order()) {
             assert!(card.expires_at < tombstone.expires_at);
             let mut registry = filled([tombstone.clone()]);
@@ -327,7 +360,7 @@ fn two_records_of_one_version_prove_a_fork_until_neither_is_held() {
     assert!(!registry.is_fork(&one) && registry.is_fork(&two));
     registry.merge(two.clone(), NOW);
     assert!(registry.is_fork(&one) && registry.is_fork(&two));
-    registry.merge(Spec { seq: 6, counter: 1, ..generators::plain(1, 1) }.record(), NOW);
+    registry.merge(Spec { seq: 6, counter: 1, ..plain(1, 1) }.record(), NOW);
     assert!(registry.is_fork(&one) && !registry.is_fork(&two));
     assert_versions_belong_to_held_records(&registry);
     registry.merge(Spec { seq: 7, counter: 1, ..generators::plain(1, 2) }.record(), NOW);
@@ -392,6 +425,7 @@ fn many(count: usize) -> Vec<Record> {
     let spec = |at: usize| Spec {
         name: (at % 250) as u8,
         seq: 1 + (at % 250) as u64,
+        slot: (at % 250) as u16,
         ..generators::plain(10 + (at / 250) as u8, 0)
     };
     (0..count).map(|at| Spec { padding: 300, ..spec(at) }.record()).collect()
@@ -516,7 +550,7 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
     let (mut one, mut other) = (copy(&ours), copy(&theirs));
     for seq in 1..=4 {
         // Seen there, and overwritten since.
-        other.merge(Spec { age_ms: 7_200_000, seq, ..generators::plain(1, 1) }.record(), NOW);
+        other.merge(Spec { age_ms: 7_200_000, seq, ..plain(1, 1) }.record(), NOW);
     }
     assert_eq!((one.vector().prefix(&author(1, 1)), other.vector().prefix(&author(1, 1))), (0, 5));
     let mut different = copy(&theirs);
@@ -656,5 +690,5 @@ proptest! {
 }
 
 fn item(key: KeyHash, generation: u64, byte: u8) -> Item {
-    Item { key, generation, wall: NOW, counter: 0, hash: RecordHash([byte; 32]) }
+    Item { key, slot: 0, generation, wall: NOW, counter: 0, hash: RecordHash([byte; 32]) }
 }

@@ -56,6 +56,7 @@ fn record(name: &AgentName, card: &AgentCard, author: &Identity) -> usize {
         generation: 0,
         expires_at: wall,
         scope: Scope::Public,
+        slot: 0,
         grants: Vec::new(),
     };
     SignedRecord::sign(header, &codec::encode(card), author).map_or(0, |record| record.bytes().len())

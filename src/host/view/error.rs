@@ -27,6 +27,9 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
         WriteError::ZoneNotServed(_) => "`aop status` shows the zones that this node serves",
         WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
         WriteError::QuotaExceeded => "deregister what is no longer used, then try again",
+        WriteError::ZoneFull(_) => "`aop status` shows when the zone has room again",
+        WriteError::Revoked(_) => NEW_GRANT,
+        WriteError::Pending(_) => "wait until `aop status` shows a finished sync, then try again",
         WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
         WriteError::DuplicateIdentity => {
             "`aop keys new` makes a key; `aop status` names what is written twice"
@@ -42,6 +45,8 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
             | Refusal::Malformed
             | Refusal::ForeignNetwork
             | Refusal::ForeignZone
+            | Refusal::BadSlot
+            | Refusal::BadRevocation
             | Refusal::BadSignature => "report it: a node does not write what it would refuse from others",
         },
     }

@@ -7,6 +7,7 @@ use crate::net::swarm::NetworkAlert;
 use crate::proto::code::Code;
 use crate::proto::io::{self, NodeAlert, Via};
 use crate::proto::record::Record;
+use crate::proto::registry::NoRoom;
 
 /// An event for watchers.
 pub(in crate::host) fn event(event: &Event) -> api::Event {
@@ -32,9 +33,15 @@ fn node_event(event: &io::Event) -> api::Event {
             };
             api::Event::AgentChanged { agent, id, host, via }
         }
-        io::Event::AgentRemoved { record, deleted } => {
+        io::Event::AgentRemoved { record, reason } => {
             let (agent, id, host) = named(record);
-            let reason = if *deleted { Removal::Deleted } else { Removal::Expired };
+            let reason = match reason {
+                io::Removal::Deleted => Removal::Deleted,
+                io::Removal::Expired => Removal::Expired,
+                io::Removal::Revoked => Removal::Revoked,
+                io::Removal::NoRoom(NoRoom::SlotTaken) => Removal::SlotTaken,
+                io::Removal::NoRoom(NoRoom::ZoneFull) => Removal::ZoneFull,
+            };
             api::Event::AgentRemoved { agent, id, host, reason }
         }
         io::Event::Synced { peer, zone, received, sent } => api::Event::Synced {
@@ -68,6 +75,22 @@ pub(super) fn problem(known: &NodeAlert) -> api::Problem {
             Code::RestoredBackup,
             "the data folder was behind what peers know of it; a new epoch was taken".into(),
             "nothing: agents registered after the backup come back from peers",
+        ),
+        NodeAlert::RestoredKey => (
+            Code::RestoredKey,
+            "an earlier data folder offered agents with this node's key: they are held, and not renewed"
+                .into(),
+            "offer them again with `aop agents adopt AGENT` or `aop register`, or end them with `aop deregister`",
+        ),
+        NodeAlert::Revoked(name) => (
+            Code::Revoked,
+            format!("the owner of {name} took it back from this host"),
+            "ask the owner for a grant of a higher generation, or deregister the agent",
+        ),
+        NodeAlert::ZoneFull(zone) => (
+            Code::ZoneFull,
+            format!("the zone {zone} is full: what its hosts keep in their later slots has no room"),
+            "nothing is lost for good: own agents without room are tried again; use a zone with a key of your own",
         ),
     };
     api::Problem { code, message, fix: fix.into() }

@@ -15,6 +15,8 @@ use crate::proto::io::Role;
 use crate::proto::node::Node;
 use crate::proto::zone::ZoneState;
 
+/// Agents of an earlier folder that a problem names.
+const RESTORED_SHOWN: usize = 10;
 /// A peer's clock further from ours than this is worth a warning, milliseconds.
 const CLOCK_WARNING_MS: u64 = 30_000;
 
@@ -24,6 +26,9 @@ pub(in crate::host) fn status(seen: &mut ReadContext<'_>) -> api::Status {
     let offset = seen.node.clock_offset_ms();
     let mut problems: Vec<api::Problem> = seen.incidents.iter().map(api::Problem::from).collect();
     problems.extend(seen.node.alerts().map(problem));
+    for restored in problems.iter_mut().filter(|problem| problem.code == Code::RestoredKey) {
+        restored.message.push_str(&restored_names(seen.node));
+    }
     if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != Code::ClockUnsafe) {
         problems.push(clock_warning(offset));
     }
@@ -43,6 +48,14 @@ pub(in crate::host) fn status(seen: &mut ReadContext<'_>) -> api::Status {
         problems,
         refused: seen.node.refused().clone(),
     }
+}
+
+/// Which agents wait for a word of the operator, the first few by name.
+fn restored_names(node: &Node) -> String {
+    let names: Vec<String> = node.restored().map(|record| record.name.to_string()).collect();
+    let shown = names[..names.len().min(RESTORED_SHOWN)].join(", ");
+    let more = names.len().saturating_sub(RESTORED_SHOWN);
+    if more > 0 { format!(" ({shown} and {more} more)") } else { format!(" ({shown})") }
 }
 
 fn zone_report(zone: &ZoneState) -> api::ZoneReport {

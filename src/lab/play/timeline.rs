@@ -20,9 +20,9 @@ const WITHDRAWN_AFTER_MS: u64 = 15_000;
 const ECLIPSE_HOSTS: usize = 4;
 /// Agents that each identity of a Sybil offers.
 const SYBIL_OFFERS: u32 = 100;
-/// Records of one author that nodes hold where there is a Sybil. The live node's quota is far higher; this one is
-/// reached in a run.
-pub(super) const SYBIL_QUOTA: usize = 50;
+/// What the records of a zone may weigh where there is a Sybil: a thousand records, so that the zone is full in a run. That
+/// of the live node is 256 times as much.
+pub(super) const FLOODED_WEIGHT_MAX: usize = 1024 * 1024;
 /// Stamps no further ahead than this are taken everywhere, milliseconds.
 const STAMPED_NEAR_MS: i64 = 50_000;
 /// Bytes of a record beside the text of its card.

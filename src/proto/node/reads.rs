@@ -78,6 +78,17 @@ impl Node {
         directory::profile(now, &self.zones, peer)
     }
 
+    /// Agents of this node's key that its data folder does not know, and that wait for a word of the operator.
+    pub fn restored(&self) -> impl Iterator<Item = &Arc<Record>> {
+        let held = |key| self.zones.values().find_map(|zone| zone.registry().get(key));
+        self.own.restored().filter_map(held)
+    }
+
+    /// Whether the record of a key is one of [`Node::restored`].
+    pub fn is_restored(&self, key: &KeyHash) -> bool {
+        self.own.is_restored(key)
+    }
+
     /// The local clock minus the median of the peers' clocks, milliseconds.
     pub fn clock_offset_ms(&self) -> i64 {
         self.clock.offset_ms(&self.zones)

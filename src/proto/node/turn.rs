@@ -26,12 +26,14 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// A clock that goes back must not leave timers in a far future.
     pub(super) fn observe_clock(&mut self) {
-        let Some(step) = self.clock.observe(self.ctx.now) else { return };
+        let step = self.clock.observe(self.ctx.now);
+        self.ctx.clock_settles = self.clock.settles();
+        let Some(step) = step else { return };
         self.zones.values_mut().for_each(|zone| zone.shift(step));
         self.own.shift(step);
         self.clock.shift(step);
         self.check_clock();
-        self.own.plan_renewals(self.zones);
+        self.own.plan_renewals(self.ctx.now, self.zones);
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
@@ -45,6 +47,7 @@ impl Turn<'_> {
                 Reply::Registered(own.offer_files(ctx, zones, directory, offers, &withdraw))
             }
             Command::Deregister(name) => Reply::Deregistered(own.deregister(ctx, zones, directory, &name)),
+            Command::Adopt(name) => Reply::Adopted(own.adopt_restored(ctx, zones, &name)),
             Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),
             Command::LeaveZone(zone) => Reply::Zone(self.leave(&zone)),
             Command::Leave => {
@@ -206,6 +209,8 @@ impl Turn<'_> {
             Notice::SyncEnded => own.renew_after_first_sync(ctx, zones, name),
             Notice::Clock(peer, told) => {
                 clock.note(peer, told, ctx.now);
+                clock.confirm(told.offset_ms(ctx.now), ctx.config);
+                ctx.clock_settles = clock.settles();
                 self.check_clock_by(&peer);
             }
             Notice::BeaconClock(peer) => {
@@ -227,7 +232,7 @@ impl Turn<'_> {
         // Writes of the same turn must already know.
         self.ctx.unsafe_offset = self.clock.unsafe_offset();
         match change {
-            ClockChange::Trusted => self.own.plan_renewals(self.zones),
+            ClockChange::Trusted => self.own.plan_renewals(self.ctx.now, self.zones),
             ClockChange::None => {}
         }
     }

@@ -1,18 +1,19 @@
 //! Epochs of a data folder: what it wrote, what of that it lost, and how it tells its lost writes from those of another
 //! process with its key (protocol section 1).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rand::RngExt;
 
 use super::OwnRecords;
+use super::shelf::Knowledge;
 use crate::proto::codec;
 use crate::proto::context::Context;
 use crate::proto::io::{NodeAlert, Via, Write};
 use crate::proto::name::ZoneName;
 use crate::proto::persistence::{self, Damage, LostRange, LostRanges, Stored};
-use crate::proto::record::{KeyHash, Record};
+use crate::proto::record::Record;
 use crate::proto::zone::Zones;
 
 impl OwnRecords {
@@ -28,11 +29,24 @@ impl OwnRecords {
         }
         for record in stored.own {
             let key = record.key();
-            if self.records.get(&key).is_none_or(|held| held.order() < record.order()) {
-                self.records.insert(key, record.clone());
+            if self.records.get(&key).is_none_or(|held| held.precedence() < record.precedence()) {
+                self.keep(record.clone());
             }
             merge_stored(ctx, zones, record);
         }
+        if stored.incomplete {
+            // Its row is there.
+            _ = self.shelves.set_knowledge(Knowledge::Incomplete);
+        }
+        // Without peers nobody holds what this folder does not; a key as new as its folder wrote nothing before.
+        let knowledge = match (stored.epoch, stored.damage) {
+            _ if !ctx.config.expects_peers => Knowledge::Complete,
+            (None, _) if ctx.config.new_key => Knowledge::Complete,
+            (None, _) | (Some(_), Damage::OwnWritesMissing) => Knowledge::Incomplete,
+            (Some(_), Damage::None) if stored.incomplete => Knowledge::Incomplete,
+            (Some(_), Damage::None) => Knowledge::Unconfirmed,
+        };
+        ctx.out.writes(self.shelves.set_knowledge(knowledge));
         match stored.epoch {
             None => self.take_new_epoch(ctx, zones),
             Some(epoch) => {
@@ -44,10 +58,15 @@ impl OwnRecords {
                 }
             }
         }
-        let keys: Vec<(KeyHash, ZoneName)> =
-            self.records.iter().map(|(key, own)| (*key, own.name.zone.clone())).collect();
-        for (key, zone) in keys {
-            self.plan_renewal(zones, &key);
+        for key in self.records.keys().copied().collect::<Vec<_>>() {
+            self.plan_renewal(ctx.now, zones, &key);
+        }
+        // Own keys that this folder does not know, too: an earlier one may have written them.
+        let own = self.records.iter().map(|(key, own)| (*key, own.name.zone.clone()));
+        let held =
+            zones.values().flat_map(|zone| zone.registry().iter()).filter(|held| held.host == ctx.key());
+        let held = held.map(|held| (held.key(), held.name.zone.clone()));
+        for (key, zone) in own.chain(held).collect::<BTreeSet<_>>() {
             self.guard(ctx, zones, &key, &zone);
         }
     }
@@ -76,6 +95,7 @@ impl OwnRecords {
     ) {
         if zones.get(zone).is_some_and(|own| head > own.records.seq()) {
             self.retire_epoch(ctx, zones, &[(zone.clone(), head)].into());
+            ctx.out.writes(self.shelves.set_knowledge(Knowledge::Incomplete));
             ctx.out.alert(NodeAlert::RestoredBackup);
         }
     }

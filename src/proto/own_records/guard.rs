@@ -1,16 +1,23 @@
 //! What a node writes again: offers whose leases run out, and own keys under which another writer's record stands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::shelf::Knowledge;
 use super::write::Draft;
-use super::{OwnRecords, may_renew};
+use super::{OwnRecords, is_offer, is_synced, may_renew};
 use crate::proto::context::Context;
-use crate::proto::io::NodeAlert;
+use crate::proto::io::{NodeAlert, Via};
+use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
 use crate::proto::record::{KeyHash, Record};
+use crate::proto::registry::{Merge, NoRoom};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::Zones;
+
+/// The wait between two records that move to their places: a full shelf takes minutes, and no peer's budget.
+const MOVE_INTERVAL: Duration = Duration::from_millis(50);
 
 impl OwnRecords {
     /// Overrules what stands under an own key and was not written in this folder.
@@ -25,26 +32,25 @@ impl OwnRecords {
         // What has ended says nothing any more, though it is kept for some minutes.
         let held = registry.get(key).filter(|held| !held.is_expired(ctx.now)).cloned();
         let own = self.records.get(key).cloned();
-        let offered = own.as_ref().filter(|own| !own.is_tombstone()).cloned();
-        match (held, offered) {
-            (Some(held), _) if own.as_ref().is_some_and(|own| own.hash() == held.hash()) => {}
-            (Some(held), _) if held.host != ctx.key() => {}
-            // The owner's word stands over the host's.
-            (Some(held), _) if held.is_tombstone() && held.author.key == held.owner => {
-                self.withdraw(ctx, key);
-            }
-            // Before it is overruled: burying what this folder itself wrote would lose an acknowledged agent.
-            (Some(held), _) if self.is_lost_write(&held) => self.adopt(ctx, zones, held),
-            (Some(held), offered) => self.overrule(ctx, zones, &held, offered.as_deref()),
-            (None, Some(offered)) if may_renew(ctx.config, zones) => self.reassert(ctx, zones, &offered),
-            (None, _) => {}
+        if let Some(own) = own.as_ref().filter(|own| is_offer(own) && registry.is_revoked(own, ctx.now)) {
+            ctx.out.alert(NodeAlert::Revoked(own.name.clone()));
         }
-    }
-
-    /// The owner deleted the agent: this host offers it no longer.
-    fn withdraw(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
-        if self.records.remove(key).is_some() {
-            ctx.out.write(persistence::remove_own(*key));
+        match (held, own) {
+            (Some(held), Some(own)) if own.hash() == held.hash() => {}
+            (Some(held), _) if held.host != ctx.key() => {}
+            // Before it is overruled: burying what this folder itself wrote would lose an acknowledged agent. Where it may
+            // have forgotten some of its writes, the later one counts.
+            (Some(held), own)
+                if self.is_lost_write(&held)
+                    || self.shelves.knowledge() == Knowledge::Incomplete
+                        && own.as_ref().is_some_and(|own| own.order() < held.order()) =>
+            {
+                self.adopt(ctx, zones, held);
+            }
+            (Some(held), Some(own)) => self.overrule(ctx, zones, &held, &own),
+            (Some(held), None) => self.note_restored(ctx, &held),
+            (None, Some(own)) => self.stand(ctx, zones, own),
+            (None, None) => self.forget_restored(ctx, key),
         }
     }
 
@@ -52,33 +58,68 @@ impl OwnRecords {
     fn adopt(&mut self, ctx: &mut Context<'_>, zones: &Zones, held: Arc<Record>) {
         let key = held.key();
         ctx.out.write(persistence::own_row(&held));
-        self.records.insert(key, held);
-        self.plan_renewal(zones, &key);
+        self.keep(held);
+        self.plan_renewal(ctx.now, zones, &key);
     }
 
-    fn overrule(
-        &mut self,
-        ctx: &mut Context<'_>,
-        zones: &mut Zones,
-        held: &Record,
-        offered: Option<&Record>,
-    ) {
-        let interval = ctx.config.own_key_interval;
-        let last = self.reasserted_at.get(&held.key());
-        if last.is_some_and(|last| ctx.now.since(*last) < interval) {
-            return ctx.out.alert(NodeAlert::DuplicateIdentity(held.name.clone()));
+    /// Writes this folder's last word again, over another record of the key.
+    fn overrule(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, held: &Record, own: &Record) {
+        // An older one, which stands by its smaller slot, tells of no other writer.
+        if held.order() > own.order() {
+            let interval = ctx.config.own_key_interval;
+            let last = self.reasserted_at.get(&held.key());
+            if last.is_some_and(|last| ctx.now.since(*last) < interval) {
+                return ctx.out.alert(NodeAlert::DuplicateIdentity(held.name.clone()));
+            }
+            // Bounds the list by what happened within one interval.
+            self.reasserted_at.retain(|_, at| ctx.now.since(*at) < interval);
+            self.reasserted_at.insert(held.key(), ctx.now);
         }
-        // Bounds the list by what happened within one interval.
-        self.reasserted_at.retain(|_, at| ctx.now.since(*at) < interval);
-        self.reasserted_at.insert(held.key(), ctx.now);
-        match offered {
-            Some(offered) => self.reassert(ctx, zones, offered),
-            // What cannot be buried lapses by itself.
-            None => _ = self.bury(ctx, zones, held),
+        self.reassert(ctx, zones, own);
+    }
+
+    /// An own record is not held: it ended, or there was no room for it.
+    fn stand(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, own: Arc<Record>) {
+        let key = own.key();
+        if own.is_expired(ctx.now) && !is_offer(&own) {
+            return self.remove(ctx, &key);
+        }
+        if own.is_expired(ctx.now) || renewal_at(&own) <= ctx.now {
+            if may_renew(ctx, zones) {
+                self.reassert(ctx, zones, &own);
+            }
+            return;
+        }
+        let Some(zone) = zones.get_mut(&own.name.zone) else { return };
+        match zone.records.merge(ctx, own.clone(), Via::Store) {
+            Merge::New { .. } | Merge::Stale | Merge::Duplicate => {
+                zone.records.publish_again(own);
+                self.plan_renewal(ctx.now, zones, &key);
+            }
+            Merge::NoRoom(NoRoom::SlotTaken) if is_offer(&own) && may_renew(ctx, zones) => {
+                self.move_away(ctx, zones, &own);
+            }
+            Merge::NoRoom(_) => {
+                if is_offer(&own) {
+                    ctx.out.alert(NodeAlert::ZoneFull(own.name.zone.clone()));
+                }
+                self.renew_at(ctx.now + ctx.config.own_key_interval, key);
+            }
         }
     }
 
-    /// Writes an own offer again with a new stamp and lease. A refusal leaves the held record to lapse.
+    /// Another key of the shelf stands in the slot. That is written again first, so that it stands there for as long as a
+    /// version of this one could, which then takes another slot.
+    fn move_away(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, own: &Record) {
+        let registry = zones.get(&own.name.zone).map(|zone| zone.registry());
+        let other = registry.and_then(|registry| registry.in_slot(own.shelf(), own.slot)).cloned();
+        if let Some(other) = other.filter(|other| self.records.contains_key(&other.key())) {
+            self.reassert(ctx, zones, &other);
+        }
+        self.reassert(ctx, zones, own);
+    }
+
+    /// Writes an own record again with a new stamp and lease. A refusal leaves what is held to lapse.
     fn reassert(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, offered: &Record) {
         if self.write(ctx, zones, Draft::again(offered)).is_err() {
             // Tried again at the next chance: the clock may be set, the stamp may come due.
@@ -86,21 +127,24 @@ impl OwnRecords {
         }
     }
 
-    /// Renews own leases that are due.
+    /// Renews own leases that are due, and tries again what could not be written or had no room.
     pub(in crate::proto) fn renew(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
-        if !may_renew(ctx.config, zones) {
+        if !may_renew(ctx, zones) {
             return;
         }
         while let Some(&(at, key)) = self.renewals.due.first().filter(|(at, _)| *at <= ctx.now) {
             // Taken out first: writing plans the next renewal of the same key.
             self.renewals.due.remove(&(at, key));
             self.renewals.of.remove(&key);
-            if let Some(own) = self.records.get(&key).filter(|own| !own.is_tombstone()).cloned() {
-                if renewal_due(zones, &own) <= ctx.now {
-                    self.reassert(ctx, zones, &own);
-                } else {
-                    self.plan_renewal(zones, &key);
-                }
+            let Some(own) = self.records.get(&key).cloned() else { continue };
+            let held = zones.get(&own.name.zone).and_then(|zone| zone.registry().get(&key));
+            if held.is_none_or(|held| held.hash() != own.hash()) {
+                let zone = own.name.zone.clone();
+                self.guard(ctx, zones, &key, &zone);
+            } else if renewal_due(ctx.now, zones, &own) <= ctx.now || self.is_out_of_place(own.slot) {
+                self.reassert(ctx, zones, &own);
+            } else {
+                self.plan_renewal(ctx.now, zones, &key);
             }
         }
     }
@@ -112,13 +156,17 @@ impl OwnRecords {
         zones: &mut Zones,
         zone: &ZoneName,
     ) {
-        if !may_renew(ctx.config, zones) {
+        if !is_synced(ctx.config, zones) {
+            return;
+        }
+        self.know_shelf(ctx);
+        if !may_renew(ctx, zones) {
             return;
         }
         let lapsed: Vec<KeyHash> = self
             .records
             .iter()
-            .filter(|(_, own)| own.name.zone == *zone && own.is_expired(ctx.now) && !own.is_tombstone())
+            .filter(|(_, own)| own.name.zone == *zone && own.is_expired(ctx.now) && is_offer(own))
             .map(|(key, _)| *key)
             .collect();
         for key in lapsed {
@@ -126,18 +174,35 @@ impl OwnRecords {
         }
     }
 
-    pub(super) fn plan_renewal(&mut self, zones: &Zones, key: &KeyHash) {
-        if let Some(own) = self.records.get(key).filter(|own| !own.is_tombstone()) {
-            self.renew_at(renewal_due(zones, own), *key);
+    /// A peer told what stands under this node's key: records that were put far up move to their places, one after the
+    /// other.
+    fn know_shelf(&mut self, ctx: &mut Context<'_>) {
+        if self.shelves.knowledge() == Knowledge::Complete {
+            return;
+        }
+        ctx.out.writes(self.shelves.set_knowledge(Knowledge::Complete));
+        let far = self.records.values().filter(|own| self.is_out_of_place(own.slot)).map(|own| own.key());
+        for (place, key) in far.collect::<Vec<_>>().into_iter().enumerate() {
+            self.renew_at(ctx.now + MOVE_INTERVAL * place as u32, key);
         }
     }
 
-    /// Plans all renewals anew: what was put off under a wrong clock is tried again at once.
-    pub(in crate::proto) fn plan_renewals(&mut self, zones: &Zones) {
+    pub(super) fn plan_renewal(&mut self, now: Timestamp, zones: &Zones, key: &KeyHash) {
+        let Some(own) = self.records.get(key) else { return };
+        // A tombstone or revocation ends with its lease, but for one that a wrong clock stamped.
+        if is_offer(own) || is_ahead(now, own) {
+            self.renew_at(renewal_due(now, zones, own), *key);
+        } else if let Some(at) = self.renewals.of.remove(key) {
+            self.renewals.due.remove(&(at, *key));
+        }
+    }
+
+    /// Plans all renewals anew: what was put off under a wrong clock, or stamped by it, is written again at once.
+    pub(in crate::proto) fn plan_renewals(&mut self, now: Timestamp, zones: &Zones) {
         self.renewals.due.clear();
         self.renewals.of.clear();
         for key in self.records.keys().copied().collect::<Vec<_>>() {
-            self.plan_renewal(zones, &key);
+            self.plan_renewal(now, zones, &key);
         }
     }
 
@@ -149,10 +214,15 @@ impl OwnRecords {
     }
 }
 
-/// When an own offer is to be written again: at once if it is not held, as after a clock that was ahead dropped it.
-fn renewal_due(zones: &Zones, own: &Record) -> Timestamp {
+/// When an own record is to be written again: at once if it is not held, as after a clock that was ahead dropped it, or if
+/// everybody else refuses its stamp.
+fn renewal_due(now: Timestamp, zones: &Zones, own: &Record) -> Timestamp {
     let is_held = zones.get(&own.name.zone).is_some_and(|zone| zone.registry().get(&own.key()).is_some());
-    if is_held { renewal_at(own) } else { Timestamp::default() }
+    if is_held && !is_ahead(now, own) { renewal_at(own) } else { Timestamp::default() }
+}
+
+fn is_ahead(now: Timestamp, own: &Record) -> bool {
+    own.stamp.wall > now + STAMP_AHEAD_MAX
 }
 
 /// Half of the lease ± 20 %, drawn from the record's hash so that it is the same after a restart.

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::OwnRecords;
 use super::guard::renewal_at;
+use super::{OwnRecords, is_offer};
 use crate::proto::card::Scope;
 use crate::proto::context::Context;
 use crate::proto::grant::{Chain, Claim, Grant, verify_chain};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Via};
-use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
+use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG};
 use crate::proto::name::FullName;
 use crate::proto::persistence;
-use crate::proto::record::{Header, KeyHash, Record, RecordKey, RecordKind, SignedRecord};
+use crate::proto::record::{Header, KeyHash, Record, RecordKey, RecordKind, Shelf, SignedRecord};
 use crate::proto::registration::WriteError;
 use crate::proto::registry::Merge;
 use crate::proto::time::{Stamp, Timestamp};
@@ -26,7 +26,10 @@ pub(super) struct Draft {
     pub(super) name: FullName,
     pub(super) owner: PeerKey,
     pub(super) host: PeerKey,
+    pub(super) kind: RecordKind,
     pub(super) scope: Scope,
+    /// At least; never less than that of what it replaces.
+    pub(super) generation: u64,
     pub(super) grants: Vec<ByteBuf>,
     /// Empty for a tombstone.
     pub(super) body: Vec<u8>,
@@ -39,7 +42,9 @@ impl Draft {
             name: record.name.clone(),
             owner: record.owner,
             host: record.host,
+            kind: record.kind.clone(),
             scope: record.scope,
+            generation: record.generation,
             grants: record.grants(),
             body: record.body().to_vec(),
         }
@@ -49,14 +54,23 @@ impl Draft {
         self.key_in(self.scope)
     }
 
-    pub(super) fn key_in_other_scope(&self) -> KeyHash {
-        self.key_in(if self.scope == Scope::Node { Scope::Public } else { Scope::Node })
+    pub(super) fn keys_in_other_scopes(&self) -> Vec<KeyHash> {
+        let scopes = [Scope::Public, Scope::Zone, Scope::Node].into_iter();
+        scopes.filter(|scope| *scope != self.scope).map(|scope| self.key_in(scope)).collect()
+    }
+
+    pub(super) fn shelf(&self) -> Shelf {
+        Shelf { owner: self.owner, host: self.host, revocations: self.kind == RecordKind::Revocation }
+    }
+
+    fn is_tombstone(&self) -> bool {
+        self.body.is_empty()
     }
 
     fn key_in(&self, scope: Scope) -> KeyHash {
         RecordKey {
             zone: &self.name.zone,
-            kind: &RecordKind::Agent,
+            kind: &self.kind,
             name: &self.name.agent,
             owner: self.owner,
             host: self.host,
@@ -71,8 +85,9 @@ impl OwnRecords {
     pub(super) fn is_offered_already(&self, now: Timestamp, zones: &Zones, draft: &Draft) -> bool {
         let key = draft.key();
         let Some(own) = self.records.get(&key) else { return false };
-        let held = zones.get(&draft.name.zone).and_then(|zone| zone.registry().get(&key));
-        held.is_some_and(|held| held.hash() == own.hash())
+        let Some(registry) = zones.get(&draft.name.zone).map(|zone| zone.registry()) else { return false };
+        registry.get(&key).is_some_and(|held| held.hash() == own.hash())
+            && !registry.is_revoked(own, now)
             && own.body() == draft.body
             && own.scope == draft.scope
             && (own.grants() == draft.grants || is_carried_as_well(own, draft))
@@ -102,40 +117,45 @@ impl OwnRecords {
         // Through the gate that everybody else's records pass: what peers would refuse is refused here, with its reason.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
-        match zone.records.merge(ctx, record, Via::Local) {
+        if zone.registry().is_revoked(&record, ctx.now) && !record.is_tombstone() {
+            return Err(WriteError::Revoked(name));
+        }
+        match zone.records.merge(ctx, record.clone(), Via::Local) {
             Merge::New { .. } => {}
             Merge::Stale | Merge::Duplicate => return Err(WriteError::Superseded(name)),
-            Merge::OverQuota => return Err(WriteError::QuotaExceeded),
+            Merge::NoRoom(_) if is_offer(&record) => return Err(WriteError::ZoneFull(name.zone)),
+            // What takes back stays here until it ends: whoever holds what it names has room for it.
+            Merge::NoRoom(_) => {}
         }
-        // Its own eviction may have made it room for nobody.
-        let record = zone.registry().get(&key).cloned().ok_or(WriteError::QuotaExceeded)?;
         // The record's row before its version's: after a crash between them the version is read from the record.
         ctx.out.write(persistence::own_row(&record));
         if record.seq > 0 {
             ctx.out.write(zone.records.written(&record));
         }
-        self.records.insert(key, record);
-        self.plan_renewal(zones, &key);
+        self.keep(record);
+        self.forget_restored(ctx, &key);
+        self.plan_renewal(ctx.now, zones, &key);
         Ok(())
     }
 
     /// Stamp, generation and lease of a new own write.
     fn header(
-        &self,
+        &mut self,
         ctx: &Context<'_>,
         zones: &Zones,
         key: KeyHash,
         draft: &Draft,
     ) -> Result<Header, WriteError> {
         let zone = zones.get(&draft.name.zone).ok_or_else(|| WriteError::NotFound(draft.name.clone()))?;
+        let slot = self.slot_for(draft, zone.registry())?;
+        // Both what is held and what was last written here: either may be the later one after a restart.
         let replaced: Vec<&Arc<Record>> =
-            // Both what is held and what was last written here: either may be the later one after a restart.
             zone.registry().get(&key).into_iter().chain(self.records.get(&key)).collect();
-        let tombstone = draft.body.is_empty();
         let present = Stamp { wall: ctx.now, counter: 0 };
         let successors = replaced.iter().map(|record| record.stamp.successor());
         let mut stamp = successors.fold(present, Stamp::max);
-        let mut generation = replaced.iter().map(|record| record.generation).max().unwrap_or(0);
+        let highest = replaced.iter().map(|record| record.generation).max().unwrap_or(0);
+        let mut generation = highest.max(draft.generation);
         // Such a stamp would be refused by everybody until it is due.
         if stamp.wall > ctx.now + STAMP_AHEAD_MAX {
             // An earlier wrong clock harms only this key; its owner overrules the stamp by a generation.
@@ -144,31 +164,38 @@ impl OwnRecords {
             }
             (stamp, generation) = (present, generation + 1);
         }
-        let mut expires_at =
-            if tombstone { Header::tombstone_expires_at(stamp, generation) } else { stamp.wall + CARD_LIFE };
+        let mut chain_ends = None;
         if let Some(chain) = chain_of(ctx, draft, stamp)? {
             // The owner has since signed a higher one, to take this host's right away.
             if chain.generation < generation {
                 return Err(WriteError::Superseded(draft.name.clone()));
             }
             generation = chain.generation;
-            expires_at = if tombstone {
-                Header::tombstone_expires_at(stamp, generation)
-            } else {
-                expires_at.min(chain.expires_at)
-            };
+            chain_ends = Some(chain.expires_at);
         }
-        // A card that would come back after this one lapsed must not be replaced by it.
+        let raises = generation > highest && !replaced.is_empty();
+        let expires_at = match draft.kind {
+            // A generation may have overruled what a wrong clock stamped, which lasts as much longer.
+            _ if draft.is_tombstone() && generation > 0 => stamp.wall + TOMBSTONE_LIFE_LONG,
+            _ if draft.is_tombstone() => stamp.wall + TOMBSTONE_LIFE,
+            RecordKind::Revocation => stamp.wall + TOMBSTONE_LIFE_LONG,
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => {
+                let ends = stamp.wall + CARD_LIFE;
+                chain_ends.map_or(ends, |chain_ends| ends.min(chain_ends))
+            }
+        };
+        // A card that would come back after this one lapsed must not be replaced by it, but by a higher generation: only so
+        // is overruled what a clock far ahead wrote.
         let outlived = replaced.iter().any(|record| !record.is_tombstone() && record.expires_at > expires_at);
-        if outlived && draft.owner == ctx.key() {
+        if outlived && !raises && draft.owner == ctx.key() {
             return Err(WriteError::StampedAhead(draft.name.clone(), expires_at));
-        } else if outlived {
+        } else if outlived && !raises {
             return Err(WriteError::GrantTooShort(draft.name.clone()));
         }
         Ok(Header {
             network: ctx.config.network.clone(),
             zone: draft.name.zone.clone(),
-            kind: RecordKind::Agent,
+            kind: draft.kind.clone(),
             name: draft.name.agent.clone(),
             owner: draft.owner,
             host: draft.host,
@@ -178,6 +205,7 @@ impl OwnRecords {
             generation,
             expires_at,
             scope: draft.scope,
+            slot,
             grants: draft.grants.clone(),
         })
     }
@@ -193,7 +221,7 @@ fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Cha
         author: ctx.key(),
         zone: &draft.name.zone,
         name: &draft.name.agent,
-        kind: &RecordKind::Agent,
+        kind: &draft.kind,
         stamped_at: stamp.wall,
     };
     verify_chain(&draft.grants, &claim).map(Some).map_err(WriteError::BadGrant)

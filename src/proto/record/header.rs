@@ -9,7 +9,7 @@ use super::key::{KeyHash, RecordKey, RecordKind};
 use crate::proto::card::Scope;
 use crate::proto::codec;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{GRANTS_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_GENERATION};
+use crate::proto::limits::GRANTS_MAX;
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::time::{Stamp, Timestamp};
 
@@ -49,6 +49,8 @@ pub struct Header {
     pub expires_at: Timestamp,
     /// How far it may spread.
     pub scope: Scope,
+    /// Its place on the shelf of its owner and host, below [`SLOTS`](crate::proto::limits::SLOTS).
+    pub slot: u16,
     /// Signed grants from owner to author.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[serde(deserialize_with = "codec::at_most::<GRANTS_MAX, _, _>")]
@@ -60,11 +62,6 @@ impl Header {
     pub fn key(&self) -> KeyHash {
         let Header { zone, kind, name, owner, host, scope, .. } = self;
         RecordKey { zone, kind, name, owner: *owner, host: *host, scope: *scope }.hash()
-    }
-
-    /// The lease a tombstone must have.
-    pub fn tombstone_expires_at(stamp: Stamp, generation: u64) -> Timestamp {
-        stamp.wall + if generation == 0 { TOMBSTONE_LIFE } else { TOMBSTONE_LIFE_GENERATION }
     }
 }
 

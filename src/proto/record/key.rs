@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::proto::card::Scope;
+use crate::proto::codec;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{AgentName, NameError, ZoneName};
 
@@ -17,11 +18,13 @@ pub enum RecordKind {
     Agent,
     /// A zone delegation.
     Delegation,
+    /// An owner takes back what another host wrote for it.
+    Revocation,
     /// A kind of a later version: kept and forwarded, never interpreted.
     Unknown(AgentName),
 }
 
-/// Hash of `(zone, kind, name, owner, host)`: equal for records that compete.
+/// Hash of `(zone, kind, name, owner, host, scope)`: equal for records that compete.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHash(#[serde(with = "serde_bytes")] pub [u8; 32]);
@@ -44,21 +47,12 @@ pub struct RecordKey<'a> {
 }
 
 impl RecordKey<'_> {
-    /// What never leaves the process has a key of its own: it does not compete with what others hold of the same agent.
+    /// The key in the encoding of the header, behind a prefix of its own. The scope belongs to it: what becomes private
+    /// does not compete with what others hold of the same agent, it buries that.
     pub fn hash(&self) -> KeyHash {
-        let mut hash = Sha256::new_with_prefix(b"aop-key-v1\0");
-        for text in [self.zone.as_str(), &String::from(self.kind.clone()), self.name.as_str()] {
-            hash.update(text.as_bytes());
-            // A separator that no name contains, so that two keys never run together.
-            hash.update([0]);
-        }
-        hash.update(self.owner.0);
-        hash.update(self.host.0);
-        // Nothing for the others: a public and a zone-wide record of one agent compete.
-        if self.scope == Scope::Node {
-            hash.update(b"node");
-        }
-        KeyHash(hash.finalize().into())
+        let RecordKey { zone, kind, name, owner, host, scope } = self;
+        let key = codec::encode(&(zone, kind, name, owner, host, scope));
+        KeyHash(Sha256::new_with_prefix(b"aop-key-v1\0").chain_update(key).finalize().into())
     }
 }
 
@@ -67,6 +61,7 @@ impl From<RecordKind> for String {
         match kind {
             RecordKind::Agent => "agent".into(),
             RecordKind::Delegation => "delegation".into(),
+            RecordKind::Revocation => "revocation".into(),
             RecordKind::Unknown(label) => label.into(),
         }
     }
@@ -78,6 +73,7 @@ impl TryFrom<String> for RecordKind {
         Ok(match text.as_str() {
             "agent" => RecordKind::Agent,
             "delegation" => RecordKind::Delegation,
+            "revocation" => RecordKind::Revocation,
             _ => RecordKind::Unknown(text.parse()?),
         })
     }

@@ -1,13 +1,13 @@
 //! Why a record is not taken, and what that means for whoever sent it.
 
 use crate::proto::code::Code;
-use crate::proto::limits::RECORD_BYTES_MAX;
+use crate::proto::limits::{RECORD_BYTES_MAX, SLOTS};
 
 /// Why a record is not taken. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Refusal {
-    /// Larger than 48 KiB.
-    #[error("record is larger than {RECORD_BYTES_MAX} bytes")]
+    /// Larger than 48 KiB, or than a record that names nothing may be.
+    #[error("record is larger than {RECORD_BYTES_MAX} bytes, or than its kind may be")]
     TooLarge,
     /// A format of another version; ignored without penalty.
     #[error("record has an unknown format")]
@@ -48,6 +48,12 @@ pub enum Refusal {
     /// The card breaks a limit.
     #[error("the card breaks a limit")]
     BadCard,
+    /// The slot is not one of a shelf.
+    #[error("the slot is not one of 0 to {}", SLOTS - 1)]
+    BadSlot,
+    /// It does not take back what its name says, or somebody else's.
+    #[error("the revocation does not name a record of its owner by another host")]
+    BadRevocation,
 }
 
 /// What a refusal means for whoever sent the record.
@@ -77,6 +83,8 @@ impl Refusal {
             Refusal::BadGeneration => Code::BadGeneration,
             Refusal::BadScope => Code::BadScope,
             Refusal::BadCard => Code::BadCard,
+            Refusal::BadSlot => Code::BadSlot,
+            Refusal::BadRevocation => Code::BadRevocation,
         }
     }
 
@@ -93,7 +101,9 @@ impl Refusal {
             | Refusal::BadLease
             | Refusal::BadGeneration
             | Refusal::BadScope
-            | Refusal::BadCard => Blame::Sender,
+            | Refusal::BadCard
+            | Refusal::BadSlot
+            | Refusal::BadRevocation => Blame::Sender,
         }
     }
 }

@@ -1,17 +1,19 @@
 //! The way from bytes to a record: parsed, then verified, cheapest checks first (protocol section 2).
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Header, KeyHash, Record, RecordHash, RecordKind, Refusal};
+use super::{Header, KeyHash, Record, RecordHash, RecordKind, Refusal, Revocation};
 use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
 use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
 use crate::proto::identity::{Identity, Keys};
 use crate::proto::limits::{
     CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
-    RECORD_BYTES_MAX, SCHEMA_BYTES_MAX, STAMP_AHEAD_MAX,
+    RECORD_BYTES_MAX, REVOCATION_BYTES_MAX, SCHEMA_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX, TOMBSTONE_BYTES_MAX,
+    TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
 };
 use crate::proto::name::FullName;
 use crate::proto::time::Timestamp;
@@ -145,26 +147,60 @@ impl SignedRecord {
     }
 
     fn check_rules(&self) -> Result<(), Refusal> {
-        let Header { owner, host, author, stamp, generation, expires_at, scope, seq, .. } = *self.header();
-        let tombstone = self.is_tombstone();
-        if author.key != host && !(tombstone && author.key == owner) {
+        let Header { host, author, scope, seq, slot, .. } = *self.header();
+        if author.key != host {
             return Err(Refusal::BadAuthor);
         }
-        let lease_is_right = match tombstone {
-            true => expires_at == Header::tombstone_expires_at(stamp, generation),
-            false => expires_at > stamp.wall && expires_at <= stamp.wall + CARD_LIFE,
-        };
-        if !lease_is_right {
+        if slot >= SLOTS {
+            return Err(Refusal::BadSlot);
+        }
+        if self.bytes().len() > self.bytes_max() {
+            return Err(Refusal::TooLarge);
+        }
+        if !self.lease_is_right() {
             return Err(Refusal::BadLease);
         }
         if (seq == 0) != (scope == Scope::Node) {
             return Err(Refusal::BadScope);
         }
-        if self.header().kind == RecordKind::Agent && !tombstone {
-            let card = codec::decode(&self.bytes()[self.0.body_at..]).map_err(|_| Refusal::Malformed)?;
-            check_card(&card)?;
+        self.check_body()
+    }
+
+    fn bytes_max(&self) -> usize {
+        match self.header().kind {
+            RecordKind::Revocation => REVOCATION_BYTES_MAX,
+            _ if self.is_tombstone() => TOMBSTONE_BYTES_MAX,
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => RECORD_BYTES_MAX,
         }
-        Ok(())
+    }
+
+    fn lease_is_right(&self) -> bool {
+        let Header { stamp, expires_at, ref kind, .. } = *self.header();
+        let is_exactly = |life: Duration| expires_at == stamp.wall + life;
+        match kind {
+            _ if self.is_tombstone() => is_exactly(TOMBSTONE_LIFE) || is_exactly(TOMBSTONE_LIFE_LONG),
+            RecordKind::Revocation => is_exactly(TOMBSTONE_LIFE_LONG),
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => {
+                expires_at > stamp.wall && expires_at <= stamp.wall + CARD_LIFE
+            }
+        }
+    }
+
+    fn check_body(&self) -> Result<(), Refusal> {
+        let body = &self.bytes()[self.0.body_at..];
+        let Header { zone, kind, name, owner, host, .. } = self.header();
+        match kind {
+            _ if self.is_tombstone() => Ok(()),
+            RecordKind::Agent => check_card(&codec::decode(body).map_err(|_| Refusal::Malformed)?),
+            RecordKind::Revocation => {
+                let revocation: Revocation = codec::decode(body).map_err(|_| Refusal::Malformed)?;
+                // Its name is a hash of what it takes back: one for each, and none that names what it does not hold.
+                let is_right =
+                    host == owner && revocation.host != *owner && revocation.name(zone, *owner) == *name;
+                if is_right { Ok(()) } else { Err(Refusal::BadRevocation) }
+            }
+            RecordKind::Delegation | RecordKind::Unknown(_) => Ok(()),
+        }
     }
 
     fn is_tombstone(&self) -> bool {
@@ -191,7 +227,7 @@ impl SignedRecord {
         if header.generation != generation {
             return Err(Refusal::BadGeneration);
         }
-        // A tombstone buries for longer than most grants last, and names nothing: it is enough that it was allowed.
+        // A tombstone buries for longer than most grants last, and offers nothing: it is enough that it was allowed.
         let ends = if self.is_tombstone() { header.stamp.wall } else { header.expires_at };
         if ends > expires_at {
             return Err(Refusal::BadLease);
@@ -216,6 +252,7 @@ impl SignedRecord {
             generation: header.generation,
             expires_at: header.expires_at,
             scope: header.scope,
+            slot: header.slot,
         }
     }
 }

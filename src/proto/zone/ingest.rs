@@ -9,18 +9,18 @@ use super::{Notice, Zone, ZoneRecords};
 use crate::proto::code::Code;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Event, GossipId, NodeAlert, Offence, Output, Verdict, Via};
+use crate::proto::io::{Event, GossipId, NodeAlert, Offence, Output, Removal, Verdict, Via};
 use crate::proto::message::Message;
 use crate::proto::persistence;
 use crate::proto::record::{Blame, Record, Refusal, SignedRecord};
-use crate::proto::registry::Merge;
+use crate::proto::registry::{Merge, NoRoom};
 
 /// What became of bytes that claim to be a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ingested {
     /// Held now.
     New,
-    /// A greater one, or the same, is held; or a quota keeps it out.
+    /// A greater one, or the same, is held; or there is no room for it.
     Known,
     /// Not taken.
     Refused(Refusal),
@@ -126,7 +126,7 @@ impl ZoneRecords {
             }
             Ok(record) => match self.merge(ctx, record, via) {
                 Merge::New { .. } => Ingested::New,
-                Merge::Stale | Merge::Duplicate | Merge::OverQuota => Ingested::Known,
+                Merge::Stale | Merge::Duplicate | Merge::NoRoom(_) => Ingested::Known,
             },
         }
     }
@@ -142,7 +142,6 @@ impl ZoneRecords {
 
     /// Merges a verified record and does what follows from it.
     pub(in crate::proto) fn merge(&mut self, ctx: &mut Context<'_>, record: Arc<Record>, via: Via) -> Merge {
-        let key = record.key();
         if self.registry.is_fork(&record) {
             ctx.out.count(Code::ForkedAuthor);
             ctx.out.alert(NodeAlert::ForkedAuthor(record.author));
@@ -152,30 +151,45 @@ impl ZoneRecords {
             self.notices.push(Notice::OwnHead(record.author, record.seq));
         }
         // Through the registry alone: what stands is what the order of content says, however it came.
-        let merged = self.registry.merge(record, ctx.now);
-        if let Merge::New { replaced, evicted } = &merged {
-            // Asked for again: making room may have taken the record itself.
-            let record = self.registry.get(&key).cloned();
-            for gone in replaced.iter().chain(evicted) {
-                self.reindex(gone, ctx.now);
-            }
-            for gone in evicted {
-                self.dropped(ctx, gone);
-            }
-            if let Some(record) = record {
+        let merged = self.registry.merge(record.clone(), ctx.now);
+        match &merged {
+            Merge::New { replaced, evicted } => {
+                if let Some(gone) = replaced {
+                    self.reindex(gone, ctx.now);
+                }
+                for (gone, reason) in evicted {
+                    self.evicted(ctx, gone, *reason);
+                }
                 self.on_accepted(ctx, &record, via);
             }
+            Merge::NoRoom(reason) => note_no_room(ctx, *reason),
+            Merge::Stale | Merge::Duplicate => {}
         }
         merged
+    }
+
+    fn evicted(&mut self, ctx: &mut Context<'_>, gone: &Arc<Record>, reason: NoRoom) {
+        self.reindex(gone, ctx.now);
+        note_no_room(ctx, reason);
+        self.removed(ctx, gone.clone(), Removal::NoRoom(reason));
+        self.dropped(ctx, gone);
+        // An own one is tried again.
+        self.notice_own_key(ctx, gone);
     }
 
     fn on_accepted(&mut self, ctx: &mut Context<'_>, record: &Arc<Record>, via: Via) {
         self.reindex(record, ctx.now);
         if record.is_agent() && via != Via::Store {
             ctx.out.event(match record.is_tombstone() {
-                true => Event::AgentRemoved { record: record.clone(), deleted: true },
+                true => Event::AgentRemoved { record: record.clone(), reason: Removal::Deleted },
                 false => Event::AgentChanged { record: record.clone(), via },
             });
+        }
+        for named in self.registry.named_by(record) {
+            self.notice_own_key(ctx, &named);
+            if self.registry.is_revoked(&named, ctx.now) {
+                self.removed(ctx, named, Removal::Revoked);
+            }
         }
         if via.is_foreign() {
             // Not durable: what is lost with the last blocks of a disk comes again by sync.
@@ -183,4 +197,11 @@ impl ZoneRecords {
             self.notice_own_key(ctx, record);
         }
     }
+}
+
+fn note_no_room(ctx: &mut Context<'_>, reason: NoRoom) {
+    ctx.out.count(match reason {
+        NoRoom::SlotTaken => Code::SlotTaken,
+        NoRoom::ZoneFull => Code::ZoneFull,
+    });
 }

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use serde_bytes::ByteBuf;
 
 use super::Notice;
-use crate::proto::config::Quota;
 use crate::proto::context::Context;
 use crate::proto::identity::AgentId;
-use crate::proto::io::{Event, Output, Write};
+use crate::proto::io::{Event, NodeAlert, Output, Removal, Write};
 use crate::proto::limits::BATCH_BYTES_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::ZoneName;
@@ -34,10 +33,10 @@ pub(in crate::proto) struct ZoneRecords {
 }
 
 impl ZoneRecords {
-    pub(super) fn new(name: ZoneName, quota: Quota) -> ZoneRecords {
+    pub(super) fn new(name: ZoneName, weight_max: usize) -> ZoneRecords {
         ZoneRecords {
             name,
-            registry: Registry::new(quota),
+            registry: Registry::new(weight_max),
             agents: BTreeSet::new(),
             unindexed: BTreeMap::new(),
             seq: 0,
@@ -56,12 +55,13 @@ impl ZoneRecords {
         for record in expirations.hidden {
             // An own lease that ended is written again, if this node still offers the agent.
             self.notice_own_key(ctx, &record);
-            if !record.is_tombstone() {
-                ctx.out.event(Event::AgentRemoved { record, deleted: false });
-            }
+            self.removed(ctx, record, Removal::Expired);
         }
         for record in expirations.dropped {
             self.dropped(ctx, &record);
+        }
+        if self.registry.has_ample_room() {
+            ctx.out.clear_alerts(|alert| matches!(alert, NodeAlert::ZoneFull(zone) if *zone == self.name));
         }
     }
 
@@ -85,6 +85,10 @@ impl ZoneRecords {
     /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
     /// asks: a record that is replaced before costs nothing, and a node that nobody asks keeps no index.
     pub(super) fn reindex(&mut self, record: &Record, now: Timestamp) {
+        // A revocation that comes or goes changes what may be shown of others.
+        for named in self.registry.named_by(record) {
+            self.reindex(&named, now);
+        }
         if !record.is_agent() {
             return;
         }
@@ -95,6 +99,13 @@ impl ZoneRecords {
         };
         // The time as of which it is judged: a later question must not index what ended in between.
         self.unindexed.insert(id, now);
+    }
+
+    /// A card is not shown any more.
+    pub(super) fn removed(&self, ctx: &mut Context<'_>, record: Arc<Record>, reason: Removal) {
+        if record.is_agent() && !record.is_tombstone() {
+            ctx.out.event(Event::AgentRemoved { record, reason });
+        }
     }
 
     pub(super) fn notice_own_key(&mut self, ctx: &Context<'_>, record: &Record) {
@@ -126,6 +137,13 @@ impl ZoneRecords {
     pub(in crate::proto) fn written(&mut self, record: &Arc<Record>) -> Write {
         self.unpublished.push(record.clone());
         self.set_seq(record.seq)
+    }
+
+    /// A record of this node is held again after there was no room for it.
+    pub(in crate::proto) fn publish_again(&mut self, record: Arc<Record>) {
+        if record.is_public() {
+            self.unpublished.push(record);
+        }
     }
 
     /// Agents whose entry in the index waits.

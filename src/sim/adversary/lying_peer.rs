@@ -98,6 +98,7 @@ impl LyingPeer<'_> {
                 items.retain(|_| self.rng.random());
                 let none = Item {
                     key: KeyHash([0; 32]),
+                    slot: 0,
                     generation: 0,
                     wall: self.now,
                     counter: 0,
@@ -204,6 +205,7 @@ impl LyingPeer<'_> {
             generation: 0,
             expires_at: self.now + CARD_LIFE,
             scope: Scope::Public,
+            slot: 0,
             grants: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::proto::card::Scope;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, Header, KeyHash, Order, Record, RecordKind};
+use crate::proto::record::{Author, Header, KeyHash, Order, Precedence, Record, RecordKind};
 use crate::proto::time::{Stamp, Timestamp};
 use crate::sim::nodes::Nodes;
 use crate::sim::sim_node::RestartFrom;
@@ -22,7 +22,7 @@ pub(in crate::sim) enum Operation {
 /// Why the last acknowledged operation of a host need not show any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exemption {
-    /// The host lost its disk after it was told to offer the agent: it cannot know, and buries what it does not offer.
+    /// The host lost its disk, and no running node knew of the operation.
     DiskLost,
     /// The host's disk went back to before the operation, and no running node knew of it, or the restored folder
     /// never had the epoch of the operation and cannot tell it from another's.
@@ -41,6 +41,8 @@ pub(super) struct Acknowledged {
     pub(super) order: Order,
     /// The host's disk went back to before it, and nobody has told the host yet.
     pub(super) unheard: bool,
+    /// The host lost its disk since: what it offered ends with its lease, unless it is told again.
+    pub(super) lapses: bool,
     pub(super) exempt: Option<Exemption>,
     /// The host withdrew it and left the zone: only those who heard know of that.
     pub(super) left: bool,
@@ -51,6 +53,7 @@ pub(super) struct Acknowledged {
 pub(super) struct Written {
     pub(super) key: KeyHash,
     pub(super) order: Order,
+    pub(super) precedence: Precedence,
     pub(super) expires_at: Timestamp,
 }
 
@@ -96,16 +99,21 @@ impl ReferenceModel {
     ) {
         self.acknowledged += 1;
         if let Some(order) = order {
-            let unheard = false;
+            let (unheard, lapses) = (false, false);
             let (exempt, left) = (None, false);
-            let acknowledged = Acknowledged { operation, step, key, order, unheard, exempt, left };
+            let acknowledged = Acknowledged { operation, step, key, order, unheard, lapses, exempt, left };
             self.agents.insert(agent, acknowledged);
         }
     }
 
     /// A node wrote an own record. Whether it may: one version is written once, unless a disk went back.
     pub(super) fn note_write(&mut self, at: usize, record: &Record) -> bool {
-        let written = Written { key: record.key(), order: record.order(), expires_at: record.expires_at };
+        let written = Written {
+            key: record.key(),
+            order: record.order(),
+            precedence: record.precedence(),
+            expires_at: record.expires_at,
+        };
         let of_zone = self.written.entry(record.name.zone.clone()).or_default();
         let writes = of_zone.entry((record.author, record.seq)).or_default();
         let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
@@ -167,9 +175,9 @@ impl ReferenceModel {
     pub(super) fn is_exempt(&self, zone: &ZoneName, agent: &Acknowledged, wall: u64) -> bool {
         // What the host wrote since in a new epoch follows from what its disk went back to.
         let of_epoch = self.by_author(zone, agent.order.author);
-        let mut leases = of_epoch.flatten().filter(|it| it.key == agent.key);
+        let mut leases = of_epoch.flatten().filter(|it| it.key == agent.key && it.order >= agent.order);
         agent.exempt.is_some()
-            || agent.unheard
+            || (agent.unheard || agent.lapses)
                 && matches!(agent.operation, Operation::Offered(_))
                 && leases.all(|it| it.expires_at.0 <= wall)
     }
@@ -203,8 +211,10 @@ impl ReferenceModel {
                 continue;
             }
             let forgotten = match (from, backup) {
-                // Without a disk it offers nothing, so a withdrawal holds all the more.
-                (RestartFrom::Lost, _) => agent.operation != Operation::Withdrawn,
+                (RestartFrom::Lost, _) => {
+                    agent.lapses = true;
+                    !is_known(&name.zone, agent, nodes)
+                }
                 (RestartFrom::Backup | RestartFrom::Torn, Some(backup)) => {
                     let wrote = backup.wrote(agent.order.author.epoch);
                     // Whoever restored an old disk has forgotten it, and may hear of it from others until every lease has ended.
@@ -246,6 +256,7 @@ pub(super) fn header_of(host: PeerKey, name: &FullName) -> Header {
         generation: 0,
         expires_at: Timestamp::default(),
         scope: Scope::Public,
+        slot: 0,
         grants: Vec::new(),
     }
 }

@@ -52,7 +52,7 @@ impl Checkers {
         }
     }
 
-    /// No live card stands under a host's key but those it offers. A host gives up after a second writer under its key, and
+    /// No live card stands under a host's key but those it offers, or knows to be of an earlier folder of its. A host gives up after a second writer under its key, and
     /// does not bury what it meets while its clock forbids it to write: that expirations by itself.
     pub(super) fn check_own_keys(&self, at: usize, fabric: &mut Fabric) {
         let wall = fabric.kernel.wall();
@@ -66,6 +66,7 @@ impl Checkers {
             .map(Zone::name)
             .flat_map(|zone| node.records(zone))
             .filter(|it| it.host == host.key && !it.is_tombstone() && it.expires_at > ends_after)
+            .filter(|it| !node.is_restored(&it.key()))
             .find(|record| {
                 let row = host.disk.rows().get([b"o", &record.key().0[..]].concat().as_slice());
                 row.is_none_or(|row| row != record.bytes())

@@ -1,11 +1,10 @@
 //! What a node held of a zone when it was looked at, and what may become of that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::proto::config::Quota;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::RECORD_BYTES_MAX;
+use crate::proto::limits::{RECORD_BYTES_MAX, RECORD_WEIGHT};
 use crate::proto::name::ZoneName;
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
@@ -36,7 +35,7 @@ impl Snapshot {
         Some(&self.held[at])
     }
 
-    /// What was held and is no more, though its lease had not ended and no quota took it, with what is held in its place.
+    /// What was held and is no more, though its lease had not ended and nothing came before it in a full zone, with what is held in its place.
     pub(super) fn lost_since<'a>(
         &'a self,
         before: &'a Snapshot,
@@ -49,7 +48,8 @@ impl Snapshot {
             while now.next_if(|it| it.key() < old.key()).is_some() {}
             let held = now.peek().filter(|it| it.key() == old.key());
             // Mostly it is the very same record, and nothing need be compared.
-            let is_less = held.is_none_or(|held| !Arc::ptr_eq(held, old) && held.order() < old.order());
+            let is_less =
+                held.is_none_or(|held| !Arc::ptr_eq(held, old) && held.precedence() < old.precedence());
             (is_less && old.expires_at > wall_max && !evicted(old))
                 .then_some((&**old, held.map(|held| &***held)))
         })
@@ -76,27 +76,31 @@ impl Snapshot {
         })
     }
 
-    /// What is held beyond a quota.
-    pub(super) fn beyond(&self, quota: &Quota) -> Option<String> {
-        let mut counts = BTreeMap::new();
-        for record in &self.held {
-            *counts.entry(record.author.key).or_insert(0usize) += 1;
-        }
-        let (most, bytes) = (counts.into_values().max().unwrap_or(0), self.bytes());
-        let is_beyond = most > quota.records_per_author || bytes > quota.bytes;
-        is_beyond.then(|| format!("{most} records of one author, {bytes} bytes in all"))
+    /// What is held beyond the room of a zone.
+    pub(super) fn beyond(&self, weight_max: usize) -> Option<String> {
+        let mut slots = BTreeSet::new();
+        let shared = self.public().find(|record| !slots.insert((record.shelf(), record.slot)));
+        let shared = shared.map(|record| format!("{record:?} in a slot with another"));
+        shared
+            .or_else(|| (self.weight() > weight_max).then(|| format!("records that weigh {}", self.weight())))
     }
 
-    /// Whether a quota may have taken a record: its author has as many of smaller keys as it may have, or the zone is full.
-    pub(super) fn is_evicted(&self, gone: &Record, quota: &Quota) -> bool {
-        let smaller = self.held.iter().take_while(|record| record.key() < gone.key());
-        let of_author = smaller.filter(|record| record.author.key == gone.author.key).count();
+    /// Whether the rule of room may have taken a record: another key has its slot, or the zone is full.
+    pub(super) fn is_evicted(&self, gone: &Record, weight_max: usize) -> bool {
+        let mut others = self.public();
+        let is_taken = others.any(|other| other.shelf() == gone.shelf() && other.slot == gone.slot);
         // Full is what the next record might not fit into, as nobody knows which one was refused.
-        let is_full = self.bytes() + RECORD_BYTES_MAX > quota.bytes;
-        self.get(&gone.key()).is_none() && (of_author >= quota.records_per_author || is_full)
+        let is_full = self.weight() + RECORD_BYTES_MAX + RECORD_WEIGHT > weight_max;
+        // Its host may have moved the key to another slot since.
+        let is_gone = self.get(&gone.key()).is_none_or(|held| held.order() > gone.order());
+        is_gone && (is_taken || is_full)
     }
 
-    fn bytes(&self) -> usize {
-        self.held.iter().map(|record| record.bytes().len()).sum()
+    fn public(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.held.iter().filter(|record| record.is_public())
+    }
+
+    fn weight(&self) -> usize {
+        self.public().map(|record| record.weight()).sum()
     }
 }

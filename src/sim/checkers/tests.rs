@@ -77,7 +77,16 @@ fn an_offer_need_not_show_once_every_lease_ended_before_its_restored_host_heard_
     assert!(reference.note_write(0, &offered));
     let (key, order) = (offered.key(), offered.order());
     let operation = Operation::Offered("text".into());
-    let agent = Acknowledged { operation, step: 1, key, order, unheard: true, exempt: None, left: false };
+    let agent = Acknowledged {
+        operation,
+        step: 1,
+        key,
+        order,
+        unheard: true,
+        lapses: false,
+        exempt: None,
+        left: false,
+    };
     let exempt = |reference: &ReferenceModel, agent: &Acknowledged, at: Timestamp| {
         reference.is_exempt(&ZoneName::root(), agent, at.0)
     };

@@ -89,6 +89,7 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     agents.replace(setup.agents);
     let options = host::Options {
         identity: Identity::from_seed([setup.seed + 1; 32]),
+        new_key: true,
         network: "test".into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

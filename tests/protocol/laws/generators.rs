@@ -7,9 +7,9 @@ use aop::proto::codec;
 use aop::proto::fingerprint::leaf_of;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::limits::CARD_LIFE;
-use aop::proto::name::ZoneName;
-use aop::proto::record::{Author, Header, Record, RecordKind, SignedRecord};
+use aop::proto::limits::{CARD_LIFE, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG};
+use aop::proto::name::{AgentName, ZoneName};
+use aop::proto::record::{Author, Header, Record, RecordKind, Revocation, RevokedRecord, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};
 use proptest::prelude::*;
 use serde_bytes::ByteBuf;
@@ -30,6 +30,7 @@ pub(crate) struct Spec {
     pub(crate) generation: u64,
     pub(crate) life: Duration,
     pub(crate) padding: usize,
+    pub(crate) slot: u16,
 }
 
 /// Who signs what.
@@ -37,7 +38,7 @@ pub(crate) struct Spec {
 pub(crate) enum By {
     Host,
     HostBuries,
-    OwnerBuries,
+    OwnerRevokes,
 }
 
 pub(crate) fn identity(seed: u8) -> Identity {
@@ -70,11 +71,12 @@ pub(crate) fn plain(host: u8, name: u8) -> Spec {
         generation: 0,
         life: CARD_LIFE,
         padding: 0,
+        slot: u16::from(name),
     }
 }
 
 pub(crate) fn spec() -> impl Strategy<Value = Spec> {
-    let who = (1u8..4, 1u8..4, prop_oneof![Just(By::Host), Just(By::HostBuries), Just(By::OwnerBuries)]);
+    let who = (1u8..4, 1u8..4, prop_oneof![Just(By::Host), Just(By::HostBuries), Just(By::OwnerRevokes)]);
     let version = (1u64..3, 1u64..12, 0u8..5);
     let order = (0u64..3, 0u32..2, 0u64..2);
     (who, version, order, 1u64..10_080, 0usize..400).prop_map(
@@ -82,7 +84,9 @@ pub(crate) fn spec() -> impl Strategy<Value = Spec> {
             // A record of the host's own generation 1 is one that its owner signs: host and owner are the same.
             let owner = if by == By::HostBuries { host } else { owner };
             let life = Duration::from_secs(60 * minutes);
-            Spec { host, owner, by, epoch, seq, name, age_ms, counter, generation, life, padding }
+            // One slot for each key, as an honest host keeps it: an owner has a revocation for each host and name.
+            let slot = u16::from(name) * 4 + if by == By::OwnerRevokes { u16::from(host) } else { 0 };
+            Spec { host, owner, by, epoch, seq, name, age_ms, counter, generation, life, padding, slot }
         },
     )
 }
@@ -96,7 +100,7 @@ pub(crate) fn specs(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<
 pub(crate) fn crowd(count: usize) -> Vec<Record> {
     let writer = identity(1);
     let numbers = include_str!("../../data/one-leaf.txt").lines().take(count);
-    let header = |at: u64| Header {
+    let header = |(slot, at): (u16, u64)| Header {
         network: "world".into(),
         zone: ZoneName::root(),
         kind: RecordKind::Agent,
@@ -109,10 +113,11 @@ pub(crate) fn crowd(count: usize) -> Vec<Record> {
         generation: 0,
         expires_at: NOW + CARD_LIFE,
         scope: Scope::Public,
+        slot,
         grants: Vec::new(),
     };
     let body = codec::encode(&AgentCard::default());
-    let crowded = numbers.map(|number| header(number.parse().unwrap()));
+    let crowded = (0..).zip(numbers.map(|number| number.parse().unwrap())).map(header);
     let sign = |it: Header| SignedRecord::sign(it, &body, &writer).unwrap().verify(NOW).unwrap();
     crowded.inspect(|it| assert_eq!(leaf_of(it.key()), 0)).map(sign).collect()
 }
@@ -120,34 +125,44 @@ pub(crate) fn crowd(count: usize) -> Vec<Record> {
 impl Spec {
     pub(crate) fn signed(&self) -> SignedRecord {
         let stamp = Stamp { wall: Timestamp(NOW.0 - self.age_ms), counter: self.counter };
-        let writer = if self.by == By::OwnerBuries { self.owner } else { self.host };
-        let expires_at = match self.by {
-            By::Host => stamp.wall + self.life,
-            By::HostBuries | By::OwnerBuries => Header::tombstone_expires_at(stamp, self.generation),
-        };
-        let body = match self.by {
+        // Of two hosts, or the owner's of the other: what an owner wrote itself it does not revoke.
+        let revoked = if self.host == self.owner { self.host % 3 + 1 } else { self.host };
+        let meant = RevokedRecord { kind: RecordKind::Agent, name: self.agent() };
+        let revocation = Revocation { host: key(revoked), record: Some(meant) };
+        let writer = if self.by == By::OwnerRevokes { self.owner } else { self.host };
+        let (kind, name, life, body) = match self.by {
             By::Host => {
                 let description = "x".repeat(self.padding);
-                codec::encode(&AgentCard { description, ..AgentCard::default() })
+                let card = AgentCard { description, ..AgentCard::default() };
+                (RecordKind::Agent, self.agent(), self.life, codec::encode(&card))
             }
-            By::HostBuries | By::OwnerBuries => Vec::new(),
+            By::HostBuries => (RecordKind::Agent, self.agent(), TOMBSTONE_LIFE, Vec::new()),
+            By::OwnerRevokes => {
+                let name = revocation.name(&ZoneName::root(), key(self.owner));
+                (RecordKind::Revocation, name, TOMBSTONE_LIFE_LONG, codec::encode(&revocation))
+            }
         };
         let header = Header {
             network: "world".into(),
             zone: ZoneName::root(),
-            kind: RecordKind::Agent,
-            name: format!("agent-{}", self.name).parse().unwrap(),
+            kind,
+            name,
             owner: key(self.owner),
-            host: key(self.host),
+            host: key(writer),
             author: author(writer, self.epoch),
             seq: self.seq,
             stamp,
             generation: self.generation,
-            expires_at,
+            expires_at: stamp.wall + life,
             scope: Scope::Public,
+            slot: self.slot,
             grants: if writer == self.owner { Vec::new() } else { vec![self.grant()] },
         };
         SignedRecord::sign(header, &body, &identity(writer)).unwrap()
+    }
+
+    fn agent(&self) -> AgentName {
+        format!("agent-{}", self.name).parse().unwrap()
     }
 
     pub(crate) fn record(&self) -> Record {

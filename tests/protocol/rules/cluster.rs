@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
-use aop::proto::config::{Config, Quota};
+use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, Verdict};
+use aop::proto::limits::ZONE_WEIGHT_MAX;
 use aop::proto::name::{FullName, ZoneName};
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
@@ -69,20 +70,23 @@ impl Cluster {
             configs,
         };
         for at in 0..count {
-            let node = cluster.open(at, Quota::default());
+            let node = cluster.open(at, ZONE_WEIGHT_MAX);
             cluster.nodes.push(node);
         }
         cluster.settle();
         cluster
     }
 
-    pub(crate) fn open(&self, at: usize, quota: Quota) -> Node {
+    pub(crate) fn open(&self, at: usize, zone_weight_max: usize) -> Node {
         let mut stored = Stored::default();
         for (row, value) in &self.rows[at] {
             assert!(stored.take_row(row, value, true, "world", self.clock(at)));
         }
-        let config = Config { quota, ..self.configs[at].clone() };
-        Node::new(identity(at), config, [at as u8; 32], stored, self.clock(at))
+        let config = Config { zone_weight_max, ..self.configs[at].clone() };
+        // Another run draws other numbers.
+        let mut seed = [at as u8; 32];
+        seed[..8].copy_from_slice(&self.log.len().to_be_bytes());
+        Node::new(identity(at), config, seed, stored, self.clock(at))
     }
 
     pub(crate) fn clock(&self, at: usize) -> Timestamp {
@@ -95,7 +99,7 @@ impl Cluster {
             self.cut(at, other);
         }
         self.rows[at] = rows;
-        self.nodes[at] = self.open(at, Quota::default());
+        self.nodes[at] = self.open(at, ZONE_WEIGHT_MAX);
         self.settle();
     }
 

@@ -74,6 +74,7 @@ fn signed(author: &Identity, number: usize, text: &str) -> SignedRecord {
         generation: 0,
         expires_at: START + CARD_LIFE,
         scope: Scope::Public,
+        slot: number as u16,
         grants: Vec::new(),
     };
     let card = AgentCard { description: text.into(), ..AgentCard::default() };

@@ -1,0 +1,61 @@
+//! What an earlier data folder wrote with the key of this node, and this one does not know (protocol section 2).
+//!
+//! A key that was saved and put on a new disk finds its agents in the world again. They are this host's, so nobody else
+//! deletes or renews them; but whether they are still offered only the operator knows. So they are kept, shown under one
+//! alert, and end with their leases unless the operator adopts, registers or deregisters them.
+
+use std::sync::Arc;
+
+use super::OwnRecords;
+use super::write::Draft;
+use crate::proto::context::Context;
+use crate::proto::identity::AgentId;
+use crate::proto::io::NodeAlert;
+use crate::proto::name::FullName;
+use crate::proto::record::{KeyHash, Record};
+use crate::proto::registration::{Registered, WriteError};
+use crate::proto::zone::Zones;
+
+impl OwnRecords {
+    /// Keys of live cards under this node's key that wait for a word of the operator.
+    pub(in crate::proto) fn restored(&self) -> impl Iterator<Item = &KeyHash> {
+        self.restored.iter()
+    }
+
+    pub(in crate::proto) fn is_restored(&self, key: &KeyHash) -> bool {
+        self.restored.contains(key)
+    }
+
+    /// Offers what an earlier folder wrote, from now on: it is written again and renewed. What is offered already stays.
+    pub(in crate::proto) fn adopt_restored(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        name: &FullName,
+    ) -> Result<Registered, WriteError> {
+        let zone = zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
+        let held = self.restored.iter().filter_map(|key| zone.registry().get(key));
+        let found: Vec<Arc<Record>> = held.filter(|record| record.name == *name).cloned().collect();
+        for record in &found {
+            self.write(ctx, zones, Draft::again(record))?;
+        }
+        let offered = self.offers_named(name);
+        let first = offered.first().ok_or_else(|| WriteError::NotFound(name.clone()))?;
+        Ok(Registered { name: name.clone(), id: AgentId::of(first.owner, name) })
+    }
+
+    pub(super) fn note_restored(&mut self, ctx: &mut Context<'_>, record: &Record) {
+        if record.is_agent() && !record.is_tombstone() {
+            self.restored.insert(record.key());
+            ctx.out.alert(NodeAlert::RestoredKey);
+        } else {
+            self.forget_restored(ctx, &record.key());
+        }
+    }
+
+    pub(super) fn forget_restored(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
+        if self.restored.remove(key) && self.restored.is_empty() {
+            ctx.out.clear_alerts(|alert| *alert == NodeAlert::RestoredKey);
+        }
+    }
+}
