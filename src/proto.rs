@@ -47,6 +47,7 @@ pub mod grant;
 pub mod identity;
 pub mod io;
 pub mod limits;
+mod links;
 pub mod liveness;
 pub mod message;
 pub mod name;

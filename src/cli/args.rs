@@ -53,7 +53,7 @@ pub(super) enum Command {
             \x20 aop node --agents ./agents\n\
             \x20 aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…")]
     Node(Box<NodeCommand>),
-    /// Search the registry
+    /// Search the registry; exits 5 if the answer may lack something
     #[command(before_help = "Examples:\n\
             \x20 aop find \"summarise a pdf\"\n\
             \x20 aop find --tag weather --zone acme.org --json")]

@@ -178,6 +178,7 @@ impl Handle {
         Ok(api::FindAnswer {
             results: view::agents(&answer.found, &self.own()),
             complete: answer.is_complete(),
+            age_ms: view::age_ms(answer.age()),
             zones: view::zones(&answer),
             cursor: answer.next.map(|cursor| cursor.to_string()),
             elapsed_ms: view::ms(started.elapsed()),
@@ -203,6 +204,9 @@ impl Handle {
         let answer = self.answer(Command::List(Find { query, limit, after: cursor, local: true })).await?;
         Ok(api::AgentPage {
             results: view::agents(&answer.found, &self.own()),
+            zones: view::zones(&answer),
+            complete: answer.is_complete(),
+            age_ms: view::age_ms(answer.age()),
             cursor: answer.next.map(|cursor| cursor.to_string()),
         })
     }

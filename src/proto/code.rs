@@ -139,6 +139,7 @@ codes! {
     QuotaExceeded "quota_exceeded" 429 Failure Never Sender "The quota of the zone is full for this node.";
     DuplicateIdentity "duplicate_identity" 409 Failure Never Node "Another process writes under the key of this node.";
     ClockUnsafe "clock_unsafe" 503 Failure Later Node "The clock of this node cannot be trusted.";
+    ExcessBeacon "excess_beacon" 429 Failure Later Sender "More beacons than one author, or strangers, may send.";
     Future "future" 503 Failure Later Node "It is stamped ahead of the clock.";
 
     // How a call can end without a result.

@@ -21,7 +21,7 @@ use serde_bytes::ByteBuf;
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
-fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
+pub(crate) fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     Header {
         network: "world".into(),
         zone: ZoneName::root(),
@@ -39,11 +39,11 @@ fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     }
 }
 
-fn body(description: &str) -> Vec<u8> {
+pub(crate) fn body(description: &str) -> Vec<u8> {
     codec::encode(&AgentCard { description: description.into(), ..AgentCard::default() })
 }
 
-fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
+pub(crate) fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
     envelope(&[signed(header, body, author).bytes()])
 }
 
@@ -51,7 +51,7 @@ fn envelope(records: &[&std::sync::Arc<[u8]>]) -> Vec<u8> {
     Envelope::Records(records.iter().map(|bytes| ByteBuf::from(bytes.to_vec())).collect()).encode()
 }
 
-fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
+pub(crate) fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
     let beacon = Beacon {
         network: "world".into(),
         zone: ZoneName::root(),
@@ -92,7 +92,7 @@ fn penalties(cluster: &Cluster, at: usize, since: usize) -> Vec<&'static str> {
     cluster.outputs(at, since).iter().filter_map(reason).collect()
 }
 
-fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
+pub(crate) fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
     cluster.outputs(at, since).iter().filter(|output| matches!(output, Output::Request { .. })).count()
 }
 
