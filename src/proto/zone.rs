@@ -132,7 +132,7 @@ impl Zone {
         if !self.peers.insert(peer) {
             return;
         }
-        self.meet(links, ctx.config, ctx.now);
+        self.company.meet(links, ctx.config, ctx.now);
         self.schedule.peer_joined(peer, dialed);
         // Alone until now: whoever comes wants to hear of us, and may know what we missed.
         if self.peers.len() == 1 {
@@ -147,7 +147,8 @@ impl Zone {
         if self.peers.remove(peer) {
             self.schedule.peer_left(peer);
             let said_goodbye = self.liveness.has_said_goodbye(peer);
-            self.part(if said_goodbye { Leaving::Told } else { leaving }, ctx.now);
+            let lacks_nothing = self.peers.is_empty() && self.schedule.lag() == Lag::None;
+            self.company.part(if said_goodbye { Leaving::Told } else { leaving }, lacks_nothing, ctx.now);
             self.liveness.lose(peer);
         }
     }
@@ -245,17 +246,8 @@ impl Zone {
 
     /// Members that are there, this node included if it is one.
     fn members(&self, now: Timestamp) -> usize {
-        let is_member = |peer: &PeerKey| self.standing(peer) == Standing::Member;
+        let is_member = |peer: &PeerKey| self.records.standing(peer, &self.peers) == Standing::Member;
         self.liveness.live(is_member, now) + usize::from(self.role == Role::Member)
-    }
-
-    /// What there is of an author beside its beacons.
-    fn standing(&self, peer: &PeerKey) -> Standing {
-        if self.peers.contains(peer) || self.records.is_host(peer) {
-            Standing::Member
-        } else {
-            Standing::Stranger
-        }
     }
 
     /// Fingerprint of the whole zone.

@@ -101,7 +101,7 @@ impl Zone {
             return Verdict::Ignore;
         }
         // Before the signature: most beacons that arrive twice or late are dropped for the price of a look-up.
-        let standing = self.standing(&heartbeat.peer());
+        let standing = self.records.standing(&heartbeat.peer(), &self.peers);
         match self.liveness.classify(heartbeat, standing, ctx.now) {
             Heard::Stale => return Verdict::Ignore,
             Heard::Excess => {

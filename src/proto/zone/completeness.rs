@@ -36,6 +36,27 @@ impl Company {
         Company { alone_since: Some(now), has_lost: false, founded_until: None }
     }
 
+    /// Somebody came.
+    pub(super) fn meet(&mut self, links: &Links, config: &Config, now: Timestamp) {
+        if self.is_founder(links, config, now) {
+            self.founded_until = Some(now);
+        }
+        self.alone_since = None;
+    }
+
+    /// Somebody left; who has nobody any more, and is told of nothing that it lacks, is alone.
+    pub(super) fn part(&mut self, leaving: Leaving, lacks_nothing: bool, now: Timestamp) {
+        self.has_lost |= leaving == Leaving::Lost;
+        if lacks_nothing && !self.has_lost {
+            self.alone_since = Some(now);
+        }
+    }
+
+    /// A sync ended well: what those had who were lost before it has been looked for.
+    pub(super) fn compared(&mut self) {
+        self.has_lost = false;
+    }
+
     /// Nobody knows of more than what is held here.
     fn is_founder(&self, links: &Links, config: &Config, now: Timestamp) -> bool {
         let Some(since) = self.alone_since else { return false };
@@ -50,25 +71,6 @@ impl Company {
 }
 
 impl Zone {
-    pub(super) fn meet(&mut self, links: &Links, config: &Config, now: Timestamp) {
-        if self.company.is_founder(links, config, now) {
-            self.company.founded_until = Some(now);
-        }
-        self.company.alone_since = None;
-    }
-
-    pub(super) fn part(&mut self, leaving: Leaving, now: Timestamp) {
-        self.company.has_lost |= leaving == Leaving::Lost;
-        if self.peers.is_empty() && !self.company.has_lost && self.schedule.lag() == Lag::None {
-            self.company.alone_since = Some(now);
-        }
-    }
-
-    /// A sync ended well: what those had who were lost before it has been looked for.
-    pub(super) fn compared(&mut self) {
-        self.company.has_lost = false;
-    }
-
     /// What an answer out of this zone is worth.
     pub(in crate::proto) fn answer(&self, links: &Links, config: &Config, now: Timestamp) -> ZoneAnswer {
         let whole_at = self.synced_at().max(self.company.founded_until);

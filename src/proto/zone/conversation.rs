@@ -193,7 +193,7 @@ impl Zone {
         let ended = if finished { Ended::Finished } else { Ended::Broken };
         self.schedule.ended(ended, ctx.now, retry);
         if finished {
-            self.compared();
+            self.company.compared();
             if is_thorough {
                 let registry = &self.records.registry;
                 self.liveness.doubt(|author| registry.seen_up_to(author), sync.started_at);

@@ -11,6 +11,7 @@ use crate::proto::context::Context;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Event, Output, Write};
 use crate::proto::limits::BATCH_BYTES_MAX;
+use crate::proto::liveness::Standing;
 use crate::proto::message::Envelope;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
@@ -120,10 +121,11 @@ impl ZoneRecords {
         &self.agents
     }
 
-    /// Whether a live card of this host is held.
-    pub(super) fn is_host(&self, peer: &PeerKey) -> bool {
+    /// What there is of an author beside its beacons.
+    pub(super) fn standing(&self, peer: &PeerKey, connected: &BTreeSet<PeerKey>) -> Standing {
         let first = (*peer, AgentId([0; 20]));
-        self.hosts.range(first..).next().is_some_and(|(host, _)| host == peer)
+        let is_host = || self.hosts.range(first..).next().is_some_and(|(host, _)| host == peer);
+        if connected.contains(peer) || is_host() { Standing::Member } else { Standing::Stranger }
     }
 
     pub(in crate::proto) fn seq(&self) -> u64 {
