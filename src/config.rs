@@ -112,7 +112,7 @@ pub const KEYS: [Key; 14] = [
         flag: "--trusted-net",
         env: "AOP_TRUSTED_NETS",
         shape: Shape::Texts,
-        meaning: "Nets whose addresses have no share of connections, streams and calls; others may fill theirs only. Default: loopback and private nets",
+        meaning: "Nets whose addresses have no share of connections, streams and calls. Default: loopback and private nets",
     },
     Key {
         name: "http.addr",

@@ -4,9 +4,10 @@
 //! [`AddressBlock`] around it. Addresses of [`TrustedNets`] have no share: one machine, one office or one cluster behind an
 //! address is the normal small network. What they take is bounded by what there is in all.
 
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+
 use std::str::FromStr;
 
 /// Bits of an IPv4 address that name its block: the smallest net that the routing of the Internet knows.
