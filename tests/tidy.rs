@@ -44,6 +44,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "values",
         holds: &[
+            "proto::address_block",
             "proto::card",
             "proto::code",
             "proto::codec",

@@ -313,6 +313,7 @@ mod tests {
     use super::*;
     use crate::host::{Options, start};
     use crate::net::REQUESTS_MAX;
+    use crate::proto::address_block::TrustedNets;
     use crate::proto::identity::Identity;
 
     async fn lone(folder: &std::path::Path) -> crate::host::Running {
@@ -323,6 +324,7 @@ mod tests {
             follows: Vec::new(),
             bootstrap: Vec::new(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            trusted_nets: TrustedNets::default(),
             data_dir: folder.into(),
             agents: Agents::new(ZoneName::root()),
         };

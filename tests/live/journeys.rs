@@ -7,6 +7,7 @@ use aop::agents::Agents;
 use aop::api;
 use aop::document::Offer;
 use aop::host::{self, Options, Running};
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::io::{Role, ZoneError};
@@ -35,6 +36,7 @@ async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
         follows: Vec::new(),
         bootstrap,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         data_dir: dir.to_path_buf(),
         agents: Agents::new(ZoneName::root()),
     };
