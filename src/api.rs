@@ -40,6 +40,8 @@ pub struct FindAnswer {
     pub zones: Vec<ZoneAnswer>,
     /// Whether every zone of the asked scope answered whole.
     pub complete: bool,
+    /// What the zones held this long ago is in the answer; null if that cannot be said of one of them.
+    pub age_ms: Option<u64>,
     /// Pass it back for the next page; null on the last.
     pub cursor: Option<String>,
     /// Time the node took.
@@ -51,6 +53,12 @@ pub struct FindAnswer {
 pub struct AgentPage {
     /// In a stable order.
     pub results: Vec<Agent>,
+    /// Each zone of the list and how it answered.
+    pub zones: Vec<ZoneAnswer>,
+    /// Whether every zone of the list answered whole.
+    pub complete: bool,
+    /// As in [`FindAnswer`].
+    pub age_ms: Option<u64>,
     /// Pass it back for the next page; null on the last.
     pub cursor: Option<String>,
 }
@@ -117,8 +125,8 @@ pub struct ZoneAnswer {
     pub zone: String,
     /// How.
     pub status: ZoneStatus,
-    /// Age of what was answered.
-    pub age_ms: u64,
+    /// What the zone held this long ago is in the answer; null if that cannot be said.
+    pub age_ms: Option<u64>,
     /// PeerId of who answered.
     pub by: Option<String>,
 }

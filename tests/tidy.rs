@@ -44,6 +44,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "values",
         holds: &[
+            "proto::address_block",
             "proto::card",
             "proto::code",
             "proto::codec",
@@ -73,7 +74,14 @@ const ARROWS: &[Row] = &[
     Row { name: "sync", holds: &["proto::sync"], uses: &["values", "registry"] },
     Row {
         name: "machines",
-        holds: &["proto::clock", "proto::context", "proto::directory", "proto::own_records", "proto::zone"],
+        holds: &[
+            "proto::clock",
+            "proto::context",
+            "proto::directory",
+            "proto::links",
+            "proto::own_records",
+            "proto::zone",
+        ],
         uses: &["values", "search", "registry", "liveness", "sync", "seam"],
     },
     Row { name: "node", holds: &["proto"], uses: &["values", "sync", "seam", "machines"] },

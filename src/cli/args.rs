@@ -53,7 +53,7 @@ pub(super) enum Command {
             \x20 aop node --agents ./agents\n\
             \x20 aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…")]
     Node(Box<NodeCommand>),
-    /// Search the registry
+    /// Search the registry; exits 5 if the answer may lack something
     #[command(before_help = "Examples:\n\
             \x20 aop find \"summarise a pdf\"\n\
             \x20 aop find --tag weather --zone acme.org --json")]
@@ -292,6 +292,9 @@ pub(super) struct NodeArgs {
     /// Mesh address; the default is port 7401, TCP and QUIC
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<String>,
+    /// Net whose addresses have no share of connections, streams and calls; replaces loopback and private nets
+    #[arg(long = "trusted-net", value_name = "NET")]
+    trusted_nets: Vec<String>,
     /// HTTP address; the default is 127.0.0.1:7400
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
@@ -330,6 +333,7 @@ impl NodeArgs {
             ("follow", self.follow.clone()),
             ("bootstrap", self.bootstrap.clone()),
             ("listen", self.listen.clone()),
+            ("trusted_nets", self.trusted_nets.clone()),
             ("http.addr", one(&self.http)),
             ("http.token_file", one(&self.http_token_file)),
             ("http.names", self.http_names.clone()),

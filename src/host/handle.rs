@@ -188,6 +188,7 @@ impl Handle {
         Ok(api::FindAnswer {
             results: view::agents(&answer.found, &self.own()),
             complete: answer.is_complete(),
+            age_ms: view::age_ms(answer.age()),
             zones: view::zones(&answer),
             cursor: answer.next.map(|cursor| cursor.to_string()),
             elapsed_ms: view::ms(started.elapsed()),
@@ -213,6 +214,9 @@ impl Handle {
         let answer = self.answer(Command::List(Find { query, limit, after: cursor, local: true })).await?;
         Ok(api::AgentPage {
             results: view::agents(&answer.found, &self.own()),
+            zones: view::zones(&answer),
+            complete: answer.is_complete(),
+            age_ms: view::age_ms(answer.age()),
             cursor: answer.next.map(|cursor| cursor.to_string()),
         })
     }
@@ -319,6 +323,7 @@ mod tests {
     use super::*;
     use crate::host::{Options, start};
     use crate::net::REQUESTS_MAX;
+    use crate::proto::address_block::TrustedNets;
     use crate::proto::identity::Identity;
 
     async fn lone(folder: &std::path::Path) -> crate::host::Running {
@@ -330,6 +335,7 @@ mod tests {
             follows: Vec::new(),
             bootstrap: Vec::new(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            trusted_nets: TrustedNets::default(),
             data_dir: folder.into(),
             agents: Agents::new(ZoneName::root()),
         };

@@ -8,7 +8,7 @@ mod status;
 
 use std::time::Duration;
 
-pub(super) use self::agent::{Own, agents, detail, registered, zones};
+pub(super) use self::agent::{Own, age_ms, agents, detail, registered, zones};
 pub(super) use self::call::{call_answer, not_callable};
 pub(super) use self::error::{
     ambiguous, bad_request, not_found, not_synced, stopped, unanswered, write_error, write_fix,

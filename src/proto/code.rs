@@ -145,6 +145,7 @@ codes! {
     Pending "pending" 503 Failure Later Node "This node does not know yet what stands under its key.";
     DuplicateIdentity "duplicate_identity" 409 Failure Never Node "Another process writes under the key of this node.";
     ClockUnsafe "clock_unsafe" 503 Failure Later Node "The clock of this node cannot be trusted.";
+    ExcessBeacon "excess_beacon" 429 Failure Later Sender "More beacons than one author, or strangers, may send.";
     Future "future" 503 Failure Later Node "It is stamped ahead of the clock.";
 
     // How a call can end without a result.

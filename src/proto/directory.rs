@@ -30,17 +30,29 @@ impl Directory {
     }
 
     /// Agents that match, best first, and where the next page begins.
-    pub(super) fn find(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> Answer {
+    pub(super) fn find(
+        &mut self,
+        now: Timestamp,
+        zones: &mut Zones,
+        find: &Find,
+        answer: impl Fn(&Zone) -> ZoneAnswer,
+    ) -> Answer {
         let page = self.indexed(zones).search(&find.query, find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
-        Answer { found, next: page.next, zones: scope(zones, find) }
+        Answer { found, next: page.next, zones: scope(zones, find, answer) }
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
-    pub(super) fn list(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> Answer {
+    pub(super) fn list(
+        &mut self,
+        now: Timestamp,
+        zones: &mut Zones,
+        find: &Find,
+        answer: impl Fn(&Zone) -> ZoneAnswer,
+    ) -> Answer {
         let page = self.indexed(zones).list(find.query.zone.as_ref(), find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, 0.0)).collect();
-        Answer { found, next: page.next, zones: scope(zones, find) }
+        Answer { found, next: page.next, zones: scope(zones, find, answer) }
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
@@ -140,16 +152,15 @@ impl Directory {
     }
 }
 
-/// Which zones of the asked scope this node can speak for.
-fn scope(zones: &Zones, find: &Find) -> Vec<ZoneAnswer> {
+/// What this node can say of the zones of the asked scope.
+fn scope(zones: &Zones, find: &Find, answer: impl Fn(&Zone) -> ZoneAnswer) -> Vec<ZoneAnswer> {
     let root = ZoneName::root();
     let asked = find.query.zone.as_ref().unwrap_or(&root);
-    let held = zones.keys().filter(|zone| zone.is_within(asked));
-    let mut answers: Vec<ZoneAnswer> =
-        held.map(|zone| ZoneAnswer { zone: zone.clone(), status: ZoneStatus::Held }).collect();
+    let held = zones.values().filter(|zone| zone.name().is_within(asked));
+    let mut answers: Vec<ZoneAnswer> = held.map(|zone| answer(zone)).collect();
     // What lies above the held zones, or the asked zone itself, is not known here.
     if !find.local && !zones.contains_key(asked) {
-        answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable });
+        answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable, age: None });
     }
     answers
 }

@@ -42,6 +42,13 @@ pub enum Input {
         /// What is wanted.
         command: Command,
     },
+    /// The first connection to a peer opened, whatever zones it serves.
+    Connected {
+        /// Who.
+        peer: PeerKey,
+        /// Who made the connection.
+        dialed: Dialed,
+    },
     /// A connected peer serves a zone.
     PeerJoined {
         /// Who.

@@ -21,17 +21,19 @@ use super::context::{Context, Outbox};
 use super::directory::Directory;
 use super::identity::Identity;
 use super::io::{Input, Output, Protocol, Role};
+use super::links::Links;
 use super::name::ZoneName;
 use super::own_records::OwnRecords;
 use super::persistence::Stored;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
-use super::zone::{Zone, Zones};
+use super::zone::{Leaving, Zone, Zones};
 
 /// One registry node.
 pub struct Node {
     local: Local,
     zones: Zones,
+    links: Links,
     own: OwnRecords,
     clock: Clock,
     directory: Directory,
@@ -58,6 +60,7 @@ impl Node {
         let mut node = Node {
             local: Local { identity, config, rng, cache: VerificationCache::default() },
             zones: Zones::new(),
+            links: Links::default(),
             own: OwnRecords::new(key),
             clock: Clock::new(now),
             directory: Directory::new(key),
@@ -85,13 +88,15 @@ impl Node {
         turn.observe_clock();
         match input {
             Input::Command { id, command } => turn.handle_command(id, command),
-            Input::PeerJoined { peer, zone, dialed } => {
-                turn.with_zone(&zone, |zone, ctx| zone.handle_peer_joined(ctx, peer, dialed));
-            }
+            Input::Connected { peer, dialed } => turn.links.connected(peer, dialed, now),
+            Input::PeerJoined { peer, zone, dialed } => turn.handle_peer_joined(peer, &zone, dialed),
             Input::PeerLeft { peer, zone: Some(zone) } => {
-                turn.with_zone(&zone, |zone, _| zone.handle_peer_left(&peer));
+                turn.with_zone(&zone, |zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Told));
             }
-            Input::PeerLeft { peer, zone: None } => turn.with_zones(|zone, _| zone.handle_peer_left(&peer)),
+            Input::PeerLeft { peer, zone: None } => {
+                turn.links.disconnected(&peer);
+                turn.with_zones(|zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Lost));
+            }
             Input::Gossip { id, peer, zone, bytes } => turn.handle_gossip(id, peer, &zone, &bytes),
             Input::Request { id, peer, protocol: Protocol::Sync, bytes } => {
                 turn.handle_sync_request(id, peer, &bytes);
@@ -138,6 +143,7 @@ impl Node {
         Turn {
             ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, clock_settles, out },
             zones: &mut self.zones,
+            links: &mut self.links,
             own: &mut self.own,
             clock: &mut self.clock,
             directory: &mut self.directory,

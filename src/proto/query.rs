@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
@@ -65,14 +66,18 @@ pub struct ZoneAnswer {
     pub zone: ZoneName,
     /// How it was answered.
     pub status: ZoneStatus,
+    /// What the zone held this long ago is in the answer; none if that cannot be said of any time.
+    pub age: Option<Duration>,
 }
 
 /// How the part of an answer that concerns one zone came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZoneStatus {
-    /// From the replica held here.
+    /// From the replica held here, which nothing is known to be missing from.
     Held,
-    /// Nobody could be asked; what it holds may be missing.
+    /// From the replica held here, which was not compared with anybody for too long, or is known to lack something.
+    Stale,
+    /// The replica held here was never compared with anybody, or none is held: all of the zone may be missing.
     Unreachable,
 }
 
@@ -109,5 +114,10 @@ impl Answer {
     /// Whether no zone of the asked scope is missing.
     pub fn is_complete(&self) -> bool {
         self.zones.iter().all(|zone| zone.status == ZoneStatus::Held)
+    }
+
+    /// What every zone of the asked scope held this long ago is in the answer; none if that cannot be said.
+    pub fn age(&self) -> Option<Duration> {
+        self.zones.iter().map(|zone| zone.age).try_fold(Duration::ZERO, |age, zone| Some(age.max(zone?)))
     }
 }

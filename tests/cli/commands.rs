@@ -10,6 +10,7 @@ use aop::agents::Agents;
 use aop::api::{ErrorBody, RegisterAnswer};
 use aop::host;
 use aop::http;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -247,6 +248,7 @@ async fn serve(token: Option<&str>) -> Served {
         follows: Vec::new(),
         bootstrap: Vec::new(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         data_dir: folder.path().into(),
         agents: Agents::new(ZoneName::root()),
     };

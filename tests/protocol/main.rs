@@ -2,8 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod completeness;
 #[cfg(feature = "net")]
 mod documents;
 mod laws;
+mod presence;
 mod rules;
 mod zones;

@@ -29,7 +29,7 @@ fn slot_of(agent: &str) -> u16 {
     (hash(agent) + 1_000 - hash("a")) % 1_000
 }
 
-fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
+pub(crate) fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     Header {
         network: "world".into(),
         zone: ZoneName::root(),
@@ -48,11 +48,11 @@ fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     }
 }
 
-fn body(description: &str) -> Vec<u8> {
+pub(crate) fn body(description: &str) -> Vec<u8> {
     codec::encode(&AgentCard { description: description.into(), ..AgentCard::default() })
 }
 
-fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
+pub(crate) fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
     envelope(&[signed(header, body, author).bytes()])
 }
 
@@ -60,7 +60,7 @@ fn envelope(records: &[&std::sync::Arc<[u8]>]) -> Vec<u8> {
     Envelope::Records(records.iter().map(|bytes| ByteBuf::from(bytes.to_vec())).collect()).encode()
 }
 
-fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
+pub(crate) fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
     let beacon = Beacon {
         network: "world".into(),
         zone: ZoneName::root(),
@@ -101,7 +101,7 @@ fn penalties(cluster: &Cluster, at: usize, since: usize) -> Vec<&'static str> {
     cluster.outputs(at, since).iter().filter_map(reason).collect()
 }
 
-fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
+pub(crate) fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
     cluster.outputs(at, since).iter().filter(|output| matches!(output, Output::Request { .. })).count()
 }
 

@@ -1,6 +1,7 @@
 //! Agents and their hosts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::agents::{AgentState, Agents};
 use crate::api::{self, ReplicaState};
@@ -80,15 +81,21 @@ pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail 
 pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
     let status = |status| match status {
         ZoneStatus::Held => api::ZoneStatus::Held,
+        ZoneStatus::Stale => api::ZoneStatus::Stale,
         ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
     };
     let answered = |it: &ZoneAnswer| api::ZoneAnswer {
         zone: it.zone.to_string(),
         status: status(it.status),
-        age_ms: 0,
+        age_ms: age_ms(it.age),
         by: None,
     };
     answer.zones.iter().map(answered).collect()
+}
+
+/// An age as the API says it.
+pub(in crate::host) fn age_ms(age: Option<Duration>) -> Option<u64> {
+    age.map(|age| age.as_millis() as u64)
 }
 
 /// A registered agent.

@@ -6,18 +6,20 @@ use crate::proto::directory::Directory;
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{
-    Command, ConversationId, GossipId, NodeAlert, Offence, Output, Reply, Role, Verdict, ZoneError,
+    Command, ConversationId, Dialed, GossipId, NodeAlert, Offence, Output, Reply, Role, Verdict, ZoneError,
 };
+use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::OwnRecords;
-use crate::proto::query::Resolution;
+use crate::proto::query::{Resolution, ZoneStatus};
 use crate::proto::zone::{Notice, Zone, Zones};
 
 /// All machines of a node for one turn.
 pub(super) struct Turn<'a> {
     pub(super) ctx: Context<'a>,
     pub(super) zones: &'a mut Zones,
+    pub(super) links: &'a mut Links,
     pub(super) own: &'a mut OwnRecords,
     pub(super) clock: &'a mut Clock,
     pub(super) directory: &'a mut Directory,
@@ -32,15 +34,22 @@ impl Turn<'_> {
         self.zones.values_mut().for_each(|zone| zone.shift(step));
         self.own.shift(step);
         self.clock.shift(step);
+        self.links.shift(step);
         self.check_clock();
         self.own.plan_renewals(self.ctx.now, self.zones);
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, own, directory, .. } = self;
+        let Turn { ctx, zones, links, own, directory, .. } = self;
         let reply = match command {
-            Command::Find(find) => Reply::Found(directory.find(ctx.now, zones, &find)),
-            Command::List(find) => Reply::Found(directory.list(ctx.now, zones, &find)),
+            Command::Find(find) => {
+                let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
+                Reply::Found(directory.find(ctx.now, zones, &find, answer))
+            }
+            Command::List(find) => {
+                let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
+                Reply::Found(directory.list(ctx.now, zones, &find, answer))
+            }
             Command::Resolve(text) => Reply::Resolved(self.resolve(&text)),
             Command::Register(offers) => Reply::Registered(own.register(ctx, zones, offers)),
             Command::OfferFiles { offers, withdraw } => {
@@ -58,6 +67,14 @@ impl Turn<'_> {
         // What was written is kept and published before the client hears so.
         self.finish();
         self.ctx.out.push(Output::Reply { id, reply });
+    }
+
+    pub(super) fn handle_peer_joined(&mut self, peer: PeerKey, zone: &ZoneName, dialed: Dialed) {
+        self.links.connected(peer, dialed, self.ctx.now);
+        if let Some(zone) = self.zones.get_mut(zone) {
+            zone.handle_peer_joined(&mut self.ctx, self.links, peer, dialed);
+        }
+        self.answer_notices(zone);
     }
 
     pub(super) fn handle_gossip(&mut self, id: GossipId, peer: PeerKey, zone: &ZoneName, bytes: &[u8]) {
@@ -100,8 +117,10 @@ impl Turn<'_> {
     }
 
     fn resolve(&mut self, text: &str) -> Resolution {
-        let waits =
-            self.ctx.config.expects_peers && !self.zones.values().all(|zone| zone.synced_at().is_some());
+        let unheard = |zone: &Zone| {
+            zone.answer(self.links, self.ctx.config, self.ctx.now).status == ZoneStatus::Unreachable
+        };
+        let waits = self.zones.values().any(|zone| unheard(zone));
         let home = self.ctx.config.home_zone();
         match self.directory.resolve(self.ctx.now, self.zones, &home, text) {
             Resolution::Unknown(_) if waits => Resolution::NotSynced,
