@@ -13,9 +13,8 @@ use super::card::Offer;
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneName};
 use super::query::{Answer, Find, Resolution};
-use super::record::{Author, Record, Refusal};
+use super::record::{Author, NoRoom, Record, Refusal};
 use super::registration::{Registered, Withdraw, WriteError};
-use super::registry::NoRoom;
 
 /// Identifies a gossip message towards the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

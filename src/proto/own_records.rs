@@ -5,10 +5,11 @@
 //! earlier folder wrote with its key, and this one does not know, it leaves alone until the operator says what becomes of it.
 //!
 //! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
-//! `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote).
+//! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote).
 
 mod epoch;
 mod guard;
+mod renewals;
 mod restored;
 mod shelf;
 mod write;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use self::renewals::Renewals;
 use self::shelf::{Knowledge, Shelves};
 use self::write::Draft;
 use super::card::{Offer, Scope};
@@ -32,7 +34,7 @@ use super::io::Role;
 use super::limits::SLOTS_UNKNOWN_FROM;
 use super::name::{FullName, ZoneName};
 use super::persistence::{self, LostRanges};
-use super::record::{Author, KeyHash, Record, RecordKind, Revocation, RevokedRecord};
+use super::record::{Author, KeyHash, Record, RecordKind};
 use super::registration::{Registered, Withdraw, WriteError};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
@@ -54,14 +56,6 @@ pub(super) struct OwnRecords {
     restored: BTreeSet<KeyHash>,
     shelves: Shelves,
     renewals: Renewals,
-}
-
-/// When each own offer is to be renewed.
-#[derive(Default)]
-struct Renewals {
-    due: BTreeSet<(Timestamp, KeyHash)>,
-    /// Its one entry in `due`.
-    of: BTreeMap<KeyHash, Timestamp>,
 }
 
 impl OwnRecords {
@@ -198,7 +192,7 @@ impl OwnRecords {
         for record in mine {
             match record.host == key {
                 true => self.bury(ctx, zones, &record)?,
-                false => self.revoke(ctx, zones, &record)?,
+                false => self.write(ctx, zones, Draft::revocation(&record))?,
             }
         }
         Ok(registered)
@@ -228,29 +222,6 @@ impl OwnRecords {
         // The owner needs no grant; anybody else buries with the grants that the card came with.
         let grants = if record.owner == ctx.key() { Vec::new() } else { record.grants() };
         self.write(ctx, zones, Draft { grants, body: Vec::new(), ..Draft::again(record) })
-    }
-
-    /// Takes back what another host wrote for this node as its owner.
-    fn revoke(
-        &mut self,
-        ctx: &mut Context<'_>,
-        zones: &mut Zones,
-        record: &Record,
-    ) -> Result<(), WriteError> {
-        let meant = RevokedRecord { kind: record.kind.clone(), name: record.name.agent.clone() };
-        let revocation = Revocation { host: record.host, record: Some(meant) };
-        let zone = record.name.zone.clone();
-        let draft = Draft {
-            name: FullName { agent: revocation.name(&zone, ctx.key()), zone },
-            owner: ctx.key(),
-            host: ctx.key(),
-            kind: RecordKind::Revocation,
-            scope: Scope::Public,
-            generation: record.generation,
-            grants: Vec::new(),
-            body: codec::encode(&revocation),
-        };
-        self.write(ctx, zones, draft)
     }
 
     /// Withdraws all that is offered in a zone. What cannot be buried lapses by itself.
@@ -320,7 +291,7 @@ impl OwnRecords {
         zones: &Zones,
         settles: Timestamp,
     ) -> Option<Timestamp> {
-        self.renewals.due.first().map(|(at, _)| (*at).max(settles)).filter(|_| is_synced(config, zones))
+        self.renewals.first().map(|at| at.max(settles)).filter(|_| is_synced(config, zones))
     }
 }
 

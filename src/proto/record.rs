@@ -20,7 +20,7 @@ use serde_bytes::ByteBuf;
 
 pub use self::header::{Author, Header};
 pub use self::key::{KeyHash, RecordKey, RecordKind};
-pub use self::refusal::{Blame, Refusal};
+pub use self::refusal::{Blame, NoRoom, Refusal};
 pub use self::revocation::{Revocation, RevokedRecord};
 use self::signed::HEADER_AT;
 pub use self::signed::{SignedRecord, check_card};

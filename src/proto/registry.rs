@@ -16,7 +16,9 @@ use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::grant::Grant;
 use super::identity::{AgentId, PeerKey};
 use super::limits::{AUTHORS_MAX, EXPIRED_KEPT, ZONE_WEIGHT_MAX};
-use super::record::{Author, KeyHash, Record, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf};
+use super::record::{
+    Author, KeyHash, NoRoom, Record, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf,
+};
 use super::time::Timestamp;
 use super::version::VersionVector;
 
@@ -57,15 +59,6 @@ struct Rank {
     /// Revocations come before others.
     is_revocation: Reverse<bool>,
     key: KeyHash,
-}
-
-/// Why a record has no room (protocol section 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum NoRoom {
-    /// Another key stands in its slot.
-    SlotTaken,
-    /// The zone is full of what comes before it.
-    ZoneFull,
 }
 
 /// What became of a verified record.

@@ -6,8 +6,7 @@ use crate::net::store::StoreIncident;
 use crate::net::swarm::NetworkAlert;
 use crate::proto::code::Code;
 use crate::proto::io::{self, NodeAlert, Via};
-use crate::proto::record::Record;
-use crate::proto::registry::NoRoom;
+use crate::proto::record::{NoRoom, Record};
 
 /// An event for watchers.
 pub(in crate::host) fn event(event: &Event) -> api::Event {

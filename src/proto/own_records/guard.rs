@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::renewals::Renewals;
 use super::shelf::Knowledge;
 use super::write::Draft;
 use super::{OwnRecords, is_offer, is_synced, may_renew};
@@ -11,8 +12,8 @@ use crate::proto::io::{NodeAlert, Via};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
-use crate::proto::record::{KeyHash, Record};
-use crate::proto::registry::{Merge, NoRoom};
+use crate::proto::record::{KeyHash, NoRoom, Record};
+use crate::proto::registry::Merge;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::Zones;
 
@@ -103,7 +104,7 @@ impl OwnRecords {
                 if is_offer(&own) {
                     ctx.out.alert(NodeAlert::ZoneFull(own.name.zone.clone()));
                 }
-                self.renew_at(ctx.now + ctx.config.own_key_interval, key);
+                self.renewals.plan(ctx.now + ctx.config.own_key_interval, key);
             }
         }
     }
@@ -123,7 +124,7 @@ impl OwnRecords {
     fn reassert(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, offered: &Record) {
         if self.write(ctx, zones, Draft::again(offered)).is_err() {
             // Tried again at the next chance: the clock may be set, the stamp may come due.
-            self.renew_at(ctx.now + ctx.config.own_key_interval, offered.key());
+            self.renewals.plan(ctx.now + ctx.config.own_key_interval, offered.key());
         }
     }
 
@@ -132,16 +133,13 @@ impl OwnRecords {
         if !may_renew(ctx, zones) {
             return;
         }
-        while let Some(&(at, key)) = self.renewals.due.first().filter(|(at, _)| *at <= ctx.now) {
-            // Taken out first: writing plans the next renewal of the same key.
-            self.renewals.due.remove(&(at, key));
-            self.renewals.of.remove(&key);
+        while let Some(key) = self.renewals.take_due(ctx.now) {
             let Some(own) = self.records.get(&key).cloned() else { continue };
             let held = zones.get(&own.name.zone).and_then(|zone| zone.registry().get(&key));
             if held.is_none_or(|held| held.hash() != own.hash()) {
                 let zone = own.name.zone.clone();
                 self.guard(ctx, zones, &key, &zone);
-            } else if renewal_due(ctx.now, zones, &own) <= ctx.now || self.is_out_of_place(own.slot) {
+            } else if renewal_due(ctx.now, zones, &own) <= ctx.now || self.shelves.is_out_of_place(own.slot) {
                 self.reassert(ctx, zones, &own);
             } else {
                 self.plan_renewal(ctx.now, zones, &key);
@@ -181,9 +179,10 @@ impl OwnRecords {
             return;
         }
         ctx.out.writes(self.shelves.set_knowledge(Knowledge::Complete));
-        let far = self.records.values().filter(|own| self.is_out_of_place(own.slot)).map(|own| own.key());
+        let far =
+            self.records.values().filter(|own| self.shelves.is_out_of_place(own.slot)).map(|own| own.key());
         for (place, key) in far.collect::<Vec<_>>().into_iter().enumerate() {
-            self.renew_at(ctx.now + MOVE_INTERVAL * place as u32, key);
+            self.renewals.plan(ctx.now + MOVE_INTERVAL * place as u32, key);
         }
     }
 
@@ -191,26 +190,18 @@ impl OwnRecords {
         let Some(own) = self.records.get(key) else { return };
         // A tombstone or revocation ends with its lease, but for one that a wrong clock stamped.
         if is_offer(own) || is_ahead(now, own) {
-            self.renew_at(renewal_due(now, zones, own), *key);
-        } else if let Some(at) = self.renewals.of.remove(key) {
-            self.renewals.due.remove(&(at, *key));
+            self.renewals.plan(renewal_due(now, zones, own), *key);
+        } else {
+            self.renewals.cancel(key);
         }
     }
 
     /// Plans all renewals anew: what was put off under a wrong clock, or stamped by it, is written again at once.
     pub(in crate::proto) fn plan_renewals(&mut self, now: Timestamp, zones: &Zones) {
-        self.renewals.due.clear();
-        self.renewals.of.clear();
+        self.renewals = Renewals::default();
         for key in self.records.keys().copied().collect::<Vec<_>>() {
             self.plan_renewal(now, zones, &key);
         }
-    }
-
-    fn renew_at(&mut self, at: Timestamp, key: KeyHash) {
-        if let Some(before) = self.renewals.of.insert(key, at) {
-            self.renewals.due.remove(&(before, key));
-        }
-        self.renewals.due.insert((at, key));
     }
 }
 

@@ -4,6 +4,7 @@
 //! deletes or renews them; but whether they are still offered only the operator knows. So they are kept, shown under one
 //! alert, and end with their leases unless the operator adopts, registers or deregisters them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::OwnRecords;
@@ -18,12 +19,8 @@ use crate::proto::zone::Zones;
 
 impl OwnRecords {
     /// Keys of live cards under this node's key that wait for a word of the operator.
-    pub(in crate::proto) fn restored(&self) -> impl Iterator<Item = &KeyHash> {
-        self.restored.iter()
-    }
-
-    pub(in crate::proto) fn is_restored(&self, key: &KeyHash) -> bool {
-        self.restored.contains(key)
+    pub(in crate::proto) fn restored(&self) -> &BTreeSet<KeyHash> {
+        &self.restored
     }
 
     /// Offers what an earlier folder wrote, from now on: it is written again and renewed. What is offered already stays.

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 
-use super::OwnRecords;
 use super::write::Draft;
 use crate::proto::io::Write;
 use crate::proto::limits::{SLOTS, SLOTS_UNKNOWN_FROM};
@@ -82,25 +81,28 @@ impl Shelves {
         }
         Some(free)
     }
-}
 
-impl OwnRecords {
-    /// The slot in which a draft is to stand.
-    pub(super) fn slot_for(&mut self, draft: &Draft, registry: &Registry) -> Result<u16, WriteError> {
+    /// The slot in which a draft is to stand; `own` is the last own write of its key.
+    pub(super) fn slot_for(
+        &mut self,
+        draft: &Draft,
+        own: Option<&Record>,
+        registry: &Registry,
+    ) -> Result<u16, WriteError> {
         let (key, shelf) = (draft.key(), draft.shelf());
         // Both what is held and what was last written here: a greater slot than either would lose against it.
-        let versions = registry.get(&key).into_iter().chain(self.records.get(&key));
-        let present = versions.map(|version| version.slot).min();
+        let held = registry.get(&key).map(|held| held.slot);
+        let present = held.into_iter().chain(own.map(|own| own.slot)).min();
         let stands = |slot| registry.in_slot(shelf, slot).is_none_or(|other| other.key() == key);
         match present {
             Some(slot) if stands(slot) && !self.is_out_of_place(slot) => Ok(slot),
             Some(slot) if stands(slot) => {
-                let free = self.shelves.lowest_free(&draft.name.zone, shelf, registry);
+                let free = self.lowest_free(&draft.name.zone, shelf, registry);
                 Ok(free.map_or(slot, |free| free.min(slot)))
             }
             // Another key stands there wherever both are known, so no version of this one does.
             Some(_) | None => {
-                let free = self.shelves.lowest_free(&draft.name.zone, shelf, registry);
+                let free = self.lowest_free(&draft.name.zone, shelf, registry);
                 free.ok_or(WriteError::QuotaExceeded)
             }
         }
@@ -108,6 +110,6 @@ impl OwnRecords {
 
     /// Whether a slot was taken while the shelf was not known, which it is now.
     pub(super) fn is_out_of_place(&self, slot: u16) -> bool {
-        slot >= SLOTS_UNKNOWN_FROM && self.shelves.knowledge() == Knowledge::Complete
+        slot >= SLOTS_UNKNOWN_FROM && self.knowledge == Knowledge::Complete
     }
 }

@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 use super::guard::renewal_at;
 use super::{OwnRecords, is_offer};
 use crate::proto::card::Scope;
+use crate::proto::codec;
 use crate::proto::context::Context;
 use crate::proto::grant::{Chain, Claim, Grant, verify_chain};
 use crate::proto::identity::PeerKey;
@@ -15,7 +16,9 @@ use crate::proto::io::{NodeAlert, Via};
 use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG};
 use crate::proto::name::FullName;
 use crate::proto::persistence;
-use crate::proto::record::{Header, KeyHash, Record, RecordKey, RecordKind, Shelf, SignedRecord};
+use crate::proto::record::{
+    Header, KeyHash, Record, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf, SignedRecord,
+};
 use crate::proto::registration::WriteError;
 use crate::proto::registry::Merge;
 use crate::proto::time::{Stamp, Timestamp};
@@ -47,6 +50,23 @@ impl Draft {
             generation: record.generation,
             grants: record.grants(),
             body: record.body().to_vec(),
+        }
+    }
+
+    /// What takes a record of another host back, for its owner.
+    pub(super) fn revocation(record: &Record) -> Draft {
+        let meant = RevokedRecord { kind: record.kind.clone(), name: record.name.agent.clone() };
+        let revocation = Revocation { host: record.host, record: Some(meant) };
+        let zone = record.name.zone.clone();
+        Draft {
+            name: FullName { agent: revocation.name(&zone, record.owner), zone },
+            owner: record.owner,
+            host: record.owner,
+            kind: RecordKind::Revocation,
+            scope: Scope::Public,
+            generation: record.generation,
+            grants: Vec::new(),
+            body: codec::encode(&revocation),
         }
     }
 
@@ -147,7 +167,8 @@ impl OwnRecords {
         draft: &Draft,
     ) -> Result<Header, WriteError> {
         let zone = zones.get(&draft.name.zone).ok_or_else(|| WriteError::NotFound(draft.name.clone()))?;
-        let slot = self.slot_for(draft, zone.registry())?;
+        let own = self.records.get(&key).map(|own| &**own);
+        let slot = self.shelves.slot_for(draft, own, zone.registry())?;
         // Both what is held and what was last written here: either may be the later one after a restart.
         let replaced: Vec<&Arc<Record>> =
             zone.registry().get(&key).into_iter().chain(self.records.get(&key)).collect();

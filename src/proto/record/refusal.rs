@@ -56,6 +56,15 @@ pub enum Refusal {
     BadRevocation,
 }
 
+/// Why a record has no room (protocol section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoRoom {
+    /// Another key stands in its slot.
+    SlotTaken,
+    /// The zone is full of what comes before it.
+    ZoneFull,
+}
+
 /// What a refusal means for whoever sent the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {

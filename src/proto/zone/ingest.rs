@@ -12,8 +12,8 @@ use crate::proto::identity::PeerKey;
 use crate::proto::io::{Event, GossipId, NodeAlert, Offence, Output, Removal, Verdict, Via};
 use crate::proto::message::Message;
 use crate::proto::persistence;
-use crate::proto::record::{Blame, Record, Refusal, SignedRecord};
-use crate::proto::registry::{Merge, NoRoom};
+use crate::proto::record::{Blame, NoRoom, Record, Refusal, SignedRecord};
+use crate::proto::registry::Merge;
 
 /// What became of bytes that claim to be a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

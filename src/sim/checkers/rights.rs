@@ -52,8 +52,8 @@ impl Checkers {
         }
     }
 
-    /// No live card stands under a host's key but those it offers, or knows to be of an earlier folder of its. A host gives up after a second writer under its key, and
-    /// does not bury what it meets while its clock forbids it to write: that expirations by itself.
+    /// No live card stands under a host's key but those it offers, or knows to be of an earlier folder. A host gives up
+    /// after a second writer under its key, and does not bury what it meets while its clock forbids it to write.
     pub(super) fn check_own_keys(&self, at: usize, fabric: &mut Fabric) {
         let wall = fabric.kernel.wall();
         let host = &fabric.nodes[at];

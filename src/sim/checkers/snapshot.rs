@@ -35,7 +35,7 @@ impl Snapshot {
         Some(&self.held[at])
     }
 
-    /// What was held and is no more, though its lease had not ended and nothing came before it in a full zone, with what is held in its place.
+    /// What was held and is no more, though its lease had not ended and it had room, with what is held in its place.
     pub(super) fn lost_since<'a>(
         &'a self,
         before: &'a Snapshot,
