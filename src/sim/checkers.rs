@@ -241,7 +241,9 @@ impl Checkers {
             let ended = record.expires_at <= host.clock.shown_max();
             let buried = self.buried.entry(place).or_default();
             match buried.get(&record.key()) {
-                Some(tombstone) if !ended && *tombstone > record.order() => {
+                Some(tombstone)
+                    if !ended && *tombstone > record.order() && !self.reference.is_contested(record) =>
+                {
                     let detail = format!("node {at} forgot a tombstone and takes {record:?}");
                     fabric.kernel.fail(Check::NoZombie, detail);
                 }
@@ -339,7 +341,8 @@ impl Checkers {
         let Fabric { nodes, kernel, .. } = &mut *fabric;
         let (host, weight_max) = (&nodes[at], nodes.zone_weight_max);
         let shown_max = host.clock.shown_max();
-        let evicted = |record: &Record| now.is_evicted(record, weight_max);
+        let evicted =
+            |record: &Record| now.is_evicted(record, weight_max, self.reference.is_contested(record));
         if let Some((before, held)) = now.lost_since(before, shown_max, evicted) {
             kernel.fail(Check::NoStepBack, format!("node {at} held {before:?}, now {held:?}"));
         }
@@ -423,6 +426,7 @@ impl Claims<'_> {
                     held.precedence() >= written.precedence || held.order() >= written.order
                 })
                 || self.was_superseded(written)
+                || self.reference.was_contested(self.zone, written)
         })
     }
 

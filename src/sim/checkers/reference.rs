@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::proto::card::Scope;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, Header, KeyHash, Order, Precedence, Record, RecordKind};
+use crate::proto::record::{Author, Header, KeyHash, Order, Precedence, Record, RecordKind, Shelf};
 use crate::proto::time::{Stamp, Timestamp};
 use crate::sim::nodes::Nodes;
 use crate::sim::sim_node::RestartFrom;
@@ -54,6 +54,7 @@ pub(super) struct Written {
     pub(super) key: KeyHash,
     pub(super) order: Order,
     pub(super) precedence: Precedence,
+    place: (Shelf, u16),
     pub(super) expires_at: Timestamp,
 }
 
@@ -72,6 +73,10 @@ pub struct ReferenceModel {
     written: BTreeMap<ZoneName, Versions>,
     /// Nodes whose disk went back to a backup at some time.
     restored: BTreeSet<usize>,
+    /// The last key that was put into each slot, and until when one may stand there.
+    slots: BTreeMap<(ZoneName, (Shelf, u16)), (KeyHash, Timestamp)>,
+    /// Slots into which a host put two keys.
+    contested: BTreeSet<(ZoneName, (Shelf, u16))>,
     pending: BTreeMap<u64, Vec<(FullName, Operation)>>,
     next_id: u64,
 }
@@ -112,8 +117,16 @@ impl ReferenceModel {
             key: record.key(),
             order: record.order(),
             precedence: record.precedence(),
+            place: (record.shelf(), record.slot),
             expires_at: record.expires_at,
         };
+        let place = (record.name.zone.clone(), written.place);
+        let (key, until) = self.slots.entry(place.clone()).or_insert((written.key, record.expires_at));
+        // A folder that forgot what it wrote may put two keys into one slot; then one of them has no room.
+        if *key != written.key && *until > record.stamp.wall {
+            self.contested.insert(place);
+        }
+        (*key, *until) = (written.key, record.expires_at.max(*until));
         let of_zone = self.written.entry(record.name.zone.clone()).or_default();
         let writes = of_zone.entry((record.author, record.seq)).or_default();
         let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
@@ -134,6 +147,16 @@ impl ReferenceModel {
     /// Everything that was written to a zone.
     pub(super) fn all_written(&self, zone: &ZoneName) -> impl Iterator<Item = &Written> {
         self.written.get(zone).into_iter().flat_map(BTreeMap::values).flatten()
+    }
+
+    /// Whether a record may have no room because its host put another key into its slot.
+    pub(super) fn is_contested(&self, record: &Record) -> bool {
+        self.contested.contains(&(record.name.zone.clone(), (record.shelf(), record.slot)))
+    }
+
+    /// As [`ReferenceModel::is_contested`], of what a node wrote.
+    pub(super) fn was_contested(&self, zone: &ZoneName, written: &Written) -> bool {
+        self.contested.contains(&(zone.clone(), written.place))
     }
 
     /// Records that nodes wrote: offers, withdrawals and renewals.
