@@ -92,6 +92,9 @@ pub const STRANGERS_MAX: usize = 512;
 pub const CATCH_UP_MAX: usize = 64;
 /// Bytes of records a responder puts into one sync answer before it asks the caller to come again.
 pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
+/// Names whose owner is remembered: more than the agents that one host calls by name, at some 200 bytes each. Beyond it those
+/// that were only called make room, the one not called longest first, and the operator's do not.
+pub const OWNERS_MAX: usize = 4_096;
 
 /// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
 pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;

@@ -557,6 +557,16 @@ fn renewal_is_made_near_half_life_and_keeps_the_agent_for_ever() {
 }
 
 #[test]
+fn what_a_grant_ends_is_not_written_again_before_it_ends() {
+    let mut cluster = Cluster::new(1);
+    cluster.register(0, granted("a", vec![grant(1, 0, 0, SECOND * 2)])).unwrap();
+    let since = cluster.log.len();
+    cluster.pass(SECOND * 10);
+    assert_eq!(cluster.published_since(0, since).len(), 0);
+    assert!(!cluster.shows(0, "a"));
+}
+
+#[test]
 fn a_lapsed_card_is_hidden_at_once_and_leaves_no_memory() {
     let mut cluster = Cluster::new(2);
     let greater = Header { expires_at: NOW + MINUTE, ..header(1, "a", NOW) };

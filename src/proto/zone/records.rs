@@ -128,6 +128,11 @@ impl ZoneRecords {
         if connected.contains(peer) || is_host() { Standing::Member } else { Standing::Stranger }
     }
 
+    /// Whether this host has a live card of the agent.
+    pub(in crate::proto) fn hosts(&self, peer: &PeerKey, agent: &AgentId) -> bool {
+        self.hosts.contains(&(*peer, *agent))
+    }
+
     pub(in crate::proto) fn seq(&self) -> u64 {
         self.seq
     }
