@@ -54,6 +54,7 @@ pub mod message;
 pub mod name;
 pub mod node;
 mod own_records;
+mod owners;
 pub mod persistence;
 pub mod query;
 pub mod record;

@@ -80,6 +80,7 @@ const ARROWS: &[Row] = &[
             "proto::directory",
             "proto::links",
             "proto::own_records",
+            "proto::owners",
             "proto::zone",
         ],
         uses: &["values", "search", "registry", "liveness", "sync", "seam"],

@@ -81,6 +81,12 @@ pub(super) enum Command {
             \x20 aop agents --zone acme.org --json\n\
             \x20 aop agents adopt summarizer       # after restored_key: offered and renewed by this node again")]
     Agents(AgentsArgs),
+    /// Whom a name means here, where several owners have it
+    #[command(before_help = "Examples:\n  aop owner list\n  aop owner trust summarizer 12D3…")]
+    Owner {
+        #[command(subcommand)]
+        command: OwnerCommand,
+    },
     /// List the node's peers
     #[command(before_help = "Examples:\n  aop peers\n  aop peers --json")]
     Peers(ClientArgs),
@@ -345,6 +351,44 @@ impl NodeArgs {
             ("log", one(&self.log)),
         ])
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OwnerCommand {
+    /// List the names whose owners are known, and who said so
+    #[command(before_help = "Examples:\n  aop owner list\n  aop owner list --json")]
+    List(ClientArgs),
+    /// Let a name mean the agent of this owner from now on
+    #[command(before_help = "Examples:\n\
+            \x20 aop owner trust summarizer 12D3…\n\
+            \x20 aop owner trust summarizer@research.acme.org 12D3… --json")]
+    Trust(OwnerTrustArgs),
+    /// Let a name mean nobody in particular: the next call by it decides anew
+    #[command(before_help = "Examples:\n\
+            \x20 aop owner forget summarizer\n\
+            \x20 aop owner forget summarizer@research.acme.org")]
+    Forget(OwnerForgetArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OwnerTrustArgs {
+    /// Full name, or bare name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// PeerId of the owner, as `aop show` prints it
+    #[arg(value_name = "OWNER")]
+    pub(super) owner: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OwnerForgetArgs {
+    /// Full name, or bare name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -176,6 +176,34 @@ impl Handle {
         }
     }
 
+    /// Whom names mean here, by name.
+    pub async fn owners(&self) -> Result<api::Owners, ApiError> {
+        match self.command(Command::Owners, Patience::Client).await? {
+            Reply::Owners(owners) => Ok(api::Owners { owners: owners.iter().map(view::owner).collect() }),
+            _ => Err(view::stopped()),
+        }
+    }
+
+    /// A name, full or bare, means this owner from now on. Answers when that is durable.
+    pub async fn trust_owner(&self, name: &str, owner: &str) -> Result<api::Owner, ApiError> {
+        let owner: PeerKey = owner.parse().map_err(|error| view::bad_request(format!("owner: {error}")))?;
+        self.owner(Command::TrustOwner { name: name.to_owned(), owner }).await
+    }
+
+    /// A name means nobody in particular any more. Answers with whom it meant, when that is durable.
+    pub async fn forget_owner(&self, name: &str) -> Result<api::Owner, ApiError> {
+        self.owner(Command::ForgetOwner(name.to_owned())).await
+    }
+
+    async fn owner(&self, change: Command) -> Result<api::Owner, ApiError> {
+        match self.command(change, Patience::Client).await? {
+            Reply::Owner(owner) => {
+                owner.map(|known| view::owner(&known)).map_err(|it| view::owner_error(&it))
+            }
+            _ => Err(view::stopped()),
+        }
+    }
+
     /// Searches what this node holds, and says what of the asked scope that is.
     pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
         let started = std::time::Instant::now();
@@ -260,14 +288,18 @@ impl Handle {
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {
-        let Reply::Resolved(resolution) =
-            self.command(Command::Resolve(agent.to_owned()), Patience::Client).await?
-        else {
+        self.resolved(agent, Command::Resolve(agent.to_owned())).await
+    }
+
+    async fn resolved(&self, agent: &str, question: Command) -> Result<Found, ApiError> {
+        let Reply::Resolved(resolution) = self.command(question, Patience::Client).await? else {
             return Err(view::stopped());
         };
         match resolution {
             Resolution::One(found) => Ok(found),
-            Resolution::Ambiguous(ids) => Err(view::ambiguous(agent, &ids)),
+            Resolution::Ambiguous { candidates, count, known } => {
+                Err(view::ambiguous(agent, &candidates, count, known.as_ref()))
+            }
             Resolution::Unknown(similar) => Err(view::not_found(agent, &similar)),
             Resolution::NotSynced => Err(view::not_synced(agent)),
         }

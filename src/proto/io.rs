@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::card::Offer;
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneName};
-use super::query::{Answer, Find, Resolution};
+use super::query::{Answer, Find, KnownOwner, OwnerError, Resolution};
 use super::record::{Author, NoRoom, Record, Refusal};
 use super::registration::{Registered, Withdraw, WriteError};
 
@@ -136,6 +136,19 @@ pub enum Command {
     List(Find),
     /// One agent and its hosts, by whatever a user calls it.
     Resolve(String),
+    /// As `Resolve`, to call it: from then on the name means its owner.
+    ResolveForCall(String),
+    /// Whom names mean here.
+    Owners,
+    /// A name means this owner from now on.
+    TrustOwner {
+        /// Full name, or bare name.
+        name: String,
+        /// Whose agent it means.
+        owner: PeerKey,
+    },
+    /// A name means nobody in particular any more.
+    ForgetOwner(String),
     /// Offer agents.
     Register(Vec<Offer>),
     /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
@@ -167,10 +180,14 @@ pub enum Command {
 pub enum Reply {
     /// To `Find` and `List`.
     Found(Answer),
-    /// To `Resolve`.
+    /// To `Resolve` and `ResolveForCall`.
     Resolved(Resolution),
     /// To `Adopt`.
     Adopted(Result<Registered, WriteError>),
+    /// To `Owners`, by name.
+    Owners(Vec<KnownOwner>),
+    /// To `TrustOwner` and `ForgetOwner`: what is known now, or was until now.
+    Owner(Result<KnownOwner, OwnerError>),
     /// To `Register` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister`.
@@ -272,6 +289,8 @@ pub enum Offence {
     Request,
     /// Its answers do not fit what it was asked.
     Sync,
+    /// It takes far more than its share.
+    Greedy,
 }
 
 /// One change of the store, which knows nothing of what it keeps.
@@ -380,6 +399,7 @@ impl Offence {
             Offence::Record(refusal) => refusal.code().text(),
             Offence::Request => "malformed",
             Offence::Sync => "bad_sync",
+            Offence::Greedy => "greedy",
         }
     }
 }
@@ -404,6 +424,6 @@ impl NodeAlert {
 impl Command {
     /// Whether it only asks: nothing is written for it.
     pub fn is_question(&self) -> bool {
-        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_))
+        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_) | Command::Owners)
     }
 }

@@ -24,6 +24,7 @@ use super::io::{Input, Output, Protocol, Role};
 use super::links::Links;
 use super::name::ZoneName;
 use super::own_records::OwnRecords;
+use super::owners::Owners;
 use super::persistence::Stored;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -35,6 +36,7 @@ pub struct Node {
     zones: Zones,
     links: Links,
     own: OwnRecords,
+    owners: Owners,
     clock: Clock,
     directory: Directory,
     out: Outbox,
@@ -50,7 +52,13 @@ struct Local {
 
 impl Node {
     /// A node with what its store held. `seed` feeds its random choices; the same inputs then give the same outputs.
-    pub fn new(identity: Identity, config: Config, seed: [u8; 32], stored: Stored, now: Timestamp) -> Node {
+    pub fn new(
+        identity: Identity,
+        config: Config,
+        seed: [u8; 32],
+        mut stored: Stored,
+        now: Timestamp,
+    ) -> Node {
         let key = identity.key();
         let rng = ChaCha8Rng::from_seed(seed);
         let follows = config.follows.iter().map(|zone| (zone.clone(), Role::Follower));
@@ -62,6 +70,7 @@ impl Node {
             zones: Zones::new(),
             links: Links::default(),
             own: OwnRecords::new(key),
+            owners: Owners::default(),
             clock: Clock::new(now),
             directory: Directory::new(key),
             out: Outbox::default(),
@@ -71,6 +80,7 @@ impl Node {
             let zone = Zone::new(name.clone(), role, &mut turn.ctx);
             turn.zones.insert(name, Box::new(zone));
         }
+        turn.owners.load(std::mem::take(&mut stored.owners));
         // After all zones are there: own keys of one zone are guarded while records of another are still read otherwise.
         turn.own.load(&mut turn.ctx, turn.zones, stored);
         turn.finish();
@@ -145,6 +155,7 @@ impl Node {
             zones: &mut self.zones,
             links: &mut self.links,
             own: &mut self.own,
+            owners: &mut self.owners,
             clock: &mut self.clock,
             directory: &mut self.directory,
         }

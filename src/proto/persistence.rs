@@ -3,6 +3,7 @@
 //! Rows: `o` + key hash: an own write (durable). `r` + key hash: a record of another node. `e`: the epoch. `f` + epoch:
 //! versions of an earlier epoch that were lost. `s` + zone: the last own version. `n`: names offered by configured files.
 //! `u`: there while peers may hold records of this key that the folder does not know.
+//! `w` + name: whom it means here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::codec;
 use super::io::Write;
 use super::name::{FullName, ZoneName};
+use super::query::KnownOwner;
 use super::record::{KeyHash, Record, SignedRecord};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -33,6 +35,8 @@ pub struct Stored {
     pub file_offers: BTreeSet<FullName>,
     /// Whether peers may hold records of this key that the folder does not know, as when it was last closed.
     pub incomplete: bool,
+    /// Whom names mean here.
+    pub owners: Vec<KnownOwner>,
     /// Whether own writes may be missing.
     pub damage: Damage,
 }
@@ -115,6 +119,7 @@ impl Stored {
             }
             b'n' => self.file_offers = codec::decode(value).ok()?,
             b'u' => self.incomplete = true,
+            b'w' => self.owners.push(codec::decode(value).ok()?),
             // A row of a later version is left where it is.
             _ => return None,
         }
@@ -149,6 +154,18 @@ pub(super) fn file_offers_row(names: &BTreeSet<FullName>) -> Write {
 
 pub(super) fn incomplete_row(is_incomplete: bool) -> Write {
     Write { key: b"u".to_vec(), value: is_incomplete.then(|| Arc::from([])), durable: true }
+}
+
+pub(super) fn owner_row(known: &KnownOwner) -> Write {
+    Write { key: owner_key(&known.name), value: Some(codec::encode(known).into()), durable: true }
+}
+
+pub(super) fn remove_owner(name: &FullName) -> Write {
+    Write { key: owner_key(name), value: None, durable: true }
+}
+
+fn owner_key(name: &FullName) -> Vec<u8> {
+    [b"w", name.to_string().as_bytes()].concat()
 }
 
 fn row(kind: u8, key: KeyHash) -> Vec<u8> {

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
-use super::name::{FullName, ZoneName};
+use super::name::{FullName, NameError, ZoneName};
 use super::record::Record;
 use super::search::{Cursor, Query};
+use super::time::Timestamp;
 
 /// An agent with its hosts.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,12 +89,57 @@ pub enum ZoneStatus {
 pub enum Resolution {
     /// One agent.
     One(Found),
-    /// One name, several owners: a caller must pick by id.
-    Ambiguous(Vec<AgentId>),
+    /// One name, and nothing says which of its owners is meant: a caller must pick by id.
+    Ambiguous {
+        /// Some of them, owners that other names stand for first.
+        candidates: Vec<AgentId>,
+        /// How many there are.
+        count: usize,
+        /// Whom the name meant until now, where that is none of them.
+        known: Option<KnownOwner>,
+    },
     /// No such agent in what is held here; names that are similar.
     Unknown(Vec<FullName>),
     /// Not held here, and no peer was heard yet that could know it.
     NotSynced,
+}
+
+/// Whom a name means here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownOwner {
+    /// The name.
+    pub name: FullName,
+    /// Its owner.
+    pub owner: PeerKey,
+    /// Who said so.
+    pub by: ChosenBy,
+    /// Whether the name without its zone means it, too.
+    pub is_bare: bool,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Who said whom a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChosenBy {
+    /// The operator, or a client in his name.
+    Operator,
+    /// The first call by that name.
+    FirstCall,
+}
+
+/// Why the owner of a name was not changed. Nothing was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerError {
+    /// It is no name of an agent.
+    #[error("owners are known by the names of agents, and {0}")]
+    BadName(NameError),
+    /// No owner is known.
+    #[error("no owner of {0} is known here")]
+    Unknown(FullName),
+    /// The operator named so many.
+    #[error("the owners of {0} names are known, and there is room for no more")]
+    Full(usize),
 }
 
 /// What a peer is, as far as the records and beacons held here tell.

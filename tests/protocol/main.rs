@@ -6,6 +6,7 @@ mod completeness;
 #[cfg(feature = "net")]
 mod documents;
 mod laws;
+mod owners;
 mod presence;
 mod rules;
 mod zones;

@@ -8,7 +8,7 @@ use crate::api::{self, ReplicaState};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::identity::PeerKey;
 use crate::proto::liveness::Presence;
-use crate::proto::query::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
+use crate::proto::query::{Answer, ChosenBy, Found, KnownOwner, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::registration::Registered;
 
 /// PeerIds of one answer: many results share a host, and base58 is the dearest part of a result.
@@ -91,6 +91,20 @@ pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
         by: None,
     };
     answer.zones.iter().map(answered).collect()
+}
+
+/// Whom a name means.
+pub(in crate::host) fn owner(known: &KnownOwner) -> api::Owner {
+    api::Owner {
+        name: known.name.to_string(),
+        owner: known.owner.to_string(),
+        by: match known.by {
+            ChosenBy::Operator => api::ChosenBy::Operator,
+            ChosenBy::FirstCall => api::ChosenBy::FirstCall,
+        },
+        bare: known.is_bare,
+        since: known.since.0,
+    }
 }
 
 /// An age as the API says it.

@@ -2,7 +2,7 @@
 
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
-use crate::proto::directory::Directory;
+use crate::proto::directory::{Directory, Names};
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{
@@ -12,7 +12,8 @@ use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::OwnRecords;
-use crate::proto::query::{Resolution, ZoneStatus};
+use crate::proto::owners::Owners;
+use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
 use crate::proto::zone::{Notice, Zone, Zones};
 
 /// All machines of a node for one turn.
@@ -21,6 +22,7 @@ pub(super) struct Turn<'a> {
     pub(super) zones: &'a mut Zones,
     pub(super) links: &'a mut Links,
     pub(super) own: &'a mut OwnRecords,
+    pub(super) owners: &'a mut Owners,
     pub(super) clock: &'a mut Clock,
     pub(super) directory: &'a mut Directory,
 }
@@ -40,7 +42,8 @@ impl Turn<'_> {
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, links, own, directory, .. } = self;
+        let Turn { ctx, zones, links, own, owners, directory, .. } = self;
+        let home = ctx.config.home_zone();
         let reply = match command {
             Command::Find(find) => {
                 let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
@@ -51,6 +54,20 @@ impl Turn<'_> {
                 Reply::Found(directory.list(ctx.now, zones, &find, answer))
             }
             Command::Resolve(text) => Reply::Resolved(self.resolve(&text)),
+            Command::ResolveForCall(text) => Reply::Resolved(self.resolve_for_call(&text)),
+            Command::Owners => Reply::Owners(owners.iter().cloned().collect()),
+            Command::TrustOwner { name, owner } => Reply::Owner(
+                directory
+                    .name_of_owner(zones, &home, &name, &owner)
+                    .map_err(OwnerError::BadName)
+                    .and_then(|(full, is_bare)| owners.trust(ctx, full, owner, is_bare)),
+            ),
+            Command::ForgetOwner(name) => Reply::Owner(
+                owners
+                    .name_known(&home, &name)
+                    .map_err(OwnerError::BadName)
+                    .and_then(|name| owners.forget(ctx, &name)),
+            ),
             Command::Register(offers) => Reply::Registered(own.register(ctx, zones, offers)),
             Command::OfferFiles { offers, withdraw } => {
                 Reply::Registered(own.offer_files(ctx, zones, directory, offers, &withdraw))
@@ -98,12 +115,16 @@ impl Turn<'_> {
         self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
     }
 
-    fn answer(&mut self, peer: PeerKey, frame: SyncFrame) -> SyncAnswer {
-        if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
-            return SyncAnswer::Refused;
-        }
+    fn answer(&mut self, peer: PeerKey, mut frame: SyncFrame) -> SyncAnswer {
         if let SyncRequest::Open { clock, .. } = frame.request {
             self.answer_notice(&frame.zone, Notice::Clock(peer, clock));
+            // Whose clock is wrong learns so from the answer: only what it asks then is refused.
+            if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
+                frame.as_of = fingerprint::as_of(self.ctx.now);
+            }
+        }
+        if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
+            return SyncAnswer::Refused;
         }
         let zone = frame.zone.clone();
         self.with_zone(&zone, |zone, ctx| zone.handle_request(ctx, peer, frame))
@@ -117,15 +138,30 @@ impl Turn<'_> {
     }
 
     fn resolve(&mut self, text: &str) -> Resolution {
-        let unheard = |zone: &Zone| {
-            zone.answer(self.links, self.ctx.config, self.ctx.now).status == ZoneStatus::Unreachable
-        };
-        let waits = self.zones.values().any(|zone| unheard(zone));
-        let home = self.ctx.config.home_zone();
-        match self.directory.resolve(self.ctx.now, self.zones, &home, text) {
-            Resolution::Unknown(_) if waits => Resolution::NotSynced,
+        let Turn { ctx, zones, links, owners, directory, .. } = self;
+        let (home, now) = (ctx.config.home_zone(), ctx.now);
+        let is_unheard = |zone: &Zone| zone.answer(links, ctx.config, now).status == ZoneStatus::Unreachable;
+        let unheard =
+            zones.values().filter(|zone| is_unheard(zone)).map(|zone| zone.name().clone()).collect();
+        let names = Names { home: &home, owners, unheard: &unheard };
+        match directory.resolve(now, zones, &names, text) {
+            Resolution::Unknown(_) if !unheard.is_empty() => Resolution::NotSynced,
             resolution => resolution,
         }
+    }
+
+    /// What is called by a name is meant by it from then on.
+    fn resolve_for_call(&mut self, text: &str) -> Resolution {
+        let resolution = self.resolve(text);
+        if let Resolution::One(found) = &resolution
+            && found.id.to_string() != text
+            && found.replicas.iter().all(|replica| replica.peer != self.ctx.key())
+            && found.card().callable
+        {
+            let (name, owner) = (&found.record.name, found.record.owner);
+            self.owners.called(&mut self.ctx, name, owner, text == name.agent.as_str());
+        }
+        resolution
     }
 
     /// Takes part in a zone from now on.

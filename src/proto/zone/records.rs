@@ -9,7 +9,7 @@ use super::Notice;
 use crate::proto::context::Context;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Event, NodeAlert, Output, Removal, Write};
-use crate::proto::limits::BATCH_BYTES_MAX;
+use crate::proto::limits::{BATCH_BYTES_MAX, MESSAGE_RECORDS_MAX};
 use crate::proto::liveness::Standing;
 use crate::proto::message::Envelope;
 use crate::proto::name::ZoneName;
@@ -139,6 +139,11 @@ impl ZoneRecords {
         if connected.contains(peer) || is_host() { Standing::Member } else { Standing::Stranger }
     }
 
+    /// Whether this host has a live card of the agent.
+    pub(in crate::proto) fn hosts(&self, peer: &PeerKey, agent: &AgentId) -> bool {
+        self.hosts.contains(&(*peer, *agent))
+    }
+
     pub(in crate::proto) fn seq(&self) -> u64 {
         self.seq
     }
@@ -179,7 +184,8 @@ fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
     for record in records {
         // Four bytes for the list's own marks around each record.
         let size = record.bytes().len() + 4;
-        if bytes.saturating_add(size) > BATCH_BYTES_MAX {
+        let full = batches.last().is_some_and(|batch| batch.len() == MESSAGE_RECORDS_MAX);
+        if full || bytes.saturating_add(size) > BATCH_BYTES_MAX {
             batches.push(Vec::new());
             bytes = 0;
         }
