@@ -173,7 +173,7 @@ impl OwnRecords {
             ids.iter().flat_map(|id| zone.registry().replicas(id, ctx.now)).cloned().collect();
         let key = ctx.key();
         // An own offer goes whether it is held or not: one that lapsed or has no room now would come back.
-        let mut mine = self.offers_named(name);
+        let mut mine = offers_named(&self.records, name);
         let others = held.iter().filter(|record| record.host == key || record.owner == key);
         mine.extend(others.filter(|record| !self.records.contains_key(&record.key())).cloned());
         let Some(first) = mine.first() else {
@@ -196,10 +196,6 @@ impl OwnRecords {
             }
         }
         Ok(registered)
-    }
-
-    fn offers_named(&self, name: &FullName) -> Vec<Arc<Record>> {
-        self.records.values().filter(|own| own.name == *name && is_offer(own)).cloned().collect()
     }
 
     /// An agent that became public or private is no longer what it was before.
@@ -293,6 +289,10 @@ impl OwnRecords {
     ) -> Option<Timestamp> {
         self.renewals.first().map(|at| at.max(settles)).filter(|_| is_synced(config, zones))
     }
+}
+
+fn offers_named(records: &BTreeMap<KeyHash, Arc<Record>>, name: &FullName) -> Vec<Arc<Record>> {
+    records.values().filter(|own| own.name == *name && is_offer(own)).cloned().collect()
 }
 
 /// Whether it offers an agent, and is renewed; tombstones and revocations end with their lease.

@@ -346,8 +346,10 @@ impl Checkers {
         let Fabric { nodes, kernel, .. } = &mut *fabric;
         let (host, weight_max) = (&nodes[at], nodes.zone_weight_max);
         let shown_max = host.clock.shown_max();
-        let evicted =
-            |record: &Record| now.is_evicted(record, weight_max, self.reference.is_contested(record));
+        // What a hostile host puts into one slot nobody keeps account of.
+        let shares_slot =
+            |record: &Record| !nodes.is_honest_key(&record.host) || self.reference.is_contested(record);
+        let evicted = |record: &Record| now.is_evicted(record, weight_max, shares_slot(record));
         if let Some((before, held)) = now.lost_since(before, shown_max, evicted) {
             kernel.fail(Check::NoStepBack, format!("node {at} held {before:?}, now {held:?}"));
         }

@@ -578,6 +578,7 @@ fn an_answer_looks_at_a_bounded_number_of_records_whether_or_not_they_are_wanted
     let spec = |at: usize| Spec {
         name: (at % 250) as u8,
         seq: 1 + (at % 250) as u64,
+        slot: (at % 250) as u16,
         ..generators::plain(10 + (at / 250) as u8, 0)
     };
     let count = 2 * SYNC_LOOKED_MAX + 100;

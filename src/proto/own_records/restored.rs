@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::OwnRecords;
 use super::write::Draft;
+use super::{OwnRecords, offers_named};
 use crate::proto::context::Context;
 use crate::proto::identity::AgentId;
 use crate::proto::io::NodeAlert;
@@ -36,7 +36,7 @@ impl OwnRecords {
         for record in &found {
             self.write(ctx, zones, Draft::again(record))?;
         }
-        let offered = self.offers_named(name);
+        let offered = offers_named(&self.records, name);
         let first = offered.first().ok_or_else(|| WriteError::NotFound(name.clone()))?;
         Ok(Registered { name: name.clone(), id: AgentId::of(first.owner, name) })
     }

@@ -10,7 +10,7 @@ use crate::proto::fingerprint;
 use crate::proto::identity::AgentId;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::node::Node;
-use crate::proto::record::{KeyHash, Record, RecordHash};
+use crate::proto::record::{KeyHash, Record, RecordHash, Shelf};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::Zone;
 use crate::sim::clients::text_of;
@@ -202,16 +202,20 @@ fn holds(node: &Node, zone: &ZoneName) -> bool {
 fn disagreement(zone: &ZoneName, fabric: &mut Fabric) -> Option<String> {
     let wall = fabric.kernel.wall();
     let holders = || fabric.nodes.running().filter(|(_, node)| holds(node, zone));
-    // What one holds ahead of its time others may rightly refuse, so its key counts for nobody.
-    let ahead: BTreeSet<KeyHash> = holders()
-        .flat_map(|(_, node)| node.records(zone))
-        .filter(|record| record.stamp.wall.0 > wall + DUE_MS)
-        .map(|record| record.key())
-        .collect();
+    // What one holds ahead of its time others may rightly refuse, so its key and its slot count for nobody.
+    let mut ahead: BTreeSet<KeyHash> = BTreeSet::new();
+    let mut slots: BTreeSet<(Shelf, u16)> = BTreeSet::new();
+    for record in holders().flat_map(|(_, node)| node.records(zone)) {
+        if record.stamp.wall.0 > wall + DUE_MS {
+            ahead.insert(record.key());
+            slots.insert((record.shelf(), record.slot));
+        }
+    }
     let comparable = |record: &&Arc<Record>| {
         record.is_public()
             && record.expires_at.0 > wall + ENDING_MS
-            && (ahead.is_empty() || !ahead.contains(&record.key()))
+            && (ahead.is_empty()
+                || !ahead.contains(&record.key()) && !slots.contains(&(record.shelf(), record.slot)))
     };
     let mut nodes = holders();
     // Each against the first is enough: equality is transitive.

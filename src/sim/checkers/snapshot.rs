@@ -85,13 +85,13 @@ impl Snapshot {
             .or_else(|| (self.weight() > weight_max).then(|| format!("records that weigh {}", self.weight())))
     }
 
-    /// Whether the rule of room may have taken a record: its host put another key into its slot, or the zone is full.
-    pub(super) fn is_evicted(&self, gone: &Record, weight_max: usize, is_contested: bool) -> bool {
+    /// Whether the rule of room may have taken a record: its host may have put another key into its slot, or the zone is full.
+    pub(super) fn is_evicted(&self, gone: &Record, weight_max: usize, shares_slot: bool) -> bool {
         // Full is what the next record might not fit into, as nobody knows which one was refused.
         let is_full = self.weight() + RECORD_BYTES_MAX + RECORD_WEIGHT > weight_max;
         // Its host may have moved the key to another slot since.
         let is_gone = self.get(&gone.key()).is_none_or(|held| held.order() > gone.order());
-        is_gone && (is_contested || is_full)
+        is_gone && (shares_slot || is_full)
     }
 
     fn public(&self) -> impl Iterator<Item = &Arc<Record>> {
