@@ -34,6 +34,7 @@
 //!   that a call that is repeated runs at most once.
 //! - [Maymounkov and Mazières, *Kademlia*](https://doi.org/10.1007/3-540-45748-8_5): how the live node finds peers of a zone.
 
+mod backlog;
 pub mod call;
 pub mod card;
 mod clock;

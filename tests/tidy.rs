@@ -73,7 +73,14 @@ const ARROWS: &[Row] = &[
     Row { name: "sync", holds: &["proto::sync"], uses: &["values", "registry"] },
     Row {
         name: "machines",
-        holds: &["proto::clock", "proto::context", "proto::directory", "proto::own_records", "proto::zone"],
+        holds: &[
+            "proto::backlog",
+            "proto::clock",
+            "proto::context",
+            "proto::directory",
+            "proto::own_records",
+            "proto::zone",
+        ],
         uses: &["values", "search", "registry", "liveness", "sync", "seam"],
     },
     Row { name: "node", holds: &["proto"], uses: &["values", "sync", "seam", "machines"] },

@@ -46,7 +46,10 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
         () = signals.next() => return Ok(()),
     };
     // Written once the API answers, so that whoever finds it may ask at once.
-    let _file = ReadyFile::write(&settings.data_dir, &started.ready)?;
+    let _file = ReadyFile::write(&settings.data_dir, &started.ready)
+        // A full disk has no room for it, and is served from all the same.
+        .inspect_err(|failure| tracing::warn!("{failure}"))
+        .ok();
     match json {
         // A parent that no longer reads is no reason to stop.
         true => drop(print_json_line(&started.ready)),

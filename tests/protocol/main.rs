@@ -4,6 +4,7 @@
 
 #[cfg(feature = "net")]
 mod documents;
+mod full_disk;
 mod laws;
 mod rules;
 mod zones;

@@ -28,6 +28,9 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
         WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
         WriteError::QuotaExceeded => "deregister what is no longer used, then try again",
         WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
+        WriteError::StoreFailed(_) => {
+            "free disk space or check the disk; `aop status` tells when it is well again"
+        }
         WriteError::DuplicateIdentity => {
             "`aop keys new` makes a key; `aop status` names what is written twice"
         }

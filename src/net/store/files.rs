@@ -26,7 +26,8 @@ pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
     let opened = private_file().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK));
     let mut file = opened.map_err(refused)?;
     match lock_patiently(&file) {
-        Ok(()) => write_pid(&mut file).map_err(refused)?,
+        // On a full disk the number is missing, which only a second process would be told.
+        Ok(()) => _ = write_pid(&mut file),
         Err(TryLockError::WouldBlock) => {
             return Err(StoreError::InUse { dir: dir.to_owned(), pid: read_pid(&mut file) });
         }
@@ -87,7 +88,8 @@ pub(super) fn save_mac_key(dir: &Path, key: &[u8; MAC_KEY_BYTES]) -> Result<(), 
     let path = dir.join(MAC_KEY);
     let (mut file, new) = create_beside(&path)?;
     file.write_all(key).map_err(StoreError::io("write", &new))?;
-    put_in_place(&file, &new, &path)
+    rename_synced(&file, &new, &path)?;
+    sync_parent(&path)
 }
 
 /// The bytes of a file; `None` if there is none.
@@ -102,19 +104,28 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> 
 /// Creates `PATH.new`, which will take the place of `path`. One left over by a crash is overwritten: it was never
 /// read by anybody.
 pub(super) fn create_beside(path: &Path) -> Result<(File, PathBuf), StoreError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
+    let new = beside(path);
     let file = private_file().write(true).create(true).truncate(true).open(&new);
     Ok((file.map_err(StoreError::io("create", &new))?, new))
 }
 
-/// Makes `new` durable and then the one under the name `path`: after a crash `path` is the old file or the new one.
-pub(super) fn put_in_place(file: &File, new: &Path, path: &Path) -> Result<(), StoreError> {
+/// Removes what [`create_beside`] made, if it can be.
+pub(super) fn discard_beside(path: &Path) {
+    let _ = fs::remove_file(beside(path)); // the next attempt overwrites it
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    PathBuf::from(new)
+}
+
+/// Makes `new` durable and then the one under the name `path`: after a crash `path` is the old file or the new one. After
+/// an error it is the old one.
+pub(super) fn rename_synced(file: &File, new: &Path, path: &Path) -> Result<(), StoreError> {
     // Content before name: a rename that is durable first leaves an empty file after a crash.
-    file.sync_all().map_err(StoreError::io("sync", new))?;
-    fs::rename(new, path).map_err(StoreError::io("rename", new))?;
-    sync_parent(path)
+    let renamed = file.sync_all().map_err(StoreError::io("sync", new));
+    renamed.and_then(|()| fs::rename(new, path).map_err(StoreError::io("rename", new)))
 }
 
 /// Creates an empty file, durably.
@@ -171,7 +182,7 @@ fn next_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(dir.join(format!("{prefix}{next}")))
 }
 
-fn sync_parent(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let dir = path.parent().unwrap_or(path);
     sync_dir(dir).map_err(StoreError::io("sync", dir))
 }
