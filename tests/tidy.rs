@@ -87,14 +87,26 @@ const ARROWS: &[Row] = &[
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "seam", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "seam", "machines", "sim"] },
     Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
-    Row { name: "keys", holds: &["key_file"], uses: &["values"] },
+    Row { name: "files", holds: &["private_file"], uses: &[] },
+    Row { name: "keys", holds: &["key_file"], uses: &["values", "files"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents"] },
     Row {
         name: "net",
         holds: &["net"],
-        uses: &["values", "search", "liveness", "seam", "calls", "machines", "node", "documents", "agents"],
+        uses: &[
+            "values",
+            "search",
+            "liveness",
+            "seam",
+            "calls",
+            "machines",
+            "node",
+            "files",
+            "documents",
+            "agents",
+        ],
     },
     Row {
         name: "host",
@@ -118,11 +130,15 @@ const ARROWS: &[Row] = &[
         holds: &["mcp"],
         uses: &["values", "calls", "search", "text", "documents", "agents", "host"],
     },
-    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "host", "mcp"] },
+    Row {
+        name: "http",
+        holds: &["http"],
+        uses: &["values", "text", "files", "documents", "agents", "host", "mcp"],
+    },
     Row {
         name: "cli",
         holds: &["cli"],
-        uses: &["values", "lab", "text", "keys", "settings", "documents", "agents", "host", "http"],
+        uses: &["values", "lab", "text", "files", "keys", "settings", "documents", "agents", "host", "http"],
     },
 ];
 

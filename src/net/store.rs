@@ -26,6 +26,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::private_file::{self, FolderError};
 use crate::proto::code::Code;
 pub use crate::proto::io::{StoreCondition, Write};
 use disk::DiskStore;
@@ -120,6 +121,18 @@ pub enum StoreError {
         dir: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// Others can write to the folder.
+    #[error(transparent)]
+    Exposed(FolderError),
+    /// A file of the folder is a link; nothing was touched.
+    #[error(
+        "{} is a link, and no link is followed in a data directory; remove it, or put the file in its place",
+        .path.display()
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
     },
     /// A file operation failed. Rows of the batch may or may not be on disk.
     #[error("cannot {action} {}: {source}; free disk space or check the disk", .path.display())]
@@ -334,7 +347,10 @@ impl StoreError {
     /// Turns an error of the system into one that names the action and the file.
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
-        move |source| StoreError::Io { action, path, source }
+        move |source| match private_file::is_link(&source) {
+            true => StoreError::Link { path },
+            false => StoreError::Io { action, path, source },
+        }
     }
 }
 
@@ -430,6 +446,50 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&data), 0o700);
         assert_eq!([mode(&data.join("seal.key")), mode(&data.join("journal"))], [0o600, 0o600]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused_and_nothing_is_made_in_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Store::open(dir.path()).err().unwrap();
+        assert!(refused.to_string().contains("run `chmod 700"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_planted_link_is_followed_whatever_file_it_stands_for() {
+        let names =
+            ["lock", "journal", "journal.new", "seal.key", "sled", "sled/db", "sled/conf", "sled/blobs"];
+        for name in names {
+            let dir = tempfile::tempdir().unwrap();
+            write_once(dir.path(), vec![put("a", "1", true)]);
+            let elsewhere = tempfile::tempdir().unwrap();
+            let precious = elsewhere.path().join("precious");
+            let planted = dir.path().join(name);
+            if planted.is_dir() {
+                std::fs::remove_dir_all(&planted).unwrap();
+                std::os::unix::fs::symlink(elsewhere.path(), &planted).unwrap();
+            } else {
+                _ = std::fs::remove_file(&planted);
+                std::os::unix::fs::symlink(&precious, &planted).unwrap();
+            }
+            std::fs::write(&precious, "precious").unwrap();
+            match Store::open(dir.path()) {
+                Err(refused) => {
+                    assert!(matches!(&refused, StoreError::Link { path } if *path == planted), "{refused}");
+                    assert!(refused.to_string().contains("remove it"), "{refused}");
+                }
+                // It is never read, and made anew under another name.
+                Ok(_) => assert_eq!(name, "journal.new"),
+            }
+            let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
+            assert_eq!(left.len(), 1, "{name}");
+            assert_eq!(std::fs::read(&precious).unwrap(), b"precious", "{name}");
+        }
     }
 
     #[test]

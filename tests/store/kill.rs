@@ -68,7 +68,7 @@ fn a_sled_that_fails_while_it_runs_loses_no_own_row_and_the_next_start_heals_it(
 fn failing_child(dir: &Path) {
     let (mut store, _) = Store::open(dir).unwrap();
     let own = |number| Write { key: key(number), value: Some(value(number).into()), durable: true };
-    store.write((0..100).map(own).collect()).unwrap();
+    store.write((0..100).map(own).collect::<Vec<_>>()).unwrap();
     let mut acknowledged = 100;
     std::fs::remove_dir_all(dir.join("sled/blobs")).unwrap();
     let long = Write { key: b"long".to_vec(), value: Some(vec![7; VALUE_BYTES_MAX].into()), durable: false };

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use super::row::{RowKind, Salt, read_unauthenticated};
 use super::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, files};
+use crate::private_file;
 use scan::{Condition, Scan, scan};
 
 mod scan;
@@ -116,7 +117,7 @@ impl Journal {
     /// Goes on where a whole journal ends. A torn tail is cut off.
     pub(super) fn resume(dir: &Path, found: &FoundJournal) -> Result<Journal, StoreError> {
         let path = dir.join(JOURNAL);
-        let file = files::private_file().read(true).write(true).open(&path);
+        let file = private_file::private().read(true).write(true).open(&path);
         let file = file.map_err(StoreError::io("open", &path))?;
         let end = found.scan.end as u64;
         if end < found.bytes.len() as u64 {
@@ -300,7 +301,7 @@ impl JournalDraft {
     fn begin(path: PathBuf, salt: Salt, next_seq: u64) -> Result<JournalDraft, StoreError> {
         let (file, new) = files::create_beside(&path)?;
         // Opened under its first name; it is the same file after the rename.
-        let reader = files::private_file().read(true).write(true).open(&new);
+        let reader = private_file::private().read(true).write(true).open(&new);
         let reader = reader.map_err(StoreError::io("open", &new))?;
         let mut writer = BufWriter::new(file);
         writer.write_all(&header(salt, next_seq)).map_err(StoreError::io("write", &new))?;

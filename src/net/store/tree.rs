@@ -5,7 +5,7 @@ use std::any::Any;
 use std::fs;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,7 @@ impl SledTree {
     /// Opens the tree of `dir` and reads all of it.
     pub(super) fn open(dir: &Path, expectation: ExpectedContents) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
+        refuse_links(&folder)?;
         // Looked at first, because the attempt makes the file.
         let emptied = emptied(&folder, expectation);
         let first = attempt(&folder);
@@ -327,6 +328,16 @@ fn remove_snapshots(folder: &Path) -> bool {
     let snapshots =
         entries.filter_map(Result::ok).filter(|entry| is_snapshot(&entry.file_name().to_string_lossy()));
     snapshots.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
+}
+
+/// sled opens its files itself, and follows links.
+fn refuse_links(folder: &Path) -> Result<(), StoreError> {
+    let files = ["db", "conf", "blobs"].map(|name| folder.join(name));
+    let is_link = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink());
+    match std::iter::once(folder.to_owned()).chain(files).find(is_link) {
+        Some(path) => Err(StoreError::Link { path }),
+        None => Ok(()),
+    }
 }
 
 /// A tree without its data file, which sled would take for a new one.
