@@ -9,6 +9,7 @@ use aop::agents::{Agents, HostedAgent};
 use aop::api::FindQuery;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Options, Running};
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -66,6 +67,7 @@ async fn start(
         follows: Vec::new(),
         bootstrap: bootstrap.iter().map(|node| node.listen[0].clone()).collect(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
+        trusted_nets: TrustedNets::default(),
         data_dir: data_dir.into(),
         agents,
     };

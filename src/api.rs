@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::words::{Health, Origin, Removal, ReplicaState, Via, ZoneRole, ZoneStatus};
+pub use self::words::{ChosenBy, Health, Origin, Removal, ReplicaState, Via, ZoneRole, ZoneStatus};
 pub use crate::proto::call::Outcome;
 pub use crate::proto::code::Code;
 
@@ -40,10 +40,42 @@ pub struct FindAnswer {
     pub zones: Vec<ZoneAnswer>,
     /// Whether every zone of the asked scope answered whole.
     pub complete: bool,
+    /// What the zones held this long ago is in the answer; null if that cannot be said of one of them.
+    pub age_ms: Option<u64>,
     /// Pass it back for the next page; null on the last.
     pub cursor: Option<String>,
     /// Time the node took.
     pub elapsed_ms: f64,
+}
+
+/// Answer of `GET /v1/owners`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Owners {
+    /// By name.
+    pub owners: Vec<Owner>,
+}
+
+/// Whom a name means here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Full name.
+    pub name: String,
+    /// PeerId of the owner.
+    pub owner: String,
+    /// Who said so.
+    pub by: ChosenBy,
+    /// Whether the name without its zone means it, too.
+    pub bare: bool,
+    /// Wall milliseconds since which it does.
+    pub since: u64,
+}
+
+/// Body of `PUT /v1/owners/{name}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustOwner {
+    /// PeerId of the owner.
+    pub owner: String,
 }
 
 /// A page of `GET /v1/agents`.
@@ -51,6 +83,12 @@ pub struct FindAnswer {
 pub struct AgentPage {
     /// In a stable order.
     pub results: Vec<Agent>,
+    /// Each zone of the list and how it answered.
+    pub zones: Vec<ZoneAnswer>,
+    /// Whether every zone of the list answered whole.
+    pub complete: bool,
+    /// As in [`FindAnswer`].
+    pub age_ms: Option<u64>,
     /// Pass it back for the next page; null on the last.
     pub cursor: Option<String>,
 }
@@ -117,8 +155,8 @@ pub struct ZoneAnswer {
     pub zone: String,
     /// How.
     pub status: ZoneStatus,
-    /// Age of what was answered.
-    pub age_ms: u64,
+    /// What the zone held this long ago is in the answer; null if that cannot be said.
+    pub age_ms: Option<u64>,
     /// PeerId of who answered.
     pub by: Option<String>,
 }

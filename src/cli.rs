@@ -12,6 +12,7 @@ mod keys;
 mod mcp;
 mod node;
 mod output;
+mod owner;
 mod process;
 mod read;
 mod register;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{Aop, Command, ConfigCommand, KeysCommand};
+use self::args::{Aop, Command, ConfigCommand, KeysCommand, OwnerCommand};
 pub use self::failure::Exit;
 use self::failure::Failure;
 use self::output::Console;
@@ -48,6 +49,9 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Show(args) => read::show(&args),
         Command::Call(args) => call::call(&args, console),
         Command::Agents(args) => read::agents(&args, console),
+        Command::Owner { command: OwnerCommand::List(client) } => owner::list(&client),
+        Command::Owner { command: OwnerCommand::Trust(args) } => owner::trust(&args),
+        Command::Owner { command: OwnerCommand::Forget(args) } => owner::forget(&args),
         Command::Peers(client) => read::peers(&client),
         Command::Status(client) => read::status(&client),
         Command::Watch(args) => watch::watch(&args, console),

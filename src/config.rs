@@ -17,6 +17,7 @@ use libp2p::Multiaddr;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use self::file::File;
+use crate::proto::address_block::{TRUSTED_NETS, TrustedNets};
 use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
@@ -49,7 +50,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 13] = [
+pub const KEYS: [Key; 14] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -105,6 +106,13 @@ pub const KEYS: [Key; 13] = [
         env: "AOP_LISTEN",
         shape: Shape::Texts,
         meaning: "Addresses of the mesh. Port 0 takes any free port. Default: port 7401 on all addresses",
+    },
+    Key {
+        name: "trusted_nets",
+        flag: "--trusted-net",
+        env: "AOP_TRUSTED_NETS",
+        shape: Shape::Texts,
+        meaning: "Nets whose addresses have no share of connections, streams and calls. Default: loopback and private nets",
     },
     Key {
         name: "http.addr",
@@ -189,6 +197,8 @@ pub struct Settings {
     pub bootstrap: Vec<Multiaddr>,
     /// Mesh addresses.
     pub listen: Vec<Multiaddr>,
+    /// Nets whose addresses have no share.
+    pub trusted_nets: TrustedNets,
     /// Address of the HTTP API.
     pub http_addr: SocketAddr,
     /// Token of the HTTP API.
@@ -318,6 +328,7 @@ fn default_of(name: &str) -> Vec<String> {
         "zones" => &["."],
         "listen" => &["/ip4/0.0.0.0/tcp/7401", "/ip4/0.0.0.0/udp/7401/quic-v1"],
         "http.addr" => &["127.0.0.1:7400"],
+        "trusted_nets" => &TRUSTED_NETS,
         "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
         _ => &[],
     };
@@ -350,6 +361,7 @@ impl Validator {
             follow: self.parsed("follow", "write `research.acme.org`, or `.` for the root"),
             bootstrap: self.parsed("bootstrap", address),
             listen: self.parsed("listen", address),
+            trusted_nets: TrustedNets(self.parsed("trusted_nets", "write a net such as `10.0.0.0/8`")),
             http_addr: self.http_addr()?,
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
             http_names: self.texts("http.names"),
@@ -468,7 +480,7 @@ mod tests {
     #[test]
     fn every_setting_can_be_given_in_the_file() {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
-            bootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nagents = ['a', 'b']\nlog = 'info'\n\
+            bootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\ntrusted_nets = []\nagents = ['a', 'b']\nlog = 'info'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\n";
         let (folder, path) = write(text);
         let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
@@ -482,6 +494,7 @@ mod tests {
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
         assert!(settings.listen.is_empty());
+        assert_eq!(settings.trusted_nets, TrustedNets::NONE);
     }
 
     #[test]

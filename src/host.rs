@@ -25,6 +25,7 @@ use crate::net::store_keeper::StoreKeeper;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::{PeerTransport, transport};
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
+use crate::proto::address_block::TrustedNets;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
@@ -47,6 +48,8 @@ pub struct Options {
     pub bootstrap: Vec<Multiaddr>,
     /// Where it listens.
     pub listen: Vec<Multiaddr>,
+    /// Nets whose addresses have no share of what peers may take.
+    pub trusted_nets: TrustedNets,
     /// Where it keeps its records.
     pub data_dir: PathBuf,
     /// The agents of this host; those it offered before and no longer has are withdrawn.
@@ -175,6 +178,7 @@ fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
         zones: options.zones.iter().chain(&options.follows).cloned().collect(),
         bootstrap: options.bootstrap.clone(),
         listen: options.listen.clone(),
+        trusted_nets: options.trusted_nets.clone(),
         discovery,
     }
 }

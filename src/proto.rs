@@ -9,7 +9,7 @@
 //! differs. Beacons ([`liveness`]) tell who is there and who has written more. Searches are answered from the
 //! [`search`]. The [`node`] is where these machines meet: inputs in, outputs out, performed in order by an interpreter.
 //!
-//! Values (`time name identity card grant record message config limits codec
+//! Values (`time name address_block identity card grant record message config limits codec
 //! version verification_cache`) know no machine. A zone is made of machines; zones and what stands beside them know each other
 //! through the node alone.
 //!
@@ -34,6 +34,7 @@
 //!   that a call that is repeated runs at most once.
 //! - [Maymounkov and Mazières, *Kademlia*](https://doi.org/10.1007/3-540-45748-8_5): how the live node finds peers of a zone.
 
+pub mod address_block;
 mod backlog;
 pub mod call;
 pub mod card;
@@ -48,11 +49,13 @@ pub mod grant;
 pub mod identity;
 pub mod io;
 pub mod limits;
+mod links;
 pub mod liveness;
 pub mod message;
 pub mod name;
 pub mod node;
 mod own_records;
+mod owners;
 pub mod persistence;
 pub mod query;
 pub mod record;

@@ -33,6 +33,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "values",
         holds: &[
+            "proto::address_block",
             "proto::card",
             "proto::code",
             "proto::codec",
@@ -67,7 +68,9 @@ const ARROWS: &[Row] = &[
             "proto::clock",
             "proto::context",
             "proto::directory",
+            "proto::links",
             "proto::own_records",
+            "proto::owners",
             "proto::zone",
         ],
         uses: &["values", "search", "registry", "liveness", "sync", "seam"],

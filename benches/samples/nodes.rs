@@ -4,6 +4,7 @@ use std::path::Path;
 
 use aop::agents::Agents;
 use aop::host::{Options, Running};
+use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 
@@ -18,6 +19,7 @@ pub(crate) fn options(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Options {
         follows: Vec::new(),
         bootstrap: bootstrap.iter().map(|node| node.listen[0].clone()).collect(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
+        trusted_nets: TrustedNets::default(),
         data_dir: dir.to_path_buf(),
         agents: Agents::new(ZoneName::root()),
     }

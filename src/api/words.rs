@@ -77,6 +77,16 @@ words! {
 }
 
 words! {
+    /// Who said whom a name means.
+    ChosenBy {
+        /// The operator.
+        Operator = "operator",
+        /// The first call by that name.
+        FirstCall = "first_call",
+    }
+}
+
+words! {
     /// How a node is.
     Health {
         /// Well.

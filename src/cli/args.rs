@@ -53,7 +53,7 @@ pub(super) enum Command {
             \x20 aop node --agents ./agents\n\
             \x20 aop node --zone research.acme.org --bootstrap /ip4/192.0.2.1/tcp/7401/p2p/12D3…")]
     Node(Box<NodeCommand>),
-    /// Search the registry
+    /// Search the registry; exits 5 if the answer may lack something
     #[command(before_help = "Examples:\n\
             \x20 aop find \"summarise a pdf\"\n\
             \x20 aop find --tag weather --zone acme.org --json")]
@@ -79,6 +79,12 @@ pub(super) enum Command {
     /// List the agents that the node holds
     #[command(before_help = "Examples:\n  aop agents\n  aop agents --zone acme.org --json")]
     Agents(AgentsArgs),
+    /// Whom a name means here, where several owners have it
+    #[command(before_help = "Examples:\n  aop owner list\n  aop owner trust summarizer 12D3…")]
+    Owner {
+        #[command(subcommand)]
+        command: OwnerCommand,
+    },
     /// List the node's peers
     #[command(before_help = "Examples:\n  aop peers\n  aop peers --json")]
     Peers(ClientArgs),
@@ -278,6 +284,9 @@ pub(super) struct NodeArgs {
     /// Mesh address; the default is port 7401, TCP and QUIC
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<String>,
+    /// Net whose addresses have no share of connections, streams and calls; replaces loopback and private nets
+    #[arg(long = "trusted-net", value_name = "NET")]
+    trusted_nets: Vec<String>,
     /// HTTP address; the default is 127.0.0.1:7400
     #[arg(long, value_name = "ADDR:PORT")]
     http: Option<String>,
@@ -316,6 +325,7 @@ impl NodeArgs {
             ("follow", self.follow.clone()),
             ("bootstrap", self.bootstrap.clone()),
             ("listen", self.listen.clone()),
+            ("trusted_nets", self.trusted_nets.clone()),
             ("http.addr", one(&self.http)),
             ("http.token_file", one(&self.http_token_file)),
             ("http.names", self.http_names.clone()),
@@ -327,6 +337,44 @@ impl NodeArgs {
             ("log", one(&self.log)),
         ])
     }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OwnerCommand {
+    /// List the names whose owners are known, and who said so
+    #[command(before_help = "Examples:\n  aop owner list\n  aop owner list --json")]
+    List(ClientArgs),
+    /// Let a name mean the agent of this owner from now on
+    #[command(before_help = "Examples:\n\
+            \x20 aop owner trust summarizer 12D3…\n\
+            \x20 aop owner trust summarizer@research.acme.org 12D3… --json")]
+    Trust(OwnerTrustArgs),
+    /// Let a name mean nobody in particular: the next call by it decides anew
+    #[command(before_help = "Examples:\n\
+            \x20 aop owner forget summarizer\n\
+            \x20 aop owner forget summarizer@research.acme.org")]
+    Forget(OwnerForgetArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OwnerTrustArgs {
+    /// Full name, or bare name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    /// PeerId of the owner, as `aop show` prints it
+    #[arg(value_name = "OWNER")]
+    pub(super) owner: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct OwnerForgetArgs {
+    /// Full name, or bare name
+    #[arg(value_name = "NAME")]
+    pub(super) name: String,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
 }
 
 #[derive(Debug, Subcommand)]

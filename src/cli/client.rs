@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
 use ureq::{Agent, Body};
@@ -73,6 +74,13 @@ impl Client {
         let request = self.agent.post(format!("{}{path}", self.base)).query_pairs(pairs(query));
         let request = self.sign(request).config().timeout_global(Some(WRITE_TIME_MAX)).build();
         self.read(request.content_type("application/json").send(body))
+    }
+
+    /// `PUT` of a JSON document.
+    pub(super) fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        let request = self.agent.put(format!("{}{path}", self.base));
+        let request = self.sign(request).config().timeout_global(Some(WRITE_TIME_MAX)).build();
+        self.read(request.send_json(body))
     }
 
     /// `DELETE`.

@@ -24,6 +24,7 @@ use crate::config::{self, Flags};
 use crate::document::{read_documents, read_run_config};
 use crate::host::{self, Events, Running};
 use crate::http;
+use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
 
@@ -113,6 +114,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
         follows: Vec::new(),
         bootstrap,
         listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
+        trusted_nets: TrustedNets::default(),
         data_dir: folder.path().into(),
         agents,
     };

@@ -78,6 +78,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         follows: settings.follow.clone(),
         bootstrap: settings.bootstrap.clone(),
         listen: settings.listen.clone(),
+        trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,
     });

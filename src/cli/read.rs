@@ -20,13 +20,16 @@ pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
         query.push(("local", "true".into()));
     }
     let answer: FindAnswer = Client::new(&args.client)?.get("/v1/find", &query)?;
+    let exit = if answer.complete { Exit::Done } else { Exit::Degraded };
     if args.client.json {
         print_json(&answer)?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     print_agents(&answer.results)?;
-    print_answer(&answer, console);
-    Ok(Exit::Done)
+    console.print(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
+    print_missing(&answer.zones, console);
+    print_cursor(answer.cursor.as_deref(), console);
+    Ok(exit)
 }
 
 /// `aop show`.
@@ -44,7 +47,7 @@ pub(super) fn show(args: &ShowArgs) -> Result<Exit, Failure> {
 /// `aop agents`: without a limit it follows the pages to the end.
 pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
-    let mut page = AgentPage { results: Vec::new(), cursor: args.cursor.clone() };
+    let mut page = AgentPage { cursor: args.cursor.clone(), ..AgentPage::default() };
     loop {
         let wanted = args.limit.map_or(PAGE_LIMIT, |limit| limit.saturating_sub(page.results.len() as u32));
         let mut query = vec![("limit", wanted.min(PAGE_LIMIT).to_string())];
@@ -52,8 +55,10 @@ pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failur
         query.extend(page.cursor.iter().map(|cursor| ("cursor", cursor.clone())));
         let next: AgentPage = client.get("/v1/agents", &query)?;
         let was_empty = next.results.is_empty();
-        page.results.extend(next.results);
-        page.cursor = next.cursor;
+        let mut results = std::mem::take(&mut page.results);
+        results.extend(next.results);
+        // As complete as the last page says: it is asked for last.
+        page = AgentPage { results, ..next };
         let enough = args.limit.is_some_and(|limit| page.results.len() as u32 >= limit);
         // An empty page that names a next one would be asked for without end.
         if page.cursor.is_none() || was_empty || enough {
@@ -66,6 +71,7 @@ pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failur
     }
     print_agents(&page.results)?;
     console.print(&format!("{} agents", page.results.len()));
+    print_missing(&page.zones, console);
     print_cursor(page.cursor.as_deref(), console);
     Ok(Exit::Done)
 }
@@ -124,16 +130,16 @@ fn state(agent: &Agent) -> String {
     }
 }
 
-/// What a reader of the results should know: how complete they are, and how to go on.
-fn print_answer(answer: &FindAnswer, console: Console) {
-    let silent = |zone: &&ZoneAnswer| !zone.status.is_whole();
-    let zones = answer.zones.iter().filter(silent).map(|zone| format!("{} ({})", zone.zone, zone.status));
-    let zones: Vec<_> = zones.collect();
-    console.print(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
-    if !answer.complete {
-        console.print(&format!("not complete: {}", zones.join(", ")));
+/// What a reader of the results should know: which zones may have more than these.
+fn print_missing(zones: &[ZoneAnswer], console: Console) {
+    let named = |zone: &ZoneAnswer| match zone.age_ms {
+        Some(ms) => format!("{} ({}, compared {})", zone.zone, zone.status, age(Some(ms))),
+        None => format!("{} ({})", zone.zone, zone.status),
+    };
+    let missing: Vec<_> = zones.iter().filter(|zone| !zone.status.is_whole()).map(named).collect();
+    if !missing.is_empty() {
+        console.print(&format!("not complete: {}; `aop status` shows why", missing.join(", ")));
     }
-    print_cursor(answer.cursor.as_deref(), console);
 }
 
 fn print_cursor(cursor: Option<&str>, console: Console) {

@@ -166,6 +166,34 @@ impl Handle {
         }
     }
 
+    /// Whom names mean here, by name.
+    pub async fn owners(&self) -> Result<api::Owners, ApiError> {
+        match self.command(Command::Owners, Patience::Client).await? {
+            Reply::Owners(owners) => Ok(api::Owners { owners: owners.iter().map(view::owner).collect() }),
+            _ => Err(view::stopped()),
+        }
+    }
+
+    /// A name, full or bare, means this owner from now on. Answers when that is durable.
+    pub async fn trust_owner(&self, name: &str, owner: &str) -> Result<api::Owner, ApiError> {
+        let owner: PeerKey = owner.parse().map_err(|error| view::bad_request(format!("owner: {error}")))?;
+        self.owner(Command::TrustOwner { name: name.to_owned(), owner }).await
+    }
+
+    /// A name means nobody in particular any more. Answers with whom it meant, when that is durable.
+    pub async fn forget_owner(&self, name: &str) -> Result<api::Owner, ApiError> {
+        self.owner(Command::ForgetOwner(name.to_owned())).await
+    }
+
+    async fn owner(&self, change: Command) -> Result<api::Owner, ApiError> {
+        match self.command(change, Patience::Client).await? {
+            Reply::Owner(owner) => {
+                owner.map(|known| view::owner(&known)).map_err(|it| view::owner_error(&it))
+            }
+            _ => Err(view::stopped()),
+        }
+    }
+
     /// Searches what this node holds, and says what of the asked scope that is.
     pub async fn find(&self, query: api::FindQuery) -> Result<api::FindAnswer, ApiError> {
         let started = std::time::Instant::now();
@@ -178,6 +206,7 @@ impl Handle {
         Ok(api::FindAnswer {
             results: view::agents(&answer.found, &self.own()),
             complete: answer.is_complete(),
+            age_ms: view::age_ms(answer.age()),
             zones: view::zones(&answer),
             cursor: answer.next.map(|cursor| cursor.to_string()),
             elapsed_ms: view::ms(started.elapsed()),
@@ -203,6 +232,9 @@ impl Handle {
         let answer = self.answer(Command::List(Find { query, limit, after: cursor, local: true })).await?;
         Ok(api::AgentPage {
             results: view::agents(&answer.found, &self.own()),
+            zones: view::zones(&answer),
+            complete: answer.is_complete(),
+            age_ms: view::age_ms(answer.age()),
             cursor: answer.next.map(|cursor| cursor.to_string()),
         })
     }
@@ -246,14 +278,18 @@ impl Handle {
     }
 
     async fn resolve(&self, agent: &str) -> Result<Found, ApiError> {
-        let Reply::Resolved(resolution) =
-            self.command(Command::Resolve(agent.to_owned()), Patience::Client).await?
-        else {
+        self.resolved(agent, Command::Resolve(agent.to_owned())).await
+    }
+
+    async fn resolved(&self, agent: &str, question: Command) -> Result<Found, ApiError> {
+        let Reply::Resolved(resolution) = self.command(question, Patience::Client).await? else {
             return Err(view::stopped());
         };
         match resolution {
             Resolution::One(found) => Ok(found),
-            Resolution::Ambiguous(ids) => Err(view::ambiguous(agent, &ids)),
+            Resolution::Ambiguous { candidates, count, known } => {
+                Err(view::ambiguous(agent, &candidates, count, known.as_ref()))
+            }
             Resolution::Unknown(similar) => Err(view::not_found(agent, &similar)),
             Resolution::NotSynced => Err(view::not_synced(agent)),
         }
@@ -309,6 +345,7 @@ mod tests {
     use super::*;
     use crate::host::{Options, start};
     use crate::net::REQUESTS_MAX;
+    use crate::proto::address_block::TrustedNets;
     use crate::proto::identity::Identity;
 
     async fn lone(folder: &std::path::Path) -> crate::host::Running {
@@ -319,6 +356,7 @@ mod tests {
             follows: Vec::new(),
             bootstrap: Vec::new(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            trusted_nets: TrustedNets::default(),
             data_dir: folder.into(),
             agents: Agents::new(ZoneName::root()),
         };

@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
@@ -19,7 +19,10 @@ use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::page;
 use super::query;
-use crate::api::{AgentDetail, AgentPage, FindAnswer, Peers, Refused, RegisterAnswer, Registered, Status};
+use crate::api::{
+    AgentDetail, AgentPage, FindAnswer, Owner, Owners, Peers, Refused, RegisterAnswer, Registered, Status,
+    TrustOwner,
+};
 use crate::document::{Offer, Refusal, read_documents};
 use crate::host::Handle;
 use crate::proto::code::Code;
@@ -29,6 +32,8 @@ use crate::proto::name::ZoneName;
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bodies in memory at once; more wait. Four of 32 MiB and their parsed form stay under half a gigabyte.
 const UPLOADS_MAX: usize = 4;
+/// Largest body that names an owner, bytes: a PeerId has 52.
+const OWNER_BYTES_MAX: usize = 1024;
 /// Nobody who can send a document makes the node run anything.
 const NOT_RUN: &str = "`[agent.run]` takes effect only in a file given to the node with `--agents PATH`; this is \
                        registered as a listing, which nobody can call";
@@ -62,6 +67,8 @@ pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router
         // A wildcard, so that original names such as `ai.exa/exa` need no escaping.
         .route("/v1/agents/{*agent}", get(show).delete(deregister))
         .route("/v1/call/{*agent}", post(call::call))
+        .route("/v1/owners", get(owners))
+        .route("/v1/owners/{*name}", put(trust_owner).delete(forget_owner))
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
         .route("/v1/events", get(events::events))
@@ -98,6 +105,31 @@ async fn deregister(
     agent: Result<Path<String>, PathRejection>,
 ) -> Answer<Registered> {
     Ok(Json(api.handle.deregister(&named(agent)?).await?))
+}
+
+async fn owners(State(api): State<Arc<Api>>) -> Answer<Owners> {
+    Ok(Json(api.handle.owners().await?))
+}
+
+async fn trust_owner(
+    State(api): State<Arc<Api>>,
+    name: Result<Path<String>, PathRejection>,
+    body: Body,
+) -> Answer<Owner> {
+    let name = named(name)?;
+    let bytes = body::read(body, OWNER_BYTES_MAX, "send one PeerId").await?;
+    let trusted: TrustOwner = serde_json::from_slice(&bytes).map_err(|error| {
+        let message = format!("the body does not name an owner: {error}");
+        Failure::new(Code::BadRequest, message, "send {\"owner\": \"12D3…\"}")
+    })?;
+    Ok(Json(api.handle.trust_owner(&name, &trusted.owner).await?))
+}
+
+async fn forget_owner(
+    State(api): State<Arc<Api>>,
+    name: Result<Path<String>, PathRejection>,
+) -> Answer<Owner> {
+    Ok(Json(api.handle.forget_owner(&named(name)?).await?))
 }
 
 async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {

@@ -242,6 +242,7 @@ async fn search(node: &ServerState, arguments: &JsonObject) -> Answer {
         "query": asked.query,
         "search_fields": if fields.is_empty() { json!(FIELDS) } else { json!(fields) },
         "complete": found.complete,
+        "age_ms": found.age_ms,
         "zones": found.zones,
     }))
 }
@@ -277,7 +278,14 @@ async fn discover(node: &ServerState, arguments: &JsonObject) -> Answer {
     let limit = asked.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
     let page = node.handle.agents(asked.zone, limit, asked.cursor).await.map_err(refused)?;
     let agents: Vec<Value> = page.results.iter().map(|agent| discovery_info(node, &tools, agent)).collect();
-    Ok(json!({"success": true, "agents": agents, "next_cursor": page.cursor}))
+    Ok(json!({
+        "success": true,
+        "agents": agents,
+        "next_cursor": page.cursor,
+        "complete": page.complete,
+        "age_ms": page.age_ms,
+        "zones": page.zones,
+    }))
 }
 
 async fn details(node: &ServerState, arguments: &JsonObject) -> Answer {
@@ -330,7 +338,15 @@ async fn list(node: &ServerState, arguments: &JsonObject) -> Answer {
         true => names.len(),
         false => held(node, asked.zone.as_deref()).await?,
     };
-    Ok(json!({"success": true, "agent_names": names, "total_count": total, "next_cursor": page.cursor}))
+    Ok(json!({
+        "success": true,
+        "agent_names": names,
+        "total_count": total,
+        "next_cursor": page.cursor,
+        "complete": page.complete,
+        "age_ms": page.age_ms,
+        "zones": page.zones,
+    }))
 }
 
 /// How many agents this node holds in a zone and below.

@@ -183,7 +183,9 @@ impl Driver {
         match event {
             NetworkEvent::Connected { peer, outbound } => {
                 // Kept for the subscriptions that follow: they do not say who dialed.
-                self.dialed.insert(peer, if outbound { Dialed::ByUs } else { Dialed::ByThem });
+                let dialed = if outbound { Dialed::ByUs } else { Dialed::ByThem };
+                self.dialed.insert(peer, dialed);
+                self.node.handle(now, Input::Connected { peer, dialed });
                 self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {

@@ -306,6 +306,7 @@ mod hostile_tests;
 mod tests {
     use super::*;
     use crate::net::transport::transport;
+    use crate::proto::address_block::TrustedNets;
     use crate::proto::identity::Identity;
 
     /// Two nodes, the second of which takes nobody into its gossip mesh: all that the first publishes is announced to
@@ -320,6 +321,7 @@ mod tests {
                 zones: vec![ZoneName::root()],
                 bootstrap: std::mem::take(&mut bootstrap),
                 listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+                trusted_nets: TrustedNets::default(),
                 discovery: Discovery::Dht,
             };
             let mut gossip = settings();

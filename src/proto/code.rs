@@ -140,6 +140,7 @@ codes! {
     DuplicateIdentity "duplicate_identity" 409 Failure Never Node "Another process writes under the key of this node.";
     StoreFailed "store_failed" 503 Failure Unsure Node "The store of this node takes no writes: the disk is full or fails.";
     ClockUnsafe "clock_unsafe" 503 Failure Later Node "The clock of this node cannot be trusted.";
+    ExcessBeacon "excess_beacon" 429 Failure Later Sender "More beacons than one author, or strangers, may send.";
     Future "future" 503 Failure Later Node "It is stamped ahead of the clock.";
 
     // How a call can end without a result.

@@ -25,6 +25,10 @@ pub struct Config {
     pub sync_interval: Duration,
     /// A timer later than this was suspended: sync at once.
     pub suspended_after: Duration,
+    /// A zone that was compared with a peer longer ago than this is stale: what it holds may lack anything written since.
+    pub stale_after: Duration,
+    /// How long a node that is connected to the world must meet nobody who serves a zone, before it is the first of it.
+    pub alone_after: Duration,
     /// How long a peer's beacon may be ahead of what is held here before a sync is started for it.
     pub lag_patience: Duration,
     /// Least time between two syncs started by beacons; doubles while they find nothing.
@@ -33,7 +37,8 @@ pub struct Config {
     pub mesh_grace: Duration,
     /// Shortest beacon interval.
     pub beacon_interval: Duration,
-    /// Beacons a zone may send in a second, all members together.
+    /// Beacons a zone may send in a second, all members together, as long as none waits for more than
+    /// [`BEACON_INTERVAL_MAX`](super::limits::BEACON_INTERVAL_MAX).
     pub beacons_per_second: f64,
     /// A clock further than this from the median of the bootstrap peers refuses own writes.
     pub clock_offset_max: Duration,
@@ -57,13 +62,17 @@ impl Default for Config {
             expects_peers: false,
             sync_interval: Duration::from_secs(30),
             suspended_after: Duration::from_secs(3),
+            // Three syncs missed; one that meets a silent peer ends after 30 s, so a single liar makes nobody stale.
+            stale_after: Duration::from_secs(90),
+            // Whoever is connected has told within a round trip which zones it serves.
+            alone_after: Duration::from_secs(10),
             lag_patience: Duration::from_secs(3),
             lag_interval: Duration::from_secs(5),
             mesh_grace: Duration::from_secs(5),
             // Three missed ones count as gone: a minute where the zone is small.
             beacon_interval: Duration::from_secs(20),
-            // For the whole zone: what a member reads of beacons does not grow with the zone.
-            beacons_per_second: 1.0,
+            // For the whole zone: up to 120 members what a member reads of beacons does not grow with the zone.
+            beacons_per_second: 2.0,
             // Half of what a stamp may be ahead: nodes off in opposite directions still agree on writes.
             clock_offset_max: Duration::from_secs(30),
             own_key_interval: Duration::from_secs(600),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
-use super::name::{AgentName, FullName, ZoneName};
+use super::name::{AgentName, FullName, NameError, ZoneName};
+use super::owners::Owners;
 use super::query::{Answer, Find, Found, PeerProfile, Replica, Resolution, ZoneAnswer, ZoneStatus};
 use super::record::Record;
 use super::search::{Entry, Index};
@@ -16,6 +17,31 @@ use super::zone::{Zone, Zones};
 const SUGGESTIONS_MAX: usize = 5;
 /// Agents that may wait for the index: as many as enter it in about 5 ms, which whoever asks next then waits.
 const UNINDEXED_MAX: usize = 256;
+
+/// Candidates that an answer names: each costs whoever reads it a look.
+const CANDIDATES_MAX: usize = 10;
+/// Agents of one original name that are looked at to see whether they have one name: a document has one, whoever publishes
+/// it; a crowd that calls itself alike means nothing in particular.
+const SAME_ORIGINAL_MAX: usize = 64;
+
+/// What names depend on.
+pub(super) struct Names<'a> {
+    /// Where names without a zone are looked up first.
+    pub(super) home: &'a ZoneName,
+    pub(super) owners: &'a Owners,
+    /// Zones of which nobody was heard yet: what they have is not known.
+    pub(super) unheard: &'a BTreeSet<ZoneName>,
+}
+
+/// What a bare name stands for.
+enum Bare {
+    /// A name with its zone.
+    Named(FullName),
+    /// Nothing that is known.
+    Unknown,
+    /// It may stand for something in a zone that was not heard.
+    Unheard,
+}
 
 /// The index over all zones, kept as late as questions allow.
 pub(super) struct Directory {
@@ -30,17 +56,29 @@ impl Directory {
     }
 
     /// Agents that match, best first, and where the next page begins.
-    pub(super) fn find(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> Answer {
+    pub(super) fn find(
+        &mut self,
+        now: Timestamp,
+        zones: &mut Zones,
+        find: &Find,
+        answer: impl Fn(&Zone) -> ZoneAnswer,
+    ) -> Answer {
         let page = self.indexed(zones).search(&find.query, find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
-        Answer { found, next: page.next, zones: scope(zones, find) }
+        Answer { found, next: page.next, zones: scope(zones, find, answer) }
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
-    pub(super) fn list(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> Answer {
+    pub(super) fn list(
+        &mut self,
+        now: Timestamp,
+        zones: &mut Zones,
+        find: &Find,
+        answer: impl Fn(&Zone) -> ZoneAnswer,
+    ) -> Answer {
         let page = self.indexed(zones).list(find.query.zone.as_ref(), find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, 0.0)).collect();
-        Answer { found, next: page.next, zones: scope(zones, find) }
+        Answer { found, next: page.next, zones: scope(zones, find, answer) }
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
@@ -48,7 +86,7 @@ impl Directory {
         &mut self,
         now: Timestamp,
         zones: &mut Zones,
-        home: &ZoneName,
+        names: &Names<'_>,
         text: &str,
     ) -> Resolution {
         // An id means one agent whatever names there are, and needs no index.
@@ -57,16 +95,89 @@ impl Directory {
         }
         self.indexed(zones);
         let named = match text.parse::<FullName>() {
-            Ok(name) => self.index.by_name(&name),
-            Err(_) => self.by_bare_name(home, text),
+            Ok(name) => Some(name).filter(|name| !self.index.by_name(name).is_empty()),
+            Err(_) => match self.by_bare_name(zones, names, text) {
+                Bare::Named(name) => Some(name),
+                Bare::Unknown => None,
+                // Never on after a failure: a name would mean something else while a zone cannot be asked.
+                Bare::Unheard => return Resolution::NotSynced,
+            },
         };
-        // Original names last: a published document may call itself like somebody's agent.
-        let ids = if named.is_empty() { self.index.by_original_name(text) } else { named };
-        match ids.as_slice() {
-            [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
-            [id] => self.agent(now, zones, id, 0.0).map_or(Resolution::Unknown(Vec::new()), Resolution::One),
-            _ => Resolution::Ambiguous(ids),
+        if let Some(name) = named {
+            let mut ids = self.index.by_name(&name);
+            // What a bare name meant is gone: whoever has it in another zone of the list is a newcomer, too.
+            if ids.is_empty() {
+                ids = name.agent.search_list(names.home).flat_map(|name| self.index.by_name(&name)).collect();
+            }
+            return match ids.is_empty() {
+                true => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
+                false => self.pick(now, zones, names, Some(&name), ids),
+            };
         }
+        // Original names last: a published document may call itself like somebody's agent.
+        let ids = self.index.by_original_name(text);
+        let looked_at = ids.iter().take(SAME_ORIGINAL_MAX).filter_map(|id| self.agent(now, zones, id, 0.0));
+        let mut full: Vec<FullName> = looked_at.map(|found| found.record.name.clone()).collect();
+        full.dedup();
+        match full.as_slice() {
+            [] => Resolution::Unknown(self.index.similar_names(text, SUGGESTIONS_MAX)),
+            [name] => self.pick(now, zones, names, Some(name), ids),
+            _ => self.pick(now, zones, names, None, ids),
+        }
+    }
+
+    /// Which of the agents of one name is meant: the own host's, else that of the owner the name stands for, else the only
+    /// one of a name that stands for nobody yet.
+    fn pick(
+        &self,
+        now: Timestamp,
+        zones: &Zones,
+        names: &Names<'_>,
+        name: Option<&FullName>,
+        mut ids: Vec<AgentId>,
+    ) -> Resolution {
+        let is_own = |id: &AgentId| zones.values().any(|zone| zone.records.hosts(&self.key, id));
+        let own: Vec<AgentId> = ids.iter().filter(|id| is_own(id)).copied().collect();
+        let known = name.and_then(|name| names.owners.get(name)).filter(|_| own.len() != 1);
+        let meant = known.map(|known| AgentId::of(known.owner, &known.name));
+        if !own.is_empty() {
+            ids = own;
+        }
+        let picked = match (meant, ids.as_slice()) {
+            (Some(meant), ids) => ids.iter().find(|id| **id == meant),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        if let Some(found) = picked.and_then(|id| self.agent(now, zones, id, 0.0)) {
+            return Resolution::One(found);
+        }
+        let count = ids.len();
+        // Ids can be ground: those of owners that are known for other names come first.
+        let trusted: BTreeSet<AgentId> = name
+            .map(|name| names.owners.iter().map(|known| AgentId::of(known.owner, name)).collect())
+            .unwrap_or_default();
+        ids.sort_by_key(|id| !trusted.contains(id));
+        ids.truncate(CANDIDATES_MAX);
+        Resolution::Ambiguous { candidates: ids, count, known: known.cloned() }
+    }
+
+    /// The full name under which a name is known as this owner's: a bare name is that of the nearest zone where he has such an
+    /// agent, of the home zone if there is none. And whether it is bare.
+    pub(super) fn name_of_owner(
+        &mut self,
+        zones: &mut Zones,
+        home: &ZoneName,
+        text: &str,
+        owner: &PeerKey,
+    ) -> Result<(FullName, bool), NameError> {
+        if text.contains('@') {
+            return Ok((text.parse()?, false));
+        }
+        let agent: AgentName = text.parse()?;
+        let index = self.indexed(zones);
+        let has_it = |name: &FullName| index.by_name(name).contains(&AgentId::of(*owner, name));
+        let nearest = agent.search_list(home).find(has_it);
+        Ok((nearest.unwrap_or_else(|| FullName { agent, zone: home.clone() }), true))
     }
 
     /// The agents of this name, by id.
@@ -110,14 +221,30 @@ impl Directory {
         &self.index
     }
 
-    fn by_bare_name(&self, home: &ZoneName, text: &str) -> Vec<AgentId> {
-        let Ok(agent) = text.parse::<AgentName>() else { return Vec::new() };
-        let mut names = std::iter::once(home.clone())
-            .chain(home.ancestors())
-            .map(|zone| FullName { agent: agent.clone(), zone });
-        names
-            .find_map(|name| Some(self.index.by_name(&name)).filter(|ids| !ids.is_empty()))
-            .unwrap_or_default()
+    /// The zone in which a bare name is looked up: where this host has such an agent, else where the name was called before,
+    /// else the first that has any.
+    fn by_bare_name(&self, zones: &Zones, names: &Names<'_>, text: &str) -> Bare {
+        let Ok(agent) = text.parse::<AgentName>() else { return Bare::Unknown };
+        let is_own = |name: &FullName| {
+            self.index
+                .by_name(name)
+                .iter()
+                .any(|id| zones.get(&name.zone).is_some_and(|zone| zone.records.hosts(&self.key, id)))
+        };
+        let is_known = |name: &FullName| names.owners.get(name).is_some_and(|known| known.is_bare);
+        let list = || agent.search_list(names.home);
+        if let Some(name) = list().find(is_own).or_else(|| list().find(is_known)) {
+            return Bare::Named(name);
+        }
+        for name in list() {
+            if !self.index.by_name(&name).is_empty() {
+                return Bare::Named(name);
+            }
+            if names.unheard.contains(&name.zone) {
+                return Bare::Unheard;
+            }
+        }
+        Bare::Unknown
     }
 
     pub(super) fn agent(&self, now: Timestamp, zones: &Zones, id: &AgentId, score: f32) -> Option<Found> {
@@ -140,16 +267,15 @@ impl Directory {
     }
 }
 
-/// Which zones of the asked scope this node can speak for.
-fn scope(zones: &Zones, find: &Find) -> Vec<ZoneAnswer> {
+/// What this node can say of the zones of the asked scope.
+fn scope(zones: &Zones, find: &Find, answer: impl Fn(&Zone) -> ZoneAnswer) -> Vec<ZoneAnswer> {
     let root = ZoneName::root();
     let asked = find.query.zone.as_ref().unwrap_or(&root);
-    let held = zones.keys().filter(|zone| zone.is_within(asked));
-    let mut answers: Vec<ZoneAnswer> =
-        held.map(|zone| ZoneAnswer { zone: zone.clone(), status: ZoneStatus::Held }).collect();
+    let held = zones.values().filter(|zone| zone.name().is_within(asked));
+    let mut answers: Vec<ZoneAnswer> = held.map(|zone| answer(zone)).collect();
     // What lies above the held zones, or the asked zone itself, is not known here.
     if !find.local && !zones.contains_key(asked) {
-        answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable });
+        answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable, age: None });
     }
     answers
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::card::Offer;
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneName};
-use super::query::{Answer, Find, Resolution};
+use super::query::{Answer, Find, KnownOwner, OwnerError, Resolution};
 use super::record::{Author, Record, Refusal};
 use super::registration::{Registered, Withdraw, WriteError};
 
@@ -40,6 +40,13 @@ pub enum Input {
         id: u64,
         /// What is wanted.
         command: Command,
+    },
+    /// The first connection to a peer opened, whatever zones it serves.
+    Connected {
+        /// Who.
+        peer: PeerKey,
+        /// Who made the connection.
+        dialed: Dialed,
     },
     /// A connected peer serves a zone.
     PeerJoined {
@@ -156,6 +163,19 @@ pub enum Command {
     List(Find),
     /// One agent and its hosts, by whatever a user calls it.
     Resolve(String),
+    /// As `Resolve`, to call it: from then on the name means its owner.
+    ResolveForCall(String),
+    /// Whom names mean here.
+    Owners,
+    /// A name means this owner from now on.
+    TrustOwner {
+        /// Full name, or bare name.
+        name: String,
+        /// Whose agent it means.
+        owner: PeerKey,
+    },
+    /// A name means nobody in particular any more.
+    ForgetOwner(String),
     /// Offer agents.
     Register(Vec<Offer>),
     /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
@@ -185,8 +205,12 @@ pub enum Command {
 pub enum Reply {
     /// To `Find` and `List`.
     Found(Answer),
-    /// To `Resolve`.
+    /// To `Resolve` and `ResolveForCall`.
     Resolved(Resolution),
+    /// To `Owners`, by name.
+    Owners(Vec<KnownOwner>),
+    /// To `TrustOwner` and `ForgetOwner`: what is known now, or was until now.
+    Owner(Result<KnownOwner, OwnerError>),
     /// To `Register` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister`.
@@ -424,8 +448,15 @@ impl Reply {
                 Reply::Registered(results.collect())
             }
             Reply::Deregistered(result) => Reply::Deregistered(result.and_then(|_| Err(failed()))),
+            Reply::Owner(result) => {
+                Reply::Owner(result.and_then(|_| Err(OwnerError::StoreFailed(reason.to_owned()))))
+            }
             // A zone is left whether what was offered there can be withdrawn or not.
-            reply @ (Reply::Found(_) | Reply::Resolved(_) | Reply::Zone(_) | Reply::Left) => reply,
+            reply @ (Reply::Found(_)
+            | Reply::Resolved(_)
+            | Reply::Owners(_)
+            | Reply::Zone(_)
+            | Reply::Left) => reply,
         }
     }
 }
@@ -433,6 +464,6 @@ impl Reply {
 impl Command {
     /// Whether it only asks: nothing is written for it.
     pub fn is_question(&self) -> bool {
-        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_))
+        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_) | Command::Owners)
     }
 }

@@ -57,10 +57,29 @@ pub const SYNC_WINDOW: usize = 4;
 pub const SYNC_ASKS_MAX: usize = 20_000;
 /// Members of a zone whose beacons are remembered; those not heard longest go first.
 pub const MEMBERS_MAX: usize = 65_536;
+/// Longest interval that a member may announce between its beacons, before jitter: three missed ones are gone within four
+/// minutes, in a zone of any size. Where members then send more than a node wants to hear, receivers drop.
+pub const BEACON_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// What the jitter of 20 % makes of an interval at most; members announce it, so that nobody counts a slow one as missed.
+pub const BEACON_JITTER_MAX: f64 = 1.2;
+/// Beacons of one author are at least this far apart in the long run: half of the shortest honest interval.
+pub const BEACON_SPACING: Duration = Duration::from_secs(10);
+/// Beacons of one author that may come at once: at a start, to its first peer, a goodbye, and again after a restart.
+pub const BEACONS_AT_ONCE: u32 = 4;
+/// The same for all strangers of a zone together, who have neither a live record nor a connection: two a second, and as many
+/// at once as come in ten seconds.
+pub const STRANGER_SPACING: Duration = Duration::from_millis(500);
+/// See there.
+pub const STRANGERS_AT_ONCE: u32 = 20;
+/// Strangers whose beacons are remembered: more than two a second within the three longest intervals that one may miss.
+pub const STRANGERS_MAX: usize = 512;
 /// Peers waiting for a sync.
 pub const CATCH_UP_MAX: usize = 64;
 /// Bytes of records a responder puts into one sync answer before it asks the caller to come again.
 pub const SYNC_ANSWER_BYTES: usize = 128 * 1024;
+/// Names whose owner is remembered: more than the agents that one host calls by name, at some 200 bytes each. Beyond it those
+/// that were only called make room, the one not called longest first, and the operator's do not.
+pub const OWNERS_MAX: usize = 4_096;
 
 /// Largest input and largest output of a call, bytes of JSON: an image inline fits, and a hundred calls fit in memory.
 pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;

@@ -100,6 +100,14 @@ impl AgentName {
     }
 }
 
+impl AgentName {
+    /// The names that it may stand for where no zone is given, as a DNS search list.
+    pub fn search_list(&self, home: &ZoneName) -> impl Iterator<Item = FullName> {
+        let zones = std::iter::once(home.clone()).chain(home.ancestors());
+        zones.map(|zone| FullName { agent: self.clone(), zone })
+    }
+}
+
 impl FullName {
     /// Whether this is `other`, or one of the agents that it consists of: `time_convert` of `time`, in the same zone.
     pub fn is_or_below(&self, other: &FullName) -> bool {

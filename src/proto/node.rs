@@ -21,18 +21,22 @@ use super::context::{Context, Outbox};
 use super::directory::Directory;
 use super::identity::Identity;
 use super::io::{Input, Output, Protocol, Role};
+use super::links::Links;
 use super::name::ZoneName;
 use super::own_records::OwnRecords;
+use super::owners::Owners;
 use super::persistence::Stored;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
-use super::zone::{Zone, Zones};
+use super::zone::{Leaving, Zone, Zones};
 
 /// One registry node.
 pub struct Node {
     local: Local,
     zones: Zones,
+    links: Links,
     own: OwnRecords,
+    owners: Owners,
     clock: Clock,
     directory: Directory,
     out: Outbox,
@@ -48,7 +52,13 @@ struct Local {
 
 impl Node {
     /// A node with what its store held. `seed` feeds its random choices; the same inputs then give the same outputs.
-    pub fn new(identity: Identity, config: Config, seed: [u8; 32], stored: Stored, now: Timestamp) -> Node {
+    pub fn new(
+        identity: Identity,
+        config: Config,
+        seed: [u8; 32],
+        mut stored: Stored,
+        now: Timestamp,
+    ) -> Node {
         let key = identity.key();
         let rng = ChaCha8Rng::from_seed(seed);
         let follows = config.follows.iter().map(|zone| (zone.clone(), Role::Follower));
@@ -58,7 +68,9 @@ impl Node {
         let mut node = Node {
             local: Local { identity, config, rng, cache: VerificationCache::default() },
             zones: Zones::new(),
+            links: Links::default(),
             own: OwnRecords::new(key),
+            owners: Owners::default(),
             clock: Clock::new(now),
             directory: Directory::new(key),
             out: Outbox::default(),
@@ -68,6 +80,7 @@ impl Node {
             let zone = Zone::new(name.clone(), role, &mut turn.ctx);
             turn.zones.insert(name, Box::new(zone));
         }
+        turn.owners.load(std::mem::take(&mut stored.owners));
         // After all zones are there: own keys of one zone are guarded while records of another are still read otherwise.
         turn.own.load(&mut turn.ctx, turn.zones, stored);
         turn.finish();
@@ -88,13 +101,15 @@ impl Node {
         turn.observe_clock();
         match input {
             Input::Command { id, command } => turn.handle_command(id, command),
-            Input::PeerJoined { peer, zone, dialed } => {
-                turn.with_zone(&zone, |zone, ctx| zone.handle_peer_joined(ctx, peer, dialed));
-            }
+            Input::Connected { peer, dialed } => turn.links.connected(peer, dialed, now),
+            Input::PeerJoined { peer, zone, dialed } => turn.handle_peer_joined(peer, &zone, dialed),
             Input::PeerLeft { peer, zone: Some(zone) } => {
-                turn.with_zone(&zone, |zone, _| zone.handle_peer_left(&peer));
+                turn.with_zone(&zone, |zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Told));
             }
-            Input::PeerLeft { peer, zone: None } => turn.with_zones(|zone, _| zone.handle_peer_left(&peer)),
+            Input::PeerLeft { peer, zone: None } => {
+                turn.links.disconnected(&peer);
+                turn.with_zones(|zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Lost));
+            }
             Input::Gossip { id, peer, zone, bytes } => turn.handle_gossip(id, peer, &zone, &bytes),
             Input::Request { id, peer, protocol: Protocol::Sync, bytes } => {
                 turn.handle_sync_request(id, peer, &bytes);
@@ -152,7 +167,9 @@ impl Node {
         Turn {
             ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, out: &mut self.out },
             zones: &mut self.zones,
+            links: &mut self.links,
             own: &mut self.own,
+            owners: &mut self.owners,
             clock: &mut self.clock,
             directory: &mut self.directory,
         }

@@ -2,6 +2,7 @@
 //!
 //! Rows: `o` + key hash: an own write (durable). `r` + key hash: a record of another node. `e`: the epoch. `f` + epoch:
 //! versions of an earlier epoch that were lost. `s` + zone: the last own version. `n`: names offered by configured files.
+//! `w` + name: whom it means here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::codec;
 use super::io::Write;
 use super::name::{FullName, ZoneName};
+use super::query::KnownOwner;
 use super::record::{KeyHash, Record, SignedRecord};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -30,6 +32,8 @@ pub struct Stored {
     pub others: Vec<Arc<Record>>,
     /// Names offered by configured files.
     pub file_offers: BTreeSet<FullName>,
+    /// Whom names mean here.
+    pub owners: Vec<KnownOwner>,
     /// Whether own writes may be missing.
     pub damage: Damage,
 }
@@ -111,6 +115,7 @@ impl Stored {
                 self.retired_epochs.insert(epoch, codec::decode(value).ok()?);
             }
             b'n' => self.file_offers = codec::decode(value).ok()?,
+            b'w' => self.owners.push(codec::decode(value).ok()?),
             // A row of a later version is left where it is.
             _ => return None,
         }
@@ -152,6 +157,18 @@ pub(super) fn seq_row(zone: &ZoneName, seq: u64) -> Write {
 
 pub(super) fn file_offers_row(names: &BTreeSet<FullName>) -> Write {
     Write { key: b"n".to_vec(), value: Some(codec::encode(names).into()), durable: true }
+}
+
+pub(super) fn owner_row(known: &KnownOwner) -> Write {
+    Write { key: owner_key(&known.name), value: Some(codec::encode(known).into()), durable: true }
+}
+
+pub(super) fn remove_owner(name: &FullName) -> Write {
+    Write { key: owner_key(name), value: None, durable: true }
+}
+
+fn owner_key(name: &FullName) -> Vec<u8> {
+    [b"w", name.to_string().as_bytes()].concat()
 }
 
 fn row(kind: u8, key: KeyHash) -> Vec<u8> {

@@ -2,13 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
-use super::name::{FullName, ZoneName};
+use super::name::{FullName, NameError, ZoneName};
 use super::record::Record;
 use super::search::{Cursor, Query};
+use super::time::Timestamp;
 
 /// An agent with its hosts.
 #[derive(Clone, Debug, PartialEq)]
@@ -65,14 +69,18 @@ pub struct ZoneAnswer {
     pub zone: ZoneName,
     /// How it was answered.
     pub status: ZoneStatus,
+    /// What the zone held this long ago is in the answer; none if that cannot be said of any time.
+    pub age: Option<Duration>,
 }
 
 /// How the part of an answer that concerns one zone came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZoneStatus {
-    /// From the replica held here.
+    /// From the replica held here, which nothing is known to be missing from.
     Held,
-    /// Nobody could be asked; what it holds may be missing.
+    /// From the replica held here, which was not compared with anybody for too long, or is known to lack something.
+    Stale,
+    /// The replica held here was never compared with anybody, or none is held: all of the zone may be missing.
     Unreachable,
 }
 
@@ -81,12 +89,62 @@ pub enum ZoneStatus {
 pub enum Resolution {
     /// One agent.
     One(Found),
-    /// One name, several owners: a caller must pick by id.
-    Ambiguous(Vec<AgentId>),
+    /// One name, and nothing says which of its owners is meant: a caller must pick by id.
+    Ambiguous {
+        /// Some of them, owners that other names stand for first.
+        candidates: Vec<AgentId>,
+        /// How many there are.
+        count: usize,
+        /// Whom the name meant until now, where that is none of them.
+        known: Option<KnownOwner>,
+    },
     /// No such agent in what is held here; names that are similar.
     Unknown(Vec<FullName>),
     /// Not held here, and no peer was heard yet that could know it.
     NotSynced,
+}
+
+/// Whom a name means here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownOwner {
+    /// The name.
+    pub name: FullName,
+    /// Its owner.
+    pub owner: PeerKey,
+    /// Who said so.
+    pub by: ChosenBy,
+    /// Whether the name without its zone means it, too.
+    pub is_bare: bool,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Who said whom a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChosenBy {
+    /// The operator, or a client in his name.
+    Operator,
+    /// The first call by that name.
+    FirstCall,
+}
+
+/// Why the owner of a name was not changed. Nothing was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerError {
+    /// It is no name of an agent.
+    #[error("owners are known by the names of agents, and {0}")]
+    BadName(NameError),
+    /// No owner is known.
+    #[error("no owner of {0} is known here")]
+    Unknown(FullName),
+    /// The operator named so many.
+    #[error("the owners of {0} names are known, and there is room for no more")]
+    Full(usize),
+    /// The store keeps nothing. What failed just then is known until the node ends, and kept if the store keeps again before.
+    #[error(
+        "the store of this node takes no writes ({0}); free disk space or check the disk, then try again"
+    )]
+    StoreFailed(String),
 }
 
 /// What a peer is, as far as the records and beacons held here tell.
@@ -109,5 +167,10 @@ impl Answer {
     /// Whether no zone of the asked scope is missing.
     pub fn is_complete(&self) -> bool {
         self.zones.iter().all(|zone| zone.status == ZoneStatus::Held)
+    }
+
+    /// What every zone of the asked scope held this long ago is in the answer; none if that cannot be said.
+    pub fn age(&self) -> Option<Duration> {
+        self.zones.iter().map(|zone| zone.age).try_fold(Duration::ZERO, |age, zone| Some(age.max(zone?)))
     }
 }

@@ -216,6 +216,25 @@ impl Registry {
         &self.vector
     }
 
+    /// The version of an author up to which it can be said that nothing is missing. Of authors beyond the vector's table that
+    /// is the highest held: its gaps are not known, and what a sync finds does not need them.
+    pub fn seen_up_to(&self, author: &Author) -> u64 {
+        if self.vector.signed_max(author) > 0 {
+            return self.vector.prefix(author);
+        }
+        self.versions_of(author).next_back().map_or(0, |(_, seq, _)| *seq)
+    }
+
+    /// The highest version that was verified of an author, as far as that is known.
+    pub fn head(&self, author: &Author) -> u64 {
+        let held = self.versions_of(author).next_back().map_or(0, |(_, seq, _)| *seq);
+        held.max(self.vector.signed_max(author))
+    }
+
+    fn versions_of(&self, author: &Author) -> impl DoubleEndedIterator<Item = &(Author, u64, Mark)> {
+        self.by_version.range((*author, 0, [0; 16])..=(*author, u64::MAX, [0xff; 16]))
+    }
+
     /// A peer whose registry equals this one covers `author` up to `prefix`.
     pub fn adopt(&mut self, author: Author, prefix: u64) {
         self.vector.adopt(author, prefix);
@@ -332,8 +351,7 @@ impl Registry {
     /// An entry of the vector goes with its author's last record.
     fn forget_author_without_records(&mut self, author: &Author) {
         // A vector without an end would grow with every epoch that ever wrote.
-        let mut held = self.by_version.range((*author, 0, [0; 16])..=(*author, u64::MAX, [0xff; 16]));
-        if held.next().is_none() {
+        if self.versions_of(author).next().is_none() {
             self.vector.remove(author);
         }
     }

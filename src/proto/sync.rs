@@ -403,7 +403,7 @@ pub fn answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> Syn
     match &frame.request {
         SyncRequest::Open { author, .. } => SyncAnswer::Opened {
             root: registry.digest(Prefix::ROOT, as_of),
-            head: registry.vector().signed_max(author),
+            head: registry.head(author),
             clock: now,
         },
         SyncRequest::Children { prefixes } => {

@@ -8,6 +8,7 @@
 //! another zone, nor what the node knows beside it (own records, clock, search).
 
 mod beacon;
+mod completeness;
 mod conversation;
 mod ingest;
 mod records;
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::beacon::BeaconTimer;
+use self::completeness::Company;
+pub(super) use self::completeness::Leaving;
 use self::conversation::Conversation;
 use self::records::ZoneRecords;
 use self::schedule::Schedule;
@@ -25,7 +28,8 @@ use super::context::Context;
 use super::fingerprint::{self, Digest, Prefix};
 use super::identity::PeerKey;
 use super::io::{Dialed, Output, Role};
-use super::liveness::Liveness;
+use super::links::Links;
+use super::liveness::{Lag, Liveness, Standing};
 use super::name::ZoneName;
 use super::persistence;
 use super::record::{Author, KeyHash};
@@ -64,6 +68,7 @@ pub struct Zone {
     liveness: Liveness,
     /// Connected peers that serve the zone.
     peers: BTreeSet<PeerKey>,
+    company: Company,
     /// When peers are searched for again.
     find_at: Option<Timestamp>,
     beacons: BeaconTimer,
@@ -92,7 +97,7 @@ pub struct ZoneState {
     pub peers: Vec<PeerKey>,
     /// Live members, this node included if it is one.
     pub members: usize,
-    /// Since when an author is known to have written more than is held.
+    /// Since when a member is known to have written more than is held.
     pub lagging_since: Option<Timestamp>,
     /// The end of the last finished sync.
     pub synced_at: Option<Timestamp>,
@@ -107,6 +112,7 @@ impl Zone {
             role,
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
+            company: Company::new(ctx.now),
             find_at: None,
             beacons: BeaconTimer::new(ctx),
             schedule: Schedule::new(ctx),
@@ -115,11 +121,18 @@ impl Zone {
     }
 
     /// A connected peer serves the zone.
-    pub(super) fn handle_peer_joined(&mut self, ctx: &mut Context<'_>, peer: PeerKey, dialed: Dialed) {
+    pub(super) fn handle_peer_joined(
+        &mut self,
+        ctx: &mut Context<'_>,
+        links: &Links,
+        peer: PeerKey,
+        dialed: Dialed,
+    ) {
         // Told again by a second connection: the first has started what there is to start.
         if !self.peers.insert(peer) {
             return;
         }
+        self.company.meet(links, ctx.config, ctx.now);
         self.schedule.peer_joined(peer, dialed);
         // Alone until now: whoever comes wants to hear of us, and may know what we missed.
         if self.peers.len() == 1 {
@@ -130,9 +143,12 @@ impl Zone {
     }
 
     /// A peer no longer serves the zone, or its last connection closed.
-    pub(super) fn handle_peer_left(&mut self, peer: &PeerKey) {
+    pub(super) fn handle_peer_left(&mut self, ctx: &Context<'_>, peer: &PeerKey, leaving: Leaving) {
         if self.peers.remove(peer) {
             self.schedule.peer_left(peer);
+            let said_goodbye = self.liveness.has_said_goodbye(peer);
+            let lacks_nothing = self.peers.is_empty() && self.schedule.lag() == Lag::None;
+            self.company.part(if said_goodbye { Leaving::Told } else { leaving }, lacks_nothing, ctx.now);
             self.liveness.lose(peer);
         }
     }
@@ -189,6 +205,7 @@ impl Zone {
         self.beacons.shift(step);
         self.find_at = self.find_at.map(|at| at - step);
         self.liveness.shift(step);
+        self.company.shift(step);
         if let Some(conversation) = &mut self.conversation {
             conversation.shift(step);
         }
@@ -227,6 +244,12 @@ impl Zone {
         self.schedule.synced_at()
     }
 
+    /// Members that are there, this node included if it is one.
+    fn members(&self, now: Timestamp) -> usize {
+        let is_member = |peer: &PeerKey| self.records.standing(peer, &self.peers) == Standing::Member;
+        self.liveness.live(is_member, now) + usize::from(self.role == Role::Member)
+    }
+
     /// Fingerprint of the whole zone.
     pub fn fingerprint(&mut self, as_of: Timestamp) -> Digest {
         self.records.registry.digest(Prefix::ROOT, as_of)
@@ -247,8 +270,8 @@ impl Zone {
             fingerprint: self.fingerprint(as_of),
             as_of,
             peers: self.peers.iter().copied().collect(),
-            members: self.liveness.live(now) + usize::from(self.role == Role::Member),
-            lagging_since: self.schedule.lagging_since(),
+            members: self.members(now),
+            lagging_since: self.schedule.lagging_since().filter(|_| self.schedule.lag() == Lag::Known),
             synced_at: self.synced_at(),
             versions,
         }

@@ -256,7 +256,12 @@ impl Checkers {
         let results = match reply {
             Reply::Registered(results) => results,
             Reply::Deregistered(result) => vec![result],
-            Reply::Found(_) | Reply::Resolved(_) | Reply::Zone(_) | Reply::Left => Vec::new(),
+            Reply::Found(_)
+            | Reply::Resolved(_)
+            | Reply::Owners(_)
+            | Reply::Owner(_)
+            | Reply::Zone(_)
+            | Reply::Left => Vec::new(),
         };
         for ((name, operation), result) in operations.into_iter().zip(results) {
             match result {

@@ -60,6 +60,7 @@ impl EventLog {
         let what = match input {
             // Whole cards are in it; names stand at the beginning.
             Input::Command { command, .. } => format!("{command:?}").chars().take(120).collect(),
+            Input::Connected { peer, dialed } => format!("connected by {}, {dialed:?}", name(peer, nodes)),
             Input::PeerJoined { peer, dialed, .. } => format!("joined by {}, {dialed:?}", name(peer, nodes)),
             Input::PeerLeft { peer, .. } => format!("left by {}", name(peer, nodes)),
             Input::RequestFailed { conversation } => format!("{conversation:?} failed"),

@@ -28,6 +28,7 @@ impl TraceHash {
         self.head(now, node);
         match input {
             Input::Command { id, .. } => self.part(1, &id.to_be_bytes()),
+            Input::Connected { peer, .. } => self.part(12, &peer.0),
             Input::PeerJoined { peer, .. } => self.part(2, &peer.0),
             Input::PeerLeft { peer, .. } => self.part(3, &peer.0),
             Input::Gossip { id, .. } => self.part(4, &id.0),
@@ -127,6 +128,6 @@ fn is_success(reply: &Reply) -> u8 {
         Reply::Registered(results) => u8::from(results.iter().all(Result::is_ok)),
         Reply::Deregistered(result) => u8::from(result.is_ok()),
         Reply::Zone(result) => u8::from(result.is_ok()),
-        Reply::Found(_) | Reply::Resolved(_) | Reply::Left => 2,
+        Reply::Found(_) | Reply::Resolved(_) | Reply::Owners(_) | Reply::Owner(_) | Reply::Left => 2,
     }
 }

@@ -10,6 +10,7 @@ use aop::agents::Agents;
 use aop::api::{ErrorBody, RegisterAnswer};
 use aop::host;
 use aop::http;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -267,6 +268,7 @@ async fn serve(token: Option<&str>) -> Served {
         follows: Vec::new(),
         bootstrap: Vec::new(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         data_dir: folder.path().into(),
         agents: Agents::new(ZoneName::root()),
     };
@@ -360,6 +362,43 @@ async fn a_write_that_is_refused_says_whose_fault_it_is_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn an_owner_is_trusted_listed_and_forgotten_under_a_name() {
+    let served = serve(None).await;
+    let owner = Identity::from_seed([9; 32]).key().to_string();
+    let body = serde_json::json!({ "owner": owner }).to_string();
+    let (status, text) = ask(served.addr, "PUT /v1/owners/summarizer", &[HOST, JSON], &body).await;
+    let trusted: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (status, &trusted["name"], &trusted["owner"]),
+        (200, &"summarizer@.".into(), &owner.clone().into())
+    );
+    assert_eq!((&trusted["by"], &trusted["bare"]), (&"operator".into(), &true.into()));
+    let (_, text) = ask(served.addr, "GET /v1/owners", &[HOST], "").await;
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), serde_json::json!({ "owners": [trusted] }));
+    for (line, body, status, code) in [
+        ("PUT /v1/owners/no%20name", body.as_str(), 400, "bad_name"),
+        ("PUT /v1/owners/summarizer", r#"{"owner":"nobody"}"#, 400, "bad_request"),
+        ("PUT /v1/owners/summarizer", r#"{"owners":"x"}"#, 400, "bad_request"),
+        ("DELETE /v1/owners/painter", "", 404, "not_found"),
+    ] {
+        let (given, text) = ask(served.addr, line, &[HOST, JSON], body).await;
+        assert_eq!((given, error_code(&text).as_str()), (status, code), "{line}: {text}");
+    }
+    let node = format!("http://{}", served.addr);
+    let aop = async |args: &'static [&str], last: Option<String>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        command.arg("owner").args(args).args(last).args(["--node", &node]);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    };
+    let listed = aop(&["list"], None).await;
+    assert_eq!(String::from_utf8_lossy(&listed.stdout), format!("summarizer@.\t{owner}\toperator\tbare\n"));
+    assert_eq!(aop(&["forget", "summarizer"], None).await.status.code(), Some(0));
+    assert_eq!(aop(&["forget", "summarizer"], None).await.status.code(), Some(3));
+    let trusted = aop(&["trust", "painter@."], Some(owner.clone())).await;
+    assert_eq!(String::from_utf8_lossy(&trusted.stdout), format!("painter@.\t{owner}\toperator\t-\n"));
+}
+
+#[tokio::test]
 async fn every_route_is_guarded_against_foreign_hosts_and_pages() {
     let served = serve(None).await;
     let routes = [
@@ -368,6 +407,9 @@ async fn every_route_is_guarded_against_foreign_hosts_and_pages() {
         "POST /v1/agents",
         "GET /v1/agents/a@.",
         "DELETE /v1/agents/a@.",
+        "GET /v1/owners",
+        "PUT /v1/owners/a@.",
+        "DELETE /v1/owners/a@.",
         "GET /v1/status",
         "GET /v1/peers",
         "GET /v1/events",

@@ -224,6 +224,27 @@ fn published_documents_registered_at_one_node_are_found_at_the_others() {
     assert!(!found["results"].as_array().unwrap().is_empty());
 }
 
+/// Its one bootstrap peer does not exist: it may lack a whole world, and says so.
+#[test]
+fn a_node_that_never_met_anybody_finds_its_own_and_calls_nothing_complete() {
+    let dir = TempDir::new().unwrap();
+    let node = Node::start_at(dir.path(), "/ip4/127.0.0.1/tcp/0", &["/ip4/127.0.0.1/tcp/1".into()]);
+    node.register(&agent("own", "An agent of this host")).unwrap();
+    for path in ["/v1/find?q=host", "/v1/agents"] {
+        let answer: Value = node.get(path).unwrap();
+        assert_eq!(answer["results"].as_array().unwrap().len(), 1, "{path}");
+        assert_eq!((&answer["complete"], &answer["age_ms"]), (&json!(false), &Value::Null), "{path}");
+        let zones = json!([{"zone": ".", "status": "unreachable", "age_ms": null, "by": null}]);
+        assert_eq!(answer["zones"], zones, "{path}");
+    }
+    let find = |args: &[&str]| {
+        let mut aop = Command::new(env!("CARGO_BIN_EXE_aop"));
+        aop.args(["find", "host", "--node", &node.ready.http]).args(args).output().unwrap()
+    };
+    assert_eq!((find(&[]).status.code(), find(&["--json"]).status.code()), (Some(5), Some(5)));
+    assert!(String::from_utf8_lossy(&find(&[]).stderr).contains("not complete: . (unreachable)"));
+}
+
 #[test]
 fn what_was_acknowledged_survives_kill_9_under_load() {
     let (dir_a, dir_b) = (TempDir::new().unwrap(), TempDir::new().unwrap());

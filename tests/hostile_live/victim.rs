@@ -6,6 +6,7 @@ use aop::agents::Agents;
 use aop::api::{Event, FindQuery, Status};
 use aop::document::Offer;
 use aop::host::{self, Options, Running};
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
@@ -34,6 +35,7 @@ impl Victim {
             follows: Vec::new(),
             bootstrap,
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            trusted_nets: TrustedNets::default(),
             data_dir: folder.path().into(),
             agents: Agents::new(ZoneName::root()),
         };

@@ -11,6 +11,7 @@ use aop::agents::{Agents, CALL_BYTES_MAX, HostedAgent};
 use aop::api::{ApiError, CallAnswer, Outcome};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Handle, Options, Running};
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
@@ -50,6 +51,7 @@ impl Node {
             follows: Vec::new(),
             bootstrap,
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            trusted_nets: TrustedNets::default(),
             data_dir: folder.path().to_path_buf(),
             agents,
         };

@@ -9,6 +9,7 @@ use aop::host::{self, Options, Running};
 use aop::net::store::{MemoryFolder, Store};
 use aop::net::swarm::Discovery;
 use aop::net::transport::transport;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
@@ -36,6 +37,7 @@ async fn start(folder: &MemoryFolder) -> Running {
         follows: Vec::new(),
         bootstrap: Vec::new(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         data_dir: "unused".into(),
         agents: Agents::new(ZoneName::root()),
     };

@@ -7,6 +7,7 @@ use aop::agents::Agents;
 use aop::api;
 use aop::document::Offer;
 use aop::host::{self, Options, Running};
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::io::{Role, ZoneError};
@@ -35,6 +36,7 @@ async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
         follows: Vec::new(),
         bootstrap,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         data_dir: dir.to_path_buf(),
         agents: Agents::new(ZoneName::root()),
     };
@@ -84,9 +86,10 @@ async fn what_one_node_registers_the_others_find_and_a_late_joiner_too() {
     let c = start(3, dirs[2].path(), &[&a]).await;
     until(&c, "sync reached c", async || holds(&c, 2).await).await;
     let query = api::FindQuery { q: "long document".into(), ..api::FindQuery::default() };
-    let answer = c.handle.find(query).await.unwrap();
-    assert_eq!(answer.results[0].agent, "summarizer@.");
-    assert!(answer.complete);
+    let find = async || c.handle.find(query.clone()).await.unwrap();
+    assert_eq!(find().await.results[0].agent, "summarizer@.");
+    until(&c, "its first sync ended", async || find().await.complete).await;
+    assert!(find().await.age_ms.is_some_and(|age_ms| age_ms <= 90_000));
 
     a.handle.deregister("painter").await.unwrap();
     until(&c, "the deletion reached c", async || holds(&c, 1).await).await;

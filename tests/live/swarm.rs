@@ -8,6 +8,7 @@ use aop::net::swarm::{
     Discovery, Network, NetworkAlert, NetworkError, NetworkEvent, NetworkOptions, Published, Verdict,
 };
 use aop::net::transport::transport;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Offence, Protocol};
 use aop::proto::limits::{GOSSIP_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
@@ -164,6 +165,7 @@ fn options(seed: u8, listen: &str, bootstrap: &[Multiaddr]) -> NetworkOptions {
         zones: vec![ZoneName::root()],
         bootstrap: bootstrap.to_vec(),
         listen: vec![listen.parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
     }
 }

@@ -20,6 +20,7 @@ use aop::agents::Agents;
 use aop::host::{self, Options, Running};
 use aop::http;
 use aop::mcp::Mcp;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use tempfile::TempDir;
@@ -90,6 +91,7 @@ impl Fixture {
             follows: Vec::new(),
             bootstrap: Vec::new(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            trusted_nets: TrustedNets::default(),
             data_dir: folder.path().to_path_buf(),
             agents: agents.clone(),
         };

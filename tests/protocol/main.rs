@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod completeness;
 #[cfg(feature = "net")]
 mod documents;
 mod full_disk;
 mod laws;
+mod owners;
+mod presence;
 mod rules;
 mod zones;

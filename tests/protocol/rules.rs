@@ -21,7 +21,7 @@ use serde_bytes::ByteBuf;
 
 const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
 
-fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
+pub(crate) fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     Header {
         network: "world".into(),
         zone: ZoneName::root(),
@@ -39,11 +39,11 @@ fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     }
 }
 
-fn body(description: &str) -> Vec<u8> {
+pub(crate) fn body(description: &str) -> Vec<u8> {
     codec::encode(&AgentCard { description: description.into(), ..AgentCard::default() })
 }
 
-fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
+pub(crate) fn message(header: Header, body: &[u8], author: usize) -> Vec<u8> {
     envelope(&[signed(header, body, author).bytes()])
 }
 
@@ -51,7 +51,7 @@ fn envelope(records: &[&std::sync::Arc<[u8]>]) -> Vec<u8> {
     Envelope::Records(records.iter().map(|bytes| ByteBuf::from(bytes.to_vec())).collect()).encode()
 }
 
-fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
+pub(crate) fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, seq: u64) -> Vec<u8> {
     let beacon = Beacon {
         network: "world".into(),
         zone: ZoneName::root(),
@@ -92,7 +92,7 @@ fn penalties(cluster: &Cluster, at: usize, since: usize) -> Vec<&'static str> {
     cluster.outputs(at, since).iter().filter_map(reason).collect()
 }
 
-fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
+pub(crate) fn asks(cluster: &Cluster, at: usize, since: usize) -> usize {
     cluster.outputs(at, since).iter().filter(|output| matches!(output, Output::Request { .. })).count()
 }
 
@@ -486,6 +486,16 @@ fn renewal_is_made_near_half_life_and_keeps_the_agent_for_ever() {
     assert_eq!(cluster.held(1, 0, "a").unwrap().seq, 1);
     cluster.pass(CARD_LIFE.mul_f64(0.22));
     assert_eq!(cluster.held(1, 0, "a").unwrap().seq, 2);
+}
+
+#[test]
+fn what_a_grant_ends_is_not_written_again_before_it_ends() {
+    let mut cluster = Cluster::new(1);
+    cluster.register(0, granted("a", vec![grant(1, 0, 0, SECOND * 2)])).unwrap();
+    let since = cluster.log.len();
+    cluster.pass(SECOND * 10);
+    assert_eq!(cluster.published_since(0, since).len(), 0);
+    assert!(!cluster.shows(0, "a"));
 }
 
 #[test]

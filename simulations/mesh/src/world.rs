@@ -14,6 +14,7 @@ use aop::lab::scenario::Scenario;
 use aop::net::store::{MemoryFolder, Store};
 use aop::net::swarm::NetworkOptions;
 use aop::net::transport::PeerTransport;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use libp2p::multiaddr::Protocol;
@@ -152,7 +153,7 @@ impl<'a> World<'a> {
 
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
-        let NetworkOptions { identity, network, zones, bootstrap, listen, discovery } =
+        let NetworkOptions { identity, network, zones, bootstrap, listen, trusted_nets, discovery } =
             self.network_options(node);
         let options = Options {
             identity,
@@ -161,6 +162,7 @@ impl<'a> World<'a> {
             follows: Vec::new(),
             bootstrap,
             listen,
+            trusted_nets,
             data_dir: PathBuf::new(),
             agents: Agents::new(ZoneName::root()),
         };
@@ -180,6 +182,7 @@ impl<'a> World<'a> {
             zones: vec![ZoneName::root()],
             bootstrap: self.plan.known[node].iter().map(|other| self.named_address(*other)).collect(),
             listen: vec![address(node)],
+            trusted_nets: TrustedNets::default(),
             discovery: self.plan.discovery,
         }
     }

@@ -14,6 +14,7 @@ use crate::host::view;
 use crate::net::calls::{CallResult, RemoteCall};
 use crate::proto::call::{CallId, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
+use crate::proto::io::Command;
 use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
 use crate::proto::query::Found;
@@ -53,7 +54,7 @@ impl Handle {
         {
             return Ok(self.call_here(&name, local, pending).await);
         }
-        let found = self.resolve(agent).await?;
+        let found = self.resolved(agent, Command::ResolveForCall(agent.to_owned())).await?;
         let card = found.card();
         if !card.callable {
             return Ok(view::not_callable(&found.record.name, &card, pending.id, pending.started));

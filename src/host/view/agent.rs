@@ -1,13 +1,14 @@
 //! Agents and their hosts.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::agents::{AgentState, Agents};
 use crate::api::{self, ReplicaState};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::identity::PeerKey;
 use crate::proto::liveness::Presence;
-use crate::proto::query::{Answer, Found, Replica, ZoneAnswer, ZoneStatus};
+use crate::proto::query::{Answer, ChosenBy, Found, KnownOwner, Replica, ZoneAnswer, ZoneStatus};
 use crate::proto::registration::Registered;
 
 /// PeerIds of one answer: many results share a host, and base58 is the dearest part of a result.
@@ -80,15 +81,35 @@ pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail 
 pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
     let status = |status| match status {
         ZoneStatus::Held => api::ZoneStatus::Held,
+        ZoneStatus::Stale => api::ZoneStatus::Stale,
         ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
     };
     let answered = |it: &ZoneAnswer| api::ZoneAnswer {
         zone: it.zone.to_string(),
         status: status(it.status),
-        age_ms: 0,
+        age_ms: age_ms(it.age),
         by: None,
     };
     answer.zones.iter().map(answered).collect()
+}
+
+/// Whom a name means.
+pub(in crate::host) fn owner(known: &KnownOwner) -> api::Owner {
+    api::Owner {
+        name: known.name.to_string(),
+        owner: known.owner.to_string(),
+        by: match known.by {
+            ChosenBy::Operator => api::ChosenBy::Operator,
+            ChosenBy::FirstCall => api::ChosenBy::FirstCall,
+        },
+        bare: known.is_bare,
+        since: known.since.0,
+    }
+}
+
+/// An age as the API says it.
+pub(in crate::host) fn age_ms(age: Option<Duration>) -> Option<u64> {
+    age.map(|age| age.as_millis() as u64)
 }
 
 /// A registered agent.

@@ -5,6 +5,7 @@ use crate::net::client::Unanswered;
 use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
+use crate::proto::query::{KnownOwner, OwnerError};
 use crate::proto::record::Refusal;
 use crate::proto::registration::WriteError;
 
@@ -74,15 +75,43 @@ pub(in crate::host) fn not_synced(text: &str) -> ApiError {
     }
 }
 
-/// One name, several owners.
-pub(in crate::host) fn ambiguous(text: &str, ids: &[AgentId]) -> ApiError {
-    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+/// One name, and nothing says whose: some of the candidates by id.
+pub(in crate::host) fn ambiguous(
+    text: &str,
+    candidates: &[AgentId],
+    count: usize,
+    known: Option<&KnownOwner>,
+) -> ApiError {
+    let ids: Vec<String> = candidates.iter().map(ToString::to_string).collect();
+    let owners = if count == 1 { "one owner".into() } else { format!("{count} owners") };
+    let message = match known {
+        None => format!("`{text}` is registered by {owners}"),
+        Some(known) => {
+            format!("`{text}` means the agent of {} here, which is gone; {owners} took the name", known.owner)
+        }
+    };
     ApiError {
         code: Code::Ambiguous,
-        message: format!("`{text}` is registered by {} owners", ids.len()),
-        fix: format!("pick one by its id: {}", ids.join(", ")),
+        message,
+        fix: format!(
+            "`aop show ID` says whose one is; use the id, or `aop owner trust NAME OWNER` for good: {}",
+            ids.join(", ")
+        ),
         suggestions: ids,
     }
+}
+
+/// Why the owner of a name was not changed.
+pub(in crate::host) fn owner_error(error: &OwnerError) -> ApiError {
+    let (code, fix) = match error {
+        OwnerError::BadName(_) => (Code::BadName, "give a full name, `agent@zone`, or a bare name"),
+        OwnerError::Unknown(_) => (Code::NotFound, "`aop owner list` shows the names whose owners are known"),
+        OwnerError::StoreFailed(_) => {
+            (Code::StoreFailed, "free disk space or check the disk; `aop status` tells when it is well again")
+        }
+        OwnerError::Full(_) => (Code::TooLarge, "forget one that is not needed with `aop owner forget NAME`"),
+    };
+    ApiError { code, message: error.to_string(), fix: fix.into(), suggestions: Vec::new() }
 }
 
 /// A parameter that cannot be read.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::*;
 use crate::net::transport::transport;
+use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::Identity;
 
 /// Far more than anything takes on an idle machine.
@@ -20,6 +21,7 @@ async fn victim() -> (Network, Multiaddr) {
         zones: vec![ZoneName::root()],
         bootstrap: Vec::new(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
     };
     let transport = transport(&options.keypair().unwrap()).unwrap();

@@ -9,6 +9,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, Swarm, TransportError};
 
 use super::behaviour::Behaviour;
+use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::Identity;
 use crate::proto::name::ZoneName;
 
@@ -28,6 +29,8 @@ pub struct NetworkOptions {
     pub bootstrap: Vec<Multiaddr>,
     /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
     pub listen: Vec<Multiaddr>,
+    /// Nets whose addresses have no share of what peers may take.
+    pub trusted_nets: TrustedNets,
     /// How peers beyond those of `bootstrap` are found.
     pub discovery: Discovery,
 }

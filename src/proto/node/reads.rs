@@ -78,9 +78,9 @@ impl Node {
         directory::profile(now, &self.zones, peer)
     }
 
-    /// The local clock minus the median of the peers' clocks, milliseconds.
+    /// The local clock minus the median of the connected peers' clocks, milliseconds.
     pub fn clock_offset_ms(&self) -> i64 {
-        self.clock.offset_ms(&self.zones)
+        self.clock.offset_ms(&self.zones, &self.links)
     }
 
     /// A peer's clock minus ours, milliseconds.

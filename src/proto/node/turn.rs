@@ -2,25 +2,29 @@
 
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
-use crate::proto::directory::Directory;
+use crate::proto::directory::{Directory, Names};
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{
-    Command, ConversationId, GossipId, NodeAlert, Offence, Output, Reply, Role, StoreCondition, Verdict,
-    Write, ZoneError,
+    Command, ConversationId, Dialed, GossipId, NodeAlert, Offence, Output, Reply, Role, StoreCondition,
+    Verdict, Write, ZoneError,
 };
+use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::OwnRecords;
+use crate::proto::owners::Owners;
 use crate::proto::persistence;
-use crate::proto::query::Resolution;
+use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
 use crate::proto::zone::{Notice, Zone, Zones};
 
 /// All machines of a node for one turn.
 pub(super) struct Turn<'a> {
     pub(super) ctx: Context<'a>,
     pub(super) zones: &'a mut Zones,
+    pub(super) links: &'a mut Links,
     pub(super) own: &'a mut OwnRecords,
+    pub(super) owners: &'a mut Owners,
     pub(super) clock: &'a mut Clock,
     pub(super) directory: &'a mut Directory,
 }
@@ -33,16 +37,38 @@ impl Turn<'_> {
         self.own.shift(step);
         self.clock.shift(step);
         self.ctx.out.backlog().shift(step);
+        self.links.shift(step);
         self.check_clock();
         self.own.plan_renewals(self.zones);
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, own, directory, .. } = self;
+        let Turn { ctx, zones, links, own, owners, directory, .. } = self;
+        let home = ctx.config.home_zone();
         let reply = match command {
-            Command::Find(find) => Reply::Found(directory.find(ctx.now, zones, &find)),
-            Command::List(find) => Reply::Found(directory.list(ctx.now, zones, &find)),
+            Command::Find(find) => {
+                let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
+                Reply::Found(directory.find(ctx.now, zones, &find, answer))
+            }
+            Command::List(find) => {
+                let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
+                Reply::Found(directory.list(ctx.now, zones, &find, answer))
+            }
             Command::Resolve(text) => Reply::Resolved(self.resolve(&text)),
+            Command::ResolveForCall(text) => Reply::Resolved(self.resolve_for_call(&text)),
+            Command::Owners => Reply::Owners(owners.iter().cloned().collect()),
+            Command::TrustOwner { name, owner } => Reply::Owner(
+                directory
+                    .name_of_owner(zones, &home, &name, &owner)
+                    .map_err(OwnerError::BadName)
+                    .and_then(|(full, is_bare)| owners.trust(ctx, full, owner, is_bare)),
+            ),
+            Command::ForgetOwner(name) => Reply::Owner(
+                owners
+                    .name_known(&home, &name)
+                    .map_err(OwnerError::BadName)
+                    .and_then(|name| owners.forget(ctx, &name)),
+            ),
             Command::Register(offers) => Reply::Registered(own.register(ctx, zones, offers)),
             Command::OfferFiles { offers, withdraw } => {
                 Reply::Registered(own.offer_files(ctx, zones, directory, offers, &withdraw))
@@ -58,6 +84,14 @@ impl Turn<'_> {
         // What was written is kept and published before the client hears so.
         self.finish();
         self.ctx.out.push(Output::Reply { id, reply });
+    }
+
+    pub(super) fn handle_peer_joined(&mut self, peer: PeerKey, zone: &ZoneName, dialed: Dialed) {
+        self.links.connected(peer, dialed, self.ctx.now);
+        if let Some(zone) = self.zones.get_mut(zone) {
+            zone.handle_peer_joined(&mut self.ctx, self.links, peer, dialed);
+        }
+        self.answer_notices(zone);
     }
 
     pub(super) fn handle_gossip(&mut self, id: GossipId, peer: PeerKey, zone: &ZoneName, bytes: &[u8]) {
@@ -124,13 +158,30 @@ impl Turn<'_> {
     }
 
     fn resolve(&mut self, text: &str) -> Resolution {
-        let waits =
-            self.ctx.config.expects_peers && !self.zones.values().all(|zone| zone.synced_at().is_some());
-        let home = self.ctx.config.home_zone();
-        match self.directory.resolve(self.ctx.now, self.zones, &home, text) {
-            Resolution::Unknown(_) if waits => Resolution::NotSynced,
+        let Turn { ctx, zones, links, owners, directory, .. } = self;
+        let (home, now) = (ctx.config.home_zone(), ctx.now);
+        let is_unheard = |zone: &Zone| zone.answer(links, ctx.config, now).status == ZoneStatus::Unreachable;
+        let unheard =
+            zones.values().filter(|zone| is_unheard(zone)).map(|zone| zone.name().clone()).collect();
+        let names = Names { home: &home, owners, unheard: &unheard };
+        match directory.resolve(now, zones, &names, text) {
+            Resolution::Unknown(_) if !unheard.is_empty() => Resolution::NotSynced,
             resolution => resolution,
         }
+    }
+
+    /// What is called by a name is meant by it from then on.
+    fn resolve_for_call(&mut self, text: &str) -> Resolution {
+        let resolution = self.resolve(text);
+        if let Resolution::One(found) = &resolution
+            && found.id.to_string() != text
+            && found.replicas.iter().all(|replica| replica.peer != self.ctx.key())
+            && found.card().callable
+        {
+            let (name, owner) = (&found.record.name, found.record.owner);
+            self.owners.called(&mut self.ctx, name, owner, text == name.agent.as_str());
+        }
+        resolution
     }
 
     /// Takes part in a zone from now on.

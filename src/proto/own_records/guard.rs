@@ -6,6 +6,7 @@ use super::write::Draft;
 use super::{OwnRecords, may_renew};
 use crate::proto::context::Context;
 use crate::proto::io::NodeAlert;
+use crate::proto::limits::CARD_LIFE;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
 use crate::proto::record::{KeyHash, Record};
@@ -172,6 +173,10 @@ fn renewal_due(zones: &Zones, own: &Record) -> Timestamp {
 /// Half of the lease ± 20 %, drawn from the record's hash so that it is the same after a restart.
 pub(super) fn renewal_at(own: &Record) -> Timestamp {
     let lease = own.expires_at.since(own.stamp.wall);
+    // A grant ends it: what is written again would end then as well, at ever shorter intervals.
+    if lease < CARD_LIFE {
+        return own.expires_at;
+    }
     // Agents that were registered together are spread over the weeks, and no generator has to be kept.
     let draw = f64::from(own.hash().0[0]) / 255.0;
     own.stamp.wall + lease.mul_f64(0.5 * (0.8 + 0.4 * draw))

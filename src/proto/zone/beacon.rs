@@ -5,9 +5,11 @@ use std::time::Duration;
 use rand::RngExt;
 
 use super::{Notice, Zone};
+use crate::proto::code::Code;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Role, Verdict};
+use crate::proto::limits::{BEACON_INTERVAL_MAX, BEACON_JITTER_MAX};
 use crate::proto::liveness::Heard;
 use crate::proto::message::{Beacon, Envelope, SignedBeacon};
 use crate::proto::record::Refusal;
@@ -54,13 +56,13 @@ impl Zone {
         if self.role != Role::Member || self.beacons.next > ctx.now {
             return;
         }
-        let members = self.liveness.live(ctx.now) + 1;
+        let members = self.members(ctx.now);
         // All members together send so many a second: in a large zone each speaks more rarely, or beacons would be its traffic.
         let share = Duration::from_secs_f64(members as f64 / ctx.config.beacons_per_second);
-        let interval = ctx.config.beacon_interval.max(share);
+        // Only so much more rarely: whoever counts wrongly, or is made to, must not leave others in doubt for hours.
+        let interval = ctx.config.beacon_interval.max(share).min(BEACON_INTERVAL_MAX);
         self.beacons.next = ctx.now + ctx.jitter(interval);
-        // The longest jittered interval, so that nobody counts a slow one as missed.
-        self.send_beacon(ctx, interval.mul_f64(1.2));
+        self.send_beacon(ctx, interval.mul_f64(BEACON_JITTER_MAX));
     }
 
     pub(in crate::proto) fn say_goodbye(&mut self, ctx: &mut Context<'_>) {
@@ -99,8 +101,13 @@ impl Zone {
             return Verdict::Ignore;
         }
         // Before the signature: most beacons that arrive twice or late are dropped for the price of a look-up.
-        match self.liveness.classify(heartbeat, ctx.now) {
+        let standing = self.records.standing(&heartbeat.peer(), &self.peers);
+        match self.liveness.classify(heartbeat, standing, ctx.now) {
             Heard::Stale => return Verdict::Ignore,
+            Heard::Excess => {
+                ctx.out.count(Code::ExcessBeacon);
+                return Verdict::Ignore;
+            }
             Heard::ClockOff => {
                 // The wrong clock may be ours: what it says about ours is noted if it is signed.
                 if signed.is_signed(&mut ctx.cache.keys) {
@@ -113,7 +120,7 @@ impl Zone {
         if !signed.is_signed(&mut ctx.cache.keys) {
             return self.records.reject(ctx, peer, Refusal::BadSignature);
         }
-        self.liveness.hear(heartbeat, ctx.now);
+        self.liveness.hear(heartbeat, standing, ctx.now);
         self.records.notices.push(Notice::BeaconClock(heartbeat.peer()));
         // Now, not at the next timer: this may be the first to say that more was written than is held.
         self.note_lag(ctx.now);

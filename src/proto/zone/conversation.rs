@@ -20,6 +20,8 @@ use crate::proto::time::Timestamp;
 pub(super) struct Conversation {
     id: ConversationId,
     sync: Sync,
+    /// Whether nothing is left to the mesh.
+    is_thorough: bool,
 }
 
 impl Conversation {
@@ -100,8 +102,9 @@ impl Zone {
 
     /// Whether members are known to have written more than is held.
     pub(super) fn note_lag(&mut self, now: Timestamp) {
-        let lags = self.liveness.is_ahead(self.records.registry.vector());
-        self.schedule.note_lag(lags, now);
+        let registry = &self.records.registry;
+        let lag = self.liveness.lag(|author| registry.seen_up_to(author), registry.vector().forgotten());
+        self.schedule.note_lag(lag, now);
     }
 
     pub(super) fn sync_if_due(&mut self, ctx: &mut Context<'_>) {
@@ -143,7 +146,8 @@ impl Zone {
         let as_of = fingerprint::as_of(ctx.now);
         let mode = SyncMode { grace, republish_max: ctx.config.republish_max };
         let sync = Sync::new(peer, self.records.name.clone(), ctx.author, as_of, mode, ctx.now);
-        self.conversation = Some(Box::new(Conversation { id: ctx.out.next_conversation(), sync }));
+        let (id, is_thorough) = (ctx.out.next_conversation(), grace == Grace::None);
+        self.conversation = Some(Box::new(Conversation { id, sync, is_thorough }));
         self.send_requests(ctx);
     }
 
@@ -175,7 +179,7 @@ impl Zone {
     /// Ends the conversation: well if its work is done, else with the reason or because the stream broke.
     fn end_sync(&mut self, ctx: &mut Context<'_>, error: Option<SyncError>) {
         let Some(ended) = self.conversation.take() else { return };
-        let Conversation { id: conversation, mut sync } = *ended;
+        let Conversation { id: conversation, mut sync, is_thorough } = *ended;
         // Jittered: a peer that dropped a hundred conversations must not meet them all again at once.
         let retry = ctx.now + ctx.jitter(ctx.config.lag_patience);
         ctx.out.push(Output::EndConversation { conversation });
@@ -189,6 +193,11 @@ impl Zone {
         let ended = if finished { Ended::Finished } else { Ended::Broken };
         self.schedule.ended(ended, ctx.now, retry);
         if finished {
+            self.company.compared();
+            if is_thorough {
+                let registry = &self.records.registry;
+                self.liveness.doubt(|author| registry.seen_up_to(author), sync.started_at);
+            }
             ctx.out.event(Event::Synced { peer: sync.peer, zone: self.records.name.clone(), received, sent });
         }
         // Refusing is honest: the peer may have left the zone since it told that it serves it.

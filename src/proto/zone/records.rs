@@ -8,9 +8,10 @@ use serde_bytes::ByteBuf;
 use super::Notice;
 use crate::proto::config::Quota;
 use crate::proto::context::Context;
-use crate::proto::identity::AgentId;
+use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Event, Output, Write};
 use crate::proto::limits::BATCH_BYTES_MAX;
+use crate::proto::liveness::Standing;
 use crate::proto::message::Envelope;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
@@ -24,6 +25,8 @@ pub(in crate::proto) struct ZoneRecords {
     pub(super) registry: Registry,
     /// Agents with a live card.
     pub(super) agents: BTreeSet<AgentId>,
+    /// Hosts of live cards, with the agents of each.
+    hosts: BTreeSet<(PeerKey, AgentId)>,
     /// Agents whose entry in the index waits, and the time as of which their cards are judged.
     unindexed: BTreeMap<AgentId, Timestamp>,
     /// Last version of this node in the zone.
@@ -39,6 +42,7 @@ impl ZoneRecords {
             name,
             registry: Registry::new(quota),
             agents: BTreeSet::new(),
+            hosts: BTreeSet::new(),
             unindexed: BTreeMap::new(),
             seq: 0,
             unpublished: Vec::new(),
@@ -93,6 +97,10 @@ impl ZoneRecords {
             Some(_) => self.agents.insert(id),
             None => self.agents.remove(&id),
         };
+        match self.registry.replicas(&id, now).any(|replica| replica.host == record.host) {
+            true => self.hosts.insert((record.host, id)),
+            false => self.hosts.remove(&(record.host, id)),
+        };
         // The time as of which it is judged: a later question must not index what ended in between.
         self.unindexed.insert(id, now);
     }
@@ -111,6 +119,18 @@ impl ZoneRecords {
 
     pub(in crate::proto) fn agents(&self) -> &BTreeSet<AgentId> {
         &self.agents
+    }
+
+    /// What there is of an author beside its beacons.
+    pub(super) fn standing(&self, peer: &PeerKey, connected: &BTreeSet<PeerKey>) -> Standing {
+        let first = (*peer, AgentId([0; 20]));
+        let is_host = || self.hosts.range(first..).next().is_some_and(|(host, _)| host == peer);
+        if connected.contains(peer) || is_host() { Standing::Member } else { Standing::Stranger }
+    }
+
+    /// Whether this host has a live card of the agent.
+    pub(in crate::proto) fn hosts(&self, peer: &PeerKey, agent: &AgentId) -> bool {
+        self.hosts.contains(&(*peer, *agent))
     }
 
     pub(in crate::proto) fn seq(&self) -> u64 {

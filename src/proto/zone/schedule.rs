@@ -9,6 +9,7 @@ use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Dialed;
 use crate::proto::limits::CATCH_UP_MAX;
+use crate::proto::liveness::Lag;
 use crate::proto::sync::Grace;
 use crate::proto::time::Timestamp;
 
@@ -20,7 +21,8 @@ pub(super) struct Schedule {
     /// Peers to compare with one after the other: new links.
     queue: BTreeSet<PeerKey>,
     next: Timestamp,
-    /// Since when some author is known to have written more than is held, and when a sync may be started for it.
+    /// Whether some author is said to have written more than is held, since when, and when a sync may be started for it.
+    lag: Lag,
     lagging_since: Option<Timestamp>,
     lag_sync_after: Timestamp,
     /// Syncs started by beacons that found nothing, one after the other.
@@ -42,6 +44,7 @@ impl Schedule {
         Schedule {
             queue: BTreeSet::new(),
             next: ctx.now + ctx.config.sync_interval,
+            lag: Lag::None,
             lagging_since: None,
             lag_sync_after: ctx.now,
             empty_syncs: 0,
@@ -107,16 +110,25 @@ impl Schedule {
             Ended::Broken => self.next = self.next.min(retry),
         }
         // Looked at anew right after: what this sync brought may have been all.
-        self.lagging_since = None;
+        (self.lag, self.lagging_since) = (Lag::None, None);
     }
 
-    /// Some member wrote more than is held here, or none did: a sync is started if that lasts.
-    pub(super) fn note_lag(&mut self, lags: bool, now: Timestamp) {
-        match (lags, self.lagging_since) {
-            (true, None) => self.lagging_since = Some(now),
-            (false, Some(_)) => (self.lagging_since, self.empty_syncs) = (None, 0),
-            (true, Some(_)) | (false, None) => {}
+    /// Somebody wrote more than is held here, or nobody did: a sync is started if that lasts.
+    pub(super) fn note_lag(&mut self, lag: Lag, now: Timestamp) {
+        let before = std::mem::replace(&mut self.lag, lag);
+        match (lag, self.lagging_since) {
+            // Whoever is believed does not wait behind those whose words started syncs in vain.
+            (Lag::Known, _) if before != Lag::Known => {
+                (self.lagging_since, self.lag_sync_after) = (Some(now), self.lag_sync_after.min(now));
+            }
+            (Lag::Doubtful, None) => self.lagging_since = Some(now),
+            (Lag::None, Some(_)) => (self.lagging_since, self.empty_syncs) = (None, 0),
+            (Lag::Known | Lag::Doubtful, Some(_)) | (Lag::Known | Lag::None, None) => {}
         }
+    }
+
+    pub(super) fn lag(&self) -> Lag {
+        self.lag
     }
 
     /// Beacons that no sync can satisfy start ever fewer; a comparison of equal registries is no sign of that.

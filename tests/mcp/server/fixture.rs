@@ -11,6 +11,7 @@ use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host;
 use aop::http::{self, Server};
 use aop::mcp::Mcp;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use reqwest::{Client, RequestBuilder, Response};
@@ -94,6 +95,7 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
         follows: Vec::new(),
         bootstrap: setup.bootstrap.iter().map(|address| address.parse().unwrap()).collect(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        trusted_nets: TrustedNets::default(),
         data_dir: folder.path().into(),
         agents: agents.clone(),
     };

@@ -103,6 +103,11 @@ async fn the_discovery_tools_answer_with_the_fields_of_the_paper() {
     let names = fixture.call("list_agents", json!({})).await;
     assert_eq!(names["structuredContent"]["agent_names"], json!(["other@.", "weather@."]));
     assert_eq!(names["structuredContent"]["total_count"], 2);
+    let zones = json!([{"zone": ".", "status": "held", "age_ms": 0, "by": null}]);
+    for answer in [found, &all["structuredContent"], &names["structuredContent"]] {
+        let said = (&answer["complete"], &answer["age_ms"], &answer["zones"]);
+        assert_eq!(said, (&json!(true), &json!(0), &zones), "nobody else is in this world");
+    }
 
     let server = fixture.call("get_server_info", json!({})).await;
     assert_eq!(server["structuredContent"]["server_info"]["tools"], json!(["other", "weather"]));

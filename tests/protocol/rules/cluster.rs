@@ -210,8 +210,13 @@ impl Cluster {
 
     /// A gossip message to one node, and what it says of it.
     pub(crate) fn gossip(&mut self, at: usize, from: usize, bytes: Vec<u8>) -> Verdict {
+        self.gossip_of(at, from, &ZoneName::root(), bytes)
+    }
+
+    /// The same of a zone.
+    pub(crate) fn gossip_of(&mut self, at: usize, from: usize, zone: &ZoneName, bytes: Vec<u8>) -> Verdict {
         let since = self.log.len();
-        self.gossip_in(at, from, &ZoneName::root(), bytes);
+        self.gossip_in(at, from, zone, bytes);
         self.settle();
         let verdict = |(node, output): &(usize, Output)| match output {
             Output::Verdict { verdict, .. } if *node == at => Some(*verdict),

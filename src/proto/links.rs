@@ -1,0 +1,56 @@
+//! Who is connected, whatever zones it serves: a node with no link that it chose itself is cut off from the world.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::config::Config;
+use super::identity::PeerKey;
+use super::io::Dialed;
+use super::time::Timestamp;
+
+/// Links that are remembered: more than a node has connections. One more is not, and vouches for nothing.
+const LINKS_MAX: usize = 1_024;
+
+/// The connected peers.
+#[derive(Default)]
+pub(super) struct Links {
+    of: BTreeMap<PeerKey, Link>,
+}
+
+/// A connection.
+struct Link {
+    since: Timestamp,
+    dialed: Dialed,
+}
+
+impl Links {
+    pub(super) fn connected(&mut self, peer: PeerKey, dialed: Dialed, now: Timestamp) {
+        if self.of.len() < LINKS_MAX {
+            self.of.entry(peer).or_insert(Link { since: now, dialed });
+        }
+    }
+
+    pub(super) fn disconnected(&mut self, peer: &PeerKey) {
+        self.of.remove(peer);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PeerKey> {
+        self.of.keys()
+    }
+
+    /// Whether the node is connected, and long enough to have heard which zones the other serves, with a peer that it dialed
+    /// or was given: a stranger that calls proves nothing of the world.
+    pub(super) fn reaches_world(&self, config: &Config, now: Timestamp) -> bool {
+        self.of.iter().any(|(peer, link)| {
+            let chosen = link.dialed == Dialed::ByUs || config.bootstrap_peers.contains(peer);
+            chosen && link.since + config.alone_after <= now
+        })
+    }
+
+    /// The local clock went back by `step`.
+    pub(super) fn shift(&mut self, step: Duration) {
+        for link in self.of.values_mut() {
+            link.since = link.since - step;
+        }
+    }
+}
