@@ -144,6 +144,7 @@ codes! {
     Revoked "revoked" 403 Failure Never Sender "Its owner took it back from this host.";
     Pending "pending" 503 Failure Later Node "This node does not know yet what stands under its key.";
     DuplicateIdentity "duplicate_identity" 409 Failure Never Node "Another process writes under the key of this node.";
+    StoreFailed "store_failed" 503 Failure Unsure Node "The store of this node takes no writes: the disk is full or fails.";
     ClockUnsafe "clock_unsafe" 503 Failure Later Node "The clock of this node cannot be trusted.";
     ExcessBeacon "excess_beacon" 429 Failure Later Sender "More beacons than one author, or strangers, may send.";
     Future "future" 503 Failure Later Node "It is stamped ahead of the clock.";
@@ -172,6 +173,7 @@ codes! {
     ClockOff "clock_off" 503 Degraded Never Node "The clock is off from those of the peers.";
     RestoredKey "restored_key" 503 Degraded Never Node "Agents of this key wait for a word of the operator.";
     RestoredBackup "restored_backup" 503 Degraded Never Node "The data folder was behind what peers know of it.";
+    StoreShort "store_short" 503 Degraded Never Node "The disk is nearly full: records of others are not kept on it.";
     JournalMissing "journal_missing" 503 Degraded Never Node "The journal of the data folder is gone.";
     JournalDamaged "journal_damaged" 503 Degraded Never Node "The journal of the data folder is damaged.";
     SealKeyLost "seal_key_lost" 503 Degraded Never Node "The key that authenticates stored rows is gone.";

@@ -5,13 +5,15 @@
 //! earlier folder wrote with its key, and this one does not know, it leaves alone until the operator says what becomes of it.
 //!
 //! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
-//! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote).
+//! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote), `unkept` (what the store
+//! did not keep).
 
 mod epoch;
 mod guard;
 mod renewals;
 mod restored;
 mod shelf;
+mod unkept;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,7 @@ use serde_bytes::ByteBuf;
 
 use self::renewals::Renewals;
 use self::shelf::{Knowledge, Shelves};
+use self::unkept::Unkept;
 use self::write::Draft;
 use super::card::{Offer, Scope};
 use super::codec;
@@ -56,6 +59,7 @@ pub(super) struct OwnRecords {
     restored: BTreeSet<KeyHash>,
     shelves: Shelves,
     renewals: Renewals,
+    unkept: Unkept,
 }
 
 impl OwnRecords {
@@ -70,6 +74,7 @@ impl OwnRecords {
             restored: BTreeSet::new(),
             shelves: Shelves::default(),
             renewals: Renewals::default(),
+            unkept: Unkept::default(),
         }
     }
 
@@ -109,11 +114,15 @@ impl OwnRecords {
         names.extend(kept);
         let before = std::mem::replace(&mut self.file_offers, names);
         for name in gone {
-            // One that is no longer held needs no tombstone.
-            _ = self.deregister(ctx, zones, directory, &name);
+            // One that is no longer held needs no tombstone; one whose tombstone is not kept goes at another time.
+            let withdrawn = self.deregister(ctx, zones, directory, &name);
+            if let Err(WriteError::StoreFailed(_)) = withdrawn {
+                self.file_offers.insert(name);
+            }
         }
         if before != self.file_offers {
             ctx.out.write(persistence::file_offers_row(&self.file_offers));
+            self.unkept.note_file_offers(before);
         }
         registered
     }

@@ -1,7 +1,7 @@
 //! Epochs of a data folder: what it wrote, what of that it lost, and how it tells its lost writes from those of another
 //! process with its key (protocol section 1).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::RngExt;
@@ -58,17 +58,7 @@ impl OwnRecords {
                 }
             }
         }
-        for key in self.records.keys().copied().collect::<Vec<_>>() {
-            self.plan_renewal(ctx.now, zones, &key);
-        }
-        // Own keys that this folder does not know, too: an earlier one may have written them.
-        let own = self.records.iter().map(|(key, own)| (*key, own.name.zone.clone()));
-        let held =
-            zones.values().flat_map(|zone| zone.registry().iter()).filter(|held| held.host == ctx.key());
-        let held = held.map(|held| (held.key(), held.name.zone.clone()));
-        for (key, zone) in own.chain(held).collect::<BTreeSet<_>>() {
-            self.guard(ctx, zones, &key, &zone);
-        }
+        self.guard_all(ctx, zones);
     }
 
     /// Where the versions of the present epoch go on.

@@ -1,5 +1,6 @@
 //! What a node writes again: offers whose leases run out, and own keys under which another writer's record stands.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +66,10 @@ impl OwnRecords {
 
     /// Writes this folder's last word again, over another record of the key.
     fn overrule(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, held: &Record, own: &Record) {
+        // Nothing can be said against it; all own keys are looked at once the store keeps writes again.
+        if ctx.out.store_failure().is_some() {
+            return;
+        }
         // An older one, which stands by its smaller slot, tells of no other writer.
         if held.order() > own.order() {
             let interval = ctx.config.own_key_interval;
@@ -183,6 +188,19 @@ impl OwnRecords {
             self.records.values().filter(|own| self.shelves.is_out_of_place(own.slot)).map(|own| own.key());
         for (place, key) in far.collect::<Vec<_>>().into_iter().enumerate() {
             self.renewals.plan(ctx.now + MOVE_INTERVAL * place as u32, key);
+        }
+    }
+
+    /// Looks at every own key, as at the start: what could not be written is written now.
+    pub(in crate::proto) fn guard_all(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        self.plan_renewals(ctx.now, zones);
+        // Own keys that this folder does not know, too: an earlier one may have written them.
+        let own = self.records.iter().map(|(key, own)| (*key, own.name.zone.clone()));
+        let held =
+            zones.values().flat_map(|zone| zone.registry().iter()).filter(|held| held.host == ctx.key());
+        let held = held.map(|held| (held.key(), held.name.zone.clone()));
+        for (key, zone) in own.chain(held).collect::<BTreeSet<_>>() {
+            self.guard(ctx, zones, &key, &zone);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_bytes::ByteBuf;
 
 use super::guard::renewal_at;
+use super::unkept::Before;
 use super::{OwnRecords, is_offer};
 use crate::proto::card::Scope;
 use crate::proto::codec;
@@ -129,6 +130,9 @@ impl OwnRecords {
         if ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone())) {
             return Err(WriteError::DuplicateIdentity);
         }
+        if let Some(reason) = ctx.out.store_failure() {
+            return Err(WriteError::StoreFailed(reason.to_owned()));
+        }
         let name = draft.name.clone();
         let key = draft.key();
         let header = self.header(ctx, zones, key, &draft)?;
@@ -140,6 +144,11 @@ impl OwnRecords {
         if zone.registry().is_revoked(&record, ctx.now) && !record.is_tombstone() {
             return Err(WriteError::Revoked(name));
         }
+        let before = Before {
+            zone: name.zone.clone(),
+            own: self.records.get(&key).cloned(),
+            held: zone.registry().get(&key).cloned(),
+        };
         match zone.records.merge(ctx, record.clone(), Via::Local) {
             Merge::New { .. } => {}
             Merge::Stale | Merge::Duplicate => return Err(WriteError::Superseded(name)),
@@ -153,6 +162,7 @@ impl OwnRecords {
             ctx.out.write(zone.records.written(&record));
         }
         self.keep(record);
+        self.unkept.note(key, before);
         self.forget_restored(ctx, &key);
         self.plan_renewal(ctx.now, zones, &key);
         Ok(())
