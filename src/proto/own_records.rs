@@ -5,8 +5,8 @@
 //! earlier folder wrote with its key, and this one does not know, it leaves alone until the operator says what becomes of it.
 //!
 //! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
-//! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote), `unkept` (what the store
-//! did not keep).
+//! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote), `unkept` (what
+//! the store did not keep).
 
 mod epoch;
 mod guard;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use self::renewals::Renewals;
+use self::restored::Restored;
 use self::shelf::{Knowledge, Shelves};
 use self::unkept::Unkept;
 use self::write::Draft;
@@ -56,7 +57,7 @@ pub(super) struct OwnRecords {
     /// When a key was last written again because another writer had changed it.
     reasserted_at: BTreeMap<KeyHash, Timestamp>,
     /// Live cards under this node's key that this folder neither wrote nor was told of.
-    restored: BTreeSet<KeyHash>,
+    restored: Restored,
     shelves: Shelves,
     renewals: Renewals,
     unkept: Unkept,
@@ -71,7 +72,7 @@ impl OwnRecords {
             parted: BTreeMap::new(),
             file_offers: BTreeSet::new(),
             reasserted_at: BTreeMap::new(),
-            restored: BTreeSet::new(),
+            restored: Restored::default(),
             shelves: Shelves::default(),
             renewals: Renewals::default(),
             unkept: Unkept::default(),
@@ -262,7 +263,7 @@ impl OwnRecords {
         if self.records.get(key).is_some_and(|own| !is_offer(own) && own.is_expired(ctx.now)) {
             self.remove(ctx, key);
         }
-        self.forget_restored(ctx, key);
+        self.restored.forget(ctx, key);
     }
 
     /// The last own write of a key, in its slot.

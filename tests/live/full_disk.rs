@@ -32,6 +32,7 @@ async fn start(folder: &MemoryFolder) -> Running {
     let seed = [9; 32];
     let options = Options {
         identity: Identity::from_seed(seed),
+        new_key: true,
         network: "test".into(),
         zones: vec![ZoneName::root()],
         follows: Vec::new(),

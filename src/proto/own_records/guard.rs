@@ -50,9 +50,9 @@ impl OwnRecords {
                 self.adopt(ctx, zones, held);
             }
             (Some(held), Some(own)) => self.overrule(ctx, zones, &held, &own),
-            (Some(held), None) => self.note_restored(ctx, &held),
+            (Some(held), None) => self.restored.note(ctx, &held),
             (None, Some(own)) => self.stand(ctx, zones, own),
-            (None, None) => self.forget_restored(ctx, key),
+            (None, None) => self.restored.forget(ctx, key),
         }
     }
 
@@ -96,14 +96,21 @@ impl OwnRecords {
             }
             return;
         }
+        let may_renew = may_renew(ctx, zones);
         let Some(zone) = zones.get_mut(&own.name.zone) else { return };
         match zone.records.merge(ctx, own.clone(), Via::Store) {
             Merge::New { .. } | Merge::Stale | Merge::Duplicate => {
                 zone.records.publish_again(own);
                 self.plan_renewal(ctx.now, zones, &key);
             }
-            Merge::NoRoom(NoRoom::SlotTaken) if is_offer(&own) && may_renew(ctx, zones) => {
-                self.move_away(ctx, zones, &own);
+            Merge::NoRoom(NoRoom::SlotTaken) if is_offer(&own) && may_renew => {
+                // That key is written again first, so that it stands there for as long as a version of this one could,
+                // which then takes another slot.
+                let other = zone.registry().in_slot(own.shelf(), own.slot).cloned();
+                if let Some(other) = other.filter(|other| self.records.contains_key(&other.key())) {
+                    self.reassert(ctx, zones, &other);
+                }
+                self.reassert(ctx, zones, &own);
             }
             Merge::NoRoom(_) => {
                 if is_offer(&own) {
@@ -112,17 +119,6 @@ impl OwnRecords {
                 self.renewals.plan(ctx.now + ctx.config.own_key_interval, key);
             }
         }
-    }
-
-    /// Another key of the shelf stands in the slot. That is written again first, so that it stands there for as long as a
-    /// version of this one could, which then takes another slot.
-    fn move_away(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, own: &Record) {
-        let registry = zones.get(&own.name.zone).map(|zone| zone.registry());
-        let other = registry.and_then(|registry| registry.in_slot(own.shelf(), own.slot)).cloned();
-        if let Some(other) = other.filter(|other| self.records.contains_key(&other.key())) {
-            self.reassert(ctx, zones, &other);
-        }
-        self.reassert(ctx, zones, own);
     }
 
     /// Writes an own record again with a new stamp and lease. A refusal leaves what is held to lapse.

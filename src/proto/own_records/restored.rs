@@ -17,9 +17,12 @@ use crate::proto::record::{KeyHash, Record};
 use crate::proto::registration::{Registered, WriteError};
 use crate::proto::zone::Zones;
 
+/// Keys of live cards under this node's key that wait for a word of the operator.
+#[derive(Default)]
+pub(in crate::proto) struct Restored(BTreeSet<KeyHash>);
+
 impl OwnRecords {
-    /// Keys of live cards under this node's key that wait for a word of the operator.
-    pub(in crate::proto) fn restored(&self) -> &BTreeSet<KeyHash> {
+    pub(in crate::proto) fn restored(&self) -> &Restored {
         &self.restored
     }
 
@@ -31,7 +34,7 @@ impl OwnRecords {
         name: &FullName,
     ) -> Result<Registered, WriteError> {
         let zone = zones.get(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
-        let held = self.restored.iter().filter_map(|key| zone.registry().get(key));
+        let held = self.restored.0.iter().filter_map(|key| zone.registry().get(key));
         let found: Vec<Arc<Record>> = held.filter(|record| record.name == *name).cloned().collect();
         for record in &found {
             self.write(ctx, zones, Draft::again(record))?;
@@ -40,19 +43,27 @@ impl OwnRecords {
         let first = offered.first().ok_or_else(|| WriteError::NotFound(name.clone()))?;
         Ok(Registered { name: name.clone(), id: AgentId::of(first.owner, name) })
     }
+}
 
-    pub(super) fn note_restored(&mut self, ctx: &mut Context<'_>, record: &Record) {
+impl Restored {
+    /// One of them is held, or its tombstone.
+    pub(super) fn note(&mut self, ctx: &mut Context<'_>, record: &Record) {
         if record.is_agent() && !record.is_tombstone() {
-            self.restored.insert(record.key());
+            self.0.insert(record.key());
             ctx.out.alert(NodeAlert::RestoredKey);
         } else {
-            self.forget_restored(ctx, &record.key());
+            self.forget(ctx, &record.key());
         }
     }
 
-    pub(super) fn forget_restored(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
-        if self.restored.remove(key) && self.restored.is_empty() {
+    /// It ended, or the operator said what becomes of it.
+    pub(super) fn forget(&mut self, ctx: &mut Context<'_>, key: &KeyHash) {
+        if self.0.remove(key) && self.0.is_empty() {
             ctx.out.clear_alerts(|alert| *alert == NodeAlert::RestoredKey);
         }
+    }
+
+    pub(in crate::proto) fn keys(&self) -> &BTreeSet<KeyHash> {
+        &self.0
     }
 }

@@ -69,30 +69,36 @@ impl OwnRecords {
             }
         }
         for (key, before) in before.into_iter().filter(|(key, _)| undone.contains(key)) {
-            self.restore(ctx, zones, key, before);
+            restore(self, ctx, zones, key, before);
         }
         if let Some(before) = file_offers {
             self.file_offers = before;
         }
         ahead
     }
+}
 
-    fn restore(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, key: KeyHash, before: Before) {
-        let Before { zone, own, held } = before;
-        // The zone may have been left in the same turn.
-        if let Some(zone) = zones.get_mut(&zone) {
-            zone.records.take_back(&key, held, ctx.now);
+fn restore(
+    own_records: &mut OwnRecords,
+    ctx: &mut Context<'_>,
+    zones: &mut Zones,
+    key: KeyHash,
+    before: Before,
+) {
+    let Before { zone, own, held } = before;
+    // The zone may have been left in the same turn.
+    if let Some(zone) = zones.get_mut(&zone) {
+        zone.records.take_back(&key, held, ctx.now);
+    }
+    match own {
+        Some(own) => {
+            own_records.keep(own);
+            own_records.plan_renewal(ctx.now, zones, &key);
         }
-        match own {
-            Some(own) => {
-                self.keep(own);
-                self.plan_renewal(ctx.now, zones, &key);
-            }
-            // Its renewal finds nothing to renew.
-            None => {
-                if let Some(own) = self.records.remove(&key) {
-                    self.shelves.release(&own);
-                }
+        // Its renewal finds nothing to renew.
+        None => {
+            if let Some(own) = own_records.records.remove(&key) {
+                own_records.shelves.release(&own);
             }
         }
     }

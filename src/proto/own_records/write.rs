@@ -163,7 +163,7 @@ impl OwnRecords {
         }
         self.keep(record);
         self.unkept.note(key, before);
-        self.forget_restored(ctx, &key);
+        self.restored.forget(ctx, &key);
         self.plan_renewal(ctx.now, zones, &key);
         Ok(())
     }
