@@ -425,7 +425,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut node = lone(folder.path()).await;
         let broken = node.handle.read(|_: &mut ReadContext<'_>| panic!("on purpose")).await;
-        assert_eq!(broken.map(|()| ()).unwrap_err().code, Code::Unavailable);
+        assert_eq!(broken.unwrap_err().code, Code::Unavailable);
         for _ in 0..2 {
             let reason = node.failed().await;
             assert!(reason.contains("broke down"), "{reason}");
