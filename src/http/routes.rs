@@ -132,8 +132,11 @@ async fn forget_owner(
     Ok(Json(api.handle.forget_owner(&named(name)?).await?))
 }
 
-async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {
-    Ok(Json(api.handle.status().await?))
+async fn status(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<Status> {
+    Ok(Json(match query::vector(raw.as_deref())? {
+        true => api.handle.status_with_vectors().await?,
+        false => api.handle.status().await?,
+    }))
 }
 
 async fn peers(State(api): State<Arc<Api>>) -> Answer<Peers> {

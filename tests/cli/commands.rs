@@ -341,6 +341,29 @@ async fn a_write_that_is_refused_says_whose_fault_it_is_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_status_counts_authors_and_names_them_only_where_it_is_asked_to() {
+    let served = serve(None).await;
+    let own = serde_json::json!({"agent": {"name": "a", "description": "my own"}}).to_string();
+    assert_eq!(ask(served.addr, "POST /v1/agents", &[HOST, JSON], &own).await.0, 200);
+    let zone = async |line: &str| {
+        let (status, text) = ask(served.addr, line, &[HOST], "").await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["zones"][0].clone()
+    };
+    for line in ["GET /v1/status", "GET /v1/status?vector=0"] {
+        let zone = zone(line).await;
+        assert_eq!((&zone["authors"], zone.get("version_vector")), (&1.into(), None), "{line}");
+        assert_eq!(zone["fingerprint"].as_str().unwrap().len(), 64, "{line}");
+    }
+    let versions = zone("GET /v1/status?vector=1").await["version_vector"].clone();
+    assert_eq!(versions.as_object().unwrap().values().collect::<Vec<_>>(), [&Value::from(1)]);
+    let (_, text) = ask(served.addr, "GET /v1/status?vectors=1", &[HOST], "").await;
+    assert_eq!(error_code(&text), "bad_request");
+    let (_, metrics) = ask(served.addr, "GET /metrics", &[HOST], "").await;
+    assert!(metrics.contains("aop_registry_authors{zone=\".\"} 1\n"), "{metrics}");
+}
+
+#[tokio::test]
 async fn an_owner_is_trusted_listed_and_forgotten_under_a_name() {
     let served = serve(None).await;
     let owner = Identity::from_seed([9; 32]).key().to_string();

@@ -12,7 +12,12 @@ use super::{Network, NetworkAlert, NetworkEvent};
 use crate::net::addresses::{named_peer, peer_id, peer_key, worth_keeping};
 use crate::net::peers::{self, Peer};
 use crate::proto::name::ZoneName;
+use crate::sanitize::clean_short;
 
+/// What is kept of the name of another network, bytes: whoever reads it knows his own, which has 63 at most.
+const SPEAKS_BYTES_MAX: usize = 64;
+/// What is kept of the reason why a peer was not reached, bytes.
+const REASON_BYTES_MAX: usize = 512;
 /// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
 const PINGS_LOST_MAX: u32 = 2;
 
@@ -74,7 +79,8 @@ impl Network {
             return;
         }
         if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
-            let reason = error.to_string();
+            // Some errors say what the other side said.
+            let reason = clean_short(&error.to_string(), REASON_BYTES_MAX);
             tracing::info!(%address, failures, reason, "bootstrap peer not reached");
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable {
                 address,
@@ -91,7 +97,7 @@ impl Network {
         if info.protocol_version != self.names.identify {
             // Two worlds on one machine find each other through
             // old addresses: told, and not held against the peer.
-            let (peer, speaks) = (peer.key, info.protocol_version);
+            let (peer, speaks) = (peer.key, clean_short(&info.protocol_version, SPEAKS_BYTES_MAX));
             tracing::info!(%peer, speaks, "peer of another network disconnected");
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
                 peer,
