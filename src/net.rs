@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod bootstrap;
+pub(crate) mod budget;
 pub(crate) mod calls;
 pub(crate) mod client;
 pub(crate) mod driver;

@@ -1,6 +1,6 @@
 //! Addresses and names of peers: which of a peer's addresses are worth keeping, and PeerId ↔ [`PeerKey`].
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, identity};
@@ -37,6 +37,15 @@ pub fn named_peer(address: &Multiaddr) -> Option<PeerId> {
     // The last part and no other: in a relayed address the first `/p2p/` names the relay.
     match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    }
+}
+
+/// The IP address that an address begins with, if it names one.
+pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => Some(ip.into()),
+        Some(Protocol::Ip6(ip)) => Some(ip.into()),
         _ => None,
     }
 }

@@ -72,6 +72,8 @@ pub(crate) struct Driver {
     replies: BTreeMap<u64, oneshot::Sender<Reply>>,
     /// Questions of peers that the node answers within the same turn.
     asked: BTreeMap<u64, oneshot::Sender<Vec<u8>>>,
+    /// Whose request is at work, and since when.
+    at_work: Option<(PeerKey, Instant)>,
     conversations: BTreeMap<ConversationId, mpsc::Sender<Vec<u8>>>,
     responses: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
     responded: mpsc::Receiver<(ConversationId, Option<Vec<u8>>)>,
@@ -99,6 +101,7 @@ impl Driver {
             next_id: 0,
             replies: BTreeMap::new(),
             asked: BTreeMap::new(),
+            at_work: None,
             conversations: BTreeMap::new(),
             responses,
             responded,
@@ -121,6 +124,10 @@ impl Driver {
                 () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
             }
             self.perform()?;
+            // With all that it led to: what a peer gives is stored and published as well.
+            if let Some((peer, since)) = self.at_work.take() {
+                self.network.charge_request(&peer, since.elapsed());
+            }
         }
     }
 
@@ -205,6 +212,7 @@ impl Driver {
             }
             NetworkEvent::Request(InboundRequest { peer, protocol, bytes, reply }) => {
                 self.next_id += 1;
+                self.at_work = Some((peer, Instant::now()));
                 // From the same counter as commands, so no id ever stands for two things.
                 self.asked.insert(self.next_id, reply);
                 self.node.handle(now, Input::Request { id: self.next_id, peer, protocol, bytes });

@@ -17,13 +17,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::admission::StreamAdmission;
+use self::budget::RequestBudget;
 use self::frames::{FrameError, read_frame, write_frame};
 use crate::net::addresses::peer_key;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Protocol;
 use crate::proto::limits::SYNC_FRAME_BYTES_MAX;
+use crate::proto::message::SyncAnswer;
 
 pub(crate) mod admission;
+pub(crate) mod budget;
 pub(crate) mod calls;
 pub(crate) mod frames;
 mod request;
@@ -122,6 +125,7 @@ pub(crate) async fn serve(
     protocol: Protocol,
     mut incoming: IncomingStreams,
     requests: mpsc::Sender<InboundRequest>,
+    budget: RequestBudget,
 ) {
     let limits = limits(protocol);
     let mut admission =
@@ -141,7 +145,8 @@ pub(crate) async fn serve(
                 if let Some(own) = admission.admit(peer, turns_of_peer) {
                     // Waiting for a turn is for the task: here it would hold up every other peer.
                     let turns = [own.clone(), served.clone()];
-                    conversations.spawn(converse(peer, protocol, stream, turns, requests.clone()));
+                    let answers = Answers { requests: requests.clone(), budget: budget.clone() };
+                    conversations.spawn(converse(peer, protocol, stream, turns, answers));
                 }
             }
             Some(ended) = conversations.join_next(), if !conversations.is_empty() => {
@@ -153,17 +158,23 @@ pub(crate) async fn serve(
     }
 }
 
+/// Where answers come from, and what they may cost.
+struct Answers {
+    requests: mpsc::Sender<InboundRequest>,
+    budget: RequestBudget,
+}
+
 /// Waits for a turn, then answers requests until the peer is done or something is wrong.
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     peer: PeerKey,
     protocol: Protocol,
     mut stream: S,
     turns: [Arc<Semaphore>; 2],
-    requests: mpsc::Sender<InboundRequest>,
+    answers: Answers,
 ) -> PeerKey {
     // The turn is held to the end of the conversation, the wait for it is bounded by the opener's patience.
     if let Ok(Some(_turn)) = timeout(OPEN_DEADLINE, take_turns(turns)).await
-        && let Err(error) = answer_requests(peer, protocol, &mut stream, &requests).await
+        && let Err(error) = answer_requests(peer, protocol, &mut stream, &answers).await
     {
         tracing::debug!(%peer, ?protocol, %error, "inbound stream ended");
     }
@@ -181,7 +192,7 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     peer: PeerKey,
     protocol: Protocol,
     stream: &mut S,
-    requests: &mpsc::Sender<InboundRequest>,
+    answers: &Answers,
 ) -> Result<(), RequestError> {
     let frame_bytes_max = limits(protocol).frame_bytes_max;
     // Only now, with a turn in hand: the greeting promises that requests are read.
@@ -189,18 +200,38 @@ async fn answer_requests<S: AsyncRead + AsyncWrite + Unpin>(
     stream.flush().await?;
     loop {
         let bytes = read_frame(stream, frame_bytes_max, SILENCE_MAX, FRAME_DEADLINE).await?;
-        let (reply, replied) = oneshot::channel();
-        let unanswered = || RequestError::Closed("this node did not answer".into());
-        // A busy driver is felt here, and by flow control at the peer: nothing is read ahead.
-        requests.send(InboundRequest { peer, protocol, bytes, reply }).await.map_err(|_| unanswered())?;
-        let response =
-            timeout(RESPONSE_DEADLINE, replied).await.map_err(|_| RequestError::TooSlow("answer"))?;
-        let response = response.map_err(|_| unanswered())?;
+        // Before anything is decoded, or takes the driver's time.
+        let response = match answers.budget.turn(&peer).await {
+            Some(wait) => busy(protocol, wait),
+            None => answers.ask(peer, protocol, bytes).await?,
+        };
         // The peer would close the stream at the length alone, so its bytes are not sent.
         if response.len() > frame_bytes_max {
             return Err(RequestError::TooLarge(response.len()));
         }
+        answers.budget.charge(&peer, 1, response.len(), Duration::ZERO);
         write_frame(stream, &response, FRAME_DEADLINE).await?;
+    }
+}
+
+impl Answers {
+    /// Has the driver answer a request.
+    async fn ask(&self, peer: PeerKey, protocol: Protocol, bytes: Vec<u8>) -> Result<Vec<u8>, RequestError> {
+        let (reply, replied) = oneshot::channel();
+        let unanswered = || RequestError::Closed("this node did not answer".into());
+        // A busy driver is felt here, and by flow control at the peer: nothing is read ahead.
+        let request = InboundRequest { peer, protocol, bytes, reply };
+        self.requests.send(request).await.map_err(|_| unanswered())?;
+        let response =
+            timeout(RESPONSE_DEADLINE, replied).await.map_err(|_| RequestError::TooSlow("answer"))?;
+        response.map_err(|_| unanswered())
+    }
+}
+
+/// The answer of a protocol to a peer that has to wait.
+fn busy(protocol: Protocol, wait: Duration) -> Vec<u8> {
+    match protocol {
+        Protocol::Sync => SyncAnswer::Busy { wait_ms: wait.as_millis() as u64 }.encode(),
     }
 }
 

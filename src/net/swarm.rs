@@ -18,14 +18,17 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{self, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
 use crate::net::addresses::peer_id;
 use crate::net::bootstrap::BootstrapDialer;
+use crate::net::budget::{Allowance, Bucket};
 use crate::net::peers::{PEERS_LOW, Peer};
 use crate::net::streams::InboundRequest;
+use crate::net::streams::budget::RequestBudget;
 use crate::net::streams::calls::OpenCalls;
 use crate::net::transport::PeerTransport;
+use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Offence;
 use crate::proto::name::ZoneName;
@@ -35,6 +38,7 @@ mod connections;
 mod dht;
 mod event;
 mod gossip;
+mod gossip_budget;
 mod options;
 mod peer_scores;
 mod providers;
@@ -45,6 +49,8 @@ mod topics;
 pub use crate::proto::io::{GossipId, Verdict};
 use behaviour::{Behaviour, BehaviourEvent, ProtocolNames};
 pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
+use gossip::Received;
+pub use gossip_budget::Dropped;
 use options::listen;
 pub use options::{Discovery, NetworkError, NetworkOptions};
 use peer_scores::{PeerScores, Penalty};
@@ -54,6 +60,9 @@ use topics::ZoneTopics;
 
 /// Requests of peers that wait for the driver; the streams feel the back-pressure.
 pub const INBOUND_REQUESTS_MAX: usize = 64;
+/// Microseconds that requests of peers take of the driver: half of its time, whoever asks, and no more than 10 ms in one
+/// go, so that nobody here waits long for an answer.
+const REQUEST_TIME: Allowance<1> = Allowance { per_second: [500_000.0], burst: [10_000.0] };
 /// How often bootstrap peers, excess connections and the number of peers are looked at.
 const TICK: Duration = Duration::from_secs(1);
 /// A tick this late, by either clock, means that the process or the machine was suspended.
@@ -74,10 +83,14 @@ pub struct Network {
     dialer: BootstrapDialer,
     peers: BTreeMap<PeerId, Peer>,
     peer_scores: PeerScores,
-    /// Messages without a verdict, oldest first, with the peer that sent the first copy.
-    pending_validation: VecDeque<(GossipId, PeerId)>,
+    /// Messages without a verdict, oldest first.
+    pending_validation: VecDeque<Received>,
     ready: VecDeque<NetworkEvent>,
     requests: mpsc::Receiver<InboundRequest>,
+    request_budget: RequestBudget,
+    /// What is left of the driver's time to requests of all peers.
+    request_time: Bucket<1>,
+    trusted_nets: TrustedNets,
     calls: OpenCalls,
     unbound: Vec<ListenerId>,
     ticker: Interval,
@@ -111,7 +124,8 @@ impl Network {
         for address in options.listen {
             unbound.push(listen(&mut swarm, address)?);
         }
-        let requests = serve_requests(&swarm, &names)?;
+        let request_budget = RequestBudget::default();
+        let requests = serve_requests(&swarm, &names, &request_budget)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
         // The default would make up for every tick of a suspension at once.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,6 +140,9 @@ impl Network {
             pending_validation: VecDeque::new(),
             ready: VecDeque::new(),
             requests,
+            request_budget,
+            request_time: Bucket::new(REQUEST_TIME, now),
+            trusted_nets: options.trusted_nets,
             calls: OpenCalls::default(),
             unbound,
             ticker,
@@ -158,12 +175,21 @@ impl Network {
             if let Some(event) = self.ready.pop_front() {
                 return event;
             }
+            let rest = self.request_time.wait(Instant::now());
             tokio::select! {
                 event = self.swarm.select_next_some() => self.handle_swarm(event),
-                Some(request) = self.requests.recv() => return NetworkEvent::Request(request),
+                Some(request) = self.requests.recv(), if rest.is_zero() => return NetworkEvent::Request(request),
+                // Those that wait are looked at again.
+                () = sleep(rest), if !rest.is_zero() => {}
                 _ = self.ticker.tick() => self.handle_tick(),
             }
         }
+    }
+
+    /// A request of a peer took so long.
+    pub(crate) fn charge_request(&mut self, peer: &PeerKey, worked: Duration) {
+        self.request_budget.charge(peer, 0, 0, worked);
+        self.request_time.charge([worked.as_secs_f64() * 1e6]);
     }
 
     /// Holds an offence outside of gossip against a peer: it is listened to less, and blocked when it goes on.
@@ -196,6 +222,8 @@ impl Network {
             peers: self.peers().count(),
             connections: self.swarm.network_info().connection_counters().num_established() as usize,
             mesh: mesh.collect(),
+            gossip_dropped: gossip.budget().dropped(),
+            requests_waited: self.request_budget.waited(),
             ..self.traffic.clone()
         }
     }

@@ -43,6 +43,19 @@ where
     deserializer.deserialize_seq(AtMost::<T, MAX>(PhantomData))
 }
 
+/// As [`at_most`], of elements that ascend strictly: nothing is named twice, so nothing is done twice for it.
+pub fn ascending<'de, const MAX: usize, T, D>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: Deserialize<'de> + Ord,
+    D: Deserializer<'de>,
+{
+    let elements = at_most::<MAX, T, D>(deserializer)?;
+    if !elements.is_sorted_by(|one, next| one < next) {
+        return Err(D::Error::custom("elements that do not ascend"));
+    }
+    Ok(elements)
+}
+
 struct AtMost<T, const MAX: usize>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for AtMost<T, MAX> {

@@ -26,8 +26,9 @@ const SMALL: usize = 256;
 /// Levels that are cached always, from the root: every comparison starts there.
 const CACHED_DEPTH: u8 = 1;
 const MINUTE_MS: u64 = 60_000;
-/// How far a peer's clock may be from ours for its `as_of` to be answered.
-const SKEW_MAX: Duration = Duration::from_secs(8 * 86_400);
+/// How far a peer's clock may be from ours for its `as_of` to be answered: twice what a stamp may be ahead, and so few whole
+/// minutes that what is hashed for each is bounded.
+const SKEW_MAX: Duration = Duration::from_secs(120);
 
 /// Records of a registry, by key: those of one leaf lie side by side.
 pub type Records = BTreeMap<KeyHash, Arc<Record>>;
@@ -50,9 +51,25 @@ pub struct Prefix {
 #[derive(Clone, Debug, Default)]
 pub struct Tree {
     levels: [Vec<Option<Cached>>; DEPTH as usize + 1],
+    /// A leaf that takes more than one call to hash. It is finished before another is begun, or two who ask for two of them by
+    /// turns would never have an answer.
+    unfinished: Option<Box<UnfinishedLeaf>>,
 }
 
-/// A hash and the span of `as_of` for which it holds: from the time it was made for until the next covered record ends.
+/// A leaf whose records up to a key are hashed.
+#[derive(Clone, Debug)]
+struct UnfinishedLeaf {
+    prefix: Prefix,
+    as_of: Timestamp,
+    hash: Sha256,
+    count: usize,
+    from: Timestamp,
+    until: Timestamp,
+    last: Option<KeyHash>,
+}
+
+/// A hash and the span of `as_of` for which it holds: from the end of the last record that is not covered until the next
+/// covered one ends.
 #[derive(Clone, Copy, Debug)]
 struct Cached {
     digest: Digest,
@@ -140,8 +157,33 @@ impl From<Prefix> for (u8, u16) {
 }
 
 impl Tree {
+    /// Hashes a leaf, or the one that was begun before and then this one.
+    fn leaf(
+        &mut self,
+        prefix: Prefix,
+        as_of: Timestamp,
+        records: &Records,
+        work: &mut usize,
+    ) -> Option<Cached> {
+        loop {
+            let begun = self.unfinished.take();
+            let mut leaf = begun.unwrap_or_else(|| Box::new(UnfinishedLeaf::new(prefix, as_of)));
+            let Some(made) = leaf.go_on(records, work) else {
+                self.unfinished = Some(leaf);
+                return None;
+            };
+            if (leaf.prefix, leaf.as_of) == (prefix, as_of) {
+                return Some(made);
+            }
+            // What somebody else began: its hash is kept for whoever that was.
+            self.levels[usize::from(DEPTH)].resize(FANOUT.pow(u32::from(DEPTH)), None);
+            self.levels[usize::from(DEPTH)][usize::from(leaf.prefix.path)] = Some(made);
+        }
+    }
+
     /// A record of this leaf came or went.
     pub fn invalidate(&mut self, leaf: usize) {
+        self.unfinished = self.unfinished.take().filter(|begun| begun.prefix.leaves().start != leaf);
         for (depth, level) in self.levels.iter_mut().enumerate() {
             // Four bits a level; a level that was never filled is empty and has nothing to forget.
             if let Some(cached) = level.get_mut(leaf >> (4 * (usize::from(DEPTH) - depth))) {
@@ -152,25 +194,43 @@ impl Tree {
 
     /// Hash of the part below `prefix` at `as_of`. Cost follows what changed since the last call.
     pub fn digest(&mut self, prefix: Prefix, as_of: Timestamp, records: &Records) -> Digest {
-        self.cached(prefix, as_of, records).digest
+        // All there is: a hash is never missing for lack of work.
+        self.digest_within(prefix, as_of, records, &mut { usize::MAX }).unwrap_or_default()
     }
 
-    fn cached(&mut self, prefix: Prefix, as_of: Timestamp, records: &Records) -> Cached {
+    /// As [`Tree::digest`], if that takes no more than to hash `work` records. What was done is kept, so that the next call goes
+    /// on from there.
+    pub fn digest_within(
+        &mut self,
+        prefix: Prefix,
+        as_of: Timestamp,
+        records: &Records,
+        work: &mut usize,
+    ) -> Option<Digest> {
+        self.cached(prefix, as_of, records, work).map(|cached| cached.digest)
+    }
+
+    fn cached(
+        &mut self,
+        prefix: Prefix,
+        as_of: Timestamp,
+        records: &Records,
+        work: &mut usize,
+    ) -> Option<Cached> {
         let (depth, path) = (usize::from(prefix.depth), usize::from(prefix.path));
         let cached = self.levels[depth].get(path).copied().flatten();
-        // Valid until the first of its records ends: before that the same records are covered for any `as_of`.
+        // Valid as long as no record of it ends: the same ones are covered for any `as_of` between.
         if let Some(cached) = cached.filter(|it| it.from <= as_of && as_of < it.until) {
-            return cached;
+            return Some(cached);
         }
-        let mut below = records.range(prefix.keys()).map(|(_, record)| &**record).peekable();
-        let made = if below.peek().is_none() {
-            Cached { digest: Digest::default(), from: as_of, until: Timestamp(u64::MAX) }
+        let made = if records.range(prefix.keys()).next().is_none() {
+            Cached { digest: Digest::default(), from: Timestamp(0), until: Timestamp(u64::MAX) }
         } else if prefix.is_leaf() {
-            leaf_digest(below, as_of)
+            self.leaf(prefix, as_of, records, work)?
         } else {
-            let children: Vec<Cached> =
-                prefix.children().map(|child| self.cached(child, as_of, records)).collect();
-            inner_digest(&children, as_of)
+            let children: Option<Vec<Cached>> =
+                prefix.children().map(|child| self.cached(child, as_of, records, work)).collect();
+            inner_digest(&children?)
         };
         // A small registry is hashed again from its top levels: a full tree would weigh more than its records, in every one of
         // ten thousand simulated nodes.
@@ -179,7 +239,7 @@ impl Tree {
             level.resize(FANOUT.pow(depth as u32), None);
             level[path] = Some(made);
         }
-        made
+        Some(made)
     }
 }
 
@@ -188,31 +248,51 @@ pub fn covers(record: &Record, as_of: Timestamp) -> bool {
     record.is_public() && record.expires_at > as_of
 }
 
-fn leaf_digest<'a>(leaf: impl Iterator<Item = &'a Record>, as_of: Timestamp) -> Cached {
-    let mut hash = Sha256::new();
-    let mut until = Timestamp(u64::MAX);
-    let mut count = 0;
-    for record in leaf.filter(|record| covers(record, as_of)) {
-        hash.update(record.hash().0);
-        until = until.min(record.expires_at);
-        count += 1;
+impl UnfinishedLeaf {
+    fn new(prefix: Prefix, as_of: Timestamp) -> UnfinishedLeaf {
+        let (from, until) = (Timestamp(0), Timestamp(u64::MAX));
+        UnfinishedLeaf { prefix, as_of, hash: Sha256::new(), count: 0, from, until, last: None }
     }
-    let digest = if count == 0 { Digest::default() } else { Digest(hash.finalize().into()) };
-    Cached { digest, from: as_of, until }
+
+    /// Hashes `work` records at most; the hash of the leaf once that was the last.
+    fn go_on(&mut self, records: &Records, work: &mut usize) -> Option<Cached> {
+        let (start, end) = self.prefix.keys();
+        let mut rest = records.range((self.last.map_or(start, Bound::Excluded), end));
+        while *work > 0 {
+            let Some((key, record)) = rest.next() else { return Some(self.finished()) };
+            *work -= 1;
+            self.last = Some(*key);
+            if covers(record, self.as_of) {
+                self.hash.update(record.hash().0);
+                self.until = self.until.min(record.expires_at);
+                self.count += 1;
+            } else if record.is_public() {
+                self.from = self.from.max(record.expires_at);
+            }
+        }
+        rest.next().is_none().then(|| self.finished())
+    }
+
+    fn finished(&mut self) -> Cached {
+        let hash = self.hash.finalize_reset();
+        let digest = if self.count == 0 { Digest::default() } else { Digest(hash.into()) };
+        Cached { digest, from: self.from, until: self.until }
+    }
 }
 
-fn inner_digest(children: &[Cached], as_of: Timestamp) -> Cached {
+fn inner_digest(children: &[Cached]) -> Cached {
+    let from = children.iter().map(|child| child.from).max().unwrap_or(Timestamp(0));
     let until = children.iter().map(|child| child.until).min().unwrap_or(Timestamp(u64::MAX));
     // Nothing is nothing at every depth, so that a joiner's empty root equals an empty branch of anybody.
     if children.iter().all(|child| child.digest.is_empty()) {
-        return Cached { digest: Digest::default(), from: as_of, until };
+        return Cached { digest: Digest::default(), from, until };
     }
     // A prefix of its own: an inner node can then never be passed off as a leaf.
     let mut hash = Sha256::new_with_prefix(b"aop-tree-v1\0");
     for child in children {
         hash.update(child.digest.0);
     }
-    Cached { digest: Digest(hash.finalize().into()), from: as_of, until }
+    Cached { digest: Digest(hash.finalize().into()), from, until }
 }
 
 impl fmt::Display for Digest {
@@ -267,5 +347,14 @@ mod tests {
         assert!(!is_plausible(Timestamp(as_of(now).0 + 1), now));
         assert!(!is_plausible(Timestamp(u64::MAX / 60_000 * 60_000), now));
         assert!(!is_plausible(Timestamp(0), now));
+        // What clocks two minutes apart choose, and nothing beyond.
+        let plausible: Vec<u64> = (0..10_000)
+            .map(|minute| minute * 60_000)
+            .filter(|off| is_plausible(Timestamp((now.0 / 60_000 - 5_000) * 60_000 + off), now))
+            .collect();
+        assert_eq!(plausible.len(), 6);
+        for clock in [now + SKEW_MAX, Timestamp(now.0 - SKEW_MAX.as_millis() as u64)] {
+            assert!(is_plausible(as_of(clock), now));
+        }
     }
 }

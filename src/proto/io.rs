@@ -285,6 +285,8 @@ pub enum Offence {
     Request,
     /// Its answers do not fit what it was asked.
     Sync,
+    /// It takes far more than its share.
+    Greedy,
 }
 
 /// One change of the store, which knows nothing of what it keeps.
@@ -378,6 +380,7 @@ impl Offence {
             Offence::Record(refusal) => refusal.code().text(),
             Offence::Request => "malformed",
             Offence::Sync => "bad_sync",
+            Offence::Greedy => "greedy",
         }
     }
 }

@@ -51,10 +51,25 @@ pub const GOSSIP_BYTES_MAX: usize = 56 * 1024;
 pub const BEACON_BYTES_MAX: usize = 2 * 1024;
 /// Largest frame of a sync stream, bytes.
 pub const SYNC_FRAME_BYTES_MAX: usize = 256 * 1024;
-/// Requests of one sync that may wait for their answers at once.
-pub const SYNC_WINDOW: usize = 4;
+/// Most records in one message of any kind: their signatures take the receiver some 5 ms, in which it does nothing else.
+pub const MESSAGE_RECORDS_MAX: usize = 64;
+/// Requests of one sync that may wait for their answers at once: with small records an answer is full long before
+/// [`SYNC_ANSWER_BYTES`], and a link of 100 ms is to be kept busy all the same.
+pub const SYNC_WINDOW: usize = 8;
 /// Requests one sync may make; a registry of full size with no record in common needs fewer.
 pub const SYNC_ASKS_MAX: usize = 20_000;
+/// Records that one answer of a sync looks at, and hashes for its tree: some milliseconds, however keys were chosen. What is
+/// left waits for the next request.
+pub const SYNC_LOOKED_MAX: usize = 4_096;
+/// Answers of one sync that may bring nothing but the place where to go on: whole stretches of keys may have ended. More than
+/// all records of a zone of full size lie in so many.
+pub const SYNC_EMPTY_PAGES_MAX: usize = 256;
+/// Records that a peer may list and then not have: some end or are replaced between the two.
+pub const SYNC_UNDELIVERED_MAX: usize = 1_024;
+/// Most records that a zone can hold, for the smallest takes more than 256 bytes.
+pub const ZONE_RECORDS_MAX: usize = ZONE_BYTES_MAX / 256;
+/// The longest wait that a sync sits out when a peer says that it is busy; for a longer one it ends and begins anew later.
+pub const SYNC_BUSY_MAX: Duration = Duration::from_secs(5);
 /// Members of a zone whose beacons are remembered; those not heard longest go first.
 pub const MEMBERS_MAX: usize = 65_536;
 /// Longest interval that a member may announce between its beacons, before jitter: three missed ones are gone within four

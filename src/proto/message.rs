@@ -11,7 +11,9 @@ use serde_bytes::ByteBuf;
 use super::codec::{self, Malformed};
 use super::fingerprint::{Digest, FANOUT, Prefix};
 use super::identity::{Identity, Keys, PeerKey};
-use super::limits::{BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX};
+use super::limits::{
+    BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, MESSAGE_RECORDS_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX,
+};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, RecordHash};
 use super::time::Timestamp;
@@ -21,8 +23,6 @@ const BEACON_DOMAIN: &[u8] = b"aop-beacon-v1\0";
 
 /// Most prefixes, leaves, keys or authors in one sync request.
 pub const SYNC_ASK_MAX: usize = 256;
-/// Most records in one message: the smallest there is takes more than 256 bytes.
-pub const MESSAGE_RECORDS_MAX: usize = SYNC_ANSWER_BYTES / 256;
 /// Encoded size of an [`Item`], at most.
 const ITEM_BYTES: usize = 96;
 /// Most items in one sync answer.
@@ -79,22 +79,22 @@ pub enum SyncRequest {
     },
     /// Hashes of the 16 children of each prefix.
     Children {
-        /// At most [`SYNC_ASK_MAX`].
-        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
+        /// At most [`SYNC_ASK_MAX`], ascending.
+        #[serde(deserialize_with = "codec::ascending::<SYNC_ASK_MAX, _, _>")]
         prefixes: Vec<Prefix>,
     },
     /// Keys and orders of the records of each leaf.
     Items {
         /// At most [`SYNC_ASK_MAX`], ascending.
-        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
+        #[serde(deserialize_with = "codec::ascending::<SYNC_ASK_MAX, _, _>")]
         leaves: Vec<Prefix>,
         /// Continue after this key.
         after: Option<KeyHash>,
     },
     /// The records of these keys.
     Records {
-        /// At most [`SYNC_ASK_MAX`].
-        #[serde(deserialize_with = "codec::at_most::<SYNC_ASK_MAX, _, _>")]
+        /// At most [`SYNC_ASK_MAX`], ascending.
+        #[serde(deserialize_with = "codec::ascending::<SYNC_ASK_MAX, _, _>")]
         keys: Vec<KeyHash>,
     },
     /// All records below a prefix, for a side that holds nothing there.
@@ -141,7 +141,7 @@ pub enum SyncAnswer {
         /// At most [`SYNC_ITEMS_MAX`].
         #[serde(deserialize_with = "codec::at_most::<SYNC_ITEMS_MAX, _, _>")]
         items: Vec<Item>,
-        /// Ask again after this key; `None` if that was all.
+        /// Ask again after this key, whether or not anything came; `None` if that was all.
         next: Option<KeyHash>,
     },
     /// To `Records` and `Subtree`: what fits a frame.
@@ -164,6 +164,11 @@ pub enum SyncAnswer {
     },
     /// The zone is not held here, or the request makes no sense here.
     Refused,
+    /// Nothing was done: the asker took its share, or an answer takes more than one turn. The same may be asked again then.
+    Busy {
+        /// After so many milliseconds.
+        wait_ms: u64,
+    },
 }
 
 /// A held record in a comparison. On the wire a list of five, in this order.
@@ -391,13 +396,18 @@ mod tests {
 
     #[test]
     fn more_is_not_asked_at_once_than_one_answer_may_cost() {
-        let request = |count| SyncFrame {
-            zone: ZoneName::root(),
-            as_of: Timestamp(0),
-            request: SyncRequest::Children { prefixes: vec![Prefix::ROOT; count] },
+        let is_read = |leaves: &[Prefix]| {
+            let request = SyncRequest::Items { leaves: leaves.to_vec(), after: None };
+            SyncFrame::decode(&SyncFrame { zone: ZoneName::root(), as_of: Timestamp(0), request }.encode())
+                .is_ok()
         };
-        assert!(SyncFrame::decode(&request(SYNC_ASK_MAX).encode()).is_ok());
-        assert_eq!(SyncFrame::decode(&request(SYNC_ASK_MAX + 1).encode()), Err(Malformed));
+        let below = |prefixes: Vec<Prefix>| -> Vec<Prefix> {
+            prefixes.into_iter().flat_map(|prefix| prefix.children()).collect()
+        };
+        let leaves = (0..3).fold(vec![Prefix::ROOT], |prefixes, _| below(prefixes));
+        assert!(is_read(&leaves[..SYNC_ASK_MAX]) && !is_read(&leaves[..SYNC_ASK_MAX + 1]));
+        // Nor anything twice.
+        assert!(!is_read(&[leaves[7], leaves[7]]) && !is_read(&[leaves[8], leaves[7]]));
     }
 
     proptest! {

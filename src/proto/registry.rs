@@ -187,6 +187,11 @@ impl Registry {
         as_of: Timestamp,
         after: Option<KeyHash>,
     ) -> impl Iterator<Item = &Arc<Record>> {
+        self.below(prefix, after).filter(move |record| fingerprint::covers(record, as_of))
+    }
+
+    /// All records of one leaf or more, by key, those after `after` only.
+    pub fn below(&self, prefix: Prefix, after: Option<KeyHash>) -> impl Iterator<Item = &Arc<Record>> {
         let (start, end) = prefix.keys();
         let start = match (start, after) {
             (Bound::Included(first), Some(after)) if after >= first => Bound::Excluded(after),
@@ -194,12 +199,17 @@ impl Registry {
         };
         let records = self.records.range((start, Bound::Unbounded));
         let records = records.take_while(move |(key, _)| (Bound::Unbounded, end).contains(*key));
-        records.map(|(_, record)| record).filter(move |record| fingerprint::covers(record, as_of))
+        records.map(|(_, record)| record)
     }
 
     /// Fingerprint of a part of the registry.
     pub fn digest(&mut self, prefix: Prefix, as_of: Timestamp) -> Digest {
         self.tree.digest(prefix, as_of, &self.records)
+    }
+
+    /// As [`Registry::digest`], if that takes no more than to hash about `work` records; what was hashed is kept.
+    pub fn digest_within(&mut self, prefix: Prefix, as_of: Timestamp, work: &mut usize) -> Option<Digest> {
+        self.tree.digest_within(prefix, as_of, &self.records, work)
     }
 
     /// What was seen of each author.

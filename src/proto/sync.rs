@@ -5,22 +5,34 @@
 //! further comparison, so a joiner receives a plain stream. The answering side keeps no state ([`answer`]). Coverage
 //! claimed by a peer is only its word: the next random peer finds omissions.
 
-use std::collections::{BTreeMap, VecDeque};
+mod answer;
+mod broken;
+mod push;
+
+use std::collections::VecDeque;
+use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+pub use self::answer::answer;
+pub use self::broken::SyncError;
+use self::push::Pushes;
 use super::fingerprint::{self, Digest, FANOUT, Prefix};
 use super::identity::PeerKey;
-use super::limits::{SYNC_ANSWER_BYTES, SYNC_ASKS_MAX, SYNC_WINDOW};
-use super::message::{
-    Item, MESSAGE_RECORDS_MAX, SYNC_ASK_MAX, SYNC_ITEMS_MAX, SyncAnswer, SyncFrame, SyncRequest,
+use super::limits::{
+    SYNC_ASKS_MAX, SYNC_BUSY_MAX, SYNC_EMPTY_PAGES_MAX, SYNC_LOOKED_MAX, SYNC_UNDELIVERED_MAX, SYNC_WINDOW,
+    ZONE_RECORDS_MAX,
 };
+use super::message::{Item, SYNC_ASK_MAX, SyncAnswer, SyncFrame, SyncRequest};
 use super::name::ZoneName;
 use super::record::{Author, KeyHash, Record};
 use super::registry::Registry;
 use super::time::Timestamp;
+
+/// The shortest wait for a peer that is busy.
+const BUSY_WAIT_MIN: Duration = Duration::from_millis(10);
 
 /// Whether a sync leaves the newest records to the mesh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +71,22 @@ pub struct Sync {
     grace: Grace,
     republish_max: usize,
     todo: VecDeque<SyncRequest>,
-    /// Records to give, made into requests only when the window has room: they are held as pointers until then.
-    to_push: VecDeque<Arc<Record>>,
-    waiting: VecDeque<SyncRequest>,
+    /// What is to be given, made into requests only when the window has room.
+    pushes: Pushes,
+    waiting: VecDeque<Asked>,
+    /// The peer is busy until then: nothing is asked.
+    resume_at: Option<Timestamp>,
     asks: usize,
+    empty_pages: usize,
+    undelivered: usize,
     versions_asked: bool,
+}
+
+/// A request whose answer is awaited.
+#[derive(Debug)]
+enum Asked {
+    Question(SyncRequest),
+    Given(Vec<Arc<Record>>),
 }
 
 /// What an answer leads to.
@@ -84,20 +107,6 @@ pub enum Progress {
     Running,
     /// Both sides hold what the other had.
     Finished,
-}
-
-/// The other side broke the protocol. Records merged before stay: they verified by themselves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SyncError {
-    /// The zone is not held there.
-    #[error("the peer does not hold this zone")]
-    Refused,
-    /// An answer that does not fit its request.
-    #[error("the peer's answer does not fit the request")]
-    Unfitting,
-    /// More requests than any honest difference needs.
-    #[error("the comparison does not end")]
-    Endless,
 }
 
 impl Sync {
@@ -121,27 +130,43 @@ impl Sync {
             grace: mode.grace,
             republish_max: mode.republish_max,
             todo: VecDeque::from([SyncRequest::Open { author, clock: now }]),
-            to_push: VecDeque::new(),
+            pushes: Pushes::default(),
             waiting: VecDeque::new(),
+            resume_at: None,
             asks: 0,
+            empty_pages: 0,
+            undelivered: 0,
             versions_asked: false,
         }
     }
 
-    /// The next request, if the window has room.
-    pub fn poll(&mut self) -> Option<SyncFrame> {
+    /// The next request, if the window has room and the peer is not busy.
+    pub fn poll(&mut self, registry: &Registry, now: Timestamp) -> Option<SyncFrame> {
         // A window: the cost of what the other side has to hold for us stays fixed, and the link stays busy.
-        if self.waiting.len() >= SYNC_WINDOW {
+        if self.waiting.len() >= SYNC_WINDOW || self.resume_at.is_some_and(|at| at > now) {
             return None;
         }
-        let request = self.todo.pop_front().or_else(|| self.next_push())?;
+        self.resume_at = None;
+        let request = match self.todo.pop_front() {
+            Some(request) => {
+                self.waiting.push_back(Asked::Question(request.clone()));
+                request
+            }
+            None => self.next_push(registry, now)?,
+        };
         self.asks += 1;
-        // A push is not repeated, so only its place in the queue is kept.
-        self.waiting.push_back(match &request {
-            SyncRequest::Give { publish, .. } => SyncRequest::Give { records: Vec::new(), publish: *publish },
-            other => other.clone(),
-        });
         Some(SyncFrame { zone: self.zone.clone(), as_of: self.as_of, request })
+    }
+
+    /// When a peer that was busy is asked again.
+    pub fn resume_at(&self) -> Option<Timestamp> {
+        self.resume_at
+    }
+
+    /// The local clock went back by `step`.
+    pub fn shift(&mut self, step: Duration) {
+        self.started_at = self.started_at - step;
+        self.resume_at = self.resume_at.map(|at| at - step);
     }
 
     /// Takes the answer to the oldest waiting request.
@@ -151,14 +176,23 @@ impl Sync {
         registry: &mut Registry,
         now: Timestamp,
     ) -> Result<Step, SyncError> {
-        let request = self.waiting.pop_front().ok_or(SyncError::Unfitting)?;
+        let asked = self.waiting.pop_front().ok_or(SyncError::Unfitting)?;
         // No honest difference needs so many: this peer makes up prefixes as it goes.
         if self.asks > SYNC_ASKS_MAX {
             return Err(SyncError::Endless);
         }
         let mut step = Step::default();
-        match (request, answer) {
+        let request = match (asked, answer) {
             (_, SyncAnswer::Refused) => return Err(SyncError::Refused),
+            (asked, SyncAnswer::Busy { wait_ms }) => {
+                self.wait(asked, Duration::from_millis(wait_ms), now)?;
+                return Ok(step);
+            }
+            (Asked::Given(_), SyncAnswer::Taken) => return Ok(step),
+            (Asked::Given(_), _) => return Err(SyncError::Unfitting),
+            (Asked::Question(request), answer) => (request, answer),
+        };
+        match request {
             (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock }) => {
                 step.opened = Some((author, head, clock));
                 // Equal roots end it here: one request of some hundred bytes is the usual cost of a sync.
@@ -170,15 +204,15 @@ impl Sync {
                 self.compare_children(&prefixes, &theirs, registry, now)?;
             }
             (SyncRequest::Items { leaves, after }, SyncAnswer::Items { items, next }) => {
-                self.compare_items(&leaves, after, &items, next, registry, now)?;
+                let next = self.compare_items(&leaves, after, &items, next, registry, now)?;
                 self.ask_rest(SyncRequest::Items { leaves, after }, items.is_empty(), next)?;
+                self.ask_wanted(&items, next, registry, now);
             }
             (request, SyncAnswer::Records { records, next }) => {
-                self.received += records.len();
+                self.note_delivered(&request, records.len(), next)?;
                 self.ask_rest(request, records.is_empty(), next)?;
                 step.records = records;
             }
-            (SyncRequest::Give { .. }, SyncAnswer::Taken) => {}
             (SyncRequest::Versions { authors }, SyncAnswer::Versions { root, prefixes }) => {
                 // Only of a registry that equals this one: what it covers is then covered here, whoever says so.
                 if registry.digest(Prefix::ROOT, self.as_of) == root {
@@ -200,7 +234,7 @@ impl Sync {
 
     /// Whether anything is left; asks for versions once the registries should be equal.
     pub fn progress(&mut self, registry: &Registry) -> Progress {
-        if !(self.waiting.is_empty() && self.todo.is_empty() && self.to_push.is_empty()) {
+        if !(self.waiting.is_empty() && self.todo.is_empty() && self.pushes.is_empty()) {
             return Progress::Running;
         }
         let authors: Vec<Author> = registry.vector().gaps().take(SYNC_ASK_MAX).collect();
@@ -232,7 +266,9 @@ impl Sync {
             }
             // Where one side has nothing there is nothing to compare: records travel at once, in both directions.
             if their.is_empty() {
-                self.push(registry.covered(child, self.as_of, None), now);
+                let by = self.stamped_by(now);
+                let is_to_give = |held: &Record| is_to_give(held, self.as_of, by);
+                self.pushes.below(child, registry, self.republish_max, is_to_give);
             } else if our.is_empty() {
                 self.todo.push_back(SyncRequest::Subtree { prefix: child, after: None, stamped_by });
             } else if child.is_leaf() {
@@ -249,7 +285,8 @@ impl Sync {
         Ok(())
     }
 
-    /// Compares the keys of some leaves, those after `after` and up to `next`, where the answer ended.
+    /// Compares the keys of some leaves, those after `after` and up to `next`, where the answer ended: what the other side
+    /// lacks is to be given. Returns how far both sides were looked at.
     fn compare_items(
         &mut self,
         leaves: &[Prefix],
@@ -258,35 +295,101 @@ impl Sync {
         next: Option<KeyHash>,
         registry: &Registry,
         now: Timestamp,
-    ) -> Result<(), SyncError> {
+    ) -> Result<Option<KeyHash>, SyncError> {
         // Strictly: an item named twice could be asked for without end.
-        if !items.is_sorted_by(|one, other| one.key < other.key) {
+        let ascend = items.is_sorted_by(|one, other| one.key < other.key);
+        let was_asked = |item: &Item| {
+            let leaf = fingerprint::leaf_of(item.key);
+            let asked = leaves.binary_search_by_key(&leaf, |asked| asked.leaves().start).is_ok();
+            asked && after.is_none_or(|after| item.key > after) && next.is_none_or(|next| item.key <= next)
+        };
+        if !ascend || !items.iter().all(was_asked) {
             return Err(SyncError::Unfitting);
         }
-        let ours: BTreeMap<KeyHash, &Arc<Record>> = leaves
-            .iter()
-            .flat_map(|leaf| registry.covered(*leaf, self.as_of, after))
-            .map(|record| (record.key(), record))
-            // Only as far as the answer reached: what lies behind is compared with its rest.
-            .take_while(|(key, _)| next.is_none_or(|next| *key <= next))
-            .collect();
-        let theirs: BTreeMap<KeyHash, &Item> = items.iter().map(|item| (item.key, item)).collect();
+        let mut theirs = items.iter().peekable();
+        let (mut lacking, mut looked) = (Vec::new(), 0);
+        // Only as far as the answer reached, and no further than a turn may take: what lies behind is compared with its rest.
+        let mut reached = next;
+        let ours = leaves.iter().flat_map(|leaf| registry.below(*leaf, after));
+        for our in ours.take_while(|our| next.is_none_or(|next| our.key() <= next)) {
+            looked += 1;
+            let their = loop {
+                match theirs.peek() {
+                    Some(item) if item.key < our.key() => theirs.next(),
+                    Some(item) if item.key == our.key() => break Some(**item),
+                    _ => break None,
+                };
+            };
+            let lacks = their.is_none_or(|item| Item::of(our).may_win_over(&item));
+            if lacks && fingerprint::covers(our, self.as_of) {
+                lacking.push(our.clone());
+            }
+            if looked == SYNC_LOOKED_MAX {
+                reached = Some(our.key());
+                break;
+            }
+        }
+        for record in lacking {
+            if self.is_due(record.stamp.wall, now) {
+                self.pushes.one(record);
+            }
+        }
+        Ok(reached)
+    }
+
+    /// Asks for what of the items up to `next` may win here, before anything more is asked: what a liar makes up is at most
+    /// one answer ahead of what it brings.
+    fn ask_wanted(&mut self, items: &[Item], next: Option<KeyHash>, registry: &Registry, now: Timestamp) {
         let wanted: Vec<KeyHash> = items
             .iter()
+            .filter(|item| next.is_none_or(|next| item.key <= next))
             .filter(|item| registry.get(&item.key).is_none_or(|our| our.is_expired(now) || item.may_win(our)))
             .filter(|item| self.is_due(item.wall, now))
             .map(|item| item.key)
             .collect();
-        let lacking = ours
-            .values()
-            .filter(|our| theirs.get(&our.key()).is_none_or(|item| Item::of(our).may_win_over(item)));
-        self.push(lacking.copied(), now);
-        self.todo
-            .extend(wanted.chunks(SYNC_ASK_MAX).map(|keys| SyncRequest::Records { keys: keys.to_vec() }));
+        for keys in wanted.chunks(SYNC_ASK_MAX).rev() {
+            self.todo.push_front(SyncRequest::Records { keys: keys.to_vec() });
+        }
+    }
+
+    /// Counts what an answer brought, and what it did not bring though the peer had listed it.
+    fn note_delivered(
+        &mut self,
+        request: &SyncRequest,
+        records: usize,
+        next: Option<KeyHash>,
+    ) -> Result<(), SyncError> {
+        self.received += records;
+        if let SyncRequest::Records { keys } = request {
+            let answered = keys.iter().filter(|key| next.is_none_or(|next| **key <= next)).count();
+            self.undelivered += answered.checked_sub(records).ok_or(SyncError::Unfitting)?;
+        }
+        if self.received > ZONE_RECORDS_MAX || self.undelivered > SYNC_UNDELIVERED_MAX {
+            return Err(SyncError::Endless);
+        }
         Ok(())
     }
 
-    /// Asks again where an answer ended before its request did. Each answer must have brought something.
+    /// The peer is busy: what it did not answer is asked again later, or the conversation ends.
+    fn wait(&mut self, asked: Asked, wait: Duration, now: Timestamp) -> Result<(), SyncError> {
+        if wait > SYNC_BUSY_MAX {
+            return Err(SyncError::Busy(wait));
+        }
+        match asked {
+            // All that waits is answered in order, so the last of them stands first. Which is as good an order as any.
+            Asked::Question(request) => self.todo.push_front(request),
+            Asked::Given(records) => {
+                self.sent -= records.len();
+                self.pushes.again(records);
+            }
+        }
+        // At least a moment: a peer that is never ready must not be asked as fast as it answers.
+        let until = now + wait.max(BUSY_WAIT_MIN);
+        self.resume_at = Some(self.resume_at.map_or(until, |at| at.max(until)));
+        Ok(())
+    }
+
+    /// Asks again where an answer ended before its request did.
     fn ask_rest(
         &mut self,
         request: SyncRequest,
@@ -306,7 +409,9 @@ impl Sync {
                 keys.retain(|key| *key > next);
                 SyncRequest::Records { keys }
             }
-            SyncRequest::Subtree { prefix, after, stamped_by } if after.is_none_or(|after| next > after) => {
+            SyncRequest::Subtree { prefix, after, stamped_by }
+                if after.is_none_or(|after| next > after) && prefix.keys().contains(&next) =>
+            {
                 SyncRequest::Subtree { prefix, after: Some(next), stamped_by }
             }
             SyncRequest::Items { mut leaves, after } if after.is_none_or(|after| next > after) => {
@@ -315,23 +420,16 @@ impl Sync {
             }
             _ => return Err(SyncError::Unfitting),
         };
-        // An answer that promises more and brings nothing could go on for ever.
-        if nothing_came {
-            return Err(SyncError::Unfitting);
+        // Answers that promise more and bring nothing could go on for ever.
+        self.empty_pages += usize::from(nothing_came);
+        if self.empty_pages > SYNC_EMPTY_PAGES_MAX {
+            return Err(SyncError::Endless);
         }
         if !rest.asks_nothing() {
             // To the front: what is under way is finished before new places are opened, which bounds what waits.
             self.todo.push_front(rest);
         }
         Ok(())
-    }
-
-    fn push<'a>(&mut self, records: impl Iterator<Item = &'a Arc<Record>>, now: Timestamp) {
-        for record in records {
-            if self.is_due(record.stamp.wall, now) {
-                self.to_push.push_back(record.clone());
-            }
-        }
     }
 
     fn is_due(&self, stamped_at: Timestamp, now: Timestamp) -> bool {
@@ -346,22 +444,21 @@ impl Sync {
         }
     }
 
-    fn next_push(&mut self) -> Option<SyncRequest> {
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let publish = self.sent + self.to_push.len() <= self.republish_max;
-        while let Some(record) = self.to_push.front() {
-            bytes += record.bytes().len();
-            let full = bytes > SYNC_ANSWER_BYTES || records.len() == MESSAGE_RECORDS_MAX;
-            if full && !records.is_empty() {
-                break;
-            }
-            records.push(ByteBuf::from(record.bytes().to_vec()));
-            self.to_push.pop_front();
-        }
+    /// What is to be given next.
+    fn next_push(&mut self, registry: &Registry, now: Timestamp) -> Option<SyncRequest> {
+        let publish = self.pushes.known() <= self.republish_max;
+        let (covers, by) = (self.as_of, self.stamped_by(now));
+        let batch = self.pushes.next(registry, |held| is_to_give(held, covers, by))?;
+        let records = batch.bytes();
         self.sent += records.len();
-        (!records.is_empty()).then_some(SyncRequest::Give { records, publish })
+        self.waiting.push_back(Asked::Given(batch.into_records()));
+        Some(SyncRequest::Give { records, publish })
     }
+}
+
+/// Whether a record is compared, and not left to the mesh.
+fn is_to_give(held: &Record, as_of: Timestamp, stamped_by: Option<Timestamp>) -> bool {
+    fingerprint::covers(held, as_of) && stamped_by.is_none_or(|by| held.stamp.wall <= by)
 }
 
 impl SyncRequest {
@@ -395,59 +492,4 @@ impl Item {
         let order = |item: &Item| (item.generation, item.wall, item.counter);
         self.hash != other.hash && order(self) >= order(other)
     }
-}
-
-/// The answering side: what `registry` says to a request. `Give` is answered by the caller, who merges first.
-pub fn answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> SyncAnswer {
-    let as_of = frame.as_of;
-    match &frame.request {
-        SyncRequest::Open { author, .. } => SyncAnswer::Opened {
-            root: registry.digest(Prefix::ROOT, as_of),
-            head: registry.head(author),
-            clock: now,
-        },
-        SyncRequest::Children { prefixes } => {
-            let children = prefixes.iter().flat_map(|prefix| prefix.children());
-            SyncAnswer::Children(children.map(|child| registry.digest(child, as_of)).collect())
-        }
-        SyncRequest::Items { leaves, after } => {
-            let leaves = leaves.iter().filter(|leaf| leaf.is_leaf());
-            items_that_fit(leaves.flat_map(|leaf| registry.covered(*leaf, as_of, *after)))
-        }
-        SyncRequest::Records { keys } => {
-            let held = keys.iter().filter_map(|key| registry.get(key));
-            records_that_fit(held.filter(|record| record.is_public() && !record.is_expired(now)))
-        }
-        SyncRequest::Subtree { prefix, after, stamped_by } => {
-            let held = registry.covered(*prefix, as_of, *after);
-            records_that_fit(held.filter(|record| stamped_by.is_none_or(|by| record.stamp.wall <= by)))
-        }
-        SyncRequest::Give { .. } => SyncAnswer::Taken,
-        SyncRequest::Versions { authors } => SyncAnswer::Versions {
-            root: registry.digest(Prefix::ROOT, as_of),
-            prefixes: authors.iter().map(|author| registry.vector().prefix(author)).collect(),
-        },
-    }
-}
-
-fn items_that_fit<'a>(mut held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnswer {
-    let items: Vec<Item> = held.by_ref().take(SYNC_ITEMS_MAX).map(|record| Item::of(record)).collect();
-    let next = held.next().and(items.last().map(|last| last.key));
-    SyncAnswer::Items { items, next }
-}
-
-fn records_that_fit<'a>(held: impl Iterator<Item = &'a Arc<Record>>) -> SyncAnswer {
-    let mut records = Vec::new();
-    let mut bytes = 0;
-    let mut last = None;
-    for record in held {
-        bytes += record.bytes().len();
-        let full = bytes > SYNC_ANSWER_BYTES || records.len() == MESSAGE_RECORDS_MAX;
-        if full && !records.is_empty() {
-            return SyncAnswer::Records { records, next: last };
-        }
-        records.push(ByteBuf::from(record.bytes().to_vec()));
-        last = Some(record.key());
-    }
-    SyncAnswer::Records { records, next: None }
 }

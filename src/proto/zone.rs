@@ -48,7 +48,7 @@ pub(super) enum Notice {
     Dropped(KeyHash),
     /// A record of this author's present epoch came from outside, or a peer knows of one: its version.
     OwnHead(Author, u64),
-    /// A peer's word on that version: a lie costs nothing, so it counts once.
+    /// A bootstrap peer's word on that version, which counts once.
     ClaimedHead(Author, u64),
     /// An author signed two records with one version.
     Forked(Author),
@@ -178,7 +178,7 @@ impl Zone {
     /// Lets time pass, but for leases ([`ZoneRecords::expire`] comes before own leases are renewed, this after it, so that a
     /// beacon tells of the renewals).
     pub(super) fn handle_timeout(&mut self, ctx: &mut Context<'_>) {
-        self.expire_sync(ctx);
+        self.handle_conversation_due(ctx);
         self.beacon_if_due(ctx);
         self.sync_if_due(ctx);
         self.find_if_due(ctx);
@@ -186,9 +186,9 @@ impl Zone {
 
     /// When [`ZoneRecords::expire`] or [`Zone::handle_timeout`] has something to do.
     pub(super) fn poll_timeout(&self, config: &Config) -> Option<Timestamp> {
-        // While a conversation runs its deadline is the only timer of sync: another is started when it has ended.
+        // While a conversation runs its own timer is the only one of sync: another is started when it has ended.
         let sync = match &self.conversation {
-            Some(conversation) => Some(conversation.deadline(config)),
+            Some(conversation) => Some(conversation.due(config)),
             // Without a peer a due sync would fire at once for ever.
             None if self.peers.is_empty() => None,
             None => self.schedule.due(config),

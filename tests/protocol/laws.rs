@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use aop::proto::config::Quota;
 use aop::proto::fingerprint::{self, Digest, Prefix};
-use aop::proto::limits::{EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_FRAME_BYTES_MAX, SYNC_WINDOW};
-use aop::proto::message::{Item, SyncAnswer, SyncFrame, SyncRequest};
+use aop::proto::limits::{
+    EXPIRED_KEPT, SYNC_ASKS_MAX, SYNC_BUSY_MAX, SYNC_FRAME_BYTES_MAX, SYNC_LOOKED_MAX, SYNC_WINDOW,
+};
+use aop::proto::message::{Item, SYNC_ITEMS_MAX, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
 use aop::proto::record::{KeyHash, Record, RecordHash, SignedRecord};
 use aop::proto::registry::{Merge, Registry};
@@ -347,10 +349,16 @@ struct Cost {
 fn converse(ours: &mut Registry, theirs: &mut Registry, grace: Grace, now: Timestamp) -> Cost {
     let mode = SyncMode { grace, republish_max: 256 };
     let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(now), mode, now);
-    let mut cost = Cost::default();
+    let (mut cost, mut now) = (Cost::default(), now);
+    // Hashed before: whoever compares first with a large registry waits for that.
+    theirs.digest(Prefix::ROOT, fingerprint::as_of(now));
     loop {
-        let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll()).collect();
+        let frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll(ours, now)).collect();
         assert!(frames.len() <= SYNC_WINDOW, "the window was overrun");
+        if let Some(at) = sync.resume_at().filter(|at| frames.is_empty() && *at > now) {
+            now = at;
+            continue;
+        }
         if frames.is_empty() && sync.progress(ours) == Progress::Finished {
             cost.records = sync.received + sync.sent;
             return cost;
@@ -509,6 +517,163 @@ fn a_leaf_of_any_size_is_compared_in_bounded_frames() {
     assert_eq!(cost.records, 1_500 + 1_300);
 }
 
+/// Asks on until an answer says that it was all; how many records came in how many answers.
+fn ask_all(registry: &mut Registry, mut request: SyncRequest) -> (usize, usize) {
+    let (mut came, as_of) = (0, fingerprint::as_of(NOW));
+    for answers in 1.. {
+        let frame = SyncFrame { zone: ZoneName::root(), as_of, request: request.clone() };
+        let (count, next) = match answer(&frame, registry, NOW) {
+            SyncAnswer::Items { items, next } => (items.len(), next),
+            SyncAnswer::Records { records, next } => (records.len(), next),
+            other => panic!("{other:?}"),
+        };
+        came += count;
+        let Some(next) = next else { return (came, answers) };
+        match &mut request {
+            SyncRequest::Items { after, .. } | SyncRequest::Subtree { after, .. } => *after = Some(next),
+            _ => unreachable!(),
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn an_answer_looks_at_a_bounded_number_of_records_whether_or_not_they_are_wanted() {
+    let ends_soon = Duration::from_secs(3_630);
+    let spec = |at: usize| Spec {
+        name: (at % 250) as u8,
+        seq: 1 + (at % 250) as u64,
+        ..generators::plain(10 + (at / 250) as u8, 0)
+    };
+    let count = 2 * SYNC_LOOKED_MAX + 100;
+    // Held, and not covered by what is compared.
+    let mut ended = filled((0..count).map(|at| Spec { life: ends_soon, ..spec(at) }.record()));
+    let leaves = |first: usize| {
+        let mut prefixes = vec![Prefix::ROOT];
+        for _ in 0..3 {
+            prefixes = prefixes.into_iter().flat_map(Prefix::children).collect();
+        }
+        prefixes[first * 256..(first + 1) * 256].to_vec()
+    };
+    let subtree = SyncRequest::Subtree { prefix: Prefix::ROOT, after: None, stamped_by: None };
+    assert_eq!(ask_all(&mut ended, subtree), (0, 3));
+    let (came, answers) = (0..16)
+        .map(|part| ask_all(&mut ended, SyncRequest::Items { leaves: leaves(part), after: None }))
+        .fold((0, 0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+    assert_eq!((came, answers), (0, 16));
+    // Covered, and stamped too late for who asks.
+    let mut held = filled((0..count).map(|at| spec(at).record()));
+    let old = SyncRequest::Subtree { prefix: Prefix::ROOT, after: None, stamped_by: Some(Timestamp(0)) };
+    assert_eq!(ask_all(&mut held, old), (0, 3));
+    let all = SyncRequest::Subtree { prefix: Prefix::ROOT, after: None, stamped_by: None };
+    assert_eq!(ask_all(&mut held, all), (count, count.div_ceil(64)));
+}
+
+#[test]
+fn a_tree_that_takes_long_to_hash_is_hashed_in_turns_and_the_asker_comes_again() {
+    let records = many(SYNC_LOOKED_MAX * 2 + 100);
+    let mut registry = copy(&records);
+    let ask = |registry: &mut Registry, as_of: Timestamp| {
+        let request = SyncRequest::Children { prefixes: vec![Prefix::ROOT] };
+        let frame = SyncFrame { zone: ZoneName::root(), as_of, request };
+        (0..10).take_while(|_| matches!(answer(&frame, registry, NOW), SyncAnswer::Busy { .. })).count()
+    };
+    let as_of = fingerprint::as_of(NOW);
+    assert_eq!(ask(&mut registry, as_of), 2);
+    // Any time at which the same records are covered is answered from what was hashed.
+    for minutes in [0, 1, 3, 0, 2] {
+        assert_eq!(ask(&mut registry, Timestamp(as_of.0 + 60_000 * minutes - 120_000)), 0, "{minutes}");
+    }
+    let mut fresh = copy(&records);
+    assert_eq!(registry.digest(Prefix::ROOT, as_of), fresh.digest(Prefix::ROOT, as_of));
+}
+
+#[test]
+fn a_leaf_of_any_size_is_hashed_in_turns_also_for_two_who_ask_at_different_times() {
+    // Some of them end between the two times.
+    let crowded = generators::crowd(1_000);
+    let mut registry = copy(&crowded);
+    let first = Prefix::try_from((3, 0)).unwrap();
+    let soon = Spec { life: Duration::from_secs(3_600 + 90), ..generators::plain(1, 0) };
+    registry.merge(soon.record(), NOW);
+    let times = [60_000, 120_000].map(|ahead| Timestamp((NOW.0 / 60_000) * 60_000 + ahead));
+    let mut made = [None; 2];
+    let mut turns = 0;
+    while made.contains(&None) {
+        for (at, as_of) in times.into_iter().enumerate() {
+            turns += usize::from(made[at].is_none());
+            made[at] = made[at].or(registry.digest_within(Prefix::ROOT, as_of, &mut 64));
+        }
+        assert!(turns < 100, "neither comes to an end");
+    }
+    let mut fresh = copy(&crowded);
+    fresh.merge(soon.record(), NOW);
+    assert_eq!(made, times.map(|as_of| Some(fresh.digest(Prefix::ROOT, as_of))));
+    // A record that comes meanwhile is not forgotten.
+    let mut late = copy(&crowded[..999]);
+    assert_eq!(late.digest_within(first, times[0], &mut 64), None);
+    late.merge(crowded[999].clone(), NOW);
+    late.merge(soon.record(), NOW);
+    assert_eq!(late.digest(first, times[0]), fresh.digest(first, times[0]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+    #[test]
+    fn a_peer_that_is_busy_now_and_then_is_compared_with_all_the_same(
+        ours in specs(0..20), theirs in specs(0..20), busy in prop::collection::vec(0u64..6_000, 1..6),
+    ) {
+        let is_covered = |record: &Record| record.expires_at > fingerprint::as_of(NOW);
+        let records = |specs: &[Spec]| specs.iter().map(Spec::record).filter(is_covered).collect::<Vec<_>>();
+        let (mut one, mut other) = (filled(records(&ours)), filled(records(&theirs)));
+        let mode = SyncMode { grace: Grace::None, republish_max: 256 };
+        let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
+        let (mut now, mut asked) = (NOW, 0);
+        let ended = loop {
+            let mut frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll(&one, now)).collect();
+            if frames.is_empty() {
+                if sync.progress(&one) == Progress::Finished {
+                    break Ok(());
+                }
+                frames.extend(sync.poll(&one, now));
+            }
+            prop_assert!(!frames.is_empty() || sync.resume_at().is_some_and(|at| at > now), "it stands still");
+            now = sync.resume_at().filter(|_| frames.is_empty()).unwrap_or(now);
+            let mut failed = None;
+            for frame in frames {
+                asked += 1;
+                // Every other time at most, or it would never end.
+                let wait = if asked % 2 == 0 { busy[asked % busy.len()] } else { 0 };
+                let said = if wait > 0 {
+                    SyncAnswer::Busy { wait_ms: wait }
+                } else {
+                    let answered = answer(&frame, &mut other, NOW);
+                    if let SyncRequest::Give { records, .. } = frame.request {
+                        take(&mut other, records, NOW);
+                    }
+                    answered
+                };
+                match sync.handle(said, &mut one, now) {
+                    Ok(step) => take(&mut one, step.records, NOW),
+                    Err(error) => failed = failed.or(Some(error)),
+                }
+                if failed.is_some() {
+                    break;
+                }
+            }
+            if let Some(error) = failed {
+                break Err(error);
+            }
+        };
+        match ended {
+            Ok(()) => assert_equal(&mut one, &mut other),
+            Err(error) => {
+                prop_assert!(matches!(error, SyncError::Busy(wait) if wait > SYNC_BUSY_MAX) && !error.is_offence());
+            }
+        }
+    }
+}
+
 #[test]
 fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_signed() {
     let written = |name, seq| Spec { seq, ..generators::plain(1, name) }.record();
@@ -532,10 +697,10 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
     let opened = |root: Digest| SyncAnswer::Opened { root, head: 0, clock: NOW };
     let as_of = fingerprint::as_of(NOW);
     let root = one.digest(Prefix::ROOT, as_of);
-    early.poll().unwrap();
+    early.poll(&one, NOW).unwrap();
     early.handle(opened(root), &mut one, NOW).unwrap();
     assert_eq!(early.progress(&one), Progress::Running);
-    assert!(matches!(early.poll().unwrap().request, SyncRequest::Versions { .. }));
+    assert!(matches!(early.poll(&one, NOW).unwrap().request, SyncRequest::Versions { .. }));
     let word = SyncAnswer::Versions { root: different.digest(Prefix::ROOT, as_of), prefixes: vec![5] };
     assert!(early.handle(word, &mut one, NOW).unwrap().adopt.is_empty());
     converse(&mut one, &mut other, Grace::None, NOW);
@@ -549,16 +714,18 @@ fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), 
     let mut registry = copy(&many(300));
     let mode = SyncMode { grace: Grace::None, republish_max: 256 };
     let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
-    let mut asked = VecDeque::new();
+    let (mut asked, mut now) = (VecDeque::new(), NOW);
     for count in 0.. {
-        asked.extend(std::iter::from_fn(|| sync.poll()));
+        asked.extend(std::iter::from_fn(|| sync.poll(&registry, now)));
         let Some(frame) = asked.pop_front() else {
             if sync.progress(&registry) == Progress::Finished {
                 return (Ok(()), count);
             }
+            // It says that it is busy.
+            now = now + SECOND;
             continue;
         };
-        if let Err(error) = sync.handle(lie(&frame, count), &mut registry, NOW) {
+        if let Err(error) = sync.handle(lie(&frame, count), &mut registry, now) {
             return (Err(error), count);
         }
         assert!(count <= SYNC_ASKS_MAX + SYNC_WINDOW, "the conversation does not end");
@@ -613,6 +780,79 @@ fn a_peer_that_always_has_more_is_given_up() {
     let (ended, count) = lied_to(endless);
     println!("given up after {count} answers: {ended:?}");
     assert!(ended.is_err());
+}
+
+#[test]
+fn who_lists_what_it_does_not_have_is_given_up_before_much_of_it_is_asked_for() {
+    let mut listed = 0;
+    let (ended, count) = lied_to(|frame, count| match &frame.request {
+        SyncRequest::Open { .. } => SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW },
+        SyncRequest::Children { prefixes } => {
+            SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
+        }
+        SyncRequest::Items { leaves, after } => {
+            // A full page in the first leaf that was asked, and more behind it.
+            let at = |at: usize| {
+                let mut key = KeyHash(key_at(count * SYNC_ITEMS_MAX + at));
+                key.0[..2].copy_from_slice(&((leaves[0].leaves().start as u16) << 4).to_be_bytes());
+                item(key, 0, 1)
+            };
+            let items: Vec<Item> = (0..SYNC_ITEMS_MAX)
+                .map(at)
+                .filter(|item| after.is_none_or(|after| item.key > after))
+                .collect();
+            listed += items.len();
+            SyncAnswer::Items { next: items.last().map(|item| item.key), items }
+        }
+        SyncRequest::Give { .. } => SyncAnswer::Taken,
+        _ => SyncAnswer::Records { records: Vec::new(), next: None },
+    });
+    assert_eq!(ended, Err(SyncError::Endless));
+    // As many pages as are asked for at once, before the first of what they list is missed.
+    assert!(listed <= (SYNC_WINDOW + 1) * SYNC_ITEMS_MAX && count < SYNC_ASKS_MAX / 10, "{listed} {count}");
+}
+
+#[test]
+fn keys_and_places_beyond_what_was_asked_end_the_conversation() {
+    let first = |byte: u8| [&[byte], &[0; 31][..]].concat().try_into().map(KeyHash).unwrap();
+    let lies: [fn(KeyHash, KeyHash) -> SyncAnswer; 3] = [
+        // Of another leaf.
+        |_, beyond| SyncAnswer::Items { items: vec![item(beyond, 0, 1)], next: None },
+        // Beyond the place where the answer ends.
+        |asked, _| {
+            let [one, two] = [1, 2].map(|last| {
+                let mut key = asked;
+                key.0[31] = last;
+                key
+            });
+            SyncAnswer::Items { items: vec![item(two, 0, 1)], next: Some(one) }
+        },
+        // More than was asked for.
+        |asked, _| {
+            let mut key = asked;
+            key.0[31] = 1;
+            SyncAnswer::Items { items: vec![item(key, 0, 1)], next: None }
+        },
+    ];
+    for (number, lie) in lies.into_iter().enumerate() {
+        let (ended, _) = lied_to(|frame, _| match &frame.request {
+            SyncRequest::Open { .. } => SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW },
+            SyncRequest::Children { prefixes } => {
+                SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
+            }
+            SyncRequest::Items { leaves, .. } => {
+                let mut asked = first(0);
+                asked.0[..2].copy_from_slice(&((leaves[0].leaves().start as u16) << 4).to_be_bytes());
+                lie(asked, first(if leaves[0].leaves().start < 2_048 { 0xff } else { 0 }))
+            }
+            SyncRequest::Records { keys } => {
+                SyncAnswer::Records { records: vec![ByteBuf::new(); keys.len() + 1], next: None }
+            }
+            SyncRequest::Give { .. } => SyncAnswer::Taken,
+            _ => SyncAnswer::Records { records: Vec::new(), next: None },
+        });
+        assert_eq!(ended, Err(SyncError::Unfitting), "lie {number}");
+    }
 }
 
 /// Keys that grow with `count`, within the first leaf.

@@ -3,13 +3,17 @@
 pub(crate) mod cluster;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::code::Code;
 use aop::proto::codec;
 use aop::proto::config::{Config, Quota};
+use aop::proto::fingerprint::{self, Digest, Prefix};
 use aop::proto::grant::{Grant, Reach};
-use aop::proto::io::{Command, Event, NodeAlert, Output, Reply, Verdict};
+use aop::proto::io::{
+    Command, ConversationId, Dialed, Event, Input, NodeAlert, Output, Protocol, Reply, Verdict,
+};
 use aop::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::ZoneName;
@@ -19,7 +23,7 @@ use aop::proto::time::{Stamp, Timestamp};
 use cluster::{Cluster, DAY, NOW, SECOND, identity, key, name, offer, signed};
 use serde_bytes::ByteBuf;
 
-const MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
 
 pub(crate) fn header(author: usize, agent: &str, wall: Timestamp) -> Header {
     Header {
@@ -435,32 +439,94 @@ fn a_lost_write_that_comes_by_gossip_is_adopted_and_not_corrected() {
     assert_eq!(cluster.problems(0), [NodeAlert::RestoredBackup]);
 }
 
-#[test]
-fn a_peers_word_on_our_head_ends_at_most_one_epoch() {
-    let mut cluster = Cluster::new(1);
-    let mut epochs = std::collections::BTreeSet::from([cluster.nodes[0].author()]);
-    for _ in 0..5 {
-        let since = cluster.log.len();
-        let joined =
-            |dialed| aop::proto::io::Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed };
-        let now = cluster.clock(0);
-        cluster.nodes[0].handle(now, joined(aop::proto::io::Dialed::ByUs));
-        while let Some(output) = cluster.nodes[0].poll_output() {
-            if let Output::Request { conversation, .. } = &output {
-                let root = aop::proto::fingerprint::Digest::default();
-                let bytes = SyncAnswer::Opened { root, head: u64::MAX, clock: now }.encode();
-                cluster.nodes[0]
-                    .handle(now, aop::proto::io::Input::Response { conversation: *conversation, bytes });
-            }
-            cluster.log.push((0, output));
+/// Meets peer 1, which says `answer` to the first question; the conversation in which it was asked.
+fn met_by(cluster: &mut Cluster, answer: &SyncAnswer) -> ConversationId {
+    let since = cluster.log.len();
+    cluster.give(0, Input::PeerJoined { peer: key(1), zone: ZoneName::root(), dialed: Dialed::ByUs });
+    // Without a link nobody answers by itself.
+    let mut asked = None;
+    while let Some(output) = cluster.nodes[0].poll_output() {
+        if let Output::Request { conversation, .. } = &output
+            && asked.is_none()
+        {
+            asked = Some(*conversation);
+            cluster.give(0, Input::Response { conversation: *conversation, bytes: answer.encode() });
         }
-        assert!(asks(&cluster, 0, since) > 0);
-        epochs.insert(cluster.nodes[0].author());
-        cluster.nodes[0].handle(now, aop::proto::io::Input::PeerLeft { peer: key(1), zone: None });
+        cluster.log.push((0, output));
     }
-    assert!(epochs.len() <= 2, "{epochs:?}");
-    assert_eq!(cluster.problems(0), [NodeAlert::ClaimedHead]);
-    assert!(!NodeAlert::ClaimedHead.degrades(), "a word is no alarm");
+    assert!(asks(cluster, 0, since) > 0);
+    asked.unwrap()
+}
+
+#[test]
+fn a_peers_word_on_our_head_ends_one_epoch_if_the_operator_named_it_and_else_none() {
+    for (bootstrap_peers, epochs_max) in [(vec![], 1), (vec![key(1)], 2)] {
+        let mut cluster = Cluster::with(vec![Config { bootstrap_peers, ..Config::default() }]);
+        let mut epochs = std::collections::BTreeSet::from([cluster.nodes[0].author()]);
+        for _ in 0..5 {
+            let clock = cluster.clock(0);
+            let liar = SyncAnswer::Opened { root: Digest::default(), head: u64::MAX, clock };
+            met_by(&mut cluster, &liar);
+            epochs.insert(cluster.nodes[0].author());
+            cluster.give(0, Input::PeerLeft { peer: key(1), zone: None });
+        }
+        assert_eq!(epochs.len(), epochs_max);
+    }
+}
+
+#[test]
+fn a_peer_that_is_busy_is_asked_again_when_it_said_and_nobody_is_blamed() {
+    let mut cluster = Cluster::new(1);
+    let since = cluster.log.len();
+    met_by(&mut cluster, &SyncAnswer::Busy { wait_ms: 700 });
+    assert_eq!(asks(&cluster, 0, since), 1);
+    cluster.pass(Duration::from_millis(650));
+    assert_eq!(asks(&cluster, 0, since), 1);
+    cluster.pass(Duration::from_millis(100));
+    assert_eq!(asks(&cluster, 0, since), 2);
+    let blamed = |cluster: &Cluster| {
+        cluster.outputs(0, since).iter().any(|output| matches!(output, Output::Penalize { .. }))
+    };
+    assert!(!blamed(&cluster));
+    // So long that the conversation ends; it is not put off for longer than it would be anyway.
+    for wait_ms in [10_000, u64::MAX] {
+        let mut cluster = Cluster::new(1);
+        let since = cluster.log.len();
+        met_by(&mut cluster, &SyncAnswer::Busy { wait_ms });
+        let ended = |output: &&&Output| matches!(output, Output::EndConversation { .. });
+        assert_eq!(cluster.outputs(0, since).iter().filter(ended).count(), 1);
+        cluster.pass(40 * SECOND);
+        assert!(asks(&cluster, 0, since) >= 2 && !blamed(&cluster), "{wait_ms}");
+    }
+}
+
+#[test]
+fn a_peer_whose_clock_is_minutes_off_learns_so_and_nothing_else() {
+    let mut cluster = Cluster::new(2);
+    let ask = |cluster: &mut Cluster, minutes: i64, request: SyncRequest| {
+        let now = cluster.now;
+        let as_of = fingerprint::as_of(Timestamp(now.0.saturating_add_signed(minutes * 60_000)));
+        let frame = SyncFrame { zone: ZoneName::root(), as_of, request };
+        let (since, bytes) = (cluster.log.len(), frame.encode());
+        cluster.give(0, Input::Request { id: 7, peer: key(1), protocol: Protocol::Sync, bytes });
+        cluster.settle();
+        let answer = |output: &&Output| match output {
+            Output::Respond { bytes, .. } => Some(SyncAnswer::decode(bytes).unwrap()),
+            _ => None,
+        };
+        cluster.outputs(0, since).iter().find_map(answer).unwrap()
+    };
+    let root = || SyncRequest::Children { prefixes: vec![Prefix::ROOT] };
+    for minutes in [-60 * 24, -4, 4, 60 * 24 * 8] {
+        assert_eq!(ask(&mut cluster, minutes, root()), SyncAnswer::Refused, "{minutes}");
+        let open = SyncRequest::Open { author: cluster.nodes[1].author(), clock: cluster.now };
+        let clock = cluster.now;
+        let opened = ask(&mut cluster, minutes, open);
+        assert!(matches!(opened, SyncAnswer::Opened { clock: told, .. } if told == clock), "{opened:?}");
+    }
+    for minutes in [-2, 0, 2] {
+        assert!(matches!(ask(&mut cluster, minutes, root()), SyncAnswer::Children(_)), "{minutes}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod collision;
 
 use aop::proto::config::Quota;
+use aop::proto::limits::MESSAGE_RECORDS_MAX;
 use aop::proto::message::Envelope;
 use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, RestartFrom, Setup, World};
 
@@ -167,7 +168,7 @@ fn chosen_records_with_one_sum_do_not_hide_that_two_halves_differ() {
     world.fault(Fault::Part(vec![0, 0, 0, 1, 1, 1]));
     run(&mut world, 10_000);
     for (machine, records) in [(2, &one), (5, &other)] {
-        for batch in records.chunks(100) {
+        for batch in records.chunks(MESSAGE_RECORDS_MAX) {
             let batch = batch.iter().map(|bytes| ByteBuf::from(bytes.clone())).collect();
             world.inject(machine, Envelope::Records(batch).encode());
         }

@@ -184,6 +184,14 @@ pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
     line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
     line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
     line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unvalidated);
+    for (reason, count) in &traffic.gossip_dropped {
+        let labels = format!("{{reason=\"{}\"}}", reason.text());
+        line("aop_gossip_dropped_total", "counter", &labels, *count);
+    }
+    for (how, count) in &traffic.requests_waited {
+        let labels = format!("{{how=\"{}\"}}", how.text());
+        line("aop_requests_waited_total", "counter", &labels, *count);
+    }
     for (reason, count) in &status.refused {
         line("aop_refused_records_total", "counter", &format!("{{reason=\"{reason}\"}}"), *count);
     }

@@ -16,6 +16,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
 use sha2::{Digest, Sha256};
 
+use super::gossip_budget::{BudgetedGossip, GossipBudget};
 use super::providers::ProviderStore;
 use super::routing::Kad;
 use super::topics::{ZoneTopicFilter, ZoneTopics};
@@ -73,13 +74,12 @@ pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
-    pub(super) gossip: Gossip,
+    pub(super) gossip: BudgetedGossip,
     pub(super) kad: Toggle<Kad>,
     pub(super) streams: libp2p_stream::Behaviour,
 }
 
-pub(super) type Gossip =
-    gossipsub::Behaviour<gossipsub::IdentityTransform, MaxCountSubscriptionFilter<ZoneTopicFilter>>;
+pub(super) type Gossip = gossipsub::Behaviour<GossipBudget, MaxCountSubscriptionFilter<ZoneTopicFilter>>;
 
 impl Behaviour {
     pub(super) fn new(
@@ -197,14 +197,16 @@ fn content_id(message: &Message) -> MessageId {
 }
 
 /// Without a zone so far: each is subscribed to when the node joins it.
-fn gossip_behaviour(topics: &ZoneTopics, config: gossipsub::Config) -> Result<Gossip, NetworkError> {
+fn gossip_behaviour(topics: &ZoneTopics, config: gossipsub::Config) -> Result<BudgetedGossip, NetworkError> {
     let failed = |error: &str| NetworkError::Setup(error.into());
     let anonymous = MessageAuthenticity::Anonymous;
-    let mut gossip =
-        Gossip::new_with_subscription_filter(anonymous, config, topics.filter()).map_err(failed)?;
+    let budget = GossipBudget::default();
+    let (filter, transform) = (topics.filter(), budget.clone());
+    let made = Gossip::new_with_subscription_filter_and_transform(anonymous, config, filter, transform);
+    let mut gossip = made.map_err(failed)?;
     // The score must be switched on before the first subscription.
     gossip.with_peer_score(score(), thresholds()).map_err(|error| failed(&error))?;
-    Ok(gossip)
+    Ok(BudgetedGossip::new(gossip, budget))
 }
 
 /// Scores punish proven misbehaviour and nothing else.

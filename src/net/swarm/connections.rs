@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId, identify, ping};
 use tokio::time::Instant;
 
 use super::{Network, NetworkAlert, NetworkEvent};
-use crate::net::addresses::{named_peer, peer_id, peer_key, worth_keeping};
+use crate::net::addresses::{ip_of, named_peer, peer_id, peer_key, worth_keeping};
 use crate::net::peers::{self, Peer};
 use crate::proto::name::ZoneName;
 use crate::sanitize::clean_short;
@@ -41,6 +41,10 @@ impl Network {
             // Strangers may fill every place; a peer that the operator named still gets in.
             self.swarm.behaviour_mut().limits.bypass_peer_id(&id);
         }
+        let source = ip_of(address).and_then(|ip| self.trusted_nets.source(ip));
+        let block = source.map(|source| source.block);
+        self.swarm.behaviour().gossip.budget().connected(id, block, now);
+        self.request_budget.connected(key, block, now);
         let peer = self.peers.entry(id).or_insert_with(|| Peer::new(key, outbound, bootstrap, now));
         // It may have dialed us first, and be known for a configured peer by a later connection only.
         peer.bootstrap |= bootstrap;
@@ -57,6 +61,8 @@ impl Network {
         }
         self.dialer.disconnected(id, Instant::now(), rand::random());
         let Some(peer) = self.peers.remove(&id) else { return };
+        self.swarm.behaviour().gossip.budget().disconnected(&id);
+        self.request_budget.disconnected(&peer.key);
         if peer.identified {
             self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
         }

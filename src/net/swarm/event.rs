@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 
+use super::gossip_budget::Dropped;
 use crate::net::streams::InboundRequest;
+use crate::net::streams::budget::Waited;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::GossipId;
@@ -188,6 +190,10 @@ pub struct Traffic {
     pub gossip_received: u64,
     /// Messages given up without a verdict.
     pub gossip_unvalidated: u64,
+    /// Messages dropped before anybody looked at them, by reason.
+    pub gossip_dropped: BTreeMap<Dropped, u64>,
+    /// Requests of peers that had to wait, by how.
+    pub requests_waited: BTreeMap<Waited, u64>,
     /// Mesh peers of each zone.
     pub mesh: BTreeMap<ZoneName, usize>,
 }

@@ -5,9 +5,13 @@ use std::collections::VecDeque;
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
 
+use tokio::time::Instant;
+
 use super::behaviour::topic_score;
+use super::gossip_budget::GossipEvent;
 use super::{GossipId, Network, NetworkEvent, Published, Verdict};
 use crate::net::addresses::peer_key;
+use crate::proto::io::Offence;
 use crate::proto::limits::GOSSIP_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
@@ -15,11 +19,21 @@ use crate::proto::name::ZoneName;
 /// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
 const VERDICTS_MAX: usize = 4_096;
 
+/// A message that waits for its verdict.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) id: GossipId,
+    /// The peer that sent the first copy.
+    pub(super) from: PeerId,
+    pub(super) bytes: usize,
+}
+
 impl Network {
     /// Takes part in a zone from now on. Connected peers that are in it already are told as if they came now.
     pub fn join_zone(&mut self, zone: &ZoneName) {
         let Some(topic) = self.topics.join(zone) else { return };
         let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.budget().want(topic.hash(), true);
         // The score must know the topic before the first peer is grafted. It is switched on for every node, and the
         // filter takes every topic of this network, so that neither can fail.
         let scored = gossip.set_topic_params(topic.clone(), topic_score()).map_err(str::to_owned);
@@ -46,7 +60,9 @@ impl Network {
     pub fn leave_zone(&mut self, zone: &ZoneName) {
         let Some(topic) = self.topics.leave(zone) else { return };
         self.stop_providing(zone);
-        self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.unsubscribe(&topic);
+        gossip.budget().want(topic.hash(), false);
         for peer in self.peers.values_mut() {
             peer.zones.remove(zone);
         }
@@ -68,8 +84,12 @@ impl Network {
         if bytes.len() > GOSSIP_BYTES_MAX {
             return Published::TooLarge;
         }
-        match self.swarm.behaviour_mut().gossip.publish(topic.hash(), bytes) {
+        let (gossip, size) = (&mut self.swarm.behaviour_mut().gossip, bytes.len());
+        match gossip.publish(topic.hash(), bytes) {
             Ok(_) => {
+                gossip.budget().remember(Instant::now());
+                // Neighbours that had it from others send it back.
+                gossip.budget().accepted(size);
                 self.traffic.gossip_published += 1;
                 Published::Sent
             }
@@ -84,15 +104,27 @@ impl Network {
     /// Judges a message. The first verdict counts, later ones and unknown ids do nothing.
     pub fn report(&mut self, id: &GossipId, verdict: Verdict) {
         // Verdicts come about in the order of the messages, so the search ends near the front.
-        let Some(place) = self.pending_validation.iter().position(|(waiting, _)| waiting == id) else {
+        let Some(place) = self.pending_validation.iter().position(|waiting| waiting.id == *id) else {
             return;
         };
-        if let Some((id, peer)) = self.pending_validation.remove(place) {
-            self.report_validation(id, peer, verdict);
+        if let Some(message) = self.pending_validation.remove(place) {
+            self.report_validation(message, verdict);
         }
     }
 
-    pub(super) fn handle_gossip(&mut self, event: gossipsub::Event) {
+    pub(super) fn handle_gossip(&mut self, event: GossipEvent) {
+        match event {
+            GossipEvent::Library(event) => self.handle_library(event),
+            GossipEvent::Greedy(peer) => {
+                tracing::debug!(%peer, "peer gossips far more than comes to anything");
+                if let Some(peer) = peer_key(&peer) {
+                    self.penalize(peer, Offence::Greedy);
+                }
+            }
+        }
+    }
+
+    fn handle_library(&mut self, event: gossipsub::Event) {
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
                 self.handle_message(propagation_source, message_id, message);
@@ -118,28 +150,34 @@ impl Network {
         let (Some(peer), Some(zone)) = (peer_key(&from), self.topics.zone(&message.topic)) else { return };
         let Ok(id) = id.0.as_slice().try_into().map(GossipId) else { return };
         self.traffic.gossip_received += 1;
+        self.swarm.behaviour().gossip.budget().remember(Instant::now());
+        let received = Received { id, from, bytes: message.data.len() };
         // An honest peer forwards only what it accepted, and nobody accepts this: the sender is to blame.
         if message.data.len() > GOSSIP_BYTES_MAX {
-            return self.report_validation(id, from, Verdict::Reject);
+            return self.report_validation(received, Verdict::Reject);
         }
         // The oldest and not the newest: its verdict would come too late for the mesh anyway.
         if self.pending_validation.len() >= VERDICTS_MAX
-            && let Some((oldest, source)) = self.pending_validation.pop_front()
+            && let Some(oldest) = self.pending_validation.pop_front()
         {
             self.traffic.gossip_unvalidated += 1;
-            self.report_validation(oldest, source, Verdict::Ignore);
+            self.report_validation(oldest, Verdict::Ignore);
         }
-        self.pending_validation.push_back((id, from));
+        self.pending_validation.push_back(received);
         self.ready.push_back(NetworkEvent::Gossip { id, peer, zone, bytes: message.data });
     }
 
-    fn report_validation(&mut self, id: GossipId, from: PeerId, verdict: Verdict) {
+    fn report_validation(&mut self, message: Received, verdict: Verdict) {
+        let Received { id, from, bytes } = message;
         let acceptance = match verdict {
             Verdict::Accept => MessageAcceptance::Accept,
             Verdict::Ignore => MessageAcceptance::Ignore,
             Verdict::Reject => MessageAcceptance::Reject,
         };
         let gossip = &mut self.swarm.behaviour_mut().gossip;
+        if verdict == Verdict::Accept {
+            gossip.budget().accepted(bytes);
+        }
         // False: the verdict came after the mesh forgot the message. Sync will spread it.
         let _ = gossip.report_message_validation_result(&MessageId::new(&id.0), &from, acceptance);
     }

@@ -1,33 +1,40 @@
 //! Peers that say far too much: what they cost is bounded.
 
-use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, ValidationMode};
+use libp2p::gossipsub::{self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode};
 use libp2p::kad::store::{MemoryStore, RecordStore};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{StreamProtocol, Swarm, SwarmBuilder, kad, noise, tcp, yamux};
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::net::streams::budget::Waited;
 use crate::net::transport::transport;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::Identity;
+use crate::proto::io::Protocol;
+use crate::proto::message::SyncAnswer;
 
 /// Far more than anything takes on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn victim() -> (Network, Multiaddr) {
+    node(1, Vec::new()).await
+}
+
+async fn node(seed: u8, bootstrap: Vec<Multiaddr>) -> (Network, Multiaddr) {
     let options = NetworkOptions {
-        identity: Identity::from_seed([1; 32]),
+        identity: Identity::from_seed([seed; 32]),
         network: "test".into(),
         zones: vec![ZoneName::root()],
-        bootstrap: Vec::new(),
+        bootstrap,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
         trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
     };
     let transport = transport(&options.keypair().unwrap()).unwrap();
-    let mut victim = Network::new(options, transport).unwrap();
-    let address = victim.listening().await.remove(0);
-    (victim, address)
+    let mut node = Network::new(options, transport).unwrap();
+    let address = node.listening().await.remove(0);
+    (node, address)
 }
 
 fn rogue<B: NetworkBehaviour>(behaviour: impl FnOnce(PeerId) -> B) -> Swarm<B> {
@@ -38,6 +45,16 @@ fn rogue<B: NetworkBehaviour>(behaviour: impl FnOnce(PeerId) -> B) -> Swarm<B> {
         .with_behaviour(|keypair| behaviour(keypair.public().to_peer_id()))
         .unwrap()
         .build()
+}
+
+/// Gossip of the library as it is, with room for all that is published at once.
+fn gossiper(_: PeerId) -> gossipsub::Behaviour {
+    let mut config = gossipsub::ConfigBuilder::default();
+    config
+        .validation_mode(ValidationMode::Anonymous)
+        .message_id_fn(|message| MessageId::new(&Sha256::digest(&message.data)))
+        .connection_handler_queue_len(50_000);
+    gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config.build().unwrap()).unwrap()
 }
 
 /// Runs both until `is_over` of the victim.
@@ -61,13 +78,7 @@ async fn run_until<B: NetworkBehaviour>(
 async fn a_peer_that_subscribes_to_thousands_of_zones_is_remembered_in_a_thousand() {
     let (mut victim, address) = victim().await;
     let topic = |zone: String| IdentTopic::new(format!("/aop/test/zone/{zone}"));
-    let mut rogue = rogue(|_| {
-        let mut config = gossipsub::ConfigBuilder::default();
-        config.validation_mode(ValidationMode::Anonymous).connection_handler_queue_len(10_000);
-        let config = config.build().unwrap();
-        gossipsub::Behaviour::<gossipsub::IdentityTransform>::new(MessageAuthenticity::Anonymous, config)
-            .unwrap()
-    });
+    let mut rogue = rogue(gossiper);
     let id = *rogue.local_peer_id();
     rogue.dial(address).unwrap();
     let kept = move |victim: &Network| {
@@ -92,6 +103,75 @@ async fn a_peer_that_subscribes_to_thousands_of_zones_is_remembered_in_a_thousan
     .await;
     let ours = |peer: &Peer| peer.zones.len();
     assert_eq!(victim.peers.values().map(ours).sum::<usize>(), 0, "of foreign zones nothing is told");
+}
+
+#[tokio::test]
+async fn a_peer_that_floods_is_heard_for_its_share_and_then_blocked() {
+    let (mut victim, address) = victim().await;
+    let mut rogue = rogue(gossiper);
+    let id = *rogue.local_peer_id();
+    let topic = IdentTopic::new("/aop/test/zone/.");
+    rogue.behaviour_mut().subscribe(&topic).unwrap();
+    rogue.dial(address).unwrap();
+    let joined =
+        |rogue: &Swarm<gossipsub::Behaviour>| rogue.behaviour().all_peers().any(|(_, of)| !of.is_empty());
+    run_until(&mut victim, &mut rogue, |_, rogue| joined(rogue)).await;
+    let began = Instant::now();
+    for number in 0..20_000_u64 {
+        // 24 bytes, none of which is a message.
+        let bytes = [number.to_be_bytes(), [1; 8], [2; 8]].concat();
+        rogue.behaviour_mut().publish(topic.hash(), bytes).unwrap();
+    }
+    let (mut heard, mut blocked) = (0, false);
+    run_until(&mut victim, &mut rogue, |victim, _| {
+        while let Some(event) = victim.ready.pop_front() {
+            match event {
+                NetworkEvent::Gossip { id, .. } => {
+                    heard += 1;
+                    victim.report(&id, Verdict::Ignore);
+                }
+                NetworkEvent::Alert(NetworkAlert::Blocked { .. }) => blocked = true,
+                _ => {}
+            }
+        }
+        blocked && !victim.swarm.is_connected(&id)
+    })
+    .await;
+    let share = 512.0 + 50.0 * began.elapsed().as_secs_f64() + 1.0;
+    assert!(heard <= share as usize, "{heard} of {share}");
+    let dropped = victim.traffic().gossip_dropped[&Dropped::OverBudget];
+    assert!(dropped >= 8_000, "an offence each time that its patience ends: {dropped}");
+}
+
+#[tokio::test]
+async fn a_peer_that_took_too_much_is_told_when_to_come_again_and_its_question_takes_nobodys_time() {
+    let (mut victim, address) = victim().await;
+    let (mut client, _) = node(2, vec![address]).await;
+    let [owner, asker] = [1, 2].map(|seed| Identity::from_seed([seed; 32]).key());
+    let run = async {
+        while victim.peers().next().is_none() || client.peers().next().is_none() {
+            tokio::select! {
+                _ = victim.next() => {}
+                _ = client.next() => {}
+            }
+        }
+        // As if it had taken a whole zone, several times.
+        victim.request_budget.charge(&asker, 0, 1 << 30, Duration::ZERO);
+        let requests = client.request_client(Protocol::Sync);
+        let asking = async { requests.open(owner).await.unwrap().request(b"?".to_vec()).await.unwrap() };
+        let mut asking = std::pin::pin!(asking);
+        loop {
+            tokio::select! {
+                event = victim.next() => assert!(!matches!(event, NetworkEvent::Request(_)), "{event:?}"),
+                _ = client.next() => {}
+                answer = &mut asking => return answer,
+            }
+        }
+    };
+    let answer = SyncAnswer::decode(&timeout(PATIENCE, run).await.expect("an answer"));
+    assert!(matches!(answer, Ok(SyncAnswer::Busy { wait_ms }) if wait_ms > 60_000), "{answer:?}");
+    assert_eq!(victim.traffic().requests_waited[&Waited::Busy], 1);
+    assert!(victim.peer_scores.fade(Instant::now()).is_empty(), "nobody is blamed");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::proto::io::Offence;
 use crate::proto::record::Refusal;
 
-/// Points at which a peer is blocked: four forgeries or ten other offences within a minute.
+/// Points at which a peer is blocked: four forgeries or floods, or ten other offences within a minute.
 pub(super) const BLOCKED_AT: f64 = 94.0;
 /// How long a block lasts. Long enough to make an attack pointless, short enough to heal a bad release.
 pub(super) const BLOCKED_FOR: Duration = Duration::from_secs(600);
@@ -91,10 +91,12 @@ impl PeerScores {
     }
 }
 
-/// A forgery is never an accident; what does not decode or breaks a rule is a bug or an attack.
+/// A forgery is never an accident, nor is a flood; what does not decode or breaks a rule is a bug or an attack.
 fn weight(offence: Offence) -> f64 {
     match offence {
-        Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) => 25.0,
+        Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) | Offence::Greedy => {
+            25.0
+        }
         Offence::Record(_) | Offence::Request | Offence::Sync => 10.0,
     }
 }

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
+use crate::net::streams::budget::RequestBudget;
 use crate::net::streams::calls::CallStreams;
 use crate::net::streams::{InboundRequest, RequestClient, serve};
 use crate::proto::io::Protocol;
@@ -34,6 +35,7 @@ impl Network {
 pub(super) fn serve_requests(
     swarm: &Swarm<Behaviour>,
     names: &ProtocolNames,
+    budget: &RequestBudget,
 ) -> Result<mpsc::Receiver<InboundRequest>, NetworkError> {
     // One queue for all protocols: the driver answers one request at a time whatever its protocol.
     let (requests, receiver) = mpsc::channel(INBOUND_REQUESTS_MAX);
@@ -42,7 +44,7 @@ pub(super) fn serve_requests(
         // Accepted before anything is polled, so that not even the first peer finds the protocol missing.
         let incoming = control.accept(names.of(protocol).clone());
         let incoming = incoming.map_err(|error| NetworkError::Setup(error.to_string()))?;
-        tokio::spawn(serve(protocol, incoming, requests.clone()));
+        tokio::spawn(serve(protocol, incoming, requests.clone(), budget.clone()));
     }
     Ok(receiver)
 }

@@ -115,12 +115,16 @@ impl Turn<'_> {
         self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
     }
 
-    fn answer(&mut self, peer: PeerKey, frame: SyncFrame) -> SyncAnswer {
-        if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
-            return SyncAnswer::Refused;
-        }
+    fn answer(&mut self, peer: PeerKey, mut frame: SyncFrame) -> SyncAnswer {
         if let SyncRequest::Open { clock, .. } = frame.request {
             self.answer_notice(&frame.zone, Notice::Clock(peer, clock));
+            // Whose clock is wrong learns so from the answer: only what it asks then is refused.
+            if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
+                frame.as_of = fingerprint::as_of(self.ctx.now);
+            }
+        }
+        if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
+            return SyncAnswer::Refused;
         }
         let zone = frame.zone.clone();
         self.with_zone(&zone, |zone, ctx| zone.handle_request(ctx, peer, frame))

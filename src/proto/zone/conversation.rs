@@ -25,12 +25,21 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
+    fn deadline(&self, config: &Config) -> Timestamp {
         self.sync.started_at + config.sync_deadline
     }
 
+    /// When it is to be given up, or the peer is no longer busy.
+    pub(super) fn due(&self, config: &Config) -> Timestamp {
+        self.sync
+            .resume_at()
+            .into_iter()
+            .chain([self.deadline(config)])
+            .fold(Timestamp(u64::MAX), Timestamp::min)
+    }
+
     pub(super) fn shift(&mut self, step: Duration) {
-        self.sync.started_at = self.sync.started_at - step;
+        self.sync.shift(step);
     }
 }
 
@@ -134,10 +143,15 @@ impl Zone {
         }
     }
 
-    /// A conversation that takes too long is given up.
-    pub(super) fn expire_sync(&mut self, ctx: &mut Context<'_>) {
-        if self.conversation.as_ref().is_some_and(|it| it.deadline(ctx.config) <= ctx.now) {
+    /// A conversation that takes too long is given up; one whose peer was busy goes on.
+    pub(super) fn handle_conversation_due(&mut self, ctx: &mut Context<'_>) {
+        let Some(conversation) = self.conversation.as_ref().filter(|it| it.due(ctx.config) <= ctx.now) else {
+            return;
+        };
+        if conversation.deadline(ctx.config) <= ctx.now {
             self.end_sync(ctx, None);
+        } else {
+            self.advance(ctx);
         }
     }
 
@@ -154,7 +168,7 @@ impl Zone {
     fn send_requests(&mut self, ctx: &mut Context<'_>) {
         let Some(conversation) = &mut self.conversation else { return };
         let peer = conversation.sync.peer;
-        while let Some(frame) = conversation.sync.poll() {
+        while let Some(frame) = conversation.sync.poll(&self.records.registry, ctx.now) {
             let (conversation, protocol, bytes) = (conversation.id, Protocol::Sync, frame.encode());
             ctx.out.push(Output::Request { conversation, peer, protocol, bytes });
         }
@@ -162,8 +176,11 @@ impl Zone {
 
     fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
         if let Some((author, head, clock)) = step.opened {
-            // Ahead of what its records lead to: those of a lost epoch are then known as this folder's own.
-            self.records.notices.push(Notice::ClaimedHead(author, head));
+            // Of a stranger only a record that this node signed counts. The operator's peers are believed, ahead of what their
+            // records lead to: those of a lost epoch are then known as this folder's own.
+            if ctx.config.bootstrap_peers.contains(&peer) {
+                self.records.notices.push(Notice::ClaimedHead(author, head));
+            }
             self.records.notices.push(Notice::Clock(peer, clock));
         }
         for (author, prefix) in step.adopt {
@@ -180,8 +197,13 @@ impl Zone {
     fn end_sync(&mut self, ctx: &mut Context<'_>, error: Option<SyncError>) {
         let Some(ended) = self.conversation.take() else { return };
         let Conversation { id: conversation, mut sync, is_thorough } = *ended;
+        // A peer that is busy is left alone for as long as it says, but never longer than it would be anyway.
+        let pause = match error {
+            Some(SyncError::Busy(wait)) => wait.clamp(ctx.config.lag_patience, ctx.config.sync_interval),
+            _ => ctx.config.lag_patience,
+        };
         // Jittered: a peer that dropped a hundred conversations must not meet them all again at once.
-        let retry = ctx.now + ctx.jitter(ctx.config.lag_patience);
+        let retry = ctx.now + ctx.jitter(pause);
         ctx.out.push(Output::EndConversation { conversation });
         // A stream that broke after the last answer was read has lost nothing.
         let finished = error.is_none() && sync.progress(&self.records.registry) == Progress::Finished;
@@ -200,8 +222,7 @@ impl Zone {
             }
             ctx.out.event(Event::Synced { peer: sync.peer, zone: self.records.name.clone(), received, sent });
         }
-        // Refusing is honest: the peer may have left the zone since it told that it serves it.
-        if error.is_some_and(|error| error != SyncError::Refused) {
+        if error.is_some_and(SyncError::is_offence) {
             ctx.out.penalize(sync.peer, Offence::Sync);
         }
         self.note_lag(ctx.now);

@@ -10,7 +10,7 @@ use crate::proto::config::Quota;
 use crate::proto::context::Context;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{Event, Output, Write};
-use crate::proto::limits::BATCH_BYTES_MAX;
+use crate::proto::limits::{BATCH_BYTES_MAX, MESSAGE_RECORDS_MAX};
 use crate::proto::liveness::Standing;
 use crate::proto::message::Envelope;
 use crate::proto::name::ZoneName;
@@ -166,7 +166,8 @@ fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
     for record in records {
         // Four bytes for the list's own marks around each record.
         let size = record.bytes().len() + 4;
-        if bytes.saturating_add(size) > BATCH_BYTES_MAX {
+        let full = batches.last().is_some_and(|batch| batch.len() == MESSAGE_RECORDS_MAX);
+        if full || bytes.saturating_add(size) > BATCH_BYTES_MAX {
             batches.push(Vec::new());
             bytes = 0;
         }

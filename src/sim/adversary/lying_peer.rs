@@ -45,7 +45,9 @@ impl LyingPeer<'_> {
             3 => vec![SyncAnswer::Children(Vec::new()).encode()],
             // The second answers the next question.
             4 => vec![truth.clone(), truth],
-            5..=7 => vec![truth],
+            // As often as not for longer than the asker waits.
+            5 => vec![SyncAnswer::Busy { wait_ms: self.rng.random_range(0..10_000) }.encode()],
+            6 | 7 => vec![truth],
             _ => match SyncAnswer::decode(bytes) {
                 Ok(answer) => vec![self.distorted(answer, root).encode()],
                 Err(_) => vec![truth],
@@ -119,7 +121,7 @@ impl LyingPeer<'_> {
                 records.push(forged);
                 SyncAnswer::Records { records, next }
             }
-            SyncAnswer::Taken | SyncAnswer::Refused => SyncAnswer::Refused,
+            SyncAnswer::Taken | SyncAnswer::Refused | SyncAnswer::Busy { .. } => SyncAnswer::Refused,
         }
     }
 
