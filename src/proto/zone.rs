@@ -253,13 +253,6 @@ impl Zone {
         self.records.registry.digest(Prefix::ROOT, as_of)
     }
 
-    /// Gap-free prefix of each author; `own` is this node as one.
-    pub(super) fn versions(&self, own: Author) -> impl Iterator<Item = (Author, u64)> {
-        let own_version = (self.records.seq > 0).then_some((own, self.records.seq));
-        let seen = self.records.registry.vector().iter().filter(move |(author, _)| **author != own);
-        seen.map(|(author, prefix)| (*author, prefix)).chain(own_version)
-    }
-
     /// Its state; `own` is this node as an author. Costs little, for clients ask often: what costs more they ask by itself.
     pub(super) fn state(&self, own: Author, now: Timestamp) -> ZoneState {
         let vector = self.records.registry.vector();

@@ -78,8 +78,10 @@ impl Node {
 
     /// Gap-free prefix of each author of a zone, this node included.
     pub fn versions(&self, zone: &ZoneName) -> Vec<(Author, u64)> {
-        let own = self.own.author();
-        self.zones.get(zone).into_iter().flat_map(|zone| zone.versions(own)).collect()
+        let (own, Some(zone)) = (self.own.author(), self.zones.get(zone)) else { return Vec::new() };
+        let own_version = (zone.records.seq() > 0).then_some((own, zone.records.seq()));
+        let seen = zone.registry().vector().iter().filter(|(author, _)| **author != own);
+        seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect()
     }
 
     /// Whether every zone was compared with a peer since the start.
