@@ -11,6 +11,7 @@ pub(crate) mod client;
 pub(crate) mod driver;
 pub mod peers;
 pub mod store;
+pub(crate) mod store_keeper;
 pub mod streams;
 pub mod swarm;
 pub mod transport;

@@ -222,6 +222,27 @@ fn a_taken_port_is_told_in_one_sentence_with_the_fix() {
     assert!(!folder.path().join("d").exists(), "nothing was made");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_token_file_that_others_can_read_is_refused_as_a_key_is() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "secret").unwrap();
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let file = token.to_str().unwrap();
+    let data = folder.path().join("data");
+    let node =
+        ["node", "--http", "127.0.0.1:0", "--http-token-file", file, "--data-dir", data.to_str().unwrap()];
+    for command in [&node[..], &["find", "x", "--http-token-file", file]] {
+        let output = aop(command);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {}", err(&output));
+        let help = format!("others can read the token file {file} (mode 644): run `chmod 600 {file}`");
+        assert!(err(&output).contains(&help), "{}", err(&output));
+    }
+    assert!(!data.exists());
+}
+
 #[test]
 fn an_open_address_without_a_token_is_refused() {
     let folder = tempfile::tempdir().unwrap();

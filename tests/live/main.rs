@@ -5,6 +5,7 @@
 
 mod agents;
 mod calls;
+mod full_disk;
 mod journeys;
 mod page;
 mod swarm;
