@@ -95,7 +95,7 @@ fn start_with_100_000_rows(bencher: Bencher) {
         write(scattered, &value, number.is_multiple_of(100))
     };
     for start in (0..ROWS).step_by(500) {
-        store.write((start..start + 500).map(row).collect()).expect("written");
+        store.write((start..start + 500).map(row).collect::<Vec<_>>()).expect("written");
     }
     store.close().expect("closed");
     bencher.bench_local(|| {

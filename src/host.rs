@@ -12,7 +12,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use rand::Rng;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
 pub use self::handle::Handle;
@@ -20,7 +20,9 @@ use crate::agents::Agents;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::client::NodeClient;
 use crate::net::driver::Driver;
+pub use crate::net::refusals::{Reason, Refusals};
 use crate::net::store::{Loaded, Store, StoreError};
+use crate::net::store_keeper::StoreKeeper;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::{PeerTransport, transport};
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
@@ -77,6 +79,8 @@ pub struct Running {
     pub listen: Vec<Multiaddr>,
     stop: oneshot::Sender<()>,
     driver: JoinHandle<Result<(), StoreError>>,
+    /// How the driver ended, once that was asked: a task tells it once.
+    ended: Option<Result<(), StartError>>,
 }
 
 /// Opens the store, binds the sockets and starts the driver on the present tokio runtime.
@@ -103,13 +107,15 @@ pub async fn start_with(
     let config = node_config(&options);
     let now = wall_clock();
     let (stored, rewritten) = read_rows(&loaded, &options.network, now);
-    store.write(rewritten)?;
+    // What is not written now is verified again at the next start; how the store is, its keeper tells.
+    _ = store.write(rewritten);
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     let node = Node::new(options.identity.clone(), config, seed, stored, now);
     let (requests, requested) = mpsc::channel(REQUESTS_MAX);
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (stop, stopped) = oneshot::channel();
+    let store = StoreKeeper::new(store);
     let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
     let expects_peers = !options.bootstrap.is_empty();
     let (key, agents) = (options.identity.key(), options.agents);
@@ -121,7 +127,7 @@ pub async fn start_with(
     let changes = handle.local_agents().changes();
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
-    Ok(Running { handle, listen, stop, driver })
+    Ok(Running { handle, listen, stop, driver, ended: None })
 }
 
 /// Offers the local agents again whenever they change, and what was refused from time to time.
@@ -141,16 +147,28 @@ impl Running {
     pub async fn stop(self) -> Result<(), StartError> {
         // A driver that ended before has dropped the receiver; its result says why.
         let _ended = self.stop.send(());
-        self.driver.await.map_err(|error| StartError::Stopped(error.to_string()))?.map_err(StartError::Store)
+        match self.ended {
+            Some(ended) => ended,
+            None => driver_result(self.driver.await),
+        }
     }
 
     /// Resolves with the reason when the node ends by itself.
     pub async fn failed(&mut self) -> String {
-        match (&mut self.driver).await {
-            Ok(Ok(())) => "the node stopped".into(),
-            Ok(Err(error)) => error.to_string(),
-            Err(error) => format!("the node broke down: {error}"),
+        if self.ended.is_none() {
+            self.ended = Some(driver_result((&mut self.driver).await));
         }
+        match &self.ended {
+            Some(Err(error)) => error.to_string(),
+            Some(Ok(())) | None => "the node stopped".into(),
+        }
+    }
+}
+
+fn driver_result(ended: Result<Result<(), StoreError>, JoinError>) -> Result<(), StartError> {
+    match ended {
+        Ok(closed) => closed.map_err(StartError::Store),
+        Err(error) => Err(StartError::Stopped(format!("the node broke down: {error}"))),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Key files: the hex seed of an Ed25519 key, readable by its owner only.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
+use crate::private_file::{SecretError, read_secret};
 use crate::proto::identity::Identity;
 
 /// Why there is no key. Unless the variant says otherwise nothing was written.
@@ -36,14 +36,11 @@ pub enum KeyError {
 
 /// Reads a key file; refuses one that others can read.
 pub fn read_key(path: &Path) -> Result<Identity, KeyError> {
-    let unreadable = |error| KeyError::Unreadable(path.into(), error);
-    // The mode before the content: a key that others may have read is refused unread.
-    let mode = loose_mode(&fs::metadata(path).map_err(unreadable)?);
-    if let Some(mode) = mode {
-        return Err(KeyError::Exposed(path.into(), mode));
-    }
     let malformed = || KeyError::Malformed(path.into());
-    let bytes = fs::read(path).map_err(unreadable)?;
+    let bytes = read_secret(path).map_err(|error| match error {
+        SecretError::Unreadable(error) => KeyError::Unreadable(path.into(), error),
+        SecretError::Exposed(mode) => KeyError::Exposed(path.into(), mode),
+    })?;
     // Editors end a file with a line break; nothing else is forgiven.
     let seed = HEXLOWER_PERMISSIVE.decode(bytes.trim_ascii()).map_err(|_| malformed())?;
     Ok(Identity::from_seed(seed.try_into().map_err(|_| malformed())?))
@@ -77,21 +74,10 @@ pub fn read_or_create_key(path: &Path) -> Result<Identity, KeyError> {
     }
 }
 
-/// The permission bits, if they let group or others in.
-#[cfg(unix)]
-fn loose_mode(metadata: &fs::Metadata) -> Option<u32> {
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
-}
-
-/// Elsewhere access is judged by lists that this program does not read.
-#[cfg(not(unix))]
-fn loose_mode(_: &fs::Metadata) -> Option<u32> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

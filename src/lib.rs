@@ -78,6 +78,8 @@ pub mod lab;
 pub mod mcp;
 #[cfg(feature = "net")]
 pub mod net;
+#[cfg(feature = "net")]
+mod private_file;
 pub mod proto;
 #[cfg(feature = "net")]
 pub mod sanitize;

@@ -17,19 +17,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.
 const LINE_CHARS_MAX: usize = 130;
 
-/// The lowest versions without a known remote crash or memory exhaustion. An advisory database does not list all of
-/// these, so an audit alone would stay green on a node that one message can stop.
-const VERSION_FLOORS: &[(&str, [u64; 3])] = &[
-    ("libp2p", [0, 57, 1]),
-    ("libp2p-gossipsub", [0, 50, 1]),
-    ("libp2p-quic", [0, 13, 1]),
-    ("quinn-proto", [0, 11, 15]),
-    ("yamux", [0, 14, 1]),
-    ("ed25519-dalek", [3, 0, 0]),
-    ("sled", [0, 34, 7]),
-    ("idna", [1, 0, 3]),
-    ("rmcp", [3, 11, 0]),
-];
+/// Days after which the list of advisories is said to be old.
+const ADVISORIES_DAYS_MAX: u64 = 183;
 
 /// Modules of `src` that belong together, and which rows above its own they may use.
 struct Row {
@@ -75,6 +64,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "machines",
         holds: &[
+            "proto::backlog",
             "proto::clock",
             "proto::context",
             "proto::directory",
@@ -89,14 +79,26 @@ const ARROWS: &[Row] = &[
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "seam", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "seam", "machines", "sim"] },
     Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
-    Row { name: "keys", holds: &["key_file"], uses: &["values"] },
+    Row { name: "files", holds: &["private_file"], uses: &[] },
+    Row { name: "keys", holds: &["key_file"], uses: &["values", "files"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents"] },
     Row {
         name: "net",
         holds: &["net"],
-        uses: &["values", "search", "liveness", "seam", "calls", "machines", "node", "documents", "agents"],
+        uses: &[
+            "values",
+            "search",
+            "liveness",
+            "seam",
+            "calls",
+            "machines",
+            "node",
+            "files",
+            "documents",
+            "agents",
+        ],
     },
     Row {
         name: "host",
@@ -120,11 +122,15 @@ const ARROWS: &[Row] = &[
         holds: &["mcp"],
         uses: &["values", "calls", "search", "text", "documents", "agents", "host"],
     },
-    Row { name: "http", holds: &["http"], uses: &["values", "text", "documents", "agents", "host", "mcp"] },
+    Row {
+        name: "http",
+        holds: &["http"],
+        uses: &["values", "text", "files", "documents", "agents", "host", "mcp"],
+    },
     Row {
         name: "cli",
         holds: &["cli"],
-        uses: &["values", "lab", "text", "keys", "settings", "documents", "agents", "host", "http"],
+        uses: &["values", "lab", "text", "files", "keys", "settings", "documents", "agents", "host", "http"],
     },
 ];
 
@@ -550,21 +556,78 @@ fn the_top_of_the_repository_holds_what_belongs_there() {
     report(beyond.chain(meant.difference(&found).map(|name| format!("{name} is missing"))).collect());
 }
 
+/// The lines of `tests/data/advisories.txt` that say something, in their fields.
+fn advisories() -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join("tests/data/advisories.txt")).unwrap();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split('|').map(|field| field.trim().to_owned()).collect()).collect()
+}
+
+/// Every version of a crate in Cargo.lock.
+fn locked(lock: &str, name: &str) -> Vec<String> {
+    let entries = lock.split("[[package]]").filter(|entry| entry.contains(&format!("name = \"{name}\"\n")));
+    let version = |entry: &str| entry.split("version = \"").nth(1)?.split('"').next().map(str::to_owned);
+    entries.map(|entry| version(entry).unwrap()).collect()
+}
+
+fn numbers(version: &str) -> Vec<u64> {
+    version.split(['.', '-', '+']).take(3).map(|part| part.parse().unwrap_or(0)).collect()
+}
+
 #[test]
 fn dependencies_are_not_older_than_their_last_known_holes() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
     let mut problems = Vec::new();
-    for (name, floor) in VERSION_FLOORS {
-        let entries =
-            lock.split("[[package]]").filter(|entry| entry.contains(&format!("name = \"{name}\"\n")));
-        for entry in entries {
-            let version = entry.split("version = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
-            let numbers: Vec<u64> =
-                version.split(['.', '-']).take(3).map(|part| part.parse().unwrap_or(0)).collect();
-            if numbers.as_slice() < floor.as_slice() {
-                problems.push(format!("{name} {version} is below {floor:?}"));
+    for fields in advisories() {
+        match &fields.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            ["unmaintained", name, _, _] if locked(&lock, name).is_empty() => {
+                problems.push(format!("{name} is gone from Cargo.lock: take it off the list of advisories"));
             }
+            ["unmaintained", ..] => {}
+            [name, patched, told, what] => {
+                let versions = locked(&lock, name);
+                if versions.is_empty() {
+                    problems
+                        .push(format!("{name} is gone from Cargo.lock: take it off the list of advisories"));
+                }
+                for version in versions.iter().filter(|version| numbers(version) < numbers(patched)) {
+                    problems.push(format!("{name} {version} is below {patched} ({told}): {what}"));
+                }
+            }
+            [checked] if checked.starts_with("checked ") => tell_age(checked.trim_start_matches("checked ")),
+            other => problems.push(format!("tests/data/advisories.txt: cannot be read: {other:?}")),
         }
     }
     report(problems);
+}
+
+/// A list that nobody has looked through for long fails nothing: the day on which it is old is no day on which code got worse.
+fn tell_age(checked: &str) {
+    let date = numbers(checked);
+    let [year, month, day] = date[..] else { panic!("`{checked}` is no date") };
+    let days = days_since_1970(year, month, day);
+    let today =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    let age = today.saturating_sub(days);
+    if age > ADVISORIES_DAYS_MAX {
+        println!(
+            "tests/data/advisories.txt was checked {age} days ago: look through the advisory databases again"
+        );
+    }
+}
+
+/// By the days of each month; a century's leap years matter to nobody here.
+fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
+    assert!((2026..2100).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day));
+    let leap = u64::from(year.is_multiple_of(4));
+    let months = [31, 28 + leap, 31, 30, 31, 30, 31, 31, 30, 31, 30];
+    let whole_years = (year - 1970) * 365 + (year - 1969) / 4;
+    whole_years + months.iter().take(month as usize - 1).sum::<u64>() + day - 1
+}
+
+#[test]
+fn days_are_counted_as_calendars_do() {
+    assert_eq!(days_since_1970(2026, 11, 28), 20_785);
+    assert_eq!(days_since_1970(2028, 3, 1) - days_since_1970(2028, 2, 28), 2);
+    assert_eq!(days_since_1970(2027, 1, 1) - days_since_1970(2026, 1, 1), 365);
 }

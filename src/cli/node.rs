@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::host;
 use crate::http::{self, Listener, Token};
 use crate::key_file::read_or_create_key;
+use crate::private_file::make_folder;
 use crate::proto::name::ZoneName;
 
 /// Runs a node until a signal.
@@ -46,7 +47,10 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
         () = signals.next() => return Ok(()),
     };
     // Written once the API answers, so that whoever finds it may ask at once.
-    let _file = ReadyFile::write(&settings.data_dir, &started.ready)?;
+    let _file = ReadyFile::write(&settings.data_dir, &started.ready)
+        // A full disk has no room for it, and is served from all the same.
+        .inspect_err(|failure| tracing::warn!("{failure}"))
+        .ok();
     match json {
         // A parent that no longer reads is no reason to stop.
         true => drop(print_json_line(&started.ready)),
@@ -58,7 +62,7 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
 async fn start(settings: &Settings) -> Result<Started, Failure> {
     // The port first: it is what fails most often, and nothing has been written yet.
     let listener = bind(settings).await?;
-    make_private_folder(&settings.data_dir)?;
+    make_folder(&settings.data_dir).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let identity =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
@@ -88,9 +92,13 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
 async fn bind(settings: &Settings) -> Result<Listener, Failure> {
     let token = settings.http_token_file.as_deref().map(Token::read).transpose();
     let token = token.map_err(|error| Failure::plain(Exit::Usage, &error))?;
-    let bound =
-        http::bind(http::Settings { addr: settings.http_addr, names: settings.http_names.clone(), token })
-            .await;
+    let bound = http::bind(http::Settings {
+        addr: settings.http_addr,
+        names: settings.http_names.clone(),
+        trusted_nets: settings.trusted_nets.clone(),
+        token,
+    })
+    .await;
     bound.map_err(|error| match error {
         // A missing token is a mistake in what was typed; a port that is taken is not.
         http::BindError::NoToken(_) => Failure::plain(Exit::Usage, &error),
@@ -157,24 +165,4 @@ impl Drop for ReadyFile {
         // The process is ending, and there is nobody left to tell.
         let _ = fs::remove_file(&self.0);
     }
-}
-
-fn make_private_folder(folder: &Path) -> Result<(), Failure> {
-    private_builder().recursive(true).create(folder).map_err(|error| {
-        let message = format!("cannot make the data folder {}: {error}", folder.display());
-        Failure::new(Exit::Failure, message, "give another with --data-dir DIR")
-    })
-}
-
-#[cfg(unix)]
-fn private_builder() -> fs::DirBuilder {
-    let mut builder = fs::DirBuilder::new();
-    // Private from the start: a folder that is narrowed afterwards was open for a moment.
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-}
-
-#[cfg(not(unix))]
-fn private_builder() -> fs::DirBuilder {
-    fs::DirBuilder::new()
 }

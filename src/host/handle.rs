@@ -419,4 +419,17 @@ mod tests {
         assert!(handle.find(api::FindQuery::default()).await.is_ok());
         node.stop().await.unwrap();
     }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_driver_that_breaks_down_says_so_as_often_as_it_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = lone(folder.path()).await;
+        let broken = node.handle.read(|_: &mut ReadContext<'_>| panic!("on purpose")).await;
+        assert_eq!(broken.map(|()| ()).unwrap_err().code, Code::Unavailable);
+        for _ in 0..2 {
+            let reason = node.failed().await;
+            assert!(reason.contains("broke down"), "{reason}");
+        }
+        assert!(node.stop().await.unwrap_err().to_string().contains("broke down"));
+    }
 }

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, Method, Request, header};
 use subtle::ConstantTimeEq;
 
 use super::failure::Failure;
+use crate::private_file::{SecretError, read_secret};
 use crate::proto::code::Code;
 
 /// Longest token, bytes: more is surely the wrong file.
@@ -30,16 +31,22 @@ pub enum TokenError {
     /// The file cannot be read.
     #[error("cannot read the token file {0}: {1}; check the path and its permissions")]
     Unreadable(String, std::io::Error),
+    /// Others may read it.
+    #[error("others can read the token file {0} (mode {1:03o}): run `chmod 600 {0}`")]
+    Exposed(String, u32),
     /// Empty, too long, or not one line of printable ASCII.
     #[error("{0} holds no token: write one line of printable ASCII, such as `openssl rand -hex 32 > {0}`")]
     Malformed(String),
 }
 
 impl Token {
-    /// Reads a token from the one line of a file.
+    /// Reads a token from the one line of a file; refuses one that others can read.
     pub fn read(path: &Path) -> Result<Token, TokenError> {
         let shown = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| TokenError::Unreadable(shown.clone(), error))?;
+        let bytes = read_secret(path).map_err(|error| match error {
+            SecretError::Unreadable(error) => TokenError::Unreadable(shown.clone(), error),
+            SecretError::Exposed(mode) => TokenError::Exposed(shown.clone(), mode),
+        })?;
         let text = String::from_utf8(bytes).map_err(|_| TokenError::Malformed(shown.clone()))?;
         Token::parse(&text).ok_or(TokenError::Malformed(shown))
     }

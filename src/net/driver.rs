@@ -2,23 +2,24 @@
 //! node's outputs in order; it decides nothing.
 //!
 //! Outputs of the commands that were ready at one time are performed together: all their store writes first, with one
-//! sync of the disk, then everything they justify.
+//! sync of the disk, then everything they justify. A store that fails ends nothing: the node is told, and the store is looked
+//! after until it keeps writes again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use tokio::runtime::RuntimeFlavor;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::net::store::{Store, StoreError, StoreIncident};
+use crate::net::store::{Recovery, StoreError, StoreIncident};
+use crate::net::store_keeper::StoreKeeper;
 use crate::net::streams::{InboundRequest, RequestClient};
 use crate::net::swarm::{Network, NetworkAlert, NetworkEvent};
 use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply, Write};
+use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
 use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::node::Node;
 
@@ -63,7 +64,7 @@ pub(crate) struct ReadContext<'a> {
 pub(crate) struct Driver {
     node: Node,
     network: Network,
-    store: Store,
+    store: StoreKeeper,
     requests: mpsc::Receiver<Request>,
     events: broadcast::Sender<Event>,
     incidents: Vec<StoreIncident>,
@@ -84,7 +85,7 @@ impl Driver {
     pub(crate) fn new(
         node: Node,
         network: Network,
-        store: Store,
+        store: StoreKeeper,
         requests: mpsc::Receiver<Request>,
         events: broadcast::Sender<Event>,
         incidents: Vec<StoreIncident>,
@@ -109,21 +110,25 @@ impl Driver {
         }
     }
 
-    /// Runs until told to stop or the store fails.
+    /// Runs until told to stop.
+    ///
+    /// # Errors
+    /// The store did not close well.
     pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
         // The node wants things from its making on; they do not wait for the first event.
-        self.perform()?;
+        self.perform();
         loop {
             let wake = self.wake();
             // No `biased`: a flood from one source must not starve the timer or the stop.
             tokio::select! {
                 _ = &mut stop => return self.leave().await,
-                Some(request) = self.requests.recv() => self.handle_requests(request)?,
+                Some(request) = self.requests.recv() => self.handle_requests(request),
                 event = self.network.next() => self.handle_network(event),
                 Some((conversation, answer)) = self.responded.recv() => self.handle_response(conversation, answer),
+                recovery = self.store.recovery() => self.handle_recovery(recovery),
                 () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
             }
-            self.perform()?;
+            self.perform();
             // With all that it led to: what a peer gives is stored and published as well.
             if let Some((peer, since)) = self.at_work.take() {
                 self.network.charge_request(&peer, since.elapsed());
@@ -138,14 +143,14 @@ impl Driver {
     }
 
     /// Commands that are ready share one sync of the disk. A question before the first change does not wait for it.
-    fn handle_requests(&mut self, first: Request) -> Result<(), StoreError> {
+    fn handle_requests(&mut self, first: Request) {
         let (mut request, mut changes) = (first, false);
         for taken in 1.. {
             // Once a change waits for the sync, what comes behind it waits too: replies keep their order.
             changes |= matches!(&request, Request::Command(command, _) if !command.is_question());
             self.handle_request(request);
             if !changes {
-                self.perform()?;
+                self.perform();
             }
             // Clients that never pause must not keep the network waiting.
             if taken == COMMANDS_AT_ONCE {
@@ -156,7 +161,6 @@ impl Driver {
                 Err(_) => break,
             }
         }
-        Ok(())
     }
 
     fn handle_request(&mut self, request: Request) {
@@ -239,31 +243,44 @@ impl Driver {
     }
 
     /// Performs what the node wants: what is kept first, then the rest in order.
-    fn perform(&mut self) -> Result<(), StoreError> {
-        let (mut writes, mut rest) = (Vec::new(), Vec::new());
-        while let Some(output) = self.node.poll_output() {
-            match output {
-                Output::Persist(batch) => writes.extend(batch),
-                other => rest.push(other),
+    fn perform(&mut self) {
+        loop {
+            let (mut writes, mut rest) = (Vec::new(), Vec::new());
+            while let Some(output) = self.node.poll_output() {
+                match output {
+                    Output::Persist(batch) => writes.extend(batch),
+                    other => rest.push(other),
+                }
+            }
+            if writes.is_empty() && rest.is_empty() && !self.tell_condition(false) {
+                return;
+            }
+            let kept = self.store.write(&writes);
+            if let Err(reason) = kept {
+                // Nothing of what the writes justify has left yet.
+                rest = rest.into_iter().filter_map(|output| output.without_its_writes(&reason)).collect();
+                self.node.handle(wall_clock(), Input::StoreFailed { reason, writes });
+            }
+            for output in rest {
+                self.perform_one(output);
             }
         }
-        // A store that fails ends the run here, before anything that its writes justify has left.
-        self.persist(writes)?;
-        for output in rest {
-            self.perform_one(output);
-        }
-        Ok(())
     }
 
-    fn persist(&mut self, writes: Vec<Write>) -> Result<(), StoreError> {
-        if writes.is_empty() {
-            return Ok(());
+    /// The store was looked after.
+    fn handle_recovery(&mut self, recovery: Recovery) {
+        self.incidents.extend(recovery.incidents);
+        self.tell_condition(recovery.forgotten);
+    }
+
+    /// Tells the node what the store can do, if that is news to it. Answers whether it was.
+    fn tell_condition(&mut self, forgotten: bool) -> bool {
+        let news = self.store.news().or_else(|| forgotten.then(|| self.store.condition()));
+        let is_news = news.is_some();
+        if let Some(condition) = news {
+            self.node.handle(wall_clock(), Input::Store { condition, forgotten });
         }
-        // `block_in_place` panics on a runtime of one thread, and what is not durable is only queued.
-        let blocks = writes.iter().any(|write| write.durable)
-            && tokio::runtime::Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
-        let store = &mut self.store;
-        if blocks { tokio::task::block_in_place(|| store.write(writes)) } else { store.write(writes) }
+        is_news
     }
 
     fn perform_one(&mut self, output: Output) {
@@ -324,7 +341,7 @@ impl Driver {
 
     async fn leave(mut self) -> Result<(), StoreError> {
         self.command(Command::Leave, None);
-        self.perform()?;
+        self.perform();
         // Publishing only queues the goodbye: the network has to be polled for it to leave.
         let on_its_way = async {
             loop {
@@ -334,9 +351,7 @@ impl Driver {
         let _elapsed = tokio::time::timeout(GOODBYE, on_its_way).await;
         self.network.shutdown().await;
         // The store last: peers need not wait for this disk.
-        // It may block for seconds, so not on this thread.
-        let store = self.store;
-        tokio::task::spawn_blocking(move || store.close()).await.unwrap_or(Ok(()))
+        self.store.close().await
     }
 }
 

@@ -9,6 +9,9 @@
 //! another; a row that was not written here is never [`Authenticated::Yes`]; opening ends, whatever the files hold, and
 //! tells in [`Loaded::incidents`] what was damaged. Values are never logged.
 //!
+//! A disk that fails or has no room ends nothing: [`Store::condition`] says what is still kept, and [`Store::recover`] goes on
+//! once it can. While room is short sled is told nothing, so that what is left is for the journal.
+//!
 //! ```text
 //! lock              held by the process that uses the folder; its pid
 //! journal           own writes                 (see `journal`)
@@ -18,21 +21,21 @@
 //! *.damaged-N       what was set aside, at most two of each
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::private_file::{self, FolderError};
 use crate::proto::code::Code;
-pub use crate::proto::io::Write;
-use journal::{Journal, JournalEntry};
-use row::{RowKind, RowMac};
-use writer::{TreeWrite, Writer};
+pub use crate::proto::io::{StoreCondition, Write};
+use disk::DiskStore;
 
+mod disk;
 mod files;
 mod journal;
 mod load;
+mod room;
 mod row;
 mod tree;
 mod writer;
@@ -99,8 +102,7 @@ pub struct StoreIncident {
     pub fix: String,
 }
 
-/// Why the store cannot go on. After an error of [`Store::write`] end the process: what was acknowledged is on disk,
-/// and the next start heals what is damaged.
+/// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the folder; nothing was touched.
@@ -120,9 +122,20 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// Others can write to the folder.
+    #[error(transparent)]
+    Exposed(FolderError),
+    /// A file of the folder is a link; nothing was touched.
+    #[error(
+        "{} is a link, and no link is followed in a data directory; remove it, or put the file in its place",
+        .path.display()
+    )]
+    Link {
+        /// The link.
+        path: PathBuf,
+    },
     /// A file operation failed. Rows of the batch may or may not be on disk.
-    #[error("cannot {action} {}: {source}; free disk space or check the disk, then start the node again",
-        .path.display())]
+    #[error("cannot {action} {}: {source}; free disk space or check the disk", .path.display())]
     Io {
         /// What was tried.
         action: &'static str,
@@ -132,16 +145,22 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The journal failed before or does not hold what was written to it; the batch was not written.
-    #[error("the journal {} failed; check the disk, then start the node again", .path.display())]
+    #[error("the journal {} failed ({reason}); check the disk", .path.display())]
     JournalFailed {
         /// The journal.
         path: PathBuf,
+        /// What had failed.
+        reason: String,
     },
-    /// sled failed in the background. Durable rows of the batch are on disk.
-    #[error(
-        "sled failed ({reason}); start the node again: it is rebuilt from what can be read and the journal"
-    )]
+    /// sled failed. Durable rows are in the journal, the others come again from peers.
+    #[error("sled failed ({reason}); free disk space or check the disk")]
     Sled {
+        /// What it said.
+        reason: String,
+    },
+    /// sled cannot be opened for want of room; nothing was changed.
+    #[error("there is no room to open sled ({reason}); free disk space")]
+    NoRoom {
         /// What it said.
         reason: String,
     },
@@ -181,13 +200,28 @@ enum Backing {
 #[derive(Clone, Default)]
 pub struct MemoryFolder(Arc<Mutex<MemoryRows>>);
 
-type MemoryRows = BTreeMap<Vec<u8>, Arc<[u8]>>;
+#[derive(Default)]
+struct MemoryRows {
+    rows: BTreeMap<Vec<u8>, Arc<[u8]>>,
+    /// What every write is told.
+    failure: Option<String>,
+}
+
+/// What [`Store::recover`] did.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Rows that are not durable and were written before may be missing: give them again.
+    pub forgotten: bool,
+    /// What was damaged, and what was done about it.
+    pub incidents: Vec<StoreIncident>,
+}
 
 impl Store {
     /// Opens the store of `dir`, heals it and reads all of it. Creates the folder for this user alone if it is missing.
     ///
     /// Takes time in proportion to what is stored, and 10 s more for each time that sled hangs. Fails if another
-    /// process uses the folder, it cannot be written, or the disk fails; damage of the files is no failure.
+    /// process uses the folder, it cannot be written, or the disk fails; damage of the files is no failure, and a disk
+    /// without room is none where there is a journal: its rows are read, and [`Store::condition`] says that it is full.
     pub fn open(dir: &Path) -> Result<(Store, Loaded), StoreError> {
         let (disk, loaded) = load::open(dir)?;
         Ok((Store(Backing::Disk(Box::new(disk))), loaded))
@@ -206,22 +240,37 @@ impl Store {
     /// the others are queued for sled: a crash may lose the last half second of them.
     ///
     /// A durable batch up to 1 MiB is found whole or not at all after a crash. Blocks while 8,192 rows or 32 MiB wait
-    /// for sled. After an error end the process (see [`StoreError`]).
-    pub fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
+    /// for sled. After an error no durable row of the batch counts as written, and none is taken until
+    /// [`Store::recover`] has worked; [`Store::condition`] says so, and what of the rest is kept.
+    pub fn write(&mut self, batch: impl AsRef<[Write]>) -> Result<(), StoreError> {
+        let batch = batch.as_ref();
         batch.iter().try_for_each(check_length)?;
         match &mut self.0 {
             Backing::Disk(disk) => disk.write(batch),
-            Backing::Memory(folder) => {
-                folder.write(batch);
-                Ok(())
-            }
+            Backing::Memory(folder) => folder.write(batch),
+        }
+    }
+
+    /// What it can do at present, as its last call found it.
+    pub fn condition(&self) -> StoreCondition {
+        match &self.0 {
+            Backing::Disk(disk) => disk.condition(),
+            Backing::Memory(folder) => folder.condition(),
+        }
+    }
+
+    /// Looks whether there is room again, and mends what failed. May block for as long as [`Store::open`].
+    pub fn recover(&mut self) -> Recovery {
+        match &mut self.0 {
+            Backing::Disk(disk) => disk.recover(),
+            Backing::Memory(_) => Recovery::default(),
         }
     }
 
     /// Writes what is queued and flushes, within 3 s. Dropping the store does the same and tells nothing.
     pub fn close(self) -> Result<(), StoreError> {
         match self.0 {
-            Backing::Disk(mut disk) => disk.writer.close(),
+            Backing::Disk(mut disk) => disk.close(),
             Backing::Memory(_) => Ok(()),
         }
     }
@@ -237,136 +286,77 @@ fn check_length(write: &Write) -> Result<(), StoreError> {
 }
 
 impl MemoryFolder {
+    /// From now on writes fail with this reason, as on a disk that is full; without one they work again.
+    pub fn set_failure(&self, reason: Option<&str>) {
+        self.lock().failure = reason.map(str::to_owned);
+    }
+
     fn rows(&self) -> Vec<StoredRow> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let stored = |(key, value): (&Vec<u8>, &Arc<[u8]>)| StoredRow {
             key: key.clone(),
             value: value.to_vec(),
             authenticated: Authenticated::Yes,
         };
-        rows.iter().map(stored).collect()
+        self.lock().rows.iter().map(stored).collect()
     }
 
-    fn write(&self, batch: Vec<Write>) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn write(&self, batch: &[Write]) -> Result<(), StoreError> {
+        let mut folder = self.lock();
+        if let Some(reason) = &folder.failure {
+            return Err(StoreError::JournalFailed { path: PathBuf::from("memory"), reason: reason.clone() });
+        }
         for Write { key, value, .. } in batch {
             match value {
-                Some(value) => rows.insert(key, value),
-                None => rows.remove(&key),
+                Some(value) => folder.rows.insert(key.clone(), value.clone()),
+                None => folder.rows.remove(key),
             };
-        }
-    }
-}
-
-/// The store on disk.
-struct DiskStore {
-    dir: PathBuf,
-    row_mac: RowMac,
-    journal: Journal,
-    marker: JournalMarker,
-    writer: Writer,
-    next_seq: u64,
-    /// Released when both the store and its thread are gone.
-    _lock: Arc<File>,
-}
-
-/// Whether `journal.suspect` exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum JournalMarker {
-    Absent,
-    Present,
-}
-
-/// A change with its row made.
-struct RowWrite {
-    key: Vec<u8>,
-    row: Vec<u8>,
-    kind: RowKind,
-    destination: Destination,
-}
-
-/// Where a change goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Destination {
-    Both,
-    SledAlone,
-}
-
-impl DiskStore {
-    fn write(&mut self, batch: Vec<Write>) -> Result<(), StoreError> {
-        // A sled that has failed is noticed before the journal takes rows that it would never hear of.
-        self.writer.check()?;
-        let rows = self.make_rows(batch);
-        // The journal first: a journalled row that sled alone has is taken for a lost end of the journal.
-        self.journal_rows(&rows)?;
-        let writes = rows.into_iter().map(RowWrite::into_tree_write).collect();
-        // Numbers begin at 1, so the difference is never negative, not even for an empty batch.
-        self.writer.push(writes, self.next_seq - 1)?;
-        self.journal.compact_if_due(self.next_seq, self.writer.flushed_seq())
-    }
-
-    fn make_rows(&mut self, batch: Vec<Write>) -> Vec<RowWrite> {
-        let mut journalled = BTreeSet::new();
-        let mut rows = Vec::with_capacity(batch.len());
-        for Write { key, value, durable } in batch {
-            // What was durable stays so until it is removed, or a
-            // crash could bring the older row back from the journal.
-            let both = durable || self.journal.holds(&key) || journalled.contains(&key);
-            let (kind, destination) = match (&value, both) {
-                (None, true) => (RowKind::Removed, Destination::Both),
-                (None, false) => (RowKind::Removed, Destination::SledAlone),
-                (Some(_), true) => (RowKind::Journalled, Destination::Both),
-                (Some(_), false) => (RowKind::Value, Destination::SledAlone),
-            };
-            if both {
-                // `holds` knows only what was appended, and this batch is appended as a whole further on.
-                journalled.insert(key.clone());
-            }
-            let row = self.row_mac.row(&key, self.next_seq, kind, value.as_deref().unwrap_or_default());
-            self.next_seq += 1;
-            rows.push(RowWrite { key, row, kind, destination });
-        }
-        rows
-    }
-
-    fn journal_rows(&mut self, rows: &[RowWrite]) -> Result<(), StoreError> {
-        let both = rows.iter().filter(|row| row.destination == Destination::Both);
-        let entries: Vec<_> = both.map(|write| JournalEntry { key: &write.key, row: &write.row }).collect();
-        if entries.is_empty() {
-            return Ok(());
-        }
-        self.journal.append(&entries)?;
-        if self.marker == JournalMarker::Present {
-            // Only now: the durable write that ends the suspicion is on disk.
-            files::remove(&load::suspect_path(&self.dir))?;
-            self.marker = JournalMarker::Absent;
         }
         Ok(())
     }
-}
 
-impl Drop for DiskStore {
-    fn drop(&mut self) {
-        let _ = self.writer.close(); // the caller chose not to know
+    fn condition(&self) -> StoreCondition {
+        self.lock().failure.clone().map_or(StoreCondition::Well, StoreCondition::Failed)
     }
-}
 
-impl RowWrite {
-    fn into_tree_write(self) -> TreeWrite {
-        (self.key, (self.kind != RowKind::Removed).then_some(self.row))
+    fn lock(&self) -> MutexGuard<'_, MemoryRows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl StoreError {
+    /// What went wrong, without what to do about it.
+    pub(crate) fn cause(&self) -> String {
+        match self {
+            StoreError::Io { action, path, source } => {
+                format!("cannot {action} {}: {source}", path.display())
+            }
+            StoreError::JournalFailed { path, reason } => format!("{} failed: {reason}", path.display()),
+            StoreError::Sled { reason } | StoreError::NoRoom { reason } => format!("sled failed: {reason}"),
+            error => error.to_string(),
+        }
+    }
+
+    fn is_no_room(&self) -> bool {
+        match self {
+            StoreError::Io { source, .. } => room::is_no_room(source.kind()),
+            StoreError::NoRoom { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Turns an error of the system into one that names the action and the file.
     fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
-        move |source| StoreError::Io { action, path, source }
+        move |source| match private_file::is_link(&source) {
+            true => StoreError::Link { path },
+            false => StoreError::Io { action, path, source },
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::row::{RowKind, RowMac};
     use super::*;
 
     fn put(key: &str, value: &str, durable: bool) -> Write {
@@ -456,6 +446,50 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&data), 0o700);
         assert_eq!([mode(&data.join("seal.key")), mode(&data.join("journal"))], [0o600, 0o600]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_that_others_can_write_to_is_refused_and_nothing_is_made_in_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Store::open(dir.path()).err().unwrap();
+        assert!(refused.to_string().contains("run `chmod 700"), "{refused}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn no_planted_link_is_followed_whatever_file_it_stands_for() {
+        let names =
+            ["lock", "journal", "journal.new", "seal.key", "sled", "sled/db", "sled/conf", "sled/blobs"];
+        for name in names {
+            let dir = tempfile::tempdir().unwrap();
+            write_once(dir.path(), vec![put("a", "1", true)]);
+            let elsewhere = tempfile::tempdir().unwrap();
+            let precious = elsewhere.path().join("precious");
+            let planted = dir.path().join(name);
+            if planted.is_dir() {
+                std::fs::remove_dir_all(&planted).unwrap();
+                std::os::unix::fs::symlink(elsewhere.path(), &planted).unwrap();
+            } else {
+                _ = std::fs::remove_file(&planted);
+                std::os::unix::fs::symlink(&precious, &planted).unwrap();
+            }
+            std::fs::write(&precious, "precious").unwrap();
+            match Store::open(dir.path()) {
+                Err(refused) => {
+                    assert!(matches!(&refused, StoreError::Link { path } if *path == planted), "{refused}");
+                    assert!(refused.to_string().contains("remove it"), "{refused}");
+                }
+                // It is never read, and made anew under another name.
+                Ok(_) => assert_eq!(name, "journal.new"),
+            }
+            let left: Vec<_> = std::fs::read_dir(elsewhere.path()).unwrap().collect();
+            assert_eq!(left.len(), 1, "{name}");
+            assert_eq!(std::fs::read(&precious).unwrap(), b"precious", "{name}");
+        }
     }
 
     #[test]

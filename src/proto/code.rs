@@ -138,6 +138,7 @@ codes! {
     Superseded "superseded" 409 Failure Never Sender "A greater record is held.";
     QuotaExceeded "quota_exceeded" 429 Failure Never Sender "The quota of the zone is full for this node.";
     DuplicateIdentity "duplicate_identity" 409 Failure Never Node "Another process writes under the key of this node.";
+    StoreFailed "store_failed" 503 Failure Unsure Node "The store of this node takes no writes: the disk is full or fails.";
     ClockUnsafe "clock_unsafe" 503 Failure Later Node "The clock of this node cannot be trusted.";
     ExcessBeacon "excess_beacon" 429 Failure Later Sender "More beacons than one author, or strangers, may send.";
     Future "future" 503 Failure Later Node "It is stamped ahead of the clock.";
@@ -165,6 +166,7 @@ codes! {
     Suspended "suspended" 503 Degraded Never Node "The process stood still for a while.";
     ClockOff "clock_off" 503 Degraded Never Node "The clock is off from those of the peers.";
     RestoredBackup "restored_backup" 503 Degraded Never Node "The data folder was behind what peers know of it.";
+    StoreShort "store_short" 503 Degraded Never Node "The disk is nearly full: records of others are not kept on it.";
     JournalMissing "journal_missing" 503 Degraded Never Node "The journal of the data folder is gone.";
     JournalDamaged "journal_damaged" 503 Degraded Never Node "The journal of the data folder is damaged.";
     SealKeyLost "seal_key_lost" 503 Degraded Never Node "The key that authenticates stored rows is gone.";

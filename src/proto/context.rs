@@ -6,10 +6,11 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use super::backlog::Backlog;
 use super::code::Code;
 use super::config::Config;
 use super::identity::{Identity, PeerKey};
-use super::io::{ConversationId, Event, NodeAlert, Offence, Output, Write};
+use super::io::{ConversationId, Event, NodeAlert, Offence, Output, StoreCondition, Write};
 use super::record::{Author, Refusal};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -37,6 +38,8 @@ pub(super) struct Context<'a> {
 pub(super) struct Outbox {
     outputs: VecDeque<Output>,
     writes: Vec<Write>,
+    /// What the store could not be given.
+    backlog: Backlog,
     refused: BTreeMap<Code, u64>,
     alerts: BTreeSet<NodeAlert>,
     next_conversation: u64,
@@ -78,15 +81,60 @@ impl Outbox {
 
     /// Own writes go to the store first.
     pub(super) fn persist(&mut self) {
-        if self.writes.is_empty() {
+        let writes = std::mem::take(&mut self.writes);
+        let writes = self.backlog.admit(writes);
+        if writes.is_empty() {
             return;
         }
-        let writes = std::mem::take(&mut self.writes);
         // Before everything already queued, but for earlier writes: what is shown must be kept first.
         match self.outputs.front_mut() {
             Some(Output::Persist(earlier)) => earlier.extend(writes),
             Some(_) | None => self.outputs.push_front(Output::Persist(writes)),
         }
+    }
+
+    /// Whether everything that was asked for has been taken.
+    pub(super) fn is_empty(&self) -> bool {
+        self.outputs.is_empty()
+    }
+
+    /// Why the store keeps nothing, if that is so.
+    pub(super) fn store_failure(&self) -> Option<&str> {
+        match self.backlog.condition() {
+            StoreCondition::Failed(reason) => Some(reason),
+            StoreCondition::Well | StoreCondition::Short(_) => None,
+        }
+    }
+
+    /// What the store can do from now on. Answers whether it keeps own writes again.
+    pub(super) fn set_store(&mut self, condition: StoreCondition) -> bool {
+        if *self.backlog.condition() == condition {
+            return false;
+        }
+        self.clear_alerts(|alert| matches!(alert, NodeAlert::StoreFailed(_) | NodeAlert::StoreShort(_)));
+        match &condition {
+            StoreCondition::Well => {}
+            StoreCondition::Short(text) => self.alert(NodeAlert::StoreShort(text.clone())),
+            StoreCondition::Failed(reason) => self.alert(NodeAlert::StoreFailed(reason.clone())),
+        }
+        let before = self.backlog.set_condition(condition);
+        matches!(before, StoreCondition::Failed(_)) && self.store_failure().is_none()
+    }
+
+    /// What the store did not keep, and what waits for it.
+    pub(super) fn backlog(&mut self) -> &mut Backlog {
+        &mut self.backlog
+    }
+
+    /// When the store can be given something that waits for it.
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.backlog.poll_timeout()
+    }
+
+    /// Gives the store what waits for it, as much as is due.
+    pub(super) fn catch_up(&mut self, now: Timestamp) {
+        let due = self.backlog.take_due(now);
+        self.writes.extend(due);
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) {

@@ -107,6 +107,33 @@ pub enum Input {
     },
     /// The process was suspended or frozen for a while: what it missed is asked for at once.
     Resumed,
+    /// What the last `Persist` asked for was not done. Of the outputs that came with it, only what
+    /// [`Output::without_its_writes`] leaves is performed.
+    StoreFailed {
+        /// Why.
+        reason: String,
+        /// All of it.
+        writes: Vec<Write>,
+    },
+    /// What the store can do from now on.
+    Store {
+        /// See there.
+        condition: StoreCondition,
+        /// Writes before that were not durable may be missing.
+        forgotten: bool,
+    },
+}
+
+/// What a store can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreCondition {
+    /// It keeps what it is given.
+    #[default]
+    Well,
+    /// Its room is short, as the text says: what is left is for durable writes.
+    Short(String),
+    /// It keeps nothing, for this reason.
+    Failed(String),
 }
 
 /// Which side made a connection.
@@ -367,6 +394,10 @@ pub enum NodeAlert {
     ForkedAuthor(Author),
     /// The data folder is an older copy of itself; a new epoch was taken.
     RestoredBackup,
+    /// The store keeps nothing, for this reason: own writes are refused.
+    StoreFailed(String),
+    /// The room of the store is short, as the text says: records of others are not kept.
+    StoreShort(String),
 }
 
 impl Offence {
@@ -395,6 +426,41 @@ impl NodeAlert {
     /// Whether it is about the local clock.
     pub fn is_clock_unsafe(&self) -> bool {
         matches!(self, NodeAlert::ClockUnsafe(_))
+    }
+}
+
+impl Output {
+    /// What of an output is performed although writes of its turn were not made: nothing that shows what they were to keep.
+    pub fn without_its_writes(self, reason: &str) -> Option<Output> {
+        match self {
+            Output::Publish { .. }
+            | Output::Event(Event::AgentChanged { .. } | Event::AgentRemoved { .. }) => None,
+            Output::Reply { id, reply } => Some(Output::Reply { id, reply: reply.unwritten(reason) }),
+            output => Some(output),
+        }
+    }
+}
+
+impl Reply {
+    /// The same where its writes were not made.
+    fn unwritten(self, reason: &str) -> Reply {
+        let failed = || WriteError::StoreFailed(reason.to_owned());
+        match self {
+            Reply::Registered(results) => {
+                let results = results.into_iter().map(|result| result.and_then(|_| Err(failed())));
+                Reply::Registered(results.collect())
+            }
+            Reply::Deregistered(result) => Reply::Deregistered(result.and_then(|_| Err(failed()))),
+            Reply::Owner(result) => {
+                Reply::Owner(result.and_then(|_| Err(OwnerError::StoreFailed(reason.to_owned()))))
+            }
+            // A zone is left whether what was offered there can be withdrawn or not.
+            reply @ (Reply::Found(_)
+            | Reply::Resolved(_)
+            | Reply::Owners(_)
+            | Reply::Zone(_)
+            | Reply::Left) => reply,
+        }
     }
 }
 

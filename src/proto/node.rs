@@ -94,6 +94,9 @@ impl Node {
 
     /// Takes something that happened.
     pub fn handle(&mut self, now: Timestamp, input: Input) {
+        if !matches!(input, Input::StoreFailed { .. }) {
+            self.note_performed();
+        }
         let mut turn = self.turn(now);
         turn.observe_clock();
         match input {
@@ -119,14 +122,18 @@ impl Node {
                 turn.with_zone(&zone, |zone, ctx| zone.handle_found(ctx, &peers));
             }
             Input::Resumed => turn.with_zones(Zone::handle_resumed),
+            Input::StoreFailed { reason, writes } => turn.handle_store_failed(reason, writes),
+            Input::Store { condition, forgotten } => turn.handle_store(condition, forgotten),
         }
         turn.finish();
     }
 
     /// Lets time pass. May be called at any time; needed when [`Node::poll_timeout`] is due.
     pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.note_performed();
         let mut turn = self.turn(now);
         turn.observe_clock();
+        turn.ctx.out.catch_up(now);
         turn.with_zones(|zone, ctx| zone.records.expire(ctx));
         // Before beacons are due: they tell of renewals.
         turn.own.renew(&mut turn.ctx, turn.zones);
@@ -142,7 +149,15 @@ impl Node {
     /// When [`Node::handle_timeout`] wants to be called, on the clock that `now` is read from.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let zones = self.zones.values().filter_map(|zone| zone.poll_timeout(&self.local.config));
-        zones.chain(self.own.poll_timeout(&self.local.config, &self.zones)).min()
+        let own = self.own.poll_timeout(&self.local.config, &self.zones);
+        zones.chain(own).chain(self.out.poll_timeout()).min()
+    }
+
+    /// Whoever has taken all outputs has performed them before anything else is heard.
+    fn note_performed(&mut self) {
+        if self.out.is_empty() {
+            self.own.note_kept();
+        }
     }
 
     /// Lends each machine what it needs, without the others.

@@ -4,10 +4,11 @@
 //! keys: what others claim under its PeerId is overruled, never against the owner's tombstone.
 //!
 //! Files below: `write` (how a record of this node is made), `guard` (what is written again), `epoch` (what this folder wrote
-//! and lost).
+//! and lost), `unkept` (what of it the store did not keep).
 
 mod epoch;
 mod guard;
+mod unkept;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use self::unkept::Unkept;
 use self::write::Draft;
 use super::card::{Offer, Scope};
 use super::codec;
@@ -46,6 +48,7 @@ pub(super) struct OwnRecords {
     /// When a key was last written again because another writer had changed it.
     reasserted_at: BTreeMap<KeyHash, Timestamp>,
     renewals: Renewals,
+    unkept: Unkept,
 }
 
 /// When each own offer is to be renewed.
@@ -66,6 +69,7 @@ impl OwnRecords {
             file_offers: BTreeSet::new(),
             reasserted_at: BTreeMap::new(),
             renewals: Renewals::default(),
+            unkept: Unkept::default(),
         }
     }
 
@@ -105,11 +109,15 @@ impl OwnRecords {
         names.extend(kept);
         let before = std::mem::replace(&mut self.file_offers, names);
         for name in gone {
-            // One that is no longer held needs no tombstone.
-            _ = self.deregister(ctx, zones, directory, &name);
+            // One that is no longer held needs no tombstone; one whose tombstone is not kept goes at another time.
+            let withdrawn = self.deregister(ctx, zones, directory, &name);
+            if let Err(WriteError::StoreFailed(_)) = withdrawn {
+                self.file_offers.insert(name);
+            }
         }
         if before != self.file_offers {
             ctx.out.write(persistence::file_offers_row(&self.file_offers));
+            self.unkept.note_file_offers(before);
         }
         registered
     }

@@ -84,6 +84,9 @@ impl Owners {
         owner: PeerKey,
         is_bare: bool,
     ) -> Result<KnownOwner, OwnerError> {
+        if let Some(reason) = ctx.out.store_failure() {
+            return Err(OwnerError::StoreFailed(reason.to_owned()));
+        }
         if self.of.len() >= OWNERS_MAX && !self.of.contains_key(&name) {
             return Err(OwnerError::Full(OWNERS_MAX));
         }
@@ -100,7 +103,10 @@ impl Owners {
         ctx: &mut Context<'_>,
         name: &FullName,
     ) -> Result<KnownOwner, OwnerError> {
-        self.remove(ctx, name).ok_or_else(|| OwnerError::Unknown(name.clone()))
+        match ctx.out.store_failure() {
+            Some(reason) => Err(OwnerError::StoreFailed(reason.to_owned())),
+            None => self.remove(ctx, name).ok_or_else(|| OwnerError::Unknown(name.clone())),
+        }
     }
 
     fn insert(&mut self, ctx: &mut Context<'_>, known: KnownOwner) {

@@ -139,6 +139,17 @@ pub(super) fn remove_other(key: KeyHash) -> Write {
     Write { key: row(b'r', key), value: None, durable: false }
 }
 
+/// The key of an own record, where the write is of one.
+pub(super) fn own_key(write: &Write) -> Option<KeyHash> {
+    let (kind, hash) = write.key.split_first()?;
+    (*kind == b'o').then(|| hash.try_into().ok().map(KeyHash)).flatten()
+}
+
+/// Whether the write is of the names that configured files offer.
+pub(super) fn is_file_offers(write: &Write) -> bool {
+    write.key == b"n"
+}
+
 pub(super) fn seq_row(zone: &ZoneName, seq: u64) -> Write {
     let key = [b"s", zone.as_str().as_bytes()].concat();
     Write { key, value: Some(seq.to_be_bytes()[..].into()), durable: true }

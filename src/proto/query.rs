@@ -140,6 +140,11 @@ pub enum OwnerError {
     /// The operator named so many.
     #[error("the owners of {0} names are known, and there is room for no more")]
     Full(usize),
+    /// The store keeps nothing. What failed just then is known until the node ends, and kept if the store keeps again before.
+    #[error(
+        "the store of this node takes no writes ({0}); free disk space or check the disk, then try again"
+    )]
+    StoreFailed(String),
 }
 
 /// What a peer is, as far as the records and beacons held here tell.

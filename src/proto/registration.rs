@@ -30,7 +30,7 @@ pub enum Withdraw {
     Only(BTreeSet<FullName>),
 }
 
-/// Why a write was not made. Nothing was changed.
+/// Why a write was not made. Nothing was changed; of a store that failed just then a restart may find it made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// The zone is not served here.
@@ -66,6 +66,11 @@ pub enum WriteError {
     /// `zone` scope in a zone without a key.
     #[error("the scope `zone` needs an owned zone, and {0} is open; use `public` or `node`")]
     OpenZone(ZoneName),
+    /// The store keeps nothing.
+    #[error(
+        "the store of this node takes no writes ({0}); free disk space or check the disk, then try again"
+    )]
+    StoreFailed(String),
     /// Another process writes under this node's key.
     #[error(
         "another process writes under this node's key; stop it, or give one of the two a new key and data folder"
@@ -90,6 +95,7 @@ impl WriteError {
             WriteError::Refused(refusal) => refusal.code(),
             WriteError::QuotaExceeded => Code::QuotaExceeded,
             WriteError::OpenZone(_) => Code::BadScope,
+            WriteError::StoreFailed(_) => Code::StoreFailed,
             WriteError::DuplicateIdentity => Code::DuplicateIdentity,
             WriteError::NotFound(_) => Code::NotFound,
             WriteError::NotYours(..) => Code::NotYours,

@@ -132,6 +132,15 @@ impl Registry {
         Merge::New { replaced, evicted }
     }
 
+    /// Takes back a merge of which nobody was told: `before` stands under the key again, or nothing does.
+    pub(super) fn take_back(&mut self, key: &KeyHash, before: Option<Arc<Record>>) -> Option<Arc<Record>> {
+        let taken = self.remove(key);
+        if let Some(before) = before {
+            self.insert(before);
+        }
+        taken
+    }
+
     /// Hides leases that ended by `now`, shows those that run again, drops what ended 5 minutes before.
     pub fn expire(&mut self, now: Timestamp) -> Expirations {
         let mut expirations = Expirations::default();

@@ -66,6 +66,10 @@ impl EventLog {
             Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
             Input::ZonePeers { zone, peers } => format!("{} peers found of {zone}", peers.len()),
             Input::Resumed => "resumed".into(),
+            Input::StoreFailed { reason, writes } => {
+                format!("{} writes are not kept: {reason}", writes.len())
+            }
+            Input::Store { condition, .. } => format!("its store: {condition:?}"),
             Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
         };
         self.add_at(at, "<", &what, nodes);

@@ -37,6 +37,8 @@ impl TraceHash {
             Input::RequestFailed { conversation } => self.part(7, &conversation.0.to_be_bytes()),
             Input::ZonePeers { zone, .. } => self.part(11, zone.as_str().as_bytes()),
             Input::Resumed => self.part(10, &[]),
+            Input::StoreFailed { reason, .. } => self.part(12, reason.as_bytes()),
+            Input::Store { forgotten, .. } => self.part(13, &[u8::from(*forgotten)]),
         }
     }
 

@@ -33,7 +33,20 @@ impl Node {
     }
 
     fn start_at(dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        Node::start_by(Command::new(env!("CARGO_BIN_EXE_aop")), dir, listen, bootstrap)
+    }
+
+    /// A node none of whose files may grow beyond `bytes`, as if the disk were full.
+    #[cfg(target_os = "linux")]
+    fn start_with_room(dir: &Path, bytes: u64) -> Node {
+        let mut command = Command::new("sh");
+        // In blocks of 512 bytes. Without the trap the first byte too many would end the process.
+        let limited = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$@\"", bytes / 512);
+        command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_aop")]);
+        Node::start_by(command, dir, "/ip4/127.0.0.1/tcp/0", &[])
+    }
+
+    fn start_by(mut command: Command, dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test", "--listen", listen]);
         command.arg("--data-dir").arg(dir);
         for address in bootstrap {
@@ -96,6 +109,58 @@ impl Drop for Node {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Registers agents of some KiB until one is refused; answers with the names that were acknowledged, and why no more are.
+#[cfg(target_os = "linux")]
+fn fill(node: &Node, name: &str) -> (BTreeSet<String>, Value) {
+    let mut acknowledged = BTreeSet::new();
+    for number in 0..10_000 {
+        let document = agent(&format!("{name}-{number}"), &"x ".repeat(2_000));
+        let answer = node.register(&document).unwrap();
+        if let Some(refusal) = answer.refused.first() {
+            return (acknowledged, serde_json::to_value(refusal).unwrap());
+        }
+        acknowledged.extend(answer.registered.into_iter().map(|it| it.agent));
+    }
+    panic!("the disk is never full");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_on_a_full_disk_serves_refuses_writes_and_goes_on_when_there_is_room() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    const ROOM: u64 = 2 * 1024 * 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::start_with_room(dir.path(), ROOM);
+    let (mut acknowledged, refusal) = fill(&node, "first");
+    assert!(acknowledged.len() > 100, "{} fit, then {refusal}", acknowledged.len());
+    assert_eq!(refusal["code"], "store_failed", "{refusal}");
+    let failing = |node: &Node| node.status().problems.iter().any(|it| it.code.text() == "store_failed");
+    assert!(failing(&node), "{:?}", node.status().problems);
+    assert!(acknowledged.is_subset(&node.agents()), "everything acknowledged is served");
+    assert!(!node.deregister("first-0"), "a delete is a write");
+    // Killed while it is full, and started while it is still full.
+    node.kill();
+    let mut node = Node::start_with_room(dir.path(), ROOM);
+    assert!(acknowledged.is_subset(&node.agents()), "everything acknowledged is served after a restart");
+    let (more, refusal) = fill(&node, "second");
+    assert_eq!(refusal["code"], "store_failed", "{refusal}");
+    acknowledged.extend(more);
+    // Room, and no restart.
+    let pid = Pid::from_raw(node.child.id().cast_signed()).unwrap();
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    until("the store is well again", PATIENCE, || !failing(&node));
+    let answer = node.register(&agent("late", "x")).unwrap();
+    acknowledged.extend(answer.registered.into_iter().map(|it| it.agent));
+    assert!(node.deregister("first-0"));
+    assert!(acknowledged.remove("first-0@."));
+    assert_eq!(node.agents().len(), acknowledged.len());
+    assert!(node.child.try_wait().unwrap().is_none(), "it never ended");
+    node.kill();
+    let node = Node::start(dir.path(), &[]);
+    until("nothing is wrong", PATIENCE, || node.status().problems.is_empty());
+    assert_eq!(node.agents(), acknowledged);
 }
 
 /// Waits until `is_met`; there is no event to await in another process.

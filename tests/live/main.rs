@@ -5,6 +5,8 @@
 
 mod agents;
 mod calls;
+mod doors;
+mod full_disk;
 mod journeys;
 mod page;
 mod swarm;

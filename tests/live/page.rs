@@ -220,6 +220,7 @@ fn a_guarded_node_shows_its_page_and_asks_for_the_token_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let token = folder.path().join("token");
     fs::write(&token, "open-sesame\n").unwrap();
+    fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let node = Node::alone(&folder, "127.0.0.1:0", &["--http-token-file", token.to_str().unwrap()]);
     browser.dress(SIZES[1], "dark");
     browser.go(&node.http);

@@ -5,6 +5,7 @@
 mod completeness;
 #[cfg(feature = "net")]
 mod documents;
+mod full_disk;
 mod laws;
 mod owners;
 mod presence;

@@ -1,6 +1,7 @@
 //! `aop sim run`: play, show progress, print, write.
 
 use std::fs;
+use std::io::Write as _;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
@@ -18,6 +19,7 @@ use crate::lab::harness::{self, Finished, Job, Runs, Stop, setting};
 use crate::lab::report;
 use crate::lab::results::{Results, Verdict};
 use crate::lab::scenario::Seeds;
+use crate::private_file;
 
 /// How often the progress bar is drawn.
 const TICK: Duration = Duration::from_millis(100);
@@ -189,7 +191,9 @@ fn write_all(out: &Path, results: &Results) -> Result<(), Failure> {
         files.extend(charts.map(|(name, svg)| (out.join(format!("{name}.svg")), svg)));
     }
     for (path, text) in files {
-        fs::write(&path, text).map_err(|error| unwritable(&path, &error))?;
+        let file = private_file::unlinked().write(true).create(true).truncate(true).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| unwritable(&path, &error))?;
     }
     Ok(())
 }

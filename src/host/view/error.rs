@@ -29,6 +29,9 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
         WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
         WriteError::QuotaExceeded => "deregister what is no longer used, then try again",
         WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
+        WriteError::StoreFailed(_) => {
+            "free disk space or check the disk; `aop status` tells when it is well again"
+        }
         WriteError::DuplicateIdentity => {
             "`aop keys new` makes a key; `aop status` names what is written twice"
         }
@@ -103,6 +106,9 @@ pub(in crate::host) fn owner_error(error: &OwnerError) -> ApiError {
     let (code, fix) = match error {
         OwnerError::BadName(_) => (Code::BadName, "give a full name, `agent@zone`, or a bare name"),
         OwnerError::Unknown(_) => (Code::NotFound, "`aop owner list` shows the names whose owners are known"),
+        OwnerError::StoreFailed(_) => {
+            (Code::StoreFailed, "free disk space or check the disk; `aop status` tells when it is well again")
+        }
         OwnerError::Full(_) => (Code::TooLarge, "forget one that is not needed with `aop owner forget NAME`"),
     };
     ApiError { code, message: error.to_string(), fix: fix.into(), suggestions: Vec::new() }

@@ -64,6 +64,20 @@ pub(super) fn problem(known: &NodeAlert) -> api::Problem {
             format!("{author} signed two different records with one version"),
             "tell its operator: a data folder was copied, or its key is in the wrong hands",
         ),
+        NodeAlert::StoreFailed(reason) => (
+            Code::StoreFailed,
+            format!(
+                "the store takes no writes ({reason}); what is held is served, and registrations are refused"
+            ),
+            "free disk space or check the disk: the store is tried again by itself, at least once a minute",
+        ),
+        NodeAlert::StoreShort(room) => (
+            Code::StoreShort,
+            format!(
+                "the disk is nearly full: {room}; until then they come again from peers at the next start"
+            ),
+            "free disk space, or move the data directory to a larger disk",
+        ),
         NodeAlert::RestoredBackup => (
             Code::RestoredBackup,
             "the data folder was behind what peers know of it; a new epoch was taken".into(),

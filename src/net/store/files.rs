@@ -1,12 +1,13 @@
 //! The files of a data directory: private to the user, replaced whole or not at all, set aside and never overwritten.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::row::MAC_KEY_BYTES;
 use super::{StoreError, StoreIncident};
+use crate::private_file::{self, FolderError};
 use crate::proto::code::Code;
 
 /// Name of the file that one process holds locked.
@@ -21,12 +22,20 @@ const ASIDE_MAX: usize = 2;
 /// Creates `dir` for this user alone if it is missing, and locks it for this process until the file is dropped.
 pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
     let refused = |source| StoreError::NotWritable { dir: dir.to_owned(), source };
-    private_dir().recursive(true).create(dir).map_err(refused)?;
+    private_file::make_folder(dir).map_err(|error| match error {
+        FolderError::Unmakeable(_, source) => refused(source),
+        FolderError::Exposed(..) => StoreError::Exposed(error),
+    })?;
     // Not truncated: until the lock is ours the number in it is that of its holder.
-    let opened = private_file().read(true).write(true).create(true).truncate(false).open(dir.join(LOCK));
-    let mut file = opened.map_err(refused)?;
+    let lock = dir.join(LOCK);
+    let opened = private_file::private().read(true).write(true).create(true).truncate(false).open(&lock);
+    let mut file = opened.map_err(|error| match private_file::is_link(&error) {
+        true => StoreError::Link { path: lock },
+        false => refused(error),
+    })?;
     match lock_patiently(&file) {
-        Ok(()) => write_pid(&mut file).map_err(refused)?,
+        // On a full disk the number is missing, which only a second process would be told.
+        Ok(()) => _ = write_pid(&mut file),
         Err(TryLockError::WouldBlock) => {
             return Err(StoreError::InUse { dir: dir.to_owned(), pid: read_pid(&mut file) });
         }
@@ -87,12 +96,17 @@ pub(super) fn save_mac_key(dir: &Path, key: &[u8; MAC_KEY_BYTES]) -> Result<(), 
     let path = dir.join(MAC_KEY);
     let (mut file, new) = create_beside(&path)?;
     file.write_all(key).map_err(StoreError::io("write", &new))?;
-    put_in_place(&file, &new, &path)
+    rename_synced(&file, &new, &path)?;
+    sync_parent(&path)
 }
 
 /// The bytes of a file; `None` if there is none.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
-    match fs::read(path) {
+    let read = private_file::private().read(true).open(path).and_then(|mut file| {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(StoreError::io("read", path)(error)),
@@ -102,24 +116,33 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StoreError> 
 /// Creates `PATH.new`, which will take the place of `path`. One left over by a crash is overwritten: it was never
 /// read by anybody.
 pub(super) fn create_beside(path: &Path) -> Result<(File, PathBuf), StoreError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let file = private_file().write(true).create(true).truncate(true).open(&new);
+    let new = beside(path);
+    let file = private_file::private().write(true).create(true).truncate(true).open(&new);
     Ok((file.map_err(StoreError::io("create", &new))?, new))
 }
 
-/// Makes `new` durable and then the one under the name `path`: after a crash `path` is the old file or the new one.
-pub(super) fn put_in_place(file: &File, new: &Path, path: &Path) -> Result<(), StoreError> {
+/// Removes what [`create_beside`] made, if it can be.
+pub(super) fn discard_beside(path: &Path) {
+    let _ = fs::remove_file(beside(path)); // the next attempt overwrites it
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    PathBuf::from(new)
+}
+
+/// Makes `new` durable and then the one under the name `path`: after a crash `path` is the old file or the new one. After
+/// an error it is the old one.
+pub(super) fn rename_synced(file: &File, new: &Path, path: &Path) -> Result<(), StoreError> {
     // Content before name: a rename that is durable first leaves an empty file after a crash.
-    file.sync_all().map_err(StoreError::io("sync", new))?;
-    fs::rename(new, path).map_err(StoreError::io("rename", new))?;
-    sync_parent(path)
+    let renamed = file.sync_all().map_err(StoreError::io("sync", new));
+    renamed.and_then(|()| fs::rename(new, path).map_err(StoreError::io("rename", new)))
 }
 
 /// Creates an empty file, durably.
 pub(super) fn put_marker(path: &Path) -> Result<(), StoreError> {
-    let file = private_file().write(true).create(true).truncate(true).open(path);
+    let file = private_file::private().write(true).create(true).truncate(true).open(path);
     file.and_then(|file| file.sync_all()).map_err(StoreError::io("create", path))?;
     sync_parent(path)
 }
@@ -171,7 +194,7 @@ fn next_aside(path: &Path) -> Result<PathBuf, StoreError> {
     Ok(dir.join(format!("{prefix}{next}")))
 }
 
-fn sync_parent(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_parent(path: &Path) -> Result<(), StoreError> {
     let dir = path.parent().unwrap_or(path);
     sync_dir(dir).map_err(StoreError::io("sync", dir))
 }
@@ -186,33 +209,6 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_dir(_dir: &Path) -> io::Result<()> {
     Ok(())
-}
-
-#[cfg(unix)]
-fn private_dir() -> DirBuilder {
-    use std::os::unix::fs::DirBuilderExt;
-    let mut builder = DirBuilder::new();
-    builder.mode(0o700);
-    builder
-}
-
-#[cfg(not(unix))]
-fn private_dir() -> DirBuilder {
-    DirBuilder::new()
-}
-
-#[cfg(unix)]
-pub(super) fn private_file() -> OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-/// Where files have no modes, the directory protects them.
-#[cfg(not(unix))]
-pub(super) fn private_file() -> OpenOptions {
-    OpenOptions::new()
 }
 
 /// The incident of a lost MAC key.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Invariants: an append that returned is on disk; one append of up to [`FRAME_BYTES`] is one frame and is found whole
-//! or not at all; the file is only ever appended to or replaced by a rename; after an error nothing is appended any
-//! more, because what an append after a failed sync would prove is unknown.
+//! or not at all; the file is only ever appended to or replaced by a rename; after an error nothing is appended until
+//! [`Journal::recover`] has put a whole file in place, because what an append after a failed sync would prove is unknown.
 //!
 //! The file is not allocated ahead: on ext4 that makes the median append 15 % faster, and costs a second way to end.
 
@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use super::row::{RowKind, Salt, read_unauthenticated};
 use super::{KEY_BYTES_MAX, StoreError, VALUE_BYTES_MAX, files};
+use crate::private_file;
 use scan::{Condition, Scan, scan};
 
 mod scan;
@@ -66,13 +67,10 @@ pub(super) struct Journal {
     end: u64,
     locations: BTreeMap<Vec<u8>, RowLocation>,
     live_bytes: u64,
-    health: Health,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Health {
-    Good,
-    Failed,
+    /// No compaction below this length: the last one found no room.
+    compact_above: u64,
+    /// Why nothing may be appended.
+    failure: Option<String>,
 }
 
 /// A journal as it was found, before anything is changed.
@@ -119,15 +117,14 @@ impl Journal {
     /// Goes on where a whole journal ends. A torn tail is cut off.
     pub(super) fn resume(dir: &Path, found: &FoundJournal) -> Result<Journal, StoreError> {
         let path = dir.join(JOURNAL);
-        let file = files::private_file().read(true).write(true).open(&path);
-        let mut file = file.map_err(StoreError::io("open", &path))?;
+        let file = private_file::private().read(true).write(true).open(&path);
+        let file = file.map_err(StoreError::io("open", &path))?;
         let end = found.scan.end as u64;
         if end < found.bytes.len() as u64 {
             // Cut before anything is appended: a good frame
             // behind a torn one would make it look like damage.
             file.set_len(end).and_then(|()| file.sync_all()).map_err(StoreError::io("truncate", &path))?;
         }
-        file.seek(SeekFrom::Start(end)).map_err(StoreError::io("seek", &path))?;
         let mut journal = Journal::empty(path, file, found.scan.salt, end);
         for (entry, locations) in found.entries().zip(&found.scan.entries) {
             journal.note(entry, locations.row.start as u64);
@@ -135,7 +132,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Replaces the journal of `dir` by one with these rows, at most one for a key.
+    /// Replaces the journal of `dir` by one with these rows, at most one for a key. Where only the sync of the folder
+    /// failed, the journal is the new one, and takes no rows.
     pub(super) fn replace<'a>(
         dir: &Path,
         salt: Salt,
@@ -154,20 +152,39 @@ impl Journal {
         self.locations.get(key).is_some_and(|location| location.kind != RowKind::Removed)
     }
 
-    /// Appends rows in their order; they are on disk when it returns.
+    /// Why nothing can be appended, if that is so.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Every key of which it has a row, removals too.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.locations.keys()
+    }
+
+    /// The newest row of a key, as sled is told of it: none of a key that was removed, or is not here.
+    pub(super) fn row(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.locations.get(key).copied() {
+            Some(location) if location.kind != RowKind::Removed => self.read_row(key, &location).map(Some),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Appends rows in their order; they are on disk when it returns. After an error they may be there or not.
     pub(super) fn append(&mut self, entries: &[JournalEntry<'_>]) -> Result<(), StoreError> {
         // After a failed sync the system may have dropped the pages, and a second sync would report success.
-        if self.health == Health::Failed {
-            return Err(StoreError::JournalFailed { path: self.path.clone() });
+        if let Some(reason) = &self.failure {
+            return Err(StoreError::JournalFailed { path: self.path.clone(), reason: reason.clone() });
         }
-        self.health = Health::Failed; // until it is known to have worked
-        self.append_frames(entries)?;
-        self.health = Health::Good;
-        Ok(())
+        let appended = self.append_frames(entries);
+        self.failure = appended.as_ref().err().map(StoreError::cause);
+        appended
     }
 
     fn append_frames(&mut self, entries: &[JournalEntry<'_>]) -> Result<(), StoreError> {
         let (frames, offsets) = frames(&self.salt, entries);
+        // Wherever a row was read since.
+        self.file.seek(SeekFrom::Start(self.end)).map_err(StoreError::io("seek", &self.path))?;
         self.file.write_all(&frames).map_err(StoreError::io("append to", &self.path))?;
         // The length that reading needs is synced with the data; the times of the file are not needed.
         self.file.sync_data().map_err(StoreError::io("sync", &self.path))?;
@@ -179,26 +196,67 @@ impl Journal {
         Ok(())
     }
 
-    /// Rewrites the file without what is overwritten or removed, if it has grown long. A removal is forgotten only
-    /// if its number is at most `removed_in_sled`: sled could otherwise bring the removed row back.
-    pub(super) fn compact_if_due(&mut self, next_seq: u64, removed_in_sled: u64) -> Result<(), StoreError> {
-        if self.end <= COMPACT_BYTES_MIN.max(COMPACT_FACTOR * self.live_bytes) {
-            return Ok(());
+    /// Rewrites the file without what is overwritten or removed, if it has grown long; where that fails, the file stays as
+    /// it is and grows on. A removal is forgotten only if its number is at most `removed_in_sled`: sled could otherwise
+    /// bring the removed row back.
+    pub(super) fn compact_if_due(&mut self, next_seq: u64, removed_in_sled: u64) {
+        let due = COMPACT_BYTES_MIN.max(COMPACT_FACTOR * self.live_bytes).max(self.compact_above);
+        if self.failure.is_none() && self.end > due && self.rewrite(next_seq, removed_in_sled).is_err() {
+            self.compact_above = self.end + COMPACT_BYTES_MIN;
         }
-        // Until the new file is in place: any return below
-        // leaves no locations, and nothing may be appended then.
-        self.health = Health::Failed;
-        let mut draft = JournalDraft::begin(self.path.clone(), self.salt, next_seq)?;
+    }
+
+    /// After an error: puts a file in place that ends with the last append that returned.
+    pub(super) fn recover(&mut self, next_seq: u64, removed_in_sled: u64) -> Result<(), StoreError> {
+        // A new file first: it owes nothing to pages of which nobody knows whether they were written.
+        match self.rewrite(next_seq, removed_in_sled) {
+            Err(error) if error.is_no_room() => self.cut()?,
+            rewritten => rewritten?,
+        }
+        match &self.failure {
+            None => Ok(()),
+            Some(reason) => {
+                Err(StoreError::JournalFailed { path: self.path.clone(), reason: reason.clone() })
+            }
+        }
+    }
+
+    /// Takes off what lies behind the last append that returned; that needs no room.
+    fn cut(&mut self) -> Result<(), StoreError> {
+        let cut = self.file.set_len(self.end).and_then(|()| self.file.sync_all());
+        cut.map_err(StoreError::io("truncate", &self.path))?;
+        self.failure = None;
+        Ok(())
+    }
+
+    /// Puts a new file in place; after an error the old one is still there, and as it was.
+    fn rewrite(&mut self, next_seq: u64, removed_in_sled: u64) -> Result<(), StoreError> {
         let locations = std::mem::take(&mut self.locations);
-        for (key, location) in &locations {
+        let copied = self.copy(&locations, next_seq, removed_in_sled);
+        self.locations = locations;
+        if copied.is_err() {
+            // Half a file would only take room.
+            files::discard_beside(&self.path);
+        }
+        *self = copied?;
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        locations: &BTreeMap<Vec<u8>, RowLocation>,
+        next_seq: u64,
+        removed_in_sled: u64,
+    ) -> Result<Journal, StoreError> {
+        let mut draft = JournalDraft::begin(self.path.clone(), self.salt, next_seq)?;
+        for (key, location) in locations {
             // A removal that sled has flushed has nothing left to bury.
             if location.kind != RowKind::Removed || location.seq > removed_in_sled {
                 let row = self.read_row(key, location)?;
                 draft.add(JournalEntry { key, row: &row })?;
             }
         }
-        *self = draft.put_in_place()?;
-        Ok(())
+        draft.put_in_place()
     }
 
     fn read_row(&mut self, key: &[u8], location: &RowLocation) -> Result<Vec<u8>, StoreError> {
@@ -208,12 +266,16 @@ impl Journal {
         match read_unauthenticated(key, &row) {
             // The bytes may have changed on disk since: a compaction must not put a new frame around damage.
             Some((seq, _)) if seq == location.seq => Ok(row),
-            _ => Err(StoreError::JournalFailed { path: self.path.clone() }),
+            _ => {
+                let reason = "a row that was written to it cannot be read back".to_owned();
+                Err(StoreError::JournalFailed { path: self.path.clone(), reason })
+            }
         }
     }
 
     fn empty(path: PathBuf, file: File, salt: Salt, end: u64) -> Journal {
-        Journal { path, file, salt, end, locations: BTreeMap::new(), live_bytes: 0, health: Health::Good }
+        let locations = BTreeMap::new();
+        Journal { path, file, salt, end, locations, live_bytes: 0, compact_above: 0, failure: None }
     }
 
     /// Remembers where a row lies. Rows whose own CRC is wrong do not exist.
@@ -239,7 +301,7 @@ impl JournalDraft {
     fn begin(path: PathBuf, salt: Salt, next_seq: u64) -> Result<JournalDraft, StoreError> {
         let (file, new) = files::create_beside(&path)?;
         // Opened under its first name; it is the same file after the rename.
-        let reader = files::private_file().read(true).write(true).open(&new);
+        let reader = private_file::private().read(true).write(true).open(&new);
         let reader = reader.map_err(StoreError::io("open", &new))?;
         let mut writer = BufWriter::new(file);
         writer.write_all(&header(salt, next_seq)).map_err(StoreError::io("write", &new))?;
@@ -260,10 +322,9 @@ impl JournalDraft {
     fn put_in_place(self) -> Result<Journal, StoreError> {
         let JournalDraft { writer, new, mut journal } = self;
         let file = writer.into_inner().map_err(|error| StoreError::io("write", &new)(error.into_error()))?;
-        files::put_in_place(&file, &new, &journal.path)?;
-        let end = SeekFrom::Start(journal.end);
-        // This handle has not moved while the other one wrote.
-        journal.file.seek(end).map_err(StoreError::io("seek", &journal.path))?;
+        files::rename_synced(&file, &new, &journal.path)?;
+        // Which of the two a crash would leave is unknown: until a sync has worked nothing is appended to either.
+        journal.failure = files::sync_parent(&journal.path).err().map(|error| error.cause());
         Ok(journal)
     }
 }
@@ -521,7 +582,7 @@ mod tests {
         let noise = vec![1; 300_000];
         for seq in 6..12 {
             append(&mut journal, seq, &[(b"noise", Some(&noise))]);
-            journal.compact_if_due(seq + 1, 4).unwrap();
+            journal.compact_if_due(seq + 1, 4);
         }
         let left = found(dir.path());
         let keys: Vec<_> = values(&left).into_iter().map(|(key, _)| key).collect();
@@ -544,7 +605,7 @@ mod tests {
                 append(&mut journal, seq, &[(b"noise", Some(&noise))]);
             }
             let before = std::fs::read(dir.path().join(JOURNAL)).unwrap();
-            journal.compact_if_due(9, 0).unwrap();
+            journal.compact_if_due(9, 0);
             let after = std::fs::read(dir.path().join(JOURNAL)).unwrap();
             assert!(after.len() < before.len() / 4);
             for bytes in [before, after] {
@@ -559,17 +620,73 @@ mod tests {
     }
 
     #[test]
-    fn after_an_error_nothing_is_appended_any_more() {
+    fn after_an_error_nothing_is_appended_until_a_whole_file_is_in_place_again() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = fresh(dir.path());
         append(&mut journal, 1, &[(b"a", Some(b"1"))]);
+        let half = b"half a frame";
         let read_only = File::open(dir.path().join(JOURNAL)).unwrap();
-        let writable = std::mem::replace(&mut journal.file, read_only);
+        let mut writable = std::mem::replace(&mut journal.file, read_only);
         let row = row_mac().row(b"b", 2, RowKind::Journalled, b"2");
         let entry = JournalEntry { key: b"b", row: &row };
         assert!(matches!(journal.append(&[entry]), Err(StoreError::Io { .. })));
+        writable.seek(SeekFrom::End(0)).unwrap();
+        writable.write_all(half).unwrap();
         journal.file = writable;
         assert!(matches!(journal.append(&[entry]), Err(StoreError::JournalFailed { .. })));
-        assert_eq!(values(&found(dir.path())).len(), 1);
+        assert!(journal.failure().is_some_and(|reason| reason.contains("append to")));
+        journal.recover(3, 0).unwrap();
+        assert_eq!(journal.failure(), None);
+        append(&mut journal, 3, &[(b"c", Some(b"3"))]);
+        let found = found(dir.path());
+        assert_eq!(values(&found), [(b"a".to_vec(), b"1".to_vec()), (b"c".to_vec(), b"3".to_vec())]);
+        assert_eq!(found.scan.condition, Condition::Whole, "nothing of the failed append is left");
+    }
+
+    #[test]
+    fn without_room_for_a_new_file_the_failed_append_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = fresh(dir.path());
+        append(&mut journal, 1, &[(b"a", Some(b"1"))]);
+        journal.file.seek(SeekFrom::End(0)).unwrap();
+        journal.file.write_all(b"half a frame").unwrap();
+        journal.failure = Some("no space".into());
+        journal.cut().unwrap();
+        append(&mut journal, 2, &[(b"b", Some(b"2"))]);
+        let found = found(dir.path());
+        assert_eq!(values(&found).len(), 2);
+        assert_eq!(found.scan.condition, Condition::Whole);
+    }
+
+    #[test]
+    fn a_compaction_that_fails_leaves_the_journal_and_it_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = fresh(dir.path());
+        append(&mut journal, 1, &[(b"kept", Some(b"1"))]);
+        let noise = vec![1; 300_000];
+        for seq in 2..8 {
+            append(&mut journal, seq, &[(b"noise", Some(&noise))]);
+        }
+        // Nobody can make a file under the name of a folder.
+        let new = dir.path().join("journal.new");
+        std::fs::create_dir(&new).unwrap();
+        let before = journal.end;
+        journal.compact_if_due(8, 0);
+        assert_eq!((journal.end, journal.failure()), (before, None));
+        append(&mut journal, 8, &[(b"later", Some(b"2"))]);
+        assert_eq!(found(dir.path()).next_seq(), 9);
+        std::fs::remove_dir(&new).unwrap();
+        journal.compact_if_due(9, 0);
+        assert!(journal.end > before, "it is not tried again at every write");
+        for seq in 9..13 {
+            append(&mut journal, seq, &[(b"noise", Some(&noise))]);
+        }
+        journal.compact_if_due(13, 0);
+        assert!(journal.end < before);
+        let newest: BTreeMap<_, _> = values(&found(dir.path())).into_iter().collect();
+        assert_eq!(
+            newest.into_keys().collect::<Vec<_>>(),
+            [b"kept".to_vec(), b"later".to_vec(), b"noise".to_vec()]
+        );
     }
 }

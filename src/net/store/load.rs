@@ -3,25 +3,25 @@
 //! A row that says it is in the journal and is not there tells which part is wrong. If its number is one the journal
 //! has passed, the row was removed and sled had not heard of it; if not, the journal has lost its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::disk::{DiskStore, JournalMarker, Tree};
 use super::files::{self, MacKey};
 use super::journal::{FoundJournal, JOURNAL, Journal, JournalEntry};
+use super::room::Room;
 use super::row::{RowKind, RowMac, RowView};
 use super::tree::{Contents, ExpectedContents, OpenTree, SLED, SledTree, TreeRow};
 use super::writer::{TreeWrite, Writer};
-use super::{
-    Authenticated, DiskStore, JournalMarker, JournalState, Loaded, StoreError, StoreIncident, StoredRow,
-};
+use super::{Authenticated, JournalState, Loaded, StoreError, StoreIncident, StoredRow};
 use crate::proto::code::Code;
 
 /// Number of the first row of a store.
 const SEQ_FIRST: u64 = 1;
 
 /// No row of ours gets that far; a planted one must not make the numbers overflow.
-const SEQ_MAX: u64 = 1 << 62;
+pub(super) const SEQ_MAX: u64 = 1 << 62;
 
 /// Where it is remembered that own writes were lost.
 pub(super) fn suspect_path(dir: &Path) -> PathBuf {
@@ -39,11 +39,18 @@ pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
         Journal::replace(dir, row_mac.salt(), SEQ_FIRST, std::iter::empty())?;
     }
     let found = FoundJournal::read(dir, row_mac.salt())?;
+    let room = Room::of(dir);
     let expectation = match mac_key {
-        MacKey::Kept(_) => ExpectedContents::Rows,
-        MacKey::Made(_) => ExpectedContents::Anything,
+        MacKey::Kept(_) if !room.is_short() => ExpectedContents::Rows,
+        // Where room was always short, it was told nothing.
+        MacKey::Kept(_) | MacKey::Made(_) => ExpectedContents::Anything,
     };
-    let OpenTree { tree, rows: tree_rows, contents, mut incidents } = SledTree::open(dir, expectation)?;
+    // What has no room to be opened is not damaged: it stays as it is, and the journal is served.
+    let (opened, tree_rows, mut incidents) = match SledTree::open(dir, expectation) {
+        Ok(OpenTree { tree, rows, contents, incidents }) => (Ok((tree, contents)), rows, incidents),
+        Err(StoreError::NoRoom { reason }) => (Err(reason), Vec::new(), Vec::new()),
+        Err(error) => return Err(error),
+    };
 
     // The journal first: it says what a row of sled that it lacks means.
     let mut merged = MergedRows::of_journal(&row_mac, found.as_ref());
@@ -56,13 +63,21 @@ pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
         files::save_mac_key(dir, key)?; // after the journal: until then the header is all that tells its salt
     }
     // After the journal, which is whole again by now: a crash in here loses no own write.
-    let tree = reconcile_tree(dir, &row_mac, tree, contents, &mut merged, &mut incidents)?;
+    let (tree, untold) = match opened {
+        Ok(opened) => reconcile_tree(dir, &row_mac, opened, room, &mut merged, &mut incidents)?,
+        Err(reason) => (Err(reason), BTreeSet::new()),
+    };
 
     let marker = if state == JournalState::Damaged { JournalMarker::Present } else { JournalMarker::Absent };
-    // Numbers begin at `SEQ_FIRST`, so there is one before the next.
-    let writer = Writer::start(tree, lock.clone(), merged.next_seq - 1)?;
     let next_seq = merged.next_seq;
-    let disk = DiskStore { dir: dir.to_owned(), row_mac, journal, marker, writer, next_seq, _lock: lock };
+    // Numbers begin at `SEQ_FIRST`, so there is one before the next. A tree that lacks rows has been told of none.
+    let flushed_seq = if untold.is_empty() { next_seq - 1 } else { 0 };
+    let tree = match tree {
+        Ok(tree) => Tree::Running(Writer::start(tree, lock.clone(), flushed_seq)?),
+        Err(reason) => Tree::Failed { reason, flushed_seq: 0 },
+    };
+    let dir = dir.to_owned();
+    let disk = DiskStore { dir, row_mac, journal, marker, tree, untold, room, next_seq, lock };
     Ok((disk, Loaded { rows: merged.rows, incidents, journal: state }))
 }
 
@@ -307,31 +322,38 @@ fn reconcile_journal(
     Journal::replace(dir, row_mac.salt(), merged.next_seq, rows)
 }
 
-/// Tells sled what it lacks. Where that fails, it is started again with everything that is known.
+/// Tells sled what it lacks. Where that fails, it is started again with everything that is known. Where room is short, it
+/// is told later: answers with the keys it lacks, or why there is no tree.
 fn reconcile_tree(
     dir: &Path,
     row_mac: &RowMac,
-    tree: SledTree,
-    contents: Contents,
+    (tree, contents): (SledTree, Contents),
+    room: Room,
     merged: &mut MergedRows,
     incidents: &mut Vec<StoreIncident>,
-) -> Result<SledTree, StoreError> {
+) -> Result<(Result<SledTree, String>, BTreeSet<Vec<u8>>), StoreError> {
     let writes = std::mem::take(&mut merged.tree_writes);
     let tree = match contents {
-        Contents::Kept if writes.is_empty() => return Ok(tree),
+        Contents::Kept if writes.is_empty() => return Ok((Ok(tree), BTreeSet::new())),
+        Contents::Kept if room.is_short() => {
+            return Ok((Ok(tree), writes.into_iter().map(|(key, _)| key).collect()));
+        }
         Contents::Kept => match tree.write_through(writes) {
-            Ok(()) => return Ok(tree),
-            Err(reason) => {
-                let (tree, incident) = tree.start_again(dir, &reason)?;
-                incidents.push(incident);
-                tree
-            }
+            Ok(()) => return Ok((Ok(tree), BTreeSet::new())),
+            Err(reason) => match tree.start_again(dir, &reason) {
+                Ok((tree, incident)) => {
+                    incidents.push(incident);
+                    tree
+                }
+                Err(StoreError::NoRoom { reason }) => return Ok((Err(reason), BTreeSet::new())),
+                Err(error) => return Err(error),
+            },
         },
         // An empty tree needs every row and not only the differences.
         Contents::Saved => tree,
     };
-    tree.write_through(merged.all_writes(row_mac)).map_err(|reason| StoreError::Sled { reason })?;
-    Ok(tree)
+    let tree = tree.write_through(merged.all_writes(row_mac)).map(|()| tree);
+    Ok((tree, BTreeSet::new()))
 }
 
 impl MergedRows {

@@ -5,10 +5,11 @@ use std::any::Any;
 use std::fs;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use super::room::is_no_room;
 use super::writer::TreeWrite;
 use super::{StoreError, StoreIncident, files};
 use crate::proto::code::Code;
@@ -69,13 +70,17 @@ impl SledTree {
     /// Opens the tree of `dir` and reads all of it.
     pub(super) fn open(dir: &Path, expectation: ExpectedContents) -> Result<OpenTree, StoreError> {
         let folder = dir.join(SLED);
+        refuse_links(&folder)?;
         // Looked at first, because the attempt makes the file.
         let emptied = emptied(&folder, expectation);
         let first = attempt(&folder);
         let attempt = match first.failure {
             // Only where opening failed: a folder that a hanging
             // thread still holds would hang the next one too.
-            Some(OpenFailure::Refused(_)) if remove_snapshots(&folder) => attempt(&folder),
+            // Without room they are what makes some.
+            Some(OpenFailure::Refused(_) | OpenFailure::NoRoom(_)) if remove_snapshots(&folder) => {
+                attempt(&folder)
+            }
             _ => return conclude(&folder, first, emptied.into_iter().collect()),
         };
         let repaired = attempt.failure.is_none().then(snapshots_removed);
@@ -132,6 +137,8 @@ struct Attempt {
 }
 
 enum OpenFailure {
+    /// There is no room for what opening writes: nothing is known to be damaged.
+    NoRoom(String),
     /// Opening failed or panicked.
     Refused(String),
     /// It opened, and reading failed or panicked; or nothing moved any more.
@@ -189,9 +196,12 @@ fn collect(receiver: &Receiver<ReadEvent>, open_wait: Duration) -> Attempt {
 }
 
 fn open_and_read(folder: &Path, sender: &SyncSender<ReadEvent>) {
-    let db = match caught(|| open_patiently(folder)) {
-        Ok(db) => db,
-        Err(text) => return send(sender, ReadEvent::Failed(OpenFailure::Refused(text))),
+    let db = match catch_unwind(AssertUnwindSafe(|| open_patiently(folder))) {
+        Ok(Ok(db)) => db,
+        Ok(Err(error)) => return send(sender, ReadEvent::Failed(OpenFailure::of(&error))),
+        Err(panic) => {
+            return send(sender, ReadEvent::Failed(OpenFailure::Refused(panic_text(panic.as_ref()))));
+        }
     };
     send(sender, ReadEvent::Opened);
     let mut reading = RowReader { sender, chunk: Vec::new(), last: None };
@@ -278,6 +288,7 @@ fn conclude(
     let Attempt { db, rows, failure } = attempt;
     let (tree, contents) = match (db, failure) {
         (Some(db), None) => (SledTree(db), Contents::Kept),
+        (_, Some(OpenFailure::NoRoom(reason))) => return Err(StoreError::NoRoom { reason }),
         (_, failure) => {
             let (tree, incident) =
                 start_empty(folder, failure.as_ref().map_or("unknown", OpenFailure::text))?;
@@ -292,6 +303,9 @@ fn start_empty(folder: &Path, reason: &str) -> Result<(SledTree, StoreIncident),
     // Moved and not deleted: what cannot be opened today may be all that is left of some rows.
     let aside = files::set_aside(folder)?;
     let Attempt { db, failure, .. } = attempt(folder);
+    if let Some(OpenFailure::NoRoom(reason)) = failure {
+        return Err(StoreError::NoRoom { reason });
+    }
     let Some(db) = db else {
         let reason = failure.as_ref().map_or("unknown", OpenFailure::text).to_owned();
         return Err(StoreError::Sled { reason });
@@ -314,6 +328,16 @@ fn remove_snapshots(folder: &Path) -> bool {
     let snapshots =
         entries.filter_map(Result::ok).filter(|entry| is_snapshot(&entry.file_name().to_string_lossy()));
     snapshots.map(|entry| fs::remove_file(entry.path())).filter(Result::is_ok).count() > 0
+}
+
+/// sled opens its files itself, and follows links.
+fn refuse_links(folder: &Path) -> Result<(), StoreError> {
+    let files = ["db", "conf", "blobs"].map(|name| folder.join(name));
+    let is_link = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|file| file.is_symlink());
+    match std::iter::once(folder.to_owned()).chain(files).find(is_link) {
+        Some(path) => Err(StoreError::Link { path }),
+        None => Ok(()),
+    }
 }
 
 /// A tree without its data file, which sled would take for a new one.
@@ -339,9 +363,16 @@ fn snapshots_removed() -> StoreIncident {
 }
 
 impl OpenFailure {
+    fn of(error: &sled::Error) -> OpenFailure {
+        match error {
+            sled::Error::Io(source) if is_no_room(source.kind()) => OpenFailure::NoRoom(source.to_string()),
+            error => OpenFailure::Refused(error.to_string()),
+        }
+    }
+
     fn text(&self) -> &str {
         match self {
-            OpenFailure::Refused(text) | OpenFailure::Unreadable(text) => text,
+            OpenFailure::NoRoom(text) | OpenFailure::Refused(text) | OpenFailure::Unreadable(text) => text,
         }
     }
 }

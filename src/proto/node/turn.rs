@@ -6,13 +6,15 @@ use crate::proto::directory::{Directory, Names};
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{
-    Command, ConversationId, Dialed, GossipId, NodeAlert, Offence, Output, Reply, Role, Verdict, ZoneError,
+    Command, ConversationId, Dialed, GossipId, NodeAlert, Offence, Output, Reply, Role, StoreCondition,
+    Verdict, Write, ZoneError,
 };
 use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
 use crate::proto::own_records::OwnRecords;
 use crate::proto::owners::Owners;
+use crate::proto::persistence;
 use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
 use crate::proto::zone::{Notice, Zone, Zones};
 
@@ -34,6 +36,7 @@ impl Turn<'_> {
         self.zones.values_mut().for_each(|zone| zone.shift(step));
         self.own.shift(step);
         self.clock.shift(step);
+        self.ctx.out.backlog().shift(step);
         self.links.shift(step);
         self.check_clock();
         self.own.plan_renewals(self.zones);
@@ -132,6 +135,30 @@ impl Turn<'_> {
         self.with_leader(conversation, |zone, ctx| zone.handle_response(ctx, bytes));
         // Only now: own records are guarded before anything more is asked.
         self.with_leader(conversation, Zone::advance);
+    }
+
+    /// The store did not keep what the last turn wrote: own records are taken back, the rest waits.
+    pub(super) fn handle_store_failed(&mut self, reason: String, writes: Vec<Write>) {
+        let Turn { ctx, zones, own, .. } = self;
+        let ahead = own.take_back(ctx, zones, writes);
+        ctx.out.set_store(StoreCondition::Failed(reason));
+        ctx.out.backlog().put_back(ahead);
+    }
+
+    pub(super) fn handle_store(&mut self, condition: StoreCondition, forgotten: bool) {
+        let Turn { ctx, zones, own, .. } = self;
+        let keeps_again = ctx.out.set_store(condition);
+        if forgotten {
+            let key = ctx.key();
+            let records = zones.values().flat_map(|zone| zone.registry().iter());
+            let others = records.filter(|record| record.author.key != key);
+            ctx.out.backlog().put_back(others.map(|record| persistence::other_row(record)));
+        }
+        // What waits goes first: it is older than what is written now.
+        ctx.out.catch_up(ctx.now);
+        if keeps_again {
+            own.guard_all(ctx, zones);
+        }
     }
 
     fn resolve(&mut self, text: &str) -> Resolution {

@@ -12,7 +12,7 @@ use crate::proto::context::Context;
 use crate::proto::io::{NodeAlert, Via, Write};
 use crate::proto::name::ZoneName;
 use crate::proto::persistence::{self, Damage, LostRange, LostRanges, Stored};
-use crate::proto::record::{KeyHash, Record};
+use crate::proto::record::Record;
 use crate::proto::zone::Zones;
 
 impl OwnRecords {
@@ -44,12 +44,7 @@ impl OwnRecords {
                 }
             }
         }
-        let keys: Vec<(KeyHash, ZoneName)> =
-            self.records.iter().map(|(key, own)| (*key, own.name.zone.clone())).collect();
-        for (key, zone) in keys {
-            self.plan_renewal(zones, &key);
-            self.guard(ctx, zones, &key, &zone);
-        }
+        self.guard_all(ctx, zones);
     }
 
     /// Where the versions of the present epoch go on.

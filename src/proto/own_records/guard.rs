@@ -64,6 +64,10 @@ impl OwnRecords {
         held: &Record,
         offered: Option<&Record>,
     ) {
+        // Nothing can be said against it; all own keys are looked at once the store keeps writes again.
+        if ctx.out.store_failure().is_some() {
+            return;
+        }
         let interval = ctx.config.own_key_interval;
         let last = self.reasserted_at.get(&held.key());
         if last.is_some_and(|last| ctx.now.since(*last) < interval) {
@@ -124,6 +128,16 @@ impl OwnRecords {
             .collect();
         for key in lapsed {
             self.guard(ctx, zones, &key, zone);
+        }
+    }
+
+    /// Looks at every own key, as at the start: what could not be written is written now.
+    pub(in crate::proto) fn guard_all(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        let keys: Vec<(KeyHash, ZoneName)> =
+            self.records.iter().map(|(key, own)| (*key, own.name.zone.clone())).collect();
+        for (key, zone) in keys {
+            self.plan_renewal(zones, &key);
+            self.guard(ctx, zones, &key, &zone);
         }
     }
 

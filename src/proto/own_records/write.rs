@@ -7,6 +7,7 @@ use serde_bytes::ByteBuf;
 
 use super::OwnRecords;
 use super::guard::renewal_at;
+use super::unkept::Before;
 use crate::proto::card::Scope;
 use crate::proto::context::Context;
 use crate::proto::grant::{Chain, Claim, Grant, verify_chain};
@@ -94,6 +95,9 @@ impl OwnRecords {
         if ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone())) {
             return Err(WriteError::DuplicateIdentity);
         }
+        if let Some(reason) = ctx.out.store_failure() {
+            return Err(WriteError::StoreFailed(reason.to_owned()));
+        }
         let name = draft.name.clone();
         let key = draft.key();
         let header = self.header(ctx, zones, key, &draft)?;
@@ -102,6 +106,11 @@ impl OwnRecords {
         // Through the gate that everybody else's records pass: what peers would refuse is refused here, with its reason.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
+        let before = Before {
+            zone: name.zone.clone(),
+            own: self.records.get(&key).cloned(),
+            held: zone.registry().get(&key).cloned(),
+        };
         match zone.records.merge(ctx, record, Via::Local) {
             Merge::New { .. } => {}
             Merge::Stale | Merge::Duplicate => return Err(WriteError::Superseded(name)),
@@ -115,6 +124,7 @@ impl OwnRecords {
             ctx.out.write(zone.records.written(&record));
         }
         self.records.insert(key, record);
+        self.unkept.note(key, before);
         self.plan_renewal(zones, &key);
         Ok(())
     }

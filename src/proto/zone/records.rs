@@ -15,7 +15,7 @@ use crate::proto::liveness::Standing;
 use crate::proto::message::Envelope;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
-use crate::proto::record::Record;
+use crate::proto::record::{KeyHash, Record};
 use crate::proto::registry::Registry;
 use crate::proto::time::Timestamp;
 
@@ -146,6 +146,15 @@ impl ZoneRecords {
     pub(in crate::proto) fn written(&mut self, record: &Arc<Record>) -> Write {
         self.unpublished.push(record.clone());
         self.set_seq(record.seq)
+    }
+
+    /// An own record was not kept: what stood under its key before stands there again.
+    pub(in crate::proto) fn take_back(&mut self, key: &KeyHash, before: Option<Arc<Record>>, now: Timestamp) {
+        self.unpublished.retain(|record| record.key() != *key);
+        let restored = before.clone();
+        for record in self.registry.take_back(key, before).iter().chain(&restored) {
+            self.reindex(record, now);
+        }
     }
 
     /// Agents whose entry in the index waits.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::config::{Config, Quota};
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::io::{Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, Verdict};
+use aop::proto::io::{
+    Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, StoreCondition, Verdict, Write,
+};
 use aop::proto::name::{FullName, ZoneName};
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
@@ -29,6 +31,8 @@ pub(crate) struct Cluster {
     pub(crate) nodes: Vec<Node>,
     pub(crate) rows: Vec<Rows>,
     pub(crate) log: Vec<(usize, Output)>,
+    /// Why the store of a node keeps nothing, where that is so.
+    pub(crate) full: Vec<Option<String>>,
     configs: Vec<Config>,
     links: BTreeSet<(usize, usize)>,
     next_id: u64,
@@ -64,6 +68,7 @@ impl Cluster {
             nodes: Vec::new(),
             rows: vec![Rows::new(); count],
             log: Vec::new(),
+            full: vec![None; count],
             links: BTreeSet::new(),
             next_id: 0,
             configs,
@@ -126,9 +131,37 @@ impl Cluster {
         while let Some((at, output)) =
             (0..self.nodes.len()).find_map(|at| self.nodes[at].poll_output().map(|output| (at, output)))
         {
+            match (output, self.full[at].clone()) {
+                (Output::Persist(writes), Some(reason)) => self.lose(at, writes, reason),
+                (output, _) => {
+                    self.log.push((at, output.clone()));
+                    self.perform(at, output);
+                }
+            }
+        }
+    }
+
+    /// A store that keeps nothing was given something.
+    fn lose(&mut self, at: usize, writes: Vec<Write>, reason: String) {
+        let mut rest = Vec::new();
+        while let Some(output) = self.nodes[at].poll_output() {
+            rest.extend(output.without_its_writes(&reason));
+        }
+        self.give(at, Input::StoreFailed { reason, writes });
+        for output in rest {
             self.log.push((at, output.clone()));
             self.perform(at, output);
         }
+    }
+
+    /// The store of a node keeps what it is given again, or tells what it can do.
+    pub(crate) fn tell_store(&mut self, at: usize, condition: StoreCondition) {
+        self.full[at] = match &condition {
+            StoreCondition::Failed(reason) => Some(reason.clone()),
+            StoreCondition::Well | StoreCondition::Short(_) => None,
+        };
+        self.give(at, Input::Store { condition, forgotten: false });
+        self.settle();
     }
 
     fn perform(&mut self, at: usize, output: Output) {
