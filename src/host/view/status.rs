@@ -184,6 +184,9 @@ pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
     line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
     line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
     line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unvalidated);
+    for (reason, count) in &traffic.refused {
+        line("aop_refused_total", "counter", &format!("{{reason=\"{}\"}}", reason.text()), *count);
+    }
     for (reason, count) in &traffic.gossip_dropped {
         let labels = format!("{{reason=\"{}\"}}", reason.text());
         line("aop_gossip_dropped_total", "counter", &labels, *count);
