@@ -90,7 +90,7 @@ pub(super) enum Command {
     Peers(ClientArgs),
     /// Show the health of the node; exits 5 if it is degraded
     #[command(before_help = "Examples:\n  aop status\n  aop status --node http://127.0.0.1:7500 --json")]
-    Status(ClientArgs),
+    Status(StatusArgs),
     /// Stream what happens until ctrl-c
     #[command(before_help = "Examples:\n  aop watch\n  aop watch --jsonl | jq .agent")]
     Watch(WatchArgs),
@@ -233,6 +233,15 @@ pub(super) struct AgentsArgs {
     /// Where an earlier answer stopped
     #[arg(long, value_name = "CURSOR")]
     pub(super) cursor: Option<String>,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    /// With the version of every author that is held, which may be many
+    #[arg(long)]
+    pub(super) vector: bool,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }

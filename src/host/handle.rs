@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::events::Events;
-use super::view;
+use super::view::{self, Detail, Snapshot};
 use crate::agents::Agents;
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
@@ -241,7 +241,16 @@ impl Handle {
 
     /// Health and the state of every zone.
     pub async fn status(&self) -> Result<api::Status, ApiError> {
-        self.read(view::status).await
+        Ok(self.snapshot(Detail::Fingerprints).await?.status())
+    }
+
+    /// The same with the version vector of every zone, which may take megabytes.
+    pub async fn status_with_vectors(&self) -> Result<api::Status, ApiError> {
+        Ok(self.snapshot(Detail::Vectors).await?.status())
+    }
+
+    async fn snapshot(&self, detail: Detail) -> Result<Snapshot, ApiError> {
+        self.read(move |seen| Snapshot::take(seen, detail)).await
     }
 
     /// Connected peers, bootstrap peers first.
@@ -264,8 +273,7 @@ impl Handle {
 
     /// Counters and gauges in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        let (status, traffic) = self.read(|seen| (view::status(seen), seen.network.traffic())).await?;
-        Ok(view::metrics(&status, &traffic))
+        Ok(view::metrics(self.snapshot(Detail::Counts).await?))
     }
 
     /// Resolves when the node has stopped.
