@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aop::host;
 use aop::http;
+use aop::proto::address_block::TrustedNets;
 use tokio::net::{TcpListener, TcpStream};
 
 #[path = "samples/agents.rs"]
@@ -37,7 +38,12 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let node = host::start(options).await.expect("started");
-        let settings = http::Settings { addr: ([127, 0, 0, 1], 0).into(), names: Vec::new(), token: None };
+        let settings = http::Settings {
+            addr: ([127, 0, 0, 1], 0).into(),
+            names: Vec::new(),
+            trusted_nets: TrustedNets::default(),
+            token: None,
+        };
         let server = http::bind(settings).await.expect("bound").serve(node.handle.clone());
         let addr: SocketAddr = server.url().trim_start_matches("http://").parse().expect("an address");
         compare(addr).await;

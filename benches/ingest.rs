@@ -213,7 +213,7 @@ fn start(dir: &Path, count: usize) {
         assert!(stored.take_row(&row.key, &row.value, row.authenticated == Authenticated::Yes, NETWORK, now));
     }
     let parsed = began.elapsed();
-    let mut node = node(100, stored, now);
+    let node = node(100, stored, now);
     let ready = began.elapsed();
     drop(loaded);
     assert_eq!(node.zone_states(now)[0].agents, count);

@@ -16,6 +16,7 @@ use aop::agents::HostedAgent;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Running};
 use aop::http;
+use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
 use rmcp::ServerHandler;
 use rmcp::model::{
@@ -88,7 +89,12 @@ impl World {
         let options = options(100, dir.path(), &[]);
         options.agents.replace(local);
         let node = host::start(options).await.expect("started");
-        let settings = http::Settings { addr: ([127, 0, 0, 1], 0).into(), names: Vec::new(), token: None };
+        let settings = http::Settings {
+            addr: ([127, 0, 0, 1], 0).into(),
+            names: Vec::new(),
+            trusted_nets: TrustedNets::default(),
+            token: None,
+        };
         let server = http::bind(settings).await.expect("bound").serve(node.handle.clone());
         let addr = server.url().trim_start_matches("http://").parse().expect("an address");
         World { addr, _node: node, _server: server, _dir: dir }

@@ -308,8 +308,11 @@ pub struct ZoneReport {
     pub lag_ms: u64,
     /// Since the last completed sync; null before the first.
     pub last_sync_ms_ago: Option<u64>,
-    /// Gap-free prefix of each author, `PeerId/epoch` → version.
-    pub version_vector: BTreeMap<String, u64>,
+    /// Authors whose versions are known.
+    pub authors: usize,
+    /// Gap-free prefix of each author, `PeerId/epoch` → version; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_vector: Option<BTreeMap<String, u64>>,
 }
 
 /// Something an operator should know.
@@ -321,6 +324,10 @@ pub struct Problem {
     pub message: String,
     /// What to do.
     pub fix: String,
+    /// Wall milliseconds since which it is so.
+    pub since: u64,
+    /// Whether the node works less well for it; what does not is told and no more.
+    pub degrades: bool,
 }
 
 /// A connection: `GET /v1/peers` returns `{"peers":[…]}`.

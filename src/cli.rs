@@ -9,6 +9,7 @@ mod client;
 mod dev;
 mod failure;
 mod keys;
+mod log;
 mod mcp;
 mod node;
 mod output;
@@ -56,7 +57,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Owner { command: OwnerCommand::Trust(args) } => owner::trust(&args),
         Command::Owner { command: OwnerCommand::Forget(args) } => owner::forget(&args),
         Command::Peers(client) => read::peers(&client),
-        Command::Status(client) => read::status(&client),
+        Command::Status(args) => read::status(&args),
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
         Command::Register(args) => register::register(&args, console),

@@ -20,6 +20,7 @@ use crate::agents::Agents;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::client::NodeClient;
 use crate::net::driver::Driver;
+pub use crate::net::refusals::{Reason, Refusals};
 use crate::net::store::{Loaded, Store, StoreError};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};

@@ -3,12 +3,15 @@
 //! Invariants. No handler runs before the policy has judged Host, Origin, token and content type (a page in a browser
 //! must not reach the node through DNS rebinding or a form). An address that is not loopback is bound only with a
 //! token. Every answer but the page, `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`.
-//! Connections, requests at work, uploads and event streams are counted against named limits.
+//! Connections, requests at work, bodies, uploads and event streams are counted against named limits; what is idle or slow makes
+//! room for others.
 
 mod body;
 mod call;
+mod connections;
 mod events;
 mod failure;
+mod head;
 mod mcp;
 mod page;
 mod policy;
@@ -23,8 +26,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{HeaderValue, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use hyper::body::Incoming;
@@ -33,24 +37,26 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rmcp::ServerHandler;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tower_service::Service as _;
 
+use self::connections::{Connections, Place};
 use self::failure::Failure;
+use self::head::{HEAD_BYTES_MAX, HeadKind, Heads, Watched};
 pub use self::policy::{Token, TokenError};
-use crate::host::Handle;
+use crate::host::{Handle, Reason, Refusals};
 use crate::mcp::Mcp;
+use crate::proto::address_block::TrustedNets;
+use crate::proto::code::Code;
 
-/// Open connections. Above it new ones wait in the kernel's backlog; 1024 leaves file descriptors for the mesh.
-const CONNECTIONS_MAX: usize = 1024;
 /// Requests at work at once; beyond it 429. Each costs one future and at most one question to the node.
 const REQUESTS_MAX: usize = 512;
 /// How long the head of a request may take, which also ends idle connections.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
-/// Largest head of a request, bytes: names and queries are far shorter.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// Largest body that is read of any request; most routes take less.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long an answer to a reading request may take. A search has a budget of its own, far below.
 const READ_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a writing request may take, upload included: 32 MiB of documents are signed and made durable in it, and the
@@ -68,6 +74,8 @@ pub struct Settings {
     pub addr: SocketAddr,
     /// Further host names under which clients may ask, such as that of a reverse proxy.
     pub names: Vec<String>,
+    /// Nets whose addresses have no share of the connections.
+    pub trusted_nets: TrustedNets,
     /// Asked of every request but `/healthz`; `None` is allowed on a loopback address only.
     pub token: Option<Token>,
 }
@@ -134,10 +142,16 @@ impl Listener {
     /// As [`Listener::serve`], with `mcp` as the MCP server at `/mcp`.
     pub fn serve_with<H: ServerHandler + Clone>(self, handle: Handle, mcp: H) -> Server {
         let (closing, closed) = watch::channel(false);
+        let refusals = Refusals::default();
+        let connections = Connections::new(refusals.clone());
         let pipeline = Arc::new(Pipeline {
+            bodies: body::Memory::new(refusals.clone()),
+            trusted_nets: self.settings.trusted_nets,
+            connections,
+            refusals: refusals.clone(),
             policy: policy::RequestPolicy::new(self.addr, self.settings.names, self.settings.token),
             at_work: Semaphore::new(REQUESTS_MAX),
-            router: routes::router(handle, closed.clone(), mcp::router(mcp, closed.clone())),
+            router: routes::router(handle, closed.clone(), refusals, mcp::router(mcp, closed.clone())),
         });
         let accepting = tokio::spawn(accept(self.socket, pipeline, closed));
         Server { addr: self.addr, closing, accepting }
@@ -168,24 +182,45 @@ impl Server {
 
 /// What every request passes before a handler sees it.
 struct Pipeline {
+    trusted_nets: TrustedNets,
+    connections: Connections,
     policy: policy::RequestPolicy,
+    bodies: body::Memory,
     at_work: Semaphore,
     router: Router,
+    refusals: Refusals,
+}
+
+/// One connection, as its requests see it.
+struct Connection {
+    pipeline: Arc<Pipeline>,
+    place: Arc<Place>,
+    heads: Heads,
 }
 
 async fn accept(socket: TcpListener, pipeline: Arc<Pipeline>, mut closing: watch::Receiver<bool>) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = closed(&mut closing) => break,
-            accepted = next_connection(&socket, &slots) => accepted,
+            accepted = socket.accept() => accepted,
         };
         // A task that has ended stays in the set until it is taken out.
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, slot)) => {
-                connections.spawn(serve_connection(stream, slot, pipeline.clone(), closing.clone()));
+            // Where every place is at work the socket is dropped, which says so at once.
+            Ok((stream, from)) => {
+                let source = pipeline.trusted_nets.source(from.ip());
+                if let Some((place, evicted)) = pipeline.connections.enter(source) {
+                    let connection = serve_connection(stream, place, pipeline.clone(), closing.clone());
+                    connections.spawn(async move {
+                        tokio::select! {
+                            () = connection => {}
+                            // Only idle ones are, so that no answer is cut.
+                            _ = evicted => {}
+                        }
+                    });
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "no HTTP connection accepted");
@@ -198,25 +233,18 @@ async fn accept(socket: TcpListener, pipeline: Arc<Pipeline>, mut closing: watch
     connections.join_all().await;
 }
 
-async fn next_connection(
-    socket: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    // The place first: a connection that is not accepted waits in the kernel and costs nothing here.
-    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = socket.accept().await?;
-    Ok((stream, slot))
-}
-
 async fn serve_connection(
     stream: TcpStream,
-    _slot: OwnedSemaphorePermit,
+    place: Place,
     pipeline: Arc<Pipeline>,
     mut closing: watch::Receiver<bool>,
 ) {
     // Without it small answers wait for the other side's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(|request| answer(pipeline.clone(), request));
+    let heads = Heads::default();
+    let stream = Watched::new(stream, heads.clone());
+    let connection = Arc::new(Connection { pipeline, place: Arc::new(place), heads });
+    let service = service_fn(|request| answer(connection.clone(), request));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
@@ -239,25 +267,60 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
 }
 
-async fn answer(pipeline: Arc<Pipeline>, request: hyper::Request<Incoming>) -> Result<Response, Infallible> {
-    Ok(pass(&pipeline, request).await.unwrap_or_else(|failure| failure.into_response()))
+async fn answer(
+    connection: Arc<Connection>,
+    request: hyper::Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let answered = match judge_head(&connection) {
+        Ok(()) => pass(&connection, request).await,
+        Err(failure) => Err(failure),
+    };
+    let mut response = answered.unwrap_or_else(|failure| failure.into_response());
+    // Where the next head begins is not known, or was not meant to be.
+    if connection.heads.worst() != HeadKind::Plain {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
-async fn pass(pipeline: &Pipeline, request: hyper::Request<Incoming>) -> Result<Response, Failure> {
+fn judge_head(connection: &Connection) -> Result<(), Failure> {
+    let failure = match connection.heads.worst() {
+        HeadKind::Plain | HeadKind::Chunked => return Ok(()),
+        HeadKind::TooLong => Failure::long_head(HEAD_BYTES_MAX),
+        HeadKind::TwoLengths => Failure::new(
+            Code::BadRequest,
+            "the request has both Content-Length and Transfer-Encoding",
+            "send one of them: a length, or a body in chunks",
+        ),
+    };
+    connection.pipeline.refusals.count(Reason::RequestHead);
+    Err(failure)
+}
+
+async fn pass(connection: &Connection, request: hyper::Request<Incoming>) -> Result<Response, Failure> {
+    let Connection { pipeline, place, .. } = connection;
     // Judged before it takes a place: strangers must not use up those of clients that may ask.
     pipeline.policy.judge(&request)?;
+    let (head, body) = request.into_parts();
+    // All of it before the request is at work: who sends slowly holds up nobody but himself.
+    let (body, _memory) = pipeline.bodies.read(body, BODY_BYTES_MAX, || place.touch()).await?;
+    let at_work = place.work();
+    let request = Request::from_parts(head, Body::from(body));
     // Refused and not queued: a client that is told can wait, and a queue would take memory.
-    let _permit = pipeline.at_work.try_acquire().map_err(|_| Failure::busy("requests", REQUESTS_MAX))?;
+    let _permit = pipeline.at_work.try_acquire().map_err(|_| {
+        pipeline.refusals.count(Reason::RequestPlaces);
+        Failure::busy("requests", REQUESTS_MAX)
+    })?;
     let time_max = match *request.method() {
         Method::GET | Method::HEAD => READ_TIME_MAX,
         _ => WRITE_TIME_MAX,
     };
     let mut router = pipeline.router.clone();
-    let request: Request<Incoming> = request;
     // A panic would end the connection without an answer, and its client could not tell it from a crash.
     let work = AssertUnwindSafe(async move { router.call(request).await }).catch_unwind();
     match timeout(time_max, work).await {
-        Ok(Ok(Ok(response))) => Ok(response),
+        // At work until the answer has left, for event streams last.
+        Ok(Ok(Ok(response))) => Ok(response.map(|body| Body::new(body::Held::new(body, at_work)))),
         Ok(Err(_)) => Err(Failure::panicked()),
         Err(_) => Err(Failure::late(time_max)),
     }

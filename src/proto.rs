@@ -45,6 +45,7 @@ pub mod config;
 mod context;
 mod directory;
 pub mod fingerprint;
+mod forks;
 pub mod grant;
 pub mod identity;
 pub mod io;

@@ -68,6 +68,7 @@ const ARROWS: &[Row] = &[
             "proto::clock",
             "proto::context",
             "proto::directory",
+            "proto::forks",
             "proto::links",
             "proto::own_records",
             "proto::owners",
@@ -78,7 +79,8 @@ const ARROWS: &[Row] = &[
     Row { name: "node", holds: &["proto"], uses: &["values", "sync", "seam", "machines"] },
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "seam", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "seam", "machines", "sim"] },
-    Row { name: "text", holds: &["api", "sanitize"], uses: &["values", "calls"] },
+    Row { name: "sanitize", holds: &["sanitize"], uses: &[] },
+    Row { name: "text", holds: &["api"], uses: &["values", "calls"] },
     Row { name: "files", holds: &["private_file"], uses: &[] },
     Row { name: "keys", holds: &["key_file"], uses: &["values", "files"] },
     Row { name: "settings", holds: &["config"], uses: &["values"] },
@@ -88,6 +90,7 @@ const ARROWS: &[Row] = &[
         name: "net",
         holds: &["net"],
         uses: &[
+            "sanitize",
             "values",
             "search",
             "liveness",
@@ -120,7 +123,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "mcp",
         holds: &["mcp"],
-        uses: &["values", "calls", "search", "text", "documents", "agents", "host"],
+        uses: &["sanitize", "values", "calls", "search", "text", "documents", "agents", "host"],
     },
     Row {
         name: "http",
@@ -130,7 +133,19 @@ const ARROWS: &[Row] = &[
     Row {
         name: "cli",
         holds: &["cli"],
-        uses: &["values", "lab", "text", "files", "keys", "settings", "documents", "agents", "host", "http"],
+        uses: &[
+            "sanitize",
+            "values",
+            "lab",
+            "text",
+            "files",
+            "keys",
+            "settings",
+            "documents",
+            "agents",
+            "host",
+            "http",
+        ],
     },
 ];
 

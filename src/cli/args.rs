@@ -92,7 +92,7 @@ pub(super) enum Command {
     Peers(ClientArgs),
     /// Show the health of the node; exits 5 if it is degraded
     #[command(before_help = "Examples:\n  aop status\n  aop status --node http://127.0.0.1:7500 --json")]
-    Status(ClientArgs),
+    Status(StatusArgs),
     /// Stream what happens until ctrl-c
     #[command(before_help = "Examples:\n  aop watch\n  aop watch --jsonl | jq .agent")]
     Watch(WatchArgs),
@@ -249,6 +249,15 @@ pub(super) enum AgentsCommand {
         before_help = "Examples:\n  aop agents adopt summarizer\n  aop agents adopt a@acme.org b@acme.org --json"
     )]
     Adopt(AgentNamesArgs),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct StatusArgs {
+    /// With the version of every author that is held, which may be many
+    #[arg(long)]
+    pub(super) vector: bool,
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
 }
 
 #[derive(Args, Debug)]

@@ -58,7 +58,12 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, console: Console) -> Result<Exit,
             "write --http 127.0.0.1:0",
         )
     })?;
-    let http = http::Settings { addr: settings.http_addr, names: Vec::new(), token: None };
+    let http = http::Settings {
+        addr: settings.http_addr,
+        names: Vec::new(),
+        trusted_nets: TrustedNets::default(),
+        token: None,
+    };
     run(run_dev(http, args.json, console))?;
     Ok(Exit::Done)
 }

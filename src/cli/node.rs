@@ -93,9 +93,13 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
 async fn bind(settings: &Settings) -> Result<Listener, Failure> {
     let token = settings.http_token_file.as_deref().map(Token::read).transpose();
     let token = token.map_err(|error| Failure::plain(Exit::Usage, &error))?;
-    let bound =
-        http::bind(http::Settings { addr: settings.http_addr, names: settings.http_names.clone(), token })
-            .await;
+    let bound = http::bind(http::Settings {
+        addr: settings.http_addr,
+        names: settings.http_names.clone(),
+        trusted_nets: settings.trusted_nets.clone(),
+        token,
+    })
+    .await;
     bound.map_err(|error| match error {
         // A missing token is a mistake in what was typed; a port that is taken is not.
         http::BindError::NoToken(_) => Failure::plain(Exit::Usage, &error),

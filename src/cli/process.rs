@@ -8,7 +8,8 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
-use super::failure::{Exit, Failure, wants_colours};
+use super::failure::{Exit, Failure};
+use super::log;
 use crate::host::Running;
 use crate::http::Server;
 
@@ -39,12 +40,7 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
             "write `info` or `aop=debug`",
         )
     })?;
-    // Only a second start in one process fails, and then the logs of the first go on.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(wants_colours())
-        .with_writer(std::io::stderr)
-        .try_init();
+    log::start(filter);
     Ok(())
 }
 

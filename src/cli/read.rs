@@ -1,6 +1,6 @@
 //! The reading commands: ask, print.
 
-use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs};
+use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs, StatusArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json};
@@ -101,10 +101,11 @@ pub(super) fn peers(args: &ClientArgs) -> Result<Exit, Failure> {
 }
 
 /// `aop status`: a health check, by its exit code.
-pub(super) fn status(args: &ClientArgs) -> Result<Exit, Failure> {
-    let status: Status = Client::new(args)?.get("/v1/status", &[])?;
+pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
+    let query: Vec<_> = args.vector.then(|| ("vector", "true".into())).into_iter().collect();
+    let status: Status = Client::new(&args.client)?.get("/v1/status", &query)?;
     let exit = if status.health == Health::Ok { Exit::Done } else { Exit::Degraded };
-    if args.json {
+    if args.client.json {
         print_json(&status)?;
     } else {
         status_rows(&status).print()?;
@@ -184,7 +185,8 @@ fn status_rows(status: &Status) -> Rows {
     let mut put = |field: &str, value: String| rows.push([field.to_string(), value]);
     put("health", status.health.to_string());
     for problem in &status.problems {
-        put("problem", format!("{} ({}); {}", problem.message, problem.code, problem.fix));
+        let what = if problem.degrades { "problem" } else { "notice" };
+        put(what, format!("{} ({}); {}", problem.message, problem.code, problem.fix));
     }
     put("peer id", status.peer_id.clone());
     put("version", status.version.clone());
@@ -195,10 +197,14 @@ fn status_rows(status: &Status) -> Rows {
     for zone in &status.zones {
         let sync = age(zone.last_sync_ms_ago);
         let counts = format!(
-            "{} agents, {} records, {} of {} members",
-            zone.agents, zone.records, zone.peers, zone.members
+            "{} agents, {} records of {} authors, {} of {} members",
+            zone.agents, zone.records, zone.authors, zone.peers, zone.members
         );
         put("zone", format!("{} {}: {counts}, synced {sync}, lag {} ms", zone.zone, zone.role, zone.lag_ms));
+        put("fingerprint", format!("{} {} as of {}", zone.zone, zone.fingerprint, zone.as_of));
+        for (author, version) in zone.version_vector.iter().flatten() {
+            put("version", format!("{} {author} {version}", zone.zone));
+        }
     }
     for (reason, count) in &status.refused {
         put("refused", format!("{reason} {count}"));

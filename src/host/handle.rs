@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 
 use super::events::Events;
-use super::view;
+use super::view::{self, Detail, Snapshot};
 use crate::agents::Agents;
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
@@ -251,7 +251,16 @@ impl Handle {
 
     /// Health and the state of every zone.
     pub async fn status(&self) -> Result<api::Status, ApiError> {
-        self.read(view::status).await
+        Ok(self.snapshot(Detail::Fingerprints).await?.status())
+    }
+
+    /// The same with the version vector of every zone, which may take megabytes.
+    pub async fn status_with_vectors(&self) -> Result<api::Status, ApiError> {
+        Ok(self.snapshot(Detail::Vectors).await?.status())
+    }
+
+    async fn snapshot(&self, detail: Detail) -> Result<Snapshot, ApiError> {
+        self.read(move |seen| Snapshot::take(seen, detail)).await
     }
 
     /// Connected peers, bootstrap peers first.
@@ -274,8 +283,7 @@ impl Handle {
 
     /// Counters and gauges in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        let (status, traffic) = self.read(|seen| (view::status(seen), seen.network.traffic())).await?;
-        Ok(view::metrics(&status, &traffic))
+        Ok(view::metrics(self.snapshot(Detail::Counts).await?))
     }
 
     /// Resolves when the node has stopped.
@@ -436,7 +444,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut node = lone(folder.path()).await;
         let broken = node.handle.read(|_: &mut ReadContext<'_>| panic!("on purpose")).await;
-        assert_eq!(broken.map(|()| ()).unwrap_err().code, Code::Unavailable);
+        assert_eq!(broken.unwrap_err().code, Code::Unavailable);
         for _ in 0..2 {
             let reason = node.failed().await;
             assert!(reason.contains("broke down"), "{reason}");

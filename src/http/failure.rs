@@ -32,6 +32,28 @@ impl Failure {
         Failure { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, ..failure }
     }
 
+    /// The head of the request is too long.
+    pub(super) fn long_head(bytes_max: usize) -> Failure {
+        let failure = Failure::new(
+            Code::TooLarge,
+            format!("the head of the request has more than {bytes_max} bytes"),
+            "send shorter headers and a shorter query",
+        );
+        Failure { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ..failure }
+    }
+
+    /// What another server in this process refused in a text of its own.
+    pub(super) fn foreign(status: StatusCode, message: &str) -> Failure {
+        let fix = match status {
+            StatusCode::NOT_ACCEPTABLE => "send `Accept: application/json, text/event-stream`",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                "send one JSON-RPC message as `Content-Type: application/json`"
+            }
+            _ => "see the MCP specification of the revision that you speak",
+        };
+        Failure { status, ..Failure::new(Code::BadRequest, message, fix) }
+    }
+
     /// A limit on things at work was reached.
     pub(super) fn busy(what: &str, limit: usize) -> Failure {
         Failure::new(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -50,6 +50,8 @@ const CORS_METHODS: &str = "GET, POST, DELETE, OPTIONS";
 const CORS_SENT: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, mcp-protocol-version, \
                          mcp-method, mcp-name";
 const CORS_READ: &str = "mcp-session-id, mcp-protocol-version, www-authenticate";
+/// Longest refusal of the library that is passed on, bytes; its own are a line.
+const REFUSAL_BYTES_MAX: usize = 16 * 1024;
 /// Seconds for which a browser remembers that.
 const CORS_AGE: &str = "600";
 
@@ -105,7 +107,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
             _ => (request, None),
         };
         let response = self.service.handle(request).await.map(Body::new);
-        Ok(hold(response, place))
+        Ok(hold(in_error_shape(response).await, place))
     }
 
     /// A place for a stream on which the server speaks by itself. Those of the newest revision are counted where they
@@ -117,8 +119,8 @@ impl<H: ServerHandler + Clone> Mount<H> {
 
     /// The request with its body in memory, and the place that the body takes there.
     async fn take_body(&self, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>), Failure> {
-        // Taken by what the head says, before a byte of the body is in memory.
-        let place = self.bodies.clone().try_acquire_many_owned(kib(request.headers()));
+        // The pipeline has read it, so that its size is known.
+        let place = self.bodies.clone().try_acquire_many_owned(kib(request.body()));
         let place = place.map_err(|_| Failure::busy("KiB of requests", BODIES_KIB_MAX))?;
         let (head, body) = request.into_parts();
         let bytes = body::read(body, BODY_BYTES_MAX, "call with less, or give the agent a URL").await?;
@@ -144,11 +146,25 @@ impl<H: ServerHandler + Clone> Mount<H> {
     }
 }
 
-/// KiB of memory that a body takes: as many as it says, or the most.
-fn kib(headers: &HeaderMap) -> u32 {
-    let said = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+/// KiB of memory that a body takes, or the most where its size is not known.
+fn kib(body: &Body) -> u32 {
+    let size = body.size_hint().exact().and_then(|size| usize::try_from(size).ok());
     // One more, so that many small bodies count as well; the minimum keeps the cast safe.
-    (said.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX) / 1024 + 1) as u32
+    (size.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX) / 1024 + 1) as u32
+}
+
+/// A refusal of the library is a text; all other errors of this API are JSON.
+async fn in_error_shape(response: Response) -> Response {
+    let status = response.status();
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| kind.to_str().is_ok_and(|kind| kind.starts_with("text/plain")));
+    if !(status.is_client_error() || status.is_server_error()) || !is_text {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    Failure::foreign(status, String::from_utf8_lossy(&text).trim()).into_response()
 }
 
 fn opens_session(body: &[u8]) -> bool {
@@ -244,11 +260,8 @@ mod tests {
 
     #[test]
     fn a_body_without_a_length_takes_the_place_of_the_largest() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(kib(&headers) as usize, BODY_BYTES_MAX / 1024 + 1);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("1500"));
-        assert_eq!(kib(&headers), 2);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("99999999999"));
-        assert_eq!(kib(&headers) as usize, BODY_BYTES_MAX / 1024 + 1);
+        let unknown = Body::from_stream(futures::stream::empty::<Result<Vec<u8>, std::io::Error>>());
+        assert_eq!(kib(&unknown) as usize, BODY_BYTES_MAX / 1024 + 1);
+        assert_eq!(kib(&Body::from(vec![0; 1_500])), 2);
     }
 }

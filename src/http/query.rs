@@ -36,7 +36,7 @@ pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
             "capability" => query.capability.push(value.into_owned()),
             "limit" => query.limit = Some(limit(&value)?),
             "cursor" => query.cursor = given(&value),
-            "local" => query.local = switch(&value)?,
+            "local" => query.local = switch("local", &value)?,
             _ => {
                 return Err(unknown(&name, &["q", "zone", "tag", "capability", "limit", "cursor", "local"]));
             }
@@ -69,6 +69,18 @@ pub(super) fn zone(raw: Option<&str>) -> Result<Option<String>, Failure> {
         }
     }
     Ok(zone)
+}
+
+/// Whether a status has the version vectors.
+pub(super) fn vector(raw: Option<&str>) -> Result<bool, Failure> {
+    let mut vector = false;
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "vector" => vector = switch("vector", &value)?,
+            _ => return Err(unknown(&name, &["vector"])),
+        }
+    }
+    Ok(vector)
 }
 
 /// The timeout of a call; its bounds are the node's to judge.
@@ -114,15 +126,15 @@ fn bad_limit(value: &str) -> Failure {
     )
 }
 
-fn switch(value: &str) -> Result<bool, Failure> {
+fn switch(name: &str, value: &str) -> Result<bool, Failure> {
     match value {
-        // `?local` alone says yes.
+        // The name alone says yes.
         "" | "1" | "true" => Ok(true),
         "0" | "false" => Ok(false),
         _ => Err(Failure::new(
             Code::BadRequest,
-            format!("`local={value}` is neither true nor false"),
-            "local=true",
+            format!("`{name}={value}` is neither true nor false"),
+            format!("{name}=true"),
         )),
     }
 }

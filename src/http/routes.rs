@@ -24,7 +24,7 @@ use crate::api::{
     TrustOwner,
 };
 use crate::document::{Offer, Refusal, read_documents};
-use crate::host::Handle;
+use crate::host::{Handle, Reason, Refusals};
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 
@@ -50,15 +50,22 @@ pub(super) struct Api {
     pub(super) closing: watch::Receiver<bool>,
     pub(super) streams: Arc<Semaphore>,
     uploads: Semaphore,
+    refusals: Refusals,
 }
 
 /// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
-pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
+pub(super) fn router(
+    handle: Handle,
+    closing: watch::Receiver<bool>,
+    refusals: Refusals,
+    mcp: Router,
+) -> Router {
     let api = Api {
         handle,
         closing,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
         uploads: Semaphore::new(UPLOADS_MAX),
+        refusals,
     };
     Router::new()
         .route("/", get(page::page))
@@ -140,8 +147,11 @@ async fn forget_owner(
     Ok(Json(api.handle.forget_owner(&named(name)?).await?))
 }
 
-async fn status(State(api): State<Arc<Api>>) -> Answer<Status> {
-    Ok(Json(api.handle.status().await?))
+async fn status(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer<Status> {
+    Ok(Json(match query::vector(raw.as_deref())? {
+        true => api.handle.status_with_vectors().await?,
+        false => api.handle.status().await?,
+    }))
 }
 
 async fn peers(State(api): State<Arc<Api>>) -> Answer<Peers> {
@@ -160,8 +170,18 @@ async fn ready(State(api): State<Arc<Api>>) -> Answer<serde_json::Value> {
 }
 
 async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
-    let text = api.handle.metrics().await?;
+    let mut text = api.handle.metrics().await?;
+    text.push_str(&refused(&api.refusals));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// What this server refused, as the other metrics.
+fn refused(refusals: &Refusals) -> String {
+    let line = |(reason, count): (Reason, u64)| {
+        format!("aop_http_refused_total{{reason=\"{}\"}} {count}\n", reason.text())
+    };
+    let lines: String = refusals.counts().into_iter().map(line).collect();
+    if lines.is_empty() { lines } else { format!("# TYPE aop_http_refused_total counter\n{lines}") }
 }
 
 async fn openapi() -> Response {
@@ -252,7 +272,7 @@ fn take_readable(parsed: Vec<Document>, answer: &mut RegisterAnswer) -> (Vec<usi
                 readable.0.push(index);
                 readable.1.push(item);
             }
-            Err(refusal) => answer.refused.push(refused(index, refusal)),
+            Err(refusal) => answer.refused.push(refused_document(index, refusal)),
         }
     }
     readable
@@ -267,12 +287,12 @@ fn put_outcomes(
     for (index, outcome) in positions.into_iter().zip(outcomes) {
         match outcome {
             Ok(registered) => answer.registered.push(registered),
-            Err(refusal) => answer.refused.push(refused(index, refusal)),
+            Err(refusal) => answer.refused.push(refused_document(index, refusal)),
         }
     }
 }
 
-fn refused(index: usize, refusal: Refusal) -> Refused {
+fn refused_document(index: usize, refusal: Refusal) -> Refused {
     Refused { index, name: refusal.name, code: refusal.code, message: refusal.message }
 }
 

@@ -12,7 +12,7 @@ pub const ADDRESSES_PER_PEER_MAX: usize = 8;
 
 /// How far an address can be reached from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
+pub(crate) enum Reach {
     /// This machine only.
     Host,
     /// The local network only.
@@ -51,30 +51,47 @@ pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 }
 
 /// Those of the addresses a peer announces that mean something to whoever sees it at `seen_at`: a peer met in the
-/// open is not looked for at its loopback or private addresses, where somebody else may live. At most
+/// open is not looked for at its loopback or private addresses, where somebody else may live. Each once, at most
 /// [`ADDRESSES_PER_PEER_MAX`].
 pub fn worth_keeping(seen_at: &Multiaddr, announced: Vec<Multiaddr>) -> Vec<Multiaddr> {
     // Only downwards: who is met on this host may well be reachable from the world too.
-    let least = reach(seen_at);
-    let mut kept: Vec<Multiaddr> = announced.into_iter().filter(|address| reach(address) >= least).collect();
-    kept.truncate(ADDRESSES_PER_PEER_MAX);
+    let least = reach_of_met(seen_at);
+    let mut kept: Vec<Multiaddr> = Vec::new();
+    for address in announced.into_iter().filter(|address| reach_of_named(address) >= least) {
+        if kept.len() < ADDRESSES_PER_PEER_MAX && !kept.contains(&address) {
+            kept.push(address);
+        }
+    }
     kept
 }
 
-fn reach(address: &Multiaddr) -> Reach {
+/// The reach in which a peer was met at this address. Who is met by a DNS name is one of the configuration; its other names
+/// are those of the world.
+pub(crate) fn reach_of_met(address: &Multiaddr) -> Reach {
+    reach(address).unwrap_or(Reach::World)
+}
+
+/// The reach of an address that a peer named. Nobody knows to what a DNS name leads before it is dialed, so it counts as the
+/// nearest.
+pub(crate) fn reach_of_named(address: &Multiaddr) -> Reach {
+    reach(address).unwrap_or(Reach::Host)
+}
+
+fn reach(address: &Multiaddr) -> Option<Reach> {
     match address.iter().next() {
-        Some(Protocol::Ip4(ip)) => reach_ip4(ip),
-        Some(Protocol::Ip6(ip)) => reach_ip6(ip),
-        Some(Protocol::Memory(_)) => Reach::Host,
-        // A DNS name says nothing of how far it reaches, so it is never left out.
-        _ => Reach::World,
+        Some(Protocol::Ip4(ip)) => Some(reach_ip4(ip)),
+        Some(Protocol::Ip6(ip)) => Some(ip.to_ipv4_mapped().map_or_else(|| reach_ip6(ip), reach_ip4)),
+        Some(Protocol::Memory(_)) => Some(Reach::Host),
+        _ => None,
     }
 }
 
 fn reach_ip4(ip: Ipv4Addr) -> Reach {
-    if ip.is_loopback() || ip.is_unspecified() {
+    // 0.0.0.0/8 leads to this host on most systems, and 100.64.0.0/10 is private to a provider.
+    let [first, second, ..] = ip.octets();
+    if ip.is_loopback() || first == 0 {
         Reach::Host
-    } else if ip.is_private() || ip.is_link_local() {
+    } else if ip.is_private() || ip.is_link_local() || (first == 100 && (64..128).contains(&second)) {
         Reach::Site
     } else {
         Reach::World
@@ -115,6 +132,28 @@ mod tests {
         assert_eq!(kept("/ip4/9.9.9.9/tcp/2"), 1);
         assert_eq!(kept("/ip4/10.0.0.8/tcp/2"), 2);
         assert_eq!(kept("/ip4/127.0.0.1/tcp/2"), 3);
+    }
+
+    #[test]
+    fn names_that_lead_nobody_knows_where_are_looked_for_only_where_their_peer_was_met_on_this_host() {
+        let announced = addresses(&[
+            "/dns4/localhost/tcp/1",
+            "/dnsaddr/x.example/tcp/1",
+            "/ip6/::ffff:127.0.0.1/tcp/1",
+            "/ip4/0.1.2.3/tcp/1",
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+        ]);
+        let kept = |seen: &str| worth_keeping(&seen.parse().unwrap(), announced.clone()).len();
+        assert_eq!([kept("/ip4/9.9.9.9/tcp/2"), kept("/dns4/seed.example/tcp/2")], [0, 0]);
+        assert_eq!(kept("/ip4/10.0.0.8/tcp/2"), 2);
+        assert_eq!(kept("/ip4/127.0.0.1/tcp/2"), announced.len());
+    }
+
+    #[test]
+    fn equal_addresses_are_kept_once() {
+        let announced = vec!["/ip4/5.6.7.8/tcp/1".parse().unwrap(); 50];
+        assert_eq!(worth_keeping(&"/ip4/9.9.9.9/tcp/2".parse().unwrap(), announced).len(), 1);
     }
 
     #[test]

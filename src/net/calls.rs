@@ -42,7 +42,8 @@ pub(crate) fn start(
     let driver = CallDriver::new(Calls::new(own, rand::random()));
     let access = AccessControl::new(agents.clone(), own, node.clone());
     let open_calls = streams.open_calls.clone();
-    let host = host::Host { driver: driver.clone(), agents, access, open_calls };
+    let (sources, refusals) = (streams.sources.clone(), streams.refusals.clone());
+    let host = host::Host { driver: driver.clone(), agents, access, open_calls, sources, refusals };
     tokio::spawn(host::serve(incoming, Arc::new(host), node.clone()));
     let (keeper, until) = (driver.clone(), node.clone());
     // `keep_time` never returns; without the other branch it would outlive the node.

@@ -3,8 +3,8 @@
 //! Kademlia dials whomever a lookup meets; left alone, fifty nodes on one machine become a full mesh. The rule here:
 //! **who opened a connection closes it.** A node with more than [`PEERS_HIGH`] peers closes the connections it opened
 //! itself and needs for nothing, a few a second, down to [`PEERS_TARGET`]. Peers from the configuration, peers in the
-//! gossip mesh and peers with whom calls are under way are never excess. Inbound connections are left to their openers
-//! unless there are more than [`INBOUND_HIGH`].
+//! gossip mesh and peers with whom calls are under way are never excess. Inbound connections are left to their openers:
+//! of the [`INBOUND_MAX`] places a newcomer may take one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,11 +22,8 @@ pub const PEERS_HIGH: usize = 16;
 pub const PEERS_TARGET: usize = 12;
 /// Fewer peers than this and new ones are looked for.
 pub const PEERS_LOW: usize = 8;
-/// More inbound connections than this and the ones outside the mesh are closed too, so that there is always room for
-/// a newcomer below the hard limit of [`INBOUND_MAX`].
-pub const INBOUND_HIGH: usize = 192;
-/// Hard limit of inbound connections; at 0.1 MB each about 26 MB.
-pub const INBOUND_MAX: u32 = 256;
+/// Places for inbound connections; at 0.1 MB each about 26 MB.
+pub const INBOUND_MAX: usize = 256;
 /// A connection younger than this may be in use for the lookup it was opened for, or not yet grafted.
 pub const SETTLING: Duration = Duration::from_secs(10);
 /// A second connection with one peer (both dialed at once) is closed at this age, by the side with the smaller PeerId.
@@ -62,8 +59,12 @@ pub struct Peer {
     pub(crate) identified: bool,
     pub(crate) connections: BTreeMap<ConnectionId, (Multiaddr, Instant)>,
     pub(crate) pings_lost: u32,
-    /// Whether it is disconnected only to be dialed again.
-    pub(crate) renewed: bool,
+    /// Where it is dialed again once it is disconnected.
+    pub(crate) renew_at: Option<Multiaddr>,
+    /// When it last was the first to bring a message that was accepted.
+    pub(crate) brought: Instant,
+    /// Whether it held a place in a mesh where others wait, and brought nothing for long.
+    pub(crate) is_silent: bool,
 }
 
 impl Peer {
@@ -81,7 +82,9 @@ impl Peer {
             identified: false,
             connections: BTreeMap::new(),
             pings_lost: 0,
-            renewed: false,
+            renew_at: None,
+            brought: since,
+            is_silent: false,
         }
     }
 
@@ -114,13 +117,10 @@ pub(crate) fn excess(
     // Strangers are no part of the pace below: they serve nobody, and a flood of them must not take turns.
     let strangers = peers.iter().filter(|(_, peer)| !peer.identified && age(peer) > IDENTIFY_DEADLINE);
     let mut closing: Vec<PeerId> = strangers.map(|(id, _)| *id).collect();
-    // Needed ones count too: what matters is the room that is left below the hard limit.
-    let inbound = peers.values().filter(|peer| !peer.outbound).count();
     // Two marks: with one, a node at the limit would close and dial by turns for ever.
     let excess = if peers.len() > PEERS_HIGH { peers.len() - PEERS_TARGET } else { 0 };
     let idle = |id: &PeerId, peer: &Peer| {
-        let ours = peer.outbound || inbound > INBOUND_HIGH;
-        peer.identified && ours && !peer.bootstrap && !needed.contains(id) && age(peer) > SETTLING
+        peer.identified && peer.outbound && !peer.bootstrap && !needed.contains(id) && age(peer) > SETTLING
     };
     let mut idle: Vec<PeerId> = peers.iter().filter(|(id, peer)| idle(id, peer)).map(|(id, _)| *id).collect();
     if !idle.is_empty() {
@@ -205,8 +205,6 @@ mod tests {
         let since = Instant::now();
         let left = settle(world(100, false, since), &BTreeSet::new(), since + SETTLING * 2);
         assert_eq!(left.len(), 100);
-        let left = settle(world(250, false, since), &BTreeSet::new(), since + SETTLING * 2);
-        assert_eq!(left.len(), INBOUND_HIGH);
     }
 
     #[test]

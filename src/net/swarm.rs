@@ -16,29 +16,34 @@ use std::time::{Duration, SystemTime};
 use futures::StreamExt;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{self, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify};
+use libp2p::{Multiaddr, PeerId, Swarm, Transport, gossipsub, identify};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::net::addresses::peer_id;
+use crate::net::addresses::{named_peer, peer_id};
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::budget::{Allowance, Bucket};
+use crate::net::handshakes::BoundedHandshakes;
 use crate::net::peers::{PEERS_LOW, Peer};
+use crate::net::refusals::Refusals;
 use crate::net::streams::InboundRequest;
 use crate::net::streams::budget::RequestBudget;
 use crate::net::streams::calls::OpenCalls;
+use crate::net::streams::sources::PeerSources;
 use crate::net::transport::PeerTransport;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Offence;
 use crate::proto::name::ZoneName;
 
+mod admission;
 mod behaviour;
 mod connections;
 mod dht;
 mod event;
 mod gossip;
 mod gossip_budget;
+mod named_dials;
 mod options;
 mod peer_scores;
 mod providers;
@@ -47,6 +52,7 @@ mod streams;
 mod topics;
 
 pub use crate::proto::io::{GossipId, Verdict};
+use admission::Admission;
 use behaviour::{Behaviour, BehaviourEvent, ProtocolNames};
 pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
 use gossip::Received;
@@ -96,6 +102,8 @@ pub struct Network {
     ticker: Interval,
     ticked: (Instant, SystemTime),
     traffic: Traffic,
+    refusals: Refusals,
+    sources: PeerSources,
 }
 
 impl Network {
@@ -113,7 +121,20 @@ impl Network {
         let names = ProtocolNames::new(&options.network)?;
         let topics = ZoneTopics::new(&options.network);
         let gossip = gossip.build().map_err(|error| NetworkError::Setup(error.to_string()))?;
-        let behaviour = Behaviour::new(&keypair, &names, &topics, gossip, options.discovery)?;
+        let refusals = Refusals::default();
+        let mut admission = Admission::new(options.trusted_nets.clone(), refusals.clone());
+        options.bootstrap.iter().filter_map(named_peer).for_each(|peer| admission.name(peer));
+        let behaviour = Behaviour::new(
+            &keypair,
+            &names,
+            &topics,
+            gossip,
+            options.discovery,
+            admission,
+            refusals.clone(),
+        )?;
+        let transport =
+            BoundedHandshakes::new(transport, options.trusted_nets.clone(), refusals.clone()).boxed();
         let settings = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(behaviour::IDLE_MAX)
             // QUIC and IPv6 get a head start, and an address that
@@ -124,8 +145,9 @@ impl Network {
         for address in options.listen {
             unbound.push(listen(&mut swarm, address)?);
         }
+        let sources = PeerSources::default();
         let request_budget = RequestBudget::default();
-        let requests = serve_requests(&swarm, &names, &request_budget)?;
+        let requests = serve_requests(&swarm, &names, &sources, &refusals, &request_budget)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
         // The default would make up for every tick of a suspension at once.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -148,6 +170,8 @@ impl Network {
             ticker,
             ticked: (now, SystemTime::now()),
             traffic: Traffic::default(),
+            refusals,
+            sources,
         };
         options.zones.iter().for_each(|zone| network.join_zone(zone));
         Ok(network)
@@ -197,7 +221,7 @@ impl Network {
         let Some(id) = peer_id(&peer) else { return };
         match self.peer_scores.add(id, offence, Instant::now()) {
             Penalty::Scored(score) => {
-                self.swarm.behaviour_mut().gossip.set_application_score(&id, score);
+                self.set_score(&id, score);
             }
             Penalty::Blocked => {
                 tracing::warn!(%peer, ?offence, "peer blocked");
@@ -222,6 +246,7 @@ impl Network {
             peers: self.peers().count(),
             connections: self.swarm.network_info().connection_counters().num_established() as usize,
             mesh: mesh.collect(),
+            refused: self.refusals.counts(),
             gossip_dropped: gossip.budget().dropped(),
             requests_waited: self.request_budget.waited(),
             ..self.traffic.clone()
@@ -290,8 +315,9 @@ impl Network {
         // First, because it makes peers due that are dialed further below in the same tick.
         self.notice_suspension(now);
         for (peer, score) in self.peer_scores.fade(now) {
-            self.swarm.behaviour_mut().gossip.set_application_score(&peer, score);
+            self.set_score(&peer, score);
         }
+        self.score_silent_peers(now);
         for peer in self.peer_scores.released(now) {
             self.swarm.behaviour_mut().blocked.unblock_peer(peer);
         }
@@ -334,7 +360,6 @@ mod hostile_tests;
 mod tests {
     use super::*;
     use crate::net::transport::transport;
-    use crate::proto::address_block::TrustedNets;
     use crate::proto::identity::Identity;
 
     /// Two nodes, the second of which takes nobody into its gossip mesh: all that the first publishes is announced to

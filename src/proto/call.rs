@@ -64,10 +64,10 @@ impl Calls {
             Input::Reply { stream, reply } => caller.handle_reply(now, stream, reply, outputs),
             Input::OutputTaken(stream) => caller.handle_output_taken(now, stream, outputs),
             Input::Lost { stream, loss } => caller.handle_lost(now, stream, loss, outputs),
-            Input::Offered { stream, peer, offer, access } => {
-                host.handle_offer(now, stream, peer, &offer, access, outputs);
+            Input::Offered { stream, peer, source, offer, access } => {
+                host.handle_offer(now, stream, (peer, source), &offer, access, outputs);
             }
-            Input::InputTaken { stream, size } => host.handle_input(stream, size, outputs),
+            Input::InputArrived { stream, size } => host.handle_input(stream, size, outputs),
             Input::WorkEnded { stream, ended } => host.handle_work_ended(stream, ended, outputs),
             Input::Gone(stream) => host.handle_gone(stream),
         }

@@ -98,17 +98,30 @@ impl Clock {
         self.unsafe_offset
     }
 
-    /// Compares the local clock with those of the bootstrap peers, as they were told by sync or by beacons of `zones`.
-    pub(super) fn check(&mut self, zones: &Zones, config: &Config, out: &mut Outbox) -> ClockChange {
+    /// Compares the local clock with those of the bootstrap peers, as they were told by sync or by beacons of `zones`; where
+    /// none told his, with those of the connected peers, which only warns.
+    pub(super) fn check(
+        &mut self,
+        zones: &Zones,
+        links: &Links,
+        config: &Config,
+        out: &mut Outbox,
+    ) -> ClockChange {
+        let most = config.clock_offset_max.as_millis() as u64;
         // Only peers that the operator named: a crowd of free identities could move any other median.
         let known = config.bootstrap_peers.iter().filter_map(|peer| self.offset_of(zones, peer));
-        let median = median(known.collect());
-        let most = config.clock_offset_max.as_millis() as u64;
-        self.unsafe_offset = median.filter(|median| median.unsigned_abs() > most);
+        let by_bootstrap = median(known.collect());
+        let by_others = if by_bootstrap.is_none() { -self.offset_ms(zones, links) } else { 0 };
+        self.unsafe_offset = by_bootstrap.filter(|offset| offset.unsigned_abs() > most);
+        // One alert of each kind, with the offset at which it began.
+        if by_others.unsigned_abs() <= most {
+            out.clear_alerts(NodeAlert::is_clock_off);
+        } else if !out.alerts().any(|(alert, _)| alert.is_clock_off()) {
+            out.alert(NodeAlert::ClockOff(by_others));
+        }
         match self.unsafe_offset {
             Some(offset) => {
-                // One alert, with the offset at which it began.
-                if !out.alerts().any(NodeAlert::is_clock_unsafe) {
+                if !out.alerts().any(|(alert, _)| alert.is_clock_unsafe()) {
                     out.alert(NodeAlert::ClockUnsafe(offset));
                 }
                 ClockChange::None

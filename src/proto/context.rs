@@ -1,6 +1,6 @@
 //! What a machine is given for one turn, and where what it decides goes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -14,9 +14,6 @@ use super::io::{ConversationId, Event, NodeAlert, Offence, Output, StoreConditio
 use super::record::{Author, Refusal};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
-
-/// Alerts about other authors that are remembered; each is told once. Those about this node are few: one for an own name.
-const ALERTS_MAX: usize = 256;
 
 /// What a machine may use in one turn.
 pub(super) struct Context<'a> {
@@ -43,7 +40,10 @@ pub(super) struct Outbox {
     /// What the store could not be given.
     backlog: Backlog,
     refused: BTreeMap<Code, u64>,
-    alerts: BTreeSet<NodeAlert>,
+    /// Each with the time since which it stands. Few: all are about this node, one for an own name at most.
+    alerts: BTreeMap<NodeAlert, Timestamp>,
+    /// The time of the turn.
+    pub(super) now: Timestamp,
     next_conversation: u64,
 }
 
@@ -159,9 +159,8 @@ impl Outbox {
 
     /// Tells an alert, once.
     pub(super) fn alert(&mut self, alert: NodeAlert) {
-        // Only these can be caused by others, who have free identities.
-        let strangers = matches!(alert, NodeAlert::ForkedAuthor(_));
-        if (!strangers || self.alerts.len() < ALERTS_MAX) && self.alerts.insert(alert.clone()) {
+        if !self.alerts.contains_key(&alert) {
+            self.alerts.insert(alert.clone(), self.now);
             self.event(Event::Alert(alert));
         }
     }
@@ -169,16 +168,17 @@ impl Outbox {
     /// The cause of some alerts is gone; whether there were any.
     pub(super) fn clear_alerts(&mut self, gone: impl Fn(&NodeAlert) -> bool) -> bool {
         let before = self.alerts.len();
-        self.alerts.retain(|alert| !gone(alert));
+        self.alerts.retain(|alert, _| !gone(alert));
         self.alerts.len() < before
     }
 
     pub(super) fn has_alert(&self, alert: &NodeAlert) -> bool {
-        self.alerts.contains(alert)
+        self.alerts.contains_key(alert)
     }
 
-    pub(super) fn alerts(&self) -> impl Iterator<Item = &NodeAlert> {
-        self.alerts.iter()
+    /// What stands, and since when.
+    pub(super) fn alerts(&self) -> impl Iterator<Item = (&NodeAlert, Timestamp)> {
+        self.alerts.iter().map(|(alert, since)| (alert, *since))
     }
 
     pub(super) fn next_conversation(&mut self) -> ConversationId {

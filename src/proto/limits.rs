@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::address_block::Share;
+
 /// Largest signed record, bytes on the wire. Published server.json documents reach 39 KB.
 pub const RECORD_BYTES_MAX: usize = 48 * 1024;
 /// Longest description, bytes of UTF-8.
@@ -141,6 +143,22 @@ pub const CALL_ID_KEPT: Duration = Duration::from_secs(60);
 pub const CALL_IDS_MAX: usize = 65_536;
 /// Inbound calls at work at once.
 pub const CALLS_AT_WORK_MAX: usize = 1_024;
+/// Of these places, those that only callers get of whom a call was answered before: a crowd of new keys does not take them.
+pub const CALLS_KEPT_FOR_KNOWN: usize = 256;
+/// Of the other places, those that only calls with a small input get: they are over soonest.
+pub const CALLS_KEPT_FOR_SMALL: usize = 128;
+/// An input up to this many bytes is small: most are far below.
+pub const CALL_SMALL_BYTES_MAX: usize = 64 * 1024;
+/// Callers that are known by a call that was answered. Who comes later stays unknown, so that nobody is pushed out.
+pub const CALLERS_KNOWN_MAX: usize = 1_024;
+/// Calls at work at once of one address, and of one block.
+pub const CALLS_SHARE: Share = Share { per_address: 256, per_block: 384 };
+/// How long an input may take to begin with: round trips, a lost packet, a busy machine.
+pub const CALL_INPUT_PATIENCE: Duration = Duration::from_secs(5);
+/// And the bytes for which it gets another second: a slow link of half a megabit.
+pub const CALL_INPUT_BYTES_PER_SECOND: usize = 64 * 1024;
+/// How long an accepted call may wait for its input before another may get its place, where there are no others.
+pub const CALL_INPUT_KEPT: Duration = Duration::from_secs(1);
 /// Inbound calls of one peer at work at once: more than the [`CALLS_PER_HOST_MAX`] an honest one has open, because it
 /// knows earlier than the host that one has ended.
 pub const CALLS_PER_PEER_MAX: usize = 96;
@@ -150,7 +168,11 @@ pub const CALLS_PER_HOST_MAX: usize = 64;
 /// Bytes of inputs and outputs of inbound calls held at once, inputs counted [`CALL_INPUT_WEIGHT`] times: a gigabyte of
 /// memory for the worst of them.
 pub const CALL_BYTES_AT_WORK_MAX: usize = 128 * 1024 * 1024;
-/// Of these, the bytes of one peer's calls.
+/// Of these, the bytes that only known callers and small inputs get.
+pub const CALL_BYTES_KEPT: usize = 32 * 1024 * 1024;
+/// Of all, the bytes of the calls of one address, and of one block.
+pub const CALL_BYTES_SHARE: Share = Share { per_address: 64 * 1024 * 1024, per_block: 96 * 1024 * 1024 };
+/// Of all, the bytes of one peer's calls.
 pub const CALL_BYTES_PER_PEER_MAX: usize = 32 * 1024 * 1024;
 /// How much more an input counts than an output, which is bytes and no more: JSON may take some forty times its length in
 /// memory once it is parsed, though most takes three or four.

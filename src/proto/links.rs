@@ -12,9 +12,10 @@ use super::time::Timestamp;
 const LINKS_MAX: usize = 1_024;
 
 /// The connected peers.
-#[derive(Default)]
 pub(super) struct Links {
     of: BTreeMap<PeerKey, Link>,
+    /// Since when there is none, while there is none.
+    none_since: Timestamp,
 }
 
 /// A connection.
@@ -24,14 +25,29 @@ struct Link {
 }
 
 impl Links {
+    pub(super) fn new(now: Timestamp) -> Links {
+        Links { of: BTreeMap::new(), none_since: now }
+    }
+
     pub(super) fn connected(&mut self, peer: PeerKey, dialed: Dialed, now: Timestamp) {
         if self.of.len() < LINKS_MAX {
             self.of.entry(peer).or_insert(Link { since: now, dialed });
         }
     }
 
-    pub(super) fn disconnected(&mut self, peer: &PeerKey) {
-        self.of.remove(peer);
+    pub(super) fn disconnected(&mut self, peer: &PeerKey, now: Timestamp) {
+        if self.of.remove(peer).is_some() && self.of.is_empty() {
+            self.none_since = now;
+        }
+    }
+
+    pub(super) fn contains(&self, peer: &PeerKey) -> bool {
+        self.of.contains_key(peer)
+    }
+
+    /// Since when nobody is connected.
+    pub(super) fn none_since(&self) -> Option<Timestamp> {
+        self.of.is_empty().then_some(self.none_since)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &PeerKey> {
@@ -49,6 +65,7 @@ impl Links {
 
     /// The local clock went back by `step`.
     pub(super) fn shift(&mut self, step: Duration) {
+        self.none_since = self.none_since - step;
         for link in self.of.values_mut() {
             link.since = link.since - step;
         }

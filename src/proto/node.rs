@@ -19,6 +19,7 @@ use super::clock::Clock;
 use super::config::Config;
 use super::context::{Context, Outbox};
 use super::directory::Directory;
+use super::forks::Forks;
 use super::identity::Identity;
 use super::io::{Input, Output, Protocol, Role};
 use super::links::Links;
@@ -37,6 +38,7 @@ pub struct Node {
     links: Links,
     own: OwnRecords,
     owners: Owners,
+    forks: Forks,
     clock: Clock,
     directory: Directory,
     out: Outbox,
@@ -68,9 +70,10 @@ impl Node {
         let mut node = Node {
             local: Local { identity, config, rng, cache: VerificationCache::default() },
             zones: Zones::new(),
-            links: Links::default(),
+            links: Links::new(now),
             own: OwnRecords::new(key),
             owners: Owners::default(),
+            forks: Forks::default(),
             clock: Clock::new(now),
             directory: Directory::new(key),
             out: Outbox::default(),
@@ -107,7 +110,7 @@ impl Node {
                 turn.with_zone(&zone, |zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Told));
             }
             Input::PeerLeft { peer, zone: None } => {
-                turn.links.disconnected(&peer);
+                turn.links.disconnected(&peer, now);
                 turn.with_zones(|zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Lost));
             }
             Input::Gossip { id, peer, zone, bytes } => turn.handle_gossip(id, peer, &zone, &bytes),
@@ -164,6 +167,7 @@ impl Node {
     fn turn(&mut self, now: Timestamp) -> Turn<'_> {
         let Local { identity, config, rng, cache } = &mut self.local;
         let (unsafe_offset, clock_settles) = (self.clock.unsafe_offset(), self.clock.settles());
+        self.out.now = now;
         let (author, out) = (self.own.author(), &mut self.out);
         Turn {
             ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, clock_settles, out },
@@ -171,6 +175,7 @@ impl Node {
             links: &mut self.links,
             own: &mut self.own,
             owners: &mut self.owners,
+            forks: &mut self.forks,
             clock: &mut self.clock,
             directory: &mut self.directory,
         }

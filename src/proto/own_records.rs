@@ -64,6 +64,11 @@ pub(super) struct OwnRecords {
 }
 
 impl OwnRecords {
+    /// This node, and whoever owns what it offers.
+    pub(super) fn owners(&self) -> impl Iterator<Item = PeerKey> {
+        self.records.values().map(|own| own.owner).chain([self.author.key])
+    }
+
     pub(super) fn new(key: PeerKey) -> OwnRecords {
         OwnRecords {
             author: Author { key, epoch: 0 },

@@ -25,7 +25,7 @@ use self::records::ZoneRecords;
 use self::schedule::Schedule;
 use super::config::Config;
 use super::context::Context;
-use super::fingerprint::{self, Digest, Prefix};
+use super::fingerprint::{Digest, Prefix};
 use super::identity::PeerKey;
 use super::io::{Dialed, Output, Role};
 use super::links::Links;
@@ -50,6 +50,8 @@ pub(super) enum Notice {
     OwnHead(Author, u64),
     /// A bootstrap peer's word on that version, which counts once.
     ClaimedHead(Author, u64),
+    /// An author signed two records with one version.
+    Forked(Author),
     /// A peer told its clock.
     Clock(PeerKey, Timestamp),
     /// A peer told its clock by a beacon that is remembered.
@@ -89,10 +91,6 @@ pub struct ZoneState {
     pub agents: usize,
     /// Bytes of the records.
     pub bytes: usize,
-    /// Fingerprint of what expires after `as_of`.
-    pub fingerprint: Digest,
-    /// See there.
-    pub as_of: Timestamp,
     /// Connected peers that serve the zone.
     pub peers: Vec<PeerKey>,
     /// Live members, this node included if it is one.
@@ -101,8 +99,8 @@ pub struct ZoneState {
     pub lagging_since: Option<Timestamp>,
     /// The end of the last finished sync.
     pub synced_at: Option<Timestamp>,
-    /// Gap-free prefix of each author, the own included.
-    pub versions: Vec<(Author, u64)>,
+    /// Authors whose versions are known, the own included.
+    pub authors: usize,
 }
 
 impl Zone {
@@ -255,25 +253,21 @@ impl Zone {
         self.records.registry.digest(Prefix::ROOT, as_of)
     }
 
-    /// Its state; `own` is this node as an author.
-    pub(super) fn state(&mut self, own: Author, now: Timestamp) -> ZoneState {
-        let as_of = fingerprint::as_of(now);
-        let own_version = (self.records.seq > 0).then_some((own, self.records.seq));
-        let seen = self.records.registry.vector().iter().filter(|(author, _)| **author != own);
-        let versions = seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect();
+    /// Its state; `own` is this node as an author. Costs little, for clients ask often: what costs more they ask by itself.
+    pub(super) fn state(&self, own: Author, now: Timestamp) -> ZoneState {
+        let vector = self.records.registry.vector();
+        let own_is_apart = self.records.seq > 0 && vector.signed_max(&own) == 0;
         ZoneState {
             zone: self.records.name.clone(),
             role: self.role,
             records: self.records.registry.len(),
             agents: self.records.agents.len(),
             bytes: self.records.registry.bytes(),
-            fingerprint: self.fingerprint(as_of),
-            as_of,
             peers: self.peers.iter().copied().collect(),
             members: self.members(now),
             lagging_since: self.schedule.lagging_since().filter(|_| self.schedule.lag() == Lag::Known),
             synced_at: self.synced_at(),
-            versions,
+            authors: vector.len() + usize::from(own_is_apart),
         }
     }
 }

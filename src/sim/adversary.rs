@@ -23,7 +23,7 @@ use super::queue::Due;
 use crate::proto::codec;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::io::{Command, Input, NodeAlert, Output, Verdict};
+use crate::proto::io::{Command, Input, Output, Verdict};
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::node::Node;
@@ -148,9 +148,7 @@ impl Adversary {
         let foreign = up.iter().flat_map(|node| held(node));
         let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
         let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
-        let saw = up.iter().filter(|node| {
-            node.alerts().any(|it| matches!(it, NodeAlert::ForkedAuthor(author) if is_hostile(&author.key)))
-        });
+        let saw = up.iter().filter(|node| node.forks().any(|(author, _)| is_hostile(&author.key)));
         let saw = saw.count();
         let share = |count: usize| count as f64 / up.len().max(1) as f64;
         AdversaryReport {

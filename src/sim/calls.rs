@@ -401,12 +401,12 @@ impl CallWorld {
                 Ok(CallRequest::Offer(offer)) => {
                     let peer = fabric.nodes[caller].key;
                     let access = access(at, offer.agent_id(), fabric);
-                    Some(Input::Offered { stream: id, peer, offer, access })
+                    Some(Input::Offered { stream: id, peer, source: None, offer, access })
                 }
                 Err(_) => None,
             },
             (Toward::Host, Arrival::Frame(Frame::Document(size))) => {
-                Some(Input::InputTaken { stream: id, size })
+                Some(Input::InputArrived { stream: id, size })
             }
             (Toward::Caller, Arrival::Stream) => Some(Input::Opened(stream)),
             (Toward::Caller, Arrival::Refused) => {

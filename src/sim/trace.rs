@@ -28,7 +28,7 @@ impl TraceHash {
         self.head(now, node);
         match input {
             Input::Command { id, .. } => self.part(1, &id.to_be_bytes()),
-            Input::Connected { peer, .. } => self.part(12, &peer.0),
+            Input::Connected { peer, .. } => self.part(13, &peer.0),
             Input::PeerJoined { peer, .. } => self.part(2, &peer.0),
             Input::PeerLeft { peer, .. } => self.part(3, &peer.0),
             Input::Gossip { id, .. } => self.part(4, &id.0),

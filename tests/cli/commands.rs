@@ -275,8 +275,12 @@ async fn serve(token: Option<&str>) -> Served {
     };
     let node = host::start(options).await.unwrap();
     let token = token.map(|token| http::Token::parse(token).unwrap());
-    let settings =
-        http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names: vec!["a.example".into()], token };
+    let settings = http::Settings {
+        addr: "127.0.0.1:0".parse().unwrap(),
+        names: vec!["a.example".into()],
+        trusted_nets: TrustedNets::default(),
+        token,
+    };
     let server = http::bind(settings).await.unwrap().serve(node.handle.clone());
     let addr = server.url().strip_prefix("http://").unwrap().parse().unwrap();
     Served { addr, _node: node, server, _folder: folder }
@@ -360,6 +364,29 @@ async fn a_write_that_is_refused_says_whose_fault_it_is_and_what_to_do() {
     }
     assert_eq!((ended.0, error_code(&ended.1).as_str()), (403, "bad_lease"), "{}", ended.1);
     assert!(ended.1.contains("aop keys grant"), "{}", ended.1);
+}
+
+#[tokio::test]
+async fn a_status_counts_authors_and_names_them_only_where_it_is_asked_to() {
+    let served = serve(None).await;
+    let own = serde_json::json!({"agent": {"name": "a", "description": "my own"}}).to_string();
+    assert_eq!(ask(served.addr, "POST /v1/agents", &[HOST, JSON], &own).await.0, 200);
+    let zone = async |line: &str| {
+        let (status, text) = ask(served.addr, line, &[HOST], "").await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["zones"][0].clone()
+    };
+    for line in ["GET /v1/status", "GET /v1/status?vector=0"] {
+        let zone = zone(line).await;
+        assert_eq!((&zone["authors"], zone.get("version_vector")), (&1.into(), None), "{line}");
+        assert_eq!(zone["fingerprint"].as_str().unwrap().len(), 64, "{line}");
+    }
+    let versions = zone("GET /v1/status?vector=1").await["version_vector"].clone();
+    assert_eq!(versions.as_object().unwrap().values().collect::<Vec<_>>(), [&Value::from(1)]);
+    let (_, text) = ask(served.addr, "GET /v1/status?vectors=1", &[HOST], "").await;
+    assert_eq!(error_code(&text), "bad_request");
+    let (_, metrics) = ask(served.addr, "GET /metrics", &[HOST], "").await;
+    assert!(metrics.contains("aop_registry_authors{zone=\".\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test]
@@ -675,4 +702,89 @@ fn a_node_describes_itself_in_its_data_folder_while_it_runs() {
     assert!(file.exists(), "a refused second node leaves the file of the first");
     assert_eq!(started.end("-INT"), 0);
     assert!(!file.exists());
+}
+
+/// Sockets that sent `bytes` and say nothing more.
+fn silent(addr: SocketAddr, count: usize, bytes: &[u8]) -> Vec<TcpStream> {
+    let open = |_| {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_say_nothing_keep_nobody_from_an_answer() {
+    let served = serve(Some("s3cret")).await;
+    let held = silent(served.addr, 1_100, b"");
+    let partial = silent(served.addr, 100, b"GET /healthz HTTP/1.1\r\nHost: loc");
+    for _ in 0..3 {
+        let asked = ask(served.addr, "GET /healthz", &[HOST], "");
+        let (status, _) = tokio::time::timeout(Duration::from_secs(3), asked).await.expect("an answer");
+        assert_eq!(status, 200);
+    }
+    drop((held, partial));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_does_not_come_holds_up_nobody_and_is_refused_soon() {
+    let served = serve(None).await;
+    let head = |path: &str| {
+        format!("POST {path} HTTP/1.1\r\n{HOST}\r\n{JSON}\r\nContent-Length: 1000\r\n\r\n{{").into_bytes()
+    };
+    let mut held = silent(served.addr, 600, &head("/v1/call/x"));
+    held.extend(silent(served.addr, 8, &head("/v1/agents")));
+    held.extend(silent(served.addr, 40, &head("/mcp")));
+    let asked = ask(served.addr, "GET /v1/status", &[HOST], "");
+    assert_eq!(tokio::time::timeout(Duration::from_secs(3), asked).await.expect("an answer").0, 200);
+    let document =
+        serde_json::json!({"agent": {"name": "a", "description": "beside slow uploads"}}).to_string();
+    let registered = ask(served.addr, "POST /v1/agents", &[HOST, JSON], &document);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(3), registered).await.expect("an answer").0, 200);
+    let mut last = held.pop().unwrap();
+    last.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut answer = [0; 2_000];
+        let read = last.read(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer[..read]).into_owned()
+    });
+    let refused = refused.await.unwrap();
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("timed_out"), "{refused}");
+    let (_, metrics) = ask(served.addr, "GET /metrics", &[HOST], "").await;
+    assert!(metrics.contains("aop_http_refused_total{reason=\"body_late\"}"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_or_names_two_lengths_is_refused() {
+    let served = serve(None).await;
+    let post = |headers: &str| {
+        format!("POST /v1/agents HTTP/1.1\r\n{HOST}\r\n{JSON}\r\n{headers}\r\n0\r\n\r\n").into_bytes()
+    };
+    let (length, chunks) = ("Content-Length: 5\r\n", "Transfer-Encoding: chunked\r\n");
+    for headers in [format!("{length}{chunks}"), format!("{chunks}{length}")] {
+        let (status, body) = send(served.addr, post(&headers)).await;
+        assert_eq!((status, error_code(&body).as_str()), (400, "bad_request"), "{headers}");
+    }
+    // Chunks alone are fine, and what is wrong with the document is said.
+    let (status, body) = send(served.addr, post(chunks)).await;
+    assert_eq!((status, error_code(&body).as_str()), (400, "bad_request"));
+    assert!(body.contains("not JSON"), "{body}");
+    let long = format!("X: {}", "y".repeat(70_000));
+    let (status, body) = ask(served.addr, "GET /v1/status", &[HOST, &long], "").await;
+    assert_eq!(status, 431, "{body}");
+}
+
+#[tokio::test]
+async fn refusals_of_mcp_are_json_as_all_errors() {
+    let served = serve(None).await;
+    let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    for (headers, body, status) in [
+        (&[HOST, JSON, "Accept: text/html"][..], ping, 406),
+        (&[HOST, JSON, "Accept: application/json, text/event-stream"], "[1]", 415),
+        (&[HOST, "Content-Type: text/plain"], ping, 415),
+    ] {
+        let (got, answer) = ask(served.addr, "POST /mcp", headers, body).await;
+        assert_eq!((got, error_code(&answer).as_str()), (status, "bad_request"), "{headers:?} {answer}");
+    }
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod calls;
+mod doors;
 mod full_disk;
 mod journeys;
 mod page;

@@ -96,8 +96,12 @@ impl Fixture {
             data_dir: folder.path().to_path_buf(),
             agents: agents.clone(),
         };
-        let settings =
-            http::Settings { addr: "127.0.0.1:0".parse().unwrap(), names: Vec::new(), token: None };
+        let settings = http::Settings {
+            addr: "127.0.0.1:0".parse().unwrap(),
+            names: Vec::new(),
+            trusted_nets: TrustedNets::default(),
+            token: None,
+        };
         let (node, server) = runtime.block_on(async {
             let node = host::start(options).await.unwrap();
             let listener = http::bind(settings).await.unwrap();

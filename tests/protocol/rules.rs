@@ -432,7 +432,7 @@ fn a_record_from_the_future_is_ignored_and_blames_nobody() {
     let future = message(header(1, "a", wall), &body("x"), 1);
     assert_eq!(cluster.gossip(0, 1, future.clone()), Verdict::Ignore);
     let state = &cluster.nodes[0].zone_states(NOW)[0];
-    assert!(state.records == 0 && state.versions.is_empty());
+    assert!(state.records == 0 && state.authors == 0);
     assert!(penalties(&cluster, 0, since).is_empty());
     assert_eq!(cluster.nodes[0].refused()[&Code::Future], 1);
     cluster.now = NOW + SECOND;
@@ -868,8 +868,7 @@ fn prefixes_are_adopted_after_a_sync_and_fingerprints_agree_across_an_expiry() {
     }
     cluster.link(1, 0);
     let author = cluster.nodes[0].author();
-    let state = &cluster.nodes[1].zone_states(NOW)[0];
-    assert_eq!(state.versions, [(author, 3)]);
+    assert_eq!(cluster.nodes[1].versions(&ZoneName::root()), [(author, 3)]);
     let short = Header { expires_at: NOW + 90 * SECOND, ..header(2, "short", NOW) };
     cluster.gossip(0, 1, message(short, &body("x"), 2));
     cluster.now = NOW + 45 * SECOND;
@@ -880,13 +879,46 @@ fn prefixes_are_adopted_after_a_sync_and_fingerprints_agree_across_an_expiry() {
 }
 
 #[test]
-fn a_forked_author_is_shown() {
-    let mut cluster = Cluster::new(2);
-    for agent in ["a", "b"] {
-        assert_eq!(cluster.gossip(0, 1, message(header(1, agent, NOW), &body("x"), 1)), Verdict::Accept);
+fn forks_of_strangers_are_counted_and_those_this_node_relies_on_are_an_alarm() {
+    let config = Config { bootstrap_peers: vec![key(2)], ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    let forked = |host| NodeAlert::ForkedAuthor(Author { key: key(host), epoch: 77 });
+    let callable = codec::encode(&AgentCard { callable: true, ..AgentCard::default() });
+    let fork = |cluster: &mut Cluster, host: usize| {
+        for agent in ["a", "b"] {
+            let message = message(header(host, &format!("{agent}{host}"), NOW), &callable, host);
+            assert_eq!(cluster.gossip(0, 1, message), Verdict::Accept);
+        }
+    };
+    fork(&mut cluster, 1);
+    assert_eq!(cluster.problems(0), []);
+    assert_eq!(cluster.nodes[0].forks().collect::<Vec<_>>(), [(Author { key: key(1), epoch: 77 }, NOW)]);
+    assert_eq!(cluster.nodes[0].refused()[&Code::ForkedAuthor], 1);
+    cluster.command(0, Command::ResolveForCall("a1".into()));
+    assert_eq!(cluster.problems(0), [forked(1)], "its host is called from here");
+    fork(&mut cluster, 2);
+    assert_eq!(cluster.problems(0), [forked(1), forked(2)], "a bootstrap peer");
+    cluster.now = cluster.now + MINUTE;
+    for stranger in 3..250 {
+        fork(&mut cluster, stranger);
     }
-    let author = Author { key: key(1), epoch: 77 };
-    assert_eq!(cluster.problems(0), [NodeAlert::ForkedAuthor(author)]);
+    cluster.command(0, Command::ResolveForCall("a249".into()));
+    assert_eq!(cluster.problems(0).len(), 3);
+    assert!(cluster.nodes[0].alerts().contains(&(forked(249), NOW + MINUTE)), "since it was noticed");
+}
+
+#[test]
+fn a_clock_off_from_peers_that_nobody_named_is_told_and_refuses_nothing() {
+    let mut cluster = Cluster::new(2);
+    cluster.clocks[1] = 40_000;
+    cluster.link(0, 1);
+    let problems = cluster.problems(0);
+    assert!(matches!(problems.as_slice(), [NodeAlert::ClockOff(off)] if *off > 39_000), "{problems:?}");
+    assert!(!problems[0].degrades());
+    cluster.register(0, offer("a", "x")).unwrap();
+    cluster.clocks[1] = 0;
+    cluster.pass(MINUTE);
+    assert_eq!(cluster.problems(0), []);
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn picture(cluster: &mut Cluster, at: usize, zone: &ZoneName) -> String {
     let node = &mut cluster.nodes[at];
     let state = node.zone_states(now).into_iter().find(|state| state.zone == *zone);
     let records: Vec<_> = node.zone(zone).unwrap().registry().iter().map(|record| record.hash()).collect();
-    format!("{state:?} {records:?}")
+    let root = node.fingerprint(zone, as_of(now));
+    format!("{state:?} {root:?} {records:?}")
 }
 
 fn mentions(output: &Output, zone: &ZoneName) -> bool {

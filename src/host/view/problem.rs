@@ -4,9 +4,11 @@ use crate::api::{self, Removal};
 use crate::net::driver::Event;
 use crate::net::store::StoreIncident;
 use crate::net::swarm::NetworkAlert;
+use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::io::{self, NodeAlert, Via};
 use crate::proto::record::{NoRoom, Record};
+use crate::proto::time::Timestamp;
 
 /// An event for watchers.
 pub(in crate::host) fn event(event: &Event) -> api::Event {
@@ -49,11 +51,12 @@ fn node_event(event: &io::Event) -> api::Event {
             received: *received,
             sent: *sent,
         },
-        io::Event::Alert(known) => api::Event::Problem(problem(known)),
+        io::Event::Alert(known) => api::Event::Problem(problem(known, wall_clock())),
     }
 }
 
-pub(super) fn problem(known: &NodeAlert) -> api::Problem {
+/// What the node noticed, and since when it is so.
+pub(super) fn problem(known: &NodeAlert, since: Timestamp) -> api::Problem {
     let (code, message, fix) = match known {
         NodeAlert::ClockUnsafe(offset) => (
             Code::ClockUnsafe,
@@ -105,8 +108,32 @@ pub(super) fn problem(known: &NodeAlert) -> api::Problem {
             format!("the zone {zone} is full: what its hosts keep in their later slots has no room"),
             "nothing is lost for good: own agents without room are tried again; use a zone with a key of your own",
         ),
+        NodeAlert::ClaimedHead => (
+            Code::RestoredBackup,
+            "a peer says that this node wrote more than its data folder holds; a new epoch was taken".into(),
+            "nothing: if it is so, agents registered later come back from peers",
+        ),
+        NodeAlert::ClockOff(offset) => (
+            Code::ClockOff,
+            format!(
+                "the connected peers' clocks are {offset} ms from ours, and no bootstrap peer tells its own"
+            ),
+            "set the clock of this machine, for example with an NTP service; if it is right, theirs are wrong",
+        ),
     };
-    api::Problem { code, message, fix: fix.into() }
+    api::Problem { code, message, fix: fix.into(), since: since.0, degrades: known.degrades() }
+}
+
+/// Forks of those on whom nothing here depends, in one line: anybody can make them.
+pub(super) fn forked_strangers(count: usize, since: Timestamp) -> api::Problem {
+    let message = match count {
+        1 => "an author of whom nothing is used here signed two different records with one version".into(),
+        _ => format!(
+            "{count} authors of whom nothing is used here signed two different records with one version"
+        ),
+    };
+    let fix = "nothing; whoever called a data folder or a key theirs has a copy of it in use".into();
+    api::Problem { code: Code::ForkedAuthor, message, fix, since: since.0, degrades: false }
 }
 
 /// What the network layer noticed.
@@ -118,27 +145,34 @@ fn network_problem(alert: &NetworkAlert) -> api::Problem {
         NetworkAlert::ListenerLost { .. } => "restart the node if peers cannot reach it",
         NetworkAlert::Suspended { .. } => "nothing",
     };
-    api::Problem { code: alert.code(), message: alert.to_string(), fix: fix.into() }
+    let degrades = match alert {
+        NetworkAlert::BootstrapUnreachable { .. } | NetworkAlert::ListenerLost { .. } => true,
+        // Any stranger can be of another network, or break the protocol; the last is over when it is told.
+        NetworkAlert::OtherNetwork { .. } | NetworkAlert::Blocked { .. } | NetworkAlert::Suspended { .. } => {
+            false
+        }
+    };
+    let (code, message) = (alert.code(), alert.to_string());
+    api::Problem { code, message, fix: fix.into(), since: wall_clock().0, degrades }
 }
 
-pub(super) fn no_peers() -> api::Problem {
+pub(super) fn no_peers(since: Timestamp) -> api::Problem {
     api::Problem {
         code: Code::NoPeers,
+        since: since.0,
+        degrades: true,
         message: "no peer is connected; answers come from what this node holds".into(),
         fix: "check the bootstrap addresses and the network; they are dialed again by themselves".into(),
     }
 }
 
-pub(super) fn clock_warning(offset: i64) -> api::Problem {
+/// What was found in the data folder at the start.
+pub(super) fn store_problem(incident: &StoreIncident, started_at: Timestamp) -> api::Problem {
     api::Problem {
-        code: Code::ClockOff,
-        message: format!("this clock is {offset} ms ahead of the median of its peers"),
-        fix: "set the clock of this machine, for example with an NTP service".into(),
-    }
-}
-
-impl From<&StoreIncident> for api::Problem {
-    fn from(incident: &StoreIncident) -> api::Problem {
-        api::Problem { code: incident.code, message: incident.message.clone(), fix: incident.fix.clone() }
+        code: incident.code,
+        message: incident.message.clone(),
+        fix: incident.fix.clone(),
+        since: started_at.0,
+        degrades: true,
     }
 }

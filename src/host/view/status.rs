@@ -2,81 +2,160 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::ms;
-use super::problem::{clock_warning, no_peers, problem};
+use super::problem::{forked_strangers, no_peers, problem, store_problem};
 use crate::api::{self, Health, ZoneRole};
 use crate::net::driver::ReadContext;
+use crate::net::store::StoreIncident;
 use crate::net::swarm::Traffic;
 use crate::net::wall_clock;
 use crate::proto::code::Code;
+use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
-use crate::proto::io::Role;
+use crate::proto::io::{NodeAlert, Role};
 use crate::proto::node::Node;
+use crate::proto::record::Author;
+use crate::proto::time::Timestamp;
 use crate::proto::zone::ZoneState;
 
 /// Agents of an earlier folder that a problem names.
 const RESTORED_SHOWN: usize = 10;
-/// A peer's clock further from ours than this is worth a warning, milliseconds.
-const CLOCK_WARNING_MS: u64 = 30_000;
 
-/// Health and zones.
-pub(in crate::host) fn status(seen: &mut ReadContext<'_>) -> api::Status {
-    let zones: Vec<api::ZoneReport> = seen.node.zone_states(wall_clock()).iter().map(zone_report).collect();
-    let offset = seen.node.clock_offset_ms();
-    let mut problems: Vec<api::Problem> = seen.incidents.iter().map(api::Problem::from).collect();
-    problems.extend(seen.node.alerts().map(problem));
-    for restored in problems.iter_mut().filter(|problem| problem.code == Code::RestoredKey) {
-        restored.message.push_str(&restored_names(seen.node));
+/// What the driver looks up for a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::host) enum Detail {
+    /// Counts alone, as metrics need them.
+    Counts,
+    /// With the fingerprints of the zones.
+    Fingerprints,
+    /// With the version vectors, too.
+    Vectors,
+}
+
+/// A status as it leaves the driver: numbers and keys. The text is made by whoever asked, who may ask for megabytes.
+pub(in crate::host) struct Snapshot {
+    now: Timestamp,
+    uptime: Duration,
+    key: PeerKey,
+    network: String,
+    clock_offset_ms: i64,
+    zones: Vec<ZoneSnapshot>,
+    traffic: Traffic,
+    incidents: Vec<StoreIncident>,
+    alerts: Vec<(NodeAlert, Timestamp)>,
+    forks: Vec<(Author, Timestamp)>,
+    cut_off_since: Option<Timestamp>,
+    /// Names of agents that an earlier data folder offered.
+    restored: String,
+    refused: BTreeMap<Code, u64>,
+}
+
+struct ZoneSnapshot {
+    state: ZoneState,
+    as_of: Timestamp,
+    fingerprint: Option<Digest>,
+    versions: Option<Vec<(Author, u64)>>,
+}
+
+impl Snapshot {
+    pub(in crate::host) fn take(seen: &mut ReadContext<'_>, detail: Detail) -> Snapshot {
+        let now = wall_clock();
+        let as_of = fingerprint::as_of(now);
+        let node = &mut *seen.node;
+        let zones = node.zone_states(now).into_iter().map(|state| ZoneSnapshot {
+            fingerprint: (detail != Detail::Counts).then(|| node.fingerprint(&state.zone, as_of)).flatten(),
+            versions: (detail == Detail::Vectors).then(|| node.versions(&state.zone)),
+            as_of,
+            state,
+        });
+        Snapshot {
+            zones: zones.collect(),
+            now,
+            uptime: seen.started.elapsed(),
+            key: seen.node.key(),
+            network: seen.node.config().network.clone(),
+            clock_offset_ms: seen.node.clock_offset_ms(),
+            traffic: seen.network.traffic(),
+            incidents: seen.incidents.to_vec(),
+            alerts: seen.node.alerts(),
+            forks: seen.node.forks().collect(),
+            restored: restored_names(seen.node),
+            cut_off_since: seen.node.cut_off_since().filter(|_| seen.node.config().expects_peers),
+            refused: seen.node.refused().clone(),
+        }
     }
-    if offset.unsigned_abs() > CLOCK_WARNING_MS && problems.iter().all(|it| it.code != Code::ClockUnsafe) {
-        problems.push(clock_warning(offset));
+
+    /// What is wrong, and since when.
+    fn problems(&self) -> Vec<api::Problem> {
+        let started_at = self.now - self.uptime;
+        let incidents = self.incidents.iter().map(|incident| store_problem(incident, started_at));
+        let alerts = self.alerts.iter().map(|(alert, since)| problem(alert, *since));
+        let is_told =
+            |author: &Author| self.alerts.iter().any(|(alert, _)| *alert == NodeAlert::ForkedAuthor(*author));
+        let strangers = self.forks.iter().filter(|(author, _)| !is_told(author));
+        let forks = strangers.clone().map(|(_, since)| *since).min();
+        let mut problems: Vec<api::Problem> = incidents
+            .chain(alerts)
+            .chain(forks.map(|since| forked_strangers(strangers.count(), since)))
+            .chain(self.cut_off_since.map(no_peers))
+            .collect();
+        for restored in problems.iter_mut().filter(|problem| problem.code == Code::RestoredKey) {
+            restored.message.push_str(&format!(" ({})", self.restored));
+        }
+        problems
     }
-    let connections = seen.network.traffic().connections;
-    if seen.node.config().expects_peers && connections == 0 {
-        problems.push(no_peers());
-    }
-    api::Status {
-        peer_id: seen.node.key().to_string(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        uptime_s: seen.started.elapsed().as_secs(),
-        network: seen.node.config().network.clone(),
-        clock_offset_ms: offset,
-        zones,
-        connections,
-        health: if problems.is_empty() { Health::Ok } else { Health::Degraded },
-        problems,
-        refused: seen.node.refused().clone(),
+
+    /// Health and zones.
+    pub(in crate::host) fn status(self) -> api::Status {
+        let problems = self.problems();
+        let degraded = problems.iter().any(|problem| problem.degrades);
+        api::Status {
+            peer_id: self.key.to_string(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            uptime_s: self.uptime.as_secs(),
+            zones: self.zones.iter().map(|zone| zone_report(zone, self.now)).collect(),
+            network: self.network,
+            clock_offset_ms: self.clock_offset_ms,
+            connections: self.traffic.connections,
+            health: if degraded { Health::Degraded } else { Health::Ok },
+            problems,
+            refused: self.refused,
+        }
     }
 }
 
 /// Which agents wait for a word of the operator, the first few by name.
 fn restored_names(node: &Node) -> String {
-    let names: Vec<String> = node.restored().map(|record| record.name.to_string()).collect();
-    let shown = names[..names.len().min(RESTORED_SHOWN)].join(", ");
-    let more = names.len().saturating_sub(RESTORED_SHOWN);
-    if more > 0 { format!(" ({shown} and {more} more)") } else { format!(" ({shown})") }
+    let names: Vec<String> = node.restored().take(RESTORED_SHOWN).map(|it| it.name.to_string()).collect();
+    match node.restored().count() - names.len() {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
-fn zone_report(zone: &ZoneState) -> api::ZoneReport {
-    let now = wall_clock();
-    let versions: BTreeMap<String, u64> =
-        zone.versions.iter().map(|(author, prefix)| (author.to_string(), *prefix)).collect();
+fn zone_report(zone: &ZoneSnapshot, now: Timestamp) -> api::ZoneReport {
+    let ZoneSnapshot { state, as_of, fingerprint, versions } = zone;
+    let text = |versions: &Vec<(Author, u64)>| {
+        versions.iter().map(|(author, prefix)| (author.to_string(), *prefix)).collect()
+    };
     api::ZoneReport {
-        zone: zone.zone.to_string(),
-        role: match zone.role {
+        zone: state.zone.to_string(),
+        role: match state.role {
             Role::Member => ZoneRole::Member,
             Role::Follower => ZoneRole::Follower,
         },
-        records: zone.records,
-        agents: zone.agents,
-        fingerprint: zone.fingerprint.to_string(),
-        as_of: zone.as_of.to_string(),
-        peers: zone.peers.len(),
-        members: zone.members,
-        lag_ms: zone.lagging_since.map_or(0, |since| now.since(since).as_millis() as u64),
-        last_sync_ms_ago: zone.synced_at.map(|at| now.since(at).as_millis() as u64),
-        version_vector: versions,
+        records: state.records,
+        agents: state.agents,
+        fingerprint: fingerprint.map(|root| root.to_string()).unwrap_or_default(),
+        as_of: as_of.to_string(),
+        peers: state.peers.len(),
+        members: state.members,
+        lag_ms: state.lagging_since.map_or(0, |since| now.since(since).as_millis() as u64),
+        last_sync_ms_ago: state.synced_at.map(|at| now.since(at).as_millis() as u64),
+        authors: state.authors,
+        version_vector: versions.as_ref().map(text),
     }
 }
 
@@ -107,7 +186,9 @@ fn zones_of(node: &Node, peer: &PeerKey) -> Vec<String> {
 }
 
 /// Prometheus text.
-pub(in crate::host) fn metrics(status: &api::Status, traffic: &Traffic) -> String {
+pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
+    let traffic = snapshot.traffic.clone();
+    let status = snapshot.status();
     let mut text = String::new();
     let mut line = |name: &str, kind: &str, labels: &str, value: u64| {
         if !text.contains(&format!("# TYPE {name} ")) {
@@ -122,6 +203,9 @@ pub(in crate::host) fn metrics(status: &api::Status, traffic: &Traffic) -> Strin
     line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
     line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
     line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unvalidated);
+    for (reason, count) in &traffic.refused {
+        line("aop_refused_total", "counter", &format!("{{reason=\"{}\"}}", reason.text()), *count);
+    }
     for (reason, count) in &traffic.gossip_dropped {
         let labels = format!("{{reason=\"{}\"}}", reason.text());
         line("aop_gossip_dropped_total", "counter", &labels, *count);
@@ -138,11 +222,13 @@ pub(in crate::host) fn metrics(status: &api::Status, traffic: &Traffic) -> Strin
         line("aop_registry_records", "gauge", &labels, zone.records as u64);
         line("aop_registry_agents", "gauge", &labels, zone.agents as u64);
         line("aop_zone_members", "gauge", &labels, zone.members as u64);
+        line("aop_registry_authors", "gauge", &labels, zone.authors as u64);
         line("aop_registry_lag_milliseconds", "gauge", &labels, zone.lag_ms);
     }
     for (zone, mesh) in &traffic.mesh {
         line("aop_gossip_mesh_peers", "gauge", &format!("{{zone=\"{zone}\"}}"), *mesh as u64);
     }
-    line("aop_problems", "gauge", "", status.problems.len() as u64);
+    let degrading = status.problems.iter().filter(|problem| problem.degrades).count();
+    line("aop_problems", "gauge", "", degrading as u64);
     text
 }

@@ -58,6 +58,9 @@ pub(crate) struct CallResult {
     pub(crate) attempts: u32,
 }
 
+/// How long the last word of a host that stopped reading may take: it was sent before.
+const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
+
 /// An open stream between two frames.
 type Halves = Box<(ReadHalf<Stream>, WriteHalf<Stream>)>;
 
@@ -219,8 +222,13 @@ async fn exchange(
     said: Option<(Cow<'_, [u8]>, Duration)>,
 ) -> Result<(Halves, CallReply), FrameError> {
     let (reader, writer) = &mut *halves;
-    if let Some((frame, deadline)) = said {
-        write_frame(writer, &frame, deadline).await?;
+    if let Some((frame, deadline)) = said
+        && let Err(error) = write_frame(writer, &frame, deadline).await
+    {
+        // A host that takes no more of an input has said why before.
+        let last = read_frame(reader, CALL_FRAME_BYTES_MAX, LAST_WORD_PATIENCE, LAST_WORD_PATIENCE).await;
+        let reply = last.ok().and_then(|frame| CallReply::decode(&frame).ok()).ok_or(error)?;
+        return Ok((halves, reply));
     }
     let frame = read_frame(reader, CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, FRAME_DEADLINE).await?;
     let reply = CallReply::decode(&frame).map_err(|_| FrameError::Malformed)?;

@@ -14,7 +14,7 @@ use libp2p_stream::IncomingStreams;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::access::AccessControl;
 use super::driver::CallDriver;
@@ -22,21 +22,33 @@ use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Agents, Invocation};
 use crate::net::addresses::peer_key;
 use crate::net::client::NodeClient;
+use crate::net::refusals::Refusals;
 use crate::net::streams::admission::StreamAdmission;
 use crate::net::streams::calls::{OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
+use crate::net::streams::sources::PeerSources;
+use crate::proto::address_block::Share;
 use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,
 };
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX};
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX, CALLS_SHARE};
 use crate::proto::name::FullName;
 
 /// How long an offer may take to come after its stream was opened.
 const OFFER_PATIENCE: Duration = Duration::from_secs(5);
 /// Streams beyond the calls at work: offers that are being judged, and streams that are closing.
 const STREAMS_BESIDE: usize = 32;
+/// How long the rest of an input that was refused is read: an honest caller sends all the time.
+const DROPPED_INPUT_TIME: Duration = Duration::from_secs(3);
+/// Largest part of an input that is read at once.
+const INPUT_PART_BYTES: usize = 64 * 1024;
+/// Streams of one address, and of one block: what the machine lets in, and some that are being judged.
+const SHARE: Share = Share {
+    per_address: CALLS_SHARE.per_address + STREAMS_BESIDE,
+    per_block: CALLS_SHARE.per_block + STREAMS_BESIDE,
+};
 /// Reports of progress that wait to be sent; more are lost.
 const REPORTS_MAX: usize = 8;
 
@@ -46,6 +58,8 @@ pub(super) struct Host {
     pub(super) agents: Agents,
     pub(super) access: AccessControl,
     pub(super) open_calls: OpenCalls,
+    pub(super) sources: PeerSources,
+    pub(super) refusals: Refusals,
 }
 
 type Reader = ReadHalf<Stream>;
@@ -53,8 +67,8 @@ type Writer = WriteHalf<Stream>;
 
 /// What a call waited for.
 enum Done {
-    /// The input.
-    Taken(Reader, Vec<u8>),
+    /// A part of the input, and how much of it is still to come.
+    Arrived(Reader, Vec<u8>, usize),
     /// The end of the work.
     Worked(Writer, Result<Vec<u8>, CallFailure>),
 }
@@ -69,8 +83,10 @@ struct Performance<'a> {
     reader: Option<Reader>,
     writer: Option<Writer>,
     waiting: BoxFuture<'a, Result<Done, FrameError>>,
-    /// The input, and after the work the output.
+    /// What is here of the input, and after the work the output.
     document: Vec<u8>,
+    /// Bytes of the input that are still to come.
+    input_left: usize,
     deadline: Instant,
     under_way: Option<OpenCall>,
 }
@@ -79,7 +95,7 @@ struct Performance<'a> {
 /// drops streams.
 pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: NodeClient) {
     let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
-    let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer);
+    let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer, SHARE);
     let mut calls = JoinSet::new();
     // A task that panics cannot say whose it was, and its place must be freed all the same.
     let mut peers = BTreeMap::new();
@@ -90,7 +106,10 @@ pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: 
             () = node.stopped() => return,
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
-                if admission.admit(peer, || ()).is_some() {
+                let admitted = admission.admit(peer, host.sources.of(&peer), || ());
+                if let Err(reason) = admitted {
+                    host.refusals.count(reason);
+                } else {
                     peers.insert(calls.spawn(take(host.clone(), peer, stream)).id(), peer);
                 }
             }
@@ -127,10 +146,12 @@ impl Host {
             writer: Some(writer),
             waiting: pending().boxed(),
             document: Vec::new(),
+            input_left: 0,
             deadline: Instant::now(),
             under_way: None,
         };
-        self.driver.handle(Input::Offered { stream, peer, offer, access });
+        let source = self.sources.of(&peer);
+        self.driver.handle(Input::Offered { stream, peer, source, offer, access });
         loop {
             tokio::select! {
                 biased;
@@ -156,8 +177,9 @@ impl Performance<'_> {
                 // Before the caller is told, so that its connection is not closed as excess in between.
                 self.under_way = Some(self.host.open_calls.open(self.peer));
                 self.say(&CallReply::Accepted { incarnation }).await?;
+                self.input_left = size;
                 if let Some(reader) = self.reader.take() {
-                    self.waiting = take_input(reader, size).boxed();
+                    self.waiting = begin_input(reader, size).boxed();
                 }
             }
             Output::Run { deadline, .. } => {
@@ -178,7 +200,9 @@ impl Performance<'_> {
             }
             Output::Refuse { failure, .. } => {
                 self.say(&CallReply::Failed(failure)).await?;
-                return self.close().await;
+                let closed = self.close().await;
+                self.drop_input().await;
+                return closed;
             }
             // Who returns drops the halves, which is a close without a word.
             Output::Drop(_) => return Ok(ControlFlow::Break(())),
@@ -198,10 +222,16 @@ impl Performance<'_> {
     fn note(&mut self, stream: InboundStream, done: Done) -> Input {
         self.waiting = pending().boxed();
         match done {
-            Done::Taken(reader, input) => {
-                let size = input.len();
-                (self.reader, self.document) = (Some(reader), input);
-                Input::InputTaken { stream, size }
+            Done::Arrived(reader, part, left) => {
+                self.document.extend_from_slice(&part);
+                self.input_left = left;
+                // With the last part the machine says what comes next; until then more is read.
+                if left == 0 {
+                    self.reader = Some(reader);
+                } else {
+                    self.waiting = take_part(reader, left).boxed();
+                }
+                Input::InputArrived { stream, size: self.document.len() }
             }
             Done::Worked(writer, ended) => {
                 self.writer = Some(writer);
@@ -222,6 +252,24 @@ impl Performance<'_> {
         }
     }
 
+    /// Reads the rest of an input that is not wanted, so that its caller, who still sends, comes to read why.
+    async fn drop_input(&mut self) {
+        self.document = Vec::new();
+        let waiting = std::mem::replace(&mut self.waiting, pending().boxed());
+        if self.input_left == 0 {
+            return;
+        }
+        let rest = async move {
+            let mut arrived = waiting.await;
+            while let Ok(Done::Arrived(reader, _, left)) = arrived
+                && left > 0
+            {
+                arrived = take_part(reader, left).await;
+            }
+        };
+        let _late = timeout(DROPPED_INPUT_TIME, rest).await;
+    }
+
     async fn close(&mut self) -> Result<ControlFlow<()>, FrameError> {
         if let Some(writer) = &mut self.writer {
             writer.close().await?;
@@ -236,10 +284,26 @@ async fn read_offer(reader: &mut Reader) -> Result<CallOffer, FrameError> {
     Ok(offer)
 }
 
-/// How long the input may take is for the machine to say.
-async fn take_input(mut reader: Reader, size: usize) -> Result<Done, FrameError> {
-    let input = read_frame(&mut reader, size, CALL_TIME_MAX, CALL_TIME_MAX).await?;
-    Ok(Done::Taken(reader, input))
+/// How long the input may take is for the machine to say, here and in the next.
+async fn begin_input(mut reader: Reader, size: usize) -> Result<Done, FrameError> {
+    let mut length = [0; 4];
+    reader.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length != size {
+        return Err(FrameError::TooLarge(length));
+    }
+    take_part(reader, length).await
+}
+
+/// The next part of an input of which `left` bytes are to come. Memory is taken for what arrives and not for what is announced.
+async fn take_part(mut reader: Reader, left: usize) -> Result<Done, FrameError> {
+    let mut part = vec![0; left.min(INPUT_PART_BYTES)];
+    let read = reader.read(&mut part).await?;
+    if read == 0 && left > 0 {
+        return Err(FrameError::Closed("it ended within the input".into()));
+    }
+    part.truncate(read);
+    Ok(Done::Arrived(reader, part, left - read))
 }
 
 /// Runs the agent until the work ends or the caller is gone.

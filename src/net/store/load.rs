@@ -322,8 +322,11 @@ fn reconcile_journal(
     Journal::replace(dir, row_mac.salt(), merged.next_seq, rows)
 }
 
+/// The tree or why there is none, and the keys it lacks.
+type Reconciled = (Result<SledTree, String>, BTreeSet<Vec<u8>>);
+
 /// Tells sled what it lacks. Where that fails, it is started again with everything that is known. Where room is short, it
-/// is told later: answers with the keys it lacks, or why there is no tree.
+/// is told later.
 fn reconcile_tree(
     dir: &Path,
     row_mac: &RowMac,
@@ -331,7 +334,7 @@ fn reconcile_tree(
     room: Room,
     merged: &mut MergedRows,
     incidents: &mut Vec<StoreIncident>,
-) -> Result<(Result<SledTree, String>, BTreeSet<Vec<u8>>), StoreError> {
+) -> Result<Reconciled, StoreError> {
     let writes = std::mem::take(&mut merged.tree_writes);
     let tree = match contents {
         Contents::Kept if writes.is_empty() => return Ok((Ok(tree), BTreeSet::new())),

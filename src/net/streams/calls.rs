@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use libp2p::{Stream, StreamProtocol};
 use libp2p_stream::Control;
 
+use super::sources::PeerSources;
 use crate::net::addresses::peer_id;
+use crate::net::refusals::Refusals;
 use crate::proto::identity::PeerKey;
 
 /// Opens call streams. Cheap to clone, usable from any task.
@@ -16,6 +18,8 @@ pub(crate) struct CallStreams {
     pub(crate) control: Control,
     pub(crate) protocol: StreamProtocol,
     pub(crate) open_calls: OpenCalls,
+    pub(crate) sources: PeerSources,
+    pub(crate) refusals: Refusals,
 }
 
 /// Counts the open calls of each peer. Cheap to clone.

@@ -12,15 +12,16 @@ use libp2p::gossipsub::{
 };
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{StreamProtocol, allow_block_list, connection_limits, identify, kad, ping};
 use sha2::{Digest, Sha256};
 
+use super::admission::Admission;
 use super::gossip_budget::{BudgetedGossip, GossipBudget};
+use super::named_dials::NamedDials;
 use super::providers::ProviderStore;
 use super::routing::Kad;
 use super::topics::{ZoneTopicFilter, ZoneTopics};
-use crate::net::peers::INBOUND_MAX;
+use crate::net::refusals::Refusals;
 use crate::net::swarm::{Discovery, NetworkError};
 use crate::proto::io::Protocol;
 use crate::proto::limits::GOSSIP_BYTES_MAX;
@@ -28,8 +29,8 @@ use crate::proto::limits::GOSSIP_BYTES_MAX;
 /// Connections this node opened. A young node passes through many before it closes what it has in excess; at 24 the
 /// refused lookups of a network of 50 starting at once cost more CPU time than the connections.
 const OUTBOUND_MAX: u32 = 48;
-/// Handshakes under way in each direction; each may hold 10 s of a hostile dialer's patience.
-const PENDING_MAX: u32 = 64;
+/// Outbound handshakes under way. Inbound ones are bounded below the swarm (`handshakes`).
+const DIALING_MAX: u32 = 64;
 /// Connections with one peer: both dial at the same time, over two transports at worst.
 const PER_PEER_MAX: u32 = 3;
 
@@ -48,6 +49,9 @@ const _: () = assert!(CONTROL_IDS_MAX * (GOSSIP_ID_BYTES + 2) < 16 * 1024);
 const _: () = assert!(CONTROL_BYTES_MAX < RPC_BYTES_MAX && GOSSIP_BYTES_MAX + 8 * 1024 <= RPC_BYTES_MAX);
 /// Messages queued for one peer. At 56 KiB each a peer that reads nothing costs at most 56 MiB.
 const QUEUE_MAX: usize = 1_024;
+
+/// Most peers in the mesh of a zone.
+pub(super) const MESH_HIGH: usize = 8;
 
 /// Answers of a Kademlia query and copies of an entry. 20 is for a public DHT of strangers with hours of churn.
 const KAD_REPLICATION: usize = 8;
@@ -72,10 +76,11 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(3_600);
 pub(super) struct Behaviour {
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub(super) admission: Admission,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) gossip: BudgetedGossip,
-    pub(super) kad: Toggle<Kad>,
+    pub(super) kad: NamedDials,
     pub(super) streams: libp2p_stream::Behaviour,
 }
 
@@ -88,6 +93,8 @@ impl Behaviour {
         topics: &ZoneTopics,
         gossip: gossipsub::Config,
         discovery: Discovery,
+        admission: Admission,
+        refusals: Refusals,
     ) -> Result<Behaviour, NetworkError> {
         let kad = match discovery {
             Discovery::Dht => Some(kad_behaviour(keypair, names.kad.clone())),
@@ -96,16 +103,19 @@ impl Behaviour {
         Ok(Behaviour {
             limits: connection_limits::Behaviour::new(limits()),
             blocked: allow_block_list::Behaviour::default(),
+            admission,
             identify: identify::Behaviour::new(
                 identify::Config::new(names.identify.clone(), keypair.public())
                     .with_agent_version(agent())
                     // Identify speaks once; an address that comes
                     // later would stay unknown to who is connected.
-                    .with_push_listen_addr_updates(true),
+                    .with_push_listen_addr_updates(true)
+                    // The library would dial whatever peers name; what is kept of it is kept here, filtered.
+                    .with_cache_size(0),
             ),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
             gossip: gossip_behaviour(topics, gossip)?,
-            kad: kad.into(),
+            kad: NamedDials::new(kad, refusals),
             streams: libp2p_stream::Behaviour::new(),
         })
     }
@@ -149,9 +159,7 @@ fn agent() -> String {
 
 fn limits() -> connection_limits::ConnectionLimits {
     connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_MAX))
-        .with_max_pending_outgoing(Some(PENDING_MAX))
-        .with_max_established_incoming(Some(INBOUND_MAX))
+        .with_max_pending_outgoing(Some(DIALING_MAX))
         .with_max_established_outgoing(Some(OUTBOUND_MAX))
         .with_max_established_per_peer(Some(PER_PEER_MAX))
 }
@@ -164,7 +172,7 @@ pub(super) fn gossip_settings() -> gossipsub::ConfigBuilder {
         // lost message leaves open is sync's to repair.
         .mesh_n(6)
         .mesh_n_low(5)
-        .mesh_n_high(8)
+        .mesh_n_high(MESH_HIGH)
         .gossip_lazy(3)
         .gossip_factor(0.1)
         .heartbeat_interval(Duration::from_secs(1))
@@ -180,8 +188,11 @@ pub(super) fn gossip_settings() -> gossipsub::ConfigBuilder {
         .connection_handler_queue_len(QUEUE_MAX)
         // Twice the default: a copy that arrives later than this is handed out a second time.
         .duplicate_cache_time(Duration::from_secs(120))
-        // A hub would send its own messages to every peer it has.
-        .flood_publish(false);
+        // Own messages go to every peer of the zone: a mesh of peers that forward nothing then holds back nothing that is
+        // written here. A hub pays for it with a copy for each of its peers.
+        .flood_publish(true)
+        // Places of the mesh that stay with peers that this node chose itself.
+        .mesh_outbound_min(2);
     settings
 }
 
@@ -211,7 +222,8 @@ fn gossip_behaviour(topics: &ZoneTopics, config: gossipsub::Config) -> Result<Bu
 
 /// Scores punish proven misbehaviour and nothing else.
 ///
-/// Off: too few deliveries (P3, P3b), because a registry is quiet for hours and silence is not a fault; many peers on
+/// Off: too few deliveries (P3, P3b), because a registry is quiet for hours and silence alone is not a fault (who is silent where
+/// others wait for its place is scored by `gossip`); many peers on
 /// one IP address, because a machine, a cluster or an office behind one NAT is the normal small network (the default
 /// weight cuts off the 12th node of an address). Rewards are kept small, so that no credit outweighs a forgery.
 fn score() -> PeerScoreParams {

@@ -12,7 +12,12 @@ use super::{Network, NetworkAlert, NetworkEvent};
 use crate::net::addresses::{ip_of, named_peer, peer_id, peer_key, worth_keeping};
 use crate::net::peers::{self, Peer};
 use crate::proto::name::ZoneName;
+use crate::sanitize::clean_short;
 
+/// What is kept of the name of another network, bytes: whoever reads it knows his own, which has 63 at most.
+const SPEAKS_BYTES_MAX: usize = 64;
+/// What is kept of the reason why a peer was not reached, bytes.
+const REASON_BYTES_MAX: usize = 512;
 /// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
 const PINGS_LOST_MAX: u32 = 2;
 
@@ -34,9 +39,13 @@ impl Network {
         };
         if bootstrap {
             // Strangers may fill every place; a peer that the operator named still gets in.
-            self.swarm.behaviour_mut().limits.bypass_peer_id(&id);
+            let behaviour = self.swarm.behaviour_mut();
+            behaviour.limits.bypass_peer_id(&id);
+            behaviour.admission.name(id);
+            behaviour.kad.trust(connection);
         }
         let source = ip_of(address).and_then(|ip| self.trusted_nets.source(ip));
+        self.sources.connected(key, source);
         let block = source.map(|source| source.block);
         self.swarm.behaviour().gossip.budget().connected(id, block, now);
         self.request_budget.connected(key, block, now);
@@ -56,16 +65,15 @@ impl Network {
         }
         self.dialer.disconnected(id, Instant::now(), rand::random());
         let Some(peer) = self.peers.remove(&id) else { return };
+        self.sources.disconnected(&peer.key);
         self.swarm.behaviour().gossip.budget().disconnected(&id);
         self.request_budget.disconnected(&peer.key);
         if peer.identified {
             self.ready.push_back(NetworkEvent::Disconnected { peer: peer.key });
         }
-        if peer.renewed {
+        if let Some(address) = peer.renew_at {
             // A failure is the library's to forget: the peer has our address too.
-            let options =
-                DialOpts::peer_id(id).addresses(peer.listens_at).extend_addresses_through_behaviour();
-            let _ = self.swarm.dial(options.build());
+            let _ = self.swarm.dial(DialOpts::peer_id(id).addresses(vec![address]).build());
         }
     }
 
@@ -80,7 +88,8 @@ impl Network {
             return;
         }
         if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
-            let reason = error.to_string();
+            // Some errors say what the other side said.
+            let reason = clean_short(&error.to_string(), REASON_BYTES_MAX);
             tracing::info!(%address, failures, reason, "bootstrap peer not reached");
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable {
                 address,
@@ -97,7 +106,7 @@ impl Network {
         if info.protocol_version != self.names.identify {
             // Two worlds on one machine find each other through
             // old addresses: told, and not held against the peer.
-            let (peer, speaks) = (peer.key, info.protocol_version);
+            let (peer, speaks) = (peer.key, clean_short(&info.protocol_version, SPEAKS_BYTES_MAX));
             tracing::info!(%peer, speaks, "peer of another network disconnected");
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
                 peer,
@@ -110,7 +119,9 @@ impl Network {
         if peer.identified && peer.agent != info.agent_version {
             // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
             // connection of a peer only, so the new run would never hear of ours: start afresh.
-            peer.renewed = true;
+            // Dialed where it was reached before and nowhere else: who dialed us dials again, and where it says that it listens
+            // somebody else may.
+            peer.renew_at = peer.outbound.then_some(seen_at);
             let _ = self.swarm.disconnect_peer_id(id);
             return;
         }
@@ -145,10 +156,11 @@ impl Network {
     pub(super) fn close_excess(&mut self, now: Instant) {
         // A call lives on one connection and is lost with it, unlike gossip, which any other peer repairs.
         let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
+        // Closing those of the mesh would only have it graft others, which may be closed next.
+        let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
+        let needed: BTreeSet<PeerId> = mesh.chain(&calling).copied().collect();
+        self.swarm.behaviour_mut().admission.review(needed.clone(), now);
         if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
-            // Closing these would only have the mesh graft others, which may be closed next.
-            let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
-            let needed = mesh.chain(&calling).copied().collect();
             for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::gossip_budget::Dropped;
+use crate::net::refusals::Reason;
 use crate::net::streams::InboundRequest;
 use crate::net::streams::budget::Waited;
 use crate::proto::code::Code;
@@ -190,6 +191,8 @@ pub struct Traffic {
     pub gossip_received: u64,
     /// Messages given up without a verdict.
     pub gossip_unvalidated: u64,
+    /// What was refused under a limit, by reason.
+    pub refused: BTreeMap<Reason, u64>,
     /// Messages dropped before anybody looked at them, by reason.
     pub gossip_dropped: BTreeMap<Dropped, u64>,
     /// Requests of peers that had to wait, by how.

@@ -1,13 +1,13 @@
 //! Gossip: messages, who is subscribed to which zone, and zones that come and go.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{self, MessageAcceptance, MessageId, PublishError};
-
 use tokio::time::Instant;
 
-use super::behaviour::topic_score;
+use super::behaviour::{MESH_HIGH, topic_score};
 use super::gossip_budget::GossipEvent;
 use super::{GossipId, Network, NetworkEvent, Published, Verdict};
 use crate::net::addresses::peer_key;
@@ -15,6 +15,12 @@ use crate::proto::io::Offence;
 use crate::proto::limits::GOSSIP_BYTES_MAX;
 use crate::proto::name::ZoneName;
 
+/// How long a peer may bring nothing. A member tells that it is there every 20 s, and at least once a minute in a zone so large
+/// that others are heard through it meanwhile.
+const SILENT_AFTER: Duration = Duration::from_secs(45);
+/// The score of silence: more than the rewards of a topic, so that it costs the place in the mesh, and less than what costs
+/// anything else.
+const SILENCE: f64 = -4.0;
 /// Gossip messages that wait for their verdict. The oldest is given up (not forwarded) when there are more; at 500
 /// messages a second the driver is then 8 s behind, and the mesh has forgotten the message anyway.
 const VERDICTS_MAX: usize = 4_096;
@@ -108,8 +114,50 @@ impl Network {
             return;
         };
         if let Some(message) = self.pending_validation.remove(place) {
+            if verdict == Verdict::Accept
+                && let Some(peer) = self.peers.get_mut(&message.from)
+            {
+                peer.brought = Instant::now();
+            }
             self.report_validation(message, verdict);
         }
+    }
+
+    /// Peers that hold a place in the mesh and bring nothing lose it where others of the zone wait for one, and get none before
+    /// they bring something. An honest member tells at least that it is there; peers of the configuration are left alone.
+    pub(super) fn score_silent_peers(&mut self, now: Instant) {
+        let gossip = &self.swarm.behaviour().gossip;
+        let mut changed = Vec::new();
+        for (zone, topic) in self.topics.iter() {
+            let members = self.peers.values().filter(|peer| peer.zones.contains(zone)).count();
+            if members <= MESH_HIGH {
+                continue;
+            }
+            changed.extend(gossip.mesh_peers(&topic.hash()).filter(|id| {
+                let peer = self.peers.get(id).filter(|peer| !peer.bootstrap && !peer.is_silent);
+                peer.is_some_and(|peer| now.saturating_duration_since(peer.brought) > SILENT_AFTER)
+            }));
+        }
+        for (id, peer) in &mut self.peers {
+            let is_heard = now.saturating_duration_since(peer.brought) <= SILENT_AFTER;
+            if peer.is_silent && is_heard {
+                changed.push(*id);
+            }
+        }
+        for id in changed {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.is_silent = now.saturating_duration_since(peer.brought) > SILENT_AFTER;
+                tracing::debug!(peer = %id, silent = peer.is_silent, "mesh");
+            }
+            self.set_score(&id, self.peer_scores.score(&id, now));
+        }
+    }
+
+    /// Sets what the mesh thinks of a peer: its offences, and its silence.
+    pub(super) fn set_score(&mut self, id: &PeerId, offences: f64) {
+        let is_silent = self.peers.get(id).is_some_and(|peer| peer.is_silent);
+        let silence = if is_silent { SILENCE } else { 0.0 };
+        self.swarm.behaviour_mut().gossip.set_application_score(id, offences + silence);
     }
 
     pub(super) fn handle_gossip(&mut self, event: GossipEvent) {

@@ -40,8 +40,8 @@ const ACCEPTED_COST: f64 = 0.02;
 /// may turn an honest peer's into, but what nobody sends who reads on.
 const PATIENCE: Allowance<1> = Allowance { per_second: [200.0], burst: [2_000.0] };
 /// Messages of which the library remembers something, 50 MiB of it. Beyond it none is taken from anybody: what is lost
-/// comes by sync. A thousand new messages in every second stay below.
-const REMEMBERED_MAX: usize = 131_072;
+/// comes by sync. Eight hundred new messages in every second stay below.
+const REMEMBERED_MAX: usize = 98_304;
 /// How long it remembers: as its scores do, and longer than its cache of duplicates.
 const REMEMBERED_FOR: Duration = Duration::from_secs(120);
 /// How exactly that is counted.

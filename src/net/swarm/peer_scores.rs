@@ -58,6 +58,11 @@ impl PeerScores {
         Penalty::Scored(-points)
     }
 
+    /// The score of a peer.
+    pub(super) fn score(&self, peer: &PeerId, now: Instant) -> f64 {
+        self.points.get(peer).map_or(0.0, |(points, at)| -faded(*points, *at, now))
+    }
+
     /// The scores of all offenders, faded to `now`; those with none left are forgotten after this.
     pub(super) fn fade(&mut self, now: Instant) -> Vec<(PeerId, f64)> {
         let score = |(peer, (points, at)): (&PeerId, &(f64, Instant))| (*peer, -faded(*points, *at, now));

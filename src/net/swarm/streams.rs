@@ -6,9 +6,11 @@ use tokio::sync::mpsc;
 
 use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
+use crate::net::refusals::Refusals;
 use crate::net::streams::budget::RequestBudget;
 use crate::net::streams::calls::CallStreams;
-use crate::net::streams::{InboundRequest, RequestClient, serve};
+use crate::net::streams::sources::PeerSources;
+use crate::net::streams::{Answers, InboundRequest, RequestClient, serve};
 use crate::proto::io::Protocol;
 
 /// Every protocol that is served.
@@ -27,7 +29,14 @@ impl Network {
         let protocol = self.names.call.clone();
         let incoming =
             control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
-        Ok((CallStreams { control, protocol, open_calls: self.calls.clone() }, incoming))
+        let streams = CallStreams {
+            control,
+            protocol,
+            open_calls: self.calls.clone(),
+            sources: self.sources.clone(),
+            refusals: self.refusals.clone(),
+        };
+        Ok((streams, incoming))
     }
 }
 
@@ -35,6 +44,8 @@ impl Network {
 pub(super) fn serve_requests(
     swarm: &Swarm<Behaviour>,
     names: &ProtocolNames,
+    sources: &PeerSources,
+    refusals: &Refusals,
     budget: &RequestBudget,
 ) -> Result<mpsc::Receiver<InboundRequest>, NetworkError> {
     // One queue for all protocols: the driver answers one request at a time whatever its protocol.
@@ -44,7 +55,8 @@ pub(super) fn serve_requests(
         // Accepted before anything is polled, so that not even the first peer finds the protocol missing.
         let incoming = control.accept(names.of(protocol).clone());
         let incoming = incoming.map_err(|error| NetworkError::Setup(error.to_string()))?;
-        tokio::spawn(serve(protocol, incoming, requests.clone(), budget.clone()));
+        let answers = Answers { requests: requests.clone(), budget: budget.clone() };
+        tokio::spawn(serve(protocol, incoming, answers, sources.clone(), refusals.clone()));
     }
     Ok(receiver)
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::registry::{CallPermit, CallRegistry};
 use super::{Access, CallFailure, CallId, CallOffer, InboundStream, Incarnation, Outcome, Output};
+use crate::proto::address_block::Source;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::CALL_BYTES_MAX;
+use crate::proto::limits::{CALL_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, CALL_INPUT_PATIENCE};
 use crate::proto::name::FullName;
 
 /// The calls that a node takes; as many as the registry admits.
@@ -30,6 +31,8 @@ struct InboundCall {
     call: CallId,
     permit: CallPermit,
     deadline: Duration,
+    /// When all of the input must be here.
+    input_until: Duration,
     stage: Stage,
 }
 
@@ -56,13 +59,22 @@ impl Host {
         &mut self,
         now: Duration,
         stream: InboundStream,
-        peer: PeerKey,
+        (peer, source): (PeerKey, Option<Source>),
         offer: &CallOffer,
         access: Access,
         outputs: &mut VecDeque<Output>,
     ) {
         // Access first: who may not call takes no place and learns nothing of the load.
-        let admitted = access.check(&offer.name).and_then(|()| self.registry.admit(now, peer, offer));
+        let mut admitted =
+            access.check(&offer.name).and_then(|()| self.registry.admit(now, peer, source, offer));
+        if admitted.as_ref().is_err_and(|failure| failure.code == Code::Busy)
+            && let Some(late) = self.registry.to_replace(now, peer, source)
+            && let Some(stream) = self.streams.get(&late).copied()
+        {
+            let message = "the input did not come, and others wait for the place; try again in a moment";
+            self.refuse_input(stream, CallFailure::new(Code::Busy, Outcome::NotStarted, message), outputs);
+            admitted = self.registry.admit(now, peer, source, offer);
+        }
         let (permit, time) = match admitted {
             Ok(admitted) => admitted,
             Err(failure) => return outputs.push_back(Output::Refuse { stream, failure }),
@@ -74,13 +86,16 @@ impl Host {
         // The registry lets nothing in that is larger than a `usize` can be.
         let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
         let deadline = now + time;
-        let call = InboundCall { peer, call: offer.call, permit, deadline, stage: Stage::Input(size) };
+        let input_until = now + time.min(input_time(size));
+        let stage = Stage::Input(size);
+        let call = InboundCall { peer, call: offer.call, permit, deadline, input_until, stage };
         self.calls.insert(stream, call);
         self.streams.insert((peer, offer.call), stream);
-        self.timers.insert((deadline, stream));
+        self.timers.insert((input_until, stream));
         outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });
     }
 
+    /// So many bytes of the input are here by now; the work begins with the last of them.
     pub(super) fn handle_input(
         &mut self,
         stream: InboundStream,
@@ -88,12 +103,24 @@ impl Host {
         outputs: &mut VecDeque<Output>,
     ) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
+        let Stage::Input(announced) = call.stage else { return self.drop_stream(stream, outputs) };
+        if size > announced {
+            return self.drop_stream(stream, outputs);
+        }
+        if !self.registry.take_bytes(call.permit, size) {
+            let message = "the host has no room for the input; try again in a moment, with less at once";
+            let failure = CallFailure::new(Code::Busy, Outcome::NotStarted, message);
+            return self.refuse_input(stream, failure, outputs);
+        }
+        if size < announced {
+            return;
+        }
         // The size first: `begin` already marks the call as one that may have run.
-        if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {
+        if !self.registry.begin(call.permit) {
             return self.drop_stream(stream, outputs);
         }
         call.stage = Stage::Running;
-        self.timers.remove(&(call.deadline, stream));
+        self.timers.remove(&(call.input_until, stream));
         outputs.push_back(Output::Run { stream, deadline: call.deadline });
     }
 
@@ -108,6 +135,9 @@ impl Host {
         };
         // The permit stays: the output fills memory until the caller has read it.
         call.stage = Stage::Ended;
+        if ended.is_ok() {
+            self.registry.know(call.peer);
+        }
         // The work is done even where its output cannot be sent; to call again would do it twice.
         let failed = |code, message| Err(CallFailure::new(code, Outcome::Done, message));
         let ended = match ended {
@@ -128,7 +158,7 @@ impl Host {
     pub(super) fn handle_gone(&mut self, stream: InboundStream) {
         let Some(call) = self.calls.remove(&stream) else { return };
         self.registry.end(call.permit);
-        self.timers.remove(&(call.deadline, stream));
+        self.timers.remove(&(call.input_until, stream));
         if self.streams.get(&(call.peer, call.call)) == Some(&stream) {
             self.streams.remove(&(call.peer, call.call));
         }
@@ -137,7 +167,12 @@ impl Host {
     /// Inputs that did not come in time do not come any more. What runs is ended by whoever runs it.
     pub(super) fn handle_timeout(&mut self, now: Duration, outputs: &mut VecDeque<Output>) {
         while let Some((_, stream)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
-            self.drop_stream(stream, outputs);
+            let message = "the input did not come in time; call again over a faster link, or with less";
+            self.refuse_input(
+                stream,
+                CallFailure::new(Code::Deadline, Outcome::NotStarted, message),
+                outputs,
+            );
         }
     }
 
@@ -145,11 +180,25 @@ impl Host {
         self.timers.first().map(|(due, _)| *due)
     }
 
+    /// Nothing of the call has run, and nothing will: the place is free at once, and the caller is told.
+    fn refuse_input(&mut self, stream: InboundStream, failure: CallFailure, outputs: &mut VecDeque<Output>) {
+        let Some(call) = self.calls.get_mut(&stream) else { return };
+        call.stage = Stage::Ended;
+        self.timers.remove(&(call.input_until, stream));
+        self.registry.void(call.permit);
+        outputs.push_back(Output::Refuse { stream, failure });
+    }
+
     fn drop_stream(&mut self, stream: InboundStream, outputs: &mut VecDeque<Output>) {
         // Nothing follows a `Drop`, so the place is freed here and not when the driver says so.
         self.handle_gone(stream);
         outputs.push_back(Output::Drop(stream));
     }
+}
+
+/// How long an input of so many bytes may take.
+fn input_time(size: usize) -> Duration {
+    CALL_INPUT_PATIENCE + Duration::from_secs_f64(size as f64 / CALL_INPUT_BYTES_PER_SECOND as f64)
 }
 
 impl Access {
@@ -188,7 +237,7 @@ mod tests {
     fn offered(host: &mut Host, stream: InboundStream, attempt: u32, access: Access) -> Vec<Output> {
         let mut outputs = VecDeque::new();
         let peer = Identity::from_seed([1; 32]).key();
-        host.handle_offer(NOW, stream, peer, &offer(attempt), access, &mut outputs);
+        host.handle_offer(NOW, stream, (peer, None), &offer(attempt), access, &mut outputs);
         outputs.into()
     }
 
@@ -233,7 +282,41 @@ mod tests {
         offered(&mut host, STREAMS[1], 1, Access::Granted);
         let due = host.poll_timeout().unwrap();
         host.handle_timeout(due, &mut outputs);
-        assert_eq!(outputs, [Output::Drop(STREAMS[0]), Output::Drop(STREAMS[1])]);
+        assert_eq!(outputs.pop_front(), Some(Output::Drop(STREAMS[0])));
+        let said = outputs.pop_front();
+        let is_late =
+            |failure: &CallFailure| (failure.code, failure.outcome) == (Code::Deadline, Outcome::NotStarted);
+        assert!(matches!(&said, Some(Output::Refuse { failure, .. }) if is_late(failure)), "{said:?}");
+        host.handle_input(STREAMS[1], 3, &mut outputs);
+        assert_eq!(outputs, [Output::Drop(STREAMS[1])], "it runs no more");
         assert_eq!((host.calls.len(), host.poll_timeout()), (0, None));
+    }
+
+    #[test]
+    fn an_input_has_time_by_its_size_and_no_more() {
+        let mut host = Host::new(Incarnation(7));
+        let long = CallOffer { left_ms: 300_000, ..offer(1) };
+        for (size, seconds) in [(1, 5), (3 * 1024 * 1024, 53)] {
+            let mut outputs = VecDeque::new();
+            let offer = CallOffer { size, call: CallId([size as u8; 16]), ..long.clone() };
+            let peer = Identity::from_seed([1; 32]).key();
+            host.handle_offer(NOW, InboundStream(size), (peer, None), &offer, Access::Granted, &mut outputs);
+            let waits = host.poll_timeout().unwrap() - NOW;
+            assert_eq!(waits.as_secs(), seconds, "{size}");
+            host.handle_timeout(NOW + waits, &mut outputs);
+        }
+    }
+
+    #[test]
+    fn an_input_that_comes_in_parts_runs_with_the_last_and_one_that_is_too_long_never() {
+        let mut host = Host::new(Incarnation(7));
+        let mut outputs = VecDeque::new();
+        offered(&mut host, STREAMS[0], 1, Access::Granted);
+        host.handle_input(STREAMS[0], 1, &mut outputs);
+        assert!(outputs.is_empty());
+        host.handle_input(STREAMS[0], 3, &mut outputs);
+        assert!(matches!(&outputs.pop_front(), Some(Output::Run { .. })));
+        host.handle_input(STREAMS[0], 3, &mut outputs);
+        assert_eq!(outputs, [Output::Drop(STREAMS[0])], "nothing comes after the input");
     }
 }

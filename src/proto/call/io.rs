@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress};
+use crate::proto::address_block::Source;
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::liveness::Presence;
@@ -83,9 +84,10 @@ pub enum Input {
     Lost { stream: OutboundStream, loss: Loss },
 
     /// A peer offers a call.
-    Offered { stream: InboundStream, peer: PeerKey, offer: CallOffer, access: Access },
-    /// All of an input is here, so many bytes.
-    InputTaken { stream: InboundStream, size: usize },
+    /// With the source whose share it counts against, if the peer has one.
+    Offered { stream: InboundStream, peer: PeerKey, source: Option<Source>, offer: CallOffer, access: Access },
+    /// So many bytes of an input are here by now.
+    InputArrived { stream: InboundStream, size: usize },
     /// The agent ended, with an output of so many bytes or a failure.
     WorkEnded { stream: InboundStream, ended: Result<usize, CallFailure> },
     /// The stream is closed, by this side or the other.
@@ -114,14 +116,15 @@ pub enum Output {
     /// The call is over: the last that is said of it.
     Ended { call: CallId, end: CallEnd },
 
-    /// Say that the offer is accepted, then read an input of so many bytes: `InputTaken` follows.
+    /// Say that the offer is accepted, then read an input of so many bytes: `InputArrived` follows with each part.
     Accept { stream: InboundStream, incarnation: Incarnation, size: usize },
     /// Run the agent, until the deadline on the machine's clock: `WorkEnded` follows by then. Reports of progress, each
     /// [bounded](Progress::bounded), go to the caller as they come.
     Run { stream: InboundStream, deadline: Duration },
     /// Say that the output follows, send it and close the stream: `Gone` follows.
     Answer { stream: InboundStream, size: usize },
-    /// Say why there is no answer, and close the stream. `Gone` follows if an offer was accepted on it.
+    /// Say why there is no answer, read no more of the input but to drop it, and close the stream. `Gone` follows
+    /// if an offer was accepted on it.
     Refuse { stream: InboundStream, failure: CallFailure },
     /// Close the stream without a word. Nothing follows.
     Drop(InboundStream),

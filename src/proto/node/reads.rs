@@ -37,9 +37,22 @@ impl Node {
         self.out.refused()
     }
 
-    /// What an operator should know.
-    pub fn alerts(&self) -> impl Iterator<Item = &NodeAlert> {
-        self.out.alerts()
+    /// What an operator should know, each with the time since which it is so.
+    pub fn alerts(&self) -> Vec<(NodeAlert, Timestamp)> {
+        let alerts = self.out.alerts().map(|(alert, since)| (alert.clone(), since));
+        let relied_on = self.forks.relied_on(&self.own, &self.owners, &self.local.config);
+        let forks = self.forks.iter().filter(|(author, _)| relied_on.contains(&author.key));
+        alerts.chain(forks.map(|(author, since)| (NodeAlert::ForkedAuthor(author), since))).collect()
+    }
+
+    /// Authors that are known to be forked, each with the time when that was noticed, whether or not it concerns this node.
+    pub fn forks(&self) -> impl Iterator<Item = (Author, Timestamp)> {
+        self.forks.iter()
+    }
+
+    /// Since when nobody is connected.
+    pub fn cut_off_since(&self) -> Option<Timestamp> {
+        self.links.none_since()
     }
 
     /// Zones replicated here.
@@ -58,9 +71,17 @@ impl Node {
     }
 
     /// State of every zone.
-    pub fn zone_states(&mut self, now: Timestamp) -> Vec<ZoneState> {
+    pub fn zone_states(&self, now: Timestamp) -> Vec<ZoneState> {
         let own = self.own.author();
-        self.zones.values_mut().map(|zone| zone.state(own, now)).collect()
+        self.zones.values().map(|zone| zone.state(own, now)).collect()
+    }
+
+    /// Gap-free prefix of each author of a zone, this node included.
+    pub fn versions(&self, zone: &ZoneName) -> Vec<(Author, u64)> {
+        let (own, Some(zone)) = (self.own.author(), self.zones.get(zone)) else { return Vec::new() };
+        let own_version = (zone.records.seq() > 0).then_some((own, zone.records.seq()));
+        let seen = zone.registry().vector().iter().filter(|(author, _)| **author != own);
+        seen.map(|(author, prefix)| (*author, prefix)).chain(own_version).collect()
     }
 
     /// Whether every zone was compared with a peer since the start.

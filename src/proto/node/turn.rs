@@ -4,10 +4,11 @@ use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
 use crate::proto::directory::{Directory, Names};
 use crate::proto::fingerprint;
+use crate::proto::forks::Forks;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{
-    Command, ConversationId, Dialed, GossipId, NodeAlert, Offence, Output, Reply, Role, StoreCondition,
-    Verdict, Write, ZoneError,
+    Command, ConversationId, Dialed, Event, GossipId, NodeAlert, Offence, Output, Reply, Role,
+    StoreCondition, Verdict, Write, ZoneError,
 };
 use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
@@ -25,6 +26,7 @@ pub(super) struct Turn<'a> {
     pub(super) links: &'a mut Links,
     pub(super) own: &'a mut OwnRecords,
     pub(super) owners: &'a mut Owners,
+    pub(super) forks: &'a mut Forks,
     pub(super) clock: &'a mut Clock,
     pub(super) directory: &'a mut Directory,
 }
@@ -181,11 +183,17 @@ impl Turn<'_> {
     fn resolve_for_call(&mut self, text: &str) -> Resolution {
         let resolution = self.resolve(text);
         if let Resolution::One(found) = &resolution
-            && found.id.to_string() != text
             && found.replicas.iter().all(|replica| replica.peer != self.ctx.key())
             && found.card().callable
         {
+            for replica in &found.replicas {
+                self.forks.called(replica.peer, self.ctx.now);
+            }
             let (name, owner) = (&found.record.name, found.record.owner);
+            // An id is no name, and says nothing of what the name means.
+            if found.id.to_string() == text {
+                return resolution;
+            }
             self.owners.called(&mut self.ctx, name, owner, text == name.agent.as_str());
         }
         resolution
@@ -275,19 +283,28 @@ impl Turn<'_> {
     }
 
     fn answer_notice(&mut self, name: &ZoneName, notice: Notice) {
-        let Turn { ctx, zones, own, clock, .. } = self;
+        let Turn { ctx, zones, own, clock, owners, forks, .. } = self;
         match notice {
             Notice::OwnKey(key) => own.guard(ctx, zones, &key, name),
             Notice::Dropped(key) => own.forget(ctx, &key),
-            Notice::OwnHead(author, head) if author == own.author() => own.note_head(ctx, zones, name, head),
+            Notice::OwnHead(author, head) if author == own.author() => {
+                own.note_head(ctx, zones, name, head, NodeAlert::RestoredBackup);
+            }
             // A peer's word alone counts once: a liar could else end one epoch after the other.
             Notice::ClaimedHead(author, head)
-                if author == own.author() && !ctx.out.has_alert(&NodeAlert::RestoredBackup) =>
+                if author == own.author()
+                    && !ctx.out.has_alert(&NodeAlert::RestoredBackup)
+                    && !ctx.out.has_alert(&NodeAlert::ClaimedHead) =>
             {
-                own.note_head(ctx, zones, name, head);
+                own.note_head(ctx, zones, name, head, NodeAlert::ClaimedHead);
             }
             // The epoch ended since.
             Notice::OwnHead(..) | Notice::ClaimedHead(..) => {}
+            Notice::Forked(author) => {
+                if forks.note(author, own, owners, ctx.config, ctx.now) {
+                    ctx.out.event(Event::Alert(NodeAlert::ForkedAuthor(author)));
+                }
+            }
             Notice::SyncEnded => own.renew_after_first_sync(ctx, zones, name),
             Notice::Clock(peer, told) => {
                 clock.note(peer, told, ctx.now);
@@ -302,15 +319,15 @@ impl Turn<'_> {
         }
     }
 
-    /// A peer told its clock: only those of bootstrap peers judge ours.
+    /// A peer told its clock: only those of bootstrap peers judge ours, those of connected peers warn.
     fn check_clock_by(&mut self, peer: &PeerKey) {
-        if self.ctx.config.bootstrap_peers.contains(peer) {
+        if self.ctx.config.bootstrap_peers.contains(peer) || self.links.contains(peer) {
             self.check_clock();
         }
     }
 
     fn check_clock(&mut self) {
-        let change = self.clock.check(self.zones, self.ctx.config, self.ctx.out);
+        let change = self.clock.check(self.zones, self.links, self.ctx.config, self.ctx.out);
         // Writes of the same turn must already know.
         self.ctx.unsafe_offset = self.clock.unsafe_offset();
         match change {

@@ -75,18 +75,19 @@ impl OwnRecords {
         }
     }
 
-    /// Another incarnation of this folder was ahead of it.
+    /// Another incarnation of this folder was ahead of it, as `alert` tells.
     pub(in crate::proto) fn note_head(
         &mut self,
         ctx: &mut Context<'_>,
         zones: &mut Zones,
         zone: &ZoneName,
         head: u64,
+        alert: NodeAlert,
     ) {
         if zones.get(zone).is_some_and(|own| head > own.records.seq()) {
             self.retire_epoch(ctx, zones, &[(zone.clone(), head)].into());
             ctx.out.writes(self.shelves.set_knowledge(Knowledge::Incomplete));
-            ctx.out.alert(NodeAlert::RestoredBackup);
+            ctx.out.alert(alert);
         }
     }
 

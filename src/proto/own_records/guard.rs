@@ -59,6 +59,10 @@ impl OwnRecords {
     /// What this folder wrote and lost is its own write again.
     fn adopt(&mut self, ctx: &mut Context<'_>, zones: &Zones, held: Arc<Record>) {
         let key = held.key();
+        // What a peer only claimed is shown by a record now.
+        if ctx.out.clear_alerts(|alert| *alert == NodeAlert::ClaimedHead) {
+            ctx.out.alert(NodeAlert::RestoredBackup);
+        }
         ctx.out.write(persistence::own_row(&held));
         self.keep(held);
         self.plan_renewal(ctx.now, zones, &key);

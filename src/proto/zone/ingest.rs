@@ -9,7 +9,7 @@ use super::{Notice, Zone, ZoneRecords};
 use crate::proto::code::Code;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Event, GossipId, NodeAlert, Offence, Output, Removal, Verdict, Via};
+use crate::proto::io::{Event, GossipId, Offence, Output, Removal, Verdict, Via};
 use crate::proto::message::Message;
 use crate::proto::persistence;
 use crate::proto::record::{Blame, NoRoom, Record, Refusal, SignedRecord};
@@ -144,7 +144,7 @@ impl ZoneRecords {
     pub(in crate::proto) fn merge(&mut self, ctx: &mut Context<'_>, record: Arc<Record>, via: Via) -> Merge {
         if self.registry.is_fork(&record) {
             ctx.out.count(Code::ForkedAuthor);
-            ctx.out.alert(NodeAlert::ForkedAuthor(record.author));
+            self.notices.push(Notice::Forked(record.author));
         }
         // Before the record is looked at as an own one: it may be a write that this folder lost.
         if record.author == ctx.author && record.seq > self.seq && via.is_foreign() {

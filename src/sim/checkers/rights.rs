@@ -29,13 +29,7 @@ impl Checkers {
     /// Who holds two records of one author and version knows that the author is forked.
     pub(super) fn check_forks(&self, at: usize, fabric: &mut Fabric) {
         let Some(node) = fabric.nodes[at].node.as_ref() else { return };
-        let told: BTreeSet<Author> = node
-            .alerts()
-            .filter_map(|problem| match problem {
-                NodeAlert::ForkedAuthor(author) => Some(*author),
-                _ => None,
-            })
-            .collect();
+        let told: BTreeSet<Author> = node.forks().map(|(author, _)| author).collect();
         let mut forked = BTreeSet::new();
         for zone in node.zones().map(Zone::name) {
             let mut versions: BTreeMap<(Author, u64), RecordHash> = BTreeMap::new();
@@ -59,7 +53,7 @@ impl Checkers {
         let host = &fabric.nodes[at];
         let Some(node) = host.node.as_ref() else { return };
         let gave_up = self.silenced.contains(&at)
-            || node.alerts().any(|problem| matches!(problem, NodeAlert::DuplicateIdentity(_)));
+            || node.alerts().iter().any(|(alert, _)| matches!(alert, NodeAlert::DuplicateIdentity(_)));
         let ends_after = Timestamp(wall + super::quiescence::ENDING_MS);
         let strange = node
             .zones()

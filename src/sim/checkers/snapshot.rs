@@ -18,7 +18,7 @@ pub(super) fn of(at: usize, fabric: &mut Fabric) -> Vec<(ZoneName, Snapshot)> {
         held: node.records(zone).cloned().collect(),
         prefixes: versions.into_iter().collect(),
     };
-    states.map(|state| (state.zone.clone(), snapshot(&state.zone, state.versions))).collect()
+    states.map(|state| (state.zone.clone(), snapshot(&state.zone, node.versions(&state.zone)))).collect()
 }
 
 /// What a node held when it was last looked at: records by key, and the versions it claimed of each author.

@@ -222,7 +222,7 @@ impl World {
                 let inbound = InboundStream(self.inbound_streams);
                 self.inbound.insert(inbound, stream);
                 let (peer, access) = (self.peer, Access::Granted);
-                self.tell_host(Input::Offered { stream: inbound, peer, offer, access });
+                self.tell_host(Input::Offered { stream: inbound, peer, source: None, offer, access });
             }
             Frame::Input => {
                 let all: Vec<InboundStream> = self
@@ -232,7 +232,7 @@ impl World {
                     .map(|(inbound, _)| *inbound)
                     .collect();
                 for stream in all {
-                    self.tell_host(Input::InputTaken { stream, size: SIZE });
+                    self.tell_host(Input::InputArrived { stream, size: SIZE });
                 }
             }
             Frame::Reply(_) | Frame::Output => unreachable!("hosts reply to callers"),

@@ -290,7 +290,7 @@ impl Cluster {
     }
 
     pub(crate) fn problems(&self, at: usize) -> Vec<NodeAlert> {
-        self.nodes[at].alerts().cloned().collect()
+        self.nodes[at].alerts().into_iter().map(|(alert, _)| alert).collect()
     }
 
     /// Outputs of one node since a place in the log.
@@ -308,7 +308,7 @@ impl Cluster {
 
     pub(crate) fn fingerprint(&mut self, at: usize) -> aop::proto::fingerprint::Digest {
         let now = self.clock(at);
-        self.nodes[at].zone_states(now)[0].fingerprint
+        self.nodes[at].fingerprint(&ZoneName::root(), aop::proto::fingerprint::as_of(now)).unwrap()
     }
 }
 
