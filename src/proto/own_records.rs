@@ -43,6 +43,10 @@ use super::registration::{Registered, Withdraw, WriteError};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
 
+/// The wait between the first finished sync of a run and the first renewal: one peer may know nothing, or keep to itself
+/// what it knows. By then all that were dialed were compared with, and some that dialed have brought what is lacking here.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
+
 /// The own records of one node, in all its zones.
 pub(super) struct OwnRecords {
     author: Author,
@@ -302,7 +306,8 @@ impl OwnRecords {
         zones: &Zones,
         settles: Timestamp,
     ) -> Option<Timestamp> {
-        self.renewals.first().map(|at| at.max(settles)).filter(|_| is_synced(config, zones))
+        let from = renews_from(config, zones)?.max(settles);
+        self.renewals.first().map(|at| at.max(from))
     }
 }
 
@@ -315,10 +320,21 @@ fn is_offer(own: &Record) -> bool {
     own.is_agent() && !own.is_tombstone()
 }
 
-/// Before the first sync an own agent may have been deleted elsewhere (a restored backup), and after a jump of the clock a
-/// new stamp may be wrong for as long as the jump was: do not renew it.
+/// Before others were heard an own agent may have been deleted elsewhere (a restored backup), and after a jump of the clock
+/// a new stamp may be wrong for as long as the jump was: do not renew it.
 fn may_renew(ctx: &Context<'_>, zones: &Zones) -> bool {
-    is_synced(ctx.config, zones) && ctx.now >= ctx.clock_settles
+    let heard = renews_from(ctx.config, zones).is_some_and(|from| from <= ctx.now);
+    heard && ctx.now >= ctx.clock_settles
+}
+
+/// Since when this node may renew what nobody asked it to write; none before it was compared with anybody.
+fn renews_from(config: &Config, zones: &Zones) -> Option<Timestamp> {
+    if !config.expects_peers {
+        return Some(Timestamp::default());
+    }
+    zones.values().try_fold(Timestamp::default(), |latest, zone| {
+        Some(latest.max(zone.first_synced_at()? + RENEWAL_PATIENCE))
+    })
 }
 
 fn is_synced(config: &Config, zones: &Zones) -> bool {

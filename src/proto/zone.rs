@@ -242,6 +242,11 @@ impl Zone {
         self.schedule.synced_at()
     }
 
+    /// The end of the first sync of this run that finished.
+    pub(super) fn first_synced_at(&self) -> Option<Timestamp> {
+        self.schedule.first_synced_at()
+    }
+
     /// Members that are there, this node included if it is one.
     fn members(&self, now: Timestamp) -> usize {
         let is_member = |peer: &PeerKey| self.records.standing(peer, &self.peers) == Standing::Member;

@@ -27,6 +27,7 @@ pub(super) struct Schedule {
     lag_sync_after: Timestamp,
     /// Syncs started by beacons that found nothing, one after the other.
     empty_syncs: u32,
+    first_synced_at: Option<Timestamp>,
     synced_at: Option<Timestamp>,
 }
 
@@ -48,6 +49,7 @@ impl Schedule {
             lagging_since: None,
             lag_sync_after: ctx.now,
             empty_syncs: 0,
+            first_synced_at: None,
             synced_at: None,
         }
     }
@@ -106,7 +108,10 @@ impl Schedule {
     /// A sync is over; one that broke off is tried again at `retry`.
     pub(super) fn ended(&mut self, ended: Ended, now: Timestamp, retry: Timestamp) {
         match ended {
-            Ended::Finished => self.synced_at = Some(now),
+            Ended::Finished => {
+                self.synced_at = Some(now);
+                self.first_synced_at.get_or_insert(now);
+            }
             Ended::Broken => self.next = self.next.min(retry),
         }
         // Looked at anew right after: what this sync brought may have been all.
@@ -142,11 +147,16 @@ impl Schedule {
         self.next = self.next - step;
         self.lagging_since = self.lagging_since.map(|since| since - step);
         self.lag_sync_after = self.lag_sync_after - step;
+        self.first_synced_at = self.first_synced_at.map(|at| at - step);
         self.synced_at = self.synced_at.map(|at| at - step);
     }
 
     pub(super) fn lagging_since(&self) -> Option<Timestamp> {
         self.lagging_since
+    }
+
+    pub(super) fn first_synced_at(&self) -> Option<Timestamp> {
+        self.first_synced_at
     }
 
     pub(super) fn synced_at(&self) -> Option<Timestamp> {
