@@ -37,7 +37,7 @@ use std::collections::BTreeMap;
 
 use rand::RngExt;
 
-pub use adversary::{AdversaryReport, Behaviour};
+pub use adversary::{AdversaryReport, Behaviour, Names};
 pub use calls::{CallConditions, CallCounts, ClientCall};
 pub use checkers::{Check, Promises, ReferenceModel, Violation};
 pub use clients::ClientOp;

@@ -270,12 +270,30 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "leases are renewed before the first sync",
+        name: "leases are renewed before others were heard",
         test: "faults",
         edits: &[Edit(
             "src/proto/own_records.rs",
-            "!config.expects_peers || zones.values().all(|zone| zone.synced_at().is_some())",
-            "!config.expects_peers || zones.len() == zones.len()",
+            "zone.first_synced_at()? + RENEWAL_PATIENCE",
+            "zone.first_synced_at().unwrap_or_default()",
+        )],
+    },
+    Mutation {
+        name: "a node that heard nobody calls its answers complete",
+        test: "faults",
+        edits: &[Edit(
+            "src/proto/zone/completeness.rs",
+            "None => (ZoneStatus::Unreachable, None)",
+            "None => (ZoneStatus::Held, None)",
+        )],
+    },
+    Mutation {
+        name: "whoever sends a beacon is a member",
+        test: "hostile",
+        edits: &[Edit(
+            "src/proto/zone.rs",
+            "self.records.standing(peer, &self.peers) == Standing::Member",
+            "matches!(self.records.standing(peer, &self.peers), Standing::Member | Standing::Stranger)",
         )],
     },
     Mutation {

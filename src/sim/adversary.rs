@@ -4,8 +4,10 @@
 //! node hears, `tamper_output` what becomes of what it says, `tick` what the host does by itself. Nobody cuts a hostile
 //! node off, however often it is blamed: the live node would, so its world here is worse than it is.
 //!
-//! What honest nodes are promised among hostile ones is what `checkers` checks. `lying_peer` below has the lies.
+//! What honest nodes are promised among hostile ones is what `checkers` checks. Below: `lying_peer` has the lies, `forger`
+//! what is signed with keys that are no nodes.
 
+mod forger;
 mod lying_peer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,14 +31,20 @@ use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::node::Node;
 use crate::proto::record::{Header, Record, SignedRecord};
 use crate::proto::zone::Zone;
+use forger::Forger;
+pub use forger::Names;
 use lying_peer::LyingPeer;
 
-/// Time between two batches of a Sybil, milliseconds.
+/// Time between two batches of a Sybil, or of what is forged, milliseconds.
 const SYBIL_MS: u64 = 200;
 /// Time between two repetitions of a liar, milliseconds.
 const REPEAT_MS: u64 = 3_000;
 /// Agents that a Sybil offers at once: fifty a second, each signed, merged and spread.
 const SYBIL_BATCH: u32 = 10;
+/// Records, or beacons, that are forged at once: a hundred a second.
+const FORGED_BATCH: u32 = 20;
+/// How long a staller says that it is busy, milliseconds: as long as an asker sits out, so that it asks again and again.
+const STALLED_MS: u64 = 5_000;
 /// Messages that a liar keeps to repeat them later.
 const REPLAY_BUFFER_MAX: usize = 256;
 
@@ -60,6 +68,22 @@ pub enum Behaviour {
     Equivocate,
     /// Lies when registries are compared, forges what it forwards, repeats what is old.
     Lie,
+    /// Gives the mesh records of fresh keys, each of which takes its slots from the first one up.
+    Fill {
+        /// How many, of all keys.
+        records: u32,
+        /// Of so many keys.
+        identities: u32,
+        /// And their names.
+        names: Names,
+    },
+    /// Gives the mesh so many beacons of fresh keys, that ask not to be missed for hours.
+    FalseBeacons {
+        /// How many.
+        beacons: u32,
+    },
+    /// Answers no comparison in time: says nothing, is busy for ever, or brings one record after the other.
+    Stall,
 }
 
 impl Behaviour {
@@ -84,10 +108,12 @@ pub struct AdversaryReport {
 }
 
 /// What a hostile node needs for its behaviour.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct AdversaryState {
-    /// Agents offered so far.
+    /// Agents offered, or records and beacons forged, so far.
     offered: u32,
+    /// The keys that it forges with.
+    identities: Vec<Identity>,
     replay_buffer: VecDeque<Arc<Packet>>,
     is_ticking: bool,
 }
@@ -162,9 +188,13 @@ impl Adversary {
     pub(super) fn filter_input(&mut self, at: usize, input: Input, fabric: &mut Fabric) -> Option<Input> {
         match fabric.nodes[at].behaviour {
             Behaviour::Stale | Behaviour::Equivocate => {}
-            Behaviour::Honest | Behaviour::Mute | Behaviour::Sybil { .. } | Behaviour::Lie => {
-                return Some(input);
-            }
+            Behaviour::Honest
+            | Behaviour::Mute
+            | Behaviour::Sybil { .. }
+            | Behaviour::Lie
+            | Behaviour::Fill { .. }
+            | Behaviour::FalseBeacons { .. }
+            | Behaviour::Stall => return Some(input),
         }
         match input {
             Input::Gossip { id, .. } => {
@@ -187,8 +217,19 @@ impl Adversary {
     pub(super) fn tamper_output(&mut self, at: usize, output: Output, fabric: &mut Fabric) -> Option<Output> {
         let host = &fabric.nodes[at];
         match (host.behaviour, output) {
-            (Behaviour::Honest | Behaviour::Sybil { .. }, output) => Some(output),
+            (
+                Behaviour::Honest
+                | Behaviour::Sybil { .. }
+                | Behaviour::Fill { .. }
+                | Behaviour::FalseBeacons { .. },
+                output,
+            ) => Some(output),
             (Behaviour::Lie, output) => self.lie(at, output, fabric),
+            (Behaviour::Stall, Output::Respond { id, bytes }) => {
+                stall(id, &bytes, fabric);
+                None
+            }
+            (Behaviour::Stall, output) => Some(output),
             (Behaviour::Equivocate, Output::Publish { zone, bytes }) if !is_beacon(&bytes) => {
                 equivocate(at, &zone, &bytes, fabric);
                 None
@@ -217,11 +258,22 @@ impl Adversary {
                 self.repeat(at, fabric);
                 Some(Tick { input: None, again_ms: REPEAT_MS })
             }
+            Behaviour::Fill { records, identities, names } if self.states[at].offered < records => {
+                self.fill(at, records, identities, names, fabric);
+                Some(Tick { input: None, again_ms: SYBIL_MS })
+            }
+            Behaviour::FalseBeacons { beacons } if self.states[at].offered < beacons => {
+                self.pretend(at, beacons, fabric);
+                Some(Tick { input: None, again_ms: SYBIL_MS })
+            }
             Behaviour::Honest
             | Behaviour::Mute
             | Behaviour::Stale
             | Behaviour::Equivocate
-            | Behaviour::Sybil { .. } => {
+            | Behaviour::Sybil { .. }
+            | Behaviour::Fill { .. }
+            | Behaviour::FalseBeacons { .. }
+            | Behaviour::Stall => {
                 self.states[at].is_ticking = false;
                 None
             }
@@ -238,6 +290,41 @@ impl Adversary {
         let offers = names.map(|name: AgentName| registration((name, "worthless".into()), None)).collect();
         // Number 0 is nobody's: the reference model promises nothing to a Sybil.
         Some(Input::Command { id: 0, command: Command::Register(offers) })
+    }
+
+    /// The records of one key at a time, for nobody batches those of others.
+    fn fill(&mut self, at: usize, records: u32, identities: u32, names: Names, fabric: &mut Fabric) {
+        // What nobody is there to send is not used up.
+        if fabric.nodes[at].node.is_none() {
+            return;
+        }
+        let state = &mut self.states[at];
+        let (batch, slot) = (state.offered / FORGED_BATCH, state.offered / FORGED_BATCH / identities);
+        let from = (slot * FORGED_BATCH) as u16;
+        let many = FORGED_BATCH.min(records - state.offered);
+        state.offered += many;
+        let mut forger = forger(at, fabric);
+        if state.identities.len() <= (batch % identities) as usize {
+            state.identities.push(forger.identity());
+        }
+        let author = &state.identities[(batch % identities) as usize];
+        let bytes = forger.records(author, from..from + many as u16, names);
+        let home = fabric.nodes[at].home_zone();
+        fabric.publish(at, home, bytes, true);
+    }
+
+    /// Beacons of members that are none.
+    fn pretend(&mut self, at: usize, beacons: u32, fabric: &mut Fabric) {
+        if fabric.nodes[at].node.is_none() {
+            return;
+        }
+        let many = FORGED_BATCH.min(beacons - self.states[at].offered);
+        self.states[at].offered += many;
+        for _ in 0..many {
+            let bytes = forger(at, fabric).beacon();
+            let home = fabric.nodes[at].home_zone();
+            fabric.publish(at, home, bytes, false);
+        }
     }
 
     /// A liar sends something again that it heard at some time.
@@ -313,10 +400,38 @@ fn answer_falsely(at: usize, id: u64, bytes: &[u8], fabric: &mut Fabric) {
     }
 }
 
+/// Answers a question with nothing, with a promise, or with as little as there is to an answer.
+fn stall(id: u64, bytes: &[u8], fabric: &mut Fabric) {
+    let Some(stream) = fabric.network.take_asked(id) else { return };
+    match fabric.kernel.rng.random_range(0..3) {
+        // The asker waits until it gives up.
+        0 => {}
+        1 => fabric.respond(stream, SyncAnswer::Busy { wait_ms: STALLED_MS }.encode()),
+        _ => fabric.respond(stream, trickle(bytes)),
+    }
+}
+
+/// The first of what an answer brings; for the rest the asker has to come again.
+fn trickle(bytes: &[u8]) -> Vec<u8> {
+    match SyncAnswer::decode(bytes) {
+        Ok(SyncAnswer::Items { items, .. }) if items.len() > 1 => {
+            SyncAnswer::Items { next: Some(items[0].key), items: items[..1].to_vec() }.encode()
+        }
+        Ok(_) | Err(_) => bytes.to_vec(),
+    }
+}
+
 fn root_of(at: usize, fabric: &mut Fabric) -> Digest {
     let home = fabric.nodes[at].home_zone();
     let Some((node, now)) = fabric.read(at) else { return Digest::default() };
     node.fingerprint(&home, fingerprint::as_of(now)).unwrap_or_default()
+}
+
+fn forger(at: usize, fabric: &mut Fabric) -> Forger<'_> {
+    let wall = fabric.kernel.wall();
+    let (host, rng) = (&mut fabric.nodes[at], &mut fabric.kernel.rng);
+    let (now, zone) = (host.clock.read(wall), host.home_zone());
+    Forger { rng, network: &host.config.network, zone, now }
 }
 
 fn liar(at: usize, fabric: &mut Fabric) -> LyingPeer<'_> {

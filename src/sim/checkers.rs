@@ -12,6 +12,7 @@ mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::clients::text_of;
 use super::fabric::Fabric;
@@ -21,7 +22,7 @@ use crate::proto::io::{Event, NodeAlert, Removal, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, KeyHash, Order, Record, RecordHash};
+use crate::proto::record::{Author, KeyHash, Record, RecordHash};
 use crate::proto::time::Timestamp;
 pub use quiescence::Promises;
 pub(super) use reference::Operation;
@@ -73,6 +74,10 @@ pub enum Check {
     HostSpeaks,
     /// What a node holds and tells of lies in the zones that it serves, and it is in the meshes of just these.
     WithinZone,
+    /// An answer calls itself complete only after its node compared the zone with somebody.
+    AnswerIsHonest,
+    /// Who counts as a member has a live record or a connection.
+    MembersAreReal,
     /// The work of a call runs at most once.
     CallRunsOnce,
     /// What a client is told of its call is so: that it was not started, that it ended, how often it was offered.
@@ -117,6 +122,8 @@ impl Check {
             Check::ForksShown => "forks-shown",
             Check::HostSpeaks => "host-speaks",
             Check::WithinZone => "within-zone",
+            Check::AnswerIsHonest => "answer-is-honest",
+            Check::MembersAreReal => "members-are-real",
             Check::CallRunsOnce => "call-runs-once",
             Check::CallClaims => "call-claims",
             Check::CallEnds => "call-ends",
@@ -142,10 +149,12 @@ pub(super) struct Checkers {
     /// The node that was looked at last.
     looked_at: usize,
     /// Tombstones that each node took in each zone in its present run.
-    buried: BTreeMap<(usize, ZoneName), BTreeMap<KeyHash, Order>>,
+    buried: BTreeMap<(usize, ZoneName), BTreeMap<KeyHash, Arc<Record>>>,
     /// Nodes whose clock forbade them to write at some time since their disk was last lost: what stood in their name then
     /// is on it, and is not met anew.
     silenced: BTreeSet<usize>,
+    /// Zones that each node compared with somebody in its present run.
+    compared: BTreeSet<(usize, ZoneName)>,
 }
 
 impl Checkers {
@@ -161,6 +170,7 @@ impl Checkers {
     pub(super) fn stopped(&mut self, at: usize) {
         self.snapshots.retain(|(node, _), _| *node != at);
         self.buried.retain(|(node, _), _| *node != at);
+        self.compared.retain(|(node, _)| *node != at);
     }
 
     /// A node left a zone: what it held there is gone, and what it offered is withdrawn.
@@ -219,7 +229,11 @@ impl Checkers {
                 self.silenced.insert(at);
                 return;
             }
-            Event::AgentRemoved { .. } | Event::Synced { .. } | Event::Alert(_) => return,
+            Event::Synced { zone, .. } => {
+                self.compared.insert((at, zone.clone()));
+                return;
+            }
+            Event::AgentRemoved { .. } | Event::Alert(_) => return,
         };
         self.check_signature(at, record, fabric);
         if !fabric.nodes[at].serves(&record.name.zone) {
@@ -235,20 +249,27 @@ impl Checkers {
         if record.stamp.wall > host.clock.read(wall) + STAMP_AHEAD_MAX {
             fabric.kernel.fail(Check::TimeBound, format!("node {at} takes {record:?}"));
         } else if record.is_tombstone() {
-            self.buried.entry(place).or_default().insert(record.key(), record.order());
+            self.buried.entry(place).or_default().insert(record.key(), record.clone());
         } else {
             // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
             let ended = record.expires_at <= host.clock.shown_max();
             let buried = self.buried.entry(place).or_default();
+            // An earlier version in a smaller slot stands over it by the rule, and one whose slot its host gave to another
+            // key has no room, until the host hears of that.
+            let is_displaced = |tombstone: &Record| {
+                self.reference.is_contested(tombstone) || self.reference.is_contested(record)
+            };
             match buried.get(&record.key()) {
                 Some(tombstone)
-                    if !ended && *tombstone > record.order() && !self.reference.is_contested(record) =>
+                    if !ended && tombstone.precedence() > record.precedence() && !is_displaced(tombstone) =>
                 {
                     let detail = format!("node {at} forgot a tombstone and takes {record:?}");
                     fabric.kernel.fail(Check::NoZombie, detail);
                 }
                 // A card took its place. If that was written with a clock gone back it ends before the tombstone would have.
-                Some(tombstone) if *tombstone < record.order() => drop(buried.remove(&record.key())),
+                Some(tombstone) if tombstone.precedence() < record.precedence() => {
+                    drop(buried.remove(&record.key()))
+                }
                 Some(_) | None => {}
             }
         }
@@ -334,6 +355,7 @@ impl Checkers {
                 format!("node {at} serves {held:?} and is in the meshes of {:?}", nodes[at].zones.keys());
             kernel.fail(Check::WithinZone, detail);
         }
+        self.check_standing(at, fabric);
         for (zone, now) in &snapshots {
             // Taken out: only a look in turn puts the new state in its place.
             let before = self.snapshots.remove(&(at, zone.clone())).unwrap_or_default();

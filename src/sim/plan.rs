@@ -8,7 +8,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Behaviour, ClientCall, ClientOp, Conditions, Fault, Outcome, RestartFrom, Setup, Violation, World,
+    Behaviour, ClientCall, ClientOp, Conditions, Fault, Names, Outcome, RestartFrom, Setup, Violation, World,
     ZoneSetup,
 };
 use crate::proto::io::Role;
@@ -21,6 +21,15 @@ const DAY_MS: u64 = 86_400_000;
 const JUMP_MS_MAX: u64 = 6 * DAY_MS;
 /// After this long everything written with a clock ahead is due, and every lease written before it has ended once.
 const HORIZON_MS: (u64, u64) = (7 * DAY_MS, 8 * DAY_MS);
+
+/// What the records of a zone may weigh among hostile nodes: less than what one of them fills it with, and more than what
+/// honest nodes of a plan write together with the first slots, as many as those take, of the nine keys that three of them
+/// fill it with.
+const HOSTILE_ZONE_WEIGHT_MAX: usize = 192 * 1024;
+/// Records of one node that fills a zone.
+const FILL_RECORDS: u32 = 300;
+/// Beacons that one node makes up: many times what a zone remembers of strangers in the time that it takes to send them.
+const FALSE_BEACONS: u32 = 600;
 
 /// A run: its faults and its work.
 #[derive(Clone, Debug)]
@@ -66,11 +75,17 @@ impl Plan {
         // Whom an eclipse strikes stays honest: hostile nodes are promised nothing.
         let others = (0..nodes).filter(|at| *at != victim);
         for at in others.sample(rng, hostile) {
-            let behaviour = match rng.random_range(0..6) {
+            let names = if rng.random() { Names::Plain } else { Names::Ground };
+            let behaviour = match rng.random_range(0..12) {
                 0 => Behaviour::Mute,
                 1 => Behaviour::Stale,
                 2 => Behaviour::Sybil { offers: 40 },
                 3 => Behaviour::Equivocate,
+                4 | 5 => {
+                    Behaviour::Fill { records: FILL_RECORDS, identities: rng.random_range(1..=3), names }
+                }
+                6 => Behaviour::FalseBeacons { beacons: FALSE_BEACONS },
+                7 | 8 => Behaviour::Stall,
                 _ => Behaviour::Lie,
             };
             // Some are hostile from the start, some turn.
@@ -82,8 +97,13 @@ impl Plan {
             plan.faults.push((from.min(until), Fault::Eclipse(Some(victim))));
             plan.faults.push((from.max(until), Fault::Eclipse(None)));
         }
-        // More than the honest nodes of a plan write, and less than a Sybil.
-        plan.setup.zone_weight_max = 128 * 1024;
+        if rng.random_bool(0.3) {
+            // A saved key is put on a new disk.
+            let down_ms = rng.random_range(SECOND_MS..MINUTE_MS);
+            let lost = Fault::Crash { node: victim, from: RestartFrom::Lost, down_ms };
+            plan.faults.push((rng.random_range(1..plan.span_ms), lost));
+        }
+        plan.setup.zone_weight_max = HOSTILE_ZONE_WEIGHT_MAX;
         plan
     }
 

@@ -1,8 +1,10 @@
 //! The protocol under faults: many seeds, each a world of its own; `seeds.rs` says how to play more, or one again.
 
+use aop::proto::io::NodeAlert;
+use aop::proto::record::RecordHash;
 use aop::sim::{ClientOp, Conditions, Fault, RestartFrom, Setup, World};
 
-use crate::actions::{name, names, offer, offer_and_withdraw, run, settle};
+use crate::actions::{agents as found, name, names, offer, offer_and_withdraw, run, settle};
 use crate::seeds;
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
@@ -104,6 +106,41 @@ fn a_restored_backup_does_not_bring_a_deleted_agent_back() {
 }
 
 #[test]
+fn a_saved_key_on_a_new_disk_takes_nothing_from_others_renews_nothing_and_brings_nothing_back() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    // After five days leases are past half of their life, and whoever offers something renews it.
+    for away_ms in [0, 5 * DAY_MS] {
+        let mut world = begun(1, 4, 4);
+        for label in ["kept-0", "kept-1", "deleted"] {
+            world.submit(0, offer(label, "text"));
+        }
+        run(&mut world, 10_000);
+        world.submit(0, ClientOp::Withdraw(name("deleted")));
+        run(&mut world, 10_000);
+        let before = records(&mut world, 1);
+        assert_eq!(before.len(), 2);
+        world.fault(Fault::Crash { node: 0, from: RestartFrom::Lost, down_ms: 60_000 });
+        run(&mut world, 1_000);
+        world.skip(away_ms);
+        run(&mut world, 3_600_000);
+        for machine in 0..4 {
+            // The very same records: not gone, and not written again.
+            assert_eq!(records(&mut world, machine), before, "machine {machine} after {away_ms} ms");
+        }
+        let (node, _) = world.node(0).expect("it runs");
+        let alert = node.alerts().into_iter().find(|(alert, _)| *alert == NodeAlert::RestoredKey);
+        assert!(alert.is_some(), "the operator is asked");
+        settle(&mut world);
+        // Nobody was told to keep them, so they end with their leases.
+        world.skip(8 * DAY_MS - away_ms);
+        settle(&mut world);
+        for machine in 0..4 {
+            assert_eq!(names(&mut world, machine), Vec::<String>::new(), "machine {machine}");
+        }
+    }
+}
+
+#[test]
 fn a_clock_that_was_past_every_lease_takes_back_what_it_dropped() {
     let mut world = begun(1, 3, 3);
     for machine in 0..2 {
@@ -143,6 +180,11 @@ fn begun(seed: u64, machines: usize, up: usize) -> World {
     }
     run(&mut world, 10_000);
     world
+}
+
+/// The records of all agents a machine serves.
+fn records(world: &mut World, machine: usize) -> Vec<RecordHash> {
+    found(world, machine).iter().map(|found| found.record.hash()).collect()
 }
 
 /// How many agents a machine serves.

@@ -3,9 +3,10 @@
 
 mod collision;
 
+use aop::proto::code::Code;
 use aop::proto::limits::MESSAGE_RECORDS_MAX;
 use aop::proto::message::Envelope;
-use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, RestartFrom, Setup, World};
+use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, Names, RestartFrom, Setup, World};
 
 use crate::actions::{agents, name, names, offer, offer_and_withdraw, run, settle};
 use crate::seeds;
@@ -57,8 +58,7 @@ fn a_flood_of_sybils_takes_later_slots_than_honest_nodes_need_and_pushes_out_not
     }
     run(&mut world, 30_000);
     for machine in 0..6 {
-        let own = names(&mut world, machine).into_iter().filter(|name| name.starts_with("own-")).count();
-        assert_eq!(own, 60, "machine {machine}");
+        assert_eq!(names_of_nodes(&mut world, machine), 60, "machine {machine}");
     }
     settle(&mut world);
     let foreign = world.adversary_report().foreign_records;
@@ -75,6 +75,93 @@ fn a_zone_that_a_flood_fills_up_is_the_same_everywhere() {
     settle(&mut world);
     let held = world.adversary_report().foreign_records;
     assert!((20.0..60.0).contains(&held), "{held} records of some 900 in 32 KiB");
+}
+
+#[test]
+fn keys_that_fill_a_zone_from_their_first_slots_up_push_out_nobodys_first_ones() {
+    // Each of the keys has as many first slots as an honest node needs, and all of these fit.
+    for (identities, names) in [(1, Names::Plain), (1, Names::Ground), (4, Names::Ground)] {
+        let mut world = World::new(1, Setup { nodes: 8, zone_weight_max: 160 * 1024, ..Setup::default() });
+        for machine in 6..8 {
+            world.corrupt(machine, Behaviour::Fill { records: 400, identities, names });
+        }
+        start(&mut world, 0..8);
+        // What fills it is there first, and more than it holds.
+        run(&mut world, 10_000);
+        for machine in 0..6 {
+            let offers = (0..10).map(|number| (name(&format!("own-{machine}-{number}")), "text".into()));
+            world.submit(machine, ClientOp::Offer(offers.collect()));
+        }
+        run(&mut world, 30_000);
+        for machine in 0..6 {
+            let own = names_of_nodes(&mut world, machine);
+            assert_eq!(own, 60, "machine {machine} beside {identities} keys with {names:?} names");
+        }
+        settle(&mut world);
+        let foreign = world.adversary_report().foreign_records;
+        assert!((80.0..200.0).contains(&foreign), "{foreign}: of 800 some have room beside 60 honest ones");
+    }
+}
+
+#[test]
+fn beacons_of_keys_that_nobody_met_make_no_members_and_slow_nobody_down() {
+    let mut world = World::new(1, Setup { nodes: 6, ..Setup::default() });
+    world.corrupt(5, Behaviour::FalseBeacons { beacons: 3_000 });
+    start(&mut world, 0..6);
+    run(&mut world, 60_000);
+    for machine in 0..5 {
+        let (node, now) = world.node(machine).expect("it runs");
+        assert_eq!(node.zone_states(now)[0].members, 6, "machine {machine}");
+        let ignored = node.refused().get(&Code::ExcessBeacon).copied().unwrap_or(0);
+        assert!(ignored > 2_000, "machine {machine} ignored {ignored}");
+    }
+    settle(&mut world);
+}
+
+#[test]
+fn peers_that_stall_keep_nobody_from_what_others_hold() {
+    // The mesh loses everything: what is known comes by comparison.
+    let conditions = Conditions { loss: 1.0, ..Conditions::default() };
+    let mut world = World::new(1, Setup { nodes: 7, conditions, graph: Graph::Whole, ..Setup::default() });
+    for machine in 4..7 {
+        world.corrupt(machine, Behaviour::Stall);
+    }
+    start(&mut world, 0..7);
+    for machine in 0..4 {
+        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+    run(&mut world, 300_000);
+    for machine in 0..4 {
+        assert_eq!(names(&mut world, machine).len(), 4, "machine {machine}");
+    }
+    settle(&mut world);
+}
+
+#[test]
+fn a_restored_backup_that_first_hears_a_peer_who_knows_nothing_renews_nothing_that_was_deleted() {
+    let mut world = World::new(1, Setup { nodes: 5, graph: Graph::Whole, ..Setup::default() });
+    world.corrupt(4, Behaviour::Stale);
+    start(&mut world, 0..5);
+    world.submit(0, offer("deleted", "text"));
+    run(&mut world, 10_000);
+    world.fault(Fault::BackUp(0));
+    run(&mut world, 1_000);
+    world.submit(0, ClientOp::Withdraw(name("deleted")));
+    run(&mut world, 10_000);
+    world.fault(Fault::Eclipse(Some(0)));
+    world.fault(Fault::Crash { node: 0, from: RestartFrom::Backup, down_ms: 30_000 });
+    run(&mut world, 10_000);
+    // The lease in the backup is past its half life, and the tombstone of the others still lives.
+    world.skip(5 * 24 * 3_600_000);
+    run(&mut world, 50_000);
+    let (node, _) = world.node(0).expect("it runs");
+    assert!(node.is_synced(), "it was compared with the peer who knows nothing");
+    world.fault(Fault::Eclipse(None));
+    run(&mut world, 60_000);
+    settle(&mut world);
+    for machine in 0..4 {
+        assert_eq!(names(&mut world, machine), Vec::<String>::new(), "machine {machine}");
+    }
 }
 
 #[test]
@@ -191,6 +278,11 @@ fn start(world: &mut World, machines: impl IntoIterator<Item = usize>) {
         world.start(machine, RestartFrom::Disk);
     }
     run(world, 10_000);
+}
+
+/// How many agents of honest nodes a machine serves.
+fn names_of_nodes(world: &mut World, machine: usize) -> usize {
+    names(world, machine).iter().filter(|name| name.starts_with("own-")).count()
 }
 
 /// Descriptions of all agents a machine serves, by name.

@@ -11,7 +11,7 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Found, PeerProfile};
+use crate::proto::query::{Found, PeerProfile, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zone, ZoneState};
@@ -128,6 +128,11 @@ impl Node {
     /// The held record of a key, for checkers.
     pub fn record(&self, zone: &ZoneName, key: &KeyHash) -> Option<&Arc<Record>> {
         self.zone(zone).and_then(|zone| zone.registry().get(key))
+    }
+
+    /// What an answer out of a zone would say of itself, for checkers.
+    pub fn zone_answer(&self, zone: &ZoneName, now: Timestamp) -> Option<ZoneAnswer> {
+        self.zone(zone).map(|zone| zone.answer(&self.links, &self.local.config, now))
     }
 
     /// All held records of a zone, for checkers.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Checkers};
+use crate::proto::identity::PeerKey;
 use crate::proto::io::NodeAlert;
+use crate::proto::query::ZoneStatus;
 use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::Zone;
@@ -43,6 +45,32 @@ impl Checkers {
         if let Some(silent) = forked.difference(&told).next().filter(|_| told.len() < FORKS_TOLD) {
             let detail = format!("node {at} holds a fork of {silent} and tells nobody");
             fabric.kernel.fail(Check::ForksShown, detail);
+        }
+    }
+
+    /// What a node says of itself and of others rests on whom it met: an answer is complete after a comparison, members are
+    /// hosts and connected peers, whoever else says that it is one.
+    pub(super) fn check_standing(&self, at: usize, fabric: &mut Fabric) {
+        let Fabric { nodes, kernel, .. } = &mut *fabric;
+        // Who is in several zones may be the first of one of them.
+        let has_one_zone = nodes[at].config.zones.len() + nodes[at].config.follows.len() == 1;
+        let Some((node, now)) = nodes.read(at, kernel.wall()) else { return };
+        let expects_peers = node.config().expects_peers;
+        for state in node.zone_states(now) {
+            let zone = &state.zone;
+            let is_held = node.zone_answer(zone, now).is_some_and(|it| it.status == ZoneStatus::Held);
+            let may_hold = !expects_peers || !has_one_zone || self.compared.contains(&(at, zone.clone()));
+            if is_held && !may_hold {
+                let detail = format!("node {at} calls its answers of {zone} complete, and met nobody");
+                kernel.fail(Check::AnswerIsHonest, detail);
+            }
+            let hosts = node.records(zone).filter(|it| it.is_agent() && !it.is_tombstone()).map(|it| it.host);
+            let real: BTreeSet<PeerKey> = hosts.chain(state.peers).chain([node.key()]).collect();
+            if state.members > real.len() {
+                let detail =
+                    format!("node {at} counts {} members of {zone}, not {}", state.members, real.len());
+                kernel.fail(Check::MembersAreReal, detail);
+            }
         }
     }
 

@@ -91,7 +91,8 @@ impl Snapshot {
         let is_full = self.weight() + RECORD_BYTES_MAX + RECORD_WEIGHT > weight_max;
         // Its host may have moved the key to another slot since.
         let is_gone = self.get(&gone.key()).is_none_or(|held| held.order() > gone.order());
-        is_gone && (shares_slot || is_full)
+        // Without its slot it leaves no memory, so that even an earlier version may stand where there is one.
+        shares_slot || (is_gone && is_full)
     }
 
     fn public(&self) -> impl Iterator<Item = &Arc<Record>> {
