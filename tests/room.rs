@@ -1,6 +1,8 @@
 //! What a full zone costs in memory: a node that holds a zone of a sixteenth of the greatest weight, with the registry, the tables
 //! beside it and the index, counted byte by byte. Alone in its process, so that nothing else allocates meanwhile.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::sync::Arc;
 
 use aop::proto::card::{AgentCard, Scope};
