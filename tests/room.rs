@@ -1,5 +1,5 @@
-//! What a full zone costs in memory: a node that holds a zone of a sixteenth of the greatest weight, with the registry, the tables
-//! beside it and the index, counted byte by byte. Alone in its process, so that nothing else allocates meanwhile.
+//! What a full zone costs in memory: a node that holds a zone of a sixteenth of the greatest weight, with registry, tables
+//! and index, counted byte by byte. Alone in its process, so that nothing else allocates meanwhile.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

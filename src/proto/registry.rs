@@ -6,11 +6,14 @@
 //! would itself have to go is not merged, so every merge moves the registry up in that order, and registries that exchange
 //! what they hold, in any order and however often, end with one set.
 
+mod place;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use self::place::{End, Slot, Version};
 use super::card::Scope;
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::grant::Grant;
@@ -63,18 +66,6 @@ struct Rank {
     is_revocation: Reverse<bool>,
     key: KeyHash,
 }
-
-/// A slot of a shelf.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Slot(Shelf, u16);
-
-/// Whose version a record is; by hash among those of a forked author.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Version(Author, u64, RecordHash);
-
-/// When a lease ends, then by key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct End(Timestamp, KeyHash);
 
 /// What became of a verified record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -478,24 +469,6 @@ impl Place for Rank {
             is_revocation: Reverse(record.kind == RecordKind::Revocation),
             key: record.key(),
         }
-    }
-}
-
-impl Place for Slot {
-    fn of(record: &Record) -> Slot {
-        Slot(record.shelf(), record.slot)
-    }
-}
-
-impl Place for Version {
-    fn of(record: &Record) -> Version {
-        Version(record.author(), record.seq, record.hash())
-    }
-}
-
-impl Place for End {
-    fn of(record: &Record) -> End {
-        End(record.expires_at, record.key())
     }
 }
 
