@@ -43,6 +43,9 @@ async fn a_joiner_is_complete_beside_silent_sockets_and_silent_conversations() {
     let joiner = Victim::start(4, vec![victim.address()]).await;
     let complete = joiner.until("the joiner is complete", async || joiner.found().await.len() >= 50);
     timeout(WELCOME, complete).await.expect("a joiner is complete in seconds");
+    // It was served itself, too: one that said nothing made room.
+    let made_room = "aop_refused_total{reason=\"stream_idle\"}";
+    victim.until("a silent conversation made room", async || victim.metric(made_room).await > 0).await;
     victim.register("meanwhile").await;
     drop((held, sockets));
     joiner.node.stop().await.unwrap();
