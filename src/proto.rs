@@ -64,6 +64,7 @@ pub mod record;
 pub mod registration;
 pub mod registry;
 pub mod search;
+pub mod sorted;
 pub mod sync;
 pub mod time;
 pub mod verification_cache;

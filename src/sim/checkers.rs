@@ -179,7 +179,7 @@ impl Checkers {
             return kernel.fail(Check::Verified, format!("node {at} writes a row that is no record"));
         };
         let record = signed.trust_sealed();
-        if record.author.key == nodes[at].key
+        if record.author().key == nodes[at].key
             && !self.reference.note_write(at, &record)
             && nodes.is_honest(at)
         {

@@ -400,7 +400,7 @@ fn a_saved_key_on_a_new_disk_keeps_its_agents_and_neither_renews_nor_buries_them
     assert_eq!(adopted(&mut cluster, "d"), Err(WriteError::NotFound(name("d"))));
     assert!(cluster.problems(0).is_empty());
     cluster.pass(5 * DAY);
-    assert!(cluster.held(1, 0, "a").unwrap().author.epoch != before[0].author.epoch, "renewed");
+    assert!(cluster.held(1, 0, "a").unwrap().author().epoch != before[0].author().epoch, "renewed");
     assert_eq!(
         ["a", "b", "c", "d", "new"].map(|name| cluster.shows(1, name)),
         [true, true, false, false, true]
@@ -518,11 +518,11 @@ fn a_restored_backup_takes_a_new_epoch_and_keeps_its_agents() {
     }
     cluster.register(0, offer("new", "x")).unwrap();
     let new = cluster.held(1, 0, "new").unwrap();
-    assert_eq!((new.author.epoch, new.seq), (cluster.nodes[0].author().epoch, 1));
+    assert_eq!((new.author().epoch, new.seq), (cluster.nodes[0].author().epoch, 1));
     let rows = cluster.rows[0].clone();
     cluster.restart(0, rows);
     cluster.pass(4 * DAY + 12 * 60 * MINUTE);
-    assert!(cluster.held(0, 0, "lost").unwrap().author.epoch != before.epoch, "adopted, so renewed");
+    assert!(cluster.held(0, 0, "lost").unwrap().author().epoch != before.epoch, "adopted, so renewed");
 }
 
 #[test]
