@@ -17,6 +17,8 @@ use crate::strangers::{RawPeer, SYNC, door, knock, socket_of, swarm};
 
 /// Within this time a joiner is complete, whoever else is there.
 const WELCOME: Duration = Duration::from_secs(20);
+/// Knocks at a door that was named for any number of peers: once for one of them, and again for a peer whose answer may be lost.
+const KNOCKS_MAX: usize = 4;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_is_complete_beside_silent_sockets_and_silent_conversations() {
@@ -41,6 +43,9 @@ async fn a_joiner_is_complete_beside_silent_sockets_and_silent_conversations() {
     let joiner = Victim::start(4, vec![victim.address()]).await;
     let complete = joiner.until("the joiner is complete", async || joiner.found().await.len() >= 50);
     timeout(WELCOME, complete).await.expect("a joiner is complete in seconds");
+    // It was served itself, too: one that said nothing made room.
+    let made_room = "aop_refused_total{reason=\"stream_idle\"}";
+    victim.until("a silent conversation made room", async || victim.metric(made_room).await > 0).await;
     victim.register("meanwhile").await;
     drop((held, sockets));
     joiner.node.stop().await.unwrap();
@@ -100,15 +105,16 @@ async fn an_address_that_is_named_for_hundreds_of_peers_is_knocked_at_a_few_time
         }
     };
     let refused = "aop_refused_total{reason=\"dial_budget\"}";
+    let knocked = || *knocks.borrow();
     let told = async {
-        victim.until("hundreds were named", async || victim.metric(refused).await >= 20).await;
+        let is_told = async || victim.metric(refused).await >= 20 || knocked() > KNOCKS_MAX;
+        victim.until("hundreds were named", is_told).await;
         victim.register("meanwhile").await;
     };
     tokio::select! {
         () = told => {}
         () = naming => {}
     }
-    let knocks = *knocks.borrow();
-    assert!(knocks <= 4, "{knocks}");
+    assert!(knocked() <= KNOCKS_MAX, "{}", knocked());
     victim.node.stop().await.unwrap();
 }

@@ -21,7 +21,7 @@ fn filling(host: &Identity) -> Vec<SignedRecord> {
     let record = |seq: u64, name: String| {
         let header = header(host, &name, seq);
         let rumour = RecordKind::Unknown("rumour".parse().unwrap());
-        Header { kind: if seq % 2 == 0 { RecordKind::Agent } else { rumour }, ..header }
+        Header { kind: if seq.is_multiple_of(2) { RecordKind::Agent } else { rumour }, ..header }
     };
     let smallest = |seq: u64| {
         let tries = if seq <= GROUND { TRIES } else { 1 };
