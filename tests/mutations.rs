@@ -85,28 +85,33 @@ const MUTATIONS: &[Mutation] = &[
         test: "faults",
         edits: &[
             Edit(
-                "src/proto/registry.rs",
-                "self.live.insert((record.expires_at, key));",
-                "self.live.insert((ends_of(&record), key));",
+                "src/proto/registry/place.rs",
+                "End(record.expires_at, record.key())",
+                "End(ends_of(record), record.key())",
             ),
             Edit(
-                "src/proto/registry.rs",
-                "self.live.remove(&(record.expires_at, *key));",
-                "self.live.remove(&(ends_of(&record), *key));",
-            ),
-            Edit(
-                "src/proto/registry.rs",
-                "self.lapsed.remove(&(record.expires_at, *key));",
-                "self.lapsed.remove(&(ends_of(&record), *key));",
-            ),
-            Edit(
-                "src/proto/registry.rs",
-                "fn mark_of(record: &Record) -> Mark {",
-                "fn ends_of(record: &Record) -> Timestamp {
+                "src/proto/registry/place.rs",
+                "impl Place for End {",
+                "pub(super) fn ends_of(record: &Record) -> Timestamp {
                     let hour = record.stamp.wall + std::time::Duration::from_secs(3_600);
                     if record.is_tombstone() { hour } else { record.expires_at }
                 }
-                fn mark_of(record: &Record) -> Mark {",
+                impl Place for End {",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "self.live.first().filter(|first| first.is_expired(now))",
+                "self.live.first().filter(|first| place::ends_of(first) <= now)",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "self.lapsed.last().filter(|last| !last.is_expired(now))",
+                "self.lapsed.last().filter(|last| place::ends_of(last) > now)",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "first.expires_at + EXPIRED_KEPT <= now;",
+                "place::ends_of(first) + EXPIRED_KEPT <= now;",
             ),
         ],
     },
@@ -246,7 +251,7 @@ const MUTATIONS: &[Mutation] = &[
         test: "hostile",
         edits: &[Edit(
             "src/proto/registry.rs",
-            "held.any(|(_, _, mark)| *mark != mark_of(record))",
+            "held.any(|held| held.hash() != record.hash())",
             "held.any(|_| false)",
         )],
     },
