@@ -106,16 +106,16 @@ impl Registry {
     /// An empty registry whose public records may weigh `weight_max`.
     pub fn new(weight_max: usize) -> Registry {
         Registry {
-            records: Records::new(),
+            records: Records::default(),
             tree: Tree::default(),
             vector: VersionVector::default(),
             by_agent: BTreeSet::new(),
-            ranks: Sorted::new(),
-            shelves: Sorted::new(),
+            ranks: Sorted::default(),
+            shelves: Sorted::default(),
             revocations: BTreeMap::new(),
-            by_version: Sorted::new(),
-            live: Sorted::new(),
-            lapsed: Sorted::new(),
+            by_version: Sorted::default(),
+            live: Sorted::default(),
+            lapsed: Sorted::default(),
             bytes: 0,
             weight: 0,
             weight_max,

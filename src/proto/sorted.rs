@@ -19,6 +19,12 @@ pub trait Place: Copy + Ord {
 /// Records in the order of their places.
 pub struct Sorted<P: Place>(BTreeSet<Held<P>>);
 
+impl<P: Place> Default for Sorted<P> {
+    fn default() -> Sorted<P> {
+        Sorted(BTreeSet::new())
+    }
+}
+
 /// A record that stands for its place.
 struct Held<P>(Arc<Record>, PhantomData<P>);
 
@@ -31,11 +37,6 @@ trait Placed<P> {
 }
 
 impl<P: Place> Sorted<P> {
-    /// None yet.
-    pub fn new() -> Sorted<P> {
-        Sorted(BTreeSet::new())
-    }
-
     /// Enters a record. Nothing else stands in its place.
     pub fn insert(&mut self, record: Arc<Record>) {
         self.0.insert(Held(record, PhantomData));
