@@ -12,6 +12,7 @@ mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::clients::text_of;
 use super::fabric::Fabric;
@@ -21,7 +22,7 @@ use crate::proto::io::{Event, NodeAlert, Removal, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, KeyHash, Order, Record, RecordHash};
+use crate::proto::record::{Author, KeyHash, Record, RecordHash};
 use crate::proto::time::Timestamp;
 pub use quiescence::Promises;
 pub(super) use reference::Operation;
@@ -142,7 +143,7 @@ pub(super) struct Checkers {
     /// The node that was looked at last.
     looked_at: usize,
     /// Tombstones that each node took in each zone in its present run.
-    buried: BTreeMap<(usize, ZoneName), BTreeMap<KeyHash, Order>>,
+    buried: BTreeMap<(usize, ZoneName), BTreeMap<KeyHash, Arc<Record>>>,
     /// Nodes whose clock forbade them to write at some time since their disk was last lost: what stood in their name then
     /// is on it, and is not met anew.
     silenced: BTreeSet<usize>,
@@ -235,20 +236,29 @@ impl Checkers {
         if record.stamp.wall > host.clock.read(wall) + STAMP_AHEAD_MAX {
             fabric.kernel.fail(Check::TimeBound, format!("node {at} takes {record:?}"));
         } else if record.is_tombstone() {
-            self.buried.entry(place).or_default().insert(record.key(), record.order());
+            self.buried.entry(place).or_default().insert(record.key(), record.clone());
         } else {
             // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
             let ended = record.expires_at <= host.clock.shown_max();
             let buried = self.buried.entry(place).or_default();
             match buried.get(&record.key()) {
                 Some(tombstone)
-                    if !ended && *tombstone > record.order() && !self.reference.is_contested(record) =>
+                    if !ended
+                        && tombstone.precedence() > record.precedence()
+                        // A later write may have moved to another slot.
+                        && tombstone.order() > record.order()
+                        // A host that forgot what it wrote may have put another key into the slot of either.
+                        && ![tombstone, record].into_iter().any(|it| self.reference.is_contested(it)) =>
                 {
                     let detail = format!("node {at} forgot a tombstone and takes {record:?}");
                     fabric.kernel.fail(Check::NoZombie, detail);
                 }
                 // A card took its place. If that was written with a clock gone back it ends before the tombstone would have.
-                Some(tombstone) if *tombstone < record.order() => drop(buried.remove(&record.key())),
+                Some(tombstone)
+                    if tombstone.precedence() < record.precedence() || tombstone.order() < record.order() =>
+                {
+                    drop(buried.remove(&record.key()))
+                }
                 Some(_) | None => {}
             }
         }

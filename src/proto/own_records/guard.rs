@@ -43,9 +43,9 @@ impl OwnRecords {
             // Before it is overruled: burying what this folder itself wrote would lose an acknowledged agent. Where it may
             // have forgotten some of its writes, the later one counts.
             (Some(held), own)
-                if self.is_lost_write(&held)
-                    || self.shelves.knowledge() == Knowledge::Incomplete
-                        && own.as_ref().is_some_and(|own| own.order() < held.order()) =>
+                if own.as_ref().is_none_or(|own| own.order() < held.order())
+                    && (self.is_lost_write(&held)
+                        || own.is_some() && self.shelves.knowledge() == Knowledge::Incomplete) =>
             {
                 self.adopt(ctx, zones, held);
             }
