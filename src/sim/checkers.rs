@@ -359,7 +359,14 @@ impl Checkers {
         // What a hostile host puts into one slot nobody keeps account of.
         let shares_slot =
             |record: &Record| !nodes.is_honest_key(&record.host) || self.reference.is_contested(record);
-        let evicted = |record: &Record| now.is_evicted(record, weight_max, shares_slot(record));
+        // A clock set back writes again with a higher generation and an earlier end: between two looks that came and ended.
+        let was_replaced = |record: &Record| {
+            let mut written = self.reference.all_written(zone);
+            written
+                .any(|it| it.key == record.key() && it.order > record.order() && it.expires_at <= shown_max)
+        };
+        let evicted =
+            |record: &Record| now.is_evicted(record, weight_max, shares_slot(record)) || was_replaced(record);
         if let Some((before, held)) = now.lost_since(before, shown_max, evicted) {
             kernel.fail(Check::NoStepBack, format!("node {at} held {before:?}, now {held:?}"));
         }
