@@ -8,7 +8,6 @@ use aop::api::{AgentDetail, ApiError, Event, FindQuery, Status};
 use aop::document::Offer;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Options, Running};
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
@@ -74,16 +73,9 @@ impl Victim {
         agents.replace(names.iter().map(|name| echo(name)).collect());
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
-            identity: Identity::from_seed([seed; 32]),
-            new_key: true,
-            network: "test".into(),
-            zones: vec![ZoneName::root()],
-            follows: Vec::new(),
             bootstrap,
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-            trusted_nets: TrustedNets::default(),
-            data_dir: folder.path().into(),
             agents,
+            ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path())
         };
         Victim { node: host::start(options).await.unwrap(), _folder: folder }
     }
