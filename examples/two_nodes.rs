@@ -9,7 +9,6 @@ use aop::agents::{Agents, HostedAgent};
 use aop::api::FindQuery;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Options, Running};
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -61,16 +60,9 @@ async fn start(
     let agents = Agents::new(ZoneName::root());
     agents.replace(hosted);
     let options = Options {
-        identity: Identity::from_seed([seed; 32]),
-        new_key: true,
-        network: "example".into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
         bootstrap: bootstrap.iter().map(|node| node.listen[0].clone()).collect(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-        trusted_nets: TrustedNets::default(),
-        data_dir: data_dir.into(),
         agents,
+        ..Options::new(Identity::from_seed([seed; 32]), "example", data_dir)
     };
     Ok(host::start(options).await?)
 }

@@ -6,10 +6,12 @@ mod handle;
 mod view;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
 use rand::Rng;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
@@ -57,6 +59,25 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The agents of this host; those it offered before and no longer has are withdrawn.
     pub agents: Agents,
+}
+
+impl Options {
+    /// A node of the root zone that is reachable on this host alone, by a free port, knows nobody and offers nothing; its key
+    /// was made for its data folder.
+    pub fn new(identity: Identity, network: &str, data_dir: impl Into<PathBuf>) -> Options {
+        Options {
+            identity,
+            new_key: true,
+            network: network.into(),
+            zones: vec![ZoneName::root()],
+            follows: Vec::new(),
+            bootstrap: Vec::new(),
+            listen: vec![Multiaddr::from(Ipv4Addr::LOCALHOST).with(Protocol::Tcp(0))],
+            trusted_nets: TrustedNets::default(),
+            data_dir: data_dir.into(),
+            agents: Agents::new(ZoneName::root()),
+        }
+    }
 }
 
 /// Why a node did not start, or did not stop cleanly.

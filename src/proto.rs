@@ -35,6 +35,7 @@
 //! - [Maymounkov and Mazières, *Kademlia*](https://doi.org/10.1007/3-540-45748-8_5): how the live node finds peers of a zone.
 
 pub mod address_block;
+pub mod alert;
 mod backlog;
 pub mod call;
 pub mod card;
@@ -63,6 +64,7 @@ pub mod record;
 pub mod registration;
 pub mod registry;
 pub mod search;
+pub mod sorted;
 pub mod sync;
 pub mod time;
 pub mod verification_cache;

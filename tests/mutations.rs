@@ -85,28 +85,33 @@ const MUTATIONS: &[Mutation] = &[
         test: "faults",
         edits: &[
             Edit(
-                "src/proto/registry.rs",
-                "self.live.insert((record.expires_at, key));",
-                "self.live.insert((ends_of(&record), key));",
+                "src/proto/registry/place.rs",
+                "End(record.expires_at, record.key())",
+                "End(ends_of(record), record.key())",
             ),
             Edit(
-                "src/proto/registry.rs",
-                "self.live.remove(&(record.expires_at, *key));",
-                "self.live.remove(&(ends_of(&record), *key));",
-            ),
-            Edit(
-                "src/proto/registry.rs",
-                "self.lapsed.remove(&(record.expires_at, *key));",
-                "self.lapsed.remove(&(ends_of(&record), *key));",
-            ),
-            Edit(
-                "src/proto/registry.rs",
-                "fn mark_of(record: &Record) -> Mark {",
-                "fn ends_of(record: &Record) -> Timestamp {
+                "src/proto/registry/place.rs",
+                "impl Place for End {",
+                "pub(super) fn ends_of(record: &Record) -> Timestamp {
                     let hour = record.stamp.wall + std::time::Duration::from_secs(3_600);
                     if record.is_tombstone() { hour } else { record.expires_at }
                 }
-                fn mark_of(record: &Record) -> Mark {",
+                impl Place for End {",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "self.live.first().filter(|first| first.is_expired(now))",
+                "self.live.first().filter(|first| place::ends_of(first) <= now)",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "self.lapsed.last().filter(|last| !last.is_expired(now))",
+                "self.lapsed.last().filter(|last| place::ends_of(last) > now)",
+            ),
+            Edit(
+                "src/proto/registry.rs",
+                "first.expires_at + EXPIRED_KEPT <= now;",
+                "place::ends_of(first) + EXPIRED_KEPT <= now;",
             ),
         ],
     },
@@ -116,18 +121,19 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit(
                 "src/proto/registry.rs",
-                "    bytes: usize,\n    quota: Quota,\n}",
-                "    bytes: usize,\n    quota: Quota,\n    gone: BTreeSet<crate::proto::record::RecordHash>,\n}",
+                "    weight: usize,\n    weight_max: usize,\n}",
+                "    weight: usize,\n    weight_max: usize,\n    gone: BTreeSet<crate::proto::record::RecordHash>,\n}",
             ),
             Edit(
                 "src/proto/registry.rs",
-                "            bytes: 0,\n            quota,",
-                "            bytes: 0,\n            gone: BTreeSet::new(),\n            quota,",
+                "            weight: 0,\n            weight_max,",
+                "            weight: 0,\n            gone: BTreeSet::new(),\n            weight_max,",
             ),
             Edit(
                 "src/proto/registry.rs",
-                "        if self.is_over_quota(&record) {",
-                "        if self.gone.contains(&record.hash()) || self.is_over_quota(&record) {",
+                "        if let Some(reason) = self.room_for(&record) {",
+                "        if self.gone.contains(&record.hash()) {\n            return Merge::Stale;\n        }\n        \
+                 if let Some(reason) = self.room_for(&record) {",
             ),
             Edit(
                 "src/proto/registry.rs",
@@ -142,18 +148,23 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit(
                 "src/proto/fingerprint.rs",
-                "    let mut hash = Sha256::new();\n    let mut until",
-                "    let mut sum = [0u8; 32];\n    let mut until",
+                "    hash: Sha256,\n    count",
+                "    hash: [u8; 32],\n    count",
             ),
             Edit(
                 "src/proto/fingerprint.rs",
-                "hash.update(record.hash().0);",
-                "sum.iter_mut().zip(record.hash().0).for_each(|(sum, byte)| *sum ^= byte);",
+                "self.hash.update(record.hash().0);",
+                "self.hash.iter_mut().zip(record.hash().0).for_each(|(sum, byte)| *sum ^= byte);",
             ),
             Edit(
                 "src/proto/fingerprint.rs",
-                "if count == 0 { Digest::default() } else { Digest(hash.finalize().into()) }",
-                "if count == 0 { Digest::default() } else { Digest(sum) }",
+                "hash: Sha256::new(), count",
+                "hash: [0; 32], count",
+            ),
+            Edit(
+                "src/proto/fingerprint.rs",
+                "let hash = self.hash.finalize_reset();",
+                "let hash = self.hash;",
             ),
             Edit(
                 "src/proto/fingerprint.rs",
@@ -167,18 +178,18 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/fingerprint.rs",
-                "Cached { digest: Digest(hash.finalize().into()), from: as_of, until }",
-                "Cached { digest: Digest(sum), from: as_of, until }",
+                "Cached { digest: Digest(hash.finalize().into()), from, until }",
+                "Cached { digest: Digest(sum), from, until }",
             ),
         ],
     },
     Mutation {
-        name: "a full quota keeps what came first",
+        name: "a slot keeps what came first",
         test: "hostile",
         edits: &[Edit(
             "src/proto/registry.rs",
-            "&& self.last_of(&author).is_some_and(|last| last < record.key());",
-            ";",
+            "if other.is_some_and(|other| other < record.key()) {",
+            "if other.is_some() {",
         )],
     },
     Mutation {
@@ -186,23 +197,23 @@ const MUTATIONS: &[Mutation] = &[
         test: "hostile",
         edits: &[Edit(
             "src/proto/registry.rs",
-            "count_full || !self.can_free(bytes.saturating_sub(self.quota.bytes), &record.key())",
-            "count_full || bytes > self.quota.bytes",
+            "if self.can_free(excess, &Rank::of(record), &gone) { None }",
+            "if excess == 0 { None }",
         )],
     },
     Mutation {
-        name: "nothing leaves a full quota",
+        name: "nothing leaves a full zone",
         test: "hostile",
         edits: &[Edit(
             "src/proto/registry.rs",
-            "while self.count(&author) > self.quota.records_per_author {",
-            "while self.count(&author) > usize::MAX {",
+            "while self.weight > self.weight_max {",
+            "while self.weight == usize::MAX {",
         )],
     },
     Mutation {
         name: "the last to arrive wins",
         test: "faults",
-        edits: &[Edit("src/proto/registry.rs", "if held.order() > record.order() {", "if false {")],
+        edits: &[Edit("src/proto/registry.rs", "if held.precedence() > record.precedence() {", "if false {")],
     },
     Mutation {
         name: "prefixes are adopted without equal roots",
@@ -240,7 +251,7 @@ const MUTATIONS: &[Mutation] = &[
         test: "hostile",
         edits: &[Edit(
             "src/proto/registry.rs",
-            "held.any(|(_, _, mark)| *mark != mark_of(record))",
+            "held.any(|held| held.hash() != record.hash())",
             "held.any(|_| false)",
         )],
     },
@@ -335,9 +346,8 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/call/host.rs",
-                "if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {",
-                "if call.stage == Stage::Running { return; }
-                if call.stage != Stage::Input(size) || !self.registry.begin(call.permit) {",
+                "let Stage::Input(announced) = call.stage else { return self.drop_stream(stream, outputs) };",
+                "let Stage::Input(announced) = call.stage else { return };",
             ),
         ],
     },
@@ -352,7 +362,7 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/call/registry.rs",
-                "if is_repeated || self.ends.contains_key(&key) {",
+                "if is_repeated || self.ends.get(&key).is_some_and(|(_, void)| offer.attempt <= *void) {",
                 "if is_repeated {",
             ),
         ],

@@ -46,6 +46,7 @@ const ARROWS: &[Row] = &[
             "proto::message",
             "proto::name",
             "proto::record",
+            "proto::sorted",
             "proto::time",
             "proto::version",
         ],
@@ -56,7 +57,7 @@ const ARROWS: &[Row] = &[
     Row { name: "liveness", holds: &["proto::liveness"], uses: &["values"] },
     Row {
         name: "seam",
-        holds: &["proto::io", "proto::persistence", "proto::query", "proto::registration"],
+        holds: &["proto::alert", "proto::io", "proto::persistence", "proto::query", "proto::registration"],
         uses: &["values", "search", "liveness"],
     },
     Row { name: "calls", holds: &["proto::call"], uses: &["values", "liveness"] },

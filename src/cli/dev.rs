@@ -113,16 +113,10 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
     let agents = Agents::new(ZoneName::root());
     agents.replace(hosted);
     let options = host::Options {
-        identity,
-        new_key: true,
-        network: NETWORK.into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
         bootstrap,
-        listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
-        trusted_nets: TrustedNets::default(),
-        data_dir: folder.path().into(),
         agents,
+        listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
+        ..host::Options::new(identity, NETWORK, folder.path())
     };
     let running = host::start(options).await.map_err(|error| failed(&error))?;
     Ok(DevNode { running, key, folder })

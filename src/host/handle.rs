@@ -363,22 +363,10 @@ mod tests {
     use super::*;
     use crate::host::{Options, start};
     use crate::net::REQUESTS_MAX;
-    use crate::proto::address_block::TrustedNets;
     use crate::proto::identity::Identity;
 
     async fn lone(folder: &std::path::Path) -> crate::host::Running {
-        let options = Options {
-            identity: Identity::from_seed([7; 32]),
-            new_key: true,
-            network: "test".into(),
-            zones: vec![ZoneName::root()],
-            follows: Vec::new(),
-            bootstrap: Vec::new(),
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-            trusted_nets: TrustedNets::default(),
-            data_dir: folder.into(),
-            agents: Agents::new(ZoneName::root()),
-        };
+        let options = Options::new(Identity::from_seed([7; 32]), "test", folder);
         start(options).await.unwrap()
     }
 

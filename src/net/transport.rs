@@ -2,12 +2,17 @@
 //!
 //! The transport is made apart from the swarm, so that a test can hand in another one.
 
-use futures::{AsyncRead, AsyncWrite};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use futures::{AsyncRead, AsyncWrite, FutureExt};
 use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::Boxed;
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, quic, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 
 use crate::net::swarm::NetworkError;
 
@@ -30,8 +35,7 @@ pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
 }
 
 fn by_address(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
-    // Requests are small and wait for their answers, which Nagle's algorithm would hold back.
-    let tcp = over(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)), keypair)?;
+    let tcp = over(Tcp::new(), keypair)?;
     let quic = quic::tokio::Transport::new(quic::Config::new(keypair))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     Ok(quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed())
@@ -51,4 +55,57 @@ where
     yamux.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
     // Lazy: with noise alone to propose, the dialer need not wait for it to be confirmed.
     Ok(plain.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
+}
+
+/// TCP that dials from the port it listens on, so that peers see where it can be reached, or from any where that one is taken.
+struct Tcp(tcp::tokio::Transport);
+
+type TcpStream = <tcp::tokio::Transport as Transport>::Output;
+type TcpUpgrade = <tcp::tokio::Transport as Transport>::ListenerUpgrade;
+
+impl Tcp {
+    fn new() -> Tcp {
+        // Requests are small and wait for their answers, which Nagle's algorithm would hold back.
+        Tcp(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
+    }
+}
+
+impl Transport for Tcp {
+    type Output = TcpStream;
+    type Error = io::Error;
+    type ListenerUpgrade = TcpUpgrade;
+    type Dial = BoxFuture<'static, io::Result<TcpStream>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.0.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        let dial = self.0.dial(address.clone(), options)?;
+        Ok(async move {
+            match dial.await {
+                // The library binds to every address of the machine. So any socket of another program that has this port on
+                // another address, an old connection of it too, would keep this node from dialing whomever.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    let options = DialOpts { port_use: PortUse::New, ..options };
+                    let again = Tcp::new().0.dial(address, options);
+                    again.map_err(|_| error)?.await
+                }
+                dialed => dialed,
+            }
+        }
+        .boxed())
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<TcpUpgrade, io::Error>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
 }

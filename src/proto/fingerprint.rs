@@ -5,16 +5,15 @@
 //! children and never their sum: 257 chosen records would collide under XOR (protocol section 3). A record's place
 //! follows from its key, so records that compete share a leaf.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::record::{KeyHash, Record};
+use super::sorted::Sorted;
 use super::time::Timestamp;
 
 /// Children of a node.
@@ -31,7 +30,7 @@ const MINUTE_MS: u64 = 60_000;
 const SKEW_MAX: Duration = Duration::from_secs(120);
 
 /// Records of a registry, by key: those of one leaf lie side by side.
-pub type Records = BTreeMap<KeyHash, Arc<Record>>;
+pub type Records = Sorted<KeyHash>;
 
 /// Hash of a part of a registry; all zero for an empty part.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -259,9 +258,9 @@ impl UnfinishedLeaf {
         let (start, end) = self.prefix.keys();
         let mut rest = records.range((self.last.map_or(start, Bound::Excluded), end));
         while *work > 0 {
-            let Some((key, record)) = rest.next() else { return Some(self.finished()) };
+            let Some(record) = rest.next() else { return Some(self.finished()) };
             *work -= 1;
-            self.last = Some(*key);
+            self.last = Some(record.key());
             if covers(record, self.as_of) {
                 self.hash.update(record.hash().0);
                 self.until = self.until.min(record.expires_at);

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,9 @@ pub const LABEL_BYTES_MAX: usize = 63;
 pub const ZONE_LABELS_MAX: usize = 8;
 /// Longest zone name, bytes.
 pub const ZONE_BYTES_MAX: usize = 253;
+
+/// Shared by all that lie in it.
+static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("."));
 
 /// Why a text is not a name. Nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,12 +42,12 @@ pub enum NameError {
 /// A zone: a DNS name such as `research.acme.org`, or the root `.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ZoneName(String);
+pub struct ZoneName(Arc<str>);
 
 /// The name of an agent within its zone: one label.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct AgentName(String);
+pub struct AgentName(Box<str>);
 
 /// `agent@zone`; in the root zone `agent@.`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -58,12 +62,12 @@ pub struct FullName {
 impl ZoneName {
     /// The root zone `.`.
     pub fn root() -> ZoneName {
-        ZoneName(".".into())
+        ZoneName(ROOT.clone())
     }
 
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
-        self.0 == "."
+        &*self.0 == "."
     }
 
     /// The zone one label up; `None` for the root.
@@ -84,7 +88,7 @@ impl ZoneName {
         other.is_root()
             || self == other
             // Without the dot `badacme.org` would lie within `acme.org`.
-            || self.0.strip_suffix(&other.0).is_some_and(|head| head.ends_with('.'))
+            || self.0.strip_suffix(&*other.0).is_some_and(|head| head.ends_with('.'))
     }
 
     /// The name as text.
@@ -111,7 +115,7 @@ impl AgentName {
 impl FullName {
     /// Whether this is `other`, or one of the agents that it consists of: `time_convert` of `time`, in the same zone.
     pub fn is_or_below(&self, other: &FullName) -> bool {
-        let rest = self.agent.0.strip_prefix(&other.agent.0);
+        let rest = self.agent.0.strip_prefix(&*other.agent.0);
         // Without the `_` an agent `timer` would be one of `time`.
         self.zone == other.zone && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
     }

@@ -61,7 +61,7 @@ pub(super) struct OwnRecords {
     /// When a key was last written again because another writer had changed it.
     reasserted_at: BTreeMap<KeyHash, Timestamp>,
     /// Live cards under this node's key that this folder neither wrote nor was told of.
-    restored: Restored,
+    pub(super) restored: Restored,
     shelves: Shelves,
     renewals: Renewals,
     unkept: Unkept,

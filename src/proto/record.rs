@@ -72,7 +72,7 @@ pub struct Shelf {
 #[derive(Clone)]
 pub struct Record {
     bytes: Arc<[u8]>,
-    body_at: usize,
+    body_at: u32,
     key: KeyHash,
     hash: RecordHash,
     /// Its full name.
@@ -83,8 +83,7 @@ pub struct Record {
     pub owner: PeerKey,
     /// The node that offers it.
     pub host: PeerKey,
-    /// Who signed.
-    pub author: Author,
+    epoch: u64,
     /// Version counter of the author in the zone.
     pub seq: u64,
     /// When it was written.
@@ -115,9 +114,14 @@ impl Record {
         self.hash
     }
 
+    /// Who signed: always its host.
+    pub fn author(&self) -> Author {
+        Author { key: self.host, epoch: self.epoch }
+    }
+
     /// Whether it deletes its key.
     pub fn is_tombstone(&self) -> bool {
-        self.bytes.len() == self.body_at
+        self.body().is_empty()
     }
 
     /// Whether it may leave the process to anybody.
@@ -132,7 +136,7 @@ impl Record {
 
     /// How new it is among the records of its key.
     pub fn order(&self) -> Order {
-        Order { generation: self.generation, stamp: self.stamp, author: self.author, hash: self.hash }
+        Order { generation: self.generation, stamp: self.stamp, author: self.author(), hash: self.hash }
     }
 
     /// Position among the records of its key.
@@ -167,7 +171,7 @@ impl Record {
     /// The agent card; `None` for tombstones and other kinds.
     pub fn card(&self) -> Option<AgentCard> {
         match self.kind {
-            RecordKind::Agent if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
+            RecordKind::Agent if !self.is_tombstone() => codec::decode(self.body()).ok(),
             RecordKind::Agent | RecordKind::Delegation | RecordKind::Revocation | RecordKind::Unknown(_) => {
                 None
             }
@@ -177,7 +181,7 @@ impl Record {
     /// What it takes back; `None` for tombstones and other kinds.
     pub fn revocation(&self) -> Option<Revocation> {
         match self.kind {
-            RecordKind::Revocation if !self.is_tombstone() => codec::decode(&self.bytes[self.body_at..]).ok(),
+            RecordKind::Revocation if !self.is_tombstone() => codec::decode(self.body()).ok(),
             RecordKind::Agent | RecordKind::Delegation | RecordKind::Revocation | RecordKind::Unknown(_) => {
                 None
             }
@@ -186,12 +190,12 @@ impl Record {
 
     /// The encoded body; empty for a tombstone.
     pub fn body(&self) -> &[u8] {
-        &self.bytes[self.body_at..]
+        &self.bytes[self.body_at as usize..]
     }
 
     /// The signed grants it travels with.
     pub fn grants(&self) -> Vec<ByteBuf> {
-        let header: Option<Header> = codec::decode(&self.bytes[HEADER_AT..self.body_at]).ok();
+        let header: Option<Header> = codec::decode(&self.bytes[HEADER_AT..self.body_at as usize]).ok();
         header.map(|header| header.grants).unwrap_or_default()
     }
 }

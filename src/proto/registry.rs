@@ -6,46 +6,52 @@
 //! would itself have to go is not merged, so every merge moves the registry up in that order, and registries that exchange
 //! what they hold, in any order and however often, end with one set.
 
+mod place;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
+use self::place::{End, Slot, Version};
 use super::card::Scope;
 use super::fingerprint::{self, Digest, Prefix, Records, Tree};
 use super::grant::Grant;
 use super::identity::{AgentId, PeerKey};
 use super::limits::{AUTHORS_MAX, EXPIRED_KEPT, ZONE_WEIGHT_MAX};
 use super::record::{
-    Author, KeyHash, NoRoom, Record, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf,
+    Author, KeyHash, NoRoom, Record, RecordHash, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf,
 };
+use super::sorted::{Place, Sorted};
 use super::time::Timestamp;
 use super::version::VersionVector;
-
-/// Half of a record's hash: enough to tell records of one version apart.
-type Mark = [u8; 16];
 
 /// The least and the greatest key there could be.
 const KEY_MIN: KeyHash = KeyHash([0; 32]);
 const KEY_MAX: KeyHash = KeyHash([0xff; 32]);
+
+/// The least and the greatest hash.
+const HASH_MIN: RecordHash = RecordHash([0; 32]);
+const HASH_MAX: RecordHash = RecordHash([0xff; 32]);
 
 /// Records of one zone.
 pub struct Registry {
     records: Records,
     tree: Tree,
     vector: VersionVector,
+    /// Agents' cards.
     by_agent: BTreeSet<(AgentId, KeyHash)>,
     /// Public records in the order in which a full zone keeps them: the last go.
-    ranks: BTreeSet<Rank>,
+    ranks: Sorted<Rank>,
     /// What stands in each slot.
-    shelves: BTreeMap<(Shelf, u16), KeyHash>,
+    shelves: Sorted<Slot>,
     /// How many revocations each owner has.
     revocations: BTreeMap<PeerKey, usize>,
     /// Held records by version; two of one version prove a forked author.
-    by_version: BTreeSet<(Author, u64, Mark)>,
+    by_version: Sorted<Version>,
     /// Leases not yet ended at the last call of `expire`, and those ended but not yet dropped.
-    live: BTreeSet<(Timestamp, KeyHash)>,
-    lapsed: BTreeSet<(Timestamp, KeyHash)>,
+    live: Sorted<End>,
+    lapsed: Sorted<End>,
     bytes: usize,
     /// Of the public records, and what they may weigh.
     weight: usize,
@@ -100,16 +106,16 @@ impl Registry {
     /// An empty registry whose public records may weigh `weight_max`.
     pub fn new(weight_max: usize) -> Registry {
         Registry {
-            records: Records::new(),
+            records: Records::default(),
             tree: Tree::default(),
             vector: VersionVector::default(),
             by_agent: BTreeSet::new(),
-            ranks: BTreeSet::new(),
-            shelves: BTreeMap::new(),
+            ranks: Sorted::default(),
+            shelves: Sorted::default(),
             revocations: BTreeMap::new(),
-            by_version: BTreeSet::new(),
-            live: BTreeSet::new(),
-            lapsed: BTreeSet::new(),
+            by_version: Sorted::default(),
+            live: Sorted::default(),
+            lapsed: Sorted::default(),
             bytes: 0,
             weight: 0,
             weight_max,
@@ -122,8 +128,8 @@ impl Registry {
     }
 
     fn merge_shared(&mut self, record: Arc<Record>, now: Timestamp) -> Merge {
-        if self.knows_author(&record.author) {
-            self.vector.observe(record.author, record.seq);
+        if self.knows_author(&record.author()) {
+            self.vector.observe(record.author(), record.seq);
         }
         // A lapsed lease leaves no memory: what has ended does not keep a lesser record out.
         let held = self.get(&record.key()).filter(|held| !held.is_expired(now)).cloned();
@@ -133,24 +139,24 @@ impl Registry {
                 return Merge::Duplicate;
             }
             if held.precedence() > record.precedence() {
-                self.forget_author_without_records(&record.author);
+                self.forget_author_without_records(&record.author());
                 return Merge::Stale;
             }
         }
         if let Some(reason) = self.room_for(&record) {
-            self.forget_author_without_records(&record.author);
+            self.forget_author_without_records(&record.author());
             return Merge::NoRoom(reason);
         }
         // Out before in: the same key must never be counted twice, not even within a call.
         let replaced = self.remove(&record.key());
         let mut evicted = Vec::new();
-        if let Some(other) = self.other_in_slot(&record) {
+        if let Some(other) = self.other_in_slot(&record).map(|other| other.key()) {
             evicted.extend(self.remove(&other).map(|gone| (gone, NoRoom::SlotTaken)));
         }
         self.insert(record);
         evicted.extend(self.shrink().into_iter().map(|gone| (gone, NoRoom::ZoneFull)));
         for gone in replaced.iter().chain(evicted.iter().map(|(gone, _)| gone)) {
-            self.forget_author_without_records(&gone.author);
+            self.forget_author_without_records(&gone.author());
         }
         Merge::New { replaced, evicted }
     }
@@ -167,47 +173,44 @@ impl Registry {
     /// Hides leases that ended by `now`, shows those that run again, drops what ended 5 minutes before.
     pub fn expire(&mut self, now: Timestamp) -> Expirations {
         let mut expirations = Expirations::default();
-        while let Some(&(ends, key)) = self.live.first().filter(|(ends, _)| *ends <= now) {
-            self.live.remove(&(ends, key));
-            self.lapsed.insert((ends, key));
-            expirations.hidden.extend(self.get(&key).cloned());
+        while let Some(ended) = self.live.first().filter(|first| first.is_expired(now)).cloned() {
+            self.live.remove(&ended);
+            self.lapsed.insert(ended.clone());
+            expirations.hidden.push(ended);
         }
         // The clock went back: hidden leases run again rather than being lost to a wrong clock.
-        while let Some(&(ends, key)) = self.lapsed.last().filter(|(ends, _)| *ends > now) {
-            self.lapsed.remove(&(ends, key));
-            self.live.insert((ends, key));
-            expirations.shown.extend(self.get(&key).cloned());
+        while let Some(shown) = self.lapsed.last().filter(|last| !last.is_expired(now)).cloned() {
+            self.lapsed.remove(&shown);
+            self.live.insert(shown.clone());
+            expirations.shown.push(shown);
         }
-        while let Some(&(_, key)) = self.lapsed.first().filter(|(ends, _)| *ends + EXPIRED_KEPT <= now) {
+        let is_over = |first: &&Arc<Record>| first.expires_at + EXPIRED_KEPT <= now;
+        while let Some(key) = self.lapsed.first().filter(is_over).map(|first| first.key()) {
             expirations.dropped.extend(self.remove(&key));
         }
         for gone in &expirations.dropped {
-            self.forget_author_without_records(&gone.author);
+            self.forget_author_without_records(&gone.author());
         }
         expirations
     }
 
     /// When `expire` has work again.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        let ends = self.live.first().map(|(ends, _)| *ends);
-        let drops = self.lapsed.first().map(|(ends, _)| *ends + EXPIRED_KEPT);
+        let ends = self.live.first().map(|first| first.expires_at);
+        let drops = self.lapsed.first().map(|first| first.expires_at + EXPIRED_KEPT);
         ends.into_iter().chain(drops).min()
     }
 
     /// The held record of a key, expired or not.
     pub fn get(&self, key: &KeyHash) -> Option<&Arc<Record>> {
-        self.records.get(key)
+        self.records.get(*key)
     }
 
     /// Live cards of an agent that its owner did not take back, one a host.
     pub fn replicas(&self, agent: &AgentId, now: Timestamp) -> impl Iterator<Item = &Arc<Record>> {
         let keys = self.by_agent.range((*agent, KEY_MIN)..=(*agent, KEY_MAX));
-        keys.filter_map(|(_, key)| self.get(key)).filter(move |record| {
-            record.is_agent()
-                && !record.is_tombstone()
-                && !record.is_expired(now)
-                && !self.is_revoked(record, now)
-        })
+        let cards = keys.filter_map(|(_, key)| self.get(key));
+        cards.filter(move |card| !card.is_expired(now) && !self.is_revoked(card, now))
     }
 
     /// Whether the owner took it back from its host: it is held on, with its slot and its weight, and shown to nobody.
@@ -245,8 +248,7 @@ impl Registry {
             return self.get(&key).cloned().into_iter().collect();
         }
         let first = Shelf { owner, host: PeerKey([0; 32]), revocations: false };
-        let shelves = self.shelves.range((first, 0)..).take_while(|((shelf, _), _)| shelf.owner == owner);
-        let records = shelves.filter_map(|(_, key)| self.get(key));
+        let records = self.shelves.range(Slot(first, 0)..).take_while(|record| record.shelf().owner == owner);
         records
             .filter(|record| record.host == host || passed_on_by(record).contains(&host))
             .cloned()
@@ -255,12 +257,12 @@ impl Registry {
 
     /// What stands in a slot.
     pub fn in_slot(&self, shelf: Shelf, slot: u16) -> Option<&Arc<Record>> {
-        self.shelves.get(&(shelf, slot)).and_then(|key| self.get(key))
+        self.shelves.get(Slot(shelf, slot))
     }
 
     /// All held records, by key.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.records.values()
+        self.records.iter()
     }
 
     /// Records of one leaf or more that a fingerprint at `as_of` covers, by key, those after `after` only.
@@ -281,8 +283,7 @@ impl Registry {
             (start, _) => start,
         };
         let records = self.records.range((start, Bound::Unbounded));
-        let records = records.take_while(move |(key, _)| (Bound::Unbounded, end).contains(*key));
-        records.map(|(_, record)| record)
+        records.take_while(move |record| (Bound::Unbounded, end).contains(&record.key()))
     }
 
     /// Fingerprint of a part of the registry.
@@ -306,17 +307,17 @@ impl Registry {
         if self.vector.signed_max(author) > 0 {
             return self.vector.prefix(author);
         }
-        self.versions_of(author).next_back().map_or(0, |(_, seq, _)| *seq)
+        self.versions_of(author).next_back().map_or(0, |last| last.seq)
     }
 
     /// The highest version that was verified of an author, as far as that is known.
     pub fn head(&self, author: &Author) -> u64 {
-        let held = self.versions_of(author).next_back().map_or(0, |(_, seq, _)| *seq);
+        let held = self.versions_of(author).next_back().map_or(0, |last| last.seq);
         held.max(self.vector.signed_max(author))
     }
 
-    fn versions_of(&self, author: &Author) -> impl DoubleEndedIterator<Item = &(Author, u64, Mark)> {
-        self.by_version.range((*author, 0, [0; 16])..=(*author, u64::MAX, [0xff; 16]))
+    fn versions_of(&self, author: &Author) -> impl DoubleEndedIterator<Item = &Arc<Record>> {
+        self.by_version.range(Version(*author, 0, HASH_MIN)..=Version(*author, u64::MAX, HASH_MAX))
     }
 
     /// A peer whose registry equals this one covers `author` up to `prefix`.
@@ -326,19 +327,19 @@ impl Registry {
 
     /// Whether another record of this author and version is held: proof of a forked author.
     pub fn is_fork(&self, record: &Record) -> bool {
-        let version = |mark| (record.author, record.seq, mark);
-        let mut held = self.by_version.range(version([0; 16])..=version([0xff; 16]));
-        held.any(|(_, _, mark)| *mark != mark_of(record))
+        let version = |hash| Version(record.author(), record.seq, hash);
+        let mut held = self.by_version.range(version(HASH_MIN)..=version(HASH_MAX));
+        held.any(|held| held.hash() != record.hash())
     }
 
     /// Number of records, tombstones included.
     pub fn len(&self) -> usize {
-        self.live.len() + self.lapsed.len()
+        self.records.len()
     }
 
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.records.is_empty()
     }
 
     /// Bytes of all records.
@@ -366,7 +367,7 @@ impl Registry {
         if !record.is_public() {
             return None;
         }
-        let other = self.other_in_slot(record);
+        let other = self.other_in_slot(record).map(|other| other.key());
         if other.is_some_and(|other| other < record.key()) {
             return Some(NoRoom::SlotTaken);
         }
@@ -378,11 +379,8 @@ impl Registry {
 
     /// Whether what comes after `rank`, without those that are gone anyway, weighs at least `excess`.
     fn can_free(&self, excess: usize, rank: &Rank, gone: &[KeyHash]) -> bool {
-        let after = self.ranks.iter().rev().take_while(|other| *other > rank);
-        let mut weights = after
-            .filter(|other| !gone.contains(&other.key))
-            .filter_map(|other| self.get(&other.key))
-            .map(|other| other.weight());
+        let after = self.ranks.iter().rev().take_while(|other| Rank::of(other) > *rank);
+        let mut weights = after.filter(|other| !gone.contains(&other.key())).map(|other| other.weight());
         let mut freed = 0;
         while freed < excess {
             let Some(weight) = weights.next() else { return false };
@@ -391,17 +389,17 @@ impl Registry {
         true
     }
 
-    /// The key that stands in the slot of a public record, if it is another.
-    fn other_in_slot(&self, record: &Record) -> Option<KeyHash> {
-        let key = self.shelves.get(&(record.shelf(), record.slot)).filter(|_| record.is_public());
-        key.copied().filter(|key| *key != record.key())
+    /// What stands in the slot of a public record, if it has another key.
+    fn other_in_slot(&self, record: &Record) -> Option<&Arc<Record>> {
+        let held = self.in_slot(record.shelf(), record.slot).filter(|_| record.is_public());
+        held.filter(|held| held.key() != record.key())
     }
 
     /// The last go until the rest has room.
     fn shrink(&mut self) -> Vec<Arc<Record>> {
         let mut gone = Vec::new();
         while self.weight > self.weight_max {
-            let Some(last) = self.ranks.last().map(|last| last.key) else { break };
+            let Some(last) = self.ranks.last().map(|last| last.key()) else { break };
             gone.extend(self.remove(&last));
         }
         gone
@@ -410,35 +408,40 @@ impl Registry {
     fn insert(&mut self, record: Arc<Record>) {
         let (key, leaf) = (record.key(), fingerprint::leaf_of(record.key()));
         self.bytes += record.bytes().len();
-        self.live.insert((record.expires_at, key));
-        self.by_agent.insert((record.agent_id(), key));
+        self.live.insert(record.clone());
+        if is_card(&record) {
+            self.by_agent.insert((record.agent_id(), key));
+        }
         if record.is_public() {
             self.weight += record.weight();
-            self.ranks.insert(Rank::of(&record));
-            self.shelves.insert((record.shelf(), record.slot), key);
+            self.ranks.insert(record.clone());
+            self.shelves.insert(record.clone());
         }
         if record.kind == RecordKind::Revocation {
             *self.revocations.entry(record.owner).or_default() += 1;
         }
         if record.seq > 0 {
-            self.by_version.insert((record.author, record.seq, mark_of(&record)));
+            self.by_version.insert(record.clone());
         }
-        self.records.insert(key, record);
+        self.records.insert(record);
         self.tree.invalidate(leaf);
     }
 
     fn remove(&mut self, key: &KeyHash) -> Option<Arc<Record>> {
         let leaf = fingerprint::leaf_of(*key);
-        let record = self.records.remove(key)?;
+        let record = self.records.get(*key)?.clone();
+        self.records.remove(&record);
         self.tree.invalidate(leaf);
         self.bytes -= record.bytes().len();
-        self.live.remove(&(record.expires_at, *key));
-        self.lapsed.remove(&(record.expires_at, *key));
-        self.by_agent.remove(&(record.agent_id(), *key));
+        self.live.remove(&record);
+        self.lapsed.remove(&record);
+        if is_card(&record) {
+            self.by_agent.remove(&(record.agent_id(), *key));
+        }
         if record.is_public() {
             self.weight -= record.weight();
-            self.ranks.remove(&Rank::of(&record));
-            self.shelves.remove(&(record.shelf(), record.slot));
+            self.ranks.remove(&record);
+            self.shelves.remove(&record);
         }
         if record.kind == RecordKind::Revocation {
             match self.revocations.get(&record.owner) {
@@ -446,7 +449,7 @@ impl Registry {
                 Some(_) | None => drop(self.revocations.remove(&record.owner)),
             }
         }
-        self.by_version.remove(&(record.author, record.seq, mark_of(&record)));
+        self.by_version.remove(&record);
         Some(record)
     }
 
@@ -459,7 +462,7 @@ impl Registry {
     }
 }
 
-impl Rank {
+impl Place for Rank {
     fn of(record: &Record) -> Rank {
         Rank {
             slot: record.slot,
@@ -469,12 +472,12 @@ impl Rank {
     }
 }
 
+fn is_card(record: &Record) -> bool {
+    record.is_agent() && !record.is_tombstone()
+}
+
 /// The hosts between owner and author that passed the right to write it on.
 fn passed_on_by(record: &Record) -> BTreeSet<PeerKey> {
     let grants = record.grants();
     grants.iter().skip(1).filter_map(|grant| Grant::read(grant).ok()).map(|grant| grant.issuer).collect()
-}
-
-fn mark_of(record: &Record) -> Mark {
-    std::array::from_fn(|at| record.hash().0[at])
 }

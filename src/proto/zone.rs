@@ -170,7 +170,7 @@ impl Zone {
         self.say_goodbye(ctx);
         self.abandon(ctx);
         let key = ctx.key();
-        for record in self.records.registry.iter().filter(|record| record.author.key != key) {
+        for record in self.records.registry.iter().filter(|record| record.author().key != key) {
             ctx.out.write(persistence::remove_other(record.key()));
         }
     }

@@ -172,7 +172,7 @@ impl Adversary {
     pub(super) fn report(&self, fabric: &Fabric) -> AdversaryReport {
         let up: Vec<_> = fabric.nodes.running().map(|(_, node)| node).collect();
         let foreign = up.iter().flat_map(|node| held(node));
-        let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author.key)).count();
+        let foreign = foreign.filter(|record| !fabric.nodes.is_honest_key(&record.author().key)).count();
         let is_hostile = |key: &PeerKey| !fabric.nodes.is_honest_key(key);
         let saw = up.iter().filter(|node| node.forks().any(|(author, _)| is_hostile(&author.key)));
         let saw = saw.count();

@@ -189,7 +189,7 @@ impl Checkers {
             return kernel.fail(Check::Verified, format!("node {at} writes a row that is no record"));
         };
         let record = signed.trust_sealed();
-        if record.author.key == nodes[at].key
+        if record.author().key == nodes[at].key
             && !self.reference.note_write(at, &record)
             && nodes.is_honest(at)
         {
@@ -254,20 +254,22 @@ impl Checkers {
             // A lease that had ended on this clock before it went back may show again until the tombstone comes too.
             let ended = record.expires_at <= host.clock.shown_max();
             let buried = self.buried.entry(place).or_default();
-            // An earlier version in a smaller slot stands over it by the rule, and one whose slot its host gave to another
-            // key has no room, until the host hears of that.
-            let is_displaced = |tombstone: &Record| {
-                self.reference.is_contested(tombstone) || self.reference.is_contested(record)
-            };
             match buried.get(&record.key()) {
                 Some(tombstone)
-                    if !ended && tombstone.precedence() > record.precedence() && !is_displaced(tombstone) =>
+                    if !ended
+                        && tombstone.precedence() > record.precedence()
+                        // A later write may have moved to another slot.
+                        && tombstone.order() > record.order()
+                        // A host that forgot what it wrote may have put another key into the slot of either.
+                        && ![tombstone, record].into_iter().any(|it| self.reference.is_contested(it)) =>
                 {
                     let detail = format!("node {at} forgot a tombstone and takes {record:?}");
                     fabric.kernel.fail(Check::NoZombie, detail);
                 }
                 // A card took its place. If that was written with a clock gone back it ends before the tombstone would have.
-                Some(tombstone) if tombstone.precedence() < record.precedence() => {
+                Some(tombstone)
+                    if tombstone.precedence() < record.precedence() || tombstone.order() < record.order() =>
+                {
                     drop(buried.remove(&record.key()))
                 }
                 Some(_) | None => {}
@@ -371,7 +373,14 @@ impl Checkers {
         // What a hostile host puts into one slot nobody keeps account of.
         let shares_slot =
             |record: &Record| !nodes.is_honest_key(&record.host) || self.reference.is_contested(record);
-        let evicted = |record: &Record| now.is_evicted(record, weight_max, shares_slot(record));
+        // A clock set back writes again with a higher generation and an earlier end: between two looks that came and ended.
+        let was_replaced = |record: &Record| {
+            let mut written = self.reference.all_written(zone);
+            written
+                .any(|it| it.key == record.key() && it.order > record.order() && it.expires_at <= shown_max)
+        };
+        let evicted =
+            |record: &Record| now.is_evicted(record, weight_max, shares_slot(record)) || was_replaced(record);
         if let Some((before, held)) = now.lost_since(before, shown_max, evicted) {
             kernel.fail(Check::NoStepBack, format!("node {at} held {before:?}, now {held:?}"));
         }

@@ -6,7 +6,6 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use aop::agents::Agents;
 use aop::api::{ErrorBody, RegisterAnswer};
 use aop::host;
 use aop::http;
@@ -261,18 +260,7 @@ struct Served {
 
 async fn serve(token: Option<&str>) -> Served {
     let folder = tempfile::tempdir().unwrap();
-    let options = host::Options {
-        identity: Identity::from_seed([7; 32]),
-        new_key: true,
-        network: "test".into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
-        bootstrap: Vec::new(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        trusted_nets: TrustedNets::default(),
-        data_dir: folder.path().into(),
-        agents: Agents::new(ZoneName::root()),
-    };
+    let options = host::Options::new(Identity::from_seed([7; 32]), "test", folder.path());
     let node = host::start(options).await.unwrap();
     let token = token.map(|token| http::Token::parse(token).unwrap());
     let settings = http::Settings {

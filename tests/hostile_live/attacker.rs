@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aop::net::addresses::peer_id;
-use aop::proto::card::AgentCard;
+use aop::proto::card::{AgentCard, Scope};
 use aop::proto::codec;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::limits::CARD_LIFE;
@@ -16,13 +16,16 @@ use libp2p::gossipsub::{
     self, IdentTopic, Message, MessageAuthenticity, MessageId, PublishError, ValidationMode,
 };
 use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, identify};
+use libp2p_stream::IncomingStreams;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::victim::PATIENCE;
+use crate::strangers::{SYNC, swarm};
 
 /// Messages that wait in this peer before the node has read them.
 const QUEUE: usize = 1_000;
@@ -30,6 +33,8 @@ const QUEUE: usize = 1_000;
 #[derive(NetworkBehaviour)]
 pub(crate) struct Voice {
     gossip: gossipsub::Behaviour,
+    identify: Toggle<identify::Behaviour>,
+    streams: libp2p_stream::Behaviour,
 }
 
 pub(crate) struct Attacker {
@@ -51,11 +56,17 @@ pub(crate) enum Ended {
 impl Attacker {
     /// Connects and takes part in the mesh of the root zone.
     pub(crate) async fn join(seed: u8, node: PeerKey, address: Multiaddr) -> Attacker {
-        let mut attacker = Attacker::new(seed, node);
-        attacker.swarm.dial(address).unwrap();
+        let mut attacker = Attacker::new(seed, node, false);
+        attacker.enter(address).await;
+        attacker
+    }
+
+    /// The same of one that was made before.
+    pub(crate) async fn enter(&mut self, address: Multiaddr) {
+        self.swarm.dial(address).unwrap();
         let in_mesh = async {
             loop {
-                let event = attacker.swarm.select_next_some().await;
+                let event = self.swarm.select_next_some().await;
                 if let SwarmEvent::Behaviour(VoiceEvent::Gossip(gossipsub::Event::Subscribed { .. })) = event
                 {
                     return;
@@ -63,10 +74,10 @@ impl Attacker {
             }
         };
         timeout(PATIENCE, in_mesh).await.expect("the node is in the mesh of the root zone");
-        attacker
     }
 
-    fn new(seed: u8, node: PeerKey) -> Attacker {
+    /// One that says who it is is compared with as a member of the zone; one that does not is cut off after a while.
+    pub(crate) fn new(seed: u8, node: PeerKey, says_who: bool) -> Attacker {
         let keypair = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
         let topic = IdentTopic::new("/aop/test/zone/.");
         let mut settings = gossipsub::ConfigBuilder::default();
@@ -75,15 +86,17 @@ impl Attacker {
         let settings = settings.build().unwrap();
         let mut gossip = gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, settings).unwrap();
         gossip.subscribe(&topic).unwrap();
-        let swarm = SwarmBuilder::with_existing_identity(keypair)
-            .with_tokio()
-            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-            .unwrap()
-            .with_behaviour(|_| Voice { gossip })
-            .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
-            .build();
+        let swarm = swarm(keypair, |keypair| Voice {
+            gossip,
+            identify: says_who.then(|| identity_of(keypair)).into(),
+            streams: libp2p_stream::Behaviour::new(),
+        });
         Attacker { identity: Identity::from_seed([seed; 32]), swarm, node: peer_id(&node).unwrap(), topic }
+    }
+
+    /// The conversations of sync that the node opens with it from now on.
+    pub(crate) fn asked(&mut self) -> IncomingStreams {
+        self.swarm.behaviour().streams.new_control().accept(SYNC).unwrap()
     }
 
     /// Says all of it in the mesh, as fast as it is taken.
@@ -125,15 +138,19 @@ impl Attacker {
     }
 }
 
+fn identity_of(keypair: &Keypair) -> identify::Behaviour {
+    identify::Behaviour::new(identify::Config::new("/aop/test/1".into(), keypair.public()))
+}
+
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp(since.unwrap().as_millis() as u64)
 }
 
-/// An agent's card as its host signs it.
-pub(crate) fn card(host: &Identity, name: &str, seq: u64) -> SignedRecord {
+/// What a card says of itself: its slot is the first that its version can have.
+pub(crate) fn header(host: &Identity, name: &str, seq: u64) -> Header {
     let stamp = Stamp { wall: now(), counter: 0 };
-    let header = Header {
+    Header {
         network: "test".into(),
         zone: ZoneName::root(),
         kind: RecordKind::Agent,
@@ -145,12 +162,27 @@ pub(crate) fn card(host: &Identity, name: &str, seq: u64) -> SignedRecord {
         stamp,
         generation: 0,
         expires_at: stamp.wall + CARD_LIFE,
-        scope: aop::proto::card::Scope::Public,
+        scope: Scope::Public,
         slot: (seq - 1) as u16,
         grants: Vec::new(),
-    };
+    }
+}
+
+/// Signed by its host; of a kind that nobody knows the body is no card, and nobody looks.
+pub(crate) fn signed(header: Header, host: &Identity) -> SignedRecord {
     let body = AgentCard { description: "a stranger's".into(), ..AgentCard::default() };
     SignedRecord::sign(header, &codec::encode(&body), host).unwrap()
+}
+
+/// An agent's card as its host signs it.
+pub(crate) fn card(host: &Identity, name: &str, seq: u64) -> SignedRecord {
+    signed(header(host, name, seq), host)
+}
+
+/// Some records of one author at once.
+pub(crate) fn batch(records: &[SignedRecord]) -> Vec<u8> {
+    let bytes = records.iter().map(|record| ByteBuf::from(record.bytes().to_vec()));
+    Envelope::Records(bytes.collect()).encode()
 }
 
 pub(crate) fn message(record: Vec<u8>) -> Vec<u8> {

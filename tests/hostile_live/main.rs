@@ -7,5 +7,11 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod attacker;
-mod attacks;
+mod calls;
+mod connections;
+mod gossip;
+mod records;
+#[path = "../strangers/raw_peer.rs"]
+mod strangers;
+mod sync;
 mod victim;

@@ -1,24 +1,61 @@
 //! The node that is attacked, and its honest clients.
 
+use std::path::Path;
 use std::time::Duration;
 
-use aop::agents::Agents;
-use aop::api::{Event, FindQuery, Status};
+use aop::agents::{Agents, HostedAgent};
+use aop::api::{AgentDetail, ApiError, Event, FindQuery, Status};
 use aop::document::Offer;
+use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Options, Running};
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use libp2p::Multiaddr;
+use serde_json::json;
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
 /// Far more than anything takes on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// What a client waits for an answer while the node is attacked.
 const ANSWER: Duration = Duration::from_secs(20);
+/// How much more memory this process may have in use after an attack: 64 MiB for the victim, and as much again for the attacker,
+/// which is within the same process, and for what the allocator keeps.
+const MEMORY_GROWTH_MAX: u64 = 128 * 1024 * 1024;
+
+/// One attack at a time: each may use up this machine, and what it costs is measured.
+pub(crate) async fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    TURN.lock().await
+}
+
+/// The memory of this process at some time, where the system tells.
+pub(crate) struct Memory(u64);
+
+impl Memory {
+    pub(crate) fn now() -> Memory {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        Memory(kib.unwrap_or(0) * 1024)
+    }
+
+    pub(crate) fn assert_bounded(&self) {
+        let growth = Memory::now().0.saturating_sub(self.0);
+        assert!(growth <= MEMORY_GROWTH_MAX, "{} MiB more", growth >> 20);
+    }
+}
+
+fn echo(name: &str) -> HostedAgent {
+    let card = AgentCard { callable: true, ..AgentCard::default() };
+    let offer =
+        Offer { name: name.parse().unwrap(), zone: None, scope: Scope::Public, card, grants: Vec::new() };
+    let run_config = Some(RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new(".")));
+    HostedAgent { offer, run_config }
+}
 
 pub(crate) struct Victim {
     pub(crate) node: Running,
@@ -27,18 +64,18 @@ pub(crate) struct Victim {
 
 impl Victim {
     pub(crate) async fn start(seed: u8, bootstrap: Vec<Multiaddr>) -> Victim {
+        Victim::offering(&[], seed, bootstrap).await
+    }
+
+    /// A node that runs agents of these names, which answer with what they are asked.
+    pub(crate) async fn offering(names: &[&str], seed: u8, bootstrap: Vec<Multiaddr>) -> Victim {
+        let agents = Agents::new(ZoneName::root());
+        agents.replace(names.iter().map(|name| echo(name)).collect());
         let folder = tempfile::tempdir().unwrap();
         let options = Options {
-            identity: Identity::from_seed([seed; 32]),
-            new_key: true,
-            network: "test".into(),
-            zones: vec![ZoneName::root()],
-            follows: Vec::new(),
             bootstrap,
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-            trusted_nets: TrustedNets::default(),
-            data_dir: folder.path().into(),
-            agents: Agents::new(ZoneName::root()),
+            agents,
+            ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path())
         };
         Victim { node: host::start(options).await.unwrap(), _folder: folder }
     }
@@ -49,7 +86,11 @@ impl Victim {
 
     /// Registers an agent, which must be acknowledged whatever else goes on.
     pub(crate) async fn register(&self, name: &str) {
-        let card = AgentCard { description: "honest".into(), ..AgentCard::default() };
+        self.register_described(name, "honest").await;
+    }
+
+    pub(crate) async fn register_described(&self, name: &str, description: &str) {
+        let card = AgentCard { description: description.into(), ..AgentCard::default() };
         let (name, scope) = (name.parse().unwrap(), Scope::Public);
         let offer = Offer { name, zone: None, scope, card, grants: Vec::new() };
         let answer = timeout(ANSWER, self.node.handle.register(None, vec![offer])).await;
@@ -61,6 +102,27 @@ impl Victim {
         let query = FindQuery { limit: Some(1_000), ..FindQuery::default() };
         let answer = timeout(ANSWER, self.node.handle.find(query)).await.expect("a client has its answer");
         answer.unwrap().results.into_iter().map(|found| found.agent).collect()
+    }
+
+    /// An agent by its name, which must be answered whatever else goes on.
+    pub(crate) async fn show(&self, name: &str) -> Result<AgentDetail, ApiError> {
+        timeout(ANSWER, self.node.handle.show(name)).await.expect("a client has its answer")
+    }
+
+    /// Calls one of the agents of [`Victim::offering`], here or elsewhere: who answered. It must be answered, too.
+    pub(crate) async fn call(&self, name: &str) -> String {
+        let call = self.node.handle.call(name, json!({"task": "hello"}), Some(ANSWER), None);
+        let answer = timeout(2 * ANSWER, call).await.expect("a client has its answer").unwrap();
+        assert_eq!(answer.result, json!("hello"), "{answer:?}");
+        answer.served_by.unwrap()
+    }
+
+    /// A counter of its metrics, zero as long as it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let metrics = timeout(ANSWER, self.node.handle.metrics()).await.expect("a client has its answer");
+        let metrics = metrics.unwrap();
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.map_or(0, |count| count.trim().parse().unwrap())
     }
 
     pub(crate) async fn status(&self) -> Status {

@@ -11,7 +11,6 @@ use aop::agents::{Agents, CALL_BYTES_MAX, HostedAgent};
 use aop::api::{ApiError, CallAnswer, Outcome};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
 use aop::host::{self, Handle, Options, Running};
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
@@ -45,16 +44,9 @@ impl Node {
         let agents = Agents::new(ZoneName::root());
         agents.replace(locals);
         let options = Options {
-            identity: Identity::from_seed([seed; 32]),
-            new_key: true,
-            network: "test".into(),
-            zones: vec![ZoneName::root()],
-            follows: Vec::new(),
             bootstrap,
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-            trusted_nets: TrustedNets::default(),
-            data_dir: folder.path().to_path_buf(),
             agents,
+            ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path())
         };
         Node { running: host::start(options).await.unwrap(), _folder: folder }
     }

@@ -2,7 +2,6 @@
 //! nobody out, and gets what its limit says.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use aop::net::addresses::peer_id;
@@ -15,16 +14,17 @@ use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::Protocol;
 use aop::proto::name::ZoneName;
+use futures::StreamExt;
 use futures::future::join_all;
-use futures::{AsyncReadExt, StreamExt};
+use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol as Part;
-use libp2p::swarm::{NetworkBehaviour, Swarm};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, identify, identity, noise, tcp, yamux};
-use tokio::io::AsyncReadExt as _;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use libp2p::swarm::Swarm;
+use libp2p::{Multiaddr, PeerId, identify};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use crate::strangers::{RawPeer, SYNC, door, knock, polled, socket_of, swarm};
 
 /// Far more than anything takes on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -98,48 +98,13 @@ impl Node {
         let joined = self.until("joined", move |network| network.peers().any(|peer| peer.key == key));
         timeout(WELCOME, joined).await.is_ok()
     }
-
-    fn socket(&self) -> SocketAddr {
-        let mut parts = self.address.iter();
-        match (parts.next(), parts.next()) {
-            (Some(Part::Ip4(ip)), Some(Part::Tcp(port))) => (ip, port).into(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn swarm<B: NetworkBehaviour>(behaviour: impl FnOnce(&identity::Keypair) -> B) -> Swarm<B> {
-    SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|keypair| behaviour(keypair))
-        .unwrap()
-        .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE * 10))
-        .build()
-}
-
-fn polled<B: NetworkBehaviour + Send>(mut swarm: Swarm<B>)
-where
-    B::ToSwarm: Send,
-{
-    tokio::spawn(async move { while swarm.next().await.is_some() {} });
 }
 
 /// An identity that says who it is, and nothing more.
 fn stranger() -> Swarm<identify::Behaviour> {
-    swarm(|keypair| identify::Behaviour::new(identify::Config::new("/aop/test/1".into(), keypair.public())))
-}
-
-/// Opens a silent socket to the node from one address of this host, again and again.
-async fn knock(from: [u8; 4], to: SocketAddr) {
-    loop {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        if let Ok(mut stream) = socket.connect(to).await {
-            while stream.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
-        }
-    }
+    swarm(Keypair::generate_ed25519(), |keypair| {
+        identify::Behaviour::new(identify::Config::new("/aop/test/1".into(), keypair.public()))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,7 +115,7 @@ async fn a_joiner_gets_in_beside_a_thousand_silent_sockets_trusted_or_not() {
         let node = Node::start(1, trusted, Vec::new()).await;
         let mut sockets = JoinSet::new();
         for _ in 0..1_000 {
-            sockets.spawn(knock([127, 0, 1, 1], node.socket()));
+            sockets.spawn(knock([127, 0, 1, 1], socket_of(&node.address)));
         }
         node.until("crowded", move |network| network.traffic().refused.contains_key(&reason)).await;
         let joiner = Node::start(2, TrustedNets::default(), vec![node.address.clone()]).await;
@@ -182,18 +147,10 @@ async fn a_joiner_and_a_peer_of_the_configuration_get_in_beside_as_many_identiti
 async fn a_joiner_is_served_beside_silent_conversations_that_hold_every_place() {
     let node = Node::start(1, TrustedNets::default(), Vec::new()).await;
     let mut held = Vec::new();
-    for _ in 0..SYNC_LIMITS.served_max / SYNC_LIMITS.served_per_peer_max {
-        let mut rogue = swarm(|_| libp2p_stream::Behaviour::new());
-        rogue.dial(node.address.clone()).unwrap();
-        let mut control = rogue.behaviour().new_control();
-        polled(rogue);
+    for seed in 0..SYNC_LIMITS.served_max / SYNC_LIMITS.served_per_peer_max {
+        let rogue = RawPeer::connect(SYNC, 100 + seed as u8, node.key, node.address.clone()).await;
         for _ in 0..SYNC_LIMITS.served_per_peer_max {
-            let peer = peer_id(&node.key).unwrap();
-            let stream = control.open_stream(peer, StreamProtocol::new("/aop/test/sync/1")).await;
-            let mut stream = stream.unwrap();
-            // The greeting: it is served from now on.
-            timeout(PATIENCE, stream.read_exact(&mut [0])).await.unwrap().unwrap();
-            held.push(stream);
+            held.push(rogue.converse().await);
         }
     }
     let joiner = Node::start(2, TrustedNets::default(), vec![node.address.clone()]).await;
@@ -206,39 +163,18 @@ async fn a_joiner_is_served_beside_silent_conversations_that_hold_every_place() 
     drop(held);
 }
 
-/// Counts who connects.
-async fn victim() -> (Multiaddr, tokio::sync::watch::Receiver<usize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (count, counted) = tokio::sync::watch::channel(0);
-    tokio::spawn(async move {
-        let mut open: Vec<TcpStream> = Vec::new();
-        loop {
-            open.push(listener.accept().await.unwrap().0);
-            count.send_modify(|count| *count += 1);
-        }
-    });
-    (format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap(), counted)
-}
-
 /// A peer that names a victim's address eight times, says that it was restarted, and comes back, fifty times.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_names_a_victims_address_makes_nobody_knock_there() {
     let node = Node::start(1, TrustedNets::default(), Vec::new()).await;
-    let (address, knocks) = victim().await;
-    let keypair = identity::Keypair::generate_ed25519();
+    let (address, knocks) = door().await;
+    let keypair = Keypair::generate_ed25519();
     for round in 0..50 {
         let run = |agent: String| {
-            let mut rogue = SwarmBuilder::with_existing_identity(keypair.clone())
-                .with_tokio()
-                .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-                .unwrap()
-                .with_behaviour(|keypair| {
-                    let config = identify::Config::new("/aop/test/1".into(), keypair.public());
-                    identify::Behaviour::new(config.with_agent_version(agent))
-                })
-                .unwrap()
-                .build();
+            let mut rogue = swarm(keypair.clone(), |keypair| {
+                let config = identify::Config::new("/aop/test/1".into(), keypair.public());
+                identify::Behaviour::new(config.with_agent_version(agent))
+            });
             for _ in 0..8 {
                 rogue.add_external_address(address.clone());
             }

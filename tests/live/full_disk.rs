@@ -2,18 +2,15 @@
 
 use std::time::Duration;
 
-use aop::agents::Agents;
 use aop::api::{FindQuery, Health};
 use aop::document::Offer;
 use aop::host::{self, Options, Running};
 use aop::net::store::{MemoryFolder, Store};
 use aop::net::swarm::Discovery;
 use aop::net::transport::transport;
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
-use aop::proto::name::ZoneName;
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,18 +27,7 @@ fn offer(name: &str) -> Offer {
 
 async fn start(folder: &MemoryFolder) -> Running {
     let seed = [9; 32];
-    let options = Options {
-        identity: Identity::from_seed(seed),
-        new_key: true,
-        network: "test".into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
-        bootstrap: Vec::new(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        trusted_nets: TrustedNets::default(),
-        data_dir: "unused".into(),
-        agents: Agents::new(ZoneName::root()),
-    };
+    let options = Options::new(Identity::from_seed(seed), "test", "unused");
     let (store, loaded) = Store::in_memory(folder);
     let keypair = libp2p::identity::Keypair::ed25519_from_bytes(seed).unwrap();
     host::start_with(options, Discovery::Dht, transport(&keypair).unwrap(), store, loaded).await.unwrap()

@@ -3,11 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aop::agents::Agents;
 use aop::api;
 use aop::document::Offer;
 use aop::host::{self, Options, Running};
-use aop::proto::address_block::TrustedNets;
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::io::{Role, ZoneError};
@@ -29,18 +27,7 @@ fn offer(name: &str, description: &str) -> Offer {
 
 async fn start(seed: u8, dir: &Path, bootstrap: &[&Running]) -> Running {
     let bootstrap = bootstrap.iter().map(|node| node.listen[0].clone()).collect();
-    let options = Options {
-        identity: Identity::from_seed([seed; 32]),
-        new_key: true,
-        network: "test".into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
-        bootstrap,
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        trusted_nets: TrustedNets::default(),
-        data_dir: dir.to_path_buf(),
-        agents: Agents::new(ZoneName::root()),
-    };
+    let options = Options { bootstrap, ..Options::new(Identity::from_seed([seed; 32]), "test", dir) };
     host::start(options).await.unwrap()
 }
 

@@ -9,6 +9,8 @@ mod doors;
 mod full_disk;
 mod journeys;
 mod page;
+#[path = "../strangers/raw_peer.rs"]
+mod strangers;
 mod swarm;
 #[path = "../../examples/two_nodes.rs"]
 mod two_nodes;

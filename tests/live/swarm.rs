@@ -549,6 +549,16 @@ async fn a_taken_port_is_named() {
 }
 
 #[tokio::test]
+async fn a_node_dials_although_another_program_has_its_port_on_another_address() {
+    let other = std::net::TcpListener::bind("127.0.1.1:0").unwrap();
+    let listen = format!("/ip4/127.0.0.1/tcp/{}", other.local_addr().unwrap().port());
+    let mut a = Node::start(options(1, TCP, &[])).await;
+    let b = Node::start(options(2, &listen, &a.addresses)).await;
+    a.until_connected(b.key).await;
+    drop(other);
+}
+
+#[tokio::test]
 async fn questions_of_256_kib_are_answered_in_order_while_more_are_asked() {
     for listen in [TCP, QUIC] {
         let (a, b) = pair(listen).await;

@@ -85,16 +85,8 @@ impl Fixture {
         let agents = Agents::new(ZoneName::root());
         agents.replace(vec![echo("echo")]);
         let options = Options {
-            identity: Identity::from_seed([1; 32]),
-            new_key: true,
-            network: "test".into(),
-            zones: vec![ZoneName::root()],
-            follows: Vec::new(),
-            bootstrap: Vec::new(),
-            listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-            trusted_nets: TrustedNets::default(),
-            data_dir: folder.path().to_path_buf(),
             agents: agents.clone(),
+            ..Options::new(Identity::from_seed([1; 32]), "test", folder.path())
         };
         let settings = http::Settings {
             addr: "127.0.0.1:0".parse().unwrap(),

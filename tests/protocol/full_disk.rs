@@ -172,6 +172,6 @@ fn a_new_epoch_that_was_not_kept_is_kept_before_anything_is_written_in_it() {
     });
     let written: Vec<BTreeSet<u8>> = written.collect();
     assert!(written[0].contains(&b'e') && !written[0].contains(&b'o'), "{written:?}");
-    assert_eq!(cluster.held(0, 0, "a").unwrap().author.key, key(0));
+    assert_eq!(cluster.held(0, 0, "a").unwrap().author().key, key(0));
     assert_eq!(cluster.held(0, 0, "a").unwrap().name, name("a"));
 }

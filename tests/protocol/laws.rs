@@ -2,6 +2,7 @@
 
 mod calls;
 mod generators;
+mod strangers;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -124,7 +125,7 @@ fn naive_node(leaves: &BTreeMap<usize, Vec<[u8; 32]>>, prefix: Prefix) -> [u8; 3
 
 fn assert_versions_belong_to_held_records(registry: &Registry) {
     let held: BTreeSet<_> =
-        registry.iter().filter(|record| record.seq > 0).map(|record| record.author).collect();
+        registry.iter().filter(|record| record.seq > 0).map(|record| record.author()).collect();
     let entries: BTreeSet<_> = registry.vector().iter().map(|(author, _)| *author).collect();
     assert_eq!(entries, held);
 }

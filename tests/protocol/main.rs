@@ -9,5 +9,6 @@ mod full_disk;
 mod laws;
 mod owners;
 mod presence;
+mod room;
 mod rules;
 mod zones;

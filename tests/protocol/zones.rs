@@ -192,7 +192,7 @@ fn a_zone_that_is_joined_again_goes_on_where_its_versions_ended() {
         assert!(register(&mut cluster, 0, "second", &late));
         let author = cluster.nodes[0].author();
         let seqs = |at: usize| {
-            let held = cluster.nodes[at].records(&late).filter(|record| record.author == author);
+            let held = cluster.nodes[at].records(&late).filter(|record| record.author() == author);
             let mut seqs: Vec<u64> = held.map(|record| record.seq).collect();
             seqs.sort_unstable();
             seqs

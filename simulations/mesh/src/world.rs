@@ -157,6 +157,7 @@ impl<'a> World<'a> {
             self.network_options(node);
         let options = Options {
             identity,
+            new_key: true,
             network,
             zones,
             follows: Vec::new(),

@@ -68,7 +68,7 @@ pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail 
         input_schema: schema(&card.input_schema),
         output_schema: schema(&card.output_schema),
         version: api::Version {
-            author: record.author.to_string(),
+            author: record.author().to_string(),
             seq: record.seq,
             stamp: format!("{}.{}", record.stamp.wall, record.stamp.counter),
         },

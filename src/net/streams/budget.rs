@@ -79,12 +79,14 @@ impl RequestBudget {
     /// Waits until a peer may ask; how much longer it has to wait, if that is too long to be waited for here.
     pub(crate) async fn turn(&self, peer: &PeerKey) -> Option<Duration> {
         let since = Instant::now();
+        let mut now = since;
         loop {
-            match self.poll_turn(peer, since, Instant::now()) {
+            match self.poll_turn(peer, since, now) {
                 Turn::Now => return None,
                 Turn::Soon(wait) => sleep(wait).await,
                 Turn::Later(wait) => return Some(wait),
             }
+            now = Instant::now();
         }
     }
 

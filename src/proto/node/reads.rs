@@ -102,12 +102,12 @@ impl Node {
     /// Agents of this node's key that its data folder does not know, and that wait for a word of the operator.
     pub fn restored(&self) -> impl Iterator<Item = &Arc<Record>> {
         let held = |key| self.zones.values().find_map(|zone| zone.registry().get(key));
-        self.own.restored().keys().iter().filter_map(held)
+        self.own.restored.keys().iter().filter_map(held)
     }
 
     /// Whether the record of a key is one of [`Node::restored`].
     pub fn is_restored(&self, key: &KeyHash) -> bool {
-        self.own.restored().keys().contains(key)
+        self.own.restored.keys().contains(key)
     }
 
     /// The local clock minus the median of the connected peers' clocks, milliseconds.

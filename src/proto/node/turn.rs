@@ -156,7 +156,7 @@ impl Turn<'_> {
         if forgotten {
             let key = ctx.key();
             let records = zones.values().flat_map(|zone| zone.registry().iter());
-            let others = records.filter(|record| record.author.key != key);
+            let others = records.filter(|record| record.author().key != key);
             ctx.out.backlog().put_back(others.map(|record| persistence::other_row(record)));
         }
         // What waits goes first: it is older than what is written now.

@@ -67,7 +67,7 @@ impl OwnRecords {
             let written = self
                 .records
                 .values()
-                .filter(|own| own.name.zone == *name && own.author.epoch == self.author.epoch);
+                .filter(|own| own.name.zone == *name && own.author().epoch == self.author.epoch);
             // Whichever is greater, the records or the row: either may be the one that the last crash spared.
             let highest = written.map(|own| own.seq).max().unwrap_or(0);
             // Its row holds the same or a greater one.
@@ -114,10 +114,10 @@ impl OwnRecords {
 
     /// Whether this folder wrote the record and lost it.
     pub(super) fn is_lost_write(&self, record: &Record) -> bool {
-        record.author.key == self.author.key
+        record.author().key == self.author.key
             && self
                 .retired_epochs
-                .get(&record.author.epoch)
+                .get(&record.author().epoch)
                 .and_then(|lost| lost.get(&record.name.zone))
                 .is_some_and(|lost| lost.contains(record))
     }

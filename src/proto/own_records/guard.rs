@@ -43,9 +43,9 @@ impl OwnRecords {
             // Before it is overruled: burying what this folder itself wrote would lose an acknowledged agent. Where it may
             // have forgotten some of its writes, the later one counts.
             (Some(held), own)
-                if self.is_lost_write(&held)
-                    || self.shelves.knowledge() == Knowledge::Incomplete
-                        && own.as_ref().is_some_and(|own| own.order() < held.order()) =>
+                if own.as_ref().is_none_or(|own| own.order() < held.order())
+                    && (self.is_lost_write(&held)
+                        || own.is_some() && self.shelves.knowledge() == Knowledge::Incomplete) =>
             {
                 self.adopt(ctx, zones, held);
             }
@@ -103,7 +103,7 @@ impl OwnRecords {
         let may_renew = may_renew(ctx, zones);
         let Some(zone) = zones.get_mut(&own.name.zone) else { return };
         match zone.records.merge(ctx, own.clone(), Via::Store) {
-            Merge::New { .. } | Merge::Stale | Merge::Duplicate => {
+            Merge::New { .. } => {
                 zone.records.publish_again(own);
                 self.plan_renewal(ctx.now, zones, &key);
             }
@@ -116,8 +116,8 @@ impl OwnRecords {
                 }
                 self.reassert(ctx, zones, &own);
             }
-            Merge::NoRoom(_) => {
-                if is_offer(&own) {
+            not_held @ (Merge::NoRoom(_) | Merge::Stale | Merge::Duplicate) => {
+                if matches!(not_held, Merge::NoRoom(_)) && is_offer(&own) {
                     ctx.out.alert(NodeAlert::ZoneFull(own.name.zone.clone()));
                 }
                 self.renewals.plan(ctx.now + ctx.config.own_key_interval, key);
@@ -138,7 +138,8 @@ impl OwnRecords {
         if !may_renew(ctx, zones) {
             return;
         }
-        while let Some(key) = self.renewals.take_due(ctx.now) {
+        // Each once: what is due again at once must not hold up the rest of the node.
+        for key in self.renewals.take_due(ctx.now) {
             let Some(own) = self.records.get(&key).cloned() else { continue };
             let held = zones.get(&own.name.zone).and_then(|zone| zone.registry().get(&key));
             if held.is_none_or(|held| held.hash() != own.hash()) {

@@ -30,10 +30,13 @@ impl Renewals {
         self.due.first().map(|(at, _)| *at)
     }
 
-    /// The next one that is due by `now`; it is planned no longer.
-    pub(super) fn take_due(&mut self, now: Timestamp) -> Option<KeyHash> {
-        let (_, key) = *self.due.first().filter(|(at, _)| *at <= now)?;
-        self.cancel(&key);
-        Some(key)
+    /// Those that are due by `now`, first planned first; they are planned no longer.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<KeyHash> {
+        let mut due = Vec::new();
+        while let Some((_, key)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.cancel(&key);
+            due.push(key);
+        }
+        due
     }
 }

@@ -22,10 +22,6 @@ use crate::proto::zone::Zones;
 pub(in crate::proto) struct Restored(BTreeSet<KeyHash>);
 
 impl OwnRecords {
-    pub(in crate::proto) fn restored(&self) -> &Restored {
-        &self.restored
-    }
-
     /// Offers what an earlier folder wrote, from now on: it is written again and renewed. What is offered already stays.
     pub(in crate::proto) fn adopt_restored(
         &mut self,

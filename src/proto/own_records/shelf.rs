@@ -90,22 +90,16 @@ impl Shelves {
         registry: &Registry,
     ) -> Result<u16, WriteError> {
         let (key, shelf) = (draft.key(), draft.shelf());
-        // Both what is held and what was last written here: a greater slot than either would lose against it.
+        let stands = |slot: &u16| registry.in_slot(shelf, *slot).is_none_or(|other| other.key() == key);
+        // Both what is held and what was last written here: a greater slot than either would lose against it. Where another key
+        // stands no version of this one does, but what is held stands in its own.
         let held = registry.get(&key).map(|held| held.slot);
-        let present = held.into_iter().chain(own.map(|own| own.slot)).min();
-        let stands = |slot| registry.in_slot(shelf, slot).is_none_or(|other| other.key() == key);
-        match present {
-            Some(slot) if stands(slot) && !self.is_out_of_place(slot) => Ok(slot),
-            Some(slot) if stands(slot) => {
-                let free = self.lowest_free(&draft.name.zone, shelf, registry);
-                Ok(free.map_or(slot, |free| free.min(slot)))
-            }
-            // Another key stands there wherever both are known, so no version of this one does.
-            Some(_) | None => {
-                let free = self.lowest_free(&draft.name.zone, shelf, registry);
-                free.ok_or(WriteError::QuotaExceeded)
-            }
+        let present = held.into_iter().chain(own.map(|own| own.slot)).filter(stands).min();
+        if let Some(slot) = present.filter(|slot| !self.is_out_of_place(*slot)) {
+            return Ok(slot);
         }
+        let free = self.lowest_free(&draft.name.zone, shelf, registry);
+        free.into_iter().chain(present).min().ok_or(WriteError::QuotaExceeded)
     }
 
     /// Whether a slot was taken while the shelf was not known, which it is now.

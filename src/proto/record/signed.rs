@@ -239,14 +239,15 @@ impl SignedRecord {
         let Parsed { bytes, header, body_at, key, hash, verified: _ } = &*self.0;
         Record {
             bytes: bytes.clone(),
-            body_at: *body_at,
+            // The header's length has two bytes.
+            body_at: *body_at as u32,
             key: *key,
             hash: *hash,
             name: FullName { agent: header.name.clone(), zone: header.zone.clone() },
             kind: header.kind.clone(),
             owner: header.owner,
             host: header.host,
-            author: header.author,
+            epoch: header.author.epoch,
             seq: header.seq,
             stamp: header.stamp,
             generation: header.generation,

@@ -144,11 +144,11 @@ impl ZoneRecords {
     pub(in crate::proto) fn merge(&mut self, ctx: &mut Context<'_>, record: Arc<Record>, via: Via) -> Merge {
         if self.registry.is_fork(&record) {
             ctx.out.count(Code::ForkedAuthor);
-            self.notices.push(Notice::Forked(record.author));
+            self.notices.push(Notice::Forked(record.author()));
         }
         // Before the record is looked at as an own one: it may be a write that this folder lost.
-        if record.author == ctx.author && record.seq > self.seq && via.is_foreign() {
-            self.notices.push(Notice::OwnHead(record.author, record.seq));
+        if record.author() == ctx.author && record.seq > self.seq && via.is_foreign() {
+            self.notices.push(Notice::OwnHead(record.author(), record.seq));
         }
         // Through the registry alone: what stands is what the order of content says, however it came.
         let merged = self.registry.merge(record.clone(), ctx.now);

@@ -128,7 +128,7 @@ impl ReferenceModel {
         }
         (*key, *until) = (written.key, record.expires_at.max(*until));
         let of_zone = self.written.entry(record.name.zone.clone()).or_default();
-        let writes = of_zone.entry((record.author, record.seq)).or_default();
+        let writes = of_zone.entry((record.author(), record.seq)).or_default();
         let differ = writes.iter().any(|it| it.order.hash != written.order.hash);
         writes.push(written);
         !differ || self.restored.contains(&at)
@@ -187,7 +187,7 @@ impl ReferenceModel {
     pub(super) fn heard(&mut self, host: usize, record: &Record) {
         let agent = self.agents.get_mut(&(host, record.name.clone()));
         // A record of another epoch does not show that this one was heard of.
-        let agent = agent.filter(|it| it.key == record.key() && it.order.author == record.author);
+        let agent = agent.filter(|it| it.key == record.key() && it.order.author == record.author());
         if let Some(agent) = agent.filter(|it| it.order <= record.order()) {
             agent.unheard = false;
         }

@@ -37,8 +37,8 @@ impl Checkers {
             let mut versions: BTreeMap<(Author, u64), RecordHash> = BTreeMap::new();
             // What never leaves a node has no version, so all of that would seem forked.
             for record in node.records(zone).filter(|record| record.seq > 0) {
-                if versions.insert((record.author, record.seq), record.hash()).is_some() {
-                    forked.insert(record.author);
+                if versions.insert((record.author(), record.seq), record.hash()).is_some() {
+                    forked.insert(record.author());
                 }
             }
         }

@@ -67,7 +67,7 @@ impl Snapshot {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
-                record.author == *author
+                record.author() == *author
                     && record.expires_at > wall_max
                     && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
             };

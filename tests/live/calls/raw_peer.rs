@@ -3,107 +3,28 @@
 use std::time::{Duration, Instant};
 
 use aop::document::run_config::Builtin;
-use aop::net::addresses::peer_id;
-use aop::proto::call::{
-    CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
-};
+use aop::proto::call::{CallFailure, CallOffer, CallReply, Incarnation, Outcome, Progress};
 use aop::proto::card::Scope;
 use aop::proto::code::Code;
-use aop::proto::identity::{AgentId, Identity, PeerKey};
+use aop::proto::identity::Identity;
 use aop::proto::limits::{CALL_BYTES_MAX, CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX, CALL_OFFERS_MAX};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
-use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, Stream, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
-use libp2p_stream::{Control, IncomingStreams};
+use libp2p::Stream;
+use libp2p_stream::IncomingStreams;
 use tokio::time::timeout;
 
 use super::{Node, PATIENCE, SLACK, agent, builtins, failure, task, with_host};
+use crate::strangers::{CALL, RawPeer, call_offer, read, write};
 
-const PROTOCOL: StreamProtocol = StreamProtocol::new("/aop/test/call/1");
 const HOST: u8 = 1;
 const INPUT: &[u8] = br#"{"task":"hi"}"#;
 
-/// A libp2p peer connected to one node, with call streams and nothing else.
-struct RawPeer {
-    control: Control,
-    incoming: IncomingStreams,
-    node: PeerKey,
-}
-
-impl RawPeer {
-    async fn connect(seed: u8, node: PeerKey, address: Multiaddr) -> RawPeer {
-        let keypair = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
-        let mut swarm = SwarmBuilder::with_existing_identity(keypair)
-            .with_tokio()
-            .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
-            .unwrap()
-            .with_behaviour(|_| libp2p_stream::Behaviour::new())
-            .unwrap()
-            .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
-            .build();
-        let mut control = swarm.behaviour().new_control();
-        let incoming = control.accept(PROTOCOL).unwrap();
-        swarm.dial(address).unwrap();
-        let connected = async {
-            while !swarm.is_connected(&peer_id(&node).unwrap()) {
-                swarm.next().await;
-            }
-        };
-        timeout(PATIENCE, connected).await.unwrap();
-        tokio::spawn(async move { while swarm.next().await.is_some() {} });
-        RawPeer { control, incoming, node }
-    }
-
-    async fn to(node: &Node) -> RawPeer {
-        RawPeer::connect(9, node.handle().key(), node.running.listen[0].clone()).await
-    }
-
-    async fn open(&self) -> Stream {
-        let peer = peer_id(&self.node).unwrap();
-        timeout(PATIENCE, self.control.clone().open_stream(peer, PROTOCOL)).await.unwrap().unwrap()
-    }
-
-    /// Opens a stream, offers, and hears what the host says; the accept queue may have to be asked again.
-    async fn offer(&self, offer: &CallOffer) -> (Stream, CallReply) {
-        loop {
-            let mut stream = self.open().await;
-            write(&mut stream, &CallRequest::Offer(offer.clone()).encode()).await;
-            if let Some(frame) = read(&mut stream).await {
-                return (stream, CallReply::decode(&frame).unwrap());
-            }
-        }
-    }
+async fn to(node: &Node) -> RawPeer {
+    RawPeer::connect(CALL, 9, node.handle().key(), node.running.listen[0].clone()).await
 }
 
 fn offer(name: &str, size: usize) -> CallOffer {
-    let name = format!("{name}@.").parse().unwrap();
-    CallOffer {
-        call: CallId(rand::random()),
-        agent: AgentId::of(Identity::from_seed([HOST; 32]).key(), &name).0,
-        name,
-        left_ms: 20_000,
-        size: size as u64,
-        attempt: 1,
-        expected: None,
-    }
-}
-
-async fn write(stream: &mut Stream, frame: &[u8]) {
-    let length = u32::try_from(frame.len()).unwrap().to_be_bytes();
-    // A host that has hung up is noticed when it is heard.
-    let _gone = stream.write_all(&[&length, frame].concat()).await;
-    let _gone = stream.flush().await;
-}
-
-async fn read(stream: &mut Stream) -> Option<Vec<u8>> {
-    let frame = async {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).await.ok()?;
-        let mut frame = vec![0; u32::from_be_bytes(length) as usize];
-        stream.read_exact(&mut frame).await.ok()?;
-        Some(frame)
-    };
-    timeout(PATIENCE, frame).await.expect("the other side neither spoke nor closed")
+    call_offer(Identity::from_seed([HOST; 32]).key(), name, size)
 }
 
 async fn refused(raw_peer: &RawPeer, offer: &CallOffer) -> (&'static str, Outcome) {
@@ -126,7 +47,7 @@ async fn a_host_runs_nothing_that_the_world_may_not_know_of() {
     let mut private = agent("private", Builtin::Echo);
     private.offer.scope = Scope::Node;
     let host = Node::start(HOST, &[], [builtins(), vec![private]].concat()).await;
-    let raw_peer = RawPeer::to(&host).await;
+    let raw_peer = to(&host).await;
     assert_eq!(call(&raw_peer, "echo", INPUT).await, CallReply::Answered { size: 4 });
     let unknown = ("not_found", Outcome::NotStarted);
     assert_eq!(refused(&raw_peer, &offer("private", INPUT.len())).await, unknown);
@@ -139,7 +60,7 @@ async fn a_host_runs_nothing_that_the_world_may_not_know_of() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     let host = Node::start(HOST, &[], builtins()).await;
-    let raw_peer = RawPeer::to(&host).await;
+    let raw_peer = to(&host).await;
     let first = offer("echo", INPUT.len());
     let (mut stream, reply) = raw_peer.offer(&first).await;
     let CallReply::Accepted { incarnation } = reply else { panic!("{reply:?}") };
@@ -169,7 +90,7 @@ async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offers_that_cannot_be_served_are_refused_before_the_input() {
     let host = Node::start(HOST, &[], builtins()).await;
-    let raw_peer = RawPeer::to(&host).await;
+    let raw_peer = to(&host).await;
     let large = offer("echo", CALL_BYTES_MAX + 1);
     assert_eq!(refused(&raw_peer, &large).await, ("too_large", Outcome::NotStarted));
     let late = CallOffer { left_ms: 0, ..offer("echo", INPUT.len()) };
@@ -189,9 +110,9 @@ async fn offers_that_cannot_be_served_are_refused_before_the_input() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hostile_streams_end_alone() {
     let (host, caller) = with_host(builtins()).await;
-    let raw_peer = RawPeer::to(&host).await;
+    let raw_peer = to(&host).await;
     let silent: Vec<Stream> = futures::future::join_all((0..200).map(|_| raw_peer.open())).await;
-    let raw_peer = RawPeer::connect(10, host.handle().key(), host.running.listen[0].clone()).await;
+    let raw_peer = RawPeer::connect(CALL, 10, host.handle().key(), host.running.listen[0].clone()).await;
     for bytes in [
         vec![255; 64],
         (CALL_FRAME_BYTES_MAX as u32 + 1).to_be_bytes().to_vec(),
@@ -217,7 +138,7 @@ async fn hostile_streams_end_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
     let (host, caller) = with_host(builtins()).await;
-    let raw_peer = RawPeer::to(&host).await;
+    let raw_peer = to(&host).await;
     let mut held = Vec::new();
     loop {
         match raw_peer.offer(&offer("echo", INPUT.len())).await {
@@ -237,15 +158,17 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
 }
 
 /// A caller, and in the place of the host it knows a peer with the host's key that does as it is told.
-async fn with_raw_host() -> (Node, RawPeer) {
+async fn with_raw_host() -> (Node, IncomingStreams) {
     let (host, caller) = with_host(builtins()).await;
     let key = host.handle().key().to_string();
     drop(host);
     until(async || caller.handle().peers().await.unwrap().peers.iter().all(|peer| peer.peer != key)).await;
-    let raw_peer = RawPeer::connect(HOST, caller.handle().key(), caller.running.listen[0].clone()).await;
+    let raw_peer =
+        RawPeer::connect(CALL, HOST, caller.handle().key(), caller.running.listen[0].clone()).await;
+    let incoming = raw_peer.control.clone().accept(CALL).unwrap();
     // Until the caller sees the connection it would dial, and give the host as much more time as that takes.
     until(async || caller.handle().status().await.unwrap().connections > 0).await;
-    (caller, raw_peer)
+    (caller, incoming)
 }
 
 /// A node tells nobody of connections that come and go, nor of places that get free, so it is asked until it is so.
@@ -261,12 +184,12 @@ async fn until(mut is_met: impl AsyncFnMut() -> bool) {
 /// What the caller makes of these frames after its offer.
 async fn told(
     caller: &Node,
-    raw_peer: &mut RawPeer,
+    incoming: &mut IncomingStreams,
     frames: &[Vec<u8>],
     seconds: f64,
 ) -> (String, String, String) {
     let host = async {
-        while let Some((_, mut stream)) = raw_peer.incoming.next().await {
+        while let Some((_, mut stream)) = incoming.next().await {
             // One that was given up meanwhile says nothing.
             let _offer = read(&mut stream).await;
             for frame in frames {
@@ -297,7 +220,7 @@ fn said(reply: &CallReply) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
-    let (caller, mut raw_peer) = with_raw_host().await;
+    let (caller, mut incoming) = with_raw_host().await;
     let accepted = || said(&CallReply::Accepted { incarnation: Incarnation(1) });
     let answered = |size| said(&CallReply::Answered { size });
     let report = CallReply::Progress(Progress { progress: 1.0, total: None, message: None });
@@ -314,21 +237,21 @@ async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
         ("acceptance twice", vec![accepted(), accepted()], 5.0, "internal", "unknown"),
     ] {
         let started = Instant::now();
-        let told = told(&caller, &mut raw_peer, &frames, seconds).await;
+        let told = told(&caller, &mut incoming, &frames, seconds).await;
         assert_eq!((told.0.as_str(), told.1.as_str()), (code, outcome), "{what}: {}", told.2);
         assert!(started.elapsed() < Duration::from_secs_f64(seconds) + SLACK, "{what}");
     }
     let message = format!("bad\u{1b}[2J\nnews{}", "!".repeat(5_000));
     let failed = CallReply::Failed(CallFailure::new(Code::AgentFailed, Outcome::Done, message));
-    let (code, outcome, message) = told(&caller, &mut raw_peer, &[accepted(), said(&failed)], 5.0).await;
+    let (code, outcome, message) = told(&caller, &mut incoming, &[accepted(), said(&failed)], 5.0).await;
     assert_eq!((code.as_str(), outcome.as_str()), ("agent_failed", "done"));
     assert!(message.starts_with("bad [2J news!") && message.len() <= CALL_MESSAGE_BYTES_MAX, "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_takes_no_stream_is_given_up_before_anything_was_started() {
-    let (caller, mut raw_peer) = with_raw_host().await;
-    let refusing = async { while raw_peer.incoming.next().await.is_some() {} };
+    let (caller, mut incoming) = with_raw_host().await;
+    let refusing = async { while incoming.next().await.is_some() {} };
     let answer = tokio::select! {
         answer = caller.call("echo", task(1), 20.0) => answer,
         () = refusing => unreachable!(),

@@ -89,16 +89,9 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let agents = Agents::new(ZoneName::root());
     agents.replace(setup.agents);
     let options = host::Options {
-        identity: Identity::from_seed([setup.seed + 1; 32]),
-        new_key: true,
-        network: "test".into(),
-        zones: vec![ZoneName::root()],
-        follows: Vec::new(),
         bootstrap: setup.bootstrap.iter().map(|address| address.parse().unwrap()).collect(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
-        trusted_nets: TrustedNets::default(),
-        data_dir: folder.path().into(),
         agents: agents.clone(),
+        ..host::Options::new(Identity::from_seed([setup.seed + 1; 32]), "test", folder.path())
     };
     let node = host::start(options).await.unwrap();
     let token = setup.token.map(|token| http::Token::parse(token).unwrap());

@@ -1,4 +1,4 @@
-//! The attacks, and what stands.
+//! Attacks by what is said in the mesh of a zone.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use aop::proto::code::Code;
 use aop::proto::identity::Identity;
 
 use super::attacker::{Attacker, Ended, beacon, card, message};
-use super::victim::Victim;
+use super::victim::{Victim, alone};
 
 /// Identities that nobody pays for.
-fn stranger(number: u32) -> Identity {
+pub(crate) fn stranger(number: u32) -> Identity {
     let mut seed = [0xee; 32];
     seed[..4].copy_from_slice(&number.to_be_bytes());
     Identity::from_seed(seed)
@@ -17,7 +17,7 @@ fn stranger(number: u32) -> Identity {
 
 /// Says all of it while an honest client registers ten agents; returns when the node has dealt with it: it heard what the
 /// attacker said last, an honest record, or has cut it off.
-async fn attack(victim: &Victim, seed: u8, messages: impl IntoIterator<Item = Vec<u8>>) -> Ended {
+pub(crate) async fn attack(victim: &Victim, seed: u8, messages: impl IntoIterator<Item = Vec<u8>>) -> Ended {
     let mut attacker = Attacker::join(seed, victim.node.handle.key(), victim.address()).await;
     let last = message(card(&attacker.identity, "last-word", 1).bytes().to_vec());
     let said = async {
@@ -50,6 +50,7 @@ async fn assert_unharmed(victim: &Victim) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_records_are_taken_from_nobody_and_whoever_sends_them_is_cut_off() {
+    let _alone = alone().await;
     let victim = Victim::start(1, Vec::new()).await;
     let forged = (0..500).map(|number| {
         let mut record = card(&stranger(number), "forged", 1).bytes().to_vec();
@@ -72,6 +73,7 @@ async fn forged_records_are_taken_from_nobody_and_whoever_sends_them_is_cut_off(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_of_an_unknown_format_are_taken_from_nobody_and_stop_nobody() {
+    let _alone = alone().await;
     let victim = Victim::start(1, Vec::new()).await;
     let unknown = (0..20_000_u32).map(|number| message([&[0xfe][..], &number.to_be_bytes()].concat()));
     attack(&victim, 2, unknown).await;
@@ -82,6 +84,7 @@ async fn records_of_an_unknown_format_are_taken_from_nobody_and_stop_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn beacons_of_thousands_who_are_not_there_make_no_members() {
+    let _alone = alone().await;
     let victim = Victim::start(1, Vec::new()).await;
     let hours = Duration::from_secs(6 * 3_600);
     let beacons = (0..3_000).map(|number| beacon(&stranger(number), hours));
@@ -95,6 +98,7 @@ async fn beacons_of_thousands_who_are_not_there_make_no_members() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_is_complete_while_the_node_that_it_knows_is_attacked() {
+    let _alone = alone().await;
     let victim = Victim::start(1, Vec::new()).await;
     for number in 0..50 {
         victim.register(&format!("before-{number}")).await;
