@@ -155,6 +155,8 @@ pub(super) struct Checkers {
     silenced: BTreeSet<usize>,
     /// Zones that each node compared with somebody in its present run.
     compared: BTreeSet<(usize, ZoneName)>,
+    /// Zones in which some node had no room for an own record.
+    full: BTreeSet<ZoneName>,
 }
 
 impl Checkers {
@@ -231,6 +233,10 @@ impl Checkers {
             }
             Event::Synced { zone, .. } => {
                 self.compared.insert((at, zone.clone()));
+                return;
+            }
+            Event::Alert(NodeAlert::ZoneFull(zone)) => {
+                self.full.insert(zone.clone());
                 return;
             }
             Event::AgentRemoved { .. } | Event::Alert(_) => return,
@@ -430,6 +436,7 @@ impl Checkers {
                 reference: &self.reference,
                 zone,
                 now,
+                was_full: self.full.contains(zone),
                 shown_max: nodes[at].clock.shown_max(),
                 told_until: nodes.is_lied_to().then_some(kernel.wall() + quiescence::DUE_MS),
             };
@@ -448,13 +455,15 @@ struct Claims<'a> {
     reference: &'a ReferenceModel,
     zone: &'a ZoneName,
     now: &'a Snapshot,
+    /// Whether some host had no room in the zone.
+    was_full: bool,
     shown_max: Timestamp,
     /// Where somebody lies: a liar's word may stand for writes due after this, which nobody else may hold.
     told_until: Option<u64>,
 }
 
 impl Claims<'_> {
-    /// Whether a version was rightly claimed: its record is held, or superseded, or its lease has ended.
+    /// Whether a version was rightly claimed: its record is held, or superseded, its lease has ended, or there was no room for it.
     fn is_covered(&self, author: Author, seq: u64) -> bool {
         self.reference.written(self.zone, author, seq).any(|written| {
             written.expires_at <= self.shown_max
@@ -463,6 +472,7 @@ impl Claims<'_> {
                     // By its slot, or as a later write that moved to another one.
                     held.precedence() >= written.precedence || held.order() >= written.order
                 })
+                || self.was_full && written.stands_last()
                 || self.was_superseded(written)
                 || self.reference.was_contested(self.zone, written)
         })

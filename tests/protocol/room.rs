@@ -151,3 +151,27 @@ fn a_restored_backup_does_not_take_an_earlier_write_back_over_a_later_one() {
         assert_eq!((held.card().unwrap().description.as_str(), held.slot), ("later", 1), "at {at}");
     }
 }
+
+#[test]
+fn what_was_put_far_up_in_a_full_zone_comes_to_its_place_although_there_is_never_room_far_up() {
+    let config = Config { expects_peers: true, ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    cluster.link(0, 1);
+    cluster.register(0, offer("old", "x")).unwrap();
+    cluster.restart(0, BTreeMap::new());
+    for at in [0, 1] {
+        cluster.nodes[at] = cluster.open(at, 3_700);
+    }
+    cluster.register(0, offer("new", "x")).unwrap();
+    for slot in 0..8 {
+        let filling = Header { seq: u64::from(slot) + 1, slot, ..header(2, &format!("f{slot}"), NOW) };
+        let bytes = message(filling, &body("x"), 2);
+        for at in [0, 1] {
+            cluster.gossip(at, 1 - at, bytes.clone());
+        }
+    }
+    assert!(!cluster.shows(0, "new"));
+    cluster.link(0, 1);
+    cluster.pass(10 * MINUTE);
+    assert_eq!(cluster.held(1, 0, "new").map(|new| new.slot), Some(1));
+}

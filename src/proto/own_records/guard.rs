@@ -101,6 +101,10 @@ impl OwnRecords {
             return;
         }
         let may_renew = may_renew(ctx, zones);
+        // Far up there may never be room for it again, and in its place there is.
+        if may_renew && self.shelves.is_out_of_place(own.slot) {
+            return self.reassert(ctx, zones, &own);
+        }
         let Some(zone) = zones.get_mut(&own.name.zone) else { return };
         match zone.records.merge(ctx, own.clone(), Via::Store) {
             Merge::New { .. } => {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::proto::card::Scope;
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::SLOTS_UNKNOWN_FROM;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::record::{Author, Header, KeyHash, Order, Precedence, Record, RecordKind, Shelf};
 use crate::proto::time::{Stamp, Timestamp};
@@ -60,6 +61,13 @@ pub(super) struct Written {
 
 /// What was written to one zone, by author and version. Forked authors write one version twice.
 type Versions = BTreeMap<(Author, u64), Vec<Written>>;
+
+impl Written {
+    /// Whether it makes room first: written before its host knew which slots are free.
+    pub(super) fn stands_last(&self) -> bool {
+        self.place.1 >= SLOTS_UNKNOWN_FROM
+    }
+}
 
 /// What clients were told, and what was ever written.
 #[derive(Default)]
@@ -193,13 +201,18 @@ impl ReferenceModel {
         }
     }
 
-    /// Whether an operation need not show when the true time is `wall`: by an exemption, or as an offer whose every lease
-    /// ended before anybody could tell the host of it, as when everybody sleeps for a week.
+    /// Whether an operation need not show when the true time is `wall`: by an exemption, as an offer whose every lease ended
+    /// before anybody could tell the host of it, as when everybody sleeps for a week, or as what a new folder wrote with a
+    /// clock behind the last stamp that an earlier one put under the key.
     pub(super) fn is_exempt(&self, zone: &ZoneName, agent: &Acknowledged, wall: u64) -> bool {
         // What the host wrote since in a new epoch follows from what its disk went back to.
         let of_epoch = self.by_author(zone, agent.order.author);
         let mut leases = of_epoch.flatten().filter(|it| it.key == agent.key && it.order >= agent.order);
+        let is_outstamped = |it: &Written| {
+            it.key == agent.key && it.order.author.epoch != agent.order.author.epoch && it.order > agent.order
+        };
         agent.exempt.is_some()
+            || self.all_written(zone).any(is_outstamped)
             || (agent.unheard || agent.lapses)
                 && matches!(agent.operation, Operation::Offered(_))
                 && leases.all(|it| it.expires_at.0 <= wall)
