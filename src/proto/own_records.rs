@@ -338,5 +338,5 @@ fn renews_from(config: &Config, zones: &Zones) -> Option<Timestamp> {
 }
 
 fn is_synced(config: &Config, zones: &Zones) -> bool {
-    !config.expects_peers || zones.values().all(|zone| zone.synced_at().is_some())
+    !config.expects_peers || zones.values().all(|zone| zone.first_synced_at().is_some())
 }

@@ -237,11 +237,6 @@ impl Zone {
         &self.peers
     }
 
-    /// The end of the last finished sync.
-    pub fn synced_at(&self) -> Option<Timestamp> {
-        self.schedule.synced_at()
-    }
-
     /// The end of the first sync of this run that finished.
     pub(super) fn first_synced_at(&self) -> Option<Timestamp> {
         self.schedule.first_synced_at()
@@ -271,7 +266,7 @@ impl Zone {
             peers: self.peers.iter().copied().collect(),
             members: self.members(now),
             lagging_since: self.schedule.lagging_since().filter(|_| self.schedule.lag() == Lag::Known),
-            synced_at: self.synced_at(),
+            synced_at: self.schedule.synced_at(),
             authors: vector.len() + usize::from(own_is_apart),
         }
     }

@@ -463,7 +463,7 @@ struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// Whether a version was rightly claimed: its record is held, or superseded, its lease has ended, or there was no room for it.
+    /// Whether a version was rightly claimed: its record is held, or superseded, its lease has ended, or it had no room.
     fn is_covered(&self, author: Author, seq: u64) -> bool {
         self.reference.written(self.zone, author, seq).any(|written| {
             written.expires_at <= self.shown_max

@@ -86,7 +86,7 @@ impl Node {
 
     /// Whether every zone was compared with a peer since the start.
     pub fn is_synced(&self) -> bool {
-        self.zones.values().all(|zone| zone.synced_at().is_some())
+        self.zones.values().all(|zone| zone.first_synced_at().is_some())
     }
 
     /// One agent by its id.

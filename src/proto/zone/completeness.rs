@@ -73,7 +73,7 @@ impl Company {
 impl Zone {
     /// What an answer out of this zone is worth.
     pub(in crate::proto) fn answer(&self, links: &Links, config: &Config, now: Timestamp) -> ZoneAnswer {
-        let whole_at = self.synced_at().max(self.company.founded_until);
+        let whole_at = self.schedule.synced_at().max(self.company.founded_until);
         let (status, age) = match whole_at.map(|at| now.since(at)) {
             _ if self.company.is_founder(links, config, now) => (ZoneStatus::Held, Some(Duration::ZERO)),
             None => (ZoneStatus::Unreachable, None),

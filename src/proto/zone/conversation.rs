@@ -208,7 +208,7 @@ impl Zone {
         // A stream that broke after the last answer was read has lost nothing.
         let finished = error.is_none() && sync.progress(&self.records.registry) == Progress::Finished;
         // A joiner has nothing to tell: what it receives the mesh had before.
-        if self.synced_at().is_some() {
+        if self.schedule.synced_at().is_some() {
             self.publish_again(ctx, sync.repaired);
         }
         let (received, sent) = (sync.received, sync.sent);
