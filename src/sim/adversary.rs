@@ -26,6 +26,7 @@ use crate::proto::codec;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::io::{Command, Input, Output, Verdict};
+use crate::proto::limits::SLOTS;
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::node::Node;
@@ -448,14 +449,17 @@ fn held(node: &Node) -> impl Iterator<Item = &Arc<Record>> {
     node.zones().map(Zone::name).flat_map(|zone| node.records(zone))
 }
 
-/// Another record of the same version: of the same key if the version is odd, else of a key of its own.
+/// Another record of the same version: of the same key if the version is odd, else of a key and in a slot of its own.
 fn twin(signed: SignedRecord, author: &Identity) -> Option<ByteBuf> {
-    let header = signed.header().clone();
+    let mut header = signed.header().clone();
     let mut card = signed.trust_sealed().card()?;
     card.description.push_str(", or so they say");
-    let name =
-        if header.seq % 2 == 1 { header.name } else { format!("{}-twin", header.name).parse().ok()? };
-    let twin = SignedRecord::sign(Header { name, ..header }, &codec::encode(&card), author).ok()?;
+    if header.seq % 2 == 0 {
+        // Both of these have room.
+        header.name = format!("{}-twin", header.name).parse().ok()?;
+        header.slot = (header.slot + SLOTS / 2) % SLOTS;
+    }
+    let twin = SignedRecord::sign(header, &codec::encode(&card), author).ok()?;
     Some(ByteBuf::from(twin.bytes().to_vec()))
 }
 
