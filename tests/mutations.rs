@@ -217,7 +217,7 @@ const MUTATIONS: &[Mutation] = &[
     },
     Mutation {
         name: "prefixes are adopted without equal roots",
-        test: "faults",
+        test: "calls",
         edits: &[Edit(
             "src/proto/sync.rs",
             "if registry.digest(Prefix::ROOT, self.as_of) == root {\n                    step.adopt",
