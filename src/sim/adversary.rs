@@ -30,7 +30,7 @@ use crate::proto::limits::SLOTS;
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::node::Node;
-use crate::proto::record::{Header, Record, SignedRecord};
+use crate::proto::record::{Record, SignedRecord};
 use crate::proto::zone::Zone;
 use forger::Forger;
 pub use forger::Names;
@@ -449,15 +449,17 @@ fn held(node: &Node) -> impl Iterator<Item = &Arc<Record>> {
     node.zones().map(Zone::name).flat_map(|zone| node.records(zone))
 }
 
-/// Another record of the same version: of the same key if the version is odd, else of a key and in a slot of its own.
+/// Another record of the same version: of the same key if the version is odd, else of a key of its own.
 fn twin(signed: SignedRecord, author: &Identity) -> Option<ByteBuf> {
     let mut header = signed.header().clone();
     let mut card = signed.trust_sealed().card()?;
     card.description.push_str(", or so they say");
-    if header.seq % 2 == 0 {
-        // Both of these have room.
+    if header.seq.is_multiple_of(2) {
         header.name = format!("{}-twin", header.name).parse().ok()?;
-        header.slot = (header.slot + SLOTS / 2) % SLOTS;
+        // Of every second pair both have room.
+        if header.seq.is_multiple_of(4) {
+            header.slot = (header.slot + SLOTS / 2) % SLOTS;
+        }
     }
     let twin = SignedRecord::sign(header, &codec::encode(&card), author).ok()?;
     Some(ByteBuf::from(twin.bytes().to_vec()))

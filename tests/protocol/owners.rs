@@ -150,6 +150,9 @@ fn a_bare_name_that_was_called_is_not_taken_over_in_a_nearer_zone() {
     let mut cluster = Cluster::with(vec![Config { zones, ..Config::default() }]);
     add(&mut cluster, 0, 5, "summarizer", ".");
     assert_eq!(owner(&call(&mut cluster, 0, "summarizer")), Some(key(5)));
+    let meant: FullName = "summarizer@.".parse().unwrap();
+    assert_eq!(forget(&mut cluster, "summarizer").unwrap().name, meant, "by the name it was called with");
+    assert_eq!(owner(&call(&mut cluster, 0, "summarizer")), Some(key(5)));
     add(&mut cluster, 0, 6, "summarizer", "acme.org");
     assert_eq!(owner(&call(&mut cluster, 0, "summarizer")), Some(key(5)));
     assert_eq!(owner(&call(&mut cluster, 0, "summarizer@acme.org")), Some(key(6)));

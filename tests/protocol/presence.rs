@@ -75,6 +75,11 @@ fn beacons_of_members_are_never_dropped_for_their_number_and_the_interval_has_an
     for host in 2..202 {
         cluster.gossip(0, 1, message(header(host, "agent", now), &body("text"), host));
     }
+    // Strangers have used up what they share.
+    for number in 0..100 {
+        let bytes = of_crowd(&cluster, number, HOURS_MS);
+        cluster.gossip(0, 1, bytes);
+    }
     let since = cluster.log.len();
     let heard = (2..202).filter(|host| cluster.gossip(0, 1, beacon(*host, 77, 1, now, 1)) == Verdict::Accept);
     assert_eq!(heard.count(), 200);

@@ -28,6 +28,8 @@ pub(super) enum Exemption {
     /// The host's disk went back to before the operation, and no running node knew of it, or the restored folder
     /// never had the epoch of the operation and cannot tell it from another's.
     BackupIsOlder,
+    /// A new folder wrote it, with a clock behind the last stamp that an earlier one had put under the key.
+    Outstamped,
     /// The host left the zone while its clock forbade it to write: what it offered there ends with its lease.
     LeftUnwritten,
 }
@@ -112,8 +114,11 @@ impl ReferenceModel {
     ) {
         self.acknowledged += 1;
         if let Some(order) = order {
-            let (unheard, lapses) = (false, false);
-            let (exempt, left) = (None, false);
+            let (unheard, lapses, left) = (false, false, false);
+            let is_before = |it: &Written| {
+                it.key == key && it.order.author.epoch != order.author.epoch && it.order > order
+            };
+            let exempt = self.all_written(&agent.1.zone).any(is_before).then_some(Exemption::Outstamped);
             let acknowledged = Acknowledged { operation, step, key, order, unheard, lapses, exempt, left };
             self.agents.insert(agent, acknowledged);
         }
@@ -201,18 +206,13 @@ impl ReferenceModel {
         }
     }
 
-    /// Whether an operation need not show when the true time is `wall`: by an exemption, as an offer whose every lease ended
-    /// before anybody could tell the host of it, as when everybody sleeps for a week, or as what a new folder wrote with a
-    /// clock behind the last stamp that an earlier one put under the key.
+    /// Whether an operation need not show when the true time is `wall`: by an exemption, or as an offer whose every lease
+    /// ended before anybody could tell the host of it, as when everybody sleeps for a week.
     pub(super) fn is_exempt(&self, zone: &ZoneName, agent: &Acknowledged, wall: u64) -> bool {
         // What the host wrote since in a new epoch follows from what its disk went back to.
         let of_epoch = self.by_author(zone, agent.order.author);
         let mut leases = of_epoch.flatten().filter(|it| it.key == agent.key && it.order >= agent.order);
-        let is_outstamped = |it: &Written| {
-            it.key == agent.key && it.order.author.epoch != agent.order.author.epoch && it.order > agent.order
-        };
         agent.exempt.is_some()
-            || self.all_written(zone).any(is_outstamped)
             || (agent.unheard || agent.lapses)
                 && matches!(agent.operation, Operation::Offered(_))
                 && leases.all(|it| it.expires_at.0 <= wall)
