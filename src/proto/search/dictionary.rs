@@ -222,6 +222,17 @@ mod tests {
         assert!(slots <= 200, "{slots} slots");
     }
 
+    fn check(words: &Dictionary<u32>, model: &BTreeMap<String, (u32, u32)>) -> Result<(), TestCaseError> {
+        prop_assert_eq!(words.len(), model.len());
+        for (text, (id, number)) in model {
+            prop_assert_eq!((words.text(*id), words.find(text)), (text.as_str(), Some(number)));
+        }
+        prop_assert!(words.order.iter().all(|ids| (1..=BLOCK_IDS).contains(&ids.len())));
+        let ordered: Vec<&str> = words.order.iter().flatten().map(|id| words.text(*id)).collect();
+        prop_assert!(ordered.is_sorted_by(|a, b| a < b));
+        Ok(())
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
@@ -249,13 +260,15 @@ mod tests {
                     prop_assert!(before.is_none_or(|(before, _)| before == id));
                 }
             }
-            prop_assert_eq!(words.len(), model.len());
-            for (text, (id, number)) in &model {
-                prop_assert_eq!((words.text(*id), words.find(text)), (text.as_str(), Some(number)));
-            }
-            prop_assert!(words.order.iter().all(|ids| (1..=BLOCK_IDS).contains(&ids.len())));
-            let ordered: Vec<&str> = words.order.iter().flatten().map(|id| words.text(*id)).collect();
-            prop_assert!(ordered.is_sorted_by(|a, b| a < b));
+            check(&words, &model)?;
+            let mut at = 0;
+            model.retain(|_, (id, _)| {
+                at += 1;
+                let stays = at % 20 == 0;
+                if !stays { words.release(*id); }
+                stays
+            });
+            check(&words, &model)?;
         }
     }
 }

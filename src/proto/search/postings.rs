@@ -198,7 +198,14 @@ mod tests {
                 model.remove(entry_id);
             }
             prop_assert_eq!(postings.len(), model.len());
-            prop_assert_eq!(all(&postings), model.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(all(&postings), model.clone().into_iter().collect::<Vec<_>>());
+            while let Some((entry_id, _)) = model.pop_last() {
+                postings.remove(entry_id);
+                if model.len() < 3 {
+                    prop_assert_eq!(all(&postings), model.clone().into_iter().collect::<Vec<_>>());
+                }
+            }
+            prop_assert_eq!(postings.len(), 0);
         }
     }
 }
