@@ -34,7 +34,7 @@ use serde_json::{Map, Value};
 pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
-pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, check};
+pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
 pub use name::{agent_name, tool_name};
 
 pub use crate::proto::card::Offer;

@@ -7,15 +7,12 @@ use super::field::{JsonPath, Violation, check_line, check_prose};
 use crate::proto::card::AgentCard;
 use crate::proto::limits::{
     DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, RECORD_BYTES_MAX,
-    SCHEMA_BYTES_MAX,
+    SCHEMA_BYTES_MAX, SHORT_TEXT_BYTES_MAX,
 };
 
 /// Largest encoded card, bytes: a record less 2 KiB for its key, signature and other fields. Grants come on top, but
 /// owned agents are described by short files.
 pub const CARD_BYTES_MAX: usize = RECORD_BYTES_MAX - 2 * 1024;
-/// Longest title, role, model, version, region, residency or original name, bytes. server.json allows names of 200
-/// and versions of 255 characters.
-pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
 /// Longest address of an endpoint, bytes: what browsers and proxies accept as a URL.
 pub const ADDRESS_BYTES_MAX: usize = 2 * 1024;
 

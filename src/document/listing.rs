@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Offer;
-use super::check::{SHORT_TEXT_BYTES_MAX, check_card};
+use super::check::check_card;
 use super::field::{JsonPath, Violation, bad_name, compact};
 use super::name::agent_name;
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
-use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX};
+use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX};
 
 /// Longest capability made from a skill's name, bytes: a longer one is a sentence, of no use as a filter.
 const CAPABILITY_BYTES_MAX: usize = 64;

@@ -13,6 +13,9 @@ pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
 pub const SCHEMA_BYTES_MAX: usize = 16 * 1024;
 /// Most tags, and most capabilities, of one card.
 pub const LABELS_MAX: usize = 64;
+/// Longest title or original name, and longest of the other short texts of a document, bytes of UTF-8. server.json allows names
+/// of 200 and versions of 255 characters.
+pub const SHORT_TEXT_BYTES_MAX: usize = 1024;
 /// Longest tag or capability, bytes of UTF-8.
 pub const LABEL_TEXT_BYTES_MAX: usize = 128;
 /// Most endpoints of one card.
@@ -31,7 +34,14 @@ pub const SLOTS_UNKNOWN_FROM: u16 = 10_000;
 /// for a network: with different ones registries never become equal.
 pub const ZONE_WEIGHT_MAX: usize = 256 * 1024 * 1024;
 /// What a record weighs beside its bytes: its entries in the tables of whoever holds it.
-pub const RECORD_WEIGHT: usize = 512;
+pub const RECORD_WEIGHT: usize = 768;
+/// The same of a tombstone, which is in no index, and must weigh less than the card it replaces.
+pub const TOMBSTONE_WEIGHT: usize = 512;
+/// What a byte of the texts by which a card is found weighs more: a word that no other card has is hardly shorter than five
+/// bytes with what cuts it off, and takes some 40 of an index.
+pub const SEARCHED_BYTE_WEIGHT: usize = 6;
+/// What a tag or capability weighs more: it is a filter and words, so it stands in two places.
+pub const LABEL_WEIGHT: usize = 32;
 /// Largest tombstone, bytes on the wire: six grants fit.
 pub const TOMBSTONE_BYTES_MAX: usize = 2 * 1024;
 /// Largest revocation, bytes on the wire: the owner signs it, so it travels without grants.
@@ -78,7 +88,7 @@ pub const SYNC_EMPTY_PAGES_MAX: usize = 256;
 /// Records that a peer may list and then not have: some end or are replaced between the two.
 pub const SYNC_UNDELIVERED_MAX: usize = 1_024;
 /// Most records that a zone can hold, for none weighs less.
-pub const ZONE_RECORDS_MAX: usize = ZONE_WEIGHT_MAX / RECORD_WEIGHT;
+pub const ZONE_RECORDS_MAX: usize = ZONE_WEIGHT_MAX / TOMBSTONE_WEIGHT;
 /// The longest wait that a sync sits out when a peer says that it is busy; for a longer one it ends and begins anew later.
 pub const SYNC_BUSY_MAX: Duration = Duration::from_secs(5);
 /// Members of a zone whose beacons are remembered; those not heard longest go first.

@@ -10,6 +10,7 @@ mod key;
 mod refusal;
 mod revocation;
 mod signed;
+mod weight;
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -27,7 +28,6 @@ pub use self::signed::{SignedRecord, check_card};
 use super::card::{AgentCard, Scope};
 use super::codec;
 use super::identity::{AgentId, PeerKey};
-use super::limits::RECORD_WEIGHT;
 use super::name::FullName;
 use super::time::{Stamp, Timestamp};
 
@@ -73,6 +73,7 @@ pub struct Shelf {
 pub struct Record {
     bytes: Arc<[u8]>,
     body_at: u32,
+    weight: u32,
     key: KeyHash,
     hash: RecordHash,
     /// Its full name.
@@ -150,12 +151,9 @@ impl Record {
         Shelf { owner, host: self.host, revocations: self.kind == RecordKind::Revocation }
     }
 
-    /// What it takes of the room of its zone. A tombstone never weighs more than the card it replaces.
+    /// What it takes of the room of its zone.
     pub fn weight(&self) -> usize {
-        match self.is_tombstone() {
-            true => self.bytes.len().max(RECORD_WEIGHT),
-            false => self.bytes.len() + RECORD_WEIGHT,
-        }
+        self.weight as usize
     }
 
     /// The agent it speaks of; replicas of one agent share it.
@@ -232,8 +230,8 @@ mod tests {
     use crate::proto::grant::{Grant, Reach};
     use crate::proto::identity::Identity;
     use crate::proto::limits::{
-        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX, TOMBSTONE_LIFE,
-        TOMBSTONE_LIFE_LONG,
+        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX,
+        TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
     };
     use crate::proto::name::ZoneName;
 
@@ -420,12 +418,47 @@ mod tests {
     fn a_card_past_a_limit_is_refused() {
         let long = AgentCard { description: "x".repeat(DESCRIPTION_BYTES_MAX + 1), ..AgentCard::default() };
         assert_eq!(judge(header(), &codec::encode(&long), &host()).err(), Some(Refusal::BadCard));
+        let title = |bytes| AgentCard { title: Some("x".repeat(bytes)), ..AgentCard::default() };
+        let judge_title = |bytes| judge(header(), &codec::encode(&title(bytes)), &host()).err();
+        assert_eq!(judge_title(SHORT_TEXT_BYTES_MAX), None);
+        assert_eq!(judge_title(SHORT_TEXT_BYTES_MAX + 1), Some(Refusal::BadCard));
+        let original_name = title(SHORT_TEXT_BYTES_MAX + 1).title;
+        let named = AgentCard { original_name, ..AgentCard::default() };
+        assert_eq!(judge(header(), &codec::encode(&named), &host()).err(), Some(Refusal::BadCard));
         let huge = vec![1; RECORD_BYTES_MAX];
         assert_eq!(SignedRecord::sign(header(), &huge, &host()).err(), Some(Refusal::TooLarge));
         assert_eq!(
             SignedRecord::parse(&vec![1; RECORD_BYTES_MAX + 1], "world").err(),
             Some(Refusal::TooLarge)
         );
+    }
+
+    #[test]
+    fn a_record_weighs_its_bytes_and_what_its_holder_keeps_of_it_from_the_store_as_from_the_wire() {
+        let beside = |header: Header, body: &[u8]| {
+            let signed = SignedRecord::sign(header, body, &host()).unwrap();
+            let record = SignedRecord::parse(signed.bytes(), "world").unwrap().verify(NOW).unwrap();
+            let stored = SignedRecord::parse(signed.bytes(), "world").unwrap().trust_sealed();
+            assert_eq!(record.weight(), stored.weight());
+            record.weight() - record.bytes().len()
+        };
+        let card = |card: AgentCard| beside(header(), &codec::encode(&card));
+        let text = |bytes: usize| "x".repeat(bytes);
+        let bare = 768 + 6 * "summarizer".len();
+        assert_eq!(card(AgentCard::default()), bare);
+        assert_eq!(card(AgentCard { description: text(100), ..AgentCard::default() }), bare + 600);
+        assert_eq!(card(AgentCard { title: Some(text(100)), ..AgentCard::default() }), bare + 600);
+        assert_eq!(card(AgentCard { original_name: Some(text(100)), ..AgentCard::default() }), bare + 600);
+        let (tags, capabilities) = (vec![text(10), text(20)], vec![text(30)]);
+        let labelled = AgentCard { tags, capabilities, ..AgentCard::default() };
+        assert_eq!(card(labelled), bare + 6 * 60 + 3 * 32);
+        // Nobody searches these.
+        let others =
+            AgentCard { input_schema: Some(text(999)), role: Some(text(99)), ..AgentCard::default() };
+        assert_eq!(card(others), bare);
+        assert_eq!(beside(Header { expires_at: NOW + TOMBSTONE_LIFE, ..header() }, &[]), 512);
+        let kind = RecordKind::try_from("weather".to_string()).unwrap();
+        assert_eq!(beside(Header { kind, ..header() }, b"anything"), 768);
     }
 
     proptest! {

@@ -8,6 +8,10 @@
 //! lists of ids; names are kept in order, with a rank for each id.
 
 mod cursor;
+mod dictionary;
+mod growth;
+mod holders;
+mod labels;
 mod order;
 mod postings;
 mod rank;
@@ -15,14 +19,17 @@ mod similar;
 pub mod token;
 mod vocabulary;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
 
+use self::growth::make_room;
+use self::labels::Labels;
 use self::order::{Key, NameOrder};
-use self::postings::{Dictionary, Postings};
+use self::postings::Postings;
 use self::rank::{Counts, Field, RankKey, Statistics, Top};
 use self::vocabulary::Vocabulary;
 use super::identity::AgentId;
@@ -99,8 +106,8 @@ pub struct Index {
     zones: BTreeMap<String, RoaringBitmap>,
     originals: BTreeSet<(Arc<str>, u32)>,
     words: Vocabulary,
-    tags: Dictionary<RoaringBitmap>,
-    capabilities: Dictionary<RoaringBitmap>,
+    tags: Labels,
+    capabilities: Labels,
 }
 
 /// Where an id is to be taken out when its entry goes. Ids are sorted.
@@ -129,8 +136,8 @@ impl Index {
             zones: BTreeMap::new(),
             originals: BTreeSet::new(),
             words: Vocabulary::new(),
-            tags: Dictionary::new(),
-            capabilities: Dictionary::new(),
+            tags: Labels::default(),
+            capabilities: Labels::default(),
         }
     }
 
@@ -149,6 +156,7 @@ impl Index {
             self.withdraw(entry_id, &old, Some(&row));
         }
         self.rows[entry_id as usize] = Some(row);
+        self.renumber();
     }
 
     /// Takes an entry out; does nothing if there is none.
@@ -160,6 +168,7 @@ impl Index {
         }
         // Only now: a row that is still linked must not have its id given to another entry.
         self.free.push(entry_id);
+        self.renumber();
     }
 
     /// Number of entries.
@@ -227,6 +236,7 @@ impl Index {
 
     fn take_entry_id(&mut self, id: AgentId) -> u32 {
         let entry_id = self.free.pop().unwrap_or_else(|| {
+            make_room(&mut self.rows);
             self.rows.push(None);
             // A zone's quota of bytes bounds the entries far below 2^32.
             (self.rows.len() - 1) as u32
@@ -276,8 +286,8 @@ impl Index {
             key,
             original,
             words: words.into_iter().map(|(word, _)| word).collect(),
-            tags: enter_labels(&mut self.tags, entry.tags, entry_id),
-            capabilities: enter_labels(&mut self.capabilities, entry.capabilities, entry_id),
+            tags: self.tags.enter(entry.tags, entry_id),
+            capabilities: self.capabilities.enter(entry.capabilities, entry_id),
         }
     }
 
@@ -307,9 +317,9 @@ impl Index {
                 self.words.stems.release(word);
             }
         }
-        withdraw_labels(&mut self.tags, gone(&old.tags, kept.map(|row| &*row.tags)), entry_id);
+        self.tags.withdraw(gone(&old.tags, kept.map(|row| &*row.tags)), entry_id);
         let capabilities = gone(&old.capabilities, kept.map(|row| &*row.capabilities));
-        withdraw_labels(&mut self.capabilities, capabilities, entry_id);
+        self.capabilities.withdraw(capabilities, entry_id);
         if let Some(original) = &old.original
             && kept.is_none_or(|row| row.original != old.original)
         {
@@ -317,18 +327,32 @@ impl Index {
         }
     }
 
+    /// Gives memory of words and labels back where most of them are gone.
+    fn renumber(&mut self) {
+        let mut change = |ids: Option<Vec<u32>>, of_row: fn(&mut Row) -> &mut [u32]| {
+            let Some(ids) = ids else { return };
+            // New ids are in the order of the old ones: what is sorted stays so.
+            let rows = self.rows.iter_mut().flatten();
+            rows.flat_map(of_row).for_each(|id| *id = ids[*id as usize]);
+        };
+        change(self.words.renumber(), |row| &mut row.words);
+        change(self.tags.renumber(), |row| &mut row.tags);
+        change(self.capabilities.renumber(), |row| &mut row.capabilities);
+    }
+
     /// The ids that have all labels of the query and lie in its zone.
     fn allowed(&self, query: &Query) -> Allowed {
-        let tags = asked(&self.tags, &query.tags);
-        let capabilities = asked(&self.capabilities, &query.capabilities);
+        let tags = self.tags.asked(&query.tags);
+        let capabilities = self.capabilities.asked(&query.capabilities);
         // One label that nobody has leaves nothing, whatever else was asked.
         let Some(mut sets) = tags.zip(capabilities).map(|(tags, capabilities)| [tags, capabilities].concat())
         else {
             return Allowed::Only(RoaringBitmap::new());
         };
         let zone = self.within(query.zone.as_ref());
-        sets.extend(&zone);
-        if sets.is_empty() { Allowed::All } else { Allowed::Only(sets.intersection()) }
+        sets.extend(zone.map(Cow::Owned));
+        let sets = sets.iter().map(|set| &**set);
+        if sets.len() == 0 { Allowed::All } else { Allowed::Only(sets.intersection()) }
     }
 
     /// The ids in `zone` and below; `None` where that is no restriction.
@@ -439,29 +463,6 @@ fn count(seen: &[(u32, Field)]) -> Counts {
         counts[*field as usize] = counts[*field as usize].saturating_add(1);
     }
     counts
-}
-
-fn enter_labels(labels: &mut Dictionary<RoaringBitmap>, texts: &[String], entry_id: u32) -> Box<[u32]> {
-    let folded: BTreeSet<String> = texts.iter().take(LABELS_MAX).map(|text| token::label(text)).collect();
-    let mut ids: Vec<u32> = folded.iter().map(|text| labels.intern(text)).collect();
-    ids.iter().for_each(|id| _ = labels.at(*id).insert(entry_id));
-    ids.sort_unstable();
-    ids.into()
-}
-
-fn withdraw_labels(labels: &mut Dictionary<RoaringBitmap>, ids: impl Iterator<Item = u32>, entry_id: u32) {
-    for id in ids {
-        labels.at(id).remove(entry_id);
-        if labels.at(id).is_empty() {
-            labels.release(id);
-        }
-    }
-}
-
-/// The sets of the asked labels; `None` if one is unknown, so that nothing matches.
-fn asked<'a>(labels: &'a Dictionary<RoaringBitmap>, texts: &[String]) -> Option<Vec<&'a RoaringBitmap>> {
-    let folded: BTreeSet<String> = texts.iter().map(|text| token::label(text)).collect();
-    folded.iter().filter(|text| !text.is_empty()).map(|text| labels.find(text)).collect()
 }
 
 /// The ids of `old` that are not in `kept`; both are sorted.
@@ -749,6 +750,41 @@ pub(super) mod tests {
         assert_eq!((kept, index.names.after(None).count()), ([0; 3], 0));
         full.insert_into(&mut index);
         assert_eq!((index.rows.len(), found(&index, "two")), (1, vec![1]), "the entry_id is used again");
+    }
+
+    #[test]
+    fn what_is_left_after_most_is_gone_is_found_and_replaced_as_before() {
+        let of_words = |id: u8| {
+            let (tags, can) = (strings(&[&format!("tag{id}")]), strings(&[&format!("can{id}")]));
+            let description = (0..20).map(|at| format!("w{id}x{at} ")).collect();
+            Agent { tags, capabilities: can, description, ..Agent::new(id, &format!("a{id}@.")) }
+        };
+        let all: Vec<Agent> = (1..=200).map(of_words).collect();
+        let mut index = index(&all);
+        all[..99].iter().for_each(|agent| index.remove(&agent.id()));
+        for agent in &all[99..190] {
+            Agent { description: "plain".into(), ..Agent::new(agent.id, &agent.name) }
+                .insert_into(&mut index);
+        }
+        let kept = [index.words.stems.len(), index.tags.len(), index.capabilities.len()];
+        assert_eq!(kept, [1 + 91 + 10 * 23, 10, 10]);
+        for id in 191..=200 {
+            assert_eq!(found(&index, &format!("w{id}x7")), [id]);
+            let labelled = Query {
+                tags: strings(&[&format!("tag{id}")]),
+                capabilities: strings(&[&format!("can{id}")]),
+                ..Query::default()
+            };
+            assert_eq!(ids(&index.search(&labelled, 10, None)), [id]);
+        }
+        of_words(200).insert_into(&mut index);
+        Agent::new(199, "a199@.").insert_into(&mut index);
+        all[3].insert_into(&mut index);
+        for (word, id) in [("w200x19", vec![200]), ("w199x19", vec![]), ("w4x0", vec![4]), ("tag100", vec![])]
+        {
+            assert_eq!(found(&index, word), id, "{word}");
+        }
+        assert_eq!(found(&index, "plain").len(), 91);
     }
 
     #[test]

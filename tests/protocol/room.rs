@@ -12,13 +12,16 @@ use aop::proto::registration::WriteError;
 use crate::rules::cluster::{Cluster, DAY, NOW, name, offer};
 use crate::rules::{MINUTE, body, header, message};
 
+/// What a zone may weigh that has room for three of the cards here.
+const ROOM_FOR_THREE: usize = 3_600;
+
 #[test]
 fn a_full_zone_keeps_the_first_slots_in_any_order_of_arrival() {
     let slotted = |at: u16| Header { seq: u64::from(at) + 1, slot: at, ..header(1, &format!("a{at}"), NOW) };
     let records: Vec<_> = (0..8).map(|at| message(slotted(at), &body("x"), 1)).collect();
     for order in [[0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 5, 4, 3, 2, 1, 0], [3, 0, 7, 1, 6, 2, 5, 4]] {
         let mut cluster = Cluster::new(1);
-        cluster.nodes[0] = cluster.open(0, 3 * 1_000);
+        cluster.nodes[0] = cluster.open(0, ROOM_FOR_THREE);
         for at in order {
             assert_ne!(cluster.gossip(0, 1, records[at].clone()), Verdict::Reject);
         }
@@ -49,7 +52,7 @@ fn a_new_key_takes_the_lowest_free_slot_and_keeps_it_in_renewals_and_in_its_tomb
 #[test]
 fn an_own_write_without_room_is_refused_and_what_is_squeezed_out_stands_again_when_there_is_room() {
     let mut cluster = Cluster::new(1);
-    cluster.nodes[0] = cluster.open(0, 2_700);
+    cluster.nodes[0] = cluster.open(0, ROOM_FOR_THREE);
     for name in ["a", "b", "c"] {
         cluster.register(0, offer(name, "x")).unwrap();
     }

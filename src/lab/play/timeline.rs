@@ -20,7 +20,7 @@ const WITHDRAWN_AFTER_MS: u64 = 15_000;
 const ECLIPSE_HOSTS: usize = 4;
 /// Agents that each identity of a Sybil offers.
 const SYBIL_OFFERS: u32 = 100;
-/// What the records of a zone may weigh where there is a Sybil: a thousand records, so that the zone is full in a run. That
+/// What the records of a zone may weigh where there is a Sybil: some 550 records, so that the zone is full in a run. That
 /// of the live node is 256 times as much.
 pub(super) const FLOODED_WEIGHT_MAX: usize = 1024 * 1024;
 /// Stamps no further ahead than this are taken everywhere, milliseconds.

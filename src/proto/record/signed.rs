@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::weight::weight;
 use super::{Header, KeyHash, Record, RecordHash, RecordKind, Refusal, Revocation};
 use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
@@ -12,8 +13,8 @@ use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
 use crate::proto::identity::{Identity, Keys};
 use crate::proto::limits::{
     CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
-    RECORD_BYTES_MAX, REVOCATION_BYTES_MAX, SCHEMA_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX, TOMBSTONE_BYTES_MAX,
-    TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
+    RECORD_BYTES_MAX, REVOCATION_BYTES_MAX, SCHEMA_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX,
+    TOMBSTONE_BYTES_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
 };
 use crate::proto::name::FullName;
 use crate::proto::time::Timestamp;
@@ -96,7 +97,7 @@ impl SignedRecord {
     pub fn trust_sealed(self) -> Arc<Record> {
         match self.0.verified.get() {
             Some(Ok(record)) => record.clone(),
-            Some(Err(_)) | None => Arc::new(self.record()),
+            Some(Err(_)) | None => Arc::new(self.record(self.card().ok().flatten().as_ref())),
         }
     }
 
@@ -135,7 +136,7 @@ impl SignedRecord {
     /// What is true of these bytes at any time.
     fn verify_timeless(&self, keys: &mut Keys) -> Result<Arc<Record>, Refusal> {
         // Rules before the signature: they cost a fraction of it.
-        self.check_rules()?;
+        let card = self.check_rules()?;
         let (signature, signed) =
             self.bytes()[SIGNATURE_AT..].split_first_chunk::<64>().ok_or(Refusal::Malformed)?;
         if !keys.verify(&self.header().author.key, RECORD_DOMAIN, signed, signature) {
@@ -143,10 +144,11 @@ impl SignedRecord {
         }
         // After the signature: a chain of six grants costs six more of them, which no forgery may cause.
         self.check_grants()?;
-        Ok(Arc::new(self.record()))
+        Ok(Arc::new(self.record(card.as_ref())))
     }
 
-    fn check_rules(&self) -> Result<(), Refusal> {
+    /// The card, if it is one.
+    fn check_rules(&self) -> Result<Option<AgentCard>, Refusal> {
         let Header { host, author, scope, seq, slot, .. } = *self.header();
         if author.key != host {
             return Err(Refusal::BadAuthor);
@@ -163,7 +165,10 @@ impl SignedRecord {
         if (seq == 0) != (scope == Scope::Node) {
             return Err(Refusal::BadScope);
         }
-        self.check_body()
+        let card = self.card()?;
+        card.as_ref().map_or(Ok(()), check_card)?;
+        self.check_revocation()?;
+        Ok(card)
     }
 
     fn bytes_max(&self) -> usize {
@@ -186,21 +191,24 @@ impl SignedRecord {
         }
     }
 
-    fn check_body(&self) -> Result<(), Refusal> {
-        let body = &self.bytes()[self.0.body_at..];
+    fn card(&self) -> Result<Option<AgentCard>, Refusal> {
+        let is_card = self.header().kind == RecordKind::Agent && !self.is_tombstone();
+        is_card.then(|| codec::decode(self.body()).map_err(|_| Refusal::Malformed)).transpose()
+    }
+
+    fn check_revocation(&self) -> Result<(), Refusal> {
         let Header { zone, kind, name, owner, host, .. } = self.header();
-        match kind {
-            _ if self.is_tombstone() => Ok(()),
-            RecordKind::Agent => check_card(&codec::decode(body).map_err(|_| Refusal::Malformed)?),
-            RecordKind::Revocation => {
-                let revocation: Revocation = codec::decode(body).map_err(|_| Refusal::Malformed)?;
-                // Its name is a hash of what it takes back: one for each, and none that names what it does not hold.
-                let is_right =
-                    host == owner && revocation.host != *owner && revocation.name(zone, *owner) == *name;
-                if is_right { Ok(()) } else { Err(Refusal::BadRevocation) }
-            }
-            RecordKind::Delegation | RecordKind::Unknown(_) => Ok(()),
+        if *kind != RecordKind::Revocation || self.is_tombstone() {
+            return Ok(());
         }
+        let revocation: Revocation = codec::decode(self.body()).map_err(|_| Refusal::Malformed)?;
+        // Its name is a hash of what it takes back: one for each, and none that names what it does not hold.
+        let is_right = host == owner && revocation.host != *owner && revocation.name(zone, *owner) == *name;
+        if is_right { Ok(()) } else { Err(Refusal::BadRevocation) }
+    }
+
+    fn body(&self) -> &[u8] {
+        &self.bytes()[self.0.body_at..]
     }
 
     fn is_tombstone(&self) -> bool {
@@ -235,10 +243,13 @@ impl SignedRecord {
         Ok(())
     }
 
-    fn record(&self) -> Record {
+    fn record(&self, card: Option<&AgentCard>) -> Record {
         let Parsed { bytes, header, body_at, key, hash, verified: _ } = &*self.0;
+        let weight = weight(header, bytes.len(), self.is_tombstone(), card);
         Record {
             bytes: bytes.clone(),
+            // Some times the largest record at most.
+            weight: weight as u32,
             // The header's length has two bytes.
             body_at: *body_at as u32,
             key: *key,
@@ -262,11 +273,13 @@ impl SignedRecord {
 pub fn check_card(card: &AgentCard) -> Result<(), Refusal> {
     let schemas = [&card.input_schema, &card.output_schema];
     let labels = card.tags.iter().chain(&card.capabilities);
+    let titles = [&card.title, &card.original_name];
     let within = card.description.len() <= DESCRIPTION_BYTES_MAX
         && schemas.into_iter().flatten().all(|schema| schema.len() <= SCHEMA_BYTES_MAX)
         && card.tags.len() <= LABELS_MAX
         && card.capabilities.len() <= LABELS_MAX
         && card.endpoints.len() <= ENDPOINTS_MAX
+        && titles.into_iter().flatten().all(|title| title.len() <= SHORT_TEXT_BYTES_MAX)
         && labels.into_iter().all(|label| label.len() <= LABEL_TEXT_BYTES_MAX);
     if within { Ok(()) } else { Err(Refusal::BadCard) }
 }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
+use super::growth::make_room;
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
 
@@ -42,8 +43,9 @@ impl NameOrder {
             self.spread(&key);
             self.free_rank(&key).unwrap_or(RANK_END)
         });
-        if self.ranks.len() <= entry_id as usize {
-            self.ranks.resize(entry_id as usize + 1, 0);
+        while self.ranks.len() <= entry_id as usize {
+            make_room(&mut self.ranks);
+            self.ranks.push(0);
         }
         self.ranks[entry_id as usize] = rank;
         self.entry_ids.insert(key, entry_id);

@@ -11,10 +11,16 @@ use rust_stemmers::{Algorithm, Stemmer};
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
+use crate::proto::limits::LABEL_TEXT_BYTES_MAX;
+
 /// Bytes of a word that count; the rest is cut off in records and queries alike. The longest name label has 63.
 pub const WORD_BYTES_MAX: usize = 64;
 /// Words of one text that count. A description of the largest size has half as many.
 pub const TEXT_WORDS_MAX: usize = 4096;
+
+/// Bytes of a folded tag or capability that count. Hangul takes three times its bytes when it is folded, and a few ligatures
+/// eleven times.
+pub const FOLDED_LABEL_BYTES_MAX: usize = 3 * LABEL_TEXT_BYTES_MAX;
 
 /// English words that say how a sentence is built and not what it is about, each in its stemmed form, sorted. They
 /// match like all words, but a record with more of them is no better answer.
@@ -33,12 +39,12 @@ pub fn fold(text: &str) -> String {
     text.nfkd().flat_map(char::to_lowercase).filter(|letter| !is_combining_mark(*letter)).collect()
 }
 
-/// A tag or capability as filters compare it: folded whole, without blanks around it, not stemmed.
+/// A tag or capability as filters compare it: folded whole, without blanks around it, not stemmed; at most
+/// [`FOLDED_LABEL_BYTES_MAX`].
 pub fn label(text: &str) -> String {
-    let mut folded = fold(text);
-    folded.truncate(folded.trim_end().len());
-    let blank = folded.len() - folded.trim_start().len();
-    folded.split_off(blank)
+    let folded = fold(text);
+    let label = folded.trim();
+    label[..label.floor_char_boundary(FOLDED_LABEL_BYTES_MAX)].trim_end().to_owned()
 }
 
 /// Gives each word of `text` in order, repeated words too, at most [`TEXT_WORDS_MAX`].
@@ -142,6 +148,21 @@ mod tests {
     #[test]
     fn labels_keep_their_endings_and_lose_case_accents_and_outer_blanks() {
         assert_eq!(label("  Text Résumés "), "text resumes");
+    }
+
+    #[test]
+    fn a_label_is_whole_in_every_script_and_cut_where_it_unfolds_to_many_times_its_length() {
+        let of_length = |letter: &str| letter.repeat(LABEL_TEXT_BYTES_MAX / letter.len());
+        for letter in ["a", "é", "б", "天", "각", "\u{1d400}"] {
+            assert_eq!(label(&of_length(letter)), fold(&of_length(letter)), "{letter}");
+        }
+        let unfolded = label(&of_length("\u{fdfa}"));
+        assert!(
+            (FOLDED_LABEL_BYTES_MAX - 4..=FOLDED_LABEL_BYTES_MAX).contains(&unfolded.len()),
+            "{}",
+            unfolded.len()
+        );
+        assert_eq!(label(&unfolded), unfolded);
     }
 
     #[test]

@@ -4,9 +4,8 @@
 //! The memory changes no answer: it is checked against the dictionary at each use. It holds one word a place, so that
 //! words chosen to collide cost no more than words not remembered.
 
-use std::sync::Arc;
-
-use super::postings::{Dictionary, Postings};
+use super::dictionary::Dictionary;
+use super::postings::Postings;
 use super::token;
 
 /// Longest word that is remembered, bytes; few are longer.
@@ -25,17 +24,17 @@ pub(super) struct Vocabulary {
     recent: Vec<Recent>,
 }
 
-/// A word met lately. Its stem is the dictionary's own text, and so tells whether the id was given to another since.
-#[derive(Clone, Debug, Default)]
+/// A word met lately. Its stem tells whether the id was given to another since.
+#[derive(Clone, Copy, Debug, Default)]
 struct Recent {
     word: u128,
+    stem: u128,
     id: u32,
-    stem: Option<Arc<str>>,
 }
 
 impl Vocabulary {
     pub(super) fn new() -> Vocabulary {
-        Vocabulary { stems: Dictionary::new(), recent: Vec::new() }
+        Vocabulary { stems: Dictionary::default(), recent: Vec::new() }
     }
 
     /// The id of a folded word that is not stemmed yet.
@@ -45,17 +44,24 @@ impl Vocabulary {
             self.recent = vec![Recent::default(); REMEMBERED_MIN];
         }
         let place = place(packed, self.recent.len());
-        let recent = &self.recent[place];
-        if recent.word == packed
-            && let Some(stem) = &recent.stem
-            && Arc::ptr_eq(stem, self.stems.text(recent.id))
-        {
+        let recent = self.recent[place];
+        if recent.word == packed && pack(self.stems.text(recent.id)) == Some(recent.stem) {
             return recent.id;
         }
-        let id = self.stems.intern(&token::stem(word));
-        self.recent[place] = Recent { word: packed, id, stem: Some(self.stems.text(id).clone()) };
+        let stem = token::stem(word);
+        let id = self.stems.intern(&stem);
+        if let Some(stem) = pack(&stem) {
+            self.recent[place] = Recent { word: packed, stem, id };
+        }
         self.grow_memory();
         id
+    }
+
+    /// As [`Dictionary::renumber`].
+    pub(super) fn renumber(&mut self) -> Option<Vec<u32>> {
+        let ids = self.stems.renumber()?;
+        self.recent.fill(Recent::default());
+        Some(ids)
     }
 
     /// Keeps the memory as large as the vocabulary, within its limits. It starts empty: it fills by itself.
@@ -93,7 +99,7 @@ mod tests {
             let mut words = Vocabulary::new();
             for (word, keep) in steps {
                 let id = words.intern_unstemmed(&word);
-                prop_assert_eq!(&**words.stems.text(id), &*token::stem(&word));
+                prop_assert_eq!(words.stems.text(id), &*token::stem(&word));
                 if !keep { words.stems.release(id); }
             }
         }

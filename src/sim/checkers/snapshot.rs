@@ -87,7 +87,8 @@ impl Snapshot {
 
     /// Whether the rule of room may have taken a record: its host may have put another key into its slot, or the zone is full.
     pub(super) fn is_evicted(&self, gone: &Record, weight_max: usize, shares_slot: bool) -> bool {
-        // Full is what the next record might not fit into, as nobody knows which one was refused.
+        // Full is what the next record might not fit into, as nobody knows which one was refused. The cards of worlds are short:
+        // with all that is searched of them none weighs more than the largest that is not searched.
         let is_full = self.weight() + RECORD_BYTES_MAX + RECORD_WEIGHT > weight_max;
         // Its host may have moved the key to another slot since.
         let is_gone = self.get(&gone.key()).is_none_or(|held| held.order() > gone.order());
