@@ -39,7 +39,7 @@ pub enum WriteError {
     )]
     ZoneNotServed(ZoneName),
     /// The local clock cannot be trusted.
-    #[error("the clock of this node is {0} ms off from its bootstrap peers; set the clock, then try again")]
+    #[error("the bootstrap peers' clocks are {0} ms from the one of this node; set it, then try again")]
     ClockUnsafe(i64),
     /// The held record is stamped so far ahead that a new one would be refused everywhere.
     #[error(

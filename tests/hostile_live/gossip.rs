@@ -6,7 +6,7 @@ use aop::proto::code::Code;
 use aop::proto::identity::Identity;
 
 use super::attacker::{Attacker, Ended, beacon, card, message};
-use super::victim::{Victim, alone};
+use super::victim::{Memory, Victim, alone};
 
 /// Identities that nobody pays for.
 pub(crate) fn stranger(number: u32) -> Identity {
@@ -116,5 +116,29 @@ async fn a_joiner_is_complete_while_the_node_that_it_knows_is_attacked() {
         joiner = async { attacker.say(unknown).await; std::future::pending().await } => joiner,
     };
     joiner.node.stop().await.unwrap();
+    victim.node.stop().await.unwrap();
+}
+
+/// Peers that take part in the mesh and then read nothing.
+const DEAF: u8 = 16;
+/// Agents that are registered beside them, each of some 30 KiB.
+const LARGE: usize = 400;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_read_nothing_make_no_heap_of_what_is_published() {
+    let _alone = alone().await;
+    let victim = Victim::start(1, Vec::new()).await;
+    let mut deaf = Vec::new();
+    for seed in 0..DEAF {
+        deaf.push(Attacker::join(100 + seed, victim.node.handle.key(), victim.address()).await);
+    }
+    let memory = Memory::now();
+    for number in 0..LARGE {
+        victim.register_large(&format!("large-{number}")).await;
+    }
+    assert_eq!(victim.found().await.len(), LARGE);
+    assert_eq!(victim.status().await.connections, usize::from(DEAF));
+    memory.assert_bounded();
+    drop(deaf);
     victim.node.stop().await.unwrap();
 }

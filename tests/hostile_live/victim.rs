@@ -90,7 +90,17 @@ impl Victim {
     }
 
     pub(crate) async fn register_described(&self, name: &str, description: &str) {
-        let card = AgentCard { description: description.into(), ..AgentCard::default() };
+        self.register_card(name, AgentCard { description: description.into(), ..AgentCard::default() }).await;
+    }
+
+    /// Registers an agent whose record has some 30 KiB.
+    pub(crate) async fn register_large(&self, name: &str) {
+        let schema = Some(json!({"type": "object", "description": "x".repeat(15 * 1024)}).to_string());
+        let (input_schema, output_schema) = (schema.clone(), schema);
+        self.register_card(name, AgentCard { input_schema, output_schema, ..AgentCard::default() }).await;
+    }
+
+    async fn register_card(&self, name: &str, card: AgentCard) {
         let (name, scope) = (name.parse().unwrap(), Scope::Public);
         let offer = Offer { name, zone: None, scope, card, grants: Vec::new() };
         let answer = timeout(ANSWER, self.node.handle.register(None, vec![offer])).await;

@@ -438,6 +438,19 @@ fn a_node_with_a_wrong_clock_refuses_writes_and_still_answers() {
 }
 
 #[test]
+fn a_clock_that_drifts_is_one_problem_however_many_writes_are_refused() {
+    let config = Config { bootstrap_peers: vec![key(1)], ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    cluster.link(0, 1);
+    for ahead in 31..41 {
+        cluster.clocks[0] = ahead * 1_000;
+        cluster.pass(MINUTE);
+        cluster.register(0, offer("a", "x")).unwrap_err();
+    }
+    assert_eq!(cluster.problems(0), [NodeAlert::ClockUnsafe(-31_000)]);
+}
+
+#[test]
 fn a_restored_backup_takes_a_new_epoch_and_keeps_its_agents() {
     let mut cluster = Cluster::new(2);
     cluster.link(0, 1);

@@ -47,8 +47,10 @@ const CONTROL_IDS_MAX: usize = 500;
 // An IHAVE fits a default receiver; a control part fits an RPC; a payload fits with 8 KiB to spare.
 const _: () = assert!(CONTROL_IDS_MAX * (GOSSIP_ID_BYTES + 2) < 16 * 1024);
 const _: () = assert!(CONTROL_BYTES_MAX < RPC_BYTES_MAX && GOSSIP_BYTES_MAX + 8 * 1024 <= RPC_BYTES_MAX);
-/// Messages queued for one peer. At 56 KiB each a peer that reads nothing costs at most 56 MiB.
-const QUEUE_MAX: usize = 1_024;
+/// Messages queued for one peer; what finds no room is for sync to bring. A peer that reads nothing costs as many of 56 KiB, and
+/// a mesh full of such peers at most 64 MiB.
+const QUEUE_MAX: usize = 64;
+const _: () = assert!(MESH_HIGH * QUEUE_MAX * GOSSIP_BYTES_MAX <= 64 * 1024 * 1024);
 
 /// Most peers in the mesh of a zone.
 pub(super) const MESH_HIGH: usize = 8;

@@ -30,7 +30,7 @@ const PER_SECOND: f64 = 2.0;
 /// How long an address is not dialed for another peer after it was for one: who names one address for many peers gets it
 /// dialed once.
 const OTHERS_AFTER: Duration = Duration::from_secs(60);
-/// And for the same peer: its answer may have been lost.
+/// And for the same peer, whose answer may have been lost: twice as long after each time, up to the former.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Addresses remembered for that; what the budget hands out within the longer of the two fits.
 const TRIED_MAX: usize = 1_024;
@@ -46,10 +46,19 @@ pub(super) struct NamedDials {
 struct Dials {
     /// Reaches in which peers are connected, but those of the configuration.
     met: BTreeMap<ConnectionId, Reach>,
-    tried: BTreeMap<Multiaddr, (PeerId, Instant)>,
+    tried: BTreeMap<Multiaddr, Try>,
     level: f64,
     at: Instant,
     refusals: Refusals,
+}
+
+/// An address was dialed for a peer.
+#[derive(Debug)]
+struct Try {
+    peer: PeerId,
+    at: Instant,
+    /// How long it is not dialed again for that peer.
+    wait: Duration,
 }
 
 impl NamedDials {
@@ -112,18 +121,20 @@ impl Dials {
     }
 
     fn was_tried(&self, place: &Multiaddr, peer: PeerId, now: Instant) -> bool {
-        self.tried.get(place).is_some_and(|(by, at)| {
-            let after = if *by == peer { AGAIN_AFTER } else { OTHERS_AFTER };
-            now.saturating_duration_since(*at) < after
+        self.tried.get(place).is_some_and(|last| {
+            let after = if last.peer == peer { last.wait } else { OTHERS_AFTER };
+            now.saturating_duration_since(last.at) < after
         })
     }
 
     fn note(&mut self, place: Multiaddr, peer: PeerId, now: Instant) {
         if self.tried.len() >= TRIED_MAX {
-            self.tried.retain(|_, (_, at)| now.saturating_duration_since(*at) < OTHERS_AFTER);
+            self.tried.retain(|_, last| now.saturating_duration_since(last.at) < OTHERS_AFTER);
         }
+        let last = self.tried.get(&place).filter(|last| last.peer == peer);
+        let wait = last.map_or(AGAIN_AFTER, |last| (2 * last.wait).min(OTHERS_AFTER));
         if self.tried.len() < TRIED_MAX {
-            self.tried.insert(place, (peer, now));
+            self.tried.insert(place, Try { peer, at: now, wait });
         }
     }
 
@@ -283,6 +294,18 @@ mod tests {
         let (mut dials, now, peer) = (dials(), Instant::now(), PeerId::random());
         let mut dial = |at| dials.filter(peer, addresses(&["/ip4/5.6.7.8/tcp/1"]), &[], at).len();
         assert_eq!([dial(now), dial(now), dial(now + AGAIN_AFTER)], [1, 0, 1]);
+    }
+
+    #[test]
+    fn a_peer_that_never_answers_is_dialed_less_and_less_often_down_to_once_a_minute() {
+        let (mut dials, now, peer) = (dials(), Instant::now(), PeerId::random());
+        let mut knocks = |minute: u32| -> usize {
+            let second = |n| now + OTHERS_AFTER * minute + Duration::from_secs(n);
+            (0..60)
+                .map(|n| dials.filter(peer, addresses(&["/ip4/5.6.7.8/tcp/1"]), &[], second(n)).len())
+                .sum()
+        };
+        assert_eq!([knocks(0), knocks(1), knocks(2), knocks(3)], [5, 1, 1, 1]);
     }
 
     #[test]

@@ -123,7 +123,6 @@ impl OwnRecords {
     ) -> Result<(), WriteError> {
         // Checked first: a stamp from a wrong clock would stand over right ones for as long as the clock was ahead.
         if let Some(offset) = ctx.unsafe_offset {
-            ctx.out.alert(NodeAlert::ClockUnsafe(offset));
             return Err(WriteError::ClockUnsafe(offset));
         }
         // Two processes that overrule each other would write for ever; the operator has to end one.
