@@ -6,7 +6,9 @@
 //! is a newcomer turned away.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -36,18 +38,26 @@ struct Table {
 #[derive(Debug)]
 struct Open {
     source: Option<Source>,
-    /// Requests at work.
-    at_work: usize,
-    /// Since when it has done nothing, where none is.
-    idle_since: Instant,
+    activity: Arc<Activity>,
     /// Dropped to close it.
     _evict: oneshot::Sender<()>,
+}
+
+/// What a connection does. Beside the table's lock, for which the requests of all connections would wait.
+#[derive(Debug)]
+struct Activity {
+    entered: Instant,
+    /// Requests at work.
+    at_work: AtomicUsize,
+    /// Since when it has done nothing, where none is: nanoseconds after it entered.
+    idle_since: AtomicU64,
 }
 
 /// The place of a connection; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     connections: Connections,
+    activity: Arc<Activity>,
     number: u64,
 }
 
@@ -77,9 +87,10 @@ impl Connections {
         table.next += 1;
         let (evict, evicted) = oneshot::channel();
         table.shares.add(source, 1);
-        table.open.insert(number, Open { source, at_work: 0, idle_since: Instant::now(), _evict: evict });
+        let activity = Arc::new(Activity::new());
+        table.open.insert(number, Open { source, activity: activity.clone(), _evict: evict });
         drop(table);
-        Some((Place { connections: self.clone(), number }, evicted))
+        Some((Place { connections: self.clone(), activity, number }, evicted))
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -101,8 +112,9 @@ impl Table {
 
     fn longest_idle(&self, share_of: Option<Source>) -> Option<u64> {
         let longest = |of: &dyn Fn(&Open) -> bool| {
-            let idle = self.open.iter().filter(|(_, open)| open.at_work == 0 && of(open));
-            idle.min_by_key(|(_, open)| open.idle_since).map(|(number, _)| *number)
+            let idle = self.open.iter().filter(|(_, open)| of(open));
+            let idle = idle.filter_map(|(number, open)| Some((open.activity.idle_since()?, *number)));
+            idle.min().map(|(_, number)| number)
         };
         let Some(source) = share_of else { return longest(&|_| true) };
         let own = longest(&|open| open.source.is_some_and(|it| it.address == source.address));
@@ -116,29 +128,42 @@ impl Table {
     }
 }
 
+impl Activity {
+    fn new() -> Activity {
+        Activity { entered: Instant::now(), at_work: AtomicUsize::new(0), idle_since: AtomicU64::new(0) }
+    }
+
+    fn touch(&self) {
+        let since = u64::try_from(self.entered.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.idle_since.store(since, Ordering::Relaxed);
+    }
+
+    /// Since when it has done nothing; none where a request is at work.
+    fn idle_since(&self) -> Option<Instant> {
+        let is_idle = self.at_work.load(Ordering::Acquire) == 0;
+        is_idle.then(|| self.entered + Duration::from_nanos(self.idle_since.load(Ordering::Relaxed)))
+    }
+}
+
 impl Place {
     /// Something came.
     pub(super) fn touch(&self) {
-        if let Some(open) = self.connections.lock().open.get_mut(&self.number) {
-            open.idle_since = Instant::now();
-        }
+        self.activity.touch();
     }
 
     /// A request is at work.
     pub(super) fn work(self: &Arc<Place>) -> Work {
-        if let Some(open) = self.connections.lock().open.get_mut(&self.number) {
-            open.at_work += 1;
-        }
+        self.activity.at_work.fetch_add(1, Ordering::Relaxed);
         Work(self.clone())
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        if let Some(open) = self.0.connections.lock().open.get_mut(&self.0.number) {
-            open.at_work -= 1;
-            open.idle_since = Instant::now();
-        }
+        let activity = &self.0.activity;
+        // First: at work or idle since now, never idle since long ago.
+        activity.touch();
+        activity.at_work.fetch_sub(1, Ordering::Release);
     }
 }
 
