@@ -160,12 +160,19 @@ fn give(keeper: &Keeper, records: &[Vec<u8>]) -> Input {
 fn pull(keepers: &mut [Keeper], bare: &[Bare]) {
     let (mut verified, mut pulled) = (Spent::default(), Spent::default());
     let [holder, _, asker] = keepers else { return };
-    let (peer, now) = (Identity::from_seed([100; 32]).key(), asker.now);
+    let (peer, mut now) = (Identity::from_seed([100; 32]).key(), asker.now);
     asker.node.handle(now, Input::PeerJoined { peer, zone: ZoneName::root(), dialed: Dialed::ByUs });
     let mut outputs = VecDeque::from(asker.perform());
     let mut bare = bare.chunks(BLOCK).cycle();
     let mut verifications = 0;
-    while let Some(output) = outputs.pop_front() {
+    while asker.agents() < RECORDS {
+        let Some(output) = outputs.pop_front() else {
+            // A tree is hashed in turns: the asker comes again.
+            now = asker.node.poll_timeout().expect("it waits for something");
+            asker.node.handle_timeout(now);
+            outputs.extend(asker.perform());
+            continue;
+        };
         let Output::Request { conversation, bytes, .. } = output else { continue };
         holder.node.handle(now, Input::Request { id: 1, peer, protocol: Protocol::Sync, bytes });
         for answer in holder.perform() {
