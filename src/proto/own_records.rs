@@ -307,7 +307,8 @@ impl OwnRecords {
         settles: Timestamp,
     ) -> Option<Timestamp> {
         let from = renews_from(config, zones)?.max(settles);
-        self.renewals.first().map(|at| at.max(from))
+        let shelf = (self.shelves.knowledge() != Knowledge::Complete).then_some(from);
+        shelf.or_else(|| self.renewals.first().map(|at| at.max(from)))
     }
 }
 
@@ -335,8 +336,4 @@ fn renews_from(config: &Config, zones: &Zones) -> Option<Timestamp> {
     zones.values().try_fold(Timestamp::default(), |latest, zone| {
         Some(latest.max(zone.first_synced_at()? + RENEWAL_PATIENCE))
     })
-}
-
-fn is_synced(config: &Config, zones: &Zones) -> bool {
-    !config.expects_peers || zones.values().all(|zone| zone.first_synced_at().is_some())
 }

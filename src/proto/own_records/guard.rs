@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::renewals::Renewals;
 use super::shelf::Knowledge;
 use super::write::Draft;
-use super::{OwnRecords, is_offer, is_synced, may_renew};
+use super::{OwnRecords, is_offer, may_renew};
 use crate::proto::context::Context;
 use crate::proto::io::{NodeAlert, Via};
 use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
@@ -142,6 +142,7 @@ impl OwnRecords {
         if !may_renew(ctx, zones) {
             return;
         }
+        self.know_shelf(ctx);
         // Each once: what is due again at once must not hold up the rest of the node.
         for key in self.renewals.take_due(ctx.now) {
             let Some(own) = self.records.get(&key).cloned() else { continue };
@@ -164,10 +165,6 @@ impl OwnRecords {
         zones: &mut Zones,
         zone: &ZoneName,
     ) {
-        if !is_synced(ctx.config, zones) {
-            return;
-        }
-        self.know_shelf(ctx);
         if !may_renew(ctx, zones) {
             return;
         }
@@ -182,8 +179,7 @@ impl OwnRecords {
         }
     }
 
-    /// A peer told what stands under this node's key: records that were put far up move to their places, one after the
-    /// other.
+    /// Peers told what stands under this node's key: records that were put far up move to their places, one after the other.
     fn know_shelf(&mut self, ctx: &mut Context<'_>) {
         if self.shelves.knowledge() == Knowledge::Complete {
             return;
