@@ -307,7 +307,7 @@ impl OwnRecords {
         settles: Timestamp,
     ) -> Option<Timestamp> {
         let from = renews_from(config, zones)?.max(settles);
-        let shelf = (self.shelves.knowledge() != Knowledge::Complete).then_some(from);
+        let shelf = (self.shelves.knowledge() == Knowledge::Incomplete).then_some(from);
         shelf.or_else(|| self.renewals.first().map(|at| at.max(from)))
     }
 }
@@ -336,4 +336,8 @@ fn renews_from(config: &Config, zones: &Zones) -> Option<Timestamp> {
     zones.values().try_fold(Timestamp::default(), |latest, zone| {
         Some(latest.max(zone.first_synced_at()? + RENEWAL_PATIENCE))
     })
+}
+
+fn is_synced(config: &Config, zones: &Zones) -> bool {
+    !config.expects_peers || zones.values().all(|zone| zone.first_synced_at().is_some())
 }

@@ -79,6 +79,7 @@ fn a_saved_key_on_a_new_disk_keeps_its_agents_and_neither_renews_nor_buries_them
     let config = Config { expects_peers: true, ..Config::default() };
     let mut cluster = Cluster::with(vec![config, Config::default()]);
     cluster.link(0, 1);
+    cluster.pass(2 * MINUTE);
     for name in ["a", "b", "c", "d"] {
         cluster.register(0, offer(name, "x")).unwrap();
     }
@@ -138,6 +139,7 @@ fn a_restored_backup_does_not_take_an_earlier_write_back_over_a_later_one() {
     let config = Config { expects_peers: true, ..Config::default() };
     let mut cluster = Cluster::with(vec![config, Config::default()]);
     cluster.link(0, 1);
+    cluster.pass(2 * MINUTE);
     cluster.register(0, offer("kept", "x")).unwrap();
     let backup = cluster.rows[0].clone();
     for text in ["lost", "lost with the disk"] {
@@ -160,10 +162,11 @@ fn what_was_put_far_up_in_a_full_zone_comes_to_its_place_although_there_is_never
     let config = Config { expects_peers: true, ..Config::default() };
     let mut cluster = Cluster::with(vec![config, Config::default()]);
     cluster.link(0, 1);
+    cluster.pass(2 * MINUTE);
     cluster.register(0, offer("old", "x")).unwrap();
     cluster.restart(0, BTreeMap::new());
     for at in [0, 1] {
-        cluster.nodes[at] = cluster.open(at, 3_700);
+        cluster.nodes[at] = cluster.open(at, 2 * ROOM_FOR_THREE);
     }
     cluster.register(0, offer("new", "x")).unwrap();
     for slot in 0..8 {
@@ -177,4 +180,23 @@ fn what_was_put_far_up_in_a_full_zone_comes_to_its_place_although_there_is_never
     cluster.link(0, 1);
     cluster.pass(10 * MINUTE);
     assert_eq!(cluster.held(1, 0, "new").map(|new| new.slot), Some(1));
+}
+
+#[test]
+fn a_peer_that_knows_nothing_makes_no_saved_key_take_the_slots_of_its_own_agents() {
+    let config = Config { expects_peers: true, ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default(), Config::default()]);
+    cluster.link(0, 1);
+    cluster.pass(2 * MINUTE);
+    cluster.register(0, offer("old", "x")).unwrap();
+    cluster.restart(0, BTreeMap::new());
+    cluster.link(0, 2);
+    cluster.pass(MINUTE / 2);
+    cluster.register(0, offer("new", "x")).unwrap();
+    cluster.link(0, 1);
+    cluster.pass(5 * MINUTE);
+    for at in [0, 1, 2] {
+        let slots = ["old", "new"].map(|name| cluster.held(at, 0, name).map(|held| held.slot));
+        assert_eq!(slots, [Some(0), Some(1)], "at {at}");
+    }
 }

@@ -586,6 +586,7 @@ fn renewals_wait_for_the_first_sync_where_peers_are_expected() {
     let config = Config { expects_peers: true, ..Config::default() };
     let mut cluster = Cluster::with(vec![config, Config::default()]);
     cluster.link(0, 1);
+    cluster.pass(2 * MINUTE);
     cluster.register(0, offer("a", "x")).unwrap();
     let backup = cluster.rows[0].clone();
     cluster.deregister(0, "a").unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::renewals::Renewals;
 use super::shelf::Knowledge;
 use super::write::Draft;
-use super::{OwnRecords, is_offer, may_renew};
+use super::{OwnRecords, is_offer, is_synced, may_renew};
 use crate::proto::context::Context;
 use crate::proto::io::{NodeAlert, Via};
 use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
@@ -165,6 +165,10 @@ impl OwnRecords {
         zones: &mut Zones,
         zone: &ZoneName,
     ) {
+        // An older copy of the folder is told by its epoch; whoever knows that it forgot something hears more than one peer.
+        if self.shelves.knowledge() == Knowledge::Unconfirmed && is_synced(ctx.config, zones) {
+            self.know_shelf(ctx);
+        }
         if !may_renew(ctx, zones) {
             return;
         }
