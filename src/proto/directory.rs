@@ -248,8 +248,10 @@ impl Directory {
     }
 
     pub(super) fn agent(&self, now: Timestamp, zones: &Zones, id: &AgentId, score: f32) -> Option<Found> {
-        let zone = zones.values().find(|zone| zone.registry().replicas(id, now).next().is_some())?;
-        let hosts: Vec<&Arc<Record>> = zone.registry().replicas(id, now).collect();
+        let (zone, hosts) = zones.values().find_map(|zone| {
+            let hosts: Vec<&Arc<Record>> = zone.registry().replicas(id, now).collect();
+            (!hosts.is_empty()).then_some((zone, hosts))
+        })?;
         let record = hosts.iter().max_by_key(|record| record.order()).copied()?.clone();
         let mut replicas: Vec<Replica> = hosts.iter().map(|host| self.replica(now, zone, host)).collect();
         // Unknown counts as reachable: a host that was never heard may have joined a moment ago.
