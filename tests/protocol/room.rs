@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aop::proto::config::Config;
 use aop::proto::io::{Command, NodeAlert, Reply, Verdict};
 use aop::proto::limits::SLOTS_UNKNOWN_FROM;
 use aop::proto::name::ZoneName;
@@ -76,10 +75,7 @@ fn an_own_write_without_room_is_refused_and_what_is_squeezed_out_stands_again_wh
 
 #[test]
 fn a_saved_key_on_a_new_disk_keeps_its_agents_and_neither_renews_nor_buries_them_unasked() {
-    let config = Config { expects_peers: true, ..Config::default() };
-    let mut cluster = Cluster::with(vec![config, Config::default()]);
-    cluster.link(0, 1);
-    cluster.pass(2 * MINUTE);
+    let mut cluster = Cluster::given_peers(2);
     for name in ["a", "b", "c", "d"] {
         cluster.register(0, offer(name, "x")).unwrap();
     }
@@ -136,10 +132,7 @@ fn agents_of_a_saved_key_that_nobody_adopts_end_with_their_leases() {
 
 #[test]
 fn a_restored_backup_does_not_take_an_earlier_write_back_over_a_later_one() {
-    let config = Config { expects_peers: true, ..Config::default() };
-    let mut cluster = Cluster::with(vec![config, Config::default()]);
-    cluster.link(0, 1);
-    cluster.pass(2 * MINUTE);
+    let mut cluster = Cluster::given_peers(2);
     cluster.register(0, offer("kept", "x")).unwrap();
     let backup = cluster.rows[0].clone();
     for text in ["lost", "lost with the disk"] {
@@ -159,10 +152,7 @@ fn a_restored_backup_does_not_take_an_earlier_write_back_over_a_later_one() {
 
 #[test]
 fn what_was_put_far_up_in_a_full_zone_comes_to_its_place_although_there_is_never_room_far_up() {
-    let config = Config { expects_peers: true, ..Config::default() };
-    let mut cluster = Cluster::with(vec![config, Config::default()]);
-    cluster.link(0, 1);
-    cluster.pass(2 * MINUTE);
+    let mut cluster = Cluster::given_peers(2);
     cluster.register(0, offer("old", "x")).unwrap();
     cluster.restart(0, BTreeMap::new());
     for at in [0, 1] {
@@ -184,10 +174,7 @@ fn what_was_put_far_up_in_a_full_zone_comes_to_its_place_although_there_is_never
 
 #[test]
 fn a_peer_that_knows_nothing_makes_no_saved_key_take_the_slots_of_its_own_agents() {
-    let config = Config { expects_peers: true, ..Config::default() };
-    let mut cluster = Cluster::with(vec![config, Config::default(), Config::default()]);
-    cluster.link(0, 1);
-    cluster.pass(2 * MINUTE);
+    let mut cluster = Cluster::given_peers(3);
     cluster.register(0, offer("old", "x")).unwrap();
     cluster.restart(0, BTreeMap::new());
     cluster.link(0, 2);

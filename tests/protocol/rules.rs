@@ -583,10 +583,7 @@ fn a_peer_whose_clock_is_minutes_off_learns_so_and_nothing_else() {
 
 #[test]
 fn renewals_wait_for_the_first_sync_where_peers_are_expected() {
-    let config = Config { expects_peers: true, ..Config::default() };
-    let mut cluster = Cluster::with(vec![config, Config::default()]);
-    cluster.link(0, 1);
-    cluster.pass(2 * MINUTE);
+    let mut cluster = Cluster::given_peers(2);
     cluster.register(0, offer("a", "x")).unwrap();
     let backup = cluster.rows[0].clone();
     cluster.deregister(0, "a").unwrap();

@@ -28,6 +28,13 @@ pub(crate) fn offer(label: &str, text: &str) -> ClientOp {
     ClientOp::Offer(vec![(name(label), text.into())])
 }
 
+/// Each of some machines offers `agent-N`.
+pub(crate) fn offer_one_each(world: &mut World, machines: usize) {
+    for machine in 0..machines {
+        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
+    }
+}
+
 /// Each of some machines offers `kept-N` and `deleted-N`, and after a while withdraws the second.
 pub(crate) fn offer_and_withdraw(world: &mut World, machines: usize, wait_ms: u64) {
     for machine in 0..machines {

@@ -4,7 +4,7 @@ use aop::proto::io::NodeAlert;
 use aop::proto::record::RecordHash;
 use aop::sim::{ClientOp, Conditions, Fault, RestartFrom, Setup, World};
 
-use crate::actions::{agents as found, name, names, offer, offer_and_withdraw, run, settle};
+use crate::actions::{agents as found, name, names, offer, offer_and_withdraw, offer_one_each, run, settle};
 use crate::seeds;
 
 /// Seeds played by default: less than a minute unoptimised on two cores.
@@ -143,9 +143,7 @@ fn a_saved_key_on_a_new_disk_takes_nothing_from_others_renews_nothing_and_brings
 #[test]
 fn a_clock_that_was_past_every_lease_takes_back_what_it_dropped() {
     let mut world = begun(1, 3, 3);
-    for machine in 0..2 {
-        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
-    }
+    offer_one_each(&mut world, 2);
     run(&mut world, 10_000);
     world.fault(Fault::Jump(2, 8 * 24 * 3_600_000));
     run(&mut world, 600_000);
@@ -163,9 +161,7 @@ fn thirty_nodes_in_a_sparse_mesh_agree_in_spite_of_loss() {
         world.start(machine, RestartFrom::Disk);
     }
     run(&mut world, 10_000);
-    for machine in 0..30 {
-        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
-    }
+    offer_one_each(&mut world, 30);
     run(&mut world, 90_000);
     for machine in 0..30 {
         assert_eq!(agents(&mut world, machine), 30, "machine {machine}");

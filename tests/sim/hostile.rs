@@ -8,7 +8,7 @@ use aop::proto::limits::MESSAGE_RECORDS_MAX;
 use aop::proto::message::Envelope;
 use aop::sim::{Behaviour, ClientOp, Conditions, Fault, Graph, Names, RestartFrom, Setup, World};
 
-use crate::actions::{agents, name, names, offer, offer_and_withdraw, run, settle};
+use crate::actions::{agents, name, names, offer, offer_and_withdraw, offer_one_each, run, settle};
 use crate::seeds;
 use serde_bytes::ByteBuf;
 
@@ -35,9 +35,7 @@ fn nodes_that_forward_nothing_hold_up_nobody_for_long() {
         world.corrupt(machine, Behaviour::Mute);
     }
     start(&mut world, 0..MACHINES);
-    for machine in 0..MACHINES {
-        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
-    }
+    offer_one_each(&mut world, MACHINES);
     run(&mut world, 60_000);
     for machine in (0..MACHINES).filter(|at| !is_mute(*at)) {
         assert_eq!(names(&mut world, machine).len(), MACHINES, "machine {machine}");
@@ -127,9 +125,7 @@ fn peers_that_stall_keep_nobody_from_what_others_hold() {
         world.corrupt(machine, Behaviour::Stall);
     }
     start(&mut world, 0..7);
-    for machine in 0..4 {
-        world.submit(machine, offer(&format!("agent-{machine}"), "text"));
-    }
+    offer_one_each(&mut world, 4);
     run(&mut world, 300_000);
     for machine in 0..4 {
         assert_eq!(names(&mut world, machine).len(), 4, "machine {machine}");

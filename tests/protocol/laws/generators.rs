@@ -95,27 +95,33 @@ pub(crate) fn specs(count: std::ops::Range<usize>) -> impl Strategy<Value = Vec<
     prop::collection::vec(spec(), count)
 }
 
-/// Records whose keys all lie in the first leaf: whoever may choose names may choose leaves. The file lists the numbers
-/// for which the name `a<number>` of host 1 lies there.
-pub(crate) fn crowd(count: usize) -> Vec<Record> {
-    let writer = identity(1);
-    let numbers = include_str!("../../data/one-leaf.txt").lines().take(count);
-    let header = |(slot, at): (u16, u64)| Header {
+/// Of a card in a slot of its owner's own shelf, with the version that counts the slots.
+pub(crate) fn card_header(writer: &Identity, slot: u16, name: &str) -> Header {
+    Header {
         network: "world".into(),
         zone: ZoneName::root(),
         kind: RecordKind::Agent,
-        name: format!("a{at}").parse().unwrap(),
+        name: name.parse().unwrap(),
         owner: writer.key(),
         host: writer.key(),
-        author: author(1, 1),
-        seq: at + 1,
+        author: Author { key: writer.key(), epoch: 1 },
+        seq: u64::from(slot) + 1,
         stamp: Stamp { wall: NOW, counter: 0 },
         generation: 0,
         expires_at: NOW + CARD_LIFE,
         scope: Scope::Public,
         slot,
         grants: Vec::new(),
-    };
+    }
+}
+
+/// Records whose keys all lie in the first leaf: whoever may choose names may choose leaves. The file lists the numbers
+/// for which the name `a<number>` of host 1 lies there.
+pub(crate) fn crowd(count: usize) -> Vec<Record> {
+    let writer = identity(1);
+    let numbers = include_str!("../../data/one-leaf.txt").lines().take(count);
+    let header =
+        |(slot, at): (u16, u64)| Header { seq: at + 1, ..card_header(&writer, slot, &format!("a{at}")) };
     let body = codec::encode(&AgentCard::default());
     let crowded = (0..).zip(numbers.map(|number| number.parse().unwrap())).map(header);
     let sign = |it: Header| SignedRecord::sign(it, &body, &writer).unwrap().verify(NOW).unwrap();

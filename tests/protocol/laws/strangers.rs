@@ -2,15 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use aop::proto::card::{AgentCard, Scope};
+use aop::proto::card::AgentCard;
 use aop::proto::codec;
 use aop::proto::identity::Identity;
-use aop::proto::limits::CARD_LIFE;
-use aop::proto::name::ZoneName;
-use aop::proto::record::{Author, Header, KeyHash, Record, RecordKind, SignedRecord};
-use aop::proto::time::Stamp;
+use aop::proto::record::{Header, KeyHash, Record, SignedRecord};
 
-use super::generators::NOW;
+use super::generators::{NOW, card_header};
 use super::{Contents, contents, kept_by_definition, replayed};
 
 const STRANGERS: u16 = 1_000;
@@ -29,22 +26,7 @@ fn identity(number: u16) -> Identity {
 /// The record in a slot of a host, under the best of so many names.
 fn record(host: u16, slot: u16, names_tried: usize) -> Record {
     let writer = identity(host);
-    let header = |name: usize| Header {
-        network: "world".into(),
-        zone: ZoneName::root(),
-        kind: RecordKind::Agent,
-        name: format!("a{slot}-{name}").parse().unwrap(),
-        owner: writer.key(),
-        host: writer.key(),
-        author: Author { key: writer.key(), epoch: 1 },
-        seq: u64::from(slot) + 1,
-        stamp: Stamp { wall: NOW, counter: 0 },
-        generation: 0,
-        expires_at: NOW + CARD_LIFE,
-        scope: Scope::Public,
-        slot,
-        grants: Vec::new(),
-    };
+    let header = |name: usize| card_header(&writer, slot, &format!("a{slot}-{name}"));
     let best = (0..names_tried).map(header).min_by_key(Header::key).unwrap();
     let body = codec::encode(&AgentCard::default());
     SignedRecord::sign(best, &body, &writer).unwrap().verify(NOW).unwrap()

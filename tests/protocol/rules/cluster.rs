@@ -61,6 +61,16 @@ impl Cluster {
         Cluster::with(vec![Config::default(); count])
     }
 
+    /// The first was given peers, is connected to the second, and may renew.
+    pub(crate) fn given_peers(count: usize) -> Cluster {
+        let mut configs = vec![Config::default(); count];
+        configs[0].expects_peers = true;
+        let mut cluster = Cluster::with(configs);
+        cluster.link(0, 1);
+        cluster.pass(SECOND * 120);
+        cluster
+    }
+
     pub(crate) fn with(configs: Vec<Config>) -> Cluster {
         let count = configs.len();
         let mut cluster = Cluster {
