@@ -55,6 +55,7 @@ pub(crate) fn grant_line(
     zone: ZoneName,
     reach: Reach,
     life: Duration,
+    generation: u64,
 ) -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let issued_at = Timestamp(since.as_millis() as u64);
@@ -68,7 +69,7 @@ pub(crate) fn grant_line(
         may_delegate: false,
         issued_at,
         expires_at: issued_at + life.min(GRANT_LIFE_MAX),
-        generation: 0,
+        generation,
     };
     BASE64.encode(&grant.sign(owner))
 }
@@ -103,7 +104,7 @@ fn own_grant(owner: &Identity, document: &Value, host: &OfferingNode) -> Result<
     let run = &document["agent"]["run"];
     let is_union = run.get("mcp").is_some_and(|mcp| run.get("tool").or_else(|| mcp.get("tool")).is_none());
     let reach = if is_union { Reach::Zone } else { Reach::Label(name) };
-    Ok(vec![grant_line(owner, host, zone, reach, GRANT_LIFE_MAX)])
+    Ok(vec![grant_line(owner, host, zone, reach, GRANT_LIFE_MAX, 0)])
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, GrantFileError> {

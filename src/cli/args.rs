@@ -485,6 +485,9 @@ pub(super) struct KeysGrantArgs {
     /// How long it holds
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=90))]
     pub(super) days: u16,
+    /// Overrules whatever was written under a lower one: after a revocation, or a clock that was ahead
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(super) generation: u64,
     /// File to write; stdout without it
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,

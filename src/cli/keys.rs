@@ -53,7 +53,7 @@ pub(super) fn write_grant(args: &KeysGrantArgs, console: Console) -> Result<Exit
         None => Reach::Zone,
     };
     let life = Duration::from_secs(u64::from(args.days) * 86_400);
-    let line = grant_line(&owner, &host, zone, reach, life) + "\n";
+    let line = grant_line(&owner, &host, zone, reach, life, args.generation) + "\n";
     let Some(out) = &args.out else {
         write(&line)?;
         return Ok(Exit::Done);

@@ -16,6 +16,10 @@ use crate::http::Server;
 /// How long a stop may take; whoever stops a service kills it after 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 
+/// Signals that come so soon after the first are the same wish: `timeout` of GNU sends two, a terminal one to each process of
+/// a group. One that comes later ends the process at once.
+const ONE_WISH: Duration = Duration::from_secs(1);
+
 /// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`.
 pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
     let by_flags = match (quiet, verbose) {
@@ -55,27 +59,45 @@ pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T
     done
 }
 
-/// SIGTERM and SIGINT, caught from its making on.
+/// SIGTERM, SIGINT and SIGHUP, caught from its making on: a terminal that closes ends a node as well as ctrl-c does, unless
+/// it was started with `nohup`.
 #[cfg(unix)]
-pub(super) struct Signals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+pub(super) struct Signals {
+    stop: [tokio::signal::unix::Signal; 2],
+    hangup: Option<tokio::signal::unix::Signal>,
+}
 
 #[cfg(unix)]
 impl Signals {
     pub(super) fn catch() -> Result<Signals, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
         let failed = |error: std::io::Error| Failure::plain(Exit::Failure, &error);
-        Ok(Signals(
-            signal(SignalKind::terminate()).map_err(failed)?,
-            signal(SignalKind::interrupt()).map_err(failed)?,
-        ))
+        let catch = |kind| signal(kind).map_err(failed);
+        let hangup = SignalKind::hangup();
+        Ok(Signals {
+            // Asked first: from then on a signal that is caught is ignored no more.
+            hangup: (!is_ignored(hangup)).then(|| catch(hangup)).transpose()?,
+            stop: [catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?],
+        })
     }
 
     pub(super) async fn next(&mut self) {
+        let [terminate, interrupt] = &mut self.stop;
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            Some(_) = async { self.hangup.as_mut()?.recv().await } => {}
         }
     }
+}
+
+/// Whether the process was started with this signal ignored, as far as the system tells.
+#[cfg(unix)]
+fn is_ignored(kind: tokio::signal::unix::SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (kind.as_raw_value() - 1) & 1 == 1
 }
 
 /// Ctrl-c.
@@ -135,10 +157,18 @@ pub(super) async fn live(
         () = signals.next() => None,
         reason = first_failure(&mut nodes) => Some(reason),
     };
+    let asked_again = async {
+        let same_wish = async {
+            loop {
+                signals.next().await;
+            }
+        };
+        let _elapsed = timeout(ONE_WISH, same_wish).await;
+        signals.next().await;
+    };
     let stopped = tokio::select! {
         stopped = timeout(STOP_TIME_MAX, stop(server, nodes)) => stopped,
-        // A second signal: now.
-        () = signals.next() => Ok(Err(Failure::new(Exit::Failure, "stopped without saying goodbye", ""))),
+        () = asked_again => Ok(Err(Failure::new(Exit::Failure, "stopped without saying goodbye", ""))),
     };
     // Why the node stopped by itself says more than how the rest of it stopped.
     if let Some(reason) = reason {

@@ -134,6 +134,15 @@ pub enum StoreError {
         /// The link.
         path: PathBuf,
     },
+    /// The folder is no longer the one that was opened; nothing was written.
+    #[error(
+        "{} was removed, moved or replaced while the node runs; put the same folder back, or start the node again",
+        .dir.display()
+    )]
+    Displaced {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// A file operation failed. Rows of the batch may or may not be on disk.
     #[error("cannot {action} {}: {source}; free disk space or check the disk", .path.display())]
     Io {
@@ -259,6 +268,13 @@ impl Store {
         }
     }
 
+    /// Looks how much room there is and whether the files are where they were: [`Store::condition`] then tells of it. Cheap.
+    pub fn look(&mut self) {
+        if let Backing::Disk(disk) = &mut self.0 {
+            disk.look();
+        }
+    }
+
     /// Looks whether there is room again, and mends what failed. May block for as long as [`Store::open`].
     pub fn recover(&mut self) -> Recovery {
         match &mut self.0 {
@@ -324,13 +340,15 @@ impl MemoryFolder {
 }
 
 impl StoreError {
-    /// What went wrong, without what to do about it.
+    /// What went wrong, without what to do about it, and without where: it is told to whoever asks the node.
     pub(crate) fn cause(&self) -> String {
+        let file = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match self {
-            StoreError::Io { action, path, source } => {
-                format!("cannot {action} {}: {source}", path.display())
+            StoreError::Io { action, path, source } => format!("cannot {action} `{}`: {source}", file(path)),
+            StoreError::JournalFailed { path, reason } => format!("`{}` failed: {reason}", file(path)),
+            StoreError::Displaced { .. } => {
+                "the data folder was removed, moved or replaced while the node runs".into()
             }
-            StoreError::JournalFailed { path, reason } => format!("{} failed: {reason}", path.display()),
             StoreError::Sled { reason } | StoreError::NoRoom { reason } => format!("sled failed: {reason}"),
             error => error.to_string(),
         }

@@ -14,7 +14,8 @@ use crate::proto::io::Write;
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest pause between two looks: a node is well again within a minute of the room that it was given.
 const RETRY_MAX: Duration = Duration::from_secs(60);
-/// The pause between two looks at a disk whose room is short: they cost nothing.
+/// The pause between two looks at a disk whose room is short, or of which nothing is known to be wrong: they cost nothing, and
+/// what fills it or takes it away is noticed though nobody writes.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the end waits for a store that is being mended: what closing itself may take.
 const CLOSE_WAIT: Duration = Duration::from_secs(3);
@@ -28,6 +29,8 @@ pub(crate) struct StoreKeeper {
     told: StoreCondition,
     retry_at: Instant,
     retry: Duration,
+    /// When a store that is well is looked at.
+    look_at: Instant,
 }
 
 enum Place {
@@ -45,6 +48,7 @@ impl StoreKeeper {
             told: StoreCondition::Well,
             retry_at: Instant::now() + RETRY,
             retry: RETRY,
+            look_at: Instant::now() + LOOK,
         }
     }
 
@@ -93,18 +97,24 @@ impl StoreKeeper {
         Some(self.condition.clone())
     }
 
-    /// Resolves when a store that was not well has been looked after; never, while it is well.
+    /// Resolves when the store has been looked at, or looked after where it was not well.
     pub(crate) async fn recovery(&mut self) -> Recovery {
         if let Place::Here(_) = &self.place {
-            if self.told == StoreCondition::Well {
-                return std::future::pending().await;
+            let is_well = self.told == StoreCondition::Well;
+            sleep_until(if is_well { self.look_at } else { self.retry_at }).await;
+            self.look_at = Instant::now() + LOOK;
+            let Place::Here(store) = &mut self.place else { return Recovery::default() };
+            if is_well {
+                store.look();
+                return Recovery::default();
             }
-            sleep_until(self.retry_at).await;
+            if let StoreCondition::Short(_) = &self.told {
+                // Own writes must not find the store away.
+                let recovery = store.recover();
+                self.put_off();
+                return recovery;
+            }
             self.put_off();
-            if let (Place::Here(store), StoreCondition::Short(_)) = (&mut self.place, &self.told) {
-                // A look at the disk; own writes must not find the store away.
-                return store.recover();
-            }
             self.mend();
         }
         let Place::Mending(mending) = &mut self.place else { return std::future::pending().await };

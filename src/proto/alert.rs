@@ -8,7 +8,9 @@ use super::record::Author;
 pub enum NodeAlert {
     /// The local clock is off from the median of the bootstrap peers by this many milliseconds.
     ClockUnsafe(i64),
-    /// Another process writes under this node's key.
+    /// Another process runs with this node's key, as what it signed shows: own writes are refused.
+    KeyInUse,
+    /// Another process writes this agent under this node's key.
     DuplicateIdentity(FullName),
     /// An author on whom this node relies signed two records with one version.
     ForkedAuthor(Author),
@@ -16,6 +18,8 @@ pub enum NodeAlert {
     RestoredBackup,
     /// The same by a peer's word alone: a new epoch costs nothing, and the word may be a lie.
     ClaimedHead,
+    /// Own records are stamped by a clock that was ahead: nobody takes them before they are written again.
+    StampedAhead,
     /// The local clock is off from the median of the connected peers by this many milliseconds; no bootstrap peer tells its own.
     ClockOff(i64),
     /// Agents of this node's key that this data folder does not know are held, and wait for a word of the operator.
@@ -45,6 +49,8 @@ impl NodeAlert {
     pub fn degrades(&self) -> bool {
         match self {
             NodeAlert::ClockUnsafe(_)
+            | NodeAlert::KeyInUse
+            | NodeAlert::StampedAhead
             | NodeAlert::DuplicateIdentity(_)
             | NodeAlert::ForkedAuthor(_)
             | NodeAlert::StoreFailed(_)

@@ -170,6 +170,7 @@ codes! {
     ForkedAuthor "forked_author" 503 Degraded Never Sender "An author signed two records with one version.";
     ListenerLost "listener_lost" 503 Degraded Never Node "A listening socket was lost.";
     Suspended "suspended" 503 Degraded Never Node "The process stood still for a while.";
+    StampedAhead "stamped_ahead" 503 Failure Never Node "Own records are stamped by a clock that was ahead.";
     ClockOff "clock_off" 503 Degraded Never Node "The clock is off from those of the peers.";
     RestoredKey "restored_key" 503 Degraded Never Node "Agents of this key wait for a word of the operator.";
     RestoredBackup "restored_backup" 503 Degraded Never Node "The data folder was behind what peers know of it.";

@@ -133,6 +133,9 @@ pub enum SyncAnswer {
         head: u64,
         /// The answerer's clock.
         clock: Timestamp,
+        /// The last beacon heard of the asker's key, as it was signed: one that the asker did not send is another process's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        heard: Option<ByteBuf>,
     },
     /// To `Children`: 16 for each prefix, in the order asked.
     Children(#[serde(deserialize_with = "codec::at_most::<SYNC_DIGESTS_MAX, _, _>")] Vec<Digest>),
@@ -274,7 +277,7 @@ impl Message {
 }
 
 impl SignedBeacon {
-    fn read(signed: ByteBuf) -> Result<SignedBeacon, Malformed> {
+    pub(super) fn read(signed: ByteBuf) -> Result<SignedBeacon, Malformed> {
         let beacon = Beacon::read(&signed)?;
         let heartbeat = Arc::new(beacon.heartbeat());
         Ok(SignedBeacon(Arc::new(ParsedBeacon { beacon, heartbeat, signed, verified: OnceLock::new() })))
@@ -288,6 +291,11 @@ impl SignedBeacon {
     /// What it says of its author.
     pub fn heartbeat(&self) -> &Arc<Heartbeat> {
         &self.0.heartbeat
+    }
+
+    /// The bytes, with their signature before them.
+    pub(super) fn bytes(&self) -> &ByteBuf {
+        &self.0.signed
     }
 
     /// Whether its author signed it, with the keys met before.

@@ -71,7 +71,7 @@ impl Node {
             local: Local { identity, config, rng, cache: VerificationCache::default() },
             zones: Zones::new(),
             links: Links::new(now),
-            own: OwnRecords::new(key),
+            own: OwnRecords::new(key, now),
             owners: Owners::default(),
             forks: Forks::default(),
             clock: Clock::new(now),

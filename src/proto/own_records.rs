@@ -6,10 +6,11 @@
 //!
 //! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
 //! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote), `unkept` (what
-//! the store did not keep).
+//! the store did not keep), `key_use` (who else writes under this key).
 
 mod epoch;
 mod guard;
+mod key_use;
 mod renewals;
 mod restored;
 mod shelf;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use self::key_use::KeyUse;
 use self::renewals::Renewals;
 use self::restored::Restored;
 use self::shelf::{Knowledge, Shelves};
@@ -65,6 +67,7 @@ pub(super) struct OwnRecords {
     shelves: Shelves,
     renewals: Renewals,
     unkept: Unkept,
+    key_use: KeyUse,
 }
 
 impl OwnRecords {
@@ -73,7 +76,7 @@ impl OwnRecords {
         self.records.values().map(|own| own.owner).chain([self.author.key])
     }
 
-    pub(super) fn new(key: PeerKey) -> OwnRecords {
+    pub(super) fn new(key: PeerKey, now: Timestamp) -> OwnRecords {
         OwnRecords {
             author: Author { key, epoch: 0 },
             retired_epochs: BTreeMap::new(),
@@ -85,6 +88,7 @@ impl OwnRecords {
             shelves: Shelves::default(),
             renewals: Renewals::default(),
             unkept: Unkept::default(),
+            key_use: KeyUse::new(now),
         }
     }
 
@@ -297,6 +301,7 @@ impl OwnRecords {
         for at in self.reasserted_at.values_mut() {
             *at = *at - step;
         }
+        self.key_use.shift(step);
     }
 
     /// When [`OwnRecords::renew`] has something to do.
@@ -306,9 +311,12 @@ impl OwnRecords {
         zones: &Zones,
         settles: Timestamp,
     ) -> Option<Timestamp> {
-        let from = renews_from(config, zones)?.max(settles);
-        let shelf = (self.shelves.knowledge() == Knowledge::Incomplete).then_some(from);
-        shelf.or_else(|| self.renewals.first().map(|at| at.max(from)))
+        let renewal = renews_from(config, zones).and_then(|from| {
+            let from = from.max(settles);
+            let shelf = (self.shelves.knowledge() == Knowledge::Incomplete).then_some(from);
+            shelf.or_else(|| self.renewals.first().map(|at| at.max(from)))
+        });
+        renewal.into_iter().chain(self.key_use.until()).min()
     }
 }
 

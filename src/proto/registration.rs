@@ -7,7 +7,6 @@ use crate::proto::grant::GrantError;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::record::Refusal;
-use crate::proto::time::Timestamp;
 
 /// An agent of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,9 +42,10 @@ pub enum WriteError {
     ClockUnsafe(i64),
     /// The held record is stamped so far ahead that a new one would be refused everywhere.
     #[error(
-        "{0} was last written with a clock far ahead; wait until {1} (Unix ms), or let its owner delete it"
+        "{0} was last written with a clock that was far ahead, and its grant cannot overrule that; \
+         let its owner sign one of a higher generation (`aop keys grant --generation N`)"
     )]
-    StampedAhead(FullName, Timestamp),
+    StampedAhead(FullName),
     /// A greater generation or another writer holds the key.
     #[error("{0} is held by a greater record; use a grant of a higher generation")]
     Superseded(FullName),
@@ -104,7 +104,8 @@ impl WriteError {
     pub fn code(&self) -> Code {
         match self {
             WriteError::ZoneNotServed(_) => Code::ZoneNotServed,
-            WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => Code::ClockUnsafe,
+            WriteError::ClockUnsafe(_) => Code::ClockUnsafe,
+            WriteError::StampedAhead(_) => Code::StampedAhead,
             WriteError::Superseded(_) => Code::Superseded,
             WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => Code::BadGrant,
             WriteError::Refused(refusal) => refusal.code(),

@@ -95,10 +95,23 @@ enum Asked {
 pub struct Step {
     /// Signed records to be verified and merged.
     pub records: Vec<ByteBuf>,
-    /// The other side's word on the last version of the author that asked, and its clock.
-    pub opened: Option<(Author, u64, Timestamp)>,
+    /// How the other side opened the conversation.
+    pub opened: Option<Opened>,
     /// Prefixes to adopt: both registries are equal.
     pub adopt: Vec<(Author, u64)>,
+}
+
+/// The other side's first words.
+#[derive(Debug)]
+pub struct Opened {
+    /// The author that asked.
+    pub author: Author,
+    /// The last version that is known of it there.
+    pub head: u64,
+    /// The other side's clock.
+    pub clock: Timestamp,
+    /// The last beacon of the asker's key that was heard there, as it was signed.
+    pub heard: Option<ByteBuf>,
 }
 
 /// How the conversation stands.
@@ -194,8 +207,8 @@ impl Sync {
             (Asked::Question(request), answer) => (request, answer),
         };
         match request {
-            (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock }) => {
-                step.opened = Some((author, head, clock));
+            (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock, heard }) => {
+                step.opened = Some(Opened { author, head, clock, heard });
                 // Equal roots end it here: one request of some hundred bytes is the usual cost of a sync.
                 if registry.digest(Prefix::ROOT, self.as_of) != root {
                     self.todo.push_back(SyncRequest::Children { prefixes: vec![Prefix::ROOT] });

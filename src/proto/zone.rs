@@ -15,6 +15,7 @@ mod records;
 mod schedule;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::beacon::BeaconTimer;
@@ -30,9 +31,10 @@ use super::identity::PeerKey;
 use super::io::{Dialed, Output, Role};
 use super::links::Links;
 use super::liveness::{Lag, Liveness, Standing};
+use super::message::SignedBeacon;
 use super::name::ZoneName;
 use super::persistence;
-use super::record::{Author, KeyHash};
+use super::record::{Author, KeyHash, Record};
 use super::registry::Registry;
 use super::time::Timestamp;
 
@@ -50,6 +52,10 @@ pub(super) enum Notice {
     OwnHead(Author, u64),
     /// A bootstrap peer's word on that version, which counts once.
     ClaimedHead(Author, u64),
+    /// A record that was written under this node's key came from outside.
+    OwnWrite(Arc<Record>),
+    /// A beacon that this node's key signed at that time by its clock, and this process did not.
+    OwnBeacon(Timestamp),
     /// An author signed two records with one version.
     Forked(Author),
     /// A peer told its clock.
@@ -74,6 +80,8 @@ pub struct Zone {
     /// When peers are searched for again.
     find_at: Option<Timestamp>,
     beacons: BeaconTimer,
+    /// The last beacon of each connected peer, and of some that were.
+    heard: BTreeMap<PeerKey, SignedBeacon>,
     schedule: Schedule,
     conversation: Option<Box<Conversation>>,
 }
@@ -113,6 +121,7 @@ impl Zone {
             company: Company::new(ctx.now),
             find_at: None,
             beacons: BeaconTimer::new(ctx),
+            heard: BTreeMap::new(),
             schedule: Schedule::new(ctx),
             conversation: None,
         }

@@ -157,6 +157,8 @@ pub(super) struct Checkers {
     compared: BTreeSet<(usize, ZoneName)>,
     /// Zones in which some node had no room for an own record.
     full: BTreeSet<ZoneName>,
+    /// Versions of records that a full disk did not keep.
+    unkept: BTreeSet<(ZoneName, Author, u64)>,
 }
 
 impl Checkers {
@@ -196,6 +198,16 @@ impl Checkers {
             && nodes.is_honest(at)
         {
             kernel.fail(Check::VersionsUnique, format!("node {at} writes another {record:?}"));
+        }
+    }
+
+    /// A full disk did not keep a row: a version of an own record in it is used up, and nobody ever sees it.
+    pub(super) fn note_unkept(&mut self, at: usize, write: &Write, fabric: &mut Fabric) {
+        if let (Some(b'o'), Some(value)) = (write.key.first(), &write.value)
+            && let Ok(signed) = fabric.nodes.decode(at, value)
+        {
+            let header = signed.header();
+            self.unkept.insert((header.zone.clone(), header.author, header.seq));
         }
     }
 
@@ -440,7 +452,9 @@ impl Checkers {
                 shown_max: nodes[at].clock.shown_max(),
                 told_until: nodes.is_lied_to().then_some(kernel.wall() + quiescence::DUE_MS),
             };
-            if let Some(seq) = (first..=*prefix).find(|seq| !claims.is_covered(*author, *seq)) {
+            let is_kept = |seq: &u64| !self.unkept.contains(&(zone.clone(), *author, *seq));
+            let lacks = |seq: &u64| is_kept(seq) && !claims.is_covered(*author, *seq);
+            if let Some(seq) = (first..=*prefix).find(lacks) {
                 let whose = nodes.number_of(&author.key);
                 let detail = format!("node {at} claims {prefix} versions of node {whose:?} and lacks {seq}");
                 kernel.fail(Check::VectorIsTrue, detail);

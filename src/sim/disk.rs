@@ -17,12 +17,24 @@ pub(super) struct Disk {
     rows: Rows,
     /// Writes not yet flushed, oldest first, each with its time; none is older than one flush interval.
     unflushed: VecDeque<(u64, Row)>,
+    /// Whether it takes no writes.
+    is_full: bool,
 }
 
 /// A row's name and its value; none removes it.
 type Row = (Box<[u8]>, Option<Arc<[u8]>>);
 
 impl Disk {
+    /// Whether it takes no writes.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// From now on it takes writes, or takes none.
+    pub(super) fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+    }
+
     /// Takes a write at `now`, milliseconds of virtual time.
     pub(super) fn write(&mut self, now: u64, write: Write) {
         // What was due earlier is on the disk before this.
@@ -59,7 +71,8 @@ impl Disk {
 
     /// Puts other rows in place of all there were.
     pub(super) fn replace(&mut self, rows: Rows) {
-        *self = Disk { rows, unflushed: VecDeque::new() };
+        // What is full is the machine's disk, whatever lies on it.
+        *self = Disk { rows, unflushed: VecDeque::new(), is_full: self.is_full };
     }
 
     fn flush(&mut self, now: u64) {

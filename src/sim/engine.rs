@@ -14,7 +14,7 @@ use super::fault::Fault;
 use super::network::Payload;
 use super::queue::Due;
 use super::sim_node::{Firing, RestartFrom};
-use crate::proto::io::{GossipId, Input, Output, Verdict};
+use crate::proto::io::{GossipId, Input, Output, StoreCondition, Verdict, Write};
 use crate::proto::name::ZoneName;
 
 /// Outputs one input may cause; the largest honest answer needs a few hundred.
@@ -101,6 +101,13 @@ impl Engine {
                 }
                 // Also where it was down already; `boot` leaves alone what runs by then.
                 self.fabric.kernel.schedule(down_ms, Due::Start(node, from));
+            }
+            Fault::Room { node, ample } => {
+                nodes[node].disk.set_full(!ample);
+                // The live keeper looks by itself whether there is room again; that there is none shows at the next write.
+                if ample && nodes[node].node.is_some() {
+                    self.tell(node, Input::Store { condition: StoreCondition::Well, forgotten: false });
+                }
             }
             Fault::BackUp(node) => nodes[node].back_up(kernel.steps()),
             Fault::Jump(node, error_ms) => nodes[node].clock.set_error(error_ms),
@@ -205,9 +212,30 @@ impl Engine {
             kernel.log.output(At { node: at, now, wall }, &output, nodes);
             // The hash counts what the node decided, before an adversary changes it.
             kernel.trace.output(now, at, &output);
-            self.perform(at, output);
+            match output {
+                Output::Persist(writes) if nodes[at].disk.is_full() => self.refuse(at, writes),
+                output => self.perform(at, output),
+            }
         }
         self.fabric.kernel.fail(Check::QueuesBounded, format!("node {at} never runs out of outputs"));
+    }
+
+    /// The disk keeps nothing: what the writes justify does not leave, as in the live driver.
+    fn refuse(&mut self, at: usize, writes: Vec<Write>) {
+        const REASON: &str = "no room";
+        let (nodes, wall) = (&mut self.fabric.nodes, self.fabric.kernel.wall());
+        let mut rest = Vec::new();
+        while let Some(output) = nodes.poll_output(at) {
+            rest.extend(output.without_its_writes(REASON));
+        }
+        for write in &writes {
+            self.checkers.note_unkept(at, write, &mut self.fabric);
+        }
+        let failed = Input::StoreFailed { reason: REASON.into(), writes };
+        self.fabric.nodes.handle(at, wall, failed);
+        for output in rest {
+            self.perform(at, output);
+        }
     }
 
     /// Interprets one output. Read side by side with the live driver's `perform`.

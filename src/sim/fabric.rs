@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 
+use super::fault::Fault;
 use super::kernel::Kernel;
 use super::mesh::{self, Mesh, Packet};
 use super::network::Network;
@@ -79,7 +80,7 @@ impl Fabric {
         self.kernel.schedule(for_ms, Due::Resume(at));
     }
 
-    /// The end of all faults: links up and clean, clocks right but for their constant skew, all nodes up.
+    /// The end of all faults: links up and clean, clocks right but for their constant skew, room on all disks, all nodes up.
     pub(super) fn repair(&mut self) {
         self.network.repair();
         for at in 0..self.nodes.count() {
@@ -87,6 +88,9 @@ impl Fabric {
             // Only the constant skew stays: a clock that is right within seconds is all that a node is promised.
             host.clock.set_error(0);
             host.suspended_until = self.kernel.now();
+            if host.disk.is_full() {
+                self.kernel.schedule(0, Due::Fault(Box::new(Fault::Room { node: at, ample: true })));
+            }
             if host.node.is_none() {
                 self.kernel.schedule(0, Due::Start(at, RestartFrom::Disk));
             } else {

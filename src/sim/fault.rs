@@ -17,6 +17,13 @@ pub enum Fault {
         /// How long it is down, milliseconds.
         down_ms: u64,
     },
+    /// The disk of a node is full from now on, or has room again.
+    Room {
+        /// Which.
+        node: usize,
+        /// Whether it has room.
+        ample: bool,
+    },
     /// A copy of a node's disk is made; a later crash may restore it.
     BackUp(usize),
     /// A node's clock shows this much more than it should, milliseconds.

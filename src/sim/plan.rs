@@ -140,6 +140,17 @@ impl Plan {
         }
     }
 
+    /// Adds what machines do to their nodes: clocks that are ahead at the start, as before the first answer of a time
+    /// service, and disks that are full for a while.
+    fn add_machines(&mut self, rng: &mut impl Rng) {
+        let (nodes, span_ms) = (self.setup.nodes, self.span_ms);
+        let mut draw = Draw { rng, nodes, span_ms, faults: Vec::new() };
+        draw.clocks_ahead_at_start(&self.faults);
+        draw.full_disks();
+        self.faults.append(&mut draw.faults);
+        self.clocks_jumped = self.faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)));
+    }
+
     fn draw_of(nodes: usize, rng: &mut impl Rng) -> Plan {
         let setup = Setup {
             nodes,
@@ -255,6 +266,26 @@ impl<R: Rng> Draw<'_, R> {
         }
     }
 
+    fn clocks_ahead_at_start(&mut self, faults: &[(u64, Fault)]) {
+        for _ in 0..self.count(2) {
+            let (node, length) = (self.node(), self.length());
+            let starts = faults.iter().find(|(_, fault)| matches!(fault, Fault::Start(at) if *at == node));
+            // Nodes that are not late start at once, after the faults of that moment.
+            let at = starts.map_or(0, |(at, _)| *at);
+            let most = *[MINUTE_MS, 60 * MINUTE_MS, JUMP_MS_MAX].choose(self.rng).unwrap_or(&MINUTE_MS);
+            self.faults.push((at, Fault::Jump(node, self.rng.random_range(0..=most as i64))));
+            self.faults.push((at + length, Fault::Jump(node, 0)));
+        }
+    }
+
+    fn full_disks(&mut self) {
+        for _ in 0..self.count(3) {
+            let (node, at, length) = (self.node(), self.time(), self.length());
+            self.faults.push((at, Fault::Room { node, ample: false }));
+            self.faults.push((at + length, Fault::Room { node, ample: true }));
+        }
+    }
+
     fn suspensions(&mut self) {
         for _ in 0..self.count(3) {
             let (node, at, length) = (self.node(), self.time(), self.length());
@@ -319,13 +350,13 @@ impl<R: Rng> Draw<'_, R> {
 
 /// Plays the plan of a seed: faults and work, then repair, quiet, and checks of what must hold in the end.
 pub fn play(seed: u64) -> Result<Outcome, Violation> {
-    let plan = Plan::draw(&mut rng_of_plans(seed));
+    let plan = with_machines(seed, Plan::draw(&mut rng_of_plans(seed)));
     plan.play(&mut World::new(seed, plan.setup.clone()))
 }
 
 /// As [`play`], with the log of the run.
 pub fn play_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
-    Plan::draw(&mut rng_of_plans(seed)).play_told(seed)
+    with_machines(seed, Plan::draw(&mut rng_of_plans(seed))).play_told(seed)
 }
 
 /// As [`play`], in several zones.
@@ -341,13 +372,13 @@ pub fn play_zoned_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
 
 /// As [`play`], among hostile nodes.
 pub fn play_hostile(seed: u64) -> Result<Outcome, Violation> {
-    let plan = Plan::draw_hostile(&mut rng_of_plans(seed));
+    let plan = with_machines(seed, Plan::draw_hostile(&mut rng_of_plans(seed)));
     plan.play(&mut World::new(seed, plan.setup.clone()))
 }
 
 /// As [`play_hostile`], with the log of the run.
 pub fn play_hostile_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
-    Plan::draw_hostile(&mut rng_of_plans(seed)).play_told(seed)
+    with_machines(seed, Plan::draw_hostile(&mut rng_of_plans(seed))).play_told(seed)
 }
 
 /// As [`play`], while clients call the agents of other nodes.
@@ -392,6 +423,14 @@ impl Plan {
         }
         Ok(world.outcome())
     }
+}
+
+/// What is drawn of other faults and of work is drawn as without these.
+fn with_machines(seed: u64, mut plan: Plan) -> Plan {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(4);
+    plan.add_machines(&mut rng);
+    plan
 }
 
 /// What is drawn of faults and work is drawn as without calls.

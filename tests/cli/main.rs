@@ -5,3 +5,5 @@
 
 mod commands;
 mod processes;
+#[cfg(unix)]
+mod signals;

@@ -18,12 +18,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Longest wait for anything here; what is promised faster is asserted where it is promised.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(20);
 
-struct Node {
-    child: Child,
-    ready: Ready,
+pub(crate) struct Node {
+    pub(crate) child: Child,
+    pub(crate) ready: Ready,
 }
 
 impl Node {
@@ -46,7 +46,7 @@ impl Node {
         Node::start_by(command, dir, "/ip4/127.0.0.1/tcp/0", &[])
     }
 
-    fn start_by(mut command: Command, dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
+    pub(crate) fn start_by(mut command: Command, dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test", "--listen", listen]);
         command.arg("--data-dir").arg(dir);
         for address in bootstrap {
@@ -92,7 +92,7 @@ impl Node {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
@@ -163,8 +163,33 @@ fn a_node_on_a_full_disk_serves_refuses_writes_and_goes_on_when_there_is_room() 
     assert_eq!(node.agents(), acknowledged);
 }
 
+/// The folder is unlinked, and what the process has open would take writes that no start ever finds.
+#[cfg(unix)]
+#[test]
+fn a_node_whose_data_folder_is_deleted_says_so_by_itself_refuses_writes_and_stops_well() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("data");
+    let mut node = Node::start(&dir, &[]);
+    node.register(&agent("kept", "An agent of this host")).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    let told = || node.status().problems.into_iter().find(|it| it.code.text() == "store_failed");
+    until("it is noticed though nobody writes", PATIENCE, || told().is_some());
+    let problem = told().unwrap();
+    assert!(problem.message.contains("removed, moved or replaced"), "{problem:?}");
+    let names_the_folder = |text: &str| text.contains(parent.path().to_str().unwrap());
+    assert!(!names_the_folder(&problem.message), "{problem:?}");
+    let refused = node.register(&agent("late", "x")).unwrap().refused.remove(0);
+    assert_eq!(refused.code.text(), "store_failed");
+    assert!(!names_the_folder(&refused.message), "{refused:?}");
+    assert!(!node.deregister("kept"));
+    assert_eq!(node.agents(), ["kept@.".to_owned()].into(), "reads go on");
+    node.signal("-TERM");
+    assert_eq!(node.child.wait().unwrap().code(), Some(0));
+    assert!(!dir.exists(), "and nothing is left where the folder was");
+}
+
 /// Waits until `is_met`; there is no event to await in another process.
-fn until(what: &str, within: Duration, mut is_met: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, within: Duration, mut is_met: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !is_met() {
         assert!(started.elapsed() < within, "not within {within:?}: {what}");

@@ -731,7 +731,7 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
         SyncMode { grace: Grace::None, republish_max: 0 },
         NOW,
     );
-    let opened = |root: Digest| SyncAnswer::Opened { root, head: 0, clock: NOW };
+    let opened = |root: Digest| SyncAnswer::Opened { root, head: 0, clock: NOW, heard: None };
     let as_of = fingerprint::as_of(NOW);
     let root = one.digest(Prefix::ROOT, as_of);
     early.poll(&one, NOW).unwrap();
@@ -773,7 +773,7 @@ fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), 
 #[test]
 fn answers_of_a_wrong_shape_end_the_conversation() {
     let digest = |byte| Digest([byte; 32]);
-    let root = SyncAnswer::Opened { root: digest(1), head: 0, clock: NOW };
+    let root = SyncAnswer::Opened { root: digest(1), head: 0, clock: NOW, heard: None };
     let item = |byte| item(KeyHash([byte; 32]), 0, byte);
     let wrong = [
         SyncAnswer::Taken,
@@ -798,7 +798,9 @@ fn answers_of_a_wrong_shape_end_the_conversation() {
 fn a_peer_that_always_has_more_is_given_up() {
     let growing = |count: usize| KeyHash(key_at(count));
     let endless = |frame: &SyncFrame, count: usize| match &frame.request {
-        SyncRequest::Open { .. } => SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW },
+        SyncRequest::Open { .. } => {
+            SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW, heard: None }
+        }
         SyncRequest::Children { prefixes } => {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
@@ -823,7 +825,9 @@ fn a_peer_that_always_has_more_is_given_up() {
 fn who_lists_what_it_does_not_have_is_given_up_before_much_of_it_is_asked_for() {
     let mut listed = 0;
     let (ended, count) = lied_to(|frame, count| match &frame.request {
-        SyncRequest::Open { .. } => SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW },
+        SyncRequest::Open { .. } => {
+            SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW, heard: None }
+        }
         SyncRequest::Children { prefixes } => {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
@@ -873,7 +877,9 @@ fn keys_and_places_beyond_what_was_asked_end_the_conversation() {
     ];
     for (number, lie) in lies.into_iter().enumerate() {
         let (ended, _) = lied_to(|frame, _| match &frame.request {
-            SyncRequest::Open { .. } => SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW },
+            SyncRequest::Open { .. } => {
+                SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW, heard: None }
+            }
             SyncRequest::Children { prefixes } => {
                 SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
             }
@@ -913,7 +919,7 @@ proptest! {
             let item = |at: usize| item(KeyHash(key_at(at)), u64::from(byte), byte);
             match (shape, &frame.request) {
                 (_, SyncRequest::Open { .. }) if shape > 0 => {
-                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX) }
+                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX), heard: None }
                 }
                 (1 | 2, SyncRequest::Children { prefixes }) => SyncAnswer::Children(
                     (0..prefixes.len() * 16).map(|at| Digest([if at % 3 == 0 { 0 } else { byte }; 32])).collect(),

@@ -6,6 +6,7 @@ mod completeness;
 #[cfg(feature = "net")]
 mod documents;
 mod full_disk;
+mod key_use;
 mod laws;
 mod owners;
 mod presence;

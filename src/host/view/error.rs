@@ -24,7 +24,8 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
     match error {
         WriteError::NotFound(_) => "list what is registered with `aop agents`",
         WriteError::NotYours(..) => "run the command at its host, or with its owner's key",
-        WriteError::ClockUnsafe(_) | WriteError::StampedAhead(..) => "set the clock of this machine",
+        WriteError::ClockUnsafe(_) => "set the clock of this machine",
+        WriteError::StampedAhead(_) => NEW_GRANT,
         WriteError::ZoneNotServed(_) => "`aop status` shows the zones that this node serves",
         WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
         WriteError::QuotaExceeded => "deregister what is no longer used, then try again",

@@ -63,6 +63,22 @@ pub(super) fn problem(known: &NodeAlert, since: Timestamp) -> api::Problem {
             format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
             "set the clock of this machine, for example with an NTP service",
         ),
+        NodeAlert::StampedAhead => (
+            Code::StampedAhead,
+            "some own agents were written while the clock of this machine was ahead; no peer takes them before they are \
+             written again"
+                .into(),
+            "nothing, if the clock is right now: that happens by itself, a minute after the first comparison with peers; \
+             what is offered by an owner's grant needs one of a higher generation (`aop keys grant --generation N`)",
+        ),
+        NodeAlert::KeyInUse => (
+            Code::DuplicateIdentity,
+            "another process runs with this node's key; registrations and deletions are refused at both, for each \
+             would undo the other's"
+                .into(),
+            "stop one of the two (a copied data folder, a cloned machine), or give it a new key and an empty data \
+             folder; three minutes later writes are taken again",
+        ),
         NodeAlert::DuplicateIdentity(name) => (
             Code::DuplicateIdentity,
             format!("another process writes {name} under this node's key"),
@@ -78,7 +94,8 @@ pub(super) fn problem(known: &NodeAlert, since: Timestamp) -> api::Problem {
             format!(
                 "the store takes no writes ({reason}); what is held is served, and registrations are refused"
             ),
-            "free disk space or check the disk: the store is tried again by itself, at least once a minute",
+            "free disk space, check the disk or put the data folder back: the store is tried again by itself, at \
+             least once a minute",
         ),
         NodeAlert::StoreShort(room) => (
             Code::StoreShort,

@@ -25,6 +25,8 @@ pub(super) struct DiskStore {
     /// Keys of journalled rows of which sled was not told.
     pub(super) untold: BTreeSet<Vec<u8>>,
     pub(super) room: Room,
+    /// Whether the folder is still the one that was opened.
+    pub(super) displaced: bool,
     pub(super) next_seq: u64,
     /// Released when both the store and its thread are gone.
     pub(super) lock: Arc<File>,
@@ -64,8 +66,18 @@ enum Destination {
 }
 
 impl DiskStore {
-    pub(super) fn write(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+    /// Looks how much room there is, and whether the files are still where they were.
+    pub(super) fn look(&mut self) {
         self.room.look(&self.dir);
+        self.displaced = !files::is_named(&self.lock, &self.dir.join(files::LOCK));
+        self.journal.look();
+    }
+
+    pub(super) fn write(&mut self, batch: &[Write]) -> Result<(), StoreError> {
+        self.look();
+        if self.displaced {
+            return Err(StoreError::Displaced { dir: self.dir.clone() });
+        }
         let rows = self.make_rows(batch);
         // The journal first: a journalled row that sled alone has is taken for a lost end of the journal.
         self.journal_rows(&rows)?;
@@ -78,6 +90,9 @@ impl DiskStore {
     }
 
     pub(super) fn condition(&self) -> StoreCondition {
+        if self.displaced {
+            return StoreCondition::Failed(StoreError::Displaced { dir: self.dir.clone() }.cause());
+        }
         match self.journal.failure().map(str::to_owned).or_else(|| self.tree.failure()) {
             Some(reason) => StoreCondition::Failed(reason),
             None if self.room.is_short() => StoreCondition::Short(self.room.to_string()),
@@ -87,7 +102,11 @@ impl DiskStore {
 
     pub(super) fn recover(&mut self) -> Recovery {
         let mut recovery = Recovery::default();
-        self.room.look(&self.dir);
+        self.look();
+        // What lies there now belongs to somebody else.
+        if self.displaced {
+            return recovery;
+        }
         if self.journal.failure().is_some() {
             // What still fails is told by the journal itself.
             let _still_failed = self.journal.recover(self.next_seq, self.tree.flushed_seq());

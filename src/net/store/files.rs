@@ -11,7 +11,7 @@ use crate::private_file::{self, FolderError};
 use crate::proto::code::Code;
 
 /// Name of the file that one process holds locked.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 /// How long a lock may linger before another process counts as its holder.
 const LOCK_WAIT: Duration = Duration::from_millis(300);
 /// Name of the file with the MAC key.
@@ -42,6 +42,25 @@ pub(super) fn claim_dir(dir: &Path) -> Result<File, StoreError> {
         Err(TryLockError::Error(source)) => return Err(refused(source)),
     }
     Ok(file)
+}
+
+/// Whether `file` is what lies at `path`: it was not removed, moved or replaced since it was opened.
+#[cfg(unix)]
+pub(super) fn is_named(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => place(open) == place(named),
+        (_, Err(error)) => !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory),
+        // A disk that does not answer is told by what is written to it.
+        (Err(_), Ok(_)) => true,
+    }
+}
+
+/// Elsewhere an open file keeps its name.
+#[cfg(not(unix))]
+pub(super) fn is_named(_file: &File, _path: &Path) -> bool {
+    true
 }
 
 /// A program that this process is just starting holds a copy of the lock until it is a program of its own.

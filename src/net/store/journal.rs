@@ -157,6 +157,14 @@ impl Journal {
         self.failure.as_deref()
     }
 
+    /// Looks whether its file is still the one that the next start will read; where it is not, nothing is appended until
+    /// [`Journal::recover`] has made it anew from what is still open here.
+    pub(super) fn look(&mut self) {
+        if self.failure.is_none() && !files::is_named(&self.file, &self.path) {
+            self.failure = Some("it was removed or replaced while the node runs".into());
+        }
+    }
+
     /// Every key of which it has a row, removals too.
     pub(super) fn keys(&self) -> impl Iterator<Item = &Vec<u8>> {
         self.locations.keys()

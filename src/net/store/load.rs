@@ -77,7 +77,8 @@ pub(super) fn open(dir: &Path) -> Result<(DiskStore, Loaded), StoreError> {
         Err(reason) => Tree::Failed { reason, flushed_seq: 0 },
     };
     let dir = dir.to_owned();
-    let disk = DiskStore { dir, row_mac, journal, marker, tree, untold, room, next_seq, lock };
+    let disk =
+        DiskStore { dir, row_mac, journal, marker, tree, untold, room, displaced: false, next_seq, lock };
     Ok((disk, Loaded { rows: merged.rows, incidents, journal: state }))
 }
 

@@ -43,7 +43,7 @@ impl Turn<'_> {
         self.ctx.out.backlog().shift(step);
         self.links.shift(step);
         self.check_clock();
-        self.own.plan_renewals(self.ctx.now, self.zones);
+        self.own.plan_renewals(&mut self.ctx, self.zones);
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
@@ -287,6 +287,8 @@ impl Turn<'_> {
         match notice {
             Notice::OwnKey(key) => own.guard(ctx, zones, &key, name),
             Notice::Dropped(key) => own.forget(ctx, &key),
+            Notice::OwnWrite(record) => own.note_written(ctx, &record),
+            Notice::OwnBeacon(signed_at) => own.note_key_use(ctx, signed_at),
             Notice::OwnHead(author, head) if author == own.author() => {
                 own.note_head(ctx, zones, name, head, NodeAlert::RestoredBackup);
             }
@@ -331,7 +333,7 @@ impl Turn<'_> {
         // Writes of the same turn must already know.
         self.ctx.unsafe_offset = self.clock.unsafe_offset();
         match change {
-            ClockChange::Trusted => self.own.plan_renewals(self.ctx.now, self.zones),
+            ClockChange::Trusted => self.own.plan_renewals(&mut self.ctx, self.zones),
             ClockChange::None => {}
         }
     }

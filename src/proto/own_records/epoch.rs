@@ -85,6 +85,10 @@ impl OwnRecords {
         alert: NodeAlert,
     ) {
         if zones.get(zone).is_some_and(|own| head > own.records.seq()) {
+            // It is not this folder that wrote on: nothing was lost, and the two are told apart from now on.
+            if ctx.out.has_alert(&NodeAlert::KeyInUse) {
+                return self.take_new_epoch(ctx, zones);
+            }
             self.retire_epoch(ctx, zones, &[(zone.clone(), head)].into());
             ctx.out.writes(self.shelves.set_knowledge(Knowledge::Incomplete));
             ctx.out.alert(alert);

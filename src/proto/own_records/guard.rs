@@ -70,8 +70,8 @@ impl OwnRecords {
 
     /// Writes this folder's last word again, over another record of the key.
     fn overrule(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, held: &Record, own: &Record) {
-        // Nothing can be said against it; all own keys are looked at once the store keeps writes again.
-        if ctx.out.store_failure().is_some() {
+        // Nothing can be said against it; all own keys are looked at once writes are possible again.
+        if ctx.out.store_failure().is_some() || ctx.out.has_alert(&NodeAlert::KeyInUse) {
             return;
         }
         // An older one, which stands by its smaller slot, tells of no other writer.
@@ -139,12 +139,17 @@ impl OwnRecords {
 
     /// Renews own leases that are due, and tries again what could not be written or had no room.
     pub(in crate::proto) fn renew(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        self.forget_key_use(ctx, zones);
         if !may_renew(ctx, zones) {
             return;
         }
         self.know_shelf(ctx);
         // Each once: what is due again at once must not hold up the rest of the node.
-        for key in self.renewals.take_due(ctx.now) {
+        let due = self.renewals.take_due(ctx.now);
+        if due.is_empty() {
+            return;
+        }
+        for key in due {
             let Some(own) = self.records.get(&key).cloned() else { continue };
             let held = zones.get(&own.name.zone).and_then(|zone| zone.registry().get(&key));
             if held.is_none_or(|held| held.hash() != own.hash()) {
@@ -156,6 +161,7 @@ impl OwnRecords {
                 self.plan_renewal(ctx.now, zones, &key);
             }
         }
+        self.tell_stamped_ahead(ctx);
     }
 
     /// Own offers that lapsed while this node was away were held back until it had heard the world.
@@ -198,7 +204,7 @@ impl OwnRecords {
 
     /// Looks at every own key, as at the start: what could not be written is written now.
     pub(in crate::proto) fn guard_all(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
-        self.plan_renewals(ctx.now, zones);
+        self.plan_renewals(ctx, zones);
         // Own keys that this folder does not know, too: an earlier one may have written them.
         let own = self.records.iter().map(|(key, own)| (*key, own.name.zone.clone()));
         let held =
@@ -220,10 +226,20 @@ impl OwnRecords {
     }
 
     /// Plans all renewals anew: what was put off under a wrong clock, or stamped by it, is written again at once.
-    pub(in crate::proto) fn plan_renewals(&mut self, now: Timestamp, zones: &Zones) {
+    pub(in crate::proto) fn plan_renewals(&mut self, ctx: &mut Context<'_>, zones: &Zones) {
         self.renewals = Renewals::default();
         for key in self.records.keys().copied().collect::<Vec<_>>() {
-            self.plan_renewal(now, zones, &key);
+            self.plan_renewal(ctx.now, zones, &key);
+        }
+        self.tell_stamped_ahead(ctx);
+    }
+
+    /// Until they are written again nobody takes them.
+    pub(super) fn tell_stamped_ahead(&self, ctx: &mut Context<'_>) {
+        if self.records.values().any(|own| is_ahead(ctx.now, own)) {
+            ctx.out.alert(NodeAlert::StampedAhead);
+        } else {
+            ctx.out.clear_alerts(|alert| *alert == NodeAlert::StampedAhead);
         }
     }
 }
@@ -235,7 +251,8 @@ fn renewal_due(now: Timestamp, zones: &Zones, own: &Record) -> Timestamp {
     if is_held && !is_ahead(now, own) { renewal_at(own) } else { Timestamp::default() }
 }
 
-fn is_ahead(now: Timestamp, own: &Record) -> bool {
+/// Whether everybody else refuses it still.
+pub(super) fn is_ahead(now: Timestamp, own: &Record) -> bool {
     own.stamp.wall > now + STAMP_AHEAD_MAX
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::guard::renewal_at;
+use super::guard::{is_ahead, renewal_at};
 use super::unkept::Before;
 use super::{OwnRecords, is_offer};
 use crate::proto::card::Scope;
@@ -113,6 +113,7 @@ impl OwnRecords {
             && own.scope == draft.scope
             && (own.grants() == draft.grants || is_carried_as_well(own, draft))
             && renewal_at(own) > now
+            && !is_ahead(now, own)
     }
 
     pub(super) fn write(
@@ -126,7 +127,9 @@ impl OwnRecords {
             return Err(WriteError::ClockUnsafe(offset));
         }
         // Two processes that overrule each other would write for ever; the operator has to end one.
-        if ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone())) {
+        if ctx.out.has_alert(&NodeAlert::KeyInUse)
+            || ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone()))
+        {
             return Err(WriteError::DuplicateIdentity);
         }
         if let Some(reason) = ctx.out.store_failure() {
@@ -164,6 +167,9 @@ impl OwnRecords {
         self.unkept.note(key, before);
         self.restored.forget(ctx, &key);
         self.plan_renewal(ctx.now, zones, &key);
+        if ctx.out.has_alert(&NodeAlert::StampedAhead) {
+            self.tell_stamped_ahead(ctx);
+        }
         Ok(())
     }
 
@@ -188,11 +194,12 @@ impl OwnRecords {
         let mut generation = highest.max(draft.generation);
         // Such a stamp would be refused by everybody until it is due.
         if stamp.wall > ctx.now + STAMP_AHEAD_MAX {
-            // An earlier wrong clock harms only this key; its owner overrules the stamp by a generation.
-            if draft.owner != ctx.key() {
-                return Err(WriteError::StampedAhead(draft.name.clone(), stamp.wall));
+            // An earlier wrong clock harms only this key: a generation overrules the stamp, the owner's or that of his grant.
+            let raised = if draft.owner == ctx.key() { generation + 1 } else { granted_generation(draft) };
+            if raised <= highest {
+                return Err(WriteError::StampedAhead(draft.name.clone()));
             }
-            (stamp, generation) = (present, generation + 1);
+            (stamp, generation) = (present, raised);
         }
         let mut chain_ends = None;
         if let Some(chain) = chain_of(ctx, draft, stamp)? {
@@ -217,9 +224,7 @@ impl OwnRecords {
         // A card that would come back after this one lapsed must not be replaced by it, but by a higher generation: only so
         // is overruled what a clock far ahead wrote.
         let outlived = replaced.iter().any(|record| !record.is_tombstone() && record.expires_at > expires_at);
-        if outlived && !raises && draft.owner == ctx.key() {
-            return Err(WriteError::StampedAhead(draft.name.clone(), expires_at));
-        } else if outlived && !raises {
+        if outlived && !raises {
             return Err(WriteError::GrantTooShort(draft.name.clone()));
         }
         Ok(Header {
@@ -257,10 +262,12 @@ fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Cha
     verify_chain(&draft.grants, &claim).map(Some).map_err(WriteError::BadGrant)
 }
 
+fn granted_generation(draft: &Draft) -> u64 {
+    draft.grants.first().and_then(|grant| Grant::read(grant).ok()).map_or(0, |grant| grant.generation)
+}
+
 /// Whether the grants that an own record travels with do as well as those of a new draft: a host that grants itself
 /// with its owner's key makes a new grant at every start.
 fn is_carried_as_well(own: &Record, draft: &Draft) -> bool {
-    let generation =
-        draft.grants.first().and_then(|grant| Grant::read(grant).ok()).map(|grant| grant.generation);
-    generation == Some(own.generation) && own.expires_at == own.stamp.wall + CARD_LIFE
+    granted_generation(draft) == own.generation && own.expires_at == own.stamp.wall + CARD_LIFE
 }

@@ -27,6 +27,8 @@ fn try_answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> Opt
             root: registry.digest_within(Prefix::ROOT, as_of, &mut work)?,
             head: registry.head(author),
             clock: now,
+            // Not of the registry: who answers adds it.
+            heard: None,
         },
         SyncRequest::Children { prefixes } => {
             let mut children = prefixes.iter().flat_map(|prefix| prefix.children());

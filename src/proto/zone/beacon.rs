@@ -1,8 +1,10 @@
 //! Beacons of one zone: when this node tells that it is there, and what becomes of those of others.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rand::RngExt;
+use serde_bytes::ByteBuf;
 
 use super::{Notice, Zone};
 use crate::proto::code::Code;
@@ -20,16 +22,26 @@ const FIRST_MS: std::ops::Range<u64> = 100..1_000;
 /// A node that meets its first peer says so within this time.
 const FIRST_PEER: Duration = Duration::from_secs(1);
 
-/// When this node sends its next beacon.
+/// Own beacons that are remembered: those of ten minutes at the least, and by then nobody may call one the sign of another
+/// process.
+const SENT_MAX: usize = 64;
+/// Peers whose last beacon is kept as it was signed: more than are connected at once.
+const HEARD_MAX: usize = 512;
+
+/// When this node sends its next beacon, and which it sent.
 pub(super) struct BeaconTimer {
     next: Timestamp,
     counter: u64,
+    /// Counters of the last beacons of this run, ascending.
+    sent: VecDeque<u64>,
+    /// Whatever was sent before has no greater counter.
+    since: u64,
 }
 
 impl BeaconTimer {
     pub(super) fn new(ctx: &mut Context<'_>) -> BeaconTimer {
         let wait = Duration::from_millis(ctx.rng.random_range(FIRST_MS));
-        BeaconTimer { next: ctx.now + wait, counter: 0 }
+        BeaconTimer { next: ctx.now + wait, counter: 0, sent: VecDeque::new(), since: ctx.now.0 }
     }
 
     pub(super) fn due(&self) -> Timestamp {
@@ -47,7 +59,16 @@ impl BeaconTimer {
     /// Wall time keeps the counter greater than in an earlier run of the same epoch.
     fn count(&mut self, now: Timestamp) -> u64 {
         self.counter = now.0.max(self.counter + 1);
+        self.sent.push_back(self.counter);
+        if self.sent.len() > SENT_MAX {
+            self.since = self.sent.pop_front().unwrap_or(self.since);
+        }
         self.counter
+    }
+
+    /// Whether a beacon of this node's key with such a counter is none that this process sent.
+    fn is_foreign(&self, counter: u64) -> bool {
+        counter > self.since && self.sent.binary_search(&counter).is_err()
     }
 }
 
@@ -96,8 +117,8 @@ impl Zone {
         if beacon.network != ctx.config.network || beacon.zone != self.records.name {
             return self.records.reject(ctx, peer, Refusal::ForeignZone);
         }
-        // Our own, come back over the mesh.
         if heartbeat.peer() == ctx.key() {
+            self.note_own_beacon(ctx, signed);
             return Verdict::Ignore;
         }
         // Before the signature: most beacons that arrive twice or late are dropped for the price of a look-up.
@@ -121,9 +142,40 @@ impl Zone {
             return self.records.reject(ctx, peer, Refusal::BadSignature);
         }
         self.liveness.hear(heartbeat, standing, ctx.now);
+        self.remember(signed);
         self.records.notices.push(Notice::BeaconClock(heartbeat.peer()));
         // Now, not at the next timer: this may be the first to say that more was written than is held.
         self.note_lag(ctx.now);
         Verdict::Accept
+    }
+
+    /// A beacon of this node's key: one of ours, come back over the mesh, or a sign of another process.
+    pub(super) fn note_own_beacon(&mut self, ctx: &mut Context<'_>, signed: &SignedBeacon) {
+        let beacon = signed.beacon();
+        if beacon.zone == self.records.name
+            && beacon.network == ctx.config.network
+            && beacon.author.key == ctx.key()
+            && self.beacons.is_foreign(beacon.counter)
+            && signed.is_signed(&mut ctx.cache.keys)
+        {
+            self.records.notices.push(Notice::OwnBeacon(beacon.clock));
+        }
+    }
+
+    /// Keeps the last beacon of a connected peer, to be shown to it: what it did not send shows that its key is used elsewhere.
+    fn remember(&mut self, signed: &SignedBeacon) {
+        let peer = signed.heartbeat().peer();
+        if !self.peers.contains(&peer) {
+            return;
+        }
+        // It stays when the peer leaves: where two processes have one key, each has the other's connections closed.
+        if self.heard.len() >= HEARD_MAX {
+            self.heard.retain(|peer, _| self.peers.contains(peer));
+        }
+        self.heard.insert(peer, signed.clone());
+    }
+
+    pub(super) fn last_heard_of(&self, peer: &PeerKey) -> Option<ByteBuf> {
+        self.heard.get(peer).map(|signed| signed.bytes().clone())
     }
 }

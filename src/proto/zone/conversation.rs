@@ -12,8 +12,8 @@ use crate::proto::context::Context;
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Event, Offence, Output, Protocol};
-use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
-use crate::proto::sync::{self, Grace, Progress, Step, Sync, SyncError, SyncMode};
+use crate::proto::message::{Envelope, SignedBeacon, SyncAnswer, SyncFrame, SyncRequest};
+use crate::proto::sync::{self, Grace, Opened, Progress, Step, Sync, SyncError, SyncMode};
 use crate::proto::time::Timestamp;
 
 /// A comparison that this node leads. A zone leads one at a time: two would fetch the same records twice.
@@ -92,7 +92,10 @@ impl Zone {
         frame: SyncFrame,
     ) -> SyncAnswer {
         // Before a gift is taken: the answer to a gift says only that it came.
-        let answer = sync::answer(&frame, &mut self.records.registry, ctx.now);
+        let mut answer = sync::answer(&frame, &mut self.records.registry, ctx.now);
+        if let SyncAnswer::Opened { heard, .. } = &mut answer {
+            *heard = self.last_heard_of(&peer);
+        }
         if let SyncRequest::Give { records, publish } = frame.request {
             match self.records.take_records(ctx, peer, records) {
                 Ok(fresh) if publish => self.publish_again(ctx, fresh),
@@ -175,7 +178,11 @@ impl Zone {
     }
 
     fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
-        if let Some((author, head, clock)) = step.opened {
+        if let Some(Opened { author, head, clock, heard }) = step.opened {
+            // First: versions that another process wrote under this key are none that this folder lost.
+            if let Some(beacon) = heard.and_then(|heard| SignedBeacon::read(heard).ok()) {
+                self.note_own_beacon(ctx, &beacon);
+            }
             // Of a stranger only a record that this node signed counts. The operator's peers are believed, ahead of what their
             // records lead to: those of a lost epoch are then known as this folder's own.
             if ctx.config.bootstrap_peers.contains(&peer) {

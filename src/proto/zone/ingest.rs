@@ -146,12 +146,15 @@ impl ZoneRecords {
             ctx.out.count(Code::ForkedAuthor);
             self.notices.push(Notice::Forked(record.author()));
         }
-        // Before the record is looked at as an own one: it may be a write that this folder lost.
-        if record.author() == ctx.author && record.seq > self.seq && via.is_foreign() {
-            self.notices.push(Notice::OwnHead(record.author(), record.seq));
-        }
         // Through the registry alone: what stands is what the order of content says, however it came.
         let merged = self.registry.merge(record.clone(), ctx.now);
+        if via.is_foreign() && record.author().key == ctx.author.key && matches!(merged, Merge::New { .. }) {
+            self.notices.push(Notice::OwnWrite(record.clone()));
+        }
+        // Before the record is looked at as an own one: it may be a write that this folder lost.
+        if via.is_foreign() && record.author() == ctx.author && record.seq > self.seq {
+            self.notices.push(Notice::OwnHead(record.author(), record.seq));
+        }
         match &merged {
             Merge::New { replaced, evicted } => {
                 if let Some(gone) = replaced {

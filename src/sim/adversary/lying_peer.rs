@@ -83,12 +83,12 @@ impl LyingPeer<'_> {
 
     fn distorted(&mut self, answer: SyncAnswer, root: Digest) -> SyncAnswer {
         match answer {
-            SyncAnswer::Opened { root: ours, clock, .. } => {
+            SyncAnswer::Opened { root: ours, clock, heard, .. } => {
                 // Nothing to compare, a head that nobody wrote, a clock of another time.
                 let root = if self.rng.random() { root } else { ours };
                 let head = if self.rng.random() { u64::MAX } else { 0 };
                 let clock = if self.rng.random() { Timestamp(self.rng.random()) } else { clock };
-                SyncAnswer::Opened { root, head, clock }
+                SyncAnswer::Opened { root, head, clock, heard }
             }
             SyncAnswer::Versions { prefixes, .. } => {
                 SyncAnswer::Versions { root, prefixes: vec![u64::MAX; prefixes.len()] }
