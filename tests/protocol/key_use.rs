@@ -1,6 +1,8 @@
 //! Two processes with one key (protocol section 2): each that hears of the other refuses its own writes and says why; nobody
 //! who only kept what a node said can make it refuse.
 
+use std::collections::BTreeMap;
+
 use aop::proto::io::NodeAlert;
 use aop::proto::record::Header;
 use aop::proto::registration::WriteError;
@@ -63,6 +65,11 @@ fn what_a_node_said_itself_shows_no_other_process_in_this_run_nor_in_the_next() 
         assert_eq!(cluster.problems(0), []);
     }
     cluster.register(0, offer("late", "x")).unwrap();
+    // A new folder knows none of it.
+    cluster.restart(0, BTreeMap::new());
+    cluster.link(0, 1);
+    cluster.pass(5 * SECOND);
+    assert_eq!(cluster.problems(0), [NodeAlert::RestoredKey]);
 }
 
 #[test]
