@@ -60,7 +60,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Status(args) => read::status(&args),
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
-        Command::Register(args) => register::register(&args, console),
+        Command::Register(args) => register::register(&args, verbose, console),
         Command::Deregister(args) => register::deregister(&args),
         Command::Keys { command: KeysCommand::Show(args) } => keys::show(&args),
         Command::Keys { command: KeysCommand::New(args) } => keys::new(&args, console),

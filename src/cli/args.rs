@@ -42,6 +42,23 @@ pub(super) struct Aop {
     pub(super) command: Command,
 }
 
+/// A name, which may begin with `-`. What looks like a long option is a misspelt one; no document is given such a name.
+fn agent_name(text: &str) -> Result<String, &'static str> {
+    match text.strip_prefix("--") {
+        Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => {
+            Err("there is no such option, and an agent whose name begins so is given by its id")
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+impl AgentNamesArgs {
+    /// All names.
+    pub(super) fn agents(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.agent).chain(&self.more)
+    }
+}
+
 /// One command.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -68,7 +85,7 @@ pub(super) enum Command {
             \x20 aop call summarizer --task \"Summarise: …\"\n\
             \x20 aop call resize@acme.org '{\"width\": 100}' --timeout 60 --json")]
     Call(CallArgs),
-    /// Register agents from agent.toml, server.json, A2A cards, or JSON arrays of either
+    /// Register agents from agent.toml, server.json, server cards, A2A cards, OASF records, or arrays of them
     #[command(before_help = "Examples:\n\
             \x20 aop register agent.toml\n\
             \x20 curl -s https://example.org/servers.json | aop register --zone acme.org -")]
@@ -179,7 +196,7 @@ pub(super) struct FindArgs {
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
     /// Full name, bare name, id, or name in the original document
-    #[arg(value_name = "AGENT")]
+    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) agent: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,
@@ -188,7 +205,7 @@ pub(super) struct ShowArgs {
 #[derive(Args, Debug)]
 pub(super) struct CallArgs {
     /// Full name, bare name, id, or name in the original document
-    #[arg(value_name = "AGENT")]
+    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) agent: String,
     /// The agent's input document; - is stdin; the default is {}
     #[arg(value_name = "JSON")]
@@ -205,12 +222,15 @@ pub(super) struct CallArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct RegisterArgs {
-    /// agent.toml or JSON files; - is JSON from stdin
+    /// agent.toml or JSON files; - is either from stdin
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
     /// Zone for documents that name none; the default is the node's home zone
     #[arg(long, value_name = "ZONE")]
     pub(super) zone: Option<String>,
+    /// Also in the place of a newer version, or of another agent of the same name
+    #[arg(long)]
+    pub(super) replace: bool,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }
@@ -218,8 +238,11 @@ pub(super) struct RegisterArgs {
 #[derive(Args, Debug)]
 pub(super) struct AgentNamesArgs {
     /// Full name, bare name or id
-    #[arg(value_name = "AGENT", required = true)]
-    pub(super) agents: Vec<String>,
+    #[arg(value_name = "AGENT", required = true, allow_hyphen_values = true, value_parser = agent_name)]
+    pub(super) agent: String,
+    /// More of them
+    #[arg(value_name = "AGENT")]
+    pub(super) more: Vec<String>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }
@@ -382,7 +405,7 @@ pub(super) enum OwnerCommand {
 #[derive(Args, Debug)]
 pub(super) struct OwnerTrustArgs {
     /// Full name, or bare name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) name: String,
     /// PeerId of the owner, as `aop show` prints it
     #[arg(value_name = "OWNER")]
@@ -394,7 +417,7 @@ pub(super) struct OwnerTrustArgs {
 #[derive(Args, Debug)]
 pub(super) struct OwnerForgetArgs {
     /// Full name, or bare name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) name: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,
