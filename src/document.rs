@@ -41,7 +41,7 @@ pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
-pub use name::{agent_name, tool_name};
+pub use name::{agent_name, similar_name, tool_name};
 
 pub use crate::proto::card::Offer;
 use crate::proto::card::version;
@@ -84,13 +84,13 @@ pub struct Reading {
 /// JSON from a file or a request. A byte order mark, which editors of Windows write, is no part of it.
 ///
 /// # Errors
-/// Why it is none, as the rest of a sentence.
+/// What it is instead.
 pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err("is UTF-16 text; write it as UTF-8".into());
+        return Err("UTF-16 text; write it as UTF-8".into());
     }
     let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
-    serde_json::from_slice(text).map_err(|error| format!("is not JSON: {error}"))
+    serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))
 }
 
 /// The documents of what was sent: an array of any, in which a registry's list stands for the documents that it lists.
@@ -245,7 +245,7 @@ fn older_version(loser: &Offer, winner: &Offer) -> Refusal {
     let (lower, greater) = (version(loser), version(winner));
     let message = format!(
         "`version` is {lower}, and this request also has {greater}, which is registered; to register {lower} send it \
-         alone"
+         alone, with `--replace`"
     );
     Refusal { name: shortened(name_of(loser)), code: Code::OlderVersion, message }
 }
@@ -330,8 +330,8 @@ mod tests {
     #[test]
     fn a_byte_order_mark_is_no_part_of_the_text() {
         assert_eq!(parse("\u{feff}[1]".as_bytes()), Ok(json!([1])));
-        assert_eq!(parse(b"\xff\xfe[\0").unwrap_err(), "is UTF-16 text; write it as UTF-8");
-        assert!(parse(b"{").unwrap_err().starts_with("is not JSON: "));
+        assert_eq!(parse(b"\xff\xfe[\0").unwrap_err(), "UTF-16 text; write it as UTF-8");
+        assert!(parse(b"{").unwrap_err().starts_with("not JSON: "));
     }
 
     #[test]

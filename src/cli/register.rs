@@ -202,7 +202,7 @@ fn read_file(
     {
         return Ok(vec![with_own_grants(AgentFile::parse(path, toml)?, path, host)?]);
     }
-    let body = document::parse(&text).map_err(|why| unreadable(format!("it {why}")))?;
+    let body = document::parse(&text).map_err(|why| unreadable(format!("it is {why}")))?;
     Ok(documents_in(body))
 }
 

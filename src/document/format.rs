@@ -83,19 +83,23 @@ fn recognise(map: &Map<String, Value>) -> Option<DocumentFormat> {
     if is_object("agent") {
         return Some(DocumentFormat::Agent);
     }
-    // Before everything that is told by looks alone: each of these would pass for one of them.
-    if other(map).is_some() {
-        return None;
-    }
-    if let Some(key) = ["server", "card"].into_iter().find(|key| is_object(key)) {
-        return Some(DocumentFormat::Wrapped(key));
-    }
     // Before A2A cards, which have `skills`, too.
     if has(&"schema_version") && ["skills", "modules", "locators", "authors", "domains"].iter().any(has) {
         return Some(DocumentFormat::Oasf);
     }
+    // Each of these would pass for one of ours by a key that means something else there.
+    let is_other = other(map).is_some();
+    if let Some(key) = ["server", "card"].into_iter().find(|key| is_object(key) && !is_other) {
+        return Some(DocumentFormat::Wrapped(key));
+    }
+    if A2A_KEYS.iter().any(has) {
+        return Some(DocumentFormat::A2a);
+    }
+    if is_other {
+        return None;
+    }
     let has_address = has(&"url") && map.get("capabilities").is_some_and(Value::is_array);
-    if A2A_KEYS.iter().any(has) || is_object("capabilities") || has_address {
+    if is_object("capabilities") || has_address {
         return Some(DocumentFormat::A2a);
     }
     // Other formats of the same family have these fields too, and their own schema.
@@ -199,6 +203,7 @@ mod tests {
             (json!({"schema_version": "0.7.0", "skills": []}), DocumentFormat::Oasf),
             (json!({"supported_interfaces": []}), DocumentFormat::A2a),
             (json!({"name": "a", "url": "u", "capabilities": ["x"]}), DocumentFormat::A2a),
+            (json!({"name": "a", "skills": [], "dependencies": {}}), DocumentFormat::A2a),
             (json!({"agent": {"name": "a"}, "scripts": {}}), DocumentFormat::Agent),
             (json!({"server": {}, "_meta": {}}), DocumentFormat::Wrapped("server")),
         ] {

@@ -28,8 +28,8 @@ const NAMELESS: &str = "agent";
 /// The name under which an imported document called `original` is registered: lower case, `/` as `_`, every other
 /// foreign character as `-` (`ai.exa/exa` is `ai-exa_exa`).
 ///
-/// If that is longer than 63 bytes or begins with `-`, or reading it back (first `_` as `/`, each `-` before it as `.`, but not behind
-/// `io-github-`) does not give the original, it is cut to 56 bytes and gets `-` and 6 base32 characters of the
+/// If that is longer than 63 bytes or begins with `-`, or reading it back (first `_` as `/`, each `-` before it as `.`,
+/// but not behind `io-github-`) does not give the original, it is cut to 56 bytes and gets `-` and 6 base32 characters of the
 /// original's SHA-256. Depends on nothing else, so it also finds what is registered under an original name.
 ///
 /// # Errors
@@ -95,7 +95,7 @@ fn plain_form(original: &str) -> String {
 }
 
 /// A name of our own like a text that is none: without accents, and foreign letters as people write them in ASCII.
-pub(super) fn similar_name(text: &str) -> String {
+pub fn similar_name(text: &str) -> String {
     let unaccented = text.nfkd().filter(|letter| !is_combining_mark(*letter)).collect::<String>();
     let spelt =
         SPELT.iter().fold(unaccented.to_lowercase(), |text, (letter, ascii)| text.replace(*letter, ascii));

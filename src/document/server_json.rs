@@ -24,6 +24,9 @@ const TOPIC_DEPTH_MAX: usize = 5;
 /// What a name is to look like.
 const NAME_FIX: &str = "write the server's name, such as `ai.exa/exa`";
 
+/// What is said of a schema that was not published.
+const UNKNOWN_SCHEMA: &str = "is none that was published; what is known of the format is read";
+
 /// Maps one server.json, which its registry may advise against; `fields` and `document` are the same object.
 pub(super) fn read(
     fields: &Imported<'_>,
@@ -31,10 +34,20 @@ pub(super) fn read(
     deprecated: Option<String>,
 ) -> Result<Offer, Violation> {
     let mut listing = listing(fields, document, Origin::ServerJson)?;
+    // Those of this format are dated.
+    if fields.value("$schema").and_then(Value::as_str).is_some_and(|schema| !schema.contains("/20")) {
+        fields.note("$schema", UNKNOWN_SCHEMA);
+    }
     if deprecated.is_some() {
         listing.tags.add("deprecated");
     }
-    listing::register(Listing { deprecated, ..listing })
+    let offer = listing::register(Listing { deprecated, ..listing })?;
+    // A name alone is no server that anybody could use.
+    if fields.first_of(&["description", "version", "version_detail", "packages", "remotes"]).is_none() {
+        let fix = "write the server's version, and its `packages` or `remotes`";
+        return Err(Violation::missing(fields.path_of("version"), fix));
+    }
+    Ok(offer)
 }
 
 /// Maps one server card.
@@ -44,6 +57,9 @@ pub(super) fn read_card(fields: &Imported<'_>, document: &Value) -> Result<Offer
         return read_draft(fields, &info, document);
     }
     let listing = listing(fields, document, Origin::ServerCard)?;
+    if fields.value("$schema").and_then(Value::as_str).is_some_and(|schema| !schema.contains("/v1/")) {
+        fields.note("$schema", UNKNOWN_SCHEMA);
+    }
     if listing.name.matches('/').count() != 1 {
         fields.note("name", "is no name of a server, such as `ai.exa/exa`; it is taken as it is");
     }
@@ -168,6 +184,8 @@ mod tests {
     use crate::proto::card::Origin;
     use serde_json::{Value, json};
 
+    const OFFICIAL: &str = "io.modelcontextprotocol.registry/official";
+
     fn read(document: Value) -> Result<Offer, Refusal> {
         read_documents(document).remove(0)
     }
@@ -216,7 +234,7 @@ mod tests {
         assert_eq!((one.name.as_str(), one.card.version.as_deref()), ("io-github-a-b_c", Some("1.0.2")));
         assert_eq!(endpoints(&one), [("sse", "https://c.example/sse"), ("npm", "@a-b/c@1.0.2")]);
         let draft = "https://modelcontextprotocol.io/schemas/draft/2025-07-09/server.json";
-        assert!(read(json!({"$schema": draft, "name": "a.b/c"})).is_ok());
+        assert!(read(json!({"$schema": draft, "name": "a.b/c", "version": "1"})).is_ok());
     }
 
     #[test]
@@ -252,7 +270,8 @@ mod tests {
 
     #[test]
     fn what_its_registry_says_of_a_server_counts() {
-        let official = |status: &str, message: &str| json!({"io.modelcontextprotocol.registry/official": {"status": status, "statusMessage": message}});
+        let official =
+            |status: &str, message: &str| json!({OFFICIAL: {"status": status, "statusMessage": message}});
         let server = json!({"name": "a.b/c", "version": "1.0.0"});
         let reading = |document: Value| crate::document::read_all(&[document]).remove(0).unwrap();
         let advised = |document: Value| {
@@ -316,6 +335,7 @@ mod tests {
             (refusal.code.text(), refusal.message)
         };
         assert_eq!(refused(json!({"packages": []})).0, "missing_field");
+        assert!(refused(json!({"server": {"name": "a.b/c"}})).1.starts_with("`server.version` is missing"));
         assert_eq!(refused(json!({"name": "", "packages": []})).0, "bad_field");
         let (code, message) = refused(json!({"name": "a.b/c", "remotes": [{"type": "sse", "url": 5}]}));
         assert_eq!((code, message.as_str()), ("bad_field", "`remotes[0].url` is 5; write a text"));

@@ -225,7 +225,7 @@ async fn register(
 
 fn parse(bytes: &[u8]) -> Result<Vec<Document>, Failure> {
     let body = document::parse(bytes).map_err(|error| {
-        Failure::new(Code::BadRequest, format!("the body {error}"), "send one document or an array")
+        Failure::new(Code::BadRequest, format!("the body is {error}"), "send one document or an array")
     })?;
     let documents = documents_in(body);
     let mut read = read_all(&documents);

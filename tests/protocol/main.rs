@@ -9,6 +9,7 @@ mod full_disk;
 mod laws;
 mod owners;
 mod presence;
+mod replacing;
 mod room;
 mod rules;
 mod zones;
