@@ -7,6 +7,7 @@ mod args;
 mod call;
 mod client;
 mod dev;
+mod excerpt;
 mod failure;
 mod keys;
 mod log;
