@@ -1,5 +1,6 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
+mod agents;
 #[cfg(feature = "lab")]
 mod sim;
 
@@ -7,6 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(super) use self::agents::{
+    AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
+};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
@@ -42,28 +46,11 @@ pub(super) struct Aop {
     pub(super) command: Command,
 }
 
-/// A name, which may begin with `-`. What looks like a long option is a misspelt one; no document is given such a name.
-fn agent_name(text: &str) -> Result<String, &'static str> {
-    match text.strip_prefix("--") {
-        Some(rest) if rest.starts_with(|first: char| first.is_ascii_lowercase()) => {
-            Err("there is no such option, and an agent whose name begins so is given by its id")
-        }
-        _ => Ok(text.to_owned()),
-    }
-}
-
-impl AgentNamesArgs {
-    /// All names.
-    pub(super) fn agents(&self) -> impl Iterator<Item = &String> {
-        std::iter::once(&self.agent).chain(&self.more)
-    }
-}
-
 /// One command.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run five nodes with sample agents in one process, to try things
-    #[command(before_help = "Examples:\n  aop dev\n  aop dev --http 127.0.0.1:0 --json")]
+    #[command(before_help = "Examples:\n  aop dev\n  aop dev --agents ./agents --http 127.0.0.1:0")]
     Dev(DevArgs),
     /// Run a node
     #[command(before_help = "Examples:\n\
@@ -98,6 +85,14 @@ pub(super) enum Command {
             \x20 aop agents --zone acme.org --json\n\
             \x20 aop agents adopt summarizer       # after restored_key: offered and renewed by this node again")]
     Agents(AgentsArgs),
+    /// An agent of your own
+    #[command(before_help = "Examples:\n\
+            \x20 aop agent new word-count            # writes word-count.toml and word-count.py\n\
+            \x20 aop agent new word-count --dir agents")]
+    Agent {
+        #[command(subcommand)]
+        command: AgentCommand,
+    },
     /// Whom a name means here, where several owners have it
     #[command(before_help = "Examples:\n  aop owner list\n  aop owner trust summarizer 12D3…")]
     Owner {
@@ -221,60 +216,6 @@ pub(super) struct CallArgs {
 }
 
 #[derive(Args, Debug)]
-pub(super) struct RegisterArgs {
-    /// agent.toml or JSON files; - is either from stdin
-    #[arg(value_name = "FILE", required = true)]
-    pub(super) files: Vec<PathBuf>,
-    /// Zone for documents that name none; the default is the node's home zone
-    #[arg(long, value_name = "ZONE")]
-    pub(super) zone: Option<String>,
-    /// Also in the place of a newer version, or of another agent of the same name
-    #[arg(long)]
-    pub(super) replace: bool,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct AgentNamesArgs {
-    /// Full name, bare name or id
-    #[arg(value_name = "AGENT", required = true, allow_hyphen_values = true, value_parser = agent_name)]
-    pub(super) agent: String,
-    /// More of them
-    #[arg(value_name = "AGENT")]
-    pub(super) more: Vec<String>,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(super) struct AgentsArgs {
-    #[command(subcommand)]
-    pub(super) command: Option<AgentsCommand>,
-    /// Only this zone
-    #[arg(long, value_name = "ZONE")]
-    pub(super) zone: Option<String>,
-    /// Most results; all without it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) limit: Option<u32>,
-    /// Where an earlier answer stopped
-    #[arg(long, value_name = "CURSOR")]
-    pub(super) cursor: Option<String>,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Subcommand, Debug)]
-pub(super) enum AgentsCommand {
-    /// Offer agents again that an earlier data folder offered with this node's key
-    #[command(
-        before_help = "Examples:\n  aop agents adopt summarizer\n  aop agents adopt a@acme.org b@acme.org --json"
-    )]
-    Adopt(AgentNamesArgs),
-}
-
-#[derive(Args, Debug)]
 pub(super) struct StatusArgs {
     /// With the version of every author that is held, which may be many
     #[arg(long)]
@@ -294,6 +235,9 @@ pub(super) struct WatchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct DevArgs {
+    /// Agent file or folder, run by the first node
+    #[arg(long, value_name = "PATH")]
+    pub(super) agents: Vec<PathBuf>,
     /// Address of the first node's HTTP API; port 0 takes any free port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
     pub(super) http: String,

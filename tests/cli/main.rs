@@ -4,4 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod commands;
+#[cfg(unix)]
+mod documents;
 mod processes;
