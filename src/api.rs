@@ -122,6 +122,9 @@ pub struct Agent {
     pub origin: Origin,
     /// Its name in the imported document.
     pub original_name: Option<String>,
+    /// Its registry advises against it: why, or `deprecated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
     /// Addresses of a listing.
     pub endpoints: Vec<AgentEndpoint>,
     /// Hosts that offer it.
@@ -135,6 +138,12 @@ pub struct AgentEndpoint {
     pub kind: String,
     /// URL or package identifier.
     pub address: String,
+    /// Version of the protocol spoken there, where the document says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// What a client names as its tenant there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// One host of an agent.
@@ -197,6 +206,9 @@ pub struct RegisterAnswer {
     pub registered: Vec<Registered>,
     /// What was not, and why.
     pub refused: Vec<Refused>,
+    /// What was deregistered, because its registry has deleted it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub withdrawn: Vec<Registered>,
 }
 
 /// A registered agent.
@@ -206,9 +218,9 @@ pub struct Registered {
     pub agent: String,
     /// Stable id.
     pub id: String,
-    /// What was not taken of the document, and what to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    /// What was not taken of the document, or taken otherwise than it is written; one sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A document that was not registered.

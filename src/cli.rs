@@ -3,10 +3,12 @@
 //! Data goes to stdout, console to stderr. A command returns how it ended or a failure that says what, why and what
 //! to do next; only this file prints failures. Text that came from other hosts is cleaned before a terminal sees it.
 
+mod agent;
 mod args;
 mod call;
 mod client;
 mod dev;
+mod excerpt;
 mod failure;
 mod keys;
 mod log;
@@ -26,7 +28,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use self::args::{AgentsArgs, AgentsCommand, Aop, Command, ConfigCommand, KeysCommand, OwnerCommand};
+use self::args::{
+    AgentCommand, AgentsArgs, AgentsCommand, Aop, Command, ConfigCommand, KeysCommand, OwnerCommand,
+};
 pub use self::failure::Exit;
 use self::failure::Failure;
 use self::output::Console;
@@ -60,7 +64,8 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Status(args) => read::status(&args),
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
-        Command::Register(args) => register::register(&args, console),
+        Command::Agent { command: AgentCommand::New(args) } => agent::new(&args, console),
+        Command::Register(args) => register::register(&args, verbose, console),
         Command::Deregister(args) => register::deregister(&args),
         Command::Keys { command: KeysCommand::Show(args) } => keys::show(&args),
         Command::Keys { command: KeysCommand::New(args) } => keys::new(&args, console),

@@ -1,5 +1,5 @@
 //! Documents about agents, made ready to be registered: `agent.toml` in its JSON form, server.json of the MCP
-//! registry, and A2A agent cards.
+//! registry and its answers, server cards, A2A agent cards, and OASF records.
 //!
 //! A document becomes one card or one refusal, and never touches the others of its request. The mapping depends on
 //! the document alone: the same document makes the same name and card on every node. The imported text stays in the
@@ -9,22 +9,28 @@
 //! |---|---|
 //! | agent's file | an object `agent` |
 //! | server.json | `$schema` of `server.schema.json`; an object `server` (registry answer); without `$schema`: `packages`, `remotes`, or a `name` with `/` and a `version` |
-//! | A2A card | an object `card` (wrapper); `skills`, `protocolVersion`, `supportedInterfaces`, `preferredTransport`, `defaultInputModes`, or an object `capabilities` |
+//! | server card | `$schema` of `server-card.schema.json`; an object `serverInfo` |
+//! | A2A card | an object `card` (wrapper); `skills`, `protocolVersion`, `supportedInterfaces`, `preferredTransport`, `defaultInputModes`, an object `capabilities`, or a list of them beside `url` |
+//! | OASF record | `schema_version` beside `skills`, `modules`, `locators`, `authors` or `domains` |
+//! | registry's list | an array `servers`, which stands for what it lists |
 //!
-//! Refusal codes: `unknown_format`, `unknown_key`, `missing_field`, `bad_field`, `bad_name`, `too_large`,
-//! `older_version`, `duplicate_name`; the node adds `conflict` and those of a write.
+//! Refusal codes: `unknown_format`, `unknown_key`, `missing_field`, `bad_field`, `bad_name`, `too_large`, `deleted`,
+//! `older_version`, `duplicate_name`; the node adds `conflict`, `superseded` and those of a write.
 
 mod a2a;
 mod agent;
 mod agent_file;
 mod check;
 mod field;
+mod format;
+mod imported;
 mod listing;
 mod name;
+mod oasf;
+mod registry;
 pub mod run_config;
 pub mod schema;
 mod server_json;
-mod version;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -35,13 +41,17 @@ pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
-pub use name::{agent_name, tool_name};
+pub use name::{agent_name, similar_name, tool_name};
 
 pub use crate::proto::card::Offer;
+use crate::proto::card::version;
 use crate::proto::code::Code;
 use crate::proto::name::{AgentName, ZoneName};
 pub(crate) use field::compact;
 use field::{Fields, JsonPath, Violation, quoted, shortened};
+use format::{DocumentFormat, unknown_format};
+use imported::{Imported, Notes};
+use registry::Status;
 
 /// Why one document was not taken. The others of its request are not affected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,20 +70,66 @@ impl Refusal {
     }
 }
 
-/// Reads one document or an array of them; one entry per document, in order.
+/// One document as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The agent that it describes.
+    pub offer: Offer,
+    /// What was read otherwise than it is written; one sentence each.
+    pub notes: Vec<String>,
+    /// Its registry has deleted it, so there is nothing to register: why.
+    pub deleted: Option<Refusal>,
+}
+
+/// JSON from a file or a request. A byte order mark, which editors of Windows write, is no part of it.
 ///
-/// Of several documents for one name and zone the one with the greatest version is kept.
-pub fn read_documents(body: Value) -> Vec<Result<Offer, Refusal>> {
-    let documents = match body {
-        Value::Array(documents) => documents,
+/// # Errors
+/// What it is instead.
+pub fn parse(bytes: &[u8]) -> Result<Value, String> {
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("UTF-16 text; write it as UTF-8".into());
+    }
+    let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))
+}
+
+/// The documents of what was sent: an array of any, in which a registry's list stands for the documents that it lists.
+pub fn documents_in(body: Value) -> Vec<Value> {
+    let listed = |document: Value| match document {
+        Value::Object(mut map) if is_list(&map) => match map.remove("servers") {
+            Some(Value::Array(servers)) => servers,
+            _ => Vec::new(),
+        },
         document => vec![document],
     };
-    let mut outcomes: Vec<_> = documents.into_iter().map(|document| read_document(&document)).collect();
+    match body {
+        Value::Array(documents) => documents.into_iter().flat_map(listed).collect(),
+        document => listed(document),
+    }
+}
+
+/// Reads documents; one entry for each, in order.
+///
+/// Of several documents for one name and zone the one with the greatest version is kept.
+pub fn read_all(documents: &[Value]) -> Vec<Result<Reading, Refusal>> {
+    let mut outcomes: Vec<_> = documents.iter().map(read_document).collect();
     keep_one_of_each_name(&mut outcomes);
     outcomes
 }
 
-fn read_document(document: &Value) -> Result<Offer, Refusal> {
+/// Reads what was sent, as [`documents_in`] and [`read_all`] do, for whoever wants the agents alone: what its registry has
+/// deleted is refused.
+pub fn read_documents(body: Value) -> Vec<Result<Offer, Refusal>> {
+    let offer = |reading: Reading| reading.deleted.map_or(Ok(reading.offer), Err);
+    read_all(&documents_in(body)).into_iter().map(|outcome| outcome.and_then(offer)).collect()
+}
+
+/// Whether it is a page of a registry's list: `{"servers": […], "metadata": {…}}`.
+fn is_list(map: &Map<String, Value>) -> bool {
+    map.get("servers").is_some_and(Value::is_array) && !map.contains_key("name")
+}
+
+fn read_document(document: &Value) -> Result<Reading, Refusal> {
     match document {
         Value::Object(map) => {
             map_object(map, document).map_err(|violation| Refusal::new(name_in(map), &violation))
@@ -82,83 +138,47 @@ fn read_document(document: &Value) -> Result<Offer, Refusal> {
     }
 }
 
-fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Offer, Violation> {
-    match format_of(map) {
-        Some(DocumentFormat::Agent) => agent::read(map),
-        Some(DocumentFormat::ServerJson) => {
-            server_json::read(&Fields::new(map, JsonPath::default()), document)
+fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Reading, Violation> {
+    let notes = Notes::default();
+    let mut status = Status::Active;
+    let outer = || Imported::new(Fields::new(map, JsonPath::default()), &notes);
+    let offer = match DocumentFormat::of(map)? {
+        DocumentFormat::Agent => agent::read(map)?,
+        DocumentFormat::ServerJson => {
+            status = Status::read(None, map);
+            server_json::read(&outer(), document, status.deprecation())?
         }
-        Some(DocumentFormat::A2a) => a2a::read(&Fields::new(map, JsonPath::default()), document),
-        Some(DocumentFormat::Wrapped(key)) => unwrap_document(map, key),
-        None => Err(unknown_format(describe_unknown(map))),
-    }
-}
-
-/// The registry API wraps a server.json as `server`, beside its own `_meta`; card collections wrap as `card`.
-fn unwrap_document(map: &Map<String, Value>, key: &'static str) -> Result<Offer, Violation> {
-    let outer = Fields::new(map, JsonPath::default());
-    let (Some(inner), Some(document)) = (outer.object(key)?, outer.value(key)) else {
-        return Err(unknown_format(format!("has an empty `{key}`")));
+        DocumentFormat::ServerCard => server_json::read_card(&outer(), document)?,
+        DocumentFormat::A2a => a2a::read(&outer(), document)?,
+        DocumentFormat::Oasf => oasf::read(&outer(), document)?,
+        DocumentFormat::Wrapped(key) => {
+            let (Some(inner), Some(document @ Value::Object(server))) = (outer().object(key), map.get(key))
+            else {
+                return Err(unknown_format(format!("has an empty `{key}`")));
+            };
+            if key == "card" {
+                a2a::read(&inner, document)?
+            } else {
+                status = Status::read(Some(map), server);
+                server_json::read(&inner, document, status.deprecation())?
+            }
+        }
     };
-    match key {
-        "server" => server_json::read(&inner, document),
-        _ => a2a::read(&inner, document),
-    }
+    let deleted = match status {
+        Status::Deleted(why) => Some(deleted(&offer, &why)),
+        Status::Active | Status::Deprecated(_) => None,
+    };
+    Ok(Reading { offer, notes: notes.into_texts(), deleted })
 }
 
-enum DocumentFormat {
-    Agent,
-    ServerJson,
-    A2a,
-    Wrapped(&'static str),
-}
-
-fn format_of(map: &Map<String, Value>) -> Option<DocumentFormat> {
-    let is_object = |key: &str| map.get(key).is_some_and(Value::is_object);
-    // A key that is null is no sign of a format: it is written for what is not given.
-    let has = |key: &&str| map.get(*key).is_some_and(|value| !value.is_null());
-    // An empty `$schema` names no other format, so the fields below may still tell.
-    let schema = map.get("$schema").and_then(Value::as_str).filter(|schema| !schema.is_empty());
-    // Some documents point into the schema with a fragment.
-    if schema.is_some_and(|schema| schema.contains("/server.schema.json")) {
-        return Some(DocumentFormat::ServerJson);
-    }
-    // Ours first: what stands beside `agent` is then an unknown key, not a sign of another format.
-    if is_object("agent") {
-        return Some(DocumentFormat::Agent);
-    }
-    if let Some(key) = ["server", "card"].into_iter().find(|key| is_object(key)) {
-        return Some(DocumentFormat::Wrapped(key));
-    }
-    let a2a = ["skills", "protocolVersion", "supportedInterfaces", "preferredTransport", "defaultInputModes"];
-    if a2a.iter().any(has) || is_object("capabilities") {
-        return Some(DocumentFormat::A2a);
-    }
-    // Other formats of the same family have these fields too, and their own schema.
-    let named = map.get("name").and_then(Value::as_str).is_some_and(|name| name.contains('/'));
-    let looks_alike = ["packages", "remotes"].iter().any(has) || (named && has(&"version"));
-    (schema.is_none() && looks_alike).then_some(DocumentFormat::ServerJson)
-}
-
-fn unknown_format(problem: String) -> Violation {
-    let fix = "accepted are an agent's file as {\"agent\": {…}}, a server.json of the MCP registry, an A2A agent card, \
-               and an array of these";
-    Violation { code: Code::UnknownFormat, ..Violation::bad(JsonPath::default(), problem, fix) }
-}
-
-fn describe_unknown(map: &Map<String, Value>) -> String {
-    if let Some(schema) = map.get("$schema") {
-        return format!("follows the schema {}, which is not read here", quoted(schema));
-    }
-    if map.get("servers").is_some_and(Value::is_array) {
-        return "is a registry's list; send its array `servers` instead".into();
-    }
-    // Five keys tell a reader which document this is, and the message stays a line.
-    let keys: Vec<_> = map.keys().take(5).map(|key| format!("`{}`", shortened(key))).collect();
-    if keys.is_empty() {
-        return "is empty".into();
-    }
-    format!("is of no known format (it has {})", keys.join(", "))
+fn deleted(offer: &Offer, why: &str) -> Refusal {
+    let version =
+        offer.card.version.as_deref().map(|version| format!(" {}", shortened(version))).unwrap_or_default();
+    let why = if why.is_empty() { String::new() } else { format!(", saying {why:?}") };
+    let message = format!(
+        "its registry has deleted{version}{why}; nothing is registered: look for another version, or another server"
+    );
+    Refusal { name: shortened(name_of(offer)), code: Code::Deleted, message }
 }
 
 fn name_in(map: &Map<String, Value>) -> &str {
@@ -170,17 +190,17 @@ fn name_in(map: &Map<String, Value>) -> &str {
 
 /// A host has one record a name and zone, so of several documents for one only the greatest version is kept. Those of
 /// another origin are no versions of it: there the first stays.
-fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
+fn keep_one_of_each_name(outcomes: &mut [Result<Reading, Refusal>]) {
     let mut kept: BTreeMap<(Option<ZoneName>, AgentName), usize> = BTreeMap::new();
     for index in 0..outcomes.len() {
-        // A refused document contests nothing, so a broken newer version leaves the older one registered.
-        let Ok(new) = &outcomes[index] else { continue };
+        // A refused or deleted document contests nothing, so a broken newer version leaves the older one registered.
+        let Some(new) = offered(&outcomes[index]) else { continue };
         let key = (new.zone.clone(), new.name.clone());
         let Some(earlier) = kept.get(&key).copied() else {
             kept.insert(key, index);
             continue;
         };
-        let Ok(old) = &outcomes[earlier] else { continue };
+        let Some(old) = offered(&outcomes[earlier]) else { continue };
         let (loser, refusal) = match contest(old, new) {
             Contest::NewIsGreater => (earlier, older_version(old, new)),
             Contest::OldIsGreater => (index, older_version(new, old)),
@@ -194,6 +214,10 @@ fn keep_one_of_each_name(outcomes: &mut [Result<Offer, Refusal>]) {
     }
 }
 
+fn offered(outcome: &Result<Reading, Refusal>) -> Option<&Offer> {
+    outcome.as_ref().ok().filter(|reading| reading.deleted.is_none()).map(|reading| &reading.offer)
+}
+
 enum Contest {
     NewIsGreater,
     OldIsGreater,
@@ -201,8 +225,7 @@ enum Contest {
 }
 
 fn contest(old: &Offer, new: &Offer) -> Contest {
-    let called = |one: &Offer| (one.card.origin, one.card.original_name.clone());
-    if called(old) != called(new) {
+    if !new.card.is_same_agent(&old.card) {
         return Contest::SameName;
     }
     match version::compare(new.card.version.as_deref(), old.card.version.as_deref()) {
@@ -222,7 +245,7 @@ fn older_version(loser: &Offer, winner: &Offer) -> Refusal {
     let (lower, greater) = (version(loser), version(winner));
     let message = format!(
         "`version` is {lower}, and this request also has {greater}, which is registered; to register {lower} send it \
-         alone"
+         alone, with `--replace`"
     );
     Refusal { name: shortened(name_of(loser)), code: Code::OlderVersion, message }
 }
@@ -296,6 +319,45 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_a_registry_stands_for_its_servers() {
+        let answer = |name: &str| json!({"server": server(name, "1"), "_meta": {}});
+        let page = json!({"servers": [answer("a.b/c"), answer("a.b/d"), 7], "metadata": {"nextCursor": "x"}});
+        assert_eq!(codes(page.clone()), ["ok", "ok", "unknown_format"]);
+        assert_eq!(codes(json!([page, answer("a.b/c")])), ["ok", "ok", "unknown_format", "duplicate_name"]);
+        assert_eq!(codes(json!({"servers": []})), [""; 0]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_the_text() {
+        assert_eq!(parse("\u{feff}[1]".as_bytes()), Ok(json!([1])));
+        assert_eq!(parse(b"\xff\xfe[\0").unwrap_err(), "UTF-16 text; write it as UTF-8");
+        assert!(parse(b"{").unwrap_err().starts_with("not JSON: "));
+    }
+
+    #[test]
+    fn a_version_that_is_deleted_contests_nothing() {
+        let deleted = json!({"server": server("a.b/c", "2"),
+            "_meta": {"io.modelcontextprotocol.registry/official": {"status": "deleted"}}});
+        for body in [json!([deleted, server("a.b/c", "1")]), json!([server("a.b/c", "1"), deleted])] {
+            let mut codes = codes(body);
+            codes.sort_unstable();
+            assert_eq!(codes, ["deleted", "ok"]);
+        }
+    }
+
+    #[test]
+    fn cards_of_one_name_at_two_addresses_are_two_agents() {
+        let card = |name: &str, url: &str, version: &str| json!({"name": name, "url": url, "version": version, "skills": []});
+        let two = json!([card("A B", "https://one.example", "1"), card("A B", "https://two.example", "1")]);
+        assert_eq!(codes(two), ["ok", "ok"]);
+        let same = json!([card("A B", "https://One.example/", "1"), card("A B", "https://one.example", "2")]);
+        assert_eq!(codes(same), ["older_version", "ok"]);
+        // A name that is one of an agent as it stands leaves no room for a second.
+        let plain = json!([card("a", "https://one.example", "1"), card("a", "https://two.example", "2")]);
+        assert_eq!(codes(plain), ["ok", "duplicate_name"]);
+    }
+
+    #[test]
     fn one_name_in_two_zones_is_two_agents() {
         let agent = |zone: &str| json!({"agent": {"name": "a", "zone": zone}});
         assert_eq!(codes(json!([agent("x"), agent("y"), agent("x")])), ["ok", "ok", "duplicate_name"]);
@@ -306,8 +368,7 @@ mod tests {
         let refusal = |body: Value| read_documents(body).remove(0).unwrap_err();
         let unknown = refusal(json!({"foo": 1, "bar": 2}));
         assert!(unknown.message.contains("`foo`, `bar`") && unknown.message.contains("A2A agent card"));
-        let card = json!({"$schema": "https://x/v1/server-card.schema.json", "name": "a/b", "version": "1", "remotes": []});
-        assert!(refusal(card).message.contains("server-card.schema.json"));
-        assert!(refusal(json!({"servers": [], "metadata": {}})).message.contains("send its array `servers`"));
+        let card = json!({"$schema": "https://x/v1/other.schema.json", "name": "a/b", "version": "1", "remotes": []});
+        assert!(refusal(card).message.contains("other.schema.json"));
     }
 }

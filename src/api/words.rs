@@ -39,6 +39,10 @@ words! {
         ServerJson = "server.json",
         /// An A2A agent card.
         A2a = "a2a",
+        /// A card of an MCP server, which the server shows itself.
+        ServerCard = "server-card",
+        /// A record of the Open Agentic Schema Framework.
+        Oasf = "oasf",
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
+mod agents;
 #[cfg(feature = "lab")]
 mod sim;
 
@@ -7,6 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub(super) use self::agents::{
+    AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
+};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
@@ -46,7 +50,7 @@ pub(super) struct Aop {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Run five nodes with sample agents in one process, to try things
-    #[command(before_help = "Examples:\n  aop dev\n  aop dev --http 127.0.0.1:0 --json")]
+    #[command(before_help = "Examples:\n  aop dev\n  aop dev --agents ./agents --http 127.0.0.1:0")]
     Dev(DevArgs),
     /// Run a node
     #[command(before_help = "Examples:\n\
@@ -68,7 +72,7 @@ pub(super) enum Command {
             \x20 aop call summarizer --task \"Summarise: …\"\n\
             \x20 aop call resize@acme.org '{\"width\": 100}' --timeout 60 --json")]
     Call(CallArgs),
-    /// Register agents from agent.toml, server.json, A2A cards, or JSON arrays of either
+    /// Register agents from agent.toml, server.json, server cards, A2A cards, OASF records, or arrays of them
     #[command(before_help = "Examples:\n\
             \x20 aop register agent.toml\n\
             \x20 curl -s https://example.org/servers.json | aop register --zone acme.org -")]
@@ -81,6 +85,14 @@ pub(super) enum Command {
             \x20 aop agents --zone acme.org --json\n\
             \x20 aop agents adopt summarizer       # after restored_key: offered and renewed by this node again")]
     Agents(AgentsArgs),
+    /// An agent of your own
+    #[command(before_help = "Examples:\n\
+            \x20 aop agent new word-count            # writes word-count.toml and word-count.py\n\
+            \x20 aop agent new word-count --dir agents")]
+    Agent {
+        #[command(subcommand)]
+        command: AgentCommand,
+    },
     /// Whom a name means here, where several owners have it
     #[command(before_help = "Examples:\n  aop owner list\n  aop owner trust summarizer 12D3…")]
     Owner {
@@ -179,7 +191,7 @@ pub(super) struct FindArgs {
 #[derive(Args, Debug)]
 pub(super) struct ShowArgs {
     /// Full name, bare name, id, or name in the original document
-    #[arg(value_name = "AGENT")]
+    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) agent: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,
@@ -188,7 +200,7 @@ pub(super) struct ShowArgs {
 #[derive(Args, Debug)]
 pub(super) struct CallArgs {
     /// Full name, bare name, id, or name in the original document
-    #[arg(value_name = "AGENT")]
+    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) agent: String,
     /// The agent's input document; - is stdin; the default is {}
     #[arg(value_name = "JSON")]
@@ -201,54 +213,6 @@ pub(super) struct CallArgs {
     pub(super) timeout: Option<f64>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct RegisterArgs {
-    /// agent.toml or JSON files; - is JSON from stdin
-    #[arg(value_name = "FILE", required = true)]
-    pub(super) files: Vec<PathBuf>,
-    /// Zone for documents that name none; the default is the node's home zone
-    #[arg(long, value_name = "ZONE")]
-    pub(super) zone: Option<String>,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct AgentNamesArgs {
-    /// Full name, bare name or id
-    #[arg(value_name = "AGENT", required = true)]
-    pub(super) agents: Vec<String>,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(super) struct AgentsArgs {
-    #[command(subcommand)]
-    pub(super) command: Option<AgentsCommand>,
-    /// Only this zone
-    #[arg(long, value_name = "ZONE")]
-    pub(super) zone: Option<String>,
-    /// Most results; all without it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(super) limit: Option<u32>,
-    /// Where an earlier answer stopped
-    #[arg(long, value_name = "CURSOR")]
-    pub(super) cursor: Option<String>,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Subcommand, Debug)]
-pub(super) enum AgentsCommand {
-    /// Offer agents again that an earlier data folder offered with this node's key
-    #[command(
-        before_help = "Examples:\n  aop agents adopt summarizer\n  aop agents adopt a@acme.org b@acme.org --json"
-    )]
-    Adopt(AgentNamesArgs),
 }
 
 #[derive(Args, Debug)]
@@ -271,6 +235,9 @@ pub(super) struct WatchArgs {
 
 #[derive(Args, Debug)]
 pub(super) struct DevArgs {
+    /// Agent file or folder, run by the first node
+    #[arg(long, value_name = "PATH")]
+    pub(super) agents: Vec<PathBuf>,
     /// Address of the first node's HTTP API; port 0 takes any free port
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:7400")]
     pub(super) http: String,
@@ -382,7 +349,7 @@ pub(super) enum OwnerCommand {
 #[derive(Args, Debug)]
 pub(super) struct OwnerTrustArgs {
     /// Full name, or bare name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) name: String,
     /// PeerId of the owner, as `aop show` prints it
     #[arg(value_name = "OWNER")]
@@ -394,7 +361,7 @@ pub(super) struct OwnerTrustArgs {
 #[derive(Args, Debug)]
 pub(super) struct OwnerForgetArgs {
     /// Full name, or bare name
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) name: String,
     #[command(flatten)]
     pub(super) client: ClientArgs,

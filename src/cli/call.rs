@@ -73,6 +73,9 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
 fn failed(error: &CallError, outcome: Option<Outcome>) -> Failure {
     let advice = match outcome {
         _ if error.code == Code::BadInput => "`aop show AGENT` prints its input schema",
+        _ if error.code == Code::NotCallable && error.endpoints.is_empty() => {
+            "`aop find` may know another agent that does the same"
+        }
         _ if error.code == Code::NotCallable => "use one of its endpoints",
         Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe",
         Some(Outcome::Unknown) => "the agent may have done the work: look before you call again",

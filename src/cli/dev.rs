@@ -4,7 +4,7 @@
 //! The samples need no model and no key: some are built in, some are processes of tools that every POSIX system has, and
 //! some are listings, which name an address outside the mesh.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -14,10 +14,12 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use super::args::DevArgs;
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, report};
 use super::node::ready;
 use super::output::{Console, print_json_line};
 use super::process::{Signals, live, run, start_logs};
+use crate::agents::files::Files;
+use crate::agents::grants::OfferingNode;
 use crate::agents::{Agents, HostedAgent};
 use crate::api::Ready;
 use crate::config::{self, Flags};
@@ -42,6 +44,8 @@ struct DevNode {
     running: Running,
     key: PeerKey,
     folder: TempDir,
+    /// Follows the agents' files while it lives.
+    files: Files,
 }
 
 /// Runs the world until a signal.
@@ -64,16 +68,21 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, console: Console) -> Result<Exit,
         trusted_nets: TrustedNets::default(),
         token: None,
     };
-    run(run_dev(http, args.json, console))?;
+    run(run_dev(http, &args.agents, args.json, console))?;
     Ok(Exit::Done)
 }
 
-async fn run_dev(http: http::Settings, json: bool, console: Console) -> Result<(), Failure> {
+async fn run_dev(
+    http: http::Settings,
+    agents: &[PathBuf],
+    json: bool,
+    console: Console,
+) -> Result<(), Failure> {
     // Caught before there is a folder, so that a signal always removes them.
     let mut signals = Signals::catch()?;
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let nodes = tokio::select! {
-        nodes = start_all() => nodes?,
+        nodes = start_all(agents) => nodes?,
         () = signals.next() => return Ok(()),
     };
     let first = &nodes[0];
@@ -85,26 +94,30 @@ async fn run_dev(http: http::Settings, json: bool, console: Console) -> Result<(
     }
     // The folders are kept until the nodes have stopped, which write until then.
     let (nodes, _folders): (Vec<_>, Vec<_>) =
-        nodes.into_iter().map(|node| (node.running, node.folder)).unzip();
+        nodes.into_iter().map(|node| (node.running, (node.folder, node.files))).unzip();
     live(server, nodes, signals).await
 }
 
-/// The nodes, the first first, with the samples dealt out to the others.
-async fn start_all() -> Result<Vec<DevNode>, Failure> {
+/// The nodes, the first first and with the agents of files, the samples dealt out to the others.
+async fn start_all(agents: &[PathBuf]) -> Result<Vec<DevNode>, Failure> {
     let samples = samples()?;
-    let count = samples.len();
     // Alone before the others, because they need its address.
-    let first = start(Vec::new(), Vec::new()).await?;
+    let first = start(Vec::new(), Vec::new(), agents).await?;
+    let count = samples.len() + first.running.handle.local_agents().list().len();
     let events = first.running.handle.events();
     // One address suffices on loopback; a second would only be dialed in vain.
     let bootstrap: Vec<_> = first.running.listen.first().cloned().into_iter().collect();
-    let others = try_join_all(deal(samples).map(|hosted| start(bootstrap.clone(), hosted))).await?;
+    let others = try_join_all(deal(samples).map(|hosted| start(bootstrap.clone(), hosted, &[]))).await?;
     // Late samples still arrive; the world is usable without them.
     let _ = timeout(SPREAD_TIME_MAX, all_seen(&first, events, count)).await;
     Ok(std::iter::once(first).chain(others).collect())
 }
 
-async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<DevNode, Failure> {
+async fn start(
+    bootstrap: Vec<Multiaddr>,
+    hosted: Vec<HostedAgent>,
+    paths: &[PathBuf],
+) -> Result<DevNode, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::plain(Exit::Failure, error);
     let folder = tempfile::Builder::new().prefix("aop-dev-").tempdir().map_err(|error| failed(&error))?;
     let identity = Identity::from_seed(rand::random());
@@ -112,6 +125,8 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
     let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(str::parse);
     let agents = Agents::new(ZoneName::root());
     agents.replace(hosted);
+    let host = OfferingNode { key, network: NETWORK.into(), home: ZoneName::root() };
+    let files = Files::start(paths, host, &agents, report).await;
     let options = host::Options {
         bootstrap,
         agents,
@@ -119,7 +134,7 @@ async fn start(bootstrap: Vec<Multiaddr>, hosted: Vec<HostedAgent>) -> Result<De
         ..host::Options::new(identity, NETWORK, folder.path())
     };
     let running = host::start(options).await.map_err(|error| failed(&error))?;
-    Ok(DevNode { running, key, folder })
+    Ok(DevNode { running, key, folder, files })
 }
 
 /// The samples in turn to each of the other nodes.

@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
+use super::excerpt::Cut;
 use super::output::clean;
 use crate::api::ApiError;
 pub use crate::proto::code::Exit;
@@ -67,7 +68,7 @@ pub(super) fn report(diagnostic: &dyn Diagnostic) {
     let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
     let mut text = String::new();
     // A report that cannot be drawn is still worth its first line.
-    if handler.render_report(&mut text, diagnostic).is_err() {
+    if handler.render_report(&mut text, &Cut::new(diagnostic)).is_err() {
         text = diagnostic.to_string();
     }
     eprintln!("{}", text.trim_end());

@@ -13,7 +13,7 @@ use super::failure::{Exit, Failure, report};
 use super::output::{Console, clean, print_json, write};
 use crate::agents::grants::{OfferingNode, with_grants};
 use crate::api::{RegisterAnswer, Registered, Status};
-use crate::document::AgentFile;
+use crate::document::{self, AgentFile, documents_in};
 use crate::proto::code::Code;
 
 /// Bytes of documents in one request. The node takes 32 MiB; less shows progress and costs it less memory at once.
@@ -44,6 +44,28 @@ impl Document {
 struct Outcome {
     registered: Vec<Registered>,
     refused: Vec<RefusedPlace>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    withdrawn: Vec<Registered>,
+}
+
+impl Outcome {
+    /// What is counted in one line, unless `-v` asks for each: nobody wants the older ones of a registry's list.
+    fn skipped(&self) -> usize {
+        self.refused.iter().filter(|refused| refused.code == Code::OlderVersion).count()
+    }
+
+    /// One line: what came out.
+    fn summary(&self) -> String {
+        let skipped = self.skipped();
+        let counts = [
+            (self.registered.len(), "registered"),
+            (self.withdrawn.len(), "withdrawn"),
+            (skipped, if skipped == 1 { "older version skipped" } else { "older versions skipped" }),
+            (self.refused.len() - skipped, "refused"),
+        ];
+        let told = counts.iter().enumerate().filter(|(at, (count, _))| *at == 0 || *count > 0);
+        told.map(|(_, (count, what))| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// A refused document.
@@ -63,17 +85,18 @@ impl RefusedPlace {
 }
 
 /// Registers every document of every file that can be registered.
-pub(super) fn register(args: &RegisterArgs, console: Console) -> Result<Exit, Failure> {
+pub(super) fn register(args: &RegisterArgs, verbose: u8, console: Console) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
     let mut outcome = Outcome::default();
     let documents = read_files(&args.files, &|| ask_host(&client), &mut outcome);
     let total = documents.len();
-    let query: Vec<_> = args.zone.iter().map(|zone| ("zone", zone.clone())).collect();
+    let mut query: Vec<_> = args.zone.iter().map(|zone| ("zone", zone.clone())).collect();
+    query.extend(args.replace.then(|| ("replace", "true".into())));
     let batches = batches(documents);
     let several = batches.len() > 1;
     for batch in batches {
         match client.post("/v1/agents", &query, body(&batch).as_bytes()) {
-            Ok(answer) => place(&batch, answer, args.client.json, &mut outcome)?,
+            Ok(answer) => place(&batch, answer, args.client.json, verbose, &mut outcome)?,
             Err(failure) => {
                 // What was sent before is registered already, so the failure alone would be misleading.
                 console
@@ -88,9 +111,9 @@ pub(super) fn register(args: &RegisterArgs, console: Console) -> Result<Exit, Fa
     if args.client.json {
         print_json(&outcome)?;
     } else {
-        console.print(&format!("{} registered, {} refused", outcome.registered.len(), outcome.refused.len()));
+        console.print(&outcome.summary());
     }
-    Ok(if outcome.refused.is_empty() { Exit::Done } else { Exit::Failure })
+    Ok(if outcome.refused.len() == outcome.skipped() { Exit::Done } else { Exit::Failure })
 }
 
 /// `aop deregister`.
@@ -112,7 +135,7 @@ fn each(
     let client = Client::new(&args.client)?;
     let mut done = Vec::new();
     let mut exit = Exit::Done;
-    for agent in &args.agents {
+    for agent in args.agents() {
         match act(&client, &segment(agent).to_string()) {
             Ok(acted) if args.client.json => done.push(acted),
             Ok(acted) => write(&format!("{}\t{}\n", acted.agent, acted.id))?,
@@ -168,24 +191,37 @@ fn read_file(
     path: &Path,
     host: &dyn Fn() -> Result<OfferingNode, Failure>,
 ) -> Result<Vec<Value>, Box<dyn miette::Diagnostic>> {
-    if path.extension().is_some_and(|extension| extension == "toml") {
-        return Ok(vec![read_agent(path, host)?]);
-    }
     let unreadable = |why: String| Box::<dyn miette::Diagnostic>::from(UnreadableFile(path.into(), why));
-    let text = read_text(path).map_err(|error| unreadable(error.to_string()))?;
-    match serde_json::from_slice(&text).map_err(|error| unreadable(format!("it is not JSON: {error}")))? {
-        Value::Array(values) => Ok(values),
-        value => Ok(vec![value]),
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        return Ok(vec![with_own_grants(AgentFile::read(path)?, path, host)?]);
     }
+    let text = read_text(path).map_err(|error| unreadable(error.to_string()))?;
+    // What stdin brings has no name that says what it is.
+    if path.to_str() == Some("-")
+        && let Some(toml) = as_toml(&text)
+    {
+        return Ok(vec![with_own_grants(AgentFile::parse(path, toml)?, path, host)?]);
+    }
+    let body = document::parse(&text).map_err(|why| unreadable(format!("it is {why}")))?;
+    Ok(documents_in(body))
 }
 
-/// An `agent.toml` as a document, with the grants that its `owner_key` or `grant` stands for. The host is asked for
+/// The text, if it is rather TOML than JSON. Both may begin with `[`.
+fn as_toml(text: &[u8]) -> Option<String> {
+    let text = String::from_utf8(text.to_vec()).ok()?;
+    let start = text.trim_start_matches('\u{feff}').trim_start();
+    let is_json = start.starts_with('{')
+        || start.strip_prefix('[').is_some_and(|rest| rest.trim_start().starts_with(['{', '[', ']', '"']));
+    (!is_json && !start.is_empty()).then_some(text)
+}
+
+/// An agent's file as a document, with the grants that its `owner_key` or `grant` stands for. The host is asked for
 /// only where there is one of these.
-fn read_agent(
+fn with_own_grants(
+    file: AgentFile,
     path: &Path,
     host: &dyn Fn() -> Result<OfferingNode, Failure>,
 ) -> Result<Value, Box<dyn miette::Diagnostic>> {
-    let file = AgentFile::read(path)?;
     if file.owner_key.is_none() && file.grant.is_none() {
         return Ok(file.document);
     }
@@ -208,7 +244,7 @@ fn ask_host(client: &Client) -> Result<OfferingNode, Failure> {
 /// Why a file gives no documents.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("{}: {_1}", _0.display())]
-#[diagnostic(help("give agent.toml files, JSON files, or - for JSON from stdin"))]
+#[diagnostic(help("give agent.toml files, JSON files, or - for either from stdin"))]
 struct UnreadableFile(PathBuf, String);
 
 fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -226,7 +262,7 @@ fn read_text(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// The name a document goes by, folded as the mapping of names folds letters.
 fn name_of(document: &Value) -> String {
-    let inner = ["server", "card", "agent"]
+    let inner = ["server", "card", "agent", "serverInfo"]
         .iter()
         .find_map(|key| document.get(key).filter(|value| value.is_object()));
     let name = inner.unwrap_or(document).get("name").and_then(Value::as_str);
@@ -270,6 +306,7 @@ fn place(
     batch: &[Document],
     answer: RegisterAnswer,
     json: bool,
+    verbose: u8,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let told = outcome.refused.len();
@@ -285,11 +322,16 @@ fn place(
         });
     }
     // Only those of this batch: earlier ones were told with theirs.
-    outcome.refused[told..].iter().for_each(print_refused);
+    let is_told = |refused: &&RefusedPlace| verbose > 0 || refused.code != Code::OlderVersion;
+    outcome.refused[told..].iter().filter(is_told).for_each(print_refused);
     for registered in &answer.registered {
-        if let Some(note) = &registered.note {
+        for note in &registered.notes {
             eprintln!("{}", clean(&format!("note: {}: {note}", registered.agent)));
         }
+    }
+    for withdrawn in &answer.withdrawn {
+        let agent = &withdrawn.agent;
+        eprintln!("{}", clean(&format!("withdrawn: {agent}: its registry has deleted this version")));
     }
     let rows =
         answer.registered.iter().map(|registered| format!("{}\t{}\n", registered.agent, registered.id));
@@ -297,6 +339,7 @@ fn place(
         write(&rows.collect::<String>())?;
     }
     outcome.registered.extend(answer.registered);
+    outcome.withdrawn.extend(answer.withdrawn);
     Ok(())
 }
 
@@ -340,10 +383,31 @@ mod tests {
         let batch = [document(4, "a", 1), document(0, "b", 1)];
         let refused = |index| crate::api::Refused { index, code: Code::BadName, ..Default::default() };
         let answer =
-            RegisterAnswer { registered: Vec::new(), refused: vec![refused(0), refused(1), refused(9)] };
+            RegisterAnswer { refused: vec![refused(0), refused(1), refused(9)], ..RegisterAnswer::default() };
         let mut outcome = Outcome::default();
-        place(&batch, answer, true, &mut outcome).unwrap();
+        place(&batch, answer, true, 0, &mut outcome).unwrap();
         assert_eq!(outcome.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [4, 0]);
+    }
+
+    #[test]
+    fn older_versions_are_counted_apart_from_refusals() {
+        let refused = |code| RefusedPlace::new(Path::new("f"), 0, code, String::new());
+        let mut outcome = Outcome { registered: vec![Registered::default(); 2], ..Outcome::default() };
+        assert_eq!(outcome.summary(), "2 registered");
+        outcome.refused = vec![refused(Code::OlderVersion), refused(Code::OlderVersion)];
+        assert_eq!(outcome.summary(), "2 registered, 2 older versions skipped");
+        outcome.refused.push(refused(Code::Superseded));
+        assert_eq!(outcome.summary(), "2 registered, 2 older versions skipped, 1 refused");
+    }
+
+    #[test]
+    fn toml_is_told_from_json_by_its_beginning() {
+        for toml in ["[agent]\nname = \"a\"", "\u{feff}# c\n[agent]", "name = 1", "[ agent ]"] {
+            assert!(as_toml(toml.as_bytes()).is_some(), "{toml}");
+        }
+        for json in ["{}", "[]", " [ {", "[\n[", "\u{feff}{}", "", " ", "[\"agent\"]"] {
+            assert!(as_toml(json.as_bytes()).is_none(), "{json}");
+        }
     }
 
     #[test]

@@ -8,12 +8,13 @@ use serde_json::{Map, Value};
 
 use super::Offer;
 use super::check::check_card;
-use super::field::{Fields, JsonPath, Violation, bad_name, compact, quoted_text};
-use super::name::plain_form;
+use super::field::{Fields, JsonPath, MemberPart, Violation, bad_name, compact, quoted_text};
+use super::name::similar_name;
 use super::schema::Schema;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
+use crate::proto::code::Code;
 use crate::proto::limits::GRANTS_MAX;
-use crate::proto::name::{AgentName, LABEL_BYTES_MAX, NameError, ZoneName};
+use crate::proto::name::{AgentName, NameError, ZoneName};
 
 /// Keys of `[agent]`.
 const AGENT_KEYS: [&str; 28] = [
@@ -73,6 +74,7 @@ pub const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 
 /// Reads the document; `root` holds `agent`.
 pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Violation> {
     let root = Fields::new(root, JsonPath::default());
+    refuse_keys_outside(&root)?;
     root.only(&["agent"])?;
     let fields =
         root.object("agent")?.ok_or_else(|| Violation::missing(root.path_of("agent"), "write `[agent]`"))?;
@@ -87,6 +89,14 @@ pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Violation> {
     Ok(Offer { name, zone, scope: read_scope(&fields)?, card, grants: read_grants(&fields)? })
 }
 
+/// A file whose keys stand above `[agent]`, or without it.
+fn refuse_keys_outside(root: &Fields<'_>) -> Result<(), Violation> {
+    let Some(key) = root.first_of(&AGENT_KEYS).or_else(|| root.first_of(&FILE_KEYS)) else { return Ok(()) };
+    let problem = "stands outside of `[agent]`".into();
+    let fix = "put it below a line `[agent]`".into();
+    Err(Violation { path: root.path_of(key), part: MemberPart::Key, code: Code::UnknownKey, problem, fix })
+}
+
 fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Violation> {
     let Some(key) = fields.first_of(&FILE_KEYS) else { return Ok(()) };
     let fix = "put it into the agent's file on the host and register that file there";
@@ -96,10 +106,7 @@ fn refuse_file_keys(fields: &Fields<'_>) -> Result<(), Violation> {
 fn read_name(fields: &Fields<'_>) -> Result<AgentName, Violation> {
     let text = fields.required_text("name", "write `name = \"summarizer\"`")?;
     text.parse().map_err(|error: NameError| {
-        let mut similar = plain_form(text);
-        // The plain form is ASCII, so it may be cut at any byte.
-        similar.truncate(LABEL_BYTES_MAX);
-        bad_name(fields.path_of("name"), &error, &format!("write for example `{similar}`"))
+        bad_name(fields.path_of("name"), &error, &format!("write for example `{}`", similar_name(text)))
     })
 }
 

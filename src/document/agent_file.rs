@@ -92,6 +92,14 @@ impl AgentFile {
     /// anything that [`super::read_documents`] would refuse.
     pub fn read(path: &Path) -> Result<AgentFile, FileError> {
         let text = fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        AgentFile::parse(path, text)
+    }
+
+    /// The text of an `agent.toml`, which names its files as one at `path` does.
+    ///
+    /// # Errors
+    /// As [`AgentFile::read`].
+    pub fn parse(path: &Path, text: String) -> Result<AgentFile, FileError> {
         let mut document = parse(path, &text)?;
         // The parent of a bare name is empty, and paths joined to it stay relative, as the name itself is.
         let folder = path.parent().unwrap_or(Path::new(""));

@@ -55,6 +55,7 @@ fn check_short_texts(card: &AgentCard) -> Result<(), Violation> {
         ("region", &card.region),
         ("residency", &card.residency),
         ("original_name", &card.original_name),
+        ("deprecated", &card.deprecated),
     ];
     for (key, text) in texts {
         let Some(text) = text else { continue };
@@ -85,6 +86,12 @@ fn check_endpoints(card: &AgentCard) -> Result<(), Violation> {
         let (kind, address) = (path.index(index).key("kind"), path.index(index).key("address"));
         check_line(kind.clone(), &endpoint.kind)?;
         check_line(address.clone(), &endpoint.address)?;
+        for (key, text) in [("protocol_version", &endpoint.protocol_version), ("tenant", &endpoint.tenant)] {
+            let Some(text) = text else { continue };
+            let path = path.index(index).key(key);
+            check_line(path.clone(), text)?;
+            limit(path, text.len(), SHORT_TEXT_BYTES_MAX, "bytes", "shorten it")?;
+        }
         limit(kind, endpoint.kind.len(), LABEL_TEXT_BYTES_MAX, "bytes", "name the transport briefly")?;
         limit(address, endpoint.address.len(), ADDRESS_BYTES_MAX, "bytes", "use a shorter address")?;
     }
@@ -165,7 +172,7 @@ mod tests {
         );
         let schema = format!("{{\"a\":\"{}\"}}", "x".repeat(16 * 1024));
         assert!(refused(|card| card.output_schema = Some(schema)).1.contains("16384"));
-        let endpoint = Endpoint { kind: "sse".into(), address: "x".repeat(2049) };
+        let endpoint = Endpoint { kind: "sse".into(), address: "x".repeat(2049), ..Endpoint::default() };
         assert!(
             refused(|card| card.endpoints = vec![endpoint]).1.contains("`endpoints[0].address` has 2049")
         );

@@ -194,6 +194,10 @@ impl<'a> Fields<'a> {
     /// An array of texts; empty if absent.
     pub(super) fn texts(&self, key: &str) -> Result<Vec<&'a str>, Violation> {
         let path = self.path_of(key);
+        if let Some(Value::String(text)) = self.value(key) {
+            let fix = format!("write an array: `{key} = [{}]`", quoted_text(text));
+            return Err(Violation::bad(path, format!("is {}", quoted_text(text)), fix));
+        }
         let items = self.array(key)?.iter().enumerate();
         items.map(|(index, item)| one_line(path.index(index), item)).collect()
     }

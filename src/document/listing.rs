@@ -1,5 +1,6 @@
 //! What all imported documents share: the mapped name, derived labels, the kept original.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
@@ -7,8 +8,8 @@ use serde_json::Value;
 use super::Offer;
 use super::check::check_card;
 use super::field::{JsonPath, Violation, bad_name, compact};
-use super::name::agent_name;
-use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
+use super::name::{agent_name, agent_name_at};
+use crate::proto::card::{AgentCard, Endpoint, Origin, Scope, canonical_address};
 use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX};
 
 /// Longest capability made from a skill's name, bytes: a longer one is a sentence, of no use as a filter.
@@ -17,10 +18,12 @@ const CAPABILITY_BYTES_MAX: usize = 64;
 /// What was read from an imported document.
 pub(super) struct Listing<'a> {
     pub(super) origin: Origin,
-    pub(super) name: &'a str,
-    pub(super) title: Option<&'a str>,
-    pub(super) description: Option<&'a str>,
-    pub(super) version: Option<&'a str>,
+    pub(super) name: Cow<'a, str>,
+    pub(super) title: Option<Cow<'a, str>>,
+    pub(super) description: Option<Cow<'a, str>>,
+    pub(super) version: Option<Cow<'a, str>>,
+    /// Its registry advises against it: why.
+    pub(super) deprecated: Option<String>,
     pub(super) tags: Labels,
     pub(super) capabilities: Labels,
     pub(super) endpoints: Vec<Endpoint>,
@@ -32,8 +35,13 @@ pub(super) struct Listing<'a> {
 
 /// Makes the card of a listing, which nobody can call through the mesh.
 pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
-    let name = agent_name(listing.name)
-        .map_err(|error| bad_name(listing.path.key("name"), &error, "write the agent's name"))?;
+    let address = listing.endpoints.first().map(|endpoint| canonical_address(&endpoint.address));
+    let name = match (listing.origin, address) {
+        // Anybody may give his card any name, so its address tells it from others.
+        (Origin::A2a, Some(address)) => agent_name_at(&listing.name, &address),
+        _ => agent_name(&listing.name),
+    };
+    let name = name.map_err(|error| bad_name(listing.path.key("name"), &error, "write the agent's name"))?;
     // `check_card` would speak of `original_name`, a field that the document does not have.
     if listing.name.len() > SHORT_TEXT_BYTES_MAX {
         let path = listing.path.key("name");
@@ -46,13 +54,17 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
         ));
     }
     // Where the two are equal a second copy would only fill the record.
-    let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
+    let original_name = (name.as_str() != listing.name).then(|| listing.name.into_owned());
     let card = AgentCard {
-        description: listing.description.unwrap_or_default().to_owned(),
-        title: listing.title.filter(|title| !title.is_empty() && *title != name.as_str()).map(str::to_owned),
+        description: listing.description.unwrap_or_default().into_owned(),
+        title: listing
+            .title
+            .filter(|title| !title.is_empty() && *title != name.as_str())
+            .map(Cow::into_owned),
         tags: listing.tags.words,
         capabilities: listing.capabilities.words,
-        version: listing.version.filter(|version| !version.is_empty()).map(str::to_owned),
+        version: listing.version.filter(|version| !version.is_empty()).map(Cow::into_owned),
+        deprecated: listing.deprecated,
         endpoints: listing.endpoints,
         origin: listing.origin,
         original_name,

@@ -61,12 +61,30 @@ impl Handle {
         self.key
     }
 
-    /// Registers agents in `zone`, the home zone if none is given there and in the offer. Answers in order, when
-    /// everything registered is durable.
+    /// Registers agents in `zone`, the home zone if none is given there and in the offer, but never in the place of another
+    /// agent or of a newer version. Answers in order, when everything registered is durable.
     pub async fn register(
         &self,
         zone: Option<ZoneName>,
         offers: Vec<Offer>,
+    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
+        self.register_all(zone, offers, Command::Register).await
+    }
+
+    /// [`Handle::register`] in the place of whatever this node offers under the names.
+    pub async fn replace(
+        &self,
+        zone: Option<ZoneName>,
+        offers: Vec<Offer>,
+    ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
+        self.register_all(zone, offers, Command::Replace).await
+    }
+
+    async fn register_all(
+        &self,
+        zone: Option<ZoneName>,
+        offers: Vec<Offer>,
+        command: fn(Vec<Offer>) -> Command,
     ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
         let mut answers = Vec::with_capacity(offers.len());
         let mut offers = offers.into_iter().map(|mut offer| {
@@ -80,7 +98,7 @@ impl Handle {
             if part.is_empty() {
                 return Ok(answers);
             }
-            answers.extend(self.register_part(part, patience).await?);
+            answers.extend(self.register_part(part, command, patience).await?);
             patience = Patience::Endless;
         }
     }
@@ -89,13 +107,14 @@ impl Handle {
     async fn register_part(
         &self,
         part: Vec<Offer>,
+        command: fn(Vec<Offer>) -> Command,
         patience: Patience,
     ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
         let names: Vec<_> =
             part.iter().map(|offer| (offer.name.to_string(), self.agents.runs_at(offer))).collect();
         let free =
             part.into_iter().zip(&names).filter(|(_, (_, runs))| !runs).map(|(offer, _)| offer).collect();
-        let Reply::Registered(results) = self.command(Command::Register(free), patience).await? else {
+        let Reply::Registered(results) = self.command(command(free), patience).await? else {
             return Err(view::stopped());
         };
         let mut results = results.into_iter();
@@ -139,6 +158,22 @@ impl Handle {
         let name = self.resolve(agent).await?.record.name.clone();
         match self.command(Command::Deregister(name), Patience::Client).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
+            Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
+            _ => Err(view::stopped()),
+        }
+    }
+
+    /// Withdraws what this node offers as this agent in this version, in `zone` as for [`Handle::register`]; none if it
+    /// offers no such. Answers when that is durable.
+    pub async fn withdraw_version(
+        &self,
+        zone: Option<ZoneName>,
+        offer: Offer,
+    ) -> Result<Option<api::Registered>, ApiError> {
+        let offer = Offer { zone: offer.zone.or(zone), ..offer };
+        match self.command(Command::WithdrawVersion(Box::new(offer)), Patience::Client).await? {
+            Reply::Deregistered(Ok(registered)) => Ok(Some(view::registered(&registered))),
+            Reply::Deregistered(Err(WriteError::NotFound(_))) => Ok(None),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
             _ => Err(view::stopped()),
         }

@@ -59,16 +59,26 @@ pub(super) fn page(raw: Option<&str>) -> Result<PageQuery, Failure> {
     Ok(query)
 }
 
-/// The zone of a registration.
-pub(super) fn zone(raw: Option<&str>) -> Result<Option<String>, Failure> {
-    let mut zone = None;
+/// How documents are registered.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct RegisterQuery {
+    /// Where, unless they say it.
+    pub(super) zone: Option<String>,
+    /// Whether they take the place of another agent or of a newer version, too.
+    pub(super) replace: bool,
+}
+
+/// The parameters of a registration.
+pub(super) fn register(raw: Option<&str>) -> Result<RegisterQuery, Failure> {
+    let mut query = RegisterQuery::default();
     for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
         match &*name {
-            "zone" => zone = given(&value),
-            _ => return Err(unknown(&name, &["zone"])),
+            "zone" => query.zone = given(&value),
+            "replace" => query.replace = switch("replace", &value)?,
+            _ => return Err(unknown(&name, &["zone", "replace"])),
         }
     }
-    Ok(zone)
+    Ok(query)
 }
 
 /// Whether a status has the version vectors.

@@ -1,6 +1,5 @@
 //! The routes: each takes its request apart, asks the [`Handle`] once, and puts the answer together.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,7 +9,7 @@ use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use super::body;
@@ -23,7 +22,7 @@ use crate::api::{
     AgentDetail, AgentPage, FindAnswer, Owner, Owners, Peers, Refused, RegisterAnswer, Registered, Status,
     TrustOwner,
 };
-use crate::document::{Offer, Refusal, read_documents};
+use crate::document::{self, Reading, Refusal, documents_in, read_all};
 use crate::host::{Handle, Reason, Refusals};
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
@@ -42,7 +41,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 /// A document as it was read.
-type Document = Result<Offer, Refusal>;
+type Document = Result<Reading, Refusal>;
 
 /// What the handlers share.
 pub(super) struct Api {
@@ -210,7 +209,8 @@ async fn register(
     body: Body,
 ) -> Answer<RegisterAnswer> {
     // Judged before the upload: a mistake in it must not cost 32 MiB.
-    let zone = query::zone(raw.as_deref())?.map(|zone| zone.parse::<ZoneName>()).transpose();
+    let query = query::register(raw.as_deref())?;
+    let zone = query.zone.map(|zone| zone.parse::<ZoneName>()).transpose();
     let zone =
         zone.map_err(|error| Failure::new(Code::BadRequest, error.to_string(), "zone=research.acme.org"))?;
     // Held until the answer is there, because the parsed form takes the most memory.
@@ -218,78 +218,68 @@ async fn register(
     let instead = "send the documents in several requests, as `aop register` does";
     let bytes = body::read(body, BODY_BYTES_MAX, instead).await?;
     // Megabytes of JSON take a second of one core: not on a thread that answers others.
-    let (parsed, with_runners) =
+    let parsed =
         tokio::task::spawn_blocking(move || parse(&bytes)).await.map_err(|_| Failure::panicked())??;
-    Ok(Json(register_parsed(&api.handle, zone, parsed, &with_runners).await?))
+    Ok(Json(register_parsed(&api.handle, zone, query.replace, parsed).await?))
 }
 
-/// The documents, and the positions of those that say how to run their agent.
-fn parse(bytes: &[u8]) -> Result<(Vec<Document>, BTreeSet<usize>), Failure> {
-    let body: Value = serde_json::from_slice(bytes).map_err(|error| {
-        Failure::new(
-            Code::BadRequest,
-            format!("the body is not JSON: {error}"),
-            "send one document or an array",
-        )
+fn parse(bytes: &[u8]) -> Result<Vec<Document>, Failure> {
+    let body = document::parse(bytes).map_err(|error| {
+        Failure::new(Code::BadRequest, format!("the body is {error}"), "send one document or an array")
     })?;
-    let documents = body.as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
-    let has_runner = |document: &Value| document.pointer("/agent/run").is_some_and(|run| !run.is_null());
-    // By position in the request, and so before anything is left out.
-    let with_runners =
-        documents.iter().enumerate().filter(|(_, it)| has_runner(it)).map(|(at, _)| at).collect();
-    Ok((read_documents(body), with_runners))
+    let documents = documents_in(body);
+    let mut read = read_all(&documents);
+    for (document, outcome) in documents.iter().zip(&mut read) {
+        if let Ok(reading) = outcome
+            && document.pointer("/agent/run").is_some_and(|run| !run.is_null())
+        {
+            reading.notes.push(NOT_RUN.into());
+        }
+    }
+    Ok(read)
 }
 
 /// Registers what could be read and answers with positions in the request, whatever was left out on the way.
 async fn register_parsed(
     handle: &Handle,
     zone: Option<ZoneName>,
+    replace: bool,
     parsed: Vec<Document>,
-    with_runners: &BTreeSet<usize>,
 ) -> Result<RegisterAnswer, Failure> {
     let mut answer = RegisterAnswer::default();
-    let (positions, items) = take_readable(parsed, &mut answer);
-    if !items.is_empty() {
-        let mut outcomes = handle.register(zone, items).await?;
-        for (position, outcome) in positions.iter().zip(&mut outcomes) {
-            if let Ok(registered) = outcome {
-                registered.note = with_runners.contains(position).then(|| NOT_RUN.into());
+    let (mut positions, mut notes, mut offers) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, document) in parsed.into_iter().enumerate() {
+        match document {
+            // Before anything is registered: a newer version that is deleted must not stand in the way of an older one.
+            Ok(Reading { offer, deleted: Some(refusal), .. }) => {
+                match handle.withdraw_version(zone.clone(), offer).await? {
+                    Some(withdrawn) => answer.withdrawn.push(withdrawn),
+                    None => answer.refused.push(refused_document(index, refusal)),
+                }
+            }
+            Ok(reading) => {
+                positions.push(index);
+                notes.push(reading.notes);
+                offers.push(reading.offer);
+            }
+            Err(refusal) => answer.refused.push(refused_document(index, refusal)),
+        }
+    }
+    if !offers.is_empty() {
+        let outcomes = match replace {
+            true => handle.replace(zone, offers).await?,
+            false => handle.register(zone, offers).await?,
+        };
+        for ((index, notes), outcome) in positions.into_iter().zip(notes).zip(outcomes) {
+            match outcome {
+                Ok(registered) => answer.registered.push(Registered { notes, ..registered }),
+                Err(refusal) => answer.refused.push(refused_document(index, refusal)),
             }
         }
-        put_outcomes(positions, outcomes, &mut answer);
     }
     // Refusals of the reader and of the node meet here, and a client looks for them by position.
     answer.refused.sort_by_key(|refused| refused.index);
     Ok(answer)
-}
-
-/// What could be read with its positions; the rest is refused.
-fn take_readable(parsed: Vec<Document>, answer: &mut RegisterAnswer) -> (Vec<usize>, Vec<Offer>) {
-    let mut readable = (Vec::new(), Vec::new());
-    for (index, document) in parsed.into_iter().enumerate() {
-        match document {
-            Ok(item) => {
-                readable.0.push(index);
-                readable.1.push(item);
-            }
-            Err(refusal) => answer.refused.push(refused_document(index, refusal)),
-        }
-    }
-    readable
-}
-
-/// Outcomes of the node, in the order of `positions`.
-fn put_outcomes(
-    positions: Vec<usize>,
-    outcomes: Vec<Result<Registered, Refusal>>,
-    answer: &mut RegisterAnswer,
-) {
-    for (index, outcome) in positions.into_iter().zip(outcomes) {
-        match outcome {
-            Ok(registered) => answer.registered.push(registered),
-            Err(refusal) => answer.refused.push(refused_document(index, refusal)),
-        }
-    }
 }
 
 fn refused_document(index: usize, refusal: Refusal) -> Refused {
@@ -304,25 +294,4 @@ pub(super) fn named(agent: Result<Path<String>, PathRejection>) -> Result<String
             "name the agent as `name@zone`, percent-encoded",
         )
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_of_the_node_has_the_position_in_the_request() {
-        let offer = || {
-            let document = json!({"agent": {"name": "a", "description": "d", "run": {"builtin": "echo"}}});
-            read_documents(document).pop().unwrap()
-        };
-        let refusal = || Refusal { name: "n".into(), code: Code::NotYours, message: "m".into() };
-        let mut answer = RegisterAnswer::default();
-        let (positions, items) =
-            take_readable(vec![Err(refusal()), offer(), Err(refusal()), offer()], &mut answer);
-        assert_eq!((positions.as_slice(), items.len()), (&[1, 3][..], 2));
-        put_outcomes(positions, vec![Ok(Registered::default()), Err(refusal())], &mut answer);
-        assert_eq!(answer.refused.iter().map(|refused| refused.index).collect::<Vec<_>>(), [0, 2, 3]);
-        assert_eq!(answer.registered.len(), 1);
-    }
 }

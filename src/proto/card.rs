@@ -2,6 +2,8 @@
 //!
 //! JSON parts (schemas, the imported original) travel as JSON text: the protocol carries them and never interprets them.
 
+pub mod version;
+
 use serde::{Deserialize, Serialize};
 
 use super::codec;
@@ -21,6 +23,12 @@ pub enum Origin {
     /// An A2A agent card.
     #[serde(rename = "a2a")]
     A2a,
+    /// A card of an MCP server, which the server shows itself.
+    #[serde(rename = "server-card")]
+    ServerCard,
+    /// A record of the Open Agentic Schema Framework.
+    #[serde(rename = "oasf")]
+    Oasf,
 }
 
 /// Who may find an agent (protocol section 1). Who may find it may call it.
@@ -86,6 +94,9 @@ pub struct AgentCard {
     pub callable: bool,
     /// The format it was made from.
     pub origin: Origin,
+    /// Its registry advises against it: why, or `deprecated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
     /// Its name in the original, where mapping changed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original_name: Option<String>,
@@ -96,6 +107,43 @@ pub struct AgentCard {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+impl AgentCard {
+    /// Whether both are cards of one agent, so that one may take the place of the other under their common name: their
+    /// documents are of one family and call themselves alike, and A2A cards, whose names anybody may give, are served at one
+    /// address, too.
+    pub fn is_same_agent(&self, other: &AgentCard) -> bool {
+        self.origin.family() == other.origin.family()
+            && self.original_name == other.original_name
+            && (self.origin != Origin::A2a || self.main_address() == other.main_address())
+    }
+
+    /// Where it is served first, in the one spelling of [`canonical_address`].
+    pub fn main_address(&self) -> Option<String> {
+        self.endpoints.first().map(|endpoint| canonical_address(&endpoint.address))
+    }
+}
+
+impl Origin {
+    /// A server of MCP keeps its name from its own card to the registry.
+    fn family(self) -> Origin {
+        if self == Origin::ServerCard { Origin::ServerJson } else { self }
+    }
+}
+
+/// An address as it is compared: scheme and host in lower case, without the port that the scheme has anyway and without
+/// slashes at the end. What is no URL stays as it is.
+pub fn canonical_address(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let (scheme, host) = (scheme.to_ascii_lowercase(), host.to_ascii_lowercase());
+    let implied = match scheme.as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    format!("{scheme}://{}{}", host.strip_suffix(implied).unwrap_or(&host), path.trim_end_matches('/'))
 }
 
 /// An agent that this node is asked to offer to the world.
@@ -125,10 +173,36 @@ pub struct CallLimits {
 }
 
 /// An address of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Endpoint {
     /// Transport or binding as the document names it: `streamable-http`, `sse`, `JSONRPC`, `npm`, `pypi`, `oci` …
     pub kind: String,
     /// URL, or package identifier.
     pub address: String,
+    /// The version of the protocol that is spoken there, of A2A `0.3` or `1.0`, where the document says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// What a client names as its tenant there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_spelling() {
+        for same in ["HTTPS://A.example", "https://a.example/", "https://a.example:443//"] {
+            assert_eq!(canonical_address(same), "https://a.example", "{same}");
+        }
+        for other in
+            ["https://a.example/X", "http://a.example", "https://a.example:80", "https://a.example?x=/"]
+        {
+            assert_ne!(canonical_address(other), "https://a.example", "{other}");
+        }
+        assert_eq!(canonical_address("@scope/Package"), "@scope/Package");
+        assert_eq!(canonical_address("http://[::1]:80/A"), "http://[::1]/A");
+    }
 }

@@ -120,6 +120,7 @@ codes! {
     BadField "bad_field" 400 Failure Never Sender "A field has the wrong kind, shape or range.";
     BadName "bad_name" 400 Failure Never Sender "The name cannot be one of an agent or zone.";
     DuplicateName "duplicate_name" 409 Failure Never Sender "Another document of the request has the name.";
+    Deleted "deleted" 409 Failure Never Sender "The registry that the document comes from has deleted it.";
     OlderVersion "older_version" 409 Failure Never Sender "A greater version is in the same request.";
 
     // What a write, or a record from elsewhere, can be refused for.
@@ -137,7 +138,7 @@ codes! {
     BadLease "bad_lease" 403 Failure Never Sender "It would last longer than it may, or than its grants.";
     BadGeneration "bad_generation" 403 Failure Never Sender "Its owner signed another generation.";
     Expired "expired" 409 Failure Never Sender "Its lease has ended.";
-    Superseded "superseded" 409 Failure Never Sender "A greater record is held.";
+    Superseded "superseded" 409 Failure Never Sender "A greater record or a newer version is held.";
     QuotaExceeded "quota_exceeded" 429 Failure Never Sender "All slots of this node in the zone are taken.";
     SlotTaken "slot_taken" 409 Failure Never Sender "Another record of its host stands in its slot.";
     ZoneFull "zone_full" 429 Failure Later Nobody "The zone is full, and others' first slots come before it.";

@@ -177,8 +177,12 @@ pub enum Command {
     },
     /// A name means nobody in particular any more.
     ForgetOwner(String),
-    /// Offer agents.
+    /// Offer agents, but never in the place of another agent or of a newer version.
     Register(Vec<Offer>),
+    /// Withdraw what this node offers as this agent in this version, if it does.
+    WithdrawVersion(Box<Offer>),
+    /// Offer agents in the place of whatever this node offers under their names.
+    Replace(Vec<Offer>),
     /// Offer the agents of the configured files, and withdraw those that were configured before and no longer are.
     OfferFiles {
         /// What the files offer.
@@ -216,9 +220,9 @@ pub enum Reply {
     Owners(Vec<KnownOwner>),
     /// To `TrustOwner` and `ForgetOwner`: what is known now, or was until now.
     Owner(Result<KnownOwner, OwnerError>),
-    /// To `Register` and `OfferFiles`: one result an offer, in order.
+    /// To `Register`, `Replace` and `OfferFiles`: one result an offer, in order.
     Registered(Vec<Result<Registered, WriteError>>),
-    /// To `Deregister`.
+    /// To `Deregister` and `WithdrawVersion`.
     Deregistered(Result<Registered, WriteError>),
     /// To `JoinZone` and `LeaveZone`.
     Zone(Result<(), ZoneError>),

@@ -29,7 +29,7 @@ use self::restored::Restored;
 use self::shelf::{Knowledge, Shelves};
 use self::unkept::Unkept;
 use self::write::Draft;
-use super::card::{Offer, Scope};
+use super::card::{AgentCard, Offer, Scope};
 use super::codec;
 use super::config::Config;
 use super::context::Context;
@@ -48,6 +48,15 @@ use super::zone::{Zone, Zones};
 /// The wait between the first finished sync of a run and the first renewal: one peer may know nothing, or keep to itself
 /// what it knows. By then all that were dialed were compared with, and some that dialed have brought what is lacking here.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a registration may take the place of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replace {
+    /// The same agent, in the same or an earlier version.
+    Versions,
+    /// Whatever this node offers under the name.
+    Anything,
+}
 
 /// The own records of one node, in all its zones.
 pub(super) struct OwnRecords {
@@ -102,8 +111,9 @@ impl OwnRecords {
         ctx: &mut Context<'_>,
         zones: &mut Zones,
         offers: Vec<Offer>,
+        replace: Replace,
     ) -> Vec<Result<Registered, WriteError>> {
-        offers.into_iter().map(|offer| self.register_one(ctx, zones, offer)).collect()
+        offers.into_iter().map(|offer| self.register_one(ctx, zones, offer, replace)).collect()
     }
 
     pub(super) fn offer_files(
@@ -122,7 +132,7 @@ impl OwnRecords {
         };
         let mut names: BTreeSet<FullName> = offers.iter().map(name).collect();
         // New offers before withdrawals: an agent that moved to another name is not gone in between.
-        let registered = self.register(ctx, zones, offers);
+        let registered = self.register(ctx, zones, offers, Replace::Anything);
         let others = self.file_offers.difference(&names).cloned();
         let (gone, kept): (Vec<FullName>, Vec<FullName>) = others.partition(|name| withdraw.includes(name));
         names.extend(kept);
@@ -146,6 +156,7 @@ impl OwnRecords {
         ctx: &mut Context<'_>,
         zones: &mut Zones,
         offer: Offer,
+        replace: Replace,
     ) -> Result<Registered, WriteError> {
         let zone = offer.zone.clone().unwrap_or_else(|| ctx.config.home_zone());
         if !zones.get(&zone).is_some_and(|zone| zone.role() == Role::Member) {
@@ -169,6 +180,9 @@ impl OwnRecords {
             body: codec::encode(&offer.card),
             name: name.clone(),
         };
+        if replace == Replace::Versions {
+            self.check_replaced(ctx.now, zones, &draft, &offer.card)?;
+        }
         let registered = Registered { id: AgentId::of(owner, &name), name };
         // A restart offers everything again, and should write nothing that is still good.
         if !self.is_offered_already(ctx.now, zones, &draft) {
@@ -180,6 +194,22 @@ impl OwnRecords {
             }
         }
         Ok(registered)
+    }
+
+    /// A registry has deleted one version of an agent; another version of it stays.
+    pub(super) fn withdraw_version(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        directory: &mut Directory,
+        offer: Offer,
+    ) -> Result<Registered, WriteError> {
+        let name = FullName { agent: offer.name, zone: offer.zone.unwrap_or_else(|| ctx.config.home_zone()) };
+        let is_it = |held: AgentCard| held.is_same_agent(&offer.card) && held.version == offer.card.version;
+        match offers_named(&self.records, &name).iter().filter_map(|own| own.card()).any(is_it) {
+            true => self.deregister(ctx, zones, directory, &name),
+            false => Err(WriteError::NotFound(name)),
+        }
     }
 
     pub(super) fn deregister(

@@ -46,6 +46,21 @@ pub enum WriteError {
          let its owner sign one of a higher generation (`aop keys grant --generation N`)"
     )]
     StampedAhead(FullName),
+    /// Another agent has the name on this node.
+    #[error(
+        "{0} is another agent here, {1}; register this one in another zone with `--zone`, or in its place with `--replace`"
+    )]
+    NameTaken(FullName, String),
+    /// A newer version of it is registered by this node.
+    #[error("`version` is {version}, and {name} is registered with {held} already; go back with `--replace`")]
+    OlderVersion {
+        /// The agent.
+        name: FullName,
+        /// The one that was to be registered.
+        version: String,
+        /// The one that stays.
+        held: String,
+    },
     /// A greater generation or another writer holds the key.
     #[error("{0} is held by a greater record; use a grant of a higher generation")]
     Superseded(FullName),
@@ -106,7 +121,8 @@ impl WriteError {
             WriteError::ZoneNotServed(_) => Code::ZoneNotServed,
             WriteError::ClockUnsafe(_) => Code::ClockUnsafe,
             WriteError::StampedAhead(_) => Code::StampedAhead,
-            WriteError::Superseded(_) => Code::Superseded,
+            WriteError::NameTaken(..) => Code::Conflict,
+            WriteError::Superseded(_) | WriteError::OlderVersion { .. } => Code::Superseded,
             WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => Code::BadGrant,
             WriteError::Refused(refusal) => refusal.code(),
             WriteError::QuotaExceeded => Code::QuotaExceeded,

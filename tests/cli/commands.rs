@@ -21,7 +21,7 @@ fn aop(args: &[&str]) -> Output {
     aop_in(Path::new("."), args, &[])
 }
 
-fn aop_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+pub(crate) fn aop_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_aop"))
         .args(args)
         .current_dir(folder)
@@ -33,15 +33,15 @@ fn aop_in(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-fn out(output: &Output) -> String {
+pub(crate) fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn err(output: &Output) -> String {
+pub(crate) fn err(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn code(output: &Output) -> i32 {
+pub(crate) fn code(output: &Output) -> i32 {
     output.status.code().unwrap()
 }
 
@@ -622,12 +622,12 @@ async fn the_description_of_the_api_lists_routes_that_exist() {
 }
 
 /// A started process that prints a ready line; killed when dropped.
-struct Started {
+pub(crate) struct Started {
     child: std::process::Child,
-    ready: Value,
+    pub(crate) ready: Value,
 }
 
-fn start(folder: &Path, args: &[&str]) -> Started {
+pub(crate) fn start(folder: &Path, args: &[&str]) -> Started {
     let mut child = Command::new(env!("CARGO_BIN_EXE_aop"))
         .args(args)
         .current_dir(folder)

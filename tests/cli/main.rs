@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod commands;
+#[cfg(unix)]
+mod documents;
 mod processes;
 #[cfg(unix)]
 mod signals;

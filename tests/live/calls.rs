@@ -156,7 +156,8 @@ async fn an_unknown_agent_and_a_wrong_timeout_are_errors_and_no_answers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_listing_is_not_called_and_says_where_it_is_served() {
-    let endpoint = Endpoint { kind: "sse".into(), address: "https://example.org/mcp".into() };
+    let endpoint =
+        Endpoint { kind: "sse".into(), address: "https://example.org/mcp".into(), ..Endpoint::default() };
     let card = AgentCard { endpoints: vec![endpoint], ..AgentCard::default() };
     let (_host, caller) =
         with_host(vec![HostedAgent { offer: offer("listed", card), run_config: None }]).await;

@@ -10,6 +10,7 @@ mod key_use;
 mod laws;
 mod owners;
 mod presence;
+mod replacing;
 mod room;
 mod rules;
 mod zones;

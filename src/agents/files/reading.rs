@@ -10,7 +10,7 @@ use super::PathDiagnostic;
 use crate::agents::grants::{OfferingNode, with_grants};
 use crate::agents::{HostedAgent, command};
 use crate::document::run_config::{McpServer, Runner};
-use crate::document::{AgentFile, FileDiagnostic, Refusal, files_named_in, read_documents};
+use crate::document::{self, AgentFile, FileDiagnostic, Refusal, files_named_in, read_documents};
 use crate::proto::code::Code;
 
 /// What a file said when it was last read.
@@ -130,8 +130,7 @@ fn read_listings(path: &Path) -> Result<(Vec<HostedAgent>, Vec<BoxedDiagnostic>)
     };
     let text = fs::read(path)
         .map_err(|error| wrong(format!("cannot be read: {error}"), "check the path and its permissions"))?;
-    let document = serde_json::from_slice(&text)
-        .map_err(|error| wrong(format!("not JSON: {error}"), "correct the text at that place"))?;
+    let document = document::parse(&text).map_err(|why| wrong(why, "correct the text at that place"))?;
     Ok(read_all(path, document))
 }
 

@@ -54,6 +54,7 @@ fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> ap
         role: card.role,
         model: card.model,
         original_name: card.original_name,
+        deprecated: card.deprecated,
     }
 }
 
@@ -114,7 +115,7 @@ pub(in crate::host) fn age_ms(age: Option<Duration>) -> Option<u64> {
 
 /// A registered agent.
 pub(in crate::host) fn registered(registered: &Registered) -> api::Registered {
-    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), note: None }
+    api::Registered { agent: registered.name.to_string(), id: registered.id.to_string(), notes: Vec::new() }
 }
 
 fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &mut PeerIds) -> api::Replica {
@@ -141,6 +142,8 @@ fn origin(origin: Origin) -> api::Origin {
         Origin::Native => api::Origin::Native,
         Origin::ServerJson => api::Origin::ServerJson,
         Origin::A2a => api::Origin::A2a,
+        Origin::ServerCard => api::Origin::ServerCard,
+        Origin::Oasf => api::Origin::Oasf,
     }
 }
 
@@ -148,6 +151,8 @@ pub(super) fn endpoints(card: &AgentCard) -> Vec<api::AgentEndpoint> {
     let endpoint = |it: &crate::proto::card::Endpoint| api::AgentEndpoint {
         kind: it.kind.clone(),
         address: it.address.clone(),
+        protocol_version: it.protocol_version.clone(),
+        tenant: it.tenant.clone(),
     };
     card.endpoints.iter().map(endpoint).collect()
 }

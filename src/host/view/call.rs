@@ -41,8 +41,11 @@ pub(in crate::host) fn not_callable(
     call: CallId,
     started: Instant,
 ) -> api::CallAnswer {
-    let what =
-        if card.endpoints.is_empty() { "and names no endpoint" } else { "at the endpoints given here" };
+    let what = if card.endpoints.is_empty() {
+        "and names no endpoint, so nobody can call it; who hosts it can give its file a way to run it, `[agent.run]`"
+    } else {
+        "at the endpoints given here"
+    };
     let message = format!("{name} is a listing: it is served outside the mesh, {what}");
     let failure = CallFailure::new(Code::NotCallable, Outcome::NotStarted, message);
     let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);

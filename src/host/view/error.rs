@@ -28,6 +28,8 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
         WriteError::StampedAhead(_) => NEW_GRANT,
         WriteError::ZoneNotServed(_) => "`aop status` shows the zones that this node serves",
         WriteError::Superseded(_) | WriteError::BadGrant(_) | WriteError::GrantTooShort(_) => NEW_GRANT,
+        WriteError::NameTaken(..) => "register it in another zone, or in place of the other with `--replace`",
+        WriteError::OlderVersion { .. } => "go back to it with `--replace`",
         WriteError::QuotaExceeded => "deregister what is no longer used, then try again",
         WriteError::ZoneFull(_) => "`aop status` shows when the zone has room again",
         WriteError::Revoked(_) => NEW_GRANT,

@@ -13,7 +13,7 @@ use crate::proto::io::{
 use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::own_records::OwnRecords;
+use crate::proto::own_records::{OwnRecords, Replace};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
 use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
@@ -73,11 +73,19 @@ impl Turn<'_> {
                     .map_err(OwnerError::BadName)
                     .and_then(|name| owners.forget(ctx, &name)),
             ),
-            Command::Register(offers) => Reply::Registered(own.register(ctx, zones, offers)),
+            Command::Register(offers) => {
+                Reply::Registered(own.register(ctx, zones, offers, Replace::Versions))
+            }
+            Command::Replace(offers) => {
+                Reply::Registered(own.register(ctx, zones, offers, Replace::Anything))
+            }
             Command::OfferFiles { offers, withdraw } => {
                 Reply::Registered(own.offer_files(ctx, zones, directory, offers, &withdraw))
             }
             Command::Deregister(name) => Reply::Deregistered(own.deregister(ctx, zones, directory, &name)),
+            Command::WithdrawVersion(offer) => {
+                Reply::Deregistered(own.withdraw_version(ctx, zones, directory, *offer))
+            }
             Command::Adopt(name) => Reply::Adopted(own.adopt_restored(ctx, zones, &name)),
             Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),
             Command::LeaveZone(zone) => Reply::Zone(self.leave(&zone)),

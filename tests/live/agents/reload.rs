@@ -126,8 +126,8 @@ fn a_sent_document_runs_nothing_and_says_so() {
     let document = json!([{"agent": {"name": "plain", "description": "d"}},
                           {"agent": {"name": "a", "description": "d", "run": {"builtin": "echo"}}}]);
     let answer = node.post("/v1/agents", &document);
-    assert_eq!(answer["registered"][0].get("note"), None);
-    let note = answer["registered"][1]["note"].as_str().unwrap();
+    assert_eq!(answer["registered"][0].get("notes"), None);
+    let note = answer["registered"][1]["notes"][0].as_str().unwrap();
     assert!(note.contains("--agents"), "{note}");
     assert_eq!(node.show("a@.").unwrap()["callable"], false);
 

@@ -7,8 +7,13 @@
 
 use std::cmp::Ordering;
 
+/// Whether a version comes before another. Texts that mean one version, such as `1.0` and `v1.0.0`, do not.
+pub fn is_older(a: &str, b: &str) -> bool {
+    SortKey::of(a) < SortKey::of(b)
+}
+
 /// Compares two version texts; equal only if the texts are equal. No version is below any.
-pub(super) fn compare(a: Option<&str>, b: Option<&str>) -> Ordering {
+pub fn compare(a: Option<&str>, b: Option<&str>) -> Ordering {
     let key = |text: Option<&str>| text.map(SortKey::of);
     // The texts decide between equal keys, such as `1.0` and `v1.0.0`, or the order of the documents would.
     key(a).cmp(&key(b)).then_with(|| a.cmp(&b))
@@ -125,6 +130,14 @@ mod tests {
             assert_eq!(compare(Some(pair[0]), Some(pair[1])), Ordering::Less, "{pair:?}");
         }
         assert_eq!(compare(None, Some("")), Ordering::Less);
+    }
+
+    #[test]
+    fn another_spelling_of_a_version_is_not_older() {
+        assert!(is_older("1.0.0-rc.1", "1.0") && is_older("1.9", "v1.10"));
+        for (a, b) in [("1.0", "v1.0.0"), ("1.0.0+a", "1.0.0+b"), ("2", "2")] {
+            assert!(!is_older(a, b) && !is_older(b, a), "{a} {b}");
+        }
     }
 
     #[test]
