@@ -9,7 +9,9 @@
 
 mod answer;
 mod child;
+mod http;
 mod listing;
+mod message;
 mod server;
 mod session;
 #[cfg(test)]
@@ -41,7 +43,7 @@ pub(crate) struct Tool {
     pub(crate) title: Option<String>,
     /// What it does, cut to what a card holds.
     pub(crate) description: String,
-    /// A JSON Schema that compiles; `{"type":"object"}` where the server's own does not.
+    /// A JSON Schema that compiles: the server's own without what cannot be used.
     pub(crate) input_schema: Value,
     /// A JSON Schema that compiles, if the server gave one.
     pub(crate) output_schema: Option<Value>,

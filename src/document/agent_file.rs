@@ -112,7 +112,10 @@ impl AgentFile {
             inline_schema(&mut document, key, folder, &invalid)?;
         }
         agent::read(&document).map_err(invalid)?;
-        let run_config = read_run_config(&document, folder);
+        let mut run_config = read_run_config(&document, folder);
+        if let Some(run_config) = &mut run_config {
+            run_config.file = Some(path.into());
+        }
         Ok(AgentFile { document: Value::Object(document), run_config, owner_key, grant })
     }
 }

@@ -3,9 +3,9 @@
 //! The list is read as plain JSON: one tool that breaks the specification must not hide the others. What a card cannot
 //! hold is cut or replaced, with a warning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rmcp::model::{ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerResult};
+use rmcp::model::{ClientRequest, ErrorCode, ListToolsRequest, PaginatedRequestParams, ServerResult};
 use rmcp::service::{Peer, RoleClient, ServiceError};
 use serde_json::{Value, json};
 
@@ -22,14 +22,25 @@ const NAME_BYTES_MAX: usize = 128;
 /// Bytes of a title: a line.
 const TITLE_BYTES_MAX: usize = 256;
 
-/// Reads the whole list, sorted by name.
+/// Reads the whole list, sorted by name; empty for a server that has prompts and resources alone.
 pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceError> {
     let mut tools = BTreeMap::new();
-    let mut cursor = None;
+    let (mut cursor, mut seen) = (None::<String>, BTreeSet::new());
     for _ in 0..PAGES_MAX {
-        let mut page = read_page(peer, cursor.take()).await?;
-        // Taken from the page as it came: whether it leads anywhere is bounded by the number of pages.
-        cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+        let is_first = cursor.is_none();
+        let mut page = match read_page(peer, cursor.take()).await {
+            Ok(page) => page,
+            Err(error) if is_first && has_no_tools(peer, &error) => return Ok(Vec::new()),
+            // What was read is worth more than nothing; a connection that broke is another matter.
+            Err(ServiceError::McpError(_)) if !is_first => {
+                tracing::warn!("an MCP server refuses the rest of its tools");
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let next = page.get("nextCursor").and_then(Value::as_str).unwrap_or_default().to_owned();
+        // An empty one is how some libraries write that there is none, and one that was followed leads in a circle.
+        cursor = Some(next).filter(|next| !next.is_empty() && seen.insert(next.clone()));
         let raw = match page.get_mut("tools").map(Value::take) {
             Some(Value::Array(raw)) => raw,
             _ => return Err(ServiceError::UnexpectedResponse),
@@ -53,6 +64,13 @@ pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceEr
         tracing::warn!(TOOLS_MAX, PAGES_MAX, "an MCP server lists too many tools; the rest is left out");
     }
     Ok(tools.into_values().take(TOOLS_MAX).collect())
+}
+
+/// Whether the server says that it lists none at all.
+fn has_no_tools(peer: &Peer<RoleClient>, error: &ServiceError) -> bool {
+    let ServiceError::McpError(error) = error else { return false };
+    let says_none = || peer.peer_info().is_some_and(|server| server.capabilities.tools.is_none());
+    error.code == ErrorCode::METHOD_NOT_FOUND || says_none()
 }
 
 async fn read_page(peer: &Peer<RoleClient>, cursor: Option<String>) -> Result<Value, ServiceError> {
