@@ -18,8 +18,10 @@ mod a2a;
 mod agent;
 mod agent_file;
 mod check;
+mod excerpt;
 mod field;
 mod listing;
+mod loose_schema;
 mod name;
 pub mod run_config;
 pub mod schema;
@@ -35,6 +37,7 @@ pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
+pub(crate) use loose_schema::loosened;
 pub use name::{agent_name, tool_name};
 
 pub use crate::proto::card::Offer;

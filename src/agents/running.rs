@@ -16,6 +16,7 @@ use super::schema::{self, Schema};
 use super::secrets::Secrets;
 use super::state::{AgentEvent, AgentState};
 use super::tools::McpUpstream;
+use super::upstream::structure;
 use super::web::Post;
 use super::{CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
@@ -231,6 +232,8 @@ impl RunningAgent {
             return Err(too_talkative());
         }
         if let Some(schema) = &self.output.own {
+            let is_tool = matches!(self.run_config.runner, Runner::Mcp { .. });
+            let answer = if is_tool { structure(answer) } else { answer };
             return schema.check(&answer).map(|()| answer).map_err(|why| {
                 let message = format!("the answer of {} does not fit its output schema: {why}", self.name);
                 CallFailure::new(Code::BadOutput, Outcome::Done, message)

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
+pub(crate) use self::answer::structure;
 use self::server::Server;
 use self::union::Union;
 use super::Invocation;

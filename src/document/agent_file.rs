@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::agent;
+use super::excerpt::without_keys;
 use super::field::{Fields, JsonPath, MemberPart, PathStep, Violation};
 use super::run_config::{RunConfig, Runner};
 use crate::proto::code::Code;
@@ -250,7 +251,7 @@ fn diagnostic_at(
         code,
         problem,
         fix,
-        text: miette::NamedSource::new(path.display().to_string(), text.to_owned()),
+        text: miette::NamedSource::new(path.display().to_string(), without_keys(text)),
         span: span.into(),
     }
 }

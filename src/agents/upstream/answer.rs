@@ -6,7 +6,7 @@
 use rmcp::model::ServerResult;
 use rmcp::service::ServiceError;
 use rmcp::transport::streamable_http_client::StreamableHttpError;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::listing::cut;
 use super::message::{OVERSIZED, UNREADABLE};
@@ -46,8 +46,28 @@ pub(super) fn read(result: ServerResult, secrets: &Secrets) -> Result<Value, Cal
     }
     // Null is how some libraries write that there is none.
     match result.get_mut("structuredContent").map(Value::take).filter(|structured| !structured.is_null()) {
-        Some(structured) => Ok(structured),
+        Some(structured) if says_all(&structured, &content) => Ok(structured),
+        Some(structured) => Ok(json!({"structuredContent": structured, "content": content})),
         None => Ok(document(content)),
+    }
+}
+
+/// Whether the content only repeats the structure, as servers do for clients that know no structures. Some put a value that
+/// is no object below `result`.
+fn says_all(structured: &Value, content: &[Value]) -> bool {
+    let texts = texts(content);
+    let repeats = |text: &&str| {
+        let said = serde_json::from_str::<Value>(text).unwrap_or_else(|_| Value::String((*text).to_owned()));
+        [Some(structured), structured.get("result")].into_iter().flatten().any(|value| *value == said)
+    };
+    texts.len() == content.len() && texts.iter().all(repeats)
+}
+
+/// The structure of an answer that has content beside it: what an output schema speaks of.
+pub(crate) fn structure(mut answer: Value) -> Value {
+    match answer.get("content").is_some() && answer.get("structuredContent").is_some() {
+        true => answer["structuredContent"].take(),
+        false => answer,
     }
 }
 

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rmcp::model::{ClientRequest, ErrorCode, ListToolsRequest, PaginatedRequestParams, ServerResult};
 use rmcp::service::{Peer, RoleClient, ServiceError};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Tool;
-use crate::document::schema::Schema;
-use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::document::loosened;
+use crate::proto::limits::DESCRIPTION_BYTES_MAX;
 
 /// Pages of a list: a hundred of the smallest pages in use (10 tools) fill [`TOOLS_MAX`].
 const PAGES_MAX: usize = 100;
@@ -93,34 +93,33 @@ fn read_tool(raw: &Value) -> Option<Tool> {
         tracing::warn!(NAME_BYTES_MAX, "a tool of an MCP server has no usable name; it is left out");
         return None;
     }
-    let schema = |key: &str| read_schema(name, key, raw.get(key).filter(|schema| !schema.is_null())?);
+    let schema = |key: &str| Some(read_schema(name, key, raw.get(key).filter(|schema| schema.is_object())?));
     let title = text("title").or_else(|| raw.pointer("/annotations/title")?.as_str());
     Some(Tool {
         name: name.to_owned(),
         title: title.map(|title| cut(title, TITLE_BYTES_MAX).to_owned()),
         description: cut(text("description").unwrap_or_default(), DESCRIPTION_BYTES_MAX).to_owned(),
-        input_schema: schema("inputSchema").unwrap_or_else(|| json!({"type": "object"})),
+        input_schema: of_object(schema("inputSchema").unwrap_or_default()),
         output_schema: schema("outputSchema"),
     })
 }
 
-/// The schema if it is one that can be used.
-fn read_schema(tool: &str, key: &str, schema: &Value) -> Option<Value> {
-    let problem = if !schema.is_object() {
-        "is not a JSON object".into()
-    } else if schema.to_string().len() > SCHEMA_BYTES_MAX {
-        "is larger than a card holds".into()
-    } else {
-        match Schema::compile(schema) {
-            Ok(_) => return Some(schema.clone()),
-            Err(problem) => problem,
-        }
-    };
-    tracing::warn!(
-        tool,
-        "the {key} of a tool of an MCP server {problem}; it is replaced by one that takes all"
-    );
-    None
+/// A tool takes an object, whatever was left of its schema.
+fn of_object(mut schema: Value) -> Value {
+    if schema.get("type").is_none() {
+        schema["type"] = "object".into();
+    }
+    schema
+}
+
+/// What can be used of a schema. The server judges its input itself, so less of it is no harm.
+fn read_schema(tool: &str, key: &str, schema: &Value) -> Value {
+    let (part, left_out) = loosened(schema);
+    if !left_out.is_empty() {
+        let left_out = left_out.join(", ");
+        tracing::warn!(tool, left_out, "the {key} of a tool of an MCP server is used without what cannot be");
+    }
+    part
 }
 
 /// The longest beginning of the text that fits.

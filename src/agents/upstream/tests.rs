@@ -88,13 +88,16 @@ fn pid(answer: Value) -> rustix::process::Pid {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tools_of_two_servers_are_one_list() {
-    let upstream = start([server(&["pid", "echo"]), server(&["structured"])]);
-    assert_eq!(ready(&upstream).await, ["echo", "pid", "structured"]);
+    let upstream = start([server(&["pid", "echo"]), server(&["structured", "repeated"])]);
+    assert_eq!(ready(&upstream).await, ["echo", "pid", "repeated", "structured"]);
     let tools = upstream.tools().borrow().clone();
     assert_eq!(tools.list[0].description, "Does echo");
     assert_eq!(tools.list[0].input_schema["properties"]["task"]["type"], "string");
     assert_eq!(call(&upstream, "echo").await, Ok(json!("{\"task\": \"hi\"}")));
-    assert_eq!(call(&upstream, "structured").await, Ok(json!({"sum": 3})));
+    let both = json!({"structuredContent": {"sum": 3}, "content": [{"type": "text", "text": "not this"}]});
+    assert_eq!(call(&upstream, "structured").await, Ok(both.clone()));
+    assert_eq!(structure(both), json!({"sum": 3}), "which an output schema would speak of");
+    assert_eq!(call(&upstream, "repeated").await, Ok(json!({"sum": 3})));
     assert_eq!(call(&upstream, "nobody").await.unwrap_err().code.text(), "not_found");
 }
 

@@ -123,8 +123,12 @@ impl Site {
 
     /// A POST to `/mcp` with the headers that every client sends.
     pub(crate) fn post(&self) -> RequestBuilder {
+        self.post_to("/mcp")
+    }
+
+    pub(crate) fn post_to(&self, path: &str) -> RequestBuilder {
         self.client
-            .post(self.url("/mcp"))
+            .post(self.url(path))
             .header("Content-Type", "application/json")
             .header("Accept", "application/json, text/event-stream")
     }

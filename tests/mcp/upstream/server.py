@@ -4,7 +4,7 @@
     server.py [--gate FILE] [--hang] [--pages N] [--broken] [--cursor empty|circle] [--prompts] [--record FILE] TOOL ...
 
 It leaves at once if the gate file exists. With --prompts it has no tools and counts its starts in the record. Its tools,
-each offered if named: echo, structured, image, null, fail, fault, pid, progress, wait, deaf, pings, crash, endless, spawn,
+each offered if named: echo, structured, repeated, image, null, fail, fault, pid, progress, wait, deaf, pings, crash, endless, spawn,
 grow, variable, huge, many=N, and those of ANSWERS, whose answers are wrong.
 """
 
@@ -103,6 +103,8 @@ def call(name, arguments, params, request):
         return text(json.dumps(arguments, sort_keys=True))
     if name == "structured":
         return text("not this", structuredContent={"sum": 3})
+    if name == "repeated":
+        return text('{"sum": 3}', structuredContent={"sum": 3})
     if name == "image":
         return {"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]}
     if name == "null":
