@@ -11,13 +11,14 @@ mod concurrency;
 pub mod files;
 pub(crate) mod grants;
 mod running;
+mod secrets;
 mod state;
 mod tools;
 mod upstream;
 mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -78,7 +79,7 @@ struct Inner {
 /// What all agents of this host share.
 struct SharedResources {
     processes: Semaphore,
-    client: OnceLock<reqwest::Client>,
+    clients: web::Clients,
 }
 
 #[derive(Default)]
@@ -98,7 +99,8 @@ impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let shared = SharedResources { processes: Semaphore::new(PROCESSES_MAX), client: OnceLock::new() };
+        let shared =
+            SharedResources { processes: Semaphore::new(PROCESSES_MAX), clients: web::Clients::default() };
         let (declared, table) = (Mutex::default(), RwLock::default());
         Agents(Arc::new(Inner { home, declared, table, changes, shared }))
     }
@@ -168,10 +170,15 @@ impl Agents {
         self.running(name).is_some()
     }
 
-    /// Whether this host runs an agent of this name and zone.
-    pub fn runs_at(&self, offer: &Offer) -> bool {
+    /// The agent of this name and zone that this host runs.
+    pub fn running_at(&self, offer: &Offer) -> Option<HostedAgent> {
         let zone = offer.zone.clone().unwrap_or_else(|| self.0.home.clone());
-        self.runs(&FullName { agent: offer.name.clone(), zone })
+        self.get(&FullName { agent: offer.name.clone(), zone }).filter(|own| own.run_config.is_some())
+    }
+
+    /// An agent of this host.
+    pub fn get(&self, name: &FullName) -> Option<HostedAgent> {
+        self.table().list.get(name).cloned()
     }
 
     /// Where an agent that runs here is in its life; none if it does not run here.

@@ -21,10 +21,12 @@ mod a2a;
 mod agent;
 mod agent_file;
 mod check;
+mod excerpt;
 mod field;
 mod format;
 mod imported;
 mod listing;
+mod loose_schema;
 mod name;
 mod oasf;
 mod registry;
@@ -41,6 +43,7 @@ pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
+pub(crate) use loose_schema::loosened;
 pub use name::{agent_name, similar_name, tool_name};
 
 pub use crate::proto::card::Offer;

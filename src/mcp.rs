@@ -4,11 +4,13 @@
 //! revisions with a handshake and the one without. What the library lacks (caps, deadlines, a catch for panics) lies
 //! around it in `http`. No tool of an agent has a name of ours, and text of other hosts is data, marked as theirs.
 
+pub mod absent;
 mod calls;
 mod catalog;
 mod discovery;
 mod resources;
 mod schema;
+mod search;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,16 +70,7 @@ impl ServerState {
 impl Mcp {
     /// A server over a running node.
     pub fn new(handle: Handle) -> Mcp {
-        let capabilities = ServerCapabilities::builder()
-            .enable_tools()
-            .enable_tool_list_changed()
-            .enable_resources()
-            .enable_resources_list_changed()
-            .build();
-        let implementation =
-            Implementation::new("aop", env!("CARGO_PKG_VERSION")).with_title("AOP registry node");
-        let config =
-            ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS);
+        let config = config();
         let catalog = Catalog::new(handle.local_agents().clone(), handle.key());
         Mcp(Arc::new(ServerState { own_id: handle.key().to_string(), handle, catalog, config }))
     }
@@ -85,6 +78,19 @@ impl Mcp {
     fn changes(&self) -> watch::Receiver<u64> {
         self.0.handle.local_agents().changes()
     }
+}
+
+/// What a node says of itself.
+fn config() -> ServerConfig {
+    let capabilities = ServerCapabilities::builder()
+        .enable_tools()
+        .enable_tool_list_changed()
+        .enable_resources()
+        .enable_resources_list_changed()
+        .build();
+    let implementation =
+        Implementation::new("aop", env!("CARGO_PKG_VERSION")).with_title("AOP registry node");
+    ServerConfig::new(capabilities).with_server_info(implementation).with_instructions(INSTRUCTIONS)
 }
 
 impl ServerHandler for Mcp {

@@ -145,6 +145,7 @@ const ARROWS: &[Row] = &[
             "documents",
             "agents",
             "host",
+            "mcp",
             "http",
         ],
     },

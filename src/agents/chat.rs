@@ -3,11 +3,12 @@
 //! Nothing of the network becomes a path: an image is a data URL or an http(s) URL, which the model's server fetches
 //! under its own policy.
 
-use reqwest::Client;
 use serde_json::{Value, json};
 
-use super::{Invocation, web};
-use crate::document::run_config::Chat;
+use super::Invocation;
+use super::secrets::{Secrets, logged, read};
+use super::web::{Clients, Post};
+use crate::document::run_config::{Chat, GivenValue};
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::code::Code;
 
@@ -15,17 +16,27 @@ use crate::proto::code::Code;
 const GO_ON: &str = "Go on and improve your answer. If nothing is missing, repeat it unchanged.";
 
 /// Runs the turns of one task; the last answer counts.
-pub(super) async fn run(chat: &Chat, client: &Client, invocation: &Invocation) -> Result<Value, CallFailure> {
+pub(super) async fn run(
+    chat: &Chat,
+    secrets: &Secrets,
+    clients: &Clients,
+    invocation: &Invocation,
+) -> Result<Value, CallFailure> {
     let mut messages = Vec::new();
     if let Some(prompt) = &chat.system_prompt {
         messages.push(json!({"role": "system", "content": prompt}));
     }
     messages.push(json!({"role": "user", "content": content(&invocation.input)?}));
-    let key = read_key(chat)?;
+    // Joined as text, because a base with a path of its own must keep it.
+    let url = format!("{}/chat/completions", chat.base.url.trim_end_matches('/'));
+    let mut headers = chat.base.headers.clone();
+    if let Some(key) = read_key(chat)? {
+        headers.insert("Authorization".into(), GivenValue::Literal(format!("Bearer {key}")));
+    }
+    let post = Post { url: &url, headers: &headers, failed: Code::UpstreamFailed, secrets };
     let mut answer = String::new();
     for turn in 1..=chat.max_loops {
-        let next =
-            ask(chat, client, key.as_deref(), &messages).await.map_err(|failure| begun(failure, turn))?;
+        let next = ask(chat, &post, clients, &messages).await.map_err(|failure| begun(failure, turn))?;
         report(invocation, turn, chat.max_loops);
         // The prompt asks for an unchanged answer where nothing
         // is missing, so more turns would cost and not help.
@@ -51,20 +62,15 @@ fn begun(failure: CallFailure, turn: u32) -> CallFailure {
 
 async fn ask(
     chat: &Chat,
-    client: &Client,
-    key: Option<&str>,
+    post: &Post<'_>,
+    clients: &Clients,
     messages: &[Value],
 ) -> Result<String, CallFailure> {
     let mut body = json!({"model": chat.model, "messages": messages});
     if let Some(temperature) = chat.temperature {
         body["temperature"] = json!(temperature);
     }
-    // Joined as text, because a base with a path of its own must keep it.
-    let mut request = client.post(format!("{}/chat/completions", chat.base_url.trim_end_matches('/')));
-    if let Some(key) = key {
-        request = request.bearer_auth(key);
-    }
-    let answer = web::post(request, &body, Code::UpstreamFailed).await?;
+    let answer = post.send(clients, &body).await?;
     text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
         let message =
             "the model's server answered without `choices[0].message.content`; is `base_url` right?";
@@ -82,14 +88,10 @@ fn text_of(content: &Value) -> Option<String> {
 }
 
 fn read_key(chat: &Chat) -> Result<Option<String>, CallFailure> {
-    let Some(name) = &chat.api_key_env else { return Ok(None) };
-    match std::env::var(name) {
-        Ok(key) => Ok(Some(key)),
-        Err(_) => {
-            let message = format!("the environment variable `{name}` is not set; start the node with it");
-            Err(CallFailure::new(Code::StartFailed, Outcome::NotStarted, message))
-        }
-    }
+    let key = chat.api_key_env.clone().map(|name| read(&GivenValue::Variable(name))).transpose();
+    key.map_err(|why| {
+        logged(Code::StartFailed, Outcome::NotStarted, "the agent has no key for its model", why)
+    })
 }
 
 /// The user's message: the task as text, with its images as parts.

@@ -2,7 +2,7 @@
 //!
 //! A process runs in the folder of its agent's file, in a process group of its own. The group is killed whole when
 //! the call ends, however it ends: children never outlive their call unless they leave the group on purpose.
-//! The environment is [`ENVIRONMENT`], so secrets of the node never reach an agent.
+//! The environment is [`ENVIRONMENT`] and what the agent's file gives, so secrets of the node never reach an agent unasked.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,12 +14,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
 use super::CALL_BYTES_MAX;
+use super::secrets::{Secrets, logged, read_all};
+use crate::document::run_config::Program;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
 
 /// What a process inherits: how to find programs, a home, a language, a clock, temporary files, caches, and the roots and
-/// proxies without which no HTTPS works behind some networks. An agent that needs a key reads it from a file.
+/// proxies without which no HTTPS works behind some networks. An agent that needs a key names it in its file.
 const ENVIRONMENT: [&str; 26] = [
     "PATH",
     "HOME",
@@ -68,36 +70,38 @@ pub(super) fn find_program(program: &str, folder: &Path) -> Option<PathBuf> {
 }
 
 /// Starts a program with three pipes, in the agent's folder and in a process group of its own.
-pub(super) fn start(command: &[String], folder: &Path) -> Result<Child, CallFailure> {
-    let failed = |message: String| CallFailure::new(Code::StartFailed, Outcome::NotStarted, message);
-    let Some((program, arguments)) = command.split_first() else {
-        return Err(failed("the agent's file names no program".into()));
+///
+/// # Errors
+/// Why it does not start, for the log of this host: the words name its files.
+pub(super) fn start(program: &Program, folder: &Path) -> Result<Child, String> {
+    let Some((name, arguments)) = program.command.split_first() else {
+        return Err("the agent's file names no program".into());
     };
     // A relative path of a program would be looked up again from the folder that it already names.
-    let folder =
-        std::path::absolute(Path::new(".").join(folder)).map_err(|error| failed(error.to_string()))?;
+    let folder = std::path::absolute(Path::new(".").join(folder)).map_err(|error| error.to_string())?;
     // Looked up here, so that a missing program is told with its fix and not as an error of the system.
-    let Some(path) = find_program(program, &folder) else {
-        return Err(failed(missing(program, &folder)));
-    };
+    let path = find_program(name, &folder).ok_or_else(|| missing(name, &folder))?;
     let mut command = Command::new(path);
     command.args(arguments).current_dir(&folder).env_clear().envs(environment());
+    command.envs(read_all(&program.env)?);
     // Where there are no process groups, `kill_on_drop` alone ends the program.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     #[cfg(unix)]
     command.process_group(0);
-    let child = command.spawn();
-    child.map_err(|error| failed(format!("`{program}` in {} does not start: {error}", folder.display())))
+    command.spawn().map_err(|error| format!("`{name}` in {} does not start: {error}", folder.display()))
 }
 
 /// Runs one call to its end. Dropping the future kills the process group.
 pub(super) async fn run(
-    command: &[String],
+    program: &Program,
     folder: &Path,
     input: &Value,
     mut stderr_tail: StderrTail<'_>,
 ) -> Result<Value, CallFailure> {
-    let mut group = Group { child: start(command, folder)? };
+    let child = start(program, folder).map_err(|why| {
+        logged(Code::StartFailed, Outcome::NotStarted, "the agent's program cannot be started", why)
+    })?;
+    let mut group = Group { child };
     let child = &mut group.child;
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -137,13 +141,14 @@ pub(super) async fn run(
 /// The end of what an agent writes to stderr: logged when the call ends without an answer, however it ends.
 pub(super) struct StderrTail<'a> {
     agent: &'a FullName,
+    secrets: &'a Secrets,
     is_logged: bool,
     bytes: Vec<u8>,
 }
 
 impl<'a> StderrTail<'a> {
-    pub(super) fn new(agent: &'a FullName, is_logged: bool) -> StderrTail<'a> {
-        StderrTail { agent, is_logged, bytes: Vec::new() }
+    pub(super) fn new(agent: &'a FullName, secrets: &'a Secrets, is_logged: bool) -> StderrTail<'a> {
+        StderrTail { agent, secrets, is_logged, bytes: Vec::new() }
     }
 
     async fn read(&mut self, mut stderr: impl AsyncRead + Unpin) -> Result<(), CallFailure> {
@@ -160,7 +165,7 @@ impl<'a> StderrTail<'a> {
 
 impl Drop for StderrTail<'_> {
     fn drop(&mut self) {
-        let text = String::from_utf8_lossy(&self.bytes);
+        let text = self.secrets.hide_keys(&String::from_utf8_lossy(&self.bytes));
         if self.is_logged && !text.trim().is_empty() {
             tracing::warn!(agent = %self.agent, stderr = text.trim_end(), "the agent's last words");
         }

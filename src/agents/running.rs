@@ -8,13 +8,17 @@ use futures::FutureExt;
 use serde_json::{Map, Value};
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument;
 
-use super::command::{self, StderrTail};
+use super::command::{self, StderrTail, too_talkative};
 use super::concurrency::ConcurrencyLimiter;
 use super::schema::{self, Schema};
+use super::secrets::Secrets;
 use super::state::{AgentEvent, AgentState};
 use super::tools::McpUpstream;
-use super::{HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat, web};
+use super::upstream::structure;
+use super::web::Post;
+use super::{CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
@@ -33,6 +37,7 @@ pub(super) struct RunningAgent {
     input: Checked,
     output: Checked,
     limiter: ConcurrencyLimiter,
+    secrets: Secrets,
     /// The servers of an agent that is tools of them.
     upstream: Option<Arc<McpUpstream>>,
 }
@@ -81,6 +86,7 @@ impl RunningAgent {
             output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
             timeout: Duration::from_secs(u64::from(limits.timeout_s)),
             limiter: ConcurrencyLimiter::new(count, run_config.max_queue),
+            secrets: Secrets::of(run_config),
             name: name.clone(),
             local: local.clone(),
             run_config: run_config.clone(),
@@ -116,7 +122,8 @@ impl RunningAgent {
         invocation: Invocation,
     ) -> Result<Value, CallFailure> {
         let started = Instant::now();
-        let done = self.attempt(shared, &invocation).await;
+        let span = tracing::warn_span!("agent", name = %self.name);
+        let done = self.attempt(shared, &invocation).instrument(span).await;
         self.log(started.elapsed(), done.as_ref().err());
         done
     }
@@ -199,14 +206,16 @@ impl RunningAgent {
     async fn run(&self, shared: &SharedResources, invocation: &Invocation) -> Result<Value, CallFailure> {
         match &self.run_config.runner {
             Runner::Builtin(builtin) => builtin::run(*builtin, invocation).await,
-            Runner::Command(command) => {
-                let tail = StderrTail::new(&self.name, self.run_config.traceback_enabled);
-                command::run(command, &self.run_config.folder, &invocation.input, tail).await
+            Runner::Command(program) => {
+                let tail = StderrTail::new(&self.name, &self.secrets, self.run_config.traceback_enabled);
+                command::run(program, &self.run_config.folder, &invocation.input, tail).await
             }
-            Runner::Http { url } => {
-                web::post(shared.client()?.post(url), &invocation.input, Code::AgentFailed).await
+            Runner::Http(endpoint) => {
+                let (url, headers, secrets) = (&*endpoint.url, &endpoint.headers, &self.secrets);
+                let post = Post { url, headers, failed: Code::AgentFailed, secrets };
+                post.send(&shared.clients, &invocation.input).await
             }
-            Runner::Chat(chat) => chat::run(chat, shared.client()?, invocation).await,
+            Runner::Chat(chat) => chat::run(chat, &self.secrets, &shared.clients, invocation).await,
             Runner::Mcp { tool, .. } => match &self.upstream {
                 Some(upstream) => upstream.call(tool.as_deref(), invocation).await,
                 None => {
@@ -218,17 +227,30 @@ impl RunningAgent {
 
     /// An agent without a schema may answer in the shape of the paper; with one, its answer has that schema's shape.
     fn check_output(&self, answer: Value) -> Result<Value, CallFailure> {
+        // Here as over the mesh, so that an agent has one size wherever it is called from.
+        if size(&answer) > CALL_BYTES_MAX {
+            return Err(too_talkative());
+        }
         if let Some(schema) = &self.output.own {
+            let is_tool = matches!(self.run_config.runner, Runner::Mcp { .. });
+            let answer = if is_tool { structure(answer) } else { answer };
             return schema.check(&answer).map(|()| answer).map_err(|why| {
                 let message = format!("the answer of {} does not fit its output schema: {why}", self.name);
                 CallFailure::new(Code::BadOutput, Outcome::Done, message)
             });
         }
         match self.run_config.runner {
-            Runner::Command(_) | Runner::Http { .. } | Runner::Mcp { .. } => unwrap_answer(answer),
+            Runner::Command(_) | Runner::Http(_) | Runner::Mcp { .. } => {
+                unwrap_answer(answer).map_err(|failure| self.hidden(failure))
+            }
             // An echo gives back what it got, even where that looks like the paper's output.
             Runner::Chat(_) | Runner::Builtin(_) => Ok(answer),
         }
+    }
+
+    /// A failure in the agent's own words.
+    fn hidden(&self, failure: CallFailure) -> CallFailure {
+        CallFailure { message: self.secrets.hide(&failure.message), ..failure }
     }
 
     fn log(&self, took: Duration, failure: Option<&CallFailure>) {
@@ -248,15 +270,23 @@ impl RunningAgent {
     }
 }
 
-impl SharedResources {
-    fn client(&self) -> Result<&reqwest::Client, CallFailure> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
+/// Bytes of a document as JSON.
+fn size(document: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
         }
-        let client = web::client()?;
-        // Two first calls may both make one; the one that is kept is used by all.
-        Ok(self.client.get_or_init(|| client))
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
     }
+    let mut count = Count(0);
+    // Neither counting nor a document of JSON can fail.
+    let _infallible = serde_json::to_writer(&mut count, document);
+    count.0
 }
 
 /// The paper's output (section 4.3): `success` with `result` or `error`. Anything else is the result itself.

@@ -9,7 +9,9 @@
 
 mod answer;
 mod child;
+mod http;
 mod listing;
+mod message;
 mod server;
 mod session;
 #[cfg(test)]
@@ -25,6 +27,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::Instrument;
 
+pub(crate) use self::answer::structure;
 use self::server::Server;
 use self::union::Union;
 use super::Invocation;
@@ -41,7 +44,7 @@ pub(crate) struct Tool {
     pub(crate) title: Option<String>,
     /// What it does, cut to what a card holds.
     pub(crate) description: String,
-    /// A JSON Schema that compiles; `{"type":"object"}` where the server's own does not.
+    /// A JSON Schema that compiles: the server's own without what cannot be used.
     pub(crate) input_schema: Value,
     /// A JSON Schema that compiles, if the server gave one.
     pub(crate) output_schema: Option<Value>,

@@ -1,14 +1,19 @@
-//! Agents behind HTTP: a POST of JSON, with one client for all of them. Redirects are not followed and answers are
-//! bounded; the address comes from the agent's file alone.
+//! Agents behind HTTP: a POST of JSON. Redirects are followed within their origin, answers are bounded, and the address comes
+//! from the agent's file alone.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, redirect};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 
 use super::CALL_BYTES_MAX;
 use super::command::{json_or_text, too_talkative};
+use super::secrets::{Secrets, logged, read_all};
+use crate::document::run_config::GivenValue;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -16,89 +21,194 @@ use crate::proto::code::Code;
 const CONNECT: Duration = Duration::from_secs(10);
 /// What is repeated of the body of an error, characters.
 const ERROR_CHARS_MAX: usize = 300;
+/// Redirects of one call: a slash at the end and a path that moved are two; more lead in a circle.
+const REDIRECTS_MAX: usize = 5;
 
-/// The client of all agents of this host.
-pub(super) fn client() -> Result<Client, CallFailure> {
-    let built = Client::builder()
-        // An address that a server chooses may lie in this host's own network, and the input would go there.
-        .redirect(redirect::Policy::none())
-        .connect_timeout(CONNECT)
-        .user_agent(concat!("aop/", env!("CARGO_PKG_VERSION")))
-        .build();
-    built.map_err(|error| {
-        CallFailure::new(Code::Internal, Outcome::NotStarted, format!("no HTTP client: {}", chain(&error)))
-    })
+/// The clients of all agents of this host, made at the first call.
+#[derive(Default)]
+pub(super) struct Clients {
+    direct: OnceLock<Client>,
+    usual: OnceLock<Client>,
 }
 
-/// Posts the input and takes the answer's body, JSON or text. `failed` is the code of an answer other than 2xx.
-pub(super) async fn post(request: RequestBuilder, input: &Value, failed: Code) -> Result<Value, CallFailure> {
-    let sent = request.header(CONTENT_TYPE, "application/json").body(input.to_string()).send().await;
-    let response = sent.map_err(|error| unsent(&error))?;
-    let status = response.status();
-    if let Some(failure) = refused(&response, failed) {
-        return Err(failure);
+impl Clients {
+    /// The client for this address: only what is not on this machine may be asked through a proxy.
+    fn of(&self, url: &Url) -> Result<&Client, CallFailure> {
+        let place = if is_loopback(url) { &self.direct } else { &self.usual };
+        if let Some(client) = place.get() {
+            return Ok(client);
+        }
+        let built = builder(url)
+            // Followed by hand, because a library makes another request of a POST.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            .user_agent(concat!("aop/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let what = "this host cannot ask the agent's server";
+        let client =
+            built.map_err(|error| logged(Code::Internal, Outcome::NotStarted, what, chain(&error)))?;
+        // Two first calls may both make one; the one that is kept is used by all.
+        Ok(place.get_or_init(|| client))
     }
-    let body = read(response).await?;
-    if status.is_success() {
-        let text = String::from_utf8(body)
-            .map_err(|_| CallFailure::new(Code::BadOutput, Outcome::Done, "the answer is not UTF-8 text"))?;
-        return Ok(json_or_text(&text));
-    }
-    let said = reason(&String::from_utf8_lossy(&body));
-    Err(CallFailure::new(failed, Outcome::Done, format!("the server answered {status}{said}")))
 }
 
-fn unsent(error: &reqwest::Error) -> CallFailure {
-    let why = chain(error);
-    // Only then the server surely saw nothing; after that the work may have been done.
-    if error.is_connect() || error.is_builder() {
-        let message = format!("the agent's server cannot be reached: {why}; start it, or correct its URL");
-        return CallFailure::new(Code::StartFailed, Outcome::NotStarted, message);
-    }
-    CallFailure::new(Code::UpstreamFailed, Outcome::Unknown, format!("the agent's server broke off: {why}"))
+/// A client's settings for this address.
+pub(super) fn builder(url: &Url) -> reqwest::ClientBuilder {
+    // What a proxy calls its own loopback is not this machine.
+    if is_loopback(url) { Client::builder().no_proxy() } else { Client::builder() }
 }
 
-/// Answers that need no body to be understood.
-fn refused(response: &Response, failed: Code) -> Option<CallFailure> {
-    let status = response.status();
-    let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-    if status == StatusCode::TOO_MANY_REQUESTS {
-        let when = header(RETRY_AFTER).map(|when| format!("; it says to retry after {}", cut(when)));
-        let message = format!("the agent's server takes no more calls now{}", when.unwrap_or_default());
-        return Some(CallFailure::new(Code::Busy, Outcome::NotStarted, message));
-    }
-    if status.is_redirection() {
-        let target = header(LOCATION).map_or(String::new(), |target| format!(" to {}", cut(target)));
-        let message =
-            format!("the server redirects{target}, which is not followed; write that URL into the file");
-        return Some(CallFailure::new(failed, Outcome::Done, message));
-    }
-    None
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    address.map_or_else(|_| host == "localhost" || host.ends_with(".localhost"), |it| it.is_loopback())
 }
 
-async fn read(mut response: Response) -> Result<Vec<u8>, CallFailure> {
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            // Counted as it comes: an announced length may be wrong or missing.
-            Ok(Some(chunk)) if body.len() + chunk.len() > CALL_BYTES_MAX => return Err(too_talkative()),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
-            Err(error) => return Err(unsent(&error)),
+/// One address that an agent is behind.
+pub(super) struct Post<'a> {
+    /// Where to.
+    pub(super) url: &'a str,
+    /// What every request carries.
+    pub(super) headers: &'a BTreeMap<String, GivenValue>,
+    /// The code of an answer other than 2xx. Only an agent that failed speaks to its callers; what a model's server says is
+    /// about this host's account.
+    pub(super) failed: Code,
+    /// What no caller may read.
+    pub(super) secrets: &'a Secrets,
+}
+
+impl Post<'_> {
+    /// Posts the input and takes the answer's body, JSON or text.
+    pub(super) async fn send(&self, clients: &Clients, input: &Value) -> Result<Value, CallFailure> {
+        let unusable = |why: &str| {
+            logged(Code::StartFailed, Outcome::NotStarted, "the agent's server cannot be asked", why)
+        };
+        let mut url = Url::parse(self.url).map_err(|error| unusable(&format!("its URL: {error}")))?;
+        let headers = read_all(self.headers).map_err(|why| unusable(&why))?;
+        let (client, body) = (clients.of(&url)?, input.to_string());
+        for _ in 0..=REDIRECTS_MAX {
+            let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
+            let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+            let response = self.ask(request.body(body.clone())).await?;
+            if !response.status().is_redirection() {
+                return self.take(response).await;
+            }
+            url = moved(&url, response.headers()).map_err(|why| {
+                logged(self.failed, Outcome::Done, "the agent's server sends its callers elsewhere", why)
+            })?;
+        }
+        let why = format!("it redirects more than {REDIRECTS_MAX} times");
+        Err(logged(self.failed, Outcome::Done, "the agent's server sends its callers elsewhere", why))
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<Response, CallFailure> {
+        request.send().await.map_err(|error| self.unsent(error))
+    }
+
+    fn unsent(&self, error: reqwest::Error) -> CallFailure {
+        let (code, outcome, what) = match error.is_connect() || error.is_builder() {
+            // Only then the server surely saw nothing; after that the work may have been done.
+            true => (Code::StartFailed, Outcome::NotStarted, "the agent's server cannot be reached"),
+            false => (Code::UpstreamFailed, Outcome::Unknown, "the agent's server broke off"),
+        };
+        // The agent's file has the address; its query may be a key.
+        logged(code, outcome, what, self.secrets.hide_keys(&chain(&error.without_url())))
+    }
+
+    async fn take(&self, response: Response) -> Result<Value, CallFailure> {
+        let status = response.status();
+        if let Some(wait) = asks_to_wait(status, response.headers()) {
+            return Err(busy("the agent's server", wait));
+        }
+        let body = self.read(response).await?;
+        if status.is_success() {
+            let text = String::from_utf8(body).map_err(|_| {
+                CallFailure::new(Code::BadOutput, Outcome::Done, "the answer is not UTF-8 text")
+            })?;
+            return Ok(json_or_text(&text));
+        }
+        let reason = reason(&body);
+        if self.failed != Code::AgentFailed {
+            let (what, said) =
+                (format!("the agent's server answered {status}"), self.secrets.hide_keys(&reason));
+            return Err(logged(self.failed, Outcome::Done, &what, cut(&said)));
+        }
+        // Cut last, or the half of a secret would be left.
+        let said = cut(&self.secrets.hide(&reason));
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        Err(CallFailure::new(self.failed, Outcome::Done, format!("the server answered {status}{said}")))
+    }
+
+    async fn read(&self, mut response: Response) -> Result<Vec<u8>, CallFailure> {
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                // Counted as it comes: an announced length may be wrong or missing.
+                Ok(Some(chunk)) if body.len() + chunk.len() > CALL_BYTES_MAX => return Err(too_talkative()),
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(body),
+                Err(error) => return Err(self.unsent(error)),
+            }
         }
     }
 }
 
+/// Where a redirect leads, within the origin.
+///
+/// # Errors
+/// The place that it names instead, for the log.
+fn moved(from: &Url, headers: &HeaderMap) -> Result<Url, String> {
+    let target = headers.get(LOCATION).and_then(|target| target.to_str().ok());
+    let target = target.ok_or("it redirects and does not say where to")?;
+    let mut to = from.join(target).map_err(|error| format!("it redirects to no address: {error}"))?;
+    is_within(from, &to)?;
+    // A redirect seldom repeats the user, and within the origin it is the same.
+    let _of_http = (to.set_username(from.username()), to.set_password(from.password()));
+    Ok(to)
+}
+
+/// Whether a redirect stays within its origin.
+///
+/// # Errors
+/// The place, for the log.
+pub(super) fn is_within(from: &Url, to: &Url) -> Result<(), String> {
+    if from.origin() == to.origin() {
+        return Ok(());
+    }
+    // An address that a server chooses may lie in this host's own network, and the input would go there.
+    let place = format!("{}{}", to.origin().ascii_serialization(), to.path());
+    Err(format!("it redirects to {}, which is another origin; write that URL into the file", cut(&place)))
+}
+
+/// Whether the server takes no calls now, and how many seconds it asks to wait, if it says.
+fn asks_to_wait(status: StatusCode, headers: &HeaderMap) -> Option<Option<u64>> {
+    let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+    refuses_for_now(status.as_u16(), after).then(|| after.and_then(seconds))
+}
+
+/// 429, and 503 of a server that says when it will be back.
+pub(super) fn refuses_for_now(status: u16, retry_after: Option<&str>) -> bool {
+    status == 429 || status == 503 && retry_after.is_some()
+}
+
+/// Seconds of a `Retry-After`; a date is passed over.
+pub(super) fn seconds(retry_after: &str) -> Option<u64> {
+    retry_after.trim().parse().ok()
+}
+
+/// A call that a server did not take.
+pub(super) fn busy(server: &str, wait_s: Option<u64>) -> CallFailure {
+    let when = wait_s.map_or_else(|| "call again later".into(), |wait| format!("call again in {wait} s"));
+    CallFailure::new(Code::Busy, Outcome::NotStarted, format!("{server} takes no more calls now; {when}"))
+}
+
 /// What an error's body says, in the shape of most APIs or as it is.
-fn reason(body: &str) -> String {
-    let parsed = serde_json::from_str::<Value>(body).unwrap_or_default();
+fn reason(body: &[u8]) -> String {
+    let parsed = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let message = ["/error/message", "/error", "/message", "/detail"]
         .iter()
         .find_map(|pointer| parsed.pointer(pointer).and_then(Value::as_str));
-    match cut(message.unwrap_or(body).trim()) {
-        said if said.is_empty() => said,
-        said => format!(": {said}"),
-    }
+    message.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), |it| it.trim().to_owned())
 }
 
 fn cut(text: &str) -> String {
@@ -107,8 +217,8 @@ fn cut(text: &str) -> String {
 }
 
 /// An error with its causes: the outermost alone says little.
-fn chain(error: &reqwest::Error) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
     let mut words: Vec<String> = causes.map(ToString::to_string).collect();
     // Layers often repeat the words of the one below.
     words.dedup();

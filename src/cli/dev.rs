@@ -223,11 +223,11 @@ mod tests {
     #[test]
     fn the_commands_of_the_samples_do_what_they_say() {
         let said = |name: &str, input: Value| {
-            let Some(Runner::Command(command)) = named(name).run_config.map(|run_config| run_config.runner)
+            let Some(Runner::Command(program)) = named(name).run_config.map(|run_config| run_config.runner)
             else {
                 panic!("{name} is no command");
             };
-            answer_of(&command, &input)
+            answer_of(&program.command, &input)
         };
         let task = |text: &str| serde_json::json!({ "task": text });
         assert_eq!(said("word-counter", task("one two\nthree \"four\"")), "4");

@@ -4,6 +4,7 @@
 //! else is ever written there. The bridge understands no tool: it knows the two eras only as far as HTTP tells them
 //! apart, and keeps the session of the older one alive when the node starts again.
 
+mod answers;
 mod bridge;
 mod events;
 mod message;

@@ -10,6 +10,7 @@ use super::Offer;
 use super::check::check_card;
 use super::field::{Fields, JsonPath, MemberPart, Violation, bad_name, compact, quoted_text};
 use super::name::similar_name;
+use super::run_config::{check_env, check_headers};
 use super::schema::Schema;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
 use crate::proto::code::Code;
@@ -237,12 +238,11 @@ fn check_rate(fields: &Fields<'_>) -> Result<(), Violation> {
 }
 
 fn check_run(run: &Fields<'_>) -> Result<(), Violation> {
-    run.only(&["command", "mcp", "http", "chat", "builtin", "tool"])?;
+    run.only(&["command", "env", "mcp", "http", "chat", "builtin", "tool"])?;
     let given: Vec<&str> = RUNNERS.into_iter().filter(|key| run.value(key).is_some()).collect();
     match given[..] {
         ["command"] => check_command(run)?,
-        // `tool` goes with `mcp` alone, so every other runner falls through to the check below.
-        ["mcp"] => return check_mcp(run),
+        ["mcp"] => check_mcp(run)?,
         ["http"] => check_http(run)?,
         ["chat"] => check_chat(run)?,
         ["builtin"] => drop(run.choice("builtin", &["echo", "sleep", "fail"])?),
@@ -258,10 +258,13 @@ fn check_run(run: &Fields<'_>) -> Result<(), Violation> {
             ));
         }
     }
-    match run.value("tool") {
-        None => Ok(()),
-        Some(_) => Err(Violation::bad(run.path_of("tool"), "stands without `mcp`", "remove it")),
+    for (key, runner) in [("tool", "mcp"), ("env", "command")] {
+        if run.value(key).is_some() && given != [runner] {
+            let fix = "remove it, or write it where the program or the server is named";
+            return Err(Violation::bad(run.path_of(key), format!("stands without `{runner}`"), fix));
+        }
     }
+    Ok(())
 }
 
 fn check_command(fields: &Fields<'_>) -> Result<(), Violation> {
@@ -270,7 +273,7 @@ fn check_command(fields: &Fields<'_>) -> Result<(), Violation> {
         let fix = "write the program and its arguments: `[\"python3\", \"agent.py\"]`";
         return Err(Violation::bad(fields.path_of("command"), "names no program", fix));
     }
-    Ok(())
+    check_env(fields)
 }
 
 fn check_mcp(run: &Fields<'_>) -> Result<(), Violation> {
@@ -278,7 +281,7 @@ fn check_mcp(run: &Fields<'_>) -> Result<(), Violation> {
     // A lone server stands without an array, and only there `tool` may stand inside: it is clear whose it is.
     if !run.value("mcp").is_some_and(Value::is_array) {
         let Some(mcp) = run.object("mcp")? else { return Ok(()) };
-        mcp.only(&["command", "url", "tool"])?;
+        mcp.only(&["command", "env", "url", "headers", "header_env", "tool"])?;
         check_tool(&mcp)?;
         return check_server(&mcp);
     }
@@ -289,7 +292,7 @@ fn check_mcp(run: &Fields<'_>) -> Result<(), Violation> {
     }
     for server in servers {
         // One tool of all servers is named beside `mcp`.
-        server.only(&["command", "url"])?;
+        server.only(&["command", "env", "url", "headers", "header_env"])?;
         check_server(&server)?;
     }
     Ok(())
@@ -308,8 +311,14 @@ fn check_tool(fields: &Fields<'_>) -> Result<(), Violation> {
 
 fn check_server(server: &Fields<'_>) -> Result<(), Violation> {
     match (server.value("command"), server.value("url")) {
-        (Some(_), None) => check_command(server),
-        (None, Some(_)) => check_url(server, "url"),
+        (Some(_), None) => {
+            refuse_keys(server, &["headers", "header_env"], "url")?;
+            check_command(server)
+        }
+        (None, Some(_)) => {
+            refuse_keys(server, &["env"], "command")?;
+            check_endpoint(server, "url")
+        }
         _ => Err(Violation::bad(
             server.path(),
             "says not exactly one server",
@@ -320,14 +329,23 @@ fn check_server(server: &Fields<'_>) -> Result<(), Violation> {
 
 fn check_http(run: &Fields<'_>) -> Result<(), Violation> {
     let Some(http) = run.object("http")? else { return Ok(()) };
-    http.only(&["url"])?;
-    check_url(&http, "url")
+    http.only(&["url", "headers", "header_env"])?;
+    check_endpoint(&http, "url")
 }
 
 fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
     let Some(chat) = run.object("chat")? else { return Ok(()) };
-    chat.only(&["base_url", "model", "api_key_env", "system_prompt", "temperature", "max_loops"])?;
-    check_url(&chat, "base_url")?;
+    chat.only(&[
+        "base_url",
+        "headers",
+        "header_env",
+        "model",
+        "api_key_env",
+        "system_prompt",
+        "temperature",
+        "max_loops",
+    ])?;
+    check_endpoint(&chat, "base_url")?;
     chat.required_text("model", "write the model's name")?;
     chat.text("api_key_env")?;
     chat.prose("system_prompt")?;
@@ -341,12 +359,22 @@ fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
     }
 }
 
-fn check_url(fields: &Fields<'_>, key: &str) -> Result<(), Violation> {
+/// A key that belongs to another kind of server would be passed over without a word.
+fn refuse_keys(server: &Fields<'_>, keys: &[&str], kind: &str) -> Result<(), Violation> {
+    match keys.iter().find(|key| server.value(key).is_some()) {
+        Some(key) => {
+            Err(Violation::bad(server.path_of(key), format!("stands without `{kind}`"), "remove it"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_endpoint(fields: &Fields<'_>, key: &str) -> Result<(), Violation> {
     let fix = "write a URL that starts with `http://` or `https://`";
     let url = fields.required_text(key, fix)?;
     // The scheme alone: whether anybody answers there is found out when the agent is called.
     if url.starts_with("http://") || url.starts_with("https://") {
-        return Ok(());
+        return check_headers(fields);
     }
     Err(Violation::bad(fields.path_of(key), format!("is {}", quoted_text(url)), fix))
 }
@@ -423,6 +451,11 @@ mod tests {
             json!({"mcp": {"url": "http://127.0.0.1:9000/mcp"}}),
             json!({"mcp": [{"url": "http://127.0.0.1:9000/mcp"}, {"command": ["server"]}], "tool": "name"}),
             json!({"http": {"url": "http://127.0.0.1:9000/run"}}),
+            json!({"command": ["x"], "env": ["API_KEY"]}),
+            json!({"command": ["x"], "env": {"API_KEY": "x"}}),
+            json!({"mcp": {"command": ["x"], "env": ["API_KEY"]}}),
+            json!({"mcp": {"url": "http://x", "headers": {"A": "b"}, "header_env": {"B": "VAR"}}}),
+            json!({"http": {"url": "http://x", "header_env": {"Authorization": "VAR"}}}),
             json!({"chat": {"base_url": "http://127.0.0.1:8080/v1", "model": "m"}}),
             json!({"builtin": "sleep"}),
         ];
@@ -450,6 +483,17 @@ mod tests {
             (json!({"chat": {"base_url": "http://x"}}), "`agent.run.chat.model` is missing"),
             (json!({"chat": {"base_url": "http://x", "model": "m", "temperature": 9}}), "from 0 to 2"),
             (json!({"builtin": "echo", "tool": "x"}), "without `mcp`"),
+            (json!({"builtin": "echo", "env": ["A"]}), "without `command`"),
+            (json!({"command": ["x"], "env": ["A=B"]}), "`agent.run.env[0]` is no name of a variable"),
+            (json!({"command": ["x"], "env": {"A": 1}}), "`agent.run.env.A` is 1"),
+            (json!({"mcp": {"url": "http://x", "env": ["A"]}}), "without `command`"),
+            (json!({"mcp": {"command": ["x"], "headers": {"A": "b"}}}), "without `url`"),
+            (json!({"http": {"url": "http://x", "headers": {"Host": "b"}}}), "the node writes itself"),
+            (json!({"http": {"url": "http://x", "headers": {"A b": "c"}}}), "no name of a header"),
+            (
+                json!({"http": {"url": "http://x", "headers": {"A": "b"}, "header_env": {"a": "B"}}}),
+                "`agent.run.http.header_env.a` is given twice",
+            ),
             (json!("echo"), "write an object"),
         ];
         for (run, words) in bad {

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::agent;
+use super::excerpt::without_keys;
 use super::field::{Fields, JsonPath, MemberPart, PathStep, Violation};
 use super::run_config::{RunConfig, Runner};
 use crate::proto::code::Code;
@@ -120,7 +121,10 @@ impl AgentFile {
             inline_schema(&mut document, key, folder, &invalid)?;
         }
         agent::read(&document).map_err(invalid)?;
-        let run_config = read_run_config(&document, folder);
+        let mut run_config = read_run_config(&document, folder);
+        if let Some(run_config) = &mut run_config {
+            run_config.file = Some(path.into());
+        }
         Ok(AgentFile { document: Value::Object(document), run_config, owner_key, grant })
     }
 }
@@ -255,7 +259,7 @@ fn diagnostic_at(
         code,
         problem,
         fix,
-        text: miette::NamedSource::new(path.display().to_string(), text.to_owned()),
+        text: miette::NamedSource::new(path.display().to_string(), without_keys(text)),
         span: span.into(),
     }
 }

@@ -1,10 +1,13 @@
 //! How a host runs an agent: what `[agent.run]` and the settings beside it say. None of it ever enters a card.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 pub use super::agent::DEFAULT_LIMITS;
+use super::field::{Fields, Violation};
 
 /// The paper authors' default queue of an agent, calls.
 const MAX_QUEUE_DEFAULT: usize = 1_000;
@@ -16,6 +19,8 @@ pub struct RunConfig {
     pub runner: Runner,
     /// Folder of the agent's file: the working directory of its commands.
     pub folder: PathBuf,
+    /// The agent's file, if it has one. Only its operator is told of it.
+    pub file: Option<PathBuf>,
     /// Peers, owners and zones that may call it; empty: whoever may find it.
     pub callers: Vec<String>,
     /// Calls that may wait for a free place.
@@ -32,6 +37,7 @@ impl RunConfig {
         RunConfig {
             runner,
             folder: folder.into(),
+            file: None,
             callers: Vec::new(),
             max_queue: MAX_QUEUE_DEFAULT,
             verbose: false,
@@ -43,8 +49,8 @@ impl RunConfig {
 /// One way to run an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Runner {
-    /// One process a call: JSON on stdin, JSON or text on stdout. Program and arguments.
-    Command(Vec<String>),
+    /// One process a call: JSON on stdin, JSON or text on stdout.
+    Command(Program),
     /// Tools of MCP servers.
     Mcp {
         /// At least one; several form one union (paper eq. 6).
@@ -53,10 +59,7 @@ pub enum Runner {
         tool: Option<String>,
     },
     /// A POST of the input.
-    Http {
-        /// Where to.
-        url: String,
-    },
+    Http(Endpoint),
     /// A chat model behind an OpenAI-compatible API.
     Chat(Chat),
     /// An agent of this program, to try and to measure.
@@ -67,16 +70,52 @@ pub enum Runner {
 #[derive(Clone, Debug, PartialEq)]
 pub enum McpServer {
     /// A child process that speaks MCP over stdio.
-    Command(Vec<String>),
+    Command(Program),
     /// A streamable HTTP endpoint.
-    Url(String),
+    Url(Endpoint),
+}
+
+/// What this host starts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Program {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Variables of its environment, beside those that every program gets.
+    pub env: BTreeMap<String, GivenValue>,
+}
+
+/// Where this host sends requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Endpoint {
+    /// An `http` or `https` URL.
+    pub url: String,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, GivenValue>,
+}
+
+/// What an agent's file gives to whatever runs the agent. It may be a key, so it is never shown.
+#[derive(Clone, PartialEq)]
+pub enum GivenValue {
+    /// It stands in the file, and is as safe as the file is.
+    Literal(String),
+    /// It is in this environment variable of the node.
+    Variable(String),
+}
+
+impl fmt::Debug for GivenValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            GivenValue::Literal(_) => f.write_str("a literal"),
+            GivenValue::Variable(name) => write!(f, "the variable {name}"),
+        }
+    }
 }
 
 /// Settings of a chat agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chat {
-    /// Such as `http://127.0.0.1:8080/v1`.
-    pub base_url: String,
+    /// Such as `http://127.0.0.1:8080/v1`; its paths lie below.
+    pub base: Endpoint,
     /// The model's name at that address.
     pub model: String,
     /// Environment variable of this process that holds the key.
@@ -103,8 +142,8 @@ pub enum Builtin {
 impl Runner {
     /// Reads `[agent.run]`, which has passed the checks of the agent's file.
     pub(super) fn read(run: &Value) -> Option<Runner> {
-        if let Some(command) = run.get("command") {
-            return Some(Runner::Command(texts(command)));
+        if run.get("command").is_some() {
+            return Some(Runner::Command(Program::read(run)));
         }
         if let Some(mcp) = run.get("mcp") {
             let servers = match mcp {
@@ -117,7 +156,7 @@ impl Runner {
             return Some(Runner::Mcp { servers, tool });
         }
         if let Some(http) = run.get("http") {
-            return Some(Runner::Http { url: text(http.get("url")?)? });
+            return Endpoint::read(http, "url").map(Runner::Http);
         }
         if let Some(chat) = run.get("chat") {
             return Chat::read(chat).map(Runner::Chat);
@@ -134,17 +173,47 @@ impl Runner {
 impl McpServer {
     fn read(server: &Value) -> Option<McpServer> {
         match server.get("command") {
-            Some(command) => Some(McpServer::Command(texts(command))),
-            None => server.get("url").and_then(text).map(McpServer::Url),
+            Some(_) => Some(McpServer::Command(Program::read(server))),
+            None => Endpoint::read(server, "url").map(McpServer::Url),
         }
     }
+}
+
+impl Program {
+    fn read(run: &Value) -> Program {
+        let env = match run.get("env") {
+            // The program finds the value under the name that it has for the node.
+            Some(Value::Array(names)) => {
+                names.iter().filter_map(text).map(|name| (name.clone(), GivenValue::Variable(name))).collect()
+            }
+            values => given(values, GivenValue::Literal).collect(),
+        };
+        Program { command: run.get("command").map(texts).unwrap_or_default(), env }
+    }
+}
+
+impl Endpoint {
+    fn read(run: &Value, url: &str) -> Option<Endpoint> {
+        let headers = given(run.get("headers"), GivenValue::Literal)
+            .chain(given(run.get("header_env"), GivenValue::Variable))
+            .collect();
+        Some(Endpoint { url: run.get(url).and_then(text)?, headers })
+    }
+}
+
+fn given(
+    values: Option<&Value>,
+    kind: fn(String) -> GivenValue,
+) -> impl Iterator<Item = (String, GivenValue)> {
+    let values = values.and_then(Value::as_object).into_iter().flatten();
+    values.filter_map(move |(name, value)| Some((name.clone(), kind(text(value)?))))
 }
 
 impl Chat {
     fn read(chat: &Value) -> Option<Chat> {
         let own = |key: &str| chat.get(key).and_then(text);
         Some(Chat {
-            base_url: own("base_url")?,
+            base: Endpoint::read(chat, "base_url")?,
             model: own("model")?,
             api_key_env: own("api_key_env"),
             system_prompt: own("system_prompt"),
@@ -153,6 +222,74 @@ impl Chat {
             max_loops: chat.get("max_loops").and_then(Value::as_u64).map_or(1, |loops| loops as u32),
         })
     }
+}
+
+/// Checks `env` of a program: names of variables, or a table of values.
+pub(super) fn check_env(fields: &Fields<'_>) -> Result<(), Violation> {
+    let fits = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
+    let fix = "name variables of the node, `[\"API_KEY\"]`, or write values, `{ API_KEY = \"…\" }`";
+    if fields.value("env").is_some_and(Value::is_array) {
+        for (index, name) in fields.texts("env")?.into_iter().enumerate() {
+            if !fits(name) {
+                return Err(Violation::bad(
+                    fields.path_of("env").index(index),
+                    "is no name of a variable",
+                    fix,
+                ));
+            }
+        }
+        return Ok(());
+    }
+    let Some(env) = fields.object("env")? else { return Ok(()) };
+    for name in env.keys() {
+        if !fits(name) {
+            return Err(Violation::bad(env.path_of(name), "is no name of a variable", fix));
+        }
+        env.required_text(name, "write its value, or leave the variable out")?;
+    }
+    Ok(())
+}
+
+/// Headers that say how a request travels, or that the protocol of the agent sets itself.
+const OWN_HEADERS: [&str; 11] = [
+    "accept",
+    "connection",
+    "content-length",
+    "content-type",
+    "host",
+    "last-event-id",
+    "mcp-method",
+    "mcp-name",
+    "mcp-protocol-version",
+    "mcp-session-id",
+    "transfer-encoding",
+];
+
+/// Checks `headers`, which hold values, and `header_env`, which names variables of the node that hold them.
+pub(super) fn check_headers(fields: &Fields<'_>) -> Result<(), Violation> {
+    let mut seen = std::collections::BTreeSet::new();
+    for key in ["headers", "header_env"] {
+        let Some(headers) = fields.object(key)? else { continue };
+        for name in headers.keys() {
+            let refused = |problem: &str, fix: &str| Err(Violation::bad(headers.path_of(name), problem, fix));
+            let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            if name.is_empty() || !name.bytes().all(is_token) {
+                return refused(
+                    "is no name of a header",
+                    "write letters, digits and `-`, such as `X-Api-Key`",
+                );
+            }
+            if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                return refused("is a header that the node writes itself", "remove it");
+            }
+            // Names of headers have no case.
+            if !seen.insert(name.to_ascii_lowercase()) {
+                return refused("is given twice", "keep one of the two");
+            }
+            headers.required_text(name, "write its value, or leave the header out")?;
+        }
+    }
+    Ok(())
 }
 
 fn text(value: &Value) -> Option<String> {

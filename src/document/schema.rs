@@ -40,6 +40,19 @@ pub struct Schema {
     recursive: bool,
 }
 
+/// Why a schema is not used.
+struct Flaw {
+    /// Where, as a JSON pointer, if it is one place.
+    place: Option<String>,
+    words: String,
+}
+
+impl From<String> for Flaw {
+    fn from(words: String) -> Flaw {
+        Flaw { place: None, words }
+    }
+}
+
 /// What a walk through a schema counts.
 #[derive(Default)]
 struct Census {
@@ -55,6 +68,25 @@ impl Schema {
     /// # Errors
     /// Why it is not used, in words that continue "the schema".
     pub fn compile(schema: &Value) -> Result<Schema, String> {
+        Schema::judge(schema).map_err(|flaw| flaw.words)
+    }
+
+    /// The first place, as a JSON pointer, that keeps the schema from being compiled; none if nothing does.
+    ///
+    /// # Errors
+    /// It is too much of something, for which no single place is to blame.
+    pub(super) fn flaw(schema: &Value) -> Result<Option<String>, ()> {
+        // References first: the library does not say where they stand.
+        if let Some(place) = reference_elsewhere(schema, schema, true) {
+            return Ok(Some(place));
+        }
+        match Schema::judge(schema) {
+            Ok(_) => Ok(None),
+            Err(Flaw { place, .. }) => place.map(Some).ok_or(()),
+        }
+    }
+
+    fn judge(schema: &Value) -> Result<Schema, Flaw> {
         // Counted before it is compiled: compiling takes the time and memory that a stranger asks for.
         let mut census = Census::default();
         census.count(schema, 1);
@@ -62,7 +94,7 @@ impl Schema {
         let mut expansion = Expansion { root: schema, targets: BTreeMap::new(), recursive: false };
         let size = if census.references > 0 { expansion.size(schema)? } else { census.nodes };
         if size > SIZE_MAX {
-            return Err(format!("has more than {SIZE_MAX} values when its references are followed"));
+            return Err(format!("has more than {SIZE_MAX} values when its references are followed").into());
         }
         let follows_references = census.references > 0;
         let build = || {
@@ -72,7 +104,7 @@ impl Schema {
                 // The default engine backtracks, and a pattern can be made that never ends.
                 .with_pattern_options(PatternOptions::regex().size_limit(PATTERN_BYTES_MAX))
                 .build(schema)
-                .map_err(|error| unusable(&error))
+                .map_err(|error| Flaw { place: place_of(&error), words: unusable(&error) })
         };
         // Compiling follows references as well, as deep as they nest.
         let validator = if follows_references { on_deep_stack(build)?? } else { build()? };
@@ -200,6 +232,47 @@ impl<'a> Expansion<'a> {
         let size = self.size(target)?;
         self.targets.insert(name, Some(size));
         Ok(size)
+    }
+}
+
+/// Where a reference stands that is not followed.
+fn reference_elsewhere(root: &Value, part: &Value, is_root: bool) -> Option<String> {
+    // Deeper ones are refused as a whole.
+    let below = |(token, value): (String, &Value)| {
+        let place = reference_elsewhere(root, value, false)?;
+        // Of a value that is only compared nothing can be taken away.
+        let place = if VALUES.contains(&token.as_str()) { String::new() } else { place };
+        Some(format!("/{}{place}", token.replace('~', "~0").replace('/', "~1")))
+    };
+    match part {
+        Value::Object(map) => {
+            let strays = |(key, value): &(&String, &Value)| match (key.as_str(), value) {
+                ("$ref", Value::String(name)) => {
+                    name.strip_prefix('#').and_then(|pointer| root.pointer(pointer)).is_none()
+                }
+                ("$dynamicRef" | "$recursiveRef", Value::String(_)) => true,
+                ("$id", Value::String(_)) => !is_root,
+                _ => false,
+            };
+            let here = map.iter().find(strays).map(|(key, _)| format!("/{key}"));
+            here.or_else(|| map.iter().find_map(|(key, value)| below((key.clone(), value))))
+        }
+        Value::Array(items) => items.iter().enumerate().find_map(|(at, item)| below((at.to_string(), item))),
+        _ => None,
+    }
+}
+
+/// Keywords that hold values and no schemas.
+const VALUES: [&str; 4] = ["const", "enum", "default", "examples"];
+
+/// Where the library found a schema wrong.
+fn place_of(error: &ValidationError<'_>) -> Option<String> {
+    // Judged as a document it has a place in it; what only the compiler minds has one in the schema.
+    let places = [error.instance_path().as_str(), error.schema_path().as_str()];
+    match error.kind() {
+        // The references were looked at before, so it is the dialect.
+        jsonschema::error::ValidationErrorKind::Referencing(_) => Some("/$schema".to_owned()),
+        _ => places.into_iter().find(|place| !place.is_empty()).map(str::to_owned),
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 
 use super::events::Events;
 use super::view::{self, Detail, Snapshot};
-use crate::agents::Agents;
+use crate::agents::{Agents, HostedAgent};
 use crate::api::{self, ApiError};
 use crate::document::Refusal;
 use crate::net::calls::CallClient;
@@ -111,18 +111,26 @@ impl Handle {
         patience: Patience,
     ) -> Result<Vec<Result<api::Registered, Refusal>>, ApiError> {
         let names: Vec<_> =
-            part.iter().map(|offer| (offer.name.to_string(), self.agents.runs_at(offer))).collect();
-        let free =
-            part.into_iter().zip(&names).filter(|(_, (_, runs))| !runs).map(|(offer, _)| offer).collect();
+            part.iter().map(|offer| (offer.name.to_string(), self.agents.running_at(offer))).collect();
+        let free = part
+            .into_iter()
+            .zip(&names)
+            .filter(|(_, (_, own))| own.is_none())
+            .map(|(offer, _)| offer)
+            .collect();
         let Reply::Registered(results) = self.command(command(free), patience).await? else {
             return Err(view::stopped());
         };
         let mut results = results.into_iter();
-        let answer = |(name, runs)| match if runs { None } else { results.next() } {
-            Some(result) => registered(name, result),
-            None => Err(run_here(name)),
+        let answer = |(name, own): (String, Option<HostedAgent>)| match own {
+            None => results.next().map(|result| registered(name, result)),
+            Some(own) => {
+                let message =
+                    format!("{}; or register under another name", view::of_file(&name, &own).message);
+                Some(Err(Refusal { name, code: Code::Conflict, message }))
+            }
         };
-        Ok(names.into_iter().map(answer).collect())
+        Ok(names.into_iter().filter_map(answer).collect())
     }
 
     /// The agents of this host.
@@ -153,9 +161,13 @@ impl Handle {
         refusals
     }
 
-    /// Withdraws an agent given by full name, bare name, id or original name. Answers when that is durable.
+    /// Withdraws an agent given by full name, bare name, id or original name. Answers when that is durable. One of a file is
+    /// there as long as its file says so.
     pub async fn deregister(&self, agent: &str) -> Result<api::Registered, ApiError> {
         let name = self.resolve(agent).await?.record.name.clone();
+        if let Some(own) = self.agents.get(&name) {
+            return Err(view::of_file(&name.to_string(), &own));
+        }
         match self.command(Command::Deregister(name), Patience::Client).await? {
             Reply::Deregistered(Ok(registered)) => Ok(view::registered(&registered)),
             Reply::Deregistered(Err(error)) => Err(view::write_error(&error)),
@@ -376,12 +388,6 @@ fn registered(name: String, result: Result<Registered, WriteError>) -> Result<ap
         }
         Err(error) => Err(Refusal { name, code: error.code(), message: error.to_string() }),
     }
-}
-
-fn run_here(name: String) -> Refusal {
-    let message =
-        "this node runs an agent of this name from a file: change that file, or register under another name";
-    Refusal { name, code: Code::Conflict, message: message.into() }
 }
 
 fn parse_zone(text: &str) -> Result<ZoneName, ApiError> {

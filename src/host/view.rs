@@ -11,7 +11,8 @@ use std::time::Duration;
 pub(super) use self::agent::{Own, age_ms, agents, detail, owner, registered, zones};
 pub(super) use self::call::{call_answer, not_callable};
 pub(super) use self::error::{
-    ambiguous, bad_request, not_found, not_synced, owner_error, stopped, unanswered, write_error, write_fix,
+    ambiguous, bad_request, not_found, not_synced, of_file, owner_error, stopped, unanswered, write_error,
+    write_fix,
 };
 pub(super) use self::problem::event;
 pub(super) use self::status::{Detail, Snapshot, metrics, peers};

@@ -5,6 +5,7 @@
 //! answer. At a stop, streams that listen are told so, then everything else is cut.
 
 mod card;
+mod events;
 mod limits;
 
 use std::sync::Arc;
@@ -21,9 +22,11 @@ use rmcp::ServerHandler;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::events::EventFilter;
 use self::limits::{Limited, McpLimits};
 use super::body;
 use super::failure::Failure;
@@ -52,6 +55,8 @@ const CORS_SENT: &str = "authorization, content-type, accept, last-event-id, mcp
 const CORS_READ: &str = "mcp-session-id, mcp-protocol-version, www-authenticate";
 /// Longest refusal of the library that is passed on, bytes; its own are a line.
 const REFUSAL_BYTES_MAX: usize = 16 * 1024;
+/// The first revision that knows events without data: they prime a client to come back to a stream.
+const EMPTY_EVENTS_SINCE: &str = "2025-11-25";
 /// Seconds for which a browser remembers that.
 const CORS_AGE: &str = "600";
 
@@ -60,6 +65,8 @@ pub(super) fn router<H: ServerHandler + Clone>(handler: H, closing: watch::Recei
     let mount = Arc::new(Mount::new(handler, closing, SESSIONS_MAX, SESSION_IDLE_MAX));
     Router::new()
         .route("/mcp", any(answer::<H>))
+        // Frameworks that mount an app write their addresses so, and people copy them.
+        .route("/mcp/", any(answer::<H>))
         .route("/mcp/server-card", get(card::card))
         .route("/.well-known/ai-catalog.json", get(card::catalog))
         .with_state(mount)
@@ -101,13 +108,21 @@ impl<H: ServerHandler + Clone> Mount<H> {
 
     async fn pass(&self, request: Request) -> Result<Response, Failure> {
         // A body or a stream is what a client can make the node hold; other methods hold neither.
-        let (request, place) = match *request.method() {
+        let by_header = revision_of(request.headers());
+        let (request, place, asked) = match *request.method() {
             Method::POST => self.take_body(request).await?,
-            Method::GET => (request, self.take_stream()?),
-            _ => (request, None),
+            Method::GET => (request, self.take_stream()?, None),
+            _ => (request, None, None),
         };
-        let response = self.service.handle(request).await.map(Body::new);
-        Ok(hold(in_error_shape(response).await, place))
+        let is_delete = request.method() == Method::DELETE;
+        let mut response = self.service.handle(request).await.map(Body::new);
+        // Nothing of the session goes on, and clients take "accepted" for a failure.
+        if is_delete && response.status() == StatusCode::ACCEPTED {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+        }
+        let revision = asked.or(by_header);
+        let drops_empty = revision.is_none_or(|revision| revision.as_str() < EMPTY_EVENTS_SINCE);
+        Ok(hold(in_error_shape(response).await, place, EventFilter::new(drops_empty)))
     }
 
     /// A place for a stream on which the server speaks by itself. Those of the newest revision are counted where they
@@ -117,25 +132,27 @@ impl<H: ServerHandler + Clone> Mount<H> {
         place.map(Some).map_err(|_| Failure::busy("event streams", STREAMS_MAX))
     }
 
-    /// The request with its body in memory, and the place that the body takes there.
-    async fn take_body(&self, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>), Failure> {
+    /// The request with its body in memory, the place that the body takes there, and the revision that it asks for.
+    async fn take_body(&self, request: Request) -> Result<Taken, Failure> {
         // The pipeline has read it, so that its size is known.
         let place = self.bodies.clone().try_acquire_many_owned(kib(request.body()));
         let place = place.map_err(|_| Failure::busy("KiB of requests", BODIES_KIB_MAX))?;
         let (head, body) = request.into_parts();
         let bytes = body::read(body, BODY_BYTES_MAX, "call with less, or give the agent a URL").await?;
         // After the body, because only it says whether a session is to be opened.
-        self.judge_session(&head.headers, &bytes).await?;
-        Ok((Request::from_parts(head, Body::from(bytes)), Some(place)))
+        let opening = Opening::read(&bytes);
+        self.judge_session(&head.headers, opening.is_some()).await?;
+        let revision = opening.and_then(|opening| opening.params.revision);
+        Ok((Request::from_parts(head, Body::from(with_arguments(bytes))), Some(place), revision))
     }
 
     /// Refuses a new session where there are enough. Some may come in between: as many as requests are at work.
-    async fn judge_session(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), Failure> {
+    async fn judge_session(&self, headers: &HeaderMap, opens: bool) -> Result<(), Failure> {
         // The library counts no sessions: memory would grow with every `initialize`.
         if headers.contains_key(SESSION_ID) || self.sessions.sessions.read().await.len() < self.sessions_max {
             return Ok(());
         }
-        match opens_session(body) {
+        match opens {
             false => Ok(()),
             true => Err(Failure::new(
                 Code::Unavailable,
@@ -167,24 +184,75 @@ async fn in_error_shape(response: Response) -> Response {
     Failure::foreign(status, String::from_utf8_lossy(&text).trim()).into_response()
 }
 
-fn opens_session(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Head {
-        method: String,
+/// A request, the place of its body, and the revision that it asks for.
+type Taken = (Request, Option<OwnedSemaphorePermit>, Option<String>);
+
+/// What opens a session.
+#[derive(Deserialize)]
+struct Opening {
+    method: String,
+    #[serde(default)]
+    params: OpeningParams,
+}
+
+#[derive(Default, Deserialize)]
+struct OpeningParams {
+    #[serde(default, rename = "protocolVersion")]
+    revision: Option<String>,
+}
+
+impl Opening {
+    fn read(body: &[u8]) -> Option<Opening> {
+        serde_json::from_slice::<Opening>(body).ok().filter(|opening| opening.method == "initialize")
     }
-    serde_json::from_slice::<Head>(body).is_ok_and(|head| head.method == "initialize")
+}
+
+fn revision_of(headers: &HeaderMap) -> Option<String> {
+    headers.get("mcp-protocol-version").and_then(|revision| revision.to_str().ok()).map(str::to_owned)
+}
+
+/// The body, in which arguments that a model wrote as a text of JSON are the object that the text holds.
+fn with_arguments(body: Vec<u8>) -> Vec<u8> {
+    const ARGUMENTS: &[u8] = b"\"arguments\"";
+    let mut places = body.windows(ARGUMENTS.len()).enumerate().filter(|(_, part)| *part == ARGUMENTS);
+    // Looked for first, because parsing costs and nearly all bodies are as they should be.
+    let is_text = places.any(|(at, _)| {
+        let value = body[at + ARGUMENTS.len()..].trim_ascii_start();
+        value.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"\""))
+    });
+    if !is_text {
+        return body;
+    }
+    let Ok(mut message) = serde_json::from_slice::<Value>(&body) else { return body };
+    if message["method"] != "tools/call" {
+        return body;
+    }
+    let Some(arguments) = message.pointer_mut("/params/arguments") else { return body };
+    let object = arguments.as_str().and_then(|text| match text.trim() {
+        "" => Some(Value::Object(Map::new())),
+        text => serde_json::from_str::<Value>(text).ok().filter(Value::is_object),
+    });
+    let Some(object) = object else { return body };
+    *arguments = object;
+    message.to_string().into_bytes()
 }
 
 /// The response, which keeps its place until its stream has ended; a document is whole already.
-fn hold(response: Response, place: Option<OwnedSemaphorePermit>) -> Response {
+fn hold(response: Response, place: Option<OwnedSemaphorePermit>, filter: EventFilter) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if !kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
         return response;
     }
     response.map(|body| {
-        Body::from_stream(body.into_data_stream().inspect(move |_| {
+        let parts = body.into_data_stream().map(Some).chain(futures::stream::iter([None]));
+        let mut filter = filter;
+        Body::from_stream(parts.map(move |part| {
             // Captured, so that the place is freed when the stream is dropped, however it ends.
             let _held = &place;
+            match part {
+                Some(part) => part.map(|part| filter.feed(&part)),
+                None => Ok(filter.end()),
+            }
         }))
     })
 }

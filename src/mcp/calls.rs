@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use rmcp::RoleServer;
-use rmcp::model::{CallToolResult, JsonObject, ProgressNotificationParam, ProgressToken};
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject, ProgressNotificationParam, ProgressToken};
 use rmcp::service::{Peer, RequestContext};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -49,7 +49,10 @@ pub(super) async fn own(
     // The arguments are the agent's own and have no place for a timeout: its limits hold.
     let called = told(cx, |progress| node.handle.call(&agent, input, None, progress)).await;
     match called {
-        Ok(answer) if answer.success => CallToolResult::structured(own.output.give(answer.result)),
+        Ok(answer) if answer.success => {
+            let blocks = content_blocks(&answer.result);
+            with_blocks(CallToolResult::structured(own.output.give(answer.result)), blocks)
+        }
         Ok(answer) => within_schema(own, unanswered(answer)),
         Err(error) => within_schema(own, failed(&refused(error))),
     }
@@ -75,10 +78,29 @@ pub(super) async fn any(
     };
     let called = told(cx, |progress| node.handle.call(&call.agent, call.input, call.timeout, progress)).await;
     match called {
-        Ok(answer) if answer.success => CallToolResult::structured(json!(answer)),
+        Ok(answer) if answer.success => {
+            let blocks = content_blocks(&answer.result);
+            with_blocks(CallToolResult::structured(json!(answer)), blocks)
+        }
         Ok(answer) => unanswered(answer),
         Err(error) => failed(&refused(error)),
     }
+}
+
+/// A result that is what another MCP server said: blocks of content, not all of them text. A host shows a block by its kind.
+fn content_blocks(result: &Value) -> Option<Vec<ContentBlock>> {
+    // Content may stand beside a structure, and is worth its kind then even where all of it is text.
+    let beside = result.get("structuredContent").and_then(|_| result.get("content")?.as_array());
+    let alone = result.as_array().filter(|blocks| blocks.iter().any(|block| block["type"] != "text"));
+    let blocks = beside.or(alone)?;
+    blocks.iter().map(|block| ContentBlock::deserialize(block).ok()).collect()
+}
+
+fn with_blocks(mut result: CallToolResult, blocks: Option<Vec<ContentBlock>>) -> CallToolResult {
+    if let Some(blocks) = blocks {
+        result.content = blocks;
+    }
+    result
 }
 
 /// A judged call.
@@ -138,7 +160,8 @@ async fn forward(
 fn unanswered(mut answer: CallAnswer) -> CallToolResult {
     let error = answer.error.take().unwrap_or_default();
     let mut document = object(json!(answer));
-    document.insert("error".into(), clean_short(&error.message, MESSAGE_BYTES_MAX).into());
+    let message = clean_short(&error.message, MESSAGE_BYTES_MAX);
+    document.insert("error".into(), message.into());
     document.insert("code".into(), error.code.text().into());
     if !error.endpoints.is_empty() {
         document.insert("endpoints".into(), json!(error.endpoints));

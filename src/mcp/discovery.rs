@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::ServerState;
 use super::catalog::{Tools, limits_json};
 use super::schema::object;
-use crate::api::{Agent, AgentDetail, ApiError, FindQuery};
+use super::search::{self, FIELDS};
+use crate::api::{Agent, AgentDetail, ApiError};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
-use crate::proto::search::token::each_word;
 use crate::sanitize::{clean_json, clean_short};
 
 /// Names that no agent's tool may take: those of this file, and those of the queue and task tools.
@@ -42,15 +42,11 @@ pub(super) const RESERVED: [&str; 16] = [
 
 /// Longest description in a list, bytes: one line; `get_agent_details` has all of it.
 const LINE_BYTES_MAX: usize = 320;
-/// Results of a search without a limit.
-const LIMIT: usize = 20;
 /// Most results of a search, agents on a page of `discover_agents`, and agents asked for by name: one answer stays
 /// below what models take.
-const LIMIT_MAX: usize = 100;
+pub(super) const LIMIT_MAX: usize = 100;
 /// Names on a page of `list_agents`.
 const NAMES_MAX: usize = 1_000;
-/// The fields that a search may be narrowed to, as the paper's authors name them.
-const FIELDS: [&str; 4] = ["name", "description", "tags", "capabilities"];
 
 /// What a tool answers.
 pub(super) type Answer = Result<Value, CallFailure>;
@@ -67,6 +63,7 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
     vec![
         reads(
             "search_agents",
+            "Search agents",
             "Search the registry of the whole world for agents. Call what it finds with call_agent.",
             json!({
                 "query": text("words; more of them is better; none matches all"),
@@ -74,32 +71,53 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
                 "limit": number("most results, 20 if not given, 100 at most"),
                 "tags": texts("all of these tags"),
                 "zone": text("only this zone and those below it"),
+                "cursor": text("cursor of the answer before, to go on"),
             }),
             &["query"],
         ),
-        reads("discover_agents", "Describe one agent, or those that this node holds.", discover.into(), &[]),
+        reads(
+            "discover_agents",
+            "Discover agents",
+            "Describe one agent, or those that this node holds.",
+            discover.into(),
+            &[],
+        ),
         reads(
             "get_agent_details",
+            "Show an agent",
             "Everything known of one agent: schemas, limits, hosts.",
             json!({"agent_name": text("full name agent@zone, bare name or id")}),
             &["agent_name"],
         ),
         reads(
             "get_agents_info",
+            "Show several agents",
             "Everything known of several agents.",
             json!({"agent_names": texts("full names, bare names or ids, 100 at most")}),
             &["agent_names"],
         ),
-        reads("list_agents", "Full names of the agents that this node holds.", page, &[]),
+        reads("list_agents", "List agents", "Full names of the agents that this node holds.", page, &[]),
         call_agent(),
-        reads("get_server_info", "This node: its zones, health and own agents.", json!({}), &[]),
+        reads(
+            "get_server_info",
+            "Show this node",
+            "This node: its zones, health and own agents.",
+            json!({}),
+            &[],
+        ),
     ]
 });
 
-fn reads(name: &'static str, description: &'static str, properties: Value, required: &[&str]) -> Tool {
+fn reads(
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    properties: Value,
+    required: &[&str],
+) -> Tool {
     let schema = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
     let hints = ToolAnnotations::new().read_only(true).destructive(false).idempotent(true).open_world(true);
-    Tool::new(name, description, object(schema)).with_annotations(hints)
+    Tool::new(name, description, object(schema)).with_title(title).with_annotations(hints)
 }
 
 fn call_agent() -> Tool {
@@ -116,21 +134,32 @@ fn call_agent() -> Tool {
     });
     let description = "Call any agent of the world, with a task or with its own input document.";
     let hints = ToolAnnotations::new().read_only(false).open_world(true);
-    Tool::new("call_agent", description, object(schema)).with_annotations(hints)
+    Tool::new("call_agent", description, object(schema)).with_title("Call an agent").with_annotations(hints)
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Search {
-    query: String,
-    #[serde(default)]
-    search_fields: Option<Vec<String>>,
-    #[serde(default)]
-    limit: Option<usize>,
-    #[serde(default)]
-    tags: Option<Vec<String>>,
-    #[serde(default)]
-    zone: Option<String>,
+/// Models write one word where a list of words is asked for.
+pub(super) fn one_or_several<'de, D: serde::Deserializer<'de>>(given: D) -> Result<Vec<String>, D::Error> {
+    struct Words;
+    impl<'de> serde::de::Visitor<'de> for Words {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of strings")
+        }
+
+        fn visit_str<E>(self, word: &str) -> Result<Vec<String>, E> {
+            Ok(vec![word.to_owned()])
+        }
+
+        fn visit_unit<E>(self) -> Result<Vec<String>, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, words: A) -> Result<Vec<String>, A::Error> {
+            Deserialize::deserialize(serde::de::value::SeqAccessDeserializer::new(words))
+        }
+    }
+    given.deserialize_any(Words)
 }
 
 #[derive(Deserialize)]
@@ -166,6 +195,7 @@ struct One {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Several {
+    #[serde(deserialize_with = "one_or_several")]
     agent_names: Vec<String>,
 }
 
@@ -176,7 +206,7 @@ struct Nothing {}
 /// Answers the discovery tool `name`; `None` if it is none.
 pub(super) async fn answer(node: &ServerState, name: &str, arguments: &JsonObject) -> Option<Answer> {
     let answer = match name {
-        "search_agents" => search(node, arguments).await,
+        "search_agents" => search::search(node, arguments).await,
         "discover_agents" => discover(node, arguments).await,
         "get_agent_details" => details(node, arguments).await,
         "get_agents_info" => several(node, arguments).await,
@@ -207,65 +237,24 @@ pub(super) fn refused(error: ApiError) -> CallFailure {
     if !error.suggestions.is_empty() {
         message = format!("{message}; suggestions: {}", error.suggestions.join(", "));
     }
-    if !error.fix.is_empty() {
-        message = format!("{message}; {}", error.fix);
+    let advice = advice(error.code, &error.fix);
+    if !advice.is_empty() {
+        message = format!("{message}; {advice}");
     }
     CallFailure::new(error.code, Outcome::NotStarted, message)
 }
 
-async fn search(node: &ServerState, arguments: &JsonObject) -> Answer {
-    let asked: Search = read(arguments)?;
-    let fields = asked.search_fields.unwrap_or_default();
-    if let Some(strange) = fields.iter().find(|field| !FIELDS.contains(&field.as_str())) {
-        return Err(bad_input(format!("`search_fields`: `{strange}` is none of {}", FIELDS.join(", "))));
-    }
-    let limit = asked.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX);
-    let query = FindQuery {
-        q: asked.query.clone(),
-        zone: asked.zone,
-        tag: asked.tags.unwrap_or_default(),
-        // A match in a field that was not asked for is left out below.
-        limit: Some(if fields.is_empty() { limit } else { LIMIT_MAX }),
-        ..FindQuery::default()
-    };
-    let found = node.handle.find(query).await.map_err(refused)?;
-    let tools = node.catalog.tools();
-    let mut matching: Vec<Value> = Vec::new();
-    // In the registry's order, so the first that match are the best.
-    for agent in found.results.iter().filter(|agent| matches_in(agent, &asked.query, &fields)).take(limit) {
-        matching.push(discovery_info(node, &tools, agent));
-    }
-    Ok(json!({
-        "success": true,
-        "total_matches": matching.len(),
-        "matching_agents": matching,
-        "query": asked.query,
-        "search_fields": if fields.is_empty() { json!(FIELDS) } else { json!(fields) },
-        "complete": found.complete,
-        "age_ms": found.age_ms,
-        "zones": found.zones,
-    }))
-}
-
-/// Whether a word of the query stands in one of the fields; all count where none is named.
-fn matches_in(agent: &Agent, query: &str, fields: &[String]) -> bool {
-    let mut words = Vec::new();
-    // Cut into words as the index cuts them, so that a field matches what the search matches.
-    each_word(query, |word| words.push(word.to_owned()));
-    if fields.is_empty() || words.is_empty() {
-        return true;
-    }
-    let mut matches = false;
-    let mut look = |text: &str| each_word(text, |word| matches |= words.iter().any(|it| it == word));
-    for field in fields {
-        match field.as_str() {
-            "name" => look(&agent.agent),
-            "description" => look(&agent.description),
-            "tags" => agent.tags.iter().for_each(|tag| look(tag)),
-            _ => agent.capabilities.iter().for_each(|capability| look(capability)),
+/// What a model can do: it has tools, and no shell in which commands could be typed.
+pub(super) fn advice(code: Code, fix: &str) -> &str {
+    match code {
+        _ if !fix.contains("`aop ") => fix,
+        Code::NotFound => "find agents with search_agents",
+        Code::Ambiguous => "get_agent_details shows whose each one is; call it by its id",
+        Code::Unavailable | Code::TimedOut | Code::Busy => {
+            "try again in a moment; get_server_info shows the node's health"
         }
+        _ => "get_server_info shows the node's health",
     }
-    matches
 }
 
 async fn discover(node: &ServerState, arguments: &JsonObject) -> Answer {
@@ -422,7 +411,7 @@ async fn show(node: &ServerState, tools: &Tools, name: &str) -> Result<AgentDeta
 }
 
 /// What the authors call discovery information, and what this registry adds.
-fn discovery_info(node: &ServerState, tools: &Tools, agent: &Agent) -> Value {
+pub(super) fn discovery_info(node: &ServerState, tools: &Tools, agent: &Agent) -> Value {
     json!({
         "tool_name": tools.name_of(&agent.agent),
         "agent_name": agent.agent,
@@ -474,6 +463,7 @@ fn agent_info(node: &ServerState, tools: &Tools, detail: &AgentDetail) -> Value 
 
 #[cfg(test)]
 mod tests {
+    use super::super::search::Search;
     use super::*;
 
     #[test]
@@ -495,20 +485,5 @@ mod tests {
         assert!(failure.message.contains("unknown field `tag`"), "{failure}");
         let failure = read::<One>(&object(json!({}))).err().unwrap();
         assert!(failure.message.contains("missing field `agent_name`"), "{failure}");
-    }
-
-    #[test]
-    fn a_search_can_be_narrowed_to_fields() {
-        let agent = Agent {
-            agent: "weather@.".into(),
-            description: "Tells forecasts".into(),
-            tags: vec!["sky".into()],
-            ..Agent::default()
-        };
-        let matches = |query: &str, fields: &[&str]| {
-            matches_in(&agent, query, &fields.iter().map(ToString::to_string).collect::<Vec<_>>())
-        };
-        assert!(matches("forecast", &["description"]) && !matches("forecast", &["name", "tags"]));
-        assert!(matches("sky", &["tags"]) && matches("anything", &[]));
     }
 }

@@ -8,6 +8,7 @@ use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
 
 use super::ServerState;
+use super::discovery::advice;
 use crate::api::ApiError;
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
@@ -109,5 +110,6 @@ async fn held_zone(node: &ServerState, zone: &str) -> Result<Option<Value>, Erro
 }
 
 fn internal(error: ApiError) -> ErrorData {
-    ErrorData::internal_error(format!("{}; {}", error.message, error.fix), None)
+    let advice = advice(error.code, &error.fix);
+    ErrorData::internal_error(format!("{}; {advice}", error.message), None)
 }

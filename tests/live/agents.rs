@@ -3,6 +3,7 @@
 mod folder;
 mod node;
 mod reload;
+mod secrets;
 mod server;
 mod tools;
 
@@ -115,7 +116,7 @@ async fn the_papers_answer_is_unwrapped() {
 }
 
 #[tokio::test]
-async fn a_missing_program_is_named_with_its_folder() {
+async fn a_missing_program_is_told_without_its_path() {
     let folder = Folder::new();
     folder.agent("lost", "command = [\"no-such-program-here\"]");
     folder.agent("moved", "command = [\"./gone.sh\"]");
@@ -123,8 +124,9 @@ async fn a_missing_program_is_named_with_its_folder() {
     for (agent, program) in [("lost", "no-such-program-here"), ("moved", "./gone.sh")] {
         let failure = call(&agents, agent, json!({"task": ""})).await.unwrap_err();
         assert_eq!(ended(&failure), ("start_failed", Outcome::NotStarted));
-        assert!(failure.message.contains(program), "{failure}");
-        assert!(failure.message.contains(folder.path().to_str().unwrap()), "{failure}");
+        assert!(!failure.message.contains(program), "{failure}");
+        assert!(!failure.message.contains(folder.path().to_str().unwrap()), "{failure}");
+        assert!(failure.message.contains("log of its host"), "{failure}");
     }
 }
 
@@ -184,14 +186,21 @@ async fn a_talkative_program_is_cut_and_killed() {
     let folder = Folder::new();
     folder.agent("talk", "command = [\"sh\", \"-c\", \"echo $$ > a.pid; exec yes\"]");
     folder.agent("shout", "command = [\"sh\", \"-c\", \"yes | head -c 50000000 >&2; echo calm\"]");
-    folder.agent("full", &format!("command = [\"head\", \"-c\", \"{CALL_BYTES_MAX}\", \"/dev/zero\"]"));
+    let full = CALL_BYTES_MAX - "\"\"".len();
+    folder.agent("full", &format!("command = [\"sh\", \"-c\", \"yes | tr -d '\\\\n' | head -c {full}\"]"));
+    folder.agent(
+        "over",
+        &format!("command = [\"sh\", \"-c\", \"yes | tr -d '\\\\n' | head -c {CALL_BYTES_MAX}\"]"),
+    );
     let agents = folder.agents();
     let failure = call(&agents, "talk", json!({"task": ""})).await.unwrap_err();
     assert_eq!(ended(&failure), ("too_large", Outcome::Done));
     all_gone(&folder).await;
     assert_eq!(call(&agents, "shout", json!({"task": ""})).await.unwrap(), "calm");
-    let full = call(&agents, "full", json!({"task": ""})).await.unwrap();
-    assert_eq!(full.as_str().unwrap().len(), CALL_BYTES_MAX, "the limit itself is allowed");
+    let answer = call(&agents, "full", json!({"task": ""})).await.unwrap();
+    assert_eq!(answer.as_str().unwrap().len(), full, "the limit itself is allowed");
+    let failure = call(&agents, "over", json!({"task": ""})).await.unwrap_err();
+    assert_eq!(ended(&failure), ("too_large", Outcome::Done), "as JSON, in which it would travel");
 }
 
 #[tokio::test]
@@ -258,23 +267,27 @@ async fn an_agent_behind_http_gets_the_input_as_a_post() {
         "/paper" => (200, json!({"success": false, "error": "no ink"}).to_string()),
         "/large" => (200, "x".repeat(CALL_BYTES_MAX + 1)),
         "/moved" => (302, "http://127.0.0.1:9/elsewhere".into()),
+        "/slash" => (302, "/run".into()),
+        "/circle" => (302, "/circle".into()),
         "/limited" => (429, "slow down".into()),
         _ => (500, json!({"error": {"message": "out of paper"}}).to_string()),
     })
     .await;
     let folder = Folder::new();
-    for path in ["run", "text", "paper", "large", "moved", "limited", "broken"] {
+    for path in ["run", "slash", "text", "paper", "large", "moved", "circle", "limited", "broken"] {
         folder.agent(path, &format!("http = {{ url = \"{}/{path}\" }}", server.url()));
     }
     folder.agent("nobody", "http = { url = \"http://127.0.0.1:9/run\" }");
     let agents = folder.agents();
     let input = json!({"task": "x", "n": 1});
     assert_eq!(call(&agents, "run", input.clone()).await.unwrap(), input);
+    assert_eq!(call(&agents, "slash", input.clone()).await.unwrap(), input, "within the origin");
     assert_eq!(call(&agents, "text", input.clone()).await.unwrap(), "plain words");
     let expected = [
         ("paper", "agent_failed", Outcome::Done, "no ink"),
         ("large", "too_large", Outcome::Done, "larger than"),
-        ("moved", "agent_failed", Outcome::Done, "elsewhere"),
+        ("moved", "agent_failed", Outcome::Done, "sends its callers elsewhere"),
+        ("circle", "agent_failed", Outcome::Done, "sends its callers elsewhere"),
         ("limited", "busy", Outcome::NotStarted, "no more calls"),
         ("broken", "agent_failed", Outcome::Done, "500 Internal Server Error: out of paper"),
         ("nobody", "start_failed", Outcome::NotStarted, "cannot be reached"),
@@ -332,7 +345,7 @@ async fn a_chat_agent_sends_its_prompt_and_takes_the_last_answer() {
     assert_eq!(ended(&other), ("upstream_failed", Outcome::Done));
     let keyless = call(&agents, "keyless", json!({"task": "x"})).await.unwrap_err();
     assert_eq!(ended(&keyless), ("start_failed", Outcome::NotStarted));
-    assert!(keyless.message.contains("NO_SUCH_KEY_HERE"), "{keyless}");
+    assert!(!keyless.message.contains("NO_SUCH_KEY_HERE"), "{keyless}");
     assert_eq!(server.requests().len(), 3, "what is refused here never reaches the server");
 }
 

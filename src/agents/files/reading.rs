@@ -158,7 +158,7 @@ fn read_all(path: &Path, document: serde_json::Value) -> (Vec<HostedAgent>, Vec<
 fn report_missing_programs(path: &Path, local: &HostedAgent, report: &dyn Fn(&dyn Diagnostic)) {
     let Some(run_config) = &local.run_config else { return };
     let (programs, key): (Vec<&String>, &str) = match &run_config.runner {
-        Runner::Command(command) => (command.first().into_iter().collect(), "command"),
+        Runner::Command(program) => (program.command.first().into_iter().collect(), "command"),
         Runner::Mcp { servers, .. } => (servers.iter().filter_map(program).collect(), "mcp"),
         _ => return,
     };
@@ -173,7 +173,7 @@ fn report_missing_programs(path: &Path, local: &HostedAgent, report: &dyn Fn(&dy
 
 fn program(server: &McpServer) -> Option<&String> {
     match server {
-        McpServer::Command(command) => command.first(),
+        McpServer::Command(program) => program.command.first(),
         McpServer::Url(_) => None,
     }
 }

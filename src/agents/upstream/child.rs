@@ -11,18 +11,17 @@ use std::time::Duration;
 
 use rmcp::RoleClient;
 use rmcp::transport::async_rw::AsyncRwTransport;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncReadExt, BufReader, ReadBuf};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::message::{in_place_of, in_place_of_oversized, line};
 use super::session::MESSAGE_BYTES_MAX;
 use crate::agents::command;
-use crate::proto::call::{CallFailure, Outcome};
-use crate::proto::code::Code;
+use crate::document::run_config::Program;
 
-/// A line this long never ends. Shorter ones that are too large for a message are skipped and harm only the call they
-/// belong to.
+/// A line this long never ends. Shorter ones that are too large for a message harm only the call they belong to.
 const LINE_BYTES_MAX: usize = 4 * MESSAGE_BYTES_MAX;
 /// Bytes of stderr kept for the log: the end of a traceback.
 const STDERR_BYTES_MAX: usize = 4 * 1024;
@@ -43,14 +42,19 @@ pub(super) struct Child {
 pub(super) type Pipes = AsyncRwTransport<RoleClient, Lines, ChildStdin>;
 
 impl Child {
-    pub(super) fn start(command: &[String], folder: &Path) -> Result<(Child, Pipes), CallFailure> {
-        let mut process = command::start(command, folder)?;
+    /// Starts the program.
+    ///
+    /// # Errors
+    /// Why it does not start, for the log.
+    pub(super) fn start(program: &Program, folder: &Path) -> Result<(Child, Pipes), String> {
+        let mut process = command::start(program, folder)?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {
-            return Err(CallFailure::new(Code::Internal, Outcome::NotStarted, "the process has no pipes"));
+            return Err("the process has no pipes".into());
         };
-        let lines = Lines { stdout, bytes: 0 };
+        let lines =
+            Lines { stdout: BufReader::new(stdout), line: Vec::new(), bytes: 0, ready: Vec::new(), read: 0 };
         let pipes = AsyncRwTransport::new(lines, stdin).with_max_line_length(MESSAGE_BYTES_MAX);
         Ok((Child { group: process.id(), process, stderr: Stderr::drain(stderr) }, pipes))
     }
@@ -90,10 +94,40 @@ fn ask_to_leave(group: Option<u32>) {
 #[cfg(not(unix))]
 fn ask_to_leave(_group: Option<u32>) {}
 
-/// Output that ends with an error where a line does not end.
+/// Output line by line: an answer that cannot be read has an error in its place, and output ends with an error where a line
+/// does not end.
 pub(super) struct Lines {
-    stdout: ChildStdout,
+    stdout: BufReader<ChildStdout>,
+    /// The line so far, or the beginning of one that is too large.
+    line: Vec<u8>,
+    /// Bytes of the line, those that were not kept as well.
     bytes: usize,
+    /// The last whole line, and how much of it was given on.
+    ready: Vec<u8>,
+    read: usize,
+}
+
+impl Lines {
+    /// Takes output up to the end of a line; whether the line is whole.
+    fn take(&mut self, output: &[u8]) -> (usize, bool) {
+        let end = output.iter().position(|byte| *byte == b'\n').map(|at| at + 1);
+        let part = &output[..end.unwrap_or(output.len())];
+        self.bytes += part.len();
+        let room = MESSAGE_BYTES_MAX.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+        (part.len(), end.is_some())
+    }
+
+    /// Makes the whole line ready to be read.
+    fn end_line(&mut self) {
+        let line_read = std::mem::take(&mut self.line);
+        let in_its_place = match self.bytes > MESSAGE_BYTES_MAX {
+            true => Some(in_place_of_oversized(&line_read, MESSAGE_BYTES_MAX)),
+            false => in_place_of(line_read.trim_ascii()),
+        };
+        self.ready = in_its_place.map_or(line_read, |error| line(&error).into_bytes());
+        (self.bytes, self.read) = (0, 0);
+    }
 }
 
 impl AsyncRead for Lines {
@@ -102,17 +136,25 @@ impl AsyncRead for Lines {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stdout).poll_read(cx, buffer))?;
-        // The buffer may hold bytes of an earlier read, which were counted then.
-        let new = &buffer.filled()[before..];
-        self.bytes = match new.iter().rposition(|byte| *byte == b'\n') {
-            Some(end) => new.len() - end - 1,
-            None => self.bytes + new.len(),
-        };
-        if self.bytes > LINE_BYTES_MAX {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end")));
+        let lines = &mut *self;
+        while lines.read == lines.ready.len() {
+            let output = ready!(Pin::new(&mut lines.stdout).poll_fill_buf(cx))?.to_vec();
+            if output.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let (taken, is_whole) = lines.take(&output);
+            Pin::new(&mut lines.stdout).consume(taken);
+            if lines.bytes > LINE_BYTES_MAX {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "a line without an end")));
+            }
+            if is_whole {
+                lines.end_line();
+            }
         }
+        let part = &lines.ready[lines.read..];
+        let part = &part[..part.len().min(buffer.remaining())];
+        buffer.put_slice(part);
+        lines.read += part.len();
         Poll::Ready(Ok(()))
     }
 }

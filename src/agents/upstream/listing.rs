@@ -3,15 +3,15 @@
 //! The list is read as plain JSON: one tool that breaks the specification must not hide the others. What a card cannot
 //! hold is cut or replaced, with a warning.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rmcp::model::{ClientRequest, ListToolsRequest, PaginatedRequestParams, ServerResult};
+use rmcp::model::{ClientRequest, ErrorCode, ListToolsRequest, PaginatedRequestParams, ServerResult};
 use rmcp::service::{Peer, RoleClient, ServiceError};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Tool;
-use crate::document::schema::Schema;
-use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::document::loosened;
+use crate::proto::limits::DESCRIPTION_BYTES_MAX;
 
 /// Pages of a list: a hundred of the smallest pages in use (10 tools) fill [`TOOLS_MAX`].
 const PAGES_MAX: usize = 100;
@@ -22,14 +22,25 @@ const NAME_BYTES_MAX: usize = 128;
 /// Bytes of a title: a line.
 const TITLE_BYTES_MAX: usize = 256;
 
-/// Reads the whole list, sorted by name.
+/// Reads the whole list, sorted by name; empty for a server that has prompts and resources alone.
 pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceError> {
     let mut tools = BTreeMap::new();
-    let mut cursor = None;
+    let (mut cursor, mut seen) = (None::<String>, BTreeSet::new());
     for _ in 0..PAGES_MAX {
-        let mut page = read_page(peer, cursor.take()).await?;
-        // Taken from the page as it came: whether it leads anywhere is bounded by the number of pages.
-        cursor = page.get("nextCursor").and_then(Value::as_str).map(str::to_owned);
+        let is_first = cursor.is_none();
+        let mut page = match read_page(peer, cursor.take()).await {
+            Ok(page) => page,
+            Err(error) if is_first && has_no_tools(peer, &error) => return Ok(Vec::new()),
+            // What was read is worth more than nothing; a connection that broke is another matter.
+            Err(ServiceError::McpError(_)) if !is_first => {
+                tracing::warn!("an MCP server refuses the rest of its tools");
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        let next = page.get("nextCursor").and_then(Value::as_str).unwrap_or_default().to_owned();
+        // An empty one is how some libraries write that there is none, and one that was followed leads in a circle.
+        cursor = Some(next).filter(|next| !next.is_empty() && seen.insert(next.clone()));
         let raw = match page.get_mut("tools").map(Value::take) {
             Some(Value::Array(raw)) => raw,
             _ => return Err(ServiceError::UnexpectedResponse),
@@ -55,6 +66,13 @@ pub(super) async fn read(peer: &Peer<RoleClient>) -> Result<Vec<Tool>, ServiceEr
     Ok(tools.into_values().take(TOOLS_MAX).collect())
 }
 
+/// Whether the server says that it lists none at all.
+fn has_no_tools(peer: &Peer<RoleClient>, error: &ServiceError) -> bool {
+    let ServiceError::McpError(error) = error else { return false };
+    let says_none = || peer.peer_info().is_some_and(|server| server.capabilities.tools.is_none());
+    error.code == ErrorCode::METHOD_NOT_FOUND || says_none()
+}
+
 async fn read_page(peer: &Peer<RoleClient>, cursor: Option<String>) -> Result<Value, ServiceError> {
     let request = ListToolsRequest {
         method: Default::default(),
@@ -75,34 +93,33 @@ fn read_tool(raw: &Value) -> Option<Tool> {
         tracing::warn!(NAME_BYTES_MAX, "a tool of an MCP server has no usable name; it is left out");
         return None;
     }
-    let schema = |key: &str| read_schema(name, key, raw.get(key).filter(|schema| !schema.is_null())?);
+    let schema = |key: &str| Some(read_schema(name, key, raw.get(key).filter(|schema| schema.is_object())?));
     let title = text("title").or_else(|| raw.pointer("/annotations/title")?.as_str());
     Some(Tool {
         name: name.to_owned(),
         title: title.map(|title| cut(title, TITLE_BYTES_MAX).to_owned()),
         description: cut(text("description").unwrap_or_default(), DESCRIPTION_BYTES_MAX).to_owned(),
-        input_schema: schema("inputSchema").unwrap_or_else(|| json!({"type": "object"})),
+        input_schema: of_object(schema("inputSchema").unwrap_or_default()),
         output_schema: schema("outputSchema"),
     })
 }
 
-/// The schema if it is one that can be used.
-fn read_schema(tool: &str, key: &str, schema: &Value) -> Option<Value> {
-    let problem = if !schema.is_object() {
-        "is not a JSON object".into()
-    } else if schema.to_string().len() > SCHEMA_BYTES_MAX {
-        "is larger than a card holds".into()
-    } else {
-        match Schema::compile(schema) {
-            Ok(_) => return Some(schema.clone()),
-            Err(problem) => problem,
-        }
-    };
-    tracing::warn!(
-        tool,
-        "the {key} of a tool of an MCP server {problem}; it is replaced by one that takes all"
-    );
-    None
+/// A tool takes an object, whatever was left of its schema.
+fn of_object(mut schema: Value) -> Value {
+    if schema.get("type").is_none() {
+        schema["type"] = "object".into();
+    }
+    schema
+}
+
+/// What can be used of a schema. The server judges its input itself, so less of it is no harm.
+fn read_schema(tool: &str, key: &str, schema: &Value) -> Value {
+    let (part, left_out) = loosened(schema);
+    if !left_out.is_empty() {
+        let left_out = left_out.join(", ");
+        tracing::warn!(tool, left_out, "the {key} of a tool of an MCP server is used without what cannot be");
+    }
+    part
 }
 
 /// The longest beginning of the text that fits.

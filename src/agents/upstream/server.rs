@@ -13,9 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer;
 use super::child::Child;
-use super::session::{Connection, Opening, Session, to_url};
+use super::http;
+use super::session::{Connection, Opening, Session};
 use super::union::Union;
 use crate::agents::Invocation;
+use crate::agents::secrets::Secrets;
 use crate::document::run_config::McpServer;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
@@ -33,6 +35,7 @@ pub(super) struct Server {
     index: usize,
     address: McpServer,
     folder: PathBuf,
+    secrets: Arc<Secrets>,
     union: Arc<Union>,
     /// Present while the server is up.
     connection: Mutex<Option<Arc<Connection>>>,
@@ -43,6 +46,7 @@ impl Server {
     pub(super) fn new(index: usize, address: McpServer, folder: &Path, union: Arc<Union>) -> Server {
         Server {
             index,
+            secrets: Arc::new(Secrets::of_server(&address, folder)),
             address,
             folder: folder.into(),
             union,
@@ -80,9 +84,9 @@ impl Server {
     /// Which server a line of the log is about.
     pub(super) fn span(&self) -> tracing::Span {
         let name = match &self.address {
-            McpServer::Command(command) => command.first().cloned(),
-            McpServer::Url(url) => {
-                reqwest::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned))
+            McpServer::Command(program) => program.command.first().cloned(),
+            McpServer::Url(endpoint) => {
+                reqwest::Url::parse(&endpoint.url).ok().and_then(|url| url.host_str().map(str::to_owned))
             }
         };
         tracing::warn_span!("mcp", server = name, folder = %self.folder.display())
@@ -105,7 +109,7 @@ impl Server {
             self.union.failed(self.index);
             // Once each time: a server that never comes up would fill the log.
             if restarts.up_since.is_some() || !said_down {
-                tracing::warn!("an MCP server is down: {why}");
+                tracing::warn!("an MCP server is down: {}", self.secrets.hide_keys(&why));
                 said_down = true;
             }
             let pause = restarts.pause();
@@ -119,16 +123,16 @@ impl Server {
     /// One start of the server, to its end; why it ended.
     async fn run(&self, restarts: &mut RestartState, stop: &CancellationToken) -> String {
         match &self.address {
-            McpServer::Command(command) => match Child::start(command, &self.folder) {
+            McpServer::Command(program) => match Child::start(program, &self.folder) {
                 Ok((child, pipes)) => {
                     let why = self.connect(pipes, restarts, stop).await;
                     format!("{why}; its process: {}", child.end().await)
                 }
                 Err(error) => format!("it cannot be started: {error}"),
             },
-            McpServer::Url(url) => match to_url(url) {
-                Ok(transport) => without_url(&self.connect(transport, restarts, stop).await, url),
-                Err(error) => format!("no HTTP client: {error}"),
+            McpServer::Url(endpoint) => match http::transport(endpoint, self.secrets.clone()) {
+                Ok(transport) => self.connect(transport, restarts, stop).await,
+                Err(why) => format!("it cannot be asked: {why}"),
             },
         }
     }
@@ -138,8 +142,9 @@ impl Server {
         T: Transport<RoleClient> + 'static,
     {
         let session = async {
-            let (session, tools) =
-                Session::open(transport, restarts.opening).await.inspect_err(|_| restarts.turn())?;
+            let (session, tools) = Session::open(transport, restarts.opening, self.secrets.clone())
+                .await
+                .inspect_err(|_| restarts.turn())?;
             restarts.opening = session.opening();
             restarts.up_since = Some(Instant::now());
             // Callable before it is listed: whoever learns of a tool finds its server there.
@@ -157,16 +162,6 @@ impl Server {
     fn connection(&self) -> MutexGuard<'_, Option<Arc<Connection>>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Words about an address, without the address: its query may hold a key.
-fn without_url(words: &str, url: &str) -> String {
-    // Libraries write the address in its normal form, which may differ from that of the file.
-    let written = reqwest::Url::parse(url).map(String::from).unwrap_or_default();
-    [url, &written]
-        .into_iter()
-        .filter(|url| !url.is_empty())
-        .fold(words.to_owned(), |words, url| words.replace(url, "its address"))
 }
 
 /// What one start of a server leaves for the next.
@@ -196,18 +191,5 @@ impl RestartState {
         let longest = PAUSE_START.saturating_mul(2_u32.saturating_pow(self.failures)).min(PAUSE_MAX);
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(rand::random())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_key_of_an_address_is_logged() {
-        for url in ["http://a.test/mcp?key=secret", "http://a.test?key=secret"] {
-            let words = format!("error sending request for url ({})", reqwest::Url::parse(url).unwrap());
-            assert_eq!(without_url(&words, url), "error sending request for url (its address)");
-        }
     }
 }

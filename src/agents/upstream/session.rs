@@ -15,18 +15,14 @@ use rmcp::service::{
     PeerRequestOptions, RequestHandle, RoleClient, RunningService, ServiceError, Subscription,
 };
 use rmcp::transport::Transport;
-use rmcp::transport::common::client_side_sse::ExponentialBackoff;
-use rmcp::transport::streamable_http_client::{
-    StreamableHttpClientTransport, StreamableHttpClientTransportConfig,
-};
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::server::CALLS_MAX;
 use super::wire::{Reports, Wire};
 use super::{Tool, answer, listing};
+use crate::agents::secrets::Secrets;
 use crate::agents::{CALL_BYTES_MAX, Invocation};
 use crate::proto::call::{CallFailure, Outcome};
 
@@ -40,10 +36,6 @@ const LISTEN_MAX: Duration = Duration::from_secs(5);
 const LIST_MAX: Duration = Duration::from_secs(30);
 /// Least time between two lists: a server that announces changes all the time costs two lists a second.
 const LIST_PAUSE: Duration = Duration::from_millis(500);
-/// How long connecting to a URL may take; after that nobody is there.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// Attempts to resume a broken response stream, after 1, 2 and 4 seconds: then its call fails.
-const RESUMES_MAX: usize = 3;
 
 /// Which handshake to open with.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,6 +51,7 @@ pub(super) enum Opening {
 pub(super) struct Connection {
     peer: Peer<RoleClient>,
     reports: Arc<Reports>,
+    secrets: Arc<Secrets>,
     /// Wakes [`Session::watch`]: the tools may have changed, or the server may be gone.
     recheck: Arc<Notify>,
     /// Cancelled at the end of the connection, and by the first call that finds nobody there.
@@ -91,11 +84,15 @@ impl ClientHandler for Client {
 
 impl Session {
     /// Shakes hands and lists the tools.
-    pub(super) async fn open<T>(transport: T, opening: Opening) -> Result<(Session, Vec<Tool>), String>
+    pub(super) async fn open<T>(
+        transport: T,
+        opening: Opening,
+        secrets: Arc<Secrets>,
+    ) -> Result<(Session, Vec<Tool>), String>
     where
         T: Transport<RoleClient> + 'static,
     {
-        let opened = timeout(HANDSHAKE_MAX, Session::shake_hands(transport, opening)).await;
+        let opened = timeout(HANDSHAKE_MAX, Session::shake_hands(transport, opening, secrets)).await;
         let mut session = match opened {
             Ok(Ok(session)) => session,
             Ok(Err(ClientInitializeError::TransportError { error, .. })) => {
@@ -113,11 +110,15 @@ impl Session {
         }
     }
 
-    async fn shake_hands<T>(transport: T, opening: Opening) -> Result<Session, ClientInitializeError>
+    async fn shake_hands<T>(
+        transport: T,
+        opening: Opening,
+        secrets: Arc<Secrets>,
+    ) -> Result<Session, ClientInitializeError>
     where
         T: Transport<RoleClient> + 'static,
     {
-        let (reports, recheck) = (Arc::<Reports>::default(), Arc::<Notify>::default());
+        let (reports, recheck) = (Arc::new(Reports::new(secrets.clone())), Arc::<Notify>::default());
         let closed = CancellationToken::new();
         let wire = Wire::new(transport, reports.clone(), closed.clone());
         let lifecycle = match opening {
@@ -128,7 +129,7 @@ impl Session {
             Opening::Initialize => ClientLifecycleMode::Initialize,
         };
         let service = Client { recheck: recheck.clone() }.serve_with_lifecycle(wire, lifecycle).await?;
-        let connection = Connection { peer: service.peer().clone(), reports, recheck, closed };
+        let connection = Connection { peer: service.peer().clone(), reports, secrets, recheck, closed };
         Ok(Session { service, changes: None, connection: Arc::new(connection) })
     }
 
@@ -209,7 +210,7 @@ impl Connection {
             sent.map_err(|_| answer::upstream_failed(Outcome::NotStarted, "has just closed its connection"))?;
         let mut waiting = PendingAnswer { connection: self, handle: Some(handle) };
         let answered = waiting.answer().await;
-        answered.map_err(|error| self.failure(&error)).and_then(answer::read)
+        answered.map_err(|error| self.failure(&error)).and_then(|result| answer::read(result, &self.secrets))
     }
 
     /// Takes what a failed call says of the connection.
@@ -220,7 +221,7 @@ impl Connection {
             // Reading the list shows whether the server is still there.
             _ => self.recheck.notify_one(),
         }
-        answer::failure(error)
+        answer::failure(error, &self.secrets)
     }
 
     /// The tools as they are now; none if the server refuses to say.
@@ -228,7 +229,8 @@ impl Connection {
         match timeout(LIST_MAX, listing::read(&self.peer)).await {
             Ok(Ok(tools)) => Ok(Some(tools)),
             Ok(Err(ServiceError::McpError(error))) => {
-                tracing::warn!(%error, "an MCP server refuses to list its tools; the last list stays");
+                let error = self.secrets.hide_keys(&error.to_string());
+                tracing::warn!(error, "an MCP server refuses to list its tools; the last list stays");
                 Ok(None)
             }
             Ok(Err(error)) => Err(format!("its tools cannot be listed: {error}")),
@@ -274,23 +276,4 @@ impl Drop for PendingAnswer<'_> {
             runtime.spawn(handle.cancel(Some("the caller no longer waits".into())));
         }
     }
-}
-
-/// Messages to a URL. Redirects are not followed: an address comes from the agent's file alone.
-pub(super) fn to_url(url: &str) -> Result<StreamableHttpClientTransport<reqwest::Client>, reqwest::Error> {
-    let client = reqwest::Client::builder()
-        .connect_timeout(CONNECT_MAX)
-        .redirect(reqwest::redirect::Policy::none())
-        // A connection whose last answer was not read to its end would delay the next request.
-        .pool_max_idle_per_host(0)
-        .build()?;
-    let mut resumes = ExponentialBackoff::default();
-    resumes.max_times = Some(RESUMES_MAX);
-    let mut config = StreamableHttpClientTransportConfig::with_uri(url)
-        // Each call may have its cancellation beside it.
-        .max_concurrent_requests(2 * CALLS_MAX)
-        .max_sse_event_size(MESSAGE_BYTES_MAX)
-        .max_json_response_size(MESSAGE_BYTES_MAX);
-    config.retry_config = Arc::new(resumes);
-    Ok(StreamableHttpClientTransport::with_client(client, config))
 }

@@ -8,10 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::*;
+use crate::document::run_config::{Endpoint, GivenValue, Program};
 use crate::proto::call::Progress;
 use crate::proto::code::Code;
 
 mod http;
+mod quirks;
 
 /// Longer than any wait of a test that passes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,7 +23,11 @@ const AT_ONCE: Duration = Duration::from_millis(500);
 fn server(arguments: &[&str]) -> McpServer {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/upstream/server.py");
     let command = ["python3", script].into_iter().chain(arguments.iter().copied());
-    McpServer::Command(command.map(str::to_owned).collect())
+    program(command.map(str::to_owned).collect())
+}
+
+fn program(command: Vec<String>) -> McpServer {
+    McpServer::Command(Program { command, ..Program::default() })
 }
 
 fn start(servers: impl IntoIterator<Item = McpServer>) -> Upstream {
@@ -82,13 +88,16 @@ fn pid(answer: Value) -> rustix::process::Pid {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tools_of_two_servers_are_one_list() {
-    let upstream = start([server(&["pid", "echo"]), server(&["structured"])]);
-    assert_eq!(ready(&upstream).await, ["echo", "pid", "structured"]);
+    let upstream = start([server(&["pid", "echo"]), server(&["structured", "repeated"])]);
+    assert_eq!(ready(&upstream).await, ["echo", "pid", "repeated", "structured"]);
     let tools = upstream.tools().borrow().clone();
     assert_eq!(tools.list[0].description, "Does echo");
     assert_eq!(tools.list[0].input_schema["properties"]["task"]["type"], "string");
     assert_eq!(call(&upstream, "echo").await, Ok(json!("{\"task\": \"hi\"}")));
-    assert_eq!(call(&upstream, "structured").await, Ok(json!({"sum": 3})));
+    let both = json!({"structuredContent": {"sum": 3}, "content": [{"type": "text", "text": "not this"}]});
+    assert_eq!(call(&upstream, "structured").await, Ok(both.clone()));
+    assert_eq!(structure(both), json!({"sum": 3}), "which an output schema would speak of");
+    assert_eq!(call(&upstream, "repeated").await, Ok(json!({"sum": 3})));
     assert_eq!(call(&upstream, "nobody").await.unwrap_err().code.text(), "not_found");
 }
 
@@ -117,8 +126,117 @@ async fn answers_keep_what_the_tool_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_read_ends_its_call_at_once() {
+    let unreadable = ["half_emoji", "nan", "truncated", "bytes", "other_answer", "broken_id", "deep"];
+    let errors = ["null_id", "no_id", "other_id"];
+    let upstream = start([server(&[&unreadable[..], &errors[..], &["scalar", "echo"]].concat())]);
+    ready(&upstream).await;
+    for tool in unreadable {
+        let started = Instant::now();
+        let failure = call(&upstream, tool).await.unwrap_err();
+        assert!(started.elapsed() < AT_ONCE, "{tool}: {:?}", started.elapsed());
+        assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::Unknown), "{tool}");
+        assert!(failure.message.contains("cannot be read"), "{tool}: {failure}");
+    }
+    for tool in errors {
+        let failure = call(&upstream, tool).await.unwrap_err();
+        assert_eq!((failure.code.text(), failure.message.as_str()), ("agent_failed", "no paper"), "{tool}");
+    }
+    let failure = call(&upstream, "scalar").await.unwrap_err();
+    assert_eq!((failure.code.text(), failure.outcome), ("agent_failed", Outcome::Done));
+    assert!(call(&upstream, "echo").await.is_ok(), "the server is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_to_nobody_ends_whatever_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let upstream = start([server(&["--record", record.to_str().unwrap(), "wait", "null_id"])]);
+    ready(&upstream).await;
+    let invocation = invocation();
+    let mut waiting = Box::pin(upstream.call("wait", json!({}), &invocation));
+    tokio::select! {
+        answer = &mut waiting => panic!("{answer:?}"),
+        _ = line_in(&record, "waiting") => {}
+    }
+    let failure = call(&upstream, "null_id").await.unwrap_err();
+    let waited = timeout(AT_ONCE, waiting).await.unwrap().unwrap_err();
+    for failure in [failure, waited] {
+        assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::Unknown));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_larger_than_a_message_is_told_as_too_large() {
+    let upstream = start([server(&["huge", "echo"])]);
+    ready(&upstream).await;
+    let bytes = json!({"bytes": session::MESSAGE_BYTES_MAX + 1});
+    let failure = upstream.call("huge", bytes, &invocation()).await.unwrap_err();
+    assert_eq!((failure.code.text(), failure.outcome), ("too_large", Outcome::Done));
+    assert!(call(&upstream, "echo").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_structure_that_is_null_hides_no_text() {
+    let upstream = start([server(&["null"])]);
+    ready(&upstream).await;
+    assert_eq!(call(&upstream, "null").await, Ok(json!("the text")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cursor_that_leads_nowhere_ends_the_list() {
+    for cursor in ["empty", "circle"] {
+        let upstream = start([server(&["--cursor", cursor, "echo"])]);
+        assert_eq!(ready(&upstream).await, ["echo"], "{cursor}");
+        assert!(call(&upstream, "echo").await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_prompts_alone_is_up_and_stays_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let upstream = start([server(&["--prompts", "--record", record.to_str().unwrap()])]);
+    until(&upstream, |tools| !tools.unlisted).await;
+    assert_eq!(call(&upstream, "any").await.unwrap_err().code.text(), "not_found");
+    let starts = std::fs::read_to_string(&record).unwrap().lines().count();
+    assert_eq!(starts, 1, "a failure of its list would have started it again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_gets_what_its_file_gives_and_no_more() {
+    let with = |value| {
+        let McpServer::Command(mut program) = server(&["variable"]) else { panic!("a program") };
+        program.env = [("AOP_TEST_GIVEN".to_owned(), value)].into();
+        McpServer::Command(program)
+    };
+    // Cargo sets this variable for the test, as an operator sets a key for the node.
+    let named = McpServer::Command(Program {
+        env: [("CARGO_PKG_NAME".to_owned(), GivenValue::Variable("CARGO_PKG_NAME".into()))].into(),
+        ..match server(&["variable"]) {
+            McpServer::Command(program) => program,
+            McpServer::Url(_) => panic!("a program"),
+        }
+    });
+    let variable = |name: &str| with(GivenValue::Variable(name.into()));
+    for (server, value) in [
+        (with(GivenValue::Literal("literal".into())), "literal"),
+        (variable("CARGO_PKG_NAME"), "aop"),
+        (named, "unset"),
+    ] {
+        let upstream = start([server]);
+        ready(&upstream).await;
+        assert_eq!(call(&upstream, "variable").await, Ok(json!(value)));
+    }
+    let upstream = start([variable("NO_SUCH_VARIABLE_HERE")]);
+    until(&upstream, |tools| !tools.pending).await;
+    let failure = call(&upstream, "variable").await.unwrap_err();
+    assert_eq!((failure.code.text(), failure.outcome), ("upstream_failed", Outcome::NotStarted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_never_starts_costs_only_its_own_tools() {
-    let missing = McpServer::Command(vec!["./no-such-program".into()]);
+    let missing = program(vec!["./no-such-program".into()]);
     let upstream = start([missing, server(&["echo"])]);
     assert_eq!(ready(&upstream).await, ["echo"]);
     assert!(call(&upstream, "echo").await.is_ok());
@@ -131,7 +249,7 @@ async fn a_server_that_never_starts_costs_only_its_own_tools() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_beside_its_file_is_found_wherever_the_node_was_started() {
-    let beside = McpServer::Command(vec!["./server.py".into(), "echo".into()]);
+    let beside = program(vec!["./server.py".into(), "echo".into()]);
     let upstream = Upstream::start(vec![beside], Path::new("tests/mcp/upstream"));
     assert_eq!(ready(&upstream).await, ["echo"]);
 }

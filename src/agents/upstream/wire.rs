@@ -1,14 +1,15 @@
 //! The messages between this host and one MCP server, on any transport.
 //!
-//! Reports of progress are routed here, in the order in which they came. A server that does not read what it is sent is
-//! given up, so that messages waiting for it stay few.
+//! Reports of progress are routed here, in the order in which they came. An answer to nothing that was asked ends whatever
+//! waits: one of them was meant. A server that does not read what it is sent is given up, so that messages waiting for it
+//! stay few.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::model::{
-    ClientRequest, GetMeta, JsonRpcMessage, NumberOrString, ProgressNotificationParam, ProgressToken,
-    ServerNotification,
+    ClientNotification, ClientRequest, GetMeta, JsonRpcMessage, NumberOrString, ProgressNotificationParam,
+    ProgressToken, RequestId, ServerNotification,
 };
 use rmcp::service::{RoleClient, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
@@ -16,7 +17,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::listing::cut;
+use super::message::{FromServer, unreadable};
 use super::server::CALLS_MAX;
+use crate::agents::secrets::Secrets;
 use crate::proto::call::Progress;
 
 /// Messages on their way to a server: every call and the end of every call, so a server that reads at all never
@@ -31,6 +34,9 @@ pub(super) struct Wire<T> {
     reports: Arc<Reports>,
     writes: Arc<Semaphore>,
     unread: bool,
+    requests: Arc<Requests>,
+    /// Answers made here, to be given on first.
+    made: VecDeque<FromServer>,
     /// Cancelled when no message will come any more. Closing the transport may wait for a server that does not read.
     closed: CancellationToken,
 }
@@ -48,7 +54,16 @@ pub(super) enum WireError<E: std::error::Error> {
 
 impl<T> Wire<T> {
     pub(super) fn new(transport: T, reports: Arc<Reports>, closed: CancellationToken) -> Wire<T> {
-        Wire { transport, reports, writes: Arc::new(Semaphore::new(WRITES_MAX)), unread: false, closed }
+        let writes = Arc::new(Semaphore::new(WRITES_MAX));
+        Wire {
+            transport,
+            reports,
+            writes,
+            unread: false,
+            requests: Arc::default(),
+            made: VecDeque::new(),
+            closed,
+        }
     }
 }
 
@@ -56,8 +71,21 @@ impl<T: Transport<RoleClient>> Wire<T> {
     /// The next message that matters here.
     async fn next(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
         while !self.unread {
+            if let Some(made) = self.made.pop_front() {
+                return Some(made);
+            }
             let message = self.transport.receive().await?;
-            let JsonRpcMessage::Notification(notification) = &message else { return Some(message) };
+            let notification = match &message {
+                JsonRpcMessage::Notification(notification) => notification,
+                JsonRpcMessage::Request(_) => return Some(message),
+                answer => {
+                    if self.requests.are_answered_by(answer) {
+                        return Some(message);
+                    }
+                    self.made = self.requests.ended_by(message).into();
+                    continue;
+                }
+            };
             match &notification.notification {
                 ServerNotification::ProgressNotification(report) => self.reports.route(&report.params),
                 ServerNotification::ToolListChangedNotification(_)
@@ -89,11 +117,20 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
         let permit = self.writes.clone().try_acquire_owned().ok();
         self.unread |= permit.is_none();
         self.reports.expect(&message);
+        self.requests.note(&message);
+        let (requests, request) = (self.requests.clone(), id_of_request(&message));
         let sent = permit.map(|permit| (permit, self.transport.send(message)));
         async move {
             // Held until the message is written, so that the permits count what waits.
-            let Some((_permit, sent)) = sent else { return Err(WireError::Unread) };
-            sent.await.map_err(WireError::Transport)
+            let sent = match sent {
+                Some((_permit, sent)) => sent.await.map_err(WireError::Transport),
+                None => Err(WireError::Unread),
+            };
+            // Whoever asked learns it from this error.
+            if let (Err(_), Some(id)) = (&sent, request) {
+                requests.remove(id);
+            }
+            sent
         }
     }
 
@@ -111,9 +148,92 @@ impl<T: Transport<RoleClient> + 'static> Transport<RoleClient> for Wire<T> {
     }
 }
 
-/// Where the reports of progress of each call go.
+fn id_of_request(message: &TxJsonRpcMessage<RoleClient>) -> Option<i64> {
+    match message {
+        JsonRpcMessage::Request(request) => number(&request.id),
+        _ => None,
+    }
+}
+
+/// Requests are numbered here; some servers give a number back as text.
+fn number(id: &RequestId) -> Option<i64> {
+    match id {
+        NumberOrString::Number(number) => Some(*number),
+        NumberOrString::String(text) => text.parse().ok(),
+    }
+}
+
+/// Requests without an answer so far.
 #[derive(Default)]
-pub(super) struct Reports(Mutex<BTreeMap<i64, Reader>>);
+struct Requests(Mutex<RequestIds>);
+
+#[derive(Default)]
+struct RequestIds {
+    waiting: BTreeSet<i64>,
+    /// The greatest that was sent: numbers only grow.
+    last: Option<i64>,
+}
+
+impl Requests {
+    /// Takes a message that is sent.
+    fn note(&self, message: &TxJsonRpcMessage<RoleClient>) {
+        if let Some(id) = id_of_request(message) {
+            let mut ids = self.ids();
+            ids.waiting.insert(id);
+            ids.last = ids.last.max(Some(id));
+        }
+        let JsonRpcMessage::Notification(notification) = message else { return };
+        let ClientNotification::CancelledNotification(cancelled) = &notification.notification else { return };
+        if let Some(id) = cancelled.params.request_id.as_ref().and_then(number) {
+            self.remove(id);
+        }
+    }
+
+    fn remove(&self, id: i64) {
+        self.ids().waiting.remove(&id);
+    }
+
+    /// Whether it is the answer of a request that was made; one that was given up may be answered late.
+    fn are_answered_by(&self, answer: &FromServer) -> bool {
+        let id = match answer {
+            JsonRpcMessage::Response(response) => number(&response.id),
+            JsonRpcMessage::Error(error) => error.id.as_ref().and_then(number),
+            _ => None,
+        };
+        let mut ids = self.ids();
+        let Some(id) = id.filter(|id| *id >= 0 && Some(*id) <= ids.last) else { return false };
+        ids.waiting.remove(&id);
+        true
+    }
+
+    /// What an answer that nobody asked for says to those who wait. Were one of them told and not the others, the one that
+    /// was meant could wait until its deadline.
+    fn ended_by(&self, answer: FromServer) -> Vec<FromServer> {
+        let waiting = std::mem::take(&mut self.ids().waiting);
+        tracing::warn!(
+            waiting = waiting.len(),
+            "an MCP server answers what it was not asked; whatever waits for it ends"
+        );
+        let ids: Vec<RequestId> = waiting.into_iter().map(RequestId::Number).collect();
+        match (answer, ids.as_slice()) {
+            // An error that can only be meant for this one.
+            (JsonRpcMessage::Error(error), [id]) => {
+                vec![JsonRpcMessage::error(error.error, Some(id.clone()))]
+            }
+            _ => ids.into_iter().map(|id| unreadable(Some(id))).collect(),
+        }
+    }
+
+    fn ids(&self) -> MutexGuard<'_, RequestIds> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the reports of progress of each call go.
+pub(super) struct Reports {
+    readers: Mutex<BTreeMap<i64, Reader>>,
+    secrets: Arc<Secrets>,
+}
 
 struct Reader {
     sender: mpsc::Sender<Progress>,
@@ -122,6 +242,11 @@ struct Reader {
 }
 
 impl Reports {
+    /// Of a server whose configuration holds these secrets.
+    pub(super) fn new(secrets: Arc<Secrets>) -> Reports {
+        Reports { readers: Mutex::default(), secrets }
+    }
+
     /// Takes the reader that a call carries with it. Its token is known only here, and the first report may come
     /// before the caller runs again.
     fn expect(&self, message: &TxJsonRpcMessage<RoleClient>) {
@@ -150,12 +275,14 @@ impl Reports {
             return;
         };
         reader.last = report.progress;
-        let message = report.message.as_deref().map(|text| cut(text, REPORT_BYTES_MAX).to_owned());
+        // Cut last, or the half of a secret would be left.
+        let hidden = report.message.as_deref().map(|text| self.secrets.hide(text));
+        let message = hidden.map(|text| cut(&text, REPORT_BYTES_MAX).to_owned());
         // A full channel loses reports, never delays the messages behind them.
         let _ = reader.sender.try_send(Progress { progress: report.progress, total: report.total, message });
     }
 
     fn readers(&self) -> MutexGuard<'_, BTreeMap<i64, Reader>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Requests of the newest revision stand alone; cancelling one drops its connection. Those of the older revisions
 //! share a session: they are sent in order, and when the node no longer knows the session, it is opened again with the
-//! host's own `initialize`, and the host is told that the lists may have changed.
+//! host's own `initialize`, and the host is told that the lists may have changed. Where no node runs yet, the host is told
+//! what every node has, and the session is opened once there is one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +17,11 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use super::events::Events;
+use super::answers::{Answers, INTERNAL, told};
 use super::message::{Message, error};
-use crate::api::ErrorBody;
 use crate::cli::failure::{Exit, Failure};
 use crate::http::Token;
+use crate::mcp::absent;
 
 /// Requests at work at once; a host sends a handful.
 const AT_WORK_MAX: usize = 64;
@@ -36,10 +37,6 @@ const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// Pauses between two attempts to listen: doubled up to the longest.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
-/// Largest answer in one document, bytes.
-const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Code of an error that is no fault of the message.
-const INTERNAL: i64 = -32603;
 
 /// One host's connection to one node.
 pub(super) struct Bridge {
@@ -169,7 +166,7 @@ impl Bridge {
         let (bridge, key, listens) = (self.clone(), id.to_string(), message.listens());
         let work = async move {
             let _place = place;
-            bridge.relay(bridge.send(&message, &Session::default()).await, &id).await;
+            bridge.relay(bridge.send_alone(&message).await, &message, &id).await;
             held(&bridge.alone).remove(&id.to_string());
         };
         let set = if listens { &self.streams } else { &self.requests };
@@ -189,8 +186,22 @@ impl Bridge {
         let bridge = self.clone();
         spawn(&self.requests, async move {
             let _place = place;
-            bridge.relay(sent, &id).await;
+            bridge.relay(sent, &message, &id).await;
         });
+    }
+
+    /// A host listens once, so this waits for a node; anything else is answered at once.
+    async fn send_alone(&self, message: &Message) -> Result<Response, Unanswered> {
+        let mut pause = PAUSE;
+        loop {
+            match self.send(message, &Session::default()).await {
+                Err(Unanswered::Unreachable) if message.listens() => {
+                    sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                sent => return sent,
+            }
+        }
     }
 
     async fn busy(&self, id: &Value) {
@@ -213,8 +224,31 @@ impl Bridge {
     async fn initialize(self: &Arc<Self>, message: &Message, id: &Value) {
         match self.open(&message.document).await {
             Ok(answer) => self.say(answer).await,
-            Err(unanswered) => self.relay(Err(unanswered), id).await,
+            Err(unanswered) => {
+                if matches!(unanswered, Unanswered::Unreachable) {
+                    self.wait_for_node(message.document.clone());
+                }
+                self.relay(Err(unanswered), message, id).await;
+            }
         }
+    }
+
+    /// Opens the session that the host was told of as soon as there is a node.
+    fn wait_for_node(self: &Arc<Self>, initialize: Value) {
+        let waiting = {
+            let mut session = held(&self.session);
+            let count = session.count + 1;
+            *session = Session { initialize: Some(initialize), count, ..Session::default() };
+            session.clone()
+        };
+        let bridge = self.clone();
+        spawn(&self.streams, async move {
+            let mut pause = PAUSE;
+            while bridge.reopen(&waiting).await.is_err() {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        });
     }
 
     /// Opens a session with the host's `initialize`; gives the node's answer to it.
@@ -270,7 +304,12 @@ impl Bridge {
     }
 
     async fn send_in_session(self: &Arc<Self>, message: &Message) -> Result<Response, Unanswered> {
-        let session = held(&self.session).clone();
+        let mut session = held(&self.session).clone();
+        // A node may be there by now, sooner than it is looked for again.
+        if session.id.is_none() && session.initialize.is_some() {
+            self.reopen(&session).await?;
+            session = held(&self.session).clone();
+        }
         let sent = self.send_in_time(message, &session).await?;
         // 404 is how a node says that it does not know the session; anything else is an answer.
         if sent.status() != StatusCode::NOT_FOUND || session.id.is_none() {
@@ -320,21 +359,35 @@ impl Bridge {
     }
 
     /// Says what the node answered to the request `id`, or why it did not.
-    async fn relay(&self, sent: Result<Response, Unanswered>, id: &Value) {
+    async fn relay(&self, sent: Result<Response, Unanswered>, message: &Message, id: &Value) {
         let failure = match sent {
             Ok(response) => self.relay_answers(response, id).await,
             Err(unanswered) => Err(unanswered),
         };
-        let message = match failure {
+        let told = match failure {
             Ok(()) => return,
             Err(Unanswered::Unreachable) => {
-                format!("no node answers at {}: start one with `aop node`, or give --node", self.base)
+                let why =
+                    format!("no node answers at {}: start one with `aop node`, or give --node", self.base);
+                if let Some(result) = self.in_place_of_node(message, &why) {
+                    return self.say(json!({"jsonrpc": "2.0", "id": id, "result": result}).to_string()).await;
+                }
+                why
             }
             Err(Unanswered::Broken(cause)) => {
                 format!("the node at {} gave no answer: {cause}; look with `aop status`", self.base)
             }
         };
-        self.say(error(id, INTERNAL, &message)).await;
+        self.say(error(id, INTERNAL, &told)).await;
+    }
+
+    /// What is said where no node is: of a node that was there once the host knows more than this.
+    fn in_place_of_node(&self, message: &Message, why: &str) -> Option<Value> {
+        let method = message.method()?;
+        if method != "tools/call" && self.answered.load(Ordering::Relaxed) {
+            return None;
+        }
+        absent::answer(method, message.document.get("params").unwrap_or(&Value::Null), why)
     }
 
     async fn relay_answers(&self, response: Response, id: &Value) -> Result<(), Unanswered> {
@@ -394,84 +447,6 @@ impl Bridge {
             self.say(message).await;
         }
     }
-}
-
-/// The messages of a response, in one document or in a stream.
-struct Answers {
-    status: StatusCode,
-    response: Response,
-    events: Option<Events>,
-    is_read: bool,
-}
-
-impl Answers {
-    fn of(response: Response) -> Answers {
-        let kind =
-            response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let events = kind.starts_with("text/event-stream").then(Events::default);
-        Answers { status: response.status(), response, events, is_read: false }
-    }
-
-    /// The next message on one line.
-    async fn next(&mut self) -> Result<Option<String>, String> {
-        let Some(events) = &mut self.events else { return self.document().await };
-        loop {
-            // Several events may have come in one piece.
-            if let Some(data) = events.next() {
-                return line(&data).map(Some);
-            }
-            match self.response.chunk().await.map_err(|error| error.to_string())? {
-                Some(bytes) => events.feed(&bytes).map_err(|_| "an event is too large".to_owned())?,
-                None => return Ok(None),
-            }
-        }
-    }
-
-    async fn document(&mut self) -> Result<Option<String>, String> {
-        // A document is one message, so the second look ends the answers.
-        if std::mem::replace(&mut self.is_read, true) {
-            return Ok(None);
-        }
-        let mut body = Vec::new();
-        while let Some(bytes) = self.response.chunk().await.map_err(|error| error.to_string())? {
-            body.extend_from_slice(&bytes);
-            // At each piece, because a length in the head may be missing.
-            if body.len() > ANSWER_BYTES_MAX {
-                return Err(format!("the answer has more than {ANSWER_BYTES_MAX} bytes"));
-            }
-        }
-        match body.is_empty() {
-            true => Err(format!("HTTP status {}", self.status)),
-            false => line(&body).map(Some),
-        }
-    }
-}
-
-/// One message on one line: only a document with line breaks is written anew.
-fn line(document: &[u8]) -> Result<String, String> {
-    let text = String::from_utf8(document.to_vec()).map_err(|_| "the answer is not UTF-8".to_owned())?;
-    if !text.contains(['\n', '\r']) {
-        return Ok(text);
-    }
-    match serde_json::from_str::<Value>(&text) {
-        Ok(document) => Ok(document.to_string()),
-        // Not JSON either: it goes on as it is, but in one line, or the host would read several.
-        Err(_) => Ok(text.replace(['\n', '\r'], " ")),
-    }
-}
-
-/// The line for an answer that is no message of JSON-RPC, or one whose id the node could not read.
-fn told(document: &Value, status: StatusCode, id: &Value) -> Option<String> {
-    if document.get("jsonrpc").is_some() {
-        // The node could not read the id and answered null; the host waits for its own.
-        let lost = document.get("error").filter(|_| document.get("id").is_none_or(Value::is_null))?;
-        return Some(json!({"jsonrpc": "2.0", "id": id, "error": lost}).to_string());
-    }
-    let message = match serde_json::from_value::<ErrorBody>(document.clone()) {
-        Ok(body) => format!("{} ({}); {}", body.error.message, body.error.code, body.error.fix),
-        Err(_) => format!("what answers is no node of this version: HTTP status {status}"),
-    };
-    Some(error(id, INTERNAL, &message))
 }
 
 fn held<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {

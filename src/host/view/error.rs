@@ -1,5 +1,6 @@
 //! Errors: what, why and what to do.
 
+use crate::agents::HostedAgent;
 use crate::api::ApiError;
 use crate::net::client::Unanswered;
 use crate::proto::code::Code;
@@ -120,6 +121,18 @@ pub(in crate::host) fn owner_error(error: &OwnerError) -> ApiError {
         OwnerError::Full(_) => (Code::TooLarge, "forget one that is not needed with `aop owner forget NAME`"),
     };
     ApiError { code, message: error.to_string(), fix: fix.into(), suggestions: Vec::new() }
+}
+
+/// A file of this node says that there is this agent. Whoever may write here may read its place.
+pub(in crate::host) fn of_file(name: &str, own: &HostedAgent) -> ApiError {
+    let file = own.run_config.as_ref().and_then(|run_config| run_config.file.as_ref());
+    let file = file.map_or_else(|| "a file of its `agents`".into(), |file| file.display().to_string());
+    ApiError {
+        code: Code::Conflict,
+        message: format!("{name} is an agent of this node by {file}, and stays one as long as that says so"),
+        fix: "remove or change that file, and the agent follows at once".into(),
+        suggestions: Vec::new(),
+    }
 }
 
 /// A parameter that cannot be read.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::fixture::{McpFixture, Messages, PATIENCE, Setup, fixture, local, script, start};
+use super::fixture::{LEGACY, McpFixture, Messages, PATIENCE, Setup, fixture, local, script, start};
 use super::tools::held;
 
 /// Our server with a tool that panics and one that never ends.
@@ -272,8 +272,76 @@ async fn a_cancel_notice_and_the_end_of_a_session_end_the_work_of_older_revision
     let _answer = session.send(6, "tools/call", hang).await;
     assert_eq!(hear(&mut heard).await, "started");
     let delete = fixture.client.delete(fixture.url("/mcp")).header("Mcp-Session-Id", &session.id);
-    assert!(delete.send().await.unwrap().status().is_success());
+    assert_eq!(delete.send().await.unwrap().status(), 204);
     assert_eq!(hear(&mut heard).await, "ended");
+}
+
+#[tokio::test]
+async fn only_clients_that_know_it_get_an_event_without_data() {
+    let fixture = fixture(Vec::new()).await;
+    for (revision, has_empty) in
+        [("2024-11-05", false), ("2025-03-26", false), ("2025-06-18", false), (LEGACY, true)]
+    {
+        let params = json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+        let request = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+        for path in ["/mcp", "/mcp/"] {
+            let post = fixture.post_to(path).body(request.to_string());
+            let text = post.send().await.unwrap().text().await.unwrap();
+            let has = text
+                .lines()
+                .any(|line| line.strip_prefix("data:").is_some_and(|data| data.trim().is_empty()));
+            assert_eq!(has, has_empty, "{revision}: {text}");
+            assert!(text.contains("\"serverInfo\""), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn arguments_as_a_text_are_read() {
+    let fixture = fixture(vec![local("echo", Builtin::Echo)]).await;
+    let session = fixture.session().await;
+    let arguments = json!({"task": "a \"b\" \u{2028} c"}).to_string();
+    let params = json!({"name": "echo", "arguments": arguments});
+    let modern = fixture.modern("tools/call", params.clone()).await;
+    for answer in [session.ask("tools/call", params).await, modern] {
+        assert_eq!(answer["result"]["structuredContent"]["result"], "a \"b\" \u{2028} c", "{answer}");
+    }
+    for wrong in ["no json", "[1]"] {
+        let answer = session.ask("tools/call", json!({"name": "echo", "arguments": wrong})).await;
+        assert!(answer.get("error").is_some(), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn images_and_audio_of_an_agent_stay_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = json!([
+        {"type": "text", "text": "look"},
+        {"type": "image", "data": "AAAA", "mimeType": "image/png"},
+        {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"},
+        {"type": "resource", "resource": {"uri": "file:///a", "text": "b"}},
+        {"type": "resource_link", "uri": "file:///a", "name": "a"},
+    ]);
+    let says = |name: &str, answer: &Value| {
+        script(json!({"name": name, "description": "d"}), &format!("echo '{answer}'"), folder.path())
+    };
+    let plain = json!([{"type": "invoice", "total": 3}]);
+    let fixture = fixture(vec![says("artist", &blocks), says("clerk", &plain)]).await;
+    held(&fixture, "artist@.").await;
+    let own = fixture.call("artist", json!({"task": "x"})).await;
+    let any = fixture.call("call_agent", json!({"agent": "artist@.", "task": "x"})).await;
+    for result in [own, any] {
+        let kinds: Vec<&str> = result["content"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|block| block["type"].as_str().unwrap())
+            .collect();
+        assert_eq!(kinds, ["text", "image", "audio", "resource", "resource_link"], "{result}");
+        assert_eq!(result["structuredContent"]["result"], blocks);
+    }
+    let clerk = fixture.call("clerk", json!({"task": "x"})).await;
+    assert_eq!(clerk["content"][0]["type"], "text", "a list of anything else is data: {clerk}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aop::agents::{Agents, HostedAgent};
 use aop::document::read_documents;
-use aop::document::run_config::{Builtin, RunConfig, Runner};
+use aop::document::run_config::{Builtin, Program, RunConfig, Runner};
 use aop::host;
 use aop::http::{self, Server};
 use aop::mcp::Mcp;
@@ -68,7 +68,8 @@ pub(crate) fn local_of(agent: Value, builtin: Builtin) -> HostedAgent {
 
 /// An agent of this host that runs a shell script in `folder`.
 pub(crate) fn script(agent: Value, script: &str, folder: &Path) -> HostedAgent {
-    run_by(agent, Runner::Command(vec!["sh".into(), "-c".into(), script.into()]), folder)
+    let command = vec!["sh".into(), "-c".into(), script.into()];
+    run_by(agent, Runner::Command(Program { command, ..Program::default() }), folder)
 }
 
 fn run_by(mut agent: Value, runner: Runner, folder: &Path) -> HostedAgent {
@@ -122,8 +123,12 @@ impl Site {
 
     /// A POST to `/mcp` with the headers that every client sends.
     pub(crate) fn post(&self) -> RequestBuilder {
+        self.post_to("/mcp")
+    }
+
+    pub(crate) fn post_to(&self, path: &str) -> RequestBuilder {
         self.client
-            .post(self.url("/mcp"))
+            .post(self.url(path))
             .header("Content-Type", "application/json")
             .header("Accept", "application/json, text/event-stream")
     }

@@ -155,16 +155,49 @@ async fn what_was_asked_before_the_end_of_stdin_is_still_answered() {
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_run_is_told_in_the_answer_and_by_the_exit_code() {
+async fn a_node_that_does_not_run_is_told_in_each_tools_answer_and_by_the_exit_code() {
     let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let base = format!("http://{}", socket.local_addr().unwrap());
     drop(socket);
     let mut bridge = bridge(&base, None);
-    let answer = bridge.ask(1, "initialize", json!({"protocolVersion": LEGACY})).await;
-    assert!(answer["error"]["message"].as_str().unwrap().contains("start one with `aop node`"), "{answer}");
-    bridge.ask_modern(2, "tools/list", json!({})).await;
-    assert!(bridge.answer(2).await["error"]["message"].as_str().unwrap().contains(&base));
+    bridge.shake_hands().await;
+    assert!(bridge.ask(1, "ping", json!({})).await["result"].is_object());
+    let listed = bridge.ask(2, "tools/list", json!({})).await;
+    assert_eq!(listed["result"]["tools"][5]["name"], "call_agent");
+    let call = json!({"name": "search_agents", "arguments": {"query": "x"}});
+    let called = bridge.ask(3, "tools/call", call.clone()).await;
+    bridge.ask_modern(4, "tools/call", call).await;
+    for called in [called, bridge.answer(4).await] {
+        assert_eq!(called["result"]["isError"], true, "{called}");
+        let told = called["result"]["structuredContent"]["error"].as_str().unwrap();
+        assert!(told.contains("start one with `aop node`") && told.contains(&base), "{told}");
+    }
+    bridge.ask_modern(5, "server/discover", json!({})).await;
+    assert!(bridge.answer(5).await["result"]["supportedVersions"].is_array());
+    bridge.ask_modern(6, "resources/read", json!({"uri": "zone://."})).await;
+    assert!(bridge.answer(6).await["error"]["message"].as_str().unwrap().contains(&base));
     assert_eq!(bridge.end().await, (Vec::new(), 4));
+}
+
+#[tokio::test]
+async fn a_host_that_started_before_the_node_goes_on_once_there_is_one() {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    drop(socket);
+    let mut bridge = bridge(&format!("http://{addr}"), None);
+    bridge.shake_hands().await;
+    bridge.ask_modern(1, "subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await;
+    let agents = vec![local("later", Builtin::Echo)];
+    let _node = start(Setup { agents, http: Some(addr), ..Setup::default() }, |mcp| mcp).await;
+    // Nothing was asked since: the bridge looks for the node by itself, in both eras.
+    let told = bridge.find(|message| message["method"] == "notifications/tools/list_changed");
+    let told = told.await;
+    assert!(told.get("id").is_none(), "{told}");
+    let listed = bridge.ask(2, "tools/list", json!({})).await;
+    assert_eq!(listed["result"]["tools"][7]["name"], "later");
+    let called = bridge.ask(3, "tools/call", json!({"name": "later", "arguments": {"task": "x"}})).await;
+    assert_eq!(called["result"]["structuredContent"]["result"], "x");
+    assert_eq!(bridge.end().await.1, 0);
 }
 
 #[tokio::test]

@@ -178,3 +178,58 @@ async fn text_of_another_node_is_cleaned_marked_and_takes_no_name_of_ours() {
     assert!(!read.to_string().contains("\\\\u") && !read.to_string().chars().any(aop::sanitize::is_unseen));
     assert_eq!(here.tools().await.len(), FIRST.len(), "agents of others are no tools here");
 }
+
+#[tokio::test]
+async fn a_search_says_how_many_match_and_goes_on() {
+    let agents = (0..50).map(|it| {
+        let description = if it % 2 == 0 { "weather" } else { "nothing" };
+        local_of(
+            json!({"name": format!("w-{it:02}"), "description": description, "tags": ["weather"]}),
+            Builtin::Echo,
+        )
+    });
+    let fixture = fixture(agents.collect()).await;
+    held(&fixture, "w-49@.").await;
+    held(&fixture, "w-00@.").await;
+    let names = |answer: &Value| -> Vec<String> {
+        let agents = answer["matching_agents"].as_array().unwrap();
+        agents.iter().map(|agent| agent["agent_name"].as_str().unwrap().to_owned()).collect()
+    };
+    for (asked, total) in [
+        (json!({"query": "weather"}), 50),
+        (json!({"query": "weather", "search_fields": "description"}), 25),
+        (json!({"query": "weather", "tags": "weather", "limit": 7}), 50),
+    ] {
+        let (mut seen, mut pages, mut asked) = (Vec::new(), 0, asked);
+        loop {
+            let answer = fixture.call("search_agents", asked.clone()).await["structuredContent"].clone();
+            assert_eq!(answer["total_matches"], total, "{answer}");
+            seen.extend(names(&answer));
+            pages += 1;
+            match answer["cursor"].as_str() {
+                Some(cursor) => asked["cursor"] = json!(cursor),
+                None => break,
+            }
+            assert!(pages < 20, "the cursor leads on");
+        }
+        seen.sort();
+        let count = seen.len();
+        seen.dedup();
+        assert_eq!((count, seen.len()), (total, total), "each once");
+    }
+}
+
+#[tokio::test]
+async fn every_tool_has_a_title_and_errors_name_tools() {
+    let fixture = fixture(Vec::new()).await;
+    for tool in fixture.tools().await {
+        assert!(tool["title"].as_str().is_some_and(|title| !title.is_empty()), "{tool}");
+    }
+    for (tool, arguments) in [
+        ("call_agent", json!({"agent": "nobody", "task": "x"})),
+        ("get_agent_details", json!({"agent_name": "nobody"})),
+    ] {
+        let told = fixture.call(tool, arguments).await["structuredContent"]["error"].to_string();
+        assert!(told.contains("search_agents") && !told.contains("`aop "), "{told}");
+    }
+}

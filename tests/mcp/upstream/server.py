@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """A small MCP server over stdio for tests: standard library only, the handshake of 2025-06-18.
 
-    server.py [--gate FILE] [--hang] [--pages N] [--broken] [--record FILE] TOOL ...
+    server.py [--gate FILE] [--hang] [--pages N] [--broken] [--cursor empty|circle] [--prompts] [--record FILE] TOOL ...
 
-It leaves at once if the gate file exists. Its tools, each offered if named: echo, structured, image, fail, fault, pid,
-progress, wait, deaf, pings, crash, endless, spawn, grow, many=N.
+It leaves at once if the gate file exists. With --prompts it has no tools and counts its starts in the record. Its tools,
+each offered if named: echo, structured, repeated, image, null, fail, fault, pid, progress, wait, deaf, pings, crash, endless, spawn,
+grow, variable, huge, many=N, and those of ANSWERS, whose answers are wrong.
 """
 
 import argparse
@@ -19,11 +20,14 @@ parser.add_argument("--gate")
 parser.add_argument("--hang", action="store_true")
 parser.add_argument("--pages", type=int, default=1)
 parser.add_argument("--broken", action="store_true")
+parser.add_argument("--cursor")
+parser.add_argument("--prompts", action="store_true")
 parser.add_argument("--record")
 parser.add_argument("tools", nargs="*")
 options = parser.parse_args()
 
 sys.stderr.write("the test server speaks\n")
+sys.stdout.reconfigure(encoding="latin-1")
 if options.gate and os.path.exists(options.gate):
     sys.exit(7)
 
@@ -38,6 +42,22 @@ def send(message):
     sys.stdout.flush()
 
 
+# What is said in place of an answer, with the request's id for ID.
+ANSWERS = {
+    "half_emoji": r'{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"cut \ud83d"}]}}',
+    "nan": '{"jsonrpc":"2.0","result":{"content":[],"structuredContent":{"v":NaN}},"id":ID}',
+    "truncated": '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"te',
+    "scalar": '{"jsonrpc":"2.0","id":ID,"result":5}',
+    "bytes": '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"\xff"}]}}',
+    "null_id": '{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no paper"}}',
+    "no_id": '{"jsonrpc":"2.0","error":{"code":-32600,"message":"no paper"}}',
+    "other_id": '{"jsonrpc":"2.0","id":"server-error","error":{"code":-32600,"message":"no paper"}}',
+    "other_answer": '{"jsonrpc":"2.0","id":900000,"result":{"content":[]}}',
+    "broken_id": '{"jsonrpc":"2.0","result":{"content":[',
+    "deep": '{"jsonrpc":"2.0","id":ID,"result":{"structuredContent":{"a":' + "[" * 300 + "]" * 300 + "}}}",
+}
+
+
 def record(text):
     if options.record:
         with open(options.record, "a") as file:
@@ -50,6 +70,8 @@ def describe(name):
 
 
 def tools_list(params):
+    if options.cursor == "empty" and params.get("cursor") is not None:
+        return None
     tools = [describe(name) for name in names]
     if options.broken:
         tools += [
@@ -63,10 +85,12 @@ def tools_list(params):
             17,
         ]
     size = -(-len(tools) // options.pages)
-    start = int(params.get("cursor") or 0)
+    start = int(params.get("cursor") or 0) if not options.cursor else 0
     result = {"tools": tools[start : start + size]}
     if start + size < len(tools):
         result["nextCursor"] = str(start + size)
+    if options.cursor:
+        result["nextCursor"] = "" if options.cursor == "empty" else options.cursor
     return result
 
 
@@ -79,8 +103,16 @@ def call(name, arguments, params, request):
         return text(json.dumps(arguments, sort_keys=True))
     if name == "structured":
         return text("not this", structuredContent={"sum": 3})
+    if name == "repeated":
+        return text('{"sum": 3}', structuredContent={"sum": 3})
     if name == "image":
         return {"content": [{"type": "image", "data": "AAAA", "mimeType": "image/png"}]}
+    if name == "null":
+        return text("the text", structuredContent=None)
+    if name == "variable":
+        return text(os.environ.get("AOP_TEST_GIVEN", "unset"))
+    if name == "huge":
+        return text("x" * arguments["bytes"])
     if name == "fail":
         return text("no more paper", isError=True)
     if name == "pid":
@@ -122,11 +154,20 @@ for line in sys.stdin:
         record(f"cancelled {params['requestId']}")
     elif method == "initialize":
         info = {"name": "test", "version": "1"}
-        capabilities = {"tools": {"listChanged": True}}
+        capabilities = {"prompts": {}} if options.prompts else {"tools": {"listChanged": True}}
+        if options.prompts:
+            record("started")
         result = {"protocolVersion": "2025-06-18", "capabilities": capabilities, "serverInfo": info}
         send({"id": request, "result": result})
+    elif method == "tools/list" and options.prompts:
+        send({"id": request, "error": {"code": -32601, "message": "Method not found"}})
+    elif method == "tools/list" and (result := tools_list(params)) is None:
+        send({"id": request, "error": {"code": -32602, "message": "Invalid cursor"}})
     elif method == "tools/list":
-        send({"id": request, "result": tools_list(params)})
+        send({"id": request, "result": result})
+    elif method == "tools/call" and params["name"] in ANSWERS:
+        sys.stdout.write("a line of the program itself\n" + ANSWERS[params["name"]].replace("ID", str(request)) + "\n")
+        sys.stdout.flush()
     elif method == "tools/call" and params["name"] == "fault":
         send({"id": request, "error": {"code": -32603, "message": "inner fault"}})
     elif method == "tools/call":

@@ -147,7 +147,7 @@ impl Running {
     }
 
     fn upstream(&self) -> Upstream {
-        super::start([McpServer::Url(format!("http://{}/mcp", self.address))])
+        super::start([url(&format!("http://{}/mcp", self.address))])
     }
 }
 
@@ -155,6 +155,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.runtime.take().unwrap().shutdown_background();
     }
+}
+
+fn url(url: &str) -> McpServer {
+    McpServer::Url(Endpoint { url: url.into(), ..Endpoint::default() })
 }
 
 fn anywhere() -> SocketAddr {
