@@ -9,7 +9,8 @@ use super::check::check_card;
 use super::field::{JsonPath, Violation, bad_name, compact};
 use super::name::agent_name;
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope};
-use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX};
+use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX, SKILLS_BYTES_MAX};
+use crate::sanitize::is_unseen;
 
 /// Longest capability made from a skill's name, bytes: a longer one is a sentence, of no use as a filter.
 const CAPABILITY_BYTES_MAX: usize = 64;
@@ -47,7 +48,8 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
     }
     // Where the two are equal a second copy would only fill the record.
     let original_name = (name.as_str() != listing.name).then(|| listing.name.to_owned());
-    let card = AgentCard {
+    let mut card = AgentCard {
+        skills: words(skill_texts(listing.document)),
         description: listing.description.unwrap_or_default().to_owned(),
         title: listing.title.filter(|title| !title.is_empty() && *title != name.as_str()).map(str::to_owned),
         tags: listing.tags.words,
@@ -59,6 +61,10 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
         original: Some(compact(listing.document)),
         ..AgentCard::default()
     };
+    // A document that fills its record is found by less, and not refused for it.
+    if card.skills.is_some() && check_card(&card).is_err() {
+        card.skills = None;
+    }
     // Paths of a card start at the card; the document may stand inside of a wrapper.
     check_card(&card).map_err(|violation| Violation {
         path: JsonPath([listing.path.0, violation.path.0].concat()),
@@ -66,6 +72,31 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
     })?;
     // No zone: a document from elsewhere has no say in where it is registered.
     Ok(Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
+}
+
+/// What the skills of a document are called, do, and are asked for. Whatever has another shape is passed over: who reads the
+/// document refuses what it must.
+fn skill_texts(document: &Value) -> impl Iterator<Item = &str> {
+    let skills = document.get("skills").and_then(Value::as_array).into_iter().flatten();
+    let of_skill =
+        |skill| ["name", "id", "description", "tags", "examples"].map(|key| Value::get(skill, key));
+    let values = skills.flat_map(of_skill).flatten();
+    values
+        .flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice))
+        .filter_map(Value::as_str)
+}
+
+/// The distinct words of texts, in their order, as many as a card may have.
+fn words<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+    let (mut words, mut seen) = (String::new(), BTreeSet::new());
+    for word in texts.flat_map(|text| text.split(|letter: char| letter.is_whitespace() || is_unseen(letter)))
+    {
+        if !word.is_empty() && words.len() + word.len() < SKILLS_BYTES_MAX && seen.insert(word) {
+            words.push_str(if words.is_empty() { "" } else { " " });
+            words.push_str(word);
+        }
+    }
+    (!words.is_empty()).then_some(words)
 }
 
 /// Labels derived from a document: each once, in order. What is too long, unclean or beyond the limit is left out,
