@@ -20,25 +20,36 @@ mod register;
 mod settings;
 #[cfg(feature = "lab")]
 mod sim;
+mod time;
+mod usage;
 mod watch;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use self::args::{AgentsArgs, AgentsCommand, Aop, Command, ConfigCommand, KeysCommand, OwnerCommand};
+use self::args::{AgentsArgs, AgentsCommand, Command, ConfigCommand, KeysCommand, OwnerCommand};
 pub use self::failure::Exit;
 use self::failure::Failure;
 use self::output::Console;
 
 /// Runs the command of this process and says how it ended.
 pub fn main() -> ExitCode {
-    let aop = Aop::parse();
-    let console = Console { quiet: aop.quiet };
-    let exit = run(aop.command, aop.verbose, console).unwrap_or_else(|failure| {
-        failure.print();
-        failure.exit
-    });
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let exit = usage::parse(&typed).map_or_else(
+        |exit| exit,
+        |aop| {
+            let console = Console { quiet: aop.quiet };
+            run(aop.command, aop.verbose, console).unwrap_or_else(|failure| {
+                let exit = failure.exit;
+                if usage::wants_json(&typed) {
+                    usage::print_error(failure)
+                } else {
+                    failure.print()
+                }
+                exit
+            })
+        },
+    );
     ExitCode::from(exit as u8)
 }
 

@@ -3,7 +3,7 @@
 use super::args::{ClientArgs, OwnerForgetArgs, OwnerTrustArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use super::output::{Rows, print_json};
+use super::output::{Rows, print_json, shown_name};
 use crate::api::{Owner, Owners, TrustOwner};
 
 /// `aop owner list`.
@@ -19,14 +19,14 @@ pub(super) fn list(args: &ClientArgs) -> Result<Exit, Failure> {
 
 /// `aop owner trust`.
 pub(super) fn trust(args: &OwnerTrustArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/owners/{}", segment(&args.name));
+    let path = format!("/v1/owners/{}", segment(&args.name)?);
     let trusted = TrustOwner { owner: args.owner.clone() };
     changed(&args.client, Client::new(&args.client)?.put(&path, &trusted)?)
 }
 
 /// `aop owner forget`.
 pub(super) fn forget(args: &OwnerForgetArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/owners/{}", segment(&args.name));
+    let path = format!("/v1/owners/{}", segment(&args.name)?);
     changed(&args.client, Client::new(&args.client)?.delete(&path)?)
 }
 
@@ -43,7 +43,7 @@ fn rows(owners: Vec<Owner>) -> Rows {
     let mut rows = Rows::new(&["NAME", "OWNER", "SAID BY", "BARE"]);
     for owner in owners {
         let bare = if owner.bare { "bare" } else { "-" };
-        rows.push([owner.name, owner.owner, owner.by.to_string(), bare.into()]);
+        rows.push([shown_name(&owner.name).to_owned(), owner.owner, owner.by.to_string(), bare.into()]);
     }
     rows
 }
