@@ -35,22 +35,28 @@ use self::output::Console;
 /// Runs the command of this process and says how it ended.
 pub fn main() -> ExitCode {
     let typed: Vec<OsString> = std::env::args_os().collect();
-    let exit = usage::parse(&typed).map_or_else(
-        |exit| exit,
-        |aop| {
+    let exit = match usage::parse(&typed) {
+        Err(exit) => exit,
+        Ok(aop) => {
+            let is_node = matches!(aop.command, Command::Node(_) | Command::Dev(_));
             let console = Console { quiet: aop.quiet };
-            run(aop.command, aop.verbose, console).unwrap_or_else(|failure| {
-                let exit = failure.exit;
-                if usage::wants_json(&typed) {
-                    usage::print_error(failure)
-                } else {
-                    failure.print()
-                }
-                exit
-            })
-        },
-    );
+            run(aop.command, aop.verbose, console)
+                .unwrap_or_else(|failure| tell(failure, usage::wants_json(&typed), is_node))
+        }
+    };
     ExitCode::from(exit as u8)
+}
+
+/// Tells people or programs; of a node that ended both, for its stderr is its log whoever reads its ready line.
+fn tell(failure: Failure, to_program: bool, is_node: bool) -> Exit {
+    let exit = failure.exit;
+    if !to_program || is_node {
+        failure.print();
+    }
+    if to_program {
+        usage::print_error(failure);
+    }
+    exit
 }
 
 fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure> {

@@ -3,7 +3,7 @@
 use super::args::{ClientArgs, OwnerForgetArgs, OwnerTrustArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use super::output::{Rows, print_json, shown_name};
+use super::output::{Rows, print_json};
 use crate::api::{Owner, Owners, TrustOwner};
 
 /// `aop owner list`.
@@ -43,7 +43,7 @@ fn rows(owners: Vec<Owner>) -> Rows {
     let mut rows = Rows::new(&["NAME", "OWNER", "SAID BY", "BARE"]);
     for owner in owners {
         let bare = if owner.bare { "bare" } else { "-" };
-        rows.push([shown_name(&owner.name).to_owned(), owner.owner, owner.by.to_string(), bare.into()]);
+        rows.push([owner.name, owner.owner, owner.by.to_string(), bare.into()]);
     }
     rows
 }

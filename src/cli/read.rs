@@ -2,6 +2,8 @@
 
 mod detail;
 
+use std::collections::BTreeSet;
+
 use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs, StatusArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
@@ -30,7 +32,7 @@ pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
     }
     let client = Client::new(&args.client)?;
     let answer: FindAnswer = client.get("/v1/find", &query)?;
-    let exit = if answer.complete { Exit::Done } else { Exit::Degraded };
+    let exit = exit(answer.complete, &answer.zones);
     if args.client.json {
         print_json(&answer)?;
         return Ok(exit);
@@ -48,6 +50,11 @@ pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
         }
     }
     Ok(exit)
+}
+
+/// An answer of no zone at all, as of one that is not held, lacks what was asked for.
+fn exit(complete: bool, zones: &[ZoneAnswer]) -> Exit {
+    if complete && !zones.is_empty() { Exit::Done } else { Exit::Degraded }
 }
 
 /// How many of these, best first, are not far below the best.
@@ -88,7 +95,7 @@ pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failur
             break;
         }
     }
-    let exit = if page.complete { Exit::Done } else { Exit::Degraded };
+    let exit = exit(page.complete, &page.zones);
     if args.client.json {
         print_json(&page)?;
         return Ok(exit);
@@ -139,11 +146,13 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 
 fn print_agents(agents: &[Agent]) -> Result<(), Failure> {
     let mut rows = Rows::new(&["AGENT", "STATE", "DESCRIPTION", "TAGS"]);
-    let label = |agent: &Agent| agent.agent.split('@').next().unwrap_or_default().to_owned();
+    let zones = || agents.iter().filter_map(|agent| agent.agent.split_once('@'));
+    let elsewhere: BTreeSet<&str> =
+        zones().filter(|(_, zone)| *zone != ".").map(|(label, _)| label).collect();
     for agent in agents {
         // Beside an agent of another zone that is called the same, the root zone is told like any other.
-        let is_alone = agents.iter().all(|other| other.agent == agent.agent || label(other) != label(agent));
-        let name = if is_alone { shown_name(&agent.agent) } else { &agent.agent };
+        let short = shown_name(&agent.agent);
+        let name = if elsewhere.contains(short) { &agent.agent } else { short };
         let name = own_name(agent, name);
         rows.push([name, state(agent), agent.description.clone(), agent.tags.join(" ")]);
     }
@@ -176,10 +185,11 @@ fn print_missing(zones: &[ZoneAnswer], asked: Option<&str>, client: &Client, con
         None => format!("{} ({})", zone.zone, zone.status),
     };
     let missing: Vec<_> = zones.iter().filter(|zone| !zone.status.is_whole()).map(named).collect();
-    if missing.is_empty() {
-        return;
+    match (missing.is_empty(), asked.filter(|_| zones.is_empty())) {
+        (true, None) => return,
+        (true, Some(asked)) => console.print(&format!("not complete: nothing of {asked} is held here")),
+        (false, _) => console.print(&format!("not complete: {}; `aop status` shows why", missing.join(", "))),
     }
-    console.print(&format!("not complete: {}; `aop status` shows why", missing.join(", ")));
     // Only to help: without this answer the line above is all that is known.
     if let Some(asked) = asked
         && let Ok(status) = client.get::<Status>("/v1/status", &[])

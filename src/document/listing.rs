@@ -145,3 +145,39 @@ impl Labels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::document::read_documents;
+    use crate::proto::limits::SKILLS_BYTES_MAX;
+
+    fn skills_of(skills: Value) -> Option<String> {
+        let document =
+            json!({"name": "A", "protocolVersion": "0.3.0", "url": "https://a.example", "skills": skills});
+        read_documents(document).remove(0).unwrap().card.skills
+    }
+
+    #[test]
+    fn a_card_is_found_by_every_word_of_all_its_skills_and_holds_each_once() {
+        let skill =
+            |at: u32| json!({"id": "s", "name": format!("step{at}"), "description": "does a step\n twice"});
+        let skills = skills_of((0..100).map(skill).collect()).unwrap();
+        assert!(
+            skills.starts_with("step0 s does a step twice step1 step2 ") && skills.ends_with("step99"),
+            "{skills}"
+        );
+        let examples = json!([{"id": "x", "name": "getRates", "examples": ["of the euro", "of the yen"]}]);
+        assert_eq!(skills_of(examples).as_deref(), Some("getRates x of the euro yen"));
+        assert_eq!(skills_of(json!([])), None);
+    }
+
+    #[test]
+    fn words_of_skills_are_as_many_as_fit_and_a_full_record_has_none() {
+        let many = |count: u32| (0..count).map(|at| format!("word{at} ")).collect::<String>();
+        let skills = skills_of(json!([{"id": "s", "description": many(2_000)}])).unwrap();
+        assert!((SKILLS_BYTES_MAX - 16..=SKILLS_BYTES_MAX).contains(&skills.len()), "{}", skills.len());
+        assert_eq!(skills_of(json!([{"id": "s", "description": many(5_100)}])), None);
+    }
+}
