@@ -32,6 +32,7 @@ impl Agent {
             tags: &self.tags,
             capabilities: &self.capabilities,
             description: &self.description,
+            skills: None,
         }
     }
 }

@@ -22,14 +22,15 @@ mod register;
 mod settings;
 #[cfg(feature = "lab")]
 mod sim;
+mod time;
+mod usage;
 mod watch;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use self::args::{
-    AgentCommand, AgentsArgs, AgentsCommand, Aop, Command, ConfigCommand, KeysCommand, OwnerCommand,
+    AgentCommand, AgentsArgs, AgentsCommand, Command, ConfigCommand, KeysCommand, OwnerCommand,
 };
 pub use self::failure::Exit;
 use self::failure::Failure;
@@ -37,13 +38,29 @@ use self::output::Console;
 
 /// Runs the command of this process and says how it ended.
 pub fn main() -> ExitCode {
-    let aop = Aop::parse();
-    let console = Console { quiet: aop.quiet };
-    let exit = run(aop.command, aop.verbose, console).unwrap_or_else(|failure| {
-        failure.print();
-        failure.exit
-    });
+    let typed: Vec<OsString> = std::env::args_os().collect();
+    let exit = match usage::parse(&typed) {
+        Err(exit) => exit,
+        Ok(aop) => {
+            let is_node = matches!(aop.command, Command::Node(_) | Command::Dev(_));
+            let console = Console { quiet: aop.quiet };
+            run(aop.command, aop.verbose, console)
+                .unwrap_or_else(|failure| tell(failure, usage::wants_json(&typed), is_node))
+        }
+    };
     ExitCode::from(exit as u8)
+}
+
+/// Tells people or programs; of a node that ended both, for its stderr is its log whoever reads its ready line.
+fn tell(failure: Failure, to_program: bool, is_node: bool) -> Exit {
+    let exit = failure.exit;
+    if !to_program || is_node {
+        failure.print();
+    }
+    if to_program {
+        usage::print_error(failure);
+    }
+    exit
 }
 
 fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure> {

@@ -21,7 +21,7 @@ mod a2a;
 mod agent;
 mod agent_file;
 mod check;
-mod excerpt;
+mod redaction;
 mod field;
 mod format;
 mod imported;

@@ -11,9 +11,12 @@ use crate::proto::identity::Identity;
 /// Why there is no key. Unless the variant says otherwise nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
+    /// There is no such file.
+    #[error("there is no key {path}: check the path, or make one with `aop keys new --out {path}`", path = .0.display())]
+    Missing(PathBuf),
     /// The file cannot be read.
     #[error(
-        "cannot read the key {path}: {1}; run `chmod 600 {path}` as its owner, or give another with --identity",
+        "cannot read the key {path}: {1}; run `chmod 600 {path}` as its owner, or give another",
         path = .0.display()
     )]
     Unreadable(PathBuf, io::Error),
@@ -38,6 +41,9 @@ pub enum KeyError {
 pub fn read_key(path: &Path) -> Result<Identity, KeyError> {
     let malformed = || KeyError::Malformed(path.into());
     let bytes = read_secret(path).map_err(|error| match error {
+        SecretError::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => {
+            KeyError::Missing(path.into())
+        }
         SecretError::Unreadable(error) => KeyError::Unreadable(path.into(), error),
         SecretError::Exposed(mode) => KeyError::Exposed(path.into(), mode),
     })?;
@@ -69,9 +75,7 @@ pub fn create_key(path: &Path) -> Result<Identity, KeyError> {
 pub fn read_or_create_key(path: &Path) -> Result<(Identity, bool), KeyError> {
     match read_key(path) {
         // Only where there is no file: a damaged or exposed key must not turn into a new node in silence.
-        Err(KeyError::Unreadable(_, error)) if error.kind() == io::ErrorKind::NotFound => {
-            create_key(path).map(|identity| (identity, true))
-        }
+        Err(KeyError::Missing(_)) => create_key(path).map(|identity| (identity, true)),
         read => read.map(|identity| (identity, false)),
     }
 }

@@ -191,6 +191,25 @@ fn long_words(at: u64) -> AgentCard {
     described((at * 62..at * 62 + 62).map(|at| format!("{}{:x>60} ", short(at), "")).collect())
 }
 
+/// Words of four letters or digits of which two or three stand together, told apart by capitals alone.
+fn camel_words(at: u64) -> AgentCard {
+    let word = |at: u64| {
+        let word = short(at);
+        let end = if at.is_multiple_of(3) { " " } else { "" };
+        word[..1].to_uppercase() + &word[1..] + end
+    };
+    described((at * 900..at * 900 + 900).map(word).collect())
+}
+
+fn skill_words(at: u64) -> AgentCard {
+    AgentCard { skills: Some(short_words(at * 816, 816)), ..AgentCard::default() }
+}
+
+fn thai(at: u64) -> AgentCard {
+    let mixed = |at: u64| at.wrapping_mul(1_000_003) / 46;
+    described((at * 1_365..at * 1_365 + 1_365).map(|at| letter(0xe01, 46, mixed(at))).collect())
+}
+
 fn titles(at: u64) -> AgentCard {
     let words = |from: u64| Some(short_words(at * 408 + from, 204));
     AgentCard { title: words(0), original_name: words(204), ..AgentCard::default() }
@@ -336,6 +355,9 @@ fn fills() -> Vec<Fill> {
         card("cards of Han", han),
         card("cards of rare letters", rare_letters),
         card("cards of Hangul", hangul),
+        card("cards of Thai", thai),
+        card("cards of words in camelCase", camel_words),
+        card("cards of the words of skills", skill_words),
         card("cards of long words", long_words),
         card("cards of titles", titles),
         card("cards of everything", everything),
@@ -387,6 +409,7 @@ fn index_of(first: &[(Arc<Record>, AgentCard)], then: &[(Arc<Record>, AgentCard)
             tags: &card.tags,
             capabilities: &card.capabilities,
             description: &card.description,
+            skills: card.skills.as_deref(),
         });
     }
     ALLOCATOR.current_usage() - before

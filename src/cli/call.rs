@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::args::CallArgs;
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use super::output::{Console, print_json, print_json_indented, print_text};
+use super::output::{Console, print_json, print_json_indented, print_text, shown_name};
+use super::process::at_signals;
+use super::usage::print_error;
 use crate::agents::CALL_BYTES_MAX;
 use crate::api::{CallAnswer, CallError, Outcome};
 use crate::proto::code::Code;
@@ -16,8 +18,11 @@ use crate::proto::code::Code;
 pub(super) fn call(args: &CallArgs, console: Console) -> Result<Exit, Failure> {
     let input = read_input(args)?;
     let query: Vec<_> = args.timeout.iter().map(|seconds| ("timeout", seconds.to_string())).collect();
-    let path = format!("/v1/call/{}", segment(&args.agent));
-    let answer: CallAnswer = Client::new(&args.client)?.post(&path, &query, &input)?;
+    let path = format!("/v1/call/{}", segment(&args.agent)?);
+    let client = Client::new(&args.client)?;
+    // The node ends a call whose caller is gone, and only the caller can say so.
+    at_signals(tell_interrupted(args))?;
+    let answer: CallAnswer = client.post(&path, &query, &input)?;
     // All of it even where the call failed: a script finds the reason in it, and the exit code says so.
     if args.client.json {
         print_json(&answer)?;
@@ -26,7 +31,7 @@ pub(super) fn call(args: &CallArgs, console: Console) -> Result<Exit, Failure> {
     if let Some(error) = answer.error {
         // Before the failure, whose advice speaks of them.
         error.endpoints.iter().for_each(|it| console.warn(&format!("endpoint: {} {}", it.kind, it.address)));
-        return Err(failed(&error, answer.outcome));
+        return Err(failed(&error, answer.outcome, args));
     }
     // A text comes without quotes, so that it can be piped on.
     match &answer.result {
@@ -70,18 +75,44 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
     Ok(input)
 }
 
-fn failed(error: &CallError, outcome: Option<Outcome>) -> Failure {
+fn failed(error: &CallError, outcome: Option<Outcome>, args: &CallArgs) -> Failure {
+    let agent = shown_name(&args.agent);
     let advice = match outcome {
-        _ if error.code == Code::BadInput => "`aop show AGENT` prints its input schema",
-        _ if error.code == Code::NotCallable && error.endpoints.is_empty() => {
-            "`aop find` may know another agent that does the same"
+        _ if error.code == Code::BadInput && args.task.is_none() && args.input.is_none() => {
+            format!(
+                "say what it is to do: `aop call {agent} --task \"…\"`; `aop show {agent}` prints its input schema"
+            )
         }
-        _ if error.code == Code::NotCallable => "use one of its endpoints",
-        Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe",
-        Some(Outcome::Unknown) => "the agent may have done the work: look before you call again",
-        _ => "",
+        _ if error.code == Code::BadInput => format!("`aop show {agent}` prints its input schema"),
+        _ if error.code == Code::NotCallable && error.endpoints.is_empty() => {
+            "ask its publisher where it is served, or find another with `aop find`: it names no endpoint".into()
+        }
+        _ if error.code == Code::NotCallable => "use one of its endpoints".into(),
+        Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe".into(),
+        Some(Outcome::Unknown) => "the agent may have done the work: look before you call again".into(),
+        _ => String::new(),
     };
-    Failure::new(exit(error, outcome), format!("{} ({})", error.message, error.code), advice)
+    Failure::new(exit(error, outcome), error.message.as_str(), advice).coded(error.code)
+}
+
+/// What a signal does to a call that is on its way.
+fn tell_interrupted(args: &CallArgs) -> impl FnMut() + Send + 'static {
+    let (agent, json) = (args.agent.clone(), args.client.json);
+    move || {
+        let message = format!("the call of {agent} was interrupted: the node ends it and drops its answer");
+        let failure = Failure::new(
+            Exit::Interrupted,
+            message,
+            "the agent may have done some of the work: look before you call again",
+        );
+        if json {
+            print_error(failure)
+        } else {
+            failure.print()
+        }
+        // The main thread waits for the answer; the connection ends with the process, and the call with it.
+        std::process::exit(Exit::Interrupted as i32);
+    }
 }
 
 fn exit(error: &CallError, outcome: Option<Outcome>) -> Exit {

@@ -14,6 +14,7 @@ use super::args::ClientArgs;
 use super::failure::{Exit, Failure};
 use crate::api::ErrorBody;
 use crate::http::Token;
+use crate::proto::code::Code;
 
 /// How long connecting may take.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -144,7 +145,8 @@ impl Client {
                 Exit::Unreachable,
                 format!("{} did not answer in time; a write may still take effect", self.base),
                 "look with `aop status`, then try again",
-            ),
+            )
+            .coded(Code::TimedOut),
             other => {
                 let message = format!("the connection to {} broke: {other}", self.base);
                 Failure::new(Exit::Unreachable, message, "look with `aop status`, then try again")
@@ -154,8 +156,12 @@ impl Client {
 }
 
 /// A name as a segment of a path.
-pub(super) fn segment(name: &str) -> String {
-    utf8_percent_encode(name, SEGMENT).to_string()
+pub(super) fn segment(name: &str) -> Result<String, Failure> {
+    if name.trim().is_empty() {
+        let fix = "give a name or an id: `aop find WORDS` and `aop agents` list them";
+        return Err(Failure::new(Exit::Usage, "the name of the agent is empty", fix));
+    }
+    Ok(utf8_percent_encode(name, SEGMENT).to_string())
 }
 
 fn pairs<'a>(query: Query<'a>) -> impl Iterator<Item = (&'a str, &'a str)> {
@@ -212,7 +218,9 @@ mod tests {
 
     #[test]
     fn a_name_becomes_one_path_segment() {
-        assert_eq!(segment("a@acme.org"), "a@acme.org");
-        assert_eq!(segment("ai.exa/exa ?#%"), "ai.exa%2Fexa%20%3F%23%25");
+        let segment = |name| segment(name).ok();
+        assert_eq!(segment("a@acme.org").as_deref(), Some("a@acme.org"));
+        assert_eq!(segment("ai.exa/exa ?#%").as_deref(), Some("ai.exa%2Fexa%20%3F%23%25"));
+        assert_eq!((segment(""), segment(" ")), (None, None));
     }
 }

@@ -5,17 +5,21 @@ use std::io::IsTerminal;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 
 use super::excerpt::Cut;
-use super::output::clean;
-use crate::api::ApiError;
+use super::output::{clean, shown_text};
+use crate::api::{ApiError, ErrorBody};
+use crate::proto::code::Code;
 pub use crate::proto::code::Exit;
 
 /// Why a command did not do what was asked.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) exit: Exit,
+    code: Code,
     message: String,
     fix: String,
     suggestions: Vec<String>,
+    /// Whether people were told already.
+    is_told: bool,
 }
 
 impl std::fmt::Display for Failure {
@@ -26,7 +30,19 @@ impl std::fmt::Display for Failure {
 
 impl Failure {
     pub(super) fn new(exit: Exit, message: impl Into<String>, fix: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into(), fix: fix.into(), suggestions: Vec::new() }
+        let code = match exit {
+            Exit::Usage => Code::BadRequest,
+            Exit::NotFound => Code::NotFound,
+            Exit::Unreachable => Code::Unavailable,
+            _ => Code::Failed,
+        };
+        let (message, fix) = (message.into(), fix.into());
+        Failure { exit, code, message, fix, suggestions: Vec::new(), is_told: false }
+    }
+
+    /// The same failure under a code that says more than its exit code.
+    pub(super) fn coded(self, code: Code) -> Failure {
+        Failure { code, ..self }
     }
 
     /// For errors whose one sentence already says what to do.
@@ -36,26 +52,45 @@ impl Failure {
 
     /// Everything was printed already.
     pub(super) fn already_reported(exit: Exit) -> Failure {
-        Failure::new(exit, "", "")
+        Failure { is_told: true, ..Failure::new(exit, "", "") }
+    }
+
+    /// Something wrong in a file, of which people see the excerpt at once.
+    pub(super) fn reported(exit: Exit, diagnostic: &dyn Diagnostic) -> Failure {
+        report(diagnostic);
+        let fix = diagnostic.help().map(|help| help.to_string()).unwrap_or_default();
+        Failure { is_told: true, ..Failure::new(exit, diagnostic.to_string(), fix) }
     }
 
     /// An error that the node answered.
     pub(super) fn answered(error: ApiError) -> Failure {
-        let message = format!("{} ({})", error.message, error.code);
-        Failure { exit: error.code.exit(), message, fix: error.fix, suggestions: error.suggestions }
+        let ApiError { code, message, fix, suggestions } = error;
+        Failure { exit: code.exit(), code, message, fix, suggestions, is_told: false }
     }
 
-    /// Prints it on stderr.
+    /// As a node answers it; none where it says nothing.
+    pub(super) fn into_body(self) -> Option<ErrorBody> {
+        let Failure { code, message, fix, suggestions, .. } = self;
+        (!message.is_empty()).then_some(ErrorBody { error: ApiError { code, message, fix, suggestions } })
+    }
+
+    /// Tells people, on stderr.
     pub(super) fn print(&self) {
-        if self.message.is_empty() {
+        if self.is_told {
             return;
         }
-        eprintln!("error: {}", clean(&self.message));
-        if !self.suggestions.is_empty() {
-            eprintln!("suggestions: {}", clean(&self.suggestions.join(", ")));
-        }
+        // These say no more than the exit code does.
+        let is_plain = matches!(self.code, Code::BadRequest | Code::Unavailable | Code::Failed);
+        let code = if is_plain { String::new() } else { format!(" ({})", self.code) };
+        eprintln!("error: {}{code}", shown_text(&clean(&self.message)));
         if !self.fix.is_empty() {
-            eprintln!("  fix: {}", clean(&self.fix));
+            eprintln!("  fix: {}", shown_text(&clean(&self.fix)));
+        }
+        // The advice names the first.
+        if let [_, others @ ..] = self.suggestions.as_slice()
+            && !others.is_empty()
+        {
+            eprintln!("  or: {}", shown_text(&clean(&others.join(", "))));
         }
     }
 }

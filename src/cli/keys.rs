@@ -11,7 +11,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Console, print_json, write};
 use crate::agents::grants::{OfferingNode, grant_line};
 use crate::config::default_data_dir;
-use crate::key_file::{create_key, read_key};
+use crate::key_file::{KeyError, create_key, read_key};
 use crate::proto::grant::Reach;
 use crate::proto::name::ZoneName;
 
@@ -21,7 +21,16 @@ pub(super) fn show(args: &KeysShowArgs) -> Result<Exit, Failure> {
         Some(file) => file.clone(),
         None => node_key(args.data_dir.clone())?,
     };
-    let key = read_key(&path).map_err(|error| Failure::plain(Exit::Failure, &error))?.key();
+    let key = read_key(&path).map_err(|error| match error {
+        // A node makes its own at its first start.
+        KeyError::Missing(_) if args.file.is_none() => Failure::new(
+            Exit::Failure,
+            format!("there is no node's key yet: {} is missing", path.display()),
+            "run `aop node` once, which makes it; or name another folder with --data-dir, or a key file",
+        ),
+        other => Failure::plain(Exit::Failure, &other),
+    });
+    let key = key?.key();
     if args.json {
         print_json(&json!({"peer_id": key.to_string(), "file": path.display().to_string()}))?;
     } else {

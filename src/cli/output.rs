@@ -35,6 +35,26 @@ impl Console {
     }
 }
 
+/// The name of an agent as people read it: of the root zone's without the zone.
+pub(super) fn shown_name(full: &str) -> &str {
+    full.strip_suffix("@.").unwrap_or(full)
+}
+
+/// A sentence with names as people read them.
+pub(super) fn shown_text(text: &str) -> String {
+    let mut parts = text.split("@.");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // No zone begins with a dot, so this one is the root; what goes on with a letter is something else.
+        let is_name =
+            shown.ends_with(|letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+        let ends = !part.starts_with(|letter: char| letter.is_alphanumeric() || letter == '.');
+        shown.push_str(if is_name && ends { "" } else { "@." });
+        shown.push_str(part);
+    }
+    shown
+}
+
 /// Rows under their heads.
 pub(super) struct Rows {
     heads: &'static [&'static str],
@@ -132,6 +152,19 @@ fn escape_unsafe(json: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_root_zone_is_not_shown_to_people() {
+        assert_eq!((shown_name("a@."), shown_name("a@acme.org")), ("a", "a@acme.org"));
+        for (text, shown) in [
+            ("no agent `a-b@.` is known", "no agent `a-b` is known"),
+            ("did you mean a@.? Or b@.", "did you mean a? Or b"),
+            ("a@acme.org, a@.", "a@acme.org, a"),
+            ("mail x@.org, @. and `@.`", "mail x@.org, @. and `@.`"),
+        ] {
+            assert_eq!(shown_text(text), shown);
+        }
+    }
 
     #[test]
     fn foreign_text_cannot_move_the_cursor() {

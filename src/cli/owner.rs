@@ -19,14 +19,14 @@ pub(super) fn list(args: &ClientArgs) -> Result<Exit, Failure> {
 
 /// `aop owner trust`.
 pub(super) fn trust(args: &OwnerTrustArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/owners/{}", segment(&args.name));
+    let path = format!("/v1/owners/{}", segment(&args.name)?);
     let trusted = TrustOwner { owner: args.owner.clone() };
     changed(&args.client, Client::new(&args.client)?.put(&path, &trusted)?)
 }
 
 /// `aop owner forget`.
 pub(super) fn forget(args: &OwnerForgetArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/owners/{}", segment(&args.name));
+    let path = format!("/v1/owners/{}", segment(&args.name)?);
     changed(&args.client, Client::new(&args.client)?.delete(&path)?)
 }
 

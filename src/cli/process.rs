@@ -133,7 +133,6 @@ pub(super) fn end_with_signal() -> Result<(), Failure> {
 }
 
 /// Does something at each signal, in a thread of its own: for commands that end by themselves.
-#[cfg(feature = "lab")]
 pub(super) fn at_signals(mut act: impl FnMut() + Send + 'static) -> Result<(), Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let _inside = runtime.enter();

@@ -1,13 +1,24 @@
 //! The reading commands: ask, print.
 
+mod detail;
+
+use std::collections::BTreeSet;
+
 use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs, StatusArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
-use super::output::{Console, Rows, print_json};
-use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer};
+use super::output::{Console, Rows, print_json, shown_name};
+use super::time::{date, span};
+use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer, ZoneReport};
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
+/// Share of the best score below which people are not shown a result: it has half of the words in passing, or less.
+const FAR_BELOW: f32 = 0.55;
+/// Digits of a fingerprint that people compare: two of different registries are equal once in 2^48.
+const FINGERPRINT_DIGITS: usize = 12;
+/// Slips of the keyboard within which a zone is offered for another.
+const ZONE_SLIPS_MAX: usize = 2;
 
 /// `aop find`.
 pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
@@ -19,27 +30,46 @@ pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
     if args.local {
         query.push(("local", "true".into()));
     }
-    let answer: FindAnswer = Client::new(&args.client)?.get("/v1/find", &query)?;
-    let exit = if answer.complete { Exit::Done } else { Exit::Degraded };
+    let client = Client::new(&args.client)?;
+    let answer: FindAnswer = client.get("/v1/find", &query)?;
+    let exit = exit(answer.complete, &answer.zones);
     if args.client.json {
         print_json(&answer)?;
         return Ok(exit);
     }
-    print_agents(&answer.results)?;
-    console.print(&format!("{} agents, {:.1} ms", answer.results.len(), answer.elapsed_ms));
-    print_missing(&answer.zones, console);
-    print_cursor(answer.cursor.as_deref(), console);
+    // Who asks for a further page wants what matches less.
+    let near = if args.cursor.is_none() { near_the_best(&answer.results) } else { answer.results.len() };
+    print_agents(&answer.results[..near])?;
+    console.print(&format!("{near} agents, {:.1} ms", answer.elapsed_ms));
+    print_missing(&answer.zones, args.zone.as_deref(), &client, console);
+    match (answer.results.len() - near, answer.cursor.as_deref()) {
+        (0, cursor) => print_cursor(cursor, console),
+        (left_out, cursor) => {
+            let behind = if cursor.is_some() { " and what comes behind them" } else { "" };
+            console.print(&format!("left out: {left_out} that match far less{behind}; --json has them"));
+        }
+    }
     Ok(exit)
+}
+
+/// An answer of no zone at all, as of one that is not held, lacks what was asked for.
+fn exit(complete: bool, zones: &[ZoneAnswer]) -> Exit {
+    if complete && !zones.is_empty() { Exit::Done } else { Exit::Degraded }
+}
+
+/// How many of these, best first, are not far below the best.
+fn near_the_best(results: &[Agent]) -> usize {
+    let best = results.first().map_or(0.0, |best| best.score);
+    results.partition_point(|agent| agent.score >= best * FAR_BELOW)
 }
 
 /// `aop show`.
 pub(super) fn show(args: &ShowArgs) -> Result<Exit, Failure> {
-    let path = format!("/v1/agents/{}", segment(&args.agent));
+    let path = format!("/v1/agents/{}", segment(&args.agent)?);
     let detail: AgentDetail = Client::new(&args.client)?.get(&path, &[])?;
-    if args.client.json {
-        print_json(&detail)?;
-    } else {
-        detail_rows(&detail).print()?;
+    match args.client.json {
+        true => print_json(&detail)?,
+        false => detail::print(&detail)?,
     }
     Ok(Exit::Done)
 }
@@ -65,15 +95,16 @@ pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failur
             break;
         }
     }
+    let exit = exit(page.complete, &page.zones);
     if args.client.json {
         print_json(&page)?;
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     print_agents(&page.results)?;
     console.print(&format!("{} agents", page.results.len()));
-    print_missing(&page.zones, console);
+    print_missing(&page.zones, args.zone.as_deref(), &client, console);
     print_cursor(page.cursor.as_deref(), console);
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// `aop peers`.
@@ -115,10 +146,25 @@ pub(super) fn status(args: &StatusArgs) -> Result<Exit, Failure> {
 
 fn print_agents(agents: &[Agent]) -> Result<(), Failure> {
     let mut rows = Rows::new(&["AGENT", "STATE", "DESCRIPTION", "TAGS"]);
+    let zones = || agents.iter().filter_map(|agent| agent.agent.split_once('@'));
+    let elsewhere: BTreeSet<&str> =
+        zones().filter(|(_, zone)| *zone != ".").map(|(label, _)| label).collect();
     for agent in agents {
-        rows.push([agent.agent.clone(), state(agent), agent.description.clone(), agent.tags.join(" ")]);
+        // Beside an agent of another zone that is called the same, the root zone is told like any other.
+        let short = shown_name(&agent.agent);
+        let name = if elsewhere.contains(short) { &agent.agent } else { short };
+        let name = own_name(agent, name);
+        rows.push([name, state(agent), agent.description.clone(), agent.tags.join(" ")]);
     }
     rows.print()
+}
+
+/// What an agent calls itself, and the name it has here.
+fn own_name(agent: &Agent, name: &str) -> String {
+    match &agent.original_name {
+        Some(original) => format!("{original} ({name})"),
+        None => name.to_owned(),
+    }
 }
 
 /// The best state of its hosts, and how many there are if several.
@@ -131,53 +177,50 @@ fn state(agent: &Agent) -> String {
     }
 }
 
-/// What a reader of the results should know: which zones may have more than these.
-fn print_missing(zones: &[ZoneAnswer], console: Console) {
+/// What a reader of the results should know: which zones may have more than these, and which are held if that is not the
+/// asked one.
+fn print_missing(zones: &[ZoneAnswer], asked: Option<&str>, client: &Client, console: Console) {
     let named = |zone: &ZoneAnswer| match zone.age_ms {
         Some(ms) => format!("{} ({}, compared {})", zone.zone, zone.status, age(Some(ms))),
         None => format!("{} ({})", zone.zone, zone.status),
     };
     let missing: Vec<_> = zones.iter().filter(|zone| !zone.status.is_whole()).map(named).collect();
-    if !missing.is_empty() {
-        console.print(&format!("not complete: {}; `aop status` shows why", missing.join(", ")));
+    match (missing.is_empty(), asked.filter(|_| zones.is_empty())) {
+        (true, None) => return,
+        (true, Some(asked)) => console.print(&format!("not complete: nothing of {asked} is held here")),
+        (false, _) => console.print(&format!("not complete: {}; `aop status` shows why", missing.join(", "))),
     }
+    // Only to help: without this answer the line above is all that is known.
+    if let Some(asked) = asked
+        && let Ok(status) = client.get::<Status>("/v1/status", &[])
+    {
+        let held: Vec<String> = status.zones.into_iter().map(|zone| zone.zone).collect();
+        if !held.iter().any(|zone| zone == asked) {
+            console.print(&other_zones(asked, held));
+        }
+    }
+}
+
+/// The zones that are held, the nearest first, and whether it may be meant.
+fn other_zones(asked: &str, mut held: Vec<String>) -> String {
+    let slips = |zone: &String| strsim::osa_distance(zone, asked);
+    held.sort_by_key(slips);
+    let is_part =
+        |zone: &str, of: &str| of.split('.').next() == Some(zone) || zone.split('.').next() == Some(of);
+    let near = held.iter().find(|zone| {
+        *zone != "."
+            && (slips(zone) <= ZONE_SLIPS_MAX.min(asked.len() / 3)
+                || is_part(zone, asked)
+                || is_part(asked, zone))
+    });
+    let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+    format!("held here: {}{meant}", held.join(", "))
 }
 
 fn print_cursor(cursor: Option<&str>, console: Console) {
     if let Some(cursor) = cursor {
         console.print(&format!("more with --cursor {cursor}"));
     }
-}
-
-fn detail_rows(detail: &AgentDetail) -> Rows {
-    let agent = &detail.agent;
-    let mut rows = Rows::new(&["FIELD", "VALUE"]);
-    let mut put = |field: &str, value: String| {
-        // A schema that is not there shows as the text `null`.
-        if !value.is_empty() && value != "null" {
-            rows.push([field.to_string(), value]);
-        }
-    };
-    put("agent", agent.agent.clone());
-    put("id", agent.id.clone());
-    put("description", agent.description.clone());
-    put("tags", agent.tags.join(" "));
-    put("capabilities", agent.capabilities.join(" "));
-    put("callable", agent.callable.to_string());
-    put("owner", agent.owner.clone());
-    put("origin", agent.origin.to_string());
-    put("original name", agent.original_name.clone().unwrap_or_default());
-    for endpoint in &agent.endpoints {
-        put("endpoint", format!("{} {}", endpoint.kind, endpoint.address));
-    }
-    for replica in &agent.replicas {
-        put("replica", format!("{} {} {}", replica.peer, replica.state, age(replica.seen_ms_ago)));
-    }
-    put("input schema", detail.input_schema.to_string());
-    put("output schema", detail.output_schema.to_string());
-    put("version", format!("{} {} {}", detail.version.author, detail.version.seq, detail.version.stamp));
-    put("expires at", detail.expires_at.to_string());
-    rows
 }
 
 fn status_rows(status: &Status) -> Rows {
@@ -191,17 +234,18 @@ fn status_rows(status: &Status) -> Rows {
     put("peer id", status.peer_id.clone());
     put("version", status.version.clone());
     put("network", status.network.clone());
-    put("uptime", format!("{} s", status.uptime_s));
+    put("uptime", span(status.uptime_s.saturating_mul(1000)));
     put("clock offset", format!("{:+} ms", status.clock_offset_ms));
     put("connections", status.connections.to_string());
     for zone in &status.zones {
-        let sync = age(zone.last_sync_ms_ago);
-        let counts = format!(
-            "{} agents, {} records of {} authors, {} of {} members",
-            zone.agents, zone.records, zone.authors, zone.peers, zone.members
+        let counts = format!("{} agents, {} records of {} authors", zone.agents, zone.records, zone.authors);
+        put(
+            "zone",
+            format!("{} {}: {counts}, {}, lag {} ms", zone.zone, zone.role, members(zone), zone.lag_ms),
         );
-        put("zone", format!("{} {}: {counts}, synced {sync}, lag {} ms", zone.zone, zone.role, zone.lag_ms));
-        put("fingerprint", format!("{} {} as of {}", zone.zone, zone.fingerprint, zone.as_of));
+        let fingerprint = zone.fingerprint.get(..FINGERPRINT_DIGITS).unwrap_or(&zone.fingerprint);
+        let as_of = zone.as_of.parse().map_or_else(|_| zone.as_of.clone(), date);
+        put("fingerprint", format!("{} {fingerprint} as of {as_of}", zone.zone));
         for (author, version) in zone.version_vector.iter().flatten() {
             put("version", format!("{} {author} {version}", zone.zone));
         }
@@ -212,11 +256,57 @@ fn status_rows(status: &Status) -> Rows {
     rows
 }
 
+/// Who else serves a zone, and whether this node compared its records with theirs.
+fn members(zone: &ZoneReport) -> String {
+    // This node is a member, too; a follower of whom nobody heard is none.
+    let others = zone.members.saturating_sub(1).max(zone.peers);
+    let compared = match (zone.last_sync_ms_ago, others) {
+        (Some(ms), _) => format!("compared {}", age(Some(ms))),
+        (None, 0) => "nobody to compare with".into(),
+        (None, _) => "not compared from here yet".into(),
+    };
+    format!("{} of {others} other members connected, {compared}", zone.peers)
+}
+
 fn age(ms: Option<u64>) -> String {
-    match ms {
-        None => "never".into(),
-        Some(ms) if ms < 10_000 => format!("{:.1} s ago", ms as f64 / 1000.0),
-        Some(ms) if ms < 600_000 => format!("{} s ago", ms / 1000),
-        Some(ms) => format!("{} min ago", ms / 60_000),
+    ms.map_or("never".into(), |ms| format!("{} ago", span(ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scored(scores: &[f32]) -> Vec<Agent> {
+        scores.iter().map(|score| Agent { score: *score, ..Agent::default() }).collect()
+    }
+
+    #[test]
+    fn what_is_far_below_the_best_is_left_out() {
+        assert_eq!(near_the_best(&scored(&[2.8, 2.1, 1.6, 1.3, 1.1])), 3);
+        assert_eq!(near_the_best(&scored(&[1.9, 1.1, 1.0])), 3);
+        assert_eq!(near_the_best(&scored(&[0.0, 0.0])), 2, "a list is no ranking");
+        assert_eq!(near_the_best(&[]), 0);
+    }
+
+    #[test]
+    fn a_zone_that_may_be_meant_is_offered_and_no_other() {
+        let held = || vec![".".into(), "lab.example.org".into(), "acme.org".into()];
+        assert!(other_zones("acme.ogr", held()).ends_with("did you mean acme.org?"));
+        assert!(other_zones("acme", held()).ends_with("did you mean acme.org?"));
+        assert!(other_zones("labs.example.org", held()).starts_with("held here: lab.example.org, "));
+        let far = other_zones("zebra.net", held());
+        assert!(!far.contains("mean") && far.contains("lab.example.org"), "{far}");
+    }
+
+    #[test]
+    fn a_zone_without_others_does_not_read_as_one_that_fails() {
+        let zone = |peers, members, last_sync_ms_ago| members_of(peers, members, last_sync_ms_ago);
+        assert_eq!(zone(0, 1, None), "0 of 0 other members connected, nobody to compare with");
+        assert_eq!(zone(4, 5, None), "4 of 4 other members connected, not compared from here yet");
+        assert_eq!(zone(2, 1, Some(3_000)), "2 of 2 other members connected, compared 3.0 s ago");
+    }
+
+    fn members_of(peers: usize, members: usize, last_sync_ms_ago: Option<u64>) -> String {
+        super::members(&ZoneReport { peers, members, last_sync_ms_ago, ..ZoneReport::default() })
     }
 }

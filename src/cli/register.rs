@@ -134,21 +134,26 @@ fn each(
 ) -> Result<Exit, Failure> {
     let client = Client::new(&args.client)?;
     let mut done = Vec::new();
-    let mut exit = Exit::Done;
+    let (mut exit, mut failed) = (Exit::Done, None);
     for agent in args.agents() {
-        match act(&client, &segment(agent).to_string()) {
+        match segment(agent).and_then(|agent| act(&client, &agent)) {
             Ok(acted) if args.client.json => done.push(acted),
             Ok(acted) => write(&format!("{}\t{}\n", acted.agent, acted.id))?,
             // The others would meet the same; any other failure concerns one agent.
             Err(failure) if failure.exit == Exit::Unreachable => return Err(failure),
             Err(failure) => {
-                failure.print();
                 exit = failure.exit;
+                if args.client.json { failed = failed.or(failure.into_body()) } else { failure.print() }
             }
         }
     }
     if args.client.json {
-        print_json(&serde_json::json!({done_key: done}))?;
+        let mut document = serde_json::json!({done_key: done});
+        // One document for all: what was done, and the first thing that was not.
+        if let Some(body) = failed {
+            document["error"] = serde_json::to_value(body.error).unwrap_or_default();
+        }
+        print_json(&document)?;
     }
     Ok(exit)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::args::{ConfigCheckArgs, ConfigShowArgs, NodeArgs};
-use super::failure::{Exit, Failure, report};
+use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json};
 use crate::config::{self, ConfigError, Effective, Flags, KEYS, Settings, Shape};
 use crate::document::AgentFile;
@@ -49,8 +49,10 @@ fn load_layers(
     file: Option<&Path>,
 ) -> Result<(Settings, Vec<Effective>), Failure> {
     config::load(flags, env, file).map_err(|errors: Vec<ConfigError>| {
-        errors.iter().for_each(|error| report(error));
-        Failure::already_reported(Exit::Usage)
+        let all = errors.iter().map(|error| Failure::reported(Exit::Usage, error));
+        // All are told; a program reads the first.
+        let first = all.reduce(|first, _| first);
+        first.unwrap_or_else(|| Failure::already_reported(Exit::Usage))
     })
 }
 
@@ -60,10 +62,7 @@ fn check_file(path: &PathBuf) -> Result<(), Failure> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let is_agent = toml::from_str::<toml::Table>(&text).is_ok_and(|table| table.contains_key("agent"));
     if is_agent {
-        return AgentFile::read(path).map(drop).map_err(|error| {
-            report(&error);
-            Failure::already_reported(Exit::Usage)
-        });
+        return AgentFile::read(path).map(drop).map_err(|error| Failure::reported(Exit::Usage, &error));
     }
     // The defaults of this machine are not what is checked.
     let flags = Flags::from([("data_dir", vec![".".to_string()])]);

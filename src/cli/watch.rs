@@ -2,10 +2,13 @@
 
 use std::io::{BufRead, Read};
 
+#[cfg(unix)]
+use rustix::event::{PollFd, PollFlags, poll};
+
 use super::args::WatchArgs;
 use super::client::Client;
 use super::failure::{Exit, Failure};
-use super::output::{Console, clean, print_json_line, write};
+use super::output::{Console, clean, print_json_line, shown_name, write};
 use super::process::end_with_signal;
 use crate::api::Event;
 
@@ -17,6 +20,7 @@ pub(super) fn watch(args: &WatchArgs, console: Console) -> Result<Exit, Failure>
     let mut stream = Client::new(&args.client)?.stream("/v1/events")?;
     // Only now: a signal while connecting must not end as a success.
     end_with_signal()?;
+    end_with_reader();
     console.print("watching; ctrl-c ends it");
     let mut line = String::new();
     loop {
@@ -30,6 +34,24 @@ pub(super) fn watch(args: &WatchArgs, console: Console) -> Result<Exit, Failure>
         }
     }
 }
+
+/// Ends the process well when nobody reads what it prints any more, as after `head -1`: the next event, by which writing
+/// would tell, may come in hours.
+#[cfg(unix)]
+fn end_with_reader() {
+    std::thread::spawn(|| {
+        let stdout = std::io::stdout();
+        // Nothing is waited for but the end, of which the system tells unasked; files and terminals have none.
+        let mut end = [PollFd::new(&stdout, PollFlags::empty())];
+        while poll(&mut end, None).is_ok_and(|ended| ended == 0) {}
+        if end[0].revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            std::process::exit(Exit::Done as i32);
+        }
+    });
+}
+
+#[cfg(not(unix))]
+fn end_with_reader() {}
 
 fn lost(why: &str) -> Failure {
     Failure::new(Exit::Unreachable, why, "look with `aop status`, then watch again")
@@ -49,10 +71,10 @@ fn print_line(line: &str, json: bool) -> Result<(), Failure> {
 fn row(event: &Event) -> [String; 3] {
     let (kind, whom, how) = match event {
         Event::AgentChanged { agent, host, via, .. } => {
-            ("changed", agent.clone(), format!("on {host} by {via}"))
+            ("changed", shown_name(agent).into(), format!("on {host} by {via}"))
         }
         Event::AgentRemoved { agent, host, reason, .. } => {
-            ("removed", agent.clone(), format!("on {host}, {reason}"))
+            ("removed", shown_name(agent).into(), format!("on {host}, {reason}"))
         }
         Event::PeerConnected { peer } => ("connected", peer.clone(), String::new()),
         Event::PeerDisconnected { peer } => ("disconnected", peer.clone(), String::new()),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::agent;
-use super::excerpt::without_keys;
+use super::redaction::without_keys;
 use super::field::{Fields, JsonPath, MemberPart, PathStep, Violation};
 use super::run_config::{RunConfig, Runner};
 use crate::proto::code::Code;

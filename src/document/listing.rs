@@ -10,7 +10,8 @@ use super::check::check_card;
 use super::field::{JsonPath, Violation, bad_name, compact};
 use super::name::{agent_name, agent_name_at};
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope, canonical_address};
-use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX};
+use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX, SKILLS_BYTES_MAX};
+use crate::sanitize::is_unseen;
 
 /// Longest capability made from a skill's name, bytes: a longer one is a sentence, of no use as a filter.
 const CAPABILITY_BYTES_MAX: usize = 64;
@@ -55,7 +56,8 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
     }
     // Where the two are equal a second copy would only fill the record.
     let original_name = (name.as_str() != listing.name).then(|| listing.name.into_owned());
-    let card = AgentCard {
+    let mut card = AgentCard {
+        skills: words(skill_texts(listing.document)),
         description: listing.description.unwrap_or_default().into_owned(),
         title: listing
             .title
@@ -71,6 +73,10 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
         original: Some(compact(listing.document)),
         ..AgentCard::default()
     };
+    // A document that fills its record is found by less, and not refused for it.
+    if card.skills.is_some() && check_card(&card).is_err() {
+        card.skills = None;
+    }
     // Paths of a card start at the card; the document may stand inside of a wrapper.
     check_card(&card).map_err(|violation| Violation {
         path: JsonPath([listing.path.0, violation.path.0].concat()),
@@ -78,6 +84,31 @@ pub(super) fn register(listing: Listing<'_>) -> Result<Offer, Violation> {
     })?;
     // No zone: a document from elsewhere has no say in where it is registered.
     Ok(Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() })
+}
+
+/// What the skills of a document are called, do, and are asked for. Whatever has another shape is passed over: who reads the
+/// document refuses what it must.
+fn skill_texts(document: &Value) -> impl Iterator<Item = &str> {
+    let skills = document.get("skills").and_then(Value::as_array).into_iter().flatten();
+    let of_skill =
+        |skill| ["name", "id", "description", "tags", "examples"].map(|key| Value::get(skill, key));
+    let values = skills.flat_map(of_skill).flatten();
+    values
+        .flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice))
+        .filter_map(Value::as_str)
+}
+
+/// The distinct words of texts, in their order, as many as a card may have.
+fn words<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+    let (mut words, mut seen) = (String::new(), BTreeSet::new());
+    for word in texts.flat_map(|text| text.split(|letter: char| letter.is_whitespace() || is_unseen(letter)))
+    {
+        if !word.is_empty() && words.len() + word.len() < SKILLS_BYTES_MAX && seen.insert(word) {
+            words.push_str(if words.is_empty() { "" } else { " " });
+            words.push_str(word);
+        }
+    }
+    (!words.is_empty()).then_some(words)
 }
 
 /// Labels derived from a document: each once, in order. What is too long, unclean or beyond the limit is left out,
@@ -124,5 +155,41 @@ impl Labels {
         if fits && self.words.len() < LABELS_MAX && self.seen.insert(same_as) {
             self.words.push(word);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::document::read_documents;
+    use crate::proto::limits::SKILLS_BYTES_MAX;
+
+    fn skills_of(skills: Value) -> Option<String> {
+        let document =
+            json!({"name": "A", "protocolVersion": "0.3.0", "url": "https://a.example", "skills": skills});
+        read_documents(document).remove(0).unwrap().card.skills
+    }
+
+    #[test]
+    fn a_card_is_found_by_every_word_of_all_its_skills_and_holds_each_once() {
+        let skill =
+            |at: u32| json!({"id": "s", "name": format!("step{at}"), "description": "does a step\n twice"});
+        let skills = skills_of((0..100).map(skill).collect()).unwrap();
+        assert!(
+            skills.starts_with("step0 s does a step twice step1 step2 ") && skills.ends_with("step99"),
+            "{skills}"
+        );
+        let examples = json!([{"id": "x", "name": "getRates", "examples": ["of the euro", "of the yen"]}]);
+        assert_eq!(skills_of(examples).as_deref(), Some("getRates x of the euro yen"));
+        assert_eq!(skills_of(json!([])), None);
+    }
+
+    #[test]
+    fn words_of_skills_are_as_many_as_fit_and_a_full_record_has_none() {
+        let many = |count: u32| (0..count).map(|at| format!("word{at} ")).collect::<String>();
+        let skills = skills_of(json!([{"id": "s", "description": many(2_000)}])).unwrap();
+        assert!((SKILLS_BYTES_MAX - 16..=SKILLS_BYTES_MAX).contains(&skills.len()), "{}", skills.len());
+        assert_eq!(skills_of(json!([{"id": "s", "description": many(5_100)}])), None);
     }
 }

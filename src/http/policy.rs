@@ -15,6 +15,9 @@ use super::failure::Failure;
 use crate::private_file::{SecretError, read_secret};
 use crate::proto::code::Code;
 
+/// Shortest token that is read from a file, bytes: what is guessed at a thousand times a second must have no end, and a word
+/// of a few letters has one. Sixteen hex digits are 64 bits.
+const TOKEN_BYTES_MIN: usize = 16;
 /// Longest token, bytes: more is surely the wrong file.
 const TOKEN_BYTES_MAX: usize = 4096;
 
@@ -37,10 +40,16 @@ pub enum TokenError {
     /// Empty, too long, or not one line of printable ASCII.
     #[error("{0} holds no token: write one line of printable ASCII, such as `openssl rand -hex 32 > {0}`")]
     Malformed(String),
+    /// So short that it can be guessed.
+    #[error(
+        "the token in {0} has {1} bytes, and one below {TOKEN_BYTES_MIN} can be guessed: make one with \
+         `openssl rand -hex 32 > {0}`"
+    )]
+    Short(String, usize),
 }
 
 impl Token {
-    /// Reads a token from the one line of a file; refuses one that others can read.
+    /// Reads a token from the one line of a file; refuses one that others can read or guess.
     pub fn read(path: &Path) -> Result<Token, TokenError> {
         let shown = path.display().to_string();
         let bytes = read_secret(path).map_err(|error| match error {
@@ -48,7 +57,11 @@ impl Token {
             SecretError::Exposed(mode) => TokenError::Exposed(shown.clone(), mode),
         })?;
         let text = String::from_utf8(bytes).map_err(|_| TokenError::Malformed(shown.clone()))?;
-        Token::parse(&text).ok_or(TokenError::Malformed(shown))
+        match Token::parse(&text) {
+            Some(token) if token.0.len() < TOKEN_BYTES_MIN => Err(TokenError::Short(shown, token.0.len())),
+            Some(token) => Ok(token),
+            None => Err(TokenError::Malformed(shown)),
+        }
     }
 
     /// A token from text, white space around it left out; `None` unless it is one word of printable ASCII.
@@ -158,16 +171,24 @@ impl RequestPolicy {
 
     fn judge_token(&self, headers: &HeaderMap) -> Result<(), Failure> {
         let Some(token) = &self.token else { return Ok(()) };
-        // None given compares as an empty token, which no file can hold.
-        let given = single(headers, header::AUTHORIZATION)?.and_then(bearer).unwrap_or_default();
+        let Some(given) = single(headers, header::AUTHORIZATION)? else {
+            return Err(Failure::new(
+                Code::Unauthorized,
+                "this node asks for its token, and none was sent",
+                "send `Authorization: Bearer TOKEN`; with aop: AOP_TOKEN or --http-token-file FILE",
+            ));
+        };
+        // What is no bearer token compares as an empty one, which no file can hold.
+        let given = bearer(given).unwrap_or_default();
         // In constant time: an early end would tell how many of the first bytes are right.
         if bool::from(given.as_bytes().ct_eq(token.0.as_bytes())) {
             return Ok(());
         }
         Err(Failure::new(
             Code::Unauthorized,
-            "this node asks for its token",
-            "send `Authorization: Bearer TOKEN`; with aop: AOP_TOKEN or --http-token-file FILE",
+            "the token that was sent is not the one of this node",
+            "send `Authorization: Bearer TOKEN` with that of the node's `http.token_file`; with aop: AOP_TOKEN or \
+             --http-token-file FILE",
         ))
     }
 }
@@ -322,6 +343,42 @@ mod tests {
         assert!(open("/healthz", "localhost") && open("/", "localhost"));
         assert!(!open("/", "evil.example"), "Host is judged all the same");
         assert!(!open("//", "localhost") && !open("/index.html", "localhost"));
+    }
+
+    #[test]
+    fn no_token_and_a_wrong_one_are_told_apart() {
+        let policy = RequestPolicy { token: Token::parse("s3cret"), ..policy("127.0.0.1:7400") };
+        let refused = |authorization: Option<&str>| {
+            let mut request = Request::get("/v1/find").header("host", "localhost");
+            if let Some(value) = authorization {
+                request = request.header("authorization", value);
+            }
+            format!("{:?}", policy.judge(&request.body(()).unwrap()).unwrap_err())
+        };
+        assert!(refused(None).contains("none was sent"), "{}", refused(None));
+        for wrong in ["Bearer s3cres", "Bearer ", "Basic s3cret", "s3cret"] {
+            let told = refused(Some(wrong));
+            assert!(told.contains("is not the one of this node") && !told.contains("s3cret"), "{told}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_token_that_can_be_guessed_is_refused_with_how_to_make_one() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            Token::read(&path)
+        };
+        assert_eq!(read("0123456789abcdef\n").unwrap().as_str(), "0123456789abcdef");
+        for short in ["abc", " 0123456789abcde \n"] {
+            let told = read(short).unwrap_err().to_string();
+            assert!(told.contains("can be guessed") && told.contains("openssl rand"), "{told}");
+            assert!(!told.contains(short.trim()), "{told}");
+        }
     }
 
     #[test]

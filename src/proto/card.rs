@@ -61,6 +61,10 @@ pub struct AgentCard {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[serde(deserialize_with = "codec::at_most::<LABELS_MAX, _, _>")]
     pub capabilities: Vec<String>,
+    /// Words of what its skills do and are asked for, each once, by which it is found beside the description; at most
+    /// [`crate::proto::limits::SKILLS_BYTES_MAX`] bytes. The original says it in sentences.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skills: Option<String>,
     /// Input JSON Schema as JSON text (paper `I`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_schema: Option<String>,

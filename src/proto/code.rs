@@ -110,6 +110,7 @@ codes! {
     RateLimited "rate_limited" 429 Failure Later Sender "Too many requests of one kind are at work.";
     TimedOut "timed_out" 503 Unreachable Unsure Node "The node did not answer in time.";
     Unavailable "unavailable" 503 Unreachable Later Node "The node starts, stops or has no peer to ask yet.";
+    Failed "failed" 503 Failure Unsure Node "A command did not do what was asked; the message says why.";
     Internal "internal" 500 Failure Unsure Node "A bug, or a code that this version does not know.";
 
     // What a document can be refused for.

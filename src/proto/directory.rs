@@ -215,6 +215,7 @@ impl Directory {
                     tags: &card.tags,
                     capabilities: &card.capabilities,
                     description: &card.description,
+                    skills: card.skills.as_deref(),
                 });
             }
         }

@@ -9,6 +9,8 @@ use super::address_block::Share;
 pub const RECORD_BYTES_MAX: usize = 48 * 1024;
 /// Longest description, bytes of UTF-8.
 pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024;
+/// Longest text of the words of skills, bytes of UTF-8. All words of nine skills of a published card take 1.4 KiB.
+pub const SKILLS_BYTES_MAX: usize = 4 * 1024;
 /// Largest input or output schema, bytes of JSON text.
 pub const SCHEMA_BYTES_MAX: usize = 16 * 1024;
 /// Most tags, and most capabilities, of one card.

@@ -29,8 +29,7 @@ use roaring::{MultiOps, RoaringBitmap};
 use self::growth::make_room;
 use self::labels::Labels;
 use self::order::{Key, NameOrder};
-use self::postings::Postings;
-use self::rank::{Counts, Field, RankKey, Statistics, Top};
+use self::rank::{Counts, Field, Matches, RankKey, Statistics, Top};
 use self::vocabulary::Vocabulary;
 use super::identity::AgentId;
 use super::limits::LABELS_MAX;
@@ -42,6 +41,12 @@ pub use self::cursor::{Cursor, CursorError};
 pub const QUERY_BYTES_MAX: usize = 1024;
 /// Distinct words of a query that count, in the order they stand. Each costs a pass over all entries that have it.
 pub const QUERY_WORDS_MAX: usize = 32;
+/// Bytes of an entry's texts for each of its words, where parts of words in camelCase are among them: what is paid for a
+/// byte ([`super::limits::SEARCHED_BYTE_WEIGHT`]) is reckoned for words of five bytes with what cuts them off, and a part
+/// is cut off by nothing.
+const BYTES_PER_WORD: usize = 5;
+/// Parts of words in camelCase that an entry may have in any case: room for two names in a text of a few bytes.
+const PARTS_MIN: usize = 4;
 /// Most hits of a page; more asked is the same as this.
 pub const PAGE_HITS_MAX: usize = 1000;
 
@@ -62,12 +67,15 @@ pub struct Entry<'a> {
     pub capabilities: &'a [String],
     /// Searched, with the least weight.
     pub description: &'a str,
+    /// Searched like the description.
+    pub skills: Option<&'a str>,
 }
 
 /// A question to the index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Words, of which an entry has at least one. Blank matches all; a text without any letter or digit matches none.
+    /// Words, of which an entry has at least one, function words ("the", "for") only where there are no others. Blank
+    /// matches all; a text without any letter or digit matches none.
     pub text: String,
     /// Only this zone and those below it.
     pub zone: Option<ZoneName>,
@@ -82,7 +90,7 @@ pub struct Query {
 pub struct Hit {
     /// The agent.
     pub id: AgentId,
-    /// Number of query words it has, function words aside, plus a fraction below 1 for how well it has them. The
+    /// Number of query words it has, plus a fraction below 1 for how well it has them. The
     /// number means the same in every index; the fraction depends on how rare the words are in this one. 0 where
     /// nothing was searched for.
     pub score: f32,
@@ -297,11 +305,22 @@ impl Index {
         let names = names.into_iter().flatten().map(|text| (Field::Name, text));
         let labels = entry.tags.iter().take(LABELS_MAX).chain(entry.capabilities.iter().take(LABELS_MAX));
         let labels = labels.map(|text| (Field::Labels, text.as_str()));
+        let prose = [Some(entry.description), entry.skills].into_iter().flatten();
+        let prose = prose.map(|text| (Field::Description, text));
         // A sorted list and not a map: a card has some dozens of words, and sorting them touches memory once.
         let mut seen: Vec<(u32, Field)> = Vec::with_capacity(64);
-        for (field, text) in names.chain(labels).chain([(Field::Description, entry.description)]) {
+        let (mut bytes, mut parts) = (0, BTreeSet::new());
+        for (field, text) in names.chain(labels).chain(prose) {
+            bytes += text.len();
             token::each_unstemmed(text, |word| seen.push((self.words.intern_unstemmed(word), field)));
+            token::each_part(text, |part| {
+                parts.insert((field, part.to_owned()));
+            });
         }
+        seen.sort_unstable();
+        let distinct = seen.chunk_by(|a, b| a.0 == b.0).count();
+        let room = PARTS_MIN + (bytes / BYTES_PER_WORD).saturating_sub(distinct);
+        seen.extend(parts.iter().take(room).map(|(field, part)| (self.words.intern_unstemmed(part), *field)));
         seen.sort_unstable();
         let lengths = count(&seen);
         let of_word = |same: &[(u32, Field)]| (same[0].0, rank::impact(count(same), lengths));
@@ -394,12 +413,12 @@ impl Index {
         after: Option<&Cursor>,
     ) -> Page {
         let limit = limit.clamp(1, PAGE_HITS_MAX);
-        let postings: Vec<Option<&Postings>> = words.iter().map(|word| self.words.stems.find(word)).collect();
+        let matches: Vec<Option<Matches<'_>>> = words.iter().map(|word| self.matches(word)).collect();
         // Scores of a later page are made with the statistics of the first: what was written in between would move records
         // over the border between two pages, and some would be shown twice and others never.
         let statistics = match after {
             Some(cursor) if cursor.statistics.found.len() == words.len() => cursor.statistics.clone(),
-            _ => self.statistics(&postings),
+            _ => self.statistics(&matches),
         };
         let start = after.map(|cursor| (cursor.score, self.names.rank_up_to(&key_of(cursor))));
         let only = match allowed {
@@ -407,7 +426,7 @@ impl Index {
             Allowed::Only(entry_ids) => Some(entry_ids),
         };
         let mut top = Top::new(limit + 1, start);
-        let terms = rank::terms(words, postings, &statistics);
+        let terms = rank::terms(matches, &statistics);
         rank::score_all(&terms, only, self.rows.len(), |entry_id, score| {
             // Ranks of names are looked up only for what can still enter: most entries that match fall below the bar.
             if top.admits(score) {
@@ -419,8 +438,17 @@ impl Index {
         self.page(&best, limit, statistics)
     }
 
-    fn statistics(&self, postings: &[Option<&Postings>]) -> Statistics {
-        let found = postings.iter().map(|list| list.map_or(0, |list| list.len() as u32)).collect();
+    /// The entries that have a word as queries ask for it.
+    fn matches(&self, word: &str) -> Option<Matches<'_>> {
+        let find = |word: &str| self.words.stems.find(word);
+        match token::pair(word) {
+            Some((first, second)) => Some(Matches::Pair(find(first)?, find(second)?)),
+            None => find(word).map(Matches::Word),
+        }
+    }
+
+    fn statistics(&self, matches: &[Option<Matches<'_>>]) -> Statistics {
+        let found = matches.iter().map(|it| it.map_or(0, |it| it.len() as u32)).collect();
         Statistics { entries: self.len() as u32, found }
     }
 
@@ -484,7 +512,16 @@ pub(super) mod tests {
 
     pub(super) fn bare(name: &FullName) -> Entry<'_> {
         let id = AgentId([0; 20]);
-        Entry { id, name, title: None, original_name: None, tags: &[], capabilities: &[], description: "" }
+        Entry {
+            id,
+            name,
+            title: None,
+            original_name: None,
+            tags: &[],
+            capabilities: &[],
+            description: "",
+            skills: None,
+        }
     }
 
     /// An index of agents with ids 1, 2, … and nothing but a name.
@@ -506,13 +543,14 @@ pub(super) mod tests {
         tags: Vec<String>,
         capabilities: Vec<String>,
         description: String,
+        skills: Option<String>,
     }
 
     impl Agent {
         fn new(id: u8, name: &str) -> Agent {
             let (tags, capabilities) = (Vec::new(), Vec::new());
-            let description = String::new();
-            Agent { id, name: name.into(), title: None, original: None, tags, capabilities, description }
+            let (name, description) = (name.into(), String::new());
+            Agent { id, name, title: None, original: None, tags, capabilities, description, skills: None }
         }
 
         fn id(&self) -> AgentId {
@@ -528,6 +566,7 @@ pub(super) mod tests {
                 tags: &self.tags,
                 capabilities: &self.capabilities,
                 description: &self.description,
+                skills: self.skills.as_deref(),
             });
         }
 
@@ -536,7 +575,8 @@ pub(super) mod tests {
             let agent = self.name.split('@').next().unwrap();
             let names = [Some(agent), self.title.as_deref(), self.original.as_deref()];
             let labels = self.tags.iter().chain(&self.capabilities).map(String::as_str);
-            [names.into_iter().flatten().collect(), labels.collect(), vec![&self.description]]
+            let prose = [Some(&*self.description), self.skills.as_deref()].into_iter().flatten();
+            [names.into_iter().flatten().collect(), labels.collect(), prose.collect()]
         }
     }
 
@@ -615,13 +655,74 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn words_that_only_hold_a_sentence_together_match_but_do_not_count_as_more() {
+    fn words_that_only_hold_a_sentence_together_match_where_there_are_no_others() {
         let index = index(&[
             Agent { description: "a tool that is for you".into(), ..Agent::new(1, "a@.") },
             Agent { description: "forecasts".into(), ..Agent::new(2, "b@.") },
+            Agent { title: Some("Who?".into()), ..Agent::new(3, "who@.") },
         ]);
-        assert_eq!(found(&index, "is that for forecasts"), [2, 1]);
+        assert_eq!(found(&index, "is that for forecasts"), [2]);
+        assert_eq!(found(&index, "how to bake a sourdough for you"), [0u8; 0]);
         assert_eq!(found(&index, "for you"), [1], "they count where there is nothing else");
+        assert_eq!(found(&index, "who is it"), [3, 1]);
+        assert_eq!(found(&index, &format!("{} forecasts", FUNCTION_WORDS_MANY)), [2]);
+    }
+
+    /// More function words than words of a query count.
+    const FUNCTION_WORDS_MANY: &str = "a about am an and any are as at be by can could do for from has have how i in into \
+                                       is it me my of on or some that the these this to was what";
+
+    #[test]
+    fn parts_of_words_in_camel_case_are_found_as_far_as_the_text_pays_for_them() {
+        let index = index(&[
+            Agent { title: Some("getWeather".into()), ..Agent::new(1, "getweather@.") },
+            Agent { description: "Calls convertUnits and HTTPServer".into(), ..Agent::new(2, "b@.") },
+            Agent { skills: Some("parseInvoice".into()), ..Agent::new(3, "c@.") },
+        ]);
+        for (text, id) in
+            [("weather", 1), ("getWeather", 1), ("units", 2), ("convertunits", 2), ("convertUnits", 2)]
+        {
+            assert_eq!(found(&index, text)[0], id, "{text}");
+        }
+        assert_eq!((found(&index, "http"), found(&index, "server")), (vec![2], vec![2]));
+        assert_eq!((found(&index, "invoices"), found(&index, "parseinvoice")), (vec![3], vec![3]));
+        let dense = (0..500).map(|at| format!("Abc{at:03}Def{at:03}Ghi{at:03} ")).collect::<String>();
+        let mut index = Index::new();
+        Agent { description: dense.clone(), ..Agent::new(1, "a@.") }.insert_into(&mut index);
+        assert!(index.words.stems.len() <= PARTS_MIN + 2 + dense.len() / BYTES_PER_WORD, "{index:?}");
+    }
+
+    #[test]
+    fn a_word_is_found_in_scripts_that_do_not_set_words_apart() {
+        let described =
+            |id, text: &str| Agent { description: text.into(), ..Agent::new(id, &format!("a{id}@.")) };
+        let index = index(&[
+            described(1, "서울 날씨를 알려드립니다"),
+            described(2, "날짜 계산기"),
+            described(3, "明日の天気予報を伝える"),
+            described(4, "天文台の写真"),
+            described(5, "查询城市的天气预报"),
+            described(6, "พยากรณ์อากาศประจำวัน"),
+            described(7, "ແປພາສາລາວ"),
+            described(8, "ការព្យាករណ៍អាកាសធាតុ"),
+        ]);
+        for (text, first) in [
+            ("날씨", 1),
+            ("날짜", 2),
+            ("天気", 3),
+            ("天文", 4),
+            ("天气", 5),
+            ("อากาศ", 6),
+            ("ພາສາ", 7),
+            ("អាកាស", 8),
+        ] {
+            assert_eq!(found(&index, text), [first], "{text}");
+        }
+        assert_eq!(found(&index, "予報"), [3]);
+        assert_eq!(found(&index, "날"), [2, 1], "a letter alone is what it is");
+        assert_eq!(found(&index, "天気予報")[0], 3);
+        assert_eq!(found(&index, "日気"), [3], "neighbours are not held apart from others");
+        assert_eq!(found(&index, "날개"), [0u8; 0]);
     }
 
     #[test]
@@ -945,14 +1046,11 @@ pub(super) mod tests {
         let found = |word: &String| model.values().filter(|agent| model_has(agent, word)).count() as u32;
         let statistics = Statistics { entries: model.len() as u32, found: asked.iter().map(found).collect() };
         let weights = statistics.weights();
-        let content = |word: &str| {
-            !token::is_function_word(word) || asked.iter().all(|word| token::is_function_word(word))
-        };
         let score = |agent: &Agent| {
             let has = asked.iter().zip(&weights).filter(|(word, _)| model_has(agent, word));
             has.fold(0.0, |score, (word, weight)| {
                 let (counts, lengths) = model_counts(agent, word);
-                score + (f32::from(u8::from(content(word))) + weight * rank::impact(counts, lengths))
+                score + (1.0 + weight * rank::impact(counts, lengths))
             })
         };
         let allowed = model.values().filter(|agent| model_allows(agent, query));

@@ -109,7 +109,7 @@ fn a_node_that_does_not_answer_exits_4_with_the_next_command() {
         &["call", "x"],
         &["agents"],
         &["peers"],
-        &["status", "--json"],
+        &["status"],
         &["watch"],
         &["register", file],
         &["deregister", "x"],
@@ -119,6 +119,200 @@ fn a_node_that_does_not_answer_exits_4_with_the_next_command() {
         let told = err(&output);
         assert!(told.contains(&format!("no node answers at {url}")) && told.contains("`aop node`"), "{told}");
         assert!(out(&output).is_empty());
+    }
+}
+
+#[test]
+fn with_json_every_error_is_the_document_that_a_node_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.toml"), "zonse = [\".\"]\n").unwrap();
+    let url = closed_port();
+    for (args, exit, told) in [
+        (&["find", "x", "--json"][..], 4, "unavailable"),
+        (&["show", "x", "--json"], 4, "unavailable"),
+        (&["call", "x", "--json"], 4, "unavailable"),
+        (&["agents", "--json"], 4, "unavailable"),
+        (&["agents", "adopt", "x", "--json"], 4, "unavailable"),
+        (&["owner", "list", "--json"], 4, "unavailable"),
+        (&["peers", "--json"], 4, "unavailable"),
+        (&["status", "--json"], 4, "unavailable"),
+        (&["watch", "--jsonl"], 4, "unavailable"),
+        (&["deregister", "x", "--json"], 4, "unavailable"),
+        (&["show", "", "--json"], 2, "bad_request"),
+        (&["show", "--json"], 2, "bad_request"),
+        (&["find", "--limit", "0", "--json"], 2, "bad_request"),
+        (&["find", "--json", "--tga", "x"], 2, "bad_request"),
+        (&["fnid", "--json"], 2, "bad_request"),
+        (&["call", "x", "not json", "--json"], 2, "bad_request"),
+        (&["status", "--node", "https://example.org", "--json"], 2, "bad_request"),
+        (&["config", "show", "--config", "bad.toml", "--json"], 2, "bad_request"),
+        (&["node", "--config", "bad.toml", "--data-dir", "d", "--json"], 2, "bad_request"),
+        (&["dev", "--http", "nonsense", "--json"], 2, "bad_request"),
+        (&["keys", "show", "nowhere.key", "--json"], 1, "failed"),
+    ] {
+        let output = aop_in(folder.path(), args, &[("AOP_NODE", &url)]);
+        assert_eq!(code(&output), exit, "{args:?}: {}", err(&output));
+        assert_eq!(error_code_of(&out(&output)), told, "{args:?}");
+        let is_node = ["node", "dev"].contains(&args[0]);
+        assert!(is_node || !err(&output).contains("error:"), "{args:?}: it is told once: {}", err(&output));
+    }
+    let flag = out(&aop(&["find", "--json", "--tga", "x"]));
+    assert!(flag.contains("--tga") && flag.contains("--tag") && !flag.contains("as a value"), "{flag}");
+}
+
+/// As [`error_code`], where the sentence may say what to do itself.
+fn error_code_of(body: &str) -> String {
+    let body: ErrorBody = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+    assert!(!body.error.message.is_empty(), "{body:?}");
+    body.error.code.text().into()
+}
+
+#[test]
+fn a_missing_key_is_told_with_how_it_comes_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = aop_in(folder.path(), &["keys", "show", "--data-dir", "d"], &[]);
+    assert_eq!(code(&own), 1);
+    assert!(err(&own).contains("run `aop node` once") && !err(&own).contains("chmod"), "{}", err(&own));
+    for args in [
+        &["keys", "show", "owner.key"][..],
+        &["keys", "grant", "--key", "owner.key", "--to", "x", "--zone", "."],
+    ] {
+        let other = aop_in(folder.path(), args, &[]);
+        assert_eq!(code(&other), 1);
+        assert!(err(&other).contains("`aop keys new --out owner.key`"), "{}", err(&other));
+        assert!(!err(&other).contains("--identity") && !err(&other).contains("chmod"), "{}", err(&other));
+    }
+}
+
+/// A started client, to be waited for.
+struct Waiting(std::process::Child);
+
+impl Waiting {
+    fn start(args: &[&str]) -> Waiting {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        command.args(args).env_clear().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Waiting(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_call_that_is_interrupted_says_what_became_of_it() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for (json, place) in [(None, 1), (Some("--json"), 0)] {
+        let args = ["call", "sleeper", "--node", &url];
+        let mut call = Waiting::start(&[&args[..], json.as_slice()].concat());
+        // Its request is there: it waits for the answer.
+        let (mut asked, _) = silent.accept().unwrap();
+        asked.read_exact(&mut [0; 4]).unwrap();
+        let pid = call.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+        assert_eq!(call.0.wait().unwrap().code(), Some(130));
+        let (mut out, mut err) = (String::new(), String::new());
+        call.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+        call.0.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        let told = [out, err];
+        assert!(
+            told[place].contains("was interrupted") && told[place].contains("look before you call again"),
+            "{told:?}"
+        );
+        assert!(told[1 - place].is_empty(), "{told:?}");
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_watch_ends_well_when_nobody_reads_it_any_more() {
+    let served = serve(None).await;
+    let url = served.server.url();
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut watch = Waiting::start(&["watch", "--node", &url]);
+        let mut told = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(watch.0.stderr.take().unwrap()), &mut told)
+            .unwrap();
+        assert!(told.contains("watching"), "{told}");
+        // As `head` does; nothing happens in this world that would make it write.
+        drop(watch.0.stdout.take());
+        watch.0.wait().unwrap().code()
+    });
+    assert_eq!(tokio::time::timeout(Duration::from_secs(20), ended).await.expect("an end").unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn people_read_names_dates_and_how_to_call_and_programs_what_they_always_did() {
+    let served = serve(None).await;
+    let documents = serde_json::json!([
+        {"agent": {"name": "summarizer", "description": "Summarises a document", "tags": ["text"]}},
+        {"agent": {"name": "storage", "description": "Keeps a document of a customer"}},
+        {"agent": {"name": "echo", "description": "Gives a text back"}},
+        {"name": "Ledger Helper", "protocolVersion": "0.3.0", "description": "General purpose", "url": "https://a.example",
+         "version": "1", "capabilities": {}, "skills": [
+            {"id": "s1", "name": "convertUnits", "description": "Turns invoices into spreadsheets", "tags": [],
+             "examples": ["make an xlsx of my receipts"]}]},
+    ]);
+    assert_eq!(ask(served.addr, "POST /v1/agents", &[HOST, JSON], &documents.to_string()).await.0, 200);
+    let url = served.server.url();
+    let run = async |args: &[&str]| {
+        let args: Vec<String> =
+            args.iter().map(|arg| arg.to_string()).chain(["--node".into(), url.clone()]).collect();
+        let aop = move || aop(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        tokio::task::spawn_blocking(aop).await.unwrap()
+    };
+    let found = run(&["find", "summarise a document"]).await;
+    assert_eq!((code(&found), out(&found).lines().count()), (0, 1), "{}", out(&found));
+    assert!(out(&found).starts_with("summarizer\t"), "{}", out(&found));
+    assert!(err(&found).contains("left out: 1 that match far less; --json has them"), "{}", err(&found));
+    let whole: Value =
+        serde_json::from_str(&out(&run(&["find", "summarise a document", "--json"]).await)).unwrap();
+    let names: Vec<_> = whole["results"].as_array().unwrap().iter().map(|agent| &agent["agent"]).collect();
+    assert_eq!(names, ["summarizer@.", "storage@."]);
+    for word in ["invoices", "spreadsheets", "receipts", "xlsx", "units", "convertunits"] {
+        let found = run(&["find", word]).await;
+        assert!(out(&found).starts_with("Ledger Helper (ledger-helper"), "{word}: {}", out(&found));
+    }
+    for name in ["summarizer", "summarizer@.", "Ledger Helper"] {
+        let shown = run(&["show", name]).await;
+        assert_eq!(code(&shown), 0, "{name}: {}", err(&shown));
+        let text = out(&shown);
+        let field = |name: &str| {
+            text.lines().find_map(|line| line.strip_prefix(&format!("{name}\t"))).unwrap_or_default()
+        };
+        assert!(field("expires").starts_with("in 6 d 23 h, 20") && field("expires").ends_with('Z'), "{text}");
+        assert!(field("written").contains(" ago, 20") && field("written").contains("version "), "{text}");
+        assert!(!text.contains("@."), "{text}");
+    }
+    let missed = run(&["show", "summarizr"]).await;
+    assert_eq!(code(&missed), 3);
+    assert!(
+        err(&missed).contains("did you mean summarizer?") && !err(&missed).contains("  or:"),
+        "{}",
+        err(&missed)
+    );
+    let status = run(&["status"]).await;
+    let fingerprint =
+        out(&status).lines().find_map(|line| line.strip_prefix("fingerprint\t. ").map(str::to_owned));
+    let fingerprint = fingerprint.unwrap_or_else(|| panic!("{}", out(&status)));
+    assert_eq!(fingerprint.split(" as of 20").next().unwrap().len(), 12, "{fingerprint}");
+    let typo = run(&["find", "summarizer", "--zone", "acme.org"]).await;
+    assert_eq!(code(&typo), 5, "{}", err(&typo));
+    assert!(
+        err(&typo).contains("acme.org (unreachable)") && err(&typo).contains("held here: ."),
+        "{}",
+        err(&typo)
+    );
+    for args in [&["agents", "--zone", "acme.org"][..], &["find", "--local", "--zone", "acme.org"]] {
+        let typo = run(args).await;
+        assert_eq!(code(&typo), 5, "{args:?}");
+        assert!(err(&typo).contains("nothing of acme.org is held here"), "{}", err(&typo));
+        assert!(err(&typo).contains("held here: ."), "{}", err(&typo));
     }
 }
 
@@ -233,12 +427,16 @@ fn a_token_file_that_others_can_read_is_refused_as_a_key_is() {
     let data = folder.path().join("data");
     let node =
         ["node", "--http", "127.0.0.1:0", "--http-token-file", file, "--data-dir", data.to_str().unwrap()];
-    for command in [&node[..], &["find", "x", "--http-token-file", file]] {
-        let output = aop(command);
-        assert_eq!(output.status.code(), Some(2), "{command:?}: {}", err(&output));
-        let help = format!("others can read the token file {file} (mode 644): run `chmod 600 {file}`");
-        assert!(err(&output).contains(&help), "{}", err(&output));
-    }
+    let refused = |help: &str| {
+        for command in [&node[..], &["find", "x", "--http-token-file", file]] {
+            let output = aop(command);
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {}", err(&output));
+            assert!(err(&output).contains(help), "{}", err(&output));
+        }
+    };
+    refused(&format!("others can read the token file {file} (mode 644): run `chmod 600 {file}`"));
+    std::fs::set_permissions(&token, std::fs::Permissions::from_mode(0o600)).unwrap();
+    refused("can be guessed: make one with `openssl rand -hex 32");
     assert!(!data.exists());
 }
 
@@ -461,6 +659,7 @@ async fn a_token_is_asked_for_everywhere_but_on_healthz() {
         {
             let (status, body) = ask(served.addr, route, headers, "").await;
             assert_eq!((status, error_code(&body).as_str()), (401, "unauthorized"), "{route} {headers:?}");
+            assert_eq!(body.contains("none was sent"), headers.len() == 1, "{body}");
         }
     }
     assert_eq!(ask(served.addr, "GET /v1/status", &[HOST, "Authorization: Bearer s3cret"], "").await.0, 200);

@@ -105,16 +105,16 @@ fn search_narrows_and_an_agent_opens_in_full() {
         browser.until("document.querySelectorAll('#list a.row').length === 10");
         browser.press("/");
         write(&browser, "#query", "summarise a document");
-        browser.until(&format!("{ROWS}[0] === 'summarizer@.' && {ROWS}.length < 10"));
+        browser.until(&format!("{ROWS}[0] === 'summarizer' && {ROWS}.length < 10"));
         browser.picture(&format!("search-{}", size.0));
         write(&browser, "#query", "zzzz");
         browser.until("document.getElementById('list').textContent.includes('Nothing matches')");
         browser.click("#list button");
         browser.until("document.querySelectorAll('#list a.row').length === 10");
         browser.click("#list .chip[title$='tag count']");
-        browser.until(&format!("{ROWS}.join() === 'word-counter@.'"));
+        browser.until(&format!("{ROWS}.join() === 'word-counter'"));
         browser.click("#list a.row");
-        browser.until("document.querySelector('#agent h2')?.textContent === 'word-counter@.'");
+        browser.until("document.querySelector('#agent h2')?.textContent === 'word-counter'");
         browser.until("document.activeElement === document.querySelector('#agent h2')");
         let shown = browser.value("document.getElementById('agent').innerText");
         for part in [
@@ -132,13 +132,9 @@ fn search_narrows_and_an_agent_opens_in_full() {
         browser.assert_well();
         browser.press("\u{E00C}");
         browser.until("!document.getElementById('agents').hidden");
-        assert_eq!(
-            browser.value("document.activeElement.textContent"),
-            "word-counter@.",
-            "where it was left"
-        );
+        assert_eq!(browser.value("document.activeElement.textContent"), "word-counter", "where it was left");
         browser.go(&format!("{}/#agent=translator", node.http));
-        browser.until("document.querySelector('#agent h2')?.textContent === 'translator@.'");
+        browser.until("document.querySelector('#agent h2')?.textContent === 'translator'");
         let shown = browser.value("document.getElementById('agent').innerText");
         assert!(shown.as_str().unwrap().contains("https://translator.example.com/a2a"), "{shown}");
         assert_eq!(
@@ -165,11 +161,11 @@ fn a_new_agent_appears_at_once_and_its_text_stays_text() {
         browser.until("document.getElementById('stream').textContent === 'connected'");
         browser.until("document.querySelectorAll('#list a.row').length >= 10");
         node.register(&json!({"agent": {"name": name, "description": description, "tags": ["<b>bold</b>"]}}));
-        browser.until(&format!("document.getElementById('events').textContent.includes('{name}@.')"));
-        browser.until(&format!("{ROWS}.includes('{name}@.')"));
+        browser.until(&format!("document.getElementById('events').textContent.includes('{name}')"));
+        browser.until(&format!("{ROWS}.includes('{name}')"));
         browser.picture(&format!("live-{}", size.0));
         browser.click("#events a");
-        browser.until(&format!("document.querySelector('#agent h2')?.textContent === '{name}@.'"));
+        browser.until(&format!("document.querySelector('#agent h2')?.textContent === '{name}'"));
         let says = browser.value("document.querySelector('#agent .says').textContent");
         assert_eq!(says, format!("{markup} shown {}… end", "A".repeat(12)));
         assert_eq!(browser.value("document.querySelectorAll('main script, main img, main b').length"), 0);
@@ -209,8 +205,8 @@ fn a_long_list_is_read_page_by_page_and_stays_true() {
     browser.until(&format!("{ROWS}.length === 45 && document.getElementById('more').hidden"));
     assert_eq!(browser.value(&format!("new Set({ROWS}).size")), 45, "none is shown twice");
     ureq::delete(format!("{}/v1/agents/agent-30", node.http)).call().unwrap();
-    browser.until(&format!("{ROWS}.length === 44 && !{ROWS}.includes('agent-30@.')"));
-    browser.until("document.getElementById('events').textContent.includes('agent-30@. left')");
+    browser.until(&format!("{ROWS}.length === 44 && !{ROWS}.includes('agent-30')"));
+    browser.until("document.getElementById('events').textContent.includes('agent-30 left')");
     browser.assert_well();
 }
 
@@ -249,7 +245,7 @@ fn a_node_that_stops_is_told_and_seen_again_when_it_is_back() {
     browser.dress(SIZES[0], "light");
     browser.go(&node.http);
     browser.until("document.getElementById('stream').textContent === 'connected'");
-    browser.until(&format!("{ROWS}.join() === 'first@.'"));
+    browser.until(&format!("{ROWS}.join() === 'first'"));
     let address = node.http.trim_start_matches("http://").to_owned();
     drop(node);
     browser.until("document.getElementById('health').textContent === 'no answer'");
@@ -261,7 +257,7 @@ fn a_node_that_stops_is_told_and_seen_again_when_it_is_back() {
     browser.until("document.getElementById('stream').textContent === 'connected'");
     browser.until("document.getElementById('outage').textContent === ''");
     node.register(&json!({"agent": {"name": "second", "description": "d"}}));
-    browser.until(&format!("{ROWS}.join() === 'first@.,second@.'"));
+    browser.until(&format!("{ROWS}.join() === 'first,second'"));
 }
 
 #[test]
@@ -290,13 +286,13 @@ fn an_agent_is_called_from_the_page_and_says_how_it_ended() {
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('result')?.textContent === 'as JSON'");
         browser.go(&format!("{}/#agent=failing", node.http));
-        browser.until("document.querySelector('#agent h2')?.textContent === 'failing@.'");
+        browser.until("document.querySelector('#agent h2')?.textContent === 'failing'");
         write(&browser, "#input", "anything");
         browser.click("#try button[type=submit]");
         browser.until("document.getElementById('outcome').textContent.startsWith('Failed: agent_failed')");
         browser.picture(&format!("failed-{}", size.0));
         browser.go(&format!("{}/#agent=sleeper", node.http));
-        browser.until("document.querySelector('#agent h2')?.textContent === 'sleeper@.'");
+        browser.until("document.querySelector('#agent h2')?.textContent === 'sleeper'");
         write(&browser, "#input", "9000");
         browser.click("#try button[type=submit]");
         browser.click("#try .go button.quiet");

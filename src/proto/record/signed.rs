@@ -13,8 +13,8 @@ use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
 use crate::proto::identity::{Identity, Keys};
 use crate::proto::limits::{
     CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
-    RECORD_BYTES_MAX, REVOCATION_BYTES_MAX, SCHEMA_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX,
-    TOMBSTONE_BYTES_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
+    RECORD_BYTES_MAX, REVOCATION_BYTES_MAX, SCHEMA_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SKILLS_BYTES_MAX, SLOTS,
+    STAMP_AHEAD_MAX, TOMBSTONE_BYTES_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
 };
 use crate::proto::name::FullName;
 use crate::proto::time::Timestamp;
@@ -275,6 +275,7 @@ pub fn check_card(card: &AgentCard) -> Result<(), Refusal> {
     let labels = card.tags.iter().chain(&card.capabilities);
     let titles = [&card.title, &card.original_name];
     let within = card.description.len() <= DESCRIPTION_BYTES_MAX
+        && card.skills.as_ref().is_none_or(|skills| skills.len() <= SKILLS_BYTES_MAX)
         && schemas.into_iter().flatten().all(|schema| schema.len() <= SCHEMA_BYTES_MAX)
         && card.tags.len() <= LABELS_MAX
         && card.capabilities.len() <= LABELS_MAX

@@ -2,8 +2,8 @@
 //!
 //! The score of a hit is the number of distinct query words it has, plus a fraction below 1 that says how well it has
 //! them. So more of the words is always better, and one number orders hits, also those of several nodes. Function
-//! words ("the", "for") add to the fraction only, unless the query has no other words: a record that has all of a
-//! sentence but its subject is no answer.
+//! words ("the", "for") are left out of a query that has others: a record that has all of a sentence but its subject is
+//! no answer.
 //!
 //! The fraction is BM25 over fields, weighed by how rare each word is, and divided by the best a query can get. A field
 //! gives half of its weight for having the word and the other half by BM25's saturating count; the weights are such
@@ -82,39 +82,63 @@ fn rarity(found: u32, entries: u32) -> f32 {
     log2.max(0.01)
 }
 
-/// The distinct words of a query text in a fixed order, at most [`QUERY_WORDS_MAX`].
+/// The distinct words of a query text in a fixed order, at most [`QUERY_WORDS_MAX`]. Function words only where there are no
+/// others: somebody may look for an agent called "the".
 pub(super) fn query_words(text: &str) -> Vec<String> {
-    let mut words = BTreeSet::new();
-    token::each_word(text, |word| {
+    let (mut words, mut function_words) = (BTreeSet::new(), BTreeSet::new());
+    token::each_asked(text, |word| {
+        let words = if token::is_function_word(word) { &mut function_words } else { &mut words };
         // The first words count: people put what they want first, and what follows is mostly detail.
         if words.len() < QUERY_WORDS_MAX {
             words.insert(word.to_owned());
         }
     });
-    words.into_iter().collect()
+    if words.is_empty() { function_words } else { words }.into_iter().collect()
 }
 
-/// A word of a query with its entries and what one of them gains by having it.
+/// The entries that have a word of a query: those of one list, or of a pair those in both.
+#[derive(Clone, Copy)]
+pub(super) enum Matches<'a> {
+    Word(&'a Postings),
+    Pair(&'a Postings, &'a Postings),
+}
+
+impl Matches<'_> {
+    /// How many there are, at most.
+    pub(super) fn len(self) -> usize {
+        match self {
+            Matches::Word(list) => list.len(),
+            Matches::Pair(first, second) => first.len().min(second.len()),
+        }
+    }
+
+    /// Gives those whose ids lie in block `number`; of a pair, as well as its lesser letter.
+    fn each_of_block(self, number: usize, mut take: impl FnMut(Posting)) {
+        match self {
+            Matches::Word(list) => list.block(number).iter().for_each(|posting| take(*posting)),
+            Matches::Pair(first, second) => {
+                let mut second = second.block(number).iter().peekable();
+                for Posting { entry_id, impact } in first.block(number) {
+                    while second.next_if(|other| other.entry_id < *entry_id).is_some() {}
+                    if let Some(other) = second.next_if(|other| other.entry_id == *entry_id) {
+                        take(Posting { entry_id: *entry_id, impact: impact.min(other.impact) });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A word of a query with its entries and what one of them gains by having it, beside the 1 for each.
 pub(super) struct Term<'a> {
-    postings: &'a Postings,
-    /// 1 for words that count, 0 for function words.
-    step: f32,
+    matches: Matches<'a>,
     weight: f32,
 }
 
-/// The words of a query that some entry has. `postings` is parallel to `words`, as is `statistics`.
-pub(super) fn terms<'a>(
-    words: &[String],
-    postings: Vec<Option<&'a Postings>>,
-    statistics: &Statistics,
-) -> Vec<Term<'a>> {
-    // A question of nothing but function words still has an answer: somebody may look for an agent called "the".
-    let only_function_words = words.iter().all(|word| token::is_function_word(word));
-    let step = |word: &String| if only_function_words || !token::is_function_word(word) { 1.0 } else { 0.0 };
-    let found = words.iter().zip(postings).zip(statistics.weights());
-    found
-        .filter_map(|((word, list), weight)| Some(Term { postings: list?, step: step(word), weight }))
-        .collect()
+/// The words of a query that some entry has; `matches` is parallel to `statistics`.
+pub(super) fn terms<'a>(matches: Vec<Option<Matches<'a>>>, statistics: &Statistics) -> Vec<Term<'a>> {
+    let found = matches.into_iter().zip(statistics.weights());
+    found.filter_map(|(matches, weight)| Some(Term { matches: matches?, weight })).collect()
 }
 
 /// A candidate's place in an answer; less is better. From the highest bit: the score upside down (scores are not
@@ -220,16 +244,16 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, term: &Term<'_>, number: usize, is_open: impl Fn(usize) -> bool) {
-        for Posting { entry_id, impact } in term.postings.block(number) {
-            let offset = *entry_id as usize % BLOCK_ENTRIES;
+        term.matches.each_of_block(number, |Posting { entry_id, impact }| {
+            let offset = entry_id as usize % BLOCK_ENTRIES;
             if is_open(offset) {
                 // A score is never 0 once it was added to, so 0 means untouched.
                 if self.scores[offset] == 0.0 {
                     self.touched.push(offset as u32);
                 }
-                self.scores[offset] += term.step + term.weight * impact;
+                self.scores[offset] += 1.0 + term.weight * impact;
             }
-        }
+        });
     }
 
     fn drain(&mut self, number: usize, take: &mut impl FnMut(u32, f32)) {

@@ -21,6 +21,8 @@ const LETTERS_PER_SLIP: usize = 4;
 const SLIPS_MAX: usize = 3;
 /// Fewest letters in which names begin alike.
 const PREFIX_MIN: usize = 3;
+/// A longer text begins like a name only if the name is at least this part of it: `sum` is not meant by `summarizer-of-pdfs`.
+const PREFIX_PART: usize = 2;
 
 /// How a name is near; less is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +68,8 @@ fn nearness(text: &str, name: &str) -> Option<Nearness> {
             return Some(Nearness::Slips(slips));
         }
     }
-    let alike =
-        text.len().min(name.len()) >= PREFIX_MIN && (name.starts_with(text) || text.starts_with(name));
-    alike.then_some(Nearness::SamePrefix)
+    let begins = name.starts_with(text) || (text.starts_with(name) && name.len() >= text.len() / PREFIX_PART);
+    (begins && text.len().min(name.len()) >= PREFIX_MIN).then_some(Nearness::SamePrefix)
 }
 
 /// How many kinds of letters only one of the texts has; one slip changes at most two. Cheap, and rules most names out.
@@ -82,8 +83,22 @@ fn same_word<'a>(index: &'a Index, agent: &str) -> impl Iterator<Item = (Nearnes
         "" => None,
         text => Some(index.search(&Query { text: text.into(), ..Query::default() }, SAME_WORD_MAX, None)),
     };
+    let asked = words(agent);
     let hits = page.into_iter().flat_map(|page| page.hits);
-    hits.filter_map(|hit| Some((Nearness::SameWord, index.name(&hit.id)?)))
+    hits.filter_map(move |hit| {
+        let name = index.name(&hit.id)?;
+        // A word of a description, or one of several that many names have (`ai`, `mcp`), would suggest at random.
+        let common = words(name.agent.as_str()).intersection(&asked).count();
+        (2 * common > asked.len()).then_some((Nearness::SameWord, name))
+    })
+}
+
+fn words(name: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    token::each_word(name, |word| {
+        words.insert(word.to_owned());
+    });
+    words
 }
 
 #[cfg(test)]
@@ -125,6 +140,23 @@ mod tests {
     fn names_that_begin_alike_come_before_names_with_a_common_word() {
         let index = index_of(&["weather-hourly@.", "hourly-weather@.", "other@."]);
         assert_eq!(similar(&index, "weather"), ["weather-hourly@.", "hourly-weather@."]);
+    }
+
+    #[test]
+    fn what_has_little_in_common_is_not_suggested() {
+        let mut index =
+            index_of(&["ai-explorium_mcp-explorium@.", "sum@.", "ai-exa_exa@.", "io-trunk_mcp-server@."]);
+        let trunk = name("io-trunk_mcp-server@.");
+        let described = super::super::Entry {
+            id: AgentId([9; 20]),
+            description: "Finds failing tests",
+            ..super::super::tests::bare(&trunk)
+        };
+        index.insert(described);
+        for text in ["failing", "ai.other/other", "summarizer-of-pdfs", "mcp-nothing-alike"] {
+            assert_eq!(similar(&index, text), Vec::<String>::new(), "{text}");
+        }
+        assert_eq!(similar(&index, "ai.exa/exaa"), ["ai-exa_exa@."]);
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! The one tokenizer: records, queries and zone summaries cut text into words the same way, so that a summary which
 //! lacks a word proves that no record below has it.
 //!
-//! Text is folded (NFKD, lower case, combining marks stripped), cut at everything that is no letter or digit, and each
-//! ASCII word stemmed as English. Other scripts are not stemmed: English rules say nothing about them. Han and kana
-//! write no spaces, there each character is a word.
+//! Text is folded (NFKD, lower case, combining marks stripped, Hangul put together again), cut at everything that is no
+//! letter or digit, and each ASCII word stemmed as English. Other scripts are not stemmed: English rules say nothing about
+//! them. A word in camelCase is that word and its parts.
+//!
+//! Where no spaces tell words apart, letters do. Of Han, kana and Hangul (which has spaces, and writes particles onto its
+//! words) each letter is a word, and a query asks for pairs of neighbours: an entry has a pair if it has both. The scripts
+//! of South-East Asia have too few letters for that: there pairs of neighbours are the words.
 
 use std::borrow::Cow;
 
@@ -18,8 +22,7 @@ pub const WORD_BYTES_MAX: usize = 64;
 /// Words of one text that count. A description of the largest size has half as many.
 pub const TEXT_WORDS_MAX: usize = 4096;
 
-/// Bytes of a folded tag or capability that count. Hangul takes three times its bytes when it is folded, and a few ligatures
-/// eleven times.
+/// Bytes of a folded tag or capability that count. A few ligatures take eleven times their bytes when they are folded.
 pub const FOLDED_LABEL_BYTES_MAX: usize = 3 * LABEL_TEXT_BYTES_MAX;
 
 /// English words that say how a sentence is built and not what it is about, each in its stemmed form, sorted. They
@@ -36,7 +39,8 @@ pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }
-    text.nfkd().flat_map(char::to_lowercase).filter(|letter| !is_combining_mark(*letter)).collect()
+    // Without its marks nothing is put together again but Hangul, which would take three times its bytes.
+    text.nfkd().flat_map(char::to_lowercase).filter(|letter| !is_combining_mark(*letter)).nfc().collect()
 }
 
 /// A tag or capability as filters compare it: folded whole, without blanks around it, not stemmed; at most
@@ -47,16 +51,66 @@ pub fn label(text: &str) -> String {
     label[..label.floor_char_boundary(FOLDED_LABEL_BYTES_MAX)].trim_end().to_owned()
 }
 
-/// Gives each word of `text` in order, repeated words too, at most [`TEXT_WORDS_MAX`].
+/// Gives each word of `text`, repeated words too: at most [`TEXT_WORDS_MAX`] in their order, then as many parts of those in
+/// camelCase.
 pub fn each_word(text: &str, mut take: impl FnMut(&str)) {
     each_unstemmed(text, |word| take(&stem(word)));
+    each_part(text, |part| take(&stem(part)));
 }
 
-/// As [`each_word`], but the words still have their endings.
+/// As [`each_word`] of a query: of letters that are words, pairs of neighbours where there are any.
+pub(super) fn each_asked(text: &str, mut take: impl FnMut(&str)) {
+    each_piece(&fold(text), Letters::InPairs, |word| take(&stem(word)));
+    each_part(text, |part| take(&stem(part)));
+}
+
+/// The words of `text`, still with their endings, and no parts.
 pub(super) fn each_unstemmed(text: &str, take: impl FnMut(&str)) {
     let folded = fold(text);
     // Most text is ASCII, and every record is cut before it can be found: bytes are several times as fast.
-    if folded.is_ascii() { each_ascii_run(&folded, take) } else { each_piece(&folded, take) }
+    if folded.is_ascii() { each_ascii_run(&folded, take) } else { each_piece(&folded, Letters::Alone, take) }
+}
+
+/// The parts of the words in camelCase of `text`, still with their endings: `base64Encode` has two, `HTTPServer` too. What
+/// is left with one letter is none.
+pub(super) fn each_part(text: &str, mut take: impl FnMut(&str)) {
+    let mut left = TEXT_WORDS_MAX;
+    for run in text.split(|letter: char| !letter.is_alphanumeric() || script(letter) != Script::Spaced) {
+        let starts = part_starts(run);
+        if starts.is_empty() {
+            continue;
+        }
+        let ends = starts.iter().copied().chain([run.len()]);
+        let mut start = 0;
+        for end in ends {
+            let part = fold(&run[start..end]);
+            if left > 0 && part.chars().nth(1).is_some() && part.chars().all(char::is_alphanumeric) {
+                take(cut(&part));
+                left -= 1;
+            }
+            start = end;
+        }
+    }
+}
+
+/// Where parts of a run of letters begin, but for the first.
+fn part_starts(run: &str) -> Vec<usize> {
+    // Most runs have no capital behind their first letter, and every text is looked through.
+    if run.is_ascii() && !run.bytes().skip(1).any(|byte| byte.is_ascii_uppercase()) {
+        return Vec::new();
+    }
+    let letters: Vec<(usize, char)> = run.char_indices().collect();
+    let is = |at: usize, kind: fn(char) -> bool| letters.get(at).is_some_and(|(_, letter)| kind(*letter));
+    let begins = |at: &usize| {
+        let (before, at) = (at - 1, *at);
+        // A capital that ends an acronym begins a word, if one of two small letters follows: `PDFs` is one word.
+        let ends_acronym = is(before, char::is_uppercase)
+            && is(at + 1, char::is_lowercase)
+            && is(at + 2, char::is_lowercase);
+        is(at, char::is_uppercase)
+            && (is(before, char::is_lowercase) || is(before, char::is_numeric) || ends_acronym)
+    };
+    (1..letters.len()).filter(begins).map(|at| letters[at].0).collect()
 }
 
 fn each_ascii_run(folded: &str, mut take: impl FnMut(&str)) {
@@ -72,11 +126,14 @@ fn each_ascii_run(folded: &str, mut take: impl FnMut(&str)) {
     }
 }
 
-fn each_piece(folded: &str, mut take: impl FnMut(&str)) {
+fn each_piece(folded: &str, letters: Letters, mut take: impl FnMut(&str)) {
     let runs = folded.split(|letter: char| !letter.is_alphanumeric()).filter(|run| !run.is_empty());
-    for word in runs.flat_map(Pieces).take(TEXT_WORDS_MAX) {
-        take(&word[..word.floor_char_boundary(WORD_BYTES_MAX)]);
-    }
+    let pieces = runs.flat_map(|run| Pieces { rest: run, begun: false, letters });
+    pieces.take(TEXT_WORDS_MAX).for_each(|word| take(cut(word)));
+}
+
+fn cut(word: &str) -> &str {
+    &word[..word.floor_char_boundary(WORD_BYTES_MAX)]
 }
 
 /// The stem of a folded word.
@@ -89,28 +146,90 @@ pub fn is_function_word(word: &str) -> bool {
     FUNCTION_WORDS.binary_search(&word).is_ok()
 }
 
-/// The words of a run of letters: one, unless the run has characters of a script without spaces.
-struct Pieces<'a>(&'a str);
+/// The two letters of a pair that a query asks for.
+pub(super) fn pair(word: &str) -> Option<(&str, &str)> {
+    let first = word.chars().next().filter(|letter| script(*letter) == Script::Letters)?;
+    let (first, second) = word.split_at(first.len_utf8());
+    (!second.is_empty()).then_some((first, second))
+}
+
+/// How letters that are words are given.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Letters {
+    Alone,
+    InPairs,
+}
+
+/// How a script sets its words apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Script {
+    Spaced,
+    /// Not at all, or not only: each letter is a word.
+    Letters,
+    /// Not at all: each two neighbours are a word.
+    Pairs,
+}
+
+fn script(letter: char) -> Script {
+    match letter {
+        // Han with its marks of repetition, hiragana, katakana, Hangul.
+        '\u{3005}'..='\u{3007}'
+        | '\u{3040}'..='\u{30ff}'
+        | '\u{3400}'..='\u{4dbf}'
+        | '\u{4e00}'..='\u{9fff}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{20000}'..='\u{3ffff}' => Script::Letters,
+        // Thai, Lao, Burmese, Khmer.
+        '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' => Script::Pairs,
+        _ => Script::Spaced,
+    }
+}
+
+/// The words of a run of letters: one, unless the run has letters of a script without spaces.
+struct Pieces<'a> {
+    rest: &'a str,
+    /// Whether the first letter of the rest was the second of a pair.
+    begun: bool,
+    letters: Letters,
+}
 
 impl<'a> Iterator for Pieces<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let first = self.0.chars().next()?;
-        let end = if is_unspaced(first) {
-            first.len_utf8()
-        } else {
-            self.0.find(is_unspaced).unwrap_or(self.0.len())
-        };
-        let (piece, rest) = self.0.split_at(end);
-        self.0 = rest;
-        Some(piece)
+        loop {
+            let mut letters = self.rest.chars();
+            let first = letters.next()?;
+            let kind = script(first);
+            if kind == Script::Spaced {
+                let end = self.rest.find(|letter| script(letter) != kind).unwrap_or(self.rest.len());
+                return Some(self.advance(end, end));
+            }
+            let second = letters.next().filter(|second| script(*second) == kind);
+            let in_pairs = kind == Script::Pairs || self.letters == Letters::InPairs;
+            match second.filter(|_| in_pairs) {
+                Some(second) => {
+                    let piece = self.advance(first.len_utf8() + second.len_utf8(), first.len_utf8());
+                    self.begun = true;
+                    return Some(piece);
+                }
+                // It stood in the pair before.
+                None if std::mem::take(&mut self.begun) => {
+                    self.advance(0, first.len_utf8());
+                }
+                None => return Some(self.advance(first.len_utf8(), first.len_utf8())),
+            }
+        }
     }
 }
 
-/// Whether a letter belongs to Han, hiragana or katakana.
-fn is_unspaced(letter: char) -> bool {
-    matches!(letter, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{20000}'..='\u{3ffff}')
+impl<'a> Pieces<'a> {
+    /// The first `piece` bytes, and on by `step`.
+    fn advance(&mut self, piece: usize, step: usize) -> &'a str {
+        let taken = &self.rest[..piece];
+        self.rest = &self.rest[step..];
+        taken
+    }
 }
 
 #[cfg(test)]
@@ -132,9 +251,49 @@ mod tests {
         assert_eq!(words("!?\u{0} \u{1f327}"), Vec::<String>::new());
     }
 
+    fn asked(text: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        each_asked(text, |word| words.push(word.to_owned()));
+        words
+    }
+
     #[test]
-    fn a_script_without_spaces_has_one_word_a_character() {
+    fn letters_without_spaces_are_words_and_a_query_asks_for_pairs_of_them() {
         assert_eq!(words("天気API"), ["天", "気", "api"]);
+        assert_eq!(words("날씨를 날"), ["날", "씨", "를", "날"]);
+        assert_eq!(asked("天気予報API"), ["天気", "気予", "予報", "api"]);
+        assert_eq!(asked("날씨를 날"), ["날씨", "씨를", "날"]);
+        assert_eq!((pair("날씨"), pair("気"), pair("api")), (Some(("날", "씨")), None, None));
+    }
+
+    #[test]
+    fn pairs_of_neighbours_are_the_words_of_thai_lao_khmer_and_burmese() {
+        // Marks above and below are no letters: 'พยากรณ์' has six.
+        assert_eq!(words("พยากรณ์API"), ["พย", "ยา", "าก", "กร", "รณ", "api"]);
+        assert_eq!(words("ก"), ["ก"]);
+        for text in ["ອາກາດ", "អាកាស", "ရာသီဥတု"] {
+            let whole = words(text);
+            assert!(whole.len() > 1 && whole.iter().all(|word| word.chars().count() == 2), "{whole:?}");
+            assert_eq!(asked(text), whole);
+        }
+    }
+
+    #[test]
+    fn a_word_in_camel_case_is_that_word_and_its_parts() {
+        for (text, expected) in [
+            ("convertUnits", &["convertunit", "convert", "unit"][..]),
+            ("CurrencyAgent", &["currencyag", "currenc", "agent"]),
+            ("HTTPServer", &["httpserver", "http", "server"]),
+            ("getHTTPResponse2", &["gethttpresponse2", "get", "http", "response2"]),
+            ("base64Encode", &["base64encod", "base64", "encod"]),
+            ("größeÄndern", &["großeandern", "große", "andern"]),
+            ("天気getWeather", &["天", "気", "getweath", "get", "weather"]),
+            ("PDFs iPhone", &["pdfs", "iphon", "phone"]),
+            ("Weather NASA k8s base64 GPT4", &["weather", "nasa", "k8s", "base64", "gpt4"]),
+        ] {
+            assert_eq!(words(text).len(), expected.len(), "{:?}", words(text));
+            assert!(expected.iter().zip(words(text)).all(|(it, word)| stem(it) == word), "{:?}", words(text));
+        }
     }
 
     #[test]
@@ -183,13 +342,27 @@ mod tests {
         fn ascii_is_cut_as_all_text_is(text in "([ -~]{0,300}|[a-z ]{9000}|[a-z]{0,200})") {
             let (mut fast, mut slow) = (Vec::new(), Vec::new());
             each_ascii_run(&text, |word| fast.push(word.to_owned()));
-            each_piece(&text, |word| slow.push(word.to_owned()));
+            each_piece(&text, Letters::Alone, |word| slow.push(word.to_owned()));
             prop_assert_eq!(fast, slow);
         }
 
         #[test]
-        fn letter_case_never_matters_and_no_text_panics(text in any::<String>()) {
-            prop_assert_eq!(words(&fold(&text)), words(&text));
+        fn letter_case_adds_parts_at_most_and_no_text_panics(text in any::<String>()) {
+            let (folded, whole) = (words(&fold(&text)), words(&text));
+            prop_assert_eq!(&whole[..folded.len()], &folded);
+            asked(&text);
+        }
+
+        #[test]
+        fn what_a_query_asks_for_is_found_in_the_same_text(text in "([a-zA-Z0-9 ]|天|気|날|씨|ก|า|ร|か){0,40}") {
+            let whole = words(&text);
+            let has = |word: &str| whole.iter().any(|it| it == word);
+            for word in asked(&text) {
+                prop_assert!(match pair(&word) {
+                    Some((first, second)) => has(first) && has(second),
+                    None => has(&word),
+                }, "{}", word);
+            }
         }
 
         #[test]
