@@ -78,7 +78,7 @@ async fn run_dev(http: http::Settings, json: bool, console: Console) -> Result<(
     };
     let first = &nodes[0];
     let server = listener.serve(first.running.handle.clone());
-    let ready = ready(first.key.to_string(), &first.running, &server, &[ZoneName::root()]);
+    let ready = ready(first.key.to_string(), &first.running, &server, &[ZoneName::root()], NETWORK);
     match json {
         true => drop(print_json_line(&ready)),
         false => print_ready(&ready, console),

@@ -193,6 +193,10 @@ fn status_rows(status: &Status) -> Rows {
     put("network", status.network.clone());
     put("uptime", format!("{} s", status.uptime_s));
     put("clock offset", format!("{:+} ms", status.clock_offset_ms));
+    for address in &status.listen {
+        put("listen", address.clone());
+    }
+    put("join", status.join.clone().unwrap_or("-".into()));
     put("connections", status.connections.to_string());
     for zone in &status.zones {
         let sync = age(zone.last_sync_ms_ago);

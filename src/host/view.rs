@@ -14,6 +14,7 @@ pub(super) use self::error::{
     ambiguous, bad_request, not_found, not_synced, owner_error, stopped, unanswered, write_error, write_fix,
 };
 pub(super) use self::problem::event;
+pub use self::status::join_line;
 pub(super) use self::status::{Detail, Snapshot, metrics, peers};
 
 /// Milliseconds, in whole microseconds.

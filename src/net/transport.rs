@@ -24,7 +24,8 @@ pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
 /// Most streams of one TCP connection; QUIC's own limit is 256 too. A busy pair uses about 20.
 const STREAMS_PER_CONNECTION_MAX: usize = 256;
 
-/// The transport of a node with this key: `/ip4|ip6|dns…/…/tcp/…`, `/udp/…/quic-v1` and `/dnsaddr/…`. Needs a tokio runtime.
+/// The transport of a node with this key: `/ip4|ip6|dns…/…/tcp/…`, `/udp/…/quic-v1` and `/dnsaddr/…`. Needs a tokio
+/// runtime.
 pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
     Ok(ByName(Shared(Arc::new(Mutex::new(by_address(keypair)?)))).boxed())
 }
