@@ -287,6 +287,10 @@ pub struct Status {
     pub clock_offset_ms: i64,
     /// One entry a zone.
     pub zones: Vec<ZoneReport>,
+    /// Multiaddresses with `/p2p/` at which it is reached now: what it announces first, loopback last.
+    pub listen: Vec<String>,
+    /// The command with which another node joins through this one; null while it listens nowhere.
+    pub join: Option<String>,
     /// Open connections.
     pub connections: usize,
     /// How it is.
@@ -433,12 +437,14 @@ pub struct Ready {
     pub event: String,
     /// PeerId.
     pub peer_id: String,
-    /// Multiaddresses with `/p2p/`, to be used as bootstrap addresses.
+    /// Multiaddresses with `/p2p/`, to be used as bootstrap addresses: what it announces first, loopback last.
     pub listen: Vec<String>,
     /// Base URL of the HTTP API.
     pub http: String,
     /// Zones served.
     pub zones: Vec<String>,
+    /// The command with which another node joins through this one; null if it listens nowhere.
+    pub join: Option<String>,
     /// Process id; only in the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -17,6 +17,7 @@ use libp2p::Multiaddr;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use self::file::File;
+use crate::net::addresses::{check_dialable, named_peer};
 use crate::proto::address_block::{TRUSTED_NETS, TrustedNets};
 use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::name::ZoneName;
@@ -50,7 +51,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 14] = [
+pub const KEYS: [Key; 15] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -105,7 +106,14 @@ pub const KEYS: [Key; 14] = [
         flag: "--listen",
         env: "AOP_LISTEN",
         shape: Shape::Texts,
-        meaning: "Addresses of the mesh. Port 0 takes any free port. Default: port 7401 on all addresses",
+        meaning: "Addresses of the mesh. Port 0 takes any free port. Default: port 7401 on all addresses, also of IPv6",
+    },
+    Key {
+        name: "announce",
+        flag: "--announce",
+        env: "AOP_ANNOUNCE",
+        shape: Shape::Texts,
+        meaning: "Addresses at which others reach the node where its own are not: behind a router, in a container",
     },
     Key {
         name: "trusted_nets",
@@ -197,6 +205,8 @@ pub struct Settings {
     pub bootstrap: Vec<Multiaddr>,
     /// Mesh addresses.
     pub listen: Vec<Multiaddr>,
+    /// Addresses at which others reach it beside those.
+    pub announce: Vec<Multiaddr>,
     /// Nets whose addresses have no share.
     pub trusted_nets: TrustedNets,
     /// Address of the HTTP API.
@@ -326,7 +336,12 @@ fn default_of(name: &str) -> Vec<String> {
     let fixed: &[&str] = match name {
         "network" => &["world"],
         "zones" => &["."],
-        "listen" => &["/ip4/0.0.0.0/tcp/7401", "/ip4/0.0.0.0/udp/7401/quic-v1"],
+        "listen" => &[
+            "/ip4/0.0.0.0/tcp/7401",
+            "/ip4/0.0.0.0/udp/7401/quic-v1",
+            "/ip6/::/tcp/7401",
+            "/ip6/::/udp/7401/quic-v1",
+        ],
         "http.addr" => &["127.0.0.1:7400"],
         "trusted_nets" => &TRUSTED_NETS,
         "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
@@ -359,8 +374,9 @@ impl Validator {
             name: self.texts("name").pop(),
             network: self.network(),
             follow: self.parsed("follow", "write `research.acme.org`, or `.` for the root"),
-            bootstrap: self.parsed("bootstrap", address),
+            bootstrap: self.dialable("bootstrap", address),
             listen: self.parsed("listen", address),
+            announce: self.announce(),
             trusted_nets: TrustedNets(self.parsed("trusted_nets", "write a net such as `10.0.0.0/8`")),
             http_addr: self.http_addr()?,
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
@@ -424,6 +440,39 @@ impl Validator {
         values
     }
 
+    /// Every address of a list that a node can dial; an error for each other one.
+    fn dialable(&mut self, key: &'static str, fix: &str) -> Vec<Multiaddr> {
+        let mut addresses = Vec::new();
+        for (position, text) in self.texts(key).into_iter().enumerate() {
+            let address = text.parse::<Multiaddr>().map_err(|error| error.to_string());
+            let dialable = address.and_then(|address| match check_dialable(&address) {
+                Ok(()) => Ok(address),
+                Err(undialable) => Err(undialable.to_string()),
+            });
+            match dialable {
+                Ok(address) => addresses.push(address),
+                Err(why) => self.refuse(key, position, &format!("is refused: {why}"), fix),
+            }
+        }
+        addresses
+    }
+
+    fn announce(&mut self) -> Vec<Multiaddr> {
+        let fix = "write the address as others see it, such as `/ip4/192.0.2.1/tcp/7401`";
+        let addresses = self.dialable("announce", fix);
+        for (position, address) in addresses.iter().enumerate() {
+            if named_peer(address).is_some() {
+                self.refuse(
+                    "announce",
+                    position,
+                    "names a peer, and the node adds its own",
+                    "leave out `/p2p/…`",
+                );
+            }
+        }
+        addresses
+    }
+
     fn refuse(&mut self, key: &'static str, position: usize, why: &str, fix: &str) {
         let given = &self.given[key];
         let (text, span) = given.values.get(position).cloned().unwrap_or_default();
@@ -480,7 +529,8 @@ mod tests {
     #[test]
     fn every_setting_can_be_given_in_the_file() {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
-            bootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\ntrusted_nets = []\nagents = ['a', 'b']\nlog = 'info'\n\
+            bootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
+            agents = ['a', 'b']\nlog = 'info'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\n";
         let (folder, path) = write(text);
         let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
@@ -537,6 +587,31 @@ mod tests {
             reported.iter().any(|error| error.0.contains("`network` takes a text in quotes, not integer"))
         );
         assert!(reported.iter().any(|error| error.0.contains("aop.toml:3")), "{reported:?}");
+    }
+
+    #[test]
+    fn addresses_that_no_node_can_dial_are_refused_with_the_reason() {
+        let refused = |key: &'static str, address: &str| {
+            let flags = Flags::from([("data_dir", vec!["/x".into()]), (key, vec![address.to_string()])]);
+            load(&flags, &no_env, None).map(drop).map_err(|errors| errors[0].message.clone())
+        };
+        for key in ["bootstrap", "announce"] {
+            assert_eq!(refused(key, "/dns4/seed.example.org/udp/7401/quic-v1"), Ok(()));
+            for (address, why) in [
+                ("/ip4/192.0.2.1", "names no port"),
+                ("/ip4/192.0.2.1/tcp/7401/ws", "nodes speak TCP and QUIC"),
+                ("/ip4/192.0.2.1/udp/7401", "UDP without QUIC"),
+                ("/ip4/0.0.0.0/tcp/7401", "names no machine"),
+                ("/ip4/192.0.2.1/tcp/0", "port 0"),
+                ("192.0.2.1:7401", "invalid multiaddr"),
+            ] {
+                let message = refused(key, address).unwrap_err();
+                assert!(message.contains(why) && message.contains(&format!("--{key}")), "{message}");
+            }
+        }
+        let named = "/ip4/192.0.2.1/tcp/7401/p2p/12D3KooWLpLYN6UE4ofTvVWwe8voAb2acGsKAsXrLmL3q1YKjott";
+        assert_eq!(refused("bootstrap", named), Ok(()));
+        assert!(refused("announce", named).unwrap_err().contains("names a peer"));
     }
 
     #[test]

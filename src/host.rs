@@ -6,7 +6,7 @@ mod handle;
 mod view;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
 pub use self::handle::Handle;
+pub use self::view::join_line;
 use crate::agents::Agents;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::client::NodeClient;
@@ -34,6 +35,8 @@ use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 
+/// The file of a data folder in which peers are remembered.
+const PEERS_FILE: &str = "peers.json";
 /// A clock is set and a quota gets room by itself: what was refused is offered again after this long.
 const OFFER_AGAIN: Duration = Duration::from_secs(60);
 
@@ -53,6 +56,8 @@ pub struct Options {
     pub bootstrap: Vec<Multiaddr>,
     /// Where it listens.
     pub listen: Vec<Multiaddr>,
+    /// Where others reach it beside that, such as the address of a router that forwards to it.
+    pub announce: Vec<Multiaddr>,
     /// Nets whose addresses have no share of what peers may take.
     pub trusted_nets: TrustedNets,
     /// Where it keeps its records.
@@ -73,6 +78,7 @@ impl Options {
             follows: Vec::new(),
             bootstrap: Vec::new(),
             listen: vec![Multiaddr::from(Ipv4Addr::LOCALHOST).with(Protocol::Tcp(0))],
+            announce: Vec::new(),
             trusted_nets: TrustedNets::default(),
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
@@ -98,12 +104,19 @@ pub enum StartError {
 pub struct Running {
     /// To talk to it.
     pub handle: Handle,
-    /// Where it listens, with `/p2p/`.
+    /// Where it could be reached when it started, with `/p2p/`: what it announces first, loopback last.
     pub listen: Vec<Multiaddr>,
+    /// The same as it is now.
+    pub addresses: watch::Receiver<Vec<Multiaddr>>,
     stop: oneshot::Sender<()>,
     driver: JoinHandle<Result<(), StoreError>>,
     /// How the driver ended, once that was asked: a task tells it once.
     ended: Option<Result<(), StartError>>,
+}
+
+/// Whether this machine has IPv6: one where it is switched off has not even its loopback address.
+pub fn has_ipv6() -> bool {
+    UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// Opens the store, binds the sockets and starts the driver on the present tokio runtime.
@@ -111,22 +124,32 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let dir = options.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
     let (store, loaded) = opened.map_err(|error| StartError::Stopped(error.to_string()))??;
-    let network = network_options(&options, Discovery::Dht);
+    let peers_file = Some(options.data_dir.join(PEERS_FILE));
+    let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
     let transport = transport(&network.keypair()?)?;
-    start_with(options, Discovery::Dht, transport, store, loaded).await
+    assemble(options, Network::new(network, transport)?, store, loaded).await
 }
 
-/// As [`start`], with another way to find peers, and with a transport and a store from outside.
+/// As [`start`], with another way to find peers, and with a transport and a store from outside; peers are not remembered.
 pub async fn start_with(
     options: Options,
     discovery: Discovery,
     transport: PeerTransport,
+    store: Store,
+    loaded: Loaded,
+) -> Result<Running, StartError> {
+    let network = Network::new(network_options(&options, discovery), transport)?;
+    assemble(options, network, store, loaded).await
+}
+
+async fn assemble(
+    options: Options,
+    mut network: Network,
     mut store: Store,
     loaded: Loaded,
 ) -> Result<Running, StartError> {
-    let mut network = Network::new(network_options(&options, discovery), transport)?;
     let (streams, inbound_calls) = network.take_calls()?;
-    let listen = network.listening().await;
+    let (listen, addresses) = (network.listening().await, network.addresses.clone());
     let config = node_config(&options);
     let now = wall_clock();
     let (stored, rewritten) = read_rows(&loaded, &options.network, now);
@@ -150,7 +173,7 @@ pub async fn start_with(
     let changes = handle.local_agents().changes();
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
-    Ok(Running { handle, listen, stop, driver, ended: None })
+    Ok(Running { handle, listen, addresses, stop, driver, ended: None })
 }
 
 /// Offers the local agents again whenever they change, and what was refused from time to time.
@@ -202,6 +225,8 @@ fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
         zones: options.zones.iter().chain(&options.follows).cloned().collect(),
         bootstrap: options.bootstrap.clone(),
         listen: options.listen.clone(),
+        announce: options.announce.clone(),
+        peers_file: None,
         trusted_nets: options.trusted_nets.clone(),
         discovery,
     }

@@ -3,6 +3,7 @@
 //!
 //! Waits are counted in tokio's time and never in `std`'s, so that a runtime with a clock of its own moves the whole node.
 
+pub(crate) mod address_book;
 pub mod addresses;
 pub mod bootstrap;
 pub(crate) mod budget;

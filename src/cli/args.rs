@@ -271,9 +271,12 @@ pub(super) struct NodeArgs {
     /// Address of a first peer
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
-    /// Mesh address; the default is port 7401, TCP and QUIC
+    /// Mesh address; the default is port 7401, TCP and QUIC, on IPv4 and IPv6
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<String>,
+    /// Address at which others reach the node: behind a router, in a container
+    #[arg(long, value_name = "MULTIADDR")]
+    announce: Vec<String>,
     /// Net whose addresses have no share of connections, streams and calls; replaces loopback and private nets
     #[arg(long = "trusted-net", value_name = "NET")]
     trusted_nets: Vec<String>,
@@ -315,6 +318,7 @@ impl NodeArgs {
             ("follow", self.follow.clone()),
             ("bootstrap", self.bootstrap.clone()),
             ("listen", self.listen.clone()),
+            ("announce", self.announce.clone()),
             ("trusted_nets", self.trusted_nets.clone()),
             ("http.addr", one(&self.http)),
             ("http.token_file", one(&self.http_token_file)),

@@ -1,8 +1,14 @@
 //! `aop node`: settings to a running node with its HTTP API, a ready line, and `node.json` while it runs.
 
+use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use tokio::sync::watch;
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
@@ -13,16 +19,23 @@ use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
-use crate::config::Settings;
+use crate::config::{Effective, Origin, Settings};
 use crate::host;
 use crate::http::{self, Listener, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
 use crate::proto::name::ZoneName;
 
+/// How long lies between two writes of `node.json`: interfaces come in groups.
+const REWRITE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Runs a node until a signal.
 pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<Exit, Failure> {
-    let (settings, _) = settings::load(&args.settings)?;
+    let (mut settings, effective) = settings::load(&args.settings)?;
+    // What nobody asked for is left out in silence where the machine cannot have it.
+    if is_default(&effective, "listen") && !host::has_ipv6() {
+        settings.listen.retain(|address| !matches!(address.iter().next(), Some(Protocol::Ip6(_))));
+    }
     start_logs(settings.log.as_deref(), verbose, console.quiet)?;
     run(run_node(settings, args.json, console))?;
     Ok(Exit::Done)
@@ -47,7 +60,7 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
         () = signals.next() => return Ok(()),
     };
     // Written once the API answers, so that whoever finds it may ask at once.
-    let _file = ReadyFile::write(&settings.data_dir, &started.ready)
+    let file = ReadyFile::write(&settings.data_dir, &started.ready)
         // A full disk has no room for it, and is served from all the same.
         .inspect_err(|failure| tracing::warn!("{failure}"))
         .ok();
@@ -56,7 +69,35 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
         true => drop(print_json_line(&started.ready)),
         false => print_ready(&started, &settings, console),
     }
-    live(started.server, vec![started.node], signals).await
+    let addresses = started.node.addresses.clone();
+    tokio::select! {
+        ended = live(started.server, vec![started.node], signals) => ended,
+        never = follow(addresses, &started.ready, file.as_ref(), &settings.network) => match never {},
+    }
+}
+
+/// Keeps `node.json` up with the addresses of the machine.
+async fn follow(
+    mut addresses: watch::Receiver<Vec<Multiaddr>>,
+    ready: &Ready,
+    file: Option<&ReadyFile>,
+    network: &str,
+) -> Infallible {
+    // A node that ends tells no more; whoever waits for its end ends this.
+    while let (Ok(()), Some(file)) = (addresses.changed().await, file) {
+        let listen: Vec<String> = addresses.borrow_and_update().iter().map(ToString::to_string).collect();
+        let ready = Ready { join: host::join_line(&listen, network), listen, ..ready.clone() };
+        if let Err(failure) = file.rewrite(&ready) {
+            tracing::warn!("{failure}");
+        }
+        tokio::time::sleep(REWRITE_INTERVAL).await;
+    }
+    std::future::pending().await
+}
+
+/// Whether nobody set it.
+fn is_default(effective: &[Effective], key: &str) -> bool {
+    effective.iter().any(|effective| effective.key == key && effective.origin == Origin::Default)
 }
 
 async fn start(settings: &Settings) -> Result<Started, Failure> {
@@ -79,13 +120,14 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         follows: settings.follow.clone(),
         bootstrap: settings.bootstrap.clone(),
         listen: settings.listen.clone(),
+        announce: settings.announce.clone(),
         trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
-    let ready = ready(peer_id, &node, &server, &settings.zones);
+    let ready = ready(peer_id, &node, &server, &settings.zones, &settings.network);
     Ok(Started { node, server, ready, from_files, _files: files })
 }
 
@@ -113,11 +155,14 @@ pub(super) fn ready(
     node: &host::Running,
     server: &http::Server,
     zones: &[ZoneName],
+    network: &str,
 ) -> Ready {
+    let listen: Vec<String> = node.listen.iter().map(ToString::to_string).collect();
     Ready {
         event: "ready".into(),
         peer_id,
-        listen: node.listen.iter().map(ToString::to_string).collect(),
+        join: host::join_line(&listen, network),
+        listen,
         http: server.url(),
         zones: zones.iter().map(ToString::to_string).collect(),
         // Who reads stdout started the process; only `node.json` is for others.
@@ -134,6 +179,9 @@ fn print_ready(started: &Started, settings: &Settings, console: Console) {
     }
     console.print(&format!("http    {}", ready.http));
     console.print(&format!("zones   {}", ready.zones.join(", ")));
+    if let Some(join) = &ready.join {
+        console.print(&format!("join    {join}"));
+    }
     console.print(&format!("agents  {} from files", started.from_files));
     console.print("ready; ctrl-c stops it");
 }
@@ -143,7 +191,13 @@ struct ReadyFile(PathBuf);
 
 impl ReadyFile {
     fn write(folder: &Path, ready: &Ready) -> Result<ReadyFile, Failure> {
-        let path = folder.join("node.json");
+        let file = ReadyFile(folder.join("node.json"));
+        file.rewrite(ready)?;
+        Ok(file)
+    }
+
+    fn rewrite(&self, ready: &Ready) -> Result<(), Failure> {
+        let ReadyFile(path) = self;
         let ready = Ready { pid: Some(std::process::id()), ..ready.clone() };
         let unwritable = |error: &dyn std::fmt::Display| {
             Failure::new(
@@ -154,10 +208,10 @@ impl ReadyFile {
         };
         let text = serde_json::to_string(&ready).map_err(|error| unwritable(&error))?;
         // Renamed into place: a reader sees all of it or none.
+        let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|error| unwritable(&error))?;
         writeln!(file, "{text}").map_err(|error| unwritable(&error))?;
-        file.persist(&path).map_err(|error| unwritable(&error))?;
-        Ok(ReadyFile(path))
+        file.persist(path).map(drop).map_err(|error| unwritable(&error))
     }
 }
 

@@ -236,6 +236,10 @@ fn status_rows(status: &Status) -> Rows {
     put("network", status.network.clone());
     put("uptime", span(status.uptime_s.saturating_mul(1000)));
     put("clock offset", format!("{:+} ms", status.clock_offset_ms));
+    for address in &status.listen {
+        put("listen", address.clone());
+    }
+    put("join", status.join.clone().unwrap_or("-".into()));
     put("connections", status.connections.to_string());
     for zone in &status.zones {
         let counts = format!("{} agents, {} records of {} authors", zone.agents, zone.records, zone.authors);

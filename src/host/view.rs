@@ -15,6 +15,7 @@ pub(super) use self::error::{
     write_fix,
 };
 pub(super) use self::problem::event;
+pub use self::status::join_line;
 pub(super) use self::status::{Detail, Snapshot, metrics, peers};
 
 /// Milliseconds, in whole microseconds.

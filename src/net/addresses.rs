@@ -1,5 +1,6 @@
-//! Addresses and names of peers: which of a peer's addresses are worth keeping, and PeerId ↔ [`PeerKey`].
+//! Addresses and names of peers: which can be dialed, which of a peer's are worth keeping, and PeerId ↔ [`PeerKey`].
 
+use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::multiaddr::Protocol;
@@ -19,6 +20,79 @@ pub(crate) enum Reach {
     Site,
     /// Anywhere.
     World,
+}
+
+/// Why an address cannot be dialed, and what to write instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Undialable {
+    /// It begins with none of what leads to a machine.
+    #[error("it begins with no IP address or name: write `/ip4/192.0.2.1/…` or `/dns4/seed.example.org/…`")]
+    NoHost,
+    /// It begins with the address that stands for all of the own machine.
+    #[error("it names no machine but every address of the own one: write the address at which it is reached")]
+    Unspecified,
+    /// It names no port.
+    #[error("it names no port: write `…/tcp/7401` or `…/udp/7401/quic-v1`")]
+    NoPort,
+    /// Its port is 0.
+    #[error("port 0 is where nobody can be reached: write the port that `aop status` of that node shows")]
+    PortZero,
+    /// It is UDP and not QUIC.
+    #[error("it names UDP without QUIC: write `…/udp/7401/quic-v1`")]
+    NoQuic,
+    /// It goes on with what nodes do not speak.
+    #[error(
+        "nodes speak TCP and QUIC, and nothing above or behind them: end it with the port, or `/quic-v1`"
+    )]
+    Spoken,
+}
+
+/// Whether a node can dial it: an IP address or a name, TCP or QUIC, a port, and maybe `/p2p/` with the peer.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_dialable(address: &Multiaddr) -> Result<(), Undialable> {
+    let mut parts = address.iter().filter(|part| !matches!(part, Protocol::P2p(_)));
+    match parts.next() {
+        Some(Protocol::Ip4(ip)) if ip.is_unspecified() => return Err(Undialable::Unspecified),
+        Some(Protocol::Ip6(ip)) if ip.is_unspecified() => return Err(Undialable::Unspecified),
+        Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)) => {}
+        // What lies behind the name names port and transport itself.
+        Some(Protocol::Dnsaddr(_)) => return parts.next().map_or(Ok(()), |_| Err(Undialable::Spoken)),
+        _ => return Err(Undialable::NoHost),
+    }
+    match parts.next() {
+        Some(Protocol::Tcp(0) | Protocol::Udp(0)) => return Err(Undialable::PortZero),
+        Some(Protocol::Tcp(_)) => {}
+        Some(Protocol::Udp(_)) if parts.next() == Some(Protocol::QuicV1) => {}
+        Some(Protocol::Udp(_)) => return Err(Undialable::NoQuic),
+        None => return Err(Undialable::NoPort),
+        Some(_) => return Err(Undialable::Spoken),
+    }
+    parts.next().map_or(Ok(()), |_| Err(Undialable::Spoken))
+}
+
+/// The address without the peer that it ends with.
+pub(crate) fn without_peer(address: &Multiaddr) -> Multiaddr {
+    let mut place = address.clone();
+    if matches!(place.iter().last(), Some(Protocol::P2p(_))) {
+        place.pop();
+    }
+    place
+}
+
+/// Addresses at which this node listens, those first that most others can use: the farthest reach, IPv4 before IPv6, loopback
+/// last; without those that mean nothing to anybody else (IPv6 link-local ones, which name no link).
+pub(crate) fn by_reach(addresses: impl Iterator<Item = Multiaddr>) -> Vec<Multiaddr> {
+    let is_linked =
+        |address: &Multiaddr| matches!(ip_of(address), Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
+    let mut told: Vec<Multiaddr> = addresses.filter(|address| !is_linked(address)).collect();
+    told.sort_by_cached_key(|address| {
+        // By its text in the end, so that equal machines tell the same.
+        (Reverse(reach_of_met(address)), ip_of(address).is_none_or(|ip| ip.is_ipv6()), address.to_string())
+    });
+    told
 }
 
 /// The key behind a PeerId; `None` for ids that are no inlined Ed25519 key.
@@ -52,10 +126,12 @@ pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
 
 /// Those of the addresses a peer announces that mean something to whoever sees it at `seen_at`: a peer met in the
 /// open is not looked for at its loopback or private addresses, where somebody else may live. Each once, at most
-/// [`ADDRESSES_PER_PEER_MAX`].
-pub fn worth_keeping(seen_at: &Multiaddr, announced: Vec<Multiaddr>) -> Vec<Multiaddr> {
+/// [`ADDRESSES_PER_PEER_MAX`]: first those of the machine where it was met, then those that reach farthest.
+pub fn worth_keeping(seen_at: &Multiaddr, mut announced: Vec<Multiaddr>) -> Vec<Multiaddr> {
     // Only downwards: who is met on this host may well be reachable from the world too.
-    let least = reach_of_met(seen_at);
+    let (least, met) = (reach_of_met(seen_at), ip_of(seen_at));
+    // They come in no order, and there may be more of them than are kept.
+    announced.sort_by_key(|address| (ip_of(address) != met, Reverse(reach_of_named(address))));
     let mut kept: Vec<Multiaddr> = Vec::new();
     for address in announced.into_iter().filter(|address| reach_of_named(address) >= least) {
         if kept.len() < ADDRESSES_PER_PEER_MAX && !kept.contains(&address) {
@@ -126,6 +202,63 @@ mod tests {
     }
 
     #[test]
+    fn what_no_node_can_dial_is_refused_with_its_reason() {
+        use Undialable::{NoHost, NoPort, NoQuic, PortZero, Spoken, Unspecified};
+        let peer = PeerId::random();
+        for good in [
+            "/ip4/192.0.2.1/tcp/7401",
+            "/ip6/2001:db8::1/udp/7401/quic-v1",
+            "/dns4/seed.example.org/tcp/7401",
+            "/dnsaddr/seed.example.org",
+        ] {
+            assert_eq!(check_dialable(&good.parse().unwrap()), Ok(()), "{good}");
+            assert_eq!(check_dialable(&format!("{good}/p2p/{peer}").parse().unwrap()), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("/ip4/192.0.2.1", NoPort),
+            ("/dns/seed.example.org", NoPort),
+            ("/ip4/192.0.2.1/tcp/7401/ws", Spoken),
+            ("/dns4/seed.example.org/tcp/443/wss", Spoken),
+            ("/ip4/192.0.2.1/udp/7401", NoQuic),
+            ("/ip4/192.0.2.1/udp/7401/quic", NoQuic),
+            ("/ip4/192.0.2.1/udp/7401/quic-v1/webtransport", Spoken),
+            ("/ip4/192.0.2.1/sctp/7401", Spoken),
+            ("/ip4/0.0.0.0/tcp/7401", Unspecified),
+            ("/ip6/::/tcp/7401", Unspecified),
+            ("/ip4/192.0.2.1/tcp/0", PortZero),
+            ("/ip4/192.0.2.1/udp/0/quic-v1", PortZero),
+            ("/tcp/7401", NoHost),
+            ("/memory/7", NoHost),
+        ] {
+            assert_eq!(check_dialable(&bad.parse().unwrap()), Err(why), "{bad}");
+        }
+        let relayed = format!("/ip4/192.0.2.1/tcp/7401/p2p/{peer}/p2p-circuit/p2p/{peer}");
+        assert_eq!(check_dialable(&relayed.parse().unwrap()), Err(Spoken));
+    }
+
+    #[test]
+    fn addresses_that_others_can_use_come_first_and_loopback_last() {
+        let listened = addresses(&[
+            "/ip6/::1/tcp/1",
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip6/2001:db8::1/tcp/1",
+            "/ip4/5.6.7.8/tcp/1",
+        ]);
+        let expected = [
+            "/ip4/5.6.7.8/tcp/1",
+            "/ip6/2001:db8::1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+            "/ip6/::1/tcp/1",
+        ];
+        assert_eq!(by_reach(listened.into_iter()), addresses(&expected));
+    }
+
+    #[test]
     fn a_peer_met_in_the_open_is_not_looked_for_on_this_host() {
         let announced = addresses(&["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.7/tcp/1", "/ip4/5.6.7.8/tcp/1"]);
         let kept = |seen: &str| worth_keeping(&seen.parse().unwrap(), announced.clone()).len();
@@ -161,5 +294,14 @@ mod tests {
         let announced = (1..200).map(|port| format!("/ip4/5.6.7.8/tcp/{port}").parse().unwrap()).collect();
         let kept = worth_keeping(&"/ip4/9.9.9.9/tcp/2".parse().unwrap(), announced);
         assert_eq!(kept.len(), ADDRESSES_PER_PEER_MAX);
+    }
+
+    #[test]
+    fn among_too_many_addresses_those_where_the_peer_was_met_are_kept() {
+        let bridge = |n| format!("/ip4/172.17.{n}.1/tcp/1").parse().unwrap();
+        let announced: Vec<Multiaddr> =
+            (0..20).map(bridge).chain(addresses(&["/ip4/10.0.0.7/tcp/1"])).collect();
+        let kept = worth_keeping(&"/ip4/10.0.0.7/tcp/40000".parse().unwrap(), announced);
+        assert_eq!(kept[0], addresses(&["/ip4/10.0.0.7/tcp/1"])[0]);
     }
 }

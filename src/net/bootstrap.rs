@@ -3,7 +3,8 @@
 //! A pure table: `now` and the random jitter are arguments, the swarm does the dialing. The wait doubles from
 //! [`RETRY_FIRST`] to [`RETRY_LAST`] with each failure and each connection that did not last [`LASTED`], so that a
 //! peer that takes us and throws us out is not hammered. Jitter keeps a whole network from redialing a restarted
-//! bootstrap peer in the same second.
+//! bootstrap peer in the same second. Why a peer is not there is kept until it is, and news only where it is another kind of
+//! reason than before.
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use crate::net::addresses::named_peer;
+use crate::net::swarm::NetworkAlert;
 
 /// The wait after the first failure.
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -29,6 +31,19 @@ pub struct BootstrapPeer {
     pub peer: Option<PeerId>,
     state: DialState,
     failures: u32,
+    /// Why it is not there, and since when.
+    trouble: Option<(Trouble, Instant)>,
+}
+
+/// Why a bootstrap peer is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Nobody answers, for this reason.
+    NoAnswer(String),
+    /// Another peer than the address names is there.
+    OtherPeer(PeerId),
+    /// It is of another network: what it speaks, where `/aop/NETWORK/1` was expected.
+    OtherNetwork(String),
 }
 
 #[derive(Debug)]
@@ -58,6 +73,7 @@ impl BootstrapDialer {
             address,
             state: DialState::Waiting { until: now },
             failures: 0,
+            trouble: None,
         };
         BootstrapDialer(addresses.into_iter().map(peer).collect())
     }
@@ -99,25 +115,47 @@ impl BootstrapDialer {
         found
     }
 
-    /// Notes that a dial failed; the address it was for, and how often in a row, if it was one of these.
-    /// `jitter` is in 0.0..1.0.
+    /// Notes that a dial failed, and why, unless another address of the peer was quicker; what is news, if it was one of
+    /// these. `jitter` is in 0.0..1.0.
     pub fn failed(
         &mut self,
         connection: ConnectionId,
+        trouble: impl FnOnce(&Multiaddr) -> Option<Trouble>,
         now: Instant,
         jitter: f64,
-    ) -> Option<(Multiaddr, u32)> {
+    ) -> Option<NetworkAlert> {
         // Lookups dial these peers too; only a dial of this table counts as a failure of its address.
         let bootstrap = self.0.iter_mut().find(|bootstrap| bootstrap.is_dialed_by(connection))?;
         bootstrap.wait_longer(now, jitter);
-        Some((bootstrap.address.clone(), bootstrap.failures))
+        let trouble = trouble(&bootstrap.address)?;
+        bootstrap.note(trouble, now)
+    }
+
+    /// Notes why a peer that was connected is none of ours; what is news.
+    pub fn refused(&mut self, peer: &PeerId, trouble: Trouble, now: Instant) -> Vec<NetworkAlert> {
+        let refused = self.0.iter_mut().filter(|bootstrap| bootstrap.peer.as_ref() == Some(peer));
+        refused.filter_map(|bootstrap| bootstrap.note(trouble.clone(), now)).collect()
+    }
+
+    /// Notes that a peer is there and of this network; the addresses at which it was missed.
+    pub fn welcomed(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        let there = self.0.iter_mut().filter(|bootstrap| bootstrap.peer.as_ref() == Some(peer));
+        there.filter_map(|bootstrap| bootstrap.trouble.take().map(|_| bootstrap.address.clone())).collect()
+    }
+
+    /// Why peers are not there, and since when.
+    pub fn troubles(&self) -> impl Iterator<Item = (NetworkAlert, Instant)> {
+        self.0.iter().filter_map(|bootstrap| {
+            let (trouble, since) = bootstrap.trouble.as_ref()?;
+            Some((bootstrap.alert(trouble.clone()), *since))
+        })
     }
 
     /// Notes that a dial turned out to reach ourselves: the address is never dialed again.
     pub fn is_myself(&mut self, connection: ConnectionId) {
         for bootstrap in &mut self.0 {
             if bootstrap.is_dialed_by(connection) {
-                bootstrap.state = DialState::Myself;
+                (bootstrap.state, bootstrap.trouble) = (DialState::Myself, None);
             }
         }
     }
@@ -159,6 +197,18 @@ impl BootstrapPeer {
         matches!(self.state, DialState::Dialing { connection: own } if own == connection)
     }
 
+    /// Keeps why it is not there; told if it was there, or if it was another kind of reason.
+    fn note(&mut self, trouble: Trouble, now: Instant) -> Option<NetworkAlert> {
+        let (before, since) = self.trouble.take().unzip();
+        self.trouble = Some((trouble.clone(), since.unwrap_or(now)));
+        let kind = std::mem::discriminant::<Trouble>;
+        (before.as_ref().map(kind) != Some(kind(&trouble))).then(|| self.alert(trouble))
+    }
+
+    fn alert(&self, trouble: Trouble) -> NetworkAlert {
+        NetworkAlert::BootstrapUnreachable { address: self.address.clone(), failures: self.failures, trouble }
+    }
+
     /// Waits between half of and the whole doubled time.
     fn wait_longer(&mut self, now: Instant, jitter: f64) {
         // Six doublings reach the longest wait; the bound of 16
@@ -178,10 +228,14 @@ mod tests {
         BootstrapDialer::new(vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()], now)
     }
 
+    fn refused() -> Trouble {
+        Trouble::NoAnswer("connection refused".into())
+    }
+
     fn fail(dialer: &mut BootstrapDialer, now: Instant) -> Duration {
         let connection = ConnectionId::new_unchecked(1);
         dialer.dialing(0, connection);
-        dialer.failed(connection, now, 1.0).unwrap();
+        _ = dialer.failed(connection, |_| Some(refused()), now, 1.0);
         (0..200).map(Duration::from_secs).find(|wait| !dialer.due(now + *wait).is_empty()).unwrap()
     }
 
@@ -222,7 +276,7 @@ mod tests {
             BootstrapDialer::new(vec![format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap()], now);
         dialer.dialing(0, ConnectionId::new_unchecked(1));
         assert!(dialer.connected(ConnectionId::new_unchecked(9), peer, now));
-        assert_eq!(dialer.failed(ConnectionId::new_unchecked(1), now, 0.0), None);
+        assert_eq!(dialer.failed(ConnectionId::new_unchecked(1), |_| Some(refused()), now, 0.0), None);
         assert!(dialer.due(now + RETRY_LAST).is_empty());
     }
 
@@ -235,5 +289,32 @@ mod tests {
         }
         dialer.retry_now(now);
         assert_eq!(dialer.due(now), [0]);
+    }
+
+    #[test]
+    fn why_a_peer_is_not_there_is_told_once_and_stands_until_it_is() {
+        let now = Instant::now();
+        let (peer, other) = (PeerId::random(), PeerId::random());
+        let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/1/p2p/{peer}").parse().unwrap();
+        let mut dialer = BootstrapDialer::new(vec![address.clone()], now);
+        let mut fail = |trouble: &Trouble, second: u64| {
+            let connection = ConnectionId::new_unchecked(second as usize);
+            dialer.dialing(0, connection);
+            dialer
+                .failed(connection, |_| Some(trouble.clone()), now + Duration::from_secs(second), 1.0)
+                .is_some()
+        };
+        let late = Trouble::NoAnswer("timed out".into());
+        let news =
+            [&refused(), &refused(), &late, &Trouble::OtherPeer(other)].map(|trouble| fail(trouble, 1));
+        assert_eq!(news, [true, false, false, true]);
+        assert!(fail(&late, 9));
+        let told =
+            NetworkAlert::BootstrapUnreachable { address: address.clone(), failures: 5, trouble: late };
+        assert_eq!(dialer.troubles().collect::<Vec<_>>(), [(told, now + Duration::from_secs(1))]);
+        assert_eq!(dialer.refused(&peer, Trouble::OtherNetwork("/aop/lab/1".into()), now).len(), 1);
+        assert!(dialer.welcomed(&other).is_empty());
+        assert_eq!(dialer.welcomed(&peer), [address]);
+        assert_eq!(dialer.troubles().count(), 0);
     }
 }

@@ -1,5 +1,5 @@
-//! Inbound connections that have not said yet who they are: a bounded number of handshakes, each with a deadline, shared out by
-//! address and block.
+//! Connections that have not said yet who they are. Inbound ones are a bounded number of handshakes, each with a deadline,
+//! shared out by address and block; dials have a deadline.
 //!
 //! Whoever comes gets a place, and takes it from another where there is none: from the oldest handshake of its own address or
 //! block when that has its share, else from the oldest of all. So silent sockets keep nobody out. A handshake of another
@@ -34,7 +34,11 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long a handshake keeps its place at least when there are too many in all: more than it takes across the world.
 const KEPT_MIN: Duration = Duration::from_millis(500);
 
-/// A transport whose inbound handshakes are bounded.
+/// How long a dial may take, its lookup and handshake included. The system gives a machine that does not answer two minutes,
+/// and nobody else limits one that answers and then says nothing.
+const DIAL_DEADLINE: Duration = Duration::from_secs(15);
+
+/// A transport whose inbound handshakes are bounded, and whose dials end in time.
 pub(crate) struct BoundedHandshakes {
     inner: PeerTransport,
     trusted_nets: TrustedNets,
@@ -112,7 +116,9 @@ impl Transport for BoundedHandshakes {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        self.inner.dial(address, options)
+        let dial = self.inner.dial(address, options)?;
+        let late = |_| Err(io::ErrorKind::TimedOut.into());
+        Ok(async move { timeout(DIAL_DEADLINE, dial).await.unwrap_or_else(late) }.boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TransportEvent<Upgrade, io::Error>> {

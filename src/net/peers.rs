@@ -57,6 +57,8 @@ pub struct Peer {
     pub since: Instant,
     /// Whether identify confirmed that it belongs to our network.
     pub(crate) identified: bool,
+    /// Whether identify said that it belongs to another.
+    pub(crate) is_foreign: bool,
     pub(crate) connections: BTreeMap<ConnectionId, (Multiaddr, Instant)>,
     pub(crate) pings_lost: u32,
     /// Where it is dialed again once it is disconnected.
@@ -80,6 +82,7 @@ impl Peer {
             zones: BTreeSet::new(),
             since,
             identified: false,
+            is_foreign: false,
             connections: BTreeMap::new(),
             pings_lost: 0,
             renew_at: None,

@@ -14,13 +14,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
-use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{self, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, Transport, gossipsub, identify};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::net::addresses::{named_peer, peer_id};
+use crate::net::addresses::{named_peer, peer_id, peer_key};
 use crate::net::bootstrap::BootstrapDialer;
 use crate::net::budget::{Allowance, Bucket};
 use crate::net::handshakes::BoundedHandshakes;
@@ -31,10 +30,12 @@ use crate::net::streams::budget::RequestBudget;
 use crate::net::streams::calls::OpenCalls;
 use crate::net::streams::sources::PeerSources;
 use crate::net::transport::PeerTransport;
+use crate::net::wall_clock;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Offence;
 use crate::proto::name::ZoneName;
+use crate::proto::time::Timestamp;
 
 mod admission;
 mod behaviour;
@@ -43,10 +44,12 @@ mod dht;
 mod event;
 mod gossip;
 mod gossip_budget;
+mod listening;
 mod named_dials;
 mod options;
 mod peer_scores;
 mod providers;
+mod remembered;
 mod routing;
 mod streams;
 mod topics;
@@ -57,9 +60,10 @@ use behaviour::{Behaviour, BehaviourEvent, ProtocolNames};
 pub use event::{NetworkAlert, NetworkEvent, Published, Traffic};
 use gossip::Received;
 pub use gossip_budget::Dropped;
-use options::listen;
+use listening::Listening;
 pub use options::{Discovery, NetworkError, NetworkOptions};
 use peer_scores::{PeerScores, Penalty};
+use remembered::RememberedPeers;
 use routing::RoutingTable;
 use streams::serve_requests;
 use topics::ZoneTopics;
@@ -75,6 +79,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SUSPENDED_AFTER: Duration = Duration::from_secs(3);
 /// Peers in one zone below which new ones are looked for: the low mark of the gossip mesh.
 const ZONE_PEERS_LOW: usize = 5;
+/// Blocked peers that a status names: keys cost nothing, and a list of thousands helps nobody.
+const BLOCKED_TOLD_MAX: usize = 10;
 /// How long a clean shutdown waits for its connections to close.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 /// How long the bound addresses are waited for after the sockets are open.
@@ -82,6 +88,8 @@ const BIND_MAX: Duration = Duration::from_secs(10);
 
 /// The network of one node.
 pub struct Network {
+    /// Where it is reached, as [`Network::listening`] gives it, kept up with the interfaces of the machine.
+    pub addresses: watch::Receiver<Vec<Multiaddr>>,
     swarm: Swarm<Behaviour>,
     names: ProtocolNames,
     topics: ZoneTopics,
@@ -98,9 +106,11 @@ pub struct Network {
     request_time: Bucket<1>,
     trusted_nets: TrustedNets,
     calls: OpenCalls,
-    unbound: Vec<ListenerId>,
+    listening: Listening,
+    remembered: RememberedPeers,
     ticker: Interval,
     ticked: (Instant, SystemTime),
+    began: (Instant, Timestamp),
     traffic: Traffic,
     refusals: Refusals,
     sources: PeerSources,
@@ -141,17 +151,17 @@ impl Network {
             // does not answer delays the others by a moment only.
             .with_smart_dial();
         let mut swarm = Swarm::new(transport, behaviour, keypair.public().to_peer_id(), settings);
-        let mut unbound = Vec::new();
-        for address in options.listen {
-            unbound.push(listen(&mut swarm, address)?);
-        }
+        let listening = Listening::open(&mut swarm, options.listen, options.announce)?;
         let sources = PeerSources::default();
         let request_budget = RequestBudget::default();
         let requests = serve_requests(&swarm, &names, &sources, &refusals, &request_budget)?;
         let (now, mut ticker) = (Instant::now(), interval(TICK));
+        let trusted_nets = options.trusted_nets.clone();
+        let remembered = RememberedPeers::open(options.peers_file, &options.network, trusted_nets, now);
         // The default would make up for every tick of a suspension at once.
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut network = Network {
+            addresses: listening.told.subscribe(),
             swarm,
             names,
             topics,
@@ -166,9 +176,11 @@ impl Network {
             request_time: Bucket::new(REQUEST_TIME, now),
             trusted_nets: options.trusted_nets,
             calls: OpenCalls::default(),
-            unbound,
+            listening,
+            remembered,
             ticker,
             ticked: (now, SystemTime::now()),
+            began: (now, wall_clock()),
             traffic: Traffic::default(),
             refusals,
             sources,
@@ -177,19 +189,18 @@ impl Network {
         Ok(network)
     }
 
-    /// Waits until every socket is bound, and gives all addresses with `/p2p/`: one per interface for `0.0.0.0`.
+    /// Waits until every socket has told its addresses, and gives all of them with `/p2p/`, first those that are announced,
+    /// then by reach: loopback comes last. `0.0.0.0` has one per interface.
     pub async fn listening(&mut self) -> Vec<Multiaddr> {
-        let bound = async {
-            while !self.unbound.is_empty() {
-                // Peers may connect meanwhile; what they cause waits in `ready`.
-                let event = self.swarm.select_next_some().await;
+        let deadline = Instant::now() + BIND_MAX;
+        // One interface that never comes up must not keep the node from the others.
+        while let Some(wait) = self.listening.wait(deadline) {
+            // Peers may connect meanwhile; what they cause waits in `ready`.
+            if let Ok(event) = timeout(wait, self.swarm.select_next_some()).await {
                 self.handle_swarm(event);
             }
-        };
-        // One interface that never comes up must not keep the node from the others.
-        let _ = timeout(BIND_MAX, bound).await;
-        let peer = *self.swarm.local_peer_id();
-        self.swarm.listeners().filter_map(|address| address.clone().with_p2p(peer).ok()).collect()
+        }
+        self.addresses.borrow().clone()
     }
 
     /// The next event. May be dropped while it waits; nothing is lost.
@@ -237,6 +248,20 @@ impl Network {
         self.peers.values().filter(|peer| peer.identified)
     }
 
+    /// What is wrong now, and since when: bootstrap peers with whom there is no connection, sockets that were lost, peers that
+    /// are blocked.
+    pub fn problems(&self) -> Vec<(NetworkAlert, Timestamp)> {
+        let blocked = self
+            .peer_scores
+            .blocked()
+            .filter_map(|(peer, since)| Some((NetworkAlert::Blocked { peer: peer_key(&peer)? }, since)));
+        let lost = self.listening.lost.iter().cloned();
+        let all = self.dialer.troubles().chain(lost).chain(blocked.take(BLOCKED_TOLD_MAX));
+        // From one moment that both clocks told, so that what stands does not move.
+        let (began, wall) = self.began;
+        all.map(|(alert, since)| (alert, wall + since.saturating_duration_since(began))).collect()
+    }
+
     /// Counters and sizes.
     pub fn traffic(&self) -> Traffic {
         let gossip = &self.swarm.behaviour().gossip;
@@ -269,6 +294,7 @@ impl Network {
             }
         };
         let _ = timeout(SHUTDOWN_MAX, closed).await;
+        self.remembered.close().await;
     }
 
     fn handle_swarm(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -288,11 +314,14 @@ impl Network {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.handle_dial_failed(connection_id, &error);
             }
-            SwarmEvent::NewListenAddr { listener_id, .. } => self.unbound.retain(|id| *id != listener_id),
+            SwarmEvent::NewListenAddr { listener_id, .. } => self.listening.bound(&self.swarm, listener_id),
+            SwarmEvent::ExpiredListenAddr { .. } => self.listening.tell(&self.swarm),
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                self.unbound.retain(|id| *id != listener_id);
+                self.listening.bound(&self.swarm, listener_id);
                 let reason = reason.err().map_or("closed".into(), |error| error.to_string());
-                self.ready.push_back(NetworkEvent::Alert(NetworkAlert::ListenerLost { reason }));
+                let lost = NetworkAlert::ListenerLost { reason };
+                self.listening.lost.push((lost.clone(), Instant::now()));
+                self.ready.push_back(NetworkEvent::Alert(lost));
             }
             _ => {}
         }
@@ -323,9 +352,12 @@ impl Network {
         }
         self.routing.flush(self.swarm.behaviour_mut().kad.as_mut(), now);
         self.dial_bootstrap_peers(now);
+        // After those, and not them again.
+        self.remembered.dial(&mut self.swarm, self.peers.len(), now);
+        self.remembered.keep(&self.peers, now);
         self.close_excess(now);
         // Eight peers of other zones are no help to a zone with a mesh of two.
-        let enough = self.peers.len() >= PEERS_LOW && !self.is_lonely();
+        let enough = self.peers.len() >= PEERS_LOW && !is_lonely(&self.topics, &self.peers);
         let kad = self.swarm.behaviour_mut().kad.as_mut();
         self.routing.walk_unless(enough, kad, now);
         let kad = self.swarm.behaviour_mut().kad.as_mut();
@@ -341,16 +373,18 @@ impl Network {
         // A wall clock that was set forward looks the same, and costs a few dials.
         if slept >= TICK + SUSPENDED_AFTER {
             self.dialer.retry_now(now);
+            self.remembered.retry_now(now);
             self.routing.walk_now(now);
             self.ready.push_back(NetworkEvent::Alert(NetworkAlert::Suspended { duration: slept - TICK }));
         }
     }
+}
 
-    /// Whether some zone of this node has too few connected peers.
-    fn is_lonely(&self) -> bool {
-        let members = |zone: &ZoneName| self.peers().filter(|peer| peer.zones.contains(zone)).count();
-        self.topics.iter().any(|(zone, _)| members(zone) < ZONE_PEERS_LOW)
-    }
+/// Whether some zone of this node has too few connected peers.
+fn is_lonely(topics: &ZoneTopics, peers: &BTreeMap<PeerId, Peer>) -> bool {
+    let is_member = |peer: &&Peer, zone: &ZoneName| peer.identified && peer.zones.contains(zone);
+    let members = |zone: &ZoneName| peers.values().filter(|peer| is_member(peer, zone)).count();
+    topics.iter().any(|(zone, _)| members(zone) < ZONE_PEERS_LOW)
 }
 
 #[cfg(test)]
@@ -374,6 +408,8 @@ mod tests {
                 zones: vec![ZoneName::root()],
                 bootstrap: std::mem::take(&mut bootstrap),
                 listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+                announce: Vec::new(),
+                peers_file: None,
                 trusted_nets: TrustedNets::default(),
                 discovery: Discovery::Dht,
             };

@@ -4,14 +4,16 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use futures::{AsyncRead, AsyncWrite, FutureExt};
+use futures::{AsyncRead, AsyncWrite, FutureExt, TryFutureExt};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportError, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport, dns, noise, quic, tcp, yamux};
 
 use crate::net::swarm::NetworkError;
@@ -22,16 +24,10 @@ pub type PeerTransport = Boxed<(PeerId, StreamMuxerBox)>;
 /// Most streams of one TCP connection; QUIC's own limit is 256 too. A busy pair uses about 20.
 const STREAMS_PER_CONNECTION_MAX: usize = 256;
 
-/// The transport of a node with this key: `/ip4|ip6|dns…/…/tcp/…`, `/udp/…/quic-v1` and `/dnsaddr/…`.
-///
-/// A machine without a resolver configuration gets one that takes IP addresses only. Needs a tokio runtime.
+/// The transport of a node with this key: `/ip4|ip6|dns…/…/tcp/…`, `/udp/…/quic-v1` and `/dnsaddr/…`. Needs a tokio
+/// runtime.
 pub fn transport(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
-    if let Ok(named) = dns::tokio::Transport::system(by_address(keypair)?) {
-        return Ok(named.boxed());
-    }
-    tracing::warn!("no usable DNS configuration on this machine: peers can be dialed by IP address only");
-    // The first transport went with the attempt, so another one is made.
-    by_address(keypair)
+    Ok(ByName(Shared(Arc::new(Mutex::new(by_address(keypair)?)))).boxed())
 }
 
 fn by_address(keypair: &Keypair) -> Result<PeerTransport, NetworkError> {
@@ -55,6 +51,101 @@ where
     yamux.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
     // Lazy: with noise alone to propose, the dialer need not wait for it to be confirmed.
     Ok(plain.upgrade(Version::V1Lazy).authenticate(noise).multiplex(yamux).boxed())
+}
+
+/// Names, resolved as the machine's settings say at the time of the dial: a node is started before its network is up, and
+/// moves between networks. They are read for each dial of a name; few are, and none often.
+struct ByName(Shared);
+
+impl Transport for ByName {
+    type Output = <PeerTransport as Transport>::Output;
+    type Error = io::Error;
+    type ListenerUpgrade = <PeerTransport as Transport>::ListenerUpgrade;
+    type Dial = <PeerTransport as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.0.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        if !is_name(&address) {
+            return self.0.dial(address, options);
+        }
+        let unusable = |error| {
+            io::Error::other(format!(
+                "this machine has no usable DNS settings ({error}), and names need them"
+            ))
+        };
+        let mut named = dns::tokio::Transport::system(self.0.clone())
+            .map_err(|error| TransportError::Other(unusable(error)))?;
+        match named.dial(address, options) {
+            Ok(dial) => Ok(dial.map_err(io::Error::other).boxed()),
+            Err(error) => Err(error.map(io::Error::other)),
+        }
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+fn is_name(address: &Multiaddr) -> bool {
+    let is_name = |part| {
+        matches!(part, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    };
+    address.iter().any(is_name)
+}
+
+/// A transport that the dials of names use beside the swarm.
+#[derive(Clone)]
+struct Shared(Arc<Mutex<PeerTransport>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, PeerTransport> {
+        // Nothing is half done in between: each call is one of the transport's own.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Transport for Shared {
+    type Output = <PeerTransport as Transport>::Output;
+    type Error = io::Error;
+    type ListenerUpgrade = <PeerTransport as Transport>::ListenerUpgrade;
+    type Dial = <PeerTransport as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        self.lock().listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.lock().remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        self.lock().dial(address, options)
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Pin::new(&mut *self.lock()).poll(cx)
+    }
 }
 
 /// TCP that dials from the port it listens on, so that peers see where it can be reached, or from any where that one is taken.

@@ -57,9 +57,8 @@ impl NodeAlert {
             | NodeAlert::StoreShort(_)
             | NodeAlert::RestoredKey
             | NodeAlert::Revoked(_)
-            | NodeAlert::ZoneFull(_)
-            | NodeAlert::RestoredBackup => true,
-            NodeAlert::ClaimedHead | NodeAlert::ClockOff(_) => false,
+            | NodeAlert::ZoneFull(_) => true,
+            NodeAlert::RestoredBackup | NodeAlert::ClaimedHead | NodeAlert::ClockOff(_) => false,
         }
     }
 }

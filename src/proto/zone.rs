@@ -246,6 +246,11 @@ impl Zone {
         &self.peers
     }
 
+    /// The end of the last sync that finished.
+    pub(super) fn synced_at(&self) -> Option<Timestamp> {
+        self.schedule.synced_at()
+    }
+
     /// The end of the first sync of this run that finished.
     pub(super) fn first_synced_at(&self) -> Option<Timestamp> {
         self.schedule.first_synced_at()

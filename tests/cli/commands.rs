@@ -915,6 +915,20 @@ async fn connections_that_say_nothing_keep_nobody_from_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_closed_when_no_further_request_comes() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let served = serve(None).await;
+    for asked in ["", "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let mut stream = tokio::net::TcpStream::connect(served.addr).await.unwrap();
+        stream.write_all(asked.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        closed.expect("it is closed").unwrap();
+        assert_eq!(answer.starts_with(b"HTTP/1.1 200"), !asked.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_does_not_come_holds_up_nobody_and_is_refused_soon() {
     let served = serve(None).await;
     let head = |path: &str| {

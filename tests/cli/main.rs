@@ -6,6 +6,7 @@
 mod commands;
 #[cfg(unix)]
 mod documents;
+mod namespaces;
 mod processes;
 #[cfg(unix)]
 mod signals;

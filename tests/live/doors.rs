@@ -48,6 +48,8 @@ impl Node {
             zones: vec![ZoneName::root()],
             bootstrap,
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+            announce: Vec::new(),
+            peers_file: None,
             trusted_nets,
             discovery: Discovery::Dht,
         };

@@ -9,6 +9,7 @@ mod doors;
 mod full_disk;
 mod journeys;
 mod page;
+mod reach;
 #[path = "../strangers/raw_peer.rs"]
 mod strangers;
 mod swarm;

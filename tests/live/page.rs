@@ -83,6 +83,8 @@ fn the_page_shows_node_agents_and_peers_wide_and_narrow_light_and_dark() {
             browser.until("document.getElementById('completeness').textContent.startsWith('complete')");
             assert_eq!(browser.value("document.getElementById('health').textContent"), "healthy");
             assert_eq!(browser.value("document.getElementById('figure-agents').textContent"), "10");
+            let join = browser.value("document.querySelector('#join code').textContent");
+            assert!(join.as_str().unwrap().starts_with("aop node --bootstrap /ip4/127.0.0.1/"), "{join}");
             assert_eq!(browser.value("getComputedStyle(document.body).backgroundColor"), ground);
             browser.picture(&format!("list-{}-{scheme}", size.0));
             browser.press("\u{E004}");

@@ -165,6 +165,8 @@ fn options(seed: u8, listen: &str, bootstrap: &[Multiaddr]) -> NetworkOptions {
         zones: vec![ZoneName::root()],
         bootstrap: bootstrap.to_vec(),
         listen: vec![listen.parse().unwrap()],
+        announce: Vec::new(),
+        peers_file: None,
         trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
     }

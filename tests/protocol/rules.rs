@@ -509,6 +509,9 @@ fn a_restored_backup_takes_a_new_epoch_and_keeps_its_agents() {
         assert_eq!(cluster.held(at, 0, "old").unwrap().card().unwrap().description, "two", "not corrected");
         assert!(cluster.shows(at, "lost"));
     }
+    assert!(!NodeAlert::RestoredBackup.degrades());
+    cluster.pass(10 * MINUTE);
+    assert_eq!(cluster.problems(0), [], "what was lost is back");
     cluster.register(0, offer("new", "x")).unwrap();
     let new = cluster.held(1, 0, "new").unwrap();
     assert_eq!((new.author().epoch, new.seq), (cluster.nodes[0].author().epoch, 1));

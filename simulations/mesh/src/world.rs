@@ -153,7 +153,7 @@ impl<'a> World<'a> {
 
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
-        let NetworkOptions { identity, network, zones, bootstrap, listen, trusted_nets, discovery } =
+        let NetworkOptions { identity, network, zones, bootstrap, listen, announce, trusted_nets, discovery, .. } =
             self.network_options(node);
         let options = Options {
             identity,
@@ -163,6 +163,7 @@ impl<'a> World<'a> {
             follows: Vec::new(),
             bootstrap,
             listen,
+            announce,
             trusted_nets,
             data_dir: PathBuf::new(),
             agents: Agents::new(ZoneName::root()),
@@ -183,6 +184,8 @@ impl<'a> World<'a> {
             zones: vec![ZoneName::root()],
             bootstrap: self.plan.known[node].iter().map(|other| self.named_address(*other)).collect(),
             listen: vec![address(node)],
+            announce: Vec::new(),
+            peers_file: None,
             trusted_nets: TrustedNets::default(),
             discovery: self.plan.discovery,
         }

@@ -1,6 +1,7 @@
 //! What an operator should know, and what watchers are told.
 
 use crate::api::{self, Removal};
+use crate::net::bootstrap::Trouble;
 use crate::net::driver::Event;
 use crate::net::store::StoreIncident;
 use crate::net::swarm::NetworkAlert;
@@ -16,7 +17,7 @@ pub(in crate::host) fn event(event: &Event) -> api::Event {
         Event::Connected(peer) => api::Event::PeerConnected { peer: peer.to_string() },
         Event::Disconnected(peer) => api::Event::PeerDisconnected { peer: peer.to_string() },
         Event::Node(event) => node_event(event),
-        Event::Alert(alert) => api::Event::Problem(network_problem(alert)),
+        Event::Alert(alert) => api::Event::Problem(network_problem(alert, wall_clock())),
     }
 }
 
@@ -153,14 +154,26 @@ pub(super) fn forked_strangers(count: usize, since: Timestamp) -> api::Problem {
     api::Problem { code: Code::ForkedAuthor, message, fix, since: since.0, degrades: false }
 }
 
-/// What the network layer noticed.
-fn network_problem(alert: &NetworkAlert) -> api::Problem {
+/// What the network layer noticed, and since when it is so.
+pub(super) fn network_problem(alert: &NetworkAlert, since: Timestamp) -> api::Problem {
     let fix = match alert {
-        NetworkAlert::BootstrapUnreachable { .. } => "check the address; it is dialed again by itself",
-        NetworkAlert::OtherNetwork { .. } => "check `--network` and the bootstrap addresses",
-        NetworkAlert::Blocked { .. } => "nothing; tell its operator",
-        NetworkAlert::ListenerLost { .. } => "restart the node if peers cannot reach it",
-        NetworkAlert::Suspended { .. } => "nothing",
+        NetworkAlert::BootstrapUnreachable { trouble: Trouble::OtherPeer(peer), .. } => {
+            format!(
+                "end the address with `/p2p/{peer}` if that is the node you mean; it is dialed again by itself"
+            )
+        }
+        NetworkAlert::BootstrapUnreachable { trouble: Trouble::OtherNetwork(speaks), .. } => {
+            let theirs = speaks.strip_prefix("/aop/").and_then(|rest| rest.rsplit_once('/'));
+            match theirs {
+                Some((network, _)) => format!("start with `--network {network}`, or correct the address"),
+                None => "correct the address: no node of this program is there".into(),
+            }
+        }
+        NetworkAlert::BootstrapUnreachable { .. } => "check the address; it is dialed again by itself".into(),
+        NetworkAlert::OtherNetwork { .. } => "check `--network` and the bootstrap addresses".into(),
+        NetworkAlert::Blocked { .. } => "nothing; tell its operator".into(),
+        NetworkAlert::ListenerLost { .. } => "restart the node if peers cannot reach it".into(),
+        NetworkAlert::Suspended { .. } => "nothing".into(),
     };
     let degrades = match alert {
         NetworkAlert::BootstrapUnreachable { .. } | NetworkAlert::ListenerLost { .. } => true,
@@ -170,7 +183,7 @@ fn network_problem(alert: &NetworkAlert) -> api::Problem {
         }
     };
     let (code, message) = (alert.code(), alert.to_string());
-    api::Problem { code, message, fix: fix.into(), since: wall_clock().0, degrades }
+    api::Problem { code, message, fix, since: since.0, degrades }
 }
 
 pub(super) fn no_peers(since: Timestamp) -> api::Problem {

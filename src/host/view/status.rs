@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::ms;
-use super::problem::{forked_strangers, no_peers, problem, store_problem};
+use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem};
 use crate::api::{self, Health, ZoneRole};
 use crate::net::driver::ReadContext;
 use crate::net::store::StoreIncident;
-use crate::net::swarm::Traffic;
+use crate::net::swarm::{NetworkAlert, Traffic};
 use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::fingerprint::{self, Digest};
@@ -41,10 +41,12 @@ pub(in crate::host) struct Snapshot {
     key: PeerKey,
     network: String,
     clock_offset_ms: i64,
+    listen: Vec<String>,
     zones: Vec<ZoneSnapshot>,
     traffic: Traffic,
     incidents: Vec<StoreIncident>,
     alerts: Vec<(NodeAlert, Timestamp)>,
+    network_alerts: Vec<(NetworkAlert, Timestamp)>,
     forks: Vec<(Author, Timestamp)>,
     cut_off_since: Option<Timestamp>,
     /// Names of agents that an earlier data folder offered.
@@ -71,6 +73,8 @@ impl Snapshot {
             state,
         });
         Snapshot {
+            network_alerts: seen.network.problems(),
+            listen: seen.network.addresses.borrow().iter().map(ToString::to_string).collect(),
             zones: zones.collect(),
             now,
             uptime: seen.started.elapsed(),
@@ -98,6 +102,7 @@ impl Snapshot {
         let forks = strangers.clone().map(|(_, since)| *since).min();
         let mut problems: Vec<api::Problem> = incidents
             .chain(alerts)
+            .chain(self.network_alerts.iter().map(|(alert, since)| network_problem(alert, *since)))
             .chain(forks.map(|since| forked_strangers(strangers.count(), since)))
             .chain(self.cut_off_since.map(no_peers))
             .collect();
@@ -116,6 +121,8 @@ impl Snapshot {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_s: self.uptime.as_secs(),
             zones: self.zones.iter().map(|zone| zone_report(zone, self.now)).collect(),
+            join: join_line(&self.listen, &self.network),
+            listen: self.listen,
             network: self.network,
             clock_offset_ms: self.clock_offset_ms,
             connections: self.traffic.connections,
@@ -124,6 +131,26 @@ impl Snapshot {
             refused: self.refused,
         }
     }
+}
+
+/// The command with which another node joins through one that is reached at these addresses, the best first. It names one
+/// that needs no IPv6 beside one that does.
+pub fn join_line(listen: &[String], network: &str) -> Option<String> {
+    let is_ipv6 = |address: &&String| address.starts_with("/ip6/");
+    let first = listen.first()?;
+    let other = listen.iter().find(|address| !is_ipv6(address)).filter(|_| is_ipv6(&first));
+    let mut line = "aop node".to_owned();
+    for address in std::iter::once(first).chain(other) {
+        line += &format!(" --bootstrap {address}");
+    }
+    let is_word = |text: &str| text.chars().all(|it| it.is_ascii_alphanumeric() || "._-".contains(it));
+    match network {
+        "world" => {}
+        word if is_word(word) => line += &format!(" --network {word}"),
+        // For a POSIX shell; elsewhere such names are rare.
+        other => line += &format!(" --network '{}'", other.replace('\'', r"'\''")),
+    }
+    Some(line)
 }
 
 /// Which agents wait for a word of the operator, the first few by name.
@@ -231,4 +258,23 @@ pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
     let degrading = status.problems.iter().filter(|problem| problem.degrades).count();
     line("aop_problems", "gauge", "", degrading as u64);
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_joins_is_given_an_address_without_ipv6_and_the_network() {
+        let line = |listen: &[&str], network: &str| {
+            join_line(&listen.iter().map(ToString::to_string).collect::<Vec<_>>(), network)
+        };
+        let (six, four, near) = ("/ip6/2001:db8::1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1");
+        assert_eq!(line(&[], "world"), None);
+        assert_eq!(line(&[four, near], "world").unwrap(), format!("aop node --bootstrap {four}"));
+        let both = format!("aop node --bootstrap {six} --bootstrap {four} --network lab");
+        assert_eq!(line(&[six, four, near], "lab").unwrap(), both);
+        let quoted = format!(r"aop node --bootstrap {four} --network 'it'\''s'");
+        assert_eq!(line(&[four], "it's").unwrap(), quoted);
+    }
 }

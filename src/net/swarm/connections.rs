@@ -2,22 +2,26 @@
 //! closed.
 
 use std::collections::BTreeSet;
+use std::error::Error;
+use std::io;
 
+use libp2p::core::transport::TransportError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId, identify, ping};
 use tokio::time::Instant;
 
 use super::{Network, NetworkAlert, NetworkEvent};
-use crate::net::addresses::{ip_of, named_peer, peer_id, peer_key, worth_keeping};
+use crate::net::addresses::{Undialable, ip_of, named_peer, peer_id, peer_key, without_peer, worth_keeping};
+use crate::net::bootstrap::Trouble;
 use crate::net::peers::{self, Peer};
 use crate::proto::name::ZoneName;
 use crate::sanitize::clean_short;
 
 /// What is kept of the name of another network, bytes: whoever reads it knows his own, which has 63 at most.
 const SPEAKS_BYTES_MAX: usize = 64;
-/// What is kept of the reason why a peer was not reached, bytes.
-const REASON_BYTES_MAX: usize = 512;
+/// What is kept of the reason why a peer was not reached, bytes: one line.
+const REASON_BYTES_MAX: usize = 160;
 /// Pings in a row that may fail; the second closes the connections. At 20 s a ping and 20 s of patience: within 80 s.
 const PINGS_LOST_MAX: u32 = 2;
 
@@ -31,6 +35,7 @@ impl Network {
     ) {
         let now = Instant::now();
         let bootstrap = self.dialer.connected(connection, id, now);
+        self.remembered.connected(connection);
         self.routing.connected(&id);
         let Some(key) = peer_key(&id) else {
             // Only Ed25519 is compiled in, so that no other key gets this far.
@@ -65,6 +70,12 @@ impl Network {
         }
         self.dialer.disconnected(id, Instant::now(), rand::random());
         let Some(peer) = self.peers.remove(&id) else { return };
+        self.remembered.left(&id, &peer, Instant::now());
+        if !peer.identified && !peer.is_foreign {
+            let left = Trouble::NoAnswer("it ended the connection before it said who it is".into());
+            let news = self.dialer.refused(&id, left, Instant::now());
+            self.ready.extend(news.into_iter().map(NetworkEvent::Alert));
+        }
         self.sources.disconnected(&peer.key);
         self.swarm.behaviour().gossip.budget().disconnected(&id);
         self.request_budget.disconnected(&peer.key);
@@ -78,25 +89,16 @@ impl Network {
     }
 
     pub(super) fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
+        self.remembered.failed(connection, error);
         if let DialError::LocalPeerId { .. } = error {
             // A list of all nodes, the own one included, is a usual configuration and no fault to report.
             return self.dialer.is_myself(connection);
         }
-        if let DialError::DialPeerConditionFalse(_) = error {
-            // Another address of the same peer was quicker: nothing is wrong with this one.
-            let _ = self.dialer.failed(connection, Instant::now(), rand::random());
-            return;
-        }
-        if let Some((address, failures)) = self.dialer.failed(connection, Instant::now(), rand::random()) {
-            // Some errors say what the other side said.
-            let reason = clean_short(&error.to_string(), REASON_BYTES_MAX);
-            tracing::info!(%address, failures, reason, "bootstrap peer not reached");
-            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::BootstrapUnreachable {
-                address,
-                failures,
-                reason,
-            }));
-        }
+        // Where another connection with the peer was quicker, nothing is wrong with this address.
+        let is_needless = matches!(error, DialError::DialPeerConditionFalse(_));
+        let trouble = |address: &Multiaddr| (!is_needless).then(|| trouble_of(error, address));
+        let news = self.dialer.failed(connection, trouble, Instant::now(), rand::random());
+        self.ready.extend(news.map(NetworkEvent::Alert));
     }
 
     pub(super) fn handle_identified(&mut self, id: PeerId, info: identify::Info) {
@@ -106,13 +108,16 @@ impl Network {
         if info.protocol_version != self.names.identify {
             // Two worlds on one machine find each other through
             // old addresses: told, and not held against the peer.
-            let (peer, speaks) = (peer.key, clean_short(&info.protocol_version, SPEAKS_BYTES_MAX));
-            tracing::info!(%peer, speaks, "peer of another network disconnected");
-            self.ready.push_back(NetworkEvent::Alert(NetworkAlert::OtherNetwork {
-                peer,
-                address: seen_at,
-                speaks,
-            }));
+            let (key, speaks) = (peer.key, clean_short(&info.protocol_version, SPEAKS_BYTES_MAX));
+            tracing::info!(peer = %key, speaks, "peer of another network disconnected");
+            peer.is_foreign = true;
+            if peer.bootstrap {
+                let news = self.dialer.refused(&id, Trouble::OtherNetwork(speaks), Instant::now());
+                self.ready.extend(news.into_iter().map(NetworkEvent::Alert));
+            } else {
+                let other = NetworkAlert::OtherNetwork { peer: key, address: seen_at, speaks };
+                self.ready.push_back(NetworkEvent::Alert(other));
+            }
             let _ = self.swarm.disconnect_peer_id(id);
             return;
         }
@@ -131,6 +136,10 @@ impl Network {
         // Kademlia learns no address by itself, and only a peer that serves it belongs into the table.
         if info.protocols.contains(&self.names.kad) {
             self.routing.met(id, peer.listens_at.clone());
+        }
+        self.remembered.met(id, peer);
+        for address in self.dialer.welcomed(&id) {
+            tracing::info!(%address, "bootstrap peer reached");
         }
         // Identify comes again with each connection and each change of addresses; the peer is welcomed once.
         if !std::mem::replace(&mut peer.identified, true) {
@@ -191,6 +200,46 @@ impl Network {
             self.dialer.dialing(index, connection);
             if let Err(error) = self.swarm.dial(options) {
                 self.handle_dial_failed(connection, &error);
+            }
+        }
+    }
+}
+
+/// Why a dial of a configured address failed. Other addresses of its peer may have been tried beside it.
+fn trouble_of(error: &DialError, address: &Multiaddr) -> Trouble {
+    let cause = match error {
+        DialError::WrongPeerId { obtained, .. } => return Trouble::OtherPeer(*obtained),
+        DialError::Transport(failures) => {
+            let own = |(tried, _): &&(Multiaddr, _)| without_peer(tried) == without_peer(address);
+            match failures.iter().find(own).or(failures.first()) {
+                Some((_, TransportError::Other(error))) => innermost(error),
+                Some((_, TransportError::MultiaddrNotSupported(_))) => Undialable::Spoken.to_string(),
+                None => error.to_string(),
+            }
+        }
+        DialError::Denied { cause } => innermost(cause),
+        error => error.to_string(),
+    };
+    // Some errors say what the other side said.
+    Trouble::NoAnswer(clean_short(&cause, REASON_BYTES_MAX))
+}
+
+/// What an error is about in the end: those around it only repeat it.
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let inner =
+        error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &dyn Error);
+    match inner.or(error.source()) {
+        Some(inner) => innermost(inner),
+        None => {
+            let text = error.to_string();
+            let text = text.split(" (os error ").next().unwrap_or_default();
+            // It goes on behind a colon; what is written large to its end, as DNS, stays.
+            let mut letters = text.chars();
+            match (letters.next(), letters.clone().next()) {
+                (Some(first), Some(second)) if second.is_lowercase() => {
+                    first.to_lowercase().chain(letters).collect()
+                }
+                _ => text.to_owned(),
             }
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 
 use super::gossip_budget::Dropped;
+use crate::net::bootstrap::Trouble;
 use crate::net::refusals::Reason;
 use crate::net::streams::InboundRequest;
 use crate::net::streams::budget::Waited;
@@ -116,7 +117,7 @@ pub enum NetworkAlert {
         /// Failures in a row.
         failures: u32,
         /// What went wrong.
-        reason: String,
+        trouble: Trouble,
     },
     /// A peer of another network was disconnected.
     OtherNetwork {
@@ -148,6 +149,9 @@ impl NetworkAlert {
     /// Its code.
     pub fn code(&self) -> Code {
         match self {
+            NetworkAlert::BootstrapUnreachable { trouble: Trouble::OtherNetwork(_), .. } => {
+                Code::OtherNetwork
+            }
             NetworkAlert::BootstrapUnreachable { .. } => Code::BootstrapUnreachable,
             NetworkAlert::OtherNetwork { .. } => Code::OtherNetwork,
             NetworkAlert::Blocked { .. } => Code::PeerBlocked,
@@ -160,9 +164,17 @@ impl NetworkAlert {
 impl fmt::Display for NetworkAlert {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            NetworkAlert::BootstrapUnreachable { address, failures, reason } => {
-                write!(f, "bootstrap peer {address} cannot be reached ({failures} failures): {reason}")
-            }
+            NetworkAlert::BootstrapUnreachable { address, trouble, .. } => match trouble {
+                Trouble::NoAnswer(reason) => {
+                    write!(f, "bootstrap peer {address} cannot be reached: {reason}")
+                }
+                Trouble::OtherPeer(peer) => {
+                    write!(f, "bootstrap peer {address} cannot be reached: the node there is {peer}")
+                }
+                Trouble::OtherNetwork(speaks) => {
+                    write!(f, "bootstrap peer {address} belongs to another network ({speaks})")
+                }
+            },
             NetworkAlert::OtherNetwork { peer, address, speaks } => {
                 write!(f, "{peer} at {address} belongs to another network ({speaks})")
             }

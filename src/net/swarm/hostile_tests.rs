@@ -28,6 +28,8 @@ async fn node(seed: u8, bootstrap: Vec<Multiaddr>) -> (Network, Multiaddr) {
         zones: vec![ZoneName::root()],
         bootstrap,
         listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
+        announce: Vec::new(),
+        peers_file: None,
         trusted_nets: TrustedNets::default(),
         discovery: Discovery::Dht,
     };

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
@@ -21,7 +20,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::routing::Kad;
-use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, Reach, reach_of_met, reach_of_named};
+use crate::net::addresses::{ADDRESSES_PER_PEER_MAX, Reach, reach_of_met, reach_of_named, without_peer};
 use crate::net::refusals::{Reason, Refusals};
 
 /// Addresses dialed on the word of peers at once, and in each second after: a young node meets some dozens of peers.
@@ -152,15 +151,6 @@ impl Dials {
     fn answered(&mut self, address: &Multiaddr) {
         self.tried.remove(&without_peer(address));
     }
-}
-
-/// The address without the peer that it ends with.
-fn without_peer(address: &Multiaddr) -> Multiaddr {
-    let mut place = address.clone();
-    if matches!(place.iter().last(), Some(Protocol::P2p(_))) {
-        place.pop();
-    }
-    place
 }
 
 impl NetworkBehaviour for NamedDials {

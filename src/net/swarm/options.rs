@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, TcpListener};
+use std::path::PathBuf;
 
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
@@ -29,6 +30,10 @@ pub struct NetworkOptions {
     pub bootstrap: Vec<Multiaddr>,
     /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.
     pub listen: Vec<Multiaddr>,
+    /// Where others reach it beside the addresses that its sockets have, as `addresses::check_dialable` takes them.
+    pub announce: Vec<Multiaddr>,
+    /// The file in which peers are remembered for the next start; none for a node that remembers nobody.
+    pub peers_file: Option<PathBuf>,
     /// Nets whose addresses have no share of what peers may take.
     pub trusted_nets: TrustedNets,
     /// How peers beyond those of `bootstrap` are found.
@@ -74,11 +79,19 @@ pub enum NetworkError {
     Setup(String),
 }
 
-/// Opens a listening socket.
-pub(super) fn listen(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<ListenerId, NetworkError> {
-    if is_taken(&address) {
-        return Err(NetworkError::PortTaken(address));
+/// Opens the listening sockets.
+pub(super) fn listen(
+    swarm: &mut Swarm<Behaviour>,
+    addresses: Vec<Multiaddr>,
+) -> Result<Vec<ListenerId>, NetworkError> {
+    // All before any is opened: the probe of `::` takes what is open on `0.0.0.0` for another program's.
+    match addresses.iter().find(|address| is_taken(address)) {
+        Some(taken) => Err(NetworkError::PortTaken(taken.clone())),
+        None => addresses.into_iter().map(|address| open(swarm, address)).collect(),
     }
+}
+
+fn open(swarm: &mut Swarm<Behaviour>, address: Multiaddr) -> Result<ListenerId, NetworkError> {
     swarm.listen_on(address.clone()).map_err(|error| match error {
         TransportError::MultiaddrNotSupported(_) => NetworkError::Unsupported(address),
         // UDP sockets are not shared, so a taken port of QUIC shows here.

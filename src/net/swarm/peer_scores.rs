@@ -71,6 +71,11 @@ impl PeerScores {
         scores
     }
 
+    /// The peers that are blocked, and since when.
+    pub(super) fn blocked(&self) -> impl Iterator<Item = (PeerId, Instant)> {
+        self.blocked.iter().map(|(peer, until)| (*peer, *until - BLOCKED_FOR))
+    }
+
     /// The peers whose block is over.
     pub(super) fn released(&mut self, now: Instant) -> Vec<PeerId> {
         let mut blocked: Vec<(Instant, PeerId)> =

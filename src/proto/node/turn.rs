@@ -1,5 +1,7 @@
 //! One turn of a node: all its machines, lent apart from each other, and what passes between them.
 
+use std::time::Duration;
+
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
 use crate::proto::directory::{Directory, Names};
@@ -18,6 +20,10 @@ use crate::proto::owners::Owners;
 use crate::proto::persistence;
 use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
 use crate::proto::zone::{Notice, Zone, Zones};
+
+/// What was lost is back when a zone was compared so long after it was noticed: two syncs later, with another peer where
+/// there is one.
+const RESTORED_AFTER: Duration = Duration::from_secs(60);
 
 /// All machines of a node for one turn.
 pub(super) struct Turn<'a> {
@@ -315,7 +321,10 @@ impl Turn<'_> {
                     ctx.out.event(Event::Alert(NodeAlert::ForkedAuthor(author)));
                 }
             }
-            Notice::SyncEnded => own.renew_after_first_sync(ctx, zones, name),
+            Notice::SyncEnded => {
+                own.renew_after_first_sync(ctx, zones, name);
+                self.end_restore();
+            }
             Notice::Clock(peer, told) => {
                 clock.note(peer, told, ctx.now);
                 clock.confirm(told.offset_ms(ctx.now), ctx.config);
@@ -326,6 +335,17 @@ impl Turn<'_> {
                 clock.forget(&peer);
                 self.check_clock_by(&peer);
             }
+        }
+    }
+
+    /// A backup is restored once every zone was compared again after what told of it: the first peer may have lacked some of
+    /// what was lost.
+    fn end_restore(&mut self) {
+        let Turn { ctx, zones, .. } = self;
+        let is_restored = |alert: &NodeAlert| *alert == NodeAlert::RestoredBackup;
+        let Some((_, since)) = ctx.out.alerts().find(|(alert, _)| is_restored(alert)) else { return };
+        if zones.values().all(|zone| zone.synced_at().is_some_and(|at| at > since + RESTORED_AFTER)) {
+            ctx.out.clear_alerts(is_restored);
         }
     }
 

@@ -6,7 +6,7 @@ use rand::RngExt;
 use serde_bytes::ByteBuf;
 
 use super::schedule::Ended;
-use super::{Notice, Zone};
+use super::{Notice, Zone, ZoneRecords};
 use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::fingerprint;
@@ -98,7 +98,7 @@ impl Zone {
         }
         if let SyncRequest::Give { records, publish } = frame.request {
             match self.records.take_records(ctx, peer, records) {
-                Ok(fresh) if publish => self.publish_again(ctx, fresh),
+                Ok(fresh) if publish => publish_again(&self.records, ctx, fresh),
                 Ok(_) => {}
                 Err(_) => return SyncAnswer::Refused,
             }
@@ -216,7 +216,7 @@ impl Zone {
         let finished = error.is_none() && sync.progress(&self.records.registry) == Progress::Finished;
         // A joiner has nothing to tell: what it receives the mesh had before.
         if self.schedule.synced_at().is_some() {
-            self.publish_again(ctx, sync.repaired);
+            publish_again(&self.records, ctx, sync.repaired);
         }
         let (received, sent) = (sync.received, sync.sent);
         let ended = if finished { Ended::Finished } else { Ended::Broken };
@@ -238,11 +238,11 @@ impl Zone {
         self.records.notices.push(Notice::SyncEnded);
         self.sync_next(ctx);
     }
+}
 
-    /// Publishes repaired records again, one per message, so that equal repairs are equal messages.
-    fn publish_again(&mut self, ctx: &mut Context<'_>, records: Vec<ByteBuf>) {
-        for record in records {
-            self.records.publish(ctx, &Envelope::Records(vec![record]));
-        }
+/// Publishes repaired records again, one per message, so that equal repairs are equal messages.
+fn publish_again(zone: &ZoneRecords, ctx: &mut Context<'_>, records: Vec<ByteBuf>) {
+    for record in records {
+        zone.publish(ctx, &Envelope::Records(vec![record]));
     }
 }
