@@ -11,7 +11,6 @@ use super::field::{JsonPath, Violation, bad_name, compact};
 use super::name::{agent_name, agent_name_at};
 use crate::proto::card::{AgentCard, Endpoint, Origin, Scope, canonical_address};
 use crate::proto::limits::{LABEL_TEXT_BYTES_MAX, LABELS_MAX, SHORT_TEXT_BYTES_MAX, SKILLS_BYTES_MAX};
-use crate::sanitize::is_unseen;
 
 /// Longest capability made from a skill's name, bytes: a longer one is a sentence, of no use as a filter.
 const CAPABILITY_BYTES_MAX: usize = 64;
@@ -101,7 +100,8 @@ fn skill_texts(document: &Value) -> impl Iterator<Item = &str> {
 /// The distinct words of texts, in their order, as many as a card may have.
 fn words<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
     let (mut words, mut seen) = (String::new(), BTreeSet::new());
-    for word in texts.flat_map(|text| text.split(|letter: char| letter.is_whitespace() || is_unseen(letter)))
+    for word in
+        texts.flat_map(|text| text.split(|letter: char| letter.is_whitespace() || letter.is_control()))
     {
         if !word.is_empty() && words.len() + word.len() < SKILLS_BYTES_MAX && seen.insert(word) {
             words.push_str(if words.is_empty() { "" } else { " " });
