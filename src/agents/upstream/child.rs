@@ -120,12 +120,13 @@ impl Lines {
 
     /// Makes the whole line ready to be read.
     fn end_line(&mut self) {
-        let line_read = std::mem::take(&mut self.line);
-        let in_its_place = match self.bytes > MESSAGE_BYTES_MAX {
-            true => Some(in_place_of_oversized(&line_read, MESSAGE_BYTES_MAX)),
-            false => in_place_of(line_read.trim_ascii()),
+        let whole = std::mem::take(&mut self.line);
+        let as_line = |error| line(&error).into_bytes();
+        self.ready = match self.bytes > MESSAGE_BYTES_MAX {
+            // What is no answer is missed by nobody.
+            true => in_place_of_oversized(&whole).map_or_else(Vec::new, as_line),
+            false => in_place_of(whole.trim_ascii()).map_or(whole, as_line),
         };
-        self.ready = in_its_place.map_or(line_read, |error| line(&error).into_bytes());
         (self.bytes, self.read) = (0, 0);
     }
 }

@@ -24,23 +24,30 @@ pub(super) fn in_place_of(text: &[u8]) -> Option<FromServer> {
         Ok(_) => return None,
         Err(why) => why,
     };
-    // Programs print lines of their own among the messages, and messages of later revisions are no answers.
-    if !text.windows(JSON_RPC.len()).any(|part| part == JSON_RPC) || member(text, "method").is_some() {
+    let id = id_of_answer(text)?;
+    tracing::warn!("an answer of an MCP server cannot be read: {why}");
+    Some(unreadable(id))
+}
+
+/// The error in the place of an answer that is too large for a message; `text` is as much of it as was kept.
+pub(super) fn in_place_of_oversized(text: &[u8]) -> Option<FromServer> {
+    let id = id_of_answer(text)?;
+    tracing::warn!("an answer of an MCP server is larger than a message may be");
+    Some(JsonRpcMessage::error(ErrorData::new(OVERSIZED, "the answer is too large", None), id))
+}
+
+/// Whose answer a broken text is, if it is an answer: programs print lines of their own among the messages, and what a
+/// server asks or reports is nobody's answer.
+fn id_of_answer(text: &[u8]) -> Option<Option<RequestId>> {
+    let is_message = text.windows(JSON_RPC.len()).any(|part| part == JSON_RPC);
+    if !is_message || member(text, "method").is_some() {
         return None;
     }
-    tracing::warn!("an answer of an MCP server cannot be read: {why}");
-    Some(unreadable(member(text, "id").and_then(|id| serde_json::from_value(id).ok())))
+    Some(member(text, "id").and_then(|id| serde_json::from_value(id).ok()))
 }
 
 /// What every message has.
 const JSON_RPC: &[u8] = b"\"jsonrpc\"";
-
-/// The error in the place of an answer that has the size of no message; `head` is its beginning.
-pub(super) fn in_place_of_oversized(head: &[u8], bytes_max: usize) -> FromServer {
-    tracing::warn!(bytes_max, "an answer of an MCP server is larger than a message may be");
-    let id = member(head, "id").and_then(|id| serde_json::from_value(id).ok());
-    JsonRpcMessage::error(ErrorData::new(OVERSIZED, "the answer is too large", None), id)
-}
 
 /// The error in the place of an answer that cannot be used.
 pub(super) fn unreadable(id: Option<RequestId>) -> FromServer {

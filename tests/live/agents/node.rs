@@ -26,7 +26,18 @@ impl Node {
 
     /// A node of this data folder.
     pub(crate) fn start_in(dir: TempDir, agents: &[&Path], bootstrap: Option<&Node>) -> Node {
+        Node::start_with(dir, agents, bootstrap, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(
+        dir: TempDir,
+        agents: &[&Path],
+        bootstrap: Option<&Node>,
+        env: &[(&str, &str)],
+    ) -> Node {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
+        command.envs(env.iter().copied());
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]).arg("--data-dir").arg(dir.path().join("data"));
         for path in agents {

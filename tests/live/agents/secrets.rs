@@ -137,6 +137,23 @@ fn get(node: &Node, path: &str) -> String {
     response.body_mut().read_to_string().unwrap()
 }
 
+/// The events of a node as they come, from now on.
+fn events_of(node: &Node) -> std::sync::Arc<std::sync::Mutex<String>> {
+    let address = node.ready.http.strip_prefix("http://").unwrap().to_owned();
+    let mut stream = std::net::TcpStream::connect(&address).unwrap();
+    write!(stream, "GET /v1/events HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
+    let told = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let writer = told.clone();
+    std::thread::spawn(move || {
+        let mut part = [0; 4096];
+        // Ends with the node.
+        while let Ok(count @ 1..) = stream.read(&mut part) {
+            writer.lock().unwrap().push_str(&String::from_utf8_lossy(&part[..count]));
+        }
+    });
+    told
+}
+
 /// One request of the newest revision to `/mcp`.
 fn ask_mcp(node: &Node, method: &str, name: &str, params: Value) -> String {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -173,6 +190,7 @@ fn nothing_of_a_configuration_leaves_its_host() {
     let other = Node::start(&[], Some(&host));
     other.until("stdio-tells_error@.", "/callable", &json!(true));
     other.until("builtin@.", "/callable", &json!(true));
+    let events = [&host, &other].map(events_of);
     let mut asked: Vec<(String, Value)> =
         names.iter().map(|name| (name.clone(), json!({"task": "x", "tool": "x"}))).collect();
     for tool in ["error", "fault", "progress"] {
@@ -206,6 +224,9 @@ fn nothing_of_a_configuration_leaves_its_host() {
         let info = json!({"name": "get_server_info", "arguments": {}});
         assert_silent("get_server_info", &ask_mcp(node, "tools/call", "get_server_info", info), &folder);
     }
+    for events in events {
+        assert_silent("events", &events.lock().unwrap(), &folder);
+    }
     // The log of the other node is a place that its host does not own; that of the host may name places, and no key.
     assert_silent("the log of the other node", &other.stderr(), &folder);
     let log = host.stderr();
@@ -214,6 +235,32 @@ fn nothing_of_a_configuration_leaves_its_host() {
         let key = format!("{CANARY}-{key}");
         assert!(!log.contains(&key), "the log tells {key}: {log}");
     }
+}
+
+#[test]
+fn what_is_on_this_machine_is_asked_without_a_proxy_and_with_its_headers() {
+    let port = server(|mut stream, request| {
+        let body = json!({"has": request.to_lowercase().contains("x-api-key: from the node")}).to_string();
+        let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}");
+        drop(stream.write_all(answer.as_bytes()));
+    });
+    let proxied = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = proxied.clone();
+    let proxy = server(move |_stream, _| seen.store(true, std::sync::atomic::Ordering::Relaxed));
+    let folder = Folder::new();
+    for (name, host) in [("number", "127.0.0.1"), ("name", "localhost")] {
+        let header = "header_env = { X-Api-Key = \"GIVEN_KEY\" }";
+        folder.agent(name, &format!("http = {{ url = \"http://{host}:{port}/run\", {header} }}"));
+    }
+    let proxy = format!("http://127.0.0.1:{proxy}");
+    let env =
+        [("HTTP_PROXY", proxy.as_str()), ("http_proxy", proxy.as_str()), ("GIVEN_KEY", "from the node")];
+    let host = Node::start_with(tempfile::TempDir::new().unwrap(), &[folder.path()], None, &env);
+    for name in ["number", "name"] {
+        let answer = host.post(&format!("/v1/call/{name}@."), &json!({"task": "x"}));
+        assert_eq!(answer["result"], json!({"has": true}), "{answer}");
+    }
+    assert!(!proxied.load(std::sync::atomic::Ordering::Relaxed), "nobody but the server was asked");
 }
 
 #[test]
