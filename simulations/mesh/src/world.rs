@@ -153,8 +153,17 @@ impl<'a> World<'a> {
 
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
-        let NetworkOptions { identity, network, zones, bootstrap, listen, announce, trusted_nets, discovery, .. } =
-            self.network_options(node);
+        let NetworkOptions {
+            identity,
+            network,
+            zones,
+            bootstrap,
+            listen,
+            announce,
+            trusted_nets,
+            discovery,
+            ..
+        } = self.network_options(node);
         let options = Options {
             identity,
             new_key: true,
