@@ -832,6 +832,8 @@ pub(crate) fn start(folder: &Path, args: &[&str]) -> Started {
         .current_dir(folder)
         .env_clear()
         .env("TMPDIR", folder)
+        // Programs of agents are looked up there.
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
