@@ -53,6 +53,12 @@ impl Files {
         if paths.is_empty() {
             return Files { following: None };
         }
+        // Only now: later it is a file that was removed.
+        for path in paths.iter().filter(|path| !path.exists()) {
+            let problem = "does not exist yet".into();
+            let fix = "check the name; its agents are offered as soon as it is there".into();
+            report(&PathDiagnostic { path: path.clone(), problem, fix });
+        }
         let mut watching = Watching::new(&report);
         let folder = Folder {
             paths,

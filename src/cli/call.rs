@@ -85,7 +85,8 @@ fn failed(error: &CallError, outcome: Option<Outcome>, args: &CallArgs) -> Failu
         }
         _ if error.code == Code::BadInput => format!("`aop show {agent}` prints its input schema"),
         _ if error.code == Code::NotCallable && error.endpoints.is_empty() => {
-            "ask its publisher where it is served, or find another with `aop find`: it names no endpoint".into()
+            "ask its publisher where it is served, or find another with `aop find`: it names no endpoint"
+                .into()
         }
         _ if error.code == Code::NotCallable => "use one of its endpoints".into(),
         Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe".into(),

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
 use super::agent;
-use super::redaction::without_keys;
 use super::field::{Fields, JsonPath, MemberPart, PathStep, Violation};
+use super::redaction::without_keys;
 use super::run_config::{RunConfig, Runner};
 use crate::proto::code::Code;
 

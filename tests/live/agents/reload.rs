@@ -29,6 +29,7 @@ fn a_file_that_comes_changes_and_goes_is_seen_on_another_node() {
     let host = Node::start(&[&path], None);
     let other = Node::start(&[], Some(&host));
     // The folder appears later than the node.
+    host.until_told("agents: does not exist yet");
     let folder = Folder::at(&path);
     describe(&folder, "a", "first");
     describe(&folder, "stays", "x");
