@@ -633,6 +633,7 @@ pub(crate) fn start(folder: &Path, args: &[&str]) -> Started {
         .current_dir(folder)
         .env_clear()
         .env("TMPDIR", folder)
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
