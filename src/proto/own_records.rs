@@ -4,9 +4,9 @@
 //! keys: what stands under its PeerId and is not its last write is overruled, never against the owner's revocation. What an
 //! earlier folder wrote with its key, and this one does not know, it leaves alone until the operator says what becomes of it.
 //!
-//! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
-//! `renewals` (when), `replacing` (what a registration may take the place of), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote), `unkept` (what
-//! the store did not keep).
+//! Files below: `write` (how a record of this node is made), `replacing` (what a registration may take the place of), `shelf`
+//! (in which slot), `guard` (what is written again), `renewals` (when), `epoch` (what this folder wrote and lost), `restored`
+//! (what an earlier folder wrote), `unkept` (what the store did not keep).
 
 mod epoch;
 mod guard;
