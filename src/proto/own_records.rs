@@ -4,14 +4,15 @@
 //! keys: what stands under its PeerId and is not its last write is overruled, never against the owner's revocation. What an
 //! earlier folder wrote with its key, and this one does not know, it leaves alone until the operator says what becomes of it.
 //!
-//! Files below: `write` (how a record of this node is made), `shelf` (in which slot), `guard` (what is written again),
-//! `renewals` (when), `epoch` (what this folder wrote and lost), `restored` (what an earlier folder wrote), `unkept` (what
-//! the store did not keep), `key_use` (who else writes under this key).
+//! Files below: `write` (how a record of this node is made), `replacing` (what a registration may take the place of), `shelf`
+//! (in which slot), `guard` (what is written again), `renewals` (when), `epoch` (what this folder wrote and lost), `restored`
+//! (what an earlier folder wrote), `unkept` (what the store did not keep), `key_use` (who else writes under this key).
 
 mod epoch;
 mod guard;
 mod key_use;
 mod renewals;
+mod replacing;
 mod restored;
 mod shelf;
 mod unkept;
@@ -25,11 +26,13 @@ use serde_bytes::ByteBuf;
 
 use self::key_use::KeyUse;
 use self::renewals::Renewals;
+use self::replacing::check_replaced;
+pub(super) use self::replacing::{Replace, withdraw_version};
 use self::restored::Restored;
 use self::shelf::{Knowledge, Shelves};
 use self::unkept::Unkept;
 use self::write::Draft;
-use super::card::{AgentCard, Offer, Scope};
+use super::card::{Offer, Scope};
 use super::codec;
 use super::config::Config;
 use super::context::Context;
@@ -48,15 +51,6 @@ use super::zone::{Zone, Zones};
 /// The wait between the first finished sync of a run and the first renewal: one peer may know nothing, or keep to itself
 /// what it knows. By then all that were dialed were compared with, and some that dialed have brought what is lacking here.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a registration may take the place of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replace {
-    /// The same agent, in the same or an earlier version.
-    Versions,
-    /// Whatever this node offers under the name.
-    Anything,
-}
 
 /// The own records of one node, in all its zones.
 pub(super) struct OwnRecords {
@@ -181,7 +175,7 @@ impl OwnRecords {
             name: name.clone(),
         };
         if replace == Replace::Versions {
-            self.check_replaced(ctx.now, zones, &draft, &offer.card)?;
+            check_replaced(&self.records, ctx.now, zones, &draft, &offer.card)?;
         }
         let registered = Registered { id: AgentId::of(owner, &name), name };
         // A restart offers everything again, and should write nothing that is still good.
@@ -194,22 +188,6 @@ impl OwnRecords {
             }
         }
         Ok(registered)
-    }
-
-    /// A registry has deleted one version of an agent; another version of it stays.
-    pub(super) fn withdraw_version(
-        &mut self,
-        ctx: &mut Context<'_>,
-        zones: &mut Zones,
-        directory: &mut Directory,
-        offer: Offer,
-    ) -> Result<Registered, WriteError> {
-        let name = FullName { agent: offer.name, zone: offer.zone.unwrap_or_else(|| ctx.config.home_zone()) };
-        let is_it = |held: AgentCard| held.is_same_agent(&offer.card) && held.version == offer.card.version;
-        match offers_named(&self.records, &name).iter().filter_map(|own| own.card()).any(is_it) {
-            true => self.deregister(ctx, zones, directory, &name),
-            false => Err(WriteError::NotFound(name)),
-        }
     }
 
     pub(super) fn deregister(

@@ -833,7 +833,7 @@ pub(crate) fn start(folder: &Path, args: &[&str]) -> Started {
         .env_clear()
         .env("TMPDIR", folder)
         // Programs of agents are looked up there.
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

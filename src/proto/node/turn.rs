@@ -15,7 +15,7 @@ use crate::proto::io::{
 use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::own_records::{OwnRecords, Replace};
+use crate::proto::own_records::{OwnRecords, Replace, withdraw_version};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
 use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
@@ -90,7 +90,7 @@ impl Turn<'_> {
             }
             Command::Deregister(name) => Reply::Deregistered(own.deregister(ctx, zones, directory, &name)),
             Command::WithdrawVersion(offer) => {
-                Reply::Deregistered(own.withdraw_version(ctx, zones, directory, *offer))
+                Reply::Deregistered(withdraw_version(own, ctx, zones, directory, *offer))
             }
             Command::Adopt(name) => Reply::Adopted(own.adopt_restored(ctx, zones, &name)),
             Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use super::guard::{is_ahead, renewal_at};
 use super::unkept::Before;
 use super::{OwnRecords, is_offer};
-use crate::proto::card::{AgentCard, Origin, Scope, version};
+use crate::proto::card::Scope;
 use crate::proto::codec;
 use crate::proto::context::Context;
 use crate::proto::grant::{Chain, Claim, Grant, verify_chain};
@@ -114,33 +114,6 @@ impl OwnRecords {
             && (own.grants() == draft.grants || is_carried_as_well(own, draft))
             && renewal_at(own) > now
             && !is_ahead(now, own)
-    }
-
-    /// A registration replaces no other agent, and no newer version.
-    pub(super) fn check_replaced(
-        &self,
-        now: Timestamp,
-        zones: &Zones,
-        draft: &Draft,
-        card: &AgentCard,
-    ) -> Result<(), WriteError> {
-        let registry = zones.get(&draft.name.zone).map(|zone| zone.registry());
-        for key in std::iter::once(draft.key()).chain(draft.keys_in_other_scopes()) {
-            let held = registry.and_then(|registry| registry.get(&key)).or_else(|| self.records.get(&key));
-            let Some(held) = held.filter(|held| !held.is_expired(now)).and_then(|held| held.card()) else {
-                continue;
-            };
-            if !card.is_same_agent(&held) {
-                return Err(WriteError::NameTaken(draft.name.clone(), described(&held)));
-            }
-            if let (Some(version), Some(held)) = (&card.version, &held.version)
-                && version::is_older(version, held)
-            {
-                let (version, held) = (version.clone(), held.clone());
-                return Err(WriteError::OlderVersion { name: draft.name.clone(), version, held });
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn write(
@@ -271,19 +244,6 @@ impl OwnRecords {
             grants: draft.grants.clone(),
         })
     }
-}
-
-/// What distinguishes an agent from others of its name.
-fn described(card: &AgentCard) -> String {
-    let document = match card.origin {
-        Origin::Native => "of an agent's file",
-        Origin::ServerJson | Origin::ServerCard => "an MCP server",
-        Origin::A2a => "an A2A agent",
-        Origin::Oasf => "of an OASF record",
-    };
-    let name = card.original_name.as_ref().map(|name| format!(" called `{name}`")).unwrap_or_default();
-    let address = card.main_address().map(|address| format!(" at {address}")).unwrap_or_default();
-    format!("{document}{name}{address}")
 }
 
 fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Chain>, WriteError> {
