@@ -3,7 +3,6 @@
 //! The library carries them; what lies around it here makes every answer end its request, notices a session that the server
 //! forgot, and follows redirects within the origin. The address comes from the agent's file alone, and no error repeats it.
 
-use std::collections::HashMap;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -36,7 +35,8 @@ const REDIRECTS_MAX: usize = 5;
 
 type HttpError = StreamableHttpError<reqwest::Error>;
 type Posted = Result<StreamableHttpPostResponse, HttpError>;
-type Headers = HashMap<HeaderName, HeaderValue>;
+#[expect(clippy::disallowed_types, reason = "the library takes headers so")]
+type Headers = std::collections::HashMap<HeaderName, HeaderValue>;
 
 /// A transport to the server at this address.
 ///

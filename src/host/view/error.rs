@@ -126,10 +126,10 @@ pub(in crate::host) fn owner_error(error: &OwnerError) -> ApiError {
 /// A file of this node says that there is this agent. Whoever may write here may read its place.
 pub(in crate::host) fn of_file(name: &str, own: &HostedAgent) -> ApiError {
     let file = own.run_config.as_ref().and_then(|run_config| run_config.file.as_ref());
-    let file = file.map_or_else(|| "a file of its `agents`".into(), |file| file.display().to_string());
+    let file = file.map_or_else(|| "a file of `agents`".into(), |file| file.display().to_string());
     ApiError {
         code: Code::Conflict,
-        message: format!("{name} is an agent of this node by {file}, and stays one as long as that says so"),
+        message: format!("{name} comes from {file}, which this node follows"),
         fix: "remove or change that file, and the agent follows at once".into(),
         suggestions: Vec::new(),
     }
