@@ -13,7 +13,8 @@ use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Statu
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
-/// Share of the best score below which people are not shown a result: it has half of the words in passing, or less.
+/// Share of the best score below which people are not shown a result that has fewer of the words: it has half of them in
+/// passing, or less.
 const FAR_BELOW: f32 = 0.55;
 /// Digits of a fingerprint that people compare: two of different registries are equal once in 2^48.
 const FINGERPRINT_DIGITS: usize = 12;
@@ -60,7 +61,9 @@ fn exit(complete: bool, zones: &[ZoneAnswer]) -> Exit {
 /// How many of these, best first, are not far below the best.
 fn near_the_best(results: &[Agent]) -> usize {
     let best = results.first().map_or(0.0, |best| best.score);
-    results.partition_point(|agent| agent.score >= best * FAR_BELOW)
+    // A score is the number of words and a fraction: of as many words no way to have them is far below another.
+    let is_near = |score: f32| score >= best * FAR_BELOW || score.floor() >= best.floor();
+    results.partition_point(|agent| is_near(agent.score))
 }
 
 /// `aop show`.

@@ -97,7 +97,7 @@ fn example(schema: &Value) -> Option<Value> {
     let required: Vec<&str> = required.iter().filter_map(Value::as_str).collect();
     let is_task =
         |name: &&str| *name == "task" && fields.get(*name).is_some_and(|task| task["type"] == "string");
-    if fields.contains_key("task") && required.iter().all(|name| is_task(&name)) {
+    if fields.contains_key("task") && required.iter().all(is_task) {
         return None;
     }
     let is_asked = |name: &str| required.contains(&name);
