@@ -76,6 +76,24 @@ const MUTATIONS: &[Mutation] = &[
         ],
     },
     Mutation {
+        name: "acknowledged although the disk was full",
+        test: "faults",
+        edits: &[Edit(
+            "src/proto/io.rs",
+            "Output::Reply { id, reply } => Some(Output::Reply { id, reply: reply.unwritten(reason) }),",
+            "Output::Reply { id, reply } => { let _ = reply.clone().unwritten(reason); Some(Output::Reply { id, reply }) }",
+        )],
+    },
+    Mutation {
+        name: "what a full disk did not keep stays in memory",
+        test: "faults",
+        edits: &[Edit(
+            "src/proto/node/turn.rs",
+            "let ahead = own.take_back(ctx, zones, writes);",
+            "let ahead = { let _ = zones; writes };",
+        )],
+    },
+    Mutation {
         name: "no bound on stamps ahead",
         test: "faults",
         edits: &[Edit("src/proto/record/signed.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],

@@ -15,9 +15,8 @@ use super::failure::Failure;
 use crate::private_file::{SecretError, read_secret};
 use crate::proto::code::Code;
 
-/// Shortest token that is read from a file, bytes: what is guessed at a thousand times a second must have no end, and a word
-/// of a few letters has one. Sixteen hex digits are 64 bits.
-const TOKEN_BYTES_MIN: usize = 16;
+/// Shortest token that is read from a file, bytes: a word of a few letters is soon found by who asks a thousand times a second.
+const TOKEN_BYTES_MIN: usize = 8;
 /// Longest token, bytes: more is surely the wrong file.
 const TOKEN_BYTES_MAX: usize = 4096;
 

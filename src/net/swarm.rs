@@ -96,6 +96,8 @@ pub struct Network {
     routing: RoutingTable,
     dialer: BootstrapDialer,
     peers: BTreeMap<PeerId, Peer>,
+    /// Runs of peers that gave way to another run, each with the end of that one's turn.
+    gave_way: BTreeMap<PeerId, (String, Instant)>,
     peer_scores: PeerScores,
     /// Messages without a verdict, oldest first.
     pending_validation: VecDeque<Received>,
@@ -168,6 +170,7 @@ impl Network {
             routing: RoutingTable::new(now),
             dialer: BootstrapDialer::new(options.bootstrap, now),
             peers: BTreeMap::new(),
+            gave_way: BTreeMap::new(),
             peer_scores: PeerScores::default(),
             pending_validation: VecDeque::new(),
             ready: VecDeque::new(),
@@ -330,8 +333,8 @@ impl Network {
     fn handle_behaviour(&mut self, event: BehaviourEvent) {
         match event {
             BehaviourEvent::Gossip(event) => self.handle_gossip(event),
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
-                self.handle_identified(peer_id, info);
+            BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
+                self.handle_identified(peer_id, connection_id, info);
             }
             BehaviourEvent::Ping(event) => self.handle_ping(event),
             BehaviourEvent::Kad(event) => self.handle_kad(event),

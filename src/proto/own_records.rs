@@ -25,6 +25,7 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use self::key_use::KeyUse;
+pub(super) use self::key_use::note_written;
 use self::renewals::Renewals;
 use self::replacing::check_replaced;
 pub(super) use self::replacing::{Replace, withdraw_version};
@@ -70,7 +71,7 @@ pub(super) struct OwnRecords {
     shelves: Shelves,
     renewals: Renewals,
     unkept: Unkept,
-    key_use: KeyUse,
+    pub(super) key_use: KeyUse,
 }
 
 impl OwnRecords {

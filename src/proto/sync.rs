@@ -8,6 +8,7 @@
 mod answer;
 mod broken;
 mod push;
+mod step;
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use serde_bytes::ByteBuf;
 pub use self::answer::answer;
 pub use self::broken::SyncError;
 use self::push::Pushes;
+pub use self::step::{Opened, Progress, Step};
 use super::fingerprint::{self, Digest, FANOUT, Prefix};
 use super::identity::PeerKey;
 use super::limits::{
@@ -88,39 +90,6 @@ pub struct Sync {
 enum Asked {
     Question(SyncRequest),
     Given(Vec<Arc<Record>>),
-}
-
-/// What an answer leads to.
-#[derive(Debug, Default)]
-pub struct Step {
-    /// Signed records to be verified and merged.
-    pub records: Vec<ByteBuf>,
-    /// How the other side opened the conversation.
-    pub opened: Option<Opened>,
-    /// Prefixes to adopt: both registries are equal.
-    pub adopt: Vec<(Author, u64)>,
-}
-
-/// The other side's first words.
-#[derive(Debug)]
-pub struct Opened {
-    /// The author that asked.
-    pub author: Author,
-    /// The last version that is known of it there.
-    pub head: u64,
-    /// The other side's clock.
-    pub clock: Timestamp,
-    /// The last beacon of the asker's key that was heard there, as it was signed.
-    pub heard: Option<ByteBuf>,
-}
-
-/// How the conversation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Requests are waiting for answers.
-    Running,
-    /// Both sides hold what the other had.
-    Finished,
 }
 
 impl Sync {

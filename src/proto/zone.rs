@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::beacon::BeaconTimer;
+use self::beacon::{BeaconTimer, LastBeacons};
 use self::completeness::Company;
 pub(super) use self::completeness::Leaving;
 use self::conversation::Conversation;
@@ -31,7 +31,6 @@ use super::identity::PeerKey;
 use super::io::{Dialed, Output, Role};
 use super::links::Links;
 use super::liveness::{Lag, Liveness, Standing};
-use super::message::SignedBeacon;
 use super::name::ZoneName;
 use super::persistence;
 use super::record::{Author, KeyHash, Record};
@@ -81,7 +80,7 @@ pub struct Zone {
     find_at: Option<Timestamp>,
     beacons: BeaconTimer,
     /// The last beacon of each connected peer, and of some that were.
-    heard: BTreeMap<PeerKey, SignedBeacon>,
+    heard: LastBeacons,
     schedule: Schedule,
     conversation: Option<Box<Conversation>>,
 }
@@ -121,7 +120,7 @@ impl Zone {
             company: Company::new(ctx.now),
             find_at: None,
             beacons: BeaconTimer::new(ctx),
-            heard: BTreeMap::new(),
+            heard: LastBeacons::default(),
             schedule: Schedule::new(ctx),
             conversation: None,
         }

@@ -201,16 +201,6 @@ impl Checkers {
         }
     }
 
-    /// A full disk did not keep a row: a version of an own record in it is used up, and nobody ever sees it.
-    pub(super) fn note_unkept(&mut self, at: usize, write: &Write, fabric: &mut Fabric) {
-        if let (Some(b'o'), Some(value)) = (write.key.first(), &write.value)
-            && let Ok(signed) = fabric.nodes.decode(at, value)
-        {
-            let header = signed.header();
-            self.unkept.insert((header.zone.clone(), header.author, header.seq));
-        }
-    }
-
     /// A node publishes: its own records must have been written before. Whether there are records at all.
     pub(super) fn check_persisted(&self, at: usize, bytes: &[u8], fabric: &mut Fabric) -> bool {
         let Ok(Envelope::Records(records)) = Envelope::decode(bytes) else { return false };

@@ -188,6 +188,26 @@ fn a_node_whose_data_folder_is_deleted_says_so_by_itself_refuses_writes_and_stop
     assert!(!dir.exists(), "and nothing is left where the folder was");
 }
 
+/// A machine was cloned. Behind one seed each has the other's connections closed, and what it acknowledged might never spread.
+#[test]
+fn two_processes_with_one_key_hear_of_each_other_and_refuse_to_write() {
+    let [dir_seed, dir_one, dir_two] = std::array::from_fn(|_| TempDir::new().unwrap());
+    let seed = Node::start(dir_seed.path(), &[]);
+    let one = Node::start(dir_one.path(), &[&seed]);
+    connected(&[&seed, &one]);
+    fs::copy(dir_one.path().join("node.key"), dir_two.path().join("node.key")).unwrap();
+    let two = Node::start(dir_two.path(), &[&seed]);
+    assert_eq!(one.ready.peer_id, two.ready.peer_id);
+    let says_so = |node: &Node| node.status().problems.iter().any(|it| it.code.text() == "duplicate_identity");
+    for node in [&one, &two] {
+        // Each waits longer before it dials again, and then for its turn.
+        until("it hears of the other", 3 * PATIENCE, || says_so(node));
+        let refused = node.register(&agent("late", "x")).unwrap().refused.remove(0);
+        assert_eq!(refused.code.text(), "duplicate_identity");
+    }
+    assert!(!says_so(&seed));
+}
+
 /// Waits until `is_met`; there is no event to await in another process.
 pub(crate) fn until(what: &str, within: Duration, mut is_met: impl FnMut() -> bool) -> Duration {
     let started = Instant::now();

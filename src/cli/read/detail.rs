@@ -47,8 +47,12 @@ fn rows(detail: &AgentDetail, now_ms: u64) -> Rows {
     put("limits", limits(&detail.card));
     put("owner", agent.owner.clone());
     put("origin", agent.origin.to_string());
+    put("deprecated", agent.deprecated.clone().unwrap_or_default());
     for endpoint in &agent.endpoints {
-        put("endpoint", format!("{} {}", endpoint.kind, endpoint.address));
+        let version = endpoint.protocol_version.iter().map(|version| format!(" {version}"));
+        let tenant = endpoint.tenant.iter().map(|tenant| format!(", tenant {tenant}"));
+        let more: String = version.chain(tenant).collect();
+        put("endpoint", format!("{}{more} {}", endpoint.kind, endpoint.address));
     }
     for replica in &agent.replicas {
         put("replica", format!("{} {}, heard {}", replica.peer, replica.state, age(replica.seen_ms_ago)));

@@ -58,88 +58,108 @@ fn node_event(event: &io::Event) -> api::Event {
 
 /// What the node noticed, and since when it is so.
 pub(super) fn problem(known: &NodeAlert, since: Timestamp) -> api::Problem {
-    let (code, message, fix) = match known {
-        NodeAlert::ClockUnsafe(offset) => (
-            Code::ClockUnsafe,
-            format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused"),
-            "set the clock of this machine, for example with an NTP service",
-        ),
-        NodeAlert::StampedAhead => (
-            Code::StampedAhead,
-            "some own agents were written while the clock of this machine was ahead; no peer takes them before they are \
-             written again"
-                .into(),
-            "nothing, if the clock is right now: that happens by itself, a minute after the first comparison with peers; \
-             what is offered by an owner's grant needs one of a higher generation (`aop keys grant --generation N`)",
-        ),
-        NodeAlert::KeyInUse => (
-            Code::DuplicateIdentity,
-            "another process runs with this node's key; registrations and deletions are refused at both, for each \
-             would undo the other's"
-                .into(),
-            "stop one of the two (a copied data folder, a cloned machine), or give it a new key and an empty data \
-             folder; three minutes later writes are taken again",
-        ),
-        NodeAlert::DuplicateIdentity(name) => (
-            Code::DuplicateIdentity,
-            format!("another process writes {name} under this node's key"),
-            "stop it, or give one of the two a new key and data folder",
-        ),
-        NodeAlert::ForkedAuthor(author) => (
-            Code::ForkedAuthor,
-            format!("{author} signed two different records with one version"),
-            "tell its operator: a data folder was copied, or its key is in the wrong hands",
-        ),
-        NodeAlert::StoreFailed(reason) => (
-            Code::StoreFailed,
-            format!(
-                "the store takes no writes ({reason}); what is held is served, and registrations are refused"
-            ),
-            "free disk space, check the disk or put the data folder back: the store is tried again by itself, at \
-             least once a minute",
-        ),
-        NodeAlert::StoreShort(room) => (
-            Code::StoreShort,
-            format!(
-                "the disk is nearly full: {room}; until then they come again from peers at the next start"
-            ),
-            "free disk space, or move the data directory to a larger disk",
-        ),
-        NodeAlert::RestoredBackup => (
-            Code::RestoredBackup,
-            "the data folder was behind what peers know of it; a new epoch was taken".into(),
-            "nothing: agents registered after the backup come back from peers",
-        ),
-        NodeAlert::RestoredKey => (
-            Code::RestoredKey,
-            "an earlier data folder offered agents with this node's key: they are held, and not renewed"
-                .into(),
-            "offer them again with `aop agents adopt AGENT` or `aop register`, or end them with `aop deregister`",
-        ),
-        NodeAlert::Revoked(name) => (
-            Code::Revoked,
-            format!("the owner of {name} took it back from this host"),
-            "ask the owner for a grant of a higher generation, or deregister the agent",
-        ),
-        NodeAlert::ZoneFull(zone) => (
-            Code::ZoneFull,
-            format!("the zone {zone} is full: what its hosts keep in their later slots has no room"),
-            "nothing is lost for good: own agents without room are tried again; use a zone with a key of your own",
-        ),
-        NodeAlert::ClaimedHead => (
-            Code::RestoredBackup,
-            "a peer says that this node wrote more than its data folder holds; a new epoch was taken".into(),
-            "nothing: if it is so, agents registered later come back from peers",
-        ),
-        NodeAlert::ClockOff(offset) => (
-            Code::ClockOff,
+    let (code, message, fix) = (code_of(known), message_of(known), fix_of(known).into());
+    api::Problem { code, message, fix, since: since.0, degrades: known.degrades() }
+}
+
+fn code_of(known: &NodeAlert) -> Code {
+    match known {
+        NodeAlert::ClockUnsafe(_) => Code::ClockUnsafe,
+        NodeAlert::ClockOff(_) => Code::ClockOff,
+        NodeAlert::StampedAhead => Code::StampedAhead,
+        NodeAlert::KeyInUse | NodeAlert::DuplicateIdentity(_) => Code::DuplicateIdentity,
+        NodeAlert::ForkedAuthor(_) => Code::ForkedAuthor,
+        NodeAlert::StoreFailed(_) => Code::StoreFailed,
+        NodeAlert::StoreShort(_) => Code::StoreShort,
+        NodeAlert::RestoredBackup | NodeAlert::ClaimedHead => Code::RestoredBackup,
+        NodeAlert::RestoredKey => Code::RestoredKey,
+        NodeAlert::Revoked(_) => Code::Revoked,
+        NodeAlert::ZoneFull(_) => Code::ZoneFull,
+    }
+}
+
+fn message_of(known: &NodeAlert) -> String {
+    match known {
+        NodeAlert::ClockUnsafe(offset) => {
+            format!("the bootstrap peers' clocks are {offset} ms from ours; own writes are refused")
+        }
+        NodeAlert::ClockOff(offset) => {
             format!(
                 "the connected peers' clocks are {offset} ms from ours, and no bootstrap peer tells its own"
-            ),
-            "set the clock of this machine, for example with an NTP service; if it is right, theirs are wrong",
+            )
+        }
+        NodeAlert::StampedAhead => {
+            "some own agents were written while the clock of this machine was ahead; no peer \
+             takes them before they are written again"
+                .into()
+        }
+        NodeAlert::KeyInUse => {
+            "another process runs with this node's key; registrations and deletions are refused at \
+             both, for each would undo the other's"
+                .into()
+        }
+        NodeAlert::DuplicateIdentity(name) => format!("another process writes {name} under this node's key"),
+        NodeAlert::ForkedAuthor(author) => {
+            format!("{author} signed two different records with one version")
+        }
+        NodeAlert::StoreFailed(reason) => format!(
+            "the store takes no writes ({reason}); what is held is served, and registrations are refused"
         ),
-    };
-    api::Problem { code, message, fix: fix.into(), since: since.0, degrades: known.degrades() }
+        NodeAlert::StoreShort(room) => {
+            format!(
+                "the disk is nearly full: {room}; until then they come again from peers at the next start"
+            )
+        }
+        NodeAlert::RestoredBackup => {
+            "the data folder was behind what peers know of it; a new epoch was taken".into()
+        }
+        NodeAlert::ClaimedHead => {
+            "a peer says that this node wrote more than its data folder holds; a new epoch was taken".into()
+        }
+        NodeAlert::RestoredKey => {
+            "an earlier data folder offered agents with this node's key: they are held, and not renewed"
+                .into()
+        }
+        NodeAlert::Revoked(name) => format!("the owner of {name} took it back from this host"),
+        NodeAlert::ZoneFull(zone) => {
+            format!("the zone {zone} is full: what its hosts keep in their later slots has no room")
+        }
+    }
+}
+
+fn fix_of(known: &NodeAlert) -> &'static str {
+    match known {
+        NodeAlert::ClockUnsafe(_) => "set the clock of this machine, for example with an NTP service",
+        NodeAlert::ClockOff(_) => {
+            "set the clock of this machine, for example with an NTP service; if it is right, theirs are wrong"
+        }
+        NodeAlert::StampedAhead => {
+            "nothing, if the clock is right now: that happens by itself, a minute after the first comparison with peers; \
+             what is offered by an owner's grant needs one of a higher generation (`aop keys grant --generation N`)"
+        }
+        NodeAlert::KeyInUse => {
+            "stop one of the two (a copied data folder, a cloned machine), or give it a new key and an empty data \
+             folder; three minutes later writes are taken again"
+        }
+        NodeAlert::DuplicateIdentity(_) => "stop it, or give one of the two a new key and data folder",
+        NodeAlert::ForkedAuthor(_) => {
+            "tell its operator: a data folder was copied, or its key is in the wrong hands"
+        }
+        NodeAlert::StoreFailed(_) => {
+            "free disk space, check the disk or put the data folder back: the store is tried again by itself, at \
+             least once a minute"
+        }
+        NodeAlert::StoreShort(_) => "free disk space, or move the data directory to a larger disk",
+        NodeAlert::RestoredBackup => "nothing: agents registered after the backup come back from peers",
+        NodeAlert::ClaimedHead => "nothing: if it is so, agents registered later come back from peers",
+        NodeAlert::RestoredKey => {
+            "offer them again with `aop agents adopt AGENT` or `aop register`, or end them with `aop deregister`"
+        }
+        NodeAlert::Revoked(_) => "ask the owner for a grant of a higher generation, or deregister the agent",
+        NodeAlert::ZoneFull(_) => {
+            "nothing is lost for good: own agents without room are tried again; use a zone with a key of your own"
+        }
+    }
 }
 
 /// Forks of those on whom nothing here depends, in one line: anybody can make them.

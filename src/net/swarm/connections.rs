@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
+use std::time::Duration;
 
 use libp2p::core::transport::TransportError;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -13,11 +14,17 @@ use tokio::time::Instant;
 
 use super::{Network, NetworkAlert, NetworkEvent};
 use crate::net::addresses::{Undialable, ip_of, named_peer, peer_id, peer_key, without_peer, worth_keeping};
-use crate::net::bootstrap::Trouble;
+use crate::net::bootstrap::{RETRY_LAST, Trouble};
 use crate::net::peers::{self, Peer};
 use crate::proto::name::ZoneName;
 use crate::sanitize::clean_short;
 
+/// How long a run of a peer that gave way to another one is not let in again at most: the other tries again by then.
+const GAVE_WAY_FOR: Duration = Duration::from_secs(RETRY_LAST.as_secs() + 10);
+/// The same from when the other is there: it compares registries.
+const TURN: Duration = Duration::from_secs(5);
+/// Such runs that are remembered; each costs its peer two connections.
+const GAVE_WAY_MAX: usize = 64;
 /// What is kept of the name of another network, bytes: whoever reads it knows his own, which has 63 at most.
 const SPEAKS_BYTES_MAX: usize = 64;
 /// What is kept of the reason why a peer was not reached, bytes: one line.
@@ -101,7 +108,7 @@ impl Network {
         self.ready.extend(news.map(NetworkEvent::Alert));
     }
 
-    pub(super) fn handle_identified(&mut self, id: PeerId, info: identify::Info) {
+    pub(super) fn handle_identified(&mut self, id: PeerId, connection: ConnectionId, info: identify::Info) {
         // What a peer said may be read after its last connection was closed.
         let Some(peer) = self.peers.get_mut(&id) else { return };
         let Some(seen_at) = peer.seen_at.first().cloned() else { return };
@@ -121,7 +128,17 @@ impl Network {
             let _ = self.swarm.disconnect_peer_id(id);
             return;
         }
+        let now = Instant::now();
+        self.gave_way.retain(|_, (_, until)| now < *until);
+        if self.gave_way.get(&id).is_some_and(|(run, _)| *run == info.agent_version) {
+            self.swarm.close_connection(connection);
+            return;
+        }
         if peer.identified && peer.agent != info.agent_version {
+            // Or there are two processes with one key. Then each has its turn, in which it hears of the other.
+            if self.gave_way.len() < GAVE_WAY_MAX {
+                self.gave_way.insert(id, (peer.agent.clone(), now + GAVE_WAY_FOR));
+            }
             // It was restarted and its old connection still looks alive. Gossip tells its subscriptions on the first
             // connection of a peer only, so the new run would never hear of ours: start afresh.
             // Dialed where it was reached before and nowhere else: who dialed us dials again, and where it says that it listens
@@ -129,6 +146,9 @@ impl Network {
             peer.renew_at = peer.outbound.then_some(seen_at);
             let _ = self.swarm.disconnect_peer_id(id);
             return;
+        }
+        if let Some((_, until)) = self.gave_way.get_mut(&id) {
+            *until = (*until).min(now + TURN);
         }
         peer.agent = info.agent_version;
         // Filtered before the table sees it: a private address of theirs may be another machine of ours.

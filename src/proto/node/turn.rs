@@ -15,7 +15,7 @@ use crate::proto::io::{
 use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::ZoneName;
-use crate::proto::own_records::{OwnRecords, Replace, withdraw_version};
+use crate::proto::own_records::{OwnRecords, Replace, note_written, withdraw_version};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
 use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
@@ -301,8 +301,8 @@ impl Turn<'_> {
         match notice {
             Notice::OwnKey(key) => own.guard(ctx, zones, &key, name),
             Notice::Dropped(key) => own.forget(ctx, &key),
-            Notice::OwnWrite(record) => own.note_written(ctx, &record),
-            Notice::OwnBeacon(signed_at) => own.note_key_use(ctx, signed_at),
+            Notice::OwnWrite(record) => note_written(own, ctx, &record),
+            Notice::OwnBeacon(signed_at) => own.key_use.note(ctx, signed_at),
             Notice::OwnHead(author, head) if author == own.author() => {
                 own.note_head(ctx, zones, name, head, NodeAlert::RestoredBackup);
             }

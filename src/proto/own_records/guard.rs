@@ -139,7 +139,9 @@ impl OwnRecords {
 
     /// Renews own leases that are due, and tries again what could not be written or had no room.
     pub(in crate::proto) fn renew(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
-        self.forget_key_use(ctx, zones);
+        if self.key_use.is_over(ctx) {
+            self.guard_all(ctx, zones);
+        }
         if !may_renew(ctx, zones) {
             return;
         }
@@ -161,7 +163,7 @@ impl OwnRecords {
                 self.plan_renewal(ctx.now, zones, &key);
             }
         }
-        self.tell_stamped_ahead(ctx);
+        tell_stamped_ahead(self, ctx);
     }
 
     /// Own offers that lapsed while this node was away were held back until it had heard the world.
@@ -231,16 +233,16 @@ impl OwnRecords {
         for key in self.records.keys().copied().collect::<Vec<_>>() {
             self.plan_renewal(ctx.now, zones, &key);
         }
-        self.tell_stamped_ahead(ctx);
+        tell_stamped_ahead(self, ctx);
     }
+}
 
-    /// Until they are written again nobody takes them.
-    pub(super) fn tell_stamped_ahead(&self, ctx: &mut Context<'_>) {
-        if self.records.values().any(|own| is_ahead(ctx.now, own)) {
-            ctx.out.alert(NodeAlert::StampedAhead);
-        } else {
-            ctx.out.clear_alerts(|alert| *alert == NodeAlert::StampedAhead);
-        }
+/// Until they are written again nobody takes them.
+pub(super) fn tell_stamped_ahead(own: &OwnRecords, ctx: &mut Context<'_>) {
+    if own.records.values().any(|own| is_ahead(ctx.now, own)) {
+        ctx.out.alert(NodeAlert::StampedAhead);
+    } else {
+        ctx.out.clear_alerts(|alert| *alert == NodeAlert::StampedAhead);
     }
 }
 

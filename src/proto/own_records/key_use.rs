@@ -12,7 +12,6 @@ use crate::proto::io::NodeAlert;
 use crate::proto::limits::{BEACON_INTERVAL_MAX, STAMP_AHEAD_MAX};
 use crate::proto::record::Record;
 use crate::proto::time::Timestamp;
-use crate::proto::zone::Zones;
 
 /// What was signed so soon after the start may be of the run before, by a clock that was a little ahead.
 const START_MARGIN: Duration = Duration::from_secs(2);
@@ -20,7 +19,7 @@ const START_MARGIN: Duration = Duration::from_secs(2);
 const SIGN_LIFE: Duration = Duration::from_secs(3 * BEACON_INTERVAL_MAX.as_secs());
 
 /// What is known of another process with this node's key.
-pub(super) struct KeyUse {
+pub(in crate::proto) struct KeyUse {
     started_at: Timestamp,
     /// Until when the last sign of it counts.
     until: Option<Timestamp>,
@@ -47,30 +46,26 @@ impl KeyUse {
         let until = signed_at + SIGN_LIFE;
         (is_of_this_run && signed_at <= now + STAMP_AHEAD_MAX && until > now).then_some(until)
     }
-}
 
-impl OwnRecords {
     /// The key signed something at that time by its own clock, and this process did not.
-    pub(in crate::proto) fn note_key_use(&mut self, ctx: &mut Context<'_>, signed_at: Timestamp) {
-        if let Some(until) = self.key_use.sign_counts_until(signed_at, ctx.now) {
-            self.key_use.until = self.key_use.until.max(Some(until));
+    pub(in crate::proto) fn note(&mut self, ctx: &mut Context<'_>, signed_at: Timestamp) {
+        if let Some(until) = self.sign_counts_until(signed_at, ctx.now) {
+            self.until = self.until.max(Some(until));
             ctx.out.alert(NodeAlert::KeyInUse);
         }
     }
 
-    /// A record under this node's key came from outside.
-    pub(in crate::proto) fn note_written(&mut self, ctx: &mut Context<'_>, record: &Record) {
-        // What this process wrote comes back where there was no room for it.
-        if self.records.get(&record.key()).is_none_or(|own| own.order() < record.order()) {
-            self.note_key_use(ctx, record.stamp.wall);
-        }
+    /// Whether nothing was heard of the other process any more, since just now.
+    pub(super) fn is_over(&mut self, ctx: &mut Context<'_>) -> bool {
+        self.until.take_if(|until| *until <= ctx.now).is_some()
+            && ctx.out.clear_alerts(|alert| *alert == NodeAlert::KeyInUse)
     }
+}
 
-    /// Nothing was heard of the other process any more: what could not be written is written now.
-    pub(super) fn forget_key_use(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
-        if self.key_use.until.take_if(|until| *until <= ctx.now).is_some() {
-            ctx.out.clear_alerts(|alert| *alert == NodeAlert::KeyInUse);
-            self.guard_all(ctx, zones);
-        }
+/// A record under this node's key came from outside.
+pub(in crate::proto) fn note_written(own: &mut OwnRecords, ctx: &mut Context<'_>, record: &Record) {
+    // What this process wrote comes back where there was no room for it.
+    if own.records.get(&record.key()).is_none_or(|own| own.order() < record.order()) {
+        own.key_use.note(ctx, record.stamp.wall);
     }
 }

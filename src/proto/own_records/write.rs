@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::guard::{is_ahead, renewal_at};
+use super::guard::{is_ahead, renewal_at, tell_stamped_ahead};
 use super::unkept::Before;
 use super::{OwnRecords, is_offer};
 use crate::proto::card::Scope;
@@ -168,7 +168,7 @@ impl OwnRecords {
         self.restored.forget(ctx, &key);
         self.plan_renewal(ctx.now, zones, &key);
         if ctx.out.has_alert(&NodeAlert::StampedAhead) {
-            self.tell_stamped_ahead(ctx);
+            tell_stamped_ahead(self, ctx);
         }
         Ok(())
     }

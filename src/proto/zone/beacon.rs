@@ -1,6 +1,6 @@
 //! Beacons of one zone: when this node tells that it is there, and what becomes of those of others.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -118,7 +118,7 @@ impl Zone {
             return self.records.reject(ctx, peer, Refusal::ForeignZone);
         }
         if heartbeat.peer() == ctx.key() {
-            self.note_own_beacon(ctx, signed);
+            note_own_beacon(self, ctx, signed);
             return Verdict::Ignore;
         }
         // Before the signature: most beacons that arrive twice or late are dropped for the price of a look-up.
@@ -142,40 +142,46 @@ impl Zone {
             return self.records.reject(ctx, peer, Refusal::BadSignature);
         }
         self.liveness.hear(heartbeat, standing, ctx.now);
-        self.remember(signed);
+        self.heard.keep(signed, &self.peers);
         self.records.notices.push(Notice::BeaconClock(heartbeat.peer()));
         // Now, not at the next timer: this may be the first to say that more was written than is held.
         self.note_lag(ctx.now);
         Verdict::Accept
     }
+}
 
-    /// A beacon of this node's key: one of ours, come back over the mesh, or a sign of another process.
-    pub(super) fn note_own_beacon(&mut self, ctx: &mut Context<'_>, signed: &SignedBeacon) {
-        let beacon = signed.beacon();
-        if beacon.zone == self.records.name
-            && beacon.network == ctx.config.network
-            && beacon.author.key == ctx.key()
-            && self.beacons.is_foreign(beacon.counter)
-            && signed.is_signed(&mut ctx.cache.keys)
-        {
-            self.records.notices.push(Notice::OwnBeacon(beacon.clock));
-        }
+/// A beacon of this node's key: one of ours, come back over the mesh, or a sign of another process.
+pub(super) fn note_own_beacon(zone: &mut Zone, ctx: &mut Context<'_>, signed: &SignedBeacon) {
+    let beacon = signed.beacon();
+    if beacon.zone == zone.records.name
+        && beacon.network == ctx.config.network
+        && beacon.author.key == ctx.key()
+        && zone.beacons.is_foreign(beacon.counter)
+        && signed.is_signed(&mut ctx.cache.keys)
+    {
+        zone.records.notices.push(Notice::OwnBeacon(beacon.clock));
     }
+}
 
-    /// Keeps the last beacon of a connected peer, to be shown to it: what it did not send shows that its key is used elsewhere.
-    fn remember(&mut self, signed: &SignedBeacon) {
+/// The last beacons of connected peers, to be shown to them: one that a peer did not send shows that its key is used elsewhere.
+#[derive(Default)]
+pub(super) struct LastBeacons(BTreeMap<PeerKey, SignedBeacon>);
+
+impl LastBeacons {
+    fn keep(&mut self, signed: &SignedBeacon, connected: &BTreeSet<PeerKey>) {
         let peer = signed.heartbeat().peer();
-        if !self.peers.contains(&peer) {
+        if !connected.contains(&peer) {
             return;
         }
         // It stays when the peer leaves: where two processes have one key, each has the other's connections closed.
-        if self.heard.len() >= HEARD_MAX {
-            self.heard.retain(|peer, _| self.peers.contains(peer));
+        if self.0.len() >= HEARD_MAX {
+            self.0.retain(|peer, _| connected.contains(peer));
         }
-        self.heard.insert(peer, signed.clone());
+        self.0.insert(peer, signed.clone());
     }
 
-    pub(super) fn last_heard_of(&self, peer: &PeerKey) -> Option<ByteBuf> {
-        self.heard.get(peer).map(|signed| signed.bytes().clone())
+    /// The last of a peer, as it was signed.
+    pub(super) fn of(&self, peer: &PeerKey) -> Option<ByteBuf> {
+        self.0.get(peer).map(|signed| signed.bytes().clone())
     }
 }

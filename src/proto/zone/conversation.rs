@@ -5,6 +5,7 @@ use std::time::Duration;
 use rand::RngExt;
 use serde_bytes::ByteBuf;
 
+use super::beacon::note_own_beacon;
 use super::schedule::Ended;
 use super::{Notice, Zone, ZoneRecords};
 use crate::proto::config::Config;
@@ -94,7 +95,7 @@ impl Zone {
         // Before a gift is taken: the answer to a gift says only that it came.
         let mut answer = sync::answer(&frame, &mut self.records.registry, ctx.now);
         if let SyncAnswer::Opened { heard, .. } = &mut answer {
-            *heard = self.last_heard_of(&peer);
+            *heard = self.heard.of(&peer);
         }
         if let SyncRequest::Give { records, publish } = frame.request {
             match self.records.take_records(ctx, peer, records) {
@@ -181,7 +182,7 @@ impl Zone {
         if let Some(Opened { author, head, clock, heard }) = step.opened {
             // First: versions that another process wrote under this key are none that this folder lost.
             if let Some(beacon) = heard.and_then(|heard| SignedBeacon::read(heard).ok()) {
-                self.note_own_beacon(ctx, &beacon);
+                note_own_beacon(self, ctx, &beacon);
             }
             // Of a stranger only a record that this node signed counts. The operator's peers are believed, ahead of what their
             // records lead to: those of a lost epoch are then known as this folder's own.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Checkers};
 use crate::proto::identity::PeerKey;
-use crate::proto::io::NodeAlert;
+use crate::proto::io::{NodeAlert, Write};
 use crate::proto::query::ZoneStatus;
 use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
 use crate::proto::time::Timestamp;
@@ -15,6 +15,16 @@ use crate::sim::fabric::Fabric;
 const FORKS_TOLD: usize = 256;
 
 impl Checkers {
+    /// A full disk did not keep a row: a version of an own record in it is used up, and nobody ever sees it.
+    pub(in crate::sim) fn note_unkept(&mut self, at: usize, write: &Write, fabric: &mut Fabric) {
+        if let (Some(b'o'), Some(value)) = (write.key.first(), &write.value)
+            && let Ok(signed) = fabric.nodes.decode(at, value)
+        {
+            let header = signed.header();
+            self.unkept.insert((header.zone.clone(), header.author, header.seq));
+        }
+    }
+
     /// A record that a node takes carries the right signature; each distinct one is verified once.
     pub(super) fn check_signature(&mut self, at: usize, record: &Record, fabric: &mut Fabric) {
         let Fabric { nodes, kernel, .. } = fabric;
