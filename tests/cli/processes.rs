@@ -198,7 +198,8 @@ fn two_processes_with_one_key_hear_of_each_other_and_refuse_to_write() {
     fs::copy(dir_one.path().join("node.key"), dir_two.path().join("node.key")).unwrap();
     let two = Node::start(dir_two.path(), &[&seed]);
     assert_eq!(one.ready.peer_id, two.ready.peer_id);
-    let says_so = |node: &Node| node.status().problems.iter().any(|it| it.code.text() == "duplicate_identity");
+    let says_so =
+        |node: &Node| node.status().problems.iter().any(|it| it.code.text() == "duplicate_identity");
     for node in [&one, &two] {
         // Each waits longer before it dials again, and then for its turn.
         until("it hears of the other", 3 * PATIENCE, || says_so(node));

@@ -128,6 +128,23 @@ fn a_record_that_another_process_wrote_is_a_sign_and_becomes_nobodys_own_without
 }
 
 #[test]
+fn a_record_of_a_copied_folder_is_a_sign_though_its_slot_is_taken() {
+    let mut cluster = running();
+    let own = cluster.held(0, 0, "mine").unwrap();
+    // Later in the order of content than the own record of the slot, and earlier.
+    for byte in 0..8 {
+        let name = format!("theirs-{byte}");
+        let copied =
+            Header { author: own.author(), seq: own.seq, slot: own.slot, ..header(0, &name, cluster.now) };
+        let mut cluster = running();
+        cluster.gossip(0, 1, message(copied, &body("x"), 0));
+        assert!(cluster.problems(0).contains(&NodeAlert::KeyInUse), "{name}: {:?}", cluster.problems(0));
+    }
+    assert_eq!(cluster.problems(0), []);
+    cluster.register(0, offer("more", "x")).unwrap();
+}
+
+#[test]
 fn a_write_over_an_own_agent_is_answered_when_nothing_is_heard_of_the_other_process_any_more() {
     let mut cluster = running();
     let slot = cluster.held(0, 0, "mine").unwrap().slot;

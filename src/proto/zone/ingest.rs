@@ -148,7 +148,9 @@ impl ZoneRecords {
         }
         // Through the registry alone: what stands is what the order of content says, however it came.
         let merged = self.registry.merge(record.clone(), ctx.now);
-        if via.is_foreign() && record.author().key == ctx.author.key && matches!(merged, Merge::New { .. }) {
+        // Also one without room: a copied folder goes on with the same slots.
+        let is_known = matches!(merged, Merge::Stale | Merge::Duplicate);
+        if via.is_foreign() && record.author().key == ctx.author.key && !is_known {
             self.notices.push(Notice::OwnWrite(record.clone()));
         }
         // Before the record is looked at as an own one: it may be a write that this folder lost.
