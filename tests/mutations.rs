@@ -149,9 +149,9 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/registry.rs",
-                "        if let Some(reason) = self.room_for(&record) {",
+                "        if let Some(reason) = self.room_for(&record, now) {",
                 "        if self.gone.contains(&record.hash()) {\n            return Merge::Stale;\n        }\n        \
-                 if let Some(reason) = self.room_for(&record) {",
+                 if let Some(reason) = self.room_for(&record, now) {",
             ),
             Edit(
                 "src/proto/registry.rs",

@@ -72,6 +72,8 @@ pub(super) struct OwnRecords {
     renewals: Renewals,
     unkept: Unkept,
     pub(super) key_use: KeyUse,
+    /// Whether this run was told that an earlier one wrote more than this folder holds: a peer's word alone counts no more.
+    pub(super) is_told_of_head: bool,
 }
 
 impl OwnRecords {
@@ -93,6 +95,7 @@ impl OwnRecords {
             renewals: Renewals::default(),
             unkept: Unkept::default(),
             key_use: KeyUse::new(now),
+            is_told_of_head: false,
         }
     }
 

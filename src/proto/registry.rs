@@ -143,7 +143,7 @@ impl Registry {
                 return Merge::Stale;
             }
         }
-        if let Some(reason) = self.room_for(&record) {
+        if let Some(reason) = self.room_for(&record, now) {
             self.forget_author_without_records(&record.author());
             return Merge::NoRoom(reason);
         }
@@ -363,15 +363,16 @@ impl Registry {
     }
 
     /// Why there is no room for a record, judged as if the one that it replaces were gone already.
-    fn room_for(&self, record: &Record) -> Option<NoRoom> {
+    fn room_for(&self, record: &Record, now: Timestamp) -> Option<NoRoom> {
         if !record.is_public() {
             return None;
         }
-        let other = self.other_in_slot(record).map(|other| other.key());
-        if other.is_some_and(|other| other < record.key()) {
+        let other = self.other_in_slot(record);
+        // One that has ended stands in nobody's way, though it is kept for some minutes.
+        if other.is_some_and(|other| !other.is_expired(now) && other.key() < record.key()) {
             return Some(NoRoom::SlotTaken);
         }
-        let gone: Vec<KeyHash> = other.into_iter().chain([record.key()]).collect();
+        let gone: Vec<KeyHash> = other.map(|other| other.key()).into_iter().chain([record.key()]).collect();
         let freed: usize = gone.iter().filter_map(|key| self.get(key)).map(|gone| gone.weight()).sum();
         let excess = (self.weight - freed + record.weight()).saturating_sub(self.weight_max);
         if self.can_free(excess, &Rank::of(record), &gone) { None } else { Some(NoRoom::ZoneFull) }

@@ -571,6 +571,43 @@ fn a_peers_word_on_our_head_ends_one_epoch_if_the_operator_named_it_and_else_non
 }
 
 #[test]
+fn a_peers_word_on_our_head_counts_no_more_though_the_notice_of_a_restore_has_ended() {
+    let config = Config { bootstrap_peers: vec![key(1)], ..Config::default() };
+    let mut cluster = Cluster::with(vec![config, Config::default()]);
+    cluster.link(0, 1);
+    cluster.register(0, offer("old", "x")).unwrap();
+    let rows = cluster.rows[0].clone();
+    cluster.register(0, offer("lost", "x")).unwrap();
+    cluster.restart(0, rows);
+    cluster.link(0, 1);
+    assert_eq!(cluster.problems(0), [NodeAlert::RestoredBackup]);
+    cluster.pass(10 * MINUTE);
+    assert_eq!(cluster.problems(0), []);
+    cluster.cut(0, 1);
+    let author = cluster.nodes[0].author();
+    let clock = cluster.clock(0);
+    met_by(&mut cluster, &SyncAnswer::Opened { root: Digest::default(), head: u64::MAX, clock, heard: None });
+    assert_eq!((cluster.nodes[0].author(), cluster.problems(0)), (author, vec![]));
+}
+
+#[test]
+fn a_record_that_has_ended_keeps_no_other_out_of_its_slot() {
+    for (first, second) in [("a", "b"), ("b", "a")] {
+        let mut cluster = Cluster::new(2);
+        cluster.link(0, 1);
+        let in_slot =
+            |name: &str, seq, wall| message(Header { seq, slot: 7, ..header(1, name, wall) }, &body("x"), 1);
+        cluster.gossip(0, 1, in_slot(first, 1, NOW));
+        assert!(cluster.shows(0, first));
+        cluster.pass(7 * DAY + SECOND);
+        assert!(cluster.held(0, 1, first).is_some(), "hidden, and kept for some minutes");
+        let later = in_slot(second, 2, cluster.now);
+        assert_eq!(cluster.gossip(0, 1, later), Verdict::Accept, "{second} after {first}");
+        assert!(cluster.shows(0, second) && !cluster.shows(0, first));
+    }
+}
+
+#[test]
 fn a_peer_that_is_busy_is_asked_again_when_it_said_and_nobody_is_blamed() {
     let mut cluster = Cluster::new(1);
     let since = cluster.log.len();

@@ -307,11 +307,7 @@ impl Turn<'_> {
                 own.note_head(ctx, zones, name, head, NodeAlert::RestoredBackup);
             }
             // A peer's word alone counts once: a liar could else end one epoch after the other.
-            Notice::ClaimedHead(author, head)
-                if author == own.author()
-                    && !ctx.out.has_alert(&NodeAlert::RestoredBackup)
-                    && !ctx.out.has_alert(&NodeAlert::ClaimedHead) =>
-            {
+            Notice::ClaimedHead(author, head) if author == own.author() && !own.is_told_of_head => {
                 own.note_head(ctx, zones, name, head, NodeAlert::ClaimedHead);
             }
             // The epoch ended since.

@@ -85,6 +85,7 @@ impl OwnRecords {
         alert: NodeAlert,
     ) {
         if zones.get(zone).is_some_and(|own| head > own.records.seq()) {
+            self.is_told_of_head = true;
             // It is not this folder that wrote on: nothing was lost, and the two are told apart from now on.
             if ctx.out.has_alert(&NodeAlert::KeyInUse) {
                 return self.take_new_epoch(ctx, zones);

@@ -101,9 +101,10 @@ impl OwnRecords {
             return;
         }
         let may_renew = may_renew(ctx, zones);
-        // Far up there may never be room for it again, and in its place there is.
-        if may_renew && self.shelves.is_out_of_place(own.slot) {
-            return self.reassert(ctx, zones, &own);
+        // Far up there may never be room for it again, and in its place there is. Where that cannot be written now, it stands
+        // as it is, or is told.
+        if may_renew && self.shelves.is_out_of_place(own.slot) && self.reassert(ctx, zones, &own) {
+            return;
         }
         let Some(zone) = zones.get_mut(&own.name.zone) else { return };
         match zone.records.merge(ctx, own.clone(), Via::Store) {
@@ -129,12 +130,14 @@ impl OwnRecords {
         }
     }
 
-    /// Writes an own record again with a new stamp and lease. A refusal leaves what is held to lapse.
-    fn reassert(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, offered: &Record) {
-        if self.write(ctx, zones, Draft::again(offered)).is_err() {
+    /// Writes an own record again with a new stamp and lease; whether it could. A refusal leaves what is held to lapse.
+    fn reassert(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, offered: &Record) -> bool {
+        let is_written = self.write(ctx, zones, Draft::again(offered)).is_ok();
+        if !is_written {
             // Tried again at the next chance: the clock may be set, the stamp may come due.
             self.renewals.plan(ctx.now + ctx.config.own_key_interval, offered.key());
         }
+        is_written
     }
 
     /// Renews own leases that are due, and tries again what could not be written or had no room.
