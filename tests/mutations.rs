@@ -206,7 +206,7 @@ const MUTATIONS: &[Mutation] = &[
         test: "hostile",
         edits: &[Edit(
             "src/proto/registry.rs",
-            "if other.is_some_and(|other| other < record.key()) {",
+            "if other.is_some_and(|other| !other.is_expired(now) && other.key() < record.key()) {",
             "if other.is_some() {",
         )],
     },
