@@ -36,6 +36,7 @@
 
 pub mod address_block;
 pub mod alert;
+pub mod ask;
 mod backlog;
 pub mod call;
 pub mod card;
@@ -56,6 +57,7 @@ pub mod liveness;
 pub mod message;
 pub mod name;
 pub mod node;
+mod overlay;
 mod own_records;
 mod owners;
 pub mod persistence;

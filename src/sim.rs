@@ -118,7 +118,7 @@ impl World {
             .collect();
         // Planned before anything else: at its time it comes before what was planned later.
         kernel.schedule(CHECK_MS, Due::Check);
-        let nodes = Nodes::new(nodes, setup.zone_weight_max);
+        let nodes = Nodes::new(nodes, setup.zone_weight_max, setup.dialable);
         let engine = Engine {
             fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
             adversary: Adversary::new(setup.nodes),

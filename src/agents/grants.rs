@@ -70,6 +70,7 @@ pub(crate) fn grant_line(
         issued_at,
         expires_at: issued_at + life.min(GRANT_LIFE_MAX),
         generation,
+        slots: None,
     };
     BASE64.encode(&grant.sign(owner))
 }

@@ -129,6 +129,7 @@ codes! {
     BadCard "bad_card" 400 Failure Never Sender "The card breaks a limit.";
     BadSlot "bad_slot" 400 Failure Never Sender "The slot is not one of a shelf.";
     BadRevocation "bad_revocation" 400 Failure Never Sender "It does not take back what its name says.";
+    BadDelegation "bad_delegation" 400 Failure Never Sender "It does not name a zone below its own, as its name says.";
     BadScope "bad_scope" 400 Failure Never Sender "The scope forbids it here.";
     ForeignNetwork "foreign_network" 400 Failure Never Sender "It belongs to another network.";
     ForeignZone "foreign_zone" 409 Failure Never Sender "It belongs to a zone that is not held here.";

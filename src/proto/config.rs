@@ -1,11 +1,15 @@
 //! What a node may choose for itself: who it is in the world, and its timings. Limits that all nodes share are in
 //! [`super::limits`].
 
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use serde_bytes::ByteBuf;
 
 use super::identity::PeerKey;
 use super::limits::ZONE_WEIGHT_MAX;
-use super::name::ZoneName;
+use super::message::Gateway;
+use super::name::{ZoneId, ZoneName};
 
 /// Settings of one node: who it is in the world, and its timings.
 #[derive(Clone, Debug)]
@@ -16,6 +20,21 @@ pub struct Config {
     pub zones: Vec<ZoneName>,
     /// Zones it replicates without being a member: it sends no beacon there.
     pub follows: Vec<ZoneName>,
+    /// The keys of zones that have one, as the operator names them: without an entry a zone is open. Of whoever names a key a
+    /// zone takes none.
+    pub zone_keys: BTreeMap<ZoneName, PeerKey>,
+    /// For each zone with a key in which this node may be a gateway, the grants by which it names that zone above.
+    pub delegation_grants: BTreeMap<ZoneName, Vec<ByteBuf>>,
+    /// Whether this node may be a gateway of its zones, if it can be dialed.
+    pub gateway: Gateway,
+    /// Mean time between two walks from the root to a zone of which this node is a gateway, jittered by 20 %.
+    pub walk_interval: Duration,
+    /// Mean time between two comparisons of a zone below, each with another of its gateways.
+    pub follow_interval: Duration,
+    /// A zone below whose gateways were compared longer ago than this is stale.
+    pub fresh_for: Duration,
+    /// A replica of a zone below that was not compared for this long is nothing any more.
+    pub replica_kept: Duration,
     /// Peers from the configuration. Their clocks judge ours; with none a wrong clock only warns.
     pub bootstrap_peers: Vec<PeerKey>,
     /// Whether other nodes are configured. Then leases are not renewed before the first sync: an own agent may have
@@ -32,6 +51,9 @@ pub struct Config {
     pub stale_after: Duration,
     /// How long a node that is connected to the world must meet nobody who serves a zone, before it is the first of it.
     pub alone_after: Duration,
+    /// How long a node must have had company in a zone, none of which may speak for it, before it speaks for it itself: where
+    /// all start at once, or lost their disks at once, nobody else will.
+    pub company_after: Duration,
     /// How long a peer's beacon may be ahead of what is held here before a sync is started for it.
     pub lag_patience: Duration,
     /// Least time between two syncs started by beacons; doubles while they find nothing.
@@ -61,6 +83,14 @@ impl Default for Config {
             network: "world".into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),
+            zone_keys: BTreeMap::new(),
+            delegation_grants: BTreeMap::new(),
+            gateway: Gateway::Auto,
+            walk_interval: Duration::from_secs(60),
+            follow_interval: Duration::from_secs(20),
+            // Three gateways in turn, and one that is missed.
+            fresh_for: Duration::from_secs(120),
+            replica_kept: Duration::from_secs(900),
             bootstrap_peers: Vec::new(),
             expects_peers: false,
             new_key: false,
@@ -70,6 +100,8 @@ impl Default for Config {
             stale_after: Duration::from_secs(90),
             // Whoever is connected has told within a round trip which zones it serves.
             alone_after: Duration::from_secs(10),
+            // Two syncs and a half: by then whoever may speak was met by somebody who was met here.
+            company_after: Duration::from_secs(75),
             lag_patience: Duration::from_secs(3),
             lag_interval: Duration::from_secs(5),
             mesh_grace: Duration::from_secs(5),
@@ -88,6 +120,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The registry that a zone has here.
+    pub fn zone_id(&self, zone: &ZoneName) -> ZoneId {
+        ZoneId { zone: zone.clone(), key: self.zone_keys.get(zone).copied() }
+    }
+
     /// The zone in which names without one are looked up first.
     pub fn home_zone(&self) -> ZoneName {
         self.zones.first().cloned().unwrap_or_else(ZoneName::root)

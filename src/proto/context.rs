@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde_bytes::ByteBuf;
 
 use super::backlog::Backlog;
 use super::code::Code;
 use super::config::Config;
 use super::identity::{Identity, PeerKey};
 use super::io::{ConversationId, Event, NodeAlert, Offence, Output, StoreCondition, Write};
+use super::message::Gateway;
 use super::record::{Author, Refusal};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
@@ -20,6 +22,8 @@ pub(super) struct Context<'a> {
     /// The time on the local clock.
     pub(super) now: Timestamp,
     pub(super) identity: &'a Identity,
+    /// Where others are told to dial this node, as multiaddresses; none where nobody can.
+    pub(super) addresses: &'a [ByteBuf],
     /// This node as an author, in the present epoch.
     pub(super) author: Author,
     pub(super) config: &'a Config,
@@ -51,6 +55,11 @@ impl Context<'_> {
     /// Key of this node.
     pub(super) fn key(&self) -> PeerKey {
         self.author.key
+    }
+
+    /// Whether this node may be a gateway of its zones: not where nobody can dial it.
+    pub(super) fn own_gateway(&self) -> Gateway {
+        if self.addresses.is_empty() { Gateway::Never } else { self.config.gateway }
     }
 
     /// `duration` ± 20 %, so that nodes started together drift apart.

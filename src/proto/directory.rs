@@ -7,9 +7,9 @@ use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
 use super::name::{AgentName, FullName, NameError, ZoneName};
 use super::owners::Owners;
-use super::query::{Answer, Find, Found, PeerProfile, Replica, Resolution, ZoneAnswer, ZoneStatus};
+use super::query::{Find, Found, PeerProfile, Replica, Resolution};
 use super::record::Record;
-use super::search::{Entry, Index};
+use super::search::{Cursor, Entry, Index};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
 
@@ -61,11 +61,10 @@ impl Directory {
         now: Timestamp,
         zones: &mut Zones,
         find: &Find,
-        answer: impl Fn(&Zone) -> ZoneAnswer,
-    ) -> Answer {
+    ) -> (Vec<Found>, Option<Cursor>) {
         let page = self.indexed(zones).search(&find.query, find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
-        Answer { found, next: page.next, zones: scope(zones, find, answer) }
+        (found, page.next)
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
@@ -74,11 +73,10 @@ impl Directory {
         now: Timestamp,
         zones: &mut Zones,
         find: &Find,
-        answer: impl Fn(&Zone) -> ZoneAnswer,
-    ) -> Answer {
+    ) -> (Vec<Found>, Option<Cursor>) {
         let page = self.indexed(zones).list(find.query.zone.as_ref(), find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, 0.0)).collect();
-        Answer { found, next: page.next, zones: scope(zones, find, answer) }
+        (found, page.next)
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
@@ -187,19 +185,19 @@ impl Directory {
 
     /// Enters what waits where too much does.
     pub(super) fn keep_up(&mut self, zones: &mut Zones) {
-        if zones.values().any(|zone| zone.records.unindexed() > UNINDEXED_MAX) {
+        if zones.all().any(|zone| zone.records.unindexed() > UNINDEXED_MAX) {
             self.indexed(zones);
         }
     }
 
     /// Nothing of a zone is held any more.
-    pub(super) fn forget(&mut self, agents: &BTreeSet<AgentId>) {
-        agents.iter().for_each(|id| self.index.remove(id));
+    pub(super) fn forget<'a>(&mut self, agents: impl IntoIterator<Item = &'a AgentId>) {
+        agents.into_iter().for_each(|id| self.index.remove(id));
     }
 
     /// The index, with everything that waited for it.
     fn indexed(&mut self, zones: &mut Zones) -> &Index {
-        for zone in zones.values_mut() {
+        for zone in zones.all_mut() {
             for (id, since) in zone.records.take_unindexed() {
                 // One entry an agent: of several hosts' cards the greatest speaks for all.
                 let best = zone.registry().replicas(&id, since).max_by_key(|replica| replica.order());
@@ -249,7 +247,7 @@ impl Directory {
     }
 
     pub(super) fn agent(&self, now: Timestamp, zones: &Zones, id: &AgentId, score: f32) -> Option<Found> {
-        let (zone, hosts) = zones.values().find_map(|zone| {
+        let (zone, hosts) = zones.all().find_map(|zone| {
             let hosts: Vec<&Arc<Record>> = zone.registry().replicas(id, now).collect();
             (!hosts.is_empty()).then_some((zone, hosts))
         })?;
@@ -265,22 +263,9 @@ impl Directory {
         if peer == self.key {
             return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0) };
         }
-        let seen_ms_ago = zone.liveness().heard_at(&peer).map(|at| now.since(at).as_millis() as u64);
-        Replica { peer, presence: zone.liveness().presence(&peer, now), seen_ms_ago }
+        let (presence, heard_at) = zone.presence(&peer, now);
+        Replica { peer, presence, seen_ms_ago: heard_at.map(|at| now.since(at).as_millis() as u64) }
     }
-}
-
-/// What this node can say of the zones of the asked scope.
-fn scope(zones: &Zones, find: &Find, answer: impl Fn(&Zone) -> ZoneAnswer) -> Vec<ZoneAnswer> {
-    let root = ZoneName::root();
-    let asked = find.query.zone.as_ref().unwrap_or(&root);
-    let held = zones.values().filter(|zone| zone.name().is_within(asked));
-    let mut answers: Vec<ZoneAnswer> = held.map(|zone| answer(zone)).collect();
-    // What lies above the held zones, or the asked zone itself, is not known here.
-    if !find.local && !zones.contains_key(asked) {
-        answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable, age: None });
-    }
-    answers
 }
 
 /// What a peer is. Looks at every held record.

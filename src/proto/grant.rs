@@ -1,7 +1,8 @@
 //! Grants: signed permission to write a name on somebody's behalf (protocol section 1).
 //!
-//! A chain runs from the owner to the author: each issuer is the previous subject, none exceeds the one before. A
-//! grant is judged by content alone, never by the time of arrival.
+//! A chain runs from the owner to the author: each issuer is the previous subject, none exceeds the one before. In a zone with
+//! a key it begins one grant earlier, with that key: whom the zone grants is the owner (section 4). A grant is judged by
+//! content alone, never by the time of arrival.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::codec;
 use super::identity::{Identity, PeerKey};
-use super::limits::{GRANT_LIFE_MAX, GRANTS_MAX, STAMP_AHEAD_MAX};
+use super::limits::{GRANT_LIFE_MAX, GRANT_SLOTS, GRANTS_MAX, STAMP_AHEAD_MAX};
 use super::name::{AgentName, ZoneName};
 use super::record::RecordKind;
 use super::time::Timestamp;
@@ -43,6 +44,9 @@ pub struct Grant {
     pub expires_at: Timestamp,
     /// Overrules any timestamp of a lower generation.
     pub generation: u64,
+    /// Slots of a shelf that a zone's key gives, 1 to [`SLOTS`](super::limits::SLOTS); [`GRANT_SLOTS`] where it says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u16>,
 }
 
 /// Which names a grant covers.
@@ -70,7 +74,7 @@ pub enum GrantError {
     #[error("a grant's signature is wrong")]
     BadSignature,
     /// Issuer and subject do not join owner and author.
-    #[error("the grants do not lead from the owner to the author")]
+    #[error("the grants do not lead from the owner, or the zone's key, to the author")]
     Broken,
     /// Another network, zone, name, kind, or a wider grant than the one before.
     #[error("a grant does not cover the record, or exceeds the one before")]
@@ -84,7 +88,7 @@ pub enum GrantError {
 pub struct Claim<'a> {
     /// The record's network.
     pub network: &'a str,
-    /// Its owner, the first issuer.
+    /// Its owner: the first issuer, or the first subject of a zone's key.
     pub owner: PeerKey,
     /// Its author, the last subject.
     pub author: PeerKey,
@@ -101,10 +105,12 @@ pub struct Claim<'a> {
 /// What a verified chain says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Generation of the first grant, the one the owner signed.
-    pub generation: u64,
+    /// Generation of the first grant that the owner signed; none where the owner is the author, and chooses it.
+    pub generation: Option<u64>,
     /// The earliest end of all grants.
     pub expires_at: Timestamp,
+    /// The slots that a zone's key gave, the least of all grants; none where the chain begins with the owner.
+    pub slots: Option<u16>,
 }
 
 impl Grant {
@@ -171,9 +177,17 @@ pub fn verify_chain(signed: &[impl AsRef<[u8]>], claim: &Claim) -> Result<Chain,
     if signed.len() > GRANTS_MAX {
         return Err(GrantError::TooMany);
     }
-    let mut expected_issuer = claim.owner;
+    // Of a zone's key the first grant makes its subject the owner; an owner that is the author grants itself nothing.
+    let first = signed.first().ok_or(GrantError::Broken).and_then(|bytes| Grant::read(bytes.as_ref()))?;
+    let is_of_zone = first.issuer != claim.owner;
+    let leads_from_owner =
+        if is_of_zone { first.subject == claim.owner } else { claim.owner != claim.author };
+    if !leads_from_owner {
+        return Err(GrantError::Broken);
+    }
+    let mut expected_issuer = first.issuer;
     let mut previous: Option<Grant> = None;
-    let mut chain: Option<Chain> = None;
+    let mut chain = Chain { generation: None, expires_at: Timestamp(u64::MAX), slots: None };
     for bytes in signed {
         let grant = Grant::read(bytes.as_ref())?;
         if grant.issuer != expected_issuer {
@@ -187,15 +201,22 @@ pub fn verify_chain(signed: &[impl AsRef<[u8]>], claim: &Claim) -> Result<Chain,
         }
         let grant = Grant::verify(bytes.as_ref())?;
         expected_issuer = grant.subject;
-        let so_far = chain.unwrap_or(Chain { generation: grant.generation, expires_at: grant.expires_at });
-        chain = Some(Chain { expires_at: so_far.expires_at.min(grant.expires_at), ..so_far });
+        if grant.issuer == claim.owner {
+            chain.generation.get_or_insert(grant.generation);
+        }
+        if is_of_zone {
+            let given = grant.slots.unwrap_or(GRANT_SLOTS);
+            chain.slots = Some(chain.slots.map_or(given, |slots| slots.min(given)));
+        }
+        chain.expires_at = chain.expires_at.min(grant.expires_at);
         previous = Some(grant);
     }
-    match chain {
-        // An empty chain proves nothing, whoever the author is.
-        Some(chain) if expected_issuer == claim.author => Ok(chain),
-        _ => Err(GrantError::Broken),
-    }
+    if expected_issuer == claim.author { Ok(chain) } else { Err(GrantError::Broken) }
+}
+
+/// Who signed the first grant of a chain that was verified: the owner, or the key of the zone.
+pub fn first_issuer(signed: &[impl AsRef<[u8]>]) -> Option<PeerKey> {
+    signed.first().and_then(|first| Grant::read(first.as_ref()).ok()).map(|grant| grant.issuer)
 }
 
 #[cfg(test)]
@@ -217,6 +238,7 @@ mod tests {
             issued_at: NOW,
             expires_at: NOW + 30 * DAY,
             generation: 3,
+            slots: None,
         }
     }
 
@@ -239,11 +261,28 @@ mod tests {
         let first = grant(&owner, &middle);
         let second = Grant { generation: 0, expires_at: NOW + DAY, ..grant(&middle, &host) };
         let signed = [first.sign(&owner), second.sign(&middle)];
-        let chain = Chain { generation: 3, expires_at: NOW + DAY };
+        let chain = Chain { generation: Some(3), expires_at: NOW + DAY, slots: None };
         assert_eq!(judge(&signed, &owner, &host), Ok(chain));
         assert_eq!(judge(&signed[..1], &owner, &host), Err(GrantError::Broken));
-        assert_eq!(judge(&signed, &middle, &host), Err(GrantError::Broken));
+        assert_eq!(judge(&signed[1..], &owner, &host), Err(GrantError::Broken));
         assert_eq!(judge(&[], &owner, &owner), Err(GrantError::Broken));
+        let own = Grant { subject: owner.key(), ..first };
+        assert_eq!(judge(&[own.sign(&owner)], &owner, &owner), Err(GrantError::Broken));
+    }
+
+    #[test]
+    fn whom_a_zone_grants_is_the_owner_and_says_the_generation() {
+        let [zone, owner, host] = [1, 2, 3].map(|seed| Identity::from_seed([seed; 32]));
+        let first = grant(&zone, &owner);
+        let second = Grant { generation: 2, slots: Some(9), ..grant(&owner, &host) };
+        let signed = [first.sign(&zone), second.sign(&owner)];
+        let chain = Chain { generation: Some(2), expires_at: NOW + 30 * DAY, slots: Some(9) };
+        assert_eq!(judge(&signed, &owner, &host), Ok(chain));
+        // The zone's key may stand for itself, as any owner.
+        assert_eq!(judge(&signed, &zone, &host), Ok(Chain { generation: Some(3), slots: None, ..chain }));
+        let chain = Chain { generation: None, slots: Some(GRANT_SLOTS), ..chain };
+        assert_eq!(judge(&signed[..1], &owner, &owner), Ok(chain));
+        assert_eq!(judge(&signed, &host, &host), Err(GrantError::Broken));
     }
 
     #[test]

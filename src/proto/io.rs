@@ -9,10 +9,13 @@
 
 use std::sync::Arc;
 
+use serde_bytes::ByteBuf;
+
 pub use super::alert::NodeAlert;
+use super::ask::Contact;
 use super::card::Offer;
 use super::identity::PeerKey;
-use super::name::{FullName, ZoneName};
+use super::name::{FullName, ZoneId, ZoneName};
 use super::query::{Answer, Find, KnownOwner, OwnerError, Resolution};
 use super::record::{NoRoom, Record, Refusal};
 use super::registration::{Registered, Withdraw, WriteError};
@@ -30,6 +33,8 @@ pub struct ConversationId(pub u64);
 pub enum Protocol {
     /// Two registries of one zone are made equal ([`super::sync`]).
     Sync,
+    /// A node of another zone is asked something ([`super::ask`]).
+    Ask,
 }
 
 /// Something that happened.
@@ -106,6 +111,15 @@ pub enum Input {
         /// Who, as the network's word.
         peers: Vec<PeerKey>,
     },
+    /// Where this node can be dialed, as far as is known, as multiaddresses without the peer. Without any it is no gateway.
+    Addresses(Vec<ByteBuf>),
+    /// Where a connected peer can be dialed, by its own word.
+    PeerAddresses {
+        /// Who.
+        peer: PeerKey,
+        /// As multiaddresses without the peer.
+        addresses: Vec<ByteBuf>,
+    },
     /// The process was suspended or frozen for a while: what it missed is asked for at once.
     Resumed,
     /// What the last `Persist` asked for was not done. Of the outputs that came with it, only what
@@ -153,6 +167,8 @@ pub enum Role {
     Member,
     /// It replicates the zone and says nothing of itself there.
     Follower,
+    /// As a gateway of a zone above it compares itself with the gateways of this one, and keeps what it holds in memory.
+    Below,
 }
 
 /// What a local client wants. Every command has its [`Reply`], in the same turn if memory alone answers it.
@@ -263,6 +279,8 @@ pub enum Output {
         /// What of it.
         verdict: Verdict,
     },
+    /// This peer is asked now, and will be again within a minute or two: where it is dialed, as somebody says.
+    Reach(Contact),
     /// Ask in a conversation; the first request opens its stream.
     Request {
         /// Which conversation.
@@ -286,8 +304,8 @@ pub enum Output {
         /// An encoded answer.
         bytes: Vec<u8>,
     },
-    /// Take part in the mesh of a zone.
-    JoinZone(ZoneName),
+    /// Take part in the mesh of a zone. Of each name a node has one registry, so that its name says which from then on.
+    JoinZone(ZoneId),
     /// Take part in it no longer.
     LeaveZone(ZoneName),
     /// Let others find this node by the zone.
@@ -319,8 +337,10 @@ pub enum Offence {
     Record(Refusal),
     /// It asked what cannot be read.
     Request,
-    /// Its answers do not fit what it was asked.
+    /// Its answers in a sync do not fit what it was asked.
     Sync,
+    /// Its answer to a question of another zone is no answer to it.
+    Answer,
     /// It takes far more than its share.
     Greedy,
 }
@@ -412,6 +432,7 @@ impl Offence {
             Offence::Record(refusal) => refusal.code().text(),
             Offence::Request => "malformed",
             Offence::Sync => "bad_sync",
+            Offence::Answer => "bad_answer",
             Offence::Greedy => "greedy",
         }
     }

@@ -61,6 +61,29 @@ pub const EXPIRED_KEPT: Duration = Duration::from_secs(300);
 pub const TOMBSTONE_LIFE: Duration = Duration::from_secs(7 * 86_400 + 300);
 /// Life of a tombstone that raises the generation, and of a revocation, exactly: a grant may live 90 days, and a card 7.
 pub const TOMBSTONE_LIFE_LONG: Duration = Duration::from_secs(97 * 86_400 + 300);
+/// Longest life of a delegation: a zone that nobody serves any more is named for so long.
+pub const DELEGATION_LIFE: Duration = Duration::from_secs(3_600);
+/// Life of the tombstone of a delegation, exactly. With that of other kinds the zones that come and go below a large one would
+/// fill it with what buries them.
+pub const DELEGATION_TOMBSTONE_LIFE: Duration = Duration::from_secs(3_600 + 300);
+/// Addresses of a gateway in its delegation.
+pub const DELEGATION_ADDRESSES_MAX: usize = 4;
+/// Longest of them, bytes: an IPv6 address with port and transport takes 26, and a name of 60 letters fits.
+pub const DELEGATION_ADDRESS_BYTES_MAX: usize = 72;
+/// Largest question to another zone, bytes.
+pub const QUESTION_BYTES_MAX: usize = 4 * 1024;
+/// Largest answer, bytes.
+pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Addresses of a node that somebody names.
+pub const CONTACT_ADDRESSES_MAX: usize = DELEGATION_ADDRESSES_MAX;
+/// Gateways that an answer names.
+pub const WAY_GATEWAYS_MAX: usize = 3;
+/// Delegations on the way to a zone in one answer: the newest of each of the zones between.
+pub const WAY_RECORDS_MAX: usize = 32;
+/// Delegations of what lies below the zone that is looked for, in one answer.
+pub const WAY_BELOW_MAX: usize = 64;
+/// Slots that a grant of a zone's key gives where it names no number.
+pub const GRANT_SLOTS: u16 = 64;
 /// Longest life of a grant.
 pub const GRANT_LIFE_MAX: Duration = Duration::from_secs(90 * 86_400);
 /// How far ahead of the local clock a stamp may be.

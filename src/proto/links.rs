@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_bytes::ByteBuf;
+
+use super::ask::Contact;
 use super::config::Config;
 use super::identity::PeerKey;
 use super::io::Dialed;
@@ -22,6 +25,8 @@ pub(super) struct Links {
 struct Link {
     since: Timestamp,
     dialed: Dialed,
+    /// Where it says that it is dialed.
+    addresses: Vec<ByteBuf>,
 }
 
 impl Links {
@@ -31,7 +36,7 @@ impl Links {
 
     pub(super) fn connected(&mut self, peer: PeerKey, dialed: Dialed, now: Timestamp) {
         if self.of.len() < LINKS_MAX {
-            self.of.entry(peer).or_insert(Link { since: now, dialed });
+            self.of.entry(peer).or_insert(Link { since: now, dialed, addresses: Vec::new() });
         }
     }
 
@@ -39,6 +44,18 @@ impl Links {
         if self.of.remove(peer).is_some() && self.of.is_empty() {
             self.none_since = now;
         }
+    }
+
+    /// Where a connected peer says that it is dialed.
+    pub(super) fn set_addresses(&mut self, peer: &PeerKey, addresses: Vec<ByteBuf>) {
+        if let Some(link) = self.of.get_mut(peer) {
+            link.addresses = addresses;
+        }
+    }
+
+    /// A peer as others may be told of it.
+    pub(super) fn contact(&self, peer: PeerKey) -> Contact {
+        Contact { peer, addresses: self.of.get(&peer).map(|link| link.addresses.clone()).unwrap_or_default() }
     }
 
     pub(super) fn contains(&self, peer: &PeerKey) -> bool {

@@ -16,7 +16,7 @@ use super::limits::{
     BEACON_INTERVAL_MAX, BEACON_JITTER_MAX, BEACON_SPACING, BEACONS_AT_ONCE, MEMBERS_MAX, STRANGER_SPACING,
     STRANGERS_AT_ONCE, STRANGERS_MAX,
 };
-use super::message::Heartbeat;
+use super::message::{Gateway, Heartbeat};
 use super::record::Author;
 use super::time::Timestamp;
 
@@ -175,6 +175,12 @@ impl Liveness {
         live.filter(|member| counts(&member.heartbeat.peer())).count()
     }
 
+    /// Those that answer, and whether they may be gateways.
+    pub fn live_members(&self, now: Timestamp) -> impl Iterator<Item = (PeerKey, Gateway)> {
+        let live = self.members.iter().filter(move |member| self.is_live(member, now));
+        live.map(|member| (member.heartbeat.peer(), member.heartbeat.gateway))
+    }
+
     /// Whether somebody claims to have written more than is held, which `held` says of each author; it says less than before
     /// only if it has `forgotten` more authors. Cost follows what changed since the last call: every beacon asks.
     pub fn lag(&mut self, held: impl Fn(&Author) -> u64, forgotten: u64) -> Lag {
@@ -306,6 +312,7 @@ mod tests {
             clock,
             interval_ms: INTERVAL.as_millis() as u64,
             seq: 1,
+            gateway: Gateway::Auto,
         }
     }
 

@@ -14,7 +14,7 @@ use super::identity::{Identity, Keys, PeerKey};
 use super::limits::{
     BEACON_BYTES_MAX, GOSSIP_BYTES_MAX, MESSAGE_RECORDS_MAX, SYNC_ANSWER_BYTES, SYNC_FRAME_BYTES_MAX,
 };
-use super::name::ZoneName;
+use super::name::{ZoneId, ZoneName};
 use super::record::{Author, KeyHash, RecordHash};
 use super::time::Timestamp;
 
@@ -27,6 +27,8 @@ pub const SYNC_ASK_MAX: usize = 256;
 const ITEM_BYTES: usize = 96;
 /// Most items in one sync answer.
 pub const SYNC_ITEMS_MAX: usize = SYNC_ANSWER_BYTES / ITEM_BYTES;
+/// Hosts that one answer names alive.
+pub const ALIVE_MAX: usize = 256;
 /// Digests of the children of as many prefixes as may be asked.
 const SYNC_DIGESTS_MAX: usize = SYNC_ASK_MAX * FANOUT;
 
@@ -65,6 +67,49 @@ pub struct Beacon {
     /// Its last version in the zone.
     #[serde(rename = "s")]
     pub seq: u64,
+    /// Whether it is a gateway of the zone if it comes first.
+    #[serde(rename = "g", default, skip_serializing_if = "Gateway::is_usual")]
+    pub gateway: Gateway,
+}
+
+/// Whether a member may be a gateway of its zone (protocol section 4). On the wire a number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub enum Gateway {
+    /// Never: it cannot be dialed, or its operator wants it so.
+    Never,
+    /// Where it comes first among the members.
+    #[default]
+    Auto,
+    /// Before those.
+    First,
+}
+
+impl Gateway {
+    fn is_usual(&self) -> bool {
+        *self == Gateway::Auto
+    }
+}
+
+impl From<Gateway> for u8 {
+    fn from(gateway: Gateway) -> u8 {
+        match gateway {
+            Gateway::Never => 0,
+            Gateway::Auto => 1,
+            Gateway::First => 2,
+        }
+    }
+}
+
+impl From<u8> for Gateway {
+    /// What is not known here is nothing special.
+    fn from(number: u8) -> Gateway {
+        match number {
+            0 => Gateway::Never,
+            2 => Gateway::First,
+            _ => Gateway::Auto,
+        }
+    }
 }
 
 /// A question on a sync stream.
@@ -136,6 +181,13 @@ pub enum SyncAnswer {
         /// The last beacon heard of the asker's key, as it was signed: one that the asker did not send is another process's.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         heard: Option<ByteBuf>,
+        /// Whether the answerer may speak for the zone.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        whole: bool,
+        /// Hosts of the zone that the answerer sees alive, those heard last first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
+        alive: Vec<Alive>,
     },
     /// To `Children`: 16 for each prefix, in the order asked.
     Children(#[serde(deserialize_with = "codec::at_most::<SYNC_DIGESTS_MAX, _, _>")] Vec<Digest>),
@@ -174,6 +226,10 @@ pub enum SyncAnswer {
     },
 }
 
+/// A host that is alive: its key, and the seconds since it was heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alive(pub PeerKey, pub u16);
+
 /// A held record in a comparison. On the wire a list of six, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ItemOnWire", into = "ItemOnWire")]
@@ -209,8 +265,8 @@ impl From<Item> for ItemOnWire {
 /// A request with what every request of a conversation repeats, so that the answering side keeps no state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncFrame {
-    /// The zone.
-    pub zone: ZoneName,
+    /// The registry.
+    pub zone: ZoneId,
     /// Which records the fingerprints cover.
     pub as_of: Timestamp,
     /// The question.
@@ -242,6 +298,8 @@ pub struct Heartbeat {
     pub interval_ms: u64,
     /// Its last version in the zone.
     pub seq: u64,
+    /// Whether it may be a gateway of the zone.
+    pub gateway: Gateway,
 }
 
 /// A beacon that came. Clones share one judgement of its signature, which is made only if it is asked for: a stale beacon
@@ -319,8 +377,8 @@ impl Heartbeat {
 impl Beacon {
     /// What it says of its author.
     pub fn heartbeat(&self) -> Heartbeat {
-        let Beacon { author, counter, clock, interval_ms, seq, .. } = *self;
-        Heartbeat { author, counter, clock, interval_ms, seq }
+        let Beacon { author, counter, clock, interval_ms, seq, gateway, .. } = *self;
+        Heartbeat { author, counter, clock, interval_ms, seq, gateway }
     }
 
     /// Signs it.
@@ -394,6 +452,7 @@ mod tests {
             clock: Timestamp(1_700_000_000_000),
             interval_ms: 25_000,
             seq: 20_000,
+            gateway: Gateway::Never,
         };
         let mut signed = beacon.sign(&identity).into_vec();
         assert!(signed.len() < 220, "{}", signed.len());
@@ -408,8 +467,10 @@ mod tests {
     fn more_is_not_asked_at_once_than_one_answer_may_cost() {
         let is_read = |leaves: &[Prefix]| {
             let request = SyncRequest::Items { leaves: leaves.to_vec(), after: None };
-            SyncFrame::decode(&SyncFrame { zone: ZoneName::root(), as_of: Timestamp(0), request }.encode())
-                .is_ok()
+            SyncFrame::decode(
+                &SyncFrame { zone: ZoneId::open(ZoneName::root()), as_of: Timestamp(0), request }.encode(),
+            )
+            .is_ok()
         };
         let below = |prefixes: Vec<Prefix>| -> Vec<Prefix> {
             prefixes.into_iter().flat_map(|prefix| prefix.children()).collect()

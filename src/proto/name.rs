@@ -7,6 +7,9 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::identity::PeerKey;
 
 /// Longest label, bytes.
 pub const LABEL_BYTES_MAX: usize = 63;
@@ -14,6 +17,8 @@ pub const LABEL_BYTES_MAX: usize = 63;
 pub const ZONE_LABELS_MAX: usize = 8;
 /// Longest zone name, bytes.
 pub const ZONE_BYTES_MAX: usize = 253;
+/// Letters of a hash at the end of a delegation's name that was cut.
+const DELEGATED_HASH_LETTERS: usize = 6;
 
 /// Shared by all that lie in it.
 static ROOT: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("."));
@@ -43,6 +48,17 @@ pub enum NameError {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ZoneName(Arc<str>);
+
+/// Which registry of a zone: that of a key, or the open one. Each has a topic, syncs and fingerprints of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ZoneId {
+    /// The zone.
+    #[serde(rename = "z")]
+    pub zone: ZoneName,
+    /// The key without whose grant nobody writes there; none where the zone is open.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<PeerKey>,
+}
 
 /// The name of an agent within its zone: one label.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -91,6 +107,34 @@ impl ZoneName {
             || self.0.strip_suffix(&*other.0).is_some_and(|head| head.ends_with('.'))
     }
 
+    /// The name under which a zone `above` delegates this one: the labels between, joined by `_`, which is in no label of a
+    /// zone, so that it stands for one zone. A longer one is cut and ends in six letters of a hash. None unless this zone lies
+    /// strictly below.
+    pub fn delegated_in(&self, above: &ZoneName) -> Option<AgentName> {
+        if self == above || !self.is_within(above) {
+            return None;
+        }
+        let labels = match above.is_root() {
+            true => &*self.0,
+            false => &self.0[..self.0.len() - above.0.len() - 1],
+        };
+        let joined = labels.replace('.', "_");
+        if joined.len() <= LABEL_BYTES_MAX {
+            return Some(AgentName(joined.into()));
+        }
+        let hash = Sha256::new_with_prefix(b"aop-delegated-v1\0").chain_update(labels).finalize();
+        let hash = data_encoding::BASE32_NOPAD.encode(&hash).to_ascii_lowercase();
+        let cut = &joined[..LABEL_BYTES_MAX - 1 - DELEGATED_HASH_LETTERS];
+        Some(AgentName(format!("{cut}-{}", &hash[..DELEGATED_HASH_LETTERS]).into()))
+    }
+
+    /// The zone that a zone `above` delegates under this name; none if the name was cut, or is none of a delegation.
+    pub fn of_delegation(name: &AgentName, above: &ZoneName) -> Option<ZoneName> {
+        let labels = name.0.replace('_', ".");
+        let zone = if above.is_root() { labels } else { format!("{labels}.{above}") };
+        zone.parse().ok().filter(|zone: &ZoneName| zone.delegated_in(above).as_ref() == Some(name))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -101,6 +145,13 @@ impl AgentName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl ZoneId {
+    /// The registry of a zone without a key.
+    pub fn open(zone: ZoneName) -> ZoneId {
+        ZoneId { zone, key: None }
     }
 }
 
@@ -187,6 +238,15 @@ impl fmt::Display for ZoneName {
     }
 }
 
+impl fmt::Display for ZoneId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            None => write!(f, "{}", self.zone),
+            Some(key) => write!(f, "{}/{key}", self.zone),
+        }
+    }
+}
+
 impl fmt::Display for AgentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -261,7 +321,34 @@ mod tests {
         assert_eq!("summarizer@.".parse::<FullName>().unwrap().zone, ZoneName::root());
     }
 
+    #[test]
+    fn a_delegation_is_named_by_the_labels_between() {
+        let name = |below: &str, above: &str| zone(below).delegated_in(&zone(above)).map(String::from);
+        assert_eq!(name("research.acme.org", "org").unwrap(), "research_acme");
+        assert_eq!(name("research.acme.org", "acme.org").unwrap(), "research");
+        assert_eq!(name("research.acme.org", ".").unwrap(), "research_acme_org");
+        for (below, above) in
+            [("acme.org", "acme.org"), (".", "."), ("org", "acme.org"), ("badacme.org", "acme.org")]
+        {
+            assert_eq!(name(below, above), None);
+        }
+        let long = format!("{}.{}", "a".repeat(40), "b".repeat(40));
+        let [one, other] = [long.clone(), format!("{long}c")].map(|text| name(&text, ".").unwrap());
+        assert!(one.len() == LABEL_BYTES_MAX && one != other);
+        assert_eq!(ZoneName::of_delegation(&one.parse().unwrap(), &zone(".")), None);
+    }
+
     proptest! {
+        #[test]
+        fn a_delegation_is_named_for_one_zone(labels in prop::collection::vec("[a-z0-9]{1,9}", 1..5), above in "[a-z]{1,5}") {
+            let above = zone(&above);
+            let below = zone(&format!("{}.{above}", labels.join(".")));
+            for above in [above, ZoneName::root()] {
+                let name = below.delegated_in(&above).unwrap();
+                prop_assert_eq!(ZoneName::of_delegation(&name, &above), Some(below.clone()));
+            }
+        }
+
         #[test]
         fn a_name_has_one_spelling(text in "\\PC{0,80}") {
             if let Ok(name) = text.parse::<ZoneName>() { prop_assert_eq!(name.to_string(), text.clone()); }

@@ -8,11 +8,13 @@
 //! directory that answers questions. A `Turn` lends them to one input, and answers what a zone leaves as a notice before
 //! anything else is heard.
 
+mod cover;
 mod reads;
 mod turn;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde_bytes::ByteBuf;
 
 use self::turn::Turn;
 use super::clock::Clock;
@@ -24,6 +26,7 @@ use super::identity::Identity;
 use super::io::{Input, Output, Protocol, Role};
 use super::links::Links;
 use super::name::ZoneName;
+use super::overlay::Overlay;
 use super::own_records::OwnRecords;
 use super::owners::Owners;
 use super::persistence::Stored;
@@ -41,6 +44,7 @@ pub struct Node {
     forks: Forks,
     clock: Clock,
     directory: Directory,
+    overlay: Overlay,
     out: Outbox,
 }
 
@@ -50,6 +54,8 @@ struct Local {
     config: Config,
     rng: ChaCha8Rng,
     cache: VerificationCache,
+    /// Where this node can be dialed.
+    addresses: Vec<ByteBuf>,
 }
 
 impl Node {
@@ -68,20 +74,27 @@ impl Node {
         // A zone that is named in both ways is served.
         let roles: Vec<(ZoneName, Role)> = follows.chain(members).collect();
         let mut node = Node {
-            local: Local { identity, config, rng, cache: VerificationCache::default() },
-            zones: Zones::new(),
+            local: Local {
+                identity,
+                config,
+                rng,
+                cache: VerificationCache::default(),
+                addresses: Vec::new(),
+            },
+            zones: Zones::default(),
             links: Links::new(now),
             own: OwnRecords::new(key, now),
             owners: Owners::default(),
             forks: Forks::default(),
             clock: Clock::new(now),
             directory: Directory::new(key),
+            overlay: Overlay::new(now),
             out: Outbox::default(),
         };
         let mut turn = node.turn(now);
         for (name, role) in roles {
-            let zone = Zone::new(name.clone(), role, &mut turn.ctx);
-            turn.zones.insert(name, Box::new(zone));
+            let zone = Zone::new(turn.ctx.config.zone_id(&name), role, &mut turn.ctx);
+            turn.zones.insert(zone);
         }
         turn.owners.load(std::mem::take(&mut stored.owners));
         // After all zones are there: own keys of one zone are guarded while records of another are still read otherwise.
@@ -100,6 +113,9 @@ impl Node {
         if !matches!(input, Input::StoreFailed { .. }) {
             self.note_performed();
         }
+        if let Input::Addresses(addresses) = &input {
+            self.local.addresses.clone_from(addresses);
+        }
         let mut turn = self.turn(now);
         turn.observe_clock();
         match input {
@@ -111,19 +127,24 @@ impl Node {
             }
             Input::PeerLeft { peer, zone: None } => {
                 turn.links.disconnected(&peer, now);
+                turn.overlay.handle_peer_lost(&peer, now);
                 turn.with_zones(|zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Lost));
             }
             Input::Gossip { id, peer, zone, bytes } => turn.handle_gossip(id, peer, &zone, &bytes),
             Input::Request { id, peer, protocol: Protocol::Sync, bytes } => {
                 turn.handle_sync_request(id, peer, &bytes);
             }
-            Input::Response { conversation, bytes } => turn.handle_response(conversation, &bytes),
-            Input::RequestFailed { conversation } => {
-                turn.with_leader(conversation, Zone::handle_request_failed);
+            Input::Request { id, peer, protocol: Protocol::Ask, bytes } => {
+                turn.handle_question(id, peer, &bytes)
             }
+            Input::Response { conversation, bytes } => turn.handle_response(conversation, &bytes),
+            Input::RequestFailed { conversation } => turn.handle_request_failed(conversation),
             Input::ZonePeers { zone, peers } => {
                 turn.with_zone(&zone, |zone, ctx| zone.handle_found(ctx, &peers));
             }
+            // Known by now, as all that this node is told of itself.
+            Input::Addresses(_) => {}
+            Input::PeerAddresses { peer, addresses } => turn.links.set_addresses(&peer, addresses),
             Input::Resumed => turn.with_zones(Zone::handle_resumed),
             Input::StoreFailed { reason, writes } => turn.handle_store_failed(reason, writes),
             Input::Store { condition, forgotten } => turn.handle_store(condition, forgotten),
@@ -138,9 +159,12 @@ impl Node {
         turn.observe_clock();
         turn.ctx.out.catch_up(now);
         turn.with_zones(|zone, ctx| zone.records.expire(ctx));
+        turn.handle_below(|zone, ctx| zone.records.expire(ctx));
         // Before beacons are due: they tell of renewals.
         turn.own.renew(&mut turn.ctx, turn.zones);
         turn.with_zones(Zone::handle_timeout);
+        turn.handle_below(Zone::handle_timeout);
+        turn.overlay.handle_timeout(&mut turn.ctx, turn.zones, turn.links);
         turn.finish();
     }
 
@@ -151,9 +175,10 @@ impl Node {
 
     /// When [`Node::handle_timeout`] wants to be called, on the clock that `now` is read from.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let zones = self.zones.values().filter_map(|zone| zone.poll_timeout(&self.local.config));
+        let zones = self.zones.all().filter_map(|zone| zone.poll_timeout(&self.local.config));
+        let overlay = self.overlay.poll_timeout(&self.local.addresses);
         let own = self.own.poll_timeout(&self.local.config, &self.zones, self.clock.settles());
-        zones.chain(own).chain(self.out.poll_timeout()).min()
+        zones.chain(own).chain(overlay).chain(self.out.poll_timeout()).min()
     }
 
     /// Whoever has taken all outputs has performed them before anything else is heard.
@@ -165,12 +190,23 @@ impl Node {
 
     /// Lends each machine what it needs, without the others.
     fn turn(&mut self, now: Timestamp) -> Turn<'_> {
-        let Local { identity, config, rng, cache } = &mut self.local;
+        let Local { identity, config, rng, cache, addresses } = &mut self.local;
         let (unsafe_offset, clock_settles) = (self.clock.unsafe_offset(), self.clock.settles());
         self.out.now = now;
         let (author, out) = (self.own.author(), &mut self.out);
         Turn {
-            ctx: Context { now, identity, author, config, rng, cache, unsafe_offset, clock_settles, out },
+            ctx: Context {
+                now,
+                identity,
+                addresses,
+                author,
+                config,
+                rng,
+                cache,
+                unsafe_offset,
+                clock_settles,
+                out,
+            },
             zones: &mut self.zones,
             links: &mut self.links,
             own: &mut self.own,
@@ -178,6 +214,7 @@ impl Node {
             forks: &mut self.forks,
             clock: &mut self.clock,
             directory: &mut self.directory,
+            overlay: &mut self.overlay,
         }
     }
 }

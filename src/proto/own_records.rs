@@ -53,6 +53,17 @@ use super::zone::{Zone, Zones};
 /// what it knows. By then all that were dialed were compared with, and some that dialed have brought what is lacking here.
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(60);
 
+/// On whose behalf an offer is made. In a zone with a key it is the first whom that key grants.
+fn owner_of(ctx: &Context<'_>, zone: &ZoneName, grants: &[Vec<u8>]) -> Result<PeerKey, WriteError> {
+    let first = grants.first().map(|grant| Grant::read(grant).map_err(WriteError::BadGrant)).transpose()?;
+    match (ctx.config.zone_keys.get(zone), first) {
+        (Some(key), Some(grant)) if grant.issuer == *key => Ok(grant.subject),
+        (Some(_), _) => Err(WriteError::NotGranted(zone.clone())),
+        (None, Some(grant)) => Ok(grant.issuer),
+        (None, None) => Ok(ctx.key()),
+    }
+}
+
 /// The own records of one node, in all its zones.
 pub(super) struct OwnRecords {
     author: Author,
@@ -163,10 +174,7 @@ impl OwnRecords {
         if offer.scope == Scope::Zone {
             return Err(WriteError::OpenZone(zone));
         }
-        let owner = match offer.grants.first() {
-            None => ctx.key(),
-            Some(grant) => Grant::read(grant).map_err(WriteError::BadGrant)?.issuer,
-        };
+        let owner = owner_of(ctx, &zone, &offer.grants)?;
         let name = FullName { agent: offer.name, zone };
         let draft = Draft {
             owner,

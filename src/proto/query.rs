@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
+use super::io::Role;
 use super::liveness::Presence;
-use super::name::{FullName, NameError, ZoneName};
+use super::name::{FullName, NameError, ZoneId, ZoneName};
 use super::record::Record;
 use super::search::{Cursor, Query};
 use super::time::Timestamp;
@@ -82,6 +83,31 @@ pub enum ZoneStatus {
     Stale,
     /// The replica held here was never compared with anybody, or none is held: all of the zone may be missing.
     Unreachable,
+}
+
+/// A registry of the tree of zones, as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TreeZone {
+    /// Which.
+    pub id: ZoneId,
+    /// How this node takes part.
+    pub role: Role,
+    /// What an answer out of it is worth.
+    pub status: ZoneStatus,
+    /// See [`ZoneAnswer::age`].
+    pub age: Option<Duration>,
+    /// Live agents.
+    pub agents: usize,
+    /// Bytes of its records.
+    pub bytes: usize,
+    /// Live members, this node included; none where that is not known.
+    pub members: Option<usize>,
+    /// Who speaks for it, as far as is known here.
+    pub gateways: Vec<PeerKey>,
+    /// Whether this node does.
+    pub is_gateway: bool,
+    /// The nearest zone above that answered this node's last walk.
+    pub parent: Option<ZoneId>,
 }
 
 /// What a name given by a user stands for.

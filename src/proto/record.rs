@@ -5,6 +5,7 @@
 //! a tombstone. [`SignedRecord::verify`] is the only way from network bytes to a [`Record`], so an unverified record
 //! cannot be merged. Bodies of unknown kinds are stored and forwarded as bytes and never interpreted.
 
+mod delegation;
 mod header;
 mod key;
 mod refusal;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+pub use self::delegation::Delegation;
 pub use self::header::{Author, Header};
 pub use self::key::{KeyHash, RecordKey, RecordKind};
 pub use self::refusal::{Blame, NoRoom, Refusal};
@@ -97,6 +99,8 @@ pub struct Record {
     pub scope: Scope,
     /// Its place on its shelf.
     pub slot: u16,
+    /// Who signed the first of its grants: its owner, or the key of its zone. None if it has none.
+    pub granted_by: Option<PeerKey>,
 }
 
 impl Record {
@@ -180,6 +184,16 @@ impl Record {
     pub fn revocation(&self) -> Option<Revocation> {
         match self.kind {
             RecordKind::Revocation if !self.is_tombstone() => codec::decode(self.body()).ok(),
+            RecordKind::Agent | RecordKind::Delegation | RecordKind::Revocation | RecordKind::Unknown(_) => {
+                None
+            }
+        }
+    }
+
+    /// What it delegates; `None` for tombstones and other kinds.
+    pub fn delegation(&self) -> Option<Delegation> {
+        match self.kind {
+            RecordKind::Delegation if !self.is_tombstone() => codec::decode(self.body()).ok(),
             RecordKind::Agent | RecordKind::Delegation | RecordKind::Revocation | RecordKind::Unknown(_) => {
                 None
             }
@@ -331,6 +345,7 @@ mod tests {
             issued_at: NOW,
             expires_at: NOW + CARD_LIFE,
             generation: 0,
+            slots: None,
         };
         let grants = vec![ByteBuf::from(grant.sign(&owner)); 6];
         let large = Header { grants, owner: owner.key(), expires_at: NOW + TOMBSTONE_LIFE, ..header() };
@@ -352,6 +367,7 @@ mod tests {
                 issued_at: NOW,
                 expires_at: NOW + life,
                 generation,
+                slots: None,
             };
             let grants = vec![ByteBuf::from(grant.sign(&owner))];
             judge(

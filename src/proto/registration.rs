@@ -96,6 +96,11 @@ pub enum WriteError {
     /// `zone` scope in a zone without a key.
     #[error("the scope `zone` needs an owned zone, and {0} is open; use `public` or `node`")]
     OpenZone(ZoneName),
+    /// No grant of the zone's key.
+    #[error(
+        "the zone {0} has a key, and this host has no grant of it; ask whoever has that key for one (`aop keys grant`)"
+    )]
+    NotGranted(ZoneName),
     /// The store keeps nothing.
     #[error(
         "the store of this node takes no writes ({0}); free disk space or check the disk, then try again"
@@ -130,6 +135,7 @@ impl WriteError {
             WriteError::Revoked(_) => Code::Revoked,
             WriteError::Pending(_) => Code::Pending,
             WriteError::OpenZone(_) => Code::BadScope,
+            WriteError::NotGranted(_) => Code::BadGrant,
             WriteError::StoreFailed(_) => Code::StoreFailed,
             WriteError::DuplicateIdentity => Code::DuplicateIdentity,
             WriteError::NotFound(_) => Code::NotFound,

@@ -327,6 +327,10 @@ impl Registry {
 
     /// Whether another record of this author and version is held: proof of a forked author.
     pub fn is_fork(&self, record: &Record) -> bool {
+        // Delegations take no version.
+        if record.seq == 0 {
+            return false;
+        }
         let version = |hash| Version(record.author(), record.seq, hash);
         let mut held = self.by_version.range(version(HASH_MIN)..=version(HASH_MAX));
         held.any(|held| held.hash() != record.hash())

@@ -29,7 +29,7 @@ use super::limits::{
     ZONE_RECORDS_MAX,
 };
 use super::message::{Item, SYNC_ASK_MAX, SyncAnswer, SyncFrame, SyncRequest};
-use super::name::ZoneName;
+use super::name::ZoneId;
 use super::record::{Author, KeyHash, Record};
 use super::registry::Registry;
 use super::time::Timestamp;
@@ -61,7 +61,7 @@ pub struct Sync {
     /// The other side.
     pub peer: PeerKey,
     /// What is compared.
-    pub zone: ZoneName,
+    pub zone: ZoneId,
     /// When it began.
     pub started_at: Timestamp,
     /// Records that came.
@@ -96,7 +96,7 @@ impl Sync {
     /// Begins a conversation; [`Sync::poll`] yields its first request.
     pub fn new(
         peer: PeerKey,
-        zone: ZoneName,
+        zone: ZoneId,
         author: Author,
         as_of: Timestamp,
         mode: SyncMode,
@@ -176,8 +176,11 @@ impl Sync {
             (Asked::Question(request), answer) => (request, answer),
         };
         match request {
-            (SyncRequest::Open { author, .. }, SyncAnswer::Opened { root, head, clock, heard }) => {
-                step.opened = Some(Opened { author, head, clock, heard });
+            (
+                SyncRequest::Open { author, .. },
+                SyncAnswer::Opened { root, head, clock, heard, whole, alive },
+            ) => {
+                step.opened = Some(Opened { author, head, clock, heard, whole, alive });
                 // Equal roots end it here: one request of some hundred bytes is the usual cost of a sync.
                 if registry.digest(Prefix::ROOT, self.as_of) != root {
                     self.todo.push_back(SyncRequest::Children { prefixes: vec![Prefix::ROOT] });

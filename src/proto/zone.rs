@@ -10,9 +10,12 @@
 mod beacon;
 mod completeness;
 mod conversation;
+mod delegations;
+mod gateways;
 mod ingest;
 mod records;
 mod schedule;
+mod zones;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,16 +25,20 @@ use self::beacon::{BeaconTimer, LastBeacons};
 use self::completeness::Company;
 pub(super) use self::completeness::Leaving;
 use self::conversation::Conversation;
+pub(super) use self::delegations::Delegations;
 use self::records::ZoneRecords;
+pub(super) use self::schedule::Ended;
 use self::schedule::Schedule;
+pub(super) use self::zones::Zones;
 use super::config::Config;
 use super::context::Context;
 use super::fingerprint::{Digest, Prefix};
 use super::identity::PeerKey;
 use super::io::{Dialed, Output, Role};
 use super::links::Links;
-use super::liveness::{Lag, Liveness, Standing};
-use super::name::ZoneName;
+use super::liveness::{Lag, Liveness, Presence, Standing};
+use super::message::{ALIVE_MAX, Alive};
+use super::name::{ZoneId, ZoneName};
 use super::persistence;
 use super::record::{Author, KeyHash, Record};
 use super::registry::Registry;
@@ -65,9 +72,6 @@ pub(super) enum Notice {
     SyncEnded,
 }
 
-/// The zones of a node.
-pub(super) type Zones = BTreeMap<ZoneName, Box<Zone>>;
-
 /// One replicated zone.
 pub struct Zone {
     pub(super) records: ZoneRecords,
@@ -83,6 +87,19 @@ pub struct Zone {
     heard: LastBeacons,
     schedule: Schedule,
     conversation: Option<Box<Conversation>>,
+    /// How the last conversation of a replica below went.
+    outcome: Option<Outcome>,
+    /// Hosts that a peer saw alive, and since when they were not heard: a replica below hears no beacons.
+    told_alive: BTreeMap<PeerKey, Timestamp>,
+}
+
+/// How a comparison of a replica below went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    pub(super) peer: PeerKey,
+    pub(super) ended: Ended,
+    /// Whether the peer may speak for the zone.
+    pub(super) is_whole: bool,
 }
 
 /// State of one replicated zone.
@@ -90,6 +107,8 @@ pub struct Zone {
 pub struct ZoneState {
     /// The zone.
     pub zone: ZoneName,
+    /// Its key, if it has one.
+    pub key: Option<PeerKey>,
     /// How this node takes part.
     pub role: Role,
     /// Records held, tombstones included.
@@ -111,9 +130,9 @@ pub struct ZoneState {
 }
 
 impl Zone {
-    pub(super) fn new(name: ZoneName, role: Role, ctx: &mut Context<'_>) -> Zone {
+    pub(super) fn new(id: ZoneId, role: Role, ctx: &mut Context<'_>) -> Zone {
         Zone {
-            records: ZoneRecords::new(name, ctx.config.zone_weight_max),
+            records: ZoneRecords::new(id, ctx.config.zone_weight_max, role),
             role,
             liveness: Liveness::default(),
             peers: BTreeSet::new(),
@@ -123,6 +142,8 @@ impl Zone {
             heard: LastBeacons::default(),
             schedule: Schedule::new(ctx),
             conversation: None,
+            outcome: None,
+            told_alive: BTreeMap::new(),
         }
     }
 
@@ -153,8 +174,10 @@ impl Zone {
         if self.peers.remove(peer) {
             self.schedule.peer_left(peer);
             let said_goodbye = self.liveness.has_said_goodbye(peer);
-            let lacks_nothing = self.peers.is_empty() && self.schedule.lag() == Lag::None;
-            self.company.part(if said_goodbye { Leaving::Told } else { leaving }, lacks_nothing, ctx.now);
+            self.company.part(peer, if said_goodbye { Leaving::Told } else { leaving });
+            if self.peers.is_empty() {
+                self.company.left_alone(self.schedule.lag() == Lag::None, ctx.now);
+            }
             self.liveness.lose(peer);
         }
     }
@@ -167,9 +190,14 @@ impl Zone {
         }
     }
 
+    /// How the conversation of a replica below went, once it has ended.
+    pub(super) fn take_outcome(&mut self) -> Option<Outcome> {
+        self.outcome.take()
+    }
+
     fn find_if_due(&mut self, ctx: &mut Context<'_>) {
         if self.find_at.take_if(|at| *at <= ctx.now).is_some() && self.peers.is_empty() {
-            ctx.out.push(Output::FindPeers(self.records.name.clone()));
+            ctx.out.push(Output::FindPeers(self.name().clone()));
         }
     }
 
@@ -222,7 +250,12 @@ impl Zone {
 impl Zone {
     /// Its name.
     pub fn name(&self) -> &ZoneName {
-        &self.records.name
+        &self.records.id.zone
+    }
+
+    /// Which registry of its name it is.
+    pub fn id(&self) -> &ZoneId {
+        &self.records.id
     }
 
     /// How this node takes part.
@@ -255,8 +288,22 @@ impl Zone {
         self.schedule.first_synced_at()
     }
 
+    /// Hosts of agents that are alive, those heard last first, as one answer names them.
+    pub(super) fn alive(&self, now: Timestamp) -> Vec<Alive> {
+        let is_alive = |host: &PeerKey| self.liveness.presence(host, now) == Presence::Reachable;
+        let hosts = self.records.host_keys().into_iter().filter(is_alive);
+        let heard = hosts.filter_map(|host| {
+            let seconds = now.since(self.liveness.heard_at(&host)?).as_secs();
+            Some(Alive(host, u16::try_from(seconds).ok()?))
+        });
+        let mut alive: Vec<Alive> = heard.collect();
+        alive.sort_by_key(|alive| alive.1);
+        alive.truncate(ALIVE_MAX);
+        alive
+    }
+
     /// Members that are there, this node included if it is one.
-    fn members(&self, now: Timestamp) -> usize {
+    pub(super) fn members(&self, now: Timestamp) -> usize {
         let is_member = |peer: &PeerKey| self.records.standing(peer, &self.peers) == Standing::Member;
         self.liveness.live(is_member, now) + usize::from(self.role == Role::Member)
     }
@@ -271,7 +318,8 @@ impl Zone {
         let vector = self.records.registry.vector();
         let own_is_apart = self.records.seq > 0 && vector.signed_max(&own) == 0;
         ZoneState {
-            zone: self.records.name.clone(),
+            zone: self.name().clone(),
+            key: self.records.id.key,
             role: self.role,
             records: self.records.registry.len(),
             agents: self.records.agents.len(),

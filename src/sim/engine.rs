@@ -142,6 +142,11 @@ impl Engine {
         }
         self.calls.boot(at, &self.fabric);
         self.drain(at);
+        if self.fabric.nodes.are_dialable {
+            // An address of a kind of its own: whoever is named is found here by his key.
+            let address = serde_bytes::ByteBuf::from(at.to_be_bytes().to_vec());
+            self.tell(at, Input::Addresses(vec![address]));
+        }
         self.fabric.connect_all(at);
     }
 
@@ -259,6 +264,7 @@ impl Engine {
             Output::Request { conversation, peer, protocol, bytes } => {
                 fabric.request(at, conversation, &peer, protocol, bytes);
             }
+            Output::Reach(contact) => fabric.reach(at, &contact.peer),
             Output::EndConversation { conversation } => fabric.network.close_stream(at, conversation),
             Output::Respond { id, bytes } => match fabric.network.take_asked(id) {
                 Some(stream) => fabric.respond(stream, bytes),
@@ -267,7 +273,7 @@ impl Engine {
                 }
             },
             Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
-            Output::JoinZone(zone) => fabric.enter(at, zone),
+            Output::JoinZone(id) => fabric.enter(at, id.zone),
             Output::LeaveZone(zone) => {
                 fabric.exit(at, &zone);
                 checkers.left(at, &zone, fabric);

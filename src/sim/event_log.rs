@@ -65,12 +65,16 @@ impl EventLog {
             Input::PeerLeft { peer, .. } => format!("left by {}", name(peer, nodes)),
             Input::RequestFailed { conversation } => format!("{conversation:?} failed"),
             Input::ZonePeers { zone, peers } => format!("{} peers found of {zone}", peers.len()),
+            Input::Addresses(addresses) => format!("is dialed at {} addresses", addresses.len()),
             Input::Resumed => "resumed".into(),
             Input::StoreFailed { reason, writes } => {
                 format!("{} writes are not kept: {reason}", writes.len())
             }
             Input::Store { condition, .. } => format!("its store: {condition:?}"),
-            Input::Gossip { .. } | Input::Request { .. } | Input::Response { .. } => return,
+            Input::Gossip { .. }
+            | Input::Request { .. }
+            | Input::Response { .. }
+            | Input::PeerAddresses { .. } => return,
         };
         self.add_at(at, "<", &what, nodes);
     }
@@ -104,6 +108,7 @@ impl EventLog {
             Output::Provide(_)
             | Output::FindPeers(_)
             | Output::Verdict { .. }
+            | Output::Reach(_)
             | Output::Request { .. }
             | Output::EndConversation { .. }
             | Output::Respond { .. } => return,

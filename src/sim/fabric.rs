@@ -152,6 +152,13 @@ impl Fabric {
         mesh::spread(at, source, packet, &self.nodes, &mut self.network, &mut self.kernel);
     }
 
+    /// A node is about to ask a peer.
+    pub(super) fn reach(&mut self, at: usize, peer: &PeerKey) {
+        if let Some(other) = self.nodes.number_of(peer) {
+            self.network.reach(at, other, &self.nodes, &mut self.kernel);
+        }
+    }
+
     /// A node asks a peer in a conversation of its own.
     pub(super) fn request(
         &mut self,

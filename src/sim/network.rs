@@ -208,8 +208,11 @@ impl Network {
         link.dialer = if kernel.rng.random() { a } else { b };
         let dialer = link.dialer;
         let told = [(a, b), (b, a)].into_iter().flat_map(|(at, other)| {
+            let dialed = if dialer == at { Dialed::ByUs } else { Dialed::ByThem };
+            let first = (at, Input::Connected { peer: nodes[other].key, dialed });
             let shared = nodes[at].zones.keys().filter(move |zone| nodes[other].serves(zone)).cloned();
-            shared.map(move |zone| (at, joined(nodes[other].key, zone, dialer == at)))
+            std::iter::once(first)
+                .chain(shared.map(move |zone| (at, joined(nodes[other].key, zone, dialer == at))))
         });
         told.collect()
     }
@@ -266,6 +269,17 @@ impl Network {
             }
         }
         found.into_iter().map(|other| nodes[other].key).collect()
+    }
+
+    /// A node dials another that it is about to ask, if it can.
+    pub(super) fn reach(&mut self, at: usize, other: usize, nodes: &Nodes, kernel: &mut Kernel) {
+        self.links.add(at, other);
+        let Some(link) = self.links.between(at, other) else { return };
+        for (node, input) in self.connect(link, nodes, kernel) {
+            // Through the queue: the node is in the middle of its outputs.
+            let due = Due::Tell { node, incarnation: nodes[node].incarnation, input: Box::new(input) };
+            kernel.schedule(0, due);
+        }
     }
 
     /// Both ends notice that a link is gone, and look whether it can come back.

@@ -25,6 +25,8 @@ pub(super) struct Nodes {
     cache: VerificationCache,
     /// What a zone may hold at every honest node.
     pub(super) zone_weight_max: usize,
+    /// Whether nodes can be dialed, and know it.
+    pub(super) are_dialable: bool,
 }
 
 impl Index<usize> for Nodes {
@@ -42,9 +44,9 @@ impl IndexMut<usize> for Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(all: Vec<SimNode>, zone_weight_max: usize) -> Nodes {
+    pub(super) fn new(all: Vec<SimNode>, zone_weight_max: usize, are_dialable: bool) -> Nodes {
         let by_key = all.iter().enumerate().map(|(at, node)| (node.key, at)).collect();
-        Nodes { all, by_key, cache: VerificationCache::shared(), zone_weight_max }
+        Nodes { all, by_key, cache: VerificationCache::shared(), zone_weight_max, are_dialable }
     }
 
     /// How many there are, up or down.

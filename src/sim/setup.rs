@@ -29,6 +29,8 @@ pub struct Setup {
     pub zone_weight_max: usize,
     /// How calls go; none if nobody calls.
     pub calls: Option<CallConditions>,
+    /// Whether nodes can be dialed, and so may be gateways of their zones.
+    pub dialable: bool,
     /// Zones and who serves them; nodes that are members of none are members of the root zone.
     pub zones: Vec<ZoneSetup>,
 }
@@ -72,6 +74,7 @@ impl Default for Setup {
             regions: None,
             zone_weight_max: ZONE_WEIGHT_MAX,
             calls: None,
+            dialable: false,
             zones: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::network::Payload;
 use crate::proto::io::{Event, Input, Output, Reply};
+use crate::proto::name::ZoneId;
 
 /// Makes each step of the hash depend on all before: 2^64 divided by the golden ratio, made odd.
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -36,6 +37,8 @@ impl TraceHash {
             Input::Response { bytes, .. } => self.part(6, bytes),
             Input::RequestFailed { conversation } => self.part(7, &conversation.0.to_be_bytes()),
             Input::ZonePeers { zone, .. } => self.part(11, zone.as_str().as_bytes()),
+            Input::Addresses(addresses) => self.part(14, &[addresses.len() as u8]),
+            Input::PeerAddresses { peer, .. } => self.part(15, &peer.0),
             Input::Resumed => self.part(10, &[]),
             Input::StoreFailed { reason, .. } => self.part(12, reason.as_bytes()),
             Input::Store { forgotten, .. } => self.part(13, &[u8::from(*forgotten)]),
@@ -69,6 +72,7 @@ impl TraceHash {
             }
             Output::Publish { bytes, .. } => self.part(22, bytes),
             Output::Verdict { verdict, .. } => self.part(23, &[*verdict as u8]),
+            Output::Reach(contact) => self.part(36, &contact.peer.0),
             Output::Request { bytes, .. } => self.part(24, bytes),
             Output::EndConversation { conversation } => self.part(25, &conversation.0.to_be_bytes()),
             Output::Respond { bytes, .. } => self.part(26, bytes),
@@ -77,7 +81,9 @@ impl TraceHash {
                 self.part(27, &[is_success(reply)]);
             }
             Output::Penalize { offence, .. } => self.part(28, offence.text().as_bytes()),
-            Output::JoinZone(zone) | Output::LeaveZone(zone) => self.part(34, zone.as_str().as_bytes()),
+            Output::JoinZone(ZoneId { zone, .. }) | Output::LeaveZone(zone) => {
+                self.part(34, zone.as_str().as_bytes());
+            }
             Output::Provide(zone) | Output::FindPeers(zone) => self.part(35, zone.as_str().as_bytes()),
             Output::Event(event) => self.event(event),
         }

@@ -518,6 +518,7 @@ fn grant_for(life_ms: u64) -> String {
         issued_at: Timestamp(now),
         expires_at: Timestamp(now + life_ms),
         generation: 0,
+        slots: None,
     };
     data_encoding::BASE64.encode(&grant.sign(&owner))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use aop::proto::fingerprint::{self, Digest, FANOUT, Prefix};
 use aop::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
-use aop::proto::name::ZoneName;
+use aop::proto::name::{ZoneId, ZoneName};
 use aop::proto::record::KeyHash;
 use futures::{AsyncWriteExt, StreamExt};
 use libp2p::Stream;
@@ -23,7 +23,7 @@ const BYTES_PER_SECOND: f64 = 8.0 * 1024.0 * 1024.0;
 const EMPTY_PAGES_MAX: usize = 300;
 
 fn framed(request: SyncRequest) -> Vec<u8> {
-    SyncFrame { zone: ZoneName::root(), as_of: fingerprint::as_of(now()), request }.encode()
+    SyncFrame { zone: ZoneId::open(ZoneName::root()), as_of: fingerprint::as_of(now()), request }.encode()
 }
 
 /// Asks for everything and for the keys of everything, again and again.

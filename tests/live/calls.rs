@@ -230,6 +230,7 @@ async fn an_owner_among_the_callers_means_its_hosts() {
         issued_at: Timestamp(now),
         expires_at: Timestamp(now + 86_400_000),
         generation: 0,
+        slots: None,
     };
     owned.offer.grants = vec![grant.sign(&owner)];
     let mut closed = agent("closed", Builtin::Echo);

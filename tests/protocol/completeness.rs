@@ -83,7 +83,47 @@ fn an_answer_ages_from_the_last_sync_and_is_stale_when_three_are_missed() {
     cluster.pass(MINUTE * 60);
     assert_eq!(answered(&mut cluster, 0), (ZoneStatus::Stale, Some(91 + 3600)));
     cluster.link(0, 1);
-    assert_eq!(answered(&mut cluster, 0), (ZoneStatus::Held, Some(0)));
+    cluster.pass(SECOND * 40);
+    assert_eq!(
+        answered(&mut cluster, 0).0,
+        ZoneStatus::Stale,
+        "a third may have written, and neither may speak for it"
+    );
+    cluster.pass(MINUTE);
+    assert!(is_held(&mut cluster, 0));
+}
+
+#[test]
+fn who_lost_its_disk_speaks_for_nobody_until_it_met_one_who_may() {
+    let mut cluster = Cluster::with(vec![given_peers(), given_peers(), Config::default()]);
+    cluster.link(0, 1);
+    cluster.pass(MINUTE);
+    assert!([0, 1].into_iter().all(|at| answered(&mut cluster, at) == (ZoneStatus::Unreachable, None)));
+    cluster.link(1, 2);
+    assert!(is_held(&mut cluster, 1) && !is_held(&mut cluster, 0));
+    cluster.pass(SECOND * 36);
+    assert!(is_held(&mut cluster, 0), "by the next comparison");
+}
+
+#[test]
+fn where_all_start_at_once_a_while_of_company_has_to_do() {
+    let mut cluster = Cluster::with(vec![given_peers(), given_peers()]);
+    cluster.link(0, 1);
+    cluster.pass(SECOND * 70);
+    assert!(!is_held(&mut cluster, 0) && !is_held(&mut cluster, 1));
+    cluster.pass(SECOND * 42);
+    assert!(is_held(&mut cluster, 0) && is_held(&mut cluster, 1));
+    cluster.pass(MINUTE * 10);
+    assert!(is_held(&mut cluster, 0) && is_held(&mut cluster, 1));
+}
+
+#[test]
+fn a_follower_makes_nobody_whole_and_keeps_no_member_from_being_so() {
+    let follower = Config { zones: Vec::new(), follows: vec![ZoneName::root()], ..given_peers() };
+    let mut cluster = Cluster::with(vec![Config::default(), follower]);
+    cluster.link(1, 0);
+    cluster.pass(MINUTE * 10);
+    assert!(is_held(&mut cluster, 0) && is_held(&mut cluster, 1));
 }
 
 #[test]
@@ -176,7 +216,9 @@ fn a_suspended_node_is_stale_until_it_has_compared_itself_and_a_clock_set_back_c
     assert_eq!(answered(&mut cluster, 0), (ZoneStatus::Stale, Some(600)));
     cluster.give(0, Input::Resumed);
     cluster.settle();
-    assert_eq!(answered(&mut cluster, 0), (ZoneStatus::Held, Some(0)));
+    assert_eq!(answered(&mut cluster, 0), (ZoneStatus::Stale, Some(600)), "all of them slept");
+    cluster.pass(SECOND * 112);
+    assert!(is_held(&mut cluster, 0));
     cluster.clocks[0] = -3_600_000;
     cluster.pass(SECOND * 20);
     let (status, age) = answered(&mut cluster, 0);

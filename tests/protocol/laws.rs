@@ -14,7 +14,7 @@ use aop::proto::limits::{
     ZONE_WEIGHT_MAX,
 };
 use aop::proto::message::{Item, SYNC_ITEMS_MAX, SyncAnswer, SyncFrame, SyncRequest};
-use aop::proto::name::ZoneName;
+use aop::proto::name::{ZoneId, ZoneName};
 use aop::proto::record::{KeyHash, Record, RecordHash, RecordKind, SignedRecord};
 use aop::proto::registry::{Merge, Registry};
 use aop::proto::sync::{Grace, Progress, Sync, SyncError, SyncMode, answer};
@@ -383,7 +383,8 @@ struct Cost {
 /// Leads a whole conversation as two nodes do, each frame encoded and read back.
 fn converse(ours: &mut Registry, theirs: &mut Registry, grace: Grace, now: Timestamp) -> Cost {
     let mode = SyncMode { grace, republish_max: 256 };
-    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(now), mode, now);
+    let mut sync =
+        Sync::new(key(9), ZoneId::open(ZoneName::root()), author(8, 1), fingerprint::as_of(now), mode, now);
     let (mut cost, mut now) = (Cost::default(), now);
     // Hashed before: whoever compares first with a large registry waits for that.
     theirs.digest(Prefix::ROOT, fingerprint::as_of(now));
@@ -557,7 +558,7 @@ fn a_leaf_of_any_size_is_compared_in_bounded_frames() {
 fn ask_all(registry: &mut Registry, mut request: SyncRequest) -> (usize, usize) {
     let (mut came, as_of) = (0, fingerprint::as_of(NOW));
     for answers in 1.. {
-        let frame = SyncFrame { zone: ZoneName::root(), as_of, request: request.clone() };
+        let frame = SyncFrame { zone: ZoneId::open(ZoneName::root()), as_of, request: request.clone() };
         let (count, next) = match answer(&frame, registry, NOW) {
             SyncAnswer::Items { items, next } => (items.len(), next),
             SyncAnswer::Records { records, next } => (records.len(), next),
@@ -612,7 +613,7 @@ fn a_tree_that_takes_long_to_hash_is_hashed_in_turns_and_the_asker_comes_again()
     let mut registry = copy(&records);
     let ask = |registry: &mut Registry, as_of: Timestamp| {
         let request = SyncRequest::Children { prefixes: vec![Prefix::ROOT] };
-        let frame = SyncFrame { zone: ZoneName::root(), as_of, request };
+        let frame = SyncFrame { zone: ZoneId::open(ZoneName::root()), as_of, request };
         (0..10).take_while(|_| matches!(answer(&frame, registry, NOW), SyncAnswer::Busy { .. })).count()
     };
     let as_of = fingerprint::as_of(NOW);
@@ -664,7 +665,7 @@ proptest! {
         let records = |specs: &[Spec]| specs.iter().map(Spec::record).filter(is_covered).collect::<Vec<_>>();
         let (mut one, mut other) = (filled(records(&ours)), filled(records(&theirs)));
         let mode = SyncMode { grace: Grace::None, republish_max: 256 };
-        let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
+        let mut sync = Sync::new(key(9), ZoneId::open(ZoneName::root()), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
         let (mut now, mut asked) = (NOW, 0);
         let ended = loop {
             let mut frames: Vec<SyncFrame> = std::iter::from_fn(|| sync.poll(&one, now)).collect();
@@ -725,13 +726,20 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
     different.merge(card(2, 1), NOW);
     let mut early = Sync::new(
         key(9),
-        ZoneName::root(),
+        ZoneId::open(ZoneName::root()),
         author(8, 1),
         fingerprint::as_of(NOW),
         SyncMode { grace: Grace::None, republish_max: 0 },
         NOW,
     );
-    let opened = |root: Digest| SyncAnswer::Opened { root, head: 0, clock: NOW, heard: None };
+    let opened = |root: Digest| SyncAnswer::Opened {
+        root,
+        head: 0,
+        clock: NOW,
+        heard: None,
+        whole: true,
+        alive: Vec::new(),
+    };
     let as_of = fingerprint::as_of(NOW);
     let root = one.digest(Prefix::ROOT, as_of);
     early.poll(&one, NOW).unwrap();
@@ -750,7 +758,8 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
 fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), SyncError>, usize) {
     let mut registry = copy(&many(300));
     let mode = SyncMode { grace: Grace::None, republish_max: 256 };
-    let mut sync = Sync::new(key(9), ZoneName::root(), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
+    let mut sync =
+        Sync::new(key(9), ZoneId::open(ZoneName::root()), author(8, 1), fingerprint::as_of(NOW), mode, NOW);
     let (mut asked, mut now) = (VecDeque::new(), NOW);
     for count in 0.. {
         asked.extend(std::iter::from_fn(|| sync.poll(&registry, now)));
@@ -773,7 +782,14 @@ fn lied_to(mut lie: impl FnMut(&SyncFrame, usize) -> SyncAnswer) -> (Result<(), 
 #[test]
 fn answers_of_a_wrong_shape_end_the_conversation() {
     let digest = |byte| Digest([byte; 32]);
-    let root = SyncAnswer::Opened { root: digest(1), head: 0, clock: NOW, heard: None };
+    let root = SyncAnswer::Opened {
+        root: digest(1),
+        head: 0,
+        clock: NOW,
+        heard: None,
+        whole: true,
+        alive: Vec::new(),
+    };
     let item = |byte| item(KeyHash([byte; 32]), 0, byte);
     let wrong = [
         SyncAnswer::Taken,
@@ -798,9 +814,14 @@ fn answers_of_a_wrong_shape_end_the_conversation() {
 fn a_peer_that_always_has_more_is_given_up() {
     let growing = |count: usize| KeyHash(key_at(count));
     let endless = |frame: &SyncFrame, count: usize| match &frame.request {
-        SyncRequest::Open { .. } => {
-            SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW, heard: None }
-        }
+        SyncRequest::Open { .. } => SyncAnswer::Opened {
+            root: Digest([1; 32]),
+            head: 0,
+            clock: NOW,
+            heard: None,
+            whole: true,
+            alive: Vec::new(),
+        },
         SyncRequest::Children { prefixes } => {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
@@ -825,9 +846,14 @@ fn a_peer_that_always_has_more_is_given_up() {
 fn who_lists_what_it_does_not_have_is_given_up_before_much_of_it_is_asked_for() {
     let mut listed = 0;
     let (ended, count) = lied_to(|frame, count| match &frame.request {
-        SyncRequest::Open { .. } => {
-            SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW, heard: None }
-        }
+        SyncRequest::Open { .. } => SyncAnswer::Opened {
+            root: Digest([1; 32]),
+            head: 0,
+            clock: NOW,
+            heard: None,
+            whole: true,
+            alive: Vec::new(),
+        },
         SyncRequest::Children { prefixes } => {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
@@ -877,9 +903,14 @@ fn keys_and_places_beyond_what_was_asked_end_the_conversation() {
     ];
     for (number, lie) in lies.into_iter().enumerate() {
         let (ended, _) = lied_to(|frame, _| match &frame.request {
-            SyncRequest::Open { .. } => {
-                SyncAnswer::Opened { root: Digest([1; 32]), head: 0, clock: NOW, heard: None }
-            }
+            SyncRequest::Open { .. } => SyncAnswer::Opened {
+                root: Digest([1; 32]),
+                head: 0,
+                clock: NOW,
+                heard: None,
+                whole: true,
+                alive: Vec::new(),
+            },
             SyncRequest::Children { prefixes } => {
                 SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
             }
@@ -919,7 +950,7 @@ proptest! {
             let item = |at: usize| item(KeyHash(key_at(at)), u64::from(byte), byte);
             match (shape, &frame.request) {
                 (_, SyncRequest::Open { .. }) if shape > 0 => {
-                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX), heard: None }
+                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX), heard: None, whole: true, alive: Vec::new() }
                 }
                 (1 | 2, SyncRequest::Children { prefixes }) => SyncAnswer::Children(
                     (0..prefixes.len() * 16).map(|at| Digest([if at % 3 == 0 { 0 } else { byte }; 32])).collect(),

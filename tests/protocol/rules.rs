@@ -16,7 +16,7 @@ use aop::proto::io::{
 };
 use aop::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG};
 use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
-use aop::proto::name::{FullName, ZoneName};
+use aop::proto::name::{FullName, ZoneId, ZoneName};
 use aop::proto::record::{Author, Header, RecordKind};
 use aop::proto::registration::{Withdraw, WriteError};
 use aop::proto::time::{Stamp, Timestamp};
@@ -87,6 +87,7 @@ fn grant(owner: usize, host: usize, generation: u64, life: std::time::Duration) 
         issued_at: NOW - DAY,
         expires_at: NOW + life,
         generation,
+        slots: None,
     }
     .sign(&identity(owner))
 }
@@ -561,7 +562,14 @@ fn a_peers_word_on_our_head_ends_one_epoch_if_the_operator_named_it_and_else_non
         let mut epochs = std::collections::BTreeSet::from([cluster.nodes[0].author()]);
         for _ in 0..5 {
             let clock = cluster.clock(0);
-            let liar = SyncAnswer::Opened { root: Digest::default(), head: u64::MAX, clock, heard: None };
+            let liar = SyncAnswer::Opened {
+                root: Digest::default(),
+                head: u64::MAX,
+                clock,
+                heard: None,
+                whole: true,
+                alive: Vec::new(),
+            };
             met_by(&mut cluster, &liar);
             epochs.insert(cluster.nodes[0].author());
             cluster.give(0, Input::PeerLeft { peer: key(1), zone: None });
@@ -586,7 +594,17 @@ fn a_peers_word_on_our_head_counts_no_more_though_the_notice_of_a_restore_has_en
     cluster.cut(0, 1);
     let author = cluster.nodes[0].author();
     let clock = cluster.clock(0);
-    met_by(&mut cluster, &SyncAnswer::Opened { root: Digest::default(), head: u64::MAX, clock, heard: None });
+    met_by(
+        &mut cluster,
+        &SyncAnswer::Opened {
+            root: Digest::default(),
+            head: u64::MAX,
+            clock,
+            heard: None,
+            whole: true,
+            alive: Vec::new(),
+        },
+    );
     assert_eq!((cluster.nodes[0].author(), cluster.problems(0)), (author, vec![]));
 }
 
@@ -639,7 +657,7 @@ fn a_peer_whose_clock_is_minutes_off_learns_so_and_nothing_else() {
     let ask = |cluster: &mut Cluster, minutes: i64, request: SyncRequest| {
         let now = cluster.now;
         let as_of = fingerprint::as_of(Timestamp(now.0.saturating_add_signed(minutes * 60_000)));
-        let frame = SyncFrame { zone: ZoneName::root(), as_of, request };
+        let frame = SyncFrame { zone: ZoneId::open(ZoneName::root()), as_of, request };
         let (since, bytes) = (cluster.log.len(), frame.encode());
         cluster.give(0, Input::Request { id: 7, peer: key(1), protocol: Protocol::Sync, bytes });
         cluster.settle();
@@ -908,9 +926,14 @@ fn a_forged_record_in_a_sync_ends_it_and_is_not_taken() {
         if let Output::Request { conversation, bytes, .. } = &output {
             let full = aop::proto::fingerprint::Digest([1; 32]);
             let answer = match SyncFrame::decode(bytes).unwrap().request {
-                SyncRequest::Open { .. } => {
-                    SyncAnswer::Opened { root: full, head: 0, clock: now, heard: None }
-                }
+                SyncRequest::Open { .. } => SyncAnswer::Opened {
+                    root: full,
+                    head: 0,
+                    clock: now,
+                    heard: None,
+                    whole: true,
+                    alive: Vec::new(),
+                },
                 SyncRequest::Children { prefixes } => SyncAnswer::Children(vec![full; prefixes.len() * 16]),
                 _ => {
                     SyncAnswer::Records { records: vec![ByteBuf::from(forged.bytes().to_vec())], next: None }

@@ -4,7 +4,7 @@ use aop::proto::config::Config;
 use aop::proto::fingerprint::as_of;
 use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply, Role, ZoneError};
 use aop::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
-use aop::proto::name::ZoneName;
+use aop::proto::name::{ZoneId, ZoneName};
 use aop::proto::query::{Find, Resolution};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -50,7 +50,7 @@ fn picture(cluster: &mut Cluster, at: usize, zone: &ZoneName) -> String {
 fn mentions(output: &Output, zone: &ZoneName) -> bool {
     match output {
         Output::Publish { zone: of, .. } => of == zone,
-        Output::Request { bytes, .. } => SyncFrame::decode(bytes).is_ok_and(|frame| frame.zone == *zone),
+        Output::Request { bytes, .. } => SyncFrame::decode(bytes).is_ok_and(|frame| frame.zone.zone == *zone),
         _ => false,
     }
 }
@@ -60,7 +60,8 @@ fn happen(cluster: &mut Cluster, zone: &ZoneName, rng: &mut ChaCha8Rng) {
     let bytes =
         |rng: &mut ChaCha8Rng| (0..rng.random_range(0..200)).map(|_| rng.random()).collect::<Vec<u8>>();
     let agent = format!("agent-{}", rng.random_range(0..20));
-    let frame = |request| SyncFrame { zone: zone.clone(), as_of: as_of(cluster.now), request }.encode();
+    let frame =
+        |request| SyncFrame { zone: ZoneId::open(zone.clone()), as_of: as_of(cluster.now), request }.encode();
     let input = match rng.random_range(0..8) {
         0 | 1 => {
             register(cluster, rng.random_range(0..2), &agent, zone);
@@ -128,7 +129,7 @@ fn a_zone_that_is_joined_while_the_node_runs_is_served_like_any_other() {
     let told = |wanted: &[&Output], of: fn(&Output) -> Option<&ZoneName>| {
         wanted.iter().filter_map(|output| of(output)).any(|zone| *zone == late)
     };
-    assert!(told(&wanted, |output| if let Output::JoinZone(zone) = output { Some(zone) } else { None }));
+    assert!(told(&wanted, |output| if let Output::JoinZone(id) = output { Some(&id.zone) } else { None }));
     assert!(told(&wanted, |output| if let Output::FindPeers(zone) = output { Some(zone) } else { None }));
     assert!(told(&wanted, |output| if let Output::Provide(zone) = output { Some(zone) } else { None }));
     meet(&mut cluster, 0, 1, &late);

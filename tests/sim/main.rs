@@ -13,6 +13,7 @@ mod model;
 #[cfg(feature = "lab")]
 mod report;
 mod seeds;
+mod tree;
 #[cfg(feature = "lab")]
 mod worlds;
 mod zones;

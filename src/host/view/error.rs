@@ -35,6 +35,7 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
         WriteError::ZoneFull(_) => "`aop status` shows when the zone has room again",
         WriteError::Revoked(_) => NEW_GRANT,
         WriteError::Pending(_) => "wait until `aop status` shows a finished sync, then try again",
+        WriteError::NotGranted(_) => NEW_GRANT,
         WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
         WriteError::StoreFailed(_) => {
             "free disk space or check the disk; `aop status` tells when it is well again"
@@ -55,6 +56,7 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
             | Refusal::ForeignZone
             | Refusal::BadSlot
             | Refusal::BadRevocation
+            | Refusal::BadDelegation
             | Refusal::BadSignature => "report it: a node does not write what it would refuse from others",
         },
     }

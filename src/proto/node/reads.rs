@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Node;
+use super::turn::Turn;
 use crate::proto::code::Code;
 use crate::proto::config::Config;
 use crate::proto::directory;
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::io::NodeAlert;
+use crate::proto::io::{NodeAlert, Role};
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Found, PeerProfile, ZoneAnswer};
+use crate::proto::query::{Found, PeerProfile, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zone, ZoneState};
@@ -57,12 +58,12 @@ impl Node {
 
     /// Zones replicated here.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
-        self.zones.values().map(|zone| &**zone)
+        self.zones.values()
     }
 
     /// One of them.
     pub fn zone(&self, name: &ZoneName) -> Option<&Zone> {
-        self.zones.get(name).map(|zone| &**zone)
+        self.zones.get(name)
     }
 
     /// Fingerprint of a whole zone; none if it is not replicated here.
@@ -74,6 +75,51 @@ impl Node {
     pub fn zone_states(&self, now: Timestamp) -> Vec<ZoneState> {
         let own = self.own.author();
         self.zones.values().map(|zone| zone.state(own, now)).collect()
+    }
+
+    /// The tree of zones as it is seen here, from the root down: those that this node takes part in, and those below that it
+    /// follows as a gateway.
+    pub fn tree(&mut self, now: Timestamp) -> Vec<TreeZone> {
+        let Turn { ctx, zones, links, overlay, .. } = self.turn(now);
+        let served = zones.values().map(|zone| {
+            let ZoneAnswer { status, age, .. } = zone.answer(links, ctx.config, now);
+            let is_member = zone.role() == Role::Member;
+            TreeZone {
+                id: zone.id().clone(),
+                role: zone.role(),
+                status,
+                age,
+                agents: zone.records.agents().len(),
+                bytes: zone.registry().bytes(),
+                members: Some(zone.members(now)),
+                gateways: zone.gateways(&ctx, ctx.own_gateway()),
+                is_gateway: is_member && overlay.is_gateway(zone.name()),
+                parent: overlay.parent(zone.name()).map(|parent| parent.zone.clone()),
+            }
+        });
+        let below = zones.below().values().map(|zone| {
+            let ZoneAnswer { status, age, .. } = overlay.below().answer(zone.id(), ctx.config, now);
+            TreeZone {
+                id: zone.id().clone(),
+                role: zone.role(),
+                status,
+                age,
+                agents: zone.records.agents().len(),
+                bytes: zone.registry().bytes(),
+                members: None,
+                gateways: overlay.below().gateways(zone.id()).iter().map(|contact| contact.peer).collect(),
+                is_gateway: false,
+                parent: None,
+            }
+        });
+        let mut tree: Vec<TreeZone> = served.chain(below).collect();
+        let path = |zone: &TreeZone| {
+            let mut labels: Vec<String> = zone.id.zone.as_str().split('.').rev().map(str::to_owned).collect();
+            labels.retain(|label| !label.is_empty());
+            labels
+        };
+        tree.sort_by_cached_key(|zone| (path(zone), zone.id.key));
+        tree
     }
 
     /// Gap-free prefix of each author of a zone, this node included.

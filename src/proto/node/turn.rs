@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::proto::ask::{self, Question};
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
 use crate::proto::directory::{Directory, Names};
@@ -14,11 +15,12 @@ use crate::proto::io::{
 };
 use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
-use crate::proto::name::ZoneName;
+use crate::proto::name::{ZoneId, ZoneName};
+use crate::proto::overlay::Overlay;
 use crate::proto::own_records::{OwnRecords, Replace, note_written, withdraw_version};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
-use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
+use crate::proto::query::{Answer, OwnerError, Resolution, ZoneStatus};
 use crate::proto::zone::{Notice, Zone, Zones};
 
 /// What was lost is back when a zone was compared so long after it was noticed: two syncs later, with another peer where
@@ -35,6 +37,7 @@ pub(super) struct Turn<'a> {
     pub(super) forks: &'a mut Forks,
     pub(super) clock: &'a mut Clock,
     pub(super) directory: &'a mut Directory,
+    pub(super) overlay: &'a mut Overlay,
 }
 
 impl Turn<'_> {
@@ -43,7 +46,8 @@ impl Turn<'_> {
         let step = self.clock.observe(self.ctx.now);
         self.ctx.clock_settles = self.clock.settles();
         let Some(step) = step else { return };
-        self.zones.values_mut().for_each(|zone| zone.shift(step));
+        self.zones.all_mut().for_each(|zone| zone.shift(step));
+        self.overlay.shift(step);
         self.own.shift(step);
         self.clock.shift(step);
         self.ctx.out.backlog().shift(step);
@@ -53,16 +57,16 @@ impl Turn<'_> {
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, links, own, owners, directory, .. } = self;
+        let Turn { ctx, zones, own, owners, directory, .. } = self;
         let home = ctx.config.home_zone();
         let reply = match command {
             Command::Find(find) => {
-                let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
-                Reply::Found(directory.find(ctx.now, zones, &find, answer))
+                let (found, next) = directory.find(ctx.now, zones, &find);
+                Reply::Found(Answer { found, next, zones: self.cover(&find) })
             }
             Command::List(find) => {
-                let answer = |zone: &Zone| zone.answer(links, ctx.config, ctx.now);
-                Reply::Found(directory.list(ctx.now, zones, &find, answer))
+                let (found, next) = directory.list(ctx.now, zones, &find);
+                Reply::Found(Answer { found, next, zones: self.cover(&find) })
             }
             Command::Resolve(text) => Reply::Resolved(self.resolve(&text)),
             Command::ResolveForCall(text) => Reply::Resolved(self.resolve_for_call(&text)),
@@ -136,7 +140,7 @@ impl Turn<'_> {
 
     fn answer(&mut self, peer: PeerKey, mut frame: SyncFrame) -> SyncAnswer {
         if let SyncRequest::Open { clock, .. } = frame.request {
-            self.answer_notice(&frame.zone, Notice::Clock(peer, clock));
+            self.answer_notice(&frame.zone.zone, Notice::Clock(peer, clock));
             // Whose clock is wrong learns so from the answer: only what it asks then is refused.
             if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
                 frame.as_of = fingerprint::as_of(self.ctx.now);
@@ -145,15 +149,55 @@ impl Turn<'_> {
         if !fingerprint::is_plausible(frame.as_of, self.ctx.now) {
             return SyncAnswer::Refused;
         }
-        let zone = frame.zone.clone();
-        self.with_zone(&zone, |zone, ctx| zone.handle_request(ctx, peer, frame))
-            .unwrap_or(SyncAnswer::Refused)
+        let id = frame.zone.clone();
+        let zone = self.zones.get_mut(&id.zone).filter(|zone| *zone.id() == id);
+        let Some(zone) = zone else { return SyncAnswer::Refused };
+        let answer = zone.handle_request(&mut self.ctx, self.links, peer, frame);
+        self.answer_notices(&id.zone);
+        answer
     }
 
     pub(super) fn handle_response(&mut self, conversation: ConversationId, bytes: &[u8]) {
+        if self.overlay.leads(conversation) {
+            return self.overlay.handle_response(&mut self.ctx, self.zones, self.links, conversation, bytes);
+        }
         self.with_leader(conversation, |zone, ctx| zone.handle_response(ctx, bytes));
         // Only now: own records are guarded before anything more is asked.
         self.with_leader(conversation, Zone::advance);
+    }
+
+    pub(super) fn handle_request_failed(&mut self, conversation: ConversationId) {
+        if self.overlay.leads(conversation) {
+            return self.overlay.handle_request_failed(&mut self.ctx, self.zones, self.links, conversation);
+        }
+        self.with_leader(conversation, Zone::handle_request_failed);
+    }
+
+    /// A question of a node of another zone, or of this.
+    pub(super) fn handle_question(&mut self, id: u64, peer: PeerKey, bytes: &[u8]) {
+        let answer = match Question::decode(bytes) {
+            Ok(question) => self.overlay.answer(&self.ctx, self.zones, self.links, &peer, &question),
+            Err(_) => {
+                self.ctx.out.penalize(peer, Offence::Request);
+                ask::Answer::Refused
+            }
+        };
+        self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
+    }
+
+    /// Lets every replica below do something, and takes note of comparisons that ended.
+    pub(super) fn handle_below(&mut self, act: impl Fn(&mut Zone, &mut Context<'_>)) {
+        for id in self.zones.below().keys().cloned().collect::<Vec<_>>() {
+            self.with_below(&id, &act);
+        }
+    }
+
+    fn with_below(&mut self, id: &ZoneId, act: impl FnOnce(&mut Zone, &mut Context<'_>)) {
+        let Some(zone) = self.zones.below_mut().get_mut(id) else { return };
+        act(zone, &mut self.ctx);
+        // Of a zone in which this node writes nothing there is nothing to be answered.
+        zone.records.take_notices();
+        self.overlay.note_outcome(&mut self.ctx, self.zones, id);
     }
 
     /// The store did not keep what the last turn wrote: own records are taken back, the rest waits.
@@ -218,11 +262,11 @@ impl Turn<'_> {
         if let Some(zone) = self.zones.get(&name) {
             return if zone.role() == role { Ok(()) } else { Err(ZoneError::OtherRole(name)) };
         }
-        let zone = Zone::new(name.clone(), role, &mut self.ctx);
-        self.zones.insert(name.clone(), Box::new(zone));
+        let zone = Zone::new(self.ctx.config.zone_id(&name), role, &mut self.ctx);
+        self.zones.insert(zone);
         self.own.join(&mut self.ctx, self.zones, &name);
         // The mesh knows the zone before anything is published there.
-        self.ctx.out.push(Output::JoinZone(name.clone()));
+        self.ctx.out.push(Output::JoinZone(self.ctx.config.zone_id(&name)));
         self.ctx.out.push(Output::FindPeers(name.clone()));
         if role == Role::Member {
             self.ctx.out.push(Output::Provide(name));
@@ -240,11 +284,12 @@ impl Turn<'_> {
             return Err(ZoneError::NotServed(name.clone()));
         }
         self.own.withdraw_from(&mut self.ctx, self.zones, name);
+        self.overlay.leave(&mut self.ctx, self.zones, name);
         self.finish();
         // The tombstones are out before the goodbye: members that hear it ask this node nothing more.
         self.with_zone(name, Zone::close);
         if let Some(zone) = self.zones.remove(name) {
-            self.directory.forget(zone.records.agents());
+            self.directory.forget(zone.records.agents().iter());
             self.own.leave(&zone);
         }
         self.ctx.out.push(Output::LeaveZone(name.clone()));
@@ -265,7 +310,7 @@ impl Turn<'_> {
 
     pub(super) fn with_zones(&mut self, act: impl Fn(&mut Zone, &mut Context<'_>)) {
         // The names first: answering a notice needs the zones for itself.
-        for name in self.zones.keys().cloned().collect::<Vec<_>>() {
+        for name in self.zones.names() {
             self.with_zone(&name, &act);
         }
     }
@@ -276,9 +321,11 @@ impl Turn<'_> {
         conversation: ConversationId,
         act: impl FnOnce(&mut Zone, &mut Context<'_>),
     ) {
-        let leader = self.zones.values().find(|zone| zone.leads(conversation));
-        if let Some(name) = leader.map(|zone| zone.name().clone()) {
-            self.with_zone(&name, act);
+        let leader = self.zones.all().find(|zone| zone.leads(conversation));
+        let Some((id, role)) = leader.map(|zone| (zone.id().clone(), zone.role())) else { return };
+        match role {
+            Role::Below => self.with_below(&id, act),
+            Role::Member | Role::Follower => drop(self.with_zone(&id.zone, act)),
         }
     }
 
@@ -368,6 +415,7 @@ impl Turn<'_> {
         self.ctx.out.persist();
         let ctx = &mut self.ctx;
         self.zones.values_mut().for_each(|zone| zone.records.publish_own(ctx));
+        self.directory.forget(&self.overlay.take_dropped());
         self.directory.keep_up(self.zones);
     }
 }

@@ -63,15 +63,16 @@ impl OwnRecords {
 
     /// Where the versions of the present epoch go on.
     fn take_versions(&self, zones: &mut Zones, seqs: &BTreeMap<ZoneName, u64>) {
-        for (name, zone) in zones {
+        for zone in zones.values_mut() {
+            let name = zone.name().clone();
             let written = self
                 .records
                 .values()
-                .filter(|own| own.name.zone == *name && own.author().epoch == self.author.epoch);
+                .filter(|own| own.name.zone == name && own.author().epoch == self.author.epoch);
             // Whichever is greater, the records or the row: either may be the one that the last crash spared.
             let highest = written.map(|own| own.seq).max().unwrap_or(0);
             // Its row holds the same or a greater one.
-            _ = zone.records.set_seq(highest.max(seqs.get(name).copied().unwrap_or(0)));
+            _ = zone.records.set_seq(highest.max(seqs.get(&name).copied().unwrap_or(0)));
         }
     }
 
@@ -98,7 +99,7 @@ impl OwnRecords {
 
     /// The present epoch ends: this folder wrote more in it than it holds, at least up to `heads` where that is known.
     fn retire_epoch(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, heads: &BTreeMap<ZoneName, u64>) {
-        let known = zones.iter().map(|(name, zone)| (name, zone.records.seq()));
+        let known = zones.values().map(|zone| (zone.name(), zone.records.seq()));
         let parted = self.parted.iter().map(|(name, seq)| (name, *seq));
         let lost: LostRanges = known
             .chain(parted)

@@ -143,6 +143,9 @@ impl OwnRecords {
         // Through the gate that everybody else's records pass: what peers would refuse is refused here, with its reason.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
+        if !zone.records.is_granted(&record) {
+            return Err(WriteError::NotGranted(name.zone));
+        }
         if zone.registry().is_revoked(&record, ctx.now) && !record.is_tombstone() {
             return Err(WriteError::Revoked(name));
         }
@@ -204,10 +207,12 @@ impl OwnRecords {
         let mut chain_ends = None;
         if let Some(chain) = chain_of(ctx, draft, stamp)? {
             // The owner has since signed a higher one, to take this host's right away.
-            if chain.generation < generation {
-                return Err(WriteError::Superseded(draft.name.clone()));
+            if let Some(granted) = chain.generation {
+                if granted < generation {
+                    return Err(WriteError::Superseded(draft.name.clone()));
+                }
+                generation = granted;
             }
-            generation = chain.generation;
             chain_ends = Some(chain.expires_at);
         }
         let raises = generation > highest && !replaced.is_empty();
@@ -247,7 +252,7 @@ impl OwnRecords {
 }
 
 fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Chain>, WriteError> {
-    if draft.owner == ctx.key() {
+    if draft.owner == ctx.key() && draft.grants.is_empty() {
         return Ok(None);
     }
     let claim = Claim {
@@ -263,7 +268,8 @@ fn chain_of(ctx: &Context<'_>, draft: &Draft, stamp: Stamp) -> Result<Option<Cha
 }
 
 fn granted_generation(draft: &Draft) -> u64 {
-    draft.grants.first().and_then(|grant| Grant::read(grant).ok()).map_or(0, |grant| grant.generation)
+    let mut grants = draft.grants.iter().filter_map(|grant| Grant::read(grant).ok());
+    grants.find(|grant| grant.issuer == draft.owner).map_or(0, |grant| grant.generation)
 }
 
 /// Whether the grants that an own record travels with do as well as those of a new draft: a host that grants itself

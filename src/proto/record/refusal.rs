@@ -48,12 +48,15 @@ pub enum Refusal {
     /// The card breaks a limit.
     #[error("the card breaks a limit")]
     BadCard,
-    /// The slot is not one of a shelf.
-    #[error("the slot is not one of 0 to {}", SLOTS - 1)]
+    /// The slot is not one of a shelf, or none that its grants give.
+    #[error("the slot is not one of 0 to {}, or not one that its grants give", SLOTS - 1)]
     BadSlot,
     /// It does not take back what its name says, or somebody else's.
     #[error("the revocation does not name a record of its owner by another host")]
     BadRevocation,
+    /// It names a zone that does not lie below its own, or one that its name does not.
+    #[error("the delegation does not name a zone below its own, as its name says")]
+    BadDelegation,
 }
 
 /// Why a record has no room (protocol section 1).
@@ -94,6 +97,7 @@ impl Refusal {
             Refusal::BadCard => Code::BadCard,
             Refusal::BadSlot => Code::BadSlot,
             Refusal::BadRevocation => Code::BadRevocation,
+            Refusal::BadDelegation => Code::BadDelegation,
         }
     }
 
@@ -112,7 +116,8 @@ impl Refusal {
             | Refusal::BadScope
             | Refusal::BadCard
             | Refusal::BadSlot
-            | Refusal::BadRevocation => Blame::Sender,
+            | Refusal::BadRevocation
+            | Refusal::BadDelegation => Blame::Sender,
         }
     }
 }

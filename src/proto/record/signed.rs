@@ -6,17 +6,18 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::weight::weight;
-use super::{Header, KeyHash, Record, RecordHash, RecordKind, Refusal, Revocation};
+use super::{Delegation, Header, KeyHash, Record, RecordHash, RecordKind, Refusal, Revocation};
 use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
-use crate::proto::grant::{Chain, Claim, GrantError, verify_chain};
+use crate::proto::grant::{Chain, Claim, GrantError, first_issuer, verify_chain};
 use crate::proto::identity::{Identity, Keys};
 use crate::proto::limits::{
-    CARD_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX, LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX,
-    RECORD_BYTES_MAX, REVOCATION_BYTES_MAX, SCHEMA_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SKILLS_BYTES_MAX, SLOTS,
-    STAMP_AHEAD_MAX, TOMBSTONE_BYTES_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
+    CARD_LIFE, DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE, DESCRIPTION_BYTES_MAX, ENDPOINTS_MAX,
+    LABEL_TEXT_BYTES_MAX, LABELS_MAX, NETWORK_BYTES_MAX, RECORD_BYTES_MAX, REVOCATION_BYTES_MAX,
+    SCHEMA_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SKILLS_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX, TOMBSTONE_BYTES_MAX,
+    TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
 };
-use crate::proto::name::FullName;
+use crate::proto::name::{FullName, ZoneName};
 use crate::proto::time::Timestamp;
 
 /// The record format this node speaks.
@@ -162,12 +163,15 @@ impl SignedRecord {
         if !self.lease_is_right() {
             return Err(Refusal::BadLease);
         }
-        if (seq == 0) != (scope == Scope::Node) {
+        // A delegation is written in a zone of which its author is no member, whose versions nobody has to follow.
+        let is_delegation = self.header().kind == RecordKind::Delegation;
+        if (seq == 0) != (scope == Scope::Node || is_delegation) || is_delegation && scope != Scope::Public {
             return Err(Refusal::BadScope);
         }
         let card = self.card()?;
         card.as_ref().map_or(Ok(()), check_card)?;
         self.check_revocation()?;
+        self.check_delegation()?;
         Ok(card)
     }
 
@@ -182,12 +186,13 @@ impl SignedRecord {
     fn lease_is_right(&self) -> bool {
         let Header { stamp, expires_at, ref kind, .. } = *self.header();
         let is_exactly = |life: Duration| expires_at == stamp.wall + life;
+        let is_within = |life: Duration| expires_at > stamp.wall && expires_at <= stamp.wall + life;
         match kind {
+            RecordKind::Delegation if self.is_tombstone() => is_exactly(DELEGATION_TOMBSTONE_LIFE),
             _ if self.is_tombstone() => is_exactly(TOMBSTONE_LIFE) || is_exactly(TOMBSTONE_LIFE_LONG),
             RecordKind::Revocation => is_exactly(TOMBSTONE_LIFE_LONG),
-            RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => {
-                expires_at > stamp.wall && expires_at <= stamp.wall + CARD_LIFE
-            }
+            RecordKind::Delegation => is_within(DELEGATION_LIFE),
+            RecordKind::Agent | RecordKind::Unknown(_) => is_within(CARD_LIFE),
         }
     }
 
@@ -207,6 +212,32 @@ impl SignedRecord {
         if is_right { Ok(()) } else { Err(Refusal::BadRevocation) }
     }
 
+    fn check_delegation(&self) -> Result<(), Refusal> {
+        let Header { zone, kind, name, .. } = self.header();
+        if *kind != RecordKind::Delegation || self.is_tombstone() {
+            return Ok(());
+        }
+        let delegation: Delegation = codec::decode(self.body()).map_err(|_| Refusal::Malformed)?;
+        let is_right =
+            delegation.zone.delegated_in(zone).as_ref() == Some(name) && delegation.is_within_limits();
+        if is_right { Ok(()) } else { Err(Refusal::BadDelegation) }
+    }
+
+    /// The zone that the grants must cover: that of the record, of a delegation the zone that it names.
+    fn granted_zone(&self) -> Result<ZoneName, Refusal> {
+        let Header { zone, kind, name, .. } = self.header();
+        match kind {
+            RecordKind::Delegation if self.is_tombstone() => {
+                ZoneName::of_delegation(name, zone).ok_or(Refusal::BadGrant)
+            }
+            RecordKind::Delegation => {
+                let delegation: Delegation = codec::decode(self.body()).map_err(|_| Refusal::Malformed)?;
+                Ok(delegation.zone)
+            }
+            RecordKind::Agent | RecordKind::Revocation | RecordKind::Unknown(_) => Ok(zone.clone()),
+        }
+    }
+
     fn body(&self) -> &[u8] {
         &self.bytes()[self.0.body_at..]
     }
@@ -217,23 +248,28 @@ impl SignedRecord {
 
     fn check_grants(&self) -> Result<(), Refusal> {
         let header = self.header();
-        if header.author.key == header.owner {
+        if header.author.key == header.owner && header.grants.is_empty() {
             // The owner needs no grant and may choose any generation.
-            return if header.grants.is_empty() { Ok(()) } else { Err(Refusal::BadGrant) };
+            return Ok(());
         }
+        let granted_zone = self.granted_zone()?;
         let claim = Claim {
             network: &header.network,
             owner: header.owner,
             author: header.author.key,
-            zone: &header.zone,
+            zone: &granted_zone,
             name: &header.name,
             kind: &header.kind,
             stamped_at: header.stamp.wall,
         };
-        let Chain { generation, expires_at } =
+        let Chain { generation, expires_at, slots } =
             verify_chain(&header.grants, &claim).map_err(|_: GrantError| Refusal::BadGrant)?;
-        if header.generation != generation {
+        if generation.is_some_and(|generation| header.generation != generation) {
             return Err(Refusal::BadGeneration);
+        }
+        // What is granted of the zone below says nothing of the zone above.
+        if header.kind != RecordKind::Delegation && slots.is_some_and(|slots| header.slot >= slots) {
+            return Err(Refusal::BadSlot);
         }
         // A tombstone buries for longer than most grants last, and offers nothing: it is enough that it was allowed.
         let ends = if self.is_tombstone() { header.stamp.wall } else { header.expires_at };
@@ -265,6 +301,7 @@ impl SignedRecord {
             expires_at: header.expires_at,
             scope: header.scope,
             slot: header.slot,
+            granted_by: first_issuer(&header.grants),
         }
     }
 }

@@ -29,6 +29,8 @@ fn try_answer(frame: &SyncFrame, registry: &mut Registry, now: Timestamp) -> Opt
             clock: now,
             // Not of the registry: who answers adds it.
             heard: None,
+            whole: false,
+            alive: Vec::new(),
         },
         SyncRequest::Children { prefixes } => {
             let mut children = prefixes.iter().flat_map(|prefix| prefix.children());

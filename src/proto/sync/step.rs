@@ -2,6 +2,7 @@
 
 use serde_bytes::ByteBuf;
 
+use crate::proto::message::Alive;
 use crate::proto::record::Author;
 use crate::proto::time::Timestamp;
 
@@ -27,6 +28,10 @@ pub struct Opened {
     pub clock: Timestamp,
     /// The last beacon of the asker's key that was heard there, as it was signed.
     pub heard: Option<ByteBuf>,
+    /// Whether the other side may speak for the zone.
+    pub whole: bool,
+    /// Hosts that it sees alive.
+    pub alive: Vec<Alive>,
 }
 
 /// How the conversation stands.

@@ -97,12 +97,13 @@ impl Zone {
         }
         let beacon = Beacon {
             network: ctx.config.network.clone(),
-            zone: self.records.name.clone(),
+            zone: self.name().clone(),
             author: ctx.author,
             counter: self.beacons.count(ctx.now),
             clock: ctx.now,
             interval_ms: interval.as_millis() as u64,
             seq: self.records.seq,
+            gateway: ctx.own_gateway(),
         };
         self.records.publish(ctx, &Envelope::Beacon(beacon.sign(ctx.identity)));
     }
@@ -114,7 +115,7 @@ impl Zone {
         signed: &SignedBeacon,
     ) -> Verdict {
         let (beacon, heartbeat) = (signed.beacon(), signed.heartbeat());
-        if beacon.network != ctx.config.network || beacon.zone != self.records.name {
+        if beacon.network != ctx.config.network || beacon.zone != *self.name() {
             return self.records.reject(ctx, peer, Refusal::ForeignZone);
         }
         if heartbeat.peer() == ctx.key() {
@@ -153,7 +154,7 @@ impl Zone {
 /// A beacon of this node's key: one of ours, come back over the mesh, or a sign of another process.
 pub(super) fn note_own_beacon(zone: &mut Zone, ctx: &mut Context<'_>, signed: &SignedBeacon) {
     let beacon = signed.beacon();
-    if beacon.zone == zone.records.name
+    if beacon.zone == *zone.name()
         && beacon.network == ctx.config.network
         && beacon.author.key == ctx.key()
         && zone.beacons.is_foreign(beacon.counter)

@@ -1,12 +1,17 @@
-//! What an answer out of this zone may say of itself (protocol section 3): whether something may be missing, and since when.
+//! What an answer out of this zone may say of itself (protocol sections 3 and 4): whether something may be missing, and since
+//! when; and whether this node may speak for the zone, so that others are as whole as it is.
 //!
-//! Nothing is missing by construction where nobody else is: in the first node of a world, or of a zone. Everywhere else a
-//! replica is as complete as its last finished sync, which ages.
+//! A replica is whole where nothing is missing by construction: in the first node of a world, or of a zone. Everywhere else it
+//! is whole by a comparison with one that is, and that ages. Where all of a zone start at once none is: after a while of
+//! company the word of those who are there has to do.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Zone;
 use crate::proto::config::Config;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::Role;
 use crate::proto::links::Links;
 use crate::proto::liveness::Lag;
 use crate::proto::query::{ZoneAnswer, ZoneStatus};
@@ -18,8 +23,12 @@ pub(super) struct Company {
     alone_since: Option<Timestamp>,
     /// Somebody was lost without a goodbye since the last finished sync, and may write where nobody here hears it.
     has_lost: bool,
-    /// When somebody came to a node that lacked nothing.
-    founded_until: Option<Timestamp>,
+    /// The last time at which nothing was missing.
+    whole_at: Option<Timestamp>,
+    /// Connected peers that said that they may speak for the zone.
+    whole_peers: BTreeSet<PeerKey>,
+    /// Since when there are others, none of whom may.
+    none_whole_since: Option<Timestamp>,
 }
 
 /// How a peer left.
@@ -33,28 +42,69 @@ pub(in crate::proto) enum Leaving {
 
 impl Company {
     pub(super) fn new(now: Timestamp) -> Company {
-        Company { alone_since: Some(now), has_lost: false, founded_until: None }
+        Company {
+            alone_since: Some(now),
+            has_lost: false,
+            whole_at: None,
+            whole_peers: BTreeSet::new(),
+            none_whole_since: None,
+        }
     }
 
     /// Somebody came.
     pub(super) fn meet(&mut self, links: &Links, config: &Config, now: Timestamp) {
         if self.is_founder(links, config, now) {
-            self.founded_until = Some(now);
+            self.whole_at = Some(now);
         }
         self.alone_since = None;
     }
 
-    /// Somebody left; who has nobody any more, and is told of nothing that it lacks, is alone.
-    pub(super) fn part(&mut self, leaving: Leaving, lacks_nothing: bool, now: Timestamp) {
+    /// Somebody left.
+    pub(super) fn part(&mut self, peer: &PeerKey, leaving: Leaving) {
         self.has_lost |= leaving == Leaving::Lost;
+        self.whole_peers.remove(peer);
+    }
+
+    /// Nobody is left; who is told of nothing that it lacks is alone.
+    pub(super) fn left_alone(&mut self, lacks_nothing: bool, now: Timestamp) {
+        self.none_whole_since = None;
         if lacks_nothing && !self.has_lost {
             self.alone_since = Some(now);
         }
     }
 
-    /// A sync ended well: what those had who were lost before it has been looked for.
-    pub(super) fn compared(&mut self) {
+    /// A peer said whether it may speak for the zone.
+    pub(super) fn told(&mut self, peer: PeerKey, is_whole: bool) {
+        if is_whole {
+            self.whole_peers.insert(peer);
+        } else {
+            self.whole_peers.remove(&peer);
+        }
+    }
+
+    pub(super) fn is_whole_peer(&self, peer: &PeerKey) -> bool {
+        self.whole_peers.contains(peer)
+    }
+
+    /// A sync with a peer ended well: what those had who were lost before it has been looked for.
+    pub(super) fn compared(&mut self, peer: &PeerKey, config: &Config, now: Timestamp) {
         self.has_lost = false;
+        let was_whole = self.whole_at.is_some_and(|at| now.since(at) <= config.stale_after);
+        if !self.whole_peers.is_empty() {
+            self.none_whole_since = None;
+            // Others may hold what this one lacks: only those who may speak have it.
+            if self.whole_peers.contains(peer) {
+                self.whole_at = Some(now);
+            }
+        } else if was_whole || now.since(*self.none_whole_since.get_or_insert(now)) >= config.company_after {
+            // It is this node that the others wait for.
+            self.whole_at = Some(now);
+        }
+    }
+
+    /// The zone above, whole, knew nobody of this zone.
+    pub(super) fn unknown_above(&mut self, now: Timestamp) {
+        self.whole_at = Some(now);
     }
 
     /// Nobody knows of more than what is held here.
@@ -66,15 +116,15 @@ impl Company {
 
     pub(super) fn shift(&mut self, step: Duration) {
         self.alone_since = self.alone_since.map(|at| at - step);
-        self.founded_until = self.founded_until.map(|at| at - step);
+        self.whole_at = self.whole_at.map(|at| at - step);
+        self.none_whole_since = self.none_whole_since.map(|at| at - step);
     }
 }
 
 impl Zone {
     /// What an answer out of this zone is worth.
     pub(in crate::proto) fn answer(&self, links: &Links, config: &Config, now: Timestamp) -> ZoneAnswer {
-        let whole_at = self.schedule.synced_at().max(self.company.founded_until);
-        let (status, age) = match whole_at.map(|at| now.since(at)) {
+        let (status, age) = match self.company.whole_at.map(|at| now.since(at)) {
             _ if self.company.is_founder(links, config, now) => (ZoneStatus::Held, Some(Duration::ZERO)),
             None => (ZoneStatus::Unreachable, None),
             Some(age) if age > config.stale_after || self.schedule.lag() == Lag::Known => {
@@ -83,5 +133,16 @@ impl Zone {
             Some(age) => (ZoneStatus::Held, Some(age)),
         };
         ZoneAnswer { zone: self.name().clone(), status, age }
+    }
+
+    /// Whether this node may speak for the zone: whoever compares itself with it is as whole. Who follows a zone may not, for it
+    /// hears no beacon that tells of more.
+    pub(in crate::proto) fn may_speak(&self, links: &Links, config: &Config, now: Timestamp) -> bool {
+        self.role == Role::Member && self.answer(links, config, now).status == ZoneStatus::Held
+    }
+
+    /// The zone above, whole, knew nobody else of this zone.
+    pub(in crate::proto) fn note_unknown_above(&mut self, now: Timestamp) {
+        self.company.unknown_above(now);
     }
 }

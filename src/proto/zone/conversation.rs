@@ -7,12 +7,13 @@ use serde_bytes::ByteBuf;
 
 use super::beacon::note_own_beacon;
 use super::schedule::Ended;
-use super::{Notice, Zone, ZoneRecords};
+use super::{Notice, Outcome, Zone, ZoneRecords};
 use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::fingerprint;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{ConversationId, Event, Offence, Output, Protocol};
+use crate::proto::io::{ConversationId, Event, Offence, Output, Protocol, Role};
+use crate::proto::links::Links;
 use crate::proto::message::{Envelope, SignedBeacon, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::sync::{self, Grace, Opened, Progress, Step, Sync, SyncError, SyncMode};
 use crate::proto::time::Timestamp;
@@ -79,7 +80,7 @@ impl Zone {
     }
 
     /// The zone is left: nothing is asked any more.
-    pub(super) fn abandon(&mut self, ctx: &mut Context<'_>) {
+    pub(in crate::proto) fn abandon(&mut self, ctx: &mut Context<'_>) {
         if let Some(conversation) = self.conversation.take() {
             ctx.out.push(Output::EndConversation { conversation: conversation.id });
         }
@@ -89,13 +90,19 @@ impl Zone {
     pub(in crate::proto) fn handle_request(
         &mut self,
         ctx: &mut Context<'_>,
+        links: &Links,
         peer: PeerKey,
         frame: SyncFrame,
     ) -> SyncAnswer {
         // Before a gift is taken: the answer to a gift says only that it came.
         let mut answer = sync::answer(&frame, &mut self.records.registry, ctx.now);
-        if let SyncAnswer::Opened { heard, .. } = &mut answer {
+        if let SyncAnswer::Opened { heard, whole, alive, .. } = &mut answer {
             *heard = self.heard.of(&peer);
+            *whole = self.may_speak(links, ctx.config, ctx.now);
+            // Members hear beacons themselves.
+            if !self.peers.contains(&peer) {
+                *alive = self.alive(ctx.now);
+            }
         }
         if let SyncRequest::Give { records, publish } = frame.request {
             match self.records.take_records(ctx, peer, records) {
@@ -159,11 +166,11 @@ impl Zone {
         }
     }
 
-    fn start_sync(&mut self, ctx: &mut Context<'_>, peer: PeerKey, grace: Grace) {
+    pub(in crate::proto) fn start_sync(&mut self, ctx: &mut Context<'_>, peer: PeerKey, grace: Grace) {
         self.schedule.started(ctx);
         let as_of = fingerprint::as_of(ctx.now);
         let mode = SyncMode { grace, republish_max: ctx.config.republish_max };
-        let sync = Sync::new(peer, self.records.name.clone(), ctx.author, as_of, mode, ctx.now);
+        let sync = Sync::new(peer, self.id().clone(), ctx.author, as_of, mode, ctx.now);
         let (id, is_thorough) = (ctx.out.next_conversation(), grace == Grace::None);
         self.conversation = Some(Box::new(Conversation { id, sync, is_thorough }));
         self.send_requests(ctx);
@@ -179,7 +186,9 @@ impl Zone {
     }
 
     fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
-        if let Some(Opened { author, head, clock, heard }) = step.opened {
+        if let Some(Opened { author, head, clock, heard, whole, alive }) = step.opened {
+            self.company.told(peer, whole);
+            self.note_alive(&alive, ctx.now);
             // First: versions that another process wrote under this key are none that this folder lost.
             if let Some(beacon) = heard.and_then(|heard| SignedBeacon::read(heard).ok()) {
                 note_own_beacon(self, ctx, &beacon);
@@ -221,14 +230,20 @@ impl Zone {
         }
         let (received, sent) = (sync.received, sync.sent);
         let ended = if finished { Ended::Finished } else { Ended::Broken };
+        if self.role == Role::Below {
+            let is_whole = self.company.is_whole_peer(&sync.peer);
+            self.outcome = Some(Outcome { peer: sync.peer, ended, is_whole });
+        }
         self.schedule.ended(ended, ctx.now, retry);
         if finished {
-            self.company.compared();
+            self.company.compared(&sync.peer, ctx.config, ctx.now);
             if is_thorough {
                 let registry = &self.records.registry;
                 self.liveness.doubt(|author| registry.seen_up_to(author), sync.started_at);
             }
-            ctx.out.event(Event::Synced { peer: sync.peer, zone: self.records.name.clone(), received, sent });
+            if self.role != Role::Below {
+                ctx.out.event(Event::Synced { peer: sync.peer, zone: self.name().clone(), received, sent });
+            }
         }
         if error.is_some_and(SyncError::is_offence) {
             ctx.out.penalize(sync.peer, Offence::Sync);

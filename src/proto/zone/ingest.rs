@@ -12,7 +12,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::io::{Event, GossipId, Offence, Output, Removal, Verdict, Via};
 use crate::proto::message::Message;
 use crate::proto::persistence;
-use crate::proto::record::{Blame, NoRoom, Record, Refusal, SignedRecord};
+use crate::proto::record::{Blame, NoRoom, Record, RecordKind, Refusal, SignedRecord};
 use crate::proto::registry::Merge;
 
 /// What became of bytes that claim to be a record.
@@ -132,12 +132,22 @@ impl ZoneRecords {
     }
 
     fn verify(&self, ctx: &mut Context<'_>, signed: &SignedRecord) -> Result<Arc<Record>, Refusal> {
-        if signed.header().zone != self.name {
+        if signed.header().zone != self.id.zone {
             return Err(Refusal::ForeignZone);
         }
         // The zone first, for it costs a comparison; the scope last, for only a verified one is worth blaming anybody.
         let record = signed.verify_with(ctx.now, &mut ctx.cache.keys)?;
+        if !self.is_granted(&record) {
+            return Err(Refusal::BadGrant);
+        }
         if record.is_public() { Ok(record) } else { Err(Refusal::BadScope) }
+    }
+
+    /// Whether the zone's key lets a record in: its chain of grants begins there. An agent's owner is then whom the key grants,
+    /// of a delegation whoever has the key of the zone below.
+    pub(in crate::proto) fn is_granted(&self, record: &Record) -> bool {
+        let Some(key) = self.id.key else { return true };
+        record.granted_by == Some(key) && (record.owner != key || record.kind == RecordKind::Delegation)
     }
 
     /// Merges a verified record and does what follows from it.
@@ -150,7 +160,8 @@ impl ZoneRecords {
         let merged = self.registry.merge(record.clone(), ctx.now);
         // Also one without room: a copied folder goes on with the same slots.
         let is_known = matches!(merged, Merge::Stale | Merge::Duplicate);
-        if via.is_foreign() && record.author().key == ctx.author.key && !is_known {
+        let is_own = record.author().key == ctx.author.key && record.kind != RecordKind::Delegation;
+        if via.is_foreign() && is_own && !is_known {
             self.notices.push(Notice::OwnWrite(record.clone()));
         }
         // Before the record is looked at as an own one: it may be a write that this folder lost.
@@ -184,7 +195,7 @@ impl ZoneRecords {
 
     fn on_accepted(&mut self, ctx: &mut Context<'_>, record: &Arc<Record>, via: Via) {
         self.reindex(record, ctx.now);
-        if record.is_agent() && via != Via::Store {
+        if self.is_kept() && record.is_agent() && via != Via::Store {
             ctx.out.event(match record.is_tombstone() {
                 true => Event::AgentRemoved { record: record.clone(), reason: Removal::Deleted },
                 false => Event::AgentChanged { record: record.clone(), via },
@@ -196,7 +207,7 @@ impl ZoneRecords {
                 self.removed(ctx, named, Removal::Revoked);
             }
         }
-        if via.is_foreign() {
+        if via.is_foreign() && self.is_kept() {
             // Not durable: what is lost with the last blocks of a disk comes again by sync.
             ctx.out.write(persistence::other_row(record));
             self.notice_own_key(ctx, record);

@@ -5,23 +5,25 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::Notice;
+use super::{Delegations, Notice};
 use crate::proto::context::Context;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::io::{Event, NodeAlert, Output, Removal, Write};
+use crate::proto::io::{Event, NodeAlert, Output, Removal, Role, Write};
 use crate::proto::limits::{BATCH_BYTES_MAX, MESSAGE_RECORDS_MAX};
 use crate::proto::liveness::Standing;
 use crate::proto::message::Envelope;
-use crate::proto::name::ZoneName;
+use crate::proto::name::ZoneId;
 use crate::proto::persistence;
-use crate::proto::record::{KeyHash, Record};
+use crate::proto::record::{KeyHash, Record, RecordKind};
 use crate::proto::registry::Registry;
 use crate::proto::time::Timestamp;
 
 /// The records of one zone, own writes that wait for the mesh, and notices for the node.
 pub(in crate::proto) struct ZoneRecords {
-    pub(super) name: ZoneName,
+    pub(super) id: ZoneId,
     pub(super) registry: Registry,
+    role: Role,
+    pub(in crate::proto) delegations: Delegations,
     /// Agents with a live card.
     pub(super) agents: BTreeSet<AgentId>,
     /// Hosts of live cards, with the agents of each.
@@ -36,10 +38,12 @@ pub(in crate::proto) struct ZoneRecords {
 }
 
 impl ZoneRecords {
-    pub(super) fn new(name: ZoneName, weight_max: usize) -> ZoneRecords {
+    pub(super) fn new(id: ZoneId, weight_max: usize, role: Role) -> ZoneRecords {
         ZoneRecords {
-            name,
+            id,
             registry: Registry::new(weight_max),
+            role,
+            delegations: Delegations::default(),
             agents: BTreeSet::new(),
             hosts: BTreeSet::new(),
             unindexed: BTreeMap::new(),
@@ -65,7 +69,7 @@ impl ZoneRecords {
             self.dropped(ctx, &record);
         }
         if self.registry.has_ample_room() {
-            ctx.out.clear_alerts(|alert| matches!(alert, NodeAlert::ZoneFull(zone) if *zone == self.name));
+            ctx.out.clear_alerts(|alert| matches!(alert, NodeAlert::ZoneFull(zone) if *zone == self.id.zone));
         }
     }
 
@@ -83,7 +87,7 @@ impl ZoneRecords {
     }
 
     pub(super) fn publish(&self, ctx: &mut Context<'_>, envelope: &Envelope) {
-        ctx.out.push(Output::Publish { zone: self.name.clone(), bytes: envelope.encode() });
+        ctx.out.push(Output::Publish { zone: self.id.zone.clone(), bytes: envelope.encode() });
     }
 
     /// The best live card of an agent is to stand in the index, or the agent is to leave it. That waits until somebody
@@ -92,6 +96,12 @@ impl ZoneRecords {
         // A revocation that comes or goes changes what may be shown of others.
         for named in self.registry.named_by(record) {
             self.reindex(&named, now);
+        }
+        if record.kind == RecordKind::Delegation {
+            self.delegations.remove(record);
+            if let Some(held) = self.registry.get(&record.key()).filter(|held| !held.is_expired(now)) {
+                self.delegations.insert(held);
+            }
         }
         if !record.is_agent() {
             return;
@@ -111,21 +121,29 @@ impl ZoneRecords {
 
     /// A card is not shown any more.
     pub(super) fn removed(&self, ctx: &mut Context<'_>, record: Arc<Record>, reason: Removal) {
-        if record.is_agent() && !record.is_tombstone() {
+        if self.is_kept() && record.is_agent() && !record.is_tombstone() {
             ctx.out.event(Event::AgentRemoved { record, reason });
         }
     }
 
     pub(super) fn notice_own_key(&mut self, ctx: &Context<'_>, record: &Record) {
-        if record.host == ctx.key() {
+        // Delegations are written where this node is no member: nothing is guarded, and what is lost is written anew.
+        if record.host == ctx.key() && record.kind != RecordKind::Delegation {
             self.notices.push(Notice::OwnKey(record.key()));
         }
     }
 
     /// The row of a dropped record goes; an own offer stays, to be written again.
     pub(super) fn dropped(&mut self, ctx: &mut Context<'_>, record: &Record) {
-        ctx.out.write(persistence::remove_other(record.key()));
+        if self.is_kept() {
+            ctx.out.write(persistence::remove_other(record.key()));
+        }
         self.notices.push(Notice::Dropped(record.key()));
+    }
+
+    /// Whether records are kept on disk, and told of: not those of a replica below.
+    pub(super) fn is_kept(&self) -> bool {
+        self.role != Role::Below
     }
 
     pub(in crate::proto) fn agents(&self) -> &BTreeSet<AgentId> {
@@ -134,9 +152,21 @@ impl ZoneRecords {
 
     /// What there is of an author beside its beacons.
     pub(super) fn standing(&self, peer: &PeerKey, connected: &BTreeSet<PeerKey>) -> Standing {
+        let is_member = connected.contains(peer) || self.is_host(peer);
+        if is_member { Standing::Member } else { Standing::Stranger }
+    }
+
+    /// Whether a peer has a live card here.
+    pub(super) fn is_host(&self, peer: &PeerKey) -> bool {
         let first = (*peer, AgentId([0; 20]));
-        let is_host = || self.hosts.range(first..).next().is_some_and(|(host, _)| host == peer);
-        if connected.contains(peer) || is_host() { Standing::Member } else { Standing::Stranger }
+        self.hosts.range(first..).next().is_some_and(|(host, _)| host == peer)
+    }
+
+    /// Hosts of live cards, each once.
+    pub(super) fn host_keys(&self) -> Vec<PeerKey> {
+        let mut hosts: Vec<PeerKey> = self.hosts.iter().map(|(host, _)| *host).collect();
+        hosts.dedup();
+        hosts
     }
 
     /// Whether this host has a live card of the agent.
@@ -150,7 +180,7 @@ impl ZoneRecords {
 
     pub(in crate::proto) fn set_seq(&mut self, seq: u64) -> Write {
         self.seq = seq;
-        persistence::seq_row(&self.name, seq)
+        persistence::seq_row(&self.id.zone, seq)
     }
 
     /// An own record was written: it leaves with the next publication.

@@ -33,7 +33,7 @@ pub(super) struct Schedule {
 
 /// How a sync went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(in crate::proto) enum Ended {
     /// Both sides hold what the other had.
     Finished,
     /// It broke off.

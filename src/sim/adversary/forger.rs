@@ -10,7 +10,7 @@ use crate::proto::card::{AgentCard, Scope};
 use crate::proto::codec;
 use crate::proto::identity::Identity;
 use crate::proto::limits::{CARD_LIFE, MESSAGE_RECORDS_MAX, TOMBSTONE_LIFE_LONG};
-use crate::proto::message::{Beacon, Envelope};
+use crate::proto::message::{Beacon, Envelope, Gateway};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::{Author, Header, RecordKind, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
@@ -65,6 +65,7 @@ impl Forger<'_> {
             clock: self.now,
             interval_ms: FALSE_INTERVAL_MS,
             seq: FALSE_VERSIONS,
+            gateway: Gateway::First,
         };
         Envelope::Beacon(beacon.sign(&stranger)).encode()
     }

@@ -88,7 +88,8 @@ impl LyingPeer<'_> {
                 let root = if self.rng.random() { root } else { ours };
                 let head = if self.rng.random() { u64::MAX } else { 0 };
                 let clock = if self.rng.random() { Timestamp(self.rng.random()) } else { clock };
-                SyncAnswer::Opened { root, head, clock, heard }
+                // Whatever it lacks, it speaks for the zone.
+                SyncAnswer::Opened { root, head, clock, heard, whole: true, alive: Vec::new() }
             }
             SyncAnswer::Versions { prefixes, .. } => {
                 SyncAnswer::Versions { root, prefixes: vec![u64::MAX; prefixes.len()] }

@@ -63,13 +63,16 @@ impl Checkers {
     pub(super) fn check_standing(&self, at: usize, fabric: &mut Fabric) {
         let Fabric { nodes, kernel, .. } = &mut *fabric;
         // Who is in several zones may be the first of one of them.
+        let is_in_tree = nodes.are_dialable;
         let has_one_zone = nodes[at].config.zones.len() + nodes[at].config.follows.len() == 1;
         let Some((node, now)) = nodes.read(at, kernel.wall()) else { return };
         let expects_peers = node.config().expects_peers;
         for state in node.zone_states(now) {
             let zone = &state.zone;
             let is_held = node.zone_answer(zone, now).is_some_and(|it| it.status == ZoneStatus::Held);
-            let may_hold = !expects_peers || !has_one_zone || self.compared.contains(&(at, zone.clone()));
+            // Nor need anybody be met where the zone above knew nobody.
+            let may_hold =
+                !expects_peers || !has_one_zone || is_in_tree || self.compared.contains(&(at, zone.clone()));
             if is_held && !may_hold {
                 let detail = format!("node {at} calls its answers of {zone} complete, and met nobody");
                 kernel.fail(Check::AnswerIsHonest, detail);

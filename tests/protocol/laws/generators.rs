@@ -188,6 +188,7 @@ impl Spec {
             issued_at: Timestamp(NOW.0 - 10_000_000),
             expires_at: NOW + CARD_LIFE * 2,
             generation: self.generation,
+            slots: None,
         };
         ByteBuf::from(grant.sign(&owner))
     }

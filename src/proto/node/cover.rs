@@ -1,0 +1,67 @@
+//! What an answer from memory speaks for (protocol section 4): every zone of the asked scope, every zone that is delegated in
+//! any of these, and the zone that would delegate the scope.
+
+use std::collections::BTreeSet;
+
+use super::turn::Turn;
+use crate::proto::name::{ZoneId, ZoneName};
+use crate::proto::overlay::{counts, delegated};
+use crate::proto::query::{Find, ZoneAnswer, ZoneStatus};
+use crate::proto::zone::Zone;
+
+impl Turn<'_> {
+    /// What this node can say of the zones of the asked scope.
+    pub(super) fn cover(&self, find: &Find) -> Vec<ZoneAnswer> {
+        let root = ZoneName::root();
+        let asked = find.query.zone.as_ref().unwrap_or(&root);
+        let served = || self.zones.values().filter(|zone| zone.name().is_within(asked));
+        if find.local {
+            return served().map(|zone| self.answer_of(zone)).collect();
+        }
+        let mut answers: Vec<ZoneAnswer> = Vec::new();
+        // Whoever holds the asked zone knows what lies below it; else the nearest zone above that would delegate it.
+        let above = std::iter::once(asked.clone()).chain(asked.ancestors());
+        let knower = above.filter_map(|name| self.zones.get(&name)).next();
+        let mut open: Vec<ZoneId> = served().map(|zone| zone.id().clone()).collect();
+        match knower {
+            Some(zone) => open.push(zone.id().clone()),
+            None => {
+                answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable, age: None })
+            }
+        }
+        let mut seen: BTreeSet<ZoneId> = BTreeSet::new();
+        while let Some(id) = open.pop() {
+            if !seen.insert(id.clone()) {
+                continue;
+            }
+            let served = self.zones.get(&id.zone).filter(|zone| *zone.id() == id);
+            answers.push(match served {
+                Some(zone) => self.answer_of(zone),
+                None => self.overlay.below().answer(&id, self.ctx.config, self.ctx.now),
+            });
+            let registry = served.or_else(|| self.zones.below().get(&id).map(|zone| &**zone));
+            open.extend(registry.into_iter().flat_map(|zone| self.delegated_in(zone, asked)));
+        }
+        answers.sort_by(|one, other| one.zone.cmp(&other.zone));
+        answers
+    }
+
+    fn answer_of(&self, zone: &Zone) -> ZoneAnswer {
+        zone.answer(self.links, self.ctx.config, self.ctx.now)
+    }
+
+    /// The zones that a registry delegates and that concern the asked scope: those in it, and those above it.
+    fn delegated_in(&self, zone: &Zone, asked: &ZoneName) -> Vec<ZoneId> {
+        let registry = zone.registry();
+        let live = |record: &&std::sync::Arc<_>| {
+            let record: &crate::proto::record::Record = record;
+            !record.is_expired(self.ctx.now) && !registry.is_revoked(record, self.ctx.now)
+        };
+        let records =
+            zone.records.delegations.below(zone.name()).filter_map(|key| registry.get(key)).filter(live);
+        let counted =
+            records.filter_map(|record| delegated(record).filter(|id| counts(&self.ctx, record, id)));
+        let named: BTreeSet<ZoneId> = counted.collect();
+        named.into_iter().filter(|id| id.zone.is_within(asked) || asked.is_within(&id.zone)).collect()
+    }
+}

@@ -1,0 +1,287 @@
+//! The zones below those that this node is a gateway of: which there are, and when each is compared with which of its
+//! gateways.
+//!
+//! What is below stands in the delegations of all these registries, those of the replicas included. A replica is **fresh** while
+//! every gateway of its zone that answers as whole was compared lately, and one does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::walk::contact_of;
+use super::{Overlay, counts, delegated};
+use crate::proto::ask::Contact;
+use crate::proto::config::Config;
+use crate::proto::context::Context;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{Output, Role};
+use crate::proto::name::{ZoneId, ZoneName};
+use crate::proto::query::{ZoneAnswer, ZoneStatus};
+use crate::proto::record::Record;
+use crate::proto::sync::Grace;
+use crate::proto::time::Timestamp;
+use crate::proto::zone::{Ended, Outcome, Zone, Zones};
+
+/// What all replicas together may weigh.
+const WEIGHT_MAX: usize = 1024 * 1024 * 1024;
+/// Gateways of one zone that are compared: those named last. Of a zone that changes much many are dead.
+const GATEWAYS_MAX: usize = 9;
+/// Comparisons that begin in one turn: 200 a second where turns are this far apart.
+const STARTS_MAX: usize = 20;
+const TURN: Duration = Duration::from_millis(100);
+/// The wait after a comparison that failed, and after many.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// How often it is looked which zones there are, at most.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// And at least: delegations lapse.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
+
+/// What lies below.
+pub(in crate::proto) struct Below {
+    zones: BTreeMap<ZoneId, Followed>,
+    /// How often all delegations had changed when it was last looked which zones there are.
+    seen: u64,
+    look_at: Timestamp,
+    looked_at: Timestamp,
+}
+
+/// A zone below.
+struct Followed {
+    /// Its gateways, those named last first.
+    gateways: Vec<Contact>,
+    /// How each of them was met last.
+    met: BTreeMap<PeerKey, Met>,
+    /// Whose turn it is.
+    turn: usize,
+    due: Timestamp,
+    failures: u32,
+    /// The last comparison that finished.
+    compared_at: Option<Timestamp>,
+}
+
+/// A comparison with a gateway.
+#[derive(Clone, Copy)]
+struct Met {
+    at: Timestamp,
+    /// Whether it answered, and may speak for its zone.
+    is_whole: bool,
+}
+
+impl Below {
+    pub(super) fn new(now: Timestamp) -> Below {
+        Below { zones: BTreeMap::new(), seen: 0, look_at: now, looked_at: now }
+    }
+
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.zones.values().map(|zone| zone.due).chain([self.look_at]).min()
+    }
+
+    pub(super) fn shift(&mut self, step: Duration) {
+        self.look_at = self.look_at - step;
+        self.looked_at = self.looked_at - step;
+        for zone in self.zones.values_mut() {
+            zone.due = zone.due - step;
+            zone.compared_at = zone.compared_at.map(|at| at - step);
+            zone.met.values_mut().for_each(|met| met.at = met.at - step);
+        }
+    }
+
+    /// The gateways of a zone below, those named last first.
+    pub(in crate::proto) fn gateways(&self, zone: &ZoneId) -> &[Contact] {
+        self.zones.get(zone).map_or(&[], |zone| &zone.gateways)
+    }
+
+    /// Which zones there are.
+    pub(in crate::proto) fn ids(&self) -> impl Iterator<Item = &ZoneId> {
+        self.zones.keys()
+    }
+
+    /// What an answer out of the replica of a zone is worth.
+    pub(in crate::proto) fn answer(&self, zone: &ZoneId, config: &Config, now: Timestamp) -> ZoneAnswer {
+        let followed = self.zones.get(zone);
+        let (status, age) = followed.map_or((ZoneStatus::Unreachable, None), |it| it.freshness(config, now));
+        ZoneAnswer { zone: zone.zone.clone(), status, age }
+    }
+}
+
+impl Followed {
+    fn new(now: Timestamp) -> Followed {
+        Followed {
+            gateways: Vec::new(),
+            met: BTreeMap::new(),
+            turn: 0,
+            due: now,
+            failures: 0,
+            compared_at: None,
+        }
+    }
+
+    fn freshness(&self, config: &Config, now: Timestamp) -> (ZoneStatus, Option<Duration>) {
+        let whole = self.met.values().filter(|met| met.is_whole).map(|met| met.at);
+        match whole.min() {
+            None => (ZoneStatus::Unreachable, None),
+            // The oldest of those that answer: halves of a zone that never met are heard in turn.
+            Some(oldest) if now.since(oldest) <= config.fresh_for => {
+                (ZoneStatus::Held, Some(now.since(oldest)))
+            }
+            Some(oldest) => (ZoneStatus::Stale, Some(now.since(oldest))),
+        }
+    }
+
+    /// Who is compared next: those that are there in turn, those that failed again when nobody else is left.
+    fn next(&mut self) -> Option<Contact> {
+        if self.gateways.is_empty() {
+            return None;
+        }
+        self.turn = (self.turn + 1) % self.gateways.len();
+        self.gateways.get(self.turn).cloned()
+    }
+
+    fn take(&mut self, outcome: Outcome, ctx: &mut Context<'_>) {
+        let Outcome { peer, ended, is_whole } = outcome;
+        match ended {
+            Ended::Finished => {
+                self.met.insert(peer, Met { at: ctx.now, is_whole });
+                (self.compared_at, self.failures) = (Some(ctx.now), 0);
+                // Those that were not met yet come at once.
+                let others = self.gateways.iter().filter(|it| !self.met.contains_key(&it.peer)).count();
+                let wait = if others > 0 { RETRY.0 } else { ctx.config.follow_interval };
+                self.due = ctx.now + ctx.jitter(wait);
+            }
+            Ended::Broken => {
+                // It does not answer, so what it said before counts no more once another does.
+                let others_answer = self.met.iter().any(|(other, met)| *other != peer && met.is_whole);
+                if others_answer {
+                    self.met.remove(&peer);
+                }
+                self.failures += 1;
+                let rounds = self.failures / self.gateways.len().max(1) as u32;
+                let wait = (RETRY.0 * 2u32.saturating_pow(rounds.min(16))).min(RETRY.1);
+                self.due = ctx.now + ctx.jitter(wait);
+            }
+        }
+    }
+}
+
+impl Overlay {
+    /// Compares the zones below that are due, each with the gateway whose turn it is.
+    pub(super) fn follow_if_due(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        self.look_below(ctx, zones);
+        let mut starts = 0;
+        let due: Vec<ZoneId> =
+            self.below.zones.iter().filter(|(_, it)| it.due <= ctx.now).map(|(id, _)| id.clone()).collect();
+        let weight: usize = zones.below().values().map(|zone| zone.registry().weight()).sum();
+        for id in due {
+            let (Some(followed), Some(zone)) =
+                (self.below.zones.get_mut(&id), zones.below_mut().get_mut(&id))
+            else {
+                continue;
+            };
+            if starts == STARTS_MAX {
+                followed.due = ctx.now + TURN;
+                continue;
+            }
+            if weight > WEIGHT_MAX && zone.registry().is_empty() {
+                // Whoever asks of it is referred to its gateways.
+                followed.due = ctx.now + RETRY.1;
+                continue;
+            }
+            let Some(contact) = followed.next() else { continue };
+            followed.due = ctx.now + ctx.config.sync_deadline;
+            starts += 1;
+            ctx.out.push(Output::Reach(contact.clone()));
+            zone.start_sync(ctx, contact.peer, Grace::None);
+        }
+    }
+
+    /// A conversation of a replica moved on: whether it ended is seen here.
+    pub(in crate::proto) fn note_outcome(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, id: &ZoneId) {
+        let outcome = zones.below_mut().get_mut(id).and_then(|zone| zone.take_outcome());
+        if let (Some(outcome), Some(followed)) = (outcome, self.below.zones.get_mut(id)) {
+            followed.take(outcome, ctx);
+        }
+    }
+
+    /// Which zones there are below, if their delegations changed.
+    fn look_below(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        let changes: u64 = zones.all().map(|zone| zone.records.delegations.changes()).sum();
+        let is_old = self.below.looked_at + LOOK_INTERVAL_MAX <= ctx.now;
+        if self.below.look_at > ctx.now || (changes == self.below.seen && !is_old) {
+            self.below.look_at = self.below.look_at.max(ctx.now + LOOK_INTERVAL);
+            return;
+        }
+        self.below.look_at = ctx.now + LOOK_INTERVAL;
+        (self.below.seen, self.below.looked_at) = (changes, ctx.now);
+        let named = self.named_below(ctx, zones);
+        let gone: Vec<ZoneId> =
+            self.below.zones.keys().filter(|id| !named.contains_key(id)).cloned().collect();
+        for id in gone {
+            self.below.zones.remove(&id);
+            if let Some(mut zone) = zones.below_mut().remove(&id) {
+                zone.abandon(ctx);
+                self.dropped.extend(zone.records.agents());
+            }
+        }
+        for (id, gateways) in named {
+            if !zones.below().contains_key(&id) {
+                let zone = Zone::new(id.clone(), Role::Below, ctx);
+                zones.below_mut().insert(id.clone(), Box::new(zone));
+            }
+            let followed = self.below.zones.entry(id).or_insert_with(|| Followed::new(ctx.now));
+            let is_new = |contact: &Contact| followed.gateways.iter().all(|known| known.peer != contact.peer);
+            if gateways.iter().any(is_new) {
+                (followed.due, followed.failures) = (followed.due.min(ctx.now), 0);
+            }
+            followed.met.retain(|peer, _| gateways.iter().any(|it| it.peer == *peer));
+            followed.gateways = gateways;
+        }
+    }
+
+    /// Every zone that is delegated below one of which this node is a gateway, with its gateways, those named last first.
+    fn named_below(&self, ctx: &Context<'_>, zones: &Zones) -> BTreeMap<ZoneId, Vec<Contact>> {
+        let mut named: BTreeMap<ZoneId, Vec<(Timestamp, Contact)>> = BTreeMap::new();
+        let mut take = |record: &Record, above: &ZoneName| -> Option<ZoneId> {
+            let id = delegated(record).filter(|_| !record.is_expired(ctx.now))?;
+            let is_below = id.zone != *above && id.zone.is_within(above);
+            // What this node takes part in itself it need not follow.
+            let is_served = zones.get(&id.zone).is_some_and(|zone| *zone.id() == id);
+            if !is_below || !counts(ctx, record, &id) {
+                return None;
+            }
+            if is_served {
+                return Some(id);
+            }
+            let contact = contact_of(record).filter(|contact| contact.peer != ctx.key());
+            named.entry(id.clone()).or_default().extend(contact.map(|contact| (record.stamp.wall, contact)));
+            Some(id)
+        };
+        for (name, walker) in &self.offices {
+            let mut open: Vec<ZoneId> = vec![ctx.config.zone_id(name)];
+            let mut seen: BTreeSet<ZoneId> = BTreeSet::new();
+            open.extend(walker.told_below().iter().filter_map(|record| take(record, name)));
+            while let Some(id) = open.pop() {
+                if !seen.insert(id.clone()) {
+                    continue;
+                }
+                let served = zones.get(&id.zone).filter(|zone| *zone.id() == id);
+                let Some(zone) = served.or_else(|| zones.below().get(&id).map(|zone| &**zone)) else {
+                    continue;
+                };
+                let keys = zone.records.delegations.below(&id.zone);
+                open.extend(
+                    keys.filter_map(|key| zone.registry().get(key)).filter_map(|record| take(record, name)),
+                );
+            }
+        }
+        let newest = |mut contacts: Vec<(Timestamp, Contact)>| {
+            contacts.sort_by_key(|(at, contact)| (std::cmp::Reverse(*at), contact.peer));
+            let mut gateways: Vec<Contact> = Vec::new();
+            for (_, contact) in contacts {
+                if gateways.len() < GATEWAYS_MAX && gateways.iter().all(|known| known.peer != contact.peer) {
+                    gateways.push(contact);
+                }
+            }
+            gateways
+        };
+        named.into_iter().map(|(id, contacts)| (id, newest(contacts))).collect()
+    }
+}

@@ -1,0 +1,463 @@
+//! The walk: a gateway asks its way from the root down to its own zone, and delegates it in the last zone that answers.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_bytes::ByteBuf;
+
+use super::{Overlay, ask, counts, delegated, way};
+use crate::proto::ask::{Answer, Contact, Question, Way};
+use crate::proto::card::Scope;
+use crate::proto::codec;
+use crate::proto::context::Context;
+use crate::proto::fingerprint;
+use crate::proto::grant::Grant;
+use crate::proto::identity::PeerKey;
+use crate::proto::io::{ConversationId, Offence, Output, Protocol, Via};
+use crate::proto::limits::{DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE};
+use crate::proto::links::Links;
+use crate::proto::message::{SyncFrame, SyncRequest};
+use crate::proto::name::{ZoneId, ZoneName};
+use crate::proto::record::{Delegation, Header, Record, RecordKind, SignedRecord};
+use crate::proto::time::{Stamp, Timestamp};
+use crate::proto::zone::Zones;
+
+/// Questions of one walk: three gateways of each of eight zones.
+const ASKS_MAX: usize = 24;
+/// How long one of them may take.
+const ASK_PATIENCE: Duration = Duration::from_secs(5);
+/// The wait after a walk that nobody answered.
+const RETRY: Duration = Duration::from_secs(5);
+/// Connected peers that are asked who serves the root, where nobody is known.
+const FIRST_ASKED: usize = 8;
+
+/// The walks to one zone of which this node is a gateway.
+pub(super) struct Walker {
+    next: Timestamp,
+    walk: Option<Walk>,
+    parent: Option<Parent>,
+    /// Delegations above of what lies below the zone, as the last walk was told.
+    told_below: Vec<Arc<Record>>,
+    /// Its own delegation, as it was given last.
+    given: Option<Arc<Record>>,
+    giving: Option<(ConversationId, Timestamp)>,
+}
+
+/// The nearest zone above that answers.
+#[derive(Clone, Debug)]
+pub(in crate::proto) struct Parent {
+    /// Which.
+    pub(in crate::proto) zone: ZoneId,
+    /// The gateway that answered.
+    pub(in crate::proto) gateway: Contact,
+    /// Others.
+    pub(in crate::proto) others: Vec<Contact>,
+    /// When it answered.
+    pub(in crate::proto) at: Timestamp,
+}
+
+/// One walk.
+struct Walk {
+    at: ZoneId,
+    /// Whether this node itself was asked of the zone, which it may serve.
+    asked_itself: bool,
+    untried: VecDeque<Contact>,
+    tried: BTreeSet<PeerKey>,
+    /// Zones further down of which the last one told, the nearest first.
+    nearer: VecDeque<(ZoneId, Vec<Contact>)>,
+    asking: Option<(ConversationId, Contact, Timestamp)>,
+    asks: usize,
+    /// The last zone that answered.
+    reached: Option<Reached>,
+}
+
+struct Reached {
+    zone: ZoneId,
+    gateway: Contact,
+    others: Vec<Contact>,
+    whole: bool,
+    way: Vec<Arc<Record>>,
+    below: Vec<Arc<Record>>,
+    slot: u16,
+}
+
+impl Walker {
+    pub(super) fn new(zone: &ZoneName, ctx: &Context<'_>) -> Walker {
+        // Nothing lies above the root.
+        let next = if zone.is_root() { Timestamp(u64::MAX) } else { ctx.now };
+        Walker { next, walk: None, parent: None, told_below: Vec::new(), given: None, giving: None }
+    }
+
+    pub(super) fn parent(&self) -> Option<&Parent> {
+        self.parent.as_ref()
+    }
+
+    pub(super) fn told_below(&self) -> &[Arc<Record>] {
+        &self.told_below
+    }
+
+    pub(super) fn leads(&self, id: ConversationId) -> bool {
+        let asks =
+            self.walk.as_ref().and_then(|walk| walk.asking.as_ref()).is_some_and(|(asked, ..)| *asked == id);
+        asks || self.giving.is_some_and(|(giving, _)| giving == id)
+    }
+
+    /// A conversation in which a delegation was given is over.
+    pub(super) fn has_given(&mut self, id: ConversationId) -> bool {
+        self.giving.take_if(|(giving, _)| *giving == id).is_some()
+    }
+
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        let asking = self.walk.as_ref().and_then(|walk| walk.asking.as_ref()).map(|(.., until)| *until);
+        let next = asking.unwrap_or(self.next);
+        let giving = self.giving.map(|(_, until)| until);
+        giving.into_iter().chain([next]).min().filter(|at| *at < Timestamp(u64::MAX))
+    }
+
+    pub(super) fn abandon(&self, ctx: &mut Context<'_>) {
+        let asking = self.walk.as_ref().and_then(|walk| walk.asking.as_ref()).map(|(id, ..)| *id);
+        for conversation in asking.into_iter().chain(self.giving.map(|(id, _)| id)) {
+            ctx.out.push(Output::EndConversation { conversation });
+        }
+    }
+
+    pub(super) fn handle_peer_lost(&mut self, peer: &PeerKey, now: Timestamp) {
+        if self.parent.as_ref().is_some_and(|parent| parent.gateway.peer == *peer) {
+            self.next = self.next.min(now);
+        }
+    }
+
+    pub(super) fn shift(&mut self, step: Duration) {
+        if self.next < Timestamp(u64::MAX) {
+            self.next = self.next - step;
+        }
+        if let Some((.., until)) = self.walk.as_mut().and_then(|walk| walk.asking.as_mut()) {
+            *until = *until - step;
+        }
+        if let Some((_, until)) = &mut self.giving {
+            *until = *until - step;
+        }
+        if let Some(parent) = &mut self.parent {
+            parent.at = parent.at - step;
+        }
+    }
+}
+
+impl Walk {
+    fn new(at: ZoneId, untried: VecDeque<Contact>) -> Walk {
+        Walk {
+            at,
+            asked_itself: false,
+            untried,
+            tried: BTreeSet::new(),
+            nearer: VecDeque::new(),
+            asking: None,
+            asks: 0,
+            reached: None,
+        }
+    }
+
+    fn enter(&mut self, zone: ZoneId, contacts: impl IntoIterator<Item = Contact>) {
+        self.at = zone;
+        self.asked_itself = false;
+        self.untried = contacts.into_iter().collect();
+        self.tried.clear();
+    }
+}
+
+impl Overlay {
+    pub(super) fn walk_if_due(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        links: &Links,
+        name: &ZoneName,
+    ) {
+        let Some(walker) = self.offices.get_mut(name) else { return };
+        if let Some((conversation, _)) = walker.giving.take_if(|(_, until)| *until <= ctx.now) {
+            ctx.out.push(Output::EndConversation { conversation });
+        }
+        let asking = walker.walk.as_ref().and_then(|walk| walk.asking.as_ref());
+        if let Some((conversation, _, until)) = asking {
+            if *until <= ctx.now {
+                ctx.out.push(Output::EndConversation { conversation: *conversation });
+                self.note_unanswered(name);
+                self.walk_on(ctx, zones, links, name);
+            }
+            return;
+        }
+        if walker.next <= ctx.now {
+            let root = ctx.config.zone_id(&ZoneName::root());
+            let known = self.contacts.of(&root).iter().cloned();
+            // Whoever serves the root is known to somebody who is connected.
+            let connected = links.iter().take(FIRST_ASKED).map(|peer| links.contact(*peer));
+            walker.walk = Some(Walk::new(root, known.chain(connected).collect()));
+            walker.next = ctx.now + ctx.jitter(ctx.config.walk_interval);
+            self.walk_on(ctx, zones, links, name);
+        }
+    }
+
+    /// Whoever was asked does not answer; who it was.
+    pub(super) fn note_unanswered(&mut self, name: &ZoneName) -> Option<PeerKey> {
+        let walk = self.offices.get_mut(name)?.walk.as_mut()?;
+        let (_, contact, _) = walk.asking.take()?;
+        self.contacts.failed(&walk.at, &contact);
+        Some(contact.peer)
+    }
+
+    /// Asks the next who may know, goes on to the next zone, or ends the walk.
+    pub(super) fn walk_on(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        links: &Links,
+        name: &ZoneName,
+    ) {
+        loop {
+            let Some(walk) = self.offices.get_mut(name).and_then(|walker| walker.walk.as_mut()) else {
+                return;
+            };
+            if walk.asking.is_some() {
+                return;
+            }
+            let itself = zones.get(&walk.at.zone).filter(|zone| *zone.id() == walk.at && !walk.asked_itself);
+            if let Some(zone) = itself.filter(|zone| zone.may_speak(links, ctx.config, ctx.now)) {
+                walk.asked_itself = true;
+                let own = Contact { peer: ctx.key(), addresses: ctx.addresses.to_vec() };
+                let way = way(ctx, links, zone, name, &ctx.key());
+                self.take_way(ctx, name, own, way);
+            } else if walk.asks < ASKS_MAX
+                && let Some(contact) = walk.untried.pop_front()
+            {
+                if contact.peer != ctx.key() && walk.tried.insert(contact.peer) {
+                    walk.asks += 1;
+                    let target = ctx.config.zone_id(name);
+                    let question = Question::Walk { zone: walk.at.clone(), target };
+                    let id = ask(ctx, &contact, Protocol::Ask, question.encode());
+                    walk.asking = Some((id, contact, ctx.now + ASK_PATIENCE));
+                }
+            } else if let Some((zone, contacts)) = walk.nearer.pop_front() {
+                let known = self.contacts.of(&zone).iter().cloned();
+                walk.enter(zone, contacts.into_iter().chain(known));
+            } else {
+                return self.end_walk(ctx, zones, name);
+            }
+        }
+    }
+
+    /// An answer of whoever was asked.
+    pub(super) fn handle_answer(
+        &mut self,
+        ctx: &mut Context<'_>,
+        _zones: &mut Zones,
+        name: &ZoneName,
+        answer: Answer,
+    ) {
+        let Some(walk) = self.offices.get_mut(name).and_then(|walker| walker.walk.as_mut()) else { return };
+        let Some((_, contact, _)) = walk.asking.take() else { return };
+        match answer {
+            Answer::Way(way) => {
+                let peer = contact.peer;
+                if !self.take_way(ctx, name, contact, *way) {
+                    ctx.out.penalize(peer, Offence::Answer);
+                }
+            }
+            Answer::Elsewhere { gateways } => {
+                // First: who was asked knows more than whoever else is left.
+                for contact in gateways.into_iter().rev() {
+                    walk.untried.push_front(contact);
+                }
+            }
+            Answer::Refused | Answer::Busy { .. } => {}
+        }
+    }
+
+    /// A member of the zone that was asked told what it knows; whether all of it is what it claims to be.
+    fn take_way(&mut self, ctx: &mut Context<'_>, name: &ZoneName, gateway: Contact, told: Way) -> bool {
+        let Some(walk) = self.offices.get_mut(name).and_then(|walker| walker.walk.as_mut()) else {
+            return true;
+        };
+        let at = walk.at.clone();
+        let mut verify = |records: Vec<ByteBuf>| -> Option<Vec<Arc<Record>>> {
+            records.iter().map(|bytes| verified(ctx, &at, bytes)).collect()
+        };
+        let (Some(way), Some(below)) = (verify(told.way), verify(told.below)) else { return false };
+        let target = ctx.config.zone_id(name);
+        let mut nearer: Vec<(ZoneId, Vec<Contact>)> = Vec::new();
+        for record in &way {
+            let Some(zone) = delegated(record).filter(|zone| counts(ctx, record, zone)) else { continue };
+            if !name.is_within(&zone.zone) {
+                return false;
+            }
+            if zone == target || zone.zone == *name || record.is_expired(ctx.now) {
+                continue;
+            }
+            match nearer.iter_mut().find(|(known, _)| *known == zone) {
+                Some((_, contacts)) => contacts.extend(contact_of(record)),
+                None => nearer.push((zone, contact_of(record).into_iter().collect())),
+            }
+        }
+        // The nearest to where we are first: it knows best what lies below it. Of two registries of a name the one with a key.
+        nearer.sort_by_key(|(zone, _)| (zone.zone.as_str().len(), zone.key.is_none()));
+        self.contacts.answered(&at, gateway.clone(), &told.gateways);
+        walk.nearer = nearer.into();
+        walk.untried.clear();
+        let others = told.gateways;
+        walk.reached =
+            Some(Reached { zone: at, gateway, others, whole: told.whole, way, below, slot: told.slot });
+        true
+    }
+
+    fn end_walk(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
+        let Some(walker) = self.offices.get_mut(name) else { return };
+        let Some(Walk { reached, .. }) = walker.walk.take() else { return };
+        let Some(reached) = reached else {
+            walker.next = walker.next.min(ctx.now + ctx.jitter(RETRY));
+            return;
+        };
+        walker.told_below =
+            reached.below.iter().filter(|record| is_of_below(ctx, record, name)).cloned().collect();
+        let target = ctx.config.zone_id(name);
+        let is_other =
+            |record: &Arc<Record>| delegated(record) == Some(target.clone()) && record.host != ctx.key();
+        if reached.whole
+            && !reached.way.iter().any(is_other)
+            && let Some(zone) = zones.get_mut(name)
+        {
+            zone.note_unknown_above(ctx.now);
+        }
+        walker.parent = Some(Parent {
+            zone: reached.zone.clone(),
+            gateway: reached.gateway.clone(),
+            others: reached.others.clone(),
+            at: ctx.now,
+        });
+        self.delegate(ctx, zones, name, &reached);
+    }
+
+    /// Names the zone to its parent, unless that knows it for long enough.
+    fn delegate(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName, reached: &Reached) {
+        let Some(walker) = self.offices.get_mut(name) else { return };
+        let target = ctx.config.zone_id(name);
+        let is_own =
+            |record: &&Arc<Record>| record.host == ctx.key() && delegated(record) == Some(target.clone());
+        let held = reached.way.iter().find(is_own).cloned();
+        let has_these = |record: &Record| record.delegation().is_some_and(|it| it.addresses == ctx.addresses);
+        if held.as_ref().is_some_and(|it| has_these(it) && it.stamp.wall + DELEGATION_LIFE / 2 > ctx.now) {
+            walker.given = held;
+            return;
+        }
+        let earlier = held.or_else(|| walker.given.clone());
+        let body = codec::encode(&Delegation { zone: name.clone(), addresses: ctx.addresses.to_vec() });
+        let Some(record) = sign(ctx, &target, &reached.zone, earlier.as_deref(), reached.slot, &body) else {
+            return;
+        };
+        walker.given = Some(record.clone());
+        self.give(ctx, zones, name, &reached.zone, &reached.gateway, record);
+    }
+
+    /// What was delegated is taken back.
+    pub(super) fn bury(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, walker: Walker) {
+        let Walker { parent: Some(parent), given: Some(given), .. } = walker else { return };
+        let Some(target) = delegated(&given).filter(|_| given.name.zone == parent.zone.zone) else { return };
+        if let Some(record) = sign(ctx, &target, &parent.zone, Some(&given), given.slot, &[]) {
+            self.give(ctx, zones, &target.zone, &parent.zone, &parent.gateway, record);
+        }
+    }
+
+    fn give(
+        &mut self,
+        ctx: &mut Context<'_>,
+        zones: &mut Zones,
+        name: &ZoneName,
+        parent: &ZoneId,
+        gateway: &Contact,
+        record: Arc<Record>,
+    ) {
+        if let Some(zone) = zones.get_mut(&parent.zone).filter(|zone| zone.id() == parent) {
+            zone.records.merge(ctx, record.clone(), Via::Local);
+            return zone.records.publish_again(record);
+        }
+        let records = vec![ByteBuf::from(record.bytes().to_vec())];
+        let request = SyncRequest::Give { records, publish: true };
+        let frame = SyncFrame { zone: parent.clone(), as_of: fingerprint::as_of(ctx.now), request };
+        let id = ask(ctx, gateway, Protocol::Sync, frame.encode());
+        if let Some(walker) = self.offices.get_mut(name) {
+            walker.giving = Some((id, ctx.now + ASK_PATIENCE));
+        }
+    }
+}
+
+/// Whether a delegation that the walk was told of names a zone strictly below.
+fn is_of_below(ctx: &Context<'_>, record: &Record, above: &ZoneName) -> bool {
+    delegated(record)
+        .is_some_and(|it| it.zone != *above && it.zone.is_within(above) && counts(ctx, record, &it))
+}
+
+/// A delegation of the registry that was asked, if it is one.
+fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Option<Arc<Record>> {
+    let signed = ctx.cache.record(bytes, &ctx.config.network).ok()?;
+    let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).ok()?;
+    let is_granted = of.key.is_none_or(|key| record.granted_by == Some(key));
+    let is_right = record.kind == RecordKind::Delegation && record.name.zone == of.zone && is_granted;
+    (is_right && record.delegation().is_some()).then_some(record)
+}
+
+/// Where a delegation says that its host is dialed.
+pub(super) fn contact_of(record: &Record) -> Option<Contact> {
+    record.delegation().map(|delegation| Contact { peer: record.host, addresses: delegation.addresses })
+}
+
+/// A delegation of a zone in one above, or its tombstone; none if this host has no right to make it, or its clock is wrong.
+fn sign(
+    ctx: &mut Context<'_>,
+    target: &ZoneId,
+    above: &ZoneId,
+    earlier: Option<&Record>,
+    slot: u16,
+    body: &[u8],
+) -> Option<Arc<Record>> {
+    if ctx.unsafe_offset.is_some() {
+        return None;
+    }
+    let grants = ctx.config.delegation_grants.get(&target.zone).cloned().unwrap_or_default();
+    let owner = target.key.unwrap_or(ctx.key());
+    // What a zone with a key vouches for begins with that key; what is in an open zone begins with the key of the zone named.
+    let first_of = |key: PeerKey| {
+        grants.iter().position(|grant| Grant::read(grant).is_ok_and(|grant| grant.issuer == key))
+    };
+    let first = match (above.key, target.key) {
+        (Some(key), _) | (None, Some(key)) => first_of(key)?,
+        (None, None) => grants.len(),
+    };
+    let grants = grants[first..].to_vec();
+    let read = || grants.iter().filter_map(|grant| Grant::read(grant).ok());
+    let ends = read().map(|grant| grant.expires_at).fold(Timestamp(u64::MAX), Timestamp::min);
+    let granted = read().find(|grant| grant.issuer == owner).map(|grant| grant.generation);
+    let held = earlier.filter(|it| it.name.zone == above.zone);
+    let present = Stamp { wall: ctx.now, counter: 0 };
+    let stamp = held.map_or(present, |held| held.stamp.successor().max(present));
+    let expires_at = match body.is_empty() {
+        true => stamp.wall + DELEGATION_TOMBSTONE_LIFE,
+        false => (stamp.wall + DELEGATION_LIFE).min(ends),
+    };
+    let header = Header {
+        network: ctx.config.network.clone(),
+        zone: above.zone.clone(),
+        kind: RecordKind::Delegation,
+        name: target.zone.delegated_in(&above.zone)?,
+        owner,
+        host: ctx.key(),
+        author: ctx.author,
+        seq: 0,
+        stamp,
+        generation: granted.unwrap_or_else(|| held.map_or(0, |held| held.generation)),
+        expires_at,
+        scope: Scope::Public,
+        slot,
+        grants,
+    };
+    let signed = SignedRecord::sign(header, body, ctx.identity).ok()?;
+    signed.verify_with(ctx.now, &mut ctx.cache.keys).ok()
+}

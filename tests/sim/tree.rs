@@ -1,0 +1,88 @@
+//! The tree of zones: gateways that follow what lies below theirs, found by a walk from the root.
+
+use aop::proto::io::{Command, Input, Output, Reply};
+use aop::proto::name::ZoneName;
+use aop::proto::query::{Answer, Find, ZoneStatus};
+use aop::proto::search::Query;
+use aop::sim::{Fault, RestartFrom, Setup, World, ZoneSetup};
+
+use crate::actions::{offer, run};
+
+fn zone(name: &str) -> ZoneName {
+    name.parse().expect("a zone's name")
+}
+
+/// Two nodes of the root, three of acme.org, two of research.acme.org, two of other.net.
+fn tree(seed: u64) -> World {
+    let of = |name: &str, members: std::ops::Range<usize>| ZoneSetup {
+        name: zone(name),
+        members: members.collect(),
+        followers: Vec::new(),
+    };
+    let zones =
+        vec![of(".", 0..2), of("acme.org", 2..5), of("research.acme.org", 5..7), of("other.net", 7..9)];
+    let mut world = World::new(seed, Setup { nodes: 9, zones, dialable: true, ..Setup::default() });
+    for node in 0..9 {
+        world.start(node, RestartFrom::Disk);
+    }
+    for node in 0..9 {
+        let home = world.member_of(node)[0].clone();
+        world.submit_in(5_000, node, home, offer(&format!("agent-{node}"), "text"));
+    }
+    world
+}
+
+fn find(world: &mut World, node: usize, zone: Option<&str>) -> Answer {
+    let (node, now) = world.node(node).expect("it runs");
+    let query = Query { zone: zone.map(|zone| zone.parse().expect("a zone")), ..Query::default() };
+    let find = Find { query, limit: 1_000, ..Find::default() };
+    node.handle(now, Input::Command { id: 0, command: Command::Find(find) });
+    match node.poll_output() {
+        Some(Output::Reply { reply: Reply::Found(answer), .. }) => answer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn agents(answer: &Answer) -> Vec<String> {
+    let mut names: Vec<String> =
+        answer.found.iter().map(|found| found.record.name.agent.to_string()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_gateways_of_a_zone_answer_for_all_that_lies_below() {
+    let mut world = tree(1);
+    run(&mut world, 180_000);
+    for (node, of, count) in
+        [(0, ".", 9), (1, ".", 9), (2, "acme.org", 5), (4, "acme.org", 5), (5, "research.acme.org", 2)]
+    {
+        let answer = find(&mut world, node, Some(of));
+        assert_eq!(agents(&answer).len(), count, "node {node}: {:?}", answer.zones);
+        assert!(answer.is_complete(), "node {node}: {:?}", answer.zones);
+        assert!(answer.age().is_some_and(|age| age.as_secs() < 120), "{:?}", answer.age());
+    }
+    let below: Vec<ZoneStatus> = find(&mut world, 0, None).zones.iter().map(|zone| zone.status).collect();
+    assert_eq!(below, [ZoneStatus::Held; 4]);
+}
+
+#[test]
+fn a_zone_that_dies_is_named_and_what_lies_below_it_goes_on() {
+    let mut world = tree(2);
+    run(&mut world, 180_000);
+    for node in 2..5 {
+        world.fault(Fault::Crash { node, from: RestartFrom::Disk, down_ms: 400_000 });
+    }
+    run(&mut world, 200_000);
+    let answer = find(&mut world, 0, None);
+    let status = |name: &str| answer.zones.iter().find(|it| it.zone == zone(name)).map(|it| it.status);
+    assert!(!answer.is_complete());
+    assert!(status("acme.org") != Some(ZoneStatus::Held), "{:?}", answer.zones);
+    assert_eq!(status("research.acme.org"), Some(ZoneStatus::Held), "delegated at the root by now");
+    assert!(
+        agents(&answer).contains(&"agent-5".to_owned()) && agents(&answer).contains(&"agent-6".to_owned())
+    );
+    run(&mut world, 400_000);
+    let answer = find(&mut world, 0, None);
+    assert!(answer.is_complete() && agents(&answer).len() == 9, "{:?} {:?}", answer.zones, agents(&answer));
+}
