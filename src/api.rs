@@ -168,6 +168,9 @@ pub struct ZoneAnswer {
     pub age_ms: Option<u64>,
     /// PeerId of who answered.
     pub by: Option<String>,
+    /// For how many zones of the subtree this stands, all of them whole; absent where it is for the zone alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
 }
 
 /// Answer of `GET /v1/agents/{name@zone}`: one result and everything known of it.

@@ -222,7 +222,10 @@ fn network_options(options: &Options, discovery: Discovery) -> NetworkOptions {
     NetworkOptions {
         identity: options.identity.clone(),
         network: options.network.clone(),
-        zones: options.zones.iter().chain(&options.follows).cloned().collect(),
+        zones: {
+            let config = node_config(options);
+            options.zones.iter().chain(&options.follows).map(|zone| config.zone_id(zone)).collect()
+        },
         bootstrap: options.bootstrap.clone(),
         listen: options.listen.clone(),
         announce: options.announce.clone(),

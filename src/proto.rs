@@ -65,6 +65,7 @@ pub mod query;
 pub mod record;
 pub mod registration;
 pub mod registry;
+mod resolver;
 pub mod search;
 pub mod sorted;
 pub mod sync;

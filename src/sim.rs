@@ -53,6 +53,7 @@ pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::{Command, Reply};
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 use crate::proto::time::Timestamp;
@@ -124,6 +125,7 @@ impl World {
             adversary: Adversary::new(setup.nodes),
             calls: CallWorld::new(seed, setup.nodes, setup.calls),
             checkers: Checkers::default(),
+            questions: BTreeMap::new(),
         };
         World { engine }
     }
@@ -176,6 +178,16 @@ impl World {
     /// Starts a node that is down.
     pub fn start(&mut self, node: usize, from: RestartFrom) {
         self.engine.fabric.kernel.schedule(0, Due::Start(node, from));
+    }
+
+    /// Asks a node something, now; [`World::take_reply`] has the answer when it comes.
+    pub fn ask(&mut self, node: usize, command: Command) -> u64 {
+        self.engine.question(node, command)
+    }
+
+    /// The answer to a question, once it has come.
+    pub fn take_reply(&mut self, number: u64) -> Option<Reply> {
+        self.engine.questions.get_mut(&number)?.take()
     }
 
     /// A client of a node wants something in the node's home zone, now.

@@ -107,6 +107,8 @@ words! {
         Member = "member",
         /// It holds the zone without serving it.
         Follower = "follower",
+        /// It follows the zone as a gateway of one above.
+        Below = "below",
     }
 }
 

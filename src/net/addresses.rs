@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, identity};
+use serde_bytes::ByteBuf;
 
 use crate::proto::identity::PeerKey;
+use crate::proto::limits::{CONTACT_ADDRESSES_MAX, DELEGATION_ADDRESS_BYTES_MAX};
 
 /// Addresses kept of one peer. A host with two interfaces, both IP versions and both transports announces eight.
 pub const ADDRESSES_PER_PEER_MAX: usize = 8;
@@ -71,6 +73,18 @@ pub fn check_dialable(address: &Multiaddr) -> Result<(), Undialable> {
         Some(_) => return Err(Undialable::Spoken),
     }
     parts.next().map_or(Ok(()), |_| Err(Undialable::Spoken))
+}
+
+/// Addresses as a contact names them: few, short, and without the peer.
+pub(crate) fn as_contact(addresses: &[Multiaddr]) -> Vec<ByteBuf> {
+    let bare = addresses.iter().map(|address| without_peer(address).to_vec());
+    let mut named: Vec<ByteBuf> = Vec::new();
+    for bytes in bare.filter(|bytes| bytes.len() <= DELEGATION_ADDRESS_BYTES_MAX).map(ByteBuf::from) {
+        if named.len() < CONTACT_ADDRESSES_MAX && !named.contains(&bytes) {
+            named.push(bytes);
+        }
+    }
+    named
 }
 
 /// The address without the peer that it ends with.

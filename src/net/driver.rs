@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesOrdered;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use libp2p::Multiaddr;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::streams::{InboundRequest, RequestClient};
@@ -79,6 +81,8 @@ pub(crate) struct Driver {
     responses: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
     responded: mpsc::Receiver<(ConversationId, Option<Vec<u8>>)>,
     dialed: BTreeMap<PeerKey, Dialed>,
+    /// Where this node is reached, as it changes.
+    addresses: watch::Receiver<Vec<Multiaddr>>,
 }
 
 impl Driver {
@@ -91,6 +95,7 @@ impl Driver {
         incidents: Vec<StoreIncident>,
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
+        let addresses = network.addresses.clone();
         Driver {
             node,
             network,
@@ -107,6 +112,7 @@ impl Driver {
             responses,
             responded,
             dialed: BTreeMap::new(),
+            addresses,
         }
     }
 
@@ -115,6 +121,7 @@ impl Driver {
     /// # Errors
     /// The store did not close well.
     pub(crate) async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<(), StoreError> {
+        self.tell_addresses();
         // The node wants things from its making on; they do not wait for the first event.
         self.perform();
         loop {
@@ -126,6 +133,7 @@ impl Driver {
                 event = self.network.next() => self.handle_network(event),
                 Some((conversation, answer)) = self.responded.recv() => self.handle_response(conversation, answer),
                 recovery = self.store.recovery() => self.handle_recovery(recovery),
+                Ok(()) = self.addresses.changed() => self.tell_addresses(),
                 () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
             }
             self.perform();
@@ -134,6 +142,11 @@ impl Driver {
                 self.network.charge_request(&peer, since.elapsed());
             }
         }
+    }
+
+    fn tell_addresses(&mut self) {
+        let addresses = as_contact(&self.addresses.borrow_and_update());
+        self.node.handle(wall_clock(), Input::Addresses(addresses));
     }
 
     /// The node counts in wall time; a sleep is a duration, so a clock that is set meanwhile does not stretch it.
@@ -188,11 +201,12 @@ impl Driver {
     fn handle_network(&mut self, event: NetworkEvent) {
         let now = wall_clock();
         match event {
-            NetworkEvent::Connected { peer, outbound } => {
+            NetworkEvent::Connected { peer, outbound, addresses } => {
                 // Kept for the subscriptions that follow: they do not say who dialed.
                 let dialed = if outbound { Dialed::ByUs } else { Dialed::ByThem };
                 self.dialed.insert(peer, dialed);
                 self.node.handle(now, Input::Connected { peer, dialed });
+                self.node.handle(now, Input::PeerAddresses { peer, addresses: as_contact(&addresses) });
                 self.tell(Event::Connected(peer));
             }
             NetworkEvent::Disconnected { peer } => {
@@ -291,6 +305,7 @@ impl Driver {
                 tracing::trace!(%zone, ?published, "published");
             }
             Output::Verdict { id, verdict } => self.network.report(&id, verdict),
+            Output::Reach(contact) => self.network.reach(&contact),
             Output::Request { conversation, peer, protocol, bytes } => {
                 self.ask(conversation, peer, protocol, bytes)
             }

@@ -24,9 +24,10 @@ use self::sources::PeerSources;
 use crate::net::addresses::peer_key;
 use crate::net::refusals::{Reason, Refusals};
 use crate::proto::address_block::{AddressBlock, Share};
+use crate::proto::ask::Answer;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Protocol;
-use crate::proto::limits::SYNC_FRAME_BYTES_MAX;
+use crate::proto::limits::{ANSWER_BYTES_MAX, SYNC_FRAME_BYTES_MAX};
 use crate::proto::message::SyncAnswer;
 
 pub(crate) mod admission;
@@ -88,10 +89,24 @@ pub const SYNC_LIMITS: StreamLimits = StreamLimits {
     waiting_share: Share { per_address: 64, per_block: 128 },
 };
 
+/// Limits of questions between zones: one a stream. Of small answers many are under way at once, and the largest of them
+/// hold as much as those of sync.
+pub const ASK_LIMITS: StreamLimits = StreamLimits {
+    frame_bytes_max: ANSWER_BYTES_MAX,
+    pipeline_max: 1,
+    served_max: 256,
+    served_per_peer_max: 8,
+    served_per_block_max: 64,
+    waiting_max: 512,
+    waiting_per_peer_max: 64,
+    waiting_share: Share { per_address: 64, per_block: 128 },
+};
+
 /// The limits of a protocol.
 pub const fn limits(protocol: Protocol) -> &'static StreamLimits {
     match protocol {
         Protocol::Sync => &SYNC_LIMITS,
+        Protocol::Ask => &ASK_LIMITS,
     }
 }
 
@@ -343,6 +358,7 @@ impl Answers {
 fn busy(protocol: Protocol, wait: Duration) -> Vec<u8> {
     match protocol {
         Protocol::Sync => SyncAnswer::Busy { wait_ms: wait.as_millis() as u64 }.encode(),
+        Protocol::Ask => Answer::Busy { wait_ms: wait.as_millis() as u64 }.encode(),
     }
 }
 

@@ -49,6 +49,7 @@ mod named_dials;
 mod options;
 mod peer_scores;
 mod providers;
+mod reached;
 mod remembered;
 mod routing;
 mod streams;
@@ -63,6 +64,7 @@ pub use gossip_budget::Dropped;
 use listening::Listening;
 pub use options::{Discovery, NetworkError, NetworkOptions};
 use peer_scores::{PeerScores, Penalty};
+use reached::ReachedPeers;
 use remembered::RememberedPeers;
 use routing::RoutingTable;
 use streams::serve_requests;
@@ -110,6 +112,7 @@ pub struct Network {
     calls: OpenCalls,
     listening: Listening,
     remembered: RememberedPeers,
+    reached: ReachedPeers,
     ticker: Interval,
     ticked: (Instant, SystemTime),
     began: (Instant, Timestamp),
@@ -181,6 +184,7 @@ impl Network {
             calls: OpenCalls::default(),
             listening,
             remembered,
+            reached: ReachedPeers::default(),
             ticker,
             ticked: (now, SystemTime::now()),
             began: (now, wall_clock()),

@@ -1,16 +1,22 @@
 //! What nodes of different zones ask each other (protocol section 4): one question a conversation, answered from memory or
 //! from what a zone above answers.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::codec::{self, Malformed};
 use super::identity::PeerKey;
 use super::limits::{
-    ANSWER_BYTES_MAX, CONTACT_ADDRESSES_MAX, QUESTION_BYTES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX,
-    WAY_RECORDS_MAX,
+    ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
+    ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, COVER_NAMED_MAX, QUESTION_BYTES_MAX, WAY_BELOW_MAX,
+    WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
 };
-use super::name::ZoneId;
+use super::message::{ALIVE_MAX, Alive};
+use super::name::{FullName, ZoneId, ZoneName};
+use super::query::{ZoneAnswer, ZoneStatus};
+use super::search::{Cursor, PAGE_HITS_MAX, Query, Statistics};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +29,39 @@ pub enum Question {
         /// What is looked for.
         target: ZoneId,
     },
+    /// Which agents match?
+    #[serde(rename = "f")]
+    Find(Box<Search>),
+    /// Who has these names?
+    #[serde(rename = "n")]
+    Names {
+        /// Of a bare name the whole search list.
+        #[serde(deserialize_with = "codec::at_most::<ASKED_NAMES_MAX, _, _>")]
+        names: Vec<FullName>,
+        /// Milliseconds within which the answer is of use.
+        left_ms: u32,
+    },
+}
+
+/// A search that is asked elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Search {
+    /// The words.
+    pub text: String,
+    /// The zone, with all that lies below.
+    pub zone: ZoneName,
+    /// All of these.
+    #[serde(deserialize_with = "codec::at_most::<ASKED_LABELS_MAX, _, _>")]
+    pub tags: Vec<String>,
+    /// All of these.
+    #[serde(deserialize_with = "codec::at_most::<ASKED_LABELS_MAX, _, _>")]
+    pub capabilities: Vec<String>,
+    /// Most agents, 1 … [`PAGE_HITS_MAX`].
+    pub limit: u16,
+    /// Where an earlier page ended, as its text.
+    pub after: Option<String>,
+    /// Milliseconds within which the answer is of use.
+    pub left_ms: u32,
 }
 
 /// An answer.
@@ -31,6 +70,38 @@ pub enum Answer {
     /// To `Walk`, of a member of the zone.
     #[serde(rename = "w")]
     Way(Box<Way>),
+    /// To `Find`.
+    #[serde(rename = "f")]
+    Found {
+        /// Records of the agents that match, all hosts of an agent together, the best agent first.
+        #[serde(deserialize_with = "codec::at_most::<ANSWER_RECORDS_MAX, _, _>")]
+        records: Vec<ByteBuf>,
+        /// Whether there are more agents behind these.
+        more: bool,
+        /// What they were ranked by.
+        statistics: Statistics,
+        /// What the answer speaks for.
+        cover: Cover,
+        /// Hosts of these agents that are alive.
+        #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
+        alive: Vec<Alive>,
+    },
+    /// To `Names`.
+    #[serde(rename = "n")]
+    Named {
+        /// Records of all agents with one of the names.
+        #[serde(deserialize_with = "codec::at_most::<ANSWER_RECORDS_MAX, _, _>")]
+        records: Vec<ByteBuf>,
+        /// What is known of the zone of each name, in the order asked.
+        #[serde(deserialize_with = "codec::at_most::<ASKED_NAMES_MAX, _, _>")]
+        zones: Vec<Knowledge>,
+        /// Who else may be asked of the zones whose replica answered: their gateways.
+        #[serde(deserialize_with = "codec::at_most::<ASKED_NAMES_MAX, _, _>")]
+        gateways: Vec<Contact>,
+        /// Hosts of these agents that are alive.
+        #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
+        alive: Vec<Alive>,
+    },
     /// This node cannot say; these may.
     #[serde(rename = "e")]
     Elsewhere {
@@ -47,6 +118,102 @@ pub enum Answer {
         /// The same may be asked again after so many milliseconds.
         wait_ms: u64,
     },
+}
+
+/// What whoever answers knows of the zone of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Knowledge {
+    /// All of it: who is not named is not there.
+    #[serde(rename = "h")]
+    Whole,
+    /// What a replica held lately: what is newer its gateways know.
+    #[serde(rename = "l")]
+    Lately,
+    /// That nobody serves it.
+    #[serde(rename = "z")]
+    NoZone,
+    /// Not enough.
+    #[serde(rename = "u")]
+    Unknown,
+}
+
+/// What an answer speaks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cover {
+    /// Zones of the scope of which nothing is missing.
+    #[serde(rename = "f")]
+    pub fine: u32,
+    /// What these held so many milliseconds ago is in the answer.
+    #[serde(rename = "a")]
+    pub age_ms: u32,
+    /// The others: whether there is anything of it, and how old.
+    #[serde(rename = "r", deserialize_with = "codec::at_most::<COVER_NAMED_MAX, _, _>")]
+    pub rest: Vec<(ZoneName, Option<u32>)>,
+    /// Others that are not named.
+    #[serde(rename = "m")]
+    pub more: u32,
+}
+
+impl Search {
+    /// A search as it is asked elsewhere; `None` for what only this node can answer.
+    pub fn of(query: &Query, limit: usize, after: Option<&Cursor>, left: Duration) -> Option<Search> {
+        let text = &query.text[..query.text.floor_char_boundary(ASKED_TEXT_BYTES_MAX)];
+        let labels = |labels: &Vec<String>| (labels.len() <= ASKED_LABELS_MAX).then(|| labels.clone());
+        Some(Search {
+            text: text.to_owned(),
+            zone: query.zone.clone().unwrap_or_else(ZoneName::root),
+            tags: labels(&query.tags)?,
+            capabilities: labels(&query.capabilities)?,
+            limit: limit.clamp(1, PAGE_HITS_MAX) as u16,
+            after: after.map(ToString::to_string),
+            left_ms: left.as_millis() as u32,
+        })
+    }
+
+    /// What is searched for, and behind what; `None` if it makes no sense.
+    pub fn query(&self) -> Option<(Query, Option<Cursor>)> {
+        let after = self.after.as_ref().map(|text| text.parse()).transpose().ok()?;
+        let Search { text, zone, tags, capabilities, .. } = self.clone();
+        Some((Query { text, zone: Some(zone), tags, capabilities }, after))
+    }
+}
+
+impl Cover {
+    /// What an answer says of these zones.
+    pub fn of(zones: &[ZoneAnswer]) -> Cover {
+        let millis = |age: Duration| u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+        let (fine, rest): (Vec<&ZoneAnswer>, Vec<&ZoneAnswer>) =
+            zones.iter().partition(|it| it.status.is_fine());
+        let ages = fine.iter().map(|it| it.age.map_or(u32::MAX, millis));
+        Cover {
+            fine: fine.iter().map(|it| it.count as u32).sum(),
+            age_ms: ages.max().unwrap_or(0),
+            rest: rest.iter().take(COVER_NAMED_MAX).map(|it| (it.zone.clone(), it.age.map(millis))).collect(),
+            more: rest.len().saturating_sub(COVER_NAMED_MAX) as u32,
+        }
+    }
+
+    /// What it says of the zones of a scope, by whom, `passed` ago.
+    pub fn zones(&self, scope: &ZoneName, by: PeerKey, passed: Duration) -> Vec<ZoneAnswer> {
+        let age = |ms: u32| Duration::from_millis(u64::from(ms)) + passed;
+        let named = |(zone, ms): &(ZoneName, Option<u32>)| ZoneAnswer {
+            zone: zone.clone(),
+            status: if ms.is_some() { ZoneStatus::Stale } else { ZoneStatus::Unreachable },
+            age: ms.map(age),
+            by: Some(by),
+            count: 1,
+        };
+        let of_scope = |status, age, count: u32| ZoneAnswer {
+            zone: scope.clone(),
+            status,
+            age,
+            by: Some(by),
+            count: count as usize,
+        };
+        let fine = (self.fine > 0).then(|| of_scope(ZoneStatus::Answered, Some(age(self.age_ms)), self.fine));
+        let more = (self.more > 0).then(|| of_scope(ZoneStatus::Unreachable, None, self.more));
+        fine.into_iter().chain(self.rest.iter().map(named)).chain(more).collect()
+    }
 }
 
 /// What leads from a zone to one below it.
@@ -80,6 +247,27 @@ pub struct Contact {
 }
 
 impl Question {
+    /// How long its answer is of use.
+    pub fn left(&self) -> Duration {
+        let left_ms = match self {
+            Question::Walk { .. } => return ASK_TIME_MAX,
+            Question::Find(search) => search.left_ms,
+            Question::Names { left_ms, .. } => *left_ms,
+        };
+        Duration::from_millis(u64::from(left_ms)).min(ASK_TIME_MAX)
+    }
+
+    /// The same with less time.
+    pub fn with_left(mut self, left: Duration) -> Question {
+        let ms = left.as_millis() as u32;
+        match &mut self {
+            Question::Walk { .. } => {}
+            Question::Find(search) => search.left_ms = ms,
+            Question::Names { left_ms, .. } => *left_ms = ms,
+        }
+        self
+    }
+
     /// Bytes for the stream.
     pub fn encode(&self) -> Vec<u8> {
         codec::encode(self)

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
+use super::message::Alive;
 use super::name::{AgentName, FullName, NameError, ZoneName};
 use super::owners::Owners;
 use super::query::{Find, Found, PeerProfile, Replica, Resolution};
 use super::record::Record;
-use super::search::{Cursor, Entry, Index};
+use super::search::{Entry, Index, Page};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
 
@@ -55,28 +58,18 @@ impl Directory {
         Directory { key, index: Index::new() }
     }
 
-    /// Agents that match, best first, and where the next page begins.
-    pub(super) fn find(
-        &mut self,
-        now: Timestamp,
-        zones: &mut Zones,
-        find: &Find,
-    ) -> (Vec<Found>, Option<Cursor>) {
+    /// Agents that match, best first, and the page that they are.
+    pub(super) fn find(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> (Vec<Found>, Page) {
         let page = self.indexed(zones).search(&find.query, find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
-        (found, page.next)
+        (found, page)
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
-    pub(super) fn list(
-        &mut self,
-        now: Timestamp,
-        zones: &mut Zones,
-        find: &Find,
-    ) -> (Vec<Found>, Option<Cursor>) {
+    pub(super) fn list(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> (Vec<Found>, Page) {
         let page = self.indexed(zones).list(find.query.zone.as_ref(), find.limit, find.after.as_ref());
         let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, 0.0)).collect();
-        (found, page.next)
+        (found, page)
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
@@ -205,16 +198,7 @@ impl Directory {
                     self.index.remove(&id);
                     continue;
                 };
-                self.index.insert(Entry {
-                    id,
-                    name: &best.name,
-                    title: card.title.as_deref(),
-                    original_name: card.original_name.as_deref(),
-                    tags: &card.tags,
-                    capabilities: &card.capabilities,
-                    description: &card.description,
-                    skills: card.skills.as_deref(),
-                });
+                self.index.insert(entry(id, &best.name, &card));
             }
         }
         &self.index
@@ -258,6 +242,25 @@ impl Directory {
         Some(Found { id: *id, record, score, replicas })
     }
 
+    /// An agent of which others sent these records, and said which hosts are alive.
+    pub(super) fn told(
+        &self,
+        id: AgentId,
+        records: &[Arc<Record>],
+        alive: &[Alive],
+        score: f32,
+    ) -> Option<Found> {
+        let record = records.iter().max_by_key(|record| record.order())?.clone();
+        let replica = |record: &Arc<Record>| {
+            let heard = alive.iter().find(|it| it.0 == record.host).map(|it| u64::from(it.1) * 1_000);
+            let presence = if heard.is_some() { Presence::Reachable } else { Presence::Unknown };
+            Replica { peer: record.host, presence, seen_ms_ago: heard }
+        };
+        let mut replicas: Vec<Replica> = records.iter().map(replica).collect();
+        replicas.sort_by_key(|replica| (replica.presence != Presence::Reachable, replica.peer));
+        Some(Found { id, record, score, replicas })
+    }
+
     fn replica(&self, now: Timestamp, zone: &Zone, record: &Record) -> Replica {
         let peer = record.host;
         if peer == self.key {
@@ -265,6 +268,35 @@ impl Directory {
         }
         let (presence, heard_at) = zone.presence(&peer, now);
         Replica { peer, presence, seen_ms_ago: heard_at.map(|at| now.since(at).as_millis() as u64) }
+    }
+}
+
+/// What the index reads of an agent.
+fn entry<'a>(id: AgentId, name: &'a FullName, card: &'a AgentCard) -> Entry<'a> {
+    Entry {
+        id,
+        name,
+        title: card.title.as_deref(),
+        original_name: card.original_name.as_deref(),
+        tags: &card.tags,
+        capabilities: &card.capabilities,
+        description: &card.description,
+        skills: card.skills.as_deref(),
+    }
+}
+
+/// Gives an index what it reads of an agent, by the greatest of its records.
+pub(super) fn entry_of(id: AgentId, record: &Record, insert: impl FnOnce(Entry<'_>)) {
+    if let Some(card) = record.card() {
+        insert(entry(id, &record.name, &card));
+    }
+}
+
+/// Since when a host was not heard, if it is alive by what a zone knows.
+pub(super) fn presence_told(zone: &Zone, host: &PeerKey, now: Timestamp) -> Option<Duration> {
+    match zone.presence(host, now) {
+        (Presence::Reachable, Some(heard)) => Some(now.since(heard)),
+        _ => None,
     }
 }
 

@@ -76,6 +76,24 @@ pub const QUESTION_BYTES_MAX: usize = 4 * 1024;
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Addresses of a node that somebody names.
 pub const CONTACT_ADDRESSES_MAX: usize = DELEGATION_ADDRESSES_MAX;
+/// Longest text of a search that is asked elsewhere, bytes; as much as counts.
+pub const ASKED_TEXT_BYTES_MAX: usize = 1024;
+/// Tags, and capabilities, of a search that is asked elsewhere.
+pub const ASKED_LABELS_MAX: usize = 16;
+/// Names of one question: a bare name stands for one in each zone from the home zone up to the root.
+pub const ASKED_NAMES_MAX: usize = 9;
+/// Bytes of records in an answer.
+pub const ANSWER_RECORDS_BYTES_MAX: usize = 128 * 1024;
+/// Records in an answer: more than hosts of as many agents as a page may have take room for.
+pub const ANSWER_RECORDS_MAX: usize = 2_048;
+/// Zones that an answer names because they are not fine; beyond it they are counted.
+pub const COVER_NAMED_MAX: usize = 64;
+/// How long a local client waits for what other nodes are asked.
+pub const ASK_TIME: Duration = Duration::from_secs(2);
+/// The longest time that a question may leave whoever is asked.
+pub const ASK_TIME_MAX: Duration = Duration::from_secs(10);
+/// Questions under way at once, own ones and those of peers.
+pub const QUESTIONS_MAX: usize = 1_024;
 /// Gateways that an answer names.
 pub const WAY_GATEWAYS_MAX: usize = 3;
 /// Delegations on the way to a zone in one answer: the newest of each of the zones between.

@@ -8,6 +8,7 @@
 //! directory that answers questions. A `Turn` lends them to one input, and answers what a zone leaves as a notice before
 //! anything else is heard.
 
+mod ask;
 mod cover;
 mod reads;
 mod turn;
@@ -30,6 +31,7 @@ use super::overlay::Overlay;
 use super::own_records::OwnRecords;
 use super::owners::Owners;
 use super::persistence::Stored;
+use super::resolver::Resolver;
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
 use super::zone::{Leaving, Zone, Zones};
@@ -45,6 +47,7 @@ pub struct Node {
     clock: Clock,
     directory: Directory,
     overlay: Overlay,
+    resolver: Resolver,
     out: Outbox,
 }
 
@@ -89,6 +92,7 @@ impl Node {
             clock: Clock::new(now),
             directory: Directory::new(key),
             overlay: Overlay::new(now),
+            resolver: Resolver::default(),
             out: Outbox::default(),
         };
         let mut turn = node.turn(now);
@@ -165,6 +169,7 @@ impl Node {
         turn.with_zones(Zone::handle_timeout);
         turn.handle_below(Zone::handle_timeout);
         turn.overlay.handle_timeout(&mut turn.ctx, turn.zones, turn.links);
+        turn.answer_overdue();
         turn.finish();
     }
 
@@ -178,7 +183,8 @@ impl Node {
         let zones = self.zones.all().filter_map(|zone| zone.poll_timeout(&self.local.config));
         let overlay = self.overlay.poll_timeout(&self.local.addresses);
         let own = self.own.poll_timeout(&self.local.config, &self.zones, self.clock.settles());
-        zones.chain(own).chain(overlay).chain(self.out.poll_timeout()).min()
+        let questions = self.resolver.poll_timeout();
+        zones.chain(own).chain(overlay).chain(questions).chain(self.out.poll_timeout()).min()
     }
 
     /// Whoever has taken all outputs has performed them before anything else is heard.
@@ -215,6 +221,7 @@ impl Node {
             clock: &mut self.clock,
             directory: &mut self.directory,
             overlay: &mut self.overlay,
+            resolver: &mut self.resolver,
         }
     }
 }

@@ -173,7 +173,7 @@ impl Overlay {
         asker: &PeerKey,
         question: &Question,
     ) -> Answer {
-        let Question::Walk { zone: id, target } = question;
+        let Question::Walk { zone: id, target } = question else { return Answer::Refused };
         let zone = zones.get(&id.zone).filter(|zone| zone.id() == id && zone.role() == Role::Member);
         if let Some(zone) = zone {
             return Answer::Way(Box::new(way(ctx, links, zone, &target.zone, asker)));
@@ -192,6 +192,11 @@ impl Overlay {
     /// Agents of replicas that were dropped since this was last called.
     pub(super) fn take_dropped(&mut self) -> Vec<AgentId> {
         std::mem::take(&mut self.dropped)
+    }
+
+    /// Who answered for a zone, or was named for it.
+    pub(super) fn contacts_of(&self, zone: &ZoneId) -> &[Contact] {
+        self.contacts.of(zone)
     }
 
     /// What lies below the zones that this node is a gateway of.

@@ -72,6 +72,10 @@ pub struct ZoneAnswer {
     pub status: ZoneStatus,
     /// What the zone held this long ago is in the answer; none if that cannot be said of any time.
     pub age: Option<Duration>,
+    /// Who answered for it, where that was not this node.
+    pub by: Option<PeerKey>,
+    /// For how many zones of the subtree it stands, all of which were answered; 1 for the zone alone.
+    pub count: usize,
 }
 
 /// How the part of an answer that concerns one zone came about.
@@ -79,6 +83,8 @@ pub struct ZoneAnswer {
 pub enum ZoneStatus {
     /// From the replica held here, which nothing is known to be missing from.
     Held,
+    /// By a gateway of a zone above it, which follows it, from what its gateways lately held.
+    Answered,
     /// From the replica held here, which was not compared with anybody for too long, or is known to lack something.
     Stale,
     /// The replica held here was never compared with anybody, or none is held: all of the zone may be missing.
@@ -189,10 +195,27 @@ impl Found {
     }
 }
 
+impl ZoneStatus {
+    /// Whether nothing of the zone is missing.
+    pub fn is_fine(self) -> bool {
+        match self {
+            ZoneStatus::Held | ZoneStatus::Answered => true,
+            ZoneStatus::Stale | ZoneStatus::Unreachable => false,
+        }
+    }
+}
+
+impl ZoneAnswer {
+    /// Of a registry that is held here.
+    pub(super) fn here(zone: ZoneName, status: ZoneStatus, age: Option<Duration>) -> ZoneAnswer {
+        ZoneAnswer { zone, status, age, by: None, count: 1 }
+    }
+}
+
 impl Answer {
     /// Whether no zone of the asked scope is missing.
     pub fn is_complete(&self) -> bool {
-        self.zones.iter().all(|zone| zone.status == ZoneStatus::Held)
+        self.zones.iter().all(|zone| zone.status.is_fine())
     }
 
     /// What every zone of the asked scope held this long ago is in the answer; none if that cannot be said.

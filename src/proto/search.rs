@@ -29,7 +29,8 @@ use roaring::{MultiOps, RoaringBitmap};
 use self::growth::make_room;
 use self::labels::Labels;
 use self::order::{Key, NameOrder};
-use self::rank::{Counts, Field, Matches, RankKey, Statistics, Top};
+pub use self::rank::Statistics;
+use self::rank::{Counts, Field, Matches, RankKey, Top};
 use self::vocabulary::Vocabulary;
 use super::identity::AgentId;
 use super::limits::LABELS_MAX;
@@ -103,6 +104,8 @@ pub struct Page {
     pub hits: Vec<Hit>,
     /// Where the next page starts; `None` on the last.
     pub next: Option<Cursor>,
+    /// What the scores were made with.
+    pub statistics: Statistics,
 }
 
 /// A set of agents that can be searched.
@@ -191,13 +194,24 @@ impl Index {
 
     /// The best `limit` (1 … [`PAGE_HITS_MAX`], clamped) entries that match, behind `after` if given.
     pub fn search(&self, query: &Query, limit: usize, after: Option<&Cursor>) -> Page {
+        self.search_by(query, limit, after, None)
+    }
+
+    /// As [`Index::search`], with the statistics of another index: entries of both are then ranked alike.
+    pub fn search_by(
+        &self,
+        query: &Query,
+        limit: usize,
+        after: Option<&Cursor>,
+        statistics: Option<&Statistics>,
+    ) -> Page {
         let allowed = self.allowed(query);
         // Cut before it is read: the cost of splitting a text into words must not follow what a stranger sends.
         let text = &query.text[..query.text.floor_char_boundary(QUERY_BYTES_MAX)];
         if text.trim().is_empty() {
             return self.page_by_name(&allowed, limit, after);
         }
-        self.page_by_score(&rank::query_words(text), &allowed, limit, after)
+        self.page_by_score(&rank::query_words(text), &allowed, limit, after, statistics)
     }
 
     /// A page of every entry, or those of `zone` and below, by full name, then id. `limit` as in [`Index::search`].
@@ -411,13 +425,15 @@ impl Index {
         allowed: &Allowed,
         limit: usize,
         after: Option<&Cursor>,
+        statistics: Option<&Statistics>,
     ) -> Page {
         let limit = limit.clamp(1, PAGE_HITS_MAX);
         let matches: Vec<Option<Matches<'_>>> = words.iter().map(|word| self.matches(word)).collect();
         // Scores of a later page are made with the statistics of the first: what was written in between would move records
         // over the border between two pages, and some would be shown twice and others never.
-        let statistics = match after {
-            Some(cursor) if cursor.statistics.found.len() == words.len() => cursor.statistics.clone(),
+        let given = after.map(|cursor| &cursor.statistics).or(statistics);
+        let statistics = match given {
+            Some(given) if given.found.len() == words.len() => given.clone(),
             _ => self.statistics(&matches),
         };
         let start = after.map(|cursor| (cursor.score, self.names.rank_up_to(&key_of(cursor))));
@@ -458,8 +474,13 @@ impl Index {
             best.iter().take(limit).filter_map(|(score, entry_id)| Some((*score, self.key(*entry_id)?)));
         let hits: Vec<Hit> = shown.clone().map(|(score, key)| Hit { id: key.id, score }).collect();
         let last = if best.len() > limit { shown.next_back() } else { None };
-        let next = last.map(|(score, key)| Cursor { score, name: key.name.clone(), id: key.id, statistics });
-        Page { hits, next }
+        let end = |(score, key): (f32, &Key)| Cursor {
+            score,
+            name: key.name.clone(),
+            id: key.id,
+            statistics: statistics.clone(),
+        };
+        Page { hits, next: last.map(end), statistics }
     }
 }
 

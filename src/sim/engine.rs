@@ -2,6 +2,8 @@
 //!
 //! [`Engine::perform`] is the counterpart of the live driver's `perform`, same arms in the same order.
 
+use std::collections::BTreeMap;
+
 use rand::RngExt;
 
 use super::adversary::Adversary;
@@ -14,7 +16,7 @@ use super::fault::Fault;
 use super::network::Payload;
 use super::queue::Due;
 use super::sim_node::{Firing, RestartFrom};
-use crate::proto::io::{GossipId, Input, Output, StoreCondition, Verdict, Write};
+use crate::proto::io::{Command, GossipId, Input, Output, Reply, StoreCondition, Verdict, Write};
 use crate::proto::name::ZoneName;
 
 /// Outputs one input may cause; the largest honest answer needs a few hundred.
@@ -28,6 +30,8 @@ pub(super) struct Engine {
     pub(super) adversary: Adversary,
     pub(super) calls: CallWorld,
     pub(super) checkers: Checkers,
+    /// Questions of whoever runs the world, and their answers.
+    pub(super) questions: BTreeMap<u64, Option<Reply>>,
 }
 
 impl Engine {
@@ -159,6 +163,14 @@ impl Engine {
         }
     }
 
+    /// Whoever runs the world asks a node something.
+    pub(super) fn question(&mut self, at: usize, command: Command) -> u64 {
+        let id = self.checkers.reference.expect_reply(Vec::new());
+        self.questions.insert(id, None);
+        self.tell(at, Input::Command { id, command });
+        id
+    }
+
     fn fire(&mut self, at: usize, generation: u64) {
         let Fabric { kernel, nodes, .. } = &mut self.fabric;
         match nodes[at].fires(generation, kernel.now()) {
@@ -272,7 +284,10 @@ impl Engine {
                     fabric.kernel.fail(Check::QueuesBounded, format!("node {at} answers a question twice"))
                 }
             },
-            Output::Reply { id, reply } => checkers.note_reply(at, id, reply, fabric),
+            Output::Reply { id, reply } => match self.questions.get_mut(&id) {
+                Some(answer) => *answer = Some(reply),
+                None => checkers.note_reply(at, id, reply, fabric),
+            },
             Output::JoinZone(id) => fabric.enter(at, id.zone),
             Output::LeaveZone(zone) => {
                 fabric.exit(at, &zone);

@@ -1,8 +1,8 @@
 //! The tree of zones: gateways that follow what lies below theirs, found by a walk from the root.
 
-use aop::proto::io::{Command, Input, Output, Reply};
+use aop::proto::io::{Command, Reply};
 use aop::proto::name::ZoneName;
-use aop::proto::query::{Answer, Find, ZoneStatus};
+use aop::proto::query::{Answer, Find, Resolution, ZoneStatus};
 use aop::proto::search::Query;
 use aop::sim::{Fault, RestartFrom, Setup, World, ZoneSetup};
 
@@ -32,15 +32,24 @@ fn tree(seed: u64) -> World {
     world
 }
 
+/// Asks a node, and lets time pass until it answers.
 fn find(world: &mut World, node: usize, zone: Option<&str>) -> Answer {
-    let (node, now) = world.node(node).expect("it runs");
     let query = Query { zone: zone.map(|zone| zone.parse().expect("a zone")), ..Query::default() };
-    let find = Find { query, limit: 1_000, ..Find::default() };
-    node.handle(now, Input::Command { id: 0, command: Command::Find(find) });
-    match node.poll_output() {
-        Some(Output::Reply { reply: Reply::Found(answer), .. }) => answer,
+    match ask(world, node, Command::Find(Find { query, limit: 1_000, ..Find::default() })) {
+        Reply::Found(answer) => answer,
         other => panic!("{other:?}"),
     }
+}
+
+fn ask(world: &mut World, node: usize, command: Command) -> Reply {
+    let number = world.ask(node, command);
+    for _ in 0..40 {
+        if let Some(reply) = world.take_reply(number) {
+            return reply;
+        }
+        run(world, 100);
+    }
+    panic!("no answer of node {node}");
 }
 
 fn agents(answer: &Answer) -> Vec<String> {
@@ -64,6 +73,28 @@ fn the_gateways_of_a_zone_answer_for_all_that_lies_below() {
     }
     let below: Vec<ZoneStatus> = find(&mut world, 0, None).zones.iter().map(|zone| zone.status).collect();
     assert_eq!(below, [ZoneStatus::Held; 4]);
+}
+
+#[test]
+fn every_node_answers_for_the_whole_world() {
+    let mut world = tree(1);
+    run(&mut world, 180_000);
+    for node in 0..9 {
+        let answer = find(&mut world, node, None);
+        assert_eq!(agents(&answer).len(), 9, "node {node}: {:?}", answer.zones);
+        assert!(answer.is_complete(), "node {node}: {:?}", answer.zones);
+        for other in 0..9 {
+            let home = world.member_of(other)[0].clone();
+            let text = format!("agent-{other}@{home}");
+            let reply = ask(&mut world, node, Command::Resolve(text.clone()));
+            let is_it = matches!(&reply, Reply::Resolved(Resolution::One(found)) if found.record.name.to_string() == text);
+            assert!(is_it, "{node} {text} {reply:?}");
+        }
+        for text in ["nobody@other.net", "nobody@nowhere.net", "nobody"] {
+            let reply = ask(&mut world, node, Command::Resolve(text.into()));
+            assert!(matches!(reply, Reply::Resolved(Resolution::Unknown(_))), "{node} {text} {reply:?}");
+        }
+    }
 }
 
 #[test]

@@ -82,6 +82,7 @@ pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail 
 pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
     let status = |status| match status {
         ZoneStatus::Held => api::ZoneStatus::Held,
+        ZoneStatus::Answered => api::ZoneStatus::Answered,
         ZoneStatus::Stale => api::ZoneStatus::Stale,
         ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
     };
@@ -89,7 +90,8 @@ pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
         zone: it.zone.to_string(),
         status: status(it.status),
         age_ms: age_ms(it.age),
-        by: None,
+        by: it.by.map(|peer| peer.to_string()),
+        count: (it.count > 1).then_some(it.count),
     };
     answer.zones.iter().map(answered).collect()
 }

@@ -172,6 +172,7 @@ fn zone_report(zone: &ZoneSnapshot, now: Timestamp) -> api::ZoneReport {
         role: match state.role {
             Role::Member => ZoneRole::Member,
             Role::Follower => ZoneRole::Follower,
+            Role::Below => ZoneRole::Below,
         },
         records: state.records,
         agents: state.agents,

@@ -130,6 +130,7 @@ pub(super) struct ProtocolNames {
     pub(super) identify: String,
     pub(super) kad: StreamProtocol,
     sync: StreamProtocol,
+    ask: StreamProtocol,
     pub(super) call: StreamProtocol,
 }
 
@@ -142,6 +143,7 @@ impl ProtocolNames {
             identify: format!("/aop/{network}/1"),
             kad: protocol(format!("/aop/{network}/kad/1"))?,
             sync: protocol(format!("/aop/{network}/sync/1"))?,
+            ask: protocol(format!("/aop/{network}/ask/1"))?,
             call: protocol(format!("/aop/{network}/call/1"))?,
         })
     }
@@ -150,6 +152,7 @@ impl ProtocolNames {
     pub(super) fn of(&self, protocol: Protocol) -> &StreamProtocol {
         match protocol {
             Protocol::Sync => &self.sync,
+            Protocol::Ask => &self.ask,
         }
     }
 }

@@ -186,8 +186,13 @@ impl Network {
         // A call lives on one connection and is lost with it, unlike gossip, which any other peer repairs.
         let calling: BTreeSet<PeerId> = self.calls.peers().iter().filter_map(peer_id).collect();
         // Closing those of the mesh would only have it graft others, which may be closed next.
+        for over in self.reached.take_over(now) {
+            if !self.dialer.contains(&over) {
+                self.swarm.behaviour_mut().limits.remove_peer_id(&over);
+            }
+        }
         let mesh = self.swarm.behaviour().gossip.all_mesh_peers();
-        let needed: BTreeSet<PeerId> = mesh.chain(&calling).copied().collect();
+        let needed: BTreeSet<PeerId> = mesh.chain(&calling).chain(self.reached.iter()).copied().collect();
         self.swarm.behaviour_mut().admission.review(needed.clone(), now);
         if self.swarm.behaviour().kad.as_ref().is_none_or(|kad| kad.iter_queries().next().is_none()) {
             for peer in peers::excess(&self.peers, &needed, now, rand::random_range(0..usize::MAX)) {
@@ -268,7 +273,8 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
 fn connected_events(peer: &Peer) -> Vec<NetworkEvent> {
     let key = peer.key;
     // Before the subscriptions: the driver keeps from it who dialed, which each of them asks for.
-    let connected = NetworkEvent::Connected { peer: key, outbound: peer.outbound };
+    let addresses = peer.listens_at.clone();
+    let connected = NetworkEvent::Connected { peer: key, outbound: peer.outbound, addresses };
     let subscribed = |zone: &ZoneName| NetworkEvent::Subscribed { peer: key, zone: zone.clone() };
     std::iter::once(connected).chain(peer.zones.iter().map(subscribed)).collect()
 }

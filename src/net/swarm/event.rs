@@ -42,6 +42,8 @@ pub enum NetworkEvent {
         peer: PeerKey,
         /// Whether this node opened the connection.
         outbound: bool,
+        /// Where it says that it listens, as far as that means something from here.
+        addresses: Vec<Multiaddr>,
     },
     /// The last connection to the peer is gone.
     Disconnected {

@@ -13,7 +13,7 @@ use super::{GossipId, Network, NetworkEvent, Published, Verdict};
 use crate::net::addresses::peer_key;
 use crate::proto::io::Offence;
 use crate::proto::limits::GOSSIP_BYTES_MAX;
-use crate::proto::name::ZoneName;
+use crate::proto::name::{ZoneId, ZoneName};
 
 /// How long a peer may bring nothing. A member tells that it is there every 20 s, and at least once a minute in a zone so large
 /// that others are heard through it meanwhile.
@@ -36,7 +36,7 @@ pub(super) struct Received {
 
 impl Network {
     /// Takes part in a zone from now on. Connected peers that are in it already are told as if they came now.
-    pub fn join_zone(&mut self, zone: &ZoneName) {
+    pub fn join_zone(&mut self, zone: &ZoneId) {
         let Some(topic) = self.topics.join(zone) else { return };
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         gossip.budget().want(topic.hash(), true);

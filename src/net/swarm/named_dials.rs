@@ -78,6 +78,17 @@ impl NamedDials {
         self.dials.met.remove(&connection);
     }
 
+    /// Those of the addresses that somebody named for a peer that may be dialed now.
+    pub(super) fn filter_named(
+        &mut self,
+        peer: PeerId,
+        named: Vec<Multiaddr>,
+        now: Instant,
+    ) -> Vec<Multiaddr> {
+        let entered = self.entered(peer);
+        self.dials.filter(peer, named, &entered, now)
+    }
+
     /// Addresses under which a peer was entered into the table. They were filtered by where it was met.
     fn entered(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         let bucket = self.kad.as_mut().and_then(|kad| kad.kbucket(peer));

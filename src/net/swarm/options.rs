@@ -12,7 +12,7 @@ use libp2p::{Multiaddr, Swarm, TransportError};
 use super::behaviour::Behaviour;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::identity::Identity;
-use crate::proto::name::ZoneName;
+use crate::proto::name::ZoneId;
 
 /// How the transports put it when a port is in use; the error kind is lost on the way up.
 const IN_USE: &str = "in use";
@@ -25,7 +25,7 @@ pub struct NetworkOptions {
     /// The name of the network; nodes of others are refused.
     pub network: String,
     /// The zones whose gossip it takes part in, one topic each.
-    pub zones: Vec<ZoneName>,
+    pub zones: Vec<ZoneId>,
     /// Peers to stay connected to, with or without `/p2p/`.
     pub bootstrap: Vec<Multiaddr>,
     /// Where to listen, for example `/ip4/0.0.0.0/udp/7700/quic-v1`. None: only dial.

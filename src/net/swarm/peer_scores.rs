@@ -107,7 +107,7 @@ fn weight(offence: Offence) -> f64 {
         Offence::Record(Refusal::BadSignature | Refusal::BadAuthor | Refusal::BadGrant) | Offence::Greedy => {
             25.0
         }
-        Offence::Record(_) | Offence::Request | Offence::Sync => 10.0,
+        Offence::Record(_) | Offence::Request | Offence::Sync | Offence::Answer => 10.0,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::net::streams::{Answers, InboundRequest, RequestClient, serve};
 use crate::proto::io::Protocol;
 
 /// Every protocol that is served.
-const SERVED: [Protocol; 1] = [Protocol::Sync];
+const SERVED: [Protocol; 2] = [Protocol::Sync, Protocol::Ask];
 
 impl Network {
     /// Opens conversations of a protocol from any task.

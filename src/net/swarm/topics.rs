@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use libp2p::gossipsub::{IdentTopic, MaxCountSubscriptionFilter, TopicHash, TopicSubscriptionFilter};
 
-use crate::proto::name::ZoneName;
+use crate::proto::name::{ZoneId, ZoneName};
 
 /// Subscriptions of one peer, and changes in one message. A gateway may serve many zones. With names of 253 bytes that is
 /// 0.4 MB for a hostile peer; of one that has more, the message that goes beyond is ignored.
@@ -28,12 +28,12 @@ impl ZoneTopics {
     }
 
     /// Takes a zone in; its topic, or none if it was there.
-    pub(super) fn join(&mut self, zone: &ZoneName) -> Option<IdentTopic> {
-        if self.joined.contains_key(zone) {
+    pub(super) fn join(&mut self, id: &ZoneId) -> Option<IdentTopic> {
+        if self.joined.contains_key(&id.zone) {
             return None;
         }
-        let topic = self.topic(zone);
-        self.joined.insert(zone.clone(), topic.clone());
+        let topic = IdentTopic::new(format!("{}{id}", self.prefix));
+        self.joined.insert(id.zone.clone(), topic.clone());
         Some(topic)
     }
 
@@ -54,14 +54,15 @@ impl ZoneTopics {
 
     /// The zone of this node that a topic stands for.
     pub(super) fn zone(&self, topic: &TopicHash) -> Option<ZoneName> {
-        // Parsed and not compared as text, so that the filter and this agree on what a zone is.
-        let zone = zone_in(&self.prefix, topic)?;
-        self.joined.contains_key(&zone).then_some(zone)
+        // Of a name there is one registry here: those of other keys, or of none, are of no concern.
+        let zone = zone_in(&self.prefix, topic)?.zone;
+        self.joined.get(&zone).is_some_and(|joined| joined.hash() == *topic).then_some(zone)
     }
 
-    /// The topic of any zone of this network.
+    /// The topic of a zone of this network; of one in which this node takes no part that of its open registry.
     pub(super) fn topic(&self, zone: &ZoneName) -> IdentTopic {
-        IdentTopic::new(format!("{}{zone}", self.prefix))
+        let open = || IdentTopic::new(format!("{}{zone}", self.prefix));
+        self.joined.get(zone).cloned().unwrap_or_else(open)
     }
 
     /// Which subscriptions of peers are remembered: those to zones of this network, at most [`SUBSCRIPTIONS_MAX`].
@@ -86,8 +87,12 @@ impl TopicSubscriptionFilter for ZoneTopicFilter {
     }
 }
 
-fn zone_in(prefix: &str, topic: &TopicHash) -> Option<ZoneName> {
-    topic.as_str().strip_prefix(prefix)?.parse().ok()
+fn zone_in(prefix: &str, topic: &TopicHash) -> Option<ZoneId> {
+    let named = topic.as_str().strip_prefix(prefix)?;
+    Some(match named.split_once('/') {
+        Some((zone, key)) => ZoneId { zone: zone.parse().ok()?, key: Some(key.parse().ok()?) },
+        None => ZoneId::open(named.parse().ok()?),
+    })
 }
 
 #[cfg(test)]
@@ -100,7 +105,16 @@ mod tests {
         let mut filter = topics.filter();
         let mut allows = |text: &str| filter.can_subscribe(&TopicHash::from_raw(text));
         assert!(allows("/aop/test/zone/.") && allows("/aop/test/zone/acme.org"));
-        for other in ["/aop/world/zone/.", "/aop/test/zone/", "/aop/test/zone/Acme", "/aop/test/zone", "x"] {
+        let key = crate::proto::identity::Identity::from_seed([1; 32]).key();
+        assert!(allows(&format!("/aop/test/zone/acme.org/{key}")));
+        for other in [
+            "/aop/test/zone/acme.org/x",
+            "/aop/world/zone/.",
+            "/aop/test/zone/",
+            "/aop/test/zone/Acme",
+            "/aop/test/zone",
+            "x",
+        ] {
             assert!(!allows(other), "{other}");
         }
     }
@@ -109,8 +123,8 @@ mod tests {
     fn a_zone_that_was_left_has_no_topic() {
         let mut topics = ZoneTopics::new("test");
         let zone: ZoneName = "acme.org".parse().unwrap();
-        let topic = topics.join(&zone).unwrap();
-        assert!(topics.join(&zone).is_none());
+        let topic = topics.join(&ZoneId::open(zone.clone())).unwrap();
+        assert!(topics.join(&ZoneId::open(zone.clone())).is_none());
         assert_eq!(topics.zone(&topic.hash()), Some(zone.clone()));
         assert!(topics.leave(&zone).is_some() && topics.leave(&zone).is_none());
         assert_eq!((topics.zone(&topic.hash()), topics.joined(&zone).is_some()), (None, false));

@@ -25,9 +25,7 @@ impl Turn<'_> {
         let mut open: Vec<ZoneId> = served().map(|zone| zone.id().clone()).collect();
         match knower {
             Some(zone) => open.push(zone.id().clone()),
-            None => {
-                answers.push(ZoneAnswer { zone: asked.clone(), status: ZoneStatus::Unreachable, age: None })
-            }
+            None => answers.push(ZoneAnswer::here(asked.clone(), ZoneStatus::Unreachable, None)),
         }
         let mut seen: BTreeSet<ZoneId> = BTreeSet::new();
         while let Some(id) = open.pop() {

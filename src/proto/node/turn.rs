@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::proto::ask::{self, Question};
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
 use crate::proto::directory::{Directory, Names};
@@ -20,7 +19,8 @@ use crate::proto::overlay::Overlay;
 use crate::proto::own_records::{OwnRecords, Replace, note_written, withdraw_version};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
-use crate::proto::query::{Answer, OwnerError, Resolution, ZoneStatus};
+use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
+use crate::proto::resolver::Resolver;
 use crate::proto::zone::{Notice, Zone, Zones};
 
 /// What was lost is back when a zone was compared so long after it was noticed: two syncs later, with another peer where
@@ -38,6 +38,7 @@ pub(super) struct Turn<'a> {
     pub(super) clock: &'a mut Clock,
     pub(super) directory: &'a mut Directory,
     pub(super) overlay: &'a mut Overlay,
+    pub(super) resolver: &'a mut Resolver,
 }
 
 impl Turn<'_> {
@@ -48,6 +49,7 @@ impl Turn<'_> {
         let Some(step) = step else { return };
         self.zones.all_mut().for_each(|zone| zone.shift(step));
         self.overlay.shift(step);
+        self.resolver.shift(step);
         self.own.shift(step);
         self.clock.shift(step);
         self.ctx.out.backlog().shift(step);
@@ -60,16 +62,25 @@ impl Turn<'_> {
         let Turn { ctx, zones, own, owners, directory, .. } = self;
         let home = ctx.config.home_zone();
         let reply = match command {
-            Command::Find(find) => {
-                let (found, next) = directory.find(ctx.now, zones, &find);
-                Reply::Found(Answer { found, next, zones: self.cover(&find) })
-            }
-            Command::List(find) => {
-                let (found, next) = directory.list(ctx.now, zones, &find);
-                Reply::Found(Answer { found, next, zones: self.cover(&find) })
-            }
-            Command::Resolve(text) => Reply::Resolved(self.resolve(&text)),
-            Command::ResolveForCall(text) => Reply::Resolved(self.resolve_for_call(&text)),
+            Command::Find(find) => match self.search(id, find, false) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Command::List(find) => match self.search(id, find, true) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Command::Resolve(text) => match self.resolve_or_ask(id, &text, false) {
+                Some(resolution) => Reply::Resolved(resolution),
+                None => return,
+            },
+            Command::ResolveForCall(text) => match self.resolve_or_ask(id, &text, true) {
+                Some(resolution) => {
+                    self.note_called(&resolution, &text);
+                    Reply::Resolved(resolution)
+                }
+                None => return,
+            },
             Command::Owners => Reply::Owners(owners.iter().cloned().collect()),
             Command::TrustOwner { name, owner } => Reply::Owner(
                 directory
@@ -161,6 +172,9 @@ impl Turn<'_> {
         if self.overlay.leads(conversation) {
             return self.overlay.handle_response(&mut self.ctx, self.zones, self.links, conversation, bytes);
         }
+        if self.resolver.leads(conversation) {
+            return self.handle_answer(conversation, Some(bytes));
+        }
         self.with_leader(conversation, |zone, ctx| zone.handle_response(ctx, bytes));
         // Only now: own records are guarded before anything more is asked.
         self.with_leader(conversation, Zone::advance);
@@ -170,19 +184,10 @@ impl Turn<'_> {
         if self.overlay.leads(conversation) {
             return self.overlay.handle_request_failed(&mut self.ctx, self.zones, self.links, conversation);
         }
+        if self.resolver.leads(conversation) {
+            return self.handle_answer(conversation, None);
+        }
         self.with_leader(conversation, Zone::handle_request_failed);
-    }
-
-    /// A question of a node of another zone, or of this.
-    pub(super) fn handle_question(&mut self, id: u64, peer: PeerKey, bytes: &[u8]) {
-        let answer = match Question::decode(bytes) {
-            Ok(question) => self.overlay.answer(&self.ctx, self.zones, self.links, &peer, &question),
-            Err(_) => {
-                self.ctx.out.penalize(peer, Offence::Request);
-                ask::Answer::Refused
-            }
-        };
-        self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
     }
 
     /// Lets every replica below do something, and takes note of comparisons that ended.
@@ -237,24 +242,27 @@ impl Turn<'_> {
         }
     }
 
-    /// What is called by a name is meant by it from then on.
-    fn resolve_for_call(&mut self, text: &str) -> Resolution {
+    /// As [`Turn::resolve`]; none where others are asked for what is not known here.
+    fn resolve_or_ask(&mut self, id: u64, text: &str, for_call: bool) -> Option<Resolution> {
         let resolution = self.resolve(text);
-        if let Resolution::One(found) = &resolution
-            && found.replicas.iter().all(|replica| replica.peer != self.ctx.key())
-            && found.card().callable
-        {
-            for replica in &found.replicas {
-                self.forks.called(replica.peer, self.ctx.now);
-            }
-            let (name, owner) = (&found.record.name, found.record.owner);
-            // An id is no name, and says nothing of what the name means.
-            if found.id.to_string() == text {
-                return resolution;
-            }
+        let is_open = matches!(resolution, Resolution::Unknown(_) | Resolution::NotSynced);
+        if is_open && self.ask_for(id, text, for_call) { None } else { Some(resolution) }
+    }
+
+    /// What is called by a name is meant by it from then on.
+    pub(super) fn note_called(&mut self, resolution: &Resolution, text: &str) {
+        let Resolution::One(found) = resolution else { return };
+        if found.replicas.iter().any(|replica| replica.peer == self.ctx.key()) || !found.card().callable {
+            return;
+        }
+        for replica in &found.replicas {
+            self.forks.called(replica.peer, self.ctx.now);
+        }
+        let (name, owner) = (&found.record.name, found.record.owner);
+        // An id is no name, and says nothing of what the name means.
+        if found.id.to_string() != text {
             self.owners.called(&mut self.ctx, name, owner, text == name.agent.as_str());
         }
-        resolution
     }
 
     /// Takes part in a zone from now on.

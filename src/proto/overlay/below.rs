@@ -90,16 +90,16 @@ impl Below {
         self.zones.get(zone).map_or(&[], |zone| &zone.gateways)
     }
 
-    /// Which zones there are.
-    pub(in crate::proto) fn ids(&self) -> impl Iterator<Item = &ZoneId> {
-        self.zones.keys()
+    /// Whether a peer speaks for some zone below.
+    pub(in crate::proto) fn is_gateway_of_any(&self, peer: &PeerKey) -> bool {
+        self.zones.values().any(|zone| zone.gateways.iter().any(|gateway| gateway.peer == *peer))
     }
 
     /// What an answer out of the replica of a zone is worth.
     pub(in crate::proto) fn answer(&self, zone: &ZoneId, config: &Config, now: Timestamp) -> ZoneAnswer {
         let followed = self.zones.get(zone);
         let (status, age) = followed.map_or((ZoneStatus::Unreachable, None), |it| it.freshness(config, now));
-        ZoneAnswer { zone: zone.zone.clone(), status, age }
+        ZoneAnswer::here(zone.zone.clone(), status, age)
     }
 }
 

@@ -269,6 +269,7 @@ impl Overlay {
                     walk.untried.push_front(contact);
                 }
             }
+            Answer::Found { .. } | Answer::Named { .. } => ctx.out.penalize(contact.peer, Offence::Answer),
             Answer::Refused | Answer::Busy { .. } => {}
         }
     }

@@ -28,6 +28,13 @@ pub struct Cursor {
     pub(super) statistics: Statistics,
 }
 
+impl Cursor {
+    /// Behind an agent that was the last of a page, with this score by these statistics.
+    pub fn at(score: f32, name: FullName, id: AgentId, statistics: Statistics) -> Cursor {
+        Cursor { score, name, id, statistics }
+    }
+}
+
 /// Why a text is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CursorError {

@@ -14,10 +14,12 @@
 use std::collections::{BTreeSet, BinaryHeap};
 
 use roaring::RoaringBitmap;
+use serde::{Deserialize, Serialize};
 
 use super::QUERY_WORDS_MAX;
 use super::postings::{BLOCK_ENTRIES, Posting, Postings};
 use super::token;
+use crate::proto::codec;
 
 /// Where a word stands in an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,12 +56,14 @@ pub(super) fn impact(counts: Counts, lengths: Counts) -> f32 {
 }
 
 /// What the rarity of query words was judged by.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Statistics {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
     /// Entries in the index.
-    pub(super) entries: u32,
+    #[serde(rename = "n")]
+    pub entries: u32,
     /// For each word, entries that have it.
-    pub(super) found: Vec<u32>,
+    #[serde(rename = "f", deserialize_with = "codec::at_most::<QUERY_WORDS_MAX, _, _>")]
+    pub found: Vec<u32>,
 }
 
 impl Statistics {

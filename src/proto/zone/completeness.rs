@@ -132,7 +132,7 @@ impl Zone {
             }
             Some(age) => (ZoneStatus::Held, Some(age)),
         };
-        ZoneAnswer { zone: self.name().clone(), status, age }
+        ZoneAnswer::here(self.name().clone(), status, age)
     }
 
     /// Whether this node may speak for the zone: whoever compares itself with it is as whole. Who follows a zone may not, for it

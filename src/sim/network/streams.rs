@@ -60,9 +60,10 @@ impl Streams {
         self.open.contains_key(&stream)
     }
 
-    /// Whether some node owes an answer.
+    /// Whether some node owes an answer that it has to give at once.
     pub(super) fn is_asked(&self) -> bool {
-        !self.asked.is_empty()
+        let is_due = |stream: &u64| self.open.get(stream).is_some_and(|it| it.protocol == Protocol::Sync);
+        self.asked.values().any(is_due)
     }
 
     /// A question that a node is about to be asked; its number.

@@ -1,0 +1,510 @@
+//! Questions that this node cannot answer from memory, and those that peers ask it (protocol section 4).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde_bytes::ByteBuf;
+
+use super::turn::Turn;
+use crate::proto::ask::{self, Contact, Cover, Knowledge, Question, Search};
+use crate::proto::context::Context;
+use crate::proto::directory::{entry_of, presence_told};
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::io::{ConversationId, Offence, Output, Reply};
+use crate::proto::limits::{
+    ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, ASKED_NAMES_MAX, COVER_NAMED_MAX,
+};
+use crate::proto::message::{ALIVE_MAX, Alive};
+use crate::proto::name::{AgentName, FullName, ZoneName};
+use crate::proto::query::{Answer, Find, Found, Resolution, ZoneAnswer, ZoneStatus};
+use crate::proto::record::Record;
+use crate::proto::resolver::{Open, Origin};
+use crate::proto::search::{Index, Statistics};
+
+/// Candidates that an answer names, as where names are local.
+const CANDIDATES_MAX: usize = 10;
+
+/// What other nodes sent of some agents, verified.
+#[derive(Default)]
+struct Told {
+    records: BTreeMap<AgentId, Vec<Arc<Record>>>,
+    alive: Vec<Alive>,
+}
+
+impl Turn<'_> {
+    /// Searches here, and asks others for what is not held here; no reply yet where they are waited for.
+    pub(super) fn search(&mut self, id: u64, find: Find, by_name: bool) -> Option<Reply> {
+        let zones = self.cover(&find);
+        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        let is_asked = !find.local && !zones.iter().all(|zone| zone.status.is_fine());
+        let ways = if is_asked && self.resolver.has_room() { self.ways_up(&scope) } else { Vec::new() };
+        let question = Search::of(&find.query, find.limit, find.after.as_ref(), ASK_TIME);
+        match question.filter(|_| !ways.is_empty()) {
+            None => Some(Reply::Found(self.found_here(&find, by_name, zones).0)),
+            Some(search) => {
+                let (origin, question) =
+                    (Origin::Find { id, find, by_name }, Question::Find(Box::new(search)));
+                self.resolver.ask(&mut self.ctx, origin, question, ways, ASK_TIME);
+                None
+            }
+        }
+    }
+
+    /// What memory answers, and what it was ranked by.
+    fn found_here(&mut self, find: &Find, by_name: bool, zones: Vec<ZoneAnswer>) -> (Answer, Statistics) {
+        let Turn { ctx, zones: held, directory, .. } = self;
+        let (found, page) = match by_name {
+            true => directory.list(ctx.now, held, find),
+            false => directory.find(ctx.now, held, find),
+        };
+        (Answer { found, next: page.next, zones }, page.statistics)
+    }
+
+    /// Whether this node answers for all of a scope: as a gateway of a zone that holds it.
+    fn holds(&self, scope: &ZoneName) -> bool {
+        let zones = std::iter::once(scope.clone()).chain(scope.ancestors());
+        zones.into_iter().any(|zone| self.overlay.is_gateway(&zone))
+    }
+
+    /// Who is asked of what lies beyond: a gateway of the home zone, or of its parent; and in an open zone one at the top, so
+    /// that one that lies is not believed alone.
+    fn ways_up(&self, scope: &ZoneName) -> Vec<Contact> {
+        if self.holds(scope) {
+            return Vec::new();
+        }
+        let (ctx, own) = (&self.ctx, self.ctx.key());
+        let home = ctx.config.home_zone();
+        let parent = self.overlay.parent(&home).map(|parent| parent.gateway.clone());
+        let zone = self.zones.get(&home);
+        let gateways = zone.map(|zone| zone.gateways(ctx, ctx.own_gateway())).unwrap_or_default();
+        let mates = gateways.into_iter().filter(|peer| *peer != own && self.links.contains(peer));
+        let mate = mates.map(|peer| self.links.contact(peer)).next();
+        let first = if self.overlay.is_gateway(&home) { parent } else { mate };
+        // Who has no such mate asks whoever is there: the operator's peers before others.
+        let anybody = || {
+            let bootstrap = ctx.config.bootstrap_peers.iter().filter(|peer| self.links.contains(peer));
+            bootstrap.chain(self.links.iter()).map(|peer| self.links.contact(*peer)).next()
+        };
+        let first = first.or_else(anybody);
+        let is_open = zone.is_none_or(|zone| zone.id().key.is_none());
+        let root = ctx.config.zone_id(&ZoneName::root());
+        let top =
+            self.overlay.contacts_of(&root).iter().find(|it| it.peer != own).cloned().filter(|_| is_open);
+        let second = top.filter(|top| first.as_ref().is_some_and(|first| first.peer != top.peer));
+        first.into_iter().chain(second).collect()
+    }
+
+    /// A question of a peer: answered from memory, or asked further up for peers of this node's zones and below.
+    pub(super) fn handle_question(&mut self, id: u64, peer: PeerKey, bytes: &[u8]) {
+        let answer = match Question::decode(bytes) {
+            Ok(question) => match self.answer_question(id, peer, question) {
+                Some(answer) => answer,
+                None => return,
+            },
+            Err(_) => {
+                self.ctx.out.penalize(peer, Offence::Request);
+                ask::Answer::Refused
+            }
+        };
+        self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
+    }
+
+    fn answer_question(&mut self, id: u64, peer: PeerKey, question: Question) -> Option<ask::Answer> {
+        let scopes: Vec<ZoneName> = match &question {
+            Question::Walk { .. } => {
+                return Some(self.overlay.answer(&self.ctx, self.zones, self.links, &peer, &question));
+            }
+            Question::Find(search) => vec![search.zone.clone()],
+            Question::Names { names, .. } => names.iter().map(|name| name.zone.clone()).collect(),
+        };
+        let above = scopes.iter().find(|scope| !self.holds(scope) && !self.is_whole_here(scope));
+        let is_mate = self.zones.values().any(|zone| zone.peers().contains(&peer))
+            || self.overlay.below().is_gateway_of_any(&peer);
+        let parents = self.zones.values().filter_map(|zone| self.overlay.parent(zone.name()));
+        let parent = parents
+            .map(|parent| parent.gateway.clone())
+            .find(|it| it.peer != peer && it.peer != self.ctx.key());
+        match parent.filter(|_| above.is_some() && is_mate && self.resolver.has_room()) {
+            Some(parent) => {
+                let left = question.left();
+                self.resolver.ask(&mut self.ctx, Origin::Peer { id }, question, vec![parent], left);
+                None
+            }
+            None => Some(self.answer_from_memory(&question)),
+        }
+    }
+
+    /// Whether a zone is held, with nothing delegated below it.
+    fn is_whole_here(&self, scope: &ZoneName) -> bool {
+        let find = Find {
+            query: crate::proto::search::Query { zone: Some(scope.clone()), ..Default::default() },
+            ..Find::default()
+        };
+        self.cover(&find).iter().all(|zone| zone.status.is_fine())
+    }
+
+    fn answer_from_memory(&mut self, question: &Question) -> ask::Answer {
+        match question {
+            Question::Walk { .. } => ask::Answer::Refused,
+            Question::Find(search) => {
+                let Some((query, after)) = search.query() else { return ask::Answer::Refused };
+                let find = Find { query, limit: usize::from(search.limit), after, local: false };
+                let zones = self.cover(&find);
+                let (Answer { found, next, zones }, statistics) = self.found_here(&find, false, zones);
+                let (records, told) = self.records_of(found.iter().map(|found| found.id));
+                ask::Answer::Found {
+                    more: next.is_some() || told < found.len(),
+                    alive: self.alive_of(&records),
+                    records: bytes_of(&records),
+                    statistics,
+                    cover: Cover::of(&zones),
+                }
+            }
+            Question::Names { names, .. } => self.answer_names(names),
+        }
+    }
+
+    fn answer_names(&mut self, names: &[FullName]) -> ask::Answer {
+        let ids: Vec<AgentId> =
+            names.iter().flat_map(|name| self.directory.by_name(self.zones, name)).collect();
+        let (records, _) = self.records_of(ids.into_iter());
+        let zones = names.iter().map(|name| self.knowledge_of(&name.zone)).collect();
+        let gateways = names.iter().filter_map(|name| self.gateways_below(&name.zone).into_iter().next());
+        ask::Answer::Named {
+            zones,
+            gateways: gateways.take(ASKED_NAMES_MAX).collect(),
+            alive: self.alive_of(&records),
+            records: bytes_of(&records),
+        }
+    }
+
+    /// What this node knows of a zone.
+    fn knowledge_of(&self, zone: &ZoneName) -> Knowledge {
+        let is_fine = |status: ZoneStatus| status.is_fine();
+        if let Some(zone) = self.zones.get(zone) {
+            let whole = is_fine(zone.answer(self.links, self.ctx.config, self.ctx.now).status);
+            return if whole { Knowledge::Whole } else { Knowledge::Unknown };
+        }
+        let replicas = self.zones.below().keys().filter(|id| id.zone == *zone);
+        let answers = replicas.map(|id| self.overlay.below().answer(id, self.ctx.config, self.ctx.now));
+        let statuses: Vec<ZoneStatus> = answers.map(|answer| answer.status).collect();
+        match statuses.first() {
+            Some(_) if statuses.iter().all(|status| is_fine(*status)) => Knowledge::Lately,
+            Some(_) => Knowledge::Unknown,
+            // Whoever would delegate it is whole, and does not.
+            None if self.is_whole_here(zone) => Knowledge::NoZone,
+            None => Knowledge::Unknown,
+        }
+    }
+
+    fn gateways_below(&self, zone: &ZoneName) -> Vec<Contact> {
+        let replicas = self.zones.below().keys().filter(|id| id.zone == *zone);
+        replicas.flat_map(|id| self.overlay.below().gateways(id)).cloned().collect()
+    }
+
+    /// Records of these agents, as many as an answer holds, and of how many agents.
+    fn records_of(&self, ids: impl Iterator<Item = AgentId>) -> (Vec<Arc<Record>>, usize) {
+        let (mut records, mut bytes, mut agents) = (Vec::new(), 0, 0);
+        for id in ids {
+            let of: Vec<&Arc<Record>> =
+                self.zones.all().flat_map(|zone| zone.registry().replicas(&id, self.ctx.now)).collect();
+            bytes += of.iter().map(|record| record.bytes().len() + 4).sum::<usize>();
+            if records.len() + of.len() > ANSWER_RECORDS_MAX || bytes > ANSWER_RECORDS_BYTES_MAX && agents > 0
+            {
+                break;
+            }
+            records.extend(of.into_iter().cloned());
+            agents += 1;
+        }
+        (records, agents)
+    }
+
+    fn alive_of(&self, records: &[Arc<Record>]) -> Vec<Alive> {
+        let hosts: BTreeSet<PeerKey> = records.iter().map(|record| record.host).collect();
+        let now = self.ctx.now;
+        let seconds = |host: &PeerKey| {
+            if *host == self.ctx.key() {
+                return Some(0);
+            }
+            let seen = self.zones.all().filter_map(|zone| presence_told(zone, host, now));
+            seen.min().map(|since| since.as_secs().min(u64::from(u16::MAX)) as u16)
+        };
+        hosts.iter().filter_map(|host| Some(Alive(*host, seconds(host)?))).take(ALIVE_MAX).collect()
+    }
+
+    /// An answer to what this node asked others, or the end of waiting for it.
+    pub(super) fn handle_answer(&mut self, conversation: ConversationId, bytes: Option<&[u8]>) {
+        let answer = bytes.and_then(|bytes| ask::Answer::decode(bytes).ok());
+        if let Some(open) = self.resolver.take(&mut self.ctx, conversation, answer) {
+            self.close(open);
+        }
+    }
+
+    /// Questions whose time is over are answered with what came.
+    pub(super) fn answer_overdue(&mut self) {
+        for open in self.resolver.take_overdue(&mut self.ctx) {
+            self.close(open);
+        }
+    }
+
+    fn close(&mut self, open: Open) {
+        match open.origin.clone() {
+            Origin::Find { id, find, by_name } => {
+                let reply = Reply::Found(self.united(&open, &find, by_name));
+                self.ctx.out.push(Output::Reply { id, reply });
+            }
+            Origin::Resolve { id, text, for_call } => self.close_resolution(open, id, &text, for_call),
+            Origin::Peer { id } => {
+                let answer = open.answers.into_iter().map(|(_, answer)| answer).find(is_an_answer);
+                let answer = answer.unwrap_or_else(|| self.answer_from_memory(&open.question));
+                self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
+            }
+        }
+    }
+
+    /// What is held here and what others answered, ranked as one.
+    fn united(&mut self, open: &Open, find: &Find, by_name: bool) -> Answer {
+        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        let passed = open.passed(self.ctx.now);
+        let (mut told, mut more, mut statistics) = (Told::default(), false, None);
+        let mut zones: Vec<ZoneAnswer> = Vec::new();
+        for (peer, answer) in &open.answers {
+            let ask::Answer::Found { records, more: is_more, statistics: by, cover, alive } = answer else {
+                continue;
+            };
+            let is_in_scope = |record: &Record| record.name.zone.is_within(&scope);
+            if !self.take_told(*peer, records, alive, is_in_scope, &mut told) {
+                continue;
+            }
+            more |= *is_more;
+            statistics.get_or_insert_with(|| by.clone());
+            unite_zones(&mut zones, cover.zones(&scope, *peer, passed));
+        }
+        let here = self.cover(find);
+        // What is held here is known better here; of the rest what others say counts.
+        let known: Vec<ZoneAnswer> =
+            if zones.is_empty() { here } else { here.into_iter().filter(|it| it.status.is_fine()).collect() };
+        zones.retain(|told| told.status.is_fine() || known.iter().all(|known| known.zone != told.zone));
+        zones.extend(known);
+        zones.sort_by(|one, other| one.zone.cmp(&other.zone));
+        zones.truncate(2 * COVER_NAMED_MAX);
+        let (own, own_statistics) = {
+            let (answer, statistics) = self.found_here(find, by_name, Vec::new());
+            more |= answer.next.is_some();
+            (answer.found, statistics)
+        };
+        let mut index = Index::new();
+        for (id, records) in &told.records {
+            if let Some(best) = records.iter().max_by_key(|record| record.order()) {
+                entry_of(*id, best, |entry| index.insert(entry));
+            }
+        }
+        for found in &own {
+            entry_of(found.id, &found.record, |entry| index.insert(entry));
+        }
+        let ranked_by = statistics.unwrap_or(own_statistics);
+        let page = index.search_by(&find.query, find.limit, find.after.as_ref(), Some(&ranked_by));
+        let last = page.hits.last().map(|hit| (hit.id, hit.score));
+        let found: Vec<Found> =
+            page.hits.iter().filter_map(|hit| self.told_or_held(&told, &own, hit.id, hit.score)).collect();
+        let end = last.filter(|_| more || page.next.is_some()).and_then(|(id, score)| {
+            let name = found.iter().find(|found| found.id == id)?.record.name.clone();
+            Some(crate::proto::search::Cursor::at(score, name, id, ranked_by.clone()))
+        });
+        Answer { found, next: end, zones }
+    }
+
+    /// Verifies what a peer answered; all of it is refused if anything is not what it claims to be.
+    fn take_told(
+        &mut self,
+        peer: PeerKey,
+        records: &[ByteBuf],
+        alive: &[Alive],
+        is_asked: impl Fn(&Record) -> bool,
+        told: &mut Told,
+    ) -> bool {
+        let verified: Option<Vec<Arc<Record>>> = records
+            .iter()
+            .map(|bytes| verified(&mut self.ctx, bytes).filter(|record| is_asked(record)))
+            .collect();
+        let Some(verified) = verified else {
+            self.ctx.out.penalize(peer, Offence::Answer);
+            return false;
+        };
+        for record in verified {
+            let of = told.records.entry(record.agent_id()).or_default();
+            match of.iter_mut().find(|held| held.key() == record.key()) {
+                Some(held) if held.precedence() < record.precedence() => *held = record,
+                Some(_) => {}
+                None => of.push(record),
+            }
+        }
+        told.alive.extend(alive);
+        true
+    }
+
+    fn told_or_held(&self, told: &Told, own: &[Found], id: AgentId, score: f32) -> Option<Found> {
+        if let Some(found) = own.iter().find(|found| found.id == id) {
+            return Some(Found { score, ..found.clone() });
+        }
+        self.directory.told(id, told.records.get(&id)?, &told.alive, score)
+    }
+
+    /// Whom a text means, if that has to be asked elsewhere: the question is under way then.
+    pub(super) fn ask_for(&mut self, id: u64, text: &str, for_call: bool) -> bool {
+        let home = self.ctx.config.home_zone();
+        let names: Vec<FullName> = match (text.parse::<FullName>(), text.parse::<AgentName>()) {
+            (Ok(name), _) => vec![name],
+            (_, Ok(agent)) => agent.search_list(&home).collect(),
+            _ => return false,
+        };
+        let unknown: Vec<FullName> = names
+            .into_iter()
+            .filter(|name| !matches!(self.knowledge_of(&name.zone), Knowledge::Whole | Knowledge::NoZone))
+            .take(ASKED_NAMES_MAX)
+            .collect();
+        let Some(first) = unknown.first() else { return false };
+        // A zone that is followed is asked itself: what is newer than the replica only it knows.
+        let mut of = self.gateways_below(&first.zone);
+        of.truncate(2);
+        if of.is_empty() {
+            of = self.ways_up(&first.zone);
+        }
+        if of.is_empty() || !self.resolver.has_room() {
+            return false;
+        }
+        let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
+        let question = Question::Names { names: unknown, left_ms: ASK_TIME.as_millis() as u32 };
+        self.resolver.ask(&mut self.ctx, origin, question, of, ASK_TIME);
+        true
+    }
+
+    fn close_resolution(&mut self, mut open: Open, id: u64, text: &str, for_call: bool) {
+        let resolution = match self.resolved(&mut open) {
+            Some(resolution) => resolution,
+            None => {
+                let of = confirming(&open);
+                open.is_confirmed = true;
+                return self.resolver.go_on(&mut self.ctx, open, of);
+            }
+        };
+        if for_call {
+            self.note_called(&resolution, text);
+        }
+        self.finish();
+        self.ctx.out.push(Output::Reply { id, reply: Reply::Resolved(resolution) });
+    }
+
+    /// Whom a text means by what others answered; none if a zone of which a replica knows nothing is to be asked itself.
+    fn resolved(&mut self, open: &mut Open) -> Option<Resolution> {
+        let Question::Names { names, .. } = &open.question else { return Some(Resolution::NotSynced) };
+        let names = names.clone();
+        let mut told = Told::default();
+        let mut known = vec![Knowledge::Unknown; names.len()];
+        for (peer, answer) in std::mem::take(&mut open.answers) {
+            if let ask::Answer::Named { records, zones, alive, .. } = &answer {
+                let is_asked = |record: &Record| names.contains(&record.name);
+                if zones.len() == names.len() && self.take_told(peer, records, alive, is_asked, &mut told) {
+                    for (known, told) in known.iter_mut().zip(zones) {
+                        *known = better(*known, *told);
+                    }
+                    open.answers.push((peer, answer));
+                }
+            }
+        }
+        for (name, known) in names.iter().zip(known) {
+            let of: Vec<Found> = told
+                .records
+                .iter()
+                .filter(|(_, records)| records.iter().any(|record| record.name == *name))
+                .filter_map(|(id, records)| self.directory.told(*id, records, &told.alive, 0.0))
+                .collect();
+            if !of.is_empty() {
+                return Some(self.picked(name, of));
+            }
+            match known {
+                Knowledge::Whole | Knowledge::NoZone => {}
+                Knowledge::Lately if open.is_confirmed || confirming(open).is_empty() => {}
+                Knowledge::Lately => return None,
+                Knowledge::Unknown => return Some(Resolution::NotSynced),
+            }
+        }
+        Some(Resolution::Unknown(Vec::new()))
+    }
+
+    /// Which of the agents of one name is meant: that of the owner the name stands for, else the only one.
+    fn picked(&self, name: &FullName, of: Vec<Found>) -> Resolution {
+        let known = self.owners.get(name);
+        let meant = known.map(|known| AgentId::of(known.owner, &known.name));
+        let picked = match meant {
+            Some(meant) => of.iter().find(|found| found.id == meant),
+            None => of.first().filter(|_| of.len() == 1),
+        };
+        match picked {
+            Some(found) => Resolution::One(found.clone()),
+            None => Resolution::Ambiguous {
+                candidates: of.iter().map(|found| found.id).take(CANDIDATES_MAX).collect(),
+                count: of.len(),
+                known: known.cloned(),
+            },
+        }
+    }
+}
+
+/// Gateways of zones whose replica knew nothing of a name.
+fn confirming(open: &Open) -> Vec<Contact> {
+    let mut of: Vec<Contact> = Vec::new();
+    for (_, answer) in &open.answers {
+        if let ask::Answer::Named { gateways, .. } = answer {
+            of.extend(
+                gateways
+                    .iter()
+                    .filter(|it| of.iter().all(|known| known.peer != it.peer))
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            );
+        }
+    }
+    of.truncate(2);
+    of
+}
+
+/// What two answers together say of a zone: a copy that held it counts, a denial only where nobody knows better.
+fn better(one: Knowledge, other: Knowledge) -> Knowledge {
+    let rank = |it: &Knowledge| match it {
+        Knowledge::Whole => 3,
+        Knowledge::Lately => 2,
+        Knowledge::NoZone => 1,
+        Knowledge::Unknown => 0,
+    };
+    if rank(&one) >= rank(&other) { one } else { other }
+}
+
+fn is_an_answer(answer: &ask::Answer) -> bool {
+    matches!(answer, ask::Answer::Found { .. } | ask::Answer::Named { .. })
+}
+
+/// What several answers say of zones: of each the better.
+fn unite_zones(zones: &mut Vec<ZoneAnswer>, told: Vec<ZoneAnswer>) {
+    let rank = |it: &ZoneAnswer| (it.status.is_fine(), it.count);
+    for it in told {
+        match zones.iter_mut().find(|known| known.zone == it.zone) {
+            Some(known) if rank(known) < rank(&it) => *known = it,
+            Some(_) => {}
+            None => zones.push(it),
+        }
+    }
+}
+
+fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {
+    records.iter().map(|record| ByteBuf::from(record.bytes().to_vec())).collect()
+}
+
+/// A live agent's record, if it is one, and if the key of its zone, where the operator named it, let it in.
+fn verified(ctx: &mut Context<'_>, bytes: &[u8]) -> Option<Arc<Record>> {
+    let signed = ctx.cache.record(bytes, &ctx.config.network).ok()?;
+    let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).ok()?;
+    let key = ctx.config.zone_keys.get(&record.name.zone);
+    let is_granted = key.is_none_or(|key| record.granted_by == Some(*key));
+    (record.is_agent() && !record.is_tombstone() && record.is_public() && is_granted).then_some(record)
+}
