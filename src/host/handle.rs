@@ -258,7 +258,8 @@ impl Handle {
         let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
         let local = query.local;
-        let query = Query { text: query.q, zone, tags: query.tag, capabilities: query.capability };
+        let query =
+            Query { text: query.q, zone, zones: Vec::new(), tags: query.tag, capabilities: query.capability };
         let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local })).await?;
         Ok(api::FindAnswer {
             results: view::agents(&answer.found, &self.own()),

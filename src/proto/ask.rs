@@ -174,7 +174,7 @@ impl Search {
     pub fn query(&self) -> Option<(Query, Option<Cursor>)> {
         let after = self.after.as_ref().map(|text| text.parse()).transpose().ok()?;
         let Search { text, zone, tags, capabilities, .. } = self.clone();
-        Some((Query { text, zone: Some(zone), tags, capabilities }, after))
+        Some((Query { text, zone: Some(zone), zones: Vec::new(), tags, capabilities }, after))
     }
 }
 

@@ -12,7 +12,7 @@ use super::name::{AgentName, FullName, NameError, ZoneName};
 use super::owners::Owners;
 use super::query::{Find, Found, PeerProfile, Replica, Resolution};
 use super::record::Record;
-use super::search::{Entry, Index, Page};
+use super::search::{Entry, Index, Page, Query};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones};
 
@@ -60,15 +60,19 @@ impl Directory {
 
     /// Agents that match, best first, and the page that they are.
     pub(super) fn find(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> (Vec<Found>, Page) {
-        let page = self.indexed(zones).search(&find.query, find.limit, find.after.as_ref());
-        let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
-        (found, page)
+        let query = Query { zones: only_served(zones, find), ..find.query.clone() };
+        self.page(now, zones, &query, find)
     }
 
     /// Every agent of a zone and those below, or of all held zones, by name.
     pub(super) fn list(&mut self, now: Timestamp, zones: &mut Zones, find: &Find) -> (Vec<Found>, Page) {
-        let page = self.indexed(zones).list(find.query.zone.as_ref(), find.limit, find.after.as_ref());
-        let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, 0.0)).collect();
+        let zone = find.query.zone.clone();
+        self.page(now, zones, &Query { zone, zones: only_served(zones, find), ..Query::default() }, find)
+    }
+
+    fn page(&mut self, now: Timestamp, zones: &mut Zones, query: &Query, find: &Find) -> (Vec<Found>, Page) {
+        let page = self.indexed(zones).search(query, find.limit, find.after.as_ref());
+        let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
         (found, page)
     }
 
@@ -269,6 +273,11 @@ impl Directory {
         let (presence, heard_at) = zone.presence(&peer, now);
         Replica { peer, presence, seen_ms_ago: heard_at.map(|at| now.since(at).as_millis() as u64) }
     }
+}
+
+/// The zones to which a question is restricted that is about this node alone: replicas of zones below are none of its own.
+fn only_served(zones: &Zones, find: &Find) -> Vec<ZoneName> {
+    if find.local && !zones.below().is_empty() { zones.names() } else { Vec::new() }
 }
 
 /// What the index reads of an agent.

@@ -80,6 +80,8 @@ pub struct Query {
     pub text: String,
     /// Only this zone and those below it.
     pub zone: Option<ZoneName>,
+    /// Only these very zones; any if there are none.
+    pub zones: Vec<ZoneName>,
     /// All of these, compared whole without case and accents; blank ones are ignored.
     pub tags: Vec<String>,
     /// All of these, compared like tags.
@@ -384,6 +386,10 @@ impl Index {
         };
         let zone = self.within(query.zone.as_ref());
         sets.extend(zone.map(Cow::Owned));
+        if !query.zones.is_empty() {
+            let named = query.zones.iter().filter_map(|zone| self.zones.get(&zone_path(zone)));
+            sets.push(Cow::Owned(named.union()));
+        }
         let sets = sets.iter().map(|set| &**set);
         if sets.len() == 0 { Allowed::All } else { Allowed::Only(sets.intersection()) }
     }
@@ -1000,6 +1006,7 @@ pub(super) mod tests {
             |(text, zone, tags, capabilities)| Query {
                 text,
                 zone: zone.map(|zone| zone.parse().unwrap()),
+                zones: Vec::new(),
                 tags: strings(&tags),
                 capabilities: strings(&capabilities),
             },

@@ -7,7 +7,7 @@ use aop::proto::card::{AgentCard, Scope};
 use aop::proto::codec;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::limits::CARD_LIFE;
-use aop::proto::message::{Beacon, Envelope};
+use aop::proto::message::{Beacon, Envelope, Gateway};
 use aop::proto::name::ZoneName;
 use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
 use aop::proto::time::{Stamp, Timestamp};
@@ -199,6 +199,7 @@ pub(crate) fn beacon(of: &Identity, interval: Duration) -> Vec<u8> {
         clock: now(),
         interval_ms: interval.as_millis() as u64,
         seq: 0,
+        gateway: Gateway::Auto,
     };
     Envelope::Beacon(beacon.sign(of)).encode()
 }

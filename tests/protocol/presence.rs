@@ -4,7 +4,7 @@ use aop::proto::code::Code;
 use aop::proto::identity::Identity;
 use aop::proto::io::Verdict;
 use aop::proto::liveness::Presence;
-use aop::proto::message::{Beacon, Envelope};
+use aop::proto::message::{Beacon, Envelope, Gateway};
 use aop::proto::name::ZoneName;
 use aop::proto::record::Author;
 
@@ -26,6 +26,7 @@ fn of_crowd(cluster: &Cluster, number: u32, interval_ms: u64) -> Vec<u8> {
         clock: cluster.now,
         interval_ms,
         seq: 1,
+        gateway: Gateway::Auto,
     };
     Envelope::Beacon(beacon.sign(&stranger)).encode()
 }

@@ -15,7 +15,7 @@ use aop::proto::io::{
     Command, ConversationId, Dialed, Event, Input, NodeAlert, Output, Protocol, Reply, Verdict,
 };
 use aop::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG};
-use aop::proto::message::{Beacon, Envelope, SyncAnswer, SyncFrame, SyncRequest};
+use aop::proto::message::{Beacon, Envelope, Gateway, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::{FullName, ZoneId, ZoneName};
 use aop::proto::record::{Author, Header, RecordKind};
 use aop::proto::registration::{Withdraw, WriteError};
@@ -71,6 +71,7 @@ pub(crate) fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, 
         clock,
         interval_ms: 20_000,
         seq,
+        gateway: Gateway::Auto,
     };
     Envelope::Beacon(beacon.sign(&identity(author))).encode()
 }

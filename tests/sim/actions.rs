@@ -56,7 +56,8 @@ pub(crate) fn names(world: &mut World, machine: usize) -> Vec<String> {
 /// All agents a machine serves.
 pub(crate) fn agents(world: &mut World, machine: usize) -> Vec<Found> {
     let Some((node, now)) = world.node(machine) else { return Vec::new() };
-    let find = Find { limit: 10_000, ..Find::default() };
+    // Of what it holds alone: that is answered at once.
+    let find = Find { limit: 10_000, local: true, ..Find::default() };
     node.handle(now, Input::Command { id: 0, command: Command::List(find) });
     match node.poll_output() {
         Some(Output::Reply { reply: Reply::Found(answer), .. }) => answer.found,
