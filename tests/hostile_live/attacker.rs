@@ -199,6 +199,7 @@ pub(crate) fn beacon(of: &Identity, interval: Duration) -> Vec<u8> {
         clock: now(),
         interval_ms: interval.as_millis() as u64,
         seq: 0,
+        gateway: aop::proto::message::Gateway::Auto,
     };
     Envelope::Beacon(beacon.sign(of)).encode()
 }

@@ -80,9 +80,14 @@ async fn lie(mut stream: Stream, pages: &AtomicUsize) {
     let _gone = stream.flush().await;
     while let Some(frame) = read(&mut stream).await {
         let answer = match SyncFrame::decode(&frame).unwrap().request {
-            SyncRequest::Open { .. } => {
-                SyncAnswer::Opened { root: Digest([9; 32]), head: 0, clock: now(), heard: None }
-            }
+            SyncRequest::Open { .. } => SyncAnswer::Opened {
+                root: Digest([9; 32]),
+                head: 0,
+                clock: now(),
+                heard: None,
+                whole: true,
+                alive: Vec::new(),
+            },
             SyncRequest::Children { prefixes } => {
                 SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * FANOUT])
             }

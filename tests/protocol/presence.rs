@@ -26,6 +26,7 @@ fn of_crowd(cluster: &Cluster, number: u32, interval_ms: u64) -> Vec<u8> {
         clock: cluster.now,
         interval_ms,
         seq: 1,
+        gateway: aop::proto::message::Gateway::Auto,
     };
     Envelope::Beacon(beacon.sign(&stranger)).encode()
 }

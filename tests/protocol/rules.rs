@@ -71,6 +71,7 @@ pub(crate) fn beacon(author: usize, epoch: u64, counter: u64, clock: Timestamp, 
         clock,
         interval_ms: 20_000,
         seq,
+        gateway: aop::proto::message::Gateway::Auto,
     };
     Envelope::Beacon(beacon.sign(&identity(author))).encode()
 }
