@@ -83,7 +83,7 @@ const ARROWS: &[Row] = &[
     Row { name: "sanitize", holds: &["sanitize"], uses: &[] },
     Row { name: "text", holds: &["api"], uses: &["values", "calls"] },
     Row { name: "files", holds: &["private_file"], uses: &[] },
-    Row { name: "keys", holds: &["key_file"], uses: &["values", "files"] },
+    Row { name: "keys", holds: &["grant_file", "key_file"], uses: &["values", "files"] },
     Row { name: "addresses", holds: &["net::addresses"], uses: &["values"] },
     Row { name: "settings", holds: &["config"], uses: &["values", "addresses"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },

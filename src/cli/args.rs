@@ -1,6 +1,7 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
 mod agents;
+mod keys;
 #[cfg(feature = "lab")]
 mod sim;
 
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand};
 pub(super) use self::agents::{
     AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
 };
+pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
@@ -397,69 +399,4 @@ pub(super) struct ConfigCheckArgs {
     /// Configuration files, or agent.toml files
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum KeysCommand {
-    /// Print the PeerId of a key
-    #[command(before_help = "Examples:\n  aop keys show\n  aop keys show owner.key --json")]
-    Show(KeysShowArgs),
-    /// Make a key
-    #[command(before_help = "Examples:\n\
-            \x20 aop keys new --out owner.key\n\
-            \x20 aop keys new --out ~/.config/aop/owner.key")]
-    New(KeysNewArgs),
-    /// Allow a node to offer an owner's agents
-    #[command(before_help = "Examples:\n\
-            \x20 aop keys grant --key owner.key --to 12D3… --zone acme.org --out host.grant\n\
-            \x20 aop keys grant --key owner.key --to 12D3… --zone acme.org --name summarizer --days 7")]
-    Grant(KeysGrantArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct KeysShowArgs {
-    /// Key file; the default is the node's own
-    #[arg(value_name = "FILE")]
-    pub(super) file: Option<PathBuf>,
-    /// Folder of the node's state
-    #[arg(long, value_name = "DIR", env = "AOP_DATA_DIR", conflicts_with = "file")]
-    pub(super) data_dir: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct KeysNewArgs {
-    /// File to write; never overwritten
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct KeysGrantArgs {
-    /// The owner's key file
-    #[arg(long, value_name = "FILE")]
-    pub(super) key: PathBuf,
-    /// PeerId of the node
-    #[arg(long, value_name = "PEERID")]
-    pub(super) to: String,
-    /// Zone in which it may offer agents
-    #[arg(long, value_name = "ZONE")]
-    pub(super) zone: String,
-    /// Only the agent of this name
-    #[arg(long, value_name = "LABEL")]
-    pub(super) name: Option<String>,
-    /// The world it counts in
-    #[arg(long, value_name = "NAME", default_value = "world", env = "AOP_NETWORK")]
-    pub(super) network: String,
-    /// How long it holds
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=90))]
-    pub(super) days: u16,
-    /// Overrules whatever was written under a lower one: after a revocation, or a clock that was ahead
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) generation: u64,
-    /// File to write; stdout without it
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: Option<PathBuf>,
 }
