@@ -85,7 +85,7 @@ const ARROWS: &[Row] = &[
     Row { name: "files", holds: &["private_file"], uses: &[] },
     Row { name: "keys", holds: &["grant_file", "key_file"], uses: &["values", "files"] },
     Row { name: "addresses", holds: &["net::addresses"], uses: &["values"] },
-    Row { name: "settings", holds: &["config"], uses: &["values", "addresses"] },
+    Row { name: "settings", holds: &["config"], uses: &["values", "keys", "addresses"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents"] },
     Row {

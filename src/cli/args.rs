@@ -270,6 +270,9 @@ pub(super) struct NodeArgs {
     /// Zone to replicate without being a member
     #[arg(long, value_name = "ZONE")]
     follow: Vec<String>,
+    /// Whether to speak for the zones: auto (the default), yes before others, no never
+    #[arg(long, value_name = "WHEN")]
+    gateway: Option<String>,
     /// Address of a first peer
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
@@ -318,6 +321,7 @@ impl NodeArgs {
         Flags::from([
             ("zones", self.zones.clone()),
             ("follow", self.follow.clone()),
+            ("gateway", one(&self.gateway)),
             ("bootstrap", self.bootstrap.clone()),
             ("listen", self.listen.clone()),
             ("announce", self.announce.clone()),
