@@ -118,6 +118,7 @@ const ARROWS: &[Row] = &[
             "machines",
             "node",
             "text",
+            "files",
             "addresses",
             "documents",
             "agents",

@@ -4,6 +4,7 @@ mod agents;
 mod keys;
 #[cfg(feature = "lab")]
 mod sim;
+mod zones;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, 
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
 };
+pub(super) use self::zones::{ZoneCommand, ZoneDelegateArgs, ZoneInitArgs, ZoneJoinArgs, ZoneLeaveArgs};
 use crate::config::Flags;
 
 /// Where a node answers unless something else is said.
@@ -100,6 +102,17 @@ pub(super) enum Command {
     Owner {
         #[command(subcommand)]
         command: OwnerCommand,
+    },
+    /// Show the tree of zones as the node sees it
+    #[command(before_help = "Examples:\n  aop zones\n  aop zones --json")]
+    Zones(ClientArgs),
+    /// Join and leave zones; keys of zones
+    #[command(
+        before_help = "Examples:\n  aop zone join research.acme.org\n  aop zone init acme.org --out acme.key"
+    )]
+    Zone {
+        #[command(subcommand)]
+        command: ZoneCommand,
     },
     /// List the node's peers
     #[command(before_help = "Examples:\n  aop peers\n  aop peers --json")]
