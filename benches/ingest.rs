@@ -152,7 +152,11 @@ fn rate() {
 fn give(keeper: &Keeper, records: &[Vec<u8>]) -> Input {
     let records = records.iter().cloned().map(ByteBuf::from).collect();
     let request = SyncRequest::Give { records, publish: false };
-    let frame = SyncFrame { zone: ZoneName::root(), as_of: fingerprint::as_of(keeper.now), request };
+    let frame = SyncFrame {
+        zone: aop::proto::name::ZoneId::open(ZoneName::root()),
+        as_of: fingerprint::as_of(keeper.now),
+        request,
+    };
     Input::Request { id: 1, peer: PeerKey([9; 32]), protocol: Protocol::Sync, bytes: frame.encode() }
 }
 

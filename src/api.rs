@@ -2,12 +2,14 @@
 //! that reads them. Field names are a contract with scripts.
 
 mod words;
+mod zones;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::words::{ChosenBy, Health, Origin, Removal, ReplicaState, Via, ZoneRole, ZoneStatus};
+pub use self::zones::{JoinZone, Zone, ZoneChange, Zones};
 pub use crate::proto::call::Outcome;
 pub use crate::proto::code::Code;
 

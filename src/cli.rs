@@ -25,12 +25,13 @@ mod sim;
 mod time;
 mod usage;
 mod watch;
+mod zone;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use self::args::{
-    AgentCommand, AgentsArgs, AgentsCommand, Command, ConfigCommand, KeysCommand, OwnerCommand,
+    AgentCommand, AgentsArgs, AgentsCommand, Command, ConfigCommand, KeysCommand, OwnerCommand, ZoneCommand,
 };
 pub use self::failure::Exit;
 use self::failure::Failure;
@@ -77,6 +78,11 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Owner { command: OwnerCommand::List(client) } => owner::list(&client),
         Command::Owner { command: OwnerCommand::Trust(args) } => owner::trust(&args),
         Command::Owner { command: OwnerCommand::Forget(args) } => owner::forget(&args),
+        Command::Zones(client) => read::zones(&client),
+        Command::Zone { command: ZoneCommand::Join(args) } => zone::join(&args, console),
+        Command::Zone { command: ZoneCommand::Leave(args) } => zone::leave(&args, console),
+        Command::Zone { command: ZoneCommand::Init(args) } => zone::init(&args, console),
+        Command::Zone { command: ZoneCommand::Delegate(args) } => zone::delegate(&args, console),
         Command::Peers(client) => read::peers(&client),
         Command::Status(args) => read::status(&args),
         Command::Watch(args) => watch::watch(&args, console),

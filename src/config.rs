@@ -1,10 +1,13 @@
 //! The configuration of a node: which settings there are, where each may come from, and which value holds.
 //!
-//! One table, [`KEYS`], names every setting with its flag, environment variable, default and meaning. Flags win over
+//! One table, [`KEYS`], names every setting with its flag, environment variable, default and meaning; what is a list of tables
+//! stands in the file alone ([`Anchor`]). Flags win over
 //! the environment, the environment over the file, the file over the defaults; each effective value keeps its
 //! [`Origin`], so that `aop config show` can say why it holds. What is unknown or malformed is an error with its place.
 
+mod anchor;
 mod file;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,148 +19,15 @@ use std::str::FromStr;
 use libp2p::Multiaddr;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
+pub use self::anchor::{ANCHOR, Anchor};
 use self::file::File;
+use self::keys::default_of;
+pub use self::keys::{KEYS, Key, Shape};
 use crate::net::addresses::{check_dialable, named_peer};
-use crate::proto::address_block::{TRUSTED_NETS, TrustedNets};
+use crate::proto::address_block::TrustedNets;
 use crate::proto::limits::NETWORK_BYTES_MAX;
+use crate::proto::message::Gateway;
 use crate::proto::name::ZoneName;
-
-/// One setting.
-#[derive(Debug)]
-pub struct Key {
-    /// Name in the file; `http.addr` is `addr` of the table `[http]`.
-    pub name: &'static str,
-    /// Flag of `aop node`.
-    pub flag: &'static str,
-    /// Environment variable; a list is separated by commas.
-    pub env: &'static str,
-    /// Text, a path or a list of either.
-    pub shape: Shape,
-    /// What it means and how to choose it.
-    pub meaning: &'static str,
-}
-
-/// What a setting holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// One text.
-    Text,
-    /// Several texts.
-    Texts,
-    /// One path; relative ones start at the file that names them.
-    Path,
-    /// Several paths.
-    Paths,
-}
-
-/// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 15] = [
-    Key {
-        name: "data_dir",
-        flag: "--data-dir",
-        env: "AOP_DATA_DIR",
-        shape: Shape::Path,
-        meaning: "Folder of the node's state. One node at a time; put it on a local disk. Default: the platform's state folder",
-    },
-    Key {
-        name: "identity",
-        flag: "--identity",
-        env: "AOP_IDENTITY",
-        shape: Shape::Path,
-        meaning: "Key file of the node, made at the first start. Default: node.key in data_dir",
-    },
-    Key {
-        name: "name",
-        flag: "--name",
-        env: "AOP_NAME",
-        shape: Shape::Text,
-        meaning: "Name of the node for people, in logs and pages; it identifies nothing",
-    },
-    Key {
-        name: "network",
-        flag: "--network",
-        env: "AOP_NETWORK",
-        shape: Shape::Text,
-        meaning: "The world to join: nodes of different worlds ignore each other",
-    },
-    Key {
-        name: "zones",
-        flag: "--zone",
-        env: "AOP_ZONES",
-        shape: Shape::Texts,
-        meaning: "Zones the node serves as a member; the first is its home zone",
-    },
-    Key {
-        name: "follow",
-        flag: "--follow",
-        env: "AOP_FOLLOW",
-        shape: Shape::Texts,
-        meaning: "Zones the node replicates without being a member: quick searches, no say",
-    },
-    Key {
-        name: "bootstrap",
-        flag: "--bootstrap",
-        env: "AOP_BOOTSTRAP",
-        shape: Shape::Texts,
-        meaning: "Addresses of first peers, as their `aop node` printed them; two or three suffice",
-    },
-    Key {
-        name: "listen",
-        flag: "--listen",
-        env: "AOP_LISTEN",
-        shape: Shape::Texts,
-        meaning: "Addresses of the mesh. Port 0 takes any free port. Default: port 7401 on all addresses, also of IPv6",
-    },
-    Key {
-        name: "announce",
-        flag: "--announce",
-        env: "AOP_ANNOUNCE",
-        shape: Shape::Texts,
-        meaning: "Addresses at which others reach the node where its own are not: behind a router, in a container",
-    },
-    Key {
-        name: "trusted_nets",
-        flag: "--trusted-net",
-        env: "AOP_TRUSTED_NETS",
-        shape: Shape::Texts,
-        meaning: "Nets whose addresses have no share of connections, streams and calls. Default: loopback and private nets",
-    },
-    Key {
-        name: "http.addr",
-        flag: "--http",
-        env: "AOP_HTTP_ADDR",
-        shape: Shape::Text,
-        meaning: "Address of the HTTP API. Any but loopback needs http.token_file",
-    },
-    Key {
-        name: "http.token_file",
-        flag: "--http-token-file",
-        env: "AOP_HTTP_TOKEN_FILE",
-        shape: Shape::Path,
-        meaning: "File with the token that HTTP clients must send; mode 0600",
-    },
-    Key {
-        name: "http.names",
-        flag: "--http-name",
-        env: "AOP_HTTP_NAMES",
-        shape: Shape::Texts,
-        meaning: "Host names under which clients reach the API, such as that of a reverse proxy",
-    },
-    Key {
-        name: "agents",
-        flag: "--agents",
-        env: "AOP_AGENTS",
-        shape: Shape::Paths,
-        meaning: "Agent files (*.toml, *.json) or folders of them, registered while they exist",
-    },
-    Key {
-        name: "log",
-        flag: "--log",
-        env: "AOP_LOG",
-        shape: Shape::Text,
-        meaning: "What is logged to stderr: a level, or directives such as `aop=debug,libp2p=warn`",
-    },
-];
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -201,6 +71,10 @@ pub struct Settings {
     pub zones: Vec<ZoneName>,
     /// Zones followed.
     pub follow: Vec<ZoneName>,
+    /// Whether it may be a gateway of its zones.
+    pub gateway: Gateway,
+    /// The keys of zones that have one.
+    pub anchors: Vec<Anchor>,
     /// First peers.
     pub bootstrap: Vec<Multiaddr>,
     /// Mesh addresses.
@@ -332,24 +206,6 @@ fn from_env(key: &Key, env: &dyn Fn(&str) -> Option<String>) -> Option<Given> {
     Some(Given::plain(Origin::Env(key.env), values))
 }
 
-fn default_of(name: &str) -> Vec<String> {
-    let fixed: &[&str] = match name {
-        "network" => &["world"],
-        "zones" => &["."],
-        "listen" => &[
-            "/ip4/0.0.0.0/tcp/7401",
-            "/ip4/0.0.0.0/udp/7401/quic-v1",
-            "/ip6/::/tcp/7401",
-            "/ip6/::/udp/7401/quic-v1",
-        ],
-        "http.addr" => &["127.0.0.1:7400"],
-        "trusted_nets" => &TRUSTED_NETS,
-        "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
-        _ => &[],
-    };
-    fixed.iter().map(|value| value.to_string()).collect()
-}
-
 /// The platform's folder for state, such as `~/.local/state/aop`; `None` where there is no home folder.
 pub fn default_data_dir() -> Option<PathBuf> {
     let folders = directories::ProjectDirs::from("", "", "aop")?;
@@ -374,6 +230,8 @@ impl Validator {
             name: self.texts("name").pop(),
             network: self.network(),
             follow: self.parsed("follow", "write `research.acme.org`, or `.` for the root"),
+            gateway: self.gateway(),
+            anchors: Vec::new(),
             bootstrap: self.dialable("bootstrap", address),
             listen: self.parsed("listen", address),
             announce: self.announce(),
@@ -390,7 +248,10 @@ impl Validator {
             self.errors
                 .push(ConfigError::new("`zones` names no zone", "leave it out, or write zones = [\".\"]"));
         }
-        Some(settings)
+        let anchors = self.file.as_ref().map(|file| anchor::judge(file, &settings.network));
+        let (anchors, errors) = anchors.unwrap_or_default();
+        self.errors.extend(errors);
+        Some(Settings { anchors, ..settings })
     }
 
     fn texts(&self, key: &str) -> Vec<String> {
@@ -415,6 +276,18 @@ impl Validator {
             self.refuse("network", 0, &why, "the default is `world`");
         }
         network
+    }
+
+    fn gateway(&mut self) -> Gateway {
+        match self.texts("gateway").pop().as_deref() {
+            Some("yes") => Gateway::First,
+            Some("no") => Gateway::Never,
+            Some("auto") => Gateway::Auto,
+            _ => {
+                self.refuse("gateway", 0, "is none of auto, yes and no", "the default is `auto`");
+                Gateway::Auto
+            }
+        }
     }
 
     fn http_addr(&mut self) -> Option<SocketAddr> {
@@ -529,7 +402,7 @@ mod tests {
     #[test]
     fn every_setting_can_be_given_in_the_file() {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
-            bootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
+            gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
             agents = ['a', 'b']\nlog = 'info'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\n";
         let (folder, path) = write(text);
@@ -543,6 +416,7 @@ mod tests {
         assert_eq!(settings.http_token_file, Some(folder.path().join("t")));
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
+        assert_eq!(settings.gateway, Gateway::Never);
         assert!(settings.listen.is_empty());
         assert_eq!(settings.trusted_nets, TrustedNets::NONE);
     }

@@ -3,9 +3,10 @@
 
 mod events;
 mod handle;
+mod joined;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,11 +14,14 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use rand::Rng;
+use serde_bytes::ByteBuf;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
 pub use self::handle::Handle;
+use self::joined::JoinedZones;
+pub use self::joined::UnreadableZones;
 pub use self::view::join_line;
 use crate::agents::Agents;
 use crate::net::addresses::{named_peer, peer_key};
@@ -32,6 +36,8 @@ use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
 use crate::proto::address_block::TrustedNets;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
+use crate::proto::io::Role;
+use crate::proto::message::Gateway;
 use crate::proto::name::ZoneName;
 use crate::proto::node::Node;
 
@@ -52,6 +58,12 @@ pub struct Options {
     pub zones: Vec<ZoneName>,
     /// Zones it replicates without serving them.
     pub follows: Vec<ZoneName>,
+    /// The keys of zones that have one, as the operator names them.
+    pub zone_keys: BTreeMap<ZoneName, PeerKey>,
+    /// For zones with a key, the grants by which this node names them to the zone above.
+    pub delegation_grants: BTreeMap<ZoneName, Vec<ByteBuf>>,
+    /// Whether it may be a gateway of its zones.
+    pub gateway: Gateway,
     /// Peers to stay connected to.
     pub bootstrap: Vec<Multiaddr>,
     /// Where it listens.
@@ -76,6 +88,9 @@ impl Options {
             network: network.into(),
             zones: vec![ZoneName::root()],
             follows: Vec::new(),
+            zone_keys: BTreeMap::new(),
+            delegation_grants: BTreeMap::new(),
+            gateway: Gateway::Auto,
             bootstrap: Vec::new(),
             listen: vec![Multiaddr::from(Ipv4Addr::LOCALHOST).with(Protocol::Tcp(0))],
             announce: Vec::new(),
@@ -92,6 +107,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The zones that were joined in an earlier run.
+    #[error(transparent)]
+    Zones(#[from] UnreadableZones),
     /// The sockets.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -108,6 +126,8 @@ pub struct Running {
     pub listen: Vec<Multiaddr>,
     /// The same as it is now.
     pub addresses: watch::Receiver<Vec<Multiaddr>>,
+    /// The zones that it served when it started, its home zone first.
+    pub zones: Vec<ZoneName>,
     stop: oneshot::Sender<()>,
     driver: JoinHandle<Result<(), StoreError>>,
     /// How the driver ended, once that was asked: a task tells it once.
@@ -120,17 +140,21 @@ pub fn has_ipv6() -> bool {
 }
 
 /// Opens the store, binds the sockets and starts the driver on the present tokio runtime.
-pub async fn start(options: Options) -> Result<Running, StartError> {
+pub async fn start(mut options: Options) -> Result<Running, StartError> {
     let dir = options.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Store::open(&dir)).await;
     let (store, loaded) = opened.map_err(|error| StartError::Stopped(error.to_string()))??;
+    let joined = JoinedZones::unkept(&options.zones, &options.follows).read(&options.data_dir)?;
+    options.zones.extend(joined.beside_settings(Role::Member).cloned());
+    options.follows.extend(joined.beside_settings(Role::Follower).cloned());
     let peers_file = Some(options.data_dir.join(PEERS_FILE));
     let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
     let transport = transport(&network.keypair()?)?;
-    assemble(options, Network::new(network, transport)?, store, loaded).await
+    assemble(options, Network::new(network, transport)?, store, loaded, joined).await
 }
 
-/// As [`start`], with another way to find peers, and with a transport and a store from outside; peers are not remembered.
+/// As [`start`], with another way to find peers, and with a transport and a store from outside; neither peers nor zones that
+/// are joined are remembered.
 pub async fn start_with(
     options: Options,
     discovery: Discovery,
@@ -139,7 +163,8 @@ pub async fn start_with(
     loaded: Loaded,
 ) -> Result<Running, StartError> {
     let network = Network::new(network_options(&options, discovery), transport)?;
-    assemble(options, network, store, loaded).await
+    let joined = JoinedZones::unkept(&options.zones, &options.follows);
+    assemble(options, network, store, loaded, joined).await
 }
 
 async fn assemble(
@@ -147,6 +172,7 @@ async fn assemble(
     mut network: Network,
     mut store: Store,
     loaded: Loaded,
+    joined: JoinedZones,
 ) -> Result<Running, StartError> {
     let (streams, inbound_calls) = network.take_calls()?;
     let (listen, addresses) = (network.listening().await, network.addresses.clone());
@@ -167,13 +193,13 @@ async fn assemble(
     let (key, agents) = (options.identity.key(), options.agents);
     let client = NodeClient::new(requests);
     let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls);
-    let handle = Handle::new(client, events, key, expects_peers, agents, calls);
+    let handle = Handle::new(client, events, key, expects_peers, agents, calls, joined);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.
     let changes = handle.local_agents().changes();
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
-    Ok(Running { handle, listen, addresses, stop, driver, ended: None })
+    Ok(Running { handle, listen, addresses, zones: options.zones, stop, driver, ended: None })
 }
 
 /// Offers the local agents again whenever they change, and what was refused from time to time.
@@ -242,6 +268,9 @@ fn node_config(options: &Options) -> Config {
         network: options.network.clone(),
         zones: options.zones.clone(),
         follows: options.follows.clone(),
+        zone_keys: options.zone_keys.clone(),
+        delegation_grants: options.delegation_grants.clone(),
+        gateway: options.gateway,
         bootstrap_peers,
         expects_peers: !options.bootstrap.is_empty(),
         new_key: options.new_key,

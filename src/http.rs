@@ -17,6 +17,7 @@ mod page;
 mod policy;
 mod query;
 mod routes;
+mod zones;
 
 use std::convert::Infallible;
 use std::io;

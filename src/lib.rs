@@ -67,6 +67,8 @@ pub mod config;
 #[cfg(feature = "net")]
 pub mod document;
 #[cfg(feature = "net")]
+pub mod grant_file;
+#[cfg(feature = "net")]
 pub mod host;
 #[cfg(feature = "net")]
 pub mod http;

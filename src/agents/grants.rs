@@ -1,18 +1,18 @@
 //! Grants of owners to hosts: made with an owner's key, kept as one line of base64 each, and joined to the documents
 //! that a node offers on the owner's behalf.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use crate::document::AgentFile;
+use crate::grant_file::{NoGrants, read_grants};
 use crate::key_file::{KeyError, read_key};
 use crate::proto::grant::{Grant, Reach};
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::limits::{GRANT_LIFE_MAX, GRANTS_MAX};
+use crate::proto::limits::GRANT_LIFE_MAX;
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::record::RecordKind;
 use crate::proto::time::Timestamp;
@@ -40,7 +40,7 @@ pub(crate) enum GrantFileError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        why: String,
+        why: NoGrants,
     },
     /// The name or zone that the grant is for.
     #[error("the agent's file has no usable name or zone")]
@@ -48,18 +48,17 @@ pub(crate) enum GrantFileError {
     NoName,
 }
 
-/// Signs a grant for `reach` in `zone` that ends after `life`, as one line of base64.
-pub(crate) fn grant_line(
+/// A grant to offer agents for `reach` in `zone`, from now on for as long as `life` or a grant may last.
+pub(crate) fn grant(
     owner: &Identity,
     host: &OfferingNode,
     zone: ZoneName,
     reach: Reach,
     life: Duration,
-    generation: u64,
-) -> String {
+) -> Grant {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let issued_at = Timestamp(since.as_millis() as u64);
-    let grant = Grant {
+    Grant {
         network: host.network.clone(),
         issuer: owner.key(),
         subject: host.key,
@@ -69,10 +68,14 @@ pub(crate) fn grant_line(
         may_delegate: false,
         issued_at,
         expires_at: issued_at + life.min(GRANT_LIFE_MAX),
-        generation,
+        generation: 0,
         slots: None,
-    };
-    BASE64.encode(&grant.sign(owner))
+    }
+}
+
+/// A grant as one line of base64, signed by its issuer.
+pub(crate) fn grant_line(grant: &Grant, issuer: &Identity) -> String {
+    BASE64.encode(&grant.sign(issuer))
 }
 
 /// The document of an agent's file with the grants that its `owner_key` or `grant` stands for.
@@ -80,7 +83,11 @@ pub(crate) fn with_grants(file: AgentFile, host: &OfferingNode) -> Result<Value,
     let lines = match (&file.owner_key, &file.grant) {
         // The key before a grant: what it signs now lives longer than anything signed earlier.
         (Some(path), _) => own_grant(&read_key(path)?, &file.document, host)?,
-        (None, Some(path)) => read_lines(path)?,
+        (None, Some(path)) => {
+            let grants =
+                read_grants(path).map_err(|why| GrantFileError::Grant { path: path.clone(), why })?;
+            grants.iter().map(|signed| BASE64.encode(signed)).collect()
+        }
         (None, None) => Vec::new(),
     };
     let mut document = file.document;
@@ -105,21 +112,5 @@ fn own_grant(owner: &Identity, document: &Value, host: &OfferingNode) -> Result<
     let run = &document["agent"]["run"];
     let is_union = run.get("mcp").is_some_and(|mcp| run.get("tool").or_else(|| mcp.get("tool")).is_none());
     let reach = if is_union { Reach::Zone } else { Reach::Label(name) };
-    Ok(vec![grant_line(owner, host, zone, reach, GRANT_LIFE_MAX, 0)])
-}
-
-fn read_lines(path: &Path) -> Result<Vec<String>, GrantFileError> {
-    let wrong = |why: String| GrantFileError::Grant { path: path.into(), why };
-    let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let lines: Vec<String> =
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Into::into).collect();
-    if lines.is_empty() || lines.len() > GRANTS_MAX {
-        return Err(wrong(format!("{} grants, where 1 to {GRANTS_MAX} make a chain", lines.len())));
-    }
-    for line in &lines {
-        let signed = BASE64.decode(line.as_bytes()).map_err(|_| wrong("not base64".into()))?;
-        // Read here, so that a damaged line is told with its file and not refused by the node.
-        Grant::read(&signed).map_err(|error| wrong(error.to_string()))?;
-    }
-    Ok(lines)
+    Ok(vec![grant_line(&grant(owner, host, zone, reach, GRANT_LIFE_MAX), owner)])
 }

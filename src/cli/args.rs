@@ -1,8 +1,10 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
 mod agents;
+mod keys;
 #[cfg(feature = "lab")]
 mod sim;
+mod zones;
 
 use std::path::PathBuf;
 
@@ -11,10 +13,12 @@ use clap::{Args, Parser, Subcommand};
 pub(super) use self::agents::{
     AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
 };
+pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
 };
+pub(super) use self::zones::{ZoneCommand, ZoneDelegateArgs, ZoneInitArgs, ZoneJoinArgs, ZoneLeaveArgs};
 use crate::config::Flags;
 
 /// Where a node answers unless something else is said.
@@ -98,6 +102,17 @@ pub(super) enum Command {
     Owner {
         #[command(subcommand)]
         command: OwnerCommand,
+    },
+    /// Show the tree of zones as the node sees it
+    #[command(before_help = "Examples:\n  aop zones\n  aop zones --json")]
+    Zones(ClientArgs),
+    /// Join and leave zones; keys of zones
+    #[command(
+        before_help = "Examples:\n  aop zone join research.acme.org\n  aop zone init acme.org --out acme.key"
+    )]
+    Zone {
+        #[command(subcommand)]
+        command: ZoneCommand,
     },
     /// List the node's peers
     #[command(before_help = "Examples:\n  aop peers\n  aop peers --json")]
@@ -268,6 +283,9 @@ pub(super) struct NodeArgs {
     /// Zone to replicate without being a member
     #[arg(long, value_name = "ZONE")]
     follow: Vec<String>,
+    /// Whether to speak for the zones: auto (the default), yes before others, no never
+    #[arg(long, value_name = "WHEN")]
+    gateway: Option<String>,
     /// Address of a first peer
     #[arg(long, value_name = "MULTIADDR")]
     bootstrap: Vec<String>,
@@ -316,6 +334,7 @@ impl NodeArgs {
         Flags::from([
             ("zones", self.zones.clone()),
             ("follow", self.follow.clone()),
+            ("gateway", one(&self.gateway)),
             ("bootstrap", self.bootstrap.clone()),
             ("listen", self.listen.clone()),
             ("announce", self.announce.clone()),
@@ -397,69 +416,4 @@ pub(super) struct ConfigCheckArgs {
     /// Configuration files, or agent.toml files
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum KeysCommand {
-    /// Print the PeerId of a key
-    #[command(before_help = "Examples:\n  aop keys show\n  aop keys show owner.key --json")]
-    Show(KeysShowArgs),
-    /// Make a key
-    #[command(before_help = "Examples:\n\
-            \x20 aop keys new --out owner.key\n\
-            \x20 aop keys new --out ~/.config/aop/owner.key")]
-    New(KeysNewArgs),
-    /// Allow a node to offer an owner's agents
-    #[command(before_help = "Examples:\n\
-            \x20 aop keys grant --key owner.key --to 12D3… --zone acme.org --out host.grant\n\
-            \x20 aop keys grant --key owner.key --to 12D3… --zone acme.org --name summarizer --days 7")]
-    Grant(KeysGrantArgs),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct KeysShowArgs {
-    /// Key file; the default is the node's own
-    #[arg(value_name = "FILE")]
-    pub(super) file: Option<PathBuf>,
-    /// Folder of the node's state
-    #[arg(long, value_name = "DIR", env = "AOP_DATA_DIR", conflicts_with = "file")]
-    pub(super) data_dir: Option<PathBuf>,
-    /// Print one JSON document
-    #[arg(long)]
-    pub(super) json: bool,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct KeysNewArgs {
-    /// File to write; never overwritten
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: PathBuf,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct KeysGrantArgs {
-    /// The owner's key file
-    #[arg(long, value_name = "FILE")]
-    pub(super) key: PathBuf,
-    /// PeerId of the node
-    #[arg(long, value_name = "PEERID")]
-    pub(super) to: String,
-    /// Zone in which it may offer agents
-    #[arg(long, value_name = "ZONE")]
-    pub(super) zone: String,
-    /// Only the agent of this name
-    #[arg(long, value_name = "LABEL")]
-    pub(super) name: Option<String>,
-    /// The world it counts in
-    #[arg(long, value_name = "NAME", default_value = "world", env = "AOP_NETWORK")]
-    pub(super) network: String,
-    /// How long it holds
-    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=90))]
-    pub(super) days: u16,
-    /// Overrules whatever was written under a lower one: after a revocation, or a clock that was ahead
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) generation: u64,
-    /// File to write; stdout without it
-    #[arg(long, value_name = "FILE")]
-    pub(super) out: Option<PathBuf>,
 }

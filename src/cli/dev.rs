@@ -87,7 +87,7 @@ async fn run_dev(
     };
     let first = &nodes[0];
     let server = listener.serve(first.running.handle.clone());
-    let ready = ready(first.key.to_string(), &first.running, &server, &[ZoneName::root()], NETWORK);
+    let ready = ready(first.key.to_string(), &first.running, &server, NETWORK);
     match json {
         true => drop(print_json_line(&ready)),
         false => print_ready(&ready, console),

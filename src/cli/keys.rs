@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::args::{KeysGrantArgs, KeysNewArgs, KeysShowArgs};
+use super::args::{GrantKind, KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 use super::failure::{Exit, Failure};
 use super::output::{Console, print_json, write};
-use crate::agents::grants::{OfferingNode, grant_line};
+use crate::agents::grants::{OfferingNode, grant, grant_line};
 use crate::config::default_data_dir;
 use crate::key_file::{KeyError, create_key, read_key};
-use crate::proto::grant::Reach;
+use crate::proto::grant::{Grant, Reach};
 use crate::proto::name::ZoneName;
+use crate::proto::record::RecordKind;
 
 /// `aop keys show`.
 pub(super) fn show(args: &KeysShowArgs) -> Result<Exit, Failure> {
@@ -58,11 +59,25 @@ pub(super) fn write_grant(args: &KeysGrantArgs, console: Console) -> Result<Exit
         home: zone.clone(),
     };
     let reach = match &args.name {
+        Some(_) if args.kinds.contains(&GrantKind::Delegation) => {
+            let fix = "make one grant for the agent and another for delegations";
+            return Err(Failure::new(Exit::Usage, "`--name` names an agent, which no delegation has", fix));
+        }
         Some(name) => Reach::Label(name.parse().map_err(|error| usage(&error))?),
         None => Reach::Zone,
     };
+    let mut kinds: Vec<RecordKind> = args.kinds.iter().map(|kind| record_kind(*kind)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
     let life = Duration::from_secs(u64::from(args.days) * 86_400);
-    let line = grant_line(&owner, &host, zone, reach, life, args.generation) + "\n";
+    let grant = Grant {
+        kinds,
+        may_delegate: args.pass_on,
+        generation: args.generation,
+        slots: args.slots,
+        ..grant(&owner, &host, zone, reach, life)
+    };
+    let line = grant_line(&grant, &owner) + "\n";
     let Some(out) = &args.out else {
         write(&line)?;
         return Ok(Exit::Done);
@@ -72,6 +87,14 @@ pub(super) fn write_grant(args: &KeysGrantArgs, console: Console) -> Result<Exit
     })?;
     console.print(&format!("wrote {}: give it to the host", out.display()));
     Ok(Exit::Done)
+}
+
+fn record_kind(kind: GrantKind) -> RecordKind {
+    match kind {
+        GrantKind::Agent => RecordKind::Agent,
+        GrantKind::Delegation => RecordKind::Delegation,
+        GrantKind::Revocation => RecordKind::Revocation,
+    }
 }
 
 fn node_key(data_dir: Option<PathBuf>) -> Result<PathBuf, Failure> {

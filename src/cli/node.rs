@@ -1,5 +1,6 @@
 //! `aop node`: settings to a running node with its HTTP API, a ready line, and `node.json` while it runs.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 
 use super::args::NodeCommand;
@@ -15,16 +17,20 @@ use super::failure::{Exit, Failure, report};
 use super::output::{Console, print_json_line};
 use super::process::{Signals, live, run, start_logs};
 use super::settings;
+use super::time::now_ms;
 use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
-use crate::config::{Effective, Origin, Settings};
+use crate::config::{Anchor, Effective, Origin, Settings};
 use crate::host;
 use crate::http::{self, Listener, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
+use crate::proto::grant::Grant;
+use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
+use crate::proto::time::Timestamp;
 
 /// How long lies between two writes of `node.json`: interfaces come in groups.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -107,6 +113,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     let (identity, new_key) =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
+    check_delegations(&settings.anchors, identity.key())?;
     let home = settings.zones.first().cloned().unwrap_or_else(ZoneName::root);
     let host = OfferingNode { key: identity.key(), network: settings.network.clone(), home: home.clone() };
     let agents = Agents::new(home);
@@ -118,6 +125,9 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         network: settings.network.clone(),
         zones: settings.zones.clone(),
         follows: settings.follow.clone(),
+        zone_keys: settings.anchors.iter().map(|anchor| (anchor.zone.clone(), anchor.key)).collect(),
+        delegation_grants: delegation_grants(&settings.anchors),
+        gateway: settings.gateway,
         bootstrap: settings.bootstrap.clone(),
         listen: settings.listen.clone(),
         announce: settings.announce.clone(),
@@ -127,8 +137,36 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
-    let ready = ready(peer_id, &node, &server, &settings.zones, &settings.network);
+    let ready = ready(peer_id, &node, &server, &settings.network);
     Ok(Started { node, server, ready, from_files, _files: files })
+}
+
+/// The grants by which this node delegates its zones must have been given to it.
+fn check_delegations(anchors: &[Anchor], own: PeerKey) -> Result<(), Failure> {
+    for Anchor { zone, grant_file, grants, origin, .. } in anchors {
+        let read: Vec<Grant> = grants.iter().filter_map(|signed| Grant::read(signed).ok()).collect();
+        let (Some(last), Some(path)) = (read.last(), grant_file) else { continue };
+        if last.subject != own {
+            let message = format!(
+                "the grants in {} ({origin}) were given to {}, and this node is {own}",
+                path.display(),
+                last.subject
+            );
+            let fix = format!("aop keys grant --key FILE --to {own} --zone {zone} --kind delegation");
+            return Err(Failure::new(Exit::Usage, message, fix));
+        }
+        if read.iter().any(|grant| grant.expires_at <= Timestamp(now_ms())) {
+            tracing::warn!(%zone, file = %path.display(), "its grants have ended: zones above hear nothing of it from here");
+        }
+    }
+    Ok(())
+}
+
+fn delegation_grants(anchors: &[Anchor]) -> BTreeMap<ZoneName, Vec<ByteBuf>> {
+    let granted = anchors.iter().filter(|anchor| !anchor.grants.is_empty());
+    granted
+        .map(|anchor| (anchor.zone.clone(), anchor.grants.iter().cloned().map(ByteBuf::from).collect()))
+        .collect()
 }
 
 /// Binds the HTTP address with its token.
@@ -150,13 +188,7 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
 }
 
 /// The ready line.
-pub(super) fn ready(
-    peer_id: String,
-    node: &host::Running,
-    server: &http::Server,
-    zones: &[ZoneName],
-    network: &str,
-) -> Ready {
+pub(super) fn ready(peer_id: String, node: &host::Running, server: &http::Server, network: &str) -> Ready {
     let listen: Vec<String> = node.listen.iter().map(ToString::to_string).collect();
     Ready {
         event: "ready".into(),
@@ -164,7 +196,7 @@ pub(super) fn ready(
         join: host::join_line(&listen, network),
         listen,
         http: server.url(),
-        zones: zones.iter().map(ToString::to_string).collect(),
+        zones: node.zones.iter().map(ToString::to_string).collect(),
         // Who reads stdout started the process; only `node.json` is for others.
         pid: None,
     }

@@ -83,12 +83,19 @@ impl Rows {
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(self.heads.to_vec()).add_rows(self.rows);
+        let rows = self.rows.iter().map(|row| row.iter().map(|cell| indented(cell)));
+        table.set_header(self.heads.to_vec()).add_rows(rows);
         if table.width().is_none_or(|width| width < TABLE_WIDTH_MIN) {
             table.set_width(TABLE_WIDTH_DEFAULT);
         }
         write(&format!("{}\n", table.trim_fmt()))
     }
+}
+
+/// A cell that keeps its indentation where it is wrapped: a table takes spaces for places to break at.
+fn indented(cell: &str) -> String {
+    let rest = cell.trim_start_matches(' ');
+    format!("{}{rest}", "\u{a0}".repeat(cell.len() - rest.len()))
 }
 
 /// Prints one JSON document, indented on a terminal.

@@ -1,9 +1,11 @@
 //! The reading commands: ask, print.
 
 mod detail;
+mod zones;
 
 use std::collections::BTreeSet;
 
+pub(super) use self::zones::zones;
 use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs, StatusArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};

@@ -7,19 +7,24 @@ use serde_json::{Value, json};
 use super::args::{ConfigCheckArgs, ConfigShowArgs, NodeArgs};
 use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json};
-use crate::config::{self, ConfigError, Effective, Flags, KEYS, Settings, Shape};
+use crate::config::{self, ANCHOR, Anchor, ConfigError, Effective, Flags, KEYS, Settings, Shape};
 use crate::document::AgentFile;
 
 /// `aop config show`.
 pub(super) fn show(args: &ConfigShowArgs) -> Result<Exit, Failure> {
-    let (_, effective) = load(&args.settings)?;
+    let (settings, effective) = load(&args.settings)?;
     if args.json {
-        print_json(&json!({"settings": effective.iter().map(as_json).collect::<Vec<_>>()}))?;
+        let all = effective.iter().map(as_json).chain(settings.anchors.iter().map(anchor_as_json));
+        print_json(&json!({"settings": all.collect::<Vec<_>>()}))?;
         return Ok(Exit::Done);
     }
     let mut rows = Rows::new(&["SETTING", "VALUE", "ORIGIN"]);
     for Effective { key, values, origin } in effective {
         rows.push([key.to_string(), values.join(", "), origin.to_string()]);
+    }
+    for Anchor { zone, key, grant_file, origin, .. } in settings.anchors {
+        let grant = grant_file.map(|path| format!(", grant {}", path.display())).unwrap_or_default();
+        rows.push([ANCHOR.to_string(), format!("{zone} {key}{grant}"), origin.to_string()]);
     }
     rows.print()?;
     Ok(Exit::Done)
@@ -83,5 +88,22 @@ fn as_json(effective: &Effective) -> Value {
         "flag": key.map(|key| key.flag),
         "env": key.map(|key| key.env),
         "meaning": key.map(|key| key.meaning),
+    })
+}
+
+/// It stands in the file alone.
+fn anchor_as_json(anchor: &Anchor) -> Value {
+    let Anchor { zone, key, grant_file, grants: _, origin } = anchor;
+    json!({
+        "key": ANCHOR,
+        "value": {
+            "zone": zone,
+            "key": key.to_string(),
+            "grant": grant_file.as_ref().map(|path| path.display().to_string()),
+        },
+        "origin": origin.to_string(),
+        "flag": null,
+        "env": null,
+        "meaning": "The key of a zone, and the grants by which this node delegates it",
     })
 }

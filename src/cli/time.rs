@@ -1,9 +1,14 @@
 //! Times as people read them: dates of RFC 3339, and how long something is.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last second of the year 9999, which is the last that the format can say.
 const LAST_SECOND: u64 = 253_402_300_799;
+
+/// The wall time in milliseconds.
+pub(super) fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
 
 /// A wall time in milliseconds as `2026-12-06T09:30:00Z`.
 pub(super) fn date(wall_ms: u64) -> String {

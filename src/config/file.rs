@@ -8,6 +8,7 @@ use miette::NamedSource;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::anchor::{ANCHOR, AnchorTable};
 use super::{ConfigError, Given, KEYS, Key, Origin, Shape};
 
 /// Largest file, bytes: it is written by hand.
@@ -22,13 +23,20 @@ pub(super) struct File {
     text: String,
     /// Values by [`Key::name`].
     pub(super) given: BTreeMap<&'static str, Given>,
+    /// Its tables `[[anchor]]`.
+    pub(super) anchors: Vec<AnchorTable>,
 }
 
 impl File {
     /// Reads the file and reports every key that is not one; only an unreadable file or bad TOML ends it at once.
     pub(super) fn read(path: &Path) -> Result<(File, Vec<ConfigError>), Box<ConfigError>> {
         let text = read_text(path)?;
-        let mut file = File { path: path.to_path_buf(), text: text.clone(), given: BTreeMap::new() };
+        let mut file = File {
+            path: path.to_path_buf(),
+            text: text.clone(),
+            given: BTreeMap::new(),
+            anchors: Vec::new(),
+        };
         let table = DeTable::parse(&text).map_err(|error| {
             let wrong = ConfigError::new(error.message(), "the file must be TOML: `key = \"value\"`");
             Box::new(wrong.at(&file, error.span().unwrap_or_default()))
@@ -60,7 +68,12 @@ impl File {
                 (None, DeValue::Table(inner)) if is_section => {
                     self.take_table(&format!("{dotted}."), inner, errors);
                 }
-                (None, _) => errors.push(unknown(&dotted).at(self, name.span())),
+                (None, _) if dotted == ANCHOR => {
+                    let (anchors, mut wrong) = AnchorTable::read(self, value);
+                    self.anchors = anchors;
+                    errors.append(&mut wrong);
+                }
+                (None, _) => errors.push(unknown(&dotted, &setting_names()).at(self, name.span())),
             }
         }
     }
@@ -73,7 +86,12 @@ impl File {
             // A lone text where a list may stand is a list of one; anything else is refused there.
             _ => vec![self.take_text(key, value)?],
         };
-        Ok(Given { origin: Origin::File(self.path.clone(), self.line(value.span().start)), values })
+        Ok(Given { origin: self.origin(value.span().start), values })
+    }
+
+    /// The place of an offset, to be shown.
+    pub(super) fn origin(&self, offset: usize) -> Origin {
+        Origin::File(self.path.clone(), self.line(offset))
     }
 
     fn take_text(
@@ -99,7 +117,7 @@ impl File {
     }
 
     /// A path as seen from the folder of this file.
-    fn beside(&self, path: &str) -> String {
+    pub(super) fn beside(&self, path: &str) -> String {
         let folder = self.path.parent().unwrap_or(Path::new(""));
         folder.join(path).display().to_string()
     }
@@ -123,12 +141,18 @@ fn read_text(path: &Path) -> Result<String, Box<ConfigError>> {
     std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))
 }
 
-fn unknown(dotted: &str) -> ConfigError {
-    let similarity = |key: &&Key| strsim::jaro_winkler(dotted, key.name);
-    let nearest = KEYS.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
-    let fix = match nearest.filter(|key| similarity(key) >= SIMILAR) {
-        Some(key) => format!("did you mean `{}`?", key.name),
-        None => format!("there are {}", KEYS.map(|key| key.name).join(", ")),
+/// What may stand in a file.
+fn setting_names() -> Vec<&'static str> {
+    KEYS.iter().map(|key| key.name).chain([ANCHOR]).collect()
+}
+
+/// There is no such name among those that may stand there.
+pub(super) fn unknown(dotted: &str, names: &[&'static str]) -> ConfigError {
+    let similarity = |name: &&&str| strsim::jaro_winkler(dotted, name);
+    let nearest = names.iter().max_by(|a, b| similarity(a).total_cmp(&similarity(b)));
+    let fix = match nearest.filter(|name| similarity(name) >= SIMILAR) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("there are {}", names.join(", ")),
     };
     ConfigError::new(format!("there is no setting `{dotted}`"), fix)
 }

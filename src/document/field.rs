@@ -290,6 +290,7 @@ pub(super) fn bad_name(path: JsonPath, error: &NameError, fix: &str) -> Violatio
     let (NameError::Empty(text)
     | NameError::TooLong(text)
     | NameError::TooDeep(text)
+    | NameError::Punycode(text)
     | NameError::BadLabel(text)) = error;
     let problem = if text.chars().count() > QUOTE_CHARS_MAX {
         format!("is {}, which is {} bytes long", quoted_text(text), text.len())

@@ -3,22 +3,25 @@
 mod call;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{Mutex, broadcast};
 
 use super::events::Events;
+use super::joined::{JOINED_MAX, JoinedZones};
 use super::view::{self, Detail, Snapshot};
 use crate::agents::{Agents, HostedAgent};
-use crate::api::{self, ApiError};
+use crate::api::{self, ApiError, ZoneRole};
 use crate::document::Refusal;
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
+use crate::net::wall_clock;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{Command, Reply, Role, ZoneError};
+use crate::proto::io::{Command, Reply, Role};
 use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
@@ -42,6 +45,7 @@ pub struct Handle {
     expects_peers: bool,
     agents: Agents,
     calls: CallClient,
+    joined: Arc<Mutex<JoinedZones>>,
 }
 
 impl Handle {
@@ -52,8 +56,10 @@ impl Handle {
         expects_peers: bool,
         agents: Agents,
         calls: CallClient,
+        joined: JoinedZones,
     ) -> Handle {
-        Handle { node, events, key, expects_peers, agents, calls }
+        let joined = Arc::new(Mutex::new(joined));
+        Handle { node, events, key, expects_peers, agents, calls, joined }
     }
 
     /// Key of the node.
@@ -201,26 +207,66 @@ impl Handle {
         }
     }
 
-    /// Takes part in a zone from now on, as if it had been configured.
-    ///
-    /// # Errors
-    /// The inner one says why the zone was not joined; nothing was changed then.
-    pub async fn join_zone(&self, zone: ZoneName, role: Role) -> Result<Result<(), ZoneError>, ApiError> {
-        match self.command(Command::JoinZone { zone, role }, Patience::Client).await? {
-            Reply::Zone(joined) => Ok(joined),
+    /// Takes part in a zone from now on, also after the next start. Answers when that is durable.
+    pub async fn join_zone(&self, zone: &str, role: ZoneRole) -> Result<api::ZoneChange, ApiError> {
+        let zone = parse_zone(zone)?;
+        let as_role = match role {
+            ZoneRole::Member => Role::Member,
+            ZoneRole::Follower => Role::Follower,
+            ZoneRole::Below => {
+                return Err(view::bad_request("role: a zone is joined as `member` or `follower`".into()));
+            }
+        };
+        // One at a time, so that the file says what the last one did.
+        let mut joined = self.joined.lock().await;
+        if !joined.has_room(&zone) {
+            return Err(view::too_many_zones(JOINED_MAX));
+        }
+        self.change_zone(Command::JoinZone { zone: zone.clone(), role: as_role }).await?;
+        let until_the_end =
+            |error| view::zone_unkept(&format!("{zone} is joined until this node ends"), &error);
+        joined.join(&zone, as_role).await.map_err(until_the_end)?;
+        let differs = joined.in_settings(&zone).filter(|named| *named != as_role);
+        let note = |_| {
+            "the settings name this zone in the other role, which holds again from the next start on".into()
+        };
+        Ok(api::ZoneChange {
+            zone: zone.to_string(),
+            role: Some(role),
+            notes: differs.map(note).into_iter().collect(),
+        })
+    }
+
+    /// Takes part in a zone no more: what this host offers there is withdrawn, what it held is forgotten. Answers when that is
+    /// durable; a zone that the settings name comes back with the next start.
+    pub async fn leave_zone(&self, zone: &str) -> Result<api::ZoneChange, ApiError> {
+        let zone = parse_zone(zone)?;
+        let mut joined = self.joined.lock().await;
+        // The file first: a zone that was left cannot be left again for its sake.
+        let not_left = |error| view::zone_unkept(&format!("{zone} is not left"), &error);
+        joined.leave(&zone).await.map_err(not_left)?;
+        self.change_zone(Command::LeaveZone(zone.clone())).await?;
+        let note = |_| {
+            "the settings name this zone, and the next start joins it again; to stay out of it, take it out of them"
+                .into()
+        };
+        Ok(api::ZoneChange {
+            zone: zone.to_string(),
+            role: None,
+            notes: joined.in_settings(&zone).map(note).into_iter().collect(),
+        })
+    }
+
+    async fn change_zone(&self, change: Command) -> Result<(), ApiError> {
+        match self.command(change, Patience::Client).await? {
+            Reply::Zone(changed) => changed.map_err(|error| view::zone_error(&error)),
             _ => Err(view::stopped()),
         }
     }
 
-    /// Takes part in a zone no more: what this host offers there is withdrawn, what it held is forgotten.
-    ///
-    /// # Errors
-    /// The inner one says why the zone was not left; nothing was changed then.
-    pub async fn leave_zone(&self, zone: ZoneName) -> Result<Result<(), ZoneError>, ApiError> {
-        match self.command(Command::LeaveZone(zone), Patience::Client).await? {
-            Reply::Zone(left) => Ok(left),
-            _ => Err(view::stopped()),
-        }
+    /// The tree of zones as this node sees it.
+    pub async fn zones(&self) -> Result<api::Zones, ApiError> {
+        Ok(view::tree(&self.read(|seen| seen.node.tree(wall_clock())).await?))
     }
 
     /// Whom names mean here, by name.
@@ -383,7 +429,7 @@ impl Handle {
 fn registered(name: String, result: Result<Registered, WriteError>) -> Result<api::Registered, Refusal> {
     match result {
         Ok(registered) => Ok(view::registered(&registered)),
-        Err(error @ WriteError::Refused(_)) => {
+        Err(error @ (WriteError::Refused(_) | WriteError::NotGranted(_))) => {
             let message = format!("{error}; {}", view::write_fix(&error));
             Err(Refusal { name, code: error.code(), message })
         }

@@ -5,18 +5,20 @@ mod call;
 mod error;
 mod problem;
 mod status;
+mod tree;
 
 use std::time::Duration;
 
 pub(super) use self::agent::{Own, age_ms, agents, detail, owner, registered, zones};
 pub(super) use self::call::{call_answer, not_callable};
 pub(super) use self::error::{
-    ambiguous, bad_request, not_found, not_synced, of_file, owner_error, stopped, unanswered, write_error,
-    write_fix,
+    ambiguous, bad_request, not_found, not_synced, of_file, owner_error, stopped, too_many_zones, unanswered,
+    write_error, write_fix, zone_error, zone_unkept,
 };
 pub(super) use self::problem::event;
 pub use self::status::join_line;
 pub(super) use self::status::{Detail, Snapshot, metrics, peers};
+pub(super) use self::tree::tree;
 
 /// Milliseconds, in whole microseconds.
 pub(super) fn ms(time: Duration) -> f64 {

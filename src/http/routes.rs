@@ -7,7 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::{Semaphore, watch};
@@ -18,6 +18,7 @@ use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::page;
 use super::query;
+use super::zones;
 use crate::api::{
     AgentDetail, AgentPage, FindAnswer, Owner, Owners, Peers, Refused, RegisterAnswer, Registered, Status,
     TrustOwner,
@@ -76,6 +77,9 @@ pub(super) fn router(
         .route("/v1/call/{*agent}", post(call::call))
         .route("/v1/owners", get(owners))
         .route("/v1/owners/{*name}", put(trust_owner).delete(forget_owner))
+        .route("/v1/zones", get(zones::zones).post(zones::join))
+        .route("/v1/zones/", delete(zones::leave_root))
+        .route("/v1/zones/{zone}", delete(zones::leave))
         .route("/v1/status", get(status))
         .route("/v1/peers", get(peers))
         .route("/v1/events", get(events::events))

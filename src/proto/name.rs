@@ -37,7 +37,13 @@ pub enum NameError {
         "zone {0:?} is too deep or too long: at most {ZONE_LABELS_MAX} labels and {ZONE_BYTES_MAX} bytes"
     )]
     TooDeep(String),
-    /// A character outside the alphabet, or `-` at an end, or a punycode label.
+    /// A label in punycode.
+    #[error(
+        "{0:?} has a label in punycode (`xn--`), which is shown in other scripts, in which one name looks like another; \
+         write lower-case ASCII"
+    )]
+    Punycode(String),
+    /// A character outside the alphabet, or `-` at an end.
     #[error(
         "{0:?} is not a name: labels are lower-case letters, digits and inner `-`; agents may also use `_`"
     )]
@@ -185,8 +191,10 @@ impl FromStr for ZoneName {
         for label in text.split('.') {
             let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
             check_label(text, label, inner)?;
-            // Punycode would be shown in other scripts, in which one name looks like another.
-            if label.starts_with('-') || label.ends_with('-') || label.starts_with("xn--") {
+            if label.starts_with("xn--") {
+                return Err(NameError::Punycode(shown(text)));
+            }
+            if label.starts_with('-') || label.ends_with('-') {
                 return Err(NameError::BadLabel(shown(text)));
             }
         }
@@ -317,6 +325,7 @@ mod tests {
         for bad in ["", "A", "a.b", "a@b", "é", &"a".repeat(64)] {
             assert!(bad.parse::<AgentName>().is_err(), "{bad:?}");
         }
+        assert_eq!("a.xn--bcher-kva".parse::<ZoneName>(), Err(NameError::Punycode("a.xn--bcher-kva".into())));
         assert!("summarizer".parse::<FullName>().is_err());
         assert_eq!("summarizer@.".parse::<FullName>().unwrap().zone, ZoneName::root());
     }

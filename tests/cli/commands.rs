@@ -63,6 +63,8 @@ fn help_leads_with_examples() {
         "register",
         "deregister",
         "agents",
+        "zones",
+        "zone",
         "peers",
         "status",
         "watch",
@@ -108,6 +110,9 @@ fn a_node_that_does_not_answer_exits_4_with_the_next_command() {
         &["show", "x"],
         &["call", "x"],
         &["agents"],
+        &["zones"],
+        &["zone", "join", "lab"],
+        &["zone", "leave", "."],
         &["peers"],
         &["status"],
         &["watch"],
@@ -134,6 +139,11 @@ fn with_json_every_error_is_the_document_that_a_node_answers() {
         (&["agents", "--json"], 4, "unavailable"),
         (&["agents", "adopt", "x", "--json"], 4, "unavailable"),
         (&["owner", "list", "--json"], 4, "unavailable"),
+        (&["zones", "--json"], 4, "unavailable"),
+        (&["zone", "join", "lab", "--json"], 4, "unavailable"),
+        (&["zone", "join", "Lab", "--json"], 2, "bad_request"),
+        (&["zone", "leave", "lab", "--json"], 4, "unavailable"),
+        (&["zone", "init", "Lab", "--out", "k", "--json"], 2, "bad_request"),
         (&["peers", "--json"], 4, "unavailable"),
         (&["status", "--json"], 4, "unavailable"),
         (&["watch", "--jsonl"], 4, "unavailable"),
@@ -625,6 +635,9 @@ async fn every_route_is_guarded_against_foreign_hosts_and_pages() {
         "GET /v1/owners",
         "PUT /v1/owners/a@.",
         "DELETE /v1/owners/a@.",
+        "GET /v1/zones",
+        "POST /v1/zones",
+        "DELETE /v1/zones/lab",
         "GET /v1/status",
         "GET /v1/peers",
         "GET /v1/events",
@@ -689,12 +702,42 @@ async fn every_error_has_a_code_a_message_and_a_fix() {
         ("POST /v1/agents", &[HOST, "Content-Type: text/plain"], "{}", 415, "bad_request"),
         ("POST /v1/agents?zone=NotAZone", &[HOST, JSON], "{}", 400, "bad_request"),
         ("POST /v1/agents", &[HOST, JSON], "", 400, "bad_request"),
+        ("POST /v1/zones", &[HOST, JSON], r#"{"zone":"lab","role":"below"}"#, 400, "bad_request"),
+        ("POST /v1/zones", &[HOST, JSON], r#"{"zone":"lab","role":"king"}"#, 400, "bad_request"),
+        ("POST /v1/zones", &[HOST, JSON], r#"{"zone":"lab","rolle":"member"}"#, 400, "bad_request"),
+        ("POST /v1/zones", &[HOST, JSON], r#"{"zone":"xn--lab"}"#, 400, "bad_request"),
+        ("DELETE /v1/zones/xn--lab", &[HOST], "", 400, "bad_request"),
+        ("DELETE /v1/zones/%ff", &[HOST], "", 400, "bad_request"),
+        ("DELETE /v1/zones/lab", &[HOST], "", 409, "zone_not_served"),
+        ("DELETE /v1/zones/.", &[HOST], "", 409, "conflict"),
+        ("DELETE /v1/zones/", &[HOST], "", 409, "conflict"),
+        ("PUT /v1/zones/lab", &[HOST, JSON], "{}", 405, "bad_method"),
     ] {
         let (got, answer) = ask(served.addr, line, headers, body).await;
         assert_eq!((got, error_code(&answer).as_str()), (status, code), "{line}");
     }
     let (_, answer) = ask(served.addr, "POST /v1/agents", &[HOST, JSON], "[1,\n 2,,]").await;
     assert!(answer.contains("line 2 column 4"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_node_joins_so_many_zones_and_no_more() {
+    let served = serve(None).await;
+    let join = async |zone: &str| {
+        let body = serde_json::json!({ "zone": zone }).to_string();
+        ask(served.addr, "POST /v1/zones", &[HOST, JSON], &body).await
+    };
+    for number in 0..64 {
+        let (status, answer) = join(&format!("z{number}")).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let (status, answer) = join("one-more").await;
+    assert_eq!((status, error_code(&answer).as_str()), (413, "too_large"), "{answer}");
+    assert!(answer.contains("64"), "{answer}");
+    assert_eq!(join("z7").await.0, 200, "it is joined already");
+    assert_eq!(join(".").await.0, 200, "the settings name it");
+    assert_eq!(ask(served.addr, "DELETE /v1/zones/z7", &[HOST], "").await.0, 200);
+    assert_eq!(join("one-more").await.0, 200);
 }
 
 #[tokio::test]

@@ -10,3 +10,5 @@ mod namespaces;
 mod processes;
 #[cfg(unix)]
 mod signals;
+#[cfg(unix)]
+mod zones;

@@ -3,12 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aop::api;
+use aop::api::{self, ZoneRole};
 use aop::document::Offer;
 use aop::host::{self, Options, Running};
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::identity::Identity;
-use aop::proto::io::{Role, ZoneError};
 use aop::proto::name::ZoneName;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -97,9 +96,9 @@ async fn a_node_that_joins_a_zone_while_it_runs_has_what_was_there_and_what_come
     let early = b.handle.register(Some(zone.clone()), vec![offer("early", "Too early")]).await.unwrap();
     assert!(early[0].is_err(), "b is not in the zone yet");
 
-    a.handle.join_zone(zone.clone(), Role::Member).await.unwrap().unwrap();
+    a.handle.join_zone("lab", ZoneRole::Member).await.unwrap();
     a.handle.register(Some(zone.clone()), vec![offer("old", "Of a")]).await.unwrap()[0].as_ref().unwrap();
-    b.handle.join_zone(zone.clone(), Role::Member).await.unwrap().unwrap();
+    b.handle.join_zone("lab", ZoneRole::Member).await.unwrap();
     until(&b, "sync brought what was there", async || holds_in_lab(&b, 1).await).await;
     a.handle.register(Some(zone.clone()), vec![offer("new", "Of a")]).await.unwrap()[0].as_ref().unwrap();
     until(&b, "what comes", async || holds_in_lab(&b, 2).await).await;
@@ -107,9 +106,9 @@ async fn a_node_that_joins_a_zone_while_it_runs_has_what_was_there_and_what_come
     until(&a, "what b says", async || holds_in_lab(&a, 3).await).await;
     assert!(lab(&hub).await.is_none() && holds(&hub, 0).await, "the hub knows nothing of the zone");
 
-    b.handle.leave_zone(zone.clone()).await.unwrap().unwrap();
+    b.handle.leave_zone("lab").await.unwrap();
     assert!(lab(&b).await.is_none());
-    assert_eq!(b.handle.leave_zone(zone.clone()).await.unwrap(), Err(ZoneError::NotServed(zone)));
+    assert_eq!(b.handle.leave_zone("lab").await.unwrap_err().code.text(), "zone_not_served");
     until(&a, "b is gone with what it offered", async || holds_in_lab(&a, 2).await).await;
     let alone = async || lab(&a).await.is_some_and(|report| report.peers == 0);
     until(&a, "a is alone in the zone", alone).await;

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aop::agents::Agents;
 use aop::host::{Options, Running, start_with};
 use aop::lab::measure::{Broken, Measured, Missing};
 use aop::lab::scenario::Scenario;
@@ -16,7 +15,7 @@ use aop::net::swarm::NetworkOptions;
 use aop::net::transport::PeerTransport;
 use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::Identity;
-use aop::proto::name::ZoneName;
+use aop::proto::name::{ZoneId, ZoneName};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use sha2::{Digest, Sha256};
@@ -154,28 +153,14 @@ impl<'a> World<'a> {
     async fn start(&self, node: usize) -> Result<(), String> {
         let transport = self.transports.borrow_mut()[node].take().ok_or("a node starts once")?;
         let NetworkOptions {
-            identity,
-            network,
-            zones,
-            bootstrap,
-            listen,
-            announce,
-            trusted_nets,
-            discovery,
-            ..
+            identity, network, bootstrap, listen, announce, trusted_nets, discovery, ..
         } = self.network_options(node);
         let options = Options {
-            identity,
-            new_key: true,
-            network,
-            zones,
-            follows: Vec::new(),
             bootstrap,
             listen,
             announce,
             trusted_nets,
-            data_dir: PathBuf::new(),
-            agents: Agents::new(ZoneName::root()),
+            ..Options::new(identity, &network, PathBuf::new())
         };
         let (store, loaded) = Store::in_memory(&MemoryFolder::default());
         let running = start_with(options, discovery, transport, store, loaded)
@@ -190,7 +175,7 @@ impl<'a> World<'a> {
         NetworkOptions {
             identity: self.identities[node].clone(),
             network: NETWORK.into(),
-            zones: vec![ZoneName::root()],
+            zones: vec![ZoneId::open(ZoneName::root())],
             bootstrap: self.plan.known[node].iter().map(|other| self.named_address(*other)).collect(),
             listen: vec![address(node)],
             announce: Vec::new(),

@@ -1,7 +1,6 @@
 //! `aop show`: one agent, as people read it.
 
 use std::io::IsTerminal;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +8,7 @@ use super::age;
 use crate::api::AgentDetail;
 use crate::cli::failure::Failure;
 use crate::cli::output::{Rows, print_text, shown_name};
-use crate::cli::time::{date, distance};
+use crate::cli::time::{date, distance, now_ms};
 
 /// Prints what is known of an agent; its schemas below it on a terminal, and each on its line elsewhere.
 pub(super) fn print(detail: &AgentDetail) -> Result<(), Failure> {
@@ -123,10 +122,6 @@ fn value_of(field: &Value) -> Value {
         Some("object") => json!({}),
         _ => json!("…"),
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 #[cfg(test)]

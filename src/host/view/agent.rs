@@ -80,20 +80,24 @@ pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail 
 
 /// What an answer knows of each zone.
 pub(in crate::host) fn zones(answer: &Answer) -> Vec<api::ZoneAnswer> {
-    let status = |status| match status {
-        ZoneStatus::Held => api::ZoneStatus::Held,
-        ZoneStatus::Answered => api::ZoneStatus::Answered,
-        ZoneStatus::Stale => api::ZoneStatus::Stale,
-        ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
-    };
     let answered = |it: &ZoneAnswer| api::ZoneAnswer {
         zone: it.zone.to_string(),
-        status: status(it.status),
+        status: zone_status(it.status),
         age_ms: age_ms(it.age),
         by: it.by.map(|peer| peer.to_string()),
         count: (it.count > 1).then_some(it.count),
     };
     answer.zones.iter().map(answered).collect()
+}
+
+/// What an answer out of a zone is worth.
+pub(super) fn zone_status(status: ZoneStatus) -> api::ZoneStatus {
+    match status {
+        ZoneStatus::Held => api::ZoneStatus::Held,
+        ZoneStatus::Answered => api::ZoneStatus::Answered,
+        ZoneStatus::Stale => api::ZoneStatus::Stale,
+        ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
+    }
 }
 
 /// Whom a name means.

@@ -5,6 +5,7 @@ use crate::api::ApiError;
 use crate::net::client::Unanswered;
 use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
+use crate::proto::io::ZoneError;
 use crate::proto::name::FullName;
 use crate::proto::query::{KnownOwner, OwnerError};
 use crate::proto::record::Refusal;
@@ -35,7 +36,10 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
         WriteError::ZoneFull(_) => "`aop status` shows when the zone has room again",
         WriteError::Revoked(_) => NEW_GRANT,
         WriteError::Pending(_) => "wait until `aop status` shows a finished sync, then try again",
-        WriteError::NotGranted(_) => NEW_GRANT,
+        WriteError::NotGranted(_) => {
+            "whoever has the zone's key makes one with `aop keys grant --key FILE --to PEERID --zone ZONE`, PEERID as \
+             `aop status` shows it here; name its file as `grant` in the agent's file"
+        }
         WriteError::OpenZone(_) => "register it with the scope `public` or `node`",
         WriteError::StoreFailed(_) => {
             "free disk space or check the disk; `aop status` tells when it is well again"
@@ -50,11 +54,14 @@ pub(in crate::host) fn write_fix(error: &WriteError) -> &'static str {
             Refusal::BadGrant | Refusal::BadLease | Refusal::BadGeneration | Refusal::BadAuthor => NEW_GRANT,
             Refusal::BadScope => "register it with the scope `public` or `node`",
             Refusal::Expired | Refusal::Future => "set the clock of this machine",
+            Refusal::BadSlot => {
+                "the slots that its grants give are taken: deregister what is no longer used, or ask for a grant of more \
+                 (`aop keys grant --slots N`)"
+            }
             Refusal::UnknownFormat
             | Refusal::Malformed
             | Refusal::ForeignNetwork
             | Refusal::ForeignZone
-            | Refusal::BadSlot
             | Refusal::BadRevocation
             | Refusal::BadDelegation
             | Refusal::BadSignature => "report it: a node does not write what it would refuse from others",
@@ -123,6 +130,40 @@ pub(in crate::host) fn owner_error(error: &OwnerError) -> ApiError {
         OwnerError::Full(_) => (Code::TooLarge, "forget one that is not needed with `aop owner forget NAME`"),
     };
     ApiError { code, message: error.to_string(), fix: fix.into(), suggestions: Vec::new() }
+}
+
+/// Why a zone was not joined or left.
+pub(in crate::host) fn zone_error(error: &ZoneError) -> ApiError {
+    let (code, fix) = match error {
+        ZoneError::NotServed(_) => (Code::ZoneNotServed, "`aop zones` shows the zones that it takes part in"),
+        ZoneError::OtherRole(_) => {
+            (Code::Conflict, "`aop zones` shows in which; `aop zone leave ZONE` leaves it")
+        }
+        ZoneError::Home(_) => {
+            (Code::Conflict, "put another zone first in its settings (`zones`, `--zone`) and start it again")
+        }
+    };
+    ApiError { code, message: error.to_string(), fix: fix.into(), suggestions: Vec::new() }
+}
+
+/// More zones than are kept.
+pub(in crate::host) fn too_many_zones(most: usize) -> ApiError {
+    ApiError {
+        code: Code::TooLarge,
+        message: format!("{most} zones were joined while this node ran, and {most} are the most"),
+        fix: "name zones in its settings (`zones`, `follow`), or leave one with `aop zone leave ZONE`".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// The data folder takes no writes, and what was asked for would not last.
+pub(in crate::host) fn zone_unkept(what: &str, error: &std::io::Error) -> ApiError {
+    ApiError {
+        code: Code::StoreFailed,
+        message: format!("{what}: the data folder takes no writes ({error})"),
+        fix: "free disk space or check the disk, then give the same command again".into(),
+        suggestions: Vec::new(),
+    }
 }
 
 /// A file of this node says that there is this agent. Whoever may write here may read its place.

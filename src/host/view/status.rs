@@ -169,11 +169,7 @@ fn zone_report(zone: &ZoneSnapshot, now: Timestamp) -> api::ZoneReport {
     };
     api::ZoneReport {
         zone: state.zone.to_string(),
-        role: match state.role {
-            Role::Member => ZoneRole::Member,
-            Role::Follower => ZoneRole::Follower,
-            Role::Below => ZoneRole::Below,
-        },
+        role: zone_role(state.role),
         records: state.records,
         agents: state.agents,
         fingerprint: fingerprint.map(|root| root.to_string()).unwrap_or_default(),
@@ -184,6 +180,15 @@ fn zone_report(zone: &ZoneSnapshot, now: Timestamp) -> api::ZoneReport {
         last_sync_ms_ago: state.synced_at.map(|at| now.since(at).as_millis() as u64),
         authors: state.authors,
         version_vector: versions.as_ref().map(text),
+    }
+}
+
+/// What this node is to a zone.
+pub(super) fn zone_role(role: Role) -> ZoneRole {
+    match role {
+        Role::Member => ZoneRole::Member,
+        Role::Follower => ZoneRole::Follower,
+        Role::Below => ZoneRole::Below,
     }
 }
 
