@@ -51,8 +51,6 @@ pub(in crate::proto) struct Parent {
     pub(in crate::proto) zone: ZoneId,
     /// The gateway that answered.
     pub(in crate::proto) gateway: Contact,
-    /// Others.
-    pub(in crate::proto) others: Vec<Contact>,
     /// When it answered.
     pub(in crate::proto) at: Timestamp,
 }
@@ -75,7 +73,6 @@ struct Walk {
 struct Reached {
     zone: ZoneId,
     gateway: Contact,
-    others: Vec<Contact>,
     whole: bool,
     way: Vec<Arc<Record>>,
     below: Vec<Arc<Record>>,
@@ -304,9 +301,7 @@ impl Overlay {
         self.contacts.answered(&at, gateway.clone(), &told.gateways);
         walk.nearer = nearer.into();
         walk.untried.clear();
-        let others = told.gateways;
-        walk.reached =
-            Some(Reached { zone: at, gateway, others, whole: told.whole, way, below, slot: told.slot });
+        walk.reached = Some(Reached { zone: at, gateway, whole: told.whole, way, below, slot: told.slot });
         true
     }
 
@@ -328,12 +323,8 @@ impl Overlay {
         {
             zone.note_unknown_above(ctx.now);
         }
-        walker.parent = Some(Parent {
-            zone: reached.zone.clone(),
-            gateway: reached.gateway.clone(),
-            others: reached.others.clone(),
-            at: ctx.now,
-        });
+        walker.parent =
+            Some(Parent { zone: reached.zone.clone(), gateway: reached.gateway.clone(), at: ctx.now });
         self.delegate(ctx, zones, name, &reached);
     }
 
