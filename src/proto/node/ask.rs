@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
@@ -484,16 +485,22 @@ fn is_an_answer(answer: &ask::Answer) -> bool {
     matches!(answer, ask::Answer::Found { .. } | ask::Answer::Named { .. })
 }
 
-/// What several answers say of zones: of each the better.
+/// What several answers say of zones. What is missing from one may be missing from all: one of them may lie, and which is not
+/// known here.
 fn unite_zones(zones: &mut Vec<ZoneAnswer>, told: Vec<ZoneAnswer>) {
-    let rank = |it: &ZoneAnswer| (it.status.is_fine(), it.count);
     for it in told {
-        match zones.iter_mut().find(|known| known.zone == it.zone) {
-            Some(known) if rank(known) < rank(&it) => *known = it,
-            Some(_) => {}
+        let is_same =
+            |known: &&mut ZoneAnswer| known.zone == it.zone && known.status.is_fine() == it.status.is_fine();
+        match zones.iter_mut().find(is_same) {
+            Some(known) => (known.age, known.count) = (older(known.age, it.age), known.count.max(it.count)),
             None => zones.push(it),
         }
     }
+}
+
+/// The greater age; none is none of any time.
+fn older(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
+    Some(one?.max(other?))
 }
 
 fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {

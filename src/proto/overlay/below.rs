@@ -62,8 +62,10 @@ struct Followed {
 #[derive(Clone, Copy)]
 struct Met {
     at: Timestamp,
-    /// Whether it answered, and may speak for its zone.
+    /// Whether it may speak for its zone.
     is_whole: bool,
+    /// Whether it answered when it was asked last.
+    answers: bool,
 }
 
 impl Below {
@@ -116,14 +118,13 @@ impl Followed {
     }
 
     fn freshness(&self, config: &Config, now: Timestamp) -> (ZoneStatus, Option<Duration>) {
-        let whole = self.met.values().filter(|met| met.is_whole).map(|met| met.at);
-        match whole.min() {
+        let whole = || self.met.values().filter(|met| met.is_whole);
+        // The oldest of those that answer: halves of a zone that never met are heard in turn.
+        let oldest = whole().filter(|met| met.answers).map(|met| now.since(met.at)).max();
+        match oldest.or_else(|| whole().map(|met| now.since(met.at)).min()) {
+            Some(age) if oldest.is_some() && age <= config.fresh_for => (ZoneStatus::Held, Some(age)),
+            Some(age) => (ZoneStatus::Stale, Some(age)),
             None => (ZoneStatus::Unreachable, None),
-            // The oldest of those that answer: halves of a zone that never met are heard in turn.
-            Some(oldest) if now.since(oldest) <= config.fresh_for => {
-                (ZoneStatus::Held, Some(now.since(oldest)))
-            }
-            Some(oldest) => (ZoneStatus::Stale, Some(now.since(oldest))),
         }
     }
 
@@ -140,7 +141,7 @@ impl Followed {
         let Outcome { peer, ended, is_whole } = outcome;
         match ended {
             Ended::Finished => {
-                self.met.insert(peer, Met { at: ctx.now, is_whole });
+                self.met.insert(peer, Met { at: ctx.now, is_whole, answers: true });
                 (self.compared_at, self.failures) = (Some(ctx.now), 0);
                 // Those that were not met yet come at once.
                 let others = self.gateways.iter().filter(|it| !self.met.contains_key(&it.peer)).count();
@@ -148,10 +149,8 @@ impl Followed {
                 self.due = ctx.now + ctx.jitter(wait);
             }
             Ended::Broken => {
-                // It does not answer, so what it said before counts no more once another does.
-                let others_answer = self.met.iter().any(|(other, met)| *other != peer && met.is_whole);
-                if others_answer {
-                    self.met.remove(&peer);
+                if let Some(met) = self.met.get_mut(&peer) {
+                    met.answers = false;
                 }
                 self.failures += 1;
                 let rounds = self.failures / self.gateways.len().max(1) as u32;
@@ -212,8 +211,14 @@ impl Overlay {
         self.below.look_at = ctx.now + LOOK_INTERVAL;
         (self.below.seen, self.below.looked_at) = (changes, ctx.now);
         let named = self.named_below(ctx, zones);
-        let gone: Vec<ZoneId> =
-            self.below.zones.keys().filter(|id| !named.contains_key(id)).cloned().collect();
+        // What was not compared for so long is nothing any more, though its zone is still named.
+        let (now, kept) = (ctx.now, ctx.config.replica_kept);
+        let is_over = |it: &Followed| it.compared_at.is_some_and(|at| now.since(at) > kept);
+        let followed = self.below.zones.iter();
+        let gone: Vec<ZoneId> = followed
+            .filter(|(id, followed)| !named.contains_key(id) || is_over(followed))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             self.below.zones.remove(&id);
             if let Some(mut zone) = zones.below_mut().remove(&id) {

@@ -315,13 +315,19 @@ impl Overlay {
         walker.told_below =
             reached.below.iter().filter(|record| is_of_below(ctx, record, name)).cloned().collect();
         let target = ctx.config.zone_id(name);
-        let is_other =
-            |record: &Arc<Record>| delegated(record) == Some(target.clone()) && record.host != ctx.key();
+        let own = ctx.key();
+        let is_other = |record: &Arc<Record>| delegated(record) == Some(target.clone()) && record.host != own;
         if reached.whole
             && !reached.way.iter().any(is_other)
             && let Some(zone) = zones.get_mut(name)
         {
             zone.note_unknown_above(ctx.now);
+        }
+        // Those of the zone that were never met: halves of it become one.
+        let strangers = reached.way.iter().filter(|record| is_other(record));
+        let is_met = |peer: &PeerKey| zones.get(name).is_some_and(|zone| zone.peers().contains(peer));
+        for contact in strangers.filter_map(|record| contact_of(record)).filter(|it| !is_met(&it.peer)) {
+            ctx.out.push(Output::Reach(contact));
         }
         walker.parent =
             Some(Parent { zone: reached.zone.clone(), gateway: reached.gateway.clone(), at: ctx.now });
