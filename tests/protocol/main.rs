@@ -8,6 +8,7 @@ mod documents;
 mod full_disk;
 mod key_use;
 mod laws;
+mod owned;
 mod owners;
 mod presence;
 mod replacing;
