@@ -18,7 +18,7 @@ use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
 use crate::net::store_keeper::StoreKeeper;
 use crate::net::streams::{InboundRequest, RequestClient};
-use crate::net::swarm::{Network, NetworkAlert, NetworkEvent};
+use crate::net::swarm::{Network, NetworkAlert, NetworkEvent, reach};
 use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
@@ -305,7 +305,7 @@ impl Driver {
                 tracing::trace!(%zone, ?published, "published");
             }
             Output::Verdict { id, verdict } => self.network.report(&id, verdict),
-            Output::Reach(contact) => self.network.reach(&contact),
+            Output::Reach(contact) => reach(&mut self.network, &contact),
             Output::Request { conversation, peer, protocol, bytes } => {
                 self.ask(conversation, peer, protocol, bytes)
             }

@@ -65,6 +65,7 @@ use listening::Listening;
 pub use options::{Discovery, NetworkError, NetworkOptions};
 use peer_scores::{PeerScores, Penalty};
 use reached::ReachedPeers;
+pub(crate) use reached::reach;
 use remembered::RememberedPeers;
 use routing::RoutingTable;
 use streams::serve_requests;

@@ -14,7 +14,7 @@ use super::query::{Find, Found, PeerProfile, Replica, Resolution};
 use super::record::Record;
 use super::search::{Entry, Index, Page, Query};
 use super::time::Timestamp;
-use super::zone::{Zone, Zones};
+use super::zone::{Zone, Zones, presence};
 
 /// Similar names offered for an unknown one.
 const SUGGESTIONS_MAX: usize = 5;
@@ -270,7 +270,7 @@ impl Directory {
         if peer == self.key {
             return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0) };
         }
-        let (presence, heard_at) = zone.presence(&peer, now);
+        let (presence, heard_at) = presence(zone, &peer, now);
         Replica { peer, presence, seen_ms_ago: heard_at.map(|at| now.since(at).as_millis() as u64) }
     }
 }
@@ -303,7 +303,7 @@ pub(super) fn entry_of(id: AgentId, record: &Record, insert: impl FnOnce(Entry<'
 
 /// Since when a host was not heard, if it is alive by what a zone knows.
 pub(super) fn presence_told(zone: &Zone, host: &PeerKey, now: Timestamp) -> Option<Duration> {
-    match zone.presence(host, now) {
+    match presence(zone, host, now) {
         (Presence::Reachable, Some(heard)) => Some(now.since(heard)),
         _ => None,
     }

@@ -10,6 +10,7 @@
 
 mod ask;
 mod cover;
+mod names;
 mod reads;
 mod turn;
 
@@ -17,6 +18,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
 
+use self::ask::Questions;
 use self::turn::Turn;
 use super::clock::Clock;
 use super::config::Config;
@@ -139,7 +141,7 @@ impl Node {
                 turn.handle_sync_request(id, peer, &bytes);
             }
             Input::Request { id, peer, protocol: Protocol::Ask, bytes } => {
-                turn.handle_question(id, peer, &bytes)
+                Questions(&mut turn).handle_question(id, peer, &bytes)
             }
             Input::Response { conversation, bytes } => turn.handle_response(conversation, &bytes),
             Input::RequestFailed { conversation } => turn.handle_request_failed(conversation),
@@ -169,7 +171,7 @@ impl Node {
         turn.with_zones(Zone::handle_timeout);
         turn.handle_below(Zone::handle_timeout);
         turn.overlay.handle_timeout(&mut turn.ctx, turn.zones, turn.links);
-        turn.answer_overdue();
+        Questions(&mut turn).answer_overdue();
         turn.finish();
     }
 

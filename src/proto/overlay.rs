@@ -25,7 +25,7 @@ use super::links::Links;
 use super::name::{ZoneId, ZoneName};
 use super::record::{KeyHash, Record, RecordKind, Shelf};
 use super::time::Timestamp;
-use super::zone::{Zone, Zones};
+use super::zone::{Zone, Zones, gateways, may_speak};
 
 /// How often a node looks whether it is a gateway.
 const OFFICE_INTERVAL: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl Overlay {
 
     fn look_for_offices(&mut self, ctx: &mut Context<'_>, zones: &Zones) {
         let own = ctx.key();
-        let is_gateway = |zone: &Zone| zone.gateways(ctx, ctx.own_gateway()).contains(&own);
+        let is_gateway = |zone: &Zone| gateways(zone, ctx, ctx.own_gateway()).contains(&own);
         let members = zones.values().filter(|zone| zone.role() == Role::Member);
         let held: Vec<ZoneName> =
             members.filter(|zone| is_gateway(zone)).map(|zone| zone.name().clone()).collect();
@@ -232,10 +232,10 @@ fn way(ctx: &Context<'_>, links: &Links, zone: &Zone, target: &ZoneName, asker: 
     let bytes = |record: &Record| serde_bytes::ByteBuf::from(record.bytes().to_vec());
     let way = on_the_way.take(WAY_RECORDS_MAX).map(bytes).collect();
     let below = held(delegations.below(target).copied().collect());
-    let gateways = zone.gateways(ctx, ctx.own_gateway());
-    let others = gateways.into_iter().filter(|it| *it != ctx.key() && it != asker);
+    let others =
+        gateways(zone, ctx, ctx.own_gateway()).into_iter().filter(|it| *it != ctx.key() && it != asker);
     Way {
-        whole: zone.may_speak(links, ctx.config, ctx.now),
+        whole: may_speak(zone, links, ctx.config, ctx.now),
         gateways: others.take(WAY_GATEWAYS_MAX).map(|peer| links.contact(peer)).collect(),
         way,
         below: below.into_iter().take(WAY_BELOW_MAX).map(bytes).collect(),

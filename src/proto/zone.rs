@@ -17,15 +17,18 @@ mod records;
 mod schedule;
 mod zones;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::beacon::{BeaconTimer, LastBeacons};
 use self::completeness::Company;
 pub(super) use self::completeness::Leaving;
+pub(super) use self::completeness::{may_speak, note_unknown_above};
 use self::conversation::Conversation;
 pub(super) use self::delegations::Delegations;
+use self::gateways::ToldAlive;
+pub(super) use self::gateways::{gateways, presence};
 use self::records::ZoneRecords;
 pub(super) use self::schedule::Ended;
 use self::schedule::Schedule;
@@ -36,8 +39,7 @@ use super::fingerprint::{Digest, Prefix};
 use super::identity::PeerKey;
 use super::io::{Dialed, Output, Role};
 use super::links::Links;
-use super::liveness::{Lag, Liveness, Presence, Standing};
-use super::message::{ALIVE_MAX, Alive};
+use super::liveness::{Lag, Liveness, Standing};
 use super::name::{ZoneId, ZoneName};
 use super::persistence;
 use super::record::{Author, KeyHash, Record};
@@ -88,9 +90,9 @@ pub struct Zone {
     schedule: Schedule,
     conversation: Option<Box<Conversation>>,
     /// How the last conversation of a replica below went.
-    outcome: Option<Outcome>,
+    pub(super) outcome: Option<Outcome>,
     /// Hosts that a peer saw alive, and since when they were not heard: a replica below hears no beacons.
-    told_alive: BTreeMap<PeerKey, Timestamp>,
+    told_alive: ToldAlive,
 }
 
 /// How a comparison of a replica below went.
@@ -143,7 +145,7 @@ impl Zone {
             schedule: Schedule::new(ctx),
             conversation: None,
             outcome: None,
-            told_alive: BTreeMap::new(),
+            told_alive: ToldAlive::default(),
         }
     }
 
@@ -190,17 +192,6 @@ impl Zone {
         }
     }
 
-    /// How the conversation of a replica below went, once it has ended.
-    pub(super) fn take_outcome(&mut self) -> Option<Outcome> {
-        self.outcome.take()
-    }
-
-    fn find_if_due(&mut self, ctx: &mut Context<'_>) {
-        if self.find_at.take_if(|at| *at <= ctx.now).is_some() && self.peers.is_empty() {
-            ctx.out.push(Output::FindPeers(self.name().clone()));
-        }
-    }
-
     /// This node leaves the zone: it says goodbye, and what it held of others is forgotten.
     pub(super) fn close(&mut self, ctx: &mut Context<'_>) {
         self.say_goodbye(ctx);
@@ -217,7 +208,7 @@ impl Zone {
         self.handle_conversation_due(ctx);
         self.beacon_if_due(ctx);
         self.sync_if_due(ctx);
-        self.find_if_due(ctx);
+        find_if_due(self, ctx);
     }
 
     /// When [`ZoneRecords::expire`] or [`Zone::handle_timeout`] has something to do.
@@ -243,6 +234,12 @@ impl Zone {
         if let Some(conversation) = &mut self.conversation {
             conversation.shift(step);
         }
+    }
+}
+
+fn find_if_due(zone: &mut Zone, ctx: &mut Context<'_>) {
+    if zone.find_at.take_if(|at| *at <= ctx.now).is_some() && zone.peers.is_empty() {
+        ctx.out.push(Output::FindPeers(zone.name().clone()));
     }
 }
 
@@ -286,20 +283,6 @@ impl Zone {
     /// The end of the first sync of this run that finished.
     pub(super) fn first_synced_at(&self) -> Option<Timestamp> {
         self.schedule.first_synced_at()
-    }
-
-    /// Hosts of agents that are alive, those heard last first, as one answer names them.
-    pub(super) fn alive(&self, now: Timestamp) -> Vec<Alive> {
-        let is_alive = |host: &PeerKey| self.liveness.presence(host, now) == Presence::Reachable;
-        let hosts = self.records.host_keys().into_iter().filter(is_alive);
-        let heard = hosts.filter_map(|host| {
-            let seconds = now.since(self.liveness.heard_at(&host)?).as_secs();
-            Some(Alive(host, u16::try_from(seconds).ok()?))
-        });
-        let mut alive: Vec<Alive> = heard.collect();
-        alive.sort_by_key(|alive| alive.1);
-        alive.truncate(ALIVE_MAX);
-        alive
     }
 
     /// Members that are there, this node included if it is one.

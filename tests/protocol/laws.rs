@@ -950,7 +950,9 @@ proptest! {
             let item = |at: usize| item(KeyHash(key_at(at)), u64::from(byte), byte);
             match (shape, &frame.request) {
                 (_, SyncRequest::Open { .. }) if shape > 0 => {
-                    SyncAnswer::Opened { root: Digest([byte; 32]), head: u64::MAX, clock: Timestamp(u64::MAX), heard: None, whole: true, alive: Vec::new() }
+                    let (root, clock) = (Digest([byte; 32]), Timestamp(u64::MAX));
+                    let (heard, whole, alive) = (None, true, Vec::new());
+                    SyncAnswer::Opened { root, head: u64::MAX, clock, heard, whole, alive }
                 }
                 (1 | 2, SyncRequest::Children { prefixes }) => SyncAnswer::Children(
                     (0..prefixes.len() * 16).map(|at| Digest([if at % 3 == 0 { 0 } else { byte }; 32])).collect(),

@@ -42,29 +42,26 @@ impl ReachedPeers {
     }
 }
 
-impl Network {
-    /// A peer is about to be asked: it is dialed where it is said to be, if it is not connected, and stays connected for as long
-    /// as it is asked.
-    pub(crate) fn reach(&mut self, contact: &Contact) {
-        let Some(peer) = peer_id(&contact.peer).filter(|peer| peer != self.swarm.local_peer_id()) else {
-            return;
-        };
-        let now = Instant::now();
-        if self.reached.note(peer, now) {
-            // Beyond the places for connections that nobody asked for.
-            self.swarm.behaviour_mut().limits.bypass_peer_id(&peer);
-        }
-        if self.swarm.is_connected(&peer) {
-            return;
-        }
-        let named = contact.addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
-        let addresses = self.swarm.behaviour_mut().kad.filter_named(peer, named.collect(), now);
-        let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
-            .addresses(addresses)
-            // It may have moved: what the DHT says of it is tried as well.
-            .extend_addresses_through_behaviour();
-        // Whether it is reached shows when it is asked.
-        let _ = self.swarm.dial(options.build());
+/// A peer is about to be asked: it is dialed where it is said to be, if it is not connected, and stays connected for as long as
+/// it is asked.
+pub(crate) fn reach(network: &mut Network, contact: &Contact) {
+    let swarm = &mut network.swarm;
+    let Some(peer) = peer_id(&contact.peer).filter(|peer| peer != swarm.local_peer_id()) else { return };
+    let now = Instant::now();
+    if network.reached.note(peer, now) {
+        // Beyond the places for connections that nobody asked for.
+        swarm.behaviour_mut().limits.bypass_peer_id(&peer);
     }
+    if swarm.is_connected(&peer) {
+        return;
+    }
+    let named = contact.addresses.iter().filter_map(|bytes| Multiaddr::try_from(bytes.to_vec()).ok());
+    let addresses = swarm.behaviour_mut().kad.filter_named(peer, named.collect(), now);
+    let options = DialOpts::peer_id(peer)
+        .condition(PeerCondition::DisconnectedAndNotDialing)
+        .addresses(addresses)
+        // It may have moved: what the DHT says of it is tried as well.
+        .extend_addresses_through_behaviour();
+    // Whether it is reached shows when it is asked.
+    let _ = swarm.dial(options.build());
 }

@@ -1,51 +1,65 @@
 //! Questions that this node cannot answer from memory, and those that peers ask it (protocol section 4).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
 use super::turn::Turn;
-use crate::proto::ask::{self, Contact, Cover, Knowledge, Question, Search};
+use crate::proto::ask::{self, Contact, Cover, Question, Search};
 use crate::proto::context::Context;
 use crate::proto::directory::{entry_of, presence_told};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{ConversationId, Offence, Output, Reply};
-use crate::proto::limits::{
-    ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, ASKED_NAMES_MAX, COVER_NAMED_MAX,
-};
+use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, COVER_NAMED_MAX};
 use crate::proto::message::{ALIVE_MAX, Alive};
-use crate::proto::name::{AgentName, FullName, ZoneName};
-use crate::proto::query::{Answer, Find, Found, Resolution, ZoneAnswer, ZoneStatus};
+use crate::proto::name::ZoneName;
+use crate::proto::query::{Answer, Find, Found, ZoneAnswer};
 use crate::proto::record::Record;
 use crate::proto::resolver::{Open, Origin};
 use crate::proto::search::{Index, Statistics};
-
-/// Candidates that an answer names, as where names are local.
-const CANDIDATES_MAX: usize = 10;
+use crate::proto::zone::gateways;
 
 /// What other nodes sent of some agents, verified.
 #[derive(Default)]
-struct Told {
-    records: BTreeMap<AgentId, Vec<Arc<Record>>>,
-    alive: Vec<Alive>,
+pub(super) struct Told {
+    pub(super) records: BTreeMap<AgentId, Vec<Arc<Record>>>,
+    pub(super) alive: Vec<Alive>,
 }
 
-impl Turn<'_> {
+/// What a turn does for questions.
+pub(super) struct Questions<'t, 'a>(pub(super) &'t mut Turn<'a>);
+
+impl<'a> Deref for Questions<'_, 'a> {
+    type Target = Turn<'a>;
+
+    fn deref(&self) -> &Turn<'a> {
+        self.0
+    }
+}
+
+impl<'a> DerefMut for Questions<'_, 'a> {
+    fn deref_mut(&mut self) -> &mut Turn<'a> {
+        self.0
+    }
+}
+
+impl Questions<'_, '_> {
     /// Searches here, and asks others for what is not held here; no reply yet where they are waited for.
     pub(super) fn search(&mut self, id: u64, find: Find, by_name: bool) -> Option<Reply> {
         let zones = self.cover(&find);
         let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
         let is_asked = !find.local && !zones.iter().all(|zone| zone.status.is_fine());
-        let ways = if is_asked && self.resolver.has_room() { self.ways_up(&scope) } else { Vec::new() };
+        let ways = if is_asked && self.0.resolver.has_room() { self.ways_up(&scope) } else { Vec::new() };
         let question = Search::of(&find.query, find.limit, find.after.as_ref(), ASK_TIME);
         match question.filter(|_| !ways.is_empty()) {
             None => Some(Reply::Found(self.found_here(&find, by_name, zones).0)),
             Some(search) => {
                 let (origin, question) =
                     (Origin::Find { id, find, by_name }, Question::Find(Box::new(search)));
-                self.resolver.ask(&mut self.ctx, origin, question, ways, ASK_TIME);
+                self.0.resolver.ask(&mut self.0.ctx, origin, question, ways, ASK_TIME);
                 None
             }
         }
@@ -53,7 +67,7 @@ impl Turn<'_> {
 
     /// What memory answers, and what it was ranked by.
     fn found_here(&mut self, find: &Find, by_name: bool, zones: Vec<ZoneAnswer>) -> (Answer, Statistics) {
-        let Turn { ctx, zones: held, directory, .. } = self;
+        let Turn { ctx, zones: held, directory, .. } = &mut *self.0;
         let (found, page) = match by_name {
             true => directory.list(ctx.now, held, find),
             false => directory.find(ctx.now, held, find),
@@ -69,7 +83,7 @@ impl Turn<'_> {
 
     /// Who is asked of what lies beyond: a gateway of the home zone, or of its parent; and in an open zone one at the top, so
     /// that one that lies is not believed alone.
-    fn ways_up(&self, scope: &ZoneName) -> Vec<Contact> {
+    pub(super) fn ways_up(&self, scope: &ZoneName) -> Vec<Contact> {
         if self.holds(scope) {
             return Vec::new();
         }
@@ -77,7 +91,7 @@ impl Turn<'_> {
         let home = ctx.config.home_zone();
         let parent = self.overlay.parent(&home).map(|parent| parent.gateway.clone());
         let zone = self.zones.get(&home);
-        let gateways = zone.map(|zone| zone.gateways(ctx, ctx.own_gateway())).unwrap_or_default();
+        let gateways = zone.map(|zone| gateways(zone, ctx, ctx.own_gateway())).unwrap_or_default();
         let mates = gateways.into_iter().filter(|peer| *peer != own && self.links.contains(peer));
         let mate = mates.map(|peer| self.links.contact(peer)).next();
         let first = if self.overlay.is_gateway(&home) { parent } else { mate };
@@ -125,10 +139,10 @@ impl Turn<'_> {
         let parent = parents
             .map(|parent| parent.gateway.clone())
             .find(|it| it.peer != peer && it.peer != self.ctx.key());
-        match parent.filter(|_| above.is_some() && is_mate && self.resolver.has_room()) {
+        match parent.filter(|_| above.is_some() && is_mate && self.0.resolver.has_room()) {
             Some(parent) => {
                 let left = question.left();
-                self.resolver.ask(&mut self.ctx, Origin::Peer { id }, question, vec![parent], left);
+                self.0.resolver.ask(&mut self.0.ctx, Origin::Peer { id }, question, vec![parent], left);
                 None
             }
             None => Some(self.answer_from_memory(&question)),
@@ -136,7 +150,7 @@ impl Turn<'_> {
     }
 
     /// Whether a zone is held, with nothing delegated below it.
-    fn is_whole_here(&self, scope: &ZoneName) -> bool {
+    pub(super) fn is_whole_here(&self, scope: &ZoneName) -> bool {
         let find = Find {
             query: crate::proto::search::Query { zone: Some(scope.clone()), ..Default::default() },
             ..Find::default()
@@ -165,46 +179,8 @@ impl Turn<'_> {
         }
     }
 
-    fn answer_names(&mut self, names: &[FullName]) -> ask::Answer {
-        let ids: Vec<AgentId> =
-            names.iter().flat_map(|name| self.directory.by_name(self.zones, name)).collect();
-        let (records, _) = self.records_of(ids.into_iter());
-        let zones = names.iter().map(|name| self.knowledge_of(&name.zone)).collect();
-        let gateways = names.iter().filter_map(|name| self.gateways_below(&name.zone).into_iter().next());
-        ask::Answer::Named {
-            zones,
-            gateways: gateways.take(ASKED_NAMES_MAX).collect(),
-            alive: self.alive_of(&records),
-            records: bytes_of(&records),
-        }
-    }
-
-    /// What this node knows of a zone.
-    fn knowledge_of(&self, zone: &ZoneName) -> Knowledge {
-        let is_fine = |status: ZoneStatus| status.is_fine();
-        if let Some(zone) = self.zones.get(zone) {
-            let whole = is_fine(zone.answer(self.links, self.ctx.config, self.ctx.now).status);
-            return if whole { Knowledge::Whole } else { Knowledge::Unknown };
-        }
-        let replicas = self.zones.below().keys().filter(|id| id.zone == *zone);
-        let answers = replicas.map(|id| self.overlay.below().answer(id, self.ctx.config, self.ctx.now));
-        let statuses: Vec<ZoneStatus> = answers.map(|answer| answer.status).collect();
-        match statuses.first() {
-            Some(_) if statuses.iter().all(|status| is_fine(*status)) => Knowledge::Lately,
-            Some(_) => Knowledge::Unknown,
-            // Whoever would delegate it is whole, and does not.
-            None if self.is_whole_here(zone) => Knowledge::NoZone,
-            None => Knowledge::Unknown,
-        }
-    }
-
-    fn gateways_below(&self, zone: &ZoneName) -> Vec<Contact> {
-        let replicas = self.zones.below().keys().filter(|id| id.zone == *zone);
-        replicas.flat_map(|id| self.overlay.below().gateways(id)).cloned().collect()
-    }
-
     /// Records of these agents, as many as an answer holds, and of how many agents.
-    fn records_of(&self, ids: impl Iterator<Item = AgentId>) -> (Vec<Arc<Record>>, usize) {
+    pub(super) fn records_of(&self, ids: impl Iterator<Item = AgentId>) -> (Vec<Arc<Record>>, usize) {
         let (mut records, mut bytes, mut agents) = (Vec::new(), 0, 0);
         for id in ids {
             let of: Vec<&Arc<Record>> =
@@ -220,7 +196,7 @@ impl Turn<'_> {
         (records, agents)
     }
 
-    fn alive_of(&self, records: &[Arc<Record>]) -> Vec<Alive> {
+    pub(super) fn alive_of(&self, records: &[Arc<Record>]) -> Vec<Alive> {
         let hosts: BTreeSet<PeerKey> = records.iter().map(|record| record.host).collect();
         let now = self.ctx.now;
         let seconds = |host: &PeerKey| {
@@ -236,14 +212,14 @@ impl Turn<'_> {
     /// An answer to what this node asked others, or the end of waiting for it.
     pub(super) fn handle_answer(&mut self, conversation: ConversationId, bytes: Option<&[u8]>) {
         let answer = bytes.and_then(|bytes| ask::Answer::decode(bytes).ok());
-        if let Some(open) = self.resolver.take(&mut self.ctx, conversation, answer) {
+        if let Some(open) = self.0.resolver.take(&mut self.0.ctx, conversation, answer) {
             self.close(open);
         }
     }
 
     /// Questions whose time is over are answered with what came.
     pub(super) fn answer_overdue(&mut self) {
-        for open in self.resolver.take_overdue(&mut self.ctx) {
+        for open in self.0.resolver.take_overdue(&mut self.0.ctx) {
             self.close(open);
         }
     }
@@ -316,7 +292,7 @@ impl Turn<'_> {
     }
 
     /// Verifies what a peer answered; all of it is refused if anything is not what it claims to be.
-    fn take_told(
+    pub(super) fn take_told(
         &mut self,
         peer: PeerKey,
         records: &[ByteBuf],
@@ -326,7 +302,7 @@ impl Turn<'_> {
     ) -> bool {
         let verified: Option<Vec<Arc<Record>>> = records
             .iter()
-            .map(|bytes| verified(&mut self.ctx, bytes).filter(|record| is_asked(record)))
+            .map(|bytes| verified(&mut self.0.ctx, bytes).filter(|record| is_asked(record)))
             .collect();
         let Some(verified) = verified else {
             self.ctx.out.penalize(peer, Offence::Answer);
@@ -350,135 +326,6 @@ impl Turn<'_> {
         }
         self.directory.told(id, told.records.get(&id)?, &told.alive, score)
     }
-
-    /// Whom a text means, if that has to be asked elsewhere: the question is under way then.
-    pub(super) fn ask_for(&mut self, id: u64, text: &str, for_call: bool) -> bool {
-        let home = self.ctx.config.home_zone();
-        let names: Vec<FullName> = match (text.parse::<FullName>(), text.parse::<AgentName>()) {
-            (Ok(name), _) => vec![name],
-            (_, Ok(agent)) => agent.search_list(&home).collect(),
-            _ => return false,
-        };
-        let unknown: Vec<FullName> = names
-            .into_iter()
-            .filter(|name| !matches!(self.knowledge_of(&name.zone), Knowledge::Whole | Knowledge::NoZone))
-            .take(ASKED_NAMES_MAX)
-            .collect();
-        let Some(first) = unknown.first() else { return false };
-        // A zone that is followed is asked itself: what is newer than the replica only it knows.
-        let mut of = self.gateways_below(&first.zone);
-        of.truncate(2);
-        if of.is_empty() {
-            of = self.ways_up(&first.zone);
-        }
-        if of.is_empty() || !self.resolver.has_room() {
-            return false;
-        }
-        let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
-        let question = Question::Names { names: unknown, left_ms: ASK_TIME.as_millis() as u32 };
-        self.resolver.ask(&mut self.ctx, origin, question, of, ASK_TIME);
-        true
-    }
-
-    fn close_resolution(&mut self, mut open: Open, id: u64, text: &str, for_call: bool) {
-        let resolution = match self.resolved(&mut open) {
-            Some(resolution) => resolution,
-            None => {
-                let of = confirming(&open);
-                open.is_confirmed = true;
-                return self.resolver.go_on(&mut self.ctx, open, of);
-            }
-        };
-        if for_call {
-            self.note_called(&resolution, text);
-        }
-        self.finish();
-        self.ctx.out.push(Output::Reply { id, reply: Reply::Resolved(resolution) });
-    }
-
-    /// Whom a text means by what others answered; none if a zone of which a replica knows nothing is to be asked itself.
-    fn resolved(&mut self, open: &mut Open) -> Option<Resolution> {
-        let Question::Names { names, .. } = &open.question else { return Some(Resolution::NotSynced) };
-        let names = names.clone();
-        let mut told = Told::default();
-        let mut known = vec![Knowledge::Unknown; names.len()];
-        for (peer, answer) in std::mem::take(&mut open.answers) {
-            if let ask::Answer::Named { records, zones, alive, .. } = &answer {
-                let is_asked = |record: &Record| names.contains(&record.name);
-                if zones.len() == names.len() && self.take_told(peer, records, alive, is_asked, &mut told) {
-                    for (known, told) in known.iter_mut().zip(zones) {
-                        *known = better(*known, *told);
-                    }
-                    open.answers.push((peer, answer));
-                }
-            }
-        }
-        for (name, known) in names.iter().zip(known) {
-            let of: Vec<Found> = told
-                .records
-                .iter()
-                .filter(|(_, records)| records.iter().any(|record| record.name == *name))
-                .filter_map(|(id, records)| self.directory.told(*id, records, &told.alive, 0.0))
-                .collect();
-            if !of.is_empty() {
-                return Some(self.picked(name, of));
-            }
-            match known {
-                Knowledge::Whole | Knowledge::NoZone => {}
-                Knowledge::Lately if open.is_confirmed || confirming(open).is_empty() => {}
-                Knowledge::Lately => return None,
-                Knowledge::Unknown => return Some(Resolution::NotSynced),
-            }
-        }
-        Some(Resolution::Unknown(Vec::new()))
-    }
-
-    /// Which of the agents of one name is meant: that of the owner the name stands for, else the only one.
-    fn picked(&self, name: &FullName, of: Vec<Found>) -> Resolution {
-        let known = self.owners.get(name);
-        let meant = known.map(|known| AgentId::of(known.owner, &known.name));
-        let picked = match meant {
-            Some(meant) => of.iter().find(|found| found.id == meant),
-            None => of.first().filter(|_| of.len() == 1),
-        };
-        match picked {
-            Some(found) => Resolution::One(found.clone()),
-            None => Resolution::Ambiguous {
-                candidates: of.iter().map(|found| found.id).take(CANDIDATES_MAX).collect(),
-                count: of.len(),
-                known: known.cloned(),
-            },
-        }
-    }
-}
-
-/// Gateways of zones whose replica knew nothing of a name.
-fn confirming(open: &Open) -> Vec<Contact> {
-    let mut of: Vec<Contact> = Vec::new();
-    for (_, answer) in &open.answers {
-        if let ask::Answer::Named { gateways, .. } = answer {
-            of.extend(
-                gateways
-                    .iter()
-                    .filter(|it| of.iter().all(|known| known.peer != it.peer))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
-        }
-    }
-    of.truncate(2);
-    of
-}
-
-/// What two answers together say of a zone: a copy that held it counts, a denial only where nobody knows better.
-fn better(one: Knowledge, other: Knowledge) -> Knowledge {
-    let rank = |it: &Knowledge| match it {
-        Knowledge::Whole => 3,
-        Knowledge::Lately => 2,
-        Knowledge::NoZone => 1,
-        Knowledge::Unknown => 0,
-    };
-    if rank(&one) >= rank(&other) { one } else { other }
 }
 
 fn is_an_answer(answer: &ask::Answer) -> bool {
@@ -503,7 +350,7 @@ fn older(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
     Some(one?.max(other?))
 }
 
-fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {
+pub(super) fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {
     records.iter().map(|record| ByteBuf::from(record.bytes().to_vec())).collect()
 }
 

@@ -15,7 +15,7 @@ use crate::proto::name::ZoneName;
 use crate::proto::query::{Found, PeerProfile, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
-use crate::proto::zone::{Zone, ZoneState};
+use crate::proto::zone::{Zone, ZoneState, gateways};
 
 impl Node {
     /// Key of this node.
@@ -92,7 +92,7 @@ impl Node {
                 agents: zone.records.agents().len(),
                 bytes: zone.registry().bytes(),
                 members: Some(zone.members(now)),
-                gateways: zone.gateways(&ctx, ctx.own_gateway()),
+                gateways: gateways(zone, &ctx, ctx.own_gateway()),
                 is_gateway: is_member && overlay.is_gateway(zone.name()),
                 parent: overlay.parent(zone.name()).map(|parent| parent.zone.clone()),
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ask::Questions;
 use crate::proto::clock::{Clock, ClockChange};
 use crate::proto::context::Context;
 use crate::proto::directory::{Directory, Names};
@@ -62,11 +63,11 @@ impl Turn<'_> {
         let Turn { ctx, zones, own, owners, directory, .. } = self;
         let home = ctx.config.home_zone();
         let reply = match command {
-            Command::Find(find) => match self.search(id, find, false) {
+            Command::Find(find) => match Questions(self).search(id, find, false) {
                 Some(reply) => reply,
                 None => return,
             },
-            Command::List(find) => match self.search(id, find, true) {
+            Command::List(find) => match Questions(self).search(id, find, true) {
                 Some(reply) => reply,
                 None => return,
             },
@@ -173,7 +174,7 @@ impl Turn<'_> {
             return self.overlay.handle_response(&mut self.ctx, self.zones, self.links, conversation, bytes);
         }
         if self.resolver.leads(conversation) {
-            return self.handle_answer(conversation, Some(bytes));
+            return Questions(self).handle_answer(conversation, Some(bytes));
         }
         self.with_leader(conversation, |zone, ctx| zone.handle_response(ctx, bytes));
         // Only now: own records are guarded before anything more is asked.
@@ -185,7 +186,7 @@ impl Turn<'_> {
             return self.overlay.handle_request_failed(&mut self.ctx, self.zones, self.links, conversation);
         }
         if self.resolver.leads(conversation) {
-            return self.handle_answer(conversation, None);
+            return Questions(self).handle_answer(conversation, None);
         }
         self.with_leader(conversation, Zone::handle_request_failed);
     }
@@ -246,7 +247,7 @@ impl Turn<'_> {
     fn resolve_or_ask(&mut self, id: u64, text: &str, for_call: bool) -> Option<Resolution> {
         let resolution = self.resolve(text);
         let is_open = matches!(resolution, Resolution::Unknown(_) | Resolution::NotSynced);
-        if is_open && self.ask_for(id, text, for_call) { None } else { Some(resolution) }
+        if is_open && Questions(self).ask_for(id, text, for_call) { None } else { Some(resolution) }
     }
 
     /// What is called by a name is meant by it from then on.

@@ -194,7 +194,7 @@ impl Overlay {
 
     /// A conversation of a replica moved on: whether it ended is seen here.
     pub(in crate::proto) fn note_outcome(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, id: &ZoneId) {
-        let outcome = zones.below_mut().get_mut(id).and_then(|zone| zone.take_outcome());
+        let outcome = zones.below_mut().get_mut(id).and_then(|zone| zone.outcome.take());
         if let (Some(outcome), Some(followed)) = (outcome, self.below.zones.get_mut(id)) {
             followed.take(outcome, ctx);
         }

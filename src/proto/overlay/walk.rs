@@ -21,7 +21,7 @@ use crate::proto::message::{SyncFrame, SyncRequest};
 use crate::proto::name::{ZoneId, ZoneName};
 use crate::proto::record::{Delegation, Header, Record, RecordKind, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
-use crate::proto::zone::Zones;
+use crate::proto::zone::{Zones, may_speak, note_unknown_above};
 
 /// Questions of one walk: three gateways of each of eight zones.
 const ASKS_MAX: usize = 24;
@@ -219,7 +219,7 @@ impl Overlay {
                 return;
             }
             let itself = zones.get(&walk.at.zone).filter(|zone| *zone.id() == walk.at && !walk.asked_itself);
-            if let Some(zone) = itself.filter(|zone| zone.may_speak(links, ctx.config, ctx.now)) {
+            if let Some(zone) = itself.filter(|zone| may_speak(zone, links, ctx.config, ctx.now)) {
                 walk.asked_itself = true;
                 let own = Contact { peer: ctx.key(), addresses: ctx.addresses.to_vec() };
                 let way = way(ctx, links, zone, name, &ctx.key());
@@ -321,7 +321,7 @@ impl Overlay {
             && !reached.way.iter().any(is_other)
             && let Some(zone) = zones.get_mut(name)
         {
-            zone.note_unknown_above(ctx.now);
+            note_unknown_above(zone, ctx.now);
         }
         // Those of the zone that were never met: halves of it become one.
         let strangers = reached.way.iter().filter(|record| is_other(record));

@@ -204,16 +204,13 @@ impl OwnRecords {
             }
             (stamp, generation) = (present, raised);
         }
-        let mut chain_ends = None;
-        if let Some(chain) = chain_of(ctx, draft, stamp)? {
+        let chain = chain_of(ctx, draft, stamp)?;
+        if let Some(granted) = chain.and_then(|chain| chain.generation) {
             // The owner has since signed a higher one, to take this host's right away.
-            if let Some(granted) = chain.generation {
-                if granted < generation {
-                    return Err(WriteError::Superseded(draft.name.clone()));
-                }
-                generation = granted;
+            if granted < generation {
+                return Err(WriteError::Superseded(draft.name.clone()));
             }
-            chain_ends = Some(chain.expires_at);
+            generation = granted;
         }
         let raises = generation > highest && !replaced.is_empty();
         let expires_at = match draft.kind {
@@ -223,7 +220,7 @@ impl OwnRecords {
             RecordKind::Revocation => stamp.wall + TOMBSTONE_LIFE_LONG,
             RecordKind::Agent | RecordKind::Delegation | RecordKind::Unknown(_) => {
                 let ends = stamp.wall + CARD_LIFE;
-                chain_ends.map_or(ends, |chain_ends| ends.min(chain_ends))
+                chain.map_or(ends, |chain| ends.min(chain.expires_at))
             }
         };
         // A card that would come back after this one lapsed must not be replaced by it, but by a higher generation: only so

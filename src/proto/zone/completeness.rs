@@ -134,15 +134,15 @@ impl Zone {
         };
         ZoneAnswer::here(self.name().clone(), status, age)
     }
+}
 
-    /// Whether this node may speak for the zone: whoever compares itself with it is as whole. Who follows a zone may not, for it
-    /// hears no beacon that tells of more.
-    pub(in crate::proto) fn may_speak(&self, links: &Links, config: &Config, now: Timestamp) -> bool {
-        self.role == Role::Member && self.answer(links, config, now).status == ZoneStatus::Held
-    }
+/// Whether this node may speak for a zone: whoever compares itself with it is as whole. Who follows a zone may not, for it
+/// hears no beacon that tells of more.
+pub(in crate::proto) fn may_speak(zone: &Zone, links: &Links, config: &Config, now: Timestamp) -> bool {
+    zone.role == Role::Member && zone.answer(links, config, now).status == ZoneStatus::Held
+}
 
-    /// The zone above, whole, knew nobody else of this zone.
-    pub(in crate::proto) fn note_unknown_above(&mut self, now: Timestamp) {
-        self.company.unknown_above(now);
-    }
+/// The zone above, whole, knew nobody else of this zone.
+pub(in crate::proto) fn note_unknown_above(zone: &mut Zone, now: Timestamp) {
+    zone.company.unknown_above(now);
 }

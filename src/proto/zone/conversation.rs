@@ -6,6 +6,8 @@ use rand::RngExt;
 use serde_bytes::ByteBuf;
 
 use super::beacon::note_own_beacon;
+use super::completeness::may_speak;
+use super::gateways::alive as hosts_alive;
 use super::schedule::Ended;
 use super::{Notice, Outcome, Zone, ZoneRecords};
 use crate::proto::config::Config;
@@ -98,10 +100,10 @@ impl Zone {
         let mut answer = sync::answer(&frame, &mut self.records.registry, ctx.now);
         if let SyncAnswer::Opened { heard, whole, alive, .. } = &mut answer {
             *heard = self.heard.of(&peer);
-            *whole = self.may_speak(links, ctx.config, ctx.now);
+            *whole = may_speak(self, links, ctx.config, ctx.now);
             // Members hear beacons themselves.
             if !self.peers.contains(&peer) {
-                *alive = self.alive(ctx.now);
+                *alive = hosts_alive(self, ctx.now);
             }
         }
         if let SyncRequest::Give { records, publish } = frame.request {
@@ -188,7 +190,7 @@ impl Zone {
     fn take_step(&mut self, ctx: &mut Context<'_>, peer: PeerKey, step: Step) -> Result<(), SyncError> {
         if let Some(Opened { author, head, clock, heard, whole, alive }) = step.opened {
             self.company.told(peer, whole);
-            self.note_alive(&alive, ctx.now);
+            self.told_alive.note(&alive, ctx.now);
             // First: versions that another process wrote under this key are none that this folder lost.
             if let Some(beacon) = heard.and_then(|heard| SignedBeacon::read(heard).ok()) {
                 note_own_beacon(self, ctx, &beacon);
