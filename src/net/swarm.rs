@@ -412,7 +412,7 @@ mod tests {
             let options = NetworkOptions {
                 identity: Identity::from_seed([seed; 32]),
                 network: "test".into(),
-                zones: vec![ZoneName::root()],
+                zones: vec![crate::proto::name::ZoneId::open(ZoneName::root())],
                 bootstrap: std::mem::take(&mut bootstrap),
                 listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
                 announce: Vec::new(),

@@ -45,7 +45,7 @@ impl Node {
         let options = NetworkOptions {
             identity: Identity::from_seed([seed; 32]),
             network: "test".into(),
-            zones: vec![ZoneName::root()],
+            zones: vec![aop::proto::name::ZoneId::open(ZoneName::root())],
             bootstrap,
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().unwrap()],
             announce: Vec::new(),

@@ -108,7 +108,7 @@ impl Node {
 
     async fn join(&self, zone: &ZoneName) {
         let zone = zone.clone();
-        self.with(move |network| network.join_zone(&zone)).await;
+        self.with(move |network| network.join_zone(&aop::proto::name::ZoneId::open(zone))).await;
     }
 
     async fn leave(&self, zone: &ZoneName) {
@@ -162,7 +162,7 @@ fn options(seed: u8, listen: &str, bootstrap: &[Multiaddr]) -> NetworkOptions {
     NetworkOptions {
         identity: Identity::from_seed([seed; 32]),
         network: "test".into(),
-        zones: vec![ZoneName::root()],
+        zones: vec![aop::proto::name::ZoneId::open(ZoneName::root())],
         bootstrap: bootstrap.to_vec(),
         listen: vec![listen.parse().unwrap()],
         announce: Vec::new(),
@@ -337,7 +337,10 @@ fn lab() -> ZoneName {
 
 /// As [`options`], in the zone `lab` too.
 fn options_in_lab(seed: u8, bootstrap: &[Multiaddr]) -> NetworkOptions {
-    NetworkOptions { zones: vec![ZoneName::root(), lab()], ..options(seed, TCP, bootstrap) }
+    NetworkOptions {
+        zones: [ZoneName::root(), lab()].map(aop::proto::name::ZoneId::open).to_vec(),
+        ..options(seed, TCP, bootstrap)
+    }
 }
 
 #[tokio::test]
