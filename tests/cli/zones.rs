@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::commands::{Started, aop_in, code, err, out, start};
+use crate::processes::PATIENCE;
 
 /// A folder, and the node that runs in it.
 struct Desk {
@@ -234,6 +236,45 @@ fn the_tree_is_shown_from_the_root_down_with_keys() {
     let status = desk.json(&["status"]);
     let roles: Vec<&Value> = status["zones"].as_array().unwrap().iter().map(|zone| &zone["role"]).collect();
     assert_eq!(roles, ["member", "follower", "member"]);
+}
+
+/// The tree of a node once it is as wanted; asked for until then.
+fn tree_with(node: &str, is_wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let output = aop_in(Path::new("."), &["zones", "--json", "--node", node], &[]);
+        let tree: Value = serde_json::from_str(&out(&output)).unwrap();
+        let tree = tree["zones"].as_array().unwrap().clone();
+        if is_wanted(&tree) {
+            return tree;
+        }
+        assert!(Instant::now() < deadline, "{tree:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_gateway_shows_what_lies_below_its_zone_and_status_does_not() {
+    let above = Desk::new(&["--gateway", "yes"]);
+    let address = above.ready()["listen"][0].as_str().unwrap();
+    let below = Desk::new(&["--zone", "acme.org", "--bootstrap", address]);
+    assert_eq!(code(&below.register("mine", "")), 0);
+    let url = |desk: &Desk| desk.ready()["http"].as_str().unwrap().to_owned();
+    let id = |desk: &Desk| desk.ready()["peer_id"].as_str().unwrap().to_owned();
+    let seen = tree_with(&url(&above), |tree| tree.get(1).is_some_and(|zone| zone["agents"] == 1));
+    let (root, zone) = (&seen[0], &seen[1]);
+    assert_eq!((&root["gateway"], &root["gateways"]), (&json!(true), &json!([id(&above)])));
+    assert_eq!(
+        (&zone["zone"], &zone["role"], &zone["gateway"]),
+        (&json!("acme.org"), &json!("below"), &json!(false))
+    );
+    assert_eq!((&zone["gateways"], zone.get("members")), (&json!([id(&below)]), None));
+    let own = tree_with(&url(&below), |tree| tree[0]["parent"] == ".");
+    assert_eq!((&own[0]["zone"], &own[0]["gateway"]), (&json!("acme.org"), &json!(true)));
+    let rows = above.does(&["zones"]);
+    assert!(rows.starts_with(".\tmember, gateway\t") && rows.contains("\n  acme.org\tbelow\t"), "{rows}");
+    let status = above.json(&["status"]);
+    assert_eq!(status["zones"].as_array().unwrap().len(), 1, "{status}");
 }
 
 #[test]
