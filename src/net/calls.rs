@@ -1,4 +1,4 @@
-//! Calls between nodes: one libp2p stream an offer, protocol `/aop/NETWORK/call/1` (protocol section 4).
+//! Calls between nodes: one libp2p stream an offer, protocol `/aop/NETWORK/call/1` (protocol section 5).
 //!
 //! What is done and said, and when, is decided by the machine of calls ([`proto::call`](crate::proto::call)), which the
 //! [`driver`] drives for both sides. [`client`] performs it for the calls that this node makes, [`host`] for those that it

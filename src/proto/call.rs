@@ -1,4 +1,4 @@
-//! Calls (protocol section 4): a machine beside the node, for both sides of a call, and what they say to each other.
+//! Calls (protocol section 5): a machine beside the node, for both sides of a call, and what they say to each other.
 //!
 //! One stream carries one offer of a call. The host answers it before it does anything, and works only when all of the
 //! input has arrived; so until the offer is accepted nothing can have run, and from then on only the host knows
