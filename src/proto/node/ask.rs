@@ -17,7 +17,7 @@ use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIM
 use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, ZoneAnswer};
-use crate::proto::record::Record;
+use crate::proto::record::{Blame, Record, Refusal};
 use crate::proto::resolver::{Open, Origin};
 use crate::proto::search::{Index, Statistics};
 use crate::proto::zone::gateways;
@@ -300,15 +300,14 @@ impl Questions<'_, '_> {
         is_asked: impl Fn(&Record) -> bool,
         told: &mut Told,
     ) -> bool {
-        let verified: Option<Vec<Arc<Record>>> = records
-            .iter()
-            .map(|bytes| verified(&mut self.0.ctx, bytes).filter(|record| is_asked(record)))
-            .collect();
-        let Some(verified) = verified else {
+        let verified: Result<Vec<Option<Arc<Record>>>, Refusal> =
+            records.iter().map(|bytes| verified(&mut self.0.ctx, bytes)).collect();
+        let is_answer = |records: &Vec<Option<Arc<Record>>>| records.iter().flatten().all(|it| is_asked(it));
+        let Some(verified) = verified.ok().filter(is_answer) else {
             self.ctx.out.penalize(peer, Offence::Answer);
             return false;
         };
-        for record in verified {
+        for record in verified.into_iter().flatten() {
             let of = told.records.entry(record.agent_id()).or_default();
             match of.iter_mut().find(|held| held.key() == record.key()) {
                 Some(held) if held.precedence() < record.precedence() => *held = record,
@@ -354,11 +353,19 @@ pub(super) fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {
     records.iter().map(|record| ByteBuf::from(record.bytes().to_vec())).collect()
 }
 
-/// A live agent's record, if it is one, and if the key of its zone, where the operator named it, let it in.
-fn verified(ctx: &mut Context<'_>, bytes: &[u8]) -> Option<Arc<Record>> {
-    let signed = ctx.cache.record(bytes, &ctx.config.network).ok()?;
-    let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).ok()?;
+/// A live agent's record, if it is one, and if the key of its zone, where the operator named it, let it in. What an honest peer
+/// may send all the same, whose clock or settings are others, is none.
+fn verified(ctx: &mut Context<'_>, bytes: &[u8]) -> Result<Option<Arc<Record>>, Refusal> {
+    let signed = ctx.cache.record(bytes, &ctx.config.network);
+    let record = match signed.and_then(|signed| signed.verify_with(ctx.now, &mut ctx.cache.keys)) {
+        Ok(record) => record,
+        Err(refusal) if refusal.blame() == Blame::None => return Ok(None),
+        Err(refusal) => return Err(refusal),
+    };
+    if !record.is_agent() || record.is_tombstone() || !record.is_public() {
+        return Err(Refusal::Malformed);
+    }
     let key = ctx.config.zone_keys.get(&record.name.zone);
     let is_granted = key.is_none_or(|key| record.granted_by == Some(*key));
-    (record.is_agent() && !record.is_tombstone() && record.is_public() && is_granted).then_some(record)
+    Ok(is_granted.then_some(record))
 }

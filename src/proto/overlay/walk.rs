@@ -19,7 +19,7 @@ use crate::proto::limits::{DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE};
 use crate::proto::links::Links;
 use crate::proto::message::{SyncFrame, SyncRequest};
 use crate::proto::name::{ZoneId, ZoneName};
-use crate::proto::record::{Delegation, Header, Record, RecordKind, SignedRecord};
+use crate::proto::record::{Blame, Delegation, Header, Record, RecordKind, Refusal, SignedRecord};
 use crate::proto::time::{Stamp, Timestamp};
 use crate::proto::zone::{Zones, may_speak, note_unknown_above};
 
@@ -277,10 +277,11 @@ impl Overlay {
             return true;
         };
         let at = walk.at.clone();
-        let mut verify = |records: Vec<ByteBuf>| -> Option<Vec<Arc<Record>>> {
-            records.iter().map(|bytes| verified(ctx, &at, bytes)).collect()
+        let mut verify = |records: Vec<ByteBuf>| -> Result<Vec<Arc<Record>>, Refusal> {
+            let verified: Result<Vec<_>, _> = records.iter().map(|bytes| verified(ctx, &at, bytes)).collect();
+            Ok(verified?.into_iter().flatten().collect())
         };
-        let (Some(way), Some(below)) = (verify(told.way), verify(told.below)) else { return false };
+        let (Ok(way), Ok(below)) = (verify(told.way), verify(told.below)) else { return false };
         let target = ctx.config.zone_id(name);
         let mut nearer: Vec<(ZoneId, Vec<Contact>)> = Vec::new();
         for record in &way {
@@ -393,13 +394,18 @@ fn is_of_below(ctx: &Context<'_>, record: &Record, above: &ZoneName) -> bool {
         .is_some_and(|it| it.zone != *above && it.zone.is_within(above) && counts(ctx, record, &it))
 }
 
-/// A delegation of the registry that was asked, if it is one.
-fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Option<Arc<Record>> {
-    let signed = ctx.cache.record(bytes, &ctx.config.network).ok()?;
-    let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).ok()?;
+/// A delegation of the registry that was asked, if it is one. What an honest peer may send all the same, whose clock is another,
+/// is none.
+fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Result<Option<Arc<Record>>, Refusal> {
+    let signed = ctx.cache.record(bytes, &ctx.config.network);
+    let record = match signed.and_then(|signed| signed.verify_with(ctx.now, &mut ctx.cache.keys)) {
+        Ok(record) => record,
+        Err(refusal) if refusal.blame() == Blame::None => return Ok(None),
+        Err(refusal) => return Err(refusal),
+    };
     let is_granted = of.key.is_none_or(|key| record.granted_by == Some(key));
-    let is_right = record.kind == RecordKind::Delegation && record.name.zone == of.zone && is_granted;
-    (is_right && record.delegation().is_some()).then_some(record)
+    let is_right = record.name.zone == of.zone && is_granted && record.delegation().is_some();
+    if is_right { Ok(Some(record)) } else { Err(Refusal::BadDelegation) }
 }
 
 /// Where a delegation says that its host is dialed.
