@@ -2,7 +2,7 @@
 //!
 //! A pure table: `now` and the random jitter are arguments, the swarm does the dialing. The wait doubles from
 //! [`RETRY_FIRST`] to [`RETRY_LAST`] with each failure and each connection that did not last [`LASTED`], so that a
-//! peer that takes us and throws us out is not hammered; but not beyond [`RETRY_THROWN_OUT`], for such a peer is there, and
+//! peer that takes us and throws us out is not hammered; but not beyond `RETRY_THROWN_OUT`, for such a peer is there, and
 //! may have reasons that pass. Jitter keeps a whole network from redialing a restarted
 //! bootstrap peer in the same second. Why a peer is not there is kept until it is, and news only where it is another kind of
 //! reason than before.
