@@ -2,7 +2,8 @@
 //!
 //! A pure table: `now` and the random jitter are arguments, the swarm does the dialing. The wait doubles from
 //! [`RETRY_FIRST`] to [`RETRY_LAST`] with each failure and each connection that did not last [`LASTED`], so that a
-//! peer that takes us and throws us out is not hammered. Jitter keeps a whole network from redialing a restarted
+//! peer that takes us and throws us out is not hammered; but not beyond `RETRY_THROWN_OUT`, for such a peer is there, and
+//! may have reasons that pass. Jitter keeps a whole network from redialing a restarted
 //! bootstrap peer in the same second. Why a peer is not there is kept until it is, and news only where it is another kind of
 //! reason than before.
 
@@ -19,6 +20,9 @@ use crate::net::swarm::NetworkAlert;
 pub const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait: an operator who restarts a bootstrap peer sees its network back within a minute.
 pub const RETRY_LAST: Duration = Duration::from_secs(60);
+/// The longest wait after a connection that did not last: where two processes have one key, each has its turn of
+/// some seconds at a peer.
+const RETRY_THROWN_OUT: Duration = Duration::from_secs(8);
 /// A connection that lived this long was a success and resets the wait.
 pub const LASTED: Duration = Duration::from_secs(30);
 
@@ -126,7 +130,7 @@ impl BootstrapDialer {
     ) -> Option<NetworkAlert> {
         // Lookups dial these peers too; only a dial of this table counts as a failure of its address.
         let bootstrap = self.0.iter_mut().find(|bootstrap| bootstrap.is_dialed_by(connection))?;
-        bootstrap.wait_longer(now, jitter);
+        bootstrap.wait_longer(RETRY_LAST, now, jitter);
         let trouble = trouble(&bootstrap.address)?;
         bootstrap.note(trouble, now)
     }
@@ -170,7 +174,8 @@ impl BootstrapDialer {
                 if now.saturating_duration_since(since) >= LASTED {
                     bootstrap.failures = 0;
                 }
-                bootstrap.wait_longer(now, jitter);
+                let longest = if bootstrap.is_none_of_ours() { RETRY_LAST } else { RETRY_THROWN_OUT };
+                bootstrap.wait_longer(longest, now, jitter);
             }
         }
     }
@@ -209,11 +214,19 @@ impl BootstrapPeer {
         NetworkAlert::BootstrapUnreachable { address: self.address.clone(), failures: self.failures, trouble }
     }
 
+    /// Whether whoever is there is of another network, or another peer.
+    fn is_none_of_ours(&self) -> bool {
+        match &self.trouble {
+            Some((Trouble::OtherNetwork(_) | Trouble::OtherPeer(_), _)) => true,
+            Some((Trouble::NoAnswer(_), _)) | None => false,
+        }
+    }
+
     /// Waits between half of and the whole doubled time.
-    fn wait_longer(&mut self, now: Instant, jitter: f64) {
+    fn wait_longer(&mut self, longest: Duration, now: Instant, jitter: f64) {
         // Six doublings reach the longest wait; the bound of 16
         // keeps the power small however long a peer is away.
-        let longest = RETRY_LAST.min(RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16)));
+        let longest = longest.min(RETRY_FIRST * 2u32.saturating_pow(self.failures.min(16)));
         self.failures = self.failures.saturating_add(1);
         // The lower half is fixed: a draw near zero would be no wait at all.
         self.state = DialState::Waiting { until: now + longest.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0) };
@@ -261,6 +274,17 @@ mod tests {
         assert!(dialer.connected(connection, peer, now));
         dialer.disconnected(peer, now, 1.0);
         assert!(dialer.due(now + Duration::from_secs(7)).is_empty());
+        for _ in 0..9 {
+            dialer.dialing(0, connection);
+            dialer.connected(connection, peer, now);
+            dialer.disconnected(peer, now, 1.0);
+        }
+        assert_eq!(dialer.due(now + RETRY_THROWN_OUT), [0], "it is there, and may let us in later");
+        dialer.dialing(0, connection);
+        dialer.connected(connection, peer, now);
+        _ = dialer.refused(&peer, Trouble::OtherNetwork("/aop/lab/1".into()), now);
+        dialer.disconnected(peer, now, 1.0);
+        assert!(dialer.due(now + RETRY_THROWN_OUT).is_empty(), "nor will it ever");
 
         dialer.dialing(0, connection);
         dialer.connected(connection, peer, now);
