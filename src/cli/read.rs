@@ -191,7 +191,10 @@ fn print_missing(zones: &[ZoneAnswer], asked: Option<&str>, client: &Client, con
     };
     let missing: Vec<_> = zones.iter().filter(|zone| !zone.status.is_whole()).map(named).collect();
     match (missing.is_empty(), asked.filter(|_| zones.is_empty())) {
-        (true, None) => return,
+        (true, None) => match asked.filter(|asked| is_served_by_nobody(zones, asked)) {
+            Some(asked) => console.print(&format!("nobody serves the zone {asked}")),
+            None => return,
+        },
         (true, Some(asked)) => console.print(&format!("not complete: nothing of {asked} is held here")),
         (false, _) => console.print(&format!("not complete: {}; `aop status` shows why", missing.join(", "))),
     }
@@ -204,6 +207,14 @@ fn print_missing(zones: &[ZoneAnswer], asked: Option<&str>, client: &Client, con
             console.print(&other_zones(asked, held));
         }
     }
+}
+
+/// Whether an answer that lacks nothing speaks of no zone that is the asked one or lies below: it would be delegated.
+fn is_served_by_nobody(zones: &[ZoneAnswer], asked: &str) -> bool {
+    let is_within = |zone: &str| {
+        asked == "." || zone == asked || zone.strip_suffix(asked).is_some_and(|head| head.ends_with('.'))
+    };
+    !zones.iter().any(|zone| is_within(&zone.zone))
 }
 
 /// The zones that are held, the nearest first, and whether it may be meant.
