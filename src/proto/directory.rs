@@ -72,8 +72,12 @@ impl Directory {
 
     fn page(&mut self, now: Timestamp, zones: &mut Zones, query: &Query, find: &Find) -> (Vec<Found>, Page) {
         let page = self.indexed(zones).search(query, find.limit, find.after.as_ref());
-        let found = page.hits.iter().filter_map(|hit| self.agent(now, zones, &hit.id, hit.score)).collect();
-        (found, page)
+        // By the zone of its name: a gateway has thousands, and a page is looked up in each.
+        let found = page.hits.iter().filter_map(|hit| {
+            let zone = &self.index.name(&hit.id)?.zone;
+            self.agent_in(now, zones.named(zone), &hit.id, hit.score)
+        });
+        (found.collect(), page)
     }
 
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
@@ -235,7 +239,17 @@ impl Directory {
     }
 
     pub(super) fn agent(&self, now: Timestamp, zones: &Zones, id: &AgentId, score: f32) -> Option<Found> {
-        let (zone, hosts) = zones.all().find_map(|zone| {
+        self.agent_in(now, zones.all(), id, score)
+    }
+
+    fn agent_in<'a>(
+        &self,
+        now: Timestamp,
+        mut zones: impl Iterator<Item = &'a Zone>,
+        id: &AgentId,
+        score: f32,
+    ) -> Option<Found> {
+        let (zone, hosts) = zones.find_map(|zone| {
             let hosts: Vec<&Arc<Record>> = zone.registry().replicas(id, now).collect();
             (!hosts.is_empty()).then_some((zone, hosts))
         })?;

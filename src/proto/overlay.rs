@@ -20,7 +20,7 @@ use super::ask::{Answer, Contact, Question, Way};
 use super::context::Context;
 use super::identity::{AgentId, PeerKey};
 use super::io::{ConversationId, Offence, Output, Protocol, Role};
-use super::limits::{SLOTS, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX};
+use super::limits::{SLOTS, SYNC_LOOKED_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX};
 use super::links::Links;
 use super::name::{ZoneId, ZoneName};
 use super::record::{KeyHash, Record, RecordKind, Shelf};
@@ -204,6 +204,11 @@ impl Overlay {
         &self.below
     }
 
+    /// Whether this node is a gateway of a zone or of one above it.
+    pub(super) fn is_gateway_above(&self, zone: &ZoneName) -> bool {
+        self.is_gateway(zone) || zone.ancestors().any(|above| self.is_gateway(&above))
+    }
+
     /// Whether this node is a gateway of a zone, and follows what lies below it.
     pub(super) fn is_gateway(&self, zone: &ZoneName) -> bool {
         self.offices.contains_key(zone)
@@ -231,7 +236,8 @@ fn way(ctx: &Context<'_>, links: &Links, zone: &Zone, target: &ZoneName, asker: 
     });
     let bytes = |record: &Record| serde_bytes::ByteBuf::from(record.bytes().to_vec());
     let way = on_the_way.take(WAY_RECORDS_MAX).map(bytes).collect();
-    let below = held(delegations.below(target).copied().collect());
+    // Some of them where there are many: the newest of these, as many as an answer holds.
+    let below = held(delegations.below(target).take(SYNC_LOOKED_MAX).copied().collect());
     let others =
         gateways(zone, ctx, ctx.own_gateway()).into_iter().filter(|it| *it != ctx.key() && it != asker);
     Way {

@@ -245,7 +245,7 @@ impl Index {
     }
 
     /// The name of an entry.
-    fn name(&self, id: &AgentId) -> Option<&FullName> {
+    pub(super) fn name(&self, id: &AgentId) -> Option<&FullName> {
         self.entry_ids.get(id).and_then(|entry_id| self.key(*entry_id)).map(|key| &key.name)
     }
 

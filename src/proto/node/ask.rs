@@ -1,6 +1,6 @@
 //! Questions that this node cannot answer from memory, and those that peers ask it (protocol section 4).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,8 +77,7 @@ impl Questions<'_, '_> {
 
     /// Whether this node answers for all of a scope: as a gateway of a zone that holds it.
     fn holds(&self, scope: &ZoneName) -> bool {
-        let zones = std::iter::once(scope.clone()).chain(scope.ancestors());
-        zones.into_iter().any(|zone| self.overlay.is_gateway(&zone))
+        self.overlay.is_gateway_above(scope)
     }
 
     /// Who is asked of what lies beyond: a gateway of the home zone, or of its parent; and in an open zone one at the top, so
@@ -166,7 +165,8 @@ impl Questions<'_, '_> {
                 let find = Find { query, limit: usize::from(search.limit), after, local: false };
                 let zones = self.cover(&find);
                 let (Answer { found, next, zones }, statistics) = self.found_here(&find, false, zones);
-                let (records, told) = self.records_of(found.iter().map(|found| found.id));
+                let (records, told) =
+                    self.records_of(found.iter().map(|found| (found.id, found.record.name.zone.clone())));
                 ask::Answer::Found {
                     more: next.is_some() || told < found.len(),
                     alive: self.alive_of(&records),
@@ -179,34 +179,47 @@ impl Questions<'_, '_> {
         }
     }
 
-    /// Records of these agents, as many as an answer holds, and of how many agents.
-    pub(super) fn records_of(&self, ids: impl Iterator<Item = AgentId>) -> (Vec<Arc<Record>>, usize) {
-        let (mut records, mut bytes, mut agents) = (Vec::new(), 0, 0);
-        for id in ids {
-            let of: Vec<&Arc<Record>> =
-                self.zones.all().flat_map(|zone| zone.registry().replicas(&id, self.ctx.now)).collect();
+    /// Records of these agents, each with its zone, as many as an answer holds, and of how many agents.
+    pub(super) fn records_of(
+        &self,
+        agents: impl Iterator<Item = (AgentId, ZoneName)>,
+    ) -> (Vec<Arc<Record>>, usize) {
+        let (mut records, mut bytes, mut count) = (Vec::new(), 0, 0);
+        for (id, zone) in agents {
+            let of: Vec<&Arc<Record>> = self
+                .zones
+                .named(&zone)
+                .flat_map(|zone| zone.registry().replicas(&id, self.ctx.now))
+                .collect();
             bytes += of.iter().map(|record| record.bytes().len() + 4).sum::<usize>();
-            if records.len() + of.len() > ANSWER_RECORDS_MAX || bytes > ANSWER_RECORDS_BYTES_MAX && agents > 0
+            if records.len() + of.len() > ANSWER_RECORDS_MAX || bytes > ANSWER_RECORDS_BYTES_MAX && count > 0
             {
                 break;
             }
             records.extend(of.into_iter().cloned());
-            agents += 1;
+            count += 1;
         }
-        (records, agents)
+        (records, count)
     }
 
+    /// The hosts of these records that are alive.
     pub(super) fn alive_of(&self, records: &[Arc<Record>]) -> Vec<Alive> {
-        let hosts: BTreeSet<PeerKey> = records.iter().map(|record| record.host).collect();
-        let now = self.ctx.now;
-        let seconds = |host: &PeerKey| {
-            if *host == self.ctx.key() {
-                return Some(0);
+        let mut heard: BTreeMap<PeerKey, u16> = BTreeMap::new();
+        for record in records {
+            let host = record.host;
+            let own = (host == self.ctx.key()).then_some(Duration::ZERO);
+            let seen = || {
+                self.zones
+                    .named(&record.name.zone)
+                    .filter_map(|zone| presence_told(zone, &host, self.ctx.now))
+            };
+            if let Some(since) = own.or_else(|| seen().min()) {
+                let seconds = since.as_secs().min(u64::from(u16::MAX)) as u16;
+                let known = heard.entry(host).or_insert(seconds);
+                *known = seconds.min(*known);
             }
-            let seen = self.zones.all().filter_map(|zone| presence_told(zone, host, now));
-            seen.min().map(|since| since.as_secs().min(u64::from(u16::MAX)) as u16)
-        };
-        hosts.iter().filter_map(|host| Some(Alive(*host, seconds(host)?))).take(ALIVE_MAX).collect()
+        }
+        heard.into_iter().map(|(host, seconds)| Alive(host, seconds)).take(ALIVE_MAX).collect()
     }
 
     /// An answer to what this node asked others, or the end of waiting for it.

@@ -18,6 +18,9 @@ impl Turn<'_> {
         if find.local {
             return served().map(|zone| self.answer_of(zone)).collect();
         }
+        if self.overlay.is_gateway_above(asked) {
+            return self.cover_of_gateway(asked);
+        }
         let mut answers: Vec<ZoneAnswer> = Vec::new();
         // Whoever holds the asked zone knows what lies below it; else the nearest zone above that would delegate it.
         let above = std::iter::once(asked.clone()).chain(asked.ancestors());
@@ -39,6 +42,26 @@ impl Turn<'_> {
             });
             let registry = served.or_else(|| self.zones.below().get(&id).map(|zone| &**zone));
             open.extend(registry.into_iter().flat_map(|zone| self.delegated_in(zone, asked)));
+        }
+        answers.sort_by(|one, other| one.zone.cmp(&other.zone));
+        answers
+    }
+
+    /// A gateway follows every zone that is delegated below its own, and so in any of those.
+    fn cover_of_gateway(&self, asked: &ZoneName) -> Vec<ZoneAnswer> {
+        let below = self.overlay.below();
+        // Of a zone that nobody serves those above it would know.
+        let is_known = self.zones.contains_key(asked) || below.ids().any(|id| id.zone == *asked);
+        let concerns = |zone: &ZoneName| zone.is_within(asked) || !is_known && asked.is_within(zone);
+        let served =
+            self.zones.values().filter(|zone| concerns(zone.name())).map(|zone| self.answer_of(zone));
+        let followed = below.ids().filter(|id| concerns(&id.zone));
+        let followed = followed.map(|id| below.answer(id, self.ctx.config, self.ctx.now));
+        let mut answers: Vec<ZoneAnswer> = served.chain(followed).collect();
+        // What is named beyond those that are followed.
+        if below.beyond() > 0 {
+            let unknown = ZoneAnswer::here(asked.clone(), ZoneStatus::Unreachable, None);
+            answers.push(ZoneAnswer { count: below.beyond(), ..unknown });
         }
         answers.sort_by(|one, other| one.zone.cmp(&other.zone));
         answers

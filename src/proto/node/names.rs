@@ -15,8 +15,11 @@ const CANDIDATES_MAX: usize = 10;
 
 impl Questions<'_, '_> {
     pub(super) fn answer_names(&mut self, names: &[FullName]) -> ask::Answer {
-        let ids: Vec<AgentId> =
-            names.iter().flat_map(|name| self.0.directory.by_name(self.0.zones, name)).collect();
+        let mut ids: Vec<(AgentId, ZoneName)> = Vec::new();
+        for name in names {
+            let of = self.0.directory.by_name(self.0.zones, name);
+            ids.extend(of.into_iter().map(|id| (id, name.zone.clone())));
+        }
         let (records, _) = self.records_of(ids.into_iter());
         let zones = names.iter().map(|name| self.knowledge_of(&name.zone)).collect();
         let gateways = names.iter().filter_map(|name| self.gateways_below(&name.zone).into_iter().next());

@@ -23,6 +23,8 @@ use crate::proto::zone::{Ended, Outcome, Zone, Zones};
 
 /// What all replicas together may weigh.
 const WEIGHT_MAX: usize = 1024 * 1024 * 1024;
+/// Zones that are followed; those beyond are named as zones of which nothing is known.
+const ZONES_MAX: usize = 10_000;
 /// Gateways of one zone that are compared: those named last. Of a zone that changes much many are dead.
 const GATEWAYS_MAX: usize = 9;
 /// Comparisons that begin in one turn: 200 a second where turns are this far apart.
@@ -38,6 +40,8 @@ const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// What lies below.
 pub(in crate::proto) struct Below {
     zones: BTreeMap<ZoneId, Followed>,
+    /// How many zones are named beyond those.
+    beyond: usize,
     /// How often all delegations had changed when it was last looked which zones there are.
     seen: u64,
     look_at: Timestamp,
@@ -70,7 +74,7 @@ struct Met {
 
 impl Below {
     pub(super) fn new(now: Timestamp) -> Below {
-        Below { zones: BTreeMap::new(), seen: 0, look_at: now, looked_at: now }
+        Below { zones: BTreeMap::new(), beyond: 0, seen: 0, look_at: now, looked_at: now }
     }
 
     pub(super) fn due(&self) -> Option<Timestamp> {
@@ -90,6 +94,16 @@ impl Below {
     /// The gateways of a zone below, those named last first.
     pub(in crate::proto) fn gateways(&self, zone: &ZoneId) -> &[Contact] {
         self.zones.get(zone).map_or(&[], |zone| &zone.gateways)
+    }
+
+    /// How many zones are named beyond those that are followed.
+    pub(in crate::proto) fn beyond(&self) -> usize {
+        self.beyond
+    }
+
+    /// Which zones there are.
+    pub(in crate::proto) fn ids(&self) -> impl Iterator<Item = &ZoneId> {
+        self.zones.keys()
     }
 
     /// Whether a peer speaks for some zone below.
@@ -166,6 +180,7 @@ impl Overlay {
     pub(super) fn follow_if_due(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
         self.look_below(ctx, zones);
         let mut starts = 0;
+        let share = WEIGHT_MAX / self.below.zones.len().max(1);
         let due: Vec<ZoneId> =
             self.below.zones.iter().filter(|(_, it)| it.due <= ctx.now).map(|(id, _)| id.clone()).collect();
         let weight: usize = zones.below().values().map(|zone| zone.registry().weight()).sum();
@@ -179,8 +194,8 @@ impl Overlay {
                 followed.due = ctx.now + TURN;
                 continue;
             }
-            if weight > WEIGHT_MAX && zone.registry().is_empty() {
-                // Whoever asks of it is referred to its gateways.
+            // In equal parts: what one zone is full of costs no other its place.
+            if weight > WEIGHT_MAX && zone.registry().weight() >= share {
                 followed.due = ctx.now + RETRY.1;
                 continue;
             }
@@ -226,7 +241,12 @@ impl Overlay {
                 self.dropped.extend(zone.records.agents());
             }
         }
+        self.below.beyond = 0;
         for (id, gateways) in named {
+            if !self.below.zones.contains_key(&id) && self.below.zones.len() >= ZONES_MAX {
+                self.below.beyond += 1;
+                continue;
+            }
             if !zones.below().contains_key(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
                 zones.below_mut().insert(id.clone(), Box::new(zone));

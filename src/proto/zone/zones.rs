@@ -59,6 +59,13 @@ impl Zones {
         &mut self.below
     }
 
+    /// The registries of a name: that which this node takes part in, and replicas.
+    pub(in crate::proto) fn named(&self, name: &ZoneName) -> impl Iterator<Item = &Zone> {
+        let first = ZoneId::open(name.clone());
+        let below = self.below.range(first..).take_while(|(id, _)| id.zone == *name);
+        self.get(name).into_iter().chain(below.map(|(_, zone)| &**zone).collect::<Vec<_>>())
+    }
+
     /// Every registry, those that this node takes part in first.
     pub(in crate::proto) fn all(&self) -> impl Iterator<Item = &Zone> {
         self.values().chain(self.below.values().map(|zone| &**zone))
