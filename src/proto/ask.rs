@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -10,8 +11,8 @@ use super::codec::{self, Malformed};
 use super::identity::PeerKey;
 use super::limits::{
     ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
-    ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, COVER_NAMED_MAX, QUESTION_BYTES_MAX, WAY_BELOW_MAX,
-    WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
+    ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, COVER_NAMED_MAX, DELEGATION_ADDRESS_BYTES_MAX,
+    QUESTION_BYTES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
 };
 use super::message::{ALIVE_MAX, Alive};
 use super::name::{FullName, ZoneId, ZoneName};
@@ -242,8 +243,17 @@ pub struct Contact {
     pub peer: PeerKey,
     /// Encoded multiaddresses without the peer.
     #[serde(rename = "a", default, skip_serializing_if = "Vec::is_empty")]
-    #[serde(deserialize_with = "codec::at_most::<CONTACT_ADDRESSES_MAX, _, _>")]
+    #[serde(deserialize_with = "short_addresses")]
     pub addresses: Vec<ByteBuf>,
+}
+
+/// Few, and short: an answer has room for addresses that would fill the memory of whoever keeps them.
+fn short_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ByteBuf>, D::Error> {
+    let addresses = codec::at_most::<CONTACT_ADDRESSES_MAX, ByteBuf, D>(deserializer)?;
+    match addresses.iter().all(|address| address.len() <= DELEGATION_ADDRESS_BYTES_MAX) {
+        true => Ok(addresses),
+        false => Err(D::Error::custom("an address that is too long")),
+    }
 }
 
 impl Question {
@@ -296,6 +306,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn who_names_a_node_names_few_and_short_addresses() {
+        let is_read = |addresses: Vec<ByteBuf>| {
+            let gateways = vec![Contact { peer: PeerKey([1; 32]), addresses }];
+            Answer::decode(&Answer::Elsewhere { gateways }.encode()).is_ok()
+        };
+        let address = |bytes: usize| ByteBuf::from(vec![4; bytes]);
+        assert!(is_read(vec![address(DELEGATION_ADDRESS_BYTES_MAX); CONTACT_ADDRESSES_MAX]));
+        assert!(!is_read(vec![address(8); CONTACT_ADDRESSES_MAX + 1]));
+        assert!(!is_read(vec![address(DELEGATION_ADDRESS_BYTES_MAX + 1)]));
+    }
 
     proptest! {
         #[test]

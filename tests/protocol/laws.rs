@@ -732,14 +732,6 @@ fn prefixes_are_adopted_only_from_an_equal_registry_and_never_above_what_was_sig
         SyncMode { grace: Grace::None, republish_max: 0 },
         NOW,
     );
-    let opened = |root: Digest| SyncAnswer::Opened {
-        root,
-        head: 0,
-        clock: NOW,
-        heard: None,
-        whole: true,
-        alive: Vec::new(),
-    };
     let as_of = fingerprint::as_of(NOW);
     let root = one.digest(Prefix::ROOT, as_of);
     early.poll(&one, NOW).unwrap();
@@ -810,18 +802,16 @@ fn answers_of_a_wrong_shape_end_the_conversation() {
     }
 }
 
+/// The first words of a peer with this registry.
+fn opened(root: Digest) -> SyncAnswer {
+    SyncAnswer::Opened { root, head: 0, clock: NOW, heard: None, whole: true, alive: Vec::new() }
+}
+
 #[test]
 fn a_peer_that_always_has_more_is_given_up() {
     let growing = |count: usize| KeyHash(key_at(count));
     let endless = |frame: &SyncFrame, count: usize| match &frame.request {
-        SyncRequest::Open { .. } => SyncAnswer::Opened {
-            root: Digest([1; 32]),
-            head: 0,
-            clock: NOW,
-            heard: None,
-            whole: true,
-            alive: Vec::new(),
-        },
+        SyncRequest::Open { .. } => opened(Digest([1; 32])),
         SyncRequest::Children { prefixes } => {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
@@ -846,14 +836,7 @@ fn a_peer_that_always_has_more_is_given_up() {
 fn who_lists_what_it_does_not_have_is_given_up_before_much_of_it_is_asked_for() {
     let mut listed = 0;
     let (ended, count) = lied_to(|frame, count| match &frame.request {
-        SyncRequest::Open { .. } => SyncAnswer::Opened {
-            root: Digest([1; 32]),
-            head: 0,
-            clock: NOW,
-            heard: None,
-            whole: true,
-            alive: Vec::new(),
-        },
+        SyncRequest::Open { .. } => opened(Digest([1; 32])),
         SyncRequest::Children { prefixes } => {
             SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
         }
@@ -903,14 +886,7 @@ fn keys_and_places_beyond_what_was_asked_end_the_conversation() {
     ];
     for (number, lie) in lies.into_iter().enumerate() {
         let (ended, _) = lied_to(|frame, _| match &frame.request {
-            SyncRequest::Open { .. } => SyncAnswer::Opened {
-                root: Digest([1; 32]),
-                head: 0,
-                clock: NOW,
-                heard: None,
-                whole: true,
-                alive: Vec::new(),
-            },
+            SyncRequest::Open { .. } => opened(Digest([1; 32])),
             SyncRequest::Children { prefixes } => {
                 SyncAnswer::Children(vec![Digest([7; 32]); prefixes.len() * 16])
             }

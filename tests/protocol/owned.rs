@@ -78,47 +78,16 @@ fn only_whom_the_key_of_a_zone_grants_writes_there_and_is_the_owner_of_what_he_h
     assert_eq!(register(&mut cluster, 1, vec![first, second]), Ok(key(7)));
 }
 
-#[test]
-fn a_record_without_the_keys_grant_is_refused_wherever_it_comes_from_and_one_beyond_its_slots_too() {
-    let mut cluster = members(1);
-    let header = |grants: Vec<ByteBuf>, slot| Header {
-        network: "world".into(),
-        zone: acme(),
-        kind: RecordKind::Agent,
-        name: "b".parse().unwrap(),
-        owner: key(3),
-        host: key(3),
-        author: Author { key: key(3), epoch: 1 },
-        seq: 1,
-        stamp: Stamp { wall: NOW, counter: 0 },
-        generation: 0,
-        expires_at: NOW + DAY,
-        scope: Scope::Public,
-        slot,
-        grants,
-    };
-    let body = aop::proto::codec::encode(&offer("b", "text").card);
-    let mut verdict = |header: Header| {
-        let signed = SignedRecord::sign(header, &body, &identity(3)).unwrap();
-        let record = ByteBuf::from(signed.bytes().to_vec());
-        cluster.gossip_of(0, 1, &acme(), Envelope::Records(vec![record]).encode())
-    };
-    assert_eq!(verdict(header(Vec::new(), 0)), Verdict::Reject);
-    let grant = ByteBuf::from(granted(&zone_key(), key(3), RecordKind::Agent).sign(&zone_key()));
-    assert_eq!(verdict(header(vec![grant.clone()], GRANT_SLOTS)), Verdict::Reject);
-    assert_eq!(verdict(header(vec![grant], GRANT_SLOTS - 1)), Verdict::Accept);
-}
-
-fn delegation(change: impl FnOnce(&mut Header, &mut Delegation)) -> Result<Record, Refusal> {
-    let mut body = Delegation { zone: acme(), addresses: vec![ByteBuf::from(vec![4, 127, 0, 0, 1])] };
-    let mut header = Header {
+/// What a host says of its delegation of acme.org in the root.
+fn header(host: usize) -> Header {
+    Header {
         network: "world".into(),
         zone: ZoneName::root(),
         kind: RecordKind::Delegation,
         name: "acme_org".parse().unwrap(),
-        owner: key(0),
-        host: key(0),
-        author: Author { key: key(0), epoch: 1 },
+        owner: key(host),
+        host: key(host),
+        author: Author { key: key(host), epoch: 1 },
         seq: 0,
         stamp: Stamp { wall: NOW, counter: 0 },
         generation: 0,
@@ -126,7 +95,37 @@ fn delegation(change: impl FnOnce(&mut Header, &mut Delegation)) -> Result<Recor
         scope: Scope::Public,
         slot: 0,
         grants: Vec::new(),
+    }
+}
+
+#[test]
+fn a_record_without_the_keys_grant_is_refused_wherever_it_comes_from_and_one_beyond_its_slots_too() {
+    let mut cluster = members(1);
+    let written = |grants: Vec<ByteBuf>, slot| Header {
+        zone: acme(),
+        kind: RecordKind::Agent,
+        name: "b".parse().unwrap(),
+        seq: 1,
+        expires_at: NOW + DAY,
+        slot,
+        grants,
+        ..header(3)
     };
+    let body = aop::proto::codec::encode(&offer("b", "text").card);
+    let mut verdict = |header: Header| {
+        let signed = SignedRecord::sign(header, &body, &identity(3)).unwrap();
+        let record = ByteBuf::from(signed.bytes().to_vec());
+        cluster.gossip_of(0, 1, &acme(), Envelope::Records(vec![record]).encode())
+    };
+    assert_eq!(verdict(written(Vec::new(), 0)), Verdict::Reject);
+    let grant = ByteBuf::from(granted(&zone_key(), key(3), RecordKind::Agent).sign(&zone_key()));
+    assert_eq!(verdict(written(vec![grant.clone()], GRANT_SLOTS)), Verdict::Reject);
+    assert_eq!(verdict(written(vec![grant], GRANT_SLOTS - 1)), Verdict::Accept);
+}
+
+fn delegation(change: impl FnOnce(&mut Header, &mut Delegation)) -> Result<Record, Refusal> {
+    let mut body = Delegation { zone: acme(), addresses: vec![ByteBuf::from(vec![4, 127, 0, 0, 1])] };
+    let mut header = header(0);
     change(&mut header, &mut body);
     let is_tombstone = body.addresses.is_empty();
     let body = if is_tombstone { Vec::new() } else { aop::proto::codec::encode(&body) };

@@ -53,8 +53,11 @@ impl Questions<'_, '_> {
         let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
         let is_asked = !find.local && !zones.iter().all(|zone| zone.status.is_fine());
         let ways = if is_asked && self.0.resolver.has_room() { self.ways_up(&scope) } else { Vec::new() };
-        let question = Search::of(&find.query, find.limit, find.after.as_ref(), ASK_TIME);
-        match question.filter(|_| !ways.is_empty()) {
+        let question = match ways.is_empty() {
+            true => None,
+            false => Search::of(&find.query, find.limit, find.after.as_ref(), ASK_TIME),
+        };
+        match question {
             None => Some(Reply::Found(self.found_here(&find, by_name, zones).0)),
             Some(search) => {
                 let (origin, question) =

@@ -86,6 +86,11 @@ impl Questions<'_, '_> {
 
     pub(super) fn close_resolution(&mut self, mut open: Open, id: u64, text: &str, for_call: bool) {
         let resolution = match self.resolved(&mut open) {
+            // Names that are held here may have been meant.
+            Some(Resolution::Unknown(_)) => match self.0.resolve(text) {
+                Resolution::Unknown(similar) => Resolution::Unknown(similar),
+                _ => Resolution::Unknown(Vec::new()),
+            },
             Some(resolution) => resolution,
             None => {
                 let of = confirming(&open);

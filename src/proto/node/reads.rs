@@ -81,36 +81,28 @@ impl Node {
     /// follows as a gateway.
     pub fn tree(&mut self, now: Timestamp) -> Vec<TreeZone> {
         let Turn { ctx, zones, links, overlay, .. } = self.turn(now);
-        let served = zones.values().map(|zone| {
-            let ZoneAnswer { status, age, .. } = zone.answer(links, ctx.config, now);
-            let is_member = zone.role() == Role::Member;
-            TreeZone {
-                id: zone.id().clone(),
-                role: zone.role(),
-                status,
-                age,
-                agents: zone.records.agents().len(),
-                bytes: zone.registry().bytes(),
-                members: Some(zone.members(now)),
-                gateways: gateways(zone, &ctx, ctx.own_gateway()),
-                is_gateway: is_member && overlay.is_gateway(zone.name()),
-                parent: overlay.parent(zone.name()).map(|parent| parent.zone.clone()),
-            }
+        let of = |zone: &Zone, ZoneAnswer { status, age, .. }: ZoneAnswer| TreeZone {
+            id: zone.id().clone(),
+            role: zone.role(),
+            status,
+            age,
+            agents: zone.records.agents().len(),
+            bytes: zone.registry().bytes(),
+            members: None,
+            gateways: Vec::new(),
+            is_gateway: false,
+            parent: None,
+        };
+        let served = zones.values().map(|zone| TreeZone {
+            members: Some(zone.members(now)),
+            gateways: gateways(zone, &ctx, ctx.own_gateway()),
+            is_gateway: zone.role() == Role::Member && overlay.is_gateway(zone.name()),
+            parent: overlay.parent(zone.name()).map(|parent| parent.zone.clone()),
+            ..of(zone, zone.answer(links, ctx.config, now))
         });
-        let below = zones.below().values().map(|zone| {
-            let ZoneAnswer { status, age, .. } = overlay.below().answer(zone.id(), ctx.config, now);
-            TreeZone {
-                id: zone.id().clone(),
-                role: zone.role(),
-                status,
-                age,
-                agents: zone.records.agents().len(),
-                bytes: zone.registry().bytes(),
-                members: None,
-                gateways: overlay.below().gateways(zone.id()).iter().map(|contact| contact.peer).collect(),
-                is_gateway: false,
-                parent: None,
-            }
+        let below = zones.below().values().map(|zone| TreeZone {
+            gateways: overlay.below().gateways(zone.id()).iter().map(|contact| contact.peer).collect(),
+            ..of(zone, overlay.below().answer(zone.id(), ctx.config, now))
         });
         let mut tree: Vec<TreeZone> = served.chain(below).collect();
         let path = |zone: &TreeZone| {

@@ -230,7 +230,7 @@ impl Turn<'_> {
         }
     }
 
-    fn resolve(&mut self, text: &str) -> Resolution {
+    pub(super) fn resolve(&mut self, text: &str) -> Resolution {
         let Turn { ctx, zones, links, owners, directory, .. } = self;
         let (home, now) = (ctx.config.home_zone(), ctx.now);
         let is_unheard = |zone: &Zone| zone.answer(links, ctx.config, now).status == ZoneStatus::Unreachable;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::proto::ask::Contact;
-use crate::proto::limits::DELEGATION_ADDRESS_BYTES_MAX;
 use crate::proto::name::ZoneId;
 
 /// Contacts of one zone.
@@ -27,9 +26,7 @@ impl Contacts {
         }
         let known = self.0.entry(zone.clone()).or_default();
         let mut contacts = vec![by];
-        // An answer has room for addresses that would fill the memory of whoever keeps them.
-        let others = others.iter().filter(|contact| is_short(contact));
-        for contact in others.chain(known.iter()) {
+        for contact in others.iter().chain(known.iter()) {
             if contacts.iter().all(|it| it.peer != contact.peer) {
                 contacts.push(contact.clone());
             }
@@ -49,34 +46,27 @@ impl Contacts {
     }
 }
 
-fn is_short(contact: &Contact) -> bool {
-    contact.addresses.iter().all(|address| address.len() <= DELEGATION_ADDRESS_BYTES_MAX)
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_bytes::ByteBuf;
-
     use super::*;
     use crate::proto::identity::PeerKey;
     use crate::proto::name::ZoneName;
 
-    fn contact(number: u8, address_bytes: usize) -> Contact {
-        Contact { peer: PeerKey([number; 32]), addresses: vec![ByteBuf::from(vec![4; address_bytes])] }
+    fn contact(number: u8) -> Contact {
+        Contact { peer: PeerKey([number; 32]), addresses: Vec::new() }
     }
 
     #[test]
-    fn what_is_kept_of_a_zone_is_short_and_little_and_who_fails_is_asked_last() {
+    fn what_is_kept_of_a_zone_is_little_and_who_fails_is_asked_last() {
         let (mut contacts, root) = (Contacts::default(), ZoneId::open(ZoneName::root()));
-        let others: Vec<Contact> = (2..30).map(|number| contact(number, 8)).collect();
-        contacts.answered(&root, contact(1, 8), &[&[contact(99, 60_000)], &others[..]].concat());
+        let others: Vec<Contact> = (2..30).map(|number| contact(number)).collect();
+        contacts.answered(&root, contact(1), &others);
         assert_eq!(contacts.of(&root).len(), CONTACTS_MAX);
-        assert!(contacts.of(&root).iter().all(|it| it.peer != PeerKey([99; 32])));
-        contacts.failed(&root, &contact(1, 8));
+        contacts.failed(&root, &contact(1));
         assert_eq!(contacts.of(&root).last().map(|it| it.peer), Some(PeerKey([1; 32])));
         for number in 0..100 {
             let zone = ZoneId::open(format!("z{number}.org").parse().unwrap());
-            contacts.answered(&zone, contact(1, 8), &[]);
+            contacts.answered(&zone, contact(1), &[]);
         }
         assert_eq!(contacts.0.len(), ZONES_MAX);
     }
