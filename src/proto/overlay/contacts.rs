@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn what_is_kept_of_a_zone_is_little_and_who_fails_is_asked_last() {
         let (mut contacts, root) = (Contacts::default(), ZoneId::open(ZoneName::root()));
-        let others: Vec<Contact> = (2..30).map(|number| contact(number)).collect();
+        let others: Vec<Contact> = (2..30).map(contact).collect();
         contacts.answered(&root, contact(1), &others);
         assert_eq!(contacts.of(&root).len(), CONTACTS_MAX);
         contacts.failed(&root, &contact(1));
