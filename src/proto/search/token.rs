@@ -104,13 +104,16 @@ fn part_starts(run: &str) -> Vec<usize> {
     let begins = |at: &usize| {
         let (before, at) = (at - 1, *at);
         // A capital that ends an acronym begins a word, if one of two small letters follows: `PDFs` is one word.
-        let ends_acronym = is(before, char::is_uppercase)
-            && is(at + 1, char::is_lowercase)
-            && is(at + 2, char::is_lowercase);
-        is(at, char::is_uppercase)
-            && (is(before, char::is_lowercase) || is(before, char::is_numeric) || ends_acronym)
+        let ends_acronym =
+            is(before, is_capital) && is(at + 1, char::is_lowercase) && is(at + 2, char::is_lowercase);
+        is(at, is_capital) && (is(before, char::is_lowercase) || is(before, char::is_numeric) || ends_acronym)
     };
     (1..letters.len()).filter(begins).map(|at| letters[at].0).collect()
+}
+
+/// Whether a letter has a small one: circled capitals have none, and stay what they are when text is folded.
+fn is_capital(letter: char) -> bool {
+    letter.is_uppercase() && !letter.to_lowercase().eq([letter])
 }
 
 fn each_ascii_run(folded: &str, mut take: impl FnMut(&str)) {
