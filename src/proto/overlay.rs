@@ -16,6 +16,7 @@ use self::below::Below;
 use self::contacts::Contacts;
 pub(super) use self::walk::Parent;
 use self::walk::Walker;
+pub(super) use self::walk::contact_of;
 use super::ask::{Answer, Contact, Question, Way};
 use super::context::Context;
 use super::identity::{AgentId, PeerKey};

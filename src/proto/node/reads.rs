@@ -12,7 +12,7 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{NodeAlert, Role};
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Found, PeerProfile, TreeZone, ZoneAnswer};
+use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zone, ZoneState, gateways};
@@ -36,6 +36,11 @@ impl Node {
     /// Refused records since the start, by reason.
     pub fn refused(&self) -> &BTreeMap<Code, u64> {
         self.out.refused()
+    }
+
+    /// How often others were asked, and how often that was not needed.
+    pub fn question_counts(&self) -> QuestionCounts {
+        self.resolver.counts
     }
 
     /// What an operator should know, each with the time since which it is so.

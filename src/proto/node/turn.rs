@@ -247,7 +247,7 @@ impl Turn<'_> {
     fn resolve_or_ask(&mut self, id: u64, text: &str, for_call: bool) -> Option<Resolution> {
         let resolution = self.resolve(text);
         let is_open = matches!(resolution, Resolution::Unknown(_) | Resolution::NotSynced);
-        if is_open && Questions(self).ask_for(id, text, for_call) { None } else { Some(resolution) }
+        if is_open { Questions(self).ask_for(id, text, for_call, resolution) } else { Some(resolution) }
     }
 
     /// What is called by a name is meant by it from then on.

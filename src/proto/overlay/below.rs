@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::walk::contact_of;
 use super::{Overlay, counts, delegated};
-use crate::proto::ask::Contact;
+use crate::proto::ask::{Contact, Referral};
 use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Output, Role};
+use crate::proto::limits::{REFERRALS_MAX, WAY_GATEWAYS_MAX};
 use crate::proto::name::{ZoneId, ZoneName};
 use crate::proto::query::{ZoneAnswer, ZoneStatus};
 use crate::proto::record::Record;
@@ -106,9 +107,36 @@ impl Below {
         self.zones.keys()
     }
 
+    /// Whether a zone of this name is followed.
+    pub(in crate::proto) fn follows(&self, zone: &ZoneName) -> bool {
+        self.named(zone).next().is_some()
+    }
+
+    /// Zones of a scope that whoever asks has to ask itself: those for which there is no room here, and those that were not
+    /// compared yet. What lately answered nobody here is left out: it would cost every asker its time.
+    pub(in crate::proto) fn referrals(&self, scope: &ZoneName, ctx: &Context<'_>) -> Vec<Referral> {
+        let asked = self.zones.iter().filter(|(id, followed)| {
+            id.zone.is_within(scope)
+                && !followed.freshness(ctx.config, ctx.now).0.is_fine()
+                && (followed.failures as usize) < followed.gateways.len()
+        });
+        let referral = |(id, followed): (&ZoneId, &Followed)| {
+            let answers = |it: &&Contact| followed.met.get(&it.peer).is_none_or(|met| met.answers);
+            let (first, then): (Vec<&Contact>, Vec<&Contact>) = followed.gateways.iter().partition(answers);
+            let gateways = first.into_iter().chain(then).take(WAY_GATEWAYS_MAX).cloned().collect();
+            Referral { zone: id.zone.clone(), gateways }
+        };
+        asked.map(referral).take(REFERRALS_MAX).collect()
+    }
+
     /// Whether a peer speaks for some zone below.
     pub(in crate::proto) fn is_gateway_of_any(&self, peer: &PeerKey) -> bool {
         self.zones.values().any(|zone| zone.gateways.iter().any(|gateway| gateway.peer == *peer))
+    }
+
+    fn named(&self, zone: &ZoneName) -> impl Iterator<Item = &Followed> {
+        let first = ZoneId::open(zone.clone());
+        self.zones.range(first..).take_while(|(id, _)| id.zone == *zone).map(|(_, followed)| followed)
     }
 
     /// What an answer out of the replica of a zone is worth.

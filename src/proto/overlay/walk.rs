@@ -409,7 +409,7 @@ fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Result<Option<A
 }
 
 /// Where a delegation says that its host is dialed.
-pub(super) fn contact_of(record: &Record) -> Option<Contact> {
+pub(in crate::proto) fn contact_of(record: &Record) -> Option<Contact> {
     record.delegation().map(|delegation| Contact { peer: record.host, addresses: delegation.addresses })
 }
 
