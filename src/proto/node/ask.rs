@@ -490,7 +490,13 @@ fn zones_told(
     let passed = consulted.passed(now);
     let mut zones: Vec<ZoneAnswer> = Vec::new();
     let mut asked: Vec<&ZoneName> = Vec::new();
-    for heard in &consulted.heard {
+    let mut heard: Vec<&Heard> = consulted.heard.iter().collect();
+    // Who was asked of the deepest zone last: he knows best.
+    heard.sort_by_key(|heard| match &heard.told {
+        Told::Found { is_referred: true, scope, .. } => 1 + scope.ancestors().count(),
+        _ => 0,
+    });
+    for heard in heard {
         let Told::Found { is_referred, scope: of, cover, .. } = &heard.told else { continue };
         // Who was asked of a zone itself knows of it what whoever referred to it did not.
         if *is_referred && !asked.contains(&of) {

@@ -22,8 +22,6 @@ use crate::proto::sync::Grace;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Ended, Outcome, Zone, Zones};
 
-/// What all replicas together may weigh.
-const WEIGHT_MAX: usize = 1024 * 1024 * 1024;
 /// Zones that are followed; those beyond are named as zones of which nothing is known.
 const ZONES_MAX: usize = 10_000;
 /// Gateways of one zone that are compared: those named last. Of a zone that changes much many are dead.
@@ -61,6 +59,8 @@ struct Followed {
     failures: u32,
     /// The last comparison that finished.
     compared_at: Option<Timestamp>,
+    /// What its replica weighed, where there is no room for it.
+    turned_away: Option<usize>,
 }
 
 /// A comparison with a gateway.
@@ -156,6 +156,7 @@ impl Followed {
             due: now,
             failures: 0,
             compared_at: None,
+            turned_away: None,
         }
     }
 
@@ -207,11 +208,10 @@ impl Overlay {
     /// Compares the zones below that are due, each with the gateway whose turn it is.
     pub(super) fn follow_if_due(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
         self.look_below(ctx, zones);
+        self.make_room(ctx, zones);
         let mut starts = 0;
-        let share = WEIGHT_MAX / self.below.zones.len().max(1);
         let due: Vec<ZoneId> =
             self.below.zones.iter().filter(|(_, it)| it.due <= ctx.now).map(|(id, _)| id.clone()).collect();
-        let weight: usize = zones.below().values().map(|zone| zone.registry().weight()).sum();
         for id in due {
             let (Some(followed), Some(zone)) =
                 (self.below.zones.get_mut(&id), zones.below_mut().get_mut(&id))
@@ -222,16 +222,58 @@ impl Overlay {
                 followed.due = ctx.now + TURN;
                 continue;
             }
-            // In equal parts: what one zone is full of costs no other its place.
-            if weight > WEIGHT_MAX && zone.registry().weight() >= share {
-                followed.due = ctx.now + RETRY.1;
-                continue;
-            }
             let Some(contact) = followed.next() else { continue };
             followed.due = ctx.now + ctx.config.sync_deadline;
             starts += 1;
             ctx.out.push(Output::Reach(contact.clone()));
             zone.start_sync(ctx, contact.peer, Grace::None);
+        }
+    }
+
+    /// Where the replicas weigh too much, those go that weigh more than an equal part of what is left beside the zones whose keys
+    /// the operator named: what one zone is full of costs no other its place. They are tried again where they would fit.
+    fn make_room(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        let is_anchored = |id: &ZoneId| ctx.config.zone_keys.contains_key(&id.zone);
+        let weigh = |anchored: bool| -> usize {
+            let of = zones.below().iter().filter(|(id, _)| is_anchored(id) == anchored);
+            of.map(|(_, zone)| zone.registry().weight()).sum()
+        };
+        let room = ctx.config.room_below.saturating_sub(weigh(true));
+        let mut weight = weigh(false);
+        let mut over: Vec<(usize, ZoneId)> = Vec::new();
+        if weight > room {
+            let share = room / zones.below().keys().filter(|id| !is_anchored(id)).count().max(1);
+            let weighed = zones.below().iter().map(|(id, zone)| (zone.registry().weight(), id.clone()));
+            over.extend(weighed.filter(|(weight, id)| *weight > share && !is_anchored(id)));
+            over.sort_unstable();
+        }
+        while weight > room
+            && let Some((its, id)) = over.pop()
+        {
+            weight -= its;
+            self.drop_replica(ctx, zones, &id);
+            if let Some(followed) = self.below.zones.get_mut(&id) {
+                followed.met.clear();
+                (followed.compared_at, followed.turned_away) = (None, Some(its));
+                followed.due = ctx.now + RETRY.1;
+            }
+        }
+        for (id, followed) in &mut self.below.zones {
+            let fits = followed.turned_away.is_some_and(|its| weight + its <= room);
+            if fits && followed.due <= ctx.now {
+                followed.turned_away = None;
+                let zone = Zone::new(id.clone(), Role::Below, ctx);
+                zones.below_mut().insert(id.clone(), Box::new(zone));
+            } else if followed.turned_away.is_some() && followed.due <= ctx.now {
+                followed.due = ctx.now + RETRY.1;
+            }
+        }
+    }
+
+    fn drop_replica(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, id: &ZoneId) {
+        if let Some(mut zone) = zones.below_mut().remove(id) {
+            zone.abandon(ctx);
+            self.dropped.extend(zone.records.agents());
         }
     }
 
@@ -264,10 +306,7 @@ impl Overlay {
             .collect();
         for id in gone {
             self.below.zones.remove(&id);
-            if let Some(mut zone) = zones.below_mut().remove(&id) {
-                zone.abandon(ctx);
-                self.dropped.extend(zone.records.agents());
-            }
+            self.drop_replica(ctx, zones, &id);
         }
         self.below.beyond = 0;
         for (id, gateways) in named {
@@ -275,11 +314,11 @@ impl Overlay {
                 self.below.beyond += 1;
                 continue;
             }
-            if !zones.below().contains_key(&id) {
+            let followed = self.below.zones.entry(id.clone()).or_insert_with(|| Followed::new(ctx.now));
+            if followed.turned_away.is_none() && !zones.below().contains_key(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
-                zones.below_mut().insert(id.clone(), Box::new(zone));
+                zones.below_mut().insert(id, Box::new(zone));
             }
-            let followed = self.below.zones.entry(id).or_insert_with(|| Followed::new(ctx.now));
             let is_new = |contact: &Contact| followed.gateways.iter().all(|known| known.peer != contact.peer);
             if gateways.iter().any(is_new) {
                 (followed.due, followed.failures) = (followed.due.min(ctx.now), 0);

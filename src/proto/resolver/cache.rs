@@ -15,6 +15,8 @@ use crate::proto::time::Timestamp;
 const L1_KEPT: Duration = Duration::from_secs(60);
 /// And a peer.
 const L2_KEPT: Duration = Duration::from_secs(300);
+/// Whoever asks again so soon means the same question, unless he wants no old answer at all.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// Longest time for which an answer counts from which something is missing.
 const PARTIAL_KEPT: Duration = Duration::from_secs(5);
 const ENTRIES_MAX: usize = 65_536;
@@ -60,7 +62,8 @@ impl Cache {
             (Some(_), Level::L1) => L1_KEPT,
             (Some(_), Level::L2) => L2_KEPT,
         };
-        let is_young = consulted.age(now).unwrap_or(passed) <= max_age;
+        let is_young =
+            consulted.age(now).unwrap_or(passed) <= max_age || passed <= AT_ONCE && max_age > Duration::ZERO;
         if is_young && passed <= kept { Recalled::Young(consulted.clone()) } else { Recalled::Old }
     }
 
@@ -132,6 +135,7 @@ mod tests {
             matches!(recalled, Recalled::Young(_))
         };
         assert!(has(Level::L1, 25, 5_000) && !has(Level::L1, 25, 5_001), "what a replica held is as old");
+        assert!(has(Level::L1, 1, 2_000) && !has(Level::L1, 1, 2_001), "as if it were one question");
         assert!(has(Level::L1, 1_000, 60_000) && !has(Level::L1, 1_000, 60_001));
         assert!(has(Level::L2, 1_000, 300_000) && !has(Level::L2, 1_000, 300_001));
         assert!(!has(Level::L1, 0, 1), "who wants it fresh is told nothing old");
