@@ -138,6 +138,26 @@ fn a_zone_that_dies_is_named_and_what_lies_below_it_goes_on() {
     assert!(answer.is_complete() && agents(&answer).len() == 9, "{:?} {:?}", answer.zones, agents(&answer));
 }
 
+#[test]
+fn a_zone_whose_members_all_end_well_is_named_no_more_and_again_when_they_are_back() {
+    let mut world = tree(3);
+    run(&mut world, 180_000);
+    for node in 7..9 {
+        assert_eq!(ask(&mut world, node, Command::Leave), Reply::Left);
+    }
+    run(&mut world, 300);
+    for node in 7..9 {
+        world.fault(Fault::Crash { node, from: RestartFrom::Disk, down_ms: 120_000 });
+    }
+    run(&mut world, 30_000);
+    let answer = find(&mut world, 3, None);
+    assert!(answer.is_complete() && agents(&answer).len() == 7, "{:?}", answer.zones);
+    assert!(answer.zones.iter().all(|it| it.zone != zone("other.net")), "{:?}", answer.zones);
+    run(&mut world, 200_000);
+    let answer = find(&mut world, 3, None);
+    assert!(answer.is_complete() && agents(&answer).len() == 9, "{:?}", answer.zones);
+}
+
 /// A wrong `complete` is one without an agent that was acknowledged long before what the answer says it holds.
 fn play(seed: u64) -> Result<Outcome, Violation> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

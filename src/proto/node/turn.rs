@@ -60,7 +60,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, own, owners, directory, .. } = self;
+        let Turn { ctx, zones, own, owners, directory, overlay, .. } = self;
         let home = ctx.config.home_zone();
         let reply = match command {
             Command::Find(find) => match Questions(self).search(id, find, false) {
@@ -112,6 +112,9 @@ impl Turn<'_> {
             Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),
             Command::LeaveZone(zone) => Reply::Zone(self.leave(&zone)),
             Command::Leave => {
+                for name in zones.names() {
+                    overlay.leave(ctx, zones, &name);
+                }
                 zones.values_mut().for_each(|zone| zone.say_goodbye(ctx));
                 Reply::Left
             }

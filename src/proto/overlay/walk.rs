@@ -222,7 +222,7 @@ impl Overlay {
             if let Some(zone) = itself.filter(|zone| may_speak(zone, links, ctx.config, ctx.now)) {
                 walk.asked_itself = true;
                 let own = Contact { peer: ctx.key(), addresses: ctx.addresses.to_vec() };
-                let way = way(ctx, links, zone, name, &ctx.key());
+                let way = way(ctx, links, zone, &ctx.config.zone_id(name), &ctx.key());
                 self.take_way(ctx, name, own, way);
             } else if walk.asks < ASKS_MAX
                 && let Some(contact) = walk.untried.pop_front()
