@@ -93,7 +93,7 @@ impl Node {
             forks: Forks::default(),
             clock: Clock::new(now),
             directory: Directory::new(key),
-            overlay: Overlay::new(now),
+            overlay: Overlay::new(std::mem::take(&mut stored.contacts), now),
             resolver: Resolver::default(),
             out: Outbox::default(),
         };

@@ -47,12 +47,13 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(now: Timestamp) -> Overlay {
+    /// With the contacts that the store kept.
+    pub(super) fn new(contacts: Vec<(ZoneId, Vec<Contact>)>, now: Timestamp) -> Overlay {
         Overlay {
             look_at: now,
             offices: BTreeMap::new(),
             below: Below::new(now),
-            contacts: Contacts::default(),
+            contacts: Contacts::new(contacts, now),
             dropped: Vec::new(),
         }
     }
@@ -62,6 +63,7 @@ impl Overlay {
         if self.look_at <= ctx.now {
             self.look_at = ctx.now + OFFICE_INTERVAL;
             self.look_for_offices(ctx, zones);
+            self.contacts.tend(ctx, zones.values(), links);
         }
         for name in self.offices.keys().cloned().collect::<Vec<_>>() {
             self.walk_if_due(ctx, zones, links, &name);
@@ -114,6 +116,7 @@ impl Overlay {
         self.look_at = self.look_at - step;
         self.offices.values_mut().for_each(|walker| walker.shift(step));
         self.below.shift(step);
+        self.contacts.shift(step);
     }
 
     /// Whether this node leads the conversation, to ask its way or to give what it wrote.
