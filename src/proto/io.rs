@@ -256,7 +256,7 @@ pub enum ZoneError {
     #[error("this node takes part in the zone {0} in another way; leave it first")]
     OtherRole(ZoneName),
     /// Names without a zone are looked up there.
-    #[error("{0} is the home zone of this node, which it cannot leave")]
+    #[error("the zone {0} is the home zone of this node, which it cannot leave")]
     Home(ZoneName),
 }
 
