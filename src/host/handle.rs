@@ -17,7 +17,6 @@ use crate::document::Refusal;
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
-use crate::net::wall_clock;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -214,7 +213,7 @@ impl Handle {
         let as_role = match role {
             ZoneRole::Member => Role::Member,
             ZoneRole::Follower => Role::Follower,
-            ZoneRole::Below => {
+            ZoneRole::Below | ZoneRole::Known => {
                 return Err(view::bad_request("role: a zone is joined as `member` or `follower`".into()));
             }
         };
@@ -267,7 +266,11 @@ impl Handle {
 
     /// The tree of zones as this node sees it.
     pub async fn zones(&self) -> Result<api::Zones, ApiError> {
-        Ok(view::tree(&self.read(|seen| seen.node.tree(wall_clock())).await?))
+        let anchors = self.read(|seen| seen.node.config().zone_keys.clone()).await?;
+        match self.command(Command::Tree, Patience::Client).await? {
+            Reply::Tree(tree) => Ok(view::tree(&tree, &anchors)),
+            _ => Err(view::stopped()),
+        }
     }
 
     /// Whom names mean here, by name.

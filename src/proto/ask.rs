@@ -12,11 +12,11 @@ use super::identity::{AgentId, PeerKey};
 use super::limits::{
     ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
     ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, COVER_NAMED_MAX, DELEGATION_ADDRESS_BYTES_MAX,
-    QUESTION_BYTES_MAX, REFERRALS_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
+    QUESTION_BYTES_MAX, REFERRALS_MAX, TREE_ZONES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
 };
 use super::message::{ALIVE_MAX, Alive};
 use super::name::{FullName, ZoneId, ZoneName};
-use super::query::{Find, ZoneAnswer, ZoneStatus};
+use super::query::{Find, TreeZone, ZoneAnswer, ZoneStatus};
 use super::record::Record;
 use super::search::{Cursor, PAGE_HITS_MAX, Query, Statistics, label, words_asked};
 
@@ -40,6 +40,16 @@ pub enum Question {
         /// Of a bare name the whole search list.
         #[serde(deserialize_with = "codec::at_most::<ASKED_NAMES_MAX, _, _>")]
         names: Vec<FullName>,
+        /// Milliseconds within which the answer is of use.
+        left_ms: u32,
+        /// What was answered longer ago is of no use, milliseconds.
+        max_age_ms: u32,
+    },
+    /// Which zones are there?
+    #[serde(rename = "t")]
+    Tree {
+        /// A zone, with all that lies below.
+        zone: ZoneName,
         /// Milliseconds within which the answer is of use.
         left_ms: u32,
         /// What was answered longer ago is of no use, milliseconds.
@@ -118,6 +128,15 @@ pub enum Answer {
         #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
         alive: Vec<Alive>,
     },
+    /// To `Tree`.
+    #[serde(rename = "t")]
+    Tree {
+        /// The registries that whoever answers holds.
+        #[serde(deserialize_with = "codec::at_most::<TREE_ZONES_MAX, _, _>")]
+        zones: Vec<Branch>,
+        /// How many there are beside these.
+        more: u32,
+    },
     /// This node cannot say; these may.
     #[serde(rename = "e")]
     Elsewhere {
@@ -134,6 +153,35 @@ pub enum Answer {
         /// The same may be asked again after so many milliseconds.
         wait_ms: u64,
     },
+}
+
+/// A registry of the tree of zones, by the word of whoever holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Which.
+    #[serde(rename = "z")]
+    pub id: ZoneId,
+    /// What an answer out of it is worth: the age of what is held, and whether nothing is missing.
+    #[serde(rename = "a")]
+    pub age_ms: Option<u32>,
+    /// See `age_ms`.
+    #[serde(rename = "w")]
+    pub is_whole: bool,
+    /// Live agents.
+    #[serde(rename = "n")]
+    pub agents: u32,
+    /// Bytes of its records.
+    #[serde(rename = "b")]
+    pub bytes: u64,
+    /// Live members, where that is known.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// Who speaks for it.
+    #[serde(rename = "g", deserialize_with = "codec::at_most::<WAY_GATEWAYS_MAX, _, _>")]
+    pub gateways: Vec<PeerKey>,
+    /// The zone that names it to the rest of the world.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ZoneId>,
 }
 
 /// What whoever answers knows of the zone of a name.
@@ -238,7 +286,7 @@ impl Cover {
 
     /// What it says `passed` later.
     pub fn after(&self, passed: Duration) -> Cover {
-        let later = |ms: u32| ms.saturating_add(millis(passed));
+        let later = |ms: u32| later(ms, passed);
         let rest = self.rest.iter().map(|(zone, age)| (zone.clone(), age.map(later))).collect();
         Cover { age_ms: later(self.age_ms), rest, ..self.clone() }
     }
@@ -296,6 +344,49 @@ pub struct Contact {
     pub addresses: Vec<ByteBuf>,
 }
 
+impl Branch {
+    /// As it is told to others.
+    pub fn of(zone: &TreeZone) -> Branch {
+        Branch {
+            id: zone.id.clone(),
+            age_ms: zone.age.map(millis),
+            is_whole: zone.status.is_fine(),
+            agents: zone.agents as u32,
+            bytes: zone.bytes as u64,
+            members: zone.members.map(|members| members as u32),
+            gateways: zone.gateways.iter().take(WAY_GATEWAYS_MAX).copied().collect(),
+            parent: zone.parent.clone(),
+        }
+    }
+
+    /// As it is shown, by whom, `passed` later.
+    pub fn zone(&self, by: PeerKey, passed: Duration, answered: ZoneStatus) -> TreeZone {
+        let age = self.age_ms.map(|ms| Duration::from_millis(u64::from(ms)) + passed);
+        TreeZone {
+            id: self.id.clone(),
+            role: None,
+            status: match age {
+                _ if self.is_whole => answered,
+                Some(_) => ZoneStatus::Stale,
+                None => ZoneStatus::Unreachable,
+            },
+            age,
+            by: Some(by),
+            agents: self.agents as usize,
+            bytes: self.bytes as usize,
+            members: self.members.map(|members| members as usize),
+            gateways: self.gateways.clone(),
+            is_gateway: false,
+            parent: self.parent.clone(),
+        }
+    }
+}
+
+/// What was so many milliseconds old, `passed` later.
+pub(super) fn later(age_ms: u32, passed: Duration) -> u32 {
+    age_ms.saturating_add(millis(passed))
+}
+
 /// Milliseconds as they are told.
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
@@ -316,7 +407,9 @@ impl Question {
         let left_ms = match self {
             Question::Walk { .. } => return ASK_TIME_MAX,
             Question::Find(search) => search.left_ms,
-            Question::Names { left_ms, .. } | Question::Agent { left_ms, .. } => *left_ms,
+            Question::Names { left_ms, .. }
+            | Question::Agent { left_ms, .. }
+            | Question::Tree { left_ms, .. } => *left_ms,
         };
         Duration::from_millis(u64::from(left_ms)).min(ASK_TIME_MAX)
     }
@@ -326,7 +419,9 @@ impl Question {
         let max_age_ms = match self {
             Question::Walk { .. } => 0,
             Question::Find(search) => search.max_age_ms,
-            Question::Names { max_age_ms, .. } | Question::Agent { max_age_ms, .. } => *max_age_ms,
+            Question::Names { max_age_ms, .. }
+            | Question::Agent { max_age_ms, .. }
+            | Question::Tree { max_age_ms, .. } => *max_age_ms,
         };
         Duration::from_millis(u64::from(max_age_ms))
     }
@@ -342,7 +437,9 @@ impl Question {
         match &mut self {
             Question::Walk { .. } => {}
             Question::Find(search) => (search.left_ms, search.max_age_ms) = (left, max_age),
-            Question::Names { left_ms, max_age_ms, .. } | Question::Agent { left_ms, max_age_ms, .. } => {
+            Question::Names { left_ms, max_age_ms, .. }
+            | Question::Agent { left_ms, max_age_ms, .. }
+            | Question::Tree { left_ms, max_age_ms, .. } => {
                 (*left_ms, *max_age_ms) = (left, max_age);
             }
         }
@@ -352,7 +449,7 @@ impl Question {
     /// How many names an answer speaks of.
     pub(super) fn names(&self) -> usize {
         match self {
-            Question::Walk { .. } | Question::Find(_) => 0,
+            Question::Walk { .. } | Question::Find(_) | Question::Tree { .. } => 0,
             Question::Names { names, .. } => names.len(),
             Question::Agent { .. } => 1,
         }
@@ -361,7 +458,7 @@ impl Question {
     /// Whether a record of an agent is asked for.
     pub(super) fn is_answered_by(&self, record: &Record) -> bool {
         match self {
-            Question::Walk { .. } => false,
+            Question::Walk { .. } | Question::Tree { .. } => false,
             Question::Find(search) => record.name.zone.is_within(&search.zone),
             Question::Names { names, .. } => names.contains(&record.name),
             Question::Agent { id, .. } => record.agent_id() == *id,

@@ -12,6 +12,7 @@ mod ask;
 mod cover;
 mod names;
 mod reads;
+mod tree;
 mod turn;
 
 use rand::SeedableRng;

@@ -139,12 +139,14 @@ pub enum ZoneStatus {
 pub struct TreeZone {
     /// Which.
     pub id: ZoneId,
-    /// How this node takes part.
-    pub role: Role,
+    /// How this node takes part; none of what it knows from others alone.
+    pub role: Option<Role>,
     /// What an answer out of it is worth.
     pub status: ZoneStatus,
     /// See [`ZoneAnswer::age`].
     pub age: Option<Duration>,
+    /// Who told of it, where that was not this node.
+    pub by: Option<PeerKey>,
     /// Live agents.
     pub agents: usize,
     /// Bytes of its records.
@@ -155,7 +157,8 @@ pub struct TreeZone {
     pub gateways: Vec<PeerKey>,
     /// Whether this node does.
     pub is_gateway: bool,
-    /// The nearest zone above that answered this node's last walk.
+    /// The zone above that names it to the rest of the world, as far as is known: of a zone of which this node is a gateway the
+    /// nearest that answered its last walk, of one below the nearest in which its delegation is held.
     pub parent: Option<ZoneId>,
 }
 

@@ -33,6 +33,11 @@ pub(super) enum Origin {
         find: Find,
         by_name: bool,
     },
+    /// A client that looks at the tree of zones.
+    Tree {
+        /// The number of its command.
+        id: u64,
+    },
     /// A client that means an agent.
     Resolve {
         /// The number of its command.
@@ -224,7 +229,7 @@ impl Open {
 impl Origin {
     fn level(&self) -> Level {
         match self {
-            Origin::Find { .. } | Origin::Resolve { .. } => Level::L1,
+            Origin::Find { .. } | Origin::Tree { .. } | Origin::Resolve { .. } => Level::L1,
             Origin::Peer { .. } => Level::L2,
         }
     }

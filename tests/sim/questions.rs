@@ -143,3 +143,26 @@ fn what_one_member_asked_its_gateway_tells_another() {
     });
     assert!(asked <= 3 && hits >= 2 && hits + asked == 5, "{hits} {asked}");
 }
+
+#[test]
+fn every_node_sees_the_whole_tree() {
+    let mut world = tree_by(8, Config::default());
+    run(&mut world, 180_000);
+    for node in 0..9 {
+        let Reply::Tree(tree) = ask(&mut world, node, Command::Tree) else { panic!("no tree") };
+        let shown: Vec<String> = tree
+            .iter()
+            .map(|it| format!("{} {} {:?}", it.id, it.agents, it.parent.as_ref().map(ToString::to_string)))
+            .collect();
+        let expected = [
+            ". 2 None",
+            "other.net 2 Some(\".\")",
+            "acme.org 3 Some(\".\")",
+            "research.acme.org 2 Some(\"acme.org\")",
+        ];
+        assert_eq!(shown, expected, "node {node}");
+        assert!(tree.iter().all(|it| it.status.is_fine() && it.age.is_some()), "{node} {tree:?}");
+        assert!(tree.iter().all(|it| it.role.is_some() != it.by.is_some()), "{node} {tree:?}");
+        assert!(tree.iter().all(|it| !it.gateways.is_empty()), "{node} {tree:?}");
+    }
+}

@@ -161,6 +161,7 @@ impl Questions<'_, '_> {
             }
             Question::Find(search) => vec![search.zone.clone()],
             Question::Names { names, .. } => names.iter().map(|name| name.zone.clone()).collect(),
+            Question::Tree { zone, .. } => vec![zone.clone()],
             Question::Agent { .. } => vec![ZoneName::root()],
         };
         let now = self.ctx.now;
@@ -221,6 +222,7 @@ impl Questions<'_, '_> {
                 }
             }
             Question::Names { names, .. } => self.answer_names(names),
+            Question::Tree { zone, .. } => self.answer_tree(zone),
             Question::Agent { id, .. } => self.answer_agent(*id),
         }
     }
@@ -302,6 +304,11 @@ impl Questions<'_, '_> {
             {
                 (records, alive, Told::Named { zones, gateways })
             }
+            (ask::Answer::Tree { zones, more }, Question::Tree { zone, .. })
+                if zones.iter().all(|it| it.id.zone.is_within(zone)) =>
+            {
+                (Vec::new(), Vec::new(), Told::Tree { zones, more })
+            }
             (ask::Answer::Elsewhere { .. } | ask::Answer::Refused | ask::Answer::Busy { .. }, _) => {
                 return None;
             }
@@ -347,6 +354,10 @@ impl Questions<'_, '_> {
                     let reply = Reply::Found(self.united(&consulted, &find, by_name, ZoneStatus::Answered));
                     self.ctx.out.push(Output::Reply { id, reply });
                 }
+                Origin::Tree { id } => {
+                    let reply = Reply::Tree(self.tree_by(&consulted, ZoneStatus::Answered));
+                    self.ctx.out.push(Output::Reply { id, reply });
+                }
                 Origin::Resolve { id, text, for_call } => {
                     let resolution = self.resolution(&consulted, &open.question, &text);
                     if for_call {
@@ -380,7 +391,7 @@ impl Questions<'_, '_> {
     fn referred(&self, open: &mut Open, search: &Search) -> Vec<(Contact, Question)> {
         let covers = open.consulted.heard.iter().filter_map(|heard| match &heard.told {
             Told::Found { cover, .. } => Some(cover),
-            Told::Named { .. } => None,
+            Told::Tree { .. } | Told::Named { .. } => None,
         });
         let covers: Vec<Cover> = covers.cloned().collect();
         let Some(age) = covers.iter().map(Cover::age).min() else { return Vec::new() };

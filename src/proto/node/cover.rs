@@ -83,8 +83,7 @@ impl Turn<'_> {
     pub(super) fn delegated_lately(&self, asked: &ZoneName, age: Duration) -> Vec<Referral> {
         let mut gateways: BTreeMap<ZoneId, (Timestamp, Vec<Contact>)> = BTreeMap::new();
         for zone in self.zones.values() {
-            for record in self.delegations_in(zone) {
-                let Some(id) = delegated(record).filter(|id| id.zone.is_within(asked)) else { continue };
+            for (id, record) in self.delegated_zones(zone).filter(|(id, _)| id.zone.is_within(asked)) {
                 let (first, of) = gateways.entry(id).or_insert((record.stamp.wall, Vec::new()));
                 *first = record.stamp.wall.min(*first);
                 of.extend(contact_of(record));
@@ -95,19 +94,22 @@ impl Turn<'_> {
         late.map(|(id, (_, gateways))| Referral { zone: id.zone, gateways }).collect()
     }
 
-    /// The live delegations of a registry that count.
-    fn delegations_in<'z>(&'z self, zone: &'z Zone) -> impl Iterator<Item = &'z Record> {
+    /// The live delegations of a registry that count, each with the zone that it names.
+    pub(super) fn delegated_zones<'z>(
+        &'z self,
+        zone: &'z Zone,
+    ) -> impl Iterator<Item = (ZoneId, &'z Record)> {
         let registry = zone.registry();
         let records = zone.records.delegations.below(zone.name()).filter_map(|key| registry.get(key));
         let live =
             records.filter(|it| !it.is_expired(self.ctx.now) && !registry.is_revoked(it, self.ctx.now));
-        live.map(|record| &**record)
-            .filter(|record| delegated(record).is_some_and(|id| counts(&self.ctx, record, &id)))
+        let named = live.filter_map(|record| Some((delegated(record)?, &**record)));
+        named.filter(|(id, record)| counts(&self.ctx, record, id))
     }
 
     /// The zones that a registry delegates and that concern the asked scope: those in it, and those above it.
     fn delegated_in(&self, zone: &Zone, asked: &ZoneName) -> Vec<ZoneId> {
-        let counted = self.delegations_in(zone).filter_map(delegated);
+        let counted = self.delegated_zones(zone).map(|(id, _)| id);
         let named: BTreeSet<ZoneId> = counted.collect();
         named.into_iter().filter(|id| id.zone.is_within(asked) || asked.is_within(&id.zone)).collect()
     }

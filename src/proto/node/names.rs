@@ -146,7 +146,9 @@ impl Questions<'_, '_> {
                     (None, _) => Resolution::NotSynced,
                 };
             }
-            Question::Walk { .. } | Question::Find(_) => return Resolution::NotSynced,
+            Question::Walk { .. } | Question::Find(_) | Question::Tree { .. } => {
+                return Resolution::NotSynced;
+            }
         };
         for (name, known) in names.iter().zip(known) {
             let of: Vec<Found> = told

@@ -71,6 +71,10 @@ impl Turn<'_> {
                 Some(reply) => reply,
                 None => return,
             },
+            Command::Tree => match Questions(self).tree_or_ask(id) {
+                Some(reply) => reply,
+                None => return,
+            },
             Command::Resolve(text) => match self.resolve_or_ask(id, &text, false) {
                 Some(resolution) => Reply::Resolved(resolution),
                 None => return,

@@ -266,7 +266,9 @@ impl Overlay {
                     walk.untried.push_front(contact);
                 }
             }
-            Answer::Found { .. } | Answer::Named { .. } => ctx.out.penalize(contact.peer, Offence::Answer),
+            Answer::Found { .. } | Answer::Named { .. } | Answer::Tree { .. } => {
+                ctx.out.penalize(contact.peer, Offence::Answer)
+            }
             Answer::Refused | Answer::Busy { .. } => {}
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-use crate::proto::ask::{Answer, Contact, Cover, Knowledge};
+use crate::proto::ask::{Answer, Branch, Contact, Cover, Knowledge, later};
 use crate::proto::identity::PeerKey;
 use crate::proto::message::Alive;
 use crate::proto::name::ZoneName;
@@ -51,6 +51,8 @@ pub(in crate::proto) enum Told {
         statistics: Statistics,
         cover: Cover,
     },
+    /// Of the tree of zones.
+    Tree { zones: Vec<Branch>, more: u32 },
     /// Of names, or of an agent.
     Named { zones: Vec<Knowledge>, gateways: Vec<Contact> },
 }
@@ -68,7 +70,7 @@ impl Consulted {
     pub(super) fn age(&self, now: Timestamp) -> Option<Duration> {
         let mut ages = self.heard.iter().map(|heard| match &heard.told {
             Told::Found { cover, .. } => cover.is_fine().then(|| cover.age()),
-            Told::Named { .. } => Some(Duration::ZERO),
+            Told::Tree { .. } | Told::Named { .. } => Some(Duration::ZERO),
         });
         let oldest = ages.try_fold(Duration::ZERO, |oldest, age| Some(oldest.max(age?)))?;
         (self.referred.is_empty() && self.skipped.is_empty()).then(|| oldest + self.passed(now))
@@ -84,7 +86,13 @@ impl Consulted {
         let records = self.heard.iter().flat_map(|heard| &heard.records);
         // As bytes and as what was read from them.
         let records: usize = records.map(|record| 2 * record.bytes().len() + ANSWER_WEIGHT / 2).sum();
-        records + ANSWER_WEIGHT * (self.heard.len() + self.referred.len() + self.skipped.len())
+        let branches = self.heard.iter().map(|heard| match &heard.told {
+            Told::Tree { zones, .. } => zones.len(),
+            Told::Found { .. } | Told::Named { .. } => 0,
+        });
+        records
+            + ANSWER_WEIGHT
+                * (branches.sum::<usize>() + self.heard.len() + self.referred.len() + self.skipped.len())
     }
 }
 
@@ -102,6 +110,11 @@ impl Heard {
                 cover: cover.after(passed),
                 alive,
             },
+            Told::Tree { zones, more } => {
+                let after =
+                    |it: &Branch| Branch { age_ms: it.age_ms.map(|ms| later(ms, passed)), ..it.clone() };
+                Answer::Tree { zones: zones.iter().map(after).collect(), more: *more }
+            }
             Told::Named { zones, gateways } => {
                 Answer::Named { records, zones: zones.clone(), gateways: gateways.clone(), alive }
             }
