@@ -24,8 +24,11 @@ use crate::proto::zone::{Ended, Outcome, Zone, Zones};
 
 /// Zones that are followed; those beyond are named as zones of which nothing is known.
 const ZONES_MAX: usize = 10_000;
-/// Gateways of one zone that are compared: those named last. Of a zone that changes much many are dead.
+/// Gateways of one zone that are compared: some of those that answer, and those named last. Of a zone that changes much many
+/// are dead; where strangers name themselves, those that were there before stay.
 const GATEWAYS_MAX: usize = 9;
+/// Of these, those that answer.
+const PROVEN_MAX: usize = 6;
 /// Comparisons that begin in one turn: 200 a second where turns are this far apart.
 const STARTS_MAX: usize = 20;
 const TURN: Duration = Duration::from_millis(100);
@@ -171,6 +174,16 @@ impl Followed {
         }
     }
 
+    /// Those of all that are named that are compared.
+    fn pick(&self, named: Vec<Contact>) -> Vec<Contact> {
+        let is_proven = |it: &Contact| self.met.get(&it.peer).is_some_and(|met| met.answers && met.is_whole);
+        let (mut picked, others): (Vec<Contact>, Vec<Contact>) = named.into_iter().partition(is_proven);
+        picked.truncate(PROVEN_MAX);
+        picked.extend(others);
+        picked.truncate(GATEWAYS_MAX);
+        picked
+    }
+
     /// Who is compared next: those that are there in turn, those that failed again when nobody else is left.
     fn next(&mut self) -> Option<Contact> {
         if self.gateways.is_empty() {
@@ -295,7 +308,7 @@ impl Overlay {
         }
         self.below.look_at = ctx.now + LOOK_INTERVAL;
         (self.below.seen, self.below.looked_at) = (changes, ctx.now);
-        let named = self.named_below(ctx, zones);
+        let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);
         // What was not compared for so long is nothing any more, though its zone is still named.
         let (now, kept) = (ctx.now, ctx.config.replica_kept);
         let is_over = |it: &Followed| it.compared_at.is_some_and(|at| now.since(at) > kept);
@@ -308,17 +321,14 @@ impl Overlay {
             self.below.zones.remove(&id);
             self.drop_replica(ctx, zones, &id);
         }
-        self.below.beyond = 0;
-        for (id, gateways) in named {
-            if !self.below.zones.contains_key(&id) && self.below.zones.len() >= ZONES_MAX {
-                self.below.beyond += 1;
-                continue;
-            }
+        self.below.beyond = beyond;
+        for (id, named) in named {
             let followed = self.below.zones.entry(id.clone()).or_insert_with(|| Followed::new(ctx.now));
             if followed.turned_away.is_none() && !zones.below().contains_key(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
                 zones.below_mut().insert(id, Box::new(zone));
             }
+            let gateways = followed.pick(named);
             let is_new = |contact: &Contact| followed.gateways.iter().all(|known| known.peer != contact.peer);
             if gateways.iter().any(is_new) {
                 (followed.due, followed.failures) = (followed.due.min(ctx.now), 0);
@@ -328,7 +338,7 @@ impl Overlay {
         }
     }
 
-    /// Every zone that is delegated below one of which this node is a gateway, with its gateways, those named last first.
+    /// Every zone that is delegated below one of which this node is a gateway, with those that name it, the last first.
     fn named_below(&self, ctx: &Context<'_>, zones: &Zones) -> BTreeMap<ZoneId, Vec<Contact>> {
         let mut named: BTreeMap<ZoneId, Vec<(Timestamp, Contact)>> = BTreeMap::new();
         let mut take = |record: &Record, above: &ZoneName| -> Option<ZoneId> {
@@ -366,14 +376,80 @@ impl Overlay {
         }
         let newest = |mut contacts: Vec<(Timestamp, Contact)>| {
             contacts.sort_by_key(|(at, contact)| (std::cmp::Reverse(*at), contact.peer));
-            let mut gateways: Vec<Contact> = Vec::new();
+            let (mut gateways, mut seen): (Vec<Contact>, BTreeSet<PeerKey>) = Default::default();
             for (_, contact) in contacts {
-                if gateways.len() < GATEWAYS_MAX && gateways.iter().all(|known| known.peer != contact.peer) {
+                if seen.insert(contact.peer) {
                     gateways.push(contact);
                 }
             }
             gateways
         };
         named.into_iter().map(|(id, contacts)| (id, newest(contacts))).collect()
+    }
+}
+
+/// Those zones that are followed where there are too many, and how many are not: those whose keys the operator named, then the
+/// first of each host, the second of each, and so on. Who names thousands pushes out nobody who names few.
+fn shared_out(
+    named: BTreeMap<ZoneId, Vec<Contact>>,
+    anchors: &BTreeMap<ZoneName, PeerKey>,
+    max: usize,
+) -> (BTreeMap<ZoneId, Vec<Contact>>, usize) {
+    if named.len() <= max {
+        return (named, 0);
+    }
+    let mut of_host: BTreeMap<PeerKey, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, ZoneId, Vec<Contact>)> = Vec::new();
+    for (id, contacts) in named {
+        let mut place = |contact: &Contact| {
+            let count = of_host.entry(contact.peer).or_default();
+            *count += 1;
+            *count
+        };
+        let first = contacts.iter().map(&mut place).min().unwrap_or(usize::MAX);
+        ranked.push((if anchors.contains_key(&id.zone) { 0 } else { first }, id, contacts));
+    }
+    ranked.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+    let beyond = ranked.len() - max;
+    ranked.truncate(max);
+    (ranked.into_iter().map(|(_, id, contacts)| (id, contacts)).collect(), beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact(number: u8) -> Contact {
+        Contact { peer: PeerKey([number; 32]), addresses: Vec::new() }
+    }
+
+    #[test]
+    fn who_names_thousands_of_zones_pushes_out_nobody_who_names_few() {
+        let id = |name: &str| ZoneId::open(name.parse().unwrap());
+        let mut named: BTreeMap<ZoneId, Vec<Contact>> =
+            (0..500).map(|number| (id(&format!("a{number}.org")), vec![contact(1)])).collect();
+        // He names a zone of others, too.
+        named.insert(id("z1.org"), vec![contact(1), contact(2)]);
+        named.insert(id("z2.org"), vec![contact(2)]);
+        named.insert(id("z3.org"), vec![contact(1)]);
+        let anchors = BTreeMap::from([("z3.org".parse().unwrap(), PeerKey([9; 32]))]);
+        let (kept, beyond) = shared_out(named, &anchors, 100);
+        assert_eq!((kept.len(), beyond), (100, 403));
+        assert!(["z1.org", "z2.org", "z3.org"].iter().all(|name| kept.contains_key(&id(name))));
+    }
+
+    #[test]
+    fn gateways_that_answer_stay_whoever_names_himself_later() {
+        let mut followed = Followed::new(Timestamp(0));
+        let met = |answers| Met { at: Timestamp(0), is_whole: true, answers };
+        followed.met = BTreeMap::from([(PeerKey([1; 32]), met(true)), (PeerKey([2; 32]), met(false))]);
+        let named: Vec<Contact> = (3..40).chain([2, 1]).map(contact).collect();
+        let picked = followed.pick(named);
+        assert_eq!(picked.len(), GATEWAYS_MAX);
+        assert_eq!(picked[0].peer, PeerKey([1; 32]));
+        assert!(
+            picked.iter().all(|it| it.peer != PeerKey([2; 32])),
+            "who does not answer has no right to stay"
+        );
     }
 }
