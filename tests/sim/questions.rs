@@ -142,6 +142,12 @@ fn what_one_member_asked_its_gateway_tells_another() {
         (hits + counts.l2.hits, asked + counts.asked_for_peers)
     });
     assert!(asked <= 3 && hits >= 2 && hits + asked == 5, "{hits} {asked}");
+    // What it was told has grown older since.
+    find(&mut world, others[0], "agent");
+    run(&mut world, 10_000);
+    let later = find(&mut world, others[1], "agent");
+    let told = later.zones.iter().filter(|it| it.by.is_some()).filter_map(|it| it.age).max();
+    assert!(told >= Some(Duration::from_secs(10)), "{:?}", later.zones);
 }
 
 #[test]
