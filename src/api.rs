@@ -31,6 +31,8 @@ pub struct FindQuery {
     pub cursor: Option<String>,
     /// Only what this node holds.
     pub local: bool,
+    /// How old what others answered before may be, milliseconds; default 25,000. Nothing is kept for longer than five minutes.
+    pub max_age_ms: Option<u64>,
 }
 
 /// Answer to [`FindQuery`].

@@ -109,6 +109,8 @@ words! {
         Follower = "follower",
         /// It follows the zone as a gateway of one above.
         Below = "below",
+        /// It knows of the zone, and holds nothing of it.
+        Known = "known",
     }
 }
 

@@ -19,12 +19,18 @@ pub struct Zone {
     /// PeerId of its key; left out where it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Whether that is the key which this node's operator named for it; left out where it is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved: Option<bool>,
     /// What this node is to it.
     pub role: ZoneRole,
     /// What an answer out of it is worth.
     pub status: ZoneStatus,
     /// What the zone held this long ago is in an answer; null if that cannot be said.
     pub age_ms: Option<u64>,
+    /// PeerId of who told of it, where that was not this node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// Agents held.
     pub agents: usize,
     /// Bytes of its records.
@@ -36,7 +42,7 @@ pub struct Zone {
     pub gateways: Vec<String>,
     /// Whether this node does.
     pub gateway: bool,
-    /// The nearest zone above that answered when this node last asked its way from the root.
+    /// The nearest zone above that names it to the rest of the world, as far as is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
 }

@@ -200,6 +200,9 @@ pub(super) struct FindArgs {
     /// Only what the node holds itself
     #[arg(long)]
     pub(super) local: bool,
+    /// Nothing that others answered before: they are asked again
+    #[arg(long)]
+    pub(super) fresh: bool,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }

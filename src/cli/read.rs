@@ -39,6 +39,9 @@ pub(super) fn find(args: &FindArgs, verbose: u8, console: Console) -> Result<Exi
     if args.local {
         query.push(("local", "true".into()));
     }
+    if args.fresh {
+        query.push(("max_age_ms", "0".into()));
+    }
     let client = Client::new(&args.client)?;
     let answer: FindAnswer = client.get("/v1/find", &query)?;
     let exit = exit(answer.complete, &answer.zones);

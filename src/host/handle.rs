@@ -17,11 +17,11 @@ use crate::document::Refusal;
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
-use crate::net::wall_clock;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Command, Reply, Role};
+use crate::proto::limits::ANSWER_AGE;
 use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
@@ -213,7 +213,7 @@ impl Handle {
         let as_role = match role {
             ZoneRole::Member => Role::Member,
             ZoneRole::Follower => Role::Follower,
-            ZoneRole::Below => {
+            ZoneRole::Below | ZoneRole::Known => {
                 return Err(view::bad_request("role: a zone is joined as `member` or `follower`".into()));
             }
         };
@@ -266,7 +266,11 @@ impl Handle {
 
     /// The tree of zones as this node sees it.
     pub async fn zones(&self) -> Result<api::Zones, ApiError> {
-        Ok(view::tree(&self.read(|seen| seen.node.tree(wall_clock())).await?))
+        let anchors = self.read(|seen| seen.node.config().zone_keys.clone()).await?;
+        match self.command(Command::Tree, Patience::Client).await? {
+            Reply::Tree(tree) => Ok(view::tree(&tree, &anchors)),
+            _ => Err(view::stopped()),
+        }
     }
 
     /// Whom names mean here, by name.
@@ -303,10 +307,10 @@ impl Handle {
         let zone = query.zone.as_deref().map(parse_zone).transpose()?;
         let cursor = query.cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = query.limit.unwrap_or(FIND_LIMIT).clamp(1, LIMIT_MAX);
-        let local = query.local;
+        let (local, max_age) = (query.local, query.max_age_ms.map_or(ANSWER_AGE, Duration::from_millis));
         let query =
             Query { text: query.q, zone, zones: Vec::new(), tags: query.tag, capabilities: query.capability };
-        let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local })).await?;
+        let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age })).await?;
         Ok(api::FindAnswer {
             results: view::agents(&answer.found, &self.own()),
             complete: answer.is_complete(),
@@ -333,7 +337,9 @@ impl Handle {
         let cursor = cursor.as_deref().map(parse_cursor).transpose()?;
         let limit = limit.clamp(1, LIMIT_MAX);
         let query = Query { zone, ..Query::default() };
-        let answer = self.answer(Command::List(Find { query, limit, after: cursor, local: true })).await?;
+        let answer = self
+            .answer(Command::List(Find { query, limit, after: cursor, local: true, ..Find::default() }))
+            .await?;
         Ok(api::AgentPage {
             results: view::agents(&answer.found, &self.own()),
             zones: view::zones(&answer),

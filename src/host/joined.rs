@@ -75,7 +75,7 @@ impl JoinedZones {
         let role = |Entry { zone, role }: Entry| match role {
             ZoneRole::Member => Ok((zone, Role::Member)),
             ZoneRole::Follower => Ok((zone, Role::Follower)),
-            ZoneRole::Below => Err(unreadable(format!("nobody joins {zone} as `{role}`"))),
+            ZoneRole::Below | ZoneRole::Known => Err(unreadable(format!("nobody joins {zone} as `{role}`"))),
         };
         let joined = zones.into_iter().map(role).collect::<Result<_, _>>()?;
         Ok(JoinedZones { path: Some(path), joined, ..self })

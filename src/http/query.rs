@@ -24,6 +24,9 @@ pub(super) struct PageQuery {
     pub(super) cursor: Option<String>,
 }
 
+const FIND_PARAMETERS: [&str; 8] =
+    ["q", "zone", "tag", "capability", "limit", "cursor", "local", "max_age_ms"];
+
 /// The parameters of `/v1/find`.
 pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
     let mut query = FindQuery::default();
@@ -37,9 +40,8 @@ pub(super) fn find(raw: Option<&str>) -> Result<FindQuery, Failure> {
             "limit" => query.limit = Some(limit(&value)?),
             "cursor" => query.cursor = given(&value),
             "local" => query.local = switch("local", &value)?,
-            _ => {
-                return Err(unknown(&name, &["q", "zone", "tag", "capability", "limit", "cursor", "local"]));
-            }
+            "max_age_ms" => query.max_age_ms = Some(max_age_ms(&value)?),
+            _ => return Err(unknown(&name, &FIND_PARAMETERS)),
         }
     }
     Ok(query)
@@ -126,6 +128,16 @@ fn limit(value: &str) -> Result<usize, Failure> {
         Err(_) if digits => Ok(LIMIT_MAX),
         Err(_) => Err(bad_limit(value)),
     }
+}
+
+fn max_age_ms(value: &str) -> Result<u64, Failure> {
+    value.parse().map_err(|_| {
+        Failure::new(
+            Code::BadRequest,
+            format!("`max_age_ms={value}` is not a number of milliseconds"),
+            "max_age_ms=0, which asks others for what they know now",
+        )
+    })
 }
 
 fn bad_limit(value: &str) -> Failure {

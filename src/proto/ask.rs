@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::codec::{self, Malformed};
-use super::identity::PeerKey;
+use super::identity::{AgentId, PeerKey};
 use super::limits::{
     ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
     ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, COVER_NAMED_MAX, DELEGATION_ADDRESS_BYTES_MAX,
-    QUESTION_BYTES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
+    QUESTION_BYTES_MAX, REFERRALS_MAX, TREE_ZONES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
 };
 use super::message::{ALIVE_MAX, Alive};
 use super::name::{FullName, ZoneId, ZoneName};
-use super::query::{ZoneAnswer, ZoneStatus};
-use super::search::{Cursor, PAGE_HITS_MAX, Query, Statistics};
+use super::query::{Find, TreeZone, ZoneAnswer, ZoneStatus};
+use super::record::Record;
+use super::search::{Cursor, PAGE_HITS_MAX, Query, Statistics, label, words_asked};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,28 @@ pub enum Question {
         names: Vec<FullName>,
         /// Milliseconds within which the answer is of use.
         left_ms: u32,
+        /// What was answered longer ago is of no use, milliseconds.
+        max_age_ms: u32,
+    },
+    /// Which zones are there?
+    #[serde(rename = "t")]
+    Tree {
+        /// A zone, with all that lies below.
+        zone: ZoneName,
+        /// Milliseconds within which the answer is of use.
+        left_ms: u32,
+        /// What was answered longer ago is of no use, milliseconds.
+        max_age_ms: u32,
+    },
+    /// Who is this agent? Answered as one name is.
+    #[serde(rename = "a")]
+    Agent {
+        /// Its id.
+        id: AgentId,
+        /// Milliseconds within which the answer is of use.
+        left_ms: u32,
+        /// What was answered longer ago is of no use, milliseconds.
+        max_age_ms: u32,
     },
 }
 
@@ -63,6 +86,8 @@ pub struct Search {
     pub after: Option<String>,
     /// Milliseconds within which the answer is of use.
     pub left_ms: u32,
+    /// What is older is of no use, milliseconds, as far as there is anything newer.
+    pub max_age_ms: u32,
 }
 
 /// An answer.
@@ -87,10 +112,10 @@ pub enum Answer {
         #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
         alive: Vec<Alive>,
     },
-    /// To `Names`.
+    /// To `Names` and `Agent`.
     #[serde(rename = "n")]
     Named {
-        /// Records of all agents with one of the names.
+        /// Records of all agents with one of the names, or of the agent.
         #[serde(deserialize_with = "codec::at_most::<ANSWER_RECORDS_MAX, _, _>")]
         records: Vec<ByteBuf>,
         /// What is known of the zone of each name, in the order asked.
@@ -102,6 +127,15 @@ pub enum Answer {
         /// Hosts of these agents that are alive.
         #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
         alive: Vec<Alive>,
+    },
+    /// To `Tree`.
+    #[serde(rename = "t")]
+    Tree {
+        /// The registries that whoever answers holds.
+        #[serde(deserialize_with = "codec::at_most::<TREE_ZONES_MAX, _, _>")]
+        zones: Vec<Branch>,
+        /// How many there are beside these.
+        more: u32,
     },
     /// This node cannot say; these may.
     #[serde(rename = "e")]
@@ -119,6 +153,35 @@ pub enum Answer {
         /// The same may be asked again after so many milliseconds.
         wait_ms: u64,
     },
+}
+
+/// A registry of the tree of zones, by the word of whoever holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// Which.
+    #[serde(rename = "z")]
+    pub id: ZoneId,
+    /// What an answer out of it is worth: the age of what is held, and whether nothing is missing.
+    #[serde(rename = "a")]
+    pub age_ms: Option<u32>,
+    /// See `age_ms`.
+    #[serde(rename = "w")]
+    pub is_whole: bool,
+    /// Live agents.
+    #[serde(rename = "n")]
+    pub agents: u32,
+    /// Bytes of its records.
+    #[serde(rename = "b")]
+    pub bytes: u64,
+    /// Live members, where that is known.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// Who speaks for it.
+    #[serde(rename = "g", deserialize_with = "codec::at_most::<WAY_GATEWAYS_MAX, _, _>")]
+    pub gateways: Vec<PeerKey>,
+    /// The zone that names it to the rest of the world.
+    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ZoneId>,
 }
 
 /// What whoever answers knows of the zone of a name.
@@ -153,11 +216,27 @@ pub struct Cover {
     /// Others that are not named.
     #[serde(rename = "m")]
     pub more: u32,
+    /// Who is to be asked of some of the others: for what this node has no room, or what it has only begun to follow.
+    #[serde(rename = "g", default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "codec::at_most::<REFERRALS_MAX, _, _>")]
+    pub refer: Vec<Referral>,
+}
+
+/// A zone that whoever asks has to ask itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referral {
+    /// Which.
+    #[serde(rename = "z")]
+    pub zone: ZoneName,
+    /// Its gateways, those that may answer first.
+    #[serde(rename = "g", deserialize_with = "codec::at_most::<WAY_GATEWAYS_MAX, _, _>")]
+    pub gateways: Vec<Contact>,
 }
 
 impl Search {
     /// A search as it is asked elsewhere; `None` for what only this node can answer.
-    pub fn of(query: &Query, limit: usize, after: Option<&Cursor>, left: Duration) -> Option<Search> {
+    pub fn of(find: &Find, left: Duration) -> Option<Search> {
+        let Find { query, limit, after, max_age, .. } = find;
         let text = &query.text[..query.text.floor_char_boundary(ASKED_TEXT_BYTES_MAX)];
         let labels = |labels: &Vec<String>| (labels.len() <= ASKED_LABELS_MAX).then(|| labels.clone());
         Some(Search {
@@ -165,9 +244,10 @@ impl Search {
             zone: query.zone.clone().unwrap_or_else(ZoneName::root),
             tags: labels(&query.tags)?,
             capabilities: labels(&query.capabilities)?,
-            limit: limit.clamp(1, PAGE_HITS_MAX) as u16,
-            after: after.map(ToString::to_string),
-            left_ms: left.as_millis() as u32,
+            limit: (*limit).clamp(1, PAGE_HITS_MAX) as u16,
+            after: after.as_ref().map(ToString::to_string),
+            left_ms: millis(left),
+            max_age_ms: millis(*max_age),
         })
     }
 
@@ -180,9 +260,8 @@ impl Search {
 }
 
 impl Cover {
-    /// What an answer says of these zones.
-    pub fn of(zones: &[ZoneAnswer]) -> Cover {
-        let millis = |age: Duration| u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+    /// What an answer says of these zones; `refer` are some of those that are not fine.
+    pub fn of(zones: &[ZoneAnswer], refer: Vec<Referral>) -> Cover {
         let (fine, rest): (Vec<&ZoneAnswer>, Vec<&ZoneAnswer>) =
             zones.iter().partition(|it| it.status.is_fine());
         let ages = fine.iter().map(|it| it.age.map_or(u32::MAX, millis));
@@ -190,8 +269,26 @@ impl Cover {
             fine: fine.iter().map(|it| it.count as u32).sum(),
             age_ms: ages.max().unwrap_or(0),
             rest: rest.iter().take(COVER_NAMED_MAX).map(|it| (it.zone.clone(), it.age.map(millis))).collect(),
-            more: rest.len().saturating_sub(COVER_NAMED_MAX) as u32,
+            more: rest.iter().skip(COVER_NAMED_MAX).map(|it| it.count as u32).sum(),
+            refer,
         }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_fine(&self) -> bool {
+        self.rest.is_empty() && self.more == 0
+    }
+
+    /// How old the oldest is of what it is fine for.
+    pub fn age(&self) -> Duration {
+        Duration::from_millis(u64::from(self.age_ms))
+    }
+
+    /// What it says `passed` later.
+    pub fn after(&self, passed: Duration) -> Cover {
+        let later = |ms: u32| later(ms, passed);
+        let rest = self.rest.iter().map(|(zone, age)| (zone.clone(), age.map(later))).collect();
+        Cover { age_ms: later(self.age_ms), rest, ..self.clone() }
     }
 
     /// What it says of the zones of a scope, by whom, `passed` ago.
@@ -247,6 +344,54 @@ pub struct Contact {
     pub addresses: Vec<ByteBuf>,
 }
 
+impl Branch {
+    /// As it is told to others.
+    pub fn of(zone: &TreeZone) -> Branch {
+        Branch {
+            id: zone.id.clone(),
+            age_ms: zone.age.map(millis),
+            is_whole: zone.status.is_fine(),
+            agents: zone.agents as u32,
+            bytes: zone.bytes as u64,
+            members: zone.members.map(|members| members as u32),
+            gateways: zone.gateways.iter().take(WAY_GATEWAYS_MAX).copied().collect(),
+            parent: zone.parent.clone(),
+        }
+    }
+
+    /// As it is shown, by whom, `passed` later.
+    pub fn zone(&self, by: PeerKey, passed: Duration, answered: ZoneStatus) -> TreeZone {
+        let age = self.age_ms.map(|ms| Duration::from_millis(u64::from(ms)) + passed);
+        TreeZone {
+            id: self.id.clone(),
+            role: None,
+            status: match age {
+                _ if self.is_whole => answered,
+                Some(_) => ZoneStatus::Stale,
+                None => ZoneStatus::Unreachable,
+            },
+            age,
+            by: Some(by),
+            agents: self.agents as usize,
+            bytes: self.bytes as usize,
+            members: self.members.map(|members| members as usize),
+            gateways: self.gateways.clone(),
+            is_gateway: false,
+            parent: self.parent.clone(),
+        }
+    }
+}
+
+/// What was so many milliseconds old, `passed` later.
+pub(super) fn later(age_ms: u32, passed: Duration) -> u32 {
+    age_ms.saturating_add(millis(passed))
+}
+
+/// Milliseconds as they are told.
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
 /// Few, and short: an answer has room for addresses that would fill the memory of whoever keeps them.
 fn short_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ByteBuf>, D::Error> {
     let addresses = codec::at_most::<CONTACT_ADDRESSES_MAX, ByteBuf, D>(deserializer)?;
@@ -262,20 +407,76 @@ impl Question {
         let left_ms = match self {
             Question::Walk { .. } => return ASK_TIME_MAX,
             Question::Find(search) => search.left_ms,
-            Question::Names { left_ms, .. } => *left_ms,
+            Question::Names { left_ms, .. }
+            | Question::Agent { left_ms, .. }
+            | Question::Tree { left_ms, .. } => *left_ms,
         };
         Duration::from_millis(u64::from(left_ms)).min(ASK_TIME_MAX)
     }
 
+    /// How old the answer may be.
+    pub fn max_age(&self) -> Duration {
+        let max_age_ms = match self {
+            Question::Walk { .. } => 0,
+            Question::Find(search) => search.max_age_ms,
+            Question::Names { max_age_ms, .. }
+            | Question::Agent { max_age_ms, .. }
+            | Question::Tree { max_age_ms, .. } => *max_age_ms,
+        };
+        Duration::from_millis(u64::from(max_age_ms))
+    }
+
     /// The same with less time.
-    pub fn with_left(mut self, left: Duration) -> Question {
-        let ms = left.as_millis() as u32;
+    pub fn with_left(self, left: Duration) -> Question {
+        let max_age = self.max_age();
+        self.within(left, max_age)
+    }
+
+    fn within(mut self, left: Duration, max_age: Duration) -> Question {
+        let (left, max_age) = (millis(left), millis(max_age));
         match &mut self {
             Question::Walk { .. } => {}
-            Question::Find(search) => search.left_ms = ms,
-            Question::Names { left_ms, .. } => *left_ms = ms,
+            Question::Find(search) => (search.left_ms, search.max_age_ms) = (left, max_age),
+            Question::Names { left_ms, max_age_ms, .. }
+            | Question::Agent { left_ms, max_age_ms, .. }
+            | Question::Tree { left_ms, max_age_ms, .. } => {
+                (*left_ms, *max_age_ms) = (left, max_age);
+            }
         }
         self
+    }
+
+    /// How many names an answer speaks of.
+    pub(super) fn names(&self) -> usize {
+        match self {
+            Question::Walk { .. } | Question::Find(_) | Question::Tree { .. } => 0,
+            Question::Names { names, .. } => names.len(),
+            Question::Agent { .. } => 1,
+        }
+    }
+
+    /// Whether a record of an agent is asked for.
+    pub(super) fn is_answered_by(&self, record: &Record) -> bool {
+        match self {
+            Question::Walk { .. } | Question::Tree { .. } => false,
+            Question::Find(search) => record.name.zone.is_within(&search.zone),
+            Question::Names { names, .. } => names.contains(&record.name),
+            Question::Agent { id, .. } => record.agent_id() == *id,
+        }
+    }
+
+    /// What two questions have in common that one answer answers, whatever their spelling, their time and the age they allow.
+    pub(super) fn sense(&self) -> Vec<u8> {
+        let mut question = self.clone().within(Duration::ZERO, Duration::ZERO);
+        if let Question::Find(search) = &mut question {
+            search.text = words_asked(&search.text).join(" ");
+            for labels in [&mut search.tags, &mut search.capabilities] {
+                labels.iter_mut().for_each(|it| *it = label(it));
+                labels.sort();
+                labels.dedup();
+            }
+        }
+        question.encode()
     }
 
     /// Bytes for the stream.

@@ -33,6 +33,8 @@ pub struct Config {
     pub follow_interval: Duration,
     /// A zone below whose gateways were compared longer ago than this is stale.
     pub fresh_for: Duration,
+    /// What the replicas of all zones below may weigh together, bytes. Smaller in tests and simulations only.
+    pub room_below: usize,
     /// A replica of a zone below that was not compared for this long is nothing any more.
     pub replica_kept: Duration,
     /// Peers from the configuration. Their clocks judge ours; with none a wrong clock only warns.
@@ -90,6 +92,7 @@ impl Default for Config {
             follow_interval: Duration::from_secs(20),
             // Three gateways in turn, and one that is missed.
             fresh_for: Duration::from_secs(120),
+            room_below: 1024 * 1024 * 1024,
             replica_kept: Duration::from_secs(900),
             bootstrap_peers: Vec::new(),
             expects_peers: false,

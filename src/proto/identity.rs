@@ -89,8 +89,9 @@ impl FromStr for PeerKey {
 }
 
 /// The identity of an agent: a hash of owner, zone and name, stable across hosts and restarts. Shown as base32.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AgentId(pub [u8; 20]);
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AgentId(#[serde(with = "serde_bytes")] pub [u8; 20]);
 
 impl AgentId {
     /// The id of the agent `name` that `owner` registered in `zone`.

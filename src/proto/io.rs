@@ -16,7 +16,7 @@ use super::ask::Contact;
 use super::card::Offer;
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneId, ZoneName};
-use super::query::{Answer, Find, KnownOwner, OwnerError, Resolution};
+use super::query::{Answer, Find, KnownOwner, OwnerError, Resolution, TreeZone};
 use super::record::{NoRoom, Record, Refusal};
 use super::registration::{Registered, Withdraw, WriteError};
 
@@ -178,6 +178,8 @@ pub enum Command {
     Find(Find),
     /// Every agent of a zone and those below it, by name.
     List(Find),
+    /// The zones that there are, as far as this node, or whoever it asks, knows.
+    Tree,
     /// One agent and its hosts, by whatever a user calls it.
     Resolve(String),
     /// As `Resolve`, to call it: from then on the name means its owner.
@@ -228,6 +230,8 @@ pub enum Command {
 pub enum Reply {
     /// To `Find` and `List`.
     Found(Answer),
+    /// To `Tree`, from the root down.
+    Tree(Vec<TreeZone>),
     /// To `Resolve` and `ResolveForCall`.
     Resolved(Resolution),
     /// To `Adopt`.
@@ -256,7 +260,7 @@ pub enum ZoneError {
     #[error("this node takes part in the zone {0} in another way; leave it first")]
     OtherRole(ZoneName),
     /// Names without a zone are looked up there.
-    #[error("{0} is the home zone of this node, which it cannot leave")]
+    #[error("the zone {0} is the home zone of this node, which it cannot leave")]
     Home(ZoneName),
 }
 
@@ -477,6 +481,7 @@ impl Reply {
             // A zone is left whether what was offered there can be withdrawn or not.
             reply @ (Reply::Found(_)
             | Reply::Resolved(_)
+            | Reply::Tree(_)
             | Reply::Owners(_)
             | Reply::Zone(_)
             | Reply::Left) => reply,
@@ -487,6 +492,9 @@ impl Reply {
 impl Command {
     /// Whether it only asks: nothing is written for it.
     pub fn is_question(&self) -> bool {
-        matches!(self, Command::Find(_) | Command::List(_) | Command::Resolve(_) | Command::Owners)
+        matches!(
+            self,
+            Command::Find(_) | Command::List(_) | Command::Tree | Command::Resolve(_) | Command::Owners
+        )
     }
 }

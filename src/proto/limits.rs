@@ -88,6 +88,15 @@ pub const ANSWER_RECORDS_BYTES_MAX: usize = 128 * 1024;
 pub const ANSWER_RECORDS_MAX: usize = 2_048;
 /// Zones that an answer names because they are not fine; beyond it they are counted.
 pub const COVER_NAMED_MAX: usize = 64;
+/// Zones of a tree that an answer describes.
+pub const TREE_ZONES_MAX: usize = 512;
+/// Zones that an answer leaves to whoever asks.
+pub const REFERRALS_MAX: usize = 32;
+/// Messages of one client's question to zones that it was referred to.
+pub const REFERRED_ASKS_MAX: usize = 32;
+/// How old what was answered to somebody else may be by default: with it nothing is answered that is older than a round of
+/// comparisons and a moment.
+pub const ANSWER_AGE: Duration = Duration::from_secs(25);
 /// How long a local client waits for what other nodes are asked.
 pub const ASK_TIME: Duration = Duration::from_secs(2);
 /// The longest time that a question may leave whoever is asked.

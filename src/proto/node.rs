@@ -12,6 +12,7 @@ mod ask;
 mod cover;
 mod names;
 mod reads;
+mod tree;
 mod turn;
 
 use rand::SeedableRng;
@@ -93,7 +94,7 @@ impl Node {
             forks: Forks::default(),
             clock: Clock::new(now),
             directory: Directory::new(key),
-            overlay: Overlay::new(now),
+            overlay: Overlay::new(std::mem::take(&mut stored.contacts), now),
             resolver: Resolver::default(),
             out: Outbox::default(),
         };

@@ -16,14 +16,16 @@ use self::below::Below;
 use self::contacts::Contacts;
 pub(super) use self::walk::Parent;
 use self::walk::Walker;
+pub(super) use self::walk::contact_of;
 use super::ask::{Answer, Contact, Question, Way};
+use super::card::Scope;
 use super::context::Context;
 use super::identity::{AgentId, PeerKey};
 use super::io::{ConversationId, Offence, Output, Protocol, Role};
 use super::limits::{SLOTS, SYNC_LOOKED_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX};
 use super::links::Links;
 use super::name::{ZoneId, ZoneName};
-use super::record::{KeyHash, Record, RecordKind, Shelf};
+use super::record::{KeyHash, Record, RecordKey, RecordKind, Shelf};
 use super::time::Timestamp;
 use super::zone::{Zone, Zones, gateways, may_speak};
 
@@ -45,12 +47,13 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(now: Timestamp) -> Overlay {
+    /// With the contacts that the store kept.
+    pub(super) fn new(contacts: Vec<(ZoneId, Vec<Contact>)>, now: Timestamp) -> Overlay {
         Overlay {
             look_at: now,
             offices: BTreeMap::new(),
             below: Below::new(now),
-            contacts: Contacts::default(),
+            contacts: Contacts::new(contacts, now),
             dropped: Vec::new(),
         }
     }
@@ -60,6 +63,7 @@ impl Overlay {
         if self.look_at <= ctx.now {
             self.look_at = ctx.now + OFFICE_INTERVAL;
             self.look_for_offices(ctx, zones);
+            self.contacts.tend(ctx, zones.values(), links);
         }
         for name in self.offices.keys().cloned().collect::<Vec<_>>() {
             self.walk_if_due(ctx, zones, links, &name);
@@ -112,6 +116,7 @@ impl Overlay {
         self.look_at = self.look_at - step;
         self.offices.values_mut().for_each(|walker| walker.shift(step));
         self.below.shift(step);
+        self.contacts.shift(step);
     }
 
     /// Whether this node leads the conversation, to ask its way or to give what it wrote.
@@ -176,7 +181,7 @@ impl Overlay {
         let Question::Walk { zone: id, target } = question else { return Answer::Refused };
         let zone = zones.get(&id.zone).filter(|zone| zone.id() == id && zone.role() == Role::Member);
         if let Some(zone) = zone {
-            return Answer::Way(Box::new(way(ctx, links, zone, &target.zone, asker)));
+            return Answer::Way(Box::new(way(ctx, links, zone, target, asker)));
         }
         let known = self.contacts.of(id).iter().chain(self.below.gateways(id));
         let gateways: Vec<Contact> =
@@ -216,8 +221,8 @@ impl Overlay {
 }
 
 /// What a member knows of the way from its zone to one below.
-fn way(ctx: &Context<'_>, links: &Links, zone: &Zone, target: &ZoneName, asker: &PeerKey) -> Way {
-    let above = zone.name();
+fn way(ctx: &Context<'_>, links: &Links, zone: &Zone, asked: &ZoneId, asker: &PeerKey) -> Way {
+    let (above, target) = (zone.name(), &asked.zone);
     let registry = zone.registry();
     let held = |keys: Vec<KeyHash>| -> Vec<&Record> {
         let records = keys.iter().filter_map(|key| registry.get(key)).map(|record| &**record);
@@ -245,16 +250,18 @@ fn way(ctx: &Context<'_>, links: &Links, zone: &Zone, target: &ZoneName, asker: 
         gateways: others.take(WAY_GATEWAYS_MAX).map(|peer| links.contact(peer)).collect(),
         way,
         below: below.into_iter().take(WAY_BELOW_MAX).map(bytes).collect(),
-        slot: slot_of(zone, target, asker),
+        slot: slot_of(zone, asked, *asker),
     }
 }
 
-/// The slot of a host's delegation: that in which it stands, else the lowest that is free on its shelf.
-fn slot_of(zone: &Zone, target: &ZoneName, host: &PeerKey) -> u16 {
-    let registry = zone.registry();
-    let own = zone.records.delegations.of(target).filter_map(|key| registry.get(key));
-    let present = own.filter(|record| record.host == *host).map(|record| record.slot).min();
-    let shelf = Shelf { owner: *host, host: *host, revocations: false };
+/// The slot of a host's delegation: that in which it stands, or what buried it, else the lowest that is free on its shelf.
+fn slot_of(zone: &Zone, target: &ZoneId, host: PeerKey) -> u16 {
+    let (registry, kind) = (zone.registry(), RecordKind::Delegation);
+    let Some(name) = target.zone.delegated_in(zone.name()) else { return 0 };
+    let owner = target.key.unwrap_or(host);
+    let key = RecordKey { zone: zone.name(), kind: &kind, name: &name, owner, host, scope: Scope::Public };
+    let present = registry.get(&key.hash()).map(|record| record.slot);
+    let shelf = Shelf { owner: host, host, revocations: false };
     let free = || (0..SLOTS).find(|slot| registry.in_slot(shelf, *slot).is_none());
     present.or_else(free).unwrap_or(0)
 }

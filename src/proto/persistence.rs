@@ -3,16 +3,17 @@
 //! Rows: `o` + key hash: an own write (durable). `r` + key hash: a record of another node. `e`: the epoch. `f` + epoch:
 //! versions of an earlier epoch that were lost. `s` + zone: the last own version. `n`: names offered by configured files.
 //! `u`: there while peers may hold records of this key that the folder does not know.
-//! `w` + name: whom it means here.
+//! `w` + name: whom it means here. `c`: who was met of which zone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::Contact;
 use super::codec;
 use super::io::Write;
-use super::name::{FullName, ZoneName};
+use super::name::{FullName, ZoneId, ZoneName};
 use super::query::KnownOwner;
 use super::record::{KeyHash, Record, SignedRecord};
 use super::time::Timestamp;
@@ -37,6 +38,8 @@ pub struct Stored {
     pub incomplete: bool,
     /// Whom names mean here.
     pub owners: Vec<KnownOwner>,
+    /// Who was met of which zone.
+    pub contacts: Vec<(ZoneId, Vec<Contact>)>,
     /// Whether own writes may be missing.
     pub damage: Damage,
 }
@@ -120,6 +123,7 @@ impl Stored {
             b'n' => self.file_offers = codec::decode(value).ok()?,
             b'u' => self.incomplete = true,
             b'w' => self.owners.push(codec::decode(value).ok()?),
+            b'c' => self.contacts = codec::decode(value).ok()?,
             // A row of a later version is left where it is.
             _ => return None,
         }
@@ -173,6 +177,10 @@ pub(super) fn owner_row(known: &KnownOwner) -> Write {
 
 pub(super) fn remove_owner(name: &FullName) -> Write {
     Write { key: owner_key(name), value: None, durable: true }
+}
+
+pub(super) fn contacts_row(contacts: &[(&ZoneId, &Vec<Contact>)]) -> Write {
+    Write { key: b"c".to_vec(), value: Some(codec::encode(&contacts).into()), durable: false }
 }
 
 fn owner_key(name: &FullName) -> Vec<u8> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
 use super::io::Role;
+use super::limits::ANSWER_AGE;
 use super::liveness::Presence;
 use super::name::{FullName, NameError, ZoneId, ZoneName};
 use super::record::Record;
@@ -40,7 +41,7 @@ pub struct Replica {
 }
 
 /// What a search asks.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Find {
     /// What matches, and in which zone and those below it.
     pub query: Query,
@@ -50,6 +51,14 @@ pub struct Find {
     pub after: Option<Cursor>,
     /// Whether what is not held here is left out of the question.
     pub local: bool,
+    /// How old what others answered before may be, with the age that it had then.
+    pub max_age: Duration,
+}
+
+impl Default for Find {
+    fn default() -> Find {
+        Find { query: Query::default(), limit: 0, after: None, local: false, max_age: ANSWER_AGE }
+    }
 }
 
 /// Some of the agents that match, and of which zones that is all.
@@ -61,6 +70,36 @@ pub struct Answer {
     pub next: Option<Cursor>,
     /// What is known of each zone of the asked scope.
     pub zones: Vec<ZoneAnswer>,
+}
+
+/// How often others were asked, and how often that was not needed, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuestionCounts {
+    /// Questions of local clients.
+    pub of_clients: u64,
+    /// Questions of peers.
+    pub of_peers: u64,
+    /// Messages sent for clients.
+    pub asked: u64,
+    /// Messages sent for peers.
+    pub asked_for_peers: u64,
+    /// Clients that were told what others answered before.
+    pub l1: Uses,
+    /// Peers that were.
+    pub l2: Uses,
+    /// Answers out of replicas of zones below.
+    pub l3: Uses,
+}
+
+/// How often a cache had what was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Uses {
+    /// It had it.
+    pub hits: u64,
+    /// It had something too old, or with something missing.
+    pub stale: u64,
+    /// It had nothing.
+    pub misses: u64,
 }
 
 /// What an answer knows of one zone.
@@ -85,10 +124,14 @@ pub enum ZoneStatus {
     Held,
     /// By a gateway of a zone above it, which follows it, from what its gateways lately held.
     Answered,
+    /// As `Answered`, to an equal question of a moment ago.
+    Cached,
     /// From the replica held here, which was not compared with anybody for too long, or is known to lack something.
     Stale,
     /// The replica held here was never compared with anybody, or none is held: all of the zone may be missing.
     Unreachable,
+    /// Whoever follows it has no room for it, and too many zones had to be asked one by one.
+    Skipped,
 }
 
 /// A registry of the tree of zones, as this node sees it.
@@ -96,12 +139,14 @@ pub enum ZoneStatus {
 pub struct TreeZone {
     /// Which.
     pub id: ZoneId,
-    /// How this node takes part.
-    pub role: Role,
+    /// How this node takes part; none of what it knows from others alone.
+    pub role: Option<Role>,
     /// What an answer out of it is worth.
     pub status: ZoneStatus,
     /// See [`ZoneAnswer::age`].
     pub age: Option<Duration>,
+    /// Who told of it, where that was not this node.
+    pub by: Option<PeerKey>,
     /// Live agents.
     pub agents: usize,
     /// Bytes of its records.
@@ -112,7 +157,8 @@ pub struct TreeZone {
     pub gateways: Vec<PeerKey>,
     /// Whether this node does.
     pub is_gateway: bool,
-    /// The nearest zone above that answered this node's last walk.
+    /// The zone above that names it to the rest of the world, as far as is known: of a zone of which this node is a gateway the
+    /// nearest that answered its last walk, of one below the nearest in which its delegation is held.
     pub parent: Option<ZoneId>,
 }
 
@@ -199,8 +245,8 @@ impl ZoneStatus {
     /// Whether nothing of the zone is missing.
     pub fn is_fine(self) -> bool {
         match self {
-            ZoneStatus::Held | ZoneStatus::Answered => true,
-            ZoneStatus::Stale | ZoneStatus::Unreachable => false,
+            ZoneStatus::Held | ZoneStatus::Answered | ZoneStatus::Cached => true,
+            ZoneStatus::Stale | ZoneStatus::Unreachable | ZoneStatus::Skipped => false,
         }
     }
 }

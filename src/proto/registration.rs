@@ -76,7 +76,10 @@ pub enum WriteError {
     #[error("{0}")]
     Refused(Refusal),
     /// No slot is free.
-    #[error("this node has all the agents that one host may have in this zone; deregister agents first")]
+    #[error(
+        "this node has all the agents in this zone that one host may have there, or that its grant gives room for; \
+         deregister agents first, or ask for a grant of more slots"
+    )]
     QuotaExceeded,
     /// The zone is full of records that come before it.
     #[error(

@@ -1,16 +1,27 @@
 //! Questions that others are asked (protocol section 4): those of local clients, and those of peers of this node's zones and
-//! below. They only go up, one message in and at most one out, so that no loop and no flood can come of them.
+//! below. They only go up, one message in and at most one out, so that no loop and no flood can come of them. Equal ones that
+//! are under way at once are one, and what was answered is kept for a while.
+
+mod cache;
+mod heard;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{Answer, Contact, Question};
+pub(super) use self::cache::Level;
+use self::cache::{Cache, Recalled};
+pub(super) use self::heard::{Consulted, Heard, Told};
+use super::ask::{Contact, Question};
 use super::context::Context;
 use super::identity::PeerKey;
 use super::io::{ConversationId, Output, Protocol};
 use super::limits::QUESTIONS_MAX;
-use super::query::Find;
+use super::query::{Find, QuestionCounts};
 use super::time::Timestamp;
+
+/// Least time in which somebody who was referred to may still answer.
+const ROUND_TRIP_MIN: Duration = Duration::from_millis(100);
 
 /// Whose question it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +32,11 @@ pub(super) enum Origin {
         id: u64,
         find: Find,
         by_name: bool,
+    },
+    /// A client that looks at the tree of zones.
+    Tree {
+        /// The number of its command.
+        id: u64,
     },
     /// A client that means an agent.
     Resolve {
@@ -38,14 +54,16 @@ pub(super) enum Origin {
 
 /// A question under way.
 pub(super) struct Open {
-    pub(super) origin: Origin,
+    /// Whose it is: the first asked it, the others meant the same.
+    pub(super) origins: Vec<Origin>,
     pub(super) question: Question,
-    pub(super) asked_at: Timestamp,
+    level: Level,
+    sense: Vec<u8>,
     deadline: Timestamp,
-    waiting: BTreeMap<ConversationId, PeerKey>,
-    /// What came, by whom.
-    pub(super) answers: Vec<(PeerKey, Answer)>,
-    /// Whether the zone's own gateways were asked, after a replica.
+    waiting: BTreeMap<ConversationId, (PeerKey, Question)>,
+    /// What came.
+    pub(super) consulted: Consulted,
+    /// Whether those were asked whom the first answers led to.
     pub(super) is_confirmed: bool,
 }
 
@@ -54,12 +72,34 @@ pub(super) struct Open {
 pub(super) struct Resolver {
     open: BTreeMap<u64, Open>,
     next: u64,
+    cache: Cache,
+    pub(super) counts: QuestionCounts,
 }
 
 impl Resolver {
     /// Whether another question has room.
     pub(super) fn has_room(&self) -> bool {
-        self.open.len() < QUESTIONS_MAX
+        self.open.values().map(|open| open.origins.len()).sum::<usize>() < QUESTIONS_MAX
+    }
+
+    /// What others said to an equal question, if it is young enough for this one.
+    pub(super) fn recall(
+        &mut self,
+        question: &Question,
+        level: Level,
+        now: Timestamp,
+    ) -> Option<Arc<Consulted>> {
+        let recalled = self.cache.get(&question.sense(), level, question.max_age(), now);
+        let uses = if level == Level::L1 { &mut self.counts.l1 } else { &mut self.counts.l2 };
+        match recalled {
+            Recalled::Young(consulted) => {
+                uses.hits += 1;
+                return Some(consulted);
+            }
+            Recalled::Old => uses.stale += 1,
+            Recalled::Nothing => uses.misses += 1,
+        }
+        None
     }
 
     /// Asks these, all at once, with the time that is left. They are as many as there are ways: two at most.
@@ -71,38 +111,62 @@ impl Resolver {
         of: Vec<Contact>,
         left: Duration,
     ) {
+        let (sense, deadline, level) = (question.sense(), ctx.now + left, origin.level());
+        let same = self.open.values_mut().find(|open| {
+            open.sense == sense
+                && open.deadline <= deadline
+                && open.question.max_age() <= question.max_age()
+                && !open.is_confirmed
+                && open.level == level
+        });
+        if let Some(open) = same {
+            return open.origins.push(origin);
+        }
         let open = Open {
-            origin,
-            question,
-            asked_at: ctx.now,
-            deadline: ctx.now + left,
+            origins: vec![origin],
+            question: question.clone(),
+            level,
+            sense,
+            deadline,
             waiting: BTreeMap::new(),
-            answers: Vec::new(),
+            consulted: Consulted::new(ctx.now),
             is_confirmed: false,
         };
-        self.next += 1;
-        let number = self.next;
-        self.open.insert(number, open);
-        self.ask_more(ctx, number, of);
+        self.go_on(ctx, open, of.into_iter().map(|contact| (contact, question.clone())).collect());
     }
 
-    /// Asks these as well.
-    fn ask_more(&mut self, ctx: &mut Context<'_>, number: u64, of: Vec<Contact>) {
-        let Some(open) = self.open.get_mut(&number) else { return };
+    /// A question goes on, at these.
+    pub(super) fn go_on(&mut self, ctx: &mut Context<'_>, mut open: Open, of: Vec<(Contact, Question)>) {
         // A moment less: the answer has to come back.
         let left = open.deadline.since(ctx.now).mul_f64(0.9);
-        for contact in of {
+        let asked = match open.level {
+            Level::L1 => &mut self.counts.asked,
+            Level::L2 => &mut self.counts.asked_for_peers,
+        };
+        for (contact, question) in of {
             let conversation = ctx.out.next_conversation();
-            open.waiting.insert(conversation, contact.peer);
             let (peer, protocol) = (contact.peer, Protocol::Ask);
-            let bytes = open.question.clone().with_left(left).encode();
+            let question = question.with_left(left);
+            let bytes = question.encode();
+            open.waiting.insert(conversation, (contact.peer, question));
             ctx.out.push(Output::Reach(contact));
             ctx.out.push(Output::Request { conversation, peer, protocol, bytes });
+            *asked += 1;
         }
+        self.next += 1;
+        self.open.insert(self.next, open);
     }
 
     pub(super) fn leads(&self, id: ConversationId) -> bool {
         self.open.values().any(|open| open.waiting.contains_key(&id))
+    }
+
+    /// Who was asked what, and whether because somebody else had said that he knows.
+    pub(super) fn asked(&self, id: ConversationId) -> Option<(PeerKey, Question, bool)> {
+        self.open.values().find_map(|open| {
+            let (peer, question) = open.waiting.get(&id)?;
+            Some((*peer, question.clone(), open.is_confirmed))
+        })
     }
 
     /// An answer came, or none will; the question, if that was the last that was waited for.
@@ -110,21 +174,19 @@ impl Resolver {
         &mut self,
         ctx: &mut Context<'_>,
         id: ConversationId,
-        answer: Option<Answer>,
+        heard: Option<Heard>,
     ) -> Option<Open> {
         let (number, open) = self.open.iter_mut().find(|(_, open)| open.waiting.contains_key(&id))?;
-        let (number, peer) = (*number, open.waiting.remove(&id)?);
+        let number = *number;
+        open.waiting.remove(&id);
         ctx.out.push(Output::EndConversation { conversation: id });
-        open.answers.extend(answer.map(|answer| (peer, answer)));
+        open.consulted.heard.extend(heard);
         if open.waiting.is_empty() { self.open.remove(&number) } else { None }
     }
 
-    /// A question goes on, at others.
-    pub(super) fn go_on(&mut self, ctx: &mut Context<'_>, open: Open, of: Vec<Contact>) {
-        self.next += 1;
-        let number = self.next;
-        self.open.insert(number, open);
-        self.ask_more(ctx, number, of);
+    /// What others said is kept for whoever asks the same.
+    pub(super) fn keep(&mut self, open: &Open, consulted: Arc<Consulted>, now: Timestamp) {
+        self.cache.put(&open.sense, open.level, consulted, now);
     }
 
     /// Questions whose time is over.
@@ -144,15 +206,31 @@ impl Resolver {
     /// The local clock went back by `step`.
     pub(super) fn shift(&mut self, step: Duration) {
         for open in self.open.values_mut() {
-            open.asked_at = open.asked_at - step;
+            open.consulted.asked_at = open.consulted.asked_at - step;
             open.deadline = open.deadline - step;
         }
+        self.cache.clear();
     }
 }
 
 impl Open {
-    /// How long ago it was asked.
-    pub(super) fn passed(&self, now: Timestamp) -> Duration {
-        now.since(self.asked_at)
+    /// Whether there is time to ask somebody else.
+    pub(super) fn has_time(&self, now: Timestamp) -> bool {
+        self.deadline.since(now) >= ROUND_TRIP_MIN
+    }
+
+    /// All that came.
+    pub(super) fn take_consulted(&mut self) -> Consulted {
+        let asked_at = self.consulted.asked_at;
+        std::mem::replace(&mut self.consulted, Consulted::new(asked_at))
+    }
+}
+
+impl Origin {
+    fn level(&self) -> Level {
+        match self {
+            Origin::Find { .. } | Origin::Tree { .. } | Origin::Resolve { .. } => Level::L1,
+            Origin::Peer { .. } => Level::L2,
+        }
     }
 }

@@ -32,6 +32,7 @@ use self::labels::Labels;
 use self::order::{Key, NameOrder};
 pub use self::rank::Statistics;
 use self::rank::{Counts, Field};
+pub(super) use self::token::label;
 use self::vocabulary::Vocabulary;
 use super::identity::AgentId;
 use super::limits::LABELS_MAX;
@@ -139,6 +140,13 @@ enum Allowed {
     Only(RoaringBitmap),
 }
 
+/// The words that count of a question, in their order: with the same words two questions are one.
+///
+/// Cut before it is read: the cost of splitting a text into words must not follow what a stranger sends.
+pub(super) fn words_asked(text: &str) -> Vec<String> {
+    rank::query_words(&text[..text.floor_char_boundary(QUERY_BYTES_MAX)])
+}
+
 impl Index {
     /// An index of nothing.
     pub fn new() -> Index {
@@ -209,12 +217,10 @@ impl Index {
         statistics: Option<&Statistics>,
     ) -> Page {
         let allowed = self.allowed(query);
-        // Cut before it is read: the cost of splitting a text into words must not follow what a stranger sends.
-        let text = &query.text[..query.text.floor_char_boundary(QUERY_BYTES_MAX)];
-        if text.trim().is_empty() {
+        if query.text.trim().is_empty() {
             return self.page_by_name(&allowed, limit, after);
         }
-        self.page_by_score(&rank::query_words(text), &allowed, limit, after, statistics)
+        self.page_by_score(&words_asked(&query.text), &allowed, limit, after, statistics)
     }
 
     /// A page of every entry, or those of `zone` and below, by full name, then id. `limit` as in [`Index::search`].

@@ -293,6 +293,7 @@ impl Checkers {
             Reply::Deregistered(result) | Reply::Adopted(result) => vec![result],
             Reply::Found(_)
             | Reply::Resolved(_)
+            | Reply::Tree(_)
             | Reply::Owners(_)
             | Reply::Owner(_)
             | Reply::Zone(_)

@@ -134,6 +134,11 @@ fn is_success(reply: &Reply) -> u8 {
         Reply::Registered(results) => u8::from(results.iter().all(Result::is_ok)),
         Reply::Deregistered(result) | Reply::Adopted(result) => u8::from(result.is_ok()),
         Reply::Zone(result) => u8::from(result.is_ok()),
-        Reply::Found(_) | Reply::Resolved(_) | Reply::Owners(_) | Reply::Owner(_) | Reply::Left => 2,
+        Reply::Found(_)
+        | Reply::Tree(_)
+        | Reply::Resolved(_)
+        | Reply::Owners(_)
+        | Reply::Owner(_)
+        | Reply::Left => 2,
     }
 }

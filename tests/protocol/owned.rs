@@ -123,6 +123,21 @@ fn a_record_without_the_keys_grant_is_refused_wherever_it_comes_from_and_one_bey
     assert_eq!(verdict(written(vec![grant], GRANT_SLOTS - 1)), Verdict::Accept);
 }
 
+#[test]
+fn a_host_that_used_its_slots_up_is_told_so() {
+    let mut cluster = members(1);
+    let grant = granted(&zone_key(), key(0), RecordKind::Agent).sign(&zone_key());
+    let mut register = |number: u16| {
+        let grants = vec![grant.clone()];
+        let offer = Offer { zone: Some(acme()), grants, ..offer(&format!("a{number}"), "text") };
+        cluster.register(0, offer).map(drop)
+    };
+    for number in 0..GRANT_SLOTS {
+        assert_eq!(register(number), Ok(()), "{number}");
+    }
+    assert_eq!(register(GRANT_SLOTS), Err(WriteError::QuotaExceeded));
+}
+
 fn delegation(change: impl FnOnce(&mut Header, &mut Delegation)) -> Result<Record, Refusal> {
     let mut body = Delegation { zone: acme(), addresses: vec![ByteBuf::from(vec![4, 127, 0, 0, 1])] };
     let mut header = header(0);

@@ -1,11 +1,16 @@
 //! Zones of one node: machines that never touch each other, and that come and go while the node runs.
 
+use aop::proto::ask::Contact;
 use aop::proto::config::Config;
 use aop::proto::fingerprint::as_of;
+use aop::proto::identity::Identity;
 use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply, Role, ZoneError};
 use aop::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::{ZoneId, ZoneName};
+use aop::proto::node::Node;
+use aop::proto::persistence::Stored;
 use aop::proto::query::{Find, Resolution};
+use aop::proto::time::Timestamp;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_bytes::ByteBuf;
@@ -234,4 +239,47 @@ fn a_response_that_nobody_waits_for_changes_nothing() {
     cluster.give(0, Input::RequestFailed { conversation: aop::proto::io::ConversationId(9) });
     cluster.settle();
     assert_eq!((picture(&mut cluster, 0, &ZoneName::root()), cluster.log.len()), (before, since));
+}
+
+#[test]
+fn a_node_that_starts_again_dials_those_whom_it_met_in_its_zone() {
+    let start = |stored: Stored| {
+        let identity = Identity::from_seed([1; 32]);
+        let mut node = Node::new(identity, serving(&["acme.org"]), [0; 32], stored, Timestamp(1_000_000));
+        node.handle(Timestamp(1_000_000), Input::Addresses(vec![ByteBuf::from(b"own".to_vec())]));
+        node
+    };
+    let outputs = |node: &mut Node| std::iter::from_fn(|| node.poll_output()).collect::<Vec<Output>>();
+    let mut node = start(Stored::default());
+    node.handle(Timestamp(1_000_100), Input::Connected { peer: key(2), dialed: Dialed::ByUs });
+    let addresses = vec![ByteBuf::from(b"there".to_vec())];
+    node.handle(Timestamp(1_000_100), Input::PeerAddresses { peer: key(2), addresses: addresses.clone() });
+    let joined = Input::PeerJoined { peer: key(2), zone: zone("acme.org"), dialed: Dialed::ByUs };
+    node.handle(Timestamp(1_000_100), joined);
+    let mut stored = Stored::default();
+    for at in (1_000_200..1_090_000).step_by(1_000) {
+        node.handle_timeout(Timestamp(at));
+        for output in outputs(&mut node) {
+            let Output::Persist(writes) = output else { continue };
+            for write in writes {
+                let value = write.value.as_deref().unwrap_or_default();
+                stored.take_row(&write.key, value, true, "world", Timestamp(at));
+            }
+        }
+    }
+    assert_eq!(
+        stored.contacts,
+        [(ZoneId::open(zone("acme.org")), vec![Contact { peer: key(2), addresses }])]
+    );
+    let mut again = start(stored.clone());
+    again.handle_timeout(Timestamp(1_000_001));
+    let known = Contact { peer: key(2), addresses: stored.contacts[0].1[0].addresses.clone() };
+    let dials = |outputs: Vec<Output>| {
+        outputs.iter().any(|output| matches!(output, Output::Reach(contact) if *contact == known))
+    };
+    assert!(dials(outputs(&mut again)), "nobody of the zone is met");
+    again.handle_timeout(Timestamp(1_030_000));
+    assert!(!dials(outputs(&mut again)), "not before a minute is over");
+    again.handle_timeout(Timestamp(1_060_001));
+    assert!(dials(outputs(&mut again)));
 }

@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 #[cfg(feature = "lab")]
 mod model;
+mod questions;
 #[cfg(feature = "lab")]
 mod report;
 mod seeds;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aop::proto::config::Config;
 use aop::proto::io::{Command, Reply};
 use aop::proto::name::ZoneName;
 use aop::proto::query::{Answer, Find, Resolution, ZoneStatus};
@@ -22,6 +23,11 @@ fn zone(name: &str) -> ZoneName {
 
 /// Two nodes of the root, three of acme.org, two of research.acme.org, two of other.net.
 fn tree(seed: u64) -> World {
+    tree_by(seed, Config::default())
+}
+
+/// The same by other settings.
+pub(crate) fn tree_by(seed: u64, config: Config) -> World {
     let of = |name: &str, members: std::ops::Range<usize>| ZoneSetup {
         name: zone(name),
         members: members.collect(),
@@ -31,7 +37,8 @@ fn tree(seed: u64) -> World {
         vec![of(".", 0..2), of("acme.org", 2..5), of("research.acme.org", 5..7), of("other.net", 7..9)];
     // The two of the root know each other: who they are comes from settings, and no zone above could tell them.
     let graph = Graph::Whole;
-    let mut world = World::new(seed, Setup { nodes: 9, zones, graph, dialable: true, ..Setup::default() });
+    let mut world =
+        World::new(seed, Setup { nodes: 9, config, zones, graph, dialable: true, ..Setup::default() });
     for node in 0..9 {
         world.start(node, RestartFrom::Disk);
     }
@@ -43,7 +50,7 @@ fn tree(seed: u64) -> World {
 }
 
 /// Asks a node, and lets time pass until it answers.
-fn find(world: &mut World, node: usize, zone: Option<&str>) -> Answer {
+pub(crate) fn find(world: &mut World, node: usize, zone: Option<&str>) -> Answer {
     let query = Query { zone: zone.map(|zone| zone.parse().expect("a zone")), ..Query::default() };
     match ask(world, node, Command::Find(Find { query, limit: 1_000, ..Find::default() })) {
         Reply::Found(answer) => answer,
@@ -51,7 +58,7 @@ fn find(world: &mut World, node: usize, zone: Option<&str>) -> Answer {
     }
 }
 
-fn ask(world: &mut World, node: usize, command: Command) -> Reply {
+pub(crate) fn ask(world: &mut World, node: usize, command: Command) -> Reply {
     let number = world.ask(node, command);
     for _ in 0..40 {
         if let Some(reply) = world.take_reply(number) {
@@ -62,7 +69,7 @@ fn ask(world: &mut World, node: usize, command: Command) -> Reply {
     panic!("no answer of node {node}");
 }
 
-fn agents(answer: &Answer) -> Vec<String> {
+pub(crate) fn agents(answer: &Answer) -> Vec<String> {
     let mut names: Vec<String> =
         answer.found.iter().map(|found| found.record.name.agent.to_string()).collect();
     names.sort();
@@ -129,6 +136,26 @@ fn a_zone_that_dies_is_named_and_what_lies_below_it_goes_on() {
     run(&mut world, 400_000);
     let answer = find(&mut world, 0, None);
     assert!(answer.is_complete() && agents(&answer).len() == 9, "{:?} {:?}", answer.zones, agents(&answer));
+}
+
+#[test]
+fn a_zone_whose_members_all_end_well_is_named_no_more_and_again_when_they_are_back() {
+    let mut world = tree(3);
+    run(&mut world, 180_000);
+    for node in 7..9 {
+        assert_eq!(ask(&mut world, node, Command::Leave), Reply::Left);
+    }
+    run(&mut world, 300);
+    for node in 7..9 {
+        world.fault(Fault::Crash { node, from: RestartFrom::Disk, down_ms: 120_000 });
+    }
+    run(&mut world, 30_000);
+    let answer = find(&mut world, 3, None);
+    assert!(answer.is_complete() && agents(&answer).len() == 7, "{:?}", answer.zones);
+    assert!(answer.zones.iter().all(|it| it.zone != zone("other.net")), "{:?}", answer.zones);
+    run(&mut world, 200_000);
+    let answer = find(&mut world, 3, None);
+    assert!(answer.is_complete() && agents(&answer).len() == 9, "{:?}", answer.zones);
 }
 
 /// A wrong `complete` is one without an agent that was acknowledged long before what the answer says it holds.

@@ -95,8 +95,10 @@ pub(super) fn zone_status(status: ZoneStatus) -> api::ZoneStatus {
     match status {
         ZoneStatus::Held => api::ZoneStatus::Held,
         ZoneStatus::Answered => api::ZoneStatus::Answered,
+        ZoneStatus::Cached => api::ZoneStatus::Cached,
         ZoneStatus::Stale => api::ZoneStatus::Stale,
         ZoneStatus::Unreachable => api::ZoneStatus::Unreachable,
+        ZoneStatus::Skipped => api::ZoneStatus::Skipped,
     }
 }
 

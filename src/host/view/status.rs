@@ -16,6 +16,7 @@ use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Role};
 use crate::proto::node::Node;
+use crate::proto::query::{QuestionCounts, Uses};
 use crate::proto::record::Author;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::ZoneState;
@@ -52,6 +53,7 @@ pub(in crate::host) struct Snapshot {
     /// Names of agents that an earlier data folder offered.
     restored: String,
     refused: BTreeMap<Code, u64>,
+    questions: QuestionCounts,
 }
 
 struct ZoneSnapshot {
@@ -88,6 +90,7 @@ impl Snapshot {
             restored: restored_names(seen.node),
             cut_off_since: seen.node.cut_off_since().filter(|_| seen.node.config().expects_peers),
             refused: seen.node.refused().clone(),
+            questions: seen.node.question_counts(),
         }
     }
 
@@ -233,7 +236,7 @@ fn spoken_for(node: &mut Node, now: Timestamp) -> BTreeMap<PeerKey, Vec<String>>
 
 /// Prometheus text.
 pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
-    let traffic = snapshot.traffic.clone();
+    let (traffic, questions) = (snapshot.traffic.clone(), snapshot.questions);
     let status = snapshot.status();
     let mut text = String::new();
     let mut line = |name: &str, kind: &str, labels: &str, value: u64| {
@@ -262,6 +265,19 @@ pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
     }
     for (reason, count) in &status.refused {
         line("aop_refused_records_total", "counter", &format!("{{reason=\"{reason}\"}}"), *count);
+    }
+    let QuestionCounts { of_clients, of_peers, asked, asked_for_peers, l1, l2, l3 } = questions;
+    for (origin, questions, messages) in [("client", of_clients, asked), ("peer", of_peers, asked_for_peers)]
+    {
+        let labels = format!("{{origin=\"{origin}\"}}");
+        line("aop_questions_total", "counter", &labels, questions);
+        line("aop_questions_asked_total", "counter", &labels, messages);
+    }
+    for (cache, Uses { hits, stale, misses }) in [("l1", l1), ("l2", l2), ("l3", l3)] {
+        for (result, uses) in [("hit", hits), ("stale", stale), ("miss", misses)] {
+            let labels = format!("{{cache=\"{cache}\",result=\"{result}\"}}");
+            line("aop_cache_requests_total", "counter", &labels, uses);
+        }
     }
     for zone in &status.zones {
         let labels = format!("{{zone=\"{}\"}}", zone.zone);

@@ -8,23 +8,26 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::turn::Turn;
-use crate::proto::ask::{self, Contact, Cover, Question, Search};
+use crate::proto::ask::{self, Contact, Cover, Question, Referral, Search};
 use crate::proto::context::Context;
 use crate::proto::directory::{entry_of, presence_told};
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{ConversationId, Offence, Output, Reply};
-use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, COVER_NAMED_MAX};
+use crate::proto::limits::{
+    ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, COVER_NAMED_MAX, REFERRED_ASKS_MAX,
+};
 use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Answer, Find, Found, ZoneAnswer};
+use crate::proto::query::{Answer, Find, Found, ZoneAnswer, ZoneStatus};
 use crate::proto::record::{Blame, Record, Refusal};
-use crate::proto::resolver::{Open, Origin};
-use crate::proto::search::{Index, Statistics};
+use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
+use crate::proto::search::{Index, Query, Statistics};
+use crate::proto::time::Timestamp;
 use crate::proto::zone::gateways;
 
-/// What other nodes sent of some agents, verified.
+/// What other nodes sent of some agents, put together.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Gathered {
     pub(super) records: BTreeMap<AgentId, Vec<Arc<Record>>>,
     pub(super) alive: Vec<Alive>,
 }
@@ -51,20 +54,45 @@ impl Questions<'_, '_> {
     pub(super) fn search(&mut self, id: u64, find: Find, by_name: bool) -> Option<Reply> {
         let zones = self.cover(&find);
         let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        self.0.resolver.counts.of_clients += 1;
         let is_asked = !find.local && !zones.iter().all(|zone| zone.status.is_fine());
-        let ways = if is_asked && self.0.resolver.has_room() { self.ways_up(&scope) } else { Vec::new() };
+        let ways = if is_asked { self.ways_up(&scope) } else { Vec::new() };
         let question = match ways.is_empty() {
             true => None,
-            false => Search::of(&find.query, find.limit, find.after.as_ref(), ASK_TIME),
+            false => Search::of(&find, ASK_TIME).map(|search| Question::Find(Box::new(search))),
         };
-        match question {
-            None => Some(Reply::Found(self.found_here(&find, by_name, zones).0)),
-            Some(search) => {
-                let (origin, question) =
-                    (Origin::Find { id, find, by_name }, Question::Find(Box::new(search)));
-                self.0.resolver.ask(&mut self.0.ctx, origin, question, ways, ASK_TIME);
-                None
-            }
+        let Some(question) = question else {
+            self.count_replicas(&zones);
+            let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
+            return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
+        };
+        let now = self.ctx.now;
+        if let Some(consulted) = self.0.resolver.recall(&question, Level::L1, now) {
+            return Some(Reply::Found(self.united(&consulted, &find, by_name, ZoneStatus::Cached)));
+        }
+        if !self.0.resolver.has_room() {
+            let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
+            return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
+        }
+        let origin = Origin::Find { id, find, by_name };
+        self.0.resolver.ask(&mut self.0.ctx, origin, question, ways, ASK_TIME);
+        None
+    }
+
+    /// Counts an answer out of memory that replicas had a part in.
+    fn count_replicas(&mut self, zones: &[ZoneAnswer]) {
+        let statuses: Vec<ZoneStatus> = zones
+            .iter()
+            .filter(|it| !self.zones.contains_key(&it.zone) && self.overlay.below().follows(&it.zone))
+            .map(|it| it.status)
+            .collect();
+        let uses = &mut self.0.resolver.counts.l3;
+        if statuses.contains(&ZoneStatus::Unreachable) {
+            uses.misses += 1;
+        } else if statuses.contains(&ZoneStatus::Stale) {
+            uses.stale += 1;
+        } else if !statuses.is_empty() {
+            uses.hits += 1;
         }
     }
 
@@ -133,7 +161,11 @@ impl Questions<'_, '_> {
             }
             Question::Find(search) => vec![search.zone.clone()],
             Question::Names { names, .. } => names.iter().map(|name| name.zone.clone()).collect(),
+            Question::Tree { zone, .. } => vec![zone.clone()],
+            Question::Agent { .. } => vec![ZoneName::root()],
         };
+        let now = self.ctx.now;
+        self.0.resolver.counts.of_peers += 1;
         let above = scopes.iter().find(|scope| !self.holds(scope) && !self.is_whole_here(scope));
         let is_mate = self.zones.values().any(|zone| zone.peers().contains(&peer))
             || self.overlay.below().is_gateway_of_any(&peer);
@@ -141,22 +173,32 @@ impl Questions<'_, '_> {
         let parent = parents
             .map(|parent| parent.gateway.clone())
             .find(|it| it.peer != peer && it.peer != self.ctx.key());
-        match parent.filter(|_| above.is_some() && is_mate && self.0.resolver.has_room()) {
-            Some(parent) => {
-                let left = question.left();
-                self.0.resolver.ask(&mut self.0.ctx, Origin::Peer { id }, question, vec![parent], left);
-                None
-            }
-            None => Some(self.answer_from_memory(&question)),
+        let Some(parent) = parent.filter(|_| above.is_some() && is_mate) else {
+            return Some(self.answer_from_memory(&question));
+        };
+        if let Some(consulted) = self.0.resolver.recall(&question, Level::L2, now) {
+            return Some(self.passed_on(&consulted, &question));
+        }
+        if !self.0.resolver.has_room() {
+            return Some(self.answer_from_memory(&question));
+        }
+        let left = question.left();
+        self.0.resolver.ask(&mut self.0.ctx, Origin::Peer { id }, question, vec![parent], left);
+        None
+    }
+
+    /// What others answered, for a peer; what memory has, if nobody did.
+    fn passed_on(&mut self, consulted: &Consulted, question: &Question) -> ask::Answer {
+        let now = self.ctx.now;
+        match consulted.heard.first() {
+            Some(heard) => heard.answer(consulted.passed(now), now),
+            None => self.answer_from_memory(question),
         }
     }
 
     /// Whether a zone is held, with nothing delegated below it.
     pub(super) fn is_whole_here(&self, scope: &ZoneName) -> bool {
-        let find = Find {
-            query: crate::proto::search::Query { zone: Some(scope.clone()), ..Default::default() },
-            ..Find::default()
-        };
+        let find = Find { query: Query { zone: Some(scope.clone()), ..Query::default() }, ..Find::default() };
         self.cover(&find).iter().all(|zone| zone.status.is_fine())
     }
 
@@ -165,8 +207,9 @@ impl Questions<'_, '_> {
             Question::Walk { .. } => ask::Answer::Refused,
             Question::Find(search) => {
                 let Some((query, after)) = search.query() else { return ask::Answer::Refused };
-                let find = Find { query, limit: usize::from(search.limit), after, local: false };
+                let find = Find { query, limit: usize::from(search.limit), after, ..Find::default() };
                 let zones = self.cover(&find);
+                self.count_replicas(&zones);
                 let (Answer { found, next, zones }, statistics) = self.found_here(&find, false, zones);
                 let (records, told) =
                     self.records_of(found.iter().map(|found| (found.id, found.record.name.zone.clone())));
@@ -175,10 +218,12 @@ impl Questions<'_, '_> {
                     alive: self.alive_of(&records),
                     records: bytes_of(&records),
                     statistics,
-                    cover: Cover::of(&zones),
+                    cover: Cover::of(&zones, self.overlay.below().referrals(&search.zone, &self.ctx)),
                 }
             }
             Question::Names { names, .. } => self.answer_names(names),
+            Question::Tree { zone, .. } => self.answer_tree(zone),
+            Question::Agent { id, .. } => self.answer_agent(*id),
         }
     }
 
@@ -227,60 +272,174 @@ impl Questions<'_, '_> {
 
     /// An answer to what this node asked others, or the end of waiting for it.
     pub(super) fn handle_answer(&mut self, conversation: ConversationId, bytes: Option<&[u8]>) {
-        let answer = bytes.and_then(|bytes| ask::Answer::decode(bytes).ok());
-        if let Some(open) = self.0.resolver.take(&mut self.0.ctx, conversation, answer) {
+        let Some((peer, question, is_referred)) = self.0.resolver.asked(conversation) else { return };
+        let heard = match bytes.map(ask::Answer::decode) {
+            Some(Ok(answer)) => self.hear(peer, &question, is_referred, answer),
+            Some(Err(_)) => {
+                self.ctx.out.penalize(peer, Offence::Answer);
+                None
+            }
+            None => None,
+        };
+        if let Some(open) = self.0.resolver.take(&mut self.0.ctx, conversation, heard) {
             self.close(open);
         }
+    }
+
+    /// Verifies what a peer answered; all of it is refused if anything is not what it claims to be.
+    fn hear(
+        &mut self,
+        peer: PeerKey,
+        question: &Question,
+        is_referred: bool,
+        answer: ask::Answer,
+    ) -> Option<Heard> {
+        let (records, alive, told) = match (answer, question) {
+            (ask::Answer::Found { records, more, statistics, cover, alive }, Question::Find(search)) => {
+                let scope = search.zone.clone();
+                (records, alive, Told::Found { is_referred, scope, more, statistics, cover })
+            }
+            (ask::Answer::Named { records, zones, gateways, alive }, question)
+                if question.names() == zones.len() =>
+            {
+                (records, alive, Told::Named { zones, gateways })
+            }
+            (ask::Answer::Tree { zones, more }, Question::Tree { zone, .. })
+                if zones.iter().all(|it| it.id.zone.is_within(zone)) =>
+            {
+                (Vec::new(), Vec::new(), Told::Tree { zones, more })
+            }
+            (ask::Answer::Elsewhere { .. } | ask::Answer::Refused | ask::Answer::Busy { .. }, _) => {
+                return None;
+            }
+            _ => {
+                self.ctx.out.penalize(peer, Offence::Answer);
+                return None;
+            }
+        };
+        let verified: Result<Vec<Option<Arc<Record>>>, Refusal> =
+            records.iter().map(|bytes| verified(&mut self.0.ctx, bytes)).collect();
+        let is_answer = |records: &Vec<Option<Arc<Record>>>| {
+            records.iter().flatten().all(|record| question.is_answered_by(record))
+        };
+        let Some(verified) = verified.ok().filter(is_answer) else {
+            self.ctx.out.penalize(peer, Offence::Answer);
+            return None;
+        };
+        Some(Heard { peer, records: verified.into_iter().flatten().collect(), alive, told })
     }
 
     /// Questions whose time is over are answered with what came.
     pub(super) fn answer_overdue(&mut self) {
-        for open in self.0.resolver.take_overdue(&mut self.0.ctx) {
+        for mut open in self.0.resolver.take_overdue(&mut self.0.ctx) {
+            open.is_confirmed = true;
             self.close(open);
         }
     }
 
-    fn close(&mut self, open: Open) {
-        match open.origin.clone() {
-            Origin::Find { id, find, by_name } => {
-                let reply = Reply::Found(self.united(&open, &find, by_name));
-                self.ctx.out.push(Output::Reply { id, reply });
+    fn close(&mut self, mut open: Open) {
+        if !open.is_confirmed && open.has_time(self.ctx.now) {
+            open.is_confirmed = true;
+            let next = self.next_round(&mut open);
+            if !next.is_empty() {
+                return self.0.resolver.go_on(&mut self.0.ctx, open, next);
             }
-            Origin::Resolve { id, text, for_call } => self.close_resolution(open, id, &text, for_call),
-            Origin::Peer { id } => {
-                let answer = open.answers.into_iter().map(|(_, answer)| answer).find(is_an_answer);
-                let answer = answer.unwrap_or_else(|| self.answer_from_memory(&open.question));
-                self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
+        }
+        let now = self.ctx.now;
+        let consulted = Arc::new(open.take_consulted());
+        self.0.resolver.keep(&open, consulted.clone(), now);
+        for origin in std::mem::take(&mut open.origins) {
+            match origin {
+                Origin::Find { id, find, by_name } => {
+                    let reply = Reply::Found(self.united(&consulted, &find, by_name, ZoneStatus::Answered));
+                    self.ctx.out.push(Output::Reply { id, reply });
+                }
+                Origin::Tree { id } => {
+                    let reply = Reply::Tree(self.tree_by(&consulted, ZoneStatus::Answered));
+                    self.ctx.out.push(Output::Reply { id, reply });
+                }
+                Origin::Resolve { id, text, for_call } => {
+                    let resolution = self.resolution(&consulted, &open.question, &text);
+                    if for_call {
+                        self.note_called(&resolution, &text);
+                    }
+                    self.finish();
+                    self.ctx.out.push(Output::Reply { id, reply: Reply::Resolved(resolution) });
+                }
+                Origin::Peer { id } => {
+                    let answer = self.passed_on(&consulted, &open.question);
+                    self.ctx.out.push(Output::Respond { id, bytes: answer.encode() });
+                }
             }
         }
     }
 
-    /// What is held here and what others answered, ranked as one.
-    fn united(&mut self, open: &Open, find: &Find, by_name: bool) -> Answer {
-        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
-        let passed = open.passed(self.ctx.now);
-        let (mut told, mut more, mut statistics) = (Told::default(), false, None);
-        let mut zones: Vec<ZoneAnswer> = Vec::new();
-        for (peer, answer) in &open.answers {
-            let ask::Answer::Found { records, more: is_more, statistics: by, cover, alive } = answer else {
-                continue;
-            };
-            let is_in_scope = |record: &Record| record.name.zone.is_within(&scope);
-            if !self.take_told(*peer, records, alive, is_in_scope, &mut told) {
+    /// Whom the first answers lead to.
+    fn next_round(&self, open: &mut Open) -> Vec<(Contact, Question)> {
+        match (open.origins.first(), open.question.clone()) {
+            (Some(Origin::Find { .. }), Question::Find(search)) => self.referred(open, &search),
+            (Some(Origin::Resolve { .. }), question @ Question::Names { .. }) => {
+                let gateways = self.confirming(&open.consulted, &question);
+                gateways.into_iter().map(|contact| (contact, question.clone())).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Zones that whoever answered has no room for, or has only begun to follow, and those that were delegated so lately that
+    /// it may not know them.
+    fn referred(&self, open: &mut Open, search: &Search) -> Vec<(Contact, Question)> {
+        let covers = open.consulted.heard.iter().filter_map(|heard| match &heard.told {
+            Told::Found { cover, .. } => Some(cover),
+            Told::Tree { .. } | Told::Named { .. } => None,
+        });
+        let covers: Vec<Cover> = covers.cloned().collect();
+        let Some(age) = covers.iter().map(Cover::age).min() else { return Vec::new() };
+        let told = covers.into_iter().flat_map(|cover| cover.refer);
+        let lately = self.delegated_lately(&search.zone, age + open.consulted.passed(self.ctx.now));
+        let mut referrals: Vec<Referral> = Vec::new();
+        for referral in told.chain(lately) {
+            let is_new = referrals.iter().all(|known| known.zone != referral.zone);
+            let is_asked = referral.zone.is_within(&search.zone) && !self.zones.contains_key(&referral.zone);
+            if is_new && is_asked {
+                referrals.push(referral);
+            }
+        }
+        // Two of each where there are few: one may be dead.
+        let each = if 2 * referrals.len() <= REFERRED_ASKS_MAX { 2 } else { 1 };
+        let mut next = Vec::new();
+        for Referral { zone, gateways } in referrals {
+            let own = self.ctx.key();
+            let of: Vec<Contact> = gateways.into_iter().filter(|it| it.peer != own).take(each).collect();
+            if next.len() + of.len() > REFERRED_ASKS_MAX {
+                open.consulted.skipped.push(zone);
                 continue;
             }
-            more |= *is_more;
-            statistics.get_or_insert_with(|| by.clone());
-            unite_zones(&mut zones, cover.zones(&scope, *peer, passed));
+            let question = Question::Find(Box::new(Search { zone: zone.clone(), ..search.clone() }));
+            next.extend(of.into_iter().map(|contact| (contact, question.clone())));
+            open.consulted.referred.push(zone);
         }
+        next
+    }
+
+    /// What is held here and what others answered, ranked as one.
+    fn united(&mut self, consulted: &Consulted, find: &Find, by_name: bool, status: ZoneStatus) -> Answer {
+        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        let told = gathered(consulted, self.ctx.now);
+        let (mut more, mut statistics) = (false, None);
+        for heard in &consulted.heard {
+            if let Told::Found { more: is_more, statistics: by, .. } = &heard.told {
+                more |= *is_more;
+                statistics.get_or_insert_with(|| by.clone());
+            }
+        }
+        let mut zones = zones_told(consulted, &scope, status, self.ctx.now);
         let here = self.cover(find);
         // What is held here is known better here; of the rest what others say counts.
         let known: Vec<ZoneAnswer> =
             if zones.is_empty() { here } else { here.into_iter().filter(|it| it.status.is_fine()).collect() };
         zones.retain(|told| told.status.is_fine() || known.iter().all(|known| known.zone != told.zone));
         zones.extend(known);
-        zones.sort_by(|one, other| one.zone.cmp(&other.zone));
-        zones.truncate(2 * COVER_NAMED_MAX);
         let (own, own_statistics) = {
             let (answer, statistics) = self.found_here(find, by_name, Vec::new());
             more |= answer.next.is_some();
@@ -304,38 +463,10 @@ impl Questions<'_, '_> {
             let name = found.iter().find(|found| found.id == id)?.record.name.clone();
             Some(crate::proto::search::Cursor::at(score, name, id, ranked_by.clone()))
         });
-        Answer { found, next: end, zones }
+        Answer { found, next: end, zones: condensed(&scope, zones) }
     }
 
-    /// Verifies what a peer answered; all of it is refused if anything is not what it claims to be.
-    pub(super) fn take_told(
-        &mut self,
-        peer: PeerKey,
-        records: &[ByteBuf],
-        alive: &[Alive],
-        is_asked: impl Fn(&Record) -> bool,
-        told: &mut Told,
-    ) -> bool {
-        let verified: Result<Vec<Option<Arc<Record>>>, Refusal> =
-            records.iter().map(|bytes| verified(&mut self.0.ctx, bytes)).collect();
-        let is_answer = |records: &Vec<Option<Arc<Record>>>| records.iter().flatten().all(|it| is_asked(it));
-        let Some(verified) = verified.ok().filter(is_answer) else {
-            self.ctx.out.penalize(peer, Offence::Answer);
-            return false;
-        };
-        for record in verified.into_iter().flatten() {
-            let of = told.records.entry(record.agent_id()).or_default();
-            match of.iter_mut().find(|held| held.key() == record.key()) {
-                Some(held) if held.precedence() < record.precedence() => *held = record,
-                Some(_) => {}
-                None => of.push(record),
-            }
-        }
-        told.alive.extend(alive);
-        true
-    }
-
-    fn told_or_held(&self, told: &Told, own: &[Found], id: AgentId, score: f32) -> Option<Found> {
+    fn told_or_held(&self, told: &Gathered, own: &[Found], id: AgentId, score: f32) -> Option<Found> {
         if let Some(found) = own.iter().find(|found| found.id == id) {
             return Some(Found { score, ..found.clone() });
         }
@@ -343,8 +474,86 @@ impl Questions<'_, '_> {
     }
 }
 
-fn is_an_answer(answer: &ask::Answer) -> bool {
-    matches!(answer, ask::Answer::Found { .. } | ask::Answer::Named { .. })
+/// All that others answered of some agents.
+pub(super) fn gathered(consulted: &Consulted, now: Timestamp) -> Gathered {
+    let mut gathered = Gathered::default();
+    for heard in &consulted.heard {
+        for record in heard.records.iter().filter(|record| !record.is_expired(now)) {
+            let of = gathered.records.entry(record.agent_id()).or_default();
+            match of.iter_mut().find(|held| held.key() == record.key()) {
+                Some(held) if held.precedence() < record.precedence() => *held = record.clone(),
+                Some(_) => {}
+                None => of.push(record.clone()),
+            }
+        }
+        gathered.alive.extend(heard.alive_after(consulted.passed(now)));
+    }
+    gathered
+}
+
+/// What others say of the zones of a scope.
+fn zones_told(
+    consulted: &Consulted,
+    scope: &ZoneName,
+    status: ZoneStatus,
+    now: Timestamp,
+) -> Vec<ZoneAnswer> {
+    let passed = consulted.passed(now);
+    let mut zones: Vec<ZoneAnswer> = Vec::new();
+    let mut asked: Vec<&ZoneName> = Vec::new();
+    let mut heard: Vec<&Heard> = consulted.heard.iter().collect();
+    // Who was asked of the deepest zone last: he knows best.
+    heard.sort_by_key(|heard| match &heard.told {
+        Told::Found { is_referred: true, scope, .. } => 1 + scope.ancestors().count(),
+        _ => 0,
+    });
+    for heard in heard {
+        let Told::Found { is_referred, scope: of, cover, .. } = &heard.told else { continue };
+        // Who was asked of a zone itself knows of it what whoever referred to it did not.
+        if *is_referred && !asked.contains(&of) {
+            zones.retain(|it| it.status.is_fine() || !it.zone.is_within(of));
+            asked.push(of);
+        }
+        let mut told = cover.zones(of, heard.peer, passed);
+        told.retain(|it| it.zone.is_within(scope) || scope.is_within(&it.zone));
+        for it in told.iter_mut().filter(|it| it.status == ZoneStatus::Answered) {
+            it.status = status;
+        }
+        unite_zones(&mut zones, told);
+    }
+    let mut is_missing = |zone: &ZoneName, status: ZoneStatus| {
+        if asked.contains(&zone) {
+            return;
+        }
+        match zones.iter_mut().find(|it| it.zone == *zone && !it.status.is_fine()) {
+            Some(known) if status == ZoneStatus::Skipped => known.status = status,
+            Some(_) => {}
+            None => zones.push(ZoneAnswer::here(zone.clone(), status, None)),
+        }
+    };
+    consulted.referred.iter().for_each(|zone| is_missing(zone, ZoneStatus::Unreachable));
+    consulted.skipped.iter().for_each(|zone| is_missing(zone, ZoneStatus::Skipped));
+    zones
+}
+
+/// The zones of an answer as it is shown: of many that are fine one entry for all of them, of many others the first.
+fn condensed(scope: &ZoneName, mut zones: Vec<ZoneAnswer>) -> Vec<ZoneAnswer> {
+    zones.sort_by(|one, other| one.zone.cmp(&other.zone));
+    let (mut fine, mut rest): (Vec<ZoneAnswer>, Vec<ZoneAnswer>) =
+        zones.into_iter().partition(|it| it.status.is_fine());
+    for zones in [&mut fine, &mut rest] {
+        if zones.len() > COVER_NAMED_MAX {
+            let shown = if zones[0].status.is_fine() { 0 } else { COVER_NAMED_MAX };
+            let others = zones.split_off(shown);
+            let oldest = others.iter().map(|it| it.age).reduce(older).flatten();
+            let count = others.iter().map(|it| it.count).sum();
+            let first = others.into_iter().next();
+            zones.extend(first.map(|it| ZoneAnswer { zone: scope.clone(), age: oldest, count, ..it }));
+        }
+    }
+    fine.extend(rest);
+    fine.sort_by(|one, other| one.zone.cmp(&other.zone));
+    fine
 }
 
 /// What several answers say of zones. What is missing from one may be missing from all: one of them may lie, and which is not

@@ -1,13 +1,20 @@
 //! What an answer from memory speaks for (protocol section 4): every zone of the asked scope, every zone that is delegated in
 //! any of these, and the zone that would delegate the scope.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::turn::Turn;
+use crate::proto::ask::{Contact, Referral};
 use crate::proto::name::{ZoneId, ZoneName};
-use crate::proto::overlay::{counts, delegated};
+use crate::proto::overlay::{contact_of, counts, delegated};
 use crate::proto::query::{Find, ZoneAnswer, ZoneStatus};
+use crate::proto::record::Record;
+use crate::proto::time::Timestamp;
 use crate::proto::zone::Zone;
+
+/// What is written spreads within a few seconds.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 impl Turn<'_> {
     /// What this node can say of the zones of the asked scope.
@@ -71,17 +78,38 @@ impl Turn<'_> {
         zone.answer(self.links, self.ctx.config, self.ctx.now)
     }
 
+    /// Zones of a scope that are delegated here for the first time within `age`: who answered out of what was so long ago does
+    /// not know them.
+    pub(super) fn delegated_lately(&self, asked: &ZoneName, age: Duration) -> Vec<Referral> {
+        let mut gateways: BTreeMap<ZoneId, (Timestamp, Vec<Contact>)> = BTreeMap::new();
+        for zone in self.zones.values() {
+            for (id, record) in self.delegated_zones(zone).filter(|(id, _)| id.zone.is_within(asked)) {
+                let (first, of) = gateways.entry(id).or_insert((record.stamp.wall, Vec::new()));
+                *first = record.stamp.wall.min(*first);
+                of.extend(contact_of(record));
+            }
+        }
+        let since = self.ctx.now - age - SETTLED_AFTER;
+        let late = gateways.into_iter().filter(|(_, (first, _))| *first > since);
+        late.map(|(id, (_, gateways))| Referral { zone: id.zone, gateways }).collect()
+    }
+
+    /// The live delegations of a registry that count, each with the zone that it names.
+    pub(super) fn delegated_zones<'z>(
+        &'z self,
+        zone: &'z Zone,
+    ) -> impl Iterator<Item = (ZoneId, &'z Record)> {
+        let registry = zone.registry();
+        let records = zone.records.delegations.below(zone.name()).filter_map(|key| registry.get(key));
+        let live =
+            records.filter(|it| !it.is_expired(self.ctx.now) && !registry.is_revoked(it, self.ctx.now));
+        let named = live.filter_map(|record| Some((delegated(record)?, &**record)));
+        named.filter(|(id, record)| counts(&self.ctx, record, id))
+    }
+
     /// The zones that a registry delegates and that concern the asked scope: those in it, and those above it.
     fn delegated_in(&self, zone: &Zone, asked: &ZoneName) -> Vec<ZoneId> {
-        let registry = zone.registry();
-        let live = |record: &&std::sync::Arc<_>| {
-            let record: &crate::proto::record::Record = record;
-            !record.is_expired(self.ctx.now) && !registry.is_revoked(record, self.ctx.now)
-        };
-        let records =
-            zone.records.delegations.below(zone.name()).filter_map(|key| registry.get(key)).filter(live);
-        let counted =
-            records.filter_map(|record| delegated(record).filter(|id| counts(&self.ctx, record, id)));
+        let counted = self.delegated_zones(zone).map(|(id, _)| id);
         let named: BTreeSet<ZoneId> = counted.collect();
         named.into_iter().filter(|id| id.zone.is_within(asked) || asked.is_within(&id.zone)).collect()
     }

@@ -1,14 +1,12 @@
 //! Names that are not held here: asked of others, and answered to them (protocol section 4).
 
-use super::ask::{Questions, Told, bytes_of};
+use super::ask::{Questions, bytes_of, gathered};
 use crate::proto::ask::{self, Contact, Knowledge, Question};
 use crate::proto::identity::AgentId;
-use crate::proto::io::{Output, Reply};
-use crate::proto::limits::{ASK_TIME, ASKED_NAMES_MAX};
+use crate::proto::limits::{ANSWER_AGE, ASK_TIME, ASKED_NAMES_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{Found, Resolution, ZoneStatus};
-use crate::proto::record::Record;
-use crate::proto::resolver::{Open, Origin};
+use crate::proto::resolver::{Consulted, Level, Origin, Told};
 
 /// Candidates that an answer names, as where names are local.
 const CANDIDATES_MAX: usize = 10;
@@ -55,73 +53,103 @@ impl Questions<'_, '_> {
         replicas.flat_map(|id| self.overlay.below().gateways(id)).cloned().collect()
     }
 
-    /// Whom a text means, if that has to be asked elsewhere: the question is under way then.
-    pub(super) fn ask_for(&mut self, id: u64, text: &str, for_call: bool) -> bool {
-        let home = self.ctx.config.home_zone();
-        let names: Vec<FullName> = match (text.parse::<FullName>(), text.parse::<AgentName>()) {
-            (Ok(name), _) => vec![name],
-            (_, Ok(agent)) => agent.search_list(&home).collect(),
-            _ => return false,
-        };
-        let unknown: Vec<FullName> = names
-            .into_iter()
-            .filter(|name| !matches!(self.knowledge_of(&name.zone), Knowledge::Whole | Knowledge::NoZone))
-            .take(ASKED_NAMES_MAX)
-            .collect();
-        let Some(first) = unknown.first() else { return false };
-        // A zone that is followed is asked itself: what is newer than the replica only it knows.
-        let mut of = self.gateways_below(&first.zone);
-        of.truncate(2);
-        if of.is_empty() {
-            of = self.ways_up(&first.zone);
+    pub(super) fn answer_agent(&mut self, id: AgentId) -> ask::Answer {
+        let held = self.0.directory.agent(self.0.ctx.now, self.0.zones, &id, 0.0);
+        let (records, _) =
+            self.records_of(held.map(|found| (id, found.record.name.zone.clone())).into_iter());
+        let is_whole = self.is_whole_here(&ZoneName::root());
+        ask::Answer::Named {
+            zones: vec![if is_whole { Knowledge::Whole } else { Knowledge::Unknown }],
+            gateways: Vec::new(),
+            alive: self.alive_of(&records),
+            records: bytes_of(&records),
         }
-        if of.is_empty() || !self.0.resolver.has_room() {
-            return false;
-        }
-        let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
-        let question = Question::Names { names: unknown, left_ms: ASK_TIME.as_millis() as u32 };
-        self.0.resolver.ask(&mut self.0.ctx, origin, question, of, ASK_TIME);
-        true
     }
 
-    pub(super) fn close_resolution(&mut self, mut open: Open, id: u64, text: &str, for_call: bool) {
-        let resolution = match self.resolved(&mut open) {
+    /// Whom a text means that means nobody who is held here, by what others say; none while they are asked.
+    pub(super) fn ask_for(
+        &mut self,
+        id: u64,
+        text: &str,
+        for_call: bool,
+        held: Resolution,
+    ) -> Option<Resolution> {
+        let (left_ms, max_age_ms) = (ASK_TIME.as_millis() as u32, ANSWER_AGE.as_millis() as u32);
+        let home = self.ctx.config.home_zone();
+        self.0.resolver.counts.of_clients += 1;
+        let (question, mut of) = if let Ok(id) = text.parse::<AgentId>() {
+            (Question::Agent { id, left_ms, max_age_ms }, Vec::new())
+        } else {
+            let names: Vec<FullName> = match (text.parse::<FullName>(), text.parse::<AgentName>()) {
+                (Ok(name), _) => vec![name],
+                (_, Ok(agent)) => agent.search_list(&home).collect(),
+                _ => return Some(held),
+            };
+            let is_open = |name: &FullName| !is_denied(self.knowledge_of(&name.zone));
+            let names: Vec<FullName> = names.into_iter().filter(is_open).take(ASKED_NAMES_MAX).collect();
+            let Some(first) = names.first() else { return Some(held) };
+            // A zone that is followed is asked itself: what is newer than the replica only it knows.
+            let gateways = self.gateways_below(&first.zone);
+            (Question::Names { names, left_ms, max_age_ms }, gateways)
+        };
+        of.truncate(2);
+        if of.is_empty() {
+            let scope = match &question {
+                Question::Names { names, .. } => names.first().map(|name| name.zone.clone()),
+                _ => None,
+            };
+            of = self.ways_up(&scope.unwrap_or_else(ZoneName::root));
+        }
+        let now = self.ctx.now;
+        if of.is_empty() {
+            return Some(held);
+        }
+        if let Some(consulted) = self.0.resolver.recall(&question, Level::L1, now) {
+            return Some(self.resolution(&consulted, &question, text));
+        }
+        if !self.0.resolver.has_room() {
+            return Some(held);
+        }
+        let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
+        self.0.resolver.ask(&mut self.0.ctx, origin, question, of, ASK_TIME);
+        None
+    }
+
+    /// Whom a text means by what others answered.
+    pub(super) fn resolution(
+        &mut self,
+        consulted: &Consulted,
+        question: &Question,
+        text: &str,
+    ) -> Resolution {
+        match self.resolved(consulted, question) {
             // Names that are held here may have been meant.
-            Some(Resolution::Unknown(_)) => match self.0.resolve(text) {
+            Resolution::Unknown(_) => match self.0.resolve(text) {
                 Resolution::Unknown(similar) => Resolution::Unknown(similar),
                 _ => Resolution::Unknown(Vec::new()),
             },
-            Some(resolution) => resolution,
-            None => {
-                let of = confirming(&open);
-                open.is_confirmed = true;
-                return self.0.resolver.go_on(&mut self.0.ctx, open, of);
-            }
-        };
-        if for_call {
-            self.note_called(&resolution, text);
+            resolution => resolution,
         }
-        self.finish();
-        self.ctx.out.push(Output::Reply { id, reply: Reply::Resolved(resolution) });
     }
 
-    /// Whom a text means by what others answered; none if a zone of which a replica knows nothing is to be asked itself.
-    fn resolved(&mut self, open: &mut Open) -> Option<Resolution> {
-        let Question::Names { names, .. } = &open.question else { return Some(Resolution::NotSynced) };
-        let names = names.clone();
-        let mut told = Told::default();
-        let mut known = vec![Knowledge::Unknown; names.len()];
-        for (peer, answer) in std::mem::take(&mut open.answers) {
-            if let ask::Answer::Named { records, zones, alive, .. } = &answer {
-                let is_asked = |record: &Record| names.contains(&record.name);
-                if zones.len() == names.len() && self.take_told(peer, records, alive, is_asked, &mut told) {
-                    for (known, told) in known.iter_mut().zip(zones) {
-                        *known = better(*known, *told);
-                    }
-                    open.answers.push((peer, answer));
-                }
+    fn resolved(&self, consulted: &Consulted, question: &Question) -> Resolution {
+        let told = gathered(consulted, self.ctx.now);
+        let known = known_of(consulted, question);
+        let names = match question {
+            Question::Names { names, .. } => names,
+            Question::Agent { id, .. } => {
+                let records = told.records.get(id);
+                let found = records.and_then(|records| self.directory.told(*id, records, &told.alive, 0.0));
+                return match (found, known.first()) {
+                    (Some(found), _) => Resolution::One(found),
+                    (None, Some(Knowledge::Whole)) => Resolution::Unknown(Vec::new()),
+                    (None, _) => Resolution::NotSynced,
+                };
             }
-        }
+            Question::Walk { .. } | Question::Find(_) | Question::Tree { .. } => {
+                return Resolution::NotSynced;
+            }
+        };
         for (name, known) in names.iter().zip(known) {
             let of: Vec<Found> = told
                 .records
@@ -130,16 +158,38 @@ impl Questions<'_, '_> {
                 .filter_map(|(id, records)| self.directory.told(*id, records, &told.alive, 0.0))
                 .collect();
             if !of.is_empty() {
-                return Some(self.picked(name, of));
+                return self.picked(name, of);
             }
-            match known {
-                Knowledge::Whole | Knowledge::NoZone => {}
-                Knowledge::Lately if open.is_confirmed || confirming(open).is_empty() => {}
-                Knowledge::Lately => return None,
-                Knowledge::Unknown => return Some(Resolution::NotSynced),
+            // What a replica lately held, and its gateways were asked to confirm.
+            if known == Knowledge::Unknown {
+                return Resolution::NotSynced;
             }
         }
-        Some(Resolution::Unknown(Vec::new()))
+        Resolution::Unknown(Vec::new())
+    }
+
+    /// Gateways of the first zone whose replica knew nothing of a name, where no zone before it decides: what is newer only
+    /// they know.
+    pub(super) fn confirming(&self, consulted: &Consulted, question: &Question) -> Vec<Contact> {
+        let Question::Names { names, .. } = question else { return Vec::new() };
+        let has = |name: &FullName| {
+            consulted.heard.iter().flat_map(|heard| &heard.records).any(|record| record.name == *name)
+        };
+        let open = names.iter().zip(known_of(consulted, question));
+        let mut undecided = open.filter(|(name, known)| has(name) || !is_denied(*known));
+        if !undecided.next().is_some_and(|(name, known)| known == Knowledge::Lately && !has(name)) {
+            return Vec::new();
+        }
+        let mut of: Vec<Contact> = Vec::new();
+        for heard in &consulted.heard {
+            if let Told::Named { gateways, .. } = &heard.told {
+                let is_new = |it: &&Contact| of.iter().all(|known| known.peer != it.peer);
+                let new: Vec<Contact> = gateways.iter().filter(is_new).cloned().collect();
+                of.extend(new);
+            }
+        }
+        of.truncate(2);
+        of
     }
 
     /// Which of the agents of one name is meant: that of the owner the name stands for, else the only one.
@@ -161,22 +211,22 @@ impl Questions<'_, '_> {
     }
 }
 
-/// Gateways of zones whose replica knew nothing of a name.
-fn confirming(open: &Open) -> Vec<Contact> {
-    let mut of: Vec<Contact> = Vec::new();
-    for (_, answer) in &open.answers {
-        if let ask::Answer::Named { gateways, .. } = answer {
-            of.extend(
-                gateways
-                    .iter()
-                    .filter(|it| of.iter().all(|known| known.peer != it.peer))
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            );
+/// Whether whoever is not named is not there.
+fn is_denied(known: Knowledge) -> bool {
+    matches!(known, Knowledge::Whole | Knowledge::NoZone)
+}
+
+/// What all answers together say of the zone of each name.
+fn known_of(consulted: &Consulted, question: &Question) -> Vec<Knowledge> {
+    let mut known = vec![Knowledge::Unknown; question.names()];
+    for heard in &consulted.heard {
+        if let Told::Named { zones, .. } = &heard.told {
+            for (known, told) in known.iter_mut().zip(zones) {
+                *known = better(*known, *told);
+            }
         }
     }
-    of.truncate(2);
-    of
+    known
 }
 
 /// What two answers together say of a zone: a copy that held it counts, a denial only where nobody knows better.

@@ -4,18 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Node;
-use super::turn::Turn;
 use crate::proto::code::Code;
 use crate::proto::config::Config;
 use crate::proto::directory;
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::io::{NodeAlert, Role};
+use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Found, PeerProfile, TreeZone, ZoneAnswer};
+use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
-use crate::proto::zone::{Zone, ZoneState, gateways};
+use crate::proto::zone::{Zone, ZoneState};
 
 impl Node {
     /// Key of this node.
@@ -36,6 +35,11 @@ impl Node {
     /// Refused records since the start, by reason.
     pub fn refused(&self) -> &BTreeMap<Code, u64> {
         self.out.refused()
+    }
+
+    /// How often others were asked, and how often that was not needed.
+    pub fn question_counts(&self) -> QuestionCounts {
+        self.resolver.counts
     }
 
     /// What an operator should know, each with the time since which it is so.
@@ -77,41 +81,10 @@ impl Node {
         self.zones.values().map(|zone| zone.state(own, now)).collect()
     }
 
-    /// The tree of zones as it is seen here, from the root down: those that this node takes part in, and those below that it
-    /// follows as a gateway.
+    /// The tree of zones as it is seen here, from the root down: those that this node takes part in, those below that it follows
+    /// as a gateway, and those that it only knows to be delegated.
     pub fn tree(&mut self, now: Timestamp) -> Vec<TreeZone> {
-        let Turn { ctx, zones, links, overlay, .. } = self.turn(now);
-        let of = |zone: &Zone, ZoneAnswer { status, age, .. }: ZoneAnswer| TreeZone {
-            id: zone.id().clone(),
-            role: zone.role(),
-            status,
-            age,
-            agents: zone.records.agents().len(),
-            bytes: zone.registry().bytes(),
-            members: None,
-            gateways: Vec::new(),
-            is_gateway: false,
-            parent: None,
-        };
-        let served = zones.values().map(|zone| TreeZone {
-            members: Some(zone.members(now)),
-            gateways: gateways(zone, &ctx, ctx.own_gateway()),
-            is_gateway: zone.role() == Role::Member && overlay.is_gateway(zone.name()),
-            parent: overlay.parent(zone.name()).map(|parent| parent.zone.clone()),
-            ..of(zone, zone.answer(links, ctx.config, now))
-        });
-        let below = zones.below().values().map(|zone| TreeZone {
-            gateways: overlay.below().gateways(zone.id()).iter().map(|contact| contact.peer).collect(),
-            ..of(zone, overlay.below().answer(zone.id(), ctx.config, now))
-        });
-        let mut tree: Vec<TreeZone> = served.chain(below).collect();
-        let path = |zone: &TreeZone| {
-            let mut labels: Vec<String> = zone.id.zone.as_str().split('.').rev().map(str::to_owned).collect();
-            labels.retain(|label| !label.is_empty());
-            labels
-        };
-        tree.sort_by_cached_key(|zone| (path(zone), zone.id.key));
-        tree
+        self.turn(now).tree()
     }
 
     /// Gap-free prefix of each author of a zone, this node included.

@@ -60,7 +60,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
-        let Turn { ctx, zones, own, owners, directory, .. } = self;
+        let Turn { ctx, zones, own, owners, directory, overlay, .. } = self;
         let home = ctx.config.home_zone();
         let reply = match command {
             Command::Find(find) => match Questions(self).search(id, find, false) {
@@ -68,6 +68,10 @@ impl Turn<'_> {
                 None => return,
             },
             Command::List(find) => match Questions(self).search(id, find, true) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Command::Tree => match Questions(self).tree_or_ask(id) {
                 Some(reply) => reply,
                 None => return,
             },
@@ -112,6 +116,9 @@ impl Turn<'_> {
             Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),
             Command::LeaveZone(zone) => Reply::Zone(self.leave(&zone)),
             Command::Leave => {
+                for name in zones.names() {
+                    overlay.leave(ctx, zones, &name);
+                }
                 zones.values_mut().for_each(|zone| zone.say_goodbye(ctx));
                 Reply::Left
             }
@@ -247,7 +254,7 @@ impl Turn<'_> {
     fn resolve_or_ask(&mut self, id: u64, text: &str, for_call: bool) -> Option<Resolution> {
         let resolution = self.resolve(text);
         let is_open = matches!(resolution, Resolution::Unknown(_) | Resolution::NotSynced);
-        if is_open && Questions(self).ask_for(id, text, for_call) { None } else { Some(resolution) }
+        if is_open { Questions(self).ask_for(id, text, for_call, resolution) } else { Some(resolution) }
     }
 
     /// What is called by a name is meant by it from then on.

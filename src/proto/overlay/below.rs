@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use super::walk::contact_of;
 use super::{Overlay, counts, delegated};
-use crate::proto::ask::Contact;
+use crate::proto::ask::{Contact, Referral};
 use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Output, Role};
+use crate::proto::limits::{REFERRALS_MAX, WAY_GATEWAYS_MAX};
 use crate::proto::name::{ZoneId, ZoneName};
 use crate::proto::query::{ZoneAnswer, ZoneStatus};
 use crate::proto::record::Record;
@@ -21,12 +22,13 @@ use crate::proto::sync::Grace;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Ended, Outcome, Zone, Zones};
 
-/// What all replicas together may weigh.
-const WEIGHT_MAX: usize = 1024 * 1024 * 1024;
 /// Zones that are followed; those beyond are named as zones of which nothing is known.
 const ZONES_MAX: usize = 10_000;
-/// Gateways of one zone that are compared: those named last. Of a zone that changes much many are dead.
+/// Gateways of one zone that are compared: some of those that answer, and those named last. Of a zone that changes much many
+/// are dead; where strangers name themselves, those that were there before stay.
 const GATEWAYS_MAX: usize = 9;
+/// Of these, those that answer.
+const PROVEN_MAX: usize = 6;
 /// Comparisons that begin in one turn: 200 a second where turns are this far apart.
 const STARTS_MAX: usize = 20;
 const TURN: Duration = Duration::from_millis(100);
@@ -60,6 +62,8 @@ struct Followed {
     failures: u32,
     /// The last comparison that finished.
     compared_at: Option<Timestamp>,
+    /// What its replica weighed, where there is no room for it.
+    turned_away: Option<usize>,
 }
 
 /// A comparison with a gateway.
@@ -106,9 +110,36 @@ impl Below {
         self.zones.keys()
     }
 
+    /// Whether a zone of this name is followed.
+    pub(in crate::proto) fn follows(&self, zone: &ZoneName) -> bool {
+        self.named(zone).next().is_some()
+    }
+
+    /// Zones of a scope that whoever asks has to ask itself: those for which there is no room here, and those that were not
+    /// compared yet. What lately answered nobody here is left out: it would cost every asker its time.
+    pub(in crate::proto) fn referrals(&self, scope: &ZoneName, ctx: &Context<'_>) -> Vec<Referral> {
+        let asked = self.zones.iter().filter(|(id, followed)| {
+            id.zone.is_within(scope)
+                && !followed.freshness(ctx.config, ctx.now).0.is_fine()
+                && (followed.failures as usize) < followed.gateways.len()
+        });
+        let referral = |(id, followed): (&ZoneId, &Followed)| {
+            let answers = |it: &&Contact| followed.met.get(&it.peer).is_none_or(|met| met.answers);
+            let (first, then): (Vec<&Contact>, Vec<&Contact>) = followed.gateways.iter().partition(answers);
+            let gateways = first.into_iter().chain(then).take(WAY_GATEWAYS_MAX).cloned().collect();
+            Referral { zone: id.zone.clone(), gateways }
+        };
+        asked.map(referral).take(REFERRALS_MAX).collect()
+    }
+
     /// Whether a peer speaks for some zone below.
     pub(in crate::proto) fn is_gateway_of_any(&self, peer: &PeerKey) -> bool {
         self.zones.values().any(|zone| zone.gateways.iter().any(|gateway| gateway.peer == *peer))
+    }
+
+    fn named(&self, zone: &ZoneName) -> impl Iterator<Item = &Followed> {
+        let first = ZoneId::open(zone.clone());
+        self.zones.range(first..).take_while(|(id, _)| id.zone == *zone).map(|(_, followed)| followed)
     }
 
     /// What an answer out of the replica of a zone is worth.
@@ -128,6 +159,7 @@ impl Followed {
             due: now,
             failures: 0,
             compared_at: None,
+            turned_away: None,
         }
     }
 
@@ -140,6 +172,16 @@ impl Followed {
             Some(age) => (ZoneStatus::Stale, Some(age)),
             None => (ZoneStatus::Unreachable, None),
         }
+    }
+
+    /// Those of all that are named that are compared.
+    fn pick(&self, named: Vec<Contact>) -> Vec<Contact> {
+        let is_proven = |it: &Contact| self.met.get(&it.peer).is_some_and(|met| met.answers && met.is_whole);
+        let (mut picked, others): (Vec<Contact>, Vec<Contact>) = named.into_iter().partition(is_proven);
+        picked.truncate(PROVEN_MAX);
+        picked.extend(others);
+        picked.truncate(GATEWAYS_MAX);
+        picked
     }
 
     /// Who is compared next: those that are there in turn, those that failed again when nobody else is left.
@@ -179,11 +221,10 @@ impl Overlay {
     /// Compares the zones below that are due, each with the gateway whose turn it is.
     pub(super) fn follow_if_due(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
         self.look_below(ctx, zones);
+        self.make_room(ctx, zones);
         let mut starts = 0;
-        let share = WEIGHT_MAX / self.below.zones.len().max(1);
         let due: Vec<ZoneId> =
             self.below.zones.iter().filter(|(_, it)| it.due <= ctx.now).map(|(id, _)| id.clone()).collect();
-        let weight: usize = zones.below().values().map(|zone| zone.registry().weight()).sum();
         for id in due {
             let (Some(followed), Some(zone)) =
                 (self.below.zones.get_mut(&id), zones.below_mut().get_mut(&id))
@@ -194,16 +235,58 @@ impl Overlay {
                 followed.due = ctx.now + TURN;
                 continue;
             }
-            // In equal parts: what one zone is full of costs no other its place.
-            if weight > WEIGHT_MAX && zone.registry().weight() >= share {
-                followed.due = ctx.now + RETRY.1;
-                continue;
-            }
             let Some(contact) = followed.next() else { continue };
             followed.due = ctx.now + ctx.config.sync_deadline;
             starts += 1;
             ctx.out.push(Output::Reach(contact.clone()));
             zone.start_sync(ctx, contact.peer, Grace::None);
+        }
+    }
+
+    /// Where the replicas weigh too much, those go that weigh more than an equal part of what is left beside the zones whose keys
+    /// the operator named: what one zone is full of costs no other its place. They are tried again where they would fit.
+    fn make_room(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
+        let is_anchored = |id: &ZoneId| ctx.config.zone_keys.contains_key(&id.zone);
+        let weigh = |anchored: bool| -> usize {
+            let of = zones.below().iter().filter(|(id, _)| is_anchored(id) == anchored);
+            of.map(|(_, zone)| zone.registry().weight()).sum()
+        };
+        let room = ctx.config.room_below.saturating_sub(weigh(true));
+        let mut weight = weigh(false);
+        let mut over: Vec<(usize, ZoneId)> = Vec::new();
+        if weight > room {
+            let share = room / zones.below().keys().filter(|id| !is_anchored(id)).count().max(1);
+            let weighed = zones.below().iter().map(|(id, zone)| (zone.registry().weight(), id.clone()));
+            over.extend(weighed.filter(|(weight, id)| *weight > share && !is_anchored(id)));
+            over.sort_unstable();
+        }
+        while weight > room
+            && let Some((its, id)) = over.pop()
+        {
+            weight -= its;
+            self.drop_replica(ctx, zones, &id);
+            if let Some(followed) = self.below.zones.get_mut(&id) {
+                followed.met.clear();
+                (followed.compared_at, followed.turned_away) = (None, Some(its));
+                followed.due = ctx.now + RETRY.1;
+            }
+        }
+        for (id, followed) in &mut self.below.zones {
+            let fits = followed.turned_away.is_some_and(|its| weight + its <= room);
+            if fits && followed.due <= ctx.now {
+                followed.turned_away = None;
+                let zone = Zone::new(id.clone(), Role::Below, ctx);
+                zones.below_mut().insert(id.clone(), Box::new(zone));
+            } else if followed.turned_away.is_some() && followed.due <= ctx.now {
+                followed.due = ctx.now + RETRY.1;
+            }
+        }
+    }
+
+    fn drop_replica(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, id: &ZoneId) {
+        if let Some(mut zone) = zones.below_mut().remove(id) {
+            zone.abandon(ctx);
+            self.dropped.extend(zone.records.agents());
         }
     }
 
@@ -225,7 +308,7 @@ impl Overlay {
         }
         self.below.look_at = ctx.now + LOOK_INTERVAL;
         (self.below.seen, self.below.looked_at) = (changes, ctx.now);
-        let named = self.named_below(ctx, zones);
+        let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);
         // What was not compared for so long is nothing any more, though its zone is still named.
         let (now, kept) = (ctx.now, ctx.config.replica_kept);
         let is_over = |it: &Followed| it.compared_at.is_some_and(|at| now.since(at) > kept);
@@ -236,22 +319,16 @@ impl Overlay {
             .collect();
         for id in gone {
             self.below.zones.remove(&id);
-            if let Some(mut zone) = zones.below_mut().remove(&id) {
-                zone.abandon(ctx);
-                self.dropped.extend(zone.records.agents());
-            }
+            self.drop_replica(ctx, zones, &id);
         }
-        self.below.beyond = 0;
-        for (id, gateways) in named {
-            if !self.below.zones.contains_key(&id) && self.below.zones.len() >= ZONES_MAX {
-                self.below.beyond += 1;
-                continue;
-            }
-            if !zones.below().contains_key(&id) {
+        self.below.beyond = beyond;
+        for (id, named) in named {
+            let followed = self.below.zones.entry(id.clone()).or_insert_with(|| Followed::new(ctx.now));
+            if followed.turned_away.is_none() && !zones.below().contains_key(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
-                zones.below_mut().insert(id.clone(), Box::new(zone));
+                zones.below_mut().insert(id, Box::new(zone));
             }
-            let followed = self.below.zones.entry(id).or_insert_with(|| Followed::new(ctx.now));
+            let gateways = followed.pick(named);
             let is_new = |contact: &Contact| followed.gateways.iter().all(|known| known.peer != contact.peer);
             if gateways.iter().any(is_new) {
                 (followed.due, followed.failures) = (followed.due.min(ctx.now), 0);
@@ -261,7 +338,7 @@ impl Overlay {
         }
     }
 
-    /// Every zone that is delegated below one of which this node is a gateway, with its gateways, those named last first.
+    /// Every zone that is delegated below one of which this node is a gateway, with those that name it, the last first.
     fn named_below(&self, ctx: &Context<'_>, zones: &Zones) -> BTreeMap<ZoneId, Vec<Contact>> {
         let mut named: BTreeMap<ZoneId, Vec<(Timestamp, Contact)>> = BTreeMap::new();
         let mut take = |record: &Record, above: &ZoneName| -> Option<ZoneId> {
@@ -299,14 +376,80 @@ impl Overlay {
         }
         let newest = |mut contacts: Vec<(Timestamp, Contact)>| {
             contacts.sort_by_key(|(at, contact)| (std::cmp::Reverse(*at), contact.peer));
-            let mut gateways: Vec<Contact> = Vec::new();
+            let (mut gateways, mut seen): (Vec<Contact>, BTreeSet<PeerKey>) = Default::default();
             for (_, contact) in contacts {
-                if gateways.len() < GATEWAYS_MAX && gateways.iter().all(|known| known.peer != contact.peer) {
+                if seen.insert(contact.peer) {
                     gateways.push(contact);
                 }
             }
             gateways
         };
         named.into_iter().map(|(id, contacts)| (id, newest(contacts))).collect()
+    }
+}
+
+/// Those zones that are followed where there are too many, and how many are not: those whose keys the operator named, then the
+/// first of each host, the second of each, and so on. Who names thousands pushes out nobody who names few.
+fn shared_out(
+    named: BTreeMap<ZoneId, Vec<Contact>>,
+    anchors: &BTreeMap<ZoneName, PeerKey>,
+    max: usize,
+) -> (BTreeMap<ZoneId, Vec<Contact>>, usize) {
+    if named.len() <= max {
+        return (named, 0);
+    }
+    let mut of_host: BTreeMap<PeerKey, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, ZoneId, Vec<Contact>)> = Vec::new();
+    for (id, contacts) in named {
+        let mut place = |contact: &Contact| {
+            let count = of_host.entry(contact.peer).or_default();
+            *count += 1;
+            *count
+        };
+        let first = contacts.iter().map(&mut place).min().unwrap_or(usize::MAX);
+        ranked.push((if anchors.contains_key(&id.zone) { 0 } else { first }, id, contacts));
+    }
+    ranked.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+    let beyond = ranked.len() - max;
+    ranked.truncate(max);
+    (ranked.into_iter().map(|(_, id, contacts)| (id, contacts)).collect(), beyond)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contact(number: u8) -> Contact {
+        Contact { peer: PeerKey([number; 32]), addresses: Vec::new() }
+    }
+
+    #[test]
+    fn who_names_thousands_of_zones_pushes_out_nobody_who_names_few() {
+        let id = |name: &str| ZoneId::open(name.parse().unwrap());
+        let mut named: BTreeMap<ZoneId, Vec<Contact>> =
+            (0..500).map(|number| (id(&format!("a{number}.org")), vec![contact(1)])).collect();
+        // He names a zone of others, too.
+        named.insert(id("z1.org"), vec![contact(1), contact(2)]);
+        named.insert(id("z2.org"), vec![contact(2)]);
+        named.insert(id("z3.org"), vec![contact(1)]);
+        let anchors = BTreeMap::from([("z3.org".parse().unwrap(), PeerKey([9; 32]))]);
+        let (kept, beyond) = shared_out(named, &anchors, 100);
+        assert_eq!((kept.len(), beyond), (100, 403));
+        assert!(["z1.org", "z2.org", "z3.org"].iter().all(|name| kept.contains_key(&id(name))));
+    }
+
+    #[test]
+    fn gateways_that_answer_stay_whoever_names_himself_later() {
+        let mut followed = Followed::new(Timestamp(0));
+        let met = |answers| Met { at: Timestamp(0), is_whole: true, answers };
+        followed.met = BTreeMap::from([(PeerKey([1; 32]), met(true)), (PeerKey([2; 32]), met(false))]);
+        let named: Vec<Contact> = (3..40).chain([2, 1]).map(contact).collect();
+        let picked = followed.pick(named);
+        assert_eq!(picked.len(), GATEWAYS_MAX);
+        assert_eq!(picked[0].peer, PeerKey([1; 32]));
+        assert!(
+            picked.iter().all(|it| it.peer != PeerKey([2; 32])),
+            "who does not answer has no right to stay"
+        );
     }
 }

@@ -222,7 +222,7 @@ impl Overlay {
             if let Some(zone) = itself.filter(|zone| may_speak(zone, links, ctx.config, ctx.now)) {
                 walk.asked_itself = true;
                 let own = Contact { peer: ctx.key(), addresses: ctx.addresses.to_vec() };
-                let way = way(ctx, links, zone, name, &ctx.key());
+                let way = way(ctx, links, zone, &ctx.config.zone_id(name), &ctx.key());
                 self.take_way(ctx, name, own, way);
             } else if walk.asks < ASKS_MAX
                 && let Some(contact) = walk.untried.pop_front()
@@ -266,7 +266,9 @@ impl Overlay {
                     walk.untried.push_front(contact);
                 }
             }
-            Answer::Found { .. } | Answer::Named { .. } => ctx.out.penalize(contact.peer, Offence::Answer),
+            Answer::Found { .. } | Answer::Named { .. } | Answer::Tree { .. } => {
+                ctx.out.penalize(contact.peer, Offence::Answer)
+            }
             Answer::Refused | Answer::Busy { .. } => {}
         }
     }
@@ -409,7 +411,7 @@ fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Result<Option<A
 }
 
 /// Where a delegation says that its host is dialed.
-pub(super) fn contact_of(record: &Record) -> Option<Contact> {
+pub(in crate::proto) fn contact_of(record: &Record) -> Option<Contact> {
     record.delegation().map(|delegation| Contact { peer: record.host, addresses: delegation.addresses })
 }
 

@@ -18,7 +18,7 @@ use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX, TOMBSTONE_LIFE, TOMBSTONE
 use crate::proto::name::FullName;
 use crate::proto::persistence;
 use crate::proto::record::{
-    Header, KeyHash, Record, RecordKey, RecordKind, Revocation, RevokedRecord, Shelf, SignedRecord,
+    Header, KeyHash, Record, RecordKey, RecordKind, Refusal, Revocation, RevokedRecord, Shelf, SignedRecord,
 };
 use crate::proto::registration::WriteError;
 use crate::proto::registry::Merge;
@@ -141,7 +141,11 @@ impl OwnRecords {
         let signed = SignedRecord::sign(header, &draft.body, ctx.identity).map_err(WriteError::Refused)?;
         ctx.cache.keep(&signed);
         // Through the gate that everybody else's records pass: what peers would refuse is refused here, with its reason.
-        let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(WriteError::Refused)?;
+        let record = signed.verify_with(ctx.now, &mut ctx.cache.keys).map_err(|refusal| match refusal {
+            // It is on the shelf, but beyond the slots of the grant.
+            Refusal::BadSlot => WriteError::QuotaExceeded,
+            refusal => WriteError::Refused(refusal),
+        })?;
         let zone = zones.get_mut(&name.zone).ok_or_else(|| WriteError::ZoneNotServed(name.zone.clone()))?;
         if !zone.records.is_granted(&record) {
             return Err(WriteError::NotGranted(name.zone));

@@ -1,0 +1,280 @@
+//! What other nodes answer is believed as far as it is signed, and asked for.
+
+use std::time::Duration;
+
+use aop::proto::ask::{Answer, Contact, Cover, Knowledge, Question, Referral};
+use aop::proto::config::Config;
+use aop::proto::identity::AgentId;
+use aop::proto::io::{Command, ConversationId, Dialed, Input, Offence, Output, Protocol, Reply};
+use aop::proto::limits::REFERRED_ASKS_MAX;
+use aop::proto::name::{FullName, ZoneName};
+use aop::proto::node::Node;
+use aop::proto::persistence::Stored;
+use aop::proto::query::{Find, Resolution, ZoneStatus};
+use aop::proto::record::Header;
+use aop::proto::search::{Query, Statistics};
+use aop::proto::time::Timestamp;
+use serde_bytes::ByteBuf;
+
+use crate::rules::cluster::{NOW, identity, key, signed};
+use crate::rules::{body, header};
+
+/// Whoever is asked.
+const TOLD_BY: usize = 5;
+
+/// A node of acme.org that knows one peer of no zone of its own, whom it therefore asks.
+struct Asker {
+    node: Node,
+    now: Timestamp,
+    next_id: u64,
+}
+
+/// A question that the asker sent.
+struct Sent {
+    conversation: ConversationId,
+    question: Question,
+    to: aop::proto::identity::PeerKey,
+}
+
+impl Asker {
+    fn new() -> Asker {
+        let config = Config { zones: vec![zone("acme.org")], expects_peers: true, ..Config::default() };
+        let node = Node::new(identity(0), config, [0; 32], Stored::default(), NOW);
+        let mut asker = Asker { node, now: NOW, next_id: 0 };
+        asker.give(Input::Connected { peer: key(TOLD_BY), dialed: Dialed::ByUs });
+        asker.outputs();
+        asker
+    }
+
+    fn give(&mut self, input: Input) {
+        self.node.handle(self.now, input);
+    }
+
+    fn outputs(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.node.poll_output()).collect()
+    }
+
+    fn command(&mut self, command: Command) {
+        self.next_id += 1;
+        self.give(Input::Command { id: self.next_id, command });
+    }
+
+    fn find(&mut self, zone: Option<&str>) {
+        let query = Query { zone: zone.map(|it| it.parse().unwrap()), ..Query::default() };
+        self.command(Command::Find(Find { query, limit: 100, ..Find::default() }));
+    }
+
+    /// What it asks others since this was last called.
+    fn sent(&mut self) -> Vec<Sent> {
+        let asked = |output| match output {
+            Output::Request { conversation, peer, protocol: Protocol::Ask, bytes } => {
+                Some(Sent { conversation, question: Question::decode(&bytes).unwrap(), to: peer })
+            }
+            _ => None,
+        };
+        self.outputs().into_iter().filter_map(asked).collect()
+    }
+
+    /// Answers; what comes of it: a reply, and whether somebody is blamed.
+    fn answer(&mut self, sent: &Sent, bytes: Vec<u8>) -> (Option<Reply>, Vec<Sent>, bool) {
+        self.give(Input::Response { conversation: sent.conversation, bytes });
+        let (mut reply, mut more, mut is_blamed) = (None, Vec::new(), false);
+        for output in self.outputs() {
+            match output {
+                Output::Reply { reply: it, .. } => reply = Some(it),
+                Output::Penalize { peer, offence: Offence::Answer } if peer == sent.to => is_blamed = true,
+                Output::Request { conversation, peer, protocol: Protocol::Ask, bytes } => {
+                    let question = Question::decode(&bytes).unwrap();
+                    more.push(Sent { conversation, question, to: peer });
+                }
+                _ => {}
+            }
+        }
+        (reply, more, is_blamed)
+    }
+}
+
+fn zone(text: &str) -> ZoneName {
+    text.parse().unwrap()
+}
+
+fn record_in(of: &str, agent: &str) -> (AgentId, Vec<u8>) {
+    let header = Header { zone: zone(of), ..header(7, agent, NOW) };
+    let record = signed(header, &body("text"), 7);
+    let name = FullName { agent: agent.parse().unwrap(), zone: zone(of) };
+    (AgentId::of(key(7), &name), record.bytes().to_vec())
+}
+
+fn found(records: Vec<Vec<u8>>, cover: Cover) -> Answer {
+    Answer::Found {
+        records: records.into_iter().map(ByteBuf::from).collect(),
+        more: false,
+        statistics: Statistics::default(),
+        cover,
+        alive: Vec::new(),
+    }
+}
+
+fn fine(zones: u32) -> Cover {
+    Cover { fine: zones, age_ms: 1_000, ..Cover::default() }
+}
+
+fn names(reply: &Option<Reply>) -> (Vec<String>, bool) {
+    match reply {
+        Some(Reply::Found(answer)) => {
+            let names = answer.found.iter().map(|found| found.record.name.to_string()).collect();
+            (names, answer.is_complete())
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_answer_of_which_anything_is_not_what_it_claims_to_be_is_refused_whole() {
+    let good = record_in("other.net", "good").1;
+    let mut torn = record_in("other.net", "torn").1;
+    *torn.last_mut().unwrap() ^= 1;
+    let sibling = record_in("sibling.net", "sibling").1;
+    let named = Answer::Named {
+        records: Vec::new(),
+        zones: vec![Knowledge::Whole],
+        gateways: Vec::new(),
+        alive: Vec::new(),
+    };
+    let bad = [
+        b"garbage".to_vec(),
+        found(vec![good.clone(), torn], fine(2)).encode(),
+        found(vec![good.clone(), sibling], fine(2)).encode(),
+        named.encode(),
+    ];
+    for bytes in bad {
+        let mut asker = Asker::new();
+        asker.find(Some("other.net"));
+        let [sent] = asker.sent().try_into().ok().unwrap();
+        let (reply, _, is_blamed) = asker.answer(&sent, bytes);
+        assert!(is_blamed, "whoever sent it");
+        assert_eq!(names(&reply), (Vec::new(), false));
+        // Nothing of it is kept for who asks again.
+        asker.find(Some("other.net"));
+        let [again] = asker.sent().try_into().ok().unwrap();
+        let (reply, _, is_blamed) =
+            asker.answer(&again, found(vec![good.clone(), b"of a later form".to_vec()], fine(1)).encode());
+        assert!(!is_blamed);
+        assert_eq!(names(&reply), (vec!["good@other.net".into()], true));
+    }
+}
+
+#[test]
+fn what_has_ended_since_is_shown_no_more_though_it_was_answered() {
+    let mut asker = Asker::new();
+    let header = Header {
+        zone: zone("other.net"),
+        expires_at: NOW + Duration::from_secs(3),
+        ..header(7, "brief", NOW)
+    };
+    let brief = signed(header, &body("text"), 7).bytes().to_vec();
+    let ask = |asker: &mut Asker| {
+        let query = Query { zone: Some(zone("other.net")), ..Query::default() };
+        let max_age = Duration::from_secs(60);
+        asker.command(Command::Find(Find { query, limit: 100, max_age, ..Find::default() }));
+    };
+    ask(&mut asker);
+    let [sent] = asker.sent().try_into().ok().unwrap();
+    let (reply, ..) = asker.answer(&sent, found(vec![brief], fine(1)).encode());
+    assert_eq!(names(&reply).0, ["brief@other.net"]);
+    asker.now = NOW + Duration::from_secs(4);
+    ask(&mut asker);
+    let outputs = asker.outputs();
+    let reply = outputs.into_iter().find_map(|output| match output {
+        Output::Reply { reply, .. } => Some(reply),
+        _ => None,
+    });
+    assert_eq!(names(&reply), (Vec::new(), true), "it was answered from what was kept");
+}
+
+#[test]
+fn whom_an_asker_is_referred_to_is_asked_within_the_scope_and_so_often_at_most() {
+    let refer = |zones: &[String]| {
+        let contact = |number: u8| Contact { peer: key(usize::from(number)), addresses: Vec::new() };
+        let gateways: Vec<Contact> = (20..23).map(contact).collect();
+        let refer = zones.iter().map(|it| Referral { zone: zone(it), gateways: gateways.clone() }).collect();
+        let rest = zones.iter().map(|it| (zone(it), None)).collect();
+        Cover { refer, rest, ..fine(1) }
+    };
+    // Two of each of two zones; what lies outside of what was asked for is none of it.
+    let mut asker = Asker::new();
+    asker.find(Some("net"));
+    let [sent] = asker.sent().try_into().ok().unwrap();
+    let told = refer(&["a.net".into(), "b.net".into(), "x.org".into()]);
+    let (reply, more, _) = asker.answer(&sent, found(Vec::new(), told).encode());
+    assert!(reply.is_none());
+    let asked: Vec<ZoneName> = more
+        .iter()
+        .map(|sent| match &sent.question {
+            Question::Find(search) => search.zone.clone(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(asked, ["a.net", "a.net", "b.net", "b.net"].map(zone));
+    // One of a.net answers, nobody of b.net: that is still missing.
+    let a = found(vec![record_in("a.net", "one").1], fine(1)).encode();
+    assert!(asker.answer(&more[0], a).0.is_none(), "others are waited for");
+    for sent in &more[1..3] {
+        asker.give(Input::RequestFailed { conversation: sent.conversation });
+    }
+    let (reply, ..) = asker.answer(&more[3], Answer::Refused.encode());
+    let Some(Reply::Found(answer)) = &reply else { panic!("{reply:?}") };
+    let status = |name: &str| answer.zones.iter().find(|it| it.zone == zone(name)).map(|it| it.status);
+    assert_eq!(answer.found.len(), 1);
+    assert_eq!(status("a.net"), Some(ZoneStatus::Answered));
+    assert_eq!(status("b.net"), Some(ZoneStatus::Unreachable));
+    assert!(!answer.is_complete());
+    // Of more than there is room for some are not asked, and named.
+    let mut asker = Asker::new();
+    asker.find(None);
+    let [sent] = asker.sent().try_into().ok().unwrap();
+    let many: Vec<String> = (0..32).map(|number| format!("z{number}.org")).collect();
+    let (_, more, _) = asker.answer(&sent, found(Vec::new(), refer(&many)).encode());
+    assert_eq!(more.len(), REFERRED_ASKS_MAX);
+}
+
+#[test]
+fn who_is_asked_for_names_or_an_agent_speaks_of_those_alone() {
+    let (id, good) = record_in("other.net", "good");
+    let (_, another) = record_in("other.net", "another");
+    let named = |records: Vec<Vec<u8>>| Answer::Named {
+        records: records.into_iter().map(ByteBuf::from).collect(),
+        zones: vec![Knowledge::Whole],
+        gateways: Vec::new(),
+        alive: Vec::new(),
+    };
+    for text in ["good@other.net".to_owned(), id.to_string()] {
+        for (records, is_right) in [(vec![good.clone()], true), (vec![good.clone(), another.clone()], false)]
+        {
+            let mut asker = Asker::new();
+            asker.command(Command::Resolve(text.clone()));
+            let [sent] = asker.sent().try_into().ok().unwrap();
+            let (reply, _, is_blamed) = asker.answer(&sent, named(records).encode());
+            assert_eq!(is_blamed, !is_right);
+            let is_known = matches!(&reply, Some(Reply::Resolved(Resolution::One(found))) if found.id == id);
+            assert_eq!(is_known, is_right, "{text}: {reply:?}");
+        }
+    }
+}
+
+#[test]
+fn equal_questions_under_way_are_one_and_each_is_answered() {
+    let mut asker = Asker::new();
+    for text in ["whales and ships", "Ships  WHALES", "whales", "ships whales"] {
+        let query = Query { text: text.into(), ..Query::default() };
+        asker.command(Command::Find(Find { query, limit: 10, ..Find::default() }));
+    }
+    let sent = asker.sent();
+    assert_eq!(sent.len(), 2, "two questions were meant");
+    asker.give(Input::Response {
+        conversation: sent[0].conversation,
+        bytes: found(vec![record_in("other.net", "good").1], fine(1)).encode(),
+    });
+    let replies = asker.outputs().into_iter().filter(|output| matches!(output, Output::Reply { .. }));
+    assert_eq!(replies.count(), 3);
+}
