@@ -48,10 +48,22 @@ impl World {
             let known: Vec<&Site> = sites.iter().take(2).collect();
             let site = site.knowing(&known);
             let site = if let Discovery::Off = discovery { site.without_dht() } else { site };
-            // The others start at once, when the two of the root are there.
+            // The others start when the two of the root are there.
             sites.push(if sites.len() < 2 { site.started().await } else { site });
         }
-        join_all(sites[2..].iter_mut().map(Site::start)).await;
+        let (early, late) = sites.split_at_mut(5);
+        let (others, late) = (&mut late[2..], &mut late[..2]);
+        join_all(early[2..].iter_mut().chain(others).map(Site::start)).await;
+        // Where a zone and all below it start at once, those below are told nothing for sure for a while.
+        until("acme.org is held", Duration::from_secs(30), async || {
+            let seen = early[0].within("acme.org").await;
+            if seen.complete && seen.status("acme.org").is_some() { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+        join_all(late.iter_mut().map(Site::start)).await;
+        // Whoever starts without peers again is the first of its world again.
+        let (first, others) = sites.split_at_mut(1);
+        first[0].meet(&[&others[0]]);
         let mut hands: Vec<_> =
             sites.iter().map(|site| vec![offer(&format!("probe-{}", site.name))]).collect();
         for (place, document) in documents().into_iter().enumerate() {
@@ -91,7 +103,7 @@ impl World {
     }
 
     /// An agent that has just been registered in acme.org is called by its full name from other.net, and soon found there.
-    async fn a_new_agent_is_there_at_once(&self) {
+    async fn a_new_agent_is_there_at_once(&self, discovery: Discovery) {
         let (host, asker) = (self.site("a2"), self.site("o1"));
         host.run_echo("fresh");
         until("it is registered", Duration::from_secs(5), async || {
@@ -103,12 +115,15 @@ impl World {
             asker.handle().show("fresh@acme.org").await.map_err(|error| error.message)
         })
         .await;
-        let called = asker.handle().call("fresh@acme.org", json!({"task": "hello"}), None, None).await;
-        let called = called.unwrap();
-        assert!(called.success && called.served_by == Some(host.peer()), "{called:?}");
+        // Without a DHT nobody here knows where the host is.
+        if let Discovery::Dht = discovery {
+            let called = asker.handle().call("fresh@acme.org", json!({"task": "hello"}), None, None).await;
+            let called = called.unwrap();
+            assert!(called.success && called.served_by == Some(host.peer()), "{called:?}");
+        }
         assert!(registered.elapsed() < Duration::from_secs(3), "{:?}", registered.elapsed());
         until("a search finds it", Duration::from_secs(25), async || {
-            let query = FindQuery { q: "fresh".into(), ..FindQuery::default() };
+            let query = FindQuery { q: "fresh".into(), max_age_ms: Some(25_000), ..FindQuery::default() };
             let seen = asker.find(query).await;
             if seen.agents.contains("fresh@acme.org") { Ok(()) } else { Err(format!("{seen:?}")) }
         })
@@ -164,22 +179,29 @@ async fn nine_nodes_of_four_zones_find_one_set_and_a_new_agent_at_once() {
     for site in &world.sites {
         let seen = site.everything().await;
         assert!(seen.complete && seen.agents == agents, "{}: {}", site.name, seen.lacks(&agents));
-        assert!(seen.pages > 1 && seen.repeated == 0, "{} on {} pages", seen.repeated, seen.pages);
+        assert!(seen.pages > 50 && seen.repeated == 0, "{} on {} pages", seen.repeated, seen.pages);
         assert!(seen.age_ms.is_some_and(|age| age <= 60_000), "{}: {:?}", site.name, seen.age_ms);
         let probes = site.find(FindQuery { tag: vec!["probe".into()], ..FindQuery::default() }).await;
         assert_eq!((probes.agents.len(), probes.complete), (9 + 950, true), "{}", site.name);
+        let metrics = site.handle().metrics().await.unwrap();
+        let counted = |name: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.strip_prefix("{origin=\"client\"} ").unwrap().parse::<u64>().unwrap()
+        };
+        let (questions, messages) = (counted("aop_questions_total"), counted("aop_questions_asked_total"));
+        assert!(questions > 50 && messages <= 2 * questions, "{}: {messages} for {questions}", site.name);
         let tree = site.handle().zones().await.unwrap().zones;
-        let below: Vec<&str> =
-            tree.iter().filter(|zone| zone.role == ZoneRole::Below).map(|zone| &*zone.zone).collect();
-        let expected: &[&str] = match site.zone.as_str() {
-            "." => &["other.net", "acme.org", "research.acme.org"],
+        let below = tree.iter().filter(|zone| zone.role == ZoneRole::Below).map(|zone| &*zone.zone);
+        let may_follow: &[&str] = match site.zone.as_str() {
+            "." => &["acme.org", "other.net", "research.acme.org"],
             "acme.org" => &["research.acme.org"],
             _ => &[],
         };
-        let as_set = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        assert_eq!(as_set(&below), as_set(expected), "{}", site.name);
+        let below: Vec<&str> = below.collect();
+        assert!(below.iter().all(|zone| may_follow.contains(zone)), "{}: {below:?}", site.name);
+        assert!(site.zone.as_str() != "." || below == may_follow, "{}: {below:?}", site.name);
     }
-    world.a_new_agent_is_there_at_once().await;
+    world.a_new_agent_is_there_at_once(Discovery::Dht).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,7 +216,7 @@ async fn what_lies_below_a_dead_zone_is_found_all_the_time_and_the_zone_when_it_
 async fn without_a_dht_it_is_the_same() {
     let mut world = World::start(quick(), Discovery::Off).await;
     world.is_whole(Duration::from_secs(45)).await;
-    world.a_new_agent_is_there_at_once().await;
+    world.a_new_agent_is_there_at_once(Discovery::Off).await;
     world.a_zone_between_dies_and_comes_back().await;
 }
 
@@ -230,6 +252,13 @@ async fn without_the_root_a_zone_answers_for_its_own_subtree_and_names_the_root(
     let mut world = World::start(quick(), Discovery::Dht).await;
     world.site("e1").run_echo("fresh");
     world.is_subtree_called("a1").await;
+    until("it hangs on acme.org", Duration::from_secs(30), async || {
+        let tree = world.site("e1").handle().zones().await.unwrap().zones;
+        let own = tree.iter().find(|zone| zone.zone == "research.acme.org");
+        let parent = own.and_then(|zone| zone.parent.clone());
+        if parent.as_deref() == Some("acme.org") { Ok(()) } else { Err(format!("{parent:?}")) }
+    })
+    .await;
     world.of_zone(".").for_each(Site::kill);
     let subtree = world.agents_of(&["a", "e"]);
     for name in ["a1", "e1"] {

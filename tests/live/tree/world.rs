@@ -30,6 +30,8 @@ use tokio::time::{sleep, timeout};
 
 /// Longest wait for anything that has no bound of its own.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// Agents of a page.
+const PAGE: usize = 20;
 /// How often is looked at what no event tells of.
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
@@ -89,8 +91,13 @@ impl Site {
 
     /// With these peers to start from.
     pub(super) fn knowing(mut self, sites: &[&Site]) -> Site {
-        self.bootstrap = sites.iter().map(|site| site.address()).collect();
+        self.meet(sites);
         self
+    }
+
+    /// With these peers to start from the next time.
+    pub(super) fn meet(&mut self, sites: &[&Site]) {
+        self.bootstrap = sites.iter().map(|site| site.address()).collect();
     }
 
     pub(super) fn at(mut self, address: Multiaddr) -> Site {
@@ -191,9 +198,9 @@ impl Site {
         self.agents.replace(vec![hosted]);
     }
 
-    /// All pages of a search.
+    /// All pages of a search, past what others answered before.
     pub(super) async fn find(&self, query: FindQuery) -> Seen {
-        let mut query = FindQuery { limit: Some(1_000), ..query };
+        let mut query = FindQuery { limit: Some(PAGE), max_age_ms: query.max_age_ms.or(Some(0)), ..query };
         let mut seen = Seen { complete: true, ..Seen::default() };
         loop {
             let page = self.handle().find(query.clone()).await.unwrap();
@@ -240,9 +247,10 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// The status of a zone that is named.
+    /// The status of a zone that is named. An entry that stands for several says nothing of one that has its own.
     pub(super) fn status(&self, zone: &str) -> Option<ZoneStatus> {
-        self.zones.iter().find(|told| told.zone == zone).map(|told| told.status)
+        let told = self.zones.iter().filter(|told| told.zone == zone);
+        told.min_by_key(|told| told.count.is_some()).map(|told| told.status)
     }
 
     pub(super) fn has(&self, agents: &BTreeSet<String>) -> bool {
