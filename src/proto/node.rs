@@ -14,6 +14,7 @@ mod names;
 mod reads;
 mod tree;
 mod turn;
+mod unite;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;

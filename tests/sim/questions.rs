@@ -26,6 +26,11 @@ fn find_fresh(world: &mut World, node: usize) -> Answer {
     }
 }
 
+/// The age of what others told.
+fn told_age(answer: &Answer) -> Option<Duration> {
+    answer.zones.iter().filter(|it| it.by.is_some()).filter_map(|it| it.age).max()
+}
+
 fn statuses(answer: &Answer) -> Vec<ZoneStatus> {
     answer.zones.iter().map(|zone| zone.status).collect()
 }
@@ -42,10 +47,8 @@ fn an_equal_question_is_answered_from_what_others_said_until_that_is_too_old() {
     assert_eq!(counts(&mut world, ASKER).asked, asked, "nobody is asked again");
     assert!(again.is_complete() && statuses(&again).contains(&ZoneStatus::Cached), "{:?}", again.zones);
     assert_eq!(agents(&again), agents(&first));
-    let told =
-        |answer: &Answer| answer.zones.iter().filter(|it| it.by.is_some()).filter_map(|it| it.age).max();
     let second = Duration::from_secs(1);
-    assert!(told(&again) >= told(&first).map(|age| age + second), "ages are added up");
+    assert!(told_age(&again) >= told_age(&first).map(|age| age + second), "ages are added up");
     // Who wants to know what is so now asks again, and so does everybody once it is old.
     assert!(find_fresh(&mut world, ASKER).is_complete());
     assert!(counts(&mut world, ASKER).asked > asked);
@@ -142,6 +145,12 @@ fn what_one_member_asked_its_gateway_tells_another() {
         (hits + counts.l2.hits, asked + counts.asked_for_peers)
     });
     assert!(asked <= 3 && hits >= 2 && hits + asked == 5, "{hits} {asked}");
+    // What it was told has grown older since.
+    let first = find(&mut world, others[0], "agent");
+    run(&mut world, 10_000);
+    let later = find(&mut world, others[1], "agent");
+    let aged = told_age(&first).map(|age| age + Duration::from_secs(10));
+    assert!(told_age(&later) >= aged, "{:?} {:?}", first.zones, later.zones);
 }
 
 #[test]

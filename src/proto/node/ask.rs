@@ -8,29 +8,20 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::turn::Turn;
-use crate::proto::ask::{self, Contact, Cover, Question, Referral, Search};
+use super::unite::condensed;
+use crate::proto::ask::{self, Contact, Cover, Question, Search};
 use crate::proto::context::Context;
-use crate::proto::directory::{entry_of, presence_told};
+use crate::proto::directory::presence_told;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{ConversationId, Offence, Output, Reply};
-use crate::proto::limits::{
-    ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, COVER_NAMED_MAX, REFERRED_ASKS_MAX,
-};
+use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME};
 use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
-use crate::proto::query::{Answer, Find, Found, ZoneAnswer, ZoneStatus};
+use crate::proto::query::{Answer, Find, ZoneAnswer, ZoneStatus};
 use crate::proto::record::{Blame, Record, Refusal};
 use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
-use crate::proto::search::{Index, Query, Statistics};
-use crate::proto::time::Timestamp;
+use crate::proto::search::{Query, Statistics};
 use crate::proto::zone::gateways;
-
-/// What other nodes sent of some agents, put together.
-#[derive(Default)]
-pub(super) struct Gathered {
-    pub(super) records: BTreeMap<AgentId, Vec<Arc<Record>>>,
-    pub(super) alive: Vec<Alive>,
-}
 
 /// What a turn does for questions.
 pub(super) struct Questions<'t, 'a>(pub(super) &'t mut Turn<'a>);
@@ -97,7 +88,12 @@ impl Questions<'_, '_> {
     }
 
     /// What memory answers, and what it was ranked by.
-    fn found_here(&mut self, find: &Find, by_name: bool, zones: Vec<ZoneAnswer>) -> (Answer, Statistics) {
+    pub(super) fn found_here(
+        &mut self,
+        find: &Find,
+        by_name: bool,
+        zones: Vec<ZoneAnswer>,
+    ) -> (Answer, Statistics) {
         let Turn { ctx, zones: held, directory, .. } = &mut *self.0;
         let (found, page) = match by_name {
             true => directory.list(ctx.now, held, find),
@@ -385,193 +381,6 @@ impl Questions<'_, '_> {
             _ => Vec::new(),
         }
     }
-
-    /// Zones that whoever answered has no room for, or has only begun to follow, and those that were delegated so lately that
-    /// it may not know them.
-    fn referred(&self, open: &mut Open, search: &Search) -> Vec<(Contact, Question)> {
-        let covers = open.consulted.heard.iter().filter_map(|heard| match &heard.told {
-            Told::Found { cover, .. } => Some(cover),
-            Told::Tree { .. } | Told::Named { .. } => None,
-        });
-        let covers: Vec<Cover> = covers.cloned().collect();
-        let Some(age) = covers.iter().map(Cover::age).min() else { return Vec::new() };
-        let told = covers.into_iter().flat_map(|cover| cover.refer);
-        let lately = self.delegated_lately(&search.zone, age + open.consulted.passed(self.ctx.now));
-        let mut referrals: Vec<Referral> = Vec::new();
-        for referral in told.chain(lately) {
-            let is_new = referrals.iter().all(|known| known.zone != referral.zone);
-            let is_asked = referral.zone.is_within(&search.zone) && !self.zones.contains_key(&referral.zone);
-            if is_new && is_asked {
-                referrals.push(referral);
-            }
-        }
-        // Two of each where there are few: one may be dead.
-        let each = if 2 * referrals.len() <= REFERRED_ASKS_MAX { 2 } else { 1 };
-        let mut next = Vec::new();
-        for Referral { zone, gateways } in referrals {
-            let own = self.ctx.key();
-            let of: Vec<Contact> = gateways.into_iter().filter(|it| it.peer != own).take(each).collect();
-            if next.len() + of.len() > REFERRED_ASKS_MAX {
-                open.consulted.skipped.push(zone);
-                continue;
-            }
-            let question = Question::Find(Box::new(Search { zone: zone.clone(), ..search.clone() }));
-            next.extend(of.into_iter().map(|contact| (contact, question.clone())));
-            open.consulted.referred.push(zone);
-        }
-        next
-    }
-
-    /// What is held here and what others answered, ranked as one.
-    fn united(&mut self, consulted: &Consulted, find: &Find, by_name: bool, status: ZoneStatus) -> Answer {
-        let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
-        let told = gathered(consulted, self.ctx.now);
-        let (mut more, mut statistics) = (false, None);
-        for heard in &consulted.heard {
-            if let Told::Found { more: is_more, statistics: by, .. } = &heard.told {
-                more |= *is_more;
-                statistics.get_or_insert_with(|| by.clone());
-            }
-        }
-        let mut zones = zones_told(consulted, &scope, status, self.ctx.now);
-        let here = self.cover(find);
-        // What is held here is known better here; of the rest what others say counts.
-        let known: Vec<ZoneAnswer> =
-            if zones.is_empty() { here } else { here.into_iter().filter(|it| it.status.is_fine()).collect() };
-        zones.retain(|told| told.status.is_fine() || known.iter().all(|known| known.zone != told.zone));
-        zones.extend(known);
-        let (own, own_statistics) = {
-            let (answer, statistics) = self.found_here(find, by_name, Vec::new());
-            more |= answer.next.is_some();
-            (answer.found, statistics)
-        };
-        let mut index = Index::new();
-        for (id, records) in &told.records {
-            if let Some(best) = records.iter().max_by_key(|record| record.order()) {
-                entry_of(*id, best, |entry| index.insert(entry));
-            }
-        }
-        for found in &own {
-            entry_of(found.id, &found.record, |entry| index.insert(entry));
-        }
-        let ranked_by = statistics.unwrap_or(own_statistics);
-        let page = index.search_by(&find.query, find.limit, find.after.as_ref(), Some(&ranked_by));
-        let last = page.hits.last().map(|hit| (hit.id, hit.score));
-        let found: Vec<Found> =
-            page.hits.iter().filter_map(|hit| self.told_or_held(&told, &own, hit.id, hit.score)).collect();
-        let end = last.filter(|_| more || page.next.is_some()).and_then(|(id, score)| {
-            let name = found.iter().find(|found| found.id == id)?.record.name.clone();
-            Some(crate::proto::search::Cursor::at(score, name, id, ranked_by.clone()))
-        });
-        Answer { found, next: end, zones: condensed(&scope, zones) }
-    }
-
-    fn told_or_held(&self, told: &Gathered, own: &[Found], id: AgentId, score: f32) -> Option<Found> {
-        if let Some(found) = own.iter().find(|found| found.id == id) {
-            return Some(Found { score, ..found.clone() });
-        }
-        self.directory.told(id, told.records.get(&id)?, &told.alive, score)
-    }
-}
-
-/// All that others answered of some agents.
-pub(super) fn gathered(consulted: &Consulted, now: Timestamp) -> Gathered {
-    let mut gathered = Gathered::default();
-    for heard in &consulted.heard {
-        for record in heard.records.iter().filter(|record| !record.is_expired(now)) {
-            let of = gathered.records.entry(record.agent_id()).or_default();
-            match of.iter_mut().find(|held| held.key() == record.key()) {
-                Some(held) if held.precedence() < record.precedence() => *held = record.clone(),
-                Some(_) => {}
-                None => of.push(record.clone()),
-            }
-        }
-        gathered.alive.extend(heard.alive_after(consulted.passed(now)));
-    }
-    gathered
-}
-
-/// What others say of the zones of a scope.
-fn zones_told(
-    consulted: &Consulted,
-    scope: &ZoneName,
-    status: ZoneStatus,
-    now: Timestamp,
-) -> Vec<ZoneAnswer> {
-    let passed = consulted.passed(now);
-    let mut zones: Vec<ZoneAnswer> = Vec::new();
-    let mut asked: Vec<&ZoneName> = Vec::new();
-    let mut heard: Vec<&Heard> = consulted.heard.iter().collect();
-    // Who was asked of the deepest zone last: he knows best.
-    heard.sort_by_key(|heard| match &heard.told {
-        Told::Found { is_referred: true, scope, .. } => 1 + scope.ancestors().count(),
-        _ => 0,
-    });
-    for heard in heard {
-        let Told::Found { is_referred, scope: of, cover, .. } = &heard.told else { continue };
-        // Who was asked of a zone itself knows of it what whoever referred to it did not.
-        if *is_referred && !asked.contains(&of) {
-            zones.retain(|it| it.status.is_fine() || !it.zone.is_within(of));
-            asked.push(of);
-        }
-        let mut told = cover.zones(of, heard.peer, passed);
-        told.retain(|it| it.zone.is_within(scope) || scope.is_within(&it.zone));
-        for it in told.iter_mut().filter(|it| it.status == ZoneStatus::Answered) {
-            it.status = status;
-        }
-        unite_zones(&mut zones, told);
-    }
-    let mut is_missing = |zone: &ZoneName, status: ZoneStatus| {
-        if asked.contains(&zone) {
-            return;
-        }
-        match zones.iter_mut().find(|it| it.zone == *zone && !it.status.is_fine()) {
-            Some(known) if status == ZoneStatus::Skipped => known.status = status,
-            Some(_) => {}
-            None => zones.push(ZoneAnswer::here(zone.clone(), status, None)),
-        }
-    };
-    consulted.referred.iter().for_each(|zone| is_missing(zone, ZoneStatus::Unreachable));
-    consulted.skipped.iter().for_each(|zone| is_missing(zone, ZoneStatus::Skipped));
-    zones
-}
-
-/// The zones of an answer as it is shown: of many that are fine one entry for all of them, of many others the first.
-fn condensed(scope: &ZoneName, mut zones: Vec<ZoneAnswer>) -> Vec<ZoneAnswer> {
-    zones.sort_by(|one, other| one.zone.cmp(&other.zone));
-    let (mut fine, mut rest): (Vec<ZoneAnswer>, Vec<ZoneAnswer>) =
-        zones.into_iter().partition(|it| it.status.is_fine());
-    for zones in [&mut fine, &mut rest] {
-        if zones.len() > COVER_NAMED_MAX {
-            let shown = if zones[0].status.is_fine() { 0 } else { COVER_NAMED_MAX };
-            let others = zones.split_off(shown);
-            let oldest = others.iter().map(|it| it.age).reduce(older).flatten();
-            let count = others.iter().map(|it| it.count).sum();
-            let first = others.into_iter().next();
-            zones.extend(first.map(|it| ZoneAnswer { zone: scope.clone(), age: oldest, count, ..it }));
-        }
-    }
-    fine.extend(rest);
-    fine.sort_by(|one, other| one.zone.cmp(&other.zone));
-    fine
-}
-
-/// What several answers say of zones. What is missing from one may be missing from all: one of them may lie, and which is not
-/// known here.
-fn unite_zones(zones: &mut Vec<ZoneAnswer>, told: Vec<ZoneAnswer>) {
-    for it in told {
-        let is_same =
-            |known: &&mut ZoneAnswer| known.zone == it.zone && known.status.is_fine() == it.status.is_fine();
-        match zones.iter_mut().find(is_same) {
-            Some(known) => (known.age, known.count) = (older(known.age, it.age), known.count.max(it.count)),
-            None => zones.push(it),
-        }
-    }
-}
-
-/// The greater age; none is none of any time.
-fn older(one: Option<Duration>, other: Option<Duration>) -> Option<Duration> {
-    Some(one?.max(other?))
 }
 
 pub(super) fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {

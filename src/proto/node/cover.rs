@@ -54,7 +54,8 @@ impl Turn<'_> {
         answers
     }
 
-    /// A gateway follows every zone that is delegated below its own, and so in any of those.
+    /// A gateway follows every zone that is delegated below its own, and so in any of those; of those that came a moment ago it
+    /// has nothing yet.
     fn cover_of_gateway(&self, asked: &ZoneName) -> Vec<ZoneAnswer> {
         let below = self.overlay.below();
         // Of a zone that nobody serves those above it would know.
@@ -65,6 +66,11 @@ impl Turn<'_> {
         let followed = below.ids().filter(|id| concerns(&id.zone));
         let followed = followed.map(|id| below.answer(id, self.ctx.config, self.ctx.now));
         let mut answers: Vec<ZoneAnswer> = served.chain(followed).collect();
+        for id in self.delegated_just_now().filter(|id| id.zone.is_within(asked)) {
+            if answers.iter().all(|it| it.zone != id.zone) {
+                answers.push(ZoneAnswer::here(id.zone, ZoneStatus::Unreachable, None));
+            }
+        }
         // What is named beyond those that are followed.
         if below.beyond() > 0 {
             let unknown = ZoneAnswer::here(asked.clone(), ZoneStatus::Unreachable, None);
@@ -94,17 +100,29 @@ impl Turn<'_> {
         late.map(|(id, (_, gateways))| Referral { zone: id.zone, gateways }).collect()
     }
 
+    /// Zones of new delegations that are not followed yet.
+    fn delegated_just_now(&self) -> impl Iterator<Item = ZoneId> {
+        let registries = self.zones.all();
+        let fresh = registries.flat_map(|zone| {
+            zone.records.delegations.fresh().filter_map(|key| self.counted(zone, zone.registry().get(key)?))
+        });
+        let is_served = |id: &ZoneId| self.zones.get(&id.zone).is_some_and(|zone| zone.id() == id);
+        fresh.map(|(id, _)| id).filter(move |id| !is_served(id) && !self.overlay.below().contains(id))
+    }
+
     /// The live delegations of a registry that count, each with the zone that it names.
     pub(super) fn delegated_zones<'z>(
         &'z self,
         zone: &'z Zone,
     ) -> impl Iterator<Item = (ZoneId, &'z Record)> {
-        let registry = zone.registry();
-        let records = zone.records.delegations.below(zone.name()).filter_map(|key| registry.get(key));
-        let live =
-            records.filter(|it| !it.is_expired(self.ctx.now) && !registry.is_revoked(it, self.ctx.now));
-        let named = live.filter_map(|record| Some((delegated(record)?, &**record)));
-        named.filter(|(id, record)| counts(&self.ctx, record, id))
+        let keys = zone.records.delegations.below(zone.name());
+        keys.filter_map(|key| self.counted(zone, zone.registry().get(key)?))
+    }
+
+    fn counted<'z>(&self, zone: &Zone, record: &'z Record) -> Option<(ZoneId, &'z Record)> {
+        let is_over = record.is_expired(self.ctx.now) || zone.registry().is_revoked(record, self.ctx.now);
+        let id = delegated(record).filter(|_| !is_over)?;
+        counts(&self.ctx, record, &id).then_some((id, record))
     }
 
     /// The zones that a registry delegates and that concern the asked scope: those in it, and those above it.

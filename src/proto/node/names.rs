@@ -1,6 +1,7 @@
 //! Names that are not held here: asked of others, and answered to them (protocol section 4).
 
-use super::ask::{Questions, bytes_of, gathered};
+use super::ask::{Questions, bytes_of};
+use super::unite::gathered;
 use crate::proto::ask::{self, Contact, Knowledge, Question};
 use crate::proto::identity::AgentId;
 use crate::proto::limits::{ANSWER_AGE, ASK_TIME, ASKED_NAMES_MAX};

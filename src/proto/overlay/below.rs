@@ -110,6 +110,10 @@ impl Below {
         self.zones.keys()
     }
 
+    pub(in crate::proto) fn contains(&self, zone: &ZoneId) -> bool {
+        self.zones.contains_key(zone)
+    }
+
     /// Whether a zone of this name is followed.
     pub(in crate::proto) fn follows(&self, zone: &ZoneName) -> bool {
         self.named(zone).next().is_some()
@@ -308,6 +312,7 @@ impl Overlay {
         }
         self.below.look_at = ctx.now + LOOK_INTERVAL;
         (self.below.seen, self.below.looked_at) = (changes, ctx.now);
+        zones.all_mut().for_each(|zone| zone.records.delegations.note_seen());
         let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);
         // What was not compared for so long is nothing any more, though its zone is still named.
         let (now, kept) = (ctx.now, ctx.config.replica_kept);

@@ -5,10 +5,15 @@ use std::collections::BTreeSet;
 use crate::proto::name::ZoneName;
 use crate::proto::record::{KeyHash, Record};
 
+/// Delegations that came and are told apart from the others.
+const FRESH_MAX: usize = 1_024;
+
 /// Keys of delegations, in the order of the tree of zones: what lies below a zone stands behind it, without a gap.
 #[derive(Debug, Default)]
 pub(in crate::proto) struct Delegations {
     keys: BTreeSet<(ZonePath, KeyHash)>,
+    /// Those that came since somebody last looked at all of them; none where they are too many to be told apart.
+    fresh: Option<Vec<KeyHash>>,
     /// Grows with every change.
     changes: u64,
 }
@@ -40,6 +45,10 @@ impl Delegations {
     pub(super) fn insert(&mut self, record: &Record) {
         if let Some(delegation) = record.delegation() {
             self.keys.insert((ZonePath::of(&delegation.zone), record.key()));
+            self.fresh = self.fresh.take().filter(|fresh| fresh.len() < FRESH_MAX);
+            if let Some(fresh) = &mut self.fresh {
+                fresh.push(record.key());
+            }
         }
         self.changes += 1;
     }
@@ -55,6 +64,17 @@ impl Delegations {
     /// How often they changed since the start.
     pub(in crate::proto) fn changes(&self) -> u64 {
         self.changes
+    }
+
+    /// Somebody looked at all of them.
+    pub(in crate::proto) fn note_seen(&mut self) {
+        self.fresh = Some(Vec::new());
+    }
+
+    /// Those that came since then, or all; some may be gone again.
+    pub(in crate::proto) fn fresh(&self) -> impl Iterator<Item = &KeyHash> {
+        let all = self.fresh.is_none().then(|| self.keys.iter().map(|(_, key)| key));
+        self.fresh.iter().flatten().chain(all.into_iter().flatten())
     }
 
     /// Those of a zone.
