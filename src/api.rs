@@ -364,6 +364,8 @@ pub struct Peer {
     pub bootstrap: bool,
     /// Zones it serves, as far as heard.
     pub zones: Vec<String>,
+    /// Zones it speaks for, of those that this node takes part in or follows below its own.
+    pub gateway_of: Vec<String>,
     /// Last ping round trip; null before the first.
     pub rtt_ms: Option<f64>,
     /// Its clock minus ours; null before its first beacon.

@@ -68,7 +68,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
     match command {
         Command::Dev(args) => dev::dev(&args, verbose, console),
         Command::Node(args) => node::node(&args, verbose, console),
-        Command::Find(args) => read::find(&args, console),
+        Command::Find(args) => read::find(&args, verbose, console),
         Command::Show(args) => read::show(&args),
         Command::Call(args) => call::call(&args, console),
         Command::Agents(AgentsArgs { command: Some(AgentsCommand::Adopt(args)), .. }) => {

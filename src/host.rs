@@ -76,6 +76,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The agents of this host; those it offered before and no longer has are withdrawn.
     pub agents: Agents,
+    /// Its timings and limits; what the other fields say stands above what it says of that.
+    pub timings: Config,
 }
 
 impl Options {
@@ -97,6 +99,7 @@ impl Options {
             trusted_nets: TrustedNets::default(),
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
+            timings: Config::default(),
         }
     }
 }
@@ -274,6 +277,6 @@ fn node_config(options: &Options) -> Config {
         bootstrap_peers,
         expects_peers: !options.bootstrap.is_empty(),
         new_key: options.new_key,
-        ..Config::default()
+        ..options.timings.clone()
     }
 }

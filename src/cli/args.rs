@@ -34,7 +34,7 @@ const NODE_URL: &str = "http://127.0.0.1:7400";
     arg_required_else_help = true
 )]
 #[command(before_help = "Examples:\n\
-        \x20 aop dev                         # five nodes and sample agents to try\n\
+        \x20 aop dev                         # five nodes of three zones and sample agents to try\n\
         \x20 aop find \"summarise a pdf\"      # search the registry")]
 #[command(
     after_help = "Exit codes: 0 ok, 1 failure, 2 usage, 3 not found, 4 unreachable or timed out, 5 degraded."
@@ -53,7 +53,7 @@ pub(super) struct Aop {
 /// One command.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Run five nodes with sample agents in one process, to try things
+    /// Run five nodes of three zones with sample agents in one process, to try things
     #[command(before_help = "Examples:\n  aop dev\n  aop dev --agents ./agents --http 127.0.0.1:0")]
     Dev(DevArgs),
     /// Run a node
@@ -64,7 +64,8 @@ pub(super) enum Command {
     /// Search the registry; exits 5 if the answer may lack something
     #[command(before_help = "Examples:\n\
             \x20 aop find \"summarise a pdf\"\n\
-            \x20 aop find --tag weather --zone acme.org --json")]
+            \x20 aop find --tag weather --zone acme.org --json\n\
+            \x20 aop find -v                     # also who answered for which zone, and how old that is")]
     Find(FindArgs),
     /// Show everything known of one agent
     #[command(

@@ -1,9 +1,10 @@
-//! `aop dev`: five nodes in one process on real loopback connections, sample agents on four of them, and the HTTP API
-//! of the first. Its folders are temporary and leave with it.
+//! `aop dev`: five nodes of three zones in one process on real loopback connections, sample agents on four of them, and the
+//! HTTP API of the first, which serves the root. Its folders are temporary and leave with it.
 //!
 //! The samples need no model and no key: some are built in, some are processes of tools that every POSIX system has, and
 //! some are listings, which name an address outside the mesh.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use futures::future::try_join_all;
 use libp2p::Multiaddr;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::args::DevArgs;
 use super::failure::{Exit, Failure, report};
@@ -21,23 +22,31 @@ use super::process::{Signals, live, run, start_logs};
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::agents::{Agents, HostedAgent};
-use crate::api::Ready;
+use crate::api::{FindQuery, Ready};
 use crate::config::{self, Flags};
 use crate::document::{read_documents, read_run_config};
-use crate::host::{self, Events, Running};
+use crate::host::{self, Running};
 use crate::http;
 use crate::proto::address_block::TrustedNets;
+use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
 use crate::proto::name::ZoneName;
 
-/// Nodes beside the first. Five in all are enough to see agents travel between nodes that do not host them.
-const OTHER_NODES: usize = 4;
-/// Agents to try.
+/// The zones of the nodes, the first node's first. Five are enough to see agents travel between nodes that do not host them,
+/// and zones that answer for what lies below them.
+const ZONES: [&str; 5] = [".", ".", "acme.org", "acme.org", "research.acme.org"];
+/// Agents to try, each with its zone where that is not the root.
 const SAMPLES: &str = include_str!("samples.json");
 /// The world of these nodes, so that they never join a real one.
 const NETWORK: &str = "dev";
-/// How long the first node may wait to hear of all samples before it says it is ready.
-const SPREAD_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long the first node may wait to find all samples of all zones before it says it is ready.
+const SPREAD_TIME_MAX: Duration = Duration::from_secs(4);
+/// All start at once, and who asks its way to its zone before it is connected asks nobody: it asks again this soon.
+const WALK_INTERVAL: Duration = Duration::from_secs(1);
+/// What is registered in one zone shows in the others after this long.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it looks meanwhile: that a zone is held has no event.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A running node and its folder.
 struct DevNode {
@@ -98,22 +107,30 @@ async fn run_dev(
     live(server, nodes, signals).await
 }
 
-/// The nodes, the first first and with the agents of files, the samples dealt out to the others.
+/// The nodes, the first first and with the agents of files, the samples dealt out to the others of their zones.
 async fn start_all(agents: &[PathBuf]) -> Result<Vec<DevNode>, Failure> {
     let samples = samples()?;
+    let zones = zones()?;
     // Alone before the others, because they need its address.
-    let first = start(Vec::new(), Vec::new(), agents).await?;
+    let first = start(&zones[0], Vec::new(), Vec::new(), agents).await?;
     let count = samples.len() + first.running.handle.local_agents().list().len();
-    let events = first.running.handle.events();
     // One address suffices on loopback; a second would only be dialed in vain.
     let bootstrap: Vec<_> = first.running.listen.first().cloned().into_iter().collect();
-    let others = try_join_all(deal(samples).map(|hosted| start(bootstrap.clone(), hosted, &[]))).await?;
+    let others = zones[1..].iter().zip(deal(samples, &zones[1..]));
+    let others = others.map(|(zone, hosted)| start(zone, bootstrap.clone(), hosted, &[]));
+    let others = try_join_all(others).await?;
     // Late samples still arrive; the world is usable without them.
-    let _ = timeout(SPREAD_TIME_MAX, all_seen(&first, events, count)).await;
+    let _ = timeout(SPREAD_TIME_MAX, all_found(&first, count)).await;
     Ok(std::iter::once(first).chain(others).collect())
 }
 
+fn zones() -> Result<Vec<ZoneName>, Failure> {
+    let parsed = ZONES.iter().map(|zone| zone.parse());
+    parsed.collect::<Result<_, _>>().map_err(|error| Failure::plain(Exit::Failure, &error))
+}
+
 async fn start(
+    zone: &ZoneName,
     bootstrap: Vec<Multiaddr>,
     hosted: Vec<HostedAgent>,
     paths: &[PathBuf],
@@ -123,27 +140,41 @@ async fn start(
     let identity = Identity::from_seed(rand::random());
     let key = identity.key();
     let listen = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(str::parse);
-    let agents = Agents::new(ZoneName::root());
+    let agents = Agents::new(zone.clone());
     agents.replace(hosted);
-    let host = OfferingNode { key, network: NETWORK.into(), home: ZoneName::root() };
+    let host = OfferingNode { key, network: NETWORK.into(), home: zone.clone() };
     let files = Files::start(paths, host, &agents, report).await;
     let options = host::Options {
+        zones: vec![zone.clone()],
         bootstrap,
         agents,
         listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
+        timings: Config {
+            walk_interval: WALK_INTERVAL,
+            follow_interval: FOLLOW_INTERVAL,
+            ..Config::default()
+        },
         ..host::Options::new(identity, NETWORK, folder.path())
     };
     let running = host::start(options).await.map_err(|error| failed(&error))?;
     Ok(DevNode { running, key, folder, files })
 }
 
-/// The samples in turn to each of the other nodes.
-fn deal(samples: Vec<HostedAgent>) -> impl Iterator<Item = Vec<HostedAgent>> {
-    let mut hands: [Vec<HostedAgent>; OTHER_NODES] = Default::default();
-    for (place, local) in samples.into_iter().enumerate() {
-        hands[place % OTHER_NODES].push(local);
+/// The samples in turn to each of the nodes in their zones.
+fn deal(samples: Vec<HostedAgent>, zones: &[ZoneName]) -> Vec<Vec<HostedAgent>> {
+    let mut hands: Vec<Vec<HostedAgent>> = zones.iter().map(|_| Vec::new()).collect();
+    let mut dealt: BTreeMap<ZoneName, usize> = BTreeMap::new();
+    for sample in samples {
+        let zone = sample.offer.zone.clone().unwrap_or_else(ZoneName::root);
+        let mut mates: Vec<_> = zones.iter().zip(&mut hands).filter(|(of, _)| **of == zone).collect();
+        let turn = dealt.entry(zone).or_default();
+        let next = *turn % mates.len().max(1);
+        if let Some((_, hand)) = mates.get_mut(next) {
+            hand.push(sample);
+            *turn += 1;
+        }
     }
-    hands.into_iter()
+    hands
 }
 
 /// Agents that run here, and listings.
@@ -162,18 +193,16 @@ fn samples() -> Result<Vec<HostedAgent>, Failure> {
     locals.collect()
 }
 
-/// Resolves when the node holds `count` agents. Events are only the hint to look: some may have come before.
-async fn all_seen(node: &DevNode, mut events: Events, count: usize) {
+/// Resolves when the node finds `count` agents, and every zone has answered whole.
+async fn all_found(node: &DevNode, count: usize) {
     loop {
+        let everything = FindQuery { limit: Some(count), ..FindQuery::default() };
         // A question that fails counts as nothing seen; the caller's timeout ends the wait.
-        let held = node.running.handle.agents(None, count, None).await.unwrap_or_default();
-        if held.results.len() >= count {
+        let found = node.running.handle.find(everything).await.unwrap_or_default();
+        if found.complete && found.results.len() >= count {
             return;
         }
-        // A lagging reader looks again as well; a closed one will never see more.
-        if let Err(tokio::sync::broadcast::error::RecvError::Closed) = events.recv().await {
-            return;
-        }
+        sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -183,11 +212,13 @@ fn print_ready(ready: &Ready, console: Console) {
         "http://127.0.0.1:7400" => String::new(),
         other => format!(" --node {other}"),
     };
-    console.print("five nodes are up; open the page of the first:");
+    console.print("five nodes of three zones are up; open the page of the first, which serves the root:");
     console.print(&format!("  {url}/"));
     console.print("or, in another terminal:");
     console.print(&format!("  aop find \"summarise a document\"{node}"));
     console.print(&format!("  aop call echo --task hello{node}"));
+    console.print(&format!("  aop call clock@acme.org{node}"));
+    console.print(&format!("  aop zones{node}"));
     console.print(&format!("  claude mcp add --transport http aop {url}/mcp     # any MCP host: {url}/mcp"));
     console.print("ctrl-c stops them and removes their data");
 }
@@ -214,9 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn each_other_node_hosts_some() {
+    fn each_zone_has_agents_that_run_and_each_other_node_hosts_some_agent() {
         let samples = samples().unwrap_or_else(|failure| panic!("{failure:?}"));
-        assert!(deal(samples).all(|hand| hand.iter().any(|local| local.run_config.is_some())));
+        let (zones, count) = (zones().unwrap_or_else(|failure| panic!("{failure:?}")), samples.len());
+        let runs = |hand: &[HostedAgent]| hand.iter().any(|local| local.run_config.is_some());
+        let hands = deal(samples, &zones[1..]);
+        assert!(hands.iter().all(|hand| !hand.is_empty()));
+        assert_eq!(hands.iter().map(Vec::len).sum::<usize>(), count, "none is of a zone that nobody serves");
+        let serve =
+            |zone: &ZoneName| zones[1..].iter().zip(&hands).any(|(of, hand)| of == zone && runs(hand));
+        assert!(zones.iter().all(serve));
     }
 
     #[cfg(unix)]
@@ -239,6 +277,7 @@ mod tests {
         assert_eq!(said("summarizer", task("Is it?\nYes. No.")), "\"Is it?\"");
         assert_eq!(said("summarizer", task("no sentence")), "\"no sentence\"");
         assert!(said("clock", task("")).ends_with('Z'));
+        assert_eq!(said("headline-writer", task("agents find\n\"agents\"")), "AGENTS FIND \\\"AGENTS\\\"");
     }
 
     /// Runs a command as a host does: JSON on stdin, the answer on stdout.

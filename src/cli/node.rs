@@ -27,6 +27,7 @@ use crate::host;
 use crate::http::{self, Listener, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
+use crate::proto::config::Config;
 use crate::proto::grant::Grant;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
@@ -134,6 +135,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,
+        timings: Config::default(),
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());

@@ -81,6 +81,17 @@ impl Rows {
         if self.rows.is_empty() {
             return Ok(());
         }
+        write(&format!("{}\n", self.table().trim_fmt()))
+    }
+
+    /// A table with heads for people, beside the data that stdout has.
+    pub(super) fn tell(self, console: Console) {
+        if !console.quiet && !self.rows.is_empty() {
+            eprintln!("{}", self.table().trim_fmt());
+        }
+    }
+
+    fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
         let rows = self.rows.iter().map(|row| row.iter().map(|cell| indented(cell)));
@@ -88,7 +99,7 @@ impl Rows {
         if table.width().is_none_or(|width| width < TABLE_WIDTH_MIN) {
             table.set_width(TABLE_WIDTH_DEFAULT);
         }
-        write(&format!("{}\n", table.trim_fmt()))
+        table
     }
 }
 

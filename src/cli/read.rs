@@ -1,17 +1,21 @@
 //! The reading commands: ask, print.
 
 mod detail;
+mod peers;
+mod way;
 mod zones;
 
 use std::collections::BTreeSet;
 
+pub(super) use self::peers::peers;
+use self::way::way;
 pub(super) use self::zones::zones;
-use super::args::{AgentsArgs, ClientArgs, FindArgs, ShowArgs, StatusArgs};
+use super::args::{AgentsArgs, FindArgs, ShowArgs, StatusArgs};
 use super::client::{Client, segment};
 use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json, shown_name};
 use super::time::{date, span};
-use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Peers, Status, ZoneAnswer, ZoneReport};
+use crate::api::{Agent, AgentDetail, AgentPage, FindAnswer, Health, Status, ZoneAnswer, ZoneReport};
 
 /// Agents asked for at once where all are wanted.
 const PAGE_LIMIT: u32 = 1000;
@@ -20,11 +24,13 @@ const PAGE_LIMIT: u32 = 1000;
 const FAR_BELOW: f32 = 0.55;
 /// Digits of a fingerprint that people compare: two of different registries are equal once in 2^48.
 const FINGERPRINT_DIGITS: usize = 12;
+/// Letters at the end of a PeerId by which people tell a few of them apart: equal by chance once in 40 billion.
+const PEER_LETTERS: usize = 6;
 /// Slips of the keyboard within which a zone is offered for another.
 const ZONE_SLIPS_MAX: usize = 2;
 
 /// `aop find`.
-pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
+pub(super) fn find(args: &FindArgs, verbose: u8, console: Console) -> Result<Exit, Failure> {
     let mut query = vec![("q", args.words.join(" ")), ("limit", args.limit.to_string())];
     query.extend(args.zone.iter().map(|zone| ("zone", zone.clone())));
     query.extend(args.tags.iter().map(|tag| ("tag", tag.clone())));
@@ -47,6 +53,9 @@ pub(super) fn find(args: &FindArgs, console: Console) -> Result<Exit, Failure> {
     let near = if args.cursor.is_none() { near_the_best(&answer.results) } else { answer.results.len() };
     print_agents(&answer.results[..near])?;
     console.print(&format!("{near} agents, {:.1} ms", answer.elapsed_ms));
+    if verbose > 0 {
+        way(&answer.zones).tell(console);
+    }
     print_missing(&answer.zones, args.zone.as_deref(), &client, console);
     match (answer.results.len() - near, answer.cursor.as_deref()) {
         (0, cursor) => print_cursor(cursor, console),
@@ -113,30 +122,6 @@ pub(super) fn agents(args: &AgentsArgs, console: Console) -> Result<Exit, Failur
     print_missing(&page.zones, args.zone.as_deref(), &client, console);
     print_cursor(page.cursor.as_deref(), console);
     Ok(exit)
-}
-
-/// `aop peers`.
-pub(super) fn peers(args: &ClientArgs) -> Result<Exit, Failure> {
-    let peers: Peers = Client::new(args)?.get("/v1/peers", &[])?;
-    if args.json {
-        print_json(&peers)?;
-        return Ok(Exit::Done);
-    }
-    let mut rows = Rows::new(&["PEER", "STATE", "RTT", "CLOCK", "SEEN", "ZONES", "ADDRESSES"]);
-    for peer in peers.peers {
-        let state = if peer.connected { "connected" } else { "away" };
-        rows.push([
-            peer.peer,
-            if peer.bootstrap { format!("{state}, bootstrap") } else { state.into() },
-            peer.rtt_ms.map_or("-".into(), |rtt| format!("{rtt:.1} ms")),
-            peer.clock_offset_ms.map_or("-".into(), |offset| format!("{offset:+} ms")),
-            age(peer.seen_ms_ago),
-            peer.zones.join(" "),
-            peer.addresses.join(" "),
-        ]);
-    }
-    rows.print()?;
-    Ok(Exit::Done)
 }
 
 /// `aop status`: a health check, by its exit code.
@@ -293,6 +278,13 @@ fn members(zone: &ZoneReport) -> String {
 
 fn age(ms: Option<u64>) -> String {
     ms.map_or("never".into(), |ms| format!("{} ago", span(ms)))
+}
+
+/// What tells a few PeerIds apart: all begin alike.
+fn shortened(peer: &str) -> String {
+    let letters = peer.chars().count();
+    let end: String = peer.chars().skip(letters.saturating_sub(PEER_LETTERS)).collect();
+    if letters > PEER_LETTERS { format!("…{end}") } else { end }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
 use aop::proto::record::RecordKind;
 use aop::proto::time::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn aop(args: &[&str]) -> Output {
     aop_in(Path::new("."), args, &[])
@@ -907,14 +907,39 @@ impl Drop for Started {
 
 #[cfg(unix)]
 #[test]
-fn dev_shows_agents_of_other_nodes_and_leaves_nothing_behind() {
+fn dev_is_a_tree_of_three_zones_that_is_found_whole_at_once_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
     let started = start(folder.path(), &["dev", "--http", "127.0.0.1:0", "--json"]);
     let url = started.ready["http"].as_str().unwrap().to_string();
-    let shown = aop(&["show", "translator", "--json", "--node", &url]);
-    assert_eq!(code(&shown), 0, "{}", err(&shown));
-    let detail: Value = serde_json::from_str(&out(&shown)).unwrap();
+    let asked = |args: &[&str]| {
+        let output = aop(&[args, &["--json", "--node", &url]].concat());
+        assert_eq!(code(&output), 0, "{args:?}: {}{}", out(&output), err(&output));
+        serde_json::from_str::<Value>(&out(&output)).unwrap()
+    };
+    let found = asked(&["find", "--limit", "100"]);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let names = |rows: &Value, field: &str| {
+        let rows = rows.as_array().unwrap().iter();
+        rows.map(|row| row[field].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let zones = [".", "acme.org", "research.acme.org"];
+    assert_eq!((&found["complete"], found["results"].as_array().unwrap().len()), (&json!(true), 12));
+    assert_eq!(names(&found["zones"], "zone"), zones);
+    let agents = names(&found["results"], "agent");
+    for zone in zones {
+        assert!(agents.iter().any(|agent| agent.split_once('@').unwrap().1 == zone), "{zone}: {agents:?}");
+    }
+    let tree = asked(&["zones"]);
+    assert_eq!(names(&tree["zones"], "zone"), zones);
+    assert_eq!(names(&tree["zones"], "role"), ["member", "below", "below"]);
+
+    let detail = asked(&["show", "translator"]);
     assert_ne!(detail["replicas"][0]["peer"], started.ready["peer_id"], "it lies on another node");
+    let called = asked(&["call", "headline-writer@research.acme.org", "--task", "agents find agents"]);
+    assert_eq!(called["result"], "AGENTS FIND AGENTS");
+    let told = err(&aop(&["find", "-v", "--zone", "acme.org", "--node", &url]));
+    assert!(told.contains("this node") && told.contains("research.acme.org"), "{told}");
     assert_eq!(started.end("-TERM"), 0);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no temporary folder stays");
 }

@@ -9,6 +9,7 @@
 mod attacker;
 mod calls;
 mod connections;
+mod delegations;
 mod gossip;
 mod records;
 #[path = "../strangers/raw_peer.rs"]

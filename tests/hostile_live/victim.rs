@@ -49,10 +49,14 @@ impl Memory {
     }
 }
 
+pub(crate) fn offer(name: &str) -> Offer {
+    let (name, card) = (name.parse().unwrap(), AgentCard::default());
+    Offer { name, zone: None, scope: Scope::Public, card, grants: Vec::new() }
+}
+
 fn echo(name: &str) -> HostedAgent {
     let card = AgentCard { callable: true, ..AgentCard::default() };
-    let offer =
-        Offer { name: name.parse().unwrap(), zone: None, scope: Scope::Public, card, grants: Vec::new() };
+    let offer = Offer { card, ..offer(name) };
     let run_config = Some(RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new(".")));
     HostedAgent { offer, run_config }
 }
@@ -101,8 +105,7 @@ impl Victim {
     }
 
     async fn register_card(&self, name: &str, card: AgentCard) {
-        let (name, scope) = (name.parse().unwrap(), Scope::Public);
-        let offer = Offer { name, zone: None, scope, card, grants: Vec::new() };
+        let offer = Offer { card, ..offer(name) };
         let answer = timeout(ANSWER, self.node.handle.register(None, vec![offer])).await;
         answer.expect("a client has its answer").unwrap().remove(0).unwrap();
     }

@@ -13,6 +13,7 @@ mod reach;
 #[path = "../strangers/raw_peer.rs"]
 mod strangers;
 mod swarm;
+mod tree;
 #[path = "../../examples/two_nodes.rs"]
 mod two_nodes;
 

@@ -75,14 +75,18 @@ fn the_page_shows_node_agents_and_peers_wide_and_narrow_light_and_dark() {
         for (scheme, ground) in [("light", "rgb(246, 246, 243)"), ("dark", "rgb(15, 17, 19)")] {
             browser.dress(size, scheme);
             browser.go(&node.http);
-            browser.until("document.querySelectorAll('#list a.row').length === 10");
+            browser.until("document.querySelectorAll('#list a.row').length === 12");
             browser.until(
                 "document.querySelectorAll('#peers li').length === 4 && document.title.includes('dev')",
             );
             browser.until("document.getElementById('stream').textContent === 'connected'");
             browser.until("document.getElementById('completeness').textContent.startsWith('complete')");
             assert_eq!(browser.value("document.getElementById('health').textContent"), "healthy");
-            assert_eq!(browser.value("document.getElementById('figure-agents').textContent"), "10");
+            assert_eq!(browser.value("document.getElementById('figure-agents').textContent"), "12");
+            let zones =
+                "Array.from(document.querySelectorAll('#zones .name'), zone => zone.textContent).join()";
+            assert_eq!(browser.value(zones), "root,acme.org,research.acme.org");
+            assert_eq!(browser.value("document.getElementById('zones-count').textContent"), "3 of 3 whole");
             let join = browser.value("document.querySelector('#join code').textContent");
             assert!(join.as_str().unwrap().starts_with("aop node --bootstrap /ip4/127.0.0.1/"), "{join}");
             assert_eq!(browser.value("getComputedStyle(document.body).backgroundColor"), ground);
@@ -104,15 +108,15 @@ fn search_narrows_and_an_agent_opens_in_full() {
     for size in SIZES {
         browser.dress(size, "light");
         browser.go(&node.http);
-        browser.until("document.querySelectorAll('#list a.row').length === 10");
+        browser.until("document.querySelectorAll('#list a.row').length === 12");
         browser.press("/");
         write(&browser, "#query", "summarise a document");
-        browser.until(&format!("{ROWS}[0] === 'summarizer' && {ROWS}.length < 10"));
+        browser.until(&format!("{ROWS}[0] === 'summarizer' && {ROWS}.length < 12"));
         browser.picture(&format!("search-{}", size.0));
         write(&browser, "#query", "zzzz");
         browser.until("document.getElementById('list').textContent.includes('Nothing matches')");
         browser.click("#list button");
-        browser.until("document.querySelectorAll('#list a.row').length === 10");
+        browser.until("document.querySelectorAll('#list a.row').length === 12");
         browser.click("#list .chip[title$='tag count']");
         browser.until(&format!("{ROWS}.join() === 'word-counter'"));
         browser.click("#list a.row");
@@ -161,7 +165,7 @@ fn a_new_agent_appears_at_once_and_its_text_stays_text() {
         browser.dress(size, "light");
         browser.go(&node.http);
         browser.until("document.getElementById('stream').textContent === 'connected'");
-        browser.until("document.querySelectorAll('#list a.row').length >= 10");
+        browser.until("document.querySelectorAll('#list a.row').length >= 12");
         node.register(&json!({"agent": {"name": name, "description": description, "tags": ["<b>bold</b>"]}}));
         browser.until(&format!("document.getElementById('events').textContent.includes('{name}')"));
         browser.until(&format!("{ROWS}.includes('{name}')"));

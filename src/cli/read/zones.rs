@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::age;
+use super::{age, shortened};
 use crate::api::{Zone, Zones};
 use crate::cli::args::ClientArgs;
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Rows, print_json};
 use crate::proto::name::ZoneName;
-
-/// Letters at the end of a PeerId by which people tell a few of them apart: equal by chance once in 40 billion.
-const PEER_LETTERS: usize = 6;
 
 /// `aop zones`.
 pub(in crate::cli) fn zones(args: &ClientArgs) -> Result<Exit, Failure> {
@@ -20,7 +17,8 @@ pub(in crate::cli) fn zones(args: &ClientArgs) -> Result<Exit, Failure> {
         print_json(&tree)?;
         return Ok(Exit::Done);
     }
-    let mut rows = Rows::new(&["ZONE", "ROLE", "STATE", "AGE", "AGENTS", "MEMBERS", "GATEWAYS", "KEY"]);
+    let mut rows =
+        Rows::new(&["ZONE", "ROLE", "STATE", "AGE", "AGENTS", "MEMBERS", "GATEWAYS", "KEY", "ABOVE"]);
     for zone in &tree.zones {
         rows.push(row(zone, &tree.zones));
     }
@@ -28,7 +26,7 @@ pub(in crate::cli) fn zones(args: &ClientArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn row(zone: &Zone, tree: &[Zone]) -> [String; 8] {
+fn row(zone: &Zone, tree: &[Zone]) -> [String; 9] {
     let gateways: Vec<String> = zone.gateways.iter().map(|peer| shortened(peer)).collect();
     [
         format!("{}{}", "  ".repeat(depth(zone, tree)), zone.zone),
@@ -40,6 +38,8 @@ fn row(zone: &Zone, tree: &[Zone]) -> [String; 8] {
         if gateways.is_empty() { "-".into() } else { gateways.join(" ") },
         // Whole: of two registries of one name it says which is meant, and is what an anchor takes.
         zone.key.clone().unwrap_or("-".into()),
+        // The next zone on the way up from here, where this node speaks for the zone.
+        zone.parent.clone().unwrap_or("-".into()),
     ]
 }
 
@@ -50,13 +50,6 @@ fn depth(zone: &Zone, tree: &[Zone]) -> usize {
     let above: BTreeSet<ZoneName> =
         tree.iter().filter_map(parsed).filter(|other| *other != name && name.is_within(other)).collect();
     above.len()
-}
-
-/// All PeerIds begin alike.
-fn shortened(peer: &str) -> String {
-    let letters = peer.chars().count();
-    let end: String = peer.chars().skip(letters.saturating_sub(PEER_LETTERS)).collect();
-    if letters > PEER_LETTERS { format!("…{end}") } else { end }
 }
 
 #[cfg(test)]
@@ -72,16 +65,17 @@ mod tests {
         let held = Zone { members: Some(3), gateway: true, gateways, ..zone(".", ZoneRole::Member) };
         let stale = Zone { status: ZoneStatus::Stale, age_ms: Some(130_000), ..of("12D3KooWsecond") };
         let deep = Zone { age_ms: Some(1_000), ..zone("a.b.x.acme.org", ZoneRole::Below) };
-        let tree = [held, zone("acme.org", ZoneRole::Follower), of("12D3KooWfirst"), stale, deep];
+        let first = Zone { parent: Some(".".into()), ..of("12D3KooWfirst") };
+        let tree = [held, zone("acme.org", ZoneRole::Follower), first, stale, deep];
         let rows: Vec<String> = tree.iter().map(|zone| row(zone, &tree).join("|")).collect();
         assert_eq!(
             rows,
             [
-                ".|member, gateway|held|never|0|3|…cdefgh …klmnop|-",
-                "  acme.org|follower|held|never|0|-|-|-",
-                "    x.acme.org|below|held|never|0|-|-|12D3KooWfirst",
-                "    x.acme.org|below|stale|2 min 10 s ago|0|-|-|12D3KooWsecond",
-                "      a.b.x.acme.org|below|held|1.0 s ago|0|-|-|-",
+                ".|member, gateway|held|never|0|3|…cdefgh …klmnop|-|-",
+                "  acme.org|follower|held|never|0|-|-|-|-",
+                "    x.acme.org|below|held|never|0|-|-|12D3KooWfirst|.",
+                "    x.acme.org|below|stale|2 min 10 s ago|0|-|-|12D3KooWsecond|-",
+                "      a.b.x.acme.org|below|held|1.0 s ago|0|-|-|-|-",
             ]
         );
     }

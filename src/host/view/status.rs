@@ -198,6 +198,7 @@ pub(super) fn zone_role(role: Role) -> ZoneRole {
 /// Connected peers, bootstrap peers first.
 pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
     let now = wall_clock();
+    let spoken_for = spoken_for(seen.node, now);
     let mut peers: Vec<api::Peer> = seen
         .network
         .peers()
@@ -206,6 +207,7 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
             addresses: peer.seen_at.iter().map(ToString::to_string).collect(),
             bootstrap: peer.bootstrap,
             zones: zones_of(seen.node, &peer.key),
+            gateway_of: spoken_for.get(&peer.key).cloned().unwrap_or_default(),
             rtt_ms: peer.rtt.map(ms),
             clock_offset_ms: seen.node.clock_offset_of(&peer.key),
             seen_ms_ago: seen.node.heard_at(&peer.key).map(|at| now.since(at).as_millis() as u64),
@@ -219,6 +221,17 @@ pub(in crate::host) fn peers(seen: &mut ReadContext<'_>) -> api::Peers {
 /// Zones that a connected peer serves, of those replicated here.
 fn zones_of(node: &Node, peer: &PeerKey) -> Vec<String> {
     node.zones().filter(|zone| zone.peers().contains(peer)).map(|zone| zone.name().to_string()).collect()
+}
+
+/// The zones that each peer speaks for, as far as is known here.
+fn spoken_for(node: &mut Node, now: Timestamp) -> BTreeMap<PeerKey, Vec<String>> {
+    let mut zones: BTreeMap<PeerKey, Vec<String>> = BTreeMap::new();
+    for zone in node.tree(now) {
+        for gateway in &zone.gateways {
+            zones.entry(*gateway).or_default().push(zone.id.zone.to_string());
+        }
+    }
+    zones
 }
 
 /// Prometheus text.
