@@ -14,7 +14,7 @@ use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, ZoneAnswer, ZoneStatus};
 use crate::proto::record::Record;
 use crate::proto::resolver::{Consulted, Heard, Open, Told};
-use crate::proto::search::{Cursor, Index};
+use crate::proto::search::{Cursor, Index, Page, Statistics};
 use crate::proto::time::Timestamp;
 
 /// What other nodes sent of some agents, put together.
@@ -90,17 +90,10 @@ impl Questions<'_, '_> {
             more |= answer.next.is_some();
             (answer.found, statistics)
         };
-        let mut index = Index::new();
-        for (id, records) in &told.records {
-            if let Some(best) = records.iter().max_by_key(|record| record.order()) {
-                entry_of(*id, best, |entry| index.insert(entry));
-            }
-        }
-        for found in &own {
-            entry_of(found.id, &found.record, |entry| index.insert(entry));
-        }
         let ranked_by = statistics.unwrap_or(own_statistics);
-        let page = index.search_by(&find.query, find.limit, find.after.as_ref(), Some(&ranked_by));
+        // Equal questions rank alike, as long as nothing of this node's own comes between.
+        let rank = || ranked(&told, &own, find, &ranked_by);
+        let page = if own.is_empty() { consulted.page.get_or_init(rank).clone() } else { rank() };
         let last = page.hits.last().map(|hit| (hit.id, hit.score));
         let found: Vec<Found> =
             page.hits.iter().filter_map(|hit| self.told_or_held(&told, &own, hit.id, hit.score)).collect();
@@ -117,6 +110,20 @@ impl Questions<'_, '_> {
         }
         self.directory.told(id, told.records.get(&id)?, &told.alive, score)
     }
+}
+
+/// The best of what others told and this node holds, by one set of statistics.
+fn ranked(told: &Gathered, own: &[Found], find: &Find, by: &Statistics) -> Page {
+    let mut index = Index::new();
+    for (id, records) in &told.records {
+        if let Some(best) = records.iter().max_by_key(|record| record.order()) {
+            entry_of(*id, best, |entry| index.insert(entry));
+        }
+    }
+    for found in own {
+        entry_of(found.id, &found.record, |entry| index.insert(entry));
+    }
+    index.search_by(&find.query, find.limit, find.after.as_ref(), Some(by))
 }
 
 /// All that others answered of some agents.

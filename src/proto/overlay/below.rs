@@ -306,11 +306,13 @@ impl Overlay {
     fn look_below(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
         let changes: u64 = zones.all().map(|zone| zone.records.delegations.changes()).sum();
         let is_old = self.below.looked_at + LOOK_INTERVAL_MAX <= ctx.now;
-        if self.below.look_at > ctx.now || (changes == self.below.seen && !is_old) {
-            self.below.look_at = self.below.look_at.max(ctx.now + LOOK_INTERVAL);
+        if self.below.look_at > ctx.now {
             return;
         }
         self.below.look_at = ctx.now + LOOK_INTERVAL;
+        if changes == self.below.seen && !is_old {
+            return;
+        }
         (self.below.seen, self.below.looked_at) = (changes, ctx.now);
         zones.all_mut().for_each(|zone| zone.records.delegations.note_seen());
         let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);

@@ -1,6 +1,6 @@
 //! What others answered to a question, verified, as it is kept for whoever asks the same.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
@@ -10,7 +10,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::message::Alive;
 use crate::proto::name::ZoneName;
 use crate::proto::record::Record;
-use crate::proto::search::Statistics;
+use crate::proto::search::{Page, Statistics};
 use crate::proto::time::Timestamp;
 
 /// Bytes that an answer takes beside its records.
@@ -26,6 +26,8 @@ pub(in crate::proto) struct Consulted {
     pub(in crate::proto) referred: Vec<ZoneName>,
     /// Zones that would have had to be.
     pub(in crate::proto) skipped: Vec<ZoneName>,
+    /// The best of a search, ranked when it was first asked for.
+    pub(in crate::proto) page: OnceLock<Page>,
 }
 
 /// An answer all of which is what it claims to be.
@@ -61,7 +63,13 @@ pub(in crate::proto) enum Told {
 
 impl Consulted {
     pub(super) fn new(asked_at: Timestamp) -> Consulted {
-        Consulted { asked_at, heard: Vec::new(), referred: Vec::new(), skipped: Vec::new() }
+        Consulted {
+            asked_at,
+            heard: Vec::new(),
+            referred: Vec::new(),
+            skipped: Vec::new(),
+            page: OnceLock::new(),
+        }
     }
 
     pub(in crate::proto) fn passed(&self, now: Timestamp) -> Duration {
