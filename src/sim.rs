@@ -47,8 +47,8 @@ pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
 pub use plan::{
-    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_zoned,
-    play_zoned_told,
+    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_tree,
+    play_tree_told, play_zoned, play_zoned_told,
 };
 pub use questions::{Asked, QuestionCounts};
 pub use setup::{Setup, ZoneSetup};
@@ -122,7 +122,7 @@ impl World {
             .collect();
         // Planned before anything else: at its time it comes before what was planned later.
         kernel.schedule(CHECK_MS, Due::Check);
-        let nodes = Nodes::new(nodes, setup.zone_weight_max, setup.dialable);
+        let nodes = Nodes::new(nodes, &setup);
         let engine = Engine {
             fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
             adversary: Adversary::new(setup.nodes),

@@ -22,7 +22,7 @@ use crate::proto::io::{Event, NodeAlert, Removal, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, KeyHash, Record, RecordHash};
+use crate::proto::record::{Author, KeyHash, Record, RecordHash, RecordKind};
 use crate::proto::time::Timestamp;
 pub use check::{Check, Violation};
 pub use quiescence::Promises;
@@ -111,7 +111,9 @@ impl Checkers {
             let header = signed.header();
             let mut written = self.reference.written(&header.zone, header.author, header.seq);
             let is_written = written.any(|it| it.order.hash == signed.hash());
-            if header.author == author && !is_written && nodes.is_honest(at) {
+            // A delegation takes no version, and is no loss: the next walk makes it anew.
+            let is_versioned = header.kind != RecordKind::Delegation;
+            if header.author == author && is_versioned && !is_written && nodes.is_honest(at) {
                 kernel.fail(Check::PersistFirst, format!("node {at} publishes version {}", header.seq));
                 break;
             }

@@ -96,6 +96,7 @@ impl Engine {
                 self.checkers.check_some(&mut self.fabric);
                 self.calls.check(&mut self.fabric);
                 self.questions.check(&mut self.fabric);
+                (0..self.fabric.nodes.count()).for_each(|at| self.fabric.look_for_mates(at));
                 self.fabric.kernel.schedule(CHECK_MS, Due::Check);
             }
         }
@@ -164,6 +165,7 @@ impl Engine {
             self.tell(at, Input::Addresses(vec![address]));
         }
         self.fabric.connect_all(at);
+        self.fabric.look_for_mates(at);
     }
 
     /// A client asks something of a node; one that is down does not hear it.
@@ -291,7 +293,10 @@ impl Engine {
             Output::Publish { zone, bytes } => {
                 // Outputs come in the node's order, so what it wrote before this is noted by now.
                 let has_records = checkers.check_persisted(at, &bytes, fabric);
-                fabric.publish(at, zone, bytes, has_records);
+                // As in the live driver: what is repaired below no mesh takes.
+                if fabric.nodes[at].serves(&zone) {
+                    fabric.publish(at, zone, bytes, has_records);
+                }
             }
             Output::Verdict { id, verdict } => self.forward(at, id, verdict),
             Output::Request { conversation, peer, protocol, bytes } => {

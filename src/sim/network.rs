@@ -147,6 +147,12 @@ impl Network {
         runs.any(|run| run == incarnation)
     }
 
+    /// Whether a node is connected with another that is in the mesh of a zone.
+    pub(super) fn is_linked_into(&self, at: usize, zone: &ZoneName, nodes: &Nodes) -> bool {
+        let mut links = (0..self.links.degree(at)).map(|number| self.links.at(at, number));
+        links.any(|(other, link)| self.links.epoch(link).is_some() && nodes[other].serves(zone))
+    }
+
     /// No loss, no partition; links come back when nodes connect.
     pub(super) fn repair(&mut self) {
         self.conditions = Conditions { latency_ms: self.conditions.latency_ms, ..Conditions::default() };
