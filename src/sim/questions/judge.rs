@@ -20,6 +20,8 @@ const HEALING_MS: u64 = 120_000;
 /// How long nothing must have gone wrong before everybody finds everything, milliseconds: a zone whose parent died asks its
 /// way once a minute, three gateways that are silent delay it, and what it tells is compared after that.
 const QUIET_MS: u64 = 150_000;
+/// And before every answer is complete: who starts with all others of its zone speaks for it after more than a minute.
+const WHOLE_MS: u64 = 270_000;
 /// And how long before that it must have been written.
 const WRITTEN_MS: u64 = 145_000;
 /// Records that end within this are not demanded: clocks differ.
@@ -57,10 +59,13 @@ impl Case<'_> {
         if let Some(age_ms) = age_ms
             && let Some(detail) = shown.clone().find_map(|record| self.outlived(record, age_ms))
         {
-            return Judgement::Wrong(Check::AnswerIsTrue, format!("{detail} is shown, {:?}", answer.zones));
+            return Judgement::Wrong(
+                Check::AnswerIsTrue,
+                format!("{detail} is shown, {}", self.told(answer)),
+            );
         }
         if answer.is_complete() && !self.has_met_anybody() {
-            let detail = format!("complete though it met nobody, {:?}", answer.zones);
+            let detail = format!("complete though it met nobody, {}", self.told(answer));
             return Judgement::Wrong(Check::AnswerIsComplete, detail);
         }
         // Whoever gets a page knows that there is more.
@@ -70,7 +75,7 @@ impl Case<'_> {
         let lacking = |age_ms: u64| self.lacking(scope, &answer.found, age_ms + SLACK_MS);
         let of_complete = age_ms.filter(|_| answer.is_complete());
         if let Some(agent) = of_complete.and_then(lacking) {
-            let detail = format!("{agent} is missing, {:?}", answer.zones);
+            let detail = format!("{agent} is missing, {}", self.told(answer));
             return Judgement::Wrong(Check::AnswerIsComplete, detail);
         }
         if !self.is_quiet() {
@@ -79,11 +84,11 @@ impl Case<'_> {
         if let Some(agent) = self.lacking(scope, &answer.found, WRITTEN_MS) {
             return Judgement::Wrong(
                 Check::FoundEverywhere,
-                format!("{agent} is not found, {:?}", answer.zones),
+                format!("{agent} is not found, {}", self.told(answer)),
             );
         }
-        if !answer.is_complete() && self.are_all_up() {
-            return Judgement::Wrong(Check::FoundEverywhere, format!("not complete, {:?}", answer.zones));
+        if !answer.is_complete() && self.quiet_ms >= WHOLE_MS && self.are_all_up() {
+            return Judgement::Wrong(Check::FoundEverywhere, format!("not complete, {}", self.told(answer)));
         }
         Judgement::Right
     }
@@ -114,6 +119,16 @@ impl Case<'_> {
             return Judgement::Wrong(Check::FoundEverywhere, format!("{agent} is not found"));
         }
         Judgement::Right
+    }
+
+    /// What an answer says of zones, and who said it.
+    fn told(&self, answer: &Answer) -> String {
+        let told = answer.zones.iter().map(|zone| {
+            let by = zone.by.and_then(|peer| self.fabric.nodes.number_of(&peer));
+            let by = by.map(|node| format!(" by {node}")).unwrap_or_default();
+            format!("{} {:?} {:?}{by}", zone.zone, zone.status, zone.age.unwrap_or_default())
+        });
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// An agent that should be shown and is not.
