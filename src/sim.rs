@@ -50,7 +50,7 @@ pub use plan::{
     Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_tree,
     play_tree_told, play_zoned, play_zoned_told,
 };
-pub use questions::{Asked, QuestionCounts};
+pub use questions::{AnswerCounts, Asked};
 pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
@@ -216,7 +216,7 @@ impl World {
     }
 
     /// What became of the questions so far.
-    pub fn questions(&self) -> &QuestionCounts {
+    pub fn questions(&self) -> &AnswerCounts {
         self.engine.questions.counts()
     }
 

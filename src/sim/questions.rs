@@ -40,7 +40,7 @@ pub enum Asked {
 
 /// What became of the questions of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct QuestionCounts {
+pub struct AnswerCounts {
     /// Searches that were answered.
     pub searches: u64,
     /// Answers that called themselves complete.
@@ -74,7 +74,7 @@ pub(super) struct Questions {
     united_since: Option<u64>,
     /// Since when a node that is no gateway is seen to hold what lies below.
     unreleased: BTreeMap<usize, u64>,
-    counts: QuestionCounts,
+    counts: AnswerCounts,
 }
 
 struct Open {
@@ -123,7 +123,7 @@ fn all_of(zone: ZoneName) -> Find {
 
 impl Questions {
     pub(super) fn new(nodes: usize) -> Questions {
-        let counts = QuestionCounts { asked: vec![0; nodes], ..QuestionCounts::default() };
+        let counts = AnswerCounts { asked: vec![0; nodes], ..AnswerCounts::default() };
         Questions {
             open: BTreeMap::new(),
             conversations: BTreeMap::new(),
@@ -137,7 +137,7 @@ impl Questions {
     }
 
     /// What became of them so far.
-    pub(super) fn counts(&self) -> &QuestionCounts {
+    pub(super) fn counts(&self) -> &AnswerCounts {
         &self.counts
     }
 

@@ -9,7 +9,7 @@ use crate::actions::{offer, run};
 use crate::seeds::{self, play_seeds};
 
 /// Drawn worlds played by default.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 20;
 
 fn zone(name: &str) -> ZoneName {
     name.parse().expect("a zone's name")
