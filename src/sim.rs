@@ -7,9 +7,9 @@
 //! A [`World`] is what its users see of it; the `engine` moves it, and only routes. Each part owns its state and is given the
 //! others as it needs them. `fabric` is what a world is made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of
 //! a run: `trace`, `event_log`, `metrics`), the hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh`
-//! over that. Beside it stand the `adversary`, the `calls` of agents, the `questions` of clients and the `checkers`. `fault` is what can go wrong,
-//! `clients` what is asked of nodes, `plan` a whole run drawn from a seed. Scenarios, the epidemic model and reports are the
-//! laboratory's (`lab`), a client of this one.
+//! over that. Beside it stand the `adversary`, the `calls` of agents, the `questions` of clients and the `checkers`. `fault` is
+//! what can go wrong, `clients` what is asked of nodes, `plan` a whole run drawn from a seed. Scenarios, the epidemic model and
+//! reports are the laboratory's (`lab`), a client of this one.
 
 mod adversary;
 mod calls;

@@ -2,8 +2,8 @@
 //! within the default seeds.
 //!
 //! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/sim/faults.rs`,
-//! `tests/sim/hostile.rs`, `tests/sim/calls.rs` or `tests/sim/judged.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone,
-//! `AOP_MUTATIONS=quarter` a quarter of them, another one each day.
+//! `tests/sim/hostile.rs`, `tests/sim/calls.rs` or `tests/sim/judged.rs`; it takes minutes. `AOP_MUTATION=max` plays those with
+//! such a name alone, `AOP_MUTATIONS=quarter` a quarter of them, another one each day.
 //! The copy is kept below the target folder, so that a second run compiles less. What always runs is the test that every bug
 //! still finds its place.
 
@@ -452,12 +452,12 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "a replica that was never compared is held",
+        name: "a replica is held whoever it was compared with",
         test: "judged",
         edits: &[Edit(
             "src/proto/overlay/below.rs",
-            "None => (ZoneStatus::Unreachable, None),",
-            "None => (ZoneStatus::Held, Some(Duration::ZERO)),",
+            "self.met.values().filter(|met| met.is_whole);",
+            "self.met.values().filter(|met| met.at > Timestamp::default());",
         )],
     },
     Mutation {
