@@ -452,15 +452,6 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "a replica is held whoever it was compared with",
-        test: "judged",
-        edits: &[Edit(
-            "src/proto/overlay/below.rs",
-            "self.met.values().filter(|met| met.is_whole);",
-            "self.met.values().filter(|met| met.at > Timestamp::default());",
-        )],
-    },
-    Mutation {
         name: "what was answered before does not age",
         test: "judged",
         edits: &[Edit(
