@@ -140,8 +140,8 @@ impl Case<'_> {
                 hosts.filter_map(|host| Some((&found.record.name, self.fabric.nodes.number_of(&host)?)))
             })
             .collect();
-        let of_scope = self.demanded(before_ms).filter(|it| it.name.zone.is_within(scope));
-        let lacking = of_scope.filter(|it| !shown.contains(&(it.name, it.host))).next();
+        let mut of_scope = self.demanded(before_ms).filter(|it| it.name.zone.is_within(scope));
+        let lacking = of_scope.find(|it| !shown.contains(&(it.name, it.host)));
         lacking.map(|it| format!("{} of node {}", it.name, it.host))
     }
 
@@ -192,12 +192,13 @@ impl Case<'_> {
         self.united_ms.is_some_and(|united_ms| united_ms < HEALING_MS && united_ms < self.at_ms)
     }
 
-    /// Whether nothing went wrong for long, and the root answers.
+    /// Whether nothing went wrong for long, the root answers, and gateways have room for what lies below.
     fn is_quiet(&self) -> bool {
         let root = ZoneName::root();
         let mut members = (0..self.fabric.nodes.count()).filter(|at| self.fabric.nodes[*at].is_member(&root));
         let is_rooted = members.any(|at| self.fabric.is_up(at));
-        self.quiet_ms >= QUIET_MS && self.united_ms.is_some() && is_rooted && self.fabric.nodes.are_dialable
+        let has_room = self.fabric.nodes.are_dialable && self.fabric.nodes[self.asker].config.room_below > 0;
+        self.quiet_ms >= QUIET_MS && self.united_ms.is_some() && is_rooted && has_room
     }
 
     fn are_all_up(&self) -> bool {
