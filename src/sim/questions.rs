@@ -280,7 +280,7 @@ impl Questions {
         let now = fabric.kernel.now();
         let Some((node, time)) = fabric.read(at) else { return };
         let tree = node.tree(time);
-        let below = || tree.iter().filter(|zone| zone.role == Role::Below);
+        let below = || tree.iter().filter(|zone| zone.role == Some(Role::Below));
         if tree.iter().any(|zone| zone.is_gateway) || below().next().is_none() {
             self.unreleased.remove(&at);
         } else if now - *self.unreleased.entry(at).or_insert(now) > RELEASED_MS {
@@ -297,5 +297,5 @@ impl Questions {
 
 /// Whether a node that is asked this asks for a client, and not its way.
 fn is_question(bytes: &[u8]) -> bool {
-    matches!(Question::decode(bytes), Ok(Question::Find(_) | Question::Names { .. }))
+    Question::decode(bytes).is_ok_and(|question| !matches!(question, Question::Walk { .. }))
 }

@@ -142,7 +142,7 @@ fn tree(rng: &mut impl Rng) -> Vec<ZoneSetup> {
     }
     let mut first = 0;
     let zone = |name: ZoneName| {
-        let count = rng.random_range(1..=4).max(if name.is_root() { 2 } else { 1 });
+        let count = rng.random_range(1..=3).max(if name.is_root() { 2 } else { 1 });
         let mut members: Vec<usize> = (first..first + count).collect();
         if first > 0 && rng.random_bool(0.2) {
             members.push(rng.random_range(0..first));
