@@ -214,8 +214,8 @@ impl Case<'_> {
     }
 }
 
-/// Whether nothing is missing but what a turn of comparisons brings. Of a zone that more nodes than its gateways delegated when it
-/// began all are compared in turn, which takes longer than a replica is fresh.
+/// Whether nothing is missing but what a turn of comparisons brings. Of a zone that more nodes than its gateways delegated when
+/// it began all are compared in turn, which takes longer than a replica is fresh.
 fn is_nearly_complete(answer: &Answer) -> bool {
     answer.zones.iter().all(|zone| {
         let is_late = zone.age.is_some_and(|age| age.as_millis() as u64 <= TURN_MS_MAX);
