@@ -7,9 +7,9 @@
 //! A [`World`] is what its users see of it; the `engine` moves it, and only routes. Each part owns its state and is given the
 //! others as it needs them. `fabric` is what a world is made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of
 //! a run: `trace`, `event_log`, `metrics`), the hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh`
-//! over that. Beside it stand the `adversary`, the `calls` of agents and the `checkers`. `fault` is what can go wrong,
-//! `clients` what is asked of nodes, `plan` a whole run drawn from a seed. Scenarios, the epidemic model and reports are the
-//! laboratory's (`lab`), a client of this one.
+//! over that. Beside it stand the `adversary`, the `calls` of agents, the `questions` of clients and the `checkers`. `fault` is
+//! what can go wrong, `clients` what is asked of nodes, `plan` a whole run drawn from a seed. Scenarios, the epidemic model and
+//! reports are the laboratory's (`lab`), a client of this one.
 
 mod adversary;
 mod calls;
@@ -27,6 +27,7 @@ mod metrics;
 mod network;
 mod nodes;
 mod plan;
+mod questions;
 mod queue;
 pub mod regions;
 mod setup;
@@ -46,9 +47,10 @@ pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
 pub use plan::{
-    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_zoned,
-    play_zoned_told,
+    Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_tree,
+    play_tree_told, play_zoned, play_zoned_told,
 };
+pub use questions::{AnswerCounts, Asked};
 pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
@@ -66,6 +68,7 @@ use kernel::Kernel;
 use mesh::Mesh;
 use network::{Network, Topology};
 use nodes::Nodes;
+use questions::Questions;
 use queue::Due;
 use regions::Regions;
 use sim_node::SimNode;
@@ -119,13 +122,14 @@ impl World {
             .collect();
         // Planned before anything else: at its time it comes before what was planned later.
         kernel.schedule(CHECK_MS, Due::Check);
-        let nodes = Nodes::new(nodes, setup.zone_weight_max, setup.dialable);
+        let nodes = Nodes::new(nodes, &setup);
         let engine = Engine {
             fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
             adversary: Adversary::new(setup.nodes),
             calls: CallWorld::new(seed, setup.nodes, setup.calls),
             checkers: Checkers::default(),
-            questions: BTreeMap::new(),
+            questions: Questions::new(setup.nodes),
+            awaited: BTreeMap::new(),
         };
         World { engine }
     }
@@ -182,12 +186,12 @@ impl World {
 
     /// Asks a node something, now; [`World::take_reply`] has the answer when it comes.
     pub fn ask(&mut self, node: usize, command: Command) -> u64 {
-        self.engine.question(node, command)
+        self.engine.inquire(node, command)
     }
 
     /// The answer to a question, once it has come.
     pub fn take_reply(&mut self, number: u64) -> Option<Reply> {
-        self.engine.questions.get_mut(&number)?.take()
+        self.engine.awaited.get_mut(&number)?.take()
     }
 
     /// A client of a node wants something in the node's home zone, now.
@@ -204,6 +208,16 @@ impl World {
     /// A client of a node calls an agent of another, in some milliseconds.
     pub fn call_in(&mut self, in_ms: u64, node: usize, call: ClientCall) {
         self.engine.fabric.kernel.schedule(in_ms, CallWorld::client(node, call));
+    }
+
+    /// A client of a node asks something, in some milliseconds; its answer is judged and counted.
+    pub fn question_in(&mut self, in_ms: u64, node: usize, asked: Asked) {
+        self.engine.fabric.kernel.schedule(in_ms, Due::Question(node, Box::new(asked)));
+    }
+
+    /// What became of the questions so far.
+    pub fn questions(&self) -> &AnswerCounts {
+        self.engine.questions.counts()
     }
 
     /// The zones of which a node is a member by its settings, its home first.

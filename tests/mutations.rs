@@ -2,8 +2,8 @@
 //! within the default seeds.
 //!
 //! `cargo test --test mutations -- --ignored --nocapture` plants them in a copy of the sources and plays `tests/sim/faults.rs`,
-//! `tests/sim/hostile.rs` or `tests/sim/calls.rs`; it takes minutes. `AOP_MUTATION=max` plays those with such a name alone,
-//! `AOP_MUTATIONS=quarter` a quarter of them, another one each day.
+//! `tests/sim/hostile.rs`, `tests/sim/calls.rs` or `tests/sim/judged.rs`; it takes minutes. `AOP_MUTATION=max` plays those with
+//! such a name alone, `AOP_MUTATIONS=quarter` a quarter of them, another one each day.
 //! The copy is kept below the target folder, so that a second run compiles less. What always runs is the test that every bug
 //! still finds its place.
 
@@ -406,6 +406,69 @@ const MUTATIONS: &[Mutation] = &[
             ),
         ],
     },
+    Mutation {
+        name: "nobody asks the way again",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/overlay/walk.rs",
+            "walker.next = ctx.now + ctx.jitter(ctx.config.walk_interval);",
+            "walker.next = ctx.now + ctx.jitter(ctx.config.walk_interval) * 10_000;",
+        )],
+    },
+    Mutation {
+        name: "what is delegated in a zone need not be covered",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/node/cover.rs",
+            "flat_map(|zone| self.delegated_in(zone, asked)));",
+            "flat_map(|zone| self.delegated_in(zone, asked)).filter(|_| false));",
+        )],
+    },
+    Mutation {
+        name: "every member speaks for its zone",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/zone/completeness.rs",
+            "zone.role == Role::Member && zone.answer(links, config, now).status == ZoneStatus::Held",
+            "zone.role == Role::Member || zone.answer(links, config, now).status == ZoneStatus::Held",
+        )],
+    },
+    Mutation {
+        name: "whole is only who compared itself with a whole one",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/zone/completeness.rs",
+            "was_whole || now.since(*self.none_whole_since.get_or_insert(now)) >= config.company_after",
+            "was_whole && now.since(*self.none_whole_since.get_or_insert(now)) >= config.company_after",
+        )],
+    },
+    Mutation {
+        name: "a question goes on twice",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/node/ask.rs",
+            "Origin::Peer { id }, question, vec![parent], left);",
+            "Origin::Peer { id }, question, vec![parent.clone(), parent], left);",
+        )],
+    },
+    Mutation {
+        name: "what was answered before does not age",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/resolver/heard.rs",
+            "now.since(self.asked_at)",
+            "now.since(now.max(self.asked_at))",
+        )],
+    },
+    Mutation {
+        name: "who is no gateway any more holds what lies below",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/overlay/below.rs",
+            ".filter(|(id, followed)| !named.contains_key(id) || is_over(followed))",
+            ".filter(|(id, followed)| named.contains_key(id) && is_over(followed))",
+        )],
+    },
 ];
 
 /// What the copy consists of, apart from the sources.
@@ -418,7 +481,7 @@ const PARTS: &[&str] = &[
     "tests",
 ];
 /// The tests that must notice bugs, and pass without any.
-const TESTS: &[&str] = &["faults", "hostile", "calls"];
+const TESTS: &[&str] = &["faults", "hostile", "calls", "judged"];
 
 #[test]
 fn every_bug_still_finds_its_place_in_the_sources() {

@@ -38,17 +38,24 @@ fn every_scenario_can_be_read_and_says_what_must_come_out() {
 }
 
 /// Plays the default set and leaves its results beside the build, where `aop sim compare` reads them. Unoptimised code
-/// is too slow for it: `cargo test --release --no-default-features --features lab --test scenarios`.
+/// is too slow for it: `cargo test --release --no-default-features --features lab --test scenarios`. `AOP_SCENARIO=zones` plays
+/// those with such a name alone, `AOP_SIM_SEEDS=100` as many seeds of each.
 #[cfg(not(debug_assertions))]
 #[test]
 fn the_default_set_comes_out_as_expected() {
     use aop::lab::harness::{self, Job, Runs};
 
+    let named = std::env::var("AOP_SCENARIO").unwrap_or_default();
+    let seeds = std::env::var("AOP_SIM_SEEDS").ok().map(|seeds| ("seeds.count".to_owned(), seeds));
+    let settings: Vec<(String, String)> = seeds.into_iter().collect();
     let mut jobs = Vec::new();
     for path in files().into_iter().filter(|path| !path.parent().is_some_and(|it| it.ends_with("large"))) {
         let text = std::fs::read_to_string(&path).expect("a text");
-        let document = Document::read(&text, &[]).expect("a scenario");
+        let document = Document::read(&text, &settings).expect("a scenario");
         let name = path.file_name().unwrap_or_default().display();
+        if !name.to_string().contains(&named) {
+            continue;
+        }
         let replay = format!("aop sim replay simulations/{name}");
         let Some(runner) = harness::runner(document.scenario.tier) else { continue };
         jobs.push(Job::new(document, runner, replay).expect("cells"));
@@ -70,5 +77,8 @@ fn the_default_set_comes_out_as_expected() {
     let broken = results.runs.iter().filter_map(|run| Some((run, run.broken.as_ref()?)));
     let broken: Vec<String> =
         broken.map(|(run, broken)| format!("{}: {}: {}", run.replay, broken.check, broken.detail)).collect();
+    if !named.is_empty() {
+        results.scenarios.iter().for_each(|it| println!("{}: {}", it.name, it.answer));
+    }
     assert!(unmet.is_empty() && broken.is_empty(), "\n{}\n{}", unmet.join("\n"), broken.join("\n"));
 }

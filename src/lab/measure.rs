@@ -61,6 +61,22 @@ pub const METRICS: &[Metric] = &[
     metric("blamed", "honest nodes that an honest node blamed", CORE),
     metric("foreign_records", "records of an adversary held per honest node in the end", CORE),
     metric("forks_seen", "share of honest nodes that saw the proof of a forked author", CORE),
+    metric("questions", "questions of clients that were answered", CORE),
+    metric("questions_complete", "share of the answers to searches that call themselves complete", CORE),
+    metric("questions_wrong", "answers that call themselves complete and lack something", CORE),
+    metric("questions_decided", "share of the names asked for that were found, or denied for certain", CORE),
+    metric("question_ms.p50", "milliseconds until a question is answered, median", CORE),
+    metric("question_ms.p99", "milliseconds until a question is answered, 99th percentile", CORE),
+    metric("question_messages.p50", "messages that nodes send for a question, median", CORE),
+    metric("question_messages.p99", "messages that nodes send for a question, 99th percentile", CORE),
+    metric("question_messages.p100", "messages that nodes send for a question, most", CORE),
+    metric(
+        "root_questions",
+        "questions that a node of the root is asked by others, for each of a client",
+        CORE,
+    ),
+    metric("root_bytes_per_s", "bytes a node of the root sends per second of rest", CORE),
+    metric("member_bytes_per_s", "bytes a node that is no gateway sends per second of rest", CORE),
     metric("node_hours", "hours that nodes lived, virtual", CORE),
 ];
 

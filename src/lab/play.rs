@@ -18,9 +18,11 @@ use super::scenario::{FaultKind, NodeSet, Scenario, Zone};
 use crate::proto::config::Config;
 use crate::proto::io::Role;
 use crate::proto::limits::ZONE_WEIGHT_MAX;
-use crate::proto::name::ZoneName;
-use crate::sim::{Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup};
-use timeline::{Action, Timeline};
+use crate::proto::name::{FullName, ZoneName};
+use crate::sim::{
+    Asked, Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup,
+};
+use timeline::{Action, Timeline, Wanted};
 
 /// Virtual milliseconds after the end of all faults and writes within which all must agree. Sync with random peers every
 /// 30 s makes twenty rounds of it: what reaches one node of a thousand reaches all in ten.
@@ -56,8 +58,8 @@ struct Run<'a> {
     hosts: Vec<Option<(usize, ZoneName)>>,
     /// Milliseconds from the end of the last fault until all agreed.
     healed_ms: Option<u64>,
-    /// Bytes a node sent in a second of rest.
-    rest_bytes: f64,
+    /// Bytes that each node sent in a second of rest.
+    rest_bytes: Vec<f64>,
 }
 
 impl<'a> Run<'a> {
@@ -68,7 +70,7 @@ impl<'a> Run<'a> {
         let world = World::new(seed, setup(scenario));
         let timeline = Timeline::of(scenario, world.regions(), &mut rng);
         let hosts = vec![None; scenario.workload.updates];
-        Run { scenario, world, timeline, hosts, healed_ms: None, rest_bytes: 0.0 }
+        Run { scenario, world, timeline, hosts, healed_ms: None, rest_bytes: Vec::new() }
     }
 
     fn play(&mut self) -> Result<Measured, Broken> {
@@ -124,6 +126,7 @@ impl<'a> Run<'a> {
                     self.world.submit_in(0, host, zone, offer);
                 }
             }
+            Action::Ask { node, wanted } => self.ask(node, wanted),
             Action::JoinZone(node, zone) => {
                 self.world.submit_in(0, node, zone, ClientOp::JoinZone(Role::Member));
             }
@@ -133,6 +136,29 @@ impl<'a> Run<'a> {
                     self.world.submit_in(0, host, zone, ClientOp::Withdraw(timeline::name(update)));
                 }
             }
+        }
+    }
+
+    /// A client asks, at a node that is up and serves what the first one serves.
+    fn ask(&mut self, node: usize, wanted: Wanted) {
+        let asked = match wanted {
+            Wanted::Scope(zone) => Asked::Agents(zone),
+            Wanted::Nobody(zone) => Asked::Name(FullName { agent: timeline::nobody(), zone }),
+            Wanted::Update(update) => match self.hosts[update].clone() {
+                Some((_, zone)) => Asked::Name(FullName { agent: timeline::name(update), zone }),
+                None => Asked::Agents(ZoneName::root()),
+            },
+        };
+        let nodes = self.world.size();
+        let home = self.world.member_of(node).first().cloned();
+        let mut turn = (0..nodes).map(|step| (node + step) % nodes);
+        let is_asked = |at: &usize| {
+            let may = self.scenario.questions.as_ref().is_some_and(|it| it.zone.is_none());
+            let is_alike = may || self.world.member_of(*at).first() == home.as_ref();
+            self.world.is_up(*at) && self.world.is_honest(*at) && is_alike
+        };
+        if let Some(at) = turn.find(is_asked) {
+            self.world.question_in(0, at, asked);
         }
     }
 
@@ -168,17 +194,19 @@ impl<'a> Run<'a> {
     fn rest(&mut self) -> Result<(), Broken> {
         // What the last writes set off is no traffic of rest.
         self.advance(self.world.now_ms() + CALM_MS)?;
-        let (before, from) = (self.world.metrics().bytes, self.world.now_ms());
+        let (before, from) = (self.world.metrics().bytes_of.clone(), self.world.now_ms());
         self.advance(self.timeline.until.max(from + REST_MS))?;
-        let (sent, rested_ms) = (self.world.metrics().bytes - before, self.world.now_ms() - from);
-        self.rest_bytes = sent as f64 / (rested_ms as f64 / 1e3) / self.world.size() as f64;
+        let rested_s = (self.world.now_ms() - from) as f64 / 1e3;
+        let sent = self.world.metrics().bytes_of.iter().zip(before).map(|(sent, before)| sent - before);
+        self.rest_bytes = sent.map(|sent| sent as f64 / rested_s).collect();
         self.world.check_settled().map_err(|violation| broken(&violation))
     }
 }
 
 fn broken(violation: &Violation) -> Broken {
     let Violation { check, at_ms, detail, .. } = violation;
-    Broken { check: check.name().into(), at_ms: *at_ms, detail: detail.clone(), missing: Missing::Safety }
+    let missing = if *check == Check::FoundEverywhere { Missing::Progress } else { Missing::Safety };
+    Broken { check: check.name().into(), at_ms: *at_ms, detail: detail.clone(), missing }
 }
 
 /// The world of a scenario. The clocks of the nodes it dials judge a node's own, as those of bootstrap peers do.
@@ -204,6 +232,7 @@ fn setup(scenario: &Scenario) -> Setup {
         regions: network.regions,
         zone_weight_max,
         zones: scenario.zones.iter().map(zone_setup).collect(),
+        dialable: scenario.questions.is_some(),
         ..Setup::default()
     }
 }

@@ -10,6 +10,7 @@ mod answer;
 mod check;
 mod fault;
 mod file;
+mod questions;
 mod values;
 mod zone;
 
@@ -21,6 +22,7 @@ use serde::Deserialize;
 pub use answer::{Figure, Template};
 pub use fault::{Fault, FaultKind, Groups, Who};
 pub use file::{Cell, Document, Flaw};
+pub use questions::Questions;
 pub use values::{Latency, Rounds, label, plain};
 pub use zone::{NodeSet, Zone};
 
@@ -84,6 +86,9 @@ pub struct Scenario {
     /// What is written.
     #[serde(default)]
     pub workload: Workload,
+    /// What clients ask; nothing if none.
+    #[serde(default)]
+    pub questions: Option<Questions>,
     /// What goes wrong.
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,
@@ -99,6 +104,15 @@ pub struct Scenario {
     /// What must be measured: not met is a failure.
     #[serde(default, rename = "expect")]
     pub expectations: Vec<Expectation>,
+}
+
+impl Scenario {
+    /// With each zone that stands for many as these.
+    fn dealt(mut self) -> Scenario {
+        let nodes = self.network.nodes;
+        self.zones = self.zones.into_iter().flat_map(|zone| zone.dealt(nodes)).collect();
+        self
+    }
 }
 
 /// Seeds `from`, `from + 1`, …, `count` of them.

@@ -8,6 +8,7 @@
 //! what is signed with keys that are no nodes.
 
 mod forger;
+mod hollow;
 mod lying_peer;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,6 +35,7 @@ use crate::proto::record::{Record, SignedRecord};
 use crate::proto::zone::Zone;
 use forger::Forger;
 pub use forger::Names;
+use hollow::hollow;
 use lying_peer::LyingPeer;
 
 /// Time between two batches of a Sybil, or of what is forged, milliseconds.
@@ -83,6 +85,9 @@ pub enum Behaviour {
         /// How many.
         beacons: u32,
     },
+    /// Says to whoever asks that it speaks for its zones and all below, and that nothing is there. Compares registries as others
+    /// do, and says there that it speaks for them.
+    Hollow,
     /// Answers no comparison in time: says nothing, is busy for ever, or brings one record after the other.
     Stall,
 }
@@ -195,6 +200,7 @@ impl Adversary {
             | Behaviour::Lie
             | Behaviour::Fill { .. }
             | Behaviour::FalseBeacons { .. }
+            | Behaviour::Hollow
             | Behaviour::Stall => return Some(input),
         }
         match input {
@@ -226,6 +232,10 @@ impl Adversary {
                 output,
             ) => Some(output),
             (Behaviour::Lie, output) => self.lie(at, output, fabric),
+            (Behaviour::Hollow, Output::Respond { id, bytes }) => {
+                Some(Output::Respond { id, bytes: hollow(bytes) })
+            }
+            (Behaviour::Hollow, output) => Some(output),
             (Behaviour::Stall, Output::Respond { id, bytes }) => {
                 stall(id, &bytes, fabric);
                 None
@@ -274,6 +284,7 @@ impl Adversary {
             | Behaviour::Sybil { .. }
             | Behaviour::Fill { .. }
             | Behaviour::FalseBeacons { .. }
+            | Behaviour::Hollow
             | Behaviour::Stall => {
                 self.states[at].is_ticking = false;
                 None

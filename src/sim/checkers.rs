@@ -5,13 +5,13 @@
 //! `rights`. `reference` is the model of what clients were told, `snapshot` what a node held when it was last looked at.
 //! Each check is named; each exemption is an [`reference::Exemption`] with its reason.
 
+mod check;
 mod quiescence;
 mod reference;
 mod rights;
 mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::sync::Arc;
 
 use super::clients::text_of;
@@ -22,121 +22,17 @@ use crate::proto::io::{Event, NodeAlert, Removal, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::message::Envelope;
 use crate::proto::name::{FullName, ZoneName};
-use crate::proto::record::{Author, KeyHash, Record, RecordHash};
+use crate::proto::record::{Author, KeyHash, Record, RecordHash, RecordKind};
 use crate::proto::time::Timestamp;
+pub use check::{Check, Violation};
 pub use quiescence::Promises;
-pub(super) use reference::Operation;
 pub use reference::ReferenceModel;
 use reference::Written;
+pub(super) use reference::{History, Operation, Word};
 use snapshot::Snapshot;
 
 /// Nodes that are looked at in one round of checks, in turn: all of a small world, some of a large one.
 const LOOKED_AT_MAX: usize = 8;
-
-/// A promise of the node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Check {
-    /// After healing all hold the same.
-    Agreement,
-    /// A deleted agent stays deleted.
-    NoZombie,
-    /// An acknowledged offer of a host that kept its disk is served everywhere.
-    NoLostWrite,
-    /// A version vector claims only what is held, superseded or ended.
-    VectorIsTrue,
-    /// Nothing stamped more than a minute ahead of its own clock is taken by a node.
-    TimeBound,
-    /// Held records carry the right signature.
-    Verified,
-    /// What is acknowledged is on disk.
-    Durable,
-    /// Own records are on disk before they are published.
-    PersistFirst,
-    /// A run of a node never holds a smaller record of a key than before, unless a lease ended.
-    NoStepBack,
-    /// While a node holds a record of an author, its versions of that author only grow.
-    MonotoneVersions,
-    /// Everything was healed, and after a bounded time all agree.
-    LivenessAfterHeal,
-    /// Outputs end, timers do not spin, nothing waits for ever.
-    QueuesBounded,
-    /// Sent is delivered, dropped by plan or on its way.
-    MessagesConserved,
-    /// An author writes each version once, unless its disk went back.
-    VersionsUnique,
-    /// Nobody honest is blamed by anybody honest.
-    NobodyBlamed,
-    /// What is held weighs no more than a zone has room for, one record in a slot.
-    WithinRoom,
-    /// Who holds two records of one version has told of the fork.
-    ForksShown,
-    /// What stands in the name of a host is what it offers.
-    HostSpeaks,
-    /// What a node holds and tells of lies in the zones that it serves, and it is in the meshes of just these.
-    WithinZone,
-    /// An answer calls itself complete only after its node compared the zone with somebody.
-    AnswerIsHonest,
-    /// Who counts as a member has a live record or a connection.
-    MembersAreReal,
-    /// The work of a call runs at most once.
-    CallRunsOnce,
-    /// What a client is told of its call is so: that it was not started, that it ended, how often it was offered.
-    CallClaims,
-    /// Who waits for a call has an outcome by the deadline.
-    CallEnds,
-}
-
-/// A broken promise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Which.
-    pub check: Check,
-    /// Seed of the run.
-    pub seed: u64,
-    /// When, virtual milliseconds.
-    pub at_ms: u64,
-    /// What was seen.
-    pub detail: String,
-}
-
-impl Check {
-    /// Its name, kebab-case.
-    pub fn name(self) -> &'static str {
-        match self {
-            Check::Agreement => "agreement",
-            Check::NoZombie => "no-zombie",
-            Check::NoLostWrite => "no-lost-write",
-            Check::VectorIsTrue => "vector-is-true",
-            Check::TimeBound => "time-bound",
-            Check::Verified => "verified",
-            Check::Durable => "durable",
-            Check::PersistFirst => "persist-first",
-            Check::NoStepBack => "no-step-back",
-            Check::MonotoneVersions => "monotone-versions",
-            Check::LivenessAfterHeal => "liveness-after-heal",
-            Check::QueuesBounded => "queues-bounded",
-            Check::MessagesConserved => "messages-conserved",
-            Check::VersionsUnique => "versions-unique",
-            Check::NobodyBlamed => "nobody-blamed",
-            Check::WithinRoom => "within-room",
-            Check::ForksShown => "forks-shown",
-            Check::HostSpeaks => "host-speaks",
-            Check::WithinZone => "within-zone",
-            Check::AnswerIsHonest => "answer-is-honest",
-            Check::MembersAreReal => "members-are-real",
-            Check::CallRunsOnce => "call-runs-once",
-            Check::CallClaims => "call-claims",
-            Check::CallEnds => "call-ends",
-        }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Violation { check, seed, at_ms, detail } = self;
-        write!(f, "{check:?} broken by seed {seed} at {at_ms} ms: {detail}")
-    }
-}
 
 /// The checkers of a world, always on.
 #[derive(Default)]
@@ -215,7 +111,9 @@ impl Checkers {
             let header = signed.header();
             let mut written = self.reference.written(&header.zone, header.author, header.seq);
             let is_written = written.any(|it| it.order.hash == signed.hash());
-            if header.author == author && !is_written && nodes.is_honest(at) {
+            // A delegation takes no version, and is no loss: the next walk makes it anew.
+            let is_versioned = header.kind != RecordKind::Delegation;
+            if header.author == author && is_versioned && !is_written && nodes.is_honest(at) {
                 kernel.fail(Check::PersistFirst, format!("node {at} publishes version {}", header.seq));
                 break;
             }
@@ -328,7 +226,7 @@ impl Checkers {
             let zone = name.zone.clone();
             kernel.metrics.acknowledge(at, zone, key, order, kernel.clock.now());
         }
-        self.reference.acknowledge((at, name), operation, (key, order), kernel.steps());
+        self.reference.acknowledge((at, name), operation, (key, order), (kernel.now(), kernel.steps()));
     }
 
     /// What must hold at any time: of all nodes of a small world, of some of a large one.

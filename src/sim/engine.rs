@@ -14,6 +14,7 @@ use super::event_log::At;
 use super::fabric::Fabric;
 use super::fault::Fault;
 use super::network::Payload;
+use super::questions::Questions;
 use super::queue::Due;
 use super::sim_node::{Firing, RestartFrom};
 use crate::proto::io::{Command, GossipId, Input, Output, Reply, StoreCondition, Verdict, Write};
@@ -30,8 +31,9 @@ pub(super) struct Engine {
     pub(super) adversary: Adversary,
     pub(super) calls: CallWorld,
     pub(super) checkers: Checkers,
-    /// Questions of whoever runs the world, and their answers.
-    pub(super) questions: BTreeMap<u64, Option<Reply>>,
+    pub(super) questions: Questions,
+    /// Answers that whoever runs the world waits for, and those that came.
+    pub(super) awaited: BTreeMap<u64, Option<Reply>>,
 }
 
 impl Engine {
@@ -70,12 +72,18 @@ impl Engine {
             Due::Resume(node) => {
                 if nodes[node].node.is_some() {
                     kernel.metrics.wakes(node, now);
+                    self.questions.note_start(now);
                     self.tell(node, Input::Resumed);
                 }
                 self.fabric.connect_all(node);
             }
             Due::Fault(fault) => self.inject_fault(*fault),
             Due::Client(node, wanted) => self.ask(node, wanted.1, &wanted.0),
+            Due::Question(node, asked) => {
+                if nodes[node].node.is_some() {
+                    self.question(node, asked.command());
+                }
+            }
             Due::AdversaryTick(node) => {
                 if let Some(tick) = self.adversary.tick(node, &mut self.fabric) {
                     // It acts before its next turn is planned, as whatever it causes at that time comes first.
@@ -87,6 +95,8 @@ impl Engine {
             Due::Check => {
                 self.checkers.check_some(&mut self.fabric);
                 self.calls.check(&mut self.fabric);
+                self.questions.check(&mut self.fabric);
+                (0..self.fabric.nodes.count()).for_each(|at| self.fabric.look_for_mates(at));
                 self.fabric.kernel.schedule(CHECK_MS, Due::Check);
             }
         }
@@ -95,12 +105,14 @@ impl Engine {
     fn inject_fault(&mut self, fault: Fault) {
         let Fabric { kernel, nodes, network, .. } = &mut self.fabric;
         kernel.log.fault(kernel.clock.now(), &fault);
+        self.questions.note_fault(&fault, kernel.now());
         match fault {
             Fault::Part(groups) => network.part(groups, nodes, kernel),
             Fault::Crash { node, from, down_ms } => {
                 if nodes[node].node.is_some() {
                     self.fabric.crash(node);
                     self.checkers.stopped(node);
+                    self.questions.crash(node, self.fabric.kernel.now());
                     self.calls.crash(node, &mut self.fabric);
                 }
                 // Also where it was down already; `boot` leaves alone what runs by then.
@@ -139,6 +151,7 @@ impl Engine {
         // While it is still down, as it does not count among those that know what it forgot.
         // Before the disk changes: what the host forgets is judged by what it and the others hold now.
         self.checkers.started(at, from, nodes);
+        self.questions.note_start(kernel.now());
         let unread = self.fabric.boot(at, from, seed);
         if unread > 0 {
             let detail = format!("node {at} cannot read {unread} of its own rows");
@@ -152,6 +165,7 @@ impl Engine {
             self.tell(at, Input::Addresses(vec![address]));
         }
         self.fabric.connect_all(at);
+        self.fabric.look_for_mates(at);
     }
 
     /// A client asks something of a node; one that is down does not hear it.
@@ -163,12 +177,18 @@ impl Engine {
         }
     }
 
-    /// Whoever runs the world asks a node something.
-    pub(super) fn question(&mut self, at: usize, command: Command) -> u64 {
+    /// Whoever runs the world asks a node something, and wants to know the answer.
+    pub(super) fn inquire(&mut self, at: usize, command: Command) -> u64 {
         let id = self.checkers.reference.expect_reply(Vec::new());
-        self.questions.insert(id, None);
+        self.awaited.insert(id, None);
         self.tell(at, Input::Command { id, command });
         id
+    }
+
+    /// A client asks a node something.
+    fn question(&mut self, at: usize, command: Command) {
+        let id = self.checkers.reference.expect_reply(Vec::new());
+        self.tell(at, Input::Command { id, command });
     }
 
     fn fire(&mut self, at: usize, generation: u64) {
@@ -214,8 +234,10 @@ impl Engine {
         kernel.trace.input(now, at, &input);
         kernel.log.input(At { node: at, now, wall }, &input, nodes);
         let Some(input) = self.adversary.filter_input(at, input, &mut self.fabric) else { return };
+        self.questions.begin(at, &input, &self.fabric);
         self.fabric.nodes.handle(at, wall, input);
         self.drain(at);
+        self.questions.end();
     }
 
     /// Performs everything a node wants done, then sets its timer.
@@ -259,6 +281,7 @@ impl Engine {
     fn perform(&mut self, at: usize, output: Output) {
         let (fabric, checkers) = (&mut self.fabric, &mut self.checkers);
         let Some(output) = self.adversary.tamper_output(at, output, fabric) else { return };
+        self.questions.note_output(at, &output, fabric);
         match output {
             Output::Persist(writes) => {
                 for write in writes {
@@ -270,7 +293,10 @@ impl Engine {
             Output::Publish { zone, bytes } => {
                 // Outputs come in the node's order, so what it wrote before this is noted by now.
                 let has_records = checkers.check_persisted(at, &bytes, fabric);
-                fabric.publish(at, zone, bytes, has_records);
+                // As in the live driver: what is repaired below no mesh takes.
+                if fabric.nodes[at].serves(&zone) {
+                    fabric.publish(at, zone, bytes, has_records);
+                }
             }
             Output::Verdict { id, verdict } => self.forward(at, id, verdict),
             Output::Request { conversation, peer, protocol, bytes } => {
@@ -284,10 +310,13 @@ impl Engine {
                     fabric.kernel.fail(Check::QueuesBounded, format!("node {at} answers a question twice"))
                 }
             },
-            Output::Reply { id, reply } => match self.questions.get_mut(&id) {
-                Some(answer) => *answer = Some(reply),
-                None => checkers.note_reply(at, id, reply, fabric),
-            },
+            Output::Reply { id, reply } => {
+                self.questions.note_reply(id, &reply, &checkers.reference, fabric);
+                match self.awaited.get_mut(&id) {
+                    Some(answer) => *answer = Some(reply),
+                    None => checkers.note_reply(at, id, reply, fabric),
+                }
+            }
             Output::JoinZone(id) => fabric.enter(at, id.zone),
             Output::LeaveZone(zone) => {
                 fabric.exit(at, &zone);

@@ -125,6 +125,19 @@ impl Fabric {
         self.kernel.schedule(in_ms, Due::Tell { node: at, incarnation: self.nodes[at].incarnation, input });
     }
 
+    /// A node looks for the members of each of its zones of whom it is connected with none.
+    pub(super) fn look_for_mates(&mut self, at: usize) {
+        if !self.nodes.are_searching || !self.is_up(at) {
+            return;
+        }
+        let zones: Vec<ZoneName> = self.nodes[at].zones.keys().cloned().collect();
+        for zone in zones {
+            if !self.network.is_linked_into(at, &zone, &self.nodes) {
+                self.network.find_peers(at, &zone, &self.nodes, &mut self.kernel);
+            }
+        }
+    }
+
     /// Sets a node's timer as it wants it.
     pub(super) fn set_timer(&mut self, at: usize) {
         let (now, wall) = (self.kernel.now(), self.kernel.wall());

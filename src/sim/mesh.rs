@@ -205,7 +205,7 @@ fn send_packet(
     // Taken from the way alone: `latency` grows below, and the wait would grow twice.
     let wait = RETRANSMIT_MS.max(3 * latency);
     // A copy that is lost was sent all the same.
-    kernel.metrics.sent(&packet);
+    kernel.metrics.sent(from, &packet);
     let (loss, mode) = (network.conditions.loss, network.conditions.loss_mode);
     let mut losses = 0;
     while losses < RETRANSMITS_MAX && kernel.chance(loss) {

@@ -55,6 +55,8 @@ pub struct RunMetrics {
     pub repair_bytes: u64,
     /// Bytes of everything.
     pub bytes: u64,
+    /// Of that what each node sent.
+    pub bytes_of: Vec<u64>,
     /// Syncs that ended well.
     pub syncs: u64,
     /// Records that came by sync.
@@ -75,6 +77,7 @@ impl RunMetrics {
             duplicates: 0,
             repair_bytes: 0,
             bytes: 0,
+            bytes_of: vec![0; nodes],
             syncs: 0,
             repaired: 0,
             blamed: BTreeSet::new(),
@@ -144,9 +147,10 @@ impl RunMetrics {
     }
 
     /// A copy of a mesh message goes out.
-    pub(super) fn sent(&mut self, packet: &Packet) {
+    pub(super) fn sent(&mut self, from: usize, packet: &Packet) {
         let bytes = packet.bytes.len() as u64;
         self.bytes += bytes;
+        self.bytes_of[from] += bytes;
         if packet.has_records {
             self.copies += 1;
             self.copy_bytes += bytes;
@@ -154,8 +158,9 @@ impl RunMetrics {
     }
 
     /// A frame of a conversation goes out.
-    pub(super) fn sent_frame(&mut self, frame: &Frame) {
+    pub(super) fn sent_frame(&mut self, from: usize, frame: &Frame) {
         self.bytes += frame.bytes.len() as u64;
+        self.bytes_of[from] += frame.bytes.len() as u64;
         // By length first: most frames are small, and decoding each would be felt.
         // Most frames are small: only those that can hold a record are decoded to see whether they do.
         if frame.bytes.len() > RECORD_BYTES_MIN && has_records(frame) {

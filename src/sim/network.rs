@@ -139,6 +139,20 @@ impl Network {
         self.groups[a] != self.groups[b]
     }
 
+    /// Whether a run of a node was connected with anybody.
+    pub(super) fn has_met(&self, at: usize, incarnation: u64) -> bool {
+        let links = (0..self.links.degree(at)).map(|number| self.links.get(self.links.at(at, number).1));
+        let mut runs =
+            links.map(|link| if link.ends.0 == at { link.incarnations.0 } else { link.incarnations.1 });
+        runs.any(|run| run == incarnation)
+    }
+
+    /// Whether a node is connected with another that is in the mesh of a zone.
+    pub(super) fn is_linked_into(&self, at: usize, zone: &ZoneName, nodes: &Nodes) -> bool {
+        let mut links = (0..self.links.degree(at)).map(|number| self.links.at(at, number));
+        links.any(|(other, link)| self.links.epoch(link).is_some() && nodes[other].serves(zone))
+    }
+
     /// No loss, no partition; links come back when nodes connect.
     pub(super) fn repair(&mut self) {
         self.conditions = Conditions { latency_ms: self.conditions.latency_ms, ..Conditions::default() };

@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use super::adversary::Behaviour;
 use super::clock::WorldClock;
+use super::setup::Setup;
 use super::sim_node::{RestartFrom, SimNode};
 use crate::proto::config::Config;
 use crate::proto::identity::PeerKey;
@@ -27,6 +28,8 @@ pub(super) struct Nodes {
     pub(super) zone_weight_max: usize,
     /// Whether nodes can be dialed, and know it.
     pub(super) are_dialable: bool,
+    /// Whether they look for those of their zones.
+    pub(super) are_searching: bool,
 }
 
 impl Index<usize> for Nodes {
@@ -44,9 +47,16 @@ impl IndexMut<usize> for Nodes {
 }
 
 impl Nodes {
-    pub(super) fn new(all: Vec<SimNode>, zone_weight_max: usize, are_dialable: bool) -> Nodes {
+    pub(super) fn new(all: Vec<SimNode>, setup: &Setup) -> Nodes {
         let by_key = all.iter().enumerate().map(|(at, node)| (node.key, at)).collect();
-        Nodes { all, by_key, cache: VerificationCache::shared(), zone_weight_max, are_dialable }
+        Nodes {
+            all,
+            by_key,
+            cache: VerificationCache::shared(),
+            zone_weight_max: setup.zone_weight_max,
+            are_dialable: setup.dialable,
+            are_searching: setup.dialable && setup.searching,
+        }
     }
 
     /// How many there are, up or down.

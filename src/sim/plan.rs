@@ -2,14 +2,15 @@
 //! others, so that none hides another.
 
 mod calls;
+mod trees;
 
 use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{
-    Behaviour, ClientCall, ClientOp, Conditions, Fault, Names, Outcome, RestartFrom, Setup, Violation, World,
-    ZoneSetup,
+    Asked, Behaviour, ClientCall, ClientOp, Conditions, Fault, Names, Outcome, RestartFrom, Setup, Violation,
+    World, ZoneSetup,
 };
 use crate::proto::io::Role;
 use crate::proto::name::{AgentName, ZoneName};
@@ -46,6 +47,8 @@ pub struct Plan {
     pub operations: Vec<(u64, usize, ZoneName, ClientOp)>,
     /// What clients call, when and where.
     pub calls: Vec<(u64, usize, ClientCall)>,
+    /// What clients ask, when and where.
+    pub questions: Vec<(u64, usize, Asked)>,
     /// Whether some clock jumped: then everything is settled only after the horizon.
     pub clocks_jumped: bool,
     /// Wall time after which no stamp of this run lies ahead, milliseconds.
@@ -172,7 +175,8 @@ impl Plan {
         let faults = draw.faults;
         let clocks_jumped = faults.iter().any(|(_, fault)| matches!(fault, Fault::Jump(..)));
         let horizon_ms = rng.random_range(HORIZON_MS.0..HORIZON_MS.1);
-        Plan { setup, late, span_ms, faults, operations, calls: Vec::new(), clocks_jumped, horizon_ms }
+        let (calls, questions) = (Vec::new(), Vec::new());
+        Plan { setup, late, span_ms, faults, operations, calls, questions, clocks_jumped, horizon_ms }
     }
 }
 
@@ -370,6 +374,17 @@ pub fn play_zoned_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
     Plan::draw_zoned(&mut rng_of_plans(seed)).play_told(seed)
 }
 
+/// As [`play`], in a tree of zones whose nodes are asked.
+pub fn play_tree(seed: u64) -> Result<Outcome, Violation> {
+    let plan = Plan::draw_tree(&mut rng_of_plans(seed));
+    plan.play(&mut World::new(seed, plan.setup.clone()))
+}
+
+/// As [`play_tree`], with the log of the run.
+pub fn play_tree_told(seed: u64) -> (Vec<String>, Result<Outcome, Violation>) {
+    Plan::draw_tree(&mut rng_of_plans(seed)).play_told(seed)
+}
+
 /// As [`play`], among hostile nodes.
 pub fn play_hostile(seed: u64) -> Result<Outcome, Violation> {
     let plan = with_machines(seed, Plan::draw_hostile(&mut rng_of_plans(seed)));
@@ -407,6 +422,9 @@ impl Plan {
         }
         for (at, node, zone, operation) in &self.operations {
             world.submit_in(*at, *node, zone.clone(), operation.clone());
+        }
+        for (at, node, asked) in &self.questions {
+            world.question_in(*at, *node, asked.clone());
         }
         for (at, node, call) in &self.calls {
             world.call_in(*at, *node, call.clone());

@@ -6,6 +6,7 @@ use super::calls::CallEvent;
 use super::clients::ClientOp;
 use super::fault::Fault;
 use super::network::Payload;
+use super::questions::Asked;
 use super::sim_node::RestartFrom;
 use crate::proto::io::Input;
 use crate::proto::name::ZoneName;
@@ -37,6 +38,8 @@ pub(super) enum Due {
     Fault(Box<Fault>),
     /// A client wants something, somewhere.
     Client(usize, Box<(ZoneName, ClientOp)>),
+    /// A client asks something.
+    Question(usize, Box<Asked>),
     /// A hostile node does something by itself.
     AdversaryTick(usize),
     /// Something of a call.
@@ -49,7 +52,8 @@ impl Due {
     /// The node that must be awake for this.
     pub(super) fn needs_awake(&self) -> Option<usize> {
         match self {
-            Due::Timer { node, .. } | Due::Tell { node, .. } | Due::Client(node, _) => Some(*node),
+            Due::Timer { node, .. } | Due::Tell { node, .. } => Some(*node),
+            Due::Client(node, _) | Due::Question(node, _) => Some(*node),
             Due::ZoneTold { to, .. } => Some(*to),
             Due::Arrive { to, .. } => Some(*to as usize),
             Due::Call(event) => Some(event.node),

@@ -31,6 +31,8 @@ pub struct Setup {
     pub calls: Option<CallConditions>,
     /// Whether nodes can be dialed, and so may be gateways of their zones.
     pub dialable: bool,
+    /// Whether those of them that know nobody of their zones look for them, and find them: by a search, as in a live world.
+    pub searching: bool,
     /// Zones and who serves them; nodes that are members of none are members of the root zone.
     pub zones: Vec<ZoneSetup>,
 }
@@ -75,6 +77,7 @@ impl Default for Setup {
             zone_weight_max: ZONE_WEIGHT_MAX,
             calls: None,
             dialable: false,
+            searching: true,
             zones: Vec::new(),
         }
     }

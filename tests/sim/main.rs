@@ -8,6 +8,7 @@ mod calls;
 mod command;
 mod faults;
 mod hostile;
+mod judged;
 #[cfg(feature = "lab")]
 mod model;
 mod questions;

@@ -73,7 +73,7 @@ impl Plan {
             let end = match &fault.kind {
                 FaultKind::Partition { groups, lasts } => {
                     let end = at + millis(*lasts);
-                    steps.push((at, Step::Part(number, split(*groups, nodes, links, &mut chance))));
+                    steps.push((at, Step::Part(number, split(groups, nodes, links, &mut chance))));
                     if millis(*lasts) > IDLE_MS_MAX {
                         steps.push((at + IDLE_MS_MAX, Step::Break));
                     }
@@ -140,14 +140,16 @@ fn dials(starts_ms: &[u64], present: &[usize], chance: &mut Chance) -> Vec<Vec<u
     dials
 }
 
-fn split(groups: Groups, nodes: usize, links: &Links, chance: &mut Chance) -> Vec<u8> {
+fn split(groups: &Groups, nodes: usize, links: &Links, chance: &mut Chance) -> Vec<u8> {
     match groups {
         Groups::Regions => (0..nodes).map(|node| u8::from(links.is_in_first_half(node))).collect(),
         Groups::Random(count) => {
-            let mut parts: Vec<u8> = (0..nodes).map(|node| (node % count) as u8).collect();
+            let mut parts: Vec<u8> = (0..nodes).map(|node| (node % *count) as u8).collect();
             chance.shuffle(&mut parts);
             parts
         }
+        // All serve the one zone that this tier knows.
+        Groups::Zone(_) => vec![0; nodes],
     }
 }
 

@@ -28,8 +28,10 @@ impl Better {
     /// Of a metric.
     pub fn of(metric: &str) -> Better {
         match metric {
-            "coverage" | "complete" | "forks_seen" => Better::More,
-            "node_hours" | "repaired" | "refused_writes" => Better::Neither,
+            "coverage" | "complete" | "forks_seen" | "questions_complete" | "questions_decided" => {
+                Better::More
+            }
+            "node_hours" | "repaired" | "refused_writes" | "questions" => Better::Neither,
             // All others count delays, costs or losses.
             _ => Better::Less,
         }
@@ -41,8 +43,9 @@ impl Unit {
     pub fn of(metric: &str) -> Unit {
         match metric {
             "coverage" | "complete" | "holes" | "stale" | "forks_seen" => Unit::Share,
+            "questions_complete" | "questions_decided" => Unit::Share,
             "healed_ms" => Unit::Ms,
-            _ if metric.starts_with("latency_ms") => Unit::Ms,
+            _ if metric.starts_with("latency_ms") || metric.starts_with("question_ms") => Unit::Ms,
             _ if metric.contains("bytes") => Unit::Bytes,
             _ => Unit::Number,
         }

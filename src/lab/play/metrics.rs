@@ -12,7 +12,10 @@ const HOUR_MS: f64 = 3_600_000.0;
 
 /// Everything that the `core` tier measures.
 pub(super) fn measure(run: &mut Run<'_>) -> Measured {
-    let metrics = metrics(run);
+    let mut metrics = metrics(run);
+    if run.scenario.questions.is_some() {
+        metrics.extend(of_questions(run));
+    }
     let world = &run.world;
     let first = world.metrics().updates.first();
     let spread = first
@@ -54,7 +57,7 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     }
     let hours = counted.lived_ms(world.now_ms()) as f64 / HOUR_MS;
     put("repaired", counted.repaired as f64 / nodes);
-    put("traffic_bytes_per_s", run.rest_bytes);
+    put("traffic_bytes_per_s", mean(run.rest_bytes.iter().copied()).unwrap_or_default());
     put("syncs", counted.syncs as f64 / hours);
     put("zombies", kept.zombies as f64);
     put("lost_writes", kept.lost as f64);
@@ -67,6 +70,51 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
         put("forks_seen", adversary_report.forks_seen);
     }
     metrics
+}
+
+/// What questions came to, and what nodes send that are gateways and that are none.
+fn of_questions(run: &mut Run<'_>) -> Metrics {
+    let counts = run.world.questions().clone();
+    let mut metrics = Metrics::new();
+    let mut put = |name: &str, value: f64| {
+        metrics.insert(name.into(), value);
+    };
+    let answered = counts.messages.len().max(1) as f64;
+    let share = |part: u64, whole: u64| if whole == 0 { 1.0 } else { part as f64 / whole as f64 };
+    put("questions", counts.messages.len() as f64);
+    put("questions_complete", share(counts.complete, counts.searches));
+    put("questions_wrong", counts.wrong as f64);
+    put("questions_decided", share(counts.decided, counts.names));
+    let sorted = |values: &[u32]| {
+        let mut values: Vec<f64> = values.iter().map(|it| f64::from(*it)).collect();
+        values.sort_by(f64::total_cmp);
+        values
+    };
+    let (took, messages) = (sorted(&counts.took_ms), sorted(&counts.messages));
+    let figures = [
+        ("question_ms.p50", percentile(&took, 0.5)),
+        ("question_ms.p99", percentile(&took, 0.99)),
+        ("question_messages.p50", percentile(&messages, 0.5)),
+        ("question_messages.p99", percentile(&messages, 0.99)),
+        ("question_messages.p100", percentile(&messages, 1.0)),
+    ];
+    figures.into_iter().for_each(|(name, value)| put(name, value.unwrap_or_default()));
+    let (root, nodes) = (ZoneName::root(), run.world.size());
+    let of_root: Vec<usize> = (0..nodes).filter(|at| run.world.member_of(*at).contains(&root)).collect();
+    let is_gateway = |at: &usize, run: &mut Run<'_>| {
+        run.world.node(*at).is_some_and(|(node, now)| node.tree(now).iter().any(|zone| zone.is_gateway))
+    };
+    let members: Vec<usize> = (0..nodes).filter(|at| !is_gateway(at, run)).collect();
+    let asked = of_root.iter().map(|at| counts.asked[*at] as f64 / answered);
+    put("root_questions", mean(asked).unwrap_or_default());
+    put("root_bytes_per_s", mean(of_root.iter().map(|at| run.rest_bytes[*at])).unwrap_or_default());
+    put("member_bytes_per_s", mean(members.iter().map(|at| run.rest_bytes[*at])).unwrap_or_default());
+    metrics
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> Option<f64> {
+    let count = values.len();
+    (count > 0).then(|| values.sum::<f64>() / count as f64)
 }
 
 /// Shares of (node, update) pairs that came together, of those in which the node holds the update's zone, and of nodes that

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
-use super::super::scenario::{FaultKind, Groups, Scenario, Who, Zone};
+use super::super::scenario::{FaultKind, Groups, Questions, Scenario, Who, Zone};
 use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::sim::regions::REGIONS;
@@ -25,6 +25,8 @@ const SYBIL_OFFERS: u32 = 100;
 pub(super) const FLOODED_WEIGHT_MAX: usize = 1024 * 1024;
 /// Stamps no further ahead than this are taken everywhere, milliseconds.
 const STAMPED_NEAR_MS: i64 = 50_000;
+/// Share of the names asked for that nobody has.
+const NOBODY: f64 = 0.2;
 /// Bytes of a record beside the text of its card.
 const FRAME_BYTES: usize = 410;
 
@@ -37,10 +39,23 @@ pub(super) enum Action {
     Write { update: usize, author: usize },
     /// What an update offered is withdrawn.
     Withdraw { update: usize },
+    /// A client of this node, or of the next one that is up, asks something.
+    Ask { node: usize, wanted: Wanted },
     /// A node joins a zone as a member.
     JoinZone(usize, ZoneName),
     /// A node leaves a zone.
     LeaveZone(usize, ZoneName),
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    /// All agents of a zone and those below it.
+    Scope(ZoneName),
+    /// The agent that an update offers, if it is written by then.
+    Update(usize),
+    /// An agent of a zone that nobody offers.
+    Nobody(ZoneName),
 }
 
 /// How many hosts a run has: its nodes, then those of an adversary that come beside them.
@@ -96,6 +111,9 @@ impl Timeline {
             draw.fault(millis(fault.at), &fault.kind, written_at);
         }
         draw.withdrawals(scenario, written_at);
+        if let Some(questions) = &scenario.questions {
+            draw.questions(questions, scenario.workload.updates);
+        }
         let mut timeline = draw.timeline;
         let last = timeline.actions.iter().map(|(at, _)| *at).max().unwrap_or(0);
         timeline.quiet_at = last.max(timeline.healed_at.unwrap_or(0));
@@ -151,6 +169,50 @@ impl<R: Rng> Draw<'_, R> {
         last
     }
 
+    /// Plans all questions: what is asked, and at whom it is tried first.
+    fn questions(&mut self, questions: &Questions, updates: usize) {
+        let first = questions.at.map_or(WARM_MS, millis);
+        let nodes: Vec<usize> = (0..self.nodes)
+            .filter(|node| questions.zone.as_ref().is_none_or(|it| self.serves(*node, it)))
+            .collect();
+        let mut catalogue: Vec<Wanted> = (0..updates).map(Wanted::Update).collect();
+        catalogue.extend(self.zones.iter().map(|zone| Wanted::Scope(zone.name.clone())));
+        catalogue.shuffle(self.rng);
+        for number in 0..questions.count {
+            let at = first + (number as f64 * 1e3 / questions.rate) as u64;
+            let wanted = match questions.zipf {
+                Some(exponent) => catalogue[self.some_rank(catalogue.len(), exponent)].clone(),
+                None => self.wanted(questions, updates),
+            };
+            let node = nodes[self.rng.random_range(0..nodes.len())];
+            self.plan(at, Action::Ask { node, wanted });
+        }
+    }
+
+    fn wanted(&mut self, questions: &Questions, updates: usize) -> Wanted {
+        let zone = self.zones[self.rng.random_range(0..self.zones.len())].name.clone();
+        if self.rng.random_bool(questions.names) {
+            match self.rng.random_bool(NOBODY) {
+                true => Wanted::Nobody(zone),
+                false => Wanted::Update(self.rng.random_range(0..updates)),
+            }
+        } else {
+            let somewhere = if self.rng.random() { ZoneName::root() } else { zone };
+            Wanted::Scope(questions.scope.clone().unwrap_or(somewhere))
+        }
+    }
+
+    /// A rank by Zipf's law, 0 first.
+    fn some_rank(&mut self, ranks: usize, exponent: f64) -> usize {
+        let weight = |rank: usize| libm::pow(rank as f64 + 1.0, -exponent);
+        let mut left = self.rng.random_range(0.0..1.0) * (0..ranks).map(weight).sum::<f64>();
+        let passed = (0..ranks).find(|rank| {
+            left -= weight(*rank);
+            left <= 0.0
+        });
+        passed.unwrap_or(ranks - 1)
+    }
+
     /// Half way between the last write and the end some of the agents are withdrawn.
     fn withdrawals(&mut self, scenario: &Scenario, written_at: u64) {
         let workload = &scenario.workload;
@@ -166,7 +228,7 @@ impl<R: Rng> Draw<'_, R> {
 
     fn fault(&mut self, at: u64, kind: &FaultKind, written_at: u64) {
         match kind {
-            FaultKind::Partition { groups, lasts } => self.partition(at, *groups, *lasts),
+            FaultKind::Partition { groups, lasts } => self.partition(at, groups, *lasts),
             FaultKind::Churn { share, mean_off, lasts } => {
                 let end = lasts.map_or(u64::MAX, |lasts| at + millis(lasts)).min(self.until);
                 // Without any end it goes on until the last update had time to spread.
@@ -202,6 +264,7 @@ impl<R: Rng> Draw<'_, R> {
             }
             FaultKind::Mute { who } => self.corrupt(at, *who, Behaviour::Mute),
             FaultKind::Lie { who } => self.corrupt(at, *who, Behaviour::Lie),
+            FaultKind::Hollow { who } => self.corrupt(at, *who, Behaviour::Hollow),
             FaultKind::Equivocate { who } => {
                 for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {
                     self.plan_fault(at, Fault::Corrupt(author, Behaviour::Equivocate));
@@ -243,11 +306,12 @@ impl<R: Rng> Draw<'_, R> {
         first..self.hosts
     }
 
-    fn partition(&mut self, at: u64, groups: Groups, lasts: Duration) {
+    fn partition(&mut self, at: u64, groups: &Groups, lasts: Duration) {
         let parts: Vec<u8> = match groups {
+            Groups::Zone(zone) => (0..self.total).map(|node| u8::from(self.is_below(node, zone))).collect(),
             Groups::Random(count) => {
                 // Dealt and then shuffled, so that groups are of one size and none is empty.
-                let mut parts: Vec<u8> = (0..self.total).map(|at| (at % count) as u8).collect();
+                let mut parts: Vec<u8> = (0..self.total).map(|at| (at % *count) as u8).collect();
                 parts.shuffle(self.rng);
                 parts
             }
@@ -365,6 +429,10 @@ impl<R: Rng> Draw<'_, R> {
         named.into_iter().any(|it| it.members.0.contains(&node) || it.followers.0.contains(&node))
     }
 
+    fn is_below(&self, node: usize, zone: &ZoneName) -> bool {
+        self.zones.iter().any(|it| it.name.is_within(zone) && self.serves(node, &it.name))
+    }
+
     /// Whether a zone is not the home of a node, which it cannot leave.
     fn is_away(&self, node: usize, zone: &ZoneName) -> bool {
         let home = self.zones.iter().find(|it| it.members.0.contains(&node));
@@ -382,6 +450,11 @@ impl<R: Rng> Draw<'_, R> {
 /// Name of the agent that an update offers.
 pub(super) fn name(update: usize) -> AgentName {
     format!("agent-{update}").parse().expect("a label")
+}
+
+/// Name of an agent that nobody offers.
+pub(super) fn nobody() -> AgentName {
+    "nobody".parse().expect("a label")
 }
 
 /// Text of a card whose record takes `record_bytes`, as near as the limits of a card allow.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::answer::Template;
 use super::file::nearest;
-use super::{Expectation, Fault, FaultKind, Rounds, Scenario, SpreadProtocol, Tier, Wanted, plain};
+use super::{Expectation, Fault, FaultKind, Groups, Rounds, Scenario, SpreadProtocol, Tier, Wanted, plain};
 use crate::lab::measure::METRICS;
 use crate::lab::theory;
+use crate::proto::name::ZoneName;
 
 /// Most nodes of the tiers that run real nodes.
 const CORE_NODES_MAX: usize = 20_000;
@@ -42,6 +43,7 @@ pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
         check_protocol(scenario),
         check_workload(scenario),
         check_zones(scenario),
+        check_questions(scenario),
         check_answer(scenario, here),
     ];
     judged.extend(scenario.faults.iter().enumerate().map(|(at, fault)| check_fault(scenario, at, fault)));
@@ -110,12 +112,10 @@ fn check_fault(scenario: &Scenario, at: usize, fault: &Fault) -> Result<(), Wron
     check_kind(scenario, &fault.kind).map_err(|message| wrong(&format!("fault/{at}"), message))?;
     let zone = match &fault.kind {
         FaultKind::JoinZone { zone, .. } | FaultKind::LeaveZone { zone, .. } => Some(zone),
+        FaultKind::Partition { groups: Groups::Zone(zone), .. } => Some(zone),
         _ => fault.zone.as_ref(),
     };
-    if let Some(zone) = zone.filter(|zone| !scenario.zones.iter().any(|it| it.name == **zone)) {
-        let message = format!("no zone {zone}: [[zone]] with name = \"{zone}\" says who serves it");
-        return Err(wrong(&format!("fault/{at}/zone"), message));
-    }
+    check_known(scenario, zone, &format!("fault/{at}/zone"))?;
     if scenario.until.is_some_and(|until| fault.at >= until) {
         return Err(wrong(&format!("fault/{at}/at"), "the run is over before this happens; see `until`"));
     }
@@ -249,6 +249,43 @@ fn check_zones(scenario: &Scenario) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// A zone that is asked about or struck is one that somebody serves.
+fn check_known(scenario: &Scenario, zone: Option<&ZoneName>, path: &str) -> Result<(), Wrong> {
+    match zone.filter(|zone| !scenario.zones.iter().any(|it| it.name == **zone)) {
+        Some(zone) => {
+            let message = format!("no zone {zone}: [[zone]] with name = \"{zone}\" says who serves it");
+            Err(wrong(path, message))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_questions(scenario: &Scenario) -> Result<(), Wrong> {
+    let Some(questions) = &scenario.questions else { return Ok(()) };
+    if scenario.tier != Tier::Core {
+        let message = format!("the {} tier asks nobody; tier = \"core\" does", scenario.tier.name());
+        return Err(wrong("questions", message));
+    }
+    if scenario.zones.is_empty() {
+        return Err(wrong("questions", "a question leads from zone to zone: [[zone]] says who serves which"));
+    }
+    // Put as denials, so that NaN is refused as well.
+    if !(questions.rate > 0.0 && questions.rate.is_finite()) {
+        return Err(wrong("questions/rate", "questions a second, above 0"));
+    }
+    if !(0.0..=1.0).contains(&questions.names) {
+        return Err(wrong("questions/names", "a share, 0 to 1"));
+    }
+    if questions.zipf.is_some_and(|exponent| !(exponent > 0.0 && exponent.is_finite())) {
+        return Err(wrong("questions/zipf", "an exponent above 0, mostly 1.0"));
+    }
+    check_known(scenario, questions.zone.as_ref(), "questions/zone")?;
+    if questions.scope.as_ref().is_some_and(|scope| !scope.is_root()) {
+        check_known(scenario, questions.scope.as_ref(), "questions/scope")?;
+    }
+    Ok(())
+}
+
 fn check_kind(scenario: &Scenario, kind: &FaultKind) -> Result<(), String> {
     let possible = match scenario.tier {
         Tier::Core => true,
@@ -268,7 +305,7 @@ fn check_kind(scenario: &Scenario, kind: &FaultKind) -> Result<(), String> {
             kind.name()
         ));
     }
-    if matches!(kind, FaultKind::Partition { groups: super::Groups::Regions, .. })
+    if matches!(kind, FaultKind::Partition { groups: Groups::Regions, .. })
         && scenario.network.regions.is_none()
     {
         return Err("by = \"region\" needs regions: network.regions = \"cloud-8\"".into());

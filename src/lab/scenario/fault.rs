@@ -40,12 +40,14 @@ impl Who {
 }
 
 /// How nodes are split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Groups {
     /// At random into this many.
     Random(usize),
     /// The first half of the regions from the rest.
     Regions,
+    /// Who serves this zone or one below it from the rest.
+    Zone(ZoneName),
 }
 
 /// What goes wrong. Times are virtual.
@@ -141,6 +143,11 @@ pub enum FaultKind {
         /// Which.
         who: Who,
     },
+    /// Nodes that are asked say that they speak for their zones and those below, and that nothing is there.
+    Hollow {
+        /// Which.
+        who: Who,
+    },
     /// Nodes lie in sync: they claim to hold what they do not, leave out what they hold, and give forged records.
     Lie {
         /// Which.
@@ -156,6 +163,7 @@ impl FaultKind {
             | FaultKind::Sybil { .. }
             | FaultKind::Eclipse { .. }
             | FaultKind::Equivocate { .. }
+            | FaultKind::Hollow { .. }
             | FaultKind::Lie { .. } => true,
             FaultKind::Partition { .. }
             | FaultKind::Churn { .. }
@@ -187,6 +195,7 @@ impl FaultKind {
             FaultKind::Sybil { .. } => "sybil",
             FaultKind::Eclipse { .. } => "eclipse",
             FaultKind::Equivocate { .. } => "equivocate",
+            FaultKind::Hollow { .. } => "hollow",
             FaultKind::Lie { .. } => "lie",
         }
     }
@@ -209,6 +218,7 @@ enum KindText {
     Sybil,
     Eclipse,
     Equivocate,
+    Hollow,
     Lie,
 }
 
@@ -242,6 +252,7 @@ struct FaultText {
 #[serde(rename_all = "lowercase")]
 enum By {
     Region,
+    Zone,
     Random,
 }
 
@@ -252,7 +263,10 @@ impl TryFrom<FaultText> for Fault {
         let at = text.at.ok_or("when? at = \"10s\"")?;
         let kind = text.fault()?;
         // Here the zone is what is joined or left; those struck are outside it or guests.
-        let is_of_kind = matches!(kind, FaultKind::JoinZone { .. } | FaultKind::LeaveZone { .. });
+        let is_of_kind = matches!(
+            kind,
+            FaultKind::JoinZone { .. } | FaultKind::LeaveZone { .. } | FaultKind::Partition { .. }
+        );
         Ok(Fault { at, zone: text.zone.filter(|_| !is_of_kind), kind })
     }
 }
@@ -286,6 +300,7 @@ impl FaultText {
             KindText::Sybil => FaultKind::Sybil { who: self.who()? },
             KindText::Eclipse => FaultKind::Eclipse { lasts: self.lasting()? },
             KindText::Equivocate => FaultKind::Equivocate { who: self.who()? },
+            KindText::Hollow => FaultKind::Hollow { who: self.who()? },
             KindText::Lie => FaultKind::Lie { who: self.who()? },
         })
     }
@@ -293,6 +308,7 @@ impl FaultText {
     /// Keys that mean nothing for this kind are mistakes, as unknown ones are.
     fn refuse_strangers(&self) -> Result<(), String> {
         let known: &[&str] = match self.kind {
+            KindText::Partition if matches!(self.by, Some(By::Zone)) => &["lasts", "by", "zone"],
             KindText::Partition => &["lasts", "groups", "by"],
             KindText::Churn => &["lasts", "share", "mean_off"],
             KindText::Crash => &["lasts", "share", "nodes", "zone", "memory"],
@@ -304,6 +320,7 @@ impl FaultText {
             | KindText::Backup
             | KindText::Join
             | KindText::Mute
+            | KindText::Hollow
             | KindText::Lie => &["share", "nodes", "zone"],
             KindText::Sybil | KindText::Equivocate => &["share", "nodes"],
         };
@@ -355,6 +372,7 @@ impl FaultText {
     fn split(&self) -> Result<Groups, String> {
         match (self.by, self.groups) {
             (Some(By::Region), None) => Ok(Groups::Regions),
+            (Some(By::Zone), _) => self.zone().map(Groups::Zone),
             (Some(By::Region), Some(_)) => Err("by = \"region\" makes two groups; leave out groups".into()),
             (_, Some(groups)) if (2..=5).contains(&groups) => Ok(Groups::Random(groups)),
             (_, Some(groups)) => Err(format!("{groups} groups: from 2 to 5")),

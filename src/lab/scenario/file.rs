@@ -13,7 +13,7 @@ use super::{Scenario, label, plain};
 /// Cells one sweep may make: more are a mistake.
 const CELLS_MAX: usize = 1_000;
 /// What a sweep may change: the world, and not what is asked of it.
-const SWEPT: [&str; 6] = ["network", "protocol", "zone", "workload", "fault", "until"];
+const SWEPT: [&str; 7] = ["network", "protocol", "zone", "workload", "questions", "fault", "until"];
 
 /// Keys that are lists themselves.
 const LISTS: [&str; 4] = ["zone", "fault", "claims", "expect"];
@@ -260,7 +260,8 @@ fn from_toml(error: &toml::de::Error) -> Flaw {
 }
 
 fn scenario_of(table: &Table) -> Result<Scenario, Flaw> {
-    Scenario::deserialize(table.clone()).map_err(|error| from_toml(&error))
+    let scenario = Scenario::deserialize(table.clone()).map_err(|error| from_toml(&error))?;
+    Ok(scenario.dealt())
 }
 
 /// "unknown field `fanot`, expected one of `kind`, `fanout`" gets "did you mean `fanout`?".

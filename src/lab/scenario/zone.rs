@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
+use super::values::optional_count;
 use crate::proto::name::ZoneName;
 
 /// A zone and who serves it. Nodes that are members of none are members of the root zone.
@@ -17,6 +18,26 @@ pub struct Zone {
     /// Nodes that hold it without being members.
     #[serde(default)]
     pub followers: NodeSet,
+    /// It stands for many zones below the name, of so many members each, as far as there are nodes.
+    #[serde(default, deserialize_with = "optional_count")]
+    pub each: Option<usize>,
+}
+
+impl Zone {
+    /// The zones that it stands for in a world of so many nodes.
+    pub(super) fn dealt(self, nodes: usize) -> Vec<Zone> {
+        let Some(each) = self.each else { return vec![self] };
+        let members: Vec<usize> = self.members.0.iter().copied().filter(|node| *node < nodes).collect();
+        let below = if self.name.is_root() { String::new() } else { format!(".{}", self.name) };
+        let dealt = members.chunks(each).enumerate();
+        let zone = |(number, members): (usize, &[usize])| Zone {
+            name: format!("z{number}{below}").parse().unwrap_or_else(|_| self.name.clone()),
+            members: NodeSet(members.iter().copied().collect()),
+            followers: self.followers.clone(),
+            each: None,
+        };
+        dealt.map(zone).collect()
+    }
 }
 
 /// Nodes by number: `"0-9, 15"`.

@@ -51,6 +51,31 @@ pub(super) struct Acknowledged {
     pub(super) left: bool,
 }
 
+/// What a client was told of an agent at some time.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sim) struct Word {
+    /// When, virtual milliseconds.
+    pub(in crate::sim) at_ms: u64,
+    /// Whether it was offered; else it was withdrawn.
+    pub(in crate::sim) is_offered: bool,
+    /// The key of its record.
+    pub(in crate::sim) key: KeyHash,
+    /// The record that was made.
+    pub(in crate::sim) order: Order,
+}
+
+/// All that clients were told of an agent of one host.
+pub(in crate::sim) struct History<'a> {
+    pub(in crate::sim) host: usize,
+    pub(in crate::sim) name: &'a FullName,
+    /// The first word first.
+    pub(in crate::sim) words: &'a [Word],
+    /// Whether the last word need not show.
+    pub(in crate::sim) is_exempt: bool,
+    /// Whether the host forgot what it wrote, so that something older may show.
+    pub(in crate::sim) is_forgotten: bool,
+}
+
 /// One own write of some node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written {
@@ -80,6 +105,7 @@ pub struct ReferenceModel {
     pub refused: BTreeMap<&'static str, u64>,
     /// By the host's number and the agent's name.
     pub(super) agents: BTreeMap<(usize, FullName), Acknowledged>,
+    words: BTreeMap<(usize, FullName), Vec<Word>>,
     written: BTreeMap<ZoneName, Versions>,
     /// Nodes whose disk went back to a backup at some time.
     restored: BTreeSet<usize>,
@@ -110,10 +136,12 @@ impl ReferenceModel {
         agent: (usize, FullName),
         operation: Operation,
         (key, order): (KeyHash, Option<Order>),
-        step: u64,
+        (at_ms, step): (u64, u64),
     ) {
         self.acknowledged += 1;
         if let Some(order) = order {
+            let is_offered = matches!(operation, Operation::Offered(_));
+            self.words.entry(agent.clone()).or_default().push(Word { at_ms, is_offered, key, order });
             let (unheard, lapses, left) = (false, false, false);
             let is_before = |it: &Written| {
                 it.key == key && it.order.author.epoch != order.author.epoch && it.order > order
@@ -122,6 +150,16 @@ impl ReferenceModel {
             let acknowledged = Acknowledged { operation, step, key, order, unheard, lapses, exempt, left };
             self.agents.insert(agent, acknowledged);
         }
+    }
+
+    /// What clients were told of each agent, by its host's number and its name.
+    pub(in crate::sim) fn histories(&self) -> impl Iterator<Item = History<'_>> {
+        self.words.iter().map(|((host, name), words)| {
+            let last = self.agents.get(&(*host, name.clone()));
+            let is_exempt = last.is_none_or(|it| it.exempt.is_some() || it.left);
+            let is_forgotten = is_exempt || last.is_some_and(|it| it.unheard || it.lapses);
+            History { host: *host, name, words, is_exempt, is_forgotten }
+        })
     }
 
     /// A node wrote an own record. Whether it may: one version is written once, unless a disk went back.

@@ -87,7 +87,8 @@ impl Checkers {
         }
     }
 
-    /// No live card stands under a host's key but those it offers, or knows to be of an earlier folder. A host gives up
+    /// No live card stands under a host's key but those it offers, or knows to be of an earlier folder; delegations are on no
+    /// disk. A host gives up
     /// after a second writer under its key, and does not bury what it meets while its clock forbids it to write.
     pub(super) fn check_own_keys(&self, at: usize, fabric: &mut Fabric) {
         let wall = fabric.kernel.wall();
@@ -100,7 +101,8 @@ impl Checkers {
             .zones()
             .map(Zone::name)
             .flat_map(|zone| node.records(zone))
-            .filter(|it| it.host == host.key && !it.is_tombstone() && it.expires_at > ends_after)
+            .filter(|it| it.is_agent() && it.host == host.key)
+            .filter(|it| !it.is_tombstone() && it.expires_at > ends_after)
             .filter(|it| !node.is_restored(&it.key()))
             .find(|record| {
                 let row = host.disk.rows().get([b"o", &record.key().0[..]].concat().as_slice());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{RECORD_BYTES_MAX, RECORD_WEIGHT};
 use crate::proto::name::ZoneName;
-use crate::proto::record::{Author, KeyHash, Record};
+use crate::proto::record::{Author, KeyHash, Record, RecordKind};
 use crate::proto::time::Timestamp;
 use crate::sim::fabric::Fabric;
 
@@ -67,7 +67,9 @@ impl Snapshot {
         before.prefixes.iter().find_map(|(author, old)| {
             let prefix = self.prefixes.get(author).copied().unwrap_or(0);
             let kept = |record: &Arc<Record>| {
+                // A delegation takes no version, and outlives the records of an earlier folder.
                 record.author() == *author
+                    && record.kind != RecordKind::Delegation
                     && record.expires_at > wall_max
                     && self.get(&record.key()).is_some_and(|it| it.hash() == record.hash())
             };

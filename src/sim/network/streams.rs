@@ -147,6 +147,12 @@ impl Network {
         self.send_frame(Frame { stream, protocol, toward: Toward::Asker, bytes }, nodes, kernel);
     }
 
+    /// In which conversation of which node a question came that is not answered yet.
+    pub(in crate::sim) fn asked_in(&self, id: u64) -> Option<(usize, ConversationId)> {
+        let stream = self.streams.open.get(self.streams.asked.get(&id)?)?;
+        Some((stream.asker, stream.conversation))
+    }
+
     /// Who opened a stream that is not broken.
     pub(in crate::sim) fn asker_of(&self, stream: u64) -> Option<usize> {
         self.streams.open.get(&stream).map(|stream| stream.asker)
@@ -176,7 +182,7 @@ impl Network {
         // Drawn in this order for every frame; what is impossible draws nothing.
         let stalled = if kernel.chance(stalls) { kernel.rng.random_range(0..STALL_MS_MAX) } else { 0 };
         let breaks = kernel.chance(breaks);
-        kernel.metrics.sent_frame(&frame);
+        kernel.metrics.sent_frame(from, &frame);
         let now = kernel.now();
         let Some(stream) = self.streams.open.get_mut(&frame.stream) else { return };
         // In order: a frame never overtakes the one before it.

@@ -183,6 +183,40 @@ fn an_impossible_zone_is_told_with_its_line() {
 }
 
 #[test]
+fn impossible_questions_are_told_with_their_line() {
+    let zone = "[[zone]]\nname = \"east.example\"\nmembers = \"0-4\"\n";
+    let asked = |lines: &str| core(&format!("{zone}[questions]\ncount = 10\n{lines}"));
+    let cut = |lines: &str| {
+        let fault = "[[fault]]\nkind = \"partition\"\nby = \"zone\"\nat = \"1s\"\nlasts = \"1s\"\n";
+        asked(&format!("rate = 1.0\n{fault}{lines}"))
+    };
+    let all = told_of_all([
+        ("questions in the model", model("[questions]\ncount = 10\nrate = 1.0\n")),
+        ("questions without zones", core("[questions]\ncount = 10\nrate = 1.0\n")),
+        ("questions without a rate", asked("")),
+        ("a rate that is none", asked("rate = nan\n")),
+        ("more names than questions", asked("rate = 1.0\nnames = 1.5\n")),
+        ("askers of a zone that there is not", asked("rate = 1.0\nzone = \"west.example\"\n")),
+        ("a scope that there is not", asked("rate = 1.0\nscope = \"west.example\"\n")),
+        ("an exponent that is none", asked("rate = 1.0\nzipf = -1.0\n")),
+        ("a key that there is not", asked("rate = 1.0\nname = 0.1\n")),
+        ("no member in each zone", core(&format!("{zone}each = 0\n"))),
+        ("a cut around a zone that there is not", cut("zone = \"west.example\"\n")),
+        ("a cut around no zone", cut("")),
+    ]);
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn a_zone_that_stands_for_many_is_dealt_to_the_nodes_that_there_are() {
+    let zone = "[[zone]]\nname = \"example\"\nmembers = \"4-403\"\neach = 4\n";
+    let cells = Document::read(&core(zone), &[]).unwrap().cells().unwrap();
+    let zones = &cells[0].scenario.zones;
+    assert_eq!((zones.len(), zones[23].name.as_str()), (24, "z23.example"));
+    assert!(zones.iter().all(|zone| zone.members.0.len() == 4));
+}
+
+#[test]
 fn what_cannot_be_asked_is_told_with_its_line() {
     let all = told_of_all([
         ("an unknown metric", model("[[expect]]\nmetric = \"covrage\"\nop = \">=\"\nvalue = 1\n")),

@@ -1,0 +1,76 @@
+//! Questions in drawn trees of zones: every answer is judged by what the whole world knows.
+
+use aop::proto::name::ZoneName;
+use aop::sim::{
+    Asked, Behaviour, Fault, Graph, RestartFrom, Setup, World, ZoneSetup, play_tree, play_tree_told,
+};
+
+use crate::actions::{offer, run};
+use crate::seeds::{self, play_seeds};
+
+/// Drawn worlds played by default.
+const SEEDS: u64 = 20;
+
+fn zone(name: &str) -> ZoneName {
+    name.parse().expect("a zone's name")
+}
+
+/// Three nodes of the root, three of acme.org, three of other.net, each with an agent in its zone.
+fn small(seed: u64) -> World {
+    let of = |name: &str, members: std::ops::Range<usize>| ZoneSetup {
+        name: zone(name),
+        members: members.collect(),
+        followers: Vec::new(),
+    };
+    let zones = vec![of(".", 0..3), of("acme.org", 3..6), of("other.net", 6..9)];
+    let setup = Setup { nodes: 9, zones, graph: Graph::Whole, dialable: true, ..Setup::default() };
+    let mut world = World::new(seed, setup);
+    for node in 0..9 {
+        world.start(node, RestartFrom::Disk);
+        let home = world.member_of(node)[0].clone();
+        world.submit_in(5_000, node, home, offer(&format!("agent-{node}"), "text"));
+    }
+    run(&mut world, 180_000);
+    world
+}
+
+#[test]
+fn every_answer_is_true_through_every_fault_and_complete_when_all_is_well() {
+    play_seeds(SEEDS, "judged::replay", |seed| play_tree(seed).map(drop));
+}
+
+#[test]
+fn replay() {
+    seeds::replay(play_tree_told);
+}
+
+#[test]
+fn a_question_is_counted_with_what_it_costs() {
+    let mut world = small(1);
+    for node in 0..6 {
+        world.question_in(0, node, Asked::Agents(ZoneName::root()));
+        world.question_in(10, node, Asked::Name("agent-3@acme.org".parse().expect("a full name")));
+    }
+    run(&mut world, 5_000);
+    let counts = world.questions();
+    assert_eq!((counts.searches, counts.complete, counts.names, counts.decided), (6, 6, 6, 6));
+    // Who holds what is asked for sends nothing; the others ask the root, and nobody takes the question further.
+    assert_eq!(counts.messages.len(), 12);
+    assert!(counts.messages.iter().all(|messages| *messages <= 2), "{:?}", counts.messages);
+    assert!(counts.asked.iter().sum::<u64>() >= 3 && counts.asked[3..].iter().sum::<u64>() <= 6);
+    assert!(counts.took_ms.iter().all(|ms| *ms <= 400), "{:?}", counts.took_ms);
+}
+
+#[test]
+fn what_liars_make_others_believe_is_counted_and_ends_no_run() {
+    let mut world = small(2);
+    for node in 0..3 {
+        world.fault(Fault::Corrupt(node, Behaviour::Hollow));
+    }
+    run(&mut world, 1_000);
+    for node in 3..6 {
+        world.question_in(0, node, Asked::Agents(ZoneName::root()));
+    }
+    run(&mut world, 5_000);
+    assert_eq!((world.questions().searches, world.questions().wrong), (3, 3), "{:?}", world.questions());
+}
