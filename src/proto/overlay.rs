@@ -20,6 +20,7 @@ use self::walk::Walker;
 pub(super) use self::walk::contact_of;
 use super::ask::{Answer, Contact, Question, Way};
 use super::card::Scope;
+use super::config::Config;
 use super::context::Context;
 use super::identity::{AgentId, PeerKey};
 use super::io::{ConversationId, Offence, Output, Protocol, Role};
@@ -95,7 +96,12 @@ impl Overlay {
             }
         }
         for name in held {
-            self.offices.entry(name.clone()).or_insert_with(|| Walker::new(&name, ctx));
+            let below = &mut self.below;
+            self.offices.entry(name.clone()).or_insert_with(|| {
+                // What lies below a zone is known before anything is said of it.
+                below.look_anew(ctx.now);
+                Walker::new(&name, ctx)
+            });
         }
     }
 
@@ -182,6 +188,12 @@ impl Overlay {
         let Question::Walk { zone: id, target } = question else { return Answer::Refused };
         let zone = zones.get(&id.zone).filter(|zone| zone.id() == id && zone.role() == Role::Member);
         if let Some(zone) = zone {
+            // Whoever is no gateway holds nothing of what lies below: those that do are to be the parents, and to be asked.
+            let mut gateways = other_gateways(zone, ctx, links);
+            gateways.retain(|it| it.peer != *asker);
+            if !self.is_gateway(zone.name()) && !gateways.is_empty() {
+                return Answer::Elsewhere { gateways };
+            }
             return Answer::Way(Box::new(way(ctx, links, zone, target, asker)));
         }
         let known = self.contacts.of(id).iter().chain(self.below.gateways(id));
@@ -193,6 +205,11 @@ impl Overlay {
     /// What a zone hangs on of which this node is a gateway.
     pub(super) fn parent(&self, zone: &ZoneName) -> Option<&Parent> {
         self.offices.get(zone).and_then(Walker::parent)
+    }
+
+    /// Whether it is known what lies below a zone that this node speaks for: a walk told it, or nobody could.
+    pub(super) fn knows_below(&self, zone: &ZoneName, config: &Config) -> bool {
+        zone.is_root() || !config.expects_peers || self.offices.get(zone).is_some_and(Walker::was_told)
     }
 
     /// The delegations with grants that the last walk to a zone was told on its way, of that zone and those above it.
@@ -224,6 +241,12 @@ impl Overlay {
     pub(super) fn is_gateway(&self, zone: &ZoneName) -> bool {
         self.offices.contains_key(zone)
     }
+}
+
+/// Connected members of a zone that speak for it, but for this node.
+pub(super) fn other_gateways(zone: &Zone, ctx: &Context<'_>, links: &Links) -> Vec<Contact> {
+    let of = gateways(zone, ctx, ctx.own_gateway()).into_iter();
+    of.filter(|it| *it != ctx.key() && links.contains(it)).map(|peer| links.contact(peer)).collect()
 }
 
 /// What a member knows of the way from its zone to one below.

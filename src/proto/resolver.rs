@@ -23,6 +23,9 @@ use super::time::Timestamp;
 /// Least time in which somebody who was referred to may still answer.
 const ROUND_TRIP_MIN: Duration = Duration::from_millis(100);
 
+/// Others that are asked because somebody named them instead of an answer: one on each way.
+const REDIRECTS_MAX: usize = 2;
+
 /// Whose question it is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Origin {
@@ -61,6 +64,8 @@ pub(super) struct Open {
     sense: Vec<u8>,
     deadline: Timestamp,
     waiting: BTreeMap<ConversationId, (PeerKey, Question)>,
+    /// How often somebody named others instead of an answer, who were asked.
+    redirects: usize,
     /// What came.
     pub(super) consulted: Consulted,
     /// Whether those were asked whom the first answers led to.
@@ -129,6 +134,7 @@ impl Resolver {
             sense,
             deadline,
             waiting: BTreeMap::new(),
+            redirects: 0,
             consulted: Consulted::new(ctx.now),
             is_confirmed: false,
         };
@@ -139,19 +145,8 @@ impl Resolver {
     pub(super) fn go_on(&mut self, ctx: &mut Context<'_>, mut open: Open, of: Vec<(Contact, Question)>) {
         // A moment less: the answer has to come back.
         let left = open.deadline.since(ctx.now).mul_f64(0.9);
-        let asked = match open.level {
-            Level::L1 => &mut self.counts.asked,
-            Level::L2 => &mut self.counts.asked_for_peers,
-        };
         for (contact, question) in of {
-            let conversation = ctx.out.next_conversation();
-            let (peer, protocol) = (contact.peer, Protocol::Ask);
-            let question = question.with_left(left);
-            let bytes = question.encode();
-            open.waiting.insert(conversation, (contact.peer, question));
-            ctx.out.push(Output::Reach(contact));
-            ctx.out.push(Output::Request { conversation, peer, protocol, bytes });
-            *asked += 1;
+            open.send(ctx, contact, question, left, &mut self.counts);
         }
         self.next += 1;
         self.open.insert(self.next, open);
@@ -159,6 +154,23 @@ impl Resolver {
 
     pub(super) fn leads(&self, id: ConversationId) -> bool {
         self.open.values().any(|open| open.waiting.contains_key(&id))
+    }
+
+    /// Somebody else is asked instead of who knows no answer; whether he is.
+    pub(super) fn redirect(&mut self, ctx: &mut Context<'_>, id: ConversationId, to: Contact) -> bool {
+        let now = ctx.now;
+        let open = self.open.values_mut().find(|open| open.waiting.contains_key(&id));
+        let Some(open) = open
+            .filter(|open| open.level == Level::L1 && open.redirects < REDIRECTS_MAX && open.has_time(now))
+        else {
+            return false;
+        };
+        let Some((_, question)) = open.waiting.remove(&id) else { return false };
+        open.redirects += 1;
+        ctx.out.push(Output::EndConversation { conversation: id });
+        let left = open.deadline.since(now).mul_f64(0.9);
+        open.send(ctx, to, question, left, &mut self.counts);
+        true
     }
 
     /// Who was asked what, and whether because somebody else had said that he knows.
@@ -214,6 +226,27 @@ impl Resolver {
 }
 
 impl Open {
+    fn send(
+        &mut self,
+        ctx: &mut Context<'_>,
+        to: Contact,
+        question: Question,
+        left: Duration,
+        counts: &mut QuestionCounts,
+    ) {
+        let conversation = ctx.out.next_conversation();
+        let (peer, protocol) = (to.peer, Protocol::Ask);
+        let question = question.with_left(left);
+        let bytes = question.encode();
+        self.waiting.insert(conversation, (peer, question));
+        ctx.out.push(Output::Reach(to));
+        ctx.out.push(Output::Request { conversation, peer, protocol, bytes });
+        match self.level {
+            Level::L1 => counts.asked += 1,
+            Level::L2 => counts.asked_for_peers += 1,
+        }
+    }
+
     /// Whether there is time to ask somebody else.
     pub(super) fn has_time(&self, now: Timestamp) -> bool {
         self.deadline.since(now) >= ROUND_TRIP_MIN

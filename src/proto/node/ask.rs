@@ -14,10 +14,11 @@ use crate::proto::ask::{self, Contact, Cover, Question, Search};
 use crate::proto::context::Context;
 use crate::proto::directory::presence_told;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::io::{ConversationId, Offence, Output, Reply};
+use crate::proto::io::{ConversationId, Offence, Output, Reply, Role};
 use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, PROOFS_MAX};
 use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
+use crate::proto::overlay::other_gateways;
 use crate::proto::query::{Answer, Find, ZoneAnswer, ZoneStatus};
 use crate::proto::record::{Blame, Record, Refusal};
 use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
@@ -179,7 +180,11 @@ impl Questions<'_, '_> {
             .map(|parent| parent.gateway.clone())
             .find(|it| it.peer != peer && it.peer != self.ctx.key());
         let Some(parent) = parent.filter(|_| above.is_some() && is_mate) else {
-            return Some(self.answer_from_memory(&question));
+            let elsewhere = above.map(|scope| self.gateways_of(scope)).filter(|it| !it.is_empty());
+            return Some(match elsewhere {
+                Some(gateways) => ask::Answer::Elsewhere { gateways },
+                None => self.answer_from_memory(&question),
+            });
         };
         if let Some(consulted) = self.0.resolver.recall(&question, Level::L2, now) {
             return Some(self.passed_on(&consulted, &question));
@@ -190,6 +195,14 @@ impl Questions<'_, '_> {
         let left = question.left();
         self.0.resolver.ask(&mut self.0.ctx, Origin::Peer { id }, question, vec![parent], left);
         None
+    }
+
+    /// Who holds what lies below a zone of which this node is a member and no gateway.
+    fn gateways_of(&self, scope: &ZoneName) -> Vec<Contact> {
+        let above = std::iter::once(scope.clone()).chain(scope.ancestors());
+        let zone = above.filter_map(|name| self.zones.get(&name)).next();
+        let of = zone.filter(|zone| zone.role() == Role::Member);
+        of.map(|zone| other_gateways(zone, &self.ctx, self.links)).unwrap_or_default()
     }
 
     /// What others answered, for a peer; what memory has, if nobody did.
@@ -286,6 +299,17 @@ impl Questions<'_, '_> {
     pub(super) fn handle_answer(&mut self, conversation: ConversationId, bytes: Option<&[u8]>) {
         let Some((peer, question, is_referred)) = self.0.resolver.asked(conversation) else { return };
         let heard = match bytes.map(ask::Answer::decode) {
+            Some(Ok(ask::Answer::Elsewhere { gateways })) => {
+                // Once: whoever is asked then holds it, or knows nobody better.
+                let own = self.ctx.key();
+                let next = gateways.into_iter().find(|it| it.peer != own && it.peer != peer);
+                if let Some(next) = next
+                    && self.0.resolver.redirect(&mut self.0.ctx, conversation, next)
+                {
+                    return;
+                }
+                None
+            }
             Some(Ok(answer)) => self.hear(peer, &question, is_referred, answer),
             Some(Err(_)) => {
                 self.ctx.out.penalize(peer, Offence::Answer);

@@ -17,15 +17,23 @@ use crate::proto::zone::Zone;
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 impl Turn<'_> {
-    /// What this node can say of the zones of the asked scope.
+    /// What this node can say of the zones of the asked scope. By a wrong clock it takes for ended what is not.
     pub(super) fn cover(&self, find: &Find) -> Vec<ZoneAnswer> {
+        let mut answers = self.cover_by_clock(find);
+        if self.ctx.unsafe_offset.is_some() {
+            answers.iter_mut().filter(|it| it.status.is_fine()).for_each(|it| it.status = ZoneStatus::Stale);
+        }
+        answers
+    }
+
+    fn cover_by_clock(&self, find: &Find) -> Vec<ZoneAnswer> {
         let root = ZoneName::root();
         let asked = find.query.zone.as_ref().unwrap_or(&root);
         let served = || self.zones.values().filter(|zone| zone.name().is_within(asked));
         if find.local {
             return served().map(|zone| self.answer_of(zone)).collect();
         }
-        if self.overlay.is_gateway_above(asked) {
+        if self.overlay.is_gateway_above(asked) && self.overlay.below().is_looked_at() {
             return self.cover_of_gateway(asked);
         }
         let mut answers: Vec<ZoneAnswer> = Vec::new();
@@ -71,6 +79,12 @@ impl Turn<'_> {
                 answers.push(ZoneAnswer::here(id.zone, ZoneStatus::Unreachable, None));
             }
         }
+        // What lies below a zone of this node those above it may know, and did not tell yet.
+        let untold = self.zones.names().into_iter().filter(|name| {
+            let speaks = self.overlay.is_gateway(name) && !self.overlay.knows_below(name, self.ctx.config);
+            speaks && (name.is_within(asked) || asked.is_within(name))
+        });
+        answers.extend(untold.map(|name| ZoneAnswer::here(name, ZoneStatus::Unreachable, None)));
         // What is named beyond those that are followed.
         if below.beyond() > 0 {
             let unknown = ZoneAnswer::here(asked.clone(), ZoneStatus::Unreachable, None);

@@ -34,6 +34,8 @@ const STARTS_MAX: usize = 20;
 const TURN: Duration = Duration::from_millis(100);
 /// The wait after a comparison that failed, and after many.
 const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(300));
+/// No number of changes: nobody looked yet.
+const LOOK_ANEW: u64 = u64::MAX;
 /// How often it is looked which zones there are, at most.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// And at least: delegations lapse.
@@ -79,6 +81,16 @@ struct Met {
 impl Below {
     pub(super) fn new(now: Timestamp) -> Below {
         Below { zones: BTreeMap::new(), beyond: 0, seen: 0, look_at: now, looked_at: now }
+    }
+
+    /// Whether it was looked which zones there are since this node speaks for those above them.
+    pub(in crate::proto) fn is_looked_at(&self) -> bool {
+        self.seen != LOOK_ANEW
+    }
+
+    /// What lies below is looked for at once.
+    pub(super) fn look_anew(&mut self, now: Timestamp) {
+        (self.look_at, self.seen) = (now, LOOK_ANEW);
     }
 
     pub(super) fn due(&self) -> Option<Timestamp> {
@@ -205,7 +217,9 @@ impl Followed {
                 (self.compared_at, self.failures) = (Some(ctx.now), 0);
                 // Those that were not met yet come at once.
                 let others = self.gateways.iter().filter(|it| !self.met.contains_key(&it.peer)).count();
-                let wait = if others > 0 { RETRY.0 } else { ctx.config.follow_interval };
+                // All of them within half of the time for which they count.
+                let turn = ctx.config.fresh_for / 2 / self.gateways.len().max(1) as u32;
+                let wait = if others > 0 { RETRY.0 } else { ctx.config.follow_interval.min(turn) };
                 self.due = ctx.now + ctx.jitter(wait);
             }
             Ended::Broken => {

@@ -39,6 +39,7 @@ pub(super) struct Walker {
     parent: Option<Parent>,
     /// Delegations above of what lies below the zone, as the last walk was told.
     told_below: Vec<Arc<Record>>,
+    was_told: bool,
     /// Delegations with grants of the zone and of those above it, as the last walk was told.
     proofs: Vec<Arc<Record>>,
     /// Its own delegation, as it was given last.
@@ -92,6 +93,7 @@ impl Walker {
             walk: None,
             parent: None,
             told_below: Vec::new(),
+            was_told: false,
             proofs: Vec::new(),
             given: None,
             giving: None,
@@ -100,6 +102,11 @@ impl Walker {
 
     pub(super) fn parent(&self) -> Option<&Parent> {
         self.parent.as_ref()
+    }
+
+    /// Whether some walk was answered.
+    pub(super) fn was_told(&self) -> bool {
+        self.was_told
     }
 
     pub(super) fn proofs(&self) -> &[Arc<Record>] {
@@ -334,7 +341,7 @@ impl Overlay {
             walker.next = walker.next.min(ctx.now + ctx.jitter(RETRY));
             return;
         };
-        walker.proofs = proofs;
+        (walker.proofs, walker.was_told) = (proofs, true);
         walker.told_below =
             reached.below.iter().filter(|record| is_of_below(ctx, record, name)).cloned().collect();
         let target = ctx.config.zone_id(name);
