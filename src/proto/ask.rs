@@ -14,8 +14,8 @@ use super::codec::{self, Malformed};
 use super::identity::{AgentId, PeerKey};
 use super::limits::{
     ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
-    ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, DELEGATION_ADDRESS_BYTES_MAX, QUESTION_BYTES_MAX,
-    TREE_ZONES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
+    ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, DELEGATION_ADDRESS_BYTES_MAX, PROOFS_MAX,
+    QUESTION_BYTES_MAX, TREE_ZONES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
 };
 use super::message::{ALIVE_MAX, Alive};
 use super::name::{FullName, ZoneId, ZoneName};
@@ -114,6 +114,10 @@ pub enum Answer {
         /// Hosts of these agents that are alive.
         #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
         alive: Vec<Alive>,
+        /// The delegations that lead to zones with keys among those of the records.
+        #[serde(default, deserialize_with = "codec::at_most::<PROOFS_MAX, _, _>")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        proofs: Vec<ByteBuf>,
     },
     /// To `Names` and `Agent`.
     #[serde(rename = "n")]
@@ -130,6 +134,10 @@ pub enum Answer {
         /// Hosts of these agents that are alive.
         #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
         alive: Vec<Alive>,
+        /// As of `Found`.
+        #[serde(default, deserialize_with = "codec::at_most::<PROOFS_MAX, _, _>")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        proofs: Vec<ByteBuf>,
     },
     /// To `Tree`.
     #[serde(rename = "t")]

@@ -88,6 +88,8 @@ pub const ANSWER_RECORDS_BYTES_MAX: usize = 128 * 1024;
 pub const ANSWER_RECORDS_MAX: usize = 2_048;
 /// Zones that an answer names because they are not fine; beyond it they are counted.
 pub const COVER_NAMED_MAX: usize = 64;
+/// Delegations that an answer brings to prove the keys of its zones; of more zones its records are on the next page.
+pub const PROOFS_MAX: usize = 64;
 /// Zones of a tree that an answer describes.
 pub const TREE_ZONES_MAX: usize = 512;
 /// Zones that an answer leaves to whoever asks.

@@ -11,6 +11,7 @@
 mod ask;
 mod cover;
 mod names;
+mod proofs;
 mod reads;
 mod tree;
 mod turn;

@@ -10,6 +10,7 @@ mod contacts;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::below::Below;
@@ -192,6 +193,11 @@ impl Overlay {
     /// What a zone hangs on of which this node is a gateway.
     pub(super) fn parent(&self, zone: &ZoneName) -> Option<&Parent> {
         self.offices.get(zone).and_then(Walker::parent)
+    }
+
+    /// The delegations with grants that the last walk to a zone was told on its way, of that zone and those above it.
+    pub(super) fn proofs(&self, zone: &ZoneName) -> &[Arc<Record>] {
+        self.offices.get(zone).map_or(&[], Walker::proofs)
     }
 
     /// Agents of replicas that were dropped since this was last called.

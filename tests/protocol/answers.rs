@@ -3,26 +3,28 @@
 use std::time::Duration;
 
 use aop::proto::ask::{Answer, Contact, Cover, Knowledge, Question, Referral};
+use aop::proto::codec;
 use aop::proto::config::Config;
-use aop::proto::identity::AgentId;
+use aop::proto::grant::{Grant, Reach};
+use aop::proto::identity::{AgentId, Identity, PeerKey};
 use aop::proto::io::{Command, ConversationId, Dialed, Input, Offence, Output, Protocol, Reply};
-use aop::proto::limits::REFERRED_ASKS_MAX;
+use aop::proto::limits::{DELEGATION_LIFE, REFERRED_ASKS_MAX};
 use aop::proto::name::{FullName, ZoneName};
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
 use aop::proto::query::{Find, Resolution, ZoneStatus};
-use aop::proto::record::Header;
+use aop::proto::record::{Delegation, Header, RecordKind};
 use aop::proto::search::{Query, Statistics};
 use aop::proto::time::Timestamp;
 use serde_bytes::ByteBuf;
 
-use crate::rules::cluster::{NOW, identity, key, signed};
+use crate::rules::cluster::{DAY, NOW, identity, key, signed};
 use crate::rules::{body, header};
 
 /// Whoever is asked.
 const TOLD_BY: usize = 5;
 
-/// A node of acme.org that knows one peer of no zone of its own, whom it therefore asks.
+/// A node of home.net that knows one peer of no zone of its own, whom it therefore asks.
 struct Asker {
     node: Node,
     now: Timestamp,
@@ -33,12 +35,16 @@ struct Asker {
 struct Sent {
     conversation: ConversationId,
     question: Question,
-    to: aop::proto::identity::PeerKey,
+    to: PeerKey,
 }
 
 impl Asker {
     fn new() -> Asker {
-        let config = Config { zones: vec![zone("acme.org")], expects_peers: true, ..Config::default() };
+        Asker::with(Config::default())
+    }
+
+    fn with(config: Config) -> Asker {
+        let config = Config { zones: vec![zone("home.net")], expects_peers: true, ..config };
         let node = Node::new(identity(0), config, [0; 32], Stored::default(), NOW);
         let mut asker = Asker { node, now: NOW, next_id: 0 };
         asker.give(Input::Connected { peer: key(TOLD_BY), dialed: Dialed::ByUs });
@@ -112,6 +118,7 @@ fn found(records: Vec<Vec<u8>>, cover: Cover) -> Answer {
         statistics: Statistics::default(),
         cover,
         alive: Vec::new(),
+        proofs: Vec::new(),
     }
 }
 
@@ -140,6 +147,7 @@ fn an_answer_of_which_anything_is_not_what_it_claims_to_be_is_refused_whole() {
         zones: vec![Knowledge::Whole],
         gateways: Vec::new(),
         alive: Vec::new(),
+        proofs: Vec::new(),
     };
     let bad = [
         b"garbage".to_vec(),
@@ -247,6 +255,7 @@ fn who_is_asked_for_names_or_an_agent_speaks_of_those_alone() {
         zones: vec![Knowledge::Whole],
         gateways: Vec::new(),
         alive: Vec::new(),
+        proofs: Vec::new(),
     };
     for text in ["good@other.net".to_owned(), id.to_string()] {
         for (records, is_right) in [(vec![good.clone()], true), (vec![good.clone(), another.clone()], false)]
@@ -277,4 +286,90 @@ fn equal_questions_under_way_are_one_and_each_is_answered() {
     });
     let replies = asker.outputs().into_iter().filter(|output| matches!(output, Output::Reply { .. }));
     assert_eq!(replies.count(), 3);
+}
+
+/// Of a zone with a key, signed on behalf of whoever a grant of it names.
+fn granted_record(of: &str, by: &Identity, agent: &str) -> Vec<u8> {
+    let grant = grant(by, key(7), of, RecordKind::Agent).sign(by);
+    let header =
+        Header { zone: zone(of), slot: 0, grants: vec![ByteBuf::from(grant)], ..header(7, agent, NOW) };
+    signed(header, &body("text"), 7).bytes().to_vec()
+}
+
+fn grant(issuer: &Identity, subject: PeerKey, of: &str, kind: RecordKind) -> Grant {
+    Grant {
+        network: "world".into(),
+        issuer: issuer.key(),
+        subject,
+        zone: zone(of),
+        reach: Reach::Subtree,
+        kinds: vec![kind],
+        may_delegate: true,
+        issued_at: NOW - DAY,
+        expires_at: NOW + 30 * DAY,
+        generation: 0,
+        slots: None,
+    }
+}
+
+/// A delegation of a zone with a key in one above, for which another key vouches.
+fn proof(of: &str, its: &Identity, found_in: &str, by: &Identity) -> Vec<u8> {
+    let first = grant(by, its.key(), of, RecordKind::Delegation).sign(by);
+    let second = grant(its, key(8), of, RecordKind::Delegation).sign(its);
+    let body = Delegation { zone: zone(of), addresses: Vec::new() };
+    let header = Header {
+        zone: zone(found_in),
+        kind: RecordKind::Delegation,
+        name: zone(of).delegated_in(&zone(found_in)).unwrap(),
+        owner: its.key(),
+        seq: 0,
+        expires_at: NOW + DELEGATION_LIFE,
+        slot: 0,
+        grants: vec![ByteBuf::from(first), ByteBuf::from(second)],
+        ..header(8, "a", NOW)
+    };
+    signed(header, &codec::encode(&body), 8).bytes().to_vec()
+}
+
+#[test]
+fn below_a_zone_whose_key_is_known_only_what_that_key_vouches_for_is_shown() {
+    let [acme, research, lab, stranger] = [99, 98, 97, 96].map(|seed| Identity::from_seed([seed; 32]));
+    let anchored = || Config { zone_keys: [(zone("acme.org"), acme.key())].into(), ..Config::default() };
+    let told = |config: Config, records: Vec<Vec<u8>>, proofs: Vec<Vec<u8>>| {
+        let mut asker = Asker::with(config);
+        asker.find(Some("acme.org"));
+        let [sent] = asker.sent().try_into().ok().unwrap();
+        let mut answer = found(records, fine(2));
+        if let Answer::Found { proofs: of, .. } = &mut answer {
+            *of = proofs.into_iter().map(ByteBuf::from).collect();
+        }
+        let (reply, _, is_blamed) = asker.answer(&sent, answer.encode());
+        (names(&reply).0, is_blamed)
+    };
+    let of_research = granted_record("research.acme.org", &research, "good");
+    let good = || vec![of_research.clone()];
+    let right = proof("research.acme.org", &research, "acme.org", &acme);
+    let shown = (vec!["good@research.acme.org".to_owned()], false);
+    assert_eq!(told(Config::default(), good(), Vec::new()), shown, "who named no key has nothing to go by");
+    assert_eq!(told(anchored(), good(), vec![right.clone()]), shown);
+    let nothing = (Vec::new(), false);
+    assert_eq!(told(anchored(), good(), Vec::new()), nothing);
+    let wrong = proof("research.acme.org", &research, "acme.org", &stranger);
+    assert_eq!(told(anchored(), good(), vec![wrong]), nothing, "another key vouches");
+    // A claim at the root counts with the key's word alone, too.
+    let at_root = |by: &Identity| proof("research.acme.org", &research, ".", by);
+    assert_eq!(told(anchored(), good(), vec![at_root(&acme)]), shown);
+    assert_eq!(told(anchored(), good(), vec![at_root(&stranger)]), nothing);
+    for other in [record_in("research.acme.org", "open").1, granted_record("acme.org", &stranger, "own")] {
+        assert_eq!(told(anchored(), vec![other], vec![right.clone()]), nothing);
+    }
+    // Two steps: a department vouches for its laboratory.
+    let of_lab = granted_record("lab.research.acme.org", &lab, "deep");
+    let step = proof("lab.research.acme.org", &lab, "research.acme.org", &research);
+    let deep = (vec!["deep@lab.research.acme.org".to_owned()], false);
+    assert_eq!(told(anchored(), vec![of_lab.clone()], vec![step.clone(), right]), deep);
+    assert_eq!(told(anchored(), vec![of_lab], vec![step]), nothing);
+    let mut torn = at_root(&acme);
+    *torn.last_mut().unwrap() ^= 1;
+    assert!(told(anchored(), good(), vec![torn]).1, "what is no delegation is nobody's word");
 }

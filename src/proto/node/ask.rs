@@ -1,12 +1,13 @@
 //! Questions that this node cannot answer from memory, and those that peers ask it (protocol section 4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
+use super::proofs::Vouched;
 use super::turn::Turn;
 use super::unite::condensed;
 use crate::proto::ask::{self, Contact, Cover, Question, Search};
@@ -14,7 +15,7 @@ use crate::proto::context::Context;
 use crate::proto::directory::presence_told;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::{ConversationId, Offence, Output, Reply};
-use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME};
+use crate::proto::limits::{ANSWER_RECORDS_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME, PROOFS_MAX};
 use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, ZoneAnswer, ZoneStatus};
@@ -22,6 +23,14 @@ use crate::proto::record::{Blame, Record, Refusal};
 use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
 use crate::proto::search::{Query, Statistics};
 use crate::proto::zone::gateways;
+
+/// Records as one answer holds them.
+pub(super) struct Page {
+    pub(super) records: Vec<Arc<Record>>,
+    pub(super) proofs: Vec<Arc<Record>>,
+    /// Of how many agents.
+    pub(super) agents: usize,
+}
 
 /// What a turn does for questions.
 pub(super) struct Questions<'t, 'a>(pub(super) &'t mut Turn<'a>);
@@ -207,10 +216,11 @@ impl Questions<'_, '_> {
                 let zones = self.cover(&find);
                 self.count_replicas(&zones);
                 let (Answer { found, next, zones }, statistics) = self.found_here(&find, false, zones);
-                let (records, told) =
+                let Page { records, proofs, agents } =
                     self.records_of(found.iter().map(|found| (found.id, found.record.name.zone.clone())));
                 ask::Answer::Found {
-                    more: next.is_some() || told < found.len(),
+                    more: next.is_some() || agents < found.len(),
+                    proofs: bytes_of(&proofs),
                     alive: self.alive_of(&records),
                     records: bytes_of(&records),
                     statistics,
@@ -223,13 +233,19 @@ impl Questions<'_, '_> {
         }
     }
 
-    /// Records of these agents, each with its zone, as many as an answer holds, and of how many agents.
-    pub(super) fn records_of(
-        &self,
-        agents: impl Iterator<Item = (AgentId, ZoneName)>,
-    ) -> (Vec<Arc<Record>>, usize) {
+    /// Records of these agents, each with its zone, as many as an answer holds.
+    pub(super) fn records_of(&self, agents: impl Iterator<Item = (AgentId, ZoneName)>) -> Page {
         let (mut records, mut bytes, mut count) = (Vec::new(), 0, 0);
+        let (mut proofs, mut proved) = (Vec::new(), BTreeSet::new());
         for (id, zone) in agents {
+            if !proved.contains(&zone) {
+                let of = self.proofs_of(&zone);
+                if proofs.len() + of.len() > PROOFS_MAX {
+                    break;
+                }
+                proofs.extend(of);
+                proved.insert(zone.clone());
+            }
             let of: Vec<&Arc<Record>> = self
                 .zones
                 .named(&zone)
@@ -243,7 +259,7 @@ impl Questions<'_, '_> {
             records.extend(of.into_iter().cloned());
             count += 1;
         }
-        (records, count)
+        Page { records, proofs, agents: count }
     }
 
     /// The hosts of these records that are alive.
@@ -290,20 +306,23 @@ impl Questions<'_, '_> {
         is_referred: bool,
         answer: ask::Answer,
     ) -> Option<Heard> {
-        let (records, alive, told) = match (answer, question) {
-            (ask::Answer::Found { records, more, statistics, cover, alive }, Question::Find(search)) => {
+        let (records, alive, proofs, told) = match (answer, question) {
+            (
+                ask::Answer::Found { records, more, statistics, cover, alive, proofs },
+                Question::Find(search),
+            ) => {
                 let scope = search.zone.clone();
-                (records, alive, Told::Found { is_referred, scope, more, statistics, cover })
+                (records, alive, proofs, Told::Found { is_referred, scope, more, statistics, cover })
             }
-            (ask::Answer::Named { records, zones, gateways, alive }, question)
+            (ask::Answer::Named { records, zones, gateways, alive, proofs }, question)
                 if question.names() == zones.len() =>
             {
-                (records, alive, Told::Named { zones, gateways })
+                (records, alive, proofs, Told::Named { zones, gateways })
             }
             (ask::Answer::Tree { zones, more }, Question::Tree { zone, .. })
                 if zones.iter().all(|it| it.id.zone.is_within(zone)) =>
             {
-                (Vec::new(), Vec::new(), Told::Tree { zones, more })
+                (Vec::new(), Vec::new(), Vec::new(), Told::Tree { zones, more })
             }
             (ask::Answer::Elsewhere { .. } | ask::Answer::Refused | ask::Answer::Busy { .. }, _) => {
                 return None;
@@ -315,14 +334,17 @@ impl Questions<'_, '_> {
         };
         let verified: Result<Vec<Option<Arc<Record>>>, Refusal> =
             records.iter().map(|bytes| verified(&mut self.0.ctx, bytes)).collect();
+        let vouched = Vouched::by(&mut self.0.ctx, &proofs);
         let is_answer = |records: &Vec<Option<Arc<Record>>>| {
             records.iter().flatten().all(|record| question.is_answered_by(record))
         };
-        let Some(verified) = verified.ok().filter(is_answer) else {
+        let (Some(verified), Ok(vouched)) = (verified.ok().filter(is_answer), vouched) else {
             self.ctx.out.penalize(peer, Offence::Answer);
             return None;
         };
-        Some(Heard { peer, records: verified.into_iter().flatten().collect(), alive, told })
+        // What no key vouches for is somebody's claim beside the zone, and no fault of whoever passed it on.
+        let records = verified.into_iter().flatten().filter(|record| vouched.admits(record)).collect();
+        Some(Heard { peer, records, alive, proofs, told })
     }
 
     /// Questions whose time is over are answered with what came.
@@ -387,8 +409,7 @@ pub(super) fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {
     records.iter().map(|record| ByteBuf::from(record.bytes().to_vec())).collect()
 }
 
-/// A live agent's record, if it is one, and if the key of its zone, where the operator named it, let it in. What an honest peer
-/// may send all the same, whose clock or settings are others, is none.
+/// A live agent's record, if it is one. What an honest peer may send all the same, whose clock is another, is none.
 fn verified(ctx: &mut Context<'_>, bytes: &[u8]) -> Result<Option<Arc<Record>>, Refusal> {
     let signed = ctx.cache.record(bytes, &ctx.config.network);
     let record = match signed.and_then(|signed| signed.verify_with(ctx.now, &mut ctx.cache.keys)) {
@@ -399,7 +420,5 @@ fn verified(ctx: &mut Context<'_>, bytes: &[u8]) -> Result<Option<Arc<Record>>, 
     if !record.is_agent() || record.is_tombstone() || !record.is_public() {
         return Err(Refusal::Malformed);
     }
-    let key = ctx.config.zone_keys.get(&record.name.zone);
-    let is_granted = key.is_none_or(|key| record.granted_by == Some(*key));
-    Ok(is_granted.then_some(record))
+    Ok(Some(record))
 }

@@ -1,6 +1,6 @@
 //! Names that are not held here: asked of others, and answered to them (protocol section 4).
 
-use super::ask::{Questions, bytes_of};
+use super::ask::{Page, Questions, bytes_of};
 use super::unite::gathered;
 use crate::proto::ask::{self, Contact, Knowledge, Question};
 use crate::proto::identity::AgentId;
@@ -19,7 +19,7 @@ impl Questions<'_, '_> {
             let of = self.0.directory.by_name(self.0.zones, name);
             ids.extend(of.into_iter().map(|id| (id, name.zone.clone())));
         }
-        let (records, _) = self.records_of(ids.into_iter());
+        let Page { records, proofs, .. } = self.records_of(ids.into_iter());
         let zones = names.iter().map(|name| self.knowledge_of(&name.zone)).collect();
         let gateways = names.iter().filter_map(|name| self.gateways_below(&name.zone).into_iter().next());
         ask::Answer::Named {
@@ -27,6 +27,7 @@ impl Questions<'_, '_> {
             gateways: gateways.take(ASKED_NAMES_MAX).collect(),
             alive: self.alive_of(&records),
             records: bytes_of(&records),
+            proofs: bytes_of(&proofs),
         }
     }
 
@@ -56,7 +57,7 @@ impl Questions<'_, '_> {
 
     pub(super) fn answer_agent(&mut self, id: AgentId) -> ask::Answer {
         let held = self.0.directory.agent(self.0.ctx.now, self.0.zones, &id, 0.0);
-        let (records, _) =
+        let Page { records, proofs, .. } =
             self.records_of(held.map(|found| (id, found.record.name.zone.clone())).into_iter());
         let is_whole = self.is_whole_here(&ZoneName::root());
         ask::Answer::Named {
@@ -64,6 +65,7 @@ impl Questions<'_, '_> {
             gateways: Vec::new(),
             alive: self.alive_of(&records),
             records: bytes_of(&records),
+            proofs: bytes_of(&proofs),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::proto::fingerprint;
 use crate::proto::grant::Grant;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Offence, Output, Protocol, Via};
-use crate::proto::limits::{DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE};
+use crate::proto::limits::{DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE, PROOFS_MAX};
 use crate::proto::links::Links;
 use crate::proto::message::{SyncFrame, SyncRequest};
 use crate::proto::name::{ZoneId, ZoneName};
@@ -39,6 +39,8 @@ pub(super) struct Walker {
     parent: Option<Parent>,
     /// Delegations above of what lies below the zone, as the last walk was told.
     told_below: Vec<Arc<Record>>,
+    /// Delegations with grants of the zone and of those above it, as the last walk was told.
+    proofs: Vec<Arc<Record>>,
     /// Its own delegation, as it was given last.
     given: Option<Arc<Record>>,
     giving: Option<(ConversationId, Timestamp)>,
@@ -66,6 +68,8 @@ struct Walk {
     nearer: VecDeque<(ZoneId, Vec<Contact>)>,
     asking: Option<(ConversationId, Contact, Timestamp)>,
     asks: usize,
+    /// Delegations with grants on the way.
+    proofs: Vec<Arc<Record>>,
     /// The last zone that answered.
     reached: Option<Reached>,
 }
@@ -83,11 +87,23 @@ impl Walker {
     pub(super) fn new(zone: &ZoneName, ctx: &Context<'_>) -> Walker {
         // Nothing lies above the root.
         let next = if zone.is_root() { Timestamp(u64::MAX) } else { ctx.now };
-        Walker { next, walk: None, parent: None, told_below: Vec::new(), given: None, giving: None }
+        Walker {
+            next,
+            walk: None,
+            parent: None,
+            told_below: Vec::new(),
+            proofs: Vec::new(),
+            given: None,
+            giving: None,
+        }
     }
 
     pub(super) fn parent(&self) -> Option<&Parent> {
         self.parent.as_ref()
+    }
+
+    pub(super) fn proofs(&self) -> &[Arc<Record>] {
+        &self.proofs
     }
 
     pub(super) fn told_below(&self) -> &[Arc<Record>] {
@@ -151,6 +167,7 @@ impl Walk {
             nearer: VecDeque::new(),
             asking: None,
             asks: 0,
+            proofs: Vec::new(),
             reached: None,
         }
     }
@@ -302,6 +319,8 @@ impl Overlay {
         // The nearest to where we are first: it knows best what lies below it. Of two registries of a name the one with a key.
         nearer.sort_by_key(|(zone, _)| (zone.zone.as_str().len(), zone.key.is_none()));
         self.contacts.answered(&at, gateway.clone(), &told.gateways);
+        let granted = way.iter().filter(|record| record.granted_by.is_some());
+        walk.proofs.extend(granted.take(PROOFS_MAX - walk.proofs.len().min(PROOFS_MAX)).cloned());
         walk.nearer = nearer.into();
         walk.untried.clear();
         walk.reached = Some(Reached { zone: at, gateway, whole: told.whole, way, below, slot: told.slot });
@@ -310,11 +329,12 @@ impl Overlay {
 
     fn end_walk(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
         let Some(walker) = self.offices.get_mut(name) else { return };
-        let Some(Walk { reached, .. }) = walker.walk.take() else { return };
+        let Some(Walk { reached, proofs, .. }) = walker.walk.take() else { return };
         let Some(reached) = reached else {
             walker.next = walker.next.min(ctx.now + ctx.jitter(RETRY));
             return;
         };
+        walker.proofs = proofs;
         walker.told_below =
             reached.below.iter().filter(|record| is_of_below(ctx, record, name)).cloned().collect();
         let target = ctx.config.zone_id(name);

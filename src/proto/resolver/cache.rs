@@ -116,7 +116,13 @@ mod tests {
     fn found(asked_at: u64, cover: Cover) -> Arc<Consulted> {
         let (scope, statistics) = (ZoneName::root(), Statistics::default());
         let told = Told::Found { is_referred: false, scope, more: false, statistics, cover };
-        let heard = vec![Heard { peer: PeerKey([1; 32]), records: Vec::new(), alive: Vec::new(), told }];
+        let heard = vec![Heard {
+            peer: PeerKey([1; 32]),
+            records: Vec::new(),
+            alive: Vec::new(),
+            proofs: Vec::new(),
+            told,
+        }];
         Arc::new(Consulted { heard, ..Consulted::new(Timestamp(asked_at)) })
     }
 

@@ -35,6 +35,8 @@ pub(in crate::proto) struct Heard {
     /// Of all hosts of an agent together, the best agent first.
     pub(in crate::proto) records: Vec<Arc<Record>>,
     pub(in crate::proto) alive: Vec<Alive>,
+    /// As they came: what they prove depends on the settings of whoever reads them.
+    pub(in crate::proto) proofs: Vec<ByteBuf>,
     pub(in crate::proto) told: Told,
 }
 
@@ -90,7 +92,9 @@ impl Consulted {
             Told::Tree { zones, .. } => zones.len(),
             Told::Found { .. } | Told::Named { .. } => 0,
         });
+        let proofs = self.heard.iter().flat_map(|heard| &heard.proofs).map(|proof| proof.len());
         records
+            + proofs.sum::<usize>()
             + ANSWER_WEIGHT
                 * (branches.sum::<usize>() + self.heard.len() + self.referred.len() + self.skipped.len())
     }
@@ -101,7 +105,7 @@ impl Heard {
     pub(in crate::proto) fn answer(&self, passed: Duration, now: Timestamp) -> Answer {
         let live = self.records.iter().filter(|record| !record.is_expired(now));
         let records = live.map(|record| ByteBuf::from(record.bytes().to_vec())).collect();
-        let alive = self.alive_after(passed).collect();
+        let (alive, proofs) = (self.alive_after(passed).collect(), self.proofs.clone());
         match &self.told {
             Told::Found { more, statistics, cover, .. } => Answer::Found {
                 records,
@@ -109,6 +113,7 @@ impl Heard {
                 statistics: statistics.clone(),
                 cover: cover.after(passed),
                 alive,
+                proofs,
             },
             Told::Tree { zones, more } => {
                 let after =
@@ -116,7 +121,7 @@ impl Heard {
                 Answer::Tree { zones: zones.iter().map(after).collect(), more: *more }
             }
             Told::Named { zones, gateways } => {
-                Answer::Named { records, zones: zones.clone(), gateways: gateways.clone(), alive }
+                Answer::Named { records, zones: zones.clone(), gateways: gateways.clone(), alive, proofs }
             }
         }
     }
