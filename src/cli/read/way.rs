@@ -47,7 +47,7 @@ mod tests {
             rows,
             [
                 ".|held|0.0 s ago|this node|itself",
-                "org|answered|18.0 s ago|…cdefgh|7 zones of org and below",
+                "org|answered|18 s ago|…cdefgh|7 zones of org and below",
                 "net|unreachable|never|nobody|2 more zones below",
             ]
         );

@@ -217,6 +217,16 @@ impl Site {
         }
     }
 
+    /// Questions of its clients, and the messages that they cost it, since it was started.
+    pub(super) async fn asked(&self) -> (u64, u64) {
+        let metrics = self.handle().metrics().await.unwrap();
+        let counted = |name: &str| {
+            let line = format!("{name}{{origin=\"client\"}} ");
+            metrics.lines().find_map(|it| it.strip_prefix(&line)).unwrap().parse().unwrap()
+        };
+        (counted("aop_questions_total"), counted("aop_questions_asked_total"))
+    }
+
     pub(super) async fn everything(&self) -> Seen {
         self.find(FindQuery::default()).await
     }
