@@ -321,7 +321,7 @@ fn measure(fill: &Fill) -> (usize, usize, usize, usize) {
     let config = Config { network: "world".into(), zones: vec![zone], ..Config::default() };
     let mut node = Node::new(Identity::from_seed([1; 32]), config, [3; 32], stored, NOW);
     let query = Query { text: "word1".into(), ..Query::default() };
-    let command = Command::Find(Find { query, limit: 1, after: None, local: true });
+    let command = Command::Find(Find { query, limit: 1, local: true, ..Find::default() });
     node.handle(NOW, Input::Command { id: 1, command });
     while node.poll_output().is_some() {}
     let memory = ALLOCATOR.current_usage() - before;

@@ -13,7 +13,7 @@ pub use self::cover::{Cover, Referral};
 use super::codec::{self, Malformed};
 use super::identity::{AgentId, PeerKey};
 use super::limits::{
-    ANSWER_BYTES_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
+    ANSWER_BYTES_MAX, ANSWER_HOSTS_MAX, ANSWER_RECORDS_MAX, ASK_TIME_MAX, ASKED_LABELS_MAX, ASKED_NAMES_MAX,
     ASKED_TEXT_BYTES_MAX, CONTACT_ADDRESSES_MAX, DELEGATION_ADDRESS_BYTES_MAX, PROOFS_MAX,
     QUESTION_BYTES_MAX, TREE_ZONES_MAX, WAY_BELOW_MAX, WAY_GATEWAYS_MAX, WAY_RECORDS_MAX,
 };
@@ -131,6 +131,10 @@ pub enum Answer {
         /// Who else may be asked of the zones whose replica answered: their gateways.
         #[serde(deserialize_with = "codec::at_most::<ASKED_NAMES_MAX, _, _>")]
         gateways: Vec<Contact>,
+        /// Where hosts of the records are dialed, as far as whoever answers knows.
+        #[serde(default, deserialize_with = "codec::at_most::<ANSWER_HOSTS_MAX, _, _>")]
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        hosts: Vec<Contact>,
         /// Hosts of these agents that are alive.
         #[serde(deserialize_with = "codec::at_most::<ALIVE_MAX, _, _>")]
         alive: Vec<Alive>,

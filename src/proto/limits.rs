@@ -82,6 +82,8 @@ pub const ASKED_TEXT_BYTES_MAX: usize = 1024;
 pub const ASKED_LABELS_MAX: usize = 16;
 /// Names of one question: a bare name stands for one in each zone from the home zone up to the root.
 pub const ASKED_NAMES_MAX: usize = 9;
+/// Hosts of agents that an answer says how to dial.
+pub const ANSWER_HOSTS_MAX: usize = 16;
 /// Bytes of records in an answer.
 pub const ANSWER_RECORDS_BYTES_MAX: usize = 128 * 1024;
 /// Records in an answer: more than hosts of as many agents as a page may have take room for.

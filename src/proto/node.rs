@@ -129,7 +129,10 @@ impl Node {
         turn.observe_clock();
         match input {
             Input::Command { id, command } => turn.handle_command(id, command),
-            Input::Connected { peer, dialed } => turn.links.connected(peer, dialed, now),
+            Input::Connected { peer, dialed } => {
+                turn.links.connected(peer, dialed, now);
+                turn.overlay.handle_peer_connected(now);
+            }
             Input::PeerJoined { peer, zone, dialed } => turn.handle_peer_joined(peer, &zone, dialed),
             Input::PeerLeft { peer, zone: Some(zone) } => {
                 turn.with_zone(&zone, |zone, ctx| zone.handle_peer_left(ctx, &peer, Leaving::Told));

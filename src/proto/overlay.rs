@@ -113,6 +113,11 @@ impl Overlay {
         }
     }
 
+    /// A peer came: who found nobody to ask his way asks now.
+    pub(super) fn handle_peer_connected(&mut self, now: Timestamp) {
+        self.offices.values_mut().for_each(|walker| walker.handle_peer_connected(now));
+    }
+
     /// A peer left, and with it maybe a parent: the way is asked anew at once.
     pub(super) fn handle_peer_lost(&mut self, peer: &PeerKey, now: Timestamp) {
         self.offices.values_mut().for_each(|walker| walker.handle_peer_lost(peer, now));

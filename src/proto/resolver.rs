@@ -33,7 +33,7 @@ pub(super) enum Origin {
     Find {
         /// The number of its command.
         id: u64,
-        find: Find,
+        find: Box<Find>,
         by_name: bool,
     },
     /// A client that looks at the tree of zones.

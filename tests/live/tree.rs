@@ -204,7 +204,6 @@ async fn nine_nodes_of_four_zones_find_one_set_and_a_new_agent_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a gateway with much to do looks too rarely which zones lie below: a fault of the node"]
 async fn what_lies_below_a_dead_zone_is_found_all_the_time_and_the_zone_when_it_is_back() {
     let mut world = World::start(quick(), Discovery::Dht).await;
     world.is_whole(Duration::from_secs(45)).await;
@@ -213,7 +212,6 @@ async fn what_lies_below_a_dead_zone_is_found_all_the_time_and_the_zone_when_it_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a gateway with much to do looks too rarely which zones lie below: a fault of the node"]
 async fn without_a_dht_it_is_the_same() {
     let mut world = World::start(quick(), Discovery::Off).await;
     world.is_whole(Duration::from_secs(45)).await;

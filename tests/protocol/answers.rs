@@ -146,6 +146,7 @@ fn an_answer_of_which_anything_is_not_what_it_claims_to_be_is_refused_whole() {
         records: Vec::new(),
         zones: vec![Knowledge::Whole],
         gateways: Vec::new(),
+        hosts: Vec::new(),
         alive: Vec::new(),
         proofs: Vec::new(),
     };
@@ -254,6 +255,7 @@ fn who_is_asked_for_names_or_an_agent_speaks_of_those_alone() {
         records: records.into_iter().map(ByteBuf::from).collect(),
         zones: vec![Knowledge::Whole],
         gateways: Vec::new(),
+        hosts: Vec::new(),
         alive: Vec::new(),
         proofs: Vec::new(),
     };

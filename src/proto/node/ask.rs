@@ -75,7 +75,7 @@ impl Questions<'_, '_> {
             let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
         }
-        let origin = Origin::Find { id, find, by_name };
+        let origin = Origin::Find { id, find: Box::new(find), by_name };
         self.0.resolver.ask(&mut self.0.ctx, origin, question, ways, ASK_TIME);
         None
     }
@@ -338,10 +338,10 @@ impl Questions<'_, '_> {
                 let scope = search.zone.clone();
                 (records, alive, proofs, Told::Found { is_referred, scope, more, statistics, cover })
             }
-            (ask::Answer::Named { records, zones, gateways, alive, proofs }, question)
+            (ask::Answer::Named { records, zones, gateways, hosts, alive, proofs }, question)
                 if question.names() == zones.len() =>
             {
-                (records, alive, proofs, Told::Named { zones, gateways })
+                (records, alive, proofs, Told::Named { zones, gateways, hosts })
             }
             (ask::Answer::Tree { zones, more }, Question::Tree { zone, .. })
                 if zones.iter().all(|it| it.id.zone.is_within(zone)) =>
@@ -403,6 +403,7 @@ impl Questions<'_, '_> {
                 Origin::Resolve { id, text, for_call } => {
                     let resolution = self.resolution(&consulted, &open.question, &text);
                     if for_call {
+                        self.reach_hosts(&consulted, &resolution);
                         self.note_called(&resolution, &text);
                     }
                     self.finish();
@@ -420,8 +421,11 @@ impl Questions<'_, '_> {
     fn next_round(&self, open: &mut Open) -> Vec<(Contact, Question)> {
         match (open.origins.first(), open.question.clone()) {
             (Some(Origin::Find { .. }), Question::Find(search)) => self.referred(open, &search),
-            (Some(Origin::Resolve { .. }), question @ Question::Names { .. }) => {
-                let gateways = self.confirming(&open.consulted, &question);
+            (Some(Origin::Resolve { for_call, .. }), question @ Question::Names { .. }) => {
+                let mut gateways = self.confirming(&open.consulted, &question);
+                if gateways.is_empty() && *for_call {
+                    gateways = self.knowing_hosts(&open.consulted);
+                }
                 gateways.into_iter().map(|contact| (contact, question.clone())).collect()
             }
             _ => Vec::new(),

@@ -1,14 +1,23 @@
 //! Names that are not held here: asked of others, and answered to them (protocol section 4).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::ask::{Page, Questions, bytes_of};
 use super::unite::gathered;
 use crate::proto::ask::{self, Contact, Knowledge, Question};
-use crate::proto::identity::AgentId;
-use crate::proto::limits::{ANSWER_AGE, ASK_TIME, ASKED_NAMES_MAX};
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::io::Output;
+use crate::proto::limits::{ANSWER_AGE, ANSWER_HOSTS_MAX, ASK_TIME, ASKED_NAMES_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{Found, Resolution, ZoneStatus};
+use crate::proto::record::Record;
 use crate::proto::resolver::{Consulted, Level, Origin, Told};
 
+/// Gateways of a zone that are asked after a replica.
+const CONFIRMING_MAX: usize = 2;
+/// Hosts of an agent that are dialed before it is called.
+const HOSTS_REACHED_MAX: usize = 4;
 /// Candidates that an answer names, as where names are local.
 const CANDIDATES_MAX: usize = 10;
 
@@ -25,6 +34,7 @@ impl Questions<'_, '_> {
         ask::Answer::Named {
             zones,
             gateways: gateways.take(ASKED_NAMES_MAX).collect(),
+            hosts: self.contacts_of_hosts(&records),
             alive: self.alive_of(&records),
             records: bytes_of(&records),
             proofs: bytes_of(&proofs),
@@ -63,6 +73,7 @@ impl Questions<'_, '_> {
         ask::Answer::Named {
             zones: vec![if is_whole { Knowledge::Whole } else { Knowledge::Unknown }],
             gateways: Vec::new(),
+            hosts: self.contacts_of_hosts(&records),
             alive: self.alive_of(&records),
             records: bytes_of(&records),
             proofs: bytes_of(&proofs),
@@ -108,7 +119,11 @@ impl Questions<'_, '_> {
             return Some(held);
         }
         if let Some(consulted) = self.0.resolver.recall(&question, Level::L1, now) {
-            return Some(self.resolution(&consulted, &question, text));
+            let resolution = self.resolution(&consulted, &question, text);
+            if for_call {
+                self.reach_hosts(&consulted, &resolution);
+            }
+            return Some(resolution);
         }
         if !self.0.resolver.has_room() {
             return Some(held);
@@ -116,6 +131,74 @@ impl Questions<'_, '_> {
         let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
         self.0.resolver.ask(&mut self.0.ctx, origin, question, of, ASK_TIME);
         None
+    }
+
+    /// Where the hosts of some records are dialed, as far as that is known here.
+    fn contacts_of_hosts(&self, records: &[Arc<Record>]) -> Vec<Contact> {
+        let mut hosts: BTreeMap<PeerKey, Contact> = BTreeMap::new();
+        for record in records {
+            hosts.extend(
+                self.contact_of_host(&record.name.zone, record.host).map(|contact| (record.host, contact)),
+            );
+        }
+        hosts.into_values().take(ANSWER_HOSTS_MAX).collect()
+    }
+
+    fn contact_of_host(&self, zone: &ZoneName, host: PeerKey) -> Option<Contact> {
+        let below = self.zones.below().keys().filter(|id| id.zone == *zone);
+        let named = below.flat_map(|id| self.overlay.below().gateways(id)).find(|it| it.peer == host);
+        let contact = match host == self.ctx.key() {
+            true => Contact { peer: host, addresses: self.ctx.addresses.to_vec() },
+            false => self.links.contact(host),
+        };
+        [Some(contact), named.cloned()].into_iter().flatten().find(|contact| !contact.addresses.is_empty())
+    }
+
+    /// Whether it is known here where an agent of a zone below, which is about to be called, is reached; its hosts are dialed
+    /// then.
+    pub(super) fn reaches(&mut self, found: &Found) -> bool {
+        let zone = &found.record.name.zone;
+        let is_near = |host: PeerKey| host == self.ctx.key() || self.links.contains(&host);
+        let is_below = self.zones.get(zone).is_none();
+        if !is_below || found.replicas.iter().any(|replica| is_near(replica.peer)) {
+            return true;
+        }
+        let known = found.replicas.iter().filter_map(|replica| self.contact_of_host(zone, replica.peer));
+        let known: Vec<Contact> = known.take(HOSTS_REACHED_MAX).collect();
+        let is_known = !known.is_empty();
+        for host in known {
+            self.ctx.out.push(Output::Reach(host));
+        }
+        is_known
+    }
+
+    /// Hosts of an agent that is called are dialed where others say that they are: the DHT may know nothing.
+    pub(super) fn reach_hosts(&mut self, consulted: &Consulted, resolution: &Resolution) {
+        let Resolution::One(found) = resolution else { return };
+        let hosts: Vec<Contact> = told_hosts(consulted)
+            .filter(|it| found.replicas.iter().any(|replica| replica.peer == it.peer))
+            .filter(|it| !self.links.contains(&it.peer))
+            .take(HOSTS_REACHED_MAX)
+            .cloned()
+            .collect();
+        for host in hosts {
+            self.ctx.out.push(Output::Reach(host));
+        }
+    }
+
+    /// Who is asked where hosts are dialed of which nobody said so yet: the gateways of their zone, who are connected with them.
+    pub(super) fn knowing_hosts(&self, consulted: &Consulted) -> Vec<Contact> {
+        let records = || consulted.heard.iter().flat_map(|heard| &heard.records);
+        let is_known = |host: &PeerKey| {
+            *host == self.ctx.key()
+                || self.links.contains(host)
+                || told_hosts(consulted).any(|it| it.peer == *host)
+        };
+        if records().any(|record| is_known(&record.host)) {
+            return Vec::new();
+        }
+        let asks = records().next().is_some();
+        told_gateways(consulted).filter(|_| asks).take(CONFIRMING_MAX).cloned().collect()
     }
 
     /// Whom a text means by what others answered.
@@ -130,6 +213,11 @@ impl Questions<'_, '_> {
             Resolution::Unknown(_) => match self.0.resolve(text) {
                 Resolution::Unknown(similar) => Resolution::Unknown(similar),
                 _ => Resolution::Unknown(Vec::new()),
+            },
+            // Nobody could say more than what is held.
+            Resolution::NotSynced => match self.0.resolve(text) {
+                found @ Resolution::One(_) => found,
+                _ => Resolution::NotSynced,
             },
             resolution => resolution,
         }
@@ -184,14 +272,12 @@ impl Questions<'_, '_> {
             return Vec::new();
         }
         let mut of: Vec<Contact> = Vec::new();
-        for heard in &consulted.heard {
-            if let Told::Named { gateways, .. } = &heard.told {
-                let is_new = |it: &&Contact| of.iter().all(|known| known.peer != it.peer);
-                let new: Vec<Contact> = gateways.iter().filter(is_new).cloned().collect();
-                of.extend(new);
+        for gateway in told_gateways(consulted) {
+            if of.iter().all(|known| known.peer != gateway.peer) {
+                of.push(gateway.clone());
             }
         }
-        of.truncate(2);
+        of.truncate(CONFIRMING_MAX);
         of
     }
 
@@ -212,6 +298,22 @@ impl Questions<'_, '_> {
             },
         }
     }
+}
+
+/// Where hosts are dialed, as others said.
+fn told_hosts(consulted: &Consulted) -> impl Iterator<Item = &Contact> {
+    consulted.heard.iter().flat_map(|heard| match &heard.told {
+        Told::Named { hosts, .. } => hosts.as_slice(),
+        Told::Found { .. } | Told::Tree { .. } => &[],
+    })
+}
+
+/// Gateways of the zones whose replica answered.
+fn told_gateways(consulted: &Consulted) -> impl Iterator<Item = &Contact> {
+    consulted.heard.iter().flat_map(|heard| match &heard.told {
+        Told::Named { gateways, .. } => gateways.as_slice(),
+        Told::Found { .. } | Told::Tree { .. } => &[],
+    })
 }
 
 /// Whether whoever is not named is not there.

@@ -253,7 +253,11 @@ impl Turn<'_> {
     /// As [`Turn::resolve`]; none where others are asked for what is not known here.
     fn resolve_or_ask(&mut self, id: u64, text: &str, for_call: bool) -> Option<Resolution> {
         let resolution = self.resolve(text);
-        let is_open = matches!(resolution, Resolution::Unknown(_) | Resolution::NotSynced);
+        let is_open = match &resolution {
+            Resolution::One(found) => for_call && !Questions(self).reaches(found),
+            Resolution::Unknown(_) | Resolution::NotSynced => true,
+            Resolution::Ambiguous { .. } => false,
+        };
         if is_open { Questions(self).ask_for(id, text, for_call, resolution) } else { Some(resolution) }
     }
 

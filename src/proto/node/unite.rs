@@ -1,6 +1,6 @@
 //! What others answered, and what is held here, made one answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,8 +81,9 @@ impl Questions<'_, '_> {
         let mut zones = zones_told(consulted, &scope, status, self.ctx.now);
         let here = self.cover(find);
         // What is held here is known better here; of the rest what others say counts.
+        let counts = |it: &ZoneAnswer| it.status.is_fine() || self.zones.contains_key(&it.zone);
         let known: Vec<ZoneAnswer> =
-            if zones.is_empty() { here } else { here.into_iter().filter(|it| it.status.is_fine()).collect() };
+            if zones.is_empty() { here } else { here.into_iter().filter(counts).collect() };
         zones.retain(|told| told.status.is_fine() || known.iter().all(|known| known.zone != told.zone));
         zones.extend(known);
         let (own, own_statistics) = {
@@ -92,7 +93,7 @@ impl Questions<'_, '_> {
         };
         let ranked_by = statistics.unwrap_or(own_statistics);
         // Equal questions rank alike, as long as nothing of this node's own comes between.
-        let rank = || ranked(&told, &own, find, &ranked_by);
+        let rank = || cut(ranked(&told, &own, find, &ranked_by), consulted);
         let page = if own.is_empty() { consulted.page.get_or_init(rank).clone() } else { rank() };
         let last = page.hits.last().map(|hit| (hit.id, hit.score));
         let found: Vec<Found> =
@@ -110,6 +111,20 @@ impl Questions<'_, '_> {
         }
         self.directory.told(id, told.records.get(&id)?, &told.alive, score)
     }
+}
+
+/// No further than the last agent of an answer that had more: what comes behind it there may come before the next one here.
+fn cut(mut page: Page, consulted: &Consulted) -> Page {
+    for heard in &consulted.heard {
+        if !matches!(heard.told, Told::Found { more: true, .. }) {
+            continue;
+        }
+        let told: BTreeSet<AgentId> = heard.records.iter().map(|record| record.agent_id()).collect();
+        if let Some(last) = page.hits.iter().rposition(|hit| told.contains(&hit.id)) {
+            page.hits.truncate(last + 1);
+        }
+    }
+    page
 }
 
 /// The best of what others told and this node holds, by one set of statistics.

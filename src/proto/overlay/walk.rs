@@ -29,6 +29,8 @@ const ASKS_MAX: usize = 24;
 const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// The wait after a walk that nobody answered.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long a peer that connected has to tell where it is dialed and which zones it serves before it is asked.
+const FIRST_PATIENCE: Duration = Duration::from_millis(300);
 /// Connected peers that are asked who serves the root, where nobody is known.
 const FIRST_ASKED: usize = 8;
 
@@ -139,6 +141,12 @@ impl Walker {
         let asking = self.walk.as_ref().and_then(|walk| walk.asking.as_ref()).map(|(id, ..)| *id);
         for conversation in asking.into_iter().chain(self.giving.map(|(id, _)| id)) {
             ctx.out.push(Output::EndConversation { conversation });
+        }
+    }
+
+    pub(super) fn handle_peer_connected(&mut self, now: Timestamp) {
+        if self.parent.is_none() && self.walk.is_none() && self.next < Timestamp(u64::MAX) {
+            self.next = self.next.min(now + FIRST_PATIENCE);
         }
     }
 

@@ -69,10 +69,10 @@ impl Shelves {
     }
 
     /// The lowest slot of a shelf that is free here and in the registry.
-    fn lowest_free(&mut self, zone: &ZoneName, shelf: Shelf, registry: &Registry) -> Option<u16> {
+    fn lowest_free(&mut self, zone: &ZoneName, shelf: Shelf, registry: &Registry, from: u16) -> Option<u16> {
         let slots = self.of.entry((zone.clone(), shelf)).or_default();
         let is_complete = self.knowledge == Knowledge::Complete;
-        let first = if is_complete { slots.free_from } else { SLOTS_UNKNOWN_FROM };
+        let first = if is_complete { slots.free_from } else { from };
         let is_free =
             |slot: &u16| !slots.taken.contains_key(slot) && registry.in_slot(shelf, *slot).is_none();
         let free = (first..SLOTS).find(is_free)?;
@@ -82,12 +82,13 @@ impl Shelves {
         Some(free)
     }
 
-    /// The slot in which a draft is to stand; `own` is the last own write of its key.
+    /// The slot in which a draft is to stand; `own` is the last own write of its key, `given` the slots of its grant.
     pub(super) fn slot_for(
         &mut self,
         draft: &Draft,
         own: Option<&Record>,
         registry: &Registry,
+        given: Option<u16>,
     ) -> Result<u16, WriteError> {
         let (key, shelf) = (draft.key(), draft.shelf());
         let stands = |slot: &u16| registry.in_slot(shelf, *slot).is_none_or(|other| other.key() == key);
@@ -98,7 +99,9 @@ impl Shelves {
         if let Some(slot) = present.filter(|slot| !self.is_out_of_place(*slot)) {
             return Ok(slot);
         }
-        let free = self.lowest_free(&draft.name.zone, shelf, registry);
+        // Far above what was forgotten; of the few that a zone's key gives in the upper half.
+        let from = given.map_or(SLOTS_UNKNOWN_FROM, |given| given / 2);
+        let free = self.lowest_free(&draft.name.zone, shelf, registry, from);
         free.into_iter().chain(present).min().ok_or(WriteError::QuotaExceeded)
     }
 

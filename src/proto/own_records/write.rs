@@ -190,11 +190,12 @@ impl OwnRecords {
     ) -> Result<Header, WriteError> {
         let zone = zones.get(&draft.name.zone).ok_or_else(|| WriteError::NotFound(draft.name.clone()))?;
         let own = self.records.get(&key).map(|own| &**own);
-        let slot = self.shelves.slot_for(draft, own, zone.registry())?;
+        let present = Stamp { wall: ctx.now, counter: 0 };
+        let given = chain_of(ctx, draft, present)?.and_then(|chain| chain.slots);
+        let slot = self.shelves.slot_for(draft, own, zone.registry(), given)?;
         // Both what is held and what was last written here: either may be the later one after a restart.
         let replaced: Vec<&Arc<Record>> =
             zone.registry().get(&key).into_iter().chain(self.records.get(&key)).collect();
-        let present = Stamp { wall: ctx.now, counter: 0 };
         let successors = replaced.iter().map(|record| record.stamp.successor());
         let mut stamp = successors.fold(present, Stamp::max);
         let highest = replaced.iter().map(|record| record.generation).max().unwrap_or(0);

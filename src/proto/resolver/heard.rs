@@ -58,7 +58,7 @@ pub(in crate::proto) enum Told {
     /// Of the tree of zones.
     Tree { zones: Vec<Branch>, more: u32 },
     /// Of names, or of an agent.
-    Named { zones: Vec<Knowledge>, gateways: Vec<Contact> },
+    Named { zones: Vec<Knowledge>, gateways: Vec<Contact>, hosts: Vec<Contact> },
 }
 
 impl Consulted {
@@ -128,9 +128,14 @@ impl Heard {
                     |it: &Branch| Branch { age_ms: it.age_ms.map(|ms| later(ms, passed)), ..it.clone() };
                 Answer::Tree { zones: zones.iter().map(after).collect(), more: *more }
             }
-            Told::Named { zones, gateways } => {
-                Answer::Named { records, zones: zones.clone(), gateways: gateways.clone(), alive, proofs }
-            }
+            Told::Named { zones, gateways, hosts } => Answer::Named {
+                records,
+                zones: zones.clone(),
+                gateways: gateways.clone(),
+                hosts: hosts.clone(),
+                alive,
+                proofs,
+            },
         }
     }
 

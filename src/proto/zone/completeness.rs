@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Zone;
+use super::{Notice, Zone};
 use crate::proto::config::Config;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::Role;
@@ -145,4 +145,8 @@ pub(in crate::proto) fn may_speak(zone: &Zone, links: &Links, config: &Config, n
 /// The zone above, whole, knew nobody else of this zone.
 pub(in crate::proto) fn note_unknown_above(zone: &mut Zone, now: Timestamp) {
     zone.company.unknown_above(now);
+    if zone.first_synced_at().is_none() {
+        zone.schedule.founded(now);
+        zone.records.notices.push(Notice::SyncEnded);
+    }
 }

@@ -105,6 +105,11 @@ impl Schedule {
         self.next = if self.synced_at.is_none() { ctx.now + ctx.config.mesh_grace } else { next };
     }
 
+    /// There is nobody to be compared with, as the zone above says.
+    pub(super) fn founded(&mut self, now: Timestamp) {
+        self.first_synced_at.get_or_insert(now);
+    }
+
     /// A sync is over; one that broke off is tried again at `retry`.
     pub(super) fn ended(&mut self, ended: Ended, now: Timestamp, retry: Timestamp) {
         match ended {
