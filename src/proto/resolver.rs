@@ -64,6 +64,8 @@ pub(super) struct Open {
     sense: Vec<u8>,
     deadline: Timestamp,
     waiting: BTreeMap<ConversationId, (PeerKey, Question)>,
+    /// Messages to zones that were referred to.
+    pub(super) referred_asks: usize,
     /// How often somebody named others instead of an answer, who were asked.
     redirects: usize,
     /// What came.
@@ -134,6 +136,7 @@ impl Resolver {
             sense,
             deadline,
             waiting: BTreeMap::new(),
+            referred_asks: 0,
             redirects: 0,
             consulted: Consulted::new(ctx.now),
             is_confirmed: false,

@@ -373,16 +373,15 @@ impl Questions<'_, '_> {
 
     /// Questions whose time is over are answered with what came.
     pub(super) fn answer_overdue(&mut self) {
-        for mut open in self.0.resolver.take_overdue(&mut self.0.ctx) {
-            open.is_confirmed = true;
+        for open in self.0.resolver.take_overdue(&mut self.0.ctx) {
             self.close(open);
         }
     }
 
     fn close(&mut self, mut open: Open) {
-        if !open.is_confirmed && open.has_time(self.ctx.now) {
-            open.is_confirmed = true;
+        if open.has_time(self.ctx.now) {
             let next = self.next_round(&mut open);
+            open.is_confirmed = true;
             if !next.is_empty() {
                 return self.0.resolver.go_on(&mut self.0.ctx, open, next);
             }
@@ -417,11 +416,13 @@ impl Questions<'_, '_> {
         }
     }
 
-    /// Whom the first answers lead to.
+    /// Whom the answers lead to.
     fn next_round(&self, open: &mut Open) -> Vec<(Contact, Question)> {
         match (open.origins.first(), open.question.clone()) {
             (Some(Origin::Find { .. }), Question::Find(search)) => self.referred(open, &search),
-            (Some(Origin::Resolve { for_call, .. }), question @ Question::Names { .. }) => {
+            (Some(Origin::Resolve { for_call, .. }), question @ Question::Names { .. })
+                if !open.is_confirmed =>
+            {
                 let mut gateways = self.confirming(&open.consulted, &question);
                 if gateways.is_empty() && *for_call {
                     gateways = self.knowing_hosts(&open.consulted);

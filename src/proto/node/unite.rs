@@ -38,19 +38,22 @@ impl Questions<'_, '_> {
         let lately = self.delegated_lately(&search.zone, age + open.consulted.passed(self.ctx.now));
         let mut referrals: Vec<Referral> = Vec::new();
         for referral in told.chain(lately) {
-            let is_new = referrals.iter().all(|known| known.zone != referral.zone);
+            let Consulted { referred, skipped, .. } = &open.consulted;
+            let is_new = referrals.iter().all(|known| known.zone != referral.zone)
+                && referred.iter().chain(skipped).all(|known| *known != referral.zone);
             let is_asked = referral.zone.is_within(&search.zone) && !self.zones.contains_key(&referral.zone);
             if is_new && is_asked {
                 referrals.push(referral);
             }
         }
         // Two of each where there are few: one may be dead.
-        let each = if 2 * referrals.len() <= REFERRED_ASKS_MAX { 2 } else { 1 };
+        let left = REFERRED_ASKS_MAX - open.referred_asks;
+        let each = if 2 * referrals.len() <= left { 2 } else { 1 };
         let mut next = Vec::new();
         for Referral { zone, gateways } in referrals {
             let own = self.ctx.key();
             let of: Vec<Contact> = gateways.into_iter().filter(|it| it.peer != own).take(each).collect();
-            if next.len() + of.len() > REFERRED_ASKS_MAX {
+            if next.len() + of.len() > left {
                 open.consulted.skipped.push(zone);
                 continue;
             }
@@ -58,6 +61,7 @@ impl Questions<'_, '_> {
             next.extend(of.into_iter().map(|contact| (contact, question.clone())));
             open.consulted.referred.push(zone);
         }
+        open.referred_asks += next.len();
         next
     }
 
