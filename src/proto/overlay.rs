@@ -20,7 +20,6 @@ use self::walk::Walker;
 pub(super) use self::walk::contact_of;
 use super::ask::{Answer, Contact, Question, Way};
 use super::card::Scope;
-use super::config::Config;
 use super::context::Context;
 use super::identity::{AgentId, PeerKey};
 use super::io::{ConversationId, Offence, Output, Protocol, Role};
@@ -212,9 +211,10 @@ impl Overlay {
         self.offices.get(zone).and_then(Walker::parent)
     }
 
-    /// Whether it is known what lies below a zone that this node speaks for: a walk told it, or nobody could.
-    pub(super) fn knows_below(&self, zone: &ZoneName, config: &Config) -> bool {
-        zone.is_root() || !config.expects_peers || self.offices.get(zone).is_some_and(Walker::was_told)
+    /// Whether it is known what lies below a zone that this node speaks for: a walk told it, or found that nobody serves the
+    /// root.
+    pub(super) fn knows_below(&self, zone: &ZoneName) -> bool {
+        zone.is_root() || self.offices.get(zone).is_some_and(Walker::was_told)
     }
 
     /// The delegations with grants that the last walk to a zone was told on its way, of that zone and those above it.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use self::beacon::{BeaconTimer, LastBeacons};
 use self::completeness::Company;
 pub(super) use self::completeness::Leaving;
-pub(super) use self::completeness::{may_speak, note_unknown_above};
+pub(super) use self::completeness::{may_speak, note_others, note_unknown_above};
 use self::conversation::Conversation;
 pub(super) use self::delegations::Delegations;
 use self::gateways::ToldAlive;

@@ -56,13 +56,15 @@ impl Questions<'_, '_> {
         let zones = self.cover(&find);
         let scope = find.query.zone.clone().unwrap_or_else(ZoneName::root);
         self.0.resolver.counts.of_clients += 1;
-        let is_asked = !find.local && !zones.iter().all(|zone| zone.status.is_fine());
+        let is_fine = zones.iter().all(|zone| zone.status.is_fine()) && !self.is_unsure(&scope);
+        let is_asked = !find.local && !is_fine;
         let ways = if is_asked { self.ways_up(&scope) } else { Vec::new() };
         let question = match ways.is_empty() {
             true => None,
             false => Search::of(&find, ASK_TIME).map(|search| Question::Find(Box::new(search))),
         };
         let Some(question) = question else {
+            let zones = self.cover_alone(&find);
             self.count_replicas(&zones);
             let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
@@ -72,6 +74,7 @@ impl Questions<'_, '_> {
             return Some(Reply::Found(self.united(&consulted, &find, by_name, ZoneStatus::Cached)));
         }
         if !self.0.resolver.has_room() {
+            let zones = self.cover_alone(&find);
             let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
         }
@@ -217,7 +220,7 @@ impl Questions<'_, '_> {
     /// Whether a zone is held, with nothing delegated below it.
     pub(super) fn is_whole_here(&self, scope: &ZoneName) -> bool {
         let find = Find { query: Query { zone: Some(scope.clone()), ..Query::default() }, ..Find::default() };
-        self.cover(&find).iter().all(|zone| zone.status.is_fine())
+        self.cover_alone(&find).iter().all(|zone| zone.status.is_fine())
     }
 
     fn answer_from_memory(&mut self, question: &Question) -> ask::Answer {
@@ -226,7 +229,7 @@ impl Questions<'_, '_> {
             Question::Find(search) => {
                 let Some((query, after)) = search.query() else { return ask::Answer::Refused };
                 let find = Find { query, limit: usize::from(search.limit), after, ..Find::default() };
-                let zones = self.cover(&find);
+                let zones = self.cover_alone(&find);
                 self.count_replicas(&zones);
                 let (Answer { found, next, zones }, statistics) = self.found_here(&find, false, zones);
                 let Page { records, proofs, agents } =

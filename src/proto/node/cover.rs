@@ -26,6 +26,23 @@ impl Turn<'_> {
         answers
     }
 
+    /// The same where nobody else is asked: what lies below a zone those above it may know, and who speaks for it was told so.
+    pub(super) fn cover_alone(&self, find: &Find) -> Vec<ZoneAnswer> {
+        let mut answers = self.cover(find);
+        let asked = find.query.zone.clone().unwrap_or_else(ZoneName::root);
+        if !find.local && self.is_unsure(&asked) && answers.iter().all(|it| it.status.is_fine()) {
+            answers.push(ZoneAnswer::here(asked, ZoneStatus::Unreachable, None));
+        }
+        answers
+    }
+
+    /// Whether more may lie below a zone than is known here. At the root there is nobody above; and the first node of a world
+    /// that met nobody knows all of it.
+    pub(super) fn is_unsure(&self, asked: &ZoneName) -> bool {
+        let is_first = !self.ctx.config.expects_peers && self.links.none_since().is_some();
+        !asked.is_root() && !is_first && !self.overlay.is_gateway_above(asked)
+    }
+
     fn cover_by_clock(&self, find: &Find) -> Vec<ZoneAnswer> {
         let root = ZoneName::root();
         let asked = find.query.zone.as_ref().unwrap_or(&root);
@@ -81,8 +98,9 @@ impl Turn<'_> {
         }
         // What lies below a zone of this node those above it may know, and did not tell yet.
         let untold = self.zones.names().into_iter().filter(|name| {
-            let speaks = self.overlay.is_gateway(name) && !self.overlay.knows_below(name, self.ctx.config);
-            speaks && (name.is_within(asked) || asked.is_within(name))
+            let is_first = !self.ctx.config.expects_peers && self.links.none_since().is_some();
+            let is_untold = self.overlay.is_gateway(name) && !self.overlay.knows_below(name);
+            !is_first && is_untold && (name.is_within(asked) || asked.is_within(name))
         });
         answers.extend(untold.map(|name| ZoneAnswer::here(name, ZoneStatus::Unreachable, None)));
         // What is named beyond those that are followed.

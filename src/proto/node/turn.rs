@@ -22,7 +22,7 @@ use crate::proto::owners::Owners;
 use crate::proto::persistence;
 use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
 use crate::proto::resolver::Resolver;
-use crate::proto::zone::{Notice, Zone, Zones};
+use crate::proto::zone::{Notice, Zone, Zones, note_others};
 
 /// What was lost is back when a zone was compared so long after it was noticed: two syncs later, with another peer where
 /// there is one.
@@ -282,7 +282,10 @@ impl Turn<'_> {
         if let Some(zone) = self.zones.get(&name) {
             return if zone.role() == role { Ok(()) } else { Err(ZoneError::OtherRole(name)) };
         }
-        let zone = Zone::new(self.ctx.config.zone_id(&name), role, &mut self.ctx);
+        let mut zone = Zone::new(self.ctx.config.zone_id(&name), role, &mut self.ctx);
+        if self.links.none_since().is_none() {
+            note_others(&mut zone);
+        }
         self.zones.insert(zone);
         self.own.join(&mut self.ctx, self.zones, &name);
         // The mesh knows the zone before anything is published there.

@@ -83,7 +83,7 @@ impl Questions<'_, '_> {
             }
         }
         let mut zones = zones_told(consulted, &scope, status, self.ctx.now);
-        let here = self.cover(find);
+        let here = if zones.is_empty() { self.cover_alone(find) } else { self.cover(find) };
         // What is held here is known better here; of the rest what others say counts.
         let counts = |it: &ZoneAnswer| it.status.is_fine() || self.zones.contains_key(&it.zone);
         let known: Vec<ZoneAnswer> =

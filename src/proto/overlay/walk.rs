@@ -71,6 +71,8 @@ struct Walk {
     nearer: VecDeque<(ZoneId, Vec<Contact>)>,
     asking: Option<(ConversationId, Contact, Timestamp)>,
     asks: usize,
+    /// Whether somebody who was asked gave no answer: he may serve the root.
+    has_silent: bool,
     /// Delegations with grants on the way.
     proofs: Vec<Arc<Record>>,
     /// The last zone that answered.
@@ -182,6 +184,7 @@ impl Walk {
             nearer: VecDeque::new(),
             asking: None,
             asks: 0,
+            has_silent: false,
             proofs: Vec::new(),
             reached: None,
         }
@@ -231,6 +234,7 @@ impl Overlay {
     pub(super) fn note_unanswered(&mut self, name: &ZoneName) -> Option<PeerKey> {
         let walk = self.offices.get_mut(name)?.walk.as_mut()?;
         let (_, contact, _) = walk.asking.take()?;
+        walk.has_silent = true;
         self.contacts.failed(&walk.at, &contact);
         Some(contact.peer)
     }
@@ -301,7 +305,8 @@ impl Overlay {
             Answer::Found { .. } | Answer::Named { .. } | Answer::Tree { .. } => {
                 ctx.out.penalize(contact.peer, Offence::Answer)
             }
-            Answer::Refused | Answer::Busy { .. } => {}
+            Answer::Busy { .. } => walk.has_silent = true,
+            Answer::Refused => {}
         }
     }
 
@@ -344,8 +349,10 @@ impl Overlay {
 
     fn end_walk(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
         let Some(walker) = self.offices.get_mut(name) else { return };
-        let Some(Walk { reached, proofs, .. }) = walker.walk.take() else { return };
+        let Some(Walk { reached, proofs, asks, has_silent, .. }) = walker.walk.take() else { return };
         let Some(reached) = reached else {
+            // All who are there know nobody above.
+            walker.was_told |= asks > 0 && !has_silent;
             walker.next = walker.next.min(ctx.now + ctx.jitter(RETRY));
             return;
         };

@@ -27,6 +27,8 @@ pub(super) struct Company {
     whole_at: Option<Timestamp>,
     /// Connected peers that said that they may speak for the zone.
     whole_peers: BTreeSet<PeerKey>,
+    /// Whether this node knew others when it began to take part: they may know of more.
+    knew_others: bool,
     /// Since when there are others, none of whom may.
     none_whole_since: Option<Timestamp>,
 }
@@ -47,8 +49,14 @@ impl Company {
             has_lost: false,
             whole_at: None,
             whole_peers: BTreeSet::new(),
+            knew_others: false,
             none_whole_since: None,
         }
+    }
+
+    /// This node begins to take part in the zone in a world of others.
+    pub(super) fn begin_among_others(&mut self) {
+        self.knew_others = true;
     }
 
     /// Somebody came.
@@ -111,7 +119,8 @@ impl Company {
     fn is_founder(&self, links: &Links, config: &Config, now: Timestamp) -> bool {
         let Some(since) = self.alone_since else { return false };
         // Whoever was given peers cannot know what those have before it meets them, or the world without them.
-        !config.expects_peers || (since + config.alone_after <= now && links.reaches_world(config, now))
+        let is_first = !config.expects_peers && !self.knew_others;
+        is_first || (since + config.alone_after <= now && links.reaches_world(config, now))
     }
 
     pub(super) fn shift(&mut self, step: Duration) {
@@ -140,6 +149,11 @@ impl Zone {
 /// hears no beacon that tells of more.
 pub(in crate::proto) fn may_speak(zone: &Zone, links: &Links, config: &Config, now: Timestamp) -> bool {
     zone.role == Role::Member && zone.answer(links, config, now).status == ZoneStatus::Held
+}
+
+/// A zone is joined by a node that is connected.
+pub(in crate::proto) fn note_others(zone: &mut Zone) {
+    zone.company.begin_among_others();
 }
 
 /// The zone above, whole, knew nobody else of this zone.
