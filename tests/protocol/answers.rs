@@ -18,7 +18,7 @@ use aop::proto::search::{Query, Statistics};
 use aop::proto::time::Timestamp;
 use serde_bytes::ByteBuf;
 
-use crate::rules::cluster::{DAY, NOW, identity, key, signed};
+use crate::rules::cluster::{DAY, NOW, identity, key, offer, signed};
 use crate::rules::{body, header};
 
 /// Whoever is asked.
@@ -374,4 +374,73 @@ fn below_a_zone_whose_key_is_known_only_what_that_key_vouches_for_is_shown() {
     let mut torn = at_root(&acme);
     *torn.last_mut().unwrap() ^= 1;
     assert!(told(anchored(), good(), vec![torn]).1, "what is no delegation is nobody's word");
+}
+
+#[test]
+fn a_page_ends_where_an_answer_was_cut() {
+    let mut asker = Asker::new();
+    let offers = ["a-own", "z-own"].map(|agent| offer(agent, "text"));
+    asker.command(Command::Register(offers.to_vec()));
+    asker.outputs();
+    asker.find(None);
+    let [sent] = asker.sent().try_into().ok().unwrap();
+    let mut answer = found(vec![record_in("other.net", "m").1], fine(2));
+    if let Answer::Found { more, .. } = &mut answer {
+        *more = true;
+    }
+    let (reply, ..) = asker.answer(&sent, answer.encode());
+    let Some(Reply::Found(answer)) = &reply else { panic!("{reply:?}") };
+    let shown: Vec<String> = answer.found.iter().map(|found| found.record.name.to_string()).collect();
+    assert_eq!(shown, ["a-own@home.net", "m@other.net"], "n@other.net may come before what is held here");
+    assert!(answer.next.is_some());
+}
+
+#[test]
+fn the_hosts_of_an_agent_that_is_called_are_dialed_where_others_say_that_they_are() {
+    let host = Contact { peer: key(7), addresses: vec![ByteBuf::from(b"there".to_vec())] };
+    let stranger = Contact { peer: key(9), ..host.clone() };
+    let answer = Answer::Named {
+        records: vec![ByteBuf::from(record_in("other.net", "good").1)],
+        zones: vec![Knowledge::Lately],
+        gateways: Vec::new(),
+        hosts: vec![stranger, host.clone()],
+        alive: Vec::new(),
+        proofs: Vec::new(),
+    };
+    for (command, is_call) in [
+        (Command::Resolve as fn(String) -> Command, false),
+        (Command::ResolveForCall as fn(String) -> Command, true),
+    ] {
+        let mut asker = Asker::new();
+        asker.command(command("good@other.net".into()));
+        let [sent] = asker.sent().try_into().ok().unwrap();
+        asker.give(Input::Response { conversation: sent.conversation, bytes: answer.encode() });
+        let outputs = asker.outputs();
+        let reached = outputs.iter().filter_map(|output| match output {
+            Output::Reach(contact) => Some(contact.clone()),
+            _ => None,
+        });
+        assert_eq!(reached.collect::<Vec<_>>(), if is_call { vec![host.clone()] } else { Vec::new() });
+        assert!(matches!(outputs.last(), Some(Output::Reply { .. })), "it is dialed before it is called");
+    }
+}
+
+#[test]
+fn whoever_knows_no_answer_and_names_others_is_passed_by_once() {
+    let mut asker = Asker::new();
+    asker.find(None);
+    let [sent] = asker.sent().try_into().ok().unwrap();
+    let elsewhere =
+        |to: usize| Answer::Elsewhere { gateways: vec![Contact { peer: key(to), addresses: Vec::new() }] };
+    let (reply, mut more, _) = asker.answer(&sent, elsewhere(20).encode());
+    assert!(reply.is_none());
+    for to in [21, 22] {
+        let [next] = more.try_into().ok().unwrap();
+        let (reply, after, _) = asker.answer(&next, elsewhere(to).encode());
+        more = after;
+        if to == 22 {
+            assert_eq!((names(&reply), more.len()), ((Vec::new(), false), 0));
+            return;
+        }
+    }
 }

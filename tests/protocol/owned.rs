@@ -138,6 +138,21 @@ fn a_host_that_used_its_slots_up_is_told_so() {
     assert_eq!(register(GRANT_SLOTS), Err(WriteError::QuotaExceeded));
 }
 
+#[test]
+fn a_host_that_does_not_know_what_it_wrote_before_has_the_upper_half_of_its_slots() {
+    let config = Config {
+        zones: vec![acme()],
+        zone_keys: [(acme(), zone_key().key())].into(),
+        expects_peers: true,
+        ..Config::default()
+    };
+    let mut cluster = Cluster::with(vec![config]);
+    let grant = granted(&zone_key(), key(0), RecordKind::Agent).sign(&zone_key());
+    assert_eq!(register(&mut cluster, 0, vec![grant]), Ok(key(0)));
+    let slot = cluster.nodes[0].records(&acme()).map(|record| record.slot).next();
+    assert_eq!(slot, Some(GRANT_SLOTS / 2));
+}
+
 fn delegation(change: impl FnOnce(&mut Header, &mut Delegation)) -> Result<Record, Refusal> {
     let mut body = Delegation { zone: acme(), addresses: vec![ByteBuf::from(vec![4, 127, 0, 0, 1])] };
     let mut header = header(0);
