@@ -1,6 +1,7 @@
 //! What a machine is given for one turn, and where what it decides goes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -13,7 +14,7 @@ use super::config::Config;
 use super::identity::{Identity, PeerKey};
 use super::io::{ConversationId, Event, NodeAlert, Offence, Output, StoreCondition, Write};
 use super::message::Gateway;
-use super::record::{Author, Refusal};
+use super::record::{Author, Blame, Record, Refusal};
 use super::time::Timestamp;
 use super::verification_cache::VerificationCache;
 
@@ -60,6 +61,16 @@ impl Context<'_> {
     /// Whether this node may be a gateway of its zones: not where nobody can dial it.
     pub(super) fn own_gateway(&self) -> Gateway {
         if self.addresses.is_empty() { Gateway::Never } else { self.config.gateway }
+    }
+
+    /// A record that a peer sent; none where an honest peer may have sent it all the same, whose clock or version is another.
+    pub(super) fn record_of_peer(&mut self, bytes: &[u8]) -> Result<Option<Arc<Record>>, Refusal> {
+        let signed = self.cache.record(bytes, &self.config.network);
+        match signed.and_then(|signed| signed.verify_with(self.now, &mut self.cache.keys)) {
+            Ok(record) => Ok(Some(record)),
+            Err(refusal) if refusal.blame() == Blame::None => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// `duration` ± 20 %, so that nodes started together drift apart.

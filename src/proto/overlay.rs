@@ -7,6 +7,7 @@
 
 mod below;
 mod contacts;
+mod delegating;
 mod walk;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use crate::proto::message::{ALIVE_MAX, Alive};
 use crate::proto::name::ZoneName;
 use crate::proto::overlay::other_gateways;
 use crate::proto::query::{Answer, Find, ZoneAnswer, ZoneStatus};
-use crate::proto::record::{Blame, Record, Refusal};
+use crate::proto::record::{Record, Refusal};
 use crate::proto::resolver::{Consulted, Heard, Level, Open, Origin, Told};
 use crate::proto::search::{Query, Statistics};
 use crate::proto::zone::gateways;
@@ -441,16 +441,9 @@ pub(super) fn bytes_of(records: &[Arc<Record>]) -> Vec<ByteBuf> {
     records.iter().map(|record| ByteBuf::from(record.bytes().to_vec())).collect()
 }
 
-/// A live agent's record, if it is one. What an honest peer may send all the same, whose clock is another, is none.
+/// A live agent's record, if it is one.
 fn verified(ctx: &mut Context<'_>, bytes: &[u8]) -> Result<Option<Arc<Record>>, Refusal> {
-    let signed = ctx.cache.record(bytes, &ctx.config.network);
-    let record = match signed.and_then(|signed| signed.verify_with(ctx.now, &mut ctx.cache.keys)) {
-        Ok(record) => record,
-        Err(refusal) if refusal.blame() == Blame::None => return Ok(None),
-        Err(refusal) => return Err(refusal),
-    };
-    if !record.is_agent() || record.is_tombstone() || !record.is_public() {
-        return Err(Refusal::Malformed);
-    }
-    Ok(Some(record))
+    let record = ctx.record_of_peer(bytes)?;
+    let is_agent = |it: &Arc<Record>| it.is_agent() && !it.is_tombstone() && it.is_public();
+    if record.as_ref().is_none_or(is_agent) { Ok(record) } else { Err(Refusal::Malformed) }
 }

@@ -11,7 +11,7 @@ use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 use crate::proto::overlay::delegated;
-use crate::proto::record::{Blame, KeyHash, Record, RecordKind, Refusal};
+use crate::proto::record::{KeyHash, Record, RecordKind, Refusal};
 
 /// Delegations that lead to one zone: one or two for each of eight labels.
 const PER_ZONE_MAX: usize = 12;
@@ -60,12 +60,10 @@ impl<'a> Vouched<'a> {
     pub(super) fn by(ctx: &'a mut Context<'_>, proofs: &[ByteBuf]) -> Result<Vouched<'a>, Refusal> {
         let mut verified = Vec::new();
         for bytes in proofs.iter().filter(|_| !ctx.config.zone_keys.is_empty()) {
-            let signed = ctx.cache.record(bytes, &ctx.config.network);
-            match signed.and_then(|signed| signed.verify_with(ctx.now, &mut ctx.cache.keys)) {
-                Ok(record) if record.kind == RecordKind::Delegation => verified.push(record),
-                Ok(_) => return Err(Refusal::BadDelegation),
-                Err(refusal) if refusal.blame() == Blame::None => {}
-                Err(refusal) => return Err(refusal),
+            match ctx.record_of_peer(bytes)? {
+                Some(record) if record.kind == RecordKind::Delegation => verified.push(record),
+                Some(_) => return Err(Refusal::BadDelegation),
+                None => {}
             }
         }
         Ok(Vouched { anchors: &ctx.config.zone_keys, proofs: verified })

@@ -8,25 +8,20 @@ use serde_bytes::ByteBuf;
 
 use super::{Overlay, ask, counts, delegated, way};
 use crate::proto::ask::{Answer, Contact, Question, Way};
-use crate::proto::card::Scope;
-use crate::proto::codec;
 use crate::proto::context::Context;
-use crate::proto::fingerprint;
-use crate::proto::grant::Grant;
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{ConversationId, Offence, Output, Protocol, Via};
-use crate::proto::limits::{DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE, PROOFS_MAX};
+use crate::proto::io::{ConversationId, Offence, Output, Protocol};
+use crate::proto::limits::PROOFS_MAX;
 use crate::proto::links::Links;
-use crate::proto::message::{SyncFrame, SyncRequest};
 use crate::proto::name::{ZoneId, ZoneName};
-use crate::proto::record::{Blame, Delegation, Header, Record, RecordKind, Refusal, SignedRecord};
-use crate::proto::time::{Stamp, Timestamp};
+use crate::proto::record::{Record, Refusal};
+use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zones, may_speak, note_unknown_above};
 
 /// Questions of one walk: three gateways of each of eight zones.
 const ASKS_MAX: usize = 24;
 /// How long one of them may take.
-const ASK_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// The wait after a walk that nobody answered.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long a peer that connected has to tell where it is dialed and which zones it serves before it is asked.
@@ -38,15 +33,15 @@ const FIRST_ASKED: usize = 8;
 pub(super) struct Walker {
     next: Timestamp,
     walk: Option<Walk>,
-    parent: Option<Parent>,
+    pub(super) parent: Option<Parent>,
     /// Delegations above of what lies below the zone, as the last walk was told.
     told_below: Vec<Arc<Record>>,
     was_told: bool,
     /// Delegations with grants of the zone and of those above it, as the last walk was told.
     proofs: Vec<Arc<Record>>,
     /// Its own delegation, as it was given last.
-    given: Option<Arc<Record>>,
-    giving: Option<(ConversationId, Timestamp)>,
+    pub(super) given: Option<Arc<Record>>,
+    pub(super) giving: Option<(ConversationId, Timestamp)>,
 }
 
 /// The nearest zone above that answers.
@@ -79,13 +74,13 @@ struct Walk {
     reached: Option<Reached>,
 }
 
-struct Reached {
-    zone: ZoneId,
-    gateway: Contact,
+pub(super) struct Reached {
+    pub(super) zone: ZoneId,
+    pub(super) gateway: Contact,
     whole: bool,
-    way: Vec<Arc<Record>>,
+    pub(super) way: Vec<Arc<Record>>,
     below: Vec<Arc<Record>>,
-    slot: u16,
+    pub(super) slot: u16,
 }
 
 impl Walker {
@@ -378,58 +373,6 @@ impl Overlay {
             Some(Parent { zone: reached.zone.clone(), gateway: reached.gateway.clone(), at: ctx.now });
         self.delegate(ctx, zones, name, &reached);
     }
-
-    /// Names the zone to its parent, unless that knows it for long enough.
-    fn delegate(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName, reached: &Reached) {
-        let Some(walker) = self.offices.get_mut(name) else { return };
-        let target = ctx.config.zone_id(name);
-        let is_own =
-            |record: &&Arc<Record>| record.host == ctx.key() && delegated(record) == Some(target.clone());
-        let held = reached.way.iter().find(is_own).cloned();
-        let has_these = |record: &Record| record.delegation().is_some_and(|it| it.addresses == ctx.addresses);
-        if held.as_ref().is_some_and(|it| has_these(it) && it.stamp.wall + DELEGATION_LIFE / 2 > ctx.now) {
-            walker.given = held;
-            return;
-        }
-        let earlier = held.or_else(|| walker.given.clone());
-        let body = codec::encode(&Delegation { zone: name.clone(), addresses: ctx.addresses.to_vec() });
-        let Some(record) = sign(ctx, &target, &reached.zone, earlier.as_deref(), reached.slot, &body) else {
-            return;
-        };
-        walker.given = Some(record.clone());
-        self.give(ctx, zones, name, &reached.zone, &reached.gateway, record);
-    }
-
-    /// What was delegated is taken back.
-    pub(super) fn bury(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, walker: Walker) {
-        let Walker { parent: Some(parent), given: Some(given), .. } = walker else { return };
-        let Some(target) = delegated(&given).filter(|_| given.name.zone == parent.zone.zone) else { return };
-        if let Some(record) = sign(ctx, &target, &parent.zone, Some(&given), given.slot, &[]) {
-            self.give(ctx, zones, &target.zone, &parent.zone, &parent.gateway, record);
-        }
-    }
-
-    fn give(
-        &mut self,
-        ctx: &mut Context<'_>,
-        zones: &mut Zones,
-        name: &ZoneName,
-        parent: &ZoneId,
-        gateway: &Contact,
-        record: Arc<Record>,
-    ) {
-        if let Some(zone) = zones.get_mut(&parent.zone).filter(|zone| zone.id() == parent) {
-            zone.records.merge(ctx, record.clone(), Via::Local);
-            return zone.records.publish_again(record);
-        }
-        let records = vec![ByteBuf::from(record.bytes().to_vec())];
-        let request = SyncRequest::Give { records, publish: true };
-        let frame = SyncFrame { zone: parent.clone(), as_of: fingerprint::as_of(ctx.now), request };
-        let id = ask(ctx, gateway, Protocol::Sync, frame.encode());
-        if let Some(walker) = self.offices.get_mut(name) {
-            walker.giving = Some((id, ctx.now + ASK_PATIENCE));
-        }
-    }
 }
 
 /// Whether a delegation that the walk was told of names a zone strictly below.
@@ -438,15 +381,9 @@ fn is_of_below(ctx: &Context<'_>, record: &Record, above: &ZoneName) -> bool {
         .is_some_and(|it| it.zone != *above && it.zone.is_within(above) && counts(ctx, record, &it))
 }
 
-/// A delegation of the registry that was asked, if it is one. What an honest peer may send all the same, whose clock is another,
-/// is none.
+/// A delegation of the registry that was asked, if it is one.
 fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Result<Option<Arc<Record>>, Refusal> {
-    let signed = ctx.cache.record(bytes, &ctx.config.network);
-    let record = match signed.and_then(|signed| signed.verify_with(ctx.now, &mut ctx.cache.keys)) {
-        Ok(record) => record,
-        Err(refusal) if refusal.blame() == Blame::None => return Ok(None),
-        Err(refusal) => return Err(refusal),
-    };
+    let Some(record) = ctx.record_of_peer(bytes)? else { return Ok(None) };
     let is_granted = of.key.is_none_or(|key| record.granted_by == Some(key));
     let is_right = record.name.zone == of.zone && is_granted && record.delegation().is_some();
     if is_right { Ok(Some(record)) } else { Err(Refusal::BadDelegation) }
@@ -455,57 +392,4 @@ fn verified(ctx: &mut Context<'_>, of: &ZoneId, bytes: &[u8]) -> Result<Option<A
 /// Where a delegation says that its host is dialed.
 pub(in crate::proto) fn contact_of(record: &Record) -> Option<Contact> {
     record.delegation().map(|delegation| Contact { peer: record.host, addresses: delegation.addresses })
-}
-
-/// A delegation of a zone in one above, or its tombstone; none if this host has no right to make it, or its clock is wrong.
-fn sign(
-    ctx: &mut Context<'_>,
-    target: &ZoneId,
-    above: &ZoneId,
-    earlier: Option<&Record>,
-    slot: u16,
-    body: &[u8],
-) -> Option<Arc<Record>> {
-    if ctx.unsafe_offset.is_some() {
-        return None;
-    }
-    let grants = ctx.config.delegation_grants.get(&target.zone).cloned().unwrap_or_default();
-    let owner = target.key.unwrap_or(ctx.key());
-    // What a zone with a key vouches for begins with that key; what is in an open zone begins with the key of the zone named.
-    let first_of = |key: PeerKey| {
-        grants.iter().position(|grant| Grant::read(grant).is_ok_and(|grant| grant.issuer == key))
-    };
-    let first = match (above.key, target.key) {
-        (Some(key), _) | (None, Some(key)) => first_of(key)?,
-        (None, None) => grants.len(),
-    };
-    let grants = grants[first..].to_vec();
-    let read = || grants.iter().filter_map(|grant| Grant::read(grant).ok());
-    let ends = read().map(|grant| grant.expires_at).fold(Timestamp(u64::MAX), Timestamp::min);
-    let granted = read().find(|grant| grant.issuer == owner).map(|grant| grant.generation);
-    let held = earlier.filter(|it| it.name.zone == above.zone);
-    let present = Stamp { wall: ctx.now, counter: 0 };
-    let stamp = held.map_or(present, |held| held.stamp.successor().max(present));
-    let expires_at = match body.is_empty() {
-        true => stamp.wall + DELEGATION_TOMBSTONE_LIFE,
-        false => (stamp.wall + DELEGATION_LIFE).min(ends),
-    };
-    let header = Header {
-        network: ctx.config.network.clone(),
-        zone: above.zone.clone(),
-        kind: RecordKind::Delegation,
-        name: target.zone.delegated_in(&above.zone)?,
-        owner,
-        host: ctx.key(),
-        author: ctx.author,
-        seq: 0,
-        stamp,
-        generation: granted.unwrap_or_else(|| held.map_or(0, |held| held.generation)),
-        expires_at,
-        scope: Scope::Public,
-        slot,
-        grants,
-    };
-    let signed = SignedRecord::sign(header, body, ctx.identity).ok()?;
-    signed.verify_with(ctx.now, &mut ctx.cache.keys).ok()
 }
