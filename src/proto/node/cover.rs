@@ -50,7 +50,7 @@ impl Turn<'_> {
         if find.local {
             return served().map(|zone| self.answer_of(zone)).collect();
         }
-        if self.overlay.is_gateway_above(asked) && self.overlay.below().is_looked_at() {
+        if self.overlay.is_gateway_above(asked) {
             return self.cover_of_gateway(asked);
         }
         let mut answers: Vec<ZoneAnswer> = Vec::new();
@@ -103,10 +103,11 @@ impl Turn<'_> {
             !is_first && is_untold && (name.is_within(asked) || asked.is_within(name))
         });
         answers.extend(untold.map(|name| ZoneAnswer::here(name, ZoneStatus::Unreachable, None)));
-        // What is named beyond those that are followed.
-        if below.beyond() > 0 {
+        // What is named beyond those that are followed; and some, maybe, that nobody looked at yet.
+        let beyond = below.beyond() + usize::from(!below.is_looked_at());
+        if beyond > 0 {
             let unknown = ZoneAnswer::here(asked.clone(), ZoneStatus::Unreachable, None);
-            answers.push(ZoneAnswer { count: below.beyond(), ..unknown });
+            answers.push(ZoneAnswer { count: beyond, ..unknown });
         }
         answers.sort_by(|one, other| one.zone.cmp(&other.zone));
         answers

@@ -352,8 +352,15 @@ impl Overlay {
             return;
         };
         (walker.proofs, walker.was_told) = (proofs, true);
-        walker.told_below =
+        let told: Vec<Arc<Record>> =
             reached.below.iter().filter(|record| is_of_below(ctx, record, name)).cloned().collect();
+        let zones_of = |told: &[Arc<Record>]| -> BTreeSet<Option<ZoneId>> {
+            told.iter().map(|record| delegated(record)).collect()
+        };
+        if !zones_of(&told).is_subset(&zones_of(&walker.told_below)) {
+            self.below.look_anew(ctx.now);
+        }
+        walker.told_below = told;
         let target = ctx.config.zone_id(name);
         let own = ctx.key();
         let is_other = |record: &Arc<Record>| delegated(record) == Some(target.clone()) && record.host != own;
