@@ -132,7 +132,8 @@ impl Questions<'_, '_> {
         let zone = self.zones.get(&home);
         let gateways = zone.map(|zone| gateways(zone, ctx, ctx.own_gateway())).unwrap_or_default();
         let mates = gateways.into_iter().filter(|peer| *peer != own && self.links.contains(peer));
-        let mate = mates.map(|peer| self.links.contact(peer)).next();
+        let mut mates = mates.map(|peer| self.links.contact(peer));
+        let mate = mates.next();
         let first = if self.overlay.is_gateway(&home) { parent } else { mate };
         // Who has no such mate asks whoever is there: the operator's peers before others.
         let anybody = || {
@@ -142,9 +143,11 @@ impl Questions<'_, '_> {
         let first = first.or_else(anybody);
         let is_open = zone.is_none_or(|zone| zone.id().key.is_none());
         let root = ctx.config.zone_id(&ZoneName::root());
-        let top =
-            self.overlay.contacts_of(&root).iter().find(|it| it.peer != own).cloned().filter(|_| is_open);
-        let second = top.filter(|top| first.as_ref().is_some_and(|first| first.peer != top.peer));
+        // Who speaks for no zone knows nobody there, but another who does.
+        let is_other =
+            |it: &Contact| it.peer != own && first.as_ref().is_some_and(|first| first.peer != it.peer);
+        let top = self.overlay.contacts_of(&root).iter().find(|it| is_other(it)).cloned();
+        let second = top.or_else(|| mates.find(|it| is_other(it))).filter(|_| is_open);
         first.into_iter().chain(second).collect()
     }
 
