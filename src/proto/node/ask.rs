@@ -187,9 +187,12 @@ impl Questions<'_, '_> {
             .find(|it| it.peer != peer && it.peer != self.ctx.key());
         let Some(parent) = parent.filter(|_| above.is_some() && is_mate) else {
             let elsewhere = above.map(|scope| self.gateways_of(scope)).filter(|it| !it.is_empty());
+            let answer = self.answer_from_memory(&question);
+            // Of an agent any copy is an answer.
+            let has_it = matches!(&answer, ask::Answer::Named { records, .. } if !records.is_empty());
             return Some(match elsewhere {
-                Some(gateways) => ask::Answer::Elsewhere { gateways },
-                None => self.answer_from_memory(&question),
+                Some(gateways) if !has_it => ask::Answer::Elsewhere { gateways },
+                _ => answer,
             });
         };
         if let Some(consulted) = self.0.resolver.recall(&question, Level::L2, now) {

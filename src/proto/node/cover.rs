@@ -117,6 +117,15 @@ impl Turn<'_> {
         zone.answer(self.links, self.ctx.config, self.ctx.now)
     }
 
+    /// Whether this node follows a zone, and nothing of it is missing.
+    pub(super) fn is_fresh_below(&self, zone: &ZoneName) -> bool {
+        let mut answers = self.zones.below().keys().filter(|id| id.zone == *zone).map(|id| {
+            let answer = self.overlay.below().answer(id, self.ctx.config, self.ctx.now);
+            answer.status.is_fine()
+        });
+        answers.next().is_some_and(|first| first && answers.all(|it| it))
+    }
+
     /// Zones of a scope that are delegated here for the first time within `age`: who answered out of what was so long ago does
     /// not know them.
     pub(super) fn delegated_lately(&self, asked: &ZoneName, age: Duration) -> Vec<Referral> {
