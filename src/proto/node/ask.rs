@@ -124,7 +124,13 @@ impl Questions<'_, '_> {
     /// that one that lies is not believed alone.
     pub(super) fn ways_up(&self, scope: &ZoneName) -> Vec<Contact> {
         if self.holds(scope) {
-            return Vec::new();
+            // Whoever speaks for a zone and lacks something of it asks another who does.
+            let offices = std::iter::once(scope.clone()).chain(scope.ancestors());
+            let held =
+                offices.filter(|name| self.overlay.is_gateway(name)).find_map(|name| self.zones.get(&name));
+            let lacking = held.filter(|zone| !self.answer_of(zone).status.is_fine());
+            let others = lacking.map(|zone| other_gateways(zone, &self.ctx, self.links));
+            return others.unwrap_or_default().into_iter().take(1).collect();
         }
         let (ctx, own) = (&self.ctx, self.ctx.key());
         let home = ctx.config.home_zone();

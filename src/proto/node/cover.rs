@@ -113,7 +113,7 @@ impl Turn<'_> {
         answers
     }
 
-    fn answer_of(&self, zone: &Zone) -> ZoneAnswer {
+    pub(super) fn answer_of(&self, zone: &Zone) -> ZoneAnswer {
         zone.answer(self.links, self.ctx.config, self.ctx.now)
     }
 

@@ -24,8 +24,9 @@ const ASKS_MAX: usize = 24;
 pub(super) const ASK_PATIENCE: Duration = Duration::from_secs(5);
 /// The wait after a walk that nobody answered.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long a peer that connected has to tell where it is dialed and which zones it serves before it is asked.
-const FIRST_PATIENCE: Duration = Duration::from_millis(300);
+/// The wait after the first connection: who begins in the same zone at the same time is met within it, and of two that ask their
+/// way without each other both would be told that nobody else serves it.
+const FIRST_PATIENCE: Duration = Duration::from_secs(3);
 /// Connected peers that are asked who serves the root, where nobody is known.
 const FIRST_ASKED: usize = 8;
 
