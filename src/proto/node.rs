@@ -131,7 +131,7 @@ impl Node {
             Input::Command { id, command } => turn.handle_command(id, command),
             Input::Connected { peer, dialed } => {
                 turn.links.connected(peer, dialed, now);
-                turn.overlay.handle_peer_connected(now);
+                turn.overlay.handle_peer_connected(now, turn.ctx.config);
             }
             Input::PeerJoined { peer, zone, dialed } => turn.handle_peer_joined(peer, &zone, dialed),
             Input::PeerLeft { peer, zone: Some(zone) } => {

@@ -21,6 +21,7 @@ use self::walk::Walker;
 pub(super) use self::walk::contact_of;
 use super::ask::{Answer, Contact, Question, Way};
 use super::card::Scope;
+use super::config::Config;
 use super::context::Context;
 use super::identity::{AgentId, PeerKey};
 use super::io::{ConversationId, Offence, Output, Protocol, Role};
@@ -114,8 +115,8 @@ impl Overlay {
     }
 
     /// A peer came: who found nobody to ask his way asks now.
-    pub(super) fn handle_peer_connected(&mut self, now: Timestamp) {
-        self.offices.values_mut().for_each(|walker| walker.handle_peer_connected(now));
+    pub(super) fn handle_peer_connected(&mut self, now: Timestamp, config: &Config) {
+        self.offices.values_mut().for_each(|walker| walker.handle_peer_connected(now, config));
     }
 
     /// A peer left, and with it maybe a parent: the way is asked anew at once.

@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 
 use super::{Overlay, ask, counts, delegated, way};
 use crate::proto::ask::{Answer, Contact, Question, Way};
+use crate::proto::config::Config;
 use crate::proto::context::Context;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{ConversationId, Offence, Output, Protocol};
@@ -142,9 +143,9 @@ impl Walker {
         }
     }
 
-    pub(super) fn handle_peer_connected(&mut self, now: Timestamp) {
+    pub(super) fn handle_peer_connected(&mut self, now: Timestamp, config: &Config) {
         if self.parent.is_none() && self.walk.is_none() && self.next < Timestamp(u64::MAX) {
-            self.next = self.next.min(now + FIRST_PATIENCE);
+            self.next = self.next.min(now + FIRST_PATIENCE.min(config.walk_interval));
         }
     }
 
