@@ -5,7 +5,6 @@ use std::time::Duration;
 use aop::proto::ask::{Answer, Contact, Cover, Knowledge, Question, Referral};
 use aop::proto::codec;
 use aop::proto::config::Config;
-use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use aop::proto::io::{Command, ConversationId, Dialed, Input, Offence, Output, Protocol, Reply};
 use aop::proto::limits::{DELEGATION_LIFE, REFERRED_ASKS_MAX};
@@ -18,7 +17,7 @@ use aop::proto::search::{Query, Statistics};
 use aop::proto::time::Timestamp;
 use serde_bytes::ByteBuf;
 
-use crate::rules::cluster::{DAY, NOW, identity, key, offer, signed};
+use crate::rules::cluster::{NOW, grant, identity, key, offer, signed};
 use crate::rules::{body, header};
 
 /// Whoever is asked.
@@ -292,32 +291,16 @@ fn equal_questions_under_way_are_one_and_each_is_answered() {
 
 /// Of a zone with a key, signed on behalf of whoever a grant of it names.
 fn granted_record(of: &str, by: &Identity, agent: &str) -> Vec<u8> {
-    let grant = grant(by, key(7), of, RecordKind::Agent).sign(by);
+    let grant = grant(by, key(7), zone(of), RecordKind::Agent).sign(by);
     let header =
         Header { zone: zone(of), slot: 0, grants: vec![ByteBuf::from(grant)], ..header(7, agent, NOW) };
     signed(header, &body("text"), 7).bytes().to_vec()
 }
 
-fn grant(issuer: &Identity, subject: PeerKey, of: &str, kind: RecordKind) -> Grant {
-    Grant {
-        network: "world".into(),
-        issuer: issuer.key(),
-        subject,
-        zone: zone(of),
-        reach: Reach::Subtree,
-        kinds: vec![kind],
-        may_delegate: true,
-        issued_at: NOW - DAY,
-        expires_at: NOW + 30 * DAY,
-        generation: 0,
-        slots: None,
-    }
-}
-
 /// A delegation of a zone with a key in one above, for which another key vouches.
 fn proof(of: &str, its: &Identity, found_in: &str, by: &Identity) -> Vec<u8> {
-    let first = grant(by, its.key(), of, RecordKind::Delegation).sign(by);
-    let second = grant(its, key(8), of, RecordKind::Delegation).sign(its);
+    let first = grant(by, its.key(), zone(of), RecordKind::Delegation).sign(by);
+    let second = grant(its, key(8), zone(of), RecordKind::Delegation).sign(its);
     let body = Delegation { zone: zone(of), addresses: Vec::new() };
     let header = Header {
         zone: zone(found_in),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aop::proto::card::Offer;
 use aop::proto::card::Scope;
 use aop::proto::config::Config;
-use aop::proto::grant::{Grant, Reach};
+use aop::proto::grant::Grant;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{Command, Reply, Verdict};
 use aop::proto::limits::{DELEGATION_LIFE, DELEGATION_TOMBSTONE_LIFE, GRANT_SLOTS};
@@ -16,7 +16,7 @@ use aop::proto::registration::WriteError;
 use aop::proto::time::Stamp;
 use serde_bytes::ByteBuf;
 
-use crate::rules::cluster::{Cluster, DAY, NOW, identity, key, offer};
+use crate::rules::cluster::{Cluster, DAY, NOW, grant, identity, key, offer};
 
 fn acme() -> ZoneName {
     "acme.org".parse().unwrap()
@@ -27,19 +27,7 @@ fn zone_key() -> Identity {
 }
 
 fn granted(issuer: &Identity, subject: PeerKey, kind: RecordKind) -> Grant {
-    Grant {
-        network: "world".into(),
-        issuer: issuer.key(),
-        subject,
-        zone: acme(),
-        reach: Reach::Subtree,
-        kinds: vec![kind],
-        may_delegate: true,
-        issued_at: NOW - DAY,
-        expires_at: NOW + 30 * DAY,
-        generation: 0,
-        slots: None,
-    }
+    grant(issuer, subject, acme(), kind)
 }
 
 fn in_acme(grants: Vec<Vec<u8>>) -> Offer {

@@ -1,6 +1,7 @@
 //! Below a zone whose key the operator named only what that key vouches for is believed (protocol section 4): answers bring
 //! the delegations that lead from such keys to the zones of their records.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -45,7 +46,11 @@ impl Questions<'_, '_> {
         }
         let told = self.overlay.proofs(zone).iter().filter(|it| !it.is_expired(self.ctx.now));
         proofs.extend(told.map(|record| (record.key(), record.clone())));
-        proofs.into_values().take(PER_ZONE_MAX).collect()
+        // The deepest first: what is claimed above, where a zone may be open to strangers, pushes out nothing that stands below.
+        let mut proofs: Vec<Arc<Record>> = proofs.into_values().collect();
+        proofs.sort_by_key(|record| Reverse(record.name.zone.ancestors().count()));
+        proofs.truncate(PER_ZONE_MAX);
+        proofs
     }
 }
 

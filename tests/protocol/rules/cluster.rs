@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::config::Config;
+use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::io::{
     Command, Dialed, GossipId, Input, NodeAlert, Output, Reply, StoreCondition, Verdict, Write,
@@ -14,7 +15,7 @@ use aop::proto::name::{FullName, ZoneName};
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
 use aop::proto::query::Find;
-use aop::proto::record::{Record, SignedRecord};
+use aop::proto::record::{Record, RecordKind, SignedRecord};
 use aop::proto::registration::{Registered, WriteError};
 use aop::proto::time::Timestamp;
 
@@ -54,6 +55,23 @@ pub(crate) fn name(agent: &str) -> FullName {
 pub(crate) fn offer(agent: &str, description: &str) -> Offer {
     let card = AgentCard { description: description.into(), ..AgentCard::default() };
     Offer { name: agent.parse().unwrap(), zone: None, scope: Scope::Public, card, grants: Vec::new() }
+}
+
+/// That a key lets another write one kind in a zone and below it, and pass that on.
+pub(crate) fn grant(issuer: &Identity, subject: PeerKey, zone: ZoneName, kind: RecordKind) -> Grant {
+    Grant {
+        network: "world".into(),
+        issuer: issuer.key(),
+        subject,
+        zone,
+        reach: Reach::Subtree,
+        kinds: vec![kind],
+        may_delegate: true,
+        issued_at: NOW - DAY,
+        expires_at: NOW + 30 * DAY,
+        generation: 0,
+        slots: None,
+    }
 }
 
 impl Cluster {
