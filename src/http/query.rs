@@ -188,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn an_age_is_a_number_of_milliseconds() {
+        assert_eq!(find(Some("q=a")).unwrap().max_age_ms, None);
+        assert_eq!(find(Some("max_age_ms=0")).unwrap().max_age_ms, Some(0));
+        for bad in ["max_age_ms=", "max_age_ms=-1", "max_age_ms=soon"] {
+            find(Some(bad)).unwrap_err();
+        }
+    }
+
+    #[test]
     fn a_limit_is_clamped_above_and_refused_below_one() {
         assert_eq!(find(Some("limit=5000")).unwrap().limit, Some(1000));
         assert_eq!(page(Some("limit=99999999999999999999999")).unwrap().limit, 1000);
