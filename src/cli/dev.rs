@@ -43,6 +43,8 @@ const NETWORK: &str = "dev";
 const SPREAD_TIME_MAX: Duration = Duration::from_secs(4);
 /// All start at once, and who asks its way to its zone before it is connected asks nobody: it asks again this soon.
 const WALK_INTERVAL: Duration = Duration::from_secs(1);
+/// The one node of a zone is whole by itself after this long, whatever its walks were told; two of one zone met long before.
+const ALONE_AFTER: Duration = Duration::from_secs(3);
 /// What is registered in one zone shows in the others after this long.
 const FOLLOW_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it looks meanwhile: that a zone is held has no event.
@@ -151,6 +153,7 @@ async fn start(
         listen: listen.into_iter().collect::<Result<_, _>>().map_err(|error| failed(&error))?,
         timings: Config {
             walk_interval: WALK_INTERVAL,
+            alone_after: ALONE_AFTER,
             follow_interval: FOLLOW_INTERVAL,
             ..Config::default()
         },
