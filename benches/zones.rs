@@ -2,8 +2,8 @@
 //!
 //! Three processes on loopback. One serves all zones and their agents, this one is the gateway of the root that follows them,
 //! the third is a member of a zone of its own and asks the gateway. Figures: what a search costs at the gateway, at the member
-//! uncached and cached; what the gateway and the member take of memory and of a core at rest. `AOP_BENCH_ZONES` is the number
-//! of zones (1,000), each of 100 agents.
+//! uncached and cached; what the gateway and the member take of memory and of a core at rest, and what is sent
+//! meanwhile. `AOP_BENCH_ZONES` is the number of zones (1,000), each of 100 agents.
 
 use std::io::{BufRead, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -25,6 +25,8 @@ mod times;
 use agents::{Cards, NETWORK};
 use times::Times;
 
+/// What a member says when it asks no more.
+const RESTS: &str = "rests";
 const AGENTS: usize = 100;
 const ASKED: usize = 2_000;
 /// How long a process is watched at rest.
@@ -89,6 +91,7 @@ async fn member(bootstrap: Option<Multiaddr>) {
     fresh.line("asked anew");
     println!("    {} searches: {}", 2 * ASKED, counted(&node.handle).await);
     cached.line("answered before");
+    println!("{RESTS}");
     rest("the member").await;
     node.stop().await.expect("stopped");
 }
@@ -123,6 +126,15 @@ async fn gateway(zones: usize) {
     member.wait_ready();
     // It delegates its zone, and is followed.
     tokio::time::sleep(Duration::from_secs(20)).await;
+    let (cpu, sent) = (cpu_ticks(), loopback_bytes());
+    member.go_on();
+    member.show_until(RESTS);
+    let (ticks, bytes) = ((cpu_ticks() - cpu) as f64, (loopback_bytes() - sent) as f64);
+    println!(
+        "    each costs the gateway {:.2} ms of a core, and {:.1} kB on the way, all that is sent meanwhile included",
+        1_000.0 * ticks / TICKS_PER_SECOND / ASKED as f64,
+        bytes / 1_000.0 / ASKED as f64
+    );
     member.finish();
     source.finish();
     node.stop().await.expect("stopped");
@@ -154,12 +166,25 @@ async fn counted(handle: &Handle) -> String {
     metrics.lines().find(of).unwrap_or_default().to_owned()
 }
 
-/// What this process takes while nobody asks.
+/// What this process takes while nobody asks, and what all of them send.
 async fn rest(who: &str) {
-    let (cpu, began) = (cpu_ticks(), Instant::now());
+    let (cpu, sent, began) = (cpu_ticks(), loopback_bytes(), Instant::now());
     tokio::time::sleep(REST).await;
-    let share = (cpu_ticks() - cpu) as f64 / TICKS_PER_SECOND / began.elapsed().as_secs_f64();
-    println!("  {who} at rest: {:.0} MiB resident, {:.1} % of a core", resident_mib(), share * 100.0);
+    let seconds = began.elapsed().as_secs_f64();
+    let share = (cpu_ticks() - cpu) as f64 / TICKS_PER_SECOND / seconds;
+    let traffic = (loopback_bytes() - sent) as f64 / 1_000.0 / seconds;
+    println!(
+        "  {who} at rest: {:.0} MiB resident, {:.1} % of a core; all processes together send {traffic:.1} kB/s",
+        resident_mib(),
+        share * 100.0
+    );
+}
+
+/// Bytes that went over the loopback of this machine, with the heads of their packets.
+fn loopback_bytes() -> u64 {
+    let devices = std::fs::read_to_string("/proc/net/dev").unwrap_or_default();
+    let line = devices.lines().find_map(|line| line.trim().strip_prefix("lo:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
 fn resident_mib() -> f64 {
@@ -199,12 +224,21 @@ impl Part {
         assert_eq!(line, "ready");
     }
 
+    /// Lets it go on.
+    fn go_on(&mut self) {
+        drop(self.input.take());
+    }
+
+    /// Shows what it measured until it says this.
+    fn show_until(&mut self, last: &str) {
+        let lines = self.lines.by_ref().map(|line| line.expect("text"));
+        lines.take_while(|line| line != last).for_each(|line| println!("{line}"));
+    }
+
     /// Lets it go on and end, and shows what it measured.
     fn finish(mut self) {
-        drop(self.input.take());
-        for line in self.lines.by_ref() {
-            println!("{}", line.expect("text"));
-        }
+        self.go_on();
+        self.show_until("");
         std::io::stdout().flush().expect("shown");
         self.child.wait().expect("ended");
     }

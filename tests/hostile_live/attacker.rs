@@ -1,4 +1,4 @@
-//! A libp2p peer that is no node: it says in the mesh of the root zone, and on streams, whatever it is given.
+//! A libp2p peer that is no node: it says in the mesh of a zone, and on streams, whatever it is given.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use aop::proto::codec;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::limits::CARD_LIFE;
 use aop::proto::message::{Beacon, Envelope, Gateway};
-use aop::proto::name::ZoneName;
+use aop::proto::name::{ZoneId, ZoneName};
 use aop::proto::record::{Author, Header, RecordKind, SignedRecord};
-use aop::proto::time::{Stamp, Timestamp};
+use aop::proto::time::Stamp;
 use futures::StreamExt;
 use libp2p::gossipsub::{
     self, IdentTopic, Message, MessageAuthenticity, MessageId, PublishError, ValidationMode,
@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
 use super::victim::PATIENCE;
-use crate::strangers::{SYNC, swarm};
+use crate::strangers::{SYNC, now, swarm};
 
 /// Messages that wait in this peer before the node has read them.
 const QUEUE: usize = 1_000;
@@ -56,7 +56,12 @@ pub(crate) enum Ended {
 impl Attacker {
     /// Connects and takes part in the mesh of the root zone.
     pub(crate) async fn join(seed: u8, node: PeerKey, address: Multiaddr) -> Attacker {
-        let mut attacker = Attacker::new(seed, node, false);
+        Attacker::join_zone(&ZoneId::open(ZoneName::root()), seed, node, address).await
+    }
+
+    /// The same in the mesh of some zone.
+    pub(crate) async fn join_zone(zone: &ZoneId, seed: u8, node: PeerKey, address: Multiaddr) -> Attacker {
+        let mut attacker = Attacker::of_zone(zone, seed, node, false);
         attacker.enter(address).await;
         attacker
     }
@@ -73,13 +78,17 @@ impl Attacker {
                 }
             }
         };
-        timeout(PATIENCE, in_mesh).await.expect("the node is in the mesh of the root zone");
+        timeout(PATIENCE, in_mesh).await.expect("the node is in the mesh of the zone");
     }
 
     /// One that says who it is is compared with as a member of the zone; one that does not is cut off after a while.
     pub(crate) fn new(seed: u8, node: PeerKey, says_who: bool) -> Attacker {
+        Attacker::of_zone(&ZoneId::open(ZoneName::root()), seed, node, says_who)
+    }
+
+    fn of_zone(zone: &ZoneId, seed: u8, node: PeerKey, says_who: bool) -> Attacker {
         let keypair = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
-        let topic = IdentTopic::new("/aop/test/zone/.");
+        let topic = IdentTopic::new(format!("/aop/test/zone/{zone}"));
         let mut settings = gossipsub::ConfigBuilder::default();
         settings.validation_mode(ValidationMode::Anonymous).connection_handler_queue_len(2 * QUEUE);
         settings.message_id_fn(|message: &Message| MessageId::from(Sha256::digest(&message.data).to_vec()));
@@ -140,11 +149,6 @@ impl Attacker {
 
 fn identity_of(keypair: &Keypair) -> identify::Behaviour {
     identify::Behaviour::new(identify::Config::new("/aop/test/1".into(), keypair.public()))
-}
-
-pub(crate) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    Timestamp(since.unwrap().as_millis() as u64)
 }
 
 /// What a card says of itself: its slot is the first that its version can have.

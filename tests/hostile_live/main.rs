@@ -11,6 +11,7 @@ mod calls;
 mod connections;
 mod delegations;
 mod gossip;
+mod owned;
 mod records;
 #[path = "../strangers/raw_peer.rs"]
 mod strangers;

@@ -6,9 +6,10 @@ use aop::proto::identity::Identity;
 use aop::proto::record::{Header, Record, RecordKind, SignedRecord};
 use aop::proto::registry::Registry;
 
-use super::attacker::{batch, card, header, message, now, signed};
+use super::attacker::{batch, card, header, message, signed};
 use super::gossip::{attack, stranger};
 use super::victim::{Victim, alone};
+use crate::strangers::now;
 
 /// Records of one stranger that fill slot after slot.
 const FILLING: u64 = 3_200;

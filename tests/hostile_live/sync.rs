@@ -12,9 +12,9 @@ use futures::{AsyncWriteExt, StreamExt};
 use libp2p::Stream;
 use libp2p_stream::IncomingStreams;
 
-use super::attacker::{Attacker, now};
+use super::attacker::Attacker;
 use super::victim::{Memory, Victim, alone};
-use crate::strangers::{RawPeer, SYNC, read, write};
+use crate::strangers::{RawPeer, SYNC, now, read, write};
 
 /// What one peer has for the asking: bytes of answers at once, and in each second after.
 const BYTES_AT_ONCE: f64 = 128.0 * 1024.0 * 1024.0;

@@ -1,17 +1,22 @@
 //! Peers that are no nodes, for the tests over real sockets: they speak one protocol by hand, or nothing at all.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aop::net::addresses::peer_id;
 use aop::proto::call::{CallId, CallOffer, CallReply, CallRequest};
-use aop::proto::identity::{AgentId, PeerKey};
+use aop::proto::grant::{Grant, Reach};
+use aop::proto::identity::{AgentId, Identity, PeerKey};
+use aop::proto::name::ZoneName;
+use aop::proto::record::RecordKind;
+use aop::proto::time::Timestamp;
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol as Part;
 use libp2p::swarm::{NetworkBehaviour, Swarm};
 use libp2p::{Multiaddr, Stream, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
 use libp2p_stream::Control;
+use serde_bytes::ByteBuf;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -135,6 +140,29 @@ pub(crate) async fn read(stream: &mut Stream) -> Option<Vec<u8>> {
         Some(frame)
     };
     timeout(PATIENCE, frame).await.expect("the other side neither spoke nor closed")
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp(since.as_millis() as u64)
+}
+
+/// What the key of a zone gives a host, for so long.
+pub(crate) fn granted(by: &Identity, to: PeerKey, zone: &ZoneName, life: Duration) -> ByteBuf {
+    let grant = Grant {
+        network: "test".into(),
+        issuer: by.key(),
+        subject: to,
+        zone: zone.clone(),
+        reach: Reach::Subtree,
+        kinds: vec![RecordKind::Agent, RecordKind::Delegation],
+        may_delegate: false,
+        issued_at: now(),
+        expires_at: now() + life,
+        generation: 0,
+        slots: Some(1_000),
+    };
+    ByteBuf::from(grant.sign(by))
 }
 
 /// Where the sockets of a TCP address are.

@@ -6,9 +6,10 @@ use aop::document::Offer;
 use aop::host::Options;
 use aop::proto::code::Code;
 use aop::proto::identity::{Identity, PeerKey};
-use aop::proto::name::ZoneName;
+use aop::proto::name::{ZoneId, ZoneName};
 
-use super::world::{Site, granted, offer, quick, until, until_whole};
+use super::world::{Site, offer, quick, until, until_whole};
+use crate::strangers::granted;
 
 const ZONE: &str = "other.net";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -22,6 +23,11 @@ fn zone() -> ZoneName {
     ZONE.parse().unwrap()
 }
 
+/// Its registry.
+pub(super) fn registry() -> ZoneId {
+    ZoneId { zone: zone(), key: Some(key().key()) }
+}
+
 fn anchored(options: &mut Options) {
     options.zone_keys.insert(zone(), key().key());
 }
@@ -30,7 +36,7 @@ fn anchored(options: &mut Options) {
 pub(super) fn with_grants(options: &mut Options) {
     if options.zones == [zone()] {
         anchored(options);
-        let grant = granted(&key(), options.identity.key(), ZONE, DAY);
+        let grant = granted(&key(), options.identity.key(), &zone(), DAY);
         options.delegation_grants.insert(zone(), vec![grant]);
     }
 }
@@ -44,7 +50,7 @@ pub(super) fn granted_to(site: &Site, offers: Vec<Offer>) -> Vec<Offer> {
 }
 
 fn for_a_while(offer: Offer, to: PeerKey, life: Duration) -> Offer {
-    Offer { grants: vec![granted(&key(), to, ZONE, life).into_vec()], ..offer }
+    Offer { grants: vec![granted(&key(), to, &zone(), life).into_vec()], ..offer }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use aop::agents::{Agents, HostedAgent};
 use aop::api::{self, FindQuery, ZoneStatus};
@@ -14,15 +14,11 @@ use aop::net::swarm::Discovery;
 use aop::net::transport::transport;
 use aop::proto::card::{AgentCard, CallLimits, Scope};
 use aop::proto::config::Config;
-use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::name::ZoneName;
-use aop::proto::record::RecordKind;
-use aop::proto::time::Timestamp;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
-use serde_bytes::ByteBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -334,27 +330,4 @@ pub(super) async fn until_whole(sites: &[&Site], agents: &BTreeSet<String>, pati
         })
         .await;
     }
-}
-
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    Timestamp(since.as_millis() as u64)
-}
-
-/// What the key of a zone gives a host, for so long.
-pub(super) fn granted(by: &Identity, to: PeerKey, zone: &str, life: Duration) -> ByteBuf {
-    let grant = Grant {
-        network: "test".into(),
-        issuer: by.key(),
-        subject: to,
-        zone: zone.parse().unwrap(),
-        reach: Reach::Subtree,
-        kinds: vec![RecordKind::Agent, RecordKind::Delegation],
-        may_delegate: false,
-        issued_at: now(),
-        expires_at: now() + life,
-        generation: 0,
-        slots: Some(1_000),
-    };
-    ByteBuf::from(grant.sign(by))
 }
