@@ -50,7 +50,7 @@ pub use plan::{
     Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_tree,
     play_tree_told, play_zoned, play_zoned_told,
 };
-pub use questions::{AnswerCounts, Asked};
+pub use questions::{AnswerCounts, Asked, Listing};
 pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
@@ -109,7 +109,7 @@ impl World {
         let identities: Vec<Identity> = (0..setup.nodes).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
         let topology = setup.regions.map(|Regions::Cloud8| Topology::spread(setup.nodes, rng));
-        let network = Network::new(setup.nodes, setup.conditions, setup.graph, topology, rng);
+        let network = Network::new(&setup, topology, rng);
         let nodes = identities
             .into_iter()
             .enumerate()

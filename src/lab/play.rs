@@ -232,6 +232,7 @@ fn setup(scenario: &Scenario) -> Setup {
         regions: network.regions,
         zone_weight_max,
         zones: scenario.zones.iter().map(zone_setup).collect(),
+        halved: scenario.zones.iter().filter(|zone| zone.halves).map(|zone| zone.name.clone()).collect(),
         dialable: scenario.questions.is_some(),
         ..Setup::default()
     }

@@ -35,6 +35,9 @@ pub struct Setup {
     pub searching: bool,
     /// Zones and who serves them; nodes that are members of none are members of the root zone.
     pub zones: Vec<ZoneSetup>,
+    /// Zones in two halves, nodes of even and of odd number, that never heard of each other: no link leads from one to the other
+    /// at the start, and no search of one finds members of the other.
+    pub halved: Vec<ZoneName>,
 }
 
 /// A zone at the start of a world.
@@ -49,6 +52,13 @@ pub struct ZoneSetup {
 }
 
 impl Setup {
+    /// Whether two nodes are of a zone whose halves never heard of each other, and not of the same half.
+    pub(super) fn are_strangers(&self, one: usize, other: usize) -> bool {
+        let has_both = |zone: &&ZoneSetup| zone.members.contains(&one) && zone.members.contains(&other);
+        let mut shared = self.zones.iter().filter(has_both);
+        !self.halved.is_empty() && one % 2 != other % 2 && shared.any(|zone| self.halved.contains(&zone.name))
+    }
+
     /// The settings of one node.
     pub(super) fn config_of(&self, node: usize, bootstrap_peers: Vec<PeerKey>) -> Config {
         let of = |nodes: fn(&ZoneSetup) -> &Vec<usize>| -> Vec<ZoneName> {
@@ -79,6 +89,7 @@ impl Default for Setup {
             dialable: false,
             searching: true,
             zones: Vec::new(),
+            halved: Vec::new(),
         }
     }
 }

@@ -21,6 +21,9 @@ pub struct Zone {
     /// It stands for many zones below the name, of so many members each, as far as there are nodes.
     #[serde(default, deserialize_with = "optional_count")]
     pub each: Option<usize>,
+    /// Whether its members of even and of odd number never heard of each other.
+    #[serde(default)]
+    pub halves: bool,
 }
 
 impl Zone {
@@ -35,6 +38,7 @@ impl Zone {
             members: NodeSet(members.iter().copied().collect()),
             followers: self.followers.clone(),
             each: None,
+            halves: self.halves,
         };
         dealt.map(zone).collect()
     }

@@ -42,7 +42,9 @@ pub(super) struct Case<'a> {
     pub(super) asker: usize,
     /// When it was asked, virtual milliseconds.
     pub(super) at_ms: u64,
-    /// How long nothing had gone wrong by then.
+    /// Whether it was read page by page since then, so that what changed meanwhile may be missed.
+    pub(super) is_read: bool,
+    /// How long nothing had gone wrong by then; not at all if something did while it was read.
     pub(super) quiet_ms: u64,
     /// How long the world had been one by then; none while it is parted.
     pub(super) united_ms: Option<u64>,
@@ -155,7 +157,7 @@ impl Case<'_> {
             let Some((first, last)) = since(history.words) else { return false };
             let is_live = |record: &Record| !record.is_tombstone() && record.expires_at.0 > ends;
             !history.is_exempt
-                && until.is_some_and(|until| first.at_ms <= until)
+                && until.is_some_and(|until| first.at_ms <= until && (!self.is_read || last.at_ms <= until))
                 && self.is_held_near(&history.name.zone, &last.key, &first.order, is_live)
         })
     }
