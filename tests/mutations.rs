@@ -451,6 +451,104 @@ const MUTATIONS: &[Mutation] = &[
             ".filter(|(id, followed)| named.contains_key(id) && is_over(followed))",
         )],
     },
+    Mutation {
+        name: "a cursor without its id",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/search/pages.rs",
+            "Key { name: cursor.name.clone(), id: cursor.id }",
+            "Key { name: cursor.name.clone(), id: crate::proto::identity::AgentId([0xff; 20]) }",
+        )],
+    },
+    Mutation {
+        name: "a later page is ranked by the words of its own time",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/search/pages.rs",
+            "let given = after.map(|cursor| &cursor.statistics).or(statistics);",
+            "let given = statistics;",
+        )],
+    },
+    Mutation {
+        name: "what lies below is fetched and nothing is given there",
+        test: "judged",
+        edits: &[
+            Edit(
+                "src/proto/zone/conversation.rs",
+                "        while let Some(frame) = conversation.sync.poll(",
+                "        if self.role == Role::Below {
+            conversation.sync.give_nothing();
+        }
+        while let Some(frame) = conversation.sync.poll(",
+            ),
+            Edit(
+                "src/proto/sync.rs",
+                "    /// When a peer that was busy is asked again.",
+                "    /// Nothing is given.
+                pub fn give_nothing(&mut self) {
+                    self.pushes = Pushes::default();
+                }
+                /// When a peer that was busy is asked again.",
+            ),
+        ],
+    },
+    Mutation {
+        name: "a replica that was never compared is fresh",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/overlay/below.rs",
+            "            None => (ZoneStatus::Unreachable, None),",
+            "            None => (ZoneStatus::Held, Some(Duration::ZERO)),",
+        )],
+    },
+    Mutation {
+        name: "every member speaks for its zone",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/zone/completeness.rs",
+            "zone.role == Role::Member && zone.answer(links, config, now).status == ZoneStatus::Held",
+            "zone.role == Role::Member && zone.answer(links, config, now).count == 1",
+        )],
+    },
+    Mutation {
+        name: "whoever met anybody of a zone is whole",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/zone/completeness.rs",
+            "if self.whole_peers.contains(peer) {",
+            "if self.whole_peers.contains(peer) || !self.whole_peers.contains(peer) {",
+        )],
+    },
+    Mutation {
+        name: "what was delegated a moment ago need not be covered",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/node/cover.rs",
+            "self.delegated_just_now().filter(|id| id.zone.is_within(asked))",
+            "self.delegated_just_now().filter(|id| id.zone.is_within(asked) && id.zone.is_root())",
+        )],
+    },
+    Mutation {
+        name: "a question goes down",
+        test: "judged",
+        edits: &[
+            Edit(
+                "src/proto/node/ask.rs",
+                ".find(|it| it.peer != peer && it.peer != self.ctx.key());",
+                ".find(|it| it.peer != peer && it.peer != self.ctx.key())
+            .or_else(|| {
+                let below = self.overlay.below();
+                let mut gateways = below.ids().flat_map(|id| below.gateways(id));
+                gateways.find(|it| it.peer != peer).cloned()
+            });",
+            ),
+            Edit(
+                "src/proto/node/ask.rs",
+                "parent.filter(|_| above.is_some() && is_mate)",
+                "parent.filter(|_| is_mate)",
+            ),
+        ],
+    },
 ];
 
 /// What the copy consists of, apart from the sources.

@@ -176,7 +176,8 @@ impl Engine {
     /// A client asks something of a node; one that is down does not hear it.
     fn ask(&mut self, at: usize, operation: ClientOp, zone: &ZoneName) {
         if self.fabric.nodes[at].node.is_some() {
-            let (operations, command) = operation.command(zone);
+            let grant = self.fabric.nodes[at].grants.get(zone).map(|grant| grant.to_vec());
+            let (operations, command) = operation.command(zone, grant);
             let id = self.checkers.reference.expect_reply(operations);
             self.tell(at, Input::Command { id, command });
         }

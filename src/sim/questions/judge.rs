@@ -59,6 +59,10 @@ impl Case<'_> {
         if let Some(stray) = shown.clone().find(|record| !record.name.zone.is_within(scope)) {
             return Judgement::Wrong(Check::AnswerIsTrue, format!("{stray:?} is shown"));
         }
+        let ended = self.fabric.kernel.wall().saturating_sub(ENDING_MS);
+        if let Some(ended) = shown.clone().find(|record| record.expires_at.0 < ended) {
+            return Judgement::Wrong(Check::AnswerIsTrue, format!("{ended:?} is shown, which ended"));
+        }
         let age_ms = answer.age().map(|age| age.as_millis() as u64);
         if let Some(age_ms) = age_ms
             && let Some(detail) = shown.clone().find_map(|record| self.outlived(record, age_ms))
