@@ -493,6 +493,15 @@ const MUTATIONS: &[Mutation] = &[
         ],
     },
     Mutation {
+        name: "who speaks for a zone no longer is remembered for a week",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/limits.rs",
+            "pub const DELEGATION_TOMBSTONE_LIFE: Duration = Duration::from_secs(3_600 + 300);",
+            "pub const DELEGATION_TOMBSTONE_LIFE: Duration = Duration::from_secs(7 * 86_400 + 300);",
+        )],
+    },
+    Mutation {
         name: "a replica that was never compared is fresh",
         test: "judged",
         edits: &[Edit(

@@ -46,6 +46,7 @@ impl Plan {
         plan.share(rng);
         plan.read(rng);
         plan.halve(rng);
+        plan.leave(rng);
         plan
     }
 
@@ -139,6 +140,23 @@ impl Plan {
                 let shared = "shared".parse().expect("a label");
                 let offer = ClientOp::Offer(vec![(shared, text(rng.random_range(0..3)))]);
                 self.operations.push((rng.random_range(1..self.span_ms), *node, zone.name.clone(), offer));
+            }
+        }
+        self.operations.sort_by_key(|(at, node, ..)| (*at, *node));
+    }
+
+    /// Some of those who take part in a second zone leave it.
+    fn leave(&mut self, rng: &mut impl Rng) {
+        for (number, zone) in self.setup.zones.iter().enumerate() {
+            let is_home = |node: &usize| {
+                let mut before = self.setup.zones[..number].iter();
+                before.all(|other| !other.members.contains(node))
+            };
+            for guest in zone.members.iter().filter(|node| !is_home(node)) {
+                if rng.random_bool(0.5) {
+                    let at = rng.random_range(STANDS_MS..self.span_ms);
+                    self.operations.push((at, *guest, zone.name.clone(), ClientOp::LeaveZone));
+                }
             }
         }
         self.operations.sort_by_key(|(at, node, ..)| (*at, *node));
