@@ -502,6 +502,11 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
+        name: "whoever leaves a zone below its own says nothing of it",
+        test: "judged",
+        edits: &[Edit("src/proto/node/turn.rs", "self.overlay.note_left(self.ctx.now);", "")],
+    },
+    Mutation {
         name: "a replica that was never compared is fresh",
         test: "judged",
         edits: &[Edit(

@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
 use super::super::scenario::{FaultKind, Groups, Questions, Scenario, Who, Zone};
-use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX, SLOTS};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::sim::regions::REGIONS;
 use crate::sim::{Behaviour, Fault, RestartFrom};
@@ -20,8 +20,6 @@ const WITHDRAWN_AFTER_MS: u64 = 15_000;
 const ECLIPSE_HOSTS: usize = 4;
 /// Agents that each identity of a Sybil offers.
 const SYBIL_OFFERS: u32 = 100;
-/// Zones that do not exist, of each node that tells of some.
-const INVENTED_ZONES: u32 = 1_000;
 /// What the records of a zone may weigh where there is a Sybil: some 550 records, so that the zone is full in a run. That
 /// of the live node is 256 times as much.
 pub(super) const FLOODED_WEIGHT_MAX: usize = 1024 * 1024;
@@ -268,7 +266,10 @@ impl<R: Rng> Draw<'_, R> {
             FaultKind::Lie { who } => self.corrupt(at, *who, Behaviour::Lie),
             FaultKind::Hollow { who } => self.corrupt(at, *who, Behaviour::Hollow),
             FaultKind::Hide { who } => self.corrupt(at, *who, Behaviour::Hide),
-            FaultKind::Invent { who } => self.corrupt(at, *who, Behaviour::Invent { zones: INVENTED_ZONES }),
+            FaultKind::Invent { who, zones } => {
+                let zones = (*zones).min(usize::from(SLOTS)) as u32;
+                self.corrupt(at, *who, Behaviour::Invent { zones });
+            }
             FaultKind::Older { who } => self.corrupt(at, *who, Behaviour::Older),
             FaultKind::Equivocate { who } => {
                 for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {

@@ -157,6 +157,8 @@ pub enum FaultKind {
     Invent {
         /// Which.
         who: Who,
+        /// Of how many each.
+        zones: usize,
     },
     /// Nodes are of an earlier version, which knows no questions of others.
     Older {
@@ -270,6 +272,8 @@ struct FaultText {
     error: Option<String>,
     #[serde(default)]
     zone: Option<ZoneName>,
+    #[serde(default, deserialize_with = "optional_count")]
+    zones: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -326,7 +330,10 @@ impl FaultText {
             KindText::Equivocate => FaultKind::Equivocate { who: self.who()? },
             KindText::Hollow => FaultKind::Hollow { who: self.who()? },
             KindText::Hide => FaultKind::Hide { who: self.who()? },
-            KindText::Invent => FaultKind::Invent { who: self.who()? },
+            KindText::Invent => {
+                let zones = self.zones.ok_or("of how many? zones = 1_000")?;
+                FaultKind::Invent { who: self.who()?, zones }
+            }
             KindText::Older => FaultKind::Older { who: self.who()? },
             KindText::Lie => FaultKind::Lie { who: self.who()? },
         })
@@ -349,9 +356,9 @@ impl FaultText {
             | KindText::Mute
             | KindText::Hollow
             | KindText::Hide
-            | KindText::Invent
             | KindText::Older
             | KindText::Lie => &["share", "nodes", "zone"],
+            KindText::Invent => &["share", "nodes", "zone", "zones"],
             KindText::Sybil | KindText::Equivocate => &["share", "nodes"],
         };
         let given = [
@@ -364,6 +371,7 @@ impl FaultText {
             ("memory", self.memory.is_some()),
             ("error", self.error.is_some()),
             ("zone", self.zone.is_some()),
+            ("zones", self.zones.is_some()),
         ];
         match given.iter().find(|(key, given)| *given && !known.contains(key)) {
             Some((key, _)) => {
