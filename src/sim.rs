@@ -8,8 +8,8 @@
 //! others as it needs them. `fabric` is what a world is made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of
 //! a run: `trace`, `event_log`, `metrics`), the hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh`
 //! over that. Beside it stand the `adversary`, the `calls` of agents, the `questions` of clients and the `checkers`. `fault` is
-//! what can go wrong, `clients` what is asked of nodes, `owned` what keys of zones grant, `plan` a whole run drawn from a seed. Scenarios, the epidemic model and
-//! reports are the laboratory's (`lab`), a client of this one.
+//! what can go wrong, `clients` what is asked of nodes, `owned` what keys of zones grant, `plan` a whole run drawn from a seed.
+//! Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
 mod adversary;
 mod calls;

@@ -246,8 +246,8 @@ impl ReferenceModel {
         }
     }
 
-    /// Whether an operation need not show when the true time is `wall`: by an exemption, without a grant, or as an offer whose every lease
-    /// ended before anybody could tell the host of it, as when everybody sleeps for a week.
+    /// Whether an operation need not show when the true time is `wall`: by an exemption, after its grant, or as an offer whose
+    /// every lease ended before anybody could tell the host of it, as when everybody sleeps for a week.
     pub(super) fn is_exempt(&self, zone: &ZoneName, agent: &Acknowledged, wall: u64) -> bool {
         // What the host wrote since in a new epoch follows from what its disk went back to.
         let of_epoch = self.by_author(zone, agent.order.author);

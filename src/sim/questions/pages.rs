@@ -10,7 +10,6 @@ use crate::proto::io::Command;
 use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find};
 use crate::proto::record::RecordHash;
-use crate::proto::search::Query;
 use crate::sim::checkers::Check;
 
 /// Agents of a page: few, so that there are many pages, and some end between agents of one name.
@@ -46,13 +45,10 @@ impl Reading {
 
     /// How a node is asked for the next page.
     pub(in crate::sim) fn command(&self) -> Command {
-        let query = Query {
-            text: self.listing.text.clone(),
-            zone: Some(self.listing.zone.clone()),
-            ..Query::default()
-        };
         let after = self.pages.last().and_then(|page| page.next.clone());
-        Command::Find(Find { query, limit: PAGE_AGENTS, after, ..Find::default() })
+        let mut find = Find { limit: PAGE_AGENTS, after, ..Find::default() };
+        (find.query.text, find.query.zone) = (self.listing.text.clone(), Some(self.listing.zone.clone()));
+        Command::Find(find)
     }
 
     /// What is asked with every page.
