@@ -516,33 +516,6 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
-        name: "every member speaks for its zone",
-        test: "judged",
-        edits: &[Edit(
-            "src/proto/zone/completeness.rs",
-            "zone.role == Role::Member && zone.answer(links, config, now).status == ZoneStatus::Held",
-            "zone.role == Role::Member && zone.answer(links, config, now).count == 1",
-        )],
-    },
-    Mutation {
-        name: "whoever met anybody of a zone is whole",
-        test: "judged",
-        edits: &[Edit(
-            "src/proto/zone/completeness.rs",
-            "if self.whole_peers.contains(peer) {",
-            "if self.whole_peers.contains(peer) || !self.whole_peers.contains(peer) {",
-        )],
-    },
-    Mutation {
-        name: "what was delegated a moment ago need not be covered",
-        test: "judged",
-        edits: &[Edit(
-            "src/proto/node/cover.rs",
-            "self.delegated_just_now().filter(|id| id.zone.is_within(asked))",
-            "self.delegated_just_now().filter(|id| id.zone.is_within(asked) && id.zone.is_root())",
-        )],
-    },
-    Mutation {
         name: "a question goes down",
         test: "judged",
         edits: &[

@@ -176,7 +176,7 @@ impl Plan {
                 Some(zone) if rng.random_bool(0.3) => zone.name.clone(),
                 _ => ZoneName::root(),
             };
-            let text = if rng.random() { "text".into() } else { String::new() };
+            let text = if rng.random() { "text so".into() } else { String::new() };
             let listing = Listing { zone, text, moves: rng.random() };
             let at = rng.random_range(from..until);
             self.questions.push((at, rng.random_range(0..nodes), Asked::Pages(listing)));
