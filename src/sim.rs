@@ -8,8 +8,8 @@
 //! others as it needs them. `fabric` is what a world is made of: the `kernel` (`clock`, `queue`, randomness, and what is noted of
 //! a run: `trace`, `event_log`, `metrics`), the hosts (`nodes`, `sim_node`, `disk`), the `network` between them and the `mesh`
 //! over that. Beside it stand the `adversary`, the `calls` of agents, the `questions` of clients and the `checkers`. `fault` is
-//! what can go wrong, `clients` what is asked of nodes, `plan` a whole run drawn from a seed. Scenarios, the epidemic model and
-//! reports are the laboratory's (`lab`), a client of this one.
+//! what can go wrong, `clients` what is asked of nodes, `owned` what keys of zones grant, `plan` a whole run drawn from a seed.
+//! Scenarios, the epidemic model and reports are the laboratory's (`lab`), a client of this one.
 
 mod adversary;
 mod calls;
@@ -26,6 +26,7 @@ mod mesh;
 mod metrics;
 mod network;
 mod nodes;
+mod owned;
 mod plan;
 mod questions;
 mod queue;
@@ -46,11 +47,12 @@ pub use clock::START;
 pub use fault::Fault;
 pub use metrics::{RunMetrics, Update};
 pub use network::{Conditions, Counts, Graph, LossMode};
+pub use owned::Granted;
 pub use plan::{
     Plan, play, play_calls, play_calls_told, play_hostile, play_hostile_told, play_told, play_tree,
     play_tree_told, play_zoned, play_zoned_told,
 };
-pub use questions::{AnswerCounts, Asked};
+pub use questions::{AnswerCounts, Asked, Listing};
 pub use setup::{Setup, ZoneSetup};
 pub use sim_node::RestartFrom;
 
@@ -109,7 +111,7 @@ impl World {
         let identities: Vec<Identity> = (0..setup.nodes).map(|_| Identity::from_seed(rng.random())).collect();
         let keys: Vec<PeerKey> = identities.iter().map(Identity::key).collect();
         let topology = setup.regions.map(|Regions::Cloud8| Topology::spread(setup.nodes, rng));
-        let network = Network::new(setup.nodes, setup.conditions, setup.graph, topology, rng);
+        let network = Network::new(&setup, topology, rng);
         let nodes = identities
             .into_iter()
             .enumerate()
@@ -117,7 +119,8 @@ impl World {
                 let skew = rng.random_range(-setup.skew_ms_max..=setup.skew_ms_max);
                 let others = network.links.neighbours(at).map(|other| keys[other]);
                 let bootstrap_peers = if setup.bootstrapped { others.collect() } else { Vec::new() };
-                SimNode::new(identity, setup.config_of(at, bootstrap_peers), skew)
+                let config = setup.config_of(at, keys[at], bootstrap_peers);
+                SimNode::new(identity, config, setup.grants_of(at, keys[at]), skew)
             })
             .collect();
         // Planned before anything else: at its time it comes before what was planned later.
@@ -127,7 +130,7 @@ impl World {
             fabric: Fabric { kernel, nodes, network, mesh: Mesh::default() },
             adversary: Adversary::new(setup.nodes),
             calls: CallWorld::new(seed, setup.nodes, setup.calls),
-            checkers: Checkers::default(),
+            checkers: Checkers::of(&setup),
             questions: Questions::new(setup.nodes),
             awaited: BTreeMap::new(),
         };

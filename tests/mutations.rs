@@ -451,6 +451,91 @@ const MUTATIONS: &[Mutation] = &[
             ".filter(|(id, followed)| named.contains_key(id) && is_over(followed))",
         )],
     },
+    Mutation {
+        name: "a cursor without its id",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/search/pages.rs",
+            "Key { name: cursor.name.clone(), id: cursor.id }",
+            "Key { name: cursor.name.clone(), id: crate::proto::identity::AgentId([0xff; 20]) }",
+        )],
+    },
+    Mutation {
+        name: "a later page is ranked by the words of its own time",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/search/pages.rs",
+            "let given = after.map(|cursor| &cursor.statistics).or(statistics);",
+            "let given = statistics;",
+        )],
+    },
+    Mutation {
+        name: "what lies below is fetched and nothing is given there",
+        test: "judged",
+        edits: &[
+            Edit(
+                "src/proto/zone/conversation.rs",
+                "        while let Some(frame) = conversation.sync.poll(",
+                "        if self.role == Role::Below {
+            conversation.sync.give_nothing();
+        }
+        while let Some(frame) = conversation.sync.poll(",
+            ),
+            Edit(
+                "src/proto/sync.rs",
+                "    /// When a peer that was busy is asked again.",
+                "    /// Nothing is given.
+                pub fn give_nothing(&mut self) {
+                    self.pushes = Pushes::default();
+                }
+                /// When a peer that was busy is asked again.",
+            ),
+        ],
+    },
+    Mutation {
+        name: "who speaks for a zone no longer is remembered for a week",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/limits.rs",
+            "pub const DELEGATION_TOMBSTONE_LIFE: Duration = Duration::from_secs(3_600 + 300);",
+            "pub const DELEGATION_TOMBSTONE_LIFE: Duration = Duration::from_secs(7 * 86_400 + 300);",
+        )],
+    },
+    Mutation {
+        name: "whoever leaves a zone below its own says nothing of it",
+        test: "judged",
+        edits: &[Edit("src/proto/node/turn.rs", "self.overlay.note_left(self.ctx.now);", "")],
+    },
+    Mutation {
+        name: "a replica that was never compared is fresh",
+        test: "judged",
+        edits: &[Edit(
+            "src/proto/overlay/below.rs",
+            "            None => (ZoneStatus::Unreachable, None),",
+            "            None => (ZoneStatus::Held, Some(Duration::ZERO)),",
+        )],
+    },
+    Mutation {
+        name: "a question goes down",
+        test: "judged",
+        edits: &[
+            Edit(
+                "src/proto/node/ask.rs",
+                ".find(|it| it.peer != peer && it.peer != self.ctx.key());",
+                ".find(|it| it.peer != peer && it.peer != self.ctx.key())
+            .or_else(|| {
+                let below = self.overlay.below();
+                let mut gateways = below.ids().flat_map(|id| below.gateways(id));
+                gateways.find(|it| it.peer != peer).cloned()
+            });",
+            ),
+            Edit(
+                "src/proto/node/ask.rs",
+                "parent.filter(|_| above.is_some() && is_mate)",
+                "parent.filter(|_| is_mate)",
+            ),
+        ],
+    },
 ];
 
 /// What the copy consists of, apart from the sources.

@@ -59,6 +59,7 @@ pub const METRICS: &[Metric] = &[
     metric("lost_writes", "acknowledged offers that some node does not serve in the end", CORE),
     metric("refused_writes", "own writes that nodes refused, with a clear error", CORE),
     metric("blamed", "honest nodes that an honest node blamed", CORE),
+    metric("penalties", "times that an honest node blamed a node of an adversary", CORE),
     metric("foreign_records", "records of an adversary held per honest node in the end", CORE),
     metric("forks_seen", "share of honest nodes that saw the proof of a forked author", CORE),
     metric("questions", "questions of clients that were answered", CORE),

@@ -20,7 +20,7 @@ use crate::proto::io::Role;
 use crate::proto::limits::ZONE_WEIGHT_MAX;
 use crate::proto::name::{FullName, ZoneName};
 use crate::sim::{
-    Asked, Check, ClientOp, Conditions, Graph, RestartFrom, Setup, Violation, World, ZoneSetup,
+    Asked, Check, ClientOp, Conditions, Granted, Graph, RestartFrom, Setup, Violation, World, ZoneSetup,
 };
 use timeline::{Action, Timeline, Wanted};
 
@@ -232,9 +232,17 @@ fn setup(scenario: &Scenario) -> Setup {
         regions: network.regions,
         zone_weight_max,
         zones: scenario.zones.iter().map(zone_setup).collect(),
+        owned: scenario.zones.iter().filter_map(granted).collect(),
+        halved: scenario.zones.iter().filter(|zone| zone.halves).map(|zone| zone.name.clone()).collect(),
         dialable: scenario.questions.is_some(),
         ..Setup::default()
     }
+}
+
+fn granted(zone: &Zone) -> Option<(ZoneName, Granted)> {
+    let nodes = zone.granted.as_ref()?.0.iter().copied().collect();
+    let ends_ms = zone.grants_end.map(|end| end.as_millis() as u64);
+    Some((zone.name.clone(), Granted { nodes, ends_ms }))
 }
 
 fn zone_setup(zone: &Zone) -> ZoneSetup {

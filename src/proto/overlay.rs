@@ -114,6 +114,11 @@ impl Overlay {
         }
     }
 
+    /// A zone was left: if it lies below one of this node's it is followed from now on, and until then nothing is known of it.
+    pub(super) fn note_left(&mut self, now: Timestamp) {
+        self.below.look_anew(now);
+    }
+
     /// A peer came: who found nobody to ask his way asks now.
     pub(super) fn handle_peer_connected(&mut self, now: Timestamp, config: &Config) {
         self.offices.values_mut().for_each(|walker| walker.handle_peer_connected(now, config));

@@ -26,14 +26,13 @@ use super::queue::Due;
 use crate::proto::codec;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::{Identity, PeerKey};
-use crate::proto::io::{Command, Input, Output, Verdict};
+use crate::proto::io::{Command, Input, Output, Protocol, Verdict};
 use crate::proto::limits::SLOTS;
 use crate::proto::message::{Envelope, SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::proto::node::Node;
 use crate::proto::record::{Record, SignedRecord};
 use crate::proto::zone::Zone;
-use forger::Forger;
 pub use forger::Names;
 use hollow::hollow;
 use lying_peer::LyingPeer;
@@ -44,8 +43,6 @@ const SYBIL_MS: u64 = 200;
 const REPEAT_MS: u64 = 3_000;
 /// Agents that a Sybil offers at once: fifty a second, each signed, merged and spread.
 const SYBIL_BATCH: u32 = 10;
-/// Records, or beacons, that are forged at once: a hundred a second.
-const FORGED_BATCH: u32 = 20;
 /// How long a staller says that it is busy, milliseconds: as long as an asker sits out, so that it asks again and again.
 const STALLED_MS: u64 = 5_000;
 /// Messages that a liar keeps to repeat them later.
@@ -88,6 +85,15 @@ pub enum Behaviour {
     /// Says to whoever asks that it speaks for its zones and all below, and that nothing is there. Compares registries as others
     /// do, and says there that it speaks for them.
     Hollow,
+    /// Says to whoever asks that it speaks for its home zone and all below, and that nothing lies below.
+    Hide,
+    /// Gives the mesh delegations of zones below its home that nobody serves, by hosts that nobody is.
+    Invent {
+        /// How many.
+        zones: u32,
+    },
+    /// As an earlier version: it knows no questions of others, answers none and asks none.
+    Older,
     /// Answers no comparison in time: says nothing, is busy for ever, or brings one record after the other.
     Stall,
 }
@@ -201,7 +207,10 @@ impl Adversary {
             | Behaviour::Fill { .. }
             | Behaviour::FalseBeacons { .. }
             | Behaviour::Hollow
+            | Behaviour::Hide
+            | Behaviour::Invent { .. }
             | Behaviour::Stall => return Some(input),
+            Behaviour::Older => return without_questions(input, fabric),
         }
         match input {
             Input::Gossip { id, .. } => {
@@ -228,14 +237,26 @@ impl Adversary {
                 Behaviour::Honest
                 | Behaviour::Sybil { .. }
                 | Behaviour::Fill { .. }
-                | Behaviour::FalseBeacons { .. },
+                | Behaviour::FalseBeacons { .. }
+                | Behaviour::Invent { .. },
                 output,
             ) => Some(output),
             (Behaviour::Lie, output) => self.lie(at, output, fabric),
             (Behaviour::Hollow, Output::Respond { id, bytes }) => {
-                Some(Output::Respond { id, bytes: hollow(bytes) })
+                Some(Output::Respond { id, bytes: hollow(bytes, |_| false) })
             }
-            (Behaviour::Hollow, output) => Some(output),
+            (Behaviour::Hide, Output::Respond { id, bytes }) => {
+                let (home, network) = (host.home_zone(), &host.config.network);
+                let is_home = |record: &[u8]| {
+                    SignedRecord::parse(record, network).is_ok_and(|it| it.header().zone == home)
+                };
+                Some(Output::Respond { id, bytes: hollow(bytes, is_home) })
+            }
+            (Behaviour::Older, Output::Request { protocol: Protocol::Ask, conversation, .. }) => {
+                fabric.refuse(at, conversation);
+                None
+            }
+            (Behaviour::Hollow | Behaviour::Hide | Behaviour::Older, output) => Some(output),
             (Behaviour::Stall, Output::Respond { id, bytes }) => {
                 stall(id, &bytes, fabric);
                 None
@@ -277,6 +298,10 @@ impl Adversary {
                 self.pretend(at, beacons, fabric);
                 Some(Tick { input: None, again_ms: SYBIL_MS })
             }
+            Behaviour::Invent { zones } if self.states[at].offered < zones => {
+                self.invent(at, zones, fabric);
+                Some(Tick { input: None, again_ms: SYBIL_MS })
+            }
             Behaviour::Honest
             | Behaviour::Mute
             | Behaviour::Stale
@@ -285,6 +310,9 @@ impl Adversary {
             | Behaviour::Fill { .. }
             | Behaviour::FalseBeacons { .. }
             | Behaviour::Hollow
+            | Behaviour::Hide
+            | Behaviour::Invent { .. }
+            | Behaviour::Older
             | Behaviour::Stall => {
                 self.states[at].is_ticking = false;
                 None
@@ -302,41 +330,6 @@ impl Adversary {
         let offers = names.map(|name: AgentName| registration((name, "worthless".into()), None)).collect();
         // Number 0 is nobody's: the reference model promises nothing to a Sybil.
         Some(Input::Command { id: 0, command: Command::Register(offers) })
-    }
-
-    /// The records of one key at a time, for nobody batches those of others.
-    fn fill(&mut self, at: usize, records: u32, identities: u32, names: Names, fabric: &mut Fabric) {
-        // What nobody is there to send is not used up.
-        if fabric.nodes[at].node.is_none() {
-            return;
-        }
-        let state = &mut self.states[at];
-        let (batch, slot) = (state.offered / FORGED_BATCH, state.offered / FORGED_BATCH / identities);
-        let from = (slot * FORGED_BATCH) as u16;
-        let many = FORGED_BATCH.min(records - state.offered);
-        state.offered += many;
-        let mut forger = forger(at, fabric);
-        if state.identities.len() <= (batch % identities) as usize {
-            state.identities.push(forger.identity());
-        }
-        let author = &state.identities[(batch % identities) as usize];
-        let bytes = forger.records(author, from..from + many as u16, names);
-        let home = fabric.nodes[at].home_zone();
-        fabric.publish(at, home, bytes, true);
-    }
-
-    /// Beacons of members that are none.
-    fn pretend(&mut self, at: usize, beacons: u32, fabric: &mut Fabric) {
-        if fabric.nodes[at].node.is_none() {
-            return;
-        }
-        let many = FORGED_BATCH.min(beacons - self.states[at].offered);
-        self.states[at].offered += many;
-        for _ in 0..many {
-            let bytes = forger(at, fabric).beacon();
-            let home = fabric.nodes[at].home_zone();
-            fabric.publish(at, home, bytes, false);
-        }
     }
 
     /// A liar sends something again that it heard at some time.
@@ -381,6 +374,16 @@ impl Adversary {
         }
         buffer.push_back(packet);
     }
+}
+
+/// What a node hears that knows no questions: whoever opens a stream for one is refused.
+fn without_questions(input: Input, fabric: &mut Fabric) -> Option<Input> {
+    let Input::Request { id, protocol: Protocol::Ask, .. } = input else { return Some(input) };
+    if let Some((asker, conversation)) = fabric.network.asked_in(id) {
+        fabric.network.take_asked(id);
+        fabric.refuse(asker, conversation);
+    }
+    None
 }
 
 /// Shows each half of the world another record of one version: now one of the same key, now one of another.
@@ -437,13 +440,6 @@ fn root_of(at: usize, fabric: &mut Fabric) -> Digest {
     let home = fabric.nodes[at].home_zone();
     let Some((node, now)) = fabric.read(at) else { return Digest::default() };
     node.fingerprint(&home, fingerprint::as_of(now)).unwrap_or_default()
-}
-
-fn forger(at: usize, fabric: &mut Fabric) -> Forger<'_> {
-    let wall = fabric.kernel.wall();
-    let (host, rng) = (&mut fabric.nodes[at], &mut fabric.kernel.rng);
-    let (now, zone) = (host.clock.read(wall), host.home_zone());
-    Forger { rng, network: &host.config.network, zone, now }
 }
 
 fn liar(at: usize, fabric: &mut Fabric) -> LyingPeer<'_> {

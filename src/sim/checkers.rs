@@ -17,6 +17,7 @@ use std::sync::Arc;
 use super::clients::text_of;
 use super::fabric::Fabric;
 use super::nodes::Nodes;
+use super::setup::Setup;
 use super::sim_node::RestartFrom;
 use crate::proto::io::{Event, NodeAlert, Removal, Reply, Write};
 use crate::proto::limits::STAMP_AHEAD_MAX;
@@ -58,6 +59,14 @@ pub(super) struct Checkers {
 }
 
 impl Checkers {
+    /// Those of a world that begins so.
+    pub(super) fn of(setup: &Setup) -> Checkers {
+        let mut checkers = Checkers::default();
+        let ends = setup.owned.iter().map(|(zone, granted)| (zone.clone(), granted.ends_at()));
+        checkers.reference.grants_end.extend(ends);
+        checkers
+    }
+
     /// A node is about to start with what `from` says.
     pub(super) fn started(&mut self, at: usize, from: RestartFrom, nodes: &Nodes) {
         if from == RestartFrom::Lost {

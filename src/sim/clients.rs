@@ -20,8 +20,13 @@ pub enum ClientOp {
 }
 
 impl ClientOp {
-    /// What it asks of a node about a zone, and what it is to come to if that is granted.
-    pub(super) fn command(self, zone: &ZoneName) -> (Vec<(FullName, Operation)>, Command) {
+    /// What it asks of a node about a zone, by a grant of the zone's key if it has one, and what it is to come to if that is
+    /// done.
+    pub(super) fn command(
+        self,
+        zone: &ZoneName,
+        grant: Option<Vec<u8>>,
+    ) -> (Vec<(FullName, Operation)>, Command) {
         let full = |agent: AgentName| FullName { agent, zone: zone.clone() };
         match self {
             ClientOp::Offer(offers) => {
@@ -29,7 +34,11 @@ impl ClientOp {
                 let operations =
                     operations.map(|(name, text)| (full(name.clone()), Operation::Offered(text.clone())));
                 let operations = operations.collect();
-                let offers = offers.into_iter().map(|it| registration(it, Some(zone.clone())));
+                let grants: Vec<Vec<u8>> = grant.into_iter().collect();
+                let offers = offers.into_iter().map(|it| {
+                    let offer = registration(it, Some(zone.clone()));
+                    Offer { grants: grants.clone(), ..offer }
+                });
                 (operations, Command::Register(offers.collect()))
             }
             ClientOp::Withdraw(name) => {

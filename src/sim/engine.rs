@@ -14,7 +14,7 @@ use super::event_log::At;
 use super::fabric::Fabric;
 use super::fault::Fault;
 use super::network::Payload;
-use super::questions::Questions;
+use super::questions::{Asked, Questions, Reading};
 use super::queue::Due;
 use super::sim_node::{Firing, RestartFrom};
 use crate::proto::io::{Command, GossipId, Input, Output, Reply, StoreCondition, Verdict, Write};
@@ -81,7 +81,12 @@ impl Engine {
             Due::Client(node, wanted) => self.ask(node, wanted.1, &wanted.0),
             Due::Question(node, asked) => {
                 if nodes[node].node.is_some() {
-                    self.question(node, asked.command());
+                    self.question(node, *asked);
+                }
+            }
+            Due::Page(node, reading) => {
+                if nodes[node].node.is_some() {
+                    self.turn_page(node, *reading);
                 }
             }
             Due::AdversaryTick(node) => {
@@ -171,7 +176,8 @@ impl Engine {
     /// A client asks something of a node; one that is down does not hear it.
     fn ask(&mut self, at: usize, operation: ClientOp, zone: &ZoneName) {
         if self.fabric.nodes[at].node.is_some() {
-            let (operations, command) = operation.command(zone);
+            let grant = self.fabric.nodes[at].grants.get(zone).map(|grant| grant.to_vec());
+            let (operations, command) = operation.command(zone, grant);
             let id = self.checkers.reference.expect_reply(operations);
             self.tell(at, Input::Command { id, command });
         }
@@ -186,8 +192,21 @@ impl Engine {
     }
 
     /// A client asks a node something.
-    fn question(&mut self, at: usize, command: Command) {
+    fn question(&mut self, at: usize, asked: Asked) {
+        match asked {
+            Asked::Pages(listing) => self.turn_page(at, Reading::of(listing, self.fabric.kernel.now())),
+            Asked::Agents(_) | Asked::Name(_) => {
+                let id = self.checkers.reference.expect_reply(Vec::new());
+                self.tell(at, Input::Command { id, command: asked.command() });
+            }
+        }
+    }
+
+    /// A client asks a node for the next page of what it reads.
+    fn turn_page(&mut self, at: usize, reading: Reading) {
         let id = self.checkers.reference.expect_reply(Vec::new());
+        let command = reading.command();
+        self.questions.note_reading(id, reading);
         self.tell(at, Input::Command { id, command });
     }
 

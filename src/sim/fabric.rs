@@ -23,6 +23,9 @@ use crate::proto::time::Timestamp;
 /// A suspension longer than this closes connections, milliseconds.
 const SUSPENSION_NOTICED_MS: u64 = 10_000;
 
+/// How long a node dials an address at which nobody answers, milliseconds.
+const UNANSWERED_MS: u64 = 5_000;
+
 /// How long a search for the members of a zone takes, milliseconds: some round trips.
 const FIND_MS: (u64, u64) = (100, 2_000);
 
@@ -181,10 +184,25 @@ impl Fabric {
         protocol: Protocol,
         bytes: Vec<u8>,
     ) {
-        if let Some(answerer) = self.nodes.number_of(peer) {
-            let asker = (at, conversation);
-            self.network.request(asker, answerer, protocol, bytes, &self.nodes, &mut self.kernel);
+        match self.nodes.number_of(peer) {
+            Some(answerer) => {
+                let asker = (at, conversation);
+                self.network.request(asker, answerer, protocol, bytes, &self.nodes, &mut self.kernel);
+            }
+            None => self.fail(at, conversation, UNANSWERED_MS),
         }
+    }
+
+    /// Whoever is asked in a conversation knows nothing of its protocol.
+    pub(super) fn refuse(&mut self, asker: usize, conversation: ConversationId) {
+        self.fail(asker, conversation, 1);
+    }
+
+    /// A conversation comes to nothing, as is noticed in so many milliseconds: never at once, in the turn in which it is begun.
+    fn fail(&mut self, asker: usize, conversation: ConversationId, in_ms: u64) {
+        let input = Box::new(Input::RequestFailed { conversation });
+        let incarnation = self.nodes[asker].incarnation;
+        self.kernel.schedule(in_ms, Due::Tell { node: asker, incarnation, input });
     }
 
     /// An answer goes back over a stream.

@@ -22,6 +22,7 @@ use super::kernel::Kernel;
 use super::mesh::Packet;
 use super::nodes::Nodes;
 use super::queue::Due;
+use super::setup::Setup;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{Dialed, Input};
 use crate::proto::name::ZoneName;
@@ -111,19 +112,14 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(
-        nodes: usize,
-        conditions: Conditions,
-        graph: Graph,
-        topology: Option<Topology>,
-        rng: &mut impl Rng,
-    ) -> Network {
+    pub(super) fn new(setup: &Setup, topology: Option<Topology>, rng: &mut impl Rng) -> Network {
+        let are_strangers = |one, other| setup.are_strangers(one, other);
         Network {
-            conditions,
+            conditions: setup.conditions,
             counts: Counts::default(),
-            links: Links::new(nodes, graph, rng),
+            links: Links::new(setup.nodes, setup.graph, are_strangers, rng),
             topology,
-            groups: vec![0; nodes],
+            groups: vec![0; setup.nodes],
             eclipsed: None,
             streams: Streams::default(),
         }
@@ -273,7 +269,9 @@ impl Network {
         nodes: &Nodes,
         kernel: &mut Kernel,
     ) -> Vec<PeerKey> {
-        let members = (0..nodes.count()).filter(|it| *it != at && nodes[*it].is_member(zone));
+        let is_found =
+            |it: &usize| *it != at && nodes[*it].is_member(zone) && !nodes.are_apart(zone, at, *it);
+        let members = (0..nodes.count()).filter(is_found);
         // A lookup finds providers, not links: whether they can be reached is seen when they are dialed.
         let found = members.sample(&mut kernel.rng, FOUND_MAX);
         for other in &found {

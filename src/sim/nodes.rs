@@ -30,6 +30,8 @@ pub(super) struct Nodes {
     pub(super) are_dialable: bool,
     /// Whether they look for those of their zones.
     pub(super) are_searching: bool,
+    /// Zones whose halves never heard of each other.
+    halved: Vec<ZoneName>,
 }
 
 impl Index<usize> for Nodes {
@@ -56,12 +58,18 @@ impl Nodes {
             zone_weight_max: setup.zone_weight_max,
             are_dialable: setup.dialable,
             are_searching: setup.dialable && setup.searching,
+            halved: setup.halved.clone(),
         }
     }
 
     /// How many there are, up or down.
     pub(super) fn count(&self) -> usize {
         self.all.len()
+    }
+
+    /// Whether a search in a zone by one node never finds the other.
+    pub(super) fn are_apart(&self, zone: &ZoneName, one: usize, other: usize) -> bool {
+        one % 2 != other % 2 && self.halved.contains(zone)
     }
 
     /// Nodes that run and are honest.

@@ -1,17 +1,21 @@
 //! Questions of clients in the simulated world: who is asked what, what each question costs, and whether its answer is right.
 //!
 //! Every search for all agents of a zone and every full name that is asked of an honest node is judged, whoever asks: the
-//! world knows what was acknowledged when, who holds it, and who reaches whom (`judge`). What a question sets off is followed
-//! from node to node by the conversations it is asked in. Nothing is drawn here.
+//! world knows what was acknowledged when, who holds it, and who reaches whom (`judge`). Some are read page by page (`pages`).
+//! What a question sets off is followed from node to node by the conversations it is asked in. Nothing is drawn here.
 
 mod judge;
+mod pages;
 
 use std::collections::BTreeMap;
 
 use self::judge::{Case, Judgement};
+pub use self::pages::Listing;
+pub(super) use self::pages::Reading;
 use super::checkers::{Check, ReferenceModel};
 use super::fabric::Fabric;
 use super::fault::Fault;
+use super::queue::Due;
 use crate::proto::ask::Question;
 use crate::proto::io::{Command, ConversationId, Input, Output, Protocol, Reply, Role};
 use crate::proto::name::{FullName, ZoneName};
@@ -34,6 +38,8 @@ const REPLICA_MS_MAX: u64 = 900_000 + 60_000;
 pub enum Asked {
     /// All agents of a zone and those below it.
     Agents(ZoneName),
+    /// The same a few at a time.
+    Pages(Listing),
     /// One agent.
     Name(FullName),
 }
@@ -47,6 +53,8 @@ pub struct AnswerCounts {
     pub complete: u64,
     /// Those of them that lacked something; any ends the run, unless somebody lies.
     pub wrong: u64,
+    /// Lists that were read page by page up to their end.
+    pub lists: u64,
     /// Names that were asked for and answered.
     pub names: u64,
     /// Names that were found, or rightly denied.
@@ -62,6 +70,8 @@ pub struct AnswerCounts {
 /// The questions of a world.
 pub(super) struct Questions {
     open: BTreeMap<u64, Open>,
+    /// Of those that ask for a page, what was read before it.
+    readings: BTreeMap<u64, Reading>,
     /// The question that each conversation is about.
     conversations: BTreeMap<(usize, ConversationId), u64>,
     /// What the node that acts now acts for.
@@ -110,6 +120,7 @@ impl Asked {
     pub(super) fn command(&self) -> Command {
         match self {
             Asked::Agents(zone) => Command::Find(all_of(zone.clone())),
+            Asked::Pages(listing) => Reading::of(listing.clone(), 0).command(),
             Asked::Name(name) => Command::Resolve(name.to_string()),
         }
     }
@@ -126,6 +137,7 @@ impl Questions {
         let counts = AnswerCounts { asked: vec![0; nodes], ..AnswerCounts::default() };
         Questions {
             open: BTreeMap::new(),
+            readings: BTreeMap::new(),
             conversations: BTreeMap::new(),
             work: None,
             passed_on: vec![0; nodes],
@@ -134,6 +146,11 @@ impl Questions {
             unreleased: BTreeMap::new(),
             counts,
         }
+    }
+
+    /// A command is about to ask for a page, after these.
+    pub(super) fn note_reading(&mut self, id: u64, reading: Reading) {
+        self.readings.insert(id, reading);
     }
 
     /// What became of them so far.
@@ -159,6 +176,7 @@ impl Questions {
     pub(super) fn crash(&mut self, at: usize, now: u64) {
         self.quiet_since = now;
         self.open.retain(|_, open| open.node != at);
+        self.readings.retain(|id, _| self.open.contains_key(id));
         self.conversations.retain(|(node, _), _| *node != at);
         self.unreleased.remove(&at);
     }
@@ -170,7 +188,8 @@ impl Questions {
             Input::Command { id, command } if fabric.nodes.is_honest(at) => {
                 let now = fabric.kernel.now();
                 let open = |asked| Open { node: at, asked, at_ms: now, messages: 0 };
-                self.open.extend(Asked::of(command).map(|asked| (*id, open(asked))));
+                let page = self.readings.get(id).map(Reading::asked);
+                self.open.extend(page.or_else(|| Asked::of(command)).map(|asked| (*id, open(asked))));
                 if matches!(command, Command::JoinZone { .. } | Command::LeaveZone(_)) {
                     self.quiet_since = now;
                 }
@@ -227,11 +246,14 @@ impl Questions {
         let now = fabric.kernel.now();
         self.counts.messages.push(open.messages as u32);
         self.counts.took_ms.push((now - open.at_ms) as u32);
+        let mut reading = self.readings.remove(&id);
+        let at_ms = reading.as_ref().map_or(open.at_ms, |reading| reading.begun_ms);
         let mut case = Case {
             asker: open.node,
-            at_ms: open.at_ms,
-            quiet_ms: open.at_ms.saturating_sub(self.quiet_since),
-            united_ms: self.united_since.map(|since| open.at_ms.saturating_sub(since)),
+            at_ms,
+            is_read: reading.is_some(),
+            quiet_ms: at_ms.saturating_sub(self.quiet_since),
+            united_ms: self.united_since.map(|since| at_ms.saturating_sub(since)),
             reference,
             fabric,
         };
@@ -240,6 +262,13 @@ impl Questions {
                 self.counts.searches += 1;
                 self.counts.complete += u64::from(answer.is_complete());
                 case.judge_answer(scope, answer)
+            }
+            (Asked::Pages(_), Reply::Found(page)) => {
+                let is_last = reading.as_mut().is_none_or(|reading| reading.turn(page.clone()));
+                self.counts.lists += u64::from(is_last);
+                let judgement = reading.as_ref().map(|reading| reading.judge(&mut case));
+                reading = reading.filter(|_| !is_last);
+                judgement.unwrap_or(Judgement::Right)
             }
             (Asked::Name(name), Reply::Resolved(resolution)) => {
                 self.counts.names += 1;
@@ -255,6 +284,10 @@ impl Questions {
                 let detail = format!("node {} asks for {:?}: {detail}", open.node, open.asked);
                 fabric.kernel.fail(check, detail);
             }
+        }
+        if let Some(reading) = reading {
+            let at = if reading.moves() { next_asked(open.node, fabric) } else { open.node };
+            fabric.kernel.schedule(pages::LOOK_MS, Due::Page(at, Box::new(reading)));
         }
     }
 
@@ -293,6 +326,15 @@ impl Questions {
             fabric.kernel.fail(Check::GatewaysAlone, format!("node {at} holds {old:?} for too long"));
         }
     }
+}
+
+/// Whom a client asks after a node: the next that is up and that this one reaches.
+fn next_asked(at: usize, fabric: &Fabric) -> usize {
+    let Fabric { nodes, network, .. } = fabric;
+    let mut turn = (1..nodes.count()).map(|step| (at + step) % nodes.count());
+    let is_asked =
+        |other: &usize| fabric.is_up(*other) && nodes.is_honest(*other) && !network.is_parted(at, *other);
+    turn.find(is_asked).unwrap_or(at)
 }
 
 /// Whether a node that is asked this asks for a client, and not its way.

@@ -6,7 +6,7 @@ use super::calls::CallEvent;
 use super::clients::ClientOp;
 use super::fault::Fault;
 use super::network::Payload;
-use super::questions::Asked;
+use super::questions::{Asked, Reading};
 use super::sim_node::RestartFrom;
 use crate::proto::io::Input;
 use crate::proto::name::ZoneName;
@@ -40,6 +40,8 @@ pub(super) enum Due {
     Client(usize, Box<(ZoneName, ClientOp)>),
     /// A client asks something.
     Question(usize, Box<Asked>),
+    /// A client asks for the next page of what it reads.
+    Page(usize, Box<Reading>),
     /// A hostile node does something by itself.
     AdversaryTick(usize),
     /// Something of a call.
@@ -53,7 +55,7 @@ impl Due {
     pub(super) fn needs_awake(&self) -> Option<usize> {
         match self {
             Due::Timer { node, .. } | Due::Tell { node, .. } => Some(*node),
-            Due::Client(node, _) | Due::Question(node, _) => Some(*node),
+            Due::Client(node, _) | Due::Question(node, _) | Due::Page(node, _) => Some(*node),
             Due::ZoneTold { to, .. } => Some(*to),
             Due::Arrive { to, .. } => Some(*to as usize),
             Due::Call(event) => Some(event.node),

@@ -1,7 +1,12 @@
 //! How a world begins.
 
+use std::collections::BTreeMap;
+
+use serde_bytes::ByteBuf;
+
 use super::calls::CallConditions;
 use super::network::{Conditions, Graph};
+use super::owned::{Granted, identity_of};
 use super::regions::Regions;
 use crate::proto::config::Config;
 use crate::proto::identity::PeerKey;
@@ -35,6 +40,11 @@ pub struct Setup {
     pub searching: bool,
     /// Zones and who serves them; nodes that are members of none are members of the root zone.
     pub zones: Vec<ZoneSetup>,
+    /// Zones in two halves, nodes of even and of odd number, that never heard of each other: no link leads from one to the other
+    /// at the start, and no search of one finds members of the other.
+    pub halved: Vec<ZoneName>,
+    /// Zones with a key, and whom that grants to write there; members that are not among them may not.
+    pub owned: BTreeMap<ZoneName, Granted>,
 }
 
 /// A zone at the start of a world.
@@ -49,13 +59,34 @@ pub struct ZoneSetup {
 }
 
 impl Setup {
+    /// Whether two nodes are of a zone whose halves never heard of each other, and not of the same half.
+    pub(super) fn are_strangers(&self, one: usize, other: usize) -> bool {
+        let has_both = |zone: &&ZoneSetup| zone.members.contains(&one) && zone.members.contains(&other);
+        let mut shared = self.zones.iter().filter(has_both);
+        !self.halved.is_empty() && one % 2 != other % 2 && shared.any(|zone| self.halved.contains(&zone.name))
+    }
+
+    fn granted_to(&self, node: usize) -> impl Iterator<Item = (&ZoneName, &Granted)> {
+        self.owned.iter().filter(move |(_, granted)| granted.nodes.contains(&node))
+    }
+
+    /// The grants by which a node offers agents in zones with keys.
+    pub(super) fn grants_of(&self, node: usize, key: PeerKey) -> BTreeMap<ZoneName, ByteBuf> {
+        self.granted_to(node).map(|(zone, granted)| (zone.clone(), granted.to_write(zone, key))).collect()
+    }
+
     /// The settings of one node.
-    pub(super) fn config_of(&self, node: usize, bootstrap_peers: Vec<PeerKey>) -> Config {
+    pub(super) fn config_of(&self, node: usize, key: PeerKey, bootstrap_peers: Vec<PeerKey>) -> Config {
         let of = |nodes: fn(&ZoneSetup) -> &Vec<usize>| -> Vec<ZoneName> {
             let zones = self.zones.iter().filter(|zone| nodes(zone).contains(&node));
             zones.map(|zone| zone.name.clone()).collect()
         };
-        let config = Config { bootstrap_peers, ..self.config.clone() };
+        let zone_keys = self.owned.keys().map(|zone| (zone.clone(), identity_of(zone).key())).collect();
+        let grants = self.granted_to(node);
+        let delegation_grants = grants
+            .map(|(zone, granted)| (zone.clone(), granted.to_delegate(zone, key, &self.owned)))
+            .collect();
+        let config = Config { bootstrap_peers, zone_keys, delegation_grants, ..self.config.clone() };
         match of(|zone| &zone.members) {
             // The default stays, which is the root zone.
             members if members.is_empty() => Config { follows: of(|zone| &zone.followers), ..config },
@@ -79,6 +110,8 @@ impl Default for Setup {
             dialable: false,
             searching: true,
             zones: Vec::new(),
+            halved: Vec::new(),
+            owned: BTreeMap::new(),
         }
     }
 }

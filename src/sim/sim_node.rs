@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_bytes::ByteBuf;
+
 use super::adversary::Behaviour;
 use super::clock::NodeClock;
 use super::disk::{Disk, Rows};
@@ -50,6 +52,8 @@ pub(super) struct SimNode {
     pub(super) identity: Identity,
     pub(super) key: PeerKey,
     pub(super) config: Config,
+    /// The grants by which its clients offer agents in zones with keys.
+    pub(super) grants: BTreeMap<ZoneName, ByteBuf>,
     /// None while it is down.
     pub(super) node: Option<Node>,
     /// Counts starts and stops, so that what was meant for an earlier run does not reach a later one.
@@ -88,11 +92,17 @@ pub(super) enum Firing {
 }
 
 impl SimNode {
-    pub(super) fn new(identity: Identity, config: Config, skew_ms: i64) -> SimNode {
+    pub(super) fn new(
+        identity: Identity,
+        config: Config,
+        grants: BTreeMap<ZoneName, ByteBuf>,
+        skew_ms: i64,
+    ) -> SimNode {
         SimNode {
             key: identity.key(),
             identity,
             config,
+            grants,
             node: None,
             incarnation: 0,
             disk: Disk::default(),

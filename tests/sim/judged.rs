@@ -2,7 +2,7 @@
 
 use aop::proto::name::ZoneName;
 use aop::sim::{
-    Asked, Behaviour, Fault, Graph, RestartFrom, Setup, World, ZoneSetup, play_tree, play_tree_told,
+    Asked, Behaviour, Fault, Graph, Listing, RestartFrom, Setup, World, ZoneSetup, play_tree, play_tree_told,
 };
 
 use crate::actions::{offer, run};
@@ -59,6 +59,48 @@ fn a_question_is_counted_with_what_it_costs() {
     assert!(counts.messages.iter().all(|messages| *messages <= 2), "{:?}", counts.messages);
     assert!(counts.asked.iter().sum::<u64>() >= 3 && counts.asked[3..].iter().sum::<u64>() <= 6);
     assert!(counts.took_ms.iter().all(|ms| *ms <= 400), "{:?}", counts.took_ms);
+}
+
+#[test]
+fn lists_are_read_to_their_end_page_by_page_at_one_node_or_at_one_after_the_other() {
+    let mut world = small(3);
+    for (node, text, moves) in [(0, "", false), (3, "text", false), (5, "", true), (8, "text", true)] {
+        let listing = Listing { zone: ZoneName::root(), text: text.into(), moves };
+        world.question_in(0, node, Asked::Pages(listing));
+    }
+    run(&mut world, 10_000);
+    let counts = world.questions();
+    assert_eq!((counts.lists, counts.messages.len()), (4, 12), "nine agents are three pages");
+}
+
+#[test]
+fn who_knows_no_questions_is_no_answer_and_is_not_blamed() {
+    let mut world = small(4);
+    for node in 0..3 {
+        world.fault(Fault::Corrupt(node, Behaviour::Older));
+    }
+    run(&mut world, 1_000);
+    for node in 3..6 {
+        world.question_in(0, node, Asked::Agents(ZoneName::root()));
+    }
+    run(&mut world, 5_000);
+    let counts = world.questions();
+    assert_eq!((counts.searches, counts.complete), (3, 0), "{counts:?}");
+    assert!(world.adversary_report().blamed.is_empty());
+}
+
+#[test]
+fn who_hides_what_lies_below_is_believed_where_nobody_else_is_asked() {
+    let mut world = small(5);
+    for node in 0..3 {
+        world.fault(Fault::Corrupt(node, Behaviour::Hide));
+    }
+    run(&mut world, 1_000);
+    for node in 3..6 {
+        world.question_in(0, node, Asked::Agents("other.net".parse().expect("a zone")));
+    }
+    run(&mut world, 5_000);
+    assert_eq!((world.questions().searches, world.questions().wrong), (3, 3), "{:?}", world.questions());
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn metric(measured: &Measured, name: &str) -> f64 {
 
 const LATENCY: &str = "latency = { least = \"5ms\", most = \"50ms\" }";
 /// What only a world with an adversary measures.
-const OF_ADVERSARIES: [&str; 2] = ["foreign_records", "forks_seen"];
+const OF_ADVERSARIES: [&str; 3] = ["foreign_records", "forks_seen", "penalties"];
 /// How the names of those begin that only a world with questions measures.
 const OF_QUESTIONS: [&str; 3] = ["question", "root_", "member_"];
 

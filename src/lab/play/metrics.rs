@@ -66,6 +66,7 @@ fn metrics(run: &mut Run<'_>) -> Metrics {
     put("node_hours", hours);
     if run.scenario.faults.iter().any(|fault| fault.kind.is_hostile()) {
         let adversary_report = world.adversary_report();
+        put("penalties", adversary_report.blamed.values().sum::<u64>() as f64);
         put("foreign_records", adversary_report.foreign_records);
         put("forks_seen", adversary_report.forks_seen);
     }

@@ -7,7 +7,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, RngExt};
 
 use super::super::scenario::{FaultKind, Groups, Questions, Scenario, Who, Zone};
-use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX};
+use crate::proto::limits::{DESCRIPTION_BYTES_MAX, SCHEMA_BYTES_MAX, SLOTS};
 use crate::proto::name::{AgentName, ZoneName};
 use crate::sim::regions::REGIONS;
 use crate::sim::{Behaviour, Fault, RestartFrom};
@@ -265,6 +265,12 @@ impl<R: Rng> Draw<'_, R> {
             FaultKind::Mute { who } => self.corrupt(at, *who, Behaviour::Mute),
             FaultKind::Lie { who } => self.corrupt(at, *who, Behaviour::Lie),
             FaultKind::Hollow { who } => self.corrupt(at, *who, Behaviour::Hollow),
+            FaultKind::Hide { who } => self.corrupt(at, *who, Behaviour::Hide),
+            FaultKind::Invent { who, zones } => {
+                let zones = (*zones).min(usize::from(SLOTS)) as u32;
+                self.corrupt(at, *who, Behaviour::Invent { zones });
+            }
+            FaultKind::Older { who } => self.corrupt(at, *who, Behaviour::Older),
             FaultKind::Equivocate { who } => {
                 for author in self.authors.iter().copied().take(who.of(self.nodes)).collect::<Vec<_>>() {
                     self.plan_fault(at, Fault::Corrupt(author, Behaviour::Equivocate));

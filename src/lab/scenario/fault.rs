@@ -148,6 +148,23 @@ pub enum FaultKind {
         /// Which.
         who: Who,
     },
+    /// Nodes that are asked say that they speak for their zones and those below, and that nothing lies below.
+    Hide {
+        /// Which.
+        who: Who,
+    },
+    /// Nodes tell of zones below their own which do not exist.
+    Invent {
+        /// Which.
+        who: Who,
+        /// Of how many each.
+        zones: usize,
+    },
+    /// Nodes are of an earlier version, which knows no questions of others.
+    Older {
+        /// Which.
+        who: Who,
+    },
     /// Nodes lie in sync: they claim to hold what they do not, leave out what they hold, and give forged records.
     Lie {
         /// Which.
@@ -156,7 +173,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether it is the work of an adversary.
+    /// Whether it is the work of an adversary, or of somebody who does not keep to the protocol for other reasons.
     pub fn is_hostile(&self) -> bool {
         match self {
             FaultKind::Mute { .. }
@@ -164,6 +181,9 @@ impl FaultKind {
             | FaultKind::Eclipse { .. }
             | FaultKind::Equivocate { .. }
             | FaultKind::Hollow { .. }
+            | FaultKind::Hide { .. }
+            | FaultKind::Invent { .. }
+            | FaultKind::Older { .. }
             | FaultKind::Lie { .. } => true,
             FaultKind::Partition { .. }
             | FaultKind::Churn { .. }
@@ -196,6 +216,9 @@ impl FaultKind {
             FaultKind::Eclipse { .. } => "eclipse",
             FaultKind::Equivocate { .. } => "equivocate",
             FaultKind::Hollow { .. } => "hollow",
+            FaultKind::Hide { .. } => "hide",
+            FaultKind::Invent { .. } => "invent",
+            FaultKind::Older { .. } => "older",
             FaultKind::Lie { .. } => "lie",
         }
     }
@@ -219,6 +242,9 @@ enum KindText {
     Eclipse,
     Equivocate,
     Hollow,
+    Hide,
+    Invent,
+    Older,
     Lie,
 }
 
@@ -246,6 +272,8 @@ struct FaultText {
     error: Option<String>,
     #[serde(default)]
     zone: Option<ZoneName>,
+    #[serde(default, deserialize_with = "optional_count")]
+    zones: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -301,6 +329,12 @@ impl FaultText {
             KindText::Eclipse => FaultKind::Eclipse { lasts: self.lasting()? },
             KindText::Equivocate => FaultKind::Equivocate { who: self.who()? },
             KindText::Hollow => FaultKind::Hollow { who: self.who()? },
+            KindText::Hide => FaultKind::Hide { who: self.who()? },
+            KindText::Invent => {
+                let zones = self.zones.ok_or("of how many? zones = 1_000")?;
+                FaultKind::Invent { who: self.who()?, zones }
+            }
+            KindText::Older => FaultKind::Older { who: self.who()? },
             KindText::Lie => FaultKind::Lie { who: self.who()? },
         })
     }
@@ -321,7 +355,10 @@ impl FaultText {
             | KindText::Join
             | KindText::Mute
             | KindText::Hollow
+            | KindText::Hide
+            | KindText::Older
             | KindText::Lie => &["share", "nodes", "zone"],
+            KindText::Invent => &["share", "nodes", "zone", "zones"],
             KindText::Sybil | KindText::Equivocate => &["share", "nodes"],
         };
         let given = [
@@ -334,6 +371,7 @@ impl FaultText {
             ("memory", self.memory.is_some()),
             ("error", self.error.is_some()),
             ("zone", self.zone.is_some()),
+            ("zones", self.zones.is_some()),
         ];
         match given.iter().find(|(key, given)| *given && !known.contains(key)) {
             Some((key, _)) => {

@@ -1,10 +1,11 @@
 //! Zones of a scenario, and which nodes serve them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::values::optional_count;
+use super::values::{optional_count, optional_duration};
 use crate::proto::name::ZoneName;
 
 /// A zone and who serves it. Nodes that are members of none are members of the root zone.
@@ -21,6 +22,15 @@ pub struct Zone {
     /// It stands for many zones below the name, of so many members each, as far as there are nodes.
     #[serde(default, deserialize_with = "optional_count")]
     pub each: Option<usize>,
+    /// Whether its members of even and of odd number never heard of each other.
+    #[serde(default)]
+    pub halves: bool,
+    /// Members that the zone's key grants to write; without it the zone has none.
+    #[serde(default)]
+    pub granted: Option<NodeSet>,
+    /// When the grants end, virtual time; not in the run if none.
+    #[serde(default, deserialize_with = "optional_duration")]
+    pub grants_end: Option<Duration>,
 }
 
 impl Zone {
@@ -35,6 +45,9 @@ impl Zone {
             members: NodeSet(members.iter().copied().collect()),
             followers: self.followers.clone(),
             each: None,
+            halves: self.halves,
+            granted: self.granted.clone(),
+            grants_end: self.grants_end,
         };
         dealt.map(zone).collect()
     }

@@ -314,6 +314,7 @@ impl Turn<'_> {
         if let Some(zone) = self.zones.remove(name) {
             self.directory.forget(zone.records.agents().iter());
             self.own.leave(&zone);
+            self.overlay.note_left(self.ctx.now);
         }
         self.ctx.out.push(Output::LeaveZone(name.clone()));
         self.check_clock();

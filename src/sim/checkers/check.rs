@@ -59,6 +59,8 @@ pub enum Check {
     AnswerIsTrue,
     /// When nothing went wrong for a while everybody finds everything.
     FoundEverywhere,
+    /// Pages that are read one after the other end, and show every agent that did not change meanwhile once.
+    PagesAreExact,
     /// A question has an answer, for a bounded number of messages, of which no node sends more than it is asked for.
     QuestionsBounded,
     /// What lies below a zone only its gateways hold, and not for longer than somebody speaks for it.
@@ -109,6 +111,7 @@ impl Check {
             Check::AnswerIsComplete => "answer-is-complete",
             Check::AnswerIsTrue => "answer-is-true",
             Check::FoundEverywhere => "found-everywhere",
+            Check::PagesAreExact => "pages-are-exact",
             Check::QuestionsBounded => "questions-bounded",
             Check::GatewaysAlone => "gateways-alone",
         }

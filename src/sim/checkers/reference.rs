@@ -115,6 +115,8 @@ pub struct ReferenceModel {
     contested: BTreeSet<(ZoneName, (Shelf, u16))>,
     pending: BTreeMap<u64, Vec<(FullName, Operation)>>,
     next_id: u64,
+    /// When the grants of zones with keys end, and with them all that is offered there.
+    pub(super) grants_end: BTreeMap<ZoneName, Timestamp>,
 }
 
 impl ReferenceModel {
@@ -244,13 +246,14 @@ impl ReferenceModel {
         }
     }
 
-    /// Whether an operation need not show when the true time is `wall`: by an exemption, or as an offer whose every lease
-    /// ended before anybody could tell the host of it, as when everybody sleeps for a week.
+    /// Whether an operation need not show when the true time is `wall`: by an exemption, after its grant, or as an offer whose
+    /// every lease ended before anybody could tell the host of it, as when everybody sleeps for a week.
     pub(super) fn is_exempt(&self, zone: &ZoneName, agent: &Acknowledged, wall: u64) -> bool {
         // What the host wrote since in a new epoch follows from what its disk went back to.
         let of_epoch = self.by_author(zone, agent.order.author);
         let mut leases = of_epoch.flatten().filter(|it| it.key == agent.key && it.order >= agent.order);
         agent.exempt.is_some()
+            || self.grants_end.get(zone).is_some_and(|end| end.0 <= wall)
             || (agent.unheard || agent.lapses)
                 && matches!(agent.operation, Operation::Offered(_))
                 && leases.all(|it| it.expires_at.0 <= wall)

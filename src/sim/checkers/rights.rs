@@ -1,18 +1,23 @@
 //! What honest nodes are promised among others, hostile ones too: bounded memory, forks told, their own names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{Check, Checkers};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Write};
 use crate::proto::query::ZoneStatus;
-use crate::proto::record::{Author, Record, RecordHash, SignedRecord};
+use crate::proto::record::{Author, Record, RecordHash, RecordKind, SignedRecord};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::Zone;
 use crate::sim::fabric::Fabric;
 
 /// Forks of more authors than this need not be told: a node remembers no more.
 const FORKS_TOLD: usize = 256;
+
+/// How long a delegation, or its tombstone, may be held: no longer than somebody may speak for its zone, and what clocks may be
+/// off.
+const DELEGATION_MAX: Duration = Duration::from_secs(3_600 + 300);
 
 impl Checkers {
     /// A full disk did not keep a row: a version of an own record in it is used up, and nobody ever sees it.
@@ -35,6 +40,11 @@ impl Checkers {
         // As of its own stamp: whether it has ended since is no matter of signatures.
         if !signed.is_ok_and(|signed| signed.verify(record.stamp.wall).is_ok()) {
             kernel.fail(Check::Verified, format!("node {at} takes {record:?}, which does not verify"));
+        }
+        // Where zones come and go the one above would hold the graves of a week.
+        let lasts = record.expires_at.since(record.stamp.wall);
+        if record.kind == RecordKind::Delegation && lasts > DELEGATION_MAX {
+            kernel.fail(Check::GatewaysAlone, format!("node {at} holds {record:?} for {lasts:?}"));
         }
     }
 

@@ -49,15 +49,20 @@ pub(in crate::sim) struct Links {
 }
 
 impl Links {
-    pub(in crate::sim) fn new(nodes: usize, graph: Graph, rng: &mut impl Rng) -> Links {
+    /// Links of a graph, without those between strangers.
+    pub(in crate::sim) fn new(
+        nodes: usize,
+        graph: Graph,
+        are_strangers: impl Fn(usize, usize) -> bool,
+        rng: &mut impl Rng,
+    ) -> Links {
         let mut links = Links { links: Vec::new(), of: vec![Vec::new(); nodes] };
         match graph {
             // A world no larger than that is whole anyway.
-            Graph::Random(degree) if degree + 1 < nodes => links.draw(degree, rng),
+            Graph::Random(degree) if degree + 1 < nodes => links.draw(degree, are_strangers, rng),
             Graph::Whole | Graph::Random(_) => {
-                for a in 0..nodes {
-                    (a + 1..nodes).for_each(|b| links.add(a, b));
-                }
+                let pairs = (0..nodes).flat_map(|a| (a + 1..nodes).map(move |b| (a, b)));
+                pairs.filter(|(a, b)| !are_strangers(*a, *b)).for_each(|(a, b)| links.add(a, b));
             }
         }
         links
@@ -65,13 +70,16 @@ impl Links {
 
     /// Rings through all nodes in random order, each of which adds two links to every node and keeps the graph in
     /// one piece; then single links for whoever lacks some.
-    fn draw(&mut self, degree: usize, rng: &mut impl Rng) {
+    fn draw(&mut self, degree: usize, are_strangers: impl Fn(usize, usize) -> bool, rng: &mut impl Rng) {
         let nodes = self.of.len();
         let mut order: Vec<usize> = (0..nodes).collect();
         for _ in 0..(degree / 2).max(1) {
             order.shuffle(rng);
             for at in 0..nodes {
-                self.add(order[at], order[(at + 1) % nodes]);
+                let (a, b) = (order[at], order[(at + 1) % nodes]);
+                if !are_strangers(a, b) {
+                    self.add(a, b);
+                }
             }
         }
         for a in 0..nodes {
@@ -79,7 +87,7 @@ impl Links {
             while self.of[a].len() < degree && tries < TRIES_MAX {
                 let b = rng.random_range(0..nodes);
                 // Never beyond the degree: a few hubs would make all ways shorter than they are.
-                if self.of[b].len() < degree {
+                if self.of[b].len() < degree && !are_strangers(a, b) {
                     self.add(a, b);
                 }
                 tries += 1;
@@ -160,7 +168,7 @@ mod tests {
         for (seed, nodes, degree) in [(1, 10, 3), (2, 30, 6), (3, 100, 2), (4, 500, 7), (5, 4, 3), (6, 9, 8)]
         {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
-            let links = Links::new(nodes, Graph::Random(degree), &mut rng);
+            let links = Links::new(nodes, Graph::Random(degree), |_, _| false, &mut rng);
             let mut reached = vec![false; nodes];
             let mut open = vec![0];
             while let Some(at) = open.pop() {

@@ -5,12 +5,14 @@ use rand::{Rng, RngExt};
 
 use super::{MINUTE_MS, Plan, SECOND_MS};
 use crate::proto::name::{FullName, ZoneName};
-use crate::sim::{Asked, ClientOp, Fault, RestartFrom, Setup, ZoneSetup};
+use crate::sim::{Asked, ClientOp, Fault, Listing, RestartFrom, Setup, ZoneSetup};
 
 /// By this time zones have found their parents, milliseconds.
 const STANDS_MS: u64 = 2 * MINUTE_MS;
 /// Mean time between two questions, milliseconds.
 const QUESTION_MS: u64 = 800;
+/// Mean time between two lists that are read page by page, milliseconds.
+const READING_MS: u64 = 15 * SECOND_MS;
 /// Questions of each node long after the last fault.
 const LAST_QUESTIONS: u64 = 4;
 /// When those are asked after the end of all faults, milliseconds: between when everybody must find everything again and the
@@ -40,6 +42,11 @@ impl Plan {
         }
         plan.write(rng);
         plan.ask(rng);
+        // Drawn after the rest: what is asked otherwise does not change.
+        plan.share(rng);
+        plan.read(rng);
+        plan.halve(rng);
+        plan.leave(rng);
         plan
     }
 
@@ -87,7 +94,7 @@ impl Plan {
             for node in &zone.members {
                 let offer = |number: u32| {
                     let agent = agent_of(*node, &zone.name).agent;
-                    ClientOp::Offer(vec![(agent, format!("text {number}"))])
+                    ClientOp::Offer(vec![(agent, text(number))])
                 };
                 // Again and again until it is there: some nodes are down at first.
                 for round in 0..self.span_ms / MINUTE_MS {
@@ -116,6 +123,63 @@ impl Plan {
                 let after = rng.random_range(LAST_QUESTIONS_MS.0..LAST_QUESTIONS_MS.1);
                 self.questions.push((self.span_ms + after, node, self.asked(rng)));
             }
+        }
+    }
+
+    /// The halves of some zones never heard of each other. Those of the root do: no zone above could tell them.
+    fn halve(&mut self, rng: &mut impl Rng) {
+        let below = self.setup.zones.iter().filter(|zone| !zone.name.is_root() && zone.members.len() > 1);
+        let halved = below.filter(|_| rng.random_bool(0.25)).map(|zone| zone.name.clone());
+        self.setup.halved = halved.collect();
+    }
+
+    /// All members of a zone offer an agent of one name.
+    fn share(&mut self, rng: &mut impl Rng) {
+        for zone in &self.setup.zones {
+            for node in &zone.members {
+                let shared = "shared".parse().expect("a label");
+                let offer = ClientOp::Offer(vec![(shared, text(rng.random_range(0..3)))]);
+                self.operations.push((rng.random_range(1..self.span_ms), *node, zone.name.clone(), offer));
+            }
+        }
+        self.operations.sort_by_key(|(at, node, ..)| (*at, *node));
+    }
+
+    /// Some of those who take part in a second zone leave it.
+    fn leave(&mut self, rng: &mut impl Rng) {
+        for (number, zone) in self.setup.zones.iter().enumerate() {
+            let is_home = |node: &usize| {
+                let mut before = self.setup.zones[..number].iter();
+                before.all(|other| !other.members.contains(node))
+            };
+            for guest in zone.members.iter().filter(|node| !is_home(node)) {
+                if rng.random_bool(0.5) {
+                    let at = rng.random_range(STANDS_MS..self.span_ms);
+                    self.operations.push((at, *guest, zone.name.clone(), ClientOp::LeaveZone));
+                }
+            }
+        }
+        self.operations.sort_by_key(|(at, node, ..)| (*at, *node));
+    }
+
+    /// Lists that are read page by page, by name or by words, at one node or at one after the other.
+    fn read(&mut self, rng: &mut impl Rng) {
+        let nodes = self.setup.nodes;
+        let during = (self.span_ms - MINUTE_MS) / READING_MS;
+        for number in 0..during + nodes as u64 {
+            let (from, until) = if number < during {
+                (MINUTE_MS, self.span_ms)
+            } else {
+                (self.span_ms + LAST_QUESTIONS_MS.0, self.span_ms + LAST_QUESTIONS_MS.1 - MINUTE_MS)
+            };
+            let zone = match self.setup.zones.choose(rng) {
+                Some(zone) if rng.random_bool(0.3) => zone.name.clone(),
+                _ => ZoneName::root(),
+            };
+            let text = if rng.random() { "text so".into() } else { String::new() };
+            let listing = Listing { zone, text, moves: rng.random() };
+            let at = rng.random_range(from..until);
+            self.questions.push((at, rng.random_range(0..nodes), Asked::Pages(listing)));
         }
     }
 
@@ -151,6 +215,11 @@ fn tree(rng: &mut impl Rng) -> Vec<ZoneSetup> {
         ZoneSetup { name, members, followers: Vec::new() }
     };
     names.into_iter().map(zone).collect()
+}
+
+/// Texts of three lengths, so that a word in them counts for more in some than in others.
+fn text(number: u32) -> String {
+    format!("text{}", " and so on".repeat(number as usize))
 }
 
 fn agent_of(node: usize, zone: &ZoneName) -> FullName {

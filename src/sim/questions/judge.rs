@@ -42,7 +42,9 @@ pub(super) struct Case<'a> {
     pub(super) asker: usize,
     /// When it was asked, virtual milliseconds.
     pub(super) at_ms: u64,
-    /// How long nothing had gone wrong by then.
+    /// Whether it was read page by page since then, so that what changed meanwhile may be missed.
+    pub(super) is_read: bool,
+    /// How long nothing had gone wrong by then; not at all if something did while it was read.
     pub(super) quiet_ms: u64,
     /// How long the world had been one by then; none while it is parted.
     pub(super) united_ms: Option<u64>,
@@ -56,6 +58,10 @@ impl Case<'_> {
         let shown = answer.found.iter().map(|found| &found.record);
         if let Some(stray) = shown.clone().find(|record| !record.name.zone.is_within(scope)) {
             return Judgement::Wrong(Check::AnswerIsTrue, format!("{stray:?} is shown"));
+        }
+        let ended = self.fabric.kernel.wall().saturating_sub(ENDING_MS);
+        if let Some(ended) = shown.clone().find(|record| record.expires_at.0 < ended) {
+            return Judgement::Wrong(Check::AnswerIsTrue, format!("{ended:?} is shown, which ended"));
         }
         let age_ms = answer.age().map(|age| age.as_millis() as u64);
         if let Some(age_ms) = age_ms
@@ -155,7 +161,7 @@ impl Case<'_> {
             let Some((first, last)) = since(history.words) else { return false };
             let is_live = |record: &Record| !record.is_tombstone() && record.expires_at.0 > ends;
             !history.is_exempt
-                && until.is_some_and(|until| first.at_ms <= until)
+                && until.is_some_and(|until| first.at_ms <= until && (!self.is_read || last.at_ms <= until))
                 && self.is_held_near(&history.name.zone, &last.key, &first.order, is_live)
         })
     }
