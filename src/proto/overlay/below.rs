@@ -318,11 +318,11 @@ impl Overlay {
 
     /// Which zones there are below, if their delegations changed.
     fn look_below(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
-        let changes: u64 = zones.all().map(|zone| zone.records.delegations.changes()).sum();
-        let is_old = self.below.looked_at + LOOK_INTERVAL_MAX <= ctx.now;
         if self.below.look_at > ctx.now {
             return;
         }
+        let changes: u64 = zones.all().map(|zone| zone.records.delegations.changes()).sum();
+        let is_old = self.below.looked_at + LOOK_INTERVAL_MAX <= ctx.now;
         self.below.look_at = ctx.now + LOOK_INTERVAL;
         if changes == self.below.seen && !is_old {
             return;
