@@ -79,41 +79,53 @@ async fn seen(node: &Running) -> (Vec<String>, bool, Vec<(String, Option<String>
     (answer.results.into_iter().map(|found| found.agent).collect(), answer.complete, zones)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn hosts_without_the_word_of_a_zones_key_write_nothing_there_and_name_it_in_vain() {
-    let _alone = alone().await;
-    let root = ZoneName::root();
-    let (r1, _r1) = start(71, &root, Vec::new()).await;
-    let bootstrap = || vec![r1.listen[0].clone()];
-    let (o1, _o1) = start(72, &zone(), bootstrap()).await;
-    let (o2, _o2) = start(73, &zone(), bootstrap()).await;
-    let granted_offer = {
-        let grant = granted(&key(), o1.handle.key(), &zone(), DAY);
-        aop::document::Offer { grants: vec![grant.into_vec()], ..offer("welcome") }
-    };
-    o1.handle.register(None, vec![granted_offer]).await.unwrap().remove(0).unwrap();
-    let nodes = [&r1, &o1, &o2];
+/// A node of the root and two of the zone, whole, with one agent.
+async fn world() -> Vec<(Running, TempDir)> {
+    let (root, root_folder) = start(71, &ZoneName::root(), Vec::new()).await;
+    let bootstrap = vec![root.listen[0].clone()];
+    let (host, host_folder) = start(72, &zone(), bootstrap.clone()).await;
+    let guest = start(73, &zone(), bootstrap).await;
+    let grant = granted(&key(), host.handle.key(), &zone(), DAY);
+    let welcome = aop::document::Offer { grants: vec![grant.into_vec()], ..offer("welcome") };
+    host.handle.register(None, vec![welcome]).await.unwrap().remove(0).unwrap();
+    let nodes = vec![(root, root_folder), (host, host_folder), guest];
     let whole = async {
-        for node in nodes {
-            loop {
-                let (agents, complete, _) = seen(node).await;
-                if complete && agents == ["welcome@other.net"] {
-                    break;
-                }
+        for (node, _) in &nodes {
+            while !matches!(seen(node).await, (agents, true, _) if agents == ["welcome@other.net"]) {
                 sleep(Duration::from_millis(100)).await;
             }
         }
     };
     timeout(PATIENCE * 3, whole).await.expect("the world is whole");
+    nodes
+}
+
+/// Says it in the mesh of a zone and stays until the node has refused it.
+async fn force(attacker: &mut Attacker, node: &Running, record: &SignedRecord) {
+    let before = refused(node).await;
+    attacker.say([message(record.bytes().to_vec())]).await;
+    let is_refused = async {
+        while refused(node).await == before {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    // Whoever is cut off for it was refused as well.
+    let ended = timeout(PATIENCE, attacker.linger(is_refused)).await;
+    assert!(ended.is_ok() && refused(node).await > before, "not refused: {record:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_without_the_word_of_a_zones_key_write_nothing_there_and_name_it_in_vain() {
+    let _alone = alone().await;
+    let nodes = world().await;
     let mut known = Vec::new();
-    for node in nodes {
+    for (node, _) in &nodes {
         known.push(seen(node).await.2);
     }
-
     let own = Identity::from_seed([80; 32]);
     let of = |by: &Identity, to: &Identity| granted(by, to.key(), &zone(), DAY);
     let inside = ZoneId { zone: zone(), key: Some(key().key()) };
-    let below: ZoneName = "x.other.net".parse().unwrap();
+    let (root, below): (ZoneName, ZoneName) = (ZoneName::root(), "x.other.net".parse().unwrap());
     let forged = |host: &Identity| {
         vec![
             card(host, Vec::new()),
@@ -125,47 +137,30 @@ async fn hosts_without_the_word_of_a_zones_key_write_nothing_there_and_name_it_i
     };
     // Each by a stranger of its own: who is caught once is cut off.
     let mut seed = 100;
-    for node in [&o1, &o2] {
+    for (node, _) in &nodes[1..] {
         for number in 0..forged(&own).len() {
             seed += 1;
-            let host = Identity::from_seed([seed; 32]);
-            let record = forged(&host).swap_remove(number);
-            let before = refused(node).await;
+            let record = forged(&Identity::from_seed([seed; 32])).swap_remove(number);
             let (key, address) = (node.handle.key(), node.listen[0].clone());
             let mut attacker = Attacker::join_zone(&inside, seed, key, address).await;
-            attacker.say([message(record.bytes().to_vec())]).await;
-            let is_refused = async {
-                while refused(node).await == before {
-                    sleep(Duration::from_millis(50)).await;
-                }
-            };
-            let ended = timeout(PATIENCE, attacker.linger(is_refused)).await;
-            println!("{number}: {:?}", ended.unwrap_or_else(|_| panic!("{number} is not refused")));
+            force(&mut attacker, node, &record).await;
         }
     }
     // In the root, which is open, anybody may name it; nobody who knows its key follows that.
-    let mut attacker = Attacker::join(99, r1.handle.key(), r1.listen[0].clone()).await;
-    let claims = [
-        delegation(&attacker.identity, &zone(), &root, Vec::new()),
-        delegation(&attacker.identity, &below, &root, Vec::new()),
-    ];
-    attacker.say(claims.iter().map(|claim| message(claim.bytes().to_vec()))).await;
+    let top = &nodes[0].0;
+    let mut attacker = Attacker::join(99, top.handle.key(), top.listen[0].clone()).await;
+    for named in [&zone(), &below] {
+        let claim = delegation(&attacker.identity, named, &root, Vec::new());
+        attacker.say([message(claim.bytes().to_vec())]).await;
+    }
     let forced = delegation(&attacker.identity, &zone(), &root, vec![of(&own, &attacker.identity)]);
-    let before = refused(&r1).await;
-    attacker.say([message(forced.bytes().to_vec())]).await;
-    let is_refused = async {
-        while refused(&r1).await == before {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    timeout(PATIENCE, attacker.linger(is_refused)).await.expect("what pretends to be its word is refused");
+    force(&mut attacker, top, &forced).await;
     sleep(WATCHED).await;
-    for (node, known) in nodes.into_iter().zip(known) {
-        let (agents, complete, zones) = seen(node).await;
-        assert_eq!((agents, complete, zones), (vec!["welcome@other.net".to_owned()], true, known));
+    for ((node, _), known) in nodes.iter().zip(known) {
+        assert_eq!(seen(node).await, (vec!["welcome@other.net".to_owned()], true, known));
         assert!(node.handle.show("forced@other.net").await.is_err());
     }
-    for node in [o2, o1, r1] {
+    for (node, _folder) in nodes.into_iter().rev() {
         node.stop().await.unwrap();
     }
 }

@@ -41,7 +41,9 @@ impl Questions<'_, '_> {
             let Consulted { referred, skipped, .. } = &open.consulted;
             let is_new = referrals.iter().all(|known| known.zone != referral.zone)
                 && referred.iter().chain(skipped).all(|known| *known != referral.zone);
-            let is_held = self.zones.contains_key(&referral.zone) || self.is_fresh_below(&referral.zone);
+            // Whoever holds a zone need not hold what lies below it.
+            let is_held = (self.zones.contains_key(&referral.zone) || self.is_fresh_below(&referral.zone))
+                && self.is_whole_here(&referral.zone);
             let is_asked = referral.zone.is_within(&search.zone) && !is_held;
             if is_new && is_asked {
                 referrals.push(referral);

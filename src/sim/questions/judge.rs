@@ -1,7 +1,7 @@
 //! Whether an answer is right, by what the whole world knows (protocol section 4).
 //!
 //! An answer is judged against what clients were told `age` and [`SLACK_MS`] before it, and only against what a node holds that
-//! runs and that the asker reaches. For [`HEALING_MS`] after a partition nothing is demanded of it.
+//! ran by then and that the asker reaches. For [`HEALING_MS`] after a partition nothing is demanded of it.
 
 use std::collections::BTreeSet;
 
@@ -161,8 +161,10 @@ impl Case<'_> {
             let Some((first, last)) = since(history.words) else { return false };
             let is_live = |record: &Record| !record.is_tombstone() && record.expires_at.0 > ends;
             !history.is_exempt
-                && until.is_some_and(|until| first.at_ms <= until && (!self.is_read || last.at_ms <= until))
-                && self.is_held_near(&history.name.zone, &last.key, &first.order, is_live)
+                && until.is_some_and(|until| {
+                    let is_old = first.at_ms <= until && (!self.is_read || last.at_ms <= until);
+                    is_old && self.is_held_near(until, &history.name.zone, (&last.key, &first.order), is_live)
+                })
         })
     }
 
@@ -174,22 +176,24 @@ impl Case<'_> {
         let history = histories.find(|it| it.host == host && *it.name == record.name)?;
         let later = history.words.iter().rev().find(|word| word.at_ms <= until)?;
         let is_later = later.key == record.key() && later.order > record.order();
-        let is_known = || self.is_held_near(&record.name.zone, &later.key, &later.order, |_| true);
+        let is_known = || self.is_held_near(until, &record.name.zone, (&later.key, &later.order), |_| true);
         let is_wrong = is_later && !history.is_forgotten && !self.is_healing() && is_known();
         is_wrong.then(|| format!("{record:?} of node {host}, which wrote {later:?}"))
     }
 
-    /// Whether a node that runs and that the asker reaches holds something as new of a key.
+    /// Whether a node that runs since then, and that the asker reaches, holds something as new of a key: what only a node holds
+    /// that has just come back is as good as just written.
     fn is_held_near(
         &self,
+        since_ms: u64,
         zone: &ZoneName,
-        key: &KeyHash,
-        order: &Order,
+        (key, order): (&KeyHash, &Order),
         counts: impl Fn(&Record) -> bool,
     ) -> bool {
         let Fabric { nodes, network, .. } = &*self.fabric;
-        let mut near =
-            nodes.running().filter(|(at, _)| self.fabric.is_up(*at) && !network.is_parted(self.asker, *at));
+        let runs_since = |at: usize| nodes[at].zones.values().min().is_some_and(|since| *since <= since_ms);
+        let is_near = |at: usize| self.fabric.is_up(at) && !network.is_parted(self.asker, at);
+        let mut near = nodes.running().filter(|(at, _)| is_near(*at) && runs_since(*at));
         near.any(|(_, node)| {
             node.record(zone, key).is_some_and(|record| record.order() >= *order && counts(record))
         })
