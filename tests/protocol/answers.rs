@@ -201,6 +201,23 @@ fn what_has_ended_since_is_shown_no_more_though_it_was_answered() {
 }
 
 #[test]
+fn who_holds_a_zone_and_not_what_may_lie_below_asks_others_whom_it_is_referred_to() {
+    let mut asker = Asker::new();
+    asker.find(None);
+    let [sent] = asker.sent().try_into().ok().unwrap();
+    let gateways = vec![Contact { peer: key(20), addresses: Vec::new() }];
+    let refer = vec![Referral { zone: zone("home.net"), gateways }];
+    let told = Cover { refer, rest: vec![(zone("home.net"), None)], ..fine(1) };
+    let (reply, more, _) = asker.answer(&sent, found(Vec::new(), told).encode());
+    assert!(reply.is_none());
+    let [below] = more.try_into().ok().unwrap();
+    assert!(matches!(&below.question, Question::Find(search) if search.zone == zone("home.net")));
+    assert_eq!(below.to, key(20));
+    let (reply, ..) = asker.answer(&below, found(vec![record_in("x.home.net", "deep").1], fine(2)).encode());
+    assert_eq!(names(&reply).0, ["deep@x.home.net"]);
+}
+
+#[test]
 fn whom_an_asker_is_referred_to_is_asked_within_the_scope_and_so_often_at_most() {
     let refer = |zones: &[String]| {
         let contact = |number: u8| Contact { peer: key(usize::from(number)), addresses: Vec::new() };
