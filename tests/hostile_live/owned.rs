@@ -49,7 +49,12 @@ fn card(host: &Identity, grants: Vec<ByteBuf>) -> SignedRecord {
 }
 
 /// What a host says of a zone in one above it, with these grants.
-fn delegation(host: &Identity, named: &ZoneName, above: &ZoneName, grants: Vec<ByteBuf>) -> SignedRecord {
+fn delegation(
+    host: &Identity,
+    (named, above): (&ZoneName, &ZoneName),
+    slot: u16,
+    grants: Vec<ByteBuf>,
+) -> SignedRecord {
     let of = header(host, "x", 1);
     let header = Header {
         zone: above.clone(),
@@ -57,7 +62,7 @@ fn delegation(host: &Identity, named: &ZoneName, above: &ZoneName, grants: Vec<B
         name: named.delegated_in(above).unwrap(),
         owner: if grants.is_empty() { host.key() } else { key().key() },
         seq: 0,
-        slot: 0,
+        slot,
         expires_at: of.stamp.wall + DELEGATION_LIFE,
         grants,
         ..of
@@ -132,7 +137,7 @@ async fn hosts_without_the_word_of_a_zones_key_write_nothing_there_and_name_it_i
             card(host, vec![of(&own, host)]),
             card(host, vec![of(&key(), &own)]),
             card(host, vec![granted(&key(), host.key(), &below, DAY)]),
-            delegation(host, &below, &zone(), vec![of(&own, host)]),
+            delegation(host, (&below, &zone()), 0, vec![of(&own, host)]),
         ]
     };
     // Each by a stranger of its own: who is caught once is cut off.
@@ -149,11 +154,19 @@ async fn hosts_without_the_word_of_a_zones_key_write_nothing_there_and_name_it_i
     // In the root, which is open, anybody may name it; nobody who knows its key follows that.
     let top = &nodes[0].0;
     let mut attacker = Attacker::join(99, top.handle.key(), top.listen[0].clone()).await;
-    for named in [&zone(), &below] {
-        let claim = delegation(&attacker.identity, named, &root, Vec::new());
+    let held = async || top.handle.status().await.unwrap().zones[0].records;
+    let before = held().await;
+    for (slot, named) in [&zone(), &below].into_iter().enumerate() {
+        let claim = delegation(&attacker.identity, (named, &root), slot as u16, Vec::new());
         attacker.say([message(claim.bytes().to_vec())]).await;
     }
-    let forced = delegation(&attacker.identity, &zone(), &root, vec![of(&own, &attacker.identity)]);
+    let are_held = async {
+        while held().await < before + 2 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, attacker.linger(are_held)).await.expect("the claims are held");
+    let forced = delegation(&attacker.identity, (&zone(), &root), 0, vec![of(&own, &attacker.identity)]);
     force(&mut attacker, top, &forced).await;
     sleep(WATCHED).await;
     for ((node, _), known) in nodes.iter().zip(known) {
