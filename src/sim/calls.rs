@@ -27,7 +27,8 @@ use crate::proto::call::{
     Progress, Wanted,
 };
 use crate::proto::code::Code;
-use crate::proto::identity::AgentId;
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::liveness::Presence;
 use crate::proto::name::FullName;
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
@@ -65,6 +66,8 @@ pub struct ClientCall {
     pub host: usize,
     /// The agent.
     pub agent: FullName,
+    /// Other nodes that run it, too. No record says so: which hosts an owner let in is not what worlds of calls are about.
+    pub also: Vec<usize>,
     /// Bytes of the input.
     pub size: usize,
     /// How long the client gives the call, milliseconds.
@@ -204,11 +207,13 @@ impl CallWorld {
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
         let Some(found) = found.filter(|_| client.host != at) else { return };
         let call = CallId(self.rng.random());
-        let replicas = found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
+        let mut replicas: Vec<(PeerKey, Presence)> =
+            found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
+        replicas.extend(client.also.iter().map(|host| (fabric.nodes[*host].key, Presence::Unknown)));
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
         // Before the machine hears of it: that may end the call within the same turn.
-        self.law.make(call, at, client.size, now + client.patience_ms);
+        self.law.make(call, at, client.also, client.size, now + client.patience_ms);
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
@@ -400,7 +405,10 @@ impl CallWorld {
             (Toward::Host, Arrival::Frame(Frame::Said(bytes))) => match CallRequest::decode(&bytes) {
                 Ok(CallRequest::Offer(offer)) => {
                     let peer = fabric.nodes[caller].key;
-                    let access = access(at, offer.agent_id(), fabric);
+                    let access = match self.law.runs_at(offer.call, at) {
+                        true => Access::Granted,
+                        false => access(at, offer.agent_id(), fabric),
+                    };
                     Some(Input::Offered { stream: id, peer, source: None, offer, access })
                 }
                 Err(_) => None,
