@@ -202,6 +202,12 @@ pub const CALL_PAUSE: Duration = Duration::from_secs(1);
 pub const CALL_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Hosts of which is remembered how far they are and whether they were reached, beside those with calls under way.
 pub const CALL_HOSTS_KNOWN_MAX: usize = 4_096;
+/// How often a host says that it still has a call, from its acceptance to its end.
+pub const CALL_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// After how long without a word a host counts as lost: two of its words may be late or missing.
+pub const CALL_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// So long before the caller's deadline a host ends the work, so that its word on that arrives in time.
+pub const CALL_ENDS_AHEAD: Duration = Duration::from_millis(50);
 /// Streams opened for a call at one host. A loss in a burst is a few per cent each time.
 pub const CALL_OPENINGS_MAX: u32 = 5;
 /// The wait before a stream is opened again, milliseconds: drawn, so that a burst spreads out.

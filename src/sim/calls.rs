@@ -298,7 +298,7 @@ impl CallWorld {
                 self.send_out(stream, Frame::Document(size), fabric);
             }
             // The output follows by itself, and reports are for the client.
-            Output::TakeOutput { .. } | Output::Progress { .. } => {}
+            Output::TakeOutput { .. } | Output::Progress { .. } | Output::Listen(_) => {}
             Output::Close(stream) => {
                 if let Some(id) = self.streams.inbound(stream) {
                     self.close(id, Toward::Host, fabric);
@@ -315,6 +315,7 @@ impl CallWorld {
             Output::Accept { stream, incarnation, .. } => {
                 self.reply(stream, CallReply::Accepted { incarnation }, fabric);
             }
+            Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
             Output::Run { stream, deadline } => self.run_agent(at, stream, deadline, &conditions, fabric),
             Output::Answer { stream, size } => {
                 self.reply(stream, CallReply::Answered { size: size as u64 }, fabric);

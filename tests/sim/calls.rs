@@ -92,6 +92,19 @@ fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_whe
 }
 
 #[test]
+fn a_host_that_freezes_in_the_midst_of_work_is_given_up_within_twenty_seconds() {
+    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..CallConditions::default() });
+    (0..50).for_each(|_| call(&mut world, 0, 250_000));
+    run(&mut world, 1_000);
+    let begun = world.outcome().calls;
+    assert!(begun.waiting > 20, "{begun:?}");
+    world.fault(Fault::Suspend(0, 200_000));
+    run(&mut world, 20_000);
+    let CallCounts { waiting, unknown, .. } = world.outcome().calls;
+    assert!(waiting == 0 && unknown > 20, "{:?}", world.outcome().calls);
+}
+
+#[test]
 fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
     let faults: [fn(usize) -> Fault; 2] = [
         |node| Fault::Suspend(node, 600_000),

@@ -41,6 +41,8 @@ enum Stage {
 pub(super) enum Step {
     /// Send the input.
     SendInput,
+    /// Wait for the next reply.
+    Listen,
     /// Pass this on, and wait for the next reply.
     Progress(Progress),
     /// Read the output of so many bytes.
@@ -102,6 +104,9 @@ impl Attempts {
                 Step::SendInput
             }
             (Stage::Offered | Stage::Sent, CallReply::Failed(failure)) => Step::End(self.failed(failure)),
+            (Stage::Sent, CallReply::Alive) | (Stage::Offered | Stage::Sent, CallReply::Other) => {
+                Step::Listen
+            }
             (Stage::Sent, CallReply::Progress(progress)) => match progress.bounded() {
                 Some(progress) => Step::Progress(progress),
                 None => self.broke_protocol(),

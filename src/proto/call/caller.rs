@@ -15,11 +15,14 @@ use rand_chacha::ChaCha8Rng;
 
 use super::attempts::{Attempts, Step, accept_patience};
 use super::candidates::{Candidates, Next};
+use super::host::transfer_time;
 use super::hosts::Hosts;
 use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Wanted};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{CALL_OPEN_PATIENCE, CALL_REOPEN_MS, CALL_SEARCH_TIME_MAX, CALLS_MADE_MAX};
+use crate::proto::limits::{
+    CALL_OPEN_PATIENCE, CALL_REOPEN_MS, CALL_SEARCH_TIME_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
+};
 
 /// The calls that a node makes, and the hosts they are for.
 #[derive(Debug)]
@@ -63,10 +66,10 @@ enum Stage {
     Pausing { until: Duration },
     /// The host's answer to the offer.
     Offered { since: Duration, until: Duration },
-    /// The host's word on how the work ended.
-    Accepted,
+    /// The host's word on how the work ended, or that it goes on.
+    Accepted { until: Duration },
     /// The bytes of the output.
-    TakingOutput,
+    TakingOutput { until: Duration },
 }
 
 impl Caller {
@@ -187,17 +190,24 @@ impl Caller {
             Stage::Offered { since, .. } => {
                 self.hosts.reached(&call.candidates.present().host, now.saturating_sub(since));
             }
-            Stage::Accepted => {}
+            Stage::Accepted { .. } => {}
             _ => return,
+        }
+        // Whoever speaks is there.
+        if matches!(call.stage, Stage::Accepted { .. }) {
+            call.stage = Stage::Accepted { until: now + CALL_SILENCE_MAX };
         }
         match call.attempts.handle(call.candidates.present().host, reply) {
             Step::SendInput => {
-                call.stage = Stage::Accepted;
+                // Nothing is heard before all of it has left.
+                let until = now + CALL_SILENCE_MAX + transfer_time(call.wanted.size);
+                call.stage = Stage::Accepted { until };
                 outputs.push_back(Output::SendInput(stream));
             }
+            Step::Listen => outputs.push_back(Output::Listen(stream)),
             Step::Progress(progress) => outputs.push_back(Output::Progress { stream, progress }),
             Step::TakeOutput(size) => {
-                call.stage = Stage::TakingOutput;
+                call.stage = Stage::TakingOutput { until: now + CALL_SILENCE_MAX + transfer_time(size) };
                 outputs.push_back(Output::TakeOutput { stream, size });
             }
             Step::End(failure) if may_another(&failure) => {
@@ -218,7 +228,7 @@ impl Caller {
         stream: OutboundStream,
         outputs: &mut VecDeque<Output>,
     ) {
-        if self.present(stream).is_some_and(|call| call.stage == Stage::TakingOutput) {
+        if self.present(stream).is_some_and(|call| matches!(call.stage, Stage::TakingOutput { .. })) {
             self.end(now, stream.call, None, outputs);
         }
     }
@@ -249,7 +259,7 @@ impl Caller {
             // A host in the middle of a frame may stand still as well as one that says nothing.
             (Stage::Offered { .. }, Loss::TooSlow(_)) => self.leave_unanswered(now, stream.call, outputs),
             // Of an offer only a violation is left here: a host that speaks nonsense is not asked again.
-            (Stage::Offered { .. } | Stage::Accepted | Stage::TakingOutput, loss) => {
+            (Stage::Offered { .. } | Stage::Accepted { .. } | Stage::TakingOutput { .. }, loss) => {
                 let failure = call.attempts.lose(loss.code(), format!("the call broke off: {loss}"));
                 let host = call.candidates.present().host;
                 if !matches!(loss, Loss::Violation(_)) {
@@ -296,8 +306,13 @@ impl Caller {
                 self.go_on(now, id, outputs);
             }
             Stage::Offered { .. } => self.leave_unanswered(now, id, outputs),
-            // They have no timer but the deadline.
-            Stage::Queued | Stage::Accepted | Stage::TakingOutput => {}
+            Stage::Accepted { .. } | Stage::TakingOutput { .. } => {
+                let loss = Loss::TooSlow("the host fell silent in the midst of the call".into());
+                let stream = OutboundStream { call: id, number: call.streams };
+                self.handle_lost(now, stream, loss, outputs);
+            }
+            // It has no timer but the deadline.
+            Stage::Queued => {}
         }
     }
 
@@ -431,8 +446,10 @@ impl Stage {
             Stage::Opening { until, .. }
             | Stage::Searching { until }
             | Stage::Pausing { until }
-            | Stage::Offered { until, .. } => Some(until),
-            Stage::Queued | Stage::Accepted | Stage::TakingOutput => None,
+            | Stage::Offered { until, .. }
+            | Stage::Accepted { until }
+            | Stage::TakingOutput { until } => Some(until),
+            Stage::Queued => None,
         }
     }
 }
@@ -548,6 +565,23 @@ mod tests {
             assert_eq!(host, alive, "the others pause, however much it has to do");
             tell(&mut calls, at, Input::GiveUp { call: stream.call });
         }
+    }
+
+    #[test]
+    fn a_host_that_falls_silent_in_the_midst_of_a_call_leaves_it_in_doubt_and_one_that_speaks_keeps_it() {
+        let mut calls = calls();
+        let (stream, _) = opened(&call(&mut calls, 1, &FROZEN));
+        tell(&mut calls, NOW, Input::Opened(stream));
+        let accepted = CallReply::Accepted { incarnation: Incarnation(7) };
+        tell(&mut calls, NOW, Input::Reply { stream, reply: accepted });
+        let mut now = NOW;
+        for reply in [CallReply::Alive, CallReply::Other, CallReply::Alive] {
+            now += CALL_SILENCE_MAX - Duration::from_millis(1);
+            calls.handle_timeout(now);
+            assert_eq!(tell(&mut calls, now, Input::Reply { stream, reply }), [Output::Listen(stream)]);
+        }
+        calls.handle_timeout(now + CALL_SILENCE_MAX);
+        assert_eq!(ended(&outputs(&mut calls)), (Code::Unreachable, Outcome::Unknown, 1));
     }
 
     #[test]

@@ -125,6 +125,15 @@ async fn a_frozen_host_leaves_the_call_in_doubt_at_its_deadline() {
     host.signal("-CONT");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_freezes_is_given_up_within_twenty_seconds_however_long_the_call_may_take() {
+    let host = Process::start();
+    let caller = caller_of(&host).await;
+    let (answer, took) = harmed(&caller, 60, || host.signal("-STOP")).await;
+    assert_eq!(failure(&answer), ("unreachable", "unknown"));
+    assert!(took < Duration::from_secs(20) + SLACK, "{took:?}");
+}
+
 /// An agent of one owner on three hosts, which lists the ids of its calls in a file; two of the hosts fail under load.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
