@@ -27,8 +27,7 @@ use crate::proto::call::{
     Progress, Wanted,
 };
 use crate::proto::code::Code;
-use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::liveness::Presence;
+use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
@@ -207,9 +206,12 @@ impl CallWorld {
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
         let Some(found) = found.filter(|_| client.host != at) else { return };
         let call = CallId(self.rng.random());
-        let mut replicas: Vec<(PeerKey, Presence)> =
+        let mut replicas: Vec<_> =
             found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
-        replicas.extend(client.also.iter().map(|host| (fabric.nodes[*host].key, Presence::Unknown)));
+        // Of the others no more is known than of the first.
+        if let Some((_, presence)) = replicas.first().copied() {
+            replicas.extend(client.also.iter().map(|host| (fabric.nodes[*host].key, presence)));
+        }
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
         // Before the machine hears of it: that may end the call within the same turn.
