@@ -31,6 +31,7 @@ use crate::document::run_config::RunConfig;
 use crate::proto::call::{CallFailure, Outcome, Progress};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
+use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::registration::Withdraw;
 use running::RunningAgent;
@@ -62,6 +63,12 @@ pub struct Invocation {
     pub deadline: Instant,
     /// Takes reports of progress; a full channel loses reports, never delays work.
     pub progress: Option<mpsc::Sender<Progress>>,
+}
+
+/// A place of an agent for one call, or the wait for it. Dropping it gives it up.
+pub(crate) struct Place {
+    running: Arc<RunningAgent>,
+    ticket: concurrency::Ticket,
 }
 
 /// The agents of this host. Cheap to clone.
@@ -202,11 +209,32 @@ impl Agents {
     /// Says in [`CallFailure::outcome`] whether the agent saw the input.
     pub async fn call(&self, name: &FullName, invocation: Invocation) -> Result<Value, CallFailure> {
         match self.running(name) {
-            Some(running) => running.call(&self.0.shared, invocation).await,
+            Some(running) => running.call(&self.0.shared, invocation, None).await,
             None => {
                 Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here")))
             }
         }
+    }
+
+    /// A place of an agent for a call of a peer, or one in its queue.
+    ///
+    /// # Errors
+    /// The agent is not run here, or too many wait. Nothing was started.
+    pub(crate) fn place(&self, name: &FullName, caller: PeerKey) -> Result<Place, CallFailure> {
+        let running = self.running(name).ok_or_else(|| {
+            CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here"))
+        })?;
+        let ticket = running.place(caller)?;
+        Ok(Place { running, ticket })
+    }
+
+    /// As [`Agents::call`], of the agent that gave the place.
+    pub(crate) async fn call_placed(
+        &self,
+        place: Place,
+        invocation: Invocation,
+    ) -> Result<Value, CallFailure> {
+        place.running.call(&self.0.shared, invocation, Some(place.ticket)).await
     }
 
     fn running(&self, name: &FullName) -> Option<Arc<RunningAgent>> {
@@ -215,6 +243,23 @@ impl Agents {
 
     fn table(&self) -> Arc<Table> {
         self.0.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Place {
+    /// Whether the call has its place by now.
+    pub(crate) fn is_given(&mut self) -> bool {
+        self.ticket.is_placed()
+    }
+
+    /// How many calls waited before it when it came.
+    pub(crate) fn ahead(&self) -> usize {
+        self.ticket.ahead
+    }
+
+    /// Waits for the place.
+    pub(crate) async fn given(&mut self) -> Result<(), CallFailure> {
+        self.ticket.placed().await
     }
 }
 

@@ -274,6 +274,9 @@ pub struct CallError {
     pub code: Code,
     /// What, why, and what to do.
     pub message: String,
+    /// After how many milliseconds the same may be tried again; only where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
     /// Where a listing is served outside the mesh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<AgentEndpoint>,

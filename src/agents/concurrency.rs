@@ -1,108 +1,150 @@
-//! How many calls one agent runs at once and how many wait; no call waits beyond its deadline.
+//! The places of one agent and the queue before them, in tokio's time; no call waits beyond its deadline.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::state::{AgentEvent, AgentState};
-use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::call::{CallFailure, Full, Outcome, Queue, Turn};
 use crate::proto::code::Code;
+use crate::proto::identity::PeerKey;
 
-/// ConcurrencyLimiter, queue and state of one agent.
+/// Queue and state of one agent.
 pub(super) struct ConcurrencyLimiter {
-    free: Semaphore,
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    queued: Mutex<Queued>,
+    /// The queue's clock counts from here.
+    started: Instant,
     state: Mutex<AgentState>,
 }
 
-/// One call at work; makes room for the next when dropped.
-pub(super) struct Permit<'a> {
-    limiter: &'a ConcurrencyLimiter,
-    permit: Option<SemaphorePermit<'a>>,
+struct Queued {
+    queue: Queue<u64>,
+    /// Of each ticket.
+    mailboxes: BTreeMap<u64, mpsc::UnboundedSender<Turn<u64>>>,
+    numbered: u64,
 }
 
-/// One call in the queue; leaves it when dropped.
-struct QueueTicket<'a>(&'a AtomicUsize);
-
-impl Drop for QueueTicket<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+/// A place of an agent, or the wait for one. Dropping it gives it up.
+pub(super) struct Ticket {
+    limiter: Arc<ConcurrencyLimiter>,
+    number: u64,
+    turns: mpsc::UnboundedReceiver<Turn<u64>>,
+    /// How many calls waited before it.
+    pub(super) ahead: usize,
+    has_input: bool,
 }
 
 impl ConcurrencyLimiter {
     /// `count` calls at work and a queue of `waiting_max`, of an agent that is offered and may be called.
     pub(super) fn new(count: usize, waiting_max: usize) -> ConcurrencyLimiter {
         let state = AgentState::Init.after(AgentEvent::Registration).after(AgentEvent::Start);
+        let queue = Queue::new(count, waiting_max);
         ConcurrencyLimiter {
-            free: Semaphore::new(count),
-            waiting: AtomicUsize::new(0),
-            waiting_max,
+            queued: Mutex::new(Queued { queue, mailboxes: BTreeMap::new(), numbered: 0 }),
+            started: Instant::now(),
             state: Mutex::new(state),
         }
     }
 
-    /// Admits a call, which waits its turn if the queue has room.
-    pub(super) async fn acquire(&self, deadline: Instant) -> Result<Permit<'_>, CallFailure> {
-        if let Ok(permit) = self.free.try_acquire() {
-            return Ok(self.taken(permit));
-        }
-        // Counted first and judged then: two that come at once cannot both take the last place of the queue.
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        // Before any return, so that who is turned away is taken off again.
-        let _waiting = QueueTicket(&self.waiting);
-        if before >= self.waiting_max {
-            return Err(self.full());
-        }
-        match timeout_at(deadline, self.free.acquire()).await {
-            Ok(Ok(permit)) => Ok(self.taken(permit)),
-            // The semaphore is never closed; its end would be the end of the agent.
-            Ok(Err(_)) => Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, "the agent was removed")),
-            Err(_) => Err(CallFailure::new(
-                Code::Deadline,
-                Outcome::NotStarted,
-                "the call waited for a free place of the agent until its deadline",
-            )),
+    /// Takes a place, or one in the queue, for a call of a peer or of a client of this node, whose input `is_here` or is drawn
+    /// when it has a place.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        caller: Option<PeerKey>,
+        is_here: bool,
+    ) -> Result<Ticket, CallFailure> {
+        let (mailbox, turns) = mpsc::unbounded_channel();
+        let (number, offered) = self.with(|queued, now| {
+            queued.numbered += 1;
+            queued.mailboxes.insert(queued.numbered, mailbox);
+            (queued.numbered, queued.queue.offer(now, caller, queued.numbered, is_here))
+        });
+        // Without a place, too: dropping it takes its mailbox away.
+        let ticket = |ahead| Ticket { limiter: self.clone(), number, turns, ahead, has_input: is_here };
+        match offered {
+            Ok(ahead) => Ok(ticket(ahead)),
+            Err(full) => {
+                drop(ticket(0));
+                Err(turned_away(full))
+            }
         }
     }
 
-    fn taken<'a>(&'a self, permit: SemaphorePermit<'a>) -> Permit<'a> {
-        if self.free.available_permits() == 0 {
-            self.note(AgentEvent::Full);
+    /// Lets the queue do something, and tells everybody whose turn it is.
+    fn with<R>(&self, act: impl FnOnce(&mut Queued, std::time::Duration) -> R) -> R {
+        let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = act(&mut queued, self.started.elapsed());
+        while let Some(turn) = queued.queue.poll() {
+            let (Turn::Load(number) | Turn::Run(number) | Turn::Leave(number, _)) = turn;
+            if let Some(mailbox) = queued.mailboxes.get(&number) {
+                // Whoever has gone is about to give its place up.
+                let _gone = mailbox.send(turn);
+            }
         }
-        Permit { limiter: self, permit: Some(permit) }
-    }
-
-    fn full(&self) -> CallFailure {
-        let message = format!(
-            "all places of the agent are taken and its queue of {} is full; try again, or raise `max_concurrency` or \
-             `max_queue`",
-            self.waiting_max
-        );
-        CallFailure::new(Code::Busy, Outcome::NotStarted, message)
+        self.note(if queued.queue.is_busy() { AgentEvent::Full } else { AgentEvent::Vacant });
+        done
     }
 
     /// Takes note of what happened.
     pub(super) fn note(&self, event: AgentEvent) {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = state.after(event);
     }
 
     /// Where the agent is in its life.
     pub(super) fn state(&self) -> AgentState {
-        *self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Permit<'_> {
-    fn drop(&mut self) {
-        // Given back before it is counted; the field's own drop would come after this body.
-        self.permit.take();
-        if self.limiter.free.available_permits() > 0 {
-            self.limiter.note(AgentEvent::Vacant);
+impl Ticket {
+    /// Whether the call has a place by now.
+    pub(super) fn is_placed(&mut self) -> bool {
+        matches!(self.turns.try_recv(), Ok(Turn::Load(_) | Turn::Run(_)))
+    }
+
+    /// Waits for a place.
+    pub(super) async fn placed(&mut self) -> Result<(), CallFailure> {
+        match self.turns.recv().await {
+            Some(Turn::Leave(_, full)) => Err(turned_away(full)),
+            _ => Ok(()),
         }
     }
+
+    /// The input is here: waits until the call may begin.
+    pub(super) async fn begin(&mut self, deadline: Instant) -> Result<(), CallFailure> {
+        if !std::mem::replace(&mut self.has_input, true) {
+            let number = self.number;
+            self.limiter.with(|queued, now| queued.queue.input(now, number));
+        }
+        timeout_at(deadline, self.placed()).await.unwrap_or_else(|_| {
+            let message = "the call waited for a free place of the agent until its deadline";
+            Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
+        })
+    }
+
+    /// The work has come to its end.
+    pub(super) fn end(&self) {
+        self.limiter.with(|queued, now| queued.queue.ended(now, self.number));
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.limiter.with(|queued, now| {
+            queued.mailboxes.remove(&self.number);
+            queued.queue.leave(now, self.number);
+        });
+    }
+}
+
+fn turned_away(full: Full) -> CallFailure {
+    let message = format!(
+        "all places of the agent are taken and its queue is full; try again in {:.1} s, or raise `max_concurrency` or \
+         `max_queue`",
+        full.retry_after.as_secs_f64().max(0.1)
+    );
+    CallFailure::new(Code::Busy, Outcome::NotStarted, message).with_retry(full.retry_after)
 }

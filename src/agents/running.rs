@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use super::command::{self, StderrTail, too_talkative};
-use super::concurrency::ConcurrencyLimiter;
+use super::concurrency::{ConcurrencyLimiter, Ticket};
 use super::schema::{self, Schema};
 use super::secrets::Secrets;
 use super::state::{AgentEvent, AgentState};
@@ -22,6 +22,7 @@ use super::{CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, Share
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
+use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
 
 /// The paper's input schema, for the many agents that have no other.
@@ -36,7 +37,7 @@ pub(super) struct RunningAgent {
     timeout: Duration,
     input: Checked,
     output: Checked,
-    limiter: ConcurrencyLimiter,
+    limiter: Arc<ConcurrencyLimiter>,
     secrets: Secrets,
     /// The servers of an agent that is tools of them.
     upstream: Option<Arc<McpUpstream>>,
@@ -85,7 +86,7 @@ impl RunningAgent {
             input,
             output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
             timeout: Duration::from_secs(u64::from(limits.timeout_s)),
-            limiter: ConcurrencyLimiter::new(count, run_config.max_queue),
+            limiter: Arc::new(ConcurrencyLimiter::new(count, run_config.max_queue)),
             secrets: Secrets::of(run_config),
             name: name.clone(),
             local: local.clone(),
@@ -115,27 +116,41 @@ impl RunningAgent {
         self.output.shown.clone()
     }
 
-    /// Input, permit, work, output; every step says what is known of the work when it fails.
+    /// A place for a call of a peer, whose input comes when it has one.
+    pub(super) fn place(&self, caller: PeerKey) -> Result<Ticket, CallFailure> {
+        self.limiter.ask(Some(caller), false)
+    }
+
+    /// Place, work, output; every step says what is known of the work when it fails. A call of a peer has its `ticket`, one of a
+    /// client of this node gets one here.
     pub(super) async fn call(
         &self,
         shared: &SharedResources,
         invocation: Invocation,
+        ticket: Option<Ticket>,
     ) -> Result<Value, CallFailure> {
         let started = Instant::now();
         let span = tracing::warn_span!("agent", name = %self.name);
-        let done = self.attempt(shared, &invocation).instrument(span).await;
+        let done = self.attempt(shared, &invocation, ticket).instrument(span).await;
         self.log(started.elapsed(), done.as_ref().err());
         done
     }
 
-    async fn attempt(&self, shared: &SharedResources, invocation: &Invocation) -> Result<Value, CallFailure> {
+    async fn attempt(
+        &self,
+        shared: &SharedResources,
+        invocation: &Invocation,
+        ticket: Option<Ticket>,
+    ) -> Result<Value, CallFailure> {
         // Before any wait: an input that does not fit takes nobody's place.
         self.check_input(&invocation.input)?;
         // The agent's place first: whoever waits for one must
         // not hold a process of the whole host meanwhile.
-        let _permit = self.limiter.acquire(invocation.deadline).await?;
+        let mut ticket = ticket.map_or_else(|| self.limiter.ask(None, true), Ok)?;
+        ticket.begin(invocation.deadline).await?;
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
+        ticket.end();
         self.limiter.note(match &done {
             Ok(_) => AgentEvent::Completion,
             // The caller's fault, or nobody's.

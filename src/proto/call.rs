@@ -15,6 +15,7 @@ mod host;
 mod hosts;
 mod io;
 mod message;
+mod queue;
 mod registry;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ pub use self::io::{Access, CallEnd, InboundStream, Input, Loss, OutboundStream, 
 pub use self::message::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
 };
+pub use self::queue::{Full, Queue, Turn};
 use super::identity::PeerKey;
 
 /// The calls of one run of a node, those that it makes and those that it takes.
@@ -69,6 +71,9 @@ impl Calls {
             Input::Offered { stream, peer, source, offer, access } => {
                 host.handle_offer(now, stream, (peer, source), &offer, access, outputs);
             }
+            Input::Placed { stream } => host.handle_placed(now, stream, outputs),
+            Input::Waits { stream, ahead } => host.handle_waits(stream, ahead, outputs),
+            Input::NotPlaced { stream, failure } => host.handle_not_placed(stream, failure, outputs),
             Input::InputArrived { stream, size } => host.handle_input(stream, size, outputs),
             Input::WorkEnded { stream, ended } => host.handle_work_ended(stream, ended, outputs),
             Input::Gone(stream) => host.handle_gone(stream),

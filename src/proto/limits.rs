@@ -208,6 +208,12 @@ pub const CALL_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 pub const CALL_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// So long before the caller's deadline a host ends the work, so that its word on that arrives in time.
 pub const CALL_ENDS_AHEAD: Duration = Duration::from_millis(50);
+/// How long a call waits for a place of its agent at most, in mean times of its work.
+pub const CALL_WAIT_WORKS: u32 = 4;
+/// And that long in any case.
+pub const CALL_WAIT_LEAST: Duration = Duration::from_secs(1);
+/// Calls beyond its places whose inputs an agent has under way at most, where its work is shorter than their way.
+pub const CALL_PLACES_AHEAD_MAX: usize = 64;
 /// Streams opened for a call at one host. A loss in a burst is a few per cent each time.
 pub const CALL_OPENINGS_MAX: u32 = 5;
 /// The wait before a stream is opened again, milliseconds: drawn, so that a burst spreads out.
@@ -234,17 +240,19 @@ pub const CALLERS_KNOWN_MAX: usize = 1_024;
 /// Calls at work at once of one address, and of one block.
 pub const CALLS_SHARE: Share = Share { per_address: 256, per_block: 384 };
 /// How long an input may take to begin with: round trips, a lost packet, a busy machine.
-pub const CALL_INPUT_PATIENCE: Duration = Duration::from_secs(5);
+pub const CALL_INPUT_PATIENCE: Duration = Duration::from_secs(2);
 /// And the bytes for which it gets another second: a slow link of half a megabit.
 pub const CALL_INPUT_BYTES_PER_SECOND: usize = 64 * 1024;
 /// How long an accepted call may wait for its input before another may get its place, where there are no others.
 pub const CALL_INPUT_KEPT: Duration = Duration::from_secs(1);
 /// Inbound calls of one peer at work at once: more than the [`CALLS_PER_HOST_MAX`] an honest one has open, because it
 /// knows earlier than the host that one has ended.
-pub const CALLS_PER_PEER_MAX: usize = 96;
+pub const CALLS_PER_PEER_MAX: usize = 144;
 /// Calls one caller has open at one host; more wait. Both directions and all other streams share the 256 streams of a
 /// connection, which breaks when there are more.
-pub const CALLS_PER_HOST_MAX: usize = 64;
+pub const CALLS_PER_HOST_MAX: usize = 112;
+/// Of these, calls of one agent: those that wait for a slow one keep no others from their host.
+pub const CALLS_PER_AGENT_MAX: usize = 48;
 /// Bytes of inputs and outputs of inbound calls held at once, inputs counted [`CALL_INPUT_WEIGHT`] times: a gigabyte of
 /// memory for the worst of them.
 pub const CALL_BYTES_AT_WORK_MAX: usize = 128 * 1024 * 1024;

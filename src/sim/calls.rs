@@ -7,7 +7,9 @@
 
 mod law;
 mod streams;
+mod work;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -16,6 +18,7 @@ use rand_chacha::ChaCha8Rng;
 pub use self::law::CallCounts;
 use self::law::CallLaw;
 use self::streams::{Arrival, Frame, Streams, Toward};
+use self::work::Placed;
 use super::checkers::Check;
 use super::engine::OUTPUTS_MAX;
 use super::event_log::At;
@@ -23,20 +26,14 @@ use super::fabric::Fabric;
 use super::queue::Due;
 use super::sim_node::{Firing, Timer};
 use crate::proto::call::{
-    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, Outcome, Output,
-    Progress, Wanted,
+    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, Output, Queue,
+    Turn, Wanted,
 };
-use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
 const SEARCH_MS_MAX: u64 = 6_000;
-/// Share of calls that an agent's own queue turns away.
-const TURNED_AWAY: f64 = 0.05;
-/// Share of agents that report progress.
-const REPORTING: f64 = 0.3;
-
 /// How calls go in a world.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallConditions {
@@ -56,6 +53,10 @@ pub struct CallConditions {
     pub work_ms_max: u64,
     /// Share of work that ends with the agent's failure, 0 to 1.
     pub fails: f64,
+    /// Calls that an agent works on at once, at least 1.
+    pub places: usize,
+    /// Calls that wait for a place at most.
+    pub queue_max: usize,
 }
 
 /// What a client of one node calls.
@@ -92,6 +93,10 @@ enum What {
     Searched(CallId),
     /// Something of a stream reaches one end of it.
     Stream(InboundStream, Toward, Arrival),
+    /// What the queue of an agent says to one of its calls.
+    Turn(Turn<InboundStream>),
+    /// The deadline of a call whose input is here.
+    Overdue(InboundStream),
     WorkEnds(InboundStream, Result<usize, CallFailure>),
 }
 
@@ -112,6 +117,10 @@ struct CallNode {
     calls: Option<Calls>,
     started_ms: u64,
     timer: Timer,
+    /// The queues of its agents.
+    queues: BTreeMap<AgentId, Queue<InboundStream>>,
+    /// Calls that are in one of them, or at work.
+    placed: BTreeMap<InboundStream, Placed>,
     /// Until when it slept at most: what was due before is done then.
     slept_until_ms: u64,
 }
@@ -147,7 +156,10 @@ impl CallWorld {
     /// What the process did is gone. The other ends of its streams notice, sooner or later or never.
     pub(super) fn crash(&mut self, at: usize, fabric: &mut Fabric) {
         let Some(conditions) = self.conditions else { return };
-        self.nodes[at].calls = None;
+        let node = &mut self.nodes[at];
+        node.calls = None;
+        node.queues.clear();
+        node.placed.clear();
         self.law.forget_caller(at);
         for (after, event) in self.streams.drop_ends_of(at, &conditions, &mut self.rng) {
             schedule(after, event, fabric);
@@ -194,6 +206,8 @@ impl CallWorld {
             }
             What::Searched(call) => self.tell(at, Input::Searched { call }, fabric),
             What::Stream(stream, toward, arrival) => self.arrive(at, stream, toward, arrival, fabric),
+            What::Turn(turn) => self.take_turn(at, turn, fabric),
+            What::Overdue(stream) => self.end_overdue(at, stream, fabric),
             What::WorkEnds(stream, ended) => self.end_work(at, stream, ended, fabric),
         }
         self.law.report(&mut fabric.kernel);
@@ -287,7 +301,6 @@ impl CallWorld {
 
     /// Interprets one output. Read side by side with the live tasks in `net/calls`.
     fn perform(&mut self, at: usize, output: Output, fabric: &mut Fabric) {
-        let Some(conditions) = self.conditions else { return };
         match output {
             Output::Open { stream, host } => self.open(at, stream, host, fabric),
             Output::Offer { stream, offer } => {
@@ -317,74 +330,35 @@ impl CallWorld {
             Output::Accept { stream, incarnation, .. } => {
                 self.reply(stream, CallReply::Accepted { incarnation }, fabric);
             }
+            Output::WantPlace { stream, agent } => self.want_place(at, stream, agent, fabric),
+            Output::SayQueued { stream, ahead } => {
+                self.reply(stream, CallReply::Queued { ahead: ahead as u32 }, fabric);
+            }
             Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
-            Output::Run { stream, deadline } => self.run_agent(at, stream, deadline, &conditions, fabric),
+            Output::Run { stream, deadline } => {
+                let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now()));
+                if let Some(placed) = self.nodes[at].placed.get_mut(&stream) {
+                    placed.deadline = deadline;
+                    let agent = placed.agent;
+                    self.with_queue(at, agent, fabric, |queue, now| queue.input(now, stream));
+                    self.schedule(left.as_millis() as u64, at, What::Overdue(stream), fabric);
+                }
+            }
             Output::Answer { stream, size } => {
                 self.reply(stream, CallReply::Answered { size: size as u64 }, fabric);
                 self.send_back(stream, Frame::Document(size), fabric);
                 self.finish(at, stream, fabric);
             }
             Output::Refuse { stream, failure } => {
+                self.leave_queue(at, stream, fabric);
                 self.reply(stream, CallReply::Failed(failure), fabric);
                 self.finish(at, stream, fabric);
             }
-            Output::Drop(stream) => self.close(stream, Toward::Caller, fabric),
-        }
-    }
-
-    /// An agent works for a while, unless its own queue turns the call away.
-    fn run_agent(
-        &mut self,
-        at: usize,
-        stream: InboundStream,
-        deadline: Duration,
-        conditions: &CallConditions,
-        fabric: &mut Fabric,
-    ) {
-        let Some(call) = self.streams.call(stream) else { return };
-        let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now())).as_millis() as u64;
-        let failed = |code, outcome| Err(CallFailure::new(code, outcome, "drawn"));
-        let (takes, ended) = if self.rng.random_bool(TURNED_AWAY) {
-            (self.rng.random_range(0..=left), failed(Code::Busy, Outcome::NotStarted))
-        } else {
-            fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 3, &call.0);
-            self.law.begin(call);
-            // Most work is short: each length is as likely as one of half its size.
-            let halvings = self.rng.random_range(0..=conditions.work_ms_max.max(1).ilog2());
-            let takes = self.rng.random_range(0..=conditions.work_ms_max >> halvings);
-            match takes {
-                // The deadline ends the work wherever it was: nobody can say how much is done.
-                takes if takes >= left => (left, failed(Code::Deadline, Outcome::Unknown)),
-                takes if self.rng.random_bool(conditions.fails) => {
-                    (takes, failed(Code::AgentFailed, Outcome::Done))
-                }
-                takes => (takes, Ok(self.rng.random_range(0..10_000))),
+            Output::Drop(stream) => {
+                self.leave_queue(at, stream, fabric);
+                self.close(stream, Toward::Caller, fabric);
             }
-        };
-        self.schedule(takes, at, What::WorkEnds(stream, ended), fabric);
-        if self.rng.random_bool(REPORTING) {
-            let progress = Progress { progress: 0.5, total: Some(1.0), message: None };
-            self.reply(stream, CallReply::Progress(progress), fabric);
         }
-    }
-
-    /// Work whose stream is gone was ended with it.
-    fn end_work(
-        &mut self,
-        at: usize,
-        stream: InboundStream,
-        ended: Result<usize, CallFailure>,
-        fabric: &mut Fabric,
-    ) {
-        let Some(call) = self.streams.call(stream).filter(|_| self.streams.is_open(stream, Toward::Host))
-        else {
-            return;
-        };
-        // What the deadline cut off did not come to an end of its own.
-        if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
-            self.law.complete(call);
-        }
-        self.tell(at, Input::WorkEnded { stream, ended }, fabric);
     }
 
     /// Something reaches an end of a stream that is still open there.
@@ -403,6 +377,7 @@ impl CallWorld {
         let Some(input) = (match (toward, arrival) {
             (Toward::Host, Arrival::Closed | Arrival::Gone) => {
                 self.streams.close(id, Toward::Host);
+                self.leave_queue(at, id, fabric);
                 Some(Input::Gone(id))
             }
             (Toward::Host, Arrival::Frame(Frame::Said(bytes))) => match CallRequest::decode(&bytes) {

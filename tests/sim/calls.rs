@@ -55,7 +55,7 @@ fn a_seed_replays_one_run_and_the_calls_of_a_run_change_nothing_of_the_rest() {
 
 #[test]
 fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
-    let mut world = serving(CallConditions { work_ms_max: 1_000, ..CallConditions::default() });
+    let mut world = serving(CallConditions { work_ms_max: 1_000, ..conditions() });
     (0..100).for_each(|at| call(&mut world, at * 50, 60_000));
     run(&mut world, 120_000);
     let CallCounts { made, offers, begun, answered, not_started, .. } = world.outcome().calls;
@@ -66,7 +66,7 @@ fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
 
 #[test]
 fn a_host_that_is_killed_in_the_midst_of_work_leaves_all_of_it_unknown_and_runs_none_of_it_again() {
-    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..CallConditions::default() });
+    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..conditions() });
     (0..50).for_each(|_| call(&mut world, 0, 250_000));
     run(&mut world, 1_000);
     let begun = world.outcome().calls.begun;
@@ -81,7 +81,7 @@ fn a_host_that_is_killed_in_the_midst_of_work_leaves_all_of_it_unknown_and_runs_
 
 #[test]
 fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_when_it_thaws() {
-    let mut world = serving(CallConditions { work_ms_max: 10, ..CallConditions::default() });
+    let mut world = serving(CallConditions { work_ms_max: 10, ..conditions() });
     call(&mut world, 0, 60_000);
     // The stream is open on the host's side, and the offer is on its way.
     run(&mut world, 15);
@@ -92,8 +92,18 @@ fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_whe
 }
 
 #[test]
+fn what_waits_for_a_place_has_not_begun_and_its_callers_know_that() {
+    let mut world = serving(CallConditions { work_ms_max: 1 << 30, places: 4, ..conditions() });
+    (0..70).for_each(|_| call(&mut world, 0, 12_000));
+    run(&mut world, 15_000);
+    let CallCounts { made, begun, answered, done, not_started, unknown, .. } = world.outcome().calls;
+    assert_eq!((made, begun), (70, answered + done + unknown), "{:?}", world.outcome().calls);
+    assert!(begun >= 4 && unknown <= 4 && not_started == 70 - begun, "{:?}", world.outcome().calls);
+}
+
+#[test]
 fn a_host_that_freezes_in_the_midst_of_work_is_given_up_within_twenty_seconds() {
-    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..CallConditions::default() });
+    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..conditions() });
     (0..50).for_each(|_| call(&mut world, 0, 250_000));
     run(&mut world, 1_000);
     let begun = world.outcome().calls;
@@ -111,7 +121,7 @@ fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
         |node| Fault::Crash { node, from: RestartFrom::Disk, down_ms: 600_000 },
     ];
     for fault in faults {
-        let mut world = serving_at(4, CallConditions { work_ms_max: 50, ..CallConditions::default() });
+        let mut world = serving_at(4, CallConditions { work_ms_max: 50, ..conditions() });
         let call_all = |world: &mut World, count: u64| {
             (0..count).for_each(|at| call_any(world, at * 50, &[2, 3]));
             run(world, count * 50 + 35_000);
@@ -126,6 +136,11 @@ fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
         assert!(answered >= 1_850 && after.answered + after.not_started == after.made, "{after:?}");
         assert!(offers < 2_500, "who is gone is asked from time to time: {after:?}");
     }
+}
+
+/// Agents with places for all calls of a test.
+fn conditions() -> CallConditions {
+    CallConditions { places: 100, queue_max: 100, ..CallConditions::default() }
 }
 
 /// A world in which node 1 knows the agent of node 0.

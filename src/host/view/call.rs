@@ -25,6 +25,7 @@ pub(in crate::host) fn call_answer(ended: CallResult, call: CallId, started: Ins
         error: failure.map(|failure| api::CallError {
             code: failure.code,
             message: failure.message,
+            retry_after_ms: failure.retry_after_ms,
             endpoints: Vec::new(),
         }),
         task_id: call.to_string(),

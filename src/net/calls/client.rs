@@ -175,7 +175,9 @@ impl<'a> Performance<'a> {
                 return Some(CallResult { result, host: end.host, attempts: end.attempts });
             }
             // What a host does goes to the mailboxes of its streams, never to that of a call.
-            Output::Accept { .. }
+            Output::WantPlace { .. }
+            | Output::SayQueued { .. }
+            | Output::Accept { .. }
             | Output::Run { .. }
             | Output::SayAlive(_)
             | Output::Answer { .. }

@@ -148,7 +148,9 @@ impl Driven {
                 | Output::Progress { stream: OutboundStream { call, .. }, .. }
                 | Output::Search { call, .. }
                 | Output::Ended { call, .. } => self.outbound.get(call),
-                Output::Accept { stream, .. }
+                Output::WantPlace { stream, .. }
+                | Output::SayQueued { stream, .. }
+                | Output::Accept { stream, .. }
                 | Output::Run { stream, .. }
                 | Output::SayAlive(stream)
                 | Output::Answer { stream, .. }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::access::AccessControl;
 use super::driver::CallDriver;
 use super::{FRAME_DEADLINE, read_json};
-use crate::agents::{Agents, Invocation};
+use crate::agents::{Agents, Invocation, Place};
 use crate::net::addresses::peer_key;
 use crate::net::client::NodeClient;
 use crate::net::refusals::Refusals;
@@ -67,6 +67,8 @@ type Writer = WriteHalf<Stream>;
 
 /// What a call waited for.
 enum Done {
+    /// A place of the agent, or the word that there is none.
+    Placed(Reader, Result<Place, CallFailure>),
     /// A part of the input, and how much of it is still to come.
     Arrived(Reader, Vec<u8>, usize),
     /// The end of the work.
@@ -82,6 +84,8 @@ struct Performance<'a> {
     /// The halves of the stream, while nothing is waited for on them.
     reader: Option<Reader>,
     writer: Option<Writer>,
+    /// Of the agent, from the moment it was given until the work begins.
+    place: Option<Place>,
     waiting: BoxFuture<'a, Result<Done, FrameError>>,
     /// What is here of the input, and after the work the output.
     document: Vec<u8>,
@@ -146,6 +150,7 @@ impl Host {
             name: offer.name.clone(),
             reader: Some(reader),
             writer: Some(writer),
+            place: None,
             waiting: pending().boxed(),
             document: Vec::new(),
             input_left: 0,
@@ -176,9 +181,15 @@ impl Performance<'_> {
     /// Does or starts what the machine wants; breaks once nothing more is wanted.
     async fn perform(&mut self, output: Output) -> Result<ControlFlow<()>, FrameError> {
         match output {
-            Output::Accept { incarnation, size, .. } => {
+            Output::WantPlace { stream, .. } => {
                 // Before the caller is told, so that its connection is not closed as excess in between.
                 self.under_way = Some(self.host.open_calls.open(self.peer));
+                self.want_place(stream);
+            }
+            Output::SayQueued { ahead, .. } => {
+                self.say(&CallReply::Queued { ahead: u32::try_from(ahead).unwrap_or(u32::MAX) }).await?;
+            }
+            Output::Accept { incarnation, size, .. } => {
                 self.say(&CallReply::Accepted { incarnation }).await?;
                 self.input_left = size;
                 if let Some(reader) = self.reader.take() {
@@ -187,8 +198,10 @@ impl Performance<'_> {
             }
             Output::Run { deadline, .. } => {
                 self.deadline = self.host.driver.instant(deadline);
-                if let (Some(reader), Some(writer)) = (self.reader.take(), self.writer.take()) {
-                    let invocation = (self.name.clone(), std::mem::take(&mut self.document), self.deadline);
+                if let (Some(reader), Some(writer), Some(place)) =
+                    (self.reader.take(), self.writer.take(), self.place.take())
+                {
+                    let invocation = (place, std::mem::take(&mut self.document), self.deadline);
                     let (alive, words) = mpsc::channel(1);
                     self.alive = Some(alive);
                     self.waiting = run(&self.host.agents, invocation, words, reader, writer).boxed();
@@ -209,6 +222,7 @@ impl Performance<'_> {
                 return self.close().await;
             }
             Output::Refuse { failure, .. } => {
+                self.place = None;
                 self.say(&CallReply::Failed(failure)).await?;
                 let closed = self.close().await;
                 self.drop_input().await;
@@ -229,10 +243,38 @@ impl Performance<'_> {
         Ok(ControlFlow::Continue(()))
     }
 
+    /// Asks for a place of the agent, and waits for it where all are taken.
+    fn want_place(&mut self, stream: InboundStream) {
+        let place = self.host.agents.place(&self.name, self.peer).map(|mut place| (place.is_given(), place));
+        let input = match place {
+            Err(failure) => Input::NotPlaced { stream, failure },
+            Ok((true, place)) => {
+                self.place = Some(place);
+                Input::Placed { stream }
+            }
+            Ok((false, place)) => {
+                let ahead = place.ahead();
+                if let Some(reader) = self.reader.take() {
+                    self.waiting = wait_for(place, reader).boxed();
+                }
+                Input::Waits { stream, ahead }
+            }
+        };
+        self.host.driver.handle(input);
+    }
+
     /// What the machine is to be told of what has come.
     fn note(&mut self, stream: InboundStream, done: Done) -> Input {
         self.waiting = pending().boxed();
         match done {
+            Done::Placed(reader, Ok(place)) => {
+                (self.reader, self.place) = (Some(reader), Some(place));
+                Input::Placed { stream }
+            }
+            Done::Placed(reader, Err(failure)) => {
+                self.reader = Some(reader);
+                Input::NotPlaced { stream, failure }
+            }
             Done::Arrived(reader, part, left) => {
                 self.document.extend_from_slice(&part);
                 self.input_left = left;
@@ -295,6 +337,19 @@ async fn read_offer(reader: &mut Reader) -> Result<CallOffer, FrameError> {
     Ok(offer)
 }
 
+/// Waits for a place until the caller is gone.
+async fn wait_for(mut place: Place, mut reader: Reader) -> Result<Done, FrameError> {
+    let mut early = [0];
+    let given = tokio::select! {
+        given = place.given() => given,
+        // A caller says nothing before its input is drawn.
+        _ = reader.read(&mut early) => {
+            return Err(FrameError::Closed("the caller gave the call up".into()));
+        }
+    };
+    Ok(Done::Placed(reader, given.map(|()| place)))
+}
+
 /// How long the input may take is for the machine to say, here and in the next.
 async fn begin_input(mut reader: Reader, size: usize) -> Result<Done, FrameError> {
     let mut length = [0; 4];
@@ -320,7 +375,7 @@ async fn take_part(mut reader: Reader, left: usize) -> Result<Done, FrameError> 
 /// Runs the agent until the work ends or the caller is gone.
 async fn run(
     agents: &Agents,
-    (name, input, deadline): (FullName, Vec<u8>, Instant),
+    (place, input, deadline): (Place, Vec<u8>, Instant),
     alive: mpsc::Receiver<()>,
     mut reader: Reader,
     mut writer: Writer,
@@ -334,7 +389,8 @@ async fn run(
     // The end of the reports does not tell the end of the work: an agent may keep its sender.
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
-        let answer = agents.call(&name, Invocation { input, deadline, progress: Some(progress) }).await;
+        let answer =
+            agents.call_placed(place, Invocation { input, deadline, progress: Some(progress) }).await;
         drop(working);
         Ok(answer)
     };

@@ -43,6 +43,8 @@ pub(super) enum Step {
     SendInput,
     /// Wait for the next reply.
     Listen,
+    /// Wait for it, since all places are taken.
+    Wait,
     /// Pass this on, and wait for the next reply.
     Progress(Progress),
     /// Read the output of so many bytes.
@@ -104,9 +106,8 @@ impl Attempts {
                 Step::SendInput
             }
             (Stage::Offered | Stage::Sent, CallReply::Failed(failure)) => Step::End(self.failed(failure)),
-            (Stage::Sent, CallReply::Alive) | (Stage::Offered | Stage::Sent, CallReply::Other) => {
-                Step::Listen
-            }
+            (Stage::Offered | Stage::Sent, CallReply::Alive | CallReply::Other) => Step::Listen,
+            (Stage::Offered, CallReply::Queued { .. }) => Step::Wait,
             (Stage::Sent, CallReply::Progress(progress)) => match progress.bounded() {
                 Some(progress) => Step::Progress(progress),
                 None => self.broke_protocol(),

@@ -66,6 +66,8 @@ enum Stage {
     Pausing { until: Duration },
     /// The host's answer to the offer.
     Offered { since: Duration, until: Duration },
+    /// A place at the host, which says that it still waits.
+    Waiting { until: Duration },
     /// The host's word on how the work ended, or that it goes on.
     Accepted { until: Duration },
     /// The bytes of the output.
@@ -96,7 +98,7 @@ impl Caller {
         let (hosts, rng, is_choice) = (&self.hosts, &mut self.rng, wanted.replicas.len() > 1);
         // Of equals any, so that callers who know nothing of each other do not all take the same.
         let rank = |host: &PeerKey, presence| {
-            (hosts.rank(now, host, presence), if is_choice { rng.random::<u32>() } else { 0 })
+            (hosts.rank(now, host, &wanted.agent, presence), if is_choice { rng.random::<u32>() } else { 0 })
         };
         let Some(candidates) = Candidates::of(&wanted.replicas, self.own, rank) else {
             return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
@@ -190,12 +192,12 @@ impl Caller {
             Stage::Offered { since, .. } => {
                 self.hosts.reached(&call.candidates.present().host, now.saturating_sub(since));
             }
-            Stage::Accepted { .. } => {}
+            Stage::Waiting { .. } | Stage::Accepted { .. } => {}
             _ => return,
         }
         // Whoever speaks is there.
-        if matches!(call.stage, Stage::Accepted { .. }) {
-            call.stage = Stage::Accepted { until: now + CALL_SILENCE_MAX };
+        if let Stage::Waiting { until } | Stage::Accepted { until } = &mut call.stage {
+            *until = now + CALL_SILENCE_MAX;
         }
         match call.attempts.handle(call.candidates.present().host, reply) {
             Step::SendInput => {
@@ -205,6 +207,10 @@ impl Caller {
                 outputs.push_back(Output::SendInput(stream));
             }
             Step::Listen => outputs.push_back(Output::Listen(stream)),
+            Step::Wait => {
+                call.stage = Stage::Waiting { until: now + CALL_SILENCE_MAX };
+                outputs.push_back(Output::Listen(stream));
+            }
             Step::Progress(progress) => outputs.push_back(Output::Progress { stream, progress }),
             Step::TakeOutput(size) => {
                 call.stage = Stage::TakingOutput { until: now + CALL_SILENCE_MAX + transfer_time(size) };
@@ -246,7 +252,7 @@ impl Caller {
         let pause = Duration::from_millis(self.rng.random_range(CALL_REOPEN_MS));
         let Some(call) = self.present(stream) else { return };
         match (call.stage, loss) {
-            (Stage::Offered { .. }, Loss::Closed(why)) => {
+            (Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {
                 call.why = format!("the host serves no call stream: {why}");
                 if call.candidates.is_thorough {
                     call.stage = Stage::Pausing { until: now + pause };
@@ -257,9 +263,17 @@ impl Caller {
                 }
             }
             // A host in the middle of a frame may stand still as well as one that says nothing.
-            (Stage::Offered { .. }, Loss::TooSlow(_)) => self.leave_unanswered(now, stream.call, outputs),
+            (Stage::Offered { .. } | Stage::Waiting { .. }, Loss::TooSlow(_)) => {
+                self.leave_unanswered(now, stream.call, outputs);
+            }
             // Of an offer only a violation is left here: a host that speaks nonsense is not asked again.
-            (Stage::Offered { .. } | Stage::Accepted { .. } | Stage::TakingOutput { .. }, loss) => {
+            (
+                Stage::Offered { .. }
+                | Stage::Waiting { .. }
+                | Stage::Accepted { .. }
+                | Stage::TakingOutput { .. },
+                loss,
+            ) => {
                 let failure = call.attempts.lose(loss.code(), format!("the call broke off: {loss}"));
                 let host = call.candidates.present().host;
                 if !matches!(loss, Loss::Violation(_)) {
@@ -305,7 +319,7 @@ impl Caller {
                 self.leave_host(now, id, outputs);
                 self.go_on(now, id, outputs);
             }
-            Stage::Offered { .. } => self.leave_unanswered(now, id, outputs),
+            Stage::Offered { .. } | Stage::Waiting { .. } => self.leave_unanswered(now, id, outputs),
             Stage::Accepted { .. } | Stage::TakingOutput { .. } => {
                 let loss = Loss::TooSlow("the host fell silent in the midst of the call".into());
                 let stream = OutboundStream { call: id, number: call.streams };
@@ -320,7 +334,8 @@ impl Caller {
     fn go_on(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Caller { calls, hosts, .. } = self;
         let Some(call) = calls.get_mut(&id) else { return };
-        match call.candidates.next(now, |host, presence| hosts.rank(now, host, presence)) {
+        let agent = call.wanted.agent;
+        match call.candidates.next(now, |host, presence| hosts.rank(now, host, &agent, presence)) {
             Some(Next::Ask(_)) => self.visit(now, id, outputs),
             Some(Next::LookFor(host)) => {
                 call.stage = Stage::Searching { until: now + CALL_SEARCH_TIME_MAX };
@@ -341,7 +356,7 @@ impl Caller {
     /// Asks the host that is present, once there is a stream for it.
     fn visit(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if self.hosts.take(now, call.candidates.present().host, id) {
+        if self.hosts.take(now, call.candidates.present().host, call.wanted.agent, id) {
             return self.open(now, id, outputs);
         }
         call.stage = Stage::Queued;
@@ -409,7 +424,7 @@ impl Caller {
             Stage::Searching { .. } => {}
             _ => {
                 call.stage = Stage::Queued;
-                if let Some(next) = self.hosts.release(&host, id) {
+                if let Some(next) = self.hosts.release(&host, &call.wanted.agent, id) {
                     self.open(now, next, outputs);
                 }
             }
@@ -447,6 +462,7 @@ impl Stage {
             | Stage::Searching { until }
             | Stage::Pausing { until }
             | Stage::Offered { until, .. }
+            | Stage::Waiting { until }
             | Stage::Accepted { until }
             | Stage::TakingOutput { until } => Some(until),
             Stage::Queued => None,
@@ -459,7 +475,7 @@ mod tests {
     use super::*;
     use crate::proto::call::{Calls, Incarnation, Input};
     use crate::proto::identity::{AgentId, Identity};
-    use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_HOST_MAX};
+    use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_AGENT_MAX};
     use crate::proto::liveness::Presence;
 
     const NOW: Duration = Duration::from_secs(5);
@@ -480,8 +496,12 @@ mod tests {
     }
 
     fn call(calls: &mut Calls, number: u32, replicas: &[(u8, Presence)]) -> Vec<Output> {
+        call_of(calls, number, AgentId([0; 20]), replicas)
+    }
+
+    fn call_of(calls: &mut Calls, number: u32, agent: AgentId, replicas: &[(u8, Presence)]) -> Vec<Output> {
         let replicas = replicas.iter().map(|(seed, presence)| (key(*seed), *presence)).collect();
-        let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
+        let name = "a@.".parse().unwrap();
         let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE };
         tell(calls, NOW, Input::Call { call: id(number), wanted })
     }
@@ -656,7 +676,7 @@ mod tests {
     fn calls_beyond_the_streams_of_a_host_wait_in_turn_and_end_at_their_deadline() {
         let mut calls = calls();
         let host = [(2, Presence::Reachable)];
-        let most = CALLS_PER_HOST_MAX as u32;
+        let most = CALLS_PER_AGENT_MAX as u32;
         let streams: Vec<OutboundStream> =
             (0..most).map(|number| opened(&call(&mut calls, number, &host)).0).collect();
         for number in most..most + 3 {
@@ -667,13 +687,15 @@ mod tests {
             key(3),
             "another host"
         );
+        let other = call_of(&mut calls, most + 4, AgentId([1; 20]), &host);
+        assert_eq!(opened(&other).1, key(2), "another agent there");
         assert_eq!(tell(&mut calls, NOW, Input::GiveUp { call: id(most) }), [], "it had no stream");
         let freed = tell(&mut calls, NOW, Input::GiveUp { call: id(0) });
         let next = OutboundStream { call: id(most + 1), number: 1 };
         assert_eq!(freed, [Output::Close(streams[0]), Output::Open { stream: next, host: key(2) }]);
         calls.handle_timeout(DEADLINE);
         let ends = outputs(&mut calls).into_iter().filter(|output| matches!(output, Output::Ended { .. }));
-        assert_eq!(ends.count(), most as usize + 2);
+        assert_eq!(ends.count(), most as usize + 3);
         assert_eq!(calls.poll_timeout(), None);
     }
 

@@ -1,6 +1,7 @@
 //! The calls that this node takes: who is let in, when the input may be sent, when the work begins and ends.
 //!
-//! A call has its permit before its input is sent, and keeps it until its stream is closed, which ends the work too.
+//! A call has its permit from its offer on, and keeps it until its stream is closed, which ends the work too. Its input is drawn
+//! when it has a place of its agent, so what waits for one has not begun.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -33,7 +34,10 @@ struct InboundCall {
     call: CallId,
     permit: CallPermit,
     deadline: Duration,
-    /// When all of the input must be here.
+    size: usize,
+    /// When it was accepted.
+    accepted_at: Duration,
+    /// When more of the input must be here.
     input_until: Duration,
     /// When the caller is told next that it is here.
     alive_at: Duration,
@@ -44,8 +48,10 @@ struct InboundCall {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Its input comes, of this size.
-    Input(usize),
+    /// It waits for a place of its agent.
+    Waiting,
+    /// Its input comes.
+    Input,
     Running,
     /// The last word is on its way to the caller.
     Ended,
@@ -77,8 +83,9 @@ impl Host {
             && let Some(late) = self.registry.to_replace(now, peer, source)
             && let Some(stream) = self.streams.get(&late).copied()
         {
-            let message = "the input did not come, and others wait for the place; try again in a moment";
-            self.refuse_input(stream, CallFailure::new(Code::Busy, Outcome::NotStarted, message), outputs);
+            let message =
+                "others wait for the place of this call, which has not begun; try again in a moment";
+            self.refuse(stream, CallFailure::new(Code::Busy, Outcome::NotStarted, message), outputs);
             admitted = self.registry.admit(now, peer, source, offer);
         }
         let (permit, time) = match admitted {
@@ -92,21 +99,61 @@ impl Host {
         // The registry lets nothing in that is larger than a `usize` can be.
         let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
         let deadline = now + time.saturating_sub(CALL_ENDS_AHEAD).max(time / 2);
-        let input_until = now + time.min(CALL_INPUT_PATIENCE + transfer_time(size));
         let call = InboundCall {
             peer,
             call: offer.call,
             permit,
             deadline,
-            input_until,
+            size,
+            accepted_at: now,
+            input_until: deadline,
             alive_at: now + CALL_ALIVE_INTERVAL,
-            stage: Stage::Input(size),
-            timer: input_until,
+            stage: Stage::Waiting,
+            timer: deadline,
         };
         self.calls.insert(stream, call);
         self.streams.insert((peer, offer.call), stream);
         self.set_timer(stream);
-        outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });
+        outputs.push_back(Output::WantPlace { stream, agent: offer.agent_id() });
+    }
+
+    /// The call has a place: its input may come.
+    pub(super) fn handle_placed(
+        &mut self,
+        now: Duration,
+        stream: InboundStream,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let Some(call) = self.calls.get_mut(&stream).filter(|call| call.stage == Stage::Waiting) else {
+            return;
+        };
+        (call.stage, call.accepted_at) = (Stage::Input, now);
+        call.input_until = call.deadline.min(now + CALL_INPUT_PATIENCE);
+        let (incarnation, size) = (self.registry.incarnation(), call.size);
+        outputs.push_back(Output::Accept { stream, incarnation, size });
+        self.set_timer(stream);
+    }
+
+    pub(super) fn handle_waits(
+        &mut self,
+        stream: InboundStream,
+        ahead: usize,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        if self.calls.get(&stream).is_some_and(|call| call.stage == Stage::Waiting) {
+            outputs.push_back(Output::SayQueued { stream, ahead });
+        }
+    }
+
+    pub(super) fn handle_not_placed(
+        &mut self,
+        stream: InboundStream,
+        failure: CallFailure,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        if self.calls.get(&stream).is_some_and(|call| call.stage == Stage::Waiting) {
+            self.refuse(stream, failure, outputs);
+        }
     }
 
     /// So many bytes of the input are here by now; the work begins with the last of them.
@@ -117,17 +164,19 @@ impl Host {
         outputs: &mut VecDeque<Output>,
     ) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
-        let Stage::Input(announced) = call.stage else { return self.drop_stream(stream, outputs) };
-        if size > announced {
+        if call.stage != Stage::Input || size > call.size {
             return self.drop_stream(stream, outputs);
         }
         if !self.registry.take_bytes(call.permit, size) {
             let message = "the host has no room for the input; try again in a moment, with less at once";
             let failure = CallFailure::new(Code::Busy, Outcome::NotStarted, message);
-            return self.refuse_input(stream, failure, outputs);
+            return self.refuse(stream, failure, outputs);
         }
-        if size < announced {
-            return;
+        if size < call.size {
+            // Whoever sends nothing holds a place for seconds, whatever it announced.
+            let until = call.accepted_at + CALL_INPUT_PATIENCE + transfer_time(size);
+            call.input_until = call.deadline.min(until);
+            return self.set_timer(stream);
         }
         // The size first: `begin` already marks the call as one that may have run.
         if !self.registry.begin(call.permit) {
@@ -190,12 +239,11 @@ impl Host {
                 self.set_timer(stream);
                 continue;
             }
-            let message = "the input did not come in time; call again over a faster link, or with less";
-            self.refuse_input(
-                stream,
-                CallFailure::new(Code::Deadline, Outcome::NotStarted, message),
-                outputs,
-            );
+            let message = match call.stage {
+                Stage::Waiting => "the call waited for a free place of the agent until its deadline",
+                _ => "the input did not come in time; call again over a faster link, or with less",
+            };
+            self.refuse(stream, CallFailure::new(Code::Deadline, Outcome::NotStarted, message), outputs);
         }
     }
 
@@ -204,7 +252,7 @@ impl Host {
     }
 
     /// Nothing of the call has run, and nothing will: the place is free at once, and the caller is told.
-    fn refuse_input(&mut self, stream: InboundStream, failure: CallFailure, outputs: &mut VecDeque<Output>) {
+    fn refuse(&mut self, stream: InboundStream, failure: CallFailure, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
         call.stage = Stage::Ended;
         self.timers.remove(&(call.timer, stream));
@@ -216,7 +264,7 @@ impl Host {
         let Some(call) = self.calls.get_mut(&stream) else { return };
         self.timers.remove(&(call.timer, stream));
         call.timer = match call.stage {
-            Stage::Input(_) => call.alive_at.min(call.input_until),
+            Stage::Waiting | Stage::Input => call.alive_at.min(call.input_until),
             Stage::Running | Stage::Ended => call.alive_at,
         };
         self.timers.insert((call.timer, stream));
@@ -250,7 +298,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::identity::Identity;
+    use crate::proto::identity::{AgentId, Identity};
 
     const NOW: Duration = Duration::from_secs(5);
     const STREAMS: [InboundStream; 2] = [InboundStream(1), InboundStream(2)];
@@ -271,6 +319,10 @@ mod tests {
         let mut outputs = VecDeque::new();
         let peer = Identity::from_seed([1; 32]).key();
         host.handle_offer(NOW, stream, (peer, None), &offer(attempt), access, &mut outputs);
+        if outputs.back() == Some(&Output::WantPlace { stream, agent: AgentId([0; 20]) }) {
+            outputs.pop_back();
+            host.handle_placed(NOW, stream, &mut outputs);
+        }
         outputs.into()
     }
 
@@ -314,7 +366,7 @@ mod tests {
         host.handle_input(STREAMS[0], 4, &mut outputs);
         offered(&mut host, STREAMS[1], 1, Access::Granted);
         assert_eq!(outputs.pop_front(), Some(Output::Drop(STREAMS[0])));
-        let input_until = NOW + CALL_INPUT_PATIENCE + transfer_time(3);
+        let input_until = NOW + CALL_INPUT_PATIENCE;
         host.handle_timeout(input_until, &mut outputs);
         let said = outputs.pop_front();
         let is_late =
@@ -356,16 +408,33 @@ mod tests {
     }
 
     #[test]
-    fn an_input_has_time_by_its_size_and_no_more() {
-        let mut host = Host::new(Incarnation(7));
-        let long = CallOffer { left_ms: 300_000, ..offer(1) };
-        for (size, seconds) in [(1, 5), (3 * 1024 * 1024, 53)] {
+    fn an_input_has_time_by_what_is_here_of_it_and_no_more() {
+        const SIZE: usize = 3 * 1024 * 1024;
+        for (arrived, seconds) in [(0, 2), (64 * 1024, 3), (SIZE - 1, 49)] {
+            let mut host = Host::new(Incarnation(7));
             let mut outputs = VecDeque::new();
-            let offer = CallOffer { size, call: CallId([size as u8; 16]), ..long.clone() };
+            let offer = CallOffer { size: SIZE as u64, left_ms: 300_000, ..offer(1) };
             let peer = Identity::from_seed([1; 32]).key();
-            host.handle_offer(NOW, InboundStream(size), (peer, None), &offer, Access::Granted, &mut outputs);
-            assert_eq!((until_refused(&mut host) - NOW).as_secs(), seconds, "{size}");
+            host.handle_offer(NOW, STREAMS[0], (peer, None), &offer, Access::Granted, &mut outputs);
+            host.handle_placed(NOW, STREAMS[0], &mut outputs);
+            host.handle_input(STREAMS[0], arrived, &mut outputs);
+            assert_eq!((until_refused(&mut host) - NOW).as_secs(), seconds, "{arrived}");
         }
+    }
+
+    #[test]
+    fn a_call_that_waits_for_a_place_has_not_begun_and_says_so_at_its_deadline() {
+        let mut host = Host::new(Incarnation(7));
+        let mut outputs = VecDeque::new();
+        let peer = Identity::from_seed([1; 32]).key();
+        host.handle_offer(NOW, STREAMS[0], (peer, None), &offer(1), Access::Granted, &mut outputs);
+        outputs.clear();
+        host.handle_waits(STREAMS[0], 3, &mut outputs);
+        assert_eq!(outputs.pop_front(), Some(Output::SayQueued { stream: STREAMS[0], ahead: 3 }));
+        assert_eq!(until_refused(&mut host), NOW + Duration::from_secs(30) - CALL_ENDS_AHEAD);
+        host.handle_placed(NOW, STREAMS[0], &mut outputs);
+        host.handle_input(STREAMS[0], 3, &mut outputs);
+        assert_eq!(outputs, [Output::Drop(STREAMS[0])], "a place that comes too late runs nothing");
     }
 
     #[test]

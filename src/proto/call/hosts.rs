@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::CallId;
-use crate::proto::identity::PeerKey;
+use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{
     CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_HOSTS_KNOWN_MAX, CALL_PAUSE, CALL_PAUSE_MAX,
-    CALLS_PER_HOST_MAX,
+    CALLS_PER_AGENT_MAX, CALLS_PER_HOST_MAX,
 };
 use crate::proto::liveness::Presence;
 
@@ -21,10 +21,10 @@ pub(super) struct Hosts(BTreeMap<PeerKey, Host>);
 
 #[derive(Debug, Default)]
 struct Host {
-    /// Calls that have one of its streams.
-    taken: usize,
+    /// Calls that have one of its streams, of each agent.
+    taken: BTreeMap<AgentId, usize>,
     /// Calls that wait for one, in the order in which they came.
-    waiting: VecDeque<CallId>,
+    waiting: VecDeque<(CallId, AgentId)>,
     /// How long its last word to an offer took.
     round_trip: Option<Duration>,
     /// How often in a row it was not reached.
@@ -46,12 +46,12 @@ pub(super) struct Rank {
 
 impl Hosts {
     /// Where a host stands among others, of which its beacons say whether it is there.
-    pub(super) fn rank(&self, now: Duration, host: &PeerKey, presence: Presence) -> Rank {
+    pub(super) fn rank(&self, now: Duration, host: &PeerKey, agent: &AgentId, presence: Presence) -> Rank {
         let is_silent = presence == Presence::Unreachable;
         let Some(host) = self.0.get(host) else {
             return Rank { is_paused: false, is_silent, is_full: false, is_proven: true, calls: 0 };
         };
-        let is_full = host.taken >= CALLS_PER_HOST_MAX;
+        let is_full = !host.has_room(agent);
         let is_tried = host.failures > 0 && host.paused_until <= now && host.trial.is_none();
         Rank {
             is_paused: host.failures > 0 && !is_tried,
@@ -59,24 +59,24 @@ impl Hosts {
             is_full,
             // A host is tried when its pause is over, or it would stay paused as long as there are others.
             is_proven: !is_tried,
-            calls: host.taken + host.waiting.len(),
+            calls: host.taken() + host.waiting.len(),
         }
     }
 
     /// Gives a call one of the streams of a host, or none if all are taken: then it waits for one.
-    pub(super) fn take(&mut self, now: Duration, peer: PeerKey, call: CallId) -> bool {
+    pub(super) fn take(&mut self, now: Duration, peer: PeerKey, agent: AgentId, call: CallId) -> bool {
         if self.0.len() >= CALL_HOSTS_KNOWN_MAX {
             self.0.retain(|_, host| host.is_in_use() || host.paused_until > now);
         }
         let host = self.0.entry(peer).or_default();
-        let is_free = host.taken < CALLS_PER_HOST_MAX;
+        let is_free = host.has_room(&agent);
         if is_free {
-            host.taken += 1;
+            *host.taken.entry(agent).or_default() += 1;
             if host.failures > 0 && host.paused_until <= now {
                 host.trial.get_or_insert(call);
             }
         } else {
-            host.waiting.push_back(call);
+            host.waiting.push_back((call, agent));
         }
         is_free
     }
@@ -84,20 +84,23 @@ impl Hosts {
     /// A call waits no more.
     pub(super) fn leave(&mut self, peer: &PeerKey, call: CallId) {
         if let Some(host) = self.0.get_mut(peer) {
-            host.waiting.retain(|waiting| *waiting != call);
+            host.waiting.retain(|(waiting, _)| *waiting != call);
         }
     }
 
     /// A call needs its stream no more; whose it is from now on. Handed on without being counted as free, so that no new
     /// call steps in between.
-    pub(super) fn release(&mut self, peer: &PeerKey, call: CallId) -> Option<CallId> {
+    pub(super) fn release(&mut self, peer: &PeerKey, agent: &AgentId, call: CallId) -> Option<CallId> {
         let host = self.0.get_mut(peer)?;
         host.trial.take_if(|trial| *trial == call);
-        let next = host.waiting.pop_front();
-        if next.is_none() {
-            host.taken -= 1;
+        if let Some(taken) = host.taken.get_mut(agent) {
+            *taken -= 1;
         }
-        next
+        host.taken.retain(|_, taken| *taken > 0);
+        let at = host.waiting.iter().position(|(_, agent)| host.has_room(agent))?;
+        let (next, agent) = host.waiting.remove(at)?;
+        *host.taken.entry(agent).or_default() += 1;
+        Some(next)
     }
 
     /// It said a word, so long after it was spoken to.
@@ -129,7 +132,17 @@ impl Hosts {
 
 impl Host {
     fn is_in_use(&self) -> bool {
-        self.taken > 0 || !self.waiting.is_empty()
+        !self.taken.is_empty() || !self.waiting.is_empty()
+    }
+
+    fn taken(&self) -> usize {
+        self.taken.values().sum()
+    }
+
+    /// Whether a call of an agent may have one more stream: a slow agent leaves some to others.
+    fn has_room(&self, agent: &AgentId) -> bool {
+        let of_agent = self.taken.get(agent).copied().unwrap_or_default();
+        of_agent < CALLS_PER_AGENT_MAX && self.taken() < CALLS_PER_HOST_MAX
     }
 }
 
@@ -138,6 +151,7 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1_000);
+    const AGENT: AgentId = AgentId([0; 20]);
     const PEERS: [PeerKey; 2] = [PeerKey([1; 32]), PeerKey([2; 32])];
 
     fn id(number: u8) -> CallId {
@@ -146,7 +160,7 @@ mod tests {
 
     /// Which of the two is asked first.
     fn first(hosts: &Hosts, now: Duration) -> usize {
-        let rank = |at: &usize| hosts.rank(now, &PEERS[*at], Presence::Reachable);
+        let rank = |at: &usize| hosts.rank(now, &PEERS[*at], &AGENT, Presence::Reachable);
         (0..2).min_by_key(rank).unwrap()
     }
 
@@ -155,33 +169,33 @@ mod tests {
         let mut hosts = Hosts::default();
         let mut now = NOW;
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
-            hosts.take(now, PEERS[0], id(1));
+            hosts.take(now, PEERS[0], AGENT, id(1));
             hosts.unreached(now, &PEERS[0]);
             // What the same failure does to other calls does not count again.
             hosts.unreached(now, &PEERS[0]);
-            hosts.release(&PEERS[0], id(1));
+            hosts.release(&PEERS[0], &AGENT, id(1));
             let pause = Duration::from_secs(seconds);
             assert_eq!(first(&hosts, now + pause - Duration::from_millis(1)), 1, "{seconds}");
             now += pause;
             assert_eq!(first(&hosts, now), 0, "it is tried");
-            hosts.take(now, PEERS[0], id(2));
+            hosts.take(now, PEERS[0], AGENT, id(2));
             assert_eq!(first(&hosts, now), 1, "by one call");
-            hosts.release(&PEERS[0], id(2));
+            hosts.release(&PEERS[0], &AGENT, id(2));
         }
-        hosts.take(now, PEERS[0], id(3));
+        hosts.take(now, PEERS[0], AGENT, id(3));
         hosts.reached(&PEERS[0], Duration::from_millis(1));
-        assert_eq!(hosts.release(&PEERS[0], id(3)), None);
-        hosts.take(now, PEERS[1], id(4));
+        assert_eq!(hosts.release(&PEERS[0], &AGENT, id(3)), None);
+        hosts.take(now, PEERS[1], AGENT, id(4));
         assert_eq!(first(&hosts, now), 0, "as good as others, and less to do");
     }
 
     #[test]
     fn who_has_fewer_calls_of_this_node_comes_first_and_who_is_silent_last() {
         let mut hosts = Hosts::default();
-        hosts.take(NOW, PEERS[0], id(1));
+        hosts.take(NOW, PEERS[0], AGENT, id(1));
         assert_eq!(first(&hosts, NOW), 1);
-        let silent = hosts.rank(NOW, &PEERS[1], Presence::Unreachable);
-        assert!(hosts.rank(NOW, &PEERS[0], Presence::Unknown) < silent);
+        let silent = hosts.rank(NOW, &PEERS[1], &AGENT, Presence::Unreachable);
+        assert!(hosts.rank(NOW, &PEERS[0], &AGENT, Presence::Unknown) < silent);
     }
 
     #[test]
@@ -193,13 +207,13 @@ mod tests {
             PeerKey(key)
         };
         for number in 0..CALL_HOSTS_KNOWN_MAX {
-            hosts.take(NOW, peer(number), id(1));
+            hosts.take(NOW, peer(number), AGENT, id(1));
             if number == 7 {
                 hosts.unreached(NOW, &peer(number));
             }
-            hosts.release(&peer(number), id(1));
+            hosts.release(&peer(number), &AGENT, id(1));
         }
-        hosts.take(NOW, PEERS[1], id(1));
+        hosts.take(NOW, PEERS[1], AGENT, id(1));
         assert_eq!(hosts.0.keys().collect::<Vec<_>>(), [&peer(7), &PEERS[1]]);
     }
 }

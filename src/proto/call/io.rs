@@ -86,6 +86,12 @@ pub enum Input {
     /// A peer offers a call.
     /// With the source whose share it counts against, if the peer has one.
     Offered { stream: InboundStream, peer: PeerKey, source: Option<Source>, offer: CallOffer, access: Access },
+    /// The call has a place of its agent.
+    Placed { stream: InboundStream },
+    /// It waits for one behind so many others: `Placed` or `NotPlaced` follows.
+    Waits { stream: InboundStream, ahead: usize },
+    /// It gets none.
+    NotPlaced { stream: InboundStream, failure: CallFailure },
     /// So many bytes of an input are here by now.
     InputArrived { stream: InboundStream, size: usize },
     /// The agent ended, with an output of so many bytes or a failure.
@@ -118,6 +124,10 @@ pub enum Output {
     /// The call is over: the last that is said of it.
     Ended { call: CallId, end: CallEnd },
 
+    /// Take a place of the agent for the call, until its stream is gone: `Placed`, `Waits` or `NotPlaced` follows.
+    WantPlace { stream: InboundStream, agent: AgentId },
+    /// Say that the call waits for a place, behind so many others.
+    SayQueued { stream: InboundStream, ahead: usize },
     /// Say that the offer is accepted, then read an input of so many bytes: `InputArrived` follows with each part.
     Accept { stream: InboundStream, incarnation: Incarnation, size: usize },
     /// Run the agent, until the deadline on the machine's clock: `WorkEnded` follows by then. Reports of progress, each

@@ -1,6 +1,7 @@
 //! What caller and host say to each other on a stream.
 
 use std::fmt;
+use std::time::Duration;
 
 use ciborium::Value;
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,11 @@ pub struct CallOffer {
 /// What a host says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum CallReply {
+    /// All places of the agent are taken. Nothing was done yet; another word follows.
+    Queued {
+        /// How many calls wait before this one.
+        ahead: u32,
+    },
     /// Send the input. Nothing was done yet.
     Accepted {
         /// This run of the host.
@@ -72,7 +78,7 @@ pub enum CallReply {
 }
 
 /// The kinds of replies that are known.
-const REPLY_KINDS: [&str; 5] = ["Accepted", "Failed", "Alive", "Progress", "Answered"];
+const REPLY_KINDS: [&str; 6] = ["Queued", "Accepted", "Failed", "Alive", "Progress", "Answered"];
 
 /// What is known of the work when a call gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,12 +102,22 @@ pub struct CallFailure {
     pub message: String,
     /// What is known of the work.
     pub outcome: Outcome,
+    /// After how many milliseconds the same may be tried again, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 impl CallFailure {
     /// A failure; the message says what to do where there is something to do.
     pub fn new(code: Code, outcome: Outcome, message: impl Into<String>) -> CallFailure {
-        CallFailure { code, message: message.into(), outcome }
+        CallFailure { code, message: message.into(), outcome, retry_after_ms: None }
+    }
+
+    /// The same may be tried again after that time.
+    #[must_use]
+    pub fn with_retry(self, after: Duration) -> CallFailure {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        CallFailure { retry_after_ms: Some(ms), ..self }
     }
 
     /// As it may travel, and as one from another host is believed: a message of bounded length without control characters.

@@ -64,5 +64,18 @@ fn conditions(rng: &mut impl Rng) -> CallConditions {
     let detection_ms_max = *[0, 1_000, 30_000].choose(rng).unwrap_or(&0);
     // The last is longer than any patience, so that deadlines fall into the midst of work.
     let work_ms_max = *[100, 10_000, 400_000].choose(rng).unwrap_or(&100);
-    CallConditions { refused, dropped, breaks, stalls, unnoticed, detection_ms_max, work_ms_max, fails }
+    let places = *[1, 4, 100].choose(rng).unwrap_or(&1);
+    let queue_max = *[0, 10, 1_000].choose(rng).unwrap_or(&10);
+    CallConditions {
+        places,
+        queue_max,
+        refused,
+        dropped,
+        breaks,
+        stalls,
+        unnoticed,
+        detection_ms_max,
+        work_ms_max,
+        fails,
+    }
 }

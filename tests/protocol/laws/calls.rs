@@ -27,27 +27,57 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 enum Happening {
     /// A client calls, if it did not yet.
-    Call { call: usize },
+    Call {
+        call: usize,
+    },
     /// A client does not wait any more.
-    GiveUp { call: usize },
+    GiveUp {
+        call: usize,
+    },
     /// A stream opens, or it does not.
-    Open { pick: usize, fails: bool },
+    Open {
+        pick: usize,
+        fails: bool,
+    },
     /// Something arrives at the host; a copy may stay on its way.
-    ToHost { pick: usize, copy: bool },
+    ToHost {
+        pick: usize,
+        copy: bool,
+    },
     /// Something arrives at the caller; a copy may stay on its way.
-    ToCaller { pick: usize, copy: bool },
+    ToCaller {
+        pick: usize,
+        copy: bool,
+    },
     /// Something is lost.
-    Lose { pick: usize },
+    Lose {
+        pick: usize,
+    },
     /// Work ends: with an answer, or as the agent fails.
-    WorkEnds { pick: usize, fails: bool },
+    Place {
+        pick: usize,
+        fails: bool,
+    },
+    WorkEnds {
+        pick: usize,
+        fails: bool,
+    },
     /// The host notices that a stream is gone.
-    HostNotices { pick: usize },
+    HostNotices {
+        pick: usize,
+    },
     /// The caller notices that a stream is gone.
-    CallerNotices { pick: usize },
+    CallerNotices {
+        pick: usize,
+    },
     /// The host dies and is started again; the caller may notice.
-    Restart { noticed: bool },
+    Restart {
+        noticed: bool,
+    },
     /// Time passes.
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -60,6 +90,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         9 => (pick.clone(), copy).prop_map(|(pick, copy)| Happening::ToHost { pick, copy }),
         7 => (pick.clone(), copy).prop_map(|(pick, copy)| Happening::ToCaller { pick, copy }),
         1 => pick.clone().prop_map(|pick| Happening::Lose { pick }),
+        2 => (pick.clone(), any::<bool>()).prop_map(|(pick, fails)| Happening::Place { pick, fails }),
         3 => (pick.clone(), any::<bool>()).prop_map(|(pick, fails)| Happening::WorkEnds { pick, fails }),
         1 => pick.clone().prop_map(|pick| Happening::HostNotices { pick }),
         1 => pick.prop_map(|pick| Happening::CallerNotices { pick }),
@@ -107,6 +138,8 @@ struct World {
     /// Streams at the host, and those they are at the caller.
     inbound: BTreeMap<InboundStream, OutboundStream>,
     inbound_streams: u64,
+    /// Those that wait for a place.
+    waiting: Vec<InboundStream>,
     working: Vec<InboundStream>,
     runs: BTreeMap<CallId, u32>,
     to_host: Vec<InFlight>,
@@ -132,6 +165,7 @@ impl World {
             open: Vec::new(),
             inbound: BTreeMap::new(),
             inbound_streams: 0,
+            waiting: Vec::new(),
             working: Vec::new(),
             runs: BTreeMap::new(),
             to_host: Vec::new(),
@@ -166,6 +200,15 @@ impl World {
             Happening::Lose { pick } => {
                 let from = if pick % 2 == 0 { &mut self.to_host } else { &mut self.to_caller };
                 let _lost = take(from, pick, false, self.now);
+            }
+            Happening::Place { pick, fails } => {
+                if let Some(stream) = taken(&mut self.waiting, pick) {
+                    let failure = CallFailure::new(Code::Busy, Outcome::NotStarted, "full");
+                    self.tell_host(match fails {
+                        true => Input::NotPlaced { stream, failure },
+                        false => Input::Placed { stream },
+                    });
+                }
             }
             Happening::WorkEnds { pick, fails } => {
                 if let Some(stream) = taken(&mut self.working, pick) {
@@ -257,6 +300,7 @@ impl World {
 
     fn gone(&mut self, stream: InboundStream) {
         self.inbound.remove(&stream);
+        self.waiting.retain(|it| *it != stream);
         self.working.retain(|it| *it != stream);
         self.tell_host(Input::Gone(stream));
     }
@@ -266,6 +310,7 @@ impl World {
         self.restarts += 1;
         self.host = Calls::new(self.host_key, self.restarts);
         self.inbound.clear();
+        self.waiting.clear();
         self.working.clear();
         self.to_host.clear();
         if noticed {
@@ -351,6 +396,18 @@ impl World {
                     self.send_to_caller(stream, Frame::Reply(CallReply::Failed(failure)));
                     self.inbound.remove(&stream);
                     self.host.handle(self.now, Input::Gone(stream));
+                }
+                // Of three calls one waits for a place.
+                Output::WantPlace { stream, .. } if !stream.0.is_multiple_of(3) => {
+                    self.host.handle(self.now, Input::Placed { stream });
+                }
+                Output::WantPlace { stream, .. } => {
+                    self.waiting.push(stream);
+                    self.host.handle(self.now, Input::Waits { stream, ahead: 3 });
+                }
+                Output::SayQueued { stream, ahead } => {
+                    let reply = CallReply::Queued { ahead: ahead as u32 };
+                    self.send_to_caller(stream, Frame::Reply(reply));
                 }
                 Output::SayAlive(stream) => self.send_to_caller(stream, Frame::Reply(CallReply::Alive)),
                 Output::Drop(stream) => {

@@ -1,0 +1,157 @@
+//! Agents at work in the simulated world, and the queues before them. Read side by side with the live ones in `agents`.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{CallConditions, CallWorld, Toward, What};
+use crate::proto::call::{CallFailure, CallReply, InboundStream, Input, Outcome, Progress, Queue, Turn};
+use crate::proto::code::Code;
+use crate::proto::identity::AgentId;
+use crate::sim::fabric::Fabric;
+
+/// Share of agents that report progress.
+const REPORTING: f64 = 0.3;
+
+/// A call that wants a place of an agent, or has one.
+pub(super) struct Placed {
+    pub(super) agent: AgentId,
+    /// Until when it may work.
+    pub(super) deadline: Duration,
+    is_at_work: bool,
+}
+
+impl CallWorld {
+    /// A call of another node wants to be worked on.
+    pub(super) fn want_place(
+        &mut self,
+        at: usize,
+        stream: InboundStream,
+        agent: AgentId,
+        fabric: &mut Fabric,
+    ) {
+        let Some(conditions) = self.conditions else { return };
+        let queue = || Queue::new(conditions.places, conditions.queue_max);
+        self.nodes[at].queues.entry(agent).or_insert_with(queue);
+        let placed = Placed { agent, deadline: Duration::ZERO, is_at_work: false };
+        self.nodes[at].placed.insert(stream, placed);
+        let caller = self.streams.open_end(stream, Toward::Host).map(|(_, caller)| fabric.nodes[caller].key);
+        let offered =
+            self.with_queue(at, agent, fabric, |queue, now| queue.offer(now, caller, stream, false));
+        match offered {
+            Some(Ok(0)) | None => {}
+            Some(Ok(ahead)) => self.tell(at, Input::Waits { stream, ahead }, fabric),
+            Some(Err(full)) => self.take_turn(at, Turn::Leave(stream, full), fabric),
+        }
+    }
+
+    /// Lets the queue of an agent do something; what follows is taken up right after what happens now.
+    pub(super) fn with_queue<R>(
+        &mut self,
+        at: usize,
+        agent: AgentId,
+        fabric: &mut Fabric,
+        act: impl FnOnce(&mut Queue<InboundStream>, Duration) -> R,
+    ) -> Option<R> {
+        let now = self.clock(at, fabric.kernel.now());
+        let queue = self.nodes[at].queues.get_mut(&agent)?;
+        let done = act(queue, now);
+        let turns: Vec<_> = std::iter::from_fn(|| queue.poll()).collect();
+        for turn in turns {
+            self.schedule(0, at, What::Turn(turn), fabric);
+        }
+        Some(done)
+    }
+
+    pub(super) fn take_turn(&mut self, at: usize, turn: Turn<InboundStream>, fabric: &mut Fabric) {
+        let Some(conditions) = self.conditions else { return };
+        match turn {
+            Turn::Load(stream) => self.tell(at, Input::Placed { stream }, fabric),
+            Turn::Run(stream) => {
+                if let Some(placed) = self.nodes[at].placed.get_mut(&stream) {
+                    placed.is_at_work = true;
+                    let deadline = placed.deadline;
+                    self.run_agent(at, stream, deadline, &conditions, fabric);
+                }
+            }
+            Turn::Leave(stream, full) => {
+                self.nodes[at].placed.remove(&stream);
+                let failure = CallFailure::new(Code::Busy, Outcome::NotStarted, "the queue is full");
+                let failure = failure.with_retry(full.retry_after);
+                self.tell(at, Input::NotPlaced { stream, failure }, fabric);
+            }
+        }
+    }
+
+    /// A call whose input is here has not begun by its deadline.
+    pub(super) fn end_overdue(&mut self, at: usize, stream: InboundStream, fabric: &mut Fabric) {
+        if self.nodes[at].placed.get(&stream).is_some_and(|placed| !placed.is_at_work) {
+            self.leave_queue(at, stream, fabric);
+            let failure = CallFailure::new(Code::Deadline, Outcome::NotStarted, "no place in time");
+            self.tell(at, Input::WorkEnded { stream, ended: Err(failure) }, fabric);
+        }
+    }
+
+    /// A stream is gone, and with it the call's place.
+    pub(super) fn leave_queue(&mut self, at: usize, stream: InboundStream, fabric: &mut Fabric) {
+        if let Some(Placed { agent, .. }) = self.nodes[at].placed.remove(&stream) {
+            self.with_queue(at, agent, fabric, |queue, now| queue.leave(now, stream));
+        }
+    }
+
+    /// An agent works for a while.
+    pub(super) fn run_agent(
+        &mut self,
+        at: usize,
+        stream: InboundStream,
+        deadline: Duration,
+        conditions: &CallConditions,
+        fabric: &mut Fabric,
+    ) {
+        let Some(call) = self.streams.call(stream) else { return };
+        let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now())).as_millis() as u64;
+        let failed = |code, outcome| Err(CallFailure::new(code, outcome, "drawn"));
+        let (takes, ended) = {
+            fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 3, &call.0);
+            self.law.begin(call);
+            // Most work is short: each length is as likely as one of half its size.
+            let halvings = self.rng.random_range(0..=conditions.work_ms_max.max(1).ilog2());
+            let takes = self.rng.random_range(0..=conditions.work_ms_max >> halvings);
+            match takes {
+                // The deadline ends the work wherever it was: nobody can say how much is done.
+                takes if takes >= left => (left, failed(Code::Deadline, Outcome::Unknown)),
+                takes if self.rng.random_bool(conditions.fails) => {
+                    (takes, failed(Code::AgentFailed, Outcome::Done))
+                }
+                takes => (takes, Ok(self.rng.random_range(0..10_000))),
+            }
+        };
+        self.schedule(takes, at, What::WorkEnds(stream, ended), fabric);
+        if self.rng.random_bool(REPORTING) {
+            let progress = Progress { progress: 0.5, total: Some(1.0), message: None };
+            self.reply(stream, CallReply::Progress(progress), fabric);
+        }
+    }
+
+    /// Work whose stream is gone was ended with it.
+    pub(super) fn end_work(
+        &mut self,
+        at: usize,
+        stream: InboundStream,
+        ended: Result<usize, CallFailure>,
+        fabric: &mut Fabric,
+    ) {
+        let Some(call) = self.streams.call(stream).filter(|_| self.streams.is_open(stream, Toward::Host))
+        else {
+            return;
+        };
+        // What the deadline cut off did not come to an end of its own.
+        if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
+            self.law.complete(call);
+        }
+        if let Some(Placed { agent, .. }) = self.nodes[at].placed.remove(&stream) {
+            self.with_queue(at, agent, fabric, |queue, now| queue.ended(now, stream));
+        }
+        self.tell(at, Input::WorkEnded { stream, ended }, fabric);
+    }
+}
