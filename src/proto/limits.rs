@@ -212,6 +212,8 @@ pub const CALL_ENDS_AHEAD: Duration = Duration::from_millis(50);
 pub const CALL_WAIT_WORKS: u32 = 4;
 /// And that long in any case.
 pub const CALL_WAIT_LEAST: Duration = Duration::from_secs(1);
+/// A call that waited for its place has at least so much time left, or gets none: its work would end in vain.
+pub const CALL_WORK_LEAST: Duration = Duration::from_millis(100);
 /// Calls beyond its places whose inputs an agent has under way at most, where its work is shorter than their way.
 pub const CALL_PLACES_AHEAD_MAX: usize = 64;
 /// Streams opened for a call at one host. A loss in a burst is a few per cent each time.

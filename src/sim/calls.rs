@@ -313,7 +313,10 @@ impl CallWorld {
                 self.send_out(stream, Frame::Document(size), fabric);
             }
             // The output follows by itself, and reports are for the client.
-            Output::TakeOutput { .. } | Output::Progress { .. } | Output::Listen(_) => {}
+            Output::TakeOutput { .. }
+            | Output::Progress { .. }
+            | Output::Listen(_)
+            | Output::LookFor { .. } => {}
             Output::Close(stream) => {
                 if let Some(id) = self.streams.inbound(stream) {
                     self.close(id, Toward::Host, fabric);

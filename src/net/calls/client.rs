@@ -168,6 +168,10 @@ impl<'a> Performance<'a> {
             Output::Search { host, .. } => {
                 self.waiting = client.node.search(host).map(|()| Done::Searched).boxed();
             }
+            Output::LookFor { host, .. } => {
+                let node = client.node.clone();
+                tokio::spawn(async move { node.search(host).await });
+            }
             Output::Ended { end, .. } => {
                 // The machine heard of the output from here, so it is here; if not, nothing is claimed of it.
                 let lost = || CallFailure::new(Code::Internal, Outcome::Unknown, "the output was lost");

@@ -147,6 +147,7 @@ impl Driven {
                 | Output::Close(OutboundStream { call, .. })
                 | Output::Progress { stream: OutboundStream { call, .. }, .. }
                 | Output::Search { call, .. }
+                | Output::LookFor { call, .. }
                 | Output::Ended { call, .. } => self.outbound.get(call),
                 Output::WantPlace { stream, .. }
                 | Output::SayQueued { stream, .. }

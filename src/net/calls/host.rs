@@ -237,6 +237,7 @@ impl Performance<'_> {
             | Output::TakeOutput { .. }
             | Output::Close(_)
             | Output::Search { .. }
+            | Output::LookFor { .. }
             | Output::Progress { .. }
             | Output::Ended { .. } => {}
         }

@@ -162,9 +162,13 @@ impl Caller {
             return;
         }
         call.why = format!("the host cannot be reached: {why}");
+        let is_thorough = call.candidates.is_thorough;
         let candidate = call.candidates.present_mut();
         candidate.note_not_opened();
         let host = candidate.host;
+        if !is_thorough {
+            outputs.push_back(Output::LookFor { call: stream.call, host });
+        }
         self.hosts.unreached(now, &host);
         self.leave_host(now, stream.call, outputs);
         self.go_on(now, stream.call, outputs);
@@ -307,7 +311,7 @@ impl Caller {
         match call.stage {
             Stage::Opening { .. } => {
                 let host = call.candidates.present().host;
-                self.hosts.unreached(now, &host);
+                self.hosts.slow_to_open(now, &host);
                 // The old stream goes first, since a call has one at a time.
                 outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
                 self.leave_host(now, id, outputs);
@@ -654,10 +658,12 @@ mod tests {
         let mut calls = calls();
         let (stream, dead) = opened(&call(&mut calls, 1, &FROZEN[..2]));
         let moved = tell(&mut calls, NOW, Input::NotOpened { stream, why: "refused".into() });
+        assert_eq!(moved[0], Output::LookFor { call: id(1), host: dead }, "for calls to come");
         let (stream, other) = open_of(&moved);
         assert_ne!(dead, other);
-        let reopened = tell(&mut calls, NOW, Input::NotOpened { stream, why: "refused".into() });
-        assert!(matches!(reopened[..], [Output::Search { host, .. }] if host == dead || host == other));
+        let moved = tell(&mut calls, NOW, Input::NotOpened { stream, why: "refused".into() });
+        let waits_for = |host| moved[1..] == [Output::Search { call: id(1), host }];
+        assert!(waits_for(dead) || waits_for(other), "{moved:?}");
     }
 
     #[test]

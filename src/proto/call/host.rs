@@ -13,6 +13,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{
     CALL_ALIVE_INTERVAL, CALL_BYTES_MAX, CALL_ENDS_AHEAD, CALL_INPUT_BYTES_PER_SECOND, CALL_INPUT_PATIENCE,
+    CALL_WORK_LEAST,
 };
 use crate::proto::name::FullName;
 
@@ -35,7 +36,7 @@ struct InboundCall {
     permit: CallPermit,
     deadline: Duration,
     size: usize,
-    /// When it was accepted.
+    /// When it was offered, and from then on when it was accepted.
     accepted_at: Duration,
     /// When more of the input must be here.
     input_until: Duration,
@@ -127,6 +128,10 @@ impl Host {
         let Some(call) = self.calls.get_mut(&stream).filter(|call| call.stage == Stage::Waiting) else {
             return;
         };
+        let had = call.deadline.saturating_sub(call.accepted_at);
+        if call.deadline.saturating_sub(now) < CALL_WORK_LEAST.min(had / 4) {
+            return self.refuse(stream, waited_in_vain(), outputs);
+        }
         (call.stage, call.accepted_at) = (Stage::Input, now);
         call.input_until = call.deadline.min(now + CALL_INPUT_PATIENCE);
         let (incarnation, size) = (self.registry.incarnation(), call.size);
@@ -239,11 +244,12 @@ impl Host {
                 self.set_timer(stream);
                 continue;
             }
-            let message = match call.stage {
-                Stage::Waiting => "the call waited for a free place of the agent until its deadline",
-                _ => "the input did not come in time; call again over a faster link, or with less",
+            let message = "the input did not come in time; call again over a faster link, or with less";
+            let failure = match call.stage {
+                Stage::Waiting => waited_in_vain(),
+                _ => CallFailure::new(Code::Deadline, Outcome::NotStarted, message),
             };
-            self.refuse(stream, CallFailure::new(Code::Deadline, Outcome::NotStarted, message), outputs);
+            self.refuse(stream, failure, outputs);
         }
     }
 
@@ -275,6 +281,11 @@ impl Host {
         self.handle_gone(stream);
         outputs.push_back(Output::Drop(stream));
     }
+}
+
+fn waited_in_vain() -> CallFailure {
+    let message = "the call waited for a free place of the agent until its deadline";
+    CallFailure::new(Code::Deadline, Outcome::NotStarted, message)
 }
 
 /// How long so many bytes take over a slow link.
@@ -435,6 +446,14 @@ mod tests {
         host.handle_placed(NOW, STREAMS[0], &mut outputs);
         host.handle_input(STREAMS[0], 3, &mut outputs);
         assert_eq!(outputs, [Output::Drop(STREAMS[0])], "a place that comes too late runs nothing");
+        let mut host = Host::new(Incarnation(7));
+        host.handle_offer(NOW, STREAMS[0], (peer, None), &offer(1), Access::Granted, &mut outputs);
+        host.handle_placed(NOW + Duration::from_millis(29_900), STREAMS[0], &mut outputs);
+        let is_refused = |output: &Output| matches!(output, Output::Refuse { failure, .. } if failure.code == Code::Deadline);
+        assert!(
+            outputs.back().is_some_and(is_refused),
+            "nor one that comes when there is no time left: {outputs:?}"
+        );
     }
 
     #[test]

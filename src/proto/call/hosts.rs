@@ -123,6 +123,16 @@ impl Hosts {
         host.paused_until = now + pause.min(CALL_PAUSE_MAX);
     }
 
+    /// No stream to it was opened in time. One that was never spoken to may be dialed at this moment: the next call tries it.
+    pub(super) fn slow_to_open(&mut self, now: Duration, peer: &PeerKey) {
+        match self.0.get_mut(peer) {
+            Some(host) if host.round_trip.is_none() && host.failures == 0 => {
+                (host.failures, host.paused_until) = (1, now);
+            }
+            _ => self.unreached(now, peer),
+        }
+    }
+
     /// How long its word may take where others can be asked instead: from the wish to speak to it.
     pub(super) fn patience(&self, peer: &PeerKey) -> Duration {
         let round_trip = self.0.get(peer).and_then(|host| host.round_trip).unwrap_or_default();
@@ -187,6 +197,19 @@ mod tests {
         assert_eq!(hosts.release(&PEERS[0], &AGENT, id(3)), None);
         hosts.take(now, PEERS[1], AGENT, id(4));
         assert_eq!(first(&hosts, now), 0, "as good as others, and less to do");
+    }
+
+    #[test]
+    fn a_host_that_is_still_being_dialed_is_tried_again_by_the_next_call() {
+        let mut hosts = Hosts::default();
+        hosts.take(NOW, PEERS[0], AGENT, id(1));
+        hosts.slow_to_open(NOW, &PEERS[0]);
+        hosts.release(&PEERS[0], &AGENT, id(1));
+        assert_eq!(first(&hosts, NOW), 0);
+        hosts.take(NOW, PEERS[0], AGENT, id(2));
+        hosts.slow_to_open(NOW, &PEERS[0]);
+        hosts.release(&PEERS[0], &AGENT, id(2));
+        assert_eq!(first(&hosts, NOW), 1, "and pauses if it is not there then");
     }
 
     #[test]

@@ -118,6 +118,8 @@ pub enum Output {
     Close(OutboundStream),
     /// Look for a host that cannot be reached: `Searched` follows.
     Search { call: CallId, host: PeerKey },
+    /// Look for a host that cannot be reached, for calls to come: nothing follows.
+    LookFor { call: CallId, host: PeerKey },
     /// Pass this on to the client, and tell the next reply. One by one, so that reports without end cost the host more than
     /// this node.
     Progress { stream: OutboundStream, progress: Progress },

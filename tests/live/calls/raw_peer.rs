@@ -142,7 +142,7 @@ async fn a_peer_that_takes_all_its_places_takes_nobody_elses() {
     let mut held = Vec::new();
     loop {
         match raw_peer.offer(&offer("echo", INPUT.len())).await {
-            (stream, CallReply::Accepted { .. }) => held.push(stream),
+            (stream, CallReply::Accepted { .. } | CallReply::Queued { .. }) => held.push(stream),
             (_, CallReply::Failed(failure)) => {
                 assert_eq!((failure.code.text(), failure.outcome), ("busy", Outcome::NotStarted));
                 break;

@@ -370,7 +370,10 @@ impl World {
                     assert_eq!(end.attempts, told.offers);
                     told.end = Some(end);
                 }
-                Output::TakeOutput { .. } | Output::Progress { .. } | Output::Listen(_) => {}
+                Output::TakeOutput { .. }
+                | Output::Progress { .. }
+                | Output::Listen(_)
+                | Output::LookFor { .. } => {}
                 other => panic!("no business of a caller: {other:?}"),
             }
         }
