@@ -193,6 +193,11 @@ impl Agents {
         self.running(name).map(|running| running.state())
     }
 
+    /// Whether all places of an agent that runs here are taken.
+    pub fn is_busy(&self, name: &FullName) -> bool {
+        self.running(name).is_some_and(|running| running.is_busy())
+    }
+
     /// What an agent that runs here takes: its own schema, else the paper's.
     pub fn input_schema(&self, name: &FullName) -> Arc<Map<String, Value>> {
         self.running(name).map_or_else(schema::default_input, |running| running.input_schema())

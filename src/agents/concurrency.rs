@@ -87,6 +87,11 @@ impl ConcurrencyLimiter {
         done
     }
 
+    /// Whether all places are taken.
+    pub(super) fn is_busy(&self) -> bool {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).queue.is_busy()
+    }
+
     /// Takes note of what happened.
     pub(super) fn note(&self, event: AgentEvent) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -108,6 +108,10 @@ impl RunningAgent {
         self.limiter.state()
     }
 
+    pub(super) fn is_busy(&self) -> bool {
+        self.limiter.is_busy()
+    }
+
     pub(super) fn input_schema(&self) -> Arc<Map<String, Value>> {
         self.input.shown.clone()
     }

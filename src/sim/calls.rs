@@ -233,7 +233,7 @@ impl CallWorld {
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
-        let wanted = Wanted { agent, name, replicas, size: client.size, deadline };
+        let wanted = Wanted { agent, name, replicas, size: client.size, deadline, is_brief: false };
         self.tell(at, Input::Call { call, wanted }, fabric);
     }
 

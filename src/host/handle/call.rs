@@ -12,7 +12,7 @@ use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
 use crate::net::calls::{CallResult, RemoteCall};
-use crate::proto::call::{CallId, Progress};
+use crate::proto::call::{CallId, Outcome, Progress};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::io::Command;
 use crate::proto::limits::CALL_TIME_MAX;
@@ -51,6 +51,7 @@ impl Handle {
         let pending = PendingCall { id, input, started: Instant::now(), timeout, progress };
         if let Ok(name) = agent.parse::<FullName>()
             && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
+            && !self.agents.is_busy(&name)
         {
             return Ok(self.call_here(&name, local, pending).await);
         }
@@ -60,10 +61,32 @@ impl Handle {
             return Ok(view::not_callable(&found.record.name, &card, pending.id, pending.started));
         }
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
-        match self.agents.list().get(&found.record.name).filter(|local| is_here && local.run_config.is_some())
-        {
-            Some(local) => Ok(self.call_here(&found.record.name, local, pending).await),
-            None => Ok(self.call_there(found, card, pending).await),
+        let list = self.agents.list();
+        let local = list.get(&found.record.name).filter(|local| is_here && local.run_config.is_some());
+        Ok(match local {
+            Some(local) if found.replicas.len() == 1 || !self.agents.is_busy(&found.record.name) => {
+                self.call_here(&found.record.name, local, pending).await
+            }
+            Some(local) => self.call_anywhere(found.clone(), card, local, pending).await,
+            None => self.call_there(found, card, pending, false).await,
+        })
+    }
+
+    /// Calls an agent that is busy here at its other hosts, and here after all if none of them takes the call.
+    async fn call_anywhere(
+        &self,
+        found: Found,
+        card: AgentCard,
+        local: &HostedAgent,
+        pending: PendingCall,
+    ) -> api::CallAnswer {
+        let name = found.record.name.clone();
+        let here =
+            PendingCall { progress: pending.progress.clone(), input: pending.input.clone(), ..pending };
+        let there = self.call_there(found, card, pending, true).await;
+        match there.outcome {
+            Some(Outcome::NotStarted) => self.call_here(&name, local, here).await,
+            _ => there,
         }
     }
 
@@ -79,7 +102,14 @@ impl Handle {
         )
     }
 
-    async fn call_there(&self, found: Found, card: AgentCard, pending: PendingCall) -> api::CallAnswer {
+    /// `is_brief`: only where a host takes the call at once.
+    async fn call_there(
+        &self,
+        found: Found,
+        card: AgentCard,
+        pending: PendingCall,
+        is_brief: bool,
+    ) -> api::CallAnswer {
         let remote = RemoteCall {
             call: pending.id,
             agent: found.id,
@@ -89,6 +119,7 @@ impl Handle {
             schema: card.input_schema,
             input: pending.input,
             progress: pending.progress,
+            is_brief,
         };
         view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
     }

@@ -47,6 +47,8 @@ pub(crate) struct RemoteCall {
     pub(crate) input: Value,
     pub(crate) deadline: Instant,
     pub(crate) progress: Option<mpsc::Sender<Progress>>,
+    /// Whether only hosts that take it at once are asked.
+    pub(crate) is_brief: bool,
 }
 
 /// How a call ended.
@@ -91,7 +93,7 @@ impl CallClient {
 
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
     pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
-        let RemoteCall { call, agent, name, replicas, schema, input, deadline, progress } = wanted;
+        let RemoteCall { call, agent, name, replicas, schema, input, deadline, progress, is_brief } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
@@ -114,7 +116,7 @@ impl CallClient {
             under_way: None,
         };
         let deadline = self.driver.time(deadline);
-        let wanted = Wanted { agent, name, replicas, size: input.len(), deadline };
+        let wanted = Wanted { agent, name, replicas, size: input.len(), deadline, is_brief };
         // After the mailbox is there, for the first output comes at once.
         self.driver.handle(Input::Call { call, wanted });
         loop {

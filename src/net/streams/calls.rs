@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libp2p::{Stream, StreamProtocol};
-use libp2p_stream::Control;
+use libp2p_stream::{Control, OpenStreamError};
 
 use super::sources::PeerSources;
 use crate::net::addresses::peer_id;
@@ -38,7 +38,17 @@ impl CallStreams {
         // No retry as in conversations: the caller's machine counts its offers itself.
         let peer = peer_id(&host).ok_or("its key names no peer")?;
         let opened = self.control.clone().open_stream(peer, self.protocol.clone()).await;
-        opened.map_err(|error| error.to_string())
+        opened.map_err(|error| {
+            tracing::debug!(%host, %error, "no call stream");
+            let why = match error {
+                OpenStreamError::UnsupportedProtocol(_) => "it takes no calls of this network",
+                OpenStreamError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                    "it did not answer"
+                }
+                _ => "none of its addresses answers",
+            };
+            why.into()
+        })
     }
 }
 

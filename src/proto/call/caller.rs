@@ -100,7 +100,7 @@ impl Caller {
         let rank = |host: &PeerKey, presence| {
             (hosts.rank(now, host, &wanted.agent, presence), if is_choice { rng.random::<u32>() } else { 0 })
         };
-        let Some(candidates) = Candidates::of(&wanted.replicas, self.own, rank) else {
+        let Some(candidates) = Candidates::of(&wanted.replicas, self.own, wanted.is_brief, rank) else {
             return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
         };
         // A timer from the first moment on: a call that waits for a stream ends at its deadline, too.
@@ -211,6 +211,11 @@ impl Caller {
                 outputs.push_back(Output::SendInput(stream));
             }
             Step::Listen => outputs.push_back(Output::Listen(stream)),
+            Step::Wait if call.wanted.is_brief => {
+                outputs.push_back(Output::Close(stream));
+                self.leave_host(now, stream.call, outputs);
+                return self.go_on(now, stream.call, outputs);
+            }
             Step::Wait => {
                 call.stage = Stage::Waiting { until: now + CALL_SILENCE_MAX };
                 outputs.push_back(Output::Listen(stream));
@@ -506,7 +511,7 @@ mod tests {
     fn call_of(calls: &mut Calls, number: u32, agent: AgentId, replicas: &[(u8, Presence)]) -> Vec<Output> {
         let replicas = replicas.iter().map(|(seed, presence)| (key(*seed), *presence)).collect();
         let name = "a@.".parse().unwrap();
-        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE };
+        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE, is_brief: false };
         tell(calls, NOW, Input::Call { call: id(number), wanted })
     }
 
@@ -626,6 +631,22 @@ mod tests {
         }
         let each_once: BTreeSet<PeerKey> = asked[..3].iter().copied().collect();
         assert_eq!(each_once.len(), 3, "each is asked before any is asked again");
+    }
+
+    #[test]
+    fn a_call_that_can_be_made_otherwise_is_offered_to_each_host_once_and_waits_at_none() {
+        let mut calls = calls();
+        let replicas = vec![(key(2), Presence::Reachable), (key(3), Presence::Reachable)];
+        let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
+        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE, is_brief: true };
+        let (stream, _) = opened(&tell(&mut calls, NOW, Input::Call { call: id(1), wanted }));
+        tell(&mut calls, NOW, Input::Opened(stream));
+        let reply = CallReply::Queued { ahead: 1 };
+        let (stream, _) = open_of(&tell(&mut calls, NOW, Input::Reply { stream, reply }));
+        tell(&mut calls, NOW, Input::Opened(stream));
+        let (at, over) = wait(&mut calls);
+        assert_eq!(at, NOW + CALL_ACCEPT_PATIENCE);
+        assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 2));
     }
 
     #[test]

@@ -16,7 +16,9 @@ pub(super) struct Candidates {
     all: Vec<Candidate>,
     /// Which of them is asked now.
     at: usize,
-    /// Whether each was asked once.
+    /// Whether each is asked once, and no more.
+    is_brief: bool,
+    /// Whether each was asked once, and is asked again.
     pub(super) is_thorough: bool,
 }
 
@@ -58,6 +60,7 @@ impl Candidates {
     pub(super) fn of<R: Ord>(
         replicas: &[(PeerKey, Presence)],
         own: PeerKey,
+        is_brief: bool,
         mut rank: impl FnMut(&PeerKey, Presence) -> R,
     ) -> Option<Candidates> {
         let others = replicas.iter().filter(|(host, _)| *host != own);
@@ -67,8 +70,8 @@ impl Candidates {
         ranked.truncate(CALL_REPLICAS_MAX);
         let all: Vec<Candidate> =
             ranked.into_iter().map(|(_, host, presence)| Candidate::new(host, presence)).collect();
-        let is_thorough = all.len() == 1;
-        (!all.is_empty()).then_some(Candidates { all, at: 0, is_thorough })
+        let is_thorough = all.len() == 1 && !is_brief;
+        (!all.is_empty()).then_some(Candidates { all, at: 0, is_brief, is_thorough })
     }
 
     /// Who is asked next; none where nobody is left.
@@ -81,6 +84,9 @@ impl Candidates {
         if let Some((at, candidate)) = unasked.filter(|_| !self.is_thorough) {
             self.at = at;
             return Some(Next::Ask(candidate.host));
+        }
+        if self.is_brief {
+            return None;
         }
         self.is_thorough = true;
         let open = self.all.iter().enumerate().filter(|(_, candidate)| candidate.is_open(now));

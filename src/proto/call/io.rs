@@ -38,6 +38,8 @@ pub struct Wanted {
     pub size: usize,
     /// When the caller gives up, on the machine's clock.
     pub deadline: Duration,
+    /// Whether only hosts that take it at once are asked, each once: the caller has another way.
+    pub is_brief: bool,
 }
 
 /// Whether the host lets a peer call the agent that it asks for. Neither of the refusals tells more than it says.

@@ -76,6 +76,24 @@ impl Drop for Process {
     }
 }
 
+/// Three nodes that run one agent `rep` of one owner, each with so many places.
+pub(super) fn three_hosts(places: usize, run: &str) -> [Process; 3] {
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("owner.key");
+    let made = Command::new(env!("CARGO_BIN_EXE_aop")).args(["keys", "new", "--out"]).arg(&key).output();
+    assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
+    let text = format!(
+        "[agent]\nname = \"rep\"\ndescription = \"d\"\nmax_concurrency = {places}\nowner_key = {key:?}\n\
+         [agent.run]\n{run}\n"
+    );
+    let agents = [("rep", text)];
+    let seed = Process::with_agents(&[], &agents);
+    let others = [Process::with_agents(&[&seed], &agents), Process::with_agents(&[&seed], &agents)];
+    // The key is read while they start.
+    let [second, third] = others;
+    [seed, second, third]
+}
+
 async fn caller_of(host: &Process) -> Node {
     let caller = Node::start_at(2, vec![host.ready.listen[0].parse().unwrap()], Vec::new()).await;
     caller.knows(&["echo".into(), "sleep".into()]).await;
@@ -160,17 +178,11 @@ async fn calls_that_wait_for_a_slow_agent_have_not_begun_and_delay_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
     let folder = TempDir::new().unwrap();
-    let (key, ran) = (folder.path().join("owner.key"), folder.path().join("ran"));
-    let made =
-        Command::new(env!("CARGO_BIN_EXE_aop")).args(["keys", "new", "--out"]).arg(&key).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let text = format!(
-        "[agent]\nname = \"rep\"\ndescription = \"d\"\nmax_concurrency = 8\nowner_key = {key:?}\n\
-         [agent.run]\ncommand = [\"sh\", \"-c\", 'read -r task; echo \"$task\" >> \"$0\"; echo \"$task\"', {ran:?}]\n"
+    let ran = folder.path().join("ran");
+    let run = format!(
+        "command = [\"sh\", \"-c\", 'read -r task; echo \"$task\" >> \"$0\"; echo \"$task\"', {ran:?}]"
     );
-    let agents = [("rep", text)];
-    let seed = Process::with_agents(&[], &agents);
-    let others = [Process::with_agents(&[&seed], &agents), Process::with_agents(&[&seed], &agents)];
+    let [seed, killed, stopped] = three_hosts(8, &run);
     let caller = Node::start_at(2, vec![seed.ready.listen[0].parse().unwrap()], Vec::new()).await;
     let hosts = async || caller.handle().show("rep").await.map_or(0, |agent| agent.agent.replicas.len());
     timeout(PATIENCE, async {
@@ -195,8 +207,8 @@ async fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
     }
     assert_eq!(served.len(), 3, "they share the work: {served:?}");
 
-    others[0].signal("-KILL");
-    others[1].signal("-STOP");
+    killed.signal("-KILL");
+    stopped.signal("-STOP");
     let failed_at = Instant::now();
     let (mut calls, mut slow) = (0, 0);
     while failed_at.elapsed() < Duration::from_secs(12) {
@@ -210,7 +222,7 @@ async fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
             slow += usize::from(took > Duration::from_secs(1));
         }
     }
-    others[1].signal("-CONT");
+    stopped.signal("-CONT");
     assert!(calls > 20 && slow <= calls / 20, "{slow} of {calls}");
     let lines = std::fs::read_to_string(&ran).unwrap();
     let distinct: BTreeSet<&str> = lines.lines().collect();

@@ -1,5 +1,6 @@
 //! Calls as users make them: `POST /v1/call` and `aop call`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use aop::api::CallAnswer;
 use serde_json::{Value, json};
 
-use super::processes::Process;
+use super::processes::{Process, three_hosts};
 use super::{PATIENCE, SLACK};
 
 const INPUT: &[u8] = br#"{"task":"x"}"#;
@@ -67,6 +68,48 @@ fn http_answers_200_however_the_call_ends_and_says_who_is_to_blame_otherwise() {
         assert_eq!((given, &answer["error"]["code"]), (status, &json!(code)), "{path}: {answer}");
         assert!(!answer["error"]["fix"].as_str().unwrap().is_empty(), "{path}");
     }
+}
+
+/// Twelve works of two seconds at three hosts with four places each, asked for at one of them.
+#[test]
+fn a_host_whose_places_are_taken_calls_the_other_hosts_of_its_agent() {
+    let hosts = three_hosts(4, "builtin = \"sleep\"");
+    let last = &hosts[2];
+    let began = Instant::now();
+    let known = || {
+        let url = format!("{}/v1/agents/rep", last.ready.http);
+        let mut shown = ureq::get(&url).call().ok()?;
+        let shown: Value = shown.body_mut().read_json().ok()?;
+        shown["replicas"].as_array().map(Vec::len)
+    };
+    while known() != Some(3) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", known());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // Whoever was never met is looked for by the first calls.
+    let served = |count: usize, task: &'static [u8]| -> BTreeMap<String, usize> {
+        let calls: Vec<_> = std::thread::scope(|scope| {
+            let calls: Vec<_> =
+                (0..count).map(|_| scope.spawn(|| post(last, "rep?timeout=30", task).1)).collect();
+            calls.into_iter().map(|call| call.join().unwrap()).collect()
+        });
+        let mut served = BTreeMap::new();
+        for answer in calls {
+            assert_eq!(answer["success"], json!(true), "{answer}");
+            *served.entry(answer["served_by"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+        served
+    };
+    while served(12, br#"{"task":"300"}"#).len() < 3 {
+        assert!(began.elapsed() < PATIENCE, "all three are found");
+    }
+    let began = Instant::now();
+    let served = served(12, br#"{"task":"2000"}"#);
+    assert!(
+        served.len() == 3 && began.elapsed() < Duration::from_millis(3_900),
+        "{served:?} {:?}",
+        began.elapsed()
+    );
 }
 
 /// A client that goes away ends the work at the host that its node called: the one place of the agent is free again.

@@ -246,7 +246,7 @@ impl World {
         let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
         self.tell_caller(Input::Call {
             call,
-            wanted: Wanted { agent, name, replicas, size: SIZE, deadline },
+            wanted: Wanted { agent, name, replicas, size: SIZE, deadline, is_brief: false },
         });
     }
 
