@@ -218,8 +218,7 @@ impl Overlay {
         self.offices.get(zone).and_then(Walker::parent)
     }
 
-    /// Whether it is known what lies below a zone that this node speaks for: a walk told it, or found that nobody serves the
-    /// root.
+    /// Whether it is known what lies below a zone that this node speaks for: a walk told it.
     pub(super) fn knows_below(&self, zone: &ZoneName) -> bool {
         zone.is_root() || self.offices.get(zone).is_some_and(Walker::was_told)
     }
