@@ -4,11 +4,13 @@
 //! world knows what was acknowledged when, who holds it, and who reaches whom (`judge`). Some are read page by page (`pages`).
 //! What a question sets off is followed from node to node by the conversations it is asked in. Nothing is drawn here.
 
+mod heard_of;
 mod judge;
 mod pages;
 
 use std::collections::BTreeMap;
 
+use self::heard_of::HeardOf;
 use self::judge::{Case, Judgement};
 pub use self::pages::Listing;
 pub(super) use self::pages::Reading;
@@ -254,6 +256,7 @@ impl Questions {
             is_read: reading.is_some(),
             quiet_ms: at_ms.saturating_sub(self.quiet_since),
             united_ms: self.united_since.map(|since| at_ms.saturating_sub(since)),
+            heard_of: HeardOf::by(open.node, fabric),
             reference,
             fabric,
         };
