@@ -35,6 +35,7 @@
 //! - [Maymounkov and Mazières, *Kademlia*](https://doi.org/10.1007/3-540-45748-8_5): how the live node finds peers of a zone.
 
 pub mod address_block;
+mod agenda;
 pub mod alert;
 pub mod ask;
 mod backlog;

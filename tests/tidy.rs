@@ -46,6 +46,7 @@ const ARROWS: &[Row] = &[
             "proto::message",
             "proto::name",
             "proto::record",
+            "proto::agenda",
             "proto::sorted",
             "proto::time",
             "proto::version",

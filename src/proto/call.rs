@@ -10,7 +10,9 @@
 
 mod attempts;
 mod caller;
+mod candidates;
 mod host;
+mod hosts;
 mod io;
 mod message;
 mod registry;

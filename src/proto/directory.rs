@@ -186,7 +186,8 @@ impl Directory {
 
     /// Enters what waits where too much does.
     pub(super) fn keep_up(&mut self, zones: &mut Zones) {
-        if zones.all().any(|zone| zone.records.unindexed() > UNINDEXED_MAX) {
+        let of_served = zones.values().map(|zone| zone.records.unindexed());
+        if of_served.sum::<usize>() + zones.below().unindexed() > UNINDEXED_MAX {
             self.indexed(zones);
         }
     }
@@ -198,7 +199,7 @@ impl Directory {
 
     /// The index, with everything that waited for it.
     fn indexed(&mut self, zones: &mut Zones) -> &Index {
-        for zone in zones.all_mut() {
+        zones.with_unindexed(|zone| {
             for (id, since) in zone.records.take_unindexed() {
                 // One entry an agent: of several hosts' cards the greatest speaks for all.
                 let best = zone.registry().replicas(&id, since).max_by_key(|replica| replica.order());
@@ -208,7 +209,7 @@ impl Directory {
                 };
                 self.index.insert(entry(id, &best.name, &card));
             }
-        }
+        });
         &self.index
     }
 

@@ -194,6 +194,20 @@ pub const CALL_OFFERS_MAX: u32 = 3;
 pub const CALL_OPEN_PATIENCE: Duration = Duration::from_secs(5);
 /// How long streams of a call are opened at one host until one is served: a dial, a handshake, and lost wishes.
 pub const CALL_OPEN_DEADLINE: Duration = Duration::from_secs(15);
+/// Hosts of one agent that a call may be offered to, the best of them.
+pub const CALL_REPLICAS_MAX: usize = 16;
+/// How long a host that could not be reached is asked after others; it doubles with each failure that follows.
+pub const CALL_PAUSE: Duration = Duration::from_secs(1);
+/// And never longer than that.
+pub const CALL_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Hosts of which is remembered how far they are and whether they were reached, beside those with calls under way.
+pub const CALL_HOSTS_KNOWN_MAX: usize = 4_096;
+/// How often a host says that it still has a call, from its acceptance to its end.
+pub const CALL_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// After how long without a word a host counts as lost: two of its words may be late or missing.
+pub const CALL_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// So long before the caller's deadline a host ends the work, so that its word on that arrives in time.
+pub const CALL_ENDS_AHEAD: Duration = Duration::from_millis(50);
 /// Streams opened for a call at one host. A loss in a burst is a few per cent each time.
 pub const CALL_OPENINGS_MAX: u32 = 5;
 /// The wait before a stream is opened again, milliseconds: drawn, so that a burst spreads out.

@@ -171,11 +171,11 @@ impl Node {
         turn.observe_clock();
         turn.ctx.out.catch_up(now);
         turn.with_zones(|zone, ctx| zone.records.expire(ctx));
-        turn.handle_below(|zone, ctx| zone.records.expire(ctx));
+        turn.handle_below_due(|zone, ctx| zone.records.expire(ctx));
         // Before beacons are due: they tell of renewals.
         turn.own.renew(&mut turn.ctx, turn.zones);
         turn.with_zones(Zone::handle_timeout);
-        turn.handle_below(Zone::handle_timeout);
+        turn.handle_below_due(Zone::handle_timeout);
         turn.overlay.handle_timeout(&mut turn.ctx, turn.zones, turn.links);
         Questions(&mut turn).answer_overdue();
         turn.finish();
@@ -188,11 +188,12 @@ impl Node {
 
     /// When [`Node::handle_timeout`] wants to be called, on the clock that `now` is read from.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let zones = self.zones.all().filter_map(|zone| zone.poll_timeout(&self.local.config));
+        let zones = self.zones.values().filter_map(|zone| zone.poll_timeout(&self.local.config));
+        let below = self.zones.below().poll_timeout();
         let overlay = self.overlay.poll_timeout(&self.local.addresses);
         let own = self.own.poll_timeout(&self.local.config, &self.zones, self.clock.settles());
         let questions = self.resolver.poll_timeout();
-        zones.chain(own).chain(overlay).chain(questions).chain(self.out.poll_timeout()).min()
+        zones.chain(below).chain(own).chain(overlay).chain(questions).chain(self.out.poll_timeout()).min()
     }
 
     /// Whoever has taken all outputs has performed them before anything else is heard.

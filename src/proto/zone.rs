@@ -14,6 +14,7 @@ mod delegations;
 mod gateways;
 mod ingest;
 mod records;
+mod replicas;
 mod schedule;
 mod zones;
 
@@ -30,6 +31,7 @@ pub(super) use self::delegations::Delegations;
 use self::gateways::ToldAlive;
 pub(super) use self::gateways::{gateways, presence};
 use self::records::ZoneRecords;
+pub(super) use self::replicas::Replicas;
 pub(super) use self::schedule::Ended;
 use self::schedule::Schedule;
 pub(super) use self::zones::Zones;

@@ -65,6 +65,8 @@ pub struct ClientCall {
     pub host: usize,
     /// The agent.
     pub agent: FullName,
+    /// Other nodes that run it, too. No record says so: which hosts an owner let in is not what worlds of calls are about.
+    pub also: Vec<usize>,
     /// Bytes of the input.
     pub size: usize,
     /// How long the client gives the call, milliseconds.
@@ -204,11 +206,16 @@ impl CallWorld {
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
         let Some(found) = found.filter(|_| client.host != at) else { return };
         let call = CallId(self.rng.random());
-        let replicas = found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
+        let mut replicas: Vec<_> =
+            found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
+        // Of the others no more is known than of the first.
+        if let Some((_, presence)) = replicas.first().copied() {
+            replicas.extend(client.also.iter().map(|host| (fabric.nodes[*host].key, presence)));
+        }
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
         // Before the machine hears of it: that may end the call within the same turn.
-        self.law.make(call, at, client.size, now + client.patience_ms);
+        self.law.make(call, at, client.also, client.size, now + client.patience_ms);
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
@@ -293,7 +300,7 @@ impl CallWorld {
                 self.send_out(stream, Frame::Document(size), fabric);
             }
             // The output follows by itself, and reports are for the client.
-            Output::TakeOutput { .. } | Output::Progress { .. } => {}
+            Output::TakeOutput { .. } | Output::Progress { .. } | Output::Listen(_) => {}
             Output::Close(stream) => {
                 if let Some(id) = self.streams.inbound(stream) {
                     self.close(id, Toward::Host, fabric);
@@ -310,6 +317,7 @@ impl CallWorld {
             Output::Accept { stream, incarnation, .. } => {
                 self.reply(stream, CallReply::Accepted { incarnation }, fabric);
             }
+            Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
             Output::Run { stream, deadline } => self.run_agent(at, stream, deadline, &conditions, fabric),
             Output::Answer { stream, size } => {
                 self.reply(stream, CallReply::Answered { size: size as u64 }, fabric);
@@ -400,7 +408,10 @@ impl CallWorld {
             (Toward::Host, Arrival::Frame(Frame::Said(bytes))) => match CallRequest::decode(&bytes) {
                 Ok(CallRequest::Offer(offer)) => {
                     let peer = fabric.nodes[caller].key;
-                    let access = access(at, offer.agent_id(), fabric);
+                    let access = match self.law.runs_at(offer.call, at) {
+                        true => Access::Granted,
+                        false => access(at, offer.agent_id(), fabric),
+                    };
                     Some(Input::Offered { stream: id, peer, source: None, offer, access })
                 }
                 Err(_) => None,

@@ -91,25 +91,69 @@ fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_whe
     assert_eq!((made, offers, begun, not_started), (1, 1, 0, 1));
 }
 
+#[test]
+fn a_host_that_freezes_in_the_midst_of_work_is_given_up_within_twenty_seconds() {
+    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..CallConditions::default() });
+    (0..50).for_each(|_| call(&mut world, 0, 250_000));
+    run(&mut world, 1_000);
+    let begun = world.outcome().calls;
+    assert!(begun.waiting > 20, "{begun:?}");
+    world.fault(Fault::Suspend(0, 200_000));
+    run(&mut world, 20_000);
+    let CallCounts { waiting, unknown, .. } = world.outcome().calls;
+    assert!(waiting == 0 && unknown > 20, "{:?}", world.outcome().calls);
+}
+
+#[test]
+fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
+    let faults: [fn(usize) -> Fault; 2] = [
+        |node| Fault::Suspend(node, 600_000),
+        |node| Fault::Crash { node, from: RestartFrom::Disk, down_ms: 600_000 },
+    ];
+    for fault in faults {
+        let mut world = serving_at(4, CallConditions { work_ms_max: 50, ..CallConditions::default() });
+        let call_all = |world: &mut World, count: u64| {
+            (0..count).for_each(|at| call_any(world, at * 50, &[2, 3]));
+            run(world, count * 50 + 35_000);
+            world.outcome().calls
+        };
+        let before = call_all(&mut world, 100);
+        assert!(before.answered >= 90 && before.answered + before.not_started == 100, "{before:?}");
+        (2..4).for_each(|node| world.fault(fault(node)));
+        let after = call_all(&mut world, 2_000);
+        let (answered, offers) = (after.answered - before.answered, after.offers - before.offers);
+        // Its own queue turns one of twenty away.
+        assert!(answered >= 1_850 && after.answered + after.not_started == after.made, "{after:?}");
+        assert!(offers < 2_500, "who is gone is asked from time to time: {after:?}");
+    }
+}
+
 /// A world in which node 1 knows the agent of node 0.
 fn serving(calls: CallConditions) -> World {
+    serving_at(2, calls)
+}
+
+fn serving_at(nodes: usize, calls: CallConditions) -> World {
     let conditions = Conditions { latency_ms: (10, 10), ..Conditions::default() };
-    let mut world = World::new(1, Setup { nodes: 2, conditions, calls: Some(calls), ..Setup::default() });
-    (0..2).for_each(|node| world.start(node, RestartFrom::Disk));
+    let mut world = World::new(1, Setup { nodes, conditions, calls: Some(calls), ..Setup::default() });
+    (0..nodes).for_each(|node| world.start(node, RestartFrom::Disk));
     world.submit(0, offer("worker", "text"));
     run(&mut world, 20_000);
     world
 }
 
 fn call(world: &mut World, in_ms: u64, patience_ms: u64) {
-    let call = ClientCall {
-        host: 0,
-        agent: "worker@.".parse().expect("a full name"),
-        size: 10,
-        patience_ms,
-        gives_up_ms: None,
-    };
-    world.call_in(in_ms, 1, call);
+    world.call_in(in_ms, 1, client_call(Vec::new(), patience_ms));
+}
+
+/// A call of an agent that runs at these hosts, too.
+fn call_any(world: &mut World, in_ms: u64, also: &[usize]) {
+    world.call_in(in_ms, 1, client_call(also.to_vec(), 30_000));
+}
+
+fn client_call(also: Vec<usize>, patience_ms: u64) -> ClientCall {
+    let agent = "worker@.".parse().expect("a full name");
+    ClientCall { host: 0, agent, also, size: 10, patience_ms, gives_up_ms: None }
 }
 
 fn sum(a: CallCounts, b: CallCounts) -> CallCounts {

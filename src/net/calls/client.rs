@@ -158,6 +158,7 @@ impl<'a> Performance<'a> {
                 }
                 self.hear(stream, None);
             }
+            Output::Listen(stream) => self.hear(stream, None),
             Output::TakeOutput { stream, size } => {
                 let halves = self.idle.take()?;
                 self.waiting = take_output(halves, size).map(move |taken| Done::Taken(stream, taken)).boxed();
@@ -176,6 +177,7 @@ impl<'a> Performance<'a> {
             // What a host does goes to the mailboxes of its streams, never to that of a call.
             Output::Accept { .. }
             | Output::Run { .. }
+            | Output::SayAlive(_)
             | Output::Answer { .. }
             | Output::Refuse { .. }
             | Output::Drop(_) => {}

@@ -142,6 +142,7 @@ impl Driven {
                 Output::Open { stream: OutboundStream { call, .. }, .. }
                 | Output::Offer { stream: OutboundStream { call, .. }, .. }
                 | Output::SendInput(OutboundStream { call, .. })
+                | Output::Listen(OutboundStream { call, .. })
                 | Output::TakeOutput { stream: OutboundStream { call, .. }, .. }
                 | Output::Close(OutboundStream { call, .. })
                 | Output::Progress { stream: OutboundStream { call, .. }, .. }
@@ -149,6 +150,7 @@ impl Driven {
                 | Output::Ended { call, .. } => self.outbound.get(call),
                 Output::Accept { stream, .. }
                 | Output::Run { stream, .. }
+                | Output::SayAlive(stream)
                 | Output::Answer { stream, .. }
                 | Output::Refuse { stream, .. }
                 | Output::Drop(stream) => self.inbound.get(stream),

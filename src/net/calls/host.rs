@@ -88,6 +88,8 @@ struct Performance<'a> {
     /// Bytes of the input that are still to come.
     input_left: usize,
     deadline: Instant,
+    /// While the agent works: tells who holds the stream to say that the call is still here.
+    alive: Option<mpsc::Sender<()>>,
     under_way: Option<OpenCall>,
 }
 
@@ -148,6 +150,7 @@ impl Host {
             document: Vec::new(),
             input_left: 0,
             deadline: Instant::now(),
+            alive: None,
             under_way: None,
         };
         let source = self.sources.of(&peer);
@@ -186,9 +189,16 @@ impl Performance<'_> {
                 self.deadline = self.host.driver.instant(deadline);
                 if let (Some(reader), Some(writer)) = (self.reader.take(), self.writer.take()) {
                     let invocation = (self.name.clone(), std::mem::take(&mut self.document), self.deadline);
-                    self.waiting = run(&self.host.agents, invocation, reader, writer).boxed();
+                    let (alive, words) = mpsc::channel(1);
+                    self.alive = Some(alive);
+                    self.waiting = run(&self.host.agents, invocation, words, reader, writer).boxed();
                 }
             }
+            Output::SayAlive(_) => match &self.alive {
+                // One that waits to leave says as much as two.
+                Some(alive) => drop(alive.try_send(())),
+                None => self.say(&CallReply::Alive).await?,
+            },
             Output::Answer { size, .. } => {
                 self.say(&CallReply::Answered { size: size as u64 }).await?;
                 // Work that ends in its last moment still has the time of a frame to be read.
@@ -209,6 +219,7 @@ impl Performance<'_> {
             Output::Open { .. }
             | Output::Offer { .. }
             | Output::SendInput(_)
+            | Output::Listen(_)
             | Output::TakeOutput { .. }
             | Output::Close(_)
             | Output::Search { .. }
@@ -234,7 +245,7 @@ impl Performance<'_> {
                 Input::InputArrived { stream, size: self.document.len() }
             }
             Done::Worked(writer, ended) => {
-                self.writer = Some(writer);
+                (self.writer, self.alive) = (Some(writer), None);
                 let ended = ended.map(|output| {
                     self.document = output;
                     self.document.len()
@@ -310,6 +321,7 @@ async fn take_part(mut reader: Reader, left: usize) -> Result<Done, FrameError> 
 async fn run(
     agents: &Agents,
     (name, input, deadline): (FullName, Vec<u8>, Instant),
+    alive: mpsc::Receiver<()>,
     mut reader: Reader,
     mut writer: Writer,
 ) -> Result<Done, FrameError> {
@@ -328,7 +340,7 @@ async fn run(
     };
     let mut surplus = [0];
     let answer = tokio::select! {
-        ended = try_join(work, pass_reports(reports, worked, &mut writer)) => ended?.0,
+        ended = try_join(work, pass_reports(reports, alive, worked, &mut writer)) => ended?.0,
         // A caller says nothing after its input.
         _ = reader.read(&mut surplus) => {
             return Err(FrameError::Closed("the caller gave the call up".into()));
@@ -337,9 +349,10 @@ async fn run(
     Ok(Done::Worked(writer, answer.and_then(|output| as_bytes(&output))))
 }
 
-/// Sends reports of progress until the work has ended.
+/// Sends reports of progress, and that the call is still here, until the work has ended.
 async fn pass_reports(
     mut reports: mpsc::Receiver<Progress>,
+    mut alive: mpsc::Receiver<()>,
     mut worked: oneshot::Receiver<()>,
     writer: &mut Writer,
 ) -> Result<(), FrameError> {
@@ -348,6 +361,10 @@ async fn pass_reports(
             // Reports before the end: those made while it worked leave before the answer.
             biased;
             Some(report) = reports.recv() => report,
+            Some(()) = alive.recv() => {
+                say(writer, &CallReply::Alive).await?;
+                continue;
+            }
             _ = &mut worked => return Ok(()),
         };
         // A report without numbers would break the protocol, and the caller would end the call for it.

@@ -4,11 +4,12 @@
 //! may have left may have run, and stays in doubt until a host says how it ended. What is in doubt once is in doubt for
 //! the whole call.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Outcome, Progress};
 use crate::proto::code::Code;
-use crate::proto::identity::AgentId;
+use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX};
 use crate::proto::name::FullName;
 
@@ -18,8 +19,8 @@ pub(super) struct Attempts {
     id: CallId,
     offers: u32,
     stage: Stage,
-    /// The run of a host that accepted an offer of this call.
-    spoke_to: Option<Incarnation>,
+    /// Of each host that accepted an offer of this call, in which run.
+    spoke_to: BTreeMap<PeerKey, Incarnation>,
     /// Whether an earlier offer ran or may have run.
     in_doubt: bool,
 }
@@ -40,6 +41,8 @@ enum Stage {
 pub(super) enum Step {
     /// Send the input.
     SendInput,
+    /// Wait for the next reply.
+    Listen,
     /// Pass this on, and wait for the next reply.
     Progress(Progress),
     /// Read the output of so many bytes.
@@ -59,11 +62,18 @@ impl Attempts {
     /// A call that was not offered yet.
     pub(super) fn new(id: CallId) -> Attempts {
         // As after an end: what was never offered cannot be in doubt.
-        Attempts { id, offers: 0, stage: Stage::Over, spoke_to: None, in_doubt: false }
+        Attempts { id, offers: 0, stage: Stage::Over, spoke_to: BTreeMap::new(), in_doubt: false }
     }
 
     /// The next offer. The one before must have ended.
-    pub(super) fn offer(&mut self, agent: AgentId, name: FullName, size: usize, left: Duration) -> CallOffer {
+    pub(super) fn offer(
+        &mut self,
+        host: PeerKey,
+        agent: AgentId,
+        name: FullName,
+        size: usize,
+        left: Duration,
+    ) -> CallOffer {
         self.stage = Stage::Offered;
         self.offers += 1;
         CallOffer {
@@ -73,7 +83,7 @@ impl Attempts {
             left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
             size: size as u64,
             attempt: self.offers,
-            expected: self.spoke_to,
+            expected: self.spoke_to.get(&host).copied(),
         }
     }
 
@@ -82,16 +92,21 @@ impl Attempts {
         self.offers
     }
 
-    /// Takes what the host says.
-    pub(super) fn handle(&mut self, reply: CallReply) -> Step {
+    /// Takes what the host says to which it was offered last.
+    pub(super) fn handle(&mut self, host: PeerKey, reply: CallReply) -> Step {
         match (self.stage, reply) {
-            (Stage::Offered, CallReply::Accepted { incarnation }) if self.may_speak_to(incarnation) => {
+            (Stage::Offered, CallReply::Accepted { incarnation })
+                if self.may_speak_to(&host, incarnation) =>
+            {
                 // Before a byte of the input has left: when a stream breaks, nobody knows how far it came.
                 self.stage = Stage::Sent;
-                self.spoke_to = Some(incarnation);
+                self.spoke_to.insert(host, incarnation);
                 Step::SendInput
             }
             (Stage::Offered | Stage::Sent, CallReply::Failed(failure)) => Step::End(self.failed(failure)),
+            (Stage::Sent, CallReply::Alive) | (Stage::Offered | Stage::Sent, CallReply::Other) => {
+                Step::Listen
+            }
             (Stage::Sent, CallReply::Progress(progress)) => match progress.bounded() {
                 Some(progress) => Step::Progress(progress),
                 None => self.broke_protocol(),
@@ -113,8 +128,8 @@ impl Attempts {
         CallFailure::new(code, self.judge(Outcome::NotStarted), message)
     }
 
-    fn may_speak_to(&self, incarnation: Incarnation) -> bool {
-        self.spoke_to.is_none_or(|known| known == incarnation)
+    fn may_speak_to(&self, host: &PeerKey, incarnation: Incarnation) -> bool {
+        self.spoke_to.get(host).is_none_or(|known| *known == incarnation)
     }
 
     fn failed(&mut self, failure: CallFailure) -> CallFailure {
@@ -139,9 +154,12 @@ impl Attempts {
 mod tests {
     use super::*;
 
+    const LEFT: Duration = Duration::from_secs(1);
+    const HOST: PeerKey = PeerKey([1; 32]);
+
     fn offered() -> Attempts {
         let mut call = Attempts::new(CallId([1; 16]));
-        call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), 3, Duration::from_secs(1));
+        call.offer(HOST, AgentId([0; 20]), "a@.".parse().unwrap(), 3, LEFT);
         call
     }
 
@@ -153,33 +171,37 @@ mod tests {
     fn an_offer_that_was_not_accepted_ran_nothing_and_one_that_was_may_have_run() {
         assert_eq!(offered().lose(Code::Unreachable, "").outcome, Outcome::NotStarted);
         let mut call = offered();
-        assert_eq!(call.handle(accepted(7)), Step::SendInput);
+        assert_eq!(call.handle(HOST, accepted(7)), Step::SendInput);
         assert_eq!(call.lose(Code::Deadline, "").outcome, Outcome::Unknown);
     }
 
     #[test]
     fn doubt_lasts_over_the_next_offer_which_names_the_run_it_spoke_to() {
         let mut call = offered();
-        call.handle(accepted(7));
+        call.handle(HOST, accepted(7));
         call.lose(Code::Unreachable, "");
-        let offer = call.offer(AgentId([0; 20]), "a@.".parse().unwrap(), 3, Duration::from_secs(1));
+        let offer = call.offer(HOST, AgentId([0; 20]), "a@.".parse().unwrap(), 3, LEFT);
         assert_eq!((offer.attempt, offer.expected), (2, Some(Incarnation(7))));
+        let other = call.clone().offer(PeerKey([2; 32]), AgentId([0; 20]), "a@.".parse().unwrap(), 3, LEFT);
+        assert_eq!((other.attempt, other.expected), (3, None), "another host had no part in that");
         let busy = CallReply::Failed(CallFailure::new(Code::Busy, Outcome::NotStarted, ""));
-        assert!(matches!(call.clone().handle(busy), Step::End(it) if it.outcome == Outcome::Unknown));
-        assert!(matches!(call.handle(accepted(8)), Step::End(it) if it.outcome == Outcome::Unknown));
+        assert!(matches!(call.clone().handle(HOST, busy), Step::End(it) if it.outcome == Outcome::Unknown));
+        assert!(matches!(call.handle(HOST, accepted(8)), Step::End(it) if it.outcome == Outcome::Unknown));
     }
 
     #[test]
     fn what_comes_out_of_turn_or_is_too_large_ends_the_call() {
         let report = |progress| CallReply::Progress(Progress { progress, total: None, message: None });
         for reply in [report(1.0), CallReply::Answered { size: 1 }] {
-            assert!(matches!(offered().handle(reply), Step::End(it) if it.outcome == Outcome::NotStarted));
+            assert!(
+                matches!(offered().handle(HOST, reply), Step::End(it) if it.outcome == Outcome::NotStarted)
+            );
         }
         let large = CallReply::Answered { size: CALL_BYTES_MAX as u64 + 1 };
         for reply in [accepted(7), report(f64::NAN), large] {
             let mut call = offered();
-            call.handle(accepted(7));
-            assert!(matches!(call.handle(reply), Step::End(it) if it.outcome == Outcome::Unknown));
+            call.handle(HOST, accepted(7));
+            assert!(matches!(call.handle(HOST, reply), Step::End(it) if it.outcome == Outcome::Unknown));
         }
     }
 

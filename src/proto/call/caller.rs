@@ -1,11 +1,12 @@
 //! The calls that this node makes: which host is asked, how often, and how long each step may take.
 //!
-//! A call waits for one of the streams that may be open to its host, opens one, offers itself, and is offered anew while the
-//! host leaves it without an answer: a later offer voids the one before, so a host that stood still does not run it later.
-//! Once an offer is accepted there is no other; what may be said of the call is decided by its [`Attempts`]. Whatever
+//! A call goes from host to host until one accepts it: what was not accepted ran nothing, so it moves freely (`candidates`),
+//! those that can be reached and have less to do first (`hosts`). At each host it waits for one of the streams that may be open
+//! there, opens one, and offers itself; a later offer to a host voids the one before, so a host that stood still does not run
+//! it later. Once an offer is accepted there is no other; what may be said of the call is decided by its [`Attempts`]. Whatever
 //! happens, it ends at its deadline.
 
-use std::cmp::min;
+use std::cmp::{max, min};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::attempts::{Attempts, Step, accept_patience};
+use super::candidates::{Candidates, Next};
+use super::host::transfer_time;
+use super::hosts::Hosts;
 use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Wanted};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{
-    CALL_OFFERS_MAX, CALL_OPEN_DEADLINE, CALL_OPEN_PATIENCE, CALL_OPENINGS_MAX, CALL_REOPEN_MS,
-    CALL_SEARCH_TIME_MAX, CALLS_MADE_MAX, CALLS_PER_HOST_MAX,
+    CALL_OPEN_PATIENCE, CALL_REOPEN_MS, CALL_SEARCH_TIME_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
 };
-use crate::proto::liveness::Presence;
 
 /// The calls that a node makes, and the hosts they are for.
 #[derive(Debug)]
@@ -29,60 +31,51 @@ pub(super) struct Caller {
     rng: ChaCha8Rng,
     /// At most [`CALLS_MADE_MAX`].
     calls: BTreeMap<CallId, OutboundCall>,
-    /// Hosts of calls, with those that wait for a stream in the order in which they came.
-    hosts: BTreeMap<PeerKey, HostStreams>,
+    hosts: Hosts,
     /// When something is due for a call; one entry for each.
     timers: BTreeSet<(Duration, CallId)>,
-}
-
-/// How many of the streams to one host are taken, and who waits for one.
-#[derive(Debug, Default)]
-struct HostStreams {
-    taken: usize,
-    waiting: VecDeque<CallId>,
 }
 
 /// One call on its way.
 #[derive(Debug)]
 struct OutboundCall {
     wanted: Wanted,
-    host: PeerKey,
+    candidates: Candidates,
     attempts: Attempts,
     stage: Stage,
     /// Streams opened for it; the last is the present one.
     streams: u32,
-    /// When no more streams are opened.
-    opens_until: Duration,
-    unanswered: u32,
-    was_searched: bool,
     /// Why there was no answer yet.
     why: String,
+    /// What the last host said that was reached and did not take it.
+    refusal: Option<CallFailure>,
     /// Its entry among the timers.
     timer: Duration,
 }
 
-/// What a call waits for.
+/// What a call waits for. From `Opening` on, but for `Searching`, it has one of the streams to its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// One of the streams to its host.
     Queued,
-    /// The stream that was wished for at `since`.
-    Opening { since: Duration, until: Duration },
     /// Word of where the host is.
     Searching { until: Duration },
+    /// The stream that was wished for at `since`.
+    Opening { since: Duration, until: Duration },
     /// The time of the next opening.
     Pausing { until: Duration },
     /// The host's answer to the offer.
-    Offered { until: Duration },
-    /// The host's word on how the work ended.
-    Accepted,
+    Offered { since: Duration, until: Duration },
+    /// The host's word on how the work ended, or that it goes on.
+    Accepted { until: Duration },
     /// The bytes of the output.
-    TakingOutput,
+    TakingOutput { until: Duration },
 }
 
 impl Caller {
     pub(super) fn new(own: PeerKey, rng: ChaCha8Rng) -> Caller {
-        Caller { own, rng, calls: BTreeMap::new(), hosts: BTreeMap::new(), timers: BTreeSet::new() }
+        let (calls, hosts, timers) = (BTreeMap::new(), Hosts::default(), BTreeSet::new());
+        Caller { own, rng, calls, hosts, timers }
     }
 
     pub(super) fn handle_call(
@@ -100,33 +93,29 @@ impl Caller {
             let message = "this node has as many calls under way as it keeps; try again in a moment";
             return outputs.push_back(refused(Code::Busy, message));
         }
-        let Some(host) = choose(&wanted.replicas, self.own) else {
+        let (hosts, rng, is_choice) = (&self.hosts, &mut self.rng, wanted.replicas.len() > 1);
+        // Of equals any, so that callers who know nothing of each other do not all take the same.
+        let rank = |host: &PeerKey, presence| {
+            (hosts.rank(now, host, presence), if is_choice { rng.random::<u32>() } else { 0 })
+        };
+        let Some(candidates) = Candidates::of(&wanted.replicas, self.own, rank) else {
             return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
         };
         // A timer from the first moment on: a call that waits for a stream ends at its deadline, too.
         let timer = wanted.deadline;
         let call = OutboundCall {
             wanted,
-            host,
+            candidates,
             attempts: Attempts::new(id),
             stage: Stage::Queued,
             streams: 0,
-            opens_until: Duration::ZERO,
-            unanswered: 0,
-            was_searched: false,
             why: "the host took no stream in time".into(),
+            refusal: None,
             timer,
         };
         self.timers.insert((timer, id));
         self.calls.insert(id, call);
-        let streams = self.hosts.entry(host).or_default();
-        // A stream is free only while nobody waits for one, so a new call overtakes none.
-        if streams.taken < CALLS_PER_HOST_MAX {
-            streams.taken += 1;
-            self.begin(now, id, outputs);
-        } else {
-            streams.waiting.push_back(id);
-        }
+        self.go_on(now, id, outputs);
     }
 
     pub(super) fn handle_give_up(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
@@ -139,18 +128,26 @@ impl Caller {
         stream: OutboundStream,
         outputs: &mut VecDeque<Output>,
     ) {
-        let Some(call) = self.present(stream) else { return };
+        let Some(call) = self.calls.get_mut(&stream.call).filter(|call| call.streams == stream.number) else {
+            return;
+        };
         let Stage::Opening { since, .. } = call.stage else { return };
-        let patience = accept_patience(now.saturating_sub(since), call.unanswered);
-        let Wanted { agent, name, size, deadline, .. } = &call.wanted;
+        let (opening, candidate) = (now.saturating_sub(since), call.candidates.present());
+        let until = if call.candidates.is_thorough {
+            now + accept_patience(opening, candidate.unanswered)
+        } else {
+            // What is far has as long as its stream took, though others wait to be asked.
+            max(since + self.hosts.patience(&candidate.host), now + opening)
+        };
+        let (host, Wanted { agent, name, size, deadline, .. }) = (candidate.host, &call.wanted);
         // The time left is reckoned when the offer leaves: the opening may have taken seconds of it.
-        let offer = call.attempts.offer(*agent, name.clone(), *size, deadline.saturating_sub(now));
-        call.stage = Stage::Offered { until: now + patience };
+        let offer = call.attempts.offer(host, *agent, name.clone(), *size, deadline.saturating_sub(now));
+        call.stage = Stage::Offered { since: now, until };
         outputs.push_back(Output::Offer { stream, offer });
         self.set_timer(stream.call);
     }
 
-    /// A host that cannot be dialed is looked for once.
+    /// A host that cannot be dialed is looked for once, when others did not take the call.
     pub(super) fn handle_not_opened(
         &mut self,
         now: Duration,
@@ -163,18 +160,19 @@ impl Caller {
             return;
         }
         call.why = format!("the host cannot be reached: {why}");
-        // A host that was found and still cannot be dialed is not found better by a second search.
-        if std::mem::replace(&mut call.was_searched, true) {
-            return self.give_up_host(now, stream.call, outputs);
-        }
-        call.stage = Stage::Searching { until: now + CALL_SEARCH_TIME_MAX };
-        outputs.push_back(Output::Search { call: stream.call, host: call.host });
-        self.set_timer(stream.call);
+        let candidate = call.candidates.present_mut();
+        candidate.note_not_opened();
+        let host = candidate.host;
+        self.hosts.unreached(now, &host);
+        self.leave_host(now, stream.call, outputs);
+        self.go_on(now, stream.call, outputs);
     }
 
     pub(super) fn handle_searched(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
-        if self.calls.get(&id).is_some_and(|call| matches!(call.stage, Stage::Searching { .. })) {
-            self.open(now, id, outputs);
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if matches!(call.stage, Stage::Searching { .. }) {
+            call.candidates.present_mut().note_searched();
+            self.visit(now, id, outputs);
         }
     }
 
@@ -185,19 +183,39 @@ impl Caller {
         reply: CallReply,
         outputs: &mut VecDeque<Output>,
     ) {
-        let Some(call) = self.present(stream) else { return };
-        if !matches!(call.stage, Stage::Offered { .. } | Stage::Accepted) {
+        let Some(call) = self.calls.get_mut(&stream.call).filter(|call| call.streams == stream.number) else {
             return;
+        };
+        match call.stage {
+            Stage::Offered { since, .. } => {
+                self.hosts.reached(&call.candidates.present().host, now.saturating_sub(since));
+            }
+            Stage::Accepted { .. } => {}
+            _ => return,
         }
-        match call.attempts.handle(reply) {
+        // Whoever speaks is there.
+        if matches!(call.stage, Stage::Accepted { .. }) {
+            call.stage = Stage::Accepted { until: now + CALL_SILENCE_MAX };
+        }
+        match call.attempts.handle(call.candidates.present().host, reply) {
             Step::SendInput => {
-                call.stage = Stage::Accepted;
+                // Nothing is heard before all of it has left.
+                let until = now + CALL_SILENCE_MAX + transfer_time(call.wanted.size);
+                call.stage = Stage::Accepted { until };
                 outputs.push_back(Output::SendInput(stream));
             }
+            Step::Listen => outputs.push_back(Output::Listen(stream)),
             Step::Progress(progress) => outputs.push_back(Output::Progress { stream, progress }),
             Step::TakeOutput(size) => {
-                call.stage = Stage::TakingOutput;
+                call.stage = Stage::TakingOutput { until: now + CALL_SILENCE_MAX + transfer_time(size) };
                 outputs.push_back(Output::TakeOutput { stream, size });
+            }
+            Step::End(failure) if may_another(&failure) => {
+                call.candidates.present_mut().has_refused = true;
+                call.refusal = Some(failure);
+                outputs.push_back(Output::Close(stream));
+                self.leave_host(now, stream.call, outputs);
+                return self.go_on(now, stream.call, outputs);
             }
             Step::End(failure) => return self.end(now, stream.call, Some(failure), outputs),
         }
@@ -210,13 +228,13 @@ impl Caller {
         stream: OutboundStream,
         outputs: &mut VecDeque<Output>,
     ) {
-        if self.present(stream).is_some_and(|call| call.stage == Stage::TakingOutput) {
+        if self.present(stream).is_some_and(|call| matches!(call.stage, Stage::TakingOutput { .. })) {
             self.end(now, stream.call, None, outputs);
         }
     }
 
     /// A host's queue of new streams may hold one and drop the rest without a word: a stream that closes before any answer
-    /// was not seen by the host, and another is opened.
+    /// was not seen by the host, and another is opened, to another host where there is one.
     pub(super) fn handle_lost(
         &mut self,
         now: Duration,
@@ -230,14 +248,23 @@ impl Caller {
         match (call.stage, loss) {
             (Stage::Offered { .. }, Loss::Closed(why)) => {
                 call.why = format!("the host serves no call stream: {why}");
-                call.stage = Stage::Pausing { until: now + pause };
-                self.set_timer(stream.call);
+                if call.candidates.is_thorough {
+                    call.stage = Stage::Pausing { until: now + pause };
+                    self.set_timer(stream.call);
+                } else {
+                    self.leave_host(now, stream.call, outputs);
+                    self.go_on(now, stream.call, outputs);
+                }
             }
             // A host in the middle of a frame may stand still as well as one that says nothing.
             (Stage::Offered { .. }, Loss::TooSlow(_)) => self.leave_unanswered(now, stream.call, outputs),
             // Of an offer only a violation is left here: a host that speaks nonsense is not asked again.
-            (Stage::Offered { .. } | Stage::Accepted | Stage::TakingOutput, loss) => {
+            (Stage::Offered { .. } | Stage::Accepted { .. } | Stage::TakingOutput { .. }, loss) => {
                 let failure = call.attempts.lose(loss.code(), format!("the call broke off: {loss}"));
+                let host = call.candidates.present().host;
+                if !matches!(loss, Loss::Violation(_)) {
+                    self.hosts.unreached(now, &host);
+                }
                 self.end(now, stream.call, Some(failure), outputs);
             }
             // A stream that is not open yet, or not any more, has nothing to lose.
@@ -264,57 +291,88 @@ impl Caller {
             return self.end(now, id, Some(failure), outputs);
         }
         match call.stage {
-            // The old stream goes first, since a call has one at a time.
             Stage::Opening { .. } => {
+                let host = call.candidates.present().host;
+                self.hosts.unreached(now, &host);
+                // The old stream goes first, since a call has one at a time.
                 outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
-                self.open(now, id, outputs);
+                self.leave_host(now, id, outputs);
+                self.go_on(now, id, outputs);
             }
-            Stage::Searching { .. } | Stage::Pausing { .. } => self.open(now, id, outputs),
+            Stage::Searching { .. } => self.handle_searched(now, id, outputs),
+            Stage::Pausing { .. } if call.candidates.present().is_open(now) => self.open(now, id, outputs),
+            Stage::Pausing { .. } => {
+                self.leave_host(now, id, outputs);
+                self.go_on(now, id, outputs);
+            }
             Stage::Offered { .. } => self.leave_unanswered(now, id, outputs),
-            // They have no timer but the deadline.
-            Stage::Queued | Stage::Accepted | Stage::TakingOutput => {}
+            Stage::Accepted { .. } | Stage::TakingOutput { .. } => {
+                let loss = Loss::TooSlow("the host fell silent in the midst of the call".into());
+                let stream = OutboundStream { call: id, number: call.streams };
+                self.handle_lost(now, stream, loss, outputs);
+            }
+            // It has no timer but the deadline.
+            Stage::Queued => {}
         }
     }
 
-    /// The call has one of the streams to its host.
-    fn begin(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        // Counted from here and not from the call's beginning: the wait in the queue is not the host's fault.
-        call.opens_until = now + CALL_OPEN_DEADLINE;
-        self.open(now, id, outputs);
+    /// Turns to the next host. The call has no stream to any.
+    fn go_on(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+        let Caller { calls, hosts, .. } = self;
+        let Some(call) = calls.get_mut(&id) else { return };
+        match call.candidates.next(now, |host, presence| hosts.rank(now, host, presence)) {
+            Some(Next::Ask(_)) => self.visit(now, id, outputs),
+            Some(Next::LookFor(host)) => {
+                call.stage = Stage::Searching { until: now + CALL_SEARCH_TIME_MAX };
+                outputs.push_back(Output::Search { call: id, host });
+                self.set_timer(id);
+            }
+            None => {
+                // What somebody said tells more than the silence of others.
+                let failure = call.refusal.take().unwrap_or_else(|| {
+                    let why = std::mem::take(&mut call.why);
+                    call.attempts.lose(Code::Unreachable, why)
+                });
+                self.end(now, id, Some(failure), outputs);
+            }
+        }
     }
 
-    /// Opens the next stream, if there is to be one.
+    /// Asks the host that is present, once there is a stream for it.
+    fn visit(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if self.hosts.take(now, call.candidates.present().host, id) {
+            return self.open(now, id, outputs);
+        }
+        call.stage = Stage::Queued;
+        self.set_timer(id);
+    }
+
+    /// Opens the next stream.
     fn open(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if call.streams >= CALL_OPENINGS_MAX || call.opens_until <= now {
-            return self.give_up_host(now, id, outputs);
-        }
         // The number makes all that earlier streams may still report stale.
         call.streams += 1;
-        call.stage = Stage::Opening { since: now, until: min(now + CALL_OPEN_PATIENCE, call.opens_until) };
-        let stream = OutboundStream { call: id, number: call.streams };
-        outputs.push_back(Output::Open { stream, host: call.host });
+        let candidate = call.candidates.present_mut();
+        let (host, opens_until) = (candidate.host, candidate.note_opening(now));
+        let patience =
+            if call.candidates.is_thorough { CALL_OPEN_PATIENCE } else { self.hosts.patience(&host) };
+        call.stage = Stage::Opening { since: now, until: min(now + patience, opens_until) };
+        outputs.push_back(Output::Open { stream: OutboundStream { call: id, number: call.streams }, host });
         self.set_timer(id);
     }
 
     fn leave_unanswered(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.why = "the host did not accept the call in time; it may be overloaded".into();
-        call.unanswered += 1;
-        if call.unanswered >= CALL_OFFERS_MAX {
-            return self.give_up_host(now, id, outputs);
-        }
+        let candidate = call.candidates.present_mut();
+        candidate.unanswered += 1;
+        let host = candidate.host;
         // A closed stream tells a host that wakes late that nobody waits for its word on this one.
         outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
-        self.open(now, id, outputs);
-    }
-
-    fn give_up_host(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let why = std::mem::take(&mut call.why);
-        let failure = call.attempts.lose(Code::Unreachable, why);
-        self.end(now, id, Some(failure), outputs);
+        self.hosts.unreached(now, &host);
+        self.leave_host(now, id, outputs);
+        self.go_on(now, id, outputs);
     }
 
     fn end(
@@ -325,30 +383,34 @@ impl Caller {
         outputs: &mut VecDeque<Output>,
     ) {
         let Some(call) = self.calls.get(&id) else { return };
-        let end = CallEnd { host: Some(call.host), attempts: call.attempts.made(), failure };
+        let host = Some(call.candidates.present().host);
+        let end = CallEnd { host, attempts: call.attempts.made(), failure };
         outputs.push_back(Output::Ended { call: id, end });
         self.remove(now, id, outputs);
     }
 
-    /// Forgets a call; its stream goes to who waits longest for one.
+    /// Forgets a call.
     fn remove(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.calls.get(&id) else { return };
         self.timers.remove(&(call.timer, id));
         if call.streams > 0 {
             outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
         }
-        let Some(streams) = self.hosts.get_mut(&call.host) else { return };
-        if call.stage == Stage::Queued {
-            return streams.waiting.retain(|waiting| *waiting != id);
-        }
-        // Handed on without being counted as free, so that no new call can step in between.
-        match streams.waiting.pop_front() {
-            Some(next) => self.begin(now, next, outputs),
-            None => {
-                streams.taken -= 1;
-                // Nobody waits either: hosts are kept only while calls use them, which bounds the map.
-                if streams.taken == 0 {
-                    self.hosts.remove(&call.host);
+        self.leave_host(now, id, outputs);
+        self.calls.remove(&id);
+    }
+
+    /// The call needs no stream to its host any more: it goes to who waits longest for one.
+    fn leave_host(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let host = call.candidates.present().host;
+        match call.stage {
+            Stage::Queued => self.hosts.leave(&host, id),
+            Stage::Searching { .. } => {}
+            _ => {
+                call.stage = Stage::Queued;
+                if let Some(next) = self.hosts.release(&host, id) {
+                    self.open(now, next, outputs);
                 }
             }
         }
@@ -371,6 +433,12 @@ impl Caller {
     }
 }
 
+/// Whether another host may take what one did not.
+fn may_another(failure: &CallFailure) -> bool {
+    let is_of_the_call = matches!(failure.code, Code::BadInput | Code::TooLarge | Code::Deadline);
+    failure.outcome == Outcome::NotStarted && !is_of_the_call
+}
+
 impl Stage {
     /// When something is done about it though nothing happens; none where only the call's deadline counts.
     fn until(self) -> Option<Duration> {
@@ -378,25 +446,21 @@ impl Stage {
             Stage::Opening { until, .. }
             | Stage::Searching { until }
             | Stage::Pausing { until }
-            | Stage::Offered { until } => Some(until),
-            Stage::Queued | Stage::Accepted | Stage::TakingOutput => None,
+            | Stage::Offered { until, .. }
+            | Stage::Accepted { until }
+            | Stage::TakingOutput { until } => Some(until),
+            Stage::Queued => None,
         }
     }
-}
-
-/// The host that is asked: another than this node, rather one that is not known to be unreachable.
-fn choose(replicas: &[(PeerKey, Presence)], own: PeerKey) -> Option<PeerKey> {
-    let others = replicas.iter().filter(|(peer, _)| *peer != own);
-    // Unknown is as good as reachable, for silence proves nothing where no beacon was expected;
-    // of equals the first is taken, so the order in which they are given decides.
-    others.min_by_key(|(_, presence)| *presence == Presence::Unreachable).map(|(peer, _)| *peer)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{Calls, Input};
+    use crate::proto::call::{Calls, Incarnation, Input};
     use crate::proto::identity::{AgentId, Identity};
+    use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_HOST_MAX};
+    use crate::proto::liveness::Presence;
 
     const NOW: Duration = Duration::from_secs(5);
     const DEADLINE: Duration = Duration::from_secs(65);
@@ -450,7 +514,7 @@ mod tests {
     fn a_host_that_answers_is_asked_before_one_that_does_not_and_the_own_host_never() {
         use Presence::{Reachable, Unknown, Unreachable};
         for (replicas, asked) in [
-            (&[(1, Reachable), (2, Unreachable), (3, Reachable), (4, Reachable)][..], 3),
+            (&[(1, Reachable), (2, Unreachable), (3, Reachable), (4, Unreachable)][..], 3),
             (&[(2, Unreachable), (3, Unknown)], 3),
             (&[(1, Reachable), (2, Unreachable)], 2),
         ] {
@@ -458,6 +522,122 @@ mod tests {
         }
         let nobody = ended(&call(&mut calls(), 1, &[(1, Reachable)]));
         assert_eq!(nobody, (Code::NotFound, Outcome::NotStarted, 0));
+    }
+
+    const FROZEN: [(u8, Presence); 3] =
+        [(2, Presence::Reachable), (3, Presence::Reachable), (4, Presence::Reachable)];
+
+    /// What comes of the next timer.
+    fn wait(calls: &mut Calls) -> (Duration, Vec<Output>) {
+        let due = calls.poll_timeout().unwrap();
+        calls.handle_timeout(due);
+        (due, outputs(calls))
+    }
+
+    fn open_of(outputs: &[Output]) -> (OutboundStream, PeerKey) {
+        let open = outputs.iter().find_map(|output| match output {
+            Output::Open { stream, host } => Some((*stream, *host)),
+            _ => None,
+        });
+        open.unwrap_or_else(|| panic!("{outputs:?}"))
+    }
+
+    #[test]
+    fn a_call_leaves_silent_hosts_quickly_for_others_and_later_calls_ask_them_last() {
+        let mut calls = calls();
+        let (first, stopped) = opened(&call(&mut calls, 1, &FROZEN));
+        // The connection stands, and nobody reads from it.
+        tell(&mut calls, NOW, Input::Opened(first));
+        let (at, moved) = wait(&mut calls);
+        assert_eq!((at, &moved[0]), (NOW + CALL_ACCEPT_PATIENCE, &Output::Close(first)));
+        // The next takes no stream at all.
+        let (second, silent) = open_of(&moved);
+        let (at, moved) = wait(&mut calls);
+        assert_eq!((at, &moved[0]), (NOW + 2 * CALL_ACCEPT_PATIENCE, &Output::Close(second)));
+        let (third, alive) = open_of(&moved);
+        assert_eq!(BTreeSet::from([stopped, silent, alive]).len(), 3);
+        tell(&mut calls, at, Input::Opened(third));
+        let accepted = CallReply::Accepted { incarnation: Incarnation(7) };
+        let sent = tell(&mut calls, at, Input::Reply { stream: third, reply: accepted });
+        assert_eq!(sent, [Output::SendInput(third)]);
+        for number in 2..20 {
+            let (stream, host) = opened(&call(&mut calls, number, &FROZEN));
+            assert_eq!(host, alive, "the others pause, however much it has to do");
+            tell(&mut calls, at, Input::GiveUp { call: stream.call });
+        }
+    }
+
+    #[test]
+    fn a_host_that_falls_silent_in_the_midst_of_a_call_leaves_it_in_doubt_and_one_that_speaks_keeps_it() {
+        let mut calls = calls();
+        let (stream, _) = opened(&call(&mut calls, 1, &FROZEN));
+        tell(&mut calls, NOW, Input::Opened(stream));
+        let accepted = CallReply::Accepted { incarnation: Incarnation(7) };
+        tell(&mut calls, NOW, Input::Reply { stream, reply: accepted });
+        let mut now = NOW;
+        for reply in [CallReply::Alive, CallReply::Other, CallReply::Alive] {
+            now += CALL_SILENCE_MAX - Duration::from_millis(1);
+            calls.handle_timeout(now);
+            assert_eq!(tell(&mut calls, now, Input::Reply { stream, reply }), [Output::Listen(stream)]);
+        }
+        calls.handle_timeout(now + CALL_SILENCE_MAX);
+        assert_eq!(ended(&outputs(&mut calls)), (Code::Unreachable, Outcome::Unknown, 1));
+    }
+
+    #[test]
+    fn a_call_that_no_host_takes_at_once_is_offered_to_all_of_them_patiently() {
+        let mut calls = calls();
+        let (mut outputs, mut asked, mut now) = (call(&mut calls, 1, &FROZEN), Vec::new(), NOW);
+        while !outputs.iter().any(|output| matches!(output, Output::Ended { .. })) {
+            let (stream, host) = open_of(&outputs);
+            asked.push(host);
+            tell(&mut calls, now, Input::Opened(stream));
+            (now, outputs) = wait(&mut calls);
+        }
+        let (code, outcome, attempts) = ended(&outputs);
+        assert_eq!((code, outcome, attempts as usize), (Code::Unreachable, Outcome::NotStarted, asked.len()));
+        for (host, _) in FROZEN {
+            let times = asked.iter().filter(|asked| **asked == key(host)).count();
+            assert_eq!(times, CALL_OFFERS_MAX as usize);
+        }
+        let each_once: BTreeSet<PeerKey> = asked[..3].iter().copied().collect();
+        assert_eq!(each_once.len(), 3, "each is asked before any is asked again");
+    }
+
+    #[test]
+    fn what_one_host_does_not_take_is_offered_to_the_next_and_what_nobody_would_take_is_not() {
+        let say = |code, outcome| CallReply::Failed(CallFailure::new(code, outcome, "so it is"));
+        let mut calls = calls();
+        let mut outputs = call(&mut calls, 1, &FROZEN);
+        for number in 1..=3 {
+            let (stream, _) = open_of(&outputs);
+            assert_eq!(stream.number, number);
+            tell(&mut calls, NOW, Input::Opened(stream));
+            let reply = say(Code::Busy, Outcome::NotStarted);
+            outputs = tell(&mut calls, NOW, Input::Reply { stream, reply });
+        }
+        assert_eq!(ended(&outputs), (Code::Busy, Outcome::NotStarted, 3), "all of them said so");
+        for (code, outcome) in [
+            (Code::BadInput, Outcome::NotStarted),
+            (Code::AgentFailed, Outcome::Done),
+            (Code::Busy, Outcome::Unknown),
+        ] {
+            let (stream, _) = opened(&call(&mut calls, 2, &FROZEN));
+            tell(&mut calls, NOW, Input::Opened(stream));
+            let over = tell(&mut calls, NOW, Input::Reply { stream, reply: say(code, outcome) });
+            assert_eq!(ended(&over), (code, outcome, 1));
+        }
+    }
+
+    #[test]
+    fn a_host_that_cannot_be_dialed_is_looked_for_after_others_were_asked() {
+        let mut calls = calls();
+        let (stream, dead) = opened(&call(&mut calls, 1, &FROZEN[..2]));
+        let moved = tell(&mut calls, NOW, Input::NotOpened { stream, why: "refused".into() });
+        let (stream, other) = open_of(&moved);
+        assert_ne!(dead, other);
+        let reopened = tell(&mut calls, NOW, Input::NotOpened { stream, why: "refused".into() });
+        assert!(matches!(reopened[..], [Output::Search { host, .. }] if host == dead || host == other));
     }
 
     #[test]

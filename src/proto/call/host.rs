@@ -10,7 +10,9 @@ use super::{Access, CallFailure, CallId, CallOffer, InboundStream, Incarnation, 
 use crate::proto::address_block::Source;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{CALL_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, CALL_INPUT_PATIENCE};
+use crate::proto::limits::{
+    CALL_ALIVE_INTERVAL, CALL_BYTES_MAX, CALL_ENDS_AHEAD, CALL_INPUT_BYTES_PER_SECOND, CALL_INPUT_PATIENCE,
+};
 use crate::proto::name::FullName;
 
 /// The calls that a node takes; as many as the registry admits.
@@ -20,7 +22,7 @@ pub(super) struct Host {
     calls: BTreeMap<InboundStream, InboundCall>,
     /// The stream of each call, so that an earlier one makes way for a later.
     streams: BTreeMap<(PeerKey, CallId), InboundStream>,
-    /// Until when inputs are waited for.
+    /// When something is due for a call; one entry for each that is not over.
     timers: BTreeSet<(Duration, InboundStream)>,
 }
 
@@ -33,7 +35,11 @@ struct InboundCall {
     deadline: Duration,
     /// When all of the input must be here.
     input_until: Duration,
+    /// When the caller is told next that it is here.
+    alive_at: Duration,
     stage: Stage,
+    /// Its entry among the timers.
+    timer: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +91,21 @@ impl Host {
         }
         // The registry lets nothing in that is larger than a `usize` can be.
         let size = usize::try_from(offer.size).unwrap_or(usize::MAX);
-        let deadline = now + time;
-        let input_until = now + time.min(input_time(size));
-        let stage = Stage::Input(size);
-        let call = InboundCall { peer, call: offer.call, permit, deadline, input_until, stage };
+        let deadline = now + time.saturating_sub(CALL_ENDS_AHEAD).max(time / 2);
+        let input_until = now + time.min(CALL_INPUT_PATIENCE + transfer_time(size));
+        let call = InboundCall {
+            peer,
+            call: offer.call,
+            permit,
+            deadline,
+            input_until,
+            alive_at: now + CALL_ALIVE_INTERVAL,
+            stage: Stage::Input(size),
+            timer: input_until,
+        };
         self.calls.insert(stream, call);
         self.streams.insert((peer, offer.call), stream);
-        self.timers.insert((input_until, stream));
+        self.set_timer(stream);
         outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });
     }
 
@@ -120,8 +134,8 @@ impl Host {
             return self.drop_stream(stream, outputs);
         }
         call.stage = Stage::Running;
-        self.timers.remove(&(call.input_until, stream));
         outputs.push_back(Output::Run { stream, deadline: call.deadline });
+        self.set_timer(stream);
     }
 
     pub(super) fn handle_work_ended(
@@ -135,6 +149,7 @@ impl Host {
         };
         // The permit stays: the output fills memory until the caller has read it.
         call.stage = Stage::Ended;
+        self.timers.remove(&(call.timer, stream));
         if ended.is_ok() {
             self.registry.know(call.peer);
         }
@@ -158,15 +173,23 @@ impl Host {
     pub(super) fn handle_gone(&mut self, stream: InboundStream) {
         let Some(call) = self.calls.remove(&stream) else { return };
         self.registry.end(call.permit);
-        self.timers.remove(&(call.input_until, stream));
+        self.timers.remove(&(call.timer, stream));
         if self.streams.get(&(call.peer, call.call)) == Some(&stream) {
             self.streams.remove(&(call.peer, call.call));
         }
     }
 
-    /// Inputs that did not come in time do not come any more. What runs is ended by whoever runs it.
+    /// Inputs that did not come in time do not come any more, and callers are told that this node still has their calls. What
+    /// runs is ended by whoever runs it.
     pub(super) fn handle_timeout(&mut self, now: Duration, outputs: &mut VecDeque<Output>) {
         while let Some((_, stream)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+            let Some(call) = self.calls.get_mut(&stream) else { return };
+            if call.stage == Stage::Running || now < call.input_until {
+                call.alive_at = now + CALL_ALIVE_INTERVAL;
+                outputs.push_back(Output::SayAlive(stream));
+                self.set_timer(stream);
+                continue;
+            }
             let message = "the input did not come in time; call again over a faster link, or with less";
             self.refuse_input(
                 stream,
@@ -184,9 +207,19 @@ impl Host {
     fn refuse_input(&mut self, stream: InboundStream, failure: CallFailure, outputs: &mut VecDeque<Output>) {
         let Some(call) = self.calls.get_mut(&stream) else { return };
         call.stage = Stage::Ended;
-        self.timers.remove(&(call.input_until, stream));
+        self.timers.remove(&(call.timer, stream));
         self.registry.void(call.permit);
         outputs.push_back(Output::Refuse { stream, failure });
+    }
+
+    fn set_timer(&mut self, stream: InboundStream) {
+        let Some(call) = self.calls.get_mut(&stream) else { return };
+        self.timers.remove(&(call.timer, stream));
+        call.timer = match call.stage {
+            Stage::Input(_) => call.alive_at.min(call.input_until),
+            Stage::Running | Stage::Ended => call.alive_at,
+        };
+        self.timers.insert((call.timer, stream));
     }
 
     fn drop_stream(&mut self, stream: InboundStream, outputs: &mut VecDeque<Output>) {
@@ -196,9 +229,9 @@ impl Host {
     }
 }
 
-/// How long an input of so many bytes may take.
-fn input_time(size: usize) -> Duration {
-    CALL_INPUT_PATIENCE + Duration::from_secs_f64(size as f64 / CALL_INPUT_BYTES_PER_SECOND as f64)
+/// How long so many bytes take over a slow link.
+pub(super) fn transfer_time(size: usize) -> Duration {
+    Duration::from_secs_f64(size as f64 / CALL_INPUT_BYTES_PER_SECOND as f64)
 }
 
 impl Access {
@@ -266,9 +299,9 @@ mod tests {
         assert!(outputs.is_empty(), "it is void");
         host.handle_gone(STREAMS[0]);
         host.handle_input(STREAMS[1], 3, &mut outputs);
-        let deadline = NOW + Duration::from_secs(30);
+        let deadline = NOW + Duration::from_secs(30) - CALL_ENDS_AHEAD;
         assert_eq!(outputs, [Output::Run { stream: STREAMS[1], deadline }]);
-        assert_eq!((host.calls.len(), host.streams.len(), host.timers.len()), (1, 1, 0));
+        assert_eq!((host.calls.len(), host.streams.len(), host.timers.len()), (1, 1, 1));
         host.handle_gone(STREAMS[1]);
         assert_eq!((host.calls.len(), host.streams.len()), (0, 0));
     }
@@ -280,9 +313,9 @@ mod tests {
         offered(&mut host, STREAMS[0], 1, Access::Granted);
         host.handle_input(STREAMS[0], 4, &mut outputs);
         offered(&mut host, STREAMS[1], 1, Access::Granted);
-        let due = host.poll_timeout().unwrap();
-        host.handle_timeout(due, &mut outputs);
         assert_eq!(outputs.pop_front(), Some(Output::Drop(STREAMS[0])));
+        let input_until = NOW + CALL_INPUT_PATIENCE + transfer_time(3);
+        host.handle_timeout(input_until, &mut outputs);
         let said = outputs.pop_front();
         let is_late =
             |failure: &CallFailure| (failure.code, failure.outcome) == (Code::Deadline, Outcome::NotStarted);
@@ -290,6 +323,36 @@ mod tests {
         host.handle_input(STREAMS[1], 3, &mut outputs);
         assert_eq!(outputs, [Output::Drop(STREAMS[1])], "it runs no more");
         assert_eq!((host.calls.len(), host.poll_timeout()), (0, None));
+    }
+
+    /// When an input is waited for no more.
+    fn until_refused(host: &mut Host) -> Duration {
+        loop {
+            let (due, mut outputs) = (host.poll_timeout().unwrap(), VecDeque::new());
+            host.handle_timeout(due, &mut outputs);
+            match outputs.pop_front() {
+                Some(Output::SayAlive(_)) => {}
+                Some(Output::Refuse { .. }) => return due,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_caller_hears_from_its_host_every_few_seconds_as_long_as_the_call_is_there() {
+        let mut host = Host::new(Incarnation(7));
+        let mut outputs = VecDeque::new();
+        offered(&mut host, STREAMS[0], 1, Access::Granted);
+        host.handle_input(STREAMS[0], 3, &mut outputs);
+        outputs.clear();
+        for times in 1..5 {
+            let due = host.poll_timeout().unwrap();
+            assert_eq!(due, NOW + CALL_ALIVE_INTERVAL * times);
+            host.handle_timeout(due, &mut outputs);
+            assert_eq!(outputs.pop_front(), Some(Output::SayAlive(STREAMS[0])));
+        }
+        host.handle_work_ended(STREAMS[0], Ok(1), &mut outputs);
+        assert_eq!(host.poll_timeout(), None);
     }
 
     #[test]
@@ -301,9 +364,7 @@ mod tests {
             let offer = CallOffer { size, call: CallId([size as u8; 16]), ..long.clone() };
             let peer = Identity::from_seed([1; 32]).key();
             host.handle_offer(NOW, InboundStream(size), (peer, None), &offer, Access::Granted, &mut outputs);
-            let waits = host.poll_timeout().unwrap() - NOW;
-            assert_eq!(waits.as_secs(), seconds, "{size}");
-            host.handle_timeout(NOW + waits, &mut outputs);
+            assert_eq!((until_refused(&mut host) - NOW).as_secs(), seconds, "{size}");
         }
     }
 

@@ -104,6 +104,8 @@ pub enum Output {
     Offer { stream: OutboundStream, offer: CallOffer },
     /// Send the input, and tell the next reply.
     SendInput(OutboundStream),
+    /// Tell the next reply.
+    Listen(OutboundStream),
     /// Read an output of so many bytes: `OutputTaken` follows.
     TakeOutput { stream: OutboundStream, size: usize },
     /// Close the stream, or do not open it any more.
@@ -121,6 +123,8 @@ pub enum Output {
     /// Run the agent, until the deadline on the machine's clock: `WorkEnded` follows by then. Reports of progress, each
     /// [bounded](Progress::bounded), go to the caller as they come.
     Run { stream: InboundStream, deadline: Duration },
+    /// Say that the call is still here, so that its caller knows that this node is.
+    SayAlive(InboundStream),
     /// Say that the output follows, send it and close the stream: `Gone` follows.
     Answer { stream: InboundStream, size: usize },
     /// Say why there is no answer, read no more of the input but to drop it, and close the stream. `Gone` follows

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ciborium::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::proto::code::Code;
@@ -56,6 +57,8 @@ pub enum CallReply {
     },
     /// The offer is not accepted, or the accepted call gave no output.
     Failed(CallFailure),
+    /// The host still has the call.
+    Alive,
     /// The work goes on.
     Progress(Progress),
     /// The output follows.
@@ -63,7 +66,13 @@ pub enum CallReply {
         /// Its bytes.
         size: u64,
     },
+    /// Something that only a later version says; passed over.
+    #[serde(skip)]
+    Other,
 }
+
+/// The kinds of replies that are known.
+const REPLY_KINDS: [&str; 5] = ["Accepted", "Failed", "Alive", "Progress", "Answered"];
 
 /// What is known of the work when a call gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,9 +168,21 @@ impl CallReply {
         codec::encode(self)
     }
 
-    /// Reads a reply of bounded size.
+    /// Reads a reply of bounded size. One of an unknown kind is [`CallReply::Other`].
     pub fn decode(bytes: &[u8]) -> Result<CallReply, Malformed> {
-        decode_frame(bytes)
+        decode_frame(bytes).or_else(|malformed| match decode_frame(bytes).as_ref().map(kind) {
+            Ok(Some(kind)) if !REPLY_KINDS.contains(&kind) => Ok(CallReply::Other),
+            _ => Err(malformed),
+        })
+    }
+}
+
+/// The kind of a reply as it is written: alone, or as the only key of a map.
+fn kind(reply: &Value) -> Option<&str> {
+    match reply {
+        Value::Text(kind) => Some(kind),
+        Value::Map(entries) => entries.iter().next().filter(|_| entries.len() == 1)?.0.as_text(),
+        _ => None,
     }
 }
 
@@ -227,6 +248,25 @@ mod tests {
         }
         let bytes = codec::encode(&Request::Offer(Later { offer: offer(), priority: 7 }));
         assert_eq!(CallRequest::decode(&bytes), Ok(CallRequest::Offer(offer())));
+    }
+
+    #[test]
+    fn a_reply_of_an_unknown_kind_is_passed_over_and_a_broken_one_of_a_known_kind_is_not() {
+        #[derive(Serialize)]
+        enum Later {
+            Bored,
+            Partial { size: u64 },
+            Accepted { incarnation: &'static str },
+            Answered,
+        }
+        for later in [Later::Bored, Later::Partial { size: 3 }] {
+            assert_eq!(CallReply::decode(&codec::encode(&later)), Ok(CallReply::Other));
+        }
+        for broken in [Later::Accepted { incarnation: "seven" }, Later::Answered] {
+            assert_eq!(CallReply::decode(&codec::encode(&broken)), Err(Malformed));
+        }
+        assert_eq!(CallReply::decode(&codec::encode(&7)), Err(Malformed));
+        assert_eq!(CallReply::decode(&CallReply::Alive.encode()), Ok(CallReply::Alive));
     }
 
     #[test]

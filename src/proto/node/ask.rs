@@ -64,7 +64,7 @@ impl Questions<'_, '_> {
             false => Search::of(&find, ASK_TIME).map(|search| Question::Find(Box::new(search))),
         };
         let Some(question) = question else {
-            let zones = self.cover_alone(&find);
+            let zones = self.alone(&find, zones);
             self.count_replicas(&zones);
             let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
@@ -74,7 +74,7 @@ impl Questions<'_, '_> {
             return Some(Reply::Found(self.united(&consulted, &find, by_name, ZoneStatus::Cached)));
         }
         if !self.0.resolver.has_room() {
-            let zones = self.cover_alone(&find);
+            let zones = self.alone(&find, zones);
             let Answer { found, next, zones } = self.found_here(&find, by_name, zones).0;
             return Some(Reply::Found(Answer { found, next, zones: condensed(&scope, zones) }));
         }

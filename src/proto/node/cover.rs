@@ -28,7 +28,11 @@ impl Turn<'_> {
 
     /// The same where nobody else is asked: what lies below a zone those above it may know, and who speaks for it was told so.
     pub(super) fn cover_alone(&self, find: &Find) -> Vec<ZoneAnswer> {
-        let mut answers = self.cover(find);
+        self.alone(find, self.cover(find))
+    }
+
+    /// What was covered, where nobody else is asked.
+    pub(super) fn alone(&self, find: &Find, mut answers: Vec<ZoneAnswer>) -> Vec<ZoneAnswer> {
         let asked = find.query.zone.clone().unwrap_or_else(ZoneName::root);
         if !find.local && self.is_unsure(&asked) && answers.iter().all(|it| it.status.is_fine()) {
             answers.push(untold(self.zones, &asked));
@@ -76,7 +80,7 @@ impl Turn<'_> {
                 Some(zone) => self.answer_of(zone),
                 None => self.overlay.below().answer(&id, self.ctx.config, self.ctx.now),
             });
-            let registry = served.or_else(|| self.zones.below().get(&id).map(|zone| &**zone));
+            let registry = self.zones.registry_of(&id);
             open.extend(registry.into_iter().flat_map(|zone| self.delegated_in(zone, asked)));
         }
         answers.sort_by(|one, other| one.zone.cmp(&other.zone));
@@ -88,7 +92,7 @@ impl Turn<'_> {
     fn cover_of_gateway(&self, asked: &ZoneName) -> Vec<ZoneAnswer> {
         let below = self.overlay.below();
         // Of a zone that nobody serves those above it would know.
-        let is_known = self.zones.contains_key(asked) || below.ids().any(|id| id.zone == *asked);
+        let is_known = self.zones.contains_key(asked) || below.follows(asked);
         let concerns = |zone: &ZoneName| zone.is_within(asked) || !is_known && asked.is_within(zone);
         let served =
             self.zones.values().filter(|zone| concerns(zone.name())).map(|zone| self.answer_of(zone));
@@ -126,8 +130,8 @@ impl Turn<'_> {
 
     /// Whether this node follows a zone, and nothing of it is missing.
     pub(super) fn is_fresh_below(&self, zone: &ZoneName) -> bool {
-        let mut answers = self.zones.below().keys().filter(|id| id.zone == *zone).map(|id| {
-            let answer = self.overlay.below().answer(id, self.ctx.config, self.ctx.now);
+        let mut answers = self.zones.below().named(zone).map(|zone| {
+            let answer = self.overlay.below().answer(zone.id(), self.ctx.config, self.ctx.now);
             answer.status.is_fine()
         });
         answers.next().is_some_and(|first| first && answers.all(|it| it))
@@ -151,8 +155,7 @@ impl Turn<'_> {
 
     /// Zones of new delegations that are not followed yet.
     fn delegated_just_now(&self) -> impl Iterator<Item = ZoneId> {
-        let registries = self.zones.all();
-        let fresh = registries.flat_map(|zone| {
+        let fresh = self.zones.delegating().flat_map(|zone| {
             zone.records.delegations.fresh().filter_map(|key| self.counted(zone, zone.registry().get(key)?))
         });
         let is_served = |id: &ZoneId| self.zones.get(&id.zone).is_some_and(|zone| zone.id() == id);

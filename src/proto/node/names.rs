@@ -48,8 +48,9 @@ impl Questions<'_, '_> {
             let whole = is_fine(zone.answer(self.links, self.ctx.config, self.ctx.now).status);
             return if whole { Knowledge::Whole } else { Knowledge::Unknown };
         }
-        let replicas = self.zones.below().keys().filter(|id| id.zone == *zone);
-        let answers = replicas.map(|id| self.overlay.below().answer(id, self.ctx.config, self.ctx.now));
+        let replicas = self.zones.below().named(zone);
+        let answers =
+            replicas.map(|zone| self.overlay.below().answer(zone.id(), self.ctx.config, self.ctx.now));
         let statuses: Vec<ZoneStatus> = answers.map(|answer| answer.status).collect();
         match statuses.first() {
             Some(_) if statuses.iter().all(|status| is_fine(*status)) => Knowledge::Lately,
@@ -61,8 +62,8 @@ impl Questions<'_, '_> {
     }
 
     fn gateways_below(&self, zone: &ZoneName) -> Vec<Contact> {
-        let replicas = self.zones.below().keys().filter(|id| id.zone == *zone);
-        replicas.flat_map(|id| self.overlay.below().gateways(id)).cloned().collect()
+        let replicas = self.zones.below().named(zone);
+        replicas.flat_map(|zone| self.overlay.below().gateways(zone.id())).cloned().collect()
     }
 
     pub(super) fn answer_agent(&mut self, id: AgentId) -> ask::Answer {
@@ -155,8 +156,9 @@ impl Questions<'_, '_> {
     }
 
     fn contact_of_host(&self, zone: &ZoneName, host: PeerKey) -> Option<Contact> {
-        let below = self.zones.below().keys().filter(|id| id.zone == *zone);
-        let named = below.flat_map(|id| self.overlay.below().gateways(id)).find(|it| it.peer == host);
+        let below = self.zones.below().named(zone);
+        let named =
+            below.flat_map(|zone| self.overlay.below().gateways(zone.id())).find(|it| it.peer == host);
         let contact = match host == self.ctx.key() {
             true => Contact { peer: host, addresses: self.ctx.addresses.to_vec() },
             false => self.links.contact(host),

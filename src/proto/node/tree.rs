@@ -38,7 +38,7 @@ impl Turn<'_> {
         });
         let mut tree: BTreeMap<ZoneId, TreeZone> =
             served.chain(below).map(|zone| (zone.id.clone(), zone)).collect();
-        for registry in zones.all() {
+        for registry in zones.delegating() {
             for (id, record) in self.delegated_zones(registry) {
                 let zone = tree.entry(id.clone()).or_insert_with(|| known(id));
                 if zone.role.is_none() {

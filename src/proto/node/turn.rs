@@ -48,7 +48,8 @@ impl Turn<'_> {
         let step = self.clock.observe(self.ctx.now);
         self.ctx.clock_settles = self.clock.settles();
         let Some(step) = step else { return };
-        self.zones.all_mut().for_each(|zone| zone.shift(step));
+        self.zones.values_mut().for_each(|zone| zone.shift(step));
+        self.zones.below_mut().shift(step, self.ctx.config);
         self.overlay.shift(step);
         self.resolver.shift(step);
         self.own.shift(step);
@@ -198,19 +199,23 @@ impl Turn<'_> {
         self.with_leader(conversation, Zone::handle_request_failed);
     }
 
-    /// Lets every replica below do something, and takes note of comparisons that ended.
-    pub(super) fn handle_below(&mut self, act: impl Fn(&mut Zone, &mut Context<'_>)) {
-        for id in self.zones.below().keys().cloned().collect::<Vec<_>>() {
+    /// Lets those replicas below do something whose time has come, and takes note of comparisons that ended.
+    pub(super) fn handle_below_due(&mut self, act: impl Fn(&mut Zone, &mut Context<'_>)) {
+        for id in self.zones.below().due(self.ctx.now) {
             self.with_below(&id, &act);
         }
     }
 
     fn with_below(&mut self, id: &ZoneId, act: impl FnOnce(&mut Zone, &mut Context<'_>)) {
-        let Some(zone) = self.zones.below_mut().get_mut(id) else { return };
-        act(zone, &mut self.ctx);
-        // Of a zone in which this node writes nothing there is nothing to be answered.
-        zone.records.take_notices();
-        self.overlay.note_outcome(&mut self.ctx, self.zones, id);
+        let outcome = self.zones.below_mut().with(&mut self.ctx, id, |zone, ctx| {
+            act(zone, ctx);
+            // Of a zone in which this node writes nothing there is nothing to be answered.
+            zone.records.take_notices();
+            zone.outcome.take()
+        });
+        if let Some(outcome) = outcome.flatten() {
+            self.overlay.handle_outcome(&mut self.ctx, id, outcome);
+        }
     }
 
     /// The store did not keep what the last turn wrote: own records are taken back, the rest waits.
@@ -345,11 +350,12 @@ impl Turn<'_> {
         conversation: ConversationId,
         act: impl FnOnce(&mut Zone, &mut Context<'_>),
     ) {
-        let leader = self.zones.all().find(|zone| zone.leads(conversation));
-        let Some((id, role)) = leader.map(|zone| (zone.id().clone(), zone.role())) else { return };
-        match role {
-            Role::Below => self.with_below(&id, act),
-            Role::Member | Role::Follower => drop(self.with_zone(&id.zone, act)),
+        let is_leader = |zone: &&Zone| zone.leading() == Some(conversation);
+        let served = self.zones.values().find(is_leader).map(|zone| zone.name().clone());
+        if let Some(name) = served {
+            self.with_zone(&name, act);
+        } else if let Some(id) = self.zones.below().leader(conversation).cloned() {
+            self.with_below(&id, act);
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::walk::contact_of;
 use super::{Overlay, counts, delegated};
+use crate::proto::agenda::Agenda;
 use crate::proto::ask::{Contact, Referral};
 use crate::proto::config::Config;
 use crate::proto::context::Context;
@@ -44,6 +45,10 @@ const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
 /// What lies below.
 pub(in crate::proto) struct Below {
     zones: BTreeMap<ZoneId, Followed>,
+    /// When each is compared again.
+    agenda: Agenda<ZoneId>,
+    /// The gateways of all of them.
+    peers: BTreeSet<PeerKey>,
     /// How many zones are named beyond those.
     beyond: usize,
     /// How often all delegations had changed when it was last looked which zones there are.
@@ -53,6 +58,7 @@ pub(in crate::proto) struct Below {
 }
 
 /// A zone below.
+#[derive(Default)]
 struct Followed {
     /// Its gateways, those named last first.
     gateways: Vec<Contact>,
@@ -60,7 +66,6 @@ struct Followed {
     met: BTreeMap<PeerKey, Met>,
     /// Whose turn it is.
     turn: usize,
-    due: Timestamp,
     failures: u32,
     /// The last comparison that finished.
     compared_at: Option<Timestamp>,
@@ -80,7 +85,15 @@ struct Met {
 
 impl Below {
     pub(super) fn new(now: Timestamp) -> Below {
-        Below { zones: BTreeMap::new(), beyond: 0, seen: 0, look_at: now, looked_at: now }
+        Below {
+            zones: BTreeMap::new(),
+            agenda: Agenda::default(),
+            peers: BTreeSet::new(),
+            beyond: 0,
+            seen: 0,
+            look_at: now,
+            looked_at: now,
+        }
     }
 
     /// Whether it was looked which zones there are since this node speaks for those above them.
@@ -94,14 +107,14 @@ impl Below {
     }
 
     pub(super) fn due(&self) -> Option<Timestamp> {
-        self.zones.values().map(|zone| zone.due).chain([self.look_at]).min()
+        self.agenda.first().into_iter().chain([self.look_at]).min()
     }
 
     pub(super) fn shift(&mut self, step: Duration) {
         self.look_at = self.look_at - step;
         self.looked_at = self.looked_at - step;
+        self.agenda.shift(step);
         for zone in self.zones.values_mut() {
-            zone.due = zone.due - step;
             zone.compared_at = zone.compared_at.map(|at| at - step);
             zone.met.values_mut().for_each(|met| met.at = met.at - step);
         }
@@ -150,7 +163,7 @@ impl Below {
 
     /// Whether a peer speaks for some zone below.
     pub(in crate::proto) fn is_gateway_of_any(&self, peer: &PeerKey) -> bool {
-        self.zones.values().any(|zone| zone.gateways.iter().any(|gateway| gateway.peer == *peer))
+        self.peers.contains(peer)
     }
 
     fn named(&self, zone: &ZoneName) -> impl Iterator<Item = &Followed> {
@@ -167,18 +180,6 @@ impl Below {
 }
 
 impl Followed {
-    fn new(now: Timestamp) -> Followed {
-        Followed {
-            gateways: Vec::new(),
-            met: BTreeMap::new(),
-            turn: 0,
-            due: now,
-            failures: 0,
-            compared_at: None,
-            turned_away: None,
-        }
-    }
-
     fn freshness(&self, config: &Config, now: Timestamp) -> (ZoneStatus, Option<Duration>) {
         let whole = || self.met.values().filter(|met| met.is_whole);
         // The oldest of those that answer: halves of a zone that never met are heard in turn.
@@ -209,9 +210,10 @@ impl Followed {
         self.gateways.get(self.turn).cloned()
     }
 
-    fn take(&mut self, outcome: Outcome, ctx: &mut Context<'_>) {
+    /// A comparison ended; when the next is due.
+    fn take(&mut self, outcome: Outcome, ctx: &mut Context<'_>) -> Timestamp {
         let Outcome { peer, ended, is_whole } = outcome;
-        match ended {
+        let wait = match ended {
             Ended::Finished => {
                 self.met.insert(peer, Met { at: ctx.now, is_whole, answers: true });
                 (self.compared_at, self.failures) = (Some(ctx.now), 0);
@@ -219,8 +221,7 @@ impl Followed {
                 let others = self.gateways.iter().filter(|it| !self.met.contains_key(&it.peer)).count();
                 // All of them within half of the time for which they count.
                 let turn = ctx.config.fresh_for / 2 / self.gateways.len().max(1) as u32;
-                let wait = if others > 0 { RETRY.0 } else { ctx.config.follow_interval.min(turn) };
-                self.due = ctx.now + ctx.jitter(wait);
+                if others > 0 { RETRY.0 } else { ctx.config.follow_interval.min(turn) }
             }
             Ended::Broken => {
                 if let Some(met) = self.met.get_mut(&peer) {
@@ -228,10 +229,10 @@ impl Followed {
                 }
                 self.failures += 1;
                 let rounds = self.failures / self.gateways.len().max(1) as u32;
-                let wait = (RETRY.0 * 2u32.saturating_pow(rounds.min(16))).min(RETRY.1);
-                self.due = ctx.now + ctx.jitter(wait);
+                (RETRY.0 * 2u32.saturating_pow(rounds.min(16))).min(RETRY.1)
             }
-        }
+        };
+        ctx.now + ctx.jitter(wait)
     }
 }
 
@@ -241,43 +242,48 @@ impl Overlay {
         self.look_below(ctx, zones);
         self.make_room(ctx, zones);
         let mut starts = 0;
-        let due: Vec<ZoneId> =
-            self.below.zones.iter().filter(|(_, it)| it.due <= ctx.now).map(|(id, _)| id.clone()).collect();
-        for id in due {
-            let (Some(followed), Some(zone)) =
-                (self.below.zones.get_mut(&id), zones.below_mut().get_mut(&id))
-            else {
+        for id in self.below.agenda.due(ctx.now) {
+            let Some(followed) = self.below.zones.get_mut(&id) else {
+                self.below.agenda.set(&id, None);
                 continue;
             };
-            if starts == STARTS_MAX {
-                followed.due = ctx.now + TURN;
-                continue;
-            }
-            let Some(contact) = followed.next() else { continue };
-            followed.due = ctx.now + ctx.config.sync_deadline;
-            starts += 1;
-            ctx.out.push(Output::Reach(contact.clone()));
-            zone.start_sync(ctx, contact.peer, Grace::None);
+            let fits = |weight: usize| zones.below().weight() + weight <= ctx.config.room_below;
+            let wait = if followed.turned_away.is_some_and(|weight| !fits(weight)) {
+                RETRY.1
+            } else if starts == STARTS_MAX {
+                TURN
+            } else if let Some(contact) = followed.next() {
+                if followed.turned_away.take().is_some() {
+                    let zone = Zone::new(id.clone(), Role::Below, ctx);
+                    zones.below_mut().insert(zone, ctx.config);
+                }
+                starts += 1;
+                ctx.out.push(Output::Reach(contact.clone()));
+                zones.below_mut().with(ctx, &id, |zone, ctx| zone.start_sync(ctx, contact.peer, Grace::None));
+                ctx.config.sync_deadline
+            } else {
+                // Nobody but this node names it.
+                RETRY.1
+            };
+            self.below.agenda.set(&id, Some(ctx.now + wait));
         }
     }
 
     /// Where the replicas weigh too much, those go that weigh more than an equal part of what is left beside the zones whose keys
     /// the operator named: what one zone is full of costs no other its place. They are tried again where they would fit.
     fn make_room(&mut self, ctx: &mut Context<'_>, zones: &mut Zones) {
-        let is_anchored = |id: &ZoneId| ctx.config.zone_keys.contains_key(&id.zone);
-        let weigh = |anchored: bool| -> usize {
-            let of = zones.below().iter().filter(|(id, _)| is_anchored(id) == anchored);
-            of.map(|(_, zone)| zone.registry().weight()).sum()
-        };
-        let room = ctx.config.room_below.saturating_sub(weigh(true));
-        let mut weight = weigh(false);
-        let mut over: Vec<(usize, ZoneId)> = Vec::new();
-        if weight > room {
-            let share = room / zones.below().keys().filter(|id| !is_anchored(id)).count().max(1);
-            let weighed = zones.below().iter().map(|(id, zone)| (zone.registry().weight(), id.clone()));
-            over.extend(weighed.filter(|(weight, id)| *weight > share && !is_anchored(id)));
-            over.sort_unstable();
+        if zones.below().weight() <= ctx.config.room_below {
+            return;
         }
+        let is_anchored = |zone: &&Zone| ctx.config.zone_keys.contains_key(zone.name());
+        let (anchored, others): (Vec<&Zone>, Vec<&Zone>) = zones.below().values().partition(is_anchored);
+        let weigh = |zone: &&Zone| zone.registry().weight();
+        let room = ctx.config.room_below.saturating_sub(anchored.iter().map(weigh).sum());
+        let mut weight: usize = others.iter().map(weigh).sum();
+        let share = room / others.len().max(1);
+        let weighed = others.iter().map(|zone| (weigh(zone), zone.id().clone()));
+        let mut over: Vec<(usize, ZoneId)> = weighed.filter(|(weight, _)| *weight > share).collect();
+        over.sort_unstable();
         while weight > room
             && let Some((its, id)) = over.pop()
         {
@@ -286,17 +292,7 @@ impl Overlay {
             if let Some(followed) = self.below.zones.get_mut(&id) {
                 followed.met.clear();
                 (followed.compared_at, followed.turned_away) = (None, Some(its));
-                followed.due = ctx.now + RETRY.1;
-            }
-        }
-        for (id, followed) in &mut self.below.zones {
-            let fits = followed.turned_away.is_some_and(|its| weight + its <= room);
-            if fits && followed.due <= ctx.now {
-                followed.turned_away = None;
-                let zone = Zone::new(id.clone(), Role::Below, ctx);
-                zones.below_mut().insert(id.clone(), Box::new(zone));
-            } else if followed.turned_away.is_some() && followed.due <= ctx.now {
-                followed.due = ctx.now + RETRY.1;
+                self.below.agenda.set(&id, Some(ctx.now + RETRY.1));
             }
         }
     }
@@ -308,11 +304,11 @@ impl Overlay {
         }
     }
 
-    /// A conversation of a replica moved on: whether it ended is seen here.
-    pub(in crate::proto) fn note_outcome(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, id: &ZoneId) {
-        let outcome = zones.below_mut().get_mut(id).and_then(|zone| zone.outcome.take());
-        if let (Some(outcome), Some(followed)) = (outcome, self.below.zones.get_mut(id)) {
-            followed.take(outcome, ctx);
+    /// A comparison of a replica ended.
+    pub(in crate::proto) fn handle_outcome(&mut self, ctx: &mut Context<'_>, id: &ZoneId, outcome: Outcome) {
+        if let Some(followed) = self.below.zones.get_mut(id) {
+            let due = followed.take(outcome, ctx);
+            self.below.agenda.set(id, Some(due));
         }
     }
 
@@ -321,14 +317,16 @@ impl Overlay {
         if self.below.look_at > ctx.now {
             return;
         }
-        let changes: u64 = zones.all().map(|zone| zone.records.delegations.changes()).sum();
+        let of_served = zones.values().map(|zone| zone.records.delegations.changes());
+        let changes = of_served.sum::<u64>() + zones.below().delegation_changes();
         let is_old = self.below.looked_at + LOOK_INTERVAL_MAX <= ctx.now;
         self.below.look_at = ctx.now + LOOK_INTERVAL;
         if changes == self.below.seen && !is_old {
             return;
         }
         (self.below.seen, self.below.looked_at) = (changes, ctx.now);
-        zones.all_mut().for_each(|zone| zone.records.delegations.note_seen());
+        zones.values_mut().for_each(|zone| zone.records.delegations.note_seen());
+        zones.below_mut().note_delegations_seen();
         let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);
         // What was not compared for so long is nothing any more, though its zone is still named.
         let (now, kept) = (ctx.now, ctx.config.replica_kept);
@@ -340,23 +338,27 @@ impl Overlay {
             .collect();
         for id in gone {
             self.below.zones.remove(&id);
+            self.below.agenda.set(&id, None);
             self.drop_replica(ctx, zones, &id);
         }
         self.below.beyond = beyond;
         for (id, named) in named {
-            let followed = self.below.zones.entry(id.clone()).or_insert_with(|| Followed::new(ctx.now));
-            if followed.turned_away.is_none() && !zones.below().contains_key(&id) {
+            let followed = self.below.zones.entry(id.clone()).or_default();
+            if followed.turned_away.is_none() && !zones.below().contains(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
-                zones.below_mut().insert(id, Box::new(zone));
+                zones.below_mut().insert(zone, ctx.config);
             }
             let gateways = followed.pick(named);
             let is_new = |contact: &Contact| followed.gateways.iter().all(|known| known.peer != contact.peer);
             if gateways.iter().any(is_new) {
-                (followed.due, followed.failures) = (followed.due.min(ctx.now), 0);
+                followed.failures = 0;
+                self.below.agenda.hurry(&id, ctx.now);
             }
             followed.met.retain(|peer, _| gateways.iter().any(|it| it.peer == *peer));
             followed.gateways = gateways;
         }
+        let gateways = self.below.zones.values().flat_map(|zone| &zone.gateways);
+        self.below.peers = gateways.map(|gateway| gateway.peer).collect();
     }
 
     /// Every zone that is delegated below one of which this node is a gateway, with those that name it, the last first.
@@ -385,10 +387,7 @@ impl Overlay {
                 if !seen.insert(id.clone()) {
                     continue;
                 }
-                let served = zones.get(&id.zone).filter(|zone| *zone.id() == id);
-                let Some(zone) = served.or_else(|| zones.below().get(&id).map(|zone| &**zone)) else {
-                    continue;
-                };
+                let Some(zone) = zones.registry_of(&id) else { continue };
                 let keys = zone.records.delegations.below(&id.zone);
                 open.extend(
                     keys.filter_map(|key| zone.registry().get(key)).filter_map(|record| take(record, name)),
@@ -461,7 +460,7 @@ mod tests {
 
     #[test]
     fn gateways_that_answer_stay_whoever_names_himself_later() {
-        let mut followed = Followed::new(Timestamp(0));
+        let mut followed = Followed::default();
         let met = |answers| Met { at: Timestamp(0), is_whole: true, answers };
         followed.met = BTreeMap::from([(PeerKey([1; 32]), met(true)), (PeerKey([2; 32]), met(false))]);
         let named: Vec<Contact> = (3..40).chain([2, 1]).map(contact).collect();

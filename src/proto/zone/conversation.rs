@@ -48,9 +48,9 @@ impl Conversation {
 }
 
 impl Zone {
-    /// Whether this zone leads the conversation.
-    pub(in crate::proto) fn leads(&self, id: ConversationId) -> bool {
-        self.conversation.as_ref().is_some_and(|conversation| conversation.id == id)
+    /// The conversation that this zone leads.
+    pub(in crate::proto) fn leading(&self) -> Option<ConversationId> {
+        self.conversation.as_ref().map(|conversation| conversation.id)
     }
 
     /// An answer in the conversation that it leads. [`Zone::advance`] goes on, after the notices of this one were answered.

@@ -61,6 +61,10 @@ impl Delegations {
         self.changes += 1;
     }
 
+    pub(in crate::proto) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// How often they changed since the start.
     pub(in crate::proto) fn changes(&self) -> u64 {
         self.changes

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Zone;
+use super::{Replicas, Zone};
 use crate::proto::name::{ZoneId, ZoneName};
 
 /// The registries of a node.
@@ -11,7 +11,7 @@ pub(in crate::proto) struct Zones {
     /// Those that it is a member of, or follows.
     served: BTreeMap<ZoneName, Box<Zone>>,
     /// Those that it follows as a gateway of a zone above.
-    below: BTreeMap<ZoneId, Box<Zone>>,
+    below: Replicas,
 }
 
 /// The zones that this node takes part in. Of each name there is one registry, so that its name says which.
@@ -49,30 +49,39 @@ impl Zones {
     }
 }
 
-/// The replicas of zones below.
+/// The replicas of zones below, and all registries.
 impl Zones {
-    pub(in crate::proto) fn below(&self) -> &BTreeMap<ZoneId, Box<Zone>> {
+    pub(in crate::proto) fn below(&self) -> &Replicas {
         &self.below
     }
 
-    pub(in crate::proto) fn below_mut(&mut self) -> &mut BTreeMap<ZoneId, Box<Zone>> {
+    pub(in crate::proto) fn below_mut(&mut self) -> &mut Replicas {
         &mut self.below
+    }
+
+    /// One of them.
+    pub(in crate::proto) fn registry_of(&self, id: &ZoneId) -> Option<&Zone> {
+        self.get(&id.zone).filter(|zone| zone.id() == id).or_else(|| self.below.get(id))
     }
 
     /// The registries of a name: that which this node takes part in, and replicas.
     pub(in crate::proto) fn named(&self, name: &ZoneName) -> impl Iterator<Item = &Zone> {
-        let first = ZoneId::open(name.clone());
-        let below = self.below.range(first..).take_while(|(id, _)| id.zone == *name);
-        self.get(name).into_iter().chain(below.map(|(_, zone)| &**zone).collect::<Vec<_>>())
+        self.get(name).into_iter().chain(self.below.named(name))
     }
 
     /// Every registry, those that this node takes part in first.
     pub(in crate::proto) fn all(&self) -> impl Iterator<Item = &Zone> {
-        self.values().chain(self.below.values().map(|zone| &**zone))
+        self.values().chain(self.below.values())
     }
 
-    pub(in crate::proto) fn all_mut(&mut self) -> impl Iterator<Item = &mut Zone> {
-        let below = self.below.values_mut().map(|zone| &mut **zone);
-        self.served.values_mut().map(|zone| &mut **zone).chain(below)
+    /// Lets those with agents that wait for the index do something, for which they wait no more.
+    pub(in crate::proto) fn with_unindexed(&mut self, mut act: impl FnMut(&mut Zone)) {
+        self.values_mut().for_each(&mut act);
+        self.below.with_unindexed(act);
+    }
+
+    /// Those that hold a delegation, and maybe some that do not.
+    pub(in crate::proto) fn delegating(&self) -> impl Iterator<Item = &Zone> {
+        self.values().chain(self.below.delegating())
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct CallLaw {
 
 struct Watched {
     caller: usize,
+    /// Hosts that run its agent beside that of its record.
+    also: Vec<usize>,
     size: usize,
     deadline_ms: u64,
     is_waited_for: bool,
@@ -55,10 +57,18 @@ struct Watched {
 }
 
 impl CallLaw {
-    pub(super) fn make(&mut self, call: CallId, caller: usize, size: usize, deadline_ms: u64) {
+    pub(super) fn make(
+        &mut self,
+        call: CallId,
+        caller: usize,
+        also: Vec<usize>,
+        size: usize,
+        deadline_ms: u64,
+    ) {
         self.counts.made += 1;
         let watched = Watched {
             caller,
+            also,
             size,
             deadline_ms,
             is_waited_for: true,
@@ -74,6 +84,11 @@ impl CallLaw {
     pub(super) fn counts(&self) -> CallCounts {
         let waiting = self.calls.values().filter(|watched| watched.is_waited_for).count() as u64;
         CallCounts { waiting, ..self.counts }
+    }
+
+    /// Whether a node runs the agent of a call though no record says so.
+    pub(super) fn runs_at(&self, call: CallId, node: usize) -> bool {
+        self.calls.get(&call).is_some_and(|watched| watched.also.contains(&node))
     }
 
     /// Bytes of its input.

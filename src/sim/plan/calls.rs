@@ -1,5 +1,7 @@
 //! Calls of a plan: the faults and the work of any other run, and nodes that are killed while clients call their agents.
 
+use std::collections::BTreeSet;
+
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
@@ -33,10 +35,15 @@ impl Plan {
         }
         for _ in 0..rng.random_range(50..300) {
             let (host, caller) = (rng.random_range(0..nodes), rng.random_range(0..nodes));
+            // Most agents run at one host, some at several.
+            let hosts = *[1, 1, 2, 4].choose(rng).unwrap_or(&1);
+            let also = (1..hosts).map(|_| rng.random_range(0..nodes)).filter(|other| *other != host);
+            let also = BTreeSet::<usize>::from_iter(also).into_iter().collect();
             let patience_ms = *[500, 5_000, 60_000, 300_000].choose(rng).unwrap_or(&5_000);
             let call = ClientCall {
                 host,
                 agent: agent_of(host),
+                also,
                 size: *[0, 100, CALL_BYTES_MAX].choose(rng).unwrap_or(&100),
                 patience_ms,
                 gives_up_ms: rng.random_bool(0.1).then(|| rng.random_range(0..patience_ms)),

@@ -1,14 +1,17 @@
 //! Hosts that are processes of their own: killed, frozen, gone.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aop::api::{CallAnswer, Ready};
+use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
-use super::{Node, SLACK, failure, task};
+use super::{Node, PATIENCE, SLACK, failure, task};
 
 /// An `aop node` that runs the three builtin agents, one that answers with its input, and one that says nothing for a minute.
 pub(super) struct Process {
@@ -23,7 +26,15 @@ impl Process {
     }
 
     pub(super) fn start_at(bootstrap: &[&Process]) -> Process {
+        Process::with_agents(bootstrap, &[])
+    }
+
+    /// One that runs further agents, each given by its name and the text of its file.
+    fn with_agents(bootstrap: &[&Process], agents: &[(&str, String)]) -> Process {
         let folder = TempDir::new().unwrap();
+        for (name, text) in agents {
+            std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        }
         for builtin in ["echo", "sleep", "fail"] {
             let text = format!(
                 "[agent]\nname = \"{builtin}\"\ndescription = \"d\"\nmax_concurrency = 1\n\
@@ -112,4 +123,70 @@ async fn a_frozen_host_leaves_the_call_in_doubt_at_its_deadline() {
     let (code, outcome) = failure(&answer);
     assert!(["deadline", "unreachable"].contains(&code) && outcome == "not_started", "{answer:?}");
     host.signal("-CONT");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_freezes_is_given_up_within_twenty_seconds_however_long_the_call_may_take() {
+    let host = Process::start();
+    let caller = caller_of(&host).await;
+    let (answer, took) = harmed(&caller, 60, || host.signal("-STOP")).await;
+    assert_eq!(failure(&answer), ("unreachable", "unknown"));
+    assert!(took < Duration::from_secs(20) + SLACK, "{took:?}");
+}
+
+/// An agent of one owner on three hosts, which lists the ids of its calls in a file; two of the hosts fail under load.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
+    let folder = TempDir::new().unwrap();
+    let (key, ran) = (folder.path().join("owner.key"), folder.path().join("ran"));
+    let made =
+        Command::new(env!("CARGO_BIN_EXE_aop")).args(["keys", "new", "--out"]).arg(&key).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let text = format!(
+        "[agent]\nname = \"rep\"\ndescription = \"d\"\nmax_concurrency = 8\nowner_key = {key:?}\n\
+         [agent.run]\ncommand = [\"sh\", \"-c\", 'read -r task; echo \"$task\" >> \"$0\"; echo \"$task\"', {ran:?}]\n"
+    );
+    let agents = [("rep", text)];
+    let seed = Process::with_agents(&[], &agents);
+    let others = [Process::with_agents(&[&seed], &agents), Process::with_agents(&[&seed], &agents)];
+    let caller = caller_of(&seed).await;
+    let hosts = async || caller.handle().show("rep").await.map_or(0, |agent| agent.replicas.len());
+    timeout(PATIENCE, async {
+        while hosts().await < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await
+    .expect("three hosts");
+    let call = async |number: usize| {
+        let started = Instant::now();
+        let answer = caller.call("rep", json!({ "task": format!("call-{number}") }), 20.0).await;
+        (answer, started.elapsed())
+    };
+    let mut served = BTreeSet::new();
+    for number in 0..12 {
+        let (answer, _) = call(number).await;
+        served.insert(answer.served_by.clone().unwrap_or_else(|| panic!("{answer:?}")));
+    }
+    assert!(served.len() > 1, "they share the work: {served:?}");
+
+    others[0].signal("-KILL");
+    others[1].signal("-STOP");
+    let failed_at = Instant::now();
+    let (mut number, mut slow) = (12, 0);
+    while failed_at.elapsed() < Duration::from_secs(12) {
+        let begins_late = failed_at.elapsed() > Duration::from_secs(5);
+        let (answer, took) = call(number).await;
+        number += 1;
+        if begins_late {
+            assert!(answer.success, "{answer:?}");
+            assert_eq!(answer.served_by.as_ref(), Some(&seed.ready.peer_id));
+            slow += usize::from(took > Duration::from_secs(1));
+        }
+    }
+    others[1].signal("-CONT");
+    assert!(slow <= number / 20, "{slow} of {number}");
+    let lines = std::fs::read_to_string(&ran).unwrap();
+    let distinct: BTreeSet<&str> = lines.lines().collect();
+    assert_eq!(distinct.len(), lines.lines().count(), "no call ran twice");
 }

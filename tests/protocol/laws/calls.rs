@@ -325,7 +325,7 @@ impl World {
                     assert_eq!(end.attempts, told.offers);
                     told.end = Some(end);
                 }
-                Output::TakeOutput { .. } | Output::Progress { .. } => {}
+                Output::TakeOutput { .. } | Output::Progress { .. } | Output::Listen(_) => {}
                 other => panic!("no business of a caller: {other:?}"),
             }
         }
@@ -352,6 +352,7 @@ impl World {
                     self.inbound.remove(&stream);
                     self.host.handle(self.now, Input::Gone(stream));
                 }
+                Output::SayAlive(stream) => self.send_to_caller(stream, Frame::Reply(CallReply::Alive)),
                 Output::Drop(stream) => {
                     self.inbound.remove(&stream);
                 }
