@@ -43,12 +43,8 @@ impl Turn<'_> {
     /// Whether more may lie below a zone than is known here. At the root there is nobody above; and the first node of a world
     /// that met nobody knows all of it.
     pub(super) fn is_unsure(&self, asked: &ZoneName) -> bool {
-        !asked.is_root() && !self.is_first() && !self.overlay.is_gateway_above(asked)
-    }
-
-    /// Whether this is the first node of a world, and met nobody: nobody knows more than it does.
-    pub(super) fn is_first(&self) -> bool {
-        !self.ctx.config.expects_peers && self.links.none_since().is_some()
+        let is_first = self.links.begins_world(self.ctx.config);
+        !asked.is_root() && !is_first && !self.overlay.is_gateway_above(asked)
     }
 
     fn cover_by_clock(&self, find: &Find) -> Vec<ZoneAnswer> {
@@ -107,7 +103,9 @@ impl Turn<'_> {
         // What lies below a zone of this node those above it may know, and did not tell yet.
         let of_untold = self.zones.names().into_iter().filter(|name| {
             let is_untold = self.overlay.is_gateway(name) && !self.overlay.knows_below(name);
-            !self.is_first() && is_untold && (name.is_within(asked) || asked.is_within(name))
+            !self.links.begins_world(self.ctx.config)
+                && is_untold
+                && (name.is_within(asked) || asked.is_within(name))
         });
         for unknown in of_untold.map(|name| untold(self.zones, &name)) {
             if !answers.contains(&unknown) {

@@ -138,8 +138,9 @@ impl Questions<'_, '_> {
     fn unasked(&self, question: &Question, held: Resolution) -> Resolution {
         let Question::Names { names, .. } = question else { return held };
         let is_beyond = names.iter().any(|name| !self.zones.contains_key(&name.zone));
+        let is_first = self.links.begins_world(self.ctx.config);
         match held {
-            Resolution::Unknown(_) if is_beyond && !self.is_first() => Resolution::NotSynced,
+            Resolution::Unknown(_) if is_beyond && !is_first => Resolution::NotSynced,
             held => held,
         }
     }
