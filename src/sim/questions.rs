@@ -275,17 +275,20 @@ impl Questions {
             }
             (Asked::Name(name), Reply::Resolved(resolution)) => {
                 self.counts.names += 1;
-                self.counts.decided += u64::from(judge::is_decided(resolution));
-                case.judge_resolution(name, resolution)
+                let judgement = case.judge_resolution(name, resolution);
+                let is_right = judgement == Judgement::Right;
+                self.counts.decided += u64::from(is_right && judge::is_decided(resolution));
+                judgement
             }
             _ => Judgement::Right,
         };
         if let Judgement::Wrong(check, detail) = judgement {
             self.counts.wrong += u64::from(check == Check::AnswerIsComplete);
+            let detail = format!("node {} asks for {:?}: {detail}", open.node, open.asked);
             // A liar is believed: that is counted, and prevented by zones with keys alone.
-            if fabric.nodes.honest().len() == fabric.nodes.count() {
-                let detail = format!("node {} asks for {:?}: {detail}", open.node, open.asked);
-                fabric.kernel.fail(check, detail);
+            match fabric.nodes.honest().len() == fabric.nodes.count() {
+                true => fabric.kernel.fail(check, detail),
+                false => fabric.kernel.log.misled(now, &detail),
             }
         }
         if let Some(reading) = reading {

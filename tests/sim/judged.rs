@@ -1,6 +1,7 @@
 //! Questions in drawn trees of zones: every answer is judged by what the whole world knows.
 
 use aop::proto::name::ZoneName;
+use aop::proto::time::Timestamp;
 use aop::sim::{
     Asked, Behaviour, Fault, Graph, Listing, RestartFrom, Setup, World, ZoneSetup, play_tree, play_tree_told,
 };
@@ -107,6 +108,23 @@ fn what_liars_make_others_believe_is_counted_and_ends_no_run() {
     assert_eq!(world.questions().wrong, 3, "{:?}", world.questions());
 }
 
+/// When each delegation that a node holds of a zone below the root was written.
+fn delegated_at(world: &mut World, node: usize) -> Vec<Timestamp> {
+    let (node, _) = world.node(node).expect("it is up");
+    let root = node.zone(&ZoneName::root()).expect("a member of the root");
+    root.registry().iter().filter(|it| it.delegation().is_some()).map(|it| it.stamp.wall).collect()
+}
+
+#[test]
+fn a_delegation_that_a_liar_does_not_name_is_not_written_anew_at_every_walk() {
+    let mut world = small(10);
+    let before = delegated_at(&mut world, 0);
+    assert_eq!(before.len(), 6);
+    (0..3).for_each(|node| world.fault(Fault::Corrupt(node, Behaviour::Hollow)));
+    run(&mut world, 300_000);
+    assert_eq!(delegated_at(&mut world, 0), before);
+}
+
 /// A world of these zones, each with its members and a node that follows it, in which each node has an agent in its first zone.
 fn world_of(seed: u64, zones: &[(&str, &[usize], Option<usize>)], halved: Option<&str>) -> World {
     let of = |(name, members, follower): &(&str, &[usize], Option<usize>)| ZoneSetup {
@@ -130,6 +148,35 @@ fn world_of(seed: u64, zones: &[(&str, &[usize], Option<usize>)], halved: Option
         world.submit_in(5_000, node, home, offer(&format!("agent-{node}"), "text"));
     }
     world
+}
+
+/// How many of three nodes of another zone are rightly told of the agent of the one honest node of the root, which speaks for
+/// nothing, and of an agent of their own zone's neighbour, where all who speak for the root are such.
+fn decided_of(behaviour: Behaviour) -> [u64; 2] {
+    let zones: [(&str, &[usize], _); 3] =
+        [(".", &[0, 1, 2, 3], None), ("acme.org", &[4, 5, 6], None), ("other.net", &[7, 8], None)];
+    let mut world = world_of(11, &zones, None);
+    run(&mut world, 180_000);
+    let speaks = |world: &mut World, at: usize| {
+        let (node, now) = world.node(at).expect("it is up");
+        node.tree(now).iter().any(|zone| zone.is_gateway)
+    };
+    let silent = (0..4).find(|at| !speaks(&mut world, *at)).expect("three of four speak for it");
+    (0..4).filter(|at| *at != silent).for_each(|at| world.fault(Fault::Corrupt(at, behaviour)));
+    // A denial may be as old as a replica that is fresh.
+    run(&mut world, 30_000);
+    [format!("agent-{silent}@."), "agent-7@other.net".into()].map(|name| {
+        let before = world.questions().decided;
+        (4..7).for_each(|at| world.question_in(0, at, Asked::Name(name.parse().expect("a full name"))));
+        run(&mut world, 5_000);
+        world.questions().decided - before
+    })
+}
+
+#[test]
+fn who_hides_what_lies_below_tells_of_its_own_zone_and_who_is_hollow_of_nothing() {
+    assert_eq!(decided_of(Behaviour::Hide), [3, 0]);
+    assert_eq!(decided_of(Behaviour::Hollow), [0, 0], "to deny who is there is not to decide");
 }
 
 /// Some nodes ask, one after the other; how many answers were complete, and how many of these lacked something.
