@@ -65,7 +65,7 @@ pub const METRICS: &[Metric] = &[
     metric("questions", "questions of clients that were answered", CORE),
     metric("questions_complete", "share of the answers to searches that call themselves complete", CORE),
     metric("questions_wrong", "answers that call themselves complete and lack something", CORE),
-    metric("questions_decided", "share of the names asked for that were found, or denied for certain", CORE),
+    metric("questions_decided", "share of the names asked for that were found, or rightly denied", CORE),
     metric("question_ms.p50", "milliseconds until a question is answered, median", CORE),
     metric("question_ms.p99", "milliseconds until a question is answered, 99th percentile", CORE),
     metric("question_messages.p50", "messages that nodes send for a question, median", CORE),

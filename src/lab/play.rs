@@ -33,6 +33,8 @@ const LOOK_MS: u64 = 100;
 /// world of more nodes than that many seconds has not sent a beacon of each by then: its scenario sets `until`.
 const CALM_MS: u64 = 30_000;
 const REST_MS: u64 = 120_000;
+/// How long what a node writes by itself may be on its way, milliseconds: two rounds of comparisons.
+const ON_ITS_WAY_MS: u64 = 60_000;
 /// Wall time after a wrong clock's last stamp at which every lease written under it has ended, milliseconds.
 const HORIZON_MS: u64 = 8 * 86_400_000;
 
@@ -199,6 +201,12 @@ impl<'a> Run<'a> {
         let rested_s = (self.world.now_ms() - from) as f64 / 1e3;
         let sent = self.world.metrics().bytes_of.iter().zip(before).map(|(sent, before)| sent - before);
         self.rest_bytes = sent.map(|sent| sent as f64 / rested_s).collect();
+        // Nodes write when the time of something comes, and so also just before the end.
+        let is_under_way = |world: &mut World| matches!(world.unsettled(), Some((Check::Agreement, _)));
+        let end = self.world.now_ms();
+        while self.world.now_ms() < end + ON_ITS_WAY_MS && is_under_way(&mut self.world) {
+            self.advance(self.world.now_ms() + LOOK_MS)?;
+        }
         self.world.check_settled().map_err(|violation| broken(&violation))
     }
 }

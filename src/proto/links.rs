@@ -80,6 +80,11 @@ impl Links {
         })
     }
 
+    /// Whether this is the first node of a world, and met nobody: nobody knows more than it does.
+    pub(super) fn begins_world(&self, config: &Config) -> bool {
+        !config.expects_peers && self.of.is_empty()
+    }
+
     /// The local clock went back by `step`.
     pub(super) fn shift(&mut self, step: Duration) {
         self.none_since = self.none_since - step;

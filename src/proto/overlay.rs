@@ -208,8 +208,15 @@ impl Overlay {
             return Answer::Way(Box::new(way(ctx, links, zone, target, asker)));
         }
         let known = self.contacts.of(id).iter().chain(self.below.gateways(id));
-        let gateways: Vec<Contact> =
+        let mut gateways: Vec<Contact> =
             known.filter(|it| it.peer != *asker).take(WAY_GATEWAYS_MAX).cloned().collect();
+        if gateways.is_empty() {
+            // Whoever asks no way itself knows some who do.
+            let asked_none =
+                zones.values().filter(|it| it.role() == Role::Member && !self.is_gateway(it.name()));
+            let of = asked_none.flat_map(|zone| other_gateways(zone, ctx, links));
+            gateways = of.filter(|it| it.peer != *asker).take(WAY_GATEWAYS_MAX).collect();
+        }
         if gateways.is_empty() { Answer::Refused } else { Answer::Elsewhere { gateways } }
     }
 
@@ -218,8 +225,7 @@ impl Overlay {
         self.offices.get(zone).and_then(Walker::parent)
     }
 
-    /// Whether it is known what lies below a zone that this node speaks for: a walk told it, or found that nobody serves the
-    /// root.
+    /// Whether it is known what lies below a zone that this node speaks for: a walk told it.
     pub(super) fn knows_below(&self, zone: &ZoneName) -> bool {
         zone.is_root() || self.offices.get(zone).is_some_and(Walker::was_told)
     }

@@ -123,6 +123,13 @@ impl EventLog {
         }
     }
 
+    /// A client was told what is not so, in a world where somebody lies.
+    pub(super) fn misled(&mut self, now: u64, detail: &str) {
+        if self.0.is_some() {
+            self.add(format!("{now} misled: {detail}"));
+        }
+    }
+
     fn add_at(&mut self, At { node, now, wall }: At, way: &str, what: &str, nodes: &Nodes) {
         let clock = nodes[node].clock.peek(wall).offset_ms(START);
         self.add(format!("{now} {node} (+{clock}) {way} {what}"));

@@ -4,11 +4,13 @@
 //! world knows what was acknowledged when, who holds it, and who reaches whom (`judge`). Some are read page by page (`pages`).
 //! What a question sets off is followed from node to node by the conversations it is asked in. Nothing is drawn here.
 
+mod heard_of;
 mod judge;
 mod pages;
 
 use std::collections::BTreeMap;
 
+use self::heard_of::HeardOf;
 use self::judge::{Case, Judgement};
 pub use self::pages::Listing;
 pub(super) use self::pages::Reading;
@@ -254,6 +256,7 @@ impl Questions {
             is_read: reading.is_some(),
             quiet_ms: at_ms.saturating_sub(self.quiet_since),
             united_ms: self.united_since.map(|since| at_ms.saturating_sub(since)),
+            heard_of: HeardOf::by(open.node, fabric),
             reference,
             fabric,
         };
@@ -272,17 +275,20 @@ impl Questions {
             }
             (Asked::Name(name), Reply::Resolved(resolution)) => {
                 self.counts.names += 1;
-                self.counts.decided += u64::from(judge::is_decided(resolution));
-                case.judge_resolution(name, resolution)
+                let judgement = case.judge_resolution(name, resolution);
+                let is_right = judgement == Judgement::Right;
+                self.counts.decided += u64::from(is_right && judge::is_decided(resolution));
+                judgement
             }
             _ => Judgement::Right,
         };
         if let Judgement::Wrong(check, detail) = judgement {
             self.counts.wrong += u64::from(check == Check::AnswerIsComplete);
+            let detail = format!("node {} asks for {:?}: {detail}", open.node, open.asked);
             // A liar is believed: that is counted, and prevented by zones with keys alone.
-            if fabric.nodes.honest().len() == fabric.nodes.count() {
-                let detail = format!("node {} asks for {:?}: {detail}", open.node, open.asked);
-                fabric.kernel.fail(check, detail);
+            match fabric.nodes.honest().len() == fabric.nodes.count() {
+                true => fabric.kernel.fail(check, detail),
+                false => fabric.kernel.log.misled(now, &detail),
             }
         }
         if let Some(reading) = reading {

@@ -218,6 +218,31 @@ fn who_holds_a_zone_and_not_what_may_lie_below_asks_others_whom_it_is_referred_t
 }
 
 #[test]
+fn who_holds_a_zone_whole_still_needs_somebody_who_speaks_for_what_lies_below() {
+    let ask = |told: Cover| {
+        let mut asker = Asker::new();
+        // Alone in its zone for so long, among others: it holds all of it.
+        asker.now = NOW + Duration::from_secs(60);
+        asker.find(Some("home.net"));
+        let [sent] = asker.sent().try_into().ok().unwrap();
+        let (Some(Reply::Found(answer)), ..) = asker.answer(&sent, found(Vec::new(), told).encode()) else {
+            panic!("no answer")
+        };
+        let own = answer.zones.iter().find(|it| it.zone == zone("home.net") && it.by.is_none());
+        assert_eq!(own.map(|it| it.status), Some(ZoneStatus::Held));
+        answer.is_complete()
+    };
+    let unknown = |of: &str| vec![(zone(of), None)];
+    assert!(ask(fine(1)));
+    assert!(ask(Cover { rest: unknown("other.net"), ..fine(1) }), "that lies beside it");
+    // A stranger, a member that nobody told what lies below, and a gateway that cannot name all of it.
+    assert!(!ask(Cover { rest: unknown("home.net"), ..fine(0) }));
+    assert!(!ask(Cover { rest: unknown("home.net"), ..fine(1) }));
+    assert!(!ask(Cover { rest: unknown("."), ..fine(1) }));
+    assert!(!ask(Cover { more: 3, ..fine(1) }));
+}
+
+#[test]
 fn whom_an_asker_is_referred_to_is_asked_within_the_scope_and_so_often_at_most() {
     let refer = |zones: &[String]| {
         let contact = |number: u8| Contact { peer: key(usize::from(number)), addresses: Vec::new() };

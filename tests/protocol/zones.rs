@@ -1,11 +1,11 @@
 //! Zones of one node: machines that never touch each other, and that come and go while the node runs.
 
-use aop::proto::ask::Contact;
+use aop::proto::ask::{Answer, Contact, Question};
 use aop::proto::config::Config;
 use aop::proto::fingerprint::as_of;
 use aop::proto::identity::Identity;
 use aop::proto::io::{Command, Dialed, GossipId, Input, Output, Protocol, Reply, Role, ZoneError};
-use aop::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
+use aop::proto::message::{Gateway, SyncAnswer, SyncFrame, SyncRequest};
 use aop::proto::name::{ZoneId, ZoneName};
 use aop::proto::node::Node;
 use aop::proto::persistence::Stored;
@@ -282,4 +282,34 @@ fn a_node_that_starts_again_dials_those_whom_it_met_in_its_zone() {
     assert!(!dials(outputs(&mut again)), "not before a minute is over");
     again.handle_timeout(Timestamp(1_060_001));
     assert!(dials(outputs(&mut again)));
+}
+
+#[test]
+fn who_speaks_for_no_zone_and_knows_nobody_of_the_root_names_who_speaks_for_its_own() {
+    let mut configs = vec![serving(&["acme.org"]), serving(&["acme.org"]), serving(&["deep.acme.org"])];
+    configs[0].gateway = Gateway::Never;
+    let mut cluster = Cluster::with(configs);
+    for at in 0..3 {
+        let address = ByteBuf::from(format!("address {at}").into_bytes());
+        cluster.give(at, Input::Addresses(vec![address]));
+    }
+    meet(&mut cluster, 0, 1, &zone("acme.org"));
+    cluster.pass(SECOND * 60);
+    let (root, target) = (ZoneId::open(ZoneName::root()), ZoneId::open(zone("deep.acme.org")));
+    let bytes = Question::Walk { zone: root, target }.encode();
+    let mut ask = |at: usize| {
+        let since = cluster.log.len();
+        let input = Input::Request { id: 1_000, peer: key(2), protocol: Protocol::Ask, bytes: bytes.clone() };
+        cluster.give(at, input);
+        cluster.settle();
+        let answer = cluster.outputs(at, since).into_iter().find_map(|output| match output {
+            Output::Respond { id: 1_000, bytes } => Some(Answer::decode(bytes).unwrap()),
+            _ => None,
+        });
+        answer.unwrap()
+    };
+    let Answer::Elsewhere { gateways } = ask(0) else { panic!("it names nobody") };
+    assert_eq!(gateways.into_iter().map(|it| it.peer).collect::<Vec<_>>(), [key(1)]);
+    // Who asks the way itself has nobody to name: it would have asked.
+    assert_eq!(ask(1), Answer::Refused);
 }

@@ -1,7 +1,9 @@
 //! Scenarios on real nodes: what a run of the `core` tier does and measures.
 
+use std::time::Duration;
+
 use aop::lab::measure::{METRICS, Measured, Missing};
-use aop::lab::play::{LIVENESS_MS_MAX, play};
+use aop::lab::play::{LIVENESS_MS_MAX, play, play_told};
 use aop::lab::scenario::{Document, Scenario, Tier};
 
 /// A scenario of real nodes; `more` is TOML that follows its tables.
@@ -172,5 +174,27 @@ fn records_are_as_large_as_asked_and_a_mesh_sends_each_a_few_times() {
         let each = metric(&measured, "bytes_per_node") / copies;
         assert!((each - f64::from(bytes)).abs() < 40.0, "{each} bytes for {bytes}");
         assert!((copies - 1.0 - metric(&measured, "duplicates")).abs() < 0.1);
+    }
+}
+
+#[test]
+fn what_a_node_writes_by_itself_at_the_very_end_is_no_disagreement() {
+    let world = |until_ms: u64| {
+        let tree = format!(
+            "[[zone]]\nname = \".\"\nmembers = \"0-3\"\n[[zone]]\nname = \"far\"\nmembers = \"4-5\"\n\
+             [questions]\ncount = 1\nrate = 1\nat = \"60s\"\n[workload]\nupdates = 1\n"
+        );
+        let mut scenario = scenario(6, LATENCY, &tree);
+        scenario.until = Some(Duration::from_millis(until_ms));
+        scenario
+    };
+    // What names the zone above it is written anew after half an hour.
+    let (told, played_long) = play_told(&world(2_000_000), 1);
+    assert!(played_long.is_ok(), "{played_long:?}");
+    let is_renewal = |line: &&String| line.contains("publish [record far@.");
+    let times = told.iter().filter(is_renewal).filter_map(|line| line.split(' ').next()?.parse::<u64>().ok());
+    let renewed_at = times.filter(|at| *at > 1_000_000).min().expect("a renewal");
+    for after_ms in [1, 5, 10, 20] {
+        played(&world(renewed_at + after_ms), 1);
     }
 }

@@ -11,7 +11,7 @@ use crate::proto::overlay::{contact_of, counts, delegated};
 use crate::proto::query::{Find, ZoneAnswer, ZoneStatus};
 use crate::proto::record::Record;
 use crate::proto::time::Timestamp;
-use crate::proto::zone::Zone;
+use crate::proto::zone::{Zone, Zones};
 
 /// What is written spreads within a few seconds.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ impl Turn<'_> {
     pub(super) fn alone(&self, find: &Find, mut answers: Vec<ZoneAnswer>) -> Vec<ZoneAnswer> {
         let asked = find.query.zone.clone().unwrap_or_else(ZoneName::root);
         if !find.local && self.is_unsure(&asked) && answers.iter().all(|it| it.status.is_fine()) {
-            answers.push(ZoneAnswer::here(asked, ZoneStatus::Unreachable, None));
+            answers.push(untold(self.zones, &asked));
         }
         answers
     }
@@ -43,7 +43,7 @@ impl Turn<'_> {
     /// Whether more may lie below a zone than is known here. At the root there is nobody above; and the first node of a world
     /// that met nobody knows all of it.
     pub(super) fn is_unsure(&self, asked: &ZoneName) -> bool {
-        let is_first = !self.ctx.config.expects_peers && self.links.none_since().is_some();
+        let is_first = self.links.begins_world(self.ctx.config);
         !asked.is_root() && !is_first && !self.overlay.is_gateway_above(asked)
     }
 
@@ -101,12 +101,17 @@ impl Turn<'_> {
             }
         }
         // What lies below a zone of this node those above it may know, and did not tell yet.
-        let untold = self.zones.names().into_iter().filter(|name| {
-            let is_first = !self.ctx.config.expects_peers && self.links.none_since().is_some();
+        let of_untold = self.zones.names().into_iter().filter(|name| {
             let is_untold = self.overlay.is_gateway(name) && !self.overlay.knows_below(name);
-            !is_first && is_untold && (name.is_within(asked) || asked.is_within(name))
+            !self.links.begins_world(self.ctx.config)
+                && is_untold
+                && (name.is_within(asked) || asked.is_within(name))
         });
-        answers.extend(untold.map(|name| ZoneAnswer::here(name, ZoneStatus::Unreachable, None)));
+        for unknown in of_untold.map(|name| untold(self.zones, &name)) {
+            if !answers.contains(&unknown) {
+                answers.push(unknown);
+            }
+        }
         // What is named beyond those that are followed; and some, maybe, that nobody looked at yet.
         let beyond = below.beyond() + usize::from(!below.is_looked_at());
         if beyond > 0 {
@@ -176,4 +181,11 @@ impl Turn<'_> {
         let named: BTreeSet<ZoneId> = counted.collect();
         named.into_iter().filter(|id| id.zone.is_within(asked) || asked.is_within(&id.zone)).collect()
     }
+}
+
+/// What names that nobody above told what lies below a zone: the root, which would know, unless that is held here.
+pub(super) fn untold(held: &Zones, zone: &ZoneName) -> ZoneAnswer {
+    let root = ZoneName::root();
+    let named = if held.contains_key(&root) { zone.clone() } else { root };
+    ZoneAnswer::here(named, ZoneStatus::Unreachable, None)
 }

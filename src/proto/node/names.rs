@@ -117,7 +117,7 @@ impl Questions<'_, '_> {
         }
         let now = self.ctx.now;
         if of.is_empty() {
-            return Some(held);
+            return Some(self.unasked(&question, held));
         }
         if let Some(consulted) = self.0.resolver.recall(&question, Level::L1, now) {
             let resolution = self.resolution(&consulted, &question, text);
@@ -127,11 +127,22 @@ impl Questions<'_, '_> {
             return Some(resolution);
         }
         if !self.0.resolver.has_room() {
-            return Some(held);
+            return Some(self.unasked(&question, held));
         }
         let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
         self.0.resolver.ask(&mut self.0.ctx, origin, question, of, ASK_TIME);
         None
+    }
+
+    /// Whom a text means where nobody is asked: of a zone that is not held here nothing is denied.
+    fn unasked(&self, question: &Question, held: Resolution) -> Resolution {
+        let Question::Names { names, .. } = question else { return held };
+        let is_beyond = names.iter().any(|name| !self.zones.contains_key(&name.zone));
+        let is_first = self.links.begins_world(self.ctx.config);
+        match held {
+            Resolution::Unknown(_) if is_beyond && !is_first => Resolution::NotSynced,
+            held => held,
+        }
     }
 
     /// Where the hosts of some records are dialed, as far as that is known here.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::Questions;
+use super::cover::untold;
 use crate::proto::ask::{Contact, Cover, Question, Referral, Search};
 use crate::proto::directory::entry_of;
 use crate::proto::identity::AgentId;
@@ -93,6 +94,11 @@ impl Questions<'_, '_> {
             if zones.is_empty() { here } else { here.into_iter().filter(counts).collect() };
         zones.retain(|told| told.status.is_fine() || known.iter().all(|known| known.zone != told.zone));
         zones.extend(known);
+        // Whoever holds a zone and does not speak for it knows nothing of what lies below, however whole it is.
+        let is_open = self.is_unsure(&scope) && !consulted.heard.iter().any(|it| speaks_for(it, &scope));
+        if is_open && zones.iter().all(|zone| zone.status.is_fine()) {
+            zones.push(untold(self.zones, &scope));
+        }
         let (own, own_statistics) = {
             let (answer, statistics) = self.found_here(find, by_name, Vec::new());
             more |= answer.next.is_some();
@@ -163,6 +169,15 @@ pub(super) fn gathered(consulted: &Consulted, now: Timestamp) -> Gathered {
         gathered.alive.extend(heard.alive_after(consulted.passed(now)));
     }
     gathered
+}
+
+/// Whether an answer says that nothing of a scope is missing that is not named.
+fn speaks_for(heard: &Heard, scope: &ZoneName) -> bool {
+    let Told::Found { scope: of, cover, .. } = &heard.told else { return false };
+    scope.is_within(of)
+        && cover.fine > 0
+        && cover.more == 0
+        && !cover.rest.iter().any(|(zone, _)| scope.is_within(zone))
 }
 
 /// What others say of the zones of a scope.

@@ -35,10 +35,24 @@ impl Overlay {
         let is_own =
             |record: &&Arc<Record>| record.host == ctx.key() && delegated(record) == Some(target.clone());
         let held = reached.way.iter().find(is_own).cloned();
-        let has_these = |record: &Record| record.delegation().is_some_and(|it| it.addresses == ctx.addresses);
-        if held.as_ref().is_some_and(|it| has_these(it) && it.stamp.wall + DELEGATION_LIFE / 2 > ctx.now) {
+        let is_good = |record: &Record| {
+            record.delegation().is_some_and(|it| it.addresses == ctx.addresses)
+                && record.stamp.wall + DELEGATION_LIFE / 2 > ctx.now
+        };
+        if held.as_ref().is_some_and(|held| is_good(held)) {
             walker.given = held;
             return;
+        }
+        // Whoever does not name what was given did not hear of it, names others in its place, or lies: it is given as it is, for
+        // a new one each time would go to everybody in that zone.
+        let is_meant = |given: &Record| {
+            delegated(given).is_some_and(|of| of == target)
+                && (&given.name.zone, given.slot) == (&reached.zone.zone, reached.slot)
+                && given.granted_by == reached.zone.key.or(target.key)
+        };
+        let given = walker.given.clone().filter(|given| held.is_none() && is_meant(given) && is_good(given));
+        if let Some(given) = given {
+            return self.give(ctx, zones, name, &reached.zone, &reached.gateway, given);
         }
         let earlier = held.or_else(|| walker.given.clone());
         let body = codec::encode(&Delegation { zone: name.clone(), addresses: ctx.addresses.to_vec() });

@@ -68,8 +68,6 @@ struct Walk {
     nearer: VecDeque<(ZoneId, Vec<Contact>)>,
     asking: Option<(ConversationId, Contact, Timestamp)>,
     asks: usize,
-    /// Whether somebody who was asked gave no answer: he may serve the root.
-    has_silent: bool,
     /// Delegations with grants on the way.
     proofs: Vec<Arc<Record>>,
     /// The last zone that answered.
@@ -105,7 +103,7 @@ impl Walker {
         self.parent.as_ref()
     }
 
-    /// Whether some walk was answered.
+    /// Whether some walk reached a zone above.
     pub(super) fn was_told(&self) -> bool {
         self.was_told
     }
@@ -181,7 +179,6 @@ impl Walk {
             nearer: VecDeque::new(),
             asking: None,
             asks: 0,
-            has_silent: false,
             proofs: Vec::new(),
             reached: None,
         }
@@ -231,7 +228,6 @@ impl Overlay {
     pub(super) fn note_unanswered(&mut self, name: &ZoneName) -> Option<PeerKey> {
         let walk = self.offices.get_mut(name)?.walk.as_mut()?;
         let (_, contact, _) = walk.asking.take()?;
-        walk.has_silent = true;
         self.contacts.failed(&walk.at, &contact);
         Some(contact.peer)
     }
@@ -302,8 +298,7 @@ impl Overlay {
             Answer::Found { .. } | Answer::Named { .. } | Answer::Tree { .. } => {
                 ctx.out.penalize(contact.peer, Offence::Answer)
             }
-            Answer::Busy { .. } => walk.has_silent = true,
-            Answer::Refused => {}
+            Answer::Refused | Answer::Busy { .. } => {}
         }
     }
 
@@ -346,10 +341,10 @@ impl Overlay {
 
     fn end_walk(&mut self, ctx: &mut Context<'_>, zones: &mut Zones, name: &ZoneName) {
         let Some(walker) = self.offices.get_mut(name) else { return };
-        let Some(Walk { reached, proofs, asks, has_silent, .. }) = walker.walk.take() else { return };
+        let Some(Walk { reached, proofs, .. }) = walker.walk.take() else { return };
         let Some(reached) = reached else {
-            // All who are there know nobody above.
-            walker.was_told |= asks > 0 && !has_silent;
+            // That nobody who was asked knows the root does not say that nobody serves it, or what lies below this zone: whoever
+            // serves a zone there found no way either.
             walker.next = walker.next.min(ctx.now + ctx.jitter(RETRY));
             return;
         };

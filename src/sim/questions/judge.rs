@@ -1,10 +1,12 @@
 //! Whether an answer is right, by what the whole world knows (protocol section 4).
 //!
 //! An answer is judged against what clients were told `age` and [`SLACK_MS`] before it, and only against what a node holds that
-//! ran by then and that the asker reaches. For [`HEALING_MS`] after a partition nothing is demanded of it.
+//! ran by then and that the asker reaches. For [`HEALING_MS`] after a partition nothing is demanded of it. Where some know no
+//! questions only what can be known is (`heard_of`).
 
 use std::collections::BTreeSet;
 
+use super::heard_of::HeardOf;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::query::{Answer, Found, Resolution, ZoneStatus};
 use crate::proto::record::{KeyHash, Order, Record};
@@ -48,6 +50,8 @@ pub(super) struct Case<'a> {
     pub(super) quiet_ms: u64,
     /// How long the world had been one by then; none while it is parted.
     pub(super) united_ms: Option<u64>,
+    /// What can be known to it; everything, where none.
+    pub(super) heard_of: Option<HeardOf>,
     pub(super) reference: &'a ReferenceModel,
     pub(super) fabric: &'a mut Fabric,
 }
@@ -192,7 +196,8 @@ impl Case<'_> {
     ) -> bool {
         let Fabric { nodes, network, .. } = &*self.fabric;
         let runs_since = |at: usize| nodes[at].zones.values().min().is_some_and(|since| *since <= since_ms);
-        let is_near = |at: usize| self.fabric.is_up(at) && !network.is_parted(self.asker, at);
+        let is_known = |at: usize| self.heard_of.as_ref().is_none_or(|it| it.reaches(at, zone));
+        let is_near = |at: usize| self.fabric.is_up(at) && !network.is_parted(self.asker, at) && is_known(at);
         let mut near = nodes.running().filter(|(at, _)| is_near(*at) && runs_since(*at));
         near.any(|(_, node)| {
             node.record(zone, key).is_some_and(|record| record.order() >= *order && counts(record))
