@@ -396,8 +396,8 @@ const MUTATIONS: &[Mutation] = &[
             ),
             Edit(
                 "src/proto/call/attempts.rs",
-                "self.spoke_to.is_none_or(|known| known == incarnation)",
-                "self.spoke_to.is_none_or(|known| known == incarnation || known != incarnation)",
+                "self.spoke_to.get(host).is_none_or(|known| *known == incarnation)",
+                "self.spoke_to.get(host).is_none_or(|known| *known == incarnation || *known != incarnation)",
             ),
             Edit(
                 "src/proto/call/registry.rs",
