@@ -116,9 +116,6 @@ impl Questions<'_, '_> {
             of = self.ways_up(&scope.unwrap_or_else(ZoneName::root));
         }
         let now = self.ctx.now;
-        if of.is_empty() {
-            return Some(self.unasked(&question, held));
-        }
         if let Some(consulted) = self.0.resolver.recall(&question, Level::L1, now) {
             let resolution = self.resolution(&consulted, &question, text);
             if for_call {
@@ -126,7 +123,7 @@ impl Questions<'_, '_> {
             }
             return Some(resolution);
         }
-        if !self.0.resolver.has_room() {
+        if of.is_empty() || !self.0.resolver.has_room() {
             return Some(self.unasked(&question, held));
         }
         let origin = Origin::Resolve { id, text: text.to_owned(), for_call };
