@@ -369,6 +369,11 @@ impl Caller {
             return self.open(now, id, outputs);
         }
         call.stage = Stage::Queued;
+        if call.wanted.is_brief {
+            call.candidates.present_mut().has_refused = true;
+            self.leave_host(now, id, outputs);
+            return self.go_on(now, id, outputs);
+        }
         self.set_timer(id);
     }
 
@@ -647,6 +652,15 @@ mod tests {
         let (at, over) = wait(&mut calls);
         assert_eq!(at, NOW + CALL_ACCEPT_PATIENCE);
         assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 2));
+        // Nor for a stream, where all are taken.
+        for number in 10..10 + CALLS_PER_AGENT_MAX as u32 {
+            call(&mut calls, number, &[(5, Presence::Reachable)]);
+        }
+        let replicas = vec![(key(5), Presence::Reachable)];
+        let name = "a@.".parse().unwrap();
+        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE, is_brief: true };
+        let over = tell(&mut calls, NOW, Input::Call { call: id(2), wanted });
+        assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 0));
     }
 
     #[test]

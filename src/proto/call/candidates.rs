@@ -34,7 +34,7 @@ pub(super) struct Candidate {
     /// Offers that it left without a word.
     pub(super) unanswered: u32,
     search: Search,
-    /// Whether it said that it will not do it.
+    /// Whether it will not do it, or has no stream for a call that does not wait.
     pub(super) has_refused: bool,
 }
 
@@ -79,7 +79,8 @@ impl Candidates {
         let order = |(at, candidate): &(usize, &Candidate)| {
             (candidate.streams, rank(&candidate.host, candidate.presence), *at)
         };
-        let is_first = |(_, candidate): &(usize, &Candidate)| !candidate.was_asked();
+        let is_first =
+            |(_, candidate): &(usize, &Candidate)| !candidate.was_asked() && !candidate.has_refused;
         let unasked = self.all.iter().enumerate().filter(is_first).min_by_key(order);
         if let Some((at, candidate)) = unasked.filter(|_| !self.is_thorough) {
             self.at = at;
