@@ -96,7 +96,11 @@ const MUTATIONS: &[Mutation] = &[
     Mutation {
         name: "no bound on stamps ahead",
         test: "faults",
-        edits: &[Edit("src/proto/record/signed.rs", "if header.stamp.wall > now + STAMP_AHEAD_MAX {", "if false {")],
+        edits: &[Edit(
+            "src/proto/record/signed.rs",
+            "if header.stamp.wall > now + STAMP_AHEAD_MAX {",
+            "if false {",
+        )],
     },
     Mutation {
         name: "tombstones are dropped after an hour",
@@ -174,11 +178,7 @@ const MUTATIONS: &[Mutation] = &[
                 "self.hash.update(record.hash().0);",
                 "self.hash.iter_mut().zip(record.hash().0).for_each(|(sum, byte)| *sum ^= byte);",
             ),
-            Edit(
-                "src/proto/fingerprint.rs",
-                "hash: Sha256::new(), count",
-                "hash: [0; 32], count",
-            ),
+            Edit("src/proto/fingerprint.rs", "hash: Sha256::new(), count", "hash: [0; 32], count"),
             Edit(
                 "src/proto/fingerprint.rs",
                 "let hash = self.hash.finalize_reset();",
@@ -358,14 +358,17 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit(
                 "src/proto/call/host.rs",
-                "outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });",
-                "outputs.push_back(Output::Accept { stream, incarnation: self.registry.incarnation(), size });
+                "outputs.push_back(Output::Accept { stream, incarnation, size });",
+                "outputs.push_back(Output::Accept { stream, incarnation, size });
                 self.handle_input(stream, size, outputs);",
             ),
             Edit(
                 "src/proto/call/host.rs",
-                "let Stage::Input(announced) = call.stage else { return self.drop_stream(stream, outputs) };",
-                "let Stage::Input(announced) = call.stage else { return };",
+                "if call.stage != Stage::Input || size > call.size {",
+                "if call.stage != Stage::Input {
+                    return;
+                }
+                if size > call.size {",
             ),
         ],
     },
@@ -375,8 +378,8 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit(
                 "src/proto/call/caller.rs",
-                "(Stage::Offered { .. }, Loss::Closed(why)) => {",
-                "(Stage::Offered { .. } | Stage::Accepted, Loss::Closed(why)) => {",
+                "(Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {",
+                "(Stage::Offered { .. } | Stage::Waiting { .. } | Stage::Accepted { .. }, Loss::Closed(why)) => {",
             ),
             Edit(
                 "src/proto/call/registry.rs",
@@ -391,8 +394,8 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[
             Edit(
                 "src/proto/call/caller.rs",
-                "(Stage::Offered { .. }, Loss::Closed(why)) => {",
-                "(Stage::Offered { .. } | Stage::Accepted, Loss::Closed(why)) => {",
+                "(Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {",
+                "(Stage::Offered { .. } | Stage::Waiting { .. } | Stage::Accepted { .. }, Loss::Closed(why)) => {",
             ),
             Edit(
                 "src/proto/call/attempts.rs",
