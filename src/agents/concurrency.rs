@@ -11,6 +11,9 @@ use crate::proto::call::{CallFailure, Full, Outcome, Queue, Turn};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 
+/// What a call is told at most: that its input may come, and that it begins.
+const TURNS_MAX: usize = 2;
+
 /// Queue and state of one agent.
 pub(super) struct ConcurrencyLimiter {
     queued: Mutex<Queued>,
@@ -22,7 +25,7 @@ pub(super) struct ConcurrencyLimiter {
 struct Queued {
     queue: Queue<u64>,
     /// Of each ticket.
-    mailboxes: BTreeMap<u64, mpsc::UnboundedSender<Turn<u64>>>,
+    mailboxes: BTreeMap<u64, mpsc::Sender<Turn<u64>>>,
     numbered: u64,
 }
 
@@ -30,7 +33,7 @@ struct Queued {
 pub(super) struct Ticket {
     limiter: Arc<ConcurrencyLimiter>,
     number: u64,
-    turns: mpsc::UnboundedReceiver<Turn<u64>>,
+    turns: mpsc::Receiver<Turn<u64>>,
     /// How many calls waited before it.
     pub(super) ahead: usize,
     has_input: bool,
@@ -55,7 +58,7 @@ impl ConcurrencyLimiter {
         caller: Option<PeerKey>,
         is_here: bool,
     ) -> Result<Ticket, CallFailure> {
-        let (mailbox, turns) = mpsc::unbounded_channel();
+        let (mailbox, turns) = mpsc::channel(TURNS_MAX);
         let (number, offered) = self.with(|queued, now| {
             queued.numbered += 1;
             queued.mailboxes.insert(queued.numbered, mailbox);
@@ -80,7 +83,7 @@ impl ConcurrencyLimiter {
             let (Turn::Load(number) | Turn::Run(number) | Turn::Leave(number, _)) = turn;
             if let Some(mailbox) = queued.mailboxes.get(&number) {
                 // Whoever has gone is about to give its place up.
-                let _gone = mailbox.send(turn);
+                let _gone = mailbox.try_send(turn);
             }
         }
         self.note(if queued.queue.is_busy() { AgentEvent::Full } else { AgentEvent::Vacant });

@@ -180,11 +180,9 @@ fn records_are_as_large_as_asked_and_a_mesh_sends_each_a_few_times() {
 #[test]
 fn what_a_node_writes_by_itself_at_the_very_end_is_no_disagreement() {
     let world = |until_ms: u64| {
-        let tree = format!(
-            "[[zone]]\nname = \".\"\nmembers = \"0-3\"\n[[zone]]\nname = \"far\"\nmembers = \"4-5\"\n\
-             [questions]\ncount = 1\nrate = 1\nat = \"60s\"\n[workload]\nupdates = 1\n"
-        );
-        let mut scenario = scenario(6, LATENCY, &tree);
+        let tree = "[[zone]]\nname = \".\"\nmembers = \"0-3\"\n[[zone]]\nname = \"far\"\nmembers = \"4-5\"\n\
+             [questions]\ncount = 1\nrate = 1\nat = \"60s\"\n[workload]\nupdates = 1\n";
+        let mut scenario = scenario(6, LATENCY, tree);
         scenario.until = Some(Duration::from_millis(until_ms));
         scenario
     };
