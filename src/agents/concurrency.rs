@@ -37,6 +37,8 @@ pub(super) struct Ticket {
     /// How many calls waited before it.
     pub(super) ahead: usize,
     has_input: bool,
+    /// It was, before anybody waited for its place.
+    turned_away: Option<Full>,
 }
 
 impl ConcurrencyLimiter {
@@ -65,7 +67,8 @@ impl ConcurrencyLimiter {
             (queued.numbered, queued.queue.offer(now, caller, queued.numbered, is_here))
         });
         // Without a place, too: dropping it takes its mailbox away.
-        let ticket = |ahead| Ticket { limiter: self.clone(), number, turns, ahead, has_input: is_here };
+        let limiter = self.clone();
+        let ticket = |ahead| Ticket { limiter, number, turns, ahead, has_input: is_here, turned_away: None };
         match offered {
             Ok(ahead) => Ok(ticket(ahead)),
             Err(full) => {
@@ -110,14 +113,26 @@ impl ConcurrencyLimiter {
 impl Ticket {
     /// Whether the call has a place by now.
     pub(super) fn is_placed(&mut self) -> bool {
-        matches!(self.turns.try_recv(), Ok(Turn::Load(_) | Turn::Run(_)))
+        match self.turns.try_recv() {
+            Ok(Turn::Load(_) | Turn::Run(_)) => true,
+            Ok(Turn::Leave(_, full)) => {
+                self.turned_away = Some(full);
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     /// Waits for a place.
     pub(super) async fn placed(&mut self) -> Result<(), CallFailure> {
+        if let Some(full) = self.turned_away {
+            return Err(turned_away(full));
+        }
         match self.turns.recv().await {
+            Some(Turn::Load(_) | Turn::Run(_)) => Ok(()),
             Some(Turn::Leave(_, full)) => Err(turned_away(full)),
-            _ => Ok(()),
+            // The queue keeps the other end as long as there is this ticket.
+            None => Err(CallFailure::new(Code::Internal, Outcome::NotStarted, "the agent's queue is gone")),
         }
     }
 
@@ -155,4 +170,28 @@ fn turned_away(full: Full) -> CallFailure {
         full.retry_after.as_secs_f64().max(0.1)
     );
     CallFailure::new(Code::Busy, Outcome::NotStarted, message).with_retry(full.retry_after)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_turned_away_before_anybody_waits_hears_of_it_and_who_goes_makes_room() {
+        let limiter = Arc::new(ConcurrencyLimiter::new(1, 2));
+        let [first, other] = [1, 2].map(|number| Some(PeerKey([number; 32])));
+        let mut at_work = limiter.ask(None, true).unwrap();
+        assert!(at_work.is_placed());
+        let (mut waits, mut late) = (limiter.ask(first, false).unwrap(), limiter.ask(first, false).unwrap());
+        let newcomer = limiter.ask(other, false).unwrap();
+        assert!(!late.is_placed() && !waits.is_placed());
+        assert_eq!(late.placed().await.unwrap_err().code, Code::Busy);
+        assert!(limiter.ask(first, false).is_err(), "two wait");
+        drop(newcomer);
+        drop(at_work);
+        waits.placed().await.unwrap();
+        waits.begin(Instant::now() + std::time::Duration::from_secs(10)).await.unwrap();
+        waits.end();
+        assert!(!limiter.is_busy());
+    }
 }
