@@ -142,6 +142,9 @@ impl Ticket {
             let number = self.number;
             self.limiter.with(|queued, now| queued.queue.input(now, number));
         }
+        if self.is_placed() {
+            return Ok(());
+        }
         timeout_at(deadline, self.placed()).await.unwrap_or_else(|_| {
             let message = "the call waited for a free place of the agent until its deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
