@@ -41,6 +41,9 @@ const LOOK_ANEW: u64 = u64::MAX;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// And at least: delegations lapse.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
+/// A zone that answers stays for so many walks after the last that named it is gone: what it hung on may have ended with a
+/// grant, and its gateways hang it on another when they walk next.
+const UNNAMED_WALKS_MAX: u32 = 2;
 
 /// What lies below.
 pub(in crate::proto) struct Below {
@@ -71,6 +74,8 @@ struct Followed {
     compared_at: Option<Timestamp>,
     /// What its replica weighed, where there is no room for it.
     turned_away: Option<usize>,
+    /// When a delegation named it last.
+    named_at: Timestamp,
 }
 
 /// A comparison with a gateway.
@@ -115,6 +120,7 @@ impl Below {
         self.looked_at = self.looked_at - step;
         self.agenda.shift(step);
         for zone in self.zones.values_mut() {
+            zone.named_at = zone.named_at - step;
             zone.compared_at = zone.compared_at.map(|at| at - step);
             zone.met.values_mut().for_each(|met| met.at = met.at - step);
         }
@@ -328,14 +334,14 @@ impl Overlay {
         zones.values_mut().for_each(|zone| zone.records.delegations.note_seen());
         zones.below_mut().note_delegations_seen();
         let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);
-        // What was not compared for so long is nothing any more, though its zone is still named.
-        let (now, kept) = (ctx.now, ctx.config.replica_kept);
-        let is_over = |it: &Followed| it.compared_at.is_some_and(|at| now.since(at) > kept);
+        let is_gone = |id: &ZoneId, followed: &Followed| {
+            // What was not compared for so long is nothing any more, though its zone is still named.
+            let is_over = followed.compared_at.is_some_and(|at| ctx.now.since(at) > ctx.config.replica_kept);
+            is_over || !named.contains_key(id) && !(beyond == 0 && self.outlasts(ctx, zones, id, followed))
+        };
         let followed = self.below.zones.iter();
-        let gone: Vec<ZoneId> = followed
-            .filter(|(id, followed)| !named.contains_key(id) || is_over(followed))
-            .map(|(id, _)| id.clone())
-            .collect();
+        let gone: Vec<ZoneId> =
+            followed.filter(|(id, followed)| is_gone(id, followed)).map(|(id, _)| id.clone()).collect();
         for id in gone {
             self.below.zones.remove(&id);
             self.below.agenda.set(&id, None);
@@ -344,6 +350,7 @@ impl Overlay {
         self.below.beyond = beyond;
         for (id, named) in named {
             let followed = self.below.zones.entry(id.clone()).or_default();
+            followed.named_at = ctx.now;
             if followed.turned_away.is_none() && !zones.below().contains(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
                 zones.below_mut().insert(zone, ctx.config);
@@ -359,6 +366,15 @@ impl Overlay {
         }
         let gateways = self.below.zones.values().flat_map(|zone| &zone.gateways);
         self.below.peers = gateways.map(|gateway| gateway.peer).collect();
+    }
+
+    /// Whether a zone that nobody names any more is there still, below a zone of which this node is a gateway.
+    fn outlasts(&self, ctx: &Context<'_>, zones: &Zones, id: &ZoneId, followed: &Followed) -> bool {
+        let is_served = zones.get(&id.zone).is_some_and(|zone| zone.id() == id);
+        let is_below = self.offices.keys().any(|above| *above != id.zone && id.zone.is_within(above));
+        let is_lately_named =
+            ctx.now.since(followed.named_at) <= ctx.config.walk_interval * UNNAMED_WALKS_MAX;
+        is_below && !is_served && is_lately_named && followed.freshness(ctx.config, ctx.now).0.is_fine()
     }
 
     /// Every zone that is delegated below one of which this node is a gateway, with those that name it, the last first.
