@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aop::agents::{Agents, HostedAgent};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::host::{self, Options, Running};
+use aop::host::{self, CallOptions, Options, Running};
 use aop::proto::card::{AgentCard, CallLimits, Offer, Scope};
 use aop::proto::name::ZoneName;
 use futures::future::join_all;
@@ -93,7 +93,8 @@ async fn at_once(caller: &Running) {
 
 async fn call(node: &Running, text: &str) -> Duration {
     let began = Instant::now();
-    let answer = node.handle.call("echo@.", json!({ "task": text }), None, None).await.expect("known");
+    let answer =
+        node.handle.call("echo@.", json!({ "task": text }), CallOptions::default()).await.expect("known");
     let took = began.elapsed();
     assert!(answer.success, "{answer:?}");
     took

@@ -28,7 +28,7 @@ pub use crate::document::schema;
 pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;
-use crate::proto::call::{CallFailure, Outcome, Progress};
+use crate::proto::call::{CallContext, CallFailure, CallId, Outcome, Report};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -61,8 +61,24 @@ pub struct Invocation {
     pub input: Value,
     /// When the whole call ends, waiting included.
     pub deadline: Instant,
-    /// Takes reports of progress; a full channel loses reports, never delays work.
-    pub progress: Option<mpsc::Sender<Progress>>,
+    /// Takes reports; a full channel loses reports, never delays work.
+    pub reports: Option<mpsc::Sender<Report>>,
+    /// Names the call wherever it is spoken of.
+    pub call: CallId,
+    /// Who calls; none for a client of this node.
+    pub caller: Option<PeerKey>,
+    /// What the call is part of.
+    pub context: CallContext,
+    /// Whether the caller wants output before the work ends.
+    pub stream: bool,
+}
+
+impl Invocation {
+    /// A call of a client of this node that is part of nothing and is told nothing before its end.
+    pub fn new(call: CallId, input: Value, deadline: Instant) -> Invocation {
+        let context = CallContext::default();
+        Invocation { input, deadline, reports: None, call, caller: None, context, stream: false }
+    }
 }
 
 /// A place of an agent for one call, or the wait for it. Dropping it gives it up.

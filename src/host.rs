@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
-pub use self::handle::Handle;
+pub use self::handle::{CallOptions, Handle};
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;
 pub use self::view::join_line;

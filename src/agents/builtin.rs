@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::Invocation;
 use crate::document::run_config::Builtin;
-use crate::proto::call::{CallFailure, Outcome, Progress};
+use crate::proto::call::{CallFailure, Outcome, Progress, Report};
 use crate::proto::code::Code;
 
 /// Pause between two reports of the sleeper.
@@ -27,14 +27,14 @@ async fn sleep(text: &Value, invocation: &Invocation) -> Result<Value, CallFailu
     let started = tokio::time::Instant::now();
     while started.elapsed() < total {
         tokio::time::sleep(REPORT_EVERY.min(total.saturating_sub(started.elapsed()))).await;
-        if let Some(progress) = &invocation.progress {
+        if let Some(reports) = &invocation.reports {
             let report = Progress {
                 progress: started.elapsed().min(total).as_secs_f64(),
                 total: Some(total.as_secs_f64()),
                 message: None,
             };
             // Reports are only a hint.
-            let _ = progress.try_send(report);
+            let _ = reports.try_send(Report::Progress(report));
         }
     }
     Ok(Value::String(format!("slept {} ms", total.as_millis())))

@@ -9,7 +9,7 @@ use super::Invocation;
 use super::secrets::{Secrets, logged, read};
 use super::web::{Clients, Post};
 use crate::document::run_config::{Chat, GivenValue};
-use crate::proto::call::{CallFailure, Outcome, Progress};
+use crate::proto::call::{CallFailure, Outcome, Progress, Report};
 use crate::proto::code::Code;
 
 /// What the model is told before each turn after the first (`max_loops`).
@@ -124,10 +124,10 @@ fn image_url(image: &Value) -> Result<&str, CallFailure> {
 }
 
 fn report(invocation: &Invocation, turn: u32, turns: u32) {
-    if let Some(progress) = invocation.progress.as_ref().filter(|_| turns > 1) {
+    if let Some(reports) = invocation.reports.as_ref().filter(|_| turns > 1) {
         let report = Progress { progress: f64::from(turn), total: Some(f64::from(turns)), message: None };
         // Reports are only a hint.
-        let _ = progress.try_send(report);
+        let _ = reports.try_send(Report::Progress(report));
     }
 }
 

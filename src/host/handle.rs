@@ -2,6 +2,8 @@
 
 mod call;
 
+pub use call::CallOptions;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -501,7 +503,7 @@ mod tests {
             tokio::join!(
                 handle.find(api::FindQuery::default()),
                 handle.show("a"),
-                handle.call("a", serde_json::Value::Null, None, None),
+                handle.call("a", serde_json::Value::Null, CallOptions::default()),
                 handle.register(None, vec![offer]),
             )
         };

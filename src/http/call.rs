@@ -14,6 +14,7 @@ use super::query;
 use super::routes::{Answer, Api, named};
 use crate::agents::CALL_BYTES_MAX;
 use crate::api::CallAnswer;
+use crate::host::CallOptions;
 use crate::proto::code::Code;
 use crate::proto::limits::CALL_TIME_MAX;
 
@@ -36,5 +37,5 @@ pub(super) async fn call(
         let fix = "send the agent's own input document, such as {\"task\": \"...\"}";
         Failure::new(Code::BadRequest, format!("the body is not JSON: {error}"), fix)
     })?;
-    Ok(Json(api.handle.call(&agent, input, timeout, None).await?))
+    Ok(Json(api.handle.call(&agent, input, CallOptions { timeout, ..CallOptions::default() }).await?))
 }

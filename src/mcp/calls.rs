@@ -18,7 +18,8 @@ use super::catalog::OwnTool;
 use super::discovery::{bad_input, read, refused};
 use super::schema::{Output, object};
 use crate::api::CallAnswer;
-use crate::proto::call::{CallFailure, Progress};
+use crate::host::CallOptions;
+use crate::proto::call::{CallFailure, Report};
 use crate::sanitize::clean_short;
 
 /// Reports of progress on their way; a reader that is slower loses some.
@@ -47,7 +48,10 @@ pub(super) async fn own(
 ) -> CallToolResult {
     let (agent, input) = (own.agent.to_string(), own.input.take(arguments));
     // The arguments are the agent's own and have no place for a timeout: its limits hold.
-    let called = told(cx, |progress| node.handle.call(&agent, input, None, progress)).await;
+    let called = told(cx, |reports| {
+        node.handle.call(&agent, input, CallOptions { reports, ..CallOptions::default() })
+    })
+    .await;
     match called {
         Ok(answer) if answer.success => {
             let blocks = content_blocks(&answer.result);
@@ -76,7 +80,8 @@ pub(super) async fn any(
         Ok(call) => call,
         Err(failure) => return failed(&failure),
     };
-    let called = told(cx, |progress| node.handle.call(&call.agent, call.input, call.timeout, progress)).await;
+    let options = |reports| CallOptions { timeout: call.timeout, reports, ..CallOptions::default() };
+    let called = told(cx, |reports| node.handle.call(&call.agent, call.input, options(reports))).await;
     match called {
         Ok(answer) if answer.success => {
             let blocks = content_blocks(&answer.result);
@@ -128,7 +133,7 @@ fn judge(call: Call) -> Result<Judged, CallFailure> {
 /// Does the work and tells its progress where the client gave a token.
 async fn told<T, F: Future<Output = T>>(
     cx: &RequestContext<RoleServer>,
-    work: impl FnOnce(Option<mpsc::Sender<Progress>>) -> F,
+    work: impl FnOnce(Option<mpsc::Sender<Report>>) -> F,
 ) -> T {
     let Some(token) = cx.meta.get_progress_token() else { return work(None).await };
     let (sender, reports) = mpsc::channel(REPORTS_MAX);
@@ -141,11 +146,12 @@ async fn told<T, F: Future<Output = T>>(
 }
 
 async fn forward(
-    mut reports: mpsc::Receiver<Progress>,
+    mut reports: mpsc::Receiver<Report>,
     token: ProgressToken,
     peer: &Peer<RoleServer>,
 ) -> std::convert::Infallible {
     while let Some(report) = reports.recv().await {
+        let Report::Progress(report) = report else { continue };
         let mut param = ProgressNotificationParam::new(token.clone(), report.progress);
         param.total = report.total;
         param.message = report.message.map(|message| clean_short(&message, MESSAGE_BYTES_MAX));

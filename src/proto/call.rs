@@ -11,6 +11,7 @@
 mod attempts;
 mod caller;
 mod candidates;
+mod context;
 mod host;
 mod hosts;
 mod io;
@@ -25,10 +26,12 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use self::caller::Caller;
+pub use self::context::{CallContext, ChainError, Conversation, NotAConversation, NotATrace, TraceParent};
 use self::host::Host;
-pub use self::io::{Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Wanted};
+pub use self::io::{Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Report, Wanted};
 pub use self::message::{
-    CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
+    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
+    Standing, Word,
 };
 pub use self::queue::{Full, Queue, Turn};
 use super::identity::PeerKey;

@@ -179,6 +179,12 @@ pub const CALL_BYTES_MAX: usize = 3 * 1024 * 1024;
 pub const CALL_FRAME_BYTES_MAX: usize = 8 * 1024;
 /// Longest message of a failure or of a report of progress that travels, bytes of UTF-8; longer ones are cut.
 pub const CALL_MESSAGE_BYTES_MAX: usize = 2 * 1024;
+/// Calls that lead to one another, each made by the agent of the one before.
+pub const CALL_CHAIN_MAX: usize = 8;
+/// Longest name of a conversation, bytes.
+pub const CONVERSATION_BYTES_MAX: usize = 64;
+/// Largest piece of output that is told before the work ends, bytes.
+pub const CALL_PARTIAL_BYTES_MAX: usize = 4 * 1024;
 /// Longest call; `timeout` of a caller and what an agent's limits add up to stay within it.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a host may take to accept an offer, from the last byte of the offer. The opening of the stream is not

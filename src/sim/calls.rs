@@ -26,8 +26,8 @@ use super::fabric::Fabric;
 use super::queue::Due;
 use super::sim_node::{Firing, Timer};
 use crate::proto::call::{
-    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, Output, Queue,
-    Turn, Wanted,
+    Access, CallContext, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss,
+    Output, Queue, Turn, Wanted, Word,
 };
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
@@ -233,7 +233,16 @@ impl CallWorld {
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
-        let wanted = Wanted { agent, name, replicas, size: client.size, deadline, is_brief: false };
+        let wanted = Wanted {
+            agent,
+            name,
+            replicas,
+            size: client.size,
+            deadline,
+            is_brief: false,
+            context: CallContext::default(),
+            stream: false,
+        };
         self.tell(at, Input::Call { call, wanted }, fabric);
     }
 
@@ -314,7 +323,7 @@ impl CallWorld {
             }
             // The output follows by itself, and reports are for the client.
             Output::TakeOutput { .. }
-            | Output::Progress { .. }
+            | Output::Report { .. }
             | Output::Listen(_)
             | Output::LookFor { .. } => {}
             Output::Close(stream) => {
@@ -331,11 +340,11 @@ impl CallWorld {
                 self.law.end(call, &end, fabric.kernel.now(), self.nodes[at].slept_until_ms);
             }
             Output::Accept { stream, incarnation, .. } => {
-                self.reply(stream, CallReply::Accepted { incarnation }, fabric);
+                self.reply(stream, CallReply::Accepted { incarnation, word: Word::default() }, fabric);
             }
             Output::WantPlace { stream, agent } => self.want_place(at, stream, agent, fabric),
             Output::SayQueued { stream, ahead } => {
-                self.reply(stream, CallReply::Queued { ahead: ahead as u32 }, fabric);
+                self.reply(stream, CallReply::Queued { ahead: ahead as u32, word: Word::default() }, fabric);
             }
             Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
             Output::Run { stream, deadline } => {
@@ -392,7 +401,7 @@ impl CallWorld {
                     };
                     Some(Input::Offered { stream: id, peer, source: None, offer, access })
                 }
-                Err(_) => None,
+                _ => None,
             },
             (Toward::Host, Arrival::Frame(Frame::Document(size))) => {
                 Some(Input::InputArrived { stream: id, size })

@@ -7,7 +7,7 @@ use aop::agents::{Agents, HostedAgent};
 use aop::api::{AgentDetail, ApiError, Event, FindQuery, Status};
 use aop::document::Offer;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::host::{self, Options, Running};
+use aop::host::{self, CallOptions, Options, Running};
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
@@ -124,7 +124,8 @@ impl Victim {
 
     /// Calls one of the agents of [`Victim::offering`], here or elsewhere: who answered. It must be answered, too.
     pub(crate) async fn call(&self, name: &str) -> String {
-        let call = self.node.handle.call(name, json!({"task": "hello"}), Some(ANSWER), None);
+        let options = CallOptions { timeout: Some(ANSWER), ..CallOptions::default() };
+        let call = self.node.handle.call(name, json!({"task": "hello"}), options);
         let answer = timeout(2 * ANSWER, call).await.expect("a client has its answer").unwrap();
         assert_eq!(answer.result, json!("hello"), "{answer:?}");
         answer.served_by.unwrap()

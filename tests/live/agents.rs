@@ -10,7 +10,7 @@ mod tools;
 use std::time::Duration;
 
 use aop::agents::{AgentState, Agents, CALL_BYTES_MAX, Invocation};
-use aop::proto::call::{CallFailure, Outcome};
+use aop::proto::call::{CallFailure, CallId, Outcome};
 use folder::{Folder, lives, until};
 use serde_json::{Value, json};
 use server::Server;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn invocation(input: Value, limit: Duration) -> Invocation {
-    Invocation { input, deadline: Instant::now() + limit, progress: None }
+    Invocation::new(CallId([7; 16]), input, Instant::now() + limit)
 }
 
 async fn call(agents: &Agents, name: &str, input: Value) -> Result<Value, CallFailure> {

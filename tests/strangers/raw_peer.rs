@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aop::net::addresses::peer_id;
-use aop::proto::call::{CallId, CallOffer, CallReply, CallRequest};
+use aop::proto::call::{CallContext, CallId, CallOffer, CallReply, CallRequest};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use aop::proto::name::ZoneName;
@@ -121,6 +121,9 @@ pub(crate) fn call_offer(owner: PeerKey, name: &str, size: usize) -> CallOffer {
         size: size as u64,
         attempt: 1,
         expected: None,
+        context: CallContext::default(),
+        detached: false,
+        stream: false,
     }
 }
 

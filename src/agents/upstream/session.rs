@@ -199,7 +199,7 @@ impl Connection {
         invocation: &Invocation,
     ) -> Result<Value, CallFailure> {
         let mut request = CallToolRequest::new(CallToolRequestParams::new(tool).with_arguments(arguments));
-        if let Some(progress) = &invocation.progress {
+        if let Some(progress) = &invocation.reports {
             // The token of the request is made further below, so
             // the reader travels with it to where it is known.
             request.extensions.insert(progress.clone());

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::document::run_config::{Endpoint, GivenValue, Program};
-use crate::proto::call::Progress;
+use crate::proto::call::{CallId, Report};
 use crate::proto::code::Code;
 
 mod http;
@@ -35,7 +35,7 @@ fn start(servers: impl IntoIterator<Item = McpServer>) -> Upstream {
 }
 
 fn invocation() -> Invocation {
-    Invocation { input: Value::Null, deadline: Instant::now() + PATIENCE, progress: None }
+    Invocation::new(CallId([7; 16]), Value::Null, Instant::now() + PATIENCE)
 }
 
 async fn call(upstream: &Upstream, tool: &str) -> Result<Value, CallFailure> {
@@ -307,12 +307,13 @@ async fn progress_arrives_in_order() {
     let upstream = start([server(&["progress"])]);
     ready(&upstream).await;
     let (progress, mut reports) = mpsc::channel(16);
-    let invocation = Invocation { progress: Some(progress), ..invocation() };
+    let invocation = Invocation { reports: Some(progress), ..invocation() };
     assert_eq!(upstream.call("progress", json!({}), &invocation).await, Ok(json!("done")));
     drop(invocation);
-    let mut seen: Vec<Progress> = Vec::new();
+    let mut seen = Vec::new();
     while let Some(report) = reports.recv().await {
-        seen.push(report);
+        let Report::Progress(progress) = report else { panic!("{report:?}") };
+        seen.push(progress);
     }
     let steps: Vec<f64> = seen.iter().map(|report| report.progress).collect();
     assert_eq!(steps, [1.0, 2.0, 3.0, 4.0, 5.0]);

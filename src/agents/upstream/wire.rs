@@ -20,7 +20,7 @@ use super::listing::cut;
 use super::message::{FromServer, unreadable};
 use super::server::CALLS_MAX;
 use crate::agents::secrets::Secrets;
-use crate::proto::call::Progress;
+use crate::proto::call::{Progress, Report};
 
 /// Messages on their way to a server: every call and the end of every call, so a server that reads at all never
 /// comes near.
@@ -236,7 +236,7 @@ pub(super) struct Reports {
 }
 
 struct Reader {
-    sender: mpsc::Sender<Progress>,
+    sender: mpsc::Sender<Report>,
     /// Reports grow; one that does not is late or wrong.
     last: f64,
 }
@@ -252,7 +252,7 @@ impl Reports {
     fn expect(&self, message: &TxJsonRpcMessage<RoleClient>) {
         let JsonRpcMessage::Request(request) = message else { return };
         let ClientRequest::CallToolRequest(call) = &request.request else { return };
-        let Some(sender) = call.extensions.get::<mpsc::Sender<Progress>>() else { return };
+        let Some(sender) = call.extensions.get::<mpsc::Sender<Report>>() else { return };
         let token = request.request.get_meta().get_progress_token();
         let Some(ProgressToken(NumberOrString::Number(token))) = token else { return };
         let mut readers = self.readers();
@@ -279,7 +279,8 @@ impl Reports {
         let hidden = report.message.as_deref().map(|text| self.secrets.hide(text));
         let message = hidden.map(|text| cut(&text, REPORT_BYTES_MAX).to_owned());
         // A full channel loses reports, never delays the messages behind them.
-        let _ = reader.sender.try_send(Progress { progress: report.progress, total: report.total, message });
+        let progress = Progress { progress: report.progress, total: report.total, message };
+        let _ = reader.sender.try_send(Report::Progress(progress));
     }
 
     fn readers(&self) -> MutexGuard<'_, BTreeMap<i64, Reader>> {

@@ -12,21 +12,32 @@ use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
 use crate::net::calls::{CallResult, RemoteCall};
-use crate::proto::call::{CallId, Outcome, Progress};
+use crate::proto::call::{CallContext, CallId, Outcome, Report};
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::io::Command;
 use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
 use crate::proto::query::Found;
 
+/// How a call is made.
+#[derive(Clone, Debug, Default)]
+pub struct CallOptions {
+    /// When its caller gives up; without it the agent's limits say when.
+    pub timeout: Option<Duration>,
+    /// Takes reports; a full channel loses reports, never delays work.
+    pub reports: Option<mpsc::Sender<Report>>,
+    /// What it is part of.
+    pub context: CallContext,
+    /// Whether output is wanted before the work ends.
+    pub stream: bool,
+}
+
 /// A call on its way.
 struct PendingCall {
     id: CallId,
     input: Value,
     started: Instant,
-    /// As the caller wishes.
-    timeout: Option<Duration>,
-    progress: Option<mpsc::Sender<Progress>>,
+    options: CallOptions,
 }
 
 impl Handle {
@@ -40,15 +51,14 @@ impl Handle {
         &self,
         agent: &str,
         input: Value,
-        timeout: Option<Duration>,
-        progress: Option<mpsc::Sender<Progress>>,
+        options: CallOptions,
     ) -> Result<api::CallAnswer, ApiError> {
-        if timeout.is_some_and(|timeout| timeout.is_zero() || timeout > CALL_TIME_MAX) {
+        if options.timeout.is_some_and(|timeout| timeout.is_zero() || timeout > CALL_TIME_MAX) {
             let most = CALL_TIME_MAX.as_secs();
             return Err(view::bad_request(format!("timeout: more than 0 and at most {most} s")));
         }
         let id = CallId(rand::random());
-        let pending = PendingCall { id, input, started: Instant::now(), timeout, progress };
+        let pending = PendingCall { id, input, started: Instant::now(), options };
         if let Ok(name) = agent.parse::<FullName>()
             && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
             && !self.agents.is_busy(&name)
@@ -81,8 +91,7 @@ impl Handle {
         pending: PendingCall,
     ) -> api::CallAnswer {
         let name = found.record.name.clone();
-        let here =
-            PendingCall { progress: pending.progress.clone(), input: pending.input.clone(), ..pending };
+        let here = PendingCall { options: pending.options.clone(), input: pending.input.clone(), ..pending };
         let there = self.call_there(found, card, pending, true).await;
         match there.outcome {
             Some(Outcome::NotStarted) => self.call_here(&name, local, here).await,
@@ -92,7 +101,9 @@ impl Handle {
 
     async fn call_here(&self, name: &FullName, local: &HostedAgent, pending: PendingCall) -> api::CallAnswer {
         let deadline = pending.deadline(local.offer.card.limits);
-        let invocation = Invocation { input: pending.input, deadline, progress: pending.progress };
+        let CallOptions { reports, context, stream, .. } = pending.options;
+        let invocation =
+            Invocation { reports, context, stream, ..Invocation::new(pending.id, pending.input, deadline) };
         let result = self.agents.call(name, invocation).await;
         // The own host is asked once, and needs no offer for it.
         view::call_answer(
@@ -118,7 +129,9 @@ impl Handle {
             deadline: pending.deadline(card.limits),
             schema: card.input_schema,
             input: pending.input,
-            progress: pending.progress,
+            reports: pending.options.reports,
+            context: pending.options.context,
+            stream: pending.options.stream,
             is_brief,
         };
         view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
@@ -130,6 +143,6 @@ impl PendingCall {
     fn deadline(&self, limits: Option<CallLimits>) -> Instant {
         let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(DEFAULT_LIMITS);
         let attempts = Duration::from_secs(timeout_s.into()).saturating_mul(max_retries.saturating_add(1));
-        self.started + self.timeout.unwrap_or(attempts).min(CALL_TIME_MAX)
+        self.started + self.options.timeout.unwrap_or(attempts).min(CALL_TIME_MAX)
     }
 }

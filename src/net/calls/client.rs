@@ -19,8 +19,8 @@ use crate::net::client::NodeClient;
 use crate::net::streams::calls::{CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
-    CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output, Progress,
-    Wanted,
+    CallContext, CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output,
+    Report, Wanted,
 };
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
@@ -46,7 +46,10 @@ pub(crate) struct RemoteCall {
     pub(crate) schema: Option<String>,
     pub(crate) input: Value,
     pub(crate) deadline: Instant,
-    pub(crate) progress: Option<mpsc::Sender<Progress>>,
+    pub(crate) reports: Option<mpsc::Sender<Report>>,
+    pub(crate) context: CallContext,
+    /// Whether the caller wants output before the work ends.
+    pub(crate) stream: bool,
     /// Whether only hosts that take it at once are asked.
     pub(crate) is_brief: bool,
 }
@@ -79,7 +82,7 @@ struct Performance<'a> {
     client: &'a CallClient,
     call: CallId,
     input: &'a [u8],
-    progress: Option<mpsc::Sender<Progress>>,
+    reports: Option<mpsc::Sender<Report>>,
     idle: Option<Halves>,
     waiting: BoxFuture<'a, Done>,
     output: Option<Value>,
@@ -93,7 +96,8 @@ impl CallClient {
 
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
     pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
-        let RemoteCall { call, agent, name, replicas, schema, input, deadline, progress, is_brief } = wanted;
+        let RemoteCall { call, agent, name, replicas, schema, input, deadline, reports, .. } = wanted;
+        let RemoteCall { context, stream, is_brief, .. } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
@@ -109,14 +113,15 @@ impl CallClient {
             client: self,
             call,
             input: &input,
-            progress,
+            reports,
             idle: None,
             waiting: pending().boxed(),
             output: None,
             under_way: None,
         };
         let deadline = self.driver.time(deadline);
-        let wanted = Wanted { agent, name, replicas, size: input.len(), deadline, is_brief };
+        let size = input.len();
+        let wanted = Wanted { agent, name, replicas, size, deadline, is_brief, context, stream };
         // After the mailbox is there, for the first output comes at once.
         self.driver.handle(Input::Call { call, wanted });
         loop {
@@ -153,12 +158,11 @@ impl<'a> Performance<'a> {
             }
             // The machine ends the call at its deadline, which is never further away than this.
             Output::SendInput(stream) => self.hear(stream, Some((self.input.into(), CALL_TIME_MAX))),
-            Output::Progress { stream, progress: report } => {
-                if let Some(progress) = &self.progress {
+            Output::Report { report, .. } => {
+                if let Some(reports) = &self.reports {
                     // Reports are only a hint.
-                    let _full = progress.try_send(report);
+                    let _full = reports.try_send(report);
                 }
-                self.hear(stream, None);
             }
             Output::Listen(stream) => self.hear(stream, None),
             Output::TakeOutput { stream, size } => {

@@ -145,7 +145,7 @@ impl Driven {
                 | Output::Listen(OutboundStream { call, .. })
                 | Output::TakeOutput { stream: OutboundStream { call, .. }, .. }
                 | Output::Close(OutboundStream { call, .. })
-                | Output::Progress { stream: OutboundStream { call, .. }, .. }
+                | Output::Report { call, .. }
                 | Output::Search { call, .. }
                 | Output::LookFor { call, .. }
                 | Output::Ended { call, .. } => self.outbound.get(call),

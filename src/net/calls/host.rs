@@ -29,12 +29,11 @@ use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::net::streams::sources::PeerSources;
 use crate::proto::address_block::Share;
 use crate::proto::call::{
-    CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Progress,
+    CallFailure, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Report, Word,
 };
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX, CALLS_SHARE};
-use crate::proto::name::FullName;
 
 /// How long an offer may take to come after its stream was opened.
 const OFFER_PATIENCE: Duration = Duration::from_secs(5);
@@ -79,8 +78,7 @@ enum Done {
 struct Performance<'a> {
     host: &'a Host,
     peer: PeerKey,
-    call: CallId,
-    name: FullName,
+    offer: CallOffer,
     /// The halves of the stream, while nothing is waited for on them.
     reader: Option<Reader>,
     writer: Option<Writer>,
@@ -146,8 +144,7 @@ impl Host {
         let mut performance = Performance {
             host: self,
             peer,
-            call: offer.call,
-            name: offer.name.clone(),
+            offer: offer.clone(),
             reader: Some(reader),
             writer: Some(writer),
             place: None,
@@ -187,10 +184,11 @@ impl Performance<'_> {
                 self.want_place(stream);
             }
             Output::SayQueued { ahead, .. } => {
-                self.say(&CallReply::Queued { ahead: u32::try_from(ahead).unwrap_or(u32::MAX) }).await?;
+                let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
+                self.say(&CallReply::Queued { ahead, word: Word::default() }).await?;
             }
             Output::Accept { incarnation, size, .. } => {
-                self.say(&CallReply::Accepted { incarnation }).await?;
+                self.say(&CallReply::Accepted { incarnation, word: Word::default() }).await?;
                 self.input_left = size;
                 if let Some(reader) = self.reader.take() {
                     self.waiting = begin_input(reader, size).boxed();
@@ -201,10 +199,21 @@ impl Performance<'_> {
                 if let (Some(reader), Some(writer), Some(place)) =
                     (self.reader.take(), self.writer.take(), self.place.take())
                 {
-                    let invocation = (place, std::mem::take(&mut self.document), self.deadline);
+                    let input = std::mem::take(&mut self.document);
                     let (alive, words) = mpsc::channel(1);
                     self.alive = Some(alive);
-                    self.waiting = run(&self.host.agents, invocation, words, reader, writer).boxed();
+                    let (reports, told) = mpsc::channel(REPORTS_MAX);
+                    let invocation = Invocation {
+                        input: Value::Null,
+                        deadline: self.deadline,
+                        reports: Some(reports),
+                        call: self.offer.call,
+                        caller: Some(self.peer),
+                        context: self.offer.context.clone(),
+                        stream: self.offer.stream,
+                    };
+                    let work = work(&self.host.agents, place, input, invocation);
+                    self.waiting = run(work, told, words, reader, writer).boxed();
                 }
             }
             Output::SayAlive(_) => match &self.alive {
@@ -238,7 +247,7 @@ impl Performance<'_> {
             | Output::Close(_)
             | Output::Search { .. }
             | Output::LookFor { .. }
-            | Output::Progress { .. }
+            | Output::Report { .. }
             | Output::Ended { .. } => {}
         }
         Ok(ControlFlow::Continue(()))
@@ -246,7 +255,8 @@ impl Performance<'_> {
 
     /// Asks for a place of the agent, and waits for it where all are taken.
     fn want_place(&mut self, stream: InboundStream) {
-        let place = self.host.agents.place(&self.name, self.peer).map(|mut place| (place.is_given(), place));
+        let place =
+            self.host.agents.place(&self.offer.name, self.peer).map(|mut place| (place.is_given(), place));
         let input = match place {
             Err(failure) => Input::NotPlaced { stream, failure },
             Ok((true, place)) => {
@@ -299,7 +309,7 @@ impl Performance<'_> {
     }
 
     async fn say(&mut self, reply: &CallReply) -> Result<(), FrameError> {
-        tracing::debug!(peer = %self.peer, call = %self.call, ?reply, "call");
+        tracing::debug!(peer = %self.peer, call = %self.offer.call, ?reply, "call");
         match &mut self.writer {
             Some(writer) => say(writer, reply).await,
             None => Ok(()),
@@ -334,8 +344,10 @@ impl Performance<'_> {
 
 async fn read_offer(reader: &mut Reader) -> Result<CallOffer, FrameError> {
     let frame = read_frame(reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
-    let CallRequest::Offer(offer) = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
-    Ok(offer)
+    match CallRequest::decode(&frame) {
+        Ok(CallRequest::Offer(offer)) => Ok(offer),
+        _ => Err(FrameError::Malformed),
+    }
 }
 
 /// Waits for a place until the caller is gone.
@@ -373,25 +385,32 @@ async fn take_part(mut reader: Reader, left: usize) -> Result<Done, FrameError> 
     Ok(Done::Arrived(reader, part, left - read))
 }
 
-/// Runs the agent until the work ends or the caller is gone.
-async fn run(
+/// Runs the agent on the input that has come.
+async fn work(
     agents: &Agents,
-    (place, input, deadline): (Place, Vec<u8>, Instant),
+    place: Place,
+    input: Vec<u8>,
+    invocation: Invocation,
+) -> Result<Vec<u8>, CallFailure> {
+    let Some(input) = read_json(input).await else {
+        // The machine counts the call as begun, yet the agent never saw anything of it.
+        return Err(CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON"));
+    };
+    as_bytes(&agents.call_placed(place, Invocation { input, ..invocation }).await?)
+}
+
+/// Waits until the work ends or the caller is gone.
+async fn run(
+    work: impl Future<Output = Result<Vec<u8>, CallFailure>>,
+    reports: mpsc::Receiver<Report>,
     alive: mpsc::Receiver<()>,
     mut reader: Reader,
     mut writer: Writer,
 ) -> Result<Done, FrameError> {
-    let Some(input) = read_json(input).await else {
-        // The machine counts the call as begun, yet the agent never saw anything of it.
-        let failure = CallFailure::new(Code::BadInput, Outcome::NotStarted, "the input is not JSON");
-        return Ok(Done::Worked(writer, Err(failure)));
-    };
-    let (progress, reports) = mpsc::channel(REPORTS_MAX);
     // The end of the reports does not tell the end of the work: an agent may keep its sender.
     let (working, worked) = oneshot::channel::<()>();
     let work = async {
-        let answer =
-            agents.call_placed(place, Invocation { input, deadline, progress: Some(progress) }).await;
+        let answer = work.await;
         drop(working);
         Ok(answer)
     };
@@ -403,12 +422,12 @@ async fn run(
             return Err(FrameError::Closed("the caller gave the call up".into()));
         }
     };
-    Ok(Done::Worked(writer, answer.and_then(|output| as_bytes(&output))))
+    Ok(Done::Worked(writer, answer))
 }
 
-/// Sends reports of progress, and that the call is still here, until the work has ended.
+/// Sends reports, and that the call is still here, until the work has ended.
 async fn pass_reports(
-    mut reports: mpsc::Receiver<Progress>,
+    mut reports: mpsc::Receiver<Report>,
     mut alive: mpsc::Receiver<()>,
     mut worked: oneshot::Receiver<()>,
     writer: &mut Writer,
@@ -424,9 +443,20 @@ async fn pass_reports(
             }
             _ = &mut worked => return Ok(()),
         };
-        // A report without numbers would break the protocol, and the caller would end the call for it.
-        if let Some(report) = report.bounded() {
-            say(writer, &CallReply::Progress(report)).await?;
+        match report {
+            // A report without numbers would break the protocol, and the caller would end the call for it.
+            Report::Progress(progress) => {
+                if let Some(progress) = progress.bounded() {
+                    say(writer, &CallReply::Progress(progress)).await?;
+                }
+            }
+            Report::Partial(text) => {
+                for piece in CallReply::partials(&text) {
+                    say(writer, &piece).await?;
+                }
+            }
+            // The machine says these itself.
+            Report::Queued { .. } | Report::Working { .. } => {}
         }
     }
 }

@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Outcome, Progress};
+use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Outcome, Progress, Wanted};
 use crate::proto::code::Code;
-use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX};
-use crate::proto::name::FullName;
+use crate::proto::identity::PeerKey;
+use crate::proto::limits::{
+    CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_BYTES_MAX, CALL_PARTIAL_BYTES_MAX,
+};
 
 /// The offers made of one call, and what may be said of its work.
 #[derive(Clone, Debug)]
@@ -43,10 +44,12 @@ pub(super) enum Step {
     SendInput,
     /// Wait for the next reply.
     Listen,
-    /// Wait for it, since all places are taken.
-    Wait,
+    /// Wait for it, since all places are taken and so many calls wait before.
+    Wait(u32),
     /// Pass this on, and wait for the next reply.
     Progress(Progress),
+    /// Pass this piece of the output on, and wait for the next reply.
+    Partial(String),
     /// Read the output of so many bytes.
     TakeOutput(usize),
     /// Nothing more will come on this stream.
@@ -68,24 +71,20 @@ impl Attempts {
     }
 
     /// The next offer. The one before must have ended.
-    pub(super) fn offer(
-        &mut self,
-        host: PeerKey,
-        agent: AgentId,
-        name: FullName,
-        size: usize,
-        left: Duration,
-    ) -> CallOffer {
+    pub(super) fn offer(&mut self, host: PeerKey, wanted: &Wanted, left: Duration) -> CallOffer {
         self.stage = Stage::Offered;
         self.offers += 1;
         CallOffer {
             call: self.id,
-            agent: agent.0,
-            name,
+            agent: wanted.agent.0,
+            name: wanted.name.clone(),
             left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
-            size: size as u64,
+            size: wanted.size as u64,
             attempt: self.offers,
             expected: self.spoke_to.get(&host).copied(),
+            context: wanted.context.clone(),
+            detached: false,
+            stream: wanted.stream,
         }
     }
 
@@ -97,7 +96,7 @@ impl Attempts {
     /// Takes what the host says to which it was offered last.
     pub(super) fn handle(&mut self, host: PeerKey, reply: CallReply) -> Step {
         match (self.stage, reply) {
-            (Stage::Offered, CallReply::Accepted { incarnation })
+            (Stage::Offered, CallReply::Accepted { incarnation, .. })
                 if self.may_speak_to(&host, incarnation) =>
             {
                 // Before a byte of the input has left: when a stream breaks, nobody knows how far it came.
@@ -107,11 +106,14 @@ impl Attempts {
             }
             (Stage::Offered | Stage::Sent, CallReply::Failed(failure)) => Step::End(self.failed(failure)),
             (Stage::Offered | Stage::Sent, CallReply::Alive | CallReply::Other) => Step::Listen,
-            (Stage::Offered, CallReply::Queued { .. }) => Step::Wait,
+            (Stage::Offered, CallReply::Queued { ahead, .. }) => Step::Wait(ahead),
             (Stage::Sent, CallReply::Progress(progress)) => match progress.bounded() {
                 Some(progress) => Step::Progress(progress),
                 None => self.broke_protocol(),
             },
+            (Stage::Sent, CallReply::Partial(text)) if text.len() <= CALL_PARTIAL_BYTES_MAX => {
+                Step::Partial(text)
+            }
             // The stage stays: an output that does not arrive whole leaves the outcome in doubt.
             (Stage::Sent, CallReply::Answered { size }) if size <= CALL_BYTES_MAX as u64 => {
                 Step::TakeOutput(size as usize)
@@ -154,18 +156,33 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::call::{CallContext, Word};
+    use crate::proto::identity::AgentId;
 
     const LEFT: Duration = Duration::from_secs(1);
     const HOST: PeerKey = PeerKey([1; 32]);
 
     fn offered() -> Attempts {
         let mut call = Attempts::new(CallId([1; 16]));
-        call.offer(HOST, AgentId([0; 20]), "a@.".parse().unwrap(), 3, LEFT);
+        call.offer(HOST, &wanted(), LEFT);
         call
     }
 
+    fn wanted() -> Wanted {
+        Wanted {
+            agent: AgentId([0; 20]),
+            name: "a@.".parse().unwrap(),
+            replicas: Vec::new(),
+            size: 3,
+            deadline: LEFT,
+            is_brief: false,
+            context: CallContext::default(),
+            stream: false,
+        }
+    }
+
     fn accepted(run: u64) -> CallReply {
-        CallReply::Accepted { incarnation: Incarnation(run) }
+        CallReply::Accepted { incarnation: Incarnation(run), word: Word::default() }
     }
 
     #[test]
@@ -181,9 +198,9 @@ mod tests {
         let mut call = offered();
         call.handle(HOST, accepted(7));
         call.lose(Code::Unreachable, "");
-        let offer = call.offer(HOST, AgentId([0; 20]), "a@.".parse().unwrap(), 3, LEFT);
+        let offer = call.offer(HOST, &wanted(), LEFT);
         assert_eq!((offer.attempt, offer.expected), (2, Some(Incarnation(7))));
-        let other = call.clone().offer(PeerKey([2; 32]), AgentId([0; 20]), "a@.".parse().unwrap(), 3, LEFT);
+        let other = call.clone().offer(PeerKey([2; 32]), &wanted(), LEFT);
         assert_eq!((other.attempt, other.expected), (3, None), "another host had no part in that");
         let busy = CallReply::Failed(CallFailure::new(Code::Busy, Outcome::NotStarted, ""));
         assert!(matches!(call.clone().handle(HOST, busy), Step::End(it) if it.outcome == Outcome::Unknown));

@@ -17,7 +17,7 @@ use super::attempts::{Attempts, Step, accept_patience};
 use super::candidates::{Candidates, Next};
 use super::host::transfer_time;
 use super::hosts::Hosts;
-use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Wanted};
+use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Report, Wanted};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{
@@ -141,9 +141,9 @@ impl Caller {
             // What is far has as long as its stream took, though others wait to be asked.
             max(since + self.hosts.patience(&candidate.host), now + opening)
         };
-        let (host, Wanted { agent, name, size, deadline, .. }) = (candidate.host, &call.wanted);
         // The time left is reckoned when the offer leaves: the opening may have taken seconds of it.
-        let offer = call.attempts.offer(host, *agent, name.clone(), *size, deadline.saturating_sub(now));
+        let left = call.wanted.deadline.saturating_sub(now);
+        let offer = call.attempts.offer(candidate.host, &call.wanted, left);
         call.stage = Stage::Offered { since: now, until };
         outputs.push_back(Output::Offer { stream, offer });
         self.set_timer(stream.call);
@@ -208,19 +208,29 @@ impl Caller {
                 // Nothing is heard before all of it has left.
                 let until = now + CALL_SILENCE_MAX + transfer_time(call.wanted.size);
                 call.stage = Stage::Accepted { until };
+                let report = Report::Working { host: call.candidates.present().host };
+                outputs.push_back(Output::Report { call: stream.call, report });
                 outputs.push_back(Output::SendInput(stream));
             }
             Step::Listen => outputs.push_back(Output::Listen(stream)),
-            Step::Wait if call.wanted.is_brief => {
+            Step::Wait(_) if call.wanted.is_brief => {
                 outputs.push_back(Output::Close(stream));
                 self.leave_host(now, stream.call, outputs);
                 return self.go_on(now, stream.call, outputs);
             }
-            Step::Wait => {
+            Step::Wait(ahead) => {
                 call.stage = Stage::Waiting { until: now + CALL_SILENCE_MAX };
+                outputs.push_back(Output::Report { call: stream.call, report: Report::Queued { ahead } });
                 outputs.push_back(Output::Listen(stream));
             }
-            Step::Progress(progress) => outputs.push_back(Output::Progress { stream, progress }),
+            Step::Progress(progress) => {
+                let report = Report::Progress(progress);
+                outputs.extend([Output::Report { call: stream.call, report }, Output::Listen(stream)]);
+            }
+            Step::Partial(text) => {
+                let report = Report::Partial(text);
+                outputs.extend([Output::Report { call: stream.call, report }, Output::Listen(stream)]);
+            }
             Step::TakeOutput(size) => {
                 call.stage = Stage::TakingOutput { until: now + CALL_SILENCE_MAX + transfer_time(size) };
                 outputs.push_back(Output::TakeOutput { stream, size });
@@ -487,7 +497,7 @@ impl Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{Calls, Incarnation, Input};
+    use crate::proto::call::{CallContext, Calls, Incarnation, Input, Word};
     use crate::proto::identity::{AgentId, Identity};
     use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_AGENT_MAX};
     use crate::proto::liveness::Presence;
@@ -516,7 +526,16 @@ mod tests {
     fn call_of(calls: &mut Calls, number: u32, agent: AgentId, replicas: &[(u8, Presence)]) -> Vec<Output> {
         let replicas = replicas.iter().map(|(seed, presence)| (key(*seed), *presence)).collect();
         let name = "a@.".parse().unwrap();
-        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE, is_brief: false };
+        let wanted = Wanted {
+            agent,
+            name,
+            replicas,
+            size: 3,
+            deadline: DEADLINE,
+            is_brief: false,
+            context: CallContext::default(),
+            stream: false,
+        };
         tell(calls, NOW, Input::Call { call: id(number), wanted })
     }
 
@@ -591,7 +610,7 @@ mod tests {
         let (third, alive) = open_of(&moved);
         assert_eq!(BTreeSet::from([stopped, silent, alive]).len(), 3);
         tell(&mut calls, at, Input::Opened(third));
-        let accepted = CallReply::Accepted { incarnation: Incarnation(7) };
+        let accepted = CallReply::Accepted { incarnation: Incarnation(7), word: Word::default() };
         let sent = tell(&mut calls, at, Input::Reply { stream: third, reply: accepted });
         assert_eq!(sent, [Output::SendInput(third)]);
         for number in 2..20 {
@@ -606,7 +625,7 @@ mod tests {
         let mut calls = calls();
         let (stream, _) = opened(&call(&mut calls, 1, &FROZEN));
         tell(&mut calls, NOW, Input::Opened(stream));
-        let accepted = CallReply::Accepted { incarnation: Incarnation(7) };
+        let accepted = CallReply::Accepted { incarnation: Incarnation(7), word: Word::default() };
         tell(&mut calls, NOW, Input::Reply { stream, reply: accepted });
         let mut now = NOW;
         for reply in [CallReply::Alive, CallReply::Other, CallReply::Alive] {
@@ -643,10 +662,19 @@ mod tests {
         let mut calls = calls();
         let replicas = vec![(key(2), Presence::Reachable), (key(3), Presence::Reachable)];
         let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
-        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE, is_brief: true };
+        let wanted = Wanted {
+            agent,
+            name,
+            replicas,
+            size: 3,
+            deadline: DEADLINE,
+            is_brief: true,
+            context: CallContext::default(),
+            stream: false,
+        };
         let (stream, _) = opened(&tell(&mut calls, NOW, Input::Call { call: id(1), wanted }));
         tell(&mut calls, NOW, Input::Opened(stream));
-        let reply = CallReply::Queued { ahead: 1 };
+        let reply = CallReply::Queued { ahead: 1, word: Word::default() };
         let (stream, _) = open_of(&tell(&mut calls, NOW, Input::Reply { stream, reply }));
         tell(&mut calls, NOW, Input::Opened(stream));
         let (at, over) = wait(&mut calls);
@@ -658,7 +686,16 @@ mod tests {
         }
         let replicas = vec![(key(5), Presence::Reachable)];
         let name = "a@.".parse().unwrap();
-        let wanted = Wanted { agent, name, replicas, size: 3, deadline: DEADLINE, is_brief: true };
+        let wanted = Wanted {
+            agent,
+            name,
+            replicas,
+            size: 3,
+            deadline: DEADLINE,
+            is_brief: true,
+            context: CallContext::default(),
+            stream: false,
+        };
         let over = tell(&mut calls, NOW, Input::Call { call: id(2), wanted });
         assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 0));
     }

@@ -309,6 +309,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::call::CallContext;
     use crate::proto::identity::{AgentId, Identity};
 
     const NOW: Duration = Duration::from_secs(5);
@@ -323,6 +324,9 @@ mod tests {
             size: 3,
             attempt,
             expected: None,
+            context: CallContext::default(),
+            detached: false,
+            stream: false,
         }
     }
 

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress};
+use super::{CallContext, CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress};
 use crate::proto::address_block::Source;
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
@@ -40,6 +40,29 @@ pub struct Wanted {
     pub deadline: Duration,
     /// Whether only hosts that take it at once are asked, each once: the caller has another way.
     pub is_brief: bool,
+    /// What it is part of.
+    pub context: CallContext,
+    /// Whether the caller wants output before the work ends.
+    pub stream: bool,
+}
+
+/// What a caller is told of its call before it ends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// It waits for a place at a host, behind so many others.
+    Queued {
+        /// How many.
+        ahead: u32,
+    },
+    /// A host took it.
+    Working {
+        /// Which.
+        host: PeerKey,
+    },
+    /// How far the work is.
+    Progress(Progress),
+    /// A piece of the output, which follows whole at the end.
+    Partial(String),
 }
 
 /// Whether the host lets a peer call the agent that it asks for. Neither of the refusals tells more than it says.
@@ -122,9 +145,8 @@ pub enum Output {
     Search { call: CallId, host: PeerKey },
     /// Look for a host that cannot be reached, for calls to come: nothing follows.
     LookFor { call: CallId, host: PeerKey },
-    /// Pass this on to the client, and tell the next reply. One by one, so that reports without end cost the host more than
-    /// this node.
-    Progress { stream: OutboundStream, progress: Progress },
+    /// Pass this on to the client. Nothing follows.
+    Report { call: CallId, report: Report },
     /// The call is over: the last that is said of it.
     Ended { call: CallId, end: CallEnd },
 

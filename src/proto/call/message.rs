@@ -6,10 +6,11 @@ use std::time::Duration;
 use ciborium::Value;
 use serde::{Deserialize, Serialize};
 
+use super::CallContext;
 use crate::proto::code::Code;
 use crate::proto::codec::{self, Malformed};
 use crate::proto::identity::AgentId;
-use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX};
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_MESSAGE_BYTES_MAX, CALL_PARTIAL_BYTES_MAX};
 use crate::proto::name::FullName;
 
 /// Names one call wherever it is offered: random, drawn by the caller. Shown as hex.
@@ -25,6 +26,34 @@ pub struct Incarnation(pub u64);
 pub enum CallRequest {
     /// Asks for a call.
     Offer(CallOffer),
+    /// Asks for a call that was accepted on a stream that was lost since.
+    Attach(CallAttach),
+    /// Gives up the call of this stream.
+    Cancel,
+}
+
+/// A call that is asked for again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallAttach {
+    /// The call.
+    pub call: CallId,
+    /// The run of the host that accepted it: any other knows nothing of it.
+    pub incarnation: Incarnation,
+}
+
+/// What a host that takes or refuses an offer says of the load of the agent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    /// Calls at work.
+    pub running: u16,
+    /// Calls that wait for a place.
+    pub queued: u16,
+    /// Calls that it works on at once.
+    pub places: u16,
+    /// Runs in a row, whoever called, that failed through the agent.
+    pub failing: u16,
+    /// What a run takes in the mean, milliseconds; 0 before the first.
+    pub mean_ms: u32,
 }
 
 /// A call as it is offered to a host.
@@ -46,6 +75,15 @@ pub struct CallOffer {
     /// The run of the host that accepted an earlier offer of this call: any other must not run it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<Incarnation>,
+    /// What it is part of.
+    #[serde(default, skip_serializing_if = "CallContext::is_empty")]
+    pub context: CallContext,
+    /// Whether the work goes on until the deadline though its caller is gone: who offered it may attach again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detached: bool,
+    /// Whether the caller wants output before the work ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream: bool,
 }
 
 /// What a host says.
@@ -55,11 +93,17 @@ pub enum CallReply {
     Queued {
         /// How many calls wait before this one.
         ahead: u32,
+        /// The load of the agent.
+        #[serde(default)]
+        word: Word,
     },
     /// Send the input. Nothing was done yet.
     Accepted {
         /// This run of the host.
         incarnation: Incarnation,
+        /// The load of the agent.
+        #[serde(default)]
+        word: Word,
     },
     /// The offer is not accepted, or the accepted call gave no output.
     Failed(CallFailure),
@@ -67,6 +111,10 @@ pub enum CallReply {
     Alive,
     /// The work goes on.
     Progress(Progress),
+    /// A piece of the output, which follows whole when the work ends. At most [`CALL_PARTIAL_BYTES_MAX`] bytes.
+    Partial(String),
+    /// Where a call stands that was asked for again; its end follows.
+    Standing(Standing),
     /// The output follows.
     Answered {
         /// Its bytes.
@@ -78,7 +126,19 @@ pub enum CallReply {
 }
 
 /// The kinds of replies that are known.
-const REPLY_KINDS: [&str; 6] = ["Queued", "Accepted", "Failed", "Alive", "Progress", "Answered"];
+const REPLY_KINDS: [&str; 8] =
+    ["Queued", "Accepted", "Failed", "Alive", "Progress", "Partial", "Standing", "Answered"];
+
+/// Where a call stands that was asked for again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Standing {
+    /// The agent works on it.
+    Working,
+    /// It had not begun, and never will.
+    Voided,
+    /// Nothing is known of it any more.
+    Forgotten,
+}
 
 /// What is known of the work when a call gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +219,18 @@ impl Progress {
     }
 }
 
+impl CallReply {
+    /// Pieces of output, each of a size that may travel.
+    pub fn partials(text: &str) -> impl Iterator<Item = CallReply> {
+        let mut left = text;
+        std::iter::from_fn(move || {
+            let (piece, rest) = left.split_at(left.floor_char_boundary(CALL_PARTIAL_BYTES_MAX));
+            left = rest;
+            (!piece.is_empty()).then(|| CallReply::Partial(piece.to_owned()))
+        })
+    }
+}
+
 impl CallOffer {
     /// The agent.
     pub fn agent_id(&self) -> AgentId {
@@ -235,6 +307,9 @@ mod tests {
             size: u64::MAX,
             attempt: u32::MAX,
             expected: Some(Incarnation(u64::MAX)),
+            context: CallContext::default(),
+            detached: false,
+            stream: false,
         }
     }
 
@@ -256,13 +331,13 @@ mod tests {
         struct Later {
             #[serde(flatten)]
             offer: CallOffer,
-            priority: u8,
+            mood: u8,
         }
         #[derive(Serialize)]
         enum Request {
             Offer(Later),
         }
-        let bytes = codec::encode(&Request::Offer(Later { offer: offer(), priority: 7 }));
+        let bytes = codec::encode(&Request::Offer(Later { offer: offer(), mood: 7 }));
         assert_eq!(CallRequest::decode(&bytes), Ok(CallRequest::Offer(offer())));
     }
 
@@ -271,11 +346,11 @@ mod tests {
         #[derive(Serialize)]
         enum Later {
             Bored,
-            Partial { size: u64 },
+            Painted { size: u64 },
             Accepted { incarnation: &'static str },
             Answered,
         }
-        for later in [Later::Bored, Later::Partial { size: 3 }] {
+        for later in [Later::Bored, Later::Painted { size: 3 }] {
             assert_eq!(CallReply::decode(&codec::encode(&later)), Ok(CallReply::Other));
         }
         for broken in [Later::Accepted { incarnation: "seven" }, Later::Answered] {

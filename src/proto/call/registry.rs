@@ -314,6 +314,7 @@ fn duplicate(message: &str) -> CallFailure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::call::CallContext;
     use crate::proto::identity::Identity;
 
     const NOW: Duration = Duration::from_secs(1_000);
@@ -338,6 +339,9 @@ mod tests {
             size: size as u64,
             attempt: 1,
             expected: None,
+            context: CallContext::default(),
+            detached: false,
+            stream: false,
         }
     }
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aop::proto::call::{
-    Access, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls, InboundStream, Input, Loss,
-    OutboundStream, Outcome, Output, Wanted,
+    Access, CallContext, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls, InboundStream, Input,
+    Loss, OutboundStream, Outcome, Output, Wanted, Word,
 };
 use aop::proto::code::Code;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
@@ -246,7 +246,16 @@ impl World {
         let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
         self.tell_caller(Input::Call {
             call,
-            wanted: Wanted { agent, name, replicas, size: SIZE, deadline, is_brief: false },
+            wanted: Wanted {
+                agent,
+                name,
+                replicas,
+                size: SIZE,
+                deadline,
+                is_brief: false,
+                context: CallContext::default(),
+                stream: false,
+            },
         });
     }
 
@@ -371,7 +380,7 @@ impl World {
                     told.end = Some(end);
                 }
                 Output::TakeOutput { .. }
-                | Output::Progress { .. }
+                | Output::Report { .. }
                 | Output::Listen(_)
                 | Output::LookFor { .. } => {}
                 other => panic!("no business of a caller: {other:?}"),
@@ -383,7 +392,10 @@ impl World {
         while let Some(output) = self.host.poll_output() {
             match output {
                 Output::Accept { stream, incarnation, .. } => {
-                    self.send_to_caller(stream, Frame::Reply(CallReply::Accepted { incarnation }));
+                    self.send_to_caller(
+                        stream,
+                        Frame::Reply(CallReply::Accepted { incarnation, word: Word::default() }),
+                    );
                 }
                 Output::Run { stream, .. } => {
                     self.working.push(stream);
@@ -409,7 +421,7 @@ impl World {
                     self.host.handle(self.now, Input::Waits { stream, ahead: 3 });
                 }
                 Output::SayQueued { stream, ahead } => {
-                    let reply = CallReply::Queued { ahead: ahead as u32 };
+                    let reply = CallReply::Queued { ahead: ahead as u32, word: Word::default() };
                     self.send_to_caller(stream, Frame::Reply(reply));
                 }
                 Output::SayAlive(stream) => self.send_to_caller(stream, Frame::Reply(CallReply::Alive)),
