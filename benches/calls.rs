@@ -101,7 +101,8 @@ async fn call(node: &Running, text: &str) -> Duration {
 }
 
 fn echo() -> HostedAgent {
-    let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: AT_ONCE as u32 };
+    let limits =
+        CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: AT_ONCE as u32, ..CallLimits::DEFAULT };
     let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
     let name = "echo".parse().expect("a label");
     let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));

@@ -102,7 +102,7 @@ impl World {
 }
 
 fn local(name: &str, builtin: Builtin) -> HostedAgent {
-    let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: 64 };
+    let limits = CallLimits { timeout_s: 30, max_retries: 0, max_concurrency: 64, ..CallLimits::DEFAULT };
     let card = AgentCard {
         description: format!("The sample {name}"),
         callable: true,

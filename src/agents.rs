@@ -28,7 +28,7 @@ pub use crate::document::schema;
 pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;
-use crate::proto::call::{CallContext, CallFailure, CallId, Outcome, Report};
+use crate::proto::call::{CallContext, CallFailure, CallId, Outcome, Report, Word};
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -212,6 +212,11 @@ impl Agents {
     /// Whether all places of an agent that runs here are taken.
     pub fn is_busy(&self, name: &FullName) -> bool {
         self.running(name).is_some_and(|running| running.is_busy())
+    }
+
+    /// What is said to callers of the load of an agent that runs here.
+    pub(crate) fn word(&self, name: &FullName) -> Word {
+        self.running(name).map(|running| running.word()).unwrap_or_default()
     }
 
     /// What an agent that runs here takes: its own schema, else the paper's.

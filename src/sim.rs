@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use rand::RngExt;
 
 pub use adversary::{AdversaryReport, Behaviour, Names};
-pub use calls::{CallConditions, CallCounts, ClientCall};
+pub use calls::{CallConditions, CallCounts, CallEnding, ClientCall, HostTraits, WorkLength};
 pub use checkers::{Check, Promises, ReferenceModel, Violation};
 pub use clients::ClientOp;
 pub use clock::START;
@@ -206,6 +206,16 @@ impl World {
     /// A client of a node wants something in a zone, in some milliseconds.
     pub fn submit_in(&mut self, in_ms: u64, node: usize, zone: ZoneName, operation: ClientOp) {
         self.engine.fabric.kernel.schedule(in_ms, Due::Client(node, Box::new((zone, operation))));
+    }
+
+    /// How a node runs its agents from now on.
+    pub fn set_host_traits(&mut self, node: usize, traits: HostTraits) {
+        self.engine.calls.set_traits(node, traits);
+    }
+
+    /// What became of each call so far.
+    pub fn call_ends(&self) -> impl Iterator<Item = &CallEnding> {
+        self.engine.calls.ends()
     }
 
     /// A client of a node calls an agent of another, in some milliseconds.

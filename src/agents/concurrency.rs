@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use super::state::{AgentEvent, AgentState};
-use crate::proto::call::{CallFailure, Full, Outcome, Queue, Turn};
+use crate::proto::call::{CallFailure, Full, Outcome, Queue, Turn, Word};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 
@@ -96,6 +96,11 @@ impl ConcurrencyLimiter {
     /// Whether all places are taken.
     pub(super) fn is_busy(&self) -> bool {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner).queue.is_busy()
+    }
+
+    /// What is said of the load.
+    pub(super) fn word(&self) -> Word {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner).queue.word()
     }
 
     /// Takes note of what happened.

@@ -20,7 +20,7 @@ use super::upstream::structure;
 use super::web::Post;
 use super::{CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
-use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::call::{CallFailure, Outcome, Word};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
@@ -110,6 +110,10 @@ impl RunningAgent {
 
     pub(super) fn is_busy(&self) -> bool {
         self.limiter.is_busy()
+    }
+
+    pub(super) fn word(&self) -> Word {
+        self.limiter.word()
     }
 
     pub(super) fn input_schema(&self) -> Arc<Map<String, Value>> {

@@ -12,6 +12,7 @@ use super::field::{Fields, JsonPath, MemberPart, Violation, bad_name, compact, q
 use super::name::similar_name;
 use super::run_config::{check_env, check_headers};
 use super::schema::Schema;
+use crate::proto::call::Balance;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
 use crate::proto::code::Code;
 use crate::proto::limits::GRANTS_MAX;
@@ -54,7 +55,6 @@ const FILE_KEYS: [&str; 2] = ["owner_key", "grant"];
 const RUNNERS: [&str; 5] = ["command", "mcp", "http", "chat", "builtin"];
 /// Most MCP servers of one agent: each may be a process.
 const SERVERS_MAX: usize = 16;
-const BALANCES: [&str; 4] = ["latency", "round_robin", "least_connections", "weighted"];
 
 /// Longest attempt, seconds: a whole call may take no longer.
 const TIMEOUT_S_MAX: u32 = 300;
@@ -69,8 +69,8 @@ const SHARE_MAX: u32 = 10_000;
 /// Most turns of a chat agent for one task.
 const LOOPS_MAX: u32 = 1_000;
 
-/// The paper's defaults (7.2), and a concurrency that suits a process per call on a small machine.
-pub const DEFAULT_LIMITS: CallLimits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 4 };
+/// Limits where the document gives none.
+pub const DEFAULT_LIMITS: CallLimits = CallLimits::DEFAULT;
 
 /// Reads the document; `root` holds `agent`.
 pub(super) fn read(root: &Map<String, Value>) -> Result<Offer, Violation> {
@@ -196,21 +196,30 @@ fn read_limits(fields: &Fields<'_>) -> Result<Option<CallLimits>, Violation> {
     let timeout_s = fields.count("timeout_s", 1..=TIMEOUT_S_MAX)?;
     let max_retries = fields.count("max_retries", 0..=RETRIES_MAX)?;
     let max_concurrency = fields.count("max_concurrency", 1..=CONCURRENCY_MAX)?;
-    let given = timeout_s.or(max_retries).or(max_concurrency).is_some() || fields.value("run").is_some();
+    let (weight, min_replicas) =
+        (fields.count("weight", 0..=SHARE_MAX)?, fields.count("min_replicas", 0..=SHARE_MAX)?);
+    let balance = fields.choice("balance", &Balance::ALL.map(Balance::text))?;
+    let idempotent = fields.flag("idempotent")?;
+    let numbers = [timeout_s, max_retries, max_concurrency, weight, min_replicas];
+    let given = numbers.iter().any(Option::is_some)
+        || balance.is_some()
+        || idempotent.is_some()
+        || fields.value("run").is_some();
     // Filled in here, so that every node reads the same limits from the card, whatever its own defaults are.
     Ok(given.then(|| CallLimits {
         timeout_s: timeout_s.unwrap_or(DEFAULT_LIMITS.timeout_s),
         max_retries: max_retries.unwrap_or(DEFAULT_LIMITS.max_retries),
         max_concurrency: max_concurrency.unwrap_or(DEFAULT_LIMITS.max_concurrency),
+        idempotent: idempotent.unwrap_or(DEFAULT_LIMITS.idempotent),
+        balance: balance.and_then(|text| text.parse().ok()).unwrap_or_default(),
+        weight: weight.unwrap_or(DEFAULT_LIMITS.weight),
+        min_replicas: min_replicas.unwrap_or(DEFAULT_LIMITS.min_replicas),
     }))
 }
 
 fn check_host_settings(fields: &Fields<'_>) -> Result<(), Violation> {
     fields.count("max_queue", 0..=QUEUE_MAX)?;
-    fields.count("weight", 0..=SHARE_MAX)?;
-    fields.count("min_replicas", 0..=SHARE_MAX)?;
-    fields.choice("balance", &BALANCES)?;
-    for key in ["idempotent", "verbose", "traceback_enabled"] {
+    for key in ["verbose", "traceback_enabled"] {
         fields.flag(key)?;
     }
     for (index, caller) in fields.texts("callers")?.into_iter().enumerate() {
@@ -410,7 +419,10 @@ mod tests {
         assert_eq!((one.name.as_str(), one.scope), ("summarizer", Scope::Zone));
         assert_eq!(one.zone.unwrap().as_str(), "research.acme.org");
         let card = one.card;
-        assert_eq!(card.limits, Some(CallLimits { timeout_s: 5, max_retries: 0, max_concurrency: 2 }));
+        assert_eq!(
+            card.limits,
+            Some(CallLimits { timeout_s: 5, max_retries: 0, max_concurrency: 2, ..DEFAULT_LIMITS })
+        );
         assert_eq!(card.input_schema.as_deref(), Some("{\"type\":\"object\"}"));
         let short = [card.version, card.role, card.model, card.region, card.residency].map(Option::unwrap);
         assert_eq!(short, ["1", "r", "m", "eu", "de"]);

@@ -78,6 +78,22 @@ pub const METRICS: &[Metric] = &[
     ),
     metric("root_bytes_per_s", "bytes a node of the root sends per second of rest", CORE),
     metric("member_bytes_per_s", "bytes a node that is no gateway sends per second of rest", CORE),
+    metric("calls", "calls that clients made, of those that count", CORE),
+    metric("calls_ok", "share of the calls that were answered", CORE),
+    metric("calls_others_ok", "the same without those of the greedy caller", CORE),
+    metric("calls_wait_ms.p50", "milliseconds until the agent begins, median of the answered calls", CORE),
+    metric(
+        "calls_wait_ms.p99",
+        "milliseconds until the agent begins, 99th percentile of the answered calls",
+        CORE,
+    ),
+    metric("calls_others_wait_ms.p99", "the same without those of the greedy caller", CORE),
+    metric("calls_goodput", "work that was answered, of what the hosts that do not fail could do", CORE),
+    metric("calls_wasted", "share of the work that nobody had an answer from", CORE),
+    metric("calls_offers", "offers that were made for a call, mean", CORE),
+    metric("calls_after_crowd_ok", "share of the calls answered from a minute after the crowd on", CORE),
+    metric("calls_late_ok", "share of the calls answered of the last third of the time", CORE),
+    metric("calls_unknown", "calls of which nobody can say whether they ran", CORE),
     metric("node_hours", "hours that nodes lived, virtual", CORE),
 ];
 

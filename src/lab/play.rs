@@ -7,6 +7,7 @@
 //!
 //! `timeline` says what happens when, `metrics` what is measured of it.
 
+mod calls;
 mod metrics;
 mod timeline;
 
@@ -54,6 +55,7 @@ pub fn play_told(scenario: &Scenario, seed: u64) -> (Vec<String>, Result<Measure
 /// One run.
 struct Run<'a> {
     scenario: &'a Scenario,
+    seed: u64,
     world: World,
     timeline: Timeline,
     /// Who wrote which of the updates and in which zone, where somebody could.
@@ -72,13 +74,17 @@ impl<'a> Run<'a> {
         let world = World::new(seed, setup(scenario));
         let timeline = Timeline::of(scenario, world.regions(), &mut rng);
         let hosts = vec![None; scenario.workload.updates];
-        Run { scenario, world, timeline, hosts, healed_ms: None, rest_bytes: Vec::new() }
+        Run { scenario, seed, world, timeline, hosts, healed_ms: None, rest_bytes: Vec::new() }
     }
 
     fn play(&mut self) -> Result<Measured, Broken> {
         let late = self.timeline.late.clone();
         for node in (0..self.world.size()).filter(|node| !late.contains(node)) {
             self.world.start(node, RestartFrom::Disk);
+        }
+        if let Some(wanted) = &self.scenario.calls {
+            calls::plan(&mut self.world, wanted, self.seed);
+            self.advance(calls::ends_ms(wanted))?;
         }
         let (healed_at, quiet_at) = (self.timeline.healed_at, self.timeline.quiet_at);
         if let Some(healed_at) = healed_at {
@@ -243,6 +249,7 @@ fn setup(scenario: &Scenario) -> Setup {
         owned: scenario.zones.iter().filter_map(granted).collect(),
         halved: scenario.zones.iter().filter(|zone| zone.halves).map(|zone| zone.name.clone()).collect(),
         dialable: scenario.questions.is_some(),
+        calls: scenario.calls.as_ref().map(calls::conditions),
         ..Setup::default()
     }
 }

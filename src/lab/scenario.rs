@@ -7,6 +7,7 @@
 //! may not.
 
 mod answer;
+mod calls;
 mod check;
 mod fault;
 mod file;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 pub use answer::{Figure, Template};
+pub use calls::{Calls, Crowd, Gone, How};
 pub use fault::{Fault, FaultKind, Groups, Who};
 pub use file::{Cell, Document, Flaw};
 pub use questions::Questions;
@@ -89,6 +91,9 @@ pub struct Scenario {
     /// What clients ask; nothing if none.
     #[serde(default)]
     pub questions: Option<Questions>,
+    /// What clients call; nothing if none.
+    #[serde(default)]
+    pub calls: Option<Calls>,
     /// What goes wrong.
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,

@@ -2,13 +2,15 @@
 //!
 //! What is done and said, and when, is decided by the machine of calls ([`proto::call`](crate::proto::call)), which the
 //! [`driver`] drives for both sides. [`client`] performs it for the calls that this node makes, [`host`] for those that it
-//! takes: they open streams, carry frames and run agents. A stream that closes ends its call: the host drops the work.
+//! takes: they open streams, carry frames and run agents. A stream that closes before its input is here ends its
+//! call; work that has begun goes on for a while, and its caller may ask for it on another stream.
 
 mod access;
 mod client;
 mod driver;
 mod host;
 mod input;
+mod works;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +19,9 @@ use libp2p_stream::IncomingStreams;
 use serde_json::Value;
 
 use self::access::AccessControl;
-pub(crate) use self::client::{CallClient, CallResult, RemoteCall};
+pub(crate) use self::client::{CallClient, CallResult, Kept, NoteSent, RemoteCall};
 use self::driver::CallDriver;
+use self::works::Works;
 use crate::agents::Agents;
 use crate::net::client::NodeClient;
 use crate::net::streams::calls::CallStreams;
@@ -39,11 +42,12 @@ pub(crate) fn start(
     incoming: IncomingStreams,
 ) -> CallClient {
     // Never a fixed seed: a run with the incarnation of another would vouch for the other's calls.
-    let driver = CallDriver::new(Calls::new(own, rand::random()));
+    let works = Works::default();
+    let driver = CallDriver::new(Calls::new(own, rand::random()), works.clone());
     let access = AccessControl::new(agents.clone(), own, node.clone());
     let open_calls = streams.open_calls.clone();
     let (sources, refusals) = (streams.sources.clone(), streams.refusals.clone());
-    let host = host::Host { driver: driver.clone(), agents, access, open_calls, sources, refusals };
+    let host = host::Host { driver: driver.clone(), works, agents, access, open_calls, sources, refusals };
     tokio::spawn(host::serve(incoming, Arc::new(host), node.clone()));
     let (keeper, until) = (driver.clone(), node.clone());
     // `keep_time` never returns; without the other branch it would outlive the node.

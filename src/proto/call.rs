@@ -9,6 +9,8 @@
 //! end; whoever drives it opens streams, carries frames and runs agents. `net` drives it on sockets, `sim` on a virtual clock.
 
 mod attempts;
+mod balance;
+mod budget;
 mod caller;
 mod candidates;
 mod context;
@@ -16,6 +18,7 @@ mod host;
 mod hosts;
 mod io;
 mod message;
+mod outbound;
 mod queue;
 mod registry;
 
@@ -25,13 +28,15 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+pub use self::balance::{Balance, NotABalance};
 use self::caller::Caller;
 pub use self::context::{CallContext, ChainError, Conversation, NotAConversation, NotATrace, TraceParent};
 use self::host::Host;
-pub use self::io::{Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Report, Wanted};
+pub use self::io::{
+    Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Repeats, Replica, Report, Wanted,
+};
 pub use self::message::{
-    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
-    Standing, Word,
+    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress, Word,
 };
 pub use self::queue::{Full, Queue, Turn};
 use super::identity::PeerKey;
@@ -78,8 +83,13 @@ impl Calls {
             Input::Waits { stream, ahead } => host.handle_waits(stream, ahead, outputs),
             Input::NotPlaced { stream, failure } => host.handle_not_placed(stream, failure, outputs),
             Input::InputArrived { stream, size } => host.handle_input(stream, size, outputs),
-            Input::WorkEnded { stream, ended } => host.handle_work_ended(stream, ended, outputs),
-            Input::Gone(stream) => host.handle_gone(stream),
+            Input::WorkEnded { stream, ended } => host.handle_work_ended(now, stream, ended, outputs),
+            Input::Attached { stream, peer, attach } => {
+                host.handle_attached(now, stream, peer, &attach, outputs)
+            }
+            Input::Cancelled(stream) => host.handle_cancelled(stream, outputs),
+            Input::Delivered(stream) => host.handle_delivered(stream, outputs),
+            Input::Gone(stream) => host.handle_gone(now, stream, outputs),
         }
     }
 

@@ -6,6 +6,7 @@ pub mod version;
 
 use serde::{Deserialize, Serialize};
 
+use super::call::Balance;
 use super::codec;
 use super::limits::{ENDPOINTS_MAX, LABELS_MAX};
 use super::name::{AgentName, ZoneName};
@@ -174,6 +175,44 @@ pub struct CallLimits {
     pub max_retries: u32,
     /// Calls running at once on one host.
     pub max_concurrency: u32,
+    /// Whether it may run a call again that ran or may have run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub idempotent: bool,
+    /// In which order callers ask its hosts, unless they say.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub balance: Balance,
+    /// What this host can do beside others, for [`Balance::Weighted`]; 0 where it is asked last.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u32,
+    /// Hosts of which its owner wants to be told when there are fewer; 0 for any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub min_replicas: u32,
+}
+
+impl CallLimits {
+    /// The paper's defaults (7.2), and a concurrency that suits a process per call on a small machine.
+    pub const DEFAULT: CallLimits = CallLimits {
+        timeout_s: 30,
+        max_retries: 3,
+        max_concurrency: 4,
+        idempotent: false,
+        balance: Balance::Load,
+        weight: 1,
+        min_replicas: 0,
+    };
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(weight: &u32) -> bool {
+    *weight == 1
 }
 
 /// An address of a listing.

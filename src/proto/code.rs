@@ -156,9 +156,12 @@ codes! {
     BadInput "bad_input" 400 Failure Never Sender "The input is not what the agent takes.";
     NotAllowed "not_allowed" 403 Failure Never Sender "The agent names its callers, and not this one.";
     NotCallable "not_callable" 409 Failure Never Sender "The agent is a listing, served outside the mesh.";
+    AnswerLost "answer_lost" 503 Failure Never Host "The agent ended, and its answer is not kept any more.";
+    CallChain "call_chain" 409 Failure Never Sender "The chain of calls that leads to it is a circle, or too long.";
     DuplicateCall "duplicate_call" 409 Failure Never Sender "The call was offered before, or may have been.";
     HostRestarted "host_restarted" 503 Failure Unsure Host "The host forgot whether it ran the call.";
     Unreachable "unreachable" 503 Unreachable Unsure Host "The host cannot be reached, or was lost.";
+    CircuitOpen "circuit_open" 503 Unreachable Later Host "No host of the agent was reached lately; the message says when one is tried.";
     Deadline "deadline" 503 Unreachable Unsure Nobody "The call was not done in time.";
     StartFailed "start_failed" 503 Failure Later Agent "The agent could not be started.";
     UpstreamFailed "upstream_failed" 503 Failure Unsure Agent "What the agent is made of gave no answer.";

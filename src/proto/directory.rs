@@ -1,9 +1,10 @@
 //! The agents of all zones held here, and the questions that are answered from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::Balance;
 use super::card::AgentCard;
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
@@ -261,6 +262,19 @@ impl Directory {
         Some(Found { id: *id, record, score, replicas })
     }
 
+    /// What the hosts of an agent that is to be called can do beside each other, if that counts.
+    pub(super) fn weigh(&self, now: Timestamp, zones: &Zones, found: &mut Found) {
+        if found.card().limits.is_none_or(|limits| limits.balance != Balance::Weighted) {
+            return;
+        }
+        let records = zones.all().flat_map(|zone| zone.registry().replicas(&found.id, now));
+        let weights: BTreeMap<PeerKey, u32> =
+            records.filter_map(|record| Some((record.host, record.card()?.limits?.weight))).collect();
+        for replica in &mut found.replicas {
+            replica.weight = weights.get(&replica.peer).copied().unwrap_or(replica.weight);
+        }
+    }
+
     /// An agent of which others sent these records, and said which hosts are alive.
     pub(super) fn told(
         &self,
@@ -273,7 +287,7 @@ impl Directory {
         let replica = |record: &Arc<Record>| {
             let heard = alive.iter().find(|it| it.0 == record.host).map(|it| u64::from(it.1) * 1_000);
             let presence = if heard.is_some() { Presence::Reachable } else { Presence::Unknown };
-            Replica { peer: record.host, presence, seen_ms_ago: heard }
+            Replica { peer: record.host, presence, seen_ms_ago: heard, weight: 1 }
         };
         let mut replicas: Vec<Replica> = records.iter().map(replica).collect();
         replicas.sort_by_key(|replica| (replica.presence != Presence::Reachable, replica.peer));
@@ -283,10 +297,11 @@ impl Directory {
     fn replica(&self, now: Timestamp, zone: &Zone, record: &Record) -> Replica {
         let peer = record.host;
         if peer == self.key {
-            return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0) };
+            return Replica { peer, presence: Presence::Reachable, seen_ms_ago: Some(0), weight: 1 };
         }
         let (presence, heard_at) = presence(zone, &peer, now);
-        Replica { peer, presence, seen_ms_ago: heard_at.map(|at| now.since(at).as_millis() as u64) }
+        let seen_ms_ago = heard_at.map(|at| now.since(at).as_millis() as u64);
+        Replica { peer, presence, seen_ms_ago, weight: 1 }
     }
 }
 

@@ -185,6 +185,37 @@ pub const CALL_CHAIN_MAX: usize = 8;
 pub const CONVERSATION_BYTES_MAX: usize = 64;
 /// Largest piece of output that is told before the work ends, bytes.
 pub const CALL_PARTIAL_BYTES_MAX: usize = 4 * 1024;
+/// Hosts to which one call is offered at once: a second while it waits at the first.
+pub const CALL_OFFERS_AT_ONCE: usize = 2;
+/// How long what a host said of its load counts.
+pub const CALL_WORD_KEPT: Duration = Duration::from_secs(60);
+/// Failed runs in a row, of whatever caller, after which an agent pauses at its host.
+pub const CALL_FAILING_PAUSES: u32 = 5;
+/// The first pause of an agent that fails, and the longest; it doubles.
+pub const CALL_AGENT_PAUSE: Duration = Duration::from_secs(10);
+/// See [`CALL_AGENT_PAUSE`].
+pub const CALL_AGENT_PAUSE_MAX: Duration = Duration::from_secs(300);
+/// The longest pause before the first repetition of a call, which is drawn; it doubles up to [`CALL_REPEAT_PAUSE_MAX`].
+pub const CALL_REPEAT_PAUSE: Duration = Duration::from_millis(500);
+/// See [`CALL_REPEAT_PAUSE`].
+pub const CALL_REPEAT_PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How long work goes on whose stream was lost, and its caller tries to attach to it.
+pub const CALL_ATTACH_KEPT: Duration = Duration::from_secs(10);
+/// The same for a caller whose host fell silent, which it was for [`CALL_SILENCE_MAX`] by then.
+pub const CALL_ATTACH_AFTER_SILENCE: Duration = Duration::from_secs(4);
+/// How often in a row a host may be out of reach before its caller gives up to attach, but for calls that are detached.
+pub const CALL_ATTACHES_MAX: u32 = 4;
+/// What a host keeps for callers whose streams were lost: ends of calls, bytes of their outputs, and of these of one caller. The
+/// oldest go first, those of a caller with too many before others.
+pub const CALL_ENDS_KEPT_MAX: usize = 4_096;
+/// See [`CALL_ENDS_KEPT_MAX`].
+pub const CALL_OUTPUTS_KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// See [`CALL_ENDS_KEPT_MAX`].
+pub const CALL_ENDS_KEPT_PER_PEER_MAX: usize = 256;
+/// See [`CALL_ENDS_KEPT_MAX`].
+pub const CALL_OUTPUTS_KEPT_BYTES_PER_PEER_MAX: usize = 32 * 1024 * 1024;
+/// Longest call that goes on without its caller: a task.
+pub const TASK_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest call; `timeout` of a caller and what an agent's limits add up to stay within it.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a host may take to accept an offer, from the last byte of the offer. The opening of the stream is not

@@ -38,6 +38,8 @@ pub struct Replica {
     pub presence: Presence,
     /// Milliseconds since it was last heard; none if never.
     pub seen_ms_ago: Option<u64>,
+    /// What it can do beside others, as it says; looked up only where an agent is to be called whose zone is held, else 1.
+    pub weight: u32,
 }
 
 /// What a search asks.

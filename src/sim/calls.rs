@@ -12,11 +12,12 @@ mod work;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::{RngExt, SeedableRng};
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
 
-pub use self::law::CallCounts;
 use self::law::CallLaw;
+pub use self::law::{CallCounts, CallEnding};
 use self::streams::{Arrival, Frame, Streams, Toward};
 use self::work::Placed;
 use super::checkers::Check;
@@ -26,8 +27,8 @@ use super::fabric::Fabric;
 use super::queue::Due;
 use super::sim_node::{Firing, Timer};
 use crate::proto::call::{
-    Access, CallContext, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss,
-    Output, Queue, Turn, Wanted, Word,
+    Access, Balance, CallContext, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input,
+    Loss, OutboundStream, Output, Queue, Repeats, Replica, Turn, Wanted,
 };
 use crate::proto::identity::AgentId;
 use crate::proto::name::FullName;
@@ -49,14 +50,75 @@ pub struct CallConditions {
     pub unnoticed: f64,
     /// How long the others take to learn of it at most, milliseconds.
     pub detection_ms_max: u64,
-    /// Longest work of an agent, milliseconds; most is much shorter.
-    pub work_ms_max: u64,
+    /// How long agents work.
+    pub work: WorkLength,
     /// Share of work that ends with the agent's failure, 0 to 1.
     pub fails: f64,
     /// Calls that an agent works on at once, at least 1.
     pub places: usize,
     /// Calls that wait for a place at most.
     pub queue_max: usize,
+}
+
+/// How long an agent works on a call, drawn for each.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkLength {
+    /// Up to so many milliseconds: each length is as likely as one of half its size.
+    UpTo(u64),
+    /// So many milliseconds in the mean, exponentially.
+    Exponential(f64),
+    /// As a language model: lognormal around 4 s, from 0.5 to 60 s.
+    Llm,
+}
+
+/// How a node runs its agents.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HostTraits {
+    /// How much faster it works than others.
+    pub speed: f64,
+    /// Share of runs that fail at once, 0 to 1.
+    pub fails_at_once: f64,
+}
+
+impl Default for WorkLength {
+    fn default() -> WorkLength {
+        WorkLength::UpTo(0)
+    }
+}
+
+impl Default for HostTraits {
+    fn default() -> HostTraits {
+        HostTraits { speed: 1.0, fails_at_once: 0.0 }
+    }
+}
+
+impl WorkLength {
+    /// The mean of what is drawn, milliseconds.
+    pub fn mean_ms(self) -> f64 {
+        match self {
+            WorkLength::UpTo(most) => most as f64 / (most.max(2) as f64).log2(),
+            WorkLength::Exponential(mean) => mean,
+            // By numbers: the cut takes little from the mean of e^(ln 4 s + 1/2).
+            WorkLength::Llm => 6_500.0,
+        }
+    }
+
+    fn draw(self, rng: &mut impl Rng) -> u64 {
+        let even = |rng: &mut dyn FnMut() -> f64| 1.0 - rng();
+        match self {
+            WorkLength::UpTo(most) => {
+                let halvings = rng.random_range(0..=most.max(1).ilog2());
+                rng.random_range(0..=most >> halvings)
+            }
+            WorkLength::Exponential(mean) => (-even(&mut || rng.random::<f64>()).ln() * mean).ceil() as u64,
+            WorkLength::Llm => {
+                let (one, other) = (even(&mut || rng.random::<f64>()), rng.random::<f64>());
+                let normal = (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos();
+                (4_000.0 * normal.exp()).clamp(500.0, 60_000.0) as u64
+            }
+        }
+    }
 }
 
 /// What a client of one node calls.
@@ -74,6 +136,12 @@ pub struct ClientCall {
     pub patience_ms: u64,
     /// After how long it does not wait any more, milliseconds.
     pub gives_up_ms: Option<u64>,
+    /// Whether the work goes on though the caller is gone for a time.
+    pub is_detached: bool,
+    /// In which order hosts are asked.
+    pub balance: Balance,
+    /// What may be done again.
+    pub repeats: Repeats,
 }
 
 /// Something of a call that is due at one node.
@@ -121,6 +189,7 @@ struct CallNode {
     queues: BTreeMap<AgentId, Queue<InboundStream>>,
     /// Calls that are in one of them, or at work.
     placed: BTreeMap<InboundStream, Placed>,
+    traits: HostTraits,
     /// Until when it slept at most: what was due before is done then.
     slept_until_ms: u64,
 }
@@ -137,6 +206,16 @@ impl CallWorld {
     /// What became of the calls so far.
     pub(super) fn counts(&self) -> CallCounts {
         self.law.counts()
+    }
+
+    /// How a node runs its agents from now on.
+    pub(super) fn set_traits(&mut self, at: usize, traits: HostTraits) {
+        self.nodes[at].traits = traits;
+    }
+
+    /// What became of each call, in the order of their ids.
+    pub(super) fn ends(&self) -> impl Iterator<Item = &CallEnding> {
+        self.law.ends()
     }
 
     /// A client's call, to be scheduled.
@@ -220,16 +299,21 @@ impl CallWorld {
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
         let Some(found) = found.filter(|_| client.host != at) else { return };
         let call = CallId(self.rng.random());
-        let mut replicas: Vec<_> =
-            found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect();
+        let mut replicas: Vec<_> = found
+            .replicas
+            .iter()
+            .map(|it| Replica { host: it.peer, presence: it.presence, weight: 1 })
+            .collect();
         // Of the others no more is known than of the first.
-        if let Some((_, presence)) = replicas.first().copied() {
-            replicas.extend(client.also.iter().map(|host| (fabric.nodes[*host].key, presence)));
+        if let Some(first) = replicas.first().copied() {
+            replicas
+                .extend(client.also.iter().map(|host| Replica { host: fabric.nodes[*host].key, ..first }));
         }
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
         // Before the machine hears of it: that may end the call within the same turn.
-        self.law.make(call, at, client.also, client.size, now + client.patience_ms);
+        let due = (now, now + client.patience_ms, client.repeats.is_idempotent);
+        self.law.make(call, at, client.also, client.size, due);
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
@@ -242,6 +326,10 @@ impl CallWorld {
             is_brief: false,
             context: CallContext::default(),
             stream: false,
+            is_detached: client.is_detached,
+            balance: client.balance,
+            repeats: client.repeats,
+            sent: None,
         };
         self.tell(at, Input::Call { call, wanted }, fabric);
     }
@@ -317,7 +405,12 @@ impl CallWorld {
                 self.law.offer(stream.call);
                 self.send_out(stream, Frame::Said(CallRequest::Offer(offer).encode()), fabric);
             }
-            Output::SendInput(stream) => {
+            Output::Attach { stream, attach } => {
+                self.send_out(stream, Frame::Said(CallRequest::Attach(attach).encode()), fabric);
+            }
+            Output::Cancel(stream) => self.say_last(stream, &CallRequest::Cancel, fabric),
+            Output::Taken(stream) => self.say_last(stream, &CallRequest::Taken, fabric),
+            Output::SendInput { stream, .. } => {
                 let size = self.law.size(stream.call);
                 self.send_out(stream, Frame::Document(size), fabric);
             }
@@ -326,11 +419,7 @@ impl CallWorld {
             | Output::Report { .. }
             | Output::Listen(_)
             | Output::LookFor { .. } => {}
-            Output::Close(stream) => {
-                if let Some(id) = self.streams.inbound(stream) {
-                    self.close(id, Toward::Host, fabric);
-                }
-            }
+            Output::Close(stream) => self.close_outbound(stream, fabric),
             Output::Search { call, .. } => {
                 let after = self.rng.random_range(1..SEARCH_MS_MAX);
                 self.schedule(after, at, What::Searched(call), fabric);
@@ -340,11 +429,15 @@ impl CallWorld {
                 self.law.end(call, &end, fabric.kernel.now(), self.nodes[at].slept_until_ms);
             }
             Output::Accept { stream, incarnation, .. } => {
-                self.reply(stream, CallReply::Accepted { incarnation, word: Word::default() }, fabric);
+                self.reply(stream, CallReply::Accepted { incarnation, word: self.word(at, stream) }, fabric);
             }
             Output::WantPlace { stream, agent } => self.want_place(at, stream, agent, fabric),
             Output::SayQueued { stream, ahead } => {
-                self.reply(stream, CallReply::Queued { ahead: ahead as u32, word: Word::default() }, fabric);
+                self.reply(
+                    stream,
+                    CallReply::Queued { ahead: ahead as u32, word: self.word(at, stream) },
+                    fabric,
+                );
             }
             Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
             Output::Run { stream, deadline } => {
@@ -356,7 +449,10 @@ impl CallWorld {
                     self.schedule(left.as_millis() as u64, at, What::Overdue(stream), fabric);
                 }
             }
-            Output::Answer { stream, size } => {
+            Output::Resume { stream, .. } => self.reply(stream, CallReply::Alive, fabric),
+            Output::Stop { work } => self.leave_queue(at, work, fabric),
+            Output::Forget { .. } => {}
+            Output::Answer { stream, size, .. } => {
                 self.reply(stream, CallReply::Answered { size: size as u64 }, fabric);
                 self.send_back(stream, Frame::Document(size), fabric);
                 self.finish(at, stream, fabric);
@@ -370,6 +466,18 @@ impl CallWorld {
                 self.leave_queue(at, stream, fabric);
                 self.close(stream, Toward::Caller, fabric);
             }
+        }
+    }
+
+    /// A caller says its last word on a stream.
+    fn say_last(&mut self, stream: OutboundStream, word: &CallRequest, fabric: &mut Fabric) {
+        self.send_out(stream, Frame::Said(word.encode()), fabric);
+        self.close_outbound(stream, fabric);
+    }
+
+    fn close_outbound(&mut self, stream: OutboundStream, fabric: &mut Fabric) {
+        if let Some(id) = self.streams.inbound(stream) {
+            self.close(id, Toward::Host, fabric);
         }
     }
 
@@ -389,7 +497,7 @@ impl CallWorld {
         let Some(input) = (match (toward, arrival) {
             (Toward::Host, Arrival::Closed | Arrival::Gone) => {
                 self.streams.close(id, Toward::Host);
-                self.leave_queue(at, id, fabric);
+                self.leave_unbegun(at, id, fabric);
                 Some(Input::Gone(id))
             }
             (Toward::Host, Arrival::Frame(Frame::Said(bytes))) => match CallRequest::decode(&bytes) {
@@ -401,7 +509,13 @@ impl CallWorld {
                     };
                     Some(Input::Offered { stream: id, peer, source: None, offer, access })
                 }
-                _ => None,
+                Ok(CallRequest::Attach(attach)) => {
+                    let peer = fabric.nodes[caller].key;
+                    Some(Input::Attached { stream: id, peer, attach })
+                }
+                Ok(CallRequest::Cancel) => Some(Input::Cancelled(id)),
+                Ok(CallRequest::Taken) => Some(Input::Delivered(id)),
+                Err(_) => None,
             },
             (Toward::Host, Arrival::Frame(Frame::Document(size))) => {
                 Some(Input::InputArrived { stream: id, size })

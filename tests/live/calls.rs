@@ -88,7 +88,7 @@ impl Node {
 }
 
 fn agent(name: &str, builtin: Builtin) -> HostedAgent {
-    let limits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 64 };
+    let limits = CallLimits { timeout_s: 30, max_retries: 3, max_concurrency: 64, ..CallLimits::DEFAULT };
     let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
     let run_config = RunConfig::new(Runner::Builtin(builtin), Path::new("."));
     HostedAgent { offer: offer(name, card), run_config: Some(run_config) }
@@ -181,7 +181,8 @@ async fn a_call_ends_at_its_deadline_and_nobody_claims_that_it_did_not_run() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_limits_of_an_agent_bound_a_call_without_a_timeout() {
     let mut short = agent("short", Builtin::Sleep);
-    short.offer.card.limits = Some(CallLimits { timeout_s: 1, max_retries: 0, max_concurrency: 1 });
+    short.offer.card.limits =
+        Some(CallLimits { timeout_s: 1, max_retries: 0, max_concurrency: 1, ..CallLimits::DEFAULT });
     let (host, caller) = with_host(vec![short]).await;
     for node in [&host, &caller] {
         let call = node.handle().call("short@.", task(20_000), None, None);

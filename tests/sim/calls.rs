@@ -3,7 +3,10 @@
 
 use std::sync::Mutex;
 
-use aop::sim::{CallConditions, CallCounts, ClientCall, Conditions, Fault, RestartFrom, Setup, World};
+use aop::proto::call::{Balance, Repeats};
+use aop::sim::{
+    CallConditions, CallCounts, ClientCall, Conditions, Fault, RestartFrom, Setup, WorkLength, World,
+};
 
 use crate::actions::{offer, run};
 use crate::seeds;
@@ -55,7 +58,7 @@ fn a_seed_replays_one_run_and_the_calls_of_a_run_change_nothing_of_the_rest() {
 
 #[test]
 fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
-    let mut world = serving(CallConditions { work_ms_max: 1_000, ..conditions() });
+    let mut world = serving(CallConditions { work: WorkLength::UpTo(1_000), ..conditions() });
     (0..100).for_each(|at| call(&mut world, at * 50, 60_000));
     run(&mut world, 120_000);
     let CallCounts { made, offers, begun, answered, .. } = world.outcome().calls;
@@ -64,7 +67,7 @@ fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
 
 #[test]
 fn a_host_that_is_killed_in_the_midst_of_work_leaves_all_of_it_unknown_and_runs_none_of_it_again() {
-    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..conditions() });
+    let mut world = serving(CallConditions { work: WorkLength::UpTo(1 << 30), ..conditions() });
     (0..50).for_each(|_| call(&mut world, 0, 250_000));
     run(&mut world, 1_000);
     let begun = world.outcome().calls.begun;
@@ -79,7 +82,7 @@ fn a_host_that_is_killed_in_the_midst_of_work_leaves_all_of_it_unknown_and_runs_
 
 #[test]
 fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_when_it_thaws() {
-    let mut world = serving(CallConditions { work_ms_max: 10, ..conditions() });
+    let mut world = serving(CallConditions { work: WorkLength::UpTo(10), ..conditions() });
     call(&mut world, 0, 60_000);
     // The stream is open on the host's side, and the offer is on its way.
     run(&mut world, 15);
@@ -91,7 +94,7 @@ fn a_call_that_a_frozen_host_did_not_accept_was_not_started_and_does_not_run_whe
 
 #[test]
 fn what_waits_for_a_place_has_not_begun_and_its_callers_know_that() {
-    let mut world = serving(CallConditions { work_ms_max: 1 << 30, places: 4, ..conditions() });
+    let mut world = serving(CallConditions { work: WorkLength::UpTo(1 << 30), places: 4, ..conditions() });
     (0..70).for_each(|_| call(&mut world, 0, 12_000));
     run(&mut world, 15_000);
     let CallCounts { made, begun, answered, done, not_started, unknown, .. } = world.outcome().calls;
@@ -101,7 +104,7 @@ fn what_waits_for_a_place_has_not_begun_and_its_callers_know_that() {
 
 #[test]
 fn a_host_that_freezes_in_the_midst_of_work_is_given_up_within_twenty_seconds() {
-    let mut world = serving(CallConditions { work_ms_max: 1 << 30, ..conditions() });
+    let mut world = serving(CallConditions { work: WorkLength::UpTo(1 << 30), ..conditions() });
     (0..50).for_each(|_| call(&mut world, 0, 250_000));
     run(&mut world, 1_000);
     let begun = world.outcome().calls;
@@ -119,7 +122,7 @@ fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
         |node| Fault::Crash { node, from: RestartFrom::Disk, down_ms: 600_000 },
     ];
     for fault in faults {
-        let mut world = serving_at(4, CallConditions { work_ms_max: 50, ..conditions() });
+        let mut world = serving_at(4, CallConditions { work: WorkLength::UpTo(50), ..conditions() });
         let call_all = |world: &mut World, count: u64| {
             (0..count).for_each(|at| call_any(world, at * 50, &[2, 3]));
             run(world, count * 50 + 35_000);
@@ -165,7 +168,17 @@ fn call_any(world: &mut World, in_ms: u64, also: &[usize]) {
 
 fn client_call(also: Vec<usize>, patience_ms: u64) -> ClientCall {
     let agent = "worker@.".parse().expect("a full name");
-    ClientCall { host: 0, agent, also, size: 10, patience_ms, gives_up_ms: None }
+    ClientCall {
+        host: 0,
+        agent,
+        also,
+        size: 10,
+        patience_ms,
+        gives_up_ms: None,
+        is_detached: false,
+        balance: Balance::Load,
+        repeats: Repeats::default(),
+    }
 }
 
 fn sum(a: CallCounts, b: CallCounts) -> CallCounts {

@@ -12,12 +12,13 @@ use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
 use crate::net::calls::{CallResult, RemoteCall};
-use crate::proto::call::{CallContext, CallId, Outcome, Report};
+use crate::proto::call::{self, Balance, CallContext, CallId, Outcome, Repeats, Report};
+
 use crate::proto::card::{AgentCard, CallLimits};
 use crate::proto::io::Command;
 use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
-use crate::proto::query::Found;
+use crate::proto::query::{self, Found};
 
 /// How a call is made.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +31,8 @@ pub struct CallOptions {
     pub context: CallContext,
     /// Whether output is wanted before the work ends.
     pub stream: bool,
+    /// In which order hosts are asked, if not as the agent says.
+    pub balance: Option<Balance>,
 }
 
 /// A call on its way.
@@ -121,11 +124,12 @@ impl Handle {
         pending: PendingCall,
         is_brief: bool,
     ) -> api::CallAnswer {
+        let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         let remote = RemoteCall {
             call: pending.id,
             agent: found.id,
             name: found.record.name.clone(),
-            replicas: found.replicas.iter().map(|replica| (replica.peer, replica.presence)).collect(),
+            replicas: found.replicas.iter().map(replica).collect(),
             deadline: pending.deadline(card.limits),
             schema: card.input_schema,
             input: pending.input,
@@ -133,6 +137,9 @@ impl Handle {
             context: pending.options.context,
             stream: pending.options.stream,
             is_brief,
+            balance: pending.options.balance.unwrap_or(limits.balance),
+            repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
+            kept: None,
         };
         view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
     }
@@ -145,4 +152,8 @@ impl PendingCall {
         let attempts = Duration::from_secs(timeout_s.into()).saturating_mul(max_retries.saturating_add(1));
         self.started + self.options.timeout.unwrap_or(attempts).min(CALL_TIME_MAX)
     }
+}
+
+fn replica(found: &query::Replica) -> call::Replica {
+    call::Replica { host: found.peer, presence: found.presence, weight: found.weight }
 }

@@ -31,7 +31,10 @@ impl Better {
             "coverage" | "complete" | "forks_seen" | "questions_complete" | "questions_decided" => {
                 Better::More
             }
-            "node_hours" | "repaired" | "refused_writes" | "questions" => Better::Neither,
+            "calls_ok" | "calls_others_ok" | "calls_goodput" | "calls_after_crowd_ok" | "calls_late_ok" => {
+                Better::More
+            }
+            "node_hours" | "repaired" | "refused_writes" | "questions" | "calls" => Better::Neither,
             // All others count delays, costs or losses.
             _ => Better::Less,
         }
@@ -44,8 +47,13 @@ impl Unit {
         match metric {
             "coverage" | "complete" | "holes" | "stale" | "forks_seen" => Unit::Share,
             "questions_complete" | "questions_decided" => Unit::Share,
+            "calls_ok" | "calls_others_ok" | "calls_goodput" | "calls_after_crowd_ok" | "calls_late_ok" => {
+                Unit::Share
+            }
+            "calls_wasted" => Unit::Share,
             "healed_ms" => Unit::Ms,
             _ if metric.starts_with("latency_ms") || metric.starts_with("question_ms") => Unit::Ms,
+            _ if metric.ends_with("_ms") || metric.contains("wait_ms.") => Unit::Ms,
             _ if metric.contains("bytes") => Unit::Bytes,
             _ => Unit::Number,
         }

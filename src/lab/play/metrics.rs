@@ -16,6 +16,9 @@ pub(super) fn measure(run: &mut Run<'_>) -> Measured {
     if run.scenario.questions.is_some() {
         metrics.extend(of_questions(run));
     }
+    if let Some(calls) = &run.scenario.calls {
+        metrics.extend(super::calls::measure(&run.world, calls));
+    }
     let world = &run.world;
     let first = world.metrics().updates.first();
     let spread = first

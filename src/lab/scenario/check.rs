@@ -44,6 +44,7 @@ pub(super) fn check(scenario: &Scenario, here: &Parameters) -> Vec<Wrong> {
         check_workload(scenario),
         check_zones(scenario),
         check_questions(scenario),
+        check_calls(scenario),
         check_answer(scenario, here),
     ];
     judged.extend(scenario.faults.iter().enumerate().map(|(at, fault)| check_fault(scenario, at, fault)));
@@ -282,6 +283,36 @@ fn check_questions(scenario: &Scenario) -> Result<(), Wrong> {
     check_known(scenario, questions.zone.as_ref(), "questions/zone")?;
     if questions.scope.as_ref().is_some_and(|scope| !scope.is_root()) {
         check_known(scenario, questions.scope.as_ref(), "questions/scope")?;
+    }
+    Ok(())
+}
+
+fn check_calls(scenario: &Scenario) -> Result<(), Wrong> {
+    let Some(calls) = &scenario.calls else { return Ok(()) };
+    if scenario.tier != Tier::Core {
+        let message = format!("the {} tier calls nobody; tier = \"core\" does", scenario.tier.name());
+        return Err(wrong("calls", message));
+    }
+    let nodes = scenario.network.nodes;
+    if calls.hosts + calls.callers > nodes {
+        return Err(wrong("calls/callers", format!("hosts and callers are other nodes, of {nodes}")));
+    }
+    let above = |value: f64| value > 0.0 && value.is_finite();
+    // Put as denials, so that NaN is refused as well.
+    if !above(calls.load) {
+        return Err(wrong("calls/load", "what arrives, of what the hosts can do: above 0"));
+    }
+    if !calls.speeds.iter().all(|speed| above(*speed)) {
+        return Err(wrong("calls/speeds", "speeds above 0, such as [1.0, 2.0]"));
+    }
+    if !(0.0..=1.0).contains(&calls.failing_share) {
+        return Err(wrong("calls/failing_share", "a share, 0 to 1"));
+    }
+    if calls.failing > calls.hosts || calls.gone.is_some_and(|gone| gone.hosts > calls.hosts) {
+        return Err(wrong("calls/hosts", "fewer than fail or are gone"));
+    }
+    if !(calls.greedy >= 0.0 && calls.greedy.is_finite()) || calls.crowd.is_some_and(|it| !above(it.times)) {
+        return Err(wrong("calls/crowd", "times above 0; `greedy` at least 0"));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::{Scenario, label, plain};
 /// Cells one sweep may make: more are a mistake.
 const CELLS_MAX: usize = 1_000;
 /// What a sweep may change: the world, and not what is asked of it.
-const SWEPT: [&str; 7] = ["network", "protocol", "zone", "workload", "questions", "fault", "until"];
+const SWEPT: [&str; 8] = ["network", "protocol", "zone", "workload", "questions", "calls", "fault", "until"];
 
 /// Keys that are lists themselves.
 const LISTS: [&str; 4] = ["zone", "fault", "claims", "expect"];

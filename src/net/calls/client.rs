@@ -1,31 +1,32 @@
 //! The caller's side: performs what the machine wants done for the calls that this node makes.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::future::pending;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncReadExt, FutureExt};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use libp2p::Stream;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::driver::CallDriver;
+use super::driver::{CallDriver, OutboundTask};
 use super::input::prepare;
 use super::{FRAME_DEADLINE, read_json};
 use crate::net::client::NodeClient;
 use crate::net::streams::calls::{CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
-    CallContext, CallFailure, CallId, CallReply, CallRequest, Input, Loss, OutboundStream, Outcome, Output,
-    Report, Wanted,
+    Balance, CallContext, CallFailure, CallId, CallReply, CallRequest, Incarnation, Input, Loss,
+    OutboundStream, Outcome, Output, Repeats, Replica, Report, Wanted,
 };
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX};
-use crate::proto::liveness::Presence;
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
 
 /// Calls agents of other hosts. Cheap to clone, usable from any task.
@@ -41,7 +42,7 @@ pub(crate) struct RemoteCall {
     pub(crate) call: CallId,
     pub(crate) agent: AgentId,
     pub(crate) name: FullName,
-    pub(crate) replicas: Vec<(PeerKey, Presence)>,
+    pub(crate) replicas: Vec<Replica>,
     /// Of the agent's input, if its card has one.
     pub(crate) schema: Option<String>,
     pub(crate) input: Value,
@@ -52,7 +53,23 @@ pub(crate) struct RemoteCall {
     pub(crate) stream: bool,
     /// Whether only hosts that take it at once are asked.
     pub(crate) is_brief: bool,
+    pub(crate) balance: Balance,
+    pub(crate) repeats: Repeats,
+    /// Where it outlives this run of the node.
+    pub(crate) kept: Option<Kept>,
 }
+
+/// A call that outlives this run of the node.
+pub(crate) struct Kept {
+    /// Makes durable that the input is about to leave for this run of this host; none of it leaves before.
+    pub(crate) note_sent: NoteSent,
+    /// What was noted so in an earlier run.
+    pub(crate) sent: Option<(PeerKey, Incarnation)>,
+}
+
+/// See [`Kept::note_sent`].
+pub(crate) type NoteSent =
+    Arc<dyn Fn(PeerKey, Incarnation) -> BoxFuture<'static, std::io::Result<()>> + Send + Sync>;
 
 /// How a call ended.
 pub(crate) struct CallResult {
@@ -63,30 +80,46 @@ pub(crate) struct CallResult {
     pub(crate) attempts: u32,
 }
 
-/// How long the last word of a host that stopped reading may take: it was sent before.
+/// How long the last word of a host that stopped reading may take: it was sent before. And how long the caller's own may.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 
+type Reader = ReadHalf<Stream>;
+type Writer = WriteHalf<Stream>;
 /// An open stream between two frames.
-type Halves = Box<(ReadHalf<Stream>, WriteHalf<Stream>)>;
+type Halves = Box<(Reader, Writer)>;
 
 /// What a call waited for of the network.
 enum Done {
-    Opened(OutboundStream, Result<Halves, String>),
-    Heard(OutboundStream, Result<(Halves, CallReply), FrameError>),
-    Taken(OutboundStream, Result<Value, FrameError>),
+    Opened(Result<Halves, String>),
+    /// All was said that was to be said; the host is listened to now.
+    Said(Reader, Writer),
+    Heard(Result<(Reader, CallReply), FrameError>),
+    Taken(Result<Value, FrameError>),
     Searched,
 }
 
-/// One call that is being made. The machine uses one stream of a call at a time: it is idle, or something is waited for.
-struct Performance<'a> {
-    client: &'a CallClient,
+/// One call that is being made.
+struct Performance {
+    client: CallClient,
+    task: OutboundTask,
     call: CallId,
-    input: &'a [u8],
+    input: Arc<Vec<u8>>,
+    longest: Duration,
     reports: Option<mpsc::Sender<Report>>,
-    idle: Option<Halves>,
-    waiting: BoxFuture<'a, Done>,
+    note_sent: Option<NoteSent>,
+    /// By the numbers of the streams; 0 is a search.
+    legs: BTreeMap<u32, Leg>,
     output: Option<Value>,
-    under_way: Option<OpenCall>,
+    /// What is said when the client has its answer.
+    last_word: Option<(Writer, CallRequest)>,
+}
+
+/// One stream of a call. Of its halves those are here on which nothing is waited for.
+struct Leg {
+    reader: Option<Reader>,
+    writer: Option<Writer>,
+    waiting: BoxFuture<'static, Done>,
+    _under_way: Option<OpenCall>,
 }
 
 impl CallClient {
@@ -97,7 +130,7 @@ impl CallClient {
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
     pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
         let RemoteCall { call, agent, name, replicas, schema, input, deadline, reports, .. } = wanted;
-        let RemoteCall { context, stream, is_brief, .. } = wanted;
+        let RemoteCall { context, stream, is_brief, balance, repeats, kept, .. } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
@@ -107,75 +140,132 @@ impl CallClient {
             Ok(input) => input,
             Err(failure) => return CallResult { result: Err(failure), host: None, attempts: 0 },
         };
-        // Dropped last, when nothing of the call is left here.
-        let mut task = self.driver.outbound(call);
-        let mut performance = Performance {
-            client: self,
-            call,
-            input: &input,
-            reports,
-            idle: None,
-            waiting: pending().boxed(),
-            output: None,
-            under_way: None,
+        let wanted = Wanted {
+            agent,
+            name,
+            replicas,
+            size: input.len(),
+            deadline: self.driver.time(deadline),
+            is_brief,
+            context,
+            stream,
+            is_detached: kept.is_some(),
+            balance,
+            repeats,
+            sent: kept.as_ref().and_then(|kept| kept.sent),
         };
-        let deadline = self.driver.time(deadline);
-        let size = input.len();
-        let wanted = Wanted { agent, name, replicas, size, deadline, is_brief, context, stream };
-        // After the mailbox is there, for the first output comes at once.
-        self.driver.handle(Input::Call { call, wanted });
-        loop {
-            tokio::select! {
-                // Outputs first: a close makes stale what may have come at the same moment.
-                biased;
-                Some(output) = task.outputs.recv() => {
-                    if let Some(result) = performance.perform(output) {
-                        return result;
-                    }
-                }
-                done = &mut performance.waiting => self.driver.handle(performance.note(done)),
-            }
-        }
+        let performance = Performance {
+            client: self.clone(),
+            task: self.driver.outbound(call),
+            call,
+            input: Arc::new(input),
+            longest: if kept.is_some() { TASK_TIME_MAX } else { CALL_TIME_MAX },
+            reports,
+            note_sent: kept.map(|kept| kept.note_sent),
+            legs: BTreeMap::new(),
+            output: None,
+            last_word: None,
+        };
+        let (answer, answered) = oneshot::channel();
+        // In a task of its own: a host is told that nobody waits any more when whoever waited is gone.
+        tokio::spawn(performance.run(wanted, answer));
+        answered.await.unwrap_or_else(|_| {
+            let failure = CallFailure::new(Code::Internal, Outcome::Unknown, "the call broke down");
+            CallResult { result: Err(failure), host: None, attempts: 0 }
+        })
     }
 }
 
-impl<'a> Performance<'a> {
+impl Performance {
+    async fn run(mut self, wanted: Wanted, mut answer: oneshot::Sender<CallResult>) {
+        // After the mailbox is there, for the first output comes at once.
+        self.client.driver.handle(Input::Call { call: self.call, wanted });
+        let result = loop {
+            tokio::select! {
+                // Outputs first: a close makes stale what may have come at the same moment.
+                biased;
+                Some(output) = self.task.outputs.recv() => {
+                    if let Some(result) = self.perform(output) {
+                        break Some(result);
+                    }
+                }
+                () = answer.closed() => break None,
+                (number, done) = next_done(&mut self.legs) => {
+                    if let Some(happened) = self.note(number, done) {
+                        self.client.driver.handle(happened);
+                    }
+                }
+            }
+        };
+        match result {
+            // Whoever waited may be gone at this very moment.
+            Some(result) => drop(answer.send(result)),
+            None => {
+                self.client.driver.handle(Input::GiveUp { call: self.call });
+                while let Ok(output) = self.task.outputs.try_recv() {
+                    let _over = self.perform(output);
+                }
+            }
+        }
+        if let Some((mut writer, word)) = self.last_word.take() {
+            let said = async {
+                write_frame(&mut writer, &word.encode(), LAST_WORD_PATIENCE).await?;
+                Ok::<(), FrameError>(writer.close().await?)
+            };
+            // Who does not hear it notices that the stream is gone.
+            let _unheard = timeout(LAST_WORD_PATIENCE, said).await;
+        }
+    }
+
     /// Starts what the machine wants; the result once the call is over.
     fn perform(&mut self, output: Output) -> Option<CallResult> {
-        let client = self.client;
         match output {
             Output::Open { stream, host } => {
                 // Before the dial: its connection must not be closed as excess while the stream opens.
-                self.under_way = Some(client.streams.open_calls.open(host));
-                let opening = client.streams.open(host);
-                self.waiting = opening
-                    .map(move |opened| Done::Opened(stream, opened.map(|opened| Box::new(opened.split()))))
-                    .boxed();
+                let under_way = self.client.streams.open_calls.open(host);
+                let streams = self.client.streams.clone();
+                let opening = async move {
+                    Done::Opened(streams.open(host).await.map(|opened| Box::new(opened.split())))
+                };
+                self.insert(stream.number, opening.boxed(), Some(under_way));
             }
-            Output::Offer { stream, offer } => {
-                let frame = CallRequest::Offer(offer).encode();
-                self.hear(stream, Some((frame.into(), FRAME_DEADLINE)));
-            }
-            // The machine ends the call at its deadline, which is never further away than this.
-            Output::SendInput(stream) => self.hear(stream, Some((self.input.into(), CALL_TIME_MAX))),
+            Output::Offer { stream, offer } => self.say(stream, CallRequest::Offer(offer)),
+            Output::Attach { stream, attach } => self.say(stream, CallRequest::Attach(attach)),
+            Output::SendInput { stream, host, incarnation } => self.send_input(stream, host, incarnation),
             Output::Report { report, .. } => {
                 if let Some(reports) = &self.reports {
                     // Reports are only a hint.
                     let _full = reports.try_send(report);
                 }
             }
-            Output::Listen(stream) => self.hear(stream, None),
-            Output::TakeOutput { stream, size } => {
-                let halves = self.idle.take()?;
-                self.waiting = take_output(halves, size).map(move |taken| Done::Taken(stream, taken)).boxed();
+            Output::Listen(stream) => {
+                let longest = self.longest;
+                if let Some(leg) = self.legs.get_mut(&stream.number)
+                    && let Some(reader) = leg.reader.take()
+                {
+                    leg.waiting = hear(reader, longest).boxed();
+                }
             }
-            // Whichever of the two holds the stream, or the wish for one, lets go of it.
-            Output::Close(_) => (self.idle, self.waiting) = (None, pending().boxed()),
+            Output::TakeOutput { stream, size } => {
+                if let Some(leg) = self.legs.get_mut(&stream.number)
+                    && let Some(reader) = leg.reader.take()
+                {
+                    leg.waiting = take_output(reader, size).map(Done::Taken).boxed();
+                }
+            }
+            Output::Close(stream) => drop(self.legs.remove(&stream.number)),
+            Output::Cancel(stream) => self.close_with(stream, CallRequest::Cancel),
+            Output::Taken(stream) => self.close_with(stream, CallRequest::Taken),
             Output::Search { host, .. } => {
-                self.waiting = client.node.search(host).map(|()| Done::Searched).boxed();
+                let node = self.client.node.clone();
+                let search = async move {
+                    node.search(host).await;
+                    Done::Searched
+                };
+                self.insert(0, search.boxed(), None);
             }
             Output::LookFor { host, .. } => {
-                let node = client.node.clone();
+                let node = self.client.node.clone();
                 tokio::spawn(async move { node.search(host).await });
             }
             Output::Ended { end, .. } => {
@@ -189,6 +279,9 @@ impl<'a> Performance<'a> {
             | Output::SayQueued { .. }
             | Output::Accept { .. }
             | Output::Run { .. }
+            | Output::Resume { .. }
+            | Output::Stop { .. }
+            | Output::Forget { .. }
             | Output::SayAlive(_)
             | Output::Answer { .. }
             | Output::Refuse { .. }
@@ -197,61 +290,122 @@ impl<'a> Performance<'a> {
         None
     }
 
-    /// Says a frame, if there is one, and waits for what the host says next.
-    fn hear(&mut self, stream: OutboundStream, said: Option<(Cow<'a, [u8]>, Duration)>) {
-        if let Some(halves) = self.idle.take() {
-            self.waiting = exchange(halves, said).map(move |heard| Done::Heard(stream, heard)).boxed();
+    fn insert(&mut self, number: u32, waiting: BoxFuture<'static, Done>, under_way: Option<OpenCall>) {
+        self.legs.insert(number, Leg { reader: None, writer: None, waiting, _under_way: under_way });
+    }
+
+    /// Says the first word on a stream, and waits for what the host says.
+    fn say(&mut self, stream: OutboundStream, request: CallRequest) {
+        self.send(stream, async move { Ok((Arc::new(request.encode()), FRAME_DEADLINE)) });
+    }
+
+    fn send_input(&mut self, stream: OutboundStream, host: PeerKey, incarnation: Incarnation) {
+        let noted = self.note_sent.as_ref().map(|note| note(host, incarnation));
+        let (input, longest) = (self.input.clone(), self.longest);
+        self.send(stream, async move {
+            if let Some(noted) = noted {
+                let unkept = |error| FrameError::Closed(format!("the call cannot be kept: {error}"));
+                noted.await.map_err(unkept)?;
+            }
+            // The machine ends the call at its deadline, which is never further away than this.
+            Ok((input, longest))
+        });
+    }
+
+    fn send(
+        &mut self,
+        stream: OutboundStream,
+        frame: impl Future<Output = Result<(Arc<Vec<u8>>, Duration), FrameError>> + Send + 'static,
+    ) {
+        let Some(leg) = self.legs.get_mut(&stream.number) else { return };
+        if let (Some(mut reader), Some(mut writer)) = (leg.reader.take(), leg.writer.take()) {
+            let sending = async move {
+                let sent = match frame.await {
+                    Ok((frame, longest)) => write_frame(&mut writer, &frame, longest).await,
+                    Err(error) => return Done::Heard(Err(error)),
+                };
+                match sent {
+                    Ok(()) => Done::Said(reader, writer),
+                    // A host that takes no more of an input has said why before.
+                    Err(error) => {
+                        let last = last_word(&mut reader, error).await;
+                        Done::Heard(last.map(|reply| (reader, reply)))
+                    }
+                }
+            };
+            leg.waiting = sending.boxed();
         }
+    }
+
+    /// The last word on a stream; it leaves once nobody waits for that.
+    fn close_with(&mut self, stream: OutboundStream, word: CallRequest) {
+        let writer = self.legs.remove(&stream.number).and_then(|leg| leg.writer);
+        self.last_word = writer.map(|writer| (writer, word)).or_else(|| self.last_word.take());
     }
 
     /// What the machine is to be told of what has come.
-    fn note(&mut self, done: Done) -> Input {
+    fn note(&mut self, number: u32, done: Done) -> Option<Input> {
+        let stream = OutboundStream { call: self.call, number };
+        let longest = self.longest;
+        let leg = self.legs.get_mut(&number)?;
         // A future that has finished must not be polled again.
-        self.waiting = pending().boxed();
-        match done {
-            Done::Opened(stream, Ok(halves)) => {
-                self.idle = Some(halves);
+        leg.waiting = pending().boxed();
+        Some(match done {
+            Done::Opened(Ok(halves)) => {
+                (leg.reader, leg.writer) = (Some(halves.0), Some(halves.1));
                 Input::Opened(stream)
             }
-            Done::Opened(stream, Err(why)) => Input::NotOpened { stream, why },
-            Done::Heard(stream, Ok((halves, reply))) => {
-                self.idle = Some(halves);
+            Done::Opened(Err(why)) => Input::NotOpened { stream, why },
+            Done::Said(reader, writer) => {
+                leg.writer = Some(writer);
+                leg.waiting = hear(reader, longest).boxed();
+                return None;
+            }
+            Done::Heard(Ok((reader, reply))) => {
+                leg.reader = Some(reader);
                 Input::Reply { stream, reply }
             }
-            Done::Taken(stream, Ok(output)) => {
+            Done::Taken(Ok(output)) => {
                 self.output = Some(output);
                 Input::OutputTaken(stream)
             }
-            Done::Heard(stream, Err(error)) | Done::Taken(stream, Err(error)) => {
-                Input::Lost { stream, loss: loss(error) }
+            Done::Heard(Err(error)) | Done::Taken(Err(error)) => Input::Lost { stream, loss: loss(error) },
+            Done::Searched => {
+                self.legs.remove(&number);
+                Input::Searched { call: self.call }
             }
-            Done::Searched => Input::Searched { call: self.call },
+        })
+    }
+}
+
+/// What comes next of the streams of a call.
+async fn next_done(legs: &mut BTreeMap<u32, Leg>) -> (u32, Done) {
+    std::future::poll_fn(|cx| {
+        for (number, leg) in legs.iter_mut() {
+            if let Poll::Ready(done) = leg.waiting.as_mut().poll(cx) {
+                return Poll::Ready((*number, done));
+            }
         }
-    }
+        Poll::Pending
+    })
+    .await
 }
 
-/// A host may be silent for as long as the caller waits.
-async fn exchange(
-    mut halves: Halves,
-    said: Option<(Cow<'_, [u8]>, Duration)>,
-) -> Result<(Halves, CallReply), FrameError> {
-    let (reader, writer) = &mut *halves;
-    if let Some((frame, deadline)) = said
-        && let Err(error) = write_frame(writer, &frame, deadline).await
-    {
-        // A host that takes no more of an input has said why before.
-        let last = read_frame(reader, CALL_FRAME_BYTES_MAX, LAST_WORD_PATIENCE, LAST_WORD_PATIENCE).await;
-        let reply = last.ok().and_then(|frame| CallReply::decode(&frame).ok()).ok_or(error)?;
-        return Ok((halves, reply));
-    }
-    let frame = read_frame(reader, CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, FRAME_DEADLINE).await?;
-    let reply = CallReply::decode(&frame).map_err(|_| FrameError::Malformed)?;
-    Ok((halves, reply))
+/// A host may be silent for as long as the caller waits; the machine says when that is too long.
+async fn hear(mut reader: Reader, longest: Duration) -> Done {
+    let frame = read_frame(&mut reader, CALL_FRAME_BYTES_MAX, longest, FRAME_DEADLINE).await;
+    let reply = frame.and_then(|frame| CallReply::decode(&frame).map_err(|_| FrameError::Malformed));
+    Done::Heard(reply.map(|reply| (reader, reply)))
 }
 
-/// The stream is held until the output is read, for it would be closed.
-async fn take_output(mut halves: Halves, size: usize) -> Result<Value, FrameError> {
-    let output = read_frame(&mut halves.0, size, CALL_TIME_MAX, CALL_TIME_MAX).await?;
+/// What a host that reads no more said before.
+async fn last_word(reader: &mut Reader, error: FrameError) -> Result<CallReply, FrameError> {
+    let last = read_frame(reader, CALL_FRAME_BYTES_MAX, LAST_WORD_PATIENCE, LAST_WORD_PATIENCE).await;
+    last.ok().and_then(|frame| CallReply::decode(&frame).ok()).ok_or(error)
+}
+
+async fn take_output(mut reader: Reader, size: usize) -> Result<Value, FrameError> {
+    let output = read_frame(&mut reader, size, CALL_TIME_MAX, CALL_TIME_MAX).await?;
     read_json(output).await.ok_or(FrameError::Malformed)
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::works::Works;
 use crate::proto::call::{CallId, Calls, InboundStream, Input, OutboundStream, Output};
 
 /// Outputs that wait for their task. The machine says each next thing to do only after the one before was done, or when a
@@ -33,6 +34,7 @@ struct Driven {
     outbound: BTreeMap<CallId, mpsc::Sender<Output>>,
     inbound: BTreeMap<InboundStream, mpsc::Sender<Output>>,
     inbound_streams: u64,
+    works: Works,
     /// Until when the keeper of the time sleeps.
     wake: Option<Duration>,
 }
@@ -53,9 +55,10 @@ pub(super) struct InboundTask {
 }
 
 impl CallDriver {
-    pub(super) fn new(calls: Calls) -> CallDriver {
+    /// Stops and forgets `works` as the machine says.
+    pub(super) fn new(calls: Calls, works: Works) -> CallDriver {
         let (outbound, inbound) = (BTreeMap::new(), BTreeMap::new());
-        let driven = Mutex::new(Driven { calls, outbound, inbound, inbound_streams: 0, wake: None });
+        let driven = Mutex::new(Driven { calls, outbound, inbound, inbound_streams: 0, works, wake: None });
         CallDriver(Arc::new(Shared { driven, started: Instant::now(), is_earlier: Notify::new() }))
     }
 
@@ -141,7 +144,10 @@ impl Driven {
             let mailbox = match &output {
                 Output::Open { stream: OutboundStream { call, .. }, .. }
                 | Output::Offer { stream: OutboundStream { call, .. }, .. }
-                | Output::SendInput(OutboundStream { call, .. })
+                | Output::SendInput { stream: OutboundStream { call, .. }, .. }
+                | Output::Attach { stream: OutboundStream { call, .. }, .. }
+                | Output::Cancel(OutboundStream { call, .. })
+                | Output::Taken(OutboundStream { call, .. })
                 | Output::Listen(OutboundStream { call, .. })
                 | Output::TakeOutput { stream: OutboundStream { call, .. }, .. }
                 | Output::Close(OutboundStream { call, .. })
@@ -153,10 +159,15 @@ impl Driven {
                 | Output::SayQueued { stream, .. }
                 | Output::Accept { stream, .. }
                 | Output::Run { stream, .. }
+                | Output::Resume { stream, .. }
                 | Output::SayAlive(stream)
                 | Output::Answer { stream, .. }
                 | Output::Refuse { stream, .. }
                 | Output::Drop(stream) => self.inbound.get(stream),
+                Output::Stop { work } | Output::Forget { work } => {
+                    self.works.stop(*work);
+                    continue;
+                }
             };
             // Never waited for: one task that hangs must not hold the lock that all others need.
             if let Some(mailbox) = mailbox

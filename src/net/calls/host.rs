@@ -3,21 +3,23 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, try_join};
+use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use libp2p::Stream;
 use libp2p_stream::IncomingStreams;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::access::AccessControl;
 use super::driver::CallDriver;
+use super::works::{Told, Works};
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Agents, Invocation, Place};
 use crate::net::addresses::peer_key;
@@ -29,11 +31,15 @@ use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::net::streams::sources::PeerSources;
 use crate::proto::address_block::Share;
 use crate::proto::call::{
-    CallFailure, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Report, Word,
+    CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Report,
+    Word,
 };
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX, CALLS_SHARE};
+use crate::proto::limits::{
+    CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX, CALLS_SHARE,
+    TASK_TIME_MAX,
+};
 
 /// How long an offer may take to come after its stream was opened.
 const OFFER_PATIENCE: Duration = Duration::from_secs(5);
@@ -54,6 +60,7 @@ const REPORTS_MAX: usize = 8;
 /// Takes calls for the agents of this host.
 pub(super) struct Host {
     pub(super) driver: CallDriver,
+    pub(super) works: Works,
     pub(super) agents: Agents,
     pub(super) access: AccessControl,
     pub(super) open_calls: OpenCalls,
@@ -70,28 +77,32 @@ enum Done {
     Placed(Reader, Result<Place, CallFailure>),
     /// A part of the input, and how much of it is still to come.
     Arrived(Reader, Vec<u8>, usize),
-    /// The end of the work.
-    Worked(Writer, Result<Vec<u8>, CallFailure>),
+    /// Something that the caller said after its input.
+    Said(CallRequest),
 }
 
-/// One call that is being taken.
+/// One stream on which a call is taken, or asked for again.
 struct Performance<'a> {
     host: &'a Host,
     peer: PeerKey,
-    offer: CallOffer,
-    /// The halves of the stream, while nothing is waited for on them.
+    call: CallId,
+    /// None where it is asked for again.
+    offer: Option<CallOffer>,
+    /// The halves of the stream; the reader while nothing is waited for on it.
     reader: Option<Reader>,
-    writer: Option<Writer>,
+    writer: Writer,
     /// Of the agent, from the moment it was given until the work begins.
     place: Option<Place>,
     waiting: BoxFuture<'a, Result<Done, FrameError>>,
-    /// What is here of the input, and after the work the output.
-    document: Vec<u8>,
-    /// Bytes of the input that are still to come.
+    /// What is here of the input.
+    input: Vec<u8>,
+    /// Bytes of it that are still to come.
     input_left: usize,
-    deadline: Instant,
-    /// While the agent works: tells who holds the stream to say that the call is still here.
-    alive: Option<mpsc::Sender<()>>,
+    /// The work whose reports go to the caller here.
+    work: Option<InboundStream>,
+    told: Option<Told>,
+    /// Until when the word is waited for that the answer is taken.
+    until: Option<Instant>,
     under_way: Option<OpenCall>,
 }
 
@@ -107,7 +118,7 @@ pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: 
         tokio::select! {
             // New streams before ended ones: the library holds one that waits and drops the rest.
             biased;
-            () = node.stopped() => return,
+            () = node.stopped() => return host.works.stop_all(),
             Some((peer, stream)) = incoming.next() => {
                 let Some(peer) = peer_key(&peer) else { continue };
                 let admitted = admission.admit(peer, host.sources.of(&peer), || ());
@@ -135,48 +146,83 @@ async fn take(host: Arc<Host>, peer: PeerKey, stream: Stream) {
 impl Host {
     async fn take(&self, peer: PeerKey, stream: Stream) -> Result<(), FrameError> {
         let (mut reader, writer) = stream.split();
-        let offer = read_offer(&mut reader).await?;
+        let frame = read_frame(&mut reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
+        let request = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
         // Judged before the machine is told: this may wait for the node, and the machine never waits.
-        let access = self.access.of(peer, &offer).await;
+        let access = match &request {
+            CallRequest::Offer(offer) => Some(self.access.of(peer, offer).await),
+            _ => None,
+        };
         // Dropped last, when nothing of the call is left here.
         let mut task = self.driver.inbound();
         let stream = task.stream;
+        let (call, offer, happened) = match (request, access) {
+            (CallRequest::Offer(offer), Some(access)) => {
+                let source = self.sources.of(&peer);
+                let happened = Input::Offered { stream, peer, source, offer: offer.clone(), access };
+                (offer.call, Some(offer), happened)
+            }
+            (CallRequest::Attach(attach), _) => (attach.call, None, Input::Attached { stream, peer, attach }),
+            _ => return Err(FrameError::Malformed),
+        };
         let mut performance = Performance {
             host: self,
             peer,
-            offer: offer.clone(),
+            call,
+            offer,
             reader: Some(reader),
-            writer: Some(writer),
+            writer,
             place: None,
             waiting: pending().boxed(),
-            document: Vec::new(),
+            input: Vec::new(),
             input_left: 0,
-            deadline: Instant::now(),
-            alive: None,
+            work: None,
+            told: None,
+            until: None,
             under_way: None,
         };
-        let source = self.sources.of(&peer);
-        self.driver.handle(Input::Offered { stream, peer, source, offer, access });
+        self.driver.handle(happened);
         loop {
             tokio::select! {
                 biased;
                 Some(output) = task.outputs.recv() => {
-                    if performance.perform(output).await?.is_break() {
+                    if performance.perform(stream, output).await?.is_break() {
                         return Ok(());
                     }
                 }
-                done = &mut performance.waiting => {
-                    let done = done?;
-                    self.driver.handle(performance.note(stream, done));
-                }
+                done = &mut performance.waiting => match performance.note(stream, done?) {
+                    Some(happened) => self.driver.handle(happened),
+                    None => return Err(FrameError::Malformed),
+                },
+                report = next_report(&mut performance.told) => performance.pass_on(report).await?,
+                // The caller has said nothing more, and may ask again.
+                () = at(performance.until) => return Ok(()),
             }
         }
     }
 }
 
+async fn next_report(told: &mut Option<Told>) -> Report {
+    match told {
+        Some(told) => told.next().await,
+        None => pending().await,
+    }
+}
+
+async fn at(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => pending().await,
+    }
+}
+
 impl Performance<'_> {
     /// Does or starts what the machine wants; breaks once nothing more is wanted.
-    async fn perform(&mut self, output: Output) -> Result<ControlFlow<()>, FrameError> {
+    async fn perform(
+        &mut self,
+        stream: InboundStream,
+        output: Output,
+    ) -> Result<ControlFlow<()>, FrameError> {
         match output {
             Output::WantPlace { stream, .. } => {
                 // Before the caller is told, so that its connection is not closed as excess in between.
@@ -185,78 +231,60 @@ impl Performance<'_> {
             }
             Output::SayQueued { ahead, .. } => {
                 let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-                self.say(&CallReply::Queued { ahead, word: Word::default() }).await?;
+                self.say(&CallReply::Queued { ahead, word: self.word() }).await?;
             }
             Output::Accept { incarnation, size, .. } => {
-                self.say(&CallReply::Accepted { incarnation, word: Word::default() }).await?;
+                self.say(&CallReply::Accepted { incarnation, word: self.word() }).await?;
                 self.input_left = size;
                 if let Some(reader) = self.reader.take() {
                     self.waiting = begin_input(reader, size).boxed();
                 }
             }
-            Output::Run { deadline, .. } => {
-                self.deadline = self.host.driver.instant(deadline);
-                if let (Some(reader), Some(writer), Some(place)) =
-                    (self.reader.take(), self.writer.take(), self.place.take())
-                {
-                    let input = std::mem::take(&mut self.document);
-                    let (alive, words) = mpsc::channel(1);
-                    self.alive = Some(alive);
-                    let (reports, told) = mpsc::channel(REPORTS_MAX);
-                    let invocation = Invocation {
-                        input: Value::Null,
-                        deadline: self.deadline,
-                        reports: Some(reports),
-                        call: self.offer.call,
-                        caller: Some(self.peer),
-                        context: self.offer.context.clone(),
-                        stream: self.offer.stream,
-                    };
-                    let work = work(&self.host.agents, place, input, invocation);
-                    self.waiting = run(work, told, words, reader, writer).boxed();
-                }
+            Output::Run { stream, deadline } => self.begin(stream, self.host.driver.instant(deadline)),
+            Output::Resume { work, .. } => {
+                self.under_way = Some(self.host.open_calls.open(self.peer));
+                self.work = Some(work);
+                self.listen();
+                self.say(&CallReply::Alive).await?;
             }
-            Output::SayAlive(_) => match &self.alive {
-                // One that waits to leave says as much as two.
-                Some(alive) => drop(alive.try_send(())),
-                None => self.say(&CallReply::Alive).await?,
-            },
-            Output::Answer { size, .. } => {
-                self.say(&CallReply::Answered { size: size as u64 }).await?;
-                // Work that ends in its last moment still has the time of a frame to be read.
-                let deadline = self.deadline.saturating_duration_since(Instant::now()).max(FRAME_DEADLINE);
-                if let Some(writer) = &mut self.writer {
-                    write_frame(writer, &self.document, deadline).await?;
+            Output::SayAlive(_) => self.say(&CallReply::Alive).await?,
+            Output::Answer { work, size, .. } => {
+                while let Some(report) = self.told.as_mut().and_then(Told::try_next) {
+                    self.pass_on(report).await?;
                 }
-                return self.close().await;
+                let output = self.host.works.output(work);
+                self.say(&CallReply::Answered { size: size as u64 }).await?;
+                let transfer = Duration::from_secs((size / CALL_INPUT_BYTES_PER_SECOND) as u64);
+                write_frame(&mut self.writer, &output, FRAME_DEADLINE + transfer).await?;
+                self.expect_taken();
             }
             Output::Refuse { failure, .. } => {
                 self.place = None;
                 self.say(&CallReply::Failed(failure)).await?;
-                let closed = self.close().await;
+                if self.work.is_some() {
+                    self.expect_taken();
+                    return Ok(ControlFlow::Continue(()));
+                }
+                self.writer.close().await?;
                 self.drop_input().await;
-                return closed;
+                return Ok(ControlFlow::Break(()));
             }
             // Who returns drops the halves, which is a close without a word.
-            Output::Drop(_) => return Ok(ControlFlow::Break(())),
-            Output::Open { .. }
-            | Output::Offer { .. }
-            | Output::SendInput(_)
-            | Output::Listen(_)
-            | Output::TakeOutput { .. }
-            | Output::Close(_)
-            | Output::Search { .. }
-            | Output::LookFor { .. }
-            | Output::Report { .. }
-            | Output::Ended { .. } => {}
+            Output::Drop(dropped) if dropped == stream => return Ok(ControlFlow::Break(())),
+            // The rest is said to callers, or of works.
+            _ => {}
+        }
+        // Another stream of the same call may have passed on until now what the work tells.
+        if let (Some(work), None) = (self.work, &self.told) {
+            self.told = self.host.works.told(work);
         }
         Ok(ControlFlow::Continue(()))
     }
 
     /// Asks for a place of the agent, and waits for it where all are taken.
     fn want_place(&mut self, stream: InboundStream) {
-        let place =
-            self.host.agents.place(&self.offer.name, self.peer).map(|mut place| (place.is_given(), place));
+        let Some(offer) = &self.offer else { return };
+        let place = self.host.agents.place(&offer.name, self.peer).map(|mut place| (place.is_given(), place));
         let input = match place {
             Err(failure) => Input::NotPlaced { stream, failure },
             Ok((true, place)) => {
@@ -274,10 +302,61 @@ impl Performance<'_> {
         self.host.driver.handle(input);
     }
 
-    /// What the machine is to be told of what has come.
-    fn note(&mut self, stream: InboundStream, done: Done) -> Input {
+    /// Starts the work, in a task of its own: it may outlast this stream.
+    fn begin(&mut self, work: InboundStream, deadline: Instant) {
+        let (Some(place), Some(offer)) = (self.place.take(), self.offer.take()) else { return };
+        let (reports, told) = mpsc::channel(REPORTS_MAX);
+        let invocation = Invocation {
+            input: Value::Null,
+            deadline,
+            reports: Some(reports),
+            call: offer.call,
+            caller: Some(self.peer),
+            context: offer.context,
+            stream: offer.stream,
+        };
+        let (works, driver, agents) =
+            (self.host.works.clone(), self.host.driver.clone(), self.host.agents.clone());
+        let input = std::mem::take(&mut self.input);
+        works.begin(work, told);
+        let task = tokio::spawn(async move {
+            let ended = AssertUnwindSafe(run(&agents, place, input, invocation)).catch_unwind().await;
+            let ended = ended.unwrap_or_else(|_| {
+                Err(CallFailure::new(Code::Internal, Outcome::Unknown, "the agent's runner broke down"))
+            });
+            let ended = ended.map(|output| {
+                let size = output.len();
+                works.end(work, output);
+                size
+            });
+            driver.handle(Input::WorkEnded { stream: work, ended });
+        });
+        self.host.works.set_task(work, task.abort_handle());
+        self.work = Some(work);
+        self.listen();
+    }
+
+    /// Waits for what the caller says while the agent works, and after.
+    fn listen(&mut self) {
+        if let Some(mut reader) = self.reader.take() {
+            let word = async move {
+                let frame =
+                    read_frame(&mut reader, CALL_FRAME_BYTES_MAX, TASK_TIME_MAX, FRAME_DEADLINE).await?;
+                CallRequest::decode(&frame).map(Done::Said).map_err(|_| FrameError::Malformed)
+            };
+            self.waiting = word.boxed();
+        }
+    }
+
+    fn expect_taken(&mut self) {
+        self.listen();
+        self.until = Some(Instant::now() + FRAME_DEADLINE);
+    }
+
+    /// What the machine is to be told of what has come; none if it has no place here.
+    fn note(&mut self, stream: InboundStream, done: Done) -> Option<Input> {
         self.waiting = pending().boxed();
-        match done {
+        Some(match done {
             Done::Placed(reader, Ok(place)) => {
                 (self.reader, self.place) = (Some(reader), Some(place));
                 Input::Placed { stream }
@@ -287,7 +366,7 @@ impl Performance<'_> {
                 Input::NotPlaced { stream, failure }
             }
             Done::Arrived(reader, part, left) => {
-                self.document.extend_from_slice(&part);
+                self.input.extend_from_slice(&part);
                 self.input_left = left;
                 // With the last part the machine says what comes next; until then more is read.
                 if left == 0 {
@@ -295,30 +374,50 @@ impl Performance<'_> {
                 } else {
                     self.waiting = take_part(reader, left).boxed();
                 }
-                Input::InputArrived { stream, size: self.document.len() }
+                Input::InputArrived { stream, size: self.input.len() }
             }
-            Done::Worked(writer, ended) => {
-                (self.writer, self.alive) = (Some(writer), None);
-                let ended = ended.map(|output| {
-                    self.document = output;
-                    self.document.len()
-                });
-                Input::WorkEnded { stream, ended }
+            Done::Said(said) => {
+                // Nothing follows either.
+                self.until = Some(Instant::now());
+                match said {
+                    CallRequest::Cancel => Input::Cancelled(stream),
+                    CallRequest::Taken => Input::Delivered(stream),
+                    CallRequest::Offer(_) | CallRequest::Attach(_) => return None,
+                }
             }
+        })
+    }
+
+    async fn pass_on(&mut self, report: Report) -> Result<(), FrameError> {
+        match report {
+            // A report without numbers would break the protocol, and the caller would end the call for it.
+            Report::Progress(progress) => match progress.bounded() {
+                Some(progress) => self.say(&CallReply::Progress(progress)).await,
+                None => Ok(()),
+            },
+            Report::Partial(text) => {
+                for piece in CallReply::partials(&text) {
+                    self.say(&piece).await?;
+                }
+                Ok(())
+            }
+            // The machine says these itself.
+            Report::Queued { .. } | Report::Working { .. } => Ok(()),
         }
     }
 
+    fn word(&self) -> Word {
+        self.offer.as_ref().map(|offer| self.host.agents.word(&offer.name)).unwrap_or_default()
+    }
+
     async fn say(&mut self, reply: &CallReply) -> Result<(), FrameError> {
-        tracing::debug!(peer = %self.peer, call = %self.offer.call, ?reply, "call");
-        match &mut self.writer {
-            Some(writer) => say(writer, reply).await,
-            None => Ok(()),
-        }
+        tracing::debug!(peer = %self.peer, call = %self.call, ?reply, "call");
+        write_frame(&mut self.writer, &reply.encode(), FRAME_DEADLINE).await
     }
 
     /// Reads the rest of an input that is not wanted, so that its caller, who still sends, comes to read why.
     async fn drop_input(&mut self) {
-        self.document = Vec::new();
+        self.input = Vec::new();
         let waiting = std::mem::replace(&mut self.waiting, pending().boxed());
         if self.input_left == 0 {
             return;
@@ -332,21 +431,6 @@ impl Performance<'_> {
             }
         };
         let _late = timeout(DROPPED_INPUT_TIME, rest).await;
-    }
-
-    async fn close(&mut self) -> Result<ControlFlow<()>, FrameError> {
-        if let Some(writer) = &mut self.writer {
-            writer.close().await?;
-        }
-        Ok(ControlFlow::Break(()))
-    }
-}
-
-async fn read_offer(reader: &mut Reader) -> Result<CallOffer, FrameError> {
-    let frame = read_frame(reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
-    match CallRequest::decode(&frame) {
-        Ok(CallRequest::Offer(offer)) => Ok(offer),
-        _ => Err(FrameError::Malformed),
     }
 }
 
@@ -386,7 +470,7 @@ async fn take_part(mut reader: Reader, left: usize) -> Result<Done, FrameError> 
 }
 
 /// Runs the agent on the input that has come.
-async fn work(
+async fn run(
     agents: &Agents,
     place: Place,
     input: Vec<u8>,
@@ -399,75 +483,9 @@ async fn work(
     as_bytes(&agents.call_placed(place, Invocation { input, ..invocation }).await?)
 }
 
-/// Waits until the work ends or the caller is gone.
-async fn run(
-    work: impl Future<Output = Result<Vec<u8>, CallFailure>>,
-    reports: mpsc::Receiver<Report>,
-    alive: mpsc::Receiver<()>,
-    mut reader: Reader,
-    mut writer: Writer,
-) -> Result<Done, FrameError> {
-    // The end of the reports does not tell the end of the work: an agent may keep its sender.
-    let (working, worked) = oneshot::channel::<()>();
-    let work = async {
-        let answer = work.await;
-        drop(working);
-        Ok(answer)
-    };
-    let mut surplus = [0];
-    let answer = tokio::select! {
-        ended = try_join(work, pass_reports(reports, alive, worked, &mut writer)) => ended?.0,
-        // A caller says nothing after its input.
-        _ = reader.read(&mut surplus) => {
-            return Err(FrameError::Closed("the caller gave the call up".into()));
-        }
-    };
-    Ok(Done::Worked(writer, answer))
-}
-
-/// Sends reports, and that the call is still here, until the work has ended.
-async fn pass_reports(
-    mut reports: mpsc::Receiver<Report>,
-    mut alive: mpsc::Receiver<()>,
-    mut worked: oneshot::Receiver<()>,
-    writer: &mut Writer,
-) -> Result<(), FrameError> {
-    loop {
-        let report = tokio::select! {
-            // Reports before the end: those made while it worked leave before the answer.
-            biased;
-            Some(report) = reports.recv() => report,
-            Some(()) = alive.recv() => {
-                say(writer, &CallReply::Alive).await?;
-                continue;
-            }
-            _ = &mut worked => return Ok(()),
-        };
-        match report {
-            // A report without numbers would break the protocol, and the caller would end the call for it.
-            Report::Progress(progress) => {
-                if let Some(progress) = progress.bounded() {
-                    say(writer, &CallReply::Progress(progress)).await?;
-                }
-            }
-            Report::Partial(text) => {
-                for piece in CallReply::partials(&text) {
-                    say(writer, &piece).await?;
-                }
-            }
-            // The machine says these itself.
-            Report::Queued { .. } | Report::Working { .. } => {}
-        }
-    }
-}
-
 fn as_bytes(output: &Value) -> Result<Vec<u8>, CallFailure> {
     serde_json::to_vec(output).map_err(|error| {
         let message = format!("the output cannot be written as JSON: {error}");
         CallFailure::new(Code::BadOutput, Outcome::Done, message)
     })
-}
-
-async fn say(writer: &mut Writer, reply: &CallReply) -> Result<(), FrameError> {
-    write_frame(writer, &reply.encode(), FRAME_DEADLINE).await
 }

@@ -1,10 +1,11 @@
 //! The calls that this node makes: which host is asked, how often, and how long each step may take.
 //!
 //! A call goes from host to host until one accepts it: what was not accepted ran nothing, so it moves freely (`candidates`),
-//! those that can be reached and have less to do first (`hosts`). At each host it waits for one of the streams that may be open
-//! there, opens one, and offers itself; a later offer to a host voids the one before, so a host that stood still does not run
-//! it later. Once an offer is accepted there is no other; what may be said of the call is decided by its [`Attempts`]. Whatever
-//! happens, it ends at its deadline.
+//! those that can be reached and have less to do first (`hosts`). Where it has to wait for a place it is offered to a second host
+//! beside, and the first place wins. At each host it waits for one of the streams that may be open there, opens one, and offers
+//! itself; a later offer to a host voids the one before, so a host that stood still does not run it later. Once an offer is
+//! accepted there is no other: if its stream is lost the host is asked for the call on another. What may be said of the call is
+//! decided by its [`Attempts`]. Whatever happens, it ends at its deadline.
 
 use std::cmp::{max, min};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -13,16 +14,25 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
-use super::attempts::{Attempts, Step, accept_patience};
+use super::attempts::{Attempts, Ran, Step, accept_patience};
+use super::balance::rendezvous;
+use super::budget::Budget;
 use super::candidates::{Candidates, Next};
 use super::host::transfer_time;
 use super::hosts::Hosts;
+use super::outbound::{
+    Leg, Lost, OutboundCall, Stage, circuit_open, is_of_the_agent, may_again, may_another, may_later,
+};
 use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outcome, Output, Report, Wanted};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{
-    CALL_OPEN_PATIENCE, CALL_REOPEN_MS, CALL_SEARCH_TIME_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
+    CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_ATTACH_AFTER_SILENCE, CALL_ATTACH_KEPT,
+    CALL_ATTACHES_MAX, CALL_OFFERS_AT_ONCE, CALL_OPEN_PATIENCE, CALL_REOPEN_MS, CALL_REPEAT_PAUSE,
+    CALL_REPEAT_PAUSE_MAX, CALL_SEARCH_TIME_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
 };
+
+type Outputs = VecDeque<Output>;
 
 /// The calls that a node makes, and the hosts they are for.
 #[derive(Debug)]
@@ -32,61 +42,18 @@ pub(super) struct Caller {
     /// At most [`CALLS_MADE_MAX`].
     calls: BTreeMap<CallId, OutboundCall>,
     hosts: Hosts,
+    budget: Budget,
     /// When something is due for a call; one entry for each.
     timers: BTreeSet<(Duration, CallId)>,
-}
-
-/// One call on its way.
-#[derive(Debug)]
-struct OutboundCall {
-    wanted: Wanted,
-    candidates: Candidates,
-    attempts: Attempts,
-    stage: Stage,
-    /// Streams opened for it; the last is the present one.
-    streams: u32,
-    /// Why there was no answer yet.
-    why: String,
-    /// What the last host said that was reached and did not take it.
-    refusal: Option<CallFailure>,
-    /// Its entry among the timers.
-    timer: Duration,
-}
-
-/// What a call waits for. From `Opening` on, but for `Searching`, it has one of the streams to its host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// One of the streams to its host.
-    Queued,
-    /// Word of where the host is.
-    Searching { until: Duration },
-    /// The stream that was wished for at `since`.
-    Opening { since: Duration, until: Duration },
-    /// The time of the next opening.
-    Pausing { until: Duration },
-    /// The host's answer to the offer.
-    Offered { since: Duration, until: Duration },
-    /// A place at the host, which says that it still waits.
-    Waiting { until: Duration },
-    /// The host's word on how the work ended, or that it goes on.
-    Accepted { until: Duration },
-    /// The bytes of the output.
-    TakingOutput { until: Duration },
 }
 
 impl Caller {
     pub(super) fn new(own: PeerKey, rng: ChaCha8Rng) -> Caller {
         let (calls, hosts, timers) = (BTreeMap::new(), Hosts::default(), BTreeSet::new());
-        Caller { own, rng, calls, hosts, timers }
+        Caller { own, rng, calls, hosts, budget: Budget::new(), timers }
     }
 
-    pub(super) fn handle_call(
-        &mut self,
-        now: Duration,
-        id: CallId,
-        wanted: Wanted,
-        outputs: &mut VecDeque<Output>,
-    ) {
+    pub(super) fn handle_call(&mut self, now: Duration, id: CallId, wanted: Wanted, outputs: &mut Outputs) {
         let refused = |code, message| {
             let failure = Some(CallFailure::new(code, Outcome::NotStarted, message));
             Output::Ended { call: id, end: CallEnd { host: None, attempts: 0, failure } }
@@ -95,56 +62,90 @@ impl Caller {
             let message = "this node has as many calls under way as it keeps; try again in a moment";
             return outputs.push_back(refused(Code::Busy, message));
         }
-        let (hosts, rng, is_choice) = (&self.hosts, &mut self.rng, wanted.replicas.len() > 1);
-        // Of equals any, so that callers who know nothing of each other do not all take the same.
-        let rank = |host: &PeerKey, presence| {
-            (hosts.rank(now, host, &wanted.agent, presence), if is_choice { rng.random::<u32>() } else { 0 })
-        };
-        let Some(candidates) = Candidates::of(&wanted.replicas, self.own, wanted.is_brief, rank) else {
+        let (hosts, rng) = (&self.hosts, &mut self.rng);
+        let conversation = wanted.context.conversation.as_ref();
+        let turn = |host: &PeerKey| conversation.map(|conversation| rendezvous(conversation, host));
+        let rank = |candidate: &_| hosts.rank(now, candidate, &wanted.agent, wanted.balance);
+        let found = Candidates::of(&wanted.replicas, self.own, wanted.is_brief, || rng.random(), turn, rank);
+        let Some(candidates) = found else {
             return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
         };
+        self.budget.call();
+        let was_paused = self.hosts.paused_until(now, candidates.hosts()).is_some_and(|until| until > now);
+        let sent = wanted.sent;
         // A timer from the first moment on: a call that waits for a stream ends at its deadline, too.
         let timer = wanted.deadline;
         let call = OutboundCall {
             wanted,
             candidates,
-            attempts: Attempts::new(id),
-            stage: Stage::Queued,
+            attempts: sent.map_or(Attempts::new(id), |(host, run)| Attempts::sent(id, host, run)),
+            legs: Vec::new(),
             streams: 0,
+            repeats: 0,
+            repeats_at: None,
             why: "the host took no stream in time".into(),
             refusal: None,
+            was_paused,
             timer,
         };
         self.timers.insert((timer, id));
         self.calls.insert(id, call);
-        self.go_on(now, id, outputs);
+        match sent {
+            Some((host, _)) => self.ask_again_for(now, id, host, outputs),
+            None => self.go_on(now, id, outputs),
+        }
     }
 
-    pub(super) fn handle_give_up(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    /// A call that this node made in an earlier run: its host is asked for it.
+    fn ask_again_for(&mut self, now: Duration, id: CallId, host: PeerKey, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        match call.candidates.position(&host) {
+            Some(at) => {
+                let lost = Some(Lost { until: call.wanted.deadline, failures: 0 });
+                call.legs.push(Leg { lost, ..Leg::new(at) });
+                call.candidates.get_mut(at).is_asked = true;
+                self.visit(now, id, 0, outputs);
+            }
+            // The driver names it among the replicas; without it nobody can say what became of the call.
+            None => {
+                let failure =
+                    call.attempts.lose(Code::Unreachable, "the host of the call is not known any more");
+                self.end(now, id, None, Some(failure), outputs);
+            }
+        }
+    }
+
+    pub(super) fn handle_give_up(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if let Some(leg) = call.legs.iter_mut().find(|leg| leg.stage.is_accepted()) {
+            outputs.push_back(Output::Cancel(OutboundStream { call: id, number: leg.stream }));
+            leg.stream = 0;
+        }
         self.remove(now, id, outputs);
     }
 
-    pub(super) fn handle_opened(
-        &mut self,
-        now: Duration,
-        stream: OutboundStream,
-        outputs: &mut VecDeque<Output>,
-    ) {
-        let Some(call) = self.calls.get_mut(&stream.call).filter(|call| call.streams == stream.number) else {
-            return;
-        };
-        let Stage::Opening { since, .. } = call.stage else { return };
-        let (opening, candidate) = (now.saturating_sub(since), call.candidates.present());
+    pub(super) fn handle_opened(&mut self, now: Duration, stream: OutboundStream, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&stream.call) else { return };
+        let Some(leg) = call.leg_of(stream) else { return };
+        let Stage::Opening { since, .. } = call.legs[leg].stage else { return };
+        if let Some(lost) = call.legs[leg].lost {
+            let Some(attach) = call.attempts.attach() else { return };
+            let until = min(now + CALL_ACCEPT_PATIENCE_MAX, lost.until);
+            call.legs[leg].stage = Stage::Accepted { since, until };
+            outputs.push_back(Output::Attach { stream, attach });
+            return self.set_timer(stream.call);
+        }
+        let (opening, candidate) = (now.saturating_sub(since), call.candidates.get(call.legs[leg].at));
         let until = if call.candidates.is_thorough {
             now + accept_patience(opening, candidate.unanswered)
         } else {
             // What is far has as long as its stream took, though others wait to be asked.
-            max(since + self.hosts.patience(&candidate.host), now + opening)
+            max(since + self.hosts.patience(&candidate.host()), now + opening)
         };
         // The time left is reckoned when the offer leaves: the opening may have taken seconds of it.
         let left = call.wanted.deadline.saturating_sub(now);
-        let offer = call.attempts.offer(candidate.host, &call.wanted, left);
-        call.stage = Stage::Offered { since: now, until };
+        let offer = call.attempts.offer(candidate.host(), &call.wanted, left);
+        call.legs[leg].stage = Stage::Offered { since: now, until };
         outputs.push_back(Output::Offer { stream, offer });
         self.set_timer(stream.call);
     }
@@ -155,30 +156,36 @@ impl Caller {
         now: Duration,
         stream: OutboundStream,
         why: &str,
-        outputs: &mut VecDeque<Output>,
+        outputs: &mut Outputs,
     ) {
-        let Some(call) = self.present(stream) else { return };
-        if !matches!(call.stage, Stage::Opening { .. }) {
+        let Some(call) = self.calls.get_mut(&stream.call) else { return };
+        let Some(leg) = call.leg_of(stream) else { return };
+        if !matches!(call.legs[leg].stage, Stage::Opening { .. }) {
             return;
         }
         call.why = format!("the host cannot be reached: {why}");
+        // There is nothing to close.
+        call.legs[leg].stream = 0;
+        let host = call.host(leg);
+        self.hosts.unreached(now, &host);
+        if call.legs[leg].lost.is_some() {
+            return self.make_up_for(now, stream.call, leg, outputs);
+        }
         let is_thorough = call.candidates.is_thorough;
-        let candidate = call.candidates.present_mut();
-        candidate.note_not_opened();
-        let host = candidate.host;
+        call.candidates.get_mut(call.legs[leg].at).note_not_opened();
         if !is_thorough {
             outputs.push_back(Output::LookFor { call: stream.call, host });
         }
-        self.hosts.unreached(now, &host);
-        self.leave_host(now, stream.call, outputs);
+        self.leave(now, stream.call, leg, outputs);
         self.go_on(now, stream.call, outputs);
     }
 
-    pub(super) fn handle_searched(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    pub(super) fn handle_searched(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if matches!(call.stage, Stage::Searching { .. }) {
-            call.candidates.present_mut().note_searched();
-            self.visit(now, id, outputs);
+        let searching = call.legs.iter().position(|leg| matches!(leg.stage, Stage::Searching { .. }));
+        if let Some(leg) = searching {
+            call.candidates.get_mut(call.legs[leg].at).note_searched();
+            self.visit(now, id, leg, outputs);
         }
     }
 
@@ -187,75 +194,78 @@ impl Caller {
         now: Duration,
         stream: OutboundStream,
         reply: CallReply,
-        outputs: &mut VecDeque<Output>,
+        outputs: &mut Outputs,
     ) {
-        let Some(call) = self.calls.get_mut(&stream.call).filter(|call| call.streams == stream.number) else {
-            return;
-        };
-        match call.stage {
-            Stage::Offered { since, .. } => {
-                self.hosts.reached(&call.candidates.present().host, now.saturating_sub(since));
-            }
-            Stage::Waiting { .. } | Stage::Accepted { .. } => {}
+        let id = stream.call;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(leg) = call.leg_of(stream) else { return };
+        let (host, agent) = (call.host(leg), call.wanted.agent);
+        match &mut call.legs[leg].stage {
+            Stage::Offered { since, .. } => self.hosts.reached(&host, now.saturating_sub(*since)),
+            // Whoever speaks is there.
+            Stage::Waiting { until } | Stage::Accepted { until, .. } => *until = now + CALL_SILENCE_MAX,
             _ => return,
         }
-        // Whoever speaks is there.
-        if let Stage::Waiting { until } | Stage::Accepted { until } = &mut call.stage {
-            *until = now + CALL_SILENCE_MAX;
+        call.legs[leg].lost = None;
+        if let CallReply::Queued { word, .. } | CallReply::Accepted { word, .. } = reply {
+            self.hosts.heard(now, &host, &agent, word);
         }
-        match call.attempts.handle(call.candidates.present().host, reply) {
-            Step::SendInput => {
+        match call.attempts.handle(host, reply) {
+            Step::SendInput(incarnation) => {
                 // Nothing is heard before all of it has left.
                 let until = now + CALL_SILENCE_MAX + transfer_time(call.wanted.size);
-                call.stage = Stage::Accepted { until };
-                let report = Report::Working { host: call.candidates.present().host };
-                outputs.push_back(Output::Report { call: stream.call, report });
-                outputs.push_back(Output::SendInput(stream));
+                call.legs[leg].stage = Stage::Accepted { since: now, until };
+                // The others before the input: of two places only one is ever used.
+                self.leave_others(now, id, stream, outputs);
+                outputs.push_back(Output::Report { call: id, report: Report::Working { host } });
+                outputs.push_back(Output::SendInput { stream, host, incarnation });
             }
             Step::Listen => outputs.push_back(Output::Listen(stream)),
             Step::Wait(_) if call.wanted.is_brief => {
-                outputs.push_back(Output::Close(stream));
-                self.leave_host(now, stream.call, outputs);
-                return self.go_on(now, stream.call, outputs);
+                self.leave(now, id, leg, outputs);
+                return self.go_on(now, id, outputs);
             }
             Step::Wait(ahead) => {
-                call.stage = Stage::Waiting { until: now + CALL_SILENCE_MAX };
-                outputs.push_back(Output::Report { call: stream.call, report: Report::Queued { ahead } });
+                call.legs[leg].stage = Stage::Waiting { until: now + CALL_SILENCE_MAX };
+                outputs.push_back(Output::Report { call: id, report: Report::Queued { ahead } });
+                outputs.push_back(Output::Listen(stream));
+                self.ask_beside(now, id, outputs);
+            }
+            Step::Report(report) => {
+                outputs.push_back(Output::Report { call: id, report });
                 outputs.push_back(Output::Listen(stream));
             }
-            Step::Progress(progress) => {
-                let report = Report::Progress(progress);
-                outputs.extend([Output::Report { call: stream.call, report }, Output::Listen(stream)]);
-            }
-            Step::Partial(text) => {
-                let report = Report::Partial(text);
-                outputs.extend([Output::Report { call: stream.call, report }, Output::Listen(stream)]);
-            }
             Step::TakeOutput(size) => {
-                call.stage = Stage::TakingOutput { until: now + CALL_SILENCE_MAX + transfer_time(size) };
+                let since = call.legs[leg].stage.since(now);
+                let until = now + CALL_SILENCE_MAX + transfer_time(size);
+                call.legs[leg].stage = Stage::TakingOutput { since, until };
                 outputs.push_back(Output::TakeOutput { stream, size });
             }
-            Step::End(failure) if may_another(&failure) => {
-                call.candidates.present_mut().has_refused = true;
-                call.refusal = Some(failure);
-                outputs.push_back(Output::Close(stream));
-                self.leave_host(now, stream.call, outputs);
-                return self.go_on(now, stream.call, outputs);
+            Step::End(failure, ran) => {
+                if call.legs[leg].stage.is_accepted() {
+                    call.legs[leg].stream = 0;
+                    outputs.push_back(Output::Taken(stream));
+                }
+                return self.fail(now, id, leg, (failure, ran), outputs);
             }
-            Step::End(failure) => return self.end(now, stream.call, Some(failure), outputs),
         }
-        self.set_timer(stream.call);
+        self.set_timer(id);
     }
 
     pub(super) fn handle_output_taken(
         &mut self,
         now: Duration,
         stream: OutboundStream,
-        outputs: &mut VecDeque<Output>,
+        outputs: &mut Outputs,
     ) {
-        if self.present(stream).is_some_and(|call| matches!(call.stage, Stage::TakingOutput { .. })) {
-            self.end(now, stream.call, None, outputs);
-        }
+        let Some(call) = self.calls.get_mut(&stream.call) else { return };
+        let Some(leg) = call.leg_of(stream) else { return };
+        let Stage::TakingOutput { since, .. } = call.legs[leg].stage else { return };
+        call.legs[leg].stream = 0;
+        outputs.push_back(Output::Taken(stream));
+        let (host, agent) = (call.host(leg), call.wanted.agent);
+        self.hosts.ran(now, &host, &agent, now.saturating_sub(since), false);
+        self.end(now, stream.call, Some(host), None, outputs);
     }
 
     /// A host's queue of new streams may hold one and drop the rest without a word: a stream that closes before any answer
@@ -265,47 +275,54 @@ impl Caller {
         now: Duration,
         stream: OutboundStream,
         loss: Loss,
-        outputs: &mut VecDeque<Output>,
+        outputs: &mut Outputs,
     ) {
-        // Drawn first, because `present` borrows all of the caller; a draw in vain harms no replay.
+        // Drawn first, because a call borrows all of the caller; a draw in vain harms no replay.
         let pause = Duration::from_millis(self.rng.random_range(CALL_REOPEN_MS));
-        let Some(call) = self.present(stream) else { return };
-        match (call.stage, loss) {
+        let id = stream.call;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Some(leg) = call.leg_of(stream) else { return };
+        let stage = call.legs[leg].stage;
+        match (stage, loss) {
             (Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {
                 call.why = format!("the host serves no call stream: {why}");
                 if call.candidates.is_thorough {
-                    call.stage = Stage::Pausing { until: now + pause };
-                    self.set_timer(stream.call);
+                    call.legs[leg].stage = Stage::Pausing { until: now + pause };
+                    self.set_timer(id);
                 } else {
-                    self.leave_host(now, stream.call, outputs);
-                    self.go_on(now, stream.call, outputs);
+                    self.leave(now, id, leg, outputs);
+                    self.go_on(now, id, outputs);
                 }
             }
             // A host in the middle of a frame may stand still as well as one that says nothing.
             (Stage::Offered { .. } | Stage::Waiting { .. }, Loss::TooSlow(_)) => {
-                self.leave_unanswered(now, stream.call, outputs);
+                self.leave_unanswered(now, id, leg, outputs);
             }
-            // Of an offer only a violation is left here: a host that speaks nonsense is not asked again.
-            (
-                Stage::Offered { .. }
-                | Stage::Waiting { .. }
-                | Stage::Accepted { .. }
-                | Stage::TakingOutput { .. },
-                loss,
-            ) => {
+            // A host that speaks nonsense is not asked again.
+            (Stage::Offered { .. } | Stage::Waiting { .. }, loss)
+            | (Stage::Accepted { .. } | Stage::TakingOutput { .. }, loss @ Loss::Violation(_)) => {
+                let ran = Ran::of(stage.is_accepted());
                 let failure = call.attempts.lose(loss.code(), format!("the call broke off: {loss}"));
-                let host = call.candidates.present().host;
-                if !matches!(loss, Loss::Violation(_)) {
-                    self.hosts.unreached(now, &host);
-                }
-                self.end(now, stream.call, Some(failure), outputs);
+                self.fail(now, id, leg, (failure, ran), outputs);
+            }
+            (Stage::Accepted { .. } | Stage::TakingOutput { .. }, loss) => {
+                call.why = format!("the call broke off: {loss}");
+                let host = call.host(leg);
+                let patience = match loss {
+                    _ if call.wanted.is_detached => call.wanted.deadline,
+                    Loss::TooSlow(_) => now + CALL_ATTACH_AFTER_SILENCE,
+                    _ => now + CALL_ATTACH_KEPT,
+                };
+                call.legs[leg].lost.get_or_insert(Lost { until: patience, failures: 0 });
+                self.hosts.unreached(now, &host);
+                self.make_up_for(now, id, leg, outputs);
             }
             // A stream that is not open yet, or not any more, has nothing to lose.
             (Stage::Queued | Stage::Opening { .. } | Stage::Searching { .. } | Stage::Pausing { .. }, _) => {}
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Duration, outputs: &mut VecDeque<Output>) {
+    pub(super) fn handle_timeout(&mut self, now: Duration, outputs: &mut Outputs) {
         // Each turn ends its call or moves its timer beyond `now`, so the loop comes to an end.
         while let Some((_, id)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
             self.handle_call_timeout(now, id, outputs);
@@ -316,32 +333,42 @@ impl Caller {
         self.timers.first().map(|(due, _)| *due)
     }
 
-    fn handle_call_timeout(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    fn handle_call_timeout(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         // Before the stages: no step may begin once the deadline has passed.
         if call.wanted.deadline <= now {
             let failure = call.attempts.lose(Code::Deadline, "the host did not answer before the deadline");
-            return self.end(now, id, Some(failure), outputs);
+            let host = call.legs.first().map(|leg| call.candidates.get(leg.at).host());
+            return self.end(now, id, host, Some(failure), outputs);
         }
-        match call.stage {
+        if call.repeats_at.take_if(|at| *at <= now).is_some() {
+            return self.go_on(now, id, outputs);
+        }
+        let due = call.legs.iter().position(|leg| leg.stage.until().is_some_and(|until| until <= now));
+        let Some(leg) = due else { return self.set_timer(id) };
+        let stream = OutboundStream { call: id, number: call.legs[leg].stream };
+        match call.legs[leg].stage {
             Stage::Opening { .. } => {
-                let host = call.candidates.present().host;
+                let host = call.host(leg);
                 self.hosts.slow_to_open(now, &host);
-                // The old stream goes first, since a call has one at a time.
-                outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
-                self.leave_host(now, id, outputs);
+                if call.legs[leg].lost.is_some() {
+                    return self.make_up_for(now, id, leg, outputs);
+                }
+                self.leave(now, id, leg, outputs);
                 self.go_on(now, id, outputs);
             }
             Stage::Searching { .. } => self.handle_searched(now, id, outputs),
-            Stage::Pausing { .. } if call.candidates.present().is_open(now) => self.open(now, id, outputs),
+            Stage::Pausing { .. } if call.legs[leg].lost.is_some() => self.open(now, id, leg, outputs),
+            Stage::Pausing { .. } if call.candidates.get(call.legs[leg].at).is_open(now) => {
+                self.open(now, id, leg, outputs);
+            }
             Stage::Pausing { .. } => {
-                self.leave_host(now, id, outputs);
+                self.leave(now, id, leg, outputs);
                 self.go_on(now, id, outputs);
             }
-            Stage::Offered { .. } | Stage::Waiting { .. } => self.leave_unanswered(now, id, outputs),
+            Stage::Offered { .. } | Stage::Waiting { .. } => self.leave_unanswered(now, id, leg, outputs),
             Stage::Accepted { .. } | Stage::TakingOutput { .. } => {
                 let loss = Loss::TooSlow("the host fell silent in the midst of the call".into());
-                let stream = OutboundStream { call: id, number: call.streams };
                 self.handle_lost(now, stream, loss, outputs);
             }
             // It has no timer but the deadline.
@@ -349,121 +376,245 @@ impl Caller {
         }
     }
 
-    /// Turns to the next host. The call has no stream to any.
-    fn go_on(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
-        let Caller { calls, hosts, .. } = self;
-        let Some(call) = calls.get_mut(&id) else { return };
-        let agent = call.wanted.agent;
-        match call.candidates.next(now, |host, presence| hosts.rank(now, host, &agent, presence)) {
-            Some(Next::Ask(_)) => self.visit(now, id, outputs),
-            Some(Next::LookFor(host)) => {
-                call.stage = Stage::Searching { until: now + CALL_SEARCH_TIME_MAX };
-                outputs.push_back(Output::Search { call: id, host });
-                self.set_timer(id);
-            }
-            None => {
-                // What somebody said tells more than the silence of others.
-                let failure = call.refusal.take().unwrap_or_else(|| {
-                    let why = std::mem::take(&mut call.why);
-                    call.attempts.lose(Code::Unreachable, why)
-                });
-                self.end(now, id, Some(failure), outputs);
-            }
+    /// The stream of an accepted call was lost: another is opened, at once at first, to ask for the call.
+    fn make_up_for(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let Leg { lost: Some(lost), losses, .. } = &mut call.legs[leg] else { return };
+        // A host that takes the stream and drops it again is not asked without end.
+        let pause = CALL_ACCEPT_PATIENCE * 2u32.pow((*losses).min(6));
+        let (is_first, until) = (*losses == 0, lost.until);
+        (*losses, lost.failures) = (*losses + 1, lost.failures + 1);
+        let is_over = !call.wanted.is_detached && lost.failures > CALL_ATTACHES_MAX;
+        if is_over || until <= now {
+            let why = std::mem::take(&mut call.why);
+            let failure = call.attempts.lose(Code::Unreachable, why);
+            return self.fail(now, id, leg, (failure, Ran::Perhaps), outputs);
+        }
+        let stream = OutboundStream { call: id, number: call.legs[leg].stream };
+        if stream.number > 0 {
+            outputs.push_back(Output::Close(stream));
+        }
+        if is_first {
+            return self.open(now, id, leg, outputs);
+        }
+        call.legs[leg].stage = Stage::Pausing { until: min(now + pause, until) };
+        self.set_timer(id);
+    }
+
+    /// A host said how its part of the call ended, or nobody can say it any more.
+    fn fail(
+        &mut self,
+        now: Duration,
+        id: CallId,
+        leg: usize,
+        (failure, ran): (CallFailure, Ran),
+        outputs: &mut Outputs,
+    ) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let (host, agent) = (call.host(leg), call.wanted.agent);
+        if let Stage::Accepted { since, .. } = call.legs[leg].stage
+            && is_of_the_agent(failure.code)
+        {
+            self.hosts.ran(now, &host, &agent, now.saturating_sub(since), true);
+        }
+        let is_free = ran == Ran::Nothing && may_another(&failure);
+        let is_again = ran == Ran::Perhaps && call.wanted.repeats.is_idempotent && may_again(&failure);
+        if !is_free && !is_again {
+            return self.end(now, id, Some(host), Some(failure), outputs);
+        }
+        call.candidates.get_mut(call.legs[leg].at).has_refused = true;
+        call.refusal = Some(failure);
+        self.leave(now, id, leg, outputs);
+        match is_again {
+            true => self.repeat(now, id, outputs),
+            false => self.go_on(now, id, outputs),
         }
     }
 
-    /// Asks the host that is present, once there is a stream for it.
-    fn visit(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    /// Asks hosts anew, after a pause: those that had no place, and for a further run all of them.
+    fn repeat(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        if self.hosts.take(now, call.candidates.present().host, call.wanted.agent, id) {
-            return self.open(now, id, outputs);
+        let Some(refusal) = call.refusal.as_ref() else { return };
+        let (is_later, host_says) = (may_later(refusal), refusal.retry_after_ms.map(Duration::from_millis));
+        let may = call.repeats < call.wanted.repeats.max && !call.wanted.is_brief;
+        let longest = (CALL_REPEAT_PAUSE * 2u32.pow(call.repeats.min(16))).min(CALL_REPEAT_PAUSE_MAX);
+        let drawn = longest.mul_f64(self.rng.random_range(0.0..1.0));
+        let at = now + host_says.filter(|_| is_later).unwrap_or_default().max(drawn);
+        if !may || at >= call.wanted.deadline || !self.budget.take() {
+            return self.end_refused(now, id, outputs);
         }
-        call.stage = Stage::Queued;
+        call.repeats += 1;
+        call.candidates.begin_again();
+        call.repeats_at = Some(at);
+        self.set_timer(id);
+    }
+
+    /// Turns to the next host, where none is asked.
+    fn go_on(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
+        let Caller { calls, hosts, .. } = self;
+        let Some(call) = calls.get_mut(&id) else { return };
+        if !call.legs.is_empty() {
+            return self.ask_beside(now, id, outputs);
+        }
+        let (agent, balance) = (call.wanted.agent, call.wanted.balance);
+        match call.candidates.next(now, |candidate| hosts.rank(now, candidate, &agent, balance)) {
+            Some(Next::Ask(at)) => self.ask(now, id, at, outputs),
+            Some(Next::LookFor(at)) => {
+                let stage = Stage::Searching { until: now + CALL_SEARCH_TIME_MAX };
+                call.legs.push(Leg { stage, ..Leg::new(at) });
+                call.candidates.get_mut(at).is_asked = true;
+                outputs.push_back(Output::Search { call: id, host: call.candidates.get(at).host() });
+                self.set_timer(id);
+            }
+            None if call.refusal.as_ref().is_some_and(may_later) => self.repeat(now, id, outputs),
+            None => self.end_refused(now, id, outputs),
+        }
+    }
+
+    /// Offers a call that waits everywhere to one more host, if there is one that was not asked yet.
+    fn ask_beside(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
+        let Caller { calls, hosts, .. } = self;
+        let Some(call) = calls.get_mut(&id) else { return };
+        let waits = |leg: &Leg| matches!(leg.stage, Stage::Waiting { .. });
+        let (agent, balance) = (call.wanted.agent, call.wanted.balance);
+        if call.legs.len() < CALL_OFFERS_AT_ONCE
+            && call.legs.iter().all(waits)
+            && let Some(at) = call.candidates.beside(|it| hosts.rank(now, it, &agent, balance))
+        {
+            return self.ask(now, id, at, outputs);
+        }
+        self.set_timer(id);
+    }
+
+    fn ask(&mut self, now: Duration, id: CallId, at: usize, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        call.candidates.get_mut(at).is_asked = true;
+        call.legs.push(Leg::new(at));
+        let leg = call.legs.len() - 1;
+        self.visit(now, id, leg, outputs);
+    }
+
+    /// Asks the host of a leg, once there is a stream for it.
+    fn visit(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        let host = call.host(leg);
+        if self.hosts.take(now, host, call.wanted.agent, id) {
+            return self.open(now, id, leg, outputs);
+        }
+        call.legs[leg].stage = Stage::Queued;
         if call.wanted.is_brief {
-            call.candidates.present_mut().has_refused = true;
-            self.leave_host(now, id, outputs);
+            call.candidates.get_mut(call.legs[leg].at).has_refused = true;
+            self.leave(now, id, leg, outputs);
             return self.go_on(now, id, outputs);
         }
         self.set_timer(id);
     }
 
-    /// Opens the next stream.
-    fn open(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    /// Opens the next stream of a leg.
+    fn open(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // The number makes all that earlier streams may still report stale.
+        // The number makes all that earlier streams of the leg may still report stale.
         call.streams += 1;
-        let candidate = call.candidates.present_mut();
-        let (host, opens_until) = (candidate.host, candidate.note_opening(now));
-        let patience =
-            if call.candidates.is_thorough { CALL_OPEN_PATIENCE } else { self.hosts.patience(&host) };
-        call.stage = Stage::Opening { since: now, until: min(now + patience, opens_until) };
-        outputs.push_back(Output::Open { stream: OutboundStream { call: id, number: call.streams }, host });
+        let (stream, at) = (OutboundStream { call: id, number: call.streams }, call.legs[leg].at);
+        call.legs[leg].stream = stream.number;
+        let host = call.candidates.get(at).host();
+        let opens_until = match call.legs[leg].lost {
+            Some(lost) => lost.until,
+            None => call.candidates.get_mut(at).note_opening(now),
+        };
+        let is_patient = call.candidates.is_thorough || call.legs[leg].lost.is_some();
+        let patience = if is_patient { CALL_OPEN_PATIENCE } else { self.hosts.patience(&host) };
+        call.legs[leg].stage = Stage::Opening { since: now, until: min(now + patience, opens_until) };
+        outputs.push_back(Output::Open { stream, host });
         self.set_timer(id);
     }
 
-    fn leave_unanswered(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    fn leave_unanswered(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         call.why = "the host did not accept the call in time; it may be overloaded".into();
-        let candidate = call.candidates.present_mut();
-        candidate.unanswered += 1;
-        let host = candidate.host;
-        // A closed stream tells a host that wakes late that nobody waits for its word on this one.
-        outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
+        let host = call.host(leg);
+        call.candidates.get_mut(call.legs[leg].at).unanswered += 1;
         self.hosts.unreached(now, &host);
-        self.leave_host(now, id, outputs);
+        self.leave(now, id, leg, outputs);
         self.go_on(now, id, outputs);
+    }
+
+    /// No host takes the call.
+    fn end_refused(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        // What somebody said tells more than the silence of others.
+        let refusal = call.refusal.take().unwrap_or_else(|| {
+            let why = std::mem::take(&mut call.why);
+            let failure = call.attempts.lose(Code::Unreachable, why);
+            match self.hosts.paused_until(now, call.candidates.hosts()).filter(|_| call.was_paused) {
+                Some(at) => circuit_open(failure, at.saturating_sub(now)),
+                None => failure,
+            }
+        });
+        let host = call.candidates.last_asked;
+        self.end(now, id, host, Some(refusal), outputs);
     }
 
     fn end(
         &mut self,
         now: Duration,
         id: CallId,
+        host: Option<PeerKey>,
         failure: Option<CallFailure>,
-        outputs: &mut VecDeque<Output>,
+        outputs: &mut Outputs,
     ) {
         let Some(call) = self.calls.get(&id) else { return };
-        let host = Some(call.candidates.present().host);
+        let host = host.or(call.candidates.last_asked);
         let end = CallEnd { host, attempts: call.attempts.made(), failure };
         outputs.push_back(Output::Ended { call: id, end });
         self.remove(now, id, outputs);
     }
 
     /// Forgets a call.
-    fn remove(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
-        let Some(call) = self.calls.get(&id) else { return };
-        self.timers.remove(&(call.timer, id));
-        if call.streams > 0 {
-            outputs.push_back(Output::Close(OutboundStream { call: id, number: call.streams }));
+    fn remove(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
+        while self.calls.get(&id).is_some_and(|call| !call.legs.is_empty()) {
+            self.leave(now, id, 0, outputs);
         }
-        self.leave_host(now, id, outputs);
-        self.calls.remove(&id);
+        if let Some(call) = self.calls.remove(&id) {
+            self.timers.remove(&(call.timer, id));
+        }
     }
 
-    /// The call needs no stream to its host any more: it goes to who waits longest for one.
-    fn leave_host(&mut self, now: Duration, id: CallId, outputs: &mut VecDeque<Output>) {
+    /// All hosts but one are asked no more.
+    fn leave_others(&mut self, now: Duration, id: CallId, but: OutboundStream, outputs: &mut Outputs) {
+        let other = |call: &OutboundCall| call.legs.iter().position(|leg| leg.stream != but.number);
+        while let Some(leg) = self.calls.get(&id).and_then(other) {
+            self.leave(now, id, leg, outputs);
+        }
+    }
+
+    /// A host is asked no more: its stream is closed, which tells one that wakes late that nobody waits for its word on this one,
+    /// and goes to who waits longest for one.
+    fn leave(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        let host = call.candidates.present().host;
-        match call.stage {
+        let Leg { at, stream, stage, .. } = call.legs.remove(leg);
+        let (candidate, agent) = (call.candidates.get_mut(at), call.wanted.agent);
+        candidate.is_asked = false;
+        let host = candidate.host();
+        call.candidates.last_asked = Some(host);
+        if stream > 0 {
+            outputs.push_back(Output::Close(OutboundStream { call: id, number: stream }));
+        }
+        match stage {
             Stage::Queued => self.hosts.leave(&host, id),
             Stage::Searching { .. } => {}
             _ => {
-                call.stage = Stage::Queued;
-                if let Some(next) = self.hosts.release(&host, &call.wanted.agent, id) {
-                    self.open(now, next, outputs);
+                if let Some(next) = self.hosts.release(&host, &agent, id) {
+                    let leg = self.calls.get(&next).and_then(|call| call.leg_to(&host));
+                    leg.into_iter().for_each(|leg| self.open(now, next, leg, outputs));
                 }
             }
         }
     }
 
-    /// The call of a stream, if that is the one it uses now.
-    fn present(&mut self, stream: OutboundStream) -> Option<&mut OutboundCall> {
-        self.calls.get_mut(&stream.call).filter(|call| call.streams == stream.number)
-    }
-
     fn set_timer(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
-        // No step outlasts its call, however patient the step is.
-        let due = call.stage.until().map_or(call.wanted.deadline, |until| min(until, call.wanted.deadline));
+        let due = call.due();
         if due != call.timer {
             self.timers.remove(&(call.timer, id));
             self.timers.insert((due, id));
@@ -472,32 +623,10 @@ impl Caller {
     }
 }
 
-/// Whether another host may take what one did not.
-fn may_another(failure: &CallFailure) -> bool {
-    let is_of_the_call = matches!(failure.code, Code::BadInput | Code::TooLarge | Code::Deadline);
-    failure.outcome == Outcome::NotStarted && !is_of_the_call
-}
-
-impl Stage {
-    /// When something is done about it though nothing happens; none where only the call's deadline counts.
-    fn until(self) -> Option<Duration> {
-        match self {
-            Stage::Opening { until, .. }
-            | Stage::Searching { until }
-            | Stage::Pausing { until }
-            | Stage::Offered { until, .. }
-            | Stage::Waiting { until }
-            | Stage::Accepted { until }
-            | Stage::TakingOutput { until } => Some(until),
-            Stage::Queued => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{CallContext, Calls, Incarnation, Input, Word};
+    use crate::proto::call::{Balance, CallContext, Calls, Incarnation, Input, Repeats, Replica, Word};
     use crate::proto::identity::{AgentId, Identity};
     use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_AGENT_MAX};
     use crate::proto::liveness::Presence;
@@ -519,23 +648,34 @@ mod tests {
         CallId(id)
     }
 
+    fn replica(seed: u8, presence: Presence) -> Replica {
+        Replica { host: key(seed), presence, weight: 1 }
+    }
+
+    fn wanted_of(agent: AgentId, replicas: Vec<Replica>, is_brief: bool) -> Wanted {
+        Wanted {
+            agent,
+            name: "a@.".parse().unwrap(),
+            replicas,
+            size: 3,
+            deadline: DEADLINE,
+            is_brief,
+            context: CallContext::default(),
+            stream: false,
+            is_detached: false,
+            balance: Balance::Load,
+            repeats: Repeats::default(),
+            sent: None,
+        }
+    }
+
     fn call(calls: &mut Calls, number: u32, replicas: &[(u8, Presence)]) -> Vec<Output> {
         call_of(calls, number, AgentId([0; 20]), replicas)
     }
 
     fn call_of(calls: &mut Calls, number: u32, agent: AgentId, replicas: &[(u8, Presence)]) -> Vec<Output> {
-        let replicas = replicas.iter().map(|(seed, presence)| (key(*seed), *presence)).collect();
-        let name = "a@.".parse().unwrap();
-        let wanted = Wanted {
-            agent,
-            name,
-            replicas,
-            size: 3,
-            deadline: DEADLINE,
-            is_brief: false,
-            context: CallContext::default(),
-            stream: false,
-        };
+        let replicas = replicas.iter().map(|(seed, presence)| replica(*seed, *presence)).collect();
+        let wanted = wanted_of(agent, replicas, false);
         tell(calls, NOW, Input::Call { call: id(number), wanted })
     }
 
@@ -612,7 +752,9 @@ mod tests {
         tell(&mut calls, at, Input::Opened(third));
         let accepted = CallReply::Accepted { incarnation: Incarnation(7), word: Word::default() };
         let sent = tell(&mut calls, at, Input::Reply { stream: third, reply: accepted });
-        assert_eq!(sent, [Output::SendInput(third)]);
+        let working = Output::Report { call: third.call, report: Report::Working { host: alive } };
+        let send = Output::SendInput { stream: third, host: alive, incarnation: Incarnation(7) };
+        assert_eq!(sent, [working, send]);
         for number in 2..20 {
             let (stream, host) = opened(&call(&mut calls, number, &FROZEN));
             assert_eq!(host, alive, "the others pause, however much it has to do");
@@ -628,12 +770,18 @@ mod tests {
         let accepted = CallReply::Accepted { incarnation: Incarnation(7), word: Word::default() };
         tell(&mut calls, NOW, Input::Reply { stream, reply: accepted });
         let mut now = NOW;
-        for reply in [CallReply::Alive, CallReply::Other, CallReply::Alive] {
+        for reply in [CallReply::Alive, CallReply::Other] {
             now += CALL_SILENCE_MAX - Duration::from_millis(1);
             calls.handle_timeout(now);
             assert_eq!(tell(&mut calls, now, Input::Reply { stream, reply }), [Output::Listen(stream)]);
         }
-        calls.handle_timeout(now + CALL_SILENCE_MAX);
+        // It is asked for the call on another stream, and given up when it takes none.
+        now += CALL_SILENCE_MAX;
+        calls.handle_timeout(now);
+        let asked = outputs(&mut calls);
+        assert_eq!(asked[0], Output::Close(stream));
+        open_of(&asked);
+        calls.handle_timeout(now + CALL_ATTACH_AFTER_SILENCE);
         assert_eq!(ended(&outputs(&mut calls)), (Code::Unreachable, Outcome::Unknown, 1));
     }
 
@@ -660,18 +808,9 @@ mod tests {
     #[test]
     fn a_call_that_can_be_made_otherwise_is_offered_to_each_host_once_and_waits_at_none() {
         let mut calls = calls();
-        let replicas = vec![(key(2), Presence::Reachable), (key(3), Presence::Reachable)];
-        let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
-        let wanted = Wanted {
-            agent,
-            name,
-            replicas,
-            size: 3,
-            deadline: DEADLINE,
-            is_brief: true,
-            context: CallContext::default(),
-            stream: false,
-        };
+        let replicas = vec![replica(2, Presence::Reachable), replica(3, Presence::Reachable)];
+        let agent = AgentId([0; 20]);
+        let wanted = wanted_of(agent, replicas, true);
         let (stream, _) = opened(&tell(&mut calls, NOW, Input::Call { call: id(1), wanted }));
         tell(&mut calls, NOW, Input::Opened(stream));
         let reply = CallReply::Queued { ahead: 1, word: Word::default() };
@@ -684,18 +823,8 @@ mod tests {
         for number in 10..10 + CALLS_PER_AGENT_MAX as u32 {
             call(&mut calls, number, &[(5, Presence::Reachable)]);
         }
-        let replicas = vec![(key(5), Presence::Reachable)];
-        let name = "a@.".parse().unwrap();
-        let wanted = Wanted {
-            agent,
-            name,
-            replicas,
-            size: 3,
-            deadline: DEADLINE,
-            is_brief: true,
-            context: CallContext::default(),
-            stream: false,
-        };
+        let replicas = vec![replica(5, Presence::Reachable)];
+        let wanted = wanted_of(agent, replicas, true);
         let over = tell(&mut calls, NOW, Input::Call { call: id(2), wanted });
         assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 0));
     }

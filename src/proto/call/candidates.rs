@@ -5,28 +5,32 @@
 
 use std::time::Duration;
 
+use super::Replica;
 use super::hosts::Rank;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_OFFERS_MAX, CALL_OPEN_DEADLINE, CALL_OPENINGS_MAX, CALL_REPLICAS_MAX};
-use crate::proto::liveness::Presence;
 
 /// Those of one call, at least one.
 #[derive(Debug)]
 pub(super) struct Candidates {
     all: Vec<Candidate>,
-    /// Which of them is asked now.
-    at: usize,
     /// Whether each is asked once, and no more.
     is_brief: bool,
     /// Whether each was asked once, and is asked again.
     pub(super) is_thorough: bool,
+    /// Who was asked last.
+    pub(super) last_asked: Option<PeerKey>,
 }
 
 /// One of them, and what came of it.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    pub(super) host: PeerKey,
-    pub(super) presence: Presence,
+    pub(super) replica: Replica,
+    /// Where it stands in an order by chance, and the number that put it there.
+    pub(super) nth: usize,
+    pub(super) draw: u32,
+    /// Where it stands in the order of the call's conversation, if it has one.
+    pub(super) turn: Option<u64>,
     /// Streams that were opened to it.
     streams: u32,
     /// When no more are opened; none before the first.
@@ -34,6 +38,8 @@ pub(super) struct Candidate {
     /// Offers that it left without a word.
     pub(super) unanswered: u32,
     search: Search,
+    /// Whether it has one of the streams of the call, or waits for it.
+    pub(super) is_asked: bool,
     /// Whether it will not do it, or has no stream for a call that does not wait.
     pub(super) has_refused: bool,
 }
@@ -47,74 +53,118 @@ enum Search {
     InVain,
 }
 
-/// What is done next.
+/// What is done next, with the candidate of this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Ask(PeerKey),
-    LookFor(PeerKey),
+    Ask(usize),
+    LookFor(usize),
 }
 
 impl Candidates {
     /// Of these hosts, but for this node; none if there is no other. Where there are more than [`CALL_REPLICAS_MAX`] those
     /// that rank least.
-    pub(super) fn of<R: Ord>(
-        replicas: &[(PeerKey, Presence)],
+    pub(super) fn of(
+        replicas: &[Replica],
         own: PeerKey,
         is_brief: bool,
-        mut rank: impl FnMut(&PeerKey, Presence) -> R,
+        mut draw: impl FnMut() -> u32,
+        turn: impl Fn(&PeerKey) -> Option<u64>,
+        rank: impl Fn(&Candidate) -> Rank,
     ) -> Option<Candidates> {
-        let others = replicas.iter().filter(|(host, _)| *host != own);
-        let mut ranked: Vec<(R, PeerKey, Presence)> =
-            others.map(|(host, presence)| (rank(host, *presence), *host, *presence)).collect();
-        ranked.sort_by(|one, other| (&one.0, one.1).cmp(&(&other.0, other.1)));
-        ranked.truncate(CALL_REPLICAS_MAX);
-        let all: Vec<Candidate> =
-            ranked.into_iter().map(|(_, host, presence)| Candidate::new(host, presence)).collect();
+        let mut others: Vec<Replica> = replicas.iter().filter(|it| it.host != own).copied().collect();
+        others.sort_by_key(|it| it.host);
+        others.dedup_by_key(|it| it.host);
+        let is_choice = others.len() > 1;
+        let mut drawn: Vec<(u32, Replica)> =
+            others.into_iter().map(|it| (if is_choice { draw() } else { 0 }, it)).collect();
+        drawn.sort_by_key(|(draw, replica)| (*draw, replica.host));
+        let candidate = |(nth, (draw, replica)): (usize, (u32, Replica))| Candidate {
+            turn: turn(&replica.host),
+            ..Candidate::new(replica, nth, draw)
+        };
+        let mut all: Vec<Candidate> = drawn.into_iter().enumerate().map(candidate).collect();
+        all.sort_by_cached_key(&rank);
+        all.truncate(CALL_REPLICAS_MAX);
         let is_thorough = all.len() == 1 && !is_brief;
-        (!all.is_empty()).then_some(Candidates { all, at: 0, is_brief, is_thorough })
+        (!all.is_empty()).then_some(Candidates { all, is_brief, is_thorough, last_asked: None })
     }
 
-    /// Who is asked next; none where nobody is left.
-    pub(super) fn next(&mut self, now: Duration, rank: impl Fn(&PeerKey, Presence) -> Rank) -> Option<Next> {
-        let order = |(at, candidate): &(usize, &Candidate)| {
-            (candidate.streams, rank(&candidate.host, candidate.presence), *at)
-        };
-        let is_first =
-            |(_, candidate): &(usize, &Candidate)| !candidate.was_asked() && !candidate.has_refused;
-        let unasked = self.all.iter().enumerate().filter(is_first).min_by_key(order);
-        if let Some((at, candidate)) = unasked.filter(|_| !self.is_thorough) {
-            self.at = at;
-            return Some(Next::Ask(candidate.host));
+    /// Who is asked next beside those that are asked now; none where nobody is left.
+    pub(super) fn next(&mut self, now: Duration, rank: impl Fn(&Candidate) -> Rank) -> Option<Next> {
+        let order = |(at, candidate): &(usize, &Candidate)| (candidate.streams, rank(candidate), *at);
+        let free = || self.all.iter().enumerate().filter(|(_, candidate)| !candidate.is_asked);
+        let unasked = free().filter(|(_, it)| it.streams == 0 && !it.has_refused).min_by_key(order);
+        if let Some((at, _)) = unasked.filter(|_| !self.is_thorough) {
+            return Some(Next::Ask(at));
         }
         if self.is_brief {
             return None;
         }
-        self.is_thorough = true;
-        let open = self.all.iter().enumerate().filter(|(_, candidate)| candidate.is_open(now));
         // Who has to be looked for comes last: that takes seconds.
+        let open = free().filter(|(_, candidate)| candidate.is_open(now));
         let next = open.min_by_key(|it| (it.1.search == Search::Needed, order(it)));
-        let (at, candidate) = next?;
-        self.at = at;
-        Some(match candidate.search {
-            Search::Needed => Next::LookFor(candidate.host),
-            _ => Next::Ask(candidate.host),
-        })
+        let next = next.map(|(at, candidate)| match candidate.search {
+            Search::Needed => Next::LookFor(at),
+            _ => Next::Ask(at),
+        });
+        // While somebody is asked the others have had no second chance to refuse.
+        self.is_thorough |= self.all.iter().all(|candidate| !candidate.is_asked);
+        next
     }
 
-    /// Who is asked now.
-    pub(super) fn present(&self) -> &Candidate {
-        &self.all[self.at]
+    /// Who was not asked yet and may take what waits at others.
+    pub(super) fn beside(&self, rank: impl Fn(&Candidate) -> Rank) -> Option<usize> {
+        let is_free = |it: &&(usize, &Candidate)| it.1.streams == 0 && !it.1.is_asked && !it.1.has_refused;
+        let all: Vec<(usize, &Candidate)> = self.all.iter().enumerate().collect();
+        all.iter().filter(is_free).min_by_key(|(at, it)| (rank(it), *at)).map(|(at, _)| *at)
     }
 
-    pub(super) fn present_mut(&mut self) -> &mut Candidate {
-        &mut self.all[self.at]
+    /// All are asked anew, as for the first time.
+    pub(super) fn begin_again(&mut self) {
+        self.is_thorough = self.all.len() == 1 && !self.is_brief;
+        for candidate in &mut self.all {
+            let Candidate { replica, nth, draw, turn, .. } = *candidate;
+            *candidate = Candidate { turn, ..Candidate::new(replica, nth, draw) };
+        }
+    }
+
+    /// The number of a host among them.
+    pub(super) fn position(&self, host: &PeerKey) -> Option<usize> {
+        self.all.iter().position(|candidate| candidate.host() == *host)
+    }
+
+    /// Their keys.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &PeerKey> {
+        self.all.iter().map(|candidate| &candidate.replica.host)
+    }
+
+    pub(super) fn get(&self, at: usize) -> &Candidate {
+        &self.all[at]
+    }
+
+    pub(super) fn get_mut(&mut self, at: usize) -> &mut Candidate {
+        &mut self.all[at]
     }
 }
 
 impl Candidate {
-    fn new(host: PeerKey, presence: Presence) -> Candidate {
-        let search = Search::No;
-        Candidate { host, presence, streams: 0, opens_until: None, unanswered: 0, search, has_refused: false }
+    pub(super) fn new(replica: Replica, nth: usize, draw: u32) -> Candidate {
+        Candidate {
+            replica,
+            nth,
+            draw,
+            turn: None,
+            streams: 0,
+            opens_until: None,
+            unanswered: 0,
+            search: Search::No,
+            is_asked: false,
+            has_refused: false,
+        }
+    }
+
+    pub(super) fn host(&self) -> PeerKey {
+        self.replica.host
     }
 
     /// A stream to it is opened; until when that may take at most.
@@ -132,10 +182,6 @@ impl Candidate {
     /// It was looked for.
     pub(super) fn note_searched(&mut self) {
         self.search = Search::Done;
-    }
-
-    fn was_asked(&self) -> bool {
-        self.streams > 0
     }
 
     /// Whether it may be asked again.

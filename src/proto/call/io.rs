@@ -5,7 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{CallContext, CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress};
+use super::{
+    Balance, CallAttach, CallContext, CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress,
+};
 use crate::proto::address_block::Source;
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
@@ -33,7 +35,7 @@ pub struct Wanted {
     /// Its full name.
     pub name: FullName,
     /// Hosts that offer it.
-    pub replicas: Vec<(PeerKey, Presence)>,
+    pub replicas: Vec<Replica>,
     /// Bytes of the input.
     pub size: usize,
     /// When the caller gives up, on the machine's clock.
@@ -44,6 +46,35 @@ pub struct Wanted {
     pub context: CallContext,
     /// Whether the caller wants output before the work ends.
     pub stream: bool,
+    /// Whether the work goes on though the caller is gone for a time.
+    pub is_detached: bool,
+    /// In which order hosts are asked.
+    pub balance: Balance,
+    /// What may be done again.
+    pub repeats: Repeats,
+    /// The host to which the input left in an earlier run of this node, and in which run of that: it is asked for the call
+    /// before anything else.
+    pub sent: Option<(PeerKey, Incarnation)>,
+}
+
+/// A host that offers an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The host.
+    pub host: PeerKey,
+    /// Whether it is there, by its beacons.
+    pub presence: Presence,
+    /// How much it can do beside others, 1 where it does not say.
+    pub weight: u32,
+}
+
+/// What of a call may be done again. What was not started moves on to other hosts without it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// How often, at most: rounds in which hosts that had no place are asked anew, and further runs.
+    pub max: u32,
+    /// Whether the agent may run it again when nobody knows whether it did, or when it failed.
+    pub is_idempotent: bool,
 }
 
 /// What a caller is told of its call before it ends.
@@ -121,6 +152,12 @@ pub enum Input {
     InputArrived { stream: InboundStream, size: usize },
     /// The agent ended, with an output of so many bytes or a failure.
     WorkEnded { stream: InboundStream, ended: Result<usize, CallFailure> },
+    /// A peer asks for a call that it offered on a stream that was lost.
+    Attached { stream: InboundStream, peer: PeerKey, attach: CallAttach },
+    /// The caller waits for the call of this stream no more.
+    Cancelled(InboundStream),
+    /// The caller has all of the answer.
+    Delivered(InboundStream),
     /// The stream is closed, by this side or the other.
     Gone(InboundStream),
 }
@@ -133,8 +170,15 @@ pub enum Output {
     Open { stream: OutboundStream, host: PeerKey },
     /// Offer the call on the open stream, and tell the reply.
     Offer { stream: OutboundStream, offer: CallOffer },
-    /// Send the input, and tell the next reply.
-    SendInput(OutboundStream),
+    /// Send the input, and tell the next reply. Before a byte of it leaves, what must outlive this run of the node is on disk:
+    /// which host has the call, and which run of it.
+    SendInput { stream: OutboundStream, host: PeerKey, incarnation: Incarnation },
+    /// Ask for a call that was lost, on the open stream, and tell the reply.
+    Attach { stream: OutboundStream, attach: CallAttach },
+    /// Say that nobody waits for the call any more, and close the stream.
+    Cancel(OutboundStream),
+    /// Say that the answer is here, whole, and close the stream.
+    Taken(OutboundStream),
     /// Tell the next reply.
     Listen(OutboundStream),
     /// Read an output of so many bytes: `OutputTaken` follows.
@@ -156,13 +200,19 @@ pub enum Output {
     SayQueued { stream: InboundStream, ahead: usize },
     /// Say that the offer is accepted, then read an input of so many bytes: `InputArrived` follows with each part.
     Accept { stream: InboundStream, incarnation: Incarnation, size: usize },
-    /// Run the agent, until the deadline on the machine's clock: `WorkEnded` follows by then. Reports of progress, each
-    /// [bounded](Progress::bounded), go to the caller as they come.
+    /// Run the agent, until the deadline on the machine's clock: `WorkEnded` follows by then, for the stream on which the call
+    /// was accepted, whatever becomes of that. Reports, each [bounded](Progress::bounded), go to the caller as they come.
     Run { stream: InboundStream, deadline: Duration },
+    /// What is told of this work goes to the caller on this stream from now on; the first word is that the call is still here.
+    Resume { stream: InboundStream, work: InboundStream },
+    /// End this work: nobody waits for it any more. Nothing follows.
+    Stop { work: InboundStream },
     /// Say that the call is still here, so that its caller knows that this node is.
     SayAlive(InboundStream),
-    /// Say that the output follows, send it and close the stream: `Gone` follows.
-    Answer { stream: InboundStream, size: usize },
+    /// Say that the output of this work follows, send it and close the stream: `Delivered` or `Gone` follows. It is kept.
+    Answer { stream: InboundStream, work: InboundStream, size: usize },
+    /// The output of this work is not asked for any more.
+    Forget { work: InboundStream },
     /// Say why there is no answer, read no more of the input but to drop it, and close the stream. `Gone` follows
     /// if an offer was accepted on it.
     Refuse { stream: InboundStream, failure: CallFailure },

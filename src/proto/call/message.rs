@@ -26,10 +26,12 @@ pub struct Incarnation(pub u64);
 pub enum CallRequest {
     /// Asks for a call.
     Offer(CallOffer),
-    /// Asks for a call that was accepted on a stream that was lost since.
+    /// Asks for a call that was accepted on a stream that was lost since: the host answers as on that stream.
     Attach(CallAttach),
     /// Gives up the call of this stream.
     Cancel,
+    /// Has the answer that came on this stream: the host need not keep it.
+    Taken,
 }
 
 /// A call that is asked for again.
@@ -37,6 +39,8 @@ pub enum CallRequest {
 pub struct CallAttach {
     /// The call.
     pub call: CallId,
+    /// Which of its offers was the last.
+    pub attempt: u32,
     /// The run of the host that accepted it: any other knows nothing of it.
     pub incarnation: Incarnation,
 }
@@ -84,6 +88,9 @@ pub struct CallOffer {
     /// Whether the caller wants output before the work ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stream: bool,
+    /// Whether it may have run before, and the agent may run it again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 /// What a host says.
@@ -113,8 +120,6 @@ pub enum CallReply {
     Progress(Progress),
     /// A piece of the output, which follows whole when the work ends. At most [`CALL_PARTIAL_BYTES_MAX`] bytes.
     Partial(String),
-    /// Where a call stands that was asked for again; its end follows.
-    Standing(Standing),
     /// The output follows.
     Answered {
         /// Its bytes.
@@ -126,19 +131,7 @@ pub enum CallReply {
 }
 
 /// The kinds of replies that are known.
-const REPLY_KINDS: [&str; 8] =
-    ["Queued", "Accepted", "Failed", "Alive", "Progress", "Partial", "Standing", "Answered"];
-
-/// Where a call stands that was asked for again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    /// The agent works on it.
-    Working,
-    /// It had not begun, and never will.
-    Voided,
-    /// Nothing is known of it any more.
-    Forgotten,
-}
+const REPLY_KINDS: [&str; 7] = ["Queued", "Accepted", "Failed", "Alive", "Progress", "Partial", "Answered"];
 
 /// What is known of the work when a call gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,6 +303,7 @@ mod tests {
             context: CallContext::default(),
             detached: false,
             stream: false,
+            again: false,
         }
     }
 

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::Word;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_PLACES_AHEAD_MAX, CALL_WAIT_LEAST, CALL_WAIT_WORKS};
 
@@ -137,6 +138,19 @@ impl<T: Copy + Ord> Queue<T> {
     /// What happens next to one of the calls.
     pub fn poll(&mut self) -> Option<Turn<T>> {
         self.outputs.pop_front()
+    }
+
+    /// What is said of the load.
+    pub fn word(&self) -> Word {
+        let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        let mean_ms = self.mean_work.map_or(0, |mean| u32::try_from(mean.as_millis()).unwrap_or(u32::MAX));
+        Word {
+            running: count(self.loading.len() + self.ready.len() + self.running.len()),
+            queued: count(self.waiting()),
+            places: count(self.places),
+            failing: 0,
+            mean_ms,
+        }
     }
 
     /// How many calls wait for a place.

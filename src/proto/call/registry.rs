@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{CallFailure, CallId, CallOffer, Incarnation, Outcome};
+use super::{CallAttach, CallFailure, CallId, CallOffer, Incarnation, Outcome};
 use crate::proto::address_block::{Shares, Source};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -20,7 +20,7 @@ use crate::proto::limits::{
     CALL_BYTES_AT_WORK_MAX, CALL_BYTES_KEPT, CALL_BYTES_MAX, CALL_BYTES_PER_PEER_MAX, CALL_BYTES_SHARE,
     CALL_ID_KEPT, CALL_IDS_MAX, CALL_INPUT_KEPT, CALL_INPUT_WEIGHT, CALL_SMALL_BYTES_MAX, CALL_TIME_MAX,
     CALLERS_KNOWN_MAX, CALLS_AT_WORK_MAX, CALLS_KEPT_FOR_KNOWN, CALLS_KEPT_FOR_SMALL, CALLS_PER_PEER_MAX,
-    CALLS_SHARE,
+    CALLS_SHARE, TASK_TIME_MAX,
 };
 
 /// A peer cannot take the ids of another.
@@ -38,9 +38,9 @@ pub(super) struct CallRegistry {
     /// Callers of whom a call was answered.
     known: BTreeSet<PeerKey>,
     /// Calls that ended and may have run, or were refused after they were let in, by when they are forgotten; and the other way
-    /// round, with the last attempt that is void.
+    /// round.
     ended: BTreeSet<(Duration, Key)>,
-    ends: BTreeMap<Key, (Duration, u32)>,
+    ends: BTreeMap<Key, End>,
     /// Until then an id may be missing from `ends`.
     gaps_until: Duration,
 }
@@ -58,11 +58,33 @@ pub(super) struct CallPermit {
 struct Work {
     attempt: u32,
     begun: bool,
+    is_done: bool,
     is_small: bool,
     source: Option<Source>,
     since: Duration,
     bytes: usize,
     kept_until: Duration,
+}
+
+/// A call that came to its end.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    kept_until: Duration,
+    /// The last offer of it that runs nothing any more.
+    attempt: u32,
+    /// Whether the agent may have done the work.
+    begun: bool,
+    /// Whether it came to an end of its own.
+    is_done: bool,
+}
+
+/// What is known of a call for which its caller asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The agent works on it or did, and came to an end of its own or not.
+    Begun { is_done: bool },
+    /// It had not begun, and never will.
+    Voided,
 }
 
 /// What is held.
@@ -94,7 +116,8 @@ impl CallRegistry {
         self.incarnation
     }
 
-    /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`]: returns that time. The
+    /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`], of a detached one [`TASK_TIME_MAX`]:
+    /// returns that time. The
     /// place lasts until [`CallRegistry::end`]. A caller that offers again has given up its earlier offer: if that one has not
     /// begun, it never will.
     ///
@@ -118,14 +141,16 @@ impl CallRegistry {
         let earlier = self.at_work.get(&key);
         // Streams keep no order among each other: a smaller attempt was overtaken by the one that is known.
         let is_repeated = earlier.is_some_and(|work| work.begun || offer.attempt <= work.attempt);
-        if is_repeated || self.ends.get(&key).is_some_and(|(_, void)| offer.attempt <= *void) {
+        // What came to its end may be done again where the agent does not mind; a late copy of an offer is no wish for that.
+        let is_over = |end: &End| offer.attempt <= end.attempt || end.begun && !offer.again;
+        if is_repeated || self.ends.get(&key).is_some_and(is_over) {
             return Err(duplicate("this call was offered before; make a new one"));
         }
         // Even if this offer is refused below: its caller has given up the earlier one.
         if let Some(work) = self.at_work.remove(&key) {
             self.remove(peer, work.source, 1, work.bytes);
         }
-        if offer.attempt > 1 && now < self.gaps_until {
+        if offer.attempt > 1 && now < self.gaps_until && !offer.again {
             return Err(duplicate("too many calls have ended since to know whether this one was among them"));
         }
         if offer.left_ms == 0 {
@@ -145,11 +170,21 @@ impl CallRegistry {
             let message = "the host has as many calls at work as it takes; try again in a moment";
             return Err(CallFailure::new(Code::Busy, Outcome::NotStarted, message));
         }
-        let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
+        let longest = if offer.detached { TASK_TIME_MAX } else { CALL_TIME_MAX };
+        let time = longest.min(Duration::from_millis(offer.left_ms));
         self.add(peer, source, 1, 0);
         // By the caller's deadline, not by the end of the work: until then a retry may be on its way.
         let (attempt, kept_until) = (offer.attempt, now + time + CALL_ID_KEPT);
-        let work = Work { attempt, begun: false, is_small, source, since: now, bytes: 0, kept_until };
+        let work = Work {
+            attempt,
+            begun: false,
+            is_done: false,
+            is_small,
+            source,
+            since: now,
+            bytes: 0,
+            kept_until,
+        };
         self.at_work.insert(key, work);
         Ok((CallPermit { peer, call: offer.call, attempt }, time))
     }
@@ -203,6 +238,13 @@ impl CallRegistry {
         self.work(permit).is_some_and(|work| !std::mem::replace(&mut work.begun, true))
     }
 
+    /// The agent came to an end of its own.
+    pub(super) fn note_done(&mut self, permit: CallPermit) {
+        if let Some(work) = self.work(permit) {
+            work.is_done = true;
+        }
+    }
+
     /// Counts the output instead of the input against the bytes of the call. False if there is no room for it.
     pub(super) fn hold(&mut self, permit: CallPermit, bytes: usize) -> bool {
         let held = self.work(permit).map(|work| (work.source, std::mem::take(&mut work.bytes)));
@@ -220,19 +262,61 @@ impl CallRegistry {
         fits
     }
 
+    /// What is known of a call that this run accepted and whose stream was lost. One that has not begun never will.
+    ///
+    /// # Errors
+    /// It was another run, or too many calls have ended since: nobody knows.
+    pub(super) fn attach(
+        &mut self,
+        now: Duration,
+        peer: PeerKey,
+        attach: &CallAttach,
+    ) -> Result<Known, CallFailure> {
+        self.forget(now);
+        if attach.incarnation != self.incarnation {
+            let message = "the host was started again and does not know whether it ran this call";
+            return Err(CallFailure::new(Code::HostRestarted, Outcome::Unknown, message));
+        }
+        let (key, attempt) = ((peer, attach.call), attach.attempt);
+        if let Some(work) = self.at_work.get(&key) {
+            if work.begun {
+                return Ok(Known::Begun { is_done: work.is_done });
+            }
+            self.void(CallPermit { peer, call: attach.call, attempt: work.attempt });
+            return Ok(Known::Voided);
+        }
+        match self.ends.get(&key) {
+            Some(End { begun: true, is_done, .. }) => Ok(Known::Begun { is_done: *is_done }),
+            _ if now < self.gaps_until => {
+                Err(duplicate("too many calls have ended since to know whether this one was among them"))
+            }
+            // Its stream was lost before all of the input was here. A late copy of the offer must not run it.
+            _ => {
+                let kept_until = now + CALL_TIME_MAX + CALL_ID_KEPT;
+                self.note(key, End { kept_until, attempt, begun: false, is_done: false });
+                Ok(Known::Voided)
+            }
+        }
+    }
+
+    /// Until when the id of a call that is at work will be remembered.
+    pub(super) fn kept_until(&self, permit: CallPermit) -> Option<Duration> {
+        self.at_work.get(&(permit.peer, permit.call)).map(|work| work.kept_until)
+    }
+
     /// Frees the place. A call that had not begun is as if it had never been offered.
     pub(super) fn end(&mut self, permit: CallPermit) {
         let begun = self.work(permit).is_some_and(|work| work.begun);
-        self.end_with(permit, begun.then_some(u32::MAX));
+        self.end_with(permit, begun, begun);
     }
 
     /// Frees the place of a call that was refused before it began. Its caller is told that it did not run, so a copy of its offer
     /// that comes later must not run it; another attempt may.
     pub(super) fn void(&mut self, permit: CallPermit) {
-        self.end_with(permit, Some(permit.attempt));
+        self.end_with(permit, false, true);
     }
 
-    fn end_with(&mut self, permit: CallPermit, void: Option<u32>) {
+    fn end_with(&mut self, permit: CallPermit, begun: bool, is_kept: bool) {
         let key = (permit.peer, permit.call);
         // A void permit frees nothing: the place under its key is that of a later offer.
         if self.work(permit).is_none() {
@@ -240,11 +324,19 @@ impl CallRegistry {
         }
         let Some(work) = self.at_work.remove(&key) else { return };
         self.remove(permit.peer, work.source, 1, work.bytes);
-        let Some(void) = void else { return };
-        if let Some((kept_until, _)) = self.ends.insert(key, (work.kept_until, void)) {
-            self.ended.remove(&(kept_until, key));
+        if is_kept {
+            self.note(
+                key,
+                End { kept_until: work.kept_until, attempt: work.attempt, begun, is_done: work.is_done },
+            );
         }
-        self.ended.insert((work.kept_until, key));
+    }
+
+    fn note(&mut self, key: Key, end: End) {
+        if let Some(before) = self.ends.insert(key, end) {
+            self.ended.remove(&(before.kept_until, key));
+        }
+        self.ended.insert((end.kept_until, key));
         if self.ends.len() > CALL_IDS_MAX
             && let Some((kept_until, key)) = self.ended.pop_first()
         {
@@ -342,6 +434,7 @@ mod tests {
             context: CallContext::default(),
             detached: false,
             stream: false,
+            again: false,
         }
     }
 

@@ -81,7 +81,10 @@ impl Turn<'_> {
                 None => return,
             },
             Command::ResolveForCall(text) => match self.resolve_or_ask(id, &text, true) {
-                Some(resolution) => {
+                Some(mut resolution) => {
+                    if let Resolution::One(found) = &mut resolution {
+                        self.directory.weigh(self.ctx.now, self.zones, found);
+                    }
                     self.note_called(&resolution, &text);
                     Reply::Resolved(resolution)
                 }

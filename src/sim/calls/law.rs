@@ -33,6 +33,27 @@ pub struct CallCounts {
     pub waiting: u64,
 }
 
+/// What became of one call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallEnding {
+    /// Where it was made.
+    pub caller: usize,
+    /// When, virtual milliseconds.
+    pub made_ms: u64,
+    /// When its work began last, if it did.
+    pub begun_ms: Option<u64>,
+    /// When its client was told, if it was.
+    pub ended_ms: Option<u64>,
+    /// Whether it was told an answer.
+    pub is_answered: bool,
+    /// Offers that were made of it.
+    pub offers: u32,
+    /// How often its work began.
+    pub runs: u32,
+    /// How long that took in all at a host of common speed, milliseconds.
+    pub work_ms: u64,
+}
+
 /// What happened to every call, seen from outside.
 #[derive(Default)]
 pub(super) struct CallLaw {
@@ -43,6 +64,7 @@ pub(super) struct CallLaw {
 }
 
 struct Watched {
+    end: CallEnding,
     caller: usize,
     /// Hosts that run its agent beside that of its record.
     also: Vec<usize>,
@@ -54,6 +76,8 @@ struct Watched {
     /// Whether the agent came to an end of its own.
     is_complete: bool,
     was_told_not_started: bool,
+    /// Whether the agent may run it more than once.
+    is_idempotent: bool,
 }
 
 impl CallLaw {
@@ -63,10 +87,11 @@ impl CallLaw {
         caller: usize,
         also: Vec<usize>,
         size: usize,
-        deadline_ms: u64,
+        (made_ms, deadline_ms, is_idempotent): (u64, u64, bool),
     ) {
         self.counts.made += 1;
         let watched = Watched {
+            end: CallEnding { caller, made_ms, ..CallEnding::default() },
             caller,
             also,
             size,
@@ -76,6 +101,7 @@ impl CallLaw {
             begun: 0,
             is_complete: false,
             was_told_not_started: false,
+            is_idempotent,
         };
         self.calls.insert(call, watched);
     }
@@ -84,6 +110,18 @@ impl CallLaw {
     pub(super) fn counts(&self) -> CallCounts {
         let waiting = self.calls.values().filter(|watched| watched.is_waited_for).count() as u64;
         CallCounts { waiting, ..self.counts }
+    }
+
+    /// How long the work takes that begins.
+    pub(super) fn note_work(&mut self, call: CallId, work_ms: u64) {
+        if let Some(watched) = self.calls.get_mut(&call) {
+            watched.end.work_ms += work_ms;
+        }
+    }
+
+    /// What became of each call.
+    pub(super) fn ends(&self) -> impl Iterator<Item = &CallEnding> {
+        self.calls.values().map(|watched| &watched.end)
     }
 
     /// Whether a node runs the agent of a call though no record says so.
@@ -100,16 +138,18 @@ impl CallLaw {
         self.counts.offers += 1;
         if let Some(watched) = self.calls.get_mut(&call) {
             watched.offers += 1;
+            watched.end.offers += 1;
         }
     }
 
     /// The agent sees the input.
-    pub(super) fn begin(&mut self, call: CallId) {
+    pub(super) fn begin(&mut self, call: CallId, now: u64) {
         self.counts.begun += 1;
         let Some(watched) = self.calls.get_mut(&call) else { return };
         watched.begun += 1;
+        (watched.end.begun_ms, watched.end.runs) = (Some(now), watched.begun);
         let (begun, was_told_not_started) = (watched.begun, watched.was_told_not_started);
-        if begun > 1 {
+        if begun > 1 && !watched.is_idempotent {
             self.fail(Check::CallRunsOnce, format!("{call} runs {begun} times"));
         }
         if was_told_not_started {
@@ -136,6 +176,7 @@ impl CallLaw {
         *count += 1;
         let Some(watched) = self.calls.get_mut(&call) else { return };
         watched.was_told_not_started = outcome == Some(Outcome::NotStarted);
+        (watched.end.ended_ms, watched.end.is_answered) = (Some(now), outcome.is_none());
         let is_first = std::mem::replace(&mut watched.is_waited_for, false);
         let is_true = match outcome {
             None | Some(Outcome::Done) => watched.is_complete,

@@ -13,6 +13,9 @@ use crate::sim::fabric::Fabric;
 /// How long a frame that stalls takes at most, milliseconds: longer than most calls.
 const STALL_MS_MAX: u64 = 90_000;
 
+/// How long a host waits for the word that its answer is taken, milliseconds.
+const TAKEN_MS_MAX: u64 = 10_000;
+
 /// The end of a stream that something is on its way to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Toward {
@@ -86,10 +89,6 @@ impl Streams {
     /// The call of a stream that is not forgotten.
     pub(super) fn call(&self, id: InboundStream) -> Option<CallId> {
         self.streams.get(&id).map(|stream| stream.outbound.call)
-    }
-
-    pub(super) fn is_open(&self, id: InboundStream, toward: Toward) -> bool {
-        self.open_end(id, toward).is_some()
     }
 
     /// The stream as its caller names it, and the node of its caller, if that end is open.
@@ -256,10 +255,10 @@ impl CallWorld {
         self.streams.close(id, own);
     }
 
-    /// The host has said its last word: its end is gone once that has left.
+    /// The host has said its last word: its end is gone some time after that has left, if its caller says nothing more.
     pub(super) fn finish(&mut self, at: usize, id: InboundStream, fabric: &mut Fabric) {
         let Some(stream) = self.streams.streams.get(&id) else { return };
-        let left = stream.caller.last_ms.saturating_sub(fabric.kernel.now());
+        let left = stream.caller.last_ms.saturating_sub(fabric.kernel.now()) + TAKEN_MS_MAX;
         let run = Some(fabric.nodes[at].incarnation);
         let what = What::Stream(id, Toward::Host, Arrival::Gone);
         schedule(left, CallEvent { node: at, run, what }, fabric);

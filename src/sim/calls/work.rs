@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallConditions, CallWorld, Toward, What};
-use crate::proto::call::{CallFailure, CallReply, InboundStream, Input, Outcome, Progress, Queue, Turn};
+use super::{CallConditions, CallWorld, HostTraits, Toward, What};
+use crate::proto::call::{
+    CallFailure, CallId, CallReply, InboundStream, Input, Outcome, Progress, Queue, Turn, Word,
+};
 use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::sim::fabric::Fabric;
@@ -18,6 +20,7 @@ pub(super) struct Placed {
     pub(super) agent: AgentId,
     /// Until when it may work.
     pub(super) deadline: Duration,
+    call: CallId,
     is_at_work: bool,
 }
 
@@ -33,7 +36,8 @@ impl CallWorld {
         let Some(conditions) = self.conditions else { return };
         let queue = || Queue::new(conditions.places, conditions.queue_max);
         self.nodes[at].queues.entry(agent).or_insert_with(queue);
-        let placed = Placed { agent, deadline: Duration::ZERO, is_at_work: false };
+        let Some(call) = self.streams.call(stream) else { return };
+        let placed = Placed { agent, deadline: Duration::ZERO, call, is_at_work: false };
         self.nodes[at].placed.insert(stream, placed);
         let caller = self.streams.open_end(stream, Toward::Host).map(|(_, caller)| fabric.nodes[caller].key);
         let offered =
@@ -92,7 +96,22 @@ impl CallWorld {
         }
     }
 
-    /// A stream is gone, and with it the call's place.
+    /// A stream is gone, and with it the call's place if it had not begun.
+    pub(super) fn leave_unbegun(&mut self, at: usize, stream: InboundStream, fabric: &mut Fabric) {
+        // What of the input was here counts as much as nothing.
+        if self.nodes[at].placed.get(&stream).is_some_and(|placed| placed.deadline.is_zero()) {
+            self.leave_queue(at, stream, fabric);
+        }
+    }
+
+    /// What the host of an agent says of its load.
+    pub(super) fn word(&self, at: usize, stream: InboundStream) -> Word {
+        let node = &self.nodes[at];
+        let queue = node.placed.get(&stream).and_then(|placed| node.queues.get(&placed.agent));
+        queue.map_or_else(Word::default, Queue::word)
+    }
+
+    /// The call's place is free.
     pub(super) fn leave_queue(&mut self, at: usize, stream: InboundStream, fabric: &mut Fabric) {
         if let Some(Placed { agent, .. }) = self.nodes[at].placed.remove(&stream) {
             self.with_queue(at, agent, fabric, |queue, now| queue.leave(now, stream));
@@ -108,19 +127,22 @@ impl CallWorld {
         conditions: &CallConditions,
         fabric: &mut Fabric,
     ) {
-        let Some(call) = self.streams.call(stream) else { return };
+        let Some(call) = self.nodes[at].placed.get(&stream).map(|placed| placed.call) else { return };
         let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now())).as_millis() as u64;
         let failed = |code, outcome| Err(CallFailure::new(code, outcome, "drawn"));
         let (takes, ended) = {
             fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 3, &call.0);
-            self.law.begin(call);
-            // Most work is short: each length is as likely as one of half its size.
-            let halvings = self.rng.random_range(0..=conditions.work_ms_max.max(1).ilog2());
-            let takes = self.rng.random_range(0..=conditions.work_ms_max >> halvings);
+            self.law.begin(call, fabric.kernel.now());
+            let HostTraits { speed, fails_at_once } = self.nodes[at].traits;
+            let drawn = conditions.work.draw(&mut self.rng);
+            // Drawn only where it matters, so that worlds without such hosts stay as they are.
+            let fails_now = fails_at_once > 0.0 && self.rng.random_bool(fails_at_once);
+            let takes = if fails_now { 1 } else { (drawn as f64 / speed) as u64 };
+            self.law.note_work(call, if fails_now { 0 } else { drawn });
             match takes {
                 // The deadline ends the work wherever it was: nobody can say how much is done.
                 takes if takes >= left => (left, failed(Code::Deadline, Outcome::Unknown)),
-                takes if self.rng.random_bool(conditions.fails) => {
+                takes if fails_now || self.rng.random_bool(conditions.fails) => {
                     (takes, failed(Code::AgentFailed, Outcome::Done))
                 }
                 takes => (takes, Ok(self.rng.random_range(0..10_000))),
@@ -133,7 +155,7 @@ impl CallWorld {
         }
     }
 
-    /// Work whose stream is gone was ended with it.
+    /// Work that was stopped does not end.
     pub(super) fn end_work(
         &mut self,
         at: usize,
@@ -141,17 +163,12 @@ impl CallWorld {
         ended: Result<usize, CallFailure>,
         fabric: &mut Fabric,
     ) {
-        let Some(call) = self.streams.call(stream).filter(|_| self.streams.is_open(stream, Toward::Host))
-        else {
-            return;
-        };
+        let Some(Placed { agent, call, .. }) = self.nodes[at].placed.remove(&stream) else { return };
         // What the deadline cut off did not come to an end of its own.
         if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
             self.law.complete(call);
         }
-        if let Some(Placed { agent, .. }) = self.nodes[at].placed.remove(&stream) {
-            self.with_queue(at, agent, fabric, |queue, now| queue.ended(now, stream));
-        }
+        self.with_queue(at, agent, fabric, |queue, now| queue.ended(now, stream));
         self.tell(at, Input::WorkEnded { stream, ended }, fabric);
     }
 }

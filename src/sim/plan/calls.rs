@@ -6,9 +6,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
 use super::Plan;
+use crate::proto::call::{Balance, Repeats};
 use crate::proto::limits::CALL_BYTES_MAX;
 use crate::proto::name::{FullName, ZoneName};
-use crate::sim::{CallConditions, ClientCall, ClientOp, Fault, RestartFrom};
+use crate::sim::{CallConditions, ClientCall, ClientOp, Fault, RestartFrom, WorkLength};
 
 /// When every node offers its agent, milliseconds.
 const OFFERED_MS: u64 = 1_000;
@@ -47,6 +48,9 @@ impl Plan {
                 size: *[0, 100, CALL_BYTES_MAX].choose(rng).unwrap_or(&100),
                 patience_ms,
                 gives_up_ms: rng.random_bool(0.1).then(|| rng.random_range(0..patience_ms)),
+                is_detached: rng.random_bool(0.3),
+                balance: *Balance::ALL.choose(rng).unwrap_or(&Balance::Load),
+                repeats: Repeats { max: rng.random_range(0..3), is_idempotent: rng.random_bool(0.2) },
             };
             self.calls.push((rng.random_range(OFFERED_MS..span_ms), caller, call));
         }
@@ -75,7 +79,7 @@ fn conditions(rng: &mut impl Rng) -> CallConditions {
         stalls,
         unnoticed,
         detection_ms_max,
-        work_ms_max,
+        work: WorkLength::UpTo(work_ms_max),
         fails,
     }
 }

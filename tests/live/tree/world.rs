@@ -187,7 +187,7 @@ impl Site {
 
     /// Runs an agent that answers with what it is asked.
     pub(super) fn run_echo(&self, name: &str) {
-        let limits = CallLimits { timeout_s: 5, max_retries: 1, max_concurrency: 4 };
+        let limits = CallLimits { timeout_s: 5, max_retries: 1, max_concurrency: 4, ..CallLimits::DEFAULT };
         let card = AgentCard { callable: true, limits: Some(limits), ..AgentCard::default() };
         let run_config = RunConfig::new(Runner::Builtin(Builtin::Echo), Path::new("."));
         let hosted = HostedAgent { offer: Offer { card, ..offer(name) }, run_config: Some(run_config) };

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aop::proto::call::{
-    Access, CallContext, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls, InboundStream, Input,
-    Loss, OutboundStream, Outcome, Output, Wanted, Word,
+    Access, Balance, CallAttach, CallContext, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls,
+    InboundStream, Input, Loss, OutboundStream, Outcome, Output, Repeats, Replica, Wanted, Word,
 };
 use aop::proto::code::Code;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
@@ -103,6 +103,9 @@ fn happening() -> impl Strategy<Value = Happening> {
 #[derive(Clone, Debug)]
 enum Frame {
     Offer(CallOffer),
+    Attach(CallAttach),
+    Cancel,
+    Taken,
     Input,
     Reply(CallReply),
     Output,
@@ -140,6 +143,7 @@ struct World {
     inbound_streams: u64,
     /// Those that wait for a place.
     waiting: Vec<InboundStream>,
+    /// Work, named by the stream on which it was accepted.
     working: Vec<InboundStream>,
     runs: BTreeMap<CallId, u32>,
     to_host: Vec<InFlight>,
@@ -242,7 +246,9 @@ impl World {
         }
         let deadline = self.now + PATIENCE;
         told.deadline = Some(deadline);
-        let replicas = vec![(self.peer, Presence::Reachable), (self.host_key, Presence::Unreachable)];
+        let replica = |host, presence| Replica { host, presence, weight: 1 };
+        let replicas =
+            vec![replica(self.peer, Presence::Reachable), replica(self.host_key, Presence::Unreachable)];
         let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
         self.tell_caller(Input::Call {
             call,
@@ -255,6 +261,10 @@ impl World {
                 is_brief: false,
                 context: CallContext::default(),
                 stream: false,
+                is_detached: call == id(1),
+                balance: Balance::Load,
+                repeats: Repeats { max: 1, is_idempotent: false },
+                sent: None,
             },
         });
     }
@@ -270,25 +280,39 @@ impl World {
     fn at_host(&mut self, InFlight { stream, frame, .. }: InFlight) {
         match frame {
             Frame::Offer(offer) => {
-                self.inbound_streams += 1;
-                let inbound = InboundStream(self.inbound_streams);
-                self.inbound.insert(inbound, stream);
+                let inbound = self.arrived(stream);
                 let (peer, access) = (self.peer, Access::Granted);
                 self.tell_host(Input::Offered { stream: inbound, peer, source: None, offer, access });
             }
-            Frame::Input => {
-                let all: Vec<InboundStream> = self
-                    .inbound
-                    .iter()
-                    .filter(|(_, at)| **at == stream)
-                    .map(|(inbound, _)| *inbound)
-                    .collect();
-                for stream in all {
-                    self.tell_host(Input::InputArrived { stream, size: SIZE });
-                }
+            Frame::Attach(attach) => {
+                let inbound = self.arrived(stream);
+                self.tell_host(Input::Attached { stream: inbound, peer: self.peer, attach });
             }
+            Frame::Cancel => self.say_of(stream, Input::Cancelled),
+            Frame::Taken => self.say_of(stream, Input::Delivered),
+            Frame::Input => self.say_of(stream, |stream| Input::InputArrived { stream, size: SIZE }),
             Frame::Reply(_) | Frame::Output => unreachable!("hosts reply to callers"),
         }
+    }
+
+    /// A stream arrives at the host, with the first frame on it.
+    fn arrived(&mut self, stream: OutboundStream) -> InboundStream {
+        self.inbound_streams += 1;
+        let inbound = InboundStream(self.inbound_streams);
+        self.inbound.insert(inbound, stream);
+        inbound
+    }
+
+    /// Something arrives on all that the host takes for this stream.
+    fn say_of(&mut self, stream: OutboundStream, input: impl Fn(InboundStream) -> Input) {
+        let of = self.inbound.iter().filter(|(_, at)| **at == stream);
+        let all: Vec<InboundStream> = of.map(|(inbound, _)| *inbound).collect();
+        all.into_iter().for_each(|inbound| self.tell_host(input(inbound)));
+    }
+
+    fn close(&mut self, stream: OutboundStream) {
+        self.open.retain(|it| *it != stream);
+        self.opening.retain(|it| *it != stream);
     }
 
     fn at_caller(&mut self, InFlight { stream, frame, .. }: InFlight) {
@@ -299,7 +323,7 @@ impl World {
         match frame {
             Frame::Reply(reply) => self.tell_caller(Input::Reply { stream, reply }),
             Frame::Output => self.tell_caller(Input::OutputTaken(stream)),
-            Frame::Offer(_) | Frame::Input => unreachable!("callers get replies"),
+            other => unreachable!("callers get replies: {other:?}"),
         }
     }
 
@@ -310,7 +334,6 @@ impl World {
     fn gone(&mut self, stream: InboundStream) {
         self.inbound.remove(&stream);
         self.waiting.retain(|it| *it != stream);
-        self.working.retain(|it| *it != stream);
         self.tell_host(Input::Gone(stream));
     }
 
@@ -364,10 +387,16 @@ impl World {
                     self.told.get_mut(&stream.call).unwrap().offers += 1;
                     self.send_to_host(stream, Frame::Offer(offer));
                 }
-                Output::SendInput(stream) => self.send_to_host(stream, Frame::Input),
-                Output::Close(stream) => {
-                    self.open.retain(|it| *it != stream);
-                    self.opening.retain(|it| *it != stream);
+                Output::SendInput { stream, .. } => self.send_to_host(stream, Frame::Input),
+                Output::Attach { stream, attach } => self.send_to_host(stream, Frame::Attach(attach)),
+                Output::Close(stream) => self.close(stream),
+                Output::Cancel(stream) => {
+                    self.send_to_host(stream, Frame::Cancel);
+                    self.close(stream);
+                }
+                Output::Taken(stream) => {
+                    self.send_to_host(stream, Frame::Taken);
+                    self.close(stream);
                 }
                 Output::Search { call, .. } => self.caller.handle(self.now, Input::Searched { call }),
                 Output::Ended { call, end } => {
@@ -401,17 +430,19 @@ impl World {
                     self.working.push(stream);
                     *self.runs.entry(self.inbound[&stream].call).or_default() += 1;
                 }
-                Output::Answer { stream, size } => {
+                // Whether it arrives is told later, or never.
+                Output::Answer { stream, size, .. } => {
                     self.send_to_caller(stream, Frame::Reply(CallReply::Answered { size: size as u64 }));
                     self.send_to_caller(stream, Frame::Output);
-                    self.inbound.remove(&stream);
-                    self.host.handle(self.now, Input::Gone(stream));
                 }
                 Output::Refuse { stream, failure } => {
                     self.send_to_caller(stream, Frame::Reply(CallReply::Failed(failure)));
-                    self.inbound.remove(&stream);
-                    self.host.handle(self.now, Input::Gone(stream));
                 }
+                Output::Resume { stream, .. } => {
+                    self.send_to_caller(stream, Frame::Reply(CallReply::Alive));
+                }
+                Output::Stop { work } => self.working.retain(|it| *it != work),
+                Output::Forget { .. } => {}
                 // Of three calls one waits for a place.
                 Output::WantPlace { stream, .. } if !stream.0.is_multiple_of(3) => {
                     self.host.handle(self.now, Input::Placed { stream });
@@ -438,7 +469,9 @@ impl World {
     }
 
     fn send_to_caller(&mut self, stream: InboundStream, frame: Frame) {
-        self.to_caller.push(InFlight { stream: self.inbound[&stream], frame, sent: self.now });
+        if let Some(outbound) = self.inbound.get(&stream) {
+            self.to_caller.push(InFlight { stream: *outbound, frame, sent: self.now });
+        }
     }
 
     fn check(&self) {
@@ -513,6 +546,8 @@ fn calls_of_an_undisturbed_world_are_answered_at_their_first_offer() {
         world.happen(Happening::WorkEnds { pick: 0, fails: false });
         world.happen(Happening::ToCaller { pick: 0, copy: false });
         world.happen(Happening::ToCaller { pick: 0, copy: false });
+        // That the answer is taken.
+        world.happen(Happening::ToHost { pick: 0, copy: false });
         world.check();
         let end = CallEnd { host: Some(world.host_key), attempts: 1, failure: None };
         assert_eq!(world.told[&id(call)].end, Some(end));
