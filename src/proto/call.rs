@@ -30,8 +30,8 @@ pub use self::context::{CallContext, ChainError, Conversation, NotAConversation,
 use self::host::Host;
 pub use self::io::{Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Report, Wanted};
 pub use self::message::{
-    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress,
-    Standing, Word,
+    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, NotACallId, Outcome,
+    Progress, Standing, Word,
 };
 pub use self::queue::{Full, Queue, Turn};
 use super::identity::PeerKey;

@@ -157,6 +157,8 @@ codes! {
     NotAllowed "not_allowed" 403 Failure Never Sender "The agent names its callers, and not this one.";
     NotCallable "not_callable" 409 Failure Never Sender "The agent is a listing, served outside the mesh.";
     DuplicateCall "duplicate_call" 409 Failure Never Sender "The call was offered before, or may have been.";
+    CallChain "call_chain" 409 Failure Never Sender "The agents that lead to this call may not call it.";
+    Cancelled "cancelled" 409 Failure Never Sender "Whoever asked for it took it back.";
     HostRestarted "host_restarted" 503 Failure Unsure Host "The host forgot whether it ran the call.";
     Unreachable "unreachable" 503 Unreachable Unsure Host "The host cannot be reached, or was lost.";
     Deadline "deadline" 503 Unreachable Unsure Nobody "The call was not done in time.";

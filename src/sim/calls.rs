@@ -240,6 +240,7 @@ impl CallWorld {
             size: client.size,
             deadline,
             is_brief: false,
+            detached: false,
             context: CallContext::default(),
             stream: false,
         };

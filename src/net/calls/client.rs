@@ -50,6 +50,8 @@ pub(crate) struct RemoteCall {
     pub(crate) context: CallContext,
     /// Whether the caller wants output before the work ends.
     pub(crate) stream: bool,
+    /// Whether it is the call of a task, for which nobody waits.
+    pub(crate) detached: bool,
     /// Whether only hosts that take it at once are asked.
     pub(crate) is_brief: bool,
 }
@@ -97,7 +99,7 @@ impl CallClient {
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
     pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
         let RemoteCall { call, agent, name, replicas, schema, input, deadline, reports, .. } = wanted;
-        let RemoteCall { context, stream, is_brief, .. } = wanted;
+        let RemoteCall { context, stream, detached, is_brief, .. } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
@@ -121,7 +123,7 @@ impl CallClient {
         };
         let deadline = self.driver.time(deadline);
         let size = input.len();
-        let wanted = Wanted { agent, name, replicas, size, deadline, is_brief, context, stream };
+        let wanted = Wanted { agent, name, replicas, size, deadline, is_brief, context, stream, detached };
         // After the mailbox is there, for the first output comes at once.
         self.driver.handle(Input::Call { call, wanted });
         loop {

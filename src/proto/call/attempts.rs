@@ -83,7 +83,7 @@ impl Attempts {
             attempt: self.offers,
             expected: self.spoke_to.get(&host).copied(),
             context: wanted.context.clone(),
-            detached: false,
+            detached: wanted.detached,
             stream: wanted.stream,
         }
     }
@@ -178,6 +178,7 @@ mod tests {
             is_brief: false,
             context: CallContext::default(),
             stream: false,
+            detached: false,
         }
     }
 

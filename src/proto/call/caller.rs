@@ -535,6 +535,7 @@ mod tests {
             is_brief: false,
             context: CallContext::default(),
             stream: false,
+            detached: false,
         };
         tell(calls, NOW, Input::Call { call: id(number), wanted })
     }
@@ -671,6 +672,7 @@ mod tests {
             is_brief: true,
             context: CallContext::default(),
             stream: false,
+            detached: false,
         };
         let (stream, _) = opened(&tell(&mut calls, NOW, Input::Call { call: id(1), wanted }));
         tell(&mut calls, NOW, Input::Opened(stream));
@@ -695,6 +697,7 @@ mod tests {
             is_brief: true,
             context: CallContext::default(),
             stream: false,
+            detached: false,
         };
         let over = tell(&mut calls, NOW, Input::Call { call: id(2), wanted });
         assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 0));

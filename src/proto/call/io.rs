@@ -44,6 +44,8 @@ pub struct Wanted {
     pub context: CallContext,
     /// Whether the caller wants output before the work ends.
     pub stream: bool,
+    /// Whether it is the call of a task, for which nobody waits.
+    pub detached: bool,
 }
 
 /// What a caller is told of its call before it ends.

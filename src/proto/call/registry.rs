@@ -20,7 +20,7 @@ use crate::proto::limits::{
     CALL_BYTES_AT_WORK_MAX, CALL_BYTES_KEPT, CALL_BYTES_MAX, CALL_BYTES_PER_PEER_MAX, CALL_BYTES_SHARE,
     CALL_ID_KEPT, CALL_IDS_MAX, CALL_INPUT_KEPT, CALL_INPUT_WEIGHT, CALL_SMALL_BYTES_MAX, CALL_TIME_MAX,
     CALLERS_KNOWN_MAX, CALLS_AT_WORK_MAX, CALLS_KEPT_FOR_KNOWN, CALLS_KEPT_FOR_SMALL, CALLS_PER_PEER_MAX,
-    CALLS_SHARE,
+    CALLS_SHARE, TASK_TIME_MAX,
 };
 
 /// A peer cannot take the ids of another.
@@ -94,9 +94,9 @@ impl CallRegistry {
         self.incarnation
     }
 
-    /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`]: returns that time. The
-    /// place lasts until [`CallRegistry::end`]. A caller that offers again has given up its earlier offer: if that one has not
-    /// begun, it never will.
+    /// Gives the call a place for the time that its caller waits, at most [`CALL_TIME_MAX`], or [`TASK_TIME_MAX`] for a
+    /// task: returns that time. The place lasts until [`CallRegistry::end`]. A caller that offers again has given up its
+    /// earlier offer: if that one has not begun, it never will.
     ///
     /// # Errors
     /// Nothing was started; a call that may have run at another offer is `unknown`.
@@ -145,7 +145,8 @@ impl CallRegistry {
             let message = "the host has as many calls at work as it takes; try again in a moment";
             return Err(CallFailure::new(Code::Busy, Outcome::NotStarted, message));
         }
-        let time = CALL_TIME_MAX.min(Duration::from_millis(offer.left_ms));
+        let most = if offer.detached { TASK_TIME_MAX } else { CALL_TIME_MAX };
+        let time = most.min(Duration::from_millis(offer.left_ms));
         self.add(peer, source, 1, 0);
         // By the caller's deadline, not by the end of the work: until then a retry may be on its way.
         let (attempt, kept_until) = (offer.attempt, now + time + CALL_ID_KEPT);

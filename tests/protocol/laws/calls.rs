@@ -255,6 +255,7 @@ impl World {
                 is_brief: false,
                 context: CallContext::default(),
                 stream: false,
+                detached: false,
             },
         });
     }
