@@ -11,12 +11,12 @@ use super::fixture::{
     McpFixture, Messages, PATIENCE, Setup, Site, fixture, last_message, local, modern_message, script, start,
 };
 
-/// Everything a hundred times as soon as for users.
+/// Everything far sooner than for users, and as late as a busy machine needs.
 fn hasty() -> Patience {
     Patience {
         report_every: Duration::from_millis(100),
-        task_after: Duration::from_millis(20),
-        handle_after: Duration::from_millis(500),
+        task_after: Duration::from_millis(500),
+        handle_after: Duration::from_secs(1),
         handle_after_reports: Duration::from_millis(2_300),
     }
 }
@@ -28,7 +28,7 @@ async fn hasty_node(folder: &tempfile::TempDir) -> McpFixture {
         "echo $$ >> pids; exec sleep 60",
         folder.path(),
     );
-    let brief = script(json!({"name": "brief", "description": "d"}), "sleep 1; echo done", folder.path());
+    let brief = script(json!({"name": "brief", "description": "d"}), "sleep 3; echo done", folder.path());
     let agents = vec![silent, brief, local("echo", Builtin::Echo), local("fails", Builtin::Fail)];
     start(Setup { agents, patience: hasty(), ..Setup::default() }, |mcp| mcp).await
 }
