@@ -75,7 +75,9 @@ impl TaskClient {
     pub(in crate::host) async fn resume(&self, data_dir: &Path) -> Result<(), FolderError> {
         for unfinished in self.tasks().open(data_dir).await? {
             match unfinished {
-                Unfinished::NotSent(task) => _ = tokio::spawn(self.clone().drive(task, Beginning::AfterRestart)),
+                Unfinished::NotSent(task) => {
+                    _ = tokio::spawn(self.clone().drive(task, Beginning::AfterRestart))
+                }
                 Unfinished::Sent(task) => self.lose(task).await,
             }
         }
@@ -359,8 +361,7 @@ impl Drop for OpenCall {
 }
 
 fn pending(row: &TaskRow, left: Duration) -> Option<PendingCall> {
-    let options =
-        CallOptions { timeout: Some(left), context: row.context.clone(), ..CallOptions::default() };
+    let options = CallOptions { timeout: Some(left), context: row.context.clone(), ..CallOptions::default() };
     let input = serde_json::from_slice(&row.input).ok()?;
     Some(PendingCall { id: row.call, input, started: Instant::now(), options, is_task: true })
 }
@@ -370,7 +371,8 @@ fn may_wait(called: &Result<api::CallAnswer, ApiError>, is_early: bool) -> Optio
     match called {
         Ok(answer) if answer.outcome == Some(Outcome::NotStarted) => {
             let error = answer.error.as_ref()?;
-            let may = matches!(error.code, Code::Busy | Code::Unreachable) || is_early && error.code == Code::NotFound;
+            let may = matches!(error.code, Code::Busy | Code::Unreachable)
+                || is_early && error.code == Code::NotFound;
             may.then(|| Duration::from_millis(error.retry_after_ms.unwrap_or(0)))
         }
         Ok(_) => None,
@@ -400,10 +402,9 @@ pub(super) fn refused(error: ApiError, call: CallId) -> api::CallAnswer {
 }
 
 fn parse_cursor(text: &str) -> Result<(Timestamp, CallId), ApiError> {
-    let parsed = text.split_once('-').and_then(|(submitted, task)| {
-        Some((Timestamp(submitted.parse().ok()?), task.parse().ok()?))
-    });
-    parsed.ok_or_else(|| {
-        view::bad_request("cursor: not one that this node gave out; start without it".into())
-    })
+    let parsed = text
+        .split_once('-')
+        .and_then(|(submitted, task)| Some((Timestamp(submitted.parse().ok()?), task.parse().ok()?)));
+    parsed
+        .ok_or_else(|| view::bad_request("cursor: not one that this node gave out; start without it".into()))
 }

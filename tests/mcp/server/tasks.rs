@@ -224,7 +224,10 @@ async fn a_client_that_knows_tasks_gets_one_and_polls_and_cancels_it() {
     assert_eq!(quick["result"]["isError"], true, "what is over at once is no task");
     let unknown = knowing(&node, "tasks/get", json!({"taskId": "nothing"})).await;
     assert_eq!(unknown["error"]["code"], -32602);
-    let ignorant = node.modern("tasks/get", task).await;
+    let (mut headers, body) = modern_message(1, "tasks/get", task.clone());
+    headers.insert("Mcp-Name", task["taskId"].as_str().unwrap().to_owned());
+    let request = headers.into_iter().fold(node.post(), |post, (name, value)| post.header(name, value));
+    let ignorant = last_message(request.body(body).send().await.unwrap()).await;
     assert_eq!(ignorant["error"]["code"], -32021, "{ignorant}");
     node.stop().await;
 }

@@ -126,7 +126,7 @@ async fn an_agent_added_or_removed_while_the_node_runs_is_listed_or_not() {
     let fixture = fixture(vec![local("first", Builtin::Echo)]).await;
     fixture.agents.replace(vec![local("second", Builtin::Echo)]);
     let names: Vec<Value> = fixture.tools().await.iter().map(|tool| tool["name"].clone()).collect();
-    assert_eq!(names[7..], [json!("second")]);
+    assert_eq!(names[10..], [json!("second")]);
 }
 
 #[tokio::test]
