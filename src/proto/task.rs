@@ -1,9 +1,9 @@
 //! The tasks of a node (protocol section 5): calls that are asked for now and looked at later, also after a restart.
 //!
 //! A pure book: time is an argument, and whatever changes a row answers with the tasks whose rows are to be kept on disk as
-//! they are now ([`TaskBook::row`]), or forgotten, before anything that follows from it. A row is kept before the call is made, and
-//! says which host may have the input before it has it: so after a restart what was not sent is made again, and what was sent runs
-//! no second time.
+//! they are now ([`TaskBook::row`]), or forgotten, before anything that follows from it. A row is kept before the call is
+//! made, and says which host may have the input before it has it: so after a restart what was not sent is made again, and what
+//! was sent runs no second time.
 //!
 //! Open tasks and their inputs are bounded, and more are refused. What has ended is kept for [`TASK_KEPT`]; where there is no
 //! room the oldest of it goes first.

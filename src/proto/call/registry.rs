@@ -379,6 +379,14 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_is_waited_for_has_minutes_and_a_task_a_day() {
+        let mut registry = CallRegistry::new(RUN);
+        let long = |number, detached| CallOffer { left_ms: u64::MAX, detached, ..offer(number, 1) };
+        let mut time = |offer: &CallOffer| registry.admit(NOW, peer(1), None, offer).unwrap().1;
+        assert_eq!((time(&long(1, false)), time(&long(2, true))), (CALL_TIME_MAX, TASK_TIME_MAX));
+    }
+
+    #[test]
     fn a_call_whose_input_never_came_may_be_offered_again() {
         let mut registry = CallRegistry::new(RUN);
         registry.admit(NOW, peer(1), None, &offer(1, 1)).unwrap();

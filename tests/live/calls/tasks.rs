@@ -145,6 +145,32 @@ fn tasks_of_all_kinds_are_as_they_must_be_after_their_node_was_killed() {
     assert_eq!(until(&host, &waits, "unknown")["answer"]["error"]["code"], "host_restarted");
 }
 
+#[test]
+fn a_task_at_another_node_is_ended_there_and_in_doubt_after_a_restart_of_its_own() {
+    let text = "[agent]\nname = \"far\"\ndescription = \"d\"\nmax_concurrency = 1\n\
+                [agent.run]\ncommand = [\"sleep\", \"60\"]\n";
+    let host = Process::with_agents(&[], &[("far", text.into())]);
+    let caller = Process::start_at(&[&host]);
+    let began = Instant::now();
+    while ask(&caller, "GET", "/v1/agents/far", &[], b"").0 != 200 {
+        assert!(began.elapsed() < PATIENCE, "it is heard of");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let first = submit(&caller, "far", "x");
+    assert_eq!(until(&caller, &first, "working")["served_by"], host.ready.peer_id.as_str());
+    let second = submit(&caller, "far", "x");
+    until(&caller, &second, "queued");
+    ask(&caller, "DELETE", &format!("/v1/tasks/{first}"), &[], b"");
+    until(&caller, &second, "working");
+    let caller = caller.killed_and_started();
+    let told = get(&caller, &format!("/v1/tasks/{second}"));
+    assert_eq!(
+        (&told["status"], &told["served_by"]),
+        (&json!("unknown"), &json!(host.ready.peer_id)),
+        "{told}"
+    );
+}
+
 /// More than there is room for: the rest is refused, and what was taken stays.
 #[test]
 fn a_crowd_of_tasks_is_bounded() {
