@@ -4,6 +4,7 @@
 //! what [`Agents::offers`] says, and the surfaces call through [`Agents::call`]. Input and output are checked against the
 //! agent's schemas, work ends at its deadline, and no agent takes more than its places, its output and its memory.
 
+mod at_work;
 mod builtin;
 mod chat;
 mod command;
@@ -103,6 +104,7 @@ struct Inner {
 struct SharedResources {
     processes: Semaphore,
     clients: web::Clients,
+    at_work: at_work::CallsAtWork,
 }
 
 #[derive(Default)]
@@ -122,8 +124,8 @@ impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let shared =
-            SharedResources { processes: Semaphore::new(PROCESSES_MAX), clients: web::Clients::default() };
+        let (clients, at_work) = (web::Clients::default(), at_work::CallsAtWork::default());
+        let shared = SharedResources { processes: Semaphore::new(PROCESSES_MAX), clients, at_work };
         let (declared, table) = (Mutex::default(), RwLock::default());
         Agents(Arc::new(Inner { home, declared, table, changes, shared }))
     }
@@ -240,6 +242,19 @@ impl Agents {
                 Err(CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here")))
             }
         }
+    }
+
+    /// Whether an agent takes an input.
+    ///
+    /// # Errors
+    /// It does not, or is not run here.
+    pub(crate) fn check_input(&self, name: &FullName, input: &Value) -> Result<(), CallFailure> {
+        self.running(name).map_or(Ok(()), |running| running.check_input(input))
+    }
+
+    /// The agent that works on a call now, and what the call is part of.
+    pub(crate) fn at_work(&self, call: CallId) -> Option<(FullName, CallContext)> {
+        self.0.shared.at_work.find(call)
     }
 
     /// A place of an agent for a call of a peer, or one in its queue.

@@ -22,6 +22,7 @@ mod register;
 mod settings;
 #[cfg(feature = "lab")]
 mod sim;
+mod task;
 mod time;
 mod usage;
 mod watch;
@@ -71,6 +72,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Find(args) => read::find(&args, verbose, console),
         Command::Show(args) => read::show(&args),
         Command::Call(args) => call::call(&args, console),
+        Command::Task { command } => task::task(&command, console),
         Command::Agents(AgentsArgs { command: Some(AgentsCommand::Adopt(args)), .. }) => {
             register::adopt(&args)
         }

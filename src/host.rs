@@ -4,6 +4,7 @@
 mod events;
 mod handle;
 mod joined;
+mod tasks;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,9 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
-pub use self::handle::{CallOptions, Handle};
+pub use self::handle::{
+    BATCH_CALLS_MAX, CallOptions, Handle, OpenCall, TASK_WAIT_MAX, TaskClient, call_batch,
+};
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;
 pub use self::view::join_line;
@@ -33,6 +36,7 @@ use crate::net::store_keeper::StoreKeeper;
 use crate::net::swarm::{Discovery, Network, NetworkError, NetworkOptions};
 use crate::net::transport::{PeerTransport, transport};
 use crate::net::{EVENTS_MAX, REQUESTS_MAX, calls, read_rows, wall_clock};
+use crate::private_file::FolderError;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::config::Config;
 use crate::proto::identity::{Identity, PeerKey};
@@ -113,6 +117,9 @@ pub enum StartError {
     /// The zones that were joined in an earlier run.
     #[error(transparent)]
     Zones(#[from] UnreadableZones),
+    /// The folder of the tasks.
+    #[error(transparent)]
+    Tasks(#[from] FolderError),
     /// The sockets.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -153,7 +160,10 @@ pub async fn start(mut options: Options) -> Result<Running, StartError> {
     let peers_file = Some(options.data_dir.join(PEERS_FILE));
     let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
     let transport = transport(&network.keypair()?)?;
-    assemble(options, Network::new(network, transport)?, store, loaded, joined).await
+    let dir = options.data_dir.clone();
+    let running = assemble(options, Network::new(network, transport)?, store, loaded, joined).await?;
+    TaskClient::new(running.handle.clone()).resume(&dir).await?;
+    Ok(running)
 }
 
 /// As [`start`], with another way to find peers, and with a transport and a store from outside; neither peers nor zones that

@@ -2,7 +2,7 @@
 //!
 //! Invariants. No handler runs before the policy has judged Host, Origin, token and content type (a page in a browser
 //! must not reach the node through DNS rebinding or a form). An address that is not loopback is bound only with a
-//! token. Every answer but the page, `/metrics` and the event stream is JSON, errors as `{"error":{code,message,fix}}`.
+//! token. Every answer but the page, `/metrics` and the event streams is JSON, errors as `{"error":{code,message,fix}}`.
 //! Connections, requests at work, bodies, uploads and event streams are counted against named limits; what is idle or slow makes
 //! room for others.
 
@@ -17,6 +17,7 @@ mod page;
 mod policy;
 mod query;
 mod routes;
+mod tasks;
 mod zones;
 
 use std::convert::Infallible;

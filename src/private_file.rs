@@ -3,7 +3,7 @@
 //! No link is followed where this program chose the name: whoever could plant one would have it read, or cut off, another file.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Longest secret that is read, bytes: keys and tokens are far shorter, and what is longer is the wrong file.
@@ -104,6 +104,28 @@ pub(crate) fn unlinked() -> OpenOptions {
 #[cfg(not(unix))]
 pub(crate) fn unlinked() -> OpenOptions {
     OpenOptions::new()
+}
+
+/// Replaces a file whole or not at all; it is on the disk under its name when this returns.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(bytes)?;
+    // The content before the name, and the name before anybody is told.
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    sync_folder(folder)
+}
+
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Where folders cannot be opened, names are the system's to keep.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> io::Result<()> {
+    Ok(())
 }
 
 /// Whether a file was not opened because it is a link.

@@ -70,6 +70,7 @@ mod resolver;
 pub mod search;
 pub mod sorted;
 pub mod sync;
+pub mod task;
 pub mod time;
 pub mod verification_cache;
 pub mod version;

@@ -68,7 +68,7 @@ const ARROWS: &[Row] = &[
         ],
         uses: &["values", "search", "liveness"],
     },
-    Row { name: "calls", holds: &["proto::call"], uses: &["values", "liveness"] },
+    Row { name: "calls", holds: &["proto::call", "proto::task"], uses: &["values", "liveness"] },
     Row { name: "sync", holds: &["proto::sync"], uses: &["values", "registry"] },
     Row {
         name: "machines",
@@ -143,7 +143,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "http",
         holds: &["http"],
-        uses: &["values", "text", "files", "documents", "agents", "host", "mcp"],
+        uses: &["values", "calls", "text", "files", "documents", "agents", "host", "mcp"],
     },
     Row {
         name: "cli",

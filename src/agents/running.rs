@@ -157,6 +157,7 @@ impl RunningAgent {
         let mut ticket = ticket.map_or_else(|| self.limiter.ask(None, true), Ok)?;
         ticket.begin(invocation.deadline).await?;
         let _process = self.process_permit(shared, invocation.deadline).await?;
+        let _known = shared.at_work.begin(invocation.call, &self.name, &invocation.context);
         let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
         ticket.end();
         self.limiter.note(match &done {
@@ -168,7 +169,8 @@ impl RunningAgent {
         done
     }
 
-    fn check_input(&self, input: &Value) -> Result<(), CallFailure> {
+    /// Whether it takes an input.
+    pub(super) fn check_input(&self, input: &Value) -> Result<(), CallFailure> {
         let Some(schema) = &self.input.own else { return Ok(()) };
         schema.check(input).map_err(|why| {
             let message = format!("the input does not fit the input schema of {}: {why}", self.name);

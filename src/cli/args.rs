@@ -1,6 +1,7 @@
 //! What can be typed: commands, flags, and the examples that lead each help text.
 
 mod agents;
+mod calls;
 mod keys;
 #[cfg(feature = "lab")]
 mod sim;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 pub(super) use self::agents::{
     AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
 };
+pub(super) use self::calls::{CallArgs, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs};
 pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
@@ -75,8 +77,16 @@ pub(super) enum Command {
     /// Call an agent; exits 1 if it failed, 4 if it did not answer
     #[command(before_help = "Examples:\n\
             \x20 aop call summarizer --task \"Summarise: …\"\n\
-            \x20 aop call resize@acme.org '{\"width\": 100}' --timeout 60 --json")]
-    Call(CallArgs),
+            \x20 aop call resize@acme.org '{\"width\": 100}' --timeout 60 --json\n\
+            \x20 aop call trainer --async          # prints the id of a task; `aop task show ID --wait 60`\n\
+            \x20 aop call --batch calls.jsonl      # one call a line, one answer a line")]
+    Call(Box<CallArgs>),
+    /// Calls that nobody waits for: how they stand, their answers, their end
+    #[command(before_help = "Examples:\n  aop task list\n  aop task show 0f3a… --wait 60")]
+    Task {
+        #[command(subcommand)]
+        command: TaskCommand,
+    },
     /// Register agents from agent.toml, server.json, server cards, A2A cards, OASF records, or arrays of them
     #[command(before_help = "Examples:\n\
             \x20 aop register agent.toml\n\
@@ -212,24 +222,6 @@ pub(super) struct ShowArgs {
     /// Full name, bare name, id, or name in the original document
     #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
     pub(super) agent: String,
-    #[command(flatten)]
-    pub(super) client: ClientArgs,
-}
-
-#[derive(Args, Debug)]
-pub(super) struct CallArgs {
-    /// Full name, bare name, id, or name in the original document
-    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
-    pub(super) agent: String,
-    /// The agent's input document; - is stdin; the default is {}
-    #[arg(value_name = "JSON")]
-    pub(super) input: Option<String>,
-    /// Short for {"task": TEXT}
-    #[arg(long, value_name = "TEXT", conflicts_with = "input")]
-    pub(super) task: Option<String>,
-    /// Seconds the call may take; the default is what the agent's limits add up to, at most 300
-    #[arg(long, value_name = "S")]
-    pub(super) timeout: Option<f64>,
     #[command(flatten)]
     pub(super) client: ClientArgs,
 }

@@ -1,4 +1,7 @@
-//! `aop call`: one call through the node, its result on stdout.
+//! `aop call`: one call through the node, its result on stdout; or a task, or a batch.
+
+mod batch;
+mod stream;
 
 use std::io::Read;
 
@@ -11,36 +14,89 @@ use super::output::{Console, print_json, print_json_indented, print_text, shown_
 use super::process::at_signals;
 use super::usage::print_error;
 use crate::agents::CALL_BYTES_MAX;
-use crate::api::{CallAnswer, CallError, Outcome};
+use crate::api::{CallAnswer, CallError, Outcome, Submitted};
 use crate::proto::code::Code;
 
-/// Calls an agent.
+/// Calls an agent, or several.
 pub(super) fn call(args: &CallArgs, console: Console) -> Result<Exit, Failure> {
+    let query = query(args);
+    if let Some(file) = &args.batch {
+        return batch::call(file, &query, args, console);
+    }
     let input = read_input(args)?;
-    let query: Vec<_> = args.timeout.iter().map(|seconds| ("timeout", seconds.to_string())).collect();
-    let path = format!("/v1/call/{}", segment(&args.agent)?);
+    let path = format!("/v1/call/{}", segment(agent(args))?);
     let client = Client::new(&args.client)?;
+    if args.is_async {
+        return submit(&client, &path, &query, &input, args, console);
+    }
     // The node ends a call whose caller is gone, and only the caller can say so.
-    at_signals(tell_interrupted(args))?;
-    let answer: CallAnswer = client.post(&path, &query, &input)?;
+    at_signals(tell_interrupted(agent(args), args.client.json))?;
+    if args.stream {
+        return stream::call(&client, &path, &query, &input, args, console);
+    }
+    let answer: CallAnswer = client.call(&path, &query, &input)?;
+    print_answer(answer, args, console)
+}
+
+/// The agent; where a batch has no one agent, none is asked for.
+fn agent(args: &CallArgs) -> &str {
+    args.agent.as_deref().unwrap_or_default()
+}
+
+fn query(args: &CallArgs) -> Vec<(&'static str, String)> {
+    let timeout = args.timeout.map(|seconds| ("timeout", seconds.to_string()));
+    let conversation = args.conversation.clone().map(|id| ("conversation", id));
+    let priority = args.priority.map(|priority| ("priority", priority.to_string()));
+    let is_async = args.is_async.then(|| ("async", "true".to_owned()));
+    [timeout, conversation, priority, is_async].into_iter().flatten().collect()
+}
+
+fn submit(
+    client: &Client,
+    path: &str,
+    query: &[(&'static str, String)],
+    input: &[u8],
+    args: &CallArgs,
+    console: Console,
+) -> Result<Exit, Failure> {
+    let submitted: Submitted = client.call(path, query, input)?;
+    if args.client.json {
+        print_json(&submitted)?;
+        return Ok(Exit::Done);
+    }
+    print_text(&submitted.task_id)?;
+    console.print(&format!("look at it with `aop task show {} --wait 60`", submitted.task_id));
+    Ok(Exit::Done)
+}
+
+/// Prints how a call ended.
+fn print_answer(answer: CallAnswer, args: &CallArgs, console: Console) -> Result<Exit, Failure> {
     // All of it even where the call failed: a script finds the reason in it, and the exit code says so.
     if args.client.json {
         print_json(&answer)?;
-        return Ok(answer.error.map_or(Exit::Done, |error| exit(&error, answer.outcome)));
+        return Ok(exit_of(&answer));
     }
     if let Some(error) = answer.error {
         // Before the failure, whose advice speaks of them.
         error.endpoints.iter().for_each(|it| console.warn(&format!("endpoint: {} {}", it.kind, it.address)));
         return Err(failed(&error, answer.outcome, args));
     }
-    // A text comes without quotes, so that it can be piped on.
-    match &answer.result {
-        Value::String(text) => print_text(text)?,
-        document => print_json_indented(document)?,
-    }
-    let host = answer.served_by.unwrap_or_default();
-    console.print(&format!("{:.1} ms at {host}, call {}", answer.elapsed_ms, answer.task_id));
+    print_result(&answer.result)?;
+    tell_end(&answer, console);
     Ok(Exit::Done)
+}
+
+/// A text comes without quotes, so that it can be piped on.
+pub(super) fn print_result(result: &Value) -> Result<(), Failure> {
+    match result {
+        Value::String(text) => print_text(text),
+        document => print_json_indented(document),
+    }
+}
+
+fn tell_end(answer: &CallAnswer, console: Console) {
+    let host = answer.served_by.as_deref().unwrap_or_default();
+    console.print(&format!("{:.1} ms at {host}, call {}", answer.elapsed_ms, answer.task_id));
 }
 
 fn read_input(args: &CallArgs) -> Result<Vec<u8>, Failure> {
@@ -76,7 +132,7 @@ fn read_stdin() -> Result<Vec<u8>, Failure> {
 }
 
 fn failed(error: &CallError, outcome: Option<Outcome>, args: &CallArgs) -> Failure {
-    let agent = shown_name(&args.agent);
+    let agent = shown_name(agent(args));
     let advice = match outcome {
         _ if error.code == Code::BadInput && args.task.is_none() && args.input.is_none() => {
             format!(
@@ -89,18 +145,25 @@ fn failed(error: &CallError, outcome: Option<Outcome>, args: &CallArgs) -> Failu
                 .into()
         }
         _ if error.code == Code::NotCallable => "use one of its endpoints".into(),
-        Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe".into(),
-        Some(Outcome::Unknown) => "the agent may have done the work: look before you call again".into(),
-        _ => String::new(),
+        _ => advice(outcome).into(),
     };
     Failure::new(exit(error, outcome), error.message.as_str(), advice).coded(error.code)
 }
 
-/// What a signal does to a call that is on its way.
-fn tell_interrupted(args: &CallArgs) -> impl FnMut() + Send + 'static {
-    let (agent, json) = (args.agent.clone(), args.client.json);
+/// What to do about a call of which so much is known.
+pub(super) fn advice(outcome: Option<Outcome>) -> &'static str {
+    match outcome {
+        Some(Outcome::NotStarted) => "the agent never saw the input: calling again is safe",
+        Some(Outcome::Unknown) => "the agent may have done the work: look before you call again",
+        _ => "",
+    }
+}
+
+/// What a signal does to calls that are on their way.
+fn tell_interrupted(agent: &str, json: bool) -> impl FnMut() + Send + 'static {
+    let whose = if agent.is_empty() { "the batch".to_owned() } else { format!("the call of {agent}") };
     move || {
-        let message = format!("the call of {agent} was interrupted: the node ends it and drops its answer");
+        let message = format!("{whose} was interrupted: the node ends it and drops its answer");
         let failure = Failure::new(
             Exit::Interrupted,
             message,
@@ -116,7 +179,12 @@ fn tell_interrupted(args: &CallArgs) -> impl FnMut() + Send + 'static {
     }
 }
 
-fn exit(error: &CallError, outcome: Option<Outcome>) -> Exit {
+/// How a command ends whose call ended so.
+pub(super) fn exit_of(answer: &CallAnswer) -> Exit {
+    answer.error.as_ref().map_or(Exit::Done, |error| exit(error, answer.outcome))
+}
+
+pub(super) fn exit(error: &CallError, outcome: Option<Outcome>) -> Exit {
     match error.code.exit() {
         Exit::Unreachable => Exit::Unreachable,
         // Like no answer: the caller has to look before it calls again.

@@ -8,6 +8,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::Response;
+use ureq::typestate::WithBody;
 use ureq::{Agent, Body};
 
 use super::args::ClientArgs;
@@ -29,6 +30,8 @@ const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// What is escaped in a path segment; names keep their look.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
 
+/// An answer that comes line by line.
+pub(super) type Events = BufReader<ureq::BodyReader<'static>>;
 /// Parameters of a question.
 pub(super) type Query<'a> = &'a [(&'a str, String)];
 
@@ -77,6 +80,34 @@ impl Client {
         self.read(request.content_type("application/json").send(body))
     }
 
+    /// `POST` of a call's input. A call that an agent makes while it works on another says which that is.
+    pub(super) fn call<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: Query<'_>,
+        input: &[u8],
+    ) -> Result<T, Failure> {
+        let request = self.calling(path, query).config().timeout_global(Some(WRITE_TIME_MAX)).build();
+        self.read(request.send(input))
+    }
+
+    /// As [`Client::call`]; how the call stands comes as events until its answer does.
+    pub(super) fn call_events(&self, path: &str, query: Query<'_>, input: &[u8]) -> Result<Events, Failure> {
+        let request = self.calling(path, query).header("Accept", "text/event-stream");
+        // Only silence shows a break: the node says every 15 s that the call goes on.
+        let request = request.config().timeout_per_read(Some(SILENCE_MAX)).build();
+        self.events(request.send(input))
+    }
+
+    fn calling(&self, path: &str, query: Query<'_>) -> ureq::RequestBuilder<WithBody> {
+        let request = self.agent.post(format!("{}{path}", self.base)).query_pairs(pairs(query));
+        let request = self.sign(request).content_type("application/json");
+        match std::env::var("AOP_CALL_ID") {
+            Ok(call) if !call.is_empty() => request.header("Aop-Call-Id", call),
+            _ => request,
+        }
+    }
+
     /// `PUT` of a JSON document.
     pub(super) fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
         let request = self.agent.put(format!("{}{path}", self.base));
@@ -92,11 +123,15 @@ impl Client {
     }
 
     /// `GET` of an endless answer.
-    pub(super) fn stream(&self, path: &str) -> Result<BufReader<ureq::BodyReader<'static>>, Failure> {
+    pub(super) fn stream(&self, path: &str) -> Result<Events, Failure> {
         let request = self.agent.get(format!("{}{path}", self.base));
         // No deadline for the whole, which has no end; only silence shows a break.
         let request = self.sign(request).config().timeout_per_read(Some(SILENCE_MAX)).build();
-        let response = request.call().map_err(|error| self.unanswered(&error))?;
+        self.events(request.call())
+    }
+
+    fn events(&self, answer: Result<Response<Body>, ureq::Error>) -> Result<Events, Failure> {
+        let response = answer.map_err(|error| self.unanswered(&error))?;
         if response.status().as_u16() != 200 {
             return Err(self
                 .read::<serde_json::Value>(Ok(response))

@@ -127,8 +127,13 @@ pub(super) fn print_json_line(document: &impl Serialize) -> Result<(), Failure> 
 
 /// Prints text of another host as it is, but for what would move the cursor or reorder what is read.
 pub(super) fn print_text(text: &str) -> Result<(), Failure> {
+    print_part(&format!("{text}\n"))
+}
+
+/// As [`print_text`], of a piece of text that goes on.
+pub(super) fn print_part(text: &str) -> Result<(), Failure> {
     let kept = |character: &char| matches!(character, '\n' | '\t') || !is_unseen(*character);
-    write(&(text.chars().filter(kept).collect::<String>() + "\n"))
+    write(&text.chars().filter(kept).collect::<String>())
 }
 
 /// Prints one JSON document, indented.

@@ -56,8 +56,8 @@ const RUNNERS: [&str; 5] = ["command", "mcp", "http", "chat", "builtin"];
 /// Most MCP servers of one agent: each may be a process.
 const SERVERS_MAX: usize = 16;
 
-/// Longest attempt, seconds: a whole call may take no longer.
-const TIMEOUT_S_MAX: u32 = 300;
+/// Longest attempt, seconds: a day. What may take longer than a call that is waited for is called as a task.
+const TIMEOUT_S_MAX: u32 = 86_400;
 /// Most attempts after the first; more only keep a failing agent busy.
 const RETRIES_MAX: u32 = 100;
 /// Most calls at once on one host: about what one process can have open.
@@ -518,7 +518,7 @@ mod tests {
     fn values_outside_their_range_are_refused_with_the_range() {
         assert_eq!(
             refused("timeout_s", json!(0)).1,
-            "`agent.timeout_s` is 0; write a whole number from 1 to 300"
+            "`agent.timeout_s` is 0; write a whole number from 1 to 86400"
         );
         assert_eq!(refused("max_retries", json!(-1)).0, "bad_field");
         assert_eq!(refused("timeout_s", json!(1.5)).0, "bad_field");

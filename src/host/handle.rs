@@ -1,8 +1,12 @@
 //! The cloneable handle through which the surfaces reach the node. Every call is one request to the driver.
 
+mod batch;
 mod call;
+mod tasks;
 
-pub use call::CallOptions;
+pub use self::batch::{BATCH_CALLS_MAX, call_batch};
+pub use self::call::CallOptions;
+pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +16,7 @@ use tokio::sync::{Mutex, broadcast};
 
 use super::events::Events;
 use super::joined::{JOINED_MAX, JoinedZones};
+use super::tasks::Tasks;
 use super::view::{self, Detail, Snapshot};
 use crate::agents::{Agents, HostedAgent};
 use crate::api::{self, ApiError, ZoneRole};
@@ -48,6 +53,7 @@ pub struct Handle {
     agents: Agents,
     calls: CallClient,
     joined: Arc<Mutex<JoinedZones>>,
+    tasks: Tasks,
 }
 
 impl Handle {
@@ -61,7 +67,7 @@ impl Handle {
         joined: JoinedZones,
     ) -> Handle {
         let joined = Arc::new(Mutex::new(joined));
-        Handle { node, events, key, expects_peers, agents, calls, joined }
+        Handle { node, events, key, expects_peers, agents, calls, joined, tasks: Tasks::default() }
     }
 
     /// Key of the node.
@@ -353,16 +359,12 @@ impl Handle {
 
     /// Health and the state of every zone.
     pub async fn status(&self) -> Result<api::Status, ApiError> {
-        Ok(self.snapshot(Detail::Fingerprints).await?.status())
+        Ok(snapshot(self, Detail::Fingerprints).await?.status())
     }
 
     /// The same with the version vector of every zone, which may take megabytes.
     pub async fn status_with_vectors(&self) -> Result<api::Status, ApiError> {
-        Ok(self.snapshot(Detail::Vectors).await?.status())
-    }
-
-    async fn snapshot(&self, detail: Detail) -> Result<Snapshot, ApiError> {
-        self.read(move |seen| Snapshot::take(seen, detail)).await
+        Ok(snapshot(self, Detail::Vectors).await?.status())
     }
 
     /// Connected peers, bootstrap peers first.
@@ -385,7 +387,7 @@ impl Handle {
 
     /// Counters and gauges in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        Ok(view::metrics(self.snapshot(Detail::Counts).await?))
+        Ok(view::metrics(snapshot(self, Detail::Counts).await?))
     }
 
     /// Resolves when the node has stopped.
@@ -432,6 +434,10 @@ impl Handle {
     ) -> Result<T, ApiError> {
         self.node.read(Patience::Client, question).await.map_err(view::unanswered)
     }
+}
+
+async fn snapshot(handle: &Handle, detail: Detail) -> Result<Snapshot, ApiError> {
+    handle.read(move |seen| Snapshot::take(seen, detail)).await
 }
 
 fn registered(name: String, result: Result<Registered, WriteError>) -> Result<api::Registered, Refusal> {

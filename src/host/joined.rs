@@ -2,13 +2,13 @@
 //! settings come first and are not among them.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::ZoneRole;
-use crate::private_file::unlinked;
+use crate::private_file::{replace, unlinked};
 use crate::proto::io::Role;
 use crate::proto::name::ZoneName;
 
@@ -133,8 +133,11 @@ impl JoinedZones {
             zone: zone.clone(),
             role: if *role == Role::Follower { ZoneRole::Follower } else { ZoneRole::Member },
         };
-        let text = serde_json::to_string(&Text { zones: self.joined.iter().map(entry).collect() })?;
-        tokio::task::spawn_blocking(move || write_text(&path, &text)).await.map_err(io::Error::other)?
+        let text = serde_json::to_string(&Text { zones: self.joined.iter().map(entry).collect() })? + "\n";
+        // On the disk before anybody is told that a zone is joined.
+        tokio::task::spawn_blocking(move || replace(&path, text.as_bytes()))
+            .await
+            .map_err(io::Error::other)?
     }
 }
 
@@ -147,16 +150,6 @@ fn read_text(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
     Ok(Some(text))
-}
-
-/// Replaces the file whole or not at all, on the disk before it has its name: who was told that a zone is joined relies on it.
-fn write_text(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::NotFound)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    writeln!(file, "{text}")?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use form_urlencoded::parse;
 
 use super::failure::Failure;
 use crate::api::FindQuery;
+use crate::host::TASK_WAIT_MAX;
+use crate::proto::call::Conversation;
 use crate::proto::code::Code;
 
 /// Largest `limit`; more is clamped (the cursor leads on).
@@ -95,23 +97,105 @@ pub(super) fn vector(raw: Option<&str>) -> Result<bool, Failure> {
     Ok(vector)
 }
 
-/// The timeout of a call; its bounds are the node's to judge.
-pub(super) fn timeout(raw: Option<&str>) -> Result<Option<Duration>, Failure> {
-    let mut timeout = None;
-    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
-        match &*name {
-            "timeout" => timeout = Some(seconds(&value)?),
-            _ => return Err(unknown(&name, &["timeout"])),
-        }
-    }
-    Ok(timeout)
+/// How a call is made.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct CallQuery {
+    /// Its bounds are the node's to judge.
+    pub(super) timeout: Option<Duration>,
+    /// Whether it becomes a task.
+    pub(super) is_async: bool,
+    /// The conversation that it is part of.
+    pub(super) conversation: Option<Conversation>,
+    /// Which of the calls that wait goes first.
+    pub(super) priority: i8,
 }
 
-fn seconds(value: &str) -> Result<Duration, Failure> {
+const CALL_PARAMETERS: [&str; 4] = ["timeout", "async", "conversation", "priority"];
+
+/// The parameters of a call.
+pub(super) fn call(raw: Option<&str>) -> Result<CallQuery, Failure> {
+    let mut query = CallQuery::default();
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "timeout" => query.timeout = Some(seconds("timeout", &value)?),
+            "async" => query.is_async = switch("async", &value)?,
+            "conversation" => query.conversation = Some(conversation(&value)?),
+            "priority" => query.priority = priority(&value)?,
+            _ => return Err(unknown(&name, &CALL_PARAMETERS)),
+        }
+    }
+    Ok(query)
+}
+
+/// The parameters of a batch, which hold for each of its calls.
+pub(super) fn batch(raw: Option<&str>) -> Result<CallQuery, Failure> {
+    let mut query = CallQuery::default();
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "timeout" => query.timeout = Some(seconds("timeout", &value)?),
+            "conversation" => query.conversation = Some(conversation(&value)?),
+            "priority" => query.priority = priority(&value)?,
+            _ => return Err(unknown(&name, &["timeout", "conversation", "priority"])),
+        }
+    }
+    Ok(query)
+}
+
+/// A page of the list of tasks.
+pub(super) fn tasks(raw: Option<&str>) -> Result<PageQuery, Failure> {
+    let mut query = PageQuery { zone: None, limit: PAGE_LIMIT, cursor: None };
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "limit" => query.limit = limit(&value)?,
+            "cursor" => query.cursor = given(&value),
+            _ => return Err(unknown(&name, &["limit", "cursor"])),
+        }
+    }
+    Ok(query)
+}
+
+/// How long the end of a task is waited for.
+pub(super) fn wait(raw: Option<&str>) -> Result<Option<Duration>, Failure> {
+    let mut wait = None;
+    for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "wait" => wait = Some(seconds("wait", &value)?),
+            _ => return Err(unknown(&name, &["wait"])),
+        }
+    }
+    let most = TASK_WAIT_MAX.as_secs();
+    match wait {
+        Some(wait) if wait > TASK_WAIT_MAX => Err(Failure::new(
+            Code::BadRequest,
+            format!("`wait` is more than {most} s"),
+            format!("wait={most}, and again while the task has not ended"),
+        )),
+        _ => Ok(wait),
+    }
+}
+
+fn conversation(value: &str) -> Result<Conversation, Failure> {
+    value.parse().map_err(|error| {
+        Failure::new(Code::BadRequest, format!("`conversation`: {error}"), "conversation=session-7")
+    })
+}
+
+fn priority(value: &str) -> Result<i8, Failure> {
+    value.parse().map_err(|_| {
+        let message = format!("`priority={value}` is not a whole number from -128 to 127");
+        Failure::new(Code::BadRequest, message, "priority=10; the default is 0")
+    })
+}
+
+fn seconds(name: &str, value: &str) -> Result<Duration, Failure> {
     // `from_secs_f64` would panic on what is negative, infinite or too large.
     let seconds = value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.ok_or_else(|| {
-        Failure::new(Code::BadRequest, format!("`timeout={value}` is not a number of seconds"), "timeout=30")
+        Failure::new(
+            Code::BadRequest,
+            format!("`{name}={value}` is not a number of seconds"),
+            format!("{name}=30"),
+        )
     })
 }
 
@@ -193,6 +277,23 @@ mod tests {
         assert_eq!(find(Some("max_age_ms=0")).unwrap().max_age_ms, Some(0));
         for bad in ["max_age_ms=", "max_age_ms=-1", "max_age_ms=soon"] {
             find(Some(bad)).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn how_a_call_is_made_is_read_and_what_is_out_of_range_is_refused() {
+        let query = call(Some("timeout=1.5&async=true&conversation=c-7&priority=-128")).unwrap();
+        let conversation = Some("c-7".parse().unwrap());
+        let timeout = Some(Duration::from_millis(1_500));
+        assert_eq!(query, CallQuery { timeout, is_async: true, conversation, priority: -128 });
+        for bad in
+            ["priority=128", "priority=high", "conversation=a+b", "conversation=", "async=maybe", "asnc=1"]
+        {
+            call(Some(bad)).unwrap_err();
+        }
+        assert_eq!(wait(Some("wait=55")).unwrap(), Some(Duration::from_secs(55)));
+        for bad in ["wait=55.1", "wait=-1", "wait=1e300", "wait=long", "limit=1"] {
+            wait(Some(bad)).unwrap_err();
         }
     }
 

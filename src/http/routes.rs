@@ -18,6 +18,7 @@ use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::page;
 use super::query;
+use super::tasks;
 use super::zones;
 use crate::api::{
     AgentDetail, AgentPage, FindAnswer, Owner, Owners, Peers, Refused, RegisterAnswer, Registered, Status,
@@ -49,6 +50,8 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) closing: watch::Receiver<bool>,
     pub(super) streams: Arc<Semaphore>,
+    pub(super) call_streams: Arc<Semaphore>,
+    pub(super) batches: Semaphore,
     uploads: Semaphore,
     refusals: Refusals,
 }
@@ -64,6 +67,8 @@ pub(super) fn router(
         handle,
         closing,
         streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+        call_streams: Arc::new(Semaphore::new(call::CALL_STREAMS_MAX)),
+        batches: Semaphore::new(call::BATCHES_MAX),
         uploads: Semaphore::new(UPLOADS_MAX),
         refusals,
     };
@@ -75,6 +80,9 @@ pub(super) fn router(
         .route("/v1/agents/{*agent}", get(show).delete(deregister))
         .route("/v1/adopt/{*agent}", post(adopt))
         .route("/v1/call/{*agent}", post(call::call))
+        .route("/v1/batch", post(call::batch))
+        .route("/v1/tasks", get(tasks::list))
+        .route("/v1/tasks/{id}", get(tasks::show).delete(tasks::cancel))
         .route("/v1/owners", get(owners))
         .route("/v1/owners/{*name}", put(trust_owner).delete(forget_owner))
         .route("/v1/zones", get(zones::zones).post(zones::join))

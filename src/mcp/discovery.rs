@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::ServerState;
 use super::catalog::{Tools, limits_json};
 use super::schema::object;
 use super::search::{self, FIELDS};
+use super::{ServerState, call_tools, tasks};
 use crate::api::{Agent, AgentDetail, ApiError};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
@@ -21,7 +21,7 @@ use crate::proto::name::FullName;
 use crate::sanitize::{clean_json, clean_short};
 
 /// Names that no agent's tool may take: those of this file, and those of the queue and task tools.
-pub(super) const RESERVED: [&str; 16] = [
+pub(super) const RESERVED: [&str; 17] = [
     "search_agents",
     "discover_agents",
     "get_agent_details",
@@ -29,12 +29,13 @@ pub(super) const RESERVED: [&str; 16] = [
     "list_agents",
     "call_agent",
     "get_server_info",
+    "call_agents",
+    "get_task_status",
+    "cancel_task",
     "get_queue_stats",
     "pause_agent_queue",
     "resume_agent_queue",
     "clear_agent_queue",
-    "get_task_status",
-    "cancel_task",
     "pause_all_queues",
     "resume_all_queues",
     "clear_all_queues",
@@ -97,7 +98,7 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
             &["agent_names"],
         ),
         reads("list_agents", "List agents", "Full names of the agents that this node holds.", page, &[]),
-        call_agent(),
+        call_tools::call_agent(),
         reads(
             "get_server_info",
             "Show this node",
@@ -105,10 +106,13 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
             json!({}),
             &[],
         ),
+        call_tools::call_agents(),
+        call_tools::get_task_status(),
+        call_tools::cancel_task(),
     ]
 });
 
-fn reads(
+pub(super) fn reads(
     name: &'static str,
     title: &'static str,
     description: &'static str,
@@ -118,23 +122,6 @@ fn reads(
     let schema = json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false});
     let hints = ToolAnnotations::new().read_only(true).destructive(false).idempotent(true).open_world(true);
     Tool::new(name, description, object(schema)).with_title(title).with_annotations(hints)
-}
-
-fn call_agent() -> Tool {
-    let schema = json!({
-        "type": "object",
-        "properties": {
-            "agent": {"type": "string", "description": "full name agent@zone, as search_agents gives it"},
-            "task": {"type": "string", "description": "the task, for agents that take one"},
-            "input": {"description": "the agent's own input document, instead of task"},
-            "timeout": {"type": "number", "exclusiveMinimum": 0, "description": "seconds, 300 at most"},
-        },
-        "required": ["agent"],
-        "additionalProperties": false,
-    });
-    let description = "Call any agent of the world, with a task or with its own input document.";
-    let hints = ToolAnnotations::new().read_only(false).open_world(true);
-    Tool::new("call_agent", description, object(schema)).with_title("Call an agent").with_annotations(hints)
 }
 
 /// Models write one word where a list of words is asked for.
@@ -212,6 +199,8 @@ pub(super) async fn answer(node: &ServerState, name: &str, arguments: &JsonObjec
         "get_agents_info" => several(node, arguments).await,
         "list_agents" => list(node, arguments).await,
         "get_server_info" => server_info(node, arguments).await,
+        "get_task_status" => return Some(tasks::status(node, arguments).await),
+        "cancel_task" => tasks::cancel(node, arguments).await,
         _ => return None,
     };
     // Whatever other hosts wrote goes through here.
@@ -248,7 +237,11 @@ pub(super) fn refused(error: ApiError) -> CallFailure {
 pub(super) fn advice(code: Code, fix: &str) -> &str {
     match code {
         _ if !fix.contains("`aop ") => fix,
+        Code::NotFound if fix.contains("aop task") => {
+            "call_agent gives the ids of tasks; ended ones are kept for an hour"
+        }
         Code::NotFound => "find agents with search_agents",
+        Code::BadRequest if fix.contains("--async") => "call it with call_agent and `async`: true",
         Code::Ambiguous => "get_agent_details shows whose each one is; call it by its id",
         Code::Unavailable | Code::TimedOut | Code::Busy => {
             "try again in a moment; get_server_info shows the node's health"
@@ -469,11 +462,11 @@ mod tests {
     #[test]
     fn the_first_tools_are_those_of_the_paper_in_a_fixed_order() {
         let names: Vec<&str> = TOOLS.iter().map(|tool| tool.name.as_ref()).collect();
-        assert_eq!(names, RESERVED[..7]);
+        assert_eq!(names, RESERVED[..10]);
         let reads = TOOLS
             .iter()
             .filter(|tool| tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true)));
-        assert_eq!(reads.count(), 6, "all but the call");
+        assert_eq!(reads.count(), 7, "all but the calls, and the end of a task");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use libp2p_stream::IncomingStreams;
 use serde_json::Value;
 
 use self::access::AccessControl;
-pub(crate) use self::client::{CallClient, CallResult, Kept, NoteSent, RemoteCall};
+pub(crate) use self::client::{CallClient, CallResult, Kept, RemoteCall};
 use self::driver::CallDriver;
 use self::works::Works;
 use crate::agents::Agents;

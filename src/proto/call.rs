@@ -36,7 +36,8 @@ pub use self::io::{
     Access, CallEnd, InboundStream, Input, Loss, OutboundStream, Output, Repeats, Replica, Report, Wanted,
 };
 pub use self::message::{
-    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, Outcome, Progress, Word,
+    CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, NotACallId, Outcome,
+    Progress, Word,
 };
 pub use self::queue::{Full, Queue, Turn};
 use super::identity::PeerKey;

@@ -159,6 +159,7 @@ codes! {
     AnswerLost "answer_lost" 503 Failure Never Host "The agent ended, and its answer is not kept any more.";
     CallChain "call_chain" 409 Failure Never Sender "The chain of calls that leads to it is a circle, or too long.";
     DuplicateCall "duplicate_call" 409 Failure Never Sender "The call was offered before, or may have been.";
+    Cancelled "cancelled" 409 Failure Never Sender "Whoever asked for it took it back.";
     HostRestarted "host_restarted" 503 Failure Unsure Host "The host forgot whether it ran the call.";
     Unreachable "unreachable" 503 Unreachable Unsure Host "The host cannot be reached, or was lost.";
     CircuitOpen "circuit_open" 503 Unreachable Later Host "No host of the agent was reached lately; the message says when one is tried.";

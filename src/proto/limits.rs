@@ -214,10 +214,20 @@ pub const CALL_OUTPUTS_KEPT_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const CALL_ENDS_KEPT_PER_PEER_MAX: usize = 256;
 /// See [`CALL_ENDS_KEPT_MAX`].
 pub const CALL_OUTPUTS_KEPT_BYTES_PER_PEER_MAX: usize = 32 * 1024 * 1024;
-/// Longest call that goes on without its caller: a task.
-pub const TASK_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest call; `timeout` of a caller and what an agent's limits add up to stay within it.
+/// Longest call that somebody waits for; `timeout` of a caller and what an agent's limits add up to stay within it.
 pub const CALL_TIME_MAX: Duration = Duration::from_secs(300);
+/// Longest task: a call that nobody waits for.
+pub const TASK_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// Tasks of a node that have not ended; more are refused. Each is one future and, at work, one call.
+pub const TASKS_OPEN_MAX: usize = 1_024;
+/// Bytes of their inputs, JSON: parsed, the worst of them take a gigabyte.
+pub const TASK_INPUTS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Tasks that are kept, ended ones included: beyond it the oldest ended ones are forgotten.
+pub const TASKS_MAX: usize = 4_096;
+/// Bytes of the inputs and answers of all that are kept: beyond it the oldest ended ones are forgotten.
+pub const TASK_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// How long a task is kept after its end, for whoever asked for it to come and look.
+pub const TASK_KEPT: Duration = Duration::from_secs(60 * 60);
 /// How long a host may take to accept an offer, from the last byte of the offer. The opening of the stream is not
 /// counted: a first dial takes longer than an exchange on an open connection.
 pub const CALL_ACCEPT_PATIENCE: Duration = Duration::from_millis(250);

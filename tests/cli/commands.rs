@@ -60,6 +60,7 @@ fn help_leads_with_examples() {
         "find",
         "show",
         "call",
+        "task",
         "register",
         "deregister",
         "agents",

@@ -5,4 +5,5 @@ mod fixture;
 mod guards;
 mod process;
 mod stdio;
+mod tasks;
 mod tools;

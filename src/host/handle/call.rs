@@ -1,7 +1,9 @@
 //! Calling an agent: here, or at a host of the mesh.
 
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -11,13 +13,18 @@ use crate::agents::{HostedAgent, Invocation};
 use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
-use crate::net::calls::{CallResult, RemoteCall};
-use crate::proto::call::{self, Balance, CallContext, CallId, Outcome, Repeats, Report};
-
+use crate::net::calls::{CallResult, Kept, RemoteCall};
+use crate::proto::call::{
+    self, Balance, CallContext, CallFailure, CallId, Incarnation, Outcome, Repeats, Report,
+};
 use crate::proto::card::{AgentCard, CallLimits};
+use crate::proto::code::Code;
+use crate::proto::grant::Grant;
+use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::Command;
-use crate::proto::limits::CALL_TIME_MAX;
-use crate::proto::name::FullName;
+use crate::proto::limits::{CALL_TIME_MAX, TASK_TIME_MAX};
+use crate::proto::liveness::Presence;
+use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{self, Found};
 
 /// How a call is made.
@@ -33,14 +40,21 @@ pub struct CallOptions {
     pub stream: bool,
     /// In which order hosts are asked, if not as the agent says.
     pub balance: Option<Balance>,
+    /// The call at work here in whose course it is made; one that is not known is passed over.
+    pub within: Option<CallId>,
 }
 
+/// Stands for the agent of a call that is only asked for again.
+static ASKED_AGAIN: LazyLock<AgentName> = LazyLock::new(|| "asked-again".parse().expect("a label"));
+
 /// A call on its way.
-struct PendingCall {
-    id: CallId,
-    input: Value,
-    started: Instant,
-    options: CallOptions,
+pub(super) struct PendingCall {
+    pub(super) id: CallId,
+    pub(super) input: Value,
+    pub(super) started: Instant,
+    pub(super) options: CallOptions,
+    /// Whether it is the call of a task, for which nobody waits.
+    pub(super) is_task: bool,
 }
 
 impl Handle {
@@ -49,23 +63,27 @@ impl Handle {
     /// future ends the work.
     ///
     /// # Errors
-    /// The agent is unknown or ambiguous, or the timeout is not within 0 … 300 s. How the call ended is in the answer.
+    /// The agent is unknown or ambiguous, the timeout is not within 0 … 300 s, or the agent may take longer. How the call ended
+    /// is in the answer.
     pub async fn call(
         &self,
         agent: &str,
         input: Value,
         options: CallOptions,
     ) -> Result<api::CallAnswer, ApiError> {
-        if options.timeout.is_some_and(|timeout| timeout.is_zero() || timeout > CALL_TIME_MAX) {
-            let most = CALL_TIME_MAX.as_secs();
-            return Err(view::bad_request(format!("timeout: more than 0 and at most {most} s")));
-        }
-        let id = CallId(rand::random());
-        let pending = PendingCall { id, input, started: Instant::now(), options };
+        judge_time(options.timeout, CALL_TIME_MAX)?;
+        let mut pending = PendingCall::new(input, options);
+        pending.options.context = context_of(self, &pending.options);
+        self.make(agent, pending).await
+    }
+
+    /// As [`Handle::call`], of a call whose timeout was judged and whose context is whole.
+    pub(super) async fn make(&self, agent: &str, pending: PendingCall) -> Result<api::CallAnswer, ApiError> {
         if let Ok(name) = agent.parse::<FullName>()
             && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
             && !self.agents.is_busy(&name)
         {
+            pending.judge(local.offer.card.limits)?;
             return Ok(self.call_here(&name, local, pending).await);
         }
         let found = self.resolved(agent, Command::ResolveForCall(agent.to_owned())).await?;
@@ -73,6 +91,7 @@ impl Handle {
         if !card.callable {
             return Ok(view::not_callable(&found.record.name, &card, pending.id, pending.started));
         }
+        pending.judge(card.limits)?;
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
         let list = self.agents.list();
         let local = list.get(&found.record.name).filter(|local| is_here && local.run_config.is_some());
@@ -107,7 +126,10 @@ impl Handle {
         let CallOptions { reports, context, stream, .. } = pending.options;
         let invocation =
             Invocation { reports, context, stream, ..Invocation::new(pending.id, pending.input, deadline) };
-        let result = self.agents.call(name, invocation).await;
+        let result = match chain_refusal(&invocation.context, &id_here(self.key, name, local)) {
+            Some(failure) => Err(failure),
+            None => run_here(self, name, invocation).await,
+        };
         // The own host is asked once, and needs no offer for it.
         view::call_answer(
             CallResult { result, host: Some(self.key), attempts: 1 },
@@ -125,6 +147,10 @@ impl Handle {
         is_brief: bool,
     ) -> api::CallAnswer {
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
+        if let Some(failure) = chain_refusal(&pending.options.context, &found.id) {
+            let refused = CallResult { result: Err(failure), host: None, attempts: 0 };
+            return view::call_answer(refused, pending.id, pending.started);
+        }
         let remote = RemoteCall {
             call: pending.id,
             agent: found.id,
@@ -139,21 +165,150 @@ impl Handle {
             is_brief,
             balance: pending.options.balance.unwrap_or(limits.balance),
             repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
-            kept: None,
+            kept: pending.is_task.then(|| self.kept(pending.id, None)),
         };
         view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
+    }
+
+    /// Asks a host for a call that it accepted in an earlier run of this node. Nothing is offered: the host knows the call by its
+    /// id, and what it says is the end of it.
+    pub(super) async fn ask_again(
+        &self,
+        pending: PendingCall,
+        (host, incarnation): (PeerKey, Incarnation),
+    ) -> api::CallAnswer {
+        let remote = RemoteCall {
+            call: pending.id,
+            agent: AgentId([0; 20]),
+            name: FullName { agent: ASKED_AGAIN.clone(), zone: ZoneName::root() },
+            replicas: vec![call::Replica { host, presence: Presence::Unknown, weight: 1 }],
+            deadline: pending.deadline(None),
+            schema: None,
+            input: Value::Null,
+            reports: pending.options.reports,
+            context: CallContext::default(),
+            stream: false,
+            is_brief: false,
+            balance: Balance::default(),
+            repeats: Repeats::default(),
+            kept: Some(self.kept(pending.id, Some((host, incarnation)))),
+        };
+        view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
+    }
+
+    fn kept(&self, call: CallId, sent: Option<(PeerKey, Incarnation)>) -> Kept {
+        let tasks = self.tasks.clone();
+        let note_sent = move |host, incarnation| {
+            let tasks = tasks.clone();
+            async move { tasks.note_sent(call, host, Some(incarnation)).await }.boxed()
+        };
+        Kept { note_sent: Arc::new(note_sent), sent }
     }
 }
 
 impl PendingCall {
+    /// One that somebody waits for, under a new id.
+    pub(super) fn new(input: Value, options: CallOptions) -> PendingCall {
+        let id = CallId(rand::random());
+        PendingCall { id, input, started: Instant::now(), options, is_task: false }
+    }
+
     /// The call's deadline; the host bounds the work of one attempt.
     fn deadline(&self, limits: Option<CallLimits>) -> Instant {
-        let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(DEFAULT_LIMITS);
-        let attempts = Duration::from_secs(timeout_s.into()).saturating_mul(max_retries.saturating_add(1));
-        self.started + self.options.timeout.unwrap_or(attempts).min(CALL_TIME_MAX)
+        let most = if self.is_task { TASK_TIME_MAX } else { CALL_TIME_MAX };
+        self.started + self.options.timeout.unwrap_or_else(|| time_of(limits)).min(most)
+    }
+
+    /// Whether somebody may wait for an agent with these limits.
+    fn judge(&self, limits: Option<CallLimits>) -> Result<(), ApiError> {
+        let may_be_longer =
+            limits.is_some_and(|limits| u64::from(limits.timeout_s) > CALL_TIME_MAX.as_secs());
+        // Whoever says how long he waits knows that he may have waited in vain.
+        if self.is_task || self.options.timeout.is_some() || !may_be_longer {
+            return Ok(());
+        }
+        let seconds = limits.map_or(0, |limits| limits.timeout_s);
+        Err(view::too_long(format!("the agent may take {seconds} s")))
     }
 }
 
 fn replica(found: &query::Replica) -> call::Replica {
     call::Replica { host: found.peer, presence: found.presence, weight: found.weight }
+}
+
+/// What the limits of an agent add up to.
+pub(super) fn time_of(limits: Option<CallLimits>) -> Duration {
+    let CallLimits { timeout_s, max_retries, .. } = limits.unwrap_or(DEFAULT_LIMITS);
+    Duration::from_secs(timeout_s.into()).saturating_mul(max_retries.saturating_add(1))
+}
+
+/// Whether a caller may wait so long.
+pub(super) fn judge_time(timeout: Option<Duration>, most: Duration) -> Result<(), ApiError> {
+    match timeout {
+        Some(timeout) if timeout > most && most == CALL_TIME_MAX => {
+            Err(view::too_long(format!("timeout: {} s", timeout.as_secs_f64())))
+        }
+        Some(timeout) if timeout.is_zero() || timeout > most => {
+            Err(view::bad_request(format!("timeout: more than 0 and at most {} s", most.as_secs())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a call is part of: that in whose course it is made, and what its caller says besides.
+pub(super) fn context_of(handle: &Handle, options: &CallOptions) -> CallContext {
+    let own = options.context.clone();
+    let outer = options.within.and_then(|call| {
+        let (name, context) = handle.agents.at_work(call)?;
+        let list = handle.agents.list();
+        Some(context.within(call, id_here(handle.key, &name, list.get(&name)?)))
+    });
+    let Some(outer) = outer else { return own };
+    let mut context = outer;
+    context.conversation = own.conversation.or(context.conversation);
+    context.trace = own.trace.or(context.trace);
+    if own.priority != 0 {
+        context.priority = own.priority;
+    }
+    context
+}
+
+/// Runs a call whose caller is told how it stands step by step; as soon as it has its place it counts as sent.
+async fn run_here(handle: &Handle, name: &FullName, invocation: Invocation) -> Result<Value, CallFailure> {
+    let Some(reports) = invocation.reports.clone() else {
+        return handle.agents.call(name, invocation).await;
+    };
+    // Before any wait: an input that does not fit takes nobody's place.
+    handle.agents.check_input(name, &invocation.input)?;
+    let mut place = handle.agents.place(name, handle.key)?;
+    if !place.is_given() {
+        let ahead = u32::try_from(place.ahead()).unwrap_or(u32::MAX);
+        // Reports are only a hint.
+        let _full = reports.try_send(Report::Queued { ahead });
+        let given = tokio::time::timeout_at(invocation.deadline, place.given()).await;
+        given.unwrap_or_else(|_| Err(no_place()))?;
+    }
+    let unkept = |error: std::io::Error| {
+        let message = format!("the task cannot be kept on disk, so it was not begun: {error}");
+        CallFailure::new(Code::StoreFailed, Outcome::NotStarted, message)
+    };
+    handle.tasks.note_sent(invocation.call, handle.key, None).await.map_err(unkept)?;
+    let _full = reports.try_send(Report::Working { host: handle.key });
+    handle.agents.call_placed(place, invocation).await
+}
+
+fn no_place() -> CallFailure {
+    let message = "the call waited for a free place of the agent until its deadline";
+    CallFailure::new(Code::Deadline, Outcome::NotStarted, message)
+}
+
+fn chain_refusal(context: &CallContext, agent: &AgentId) -> Option<CallFailure> {
+    let error = context.check(agent).err()?;
+    Some(CallFailure::new(Code::CallChain, Outcome::NotStarted, error.to_string()))
+}
+
+/// The id of an agent of this host: whoever issued its first grant owns it, else this node.
+pub(super) fn id_here(key: PeerKey, name: &FullName, local: &HostedAgent) -> AgentId {
+    let grant = local.offer.grants.first().and_then(|grant| Grant::read(grant).ok());
+    AgentId::of(grant.map_or(key, |grant| grant.issuer), name)
 }

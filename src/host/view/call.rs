@@ -35,6 +35,11 @@ pub(in crate::host) fn call_answer(ended: CallResult, call: CallId, started: Ins
     }
 }
 
+/// A call that was not made, for this reason.
+pub(in crate::host) fn not_made(failure: CallFailure, call: CallId, started: Instant) -> api::CallAnswer {
+    call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started)
+}
+
 /// A listing: who wants it called goes to its endpoints.
 pub(in crate::host) fn not_callable(
     name: &FullName,
@@ -49,7 +54,7 @@ pub(in crate::host) fn not_callable(
     };
     let message = format!("{name} is a listing: it is served outside the mesh, {what}");
     let failure = CallFailure::new(Code::NotCallable, Outcome::NotStarted, message);
-    let mut answer = call_answer(CallResult { result: Err(failure), host: None, attempts: 0 }, call, started);
+    let mut answer = not_made(failure, call, started);
     answer.error.iter_mut().for_each(|error| error.endpoints = endpoints(card));
     answer
 }

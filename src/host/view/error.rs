@@ -2,10 +2,12 @@
 
 use crate::agents::HostedAgent;
 use crate::api::ApiError;
+use crate::host::tasks::NotTaken;
 use crate::net::client::Unanswered;
 use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::proto::io::ZoneError;
+use crate::proto::limits::CALL_TIME_MAX;
 use crate::proto::name::FullName;
 use crate::proto::query::{KnownOwner, OwnerError};
 use crate::proto::record::Refusal;
@@ -186,6 +188,37 @@ pub(in crate::host) fn bad_request(message: String) -> ApiError {
         fix: "see /openapi.json for the parameters".into(),
         suggestions: Vec::new(),
     }
+}
+
+/// Nobody waits for a call that may take so long.
+pub(in crate::host) fn too_long(what: String) -> ApiError {
+    ApiError {
+        code: Code::BadRequest,
+        message: format!("{what}, and a call that is waited for has at most {} s", CALL_TIME_MAX.as_secs()),
+        fix: "make it a task: `aop call --async`, or `?async=true`; or wait less long for it".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// There is no task of this id.
+pub(in crate::host) fn no_task(id: &str) -> ApiError {
+    ApiError {
+        code: Code::NotFound,
+        message: format!("there is no task `{id}` here"),
+        fix: "`aop task list` shows the tasks of this node; ended ones are kept for an hour".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// A task was not taken.
+pub(in crate::host) fn not_taken(error: &NotTaken) -> ApiError {
+    let (code, fix) = match error {
+        NotTaken::Full(_) => {
+            (Code::Busy, "wait until some have ended, or cancel some: `aop task list` shows them")
+        }
+        NotTaken::Unkept(_) => (Code::StoreFailed, "free disk space or check the disk of the data folder"),
+    };
+    ApiError { code, message: error.to_string(), fix: fix.into(), suggestions: Vec::new() }
 }
 
 /// The node took the question and gave no answer, or did not take it.

@@ -169,6 +169,7 @@ impl Caller {
         let host = call.host(leg);
         self.hosts.unreached(now, &host);
         if call.legs[leg].lost.is_some() {
+            outputs.push_back(Output::LookFor { call: stream.call, host });
             return self.make_up_for(now, stream.call, leg, outputs);
         }
         let is_thorough = call.candidates.is_thorough;

@@ -1,6 +1,7 @@
 //! What caller and host say to each other on a stream.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ciborium::Value;
@@ -274,6 +275,20 @@ fn decode_frame<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, Malfo
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Why a text names no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a call is named by 32 hexadecimal digits")]
+pub struct NotACallId;
+
+impl FromStr for CallId {
+    type Err = NotACallId;
+
+    fn from_str(text: &str) -> Result<CallId, NotACallId> {
+        let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(|_| NotACallId)?;
+        bytes.try_into().map(CallId).map_err(|_| NotACallId)
     }
 }
 

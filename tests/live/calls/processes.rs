@@ -6,6 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aop::api::{CallAnswer, Ready};
+use aop::host::CallOptions;
+use aop::proto::call::Report;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -30,7 +32,7 @@ impl Process {
     }
 
     /// One that runs further agents, each given by its name and the text of its file.
-    fn with_agents(bootstrap: &[&Process], agents: &[(&str, String)]) -> Process {
+    pub(super) fn with_agents(bootstrap: &[&Process], agents: &[(&str, String)]) -> Process {
         let folder = TempDir::new().unwrap();
         for (name, text) in agents {
             std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
@@ -49,6 +51,22 @@ impl Process {
             );
             std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
         }
+        Process::in_folder(folder, bootstrap)
+    }
+
+    /// Kills it and starts it again, with the same agents and the same data.
+    pub(super) fn killed_and_started(mut self) -> Process {
+        self.signal("-KILL");
+        self.child.wait().unwrap();
+        let folder = std::mem::replace(&mut self._folder, TempDir::new().unwrap());
+        Process::in_folder(folder, &[])
+    }
+
+    pub(super) fn folder(&self) -> &std::path::Path {
+        self._folder.path()
+    }
+
+    fn in_folder(folder: TempDir, bootstrap: &[&Process]) -> Process {
         let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test"]);
         command.args(["--listen", "/ip4/127.0.0.1/tcp/0", "--agents"]).arg(folder.path());
@@ -104,9 +122,12 @@ async fn caller_of(host: &Process) -> Node {
 async fn harmed(caller: &Node, seconds: u64, harm: impl FnOnce()) -> (CallAnswer, Duration) {
     let (progress, mut reports) = mpsc::channel(8);
     let time = Some(Duration::from_secs(seconds));
-    let call = caller.handle().call("sleep", task(60_000), time, Some(progress));
+    let options = CallOptions { timeout: time, reports: Some(progress), ..CallOptions::default() };
+    let call = caller.handle().call("sleep", task(60_000), options);
     let harming = async {
-        reports.recv().await.expect("the call ended before it began");
+        while !matches!(reports.recv().await, Some(Report::Progress(_))) {
+            assert!(!reports.is_closed(), "the call ended before it began");
+        }
         harm();
         Instant::now()
     };

@@ -10,7 +10,7 @@ use aop::document::read_documents;
 use aop::document::run_config::{Builtin, Program, RunConfig, Runner};
 use aop::host;
 use aop::http::{self, Server};
-use aop::mcp::Mcp;
+use aop::mcp::{Mcp, Patience};
 use aop::proto::address_block::TrustedNets;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) agents: Vec<HostedAgent>,
     pub(crate) bootstrap: Vec<String>,
     pub(crate) token: Option<&'static str>,
+    /// When clients that wait are told something.
+    pub(crate) patience: Patience,
     /// Where its HTTP API listens; any free port if nothing is said.
     pub(crate) http: Option<std::net::SocketAddr>,
 }
@@ -99,7 +101,7 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let names = vec!["registry.example".into()];
     let addr = setup.http.unwrap_or("127.0.0.1:0".parse().unwrap());
     let bound = http::bind(http::Settings { addr, names, trusted_nets: TrustedNets::default(), token }).await;
-    let mcp = wrap(Mcp::new(node.handle.clone()));
+    let mcp = wrap(Mcp::with_patience(node.handle.clone(), setup.patience));
     let server = bound.unwrap().serve_with(node.handle.clone(), mcp);
     McpFixture { site: Site::new(server.url()), node, server, agents, folder }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::fixture::{McpFixture, PATIENCE, Setup, fixture, local, local_of, start};
 
-const FIRST: [&str; 7] = [
+const FIRST: [&str; 10] = [
     "search_agents",
     "discover_agents",
     "get_agent_details",
@@ -13,6 +13,9 @@ const FIRST: [&str; 7] = [
     "list_agents",
     "call_agent",
     "get_server_info",
+    "call_agents",
+    "get_task_status",
+    "cancel_task",
 ];
 
 /// Waits until the node holds the agent: what is offered reaches the registry a moment later.
@@ -34,9 +37,9 @@ async fn three_hundred_agents_come_in_pages_of_a_hundred_after_the_discovery_too
     assert_eq!(first["result"]["cacheScope"], "private");
     let names: Vec<String> =
         fixture.tools().await.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(names[..7], FIRST);
-    assert_eq!(names.len(), 307);
-    assert!(names[7..].is_sorted() && names[306] == "agent-299");
+    assert_eq!(names[..10], FIRST);
+    assert_eq!(names.len(), 310);
+    assert!(names[10..].is_sorted() && names[309] == "agent-299");
 
     let session = fixture.session().await;
     let page = session.ask("tools/list", json!({"cursor": first["result"]["nextCursor"]})).await;
@@ -123,7 +126,7 @@ async fn an_agent_added_or_removed_while_the_node_runs_is_listed_or_not() {
     let fixture = fixture(vec![local("first", Builtin::Echo)]).await;
     fixture.agents.replace(vec![local("second", Builtin::Echo)]);
     let names: Vec<Value> = fixture.tools().await.iter().map(|tool| tool["name"].clone()).collect();
-    assert_eq!(names[7..], [json!("second")]);
+    assert_eq!(names[10..], [json!("second")]);
 }
 
 #[tokio::test]
