@@ -8,7 +8,7 @@ use std::path::Path;
 use aop::agents::{Agents, HostedAgent};
 use aop::api::FindQuery;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::host::{self, Options, Running};
+use aop::host::{self, CallOptions, Options, Running};
 use aop::proto::card::{AgentCard, Offer, Scope};
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
@@ -44,7 +44,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
         events.recv().await?;
     };
     println!("found {}: {}", found.agent, found.description);
-    let answer = caller.handle.call(&found.agent, json!({"task": "hello"}), None, None).await?;
+    let answer = caller.handle.call(&found.agent, json!({"task": "hello"}), CallOptions::default()).await?;
     println!("{} answered {}", answer.served_by.unwrap_or_default(), answer.result);
     assert_eq!(answer.result, "hello");
     caller.stop().await?;

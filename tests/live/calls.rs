@@ -10,7 +10,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use aop::agents::{Agents, CALL_BYTES_MAX, HostedAgent};
 use aop::api::{ApiError, CallAnswer, Outcome};
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::host::{self, Handle, Options, Running};
+use aop::host::{self, CallOptions, Handle, Options, Running};
+use aop::proto::call::Report;
 use aop::proto::card::{AgentCard, CallLimits, Endpoint, Offer, Scope};
 use aop::proto::grant::{Grant, Reach};
 use aop::proto::identity::Identity;
@@ -61,7 +62,7 @@ impl Node {
 
     async fn try_call(&self, agent: &str, input: Value, seconds: f64) -> Result<CallAnswer, ApiError> {
         let time = Duration::from_secs_f64(seconds);
-        timeout(PATIENCE, self.handle().call(agent, input, Some(time), None)).await.unwrap()
+        timeout(PATIENCE, self.handle().call(agent, input, timed(time))).await.unwrap()
     }
 
     /// Waits until the node has heard of the agents, which come in any order.
@@ -85,6 +86,10 @@ impl Node {
     fn peer(&self) -> String {
         self.handle().key().to_string()
     }
+}
+
+fn timed(timeout: Duration) -> CallOptions {
+    CallOptions { timeout: Some(timeout), ..CallOptions::default() }
 }
 
 fn agent(name: &str, builtin: Builtin) -> HostedAgent {
@@ -184,7 +189,7 @@ async fn the_limits_of_an_agent_bound_a_call_without_a_timeout() {
     short.offer.card.limits = Some(CallLimits { timeout_s: 1, max_retries: 0, max_concurrency: 1 });
     let (host, caller) = with_host(vec![short]).await;
     for node in [&host, &caller] {
-        let call = node.handle().call("short@.", task(20_000), None, None);
+        let call = node.handle().call("short@.", task(20_000), CallOptions::default());
         let answer = timeout(Duration::from_secs(1) + SLACK, call).await.unwrap().unwrap();
         assert_eq!(failure(&answer), ("deadline", "unknown"));
     }
@@ -268,10 +273,13 @@ async fn sixty_four_calls_at_once_all_come_back_with_their_own_answer() {
 async fn progress_comes_from_the_other_node() {
     let (_host, caller) = pair().await;
     let (progress, mut reports) = mpsc::channel(64);
-    let answer = caller.handle().call("sleep", task(450), None, Some(progress)).await.unwrap();
+    let options = CallOptions { reports: Some(progress), ..CallOptions::default() };
+    let answer = caller.handle().call("sleep", task(450), options).await.unwrap();
     assert_eq!(answer.result, "slept 450 ms");
     let mut seen = Vec::new();
     while let Some(report) = reports.recv().await {
+        // How the call stands is told, too.
+        let Report::Progress(report) = report else { continue };
         assert_eq!(report.total, Some(0.45));
         seen.push(report.progress);
     }

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use aop::api::{FindQuery, ZoneRole, ZoneStatus};
+use aop::host::CallOptions;
 use aop::proto::config::Config;
 use futures::future::join_all;
 use lying_dht::Liars;
@@ -144,7 +145,8 @@ impl World {
         .await;
         // Without a DHT nobody here knows where the host is.
         if dht != Dht::Off {
-            let called = asker.handle().call("fresh@acme.org", json!({"task": "hello"}), None, None).await;
+            let called =
+                asker.handle().call("fresh@acme.org", json!({"task": "hello"}), CallOptions::default()).await;
             let called = called.unwrap();
             assert!(called.success && called.served_by == Some(host.peer()), "{called:?}");
         }
@@ -318,8 +320,10 @@ impl World {
         let asker = self.site(name);
         until("it is called", Duration::from_secs(30), async || {
             asker.handle().show("fresh@research.acme.org").await.map_err(|error| error.message)?;
-            let called =
-                asker.handle().call("fresh@research.acme.org", json!({"task": "hello"}), None, None).await;
+            let called = asker
+                .handle()
+                .call("fresh@research.acme.org", json!({"task": "hello"}), CallOptions::default())
+                .await;
             let called = called.map_err(|error| error.message)?;
             if called.success { Ok(()) } else { Err(format!("{called:?}")) }
         })

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aop::document::run_config::Builtin;
-use aop::proto::call::{CallFailure, CallOffer, CallReply, Incarnation, Outcome, Progress};
+use aop::proto::call::{CallFailure, CallOffer, CallReply, Incarnation, Outcome, Progress, Word};
 use aop::proto::card::Scope;
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
@@ -63,7 +63,7 @@ async fn a_host_runs_a_call_once_and_says_so_to_whoever_offers_it_again() {
     let raw_peer = to(&host).await;
     let first = offer("echo", INPUT.len());
     let (mut stream, reply) = raw_peer.offer(&first).await;
-    let CallReply::Accepted { incarnation } = reply else { panic!("{reply:?}") };
+    let CallReply::Accepted { incarnation, .. } = reply else { panic!("{reply:?}") };
     let duplicate = ("duplicate_call", Outcome::Unknown);
     assert_eq!(refused(&raw_peer, &first).await, duplicate, "while its input is awaited");
     write(&mut stream, INPUT).await;
@@ -221,7 +221,7 @@ fn said(reply: &CallReply) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_host_says_the_caller_claims_only_what_it_knows() {
     let (caller, mut incoming) = with_raw_host().await;
-    let accepted = || said(&CallReply::Accepted { incarnation: Incarnation(1) });
+    let accepted = || said(&CallReply::Accepted { incarnation: Incarnation(1), word: Word::default() });
     let answered = |size| said(&CallReply::Answered { size });
     let report = CallReply::Progress(Progress { progress: 1.0, total: None, message: None });
     for (what, frames, seconds, code, outcome) in [
