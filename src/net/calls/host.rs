@@ -255,8 +255,8 @@ impl Performance<'_> {
 
     /// Asks for a place of the agent, and waits for it where all are taken.
     fn want_place(&mut self, stream: InboundStream) {
-        let place =
-            self.host.agents.place(&self.offer.name, self.peer).map(|mut place| (place.is_given(), place));
+        let place = self.host.agents.place(&self.offer.name, self.peer, self.offer.context.priority);
+        let place = place.map(|mut place| (place.is_given(), place));
         let input = match place {
             Err(failure) => Input::NotPlaced { stream, failure },
             Ok((true, place)) => {

@@ -37,7 +37,7 @@ impl CallWorld {
         self.nodes[at].placed.insert(stream, placed);
         let caller = self.streams.open_end(stream, Toward::Host).map(|(_, caller)| fabric.nodes[caller].key);
         let offered =
-            self.with_queue(at, agent, fabric, |queue, now| queue.offer(now, caller, stream, false));
+            self.with_queue(at, agent, fabric, |queue, now| queue.offer(now, caller, 0, stream, false));
         match offered {
             Some(Ok(0)) | None => {}
             Some(Ok(ahead)) => self.tell(at, Input::Waits { stream, ahead }, fabric),
