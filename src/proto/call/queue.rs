@@ -507,7 +507,9 @@ mod tests {
 
         fn forget(&mut self, call: u32) {
             self.stops_waiting(call);
-            [&mut self.loading, &mut self.ready, &mut self.running].map(|set| set.remove(&call));
+            for set in [&mut self.loading, &mut self.ready, &mut self.running] {
+                set.remove(&call);
+            }
         }
 
         fn all(&self) -> BTreeSet<u32> {
