@@ -109,7 +109,8 @@ mod tests {
         stream.push(&EVENTS.as_bytes()[..EVENTS.find("event: x").unwrap()]).unwrap();
         assert_eq!(stream.finish(), Err(StreamError::Broken));
         let mut stream = ChatStream::default();
-        let told = stream.push(b"data: {\"choices\":[{\"delta\":{\"content\":\"Well\"}}]}\ndata: {\"error\":{\"message\":\"no ink\"}}\n");
+        let well = "data: {\"choices\":[{\"delta\":{\"content\":\"Well\"}}]}\n";
+        let told = stream.push(format!("{well}data: {{\"error\":{{\"message\":\"no ink\"}}}}\n").as_bytes());
         assert_eq!(stream.added(), "Well");
         assert!(matches!(told, Err(StreamError::Failed(words)) if words.contains("no ink")));
     }
