@@ -9,8 +9,13 @@ mod builtin;
 mod chat;
 mod command;
 mod concurrency;
+mod correlation;
+mod event_stream;
 pub mod files;
 pub(crate) mod grants;
+mod partial_output;
+mod rate_limit;
+mod resource_watch;
 mod running;
 mod secrets;
 mod state;
@@ -19,6 +24,8 @@ mod upstream;
 mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
@@ -26,6 +33,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 pub use crate::document::schema;
+pub use concurrency::QueueState;
 pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;
@@ -36,6 +44,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::registration::Withdraw;
 use running::RunningAgent;
+use state::AgentEvent;
 use tools::{Declared, ResolvedAgent};
 
 pub use crate::proto::limits::CALL_BYTES_MAX;
@@ -105,6 +114,32 @@ struct SharedResources {
     processes: Semaphore,
     clients: web::Clients,
     at_work: at_work::CallsAtWork,
+    watch: resource_watch::ResourceWatch,
+    runs: Runs,
+}
+
+/// How the runs of all agents ended since the start; those of agents that have gone, too.
+#[derive(Default)]
+struct Runs {
+    completed: AtomicU64,
+    failed: AtomicU64,
+}
+
+/// What the agents of this host do, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Agents that run here, by where they are in their lives.
+    pub agents: BTreeMap<AgentState, usize>,
+    /// Agents that the operator has paused.
+    pub paused: usize,
+    /// Calls with a place.
+    pub running: usize,
+    /// Calls that wait for one.
+    pub queued: usize,
+    /// Runs that succeeded since the start.
+    pub completed: u64,
+    /// Runs that failed through their agents since the start.
+    pub failed: u64,
 }
 
 #[derive(Default)]
@@ -120,12 +155,24 @@ struct Table {
     retired: BTreeSet<FullName>,
 }
 
+impl Runs {
+    fn note(&self, event: AgentEvent) {
+        let count = if event == AgentEvent::Completion { &self.completed } else { &self.failed };
+        count.fetch_add(1, Relaxed);
+    }
+}
+
 impl Agents {
     /// No agents yet; those without a zone will lie in `home`.
     pub fn new(home: ZoneName) -> Agents {
         let (changes, _) = watch::channel(0);
-        let (clients, at_work) = (web::Clients::default(), at_work::CallsAtWork::default());
-        let shared = SharedResources { processes: Semaphore::new(PROCESSES_MAX), clients, at_work };
+        let shared = SharedResources {
+            processes: Semaphore::new(PROCESSES_MAX),
+            clients: web::Clients::default(),
+            at_work: at_work::CallsAtWork::default(),
+            watch: resource_watch::ResourceWatch::default(),
+            runs: Runs::default(),
+        };
         let (declared, table) = (Mutex::default(), RwLock::default());
         Agents(Arc::new(Inner { home, declared, table, changes, shared }))
     }
@@ -211,7 +258,47 @@ impl Agents {
         self.running(name).map(|running| running.state())
     }
 
-    /// Whether all places of an agent that runs here are taken.
+    /// What an agent that runs here has to do, and how its runs ended; none if it does not run here.
+    pub fn queue(&self, name: &FullName) -> Option<QueueState> {
+        self.running(name).map(|running| running.limiter().queue_state())
+    }
+
+    /// What the agents of this host do, all together.
+    pub fn totals(&self) -> Totals {
+        let runs = &self.0.shared.runs;
+        let (completed, failed) = (runs.completed.load(Relaxed), runs.failed.load(Relaxed));
+        let mut totals = Totals { completed, failed, ..Totals::default() };
+        for running in self.table().running.values() {
+            let queue = running.limiter().queue_state();
+            *totals.agents.entry(running.state()).or_default() += 1;
+            totals.paused += usize::from(queue.is_paused);
+            totals.running += queue.running;
+            totals.queued += queue.queued;
+        }
+        totals
+    }
+
+    /// Lets an agent begin no call until [`Agents::resume`], as it then is; none if it does not run here. What has a place comes
+    /// to its end, and what comes waits in its queue within the bounds of any time. It holds until the node ends.
+    pub fn pause(&self, name: &FullName) -> Option<QueueState> {
+        let running = self.running(name)?;
+        running.limiter().pause();
+        Some(running.limiter().queue_state())
+    }
+
+    /// Lets an agent begin calls again, as it then is; none if it does not run here.
+    pub fn resume(&self, name: &FullName) -> Option<QueueState> {
+        let running = self.running(name)?;
+        running.limiter().resume();
+        Some(running.limiter().queue_state())
+    }
+
+    /// Ends all calls that wait for a place of an agent, as `busy` and not started; how many, or none if it does not run here.
+    pub fn clear(&self, name: &FullName) -> Option<usize> {
+        self.running(name).map(|running| running.limiter().clear())
+    }
+
+    /// Whether a call of an agent that runs here would wait: all its places are taken, or it is paused.
     pub fn is_busy(&self, name: &FullName) -> bool {
         self.running(name).is_some_and(|running| running.is_busy())
     }
@@ -260,12 +347,12 @@ impl Agents {
     /// A place of an agent for a call of a peer, or one in its queue.
     ///
     /// # Errors
-    /// The agent is not run here, or too many wait. Nothing was started.
-    pub(crate) fn place(&self, name: &FullName, caller: PeerKey) -> Result<Place, CallFailure> {
+    /// The agent is not run here, too many wait, or its caller calls too often. Nothing was started.
+    pub(crate) fn place(&self, name: &FullName, caller: PeerKey, priority: i8) -> Result<Place, CallFailure> {
         let running = self.running(name).ok_or_else(|| {
             CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here"))
         })?;
-        let ticket = running.place(caller)?;
+        let ticket = running.place(caller, priority)?;
         Ok(Place { running, ticket })
     }
 
@@ -318,10 +405,16 @@ impl Table {
                 continue;
             }
             if let Some(run_config) = &local.run_config {
-                let same = before.running.get(&name).filter(|running| running.is_of(&local));
-                let running = same
-                    .cloned()
-                    .unwrap_or_else(|| Arc::new(RunningAgent::new(&name, &local, run_config, upstream)));
+                let earlier = before.running.get(&name);
+                let same = earlier.filter(|running| running.is_of(&local)).cloned();
+                let running = same.unwrap_or_else(|| {
+                    let new = RunningAgent::new(&name, &local, run_config, upstream);
+                    // The operator paused the agent, whatever its file says since.
+                    if earlier.is_some_and(|earlier| earlier.limiter().queue_state().is_paused) {
+                        new.limiter().pause();
+                    }
+                    Arc::new(new)
+                });
                 table.running.insert(name.clone(), running);
             }
             if is_offered {

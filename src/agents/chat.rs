@@ -1,13 +1,20 @@
 //! Agents that are a chat model behind an OpenAI-compatible API, with a prompt of their own.
 //!
+//! Where the caller wants output as it comes, the server is asked for a stream; one that streams unasked is understood as well.
+//!
 //! Nothing of the network becomes a path: an image is a data URL or an http(s) URL, which the model's server fetches
 //! under its own policy.
 
+use reqwest::Response;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 
 use super::Invocation;
+use super::command::too_talkative;
+use super::event_stream::{ChatStream, StreamError};
+use super::partial_output::PartialOutput;
 use super::secrets::{Secrets, logged, read};
-use super::web::{Clients, Post};
+use super::web::{Clients, Post, cut};
 use crate::document::run_config::{Chat, GivenValue};
 use crate::proto::call::{CallFailure, Outcome, Progress, Report};
 use crate::proto::code::Code;
@@ -33,10 +40,19 @@ pub(super) async fn run(
     if let Some(key) = read_key(chat)? {
         headers.insert("Authorization".into(), GivenValue::Literal(format!("Bearer {key}")));
     }
-    let post = Post { url: &url, headers: &headers, failed: Code::UpstreamFailed, secrets };
+    // A model's server is mostly a stranger's: it is told of no caller, no conversation and no trace.
+    let labels = Vec::new();
+    let post = Post { url: &url, headers: &headers, labels, failed: Code::UpstreamFailed, secrets };
     let mut answer = String::new();
+    // Of several turns the last counts, and nobody knows before which that is.
+    let mut partial = match chat.max_loops {
+        1 => PartialOutput::of(invocation),
+        _ => PartialOutput::none(),
+    };
     for turn in 1..=chat.max_loops {
-        let next = ask(chat, &post, clients, &messages).await.map_err(|failure| begun(failure, turn))?;
+        let next = ask(chat, &post, clients, &messages, &mut partial)
+            .await
+            .map_err(|failure| begun(failure, turn))?;
         report(invocation, turn, chat.max_loops);
         // The prompt asks for an unchanged answer where nothing
         // is missing, so more turns would cost and not help.
@@ -65,17 +81,55 @@ async fn ask(
     post: &Post<'_>,
     clients: &Clients,
     messages: &[Value],
+    partial: &mut PartialOutput,
 ) -> Result<String, CallFailure> {
     let mut body = json!({"model": chat.model, "messages": messages});
+    if partial.is_wanted() {
+        body["stream"] = json!(true);
+    }
     if let Some(temperature) = chat.temperature {
         body["temperature"] = json!(temperature);
     }
-    let answer = post.send(clients, &body).await?;
+    let response = post.open(clients, &body).await?;
+    if is_event_stream(response.headers()) {
+        return read_stream(post, response, partial).await;
+    }
+    let answer = post.document(response).await?;
     text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
         let message =
             "the model's server answered without `choices[0].message.content`; is `base_url` right?";
         CallFailure::new(Code::UpstreamFailed, Outcome::Done, message)
     })
+}
+
+async fn read_stream(
+    post: &Post<'_>,
+    mut response: Response,
+    partial: &mut PartialOutput,
+) -> Result<String, CallFailure> {
+    let mut stream = ChatStream::default();
+    let failure = |error| match error {
+        StreamError::TooLarge => too_talkative(),
+        StreamError::Broken => {
+            let message = "the model's server broke its answer off; call again";
+            CallFailure::new(Code::UpstreamFailed, Outcome::Unknown, message)
+        }
+        StreamError::Failed(words) => {
+            let what = "the model's server failed within its answer";
+            logged(post.failed, Outcome::Unknown, what, cut(&post.secrets.hide_keys(&words)))
+        }
+    };
+    while let Some(part) = post.part(&mut response).await? {
+        let pushed = stream.push(&part);
+        partial.push(stream.added());
+        pushed.map_err(failure)?;
+    }
+    stream.finish().map_err(failure)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
 /// An answer is a text, or a list of parts some of which are texts.

@@ -13,9 +13,12 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 
-use super::CALL_BYTES_MAX;
+use super::correlation::labels;
+use super::partial_output::PartialOutput;
+use super::resource_watch::ResourceWatch;
 use super::secrets::{Secrets, logged, read_all};
-use crate::document::run_config::Program;
+use super::{CALL_BYTES_MAX, Invocation};
+use crate::document::run_config::{CallLabel, Program, RunConfig};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
@@ -52,6 +55,8 @@ const ENVIRONMENT: [&str; 26] = [
 ];
 /// What is kept of stderr, bytes: the last lines of a traceback.
 const STDERR_BYTES_MAX: usize = 4 * 1024;
+/// What is read of an output at once, bytes.
+const READ_BYTES: usize = 8 * 1024;
 /// How long what a process wrote before its end may take to be read.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -69,11 +74,15 @@ pub(super) fn find_program(program: &str, folder: &Path) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// Starts a program with three pipes, in the agent's folder and in a process group of its own.
+/// Starts a program with three pipes, in the agent's folder and in a process group of its own, with the `labels` of its call.
 ///
 /// # Errors
 /// Why it does not start, for the log of this host: the words name its files.
-pub(super) fn start(program: &Program, folder: &Path) -> Result<Child, String> {
+pub(super) fn start(
+    program: &Program,
+    folder: &Path,
+    labels: &[(CallLabel, String)],
+) -> Result<Child, String> {
     let Some((name, arguments)) = program.command.split_first() else {
         return Err("the agent's file names no program".into());
     };
@@ -84,6 +93,8 @@ pub(super) fn start(program: &Program, folder: &Path) -> Result<Child, String> {
     let mut command = Command::new(path);
     command.args(arguments).current_dir(&folder).env_clear().envs(environment());
     command.envs(read_all(&program.env)?);
+    // Last: no file gives them other values.
+    command.envs(labels.iter().map(|(label, value)| (label.variable(), value)));
     // Where there are no process groups, `kill_on_drop` alone ends the program.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     #[cfg(unix)]
@@ -94,31 +105,40 @@ pub(super) fn start(program: &Program, folder: &Path) -> Result<Child, String> {
 /// Runs one call to its end. Dropping the future kills the process group.
 pub(super) async fn run(
     program: &Program,
-    folder: &Path,
-    input: &Value,
+    run_config: &RunConfig,
+    watch: &ResourceWatch,
+    invocation: &Invocation,
     mut stderr_tail: StderrTail<'_>,
 ) -> Result<Value, CallFailure> {
-    let child = start(program, folder).map_err(|why| {
+    let child = start(program, &run_config.folder, &labels(invocation)).map_err(|why| {
         logged(Code::StartFailed, Outcome::NotStarted, "the agent's program cannot be started", why)
     })?;
-    let mut group = Group { child };
+    let watch = child.id().map(|leader| watch.watch(leader, run_config.process_limits));
+    let (mut group, mut watch) = (Group { child }, watch.ok_or_else(no_process)?);
     let child = &mut group.child;
     let (Some(stdin), Some(stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
-        return Err(CallFailure::new(Code::Internal, Outcome::Unknown, "the process has no pipes"));
+        return Err(no_process());
     };
     let mut out = Vec::new();
     let status = {
         // All at once: a program whose full pipe nobody reads never ends.
-        let talk =
-            async { tokio::try_join!(read(stdout, &mut out), stderr_tail.read(stderr), feed(stdin, input)) };
+        let partial = PartialOutput::of(invocation);
+        let talk = async {
+            tokio::try_join!(
+                read(stdout, &mut out, partial),
+                stderr_tail.read(stderr),
+                feed(stdin, &invocation.input)
+            )
+        };
         tokio::pin!(talk);
         let mut is_over = false;
         let status = loop {
             tokio::select! {
                 // The end of the program and not of its pipes, which a child left behind may hold open.
                 status = group.ended() => break status?,
+                failure = watch.exceeded() => return Err(failure),
                 talked = &mut talk, if !is_over => {
                     talked?;
                     is_over = true;
@@ -136,6 +156,11 @@ pub(super) async fn run(
         stderr_tail.bytes.clear();
     }
     answer
+}
+
+/// A program that has just been started has a number and pipes.
+fn no_process() -> CallFailure {
+    CallFailure::new(Code::Internal, Outcome::Unknown, "the process has no number or no pipes")
 }
 
 /// The end of what an agent writes to stderr: logged when the call ends without an answer, however it ends.
@@ -258,17 +283,34 @@ async fn feed(mut stdin: ChildStdin, input: &Value) -> Result<(), CallFailure> {
     Ok(())
 }
 
-async fn read(stdout: impl AsyncRead + Unpin, out: &mut Vec<u8>) -> Result<(), CallFailure> {
-    // One byte more tells an output that is too long from one that just fits.
-    let mut limited = stdout.take(CALL_BYTES_MAX as u64 + 1);
-    let read = limited.read_to_end(out).await;
-    read.map_err(|error| {
-        CallFailure::new(Code::Internal, Outcome::Unknown, format!("the output cannot be read: {error}"))
-    })?;
-    if out.len() > CALL_BYTES_MAX {
-        return Err(too_talkative());
+async fn read(
+    mut stdout: impl AsyncRead + Unpin,
+    out: &mut Vec<u8>,
+    mut partial: PartialOutput,
+) -> Result<(), CallFailure> {
+    let mut part = vec![0; READ_BYTES];
+    loop {
+        let count = stdout.read(&mut part).await.map_err(|error| {
+            CallFailure::new(Code::Internal, Outcome::Unknown, format!("the output cannot be read: {error}"))
+        })?;
+        if count == 0 {
+            return Ok(());
+        }
+        out.extend_from_slice(&part[..count]);
+        if out.len() > CALL_BYTES_MAX {
+            return Err(too_talkative());
+        }
+        // A document is of use whole, and one in the shape of the paper may be a failure, of which callers are not told all.
+        if is_document(out) {
+            partial = PartialOutput::none();
+        }
+        partial.push_bytes(&part[..count]);
     }
-    Ok(())
+}
+
+/// Whether output begins as a JSON object.
+fn is_document(out: &[u8]) -> bool {
+    out.trim_ascii_start().starts_with(b"{")
 }
 
 /// More output than a call may have.

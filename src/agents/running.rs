@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use super::command::{self, StderrTail, too_talkative};
 use super::concurrency::{ConcurrencyLimiter, Ticket};
+use super::correlation::labels;
 use super::schema::{self, Schema};
 use super::secrets::Secrets;
 use super::state::{AgentEvent, AgentState};
@@ -20,7 +21,7 @@ use super::upstream::structure;
 use super::web::Post;
 use super::{CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
-use crate::proto::call::{CallFailure, Outcome, Word};
+use crate::proto::call::{CallFailure, CallId, Outcome, Word};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
@@ -86,7 +87,7 @@ impl RunningAgent {
             input,
             output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
             timeout: Duration::from_secs(u64::from(limits.timeout_s)),
-            limiter: Arc::new(ConcurrencyLimiter::new(count, run_config.max_queue)),
+            limiter: Arc::new(ConcurrencyLimiter::new(count, run_config.max_queue, run_config.rate_limit)),
             secrets: Secrets::of(run_config),
             name: name.clone(),
             local: local.clone(),
@@ -102,6 +103,10 @@ impl RunningAgent {
 
     pub(super) fn remove(&self) {
         self.limiter.note(AgentEvent::Removal);
+        // Nobody could resume it any more.
+        if self.limiter.queue_state().is_paused {
+            self.limiter.clear();
+        }
     }
 
     pub(super) fn state(&self) -> AgentState {
@@ -125,8 +130,13 @@ impl RunningAgent {
     }
 
     /// A place for a call of a peer, whose input comes when it has one.
-    pub(super) fn place(&self, caller: PeerKey) -> Result<Ticket, CallFailure> {
-        self.limiter.ask(Some(caller), false)
+    pub(super) fn place(&self, caller: PeerKey, priority: i8) -> Result<Ticket, CallFailure> {
+        self.limiter.ask(Some(caller), priority, false)
+    }
+
+    /// Its queue, to look at and to hold.
+    pub(super) fn limiter(&self) -> &ConcurrencyLimiter {
+        &self.limiter
     }
 
     /// Place, work, output; every step says what is known of the work when it fails. A call of a peer has its `ticket`, one of a
@@ -138,9 +148,9 @@ impl RunningAgent {
         ticket: Option<Ticket>,
     ) -> Result<Value, CallFailure> {
         let started = Instant::now();
-        let span = tracing::warn_span!("agent", name = %self.name);
+        let span = tracing::warn_span!("agent", name = %self.name, call = %invocation.call);
         let done = self.attempt(shared, &invocation, ticket).instrument(span).await;
-        self.log(started.elapsed(), done.as_ref().err());
+        self.log(invocation.call, started.elapsed(), done.as_ref().err());
         done
     }
 
@@ -154,18 +164,18 @@ impl RunningAgent {
         self.check_input(&invocation.input)?;
         // The agent's place first: whoever waits for one must
         // not hold a process of the whole host meanwhile.
-        let mut ticket = ticket.map_or_else(|| self.limiter.ask(None, true), Ok)?;
+        let priority = invocation.context.priority;
+        let mut ticket = ticket.map_or_else(|| self.limiter.ask(invocation.caller, priority, true), Ok)?;
         ticket.begin(invocation.deadline).await?;
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let _known = shared.at_work.begin(invocation.call, &self.name, &invocation.context);
+        let is_hurried = invocation.deadline < Instant::now() + self.timeout;
         let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
         ticket.end();
-        self.limiter.note(match &done {
-            Ok(_) => AgentEvent::Completion,
-            // The caller's fault, or nobody's.
-            Err(CallFailure { code: Code::BadInput | Code::Busy, .. }) => return done,
-            Err(_) => AgentEvent::Failure,
-        });
+        if let Some(event) = event_of(&done, is_hurried) {
+            shared.runs.note(event);
+            self.limiter.note(event);
+        }
         done
     }
 
@@ -233,11 +243,12 @@ impl RunningAgent {
             Runner::Builtin(builtin) => builtin::run(*builtin, invocation).await,
             Runner::Command(program) => {
                 let tail = StderrTail::new(&self.name, &self.secrets, self.run_config.traceback_enabled);
-                command::run(program, &self.run_config.folder, &invocation.input, tail).await
+                command::run(program, &self.run_config, &shared.watch, invocation, tail).await
             }
             Runner::Http(endpoint) => {
                 let (url, headers, secrets) = (&*endpoint.url, &endpoint.headers, &self.secrets);
-                let post = Post { url, headers, failed: Code::AgentFailed, secrets };
+                let labels = labels(invocation);
+                let post = Post { url, headers, labels, failed: Code::AgentFailed, secrets };
                 post.send(&shared.clients, &invocation.input).await
             }
             Runner::Chat(chat) => chat::run(chat, &self.secrets, &shared.clients, invocation).await,
@@ -278,20 +289,34 @@ impl RunningAgent {
         CallFailure { message: self.secrets.hide(&failure.message), ..failure }
     }
 
-    fn log(&self, took: Duration, failure: Option<&CallFailure>) {
+    /// One id: the call is named here as its caller names it.
+    fn log(&self, call: CallId, took: Duration, failure: Option<&CallFailure>) {
         let (agent, took_ms) = (&self.name, took.as_millis() as u64);
         match failure {
             None if self.run_config.verbose => {
-                tracing::info!(target: "aop::call", %agent, took_ms, "call completed");
+                tracing::info!(target: "aop::call", %agent, %call, took_ms, "call completed");
             }
             None => {}
             Some(failure) if failure.outcome == Outcome::NotStarted && !self.run_config.verbose => {
-                tracing::debug!(%agent, took_ms, code = %failure.code, "call not started: {}", failure.message);
+                tracing::debug!(%agent, %call, took_ms, code = %failure.code, "call not started: {}", failure.message);
             }
             Some(failure) => {
-                tracing::warn!(%agent, took_ms, code = %failure.code, "call failed: {}", failure.message);
+                tracing::warn!(%agent, %call, took_ms, code = %failure.code, "call failed: {}", failure.message);
             }
         }
+    }
+}
+
+/// What the end of a run says of its agent; nothing where it was the caller's fault, or nobody's. A call `is_hurried` whose
+/// deadline came before the end of the agent's own time.
+fn event_of(done: &Result<Value, CallFailure>, is_hurried: bool) -> Option<AgentEvent> {
+    match done {
+        Ok(_) => Some(AgentEvent::Completion),
+        // A tool that is not there is named by the caller.
+        Err(CallFailure { code: Code::BadInput | Code::Busy | Code::NotFound, .. }) => None,
+        // Else whoever calls with little time could make any agent look broken.
+        Err(CallFailure { code: Code::Deadline, .. }) if is_hurried => None,
+        Err(_) => Some(AgentEvent::Failure),
     }
 }
 
@@ -373,6 +398,22 @@ mod tests {
         assert_eq!(typed.bounded(deadline, async { Ok(answer.clone()) }).await.unwrap(), answer);
         let failure = typed.bounded(deadline, async { Ok(json!({})) }).await.unwrap_err();
         assert_eq!((failure.code.text(), failure.outcome), ("bad_output", Outcome::Done));
+    }
+
+    #[test]
+    fn only_what_fails_through_the_agent_counts_against_it() {
+        let failed = |code| Err(CallFailure::new(code, Outcome::Unknown, ""));
+        assert_eq!(event_of(&Ok(Value::Null), true), Some(AgentEvent::Completion));
+        for code in
+            [Code::AgentFailed, Code::StartFailed, Code::UpstreamFailed, Code::TooHungry, Code::Deadline]
+        {
+            assert_eq!(event_of(&failed(code), false), Some(AgentEvent::Failure), "{code}");
+        }
+        for (code, is_hurried) in
+            [(Code::BadInput, false), (Code::Busy, false), (Code::NotFound, false), (Code::Deadline, true)]
+        {
+            assert_eq!(event_of(&failed(code), is_hurried), None, "{code}");
+        }
     }
 
     #[test]

@@ -37,6 +37,18 @@ pub(super) enum AgentEvent {
 }
 
 impl AgentState {
+    /// As metrics name it.
+    pub fn text(self) -> &'static str {
+        match self {
+            AgentState::Init => "init",
+            AgentState::Registered => "registered",
+            AgentState::Active => "active",
+            AgentState::Busy => "busy",
+            AgentState::Error => "error",
+            AgentState::Terminated => "terminated",
+        }
+    }
+
     /// Paper eq. 8: the state after `event`. What is not in the table changes nothing.
     pub(super) fn after(self, event: AgentEvent) -> AgentState {
         use AgentEvent::{Completion, Failure, Full, Registration, Removal, Start, Vacant};

@@ -14,6 +14,7 @@ mod listing;
 mod message;
 mod server;
 mod session;
+mod task;
 #[cfg(test)]
 mod tests;
 mod union;

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use hyper::body::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, Url, redirect};
 use serde_json::Value;
 
 use super::CALL_BYTES_MAX;
 use super::command::{json_or_text, too_talkative};
 use super::secrets::{Secrets, logged, read_all};
-use crate::document::run_config::GivenValue;
+use crate::document::run_config::{CallLabel, GivenValue};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -21,6 +22,8 @@ use crate::proto::code::Code;
 const CONNECT: Duration = Duration::from_secs(10);
 /// What is repeated of the body of an error, characters.
 const ERROR_CHARS_MAX: usize = 300;
+/// Longest wait that a server is believed to need: a typing error in it must not keep its callers away for days.
+const WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// Redirects of one call: a slash at the end and a path that moved are two; more lead in a circle.
 const REDIRECTS_MAX: usize = 5;
 
@@ -70,6 +73,8 @@ pub(super) struct Post<'a> {
     pub(super) url: &'a str,
     /// What every request carries.
     pub(super) headers: &'a BTreeMap<String, GivenValue>,
+    /// What it is told of the call.
+    pub(super) labels: Vec<(CallLabel, String)>,
     /// The code of an answer other than 2xx. Only an agent that failed speaks to its callers; what a model's server says is
     /// about this host's account.
     pub(super) failed: Code,
@@ -80,6 +85,12 @@ pub(super) struct Post<'a> {
 impl Post<'_> {
     /// Posts the input and takes the answer's body, JSON or text.
     pub(super) async fn send(&self, clients: &Clients, input: &Value) -> Result<Value, CallFailure> {
+        let response = self.open(clients, input).await?;
+        self.document(response).await
+    }
+
+    /// Posts the input: an answer of success, of which only the head is here.
+    pub(super) async fn open(&self, clients: &Clients, input: &Value) -> Result<Response, CallFailure> {
         let unusable = |why: &str| {
             logged(Code::StartFailed, Outcome::NotStarted, "the agent's server cannot be asked", why)
         };
@@ -89,9 +100,13 @@ impl Post<'_> {
         for _ in 0..=REDIRECTS_MAX {
             let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
+            let request = self
+                .labels
+                .iter()
+                .fold(request, |request, (label, value)| request.header(label.header(), value));
             let response = self.ask(request.body(body.clone())).await?;
             if !response.status().is_redirection() {
-                return self.take(response).await;
+                return self.succeeded(response).await;
             }
             url = moved(&url, response.headers()).map_err(|why| {
                 logged(self.failed, Outcome::Done, "the agent's server sends its callers elsewhere", why)
@@ -115,19 +130,28 @@ impl Post<'_> {
         logged(code, outcome, what, self.secrets.hide_keys(&chain(&error.without_url())))
     }
 
-    async fn take(&self, response: Response) -> Result<Value, CallFailure> {
+    /// The body of an answer, JSON or text.
+    pub(super) async fn document(&self, response: Response) -> Result<Value, CallFailure> {
+        let text = String::from_utf8(self.read(response).await?)
+            .map_err(|_| CallFailure::new(Code::BadOutput, Outcome::Done, "the answer is not UTF-8 text"))?;
+        Ok(json_or_text(&text))
+    }
+
+    /// The next part of a body; none at its end.
+    pub(super) async fn part(&self, response: &mut Response) -> Result<Option<Bytes>, CallFailure> {
+        response.chunk().await.map_err(|error| self.unsent(error))
+    }
+
+    async fn succeeded(&self, response: Response) -> Result<Response, CallFailure> {
         let status = response.status();
-        if let Some(wait) = asks_to_wait(status, response.headers()) {
-            return Err(busy("the agent's server", wait));
-        }
-        let body = self.read(response).await?;
         if status.is_success() {
-            let text = String::from_utf8(body).map_err(|_| {
-                CallFailure::new(Code::BadOutput, Outcome::Done, "the answer is not UTF-8 text")
-            })?;
-            return Ok(json_or_text(&text));
+            return Ok(response);
         }
-        let reason = reason(&body);
+        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+        if refuses_for_now(status.as_u16(), after) {
+            return Err(busy("the agent's server", after.and_then(wait_asked)));
+        }
+        let reason = reason(&self.read(response).await?);
         if self.failed != Code::AgentFailed {
             let (what, said) =
                 (format!("the agent's server answered {status}"), self.secrets.hide_keys(&reason));
@@ -141,15 +165,14 @@ impl Post<'_> {
 
     async fn read(&self, mut response: Response) -> Result<Vec<u8>, CallFailure> {
         let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                // Counted as it comes: an announced length may be wrong or missing.
-                Ok(Some(chunk)) if body.len() + chunk.len() > CALL_BYTES_MAX => return Err(too_talkative()),
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => return Ok(body),
-                Err(error) => return Err(self.unsent(error)),
+        while let Some(part) = self.part(&mut response).await? {
+            // Counted as it comes: an announced length may be wrong or missing.
+            if body.len() + part.len() > CALL_BYTES_MAX {
+                return Err(too_talkative());
             }
+            body.extend_from_slice(&part);
         }
+        Ok(body)
     }
 }
 
@@ -180,26 +203,32 @@ pub(super) fn is_within(from: &Url, to: &Url) -> Result<(), String> {
     Err(format!("it redirects to {}, which is another origin; write that URL into the file", cut(&place)))
 }
 
-/// Whether the server takes no calls now, and how many seconds it asks to wait, if it says.
-fn asks_to_wait(status: StatusCode, headers: &HeaderMap) -> Option<Option<u64>> {
-    let after = headers.get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-    refuses_for_now(status.as_u16(), after).then(|| after.and_then(seconds))
-}
-
 /// 429, and 503 of a server that says when it will be back.
 pub(super) fn refuses_for_now(status: u16, retry_after: Option<&str>) -> bool {
     status == 429 || status == 503 && retry_after.is_some()
 }
 
-/// Seconds of a `Retry-After`; a date is passed over.
-pub(super) fn seconds(retry_after: &str) -> Option<u64> {
-    retry_after.trim().parse().ok()
+/// How long a `Retry-After` asks to wait, in seconds or until a date; none where it is neither.
+pub(super) fn wait_asked(retry_after: &str) -> Option<Duration> {
+    let text = retry_after.trim();
+    let wait = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // One that has passed asks to wait no more.
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default(),
+    };
+    Some(wait.min(WAIT_MAX))
 }
 
 /// A call that a server did not take.
-pub(super) fn busy(server: &str, wait_s: Option<u64>) -> CallFailure {
-    let when = wait_s.map_or_else(|| "call again later".into(), |wait| format!("call again in {wait} s"));
-    CallFailure::new(Code::Busy, Outcome::NotStarted, format!("{server} takes no more calls now; {when}"))
+pub(super) fn busy(server: &str, wait: Option<Duration>) -> CallFailure {
+    let failure = |when: &str| {
+        let message = format!("{server} takes no more calls now; call again {when}");
+        CallFailure::new(Code::Busy, Outcome::NotStarted, message)
+    };
+    match wait {
+        Some(wait) => failure(&format!("in {} s", wait.as_secs_f64().ceil())).with_retry(wait),
+        None => failure("later"),
+    }
 }
 
 /// What an error's body says, in the shape of most APIs or as it is.
@@ -211,7 +240,7 @@ fn reason(body: &[u8]) -> String {
     message.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), |it| it.trim().to_owned())
 }
 
-fn cut(text: &str) -> String {
+pub(super) fn cut(text: &str) -> String {
     // These words of a stranger end in logs and terminals.
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(ERROR_CHARS_MAX).collect()
 }
@@ -223,4 +252,26 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     // Layers often repeat the words of the one below.
     words.dedup();
     words.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_seconds_or_a_date_and_never_longer_than_an_hour() {
+        for (text, seconds) in [("0", 0), (" 7 ", 7), ("3600", 3_600), ("86400", 3_600)] {
+            assert_eq!(wait_asked(text), Some(Duration::from_secs(seconds)), "{text}");
+        }
+        let at = |time: SystemTime| wait_asked(&httpdate::fmt_http_date(time)).unwrap();
+        let soon = at(SystemTime::now() + Duration::from_secs(60));
+        assert!((Duration::from_secs(50)..=Duration::from_secs(60)).contains(&soon), "{soon:?}");
+        assert_eq!(at(SystemTime::now() - Duration::from_secs(60)), Duration::ZERO);
+        assert_eq!(at(SystemTime::now() + Duration::from_secs(86_400)), WAIT_MAX);
+        for text in ["", "-1", "1.5", "soon", "99999999999999999999999"] {
+            assert_eq!(wait_asked(text), None, "{text:?}");
+        }
+        assert_eq!(busy("it", Some(Duration::from_millis(1_500))).retry_after_ms, Some(1_500));
+        assert_eq!(busy("it", None).retry_after_ms, None);
+    }
 }

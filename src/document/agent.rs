@@ -10,7 +10,7 @@ use super::Offer;
 use super::check::check_card;
 use super::field::{Fields, JsonPath, MemberPart, Violation, bad_name, compact, quoted_text};
 use super::name::similar_name;
-use super::run_config::{check_env, check_headers};
+use super::run_config::{Rate, check_env, check_headers, check_process_limits};
 use super::schema::Schema;
 use crate::proto::call::Balance;
 use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
@@ -19,7 +19,7 @@ use crate::proto::limits::GRANTS_MAX;
 use crate::proto::name::{AgentName, NameError, ZoneName};
 
 /// Keys of `[agent]`.
-const AGENT_KEYS: [&str; 28] = [
+const AGENT_KEYS: [&str; 30] = [
     "name",
     "description",
     "zone",
@@ -36,6 +36,8 @@ const AGENT_KEYS: [&str; 28] = [
     "max_retries",
     "max_concurrency",
     "max_queue",
+    "max_memory",
+    "max_processes",
     "rate_limit",
     "weight",
     "balance",
@@ -229,21 +231,17 @@ fn check_host_settings(fields: &Fields<'_>) -> Result<(), Violation> {
         }
     }
     check_rate(fields)?;
+    check_process_limits(fields)?;
     fields.object("run")?.map_or(Ok(()), |run| check_run(&run))
 }
 
 fn check_rate(fields: &Fields<'_>) -> Result<(), Violation> {
     let Some(text) = fields.text("rate_limit")? else { return Ok(()) };
-    let rate =
-        text.split_once('/').and_then(|(count, unit)| Some((count.trim().parse::<u32>().ok()?, unit.trim())));
-    match rate {
-        // A rate of 0 would make an agent that nobody can ever call.
-        Some((1.., "s" | "min" | "h")) => Ok(()),
-        _ => {
-            let fix = "write calls per second, minute or hour: `10/s`, `10/min` or `10/h`";
-            Err(Violation::bad(fields.path_of("rate_limit"), format!("is {}", quoted_text(text)), fix))
-        }
+    if Rate::parse(text).is_some() {
+        return Ok(());
     }
+    let fix = "write calls per second, minute or hour: `10/s`, `10/min` or `10/h`";
+    Err(Violation::bad(fields.path_of("rate_limit"), format!("is {}", quoted_text(text)), fix))
 }
 
 fn check_run(run: &Fields<'_>) -> Result<(), Violation> {
@@ -502,6 +500,13 @@ mod tests {
             (json!({"mcp": {"command": ["x"], "headers": {"A": "b"}}}), "without `url`"),
             (json!({"http": {"url": "http://x", "headers": {"Host": "b"}}}), "the node writes itself"),
             (json!({"http": {"url": "http://x", "headers": {"A b": "c"}}}), "no name of a header"),
+            (json!({"http": {"url": "http://x", "headers": {"Aop-Caller": "b"}}}), "the node writes itself"),
+            (
+                json!({"chat": {"base_url": "http://x", "header_env": {"traceparent": "B"}}}),
+                "the node writes",
+            ),
+            (json!({"command": ["x"], "env": ["AOP_CALL_ID"]}), "`agent.run.env[0]` is a variable that"),
+            (json!({"mcp": {"command": ["x"], "env": {"TRACEPARENT": "x"}}}), "the node writes itself"),
             (
                 json!({"http": {"url": "http://x", "headers": {"A": "b"}, "header_env": {"a": "B"}}}),
                 "`agent.run.http.header_env.a` is given twice",
@@ -524,6 +529,27 @@ mod tests {
         assert_eq!(refused("timeout_s", json!(1.5)).0, "bad_field");
         assert!(refused("scope", json!("publc")).1.contains("did you mean `public`?"));
         assert!(refused("rate_limit", json!("0/s")).1.contains("10/s"));
+        assert!(refused("max_memory", json!("512M")).1.contains("stands without `command`"));
+        let limited = |key: &str, value: Value| {
+            let mut agent = json!({"name": "a", "run": {"command": ["x"]}});
+            agent[key] = value;
+            read_agent(agent).map_err(|refusal| refusal.message)
+        };
+        for size in ["512M", "2G", "65536K", "1 M"] {
+            limited("max_memory", json!(size)).unwrap();
+        }
+        for size in [
+            json!("512"),
+            json!("512MB"),
+            json!("1K"),
+            json!("0G"),
+            json!("-1G"),
+            json!(""),
+            json!("99999999999999999999G"),
+        ] {
+            assert!(limited("max_memory", size).unwrap_err().contains("`512M` or `2G`"));
+        }
+        assert!(limited("max_memory", json!(512)).is_err() && limited("max_processes", json!(0)).is_err());
         assert!(refused("zone", json!("Acme")).0 == "bad_name");
         assert!(refused("name", json!("Sum")).1.contains("write for example `sum`"));
         assert_eq!(refused("tags", json!(["a", ""])).1, "`agent.tags[1]` is empty; remove it");

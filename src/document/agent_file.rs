@@ -12,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::agent;
 use super::field::{Fields, JsonPath, MemberPart, PathStep, Violation};
 use super::redaction::without_keys;
-use super::run_config::{RunConfig, Runner};
+use super::run_config::{ProcessLimits, Rate, RunConfig, Runner, check_is_seen};
 use crate::proto::code::Code;
 
 /// An agent's file, checked.
@@ -121,6 +121,9 @@ impl AgentFile {
             inline_schema(&mut document, key, folder, &invalid)?;
         }
         agent::read(&document).map_err(invalid)?;
+        if let Some(Value::Object(agent)) = document.get("agent") {
+            check_is_seen(&Fields::new(agent, JsonPath::default().key("agent"))).map_err(invalid)?;
+        }
         let mut run_config = read_run_config(&document, folder);
         if let Some(run_config) = &mut run_config {
             run_config.file = Some(path.into());
@@ -155,6 +158,8 @@ pub fn read_run_config(document: &Map<String, Value>, folder: &Path) -> Option<R
     let mut run_config = RunConfig::new(Runner::read(agent.get("run")?)?, folder);
     run_config.callers = callers.filter_map(Value::as_str).map(str::to_owned).collect();
     let flag = |key: &str, default| agent.get(key).and_then(Value::as_bool).unwrap_or(default);
+    run_config.rate_limit = agent.get("rate_limit").and_then(Value::as_str).and_then(Rate::parse);
+    run_config.process_limits = ProcessLimits::read(agent);
     run_config.verbose = flag("verbose", run_config.verbose);
     run_config.traceback_enabled = flag("traceback_enabled", run_config.traceback_enabled);
     if let Some(max) = agent.get("max_queue").and_then(Value::as_u64) {

@@ -3,14 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
 pub use super::agent::DEFAULT_LIMITS;
-use super::field::{Fields, Violation};
+use super::field::{Fields, JsonPath, Violation, quoted_text};
 
 /// The paper authors' default queue of an agent, calls.
 const MAX_QUEUE_DEFAULT: usize = 1_000;
+/// Processes of one call by default: far more than a shell's pipeline or a pool of workers has, far fewer than a mistake makes.
+const MAX_PROCESSES_DEFAULT: u32 = 64;
+/// Most processes that a file may allow one call.
+const MAX_PROCESSES_MAX: u32 = 100_000;
+/// Least memory of one call, bytes: no interpreter starts with less.
+const MAX_MEMORY_LEAST: u64 = 1024 * 1024;
+/// Whether this host sees what processes take.
+const SEES_PROCESSES: bool = cfg!(target_os = "linux");
 
 /// The part of an agent's file that stays on the host (paper eq. 2: prompt and run-time parameters are secrets).
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +32,10 @@ pub struct RunConfig {
     pub file: Option<PathBuf>,
     /// Peers, owners and zones that may call it; empty: whoever may find it.
     pub callers: Vec<String>,
+    /// What the processes of one call may take, of a [`Runner::Command`].
+    pub process_limits: ProcessLimits,
+    /// How many calls of one caller it takes in a time; none: as many as there is room for.
+    pub rate_limit: Option<Rate>,
     /// Calls that may wait for a free place.
     pub max_queue: usize,
     /// Whether each call is logged with its duration.
@@ -39,11 +52,31 @@ impl RunConfig {
             folder: folder.into(),
             file: None,
             callers: Vec::new(),
+            rate_limit: None,
+            process_limits: ProcessLimits { max_memory: None, max_processes: Some(MAX_PROCESSES_DEFAULT) },
             max_queue: MAX_QUEUE_DEFAULT,
             verbose: false,
             traceback_enabled: true,
         }
     }
+}
+
+/// So many calls in a time, at once or spread over it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At least 1.
+    pub count: u32,
+    /// A second, a minute or an hour.
+    pub per: Duration,
+}
+
+/// What a program and all that it starts may take, as long as they stay in its process group. Seen on Linux alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessLimits {
+    /// Resident memory of all together, bytes; none: as much as there is.
+    pub max_memory: Option<u64>,
+    /// Processes at once; threads are none.
+    pub max_processes: Option<u32>,
 }
 
 /// One way to run an agent.
@@ -139,6 +172,45 @@ pub enum Builtin {
     Fail,
 }
 
+/// What the node tells an agent of each call, under a fixed name: a variable of a program, a header of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallLabel {
+    /// The caller's PeerId, or `local`.
+    Caller,
+    /// The call, as its caller was told.
+    CallId,
+    /// The conversation that its caller named.
+    Conversation,
+    /// W3C Trace Context.
+    Trace,
+}
+
+impl CallLabel {
+    /// Every label.
+    pub const ALL: [CallLabel; 4] =
+        [CallLabel::Caller, CallLabel::CallId, CallLabel::Conversation, CallLabel::Trace];
+
+    /// Its environment variable.
+    pub fn variable(self) -> &'static str {
+        match self {
+            CallLabel::Caller => "AOP_CALLER",
+            CallLabel::CallId => "AOP_CALL_ID",
+            CallLabel::Conversation => "AOP_CONVERSATION",
+            CallLabel::Trace => "TRACEPARENT",
+        }
+    }
+
+    /// Its HTTP header, in lower case.
+    pub fn header(self) -> &'static str {
+        match self {
+            CallLabel::Caller => "aop-caller",
+            CallLabel::CallId => "aop-call-id",
+            CallLabel::Conversation => "aop-conversation",
+            CallLabel::Trace => "traceparent",
+        }
+    }
+}
+
 impl Runner {
     /// Reads `[agent.run]`, which has passed the checks of the agent's file.
     pub(super) fn read(run: &Value) -> Option<Runner> {
@@ -224,28 +296,99 @@ impl Chat {
     }
 }
 
+impl Rate {
+    /// Reads a rate such as `10/min`; none if it is no rate. One of 0 would make an agent that nobody can ever call.
+    pub(super) fn parse(text: &str) -> Option<Rate> {
+        let (count, unit) = text.split_once('/')?;
+        let seconds = match unit.trim() {
+            "s" => 1,
+            "min" => 60,
+            "h" => 3_600,
+            _ => return None,
+        };
+        let count = count.trim().parse().ok().filter(|count| *count > 0)?;
+        Some(Rate { count, per: Duration::from_secs(seconds) })
+    }
+}
+
+/// Checks `max_memory` and `max_processes`, which stand beside `[agent.run]` and only bound its `command`.
+pub(super) fn check_process_limits(fields: &Fields<'_>) -> Result<(), Violation> {
+    let has_program = fields.value("run").is_some_and(|run| run.get("command").is_some());
+    if let Some(key) = fields.first_of(&["max_memory", "max_processes"]).filter(|_| !has_program) {
+        let fix = "remove it; only the programs that calls start have such a limit";
+        return Err(Violation::bad(fields.path_of(key), "stands without `command` in `[agent.run]`", fix));
+    }
+    fields.count("max_processes", 1..=MAX_PROCESSES_MAX)?;
+    match fields.text("max_memory")? {
+        Some(text) if bytes_of(text).is_none_or(|bytes| bytes < MAX_MEMORY_LEAST) => {
+            let fix = "write megabytes or gigabytes of memory, at least one: `512M` or `2G`";
+            Err(Violation::bad(fields.path_of("max_memory"), format!("is {}", quoted_text(text)), fix))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What this host cannot do for a file that it runs; a document that is sent to it runs nothing.
+pub(super) fn check_is_seen(fields: &Fields<'_>) -> Result<(), Violation> {
+    match fields.first_of(&["max_memory", "max_processes"]) {
+        Some(key) if !SEES_PROCESSES => {
+            let fix = "remove it, or run the agent on Linux";
+            Err(Violation::bad(fields.path_of(key), "cannot be held on this system", fix))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of a size such as `512M`, of 1,024 each.
+fn bytes_of(text: &str) -> Option<u64> {
+    let unit = text.chars().last()?;
+    let bytes: u64 = match unit {
+        'K' => 1 << 10,
+        'M' => 1 << 20,
+        'G' => 1 << 30,
+        _ => return None,
+    };
+    text.strip_suffix(unit)?.trim_end().parse::<u64>().ok()?.checked_mul(bytes)
+}
+
+impl ProcessLimits {
+    /// Reads what `[agent]` says, which has passed the checks.
+    pub(super) fn read(agent: &Value) -> ProcessLimits {
+        let processes = agent.get("max_processes").and_then(Value::as_u64);
+        ProcessLimits {
+            max_memory: agent.get("max_memory").and_then(Value::as_str).and_then(bytes_of),
+            max_processes: processes
+                .and_then(|count| u32::try_from(count).ok())
+                .or(Some(MAX_PROCESSES_DEFAULT)),
+        }
+    }
+}
+
 /// Checks `env` of a program: names of variables, or a table of values.
 pub(super) fn check_env(fields: &Fields<'_>) -> Result<(), Violation> {
-    let fits = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
-    let fix = "name variables of the node, `[\"API_KEY\"]`, or write values, `{ API_KEY = \"…\" }`";
     if fields.value("env").is_some_and(Value::is_array) {
         for (index, name) in fields.texts("env")?.into_iter().enumerate() {
-            if !fits(name) {
-                return Err(Violation::bad(
-                    fields.path_of("env").index(index),
-                    "is no name of a variable",
-                    fix,
-                ));
-            }
+            check_variable(name, || fields.path_of("env").index(index))?;
         }
         return Ok(());
     }
     let Some(env) = fields.object("env")? else { return Ok(()) };
     for name in env.keys() {
-        if !fits(name) {
-            return Err(Violation::bad(env.path_of(name), "is no name of a variable", fix));
-        }
+        check_variable(name, || env.path_of(name))?;
         env.required_text(name, "write its value, or leave the variable out")?;
+    }
+    Ok(())
+}
+
+fn check_variable(name: &str, path: impl FnOnce() -> JsonPath) -> Result<(), Violation> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        let fix = "name variables of the node, `[\"API_KEY\"]`, or write values, `{ API_KEY = \"…\" }`";
+        return Err(Violation::bad(path(), "is no name of a variable", fix));
+    }
+    // Refused and not passed over: an agent that trusts them must be able to.
+    if CallLabel::ALL.iter().any(|label| label.variable() == name) {
+        let fix = "remove it; every call of a `command` agent has its own";
+        return Err(Violation::bad(path(), "is a variable that the node writes itself", fix));
     }
     Ok(())
 }
@@ -279,11 +422,13 @@ pub(super) fn check_headers(fields: &Fields<'_>) -> Result<(), Violation> {
                     "write letters, digits and `-`, such as `X-Api-Key`",
                 );
             }
-            if OWN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+            let lower = name.to_ascii_lowercase();
+            let is_label = CallLabel::ALL.iter().any(|label| label.header() == lower);
+            if is_label || OWN_HEADERS.contains(&lower.as_str()) {
                 return refused("is a header that the node writes itself", "remove it");
             }
             // Names of headers have no case.
-            if !seen.insert(name.to_ascii_lowercase()) {
+            if !seen.insert(lower) {
                 return refused("is given twice", "keep one of the two");
             }
             headers.required_text(name, "write its value, or leave the header out")?;

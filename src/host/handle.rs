@@ -387,7 +387,7 @@ impl Handle {
 
     /// Counters and gauges in the Prometheus text format.
     pub async fn metrics(&self) -> Result<String, ApiError> {
-        Ok(view::metrics(snapshot(self, Detail::Counts).await?))
+        Ok(view::metrics(snapshot(self, Detail::Counts).await?, &self.agents.totals()))
     }
 
     /// Resolves when the node has stopped.

@@ -39,7 +39,7 @@ pub use self::message::{
     CallAttach, CallFailure, CallId, CallOffer, CallReply, CallRequest, Incarnation, NotACallId, Outcome,
     Progress, Word,
 };
-pub use self::queue::{Full, Queue, Turn};
+pub use self::queue::{Full, Load, Queue, Turn};
 use super::identity::PeerKey;
 
 /// The calls of one run of a node, those that it makes and those that it takes.

@@ -107,7 +107,7 @@ codes! {
     Conflict "conflict" 409 Failure Never Sender "Something else here has the name.";
     TooLarge "too_large" 413 Failure Never Sender "It exceeds a limit; the message has both numbers.";
     Busy "busy" 429 Failure Later Nobody "As much is at work as there is room for.";
-    RateLimited "rate_limited" 429 Failure Later Sender "Too many requests of one kind are at work.";
+    RateLimited "rate_limited" 429 Failure Later Sender "More calls or requests of one kind than one client may make.";
     TimedOut "timed_out" 503 Unreachable Unsure Node "The node did not answer in time.";
     Unavailable "unavailable" 503 Unreachable Later Node "The node starts, stops or has no peer to ask yet.";
     Failed "failed" 503 Failure Unsure Node "A command did not do what was asked; the message says why.";
@@ -167,6 +167,7 @@ codes! {
     StartFailed "start_failed" 503 Failure Later Agent "The agent could not be started.";
     UpstreamFailed "upstream_failed" 503 Failure Unsure Agent "What the agent is made of gave no answer.";
     AgentFailed "agent_failed" 503 Failure Unsure Agent "The agent says that it failed.";
+    TooHungry "too_hungry" 503 Failure Never Agent "The agent took more memory or processes than its host lets it.";
     BadOutput "bad_output" 503 Failure Unsure Agent "The agent's output cannot be used.";
 
     // What an operator should know.

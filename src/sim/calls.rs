@@ -190,6 +190,8 @@ struct CallNode {
     /// Calls that are in one of them, or at work.
     placed: BTreeMap<InboundStream, Placed>,
     traits: HostTraits,
+    /// Runs of each agent in a row that failed.
+    failing: BTreeMap<AgentId, u16>,
     /// Until when it slept at most: what was due before is done then.
     slept_until_ms: u64,
 }

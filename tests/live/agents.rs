@@ -1,10 +1,13 @@
 //! Local agents with real processes, real HTTP servers and real folders: what a call may do, and what ends it.
 
+mod context;
 mod folder;
+mod limits;
 mod node;
 mod reload;
 mod secrets;
 mod server;
+mod streaming;
 mod tools;
 
 use std::time::Duration;
@@ -329,7 +332,7 @@ async fn a_chat_agent_sends_its_prompt_and_takes_the_last_answer() {
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(
-        (requests[0].path.as_str(), requests[0].authorization.as_str()),
+        (requests[0].path.as_str(), requests[0].headers["authorization"].as_str()),
         ("/v1/chat/completions", "Bearer aop")
     );
     let body: Value = serde_json::from_str(&requests[1].body).unwrap();

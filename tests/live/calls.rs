@@ -63,8 +63,7 @@ impl Node {
 
     async fn try_call(&self, agent: &str, input: Value, seconds: f64) -> Result<CallAnswer, ApiError> {
         let time = Duration::from_secs_f64(seconds);
-        let options = CallOptions { timeout: Some(time), ..CallOptions::default() };
-        timeout(PATIENCE, self.handle().call(agent, input, options)).await.unwrap()
+        timeout(PATIENCE, self.handle().call(agent, input, timed(time))).await.unwrap()
     }
 
     /// Waits until the node has heard of the agents, which come in any order.
@@ -88,6 +87,10 @@ impl Node {
     fn peer(&self) -> String {
         self.handle().key().to_string()
     }
+}
+
+fn timed(timeout: Duration) -> CallOptions {
+    CallOptions { timeout: Some(timeout), ..CallOptions::default() }
 }
 
 fn agent(name: &str, builtin: Builtin) -> HostedAgent {
@@ -277,6 +280,7 @@ async fn progress_comes_from_the_other_node() {
     assert_eq!(answer.result, "slept 450 ms");
     let mut seen = Vec::new();
     while let Some(report) = reports.recv().await {
+        // How the call stands is told, too.
         let Report::Progress(report) = report else { continue };
         assert_eq!(report.total, Some(0.45));
         seen.push(report.progress);

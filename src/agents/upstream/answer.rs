@@ -22,16 +22,18 @@ const WORDS_BYTES_MAX: usize = 4 * 1024;
 
 /// Reads the result of `tools/call`.
 pub(super) fn read(result: ServerResult, secrets: &Secrets) -> Result<Value, CallFailure> {
-    let mut result = match result {
+    let result = match result {
         ServerResult::InputRequiredResult(_) => {
             return Err(failed("the tool asks for more input, which a call cannot give"));
-        }
-        ServerResult::CreateTaskResult(_) => {
-            return Err(failed("the tool answered with a task, which it was not asked for"));
         }
         ServerResult::CustomResult(result) => result.0,
         result => serde_json::to_value(result).unwrap_or_default(),
     };
+    read_document(result, secrets)
+}
+
+/// Reads the result of `tools/call`, or of the task that it made.
+pub(super) fn read_document(mut result: Value, secrets: &Secrets) -> Result<Value, CallFailure> {
     if !result.is_object() {
         return Err(failed("the MCP server's answer is not that of a tool"));
     }
@@ -112,7 +114,7 @@ fn http_failure(error: &StreamableHttpError<reqwest::Error>, secrets: &Secrets) 
         StreamableHttpError::HttpStatus(error) => {
             let after = error.retry_after.as_deref();
             match web::refuses_for_now(error.status, after) {
-                true => web::busy("an MCP server of this agent", after.and_then(web::seconds)),
+                true => web::busy("an MCP server of this agent", after.and_then(web::wait_asked)),
                 false => {
                     upstream_failed(Outcome::Unknown, &format!("answered with HTTP status {}", error.status))
                 }
@@ -153,6 +155,6 @@ pub(super) fn upstream_failed(outcome: Outcome, what: &str) -> CallFailure {
     CallFailure::new(Code::UpstreamFailed, outcome, message)
 }
 
-fn failed(words: &str) -> CallFailure {
+pub(super) fn failed(words: &str) -> CallFailure {
     CallFailure::new(Code::AgentFailed, Outcome::Done, cut(words, WORDS_BYTES_MAX))
 }

@@ -47,7 +47,7 @@ impl Child {
     /// # Errors
     /// Why it does not start, for the log.
     pub(super) fn start(program: &Program, folder: &Path) -> Result<(Child, Pipes), String> {
-        let mut process = command::start(program, folder)?;
+        let mut process = command::start(program, folder, &[])?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (process.stdin.take(), process.stdout.take(), process.stderr.take())
         else {

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rmcp::ClientHandler;
 use rmcp::model::{
-    CallToolRequest, CallToolRequestParams, ClientConfig, ClientRequest, Implementation, JsonObject,
-    ProtocolVersion, SubscriptionFilter,
+    CallToolRequest, CallToolRequestParams, ClientCapabilities, ClientConfig, ClientRequest, Implementation,
+    JsonObject, ProtocolVersion, RequestMetaObject, ServerResult, SubscriptionFilter, TASKS_EXTENSION_ID,
 };
 use rmcp::service::{
     ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{Reports, Wire};
-use super::{Tool, answer, listing};
+use super::{Tool, answer, listing, task};
 use crate::agents::secrets::Secrets;
 use crate::agents::{CALL_BYTES_MAX, Invocation};
 use crate::proto::call::{CallFailure, Outcome};
@@ -49,13 +49,13 @@ pub(super) enum Opening {
 
 /// An open connection, shared by its calls.
 pub(super) struct Connection {
-    peer: Peer<RoleClient>,
+    pub(super) peer: Peer<RoleClient>,
     reports: Arc<Reports>,
-    secrets: Arc<Secrets>,
+    pub(super) secrets: Arc<Secrets>,
     /// Wakes [`Session::watch`]: the tools may have changed, or the server may be gone.
     recheck: Arc<Notify>,
     /// Cancelled at the end of the connection, and by the first call that finds nobody there.
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
 }
 
 /// An open connection and what keeps it open.
@@ -65,7 +65,7 @@ pub(super) struct Session {
     pub(super) connection: Arc<Connection>,
 }
 
-/// What this host is to a server: a client without extras.
+/// What this host is to a server: a client that waits for tasks, without other extras.
 pub(super) struct Client {
     recheck: Arc<Notify>,
 }
@@ -73,8 +73,9 @@ pub(super) struct Client {
 impl ClientHandler for Client {
     fn get_info(&self) -> ClientConfig {
         let own = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(Default::default(), own)
-            .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
+        let mut capabilities = ClientCapabilities::default();
+        capabilities.extensions = Some([(TASKS_EXTENSION_ID.to_owned(), JsonObject::new())].into());
+        ClientConfig::new(capabilities, own).with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
     }
 
     async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
@@ -204,17 +205,25 @@ impl Connection {
             // the reader travels with it to where it is known.
             request.extensions.insert(progress.clone());
         }
+        let mut options = PeerRequestOptions::default();
+        options.meta = invocation.context.trace.as_ref().map(|trace| {
+            let mut meta = RequestMetaObject::default();
+            meta.set_traceparent(trace.as_str());
+            meta
+        });
         let request = ClientRequest::CallToolRequest(request);
-        let sent = self.peer.send_request_with_option(request, PeerRequestOptions::default()).await;
+        let sent = self.peer.send_request_with_option(request, options).await;
         let handle =
             sent.map_err(|_| answer::upstream_failed(Outcome::NotStarted, "has just closed its connection"))?;
         let mut waiting = PendingAnswer { connection: self, handle: Some(handle) };
-        let answered = waiting.answer().await;
-        answered.map_err(|error| self.failure(&error)).and_then(|result| answer::read(result, &self.secrets))
+        match waiting.answer().await.map_err(|error| self.failure(&error))? {
+            ServerResult::CreateTaskResult(made) => task::follow(self, made.task, invocation).await,
+            result => answer::read(result, &self.secrets),
+        }
     }
 
     /// Takes what a failed call says of the connection.
-    fn failure(&self, error: &ServiceError) -> CallFailure {
+    pub(super) fn failure(&self, error: &ServiceError) -> CallFailure {
         match error {
             error if answer::never_arrived(error) => self.closed.cancel(),
             ServiceError::McpError(_) | ServiceError::UnexpectedResponse => {}
@@ -251,7 +260,7 @@ struct PendingAnswer<'a> {
 }
 
 impl PendingAnswer<'_> {
-    async fn answer(&mut self) -> Result<rmcp::model::ServerResult, ServiceError> {
+    async fn answer(&mut self) -> Result<ServerResult, ServiceError> {
         let Some(handle) = &mut self.handle else { return Err(ServiceError::TransportClosed) };
         let token = handle.progress_token.clone();
         let answered = tokio::select! {

@@ -448,3 +448,45 @@ fn is_running(process: rustix::process::Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
     stat.is_ok_and(|stat| !stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_told_the_trace_of_the_call_in_its_metadata() {
+    let upstream = start([server(&["trace"])]);
+    ready(&upstream).await;
+    assert_eq!(call(&upstream, "trace").await, Ok(json!("none")));
+    let mut traced = invocation();
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    traced.context.trace = Some(trace.parse().unwrap());
+    assert_eq!(upstream.call("trace", json!({}), &traced).await, Ok(json!(trace)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_that_answers_with_a_task_is_asked_until_it_has_a_result() {
+    let upstream = start([server(&["task", "failing_task"])]);
+    ready(&upstream).await;
+    let (reports, mut told) = mpsc::channel(64);
+    let waiting = Invocation { reports: Some(reports), ..invocation() };
+    assert_eq!(upstream.call("task", json!({}), &waiting).await, Ok(json!("made in time")));
+    let Some(Report::Progress(progress)) = told.recv().await else { panic!("a report") };
+    assert_eq!(progress.message.as_deref(), Some("asked 1 times"));
+    let failure = call(&upstream, "failing_task").await.unwrap_err();
+    assert_eq!((failure.code.text(), failure.outcome), ("agent_failed", Outcome::Done));
+    assert_eq!(failure.message, "no paper");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_ends_early_cancels_the_task_of_its_tool() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("record");
+    let upstream = start([server(&["--record", record.to_str().unwrap(), "slow_task"])]);
+    ready(&upstream).await;
+    let (reports, mut told) = mpsc::channel(64);
+    let waiting = Invocation { reports: Some(reports), ..invocation() };
+    let mut calling = Box::pin(upstream.call("slow_task", json!({}), &waiting));
+    tokio::select! {
+        ended = &mut calling => panic!("{ended:?}"),
+        report = told.recv() => assert!(report.is_some()),
+    }
+    drop(calling);
+    assert!(line_in(&record, "cancelled").await.starts_with("cancelled slow_task-"));
+}

@@ -280,7 +280,7 @@ async fn run_here(handle: &Handle, name: &FullName, invocation: Invocation) -> R
     };
     // Before any wait: an input that does not fit takes nobody's place.
     handle.agents.check_input(name, &invocation.input)?;
-    let mut place = handle.agents.place(name, handle.key)?;
+    let mut place = handle.agents.place(name, handle.key, invocation.context.priority)?;
     if !place.is_given() {
         let ahead = u32::try_from(place.ahead()).unwrap_or(u32::MAX);
         // Reports are only a hint.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ms;
 use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem};
+use crate::agents::Totals;
 use crate::api::{self, Health, ZoneRole};
 use crate::net::driver::ReadContext;
 use crate::net::store::StoreIncident;
@@ -235,7 +236,7 @@ fn spoken_for(node: &mut Node, now: Timestamp) -> BTreeMap<PeerKey, Vec<String>>
 }
 
 /// Prometheus text.
-pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
+pub(in crate::host) fn metrics(snapshot: Snapshot, agents: &Totals) -> String {
     let (traffic, questions) = (snapshot.traffic.clone(), snapshot.questions);
     let status = snapshot.status();
     let mut text = String::new();
@@ -289,6 +290,17 @@ pub(in crate::host) fn metrics(snapshot: Snapshot) -> String {
     }
     for (zone, mesh) in &traffic.mesh {
         line("aop_gossip_mesh_peers", "gauge", &format!("{{zone=\"{zone}\"}}"), *mesh as u64);
+    }
+    // All together: an agent's name as a label would be one series for each, and there may be thousands.
+    for (state, count) in &agents.agents {
+        line("aop_agents", "gauge", &format!("{{state=\"{}\"}}", state.text()), *count as u64);
+    }
+    line("aop_agents_paused", "gauge", "", agents.paused as u64);
+    for (stage, calls) in [("running", agents.running), ("queued", agents.queued)] {
+        line("aop_agent_calls", "gauge", &format!("{{stage=\"{stage}\"}}"), calls as u64);
+    }
+    for (result, runs) in [("completed", agents.completed), ("failed", agents.failed)] {
+        line("aop_agent_runs_total", "counter", &format!("{{result=\"{result}\"}}"), runs);
     }
     let degrading = status.problems.iter().filter(|problem| problem.degrades).count();
     line("aop_problems", "gauge", "", degrading as u64);

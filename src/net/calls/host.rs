@@ -284,7 +284,8 @@ impl Performance<'_> {
     /// Asks for a place of the agent, and waits for it where all are taken.
     fn want_place(&mut self, stream: InboundStream) {
         let Some(offer) = &self.offer else { return };
-        let place = self.host.agents.place(&offer.name, self.peer).map(|mut place| (place.is_given(), place));
+        let place = self.host.agents.place(&offer.name, self.peer, offer.context.priority);
+        let place = place.map(|mut place| (place.is_given(), place));
         let input = match place {
             Err(failure) => Input::NotPlaced { stream, failure },
             Ok((true, place)) => {

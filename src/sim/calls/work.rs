@@ -41,7 +41,7 @@ impl CallWorld {
         self.nodes[at].placed.insert(stream, placed);
         let caller = self.streams.open_end(stream, Toward::Host).map(|(_, caller)| fabric.nodes[caller].key);
         let offered =
-            self.with_queue(at, agent, fabric, |queue, now| queue.offer(now, caller, stream, false));
+            self.with_queue(at, agent, fabric, |queue, now| queue.offer(now, caller, 0, stream, false));
         match offered {
             Some(Ok(0)) | None => {}
             Some(Ok(ahead)) => self.tell(at, Input::Waits { stream, ahead }, fabric),
@@ -107,8 +107,9 @@ impl CallWorld {
     /// What the host of an agent says of its load.
     pub(super) fn word(&self, at: usize, stream: InboundStream) -> Word {
         let node = &self.nodes[at];
-        let queue = node.placed.get(&stream).and_then(|placed| node.queues.get(&placed.agent));
-        queue.map_or_else(Word::default, Queue::word)
+        let Some(agent) = node.placed.get(&stream).map(|placed| placed.agent) else { return Word::default() };
+        let failing = node.failing.get(&agent).copied().unwrap_or_default();
+        node.queues.get(&agent).map(|queue| Word { failing, ..queue.word() }).unwrap_or_default()
     }
 
     /// The call's place is free.
@@ -168,6 +169,12 @@ impl CallWorld {
         if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
             self.law.complete(call);
         }
+        let failing = self.nodes[at].failing.entry(agent).or_default();
+        *failing = match &ended {
+            Ok(_) => 0,
+            Err(failure) if failure.code == Code::AgentFailed => failing.saturating_add(1),
+            Err(_) => *failing,
+        };
         self.with_queue(at, agent, fabric, |queue, now| queue.ended(now, stream));
         self.tell(at, Input::WorkEnded { stream, ended }, fabric);
     }

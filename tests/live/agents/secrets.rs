@@ -59,6 +59,7 @@ fn addresses() -> Vec<(&'static str, String)> {
         ("denied", server(echoing("401 No", "application/json"))),
         ("refused", server(echoing("400 Bad", "text/plain"))),
         ("busy", server(echoing("429 Slow", "application/json"))),
+        ("later", server(echoing("503 Later\r\nretry-after: 60", "application/json"))),
         (
             "half",
             say("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 900\r\n\r\n{\"a\":"
@@ -108,6 +109,21 @@ fn plant(folder: &Folder) -> Vec<String> {
             "http = {{ url = \"http://127.0.0.1:9/{CANARY}\", header_env = {{ A = \"{CANARY}_KEY\" }} }}"
         ),
     );
+    let events = |end: &str| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        let begin = json!({"choices": [{"delta": {"content": "Well"}}]});
+        let end = end.to_owned();
+        let port = server(move |mut stream, request| {
+            let error = json!({"error": {"message": format!("not for {request}")}});
+            let end = end.replace("ERROR", &error.to_string());
+            drop(stream.write_all(format!("{head}data: {begin}\n\n{end}").as_bytes()));
+        });
+        format!(
+            "base_url = \"http://{CANARY}-user:{CANARY}-word@127.0.0.1:{port}/{CANARY}\", {headers}, model = \"m\""
+        )
+    };
+    agent("chat-torn".into(), format!("chat = {{ {} }}", events("")));
+    agent("chat-events".into(), format!("chat = {{ {} }}", events("data: ERROR\n\n")));
     let env = format!("env = {{ SECRET = \"{CANARY}-env\" }}");
     let shell = |script: &str| json!(["sh", "-c", script, format!("{CANARY}-argument")]);
     let commands = [
@@ -122,6 +138,8 @@ fn plant(folder: &Folder) -> Vec<String> {
         agent(format!("command-{failure}"), format!("command = {command}\n{env}"));
         agent(format!("stdio-{failure}"), format!("mcp = {{ command = {command}, {env} }}"));
     }
+    let hungry = shell("for n in $(seq 99); do sleep 60 & done; echo $SECRET $0 >&2; wait");
+    agent("command-hungry".into(), format!("command = {hungry}\n{env}"));
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/mcp/upstream/tells.py");
     agent(
         "stdio-tells".into(),

@@ -1,5 +1,6 @@
 //! A small real HTTP server: it answers as a function says and remembers what it was asked.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -11,11 +12,13 @@ use tokio::task::JoinHandle;
 pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) path: String,
-    pub(crate) authorization: String,
+    /// By their names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
 }
 
-/// Status and body; the body of a redirect is its target.
+/// Status and body; the body of a redirect is its target. One that begins with `retry-after:` is that header, and one that begins
+/// with `event-stream:` is of that type.
 type Answer = (u16, String);
 
 /// A server on loopback; it ends when dropped.
@@ -73,13 +76,13 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Request {
         let mut line = String::new();
         stream.read_line(&mut line).await.unwrap();
         match line.trim().split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.parse().unwrap()
+            Some((name, value)) => {
+                let name = name.to_ascii_lowercase();
+                if name == "content-length" {
+                    length = value.parse().unwrap();
+                }
+                request.headers.insert(name, value.to_owned());
             }
-            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
-                request.authorization = value.to_owned();
-            }
-            Some(_) => {}
             None => break,
         }
     }
@@ -90,10 +93,14 @@ async fn read(stream: &mut BufReader<TcpStream>) -> Request {
 }
 
 async fn write(stream: &mut BufReader<TcpStream>, status: u16, body: &str) -> std::io::Result<()> {
-    let (location, body) =
-        if status == 302 { (format!("location: {body}\r\n"), "") } else { (String::new(), body) };
+    let (header, body) = match body.strip_prefix("event-stream:") {
+        Some(events) => ("content-type: text/event-stream; charset=utf-8\r\n".to_owned(), events),
+        None if status == 302 => (format!("location: {body}\r\n"), ""),
+        None if body.starts_with("retry-after:") => (format!("{body}\r\n"), ""),
+        None => (String::new(), body),
+    };
     let head = format!(
-        "HTTP/1.1 {status} Said\r\n{location}content-length: {}\r\nconnection: close\r\n\r\n",
+        "HTTP/1.1 {status} Said\r\n{header}content-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes()).await?;

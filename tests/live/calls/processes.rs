@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use aop::api::{CallAnswer, Ready};
 use aop::host::CallOptions;
-use aop::proto::call::Report;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::{Node, PATIENCE, SLACK, failure, task};
+use super::{Node, PATIENCE, SLACK, failure, task, timed};
 
 /// An `aop node` that runs the three builtin agents, one that answers with its input, and one that says nothing for a minute.
 pub(super) struct Process {
@@ -121,8 +120,7 @@ async fn caller_of(host: &Process) -> Node {
 /// Calls the sleeper, does `harm` once it works, and tells how the call ended and how long after the harm.
 async fn harmed(caller: &Node, seconds: u64, harm: impl FnOnce()) -> (CallAnswer, Duration) {
     let (progress, mut reports) = mpsc::channel(8);
-    let time = Some(Duration::from_secs(seconds));
-    let options = CallOptions { timeout: time, reports: Some(progress), ..CallOptions::default() };
+    let options = CallOptions { reports: Some(progress), ..timed(Duration::from_secs(seconds)) };
     let call = caller.handle().call("sleep", task(60_000), options);
     let harming = async {
         while !matches!(reports.recv().await, Some(Report::Progress(_))) {

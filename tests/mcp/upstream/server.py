@@ -5,7 +5,7 @@
 
 It leaves at once if the gate file exists. With --prompts it has no tools and counts its starts in the record. Its tools,
 each offered if named: echo, structured, repeated, image, null, fail, fault, pid, progress, wait, deaf, pings, crash, endless, spawn,
-grow, variable, huge, many=N, and those of ANSWERS, whose answers are wrong.
+grow, variable, trace, task, slow_task, failing_task, huge, many=N, and those of ANSWERS, whose answers are wrong.
 """
 
 import argparse
@@ -98,6 +98,21 @@ def text(words, **more):
     return {"content": [{"type": "text", "text": words}], **more}
 
 
+polls = {}
+
+
+def task_of(task, kind):
+    """A task is done, or has failed, when it has been asked for three times; a slow one never."""
+    count = polls[task] = polls.get(task, -1) + 1
+    state = {"resultType": kind, "taskId": task, "createdAt": "2026-01-01T00:00:00Z", "lastUpdatedAt": "2026-01-01T00:00:00Z"}
+    state |= {"status": "working", "statusMessage": f"asked {count} times", "ttlMs": None, "pollIntervalMs": 1}
+    if count < 3 or task.startswith("slow"):
+        return state
+    if task.startswith("failing"):
+        return {**state, "status": "failed", "error": {"code": -32000, "message": "no paper"}}
+    return {**state, "status": "completed", "result": text("made in time")}
+
+
 def call(name, arguments, params, request):
     if name == "echo":
         return text(json.dumps(arguments, sort_keys=True))
@@ -111,6 +126,10 @@ def call(name, arguments, params, request):
         return text("the text", structuredContent=None)
     if name == "variable":
         return text(os.environ.get("AOP_TEST_GIVEN", "unset"))
+    if name == "trace":
+        return text(params.get("_meta", {}).get("traceparent", "none"))
+    if name in ("task", "slow_task", "failing_task"):
+        return task_of(f"{name}-{request}", "task")
     if name == "huge":
         return text("x" * arguments["bytes"])
     if name == "fail":
@@ -165,6 +184,11 @@ for line in sys.stdin:
         send({"id": request, "error": {"code": -32602, "message": "Invalid cursor"}})
     elif method == "tools/list":
         send({"id": request, "result": result})
+    elif method == "tasks/get":
+        send({"id": request, "result": task_of(params["taskId"], "complete")})
+    elif method == "tasks/cancel":
+        record(f"cancelled {params['taskId']}")
+        send({"id": request, "result": {"resultType": "complete"}})
     elif method == "tools/call" and params["name"] in ANSWERS:
         sys.stdout.write("a line of the program itself\n" + ANSWERS[params["name"]].replace("ID", str(request)) + "\n")
         sys.stdout.flush()
