@@ -215,7 +215,7 @@ impl World {
 
     /// What became of each call so far.
     pub fn call_ends(&self) -> impl Iterator<Item = &CallEnding> {
-        self.engine.calls.ends()
+        self.engine.calls.law().ends()
     }
 
     /// A client of a node calls an agent of another, in some milliseconds.
@@ -334,7 +334,7 @@ impl World {
             counts: self.engine.fabric.network.counts,
             acknowledged: reference.acknowledged,
             refused: reference.refused.clone(),
-            calls: self.engine.calls.counts(),
+            calls: self.engine.calls.law().counts(),
         }
     }
 }

@@ -330,8 +330,8 @@ const MUTATIONS: &[Mutation] = &[
         test: "calls",
         edits: &[Edit(
             "src/proto/call/attempts.rs",
-            "self.in_doubt |= self.stage == Stage::Sent;",
-            "self.in_doubt |= false;",
+            "self.in_doubt |= self.sent_to.take().is_some();",
+            "self.sent_to = None;",
         )],
     },
     Mutation {
@@ -347,9 +347,9 @@ const MUTATIONS: &[Mutation] = &[
         name: "an accepted call outlives its deadline",
         test: "calls",
         edits: &[Edit(
-            "src/proto/call/caller.rs",
-            "call.stage.until().map_or(call.wanted.deadline,",
-            "call.stage.until().map_or(call.wanted.deadline * 1_000,",
+            "src/proto/call/outbound.rs",
+            "chain([self.wanted.deadline]).min()",
+            "chain([self.wanted.deadline * 1_000]).min()",
         )],
     },
     Mutation {
@@ -373,41 +373,22 @@ const MUTATIONS: &[Mutation] = &[
         ],
     },
     Mutation {
-        name: "a call is offered again, and its host forgot it",
+        name: "a host voids what runs when it is asked for it again",
         test: "calls",
-        edits: &[
-            Edit(
-                "src/proto/call/caller.rs",
-                "(Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {",
-                "(Stage::Offered { .. } | Stage::Waiting { .. } | Stage::Accepted { .. }, Loss::Closed(why)) => {",
-            ),
-            Edit(
-                "src/proto/call/registry.rs",
-                "if is_repeated || self.ends.get(&key).is_some_and(|(_, void)| offer.attempt <= *void) {",
-                "if is_repeated {",
-            ),
-        ],
+        edits: &[Edit(
+            "src/proto/call/registry.rs",
+            "            if work.begun {",
+            "            if work.begun && work.is_done {",
+        )],
     },
     Mutation {
-        name: "a call is offered again, and its host is another run",
+        name: "another run of a host says that a call has not begun",
         test: "calls",
-        edits: &[
-            Edit(
-                "src/proto/call/caller.rs",
-                "(Stage::Offered { .. } | Stage::Waiting { .. }, Loss::Closed(why)) => {",
-                "(Stage::Offered { .. } | Stage::Waiting { .. } | Stage::Accepted { .. }, Loss::Closed(why)) => {",
-            ),
-            Edit(
-                "src/proto/call/attempts.rs",
-                "self.spoke_to.get(host).is_none_or(|known| *known == incarnation)",
-                "self.spoke_to.get(host).is_none_or(|known| *known == incarnation || *known != incarnation)",
-            ),
-            Edit(
-                "src/proto/call/registry.rs",
-                "if offer.expected.is_some_and(|expected| expected != self.incarnation) {",
-                "if offer.expected.is_some_and(|expected| expected != expected) {",
-            ),
-        ],
+        edits: &[Edit(
+            "src/proto/call/registry.rs",
+            "if attach.incarnation != self.incarnation {",
+            "if attach.attempt > 1_000 {",
+        )],
     },
     Mutation {
         name: "nobody asks the way again",

@@ -12,8 +12,7 @@ use super::field::{Fields, JsonPath, MemberPart, Violation, bad_name, compact, q
 use super::name::similar_name;
 use super::run_config::{Rate, check_env, check_headers, check_process_limits};
 use super::schema::Schema;
-use crate::proto::call::Balance;
-use crate::proto::card::{AgentCard, CallLimits, Origin, Scope};
+use crate::proto::card::{AgentCard, Balance, CallLimits, Origin, Scope};
 use crate::proto::code::Code;
 use crate::proto::limits::GRANTS_MAX;
 use crate::proto::name::{AgentName, NameError, ZoneName};

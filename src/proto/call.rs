@@ -20,6 +20,7 @@ mod io;
 mod message;
 mod outbound;
 mod queue;
+mod refusals;
 mod registry;
 
 use std::collections::VecDeque;
@@ -28,7 +29,6 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub use self::balance::{Balance, NotABalance};
 use self::caller::Caller;
 pub use self::context::{CallContext, ChainError, Conversation, NotAConversation, NotATrace, TraceParent};
 use self::host::Host;

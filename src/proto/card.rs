@@ -2,11 +2,13 @@
 //!
 //! JSON parts (schemas, the imported original) travel as JSON text: the protocol carries them and never interprets them.
 
+mod balance;
 pub mod version;
 
 use serde::{Deserialize, Serialize};
 
-use super::call::Balance;
+pub use self::balance::{Balance, NotABalance};
+
 use super::codec;
 use super::limits::{ENDPOINTS_MAX, LABELS_MAX};
 use super::name::{AgentName, ZoneName};

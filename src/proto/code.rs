@@ -162,7 +162,7 @@ codes! {
     Cancelled "cancelled" 409 Failure Never Sender "Whoever asked for it took it back.";
     HostRestarted "host_restarted" 503 Failure Unsure Host "The host forgot whether it ran the call.";
     Unreachable "unreachable" 503 Unreachable Unsure Host "The host cannot be reached, or was lost.";
-    CircuitOpen "circuit_open" 503 Unreachable Later Host "No host of the agent was reached lately; the message says when one is tried.";
+    CircuitOpen "circuit_open" 503 Unreachable Later Host "No host was reached lately; the message says when one is tried.";
     Deadline "deadline" 503 Unreachable Unsure Nobody "The call was not done in time.";
     StartFailed "start_failed" 503 Failure Later Agent "The agent could not be started.";
     UpstreamFailed "upstream_failed" 503 Failure Unsure Agent "What the agent is made of gave no answer.";

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call::Balance;
-use super::card::AgentCard;
+use super::card::{AgentCard, Balance};
 use super::identity::{AgentId, PeerKey};
 use super::liveness::Presence;
 use super::message::Alive;

@@ -5,6 +5,7 @@
 //! Everything that is drawn here comes from a generator of its own, and nothing is drawn in a world without calls, so such
 //! worlds run as if this did not exist. What was promised to callers is checked with every step (`law`).
 
+mod conditions;
 mod law;
 mod streams;
 mod work;
@@ -12,10 +13,10 @@ mod work;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Deserialize;
 
+pub use self::conditions::{CallConditions, ClientCall, HostTraits, WorkLength};
 use self::law::CallLaw;
 pub use self::law::{CallCounts, CallEnding};
 use self::streams::{Arrival, Frame, Streams, Toward};
@@ -27,123 +28,13 @@ use super::fabric::Fabric;
 use super::queue::Due;
 use super::sim_node::{Firing, Timer};
 use crate::proto::call::{
-    Access, Balance, CallContext, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input,
-    Loss, OutboundStream, Output, Queue, Repeats, Replica, Turn, Wanted,
+    Access, CallContext, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss,
+    OutboundStream, Output, Queue, Repeats, Replica, Turn, Wanted,
 };
 use crate::proto::identity::AgentId;
-use crate::proto::name::FullName;
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
 const SEARCH_MS_MAX: u64 = 6_000;
-/// How calls go in a world.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CallConditions {
-    /// Share of streams that cannot be opened though the host is there, 0 to 1.
-    pub refused: f64,
-    /// Share of streams that the host's queue of new streams drops without a word, 0 to 1.
-    pub dropped: f64,
-    /// Share of frames that break their stream, 0 to 1.
-    pub breaks: f64,
-    /// Share of frames that stall, 0 to 1.
-    pub stalls: f64,
-    /// Share of the ends of broken streams that never learn of it, 0 to 1.
-    pub unnoticed: f64,
-    /// How long the others take to learn of it at most, milliseconds.
-    pub detection_ms_max: u64,
-    /// How long agents work.
-    pub work: WorkLength,
-    /// Share of work that ends with the agent's failure, 0 to 1.
-    pub fails: f64,
-    /// Calls that an agent works on at once, at least 1.
-    pub places: usize,
-    /// Calls that wait for a place at most.
-    pub queue_max: usize,
-}
-
-/// How long an agent works on a call, drawn for each.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WorkLength {
-    /// Up to so many milliseconds: each length is as likely as one of half its size.
-    UpTo(u64),
-    /// So many milliseconds in the mean, exponentially.
-    Exponential(f64),
-    /// As a language model: lognormal around 4 s, from 0.5 to 60 s.
-    Llm,
-}
-
-/// How a node runs its agents.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct HostTraits {
-    /// How much faster it works than others.
-    pub speed: f64,
-    /// Share of runs that fail at once, 0 to 1.
-    pub fails_at_once: f64,
-}
-
-impl Default for WorkLength {
-    fn default() -> WorkLength {
-        WorkLength::UpTo(0)
-    }
-}
-
-impl Default for HostTraits {
-    fn default() -> HostTraits {
-        HostTraits { speed: 1.0, fails_at_once: 0.0 }
-    }
-}
-
-impl WorkLength {
-    /// The mean of what is drawn, milliseconds.
-    pub fn mean_ms(self) -> f64 {
-        match self {
-            WorkLength::UpTo(most) => most as f64 / (most.max(2) as f64).log2(),
-            WorkLength::Exponential(mean) => mean,
-            // By numbers: the cut takes little from the mean of e^(ln 4 s + 1/2).
-            WorkLength::Llm => 6_500.0,
-        }
-    }
-
-    fn draw(self, rng: &mut impl Rng) -> u64 {
-        let even = |rng: &mut dyn FnMut() -> f64| 1.0 - rng();
-        match self {
-            WorkLength::UpTo(most) => {
-                let halvings = rng.random_range(0..=most.max(1).ilog2());
-                rng.random_range(0..=most >> halvings)
-            }
-            WorkLength::Exponential(mean) => (-even(&mut || rng.random::<f64>()).ln() * mean).ceil() as u64,
-            WorkLength::Llm => {
-                let (one, other) = (even(&mut || rng.random::<f64>()), rng.random::<f64>());
-                let normal = (-2.0 * one.ln()).sqrt() * (std::f64::consts::TAU * other).cos();
-                (4_000.0 * normal.exp()).clamp(500.0, 60_000.0) as u64
-            }
-        }
-    }
-}
-
-/// What a client of one node calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCall {
-    /// The node that offered the agent.
-    pub host: usize,
-    /// The agent.
-    pub agent: FullName,
-    /// Other nodes that run it, too. No record says so: which hosts an owner let in is not what worlds of calls are about.
-    pub also: Vec<usize>,
-    /// Bytes of the input.
-    pub size: usize,
-    /// How long the client gives the call, milliseconds.
-    pub patience_ms: u64,
-    /// After how long it does not wait any more, milliseconds.
-    pub gives_up_ms: Option<u64>,
-    /// Whether the work goes on though the caller is gone for a time.
-    pub is_detached: bool,
-    /// In which order hosts are asked.
-    pub balance: Balance,
-    /// What may be done again.
-    pub repeats: Repeats,
-}
-
 /// Something of a call that is due at one node.
 #[derive(Debug)]
 pub(super) struct CallEvent {
@@ -206,18 +97,13 @@ impl CallWorld {
     }
 
     /// What became of the calls so far.
-    pub(super) fn counts(&self) -> CallCounts {
-        self.law.counts()
+    pub(super) fn law(&self) -> &CallLaw {
+        &self.law
     }
 
     /// How a node runs its agents from now on.
     pub(super) fn set_traits(&mut self, at: usize, traits: HostTraits) {
         self.nodes[at].traits = traits;
-    }
-
-    /// What became of each call, in the order of their ids.
-    pub(super) fn ends(&self) -> impl Iterator<Item = &CallEnding> {
-        self.law.ends()
     }
 
     /// A client's call, to be scheduled.
@@ -314,7 +200,7 @@ impl CallWorld {
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
         // Before the machine hears of it: that may end the call within the same turn.
-        let due = (now, now + client.patience_ms, client.repeats.is_idempotent);
+        let due = (now, now + client.patience_ms, client.is_idempotent);
         self.law.make(call, at, client.also, client.size, due);
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
@@ -330,7 +216,7 @@ impl CallWorld {
             stream: false,
             is_detached: client.is_detached,
             balance: client.balance,
-            repeats: client.repeats,
+            repeats: Repeats { max: client.repeats_max, is_idempotent: client.is_idempotent },
             sent: None,
         };
         self.tell(at, Input::Call { call, wanted }, fabric);
@@ -410,8 +296,8 @@ impl CallWorld {
             Output::Attach { stream, attach } => {
                 self.send_out(stream, Frame::Said(CallRequest::Attach(attach).encode()), fabric);
             }
-            Output::Cancel(stream) => self.say_last(stream, &CallRequest::Cancel, fabric),
-            Output::Taken(stream) => self.say_last(stream, &CallRequest::Taken, fabric),
+            Output::Cancel(stream) => self.close_outbound(stream, Some(&CallRequest::Cancel), fabric),
+            Output::Taken(stream) => self.close_outbound(stream, Some(&CallRequest::Taken), fabric),
             Output::SendInput { stream, .. } => {
                 let size = self.law.size(stream.call);
                 self.send_out(stream, Frame::Document(size), fabric);
@@ -421,7 +307,7 @@ impl CallWorld {
             | Output::Report { .. }
             | Output::Listen(_)
             | Output::LookFor { .. } => {}
-            Output::Close(stream) => self.close_outbound(stream, fabric),
+            Output::Close(stream) => self.close_outbound(stream, None, fabric),
             Output::Search { call, .. } => {
                 let after = self.rng.random_range(1..SEARCH_MS_MAX);
                 self.schedule(after, at, What::Searched(call), fabric);
@@ -431,26 +317,22 @@ impl CallWorld {
                 self.law.end(call, &end, fabric.kernel.now(), self.nodes[at].slept_until_ms);
             }
             Output::Accept { stream, incarnation, .. } => {
-                self.reply(stream, CallReply::Accepted { incarnation, word: self.word(at, stream) }, fabric);
+                self.reply(
+                    stream,
+                    CallReply::Accepted { incarnation, word: self.nodes[at].word(stream) },
+                    fabric,
+                );
             }
             Output::WantPlace { stream, agent } => self.want_place(at, stream, agent, fabric),
             Output::SayQueued { stream, ahead } => {
                 self.reply(
                     stream,
-                    CallReply::Queued { ahead: ahead as u32, word: self.word(at, stream) },
+                    CallReply::Queued { ahead: ahead as u32, word: self.nodes[at].word(stream) },
                     fabric,
                 );
             }
             Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
-            Output::Run { stream, deadline } => {
-                let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now()));
-                if let Some(placed) = self.nodes[at].placed.get_mut(&stream) {
-                    placed.deadline = deadline;
-                    let agent = placed.agent;
-                    self.with_queue(at, agent, fabric, |queue, now| queue.input(now, stream));
-                    self.schedule(left.as_millis() as u64, at, What::Overdue(stream), fabric);
-                }
-            }
+            Output::Run { stream, deadline } => self.ready(at, stream, deadline, fabric),
             Output::Resume { stream, .. } => self.reply(stream, CallReply::Alive, fabric),
             Output::Stop { work } => self.leave_queue(at, work, fabric),
             Output::Forget { .. } => {}
@@ -471,13 +353,11 @@ impl CallWorld {
         }
     }
 
-    /// A caller says its last word on a stream.
-    fn say_last(&mut self, stream: OutboundStream, word: &CallRequest, fabric: &mut Fabric) {
-        self.send_out(stream, Frame::Said(word.encode()), fabric);
-        self.close_outbound(stream, fabric);
-    }
-
-    fn close_outbound(&mut self, stream: OutboundStream, fabric: &mut Fabric) {
+    /// A caller closes a stream, with a last word or without.
+    fn close_outbound(&mut self, stream: OutboundStream, word: Option<&CallRequest>, fabric: &mut Fabric) {
+        if let Some(word) = word {
+            self.send_out(stream, Frame::Said(word.encode()), fabric);
+        }
         if let Some(id) = self.streams.inbound(stream) {
             self.close(id, Toward::Host, fabric);
         }
@@ -499,7 +379,10 @@ impl CallWorld {
         let Some(input) = (match (toward, arrival) {
             (Toward::Host, Arrival::Closed | Arrival::Gone) => {
                 self.streams.close(id, Toward::Host);
-                self.leave_unbegun(at, id, fabric);
+                // What of the input was here counts as much as nothing.
+                if self.nodes[at].placed.get(&id).is_some_and(|placed| placed.deadline.is_zero()) {
+                    self.leave_queue(at, id, fabric);
+                }
                 Some(Input::Gone(id))
             }
             (Toward::Host, Arrival::Frame(Frame::Said(bytes))) => match CallRequest::decode(&bytes) {

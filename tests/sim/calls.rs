@@ -3,7 +3,7 @@
 
 use std::sync::Mutex;
 
-use aop::proto::call::{Balance, Repeats};
+use aop::proto::card::Balance;
 use aop::sim::{
     CallConditions, CallCounts, ClientCall, Conditions, Fault, RestartFrom, Setup, WorkLength, World,
 };
@@ -177,7 +177,8 @@ fn client_call(also: Vec<usize>, patience_ms: u64) -> ClientCall {
         gives_up_ms: None,
         is_detached: false,
         balance: Balance::Load,
-        repeats: Repeats::default(),
+        repeats_max: 0,
+        is_idempotent: false,
     }
 }
 

@@ -14,10 +14,8 @@ use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
 use crate::net::calls::{CallResult, Kept, RemoteCall};
-use crate::proto::call::{
-    self, Balance, CallContext, CallFailure, CallId, Incarnation, Outcome, Repeats, Report,
-};
-use crate::proto::card::{AgentCard, CallLimits};
+use crate::proto::call::{self, CallContext, CallFailure, CallId, Incarnation, Outcome, Repeats, Report};
+use crate::proto::card::{AgentCard, Balance, CallLimits};
 use crate::proto::code::Code;
 use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
@@ -165,45 +163,45 @@ impl Handle {
             is_brief,
             balance: pending.options.balance.unwrap_or(limits.balance),
             repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
-            kept: pending.is_task.then(|| self.kept(pending.id, None)),
+            kept: pending.is_task.then(|| kept(self, pending.id, None)),
         };
         view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
     }
+}
 
-    /// Asks a host for a call that it accepted in an earlier run of this node. Nothing is offered: the host knows the call by its
-    /// id, and what it says is the end of it.
-    pub(super) async fn ask_again(
-        &self,
-        pending: PendingCall,
-        (host, incarnation): (PeerKey, Incarnation),
-    ) -> api::CallAnswer {
-        let remote = RemoteCall {
-            call: pending.id,
-            agent: AgentId([0; 20]),
-            name: FullName { agent: ASKED_AGAIN.clone(), zone: ZoneName::root() },
-            replicas: vec![call::Replica { host, presence: Presence::Unknown, weight: 1 }],
-            deadline: pending.deadline(None),
-            schema: None,
-            input: Value::Null,
-            reports: pending.options.reports,
-            context: CallContext::default(),
-            stream: false,
-            is_brief: false,
-            balance: Balance::default(),
-            repeats: Repeats::default(),
-            kept: Some(self.kept(pending.id, Some((host, incarnation)))),
-        };
-        view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
-    }
+/// Asks a host for a call that it accepted in an earlier run of this node. Nothing is offered: the host knows the call by its
+/// id, and what it says is the end of it.
+pub(super) async fn ask_again(
+    handle: &Handle,
+    pending: PendingCall,
+    (host, incarnation): (PeerKey, Incarnation),
+) -> api::CallAnswer {
+    let remote = RemoteCall {
+        call: pending.id,
+        agent: AgentId([0; 20]),
+        name: FullName { agent: ASKED_AGAIN.clone(), zone: ZoneName::root() },
+        replicas: vec![call::Replica { host, presence: Presence::Unknown, weight: 1 }],
+        deadline: pending.deadline(None),
+        schema: None,
+        input: Value::Null,
+        reports: pending.options.reports,
+        context: CallContext::default(),
+        stream: false,
+        is_brief: false,
+        balance: Balance::default(),
+        repeats: Repeats::default(),
+        kept: Some(kept(handle, pending.id, Some((host, incarnation)))),
+    };
+    view::call_answer(handle.calls.call(remote).await, pending.id, pending.started)
+}
 
-    fn kept(&self, call: CallId, sent: Option<(PeerKey, Incarnation)>) -> Kept {
-        let tasks = self.tasks.clone();
-        let note_sent = move |host, incarnation| {
-            let tasks = tasks.clone();
-            async move { tasks.note_sent(call, host, Some(incarnation)).await }.boxed()
-        };
-        Kept { note_sent: Arc::new(note_sent), sent }
-    }
+fn kept(handle: &Handle, call: CallId, sent: Option<(PeerKey, Incarnation)>) -> Kept {
+    let tasks = handle.tasks.clone();
+    let note_sent = move |host, incarnation| {
+        let tasks = tasks.clone();
+        async move { tasks.note_sent(call, host, Some(incarnation)).await }.boxed()
+    };
+    Kept { note_sent: Arc::new(note_sent), sent }
 }
 
 impl PendingCall {

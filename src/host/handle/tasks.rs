@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::call::{PendingCall, context_of, judge_time, time_of};
+use super::call::{PendingCall, ask_again, context_of, judge_time, time_of};
 use super::{CallOptions, Handle};
 use crate::api::{self, ApiError};
 use crate::host::tasks::{TaskSignals, Tasks};
@@ -284,7 +284,7 @@ impl TaskClient {
         pending: PendingCall,
     ) -> Result<api::CallAnswer, ApiError> {
         match self.sent(task) {
-            Some(sent) => Ok(self.0.ask_again(pending, sent).await),
+            Some(sent) => Ok(ask_again(&self.0, pending, sent).await),
             None => self.0.make(agent, pending).await,
         }
     }

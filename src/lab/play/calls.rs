@@ -5,7 +5,6 @@ use rand_chacha::ChaCha8Rng;
 
 use super::super::measure::{Metrics, percentile};
 use super::super::scenario::{Calls, How};
-use crate::proto::call::Repeats;
 use crate::proto::name::{FullName, ZoneName};
 use crate::sim::{CallConditions, CallEnding, ClientCall, ClientOp, Fault, HostTraits, RestartFrom, World};
 
@@ -130,7 +129,8 @@ fn client_call(calls: &Calls) -> ClientCall {
         gives_up_ms: None,
         is_detached: calls.detached,
         balance: calls.balance,
-        repeats: Repeats { max: calls.repeats, is_idempotent: calls.idempotent },
+        repeats_max: calls.repeats,
+        is_idempotent: calls.idempotent,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::values::{count, duration, optional_duration};
-use crate::proto::call::Balance;
+use crate::proto::card::Balance;
 use crate::sim::WorkLength;
 
 /// Calls of one agent that runs at the first nodes, by the last nodes. They begin when all know it.

@@ -21,9 +21,10 @@ use crate::net::client::NodeClient;
 use crate::net::streams::calls::{CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
-    Balance, CallContext, CallFailure, CallId, CallReply, CallRequest, Incarnation, Input, Loss,
-    OutboundStream, Outcome, Output, Repeats, Replica, Report, Wanted,
+    CallContext, CallFailure, CallId, CallReply, CallRequest, Incarnation, Input, Loss, OutboundStream,
+    Outcome, Output, Repeats, Replica, Report, Wanted,
 };
+use crate::proto::card::Balance;
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};

@@ -172,7 +172,8 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{Balance, CallContext, Progress, Repeats, Word};
+    use crate::proto::call::{CallContext, Progress, Repeats, Word};
+    use crate::proto::card::Balance;
     use crate::proto::identity::AgentId;
 
     const LEFT: Duration = Duration::from_secs(1);

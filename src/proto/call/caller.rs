@@ -7,6 +7,8 @@
 //! accepted there is no other: if its stream is lost the host is asked for the call on another. What may be said of the call is
 //! decided by its [`Attempts`]. Whatever happens, it ends at its deadline.
 
+mod legs;
+
 use std::cmp::{max, min};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::attempts::{Attempts, Ran, Step, accept_patience};
 use super::balance::rendezvous;
 use super::budget::Budget;
-use super::candidates::{Candidates, Next};
+use super::candidates::Candidates;
 use super::host::transfer_time;
 use super::hosts::Hosts;
 use super::outbound::{
@@ -27,9 +29,8 @@ use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outco
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{
-    CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_ATTACH_AFTER_SILENCE, CALL_ATTACH_KEPT,
-    CALL_ATTACHES_MAX, CALL_OFFERS_AT_ONCE, CALL_OPEN_PATIENCE, CALL_REOPEN_MS, CALL_REPEAT_PAUSE,
-    CALL_REPEAT_PAUSE_MAX, CALL_SEARCH_TIME_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
+    CALL_ACCEPT_PATIENCE_MAX, CALL_ATTACH_AFTER_SILENCE, CALL_ATTACH_KEPT, CALL_REOPEN_MS, CALL_REPEAT_PAUSE,
+    CALL_REPEAT_PAUSE_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
 };
 
 type Outputs = VecDeque<Output>;
@@ -377,31 +378,6 @@ impl Caller {
         }
     }
 
-    /// The stream of an accepted call was lost: another is opened, at once at first, to ask for the call.
-    fn make_up_for(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Leg { lost: Some(lost), losses, .. } = &mut call.legs[leg] else { return };
-        // A host that takes the stream and drops it again is not asked without end.
-        let pause = CALL_ACCEPT_PATIENCE * 2u32.pow((*losses).min(6));
-        let (is_first, until) = (*losses == 0, lost.until);
-        (*losses, lost.failures) = (*losses + 1, lost.failures + 1);
-        let is_over = !call.wanted.is_detached && lost.failures > CALL_ATTACHES_MAX;
-        if is_over || until <= now {
-            let why = std::mem::take(&mut call.why);
-            let failure = call.attempts.lose(Code::Unreachable, why);
-            return self.fail(now, id, leg, (failure, Ran::Perhaps), outputs);
-        }
-        let stream = OutboundStream { call: id, number: call.legs[leg].stream };
-        if stream.number > 0 {
-            outputs.push_back(Output::Close(stream));
-        }
-        if is_first {
-            return self.open(now, id, leg, outputs);
-        }
-        call.legs[leg].stage = Stage::Pausing { until: min(now + pause, until) };
-        self.set_timer(id);
-    }
-
     /// A host said how its part of the call ended, or nobody can say it any more.
     fn fail(
         &mut self,
@@ -450,96 +426,6 @@ impl Caller {
         self.set_timer(id);
     }
 
-    /// Turns to the next host, where none is asked.
-    fn go_on(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
-        let Caller { calls, hosts, .. } = self;
-        let Some(call) = calls.get_mut(&id) else { return };
-        if !call.legs.is_empty() {
-            return self.ask_beside(now, id, outputs);
-        }
-        let (agent, balance) = (call.wanted.agent, call.wanted.balance);
-        match call.candidates.next(now, |candidate| hosts.rank(now, candidate, &agent, balance)) {
-            Some(Next::Ask(at)) => self.ask(now, id, at, outputs),
-            Some(Next::LookFor(at)) => {
-                let stage = Stage::Searching { until: now + CALL_SEARCH_TIME_MAX };
-                call.legs.push(Leg { stage, ..Leg::new(at) });
-                call.candidates.get_mut(at).is_asked = true;
-                outputs.push_back(Output::Search { call: id, host: call.candidates.get(at).host() });
-                self.set_timer(id);
-            }
-            None if call.refusal.as_ref().is_some_and(may_later) => self.repeat(now, id, outputs),
-            None => self.end_refused(now, id, outputs),
-        }
-    }
-
-    /// Offers a call that waits everywhere to one more host, if there is one that was not asked yet.
-    fn ask_beside(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
-        let Caller { calls, hosts, .. } = self;
-        let Some(call) = calls.get_mut(&id) else { return };
-        let waits = |leg: &Leg| matches!(leg.stage, Stage::Waiting { .. });
-        let (agent, balance) = (call.wanted.agent, call.wanted.balance);
-        if call.legs.len() < CALL_OFFERS_AT_ONCE
-            && call.legs.iter().all(waits)
-            && let Some(at) = call.candidates.beside(|it| hosts.rank(now, it, &agent, balance))
-        {
-            return self.ask(now, id, at, outputs);
-        }
-        self.set_timer(id);
-    }
-
-    fn ask(&mut self, now: Duration, id: CallId, at: usize, outputs: &mut Outputs) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.candidates.get_mut(at).is_asked = true;
-        call.legs.push(Leg::new(at));
-        let leg = call.legs.len() - 1;
-        self.visit(now, id, leg, outputs);
-    }
-
-    /// Asks the host of a leg, once there is a stream for it.
-    fn visit(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let host = call.host(leg);
-        if self.hosts.take(now, host, call.wanted.agent, id) {
-            return self.open(now, id, leg, outputs);
-        }
-        call.legs[leg].stage = Stage::Queued;
-        if call.wanted.is_brief {
-            call.candidates.get_mut(call.legs[leg].at).has_refused = true;
-            self.leave(now, id, leg, outputs);
-            return self.go_on(now, id, outputs);
-        }
-        self.set_timer(id);
-    }
-
-    /// Opens the next stream of a leg.
-    fn open(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        // The number makes all that earlier streams of the leg may still report stale.
-        call.streams += 1;
-        let (stream, at) = (OutboundStream { call: id, number: call.streams }, call.legs[leg].at);
-        call.legs[leg].stream = stream.number;
-        let host = call.candidates.get(at).host();
-        let opens_until = match call.legs[leg].lost {
-            Some(lost) => lost.until,
-            None => call.candidates.get_mut(at).note_opening(now),
-        };
-        let is_patient = call.candidates.is_thorough || call.legs[leg].lost.is_some();
-        let patience = if is_patient { CALL_OPEN_PATIENCE } else { self.hosts.patience(&host) };
-        call.legs[leg].stage = Stage::Opening { since: now, until: min(now + patience, opens_until) };
-        outputs.push_back(Output::Open { stream, host });
-        self.set_timer(id);
-    }
-
-    fn leave_unanswered(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        call.why = "the host did not accept the call in time; it may be overloaded".into();
-        let host = call.host(leg);
-        call.candidates.get_mut(call.legs[leg].at).unanswered += 1;
-        self.hosts.unreached(now, &host);
-        self.leave(now, id, leg, outputs);
-        self.go_on(now, id, outputs);
-    }
-
     /// No host takes the call.
     fn end_refused(&mut self, now: Duration, id: CallId, outputs: &mut Outputs) {
         let Some(call) = self.calls.get_mut(&id) else { return };
@@ -581,38 +467,6 @@ impl Caller {
         }
     }
 
-    /// All hosts but one are asked no more.
-    fn leave_others(&mut self, now: Duration, id: CallId, but: OutboundStream, outputs: &mut Outputs) {
-        let other = |call: &OutboundCall| call.legs.iter().position(|leg| leg.stream != but.number);
-        while let Some(leg) = self.calls.get(&id).and_then(other) {
-            self.leave(now, id, leg, outputs);
-        }
-    }
-
-    /// A host is asked no more: its stream is closed, which tells one that wakes late that nobody waits for its word on this one,
-    /// and goes to who waits longest for one.
-    fn leave(&mut self, now: Duration, id: CallId, leg: usize, outputs: &mut Outputs) {
-        let Some(call) = self.calls.get_mut(&id) else { return };
-        let Leg { at, stream, stage, .. } = call.legs.remove(leg);
-        let (candidate, agent) = (call.candidates.get_mut(at), call.wanted.agent);
-        candidate.is_asked = false;
-        let host = candidate.host();
-        call.candidates.last_asked = Some(host);
-        if stream > 0 {
-            outputs.push_back(Output::Close(OutboundStream { call: id, number: stream }));
-        }
-        match stage {
-            Stage::Queued => self.hosts.leave(&host, id),
-            Stage::Searching { .. } => {}
-            _ => {
-                if let Some(next) = self.hosts.release(&host, &agent, id) {
-                    let leg = self.calls.get(&next).and_then(|call| call.leg_to(&host));
-                    leg.into_iter().for_each(|leg| self.open(now, next, leg, outputs));
-                }
-            }
-        }
-    }
-
     fn set_timer(&mut self, id: CallId) {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let due = call.due();
@@ -627,7 +481,8 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{Balance, CallContext, Calls, Incarnation, Input, Repeats, Replica, Word};
+    use crate::proto::call::{CallContext, Calls, Incarnation, Input, Repeats, Replica, Word};
+    use crate::proto::card::Balance;
     use crate::proto::identity::{AgentId, Identity};
     use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_AGENT_MAX};
     use crate::proto::liveness::Presence;

@@ -175,7 +175,7 @@ mod tests {
         for number in 0..CALL_CHAIN_MAX {
             assert_eq!(context.check(&agent(number)), Ok(()));
             context = context.within(CallId([number as u8 + 1; 16]), agent(number));
-            assert_eq!(context.check(&agent(0)).is_err(), true);
+            assert!(context.check(&agent(0)).is_err());
         }
         assert_eq!(context.root, Some(CallId([1; 16])), "the first");
         assert_eq!(context.check(&agent(99)), Err(ChainError::TooLong));

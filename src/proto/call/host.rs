@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use super::refusals::{lost_answer, stopped, voided, waited_in_vain};
 use super::registry::{CallPermit, CallRegistry, Known};
 use super::{
     Access, CallAttach, CallFailure, CallId, CallOffer, InboundStream, Incarnation, Outcome, Output,
@@ -20,7 +21,6 @@ use crate::proto::limits::{
     CALL_ENDS_KEPT_PER_PEER_MAX, CALL_INPUT_BYTES_PER_SECOND, CALL_INPUT_PATIENCE,
     CALL_OUTPUTS_KEPT_BYTES_MAX, CALL_OUTPUTS_KEPT_BYTES_PER_PEER_MAX, CALL_WORK_LEAST,
 };
-use crate::proto::name::FullName;
 
 /// The calls that a node takes; as many as the registry admits.
 #[derive(Debug)]
@@ -484,46 +484,9 @@ impl Kept {
     }
 }
 
-fn waited_in_vain() -> CallFailure {
-    let message = "the call waited for a free place of the agent until its deadline";
-    CallFailure::new(Code::Deadline, Outcome::NotStarted, message)
-}
-
-fn voided() -> CallFailure {
-    let message = "the connection broke before all of the input was here; call again";
-    CallFailure::new(Code::Unreachable, Outcome::NotStarted, message)
-}
-
-fn lost_answer() -> CallFailure {
-    let message = "the agent ended, and its answer is not kept any more; look before you call again";
-    CallFailure::new(Code::AnswerLost, Outcome::Done, message)
-}
-
-fn stopped() -> CallFailure {
-    let message = "the work was ended because nobody asked for it in time; look before you call again";
-    CallFailure::new(Code::Unreachable, Outcome::Unknown, message)
-}
-
 /// How long so many bytes take over a slow link.
 pub(super) fn transfer_time(size: usize) -> Duration {
     Duration::from_secs_f64(size as f64 / CALL_INPUT_BYTES_PER_SECOND as f64)
-}
-
-impl Access {
-    fn check(self, offer: &CallOffer) -> Result<(), CallFailure> {
-        let name: &FullName = &offer.name;
-        let (code, message) = match self {
-            Access::Granted => match offer.context.check(&offer.agent_id()) {
-                Ok(()) => return Ok(()),
-                Err(error) => (Code::CallChain, error.to_string()),
-            },
-            Access::NotFound => (Code::NotFound, format!("{name} is not run by this host")),
-            Access::NotAllowed => {
-                (Code::NotAllowed, format!("the host of {name} does not let this peer call it"))
-            }
-        };
-        Err(CallFailure::new(code, Outcome::NotStarted, message))
-    }
 }
 
 #[cfg(test)]

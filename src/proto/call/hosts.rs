@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::balance::weighted;
 use super::candidates::Candidate;
-use super::{Balance, CallId, Word};
+use super::{CallId, Word};
+use crate::proto::card::Balance;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{
     CALL_ACCEPT_PATIENCE, CALL_ACCEPT_PATIENCE_MAX, CALL_AGENT_PAUSE, CALL_AGENT_PAUSE_MAX,

@@ -5,10 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{
-    Balance, CallAttach, CallContext, CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress,
-};
+use super::{CallAttach, CallContext, CallFailure, CallId, CallOffer, CallReply, Incarnation, Progress};
 use crate::proto::address_block::Source;
+use crate::proto::card::Balance;
 use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::liveness::Presence;

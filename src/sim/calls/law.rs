@@ -56,7 +56,7 @@ pub struct CallEnding {
 
 /// What happened to every call, seen from outside.
 #[derive(Default)]
-pub(super) struct CallLaw {
+pub(in crate::sim) struct CallLaw {
     calls: BTreeMap<CallId, Watched>,
     counts: CallCounts,
     /// The first broken promise.
@@ -107,7 +107,7 @@ impl CallLaw {
     }
 
     /// What became of the calls so far.
-    pub(super) fn counts(&self) -> CallCounts {
+    pub(in crate::sim) fn counts(&self) -> CallCounts {
         let waiting = self.calls.values().filter(|watched| watched.is_waited_for).count() as u64;
         CallCounts { waiting, ..self.counts }
     }
@@ -120,7 +120,7 @@ impl CallLaw {
     }
 
     /// What became of each call.
-    pub(super) fn ends(&self) -> impl Iterator<Item = &CallEnding> {
+    pub(in crate::sim) fn ends(&self) -> impl Iterator<Item = &CallEnding> {
         self.calls.values().map(|watched| &watched.end)
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallConditions, CallWorld, HostTraits, Toward, What};
+use super::{CallConditions, CallNode, CallWorld, HostTraits, Toward, What};
 use crate::proto::call::{
     CallFailure, CallId, CallReply, InboundStream, Input, Outcome, Progress, Queue, Turn, Word,
 };
@@ -96,22 +96,6 @@ impl CallWorld {
         }
     }
 
-    /// A stream is gone, and with it the call's place if it had not begun.
-    pub(super) fn leave_unbegun(&mut self, at: usize, stream: InboundStream, fabric: &mut Fabric) {
-        // What of the input was here counts as much as nothing.
-        if self.nodes[at].placed.get(&stream).is_some_and(|placed| placed.deadline.is_zero()) {
-            self.leave_queue(at, stream, fabric);
-        }
-    }
-
-    /// What the host of an agent says of its load.
-    pub(super) fn word(&self, at: usize, stream: InboundStream) -> Word {
-        let node = &self.nodes[at];
-        let Some(agent) = node.placed.get(&stream).map(|placed| placed.agent) else { return Word::default() };
-        let failing = node.failing.get(&agent).copied().unwrap_or_default();
-        node.queues.get(&agent).map(|queue| Word { failing, ..queue.word() }).unwrap_or_default()
-    }
-
     /// The call's place is free.
     pub(super) fn leave_queue(&mut self, at: usize, stream: InboundStream, fabric: &mut Fabric) {
         if let Some(Placed { agent, .. }) = self.nodes[at].placed.remove(&stream) {
@@ -156,6 +140,23 @@ impl CallWorld {
         }
     }
 
+    /// The input of a call is here.
+    pub(super) fn ready(
+        &mut self,
+        at: usize,
+        stream: InboundStream,
+        deadline: Duration,
+        fabric: &mut Fabric,
+    ) {
+        let left = deadline.saturating_sub(self.clock(at, fabric.kernel.now()));
+        if let Some(placed) = self.nodes[at].placed.get_mut(&stream) {
+            placed.deadline = deadline;
+            let agent = placed.agent;
+            self.with_queue(at, agent, fabric, |queue, now| queue.input(now, stream));
+            self.schedule(left.as_millis() as u64, at, What::Overdue(stream), fabric);
+        }
+    }
+
     /// Work that was stopped does not end.
     pub(super) fn end_work(
         &mut self,
@@ -177,5 +178,14 @@ impl CallWorld {
         };
         self.with_queue(at, agent, fabric, |queue, now| queue.ended(now, stream));
         self.tell(at, Input::WorkEnded { stream, ended }, fabric);
+    }
+}
+
+impl CallNode {
+    /// What it says of the load of an agent.
+    pub(super) fn word(&self, stream: InboundStream) -> Word {
+        let Some(agent) = self.placed.get(&stream).map(|placed| placed.agent) else { return Word::default() };
+        let failing = self.failing.get(&agent).copied().unwrap_or_default();
+        self.queues.get(&agent).map(|queue| Word { failing, ..queue.word() }).unwrap_or_default()
     }
 }

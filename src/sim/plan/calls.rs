@@ -6,7 +6,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt};
 
 use super::Plan;
-use crate::proto::call::{Balance, Repeats};
+use crate::proto::card::Balance;
 use crate::proto::limits::CALL_BYTES_MAX;
 use crate::proto::name::{FullName, ZoneName};
 use crate::sim::{CallConditions, ClientCall, ClientOp, Fault, RestartFrom, WorkLength};
@@ -50,7 +50,8 @@ impl Plan {
                 gives_up_ms: rng.random_bool(0.1).then(|| rng.random_range(0..patience_ms)),
                 is_detached: rng.random_bool(0.3),
                 balance: *Balance::ALL.choose(rng).unwrap_or(&Balance::Load),
-                repeats: Repeats { max: rng.random_range(0..3), is_idempotent: rng.random_bool(0.2) },
+                repeats_max: rng.random_range(0..3),
+                is_idempotent: rng.random_bool(0.2),
             };
             self.calls.push((rng.random_range(OFFERED_MS..span_ms), caller, call));
         }

@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aop::proto::call::{
-    Access, Balance, CallAttach, CallContext, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls,
+    Access, CallAttach, CallContext, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls,
     InboundStream, Input, Loss, OutboundStream, Outcome, Output, Repeats, Replica, Wanted, Word,
 };
+use aop::proto::card::Balance;
 use aop::proto::code::Code;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use aop::proto::limits::CALL_ID_KEPT;
