@@ -431,7 +431,7 @@ const MUTATIONS: &[Mutation] = &[
         test: "judged",
         edits: &[Edit(
             "src/proto/overlay/below.rs",
-            ".filter(|(id, followed)| !named.contains_key(id) || is_over(followed))",
+            ".filter(|(id, followed)| !is_there(id, followed) || is_over(followed))",
             ".filter(|(id, followed)| named.contains_key(id) && is_over(followed))",
         )],
     },

@@ -334,14 +334,17 @@ impl Overlay {
         zones.values_mut().for_each(|zone| zone.records.delegations.note_seen());
         zones.below_mut().note_delegations_seen();
         let (named, beyond) = shared_out(self.named_below(ctx, zones), &ctx.config.zone_keys, ZONES_MAX);
-        let is_gone = |id: &ZoneId, followed: &Followed| {
-            // What was not compared for so long is nothing any more, though its zone is still named.
-            let is_over = followed.compared_at.is_some_and(|at| ctx.now.since(at) > ctx.config.replica_kept);
-            is_over || !named.contains_key(id) && !(beyond == 0 && self.outlasts(ctx, zones, id, followed))
-        };
+        // What was not compared for so long is nothing any more, though its zone is still named.
+        let (now, kept) = (ctx.now, ctx.config.replica_kept);
+        let is_over = |it: &Followed| it.compared_at.is_some_and(|at| now.since(at) > kept);
+        // Where there are too many, those that are named come first.
+        let may_outlast = |id: &ZoneId, it: &Followed| beyond == 0 && self.outlasts(ctx, zones, id, it);
+        let is_there = |id: &ZoneId, it: &Followed| named.contains_key(id) || may_outlast(id, it);
         let followed = self.below.zones.iter();
-        let gone: Vec<ZoneId> =
-            followed.filter(|(id, followed)| is_gone(id, followed)).map(|(id, _)| id.clone()).collect();
+        let gone: Vec<ZoneId> = followed
+            .filter(|(id, followed)| !is_there(id, followed) || is_over(followed))
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in gone {
             self.below.zones.remove(&id);
             self.below.agenda.set(&id, None);
