@@ -484,7 +484,9 @@ mod tests {
     use crate::proto::call::{CallContext, Calls, Incarnation, Input, Repeats, Replica, Word};
     use crate::proto::card::Balance;
     use crate::proto::identity::{AgentId, Identity};
-    use crate::proto::limits::{CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALLS_PER_AGENT_MAX};
+    use crate::proto::limits::{
+        CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALL_SEARCH_TIME_MAX, CALLS_PER_AGENT_MAX,
+    };
     use crate::proto::liveness::Presence;
 
     const NOW: Duration = Duration::from_secs(5);
