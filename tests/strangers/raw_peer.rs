@@ -124,6 +124,7 @@ pub(crate) fn call_offer(owner: PeerKey, name: &str, size: usize) -> CallOffer {
         context: CallContext::default(),
         detached: false,
         stream: false,
+        again: false,
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use aop::api::{CallAnswer, Ready};
 use aop::host::CallOptions;
+use aop::proto::call::Report;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
