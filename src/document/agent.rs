@@ -418,7 +418,15 @@ mod tests {
         let card = one.card;
         assert_eq!(
             card.limits,
-            Some(CallLimits { timeout_s: 5, max_retries: 0, max_concurrency: 2, ..DEFAULT_LIMITS })
+            Some(CallLimits {
+                timeout_s: 5,
+                max_retries: 0,
+                max_concurrency: 2,
+                idempotent: true,
+                balance: Balance::Latency,
+                weight: 1,
+                min_replicas: 1,
+            })
         );
         assert_eq!(card.input_schema.as_deref(), Some("{\"type\":\"object\"}"));
         let short = [card.version, card.role, card.model, card.region, card.residency].map(Option::unwrap);

@@ -92,7 +92,10 @@ impl Candidates {
     /// Who is asked next beside those that are asked now; none where nobody is left.
     pub(super) fn next(&mut self, now: Duration, rank: impl Fn(&Candidate) -> Rank) -> Option<Next> {
         let order = |(at, candidate): &(usize, &Candidate)| (candidate.streams, rank(candidate), *at);
-        let free = || self.all.iter().enumerate().filter(|(_, candidate)| !candidate.is_asked);
+        let failing = self.failing(&rank);
+        let may = |candidate: &Candidate| !failing.contains(&candidate.host());
+        let free =
+            || self.all.iter().enumerate().filter(|(_, candidate)| !candidate.is_asked && may(candidate));
         let unasked = free().filter(|(_, it)| it.streams == 0 && !it.has_refused).min_by_key(order);
         if let Some((at, _)) = unasked.filter(|_| !self.is_thorough) {
             return Some(Next::Ask(at));
@@ -114,9 +117,19 @@ impl Candidates {
 
     /// Who was not asked yet and may take what waits at others.
     pub(super) fn beside(&self, rank: impl Fn(&Candidate) -> Rank) -> Option<usize> {
-        let is_free = |it: &&(usize, &Candidate)| it.1.streams == 0 && !it.1.is_asked && !it.1.has_refused;
+        let failing = self.failing(&rank);
+        let may = |candidate: &Candidate| !failing.contains(&candidate.host());
+        let is_unasked = |it: &Candidate| it.streams == 0 && !it.is_asked && !it.has_refused;
+        let is_free = |it: &&(usize, &Candidate)| is_unasked(it.1) && may(it.1);
         let all: Vec<(usize, &Candidate)> = self.all.iter().enumerate().collect();
         all.iter().filter(is_free).min_by_key(|(at, it)| (rank(it), *at)).map(|(at, _)| *at)
+    }
+
+    /// Hosts that are not asked though others have no place: their agent fails. Where all hosts pause they are as good as any.
+    fn failing(&self, rank: impl Fn(&Candidate) -> Rank) -> Vec<PeerKey> {
+        let all_pause = self.all.iter().all(|candidate| rank(candidate).is_paused);
+        let failing = self.all.iter().filter(|it| !all_pause && rank(it).is_failing);
+        failing.map(Candidate::host).collect()
     }
 
     /// All are asked anew, as for the first time.

@@ -70,7 +70,10 @@ struct Breaker {
 /// Which of several hosts is asked first: the least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    is_paused: bool,
+    /// Whether the host pauses, or its agent.
+    pub(super) is_paused: bool,
+    /// Whether its agent does.
+    pub(super) is_failing: bool,
     is_silent: bool,
     is_full: bool,
     is_proven: bool,
@@ -126,6 +129,7 @@ impl Hosts {
         Rank {
             is_paused: host.is_some_and(|host| host.reach.is_paused(now))
                 || known.is_some_and(|known| known.fails.is_paused(now)),
+            is_failing: known.is_some_and(|known| known.fails.is_paused(now)),
             is_silent: candidate.replica.presence == Presence::Unreachable,
             is_full: host.is_some_and(|host| !host.has_room(agent)),
             // A host is tried when its pause is over, or it would stay paused as long as there are others.

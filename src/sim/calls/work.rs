@@ -40,11 +40,15 @@ impl CallWorld {
         let placed = Placed { agent, deadline: Duration::ZERO, call, is_at_work: false };
         self.nodes[at].placed.insert(stream, placed);
         let caller = self.streams.open_end(stream, Toward::Host).map(|(_, caller)| fabric.nodes[caller].key);
-        let offered =
-            self.with_queue(at, agent, fabric, |queue, now| queue.offer(now, caller, 0, stream, false));
+        let offered = self.with_queue(at, agent, fabric, |queue, now| {
+            let before = queue.waiting();
+            // The first that waits has nobody ahead.
+            let offered = queue.offer(now, caller, 0, stream, false);
+            offered.map(|ahead| (ahead, ahead > 0 || queue.waiting() > before))
+        });
         match offered {
-            Some(Ok(0)) | None => {}
-            Some(Ok(ahead)) => self.tell(at, Input::Waits { stream, ahead }, fabric),
+            Some(Ok((_, false))) | None => {}
+            Some(Ok((ahead, true))) => self.tell(at, Input::Waits { stream, ahead }, fabric),
             Some(Err(full)) => self.take_turn(at, Turn::Leave(stream, full), fabric),
         }
     }

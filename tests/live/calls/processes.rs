@@ -135,13 +135,13 @@ async fn harmed(caller: &Node, seconds: u64, harm: impl FnOnce()) -> (CallAnswer
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_is_killed_leaves_the_call_in_doubt_at_once() {
+async fn a_host_that_is_killed_leaves_the_call_in_doubt_when_it_was_asked_for_in_vain() {
     let host = Process::start();
     let caller = caller_of(&host).await;
     let (answer, took) = harmed(&caller, 25, || host.signal("-KILL")).await;
     assert_eq!(failure(&answer), ("unreachable", "unknown"));
     assert_eq!(answer.served_by, Some(host.ready.peer_id.clone()));
-    assert!(took < SLACK, "{took:?}");
+    assert!(took < Duration::from_secs(10) + SLACK, "{took:?}");
 
     let started = Instant::now();
     let answer = caller.call("sleep", task(1), 25.0).await;
