@@ -1,10 +1,12 @@
 //! The queue tools, which act on this node's own agents alone.
 
+use aop::api::Code;
 use aop::document::run_config::Builtin;
+use aop::host::QueueClient;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::fixture::{McpFixture, PATIENCE, fixture, local};
+use super::fixture::{McpFixture, PATIENCE, fixture, local, local_of};
 use super::tools::held;
 
 /// Calls the echo, does something as soon as the call waits, and gives what both answered.
@@ -85,5 +87,22 @@ async fn queue_tools_say_what_they_end_and_refuse_what_does_not_run_here() {
         assert!(code != "not_found" || failure["error"].as_str().unwrap().contains("get_queue_stats"));
         assert!(!refused.to_string().contains("`aop "), "a model has no shell: {refused}");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_queue_is_named_in_full_or_by_id_where_two_agents_share_a_name() {
+    let twin = json!({"name": "twin", "zone": "lab", "description": "d"});
+    let node = fixture(vec![local("twin", Builtin::Echo), local_of(twin, Builtin::Echo)]).await;
+    let queues = QueueClient::new(&node.node.handle);
+    let refused = queues.show("twin").unwrap_err();
+    assert_eq!(refused.code, Code::Ambiguous, "{refused:?}");
+    assert_eq!(refused.suggestions, ["twin@.", "twin@lab"]);
+    assert_eq!(queues.show("twin@lab").unwrap().agent, "twin@lab");
+    let tools = node.tools().await;
+    let own = tools.iter().map(|tool| &tool["_meta"]["aop/agent"]).filter(|own| own["id"].is_string());
+    let named: Vec<bool> =
+        own.map(|own| queues.show(own["id"].as_str().unwrap()).unwrap().agent == own["agent"]).collect();
+    assert_eq!(named, [true, true]);
     node.stop().await;
 }
