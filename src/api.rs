@@ -1,6 +1,7 @@
 //! The JSON shapes of the HTTP API and of `--json`: one definition for the server that writes them and the client
 //! that reads them. Field names are a contract with scripts.
 
+mod queues;
 mod tasks;
 mod words;
 mod zones;
@@ -9,8 +10,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
-pub use self::words::{ChosenBy, Health, Origin, Removal, ReplicaState, Via, ZoneRole, ZoneStatus};
+pub use self::words::{
+    ChosenBy, Health, Origin, QueueChange, Removal, ReplicaState, Via, ZoneRole, ZoneStatus,
+};
 pub use self::zones::{JoinZone, Zone, ZoneChange, Zones};
 pub use crate::proto::call::Outcome;
 pub use crate::proto::code::Code;

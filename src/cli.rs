@@ -17,6 +17,7 @@ mod node;
 mod output;
 mod owner;
 mod process;
+mod queue;
 mod read;
 mod register;
 mod settings;
@@ -73,6 +74,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Show(args) => read::show(&args),
         Command::Call(args) => call::call(&args, console),
         Command::Task { command } => task::task(&command, console),
+        Command::Queue { command } => queue::queue(&command, console),
         Command::Agents(AgentsArgs { command: Some(AgentsCommand::Adopt(args)), .. }) => {
             register::adopt(&args)
         }

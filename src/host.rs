@@ -21,7 +21,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
 pub use self::handle::{
-    BATCH_CALLS_MAX, CallOptions, Handle, OpenCall, TASK_WAIT_MAX, TaskClient, call_batch,
+    BATCH_CALLS_MAX, CallOptions, Handle, OpenCall, QueueClient, TASK_WAIT_MAX, TaskClient, call_batch,
 };
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;

@@ -16,6 +16,7 @@ mod mcp;
 mod page;
 mod policy;
 mod query;
+mod queues;
 mod routes;
 mod tasks;
 mod zones;

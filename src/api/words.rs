@@ -153,3 +153,15 @@ impl ZoneStatus {
         }
     }
 }
+
+words! {
+    /// What an operator does with a queue.
+    QueueChange {
+        /// No call is begun any more; what has a place comes to its end.
+        Pause = "pause",
+        /// Calls are begun again.
+        Resume = "resume",
+        /// All calls that wait end as `busy`.
+        Clear = "clear",
+    }
+}

@@ -14,7 +14,9 @@ use clap::{Args, Parser, Subcommand};
 pub(super) use self::agents::{
     AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
 };
-pub(super) use self::calls::{CallArgs, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs};
+pub(super) use self::calls::{
+    CallArgs, QueueArgs, QueueCommand, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs,
+};
 pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, KeysShowArgs};
 #[cfg(feature = "lab")]
 pub(super) use self::sim::{
@@ -86,6 +88,12 @@ pub(super) enum Command {
     Task {
         #[command(subcommand)]
         command: TaskCommand,
+    },
+    /// What the agents of the node have to do: show it, pause it, resume it, clear it
+    #[command(before_help = "Examples:\n  aop queue show\n  aop queue pause summarizer")]
+    Queue {
+        #[command(subcommand)]
+        command: QueueCommand,
     },
     /// Register agents from agent.toml, server.json, server cards, A2A cards, OASF records, or arrays of them
     #[command(before_help = "Examples:\n\

@@ -2,10 +2,12 @@
 
 mod batch;
 mod call;
+mod queues;
 mod tasks;
 
 pub use self::batch::{BATCH_CALLS_MAX, call_batch};
 pub use self::call::CallOptions;
+pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
 use std::collections::BTreeSet;

@@ -4,6 +4,7 @@ mod agent;
 mod call;
 mod error;
 mod problem;
+mod queue;
 mod status;
 mod task;
 mod tree;
@@ -13,10 +14,12 @@ use std::time::Duration;
 pub(super) use self::agent::{Own, age_ms, agents, detail, owner, registered, zones};
 pub(super) use self::call::{call_answer, not_callable, not_made};
 pub(super) use self::error::{
-    ambiguous, bad_request, no_task, not_found, not_synced, not_taken, of_file, owner_error, stopped,
-    too_long, too_many_zones, unanswered, write_error, write_fix, zone_error, zone_unkept,
+    ambiguous, ambiguous_here, bad_request, no_queue, no_task, not_found, not_synced, not_taken, of_file,
+    owner_error, stopped, too_long, too_many_zones, unanswered, write_error, write_fix, zone_error,
+    zone_unkept,
 };
 pub(super) use self::problem::event;
+pub(super) use self::queue::queue;
 pub use self::status::join_line;
 pub(super) use self::status::{Detail, Snapshot, metrics, peers};
 pub(super) use self::task::{task, task_page};

@@ -18,6 +18,7 @@ use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::page;
 use super::query;
+use super::queues;
 use super::tasks;
 use super::zones;
 use crate::api::{
@@ -83,6 +84,10 @@ pub(super) fn router(
         .route("/v1/batch", post(call::batch))
         .route("/v1/tasks", get(tasks::list))
         .route("/v1/tasks/{id}", get(tasks::show).delete(tasks::cancel))
+        .route("/v1/queues", get(queues::list))
+        // One route for what is done to all and for an agent: an agent may have the name of what is done.
+        .route("/v1/queues/{agent}", get(queues::show).post(queues::change_all))
+        .route("/v1/queues/{agent}/{change}", post(queues::change))
         .route("/v1/owners", get(owners))
         .route("/v1/owners/{*name}", put(trust_owner).delete(forget_owner))
         .route("/v1/zones", get(zones::zones).post(zones::join))
@@ -199,7 +204,7 @@ async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
-async fn unknown_route(uri: Uri) -> Failure {
+pub(super) async fn unknown_route(uri: Uri) -> Failure {
     Failure::new(
         Code::UnknownRoute,
         format!("there is no `{}` here", uri.path().escape_debug()),
@@ -298,8 +303,8 @@ fn refused_document(index: usize, refusal: Refusal) -> Refused {
     Refused { index, name: refusal.name, code: refusal.code, message: refusal.message }
 }
 
-pub(super) fn named(agent: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
-    agent.map(|Path(agent)| agent).map_err(|rejection| {
+pub(super) fn named<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Failure> {
+    path.map(|Path(named)| named).map_err(|rejection| {
         Failure::new(
             Code::BadRequest,
             rejection.body_text(),

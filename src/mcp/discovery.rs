@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::catalog::{Tools, limits_json};
 use super::schema::object;
 use super::search::{self, FIELDS};
-use super::{ServerState, call_tools, tasks};
-use crate::api::{Agent, AgentDetail, ApiError};
+use super::{ServerState, call_tools, queues, tasks};
+use crate::api::{Agent, AgentDetail, ApiError, QueueChange};
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
@@ -61,7 +61,7 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
         "cursor": text("next_cursor of the page before")});
     let mut discover = object(json!({"agent_name": text("only this agent; all without it")}));
     discover.extend(object(page.clone()));
-    vec![
+    let mut tools = vec![
         reads(
             "search_agents",
             "Search agents",
@@ -109,7 +109,9 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
         call_tools::call_agents(),
         call_tools::get_task_status(),
         call_tools::cancel_task(),
-    ]
+    ];
+    tools.extend(queues::tools());
+    tools
 });
 
 pub(super) fn reads(
@@ -175,8 +177,8 @@ struct Page {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct One {
-    agent_name: String,
+pub(super) struct One {
+    pub(super) agent_name: String,
 }
 
 #[derive(Deserialize)]
@@ -188,7 +190,7 @@ struct Several {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Answers the discovery tool `name`; `None` if it is none.
 pub(super) async fn answer(node: &ServerState, name: &str, arguments: &JsonObject) -> Option<Answer> {
@@ -201,6 +203,13 @@ pub(super) async fn answer(node: &ServerState, name: &str, arguments: &JsonObjec
         "get_server_info" => server_info(node, arguments).await,
         "get_task_status" => return Some(tasks::status(node, arguments).await),
         "cancel_task" => tasks::cancel(node, arguments).await,
+        "get_queue_stats" => queues::stats(node, arguments),
+        "pause_agent_queue" => queues::change_one(node, arguments, QueueChange::Pause),
+        "resume_agent_queue" => queues::change_one(node, arguments, QueueChange::Resume),
+        "clear_agent_queue" => queues::change_one(node, arguments, QueueChange::Clear),
+        "pause_all_queues" => queues::change_all(node, arguments, QueueChange::Pause),
+        "resume_all_queues" => queues::change_all(node, arguments, QueueChange::Resume),
+        "clear_all_queues" => queues::change_all(node, arguments, QueueChange::Clear),
         _ => return None,
     };
     // Whatever other hosts wrote goes through here.
@@ -239,6 +248,9 @@ pub(super) fn advice(code: Code, fix: &str) -> &str {
         _ if !fix.contains("`aop ") => fix,
         Code::NotFound if fix.contains("aop task") => {
             "call_agent gives the ids of tasks; ended ones are kept for an hour"
+        }
+        Code::NotFound if fix.contains("aop queue") => {
+            "get_queue_stats without agent_name lists the agents that this node runs"
         }
         Code::NotFound => "find agents with search_agents",
         Code::BadRequest if fix.contains("--async") => "call it with call_agent and `async`: true",
@@ -370,9 +382,9 @@ async fn server_info(node: &ServerState, arguments: &JsonObject) -> Answer {
         "verbose": null,
         "traceback_enabled": null,
         "log_level": null,
-        "queue_enabled": false,
+        "queue_enabled": true,
         "queue_config": null,
-        "queue_stats": null,
+        "queue_stats": queues::all_stats(node).0,
         "persistence": {"persistence_enabled": true},
         "network": network,
         "zones": zones,
@@ -462,11 +474,11 @@ mod tests {
     #[test]
     fn the_first_tools_are_those_of_the_paper_in_a_fixed_order() {
         let names: Vec<&str> = TOOLS.iter().map(|tool| tool.name.as_ref()).collect();
-        assert_eq!(names, RESERVED[..10]);
+        assert_eq!(names, RESERVED);
         let reads = TOOLS
             .iter()
             .filter(|tool| tool.annotations.as_ref().is_some_and(|hints| hints.read_only_hint == Some(true)));
-        assert_eq!(reads.count(), 7, "all but the calls, and the end of a task");
+        assert_eq!(reads.count(), 8, "all but the calls, the end of a task, and changes of queues");
     }
 
     #[test]

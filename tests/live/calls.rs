@@ -1,6 +1,7 @@
 //! Calls between real nodes over loopback: what the caller learns however the call ends.
 
 mod processes;
+mod queues;
 mod raw_peer;
 mod surfaces;
 mod tasks;

@@ -4,6 +4,7 @@ mod calls;
 mod fixture;
 mod guards;
 mod process;
+mod queues;
 mod stdio;
 mod tasks;
 mod tools;

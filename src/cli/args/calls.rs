@@ -86,3 +86,34 @@ pub(in crate::cli) struct TaskCancelArgs {
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
 }
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum QueueCommand {
+    /// Show how much the node's agents have to do, and how their runs ended
+    #[command(before_help = "Examples:\n\
+            \x20 aop queue show\n\
+            \x20 aop queue show summarizer --json | jq .queued")]
+    Show(QueueArgs),
+    /// Begin no more calls: what has a place comes to its end, what comes waits; holds until the node ends
+    #[command(before_help = "Examples:\n\
+            \x20 aop queue pause summarizer\n\
+            \x20 aop queue pause                     # of all agents, as before a restart")]
+    Pause(QueueArgs),
+    /// Begin calls again
+    #[command(before_help = "Examples:\n  aop queue resume summarizer\n  aop queue resume")]
+    Resume(QueueArgs),
+    /// End all calls that wait, as `busy`; what has a place comes to its end
+    #[command(
+        before_help = "Examples:\n  aop queue clear summarizer\n  aop queue clear --json | jq .cleared"
+    )]
+    Clear(QueueArgs),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct QueueArgs {
+    /// Full name, bare name or id of an agent that the node runs; without it all of them
+    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
+    pub(in crate::cli) agent: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+}

@@ -210,6 +210,28 @@ pub(in crate::host) fn no_task(id: &str) -> ApiError {
     }
 }
 
+/// This node runs no such agent.
+pub(in crate::host) fn no_queue(text: &str) -> ApiError {
+    ApiError {
+        code: Code::NotFound,
+        message: format!("this node runs no agent `{text}`, and only its own agents have queues here"),
+        fix: "`aop queue show` lists them; those of another node are changed there: give it with --node"
+            .into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// Several agents of this node have the name, in zones of their own.
+pub(in crate::host) fn ambiguous_here(text: &str, names: &[&FullName]) -> ApiError {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    ApiError {
+        code: Code::Ambiguous,
+        message: format!("this node runs {} agents `{text}`", names.len()),
+        fix: format!("name one in full: {}", names.join(", ")),
+        suggestions: names,
+    }
+}
+
 /// A task was not taken.
 pub(in crate::host) fn not_taken(error: &NotTaken) -> ApiError {
     let (code, fix) = match error {

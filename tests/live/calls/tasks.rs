@@ -13,7 +13,13 @@ use super::processes::Process;
 /// What a node of the debug build may take beside the time that is waited for.
 const SOON: Duration = Duration::from_secs(15);
 
-fn ask(host: &Process, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, Value) {
+pub(super) fn ask(
+    host: &Process,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> (u16, Value) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let url = format!("{}{path}", host.ready.http);
     let sent = match method {
@@ -28,7 +34,7 @@ fn ask(host: &Process, method: &str, path: &str, headers: &[(&str, &str)], body:
     (response.status().as_u16(), response.body_mut().read_json().unwrap())
 }
 
-fn get(host: &Process, path: &str) -> Value {
+pub(super) fn get(host: &Process, path: &str) -> Value {
     ask(host, "GET", path, &[], b"").1
 }
 
@@ -53,7 +59,7 @@ fn until(host: &Process, task: &str, wanted: &str) -> Value {
     }
 }
 
-fn aop(host: &Process, args: &[&str], input: &str) -> Output {
+pub(super) fn aop(host: &Process, args: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_aop"));
     command.args(args).args(["--node", &host.ready.http]).env_remove("AOP_CALL_ID");
     let mut child =
@@ -62,7 +68,7 @@ fn aop(host: &Process, args: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn out(output: &Output) -> String {
+pub(super) fn out(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 

@@ -35,7 +35,7 @@ fn write_agent(folder: &Path, name: &str) {
 }
 
 async fn own_tools(site: &Site) -> Vec<String> {
-    site.tools().await[10..].iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    site.tools().await[17..].iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]

@@ -194,7 +194,7 @@ async fn a_host_that_started_before_the_node_goes_on_once_there_is_one() {
     let told = told.await;
     assert!(told.get("id").is_none(), "{told}");
     let listed = bridge.ask(2, "tools/list", json!({})).await;
-    assert_eq!(listed["result"]["tools"][10]["name"], "later");
+    assert_eq!(listed["result"]["tools"][17]["name"], "later");
     let called = bridge.ask(3, "tools/call", json!({"name": "later", "arguments": {"task": "x"}})).await;
     assert_eq!(called["result"]["structuredContent"]["result"], "x");
     assert_eq!(bridge.end().await.1, 0);
@@ -226,7 +226,7 @@ async fn a_session_goes_on_when_the_node_starts_again() {
     let agents = vec![local("later", Builtin::Echo)];
     let _second = start(Setup { seed: 1, agents, http: Some(addr), ..Setup::default() }, |mcp| mcp).await;
     let listed = bridge.ask(3, "tools/list", json!({})).await;
-    assert_eq!(listed["result"]["tools"][10]["name"], "later");
+    assert_eq!(listed["result"]["tools"][17]["name"], "later");
     assert_eq!(bridge.end().await.1, 0);
 }
 
