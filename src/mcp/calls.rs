@@ -197,10 +197,12 @@ pub(super) async fn batch(
 
 fn options(cx: &RequestContext<RoleServer>) -> CallOptions {
     let text = |name: &str| cx.meta.0.0.get(name).and_then(Value::as_str);
-    let mut options = CallOptions::default();
-    options.within = text(CALL_ID).and_then(|call| call.parse().ok());
-    options.context.trace = text("traceparent").and_then(|trace| trace.parse().ok());
-    options
+    let trace = text("traceparent").and_then(|trace| trace.parse().ok());
+    CallOptions {
+        within: text(CALL_ID).and_then(|call| call.parse().ok()),
+        context: CallContext { trace, ..CallContext::default() },
+        ..CallOptions::default()
+    }
 }
 
 fn knows_tasks(cx: &RequestContext<RoleServer>) -> bool {

@@ -504,13 +504,11 @@ mod tests {
             }
         }
         assert_eq!((taken, refused), (open, 10_000 - open));
-        let mut number = 10_000;
-        for _ in 0..TASKS_MAX + 10 {
+        for number in 10_000..10_010 + TASKS_MAX as u32 {
             let oldest = book.tasks.values().find(|task| task.is_open()).unwrap().row.task;
             let changed = book.end(NOW + TASK_KEPT / 2, oldest, TaskStatus::Completed, Vec::new());
             forgotten.extend(changed.into_iter().skip(1));
             forgotten.extend(book.submit(NOW, row(number)).unwrap().into_iter().skip(1));
-            number += 1;
         }
         assert_eq!(book.tasks.len(), TASKS_MAX);
         assert_eq!((&forgotten[0], book.open), (&id(0), TASKS_OPEN_MAX));
