@@ -22,7 +22,7 @@ use super::schema::{Output, object};
 use super::{ServerState, tasks};
 use crate::api::{ApiError, BatchCall, CallAnswer, Task, TaskStatus};
 use crate::host::{CallOptions, call_batch};
-use crate::proto::call::{CallFailure, Conversation, Progress, Report};
+use crate::proto::call::{CallContext, CallFailure, Conversation, Progress, Report};
 use crate::sanitize::clean_short;
 
 /// Reports of progress on their way; a reader that is slower loses some.
