@@ -303,9 +303,9 @@ impl Agents {
         self.running(name).is_some_and(|running| running.is_busy())
     }
 
-    /// What is said to callers of the load of an agent that runs here.
-    pub(crate) fn word(&self, name: &FullName) -> Word {
-        self.running(name).map(|running| running.word()).unwrap_or_default()
+    /// What is said of the load of an agent that runs here to a caller which is given a place, or waits for one.
+    pub(crate) fn word(&self, name: &FullName, has_place: bool) -> Word {
+        self.running(name).map(|running| running.word(has_place)).unwrap_or_default()
     }
 
     /// What an agent that runs here takes: its own schema, else the paper's.

@@ -180,9 +180,14 @@ impl ConcurrencyLimiter {
     }
 
     /// What is said of the load.
-    pub(super) fn word(&self) -> Word {
-        let word = self.queued.lock().unwrap_or_else(PoisonError::into_inner).queue.word();
-        Word { failing: u16::try_from(self.life().failing).unwrap_or(u16::MAX), ..word }
+    pub(super) fn word(&self, has_place: bool) -> Word {
+        self.with(|queued, now| queued.queue.word(now, has_place))
+    }
+
+    /// Takes note of how a run ended.
+    pub(super) fn note_run(&self, has_failed: bool) {
+        self.note(if has_failed { AgentEvent::Failure } else { AgentEvent::Completion });
+        self.with(|queued, now| queued.queue.note_run(now, has_failed));
     }
 
     /// Takes note of what happened.

@@ -117,8 +117,8 @@ impl RunningAgent {
         self.limiter.is_busy()
     }
 
-    pub(super) fn word(&self) -> Word {
-        self.limiter.word()
+    pub(super) fn word(&self, has_place: bool) -> Word {
+        self.limiter.word(has_place)
     }
 
     pub(super) fn input_schema(&self) -> Arc<Map<String, Value>> {
@@ -174,7 +174,7 @@ impl RunningAgent {
         ticket.end();
         if let Some(event) = event_of(&done, is_hurried) {
             shared.runs.note(event);
-            self.limiter.note(event);
+            self.limiter.note_run(event == AgentEvent::Failure);
         }
         done
     }

@@ -20,7 +20,7 @@ pub use self::conditions::{CallConditions, ClientCall, HostTraits, WorkLength};
 use self::law::CallLaw;
 pub use self::law::{CallCounts, CallEnding};
 use self::streams::{Arrival, Frame, Streams, Toward};
-use self::work::Placed;
+use self::work::{Placed, word};
 use super::checkers::Check;
 use super::engine::OUTPUTS_MAX;
 use super::event_log::At;
@@ -81,8 +81,6 @@ struct CallNode {
     /// Calls that are in one of them, or at work.
     placed: BTreeMap<InboundStream, Placed>,
     traits: HostTraits,
-    /// Runs of each agent in a row that failed.
-    failing: BTreeMap<AgentId, u16>,
     /// Until when it slept at most: what was due before is done then.
     slept_until_ms: u64,
 }
@@ -317,19 +315,13 @@ impl CallWorld {
                 self.law.end(call, &end, fabric.kernel.now(), self.nodes[at].slept_until_ms);
             }
             Output::Accept { stream, incarnation, .. } => {
-                self.reply(
-                    stream,
-                    CallReply::Accepted { incarnation, word: self.nodes[at].word(stream) },
-                    fabric,
-                );
+                let word = word(self, at, (stream, true), fabric);
+                self.reply(stream, CallReply::Accepted { incarnation, word }, fabric);
             }
             Output::WantPlace { stream, agent } => self.want_place(at, stream, agent, fabric),
             Output::SayQueued { stream, ahead } => {
-                self.reply(
-                    stream,
-                    CallReply::Queued { ahead: ahead as u32, word: self.nodes[at].word(stream) },
-                    fabric,
-                );
+                let word = word(self, at, (stream, false), fabric);
+                self.reply(stream, CallReply::Queued { ahead: ahead as u32, word }, fabric);
             }
             Output::SayAlive(stream) => self.reply(stream, CallReply::Alive, fabric),
             Output::Run { stream, deadline } => self.ready(at, stream, deadline, fabric),

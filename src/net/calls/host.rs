@@ -231,10 +231,10 @@ impl Performance<'_> {
             }
             Output::SayQueued { ahead, .. } => {
                 let ahead = u32::try_from(ahead).unwrap_or(u32::MAX);
-                self.say(&CallReply::Queued { ahead, word: self.word() }).await?;
+                self.say(&CallReply::Queued { ahead, word: self.word(false) }).await?;
             }
             Output::Accept { incarnation, size, .. } => {
-                self.say(&CallReply::Accepted { incarnation, word: self.word() }).await?;
+                self.say(&CallReply::Accepted { incarnation, word: self.word(true) }).await?;
                 self.input_left = size;
                 if let Some(reader) = self.reader.take() {
                     self.waiting = begin_input(reader, size).boxed();
@@ -407,8 +407,8 @@ impl Performance<'_> {
         }
     }
 
-    fn word(&self) -> Word {
-        self.offer.as_ref().map(|offer| self.host.agents.word(&offer.name)).unwrap_or_default()
+    fn word(&self, has_place: bool) -> Word {
+        self.offer.as_ref().map(|offer| self.host.agents.word(&offer.name, has_place)).unwrap_or_default()
     }
 
     async fn say(&mut self, reply: &CallReply) -> Result<(), FrameError> {

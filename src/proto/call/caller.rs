@@ -29,8 +29,8 @@ use super::{CallEnd, CallFailure, CallId, CallReply, Loss, OutboundStream, Outco
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{
-    CALL_ACCEPT_PATIENCE_MAX, CALL_ATTACH_AFTER_SILENCE, CALL_ATTACH_KEPT, CALL_REOPEN_MS, CALL_REPEAT_PAUSE,
-    CALL_REPEAT_PAUSE_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
+    CALL_ACCEPT_PATIENCE_MAX, CALL_ATTACH_AFTER_SILENCE, CALL_ATTACH_KEPT, CALL_FAILING_PAUSES,
+    CALL_REOPEN_MS, CALL_REPEAT_PAUSE, CALL_REPEAT_PAUSE_MAX, CALL_SILENCE_MAX, CALLS_MADE_MAX,
 };
 
 type Outputs = VecDeque<Output>;
@@ -212,6 +212,12 @@ impl Caller {
         if let CallReply::Queued { word, .. } | CallReply::Accepted { word, .. } = reply {
             self.hosts.heard(now, &host, &agent, word);
         }
+        let fails = matches!(reply, CallReply::Accepted { word, .. } if u32::from(word.failing) >= CALL_FAILING_PAUSES);
+        if fails && self.may_decline(now, id, leg) {
+            self.leave(now, id, leg, outputs);
+            return self.go_on(now, id, outputs);
+        }
+        let Some(call) = self.calls.get_mut(&id) else { return };
         match call.attempts.handle(host, reply) {
             Step::SendInput(incarnation) => {
                 // Nothing is heard before all of it has left.

@@ -14,7 +14,10 @@ use std::time::Duration;
 
 use super::Word;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{CALL_PLACES_AHEAD_MAX, CALL_WAIT_LEAST, CALL_WAIT_WORKS};
+use crate::proto::limits::{
+    CALL_AGENT_PAUSE, CALL_AGENT_PAUSE_MAX, CALL_FAILING_PAUSES, CALL_PLACES_AHEAD_MAX, CALL_WAIT_LEAST,
+    CALL_WAIT_WORKS,
+};
 
 /// Who asks: a peer, or a client of this node.
 type Caller = Option<PeerKey>;
@@ -37,6 +40,9 @@ pub struct Queue<T> {
     mean_work: Option<Duration>,
     mean_way: Option<Duration>,
     is_paused: bool,
+    /// Runs in a row that failed through the agent, and when the last did or the last try began.
+    failing: u32,
+    failed_at: Duration,
     outputs: VecDeque<Turn<T>>,
 }
 
@@ -95,6 +101,8 @@ impl<T: Copy + Ord> Queue<T> {
             mean_work: None,
             mean_way: None,
             is_paused: false,
+            failing: 0,
+            failed_at: Duration::ZERO,
             outputs: VecDeque::new(),
         }
     }
@@ -191,15 +199,30 @@ impl<T: Copy + Ord> Queue<T> {
         self.outputs.pop_front()
     }
 
-    /// What is said of the load to callers; how many runs failed is for whoever drives the queue to say.
-    pub fn word(&self) -> Word {
+    /// A run came to its end, and failed through the agent or not.
+    pub fn note_run(&mut self, now: Duration, has_failed: bool) {
+        self.failing = if has_failed { self.failing.saturating_add(1) } else { 0 };
+        self.failed_at = now;
+    }
+
+    /// What is said to a caller, which is given a place or waits for one. Where runs fail one after the other callers go elsewhere; of
+    /// them all one is not told so once in a while, longer each time, and tries whether it works again.
+    pub fn word(&mut self, now: Duration, has_place: bool) -> Word {
+        let beyond = self.failing.checked_sub(CALL_FAILING_PAUSES);
+        let pause = beyond.map(|more| (CALL_AGENT_PAUSE * 2u32.pow(more.min(16))).min(CALL_AGENT_PAUSE_MAX));
+        let is_due = |pause| now.saturating_sub(self.failed_at) >= pause;
+        let is_tried = has_place && pause.is_some_and(is_due);
+        if is_tried {
+            self.failed_at = now;
+        }
+        let failing = if is_tried { 0 } else { self.failing };
         let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         let mean_ms = self.mean_work.map_or(0, |mean| u32::try_from(mean.as_millis()).unwrap_or(u32::MAX));
         Word {
             running: count(self.loading.len() + self.ready.len() + self.running.len()),
             queued: count(self.waiting()),
             places: count(self.places),
-            failing: 0,
+            failing: u16::try_from(failing).unwrap_or(u16::MAX),
             mean_ms,
         }
     }
@@ -351,6 +374,27 @@ mod tests {
         // Its input never comes.
         queue.leave(NOW + SECOND, 3);
         assert!(!queue.is_busy() && queue.waiting() == 0);
+    }
+
+    #[test]
+    fn of_the_callers_of_an_agent_that_fails_one_tries_it_once_in_a_while() {
+        let mut queue: Queue<u32> = Queue::new(1, 100);
+        for failing in 1..=5 {
+            queue.note_run(NOW, true);
+            assert_eq!(queue.word(NOW, true).failing, failing);
+        }
+        let due = NOW + CALL_AGENT_PAUSE;
+        assert_eq!(queue.word(due - SECOND, true).failing, 5);
+        assert_eq!(
+            [false, true, true].map(|has_place| queue.word(due, has_place).failing),
+            [5, 0, 5],
+            "one is not told"
+        );
+        queue.note_run(due, true);
+        assert_eq!(queue.word(due + 2 * CALL_AGENT_PAUSE - SECOND, true).failing, 6, "for twice as long");
+        assert_eq!(queue.word(due + 2 * CALL_AGENT_PAUSE, true).failing, 0);
+        queue.note_run(due, false);
+        assert_eq!(queue.word(due, true).failing, 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::{CallConditions, CallNode, CallWorld, HostTraits, Toward, What};
+use super::{CallConditions, CallWorld, HostTraits, Toward, What};
 use crate::proto::call::{
     CallFailure, CallId, CallReply, InboundStream, Input, Outcome, Progress, Queue, Turn, Word,
 };
@@ -174,22 +174,26 @@ impl CallWorld {
         if ended.as_ref().map_or_else(|failure| failure.outcome == Outcome::Done, |_| true) {
             self.law.complete(call);
         }
-        let failing = self.nodes[at].failing.entry(agent).or_default();
-        *failing = match &ended {
-            Ok(_) => 0,
-            Err(failure) if failure.code == Code::AgentFailed => failing.saturating_add(1),
-            Err(_) => *failing,
-        };
-        self.with_queue(at, agent, fabric, |queue, now| queue.ended(now, stream));
+        let has_failed = ended.as_ref().err().map(|failure| failure.code == Code::AgentFailed);
+        self.with_queue(at, agent, fabric, |queue, now| {
+            // What the deadline cut off says nothing of the agent.
+            if has_failed != Some(false) {
+                queue.note_run(now, has_failed == Some(true));
+            }
+            queue.ended(now, stream);
+        });
         self.tell(at, Input::WorkEnded { stream, ended }, fabric);
     }
 }
 
-impl CallNode {
-    /// What it says of the load of an agent.
-    pub(super) fn word(&self, stream: InboundStream) -> Word {
-        let Some(agent) = self.placed.get(&stream).map(|placed| placed.agent) else { return Word::default() };
-        let failing = self.failing.get(&agent).copied().unwrap_or_default();
-        self.queues.get(&agent).map(|queue| Word { failing, ..queue.word() }).unwrap_or_default()
-    }
+/// What the host of an agent says of its load to the call of a stream, which is given a place or waits.
+pub(super) fn word(
+    world: &mut CallWorld,
+    at: usize,
+    (stream, has_place): (InboundStream, bool),
+    fabric: &mut Fabric,
+) -> Word {
+    let agent = world.nodes[at].placed.get(&stream).map(|placed| placed.agent);
+    let said = |agent| world.with_queue(at, agent, fabric, |queue, now| queue.word(now, has_place));
+    agent.and_then(said).unwrap_or_default()
 }
