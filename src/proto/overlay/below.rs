@@ -41,8 +41,8 @@ const LOOK_ANEW: u64 = u64::MAX;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// And at least: delegations lapse.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
-/// A zone that answers stays for so many walks after the last that named it is gone: what it hung on may have ended with a
-/// grant, and its gateways hang it on another when they walk next.
+/// A zone that answers below one with a key stays for so many walks after the last that named it is gone: what it hung on may have
+/// ended with a grant, and its gateways hang it on another when they walk next.
 const UNNAMED_WALKS_MAX: u32 = 2;
 
 /// What lies below.
@@ -74,8 +74,9 @@ struct Followed {
     compared_at: Option<Timestamp>,
     /// What its replica weighed, where there is no room for it.
     turned_away: Option<usize>,
-    /// When a delegation named it last.
+    /// When a delegation named it last, and whether a zone with a key lay above it then.
     named_at: Timestamp,
+    is_below_key: bool,
 }
 
 /// A comparison with a gateway.
@@ -351,9 +352,15 @@ impl Overlay {
             self.drop_replica(ctx, zones, &id);
         }
         self.below.beyond = beyond;
+        let with_keys: Vec<ZoneName> = {
+            let all = named.keys().chain(zones.values().map(Zone::id));
+            all.filter(|id| id.key.is_some()).map(|id| id.zone.clone()).collect()
+        };
         for (id, named) in named {
             let followed = self.below.zones.entry(id.clone()).or_default();
             followed.named_at = ctx.now;
+            followed.is_below_key =
+                with_keys.iter().any(|above| *above != id.zone && id.zone.is_within(above));
             if followed.turned_away.is_none() && !zones.below().contains(&id) {
                 let zone = Zone::new(id.clone(), Role::Below, ctx);
                 zones.below_mut().insert(zone, ctx.config);
@@ -377,7 +384,11 @@ impl Overlay {
         let is_below = self.offices.keys().any(|above| *above != id.zone && id.zone.is_within(above));
         let is_lately_named =
             ctx.now.since(followed.named_at) <= ctx.config.walk_interval * UNNAMED_WALKS_MAX;
-        is_below && !is_served && is_lately_named && followed.freshness(ctx.config, ctx.now).0.is_fine()
+        is_below
+            && followed.is_below_key
+            && !is_served
+            && is_lately_named
+            && followed.freshness(ctx.config, ctx.now).0.is_fine()
     }
 
     /// Every zone that is delegated below one of which this node is a gateway, with those that name it, the last first.
