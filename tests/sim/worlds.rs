@@ -28,7 +28,7 @@ const LATENCY: &str = "latency = { least = \"5ms\", most = \"50ms\" }";
 /// What only a world with an adversary measures.
 const OF_ADVERSARIES: [&str; 3] = ["foreign_records", "forks_seen", "penalties"];
 /// How the names of those begin that only a world with questions measures.
-const OF_QUESTIONS: [&str; 3] = ["question", "root_", "member_"];
+const OF_QUESTIONS: [&str; 4] = ["question", "root_", "member_", "calls"];
 
 #[test]
 fn a_run_measures_everything_its_tier_promises_and_nothing_else() {

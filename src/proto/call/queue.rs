@@ -205,8 +205,8 @@ impl<T: Copy + Ord> Queue<T> {
         self.failed_at = now;
     }
 
-    /// What is said to a caller, which is given a place or waits for one. Where runs fail one after the other callers go elsewhere; of
-    /// them all one is not told so once in a while, longer each time, and tries whether it works again.
+    /// What is said to a caller, which is given a place or waits for one. Where runs fail one after the other callers go
+    /// elsewhere; of them all one is not told so once in a while, longer each time, and tries whether it works again.
     pub fn word(&mut self, now: Duration, has_place: bool) -> Word {
         let beyond = self.failing.checked_sub(CALL_FAILING_PAUSES);
         let pause = beyond.map(|more| (CALL_AGENT_PAUSE * 2u32.pow(more.min(16))).min(CALL_AGENT_PAUSE_MAX));

@@ -41,8 +41,8 @@ const LOOK_ANEW: u64 = u64::MAX;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// And at least: delegations lapse.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(30);
-/// A zone that answers below one with a key stays for so many walks after the last that named it is gone: what it hung on may have
-/// ended with a grant, and its gateways hang it on another when they walk next.
+/// A zone that answers below one with a key stays for so many walks after the last that named it is gone: what it hung on may
+/// have ended with a grant, and its gateways hang it on another when they walk next.
 const UNNAMED_WALKS_MAX: u32 = 2;
 
 /// What lies below.
