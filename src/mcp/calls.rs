@@ -197,12 +197,10 @@ pub(super) async fn batch(
 
 fn options(cx: &RequestContext<RoleServer>) -> CallOptions {
     let text = |name: &str| cx.meta.0.0.get(name).and_then(Value::as_str);
-    let trace = text("traceparent").and_then(|trace| trace.parse().ok());
-    CallOptions {
-        within: text(CALL_ID).and_then(|call| call.parse().ok()),
-        context: CallContext { trace, ..CallContext::default() },
-        ..CallOptions::default()
-    }
+    let mut context = CallContext::default();
+    context.trace = text("traceparent").and_then(|trace| trace.parse().ok());
+    let within = text(CALL_ID).and_then(|call| call.parse().ok());
+    CallOptions { within, context, ..CallOptions::default() }
 }
 
 fn knows_tasks(cx: &RequestContext<RoleServer>) -> bool {
