@@ -55,11 +55,11 @@ impl Process {
     }
 
     /// Kills it and starts it again, with the same agents and the same data.
-    pub(super) fn killed_and_started(mut self) -> Process {
+    pub(super) fn killed_and_started(mut self, bootstrap: &[&Process]) -> Process {
         self.signal("-KILL");
         self.child.wait().unwrap();
         let folder = std::mem::replace(&mut self._folder, TempDir::new().unwrap());
-        Process::in_folder(folder, &[])
+        Process::in_folder(folder, bootstrap)
     }
 
     pub(super) fn folder(&self) -> &std::path::Path {
@@ -145,7 +145,7 @@ async fn a_host_that_is_killed_leaves_the_call_in_doubt_when_it_was_asked_for_in
 
     let started = Instant::now();
     let answer = caller.call("sleep", task(1), 25.0).await;
-    assert_eq!(failure(&answer), ("unreachable", "not_started"));
+    assert_eq!(failure(&answer), ("circuit_open", "not_started"), "it was not reached a moment ago");
     assert!(started.elapsed() < SLACK, "{:?}", started.elapsed());
 }
 

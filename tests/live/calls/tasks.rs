@@ -134,7 +134,7 @@ fn tasks_of_all_kinds_are_as_they_must_be_after_their_node_was_killed() {
     until(&host, &waits, "queued");
     std::fs::write(host.folder().join("data/tasks/garbage"), b"no task").unwrap();
 
-    let host = host.killed_and_started();
+    let host = host.killed_and_started(&[]);
     let told = get(&host, &format!("/v1/tasks/{done}"));
     assert_eq!((&told["status"], &told["answer"]["result"]), (&json!("completed"), &json!("kept")), "{told}");
     assert_eq!(get(&host, &format!("/v1/tasks/{cancelled}"))["status"], "cancelled");
@@ -147,7 +147,7 @@ fn tasks_of_all_kinds_are_as_they_must_be_after_their_node_was_killed() {
     // Nobody had its input: it is made again, and its agent is free now.
     until(&host, &waits, "working");
     assert_eq!(get(&host, "/v1/tasks")["tasks"].as_array().unwrap().len(), 4);
-    let host = host.killed_and_started();
+    let host = host.killed_and_started(&[]);
     assert_eq!(until(&host, &waits, "unknown")["answer"]["error"]["code"], "host_restarted");
 }
 
@@ -168,7 +168,7 @@ fn a_task_at_another_node_is_ended_there_and_asked_for_again_after_a_restart_of_
     until(&caller, &second, "queued");
     ask(&caller, "DELETE", &format!("/v1/tasks/{first}"), &[], b"");
     until(&caller, &second, "working");
-    let caller = caller.killed_and_started();
+    let caller = caller.killed_and_started(&[&host]);
     let told = until(&caller, &second, "completed");
     assert_eq!(told["served_by"], host.ready.peer_id.as_str(), "{told}");
 }
