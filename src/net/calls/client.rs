@@ -136,8 +136,13 @@ impl CallClient {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
         };
+        let is_asked_again = kept.as_ref().is_some_and(|kept| kept.sent.is_some());
+        let prepared = async {
+            // What a host has already is not sent again.
+            if is_asked_again { Ok(Vec::new()) } else { prepare(schema, input).await }
+        };
         // Before the machine hears of the call: a misfit takes no place and troubles no host.
-        let input = match timeout_at(deadline, prepare(schema, input)).await.unwrap_or_else(|_| late()) {
+        let input = match timeout_at(deadline, prepared).await.unwrap_or_else(|_| late()) {
             Ok(input) => input,
             Err(failure) => return CallResult { result: Err(failure), host: None, attempts: 0 },
         };
