@@ -387,7 +387,7 @@ const MUTATIONS: &[Mutation] = &[
         edits: &[Edit(
             "src/proto/call/registry.rs",
             "if attach.incarnation != self.incarnation {",
-            "if attach.attempt > 1_000 {",
+            "if attach.incarnation == Incarnation(0) {",
         )],
     },
     Mutation {

@@ -60,7 +60,6 @@ struct Queued {
 
 struct Life {
     state: AgentState,
-    failing: u32,
     completed: u64,
     failed: u64,
 }
@@ -87,7 +86,7 @@ impl ConcurrencyLimiter {
         ConcurrencyLimiter {
             queued: Mutex::new(Queued { queue, rate, mailboxes: BTreeMap::new(), numbered: 0 }),
             started: Instant::now(),
-            life: Mutex::new(Life { state, failing: 0, completed: 0, failed: 0 }),
+            life: Mutex::new(Life { state, completed: 0, failed: 0 }),
         }
     }
 
@@ -167,10 +166,10 @@ impl ConcurrencyLimiter {
 
     /// What there is to do and how runs ended.
     pub(super) fn queue_state(&self) -> QueueState {
-        let Load { places, running, waiting, mean_work, is_paused } =
+        let Load { places, running, waiting, mean_work, is_paused, failing } =
             self.queued.lock().unwrap_or_else(PoisonError::into_inner).queue.load();
         let life = self.life();
-        let (failing, completed, failed) = (life.failing, life.completed, life.failed);
+        let (completed, failed) = (life.completed, life.failed);
         QueueState { running, queued: waiting, places, is_paused, mean_work, failing, completed, failed }
     }
 
@@ -195,14 +194,8 @@ impl ConcurrencyLimiter {
         let mut life = self.life();
         life.state = life.state.after(event);
         match event {
-            AgentEvent::Completion => {
-                life.completed += 1;
-                life.failing = 0;
-            }
-            AgentEvent::Failure => {
-                life.failed += 1;
-                life.failing = life.failing.saturating_add(1);
-            }
+            AgentEvent::Completion => life.completed += 1,
+            AgentEvent::Failure => life.failed += 1,
             _ => {}
         }
     }
@@ -356,12 +349,14 @@ mod tests {
     #[test]
     fn runs_in_a_row_that_failed_are_counted_until_one_succeeds() {
         let limiter = ConcurrencyLimiter::new(1, 0, None);
-        for event in [AgentEvent::Completion, AgentEvent::Failure, AgentEvent::Full, AgentEvent::Failure] {
-            limiter.note(event);
+        for has_failed in [false, true] {
+            limiter.note_run(has_failed);
         }
+        limiter.note(AgentEvent::Full);
+        limiter.note_run(true);
         let state = limiter.queue_state();
         assert_eq!((state.failing, state.completed, state.failed), (2, 1, 2));
-        limiter.note(AgentEvent::Completion);
+        limiter.note_run(false);
         let state = limiter.queue_state();
         assert_eq!((state.failing, state.completed, state.failed), (0, 2, 2));
     }

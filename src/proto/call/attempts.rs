@@ -100,7 +100,7 @@ impl Attempts {
     /// What the host that accepted the call is asked for, whose stream was lost.
     pub(super) fn attach(&self) -> Option<CallAttach> {
         let incarnation = *self.spoke_to.get(&self.sent_to?)?;
-        Some(CallAttach { call: self.id, attempt: self.offers, incarnation })
+        Some(CallAttach { call: self.id, incarnation })
     }
 
     /// How many offers were made.
@@ -218,10 +218,7 @@ mod tests {
     fn doubt_lasts_over_the_next_offer_which_says_that_the_work_may_have_been_done() {
         let mut call = offered();
         call.handle(HOST, accepted(7));
-        assert_eq!(
-            call.attach(),
-            Some(CallAttach { call: CallId([1; 16]), attempt: 1, incarnation: Incarnation(7) })
-        );
+        assert_eq!(call.attach(), Some(CallAttach { call: CallId([1; 16]), incarnation: Incarnation(7) }));
         call.lose(Code::Unreachable, "");
         assert_eq!(call.attach(), None, "nobody waits for it any more");
         let offer = call.offer(HOST, &wanted(), LEFT);

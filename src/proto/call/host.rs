@@ -372,8 +372,13 @@ impl Host {
         let Some(call) = self.calls.get_mut(&work) else { return };
         call.stream = None;
         match call.stage {
-            // Nothing of it has run: it ends with its stream.
-            Stage::Waiting | Stage::Input | Stage::Refused => self.forget(work, outputs),
+            // Nothing of it has run: it ends with its stream. Whoever sent an input may ask again, and is told that it did not
+            // begin: a late copy of the offer must not run it.
+            Stage::Input => {
+                self.registry.void(call.permit);
+                self.forget(work, outputs);
+            }
+            Stage::Waiting | Stage::Refused => self.forget(work, outputs),
             Stage::Running => {
                 call.lost_until = if call.is_detached { Duration::MAX } else { now + CALL_ATTACH_KEPT };
                 self.set_timer(work);
@@ -670,7 +675,7 @@ mod tests {
     }
 
     fn attach() -> CallAttach {
-        CallAttach { call: CallId([1; 16]), attempt: 1, incarnation: Incarnation(7) }
+        CallAttach { call: CallId([1; 16]), incarnation: Incarnation(7) }
     }
 
     fn refusal(output: Option<Output>) -> (Code, Outcome) {
@@ -756,6 +761,19 @@ mod tests {
         let mut host = Host::new(Incarnation(8));
         host.handle_attached(NOW, STREAMS[1], peer, &attach(), &mut outputs);
         assert_eq!(refusal(outputs.pop_front()), (Code::HostRestarted, Outcome::Unknown));
+    }
+
+    #[test]
+    fn who_asks_for_calls_that_were_never_made_leaves_nothing_behind() {
+        let (mut host, mut outputs) = (Host::new(Incarnation(7)), VecDeque::new());
+        let before = format!("{host:?}");
+        let peer = Identity::from_seed([1; 32]).key();
+        for number in 0..100 {
+            let attach = CallAttach { call: CallId([number; 16]), ..attach() };
+            host.handle_attached(NOW, STREAMS[1], peer, &attach, &mut outputs);
+            assert_eq!(refusal(outputs.pop_front()), (Code::Unreachable, Outcome::NotStarted));
+        }
+        assert_eq!(format!("{host:?}"), before);
     }
 
     #[test]

@@ -40,8 +40,6 @@ pub enum CallRequest {
 pub struct CallAttach {
     /// The call.
     pub call: CallId,
-    /// Which of its offers was the last.
-    pub attempt: u32,
     /// The run of the host that accepted it: any other knows nothing of it.
     pub incarnation: Incarnation,
 }

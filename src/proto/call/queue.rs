@@ -78,6 +78,8 @@ pub struct Load {
     pub mean_work: Option<Duration>,
     /// Whether no places are given.
     pub is_paused: bool,
+    /// Runs in a row that failed through the agent.
+    pub failing: u32,
 }
 
 /// There is no room in the queue.
@@ -219,7 +221,7 @@ impl<T: Copy + Ord> Queue<T> {
         let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         let mean_ms = self.mean_work.map_or(0, |mean| u32::try_from(mean.as_millis()).unwrap_or(u32::MAX));
         Word {
-            running: count(self.loading.len() + self.ready.len() + self.running.len()),
+            running: count(self.placed()),
             queued: count(self.waiting()),
             places: count(self.places),
             failing: u16::try_from(failing).unwrap_or(u16::MAX),
@@ -245,6 +247,7 @@ impl<T: Copy + Ord> Queue<T> {
             waiting: self.waiting(),
             mean_work: self.mean_work,
             is_paused: self.is_paused,
+            failing: self.failing,
         }
     }
 

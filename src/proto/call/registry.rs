@@ -277,7 +277,7 @@ impl CallRegistry {
             let message = "the host was started again and does not know whether it ran this call";
             return Err(CallFailure::new(Code::HostRestarted, Outcome::Unknown, message));
         }
-        let (key, attempt) = ((peer, attach.call), attach.attempt);
+        let key = (peer, attach.call);
         if let Some(work) = self.at_work.get(&key) {
             if work.begun {
                 return Ok(Known::Begun { is_done: work.is_done });
@@ -290,12 +290,9 @@ impl CallRegistry {
             _ if now < self.gaps_until => {
                 Err(duplicate("too many calls have ended since to know whether this one was among them"))
             }
-            // Its stream was lost before all of the input was here. A late copy of the offer must not run it.
-            _ => {
-                let kept_until = now + CALL_TIME_MAX + CALL_ID_KEPT;
-                self.note(key, End { kept_until, attempt, begun: false, is_done: false });
-                Ok(Known::Voided)
-            }
+            // What was accepted and did not begin is void since its stream was lost; of what was never accepted nothing is noted, or
+            // who asks for calls that were never made would push out the ids of others.
+            _ => Ok(Known::Voided),
         }
     }
 
