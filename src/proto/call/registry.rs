@@ -290,8 +290,8 @@ impl CallRegistry {
             _ if now < self.gaps_until => {
                 Err(duplicate("too many calls have ended since to know whether this one was among them"))
             }
-            // What was accepted and did not begin is void since its stream was lost; of what was never accepted nothing is noted, or
-            // who asks for calls that were never made would push out the ids of others.
+            // What was accepted and did not begin is void since its stream was lost. Of what was never accepted nothing is
+            // noted, or who asks for calls that were never made would push out the ids of others.
             _ => Ok(Known::Voided),
         }
     }
