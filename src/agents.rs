@@ -6,6 +6,7 @@
 
 mod at_work;
 mod builtin;
+mod call_log;
 mod chat;
 mod command;
 mod concurrency;
@@ -29,7 +30,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 pub use crate::document::schema;
@@ -43,11 +44,13 @@ use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::registration::Withdraw;
+pub(crate) use call_log::CallLog;
 use running::RunningAgent;
 use state::AgentEvent;
 use tools::{Declared, ResolvedAgent};
 
 pub use crate::proto::limits::CALL_BYTES_MAX;
+use crate::proto::limits::CALL_FAILING_PAUSES;
 
 /// Processes of all agents at once: each has three pipes and at most [`CALL_BYTES_MAX`] of output, so that they leave
 /// room below the usual limit of 1,024 open files.
@@ -116,6 +119,9 @@ struct SharedResources {
     at_work: at_work::CallsAtWork,
     watch: resource_watch::ResourceWatch,
     runs: Runs,
+    log: CallLog,
+    /// Some agent may be in another state than before.
+    moved: Notify,
 }
 
 /// How the runs of all agents ended since the start; those of agents that have gone, too.
@@ -172,6 +178,8 @@ impl Agents {
             at_work: at_work::CallsAtWork::default(),
             watch: resource_watch::ResourceWatch::default(),
             runs: Runs::default(),
+            log: CallLog::new(),
+            moved: Notify::new(),
         };
         let (declared, table) = (Mutex::default(), RwLock::default());
         Agents(Arc::new(Inner { home, declared, table, changes, shared }))
@@ -258,6 +266,16 @@ impl Agents {
         self.running(name).map(|running| running.state())
     }
 
+    /// Where each agent that runs here is in its life.
+    pub fn states(&self) -> BTreeMap<FullName, AgentState> {
+        self.table().running.iter().map(|(name, running)| (name.clone(), running.state())).collect()
+    }
+
+    /// Until one of [`Agents::states`] may have changed. For one waiter.
+    pub(crate) async fn moved(&self) {
+        self.0.shared.moved.notified().await;
+    }
+
     /// What an agent that runs here has to do, and how its runs ended; none if it does not run here.
     pub fn queue(&self, name: &FullName) -> Option<QueueState> {
         self.running(name).map(|running| running.limiter().queue_state())
@@ -283,6 +301,7 @@ impl Agents {
     pub fn pause(&self, name: &FullName) -> Option<QueueState> {
         let running = self.running(name)?;
         running.limiter().pause();
+        self.0.shared.moved.notify_one();
         Some(running.limiter().queue_state())
     }
 
@@ -290,17 +309,22 @@ impl Agents {
     pub fn resume(&self, name: &FullName) -> Option<QueueState> {
         let running = self.running(name)?;
         running.limiter().resume();
+        self.0.shared.moved.notify_one();
         Some(running.limiter().queue_state())
     }
 
-    /// Ends all calls that wait for a place of an agent, as `busy` and not started; how many, or none if it does not run here.
+    /// Ends all calls that wait for a place of an agent, as `cancelled` and not started; how many, or none if it does not run
+    /// here.
     pub fn clear(&self, name: &FullName) -> Option<usize> {
         self.running(name).map(|running| running.limiter().clear())
     }
 
-    /// Whether a call of an agent that runs here would wait: all its places are taken, or it is paused.
-    pub fn is_busy(&self, name: &FullName) -> bool {
-        self.running(name).is_some_and(|running| running.is_busy())
+    /// Whether a call of an agent that runs here would begin at once, and its last runs did not all fail.
+    pub fn begins_at_once(&self, name: &FullName) -> bool {
+        self.running(name).is_some_and(|running| {
+            let limiter = running.limiter();
+            !limiter.is_busy() && limiter.queue_state().failing < CALL_FAILING_PAUSES
+        })
     }
 
     /// What is said of the load of an agent that runs here to a caller which is given a place, or waits for one.
@@ -344,11 +368,21 @@ impl Agents {
         self.0.shared.at_work.find(call)
     }
 
-    /// A place of an agent for a call of a peer, or one in its queue.
+    /// Counts the lines of the log about calls.
+    pub(crate) fn log(&self) -> &CallLog {
+        &self.0.shared.log
+    }
+
+    /// A place of an agent for a call of a peer or of a client of this node, or one in its queue.
     ///
     /// # Errors
     /// The agent is not run here, too many wait, or its caller calls too often. Nothing was started.
-    pub(crate) fn place(&self, name: &FullName, caller: PeerKey, priority: i8) -> Result<Place, CallFailure> {
+    pub(crate) fn place(
+        &self,
+        name: &FullName,
+        caller: Option<PeerKey>,
+        priority: i8,
+    ) -> Result<Place, CallFailure> {
         let running = self.running(name).ok_or_else(|| {
             CallFailure::new(Code::NotFound, Outcome::NotStarted, format!("{name} is not run here"))
         })?;

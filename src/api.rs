@@ -418,6 +418,13 @@ pub enum Event {
         /// Why.
         reason: Removal,
     },
+    /// An agent of this node is in another state, and was for up to a second.
+    AgentState {
+        /// Full name.
+        agent: String,
+        /// `active`, `busy` or `error`.
+        state: ReplicaState,
+    },
     /// A connection opened.
     PeerConnected {
         /// PeerId.

@@ -1,6 +1,7 @@
 //! A node as it runs on a host: the network, the agents of this host, and the [`Handle`] through which the surfaces reach
 //! both. What a node knows becomes JSON and sentences in `view`, and nowhere else.
 
+mod agent_states;
 mod events;
 mod handle;
 mod joined;
@@ -187,7 +188,7 @@ async fn assemble(
     loaded: Loaded,
     joined: JoinedZones,
 ) -> Result<Running, StartError> {
-    let (streams, inbound_calls) = network.take_calls()?;
+    let (streams, inbound_calls) = network.take_calls(options.identity.key())?;
     let (listen, addresses) = (network.listening().await, network.addresses.clone());
     let config = node_config(&options);
     let now = wall_clock();
@@ -206,12 +207,14 @@ async fn assemble(
     let (key, agents) = (options.identity.key(), options.agents);
     let client = NodeClient::new(requests);
     let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls);
+    let told = events.clone();
     let handle = Handle::new(client, events, key, expects_peers, agents, calls, joined);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.
     let changes = handle.local_agents().changes();
     let refusals = handle.offer_local_agents(&BTreeSet::new()).await;
     tokio::spawn(offer_changes(handle.clone(), changes, refusals));
+    tokio::spawn(agent_states::tell(handle.clone(), told));
     Ok(Running { handle, listen, addresses, zones: options.zones, stop, driver, ended: None })
 }
 

@@ -20,6 +20,8 @@ const TURNS_MAX: usize = 2;
 /// What a call is told that waited in a queue which was cleared.
 const CLEARED: &str =
     "the operator of the agent's host ended all calls that waited for it; nothing was begun";
+/// What a call is told that waited for an agent which was paused and has another file now.
+const REMOVED: &str = "the agent was changed while it was paused and the call waited; nothing was begun";
 
 /// Queue and state of one agent.
 pub(super) struct ConcurrencyLimiter {
@@ -42,7 +44,7 @@ pub struct QueueState {
     pub is_paused: bool,
     /// What a call takes in the mean; none before the first has ended.
     pub mean_work: Option<Duration>,
-    /// Runs in a row that failed through the agent, whoever called.
+    /// Runs that failed through the agent, whoever called: in a row, or since it is held to fail.
     pub failing: u32,
     /// Runs that succeeded.
     pub completed: u64,
@@ -232,7 +234,11 @@ impl Ticket {
             Some(Turn::Load(_) | Turn::Run(_)) => Ok(()),
             Some(Turn::Leave(_, full)) => Err(turned_away(full)),
             // The queue keeps the other end as long as there is this ticket, unless it is cleared.
-            None => Err(CallFailure::new(Code::Busy, Outcome::NotStarted, CLEARED)),
+            None => {
+                let is_removed = self.limiter.state() == AgentState::Terminated;
+                let (code, why) = if is_removed { (Code::Busy, REMOVED) } else { (Code::Cancelled, CLEARED) };
+                Err(CallFailure::new(code, Outcome::NotStarted, why))
+            }
         }
     }
 
@@ -319,7 +325,7 @@ mod tests {
         assert_eq!(limiter.clear(), 2);
         for ticket in [&mut waits, &mut peer] {
             let failure = ticket.placed().await.unwrap_err();
-            assert_eq!((failure.code, failure.outcome), (Code::Busy, Outcome::NotStarted));
+            assert_eq!((failure.code, failure.outcome), (Code::Cancelled, Outcome::NotStarted));
         }
         assert!(at_work.is_placed());
         assert_eq!((limiter.queue_state().running, limiter.queue_state().queued), (1, 0));

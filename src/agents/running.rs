@@ -10,6 +10,7 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
+use super::call_log::CallLog;
 use super::command::{self, StderrTail, too_talkative};
 use super::concurrency::{ConcurrencyLimiter, Ticket};
 use super::correlation::labels;
@@ -113,10 +114,6 @@ impl RunningAgent {
         self.limiter.state()
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        self.limiter.is_busy()
-    }
-
     pub(super) fn word(&self, has_place: bool) -> Word {
         self.limiter.word(has_place)
     }
@@ -129,9 +126,9 @@ impl RunningAgent {
         self.output.shown.clone()
     }
 
-    /// A place for a call of a peer, whose input comes when it has one.
-    pub(super) fn place(&self, caller: PeerKey, priority: i8) -> Result<Ticket, CallFailure> {
-        self.limiter.ask(Some(caller), priority, false)
+    /// A place for a call whose input comes when it has one.
+    pub(super) fn place(&self, caller: Option<PeerKey>, priority: i8) -> Result<Ticket, CallFailure> {
+        self.limiter.ask(caller, priority, false)
     }
 
     /// Its queue, to look at and to hold.
@@ -150,7 +147,8 @@ impl RunningAgent {
         let started = Instant::now();
         let span = tracing::warn_span!("agent", name = %self.name, call = %invocation.call);
         let done = self.attempt(shared, &invocation, ticket).instrument(span).await;
-        self.log(invocation.call, started.elapsed(), done.as_ref().err());
+        shared.moved.notify_one();
+        self.log(&shared.log, invocation.call, started.elapsed(), done.as_ref().err());
         done
     }
 
@@ -167,6 +165,7 @@ impl RunningAgent {
         let priority = invocation.context.priority;
         let mut ticket = ticket.map_or_else(|| self.limiter.ask(invocation.caller, priority, true), Ok)?;
         ticket.begin(invocation.deadline).await?;
+        shared.moved.notify_one();
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let _known = shared.at_work.begin(invocation.call, &self.name, &invocation.context);
         let is_hurried = invocation.deadline < Instant::now() + self.timeout;
@@ -290,18 +289,24 @@ impl RunningAgent {
     }
 
     /// One id: the call is named here as its caller names it.
-    fn log(&self, call: CallId, took: Duration, failure: Option<&CallFailure>) {
+    fn log(&self, log: &CallLog, call: CallId, took: Duration, failure: Option<&CallFailure>) {
         let (agent, took_ms) = (&self.name, took.as_millis() as u64);
+        // What was not started cost nothing here, and anybody can cause it.
+        let is_quiet = failure.is_some_and(|failure| failure.outcome == Outcome::NotStarted);
+        let left_out = match self.run_config.verbose {
+            true => None,
+            false if is_quiet => return,
+            false => match log.admit() {
+                Some(left_out) => left_out,
+                None => return,
+            },
+        };
         match failure {
-            None if self.run_config.verbose => {
-                tracing::info!(target: "aop::call", %agent, %call, took_ms, "call completed");
-            }
-            None => {}
-            Some(failure) if failure.outcome == Outcome::NotStarted && !self.run_config.verbose => {
-                tracing::debug!(%agent, %call, took_ms, code = %failure.code, "call not started: {}", failure.message);
-            }
+            None => tracing::info!(target: "aop::call", %agent, %call, took_ms, left_out, "call completed"),
             Some(failure) => {
-                tracing::warn!(%agent, %call, took_ms, code = %failure.code, "call failed: {}", failure.message);
+                tracing::warn!(
+                    %agent, %call, took_ms, left_out, code = %failure.code, "call failed: {}", failure.message
+                );
             }
         }
     }

@@ -17,7 +17,7 @@ pub struct Queue {
     pub paused: bool,
     /// What a call takes in the mean, milliseconds; null before the first has ended.
     pub mean_work_ms: Option<f64>,
-    /// Runs in a row that failed through the agent.
+    /// Runs that failed through the agent: in a row, or since it is held to fail.
     pub failing: u32,
     /// Runs that succeeded since the agent runs here as its file says now.
     pub completed: u64,

@@ -47,8 +47,9 @@ fn query(args: &CallArgs) -> Vec<(&'static str, String)> {
     let timeout = args.timeout.map(|seconds| ("timeout", seconds.to_string()));
     let conversation = args.conversation.clone().map(|id| ("conversation", id));
     let priority = args.priority.map(|priority| ("priority", priority.to_string()));
+    let balance = args.balance.map(|balance| ("balance", balance.text().to_owned()));
     let is_async = args.is_async.then(|| ("async", "true".to_owned()));
-    [timeout, conversation, priority, is_async].into_iter().flatten().collect()
+    [timeout, conversation, priority, balance, is_async].into_iter().flatten().collect()
 }
 
 fn submit(

@@ -76,6 +76,7 @@ fn row(event: &Event) -> [String; 3] {
         Event::AgentRemoved { agent, host, reason, .. } => {
             ("removed", shown_name(agent).into(), format!("on {host}, {reason}"))
         }
+        Event::AgentState { agent, state } => ("state", shown_name(agent).into(), state.to_string()),
         Event::PeerConnected { peer } => ("connected", peer.clone(), String::new()),
         Event::PeerDisconnected { peer } => ("disconnected", peer.clone(), String::new()),
         Event::Synced { peer, zone, received, sent } => {

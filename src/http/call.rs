@@ -91,7 +91,8 @@ pub(super) async fn batch(
 
 fn options(query: CallQuery, headers: &HeaderMap) -> CallOptions {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let mut options = CallOptions { timeout: query.timeout, ..CallOptions::default() };
+    let CallQuery { timeout, balance, .. } = query;
+    let mut options = CallOptions { timeout, balance, ..CallOptions::default() };
     options.context.conversation = query.conversation;
     options.context.priority = query.priority;
     // What is malformed counts as not there, as W3C Trace Context wants.

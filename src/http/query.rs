@@ -8,6 +8,7 @@ use super::failure::Failure;
 use crate::api::FindQuery;
 use crate::host::TASK_WAIT_MAX;
 use crate::proto::call::Conversation;
+use crate::proto::card::Balance;
 use crate::proto::code::Code;
 
 /// Largest `limit`; more is clamped (the cursor leads on).
@@ -108,37 +109,46 @@ pub(super) struct CallQuery {
     pub(super) conversation: Option<Conversation>,
     /// Which of the calls that wait goes first.
     pub(super) priority: i8,
+    /// In which order hosts are asked, if not as the agent says.
+    pub(super) balance: Option<Balance>,
 }
 
-const CALL_PARAMETERS: [&str; 4] = ["timeout", "async", "conversation", "priority"];
+/// Those of a batch hold for each of its calls.
+const EACH_CALL_PARAMETERS: [&str; 4] = ["timeout", "conversation", "priority", "balance"];
+const CALL_PARAMETERS: [&str; 5] = ["timeout", "async", "conversation", "priority", "balance"];
 
 /// The parameters of a call.
 pub(super) fn call(raw: Option<&str>) -> Result<CallQuery, Failure> {
     let mut query = CallQuery::default();
     for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
         match &*name {
-            "timeout" => query.timeout = Some(seconds("timeout", &value)?),
             "async" => query.is_async = switch("async", &value)?,
-            "conversation" => query.conversation = Some(conversation(&value)?),
-            "priority" => query.priority = priority(&value)?,
-            _ => return Err(unknown(&name, &CALL_PARAMETERS)),
+            _ => query.take(&name, &value, &CALL_PARAMETERS)?,
         }
     }
     Ok(query)
 }
 
-/// The parameters of a batch, which hold for each of its calls.
+/// The parameters of a batch.
 pub(super) fn batch(raw: Option<&str>) -> Result<CallQuery, Failure> {
     let mut query = CallQuery::default();
     for (name, value) in parse(raw.unwrap_or_default().as_bytes()) {
-        match &*name {
-            "timeout" => query.timeout = Some(seconds("timeout", &value)?),
-            "conversation" => query.conversation = Some(conversation(&value)?),
-            "priority" => query.priority = priority(&value)?,
-            _ => return Err(unknown(&name, &["timeout", "conversation", "priority"])),
-        }
+        query.take(&name, &value, &EACH_CALL_PARAMETERS)?;
     }
     Ok(query)
+}
+
+impl CallQuery {
+    fn take(&mut self, name: &str, value: &str, known: &[&str]) -> Result<(), Failure> {
+        match name {
+            "timeout" => self.timeout = Some(seconds("timeout", value)?),
+            "conversation" => self.conversation = Some(conversation(value)?),
+            "priority" => self.priority = priority(value)?,
+            "balance" => self.balance = Some(balance(value)?),
+            _ => return Err(unknown(name, known)),
+        }
+        Ok(())
+    }
 }
 
 /// A page of the list of tasks.
@@ -184,6 +194,17 @@ fn priority(value: &str) -> Result<i8, Failure> {
     value.parse().map_err(|_| {
         let message = format!("`priority={value}` is not a whole number from -128 to 127");
         Failure::new(Code::BadRequest, message, "priority=10; the default is 0")
+    })
+}
+
+fn balance(value: &str) -> Result<Balance, Failure> {
+    value.parse().map_err(|_| {
+        let known = Balance::ALL.map(Balance::text).join(", ");
+        Failure::new(
+            Code::BadRequest,
+            format!("`balance={value}` is no order of hosts"),
+            format!("one of {known}"),
+        )
     })
 }
 
@@ -282,13 +303,17 @@ mod tests {
 
     #[test]
     fn how_a_call_is_made_is_read_and_what_is_out_of_range_is_refused() {
-        let query = call(Some("timeout=1.5&async=true&conversation=c-7&priority=-128")).unwrap();
+        let query =
+            call(Some("timeout=1.5&async=true&conversation=c-7&priority=-128&balance=latency")).unwrap();
         let conversation = Some("c-7".parse().unwrap());
         let timeout = Some(Duration::from_millis(1_500));
-        assert_eq!(query, CallQuery { timeout, is_async: true, conversation, priority: -128 });
-        for bad in
-            ["priority=128", "priority=high", "conversation=a+b", "conversation=", "async=maybe", "asnc=1"]
-        {
+        let balance = Some(Balance::Latency);
+        assert_eq!(query, CallQuery { timeout, is_async: true, conversation, priority: -128, balance });
+        batch(Some("async=true")).unwrap_err();
+        let numbers = ["priority=128", "priority=high", "timeout=x"];
+        let texts =
+            ["conversation=a+b", "conversation=", "async=maybe", "asnc=1", "balance=fastest", "balance="];
+        for bad in numbers.into_iter().chain(texts) {
             call(Some(bad)).unwrap_err();
         }
         assert_eq!(wait(Some("wait=55")).unwrap(), Some(Duration::from_secs(55)));

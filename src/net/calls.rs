@@ -9,13 +9,13 @@ mod access;
 mod client;
 mod driver;
 mod host;
+mod inbound;
 mod input;
 mod works;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p_stream::IncomingStreams;
 use serde_json::Value;
 
 use self::access::AccessControl;
@@ -24,7 +24,7 @@ use self::driver::CallDriver;
 use self::works::Works;
 use crate::agents::Agents;
 use crate::net::client::NodeClient;
-use crate::net::streams::calls::CallStreams;
+use crate::net::streams::calls::{CallStreams, InboundCalls};
 use crate::proto::call::Calls;
 use crate::proto::identity::PeerKey;
 
@@ -39,16 +39,17 @@ pub(crate) fn start(
     agents: Agents,
     node: NodeClient,
     streams: CallStreams,
-    incoming: IncomingStreams,
+    incoming: InboundCalls,
 ) -> CallClient {
     // Never a fixed seed: a run with the incarnation of another would vouch for the other's calls.
     let works = Works::default();
-    let driver = CallDriver::new(Calls::new(own, rand::random()), works.clone());
+    let driver = CallDriver::new(Calls::new(rand::random()), works.clone());
     let access = AccessControl::new(agents.clone(), own, node.clone());
     let open_calls = streams.open_calls.clone();
     let (sources, refusals) = (streams.sources.clone(), streams.refusals.clone());
-    let host = host::Host { driver: driver.clone(), works, agents, access, open_calls, sources, refusals };
-    tokio::spawn(host::serve(incoming, Arc::new(host), node.clone()));
+    let host =
+        host::Host { own, driver: driver.clone(), works, agents, access, open_calls, sources, refusals };
+    tokio::spawn(inbound::serve(incoming, Arc::new(host), node.clone()));
     let (keeper, until) = (driver.clone(), node.clone());
     // `keep_time` never returns; without the other branch it would outlive the node.
     tokio::spawn(async move {

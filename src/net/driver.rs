@@ -14,6 +14,7 @@ use libp2p::Multiaddr;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::agents::AgentState;
 use crate::net::addresses::as_contact;
 use crate::net::store::{Recovery, StoreError, StoreIncident};
 use crate::net::store_keeper::StoreKeeper;
@@ -23,6 +24,7 @@ use crate::net::wall_clock;
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Protocol, Reply};
 use crate::proto::limits::SYNC_WINDOW;
+use crate::proto::name::FullName;
 use crate::proto::node::Node;
 
 /// Commands whose writes share one sync of the disk.
@@ -53,6 +55,8 @@ pub(crate) enum Event {
     Node(io::Event),
     /// The network tells it.
     Alert(NetworkAlert),
+    /// An agent of this host is in another state.
+    AgentState(FullName, AgentState),
 }
 
 /// What may be looked at.

@@ -26,6 +26,8 @@ pub enum NodeAlert {
     RestoredKey,
     /// The owner of an agent that this node offers took it back.
     Revoked(FullName),
+    /// Fewer hosts than this offer an own agent and are there: its `min_replicas`.
+    FewReplicas(FullName, u32),
     /// A zone is full: some records have no room.
     ZoneFull(ZoneName),
     /// The store keeps nothing, for this reason: own writes are refused.
@@ -58,7 +60,10 @@ impl NodeAlert {
             | NodeAlert::RestoredKey
             | NodeAlert::Revoked(_)
             | NodeAlert::ZoneFull(_) => true,
-            NodeAlert::RestoredBackup | NodeAlert::ClaimedHead | NodeAlert::ClockOff(_) => false,
+            NodeAlert::RestoredBackup
+            | NodeAlert::ClaimedHead
+            | NodeAlert::ClockOff(_)
+            | NodeAlert::FewReplicas(..) => false,
         }
     }
 }

@@ -14,6 +14,7 @@ mod budget;
 mod caller;
 mod candidates;
 mod context;
+mod failures;
 mod host;
 mod hosts;
 mod io;
@@ -40,7 +41,6 @@ pub use self::message::{
     Progress, Word,
 };
 pub use self::queue::{Full, Load, Queue, Turn};
-use super::identity::PeerKey;
 
 /// The calls of one run of a node, those that it makes and those that it takes.
 ///
@@ -57,12 +57,12 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// No calls yet, of the node with this key. What is random in this run follows from `seed`, its incarnation too, so two
-    /// runs must not have one seed.
-    pub fn new(own: PeerKey, seed: u64) -> Calls {
+    /// No calls yet. What is random in this run of a node follows from `seed`, its incarnation too, so two runs must not have
+    /// one seed.
+    pub fn new(seed: u64) -> Calls {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let incarnation = Incarnation(rng.random());
-        Calls { caller: Caller::new(own, rng), host: Host::new(incarnation), outputs: VecDeque::new() }
+        Calls { caller: Caller::new(rng), host: Host::new(incarnation), outputs: VecDeque::new() }
     }
 
     /// Takes what happened.

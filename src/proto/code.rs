@@ -159,7 +159,7 @@ codes! {
     AnswerLost "answer_lost" 503 Failure Never Host "The agent ended, and its answer is not kept any more.";
     CallChain "call_chain" 409 Failure Never Sender "The chain of calls that leads to it is a circle, or too long.";
     DuplicateCall "duplicate_call" 409 Failure Never Sender "The call was offered before, or may have been.";
-    Cancelled "cancelled" 409 Failure Never Sender "Whoever asked for it took it back.";
+    Cancelled "cancelled" 409 Failure Never Sender "Whoever asked for it took it back, or its host's operator ended what waited.";
     HostRestarted "host_restarted" 503 Failure Unsure Host "The host forgot whether it ran the call.";
     Unreachable "unreachable" 503 Unreachable Unsure Host "The host cannot be reached, or was lost.";
     CircuitOpen "circuit_open" 503 Unreachable Later Host "No host was reached lately; the message says when one is tried.";
@@ -177,6 +177,7 @@ codes! {
     PeerBlocked "peer_blocked" 503 Degraded Never Sender "A peer broke the protocol and is blocked.";
     ForkedAuthor "forked_author" 503 Degraded Never Sender "An author signed two records with one version.";
     ListenerLost "listener_lost" 503 Degraded Never Node "A listening socket was lost.";
+    FewReplicas "few_replicas" 503 Degraded Later Nobody "An own agent has fewer hosts than its `min_replicas`.";
     Suspended "suspended" 503 Degraded Never Node "The process stood still for a while.";
     StampedAhead "stamped_ahead" 503 Failure Never Node "Own records are stamped by a clock that was ahead.";
     ClockOff "clock_off" 503 Degraded Never Node "The clock is off from those of the peers.";

@@ -191,6 +191,10 @@ pub const CALL_OFFERS_AT_ONCE: usize = 2;
 pub const CALL_WORD_KEPT: Duration = Duration::from_secs(60);
 /// Failed runs in a row, of whatever caller, after which an agent pauses at its host.
 pub const CALL_FAILING_PAUSES: u32 = 5;
+/// The last runs of an agent of which half must not have failed either.
+pub const CALL_RUNS_COUNTED: u32 = 10;
+/// Runs in a row that succeeded, after which an agent that paused is as good as any.
+pub const CALL_PROVEN_RUNS: u32 = 3;
 /// The first pause of an agent that fails, and the longest; it doubles.
 pub const CALL_AGENT_PAUSE: Duration = Duration::from_secs(10);
 /// See [`CALL_AGENT_PAUSE`].

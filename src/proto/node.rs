@@ -174,6 +174,7 @@ impl Node {
         turn.handle_below_due(|zone, ctx| zone.records.expire(ctx));
         // Before beacons are due: they tell of renewals.
         turn.own.renew(&mut turn.ctx, turn.zones);
+        turn.own.replicas.count(&mut turn.ctx, turn.zones, turn.directory);
         turn.with_zones(Zone::handle_timeout);
         turn.handle_below_due(Zone::handle_timeout);
         turn.overlay.handle_timeout(&mut turn.ctx, turn.zones, turn.links);

@@ -6,13 +6,15 @@
 //!
 //! Files below: `write` (how a record of this node is made), `replacing` (what a registration may take the place of), `shelf`
 //! (in which slot), `guard` (what is written again), `renewals` (when), `epoch` (what this folder wrote and lost), `restored`
-//! (what an earlier folder wrote), `unkept` (what the store did not keep), `key_use` (who else writes under this key).
+//! (what an earlier folder wrote), `replicas` (whether enough hosts offer the same), `unkept` (what the store did not keep),
+//! `key_use` (who else writes under this key).
 
 mod epoch;
 mod guard;
 mod key_use;
 mod renewals;
 mod replacing;
+mod replicas;
 mod restored;
 mod shelf;
 mod unkept;
@@ -29,6 +31,7 @@ pub(super) use self::key_use::note_written;
 use self::renewals::Renewals;
 use self::replacing::check_replaced;
 pub(super) use self::replacing::{Replace, withdraw_version};
+use self::replicas::ReplicaWatch;
 use self::restored::Restored;
 use self::shelf::{Knowledge, Shelves};
 use self::unkept::Unkept;
@@ -83,6 +86,7 @@ pub(super) struct OwnRecords {
     renewals: Renewals,
     unkept: Unkept,
     pub(super) key_use: KeyUse,
+    pub(super) replicas: ReplicaWatch,
     /// Whether this run was told that an earlier one wrote more than this folder holds: a peer's word alone counts no more.
     pub(super) is_told_of_head: bool,
 }
@@ -106,6 +110,7 @@ impl OwnRecords {
             renewals: Renewals::default(),
             unkept: Unkept::default(),
             key_use: KeyUse::new(now),
+            replicas: ReplicaWatch::new(now),
             is_told_of_head: false,
         }
     }
@@ -302,6 +307,7 @@ impl OwnRecords {
     /// The last own write of a key, in its slot.
     fn keep(&mut self, record: Arc<Record>) {
         self.shelves.take(&record);
+        self.replicas.note(&record);
         if let Some(before) = self.records.insert(record.key(), record.clone())
             && before.slot != record.slot
         {
@@ -322,6 +328,7 @@ impl OwnRecords {
             *at = *at - step;
         }
         self.key_use.shift(step);
+        self.replicas.shift(step);
     }
 
     /// When [`OwnRecords::renew`] has something to do.

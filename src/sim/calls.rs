@@ -28,8 +28,8 @@ use super::fabric::Fabric;
 use super::queue::Due;
 use super::sim_node::{Firing, Timer};
 use crate::proto::call::{
-    Access, CallContext, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss,
-    OutboundStream, Output, Queue, Repeats, Replica, Turn, Wanted,
+    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, OutboundStream,
+    Output, Queue, Repeats, Replica, Turn, Wanted,
 };
 use crate::proto::identity::AgentId;
 
@@ -113,7 +113,7 @@ impl CallWorld {
     pub(super) fn boot(&mut self, at: usize, fabric: &Fabric) {
         if self.conditions.is_some() {
             let node = &mut self.nodes[at];
-            node.calls = Some(Calls::new(fabric.nodes[at].key, self.rng.random()));
+            node.calls = Some(Calls::new(self.rng.random()));
             (node.started_ms, node.timer) = (fabric.kernel.now(), Timer::default());
         }
     }
@@ -183,7 +183,7 @@ impl CallWorld {
         let name = client.agent;
         let agent = AgentId::of(fabric.nodes[client.host].key, &name);
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
-        let Some(found) = found.filter(|_| client.host != at) else { return };
+        let Some(found) = found else { return };
         let call = CallId(self.rng.random());
         let mut replicas: Vec<_> = found
             .replicas
@@ -204,18 +204,10 @@ impl CallWorld {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
         let wanted = Wanted {
-            agent,
-            name,
-            replicas,
-            size: client.size,
-            deadline,
-            is_brief: false,
-            context: CallContext::default(),
-            stream: false,
             is_detached: client.is_detached,
             balance: client.balance,
             repeats: Repeats { max: client.repeats_max, is_idempotent: client.is_idempotent },
-            sent: None,
+            ..Wanted::new(agent, name, replicas, client.size, deadline)
         };
         self.tell(at, Input::Call { call, wanted }, fabric);
     }

@@ -6,6 +6,7 @@ mod answers;
 mod completeness;
 #[cfg(feature = "net")]
 mod documents;
+mod few_replicas;
 mod full_disk;
 mod key_use;
 mod laws;

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use super::{ClientArgs, agent_name};
+use crate::proto::card::Balance;
 
 #[derive(Args, Debug)]
 pub(in crate::cli) struct CallArgs {
@@ -32,6 +33,9 @@ pub(in crate::cli) struct CallArgs {
     /// Which of your waiting calls goes first: -128 to 127, the default is 0
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(in crate::cli) priority: Option<i8>,
+    /// In which order hosts are asked: load, round_robin, least_connections, weighted or latency; the default is the agent's
+    #[arg(long, value_name = "ORDER")]
+    pub(in crate::cli) balance: Option<Balance>,
     /// Make many calls: a file of lines of JSON {"agent", "input"}; - is stdin; answers come one a line, in order
     #[arg(long, value_name = "FILE", conflicts_with_all = ["agent", "input", "task"])]
     pub(in crate::cli) batch: Option<String>,

@@ -5,10 +5,11 @@ use std::io::IsTerminal;
 use serde_json::{Map, Value, json};
 
 use super::age;
-use crate::api::AgentDetail;
+use crate::api::{Agent, AgentDetail, ReplicaState};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Rows, print_text, shown_name};
 use crate::cli::time::{date, distance, now_ms};
+use crate::proto::card::Balance;
 
 /// Prints what is known of an agent; its schemas below it on a terminal, and each on its line elsewhere.
 pub(super) fn print(detail: &AgentDetail) -> Result<(), Failure> {
@@ -43,7 +44,7 @@ fn rows(detail: &AgentDetail, now_ms: u64) -> Rows {
     put("version", text(&detail.card, "version"));
     put("callable", if agent.callable { "yes".into() } else { "no, it is a listing".into() });
     put("call", if agent.callable { call_line(detail) } else { String::new() });
-    put("limits", limits(&detail.card));
+    put("limits", limits(&detail.card, agent));
     put("owner", agent.owner.clone());
     put("origin", agent.origin.to_string());
     put("deprecated", agent.deprecated.clone().unwrap_or_default());
@@ -73,13 +74,19 @@ fn written(detail: &AgentDetail, now_ms: u64) -> String {
     format!("{when}version {} of {}", version.seq, version.author)
 }
 
-/// What the host keeps calls to.
-fn limits(card: &Value) -> String {
+/// What hosts keep calls to, and whether there are as many of them as the agent asks for.
+fn limits(card: &Value, agent: &Agent) -> String {
     let limit = |name: &str| card["limits"][name].as_u64();
+    let there = agent.replicas.iter().filter(|it| it.state != ReplicaState::Unreachable).count();
+    let balance = card["limits"]["balance"].as_str().filter(|balance| *balance != Balance::default().text());
     let told = [
         limit("timeout_s").map(|seconds| format!("{seconds} s an attempt")),
         limit("max_retries").map(|retries| format!("{retries} retries")),
         limit("max_concurrency").map(|calls| format!("{calls} calls at once")),
+        (card["limits"]["idempotent"] == true).then(|| "may run again".to_owned()),
+        balance.map(|balance| format!("hosts by {balance}")),
+        limit("weight").filter(|weight| *weight != 1).map(|weight| format!("weight {weight}")),
+        limit("min_replicas").filter(|min| *min > 1).map(|min| format!("{there} of at least {min} hosts")),
     ];
     told.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
@@ -154,7 +161,16 @@ mod tests {
     #[test]
     fn limits_are_told_in_words_where_there_are_any() {
         let card = json!({"limits": {"timeout_s": 30, "max_retries": 3, "max_concurrency": 4}});
-        assert_eq!(limits(&card), "30 s an attempt, 3 retries, 4 calls at once");
-        assert_eq!(limits(&json!({})), "");
+        assert_eq!(limits(&card, &Agent::default()), "30 s an attempt, 3 retries, 4 calls at once");
+        assert_eq!(limits(&json!({}), &Agent::default()), "");
+        let replica = |state| crate::api::Replica { state, ..crate::api::Replica::default() };
+        let replicas = vec![replica(ReplicaState::Busy), replica(ReplicaState::Unreachable)];
+        let agent = Agent { replicas, ..Agent::default() };
+        let card =
+            json!({"limits": {"balance": "weighted", "weight": 3, "min_replicas": 2, "idempotent": true}});
+        assert_eq!(
+            limits(&card, &agent),
+            "may run again, hosts by weighted, weight 3, 1 of at least 2 hosts"
+        );
     }
 }

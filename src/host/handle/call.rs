@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Handle;
-use crate::agents::{HostedAgent, Invocation};
+use crate::agents::{CallLog, HostedAgent, Invocation};
 use crate::api::{self, ApiError};
 use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::view;
@@ -79,7 +79,7 @@ impl Handle {
     pub(super) async fn make(&self, agent: &str, pending: PendingCall) -> Result<api::CallAnswer, ApiError> {
         if let Ok(name) = agent.parse::<FullName>()
             && let Some(local) = self.agents.list().get(&name).filter(|local| local.run_config.is_some())
-            && !self.agents.is_busy(&name)
+            && self.is_for_here(&name, local, &pending.options)
         {
             pending.judge(local.offer.card.limits)?;
             return Ok(self.call_here(&name, local, pending).await);
@@ -93,30 +93,20 @@ impl Handle {
         let is_here = found.replicas.iter().any(|replica| replica.peer == self.key);
         let list = self.agents.list();
         let local = list.get(&found.record.name).filter(|local| is_here && local.run_config.is_some());
-        Ok(match local {
-            Some(local) if found.replicas.len() == 1 || !self.agents.is_busy(&found.record.name) => {
-                self.call_here(&found.record.name, local, pending).await
-            }
-            Some(local) => self.call_anywhere(found.clone(), card, local, pending).await,
-            None => self.call_there(found, card, pending, false).await,
+        let is_for_here = |local: &&HostedAgent| {
+            found.replicas.len() == 1 || self.is_for_here(&found.record.name, local, &pending.options)
+        };
+        Ok(match local.filter(is_for_here) {
+            Some(local) => self.call_here(&found.record.name, local, pending).await,
+            None => self.call_at_any(found, card, pending).await,
         })
     }
 
-    /// Calls an agent that is busy here at its other hosts, and here after all if none of them takes the call.
-    async fn call_anywhere(
-        &self,
-        found: Found,
-        card: AgentCard,
-        local: &HostedAgent,
-        pending: PendingCall,
-    ) -> api::CallAnswer {
-        let name = found.record.name.clone();
-        let here = PendingCall { options: pending.options.clone(), input: pending.input.clone(), ..pending };
-        let there = self.call_there(found, card, pending, true).await;
-        match there.outcome {
-            Some(Outcome::NotStarted) => self.call_here(&name, local, here).await,
-            _ => there,
-        }
+    /// Whether an agent is run here whatever other hosts it has: by `load`, while it would begin at once, what is nearest comes
+    /// first. Else this node is a host among the others.
+    fn is_for_here(&self, name: &FullName, local: &HostedAgent, options: &CallOptions) -> bool {
+        let balance = options.balance.unwrap_or(local.offer.card.limits.unwrap_or(DEFAULT_LIMITS).balance);
+        balance == Balance::Load && options.context.conversation.is_none() && self.agents.begins_at_once(name)
     }
 
     async fn call_here(&self, name: &FullName, local: &HostedAgent, pending: PendingCall) -> api::CallAnswer {
@@ -136,14 +126,8 @@ impl Handle {
         )
     }
 
-    /// `is_brief`: only where a host takes the call at once.
-    async fn call_there(
-        &self,
-        found: Found,
-        card: AgentCard,
-        pending: PendingCall,
-        is_brief: bool,
-    ) -> api::CallAnswer {
+    /// Calls an agent at whichever of its hosts takes the call first.
+    async fn call_at_any(&self, found: Found, card: AgentCard, mut pending: PendingCall) -> api::CallAnswer {
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         if let Some(failure) = chain_refusal(&pending.options.context, &found.id) {
             let refused = CallResult { result: Err(failure), host: None, attempts: 0 };
@@ -156,16 +140,36 @@ impl Handle {
             replicas: found.replicas.iter().map(replica).collect(),
             deadline: pending.deadline(card.limits),
             schema: card.input_schema,
-            input: pending.input,
-            reports: pending.options.reports,
-            context: pending.options.context,
+            input: std::mem::take(&mut pending.input),
+            reports: pending.options.reports.take(),
+            context: std::mem::take(&mut pending.options.context),
             stream: pending.options.stream,
-            is_brief,
             balance: pending.options.balance.unwrap_or(limits.balance),
             repeats: Repeats { max: limits.max_retries, is_idempotent: limits.idempotent },
             kept: pending.is_task.then(|| kept(self, pending.id, None)),
         };
-        view::call_answer(self.calls.call(remote).await, pending.id, pending.started)
+        let name = remote.name.clone();
+        let called = self.calls.call(remote).await;
+        log(self.agents.log(), &name, &pending, &called);
+        view::call_answer(called, pending.id, pending.started)
+    }
+}
+
+/// What this node's log has of a call at another host, by the id that the host's log names, too.
+fn log(log: &CallLog, agent: &FullName, pending: &PendingCall, called: &CallResult) {
+    let Some(left_out) = log.admit() else { return };
+    let (call, took_ms) = (&pending.id, pending.started.elapsed().as_millis() as u64);
+    let host = called.host.map(tracing::field::display);
+    match &called.result {
+        Ok(_) => {
+            tracing::info!(target: "aop::call", %agent, %call, host, took_ms, left_out, "call answered");
+        }
+        Err(failure) => {
+            tracing::info!(
+                target: "aop::call", %agent, %call, host, took_ms, left_out, code = %failure.code,
+                "call ended: {}", failure.message
+            );
+        }
     }
 }
 
@@ -187,7 +191,6 @@ pub(super) async fn ask_again(
         reports: pending.options.reports,
         context: CallContext::default(),
         stream: false,
-        is_brief: false,
         balance: Balance::default(),
         repeats: Repeats::default(),
         kept: Some(kept(handle, pending.id, Some((host, incarnation)))),
@@ -278,7 +281,7 @@ async fn run_here(handle: &Handle, name: &FullName, invocation: Invocation) -> R
     };
     // Before any wait: an input that does not fit takes nobody's place.
     handle.agents.check_input(name, &invocation.input)?;
-    let mut place = handle.agents.place(name, handle.key, invocation.context.priority)?;
+    let mut place = handle.agents.place(name, None, invocation.context.priority)?;
     if !place.is_given() {
         let ahead = u32::try_from(place.ahead()).unwrap_or(u32::MAX);
         // Reports are only a hint.

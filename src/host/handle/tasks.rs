@@ -387,8 +387,9 @@ fn may_wait(called: &Result<api::CallAnswer, ApiError>, is_early: bool) -> Optio
     match called {
         Ok(answer) if answer.outcome == Some(Outcome::NotStarted) => {
             let error = answer.error.as_ref()?;
-            let may = matches!(error.code, Code::Busy | Code::Unreachable)
-                || is_early && error.code == Code::NotFound;
+            let may =
+                matches!(error.code, Code::Busy | Code::RateLimited | Code::Unreachable | Code::CircuitOpen)
+                    || is_early && error.code == Code::NotFound;
             may.then(|| Duration::from_millis(error.retry_after_ms.unwrap_or(0)))
         }
         Ok(_) => None,

@@ -136,7 +136,7 @@ fn replica(replica: &Replica, callable: bool, here: Option<ReplicaState>, ids: &
 }
 
 /// The state as replicas show it; none before it takes calls and after its end.
-fn shown(state: AgentState) -> Option<ReplicaState> {
+pub(super) fn shown(state: AgentState) -> Option<ReplicaState> {
     match state {
         AgentState::Active => Some(ReplicaState::Active),
         AgentState::Busy => Some(ReplicaState::Busy),

@@ -1,6 +1,7 @@
 //! What an operator should know, and what watchers are told.
 
-use crate::api::{self, Removal};
+use super::agent::shown;
+use crate::api::{self, Removal, ReplicaState};
 use crate::net::bootstrap::Trouble;
 use crate::net::driver::Event;
 use crate::net::store::StoreIncident;
@@ -18,6 +19,10 @@ pub(in crate::host) fn event(event: &Event) -> api::Event {
         Event::Disconnected(peer) => api::Event::PeerDisconnected { peer: peer.to_string() },
         Event::Node(event) => node_event(event),
         Event::Alert(alert) => api::Event::Problem(network_problem(alert, wall_clock())),
+        Event::AgentState(name, state) => {
+            let state = shown(*state).unwrap_or(ReplicaState::Active);
+            api::Event::AgentState { agent: name.to_string(), state }
+        }
     }
 }
 
@@ -75,6 +80,7 @@ fn code_of(known: &NodeAlert) -> Code {
         NodeAlert::RestoredKey => Code::RestoredKey,
         NodeAlert::Revoked(_) => Code::Revoked,
         NodeAlert::ZoneFull(_) => Code::ZoneFull,
+        NodeAlert::FewReplicas(..) => Code::FewReplicas,
     }
 }
 
@@ -121,6 +127,9 @@ fn message_of(known: &NodeAlert) -> String {
                 .into()
         }
         NodeAlert::Revoked(name) => format!("the owner of {name} took it back from this host"),
+        NodeAlert::FewReplicas(name, min) => {
+            format!("{name} asks for {min} hosts (`min_replicas`), and fewer offer it and are there")
+        }
         NodeAlert::ZoneFull(zone) => {
             format!("the zone {zone} is full: what its hosts keep in their later slots has no room")
         }
@@ -156,6 +165,9 @@ fn fix_of(known: &NodeAlert) -> &'static str {
             "offer them again with `aop agents adopt AGENT` or `aop register`, or end them with `aop deregister`"
         }
         NodeAlert::Revoked(_) => "ask the owner for a grant of a higher generation, or deregister the agent",
+        NodeAlert::FewReplicas(..) => {
+            "start it at another host under the same owner, or lower `min_replicas`; `aop show` names its hosts"
+        }
         NodeAlert::ZoneFull(_) => {
             "nothing is lost for good: own agents without room are tried again; use a zone with a key of your own"
         }

@@ -41,7 +41,7 @@ impl AccessControl {
         AccessControl { agents, own, node, profiles: PeerProfileCache::default() }
     }
 
-    /// Whether the agent runs here and this peer may call it.
+    /// Whether the agent runs here and this peer may call it. Clients of this node may call what is here.
     pub(super) async fn of(&self, peer: PeerKey, offer: &CallOffer) -> Access {
         let list = self.agents.list();
         let offered = list.get(&offer.name).filter(|local| self.offers(&offer.name, local, offer.agent_id()));
@@ -49,7 +49,7 @@ impl AccessControl {
             return Access::NotFound;
         };
         let callers = &run_config.callers;
-        if callers.is_empty() || self.includes(callers, peer).await {
+        if callers.is_empty() || peer == self.own || self.includes(callers, peer).await {
             Access::Granted
         } else {
             Access::NotAllowed

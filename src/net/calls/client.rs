@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use libp2p::Stream;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -18,7 +17,7 @@ use super::driver::{CallDriver, OutboundTask};
 use super::input::prepare;
 use super::{FRAME_DEADLINE, read_json};
 use crate::net::client::NodeClient;
-use crate::net::streams::calls::{CallStreams, OpenCall};
+use crate::net::streams::calls::{CallStream, CallStreams, OpenCall};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::proto::call::{
     CallContext, CallFailure, CallId, CallReply, CallRequest, Incarnation, Input, Loss, OutboundStream,
@@ -30,7 +29,7 @@ use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
 
-/// Calls agents of other hosts. Cheap to clone, usable from any task.
+/// Calls agents at their hosts, of which this node may be one. Cheap to clone, usable from any task.
 #[derive(Clone)]
 pub(crate) struct CallClient {
     driver: CallDriver,
@@ -52,8 +51,6 @@ pub(crate) struct RemoteCall {
     pub(crate) context: CallContext,
     /// Whether the caller wants output before the work ends.
     pub(crate) stream: bool,
-    /// Whether only hosts that take it at once are asked.
-    pub(crate) is_brief: bool,
     pub(crate) balance: Balance,
     pub(crate) repeats: Repeats,
     /// Where it outlives this run of the node.
@@ -84,8 +81,8 @@ pub(crate) struct CallResult {
 /// How long the last word of a host that stopped reading may take: it was sent before. And how long the caller's own may.
 const LAST_WORD_PATIENCE: Duration = Duration::from_secs(1);
 
-type Reader = ReadHalf<Stream>;
-type Writer = WriteHalf<Stream>;
+type Reader = ReadHalf<CallStream>;
+type Writer = WriteHalf<CallStream>;
 /// An open stream between two frames.
 type Halves = Box<(Reader, Writer)>;
 
@@ -131,7 +128,7 @@ impl CallClient {
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
     pub(crate) async fn call(&self, wanted: RemoteCall) -> CallResult {
         let RemoteCall { call, agent, name, replicas, schema, input, deadline, reports, .. } = wanted;
-        let RemoteCall { context, stream, is_brief, balance, repeats, kept, .. } = wanted;
+        let RemoteCall { context, stream, balance, repeats, kept, .. } = wanted;
         let late = || {
             let message = "the input was not checked before the deadline";
             Err(CallFailure::new(Code::Deadline, Outcome::NotStarted, message))
@@ -147,18 +144,13 @@ impl CallClient {
             Err(failure) => return CallResult { result: Err(failure), host: None, attempts: 0 },
         };
         let wanted = Wanted {
-            agent,
-            name,
-            replicas,
-            size: input.len(),
-            deadline: self.driver.time(deadline),
-            is_brief,
             context,
             stream,
             is_detached: kept.is_some(),
             balance,
             repeats,
             sent: kept.as_ref().and_then(|kept| kept.sent),
+            ..Wanted::new(agent, name, replicas, input.len(), self.driver.time(deadline))
         };
         let performance = Performance {
             client: self.clone(),

@@ -1,20 +1,15 @@
 //! The host's side: performs what the machine wants done for the calls that other nodes offer.
 
-use std::collections::BTreeMap;
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::io::{ReadHalf, WriteHalf};
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
-use libp2p::Stream;
-use libp2p_stream::IncomingStreams;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::access::AccessControl;
@@ -22,43 +17,30 @@ use super::driver::CallDriver;
 use super::works::{Told, Works};
 use super::{FRAME_DEADLINE, read_json};
 use crate::agents::{Agents, Invocation, Place};
-use crate::net::addresses::peer_key;
-use crate::net::client::NodeClient;
 use crate::net::refusals::Refusals;
-use crate::net::streams::admission::StreamAdmission;
-use crate::net::streams::calls::{OpenCall, OpenCalls};
+use crate::net::streams::calls::{CallStream, OpenCall, OpenCalls};
 use crate::net::streams::frames::{FrameError, read_frame, write_frame};
 use crate::net::streams::sources::PeerSources;
-use crate::proto::address_block::Share;
 use crate::proto::call::{
     CallFailure, CallId, CallOffer, CallReply, CallRequest, InboundStream, Input, Outcome, Output, Report,
     Word,
 };
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{
-    CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, CALLS_AT_WORK_MAX, CALLS_PER_PEER_MAX, CALLS_SHARE,
-    TASK_TIME_MAX,
-};
+use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, TASK_TIME_MAX};
 
 /// How long an offer may take to come after its stream was opened.
 const OFFER_PATIENCE: Duration = Duration::from_secs(5);
-/// Streams beyond the calls at work: offers that are being judged, and streams that are closing.
-const STREAMS_BESIDE: usize = 32;
 /// How long the rest of an input that was refused is read: an honest caller sends all the time.
 const DROPPED_INPUT_TIME: Duration = Duration::from_secs(3);
 /// Largest part of an input that is read at once.
 const INPUT_PART_BYTES: usize = 64 * 1024;
-/// Streams of one address, and of one block: what the machine lets in, and some that are being judged.
-const SHARE: Share = Share {
-    per_address: CALLS_SHARE.per_address + STREAMS_BESIDE,
-    per_block: CALLS_SHARE.per_block + STREAMS_BESIDE,
-};
 /// Reports of progress that wait to be sent; more are lost.
 const REPORTS_MAX: usize = 8;
 
 /// Takes calls for the agents of this host.
 pub(super) struct Host {
+    pub(super) own: PeerKey,
     pub(super) driver: CallDriver,
     pub(super) works: Works,
     pub(super) agents: Agents,
@@ -68,8 +50,8 @@ pub(super) struct Host {
     pub(super) refusals: Refusals,
 }
 
-type Reader = ReadHalf<Stream>;
-type Writer = WriteHalf<Stream>;
+type Reader = ReadHalf<CallStream>;
+type Writer = WriteHalf<CallStream>;
 
 /// What a call waited for.
 enum Done {
@@ -106,45 +88,9 @@ struct Performance<'a> {
     under_way: Option<OpenCall>,
 }
 
-/// Serves inbound call streams until the node stops. Does nothing itself but start tasks: while it is busy the library
-/// drops streams.
-pub(super) async fn serve(mut incoming: IncomingStreams, host: Arc<Host>, node: NodeClient) {
-    let per_peer = CALLS_PER_PEER_MAX + STREAMS_BESIDE;
-    let mut admission = StreamAdmission::<()>::new(CALLS_AT_WORK_MAX + STREAMS_BESIDE, per_peer, SHARE);
-    let mut calls = JoinSet::new();
-    // A task that panics cannot say whose it was, and its place must be freed all the same.
-    let mut peers = BTreeMap::new();
-    loop {
-        tokio::select! {
-            // New streams before ended ones: the library holds one that waits and drops the rest.
-            biased;
-            () = node.stopped() => return host.works.stop_all(),
-            Some((peer, stream)) = incoming.next() => {
-                let Some(peer) = peer_key(&peer) else { continue };
-                let admitted = admission.admit(peer, host.sources.of(&peer), || ());
-                if let Err(reason) = admitted {
-                    host.refusals.count(reason);
-                } else {
-                    peers.insert(calls.spawn(take(host.clone(), peer, stream)).id(), peer);
-                }
-            }
-            Some(ended) = calls.join_next_with_id(), if !calls.is_empty() => {
-                let id = ended.map_or_else(|broken| broken.id(), |(id, ())| id);
-                peers.remove(&id).into_iter().for_each(|peer| admission.release(peer));
-            }
-        }
-    }
-}
-
-/// Takes one call. Whatever goes wrong with the stream ends it, and the work with it.
-async fn take(host: Arc<Host>, peer: PeerKey, stream: Stream) {
-    if let Err(error) = host.take(peer, stream).await {
-        tracing::debug!(%peer, %error, "call stream broke");
-    }
-}
-
 impl Host {
-    async fn take(&self, peer: PeerKey, stream: Stream) -> Result<(), FrameError> {
+    /// Takes one call. Whatever goes wrong with the stream ends it, and the work with it if it has no other.
+    pub(super) async fn take(&self, peer: PeerKey, stream: CallStream) -> Result<(), FrameError> {
         let (mut reader, writer) = stream.split();
         let frame = read_frame(&mut reader, CALL_FRAME_BYTES_MAX, OFFER_PATIENCE, OFFER_PATIENCE).await?;
         let request = CallRequest::decode(&frame).map_err(|_| FrameError::Malformed)?;
@@ -284,7 +230,7 @@ impl Performance<'_> {
     /// Asks for a place of the agent, and waits for it where all are taken.
     fn want_place(&mut self, stream: InboundStream) {
         let Some(offer) = &self.offer else { return };
-        let place = self.host.agents.place(&offer.name, self.peer, offer.context.priority);
+        let place = self.host.agents.place(&offer.name, self.caller(), offer.context.priority);
         let place = place.map(|mut place| (place.is_given(), place));
         let input = match place {
             Err(failure) => Input::NotPlaced { stream, failure },
@@ -312,7 +258,7 @@ impl Performance<'_> {
             deadline,
             reports: Some(reports),
             call: offer.call,
-            caller: Some(self.peer),
+            caller: self.caller(),
             context: offer.context,
             stream: offer.stream,
         };
@@ -405,6 +351,11 @@ impl Performance<'_> {
             // The machine says these itself.
             Report::Queued { .. } | Report::Working { .. } => Ok(()),
         }
+    }
+
+    /// Who calls; none for a client of this node.
+    fn caller(&self) -> Option<PeerKey> {
+        (self.peer != self.host.own).then_some(self.peer)
     }
 
     fn word(&self, has_place: bool) -> Word {

@@ -4,17 +4,36 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::Either;
 use libp2p::{Stream, StreamProtocol};
-use libp2p_stream::{Control, OpenStreamError};
+use libp2p_stream::{Control, IncomingStreams, OpenStreamError};
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::mpsc;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use super::sources::PeerSources;
 use crate::net::addresses::peer_id;
 use crate::net::refusals::Refusals;
 use crate::proto::identity::PeerKey;
 
+/// Bytes that wait in a stream within this node, either way.
+const OWN_STREAM_BYTES: usize = 64 * 1024;
+
+/// Streams within this node that wait to be served.
+pub(crate) const OWN_STREAMS_MAX: usize = 32;
+
+/// A stream of a call: to or from a peer, or within this node.
+pub(crate) type CallStream = Either<Stream, Compat<DuplexStream>>;
+
+/// Those that peers open, and those that this node opens to itself.
+pub(crate) type InboundCalls = (IncomingStreams, mpsc::Receiver<CallStream>);
+
 /// Opens call streams. Cheap to clone, usable from any task.
 #[derive(Clone)]
 pub(crate) struct CallStreams {
+    pub(crate) own: PeerKey,
+    /// Takes the far ends of the streams within this node.
+    pub(crate) inward: mpsc::Sender<CallStream>,
     pub(crate) control: Control,
     pub(crate) protocol: StreamProtocol,
     pub(crate) open_calls: OpenCalls,
@@ -33,12 +52,17 @@ pub(crate) struct OpenCall {
 }
 
 impl CallStreams {
-    /// Opens a stream to a host; how long that may take is for the caller to say.
-    pub(crate) async fn open(&self, host: PeerKey) -> Result<Stream, String> {
+    /// Opens a stream to a host, this node itself included; how long that may take is for the caller to say.
+    pub(crate) async fn open(&self, host: PeerKey) -> Result<CallStream, String> {
+        if host == self.own {
+            let (near, far) = duplex(OWN_STREAM_BYTES);
+            let taken = self.inward.send(Either::Right(far.compat())).await;
+            return taken.map(|()| Either::Right(near.compat())).map_err(|_| "this node stops".into());
+        }
         // No retry as in conversations: the caller's machine counts its offers itself.
         let peer = peer_id(&host).ok_or("its key names no peer")?;
         let opened = self.control.clone().open_stream(peer, self.protocol.clone()).await;
-        opened.map_err(|error| {
+        opened.map(Either::Left).map_err(|error| {
             tracing::debug!(%host, %error, "no call stream");
             let why = match error {
                 OpenStreamError::UnsupportedProtocol(_) => "it takes no calls of this network",

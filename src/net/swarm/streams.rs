@@ -1,16 +1,16 @@
 //! The stream protocols of a node: conversations of each [`Protocol`], and calls.
 
 use libp2p::Swarm;
-use libp2p_stream::IncomingStreams;
 use tokio::sync::mpsc;
 
 use super::behaviour::{Behaviour, ProtocolNames};
 use super::{INBOUND_REQUESTS_MAX, Network, NetworkError};
 use crate::net::refusals::Refusals;
 use crate::net::streams::budget::RequestBudget;
-use crate::net::streams::calls::CallStreams;
+use crate::net::streams::calls::{CallStreams, InboundCalls, OWN_STREAMS_MAX};
 use crate::net::streams::sources::PeerSources;
 use crate::net::streams::{Answers, InboundRequest, RequestClient, serve};
+use crate::proto::identity::PeerKey;
 use crate::proto::io::Protocol;
 
 /// Every protocol that is served.
@@ -23,20 +23,24 @@ impl Network {
         RequestClient::new(control, protocol, self.names.of(protocol).clone())
     }
 
-    /// Opens call streams from any task, and the call streams that come in. May be taken once.
-    pub(crate) fn take_calls(&self) -> Result<(CallStreams, IncomingStreams), NetworkError> {
+    /// Opens call streams from any task; the call streams that come in, and those within this node, which has the key `own`.
+    /// May be taken once.
+    pub(crate) fn take_calls(&self, own: PeerKey) -> Result<(CallStreams, InboundCalls), NetworkError> {
         let mut control = self.swarm.behaviour().streams.new_control();
         let protocol = self.names.call.clone();
         let incoming =
             control.accept(protocol.clone()).map_err(|error| NetworkError::Setup(error.to_string()))?;
+        let (inward, of_this) = mpsc::channel(OWN_STREAMS_MAX);
         let streams = CallStreams {
+            own,
+            inward,
             control,
             protocol,
             open_calls: self.calls.clone(),
             sources: self.sources.clone(),
             refusals: self.refusals.clone(),
         };
-        Ok((streams, incoming))
+        Ok((streams, (incoming, of_this)))
     }
 }
 

@@ -172,8 +172,7 @@ impl Attempts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{CallContext, Progress, Repeats, Word};
-    use crate::proto::card::Balance;
+    use crate::proto::call::{Progress, Word};
     use crate::proto::identity::AgentId;
 
     const LEFT: Duration = Duration::from_secs(1);
@@ -186,20 +185,7 @@ mod tests {
     }
 
     fn wanted() -> Wanted {
-        Wanted {
-            agent: AgentId([0; 20]),
-            name: "a@.".parse().unwrap(),
-            replicas: Vec::new(),
-            size: 3,
-            deadline: LEFT,
-            is_brief: false,
-            context: CallContext::default(),
-            stream: false,
-            is_detached: false,
-            balance: Balance::Load,
-            repeats: Repeats::default(),
-            sent: None,
-        }
+        Wanted::new(AgentId([0; 20]), "a@.".parse().unwrap(), Vec::new(), 3, LEFT)
     }
 
     fn accepted(run: u64) -> CallReply {

@@ -38,7 +38,6 @@ type Outputs = VecDeque<Output>;
 /// The calls that a node makes, and the hosts they are for.
 #[derive(Debug)]
 pub(super) struct Caller {
-    own: PeerKey,
     rng: ChaCha8Rng,
     /// At most [`CALLS_MADE_MAX`].
     calls: BTreeMap<CallId, OutboundCall>,
@@ -49,9 +48,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) fn new(own: PeerKey, rng: ChaCha8Rng) -> Caller {
+    pub(super) fn new(rng: ChaCha8Rng) -> Caller {
         let (calls, hosts, timers) = (BTreeMap::new(), Hosts::default(), BTreeSet::new());
-        Caller { own, rng, calls, hosts, budget: Budget::new(), timers }
+        Caller { rng, calls, hosts, budget: Budget::new(), timers }
     }
 
     pub(super) fn handle_call(&mut self, now: Duration, id: CallId, wanted: Wanted, outputs: &mut Outputs) {
@@ -67,7 +66,7 @@ impl Caller {
         let conversation = wanted.context.conversation.as_ref();
         let turn = |host: &PeerKey| conversation.map(|conversation| rendezvous(conversation, host));
         let rank = |candidate: &_| hosts.rank(now, candidate, &wanted.agent, wanted.balance);
-        let found = Candidates::of(&wanted.replicas, self.own, wanted.is_brief, || rng.random(), turn, rank);
+        let found = Candidates::of(&wanted.replicas, || rng.random(), turn, rank);
         let Some(candidates) = found else {
             return outputs.push_back(refused(Code::NotFound, "no host runs this agent any more"));
         };
@@ -229,10 +228,6 @@ impl Caller {
                 outputs.push_back(Output::SendInput { stream, host, incarnation });
             }
             Step::Listen => outputs.push_back(Output::Listen(stream)),
-            Step::Wait(_) if call.wanted.is_brief => {
-                self.leave(now, id, leg, outputs);
-                return self.go_on(now, id, outputs);
-            }
             Step::Wait(ahead) => {
                 call.legs[leg].stage = Stage::Waiting { until: now + CALL_SILENCE_MAX };
                 outputs.push_back(Output::Report { call: id, report: Report::Queued { ahead } });
@@ -419,7 +414,7 @@ impl Caller {
         let Some(call) = self.calls.get_mut(&id) else { return };
         let Some(refusal) = call.refusal.as_ref() else { return };
         let (is_later, host_says) = (may_later(refusal), refusal.retry_after_ms.map(Duration::from_millis));
-        let may = call.repeats < call.wanted.repeats.max && !call.wanted.is_brief;
+        let may = call.repeats < call.wanted.repeats.max;
         let longest = (CALL_REPEAT_PAUSE * 2u32.pow(call.repeats.min(16))).min(CALL_REPEAT_PAUSE_MAX);
         let drawn = longest.mul_f64(self.rng.random_range(0.0..1.0));
         let at = now + host_says.filter(|_| is_later).unwrap_or_default().max(drawn);
@@ -487,8 +482,7 @@ impl Caller {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::call::{CallContext, Calls, Incarnation, Input, Repeats, Replica, Word};
-    use crate::proto::card::Balance;
+    use crate::proto::call::{Calls, Incarnation, Input, Replica, Word};
     use crate::proto::identity::{AgentId, Identity};
     use crate::proto::limits::{
         CALL_ACCEPT_PATIENCE, CALL_OFFERS_MAX, CALL_SEARCH_TIME_MAX, CALLS_PER_AGENT_MAX,
@@ -503,7 +497,7 @@ mod tests {
     }
 
     fn calls() -> Calls {
-        Calls::new(key(1), 7)
+        Calls::new(7)
     }
 
     fn id(number: u32) -> CallId {
@@ -516,30 +510,13 @@ mod tests {
         Replica { host: key(seed), presence, weight: 1 }
     }
 
-    fn wanted_of(agent: AgentId, replicas: Vec<Replica>, is_brief: bool) -> Wanted {
-        Wanted {
-            agent,
-            name: "a@.".parse().unwrap(),
-            replicas,
-            size: 3,
-            deadline: DEADLINE,
-            is_brief,
-            context: CallContext::default(),
-            stream: false,
-            is_detached: false,
-            balance: Balance::Load,
-            repeats: Repeats::default(),
-            sent: None,
-        }
-    }
-
     fn call(calls: &mut Calls, number: u32, replicas: &[(u8, Presence)]) -> Vec<Output> {
         call_of(calls, number, AgentId([0; 20]), replicas)
     }
 
     fn call_of(calls: &mut Calls, number: u32, agent: AgentId, replicas: &[(u8, Presence)]) -> Vec<Output> {
         let replicas = replicas.iter().map(|(seed, presence)| replica(*seed, *presence)).collect();
-        let wanted = wanted_of(agent, replicas, false);
+        let wanted = Wanted::new(agent, "a@.".parse().unwrap(), replicas, 3, DEADLINE);
         tell(calls, NOW, Input::Call { call: id(number), wanted })
     }
 
@@ -568,16 +545,16 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_answers_is_asked_before_one_that_does_not_and_the_own_host_never() {
+    fn a_host_that_answers_is_asked_before_one_that_does_not() {
         use Presence::{Reachable, Unknown, Unreachable};
         for (replicas, asked) in [
-            (&[(1, Reachable), (2, Unreachable), (3, Reachable), (4, Unreachable)][..], 3),
+            (&[(2, Unreachable), (3, Reachable), (4, Unreachable)][..], 3),
             (&[(2, Unreachable), (3, Unknown)], 3),
-            (&[(1, Reachable), (2, Unreachable)], 2),
+            (&[(2, Unreachable)], 2),
         ] {
             assert_eq!(opened(&call(&mut calls(), 1, replicas)).1, key(asked));
         }
-        let nobody = ended(&call(&mut calls(), 1, &[(1, Reachable)]));
+        let nobody = ended(&call(&mut calls(), 1, &[]));
         assert_eq!(nobody, (Code::NotFound, Outcome::NotStarted, 0));
     }
 
@@ -667,30 +644,6 @@ mod tests {
         }
         let each_once: BTreeSet<PeerKey> = asked[..3].iter().copied().collect();
         assert_eq!(each_once.len(), 3, "each is asked before any is asked again");
-    }
-
-    #[test]
-    fn a_call_that_can_be_made_otherwise_is_offered_to_each_host_once_and_waits_at_none() {
-        let mut calls = calls();
-        let replicas = vec![replica(2, Presence::Reachable), replica(3, Presence::Reachable)];
-        let agent = AgentId([0; 20]);
-        let wanted = wanted_of(agent, replicas, true);
-        let (stream, _) = opened(&tell(&mut calls, NOW, Input::Call { call: id(1), wanted }));
-        tell(&mut calls, NOW, Input::Opened(stream));
-        let reply = CallReply::Queued { ahead: 1, word: Word::default() };
-        let (stream, _) = open_of(&tell(&mut calls, NOW, Input::Reply { stream, reply }));
-        tell(&mut calls, NOW, Input::Opened(stream));
-        let (at, over) = wait(&mut calls);
-        assert_eq!(at, NOW + CALL_ACCEPT_PATIENCE);
-        assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 2));
-        // Nor for a stream, where all are taken.
-        for number in 10..10 + CALLS_PER_AGENT_MAX as u32 {
-            call(&mut calls, number, &[(5, Presence::Reachable)]);
-        }
-        let replicas = vec![replica(5, Presence::Reachable)];
-        let wanted = wanted_of(agent, replicas, true);
-        let over = tell(&mut calls, NOW, Input::Call { call: id(2), wanted });
-        assert_eq!(ended(&over), (Code::Unreachable, Outcome::NotStarted, 0));
     }
 
     #[test]

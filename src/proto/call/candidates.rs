@@ -14,8 +14,6 @@ use crate::proto::limits::{CALL_OFFERS_MAX, CALL_OPEN_DEADLINE, CALL_OPENINGS_MA
 #[derive(Debug)]
 pub(super) struct Candidates {
     all: Vec<Candidate>,
-    /// Whether each is asked once, and no more.
-    is_brief: bool,
     /// Whether each was asked once, and is asked again.
     pub(super) is_thorough: bool,
     /// Who was asked last.
@@ -40,7 +38,7 @@ pub(super) struct Candidate {
     search: Search,
     /// Whether it has one of the streams of the call, or waits for it.
     pub(super) is_asked: bool,
-    /// Whether it will not do it, or has no stream for a call that does not wait.
+    /// Whether it will not do it.
     pub(super) has_refused: bool,
 }
 
@@ -61,22 +59,19 @@ pub(super) enum Next {
 }
 
 impl Candidates {
-    /// Of these hosts, but for this node; none if there is no other. Where there are more than [`CALL_REPLICAS_MAX`] those
-    /// that rank least.
+    /// Of these hosts; none if there is none. Where there are more than [`CALL_REPLICAS_MAX`] those that rank least.
     pub(super) fn of(
         replicas: &[Replica],
-        own: PeerKey,
-        is_brief: bool,
         mut draw: impl FnMut() -> u32,
         turn: impl Fn(&PeerKey) -> Option<u64>,
         rank: impl Fn(&Candidate) -> Rank,
     ) -> Option<Candidates> {
-        let mut others: Vec<Replica> = replicas.iter().filter(|it| it.host != own).copied().collect();
-        others.sort_by_key(|it| it.host);
-        others.dedup_by_key(|it| it.host);
-        let is_choice = others.len() > 1;
+        let mut hosts = replicas.to_vec();
+        hosts.sort_by_key(|it| it.host);
+        hosts.dedup_by_key(|it| it.host);
+        let is_choice = hosts.len() > 1;
         let mut drawn: Vec<(u32, Replica)> =
-            others.into_iter().map(|it| (if is_choice { draw() } else { 0 }, it)).collect();
+            hosts.into_iter().map(|it| (if is_choice { draw() } else { 0 }, it)).collect();
         drawn.sort_by_key(|(draw, replica)| (*draw, replica.host));
         let candidate = |(nth, (draw, replica)): (usize, (u32, Replica))| Candidate {
             turn: turn(&replica.host),
@@ -85,8 +80,8 @@ impl Candidates {
         let mut all: Vec<Candidate> = drawn.into_iter().enumerate().map(candidate).collect();
         all.sort_by_cached_key(&rank);
         all.truncate(CALL_REPLICAS_MAX);
-        let is_thorough = all.len() == 1 && !is_brief;
-        (!all.is_empty()).then_some(Candidates { all, is_brief, is_thorough, last_asked: None })
+        let is_thorough = all.len() == 1;
+        (!all.is_empty()).then_some(Candidates { all, is_thorough, last_asked: None })
     }
 
     /// Who is asked next beside those that are asked now; none where nobody is left.
@@ -99,9 +94,6 @@ impl Candidates {
         let unasked = free().filter(|(_, it)| it.streams == 0 && !it.has_refused).min_by_key(order);
         if let Some((at, _)) = unasked.filter(|_| !self.is_thorough) {
             return Some(Next::Ask(at));
-        }
-        if self.is_brief {
-            return None;
         }
         // Who has to be looked for comes last: that takes seconds.
         let open = free().filter(|(_, candidate)| candidate.is_open(now));
@@ -134,7 +126,7 @@ impl Candidates {
 
     /// All are asked anew, as for the first time.
     pub(super) fn begin_again(&mut self) {
-        self.is_thorough = self.all.len() == 1 && !self.is_brief;
+        self.is_thorough = self.all.len() == 1;
         for candidate in &mut self.all {
             let Candidate { replica, nth, draw, turn, .. } = *candidate;
             *candidate = Candidate { turn, ..Candidate::new(replica, nth, draw) };

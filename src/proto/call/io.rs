@@ -39,8 +39,6 @@ pub struct Wanted {
     pub size: usize,
     /// When the caller gives up, on the machine's clock.
     pub deadline: Duration,
-    /// Whether only hosts that take it at once are asked, each once: the caller has another way.
-    pub is_brief: bool,
     /// What it is part of.
     pub context: CallContext,
     /// Whether the caller wants output before the work ends.
@@ -54,6 +52,32 @@ pub struct Wanted {
     /// The host to which the input left in an earlier run of this node, and in which run of that: it is asked for the call
     /// before anything else.
     pub sent: Option<(PeerKey, Incarnation)>,
+}
+
+impl Wanted {
+    /// A call by the order and with the repeats of an agent that says nothing of them, that is part of nothing and of which
+    /// nobody hears before its end.
+    pub fn new(
+        agent: AgentId,
+        name: FullName,
+        replicas: Vec<Replica>,
+        size: usize,
+        deadline: Duration,
+    ) -> Wanted {
+        Wanted {
+            agent,
+            name,
+            replicas,
+            size,
+            deadline,
+            context: CallContext::default(),
+            stream: false,
+            is_detached: false,
+            balance: Balance::default(),
+            repeats: Repeats::default(),
+            sent: None,
+        }
+    }
 }
 
 /// A host that offers an agent.

@@ -13,11 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::Word;
+use super::failures::Failures;
 use crate::proto::identity::PeerKey;
-use crate::proto::limits::{
-    CALL_AGENT_PAUSE, CALL_AGENT_PAUSE_MAX, CALL_FAILING_PAUSES, CALL_PLACES_AHEAD_MAX, CALL_WAIT_LEAST,
-    CALL_WAIT_WORKS,
-};
+use crate::proto::limits::{CALL_PLACES_AHEAD_MAX, CALL_WAIT_LEAST, CALL_WAIT_WORKS};
 
 /// Who asks: a peer, or a client of this node.
 type Caller = Option<PeerKey>;
@@ -40,9 +38,7 @@ pub struct Queue<T> {
     mean_work: Option<Duration>,
     mean_way: Option<Duration>,
     is_paused: bool,
-    /// Runs in a row that failed through the agent, and when the last did or the last try began.
-    failing: u32,
-    failed_at: Duration,
+    failures: Failures,
     outputs: VecDeque<Turn<T>>,
 }
 
@@ -78,7 +74,7 @@ pub struct Load {
     pub mean_work: Option<Duration>,
     /// Whether no places are given.
     pub is_paused: bool,
-    /// Runs in a row that failed through the agent.
+    /// Runs that failed through the agent: in a row, or since it is held to fail.
     pub failing: u32,
 }
 
@@ -103,8 +99,7 @@ impl<T: Copy + Ord> Queue<T> {
             mean_work: None,
             mean_way: None,
             is_paused: false,
-            failing: 0,
-            failed_at: Duration::ZERO,
+            failures: Failures::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -203,21 +198,13 @@ impl<T: Copy + Ord> Queue<T> {
 
     /// A run came to its end, and failed through the agent or not.
     pub fn note_run(&mut self, now: Duration, has_failed: bool) {
-        self.failing = if has_failed { self.failing.saturating_add(1) } else { 0 };
-        self.failed_at = now;
+        self.failures.note(now, has_failed);
     }
 
-    /// What is said to a caller, which is given a place or waits for one. Where runs fail one after the other callers go
-    /// elsewhere; of them all one is not told so once in a while, longer each time, and tries whether it works again.
+    /// What is said to a caller, which is given a place or waits for one; who tries an agent that fails is not told so.
     pub fn word(&mut self, now: Duration, has_place: bool) -> Word {
-        let beyond = self.failing.checked_sub(CALL_FAILING_PAUSES);
-        let pause = beyond.map(|more| (CALL_AGENT_PAUSE * 2u32.pow(more.min(16))).min(CALL_AGENT_PAUSE_MAX));
-        let is_due = |pause| now.saturating_sub(self.failed_at) >= pause;
-        let is_tried = has_place && pause.is_some_and(is_due);
-        if is_tried {
-            self.failed_at = now;
-        }
-        let failing = if is_tried { 0 } else { self.failing };
+        let is_tried = has_place && self.failures.try_again(now);
+        let failing = if is_tried { 0 } else { self.failures.count() };
         let count = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
         let mean_ms = self.mean_work.map_or(0, |mean| u32::try_from(mean.as_millis()).unwrap_or(u32::MAX));
         Word {
@@ -247,7 +234,7 @@ impl<T: Copy + Ord> Queue<T> {
             waiting: self.waiting(),
             mean_work: self.mean_work,
             is_paused: self.is_paused,
-            failing: self.failing,
+            failing: self.failures.count(),
         }
     }
 
@@ -338,6 +325,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::proto::limits::CALL_AGENT_PAUSE;
 
     const NOW: Duration = Duration::from_secs(10);
     const SECOND: Duration = Duration::from_secs(1);
@@ -380,24 +368,15 @@ mod tests {
     }
 
     #[test]
-    fn of_the_callers_of_an_agent_that_fails_one_tries_it_once_in_a_while() {
+    fn of_the_callers_of_an_agent_that_fails_one_with_a_place_tries_it() {
         let mut queue: Queue<u32> = Queue::new(1, 100);
         for failing in 1..=5 {
             queue.note_run(NOW, true);
             assert_eq!(queue.word(NOW, true).failing, failing);
         }
         let due = NOW + CALL_AGENT_PAUSE;
-        assert_eq!(queue.word(due - SECOND, true).failing, 5);
-        assert_eq!(
-            [false, true, true].map(|has_place| queue.word(due, has_place).failing),
-            [5, 0, 5],
-            "one is not told"
-        );
-        queue.note_run(due, true);
-        assert_eq!(queue.word(due + 2 * CALL_AGENT_PAUSE - SECOND, true).failing, 6, "for twice as long");
-        assert_eq!(queue.word(due + 2 * CALL_AGENT_PAUSE, true).failing, 0);
-        queue.note_run(due, false);
-        assert_eq!(queue.word(due, true).failing, 0);
+        let said = [false, true, true].map(|has_place| queue.word(due, has_place).failing);
+        assert_eq!(said, [5, 0, 5], "one is not told");
     }
 
     #[test]

@@ -65,7 +65,7 @@ async fn a_server_of_an_agent_finds_them_in_headers_and_a_models_server_does_not
 }
 
 #[test]
-fn a_call_of_another_node_has_one_id_at_its_caller_its_agent_and_in_the_log_of_its_host() {
+fn a_call_of_another_node_has_one_id_at_its_caller_its_agent_and_in_both_logs() {
     let folder = Folder::new();
     folder.agent("print", PRINT);
     folder.agent("crash", "command = [\"sh\", \"-c\", \"exit 3\"]");
@@ -76,6 +76,11 @@ fn a_call_of_another_node_has_one_id_at_its_caller_its_agent_and_in_the_log_of_i
     let answer = other.post("/v1/call/print@.", &json!({"task": ""}));
     let id = answer["task_id"].as_str().unwrap();
     assert_eq!(answer["result"], Value::String(format!("{} {id}", other.ready.peer_id)), "{answer}");
+    for node in [&host, &other] {
+        node.until_told(id);
+    }
     let answer = other.post("/v1/call/crash@.", &json!({"task": ""}));
-    host.until_told(answer["task_id"].as_str().unwrap());
+    for node in [&host, &other] {
+        node.until_told(answer["task_id"].as_str().unwrap());
+    }
 }

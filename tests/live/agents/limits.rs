@@ -1,5 +1,9 @@
 //! What the host of an agent lets it take, and whom it lets in.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use aop::agents::AgentState;
 use aop::proto::call::Outcome;
 use serde_json::json;
@@ -148,7 +152,7 @@ async fn a_paused_agent_finishes_what_runs_and_the_rest_waits_until_it_is_resume
     until(|| agents.queue(&name).unwrap().queued == 1).await;
     assert_eq!(agents.clear(&name), Some(1));
     let failure = waiting.await.unwrap().unwrap_err();
-    assert_eq!(ended(&failure), ("busy", Outcome::NotStarted));
+    assert_eq!(ended(&failure), ("cancelled", Outcome::NotStarted));
     // What its file says since does not resume it, and who waits for what it said before calls again.
     let waiting = begin("1");
     until(|| agents.queue(&name).unwrap().queued == 1).await;
@@ -158,6 +162,58 @@ async fn a_paused_agent_finishes_what_runs_and_the_rest_waits_until_it_is_resume
     assert!(agents.queue(&name).unwrap().is_paused);
     assert_eq!(ended(&waiting.await.unwrap().unwrap_err()), ("busy", Outcome::NotStarted));
     assert_eq!(agents.queue(&"nobody@.".parse().unwrap()), None);
+}
+
+/// A slow agent, one that crashes, one that takes memory, one that forks and one that never ends, all called all the time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn agents_that_misbehave_are_ended_and_named_and_a_healthy_one_beside_them_answers() {
+    let folder = Folder::new();
+    folder.agent("well", "builtin = \"echo\"");
+    folder.agent_with("slow", "max_concurrency = 1\ntimeout_s = 1", "builtin = \"sleep\"");
+    folder.agent("crash", "command = [\"sh\", \"-c\", \"exit 3\"]");
+    folder.program("hog.sh", &format!("exec python3 -c \"{}\"", hog(200)));
+    folder.agent_with("hog", "max_memory = \"64M\"", "command = [\"./hog.sh\"]");
+    let forks = "command = [\"sh\", \"-c\", \"for n in 1 2 3 4 5 6 7 8; do sleep 600 & done; wait\"]";
+    folder.agent_with("forks", "max_processes = 4", forks);
+    folder.agent_with(
+        "endless",
+        "timeout_s = 1",
+        "command = [\"sh\", \"-c\", \"while :; do sleep 1; done\"]",
+    );
+    let agents = folder.agents();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let bad = [
+        ("slow", "deadline", Outcome::Unknown),
+        ("crash", "agent_failed", Outcome::Done),
+        ("hog", "too_hungry", Outcome::Done),
+        ("forks", "too_hungry", Outcome::Done),
+        ("endless", "deadline", Outcome::Unknown),
+    ];
+    let loops = bad.map(|(name, code, outcome)| {
+        let (agents, is_over) = (agents.clone(), is_over.clone());
+        tokio::spawn(async move {
+            let mut ends = 0;
+            while ends < 2 || !is_over.load(Relaxed) {
+                let failure = call(&agents, name, json!({"task": "60000"})).await.unwrap_err();
+                assert_eq!(ended(&failure), (code, outcome), "{name}: {failure}");
+                ends += 1;
+            }
+        })
+    });
+    let mut answered = 0;
+    while answered < 500 || loops.iter().filter(|one| one.is_finished()).count() < loops.len() {
+        call(&agents, "well", json!({"task": "x"})).await.unwrap();
+        answered += 1;
+        is_over.store(answered >= 500, Relaxed);
+        tokio::task::yield_now().await;
+    }
+    for one in loops {
+        one.await.unwrap();
+    }
+    assert_eq!(agents.state(&"well@.".parse().unwrap()), Some(AgentState::Active));
+    for (name, ..) in bad {
+        assert_eq!(agents.state(&format!("{name}@.").parse().unwrap()), Some(AgentState::Error), "{name}");
+    }
 }
 
 #[tokio::test]

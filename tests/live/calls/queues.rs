@@ -56,13 +56,13 @@ fn calls_wait_in_a_paused_queue_until_it_is_resumed_or_cleared() {
         assert_eq!(cleared["cleared"], 1, "{cleared}");
     });
     let told = (&answer["success"], &answer["error"]["code"], &answer["outcome"]);
-    assert_eq!(told, (&json!(false), &json!("busy"), &json!("not_started")), "{answer}");
+    assert_eq!(told, (&json!(false), &json!("cancelled"), &json!("not_started")), "{answer}");
     let answer = while_a_call_waits(&host, || {
         let (status, cleared) = ask(&host, "POST", "/v1/queues/echo@./clear", &[], b"{}");
         let told = (&cleared["cleared"], &cleared["queued"], &cleared["paused"]);
         assert_eq!((status, told), (200, (&json!(1), &json!(0), &json!(true))), "{cleared}");
     });
-    assert_eq!(answer["error"]["code"], "busy", "{answer}");
+    assert_eq!(answer["error"]["code"], "cancelled", "{answer}");
     assert_eq!(aop(&host, &["queue", "resume"], "").status.code(), Some(0));
     let (_, answer) = ask(&host, "POST", "/v1/call/echo", &[], b"{\"task\":\"again\"}");
     assert_eq!(answer["result"], "again", "{answer}");

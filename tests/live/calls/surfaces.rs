@@ -1,6 +1,6 @@
 //! Calls as users make them: `POST /v1/call` and `aop call`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
@@ -70,23 +70,58 @@ fn http_answers_200_however_the_call_ends_and_says_who_is_to_blame_otherwise() {
     }
 }
 
+/// Until a node knows so many hosts of the agent `rep`.
+fn until_hosts(node: &Process, count: usize) {
+    let began = Instant::now();
+    let known = || {
+        let url = format!("{}/v1/agents/rep", node.ready.http);
+        let mut shown = ureq::get(&url).call().ok()?;
+        let shown: Value = shown.body_mut().read_json().ok()?;
+        shown["replicas"].as_array().map(Vec::len)
+    };
+    while known() != Some(count) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", known());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Its own host is one of three to a node, in each order but that of `load`, and in a conversation.
+#[test]
+fn a_host_is_to_its_own_clients_one_of_the_hosts_of_its_agent() {
+    let hosts = three_hosts(4, "builtin = \"echo\"");
+    let last = &hosts[2];
+    until_hosts(last, 3);
+    let served = |query: &str| {
+        let (_, answer) = post(last, &format!("rep{query}"), INPUT);
+        assert_eq!(answer["success"], json!(true), "{answer}");
+        answer["served_by"].as_str().unwrap().to_owned()
+    };
+    assert!((0..6).all(|_| served("") == last.ready.peer_id), "nothing is nearer than the own place");
+    // Whoever was never met is looked for by the first calls.
+    let began = Instant::now();
+    let by_turns = |calls: usize| -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        (0..calls).for_each(|_| *counts.entry(served("?balance=round_robin")).or_default() += 1);
+        counts
+    };
+    while by_turns(3).len() < 3 {
+        assert!(began.elapsed() < PATIENCE, "all three are found");
+    }
+    assert!(by_turns(9).values().all(|count| *count == 3), "three each");
+    let hosts_of: Vec<String> = (0..24).map(|number| served(&format!("?conversation=c{number}"))).collect();
+    let again: Vec<String> = (0..24).map(|number| served(&format!("?conversation=c{number}"))).collect();
+    assert_eq!(hosts_of, again, "a conversation stays where it is");
+    assert_eq!(hosts_of.iter().collect::<BTreeSet<_>>().len(), 3, "and not all are at one host");
+}
+
 /// Twelve works of two seconds at three hosts with four places each, asked for at one of them.
 #[test]
 fn a_host_whose_places_are_taken_calls_the_other_hosts_of_its_agent() {
     let hosts = three_hosts(4, "builtin = \"sleep\"");
     let last = &hosts[2];
-    let began = Instant::now();
-    let known = || {
-        let url = format!("{}/v1/agents/rep", last.ready.http);
-        let mut shown = ureq::get(&url).call().ok()?;
-        let shown: Value = shown.body_mut().read_json().ok()?;
-        shown["replicas"].as_array().map(Vec::len)
-    };
-    while known() != Some(3) {
-        assert!(began.elapsed() < PATIENCE, "{:?}", known());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until_hosts(last, 3);
     // Whoever was never met is looked for by the first calls.
+    let began = Instant::now();
     let served = |count: usize, task: &'static [u8]| -> BTreeMap<String, usize> {
         let calls: Vec<_> = std::thread::scope(|scope| {
             let calls: Vec<_> =

@@ -9,10 +9,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aop::proto::call::{
-    Access, CallAttach, CallContext, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls,
-    InboundStream, Input, Loss, OutboundStream, Outcome, Output, Repeats, Replica, Wanted, Word,
+    Access, CallAttach, CallEnd, CallFailure, CallId, CallOffer, CallReply, Calls, InboundStream, Input,
+    Loss, OutboundStream, Outcome, Output, Repeats, Replica, Wanted, Word,
 };
-use aop::proto::card::Balance;
 use aop::proto::code::Code;
 use aop::proto::identity::{AgentId, Identity, PeerKey};
 use aop::proto::limits::CALL_ID_KEPT;
@@ -162,9 +161,9 @@ impl World {
             now: Duration::ZERO,
             peer,
             host_key,
-            caller: Calls::new(peer, 1),
+            caller: Calls::new(1),
             told: BTreeMap::new(),
-            host: Calls::new(host_key, 0),
+            host: Calls::new(0),
             restarts: 0,
             opening: Vec::new(),
             open: Vec::new(),
@@ -248,24 +247,14 @@ impl World {
         let deadline = self.now + PATIENCE;
         told.deadline = Some(deadline);
         let replica = |host, presence| Replica { host, presence, weight: 1 };
-        let replicas =
-            vec![replica(self.peer, Presence::Reachable), replica(self.host_key, Presence::Unreachable)];
+        let replicas = vec![replica(self.host_key, Presence::Unreachable)];
         let (agent, name) = (AgentId([0; 20]), "a@.".parse().unwrap());
         self.tell_caller(Input::Call {
             call,
             wanted: Wanted {
-                agent,
-                name,
-                replicas,
-                size: SIZE,
-                deadline,
-                is_brief: false,
-                context: CallContext::default(),
-                stream: false,
                 is_detached: call == id(1),
-                balance: Balance::Load,
                 repeats: Repeats { max: 1, is_idempotent: false },
-                sent: None,
+                ..Wanted::new(agent, name, replicas, SIZE, deadline)
             },
         });
     }
@@ -341,7 +330,7 @@ impl World {
     /// What is on its way to a process dies with it; what it has sent may still arrive.
     fn restart(&mut self, noticed: bool) {
         self.restarts += 1;
-        self.host = Calls::new(self.host_key, self.restarts);
+        self.host = Calls::new(self.restarts);
         self.inbound.clear();
         self.waiting.clear();
         self.working.clear();

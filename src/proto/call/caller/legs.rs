@@ -67,11 +67,6 @@ impl Caller {
             return self.open(now, id, leg, outputs);
         }
         call.legs[leg].stage = Stage::Queued;
-        if call.wanted.is_brief {
-            call.candidates.get_mut(call.legs[leg].at).has_refused = true;
-            self.leave(now, id, leg, outputs);
-            return self.go_on(now, id, outputs);
-        }
         self.set_timer(id);
     }
 
