@@ -335,6 +335,15 @@ const MUTATIONS: &[Mutation] = &[
         )],
     },
     Mutation {
+        name: "what left before a restart of its caller was not started",
+        test: "calls",
+        edits: &[Edit(
+            "src/proto/call/attempts.rs",
+            "Attempts { sent_to: Some(host), spoke_to, ..Attempts::new(id) }",
+            "Attempts { spoke_to, ..Attempts::new(id) }",
+        )],
+    },
+    Mutation {
         name: "a call whose stream is lost is done",
         test: "calls",
         edits: &[Edit(

@@ -2,7 +2,7 @@
 //!
 //! A failed agent is an answer that the model sees (`isError`), never a protocol error. How a call stands is told only to who
 //! asked for it. A cancelled request drops the future, which ends the work. What takes longer than hosts of models wait becomes a
-//! task: by the tasks extension where the client knows it, else `call_agent` answers with its id.
+//! task: by the tasks extension where the client knows it, else the answer is its id.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ struct CallOfBatch {
     input: Option<Value>,
 }
 
-/// Calls an agent of this host by its tool. Who does not know tasks waits for its end: the answer must have the tool's shape.
+/// Calls an agent of this host by its tool.
 pub(super) async fn own(
     node: &ServerState,
     own: &OwnTool,
@@ -81,21 +81,29 @@ pub(super) async fn own(
     let (agent, input) = (own.agent.to_string(), own.input.take(arguments));
     // The arguments are the agent's own and have no place for a timeout: its limits hold.
     let options = options(cx);
-    let called = if knows_tasks(cx) {
-        let after = node.patience.task_after;
-        let tool = Some(own.tool.name.to_string());
-        told(node, cx, options, async |options| {
-            kept_after(node, (&agent, &input, options), after, tool).await
-        })
-        .await
-    } else {
-        let work = async |options| Ended::Answered(node.handle.call(&agent, input, options).await);
-        told(node, cx, options, work).await
-    };
-    match called {
+    let (after, tool) = (patience(node, cx), Some(own.tool.name.to_string()));
+    let work = async |options| kept_after(node, (&agent, &input, options), after, tool).await;
+    match told(node, cx, options, work).await {
         Ended::Answered(Ok(answer)) => of_own(own, answer).into(),
         Ended::Answered(Err(error)) => within_schema(own, failed(&refused(error))).into(),
-        Ended::Kept(task) => CallToolResponse::Task(tasks::created(&task)),
+        Ended::Kept(task) if knows_tasks(cx) => CallToolResponse::Task(tasks::created(&task)),
+        Ended::Kept(task) => within_schema(own, handed_over(&task, own.output == Output::Whole)).into(),
+    }
+}
+
+/// What a host reads that would not wait for the end. In an answer of an agent's own shape it has no place, and is told as what
+/// is no answer: an error, whose text a model reads.
+fn handed_over(task: &Task, is_error: bool) -> CallToolResult {
+    let handle = tasks::handed_over(&task.task_id, TaskStatus::Working);
+    if is_error { CallToolResult::structured_error(handle) } else { CallToolResult::structured(handle) }
+}
+
+/// How long the end of a call is waited for before it becomes a task.
+fn patience(node: &ServerState, cx: &RequestContext<RoleServer>) -> Duration {
+    match (knows_tasks(cx), cx.meta.get_progress_token()) {
+        (true, _) => node.patience.task_after,
+        (false, None) => node.patience.handle_after,
+        (false, Some(_)) => node.patience.handle_after_reports,
     }
 }
 
@@ -132,19 +140,13 @@ pub(super) async fn any(
         let submitted = node.tasks.submit(&call.agent, &call.input, options).await;
         return submitted.map_or_else(|error| failed(&refused(error)), |it| tasks::submitted(&it)).into();
     }
-    let after = match (knows_tasks(cx), cx.meta.get_progress_token()) {
-        (true, _) => node.patience.task_after,
-        (false, None) => node.patience.handle_after,
-        (false, Some(_)) => node.patience.handle_after_reports,
-    };
+    let after = patience(node, cx);
     let work = async |options| kept_after(node, (&call.agent, &call.input, options), after, None).await;
     match told(node, cx, options, work).await {
         Ended::Answered(Ok(answer)) => of_any(answer).into(),
         Ended::Answered(Err(error)) => failed(&refused(error)).into(),
         Ended::Kept(task) if knows_tasks(cx) => CallToolResponse::Task(tasks::created(&task)),
-        Ended::Kept(task) => {
-            CallToolResult::structured(tasks::handed_over(&task.task_id, TaskStatus::Working)).into()
-        }
+        Ended::Kept(task) => handed_over(&task, false).into(),
     }
 }
 

@@ -26,12 +26,14 @@ use super::engine::OUTPUTS_MAX;
 use super::event_log::At;
 use super::fabric::Fabric;
 use super::queue::Due;
-use super::sim_node::{Firing, Timer};
+use super::sim_node::{Firing, RestartFrom, Timer};
 use crate::proto::call::{
-    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Input, Loss, OutboundStream,
-    Output, Queue, Repeats, Replica, Turn, Wanted,
+    Access, CallFailure, CallId, CallReply, CallRequest, Calls, InboundStream, Incarnation, Input, Loss,
+    OutboundStream, Output, Queue, Repeats, Replica, Turn, Wanted,
 };
-use crate::proto::identity::AgentId;
+use crate::proto::identity::{AgentId, PeerKey};
+use crate::proto::liveness::Presence;
+use crate::proto::name::{FullName, ZoneName};
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
 const SEARCH_MS_MAX: u64 = 6_000;
@@ -83,6 +85,8 @@ struct CallNode {
     traits: HostTraits,
     /// Until when it slept at most: what was due before is done then.
     slept_until_ms: u64,
+    /// On its disk: the calls nobody waits at, of which the input left, for which host and which run of it.
+    sent: BTreeMap<CallId, (PeerKey, Incarnation)>,
 }
 
 impl CallWorld {
@@ -109,12 +113,26 @@ impl CallWorld {
         Due::Call(Box::new(CallEvent { node, run: None, what: What::Client(call) }))
     }
 
-    /// A node started: nothing is remembered of its earlier calls.
-    pub(super) fn boot(&mut self, at: usize, fabric: &Fabric) {
-        if self.conditions.is_some() {
-            let node = &mut self.nodes[at];
-            node.calls = Some(Calls::new(self.rng.random()));
-            (node.started_ms, node.timer) = (fabric.kernel.now(), Timer::default());
+    /// A node started. Of its earlier calls those are remembered that are on its disk: their hosts are asked for them.
+    pub(super) fn boot(&mut self, at: usize, from: RestartFrom, fabric: &mut Fabric) {
+        if self.conditions.is_none() {
+            return;
+        }
+        let (node, now) = (&mut self.nodes[at], fabric.kernel.now());
+        node.calls = Some(Calls::new(self.rng.random()));
+        (node.started_ms, node.timer) = (now, Timer::default());
+        let sent = std::mem::take(&mut node.sent);
+        for (call, sent) in sent.into_iter().filter(|_| matches!(from, RestartFrom::Disk)) {
+            let Some(deadline_ms) = self.law.ask_again(call, now) else { continue };
+            self.nodes[at].sent.insert(call, sent);
+            let replicas = vec![Replica { host: sent.0, presence: Presence::Unknown, weight: 1 }];
+            let (name, deadline) = (asked_again(), Duration::from_millis(deadline_ms - now));
+            let wanted = Wanted {
+                is_detached: true,
+                sent: Some(sent),
+                ..Wanted::new(AgentId([0; 20]), name, replicas, 0, deadline)
+            };
+            self.tell(at, Input::Call { call, wanted }, fabric);
         }
     }
 
@@ -167,6 +185,7 @@ impl CallWorld {
             What::Client(call) => self.make(at, call, fabric),
             What::GiveUp(call) => {
                 self.law.give_up(call);
+                self.nodes[at].sent.remove(&call);
                 self.tell(at, Input::GiveUp { call }, fabric);
             }
             What::Searched(call) => self.tell(at, Input::Searched { call }, fabric),
@@ -180,7 +199,7 @@ impl CallWorld {
 
     /// A client calls what its node finds; what it does not find is not called.
     fn make(&mut self, at: usize, client: ClientCall, fabric: &mut Fabric) {
-        let name = client.agent;
+        let name = client.agent.clone();
         let agent = AgentId::of(fabric.nodes[client.host].key, &name);
         let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
         let Some(found) = found else { return };
@@ -198,8 +217,8 @@ impl CallWorld {
         let now = fabric.kernel.now();
         let deadline = self.clock(at, now) + Duration::from_millis(client.patience_ms);
         // Before the machine hears of it: that may end the call within the same turn.
-        let due = (now, now + client.patience_ms, client.is_idempotent);
-        self.law.make(call, at, client.also, client.size, due);
+        let due = (now, now + client.patience_ms);
+        self.law.make(call, at, due, &client);
         if let Some(after) = client.gives_up_ms {
             self.schedule(after, at, What::GiveUp(call), fabric);
         }
@@ -288,7 +307,10 @@ impl CallWorld {
             }
             Output::Cancel(stream) => self.close_outbound(stream, Some(&CallRequest::Cancel), fabric),
             Output::Taken(stream) => self.close_outbound(stream, Some(&CallRequest::Taken), fabric),
-            Output::SendInput { stream, .. } => {
+            Output::SendInput { stream, host, incarnation } => {
+                if self.law.is_detached(stream.call) {
+                    self.nodes[at].sent.insert(stream.call, (host, incarnation));
+                }
                 let size = self.law.size(stream.call);
                 self.send_out(stream, Frame::Document(size), fabric);
             }
@@ -304,6 +326,7 @@ impl CallWorld {
             }
             Output::Ended { call, end } => {
                 fabric.kernel.trace.call(fabric.kernel.clock.now(), at, 2, &call.0);
+                self.nodes[at].sent.remove(&call);
                 self.law.end(call, &end, fabric.kernel.now(), self.nodes[at].slept_until_ms);
             }
             Output::Accept { stream, incarnation, .. } => {
@@ -414,6 +437,11 @@ fn access(at: usize, agent: AgentId, fabric: &mut Fabric) -> Access {
     let found = fabric.read(at).and_then(|(node, now)| node.agent(now, &agent));
     let is_own = found.is_some_and(|found| found.replicas.iter().any(|replica| replica.peer == key));
     if is_own { Access::Granted } else { Access::NotFound }
+}
+
+/// Stands for the agent of a call that is only asked for again, as in `host`.
+fn asked_again() -> FullName {
+    FullName { agent: "asked-again".parse().expect("a label"), zone: ZoneName::root() }
 }
 
 fn log(at: usize, way: &str, what: &impl std::fmt::Debug, fabric: &mut Fabric) {

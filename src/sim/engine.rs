@@ -162,7 +162,7 @@ impl Engine {
             let detail = format!("node {at} cannot read {unread} of its own rows");
             self.fabric.kernel.fail(Check::Durable, detail);
         }
-        self.calls.boot(at, &self.fabric);
+        self.calls.boot(at, from, &mut self.fabric);
         self.drain(at);
         if self.fabric.nodes.are_dialable {
             // An address of a kind of its own: whoever is named is found here by his key.

@@ -117,6 +117,11 @@ impl Candidates {
         all.iter().filter(is_free).min_by_key(|(at, it)| (rank(it), *at)).map(|(at, _)| *at)
     }
 
+    /// Whether there is another that does not pause.
+    pub(super) fn has_other(&self, at: usize, rank: impl Fn(&Candidate) -> Rank) -> bool {
+        self.all.iter().enumerate().any(|(other, candidate)| other != at && !rank(candidate).is_paused)
+    }
+
     /// Hosts that are not asked though others have no place: their agent fails. Where all hosts pause they are as good as any.
     fn failing(&self, rank: impl Fn(&Candidate) -> Rank) -> Vec<PeerKey> {
         let all_pause = self.all.iter().all(|candidate| rank(candidate).is_paused);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ClientCall;
 use crate::proto::call::{CallEnd, CallId, Outcome};
 use crate::sim::checkers::Check;
 use crate::sim::kernel::Kernel;
@@ -78,6 +79,8 @@ struct Watched {
     was_told_not_started: bool,
     /// Whether the agent may run it more than once.
     is_idempotent: bool,
+    /// Whether nobody waits at it, so that it may outlast its node.
+    is_detached: bool,
 }
 
 impl CallLaw {
@@ -85,23 +88,23 @@ impl CallLaw {
         &mut self,
         call: CallId,
         caller: usize,
-        also: Vec<usize>,
-        size: usize,
-        (made_ms, deadline_ms, is_idempotent): (u64, u64, bool),
+        (made_ms, deadline_ms): (u64, u64),
+        client: &ClientCall,
     ) {
         self.counts.made += 1;
         let watched = Watched {
             end: CallEnding { caller, made_ms, ..CallEnding::default() },
             caller,
-            also,
-            size,
+            also: client.also.clone(),
+            size: client.size,
             deadline_ms,
             is_waited_for: true,
             offers: 0,
             begun: 0,
             is_complete: false,
             was_told_not_started: false,
-            is_idempotent,
+            is_idempotent: client.is_idempotent,
+            is_detached: client.is_detached,
         };
         self.calls.insert(call, watched);
     }
@@ -127,6 +130,19 @@ impl CallLaw {
     /// Whether a node runs the agent of a call though no record says so.
     pub(super) fn runs_at(&self, call: CallId, node: usize) -> bool {
         self.calls.get(&call).is_some_and(|watched| watched.also.contains(&node))
+    }
+
+    /// Whether it outlasts a restart of its caller.
+    pub(super) fn is_detached(&self, call: CallId) -> bool {
+        self.calls.get(&call).is_some_and(|watched| watched.is_detached)
+    }
+
+    /// Its caller is up again before its deadline, which is told then: it hears of its end after all.
+    pub(super) fn ask_again(&mut self, call: CallId, now: u64) -> Option<u64> {
+        let watched = self.calls.get_mut(&call).filter(|watched| now < watched.deadline_ms)?;
+        (watched.is_waited_for, watched.offers) = (true, 0);
+        self.counts.unheard -= 1;
+        Some(watched.deadline_ms)
     }
 
     /// Bytes of its input.

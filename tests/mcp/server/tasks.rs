@@ -68,6 +68,34 @@ async fn a_call_that_takes_long_is_answered_with_a_task_that_has_the_answer_late
 }
 
 #[tokio::test]
+async fn a_tool_that_takes_long_is_answered_with_a_task_too_in_no_shape_that_its_schema_forbids() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = json!({"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]});
+    let typed = json!({"name": "typed", "description": "d", "output_schema": schema});
+    let agents = vec![
+        script(typed, "sleep 3; echo '{\"n\": 7}'", folder.path()),
+        script(json!({"name": "brief", "description": "d"}), "sleep 3; echo done", folder.path()),
+    ];
+    let node = start(Setup { agents, patience: hasty(), ..Setup::default() }, |mcp| mcp).await;
+    let handle = node.call("brief", json!({"task": "x"})).await;
+    assert_eq!(
+        (&handle["isError"], &handle["structuredContent"]["status"]),
+        (&json!(false), &json!("working"))
+    );
+    let told = until(&node, &handle["structuredContent"]["task_id"], "completed").await;
+    assert_eq!(told["result"], "done", "{told}");
+    // A client would refuse what does not fit the tool's schema, and takes an error as it is.
+    let handle = node.call("typed", json!({"task": "x"})).await;
+    assert_eq!((&handle["isError"], handle.get("structuredContent")), (&json!(true), None), "{handle}");
+    let text = handle["content"][0]["text"].as_str().unwrap();
+    let handle: Value = serde_json::from_str(text).unwrap();
+    assert_eq!((&handle["status"], &handle["next"]), (&json!("working"), &json!("get_task_status")));
+    let told = until(&node, &handle["task_id"], "completed").await;
+    assert_eq!(told["result"], json!({"n": 7}), "{told}");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_can_be_a_task_from_the_start_and_is_ended_by_its_id() {
     let folder = tempfile::tempdir().unwrap();
     let node = hasty_node(&folder).await;

@@ -162,14 +162,14 @@ impl Caller {
         self.set_timer(id);
     }
 
-    /// Whether a host whose agent fails is left though it has a place, since no input is there yet: another host may do better.
+    /// Whether a host whose agent fails is left though it has a place, since no input is there yet: as long as there is another
+    /// that does not pause, though that has no place now.
     pub(super) fn may_decline(&mut self, now: Duration, id: CallId, leg: usize) -> bool {
         let Caller { calls, hosts, .. } = self;
         let Some(call) = calls.get_mut(&id) else { return false };
         let (at, agent, balance) = (call.legs[leg].at, call.wanted.agent, call.wanted.balance);
         let is_offered = matches!(call.legs[leg].stage, Stage::Offered { .. } | Stage::Waiting { .. });
-        let other = call.candidates.beside(|it| hosts.rank(now, it, &agent, balance));
-        let may = is_offered && (other.is_some() || call.legs.len() > 1);
+        let may = is_offered && call.candidates.has_other(at, |it| hosts.rank(now, it, &agent, balance));
         call.candidates.get_mut(at).has_refused |= may;
         may
     }
