@@ -3,6 +3,7 @@
 mod processes;
 mod queues;
 mod raw_peer;
+mod replicas;
 mod surfaces;
 mod tasks;
 

@@ -62,6 +62,11 @@ impl Process {
         Process::in_folder(folder, bootstrap)
     }
 
+    /// What one of its agents has to do.
+    pub(super) fn queue(&self, agent: &str) -> serde_json::Value {
+        super::tasks::get(self, &format!("/v1/queues/{agent}"))
+    }
+
     pub(super) fn folder(&self) -> &std::path::Path {
         self._folder.path()
     }
@@ -178,8 +183,12 @@ async fn calls_that_wait_for_a_slow_agent_have_not_begun_and_delay_no_other() {
     let caller = caller_of(&host).await;
     let slow = futures::future::join_all((0..70).map(|_| caller.call("sleep", task(20_000), 6.0)));
     let quick = async {
-        // All seventy are on their way.
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        let waits = async {
+            while host.queue("sleep")["queued"].as_u64().unwrap() < 40 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, waits).await.expect("as many as one node may offer are on their way");
         let started = Instant::now();
         for number in 0..20 {
             let answer = caller.call("echo", task(number), 5.0).await;
