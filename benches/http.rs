@@ -43,6 +43,7 @@ fn main() {
             names: Vec::new(),
             trusted_nets: TrustedNets::default(),
             token: None,
+            registry: http::RegistryAccess::Own,
         };
         let server = http::bind(settings).await.expect("bound").serve(node.handle.clone());
         let addr: SocketAddr = server.url().trim_start_matches("http://").parse().expect("an address");

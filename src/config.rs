@@ -89,6 +89,8 @@ pub struct Settings {
     pub http_token_file: Option<PathBuf>,
     /// Further host names of the HTTP API.
     pub http_names: Vec<String>,
+    /// Whether everybody may read the registry of MCP servers.
+    pub is_registry_public: bool,
     /// Agent files and folders.
     pub agents: Vec<PathBuf>,
     /// Log directives.
@@ -239,6 +241,7 @@ impl Validator {
             http_addr: self.http_addr()?,
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
             http_names: self.texts("http.names"),
+            is_registry_public: self.is_registry_public(),
             agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
             log: self.texts("log").pop(),
             zones,
@@ -288,6 +291,14 @@ impl Validator {
                 Gateway::Auto
             }
         }
+    }
+
+    fn is_registry_public(&mut self) -> bool {
+        let who = self.texts("http.registry").pop().unwrap_or_default();
+        if !["own", "public"].contains(&who.as_str()) {
+            self.refuse("http.registry", 0, "is neither own nor public", "the default is `own`");
+        }
+        who == "public"
     }
 
     fn http_addr(&mut self) -> Option<SocketAddr> {

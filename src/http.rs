@@ -17,6 +17,7 @@ mod page;
 mod policy;
 mod query;
 mod queues;
+mod registry;
 mod routes;
 mod tasks;
 mod zones;
@@ -49,6 +50,7 @@ use self::connections::{Connections, Place};
 use self::failure::Failure;
 use self::head::{HEAD_BYTES_MAX, HeadKind, Heads, Watched};
 pub use self::policy::{Token, TokenError};
+pub use self::registry::RegistryAccess;
 use crate::host::{Handle, Reason, Refusals};
 use crate::mcp::Mcp;
 use crate::proto::address_block::TrustedNets;
@@ -81,6 +83,8 @@ pub struct Settings {
     pub trusted_nets: TrustedNets,
     /// Asked of every request but `/healthz`; `None` is allowed on a loopback address only.
     pub token: Option<Token>,
+    /// Who may read the registry of MCP servers without it.
+    pub registry: RegistryAccess,
 }
 
 /// Why the address was not bound. Nothing was changed.
@@ -152,9 +156,20 @@ impl Listener {
             trusted_nets: self.settings.trusted_nets,
             connections,
             refusals: refusals.clone(),
-            policy: policy::RequestPolicy::new(self.addr, self.settings.names, self.settings.token),
+            policy: policy::RequestPolicy::new(
+                self.addr,
+                self.settings.names,
+                self.settings.token,
+                self.settings.registry,
+            ),
             at_work: Semaphore::new(REQUESTS_MAX),
-            router: routes::router(handle, closed.clone(), refusals, mcp::router(mcp, closed.clone())),
+            router: routes::router(
+                handle.clone(),
+                closed.clone(),
+                refusals,
+                mcp::router(mcp, closed.clone()),
+            )
+            .merge(registry::router(handle, self.settings.registry)),
         });
         let accepting = tokio::spawn(accept(self.socket, pipeline, closed));
         Server { addr: self.addr, closing, accepting }

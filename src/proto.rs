@@ -47,6 +47,7 @@ pub mod codec;
 pub mod config;
 mod context;
 mod directory;
+pub mod documents;
 pub mod fingerprint;
 mod forks;
 pub mod grant;

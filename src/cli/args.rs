@@ -311,6 +311,9 @@ pub(super) struct NodeArgs {
     /// Host name under which HTTP clients may ask
     #[arg(long = "http-name", value_name = "NAME")]
     http_names: Vec<String>,
+    /// Who may read its registry of MCP servers without the token: own (the default), or public
+    #[arg(long, value_name = "WHO")]
+    http_registry: Option<String>,
     /// Folder of the node's state
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -346,6 +349,7 @@ impl NodeArgs {
             ("http.addr", one(&self.http)),
             ("http.token_file", one(&self.http_token_file)),
             ("http.names", self.http_names.clone()),
+            ("http.registry", one(&self.http_registry)),
             ("data_dir", one(&self.data_dir)),
             ("identity", one(&self.identity)),
             ("agents", self.agents.clone()),

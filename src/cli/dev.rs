@@ -78,6 +78,7 @@ pub(super) fn dev(args: &DevArgs, verbose: u8, console: Console) -> Result<Exit,
         names: Vec::new(),
         trusted_nets: TrustedNets::default(),
         token: None,
+        registry: http::RegistryAccess::Own,
     };
     run(run_dev(http, &args.agents, args.json, console))?;
     Ok(Exit::Done)

@@ -24,7 +24,7 @@ use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Anchor, Effective, Origin, Settings};
 use crate::host;
-use crate::http::{self, Listener, Token};
+use crate::http::{self, Listener, RegistryAccess, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
 use crate::proto::config::Config;
@@ -180,6 +180,7 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
         names: settings.http_names.clone(),
         trusted_nets: settings.trusted_nets.clone(),
         token,
+        registry: if settings.is_registry_public { RegistryAccess::Public } else { RegistryAccess::Own },
     })
     .await;
     bound.map_err(|error| match error {

@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 16] = [
+pub const KEYS: [Key; 17] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -133,6 +133,13 @@ pub const KEYS: [Key; 16] = [
         meaning: "Host names under which clients reach the API, such as that of a reverse proxy",
     },
     Key {
+        name: "http.registry",
+        flag: "--http-registry",
+        env: "AOP_HTTP_REGISTRY",
+        shape: Shape::Text,
+        meaning: "Who may read the registry of MCP servers: own, or public: everybody, from every page, without the token",
+    },
+    Key {
         name: "agents",
         flag: "--agents",
         env: "AOP_AGENTS",
@@ -160,6 +167,7 @@ pub(super) fn default_of(name: &str) -> Vec<String> {
             "/ip6/::/udp/7401/quic-v1",
         ],
         "http.addr" => &["127.0.0.1:7400"],
+        "http.registry" => &["own"],
         "trusted_nets" => &TRUSTED_NETS,
         "data_dir" => return default_data_dir().iter().map(|dir| dir.display().to_string()).collect(),
         _ => &[],

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderName, Method, Request, header};
 use subtle::ConstantTimeEq;
 
 use super::failure::Failure;
+use super::registry::{self, RegistryAccess};
 use crate::private_file::{SecretError, read_secret};
 use crate::proto::code::Code;
 
@@ -88,12 +89,18 @@ pub(super) struct RequestPolicy {
     bound: SocketAddr,
     names: Vec<String>,
     token: Option<Token>,
+    registry: RegistryAccess,
 }
 
 impl RequestPolicy {
     /// `bound` is the real address; `names` are further host names.
-    pub(super) fn new(bound: SocketAddr, names: Vec<String>, token: Option<Token>) -> RequestPolicy {
-        RequestPolicy { bound, names, token }
+    pub(super) fn new(
+        bound: SocketAddr,
+        names: Vec<String>,
+        token: Option<Token>,
+        registry: RegistryAccess,
+    ) -> RequestPolicy {
+        RequestPolicy { bound, names, token, registry }
     }
 
     /// Judges the head of a request; the body is not touched.
@@ -101,9 +108,18 @@ impl RequestPolicy {
         let headers = request.headers();
         // Host before Origin, which is compared with it.
         let host = self.judge_host(headers, request.uri().authority().map(|named| named.as_str()))?;
-        self.judge_origin(headers, host)?;
+        let path = request.uri().path();
+        let is_registry = registry::is_path(path) && !is_writing(request.method());
+        let is_public = is_registry && self.registry == RegistryAccess::Public;
+        // No page has the editor's origin; what it asks for over the network is for the operator to open.
+        let is_editor = is_registry
+            && self.bound.ip().to_canonical().is_loopback()
+            && headers.get(header::ORIGIN).is_some_and(|origin| origin == registry::EDITOR_ORIGIN);
+        if !is_public && !is_editor {
+            self.judge_origin(headers, host)?;
+        }
         // A browser asks what a page may send before it sends the token.
-        let is_open = OPEN_PATHS.contains(&request.uri().path()) || request.method() == Method::OPTIONS;
+        let is_open = is_public || OPEN_PATHS.contains(&path) || request.method() == Method::OPTIONS;
         if !is_open {
             self.judge_token(headers)?;
         }
@@ -228,9 +244,13 @@ fn bearer(value: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+fn is_writing(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
+}
+
 fn judge_content(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
     // A page can send a POST unasked. For DELETE its browser asks first, and GET changes nothing.
-    if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+    if !is_writing(method) {
         return Ok(());
     }
     let given = single(headers, header::CONTENT_TYPE)?.unwrap_or_default();
@@ -261,7 +281,12 @@ mod tests {
     use super::*;
 
     fn policy(bound: &str) -> RequestPolicy {
-        RequestPolicy::new(bound.parse().unwrap(), vec!["registry.example.org".into()], None)
+        RequestPolicy::new(
+            bound.parse().unwrap(),
+            vec!["registry.example.org".into()],
+            None,
+            RegistryAccess::Own,
+        )
     }
 
     fn passes(policy: &RequestPolicy, headers: &[(&str, &str)]) -> bool {

@@ -12,6 +12,7 @@ pub use self::balance::{Balance, NotABalance};
 use super::codec;
 use super::limits::{ENDPOINTS_MAX, LABELS_MAX};
 use super::name::{AgentName, ZoneName};
+use super::time::Timestamp;
 
 /// Where a card came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -110,6 +111,19 @@ pub struct AgentCard {
     /// The imported document, compact JSON text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
+    /// When the imported document came and changed. Its host writes them, whatever an offer says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dates: Option<CardDates>,
+}
+
+/// When a document came to its host, by the host's clock. A renewal of its lease moves neither.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CardDates {
+    /// First under its key.
+    pub published: Timestamp,
+    /// As it is now.
+    pub updated: Timestamp,
 }
 
 fn is_false(value: &bool) -> bool {
@@ -124,6 +138,20 @@ impl AgentCard {
         self.origin.family() == other.origin.family()
             && self.original_name == other.original_name
             && (self.origin != Origin::A2a || self.main_address() == other.main_address())
+    }
+
+    /// The card as its host writes it now, in the place of the one it wrote `before`.
+    pub fn dated(self, now: Timestamp, before: Option<&AgentCard>) -> AgentCard {
+        if self.origin == Origin::Native {
+            return AgentCard { dates: None, ..self };
+        }
+        let dates = before.and_then(|before| before.dates);
+        let same = AgentCard { dates, ..self };
+        if dates.is_some() && before == Some(&same) {
+            return same;
+        }
+        let published = dates.map_or(now, |dates| dates.published);
+        AgentCard { dates: Some(CardDates { published, updated: now }), ..same }
     }
 
     /// Where it is served first, in the one spelling of [`canonical_address`].
@@ -236,6 +264,30 @@ pub struct Endpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates_are_of_the_document_and_not_of_its_lease_and_nobody_else_writes_them() {
+        let [one, two, three] = [1, 2, 3].map(Timestamp);
+        let document = |text: &str| AgentCard {
+            description: text.into(),
+            origin: Origin::ServerJson,
+            ..AgentCard::default()
+        };
+        let first = document("a").dated(one, None);
+        assert_eq!(first.dates, Some(CardDates { published: one, updated: one }));
+        assert_eq!(document("a").dated(two, Some(&first)), first);
+        let claims =
+            AgentCard { dates: Some(CardDates { published: three, updated: three }), ..document("a") };
+        assert_eq!(claims.clone().dated(two, Some(&first)), first);
+        assert_eq!(claims.dated(two, None).dates, Some(CardDates { published: two, updated: two }));
+        let changed = document("b").dated(two, Some(&first));
+        assert_eq!(changed.dates, Some(CardDates { published: one, updated: two }));
+        // What was written before there were dates is dated when it is written again.
+        let undated = document("a");
+        let dated = document("a").dated(three, Some(&undated));
+        assert_eq!(dated.dates, Some(CardDates { published: three, updated: three }));
+        assert_eq!(AgentCard::default().dated(one, None).dates, None, "an agent is no document");
+    }
 
     #[test]
     fn an_address_has_one_spelling() {

@@ -80,6 +80,26 @@ impl Directory {
         (found.collect(), page)
     }
 
+    /// Agents of published documents after the name `after`, by the names that the documents have.
+    pub(super) fn originals_after<'a>(
+        &'a mut self,
+        zones: &mut Zones,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = (Arc<str>, Vec<AgentId>)> + use<'a> {
+        self.indexed(zones).originals_after(after)
+    }
+
+    /// The agents whose document has this name.
+    pub(super) fn by_original_name(&mut self, zones: &mut Zones, name: &str) -> Vec<AgentId> {
+        self.indexed(zones).by_original_name(name)
+    }
+
+    /// At most so many agents that are found by a text.
+    pub(super) fn ids_of(&mut self, zones: &mut Zones, text: &str, most: usize) -> BTreeSet<AgentId> {
+        let query = Query { text: text.to_owned(), ..Query::default() };
+        self.indexed(zones).search(&query, most, None).hits.iter().map(|hit| hit.id).collect()
+    }
+
     /// What a user means: a full name, a bare name (home zone, then its ancestors), an id, or an original name.
     pub(super) fn resolve(
         &mut self,

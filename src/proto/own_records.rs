@@ -181,18 +181,21 @@ impl OwnRecords {
         }
         let owner = owner_of(ctx, &zone, &offer.grants)?;
         let name = FullName { agent: offer.name, zone };
-        let draft = Draft {
+        let mut draft = Draft {
             owner,
             host: ctx.key(),
             kind: RecordKind::Agent,
             scope: offer.scope,
             generation: 0,
             grants: offer.grants.into_iter().map(ByteBuf::from).collect(),
-            body: codec::encode(&offer.card),
+            body: Vec::new(),
             name: name.clone(),
         };
+        let before = self.records.get(&draft.key()).and_then(|own| own.card());
+        let card = offer.card.dated(ctx.now, before.as_ref());
+        draft.body = codec::encode(&card);
         if replace == Replace::Versions {
-            check_replaced(&self.records, ctx.now, zones, &draft, &offer.card)?;
+            check_replaced(&self.records, ctx.now, zones, &draft, &card)?;
         }
         let registered = Registered { id: AgentId::of(owner, &name), name };
         // A restart offers everything again, and should write nothing that is still good.

@@ -23,6 +23,7 @@ mod vocabulary;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use roaring::{MultiOps, RoaringBitmap};
@@ -242,6 +243,19 @@ impl Index {
         let mut keys: Vec<&Key> = same.filter_map(|(_, entry_id)| self.key(*entry_id)).collect();
         keys.sort();
         keys.into_iter().map(|key| key.id).collect()
+    }
+
+    /// The names of imported documents after `after`, bytewise, each with its agents.
+    pub fn originals_after(&self, after: Option<&str>) -> impl Iterator<Item = (Arc<str>, Vec<AgentId>)> {
+        let start = after.map_or(Unbounded, |after| Excluded((Arc::from(after), u32::MAX)));
+        let mut pairs = self.originals.range((start, Unbounded)).peekable();
+        std::iter::from_fn(move || {
+            let name = pairs.peek()?.0.clone();
+            let same = std::iter::from_fn(|| pairs.next_if(|(original, _)| *original == name));
+            let ids: Vec<AgentId> =
+                same.filter_map(|(_, entry_id)| self.key(*entry_id)).map(|key| key.id).collect();
+            Some((name, ids))
+        })
     }
 
     /// Up to `limit` distinct names that somebody who wrote `text` may have meant, nearest first. The work is bounded

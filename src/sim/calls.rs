@@ -32,7 +32,6 @@ use crate::proto::call::{
     OutboundStream, Output, Queue, Repeats, Replica, Turn, Wanted,
 };
 use crate::proto::identity::{AgentId, PeerKey};
-use crate::proto::liveness::Presence;
 use crate::proto::name::{FullName, ZoneName};
 
 /// How long a search for a host takes at most, milliseconds: longer than a caller waits for it.
@@ -125,7 +124,7 @@ impl CallWorld {
         for (call, sent) in sent.into_iter().filter(|_| matches!(from, RestartFrom::Disk)) {
             let Some(deadline_ms) = self.law.ask_again(call, now) else { continue };
             self.nodes[at].sent.insert(call, sent);
-            let replicas = vec![Replica { host: sent.0, presence: Presence::Unknown, weight: 1 }];
+            let replicas = vec![Replica::unknown(sent.0)];
             let (name, deadline) = (asked_again(), Duration::from_millis(deadline_ms - now));
             let wanted = Wanted {
                 is_detached: true,

@@ -479,6 +479,7 @@ async fn serve(token: Option<&str>) -> Served {
         names: vec!["a.example".into()],
         trusted_nets: TrustedNets::default(),
         token,
+        registry: http::RegistryAccess::Own,
     };
     let server = http::bind(settings).await.unwrap().serve(node.handle.clone());
     let addr = server.url().strip_prefix("http://").unwrap().parse().unwrap();

@@ -10,6 +10,7 @@ mod full_disk;
 mod journeys;
 mod page;
 mod reach;
+mod registry;
 #[path = "../strangers/raw_peer.rs"]
 mod strangers;
 mod swarm;

@@ -93,6 +93,7 @@ impl Fixture {
             names: Vec::new(),
             trusted_nets: TrustedNets::default(),
             token: None,
+            registry: http::RegistryAccess::Own,
         };
         let (node, server) = runtime.block_on(async {
             let node = host::start(options).await.unwrap();

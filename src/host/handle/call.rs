@@ -21,7 +21,6 @@ use crate::proto::grant::Grant;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::Command;
 use crate::proto::limits::{CALL_TIME_MAX, TASK_TIME_MAX};
-use crate::proto::liveness::Presence;
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{self, Found};
 
@@ -184,7 +183,7 @@ pub(super) async fn ask_again(
         call: pending.id,
         agent: AgentId([0; 20]),
         name: FullName { agent: ASKED_AGAIN.clone(), zone: ZoneName::root() },
-        replicas: vec![call::Replica { host, presence: Presence::Unknown, weight: 1 }],
+        replicas: vec![call::Replica::unknown(host)],
         deadline: pending.deadline(None),
         schema: None,
         input: Value::Null,

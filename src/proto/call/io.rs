@@ -91,6 +91,13 @@ pub struct Replica {
     pub weight: u32,
 }
 
+impl Replica {
+    /// A host of which nothing is known.
+    pub fn unknown(host: PeerKey) -> Replica {
+        Replica { host, presence: Presence::Unknown, weight: 1 }
+    }
+}
+
 /// What of a call may be done again. What was not started moves on to other hosts without it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Repeats {

@@ -7,6 +7,7 @@ use super::Node;
 use crate::proto::code::Code;
 use crate::proto::config::Config;
 use crate::proto::directory;
+use crate::proto::documents::{self, DocumentQuery};
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::NodeAlert;
@@ -103,6 +104,20 @@ impl Node {
     /// One agent by its id.
     pub fn agent(&self, now: Timestamp, id: &AgentId) -> Option<Found> {
         self.directory.agent(now, &self.zones, id, 0.0)
+    }
+
+    /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.
+    pub fn documents(&mut self, now: Timestamp, query: &DocumentQuery) -> Vec<Arc<Record>> {
+        let Node { local, zones, directory, owners, .. } = self;
+        let who = (now, local.identity.key(), &local.config);
+        documents::list(who, zones, directory, owners, query)
+    }
+
+    /// The published document of a name, if this node answers for one.
+    pub fn document(&mut self, now: Timestamp, name: &str) -> Option<Arc<Record>> {
+        let Node { local, zones, directory, owners, .. } = self;
+        let who = (now, local.identity.key(), &local.config);
+        documents::named(who, zones, directory, owners, name)
     }
 
     /// What a peer is. Looks at every held record.

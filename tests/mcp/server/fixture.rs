@@ -100,7 +100,14 @@ pub(crate) async fn start<H: ServerHandler + Clone>(setup: Setup, wrap: impl FnO
     let token = setup.token.map(|token| http::Token::parse(token).unwrap());
     let names = vec!["registry.example".into()];
     let addr = setup.http.unwrap_or("127.0.0.1:0".parse().unwrap());
-    let bound = http::bind(http::Settings { addr, names, trusted_nets: TrustedNets::default(), token }).await;
+    let bound = http::bind(http::Settings {
+        addr,
+        names,
+        trusted_nets: TrustedNets::default(),
+        token,
+        registry: http::RegistryAccess::Own,
+    })
+    .await;
     let mcp = wrap(Mcp::with_patience(node.handle.clone(), setup.patience));
     let server = bound.unwrap().serve_with(node.handle.clone(), mcp);
     McpFixture { site: Site::new(server.url()), node, server, agents, folder }
