@@ -415,7 +415,7 @@ mod tests {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
             gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
             agents = ['a', 'b']\nlog = 'info'\n\
-            [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\n";
+            [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n";
         let (folder, path) = write(text);
         let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
         assert!(effective.iter().all(|effective| effective.origin != Origin::Default), "{effective:?}");
@@ -428,6 +428,7 @@ mod tests {
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
         assert_eq!(settings.gateway, Gateway::Never);
+        assert!(settings.is_registry_public);
         assert!(settings.listen.is_empty());
         assert_eq!(settings.trusted_nets, TrustedNets::NONE);
     }
