@@ -82,7 +82,12 @@ pub(super) async fn own(
     // The arguments are the agent's own and have no place for a timeout: its limits hold.
     let options = options(cx);
     let (after, tool) = (patience(node, cx), Some(own.tool.name.to_string()));
-    let work = async |options| kept_after(node, (&agent, &input, options), after, tool).await;
+    let work = async |options| {
+        if node.tasks.is_brief(&own.agent, &options, after) {
+            return Ended::Answered(node.handle.call(&agent, input, options).await);
+        }
+        kept_after(node, (&agent, &input, options), after, tool).await
+    };
     match told(node, cx, options, work).await {
         Ended::Answered(Ok(answer)) => of_own(own, answer).into(),
         Ended::Answered(Err(error)) => within_schema(own, failed(&refused(error))).into(),

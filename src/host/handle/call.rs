@@ -103,7 +103,7 @@ impl Handle {
 
     /// Whether an agent is run here whatever other hosts it has: by `load`, while it would begin at once, what is nearest comes
     /// first. Else this node is a host among the others.
-    fn is_for_here(&self, name: &FullName, local: &HostedAgent, options: &CallOptions) -> bool {
+    pub(super) fn is_for_here(&self, name: &FullName, local: &HostedAgent, options: &CallOptions) -> bool {
         let balance = options.balance.unwrap_or(local.offer.card.limits.unwrap_or(DEFAULT_LIMITS).balance);
         balance == Balance::Load && options.context.conversation.is_none() && self.agents.begins_at_once(name)
     }

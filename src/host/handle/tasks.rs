@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use super::call::{PendingCall, ask_again, context_of, judge_time, time_of};
 use super::{CallOptions, Handle};
 use crate::api::{self, ApiError};
+use crate::document::run_config::DEFAULT_LIMITS;
 use crate::host::tasks::{TaskSignals, Tasks};
 use crate::host::view;
 use crate::net::wall_clock;
@@ -114,6 +115,16 @@ impl TaskClient {
         self.tasks().submit(row).await.map_err(|error| view::not_taken(&error))?;
         tokio::spawn(self.clone().drive(task, Beginning::New));
         Ok(api::Submitted { task_id: task.to_string(), status: TaskStatus::Submitted })
+    }
+
+    /// Whether a call that is made now is run here at once, and takes no longer than `most`: it needs not become a task.
+    pub fn is_brief(&self, agent: &FullName, options: &CallOptions, most: Duration) -> bool {
+        let list = self.0.agents.list();
+        let local = list.get(agent).filter(|local| local.run_config.is_some());
+        local.is_some_and(|local| {
+            let timeout_s = local.offer.card.limits.unwrap_or(DEFAULT_LIMITS).timeout_s;
+            Duration::from_secs(timeout_s.into()) <= most && self.0.is_for_here(agent, local, options)
+        })
     }
 
     /// Makes a call that somebody waits for, and that may become a task.
