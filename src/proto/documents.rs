@@ -33,75 +33,71 @@ pub struct DocumentQuery {
     pub limit: usize,
 }
 
-/// Whose documents are shown.
-struct Vouched<'a> {
+/// Looks for the documents that somebody answers for.
+pub(super) struct Vouched<'a> {
+    now: Timestamp,
     own: PeerKey,
     config: &'a Config,
     trusted: BTreeSet<PeerKey>,
 }
 
-impl Vouched<'_> {
+impl<'a> Vouched<'a> {
+    /// By the node with the key `own`, which takes the operator's word for `owners`.
+    pub(super) fn new(now: Timestamp, own: PeerKey, config: &'a Config, owners: &Owners) -> Vouched<'a> {
+        let by_operator = owners.iter().filter(|known| known.by == ChosenBy::Operator);
+        Vouched { now, own, config, trusted: by_operator.map(|known| known.owner).collect() }
+    }
+
+    /// The documents that match, one of each name, by name.
+    pub(super) fn list(
+        &self,
+        zones: &mut Zones,
+        directory: &mut Directory,
+        query: &DocumentQuery,
+    ) -> Vec<Arc<Record>> {
+        let text = query.text.as_deref().map(str::to_lowercase).filter(|text| !text.is_empty());
+        let found =
+            text.as_deref().map(|text| directory.ids_of(zones, text, BY_WORDS_MAX)).unwrap_or_default();
+        let is_meant = |name: &str, ids: &[AgentId]| {
+            text.as_deref().is_none_or(|text| {
+                name.to_lowercase().contains(text) || ids.iter().any(|id| found.contains(id))
+            })
+        };
+        let named = directory.originals_after(zones, query.after.as_deref());
+        let meant = named.filter(|(name, ids)| is_meant(name, ids));
+        meant.filter_map(|(_, ids)| self.best(zones, &ids)).take(query.limit).collect()
+    }
+
+    /// The document of a name.
+    pub(super) fn named(
+        &self,
+        zones: &mut Zones,
+        directory: &mut Directory,
+        name: &str,
+    ) -> Option<Arc<Record>> {
+        let ids = directory.by_original_name(zones, name);
+        self.best(zones, &ids)
+    }
+
+    /// Of the agents of one name the record of the one that is answered for best; of equals that of the least id.
+    fn best(&self, zones: &Zones, ids: &[AgentId]) -> Option<Arc<Record>> {
+        let of_id = |id: &AgentId| {
+            let records = zones.all().flat_map(|zone| zone.registry().replicas(id, self.now));
+            let record = records.max_by_key(|record| record.order())?;
+            Some((self.rank(record)?, *id, record.clone()))
+        };
+        let best = ids.iter().take(SAME_NAME_MAX).filter_map(of_id).min_by_key(|(rank, id, _)| (*rank, *id));
+        best.map(|(.., record)| record)
+    }
+
     /// Who answers for a record, the best first; none if nobody does.
     fn rank(&self, record: &Record) -> Option<u8> {
-        let has_key = self.config.zone_keys.contains_key(&record.name.zone);
-        match record {
-            record if record.host == self.own || record.owner == self.own => Some(0),
-            _ if has_key => Some(1),
-            record if self.trusted.contains(&record.owner) => Some(2),
-            _ => None,
+        if record.host == self.own || record.owner == self.own {
+            return Some(0);
         }
-    }
-}
-
-/// The documents that match, one of each name, by name.
-pub(super) fn list(
-    (now, own, config): (Timestamp, PeerKey, &Config),
-    zones: &mut Zones,
-    directory: &mut Directory,
-    owners: &Owners,
-    query: &DocumentQuery,
-) -> Vec<Arc<Record>> {
-    let vouched = vouched(own, config, owners);
-    let text = query.text.as_deref().map(str::to_lowercase).filter(|text| !text.is_empty());
-    let found = text.as_deref().map(|text| directory.ids_of(zones, text, BY_WORDS_MAX)).unwrap_or_default();
-    let mut documents = Vec::new();
-    for (name, ids) in directory.originals_after(zones, query.after.as_deref()) {
-        let is_meant = text
-            .as_deref()
-            .is_none_or(|text| name.to_lowercase().contains(text) || ids.iter().any(|id| found.contains(id)));
-        let document = is_meant.then(|| best(now, zones, &vouched, &ids)).flatten();
-        documents.extend(document);
-        if documents.len() >= query.limit {
-            break;
+        if self.config.zone_keys.contains_key(&record.name.zone) {
+            return Some(1);
         }
+        self.trusted.contains(&record.owner).then_some(2)
     }
-    documents
-}
-
-/// The document of a name.
-pub(super) fn named(
-    (now, own, config): (Timestamp, PeerKey, &Config),
-    zones: &mut Zones,
-    directory: &mut Directory,
-    owners: &Owners,
-    name: &str,
-) -> Option<Arc<Record>> {
-    let ids = directory.by_original_name(zones, name);
-    best(now, zones, &vouched(own, config, owners), &ids)
-}
-
-fn vouched<'a>(own: PeerKey, config: &'a Config, owners: &Owners) -> Vouched<'a> {
-    let by_operator = owners.iter().filter(|known| known.by == ChosenBy::Operator);
-    Vouched { own, config, trusted: by_operator.map(|known| known.owner).collect() }
-}
-
-/// Of the agents of one name the record of the one that is answered for best; of equals that of the least id.
-fn best(now: Timestamp, zones: &Zones, vouched: &Vouched<'_>, ids: &[AgentId]) -> Option<Arc<Record>> {
-    let of_id = |id: &AgentId| {
-        let records = zones.all().flat_map(|zone| zone.registry().replicas(id, now));
-        let record = records.max_by_key(|record| record.order())?;
-        Some((vouched.rank(record)?, *id, record.clone()))
-    };
-    let best = ids.iter().take(SAME_NAME_MAX).filter_map(of_id).min_by_key(|(rank, id, _)| (*rank, *id));
-    best.map(|(.., record)| record)
 }

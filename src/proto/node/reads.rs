@@ -7,7 +7,7 @@ use super::Node;
 use crate::proto::code::Code;
 use crate::proto::config::Config;
 use crate::proto::directory;
-use crate::proto::documents::{self, DocumentQuery};
+use crate::proto::documents::{DocumentQuery, Vouched};
 use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::NodeAlert;
@@ -109,15 +109,13 @@ impl Node {
     /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.
     pub fn documents(&mut self, now: Timestamp, query: &DocumentQuery) -> Vec<Arc<Record>> {
         let Node { local, zones, directory, owners, .. } = self;
-        let who = (now, local.identity.key(), &local.config);
-        documents::list(who, zones, directory, owners, query)
+        Vouched::new(now, local.identity.key(), &local.config, owners).list(zones, directory, query)
     }
 
     /// The published document of a name, if this node answers for one.
     pub fn document(&mut self, now: Timestamp, name: &str) -> Option<Arc<Record>> {
         let Node { local, zones, directory, owners, .. } = self;
-        let who = (now, local.identity.key(), &local.config);
-        documents::named(who, zones, directory, owners, name)
+        Vouched::new(now, local.identity.key(), &local.config, owners).named(zones, directory, name)
     }
 
     /// What a peer is. Looks at every held record.

@@ -62,9 +62,15 @@ impl Process {
         Process::in_folder(folder, bootstrap)
     }
 
-    /// What one of its agents has to do.
-    pub(super) fn queue(&self, agent: &str) -> serde_json::Value {
-        super::tasks::get(self, &format!("/v1/queues/{agent}"))
+    /// Until so many calls wait for one of its agents. Another process tells nobody, so it is asked.
+    pub(super) async fn until_queued(&self, agent: &str, count: u64) {
+        let queued = || super::tasks::get(self, &format!("/v1/queues/{agent}"))["queued"].as_u64().unwrap();
+        let waits = async {
+            while queued() < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, waits).await.unwrap_or_else(|_| panic!("{count} calls wait for {agent}"));
     }
 
     pub(super) fn folder(&self) -> &std::path::Path {
@@ -183,12 +189,8 @@ async fn calls_that_wait_for_a_slow_agent_have_not_begun_and_delay_no_other() {
     let caller = caller_of(&host).await;
     let slow = futures::future::join_all((0..70).map(|_| caller.call("sleep", task(20_000), 6.0)));
     let quick = async {
-        let waits = async {
-            while host.queue("sleep")["queued"].as_u64().unwrap() < 40 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, waits).await.expect("as many as one node may offer are on their way");
+        // Nearly as many as one node may offer.
+        host.until_queued("sleep", 40).await;
         let started = Instant::now();
         for number in 0..20 {
             let answer = caller.call("echo", task(number), 5.0).await;
@@ -214,9 +216,11 @@ async fn two_of_three_hosts_fail_and_the_third_serves_all_calls() {
     let [seed, killed, stopped] = three_hosts(8, &run);
     let caller = Node::start_at(2, vec![seed.ready.listen[0].parse().unwrap()], Vec::new()).await;
     let hosts = async || caller.handle().show("rep").await.map_or(0, |agent| agent.agent.replicas.len());
+    let mut events = caller.handle().events();
     timeout(PATIENCE, async {
         while hosts().await < 3 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // A missed event only means that there is something to look at.
+            let _event = events.recv().await;
         }
     })
     .await

@@ -116,12 +116,7 @@ async fn one_call_of_a_node_does_not_wait_behind_sixty_of_another() {
     modest.knows_of("four").await;
     let many = join_all((0..60).map(|_| greedy.call("four", task(1_000), 25.0)));
     let one = async {
-        let waits = async {
-            while host.queue("four")["queued"].as_u64().unwrap() < 20 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, waits).await.expect("the others wait");
+        host.until_queued("four", 20).await;
         let began = Instant::now();
         let answer = modest.call("four", task(1_000), 25.0).await;
         assert!(answer.success, "{answer:?}");
