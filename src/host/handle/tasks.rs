@@ -436,3 +436,25 @@ fn parse_cursor(text: &str) -> Result<(Timestamp, CallId), ApiError> {
     parsed
         .ok_or_else(|| view::bad_request("cursor: not one that this node gave out; start without it".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_waits_where_there_is_no_place_now_and_ends_where_waiting_helps_nothing() {
+        let ended = |code, outcome| {
+            let failure = CallFailure::new(code, outcome, "").with_retry(Duration::from_secs(7));
+            Ok(view::not_made(failure, CallId([0; 16]), Instant::now()))
+        };
+        for code in [Code::Busy, Code::RateLimited, Code::Unreachable, Code::CircuitOpen] {
+            let wait = may_wait(&ended(code, Outcome::NotStarted), false);
+            assert_eq!(wait, Some(Duration::from_secs(7)), "{code}");
+            assert_eq!(may_wait(&ended(code, Outcome::Unknown), false), None, "{code}: it may have run");
+        }
+        for code in [Code::BadInput, Code::Cancelled, Code::Deadline, Code::NotFound] {
+            assert_eq!(may_wait(&ended(code, Outcome::NotStarted), false), None, "{code}");
+        }
+        assert!(may_wait(&ended(Code::NotFound, Outcome::NotStarted), true).is_some(), "soon after a restart");
+    }
+}
