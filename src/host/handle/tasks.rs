@@ -455,6 +455,9 @@ mod tests {
         for code in [Code::BadInput, Code::Cancelled, Code::Deadline, Code::NotFound] {
             assert_eq!(may_wait(&ended(code, Outcome::NotStarted), false), None, "{code}");
         }
-        assert!(may_wait(&ended(Code::NotFound, Outcome::NotStarted), true).is_some(), "soon after a restart");
+        assert!(
+            may_wait(&ended(Code::NotFound, Outcome::NotStarted), true).is_some(),
+            "soon after a restart"
+        );
     }
 }
