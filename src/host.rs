@@ -22,8 +22,9 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
 pub use self::handle::{
-    BATCH_CALLS_MAX, CallOptions, Handle, OpenCall, PublishedServer, QueueClient, ServerDocuments,
-    ServerQuery, TASK_WAIT_MAX, TaskClient, call_batch,
+    BATCH_CALLS_MAX, CallOptions, CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, Handle, NamedAgent,
+    OpenCall, PublishedServer, QueueClient, ServerDocuments, ServerQuery, TASK_WAIT_MAX, TaskClient,
+    call_batch,
 };
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;

@@ -6,6 +6,8 @@
 //! Connections, requests at work, bodies, uploads and event streams are counted against named limits; what is idle or slow makes
 //! room for others.
 
+mod a2a;
+mod ard;
 mod body;
 mod call;
 mod connections;
@@ -19,6 +21,7 @@ mod query;
 mod queues;
 mod registry;
 mod routes;
+mod surface;
 mod tasks;
 mod zones;
 
@@ -27,7 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
@@ -50,11 +53,13 @@ use self::connections::{Connections, Place};
 use self::failure::Failure;
 use self::head::{HEAD_BYTES_MAX, HeadKind, Heads, Watched};
 pub use self::policy::{Token, TokenError};
-pub use self::registry::RegistryAccess;
+pub use self::surface::RegistryAccess;
+use self::surface::Surface;
 use crate::host::{Handle, Reason, Refusals};
 use crate::mcp::Mcp;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::code::Code;
+use crate::proto::time::Timestamp;
 
 /// Requests at work at once; beyond it 429. Each costs one future and at most one question to the node.
 const REQUESTS_MAX: usize = 512;
@@ -69,6 +74,8 @@ const READ_TIME_MAX: Duration = Duration::from_secs(60);
 const WRITE_TIME_MAX: Duration = body::BODY_TIME_MAX.saturating_add(call::TIME_MAX);
 /// How long open requests may take to end at a stop; the whole node has 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(1500);
+/// The last second of the year 9999, which is the last that RFC 3339 can say.
+const LAST_SECOND: u64 = 253_402_300_799;
 /// Pause after a failed accept, which means that file descriptors ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -156,6 +163,15 @@ impl Listener {
             trusted_nets: self.settings.trusted_nets,
             connections,
             refusals: refusals.clone(),
+            router: routes::router(
+                handle.clone(),
+                closed.clone(),
+                refusals,
+                mcp::router(mcp, closed.clone()),
+            )
+            .merge(registry::router(handle.clone(), self.settings.registry))
+            .merge(ard::router(handle.clone(), self.settings.registry))
+            .merge(a2a::router(handle, closed.clone(), self.settings.token.is_some())),
             policy: policy::RequestPolicy::new(
                 self.addr,
                 self.settings.names,
@@ -163,13 +179,6 @@ impl Listener {
                 self.settings.registry,
             ),
             at_work: Semaphore::new(REQUESTS_MAX),
-            router: routes::router(
-                handle.clone(),
-                closed.clone(),
-                refusals,
-                mcp::router(mcp, closed.clone()),
-            )
-            .merge(registry::router(handle, self.settings.registry)),
         });
         let accepting = tokio::spawn(accept(self.socket, pipeline, closed));
         Server { addr: self.addr, closing, accepting }
@@ -280,6 +289,12 @@ async fn serve_connection(
     };
 }
 
+/// A time in RFC 3339, as the documents of other standards have it.
+fn date(at: Timestamp) -> String {
+    let since = Duration::from_millis(at.0.min(LAST_SECOND * 1000));
+    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string()
+}
+
 /// Resolves when the server stops, at once if it has.
 async fn closed(closing: &mut watch::Receiver<bool>) {
     let _ = closing.wait_for(|closing| *closing).await;
@@ -289,11 +304,12 @@ async fn answer(
     connection: Arc<Connection>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
+    let surface = Surface::of(request.uri().path());
     let answered = match judge_head(&connection) {
         Ok(()) => pass(&connection, request).await,
         Err(failure) => Err(failure),
     };
-    let mut response = answered.unwrap_or_else(|failure| failure.into_response());
+    let mut response = surface.shape(answered.unwrap_or_else(|failure| failure.into_response()));
     // Where the next head begins is not known, or was not meant to be.
     if connection.heads.worst() != HeadKind::Plain {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -318,8 +334,9 @@ fn judge_head(connection: &Connection) -> Result<(), Failure> {
 async fn pass(connection: &Connection, request: hyper::Request<Incoming>) -> Result<Response, Failure> {
     let Connection { pipeline, place, .. } = connection;
     // Judged before it takes a place: strangers must not use up those of clients that may ask.
-    pipeline.policy.judge(&request)?;
-    let (head, body) = request.into_parts();
+    let asker = pipeline.policy.judge(&request)?;
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(asker);
     // All of it before the request is at work: who sends slowly holds up nobody but himself.
     let (body, _memory) = pipeline.bodies.read(body, BODY_BYTES_MAX, || place.touch()).await?;
     let at_work = place.work();

@@ -23,6 +23,9 @@ pub struct Task {
     pub agent: String,
     /// How it stands.
     pub status: TaskStatus,
+    /// The conversation that it is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// When it was asked for, milliseconds since the Unix epoch.
     pub submitted_ms: u64,
     /// When it is given up at the latest, milliseconds since the Unix epoch.

@@ -2,12 +2,14 @@
 
 mod batch;
 mod call;
+mod catalog;
 mod documents;
 mod queues;
 mod tasks;
 
 pub use self::batch::{BATCH_CALLS_MAX, call_batch};
 pub use self::call::CallOptions;
+pub use self::catalog::{CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, NamedAgent};
 pub use self::documents::{PublishedServer, ServerDocuments, ServerQuery};
 pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};

@@ -63,7 +63,7 @@ pub(super) async fn call(
         Failure::new(Code::BadRequest, format!("the body is not JSON: {error}"), fix)
     })?;
     if is_task {
-        let submitted = TaskClient::new(api.handle.clone()).submit(&agent, &input, options).await?;
+        let submitted = TaskClient::new(api.handle.clone()).submit(&agent, &input, options, None).await?;
         return Ok((StatusCode::ACCEPTED, Json(submitted)).into_response());
     }
     if wants_events(&headers) {

@@ -94,7 +94,10 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         // HTTP asks for a challenge with every 401.
         let challenge = self.status == StatusCode::UNAUTHORIZED;
+        let error = self.error.clone();
         let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
+        // Whoever speaks another standard is told in its shape.
+        response.extensions_mut().insert(error);
         if challenge {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

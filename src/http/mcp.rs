@@ -68,7 +68,6 @@ pub(super) fn router<H: ServerHandler + Clone>(handler: H, closing: watch::Recei
         // Frameworks that mount an app write their addresses so, and people copy them.
         .route("/mcp/", any(answer::<H>))
         .route("/mcp/server-card", get(card::card))
-        .route("/.well-known/ai-catalog.json", get(card::catalog))
         .with_state(mount)
 }
 

@@ -38,6 +38,7 @@ pub(super) async fn page() -> Response {
         (header::REFERRER_POLICY, "no-referrer"),
         // Asked for again each time: the page must fit the API of the node that serves it.
         (header::CACHE_CONTROL, "no-cache"),
+        (header::LINK, "</.well-known/ard.json>; rel=\"ard\""),
     ];
     (headers, PAGE).into_response()
 }

@@ -4,15 +4,18 @@
 //! site) or directly (then Origin does). An IP address as Host cannot come from rebinding, so on a wildcard address
 //! every IP address is accepted. A form cannot send JSON as its content type.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, Request, header};
 use subtle::ConstantTimeEq;
 
 use super::failure::Failure;
-use super::registry::{self, RegistryAccess};
+use super::surface::{RegistryAccess, Surface};
 use crate::private_file::{SecretError, read_secret};
 use crate::proto::code::Code;
 
@@ -83,6 +86,24 @@ impl fmt::Debug for Token {
     }
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Whoever may use the node.
+    Operator,
+    /// Anybody: what he asks for is open to everybody.
+    Anybody,
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Asker, Infallible> {
+        // The pipeline has judged every request.
+        Ok(head.extensions.get().copied().unwrap_or(Asker::Anybody))
+    }
+}
+
 /// The rules of one bound address.
 #[derive(Debug)]
 pub(super) struct RequestPolicy {
@@ -104,26 +125,32 @@ impl RequestPolicy {
     }
 
     /// Judges the head of a request; the body is not touched.
-    pub(super) fn judge<B>(&self, request: &Request<B>) -> Result<(), Failure> {
+    pub(super) fn judge<B>(&self, request: &Request<B>) -> Result<Asker, Failure> {
         let headers = request.headers();
         // Host before Origin, which is compared with it.
         let host = self.judge_host(headers, request.uri().authority().map(|named| named.as_str()))?;
         let path = request.uri().path();
-        let is_registry = registry::is_path(path) && !is_writing(request.method());
-        let is_public = is_registry && self.registry == RegistryAccess::Public;
+        let surface = Surface::of(path);
+        let is_reading = surface.is_reading(request.method());
+        let is_public = is_reading && self.registry == RegistryAccess::Public;
         // No page has the editor's origin; what it asks for over the network is for the operator to open.
-        let is_editor = is_registry
-            && self.bound.ip().to_canonical().is_loopback()
-            && headers.get(header::ORIGIN).is_some_and(|origin| origin == registry::EDITOR_ORIGIN);
+        let is_editor =
+            is_reading && self.bound.ip().to_canonical().is_loopback() && surface.is_asked_by_editor(headers);
         if !is_public && !is_editor {
             self.judge_origin(headers, host)?;
         }
         // A browser asks what a page may send before it sends the token.
         let is_open = is_public || OPEN_PATHS.contains(&path) || request.method() == Method::OPTIONS;
-        if !is_open {
-            self.judge_token(headers)?;
-        }
-        judge_content(request.method(), headers)
+        let judged = self.judge_token(headers);
+        let asker = match judged {
+            Ok(()) if !is_public => Asker::Operator,
+            // Behind a proxy everybody comes from this machine: only the token tells them apart.
+            Ok(()) if self.token.is_some() => Asker::Operator,
+            Err(failure) if !is_open => return Err(failure),
+            _ => Asker::Anybody,
+        };
+        judge_content(request.method(), surface, headers)?;
+        Ok(asker)
     }
 
     fn judge_host<'a>(&self, headers: &'a HeaderMap, in_uri: Option<&str>) -> Result<&'a str, Failure> {
@@ -248,14 +275,14 @@ fn is_writing(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
-fn judge_content(method: &Method, headers: &HeaderMap) -> Result<(), Failure> {
+fn judge_content(method: &Method, surface: Surface, headers: &HeaderMap) -> Result<(), Failure> {
     // A page can send a POST unasked. For DELETE its browser asks first, and GET changes nothing.
     if !is_writing(method) {
         return Ok(());
     }
     let given = single(headers, header::CONTENT_TYPE)?.unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
-    match essence.eq_ignore_ascii_case("application/json") {
+    match surface.takes(essence) {
         true => Ok(()),
         false => Err(Failure::not_json()),
     }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{Path, RawQuery, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,8 +18,11 @@ use form_urlencoded::parse;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::api::ApiError;
+use super::date;
+use super::failure::Failure;
+use super::surface::{RegistryAccess, preflight, say_who_may_read};
 use crate::host::{Handle, PublishedServer, ServerDocuments, ServerQuery};
+use crate::proto::code::Code;
 use crate::proto::time::Timestamp;
 
 /// Documents of a page where nothing is said, and at most.
@@ -30,27 +32,6 @@ const PAGE_MAX: usize = 100;
 const SEARCH_BYTES_MAX: usize = 512;
 /// Where a registry says what it knows of a document.
 const OFFICIAL: &str = "io.modelcontextprotocol.registry/official";
-/// The origin of Visual Studio Code, which no page of the web can have.
-pub(super) const EDITOR_ORIGIN: &str = "vscode-file://vscode-app";
-/// How long a browser keeps what it was told of this, seconds.
-const CORS_AGE: &str = "600";
-/// The last second of the year 9999, which is the last that RFC 3339 can say.
-const LAST_SECOND: u64 = 253_402_300_799;
-
-/// Who may read the registry.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RegistryAccess {
-    /// Whoever may use the node, and the editor that runs beside it.
-    #[default]
-    Own,
-    /// Everybody, from every page, without the token.
-    Public,
-}
-
-/// Whether a path is one of this API.
-pub(super) fn is_path(path: &str) -> bool {
-    path.strip_prefix("/v0.1/servers").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
 
 pub(super) fn router(handle: Handle, access: RegistryAccess) -> Router {
     Router::new()
@@ -61,32 +42,8 @@ pub(super) fn router(handle: Handle, access: RegistryAccess) -> Router {
         .layer(from_fn_with_state(access, say_who_may_read))
 }
 
-/// Pages read an answer only where it says that they may.
-async fn say_who_may_read(State(access): State<RegistryAccess>, request: Request, next: Next) -> Response {
-    let is_editor = request.headers().get(header::ORIGIN).is_some_and(|origin| origin == EDITOR_ORIGIN);
-    let mut response = next.run(request).await;
-    let allowed = match access {
-        RegistryAccess::Public => Some("*"),
-        RegistryAccess::Own => is_editor.then_some(EDITOR_ORIGIN),
-    };
-    if let Some(allowed) = allowed {
-        response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(allowed));
-        response.headers_mut().append(header::VARY, HeaderValue::from_static("Origin"));
-    }
-    response
-}
-
-async fn preflight() -> Response {
-    let told = [
-        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, OPTIONS"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "Authorization, Content-Type"),
-        (header::ACCESS_CONTROL_MAX_AGE, CORS_AGE),
-    ];
-    (StatusCode::NO_CONTENT, told).into_response()
-}
-
 /// `GET /v0.1/servers`.
-async fn list(State(handle): State<Arc<Handle>>, RawQuery(raw): RawQuery) -> Result<Response, Refused> {
+async fn list(State(handle): State<Arc<Handle>>, RawQuery(raw): RawQuery) -> Result<Response, Failure> {
     let question = Question::read(raw.as_deref().unwrap_or_default())?;
     let mut servers = ServerDocuments::new(&handle)
         .list(ServerQuery {
@@ -107,9 +64,9 @@ async fn list(State(handle): State<Arc<Handle>>, RawQuery(raw): RawQuery) -> Res
 async fn versions(
     State(handle): State<Arc<Handle>>,
     name: Result<Path<String>, PathRejection>,
-) -> Result<Response, Refused> {
-    let Path(name) = name.map_err(Refused::path)?;
-    let server = ServerDocuments::new(&handle).get(&name).await?.ok_or_else(|| Refused::unknown(&name))?;
+) -> Result<Response, Failure> {
+    let Path(name) = name.map_err(path)?;
+    let server = ServerDocuments::new(&handle).get(&name).await?.ok_or_else(|| unknown(&name))?;
     Ok(page(&[server], None))
 }
 
@@ -117,11 +74,11 @@ async fn versions(
 async fn version(
     State(handle): State<Arc<Handle>>,
     named: Result<Path<(String, String)>, PathRejection>,
-) -> Result<Response, Refused> {
-    let Path((name, version)) = named.map_err(Refused::path)?;
+) -> Result<Response, Failure> {
+    let Path((name, version)) = named.map_err(path)?;
     let server = ServerDocuments::new(&handle).get(&name).await?;
     let server = server.filter(|server| version == "latest" || server.version() == Some(&version));
-    Ok(Json(shown(&server.ok_or_else(|| Refused::unknown(&name))?)).into_response())
+    Ok(Json(shown(&server.ok_or_else(|| unknown(&name))?)).into_response())
 }
 
 fn page(servers: &[PublishedServer], next: Option<String>) -> Response {
@@ -147,11 +104,6 @@ fn shown(server: &PublishedServer) -> Value {
     json!({"server": server.server, "_meta": {OFFICIAL: official}})
 }
 
-fn date(at: Timestamp) -> String {
-    let since = std::time::Duration::from_millis(at.0.min(LAST_SECOND * 1000));
-    humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since).to_string()
-}
-
 /// What a page is of, and where it begins. As text it is a cursor.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Question {
@@ -169,7 +121,7 @@ struct Question {
 
 impl Question {
     /// Parameters that the API does not know are passed over, as clients of later versions expect.
-    fn read(raw: &str) -> Result<Question, Refused> {
+    fn read(raw: &str) -> Result<Question, Failure> {
         let mut question = Question { limit: PAGE, ..Question::default() };
         let (mut cursor, mut limit) = (None, None);
         for (name, value) in parse(raw.as_bytes()) {
@@ -177,7 +129,7 @@ impl Question {
                 "cursor" if !value.is_empty() => cursor = Some(Question::of_cursor(&value)?),
                 "limit" => limit = Some(read_limit(&value)?),
                 "search" if value.len() > SEARCH_BYTES_MAX => {
-                    return Err(Refused::bad(format!("`search` has more than {SEARCH_BYTES_MAX} bytes")));
+                    return Err(bad(format!("`search` has more than {SEARCH_BYTES_MAX} bytes")));
                 }
                 "search" if !value.is_empty() => question.search = Some(value.into_owned()),
                 "updated_since" if !value.is_empty() => question.since = Some(read_date(&value)?),
@@ -192,13 +144,11 @@ impl Question {
         Ok(question)
     }
 
-    fn of_cursor(text: &str) -> Result<Question, Refused> {
+    fn of_cursor(text: &str) -> Result<Question, Failure> {
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes()).ok();
         let question: Option<Question> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let question = question.filter(|question| (1..=PAGE_MAX).contains(&question.limit));
-        question.ok_or_else(|| {
-            Refused::bad("`cursor` is none that this node gave: begin again without it".into())
-        })
+        question.ok_or_else(|| bad("`cursor` is none that this node gave: begin again without it"))
     }
 
     /// The cursor of the page after a name.
@@ -210,13 +160,13 @@ impl Question {
     }
 }
 
-fn read_limit(value: &str) -> Result<usize, Refused> {
+fn read_limit(value: &str) -> Result<usize, Failure> {
     let limit = value.parse::<usize>().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
-    limit.ok_or_else(|| Refused::bad(format!("`limit` is a number from 1 to {PAGE_MAX}")))
+    limit.ok_or_else(|| bad(format!("`limit` is a number from 1 to {PAGE_MAX}")))
 }
 
-fn read_date(value: &str) -> Result<Timestamp, Refused> {
-    let bad = || Refused::bad("`updated_since` is a date of RFC 3339, such as 2026-11-30T09:00:00Z".into());
+fn read_date(value: &str) -> Result<Timestamp, Failure> {
+    let bad = || bad("`updated_since` is a date of RFC 3339, such as 2026-11-30T09:00:00Z");
     let (local, ahead_s) = without_offset(value).ok_or_else(bad)?;
     let date = humantime::parse_rfc3339(&format!("{local}Z")).map_err(|_| bad())?;
     let since = date.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| bad())?;
@@ -243,39 +193,17 @@ fn without_offset(date: &str) -> Option<(&str, i64)> {
     (hours < 24 && minutes < 60).then_some((local, sign * (hours * 3_600 + minutes * 60)))
 }
 
-/// Why there is no answer. The schema has `error`, the official server `title` and its siblings; clients read the status.
-struct Refused(StatusCode, String);
-
-impl Refused {
-    fn bad(detail: String) -> Refused {
-        Refused(StatusCode::BAD_REQUEST, detail)
-    }
-
-    fn path(rejection: PathRejection) -> Refused {
-        Refused::bad(rejection.body_text())
-    }
-
-    fn unknown(name: &str) -> Refused {
-        let detail = format!("this node answers for no server `{}`", name.escape_debug());
-        Refused(StatusCode::NOT_FOUND, detail)
-    }
+fn bad(message: impl Into<String>) -> Failure {
+    Failure::new(Code::BadRequest, message, "")
 }
 
-impl From<ApiError> for Refused {
-    fn from(error: ApiError) -> Refused {
-        let status =
-            StatusCode::from_u16(error.code.http_status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-        Refused(status, error.message)
-    }
+fn path(rejection: PathRejection) -> Failure {
+    bad(rejection.body_text())
 }
 
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let Refused(status, detail) = self;
-        let title = status.canonical_reason().unwrap_or_default();
-        let told = json!({"error": detail, "title": title, "status": status.as_u16(), "detail": detail});
-        (status, Json(told)).into_response()
-    }
+fn unknown(name: &str) -> Failure {
+    let message = format!("this node answers for no server `{}`", name.escape_debug());
+    Failure::new(Code::NotFound, message, "")
 }
 
 #[cfg(test)]
@@ -304,7 +232,10 @@ mod tests {
             "cursor=AAAA",
             "updated_since=1969-01-01T00:00:00Z",
         ] {
-            assert!(Question::read(bad).is_err_and(|refused| refused.0 == StatusCode::BAD_REQUEST), "{bad}");
+            assert!(
+                Question::read(bad).is_err_and(|refused| format!("{refused:?}").contains("BadRequest")),
+                "{bad}"
+            );
         }
         assert!(Question::read(&format!("search={}", "x".repeat(SEARCH_BYTES_MAX + 1))).is_err());
     }
@@ -327,11 +258,5 @@ mod tests {
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn paths_of_the_registry_are_known() {
-        assert!(is_path("/v0.1/servers") && is_path("/v0.1/servers/a%2Fb/versions"));
-        assert!(!is_path("/v0.1/serversx") && !is_path("/v1/find") && !is_path("/v0.1"));
     }
 }

@@ -142,7 +142,7 @@ pub(super) async fn any(
     options.timeout = call.timeout;
     (options.context.conversation, options.context.priority) = (call.conversation, call.priority);
     if call.is_async {
-        let submitted = node.tasks.submit(&call.agent, &call.input, options).await;
+        let submitted = node.tasks.submit(&call.agent, &call.input, options, None).await;
         return submitted.map_or_else(|error| failed(&refused(error)), |it| tasks::submitted(&it)).into();
     }
     let after = patience(node, cx);

@@ -21,8 +21,8 @@ use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::name::FullName;
 use crate::sanitize::{clean, clean_short};
 
-/// Tools a page. A definition has 600 bytes: some clients never ask for a second page, and none chokes on this one.
-const PAGE: usize = 100;
+/// Definitions of a page, bytes of JSON. Some clients never ask for a second page, so the first has what fits into an answer.
+const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Longest name of a tool, bytes: hosts put their own prefix before it and stop at 64.
 const NAME_BYTES_MAX: usize = 40;
 /// Bytes of an agent's name that stay when it is cut.
@@ -145,9 +145,16 @@ impl Tools {
         let after = after.map_or(Bound::Unbounded, Bound::Excluded);
         let own = self.own.range::<str, _>((after, Bound::Unbounded)).map(|(_, own)| &own.tool);
         // `place` gives at most the number of these tools, so the slice holds.
-        let mut rest = discovery::TOOLS[first..].iter().chain(own);
-        let tools: Vec<Tool> = rest.by_ref().take(PAGE).cloned().collect();
-        let more = rest.next().is_some();
+        let (mut tools, mut bytes, mut more) = (Vec::new(), 0, false);
+        for tool in discovery::TOOLS[first..].iter().chain(own) {
+            bytes += serde_json::to_vec(tool).map_or(0, |tool| tool.len());
+            // One that is larger alone has a page of its own.
+            if bytes > PAGE_BYTES_MAX && !tools.is_empty() {
+                more = true;
+                break;
+            }
+            tools.push(tool.clone());
+        }
         // A name and not a number: it holds when agents come and go between two pages.
         let next = tools.last().filter(|_| more).map(|last| format!("{CURSOR_HEAD}{}", last.name));
         Ok((tools, next))
@@ -245,7 +252,12 @@ mod tests {
         let (mut all, mut cursor) = (Vec::new(), None);
         loop {
             let (page, next) = tools.page(cursor.as_deref()).unwrap();
-            assert!(page.len() <= PAGE);
+            let bytes: usize = page.iter().map(|tool| serde_json::to_vec(tool).unwrap().len()).sum();
+            assert!(bytes <= PAGE_BYTES_MAX || page.len() == 1, "{bytes}");
+            assert!(
+                page.len() > 1 || next.is_none() || bytes > PAGE_BYTES_MAX,
+                "no page is cut without need"
+            );
             all.extend(page.into_iter().map(|tool| tool.name.into_owned()));
             cursor = next;
             if cursor.is_none() {
@@ -256,8 +268,16 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_without_gap_or_repeat() {
-        let agents = (0..300).map(|number| local(&format!("agent-{number:03}"), "."));
+        let agents = (0..300).map(|number| {
+            let mut agent = local(&format!("agent-{number:03}"), ".");
+            // Some have large schemas.
+            let described = "x".repeat(if number % 3 == 0 { 20_000 } else { 10 });
+            let schema = json!({"type": "object", "description": described});
+            agent.offer.card.input_schema = Some(schema.to_string());
+            agent
+        });
         let tools = catalog(agents.collect()).tools();
+        assert!(tools.page(None).unwrap().1.is_some(), "they are more than a page");
         let names = names(&tools);
         assert_eq!(names.len(), discovery::TOOLS.len() + 300);
         assert_eq!(names[0], "search_agents");

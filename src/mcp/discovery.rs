@@ -46,6 +46,8 @@ const LINE_BYTES_MAX: usize = 320;
 /// Most results of a search, agents on a page of `discover_agents`, and agents asked for by name: one answer stays
 /// below what models take.
 pub(super) const LIMIT_MAX: usize = 100;
+/// Agents on a page of `discover_agents` where nothing is said: a model reads all of them.
+const DISCOVERED: usize = 20;
 /// Names on a page of `list_agents`.
 const NAMES_MAX: usize = 1_000;
 
@@ -61,6 +63,7 @@ pub(super) static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
         "cursor": text("next_cursor of the page before")});
     let mut discover = object(json!({"agent_name": text("only this agent; all without it")}));
     discover.extend(object(page.clone()));
+    discover.insert("limit".into(), number("most agents, 20 if not given, 100 at most"));
     let mut tools = vec![
         reads(
             "search_agents",
@@ -269,7 +272,7 @@ async fn discover(node: &ServerState, arguments: &JsonObject) -> Answer {
         let detail = show(node, &tools, &name).await?;
         return Ok(json!({"success": true, "agents": [discovery_info(node, &tools, &detail.agent)]}));
     }
-    let limit = asked.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+    let limit = asked.limit.unwrap_or(DISCOVERED).clamp(1, LIMIT_MAX);
     let page = node.handle.agents(asked.zone, limit, asked.cursor).await.map_err(refused)?;
     let agents: Vec<Value> = page.results.iter().map(|agent| discovery_info(node, &tools, agent)).collect();
     Ok(json!({

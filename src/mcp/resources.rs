@@ -1,7 +1,5 @@
 //! Resources: `agent://ZONE/NAME` is everything known of an agent, `zone://ZONE` the state of a zone that this node
-//! holds. Own agents and held zones are listed; any agent of the registry can be read.
-
-use std::ops::Bound;
+//! holds. Held zones and their agents are listed; any agent of the registry can be read.
 
 use rmcp::ErrorData;
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
@@ -9,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::ServerState;
 use super::discovery::advice;
-use crate::api::ApiError;
+use crate::api::{Agent, ApiError};
 use crate::proto::code::Code;
 use crate::proto::name::FullName;
 use crate::sanitize::{clean_json, clean_short};
@@ -34,31 +32,33 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     ]
 }
 
-/// The page after `cursor`, which is the last agent's full name of the page before.
+/// The page after `cursor`.
 pub(super) async fn page(
     node: &ServerState,
     cursor: Option<String>,
 ) -> Result<(Vec<Resource>, Option<String>), ErrorData> {
-    let after = cursor.map(|cursor| cursor.parse::<FullName>()).transpose().map_err(|_| {
-        ErrorData::invalid_params("the cursor is not one that this node gave out: start without it", None)
+    let is_first = cursor.is_none();
+    let page = node.handle.agents(None, PAGE, cursor).await.map_err(|error| match error.code {
+        Code::BadRequest => ErrorData::invalid_params(error.message, None),
+        _ => internal(error),
     })?;
     // Zones are few and stand on the first page, so that a cursor need only name an agent.
-    let mut resources = match after {
-        None => zones(node).await?,
-        Some(_) => Vec::new(),
-    };
-    let list = node.handle.local_agents().list();
-    let bound = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-    let mut own = list.range::<FullName, _>((bound, Bound::Unbounded));
-    let mut last = None;
-    for (name, local) in own.by_ref().take(PAGE) {
-        let described = clean_short(&local.offer.card.description, LINE_BYTES_MAX);
-        let resource = Resource::new(uri(name), name.to_string());
-        resources.push(resource.with_description(described).with_mime_type(JSON));
-        last = Some(name.to_string());
-    }
-    // A cursor only where more follow, so that nobody asks for an empty page.
-    Ok((resources, own.next().and(last)))
+    let mut resources = if is_first { zones(node).await? } else { Vec::new() };
+    // Of several owners' agents of one name the uri means one, or none of them.
+    resources.extend(page.results.iter().filter_map(|agent| listed(node, agent)));
+    Ok((resources, page.cursor))
+}
+
+fn listed(node: &ServerState, agent: &Agent) -> Option<Resource> {
+    let name: FullName = agent.agent.parse().ok()?;
+    let described = node.shown(&agent.owner, &agent.description, LINE_BYTES_MAX);
+    let title = agent.original_name.as_deref().map(|title| clean_short(title, LINE_BYTES_MAX));
+    let resource =
+        Resource::new(uri(&name), name.to_string()).with_description(described).with_mime_type(JSON);
+    Some(match title {
+        Some(title) => resource.with_title(title),
+        None => resource,
+    })
 }
 
 async fn zones(node: &ServerState) -> Result<Vec<Resource>, ErrorData> {

@@ -90,8 +90,11 @@ impl<'a> Vouched<'a> {
         best.map(|(.., record)| record)
     }
 
-    /// Who answers for a record, the best first; none if nobody does.
+    /// Who answers for a record, the best first; none if nobody does, or if it is not for everybody.
     fn rank(&self, record: &Record) -> Option<u8> {
+        if !record.is_public() {
+            return None;
+        }
         if record.host == self.own || record.owner == self.own {
             return Some(0);
         }

@@ -354,6 +354,11 @@ fn offers_named(records: &BTreeMap<KeyHash, Arc<Record>>, name: &FullName) -> Ve
     records.values().filter(|own| own.name == *name && is_offer(own)).cloned().collect()
 }
 
+/// What this host offers.
+pub(super) fn offers(own: &OwnRecords) -> impl Iterator<Item = &Arc<Record>> {
+    own.records.values().filter(|own| is_offer(own))
+}
+
 /// Whether it offers an agent, and is renewed; tombstones and revocations end with their lease.
 fn is_offer(own: &Record) -> bool {
     own.is_agent() && !own.is_tombstone()

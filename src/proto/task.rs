@@ -159,7 +159,7 @@ pub struct TaskBook {
     open: usize,
     /// Bytes of their inputs.
     input_bytes: usize,
-    /// Bytes of inputs and answers of all that are kept.
+    /// Bytes of inputs, answers and notes of all that are kept.
     bytes: usize,
 }
 
@@ -195,13 +195,14 @@ impl TaskBook {
             return Ok(Changed::new());
         }
         self.has_room(&row)?;
+        let note_bytes = note.as_ref().map_or(0, String::len);
         if let (TaskStage::NotSent, Some(host)) = (&row.stage, found.host) {
             row.stage = TaskStage::Sent { host, incarnation: None };
         }
         let Some(found) = self.tasks.get_mut(&task) else { return Ok(Changed::new()) };
         (found.is_kept, found.row.stage, found.row.note) = (true, row.stage.clone(), note);
         self.open += 1;
-        self.count_in(row.input.len(), row.input.len());
+        self.count_in(row.input.len(), row.input.len() + note_bytes);
         let mut changed = vec![task];
         changed.extend(self.make_room(now));
         Ok(changed)
@@ -322,7 +323,7 @@ impl TaskBook {
             self.calls.remove(&found.row.call);
             self.open -= 1;
             self.input_bytes -= found.row.input.len();
-            self.bytes -= found.row.input.len();
+            self.bytes -= found.bytes();
         }
     }
 
@@ -399,7 +400,8 @@ impl Task {
     }
 
     fn bytes(&self) -> usize {
-        match &self.row.stage {
+        let note = self.row.note.as_ref().map_or(0, String::len);
+        note + match &self.row.stage {
             TaskStage::Ended { answer, .. } => answer.len(),
             TaskStage::NotSent | TaskStage::Sent { .. } => self.row.input.len(),
         }
@@ -525,7 +527,14 @@ mod tests {
         let mut book = TaskBook::default();
         let answer = TASK_BYTES_MAX / 10;
         for number in 0..30 {
-            book.submit(NOW, row(number)).unwrap();
+            // One of them is a call that becomes a task, whose note counts, too.
+            if number > 0 {
+                book.submit(NOW, row(number)).unwrap();
+            } else {
+                book.watch(row(number));
+                book.keep(NOW, id(number), Some("x".repeat(1_000))).unwrap();
+                assert_eq!(book.bytes, row(number).input.len() + 1_000);
+            }
             book.end(
                 Timestamp(NOW.0 + u64::from(number)),
                 id(number),

@@ -10,7 +10,7 @@ mod full_disk;
 mod journeys;
 mod page;
 mod reach;
-mod registry;
+mod standards;
 #[path = "../strangers/raw_peer.rs"]
 mod strangers;
 mod swarm;

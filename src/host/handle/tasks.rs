@@ -95,7 +95,8 @@ impl TaskClient {
         Ok(())
     }
 
-    /// Takes a call as a task; its timeout may be as long as a day. Durable when this returns.
+    /// Takes a call as a task; its timeout may be as long as a day. Durable when this returns. [`TaskClient::note_of`] tells
+    /// `note` again.
     ///
     /// # Errors
     /// As for [`Handle::call`]; or there is no room, or no disk, for the task.
@@ -104,13 +105,14 @@ impl TaskClient {
         agent: &str,
         input: &Value,
         options: CallOptions,
+        note: Option<String>,
     ) -> Result<api::Submitted, ApiError> {
         judge_time(options.timeout, TASK_TIME_MAX)?;
         let time = match options.timeout {
             Some(time) => time,
             None => time_of(self.limits(agent).await?),
         };
-        let row = self.row(agent, input, &options, time);
+        let row = TaskRow { note, ..self.row(agent, input, &options, time) };
         let task = row.task;
         self.tasks().submit(row).await.map_err(|error| view::not_taken(&error))?;
         tokio::spawn(self.clone().drive(task, Beginning::New));

@@ -32,6 +32,7 @@ fn head(task: &Task) -> api::Task {
         task_id: task.row.task.to_string(),
         agent: task.row.agent.clone(),
         status: task.status,
+        conversation: task.row.context.conversation.as_ref().map(ToString::to_string),
         submitted_ms: task.row.submitted.as_millis(),
         deadline_ms: task.row.deadline.as_millis(),
         ended_ms: ended,

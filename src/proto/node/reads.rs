@@ -12,6 +12,7 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
+use crate::proto::own_records::offers;
 use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
 use crate::proto::record::{Author, KeyHash, Record};
 use crate::proto::time::Timestamp;
@@ -104,6 +105,11 @@ impl Node {
     /// One agent by its id.
     pub fn agent(&self, now: Timestamp, id: &AgentId) -> Option<Found> {
         self.directory.agent(now, &self.zones, id, 0.0)
+    }
+
+    /// What this host offers now.
+    pub fn own_offers(&self) -> impl Iterator<Item = &Arc<Record>> {
+        offers(&self.own)
     }
 
     /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.

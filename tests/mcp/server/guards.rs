@@ -154,7 +154,7 @@ async fn the_server_card_and_the_catalogue_name_this_node() {
         .json()
         .await
         .unwrap();
-    assert_eq!(catalog["entries"][0]["url"], fixture.url("/mcp/server-card"));
+    assert_eq!(catalog["entries"][1]["url"], fixture.url("/mcp/server-card"));
 }
 
 #[tokio::test]

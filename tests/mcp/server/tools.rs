@@ -37,21 +37,39 @@ pub(crate) async fn held(fixture: &McpFixture, agent: &str) {
 }
 
 #[tokio::test]
-async fn three_hundred_agents_come_in_pages_of_a_hundred_after_the_discovery_tools() {
+async fn whoever_reads_one_page_of_tools_sees_all_of_three_hundred_agents() {
     let fixture = fixture((0..300).map(|it| local(&format!("agent-{it:03}"), Builtin::Echo)).collect()).await;
     let first = fixture.modern("tools/list", json!({})).await;
-    assert_eq!(first["result"]["tools"].as_array().unwrap().len(), 100);
     assert_eq!(first["result"]["cacheScope"], "private");
-    let names: Vec<String> =
-        fixture.tools().await.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(first["result"].get("nextCursor"), None);
+    let tools = first["result"]["tools"].as_array().unwrap();
+    let names: Vec<&str> = tools.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
     let (fixed, own) = names.split_at(FIRST.len());
     assert_eq!(fixed, FIRST);
-    assert_eq!(own.len(), 300);
-    assert!(own.is_sorted() && own[299] == "agent-299");
+    assert!(own.len() == 300 && own.is_sorted() && own[299] == "agent-299");
+}
+
+#[tokio::test]
+async fn tools_with_large_schemas_come_in_pages_of_a_mebibyte() {
+    let described = "x".repeat(16_000);
+    let large = |number: usize| {
+        let schema = json!({"type": "object", "description": described});
+        local_of(
+            json!({"name": format!("agent-{number:03}"), "description": "d", "input_schema": schema}),
+            Builtin::Echo,
+        )
+    };
+    let fixture = fixture((0..100).map(large).collect()).await;
+    let first = fixture.modern("tools/list", json!({})).await;
+    let bytes = first["result"]["tools"].to_string().len();
+    assert!((900_000..1_050_000).contains(&bytes), "{bytes}");
+    let names: Vec<String> =
+        fixture.tools().await.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(names.len(), FIRST.len() + 100);
 
     let session = fixture.session().await;
     let page = session.ask("tools/list", json!({"cursor": first["result"]["nextCursor"]})).await;
-    assert_eq!(page["result"]["tools"][0]["name"], names[100]);
+    assert_eq!(page["result"]["tools"][0]["name"], names[first["result"]["tools"].as_array().unwrap().len()]);
     let refused = session.ask("tools/list", json!({"cursor": "nonsense"})).await;
     assert_eq!(refused["error"]["code"], -32602);
 }
@@ -145,6 +163,8 @@ async fn agents_and_zones_are_resources() {
     let uris: Vec<&Value> =
         listed["result"]["resources"].as_array().unwrap().iter().map(|resource| &resource["uri"]).collect();
     assert_eq!(uris, ["zone://.", "agent://./weather"]);
+    let refused = fixture.modern("resources/list", json!({"cursor": "nonsense"})).await;
+    assert_eq!(refused["error"]["code"], -32602);
     let read = fixture.modern("resources/read", json!({"uri": "agent://./weather"})).await;
     let text: Value = serde_json::from_str(read["result"]["contents"][0]["text"].as_str().unwrap()).unwrap();
     assert_eq!(text["agent"], "weather@.");

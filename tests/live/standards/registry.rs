@@ -3,67 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aop::api::{AgentDetail, RegisterAnswer};
-use aop::host::{self, Options, Running};
-use aop::http::{self, RegistryAccess};
-use aop::proto::address_block::TrustedNets;
-use aop::proto::identity::Identity;
-use libp2p::Multiaddr;
+use aop::api::AgentDetail;
+use aop::http::RegistryAccess;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const OFFICIAL: &str = "io.modelcontextprotocol.registry/official";
-const TOKEN: &str = "a-token-of-this-test";
+use super::{PATIENCE, Setup, Site, TOKEN};
 
-struct Site {
-    base: String,
-    node: Running,
-    server: http::Server,
-    _folder: TempDir,
-}
+const OFFICIAL: &str = "io.modelcontextprotocol.registry/official";
 
 impl Site {
-    async fn start(seed: u8, bootstrap: &[&Site], registry: RegistryAccess) -> Site {
-        let folder = TempDir::new().unwrap();
-        let bootstrap: Vec<Multiaddr> = bootstrap.iter().map(|site| site.node.listen[0].clone()).collect();
-        let options =
-            Options { bootstrap, ..Options::new(Identity::from_seed([seed; 32]), "test", folder.path()) };
-        let node = host::start(options).await.unwrap();
-        let settings = http::Settings {
-            addr: "127.0.0.1:0".parse().unwrap(),
-            names: Vec::new(),
-            trusted_nets: TrustedNets::default(),
-            token: http::Token::parse(TOKEN),
-            registry,
-        };
-        let server = http::bind(settings).await.unwrap().serve(node.handle.clone());
-        Site { base: server.url(), node, server, _folder: folder }
-    }
-
-    /// Sends a request to a path; the status, the header that lets pages read the answer, and the answer.
-    async fn ask(&self, path: &str, headers: &[(&str, &str)]) -> (u16, Option<String>, Value) {
-        let mut request = reqwest::Client::new().get(format!("{}{path}", self.base));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let response = request.send().await.unwrap();
-        let allowed = response.headers().get("access-control-allow-origin");
-        let allowed = allowed.map(|allowed| allowed.to_str().unwrap().to_owned());
-        (response.status().as_u16(), allowed, response.json().await.unwrap_or_default())
-    }
-
-    async fn get(&self, path: &str) -> (u16, Value) {
-        let (status, _, answer) = self.ask(path, &[("authorization", &format!("Bearer {TOKEN}"))]).await;
-        (status, answer)
-    }
-
-    async fn register(&self, documents: &Value) -> RegisterAnswer {
-        let request = reqwest::Client::new().post(format!("{}/v1/agents", self.base)).bearer_auth(TOKEN);
-        request.json(documents).send().await.unwrap().json().await.unwrap()
-    }
-
     /// Names of all pages, each asked for with the cursor of the one before and nothing else.
     async fn names(&self, query: &str) -> Vec<String> {
         let (mut names, mut next) = (Vec::new(), query.to_owned());
@@ -77,11 +26,6 @@ impl Site {
             next = format!("cursor={cursor}");
         }
     }
-
-    async fn stop(self) {
-        self.server.stop().await;
-        self.node.stop().await.unwrap();
-    }
 }
 
 fn document(name: &str, description: &str) -> Value {
@@ -94,7 +38,7 @@ fn document(name: &str, description: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn documents_are_served_as_they_were_published_page_by_page() {
-    let site = Site::start(1, &[], RegistryAccess::Own).await;
+    let site = Site::start(1, Setup::default()).await;
     let mut documents: Vec<Value> =
         (0..7).map(|number| document(&format!("org.example/tool-{number}"), "reads the weather")).collect();
     documents[3]["title"] = json!("Ocean Currents");
@@ -142,7 +86,7 @@ async fn documents_are_served_as_they_were_published_page_by_page() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_is_sent_again_keeps_its_dates_and_one_that_changed_says_when() {
-    let site = Site::start(2, &[], RegistryAccess::Own).await;
+    let site = Site::start(2, Setup::default()).await;
     let dates = async || {
         let (_, shown) = site.get("/v0.1/servers/org.example%2Ftool/versions/latest").await;
         let official = shown["_meta"][OFFICIAL].clone();
@@ -162,8 +106,8 @@ async fn a_document_that_is_sent_again_keeps_its_dates_and_one_that_changed_says
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_document_is_shown_under_no_name_until_the_operator_names_its_owner() {
-    let own = Site::start(3, &[], RegistryAccess::Own).await;
-    let stranger = Site::start(4, &[&own], RegistryAccess::Own).await;
+    let own = Site::start(3, Setup::default()).await;
+    let stranger = Site::start(4, Setup { bootstrap: vec![own.address()], ..Setup::default() }).await;
     own.register(&document("org.example/contested", "ours")).await;
     let theirs = json!([document("org.example/contested", "theirs"), document("ai.famous/server", "theirs")]);
     let registered = stranger.register(&theirs).await.registered;
@@ -198,7 +142,7 @@ async fn who_may_read_the_registry_is_for_the_operator_to_say() {
     let editor = ("origin", "vscode-file://vscode-app");
     let bearer = format!("Bearer {TOKEN}");
     let token = ("authorization", bearer.as_str());
-    let site = Site::start(5, &[], RegistryAccess::Own).await;
+    let site = Site::start(5, Setup::default()).await;
     let asked = async |site: &Site, path: &str, headers: &[(&str, &str)]| {
         let (status, allowed, _) = site.ask(path, headers).await;
         (status, allowed)
@@ -211,7 +155,7 @@ async fn who_may_read_the_registry_is_for_the_operator_to_say() {
     assert_eq!(asked(&site, "/v1/status", &[editor, token]).await.0, 403, "and is let in nowhere else");
     site.stop().await;
 
-    let site = Site::start(6, &[], RegistryAccess::Public).await;
+    let site = Site::start(6, Setup { registry: RegistryAccess::Public, ..Setup::default() }).await;
     for headers in [&[][..], &[page], &[editor]] {
         assert_eq!(asked(&site, path, headers).await, (200, Some("*".to_owned())), "{headers:?}");
     }
