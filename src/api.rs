@@ -199,6 +199,30 @@ pub struct AgentDetail {
     pub version: Version,
     /// Wall milliseconds at which the lease ends.
     pub expires_at: u64,
+    /// Who signed the A2A card that it came from; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<CardSignature>,
+    /// Content identifier of the OASF record that it came from, as directories of such records compute it; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_id: Option<String>,
+}
+
+/// Whether somebody whom the operator knows signed a card.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum CardSignature {
+    /// Nobody signed it.
+    #[default]
+    Unsigned,
+    /// It is signed, and by no key that is known here.
+    Unverified,
+    /// A known key signed it as it stands here.
+    Verified {
+        /// Name of the key, its `kid`.
+        key: String,
+        /// Whether the addresses outside of `supportedInterfaces` are signed, too.
+        covers_all: bool,
+    },
 }
 
 /// The write that made a record.

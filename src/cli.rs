@@ -85,6 +85,8 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Zones(client) => read::zones(&client),
         Command::Zone { command: ZoneCommand::Join(args) } => zone::join(&args, console),
         Command::Zone { command: ZoneCommand::Leave(args) } => zone::leave(&args, console),
+        Command::Zone { command: ZoneCommand::Dns(args) } => zone::domain::dns(&args, console),
+        Command::Zone { command: ZoneCommand::Check(args) } => zone::domain::check(&args, console),
         Command::Zone { command: ZoneCommand::Init(args) } => zone::init(&args, console),
         Command::Zone { command: ZoneCommand::Delegate(args) } => zone::delegate(&args, console),
         Command::Peers(client) => read::peers(&client),

@@ -91,6 +91,8 @@ pub struct Settings {
     pub http_names: Vec<String>,
     /// Whether everybody may read the registry of MCP servers.
     pub is_registry_public: bool,
+    /// Files of keys by which signatures of A2A cards are verified.
+    pub card_keys: Vec<PathBuf>,
     /// Agent files and folders.
     pub agents: Vec<PathBuf>,
     /// Log directives.
@@ -242,6 +244,7 @@ impl Validator {
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
             http_names: self.texts("http.names"),
             is_registry_public: self.is_registry_public(),
+            card_keys: self.texts("card_keys").into_iter().map(PathBuf::from).collect(),
             agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
             log: self.texts("log").pop(),
             zones,
@@ -414,7 +417,7 @@ mod tests {
     fn every_setting_can_be_given_in_the_file() {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
             gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
-            agents = ['a', 'b']\nlog = 'info'\n\
+            agents = ['a', 'b']\ncard_keys = 'c'\nlog = 'info'\n\
             [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n";
         let (folder, path) = write(text);
         let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
@@ -425,6 +428,7 @@ mod tests {
             "paths start at the file"
         );
         assert_eq!(settings.http_token_file, Some(folder.path().join("t")));
+        assert_eq!(settings.card_keys, [folder.path().join("c")]);
         assert_eq!(settings.zones.len(), 2);
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
         assert_eq!(settings.gateway, Gateway::Never);

@@ -20,7 +20,9 @@
 mod a2a;
 mod agent;
 mod agent_file;
+mod card_signature;
 mod check;
+mod content_id;
 mod field;
 mod format;
 mod imported;
@@ -42,7 +44,9 @@ use serde_json::{Map, Value};
 pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
+pub use card_signature::{CardKeys, CardSignature};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
+pub use content_id::content_id;
 pub(crate) use loose_schema::loosened;
 pub use name::{agent_name, similar_name, tool_name};
 

@@ -21,6 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
+use self::handle::HandleOf;
 pub use self::handle::{
     BATCH_CALLS_MAX, CallOptions, CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, Handle, NamedAgent,
     OpenCall, PublishedServer, QueueClient, ServerDocuments, ServerQuery, TASK_WAIT_MAX, TaskClient,
@@ -30,6 +31,7 @@ use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;
 pub use self::view::join_line;
 use crate::agents::Agents;
+use crate::document::CardKeys;
 use crate::net::addresses::{named_peer, peer_key};
 use crate::net::client::NodeClient;
 use crate::net::driver::Driver;
@@ -83,6 +85,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The agents of this host; those it offered before and no longer has are withdrawn.
     pub agents: Agents,
+    /// Keys by which signatures of A2A cards are verified.
+    pub card_keys: CardKeys,
     /// Its timings and limits; what the other fields say stands above what it says of that.
     pub timings: Config,
 }
@@ -106,6 +110,7 @@ impl Options {
             trusted_nets: TrustedNets::default(),
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
+            card_keys: CardKeys::default(),
             timings: Config::default(),
         }
     }
@@ -210,7 +215,9 @@ async fn assemble(
     let client = NodeClient::new(requests);
     let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls);
     let told = events.clone();
-    let handle = Handle::new(client, events, key, expects_peers, agents, calls, joined);
+    let card_keys = options.card_keys;
+    let of = HandleOf { node: client, events, key, expects_peers, agents, calls, joined, card_keys };
+    let handle = Handle::new(of);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.
     let changes = handle.local_agents().changes();

@@ -22,7 +22,9 @@ pub(super) use self::keys::{GrantKind, KeysCommand, KeysGrantArgs, KeysNewArgs, 
 pub(super) use self::sim::{
     Format, SimCommand, SimCompareArgs, SimListArgs, SimReplayArgs, SimRunArgs, SimTheoryArgs,
 };
-pub(super) use self::zones::{ZoneCommand, ZoneDelegateArgs, ZoneInitArgs, ZoneJoinArgs, ZoneLeaveArgs};
+pub(super) use self::zones::{
+    ZoneCheckArgs, ZoneCommand, ZoneDelegateArgs, ZoneDnsArgs, ZoneInitArgs, ZoneJoinArgs, ZoneLeaveArgs,
+};
 use crate::config::Flags;
 
 /// Where a node answers unless something else is said.
@@ -320,6 +322,9 @@ pub(super) struct NodeArgs {
     /// Key file; the default is node.key in the data folder
     #[arg(long, value_name = "FILE")]
     identity: Option<String>,
+    /// File with the keys (JWKS) of those whose signatures of A2A cards are believed
+    #[arg(long, value_name = "FILE")]
+    card_keys: Vec<String>,
     /// Agent file or folder
     #[arg(long, value_name = "PATH")]
     agents: Vec<String>,
@@ -352,6 +357,7 @@ impl NodeArgs {
             ("http.registry", one(&self.http_registry)),
             ("data_dir", one(&self.data_dir)),
             ("identity", one(&self.identity)),
+            ("card_keys", self.card_keys.clone()),
             ("agents", self.agents.clone()),
             ("name", one(&self.name)),
             ("network", one(&self.network)),

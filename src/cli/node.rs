@@ -23,6 +23,7 @@ use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Anchor, Effective, Origin, Settings};
+use crate::document::CardKeys;
 use crate::host;
 use crate::http::{self, Listener, RegistryAccess, Token};
 use crate::key_file::read_or_create_key;
@@ -115,6 +116,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let peer_id = identity.key().to_string();
     check_delegations(&settings.anchors, identity.key())?;
+    let card_keys = read_card_keys(&settings.card_keys)?;
     let home = settings.zones.first().cloned().unwrap_or_else(ZoneName::root);
     let host = OfferingNode { key: identity.key(), network: settings.network.clone(), home: home.clone() };
     let agents = Agents::new(home);
@@ -135,12 +137,26 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,
+        card_keys,
         timings: Config::default(),
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
     let ready = ready(peer_id, &node, &server, &settings.network);
     Ok(Started { node, server, ready, from_files, _files: files })
+}
+
+fn read_card_keys(files: &[PathBuf]) -> Result<CardKeys, Failure> {
+    let mut keys = CardKeys::default();
+    for file in files {
+        let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        let added = text.and_then(|text| keys.add(CardKeys::read(&text)?));
+        added.map_err(|why| {
+            let fix = "`card_keys` names JSON Web Key Sets: {\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"kid\": …, \"x\": …}]}";
+            Failure::new(Exit::Failure, format!("cannot read the keys in {}: {why}", file.display()), fix)
+        })?;
+    }
+    Ok(keys)
 }
 
 /// The grants by which this node delegates its zones must have been given to it.

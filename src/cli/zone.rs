@@ -1,5 +1,7 @@
 //! `aop zone`: zones that are joined and left while the node runs, the keys of zones, and what they vouch for.
 
+pub(super) mod domain;
+
 use std::time::Duration;
 
 use serde_json::json;

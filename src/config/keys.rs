@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 17] = [
+pub const KEYS: [Key; 18] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -138,6 +138,13 @@ pub const KEYS: [Key; 17] = [
         env: "AOP_HTTP_REGISTRY",
         shape: Shape::Text,
         meaning: "Who may read the registry of MCP servers: own, or public: everybody, from every page, without the token",
+    },
+    Key {
+        name: "card_keys",
+        flag: "--card-keys",
+        env: "AOP_CARD_KEYS",
+        shape: Shape::Paths,
+        meaning: "JSON Web Key Sets (JWKS) of those whose signatures of A2A cards are believed; `aop show` says whose a card is",
     },
     Key {
         name: "agents",

@@ -26,7 +26,7 @@ use super::tasks::Tasks;
 use super::view::{self, Detail, Snapshot};
 use crate::agents::{Agents, HostedAgent};
 use crate::api::{self, ApiError, ZoneRole};
-use crate::document::Refusal;
+use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
@@ -49,6 +49,18 @@ const ALONE_AFTER: Duration = Duration::from_secs(5);
 /// Offers given to the driver at once, so that reads and gossip come in between.
 const OFFERS_AT_ONCE: usize = 64;
 
+/// What a handle is made of.
+pub(super) struct HandleOf {
+    pub(super) node: NodeClient,
+    pub(super) events: broadcast::Sender<Event>,
+    pub(super) key: PeerKey,
+    pub(super) expects_peers: bool,
+    pub(super) agents: Agents,
+    pub(super) calls: CallClient,
+    pub(super) joined: JoinedZones,
+    pub(super) card_keys: CardKeys,
+}
+
 /// Talks to a running node. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
@@ -60,20 +72,22 @@ pub struct Handle {
     calls: CallClient,
     joined: Arc<Mutex<JoinedZones>>,
     tasks: Tasks,
+    card_keys: Arc<CardKeys>,
 }
 
 impl Handle {
-    pub(super) fn new(
-        node: NodeClient,
-        events: broadcast::Sender<Event>,
-        key: PeerKey,
-        expects_peers: bool,
-        agents: Agents,
-        calls: CallClient,
-        joined: JoinedZones,
-    ) -> Handle {
-        let joined = Arc::new(Mutex::new(joined));
-        Handle { node, events, key, expects_peers, agents, calls, joined, tasks: Tasks::default() }
+    pub(super) fn new(of: HandleOf) -> Handle {
+        Handle {
+            node: of.node,
+            events: of.events,
+            key: of.key,
+            expects_peers: of.expects_peers,
+            agents: of.agents,
+            calls: of.calls,
+            joined: Arc::new(Mutex::new(of.joined)),
+            tasks: Tasks::default(),
+            card_keys: Arc::new(of.card_keys),
+        }
     }
 
     /// Key of the node.
@@ -337,7 +351,7 @@ impl Handle {
 
     /// One agent, whole.
     pub async fn show(&self, agent: &str) -> Result<api::AgentDetail, ApiError> {
-        Ok(view::detail(&self.resolve(agent).await?, &self.own()))
+        Ok(view::detail(&self.resolve(agent).await?, &self.own(), &self.card_keys))
     }
 
     /// Every agent of a held zone and those below, in a stable order.

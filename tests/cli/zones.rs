@@ -458,3 +458,48 @@ fn what_is_wrong_with_an_anchor_is_told_with_its_place() {
     let value = json!({"zone": "acme.org", "key": acme, "grant": "good.grant"});
     assert_eq!((&setting("anchor")["value"], &setting("anchor")["origin"]), (&value, &json!("aop.toml:1")));
 }
+
+/// A name server that answers every question with this text.
+fn name_server(text: &'static str) -> std::net::SocketAddr {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut asked = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut asked) {
+            // The name ends with an empty label; type and class follow.
+            let end = asked[12..length].iter().position(|byte| *byte == 0).unwrap() + 12 + 5;
+            let mut answer = asked[..end].to_vec();
+            // An authoritative answer, one question, one record.
+            answer[2..12].copy_from_slice(&[0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
+            let length = text.len() as u8;
+            answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, length + 1, length]);
+            answer.extend(text.as_bytes());
+            socket.send_to(&answer, client).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_domain_speaks_for_the_key_of_its_zone_and_is_believed_by_nobody_who_does_not_write_it_down() {
+    const KEY: &str = "12D3KooWGGszHumtkJJep2Kpz1Zq81idthmc2T2YTUBY5ztKCujm";
+    const TEXT: &str = "v=aop1; k=ed25519; p=12D3KooWGGszHumtkJJep2Kpz1Zq81idthmc2T2YTUBY5ztKCujm";
+    let desk = Desk::new(&[]);
+    let records = desk.json(&["zone", "dns", "acme.org", "--key", KEY]);
+    assert_eq!(records["records"][0][1], format!("_aop.acme.org. 300 IN TXT \"{TEXT}\""));
+    assert_eq!(records["file"]["line"], TEXT);
+    let said = desk.aop(&["zone", "dns", "acme.org"]);
+    assert!(err(&said).contains("no key here") && err(&said).contains("--announce"), "{}", err(&said));
+
+    let server = name_server(TEXT).to_string();
+    let anchor = desk.does(&["zone", "check", "acme.org", "--nameserver", &server]);
+    assert_eq!(anchor, format!("[[anchor]]\nzone = \"acme.org\"\nkey = \"{KEY}\"\n"));
+    let other = Identity::from_seed([5; 32]).key().to_string();
+    let refused = desk.aop(&["zone", "check", "acme.org", "--key", &other, "--nameserver", &server]);
+    assert_eq!((code(&refused), out(&refused)), (3, String::new()));
+    assert!(err(&refused).contains("does not name the key"), "{}", err(&refused));
+    let nothing = name_server("v=spf1 -all").to_string();
+    let refused = desk.aop(&["zone", "check", "acme.org", "--nameserver", &nothing]);
+    assert!(code(&refused) == 3 && err(&refused).contains("names no key"), "{}", err(&refused));
+    assert_eq!(code(&desk.aop(&["zone", "check", "."])), 2);
+}

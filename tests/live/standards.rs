@@ -2,6 +2,7 @@
 
 mod a2a;
 mod ard;
+mod cards;
 mod registry;
 
 use std::path::Path;
@@ -9,8 +10,8 @@ use std::time::Duration;
 
 use aop::agents::{Agents, HostedAgent};
 use aop::api::RegisterAnswer;
-use aop::document::read_documents;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
+use aop::document::{CardKeys, read_documents};
 use aop::host::{self, Options, Running};
 use aop::http::{self, RegistryAccess};
 use aop::proto::address_block::TrustedNets;
@@ -31,6 +32,7 @@ struct Setup {
     /// The root zone alone, if none is given.
     zones: Vec<ZoneName>,
     agents: Vec<HostedAgent>,
+    card_keys: CardKeys,
 }
 
 /// An agent that this program runs itself.
@@ -62,7 +64,15 @@ impl Site {
         let agents = Agents::new(zones[0].clone());
         agents.replace(setup.agents);
         let usual = Options::new(Identity::from_seed([seed; 32]), "test", folder.path());
-        let node = host::start(Options { bootstrap: setup.bootstrap, zones, agents, ..usual }).await.unwrap();
+        let node = host::start(Options {
+            bootstrap: setup.bootstrap,
+            zones,
+            agents,
+            card_keys: setup.card_keys,
+            ..usual
+        })
+        .await
+        .unwrap();
         let settings = http::Settings {
             addr: "127.0.0.1:0".parse().unwrap(),
             names: Vec::new(),

@@ -1,5 +1,6 @@
 //! What can be typed about zones.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -28,6 +29,47 @@ pub(in crate::cli) enum ZoneCommand {
             \x20 aop zone delegate research.acme.org --key-file acme.key --to 12D3… > research.grant\n\
             \x20 aop zone delegate research.acme.org --key-file acme.key --to 12D3… --days 30 --json")]
     Delegate(ZoneDelegateArgs),
+    /// Print the DNS records by which a domain speaks for the key of its zone, and leads to its nodes
+    #[command(before_help = "Examples:\n\
+            \x20 aop zone dns acme.org                             # the key as the node knows it, its addresses\n\
+            \x20 aop zone dns acme.org --http-name www.acme.org    # and where its agents are found over HTTP")]
+    Dns(ZoneDnsArgs),
+    /// Ask a domain which key its zone has; nothing is believed before it stands in the configuration
+    #[command(before_help = "Examples:\n\
+            \x20 aop zone check acme.org >> aop.toml               # the anchor, if the domain names a key\n\
+            \x20 aop zone check acme.org --key 12D3… --json        # whether it names this one")]
+    Check(ZoneCheckArgs),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ZoneDnsArgs {
+    /// The zone, whose name is a domain
+    #[arg(value_name = "ZONE")]
+    pub(in crate::cli) zone: String,
+    /// PeerId of its key; as the node knows it without this
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) key: Option<String>,
+    /// Host name at which the node answers over HTTPS, for clients of ARD and DNS-AID
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) http_name: Option<String>,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ZoneCheckArgs {
+    /// The zone, whose name is a domain
+    #[arg(value_name = "ZONE")]
+    pub(in crate::cli) zone: String,
+    /// PeerId of the key that it should have
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) key: Option<String>,
+    /// Name server to ask; those of this machine without it
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(in crate::cli) nameserver: Option<SocketAddr>,
+    /// Print one JSON document
+    #[arg(long)]
+    pub(in crate::cli) json: bool,
 }
 
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use serde_json::{Map, Value, json};
 
 use super::age;
-use crate::api::{Agent, AgentDetail, ReplicaState};
+use crate::api::{Agent, AgentDetail, CardSignature, ReplicaState};
 use crate::cli::failure::Failure;
 use crate::cli::output::{Rows, print_text, shown_name};
 use crate::cli::time::{date, distance, now_ms};
@@ -47,6 +47,8 @@ fn rows(detail: &AgentDetail, now_ms: u64) -> Rows {
     put("limits", limits(&detail.card, agent));
     put("owner", agent.owner.clone());
     put("origin", agent.origin.to_string());
+    put("signature", detail.signature.as_ref().map(signature).unwrap_or_default());
+    put("content id", detail.content_id.clone().unwrap_or_default());
     put("deprecated", agent.deprecated.clone().unwrap_or_default());
     for endpoint in &agent.endpoints {
         let version = endpoint.protocol_version.iter().map(|version| format!(" {version}"));
@@ -60,6 +62,20 @@ fn rows(detail: &AgentDetail, now_ms: u64) -> Rows {
     put("written", written(detail, now_ms));
     put("expires", format!("{}, {}", distance(detail.expires_at, now_ms), date(detail.expires_at)));
     rows
+}
+
+/// Who signed a card, and what that is worth.
+fn signature(signature: &CardSignature) -> String {
+    match signature {
+        CardSignature::Unsigned => "none: nobody signed the card".into(),
+        CardSignature::Unverified => "not verified: no key of `card_keys` made it".into(),
+        CardSignature::Verified { key, covers_all: true } => format!("verified, by the key {key}"),
+        CardSignature::Verified { key, covers_all: false } => {
+            format!(
+                "verified, by the key {key}; of the addresses only those of supportedInterfaces are signed"
+            )
+        }
+    }
 }
 
 fn text(card: &Value, field: &str) -> String {

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::agents::{AgentState, Agents};
 use crate::api::{self, ReplicaState};
+use crate::document::{CardKeys, CardSignature, content_id};
 use crate::proto::card::{AgentCard, Origin};
 use crate::proto::identity::PeerKey;
 use crate::proto::liveness::Presence;
@@ -59,13 +62,17 @@ fn agent(found: &Found, card: AgentCard, own: &Own<'_>, ids: &mut PeerIds) -> ap
 }
 
 /// Everything known of one agent.
-pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail {
+pub(in crate::host) fn detail(found: &Found, own: &Own<'_>, card_keys: &CardKeys) -> api::AgentDetail {
     let (record, card) = (&found.record, found.card());
+    let json = card_json(&card);
+    let original = json.get("original").filter(|original| original.is_object());
     let schema = |text: &Option<String>| {
         text.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     };
     api::AgentDetail {
-        card: card_json(&card),
+        signature: original.filter(|_| card.origin == Origin::A2a).map(|it| signature(it, card_keys)),
+        content_id: original.filter(|_| card.origin == Origin::Oasf).map(content_id),
+        card: json,
         input_schema: schema(&card.input_schema),
         output_schema: schema(&card.output_schema),
         version: api::Version {
@@ -75,6 +82,16 @@ pub(in crate::host) fn detail(found: &Found, own: &Own<'_>) -> api::AgentDetail 
         },
         expires_at: record.expires_at.0,
         agent: agent(found, card, own, &mut PeerIds::default()),
+    }
+}
+
+fn signature(document: &Value, card_keys: &CardKeys) -> api::CardSignature {
+    // Some wrap the card.
+    let card = document.get("card").filter(|card| card.is_object()).unwrap_or(document);
+    match card_keys.verify(card) {
+        CardSignature::Unsigned => api::CardSignature::Unsigned,
+        CardSignature::Unverified => api::CardSignature::Unverified,
+        CardSignature::Verified { key, covers_all } => api::CardSignature::Verified { key, covers_all },
     }
 }
 
@@ -166,7 +183,7 @@ pub(super) fn endpoints(card: &AgentCard) -> Vec<api::AgentEndpoint> {
 }
 
 /// The card as JSON, its JSON parts as JSON instead of text.
-fn card_json(card: &AgentCard) -> serde_json::Value {
+fn card_json(card: &AgentCard) -> Value {
     let mut json = serde_json::to_value(card).unwrap_or_default();
     for field in ["input_schema", "output_schema", "original"] {
         if let Some(value) = json.get_mut(field)
