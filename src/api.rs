@@ -1,6 +1,7 @@
 //! The JSON shapes of the HTTP API and of `--json`: one definition for the server that writes them and the client
 //! that reads them. Field names are a contract with scripts.
 
+mod documents;
 mod queues;
 mod tasks;
 mod words;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::documents::CardSignature;
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{
@@ -205,24 +207,6 @@ pub struct AgentDetail {
     /// Content identifier of the OASF record that it came from, as directories of such records compute it; absent for all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_id: Option<String>,
-}
-
-/// Whether somebody whom the operator knows signed a card.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum CardSignature {
-    /// Nobody signed it.
-    #[default]
-    Unsigned,
-    /// It is signed, and by no key that is known here.
-    Unverified,
-    /// A known key signed it as it stands here.
-    Verified {
-        /// Name of the key, its `kid`.
-        key: String,
-        /// Whether the addresses outside of `supportedInterfaces` are signed, too.
-        covers_all: bool,
-    },
 }
 
 /// The write that made a record.

@@ -152,7 +152,7 @@ fn read_card_keys(files: &[PathBuf]) -> Result<CardKeys, Failure> {
         let text = std::fs::read_to_string(file).map_err(|error| error.to_string());
         let added = text.and_then(|text| keys.add(CardKeys::read(&text)?));
         added.map_err(|why| {
-            let fix = "`card_keys` names JSON Web Key Sets: {\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"kid\": …, \"x\": …}]}";
+            let fix = r#"write a JSON Web Key Set: {"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "…", "x": "…"}]}"#;
             Failure::new(Exit::Failure, format!("cannot read the keys in {}: {why}", file.display()), fix)
         })?;
     }

@@ -16,7 +16,12 @@ async fn who_signed_a_card_is_shown_and_an_unsigned_one_is_not_hidden() {
     let site = Site::start(41, Setup { card_keys, ..Setup::default() }).await;
 
     // In the canonical order, and without anything empty.
-    let payload = r#"{"capabilities":{"streaming":false},"defaultInputModes":["text/plain"],"defaultOutputModes":["text/plain"],"description":"d","name":"Signed","skills":[{"description":"d","id":"s","name":"s","tags":["t"]}],"supportedInterfaces":[{"protocolBinding":"JSONRPC","protocolVersion":"1.0","url":"https://a.example/x"}],"version":"1"}"#;
+    let payload = concat!(
+        r#"{"capabilities":{"streaming":false},"defaultInputModes":["text/plain"],"defaultOutputModes":["text/plain"],"#,
+        r#""description":"d","name":"Signed","skills":[{"description":"d","id":"s","name":"s","tags":["t"]}],"#,
+        r#""supportedInterfaces":[{"protocolBinding":"JSONRPC","protocolVersion":"1.0","url":"https://a.example/x"}],"#,
+        r#""version":"1"}"#
+    );
     let header = json!({"alg": "EdDSA", "kid": "of-acme"}).to_string();
     let protected = BASE64URL_NOPAD.encode(header.as_bytes());
     let signed = format!("{protected}.{}", BASE64URL_NOPAD.encode(payload.as_bytes()));
