@@ -57,6 +57,8 @@
 //! ```
 
 #[cfg(feature = "net")]
+pub mod a2a;
+#[cfg(feature = "net")]
 pub mod agents;
 #[cfg(feature = "net")]
 pub mod api;

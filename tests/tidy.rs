@@ -97,7 +97,8 @@ const ARROWS: &[Row] = &[
     Row { name: "addresses", holds: &["net::addresses"], uses: &["values"] },
     Row { name: "settings", holds: &["config"], uses: &["values", "keys", "addresses"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
-    Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents"] },
+    Row { name: "a2a", holds: &["a2a"], uses: &[] },
+    Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents", "a2a"] },
     Row {
         name: "net",
         holds: &["net"],
@@ -143,7 +144,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "http",
         holds: &["http"],
-        uses: &["values", "calls", "text", "files", "documents", "agents", "host", "mcp"],
+        uses: &["values", "calls", "text", "files", "documents", "a2a", "agents", "host", "mcp"],
     },
     Row {
         name: "cli",
