@@ -98,7 +98,11 @@ const ARROWS: &[Row] = &[
     Row { name: "settings", holds: &["config"], uses: &["values", "keys", "addresses"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "a2a", holds: &["a2a"], uses: &[] },
-    Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents", "a2a"] },
+    Row {
+        name: "agents",
+        holds: &["agents"],
+        uses: &["values", "seam", "calls", "keys", "documents", "a2a"],
+    },
     Row {
         name: "net",
         holds: &["net"],

@@ -3,7 +3,7 @@
 //! What only one version has is known by its names: 0.3 says `kind`, lower-case states and roles, and puts files into an object
 //! of their own. So one reader takes either, and even peers that mix them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Artifact, Content, Event, Message, Part, Role, Task, TaskState, TaskStatus, Version};
 
@@ -83,7 +83,8 @@ impl Part {
         Ok(Part { content, filename, media_type })
     }
 
-    fn write(&self) -> Value {
+    /// The part on the wire of 1.0.
+    pub fn write(&self) -> Value {
         let mut written = match &self.content {
             Content::Text(text) => json!({"text": text}),
             Content::Data(document) => json!({"data": document}),
