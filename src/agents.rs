@@ -37,6 +37,7 @@ use tokio::time::Instant;
 
 pub use crate::document::schema;
 pub use concurrency::QueueState;
+pub(crate) use reach::names_own_network;
 pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;

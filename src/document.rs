@@ -18,6 +18,7 @@
 //! `older_version`, `duplicate_name`; the node adds `conflict`, `superseded` and those of a write.
 
 mod a2a;
+mod adoption;
 mod agent;
 mod agent_file;
 mod check;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+pub use adoption::{Adoption, Variable};
 pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };

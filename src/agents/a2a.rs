@@ -7,16 +7,20 @@
 mod answer;
 mod card;
 mod exchange;
+mod streamed;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::Response;
 use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep, timeout};
 
 pub(super) use self::card::CardCache;
-use self::exchange::{ExchangeError, Server};
+use self::exchange::{ExchangeError, Sent, Server};
+use self::streamed::TaskStream;
 use super::Invocation;
+use super::partial_output::PartialOutput;
 use super::secrets::Secrets;
 use super::web::Clients;
 use crate::a2a::{Event, Message, Part, Role, Task};
@@ -46,7 +50,7 @@ pub(super) async fn run(
     let done = attempt(agent, cards, secrets, clients, invocation).await;
     // What failed on the way may be elsewhere by now; what the agent itself says has nothing to do with its card.
     if matches!(&done, Err(failure) if is_of_the_way(failure.code)) {
-        cards.forget().await;
+        cards.forget();
     }
     done
 }
@@ -65,28 +69,60 @@ async fn attempt(
     let card = cards.card(agent, clients, secrets).await?;
     let server = |interface| Server::new(interface, agent, secrets, clients, invocation);
     let message = message(invocation);
-    let mut server_asked = server(card.interface.clone());
-    let mut sent = server_asked.send(&message).await;
+    let mut partial = PartialOutput::of(invocation);
+    let is_streamed = partial.is_wanted() && card.is_streaming;
+    let mut asked = server(card.interface.clone());
+    let mut sent = asked.send(&message, is_streamed).await;
     // Cards are wrong about it: one that says 1.0 may stand before a server of 0.3, and the other way round.
     if let (Err(ExchangeError::OtherVersion), Some(other)) = (&sent, card.other_version()) {
-        server_asked = server(other.clone());
-        sent = server_asked.send(&message).await;
+        asked = server(other.clone());
+        sent = asked.send(&message, is_streamed).await;
         if sent.is_ok() {
-            cards.prefer(other).await;
+            cards.prefer(other);
         }
     }
-    let failure = |error| server_asked.failure(error);
-    match sent.map_err(failure)? {
-        Event::Message(message) => Ok(answer::of_parts(message.parts, server_asked.version())),
-        Event::Task(task) => follow(server_asked, task).await,
-        Event::Status { .. } | Event::Artifact { .. } => Err(server_asked
-            .failure(ExchangeError::NotA2a("it answers a message with an event of a stream".into()))),
+    match sent.map_err(|error| asked.failure(error))? {
+        Sent::Stream(stream) => listen(asked, stream, &mut partial).await,
+        Sent::Event(Event::Message(message)) => Ok(answer::of_parts(message.parts, asked.version())),
+        Sent::Event(Event::Task(task)) => follow(RunningTask::new(&asked, &task), task).await,
+        Sent::Event(Event::Status { .. } | Event::Artifact { .. }) => {
+            let why = "it answers a message with an event of a stream".into();
+            Err(asked.failure(ExchangeError::NotA2a(why)))
+        }
+    }
+}
+
+/// Takes what a stream tells of a task; one that ends before its task loses nothing, for the task can be asked after.
+async fn listen(
+    server: Server,
+    mut response: Response,
+    partial: &mut PartialOutput,
+) -> Result<Value, CallFailure> {
+    let (mut stream, mut running) = (TaskStream::default(), None);
+    while !stream.is_over() {
+        let part = match server.part(&mut response).await {
+            Ok(Some(part)) => part,
+            Ok(None) => break,
+            Err(_) if running.is_some() => break,
+            Err(error) => return Err(server.failure(error)),
+        };
+        stream.push(&part, server.binding(), partial).map_err(|error| server.failure(error))?;
+        if let (None, Some(task)) = (&running, &stream.task) {
+            running = Some(RunningTask::new(&server, task));
+        }
+    }
+    match (stream.message, stream.task.zip(running)) {
+        (Some(message), _) => Ok(answer::of_parts(message.parts, server.version())),
+        (None, Some((task, running))) => follow(running, task).await,
+        (None, None) => {
+            let why = "its stream ended and named no task".into();
+            Err(server.failure(ExchangeError::NotA2a(why)))
+        }
     }
 }
 
 /// Asks after a task until it ends or waits for its client.
-async fn follow(server: Server, task: Task) -> Result<Value, CallFailure> {
-    let (mut running, mut task) = (RunningTask { server, id: task.id.clone(), is_over: false }, task);
+async fn follow(mut running: RunningTask, mut task: Task) -> Result<Value, CallFailure> {
     let (began, mut lost) = (Instant::now(), 0);
     while task.status.state.is_going_on() {
         sleep((began.elapsed() / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX)).await;
@@ -105,6 +141,12 @@ struct RunningTask {
     server: Server,
     id: String,
     is_over: bool,
+}
+
+impl RunningTask {
+    fn new(server: &Server, task: &Task) -> RunningTask {
+        RunningTask { server: server.clone(), id: task.id.clone(), is_over: false }
+    }
 }
 
 impl Drop for RunningTask {

@@ -6,7 +6,6 @@
 //! under its own policy.
 
 use reqwest::Response;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 
 use super::Invocation;
@@ -15,7 +14,7 @@ use super::event_stream::{ChatStream, StreamError};
 use super::partial_output::PartialOutput;
 use super::reach::Reach;
 use super::secrets::{Secrets, logged, read};
-use super::web::{Clients, Server, cut};
+use super::web::{Clients, Server, cut, is_event_stream};
 use crate::document::run_config::{Chat, GivenValue};
 use crate::proto::call::{CallFailure, Outcome, Progress, Report};
 use crate::proto::code::Code;
@@ -126,11 +125,6 @@ async fn read_stream(
         pushed.map_err(failure)?;
     }
     stream.finish().map_err(failure)
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
 /// An answer is a text, or a list of parts some of which are texts.

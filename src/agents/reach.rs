@@ -51,6 +51,13 @@ impl Reach {
     }
 }
 
+/// Whether a URL names an address of this machine or of a network of its own, as far as that can be seen in it.
+pub(crate) fn names_own_network(url: &str) -> bool {
+    let Ok(url) = Url::parse(url) else { return false };
+    let address = url.host_str().unwrap_or_default().trim_matches(['[', ']']).parse::<IpAddr>();
+    is_loopback(&url) || address.is_ok_and(|address| !is_public(address))
+}
+
 /// Resolves names to public addresses alone. The connection is made to what was judged here.
 pub(super) struct PublicAddresses;
 

@@ -29,7 +29,10 @@ const REDIRECTS_MAX: usize = 5;
 
 /// The clients of all agents of this host, made at the first call.
 #[derive(Clone, Default)]
-pub(super) struct Clients {
+pub(super) struct Clients(Arc<Kinds>);
+
+#[derive(Default)]
+struct Kinds {
     direct: OnceLock<Client>,
     usual: OnceLock<Client>,
     public: OnceLock<Client>,
@@ -39,9 +42,9 @@ impl Clients {
     /// The client for this address: only what is not on this machine may be asked through a proxy.
     fn of(&self, url: &Url, reach: Reach) -> Result<&Client, CallFailure> {
         let place = match reach {
-            Reach::Public => &self.public,
-            Reach::Named if is_loopback(url) => &self.direct,
-            Reach::Named => &self.usual,
+            Reach::Public => &self.0.public,
+            Reach::Named if is_loopback(url) => &self.0.direct,
+            Reach::Named => &self.0.usual,
         };
         if let Some(client) = place.get() {
             return Ok(client);
@@ -230,6 +233,12 @@ pub(super) fn is_within(from: &Url, to: &Url) -> Result<(), String> {
     // An address that a server chooses may lie in this host's own network, and the input would go there.
     let place = format!("{}{}", to.origin().ascii_serialization(), to.path());
     Err(format!("it redirects to {}, which is another origin; write that URL into the file", cut(&place)))
+}
+
+/// Whether an answer comes as events.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
 /// The failure of a call whose server takes none for now.

@@ -51,6 +51,8 @@ pub(super) struct Card {
     pub(super) interface: Interface,
     /// The best of the other version of JSON-RPC that it names.
     other: Option<Interface>,
+    /// Whether a task can be had as it goes on.
+    pub(super) is_streaming: bool,
 }
 
 /// The card of one agent, if it was fetched.
@@ -82,14 +84,19 @@ impl CardCache {
         Ok(card)
     }
 
-    /// Fetches it anew at the next call.
-    pub(super) async fn forget(&self) {
-        *self.0.lock().await = None;
+    /// Fetches it anew at the next call, unless that is being done.
+    pub(super) fn forget(&self) {
+        if let Ok(mut kept) = self.0.try_lock() {
+            *kept = None;
+        }
     }
 
-    /// Asks in this way first, as long as the card is kept.
-    pub(super) async fn prefer(&self, interface: Interface) {
-        if let Some((_, card)) = &mut *self.0.lock().await {
+    /// Asks in this way first, as long as the card is kept. Where it is being fetched the next call finds it out again.
+    pub(super) fn prefer(&self, interface: Interface) {
+        if let Ok(mut kept) = self.0.try_lock()
+            && let Some((_, card)) = &mut *kept
+            && card.interface != interface
+        {
             card.other = Some(std::mem::replace(&mut card.interface, interface));
         }
     }
@@ -180,7 +187,8 @@ impl Card {
             return Err(refused.unwrap_or_else(|| format!("{spoken}; the card names {kinds:?}")));
         };
         let other = usable.find(|it| it.binding == Binding::JsonRpc && it.version != interface.version);
-        Ok(Card { interface, other })
+        let is_streaming = card["capabilities"]["streaming"] == true;
+        Ok(Card { interface, other, is_streaming })
     }
 
     /// How the agent is asked if it does not speak the version that the card says; only JSON-RPC has two.

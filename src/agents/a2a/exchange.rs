@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hyper::body::Bytes;
+use reqwest::{Response, Url};
 use serde_json::{Value, json};
 
 use super::card::{Binding, Interface};
@@ -27,6 +29,14 @@ pub(super) struct Server {
     told: Vec<(&'static str, String)>,
     secrets: Arc<Secrets>,
     clients: Clients,
+}
+
+/// What comes of a message.
+pub(super) enum Sent {
+    /// All that there is just now.
+    Event(Event),
+    /// A stream of events.
+    Stream(Response),
 }
 
 /// Why a question has no answer.
@@ -74,6 +84,10 @@ impl Server {
         Server { interface, headers, told, secrets: secrets.clone(), clients: clients.clone() }
     }
 
+    pub(super) fn binding(&self) -> Binding {
+        self.interface.binding
+    }
+
     pub(super) fn version(&self) -> Version {
         self.interface.version
     }
@@ -82,20 +96,32 @@ impl Server {
         &self.secrets
     }
 
-    /// Sends a message, and does not wait for the task that it becomes.
-    pub(super) async fn send(&self, message: &Message) -> Result<Event, ExchangeError> {
+    /// Sends a message, and does not wait for the task that it becomes; or asks for it as it goes on.
+    pub(super) async fn send(&self, message: &Message, is_streamed: bool) -> Result<Sent, ExchangeError> {
         let version = self.interface.version;
         let configuration = match version {
             Version::V1 => json!({"returnImmediately": true}),
             Version::V03 => json!({"blocking": false}),
         };
         let params = json!({"message": message.write(version), "configuration": configuration});
-        Ok(Event::read(&self.ask(Method::Send, params).await?)?)
+        let method = if is_streamed { Method::Stream } else { Method::Send };
+        let response = self.ask(method, params).await?;
+        // A server that cannot stream just then answers as to any message.
+        if is_streamed && response.status().is_success() && web::is_event_stream(response.headers()) {
+            return Ok(Sent::Stream(response));
+        }
+        Ok(Sent::Event(Event::read(&self.read(response).await?)?))
+    }
+
+    /// The next part of a stream; none at its end.
+    pub(super) async fn part(&self, stream: &mut Response) -> Result<Option<Bytes>, ExchangeError> {
+        Ok(self.web(&self.interface.url, Vec::new()).part(stream).await?)
     }
 
     /// A task as it stands, without what was said in it.
     pub(super) async fn task(&self, id: &str) -> Result<Task, ExchangeError> {
-        Ok(Task::read(&self.ask(Method::GetTask, json!({"id": id, "historyLength": 0})).await?)?)
+        let response = self.ask(Method::GetTask, json!({"id": id, "historyLength": 0})).await?;
+        Ok(Task::read(&self.read(response).await?)?)
     }
 
     /// Takes a task back.
@@ -103,7 +129,7 @@ impl Server {
         self.ask(Method::CancelTask, json!({"id": id})).await.map(drop)
     }
 
-    async fn ask(&self, method: Method, mut params: Value) -> Result<Value, ExchangeError> {
+    async fn ask(&self, method: Method, mut params: Value) -> Result<Response, ExchangeError> {
         if let Some(tenant) = &self.interface.tenant {
             params["tenant"] = json!(tenant);
         }
@@ -115,18 +141,22 @@ impl Server {
             }
             Binding::Rest => self.rest(method, params),
         };
-        let server = web::Server {
-            url: url.as_str(),
-            reach: self.interface.reach,
-            headers: &self.headers,
-            told: self.told.clone(),
-            failed: Code::UpstreamFailed,
-            secrets: &self.secrets,
-        };
-        let response = server.ask(&self.clients, document.as_ref()).await?;
-        if let Some(busy) = web::busy_of(&response) {
-            return Err(busy.into());
+        let mut told = self.told.clone();
+        if method == Method::Stream {
+            told.push(("accept", "text/event-stream".into()));
         }
+        let response = self.web(&url, told).ask(&self.clients, document.as_ref()).await?;
+        web::busy_of(&response).map_or(Ok(response), |busy| Err(busy.into()))
+    }
+
+    fn web<'a>(&'a self, url: &'a Url, told: Vec<(&'static str, String)>) -> web::Server<'a> {
+        let (reach, failed) = (self.interface.reach, Code::UpstreamFailed);
+        web::Server { url: url.as_str(), reach, headers: &self.headers, told, failed, secrets: &self.secrets }
+    }
+
+    /// What an answer says that is no stream.
+    async fn read(&self, response: Response) -> Result<Value, ExchangeError> {
+        let server = self.web(&self.interface.url, Vec::new());
         let status = response.status();
         let body = server.read(response).await?;
         let mut answer = serde_json::from_slice::<Value>(&body).unwrap_or_default();
@@ -147,11 +177,12 @@ impl Server {
     }
 
     /// The path of a method, and what is posted there.
-    fn rest(&self, method: Method, params: Value) -> (reqwest::Url, Option<Value>) {
+    fn rest(&self, method: Method, params: Value) -> (Url, Option<Value>) {
         let id = params["id"].as_str().unwrap_or_default();
         let last = match method {
             Method::GetTask => vec!["tasks".to_owned(), id.to_owned()],
             Method::CancelTask => vec!["tasks".to_owned(), format!("{id}:cancel")],
+            Method::Stream => vec!["message:stream".to_owned()],
             _ => vec!["message:send".to_owned()],
         };
         let mut url = self.interface.url.clone();
@@ -207,7 +238,8 @@ impl Server {
     }
 }
 
-fn refusal(error: &Value) -> ExchangeError {
+/// What a server's error says.
+pub(super) fn refusal(error: &Value) -> ExchangeError {
     if error["code"].as_i64().is_some_and(|code| OTHER_VERSION.contains(&code)) {
         return ExchangeError::OtherVersion;
     }

@@ -1,16 +1,15 @@
 //! Agents behind A2A servers, called from another node: both versions, every end of a task, and servers that do it wrong.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use aop::agents::CALL_BYTES_MAX;
 use aop::proto::call::Outcome;
 use serde_json::{Value, json};
 
-use super::folder::Folder;
+use super::folder::{Folder, until};
 use super::node::Node;
 use super::server::{Request, Server};
+use super::streaming::streamed;
 use super::{PATIENCE, call, ended, invocation};
 
 /// A small A2A server. The first part of a path says how it serves, the text of a message what becomes of it.
@@ -53,13 +52,42 @@ fn card(how: &str, rest: &str, request: &Request) -> (u16, String) {
         }
         ("rest", _) => interface(&base, "HTTP+JSON", "1.0"),
         ("private", _) => interface("http://192.168.7.7/rpc", "JSONRPC", "1.0"),
+        ("streams" | "tears", _) => {
+            let one = json!({"url": base, "protocolBinding": "JSONRPC", "protocolVersion": "1.0"});
+            let card =
+                json!({"name": how, "capabilities": {"streaming": true}, "supportedInterfaces": [one]});
+            (200, card.to_string())
+        }
         // It names itself as servers that listen on every address do.
         _ => interface(&base.replace("127.0.0.1", "0.0.0.0"), "JSONRPC", "1.0"),
     }
 }
 
+/// A task that writes `Hello` in two pieces; the stream of one that tears ends before its task.
+fn stream(how: &str) -> (u16, String) {
+    let ids = |mut event: Value| {
+        event["taskId"] = json!("slow");
+        event
+    };
+    let piece = |text: &str, append: bool| {
+        let artifact = json!({"artifactId": "a", "parts": [{"text": text}]});
+        json!({"artifactUpdate": ids(json!({"artifact": artifact, "append": append}))})
+    };
+    let done = json!({"statusUpdate": ids(json!({"status": {"state": "TASK_STATE_COMPLETED"}}))});
+    let mut begun = task(false, "working", &json!({"text": "soon"}));
+    begun["id"] = json!("slow");
+    let events = [json!({"task": begun}), piece("Hel", false), piece("lo", true), done];
+    let events = &events[..if how == "tears" { 2 } else { 4 }];
+    let lines = events.iter().map(|event| format!("data: {}\r\n\r\n", json!({"id": 1, "result": event})));
+    (200, format!("event-stream:{}", lines.collect::<String>()))
+}
+
 fn rpc_answer(how: &str, request: &Request, questions: &AtomicUsize) -> (u16, String) {
     let body: Value = serde_json::from_str(&request.body).unwrap();
+    if body["method"] == "SendStreamingMessage" {
+        assert_eq!(request.headers["accept"], "text/event-stream");
+        return stream(how);
+    }
     let is_old = body["method"].as_str().unwrap().contains('/');
     let refused = |code: i64, message: &str| json!({"error": {"code": code, "message": message}});
     let answer = match (how, is_old) {
@@ -94,7 +122,7 @@ fn rest_answer(rest: &str, request: &Request) -> (u16, String) {
             let body: Value = serde_json::from_str(&request.body).unwrap();
             let text = &body["message"]["parts"][0]["text"];
             let state = if text == "slow" { "working" } else { "failed" };
-            (200, json!({"task": task(false, state, text)}).to_string())
+            (200, json!({"task": task(false, state, &json!({"text": text}))}).to_string())
         }
         ("GET", "tasks/a%20task%2F?historyLength=0") => {
             (200, task(false, "completed", &json!({"text": "by path"})).to_string())
@@ -120,7 +148,11 @@ fn sent(is_old: bool, message: &Value) -> Value {
         Some(
             state @ ("failed" | "rejected" | "canceled" | "input-required" | "auth-required" | "working"),
         ) => wrapped(task(is_old, state, &json!({"text": "which city?"}))),
-        Some("slow") => wrapped(json!({"id": "slow", "status": {"state": "TASK_STATE_SUBMITTED"}})),
+        Some("slow") => {
+            let mut slow = task(is_old, "submitted", &json!({"text": "soon"}));
+            slow["id"] = json!("slow");
+            wrapped(slow)
+        }
         // Everything else comes back as it is, with the conversation.
         _ => {
             let part = match (is_old, part.get("data")) {
@@ -230,7 +262,7 @@ async fn servers_that_do_it_wrong_fail_their_call_alone_and_in_words_of_this_hos
         ("moved", "upstream_failed", Outcome::Done, "elsewhere"),
         ("broken", "upstream_failed", Outcome::Done, "answered 500"),
         ("denied", "upstream_failed", Outcome::Done, "answered 401"),
-        ("large", "bad_output", Outcome::Done, "3"),
+        ("large", "too_large", Outcome::Done, "answer with less"),
         ("page", "start_failed", Outcome::NotStarted, "card cannot be read"),
         ("private", "start_failed", Outcome::NotStarted, "card cannot be read"),
         ("mute", "start_failed", Outcome::NotStarted, "cannot be asked"),
@@ -264,24 +296,13 @@ async fn a_task_that_nobody_waits_for_is_taken_back() {
     };
     let failure = call(&agents, "old", json!({"task": "working"})).await.unwrap_err();
     assert_eq!(ended(&failure), ("deadline", Outcome::Unknown));
-    let began = Instant::now();
     let name = "new@.".parse().unwrap();
     let working = agents.call(&name, invocation(json!({"task": "working"}), PATIENCE));
-    let asked_after = async {
-        while !is_asked("GetTask") {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
     tokio::select! {
         done = working => panic!("{done:?}"),
-        () = asked_after => {}
+        () = until(|| is_asked("GetTask")) => {}
     }
-    for method in ["tasks/cancel", "CancelTask"] {
-        while !is_asked(method) {
-            assert!(began.elapsed() < PATIENCE, "{method}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
+    until(|| is_asked("tasks/cancel") && is_asked("CancelTask")).await;
 }
 
 #[tokio::test]
@@ -292,4 +313,20 @@ async fn an_agent_of_http_and_json_is_asked_by_paths() {
     assert_eq!(call(&agents, "rest", json!({"task": "slow"})).await.unwrap(), "by path");
     let failure = call(&agents, "rest", json!({"task": "x"})).await.unwrap_err();
     assert_eq!(ended(&failure), ("agent_failed", Outcome::Done));
+}
+
+#[tokio::test]
+async fn the_text_of_a_task_is_passed_on_as_it_is_streamed_and_a_torn_stream_loses_no_task() {
+    let (server, folder) = (serve().await, Folder::new());
+    agents(&folder, &server, "", &["streams", "tears", "new"]);
+    let agents = folder.agents();
+    for (agent, result, told) in [("streams", "Hello", "Hello"), ("tears", "late", "Hel"), ("new", "x", "")] {
+        let (answer, pieces) = streamed(&agents, agent, 8).await;
+        assert_eq!((answer.unwrap(), pieces.concat().as_str()), (json!(result), told), "{agent}");
+    }
+    assert_eq!(
+        call(&agents, "streams", json!({"task": "x"})).await.unwrap(),
+        "x",
+        "unasked it does not stream"
+    );
 }
