@@ -36,6 +36,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const PAUSE_PART: u32 = 8;
 /// Questions after a task in a row that may fail: one lost connection loses no task.
 const QUESTIONS_LOST_MAX: u32 = 3;
+/// How much longer each of them makes the pause: a server that restarts is back by the last.
+const PAUSE_LOST: Duration = Duration::from_secs(2);
 /// How long a server has to take a task back; nobody waits for it.
 const CANCEL_MAX: Duration = Duration::from_secs(5);
 
@@ -125,7 +127,8 @@ async fn listen(
 async fn follow(mut running: RunningTask, mut task: Task) -> Result<Value, CallFailure> {
     let (began, mut lost) = (Instant::now(), 0);
     while task.status.state.is_going_on() {
-        sleep((began.elapsed() / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX)).await;
+        let pause = (began.elapsed() / PAUSE_PART).clamp(PAUSE_MIN, PAUSE_MAX);
+        sleep(pause.max(PAUSE_LOST * lost)).await;
         match running.server.task(&running.id).await {
             Ok(now) => (task, lost) = (now, 0),
             Err(_) if lost + 1 < QUESTIONS_LOST_MAX => lost += 1,

@@ -218,8 +218,11 @@ fn package_adoption(package: &Value) -> Result<Adoption, String> {
         add_argument(argument, &mut command, &mut notes)?;
     }
     let asked = objects(package, "runtimeArguments").chain(objects(package, "runtime_arguments"));
-    let asked: Vec<_> =
-        asked.filter_map(|it| text(it, &["name", "value"])).filter(|it| is_plain(it)).collect();
+    let asked: Vec<_> = asked
+        .flat_map(|it| ["name", "value"].map(|key| text(it, &[key])))
+        .flatten()
+        .filter(|it| is_plain(it))
+        .collect();
     if !asked.is_empty() {
         notes.push(format!("what it asks of the program that starts it is left out: {}", asked.join(" ")));
     }
@@ -246,51 +249,46 @@ fn command(
     let is_elsewhere = |own: &str| base.is_some_and(|base| base.trim_end_matches('/') != own);
     let elsewhere =
         || Err(format!("{identifier:?} lies in a registry of its own, {:?}", base.unwrap_or_default()));
-    let version = exact_version(package, registry, notes);
-    let words: Vec<String> = match registry {
+    Ok(match registry {
         "npm" | "pypi" if !is_package(identifier, registry == "npm") => {
             return Err(format!("{identifier:?} is no name of a package"));
         }
         "npm" if is_elsewhere("https://registry.npmjs.org") => return elsewhere(),
         "pypi" if is_elsewhere("https://pypi.org") => return elsewhere(),
-        "npm" => {
-            ["npx".into(), "-y".into(), version.map_or(identifier.into(), |it| format!("{identifier}@{it}"))]
-                .into()
-        }
-        "pypi" => {
-            ["uvx".into(), version.map_or(identifier.into(), |it| format!("{identifier}=={it}"))].into()
-        }
+        "npm" => ["npx".into(), "-y".into(), versioned(identifier, "@", package, notes)].into(),
+        "pypi" => ["uvx".into(), versioned(identifier, "==", package, notes)].into(),
         "oci" => {
             let mut words: Vec<String> = ["docker", "run", "--rm", "-i"].map(str::to_owned).into();
             for need in needs {
                 words.extend(["-e".to_owned(), need.name.clone()]);
             }
-            words.push(image(identifier, base, version.as_deref())?);
+            let version = text(package, &["version"]).filter(|version| is_exact(version));
+            words.push(image(identifier, base, version, notes)?);
             words
         }
         other => return Err(format!("packages of {other:?} are installed by hand")),
-    };
-    Ok(words)
+    })
 }
 
-/// A version that means one thing for ever; anything else is told.
-fn exact_version(package: &Value, registry: &str, notes: &mut Vec<String>) -> Option<String> {
-    let version = text(package, &["version"]);
-    let is_exact = |version: &&str| {
-        let rest = version.strip_prefix('v').unwrap_or(version);
-        rest.starts_with(|first: char| first.is_ascii_digit())
-            && rest.chars().all(|c| c.is_ascii_alphanumeric() || ".+-_!".contains(c))
-            && !rest.split('.').any(|part| part.eq_ignore_ascii_case("x"))
+/// What becomes of a version that is none.
+const NEWEST: &str = "whatever is the newest is run at each start";
+
+/// The package with its version behind `at`, if that means one thing for ever; anything else is told and left out.
+fn versioned(identifier: &str, at: &str, package: &Value, notes: &mut Vec<String>) -> String {
+    let said = match text(package, &["version"]) {
+        Some(version) if is_exact(version) => return format!("{identifier}{at}{version}"),
+        Some(version) => format!("{version:?} is no exact version and left out"),
+        None => "it names no version".into(),
     };
-    let exact = version.filter(is_exact);
-    // Images name theirs within the identifier.
-    if exact.is_none() && (registry != "oci" || version.is_some()) {
-        let said = version.map_or("it names no version".to_owned(), |version| {
-            format!("{version:?} is no exact version and left out")
-        });
-        notes.push(format!("{said}: whatever is the newest is run at each start"));
-    }
-    exact.map(str::to_owned)
+    notes.push(format!("{said}: {NEWEST}"));
+    identifier.to_owned()
+}
+
+fn is_exact(version: &str) -> bool {
+    let rest = version.strip_prefix('v').unwrap_or(version);
+    rest.starts_with(|first: char| first.is_ascii_digit())
+        && rest.chars().all(|c| c.is_ascii_alphanumeric() || ".+-_!".contains(c))
+        && !rest.split('.').any(|part| part.eq_ignore_ascii_case("x"))
 }
 
 /// Whether it is a name in a registry and no option, path or address.
@@ -306,7 +304,12 @@ fn is_package(identifier: &str, may_have_scope: bool) -> bool {
 }
 
 /// An image with its registry and version.
-fn image(identifier: &str, base: Option<&str>, version: Option<&str>) -> Result<String, String> {
+fn image(
+    identifier: &str,
+    base: Option<&str>,
+    version: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<String, String> {
     let is_image = identifier.starts_with(|first: char| first.is_ascii_alphanumeric())
         && identifier.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@".contains(c));
     if !is_image {
@@ -325,10 +328,15 @@ fn image(identifier: &str, base: Option<&str>, version: Option<&str>) -> Result<
         None => identifier.to_owned(),
     };
     let last = whole.rsplit('/').next().unwrap_or_default();
-    Ok(match version.filter(|_| !last.contains([':', '@'])) {
+    let image = match version.filter(|_| !last.contains([':', '@'])) {
         Some(version) => format!("{whole}:{version}"),
         None => whole,
-    })
+    };
+    let tag = image.rsplit('/').next().and_then(|last| last.split_once([':', '@'])).map(|(_, tag)| tag);
+    if !tag.is_some_and(|tag| tag.starts_with("sha256:") || is_exact(tag)) {
+        notes.push(format!("{image:?} names no exact version: {NEWEST}"));
+    }
+    Ok(image)
 }
 
 /// The variables that a package must have, and those that it may have besides.
@@ -449,7 +457,8 @@ mod tests {
         let image = |identifier: &str, base: Option<&str>| {
             let mut image = json!({"registryType": "oci", "identifier": identifier, "version": "1.0.0",
                                    "environmentVariables": [{"name": "KEY", "isRequired": true}],
-                                   "runtimeArguments": [{"type": "named", "name": "--privileged"}]});
+                                   "runtimeArguments": [{"type": "named", "name": "--privileged"},
+                                                        {"type": "named", "name": "--mount", "value": "/:/host"}]});
             base.iter().for_each(|base| image["registryBaseUrl"] = json!(base));
             package(image).unwrap()
         };
@@ -458,7 +467,9 @@ mod tests {
             run.run["mcp"]["command"],
             json!(["docker", "run", "--rm", "-i", "-e", "KEY", "ghcr.io/a/c:2"])
         );
-        assert!(run.notes[0].ends_with("is left out: --privileged"), "{:?}", run.notes);
+        assert!(run.notes[0].ends_with("is left out: --privileged --mount /:/host"), "{:?}", run.notes);
+        assert!(image("a/c:latest", None).notes[0].contains("no exact version"));
+        assert_eq!(image("a/c@sha256:0a", None).notes.len(), 1);
         assert_eq!(image("a/c", Some("https://docker.io")).run["mcp"]["command"][6], "docker.io/a/c:1.0.0");
     }
 
