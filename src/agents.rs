@@ -4,6 +4,7 @@
 //! what [`Agents::offers`] says, and the surfaces call through [`Agents::call`]. Input and output are checked against the
 //! agent's schemas, work ends at its deadline, and no agent takes more than its places, its output and its memory.
 
+mod a2a;
 mod at_work;
 mod builtin;
 mod call_log;
@@ -16,6 +17,7 @@ pub mod files;
 pub(crate) mod grants;
 mod partial_output;
 mod rate_limit;
+mod reach;
 mod resource_watch;
 mod running;
 mod secrets;
@@ -35,6 +37,7 @@ use tokio::time::Instant;
 
 pub use crate::document::schema;
 pub use concurrency::QueueState;
+pub(crate) use reach::names_own_network;
 pub use state::AgentState;
 
 use crate::document::run_config::RunConfig;

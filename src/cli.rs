@@ -3,6 +3,7 @@
 //! Data goes to stdout, console to stderr. A command returns how it ended or a failure that says what, why and what
 //! to do next; only this file prints failures. Text that came from other hosts is cleaned before a terminal sees it.
 
+mod adopt;
 mod agent;
 mod args;
 mod call;
@@ -93,6 +94,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Status(args) => read::status(&args),
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
+        Command::Adopt(args) => adopt::adopt(&args, console),
         Command::Agent { command: AgentCommand::New(args) } => agent::new(&args, console),
         Command::Register(args) => register::register(&args, verbose, console),
         Command::Deregister(args) => register::deregister(&args),

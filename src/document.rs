@@ -18,6 +18,7 @@
 //! `older_version`, `duplicate_name`; the node adds `conflict`, `superseded` and those of a write.
 
 mod a2a;
+mod adoption;
 mod agent;
 mod agent_file;
 mod card_signature;
@@ -41,6 +42,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+pub use adoption::{Adoption, Variable};
 pub use agent_file::{
     AgentFile, FileDiagnostic, FileError, files_named_in, read_agent_file, read_run_config,
 };
@@ -51,7 +53,7 @@ pub(crate) use loose_schema::loosened;
 pub use name::{agent_name, similar_name, tool_name};
 
 pub use crate::proto::card::Offer;
-use crate::proto::card::version;
+use crate::proto::card::{Endpoint, version};
 use crate::proto::code::Code;
 use crate::proto::name::{AgentName, ZoneName};
 pub(crate) use field::compact;
@@ -129,6 +131,17 @@ pub fn read_all(documents: &[Value]) -> Vec<Result<Reading, Refusal>> {
 pub fn read_documents(body: Value) -> Vec<Result<Offer, Refusal>> {
     let offer = |reading: Reading| reading.deleted.map_or(Ok(reading.offer), Err);
     read_all(&documents_in(body)).into_iter().map(|outcome| outcome.and_then(offer)).collect()
+}
+
+/// Where an A2A card says that its agent is served, its main address first.
+///
+/// # Errors
+/// It is no card, or says it in a way that cannot be read.
+pub(crate) fn a2a_endpoints(card: &Value) -> Result<Vec<Endpoint>, String> {
+    let Value::Object(map) = card else { return Err("a card is a JSON object".into()) };
+    let notes = Notes::default();
+    a2a::endpoints(&Imported::new(Fields::new(map, JsonPath::default()), &notes))
+        .map_err(|why| why.to_string())
 }
 
 /// Whether it is a page of a registry's list: `{"servers": […], "metadata": {…}}`.

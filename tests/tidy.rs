@@ -96,7 +96,7 @@ const ARROWS: &[Row] = &[
     Row { name: "keys", holds: &["grant_file", "key_file"], uses: &["values", "files"] },
     Row { name: "addresses", holds: &["net::addresses"], uses: &["values"] },
     Row { name: "settings", holds: &["config"], uses: &["values", "keys", "addresses"] },
-    Row { name: "documents", holds: &["document"], uses: &["values"] },
+    Row { name: "documents", holds: &["document"], uses: &["sanitize", "values"] },
     Row { name: "a2a", holds: &["a2a"], uses: &[] },
     Row {
         name: "agents",

@@ -83,7 +83,8 @@ impl Part {
         Ok(Part { content, filename, media_type })
     }
 
-    fn write(&self) -> Value {
+    /// The part on the wire of 1.0.
+    pub fn write(&self) -> Value {
         let mut written = match &self.content {
             Content::Text(text) => json!({"text": text}),
             Content::Data(document) => json!({"data": document}),

@@ -6,15 +6,15 @@
 //! under its own policy.
 
 use reqwest::Response;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 
 use super::Invocation;
 use super::command::too_talkative;
 use super::event_stream::{ChatStream, StreamError};
 use super::partial_output::PartialOutput;
+use super::reach::Reach;
 use super::secrets::{Secrets, logged, read};
-use super::web::{Clients, Post, cut};
+use super::web::{Clients, Server, cut, is_event_stream};
 use crate::document::run_config::{Chat, GivenValue};
 use crate::proto::call::{CallFailure, Outcome, Progress, Report};
 use crate::proto::code::Code;
@@ -41,8 +41,8 @@ pub(super) async fn run(
         headers.insert("Authorization".into(), GivenValue::Literal(format!("Bearer {key}")));
     }
     // A model's server is mostly a stranger's: it is told of no caller, no conversation and no trace.
-    let labels = Vec::new();
-    let post = Post { url: &url, headers: &headers, labels, failed: Code::UpstreamFailed, secrets };
+    let (told, failed) = (Vec::new(), Code::UpstreamFailed);
+    let server = Server { url: &url, reach: Reach::Named, headers: &headers, told, failed, secrets };
     let mut answer = String::new();
     // Of several turns the last counts, and nobody knows before which that is.
     let mut partial = match chat.max_loops {
@@ -50,7 +50,7 @@ pub(super) async fn run(
         _ => PartialOutput::none(),
     };
     for turn in 1..=chat.max_loops {
-        let next = ask(chat, &post, clients, &messages, &mut partial)
+        let next = ask(chat, &server, clients, &messages, &mut partial)
             .await
             .map_err(|failure| begun(failure, turn))?;
         report(invocation, turn, chat.max_loops);
@@ -78,7 +78,7 @@ fn begun(failure: CallFailure, turn: u32) -> CallFailure {
 
 async fn ask(
     chat: &Chat,
-    post: &Post<'_>,
+    server: &Server<'_>,
     clients: &Clients,
     messages: &[Value],
     partial: &mut PartialOutput,
@@ -90,11 +90,11 @@ async fn ask(
     if let Some(temperature) = chat.temperature {
         body["temperature"] = json!(temperature);
     }
-    let response = post.open(clients, &body).await?;
+    let response = server.open(clients, &body).await?;
     if is_event_stream(response.headers()) {
-        return read_stream(post, response, partial).await;
+        return read_stream(server, response, partial).await;
     }
-    let answer = post.document(response).await?;
+    let answer = server.document(response).await?;
     text_of(&answer["choices"][0]["message"]["content"]).ok_or_else(|| {
         let message =
             "the model's server answered without `choices[0].message.content`; is `base_url` right?";
@@ -103,7 +103,7 @@ async fn ask(
 }
 
 async fn read_stream(
-    post: &Post<'_>,
+    server: &Server<'_>,
     mut response: Response,
     partial: &mut PartialOutput,
 ) -> Result<String, CallFailure> {
@@ -116,20 +116,15 @@ async fn read_stream(
         }
         StreamError::Failed(words) => {
             let what = "the model's server failed within its answer";
-            logged(post.failed, Outcome::Unknown, what, cut(&post.secrets.hide_keys(&words)))
+            logged(server.failed, Outcome::Unknown, what, cut(&server.secrets.hide_keys(&words)))
         }
     };
-    while let Some(part) = post.part(&mut response).await? {
+    while let Some(part) = server.part(&mut response).await? {
         let pushed = stream.push(&part);
         partial.push(stream.added());
         pushed.map_err(failure)?;
     }
     stream.finish().map_err(failure)
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
 }
 
 /// An answer is a text, or a list of parts some of which are texts.

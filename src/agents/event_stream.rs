@@ -1,14 +1,47 @@
-//! Server-sent events as a model's server sends its answer: the text of the answer, piece by piece.
+//! Server-sent events as servers stream their answers, each one line of JSON; and the answer of a model's server, whose text
+//! comes piece by piece.
 
 use serde_json::Value;
 
 use super::CALL_BYTES_MAX;
 
+/// Events, as far as they have come.
+#[derive(Default)]
+pub(super) struct Events {
+    /// Of a line whose end has not come; at most [`CALL_BYTES_MAX`] bytes.
+    line: Vec<u8>,
+}
+
+impl Events {
+    /// Takes a part of the stream, and gives the data of each event to `take`; names of events, ids and comments say nothing.
+    pub(super) fn push<E: From<StreamError>>(
+        &mut self,
+        part: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for piece in part.split_inclusive(|byte| *byte == b'\n') {
+            if self.line.len() + piece.len() > CALL_BYTES_MAX {
+                return Err(StreamError::TooLarge.into());
+            }
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                line.strip_prefix(b"data:").map_or(Ok(()), |data| take(data.trim_ascii()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// The answer of a chat model, as far as it has come.
 #[derive(Default)]
 pub(super) struct ChatStream {
-    /// Of a line whose end has not come; at most [`CALL_BYTES_MAX`] bytes.
-    line: Vec<u8>,
+    events: Events,
+    answer: ChatAnswer,
+}
+
+#[derive(Default)]
+struct ChatAnswer {
     text: String,
     /// How much of the text was given out by [`ChatStream::added`].
     given: usize,
@@ -29,33 +62,24 @@ pub(super) enum StreamError {
 impl ChatStream {
     /// Takes a part of the stream.
     pub(super) fn push(&mut self, part: &[u8]) -> Result<(), StreamError> {
-        for piece in part.split_inclusive(|byte| *byte == b'\n') {
-            if self.line.len() + piece.len() > CALL_BYTES_MAX {
-                return Err(StreamError::TooLarge);
-            }
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.line);
-                self.take_line(&line)?;
-            }
-        }
-        Ok(())
+        let ChatStream { events, answer } = self;
+        events.push(part, |data| answer.take(data))
     }
 
     /// The text that has come since this was asked last, also where the stream then failed.
     pub(super) fn added(&mut self) -> &str {
-        let from = std::mem::replace(&mut self.given, self.text.len());
-        &self.text[from..]
+        let from = std::mem::replace(&mut self.answer.given, self.answer.text.len());
+        &self.answer.text[from..]
     }
 
     /// The whole answer, once the stream has ended.
     pub(super) fn finish(self) -> Result<String, StreamError> {
-        if self.is_complete { Ok(self.text) } else { Err(StreamError::Broken) }
+        if self.answer.is_complete { Ok(self.answer.text) } else { Err(StreamError::Broken) }
     }
+}
 
-    /// Each event is one line of JSON here; names of events, ids and comments say nothing.
-    fn take_line(&mut self, line: &[u8]) -> Result<(), StreamError> {
-        let Some(data) = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) else { return Ok(()) };
+impl ChatAnswer {
+    fn take(&mut self, data: &[u8]) -> Result<(), StreamError> {
         if data == b"[DONE]" {
             self.is_complete = true;
             return Ok(());

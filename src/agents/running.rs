@@ -14,13 +14,16 @@ use super::call_log::CallLog;
 use super::command::{self, StderrTail, too_talkative};
 use super::concurrency::{ConcurrencyLimiter, Ticket};
 use super::correlation::labels;
+use super::reach::Reach;
 use super::schema::{self, Schema};
 use super::secrets::Secrets;
 use super::state::{AgentEvent, AgentState};
 use super::tools::McpUpstream;
 use super::upstream::structure;
-use super::web::Post;
-use super::{CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, builtin, chat};
+use super::web::Server;
+use super::{
+    CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, a2a, builtin, chat,
+};
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, CallId, Outcome, Word};
 use crate::proto::code::Code;
@@ -40,7 +43,9 @@ pub(super) struct RunningAgent {
     input: Checked,
     output: Checked,
     limiter: Arc<ConcurrencyLimiter>,
-    secrets: Secrets,
+    secrets: Arc<Secrets>,
+    /// The card of an agent that is behind A2A.
+    cards: a2a::CardCache,
     /// The servers of an agent that is tools of them.
     upstream: Option<Arc<McpUpstream>>,
 }
@@ -89,7 +94,8 @@ impl RunningAgent {
             output: Checked::new(name, card.output_schema.as_deref(), schema::default_output()),
             timeout: Duration::from_secs(u64::from(limits.timeout_s)),
             limiter: Arc::new(ConcurrencyLimiter::new(count, run_config.max_queue, run_config.rate_limit)),
-            secrets: Secrets::of(run_config),
+            secrets: Arc::new(Secrets::of(run_config)),
+            cards: a2a::CardCache::default(),
             name: name.clone(),
             local: local.clone(),
             run_config: run_config.clone(),
@@ -245,10 +251,15 @@ impl RunningAgent {
                 command::run(program, &self.run_config, &shared.watch, invocation, tail).await
             }
             Runner::Http(endpoint) => {
-                let (url, headers, secrets) = (&*endpoint.url, &endpoint.headers, &self.secrets);
-                let labels = labels(invocation);
-                let post = Post { url, headers, labels, failed: Code::AgentFailed, secrets };
-                post.send(&shared.clients, &invocation.input).await
+                let (url, headers, secrets) = (&*endpoint.url, &endpoint.headers, &*self.secrets);
+                let labels = labels(invocation).into_iter();
+                let told = labels.map(|(label, value)| (label.header(), value)).collect();
+                let (reach, failed) = (Reach::Named, Code::AgentFailed);
+                let server = Server { url, reach, headers, told, failed, secrets };
+                server.post(&shared.clients, &invocation.input).await
+            }
+            Runner::A2a(agent) => {
+                a2a::run(agent, &self.cards, &self.secrets, &shared.clients, invocation).await
             }
             Runner::Chat(chat) => chat::run(chat, &self.secrets, &shared.clients, invocation).await,
             Runner::Mcp { tool, .. } => match &self.upstream {
@@ -278,8 +289,8 @@ impl RunningAgent {
             Runner::Command(_) | Runner::Http(_) | Runner::Mcp { .. } => {
                 unwrap_answer(answer).map_err(|failure| self.hidden(failure))
             }
-            // An echo gives back what it got, even where that looks like the paper's output.
-            Runner::Chat(_) | Runner::Builtin(_) => Ok(answer),
+            // An echo gives back what it got, even where that looks like the paper's output; in A2A the task says how it ended.
+            Runner::Chat(_) | Runner::A2a(_) | Runner::Builtin(_) => Ok(answer),
         }
     }
 
@@ -317,8 +328,10 @@ impl RunningAgent {
 fn event_of(done: &Result<Value, CallFailure>, is_hurried: bool) -> Option<AgentEvent> {
     match done {
         Ok(_) => Some(AgentEvent::Completion),
-        // A tool that is not there is named by the caller.
-        Err(CallFailure { code: Code::BadInput | Code::Busy | Code::NotFound, .. }) => None,
+        // A tool that is not there is named by the caller, and who is asked something did not fail.
+        Err(CallFailure {
+            code: Code::BadInput | Code::Busy | Code::NeedsInput | Code::NotFound, ..
+        }) => None,
         // Else whoever calls with little time could make any agent look broken.
         Err(CallFailure { code: Code::Deadline, .. }) if is_hurried => None,
         Err(_) => Some(AgentEvent::Failure),
@@ -414,8 +427,10 @@ mod tests {
         {
             assert_eq!(event_of(&failed(code), false), Some(AgentEvent::Failure), "{code}");
         }
-        for (code, is_hurried) in
-            [(Code::BadInput, false), (Code::Busy, false), (Code::NotFound, false), (Code::Deadline, true)]
+        for (code, is_hurried) in [Code::BadInput, Code::Busy, Code::NeedsInput, Code::NotFound]
+            .map(|code| (code, false))
+            .into_iter()
+            .chain([(Code::Deadline, true)])
         {
             assert_eq!(event_of(&failed(code), is_hurried), None, "{code}");
         }

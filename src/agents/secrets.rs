@@ -36,7 +36,7 @@ impl Secrets {
         match &run_config.runner {
             Runner::Command(program) => secrets.add_program(program),
             Runner::Mcp { servers, .. } => servers.iter().for_each(|server| secrets.add_server(server)),
-            Runner::Http(endpoint) => secrets.add_endpoint(endpoint),
+            Runner::Http(endpoint) | Runner::A2a(endpoint) => secrets.add_endpoint(endpoint),
             Runner::Chat(chat) => secrets.add_chat(chat),
             Runner::Builtin(_) => {}
         }

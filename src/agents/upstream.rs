@@ -9,6 +9,7 @@
 
 mod answer;
 mod child;
+mod events;
 mod http;
 mod listing;
 mod message;

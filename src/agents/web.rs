@@ -1,20 +1,20 @@
-//! Agents behind HTTP: a POST of JSON. Redirects are followed within their origin, answers are bounded, and the address comes
-//! from the agent's file alone.
+//! Agents behind HTTP: requests with JSON. Redirects are followed within their origin, and answers are bounded.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use hyper::body::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER};
-use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 
 use super::CALL_BYTES_MAX;
 use super::command::{json_or_text, too_talkative};
+use super::reach::{PublicAddresses, Reach};
 use super::secrets::{Secrets, logged, read_all};
-use crate::document::run_config::{CallLabel, GivenValue};
+use crate::document::run_config::GivenValue;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 
@@ -28,20 +28,33 @@ const WAIT_MAX: Duration = Duration::from_secs(3_600);
 const REDIRECTS_MAX: usize = 5;
 
 /// The clients of all agents of this host, made at the first call.
+#[derive(Clone, Default)]
+pub(super) struct Clients(Arc<Kinds>);
+
 #[derive(Default)]
-pub(super) struct Clients {
+struct Kinds {
     direct: OnceLock<Client>,
     usual: OnceLock<Client>,
+    public: OnceLock<Client>,
 }
 
 impl Clients {
     /// The client for this address: only what is not on this machine may be asked through a proxy.
-    fn of(&self, url: &Url) -> Result<&Client, CallFailure> {
-        let place = if is_loopback(url) { &self.direct } else { &self.usual };
+    fn of(&self, url: &Url, reach: Reach) -> Result<&Client, CallFailure> {
+        let place = match reach {
+            Reach::Public => &self.0.public,
+            Reach::Named if is_loopback(url) => &self.0.direct,
+            Reach::Named => &self.0.usual,
+        };
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let built = builder(url)
+        let settings = match reach {
+            // A proxy would find the address by itself, and nobody would judge it.
+            Reach::Public => Client::builder().no_proxy().dns_resolver(Arc::new(PublicAddresses)),
+            Reach::Named => builder(url),
+        };
+        let built = settings
             // Followed by hand, because a library makes another request of a POST.
             .redirect(redirect::Policy::none())
             .connect_timeout(CONNECT)
@@ -61,20 +74,25 @@ pub(super) fn builder(url: &Url) -> reqwest::ClientBuilder {
     if is_loopback(url) { Client::builder().no_proxy() } else { Client::builder() }
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether it is on this machine. So is the address that stands for all of its own: some servers name it as theirs.
+pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    address.map_or_else(|_| host == "localhost" || host.ends_with(".localhost"), |it| it.is_loopback())
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
 }
 
 /// One address that an agent is behind.
-pub(super) struct Post<'a> {
-    /// Where to.
+pub(super) struct Server<'a> {
+    /// Where it is.
     pub(super) url: &'a str,
+    /// Who named the address.
+    pub(super) reach: Reach,
     /// What every request carries.
     pub(super) headers: &'a BTreeMap<String, GivenValue>,
-    /// What it is told of the call.
-    pub(super) labels: Vec<(CallLabel, String)>,
+    /// What it is told beside them.
+    pub(super) told: Vec<(&'static str, String)>,
     /// The code of an answer other than 2xx. Only an agent that failed speaks to its callers; what a model's server says is
     /// about this host's account.
     pub(super) failed: Code,
@@ -82,31 +100,44 @@ pub(super) struct Post<'a> {
     pub(super) secrets: &'a Secrets,
 }
 
-impl Post<'_> {
+impl Server<'_> {
     /// Posts the input and takes the answer's body, JSON or text.
-    pub(super) async fn send(&self, clients: &Clients, input: &Value) -> Result<Value, CallFailure> {
+    pub(super) async fn post(&self, clients: &Clients, input: &Value) -> Result<Value, CallFailure> {
         let response = self.open(clients, input).await?;
         self.document(response).await
     }
 
     /// Posts the input: an answer of success, of which only the head is here.
     pub(super) async fn open(&self, clients: &Clients, input: &Value) -> Result<Response, CallFailure> {
+        let response = self.ask(clients, Some(input)).await?;
+        if response.status().is_success() { Ok(response) } else { Err(self.refused(response).await) }
+    }
+
+    /// Posts a document, or gets one where there is none to post: an answer of any status, of which only the head is here.
+    pub(super) async fn ask(
+        &self,
+        clients: &Clients,
+        document: Option<&Value>,
+    ) -> Result<Response, CallFailure> {
         let unusable = |why: &str| {
             logged(Code::StartFailed, Outcome::NotStarted, "the agent's server cannot be asked", why)
         };
         let mut url = Url::parse(self.url).map_err(|error| unusable(&format!("its URL: {error}")))?;
         let headers = read_all(self.headers).map_err(|why| unusable(&why))?;
-        let (client, body) = (clients.of(&url)?, input.to_string());
+        let (client, body) = (clients.of(&url, self.reach)?, document.map(Value::to_string));
         for _ in 0..=REDIRECTS_MAX {
-            let request = client.post(url.clone()).header(CONTENT_TYPE, "application/json");
+            let request = match &body {
+                Some(body) => {
+                    client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body.clone())
+                }
+                None => client.get(url.clone()),
+            };
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, value));
-            let request = self
-                .labels
-                .iter()
-                .fold(request, |request, (label, value)| request.header(label.header(), value));
-            let response = self.ask(request.body(body.clone())).await?;
+            let request =
+                self.told.iter().fold(request, |request, (name, value)| request.header(*name, value));
+            let response = request.send().await.map_err(|error| self.unsent(error))?;
             if !response.status().is_redirection() {
-                return self.succeeded(response).await;
+                return Ok(response);
             }
             url = moved(&url, response.headers()).map_err(|why| {
                 logged(self.failed, Outcome::Done, "the agent's server sends its callers elsewhere", why)
@@ -114,10 +145,6 @@ impl Post<'_> {
         }
         let why = format!("it redirects more than {REDIRECTS_MAX} times");
         Err(logged(self.failed, Outcome::Done, "the agent's server sends its callers elsewhere", why))
-    }
-
-    async fn ask(&self, request: RequestBuilder) -> Result<Response, CallFailure> {
-        request.send().await.map_err(|error| self.unsent(error))
     }
 
     fn unsent(&self, error: reqwest::Error) -> CallFailure {
@@ -142,28 +169,33 @@ impl Post<'_> {
         response.chunk().await.map_err(|error| self.unsent(error))
     }
 
-    async fn succeeded(&self, response: Response) -> Result<Response, CallFailure> {
+    async fn refused(&self, response: Response) -> CallFailure {
+        if let Some(busy) = busy_of(&response) {
+            return busy;
+        }
         let status = response.status();
-        if status.is_success() {
-            return Ok(response);
+        match self.read(response).await {
+            Ok(body) => self.failure(status, &body),
+            Err(failure) => failure,
         }
-        let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
-        if refuses_for_now(status.as_u16(), after) {
-            return Err(busy("the agent's server", after.and_then(wait_asked)));
-        }
-        let reason = reason(&self.read(response).await?);
+    }
+
+    /// The failure that an answer other than 2xx is.
+    pub(super) fn failure(&self, status: StatusCode, body: &[u8]) -> CallFailure {
+        let reason = reason(body);
         if self.failed != Code::AgentFailed {
             let (what, said) =
                 (format!("the agent's server answered {status}"), self.secrets.hide_keys(&reason));
-            return Err(logged(self.failed, Outcome::Done, &what, cut(&said)));
+            return logged(self.failed, Outcome::Done, &what, cut(&said));
         }
         // Cut last, or the half of a secret would be left.
         let said = cut(&self.secrets.hide(&reason));
         let said = if said.is_empty() { said } else { format!(": {said}") };
-        Err(CallFailure::new(self.failed, Outcome::Done, format!("the server answered {status}{said}")))
+        CallFailure::new(self.failed, Outcome::Done, format!("the server answered {status}{said}"))
     }
 
-    async fn read(&self, mut response: Response) -> Result<Vec<u8>, CallFailure> {
+    /// The body of an answer, as it is.
+    pub(super) async fn read(&self, mut response: Response) -> Result<Vec<u8>, CallFailure> {
         let mut body = Vec::new();
         while let Some(part) = self.part(&mut response).await? {
             // Counted as it comes: an announced length may be wrong or missing.
@@ -203,6 +235,19 @@ pub(super) fn is_within(from: &Url, to: &Url) -> Result<(), String> {
     Err(format!("it redirects to {}, which is another origin; write that URL into the file", cut(&place)))
 }
 
+/// Whether an answer comes as events.
+pub(super) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("text/event-stream")
+}
+
+/// The failure of a call whose server takes none for now.
+pub(super) fn busy_of(response: &Response) -> Option<CallFailure> {
+    let after = response.headers().get(RETRY_AFTER).and_then(|after| after.to_str().ok());
+    refuses_for_now(response.status().as_u16(), after)
+        .then(|| busy("the agent's server", after.and_then(wait_asked)))
+}
+
 /// 429, and 503 of a server that says when it will be back.
 pub(super) fn refuses_for_now(status: u16, retry_after: Option<&str>) -> bool {
     status == 429 || status == 503 && retry_after.is_some()
@@ -238,6 +283,13 @@ fn reason(body: &[u8]) -> String {
         .iter()
         .find_map(|pointer| parsed.pointer(pointer).and_then(Value::as_str));
     message.map_or_else(|| String::from_utf8_lossy(body).trim().to_owned(), |it| it.trim().to_owned())
+}
+
+/// How a body begins that is not what was to come; for the log.
+pub(super) fn beginning(body: &[u8], secrets: &Secrets) -> String {
+    // Far more than is kept, so that no secret is searched for in halves.
+    let head = &body[..body.len().min(8 * ERROR_CHARS_MAX)];
+    cut(&secrets.hide_keys(&String::from_utf8_lossy(head)))
 }
 
 pub(super) fn cut(text: &str) -> String {

@@ -37,7 +37,8 @@ pub(super) fn new(args: &AgentNewArgs, console: Console) -> Result<Exit, Failure
     Ok(Exit::Done)
 }
 
-fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file that is not there yet.
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
     // Never over a file that came in between.
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| {

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(super) use self::agents::{
-    AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
+    AdoptArgs, AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs,
+    agent_name,
 };
 pub(super) use self::calls::{
     CallArgs, QueueArgs, QueueCommand, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs,
@@ -118,6 +119,11 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: AgentCommand,
     },
+    /// Write the file that makes a listing callable through this host, after showing what it runs or asks
+    #[command(before_help = "Examples:\n\
+            \x20 aop adopt ai.exa/exa               # shows it, asks, writes ai-exa_exa.toml; runs nothing\n\
+            \x20 aop adopt weather@acme.org --name weather --dir agents")]
+    Adopt(AdoptArgs),
     /// Whom a name means here, where several owners have it
     #[command(before_help = "Examples:\n  aop owner list\n  aop owner trust summarizer 12D3…")]
     Owner {

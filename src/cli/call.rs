@@ -145,7 +145,11 @@ fn failed(error: &CallError, outcome: Option<Outcome>, args: &CallArgs) -> Failu
             "ask its publisher where it is served, or find another with `aop find`: it names no endpoint"
                 .into()
         }
-        _ if error.code == Code::NotCallable => "use one of its endpoints".into(),
+        _ if error.code == Code::NotCallable => {
+            format!(
+                "make it callable through a host of yours: `aop adopt {agent}`; or use one of its endpoints"
+            )
+        }
         _ => advice(outcome).into(),
     };
     Failure::new(exit(error, outcome), error.message.as_str(), advice).coded(error.code)

@@ -53,7 +53,7 @@ const AGENT_KEYS: [&str; 30] = [
 /// Keys that name files of the host; only an agent's file may have them.
 const FILE_KEYS: [&str; 2] = ["owner_key", "grant"];
 /// Ways to run an agent, of which `[agent.run]` has exactly one.
-const RUNNERS: [&str; 5] = ["command", "mcp", "http", "chat", "builtin"];
+const RUNNERS: [&str; 6] = ["command", "mcp", "http", "chat", "a2a", "builtin"];
 /// Most MCP servers of one agent: each may be a process.
 const SERVERS_MAX: usize = 16;
 
@@ -244,13 +244,14 @@ fn check_rate(fields: &Fields<'_>) -> Result<(), Violation> {
 }
 
 fn check_run(run: &Fields<'_>) -> Result<(), Violation> {
-    run.only(&["command", "env", "mcp", "http", "chat", "builtin", "tool"])?;
+    run.only(&["command", "env", "mcp", "http", "chat", "a2a", "builtin", "tool"])?;
     let given: Vec<&str> = RUNNERS.into_iter().filter(|key| run.value(key).is_some()).collect();
     match given[..] {
         ["command"] => check_command(run)?,
         ["mcp"] => check_mcp(run)?,
         ["http"] => check_http(run)?,
         ["chat"] => check_chat(run)?,
+        ["a2a"] => check_a2a(run)?,
         ["builtin"] => drop(run.choice("builtin", &["echo", "sleep", "fail"])?),
         _ => {
             let problem = match given.len() {
@@ -363,6 +364,12 @@ fn check_chat(run: &Fields<'_>) -> Result<(), Violation> {
         ),
         _ => Ok(()),
     }
+}
+
+fn check_a2a(run: &Fields<'_>) -> Result<(), Violation> {
+    let Some(a2a) = run.object("a2a")? else { return Ok(()) };
+    a2a.only(&["card", "headers", "header_env"])?;
+    check_endpoint(&a2a, "card")
 }
 
 /// A key that belongs to another kind of server would be passed over without a word.

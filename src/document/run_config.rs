@@ -95,6 +95,8 @@ pub enum Runner {
     Http(Endpoint),
     /// A chat model behind an OpenAI-compatible API.
     Chat(Chat),
+    /// An A2A agent, by the address of its card.
+    A2a(Endpoint),
     /// An agent of this program, to try and to measure.
     Builtin(Builtin),
 }
@@ -232,6 +234,9 @@ impl Runner {
         }
         if let Some(chat) = run.get("chat") {
             return Chat::read(chat).map(Runner::Chat);
+        }
+        if let Some(a2a) = run.get("a2a") {
+            return Endpoint::read(a2a, "card").map(Runner::A2a);
         }
         Some(Runner::Builtin(match run.get("builtin")?.as_str()? {
             "echo" => Builtin::Echo,

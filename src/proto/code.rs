@@ -167,6 +167,7 @@ codes! {
     StartFailed "start_failed" 503 Failure Later Agent "The agent could not be started.";
     UpstreamFailed "upstream_failed" 503 Failure Unsure Agent "What the agent is made of gave no answer.";
     AgentFailed "agent_failed" 503 Failure Unsure Agent "The agent says that it failed.";
+    NeedsInput "needs_input" 409 Failure Never Sender "The agent asks a question, and goes on only when it is answered.";
     TooHungry "too_hungry" 503 Failure Never Agent "The agent took more memory or processes than its host lets it.";
     BadOutput "bad_output" 503 Failure Unsure Agent "The agent's output cannot be used.";
 

@@ -65,6 +65,7 @@ fn help_leads_with_examples() {
         "register",
         "deregister",
         "agents",
+        "adopt",
         "zones",
         "zone",
         "peers",

@@ -1,5 +1,6 @@
 //! Local agents with real processes, real HTTP servers and real folders: what a call may do, and what ends it.
 
+mod a2a;
 mod context;
 mod folder;
 mod limits;

@@ -4,6 +4,7 @@
 //! forgot, and follows redirects within the origin. The address comes from the agent's file alone, and no error repeats it.
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,30 +32,26 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Attempts to resume a broken response stream, after 1, 2 and 4 seconds: then its call fails.
 const RESUMES_MAX: usize = 3;
 /// Redirects of one request: a slash at the end and a path that moved are two; more lead in a circle.
-const REDIRECTS_MAX: usize = 5;
+pub(super) const REDIRECTS_MAX: usize = 5;
 
 type HttpError = StreamableHttpError<reqwest::Error>;
 type Posted = Result<StreamableHttpPostResponse, HttpError>;
 #[expect(clippy::disallowed_types, reason = "the library takes headers so")]
-type Headers = std::collections::HashMap<HeaderName, HeaderValue>;
+pub(super) type Headers = std::collections::HashMap<HeaderName, HeaderValue>;
 
-/// A transport to the server at this address.
+/// A transport to the server at this address. It notes in `is_refused` that the server takes no POST there, as servers of the
+/// older transport do.
 ///
 /// # Errors
 /// Why there can be none, for the log.
 pub(super) fn transport(
     endpoint: &Endpoint,
     secrets: Arc<Secrets>,
+    is_refused: Arc<AtomicBool>,
 ) -> Result<StreamableHttpClientTransport<HttpClient>, String> {
     let url = Url::parse(&endpoint.url).map_err(|error| format!("its URL: {error}"))?;
     let moved = Arc::<Mutex<Option<Arc<str>>>>::default();
-    let http = web::builder(&url)
-        .connect_timeout(CONNECT_MAX)
-        .redirect(follow(moved.clone()))
-        // A connection whose last answer was not read to its end would delay the next request.
-        .pool_max_idle_per_host(0)
-        .build()
-        .map_err(|error| format!("no HTTP client: {}", web::chain(&error)))?;
+    let http = client(&url, follow(moved.clone()))?;
     let mut resumes = ExponentialBackoff::default();
     resumes.max_times = Some(RESUMES_MAX);
     let mut config = StreamableHttpClientTransportConfig::with_uri(endpoint.url.as_str())
@@ -63,14 +60,37 @@ pub(super) fn transport(
         .max_sse_event_size(MESSAGE_BYTES_MAX)
         .max_json_response_size(MESSAGE_BYTES_MAX);
     config.retry_config = Arc::new(resumes);
+    config.custom_headers = headers(endpoint)?;
+    Ok(StreamableHttpClientTransport::with_client(HttpClient { http, moved, secrets, is_refused }, config))
+}
+
+/// A client for the server at this address.
+///
+/// # Errors
+/// Why there can be none, for the log.
+pub(super) fn client(url: &Url, redirects: redirect::Policy) -> Result<reqwest::Client, String> {
+    web::builder(url)
+        .connect_timeout(CONNECT_MAX)
+        .redirect(redirects)
+        // A connection whose last answer was not read to its end would delay the next request.
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|error| format!("no HTTP client: {}", web::chain(&error)))
+}
+
+/// The headers of every request.
+///
+/// # Errors
+/// Which of them is none, for the log.
+pub(super) fn headers(endpoint: &Endpoint) -> Result<Headers, String> {
+    let mut headers = Headers::new();
     for (name, value) in read_all(&endpoint.headers)? {
         let name = HeaderName::from_str(name).map_err(|_| format!("`{name}` is no name of a header"))?;
         let value =
             HeaderValue::from_str(&value).map_err(|_| format!("`{name}` has no value of a header"))?;
-        config.custom_headers.insert(name, value);
+        headers.insert(name, value);
     }
-    let client = HttpClient { http, moved, secrets };
-    Ok(StreamableHttpClientTransport::with_client(client, config))
+    Ok(headers)
 }
 
 /// Redirects that keep a POST a POST are followed within the origin; of the others the place is noted, and the POST is sent
@@ -104,6 +124,8 @@ pub(super) struct HttpClient {
     /// Where the server said it is, within the origin.
     moved: Arc<Mutex<Option<Arc<str>>>>,
     secrets: Arc<Secrets>,
+    /// Whether the server takes no POST here.
+    is_refused: Arc<AtomicBool>,
 }
 
 /// One message and what goes with it.
@@ -147,6 +169,9 @@ impl HttpClient {
     /// Sends a request, and sees that whatever comes back ends it.
     async fn ask(&self, message: ClientJsonRpcMessage, id: RequestId, parcel: Parcel) -> Posted {
         let answered = self.send(message, &parcel).await;
+        if parcel.session.is_none() && takes_no_post(&answered) {
+            self.is_refused.store(true, Ordering::Relaxed);
+        }
         if is_refusal(&answered, &id) && self.has_forgotten(&parcel).await {
             // The library opens the session again and repeats the request, once: the server did not look at it.
             return Err(StreamableHttpError::SessionExpired);
@@ -282,6 +307,13 @@ fn is_refusal(answered: &Posted, id: &RequestId) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether nobody takes messages at this address: the statuses after which the specification has a client try the older
+/// transport (2025-03-26, backwards compatibility).
+fn takes_no_post(answered: &Posted) -> bool {
+    let Err(StreamableHttpError::UnexpectedServerResponse(said)) = answered else { return false };
+    ["HTTP 400", "HTTP 404", "HTTP 405"].iter().any(|status| said.starts_with(status))
 }
 
 /// The only message of a response, as the answer of its request: HTTP says whose it is, whatever id stands in it.

@@ -1,6 +1,7 @@
 //! One MCP server over its whole life: up, down, up again.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use rmcp::service::RoleClient;
 use rmcp::transport::Transport;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
 use super::child::Child;
+use super::events::EventStream;
 use super::http;
 use super::session::{Connection, Opening, Session};
 use super::union::Union;
@@ -28,6 +30,8 @@ pub(super) const CALLS_MAX: usize = 64;
 const PAUSE_START: Duration = Duration::from_millis(500);
 /// Longest pause: a server that comes back is found within half a minute.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long a stream of the older transport has to say where messages are posted.
+const STREAM_MAX: Duration = Duration::from_secs(10);
 /// A server that was up this long is no crash loop, so its next pause is short again.
 const STABLE_MIN: Duration = Duration::from_secs(60);
 
@@ -130,10 +134,26 @@ impl Server {
                 }
                 Err(error) => format!("it cannot be started: {error}"),
             },
-            McpServer::Url(endpoint) => match http::transport(endpoint, self.secrets.clone()) {
-                Ok(transport) => self.connect(transport, restarts, stop).await,
-                Err(why) => format!("it cannot be asked: {why}"),
-            },
+            McpServer::Url(endpoint) if restarts.opening == Opening::EventStream => {
+                let opened = timeout(STREAM_MAX, EventStream::open(endpoint, self.secrets.clone()));
+                let opened = tokio::select! {
+                    opened = opened => opened.unwrap_or_else(|_| Err(format!("no stream within {STREAM_MAX:?}"))),
+                    () = stop.cancelled() => Err("it is no longer wanted".into()),
+                };
+                match opened {
+                    Ok(transport) => self.connect(transport, restarts, stop).await,
+                    Err(why) => {
+                        restarts.turn();
+                        format!("it takes no messages, and in the older way: {why}")
+                    }
+                }
+            }
+            McpServer::Url(endpoint) => {
+                match http::transport(endpoint, self.secrets.clone(), restarts.is_refused.clone()) {
+                    Ok(transport) => self.connect(transport, restarts, stop).await,
+                    Err(why) => format!("it cannot be asked: {why}"),
+                }
+            }
         }
     }
 
@@ -145,7 +165,9 @@ impl Server {
             let (session, tools) = Session::open(transport, restarts.opening, self.secrets.clone())
                 .await
                 .inspect_err(|_| restarts.turn())?;
-            restarts.opening = session.opening();
+            if restarts.opening != Opening::EventStream {
+                restarts.opening = session.opening();
+            }
             restarts.up_since = Some(Instant::now());
             // Callable before it is listed: whoever learns of a tool finds its server there.
             *self.connection() = Some(session.connection.clone());
@@ -168,18 +190,26 @@ impl Server {
 #[derive(Default)]
 struct RestartState {
     opening: Opening,
-    /// The next start is the second half of this one.
+    /// The server takes no message at its address.
+    is_refused: Arc<AtomicBool>,
+    /// The next start goes on with this one.
     at_once: bool,
     up_since: Option<Instant>,
     failures: u32,
 }
 
 impl RestartState {
-    /// Both openings are tried before a start counts as failed: there are servers that know the new one well enough to
-    /// refuse it, and slow ones that meet the end of its time.
+    /// Every opening is tried before a start counts as failed: there are servers that know the new one well enough to refuse
+    /// it, slow ones that meet the end of its time, and those of the older transport.
     fn turn(&mut self) {
-        self.at_once = self.opening == Opening::Either;
-        self.opening = if self.at_once { Opening::Initialize } else { Opening::Either };
+        let is_refused = self.is_refused.swap(false, Ordering::Relaxed);
+        let next = match self.opening {
+            Opening::Either => Some(Opening::Initialize),
+            Opening::Initialize if is_refused => Some(Opening::EventStream),
+            Opening::Initialize | Opening::EventStream => None,
+        };
+        self.at_once = next.is_some();
+        self.opening = next.unwrap_or_default();
     }
 
     /// Exponential backoff with full jitter.

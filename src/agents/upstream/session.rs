@@ -45,6 +45,8 @@ pub(super) enum Opening {
     Either,
     /// `initialize` at once: what the server spoke last, or what is left to try.
     Initialize,
+    /// The same over the older transport, of a server that takes no message at its address.
+    EventStream,
 }
 
 /// An open connection, shared by its calls.
@@ -127,7 +129,7 @@ impl Session {
                 preferred_versions: vec![ProtocolVersion::LATEST],
                 legacy_version: Some(ProtocolVersion::LATEST_WITH_INITIALIZE),
             },
-            Opening::Initialize => ClientLifecycleMode::Initialize,
+            Opening::Initialize | Opening::EventStream => ClientLifecycleMode::Initialize,
         };
         let service = Client { recheck: recheck.clone() }.serve_with_lifecycle(wire, lifecycle).await?;
         let connection = Connection { peer: service.peer().clone(), reports, secrets, recheck, closed };

@@ -12,6 +12,7 @@ use crate::document::run_config::{Endpoint, GivenValue, Program};
 use crate::proto::call::{CallId, Report};
 use crate::proto::code::Code;
 
+mod events;
 mod http;
 mod quirks;
 

@@ -77,6 +77,24 @@ impl AgentNamesArgs {
     }
 }
 
+#[derive(Args, Debug)]
+pub(in crate::cli) struct AdoptArgs {
+    /// Full name, bare name, id, or name in the original document
+    #[arg(value_name = "AGENT", allow_hyphen_values = true, value_parser = agent_name)]
+    pub(in crate::cli) agent: String,
+    /// Folder of the file
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(in crate::cli) dir: PathBuf,
+    /// Its name here; the default is the listing's
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) name: Option<String>,
+    /// Write it without asking
+    #[arg(long)]
+    pub(in crate::cli) yes: bool,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+}
+
 #[derive(Subcommand, Debug)]
 pub(in crate::cli) enum AgentCommand {
     /// Write the files of an agent to start from; none is ever overwritten

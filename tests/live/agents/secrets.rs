@@ -82,6 +82,29 @@ fn addresses() -> Vec<(&'static str, String)> {
         .collect()
 }
 
+/// A2A agents whose cards are read, and that repeat what they were asked with each in its own way; the addresses of their cards.
+fn a2a_servers() -> impl Iterator<Item = (&'static str, String)> {
+    let ways = [
+        ("refuses", r#"{"error": {"code": -32000, "message": "not for REQUEST"}}"#),
+        (
+            "asks",
+            r#"{"result": {"task": {"id": "REQUEST", "status": {"state": "TASK_STATE_INPUT_REQUIRED",
+                "message": {"messageId": "m", "parts": [{"text": "are you REQUEST?"}]}}}}}"#,
+        ),
+        ("babbles", "<html>REQUEST</html>"),
+    ];
+    ways.into_iter().map(|(end, said)| {
+        let port = server(move |mut stream, request| {
+            let card = json!({"url": "/rpc", "preferredTransport": "JSONRPC"}).to_string();
+            let quoted = request.escape_default().to_string().replace("\\'", "'");
+            let body = if request.starts_with("GET") { card } else { said.replace("REQUEST", &quoted) };
+            drop(stream.write_all(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}").as_bytes()));
+        });
+        let place = format!("{CANARY}-user:{CANARY}-word@127.0.0.1:{port}");
+        (end, format!("http://{place}/{CANARY}-path/card.json?key={CANARY}-query"))
+    })
+}
+
 /// Every kind of agent with every failure that it can meet; the names.
 fn plant(folder: &Folder) -> Vec<String> {
     let mut names = Vec::new();
@@ -96,9 +119,13 @@ fn plant(folder: &Folder) -> Vec<String> {
     for (failure, url) in addresses() {
         agent(format!("http-{failure}"), format!("http = {{ url = \"{url}\", {headers} }}"));
         agent(format!("mcp-{failure}"), format!("mcp = {{ url = \"{url}\", {headers} }}"));
+        agent(format!("a2a-{failure}"), format!("a2a = {{ card = \"{url}\", {headers} }}"));
         let chat =
             format!("base_url = \"{url}\", {headers}, model = \"m\", system_prompt = \"{CANARY}-prompt\"");
         agent(format!("chat-{failure}"), format!("chat = {{ {chat} }}"));
+    }
+    for (end, card) in a2a_servers() {
+        agent(format!("a2a-{end}"), format!("a2a = {{ card = \"{card}\", {headers} }}"));
     }
     let key =
         format!("base_url = \"http://127.0.0.1:9/{CANARY}\", model = \"m\", api_key_env = \"{CANARY}_KEY\"");

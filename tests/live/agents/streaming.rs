@@ -13,7 +13,11 @@ use super::server::Server;
 use super::{PATIENCE, ended};
 
 /// A call whose caller wants output as it comes, with so much room for it.
-async fn streamed(agents: &Agents, name: &str, room: usize) -> (Result<Value, CallFailure>, Vec<String>) {
+pub(super) async fn streamed(
+    agents: &Agents,
+    name: &str,
+    room: usize,
+) -> (Result<Value, CallFailure>, Vec<String>) {
     let (reports, mut told) = mpsc::channel(room);
     let invocation = Invocation {
         reports: Some(reports),
