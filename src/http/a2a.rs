@@ -146,14 +146,14 @@ async fn rpc(
         None => Err(other_version(&asked)),
     };
     let answered = match request {
-        Ok(request) => answer(&a2a, &named, request).await,
+        Ok(request) => answer(&a2a, &named, &headers, request).await,
         Err(error) => Err(error),
     };
     Ok(match answered.map(|answer| answer.document(told_in)) {
         Ok(Ok(result)) => Json(json!({"jsonrpc": "2.0", "id": id, "result": result})).into_response(),
         Ok(Err(follower)) => {
             let enveloped = move |event: Value| json!({"jsonrpc": "2.0", "id": id, "result": event});
-            followed(follower, told_in, enveloped)
+            followed(*follower, told_in, enveloped)
         }
         Err(error) => refused(&id, &error, told_in),
     })
@@ -332,12 +332,12 @@ async fn rest(
         return other_version(&asked).rest();
     }
     let answered = match Request::read(method, params) {
-        Ok(request) => answer(a2a, named, request).await,
+        Ok(request) => answer(a2a, named, headers, request).await,
         Err(error) => Err(error),
     };
     match answered.map(|answer| answer.document(Version::V1)) {
         Ok(Ok(document)) => ([(header::CONTENT_TYPE, KIND)], document.to_string()).into_response(),
-        Ok(Err(follower)) => followed(follower, Version::V1, |event| event),
+        Ok(Err(follower)) => followed(*follower, Version::V1, |event| event),
         Err(error) => error.rest(),
     }
 }

@@ -90,11 +90,17 @@ pub(super) async fn batch(
 }
 
 fn options(query: CallQuery, headers: &HeaderMap) -> CallOptions {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let CallQuery { timeout, balance, .. } = query;
-    let mut options = CallOptions { timeout, balance, ..CallOptions::default() };
+    let mut options = CallOptions { timeout, balance, ..in_course_of(headers) };
     options.context.conversation = query.conversation;
     options.context.priority = query.priority;
+    options
+}
+
+/// A call that is part of what its headers name.
+pub(super) fn in_course_of(headers: &HeaderMap) -> CallOptions {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let mut options = CallOptions::default();
     // What is malformed counts as not there, as W3C Trace Context wants.
     options.context.trace = text("traceparent").and_then(|trace| trace.parse().ok());
     options.within = text(CALL_ID).and_then(|call| call.parse().ok());

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use axum::http::HeaderMap;
 use futures::future::BoxFuture;
 use futures::{FutureExt, Stream, stream};
 use serde_json::{Value, json};
@@ -15,6 +16,7 @@ use super::request::{Request, Sent, TaskQuery};
 use crate::a2a::{Artifact, Event, Message, Part, Role, Task, TaskState, TaskStatus, Version};
 use crate::api;
 use crate::host::{CallOptions, NamedAgent, TASK_WAIT_MAX, TaskClient};
+use crate::http::call::in_course_of;
 use crate::http::{closed, date};
 use crate::proto::call::{CallId, Report};
 use crate::proto::limits::CALL_TIME_MAX;
@@ -35,27 +37,33 @@ pub(super) enum Answer {
     Event(Event),
     Task(Task),
     List { tasks: Vec<Task>, total: usize, size: usize, next: String },
-    Stream(Follower),
+    Stream(Box<Follower>),
 }
 
 /// Answers a question about the work of an agent.
-pub(super) async fn answer(a2a: &A2a, agent: &NamedAgent, request: Request) -> Result<Answer, A2aError> {
-    let work = Work { tasks: TaskClient::new(a2a.handle.clone()), agent };
+pub(super) async fn answer(
+    a2a: &A2a,
+    agent: &NamedAgent,
+    headers: &HeaderMap,
+    request: Request,
+) -> Result<Answer, A2aError> {
+    let work = Work { tasks: TaskClient::new(a2a.handle.clone()), agent, headers };
     match request {
         Request::Send(sent) => work.send(a2a, sent).await.map(|task| Answer::Event(Event::Task(task))),
-        Request::Stream(sent) => work.stream(a2a, &sent).await.map(Answer::Stream),
+        Request::Stream(sent) => work.stream(a2a, &sent).await.map(|it| Answer::Stream(Box::new(it))),
         Request::Get { id, history } => {
             Ok(Answer::Task(work.shown(&work.find(&id, Duration::ZERO).await?, history.is_wanted())))
         }
         Request::List(query) => work.list(&query).await,
         Request::Cancel { id } => work.cancel(&id).await.map(Answer::Task),
-        Request::Subscribe { id } => work.subscribe(a2a, &id).await.map(Answer::Stream),
+        Request::Subscribe { id } => work.subscribe(a2a, &id).await.map(|it| Answer::Stream(Box::new(it))),
     }
 }
 
 struct Work<'a> {
     tasks: TaskClient,
     agent: &'a NamedAgent,
+    headers: &'a HeaderMap,
 }
 
 impl Work<'_> {
@@ -159,7 +167,7 @@ impl Work<'_> {
         }
         let input = sent.input()?;
         let new = || CallId(rand::random()).to_string().parse().ok();
-        let mut options = CallOptions::default();
+        let mut options = in_course_of(self.headers);
         options.context.conversation = sent.conversation()?.or_else(new);
         let message = sent.message.write(Version::V1).to_string();
         Ok((input, options, Some(message).filter(|message| message.len() <= KEPT_MESSAGE_BYTES_MAX)))
@@ -387,7 +395,7 @@ impl Follower {
 
 impl Answer {
     /// What is sent, where it is one document.
-    pub(super) fn document(self, version: Version) -> Result<Value, Follower> {
+    pub(super) fn document(self, version: Version) -> Result<Value, Box<Follower>> {
         Ok(match self {
             Answer::Event(event) => event.write(version),
             Answer::Task(task) => task.write(version),

@@ -1,6 +1,6 @@
 //! Agents of the mesh as A2A servers: both versions, both bindings, tasks that are the node's.
 
-use aop::document::run_config::Builtin;
+use aop::document::run_config::{Builtin, Endpoint, GivenValue, RunConfig, Runner};
 use serde_json::{Value, json};
 
 use super::{Setup, Site, TOKEN, echo, hosted};
@@ -229,6 +229,19 @@ async fn an_agent_of_another_node_is_an_a2a_server_here_too() {
     let answer = here.rpc(agent, "1.0", "SendMessage", message("far")).await;
     assert_eq!(answer["result"]["task"]["artifacts"][0]["parts"], json!([{"text": "far"}]), "{answer}");
     assert!(!card.to_string().contains(TOKEN));
+
+    // An agent of the mesh that is an A2A agent elsewhere, here the one of the other node, gives what that one gives.
+    let card = format!("{}/a2a/echo@./.well-known/agent-card.json", far.base);
+    let headers = [("Authorization".to_owned(), GivenValue::Literal(format!("Bearer {TOKEN}")))].into();
+    let through = Runner::A2a(Endpoint { url: card, headers });
+    let mut agent = echo("through");
+    agent.run_config = Some(RunConfig::new(through, std::path::Path::new(".")));
+    here.node.handle.local_agents().replace(vec![agent]);
+    far.hears_of("through").await;
+    for input in [json!({"task": "there and back"}), json!({"task": "x", "img": "https://a.example/b.png"})] {
+        let (_, called) = far.post("/v1/call/through@.", &input).await;
+        assert_eq!((&called["success"], &called["result"]), (&json!(true), &input["task"]), "{called}");
+    }
     here.stop().await;
     far.stop().await;
 }
