@@ -1,6 +1,7 @@
 //! The JSON shapes of the HTTP API and of `--json`: one definition for the server that writes them and the client
 //! that reads them. Field names are a contract with scripts.
 
+mod imports;
 mod queues;
 mod tasks;
 mod words;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::imports::{Import, ImportError, ImportKind, ImportRun, Imports, Skipped, StartImport};
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{

@@ -10,6 +10,7 @@ mod client;
 mod dev;
 mod excerpt;
 mod failure;
+mod import;
 mod keys;
 mod log;
 mod mcp;
@@ -91,6 +92,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Status(args) => read::status(&args),
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
+        Command::Import(args) => import::import(&args, console),
         Command::Agent { command: AgentCommand::New(args) } => agent::new(&args, console),
         Command::Register(args) => register::register(&args, verbose, console),
         Command::Deregister(args) => register::deregister(&args),

@@ -4,6 +4,7 @@
 mod agent_states;
 mod events;
 mod handle;
+mod imports;
 mod joined;
 mod tasks;
 mod view;
@@ -22,9 +23,10 @@ use tokio::task::{JoinError, JoinHandle};
 
 pub use self::events::Events;
 pub use self::handle::{
-    BATCH_CALLS_MAX, CallOptions, Handle, OpenCall, PublishedServer, QueueClient, ServerDocuments,
-    ServerQuery, TASK_WAIT_MAX, TaskClient, call_batch,
+    BATCH_CALLS_MAX, CallOptions, Handle, ImportClient, ImportSettings, OpenCall, PublishedServer,
+    QueueClient, ServerDocuments, ServerQuery, TASK_WAIT_MAX, TaskClient, call_batch,
 };
+pub use self::imports::UnreadableImports;
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;
 pub use self::view::join_line;
@@ -82,6 +84,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The agents of this host; those it offered before and no longer has are withdrawn.
     pub agents: Agents,
+    /// Registries that it imports regularly.
+    pub imports: Vec<ImportSettings>,
     /// Its timings and limits; what the other fields say stands above what it says of that.
     pub timings: Config,
 }
@@ -105,6 +109,7 @@ impl Options {
             trusted_nets: TrustedNets::default(),
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
+            imports: Vec::new(),
             timings: Config::default(),
         }
     }
@@ -119,6 +124,9 @@ pub enum StartError {
     /// The zones that were joined in an earlier run.
     #[error(transparent)]
     Zones(#[from] UnreadableZones),
+    /// The imports of earlier runs.
+    #[error(transparent)]
+    Imports(#[from] UnreadableImports),
     /// The folder of the tasks.
     #[error(transparent)]
     Tasks(#[from] FolderError),
@@ -162,9 +170,11 @@ pub async fn start(mut options: Options) -> Result<Running, StartError> {
     let peers_file = Some(options.data_dir.join(PEERS_FILE));
     let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
     let transport = transport(&network.keypair()?)?;
-    let dir = options.data_dir.clone();
+    let (dir, world) = (options.data_dir.clone(), options.network.clone());
+    let imports = std::mem::take(&mut options.imports);
     let running = assemble(options, Network::new(network, transport)?, store, loaded, joined).await?;
     TaskClient::new(running.handle.clone()).resume(&dir).await?;
+    ImportClient::new(running.handle.clone()).resume(&dir, &world, imports).await?;
     Ok(running)
 }
 

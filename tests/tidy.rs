@@ -41,6 +41,7 @@ const ARROWS: &[Row] = &[
             "proto::fingerprint",
             "proto::grant",
             "proto::identity",
+            "proto::import",
             "proto::limits",
             "proto::verification_cache",
             "proto::message",
@@ -98,6 +99,7 @@ const ARROWS: &[Row] = &[
     Row { name: "settings", holds: &["config"], uses: &["values", "keys", "addresses"] },
     Row { name: "documents", holds: &["document"], uses: &["values"] },
     Row { name: "agents", holds: &["agents"], uses: &["values", "seam", "calls", "keys", "documents"] },
+    Row { name: "import", holds: &["import"], uses: &["values", "addresses", "documents", "agents"] },
     Row {
         name: "net",
         holds: &["net"],
@@ -132,6 +134,7 @@ const ARROWS: &[Row] = &[
             "addresses",
             "documents",
             "agents",
+            "import",
             "net",
         ],
     },

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(super) use self::agents::{
-    AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs, agent_name,
+    AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, ImportArgs, RegisterArgs,
+    agent_name,
 };
 pub(super) use self::calls::{
     CallArgs, QueueArgs, QueueCommand, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs,
@@ -103,6 +104,12 @@ pub(super) enum Command {
     /// Take agents of this node out of the registry
     #[command(before_help = "Examples:\n  aop deregister summarizer\n  aop deregister a@acme.org b@acme.org")]
     Deregister(AgentNamesArgs),
+    /// Import another registry, list the imports, or take one away; exits 4 if the registry does not answer
+    #[command(before_help = "Examples:\n\
+            \x20 aop import https://registry.modelcontextprotocol.io\n\
+            \x20 aop import                        # what is imported, and how far it was read\n\
+            \x20 aop import https://registry.example.org --remove")]
+    Import(ImportArgs),
     /// List the agents that the node holds, or adopt those that its saved key found again
     #[command(before_help = "Examples:\n\
             \x20 aop agents --zone acme.org --json\n\

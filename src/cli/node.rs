@@ -22,7 +22,7 @@ use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
-use crate::config::{Anchor, Effective, Origin, Settings};
+use crate::config::{Anchor, Effective, Import, Origin, Settings};
 use crate::host;
 use crate::http::{self, Listener, RegistryAccess, Token};
 use crate::key_file::read_or_create_key;
@@ -135,12 +135,18 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         trusted_nets: settings.trusted_nets.clone(),
         data_dir: settings.data_dir.clone(),
         agents,
+        imports: settings.imports.iter().map(repeated).collect(),
         timings: Config::default(),
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
     let ready = ready(peer_id, &node, &server, &settings.network);
     Ok(Started { node, server, ready, from_files, _files: files })
+}
+
+fn repeated(import: &Import) -> host::ImportSettings {
+    let Import { url, zones, kind, every, header_env, origin: _ } = import.clone();
+    host::ImportSettings { url, zones, kind, every, header_env }
 }
 
 /// The grants by which this node delegates its zones must have been given to it.

@@ -3,12 +3,14 @@
 mod batch;
 mod call;
 mod documents;
+mod imports;
 mod queues;
 mod tasks;
 
 pub use self::batch::{BATCH_CALLS_MAX, call_batch};
 pub use self::call::CallOptions;
 pub use self::documents::{PublishedServer, ServerDocuments, ServerQuery};
+pub use self::imports::{ImportClient, ImportSettings};
 pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
@@ -19,6 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, broadcast};
 
 use super::events::Events;
+use super::imports::Imports;
 use super::joined::{JOINED_MAX, JoinedZones};
 use super::tasks::Tasks;
 use super::view::{self, Detail, Snapshot};
@@ -58,6 +61,7 @@ pub struct Handle {
     calls: CallClient,
     joined: Arc<Mutex<JoinedZones>>,
     tasks: Tasks,
+    imports: Imports,
 }
 
 impl Handle {
@@ -71,7 +75,8 @@ impl Handle {
         joined: JoinedZones,
     ) -> Handle {
         let joined = Arc::new(Mutex::new(joined));
-        Handle { node, events, key, expects_peers, agents, calls, joined, tasks: Tasks::default() }
+        let (tasks, imports) = (Tasks::default(), Imports::default());
+        Handle { node, events, key, expects_peers, agents, calls, joined, tasks, imports }
     }
 
     /// Key of the node.
