@@ -104,7 +104,7 @@ pub(super) enum Command {
     /// Take agents of this node out of the registry
     #[command(before_help = "Examples:\n  aop deregister summarizer\n  aop deregister a@acme.org b@acme.org")]
     Deregister(AgentNamesArgs),
-    /// Import another registry, list the imports, or take one away; exits 4 if the registry does not answer
+    /// Import another registry, and list the imports; exits 4 if it does not answer
     #[command(before_help = "Examples:\n\
             \x20 aop import https://registry.modelcontextprotocol.io\n\
             \x20 aop import                        # what is imported, and how far it was read\n\

@@ -1,7 +1,7 @@
 //! `aop import`: has a node read another registry, tells how far it is, and takes imports away.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::args::ImportArgs;
 use super::client::{Client, segment};
@@ -11,8 +11,9 @@ use super::time::{distance, now_ms};
 use crate::api::{Import, ImportRun, Imports, StartImport};
 use crate::proto::code::Code;
 
-/// How often a reading is asked how far it is.
+/// How often a reading is asked how far it is, and how often that is told.
 const ASK_EVERY: Duration = Duration::from_millis(300);
+const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(super) fn import(args: &ImportArgs, console: Console) -> Result<Exit, Failure> {
@@ -70,12 +71,11 @@ fn read(args: &ImportArgs, client: &Client, url: &str, console: Console) -> Resu
     let body = serde_json::to_vec(&wanted).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let mut import: Import = client.post("/v1/imports", &[], &body)?;
     let number = import.run.as_ref().map(|run| run.number);
-    let mut told = String::new();
+    let mut told_at = Instant::now();
     while let Some(run) = import.run.as_ref().filter(|run| Some(run.number) == number) {
-        let line = progress(run);
-        if line != told && run.began_ms > 0 {
-            console.print(&line);
-            told = line;
+        if told_at.elapsed() >= TELL_EVERY {
+            console.print(&progress(run));
+            told_at = Instant::now();
         }
         std::thread::sleep(ASK_EVERY);
         let url = import.url.clone();

@@ -186,3 +186,60 @@ impl Reader<'_> {
         self.errors.push(ConfigError::new(why, FORM).at(self.file, span));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flags, load};
+
+    fn settings(text: &str) -> Result<Vec<Import>, Vec<String>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("aop.toml");
+        std::fs::write(&path, text).unwrap();
+        let flags = Flags::from([("data_dir", vec!["/x".to_string()])]);
+        let loaded = load(&flags, &|_| None, Some(&path));
+        loaded
+            .map(|(settings, _)| settings.imports)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn an_import_says_what_is_read_and_how_often() {
+        let imports = settings(
+            "[[import]]\nurl = 'https://a.example'\n[[import]]\nurl = 'http://10.0.0.1/v0.1/servers'\nzone = ['b.org', 'a.org']\n\
+             kind = 'mcp'\nevery = '2h 30m'\nheader_env = { Authorization = 'TOKEN' }\n",
+        )
+        .unwrap();
+        assert_eq!((imports[0].url.as_str(), imports[0].every), ("https://a.example/", EVERY_DEFAULT));
+        assert_eq!(imports[1].zones.iter().map(ZoneName::as_str).collect::<Vec<_>>(), ["a.org", "b.org"]);
+        assert_eq!((imports[1].kind, imports[1].every.as_secs()), (Some(ImportKind::Mcp), 9_000));
+        assert_eq!(imports[1].header_env["Authorization"], "TOKEN");
+        assert_eq!(
+            settings("[[import]]\nurl = 'https://a.example'\nzone = '.'\n").unwrap()[0].zones.len(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_import_is_told() {
+        for (text, why) in [
+            ("import = 7", "a list of tables"),
+            ("[[import]]", "has no `import.url`"),
+            ("[[import]]\nurl = 'a.example'", "is refused"),
+            ("[[import]]\nurl = 'https://me:key@a.example'", "header_env"),
+            ("[[import]]\nurl = 7", "takes a text"),
+            ("[[import]]\nurl = 'https://a.example'\nurls = 'x'", "there is no setting `import.urls`"),
+            ("[[import]]\nurl = 'https://a.example'\nzone = 'A B'", "import.zone"),
+            ("[[import]]\nurl = 'https://a.example'\nkind = 'dns'", "none of mcp, ard and agents"),
+            ("[[import]]\nurl = 'https://a.example'\nevery = '1s'", "from a minute to a week"),
+            ("[[import]]\nurl = 'https://a.example'\nheader_env = { 'a b' = 'X' }", "no name of a header"),
+            (
+                "[[import]]\nurl = 'https://a.example'\n[[import]]\nurl = 'https://A.example/'",
+                "is there already",
+            ),
+        ] {
+            let errors = settings(text).unwrap_err();
+            assert!(errors.len() == 1 && errors[0].contains(why), "{text}: {errors:?}");
+        }
+    }
+}

@@ -180,6 +180,56 @@ fn set(held: &[&str]) -> BTreeSet<String> {
     held.iter().map(ToString::to_string).collect()
 }
 
+/// A restart asks for what is new alone, and offers the rest until the import is removed.
+async fn restarted(
+    site: Running,
+    peer: &Running,
+    folder: &Path,
+    url: &str,
+    upstream: &Upstream,
+    held: &BTreeSet<String>,
+) {
+    site.stop().await.unwrap();
+    upstream.asked();
+    let site = node(folder, 1, Some(peer), Vec::new()).await;
+    assert_eq!(holdings(&site).await, *held);
+    let (_, run) = import(&site, url).await;
+    assert_eq!((run.error, run.new, run.changed), (None, 0, 0));
+    assert!(upstream.asked().iter().all(|path| path.contains("updated_since=2026-10-03")));
+    let client = ImportClient::new(site.handle.clone());
+    client.remove(url).await.unwrap();
+    assert!(client.list().imports.is_empty() && holdings(&site).await.is_empty());
+    site.stop().await.unwrap();
+}
+
+fn told_to_wait(seconds: &str) -> Response {
+    (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_owned())]).into_response()
+}
+
+/// One reading after the other fails, each for another reason.
+async fn faults_change_nothing(site: &Running, url: &str, upstream: &Upstream, held: &BTreeSet<String>) {
+    let before = ended(&ImportClient::new(site.handle.clone()), url).await.seen_ms;
+    assert!(before.is_some());
+    let elsewhere = [(header::LOCATION, "http://192.168.0.1/")];
+    let faults: Vec<(Response, &str)> = vec![
+        (StatusCode::INTERNAL_SERVER_ERROR.into_response(), "500"),
+        (told_to_wait("120"), "120 s"),
+        ("{\"servers\": [{\"ser".into_response(), "not JSON"),
+        ("<html>hello</html>".into_response(), "HTML"),
+        (axum::Json(json!({"servers": {"a": 1}})).into_response(), "array `servers`"),
+        (vec![b' '; 17 << 20].into_response(), "bytes"),
+        ((StatusCode::FOUND, elsewhere).into_response(), "another origin"),
+    ];
+    for (fault, why) in faults {
+        upstream.fail(fault);
+        let (import, run) = import(site, url).await;
+        let error = run.error.unwrap();
+        assert!(error.code == Code::UpstreamFailed && error.message.contains(why), "{why}: {error:?}");
+        assert_eq!((import.seen_ms, run.new + run.changed + run.withdrawn), (before, 0), "{why}");
+        assert_eq!(holdings(site).await, *held, "{why}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_is_followed_through_its_changes_and_a_fault_changes_nothing() {
     let (folder, peer_folder) = (TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -214,29 +264,8 @@ async fn a_registry_is_followed_through_its_changes_and_a_fault_changes_nothing(
     upstream.set(2, "org.b/three", "1.0.0", "deleted");
     upstream.set(2, "org.c/gone", "9.9.9", "deleted");
     upstream.script(|script| script.servers.push((2, json!({"server": {"name": "broken"}, "_meta": {}}))));
-    let (before, _) = import_seen(&site, &url);
-    let retry = |seconds: &str| {
-        (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, seconds.to_owned())]).into_response()
-    };
-    let length = [(header::CONTENT_TYPE, "application/json")];
-    let faults: Vec<(Response, &str)> = vec![
-        (StatusCode::INTERNAL_SERVER_ERROR.into_response(), "500"),
-        (retry("120"), "120 s"),
-        ((length, "{\"servers\": [{\"ser").into_response(), "not JSON"),
-        ("<html>hello</html>".into_response(), "HTML"),
-        (axum::Json(json!({"servers": {"a": 1}})).into_response(), "array `servers`"),
-        ((StatusCode::OK, vec![b' '; 17 << 20]).into_response(), "bytes"),
-        ((StatusCode::FOUND, [(header::LOCATION, "http://192.168.0.1/")]).into_response(), "another origin"),
-    ];
-    for (fault, why) in faults {
-        upstream.fail(fault);
-        let (import, run) = import(&site, &url).await;
-        let error = run.error.unwrap();
-        assert!(error.code == Code::UpstreamFailed && error.message.contains(why), "{why}: {error:?}");
-        assert_eq!((import.seen_ms, run.new + run.changed + run.withdrawn), (before, 0), "{why}");
-        assert_eq!(holdings(&site).await, first, "{why}");
-    }
-    upstream.fail(retry("1"));
+    faults_change_nothing(&site, &url, &upstream, &first).await;
+    upstream.fail(told_to_wait("1"));
     upstream.asked();
     let (_, run) = import(&site, &url).await;
     assert_eq!((&run.error, run.new, run.changed, run.withdrawn), (&None, 0, 2, 1));
@@ -267,26 +296,8 @@ async fn a_registry_is_followed_through_its_changes_and_a_fault_changes_nothing(
     let status = peer.handle.status().await.unwrap();
     assert_eq!((status.zones[0].agents, status.zones[0].members), (5, 2));
 
-    // A restart asks for what is new alone, and offers the rest.
-    site.stop().await.unwrap();
-    upstream.asked();
-    let site = node(folder.path(), 1, Some(&peer), Vec::new()).await;
-    assert_eq!(holdings(&site).await, last);
-    let (_, run) = import(&site, &url).await;
-    assert_eq!((run.error, run.new, run.changed), (None, 0, 0));
-    assert!(upstream.asked().iter().all(|path| path.contains("updated_since=2026-10-03")));
-    let client = ImportClient::new(site.handle.clone());
-    client.remove(&url).await.unwrap();
-    assert!(client.list().imports.is_empty() && holdings(&site).await.is_empty());
-    site.stop().await.unwrap();
+    restarted(site, &peer, folder.path(), &url, &upstream, &last).await;
     peer.stop().await.unwrap();
-}
-
-/// How far a registry was read, and what is offered of it.
-fn import_seen(node: &Running, url: &str) -> (Option<u64>, usize) {
-    let all = ImportClient::new(node.handle.clone()).list().imports;
-    let import = all.into_iter().find(|import| import.url.starts_with(url)).unwrap();
-    (import.seen_ms, import.held)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -341,9 +352,13 @@ async fn pages_that_lead_in_a_circle_are_given_up_and_a_catalogue_brings_what_it
         let schema = "https://static.modelcontextprotocol.io/schemas/v1/server-card.schema.json";
         json!({"$schema": schema, "name": name, "version": "1.0.0", "description": "d"})
     };
-    let card = |name: &str| json!({"name": name, "description": "d", "version": "1", "protocolVersion": "0.3.0", "url": "https://a.example", "skills": []});
+    let card = |name: &str| {
+        let url = "https://a.example";
+        json!({"name": name, "version": "1", "protocolVersion": "0.3.0", "url": url, "skills": []})
+    };
     let of = |kind: &str, rest: Value| {
-        let mut entry = json!({"identifier": "urn:air:a.example:x", "displayName": "x", "type": format!("application/{kind}+json")});
+        let kind = format!("application/{kind}+json");
+        let mut entry = json!({"identifier": "urn:air:a.example:x", "displayName": "x", "type": kind});
         entry.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
         entry
     };

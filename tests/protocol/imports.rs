@@ -130,6 +130,9 @@ fn what_the_store_did_not_keep_is_taken_back_and_told_to_nobody() {
     // Nothing is taken before the store is well, and then it is.
     let signed = offered(&cluster, &mut author, &["new"], "x");
     assert_eq!(publish(&mut cluster, signed.clone()), [failed()]);
+    let short = StoreCondition::Short("no space left".into());
+    cluster.tell_store(0, short);
+    assert_eq!(publish(&mut cluster, signed.clone()), [failed()], "what is left is for own writes");
     cluster.tell_store(0, StoreCondition::Well);
     assert_eq!(publish(&mut cluster, signed), [Ok(())]);
     assert!(cluster.shows(1, "new"));

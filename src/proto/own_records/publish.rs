@@ -5,7 +5,7 @@ use super::OwnRecords;
 use super::unkept::Before;
 use super::write::check_writes;
 use crate::proto::context::Context;
-use crate::proto::io::{Role, Via};
+use crate::proto::io::{Role, StoreCondition, Via};
 use crate::proto::persistence;
 use crate::proto::record::{NoRoom, Refusal, SignedRecord};
 use crate::proto::registration::WriteError;
@@ -29,6 +29,10 @@ fn publish_one(
     signed: &SignedRecord,
 ) -> Result<(), WriteError> {
     check_writes(ctx)?;
+    // What room is left is for what has no other home.
+    if let StoreCondition::Short(reason) = ctx.out.backlog().condition() {
+        return Err(WriteError::StoreFailed(reason.clone()));
+    }
     let name = &signed.header().zone;
     let zone = zones.get_mut(name).filter(|zone| zone.role() == Role::Member);
     let zone = zone.ok_or_else(|| WriteError::ZoneNotServed(name.clone()))?;

@@ -37,8 +37,8 @@ impl ImportClient {
             .ok_or_else(|| Stopped::new(Code::StoreFailed, "there is no data folder"))?;
         let mut spool =
             Spool::new(folder).map_err(|error| Stopped::new(Code::StoreFailed, error.to_string()))?;
-        let mut writer = self.writer(import).await?;
-        let upstream = upstream(import, writer.live(wall_clock()))?;
+        let live = self.writer(import).await?.live(wall_clock());
+        let upstream = upstream(import, live)?;
         // Only in pages: what is read may be of use to nobody.
         let told = |progress: Progress| {
             import.note(|run| (run.pages, run.documents) = (progress.pages, progress.documents));
@@ -47,9 +47,9 @@ impl ImportClient {
         for (reason, count) in &reading.skipped {
             import.note(|run| *run.skipped.entry(reason.text().to_owned()).or_default() += count);
         }
-        writer = self.write_spooled(import, writer, spool).await?;
-        let due = writer.due(wall_clock());
-        self.write_again(import, &mut writer, &due, Change::Renewed).await?;
+        // With what stands now: a large registry takes minutes to be read.
+        let writer = self.writer(import).await?;
+        let writer = self.write_spooled(import, writer, spool).await?;
         let (meant, seen) = (writer.live(wall_clock()), writer.seen);
         drop(writer);
         // What stands is what the zone had room for, whatever was merged on the way.
