@@ -397,7 +397,7 @@ mod tests {
         let first = record(&holdings.offer(&mut author, NOW, &name, &card("one")).unwrap(), NOW);
         assert!(holdings.due(NOW + DAY * 2).is_empty());
         let later = NOW + DAY * 5;
-        assert_eq!(holdings.due(later), [name.clone()]);
+        assert_eq!(holdings.due(later), std::slice::from_ref(&name));
         let renewed = record(&holdings.renew(&mut author, later, &name).unwrap(), later);
         assert_eq!((renewed.body(), renewed.slot), (first.body(), first.slot));
         assert_eq!(renewed.expires_at, later + CARD_LIFE);
