@@ -24,7 +24,7 @@ mod secrets;
 mod state;
 mod tools;
 mod upstream;
-mod web;
+pub(crate) mod web;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;

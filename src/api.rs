@@ -2,6 +2,7 @@
 //! that reads them. Field names are a contract with scripts.
 
 mod documents;
+mod imports;
 mod queues;
 mod tasks;
 mod words;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use self::documents::CardSignature;
+pub use self::imports::{Import, ImportError, ImportKind, ImportRun, Imports, Skipped, StartImport};
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{

@@ -11,6 +11,7 @@ mod client;
 mod dev;
 mod excerpt;
 mod failure;
+mod import;
 mod keys;
 mod log;
 mod mcp;
@@ -95,6 +96,7 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Watch(args) => watch::watch(&args, console),
         Command::Mcp(args) => mcp::mcp(&args),
         Command::Adopt(args) => adopt::adopt(&args, console),
+        Command::Import(args) => import::import(&args, console),
         Command::Agent { command: AgentCommand::New(args) } => agent::new(&args, console),
         Command::Register(args) => register::register(&args, verbose, console),
         Command::Deregister(args) => register::deregister(&args),

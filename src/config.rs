@@ -1,12 +1,13 @@
 //! The configuration of a node: which settings there are, where each may come from, and which value holds.
 //!
 //! One table, [`KEYS`], names every setting with its flag, environment variable, default and meaning; what is a list of tables
-//! stands in the file alone ([`Anchor`]). Flags win over
+//! stands in the file alone ([`Anchor`], [`Import`]). Flags win over
 //! the environment, the environment over the file, the file over the defaults; each effective value keeps its
 //! [`Origin`], so that `aop config show` can say why it holds. What is unknown or malformed is an error with its place.
 
 mod anchor;
 mod file;
+mod import;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use miette::{Diagnostic, NamedSource, SourceSpan};
 
 pub use self::anchor::{ANCHOR, Anchor};
 use self::file::File;
+pub use self::import::{IMPORT, Import};
 use self::keys::default_of;
 pub use self::keys::{KEYS, Key, Shape};
 use crate::net::addresses::{check_dialable, named_peer};
@@ -75,6 +77,8 @@ pub struct Settings {
     pub gateway: Gateway,
     /// The keys of zones that have one.
     pub anchors: Vec<Anchor>,
+    /// Registries that are imported regularly.
+    pub imports: Vec<Import>,
     /// First peers.
     pub bootstrap: Vec<Multiaddr>,
     /// Mesh addresses.
@@ -236,6 +240,7 @@ impl Validator {
             follow: self.parsed("follow", "write `research.acme.org`, or `.` for the root"),
             gateway: self.gateway(),
             anchors: Vec::new(),
+            imports: self.file.as_ref().map(|file| file.imports.clone()).unwrap_or_default(),
             bootstrap: self.dialable("bootstrap", address),
             listen: self.parsed("listen", address),
             announce: self.announce(),

@@ -24,6 +24,7 @@ mod agent_file;
 mod card_signature;
 mod check;
 mod content_id;
+mod date;
 mod field;
 mod format;
 mod imported;
@@ -49,8 +50,10 @@ pub use agent_file::{
 pub use card_signature::{CardKeys, CardSignature};
 pub use check::{ADDRESS_BYTES_MAX, CARD_BYTES_MAX, check};
 pub use content_id::content_id;
+pub use date::parse_date;
 pub(crate) use loose_schema::loosened;
 pub use name::{agent_name, similar_name, tool_name};
+pub use registry::RegistryEntry;
 
 pub use crate::proto::card::Offer;
 use crate::proto::card::{Endpoint, version};
@@ -88,6 +91,8 @@ pub struct Reading {
     pub notes: Vec<String>,
     /// Its registry has deleted it, so there is nothing to register: why.
     pub deleted: Option<Refusal>,
+    /// What else its registry says of it; nothing where it did not come in a registry's answer.
+    pub entry: RegistryEntry,
 }
 
 /// JSON from a file or a request. A byte order mark, which editors of Windows write, is no part of it.
@@ -126,6 +131,21 @@ pub fn read_all(documents: &[Value]) -> Vec<Result<Reading, Refusal>> {
     outcomes
 }
 
+/// Reads documents that a registry lists; one entry for each, in order. What it says is not the latest version is left out as
+/// older, and of several documents for one name the one with the greatest version is kept.
+pub fn read_listed(documents: &[Value]) -> Vec<Result<Reading, Refusal>> {
+    let latest = |outcome: Result<Reading, Refusal>| match outcome {
+        Ok(reading) if reading.deleted.is_none() && reading.entry.is_latest == Some(false) => {
+            let message = "its registry has a later version".into();
+            Err(Refusal { name: shortened(name_of(&reading.offer)), code: Code::OlderVersion, message })
+        }
+        outcome => outcome,
+    };
+    let mut outcomes: Vec<_> = documents.iter().map(read_document).map(latest).collect();
+    keep_one_of_each_name(&mut outcomes);
+    outcomes
+}
+
 /// Reads what was sent, as [`documents_in`] and [`read_all`] do, for whoever wants the agents alone: what its registry has
 /// deleted is refused.
 pub fn read_documents(body: Value) -> Vec<Result<Offer, Refusal>> {
@@ -160,7 +180,7 @@ fn read_document(document: &Value) -> Result<Reading, Refusal> {
 
 fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Reading, Violation> {
     let notes = Notes::default();
-    let mut status = Status::Active;
+    let (mut status, mut entry) = (Status::Active, RegistryEntry::default());
     let outer = || Imported::new(Fields::new(map, JsonPath::default()), &notes);
     let offer = match DocumentFormat::of(map)? {
         DocumentFormat::Agent => agent::read(map)?,
@@ -180,6 +200,7 @@ fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Reading, Vio
                 a2a::read(&inner, document)?
             } else {
                 status = Status::read(Some(map), server);
+                entry = RegistryEntry::read(map);
                 server_json::read(&inner, document, status.deprecation())?
             }
         }
@@ -188,7 +209,7 @@ fn map_object(map: &Map<String, Value>, document: &Value) -> Result<Reading, Vio
         Status::Deleted(why) => Some(deleted(&offer, &why)),
         Status::Active | Status::Deprecated(_) => None,
     };
-    Ok(Reading { offer, notes: notes.into_texts(), deleted })
+    Ok(Reading { offer, notes: notes.into_texts(), deleted, entry })
 }
 
 fn deleted(offer: &Offer, why: &str) -> Refusal {

@@ -4,6 +4,7 @@
 mod agent_states;
 mod events;
 mod handle;
+mod imports;
 mod joined;
 mod tasks;
 mod view;
@@ -23,10 +24,11 @@ use tokio::task::{JoinError, JoinHandle};
 pub use self::events::Events;
 use self::handle::HandleOf;
 pub use self::handle::{
-    BATCH_CALLS_MAX, CallOptions, CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, Handle, NamedAgent,
-    OpenCall, PublishedServer, QueueClient, ServerDocuments, ServerQuery, TASK_WAIT_MAX, TaskClient,
-    call_batch,
+    BATCH_CALLS_MAX, CallOptions, CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, Handle,
+    ImportClient, ImportSettings, NamedAgent, OpenCall, PublishedServer, QueueClient, ServerDocuments,
+    ServerQuery, TASK_WAIT_MAX, TaskClient, call_batch,
 };
+pub use self::imports::UnreadableImports;
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;
 pub use self::view::join_line;
@@ -87,6 +89,8 @@ pub struct Options {
     pub agents: Agents,
     /// Keys by which signatures of A2A cards are verified.
     pub card_keys: CardKeys,
+    /// Registries that it imports regularly.
+    pub imports: Vec<ImportSettings>,
     /// Its timings and limits; what the other fields say stands above what it says of that.
     pub timings: Config,
 }
@@ -111,6 +115,7 @@ impl Options {
             data_dir: data_dir.into(),
             agents: Agents::new(ZoneName::root()),
             card_keys: CardKeys::default(),
+            imports: Vec::new(),
             timings: Config::default(),
         }
     }
@@ -125,6 +130,9 @@ pub enum StartError {
     /// The zones that were joined in an earlier run.
     #[error(transparent)]
     Zones(#[from] UnreadableZones),
+    /// The imports of earlier runs.
+    #[error(transparent)]
+    Imports(#[from] UnreadableImports),
     /// The folder of the tasks.
     #[error(transparent)]
     Tasks(#[from] FolderError),
@@ -168,9 +176,11 @@ pub async fn start(mut options: Options) -> Result<Running, StartError> {
     let peers_file = Some(options.data_dir.join(PEERS_FILE));
     let network = NetworkOptions { peers_file, ..network_options(&options, Discovery::Dht) };
     let transport = transport(&network.keypair()?)?;
-    let dir = options.data_dir.clone();
+    let (dir, world) = (options.data_dir.clone(), options.network.clone());
+    let imports = std::mem::take(&mut options.imports);
     let running = assemble(options, Network::new(network, transport)?, store, loaded, joined).await?;
     TaskClient::new(running.handle.clone()).resume(&dir).await?;
+    ImportClient::new(running.handle.clone()).resume(&dir, &world, imports).await?;
     Ok(running)
 }
 

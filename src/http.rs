@@ -14,6 +14,7 @@ mod connections;
 mod events;
 mod failure;
 mod head;
+mod imports;
 mod mcp;
 mod page;
 mod policy;

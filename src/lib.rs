@@ -75,6 +75,8 @@ pub mod host;
 #[cfg(feature = "net")]
 pub mod http;
 #[cfg(feature = "net")]
+pub mod import;
+#[cfg(feature = "net")]
 pub mod key_file;
 #[cfg(feature = "lab")]
 pub mod lab;

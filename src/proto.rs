@@ -52,6 +52,7 @@ pub mod fingerprint;
 mod forks;
 pub mod grant;
 pub mod identity;
+pub mod import;
 pub mod io;
 pub mod limits;
 mod links;

@@ -41,6 +41,7 @@ const ARROWS: &[Row] = &[
             "proto::fingerprint",
             "proto::grant",
             "proto::identity",
+            "proto::import",
             "proto::limits",
             "proto::verification_cache",
             "proto::message",
@@ -103,6 +104,7 @@ const ARROWS: &[Row] = &[
         holds: &["agents"],
         uses: &["values", "seam", "calls", "keys", "documents", "a2a"],
     },
+    Row { name: "import", holds: &["import"], uses: &["values", "addresses", "documents", "agents"] },
     Row {
         name: "net",
         holds: &["net"],
@@ -137,6 +139,7 @@ const ARROWS: &[Row] = &[
             "addresses",
             "documents",
             "agents",
+            "import",
             "net",
         ],
     },

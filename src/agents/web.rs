@@ -69,7 +69,7 @@ impl Clients {
 }
 
 /// A client's settings for this address.
-pub(super) fn builder(url: &Url) -> reqwest::ClientBuilder {
+pub(crate) fn builder(url: &Url) -> reqwest::ClientBuilder {
     // What a proxy calls its own loopback is not this machine.
     if is_loopback(url) { Client::builder().no_proxy() } else { Client::builder() }
 }
@@ -254,7 +254,7 @@ pub(super) fn refuses_for_now(status: u16, retry_after: Option<&str>) -> bool {
 }
 
 /// How long a `Retry-After` asks to wait, in seconds or until a date; none where it is neither.
-pub(super) fn wait_asked(retry_after: &str) -> Option<Duration> {
+pub(crate) fn wait_asked(retry_after: &str) -> Option<Duration> {
     let text = retry_after.trim();
     let wait = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -298,7 +298,7 @@ pub(super) fn cut(text: &str) -> String {
 }
 
 /// An error with its causes: the outermost alone says little.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     let mut words: Vec<String> = causes.map(ToString::to_string).collect();
     // Layers often repeat the words of the one below.

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub(super) use self::agents::{
-    AdoptArgs, AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, RegisterArgs,
-    agent_name,
+    AdoptArgs, AgentCommand, AgentNamesArgs, AgentNewArgs, AgentsArgs, AgentsCommand, ImportArgs,
+    RegisterArgs, agent_name,
 };
 pub(super) use self::calls::{
     CallArgs, QueueArgs, QueueCommand, TaskCancelArgs, TaskCommand, TaskListArgs, TaskShowArgs,
@@ -106,6 +106,12 @@ pub(super) enum Command {
     /// Take agents of this node out of the registry
     #[command(before_help = "Examples:\n  aop deregister summarizer\n  aop deregister a@acme.org b@acme.org")]
     Deregister(AgentNamesArgs),
+    /// Import another registry, and list the imports; exits 4 if it does not answer
+    #[command(before_help = "Examples:\n\
+            \x20 aop import https://registry.modelcontextprotocol.io\n\
+            \x20 aop import                        # what is imported, and how far it was read\n\
+            \x20 aop import https://registry.example.org --remove")]
+    Import(ImportArgs),
     /// List the agents that the node holds, or adopt those that its saved key found again
     #[command(before_help = "Examples:\n\
             \x20 aop agents --zone acme.org --json\n\

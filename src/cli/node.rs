@@ -22,7 +22,7 @@ use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
-use crate::config::{Anchor, Effective, Origin, Settings};
+use crate::config::{Anchor, Effective, Import, Origin, Settings};
 use crate::document::CardKeys;
 use crate::host;
 use crate::http::{self, Listener, RegistryAccess, Token};
@@ -138,6 +138,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         data_dir: settings.data_dir.clone(),
         agents,
         card_keys,
+        imports: settings.imports.iter().map(repeated).collect(),
         timings: Config::default(),
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
@@ -157,6 +158,11 @@ fn read_card_keys(files: &[PathBuf]) -> Result<CardKeys, Failure> {
         })?;
     }
     Ok(keys)
+}
+
+fn repeated(import: &Import) -> host::ImportSettings {
+    let Import { url, zones, kind, every, header_env, origin: _ } = import.clone();
+    host::ImportSettings { url, zones, kind, every, header_env }
 }
 
 /// The grants by which this node delegates its zones must have been given to it.

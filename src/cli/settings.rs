@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::args::{ConfigCheckArgs, ConfigShowArgs, NodeArgs};
 use super::failure::{Exit, Failure};
 use super::output::{Console, Rows, print_json};
-use crate::config::{self, ANCHOR, Anchor, ConfigError, Effective, Flags, KEYS, Settings, Shape};
+use crate::config::{
+    self, ANCHOR, Anchor, ConfigError, Effective, Flags, IMPORT, Import, KEYS, Settings, Shape,
+};
 use crate::document::AgentFile;
 
 /// `aop config show`.
@@ -15,6 +17,7 @@ pub(super) fn show(args: &ConfigShowArgs) -> Result<Exit, Failure> {
     let (settings, effective) = load(&args.settings)?;
     if args.json {
         let all = effective.iter().map(as_json).chain(settings.anchors.iter().map(anchor_as_json));
+        let all = all.chain(settings.imports.iter().map(import_as_json));
         print_json(&json!({"settings": all.collect::<Vec<_>>()}))?;
         return Ok(Exit::Done);
     }
@@ -25,6 +28,10 @@ pub(super) fn show(args: &ConfigShowArgs) -> Result<Exit, Failure> {
     for Anchor { zone, key, grant_file, origin, .. } in settings.anchors {
         let grant = grant_file.map(|path| format!(", grant {}", path.display())).unwrap_or_default();
         rows.push([ANCHOR.to_string(), format!("{zone} {key}{grant}"), origin.to_string()]);
+    }
+    for import in settings.imports {
+        let every = humantime::format_duration(import.every);
+        rows.push([IMPORT.to_string(), format!("{} every {every}", import.url), import.origin.to_string()]);
     }
     rows.print()?;
     Ok(Exit::Done)
@@ -92,6 +99,21 @@ fn as_json(effective: &Effective) -> Value {
 }
 
 /// It stands in the file alone.
+fn import_as_json(import: &Import) -> Value {
+    let Import { url, zones, kind, every, header_env, origin } = import;
+    json!({
+        "key": IMPORT,
+        "value": {
+            "url": url,
+            "zone": zones.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "kind": kind,
+            "every_s": every.as_secs(),
+            "header_env": header_env,
+        },
+        "origin": origin.to_string(),
+    })
+}
+
 fn anchor_as_json(anchor: &Anchor) -> Value {
     let Anchor { zone, key, grant_file, grants: _, origin } = anchor;
     json!({

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::anchor::{ANCHOR, AnchorTable};
+use super::import::{self, IMPORT, Import};
 use super::{ConfigError, Given, KEYS, Key, Origin, Shape};
 
 /// Largest file, bytes: it is written by hand.
@@ -25,6 +26,8 @@ pub(super) struct File {
     pub(super) given: BTreeMap<&'static str, Given>,
     /// Its tables `[[anchor]]`.
     pub(super) anchors: Vec<AnchorTable>,
+    /// Its tables `[[import]]`.
+    pub(super) imports: Vec<Import>,
 }
 
 impl File {
@@ -36,6 +39,7 @@ impl File {
             text: text.clone(),
             given: BTreeMap::new(),
             anchors: Vec::new(),
+            imports: Vec::new(),
         };
         let table = DeTable::parse(&text).map_err(|error| {
             let wrong = ConfigError::new(error.message(), "the file must be TOML: `key = \"value\"`");
@@ -71,6 +75,11 @@ impl File {
                 (None, _) if dotted == ANCHOR => {
                     let (anchors, mut wrong) = AnchorTable::read(self, value);
                     self.anchors = anchors;
+                    errors.append(&mut wrong);
+                }
+                (None, _) if dotted == IMPORT => {
+                    let (imports, mut wrong) = import::read(self, value);
+                    self.imports = imports;
                     errors.append(&mut wrong);
                 }
                 (None, _) => errors.push(unknown(&dotted, &setting_names()).at(self, name.span())),
@@ -143,7 +152,7 @@ fn read_text(path: &Path) -> Result<String, Box<ConfigError>> {
 
 /// What may stand in a file.
 fn setting_names() -> Vec<&'static str> {
-    KEYS.iter().map(|key| key.name).chain([ANCHOR]).collect()
+    KEYS.iter().map(|key| key.name).chain([ANCHOR, IMPORT]).collect()
 }
 
 /// There is no such name among those that may stand there.

@@ -36,6 +36,7 @@ pub(super) fn check_card(card: &AgentCard) -> Result<(), Violation> {
     check_schema("input_schema", card.input_schema.as_deref())?;
     check_schema("output_schema", card.output_schema.as_deref())?;
     check_json_object("original", card.original.as_deref())?;
+    check_json_object("registry_meta", card.registry_meta.as_deref())?;
     // Last: encoding costs the most, and a message about one field helps more than one about the whole.
     check_size(card)
 }

@@ -1,8 +1,10 @@
-//! What a registry of MCP servers says of a server.json: whether it stands, is advised against, or was deleted.
+//! What a registry of MCP servers says of a server.json: whether it stands, is advised against, or was deleted; since when.
 
 use serde_json::{Map, Value};
 
-use super::field::shortened;
+use super::date::parse_date;
+use super::field::{compact, shortened};
+use crate::proto::time::Timestamp;
 
 /// Where the official registry, and those that follow it, put what they say of a server.
 const META: [&str; 2] = ["_meta", "io.modelcontextprotocol.registry/official"];
@@ -19,6 +21,35 @@ pub(super) enum Status {
     Deprecated(String),
     /// It must not be used any more.
     Deleted(String),
+}
+
+/// What a registry's answer says of a document beside its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryEntry {
+    /// When it was published there.
+    pub published: Option<Timestamp>,
+    /// When it changed last there.
+    pub updated: Option<Timestamp>,
+    /// Whether it is the latest version there.
+    pub is_latest: Option<bool>,
+    /// All of its `_meta`, compact JSON text.
+    pub meta: Option<String>,
+}
+
+impl RegistryEntry {
+    /// Of what stands around a document.
+    pub(super) fn read(answer: &Map<String, Value>) -> RegistryEntry {
+        let meta = answer.get(META[0]).filter(|meta| meta.as_object().is_some_and(|meta| !meta.is_empty()));
+        let official = meta.and_then(|meta| meta.get(META[1])).or_else(|| answer.get(META_EARLY));
+        let said = |key: &str| official.and_then(|official| official.get(key));
+        let date = |key: &str| parse_date(said(key)?.as_str()?);
+        RegistryEntry {
+            published: date("publishedAt"),
+            updated: date("updatedAt"),
+            is_latest: said("isLatest").and_then(Value::as_bool),
+            meta: meta.map(compact),
+        }
+    }
 }
 
 impl Status {

@@ -4,6 +4,7 @@ mod batch;
 mod call;
 mod catalog;
 mod documents;
+mod imports;
 mod queues;
 mod tasks;
 
@@ -11,6 +12,7 @@ pub use self::batch::{BATCH_CALLS_MAX, call_batch};
 pub use self::call::CallOptions;
 pub use self::catalog::{CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, NamedAgent};
 pub use self::documents::{PublishedServer, ServerDocuments, ServerQuery};
+pub use self::imports::{ImportClient, ImportSettings};
 pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
@@ -21,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, broadcast};
 
 use super::events::Events;
+use super::imports::Imports;
 use super::joined::{JOINED_MAX, JoinedZones};
 use super::tasks::Tasks;
 use super::view::{self, Detail, Snapshot};
@@ -73,6 +76,7 @@ pub struct Handle {
     joined: Arc<Mutex<JoinedZones>>,
     tasks: Tasks,
     card_keys: Arc<CardKeys>,
+    imports: Imports,
 }
 
 impl Handle {
@@ -87,6 +91,7 @@ impl Handle {
             joined: Arc::new(Mutex::new(of.joined)),
             tasks: Tasks::default(),
             card_keys: Arc::new(of.card_keys),
+            imports: Imports::default(),
         }
     }
 

@@ -14,9 +14,9 @@ use std::time::Duration;
 pub(super) use self::agent::{Own, age_ms, agents, detail, owner, registered, zones};
 pub(super) use self::call::{call_answer, not_callable, not_made};
 pub(super) use self::error::{
-    ambiguous, ambiguous_here, bad_request, no_queue, no_task, not_found, not_synced, not_taken, of_file,
-    owner_error, stopped, too_long, too_many_zones, unanswered, write_error, write_fix, zone_error,
-    zone_unkept,
+    ambiguous, ambiguous_here, bad_request, import_unkept, no_import, no_queue, no_task, not_found,
+    not_synced, not_taken, of_file, other_zones, owner_error, stopped, too_long, too_many_imports,
+    too_many_zones, unanswered, write_error, write_fix, zone_error, zone_unkept,
 };
 pub(super) use self::problem::event;
 pub(super) use self::queue::queue;

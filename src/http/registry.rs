@@ -5,7 +5,6 @@
 //! that need no encoding. Who may ask without the token, and from which pages, the operator says (`http.registry`).
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
@@ -21,6 +20,7 @@ use serde_json::{Value, json};
 use super::date;
 use super::failure::Failure;
 use super::surface::{RegistryAccess, preflight, say_who_may_read};
+use crate::document::parse_date;
 use crate::host::{Handle, PublishedServer, ServerDocuments, ServerQuery};
 use crate::proto::code::Code;
 use crate::proto::time::Timestamp;
@@ -101,7 +101,10 @@ fn shown(server: &PublishedServer) -> Value {
     if let Some(why) = server.deprecated.as_ref().filter(|why| *why != "deprecated") {
         official["statusMessage"] = json!(why);
     }
-    json!({"server": server.server, "_meta": {OFFICIAL: official}})
+    // What others say of it goes along; of its state here this node speaks for itself.
+    let mut meta = server.meta.clone();
+    meta.insert(OFFICIAL.to_owned(), official);
+    json!({"server": server.server, "_meta": meta})
 }
 
 /// What a page is of, and where it begins. As text it is a cursor.
@@ -166,31 +169,8 @@ fn read_limit(value: &str) -> Result<usize, Failure> {
 }
 
 fn read_date(value: &str) -> Result<Timestamp, Failure> {
-    let bad = || bad("`updated_since` is a date of RFC 3339, such as 2026-11-30T09:00:00Z");
-    let (local, ahead_s) = without_offset(value).ok_or_else(bad)?;
-    let date = humantime::parse_rfc3339(&format!("{local}Z")).map_err(|_| bad())?;
-    let since = date.duration_since(SystemTime::UNIX_EPOCH).map_err(|_| bad())?;
-    let ms = i64::try_from(since.as_millis()).map_err(|_| bad())? - ahead_s * 1_000;
-    Ok(Timestamp(u64::try_from(ms).map_err(|_| bad())?))
-}
-
-/// A date without its offset, and how many seconds that is ahead of UTC.
-fn without_offset(date: &str) -> Option<(&str, i64)> {
-    if let Some(local) = date.strip_suffix(['Z', 'z']) {
-        return Some((local, 0));
-    }
-    let (local, offset) = date.split_at_checked(date.len().checked_sub(6)?)?;
-    // A plus sign that was not encoded is read as a space.
-    let sign = match offset.as_bytes()[0] {
-        b'+' | b' ' => 1,
-        b'-' => -1,
-        _ => return None,
-    };
-    let (hours, minutes) = offset[1..].split_once(':')?;
-    let number =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i64>().ok())?;
-    let (hours, minutes) = (number(hours)?, number(minutes)?);
-    (hours < 24 && minutes < 60).then_some((local, sign * (hours * 3_600 + minutes * 60)))
+    parse_date(value)
+        .ok_or_else(|| bad("`updated_since` is a date of RFC 3339, such as 2026-11-30T09:00:00Z"))
 }
 
 fn bad(message: impl Into<String>) -> Failure {
@@ -238,25 +218,5 @@ mod tests {
             );
         }
         assert!(Question::read(&format!("search={}", "x".repeat(SEARCH_BYTES_MAX + 1))).is_err());
-    }
-
-    #[test]
-    fn dates_have_offsets() {
-        let read = |date: &str| read_date(date).ok().map(|at| at.0);
-        let nine = Some(1_796_029_200_000);
-        assert_eq!(read("2026-11-30T09:00:00Z"), nine);
-        assert_eq!(read("2026-11-30T09:00:00.000z"), nine);
-        assert_eq!(read("2026-11-30T11:30:00+02:30"), nine);
-        assert_eq!(read("2026-11-30T11:30:00 02:30"), nine);
-        assert_eq!(read("2026-11-30T04:00:00-05:00"), nine);
-        for bad in [
-            "2026-11-30",
-            "2026-11-30T09:00:00",
-            "2026-11-30T09:00:00+2:00",
-            "2026-11-30T09:00:00+24:00",
-            "é",
-        ] {
-            assert_eq!(read(bad), None, "{bad}");
-        }
     }
 }

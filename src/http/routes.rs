@@ -16,6 +16,7 @@ use super::body;
 use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
+use super::imports;
 use super::page;
 use super::query;
 use super::queues;
@@ -88,6 +89,9 @@ pub(super) fn router(
         // One route for what is done to all and for an agent: an agent may have the name of what is done.
         .route("/v1/queues/{agent}", get(queues::show).post(queues::change_all))
         .route("/v1/queues/{agent}/{change}", post(queues::change))
+        .route("/v1/imports", get(imports::list).post(imports::start))
+        // A wildcard, so that an address needs no escaping.
+        .route("/v1/imports/{*url}", delete(imports::remove))
         .route("/v1/owners", get(owners))
         .route("/v1/owners/{*name}", put(trust_owner).delete(forget_owner))
         .route("/v1/zones", get(zones::zones).post(zones::join))

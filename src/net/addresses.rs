@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, identity};
+use reqwest::Url;
 use serde_bytes::ByteBuf;
 
 use crate::proto::identity::PeerKey;
@@ -165,6 +166,46 @@ pub(crate) fn reach_of_met(address: &Multiaddr) -> Reach {
 /// nearest.
 pub(crate) fn reach_of_named(address: &Multiaddr) -> Reach {
     reach(address).unwrap_or(Reach::Host)
+}
+
+/// The address of a registry as it may be typed: where it is, and nothing that is a secret.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn registry_url(text: &str) -> Result<Url, String> {
+    let url =
+        Url::parse(text.trim()).map_err(|error| format!("{error}; write `https://registry.example.org`"))?;
+    if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() {
+        return Err("a registry is read over https or http; write `https://registry.example.org`".into());
+    }
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(
+            "user, password and parameters are no part of it; give a key as `header_env` of an `[[import]]`"
+                .into(),
+        );
+    }
+    Ok(url)
+}
+
+/// Whether an address is one of the whole Internet, at which one machine is.
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let is_reserved =
+                ip.octets()[0] >= 240 || ip.octets()[..2] == [198, 18] || ip.octets()[..3] == [192, 0, 0];
+            reach_ip4(ip) == Reach::World && !ip.is_multicast() && !is_reserved
+        }
+        // The last two carry an IPv4 address, which may be any.
+        IpAddr::V6(ip) => {
+            let carries =
+                [[0x64, 0xff9b], [0x2002, ip.segments()[1]]].contains(&[ip.segments()[0], ip.segments()[1]]);
+            reach_ip6(ip) == Reach::World && !ip.is_multicast() && !carries
+        }
+    }
 }
 
 fn reach(address: &Multiaddr) -> Option<Reach> {

@@ -111,6 +111,9 @@ pub struct AgentCard {
     /// The imported document, compact JSON text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub original: Option<String>,
+    /// What the registry that it was imported from says of it, its `_meta`: compact JSON text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_meta: Option<String>,
     /// When the imported document came and changed. Its host writes them, whatever an offer says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dates: Option<CardDates>,
@@ -152,6 +155,23 @@ impl AgentCard {
         }
         let published = dates.map_or(now, |dates| dates.published);
         AgentCard { dates: Some(CardDates { published, updated: now }), ..same }
+    }
+
+    /// As [`AgentCard::dated`], with the dates that the registry of the document gives, as far as they are no later than now.
+    pub fn dated_by(
+        self,
+        now: Timestamp,
+        published: Option<Timestamp>,
+        updated: Option<Timestamp>,
+        before: Option<&AgentCard>,
+    ) -> AgentCard {
+        let card = self.dated(now, before);
+        let told = |told: Option<Timestamp>, own| told.filter(|told| *told <= now).unwrap_or(own);
+        let dates = card.dates.map(|own| CardDates {
+            published: told(published, own.published),
+            updated: told(updated, own.updated),
+        });
+        AgentCard { dates, ..card }
     }
 
     /// Where it is served first, in the one spelling of [`canonical_address`].

@@ -1,8 +1,9 @@
 //! Published documents by the names that their publishers gave them, for those who show them under these names.
 //!
 //! In an open zone anybody may register a document under anybody's name, and what a registry shows is installed by those who
-//! know the name. So nothing is shown for which nobody answers: the own records, those of zones with a key, and those of
-//! owners whom the operator named, in this order where one name has several.
+//! know the name. So nothing is shown for which nobody answers: the own records, those of the own imports, whose registries the
+//! operator named, those of zones with a key, and those of owners whom the operator named, in this order where one name has
+//! several.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,15 +38,22 @@ pub struct DocumentQuery {
 pub(super) struct Vouched<'a> {
     now: Timestamp,
     own: PeerKey,
+    imports: &'a BTreeSet<PeerKey>,
     config: &'a Config,
     trusted: BTreeSet<PeerKey>,
 }
 
 impl<'a> Vouched<'a> {
-    /// By the node with the key `own`, which takes the operator's word for `owners`.
-    pub(super) fn new(now: Timestamp, own: PeerKey, config: &'a Config, owners: &Owners) -> Vouched<'a> {
+    /// By the node with the key `own` and these `imports`, which takes the operator's word for `owners`.
+    pub(super) fn new(
+        now: Timestamp,
+        own: PeerKey,
+        imports: &'a BTreeSet<PeerKey>,
+        config: &'a Config,
+        owners: &Owners,
+    ) -> Vouched<'a> {
         let by_operator = owners.iter().filter(|known| known.by == ChosenBy::Operator);
-        Vouched { now, own, config, trusted: by_operator.map(|known| known.owner).collect() }
+        Vouched { now, own, imports, config, trusted: by_operator.map(|known| known.owner).collect() }
     }
 
     /// The documents that match, one of each name, by name.
@@ -98,9 +106,12 @@ impl<'a> Vouched<'a> {
         if record.host == self.own || record.owner == self.own {
             return Some(0);
         }
-        if self.config.zone_keys.contains_key(&record.name.zone) {
+        if self.imports.contains(&record.host) {
             return Some(1);
         }
-        self.trusted.contains(&record.owner).then_some(2)
+        if self.config.zone_keys.contains_key(&record.name.zone) {
+            return Some(2);
+        }
+        self.trusted.contains(&record.owner).then_some(3)
     }
 }

@@ -7,6 +7,7 @@
 //! A conversation is a stream of requests and their responses with one peer, in order. What they say is bytes here: the
 //! interpreter knows only which [`Protocol`] the stream speaks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
@@ -16,8 +17,10 @@ use super::ask::Contact;
 use super::card::Offer;
 use super::identity::PeerKey;
 use super::name::{FullName, ZoneId, ZoneName};
+pub use super::persistence::StoreCondition;
 use super::query::{Answer, Find, KnownOwner, OwnerError, Resolution, TreeZone};
-use super::record::{NoRoom, Record, Refusal};
+use super::record::{NoRoom, Record, Refusal, SignedRecord};
+pub use super::registration::ZoneError;
 use super::registration::{Registered, Withdraw, WriteError};
 
 /// Identifies a gossip message towards the mesh.
@@ -139,18 +142,6 @@ pub enum Input {
     },
 }
 
-/// What a store can do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum StoreCondition {
-    /// It keeps what it is given.
-    #[default]
-    Well,
-    /// Its room is short, as the text says: what is left is for durable writes.
-    Short(String),
-    /// It keeps nothing, for this reason.
-    Failed(String),
-}
-
 /// Which side made a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialed {
@@ -210,6 +201,10 @@ pub enum Command {
     },
     /// Withdraw an agent.
     Deregister(FullName),
+    /// From now on the keys of this host's imports are these and no others: what they offer is answered for after the node's own.
+    NameImports(BTreeSet<PeerKey>),
+    /// Take records that this host signed with keys of its imports, as if they were written here.
+    Publish(Vec<SignedRecord>),
     /// Offer an agent again that an earlier data folder offered with the key of this node.
     Adopt(FullName),
     /// Take part in a zone from now on.
@@ -244,24 +239,14 @@ pub enum Reply {
     Registered(Vec<Result<Registered, WriteError>>),
     /// To `Deregister` and `WithdrawVersion`.
     Deregistered(Result<Registered, WriteError>),
+    /// To `NameImports`.
+    ImportsNamed,
+    /// To `Publish`: one result a record, in order.
+    Published(Vec<Result<(), WriteError>>),
     /// To `JoinZone` and `LeaveZone`.
     Zone(Result<(), ZoneError>),
     /// To `Leave`.
     Left,
-}
-
-/// Why a zone was not joined or left. Nothing was changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ZoneError {
-    /// It is not replicated here.
-    #[error("this node takes no part in the zone {0}")]
-    NotServed(ZoneName),
-    /// It is replicated here in another role.
-    #[error("this node takes part in the zone {0} in another way; leave it first")]
-    OtherRole(ZoneName),
-    /// Names without a zone are looked up there.
-    #[error("the zone {0} is the home zone of this node, which it cannot leave")]
-    Home(ZoneName),
 }
 
 /// Something to be done, in order.
@@ -473,6 +458,10 @@ impl Reply {
                 let results = results.into_iter().map(|result| result.and_then(|_| Err(failed())));
                 Reply::Registered(results.collect())
             }
+            Reply::Published(results) => {
+                let results = results.into_iter().map(|result| result.and_then(|()| Err(failed())));
+                Reply::Published(results.collect())
+            }
             Reply::Deregistered(result) => Reply::Deregistered(result.and_then(|_| Err(failed()))),
             Reply::Adopted(result) => Reply::Adopted(result.and_then(|_| Err(failed()))),
             Reply::Owner(result) => {
@@ -483,6 +472,7 @@ impl Reply {
             | Reply::Resolved(_)
             | Reply::Tree(_)
             | Reply::Owners(_)
+            | Reply::ImportsNamed
             | Reply::Zone(_)
             | Reply::Left) => reply,
         }

@@ -7,11 +7,12 @@
 //! Files below: `write` (how a record of this node is made), `replacing` (what a registration may take the place of), `shelf`
 //! (in which slot), `guard` (what is written again), `renewals` (when), `epoch` (what this folder wrote and lost), `restored`
 //! (what an earlier folder wrote), `replicas` (whether enough hosts offer the same), `unkept` (what the store did not keep),
-//! `key_use` (who else writes under this key).
+//! `key_use` (who else writes under this key), `publish` (what this host signed with other keys: those of its imports).
 
 mod epoch;
 mod guard;
 mod key_use;
+mod publish;
 mod renewals;
 mod replacing;
 mod replicas;
@@ -28,6 +29,7 @@ use serde_bytes::ByteBuf;
 
 use self::key_use::KeyUse;
 pub(super) use self::key_use::note_written;
+pub(super) use self::publish::publish;
 use self::renewals::Renewals;
 use self::replacing::check_replaced;
 pub(super) use self::replacing::{Replace, withdraw_version};
@@ -87,6 +89,8 @@ pub(super) struct OwnRecords {
     unkept: Unkept,
     pub(super) key_use: KeyUse,
     pub(super) replicas: ReplicaWatch,
+    /// The keys of this host's imports.
+    pub(super) imports: BTreeSet<PeerKey>,
     /// Whether this run was told that an earlier one wrote more than this folder holds: a peer's word alone counts no more.
     pub(super) is_told_of_head: bool,
 }
@@ -111,6 +115,7 @@ impl OwnRecords {
             unkept: Unkept::default(),
             key_use: KeyUse::new(now),
             replicas: ReplicaWatch::new(now),
+            imports: BTreeSet::new(),
             is_told_of_head: false,
         }
     }
@@ -372,7 +377,7 @@ fn may_renew(ctx: &Context<'_>, zones: &Zones) -> bool {
 }
 
 /// Since when this node may renew what nobody asked it to write; none before it was compared with anybody.
-fn renews_from(config: &Config, zones: &Zones) -> Option<Timestamp> {
+pub(super) fn renews_from(config: &Config, zones: &Zones) -> Option<Timestamp> {
     if !config.expects_peers {
         return Some(Timestamp::default());
     }

@@ -59,6 +59,18 @@ pub struct LostRange {
     pub ended_at: Timestamp,
 }
 
+/// What a store can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum StoreCondition {
+    /// It keeps what it is given.
+    #[default]
+    Well,
+    /// Its room is short, as the text says: what is left is for durable writes.
+    Short(String),
+    /// It keeps nothing, for this reason.
+    Failed(String),
+}
+
 /// Whether own writes may be missing from what the store held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Damage {
@@ -139,6 +151,11 @@ pub(super) fn other_row(record: &Record) -> Write {
     Write { key: row(b'r', record.key()), value: Some(record.bytes().clone()), durable: false }
 }
 
+/// A record that this host signed with another key than the node's: it is a record of another node, but kept before it is told.
+pub(super) fn imported_row(record: &Record) -> Write {
+    Write { durable: true, ..other_row(record) }
+}
+
 pub(super) fn remove_own(key: KeyHash) -> Write {
     Write { key: row(b'o', key), value: None, durable: true }
 }
@@ -147,10 +164,11 @@ pub(super) fn remove_other(key: KeyHash) -> Write {
     Write { key: row(b'r', key), value: None, durable: false }
 }
 
-/// The key of an own record, where the write is of one.
-pub(super) fn own_key(write: &Write) -> Option<KeyHash> {
+/// The key of a record that this host wrote, where the write is of one.
+pub(super) fn written_key(write: &Write) -> Option<KeyHash> {
     let (kind, hash) = write.key.split_first()?;
-    (*kind == b'o').then(|| hash.try_into().ok().map(KeyHash)).flatten()
+    let is_written = *kind == b'o' || *kind == b'r' && write.durable;
+    is_written.then(|| hash.try_into().ok().map(KeyHash)).flatten()
 }
 
 /// Whether the write is of the names that configured files offer.

@@ -30,6 +30,7 @@ pub use self::signed::{SignedRecord, check_card};
 use super::card::{AgentCard, Scope};
 use super::codec;
 use super::identity::{AgentId, PeerKey};
+use super::limits::CARD_LIFE;
 use super::name::FullName;
 use super::time::{Stamp, Timestamp};
 
@@ -139,6 +140,18 @@ impl Record {
         self.expires_at <= now
     }
 
+    /// When its author writes it again: at half of its lease ± 20 %, drawn from its hash so that it is the same after a restart.
+    pub fn renewal_at(&self) -> Timestamp {
+        let lease = self.expires_at.since(self.stamp.wall);
+        // A grant ends it: what is written again would end then as well, at ever shorter intervals.
+        if lease < CARD_LIFE {
+            return self.expires_at;
+        }
+        // What was written together is spread over the weeks, and no generator has to be kept.
+        let draw = f64::from(self.hash.0[0]) / 255.0;
+        self.stamp.wall + lease.mul_f64(0.5 * (0.8 + 0.4 * draw))
+    }
+
     /// How new it is among the records of its key.
     pub fn order(&self) -> Order {
         Order { generation: self.generation, stamp: self.stamp, author: self.author(), hash: self.hash }
@@ -244,7 +257,7 @@ mod tests {
     use crate::proto::grant::{Grant, Reach};
     use crate::proto::identity::Identity;
     use crate::proto::limits::{
-        CARD_LIFE, DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX,
+        DESCRIPTION_BYTES_MAX, RECORD_BYTES_MAX, SHORT_TEXT_BYTES_MAX, SLOTS, STAMP_AHEAD_MAX,
         TOMBSTONE_LIFE, TOMBSTONE_LIFE_LONG,
     };
     use crate::proto::name::ZoneName;

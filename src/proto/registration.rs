@@ -1,4 +1,4 @@
-//! Registering and withdrawing agents: what a client may want, and what becomes of it.
+//! Registering and withdrawing agents, joining and leaving zones: what a client may want, and what becomes of it.
 
 use std::collections::BTreeSet;
 
@@ -120,6 +120,20 @@ pub enum WriteError {
     /// It is another host's, and another owner's.
     #[error("{0} is offered by {1}; only its host or its owner may deregister it")]
     NotYours(FullName, PeerKey),
+}
+
+/// Why a zone was not joined or left. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ZoneError {
+    /// It is not replicated here.
+    #[error("this node takes no part in the zone {0}")]
+    NotServed(ZoneName),
+    /// It is replicated here in another role.
+    #[error("this node takes part in the zone {0} in another way; leave it first")]
+    OtherRole(ZoneName),
+    /// Names without a zone are looked up there.
+    #[error("the zone {0} is the home zone of this node, which it cannot leave")]
+    Home(ZoneName),
 }
 
 impl WriteError {

@@ -260,6 +260,11 @@ impl Registry {
         self.shelves.get(Slot(shelf, slot))
     }
 
+    /// What stands on a shelf, by slot.
+    pub fn on_shelf(&self, shelf: Shelf) -> impl Iterator<Item = &Arc<Record>> {
+        self.shelves.range(Slot(shelf, 0)..=Slot(shelf, u16::MAX))
+    }
+
     /// All held records, by key.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.records.iter()

@@ -203,6 +203,8 @@ impl Checkers {
             | Reply::Tree(_)
             | Reply::Owners(_)
             | Reply::Owner(_)
+            | Reply::ImportsNamed
+            | Reply::Published(_)
             | Reply::Zone(_)
             | Reply::Left => Vec::new(),
         };

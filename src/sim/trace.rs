@@ -132,6 +132,7 @@ impl TraceHash {
 fn is_success(reply: &Reply) -> u8 {
     match reply {
         Reply::Registered(results) => u8::from(results.iter().all(Result::is_ok)),
+        Reply::Published(results) => u8::from(results.iter().all(Result::is_ok)),
         Reply::Deregistered(result) | Reply::Adopted(result) => u8::from(result.is_ok()),
         Reply::Zone(result) => u8::from(result.is_ok()),
         Reply::Found(_)
@@ -139,6 +140,7 @@ fn is_success(reply: &Reply) -> u8 {
         | Reply::Resolved(_)
         | Reply::Owners(_)
         | Reply::Owner(_)
+        | Reply::ImportsNamed
         | Reply::Left => 2,
     }
 }

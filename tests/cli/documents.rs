@@ -336,3 +336,33 @@ fn has_python() -> bool {
     let version = Command::new("python3").arg("--version").output();
     version.is_ok_and(|output| output.status.success()) && Path::new("/usr/bin/env").exists()
 }
+
+#[test]
+fn a_registry_is_imported_listed_kept_while_it_is_down_and_removed() {
+    let upstream = Desk::new();
+    upstream.register(&json!([server("a.b/one", "1"), server("a.b/two", "1")]), &[]);
+    let registry = upstream.url().to_owned();
+    let desk = Desk::new();
+    let imported = desk.aop(&["import", &registry, "--json"]);
+    assert_eq!(code(&imported), 0, "{}", err(&imported));
+    let document: Value = serde_json::from_str(&out(&imported)).unwrap();
+    assert_eq!(
+        (&document["kind"], &document["held"], &document["last"]["new"]),
+        (&json!("mcp"), &json!(2), &json!(2))
+    );
+    assert!(err(&imported).contains("2 new"), "{}", err(&imported));
+    assert_eq!(desk.agents(), ["a-b_one", "a-b_two"]);
+    let not_yours = desk.aop(&["deregister", "a-b_one"]);
+    assert!(code(&not_yours) == 1 && err(&not_yours).contains("not_yours"), "{}", err(&not_yours));
+
+    drop(upstream);
+    let failed = desk.aop(&["import", &registry]);
+    assert!(code(&failed) == 4 && err(&failed).contains("upstream_failed"), "{}", err(&failed));
+    let listed = out(&desk.aop(&["import"]));
+    assert!(listed.starts_with(&registry) && listed.contains("failed: "), "{listed}");
+    assert_eq!(desk.agents(), ["a-b_one", "a-b_two"]);
+    assert_eq!(code(&desk.aop(&["import", &registry, "--remove"])), 0);
+    assert!(desk.agents().is_empty() && out(&desk.aop(&["import"])).is_empty());
+    assert_eq!(code(&desk.aop(&["import", &registry, "--remove"])), 3);
+    assert_eq!(code(&desk.aop(&["import", "a.b", "--kind", "mcp"])), 2);
+}

@@ -7,6 +7,7 @@ mod agents;
 mod calls;
 mod doors;
 mod full_disk;
+mod imports;
 mod journeys;
 mod page;
 mod reach;

@@ -8,6 +8,7 @@ mod completeness;
 mod documents;
 mod few_replicas;
 mod full_disk;
+mod imports;
 mod key_use;
 mod laws;
 mod owned;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::ClientArgs;
+use crate::proto::import::ImportKind;
 
 /// A name, which may begin with `-`. What looks like a long option is a misspelt one; no document is given such a name.
 pub(in crate::cli) fn agent_name(text: &str) -> Result<String, &'static str> {
@@ -27,6 +28,24 @@ pub(in crate::cli) struct RegisterArgs {
     /// Also in the place of a newer version, or of another agent of the same name
     #[arg(long)]
     pub(in crate::cli) replace: bool,
+    #[command(flatten)]
+    pub(in crate::cli) client: ClientArgs,
+}
+
+#[derive(Args, Debug)]
+pub(in crate::cli) struct ImportArgs {
+    /// Where the registry is; none lists the imports
+    #[arg(value_name = "URL")]
+    pub(in crate::cli) url: Option<String>,
+    /// Zone for its documents, the node's home zone by default; several share them out
+    #[arg(long = "zone", value_name = "ZONE", requires = "url")]
+    pub(in crate::cli) zones: Vec<String>,
+    /// What it is: mcp, ard or agents; found out by default
+    #[arg(long, value_name = "KIND", requires = "url")]
+    pub(in crate::cli) kind: Option<ImportKind>,
+    /// Withdraw what was imported from there, and forget the import
+    #[arg(long, requires = "url", conflicts_with_all = ["zones", "kind"])]
+    pub(in crate::cli) remove: bool,
     #[command(flatten)]
     pub(in crate::cli) client: ClientArgs,
 }

@@ -22,6 +22,8 @@ pub struct PublishedServer {
     pub name: String,
     /// The document itself.
     pub server: Map<String, Value>,
+    /// What the registry that it was imported from says of it, by the names of who says it.
+    pub meta: Map<String, Value>,
     /// Why it should not be used any more, if its registry says so.
     pub deprecated: Option<String>,
     /// When it came to the host that offers it.
@@ -118,6 +120,7 @@ impl PublishedServer {
         is_whole.then(|| PublishedServer {
             name,
             server,
+            meta: card.registry_meta.and_then(|meta| serde_json::from_str(&meta).ok()).unwrap_or_default(),
             deprecated: card.deprecated,
             published_at: date(dates.published.min(dates.updated)),
             updated_at: date(dates.updated),

@@ -185,7 +185,7 @@ pub(super) fn endpoints(card: &AgentCard) -> Vec<api::AgentEndpoint> {
 /// The card as JSON, its JSON parts as JSON instead of text.
 fn card_json(card: &AgentCard) -> Value {
     let mut json = serde_json::to_value(card).unwrap_or_default();
-    for field in ["input_schema", "output_schema", "original"] {
+    for field in ["input_schema", "output_schema", "original", "registry_meta"] {
         if let Some(value) = json.get_mut(field)
             && let Some(parsed) = value.as_str().and_then(|text| serde_json::from_str(text).ok())
         {

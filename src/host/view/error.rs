@@ -8,7 +8,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::AgentId;
 use crate::proto::io::ZoneError;
 use crate::proto::limits::CALL_TIME_MAX;
-use crate::proto::name::FullName;
+use crate::proto::name::{FullName, ZoneName};
 use crate::proto::query::{KnownOwner, OwnerError};
 use crate::proto::record::Refusal;
 use crate::proto::registration::WriteError;
@@ -154,6 +154,47 @@ pub(in crate::host) fn too_many_zones(most: usize) -> ApiError {
         code: Code::TooLarge,
         message: format!("{most} zones were joined while this node ran, and {most} are the most"),
         fix: "name zones in its settings (`zones`, `follow`), or leave one with `aop zone leave ZONE`".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// There is no import of this registry.
+pub(in crate::host) fn no_import(url: &str) -> ApiError {
+    ApiError {
+        code: Code::NotFound,
+        message: format!("nothing is imported from {url}"),
+        fix: "`aop import` lists the imports of the node".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// An import keeps its zones.
+pub(in crate::host) fn other_zones(url: &str, zones: &[ZoneName]) -> ApiError {
+    let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+    ApiError {
+        code: Code::Conflict,
+        message: format!("{url} is imported into {} already", zones.join(", ")),
+        fix: format!("leave the zones out; or `aop import {url} --remove`, and import it anew"),
+        suggestions: Vec::new(),
+    }
+}
+
+/// More imports than are kept.
+pub(in crate::host) fn too_many_imports(most: usize) -> ApiError {
+    ApiError {
+        code: Code::TooLarge,
+        message: format!("this node has {most} imports, and {most} are the most"),
+        fix: "`aop import` lists them; take one away with `aop import URL --remove`".into(),
+        suggestions: Vec::new(),
+    }
+}
+
+/// The data folder takes no writes.
+pub(in crate::host) fn import_unkept(error: &std::io::Error) -> ApiError {
+    ApiError {
+        code: Code::StoreFailed,
+        message: format!("the import is not kept: the data folder takes no writes ({error})"),
+        fix: "free disk space or check the disk, then give the same command again".into(),
         suggestions: Vec::new(),
     }
 }

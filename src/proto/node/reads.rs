@@ -12,9 +12,9 @@ use crate::proto::fingerprint::Digest;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::io::NodeAlert;
 use crate::proto::name::ZoneName;
-use crate::proto::own_records::offers;
+use crate::proto::own_records;
 use crate::proto::query::{Found, PeerProfile, QuestionCounts, TreeZone, ZoneAnswer};
-use crate::proto::record::{Author, KeyHash, Record};
+use crate::proto::record::{Author, KeyHash, Record, Shelf};
 use crate::proto::time::Timestamp;
 use crate::proto::zone::{Zone, ZoneState};
 
@@ -102,6 +102,17 @@ impl Node {
         self.zones.values().all(|zone| zone.first_synced_at().is_some())
     }
 
+    /// Whether this host may write again what nobody asked it to: it has heard what others hold, and its clock is to be trusted.
+    pub fn may_renew(&self, now: Timestamp) -> bool {
+        let from = own_records::renews_from(&self.local.config, &self.zones);
+        from.is_some_and(|from| from.max(self.clock.settles()) <= now)
+    }
+
+    /// What stands on a shelf of a zone, by slot.
+    pub fn on_shelf(&self, zone: &ZoneName, shelf: Shelf) -> impl Iterator<Item = &Arc<Record>> {
+        self.zone(zone).into_iter().flat_map(move |zone| zone.registry().on_shelf(shelf))
+    }
+
     /// One agent by its id.
     pub fn agent(&self, now: Timestamp, id: &AgentId) -> Option<Found> {
         self.directory.agent(now, &self.zones, id, 0.0)
@@ -109,19 +120,21 @@ impl Node {
 
     /// What this host offers now.
     pub fn own_offers(&self) -> impl Iterator<Item = &Arc<Record>> {
-        offers(&self.own)
+        own_records::offers(&self.own)
     }
 
     /// Published documents that this node answers for, one of each name, by name. Zones that are held here alone are asked.
     pub fn documents(&mut self, now: Timestamp, query: &DocumentQuery) -> Vec<Arc<Record>> {
-        let Node { local, zones, directory, owners, .. } = self;
-        Vouched::new(now, local.identity.key(), &local.config, owners).list(zones, directory, query)
+        let Node { local, zones, directory, own, owners, .. } = self;
+        Vouched::new(now, local.identity.key(), &own.imports, &local.config, owners)
+            .list(zones, directory, query)
     }
 
     /// The published document of a name, if this node answers for one.
     pub fn document(&mut self, now: Timestamp, name: &str) -> Option<Arc<Record>> {
-        let Node { local, zones, directory, owners, .. } = self;
-        Vouched::new(now, local.identity.key(), &local.config, owners).named(zones, directory, name)
+        let Node { local, zones, directory, own, owners, .. } = self;
+        Vouched::new(now, local.identity.key(), &own.imports, &local.config, owners)
+            .named(zones, directory, name)
     }
 
     /// What a peer is. Looks at every held record.

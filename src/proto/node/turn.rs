@@ -17,10 +17,10 @@ use crate::proto::links::Links;
 use crate::proto::message::{SyncAnswer, SyncFrame, SyncRequest};
 use crate::proto::name::{ZoneId, ZoneName};
 use crate::proto::overlay::Overlay;
-use crate::proto::own_records::{OwnRecords, Replace, note_written, withdraw_version};
+use crate::proto::own_records::{OwnRecords, Replace, note_written, publish, withdraw_version};
 use crate::proto::owners::Owners;
 use crate::proto::persistence;
-use crate::proto::query::{OwnerError, Resolution, ZoneStatus};
+use crate::proto::query::{KnownOwner, OwnerError, Resolution, ZoneStatus};
 use crate::proto::resolver::Resolver;
 use crate::proto::zone::{Notice, Zone, Zones, note_others};
 
@@ -62,7 +62,6 @@ impl Turn<'_> {
 
     pub(super) fn handle_command(&mut self, id: u64, command: Command) {
         let Turn { ctx, zones, own, owners, directory, overlay, .. } = self;
-        let home = ctx.config.home_zone();
         let reply = match command {
             Command::Find(find) => match Questions(self).search(id, find, false) {
                 Some(reply) => reply,
@@ -91,18 +90,8 @@ impl Turn<'_> {
                 None => return,
             },
             Command::Owners => Reply::Owners(owners.iter().cloned().collect()),
-            Command::TrustOwner { name, owner } => Reply::Owner(
-                directory
-                    .name_of_owner(zones, &home, &name, &owner)
-                    .map_err(OwnerError::BadName)
-                    .and_then(|(full, is_bare)| owners.trust(ctx, full, owner, is_bare)),
-            ),
-            Command::ForgetOwner(name) => Reply::Owner(
-                owners
-                    .name_known(&home, &name)
-                    .map_err(OwnerError::BadName)
-                    .and_then(|name| owners.forget(ctx, &name)),
-            ),
+            Command::TrustOwner { name, owner } => Reply::Owner(trust_owner(self, &name, owner)),
+            Command::ForgetOwner(name) => Reply::Owner(forget_owner(self, &name)),
             Command::Register(offers) => {
                 Reply::Registered(own.register(ctx, zones, offers, Replace::Versions))
             }
@@ -116,6 +105,11 @@ impl Turn<'_> {
             Command::WithdrawVersion(offer) => {
                 Reply::Deregistered(withdraw_version(own, ctx, zones, directory, *offer))
             }
+            Command::NameImports(keys) => {
+                own.imports = keys;
+                Reply::ImportsNamed
+            }
+            Command::Publish(signed) => Reply::Published(publish(own, ctx, zones, &signed)),
             Command::Adopt(name) => Reply::Adopted(own.adopt_restored(ctx, zones, &name)),
             Command::JoinZone { zone, role } => Reply::Zone(self.join(zone, role)),
             Command::LeaveZone(zone) => Reply::Zone(self.leave(&zone)),
@@ -451,4 +445,16 @@ impl Turn<'_> {
         self.directory.forget(&self.overlay.take_dropped());
         self.directory.keep_up(self.zones);
     }
+}
+
+fn trust_owner(turn: &mut Turn<'_>, name: &str, owner: PeerKey) -> Result<KnownOwner, OwnerError> {
+    let home = turn.ctx.config.home_zone();
+    let named = turn.directory.name_of_owner(turn.zones, &home, name, &owner);
+    let (full, is_bare) = named.map_err(OwnerError::BadName)?;
+    turn.owners.trust(&mut turn.ctx, full, owner, is_bare)
+}
+
+fn forget_owner(turn: &mut Turn<'_>, name: &str) -> Result<KnownOwner, OwnerError> {
+    let named = turn.owners.name_known(&turn.ctx.config.home_zone(), name);
+    turn.owners.forget(&mut turn.ctx, &named.map_err(OwnerError::BadName)?)
 }

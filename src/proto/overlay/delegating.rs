@@ -83,7 +83,7 @@ impl Overlay {
     ) {
         if let Some(zone) = zones.get_mut(&parent.zone).filter(|zone| zone.id() == parent) {
             zone.records.merge(ctx, record.clone(), Via::Local);
-            return zone.records.publish_again(record);
+            return zone.records.publish_later(record);
         }
         let records = vec![ByteBuf::from(record.bytes().to_vec())];
         let request = SyncRequest::Give { records, publish: true };

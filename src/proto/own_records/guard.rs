@@ -10,7 +10,7 @@ use super::write::Draft;
 use super::{OwnRecords, is_offer, is_synced, may_renew};
 use crate::proto::context::Context;
 use crate::proto::io::{NodeAlert, Via};
-use crate::proto::limits::{CARD_LIFE, STAMP_AHEAD_MAX};
+use crate::proto::limits::STAMP_AHEAD_MAX;
 use crate::proto::name::ZoneName;
 use crate::proto::persistence;
 use crate::proto::record::{KeyHash, NoRoom, Record};
@@ -94,7 +94,7 @@ impl OwnRecords {
         if own.is_expired(ctx.now) && !is_offer(&own) {
             return self.remove(ctx, &key);
         }
-        if own.is_expired(ctx.now) || renewal_at(&own) <= ctx.now {
+        if own.is_expired(ctx.now) || own.renewal_at() <= ctx.now {
             if may_renew(ctx, zones) {
                 self.reassert(ctx, zones, &own);
             }
@@ -109,7 +109,7 @@ impl OwnRecords {
         let Some(zone) = zones.get_mut(&own.name.zone) else { return };
         match zone.records.merge(ctx, own.clone(), Via::Store) {
             Merge::New { .. } => {
-                zone.records.publish_again(own);
+                zone.records.publish_later(own);
                 self.plan_renewal(ctx.now, zones, &key);
             }
             Merge::NoRoom(NoRoom::SlotTaken) if is_offer(&own) && may_renew => {
@@ -253,22 +253,10 @@ pub(super) fn tell_stamped_ahead(own: &OwnRecords, ctx: &mut Context<'_>) {
 /// everybody else refuses its stamp.
 fn renewal_due(now: Timestamp, zones: &Zones, own: &Record) -> Timestamp {
     let is_held = zones.get(&own.name.zone).is_some_and(|zone| zone.registry().get(&own.key()).is_some());
-    if is_held && !is_ahead(now, own) { renewal_at(own) } else { Timestamp::default() }
+    if is_held && !is_ahead(now, own) { own.renewal_at() } else { Timestamp::default() }
 }
 
 /// Whether everybody else refuses it still.
 pub(super) fn is_ahead(now: Timestamp, own: &Record) -> bool {
     own.stamp.wall > now + STAMP_AHEAD_MAX
-}
-
-/// Half of the lease ± 20 %, drawn from the record's hash so that it is the same after a restart.
-pub(super) fn renewal_at(own: &Record) -> Timestamp {
-    let lease = own.expires_at.since(own.stamp.wall);
-    // A grant ends it: what is written again would end then as well, at ever shorter intervals.
-    if lease < CARD_LIFE {
-        return own.expires_at;
-    }
-    // Agents that were registered together are spread over the weeks, and no generator has to be kept.
-    let draw = f64::from(own.hash().0[0]) / 255.0;
-    own.stamp.wall + lease.mul_f64(0.5 * (0.8 + 0.4 * draw))
 }

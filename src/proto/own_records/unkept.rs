@@ -60,7 +60,7 @@ impl OwnRecords {
         let (mut ahead, mut undone) = (Vec::new(), BTreeSet::new());
 
         for write in writes {
-            match persistence::own_key(&write) {
+            match persistence::written_key(&write) {
                 Some(key) if before.contains_key(&key) => {
                     undone.insert(key);
                 }

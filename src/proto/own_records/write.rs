@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_bytes::ByteBuf;
 
-use super::guard::{is_ahead, renewal_at, tell_stamped_ahead};
+use super::guard::{is_ahead, tell_stamped_ahead};
 use super::unkept::Before;
 use super::{OwnRecords, is_offer};
 use crate::proto::card::Scope;
@@ -112,7 +112,7 @@ impl OwnRecords {
             && own.body() == draft.body
             && own.scope == draft.scope
             && (own.grants() == draft.grants || is_carried_as_well(own, draft))
-            && renewal_at(own) > now
+            && own.renewal_at() > now
             && !is_ahead(now, own)
     }
 
@@ -122,18 +122,9 @@ impl OwnRecords {
         zones: &mut Zones,
         draft: Draft,
     ) -> Result<(), WriteError> {
-        // Checked first: a stamp from a wrong clock would stand over right ones for as long as the clock was ahead.
-        if let Some(offset) = ctx.unsafe_offset {
-            return Err(WriteError::ClockUnsafe(offset));
-        }
-        // Two processes that overrule each other would write for ever; the operator has to end one.
-        if ctx.out.has_alert(&NodeAlert::KeyInUse)
-            || ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone()))
-        {
+        check_writes(ctx)?;
+        if ctx.out.has_alert(&NodeAlert::DuplicateIdentity(draft.name.clone())) {
             return Err(WriteError::DuplicateIdentity);
-        }
-        if let Some(reason) = ctx.out.store_failure() {
-            return Err(WriteError::StoreFailed(reason.to_owned()));
         }
         let name = draft.name.clone();
         let key = draft.key();
@@ -250,6 +241,22 @@ impl OwnRecords {
             slot,
             grants: draft.grants.clone(),
         })
+    }
+}
+
+/// Whether this host may write anything now.
+pub(super) fn check_writes(ctx: &Context<'_>) -> Result<(), WriteError> {
+    // First: a stamp from a wrong clock would stand over right ones for as long as the clock was ahead.
+    if let Some(offset) = ctx.unsafe_offset {
+        return Err(WriteError::ClockUnsafe(offset));
+    }
+    // Two processes that overrule each other would write for ever; the operator has to end one.
+    if ctx.out.has_alert(&NodeAlert::KeyInUse) {
+        return Err(WriteError::DuplicateIdentity);
+    }
+    match ctx.out.store_failure() {
+        Some(reason) => Err(WriteError::StoreFailed(reason.to_owned())),
+        None => Ok(()),
     }
 }
 

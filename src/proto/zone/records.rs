@@ -189,8 +189,8 @@ impl ZoneRecords {
         self.set_seq(record.seq)
     }
 
-    /// A record of this node is held again after there was no room for it.
-    pub(in crate::proto) fn publish_again(&mut self, record: Arc<Record>) {
+    /// A record of this host that is no new version of the node leaves with the next publication.
+    pub(in crate::proto) fn publish_later(&mut self, record: Arc<Record>) {
         if record.is_public() {
             self.unpublished.push(record);
         }
@@ -215,16 +215,17 @@ impl ZoneRecords {
     }
 }
 
-/// Messages of own records, each within the batch size; one record of full size travels alone.
+/// Messages of own records, each of one author and within the batch size; one record of full size travels alone.
 fn batches(records: &[Arc<Record>]) -> Vec<Vec<ByteBuf>> {
     let mut batches: Vec<Vec<ByteBuf>> = Vec::new();
     // Too many for any batch, so that the first record opens one.
-    let mut bytes = usize::MAX;
+    let (mut bytes, mut author) = (usize::MAX, None);
     for record in records {
         // Four bytes for the list's own marks around each record.
         let size = record.bytes().len() + 4;
         let full = batches.last().is_some_and(|batch| batch.len() == MESSAGE_RECORDS_MAX);
-        if full || bytes.saturating_add(size) > BATCH_BYTES_MAX {
+        let is_other = author.replace(record.host) != Some(record.host);
+        if full || is_other || bytes.saturating_add(size) > BATCH_BYTES_MAX {
             batches.push(Vec::new());
             bytes = 0;
         }
