@@ -102,7 +102,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "agents",
         holds: &["agents"],
-        uses: &["values", "seam", "calls", "keys", "documents", "a2a"],
+        uses: &["values", "seam", "calls", "keys", "addresses", "documents", "a2a"],
     },
     Row { name: "import", holds: &["import"], uses: &["values", "addresses", "documents", "agents"] },
     Row {

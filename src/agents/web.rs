@@ -12,9 +12,10 @@ use serde_json::Value;
 
 use super::CALL_BYTES_MAX;
 use super::command::{json_or_text, too_talkative};
-use super::reach::{PublicAddresses, Reach};
+use super::reach::Reach;
 use super::secrets::{Secrets, logged, read_all};
 use crate::document::run_config::GivenValue;
+use crate::net::addresses::PublicAddresses;
 use crate::proto::call::{CallFailure, Outcome};
 use crate::proto::code::Code;
 

@@ -4,17 +4,16 @@
 //! whatever its address is, and with the operator's headers; to any other only by https, without them, and only where the name
 //! leads to a public address: a stranger must not have this host look around in its own network.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 
 use super::Failed;
 use crate::agents::web::{builder, chain, wait_asked};
-use crate::net::addresses::is_public;
+use crate::net::addresses::{PublicAddresses, is_public};
 
 /// Longest wait for a connection.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -37,22 +36,6 @@ pub(super) struct Fetcher {
     own: Client,
     /// For any other.
     public: Client,
-}
-
-/// Resolves names to public addresses alone.
-struct PublicAddresses;
-
-impl Resolve for PublicAddresses {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|it| is_public(it.ip())).collect();
-            if public.is_empty() {
-                return Err("the name leads to no public address".into());
-            }
-            Ok(Box::new(public.into_iter()) as Addrs)
-        })
-    }
 }
 
 impl Fetcher {
@@ -218,12 +201,6 @@ mod tests {
         ] {
             assert!(!leads(private), "{private}");
         }
-    }
-
-    #[tokio::test]
-    async fn a_name_of_a_private_address_is_not_resolved() {
-        let name: Name = "localhost".parse().unwrap();
-        assert!(PublicAddresses.resolve(name).await.is_err());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Addresses and names of peers: which can be dialed, which of a peer's are worth keeping, and PeerId ↔ [`PeerKey`].
 
+mod public;
+
 use std::cmp::Reverse;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +10,7 @@ use libp2p::{Multiaddr, PeerId, identity};
 use reqwest::Url;
 use serde_bytes::ByteBuf;
 
+pub(crate) use self::public::{PublicAddresses, is_public};
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CONTACT_ADDRESSES_MAX, DELEGATION_ADDRESS_BYTES_MAX};
 
@@ -191,21 +194,12 @@ pub(crate) fn registry_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Whether an address is one of the whole Internet, at which one machine is.
-pub(crate) fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let is_reserved =
-                ip.octets()[0] >= 240 || ip.octets()[..2] == [198, 18] || ip.octets()[..3] == [192, 0, 0];
-            reach_ip4(ip) == Reach::World && !ip.is_multicast() && !is_reserved
-        }
-        // The last two carry an IPv4 address, which may be any.
-        IpAddr::V6(ip) => {
-            let carries =
-                [[0x64, 0xff9b], [0x2002, ip.segments()[1]]].contains(&[ip.segments()[0], ip.segments()[1]]);
-            reach_ip6(ip) == Reach::World && !ip.is_multicast() && !carries
-        }
-    }
+/// Whether hosts outside of this one's own networks may dial an address; of a name it is believed.
+pub(crate) fn is_of_world(address: &Multiaddr) -> bool {
+    let is_name = |protocol| {
+        matches!(protocol, Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    };
+    reach(address) == Some(Reach::World) || address.iter().next().is_some_and(is_name)
 }
 
 fn reach(address: &Multiaddr) -> Option<Reach> {

@@ -11,8 +11,6 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
-use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol;
 use reqwest::redirect::Policy;
 use serde_json::json;
 
@@ -22,6 +20,7 @@ use crate::cli::args::{ZoneCheckArgs, ZoneDnsArgs};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Console, print_json, write};
+use crate::net::addresses::is_of_world;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
@@ -113,19 +112,9 @@ fn well_known(zone: &ZoneName) -> String {
     format!("https://{zone}/.well-known/aop-zone")
 }
 
-/// Whether others can dial it: it begins with a name, or with an address that is not of this machine or its net.
+/// Whether others can dial it.
 fn is_public(address: &str) -> bool {
-    let address = address.parse::<Multiaddr>().ok();
-    match address.as_ref().and_then(|address| address.iter().next()) {
-        Some(Protocol::Ip4(ip)) => {
-            !(ip.is_loopback() || ip.is_private() || ip.is_link_local() || ip.is_unspecified())
-        }
-        Some(Protocol::Ip6(ip)) => {
-            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_unspecified())
-        }
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)) => true,
-        _ => false,
-    }
+    address.parse().is_ok_and(|address| is_of_world(&address))
 }
 
 /// `aop zone check`.
