@@ -3,7 +3,7 @@
 //!
 //! A registry is read to its last page before anything is made of it: its pages lie in a [`Spool`] on disk until then, and one
 //! page that fails lets all of them fall. Every page, list and wait is bounded. The address that the operator names may be
-//! private; what it redirects to, or names, may not, but for its own origin ([`fetch`]).
+//! private; what it redirects to, or names, may not, but for its own origin (`fetch`).
 
 mod catalog;
 mod fetch;
