@@ -3,6 +3,7 @@
 
 mod documents;
 mod imports;
+mod owners;
 mod queues;
 mod tasks;
 mod words;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::documents::CardSignature;
 pub use self::imports::{Import, ImportError, ImportKind, ImportRun, Imports, Skipped, StartImport};
+pub use self::owners::{Owner, Owners, TrustOwner};
 pub use self::queues::{Queue, Queues};
 pub use self::tasks::{Batch, BatchAnswer, BatchCall, Submitted, Task, TaskPage, TaskStatus};
 pub use self::words::{
@@ -60,36 +62,6 @@ pub struct FindAnswer {
     pub cursor: Option<String>,
     /// Time the node took.
     pub elapsed_ms: f64,
-}
-
-/// Answer of `GET /v1/owners`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Owners {
-    /// By name.
-    pub owners: Vec<Owner>,
-}
-
-/// Whom a name means here.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Full name.
-    pub name: String,
-    /// PeerId of the owner.
-    pub owner: String,
-    /// Who said so.
-    pub by: ChosenBy,
-    /// Whether the name without its zone means it, too.
-    pub bare: bool,
-    /// Wall milliseconds since which it does.
-    pub since: u64,
-}
-
-/// Body of `PUT /v1/owners/{name}`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustOwner {
-    /// PeerId of the owner.
-    pub owner: String,
 }
 
 /// A page of `GET /v1/agents`.

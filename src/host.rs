@@ -34,7 +34,7 @@ pub use self::joined::UnreadableZones;
 pub use self::view::join_line;
 use crate::agents::Agents;
 use crate::document::CardKeys;
-use crate::net::addresses::{named_peer, peer_key};
+use crate::net::addresses::{is_of_world, named_peer, peer_key};
 use crate::net::client::NodeClient;
 use crate::net::driver::Driver;
 pub use crate::net::refusals::{Reason, Refusals};
@@ -119,6 +119,11 @@ impl Options {
             timings: Config::default(),
         }
     }
+}
+
+/// Whether hosts outside of a node's own networks may dial an address that it tells; of a name it is believed.
+pub fn is_dialable_by_all(address: &str) -> bool {
+    address.parse().is_ok_and(|address| is_of_world(&address))
 }
 
 /// Why a node did not start, or did not stop cleanly.

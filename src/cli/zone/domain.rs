@@ -20,7 +20,7 @@ use crate::cli::args::{ZoneCheckArgs, ZoneDnsArgs};
 use crate::cli::client::Client;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output::{Console, print_json, write};
-use crate::net::addresses::is_of_world;
+use crate::host::is_dialable_by_all;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 
@@ -67,7 +67,7 @@ pub(in crate::cli) fn dns(args: &ZoneDnsArgs, console: Console) -> Result<Exit, 
             "{zone} has no key here: make one with `aop zone init {zone} --out FILE`, or give --key"
         )),
     }
-    if status.listen.iter().all(|address| !is_public(address)) {
+    if status.listen.iter().all(|address| !is_dialable_by_all(address)) {
         console
             .print("the node has no address that others can dial, so nothing leads to it: see `--announce`");
     }
@@ -86,7 +86,7 @@ fn records(
     if let Some(key) = key {
         add(format!("the key of {zone}"), format!("_aop.{zone}. {PROOF_TTL} IN TXT \"{}\"", line(key)));
     }
-    for address in listen.iter().filter(|address| is_public(address)) {
+    for address in listen.iter().filter(|address| is_dialable_by_all(address)) {
         add(
             format!("where to begin: --bootstrap /dnsaddr/{zone}"),
             format!("_dnsaddr.{zone}. {PROOF_TTL} IN TXT \"dnsaddr={address}\""),
@@ -110,11 +110,6 @@ fn line(key: PeerKey) -> String {
 
 fn well_known(zone: &ZoneName) -> String {
     format!("https://{zone}/.well-known/aop-zone")
-}
-
-/// Whether others can dial it.
-fn is_public(address: &str) -> bool {
-    address.parse().is_ok_and(|address| is_of_world(&address))
 }
 
 /// `aop zone check`.
