@@ -139,6 +139,20 @@ pub(crate) fn is_link(_: &io::Error) -> bool {
     false
 }
 
+/// At most `bytes_max` bytes of a file that is no link; none where there is none.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_if_there(path: &Path, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match unlinked().read(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut text = Vec::new();
+    file.take(bytes_max).read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
 #[cfg(all(test, unix))]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};

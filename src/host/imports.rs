@@ -6,7 +6,7 @@
 mod writer;
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::writer::{Batch, Change, Writer};
 use crate::api::{self, ImportRun};
-use crate::private_file::{replace, unlinked};
+use crate::private_file::{read_if_there, replace};
 use crate::proto::identity::PeerKey;
 use crate::proto::import::{ImportAuthor, ImportKind};
 use crate::proto::name::ZoneName;
@@ -182,7 +182,7 @@ impl Imports {
     pub(super) fn open(&self, folder: &Path, network: &str) -> Result<(), UnreadableImports> {
         let path = folder.join(FILE);
         let unreadable = |why: String| UnreadableImports { path: path.clone(), why };
-        let text = read_text(&path).map_err(|error| unreadable(error.to_string()))?;
+        let text = read_if_there(&path, FILE_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
         let Text { imports } = match text {
             None => Text::default(),
             Some(text) => serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?,
@@ -289,15 +289,4 @@ impl Imports {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Import>>> {
         self.0.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The file's text; none where there is none.
-fn read_text(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match unlinked().read(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(Some(text))
 }

@@ -2,13 +2,13 @@
 //! settings come first and are not among them.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::ZoneRole;
-use crate::private_file::{replace, unlinked};
+use crate::private_file::{read_if_there, replace};
 use crate::proto::io::Role;
 use crate::proto::name::ZoneName;
 
@@ -64,7 +64,7 @@ impl JoinedZones {
     pub(super) fn read(self, folder: &Path) -> Result<JoinedZones, UnreadableZones> {
         let path = folder.join(FILE);
         let unreadable = |why: String| UnreadableZones { path: path.clone(), why };
-        let text = read_text(&path).map_err(|error| unreadable(error.to_string()))?;
+        let text = read_if_there(&path, FILE_BYTES_MAX).map_err(|error| unreadable(error.to_string()))?;
         let Text { zones } = match text {
             None => Text::default(),
             Some(text) => serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?,
@@ -139,17 +139,6 @@ impl JoinedZones {
             .await
             .map_err(io::Error::other)?
     }
-}
-
-/// The file's text; none where there is none.
-fn read_text(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match unlinked().read(true).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut text = Vec::new();
-    file.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
-    Ok(Some(text))
 }
 
 #[cfg(test)]
