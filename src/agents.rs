@@ -47,6 +47,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::{FullName, ZoneName};
 use crate::proto::registration::Withdraw;
+use crate::telemetry::histogram::{FAST, Histogram};
 pub(crate) use call_log::CallLog;
 use running::RunningAgent;
 use state::AgentEvent;
@@ -123,6 +124,7 @@ struct SharedResources {
     watch: resource_watch::ResourceWatch,
     runs: Runs,
     log: CallLog,
+    waits: Histogram,
     /// Some agent may be in another state than before.
     moved: Notify,
 }
@@ -149,6 +151,19 @@ pub struct Totals {
     pub completed: u64,
     /// Runs that failed through their agents since the start.
     pub failed: u64,
+}
+
+/// What an agent of this host did since it was read from its file.
+pub(crate) struct Work {
+    /// Runs that succeeded, and that failed through the agent.
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    /// Calls that were not started.
+    pub(crate) refused: u64,
+    /// Where it is in its life.
+    pub(crate) state: AgentState,
+    /// How long its runs took.
+    pub(crate) took: Histogram,
 }
 
 #[derive(Default)]
@@ -182,6 +197,7 @@ impl Agents {
             watch: resource_watch::ResourceWatch::default(),
             runs: Runs::default(),
             log: CallLog::new(),
+            waits: Histogram::new(FAST),
             moved: Notify::new(),
         };
         let (declared, table) = (Mutex::default(), RwLock::default());
@@ -297,6 +313,16 @@ impl Agents {
             totals.queued += queue.queued;
         }
         totals
+    }
+
+    /// What each agent of this host did, by name.
+    pub(crate) fn work(&self) -> Vec<(FullName, Work)> {
+        self.table().running.iter().map(|(name, running)| (name.clone(), running.work())).collect()
+    }
+
+    /// How long calls waited for places of agents.
+    pub(crate) fn waits(&self) -> &Histogram {
+        &self.0.shared.waits
     }
 
     /// Lets an agent begin no call until [`Agents::resume`], as it then is; none if it does not run here. What has a place comes

@@ -224,14 +224,15 @@ async fn assemble(
     let (events, _) = broadcast::channel(EVENTS_MAX);
     let (stop, stopped) = oneshot::channel();
     let store = StoreKeeper::new(store);
+    let metrics = network.metrics.clone();
     let driver = Driver::new(node, network, store, requested, events.clone(), loaded.incidents);
     let expects_peers = !options.bootstrap.is_empty();
     let (key, agents) = (options.identity.key(), options.agents);
     let client = NodeClient::new(requests);
-    let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls);
+    let calls = calls::start(key, agents.clone(), client.clone(), streams, inbound_calls, metrics.clone());
     let told = events.clone();
     let card_keys = options.card_keys;
-    let of = HandleOf { node: client, events, key, expects_peers, agents, calls, joined, card_keys };
+    let of = HandleOf { node: client, events, key, expects_peers, agents, calls, joined, card_keys, metrics };
     let handle = Handle::new(of);
     let driver = tokio::spawn(driver.run(stopped));
     // What changes during the first offer counts.

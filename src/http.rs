@@ -35,8 +35,9 @@ use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use futures::FutureExt;
 use hyper::body::Incoming;
@@ -47,7 +48,7 @@ use rmcp::ServerHandler;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tower_service::Service as _;
 
 use self::connections::{Connections, Place};
@@ -61,6 +62,7 @@ use crate::mcp::Mcp;
 use crate::proto::address_block::TrustedNets;
 use crate::proto::code::Code;
 use crate::proto::time::Timestamp;
+use crate::telemetry::metrics::Metrics;
 
 /// Requests at work at once; beyond it 429. Each costs one future and at most one question to the node.
 const REQUESTS_MAX: usize = 512;
@@ -172,7 +174,9 @@ impl Listener {
             )
             .merge(registry::router(handle.clone(), self.settings.registry))
             .merge(ard::router(handle.clone(), self.settings.registry))
-            .merge(a2a::router(handle, closed.clone(), self.settings.token.is_some())),
+            .merge(a2a::router(handle.clone(), closed.clone(), self.settings.token.is_some()))
+            .route_layer(from_fn(note_route)),
+            metrics: handle.counted().clone(),
             policy: policy::RequestPolicy::new(
                 self.addr,
                 self.settings.names,
@@ -217,6 +221,7 @@ struct Pipeline {
     at_work: Semaphore,
     router: Router,
     refusals: Refusals,
+    metrics: Arc<Metrics>,
 }
 
 /// One connection, as its requests see it.
@@ -305,17 +310,41 @@ async fn answer(
     connection: Arc<Connection>,
     request: hyper::Request<Incoming>,
 ) -> Result<Response, Infallible> {
-    let surface = Surface::of(request.uri().path());
+    let (surface, method) = (Surface::of(request.uri().path()), known_method(request.method()));
+    let began = Instant::now();
     let answered = match judge_head(&connection) {
         Ok(()) => pass(&connection, request).await,
         Err(failure) => Err(failure),
     };
     let mut response = surface.shape(answered.unwrap_or_else(|failure| failure.into_response()));
+    let route = response.extensions_mut().remove::<MatchedPath>();
+    let route = route.as_ref().map(MatchedPath::as_str);
+    connection.pipeline.metrics.answered(method, route, response.status().as_u16(), began.elapsed());
     // Where the next head begins is not known, or was not meant to be.
     if connection.heads.worst() != HeadKind::Plain {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Tells the pipeline, which calls the router by hand, which route it took.
+async fn note_route(path: MatchedPath, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    response.extensions_mut().insert(path);
+    response
+}
+
+/// The method where it is a usual one: a client may make up others.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
 }
 
 fn judge_head(connection: &Connection) -> Result<(), Failure> {

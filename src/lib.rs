@@ -90,3 +90,5 @@ pub mod proto;
 #[cfg(feature = "net")]
 pub mod sanitize;
 pub mod sim;
+#[cfg(feature = "net")]
+pub mod telemetry;

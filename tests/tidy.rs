@@ -92,6 +92,7 @@ const ARROWS: &[Row] = &[
     Row { name: "sim", holds: &["sim"], uses: &["values", "registry", "seam", "calls", "machines", "node"] },
     Row { name: "lab", holds: &["lab"], uses: &["values", "registry", "seam", "machines", "sim"] },
     Row { name: "sanitize", holds: &["sanitize"], uses: &[] },
+    Row { name: "telemetry", holds: &["telemetry"], uses: &["values", "seam", "calls"] },
     Row { name: "text", holds: &["api"], uses: &["values", "calls"] },
     Row { name: "files", holds: &["private_file"], uses: &[] },
     Row { name: "keys", holds: &["grant_file", "key_file"], uses: &["values", "files"] },
@@ -102,7 +103,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "agents",
         holds: &["agents"],
-        uses: &["values", "seam", "calls", "keys", "addresses", "documents", "a2a"],
+        uses: &["values", "seam", "calls", "keys", "addresses", "documents", "a2a", "telemetry"],
     },
     Row { name: "import", holds: &["import"], uses: &["values", "addresses", "documents", "agents"] },
     Row {
@@ -110,6 +111,7 @@ const ARROWS: &[Row] = &[
         holds: &["net"],
         uses: &[
             "sanitize",
+            "telemetry",
             "values",
             "search",
             "liveness",
@@ -127,6 +129,7 @@ const ARROWS: &[Row] = &[
         name: "host",
         holds: &["host"],
         uses: &[
+            "telemetry",
             "values",
             "search",
             "liveness",
@@ -151,7 +154,7 @@ const ARROWS: &[Row] = &[
     Row {
         name: "http",
         holds: &["http"],
-        uses: &["values", "calls", "text", "files", "documents", "a2a", "agents", "host", "mcp"],
+        uses: &["values", "calls", "text", "files", "documents", "a2a", "telemetry", "agents", "host", "mcp"],
     },
     Row {
         name: "cli",

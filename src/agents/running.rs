@@ -1,6 +1,8 @@
 //! One agent at work: its schemas, its limiter, and the path of a call through them (paper Algorithm 2, one attempt).
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -22,13 +24,14 @@ use super::tools::McpUpstream;
 use super::upstream::structure;
 use super::web::Server;
 use super::{
-    CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, a2a, builtin, chat,
+    CALL_BYTES_MAX, HostedAgent, Invocation, PROCESSES_OF_ONE_MAX, SharedResources, Work, a2a, builtin, chat,
 };
 use crate::document::run_config::{DEFAULT_LIMITS, RunConfig, Runner};
 use crate::proto::call::{CallFailure, CallId, Outcome, Word};
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::FullName;
+use crate::telemetry::histogram::{AGENT, Histogram};
 
 /// The paper's input schema, for the many agents that have no other.
 static PAPER_INPUT: LazyLock<Option<Arc<Schema>>> =
@@ -48,6 +51,8 @@ pub(super) struct RunningAgent {
     cards: a2a::CardCache,
     /// The servers of an agent that is tools of them.
     upstream: Option<Arc<McpUpstream>>,
+    took: Histogram,
+    refused: AtomicU64,
 }
 
 /// A schema as it is shown, and compiled where the agent gives its own.
@@ -100,6 +105,8 @@ impl RunningAgent {
             local: local.clone(),
             run_config: run_config.clone(),
             upstream,
+            took: Histogram::new(AGENT),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -118,6 +125,17 @@ impl RunningAgent {
 
     pub(super) fn state(&self) -> AgentState {
         self.limiter.state()
+    }
+
+    pub(super) fn work(&self) -> Work {
+        let queue = self.limiter.queue_state();
+        Work {
+            completed: queue.completed,
+            failed: queue.failed,
+            refused: self.refused.load(Relaxed),
+            state: self.state(),
+            took: self.took.clone(),
+        }
     }
 
     pub(super) fn word(&self, has_place: bool) -> Word {
@@ -154,6 +172,9 @@ impl RunningAgent {
         let span = tracing::warn_span!("agent", name = %self.name, call = %invocation.call);
         let done = self.attempt(shared, &invocation, ticket).instrument(span).await;
         shared.moved.notify_one();
+        if done.as_ref().is_err_and(|failure| failure.outcome == Outcome::NotStarted) {
+            self.refused.fetch_add(1, Relaxed);
+        }
         self.log(&shared.log, invocation.call, started.elapsed(), done.as_ref().err());
         done
     }
@@ -170,13 +191,17 @@ impl RunningAgent {
         // not hold a process of the whole host meanwhile.
         let priority = invocation.context.priority;
         let mut ticket = ticket.map_or_else(|| self.limiter.ask(invocation.caller, priority, true), Ok)?;
+        let asked = Instant::now();
         ticket.begin(invocation.deadline).await?;
+        shared.waits.observe(asked.elapsed());
         shared.moved.notify_one();
         let _process = self.process_permit(shared, invocation.deadline).await?;
         let _known = shared.at_work.begin(invocation.call, &self.name, &invocation.context);
+        let began = Instant::now();
         let is_hurried = invocation.deadline < Instant::now() + self.timeout;
         let done = self.bounded(invocation.deadline, self.run(shared, invocation)).await;
         ticket.end();
+        self.took.observe(began.elapsed());
         if let Some(event) = event_of(&done, is_hurried) {
             shared.runs.note(event);
             self.limiter.note_run(event == AgentEvent::Failure);

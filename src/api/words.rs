@@ -21,10 +21,17 @@ macro_rules! words {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self {
+                f.pad(self.text())
+            }
+        }
+
+        impl $name {
+            /// Its text, as JSON has it.
+            pub fn text(self) -> &'static str {
+                match self {
                     $name::$first => $first_text,
                     $($name::$variant => $text,)*
-                })
+                }
             }
         }
     };

@@ -16,7 +16,7 @@ pub use self::imports::{ImportClient, ImportSettings};
 pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
+use crate::net::refusals::Reason;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -42,6 +43,8 @@ use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
 use crate::proto::search::{Cursor, Query};
+use crate::telemetry::exposition::Format;
+use crate::telemetry::metrics::Metrics;
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
@@ -62,6 +65,7 @@ pub(super) struct HandleOf {
     pub(super) calls: CallClient,
     pub(super) joined: JoinedZones,
     pub(super) card_keys: CardKeys,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// Talks to a running node. Cheap to clone.
@@ -77,6 +81,7 @@ pub struct Handle {
     tasks: Tasks,
     card_keys: Arc<CardKeys>,
     imports: Imports,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -92,6 +97,7 @@ impl Handle {
             tasks: Tasks::default(),
             card_keys: Arc::new(of.card_keys),
             imports: Imports::default(),
+            metrics: of.metrics,
         }
     }
 
@@ -344,11 +350,13 @@ impl Handle {
         let query =
             Query { text: query.q, zone, zones: Vec::new(), tags: query.tag, capabilities: query.capability };
         let answer = self.answer(Command::Find(Find { query, limit, after: cursor, local, max_age })).await?;
+        let (complete, zones) = (answer.is_complete(), view::zones(&answer));
+        self.metrics.found(started.elapsed(), complete, zones.iter().map(|zone| zone.status.text()));
         Ok(api::FindAnswer {
             results: view::agents(&answer.found, &self.own()),
-            complete: answer.is_complete(),
+            complete,
             age_ms: view::age_ms(answer.age()),
-            zones: view::zones(&answer),
+            zones,
             cursor: answer.next.map(|cursor| cursor.to_string()),
             elapsed_ms: view::ms(started.elapsed()),
         })
@@ -399,7 +407,7 @@ impl Handle {
 
     /// Events from now on.
     pub fn events(&self) -> Events {
-        Events::new(self.events.subscribe())
+        Events::new(self.events.subscribe(), self.metrics.clone())
     }
 
     /// Whether the node has compared its records with a peer, expects none, or has waited 5 s for one.
@@ -410,9 +418,19 @@ impl Handle {
         ready.await.unwrap_or(false)
     }
 
-    /// Counters and gauges in the Prometheus text format.
-    pub async fn metrics(&self) -> Result<String, ApiError> {
-        Ok(view::metrics(snapshot(self, Detail::Counts).await?, &self.agents.totals()))
+    /// Everything that is counted, as text; `more` is what a surface refused, by reason.
+    pub async fn metrics(&self, format: Format, more: &BTreeMap<Reason, u64>) -> Result<String, ApiError> {
+        let waiting = self.node.waiting();
+        let snapshot = snapshot(self, Detail::Fingerprints).await?;
+        let mut readings = view::metrics(snapshot, &self.agents, more);
+        let help = "Requests of clients that wait for the one task that decides";
+        readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);
+        Ok(readings.write(&self.metrics, format))
+    }
+
+    /// What is counted.
+    pub(crate) fn counted(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Resolves when the node has stopped.

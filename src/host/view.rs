@@ -3,6 +3,7 @@
 mod agent;
 mod call;
 mod error;
+mod metrics;
 mod problem;
 mod queue;
 mod status;
@@ -18,10 +19,11 @@ pub(super) use self::error::{
     not_synced, not_taken, of_file, other_zones, owner_error, stopped, too_long, too_many_imports,
     too_many_zones, unanswered, write_error, write_fix, zone_error, zone_unkept,
 };
+pub(super) use self::metrics::metrics;
 pub(super) use self::problem::event;
 pub(super) use self::queue::queue;
 pub use self::status::join_line;
-pub(super) use self::status::{Detail, Snapshot, metrics, peers};
+pub(super) use self::status::{Detail, Snapshot, peers};
 pub(super) use self::task::{task, task_page};
 pub(super) use self::tree::tree;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
@@ -27,9 +27,10 @@ use crate::api::{
     TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
-use crate::host::{Handle, Reason, Refusals};
+use crate::host::{Handle, Refusals};
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
+use crate::telemetry::exposition::Format;
 
 /// Largest body of documents, bytes: the whole public MCP registry fits in one request.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -189,19 +190,11 @@ async fn ready(State(api): State<Arc<Api>>) -> Answer<serde_json::Value> {
     Err(Failure::new(Code::Unavailable, "the first sync is not done", "wait: it takes 5 s at most"))
 }
 
-async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Failure> {
-    let mut text = api.handle.metrics().await?;
-    text.push_str(&refused(&api.refusals));
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
-}
-
-/// What this server refused, as the other metrics.
-fn refused(refusals: &Refusals) -> String {
-    let line = |(reason, count): (Reason, u64)| {
-        format!("aop_http_refused_total{{reason=\"{}\"}} {count}\n", reason.text())
-    };
-    let lines: String = refusals.counts().into_iter().map(line).collect();
-    if lines.is_empty() { lines } else { format!("# TYPE aop_http_refused_total counter\n{lines}") }
+async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Failure> {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::of(accept);
+    let text = api.handle.metrics(format, &api.refusals.counts()).await?;
+    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 
 async fn openapi() -> Response {

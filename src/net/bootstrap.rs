@@ -7,6 +7,7 @@
 //! bootstrap peer in the same second. Why a peer is not there is kept until it is, and news only where it is another kind of
 //! reason than before.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libp2p::swarm::ConnectionId;
@@ -153,6 +154,20 @@ impl BootstrapDialer {
             let (trouble, since) = bootstrap.trouble.as_ref()?;
             Some((bootstrap.alert(trouble.clone()), *since))
         })
+    }
+
+    /// How many addresses are `connected`, `waiting` or the node's own.
+    pub fn states(&self) -> BTreeMap<&'static str, usize> {
+        let mut states = BTreeMap::from([("connected", 0), ("self", 0), ("waiting", 0)]);
+        for bootstrap in &self.0 {
+            let state = match bootstrap.state {
+                DialState::Connected { .. } => "connected",
+                DialState::Myself => "self",
+                DialState::Waiting { .. } | DialState::Dialing { .. } => "waiting",
+            };
+            *states.entry(state).or_default() += 1;
+        }
+        states
     }
 
     /// Notes that a dial turned out to reach ourselves: the address is never dialed again.

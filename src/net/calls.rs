@@ -27,6 +27,7 @@ use crate::net::client::NodeClient;
 use crate::net::streams::calls::{CallStreams, InboundCalls};
 use crate::proto::call::Calls;
 use crate::proto::identity::PeerKey;
+use crate::telemetry::metrics::Metrics;
 
 /// How long one frame may take on the wire; the two documents may take as long as the call.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ pub(crate) fn start(
     node: NodeClient,
     streams: CallStreams,
     incoming: InboundCalls,
+    metrics: Arc<Metrics>,
 ) -> CallClient {
     // Never a fixed seed: a run with the incarnation of another would vouch for the other's calls.
     let works = Works::default();
@@ -47,8 +49,17 @@ pub(crate) fn start(
     let access = AccessControl::new(agents.clone(), own, node.clone());
     let open_calls = streams.open_calls.clone();
     let (sources, refusals) = (streams.sources.clone(), streams.refusals.clone());
-    let host =
-        host::Host { own, driver: driver.clone(), works, agents, access, open_calls, sources, refusals };
+    let host = host::Host {
+        own,
+        driver: driver.clone(),
+        works,
+        agents,
+        access,
+        open_calls,
+        sources,
+        refusals,
+        metrics: metrics.clone(),
+    };
     tokio::spawn(inbound::serve(incoming, Arc::new(host), node.clone()));
     let (keeper, until) = (driver.clone(), node.clone());
     // `keep_time` never returns; without the other branch it would outlive the node.
@@ -58,7 +69,7 @@ pub(crate) fn start(
             () = until.stopped() => {}
         }
     });
-    CallClient::new(driver, streams, node)
+    CallClient::new(driver, streams, node, metrics)
 }
 
 /// The JSON in `bytes`; none if it is not JSON.

@@ -82,6 +82,11 @@ impl NodeClient {
         let _over = waiting.await;
     }
 
+    /// How many requests wait for the driver.
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Resolves when the node has stopped.
     pub(crate) async fn stopped(&self) {
         self.requests.closed().await;

@@ -6,6 +6,7 @@
 //! after until it keeps writes again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -26,6 +27,7 @@ use crate::proto::io::{self, Command, ConversationId, Dialed, Input, Output, Pro
 use crate::proto::limits::SYNC_WINDOW;
 use crate::proto::name::FullName;
 use crate::proto::node::Node;
+use crate::telemetry::metrics::Metrics;
 
 /// Commands whose writes share one sync of the disk.
 const COMMANDS_AT_ONCE: usize = 64;
@@ -67,6 +69,25 @@ pub(crate) struct ReadContext<'a> {
     pub(crate) started: Instant,
 }
 
+/// What ends the driver's wait.
+enum Happened {
+    Asked(Request),
+    Network(NetworkEvent),
+    Answered(ConversationId, Option<Vec<u8>>),
+    Recovered(Recovery),
+    /// This node is reached elsewhere.
+    Moved,
+    /// The node has something to do at this time.
+    Due,
+}
+
+/// A conversation that this node leads.
+struct Conversation {
+    questions: mpsc::Sender<Vec<u8>>,
+    protocol: Protocol,
+    began: Instant,
+}
+
 pub(crate) struct Driver {
     node: Node,
     network: Network,
@@ -81,12 +102,13 @@ pub(crate) struct Driver {
     asked: BTreeMap<u64, oneshot::Sender<Vec<u8>>>,
     /// Whose request is at work, and since when.
     at_work: Option<(PeerKey, Instant)>,
-    conversations: BTreeMap<ConversationId, mpsc::Sender<Vec<u8>>>,
+    conversations: BTreeMap<ConversationId, Conversation>,
     responses: mpsc::Sender<(ConversationId, Option<Vec<u8>>)>,
     responded: mpsc::Receiver<(ConversationId, Option<Vec<u8>>)>,
     dialed: BTreeMap<PeerKey, Dialed>,
     /// Where this node is reached, as it changes.
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Driver {
@@ -99,7 +121,7 @@ impl Driver {
         incidents: Vec<StoreIncident>,
     ) -> Driver {
         let (responses, responded) = mpsc::channel(ANSWERS_MAX);
-        let addresses = network.addresses.clone();
+        let (addresses, metrics) = (network.addresses.clone(), network.metrics.clone());
         Driver {
             node,
             network,
@@ -117,6 +139,7 @@ impl Driver {
             responded,
             dialed: BTreeMap::new(),
             addresses,
+            metrics,
         }
     }
 
@@ -131,20 +154,34 @@ impl Driver {
         loop {
             let wake = self.wake();
             // No `biased`: a flood from one source must not starve the timer or the stop.
-            tokio::select! {
+            let happened = tokio::select! {
                 _ = &mut stop => return self.leave().await,
-                Some(request) = self.requests.recv() => self.handle_requests(request),
-                event = self.network.next() => self.handle_network(event),
-                Some((conversation, answer)) = self.responded.recv() => self.handle_response(conversation, answer),
-                recovery = self.store.recovery() => self.handle_recovery(recovery),
-                Ok(()) = self.addresses.changed() => self.tell_addresses(),
-                () = tokio::time::sleep_until(wake) => self.node.handle_timeout(wall_clock()),
-            }
+                Some(request) = self.requests.recv() => Happened::Asked(request),
+                event = self.network.next() => Happened::Network(event),
+                Some((conversation, answer)) = self.responded.recv() => Happened::Answered(conversation, answer),
+                recovery = self.store.recovery() => Happened::Recovered(recovery),
+                Ok(()) = self.addresses.changed() => Happened::Moved,
+                () = tokio::time::sleep_until(wake) => Happened::Due,
+            };
+            let began = Instant::now();
+            self.handle(happened);
             self.perform();
             // With all that it led to: what a peer gives is stored and published as well.
             if let Some((peer, since)) = self.at_work.take() {
                 self.network.charge_request(&peer, since.elapsed());
             }
+            self.metrics.driver_turn.observe(began.elapsed());
+        }
+    }
+
+    fn handle(&mut self, happened: Happened) {
+        match happened {
+            Happened::Asked(request) => self.handle_requests(request),
+            Happened::Network(event) => self.handle_network(event),
+            Happened::Answered(conversation, answer) => self.handle_response(conversation, answer),
+            Happened::Recovered(recovery) => self.handle_recovery(recovery),
+            Happened::Moved => self.tell_addresses(),
+            Happened::Due => self.node.handle_timeout(wall_clock()),
         }
     }
 
@@ -255,7 +292,13 @@ impl Driver {
     fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
         let input = match answer {
             Some(bytes) => Input::Response { conversation, bytes },
-            None => Input::RequestFailed { conversation },
+            None => {
+                let failed = self.conversations.get(&conversation);
+                if failed.is_some_and(|failed| failed.protocol == Protocol::Sync) {
+                    self.metrics.synced("failed", 0, 0);
+                }
+                Input::RequestFailed { conversation }
+            }
         };
         self.node.handle(wall_clock(), input);
     }
@@ -273,7 +316,11 @@ impl Driver {
             if writes.is_empty() && rest.is_empty() && !self.tell_condition(false) {
                 return;
             }
+            let writing = Instant::now();
             let kept = self.store.write(&writes);
+            if !writes.is_empty() {
+                self.metrics.store_write.observe(writing.elapsed());
+            }
             if let Err(reason) = kept {
                 // Nothing of what the writes justify has left yet.
                 rest = rest.into_iter().filter_map(|output| output.without_its_writes(&reason)).collect();
@@ -314,7 +361,12 @@ impl Driver {
                 self.ask(conversation, peer, protocol, bytes)
             }
             // The task of the conversation ends with the last sender of its questions.
-            Output::EndConversation { conversation } => drop(self.conversations.remove(&conversation)),
+            Output::EndConversation { conversation } => {
+                let ended = self.conversations.remove(&conversation);
+                if let Some(ended) = ended.filter(|ended| ended.protocol == Protocol::Sync) {
+                    self.metrics.sync_took.observe(ended.began.elapsed());
+                }
+            }
             Output::Respond { id, bytes } => {
                 if let Some(reply) = self.asked.remove(&id) {
                     // The peer may have gone meanwhile.
@@ -337,20 +389,34 @@ impl Driver {
             }
             Output::Event(event) => {
                 tracing::debug!(?event);
+                self.count(&event);
                 self.tell(Event::Node(event));
             }
         }
     }
 
+    fn count(&self, event: &io::Event) {
+        match event {
+            io::Event::AgentChanged { record, via } => {
+                self.metrics.propagated(*via, wall_clock().since(record.stamp.wall));
+            }
+            io::Event::Synced { received, sent, .. } => {
+                let result = if received + sent == 0 { "equal" } else { "repaired" };
+                self.metrics.synced(result, *received, *sent);
+            }
+            io::Event::AgentRemoved { .. } | io::Event::Alert(_) => {}
+        }
+    }
+
     fn ask(&mut self, conversation: ConversationId, peer: PeerKey, protocol: Protocol, bytes: Vec<u8>) {
         let client = self.network.request_client(protocol);
-        let questions = self.conversations.entry(conversation).or_insert_with(|| {
+        let conversation = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
             tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone()));
-            questions
+            Conversation { questions, protocol, began: Instant::now() }
         });
         // The node keeps at most SYNC_WINDOW questions waiting; a conversation that ended tells so by itself.
-        let _ended = questions.try_send(bytes);
+        let _ended = conversation.questions.try_send(bytes);
     }
 
     fn tell(&self, event: Event) {

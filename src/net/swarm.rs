@@ -11,6 +11,7 @@
 //! What each of them remembers has an owner of its own: `topics`, `routing`, `providers`, `peer_scores`.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures::StreamExt;
@@ -36,6 +37,7 @@ use crate::proto::identity::PeerKey;
 use crate::proto::io::Offence;
 use crate::proto::name::ZoneName;
 use crate::proto::time::Timestamp;
+use crate::telemetry::metrics::Metrics;
 
 mod admission;
 mod behaviour;
@@ -120,6 +122,8 @@ pub struct Network {
     traffic: Traffic,
     refusals: Refusals,
     sources: PeerSources,
+    /// What this node counts.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Network {
@@ -192,6 +196,7 @@ impl Network {
             traffic: Traffic::default(),
             refusals,
             sources,
+            metrics: Arc::default(),
         };
         options.zones.iter().for_each(|zone| network.join_zone(zone));
         Ok(network)
@@ -237,6 +242,7 @@ impl Network {
 
     /// Holds an offence outside of gossip against a peer: it is listened to less, and blocked when it goes on.
     pub fn penalize(&mut self, peer: PeerKey, offence: Offence) {
+        self.metrics.offended(offence.kind());
         let Some(id) = peer_id(&peer) else { return };
         match self.peer_scores.add(id, offence, Instant::now()) {
             Penalty::Scored(score) => {
@@ -275,9 +281,14 @@ impl Network {
         let gossip = &self.swarm.behaviour().gossip;
         let mesh =
             self.topics.iter().map(|(zone, topic)| (zone.clone(), gossip.mesh_peers(&topic.hash()).count()));
+        let counters = self.swarm.network_info();
+        let counters = counters.connection_counters();
         Traffic {
             peers: self.peers().count(),
-            connections: self.swarm.network_info().connection_counters().num_established() as usize,
+            connections: counters.num_established() as usize,
+            inbound: counters.num_established_incoming() as usize,
+            blocked: self.peer_scores.blocked().count(),
+            bootstrap: self.dialer.states(),
             mesh: mesh.collect(),
             refused: self.refusals.counts(),
             gossip_dropped: gossip.budget().dropped(),
@@ -309,6 +320,9 @@ impl Network {
         match event {
             SwarmEvent::Behaviour(event) => self.handle_behaviour(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                if endpoint.is_dialer() {
+                    self.metrics.dialed("ok");
+                }
                 self.handle_connected(
                     peer_id,
                     connection_id,

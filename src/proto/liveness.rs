@@ -175,6 +175,12 @@ impl Liveness {
         live.filter(|member| counts(&member.heartbeat.peer())).count()
     }
 
+    /// Those that were heard, said no goodbye and answer no more.
+    pub fn unreachable(&self, now: Timestamp) -> usize {
+        let silent = |member: &&Member| !member.heartbeat.is_goodbye() && !self.is_live(member, now);
+        self.members.iter().filter(silent).count()
+    }
+
     /// Those that answer, and whether they may be gateways.
     pub fn live_members(&self, now: Timestamp) -> impl Iterator<Item = (PeerKey, Gateway)> {
         let live = self.members.iter().filter(move |member| self.is_live(member, now));

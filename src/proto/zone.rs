@@ -125,6 +125,8 @@ pub struct ZoneState {
     pub peers: Vec<PeerKey>,
     /// Live members, this node included if it is one.
     pub members: usize,
+    /// Members that were heard, said no goodbye and answer no more.
+    pub unreachable: usize,
     /// Since when a member is known to have written more than is held.
     pub lagging_since: Option<Timestamp>,
     /// The end of the last finished sync.
@@ -311,6 +313,7 @@ impl Zone {
             bytes: self.records.registry.bytes(),
             peers: self.peers.iter().copied().collect(),
             members: self.members(now),
+            unreachable: self.liveness.unreachable(now),
             lagging_since: self.schedule.lagging_since().filter(|_| self.schedule.lag() == Lag::Known),
             synced_at: self.schedule.synced_at(),
             authors: vector.len() + usize::from(own_is_apart),

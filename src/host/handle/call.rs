@@ -23,6 +23,7 @@ use crate::proto::io::Command;
 use crate::proto::limits::{CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::{AgentName, FullName, ZoneName};
 use crate::proto::query::{self, Found};
+use crate::telemetry::metrics::Side;
 
 /// How a call is made.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +110,7 @@ impl Handle {
     }
 
     async fn call_here(&self, name: &FullName, local: &HostedAgent, pending: PendingCall) -> api::CallAnswer {
+        let under_way = self.metrics.calls.begin(Side::Local);
         let deadline = pending.deadline(local.offer.card.limits);
         let CallOptions { reports, context, stream, .. } = pending.options;
         let invocation =
@@ -117,6 +119,7 @@ impl Handle {
             Some(failure) => Err(failure),
             None => run_here(self, name, invocation).await,
         };
+        under_way.end(result.as_ref().err());
         // The own host is asked once, and needs no offer for it.
         view::call_answer(
             CallResult { result, host: Some(self.key), attempts: 1 },
@@ -127,8 +130,10 @@ impl Handle {
 
     /// Calls an agent at whichever of its hosts takes the call first.
     async fn call_at_any(&self, found: Found, card: AgentCard, mut pending: PendingCall) -> api::CallAnswer {
+        let under_way = self.metrics.calls.begin(Side::Caller);
         let limits = card.limits.unwrap_or(DEFAULT_LIMITS);
         if let Some(failure) = chain_refusal(&pending.options.context, &found.id) {
+            under_way.end(Some(&failure));
             let refused = CallResult { result: Err(failure), host: None, attempts: 0 };
             return view::call_answer(refused, pending.id, pending.started);
         }
@@ -149,6 +154,7 @@ impl Handle {
         };
         let name = remote.name.clone();
         let called = self.calls.call(remote).await;
+        under_way.end(called.result.as_ref().err());
         log(self.agents.log(), &name, &pending, &called);
         view::call_answer(called, pending.id, pending.started)
     }

@@ -12,6 +12,35 @@ use crate::proto::io::{self, NodeAlert, Via};
 use crate::proto::record::{NoRoom, Record};
 use crate::proto::time::Timestamp;
 
+/// Every code that a problem of a node can have.
+pub(super) const PROBLEM_CODES: &[Code] = &[
+    Code::BootstrapUnreachable,
+    Code::ClockOff,
+    Code::ClockUnsafe,
+    Code::DuplicateIdentity,
+    Code::FewReplicas,
+    Code::ForkedAuthor,
+    Code::JournalDamaged,
+    Code::JournalMissing,
+    Code::ListenerLost,
+    Code::NoPeers,
+    Code::OtherNetwork,
+    Code::PeerBlocked,
+    Code::RestoredBackup,
+    Code::RestoredKey,
+    Code::Revoked,
+    Code::RowDamaged,
+    Code::SealKeyLost,
+    Code::SealWrong,
+    Code::SledDamaged,
+    Code::SledMissing,
+    Code::SledRepaired,
+    Code::StampedAhead,
+    Code::StoreFailed,
+    Code::StoreShort,
+    Code::ZoneFull,
+];
+
 /// An event for watchers.
 pub(in crate::host) fn event(event: &Event) -> api::Event {
     match event {

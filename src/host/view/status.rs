@@ -1,12 +1,10 @@
 //! Health, zones, connections, and the same as numbers.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::ms;
 use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem};
-use crate::agents::Totals;
 use crate::api::{self, Health, ZoneRole};
 use crate::net::driver::ReadContext;
 use crate::net::store::StoreIncident;
@@ -17,7 +15,7 @@ use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
 use crate::proto::io::{NodeAlert, Role};
 use crate::proto::node::Node;
-use crate::proto::query::{QuestionCounts, Uses};
+use crate::proto::query::QuestionCounts;
 use crate::proto::record::Author;
 use crate::proto::time::Timestamp;
 use crate::proto::zone::ZoneState;
@@ -28,8 +26,6 @@ const RESTORED_SHOWN: usize = 10;
 /// What the driver looks up for a status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::host) enum Detail {
-    /// Counts alone, as metrics need them.
-    Counts,
     /// With the fingerprints of the zones.
     Fingerprints,
     /// With the version vectors, too.
@@ -38,14 +34,14 @@ pub(in crate::host) enum Detail {
 
 /// A status as it leaves the driver: numbers and keys. The text is made by whoever asked, who may ask for megabytes.
 pub(in crate::host) struct Snapshot {
-    now: Timestamp,
-    uptime: Duration,
+    pub(super) now: Timestamp,
+    pub(super) uptime: Duration,
     key: PeerKey,
     network: String,
-    clock_offset_ms: i64,
+    pub(super) clock_offset_ms: i64,
     listen: Vec<String>,
-    zones: Vec<ZoneSnapshot>,
-    traffic: Traffic,
+    pub(super) zones: Vec<ZoneSnapshot>,
+    pub(super) traffic: Traffic,
     incidents: Vec<StoreIncident>,
     alerts: Vec<(NodeAlert, Timestamp)>,
     network_alerts: Vec<(NetworkAlert, Timestamp)>,
@@ -53,14 +49,14 @@ pub(in crate::host) struct Snapshot {
     cut_off_since: Option<Timestamp>,
     /// Names of agents that an earlier data folder offered.
     restored: String,
-    refused: BTreeMap<Code, u64>,
-    questions: QuestionCounts,
+    pub(super) refused: BTreeMap<Code, u64>,
+    pub(super) questions: QuestionCounts,
 }
 
-struct ZoneSnapshot {
-    state: ZoneState,
+pub(super) struct ZoneSnapshot {
+    pub(super) state: ZoneState,
     as_of: Timestamp,
-    fingerprint: Option<Digest>,
+    pub(super) fingerprint: Option<Digest>,
     versions: Option<Vec<(Author, u64)>>,
 }
 
@@ -70,7 +66,7 @@ impl Snapshot {
         let as_of = fingerprint::as_of(now);
         let node = &mut *seen.node;
         let zones = node.zone_states(now).into_iter().map(|state| ZoneSnapshot {
-            fingerprint: (detail != Detail::Counts).then(|| node.fingerprint(&state.zone, as_of)).flatten(),
+            fingerprint: node.fingerprint(&state.zone, as_of),
             versions: (detail == Detail::Vectors).then(|| node.versions(&state.zone)),
             as_of,
             state,
@@ -96,7 +92,7 @@ impl Snapshot {
     }
 
     /// What is wrong, and since when.
-    fn problems(&self) -> Vec<api::Problem> {
+    pub(super) fn problems(&self) -> Vec<api::Problem> {
         let started_at = self.now - self.uptime;
         let incidents = self.incidents.iter().map(|incident| store_problem(incident, started_at));
         let alerts = self.alerts.iter().map(|(alert, since)| problem(alert, *since));
@@ -233,78 +229,6 @@ fn spoken_for(node: &mut Node, now: Timestamp) -> BTreeMap<PeerKey, Vec<String>>
         }
     }
     zones
-}
-
-/// Prometheus text.
-pub(in crate::host) fn metrics(snapshot: Snapshot, agents: &Totals) -> String {
-    let (traffic, questions) = (snapshot.traffic.clone(), snapshot.questions);
-    let status = snapshot.status();
-    let mut text = String::new();
-    let mut line = |name: &str, kind: &str, labels: &str, value: u64| {
-        if !text.contains(&format!("# TYPE {name} ")) {
-            // Writing to a string cannot fail.
-            let _infallible = writeln!(text, "# TYPE {name} {kind}");
-        }
-        let _infallible = writeln!(text, "{name}{labels} {value}");
-    };
-    line("aop_uptime_seconds", "gauge", "", status.uptime_s);
-    line("aop_peers", "gauge", "", traffic.peers as u64);
-    line("aop_connections", "gauge", "", traffic.connections as u64);
-    line("aop_gossip_published_total", "counter", "", traffic.gossip_published);
-    line("aop_gossip_received_total", "counter", "", traffic.gossip_received);
-    line("aop_gossip_unjudged_total", "counter", "", traffic.gossip_unvalidated);
-    for (reason, count) in &traffic.refused {
-        line("aop_refused_total", "counter", &format!("{{reason=\"{}\"}}", reason.text()), *count);
-    }
-    for (reason, count) in &traffic.gossip_dropped {
-        let labels = format!("{{reason=\"{}\"}}", reason.text());
-        line("aop_gossip_dropped_total", "counter", &labels, *count);
-    }
-    for (how, count) in &traffic.requests_waited {
-        let labels = format!("{{how=\"{}\"}}", how.text());
-        line("aop_requests_waited_total", "counter", &labels, *count);
-    }
-    for (reason, count) in &status.refused {
-        line("aop_refused_records_total", "counter", &format!("{{reason=\"{reason}\"}}"), *count);
-    }
-    let QuestionCounts { of_clients, of_peers, asked, asked_for_peers, l1, l2, l3 } = questions;
-    for (origin, questions, messages) in [("client", of_clients, asked), ("peer", of_peers, asked_for_peers)]
-    {
-        let labels = format!("{{origin=\"{origin}\"}}");
-        line("aop_questions_total", "counter", &labels, questions);
-        line("aop_questions_asked_total", "counter", &labels, messages);
-    }
-    for (cache, Uses { hits, stale, misses }) in [("l1", l1), ("l2", l2), ("l3", l3)] {
-        for (result, uses) in [("hit", hits), ("stale", stale), ("miss", misses)] {
-            let labels = format!("{{cache=\"{cache}\",result=\"{result}\"}}");
-            line("aop_cache_requests_total", "counter", &labels, uses);
-        }
-    }
-    for zone in &status.zones {
-        let labels = format!("{{zone=\"{}\"}}", zone.zone);
-        line("aop_registry_records", "gauge", &labels, zone.records as u64);
-        line("aop_registry_agents", "gauge", &labels, zone.agents as u64);
-        line("aop_zone_members", "gauge", &labels, zone.members as u64);
-        line("aop_registry_authors", "gauge", &labels, zone.authors as u64);
-        line("aop_registry_lag_milliseconds", "gauge", &labels, zone.lag_ms);
-    }
-    for (zone, mesh) in &traffic.mesh {
-        line("aop_gossip_mesh_peers", "gauge", &format!("{{zone=\"{zone}\"}}"), *mesh as u64);
-    }
-    // All together: an agent's name as a label would be one series for each, and there may be thousands.
-    for (state, count) in &agents.agents {
-        line("aop_agents", "gauge", &format!("{{state=\"{}\"}}", state.text()), *count as u64);
-    }
-    line("aop_agents_paused", "gauge", "", agents.paused as u64);
-    for (stage, calls) in [("running", agents.running), ("queued", agents.queued)] {
-        line("aop_agent_calls", "gauge", &format!("{{stage=\"{stage}\"}}"), calls as u64);
-    }
-    for (result, runs) in [("completed", agents.completed), ("failed", agents.failed)] {
-        line("aop_agent_runs_total", "counter", &format!("{{result=\"{result}\"}}"), runs);
-    }
-    let degrading = status.problems.iter().filter(|problem| problem.degrades).count();
-    line("aop_problems", "gauge", "", degrading as u64);
-    text
 }
 
 #[cfg(test)]

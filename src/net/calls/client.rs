@@ -28,6 +28,7 @@ use crate::proto::code::Code;
 use crate::proto::identity::{AgentId, PeerKey};
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_TIME_MAX, TASK_TIME_MAX};
 use crate::proto::name::FullName;
+use crate::telemetry::metrics::{Metrics, Side};
 
 /// Calls agents at their hosts, of which this node may be one. Cheap to clone, usable from any task.
 #[derive(Clone)]
@@ -35,6 +36,7 @@ pub(crate) struct CallClient {
     driver: CallDriver,
     streams: CallStreams,
     node: NodeClient,
+    metrics: Arc<Metrics>,
 }
 
 /// What is to be called, and with what.
@@ -121,8 +123,13 @@ struct Leg {
 }
 
 impl CallClient {
-    pub(super) fn new(driver: CallDriver, streams: CallStreams, node: NodeClient) -> CallClient {
-        CallClient { driver, streams, node }
+    pub(super) fn new(
+        driver: CallDriver,
+        streams: CallStreams,
+        node: NodeClient,
+        metrics: Arc<Metrics>,
+    ) -> CallClient {
+        CallClient { driver, streams, node, metrics }
     }
 
     /// Runs one call to its end, at the latest at its deadline. Dropping the future ends the work at the host.
@@ -227,7 +234,10 @@ impl Performance {
                 };
                 self.insert(stream.number, opening.boxed(), Some(under_way));
             }
-            Output::Offer { stream, offer } => self.say(stream, CallRequest::Offer(offer)),
+            Output::Offer { stream, offer } => {
+                self.client.metrics.calls.offered("made");
+                self.say(stream, CallRequest::Offer(offer));
+            }
             Output::Attach { stream, attach } => self.say(stream, CallRequest::Attach(attach)),
             Output::SendInput { stream, host, incarnation } => self.send_input(stream, host, incarnation),
             Output::Report { report, .. } => {
@@ -245,6 +255,7 @@ impl Performance {
                 }
             }
             Output::TakeOutput { stream, size } => {
+                self.client.metrics.calls.carried(Side::Caller, self.input.len(), size);
                 if let Some(leg) = self.legs.get_mut(&stream.number)
                     && let Some(reader) = leg.reader.take()
                 {
@@ -353,13 +364,21 @@ impl Performance {
                 (leg.reader, leg.writer) = (Some(halves.0), Some(halves.1));
                 Input::Opened(stream)
             }
-            Done::Opened(Err(why)) => Input::NotOpened { stream, why },
+            Done::Opened(Err(why)) => {
+                self.client.metrics.calls.offered("not_opened");
+                Input::NotOpened { stream, why }
+            }
             Done::Said(reader, writer) => {
                 leg.writer = Some(writer);
                 leg.waiting = hear(reader, longest).boxed();
                 return None;
             }
             Done::Heard(Ok((reader, reply))) => {
+                match &reply {
+                    CallReply::Accepted { .. } => self.client.metrics.calls.offered("accepted"),
+                    CallReply::Failed(_) => self.client.metrics.calls.offered("failed"),
+                    _ => {}
+                }
                 leg.reader = Some(reader);
                 Input::Reply { stream, reply }
             }
@@ -367,7 +386,10 @@ impl Performance {
                 self.output = Some(output);
                 Input::OutputTaken(stream)
             }
-            Done::Heard(Err(error)) | Done::Taken(Err(error)) => Input::Lost { stream, loss: loss(error) },
+            Done::Heard(Err(error)) | Done::Taken(Err(error)) => {
+                self.client.metrics.calls.offered("lost");
+                Input::Lost { stream, loss: loss(error) }
+            }
             Done::Searched => {
                 self.legs.remove(&number);
                 Input::Searched { call: self.call }

@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -28,6 +29,7 @@ use crate::proto::call::{
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
 use crate::proto::limits::{CALL_FRAME_BYTES_MAX, CALL_INPUT_BYTES_PER_SECOND, TASK_TIME_MAX};
+use crate::telemetry::metrics::{Metrics, Side};
 
 /// How long an offer may take to come after its stream was opened.
 const OFFER_PATIENCE: Duration = Duration::from_secs(5);
@@ -48,6 +50,7 @@ pub(super) struct Host {
     pub(super) open_calls: OpenCalls,
     pub(super) sources: PeerSources,
     pub(super) refusals: Refusals,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 type Reader = ReadHalf<CallStream>;
@@ -206,6 +209,9 @@ impl Performance<'_> {
             }
             Output::Refuse { failure, .. } => {
                 self.place = None;
+                if self.work.is_none() {
+                    self.host.metrics.calls.refused(Side::Host, &failure);
+                }
                 self.say(&CallReply::Failed(failure)).await?;
                 if self.work.is_some() {
                     self.expect_taken();
@@ -264,15 +270,20 @@ impl Performance<'_> {
         };
         let (works, driver, agents) =
             (self.host.works.clone(), self.host.driver.clone(), self.host.agents.clone());
+        let metrics = self.host.metrics.clone();
         let input = std::mem::take(&mut self.input);
+        let received = input.len();
         works.begin(work, told);
         let task = tokio::spawn(async move {
+            let under_way = metrics.calls.begin(Side::Host);
             let ended = AssertUnwindSafe(run(&agents, place, input, invocation)).catch_unwind().await;
             let ended = ended.unwrap_or_else(|_| {
                 Err(CallFailure::new(Code::Internal, Outcome::Unknown, "the agent's runner broke down"))
             });
+            under_way.end(ended.as_ref().err());
             let ended = ended.map(|output| {
                 let size = output.len();
+                metrics.calls.carried(Side::Host, received, size);
                 works.end(work, output);
                 size
             });

@@ -97,6 +97,11 @@ impl Network {
 
     pub(super) fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         self.remembered.failed(connection, error);
+        self.metrics.dialed(match error {
+            DialError::LocalPeerId { .. } => "self",
+            DialError::Denied { .. } | DialError::DialPeerConditionFalse(_) => "refused",
+            _ => "failed",
+        });
         if let DialError::LocalPeerId { .. } = error {
             // A list of all nodes, the own one included, is a usual configuration and no fault to report.
             return self.dialer.is_myself(connection);
@@ -171,7 +176,10 @@ impl Network {
     pub(super) fn handle_ping(&mut self, ping::Event { peer: id, result, .. }: ping::Event) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         match result {
-            Ok(rtt) => (peer.rtt, peer.pings_lost) = (Some(rtt), 0),
+            Ok(rtt) => {
+                (peer.rtt, peer.pings_lost) = (Some(rtt), 0);
+                self.metrics.rtt.observe(rtt);
+            }
             // One loss alone may be a busy machine, and a closed
             // connection costs a handshake and a comparison.
             Err(_) => peer.pings_lost += 1,

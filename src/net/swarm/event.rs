@@ -199,6 +199,12 @@ pub struct Traffic {
     pub peers: usize,
     /// Established connections.
     pub connections: usize,
+    /// Those of them that the peers opened.
+    pub inbound: usize,
+    /// Peers that are blocked.
+    pub blocked: usize,
+    /// Bootstrap addresses, by how they are: `connected`, `waiting`, `self`.
+    pub bootstrap: BTreeMap<&'static str, usize>,
     /// Own messages handed to the mesh.
     pub gossip_published: u64,
     /// Messages received, each counted once.

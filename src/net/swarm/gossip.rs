@@ -217,11 +217,12 @@ impl Network {
 
     fn report_validation(&mut self, message: Received, verdict: Verdict) {
         let Received { id, from, bytes } = message;
-        let acceptance = match verdict {
-            Verdict::Accept => MessageAcceptance::Accept,
-            Verdict::Ignore => MessageAcceptance::Ignore,
-            Verdict::Reject => MessageAcceptance::Reject,
+        let (acceptance, text) = match verdict {
+            Verdict::Accept => (MessageAcceptance::Accept, "accept"),
+            Verdict::Ignore => (MessageAcceptance::Ignore, "ignore"),
+            Verdict::Reject => (MessageAcceptance::Reject, "reject"),
         };
+        self.metrics.judged(text);
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         if verdict == Verdict::Accept {
             gossip.budget().accepted(bytes);

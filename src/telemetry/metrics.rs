@@ -1,0 +1,346 @@
+//! What a node counts while it works. What it can look up when it is asked is read then ([`super::exposition`]), and counted
+//! nowhere.
+//!
+//! One value of [`Metrics`] belongs to one node; every part of the node that counts has a share of it.
+
+use std::fmt::{self, Debug};
+use std::hash::Hash;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Metric, Registry};
+use tokio::time::Instant;
+
+use super::histogram::{CALL, FAST, Histogram, SPREAD};
+use crate::proto::call::{CallFailure, Outcome};
+use crate::proto::code::Code;
+use crate::proto::io::Via;
+
+/// Sets of labels of the HTTP server and of the MCP server that are told apart; what comes beyond is one more. A client chooses
+/// among the paths and methods that there are, and could have all of them.
+const HTTP_SERIES_MAX: usize = 24;
+const MCP_SERIES_MAX: usize = 12;
+/// What stands in the place of labels beyond those.
+pub(crate) const OTHER: &str = "other";
+
+/// Labels with values of this program.
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Counters<const N: usize> = Family<Labels<N>, Counter>;
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The counted numbers of a node.
+pub(crate) struct Metrics {
+    pub(super) registry: Registry,
+    pub(crate) calls: CallMetrics,
+    find: Histograms<Labels<1>>,
+    find_zones: Counters<1>,
+    http: BoundedHistograms<Vec<(&'static str, String)>>,
+    mcp: BoundedHistograms<Labels<2>>,
+    sync_sessions: Counters<1>,
+    sync_records: Counters<1>,
+    pub(crate) sync_took: Histogram,
+    propagation: Histograms<Labels<1>>,
+    pub(crate) rtt: Histogram,
+    dials: Counters<1>,
+    verdicts: Counters<1>,
+    offences: Counters<1>,
+    /// One turn of the driver without its wait: the one task that everything waits for.
+    pub(crate) driver_turn: Histogram,
+    pub(crate) store_write: Histogram,
+    /// Events that watchers were too slow for.
+    pub(crate) events_missed: Counter,
+}
+
+/// What is counted of calls.
+pub(crate) struct CallMetrics {
+    ended: Counters<3>,
+    took: Histograms<Labels<2>>,
+    in_flight: Family<Labels<1>, Gauge>,
+    bytes: Counters<2>,
+    offers: Counters<1>,
+}
+
+/// Whose part of a call it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// A client of this node calls an agent of this host.
+    Local,
+    /// A client of this node calls another host.
+    Caller,
+    /// Another node calls an agent of this host.
+    Host,
+}
+
+/// A call under way. Dropped without an end it was cancelled.
+pub(crate) struct CallUnderWay<'a> {
+    metrics: &'a CallMetrics,
+    side: Side,
+    began: Instant,
+    is_ended: bool,
+}
+
+/// Histograms of labels among which whoever asks may choose.
+struct BoundedHistograms<L> {
+    family: Histograms<L>,
+    left: AtomicUsize,
+}
+
+impl<L: Clone + Eq + Hash> BoundedHistograms<L> {
+    /// Whether these labels have a series, or may have one now.
+    fn admits(&self, labels: &L) -> bool {
+        self.family.get(labels).is_some()
+            || self.left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+
+    fn observe(&self, labels: &L, took: Duration) {
+        self.family.get_or_create(labels).observe(took);
+    }
+}
+
+/// Registers what it makes.
+#[derive(Default)]
+struct Maker(Registry);
+
+impl Maker {
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn counters<const N: usize>(&mut self, name: &str, help: &str) -> Counters<N> {
+        self.add(name, help, Counters::default())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, bounds: &'static [f64]) -> Histogram {
+        self.add(name, help, Histogram::new(bounds))
+    }
+
+    fn bounded<L>(
+        &mut self,
+        most: usize,
+        name: &str,
+        help: &str,
+        make: fn() -> Histogram,
+    ) -> BoundedHistograms<L>
+    where
+        L: EncodeLabelSet + Clone + Eq + Hash + Debug + Send + Sync + 'static,
+    {
+        BoundedHistograms { family: self.histograms(name, help, make), left: AtomicUsize::new(most) }
+    }
+
+    fn histograms<L>(&mut self, name: &str, help: &str, make: fn() -> Histogram) -> Histograms<L>
+    where
+        L: EncodeLabelSet + Clone + Eq + Hash + Debug + Send + Sync + 'static,
+    {
+        self.add(name, help, Family::new_with_constructor(make))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let mut maker = Maker::default();
+        let [call, fast, spread]: [fn() -> Histogram; 3] =
+            [|| Histogram::new(CALL), || Histogram::new(FAST), || Histogram::new(SPREAD)];
+        Metrics {
+            calls: CallMetrics::new(&mut maker, call),
+            find: maker.histograms("aop_find_duration_seconds", "How long searches took", fast),
+            find_zones: maker
+                .counters("aop_find_zones", "Zones that searches asked for, by how each answered"),
+            http: maker.bounded(
+                HTTP_SERIES_MAX,
+                "http_server_request_duration_seconds",
+                "How long HTTP requests took, event streams to their begin",
+                fast,
+            ),
+            mcp: maker.bounded(
+                MCP_SERIES_MAX,
+                "mcp_server_operation_duration_seconds",
+                "How long requests of MCP clients took",
+                call,
+            ),
+            sync_sessions: maker.counters("aop_sync_sessions", "Comparisons with peers that this node began"),
+            sync_records: maker.counters("aop_sync_records", "Records exchanged in them"),
+            sync_took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
+            propagation: maker.histograms(
+                "aop_record_propagation_seconds",
+                "Time from the writing of a new record to its coming here, errors of both clocks included",
+                spread,
+            ),
+            rtt: maker.histogram("aop_peer_rtt_seconds", "Round trips of pings to connected peers", FAST),
+            dials: maker.counters("aop_dials", "Connections that this node tried to open, by how that ended"),
+            verdicts: maker.counters("aop_gossip_verdicts", "Messages of gossip, by what was made of them"),
+            offences: maker.counters("aop_offences", "Breaches of the protocol by peers"),
+            driver_turn: maker.histogram(
+                "aop_driver_turn_seconds",
+                "Turns of the one task that decides, without its waits",
+                FAST,
+            ),
+            store_write: maker.histogram("aop_store_write_duration_seconds", "Writes to the store", FAST),
+            events_missed: maker.add(
+                "aop_events_missed",
+                "Events that watchers did not get because they read too slowly",
+                Counter::default(),
+            ),
+            registry: maker.0,
+        }
+    }
+}
+
+impl Metrics {
+    /// A search ended.
+    pub(crate) fn found<'a>(
+        &self,
+        took: Duration,
+        is_complete: bool,
+        zones: impl Iterator<Item = &'static str> + 'a,
+    ) {
+        let complete = if is_complete { "true" } else { "false" };
+        self.find.get_or_create(&[("complete", complete)]).observe(took);
+        for status in zones {
+            self.find_zones.get_or_create(&[("status", status)]).inc();
+        }
+    }
+
+    /// The HTTP server answered. `route` is the template of the path, none where there is no such.
+    pub(crate) fn answered(&self, method: &str, route: Option<&str>, status: u16, took: Duration) {
+        let labels = |method: &str, route: &str, status: u16| {
+            vec![
+                ("http_request_method", method.to_owned()),
+                ("http_route", route.to_owned()),
+                ("http_response_status_code", status.to_string()),
+            ]
+        };
+        let known = route.map(|route| labels(method, route, status)).filter(|it| self.http.admits(it));
+        self.http.observe(&known.unwrap_or_else(|| labels("_OTHER", OTHER, status / 100 * 100)), took);
+    }
+
+    /// The MCP server answered a request; `error` says how it failed.
+    pub(crate) fn operated(&self, method: &'static str, error: &'static str, took: Duration) {
+        let labels = [("mcp_method_name", method), ("error_type", error)];
+        let other = [("mcp_method_name", "_OTHER"), ("error_type", "_OTHER")];
+        self.mcp.observe(if self.mcp.admits(&labels) { &labels } else { &other }, took);
+    }
+
+    /// A comparison that this node began came to an end.
+    pub(crate) fn synced(&self, result: &'static str, received: usize, sent: usize) {
+        self.sync_sessions.get_or_create(&[("result", result)]).inc();
+        self.sync_records.get_or_create(&[("direction", "in")]).inc_by(received as u64);
+        self.sync_records.get_or_create(&[("direction", "out")]).inc_by(sent as u64);
+    }
+
+    /// A record came that was written so long ago.
+    pub(crate) fn propagated(&self, via: Via, age: Duration) {
+        let via = match via {
+            Via::Gossip => "gossip",
+            Via::Sync => "sync",
+            // It did not come from elsewhere, or long ago.
+            Via::Local | Via::Store => return,
+        };
+        self.propagation.get_or_create(&[("via", via)]).observe(age);
+    }
+
+    pub(crate) fn dialed(&self, result: &'static str) {
+        self.dials.get_or_create(&[("result", result)]).inc();
+    }
+
+    pub(crate) fn judged(&self, verdict: &'static str) {
+        self.verdicts.get_or_create(&[("verdict", verdict)]).inc();
+    }
+
+    pub(crate) fn offended(&self, kind: &'static str) {
+        self.offences.get_or_create(&[("kind", kind)]).inc();
+    }
+}
+
+impl CallMetrics {
+    fn new(maker: &mut Maker, call: fn() -> Histogram) -> CallMetrics {
+        CallMetrics {
+            ended: maker.counters("aop_calls", "Calls that ended, by whose part it was and how"),
+            took: maker.histograms("aop_call_duration_seconds", "How long calls took, waits included", call),
+            in_flight: maker.add("aop_calls_in_flight", "Calls that have not ended", Family::default()),
+            bytes: maker.counters("aop_call_bytes", "Bytes of inputs and outputs of calls over the mesh"),
+            offers: maker.counters("aop_call_offers", "Offers of calls to hosts, by what came of them"),
+        }
+    }
+
+    /// A call begins.
+    pub(crate) fn begin(&self, side: Side) -> CallUnderWay<'_> {
+        self.in_flight.get_or_create(&[side.label()]).inc();
+        CallUnderWay { metrics: self, side, began: Instant::now(), is_ended: false }
+    }
+
+    /// A call that was not begun.
+    pub(crate) fn refused(&self, side: Side, failure: &CallFailure) {
+        let labels = [side.label(), ("outcome", text(failure.outcome)), ("code", failure.code.text())];
+        self.ended.get_or_create(&labels).inc();
+    }
+
+    /// An input and an output went over the mesh.
+    pub(crate) fn carried(&self, side: Side, input: usize, output: usize) {
+        let (input_way, output_way) = if side == Side::Host { ("in", "out") } else { ("out", "in") };
+        for (direction, bytes) in [(input_way, input), (output_way, output)] {
+            self.bytes.get_or_create(&[side.label(), ("direction", direction)]).inc_by(bytes as u64);
+        }
+    }
+
+    /// A host answered an offer, or did not.
+    pub(crate) fn offered(&self, result: &'static str) {
+        self.offers.get_or_create(&[("result", result)]).inc();
+    }
+}
+
+impl CallUnderWay<'_> {
+    /// It ended: with a failure, or well.
+    pub(crate) fn end(mut self, failure: Option<&CallFailure>) {
+        match failure {
+            None => self.count("ok", ""),
+            Some(failure) => self.count(text(failure.outcome), failure.code.text()),
+        }
+    }
+
+    fn count(&mut self, outcome: &'static str, code: &'static str) {
+        self.is_ended = true;
+        let (side, outcome) = (self.side.label(), ("outcome", outcome));
+        self.metrics.in_flight.get_or_create(&[side]).dec();
+        self.metrics.ended.get_or_create(&[side, outcome, ("code", code)]).inc();
+        self.metrics.took.get_or_create(&[side, outcome]).observe(self.began.elapsed());
+    }
+}
+
+impl Drop for CallUnderWay<'_> {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.count(text(Outcome::Unknown), Code::Cancelled.text());
+        }
+    }
+}
+
+impl Side {
+    fn label(self) -> (&'static str, &'static str) {
+        let text = match self {
+            Side::Local => "local",
+            Side::Caller => "caller",
+            Side::Host => "host",
+        };
+        ("side", text)
+    }
+}
+
+fn text(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::NotStarted => "not_started",
+        Outcome::Unknown => "unknown",
+        Outcome::Done => "done",
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
