@@ -12,23 +12,32 @@ use crate::node::Node;
 const TELL: &str =
     r#"command = ["sh", "-c", "printf 'one, '; until [ -e go ]; do sleep 0.01; done; rm go; echo two"]"#;
 
+/// Takes a document and answers with a number, which no document of 0.3 may be.
+const NUMBER: &str = r#"builtin = "echo"
+[agent.input_schema]
+type = "object"
+properties.task.type = "number"
+[agent.output_schema]
+type = "number""#;
+
 #[test]
 fn the_python_sdk_of_1_0_calls_agents_in_both_bindings() {
     let Some(python) = python() else { return };
     let client = |plan: &Value| run(script(&python, "client.py").arg(plan.to_string()), PATIENCE);
-    check(&["JSONRPC", "HTTP+JSON"], client);
+    check(&["JSONRPC", "HTTP+JSON"], &json!(7.5), client);
 }
 
 #[test]
 fn the_python_sdk_of_0_3_calls_agents() {
     let Some(python) = python_03() else { return };
-    check(&["JSONRPC"], |plan| run(script(&python, "client.py").arg(plan.to_string()), PATIENCE));
+    let number = json!({"result": 7.5});
+    check(&["JSONRPC"], &number, |plan| run(script(&python, "client.py").arg(plan.to_string()), PATIENCE));
 }
 
 #[test]
 fn the_javascript_sdk_calls_agents_in_both_bindings() {
     let Some(packages) = packages() else { return };
-    check(&["JSONRPC", "HTTP+JSON"], |plan| {
+    check(&["JSONRPC", "HTTP+JSON"], &json!(7.5), |plan| {
         let mut node = Command::new(&packages.node);
         run(node.current_dir(&packages.folder).args(["a2a.mjs", &plan.to_string()]), PATIENCE)
     });
@@ -39,6 +48,8 @@ fn the_javascript_sdk_calls_agents_in_both_bindings() {
 enum Expected {
     /// Says it again.
     Echo,
+    /// Gives the number back that it got.
+    Number,
     /// Tells it in pieces.
     Pieces,
     Failure,
@@ -52,10 +63,11 @@ struct Exchange {
     expected: Expected,
 }
 
-fn check(bindings: &[&str], client: impl Fn(&Value) -> Ended) {
-    let echo = |name| (name, r#"builtin = "echo""#.to_owned());
-    let near =
-        [echo("own-echo"), ("own-fail", r#"builtin = "fail""#.to_owned()), ("own-tell", TELL.to_owned())];
+/// Runs a client; `number` is how it sees the answer of the agent that gives numbers.
+fn check(bindings: &[&str], number: &Value, client: impl Fn(&Value) -> Ended) {
+    let runs = |name, run: &str| (name, run.to_owned());
+    let (echo, fail) = (|name| runs(name, r#"builtin = "echo""#), runs("own-fail", r#"builtin = "fail""#));
+    let near = [echo("own-echo"), fail, runs("own-number", NUMBER), runs("own-tell", TELL)];
     let near = Node::start(&near, &[]);
     let far = Node::start(&[echo("far-echo"), ("far-tell", TELL.to_owned())], &[&near]);
     near.finds("far-echo");
@@ -69,7 +81,7 @@ fn check(bindings: &[&str], client: impl Fn(&Value) -> Ended) {
     assert!(ended.success && findings.len() == exchanges.len(), "it broke off: {told}");
     for (exchange, findings) in exchanges.iter().zip(&findings) {
         assert_eq!(findings["check"], exchange.asked["check"], "{told}");
-        exchange.judge(findings);
+        exchange.judge(findings, number);
     }
 }
 
@@ -82,16 +94,20 @@ fn exchanges(binding: &str, near: &Node, far: &Node) -> Vec<Exchange> {
             "binding": binding,
             "stream": is_streamed,
             "text": "hello",
+            "document": matches!(expected, Expected::Number).then(|| json!({"task": 7.5})),
             "go": go.map(|host| host.folder.path().join("go")),
         });
         Exchange { asked, is_streamed, expected }
     };
     let twice = |agent, expected| [of(agent, false, expected, None), of(agent, true, expected, None)];
+    let agents = [
+        ("own-echo", Expected::Echo),
+        ("far-echo", Expected::Echo),
+        ("own-number", Expected::Number),
+        ("own-fail", Expected::Failure),
+    ];
     let mut all: Vec<Exchange> =
-        [("own-echo", Expected::Echo), ("far-echo", Expected::Echo), ("own-fail", Expected::Failure)]
-            .into_iter()
-            .flat_map(|(agent, expected)| twice(agent, expected))
-            .collect();
+        agents.into_iter().flat_map(|(agent, expected)| twice(agent, expected)).collect();
     all.push(of("own-tell", true, Expected::Pieces, Some(near)));
     all.push(of("far-tell", true, Expected::Pieces, Some(far)));
     all.push(of("no-such-agent", false, Expected::Nobody, None));
@@ -99,19 +115,21 @@ fn exchanges(binding: &str, near: &Node, far: &Node) -> Vec<Exchange> {
 }
 
 impl Exchange {
-    fn judge(&self, findings: &Value) {
+    fn judge(&self, findings: &Value, number: &Value) {
         let kinds: Vec<&str> = texts(&findings["kinds"]);
         let wanted: &[&str] = match (self.expected, self.is_streamed) {
             (Expected::Nobody, _) => &[],
             (_, false) => &["task"],
             (Expected::Failure, true) => &["status"],
-            (Expected::Echo | Expected::Pieces, true) => &["artifact", "status"],
+            (Expected::Echo | Expected::Number | Expected::Pieces, true) => &["artifact", "status"],
         };
         // A task first; what is told of it ends with its state, after the last artifact.
         assert!(kinds.ends_with(wanted), "{findings}");
         assert!(kinds.first().is_none_or(|first| *first == "task"), "{findings}");
+        let number = number.to_string();
         let (state, text) = match self.expected {
             Expected::Echo => ("completed", "hello"),
+            Expected::Number => ("completed", number.as_str()),
             Expected::Pieces => ("completed", "one, two"),
             Expected::Failure => ("failed", ""),
             Expected::Nobody => {
@@ -132,7 +150,7 @@ impl Exchange {
                 let why = findings["message"].as_str().unwrap_or_default();
                 assert!(why.starts_with("agent_failed: "), "{findings}");
             }
-            Expected::Echo | Expected::Nobody => {}
+            Expected::Echo | Expected::Number | Expected::Nobody => {}
         }
     }
 }

@@ -18,7 +18,8 @@ const expired = setTimeout(() => {
 }, PATIENCE);
 
 const stateOf = (status) => TaskState[status.state].replace('TASK_STATE_', '').toLowerCase();
-const textOf = (parts) => parts.map(({ content }) => (content?.$case === 'text' ? content.value : '')).join('');
+const textOf = (parts) =>
+  parts.map(({ content }) => (content.$case === 'text' ? content.value : JSON.stringify(content.value))).join('');
 const textOfAll = (artifacts) => artifacts.map(({ parts }) => textOf(parts)).join('');
 
 /** What an agent says to one message, piece by piece. */
@@ -58,7 +59,8 @@ async function exchange(asked, heard) {
   const options = ClientFactoryOptions.createFrom(ClientFactoryOptions.default, { preferredTransports: [asked.binding] });
   // It resolves the card against the address: without the slash it would ask one step higher.
   const client = await new ClientFactory(options).createFromUrl(`${asked.agent}/`);
-  const message = Message.fromJSON({ messageId: randomUUID(), role: 'ROLE_USER', parts: [{ text: asked.text }] });
+  const part = asked.document ? { data: asked.document } : { text: asked.text };
+  const message = Message.fromJSON({ messageId: randomUUID(), role: 'ROLE_USER', parts: [part] });
   if (asked.stream) {
     for await (const { payload } of client.sendMessageStream({ message })) heard.hear(payload.$case, payload.value);
   } else {

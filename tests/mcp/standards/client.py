@@ -17,6 +17,10 @@ PATIENCE = 60
 """Seconds that anything here may take; what waits longer is broken."""
 
 
+compact = json.JSONEncoder(separators=(",", ":")).encode
+"""A document as text, as short as it can be."""
+
+
 class Heard:
     """What an agent said to one message."""
 
@@ -49,14 +53,15 @@ class Line1:
 
     async def exchange(self, asked, heard):
         from a2a.client import ClientConfig, create_client
-        from a2a.helpers.proto_helpers import new_text_message
+        from a2a.helpers.proto_helpers import new_data_message, new_text_message
         from a2a.types.a2a_pb2 import GetTaskRequest, Role, SendMessageRequest
 
         config = ClientConfig(
             httpx_client=self.http, streaming=asked["stream"], supported_protocol_bindings=[asked["binding"]]
         )
         client = await create_client(asked["agent"], config)
-        message = new_text_message(asked["text"], role=Role.ROLE_USER)
+        new_message = new_data_message if asked["document"] else new_text_message
+        message = new_message(asked["document"] or asked["text"], role=Role.ROLE_USER)
         async for event in client.send_message(SendMessageRequest(message=message)):
             self.hear(event, heard)
         again = await client.get_task(GetTaskRequest(id=heard.task))
@@ -80,9 +85,9 @@ class Line1:
 
     @staticmethod
     def text(artifact):
-        from a2a.helpers.proto_helpers import get_artifact_text
+        from a2a.helpers.proto_helpers import get_data_parts, get_text_parts
 
-        return get_artifact_text(artifact)
+        return "".join(get_text_parts(artifact.parts)) + "".join(map(compact, get_data_parts(artifact.parts)))
 
     @staticmethod
     def state(status):
@@ -99,15 +104,15 @@ class Line03:
 
     async def exchange(self, asked, heard):
         from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
-        from a2a.types import Message, Part, Role, TaskQueryParams, TextPart
+        from a2a.types import DataPart, Message, Part, Role, TaskQueryParams, TextPart
 
         card = await A2ACardResolver(self.http, asked["agent"]).get_agent_card()
         config = ClientConfig(
             httpx_client=self.http, streaming=asked["stream"], supported_transports=[asked["binding"]]
         )
         client = ClientFactory(config).create(card)
-        parts = [Part(root=TextPart(text=asked["text"]))]
-        message = Message(role=Role.user, message_id=str(uuid.uuid4()), parts=parts)
+        part = DataPart(data=asked["document"]) if asked["document"] else TextPart(text=asked["text"])
+        message = Message(role=Role.user, message_id=str(uuid.uuid4()), parts=[Part(root=part)])
         async for task, update in client.send_message(message):
             self.hear(task, update, heard)
         again = await client.get_task(TaskQueryParams(id=heard.task))
@@ -130,9 +135,9 @@ class Line03:
 
     @staticmethod
     def text(artifact):
-        from a2a.utils import get_text_parts
+        from a2a.utils import get_data_parts, get_text_parts
 
-        return "".join(get_text_parts(artifact.parts))
+        return "".join(get_text_parts(artifact.parts)) + "".join(map(compact, get_data_parts(artifact.parts)))
 
 
 async def main():
