@@ -84,8 +84,8 @@ async fn documents_are_served_as_they_were_published_page_by_page() {
     site.stop().await;
 }
 
-/// As Visual Studio Code's gallery asks: without a token, the next page by nothing but its cursor, which is not encoded,
-/// and each server by its name.
+/// As Visual Studio Code's gallery asks: without a token, the next page without what was searched for and by a cursor that
+/// is not encoded, and each server by its name.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_editors_gallery_has_every_name_once_and_finds_each_by_it() {
     let site = Site::start(7, Setup { registry: RegistryAccess::Public, ..Setup::default() }).await;
@@ -98,8 +98,9 @@ async fn an_editors_gallery_has_every_name_once_and_finds_each_by_it() {
         assert!(status == 200 && allowed.as_deref() == Some("*"), "{path}: {status} {allowed:?} {answer}");
         answer
     };
-    let pages = async |query: &str| {
-        let (mut pages, mut next) = (Vec::<Vec<String>>::new(), query.to_owned());
+    let pages = async |search: &str, again: &str| {
+        let asked = format!("limit=50&version=latest{search}");
+        let (mut pages, mut next) = (Vec::<Vec<String>>::new(), asked);
         loop {
             let page = fetch(&format!("/v0.1/servers?{next}")).await;
             let servers = page["servers"].as_array().unwrap();
@@ -112,20 +113,19 @@ async fn an_editors_gallery_has_every_name_once_and_finds_each_by_it() {
             let Some(cursor) = page["metadata"]["nextCursor"].as_str() else { return pages };
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
             assert!(cursor.bytes().all(is_plain), "{cursor}");
-            next = format!("cursor={cursor}");
+            next = format!("{again}cursor={cursor}");
         }
     };
     fetch("/v0.1/servers?limit=1").await;
-    let all = pages("limit=50&version=latest").await;
-    assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [50, 50, 30]);
-    assert_eq!(all.concat(), names);
-    let found = pages("limit=50&version=latest&search=tool-1").await;
-    assert_eq!(
-        found.iter().map(Vec::len).collect::<Vec<_>>(),
-        [50, 50],
-        "a page that follows keeps the search"
-    );
-    assert_eq!(found.concat(), names[..100]);
+    // The cursor carries all of the question, whether or not a part of it is said again.
+    for again in ["limit=50&version=latest&", ""] {
+        let all = pages("", again).await;
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [50, 50, 30]);
+        assert_eq!(all.concat(), names);
+        let found = pages("&search=tool-1", again).await;
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [50, 50], "the search goes on");
+        assert_eq!(found.concat(), names[..100]);
+    }
     for name in &names {
         let path = format!("/v0.1/servers/{}/versions/latest", name.replace('/', "%2F"));
         assert_eq!(fetch(&path).await["server"]["name"], name.as_str());
