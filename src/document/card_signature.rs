@@ -407,6 +407,8 @@ mod tests {
                 "{header}"
             );
         }
+        let by_another_name = json!({"alg": "EdDSA", "kid": "theirs"});
+        assert_eq!(keys().verify(&signed(&card(), OF_SDK, &by_another_name)), CardSignature::Unverified);
         // One that is broken does not spoil one that is good.
         let mut both = good.clone();
         let one = both["signatures"][0].clone();
@@ -414,6 +416,36 @@ mod tests {
         assert!(matches!(keys().verify(&both), CardSignature::Verified { .. }));
         assert_eq!(keys().verify(&card()), CardSignature::Unsigned);
         assert_eq!(keys().verify(&json!([])), CardSignature::Unsigned);
+    }
+
+    #[test]
+    fn a_key_of_the_curve_signs_as_well_and_none_stands_in_for_one_of_the_other_kind() {
+        use ring::rand::SystemRandom;
+        use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+
+        let (kind, random) = (&ECDSA_P256_SHA256_FIXED_SIGNING, SystemRandom::new());
+        let pair = EcdsaKeyPair::generate_pkcs8(kind, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(kind, pair.as_ref(), &random).unwrap();
+        let (x, y) = pair.public_key().as_ref()[1..].split_at(32);
+        let part = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+        let key = json!({"kty": "EC", "crv": "P-256", "kid": "ours", "x": part(x), "y": part(y)});
+        let mut known = keys();
+        known.add(CardKeys::read(&json!({ "keys": [key] }).to_string()).unwrap()).unwrap();
+
+        let protected = part(json!({"alg": "ES256", "kid": "ours"}).to_string().as_bytes());
+        let input = format!("{protected}.{}", part(OF_SDK.as_bytes()));
+        let signature = part(pair.sign(&random, input.as_bytes()).unwrap().as_ref());
+        let mut by_curve = card();
+        by_curve["signatures"] = json!([{"protected": protected, "signature": signature}]);
+        let verified = CardSignature::Verified { key: "ours".into(), covers_all: true };
+        // Both have one name, and each signs by its own algorithm.
+        assert_eq!(known.verify(&by_curve), verified);
+        assert_eq!(known.verify(&signed(&card(), OF_SDK, &header())), verified);
+        assert_eq!(keys().verify(&by_curve), CardSignature::Unverified);
+        let as_curve = json!({"alg": "ES256", "kid": "ours"});
+        assert_eq!(known.verify(&signed(&card(), OF_SDK, &as_curve)), CardSignature::Unverified);
+        by_curve["name"] = json!("x");
+        assert_eq!(known.verify(&by_curve), CardSignature::Unverified);
     }
 
     #[test]

@@ -459,8 +459,10 @@ fn what_is_wrong_with_an_anchor_is_told_with_its_place() {
     assert_eq!((&setting("anchor")["value"], &setting("anchor")["origin"]), (&value, &json!("aop.toml:1")));
 }
 
-/// A name server that answers every question with this text.
-fn name_server(text: &'static str) -> std::net::SocketAddr {
+/// A name server that has these texts at `_aop.acme.org` and nothing at any other name.
+fn name_server(texts: &[String]) -> String {
+    const NAME: &[u8] = b"\x04_aop\x04acme\x03org\0";
+    let texts = texts.to_vec();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -468,38 +470,93 @@ fn name_server(text: &'static str) -> std::net::SocketAddr {
         while let Ok((length, client)) = socket.recv_from(&mut asked) {
             // The name ends with an empty label; type and class follow.
             let end = asked[12..length].iter().position(|byte| *byte == 0).unwrap() + 12 + 5;
+            let is_there = asked[12..end].starts_with(NAME);
             let mut answer = asked[..end].to_vec();
-            // An authoritative answer, one question, one record.
-            answer[2..12].copy_from_slice(&[0x84, 0, 0, 1, 0, 1, 0, 0, 0, 0]);
-            let length = text.len() as u8;
-            answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, length + 1, length]);
-            answer.extend(text.as_bytes());
+            // An authoritative answer, one question, and a record for each text.
+            let records = if is_there { texts.len() as u8 } else { 0 };
+            answer[2..12].copy_from_slice(&[0x84, 0, 0, 1, 0, records, 0, 0, 0, 0]);
+            for text in texts.iter().filter(|_| is_there) {
+                let length = text.len() as u8;
+                answer.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, length + 1, length]);
+                answer.extend(text.as_bytes());
+            }
             socket.send_to(&answer, client).unwrap();
         }
     });
-    address
+    address.to_string()
+}
+
+/// The line by which a domain speaks for a key.
+fn line_of(key: &str) -> String {
+    format!("v=aop1; k=ed25519; p={key}")
 }
 
 #[test]
 fn a_domain_speaks_for_the_key_of_its_zone_and_is_believed_by_nobody_who_does_not_write_it_down() {
-    const KEY: &str = "12D3KooWGGszHumtkJJep2Kpz1Zq81idthmc2T2YTUBY5ztKCujm";
-    const TEXT: &str = "v=aop1; k=ed25519; p=12D3KooWGGszHumtkJJep2Kpz1Zq81idthmc2T2YTUBY5ztKCujm";
+    let [key, second, other] = [4, 5, 6].map(|seed| Identity::from_seed([seed; 32]).key().to_string());
     let desk = Desk::new(&[]);
-    let records = desk.json(&["zone", "dns", "acme.org", "--key", KEY]);
-    assert_eq!(records["records"][0][1], format!("_aop.acme.org. 300 IN TXT \"{TEXT}\""));
-    assert_eq!(records["file"]["line"], TEXT);
-    let said = desk.aop(&["zone", "dns", "acme.org"]);
-    assert!(err(&said).contains("no key here") && err(&said).contains("--announce"), "{}", err(&said));
+    let anchor = |key: &str| format!("[[anchor]]\nzone = \"acme.org\"\nkey = \"{key}\"\n");
+    let check = |server: &str, more: &[&str]| {
+        desk.aop(&[&["zone", "check", "acme.org", "--nameserver", server], more].concat())
+    };
 
-    let server = name_server(TEXT).to_string();
-    let anchor = desk.does(&["zone", "check", "acme.org", "--nameserver", &server]);
-    assert_eq!(anchor, format!("[[anchor]]\nzone = \"acme.org\"\nkey = \"{KEY}\"\n"));
-    let other = Identity::from_seed([5; 32]).key().to_string();
-    let refused = desk.aop(&["zone", "check", "acme.org", "--key", &other, "--nameserver", &server]);
+    let server = name_server(&["v=spf1 -all".to_owned(), line_of(&key)]);
+    let believed = check(&server, &[]);
+    assert_eq!((code(&believed), out(&believed)), (0, anchor(&key)), "{}", err(&believed));
+    assert!(err(&believed).contains("write this into the configuration"), "{}", err(&believed));
+    assert!(
+        err(&believed).contains("aop-zone: not asked for"),
+        "a trial asks nobody else: {}",
+        err(&believed)
+    );
+    let refused = check(&server, &["--key", &other]);
     assert_eq!((code(&refused), out(&refused)), (3, String::new()));
     assert!(err(&refused).contains("does not name the key"), "{}", err(&refused));
-    let nothing = name_server("v=spf1 -all").to_string();
-    let refused = desk.aop(&["zone", "check", "acme.org", "--nameserver", &nothing]);
-    assert!(code(&refused) == 3 && err(&refused).contains("names no key"), "{}", err(&refused));
+    for (more, exit, proved) in
+        [(&[][..], 0, true), (&["--key", &key], 0, true), (&["--key", &other], 3, false)]
+    {
+        let told = check(&server, &[&["--json"], more].concat());
+        let shown: Value = serde_json::from_str(&out(&told)).unwrap();
+        assert_eq!((code(&told), &shown["proved"]), (exit, &json!(proved)), "{shown}");
+        assert_eq!((&shown["keys"], &shown["dns"]["keys"]), (&json!([key]), &json!([key])), "{shown}");
+        assert_eq!(shown["file"]["keys"], json!([]));
+    }
+
+    // A key that is about to take the place of another is named beside it.
+    let server = name_server(&[line_of(&key), line_of(&second)]);
+    let several = check(&server, &[]);
+    assert!(code(&several) == 0 && out(&several).contains(&anchor(&key)), "{}", out(&several));
+    assert!(
+        out(&several).contains(&anchor(&second)) && err(&several).contains("choose one"),
+        "{}",
+        err(&several)
+    );
+    let chosen = check(&server, &["--key", &second]);
+    assert_eq!((code(&chosen), out(&chosen)), (0, anchor(&second)), "the one that was asked about");
+
+    let nothing = check(&name_server(&["v=spf1 -all".to_owned()]), &[]);
+    assert!(code(&nothing) == 3 && err(&nothing).contains("names no key"), "{}", err(&nothing));
     assert_eq!(code(&desk.aop(&["zone", "check", "."])), 2);
+}
+
+#[test]
+fn what_a_domain_places_is_printed_for_the_key_that_is_given_or_that_the_node_knows() {
+    let mut desk = Desk::new(&[]);
+    let [key, other] = [4, 5].map(|seed| Identity::from_seed([seed; 32]).key().to_string());
+    let record = |key: &str| format!("_aop.acme.org. 300 IN TXT \"{}\"", line_of(key));
+    let records = desk.json(&["zone", "dns", "acme.org", "--key", &key]);
+    assert_eq!(records["records"], json!([["the key of acme.org", record(&key)]]));
+    assert_eq!(records["file"]["line"], line_of(&key).as_str());
+    let said = desk.aop(&["zone", "dns", "acme.org"]);
+    assert_eq!(out(&said), "", "no key, and no address that others can dial");
+    assert!(err(&said).contains("no key here") && err(&said).contains("--announce"), "{}", err(&said));
+
+    desk.write("aop.toml", &format!("[[anchor]]\nzone = 'acme.org'\nkey = '{key}'\n"));
+    desk.start(&["--config", "aop.toml", "--zone", "acme.org"]);
+    assert!(desk.does(&["zone", "dns", "acme.org"]).contains(&record(&key)));
+    let given = desk.does(&["zone", "dns", "acme.org", "--key", &other]);
+    assert!(given.contains(&record(&other)) && !given.contains(&key), "{given}");
+    let named = desk.does(&["zone", "dns", "acme.org", "--http-name", "www.acme.org"]);
+    assert!(named.contains("_entries._agents.acme.org. 3600 IN SVCB 1 www.acme.org."), "{named}");
+    assert_eq!(code(&desk.aop(&["zone", "dns", "."])), 2);
 }

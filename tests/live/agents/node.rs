@@ -79,8 +79,11 @@ impl Node {
     }
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> Value {
-        let url = format!("{}{path}", self.ready.http);
-        ureq::post(&url).send_json(body).unwrap().body_mut().read_json().unwrap()
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut answer = agent.post(format!("{}{path}", self.ready.http)).send_json(body).unwrap();
+        let told = answer.body_mut().read_to_string().unwrap();
+        assert!(answer.status().is_success(), "{path}: {} {told}\n{}", answer.status(), self.stderr());
+        serde_json::from_str(&told).unwrap()
     }
 
     /// Waits until an agent's field, by JSON pointer, is this; null where there is no agent.

@@ -154,6 +154,11 @@ async fn a_host_shows_itself_and_its_agents_where_everybody_looks() {
     let registry = "application/ai-registry+json";
     assert_eq!(kinds, [registry, "application/mcp-server-card+json", "application/a2a-agent-card+json"]);
     assert!(!manifest.to_string().contains("inner"), "what is not public is in no catalogue");
+    assert_eq!(entries[0]["url"], format!("{}/ard", site.base), "where the search is");
+    for entry in entries {
+        let path = format!("/ard/agents/{}", entry["identifier"].as_str().unwrap().replace(':', "%3A"));
+        assert_eq!(site.ask(&path, &[]).await.2, *entry, "each is read by its identifier, too");
+    }
     let card = entries[2]["url"].as_str().unwrap().strip_prefix(&site.base).unwrap();
     assert_eq!(site.ask(card, &[]).await.2["name"], "tide");
     assert_eq!(

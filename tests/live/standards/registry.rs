@@ -84,6 +84,55 @@ async fn documents_are_served_as_they_were_published_page_by_page() {
     site.stop().await;
 }
 
+/// As Visual Studio Code's gallery asks: without a token, the next page without what was searched for and by a cursor that
+/// is not encoded, and each server by its name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_editors_gallery_has_every_name_once_and_finds_each_by_it() {
+    let site = Site::start(7, Setup { registry: RegistryAccess::Public, ..Setup::default() }).await;
+    let names: Vec<String> = (100..230).map(|number| format!("org.example/tool-{number}")).collect();
+    let documents: Vec<Value> = names.iter().map(|name| document(name, "reads the weather")).collect();
+    site.register(&json!(documents)).await;
+    let fetch = async |path: &str| {
+        let (status, allowed, answer) = site.ask(path, &[("origin", "vscode-file://vscode-app")]).await;
+        // Anything else is thrown away before it is read.
+        assert!(status == 200 && allowed.as_deref() == Some("*"), "{path}: {status} {allowed:?} {answer}");
+        answer
+    };
+    let pages = async |search: &str, again: &str| {
+        let asked = format!("limit=50&version=latest{search}");
+        let (mut pages, mut next) = (Vec::<Vec<String>>::new(), asked);
+        loop {
+            let page = fetch(&format!("/v0.1/servers?{next}")).await;
+            let servers = page["servers"].as_array().unwrap();
+            for entry in servers {
+                let texts =
+                    ["name", "description", "version"].map(|field| entry["server"][field].is_string());
+                assert!(texts == [true; 3] && entry["_meta"][OFFICIAL].is_object(), "{entry}");
+            }
+            pages.push(servers.iter().map(|it| it["server"]["name"].as_str().unwrap().to_owned()).collect());
+            let Some(cursor) = page["metadata"]["nextCursor"].as_str() else { return pages };
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            assert!(cursor.bytes().all(is_plain), "{cursor}");
+            next = format!("{again}cursor={cursor}");
+        }
+    };
+    fetch("/v0.1/servers?limit=1").await;
+    // The cursor carries all of the question, whether or not a part of it is said again.
+    for again in ["limit=50&version=latest&", ""] {
+        let all = pages("", again).await;
+        assert_eq!(all.iter().map(Vec::len).collect::<Vec<_>>(), [50, 50, 30]);
+        assert_eq!(all.concat(), names);
+        let found = pages("&search=tool-1", again).await;
+        assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [50, 50], "the search goes on");
+        assert_eq!(found.concat(), names[..100]);
+    }
+    for name in &names {
+        let path = format!("/v0.1/servers/{}/versions/latest", name.replace('/', "%2F"));
+        assert_eq!(fetch(&path).await["server"]["name"], name.as_str());
+    }
+    site.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_is_sent_again_keeps_its_dates_and_one_that_changed_says_when() {
     let site = Site::start(2, Setup::default()).await;

@@ -180,6 +180,45 @@ async fn agents_and_zones_are_resources() {
 }
 
 #[tokio::test]
+async fn agents_beyond_a_page_are_listed_once_and_a_model_is_not_told_of_all_of_them() {
+    let agents: Vec<String> = (100..330).map(|number| format!("agent-{number}")).collect();
+    let fixture = fixture(agents.iter().map(|name| local(name, Builtin::Echo)).collect()).await;
+    for agent in &agents {
+        held(&fixture, agent).await;
+    }
+    let (mut uris, mut sizes, mut asked) = (Vec::new(), Vec::new(), json!({}));
+    loop {
+        let page = fixture.modern("resources/list", asked).await["result"].clone();
+        let resources = page["resources"].as_array().unwrap();
+        sizes.push(resources.len());
+        uris.extend(resources.iter().map(|resource| resource["uri"].as_str().unwrap().to_owned()));
+        match page.get("nextCursor") {
+            Some(cursor) => asked = json!({ "cursor": cursor }),
+            None => break,
+        }
+    }
+    let zone = std::iter::once("zone://.".to_owned());
+    let all: Vec<String> = zone.chain(agents.iter().map(|agent| format!("agent://./{agent}"))).collect();
+    assert_eq!((uris, sizes), (all, vec![101, 100, 30]));
+
+    let discovered = async |asked: Value| {
+        let answer = fixture.call("discover_agents", asked).await["structuredContent"].clone();
+        let names: Vec<String> = answer["agents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|agent| agent["tool_name"].as_str().unwrap().to_owned())
+            .collect();
+        (names, answer["next_cursor"].clone())
+    };
+    let (first, next) = discovered(json!({})).await;
+    assert_eq!(first, agents[..20]);
+    assert_eq!(discovered(json!({ "cursor": next })).await.0, agents[20..40]);
+    assert_eq!(discovered(json!({"limit": 7})).await.0, agents[..7]);
+    assert_eq!(discovered(json!({"limit": 100_000})).await.0, agents[..100]);
+}
+
+#[tokio::test]
 async fn text_of_another_node_is_cleaned_marked_and_takes_no_name_of_ours() {
     let remote = start(Setup { seed: 1, ..Setup::default() }, |mcp| mcp).await;
     let bootstrap = vec![remote.node.listen[0].to_string()];
