@@ -235,13 +235,10 @@ impl Metrics {
 
     /// A record came that was written so long ago.
     pub(crate) fn propagated(&self, via: Via, age: Duration) {
-        let via = match via {
-            Via::Gossip => "gossip",
-            Via::Sync => "sync",
-            // It did not come from elsewhere, or long ago.
-            Via::Local | Via::Store => return,
-        };
-        self.propagation.get_or_create(&[("via", via)]).observe(age);
+        // What was written here did not come from elsewhere, and what was stored came long ago.
+        if via.is_foreign() {
+            self.propagation.get_or_create(&[("via", via.text())]).observe(age);
+        }
     }
 
     pub(crate) fn dialed(&self, result: &'static str) {

@@ -135,6 +135,15 @@ fn tell_registry(readings: &mut Readings, snapshot: &Snapshot) {
         let help = "Records of others that were not taken";
         readings.counter("aop_refused_records", help, &[("reason", reason.text())], *count);
     }
+    for ((via, taken), count) in &snapshot.taken {
+        let labels = [("via", via.text()), ("result", taken.text())];
+        readings.counter(
+            "aop_records",
+            "Records that came, by their way and by what was made of them",
+            &labels,
+            *count,
+        );
+    }
     for zone in &snapshot.zones {
         tell_zone(readings, zone, snapshot);
     }

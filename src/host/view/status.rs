@@ -13,7 +13,7 @@ use crate::net::wall_clock;
 use crate::proto::code::Code;
 use crate::proto::fingerprint::{self, Digest};
 use crate::proto::identity::PeerKey;
-use crate::proto::io::{NodeAlert, Role};
+use crate::proto::io::{NodeAlert, Role, Taken, Via};
 use crate::proto::node::Node;
 use crate::proto::query::QuestionCounts;
 use crate::proto::record::Author;
@@ -50,6 +50,7 @@ pub(in crate::host) struct Snapshot {
     /// Names of agents that an earlier data folder offered.
     restored: String,
     pub(super) refused: BTreeMap<Code, u64>,
+    pub(super) taken: BTreeMap<(Via, Taken), u64>,
     pub(super) questions: QuestionCounts,
 }
 
@@ -87,6 +88,7 @@ impl Snapshot {
             restored: restored_names(seen.node),
             cut_off_since: seen.node.cut_off_since().filter(|_| seen.node.config().expects_peers),
             refused: seen.node.refused().clone(),
+            taken: seen.node.taken().clone(),
             questions: seen.node.question_counts(),
         }
     }

@@ -13,7 +13,9 @@ use rmcp::model::*;
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+
+use crate::telemetry::metrics::Metrics;
 
 /// Calls at work at once, waiting ones included.
 const CALLS_MAX: usize = 256;
@@ -31,6 +33,7 @@ pub(super) struct McpLimits {
     answers: Arc<RequestLimits>,
     streams: Arc<Semaphore>,
     closing: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
 }
 
 /// How many requests of one kind may be at work, and how long each.
@@ -48,14 +51,43 @@ pub(super) struct Limited<H> {
 
 impl McpLimits {
     /// `streams` are the places of those that listen; `closing` ends them.
-    pub(super) fn new(streams: Arc<Semaphore>, closing: watch::Receiver<bool>) -> McpLimits {
+    pub(super) fn new(
+        streams: Arc<Semaphore>,
+        closing: watch::Receiver<bool>,
+        metrics: Arc<Metrics>,
+    ) -> McpLimits {
         let at_most = |count, time_max| Arc::new(RequestLimits { free: Semaphore::new(count), time_max });
         McpLimits {
             calls: at_most(CALLS_MAX, CALL_TIME_MAX),
             answers: at_most(ANSWERS_MAX, ANSWER_TIME_MAX),
             streams,
             closing,
+            metrics,
         }
+    }
+
+    /// Answers a short request of this method.
+    async fn answer<T, F: Future<Output = Result<T, ErrorData>> + Send>(
+        &self,
+        method: &'static str,
+        cx: RequestContext<RoleServer>,
+        work: impl FnOnce(RequestContext<RoleServer>) -> F + Send,
+    ) -> Result<T, ErrorData> {
+        let began = Instant::now();
+        let done = self.answers.run(cx, work).await;
+        self.metrics.operated(method, error_type(&done), began.elapsed());
+        done
+    }
+}
+
+/// How an answer failed, by the codes of JSON-RPC; empty where it did not.
+fn error_type<T>(done: &Result<T, ErrorData>) -> &'static str {
+    match done.as_ref().map_err(|error| error.code) {
+        Ok(_) => "",
+        Err(ErrorCode::INVALID_PARAMS) => "-32602",
+        Err(ErrorCode::METHOD_NOT_FOUND) => "-32601",
+        Err(ErrorCode::INTERNAL_ERROR) => "-32603",
+        Err(_) => "_OTHER",
     }
 }
 
@@ -97,13 +129,13 @@ fn failed(message: String) -> ErrorData {
 
 /// Guards each method that takes a request.
 macro_rules! guarded {
-    ($($places:ident $method:ident($request:ty) -> $answer:ty;)*) => {$(
+    ($($name:literal $method:ident($request:ty) -> $answer:ty;)*) => {$(
         async fn $method(
             &self,
             request: $request,
             cx: RequestContext<RoleServer>,
         ) -> Result<$answer, ErrorData> {
-            self.limits.$places.run(cx, |cx| self.inner.$method(request, cx)).await
+            self.limits.answer($name, cx, |cx| self.inner.$method(request, cx)).await
         }
     )*};
 }
@@ -112,34 +144,48 @@ macro_rules! guarded {
 impl<H: ServerHandler> ServerHandler for Limited<H> {
     // A method that is left out here has the library's default and never reaches the handler.
     guarded! {
-        answers initialize(InitializeRequestParams) -> InitializeResult;
-        answers complete(CompleteRequestParams) -> CompleteResult;
-        answers set_level(SetLevelRequestParams) -> ();
-        answers get_prompt(GetPromptRequestParams) -> GetPromptResponse;
-        answers list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
-        answers list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
-        answers list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
-        answers read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
-        answers subscribe(SubscribeRequestParams) -> ();
-        answers unsubscribe(UnsubscribeRequestParams) -> ();
-        calls call_tool(CallToolRequestParams) -> CallToolResponse;
-        answers list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
-        answers on_custom_request(CustomRequest) -> CustomResult;
-        answers get_task(GetTaskParams) -> GetTaskResult;
-        answers update_task(UpdateTaskParams) -> ();
-        answers cancel_task(CancelTaskParams) -> ();
-        answers list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
-        answers get_skill(GetSkillRequestParams) -> GetSkillResult;
-        answers read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
+        "initialize" initialize(InitializeRequestParams) -> InitializeResult;
+        "completion/complete" complete(CompleteRequestParams) -> CompleteResult;
+        "logging/setLevel" set_level(SetLevelRequestParams) -> ();
+        "prompts/get" get_prompt(GetPromptRequestParams) -> GetPromptResponse;
+        "prompts/list" list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult;
+        "resources/list" list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult;
+        "resources/templates/list" list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult;
+        "resources/read" read_resource(ReadResourceRequestParams) -> ReadResourceResponse;
+        "resources/subscribe" subscribe(SubscribeRequestParams) -> ();
+        "resources/unsubscribe" unsubscribe(UnsubscribeRequestParams) -> ();
+        "tools/list" list_tools(Option<PaginatedRequestParams>) -> ListToolsResult;
+        "_OTHER" on_custom_request(CustomRequest) -> CustomResult;
+        "tasks/get" get_task(GetTaskParams) -> GetTaskResult;
+        "tasks/update" update_task(UpdateTaskParams) -> ();
+        "tasks/cancel" cancel_task(CancelTaskParams) -> ();
+        "skills/list" list_skills(Option<PaginatedRequestParams>) -> ListSkillsResult;
+        "skills/get" get_skill(GetSkillRequestParams) -> GetSkillResult;
+        "resources/directory/read" read_resource_directory(ReadResourceDirectoryRequestParams) -> ReadResourceDirectoryResult;
+    }
+
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        cx: RequestContext<RoleServer>,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let began = Instant::now();
+        let done = self.limits.calls.run(cx, |cx| self.inner.call_tool(request, cx)).await;
+        let error = match &done {
+            Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => "tool_error",
+            done => error_type(done),
+        };
+        self.limits.metrics.operated("tools/call", error, began.elapsed());
+        done
     }
 
     // These two take no parameters, so the macro does not fit them.
     async fn ping(&self, cx: RequestContext<RoleServer>) -> Result<(), ErrorData> {
-        self.limits.answers.run(cx, |cx| self.inner.ping(cx)).await
+        self.limits.answer("ping", cx, |cx| self.inner.ping(cx)).await
     }
 
     async fn discover(&self, cx: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
-        self.limits.answers.run(cx, |cx| self.inner.discover(cx)).await
+        self.limits.answer("server/discover", cx, |cx| self.inner.discover(cx)).await
     }
 
     /// Has no deadline: it lasts until the client goes or the node stops, and then ends well.
