@@ -6,5 +6,6 @@
 
 pub mod exposition;
 pub(crate) mod histogram;
+pub(crate) mod history;
 pub(crate) mod metrics;
 pub(crate) mod process;

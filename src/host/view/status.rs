@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::ms;
-use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem};
+use super::problem::{forked_strangers, network_problem, no_peers, problem, store_problem, trend_problem};
 use crate::api::{self, Health, ZoneRole};
-use crate::net::driver::ReadContext;
+use crate::net::driver::{ReadContext, Trend};
 use crate::net::store::StoreIncident;
 use crate::net::swarm::{NetworkAlert, Traffic};
 use crate::net::wall_clock;
@@ -94,7 +94,7 @@ impl Snapshot {
     }
 
     /// What is wrong, and since when.
-    pub(super) fn problems(&self) -> Vec<api::Problem> {
+    pub(super) fn problems(&self, trends: &[(Trend, Timestamp)]) -> Vec<api::Problem> {
         let started_at = self.now - self.uptime;
         let incidents = self.incidents.iter().map(|incident| store_problem(incident, started_at));
         let alerts = self.alerts.iter().map(|(alert, since)| problem(alert, *since));
@@ -107,6 +107,7 @@ impl Snapshot {
             .chain(self.network_alerts.iter().map(|(alert, since)| network_problem(alert, *since)))
             .chain(forks.map(|since| forked_strangers(strangers.count(), since)))
             .chain(self.cut_off_since.map(no_peers))
+            .chain(trends.iter().map(|(trend, since)| trend_problem(trend, *since)))
             .collect();
         for restored in problems.iter_mut().filter(|problem| problem.code == Code::RestoredKey) {
             restored.message.push_str(&format!(" ({})", self.restored));
@@ -115,8 +116,8 @@ impl Snapshot {
     }
 
     /// Health and zones.
-    pub(in crate::host) fn status(self) -> api::Status {
-        let problems = self.problems();
+    pub(in crate::host) fn status(self, trends: &[(Trend, Timestamp)]) -> api::Status {
+        let problems = self.problems(trends);
         let degraded = problems.iter().any(|problem| problem.degrades);
         api::Status {
             peer_id: self.key.to_string(),
