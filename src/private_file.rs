@@ -65,8 +65,8 @@ fn bits_of_others(_: &Metadata) -> u32 {
     0
 }
 
-/// The same by who owns the file and who reads it. Secrets of systemd and Kubernetes are root's, and a group's to read: their user could
-/// not read them otherwise.
+/// The same by who owns the file and who reads it. Secrets of systemd and Kubernetes are root's, and a group's to read: no other
+/// way leads to the user that they are for.
 #[cfg(unix)]
 fn forbidden_bits(owner: u32, reader: u32) -> u32 {
     if owner == 0 && reader != 0 { 0o037 } else { 0o077 }
