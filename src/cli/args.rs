@@ -328,6 +328,9 @@ pub(super) struct NodeArgs {
     /// Who may read its registry of MCP servers without the token: own (the default), or public
     #[arg(long, value_name = "WHO")]
     http_registry: Option<String>,
+    /// Address that serves /metrics, /healthz and /readyz without a token, and nothing else
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
     /// Folder of the node's state
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -367,6 +370,7 @@ impl NodeArgs {
             ("http.token_file", one(&self.http_token_file)),
             ("http.names", self.http_names.clone()),
             ("http.registry", one(&self.http_registry)),
+            ("metrics.addr", one(&self.metrics)),
             ("data_dir", one(&self.data_dir)),
             ("identity", one(&self.identity)),
             ("card_keys", self.card_keys.clone()),

@@ -107,7 +107,7 @@ async fn run_dev(
     // The folders are kept until the nodes have stopped, which write until then.
     let (nodes, _folders): (Vec<_>, Vec<_>) =
         nodes.into_iter().map(|node| (node.running, (node.folder, node.files))).unzip();
-    live(server, nodes, signals).await
+    live(vec![server], nodes, signals).await
 }
 
 /// The nodes, the first first and with the agents of files, the samples dealt out to the others of their zones.

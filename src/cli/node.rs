@@ -25,7 +25,7 @@ use crate::api::Ready;
 use crate::config::{Anchor, Effective, Import, Origin, Settings};
 use crate::document::CardKeys;
 use crate::host;
-use crate::http::{self, Listener, RegistryAccess, Token};
+use crate::http::{self, Listener, MetricsListener, RegistryAccess, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
 use crate::proto::config::Config;
@@ -52,7 +52,7 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<
 /// A node with its API, up.
 struct Started {
     node: host::Running,
-    server: http::Server,
+    servers: Vec<http::Server>,
     ready: Ready,
     from_files: usize,
     /// Follows the agents' files while it lives.
@@ -79,7 +79,7 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
     }
     let addresses = started.node.addresses.clone();
     tokio::select! {
-        ended = live(started.server, vec![started.node], signals) => ended,
+        ended = live(started.servers, vec![started.node], signals) => ended,
         never = follow(addresses, &started.ready, file.as_ref(), &settings.network) => match never {},
     }
 }
@@ -109,8 +109,9 @@ fn is_default(effective: &[Effective], key: &str) -> bool {
 }
 
 async fn start(settings: &Settings) -> Result<Started, Failure> {
-    // The port first: it is what fails most often, and nothing has been written yet.
+    // The ports first: they are what fails most often, and nothing has been written yet.
     let listener = bind(settings).await?;
+    let metrics = bind_metrics(settings).await?;
     make_folder(&settings.data_dir).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let (identity, new_key) =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
@@ -143,8 +144,13 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
-    let ready = ready(peer_id, &node, &server, &settings.network);
-    Ok(Started { node, server, ready, from_files, _files: files })
+    let metrics = metrics.map(|listener| listener.serve(node.handle.clone(), &server));
+    let ready = Ready {
+        metrics: metrics.as_ref().map(http::Server::url),
+        ..ready(peer_id, &node, &server, &settings.network)
+    };
+    let servers = std::iter::once(server).chain(metrics).collect();
+    Ok(Started { node, servers, ready, from_files, _files: files })
 }
 
 fn read_card_keys(files: &[PathBuf]) -> Result<CardKeys, Failure> {
@@ -212,6 +218,13 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
     })
 }
 
+/// Binds the address of metrics and health, if there is one.
+async fn bind_metrics(settings: &Settings) -> Result<Option<MetricsListener>, Failure> {
+    let Some(addr) = settings.metrics_addr else { return Ok(None) };
+    let bound = http::bind_metrics(addr, settings.http_names.clone(), settings.trusted_nets.clone()).await;
+    bound.map(Some).map_err(|error| Failure::plain(Exit::Failure, &error))
+}
+
 /// The ready line.
 pub(super) fn ready(peer_id: String, node: &host::Running, server: &http::Server, network: &str) -> Ready {
     let listen: Vec<String> = node.listen.iter().map(ToString::to_string).collect();
@@ -221,6 +234,7 @@ pub(super) fn ready(peer_id: String, node: &host::Running, server: &http::Server
         join: host::join_line(&listen, network),
         listen,
         http: server.url(),
+        metrics: None,
         zones: node.zones.iter().map(ToString::to_string).collect(),
         // Who reads stdout started the process; only `node.json` is for others.
         pid: None,
@@ -235,6 +249,9 @@ fn print_ready(started: &Started, settings: &Settings, console: Console) {
         console.print(&format!("mesh    {address}"));
     }
     console.print(&format!("http    {}", ready.http));
+    if let Some(metrics) = &ready.metrics {
+        console.print(&format!("metrics {metrics}/metrics"));
+    }
     console.print(&format!("zones   {}", ready.zones.join(", ")));
     if let Some(join) = &ready.join {
         console.print(&format!("join    {join}"));

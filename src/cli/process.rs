@@ -148,7 +148,7 @@ pub(super) fn at_signals(mut act: impl FnMut() + Send + 'static) -> Result<(), F
 
 /// Waits for a signal, or for the node to stop by itself, which is a failure; then stops everything.
 pub(super) async fn live(
-    server: Server,
+    servers: Vec<Server>,
     mut nodes: Vec<Running>,
     mut signals: Signals,
 ) -> Result<(), Failure> {
@@ -166,7 +166,7 @@ pub(super) async fn live(
         signals.next().await;
     };
     let stopped = tokio::select! {
-        stopped = timeout(STOP_TIME_MAX, stop(server, nodes)) => stopped,
+        stopped = timeout(STOP_TIME_MAX, stop(servers, nodes)) => stopped,
         () = asked_again => Ok(Err(Failure::new(Exit::Failure, "stopped without saying goodbye", ""))),
     };
     // Why the node stopped by itself says more than how the rest of it stopped.
@@ -188,9 +188,9 @@ async fn first_failure(nodes: &mut [Running]) -> String {
     futures::future::select_all(failures).await.0
 }
 
-async fn stop(server: Server, nodes: Vec<Running>) -> Result<(), Failure> {
+async fn stop(servers: Vec<Server>, nodes: Vec<Running>) -> Result<(), Failure> {
     // The API first, so that no request meets a node that is half gone.
-    server.stop().await;
+    join_all(servers.into_iter().map(Server::stop)).await;
     // All at once, because they share one limit of time.
     for stopped in join_all(nodes.into_iter().map(Running::stop)).await {
         stopped.map_err(|error| Failure::plain(Exit::Failure, &error))?;

@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 19] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -138,6 +138,13 @@ pub const KEYS: [Key; 18] = [
         env: "AOP_HTTP_REGISTRY",
         shape: Shape::Text,
         meaning: "Who may read the registry of MCP servers: own, or public: everybody, from every page, without the token",
+    },
+    Key {
+        name: "metrics.addr",
+        flag: "--metrics",
+        env: "AOP_METRICS_ADDR",
+        shape: Shape::Text,
+        meaning: "Address that serves /metrics, /healthz and /readyz without a token, and nothing else. Default: none",
     },
     Key {
         name: "card_keys",
