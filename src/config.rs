@@ -6,6 +6,7 @@
 //! [`Origin`], so that `aop config show` can say why it holds. What is unknown or malformed is an error with its place.
 
 mod anchor;
+mod blank;
 mod file;
 mod import;
 mod keys;
@@ -21,6 +22,7 @@ use libp2p::Multiaddr;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 pub use self::anchor::{ANCHOR, Anchor};
+pub use self::blank::{blank_file, schema};
 use self::file::File;
 pub use self::import::{IMPORT, Import};
 use self::keys::default_of;
@@ -30,6 +32,9 @@ use crate::proto::address_block::TrustedNets;
 use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::message::Gateway;
 use crate::proto::name::ZoneName;
+
+/// The configuration file of a machine.
+const MACHINE_FILE: &str = "/etc/aop/aop.toml";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -221,6 +226,14 @@ pub fn default_data_dir() -> Option<PathBuf> {
     let folders = directories::ProjectDirs::from("", "", "aop")?;
     // macOS and Windows have no folder for state.
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_path_buf())
+}
+
+/// The file that is read where none is named: the user's own, such as `~/.config/aop/aop.toml`, else the machine's; `None` where
+/// neither is there.
+pub fn default_file() -> Option<PathBuf> {
+    let own =
+        directories::ProjectDirs::from("", "", "aop").map(|folders| folders.config_dir().join("aop.toml"));
+    own.into_iter().chain(cfg!(unix).then(|| MACHINE_FILE.into())).find(|file| file.is_file())
 }
 
 /// Turns texts into values and collects what is wrong with them.

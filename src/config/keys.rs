@@ -188,3 +188,31 @@ pub(super) fn default_of(name: &str) -> Vec<String> {
     };
     fixed.iter().map(|value| value.to_string()).collect()
 }
+
+/// A value to show where a setting has no default.
+pub(super) fn example_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "data_dir" => &["/var/lib/aop"],
+        "identity" => &["/var/lib/aop/node.key"],
+        "name" => &["atlas"],
+        "follow" => &["example.org"],
+        "bootstrap" => &["/dns4/seed.example.org/udp/7401/quic-v1"],
+        "announce" => &["/ip4/203.0.113.7/tcp/7401"],
+        "http.token_file" => &["token"],
+        "http.names" => &["aop.example.org"],
+        "metrics.addr" => &["127.0.0.1:7402"],
+        "card_keys" => &["acme.jwks.json"],
+        "agents" => &["agents"],
+        "log" => &["aop=info"],
+        _ => &[],
+    }
+}
+
+/// The values that a setting may have, where these are few.
+pub(super) fn choices_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "gateway" => &["auto", "yes", "no"],
+        "http.registry" => &["own", "public"],
+        _ => &[],
+    }
+}
