@@ -26,6 +26,7 @@ mod settings;
 mod shell;
 #[cfg(feature = "lab")]
 mod sim;
+mod supervisor;
 mod task;
 mod time;
 mod usage;

@@ -95,7 +95,7 @@ async fn run_dev(
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let nodes = tokio::select! {
         nodes = start_all(agents) => nodes?,
-        () = signals.next() => return Ok(()),
+        _ = signals.next() => return Ok(()),
     };
     let first = &nodes[0];
     let server = listener.serve(first.running.handle.clone());

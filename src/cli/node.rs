@@ -10,21 +10,21 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use serde_bytes::ByteBuf;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
 use super::output::{Console, print_json_line};
-use super::process::{Signals, live, run, start_logs};
-use super::settings;
+use super::process::{Signals, change_logs, live, run, start_logs};
 use super::time::now_ms;
+use super::{settings, supervisor};
 use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Anchor, Effective, Import, Origin, Settings};
 use crate::document::CardKeys;
-use crate::host;
+use crate::host::{self, HealthClient};
 use crate::http::{self, Listener, MetricsListener, RegistryAccess, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
@@ -45,7 +45,14 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<
         settings.listen.retain(|address| !matches!(address.iter().next(), Some(Protocol::Ip6(_))));
     }
     start_logs(settings.log.as_deref(), verbose, console.quiet)?;
-    run(run_node(settings, args.json, console))?;
+    let file = settings::file(&args.settings);
+    if let Some(file) = &file {
+        tracing::info!(file = %file.display(), "settings were read");
+        if !args.json {
+            console.print(&format!("config  {}", file.display()));
+        }
+    }
+    run(run_node(settings, Reload { args, verbose, console, effective }))?;
     Ok(Exit::Done)
 }
 
@@ -56,31 +63,78 @@ struct Started {
     ready: Ready,
     from_files: usize,
     /// Follows the agents' files while it lives.
-    _files: Files,
+    files: Files,
 }
 
-async fn run_node(settings: Settings, json: bool, console: Console) -> Result<(), Failure> {
+async fn run_node(settings: Settings, reload: Reload<'_>) -> Result<(), Failure> {
     // Before anything starts: a signal that nobody catches ends the process half-way.
     let mut signals = Signals::catch()?;
+    let wanted = signals.reload_at_hangup();
     let started = tokio::select! {
         started = start(&settings) => started?,
         // Asked to stop before it was up: there is nobody to say goodbye to.
-        () = signals.next() => return Ok(()),
+        _ = signals.next() => return Ok(()),
     };
     // Written once the API answers, so that whoever finds it may ask at once.
     let file = ReadyFile::write(&settings.data_dir, &started.ready)
         // A full disk has no room for it, and is served from all the same.
         .inspect_err(|failure| tracing::warn!("{failure}"))
         .ok();
-    match json {
+    match reload.args.json {
         // A parent that no longer reads is no reason to stop.
         true => drop(print_json_line(&started.ready)),
-        false => print_ready(&started, &settings, console),
+        false => print_ready(&started, &settings, reload.console),
     }
+    supervisor::ready();
     let addresses = started.node.addresses.clone();
+    let health = HealthClient::new(started.node.handle.clone());
     tokio::select! {
+        never = reload.whenever(&wanted, &started.files) => match never {},
+        never = supervisor::keep_alive(&health) => match never {},
         ended = live(started.servers, vec![started.node], signals) => ended,
         never = follow(addresses, &started.ready, file.as_ref(), &settings.network) => match never {},
+    }
+}
+
+/// What is read again while the node runs.
+struct Reload<'a> {
+    args: &'a NodeCommand,
+    verbose: u8,
+    console: Console,
+    /// What the node runs with.
+    effective: Vec<Effective>,
+}
+
+impl Reload<'_> {
+    /// Reads the files of agents and the directives of the log again whenever that is wanted.
+    async fn whenever(&self, wanted: &Notify, files: &Files) -> Infallible {
+        loop {
+            wanted.notified().await;
+            supervisor::reloading();
+            // What is wrong was reported, and nothing has changed.
+            if let Ok((settings, effective)) = settings::load(&self.args.settings) {
+                self.take(&settings, &effective);
+            }
+            files.read_again();
+            supervisor::ready();
+        }
+    }
+
+    fn take(&self, settings: &Settings, effective: &[Effective]) {
+        if change_logs(settings.log.as_deref(), self.verbose, self.console.quiet)
+            .inspect_err(|failure| tracing::warn!("{failure}"))
+            .is_ok()
+        {
+            tracing::info!("settings and agents' files are read again");
+        }
+        let changed =
+            |(now, before): &(&Effective, &Effective)| now.values != before.values && now.key != "log";
+        let changed: Vec<&str> =
+            effective.iter().zip(&self.effective).filter(changed).map(|(now, _)| now.key).collect();
+        if !changed.is_empty() {
+            let settings = changed.join(", ");
+            tracing::warn!(settings, "settings that changed take effect at the next start");
+        }
     }
 }
 
@@ -150,7 +204,7 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
         ..ready(peer_id, &node, &server, &settings.network)
     };
     let servers = std::iter::once(server).chain(metrics).collect();
-    Ok(Started { node, servers, ready, from_files, _files: files })
+    Ok(Started { node, servers, ready, from_files, files })
 }
 
 fn read_card_keys(files: &[PathBuf]) -> Result<CardKeys, Failure> {
