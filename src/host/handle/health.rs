@@ -44,11 +44,11 @@ struct Silence {
 }
 
 impl DriverWatch {
-    /// Asks the driver; takes 2 s at most.
-    async fn ask(&self, node: &NodeClient, metrics: &Metrics) -> DriverState {
+    /// Asks the driver, for as long as `patience` at most.
+    async fn ask(&self, node: &NodeClient, metrics: &Metrics, patience: Duration) -> DriverState {
         let turns = || metrics.driver_turn.read().count();
         let (asked, before) = (Instant::now(), turns());
-        let answer = timeout(PATIENCE, node.read(Patience::Endless, |_| ())).await;
+        let answer = timeout(patience, node.read(Patience::Endless, |_| ())).await;
         let mut silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match answer {
             Ok(Ok(())) => *silence = None,
@@ -85,7 +85,7 @@ impl HealthClient {
     /// Whether the node still works; answers within 2 s.
     pub async fn driver_state(&self) -> DriverState {
         let HealthClient(handle) = self;
-        handle.driver.ask(&handle.node, &handle.metrics).await
+        handle.driver.ask(&handle.node, &handle.metrics, PATIENCE).await
     }
 
     /// Everything that is counted, as text; `more` is what a surface refused, by reason.
@@ -107,24 +107,30 @@ mod tests {
     use super::*;
 
     /// A driver that takes questions and ends no turn.
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_driver_is_silent_since_the_first_question_without_an_answer_until_a_turn_ends() {
         let (requests, hung) = mpsc::channel(1);
         let (node, metrics, watch) = (NodeClient::new(requests), Metrics::default(), DriverWatch::default());
-        let silent = |seconds| DriverState::Silent(Duration::from_secs(seconds));
-        assert_eq!(watch.ask(&node, &metrics).await, silent(2));
-        tokio::time::advance(Duration::from_secs(10)).await;
+        let ask = |patience_ms| watch.ask(&node, &metrics, Duration::from_millis(patience_ms));
+        let silent = |state| match state {
+            DriverState::Silent(silent) => silent,
+            other => panic!("{other:?}"),
+        };
+        let began = Instant::now();
+        assert!(silent(ask(20).await) >= Duration::from_millis(20));
+        let known = began.elapsed();
         // By now the queue is full as well.
-        assert_eq!(watch.ask(&node, &metrics).await, silent(14));
+        assert!(silent(ask(20).await) >= known + Duration::from_millis(19), "since the first question");
+        let turned = Instant::now();
         metrics.driver_turn.observe(Duration::from_secs(1));
-        assert_eq!(watch.ask(&node, &metrics).await, silent(2), "a turn ended in between");
+        assert!(silent(ask(20).await) <= turned.elapsed(), "a turn ended in between");
         let turning = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             metrics.driver_turn.observe(Duration::from_secs(1));
         };
-        let (state, ()) = tokio::join!(watch.ask(&node, &metrics), turning);
+        let ((), state) = futures::future::join(turning, ask(400)).await;
         assert_eq!(state, DriverState::Turning, "others are before this question");
         drop(hung);
-        assert_eq!(watch.ask(&node, &metrics).await, DriverState::Stopped);
+        assert_eq!(ask(20).await, DriverState::Stopped);
     }
 }
