@@ -63,20 +63,20 @@ fn a_signal_that_comes_later_ends_the_node_at_once_as_that_signal_does() {
     _ = call.join().unwrap();
 }
 
-/// Neither of them tells the node by itself: the file of the agent is elsewhere, behind a link.
+/// None of them tells the node by itself that it changed: the file of the agent is elsewhere, behind a link.
 #[test]
 fn a_node_that_is_hung_up_by_no_terminal_reads_its_files_again() {
     let dir = TempDir::new().unwrap();
-    let [agents, elsewhere] = ["agents", "elsewhere"].map(|name| dir.path().join(name));
-    fs::create_dir(&agents).unwrap();
-    fs::create_dir(&elsewhere).unwrap();
-    let (file, settings, log) =
-        (elsewhere.join("a.toml"), dir.path().join("aop.toml"), dir.path().join("log"));
+    let [agents, elsewhere, etc] = ["agents", "elsewhere", "etc"].map(|name| dir.path().join(name));
+    for folder in [&agents, &elsewhere, &etc] {
+        fs::create_dir(folder).unwrap();
+    }
+    let (file, settings, log) = (elsewhere.join("a.toml"), etc.join("aop.toml"), dir.path().join("log"));
     let agent = |name: &str| {
         format!("[agent]\nname = \"{name}\"\ndescription = \"d\"\n[agent.run]\nbuiltin = \"echo\"\n")
     };
     let set = |level: &str, more: &str| {
-        fs::write(&settings, format!("log = \"aop={level}\"\nagents = \"agents\"\n{more}")).unwrap();
+        fs::write(&settings, format!("log = \"aop={level}\"\nagents = \"../agents\"\n{more}")).unwrap();
     };
     fs::write(&file, agent("first")).unwrap();
     std::os::unix::fs::symlink(&file, agents.join("a.toml")).unwrap();
