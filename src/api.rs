@@ -470,6 +470,9 @@ pub struct Ready {
     pub listen: Vec<String>,
     /// Base URL of the HTTP API.
     pub http: String,
+    /// Base URL of the address for metrics and health, if it has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
     /// Zones served.
     pub zones: Vec<String>,
     /// The command with which another node joins through this one; null if it listens nowhere.

@@ -23,8 +23,10 @@ mod queue;
 mod read;
 mod register;
 mod settings;
+mod shell;
 #[cfg(feature = "lab")]
 mod sim;
+mod supervisor;
 mod task;
 mod time;
 mod usage;
@@ -107,5 +109,9 @@ fn run(command: Command, verbose: u8, console: Console) -> Result<Exit, Failure>
         Command::Sim { command } => sim::sim(&command, console),
         Command::Config { command: ConfigCommand::Show(args) } => settings::show(&args),
         Command::Config { command: ConfigCommand::Check(args) } => settings::check(&args, console),
+        Command::Config { command: ConfigCommand::Init } => settings::init(),
+        Command::Config { command: ConfigCommand::Schema } => settings::schema(),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
     }
 }

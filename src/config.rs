@@ -6,6 +6,7 @@
 //! [`Origin`], so that `aop config show` can say why it holds. What is unknown or malformed is an error with its place.
 
 mod anchor;
+mod blank;
 mod file;
 mod import;
 mod keys;
@@ -21,6 +22,7 @@ use libp2p::Multiaddr;
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
 pub use self::anchor::{ANCHOR, Anchor};
+pub use self::blank::{blank_file, schema};
 use self::file::File;
 pub use self::import::{IMPORT, Import};
 use self::keys::default_of;
@@ -30,6 +32,9 @@ use crate::proto::address_block::TrustedNets;
 use crate::proto::limits::NETWORK_BYTES_MAX;
 use crate::proto::message::Gateway;
 use crate::proto::name::ZoneName;
+
+/// The configuration file of a machine.
+const MACHINE_FILE: &str = "/etc/aop/aop.toml";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +100,8 @@ pub struct Settings {
     pub http_names: Vec<String>,
     /// Whether everybody may read the registry of MCP servers.
     pub is_registry_public: bool,
+    /// Address that tells metrics and health to whoever reaches it.
+    pub metrics_addr: Option<SocketAddr>,
     /// Files of keys by which signatures of A2A cards are verified.
     pub card_keys: Vec<PathBuf>,
     /// Agent files and folders.
@@ -221,6 +228,14 @@ pub fn default_data_dir() -> Option<PathBuf> {
     Some(folders.state_dir().unwrap_or_else(|| folders.data_local_dir()).to_path_buf())
 }
 
+/// The file that is read where none is named: the user's own, such as `~/.config/aop/aop.toml`, else the machine's; `None` where
+/// neither is there.
+pub fn default_file() -> Option<PathBuf> {
+    let own =
+        directories::ProjectDirs::from("", "", "aop").map(|folders| folders.config_dir().join("aop.toml"));
+    own.into_iter().chain(cfg!(unix).then(|| MACHINE_FILE.into())).find(|file| file.is_file())
+}
+
 /// Turns texts into values and collects what is wrong with them.
 struct Validator {
     given: BTreeMap<&'static str, Given>,
@@ -245,10 +260,11 @@ impl Validator {
             listen: self.parsed("listen", address),
             announce: self.announce(),
             trusted_nets: TrustedNets(self.parsed("trusted_nets", "write a net such as `10.0.0.0/8`")),
-            http_addr: self.http_addr()?,
+            http_addr: self.socket_addr("http.addr", "write `127.0.0.1:7400`")?,
             http_token_file: self.texts("http.token_file").pop().map(PathBuf::from),
             http_names: self.texts("http.names"),
             is_registry_public: self.is_registry_public(),
+            metrics_addr: self.socket_addr("metrics.addr", "write `127.0.0.1:7402`"),
             card_keys: self.texts("card_keys").into_iter().map(PathBuf::from).collect(),
             agents: self.texts("agents").into_iter().map(PathBuf::from).collect(),
             log: self.texts("log").pop(),
@@ -309,13 +325,13 @@ impl Validator {
         who == "public"
     }
 
-    fn http_addr(&mut self) -> Option<SocketAddr> {
-        let text = self.texts("http.addr").pop()?;
+    fn socket_addr(&mut self, key: &'static str, fix: &str) -> Option<SocketAddr> {
+        let text = self.texts(key).pop()?;
         // Addresses are numbers here, but people type `localhost`. It means IPv4, as the default does.
         let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         let addr = numeric.unwrap_or(text).parse();
         if addr.is_err() {
-            self.refuse("http.addr", 0, "is not an address and port", "write `127.0.0.1:7400`");
+            self.refuse(key, 0, "is not an address and port", fix);
         }
         addr.ok()
     }
@@ -423,7 +439,8 @@ mod tests {
         let text = "data_dir = 'd'\nidentity = 'k'\nname = 'n'\nnetwork = 'w'\nzones = ['acme.org', 'org']\nfollow = '.'\n\
             gateway = 'no'\nbootstrap = ['/ip4/127.0.0.1/tcp/1']\nlisten = []\nannounce = []\ntrusted_nets = []\n\
             agents = ['a', 'b']\ncard_keys = 'c'\nlog = 'info'\n\
-            [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n";
+            [http]\naddr = 'localhost:0'\ntoken_file = 't'\nnames = ['x.org']\nregistry = 'public'\n\
+            [metrics]\naddr = '[::1]:9'\n";
         let (folder, path) = write(text);
         let (settings, effective) = load(&Flags::new(), &no_env, Some(&path)).unwrap();
         assert!(effective.iter().all(|effective| effective.origin != Origin::Default), "{effective:?}");
@@ -438,6 +455,7 @@ mod tests {
         assert_eq!(settings.http_addr, "127.0.0.1:0".parse().unwrap());
         assert_eq!(settings.gateway, Gateway::Never);
         assert!(settings.is_registry_public);
+        assert_eq!(settings.metrics_addr, Some("[::1]:9".parse().unwrap()));
         assert!(settings.listen.is_empty());
         assert_eq!(settings.trusted_nets, TrustedNets::NONE);
     }

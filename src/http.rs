@@ -2,7 +2,8 @@
 //!
 //! Invariants. No handler runs before the policy has judged Host, Origin, token and content type (a page in a browser
 //! must not reach the node through DNS rebinding or a form). An address that is not loopback is bound only with a
-//! token. Every answer but the page, `/metrics` and the event streams is JSON, errors as `{"error":{code,message,fix}}`.
+//! token, or for metrics and health alone. Every answer but the page, `/metrics` and the event streams is JSON, errors as
+//! `{"error":{code,message,fix}}`.
 //! Connections, requests at work, bodies, uploads and event streams are counted against named limits; what is idle or slow makes
 //! room for others.
 
@@ -14,6 +15,7 @@ mod connections;
 mod events;
 mod failure;
 mod head;
+mod health;
 mod imports;
 mod mcp;
 mod page;
@@ -91,7 +93,7 @@ pub struct Settings {
     pub names: Vec<String>,
     /// Nets whose addresses have no share of the connections.
     pub trusted_nets: TrustedNets,
-    /// Asked of every request but `/healthz`; `None` is allowed on a loopback address only.
+    /// Asked of every request but for the page, `/healthz` and `/readyz`; `None` is allowed on a loopback address only.
     pub token: Option<Token>,
     /// Who may read the registry of MCP servers without it.
     pub registry: RegistryAccess,
@@ -107,13 +109,13 @@ pub enum BindError {
     NoToken(SocketAddr),
     /// Another program, often another node, has the port.
     #[error(
-        "port {} of {ip} is taken: stop the program that uses it, or choose another with --http {ip}:0",
-        .0.port(), ip = .0.ip()
+        "port {port} of {ip} is taken: stop the program that uses it, or choose another with {flag} {ip}:0",
+        port = .0.port(), ip = .0.ip(), flag = .1
     )]
-    Taken(SocketAddr),
+    Taken(SocketAddr, &'static str),
     /// The system refused for another reason.
-    #[error("cannot bind the HTTP address {0}: {1}; choose another with --http ADDR:PORT")]
-    Refused(SocketAddr, io::Error),
+    #[error("cannot bind the HTTP address {0}: {2}; choose another with {1} ADDR:PORT")]
+    Refused(SocketAddr, &'static str, io::Error),
 }
 
 /// A bound address that is not served yet: the port is known and taken before the node starts.
@@ -124,12 +126,17 @@ pub struct Listener {
     settings: Settings,
 }
 
+/// A bound address for metrics and health, which anybody who reaches it may read.
+#[derive(Debug)]
+pub struct MetricsListener(Listener);
+
 /// A running server. Dropping it without [`Server::stop`] leaves it running until the runtime ends.
 #[derive(Debug)]
 pub struct Server {
     addr: SocketAddr,
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+    refusals: Refusals,
 }
 
 /// Binds the address of `settings`.
@@ -139,9 +146,24 @@ pub async fn bind(settings: Settings) -> Result<Listener, BindError> {
     if settings.token.is_none() && !wanted.ip().to_canonical().is_loopback() {
         return Err(BindError::NoToken(wanted));
     }
+    listen(settings, "--http").await
+}
+
+/// Binds an address that has `/metrics`, `/healthz` and `/readyz` without a token, and nothing else.
+pub async fn bind_metrics(
+    addr: SocketAddr,
+    names: Vec<String>,
+    trusted_nets: TrustedNets,
+) -> Result<MetricsListener, BindError> {
+    let settings = Settings { addr, names, trusted_nets, token: None, registry: RegistryAccess::Own };
+    Ok(MetricsListener(listen(settings, "--metrics").await?))
+}
+
+async fn listen(settings: Settings, flag: &'static str) -> Result<Listener, BindError> {
+    let wanted = settings.addr;
     let refused = |error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => BindError::Taken(wanted),
-        _ => BindError::Refused(wanted, error),
+        io::ErrorKind::AddrInUse => BindError::Taken(wanted, flag),
+        _ => BindError::Refused(wanted, flag, error),
     };
     let socket = TcpListener::bind(wanted).await.map_err(refused)?;
     // Asked and not taken from the settings: for port 0 the system has chosen.
@@ -158,24 +180,31 @@ impl Listener {
 
     /// As [`Listener::serve`], with `mcp` as the MCP server at `/mcp`.
     pub fn serve_with<H: ServerHandler + Clone>(self, handle: Handle, mcp: H) -> Server {
+        let (refusals, access) = (Refusals::default(), self.settings.registry);
+        let asks_for_token = self.settings.token.is_some();
+        self.answer(handle.clone(), refusals.clone(), |closed| {
+            let mcp = mcp::router(mcp, closed.clone(), handle.counted().clone());
+            routes::router(handle.clone(), closed.clone(), mcp)
+                .merge(health::router(handle.clone(), refusals))
+                .merge(registry::router(handle.clone(), access))
+                .merge(ard::router(handle.clone(), access))
+                .merge(a2a::router(handle, closed, asks_for_token))
+        })
+    }
+
+    fn answer(
+        self,
+        handle: Handle,
+        refusals: Refusals,
+        routes: impl FnOnce(watch::Receiver<bool>) -> Router,
+    ) -> Server {
         let (closing, closed) = watch::channel(false);
-        let refusals = Refusals::default();
-        let connections = Connections::new(refusals.clone());
         let pipeline = Arc::new(Pipeline {
             bodies: body::Memory::new(refusals.clone()),
             trusted_nets: self.settings.trusted_nets,
-            connections,
+            connections: Connections::new(refusals.clone()),
             refusals: refusals.clone(),
-            router: routes::router(
-                handle.clone(),
-                closed.clone(),
-                refusals,
-                mcp::router(mcp, closed.clone(), handle.counted().clone()),
-            )
-            .merge(registry::router(handle.clone(), self.settings.registry))
-            .merge(ard::router(handle.clone(), self.settings.registry))
-            .merge(a2a::router(handle.clone(), closed.clone(), self.settings.token.is_some()))
-            .route_layer(from_fn(note_route)),
+            router: routes(closed.clone()).route_layer(from_fn(note_route)),
             metrics: handle.counted().clone(),
             policy: policy::RequestPolicy::new(
                 self.addr,
@@ -186,7 +215,17 @@ impl Listener {
             at_work: Semaphore::new(REQUESTS_MAX),
         });
         let accepting = tokio::spawn(accept(self.socket, pipeline, closed));
-        Server { addr: self.addr, closing, accepting }
+        Server { addr: self.addr, closing, accepting, refusals }
+    }
+}
+
+impl MetricsListener {
+    /// Starts to tell what `handle` counts and what `beside`, its API, refused.
+    pub fn serve(self, handle: Handle, beside: &Server) -> Server {
+        let refusals = beside.refusals.clone();
+        self.0.answer(handle.clone(), refusals.clone(), |_| {
+            health::router(handle, refusals).fallback(health::nothing_else)
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use miette::Diagnostic;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use self::reading::Reading;
@@ -27,6 +28,7 @@ type Report = Arc<dyn Fn(&dyn Diagnostic) + Send + Sync>;
 /// Follows the agents' files. Dropping it ends that; the agents stay as they are.
 pub struct Files {
     following: Option<AbortHandle>,
+    again: Arc<Notify>,
 }
 
 /// Something wrong with a path as a whole.
@@ -51,7 +53,7 @@ impl Files {
             // Events name absolute paths, and these are compared with them.
             paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
         if paths.is_empty() {
-            return Files { following: None };
+            return Files { following: None, again: Arc::default() };
         }
         // Only now: later it is a file that was removed.
         for path in paths.iter().filter(|path| !path.exists()) {
@@ -68,8 +70,14 @@ impl Files {
             report: Arc::new(report),
         };
         let folder = folder.take_all(&mut watching, agents).await;
-        let following = tokio::spawn(follow(folder, watching, agents.clone()));
-        Files { following: Some(following.abort_handle()) }
+        let again = Arc::new(Notify::new());
+        let following = tokio::spawn(follow(folder, watching, agents.clone(), again.clone()));
+        Files { following: Some(following.abort_handle()), again }
+    }
+
+    /// Reads them once more: some file systems, and links that lead elsewhere, tell of no change.
+    pub(crate) fn read_again(&self) {
+        self.again.notify_one();
     }
 }
 
@@ -81,10 +89,11 @@ impl Drop for Files {
     }
 }
 
-async fn follow(mut folder: Option<Folder>, mut watching: Watching, agents: Agents) {
+async fn follow(mut folder: Option<Folder>, mut watching: Watching, agents: Agents, again: Arc<Notify>) {
     while let Some(known) = folder.take() {
-        if !watching.changed(|path| known.concerns(path)).await {
-            return;
+        tokio::select! {
+            is_change = watching.changed(|path| known.concerns(path)) => if !is_change { return },
+            () = again.notified() => {}
         }
         folder = known.take_all(&mut watching, &agents).await;
     }

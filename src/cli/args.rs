@@ -182,6 +182,14 @@ pub(super) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the script with which a shell completes commands and flags
+    #[command(before_help = "Examples:\n\
+            \x20 aop completions bash > ~/.local/share/bash-completion/completions/aop\n\
+            \x20 aop completions fish | source")]
+    Completions(CompletionsArgs),
+    /// Write a manual page for each command
+    #[command(hide = true, before_help = "Examples:\n  aop man --out man")]
+    Man(ManArgs),
 }
 
 /// How to reach the node.
@@ -280,6 +288,20 @@ pub(super) struct DevArgs {
 }
 
 #[derive(Args, Debug)]
+pub(super) struct CompletionsArgs {
+    /// Whose script
+    #[arg(value_name = "SHELL")]
+    pub(super) shell: clap_complete::Shell,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct ManArgs {
+    /// Folder that is there
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Args, Debug)]
 pub(super) struct NodeCommand {
     #[command(flatten)]
     pub(super) settings: NodeArgs,
@@ -291,7 +313,7 @@ pub(super) struct NodeCommand {
 /// The settings of a node; each also has a place in the configuration file and an `AOP_…` variable.
 #[derive(Args, Debug, Default)]
 pub(super) struct NodeArgs {
-    /// Configuration file (TOML)
+    /// Configuration file (TOML); else aop/aop.toml in the user's folder of settings, else /etc/aop/aop.toml
     #[arg(long, value_name = "FILE", env = "AOP_CONFIG")]
     pub(super) config: Option<PathBuf>,
     // Texts and not yet paths or addresses: the configuration parses them and says which layer was wrong.
@@ -328,6 +350,9 @@ pub(super) struct NodeArgs {
     /// Who may read its registry of MCP servers without the token: own (the default), or public
     #[arg(long, value_name = "WHO")]
     http_registry: Option<String>,
+    /// Address that serves /metrics, /healthz and /readyz without a token, and nothing else
+    #[arg(long, value_name = "ADDR:PORT")]
+    metrics: Option<String>,
     /// Folder of the node's state
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
@@ -367,6 +392,7 @@ impl NodeArgs {
             ("http.token_file", one(&self.http_token_file)),
             ("http.names", self.http_names.clone()),
             ("http.registry", one(&self.http_registry)),
+            ("metrics.addr", one(&self.metrics)),
             ("data_dir", one(&self.data_dir)),
             ("identity", one(&self.identity)),
             ("card_keys", self.card_keys.clone()),
@@ -426,6 +452,12 @@ pub(super) enum ConfigCommand {
     /// Check configuration and agent files; exits 2 if one is wrong
     #[command(before_help = "Examples:\n  aop config check aop.toml\n  aop config check agents/*.toml")]
     Check(ConfigCheckArgs),
+    /// Print a file with every setting and what it means, to begin with
+    #[command(before_help = "Examples:\n  aop config init > aop.toml")]
+    Init,
+    /// Print the JSON Schema of the file, for editors
+    #[command(before_help = "Examples:\n  aop config schema > aop.schema.json")]
+    Schema,
 }
 
 #[derive(Args, Debug)]

@@ -95,7 +95,7 @@ async fn run_dev(
     let listener = http::bind(http).await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let nodes = tokio::select! {
         nodes = start_all(agents) => nodes?,
-        () = signals.next() => return Ok(()),
+        _ = signals.next() => return Ok(()),
     };
     let first = &nodes[0];
     let server = listener.serve(first.running.handle.clone());
@@ -107,7 +107,7 @@ async fn run_dev(
     // The folders are kept until the nodes have stopped, which write until then.
     let (nodes, _folders): (Vec<_>, Vec<_>) =
         nodes.into_iter().map(|node| (node.running, (node.folder, node.files))).unzip();
-    live(server, nodes, signals).await
+    live(vec![server], nodes, signals).await
 }
 
 /// The nodes, the first first and with the agents of files, the samples dealt out to the others of their zones.

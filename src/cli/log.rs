@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write as _};
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
@@ -14,7 +14,7 @@ use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::layer::{Context, Filter, Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, fmt as lines};
+use tracing_subscriber::{EnvFilter, Registry, fmt as lines, reload};
 
 use super::failure::wants_colours;
 use crate::sanitize::clean_short;
@@ -30,6 +30,9 @@ const CAUSE_BYTES_MAX: usize = 96;
 /// Longest field, bytes: the end of what an agent's program wrote has 4 KiB.
 const FIELD_BYTES_MAX: usize = 6 * 1024;
 
+/// Where the filter of this process is changed.
+static CHANGES: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
 /// Prints events to stderr from now on. Only a second start in one process fails, and then the log of the first goes on.
 pub(super) fn start(filter: EnvFilter) {
     let budget = Arc::new(Budget::default());
@@ -38,7 +41,10 @@ pub(super) fn start(filter: EnvFilter) {
         .with_ansi(wants_colours() && std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .with_filter(Fold(budget.clone()));
+    let (filter, changes) = reload::Layer::new(filter);
     if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+        // Empty until now: only one start gets here.
+        let _first = CHANGES.set(changes);
         // For the life of the process; it ends with it.
         std::thread::spawn(move || {
             loop {
@@ -48,6 +54,13 @@ pub(super) fn start(filter: EnvFilter) {
                 }
             }
         });
+    }
+}
+
+/// Prints by another filter from now on.
+pub(super) fn change(filter: EnvFilter) {
+    if let Some(Err(error)) = CHANGES.get().map(|changes| changes.reload(filter)) {
+        tracing::warn!(%error, "the log goes on as it was");
     }
 }
 

@@ -10,22 +10,22 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use serde_bytes::ByteBuf;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
 use super::output::{Console, print_json_line};
-use super::process::{Signals, live, run, start_logs};
-use super::settings;
+use super::process::{Signals, change_logs, live, run, start_logs};
 use super::time::now_ms;
+use super::{settings, supervisor};
 use crate::agents::Agents;
 use crate::agents::files::Files;
 use crate::agents::grants::OfferingNode;
 use crate::api::Ready;
 use crate::config::{Anchor, Effective, Import, Origin, Settings};
 use crate::document::CardKeys;
-use crate::host;
-use crate::http::{self, Listener, RegistryAccess, Token};
+use crate::host::{self, HealthClient};
+use crate::http::{self, Listener, MetricsListener, RegistryAccess, Token};
 use crate::key_file::read_or_create_key;
 use crate::private_file::make_folder;
 use crate::proto::config::Config;
@@ -45,42 +45,96 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<
         settings.listen.retain(|address| !matches!(address.iter().next(), Some(Protocol::Ip6(_))));
     }
     start_logs(settings.log.as_deref(), verbose, console.quiet)?;
-    run(run_node(settings, args.json, console))?;
+    let file = settings::file(&args.settings);
+    if let Some(file) = &file {
+        tracing::info!(file = %file.display(), "settings were read");
+        if !args.json {
+            console.print(&format!("config  {}", file.display()));
+        }
+    }
+    run(run_node(settings, Reload { args, verbose, console, effective }))?;
     Ok(Exit::Done)
 }
 
 /// A node with its API, up.
 struct Started {
     node: host::Running,
-    server: http::Server,
+    servers: Vec<http::Server>,
     ready: Ready,
     from_files: usize,
     /// Follows the agents' files while it lives.
-    _files: Files,
+    files: Files,
 }
 
-async fn run_node(settings: Settings, json: bool, console: Console) -> Result<(), Failure> {
+async fn run_node(settings: Settings, reload: Reload<'_>) -> Result<(), Failure> {
     // Before anything starts: a signal that nobody catches ends the process half-way.
     let mut signals = Signals::catch()?;
+    let wanted = signals.reload_at_hangup();
     let started = tokio::select! {
         started = start(&settings) => started?,
         // Asked to stop before it was up: there is nobody to say goodbye to.
-        () = signals.next() => return Ok(()),
+        _ = signals.next() => return Ok(()),
     };
     // Written once the API answers, so that whoever finds it may ask at once.
     let file = ReadyFile::write(&settings.data_dir, &started.ready)
         // A full disk has no room for it, and is served from all the same.
         .inspect_err(|failure| tracing::warn!("{failure}"))
         .ok();
-    match json {
+    match reload.args.json {
         // A parent that no longer reads is no reason to stop.
         true => drop(print_json_line(&started.ready)),
-        false => print_ready(&started, &settings, console),
+        false => print_ready(&started, &settings, reload.console),
     }
+    supervisor::ready();
     let addresses = started.node.addresses.clone();
+    let health = HealthClient::new(started.node.handle.clone());
     tokio::select! {
-        ended = live(started.server, vec![started.node], signals) => ended,
+        never = reload.whenever(&wanted, &started.files) => match never {},
+        never = supervisor::keep_alive(&health) => match never {},
+        ended = live(started.servers, vec![started.node], signals) => ended,
         never = follow(addresses, &started.ready, file.as_ref(), &settings.network) => match never {},
+    }
+}
+
+/// What is read again while the node runs.
+struct Reload<'a> {
+    args: &'a NodeCommand,
+    verbose: u8,
+    console: Console,
+    /// What the node runs with.
+    effective: Vec<Effective>,
+}
+
+impl Reload<'_> {
+    /// Reads the files of agents and the directives of the log again whenever that is wanted.
+    async fn whenever(&self, wanted: &Notify, files: &Files) -> Infallible {
+        loop {
+            wanted.notified().await;
+            supervisor::reloading();
+            // What is wrong was reported, and nothing has changed.
+            if let Ok((settings, effective)) = settings::load(&self.args.settings) {
+                self.take(&settings, &effective);
+            }
+            files.read_again();
+            supervisor::ready();
+        }
+    }
+
+    fn take(&self, settings: &Settings, effective: &[Effective]) {
+        if change_logs(settings.log.as_deref(), self.verbose, self.console.quiet)
+            .inspect_err(|failure| tracing::warn!("{failure}"))
+            .is_ok()
+        {
+            tracing::info!("settings and agents' files are read again");
+        }
+        let changed =
+            |(now, before): &(&Effective, &Effective)| now.values != before.values && now.key != "log";
+        let changed: Vec<&str> =
+            effective.iter().zip(&self.effective).filter(changed).map(|(now, _)| now.key).collect();
+        if !changed.is_empty() {
+            let settings = changed.join(", ");
+            tracing::warn!(settings, "settings that changed take effect at the next start");
+        }
     }
 }
 
@@ -109,8 +163,9 @@ fn is_default(effective: &[Effective], key: &str) -> bool {
 }
 
 async fn start(settings: &Settings) -> Result<Started, Failure> {
-    // The port first: it is what fails most often, and nothing has been written yet.
+    // The ports first: they are what fails most often, and nothing has been written yet.
     let listener = bind(settings).await?;
+    let metrics = bind_metrics(settings).await?;
     make_folder(&settings.data_dir).map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let (identity, new_key) =
         read_or_create_key(&settings.identity).map_err(|error| Failure::plain(Exit::Failure, &error))?;
@@ -143,8 +198,13 @@ async fn start(settings: &Settings) -> Result<Started, Failure> {
     });
     let node = node.await.map_err(|error| Failure::plain(Exit::Failure, &error))?;
     let server = listener.serve(node.handle.clone());
-    let ready = ready(peer_id, &node, &server, &settings.network);
-    Ok(Started { node, server, ready, from_files, _files: files })
+    let metrics = metrics.map(|listener| listener.serve(node.handle.clone(), &server));
+    let ready = Ready {
+        metrics: metrics.as_ref().map(http::Server::url),
+        ..ready(peer_id, &node, &server, &settings.network)
+    };
+    let servers = std::iter::once(server).chain(metrics).collect();
+    Ok(Started { node, servers, ready, from_files, files })
 }
 
 fn read_card_keys(files: &[PathBuf]) -> Result<CardKeys, Failure> {
@@ -212,6 +272,13 @@ async fn bind(settings: &Settings) -> Result<Listener, Failure> {
     })
 }
 
+/// Binds the address of metrics and health, if there is one.
+async fn bind_metrics(settings: &Settings) -> Result<Option<MetricsListener>, Failure> {
+    let Some(addr) = settings.metrics_addr else { return Ok(None) };
+    let bound = http::bind_metrics(addr, settings.http_names.clone(), settings.trusted_nets.clone()).await;
+    bound.map(Some).map_err(|error| Failure::plain(Exit::Failure, &error))
+}
+
 /// The ready line.
 pub(super) fn ready(peer_id: String, node: &host::Running, server: &http::Server, network: &str) -> Ready {
     let listen: Vec<String> = node.listen.iter().map(ToString::to_string).collect();
@@ -221,6 +288,7 @@ pub(super) fn ready(peer_id: String, node: &host::Running, server: &http::Server
         join: host::join_line(&listen, network),
         listen,
         http: server.url(),
+        metrics: None,
         zones: node.zones.iter().map(ToString::to_string).collect(),
         // Who reads stdout started the process; only `node.json` is for others.
         pid: None,
@@ -235,6 +303,9 @@ fn print_ready(started: &Started, settings: &Settings, console: Console) {
         console.print(&format!("mesh    {address}"));
     }
     console.print(&format!("http    {}", ready.http));
+    if let Some(metrics) = &ready.metrics {
+        console.print(&format!("metrics {metrics}/metrics"));
+    }
     console.print(&format!("zones   {}", ready.zones.join(", ")));
     if let Some(join) = &ready.join {
         console.print(&format!("join    {join}"));

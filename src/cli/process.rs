@@ -1,15 +1,17 @@
 //! The life of a node process: logs, runtime, signals, and a stop within five seconds.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use super::failure::{Exit, Failure};
-use super::log;
+use super::{log, supervisor};
 use crate::host::Running;
 use crate::http::Server;
 
@@ -17,11 +19,22 @@ use crate::http::Server;
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 
 /// Signals that come so soon after the first are the same wish: `timeout` of GNU sends two, a terminal one to each process of
-/// a group. One that comes later ends the process at once.
+/// a group. One that comes later ends the process at once, with the status of an end by that signal.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
 /// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`.
 pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
+    log::start(filter(directives, verbose, quiet)?);
+    Ok(())
+}
+
+/// Logs by other directives from now on, where `-v` and `-q` are as they were.
+pub(super) fn change_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
+    log::change(filter(directives, verbose, quiet)?);
+    Ok(())
+}
+
+fn filter(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<EnvFilter, Failure> {
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
         // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
@@ -37,15 +50,13 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
     // `-v` is typed for this one run, RUST_LOG set for many: what was typed wins.
     let from_env = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty() && verbose == 0);
     let directives = directives.map(str::to_string).or(from_env).unwrap_or(by_flags.into());
-    let filter = EnvFilter::try_new(&directives).map_err(|error| {
+    EnvFilter::try_new(&directives).map_err(|error| {
         Failure::new(
             Exit::Usage,
             format!("`{directives}` is no log filter: {error}"),
             "write `info` or `aop=debug`",
         )
-    })?;
-    log::start(filter);
-    Ok(())
+    })
 }
 
 /// How long tasks may take to be dropped at the end: programs of agents are killed as their calls are dropped.
@@ -65,7 +76,20 @@ pub(super) fn run<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T
 pub(super) struct Signals {
     stop: [tokio::signal::unix::Signal; 2],
     hangup: Option<tokio::signal::unix::Signal>,
+    reload: Option<Reload>,
 }
+
+/// What SIGHUP asks of a process that reads its files again.
+#[cfg(unix)]
+struct Reload {
+    wanted: Arc<Notify>,
+    /// Whether it was started in a terminal.
+    in_terminal: bool,
+}
+
+/// How long a terminal that closes may take to be gone after it said so.
+#[cfg(unix)]
+const TERMINAL_GONE: Duration = Duration::from_millis(100);
 
 #[cfg(unix)]
 impl Signals {
@@ -78,17 +102,48 @@ impl Signals {
             // Asked first: from then on a signal that is caught is ignored no more.
             hangup: (!is_ignored(hangup)).then(|| catch(hangup)).transpose()?,
             stop: [catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?],
+            reload: None,
         })
     }
 
-    pub(super) async fn next(&mut self) {
+    /// From now on SIGHUP asks for what the answer tells, unless it comes from the terminal that closes.
+    pub(super) fn reload_at_hangup(&mut self) -> Arc<Notify> {
+        let wanted = Arc::new(Notify::new());
+        self.reload = Some(Reload { wanted: wanted.clone(), in_terminal: has_terminal() });
+        wanted
+    }
+
+    /// Waits for the next wish to end; answers with how a shell calls the end by that signal.
+    pub(super) async fn next(&mut self) -> Exit {
         let [terminate, interrupt] = &mut self.stop;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            Some(_) = async { self.hangup.as_mut()?.recv().await } => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => return Exit::Terminated,
+                _ = interrupt.recv() => return Exit::Interrupted,
+                Some(_) = async { self.hangup.as_mut()?.recv().await } => match &self.reload {
+                    Some(reload) if !reload.lost_terminal().await => reload.wanted.notify_one(),
+                    _ => return Exit::HungUp,
+                },
+            }
         }
     }
+}
+
+#[cfg(unix)]
+impl Reload {
+    async fn lost_terminal(&self) -> bool {
+        if !self.in_terminal {
+            return false;
+        }
+        tokio::time::sleep(TERMINAL_GONE).await;
+        !has_terminal()
+    }
+}
+
+/// Whether a terminal controls this process.
+#[cfg(unix)]
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 /// Whether the process was started with this signal ignored, as far as the system tells.
@@ -110,11 +165,16 @@ impl Signals {
         Ok(Signals)
     }
 
-    pub(super) async fn next(&mut self) {
+    pub(super) fn reload_at_hangup(&mut self) -> Arc<Notify> {
+        Arc::default()
+    }
+
+    pub(super) async fn next(&mut self) -> Exit {
         // Without a handler the process simply ends at ctrl-c.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }
+        Exit::Interrupted
     }
 }
 
@@ -148,14 +208,15 @@ pub(super) fn at_signals(mut act: impl FnMut() + Send + 'static) -> Result<(), F
 
 /// Waits for a signal, or for the node to stop by itself, which is a failure; then stops everything.
 pub(super) async fn live(
-    server: Server,
+    servers: Vec<Server>,
     mut nodes: Vec<Running>,
     mut signals: Signals,
 ) -> Result<(), Failure> {
     let reason = tokio::select! {
-        () = signals.next() => None,
+        _ = signals.next() => None,
         reason = first_failure(&mut nodes) => Some(reason),
     };
+    supervisor::stopping();
     let asked_again = async {
         let same_wish = async {
             loop {
@@ -163,11 +224,11 @@ pub(super) async fn live(
             }
         };
         let _elapsed = timeout(ONE_WISH, same_wish).await;
-        signals.next().await;
+        signals.next().await
     };
     let stopped = tokio::select! {
-        stopped = timeout(STOP_TIME_MAX, stop(server, nodes)) => stopped,
-        () = asked_again => Ok(Err(Failure::new(Exit::Failure, "stopped without saying goodbye", ""))),
+        stopped = timeout(STOP_TIME_MAX, stop(servers, nodes)) => stopped,
+        by = asked_again => Ok(Err(Failure::new(by, "stopped without saying goodbye", ""))),
     };
     // Why the node stopped by itself says more than how the rest of it stopped.
     if let Some(reason) = reason {
@@ -188,9 +249,9 @@ async fn first_failure(nodes: &mut [Running]) -> String {
     futures::future::select_all(failures).await.0
 }
 
-async fn stop(server: Server, nodes: Vec<Running>) -> Result<(), Failure> {
+async fn stop(servers: Vec<Server>, nodes: Vec<Running>) -> Result<(), Failure> {
     // The API first, so that no request meets a node that is half gone.
-    server.stop().await;
+    join_all(servers.into_iter().map(Server::stop)).await;
     // All at once, because they share one limit of time.
     for stopped in join_all(nodes.into_iter().map(Running::stop)).await {
         stopped.map_err(|error| Failure::plain(Exit::Failure, &error))?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{ConfigCheckArgs, ConfigShowArgs, NodeArgs};
 use super::failure::{Exit, Failure};
-use super::output::{Console, Rows, print_json};
+use super::output::{Console, Rows, print_json, print_json_indented, write};
 use crate::config::{
     self, ANCHOR, Anchor, ConfigError, Effective, Flags, IMPORT, Import, KEYS, Settings, Shape,
 };
@@ -37,6 +37,18 @@ pub(super) fn show(args: &ConfigShowArgs) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// `aop config init`.
+pub(super) fn init() -> Result<Exit, Failure> {
+    write(&config::blank_file())?;
+    Ok(Exit::Done)
+}
+
+/// `aop config schema`.
+pub(super) fn schema() -> Result<Exit, Failure> {
+    print_json_indented(&config::schema())?;
+    Ok(Exit::Done)
+}
+
 /// `aop config check`.
 pub(super) fn check(args: &ConfigCheckArgs, console: Console) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
@@ -52,7 +64,12 @@ pub(super) fn check(args: &ConfigCheckArgs, console: Console) -> Result<Exit, Fa
 
 /// The settings of a node from all layers; what is wrong has been reported.
 pub(super) fn load(args: &NodeArgs) -> Result<(Settings, Vec<Effective>), Failure> {
-    load_layers(&args.flags(), &|variable| std::env::var(variable).ok(), args.config.as_deref())
+    load_layers(&args.flags(), &|variable| std::env::var(variable).ok(), file(args).as_deref())
+}
+
+/// The file that is read: the one that is named, else the first that is where one is looked for.
+pub(super) fn file(args: &NodeArgs) -> Option<PathBuf> {
+    args.config.clone().or_else(config::default_file)
 }
 
 fn load_layers(

@@ -140,7 +140,10 @@ impl File {
 fn read_text(path: &Path) -> Result<String, Box<ConfigError>> {
     let unreadable = |why: String| {
         let message = format!("cannot read {}: {why}", path.display());
-        Box::new(ConfigError::new(message, "check the path given with --config"))
+        Box::new(ConfigError::new(
+            message,
+            "check its path and permissions, or name another with --config FILE",
+        ))
     };
     // Asked before it is read, so that a wrong path, such as that of a log, does not fill the memory.
     let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();

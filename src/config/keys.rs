@@ -32,7 +32,7 @@ pub enum Shape {
 }
 
 /// Every setting, in the order in which `aop config show` prints them.
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 19] = [
     Key {
         name: "data_dir",
         flag: "--data-dir",
@@ -140,6 +140,13 @@ pub const KEYS: [Key; 18] = [
         meaning: "Who may read the registry of MCP servers: own, or public: everybody, from every page, without the token",
     },
     Key {
+        name: "metrics.addr",
+        flag: "--metrics",
+        env: "AOP_METRICS_ADDR",
+        shape: Shape::Text,
+        meaning: "Address that serves /metrics, /healthz and /readyz without a token, and nothing else. Default: none",
+    },
+    Key {
         name: "card_keys",
         flag: "--card-keys",
         env: "AOP_CARD_KEYS",
@@ -180,4 +187,32 @@ pub(super) fn default_of(name: &str) -> Vec<String> {
         _ => &[],
     };
     fixed.iter().map(|value| value.to_string()).collect()
+}
+
+/// A value to show where a setting has no default.
+pub(super) fn example_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "data_dir" => &["/var/lib/aop"],
+        "identity" => &["/var/lib/aop/node.key"],
+        "name" => &["atlas"],
+        "follow" => &["example.org"],
+        "bootstrap" => &["/dns4/seed.example.org/udp/7401/quic-v1"],
+        "announce" => &["/ip4/203.0.113.7/tcp/7401"],
+        "http.token_file" => &["token"],
+        "http.names" => &["aop.example.org"],
+        "metrics.addr" => &["127.0.0.1:7402"],
+        "card_keys" => &["acme.jwks.json"],
+        "agents" => &["agents"],
+        "log" => &["aop=info"],
+        _ => &[],
+    }
+}
+
+/// The values that a setting may have, where these are few.
+pub(super) fn choices_of(name: &str) -> &'static [&'static str] {
+    match name {
+        "gateway" => &["auto", "yes", "no"],
+        "http.registry" => &["own", "public"],
+        _ => &[],
+    }
 }

@@ -4,6 +4,7 @@ mod batch;
 mod call;
 mod catalog;
 mod documents;
+mod health;
 mod imports;
 mod queues;
 mod tasks;
@@ -12,16 +13,18 @@ pub use self::batch::{BATCH_CALLS_MAX, call_batch};
 pub use self::call::CallOptions;
 pub use self::catalog::{CatalogAgent, CatalogClient, CatalogPage, CatalogQuery, NamedAgent};
 pub use self::documents::{PublishedServer, ServerDocuments, ServerQuery};
+pub use self::health::{DriverState, HealthClient};
 pub use self::imports::{ImportClient, ImportSettings};
 pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, broadcast};
 
+use self::health::DriverWatch;
 use super::events::Events;
 use super::imports::Imports;
 use super::joined::{JOINED_MAX, JoinedZones};
@@ -34,7 +37,6 @@ use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
-use crate::net::refusals::Reason;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -44,15 +46,12 @@ use crate::proto::name::ZoneName;
 use crate::proto::query::{Answer, Find, Found, Resolution};
 use crate::proto::registration::{Registered, WriteError};
 use crate::proto::search::{Cursor, Query};
-use crate::telemetry::exposition::Format;
 use crate::telemetry::metrics::Metrics;
 
 /// Results of `find` without a limit.
 const FIND_LIMIT: usize = 20;
 /// Most results at once; larger limits are clamped.
 const LIMIT_MAX: usize = 1_000;
-/// A node that hears no peer for this long after its start answers for itself.
-const ALONE_AFTER: Duration = Duration::from_secs(5);
 /// Offers given to the driver at once, so that reads and gossip come in between.
 const OFFERS_AT_ONCE: usize = 64;
 
@@ -84,6 +83,7 @@ pub struct Handle {
     imports: Imports,
     pub(super) metrics: Arc<Metrics>,
     pub(super) monitor: Monitor,
+    driver: Arc<DriverWatch>,
 }
 
 impl Handle {
@@ -101,6 +101,7 @@ impl Handle {
             imports: Imports::default(),
             metrics: of.metrics,
             monitor: Monitor::default(),
+            driver: Arc::default(),
         }
     }
 
@@ -419,24 +420,6 @@ impl Handle {
     /// Events from now on.
     pub fn events(&self) -> Events {
         Events::new(self.events.subscribe(), self.metrics.clone())
-    }
-
-    /// Whether the node has compared its records with a peer, expects none, or has waited 5 s for one.
-    pub async fn ready(&self) -> bool {
-        let expects = self.expects_peers;
-        let ready =
-            self.read(move |seen| !expects || seen.started.elapsed() >= ALONE_AFTER || seen.node.is_synced());
-        ready.await.unwrap_or(false)
-    }
-
-    /// Everything that is counted, as text; `more` is what a surface refused, by reason.
-    pub async fn metrics(&self, format: Format, more: &BTreeMap<Reason, u64>) -> Result<String, ApiError> {
-        let waiting = self.node.waiting();
-        let snapshot = snapshot(self, Detail::Fingerprints).await?;
-        let mut readings = view::metrics(&snapshot, &self.monitor.trends(), &self.agents, more);
-        let help = "Requests of clients that wait for the one task that decides";
-        readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);
-        Ok(readings.write(&self.metrics, format))
     }
 
     /// What is counted.

@@ -24,8 +24,9 @@ const TOKEN_BYTES_MIN: usize = 8;
 /// Longest token, bytes: more is surely the wrong file.
 const TOKEN_BYTES_MAX: usize = 4096;
 
-/// What is served without the token: whether the process lives, and the page, which asks for the token itself.
-const OPEN_PATHS: [&str; 2] = ["/", "/healthz"];
+/// What is served without the token: whether the node lives and is ready, which orchestrators ask without one, and the page,
+/// which asks for the token itself.
+const OPEN_PATHS: [&str; 3] = ["/", "/healthz", "/readyz"];
 
 /// A bearer token; never shown.
 #[derive(Clone)]
@@ -391,9 +392,9 @@ mod tests {
         let open = |path: &str, host: &str| {
             policy.judge(&Request::get(path).header("host", host).body(()).unwrap()).is_ok()
         };
-        assert!(open("/healthz", "localhost") && open("/", "localhost"));
+        assert!(["/healthz", "/readyz", "/"].iter().all(|path| open(path, "localhost")));
         assert!(!open("/", "evil.example"), "Host is judged all the same");
-        assert!(!open("//", "localhost") && !open("/index.html", "localhost"));
+        assert!(["//", "/index.html", "/metrics"].iter().all(|path| !open(path, "localhost")));
     }
 
     #[test]

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
-use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 
 use super::body;
@@ -27,10 +26,9 @@ use crate::api::{
     Status, TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
-use crate::host::{Handle, Refusals};
+use crate::host::Handle;
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
-use crate::telemetry::exposition::Format;
 
 /// Largest body of documents, bytes: the whole public MCP registry fits in one request.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -56,16 +54,10 @@ pub(super) struct Api {
     pub(super) call_streams: Arc<Semaphore>,
     pub(super) batches: Semaphore,
     uploads: Semaphore,
-    refusals: Refusals,
 }
 
 /// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
-pub(super) fn router(
-    handle: Handle,
-    closing: watch::Receiver<bool>,
-    refusals: Refusals,
-    mcp: Router,
-) -> Router {
+pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
     let api = Api {
         handle,
         closing,
@@ -73,7 +65,6 @@ pub(super) fn router(
         call_streams: Arc::new(Semaphore::new(call::CALL_STREAMS_MAX)),
         batches: Semaphore::new(call::BATCHES_MAX),
         uploads: Semaphore::new(UPLOADS_MAX),
-        refusals,
     };
     Router::new()
         .route("/", get(page::page))
@@ -102,9 +93,6 @@ pub(super) fn router(
         .route("/v1/peers", get(peers))
         .route("/v1/history", get(history))
         .route("/v1/events", get(events::events))
-        .route("/healthz", get(health))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
         .route("/openapi.json", get(openapi))
         .fallback(unknown_route)
         .method_not_allowed_fallback(bad_method)
@@ -184,24 +172,6 @@ async fn history(State(api): State<Arc<Api>>, RawQuery(raw): RawQuery) -> Answer
     Ok(Json(api.handle.history(&query::history(raw.as_deref())?)?))
 }
 
-async fn health() -> Json<serde_json::Value> {
-    Json(json!({"status": "ok"}))
-}
-
-async fn ready(State(api): State<Arc<Api>>) -> Answer<serde_json::Value> {
-    if api.handle.ready().await {
-        return Ok(Json(json!({"status": "ready"})));
-    }
-    Err(Failure::new(Code::Unavailable, "the first sync is not done", "wait: it takes 5 s at most"))
-}
-
-async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Failure> {
-    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let format = Format::of(accept);
-    let text = api.handle.metrics(format, &api.refusals.counts()).await?;
-    Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
-}
-
 async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
@@ -214,7 +184,7 @@ pub(super) async fn unknown_route(uri: Uri) -> Failure {
     )
 }
 
-async fn bad_method(method: Method, uri: Uri) -> Failure {
+pub(super) async fn bad_method(method: Method, uri: Uri) -> Failure {
     Failure::new(
         Code::BadMethod,
         format!("`{}` does not take {method}", uri.path().escape_debug()),

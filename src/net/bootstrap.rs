@@ -170,6 +170,11 @@ impl BootstrapDialer {
         states
     }
 
+    /// The address that is being dialed by this connection, if it is one of these.
+    pub fn dialed(&self, connection: ConnectionId) -> Option<&Multiaddr> {
+        self.0.iter().find(|bootstrap| bootstrap.is_dialed_by(connection)).map(|bootstrap| &bootstrap.address)
+    }
+
     /// Notes that a dial turned out to reach ourselves: the address is never dialed again.
     pub fn is_myself(&mut self, connection: ConnectionId) {
         for bootstrap in &mut self.0 {

@@ -242,7 +242,13 @@ impl Network {
 
     /// Holds an offence outside of gossip against a peer: it is listened to less, and blocked when it goes on.
     pub fn penalize(&mut self, peer: PeerKey, offence: Offence) {
-        self.metrics.offended(offence.kind());
+        self.metrics.offended(match offence {
+            Offence::Record(_) => "record",
+            Offence::Request => "request",
+            Offence::Sync => "sync",
+            Offence::Answer => "answer",
+            Offence::Greedy => "greedy",
+        });
         let Some(id) = peer_id(&peer) else { return };
         match self.peer_scores.add(id, offence, Instant::now()) {
             Penalty::Scored(score) => {

@@ -161,6 +161,12 @@ impl Tcp {
     }
 }
 
+/// Whether what is sent into it comes out of it.
+fn is_its_own_peer(stream: &TcpStream) -> bool {
+    let ends = stream.0.local_addr().ok().zip(stream.0.peer_addr().ok());
+    ends.is_some_and(|(own, other)| own == other)
+}
+
 impl Transport for Tcp {
     type Output = TcpStream;
     type Error = io::Error;
@@ -182,15 +188,21 @@ impl Transport for Tcp {
     ) -> Result<Self::Dial, TransportError<io::Error>> {
         let dial = self.0.dial(address.clone(), options)?;
         Ok(async move {
-            match dial.await {
+            let dialed = dial.await;
+            let from_elsewhere = match &dialed {
                 // The library binds to every address of the machine. So any socket of another program that has this port on
                 // another address, an old connection of it too, would keep this node from dialing whomever.
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    let options = DialOpts { port_use: PortUse::New, ..options };
-                    let again = Tcp::new().0.dial(address, options);
-                    again.map_err(|_| error)?.await
-                }
-                dialed => dialed,
+                Err(error) => error.kind() == io::ErrorKind::AddrInUse,
+                // From the port where it listens to that very port: the socket is its own peer, and nobody answers.
+                Ok(stream) => is_its_own_peer(stream),
+            };
+            if !from_elsewhere {
+                return dialed;
+            }
+            let options = DialOpts { port_use: PortUse::New, ..options };
+            match Tcp::new().0.dial(address, options) {
+                Ok(again) => again.await,
+                Err(_) => dialed,
             }
         }
         .boxed())

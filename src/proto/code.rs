@@ -26,8 +26,12 @@ pub enum Exit {
     Checker = 6,
     /// A simulated world did not come to agree after everything was healed.
     Stalled = 7,
-    /// Ctrl-c ended it before it was done, as shells say it.
+    /// A terminal that closed ended it before it was done, as shells say it.
+    HungUp = 129,
+    /// The same of ctrl-c.
     Interrupted = 130,
+    /// The same of SIGTERM.
+    Terminated = 143,
 }
 
 /// Whether the same request may be made again.

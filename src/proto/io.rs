@@ -430,17 +430,6 @@ pub enum Removal {
 }
 
 impl Offence {
-    /// What it is, apart from its details.
-    pub fn kind(self) -> &'static str {
-        match self {
-            Offence::Record(_) => "record",
-            Offence::Request => "request",
-            Offence::Sync => "sync",
-            Offence::Answer => "answer",
-            Offence::Greedy => "greedy",
-        }
-    }
-
     /// For logs and traces.
     pub fn text(self) -> &'static str {
         match self {

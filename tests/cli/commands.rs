@@ -677,7 +677,7 @@ async fn every_route_is_guarded_against_foreign_hosts_and_pages() {
 }
 
 #[tokio::test]
-async fn a_token_is_asked_for_everywhere_but_on_healthz() {
+async fn a_token_is_asked_for_everywhere_but_on_health() {
     let served = serve(Some("s3cret")).await;
     for route in ["GET /v1/status", "GET /metrics", "DELETE /v1/agents/a@.", "GET /nowhere"] {
         for headers in

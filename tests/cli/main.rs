@@ -6,6 +6,8 @@
 mod commands;
 #[cfg(unix)]
 mod documents;
+#[cfg(unix)]
+mod health;
 mod namespaces;
 mod processes;
 #[cfg(unix)]

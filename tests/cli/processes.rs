@@ -49,6 +49,10 @@ impl Node {
     pub(crate) fn start_by(mut command: Command, dir: &Path, listen: &str, bootstrap: &[String]) -> Node {
         command.args(["node", "--json", "--http", "127.0.0.1:0", "--network", "test", "--listen", listen]);
         command.arg("--data-dir").arg(dir);
+        if !command.get_envs().any(|(name, _)| name == "AOP_CONFIG") {
+            // Not that of the machine.
+            command.env("AOP_CONFIG", "/dev/null");
+        }
         for address in bootstrap {
             command.args(["--bootstrap", address]);
         }

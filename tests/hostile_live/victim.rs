@@ -133,7 +133,11 @@ impl Victim {
 
     /// A counter of its metrics, zero as long as it is not there.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let metrics = timeout(ANSWER, self.node.handle.metrics()).await.expect("a client has its answer");
+        let health = aop::host::HealthClient::new(self.node.handle.clone());
+        let none = std::collections::BTreeMap::new();
+        let metrics = timeout(ANSWER, health.metrics(aop::telemetry::exposition::Format::Text, &none))
+            .await
+            .expect("a client has its answer");
         let metrics = metrics.unwrap();
         let line = metrics.lines().find_map(|line| line.strip_prefix(name));
         line.map_or(0, |count| count.trim().parse().unwrap())

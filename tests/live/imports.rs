@@ -442,7 +442,10 @@ async fn an_import_of_the_settings_begins_by_itself_and_its_key_stays_here() {
         assert!(!told.contains(secret), "{told}");
     }
     assert!(!file.contains(&token) && !file.contains("x-token"));
-    assert!(!site.handle.metrics().await.unwrap().contains(&url));
+    let health = aop::host::HealthClient::new(site.handle.clone());
+    let none = std::collections::BTreeMap::new();
+    let metrics = health.metrics(aop::telemetry::exposition::Format::Text, &none).await.unwrap();
+    assert!(!metrics.contains(&url));
     let wait = Duration::from_millis(import.next_ms.unwrap().saturating_sub(run.ended_ms.unwrap()));
     assert!((Duration::from_secs(3_200)..Duration::from_secs(4_000)).contains(&wait), "{wait:?}");
     site.stop().await.unwrap();

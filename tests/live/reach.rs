@@ -173,6 +173,17 @@ async fn another_peer_and_another_network_at_a_bootstrap_address_are_named() {
     assert!(told.message.ends_with(&format!("the node there is {there}")), "{}", told.message);
     assert!(told.fix.contains(&format!("/p2p/{there}")), "{}", told.fix);
 
+    // The same of an address where the node itself listens, which is not even dialed.
+    let own = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let own: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", own.port()).parse().unwrap();
+    let listed = format!("{own}/p2p/{expected}").parse().unwrap();
+    let [dir_d] = folders();
+    let d = Options { listen: vec![own], ..options(4, dir_d.path(), &[listed]) };
+    let d = host::start(d).await.unwrap();
+    let told = until_problem(&d, "bootstrap_unreachable").await;
+    let this = Identity::from_seed([4; 32]).key();
+    assert!(told.message.ends_with(&format!("the node there is {this}")), "{}", told.message);
+
     let foreign = Options { network: "lab".into(), ..options(3, dir_c.path(), &a.listen) };
     let c = host::start(foreign).await.unwrap();
     let told = until_problem(&c, "other_network").await;

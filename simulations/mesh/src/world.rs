@@ -229,7 +229,12 @@ impl<'a> World<'a> {
         loop {
             let mut lonely = Vec::new();
             for (node, handle) in self.handles() {
-                let metrics = handle.metrics().await.map_err(|error| Stop::Failed(error.message))?;
+                let health = aop::host::HealthClient::new(handle.clone());
+                let none = std::collections::BTreeMap::new();
+                let metrics = health
+                    .metrics(aop::telemetry::exposition::Format::Text, &none)
+                    .await
+                    .map_err(|error| Stop::Failed(error.message))?;
                 if mesh_peers(&metrics) == 0 {
                     lonely.push(node);
                 }

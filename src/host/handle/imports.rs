@@ -14,7 +14,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use self::pass::Stopped;
-use super::{Handle, parse_zone};
+use super::{Handle, HealthClient, parse_zone};
 use crate::api::{self, ApiError, ImportError, ImportRun};
 use crate::host::imports::{Change, IMPORTS_MAX, Import, Imports, Schedule, UnreadableImports};
 use crate::host::view;
@@ -194,7 +194,7 @@ impl ImportClient {
 
     /// Reads an import when that is wanted or due, and keeps alive what it offers.
     async fn follow(self, import: Arc<Import>) {
-        while !self.0.ready().await {
+        while !HealthClient::new(self.0.clone()).ready().await {
             tokio::select! {
                 () = self.0.stopped() => return,
                 () = tokio::time::sleep(READY_EVERY) => {}

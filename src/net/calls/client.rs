@@ -254,14 +254,7 @@ impl Performance {
                     leg.waiting = hear(reader, longest).boxed();
                 }
             }
-            Output::TakeOutput { stream, size } => {
-                self.client.metrics.calls.carried(Side::Caller, self.input.len(), size);
-                if let Some(leg) = self.legs.get_mut(&stream.number)
-                    && let Some(reader) = leg.reader.take()
-                {
-                    leg.waiting = take_output(reader, size).map(Done::Taken).boxed();
-                }
-            }
+            Output::TakeOutput { stream, size } => self.take(stream, size),
             Output::Close(stream) => drop(self.legs.remove(&stream.number)),
             Output::Cancel(stream) => self.close_with(stream, CallRequest::Cancel),
             Output::Taken(stream) => self.close_with(stream, CallRequest::Taken),
@@ -297,6 +290,15 @@ impl Performance {
             | Output::Drop(_) => {}
         }
         None
+    }
+
+    fn take(&mut self, stream: OutboundStream, size: usize) {
+        self.client.metrics.calls.carried(Side::Caller, self.input.len(), size);
+        if let Some(leg) = self.legs.get_mut(&stream.number)
+            && let Some(reader) = leg.reader.take()
+        {
+            leg.waiting = take_output(reader, size).map(Done::Taken).boxed();
+        }
     }
 
     fn insert(&mut self, number: u32, waiting: BoxFuture<'static, Done>, under_way: Option<OpenCall>) {

@@ -97,18 +97,30 @@ impl Network {
 
     pub(super) fn handle_dial_failed(&mut self, connection: ConnectionId, error: &DialError) {
         self.remembered.failed(connection, error);
+        let is_own = match error {
+            DialError::LocalPeerId { .. } => true,
+            // The library leaves out where this node listens; of a configured address nothing else is left out.
+            DialError::NoAddresses => {
+                self.dialer.dialed(connection).is_some_and(|at| named_peer(at).is_none())
+            }
+            _ => false,
+        };
         self.metrics.dialed(match error {
-            DialError::LocalPeerId { .. } => "self",
+            _ if is_own => "self",
             DialError::Denied { .. } | DialError::DialPeerConditionFalse(_) => "refused",
             _ => "failed",
         });
-        if let DialError::LocalPeerId { .. } = error {
+        if is_own {
             // A list of all nodes, the own one included, is a usual configuration and no fault to report.
             return self.dialer.is_myself(connection);
         }
         // Where another connection with the peer was quicker, nothing is wrong with this address.
         let is_needless = matches!(error, DialError::DialPeerConditionFalse(_));
-        let trouble = |address: &Multiaddr| (!is_needless).then(|| trouble_of(error, address));
+        let own = *self.swarm.local_peer_id();
+        let trouble = |address: &Multiaddr| match error {
+            DialError::NoAddresses => Some(Trouble::OtherPeer(own)),
+            error => (!is_needless).then(|| trouble_of(error, address)),
+        };
         let news = self.dialer.failed(connection, trouble, Instant::now(), rand::random());
         self.ready.extend(news.map(NetworkEvent::Alert));
     }

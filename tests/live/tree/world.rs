@@ -215,7 +215,9 @@ impl Site {
 
     /// Questions of its clients, and the messages that they cost it, since it was started.
     pub(super) async fn asked(&self) -> (u64, u64) {
-        let metrics = self.handle().metrics().await.unwrap();
+        let health = aop::host::HealthClient::new(self.handle().clone());
+        let none = std::collections::BTreeMap::new();
+        let metrics = health.metrics(aop::telemetry::exposition::Format::Text, &none).await.unwrap();
         let counted = |name: &str| {
             let line = format!("{name}{{origin=\"client\"}} ");
             metrics.lines().find_map(|it| it.strip_prefix(&line)).unwrap().parse().unwrap()

@@ -1,0 +1,136 @@
+//! Whether a node is ready, and whether the one task that everything waits for still works. Whoever asks finds that out; nothing
+//! polls while nobody does.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::{Handle, snapshot};
+use crate::api::ApiError;
+use crate::host::view::{self, Detail};
+use crate::net::client::{NodeClient, Patience};
+use crate::net::refusals::Reason;
+use crate::telemetry::exposition::Format;
+use crate::telemetry::metrics::Metrics;
+
+/// A node that hears no peer for this long after its start answers for itself.
+const ALONE_AFTER: Duration = Duration::from_secs(5);
+/// How long the driver may take to answer who asks for its health. A burst of work is over before.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the driver does, as far as those know who asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverState {
+    /// It answers, or its turns end while others wait before this question.
+    Turning,
+    /// For so long it has neither answered nor ended a turn.
+    Silent(Duration),
+    /// The node has stopped.
+    Stopped,
+}
+
+/// Since when the driver is silent; shared by all who ask.
+#[derive(Debug, Default)]
+pub(super) struct DriverWatch(Mutex<Option<Silence>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    /// When the first question that got no answer was asked.
+    since: Instant,
+    /// How many turns had ended when that question was given up.
+    turns: u64,
+}
+
+impl DriverWatch {
+    /// Asks the driver, for as long as `patience` at most.
+    async fn ask(&self, node: &NodeClient, metrics: &Metrics, patience: Duration) -> DriverState {
+        let turns = || metrics.driver_turn.read().count();
+        let (asked, before) = (Instant::now(), turns());
+        let answer = timeout(patience, node.read(Patience::Endless, |_| ())).await;
+        let mut silence = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match answer {
+            Ok(Ok(())) => *silence = None,
+            Ok(Err(_)) => return DriverState::Stopped,
+            Err(_) => {
+                let turns = turns();
+                let known = silence.filter(|known| known.turns == turns);
+                *silence = known.or((turns == before).then_some(Silence { since: asked, turns }));
+            }
+        }
+        silence.map_or(DriverState::Turning, |silence| DriverState::Silent(silence.since.elapsed()))
+    }
+}
+
+/// Tells how a node fares. Cheap to clone.
+#[derive(Clone)]
+pub struct HealthClient(Handle);
+
+impl HealthClient {
+    /// Asks the node behind `handle`.
+    pub fn new(handle: Handle) -> HealthClient {
+        HealthClient(handle)
+    }
+
+    /// Whether the node has compared its records with a peer, expects none, or has waited 5 s for one.
+    pub async fn ready(&self) -> bool {
+        let HealthClient(handle) = self;
+        let expects = handle.expects_peers;
+        let ready = handle
+            .read(move |seen| !expects || seen.started.elapsed() >= ALONE_AFTER || seen.node.is_synced());
+        ready.await.unwrap_or(false)
+    }
+
+    /// Whether the node still works; answers within 2 s.
+    pub async fn driver_state(&self) -> DriverState {
+        let HealthClient(handle) = self;
+        handle.driver.ask(&handle.node, &handle.metrics, PATIENCE).await
+    }
+
+    /// Everything that is counted, as text; `more` is what a surface refused, by reason.
+    pub async fn metrics(&self, format: Format, more: &BTreeMap<Reason, u64>) -> Result<String, ApiError> {
+        let HealthClient(handle) = self;
+        let waiting = handle.node.waiting();
+        let snapshot = snapshot(handle, Detail::Fingerprints).await?;
+        let mut readings = view::metrics(&snapshot, &handle.monitor.trends(), &handle.agents, more);
+        let help = "Requests of clients that wait for the one task that decides";
+        readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);
+        Ok(readings.write(&handle.metrics, format))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A driver that takes questions and ends no turn.
+    #[tokio::test]
+    async fn a_driver_is_silent_since_the_first_question_without_an_answer_until_a_turn_ends() {
+        let (requests, hung) = mpsc::channel(1);
+        let (node, metrics, watch) = (NodeClient::new(requests), Metrics::default(), DriverWatch::default());
+        let ask = |patience_ms| watch.ask(&node, &metrics, Duration::from_millis(patience_ms));
+        let silent = |state| match state {
+            DriverState::Silent(silent) => silent,
+            other => panic!("{other:?}"),
+        };
+        let began = Instant::now();
+        assert!(silent(ask(20).await) >= Duration::from_millis(20));
+        let known = began.elapsed();
+        // By now the queue is full as well.
+        assert!(silent(ask(20).await) >= known + Duration::from_millis(19), "since the first question");
+        let turned = Instant::now();
+        metrics.driver_turn.observe(Duration::from_secs(1));
+        assert!(silent(ask(20).await) <= turned.elapsed(), "a turn ended in between");
+        let turning = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            metrics.driver_turn.observe(Duration::from_secs(1));
+        };
+        let ((), state) = futures::future::join(turning, ask(400)).await;
+        assert_eq!(state, DriverState::Turning, "others are before this question");
+        drop(hung);
+        assert_eq!(ask(20).await, DriverState::Stopped);
+    }
+}
