@@ -161,6 +161,7 @@ impl Listener {
         let (closing, closed) = watch::channel(false);
         let refusals = Refusals::default();
         let connections = Connections::new(refusals.clone());
+        let mcp_streams = Arc::new(Semaphore::new(mcp::STREAMS_MAX));
         let pipeline = Arc::new(Pipeline {
             bodies: body::Memory::new(refusals.clone()),
             trusted_nets: self.settings.trusted_nets,
@@ -169,8 +170,8 @@ impl Listener {
             router: routes::router(
                 handle.clone(),
                 closed.clone(),
-                refusals,
-                mcp::router(mcp, closed.clone(), handle.counted().clone()),
+                (refusals, mcp_streams.clone()),
+                mcp::router(mcp, closed.clone(), handle.counted().clone(), mcp_streams),
             )
             .merge(registry::router(handle.clone(), self.settings.registry))
             .merge(ard::router(handle.clone(), self.settings.registry))

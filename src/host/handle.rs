@@ -16,7 +16,7 @@ pub use self::imports::{ImportClient, ImportSettings};
 pub use self::queues::QueueClient;
 pub use self::tasks::{OpenCall, TASK_WAIT_MAX, TaskClient};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,14 +27,13 @@ use super::imports::Imports;
 use super::joined::{JOINED_MAX, JoinedZones};
 use super::monitor::Monitor;
 use super::tasks::Tasks;
-use super::view::{self, Detail, Snapshot};
+use super::view::{self, Detail, HttpReadings, Snapshot};
 use crate::agents::{Agents, HostedAgent};
 use crate::api::{self, ApiError, ZoneRole};
 use crate::document::{CardKeys, Refusal};
 use crate::net::calls::CallClient;
 use crate::net::client::{NodeClient, Patience};
 use crate::net::driver::{Event, ReadContext};
-use crate::net::refusals::Reason;
 use crate::proto::card::Offer;
 use crate::proto::code::Code;
 use crate::proto::identity::PeerKey;
@@ -430,10 +429,10 @@ impl Handle {
     }
 
     /// Everything that is counted, as text; `more` is what a surface refused, by reason.
-    pub async fn metrics(&self, format: Format, more: &BTreeMap<Reason, u64>) -> Result<String, ApiError> {
+    pub async fn metrics(&self, format: Format, http: &HttpReadings) -> Result<String, ApiError> {
         let waiting = self.node.waiting();
         let snapshot = snapshot(self, Detail::Fingerprints).await?;
-        let mut readings = view::metrics(&snapshot, &self.monitor.trends(), &self.agents, more);
+        let mut readings = view::metrics(&snapshot, &self.monitor.trends(), &self.agents, http);
         let help = "Requests of clients that wait for the one task that decides";
         readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);
         Ok(readings.write(&self.metrics, format))

@@ -17,6 +17,7 @@ use super::call;
 use super::events::{self, STREAMS_MAX};
 use super::failure::Failure;
 use super::imports;
+use super::mcp;
 use super::page;
 use super::query;
 use super::queues;
@@ -27,7 +28,7 @@ use crate::api::{
     Status, TrustOwner,
 };
 use crate::document::{self, Reading, Refusal, documents_in, read_all};
-use crate::host::{Handle, Refusals};
+use crate::host::{Handle, HttpReadings, Refusals};
 use crate::proto::code::Code;
 use crate::proto::name::ZoneName;
 use crate::telemetry::exposition::Format;
@@ -57,13 +58,29 @@ pub(super) struct Api {
     pub(super) batches: Semaphore,
     uploads: Semaphore,
     refusals: Refusals,
+    mcp_streams: Arc<Semaphore>,
 }
 
-/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
+impl Api {
+    fn readings(&self) -> HttpReadings {
+        let streams = [
+            ("events", STREAMS_MAX, &self.streams),
+            ("calls", call::CALL_STREAMS_MAX, &self.call_streams),
+            ("mcp", mcp::STREAMS_MAX, &self.mcp_streams),
+        ];
+        let open = |(kind, most, free): (&'static str, usize, &Arc<Semaphore>)| {
+            (kind, most - free.available_permits())
+        };
+        HttpReadings { refused: self.refusals.counts(), streams: streams.map(open).into() }
+    }
+}
+
+/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams. What was refused and the places of the
+/// streams of `mcp` are counted elsewhere and told here.
 pub(super) fn router(
     handle: Handle,
     closing: watch::Receiver<bool>,
-    refusals: Refusals,
+    (refusals, mcp_streams): (Refusals, Arc<Semaphore>),
     mcp: Router,
 ) -> Router {
     let api = Api {
@@ -74,6 +91,7 @@ pub(super) fn router(
         batches: Semaphore::new(call::BATCHES_MAX),
         uploads: Semaphore::new(UPLOADS_MAX),
         refusals,
+        mcp_streams,
     };
     Router::new()
         .route("/", get(page::page))
@@ -198,7 +216,7 @@ async fn ready(State(api): State<Arc<Api>>) -> Answer<serde_json::Value> {
 async fn metrics(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Failure> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::of(accept);
-    let text = api.handle.metrics(format, &api.refusals.counts()).await?;
+    let text = api.handle.metrics(format, &api.readings()).await?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 

@@ -306,7 +306,10 @@ impl Driver {
 
     fn handle_response(&mut self, conversation: ConversationId, answer: Option<Vec<u8>>) {
         let input = match answer {
-            Some(bytes) => Input::Response { conversation, bytes },
+            Some(bytes) => {
+                self.count_exchanged(conversation, "in", bytes.len());
+                Input::Response { conversation, bytes }
+            }
             None => {
                 let failed = self.conversations.get(&conversation);
                 if failed.is_some_and(|failed| failed.protocol == Protocol::Sync) {
@@ -316,6 +319,12 @@ impl Driver {
             }
         };
         self.node.handle(wall_clock(), input);
+    }
+
+    fn count_exchanged(&self, conversation: ConversationId, direction: &'static str, bytes: usize) {
+        if self.conversations.get(&conversation).is_some_and(|held| held.protocol == Protocol::Sync) {
+            self.metrics.exchanged(direction, bytes);
+        }
     }
 
     /// Performs what the node wants: what is kept first, then the rest in order.
@@ -425,13 +434,15 @@ impl Driver {
 
     fn ask(&mut self, conversation: ConversationId, peer: PeerKey, protocol: Protocol, bytes: Vec<u8>) {
         let client = self.network.request_client(protocol);
-        let conversation = self.conversations.entry(conversation).or_insert_with(|| {
+        let held = self.conversations.entry(conversation).or_insert_with(|| {
             let (questions, asked) = mpsc::channel(SYNC_WINDOW);
             tokio::spawn(converse(client, peer, conversation, asked, self.responses.clone()));
             Conversation { questions, protocol, began: Instant::now() }
         });
+        let length = bytes.len();
         // The node keeps at most SYNC_WINDOW questions waiting; a conversation that ended tells so by itself.
-        let _ended = conversation.questions.try_send(bytes);
+        let _ended = held.questions.try_send(bytes);
+        self.count_exchanged(conversation, "out", length);
     }
 
     fn tell(&self, event: Event) {

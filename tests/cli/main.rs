@@ -6,6 +6,8 @@
 mod commands;
 #[cfg(unix)]
 mod documents;
+#[cfg(target_os = "linux")]
+mod metrics;
 mod namespaces;
 mod processes;
 #[cfg(unix)]
