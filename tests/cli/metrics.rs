@@ -267,8 +267,14 @@ fn exercised() -> &'static Exercised {
             ),
             200
         );
-        let follows = || metrics(&node, "*/*").0.contains("\naop_zones_below 1");
-        until("the node follows the zone of its peer", PATIENCE, follows);
+        until("the node follows the zone of its peer", PATIENCE, || {
+            let zones: Value = node.get("/v1/zones").unwrap();
+            zones["zones"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|it| it["zone"] == "canary.org" && it["role"] == "below")
+        });
         until("the agents of the peer are found", PATIENCE, || {
             request(&node, "GET /v1/agents/canary-bad@canary.org", &Value::Null) == 200
         });

@@ -8,10 +8,8 @@ use crate::agents::{AgentState, Agents};
 use crate::net::driver::Trend;
 use crate::net::refusals::Reason;
 use crate::net::swarm::Traffic;
-use crate::proto::io::Role;
 use crate::proto::query::{QuestionCounts, Uses};
 use crate::proto::time::Timestamp;
-use crate::proto::zone::ZoneState;
 use crate::telemetry::exposition::Readings;
 use crate::telemetry::histogram::{AGENT, Histogram};
 use crate::telemetry::metrics::OTHER;
@@ -19,8 +17,6 @@ use crate::telemetry::process::Process;
 
 /// Own agents with series of their own, the first by name; the rest are one more together.
 const AGENTS_MAX: usize = 100;
-/// The zones below this node together. Others made up their names; none is this one, for no zone has such a letter.
-const BELOW: &str = "_below";
 
 /// What the HTTP server counts by itself.
 #[derive(Debug, Default)]
@@ -162,29 +158,8 @@ fn tell_registry(readings: &mut Readings, snapshot: &Snapshot) {
             *count,
         );
     }
-    let (below, own): (Vec<&ZoneSnapshot>, Vec<_>) =
-        snapshot.zones.iter().partition(|zone| zone.state.role == Role::Below);
-    for zone in own {
+    for zone in &snapshot.zones {
         tell_zone(readings, zone, snapshot);
-    }
-    readings.gauge("aop_zones_below", "Zones below that this node follows", &[], below.len() as f64);
-    if !below.is_empty() {
-        let all = |of: fn(&ZoneState) -> usize| below.iter().map(|zone| of(&zone.state)).sum();
-        let sizes = [all(|it| it.records), all(|it| it.agents), all(|it| it.bytes), all(|it| it.authors)];
-        tell_sizes(readings, BELOW, sizes);
-    }
-}
-
-/// Records, agents, bytes and authors of a zone.
-fn tell_sizes(readings: &mut Readings, zone: &str, sizes: [usize; 4]) {
-    let metrics = [
-        ("aop_registry_records", "Records held, tombstones included"),
-        ("aop_registry_agents", "Agents held"),
-        ("aop_registry_bytes", "Bytes of the records held"),
-        ("aop_registry_authors", "Authors whose versions are known"),
-    ];
-    for ((metric, help), value) in metrics.into_iter().zip(sizes) {
-        readings.gauge(metric, help, &[("zone", zone)], value as f64);
     }
 }
 
@@ -192,8 +167,11 @@ fn tell_zone(readings: &mut Readings, zone: &ZoneSnapshot, snapshot: &Snapshot) 
     let (state, now) = (&zone.state, snapshot.now);
     let name = state.zone.to_string();
     let labels = [("zone", name.as_str())];
-    tell_sizes(readings, &name, [state.records, state.agents, state.bytes, state.authors]);
     for (metric, help, value) in [
+        ("aop_registry_records", "Records held, tombstones included", state.records),
+        ("aop_registry_agents", "Agents held", state.agents),
+        ("aop_registry_bytes", "Bytes of the records held", state.bytes),
+        ("aop_registry_authors", "Authors whose versions are known", state.authors),
         ("aop_zone_members", "Members of the zone that answer, this node included", state.members),
         (
             "aop_members_unreachable",
