@@ -428,7 +428,7 @@ impl Handle {
         ready.await.unwrap_or(false)
     }
 
-    /// Everything that is counted, as text; `more` is what a surface refused, by reason.
+    /// Everything that is counted, as text; `http` is what that server counts by itself.
     pub async fn metrics(&self, format: Format, http: &HttpReadings) -> Result<String, ApiError> {
         let waiting = self.node.waiting();
         let snapshot = snapshot(self, Detail::Fingerprints).await?;

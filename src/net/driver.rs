@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use conversation::converse;
-use futures::StreamExt;
 use libp2p::Multiaddr;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::Instant;

@@ -194,6 +194,8 @@ mod tests {
         assert!(!text.contains("EOF") && text.contains("# TYPE aop_calls_total counter"), "{text}");
         assert!(text.contains("# HELP aop_calls_total Calls"), "{text}");
         assert!(text.contains(r#"http_response_status_code="200",le="0.005"} 1"#), "{text}");
+        // Without this bucket no percentile can be taken of the others.
+        assert!(text.contains(r#"http_response_status_code="200",le="+Inf"} 1"#), "{text}");
     }
 
     #[test]
