@@ -129,15 +129,12 @@ fn owned(labels: &[(&'static str, &str)]) -> Labels {
     labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
 }
 
-fn family<M: Default + Clone>(
+fn family<M: Metric + Default + Clone>(
     registry: &mut Registry,
     families: &mut BTreeMap<&'static str, M>,
     name: &'static str,
     help: &str,
-) -> M
-where
-    M: Metric,
-{
+) -> M {
     let make = || {
         let made = M::default();
         registry.register(name, help, made.clone());
