@@ -284,6 +284,10 @@ fn exercised() -> &'static Exercised {
         {
             until(late, PATIENCE, || metrics(&node, "*/*").0.contains(late));
         }
+        let mut events = TcpStream::connect(node.ready.http.strip_prefix("http://").unwrap()).unwrap();
+        write!(events, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        // It is open when it answers.
+        events.read_exact(&mut [0; 15]).unwrap();
         let (text, _) = metrics(&node, "*/*");
         let (open, open_type) = metrics(&node, "application/openmetrics-text; version=1.0.0");
         Exercised { text, open, open_type }
@@ -402,6 +406,22 @@ fn no_label_has_a_value_that_a_client_or_a_peer_made_up() {
     for text in [&exercised().text, &exercised().open] {
         let told: Vec<&str> = text.lines().filter(|line| line.to_lowercase().contains(CANARY)).collect();
         assert!(told.is_empty(), "{told:#?}");
+    }
+}
+
+#[test]
+fn open_streams_and_bytes_of_comparisons_are_counted() {
+    let text = &exercised().text;
+    let counted = |series: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        line.unwrap_or_else(|| panic!("{series}\n{text}")).trim().parse().unwrap()
+    };
+    let [events, calls, mcp] =
+        ["events", "calls", "mcp"].map(|kind| counted(&format!("aop_http_streams{{kind=\"{kind}\"}}")));
+    assert_eq!((events, calls, mcp), (1.0, 0.0, 0.0));
+    for direction in ["in", "out"] {
+        let of = |what: &str| counted(&format!("aop_sync_{what}_total{{direction=\"{direction}\"}}"));
+        assert!(of("bytes") > 100.0 * of("records"), "{direction}: {} {}", of("bytes"), of("records"));
     }
 }
 

@@ -11,8 +11,8 @@ use crate::proto::identity::PeerKey;
 use crate::proto::io::ConversationId;
 use crate::telemetry::metrics::Metrics;
 
-/// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke. What it carries
-/// is counted if that is asked for.
+/// One conversation with a peer: questions go out in order, answers come back in order, `None` says that it broke. What it
+/// carries is counted if that is asked for.
 pub(super) async fn converse(
     client: RequestClient,
     peer: PeerKey,
