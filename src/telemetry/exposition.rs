@@ -50,7 +50,7 @@ impl Format {
 }
 
 impl Readings {
-    /// A number that rises and falls.
+    /// A number that rises and falls; without labels it is told once.
     pub(crate) fn gauge(
         &mut self,
         name: &'static str,
@@ -58,11 +58,17 @@ impl Readings {
         labels: &[(&'static str, &str)],
         value: f64,
     ) {
+        if labels.is_empty() {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(value);
+            return self.registry.register(name, help, gauge);
+        }
         let family = family(&mut self.registry, &mut self.gauges, name, help);
         family.get_or_create(&owned(labels)).set(value);
     }
 
-    /// A number that only rises while the process runs; the exposition adds `_total` to its name.
+    /// A number that only rises while the process runs; the exposition adds `_total` to its name. Without labels it is told
+    /// once.
     pub(crate) fn counter(
         &mut self,
         name: &'static str,
@@ -70,6 +76,11 @@ impl Readings {
         labels: &[(&'static str, &str)],
         value: u64,
     ) {
+        if labels.is_empty() {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(value);
+            return self.registry.register(name, help, counter);
+        }
         let family = family(&mut self.registry, &mut self.counters, name, help);
         family.get_or_create(&owned(labels)).inc_by(value);
     }
