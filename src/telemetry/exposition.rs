@@ -201,9 +201,11 @@ mod tests {
         assert!(open.ends_with("# EOF\n") && open.contains("# TYPE aop_calls counter"), "{open}");
         assert!(!text.contains("EOF") && text.contains("# TYPE aop_calls_total counter"), "{text}");
         assert!(text.contains("# HELP aop_calls_total Calls"), "{text}");
-        assert!(text.contains(r#"http_response_status_code="200",le="0.005"} 1"#), "{text}");
-        // Without this bucket no percentile can be taken of the others.
-        assert!(text.contains(r#"http_response_status_code="200",le="+Inf"} 1"#), "{text}");
+        // Without the last bucket no percentile can be taken of the others.
+        for (bound, count) in [("0.001", 0), ("0.005", 1), ("+Inf", 1)] {
+            let labels = r#"http_request_method="GET",http_route="/v1/find",http_response_status_code="200""#;
+            assert!(text.contains(&format!("{{le=\"{bound}\",{labels}}} {count}\n")), "{bound}\n{text}");
+        }
     }
 
     #[test]
