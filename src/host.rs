@@ -32,7 +32,7 @@ pub use self::handle::{
 pub use self::imports::UnreadableImports;
 use self::joined::JoinedZones;
 pub use self::joined::UnreadableZones;
-pub use self::view::join_line;
+pub use self::view::{HttpReadings, join_line};
 use crate::agents::Agents;
 use crate::document::CardKeys;
 use crate::net::addresses::{is_of_world, named_peer, peer_key};

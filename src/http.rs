@@ -56,6 +56,7 @@ use tower_service::Service as _;
 use self::connections::{Connections, Place};
 use self::failure::Failure;
 use self::head::{HEAD_BYTES_MAX, HeadKind, Heads, Watched};
+use self::health::ServerCounts;
 pub use self::policy::{Token, TokenError};
 pub use self::surface::RegistryAccess;
 use self::surface::Surface;
@@ -136,7 +137,7 @@ pub struct Server {
     addr: SocketAddr,
     closing: watch::Sender<bool>,
     accepting: JoinHandle<()>,
-    refusals: Refusals,
+    counts: ServerCounts,
 }
 
 /// Binds the address of `settings`.
@@ -180,12 +181,12 @@ impl Listener {
 
     /// As [`Listener::serve`], with `mcp` as the MCP server at `/mcp`.
     pub fn serve_with<H: ServerHandler + Clone>(self, handle: Handle, mcp: H) -> Server {
-        let (refusals, access) = (Refusals::default(), self.settings.registry);
+        let (counts, access) = (ServerCounts::default(), self.settings.registry);
         let asks_for_token = self.settings.token.is_some();
-        self.answer(handle.clone(), refusals.clone(), |closed| {
-            let mcp = mcp::router(mcp, closed.clone(), handle.counted().clone());
-            routes::router(handle.clone(), closed.clone(), mcp)
-                .merge(health::router(handle.clone(), refusals))
+        self.answer(handle.clone(), counts.clone(), |closed| {
+            let mcp = mcp::router(mcp, closed.clone(), handle.counted().clone(), counts.mcp.clone());
+            routes::router(handle.clone(), closed.clone(), &counts, mcp)
+                .merge(health::router(handle.clone(), counts))
                 .merge(registry::router(handle.clone(), access))
                 .merge(ard::router(handle.clone(), access))
                 .merge(a2a::router(handle, closed, asks_for_token))
@@ -195,10 +196,11 @@ impl Listener {
     fn answer(
         self,
         handle: Handle,
-        refusals: Refusals,
+        counts: ServerCounts,
         routes: impl FnOnce(watch::Receiver<bool>) -> Router,
     ) -> Server {
         let (closing, closed) = watch::channel(false);
+        let refusals = &counts.refusals;
         let pipeline = Arc::new(Pipeline {
             bodies: body::Memory::new(refusals.clone()),
             trusted_nets: self.settings.trusted_nets,
@@ -215,16 +217,16 @@ impl Listener {
             at_work: Semaphore::new(REQUESTS_MAX),
         });
         let accepting = tokio::spawn(accept(self.socket, pipeline, closed));
-        Server { addr: self.addr, closing, accepting, refusals }
+        Server { addr: self.addr, closing, accepting, counts }
     }
 }
 
 impl MetricsListener {
     /// Starts to tell what `handle` counts and what `beside`, its API, refused.
     pub fn serve(self, handle: Handle, beside: &Server) -> Server {
-        let refusals = beside.refusals.clone();
-        self.0.answer(handle.clone(), refusals.clone(), |_| {
-            health::router(handle, refusals).fallback(health::nothing_else)
+        let counts = beside.counts.clone();
+        self.0.answer(handle.clone(), counts.clone(), |_| {
+            health::router(handle, counts).fallback(health::nothing_else)
         })
     }
 }

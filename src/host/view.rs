@@ -21,6 +21,7 @@ pub(super) use self::error::{
     too_many_zones, unanswered, write_error, write_fix, zone_error, zone_unkept,
 };
 pub(super) use self::history::history;
+pub use self::metrics::HttpReadings;
 pub(super) use self::metrics::metrics;
 pub(super) use self::problem::event;
 pub(super) use self::queue::queue;

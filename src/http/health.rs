@@ -9,29 +9,64 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use super::call::CALL_STREAMS_MAX;
+use super::events::STREAMS_MAX as EVENT_STREAMS_MAX;
 use super::failure::Failure;
+use super::mcp;
 use super::routes::{Answer, bad_method};
-use crate::host::{DriverState, Handle, HealthClient, Refusals};
+use crate::host::{DriverState, Handle, HealthClient, HttpReadings, Refusals};
 use crate::proto::code::Code;
 use crate::telemetry::exposition::Format;
 
 /// How long the driver may be silent before the process counts as hung: no turn takes as long, on a disk that is slow either.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
-struct Health {
-    node: HealthClient,
-    refusals: Refusals,
+/// What the HTTP servers of a node count by themselves: what they refused, and places of streams. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct ServerCounts {
+    pub(super) refusals: Refusals,
+    pub(super) events: Arc<Semaphore>,
+    pub(super) calls: Arc<Semaphore>,
+    pub(super) mcp: Arc<Semaphore>,
 }
 
-/// The three routes; `refusals` are what this server and those beside it refused.
-pub(super) fn router(handle: Handle, refusals: Refusals) -> Router {
+impl Default for ServerCounts {
+    fn default() -> ServerCounts {
+        let [events, calls, mcp] = [EVENT_STREAMS_MAX, CALL_STREAMS_MAX, mcp::STREAMS_MAX]
+            .map(|most| Arc::new(Semaphore::new(most)));
+        ServerCounts { refusals: Refusals::default(), events, calls, mcp }
+    }
+}
+
+impl ServerCounts {
+    fn readings(&self) -> HttpReadings {
+        let streams = [
+            ("events", EVENT_STREAMS_MAX, &self.events),
+            ("calls", CALL_STREAMS_MAX, &self.calls),
+            ("mcp", mcp::STREAMS_MAX, &self.mcp),
+        ];
+        let open = |(kind, most, free): (&'static str, usize, &Arc<Semaphore>)| {
+            (kind, most - free.available_permits())
+        };
+        HttpReadings { refused: self.refusals.counts(), streams: streams.map(open).into() }
+    }
+}
+
+struct Health {
+    node: HealthClient,
+    counts: ServerCounts,
+}
+
+/// The three routes; `counts` are those of this server and of those beside it.
+pub(super) fn router(handle: Handle, counts: ServerCounts) -> Router {
     Router::new()
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(bad_method)
-        .with_state(Arc::new(Health { node: HealthClient::new(handle), refusals }))
+        .with_state(Arc::new(Health { node: HealthClient::new(handle), counts }))
 }
 
 async fn health(State(health): State<Arc<Health>>) -> Answer<Value> {
@@ -58,7 +93,7 @@ async fn ready(State(health): State<Arc<Health>>) -> Answer<Value> {
 async fn metrics(State(health): State<Arc<Health>>, headers: HeaderMap) -> Result<Response, Failure> {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::of(accept);
-    let text = health.node.metrics(format, &health.refusals.counts()).await?;
+    let text = health.node.metrics(format, &health.counts.readings()).await?;
     Ok(([(header::CONTENT_TYPE, format.content_type())], text).into_response())
 }
 

@@ -44,7 +44,7 @@ const SESSIONS_MAX: usize = 1_000;
 /// A session that asks nothing for this long is closed: people think for minutes, few for half an hour.
 const SESSION_IDLE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Event streams open at once. Each holds a connection, and the server has 1024.
-const STREAMS_MAX: usize = 256;
+pub(super) const STREAMS_MAX: usize = 256;
 /// How long listeners have to be told of a stop before their connections are cut.
 const FAREWELL: Duration = Duration::from_millis(250);
 
@@ -61,13 +61,16 @@ const EMPTY_EVENTS_SINCE: &str = "2025-11-25";
 /// Seconds for which a browser remembers that.
 const CORS_AGE: &str = "600";
 
-/// Routes of an MCP server; `closing` ends its sessions and streams.
+/// Routes of an MCP server; `streams` are places of [`STREAMS_MAX`] event streams, `closing` ends them and its sessions.
 pub(super) fn router<H: ServerHandler + Clone>(
     handler: H,
     closing: watch::Receiver<bool>,
     metrics: Arc<Metrics>,
+    streams: Arc<Semaphore>,
 ) -> Router {
-    let mount = Arc::new(Mount::new(handler, closing, metrics, (SESSIONS_MAX, SESSION_IDLE_MAX)));
+    // Streams of sessions and those of the newest revision take the same places.
+    let limits = McpLimits::new(streams, closing.clone(), metrics);
+    let mount = Arc::new(Mount::new(handler, closing, limits, (SESSIONS_MAX, SESSION_IDLE_MAX)));
     Router::new()
         .route("/mcp", any(answer::<H>))
         // Frameworks that mount an app write their addresses so, and people copy them.
@@ -89,7 +92,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
     fn new(
         handler: H,
         closing: watch::Receiver<bool>,
-        metrics: Arc<Metrics>,
+        limits: McpLimits,
         (sessions_max, idle): (usize, Duration),
     ) -> Mount<H> {
         let mut session = SessionConfig::default();
@@ -106,9 +109,7 @@ impl<H: ServerHandler + Clone> Mount<H> {
             .disable_allowed_origins()
             .with_max_request_body_bytes(BODY_BYTES_MAX)
             .with_cancellation_token(stopped.clone());
-        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
-        // Streams of sessions and those of the newest revision take the same places.
-        let limits = McpLimits::new(streams.clone(), closing.clone(), metrics);
+        let streams = limits.streams().clone();
         let limited = move || Ok(Limited::new(handler.clone(), limits.clone()));
         let service = StreamableHttpService::new(limited, sessions.clone(), config);
         tokio::spawn(stop(closing, stopped));
@@ -324,7 +325,8 @@ mod tests {
     #[tokio::test]
     async fn idle_sessions_make_room_for_others() {
         let (_closing, closed) = watch::channel(false);
-        let mount = Arc::new(Mount::new(Plain, closed, Arc::default(), (2, Duration::from_millis(300))));
+        let limits = McpLimits::new(Arc::new(Semaphore::new(1)), closed.clone(), Arc::default());
+        let mount = Arc::new(Mount::new(Plain, closed, limits, (2, Duration::from_millis(300))));
         assert_eq!((open(&mount).await, open(&mount).await), (StatusCode::OK, StatusCode::OK));
         assert_eq!(open(&mount).await, StatusCode::SERVICE_UNAVAILABLE);
         let room = async {

@@ -13,8 +13,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::body;
 use super::call;
-use super::events::{self, STREAMS_MAX};
+use super::events;
 use super::failure::Failure;
+use super::health::ServerCounts;
 use super::imports;
 use super::page;
 use super::query;
@@ -56,13 +57,18 @@ pub(super) struct Api {
     uploads: Semaphore,
 }
 
-/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams.
-pub(super) fn router(handle: Handle, closing: watch::Receiver<bool>, mcp: Router) -> Router {
+/// All routes over `handle`, and those of `mcp`; `closing` ends the event streams, whose places are counted in `counts`.
+pub(super) fn router(
+    handle: Handle,
+    closing: watch::Receiver<bool>,
+    counts: &ServerCounts,
+    mcp: Router,
+) -> Router {
     let api = Api {
         handle,
         closing,
-        streams: Arc::new(Semaphore::new(STREAMS_MAX)),
-        call_streams: Arc::new(Semaphore::new(call::CALL_STREAMS_MAX)),
+        streams: counts.events.clone(),
+        call_streams: counts.calls.clone(),
         batches: Semaphore::new(call::BATCHES_MAX),
         uploads: Semaphore::new(UPLOADS_MAX),
     };

@@ -50,7 +50,7 @@ impl Format {
 }
 
 impl Readings {
-    /// A number that rises and falls.
+    /// A number that rises and falls; without labels it is told once.
     pub(crate) fn gauge(
         &mut self,
         name: &'static str,
@@ -58,11 +58,17 @@ impl Readings {
         labels: &[(&'static str, &str)],
         value: f64,
     ) {
+        if labels.is_empty() {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(value);
+            return self.registry.register(name, help, gauge);
+        }
         let family = family(&mut self.registry, &mut self.gauges, name, help);
         family.get_or_create(&owned(labels)).set(value);
     }
 
-    /// A number that only rises while the process runs; the exposition adds `_total` to its name.
+    /// A number that only rises while the process runs; the exposition adds `_total` to its name. Without labels it is told
+    /// once.
     pub(crate) fn counter(
         &mut self,
         name: &'static str,
@@ -70,6 +76,11 @@ impl Readings {
         labels: &[(&'static str, &str)],
         value: u64,
     ) {
+        if labels.is_empty() {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(value);
+            return self.registry.register(name, help, counter);
+        }
         let family = family(&mut self.registry, &mut self.counters, name, help);
         family.get_or_create(&owned(labels)).inc_by(value);
     }
@@ -129,15 +140,12 @@ fn owned(labels: &[(&'static str, &str)]) -> Labels {
     labels.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
 }
 
-fn family<M: Default + Clone>(
+fn family<M: Metric + Default + Clone>(
     registry: &mut Registry,
     families: &mut BTreeMap<&'static str, M>,
     name: &'static str,
     help: &str,
-) -> M
-where
-    M: Metric,
-{
+) -> M {
     let make = || {
         let made = M::default();
         registry.register(name, help, made.clone());
@@ -193,7 +201,11 @@ mod tests {
         assert!(open.ends_with("# EOF\n") && open.contains("# TYPE aop_calls counter"), "{open}");
         assert!(!text.contains("EOF") && text.contains("# TYPE aop_calls_total counter"), "{text}");
         assert!(text.contains("# HELP aop_calls_total Calls"), "{text}");
-        assert!(text.contains(r#"http_response_status_code="200",le="0.005"} 1"#), "{text}");
+        // Without the last bucket no percentile can be taken of the others.
+        for (bound, count) in [("0.001", 0), ("0.005", 1), ("+Inf", 1)] {
+            let labels = r#"http_request_method="GET",http_route="/v1/find",http_response_status_code="200""#;
+            assert!(text.contains(&format!("{{le=\"{bound}\",{labels}}} {count}\n")), "{bound}\n{text}");
+        }
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl TypedMetric for Histogram {
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let Reading { bounds, counts } = self.read();
-        let above = std::iter::once(f64::MAX);
+        let above = std::iter::once(f64::INFINITY);
         let buckets: Vec<(f64, u64)> =
             bounds.iter().copied().chain(above).zip(counts.iter().copied()).collect();
         encoder.encode_histogram::<NoLabelSet>(self.sum(), counts.iter().sum(), &buckets, None)

@@ -45,6 +45,7 @@ pub(crate) struct Metrics {
     mcp: BoundedHistograms<Labels<2>>,
     sync_sessions: Counters<1>,
     sync_records: Counters<1>,
+    sync_bytes: Counters<1>,
     pub(crate) sync_took: Histogram,
     propagation: Histograms<Labels<1>>,
     pub(crate) rtt: Histogram,
@@ -184,6 +185,7 @@ impl Default for Metrics {
             ),
             sync_sessions: maker.counters("aop_sync_sessions", "Comparisons with peers that this node began"),
             sync_records: maker.counters("aop_sync_records", "Records exchanged in them"),
+            sync_bytes: maker.counters("aop_sync_bytes", "Bytes of their questions and answers"),
             sync_took: maker.histogram("aop_sync_duration_seconds", "How long they took", SPREAD),
             propagation: maker.histograms(
                 "aop_record_propagation_seconds",
@@ -272,6 +274,11 @@ impl Metrics {
         self.sync_sessions.get_or_create(&[("result", result)]).inc();
         self.sync_records.get_or_create(&[("direction", "in")]).inc_by(received as u64);
         self.sync_records.get_or_create(&[("direction", "out")]).inc_by(sent as u64);
+    }
+
+    /// A question or an answer of a comparison that this node began went this way.
+    pub(crate) fn exchanged(&self, direction: &'static str, bytes: usize) {
+        self.sync_bytes.get_or_create(&[("direction", direction)]).inc_by(bytes as u64);
     }
 
     /// A record came that was written so long ago.

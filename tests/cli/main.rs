@@ -8,6 +8,8 @@ mod commands;
 mod documents;
 #[cfg(unix)]
 mod health;
+#[cfg(target_os = "linux")]
+mod metrics;
 mod namespaces;
 mod processes;
 #[cfg(unix)]

@@ -7,11 +7,12 @@ use aop::agents::{Agents, HostedAgent};
 use aop::api::{AgentDetail, ApiError, Event, FindQuery, Status};
 use aop::document::Offer;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::host::{self, CallOptions, Options, Running};
+use aop::host::{self, CallOptions, HttpReadings, Options, Running};
 use aop::proto::card::{AgentCard, Scope};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
 use aop::proto::name::ZoneName;
+use aop::telemetry::exposition::Format;
 use libp2p::Multiaddr;
 use serde_json::json;
 use tempfile::TempDir;
@@ -134,8 +135,7 @@ impl Victim {
     /// A counter of its metrics, zero as long as it is not there.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
         let health = aop::host::HealthClient::new(self.node.handle.clone());
-        let none = std::collections::BTreeMap::new();
-        let metrics = timeout(ANSWER, health.metrics(aop::telemetry::exposition::Format::Text, &none))
+        let metrics = timeout(ANSWER, health.metrics(Format::Text, &HttpReadings::default()))
             .await
             .expect("a client has its answer");
         let metrics = metrics.unwrap();

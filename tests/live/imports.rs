@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aop::api::{Import, ImportKind, ImportRun, ReplicaState, StartImport};
-use aop::host::{self, ImportClient, ImportSettings, Options, Running};
+use aop::host::{self, HttpReadings, ImportClient, ImportSettings, Options, Running};
 use aop::proto::code::Code;
 use aop::proto::identity::Identity;
+use aop::telemetry::exposition::Format;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -443,9 +444,7 @@ async fn an_import_of_the_settings_begins_by_itself_and_its_key_stays_here() {
     }
     assert!(!file.contains(&token) && !file.contains("x-token"));
     let health = aop::host::HealthClient::new(site.handle.clone());
-    let none = std::collections::BTreeMap::new();
-    let metrics = health.metrics(aop::telemetry::exposition::Format::Text, &none).await.unwrap();
-    assert!(!metrics.contains(&url));
+    assert!(!health.metrics(Format::Text, &HttpReadings::default()).await.unwrap().contains(&url));
     let wait = Duration::from_millis(import.next_ms.unwrap().saturating_sub(run.ended_ms.unwrap()));
     assert!((Duration::from_secs(3_200)..Duration::from_secs(4_000)).contains(&wait), "{wait:?}");
     site.stop().await.unwrap();

@@ -1,7 +1,6 @@
 //! Whether a node is ready, and whether the one task that everything waits for still works. Whoever asks finds that out; nothing
 //! polls while nobody does.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,9 +8,8 @@ use tokio::time::{Instant, timeout};
 
 use super::{Handle, snapshot};
 use crate::api::ApiError;
-use crate::host::view::{self, Detail};
+use crate::host::view::{self, Detail, HttpReadings};
 use crate::net::client::{NodeClient, Patience};
-use crate::net::refusals::Reason;
 use crate::telemetry::exposition::Format;
 use crate::telemetry::metrics::Metrics;
 
@@ -88,12 +86,12 @@ impl HealthClient {
         handle.driver.ask(&handle.node, &handle.metrics, PATIENCE).await
     }
 
-    /// Everything that is counted, as text; `more` is what a surface refused, by reason.
-    pub async fn metrics(&self, format: Format, more: &BTreeMap<Reason, u64>) -> Result<String, ApiError> {
+    /// Everything that is counted, as text; `http` is what that server counts by itself.
+    pub async fn metrics(&self, format: Format, http: &HttpReadings) -> Result<String, ApiError> {
         let HealthClient(handle) = self;
         let waiting = handle.node.waiting();
         let snapshot = snapshot(handle, Detail::Fingerprints).await?;
-        let mut readings = view::metrics(&snapshot, &handle.monitor.trends(), &handle.agents, more);
+        let mut readings = view::metrics(&snapshot, &handle.monitor.trends(), &handle.agents, http);
         let help = "Requests of clients that wait for the one task that decides";
         readings.gauge("aop_driver_requests_waiting", help, &[], waiting as f64);
         Ok(readings.write(&handle.metrics, format))

@@ -18,12 +18,21 @@ use crate::telemetry::process::Process;
 /// Own agents with series of their own, the first by name; the rest are one more together.
 const AGENTS_MAX: usize = 100;
 
-/// All of it. `http_refused` is what the HTTP server refused, by reason.
+/// What the HTTP server counts by itself.
+#[derive(Debug, Default)]
+pub struct HttpReadings {
+    /// What it refused, by reason.
+    pub refused: BTreeMap<Reason, u64>,
+    /// How many streams are open, by kind.
+    pub streams: Vec<(&'static str, usize)>,
+}
+
+/// All of it.
 pub(in crate::host) fn metrics(
     snapshot: &Snapshot,
     trends: &[(Trend, Timestamp)],
     agents: &Agents,
-    http_refused: &BTreeMap<Reason, u64>,
+    http: &HttpReadings,
 ) -> Readings {
     let mut readings = Readings::default();
     let build = [("version", env!("CARGO_PKG_VERSION"))];
@@ -33,21 +42,23 @@ pub(in crate::host) fn metrics(
     if let Some(process) = Process::look() {
         process.tell(&mut readings);
     }
-    for (reason, count) in http_refused {
-        let labels = [("reason", reason.text())];
-        readings.counter(
-            "aop_http_refused",
-            "HTTP requests and connections refused under a limit",
-            &labels,
-            *count,
-        );
-    }
+    tell_http(&mut readings, http);
     tell_problems(&mut readings, snapshot, trends);
     tell_traffic(&mut readings, &snapshot.traffic);
     tell_registry(&mut readings, snapshot);
     tell_questions(&mut readings, snapshot.questions);
     tell_agents(&mut readings, agents);
     readings
+}
+
+fn tell_http(readings: &mut Readings, http: &HttpReadings) {
+    for (reason, count) in &http.refused {
+        let help = "HTTP requests and connections refused under a limit";
+        readings.counter("aop_http_refused", help, &[("reason", reason.text())], *count);
+    }
+    for (kind, open) in &http.streams {
+        readings.gauge("aop_http_streams", "Open event streams", &[("kind", kind)], *open as f64);
+    }
 }
 
 fn tell_problems(readings: &mut Readings, snapshot: &Snapshot, trends: &[(Trend, Timestamp)]) {

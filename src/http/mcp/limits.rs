@@ -66,6 +66,11 @@ impl McpLimits {
         }
     }
 
+    /// The places of those that listen.
+    pub(super) fn streams(&self) -> &Arc<Semaphore> {
+        &self.streams
+    }
+
     /// Answers a short request of this method.
     async fn answer<T, F: Future<Output = Result<T, ErrorData>> + Send>(
         &self,

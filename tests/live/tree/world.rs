@@ -8,7 +8,7 @@ use aop::agents::{Agents, HostedAgent};
 use aop::api::{self, FindQuery, ZoneStatus};
 use aop::document::Offer;
 use aop::document::run_config::{Builtin, RunConfig, Runner};
-use aop::host::{self, Handle, Options, Running};
+use aop::host::{self, Handle, HttpReadings, Options, Running};
 use aop::net::store::Store;
 use aop::net::swarm::Discovery;
 use aop::net::transport::transport;
@@ -16,6 +16,7 @@ use aop::proto::card::{AgentCard, CallLimits, Scope};
 use aop::proto::config::Config;
 use aop::proto::identity::{Identity, PeerKey};
 use aop::proto::name::ZoneName;
+use aop::telemetry::exposition::Format;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -216,8 +217,7 @@ impl Site {
     /// Questions of its clients, and the messages that they cost it, since it was started.
     pub(super) async fn asked(&self) -> (u64, u64) {
         let health = aop::host::HealthClient::new(self.handle().clone());
-        let none = std::collections::BTreeMap::new();
-        let metrics = health.metrics(aop::telemetry::exposition::Format::Text, &none).await.unwrap();
+        let metrics = health.metrics(Format::Text, &HttpReadings::default()).await.unwrap();
         let counted = |name: &str| {
             let line = format!("{name}{{origin=\"client\"}} ");
             metrics.lines().find_map(|it| it.strip_prefix(&line)).unwrap().parse().unwrap()
