@@ -14,8 +14,9 @@ use tokio::sync::watch;
 
 use super::args::NodeCommand;
 use super::failure::{Exit, Failure, report};
+use super::log::json::name_node;
 use super::output::{Console, print_json_line};
-use super::process::{Signals, live, run, start_logs};
+use super::process::{Signals, live, run, start_logs, stop_traces};
 use super::settings;
 use super::time::now_ms;
 use crate::agents::Agents;
@@ -33,6 +34,7 @@ use crate::proto::grant::Grant;
 use crate::proto::identity::PeerKey;
 use crate::proto::name::ZoneName;
 use crate::proto::time::Timestamp;
+use crate::telemetry::otel::Traces;
 
 /// How long lies between two writes of `node.json`: interfaces come in groups.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,8 +46,12 @@ pub(super) fn node(args: &NodeCommand, verbose: u8, console: Console) -> Result<
     if is_default(&effective, "listen") && !host::has_ipv6() {
         settings.listen.retain(|address| !matches!(address.iter().next(), Some(Protocol::Ip6(_))));
     }
-    start_logs(settings.log.as_deref(), verbose, console.quiet)?;
-    run(run_node(settings, args.json, console))?;
+    let traces = start_logs(settings.log.as_deref(), settings.is_log_json, verbose, console.quiet)?;
+    run(async {
+        let ended = run_node(settings, args.json, console, traces.as_ref()).await;
+        stop_traces(traces).await;
+        ended
+    })?;
     Ok(Exit::Done)
 }
 
@@ -59,7 +65,12 @@ struct Started {
     _files: Files,
 }
 
-async fn run_node(settings: Settings, json: bool, console: Console) -> Result<(), Failure> {
+async fn run_node(
+    settings: Settings,
+    json: bool,
+    console: Console,
+    traces: Option<&Traces>,
+) -> Result<(), Failure> {
     // Before anything starts: a signal that nobody catches ends the process half-way.
     let mut signals = Signals::catch()?;
     let started = tokio::select! {
@@ -67,6 +78,12 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
         // Asked to stop before it was up: there is nobody to say goodbye to.
         () = signals.next() => return Ok(()),
     };
+    let node = &started.ready.peer_id;
+    name_node(node);
+    if let Some(traces) = traces {
+        traces.identify(node, &settings.network);
+    }
+    tracing::info!(event = "node_started", http = started.ready.http, zones = ?started.ready.zones, "the node is up");
     // Written once the API answers, so that whoever finds it may ask at once.
     let file = ReadyFile::write(&settings.data_dir, &started.ready)
         // A full disk has no room for it, and is served from all the same.
@@ -78,10 +95,12 @@ async fn run_node(settings: Settings, json: bool, console: Console) -> Result<()
         false => print_ready(&started, &settings, console),
     }
     let addresses = started.node.addresses.clone();
-    tokio::select! {
+    let ended = tokio::select! {
         ended = live(started.server, vec![started.node], signals) => ended,
         never = follow(addresses, &started.ready, file.as_ref(), &settings.network) => match never {},
-    }
+    };
+    tracing::info!(event = "node_stopped", "the node has stopped");
+    ended
 }
 
 /// Keeps `node.json` up with the addresses of the machine.

@@ -10,8 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::failure::{Exit, Failure};
 use super::log;
+use super::log::LogFormat;
 use crate::host::Running;
 use crate::http::Server;
+use crate::telemetry::otel::Traces;
 
 /// How long a stop may take; whoever stops a service kills it after 5 s.
 const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
@@ -20,8 +22,14 @@ const STOP_TIME_MAX: Duration = Duration::from_millis(4500);
 /// a group. One that comes later ends the process at once.
 const ONE_WISH: Duration = Duration::from_secs(1);
 
-/// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`.
-pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> Result<(), Failure> {
+/// Logs to stderr: `directives` if given, else RUST_LOG, else by `-q` and `-v`. With it begin the traces, if the environment
+/// names who collects them; what is wrong with that is told, and is no reason not to serve.
+pub(super) fn start_logs(
+    directives: Option<&str>,
+    is_json: bool,
+    verbose: u8,
+    quiet: bool,
+) -> Result<Option<Traces>, Failure> {
     let by_flags = match (quiet, verbose) {
         (true, _) => "error",
         // The libraries warn of what is normal here: a lone node has nobody to ask, equal repairs are published twice.
@@ -44,8 +52,20 @@ pub(super) fn start_logs(directives: Option<&str>, verbose: u8, quiet: bool) -> 
             "write `info` or `aop=debug`",
         )
     })?;
-    log::start(filter);
-    Ok(())
+    let (traces, wrong) = Traces::start().map_or_else(|wrong| (None, Some(wrong)), |traces| (traces, None));
+    log::start(filter, LogFormat::of(is_json), traces.as_ref());
+    if let Some(wrong) = wrong {
+        tracing::warn!(event = "traces_off", "no traces are made: {wrong}");
+    }
+    Ok(traces)
+}
+
+/// Sends what is left of the traces, beside the runtime: it blocks.
+pub(super) async fn stop_traces(traces: Option<Traces>) {
+    if let Some(traces) = traces {
+        // A panic in it was printed, and there is nothing to do about it here.
+        let _panicked = tokio::task::spawn_blocking(move || traces.stop()).await;
+    }
 }
 
 /// How long tasks may take to be dropped at the end: programs of agents are killed as their calls are dropped.
